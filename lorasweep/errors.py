@@ -1,0 +1,78 @@
+"""The error family: what went wrong, in words a person can act on.
+
+    LorasweepError                 anything that is ours; exit code 1
+    ├── InputError                 what the person gave is wrong; nothing was started; exit code 2
+    │   ├── ConfigError            a key, a value, an arm, a sweep file
+    │   └── DatasetError           a folder, an image, a caption
+    ├── SweepHeldError             another driver holds this sweep
+    └── AdapterError               an adapter cannot be built on, or loaded into, this base
+
+An `InputError` carries *all* problems found, not the first one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing to mend.
+
+    Attributes:
+        where: the key, file or folder, as the person would look it up (`adapter.dim`, `10_zkw/0003.png`).
+        message: the rule and the value that broke it (`must be >= 1, got 0`).
+        hint: the next step (`override: adapter.dim=32`); empty when the message already says it.
+    """
+
+    where: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}  {self.message}" + (f"  ({self.hint})" if self.hint else "")
+
+
+class LorasweepError(Exception):
+    """Something lorasweep knows how to explain."""
+
+
+class InputError(LorasweepError):
+    """The input is wrong; nothing was started."""
+
+    def __init__(self, problems: Sequence[Problem] | Problem, *, subject: str = "input") -> None:
+        """Collect the problems.
+
+        Args:
+            problems: at least one.
+            subject: what was being read (``recipe `sdxl-lora` ``), for the headline.
+        """
+        self.problems = [problems] if isinstance(problems, Problem) else list(problems)
+        self.subject = subject
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        width = min(40, max((len(p.where) for p in self.problems), default=0))
+        lines = [f"{type(self).__name__}: {count} problem{'s' if count != 1 else ''} in {self.subject}"]
+        for problem in self.problems:
+            hint = f"  ({problem.hint})" if problem.hint else ""
+            lines.append(f"  {problem.where:<{width}}  {problem.message}{hint}")
+        return "\n".join(lines)
+
+
+class ConfigError(InputError):
+    """A recipe or a sweep file says something that cannot be."""
+
+
+class DatasetError(InputError):
+    """The images or captions cannot be used as they are."""
+
+
+class SweepHeldError(LorasweepError):
+    """Another driver is running this sweep right now."""
+
+
+class AdapterError(LorasweepError):
+    """An adapter matches nothing in this base, or its file does not fit."""

@@ -1,0 +1,110 @@
+"""The contracts between stages, smallest that compose. Read this first; implementations inherit nothing from it.
+
+Letters: B batch, C latent channels, H W latent height and width, L tokens, D text width, G timestep buckets.
+torch appears in annotations only, so importing this module costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from lorasweep.records import Measurement
+
+# lr of a param group at an optimizer step: (step, that group's peak lr) -> lr. Step 0 is the first update.
+Schedule = Callable[[int, float], float]
+
+
+class Base(Protocol):
+    """A loaded Stable Diffusion base, frozen. One per process, shared by every slot.
+
+    `lorasweep/bases/<name>.py` has `load(options: BaseOptions, *, device: str, precision: str) -> Base`
+    and `fingerprint(options: BaseOptions) -> str` (torch-free: digest of the weight files).
+    """
+
+    unet: Any  # diffusers UNet2DConditionModel, eval mode, requires_grad False
+    text_encoder: Any  # transformers CLIPTextModel
+    tokenizer: Any
+    vae: Any  # diffusers AutoencoderKL
+    noise_schedule: Any  # diffusers DDPMScheduler: alphas_cumprod and prediction_type
+    fingerprint: str
+    device: torch.device
+    dtype: torch.dtype  # of the frozen weights; adapters train in fp32
+
+    def encode_images(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels in [-1, 1] -> posterior mean and std, scaled by the VAE's scaling factor, both (B, C, H, W)."""
+
+    def encode_captions(self, captions: Sequence[str]) -> torch.Tensor:
+        """Captions -> (B, L, D), honouring clip_skip; with gradient when the text encoder has an adapter."""
+
+    def pipeline(self, sampler: str) -> Any:
+        """A StableDiffusionPipeline over these very modules with `sampler` (ddim, euler, dpmpp_2m)."""
+
+
+class Adapter(Protocol):
+    """Trainable weights living inside a base's modules, until removed.
+
+    `lorasweep/adapters/<name>.py` has `build(base: Base, *, seed: int, **knobs) -> Adapter`; peft is imported there.
+    """
+
+    def parameters(self) -> Mapping[str, Sequence[torch.nn.Parameter]]:
+        """Trainable tensors by part: "unet" and, when trained, "text_encoder". fp32."""
+
+    def set_weight(self, weight: float) -> None:
+        """Sampling weight as UIs mean it: 0 is the base exactly, 1 is as trained. Training runs at 1."""
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Trainable tensors by a stable name; `load_state_dict` of the same recipe restores them bit for bit."""
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Restore tensors; raises AdapterError when names or shapes differ."""
+
+    def save(self, path: Path) -> None:
+        """Write a .safetensors that diffusers' `load_lora_weights` reads, alpha included (where diffusers can)."""
+
+    def remove(self) -> None:
+        """Take the adapter out; the base's modules and outputs are again what they were."""
+
+
+class Metric(Protocol):
+    """One question about an adapter.
+
+    `lorasweep/metrics/<name>.py` has `build(**knobs) -> Metric`.
+    """
+
+    needs_samples: bool  # False: forward passes only, so it runs at every rung
+
+    def measure(self, context: Any) -> Measurement:
+        """Measure; `context` is `lorasweep.metrics.context.JudgeContext`."""
+
+
+class Regularizer(Protocol):
+    """A brake on overcooking, called around each optimizer step.
+
+    `lorasweep/regularizers/<name>.py` has `build(**knobs) -> Regularizer`.
+    """
+
+    def after_step(self, adapter: Adapter) -> dict[str, float]:
+        """Act on the weights after an optimizer step; returns what to log (may be empty)."""
+
+
+class Latents(Protocol):
+    """What training asks of the cache."""
+
+    def mean_std(self, image: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """(C, H, W) mean and std of a `PlannedImage`'s latent."""
+
+
+class Texts(Protocol):
+    """What training and judging ask of the caption cache."""
+
+    def embed(self, captions: Iterable[str]) -> torch.Tensor:
+        """(B, L, D) embeddings by the frozen text encoder."""
+
+
+ImageList = Sequence["Image.Image"]
