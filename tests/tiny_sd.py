@@ -1,0 +1,104 @@
+"""A tiny random Stable Diffusion in diffusers' folder format: real classes, meaningless weights, 1.1 M parameters.
+
+Training, caches, adapters and sampling run on it in milliseconds. Nothing is downloaded: the tokenizer's byte-pair
+files are written here too. Tests get it as the `tiny_sd` fixture (a folder).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+WORDS = ("1girl", "zkw", "red", "blue", "green", "hair", "dress", "hat", "smile", "standing", "simple", "background")
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 0) -> Path:
+    """Write the folder and return it.
+
+    Args:
+        folder: made when missing.
+        prediction_type: of the noise schedule, `epsilon` or `v_prediction`.
+        seed: of the weights.
+    """
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    vocab, merges = _byte_pairs(WORDS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet = UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(32, 64),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=32,
+            attention_head_dim=4,
+            norm_num_groups=8,
+        )
+        vae = AutoencoderKL(
+            block_out_channels=(8, 8, 16),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=32,
+        )
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(vocab),
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=32,
+                bos_token_id=vocab[START],
+                eos_token_id=vocab[END],
+                pad_token_id=vocab[END],
+            )
+        )
+    pipeline = StableDiffusionPipeline(
+        unet=unet,
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=32),
+        scheduler=DDIMScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            clip_sample=False,
+            set_alpha_to_one=False,
+            steps_offset=1,
+            prediction_type=prediction_type,
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    # The layout of published checkpoints: the two byte-pair files beside the fast tokenizer's.
+    (folder / "tokenizer" / "vocab.json").write_text(json.dumps(vocab))
+    lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
+    (folder / "tokenizer" / "merges.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def _byte_pairs(words: tuple[str, ...]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """CLIP's vocabulary layout: the bytes, the bytes that end a word, one token per merge, then the two marks."""
+    printable = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256))]
+    shifted = [chr(256 + offset) for offset in range(256 - len(printable))]  # GPT-2's stand-ins for the other bytes
+    symbols = printable + shifted
+    tokens = symbols + [symbol + "</w>" for symbol in symbols]
+    merges: list[tuple[str, str]] = []
+    for word in words:
+        letters = [*word[:-1], word[-1] + "</w>"]
+        left = letters[0]
+        for right in letters[1:]:
+            if (left, right) not in merges:
+                merges.append((left, right))
+                tokens.append(left + right)
+            left += right
+    tokens = list(dict.fromkeys(tokens))
+    return {token: index for index, token in enumerate([*tokens, START, END])}, merges
