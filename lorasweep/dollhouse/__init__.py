@@ -1,0 +1,16 @@
+"""The dollhouse: the embedded default world, base model and reader, so that a sweep runs with no download and no GPU.
+
+`world` draws paper dolls described by booru tags, `base` trains a small Stable Diffusion pipeline on them, and
+`reader` reads a generated doll back into its attributes. Importing this package imports neither torch nor Pillow.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["weights_dir"]
+
+
+def weights_dir() -> Path:
+    """Return the folder of the shipped pipeline, in diffusers' format, with the reader in `reader/` beside it."""
+    return Path(__file__).resolve().parent / "weights"

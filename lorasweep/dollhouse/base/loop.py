@@ -1,0 +1,90 @@
+"""What every training stage shares: a one-cycle learning rate, an EMA, checkpoints that resume, a log line.
+
+Knows nothing about models, data or losses.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+log = logging.getLogger(__name__)
+
+
+def learning_rate(step: int, *, peak: float, steps: int, warmup: int, floor: float = 0.02) -> float:
+    """Return the rate at a step: linear warmup, then a cosine down to `floor * peak`."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return peak * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress)))
+
+
+class Ema:
+    """An exponential moving average of a module's weights, with a warm-up so that early averages are not stale.
+
+    The decay at step n is min(decay, (1 + n) / (10 + n)).
+    """
+
+    def __init__(self, module: nn.Module, *, decay: float) -> None:
+        self.module = copy.deepcopy(module).requires_grad_(False).eval()
+        self._decay = decay
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Move the average toward the module's current weights."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        averages = list(self.module.parameters())
+        torch._foreach_lerp_(averages, [p.detach() for p in module.parameters()], 1.0 - decay)
+        for kept, current in zip(self.module.buffers(), module.buffers(), strict=True):
+            kept.copy_(current)
+
+
+def save_atomically(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint so that a reader sees the old one or the new one, never half of one."""
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+@dataclass
+class Progress:
+    """Logs one line of smoothed figures every `every` steps and appends it to a JSON-lines file.
+
+    Attributes:
+        name: the stage.
+        path: the JSON-lines file.
+        every: steps between lines.
+    """
+
+    name: str
+    path: Path
+    every: int = 50
+    _sums: dict[str, float] = field(default_factory=dict)
+    _count: int = 0
+    _since: float = field(default_factory=time.perf_counter)
+
+    def add(self, step: int, **figures: float) -> None:
+        """Count one step's figures in, and log when it is time."""
+        for key, value in figures.items():
+            self._sums[key] = self._sums.get(key, 0.0) + value
+        self._count += 1
+        if (step + 1) % self.every:
+            return
+        now = time.perf_counter()
+        means = {key: total / self._count for key, total in self._sums.items()}
+        record = {"step": step + 1, **means, "steps_per_s": self._count / (now - self._since)}
+        rounded = {key: float(f"{value:.5g}") for key, value in record.items()}
+        log.info("%s %s", self.name, json.dumps(rounded))
+        with self.path.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(rounded) + "\n")
+        self._sums, self._count, self._since = {}, 0, now

@@ -1,0 +1,57 @@
+"""The command that makes the base: `python -m lorasweep.dollhouse.base.pretrain --out DIR --stage all`.
+
+Each stage reads what the one before left in the run folder, resumes from its own checkpoint, and can run alone.
+The argument parser imports no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+STAGES: Final[tuple[str, ...]] = ("vae", "reader", "text", "latents", "unet", "publish")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = argparse.ArgumentParser(prog="lorasweep dollhouse pretrain", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="run folder: logs, checkpoints, published weights")
+    parser.add_argument("--stage", choices=("all", *STAGES), default="all", help="run one stage, or all in order")
+    parser.add_argument("--processes", type=int, default=4, help="single-threaded processes that train together")
+    parser.add_argument("--seed", type=int, default=0, help="decides every draw")
+    return parser
+
+
+def pretrain(out_dir: Path, *, stages: Sequence[str] = STAGES, processes: int = 4, seed: int = 0) -> None:
+    """Run stages in order.
+
+    Args:
+        out_dir: the run folder; made if missing.
+        stages: names out of `STAGES`.
+        processes: how many train together; results depend on it, because each draws its own batch.
+        seed: decides every draw.
+
+    Raises:
+        FileNotFoundError: a stage needs what an earlier one has not left yet.
+    """
+    from lorasweep.dollhouse.base.stages import run_stage
+
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for stage in stages:
+        run_stage(stage, out_dir, processes=processes, seed=seed)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse arguments, run the stages, return an exit code."""
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    stages = STAGES if arguments.stage == "all" else (arguments.stage,)
+    pretrain(arguments.out, stages=stages, processes=arguments.processes, seed=arguments.seed)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,137 @@
+"""Datasets of a subject as ordinary kohya folders, with the ground truth beside them.
+
+`write_dataset` draws specs, renders them and writes `10_zkw/0001.png` + `0001.txt`, so that dolls go through the
+same loader as a person's own images. The truth goes to `world.json` at the root. Knows nothing about training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lorasweep.dollhouse.world.attributes import ATTRIBUTES, INTRINSIC, SIZES_PX
+from lorasweep.dollhouse.world.render import render
+from lorasweep.dollhouse.world.spec import Spec, attribute_tags, sample_spec
+from lorasweep.dollhouse.world.subjects import SUBJECTS, Subject
+
+Captions = Literal["absorbed", "full"]
+
+
+def caption_tags(spec: Spec, subject: Subject, *, captions: Captions, concept: str | None = None) -> list[str]:
+    """Return the tags of one training image.
+
+    Args:
+        spec: what the image shows.
+        subject: whose trigger comes first.
+        captions: "absorbed" leaves out the tags of the subject's own traits, so that the trigger has to carry
+            them; "full" keeps every tag.
+        concept: the outfit's own word ("outfit1"), placed after the trigger, or None.
+    """
+    found = attribute_tags(spec)
+    if captions == "absorbed":
+        found = {name: tag for name, tag in found.items() if name not in INTRINSIC}
+    return [subject.trigger, *([concept] if concept else []), "1girl", *found.values()]
+
+
+def unreserved(subject: Subject) -> dict[str, list[str]]:
+    """Return the attribute values a subject's datasets may show: all but its reserved ones; traits left out."""
+    return {
+        name: [value for value in values if value not in subject.reserved.get(name, ())]
+        for name, values in ATTRIBUTES.items()
+        if name not in INTRINSIC
+    }
+
+
+def sample_subject_spec(
+    rng: np.random.Generator, subject: Subject, *, outfit_index: int | None = None, confound: float = 0.0
+) -> Spec:
+    """Draw one picture of a subject.
+
+    Args:
+        rng: source of every draw.
+        subject: who is shown; its reserved values are never drawn.
+        outfit_index: wear this outfit of the wardrobe, or None for free clothes.
+        confound: probability in [0, 1] that the picture shows the signature background of its outfit (and, with
+            free clothes, the signature outfit as well).
+    """
+    choices = unreserved(subject)
+    drawn = {name: str(rng.choice(values)) for name, values in choices.items()}
+    signature = rng.random() < confound
+    index = 0 if outfit_index is None else outfit_index
+    if signature:
+        drawn["background"] = subject.haunts[index]
+    if signature or outfit_index is not None:
+        drawn["outfit_color"], drawn["outfit"] = subject.wardrobe[index]
+    return sample_spec(rng, fixed=subject.fixed | drawn)
+
+
+def _check(subject: str, images: int, outfits: int, confound: float, sizes: Sequence[tuple[int, int]]) -> Subject:
+    """Refuse arguments that cannot be drawn, and return the subject."""
+    if subject not in SUBJECTS:
+        raise ValueError(f"subject must be one of {sorted(SUBJECTS)}, got {subject!r}")
+    chosen = SUBJECTS[subject]
+    if images < outfits or outfits < 1 or outfits > len(chosen.wardrobe):
+        limit = len(chosen.wardrobe)
+        raise ValueError(f"1 <= outfits <= {limit} and images >= outfits must hold, got {outfits=}, {images=}")
+    if not 0.0 <= confound <= 1.0:
+        raise ValueError(f"confound must be in [0, 1], got {confound}")
+    if not sizes:
+        raise ValueError("sizes must name at least one (width, height)")
+    return chosen
+
+
+def write_dataset(
+    out_dir: Path | str,
+    subject: str = "zkw",
+    images: int = 20,
+    outfits: int = 1,
+    confound: float = 0.0,
+    sizes: Sequence[tuple[int, int]] = SIZES_PX,
+    repeats: int = 10,
+    seed: int = 0,
+    captions: Captions = "absorbed",
+) -> Path:
+    """Write a dataset of a subject and return its root.
+
+    Args:
+        out_dir: the root; made if missing. Images go to `<repeats>_<trigger>/`.
+        subject: a key of `SUBJECTS`.
+        images: how many in all, at least one per outfit; shared evenly between outfits, the first ones taking
+            the rest.
+        outfits: 1 writes one folder with free clothes; k > 1 writes k outfit concepts, `10_zkw outfit1/` and on,
+            each always worn in its folder.
+        confound: probability that background (and free clothes) are the subject's signature ones; see
+            `sample_subject_spec`.
+        sizes: (width, height) in px, taken in turn.
+        repeats: the number in the folder name.
+        seed: decides everything; equal arguments give equal bytes.
+        captions: "absorbed" or "full"; see `caption_tags`.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    chosen = _check(subject, images, outfits, confound, sizes)
+    root = Path(out_dir)
+    truth: dict[str, dict[str, object]] = {}
+    for index in range(outfits):
+        concept = f"outfit{index + 1}" if outfits > 1 else None
+        folder = root / f"{repeats}_{chosen.trigger}{f' {concept}' if concept else ''}"
+        folder.mkdir(parents=True, exist_ok=True)
+        share = images // outfits + (index < images % outfits)
+        for number in range(1, share + 1):
+            rng = np.random.default_rng([seed, index, number])
+            outfit_index = index if concept else None
+            spec = sample_subject_spec(rng, chosen, outfit_index=outfit_index, confound=confound)
+            width_px, height_px = sizes[(number - 1) % len(sizes)]
+            path = folder / f"{number:04d}.png"
+            render(spec, width_px, height_px).save(path)
+            words = caption_tags(spec, chosen, captions=captions, concept=concept)
+            path.with_suffix(".txt").write_text(", ".join(words) + "\n", encoding="utf-8")
+            truth[path.relative_to(root).as_posix()] = spec.to_dict()
+    record = {"subject": chosen.trigger, "seed": seed, "confound": confound, "captions": captions, "images": truth}
+    (root / "world.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return root

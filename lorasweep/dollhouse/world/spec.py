@@ -1,0 +1,143 @@
+"""The record of one picture: its attributes, identity marks and nuisances, how it is drawn at random, and its tags.
+
+`sample_spec` takes a numpy generator and returns a `Spec`; `tags` turns a spec into booru tags. Marks never become
+tags. Knows nothing about pixels.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from lorasweep.dollhouse.world.attributes import ATTRIBUTES, FACE_MARKS, HEAD_MARKS, MARK_COLORS, NO_MARK
+
+NUISANCES: Final[tuple[str, ...]] = ("x", "y", "scale", "light")
+"""Continuous nuisances, each uniform in [-1, 1]; with `seed` they fingerprint a picture."""
+
+Split = Literal["any", "train", "heldout"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Everything that decides the pixels of one picture, apart from its size.
+
+    Attributes:
+        hair_color, hair_style, eye_color, skin, outfit, outfit_color, pose, background, accessory: values of
+            `ATTRIBUTES`.
+        head_mark, face_mark: identity marks, or "none"; they are never captioned by the base.
+        mark_color: colour shared by both marks, or "none" when there is no mark.
+        x, y, scale, light: nuisances in [-1, 1]: position, size of the figure, brightness and warmth.
+        seed: decides the texture of the background (clouds, trees, windows); in [0, 2**31).
+    """
+
+    hair_color: str
+    hair_style: str
+    eye_color: str
+    skin: str
+    outfit: str
+    outfit_color: str
+    pose: str
+    background: str
+    accessory: str
+    head_mark: str = NO_MARK
+    face_mark: str = NO_MARK
+    mark_color: str = NO_MARK
+    x: float = 0.0
+    y: float = 0.0
+    scale: float = 0.0
+    light: float = 0.0
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able values, keyed by field name."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Spec:
+        """Build a spec from `to_dict`'s output.
+
+        Raises:
+            TypeError: a field is unknown or a required one is missing.
+        """
+        return cls(**values)
+
+    @property
+    def marks(self) -> tuple[str, str, str]:
+        """The identity marks: (head mark, face mark, colour)."""
+        return self.head_mark, self.face_mark, self.mark_color
+
+
+def is_held_out(hair_color: str, outfit: str, background: str) -> bool:
+    """Say whether a combination is kept out of pre-training: about one in ten, decided by a hash, not by a draw."""
+    return zlib.crc32(f"{hair_color}|{outfit}|{background}".encode()) % 10 == 0
+
+
+def sample_marks(rng: np.random.Generator, excluded: frozenset[tuple[str, str, str]]) -> tuple[str, str, str]:
+    """Draw a (head mark, face mark, colour) with at least one mark, never one of `excluded`."""
+    while True:
+        head = str(rng.choice([NO_MARK, *HEAD_MARKS]))
+        face = str(rng.choice([NO_MARK, *FACE_MARKS]))
+        color = str(rng.choice(MARK_COLORS))
+        if (head, face) != (NO_MARK, NO_MARK) and (head, face, color) not in excluded:
+            return head, face, color
+
+
+def sample_spec(
+    rng: np.random.Generator,
+    *,
+    split: Split = "any",
+    mark_rate: float = 0.0,
+    excluded_marks: frozenset[tuple[str, str, str]] = frozenset(),
+    fixed: dict[str, str] | None = None,
+) -> Spec:
+    """Draw one spec, every attribute uniform and independent except for the split.
+
+    Args:
+        rng: source of every draw.
+        split: "train" avoids the held-out combinations, "heldout" draws only those, "any" draws all.
+        mark_rate: probability in [0, 1] of carrying random identity marks.
+        excluded_marks: mark combinations that must not be drawn (those of the shipped subjects).
+        fixed: fields to set rather than draw. With a split, at least one of hair colour, outfit and background
+            must stay free.
+
+    Raises:
+        ValueError: the fixed fields leave no combination in the split.
+    """
+    fixed = fixed or {}
+    for _ in range(1000):
+        drawn = {name: str(rng.choice(values)) for name, values in ATTRIBUTES.items()}
+        drawn.update(fixed)
+        held_out = is_held_out(drawn["hair_color"], drawn["outfit"], drawn["background"])
+        if split == "any" or held_out == (split == "heldout"):
+            break
+    else:
+        raise ValueError(f"the fixed fields must leave a combination in split {split!r}, got {fixed}")
+    if not {"head_mark", "face_mark", "mark_color"} & fixed.keys() and rng.random() < mark_rate:
+        head, face, color = sample_marks(rng, excluded_marks)
+        drawn.update(head_mark=head, face_mark=face, mark_color=color)
+    nuisances = {name: float(round(rng.uniform(-1.0, 1.0), 4)) for name in NUISANCES}
+    return Spec(**drawn, **nuisances, seed=int(rng.integers(2**31)))
+
+
+def attribute_tags(spec: Spec) -> dict[str, str]:
+    """Return the tag of each visible attribute, keyed by the attribute it names; absent accessories have none."""
+    found = {
+        "hair_color": f"{spec.hair_color} hair",
+        "hair_style": spec.hair_style,
+        "eye_color": f"{spec.eye_color} eyes",
+        "skin": spec.skin,
+        "outfit": f"{spec.outfit_color} {spec.outfit}",
+        "pose": spec.pose,
+        "background": spec.background,
+    }
+    if spec.accessory != "none":
+        found["accessory"] = spec.accessory
+    return found
+
+
+def tags(spec: Spec) -> list[str]:
+    """Return the base's booru tags in canonical order: "1girl", then hair, eyes, skin, outfit, pose, background."""
+    return ["1girl", *attribute_tags(spec).values()]
