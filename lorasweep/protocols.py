@@ -33,6 +33,8 @@ class Base(Protocol):
     vae: Any  # diffusers AutoencoderKL
     noise_schedule: Any  # diffusers DDPMScheduler: alphas_cumprod and prediction_type
     fingerprint: str
+    vae_fingerprint: str  # what cached latents depend on
+    text_fingerprint: str  # what cached caption embeddings depend on
     device: torch.device
     dtype: torch.dtype  # of the frozen weights; adapters train in fp32
 

@@ -1,7 +1,7 @@
-"""A tiny random Stable Diffusion in diffusers' folder format: real classes, meaningless weights, 1.1 M parameters.
+"""A tiny random Stable Diffusion in diffusers' folder format: real classes, 1.1 M meaningless weights.
 
-Training, caches, adapters and sampling run on it in milliseconds. Nothing is downloaded: the tokenizer's byte-pair
-files are written here too. Tests get it as the `tiny_sd` fixture (a folder).
+Training, caches, adapters and sampling run on it in milliseconds. Nothing is downloaded: the tokenizer's
+byte-pair files are written here too. Tests get it as the `tiny_sd` fixture (a folder).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-WORDS = ("1girl", "zkw", "red", "blue", "green", "hair", "dress", "hat", "smile", "standing", "simple", "background")
+WORDS = tuple("1girl zkw red blue green hair dress hat smile standing simple background".split())
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -86,9 +86,10 @@ def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 
 
 
 def _byte_pairs(words: tuple[str, ...]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """CLIP's vocabulary layout: the bytes, the bytes that end a word, one token per merge, then the two marks."""
+    """CLIP's vocabulary layout: bytes, bytes that end a word, one token per merge, then the two marks."""
     printable = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256))]
-    shifted = [chr(256 + offset) for offset in range(256 - len(printable))]  # GPT-2's stand-ins for the other bytes
+    # GPT-2's stand-ins for the bytes that cannot be printed
+    shifted = [chr(256 + offset) for offset in range(256 - len(printable))]
     symbols = printable + shifted
     tokens = symbols + [symbol + "</w>" for symbol in symbols]
     merges: list[tuple[str, str]] = []

@@ -1,0 +1,39 @@
+"""The embedded default: a small Stable Diffusion that ships with the package.
+
+Same loader, same record and same rules as `stable_diffusion`; only the folder is known beforehand. `path` may
+point at another folder that `lorasweep dollhouse pretrain` wrote.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from lorasweep.bases import stable_diffusion
+from lorasweep.records import BaseOptions
+
+if TYPE_CHECKING:
+    from lorasweep.protocols import Base
+
+
+def problems(options: BaseOptions) -> list[tuple[str, str, str]]:
+    """What is wrong with `options`, each as (key, rule and value, next step)."""
+    return stable_diffusion.problems(_placed(options))
+
+
+def fingerprint(options: BaseOptions) -> str:
+    """Hex digest of the weights, configs and tokenizer."""
+    return stable_diffusion.fingerprint(_placed(options))
+
+
+def load(options: BaseOptions, *, device: str, precision: str) -> Base:
+    """Load the dollhouse, frozen; see `stable_diffusion.load`."""
+    return stable_diffusion.load(_placed(options), device=device, precision=precision)
+
+
+def _placed(options: BaseOptions) -> BaseOptions:
+    if options.path is not None:
+        return options
+    from lorasweep import dollhouse
+
+    return dataclasses.replace(options, path=str(dollhouse.weights_dir()))
