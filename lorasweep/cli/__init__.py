@@ -1,0 +1,57 @@
+"""The command line: parse, dispatch, and turn every failure into an exit code and words.
+
+    0 done    2 the input is wrong, nothing was started    1 anything else    130 interrupted
+
+Importing this module costs nothing: each command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from lorasweep.cli.parser import build_parser
+from lorasweep.errors import InputError, LorasweepError
+
+EXIT_OK, EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; the process's own when None.
+
+    Returns:
+        The exit code.
+    """
+    # Pre-training has a grammar of its own, which argparse cannot nest without eating its options.
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:2] == ["dollhouse", "pretrain"]:
+        run = functools.partial(_module("lorasweep.dollhouse.base.pretrain").main, words[2:])
+    else:
+        options = build_parser().parse_args(words)
+        run = functools.partial(_module(f"lorasweep.cli.{options.command}_command").run, options)
+    try:
+        return int(run())
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return EXIT_INPUT
+    except LorasweepError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (`| head`) went away; without this, exit complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(name)

@@ -1,0 +1,83 @@
+"""`lorasweep dollhouse`: look at the embedded world, or write a dataset from it. Pre-training has its own parser."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lorasweep.errors import InputError, Problem
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw a sheet or write a dataset folder; returns the exit code."""
+    _check(options)
+    return {"draw": _draw, "dataset": _dataset}[options.action](options)
+
+
+def _check(options: argparse.Namespace) -> None:
+    from lorasweep.dollhouse.world import SUBJECTS
+
+    problems = []
+    if options.subject is not None and options.subject not in SUBJECTS:
+        problems.append(
+            Problem("--subject", f"unknown subject {options.subject!r}", f"one of {', '.join(SUBJECTS)}")
+        )
+    if options.action == "draw" and options.count < 1:
+        problems.append(Problem("--count", f"must be >= 1, got {options.count}"))
+    if options.action == "draw" and not _is_size(options.size):
+        problems.append(
+            Problem("--size", f"must be WxH in pixels, 32 or more, got {options.size!r}", "--size 64x64")
+        )
+    if options.action == "dataset" and options.images < 1:
+        problems.append(Problem("--images", f"must be >= 1, got {options.images}"))
+    if options.action == "dataset" and Path(options.out).exists() and any(Path(options.out).iterdir()):
+        problems.append(Problem("--out", f"{options.out} is not empty", "name a new folder"))
+    if problems:
+        raise InputError(problems, subject=f"dollhouse {options.action}")
+
+
+def _is_size(text: str) -> bool:
+    width, _, height = text.partition("x")
+    return width.isdigit() and height.isdigit() and min(int(width), int(height)) >= 32
+
+
+def _draw(options: argparse.Namespace) -> int:
+    """Draw dolls side by side, as square as the count allows."""
+    import math
+
+    import numpy as np
+    from PIL import Image
+
+    from lorasweep.dollhouse import world
+    from lorasweep.dollhouse.world.dataset import sample_subject_spec
+
+    width_px, height_px = (int(side) for side in options.size.split("x"))
+    rng = np.random.default_rng(options.seed)
+    subject = world.SUBJECTS[options.subject] if options.subject else None
+    columns = math.ceil(math.sqrt(options.count))
+    rows = math.ceil(options.count / columns)
+    sheet = Image.new("RGB", (columns * (width_px + 2), rows * (height_px + 2)), "white")
+    for index in range(options.count):
+        spec = world.sample_spec(rng) if subject is None else sample_subject_spec(rng, subject)
+        place = (index % columns * (width_px + 2) + 1, index // columns * (height_px + 2) + 1)
+        sheet.paste(world.render(spec, width_px, height_px), place)
+    sheet.save(options.out)
+    print(options.out)
+    return 0
+
+
+def _dataset(options: argparse.Namespace) -> int:
+    """Write a dataset folder that `lorasweep train dataset.path=...` reads like any other."""
+    from lorasweep.dollhouse import world
+
+    folder = world.write_dataset(
+        Path(options.out),
+        subject=options.subject,
+        images=options.images,
+        outfits=options.outfits,
+        confound=options.confound,
+        repeats=options.repeats,
+        seed=options.seed,
+    )
+    print(f"{folder}\ntrain on it: lorasweep train dataset.path={folder}")
+    return 0

@@ -1,0 +1,176 @@
+"""The grammar of the command line, with help that teaches. argparse only."""
+
+from __future__ import annotations
+
+import argparse
+
+import lorasweep
+
+_EPILOG = """\
+start here:
+  lorasweep sweep quickstart              several recipes on the embedded base, judged and compared
+  lorasweep ui                            look at them in the MLflow UI
+  lorasweep plan quickstart               what would run: steps, exposures, buckets; touches nothing
+  lorasweep train dataset.path=my/images  one recipe on your own folder (kohya layout or plain)
+
+KEY=VALUE is Hydra's override grammar: adapter.dim=16  optimizer=prodigy  'sample.weights=[0.5,0.7,0.9]'
+exit codes: 0 done, 2 the input is wrong (nothing was started), 1 anything else, 130 interrupted
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command; the chosen one is in `.command`."""
+    parser = argparse.ArgumentParser(
+        prog="lorasweep",
+        description="Declare a question about LoRA recipes, cook every recipe, measure which one is overcooked.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"lorasweep {lorasweep.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_sweep(commands)
+    _add_plan(commands)
+    _add_status(commands)
+    _add_ui(commands)
+    _add_sync(commands)
+    _add_dollhouse(commands)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction, name: str, summary: str, more: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=more,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def _overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of the recipe")
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "train",
+        "cook one recipe",
+        """\
+examples:
+  lorasweep train dataset.path=my/images                      the default recipe on your own images
+  lorasweep train adapter=lora optimizer=prodigy dataset.path=my/images
+  lorasweep train adapter.dim=16 train.max_steps=200 seed=1   on the embedded dollhouse
+The folder is kohya's layout (10_zkw/*.png + .txt: repeats_trigger) or a plain folder of images.
+The same command again goes on where it stopped; a recipe already cooked is not cooked twice.""",
+    )
+    _overrides(parser)
+    _json(parser)
+
+
+def _add_sweep(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "sweep",
+        "run a sweep, or continue it",
+        """\
+examples:
+  lorasweep sweep quickstart                       a sweep that ships with lorasweep
+  lorasweep sweep my_question.yaml                 your own file
+  lorasweep sweep quickstart train.max_steps=100   every arm with another budget
+Ctrl-C once finishes the step, checkpoints and exits with 130; twice stops now.
+The same command again continues: nothing is cooked twice, nothing finished is lost.""",
+    )
+    parser.add_argument("sweep", metavar="NAME|FILE", help="a sweep in sweeps/, or a YAML file")
+    _overrides(parser)
+    parser.add_argument(
+        "--extend", action="store_true", help="accept new arms or seeds in a sweep that was already started"
+    )
+    _json(parser)
+
+
+def _add_plan(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "plan",
+        "show what would run, without running it",
+        """\
+examples:
+  lorasweep plan quickstart
+  lorasweep plan dataset.path=my/images train.epochs=8 --json
+Steps, exposures per concept and tag, buckets, every image's crop, time. Never imports torch.""",
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="[NAME|FILE] KEY=VALUE",
+        help="a sweep and overrides for every arm, or only overrides for one recipe",
+    )
+    _json(parser)
+
+
+def _add_status(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "status",
+        "show where a sweep stands",
+        "Reads the run folders only, so it works while the sweep runs and after it was killed.",
+    )
+    parser.add_argument("sweep", metavar="NAME", nargs="?", help="a sweep; all of them when left out")
+    _json(parser)
+
+
+def _add_ui(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands, "ui", "open the MLflow UI on this machine", "Listens on loopback only; Ctrl-C ends it."
+    )
+    parser.add_argument("--port", type=int, default=None, help="default: 5000, or the next free one")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+
+
+def _add_sync(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "sync",
+        "bring MLflow up to date with the run folders",
+        "For when the tracking server was down: the run folders have everything; nothing is logged twice.",
+    )
+    parser.add_argument("sweeps", metavar="NAME", nargs="*", help="sweeps; all of them when left out")
+    _json(parser)
+
+
+def _add_dollhouse(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "dollhouse",
+        "the embedded world and base model",
+        """\
+examples:
+  lorasweep dollhouse draw --out doll.png --count 16          look at the world
+  lorasweep dollhouse dataset --out my_dolls --images 20      write a dataset folder to train on
+  lorasweep dollhouse pretrain --out run --processes 4        train the base again, from the seed (hours)""",
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    draw = actions.add_parser("draw", help="draw a sheet of random dolls, or of one subject")
+    draw.add_argument("--out", default="dollhouse.png", metavar="FILE")
+    draw.add_argument("--count", type=int, default=16)
+    draw.add_argument("--subject", default=None, help="a subject's trigger, e.g. zkw")
+    draw.add_argument("--size", default="64x64", metavar="WxH", help="pixels of each doll")
+    draw.add_argument("--seed", type=int, default=0)
+    dataset = actions.add_parser("dataset", help="write a dataset folder in kohya's layout")
+    dataset.add_argument("--out", required=True, metavar="FOLDER")
+    dataset.add_argument("--subject", default="zkw")
+    dataset.add_argument("--images", type=int, default=20)
+    dataset.add_argument("--outfits", type=int, default=1)
+    dataset.add_argument("--confound", type=float, default=0.5)
+    dataset.add_argument("--repeats", type=int, default=10)
+    dataset.add_argument("--seed", type=int, default=0)
+    actions.add_parser("pretrain", help="train the base again (its own --help tells the options)")

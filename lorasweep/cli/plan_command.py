@@ -1,0 +1,23 @@
+"""`lorasweep plan`: what would run, without torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from lorasweep import config, plan_view
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the plan of a sweep, or of one recipe; returns the exit code."""
+    words = list(options.overrides)
+    subject: config.SweepSpec | config.Recipe
+    if words and "=" not in words[0]:
+        subject = config.load_sweep(words[0], words[1:])
+    else:
+        subject = config.compose_recipe(words)
+    if options.json:
+        print(json.dumps(plan_view.plan_json(subject), indent=1))
+    else:
+        plan_view.print_plan(subject)
+    return 0

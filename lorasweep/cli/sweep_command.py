@@ -1,0 +1,69 @@
+"""`lorasweep sweep`: plan every arm, hand the trials to the driver, show what came out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from lorasweep import config, paths, plan
+from lorasweep.cli.output_folder import require_writable
+from lorasweep.config import SweepSpec
+from lorasweep.errors import ConfigError, InputError, Problem
+from lorasweep.records import Plan
+from lorasweep.report import contact_sheet
+from lorasweep.sweep import driver, state, table
+from lorasweep.tracking.process import Mirror
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run or continue a sweep; returns 0 when every trial ended COMPLETED or PRUNED, 130 when interrupted."""
+    spec = config.load_sweep(options.sweep, options.overrides)
+    plans = _plans(spec)
+    folder = paths.outputs() / spec.name
+    require_writable(folder)
+
+    mirror = Mirror(folder, spec.tracking) if spec.tracking.name == "mlflow" else None
+    with table.live(spec, quiet=options.json) as view:
+        result = driver.run_sweep(
+            spec,
+            plans,
+            folder=folder,
+            extend=options.extend,
+            on_change=view.update,
+            on_trial_end=lambda: contact_sheet.write_contact_sheet(folder),
+            mirror=mirror,
+        )
+    snapshot = state.read_state(folder)
+    if options.json:
+        print(json.dumps(state.status_json(snapshot), indent=1))
+    else:
+        table.print_leaderboard(snapshot)
+        _print_whereabouts(folder, result.mirror_message)
+    return result.exit_code
+
+
+def _plans(spec: SweepSpec) -> dict[str, Plan]:
+    """Plan every arm; the problems of all arms are reported together."""
+    plans: dict[str, Plan] = {}
+    problems: list[Problem] = []
+    for arm in spec.arms:
+        try:
+            plans[arm.name] = plan.make_plan(arm.recipe)
+        except InputError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+    if problems:
+        raise ConfigError(problems, subject=f"sweep `{spec.name}`")
+    return plans
+
+
+def _print_whereabouts(folder: Path, mirror_message: str) -> None:
+    """Say where to look next."""
+    sheet = folder / "contact_sheet.png"
+    if sheet.exists():
+        print(f"contact sheet  {sheet}")
+    print(f"run folders    {folder}")
+    if mirror_message:
+        print(f"MLflow         {mirror_message}", file=sys.stderr if "sync" in mirror_message else sys.stdout)
+    print("look at them   lorasweep ui")

@@ -1,0 +1,12 @@
+"""`lorasweep sync`: rebuild the MLflow mirror from the run folders."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def run(options: argparse.Namespace) -> int:
+    """Bring the named sweeps (or all) up to date in MLflow; returns 1 when something could not be mirrored."""
+    from lorasweep import tracking
+
+    return tracking.sync(options.sweeps or None, as_json=options.json)

@@ -1,0 +1,149 @@
+"""What one process keeps warm between trials: the base, the caches, the probes, the base model's own samples.
+
+A worker makes one `Kitchen` and cooks many recipes in it; two recipes that share a base, images and prompts share
+everything that was computed for them. Knows nothing about sweeps.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep import files, paths
+from lorasweep.records import BaseOptions, Plan, Recipe, digest
+
+if TYPE_CHECKING:
+    from lorasweep.cache.latents import LatentCache
+    from lorasweep.cache.texts import TextCache
+    from lorasweep.metrics.context import JudgeContext
+    from lorasweep.protocols import Adapter, Base
+    from lorasweep.sample import Sample
+
+
+class Kitchen:
+    """Loaded things, by what they depend on. Not safe for threads; one per process."""
+
+    def __init__(self) -> None:
+        self._bases: dict[str, Base] = {}
+        self._caches: dict[str, tuple[LatentCache, TextCache]] = {}
+        self._base_samples: dict[str, list[Sample]] = {}
+        self._reader: Any = None
+
+    def base(self, recipe: Recipe) -> Base:
+        """The recipe's frozen base, loaded once per process."""
+        key = _base_key(recipe)
+        if key not in self._bases:
+            module = importlib.import_module(f"lorasweep.bases.{recipe.base.name}")
+            self._bases[key] = module.load(
+                recipe.base, device=_device(recipe.train.device), precision=recipe.train.precision
+            )
+        return self._bases[key]
+
+    def caches(self, recipe: Recipe) -> tuple[LatentCache, TextCache]:
+        """Latents and caption embeddings of the recipe's base, shared with other processes through the disk."""
+        from lorasweep.cache.latents import LatentCache
+        from lorasweep.cache.store import Store
+        from lorasweep.cache.texts import TextCache
+
+        key = _base_key(recipe)
+        if key not in self._caches:
+            base, store = self.base(recipe), Store(paths.cache())
+            self._caches[key] = (LatentCache(base, store), TextCache(base, store))
+        return self._caches[key]
+
+    def judge_context(
+        self, recipe: Recipe, plan: Plan, *, adapter: Adapter, samples: list[Sample], step: int
+    ) -> JudgeContext:
+        """Everything that the metrics look at for one rung of one trial."""
+        from lorasweep.metrics import probes
+        from lorasweep.metrics.context import JudgeContext
+
+        base = self.base(recipe)
+        latents, texts = self.caches(recipe)
+        base_samples = self.base_samples(recipe, plan)
+        return JudgeContext(
+            base=base,
+            adapter=adapter,
+            recipe=recipe,
+            plan=plan,
+            probes=probes.build(base, recipe, plan, latents=latents, texts=texts),
+            weight=recipe.sample.weight,
+            samples=samples,
+            base_samples=base_samples,
+            reader=self._read_with(recipe.base),
+            step=step,
+        )
+
+    def base_samples(self, recipe: Recipe, plan: Plan, link_into: Path | None = None) -> list[Sample]:
+        """The base model's images for the plan's prompts and the recipe's seeds; drawn once, kept in the cache.
+
+        Args:
+            recipe: gives the base and the sampling options.
+            plan: gives the prompts.
+            link_into: also copy the images and their index into this folder.
+        """
+        from lorasweep import sample
+
+        base, options = self.base(recipe), recipe.sample
+        wanted = sample.requests(recipe, plan, weights=(0.0,), seeds=_all_seeds(recipe))
+        key = digest([base.fingerprint, [vars(request) for request in wanted], options, str(base.dtype)])
+        folder = paths.cache() / "base_samples" / key[:24]
+        if not (folder / "index.json").exists():
+            images = sample.draw(base, None, wanted, options)
+            _publish(
+                folder,
+                lambda temporary: sample.write(
+                    temporary, wanted, images, base=base, options=options, adapter_file=None
+                ),
+            )
+        if key not in self._base_samples:
+            self._base_samples[key] = sample.read_index(folder)
+        if link_into is not None and not (link_into / "index.json").exists():
+            _publish(link_into, lambda temporary: shutil.copytree(folder, temporary, dirs_exist_ok=True))
+        return self._base_samples[key]
+
+    def _read_with(self, base: BaseOptions) -> Any:
+        """The dollhouse's reader on the dollhouse, None elsewhere: no other base has a ground truth."""
+        if base.name != "dollhouse":
+            return None
+        if self._reader is None:
+            from lorasweep.dollhouse.reader import Reader
+
+            self._reader = Reader.load()
+        return self._reader
+
+
+def _base_key(recipe: Recipe) -> str:
+    return digest([recipe.base, recipe.train.device, recipe.train.precision])
+
+
+def _all_seeds(recipe: Recipe) -> tuple[int, ...]:
+    return tuple(dict.fromkeys((*recipe.sample.rung_seeds, *recipe.sample.seeds)))
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _publish(folder: Path, fill: Any) -> None:
+    """Fill a temporary folder and rename it into place; whoever comes second keeps the first one's work."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        fill(temporary)
+        files.sync_folder(temporary)
+        os.chmod(temporary, 0o755)
+        os.rename(temporary, folder)
+    except OSError:
+        if not (folder / "index.json").exists():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
