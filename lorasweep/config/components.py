@@ -1,0 +1,112 @@
+"""Bind a component (`name` plus knobs) to the builder of that name: one Python file, one YAML, no registry.
+
+`adapter: {name: lora, dim: 32}` resolves to `build` in `lorasweep/adapters/lora.py`; its keyword-only
+arguments are the knobs, its positional ones are objects that only exist at run time. Builders import torch
+inside, so reading their signature costs nothing. Knows nothing about what a builder builds.
+
+A module may also have `problems(**knobs) -> list[tuple[key, message, hint]]`, for ranges that types cannot
+say.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lorasweep
+from lorasweep.config.bind import REQUIRED, TO_BE_GIVEN, Knob, bind_knobs
+from lorasweep.config.suggest import unknown
+from lorasweep.errors import Problem
+from lorasweep.records import Component, to_dict
+
+FOLDERS = {
+    "base": "bases",
+    "buckets": "buckets",
+    "adapter": "adapters",
+    "optimizer": "optimizers",
+    "scheduler": "schedulers",
+    "regularization": "regularizers",
+    "metrics": "metrics",
+}
+_RUNTIME = {"seed"}  # keyword-only in builders, but given by the recipe, not by the component's YAML
+
+
+def bind_component(group: str, data: Any, *, problems: list[Problem]) -> Component | None:
+    """Check the `name` and the knobs of one component group; None when something is wrong."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
+        got = data.get("name") if isinstance(data, Mapping) else data
+        problems.append(Problem(f"{group}.name", f"must be text, got {got!r}", f"choose a file: {group}=..."))
+        return None
+    name = data["name"]
+    module = find_module(group, name, at=f"{group}.name", problems=problems)
+    if module is None:
+        return None
+    knobs = {key: value for key, value in data.items() if key != "name"}
+    options = bind_options(group, name, module, knobs, at=group, problems=problems)
+    return None if options is None else Component(name=name, options=options)
+
+
+def bind_options(
+    group: str, name: str, module: types.ModuleType, data: Any, *, at: str, problems: list[Problem]
+) -> dict[str, Any] | None:
+    """Check knobs against a module's `build`; None when something is wrong.
+
+    Returns:
+        JSON-able values, one per knob, the builder's defaults filled in.
+    """
+    before = len(problems)
+    bound = bind_knobs(builder_knobs(module), data, at=at, problems=problems, owner=f"{group} `{name}`")
+    if len(problems) > before:
+        return None
+    check = getattr(module, "problems", None)
+    for key, message, hint in check(**bound) if check else ():
+        problems.append(Problem(f"{at}.{key}", message, hint))
+    options: dict[str, Any] = to_dict(bound)
+    return options if len(problems) == before else None
+
+
+def find_module(group: str, name: str, *, at: str, problems: list[Problem]) -> types.ModuleType | None:
+    """Import `lorasweep/<folder>/<name>.py`; a name that has no builder is a problem."""
+    folder = FOLDERS[group]
+    if name not in catalogue(group):
+        if name != TO_BE_GIVEN:
+            hint = f"it would be lorasweep/{folder}/{name}.py; choices: {', '.join(catalogue(group))}"
+            problems.append(
+                Problem(at, unknown(f"no {group} is called {name!r}", name, catalogue(group)), hint)
+            )
+        return None
+    return importlib.import_module(f"lorasweep.{folder}.{name}")
+
+
+def catalogue(group: str) -> list[str]:
+    """Names of a group's modules that have a builder, sorted; nothing is imported."""
+    folder = Path(lorasweep.__file__).parent / FOLDERS[group]
+    builder = "def load(" if group == "base" else "def build("
+    files = sorted(folder.glob("*.py"))
+    return [f.stem for f in files if not f.stem.startswith("_") and builder in f.read_text(encoding="utf-8")]
+
+
+def builder_knobs(module: types.ModuleType) -> dict[str, Knob]:
+    """The keyword-only arguments of `module.build`, as knobs.
+
+    Only their annotations are evaluated: those of positional arguments name torch types that are not
+    imported here.
+    """
+    parameters = inspect.signature(module.build).parameters
+    knobs = {
+        key: parameter
+        for key, parameter in parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in _RUNTIME
+    }
+    annotated = types.SimpleNamespace(__annotations__={key: p.annotation for key, p in knobs.items()})
+    hints = typing.get_type_hints(annotated, globalns=vars(module))
+    return {
+        key: Knob(hints[key], REQUIRED if p.default is inspect.Parameter.empty else p.default)
+        for key, p in knobs.items()
+    }

@@ -1,0 +1,163 @@
+"""Read `KEY=VALUE` in Hydra's grammar, as data: no resolvers, no `_target_`, no several values at once.
+
+Takes the strings that people type and gives back `Override`s, or the problem with each. Knows nothing about
+which keys exist.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override as HydraOverride
+from hydra.core.override_parser.types import OverrideType
+from hydra.errors import HydraException
+
+from lorasweep.errors import Problem
+
+_KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z0-9_]\w*)*")
+_PLAIN_TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+_NOT_TEXT = {"null", "true", "false", "nan", "inf"}
+
+
+@dataclass(frozen=True)
+class Override:
+    """One `KEY=VALUE`, parsed.
+
+    Attributes:
+        key: dotted key, or a group's name.
+        value: plain data; lists and dicts hold plain data.
+        delete: `~KEY`: take the key out.
+        text: as it was typed.
+    """
+
+    key: str
+    value: Any
+    delete: bool
+    text: str
+
+
+def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
+    """Parse overrides, collecting every problem."""
+    parser = OverridesParser.create()
+    overrides, problems = [], []
+    for text in texts:
+        parsed = _parse_one(parser, text)
+        if isinstance(parsed, Problem):
+            problems.append(parsed)
+        else:
+            overrides.append(parsed)
+    return overrides, problems
+
+
+def write(key: str, value: Any) -> str:
+    """Write plain data (as read from YAML) as an override that `parse` reads back as the same data."""
+    return f"{key}={_literal(value)}"
+
+
+def unsafe(where: str, value: Any) -> Iterator[Problem]:
+    """Find what makes data more than data: `_target_`-like keys and `${...}`, however deep.
+
+    A recipe is shared on the web, so reading one must never run code, or read the environment.
+    """
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if is_special(str(key)):
+                yield special(f"{where}.{key}".lstrip("."), str(key))
+            yield from unsafe(f"{where}.{key}".lstrip("."), inner)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from unsafe(f"{where}[{index}]", inner)
+    elif isinstance(value, str) and "${" in value:
+        yield Problem(
+            where, f"`${{...}}` is not read here: a recipe is data, got {value!r}", "write the value itself"
+        )
+
+
+def is_special(key: str) -> bool:
+    """Whether some part of a dotted key looks like `_target_`."""
+    return any(len(part) > 2 and part.startswith("_") and part.endswith("_") for part in key.split("."))
+
+
+def special(where: str, key: str) -> Problem:
+    """The problem with a `_target_`-like key."""
+    name = next(part for part in key.split(".") if is_special(part))
+    return Problem(
+        where, f"`{name}` is refused: a recipe is data, not code", "choose a part by name: adapter=lora"
+    )
+
+
+def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
+    try:
+        parsed: HydraOverride = parser.parse_override(text)
+    except HydraException as error:
+        return Problem(text, f"must be KEY=VALUE, {_first_line(error)}", _quoting_advice(text))
+    key = parsed.key_or_group.replace("/", ".")
+    if is_special(key):
+        return special(text, key)
+    if key.split(".")[0] == "hydra":
+        return Problem(
+            text, "Hydra's own settings cannot be changed", "only the recipe's keys, see conf/recipe.yaml"
+        )
+    if parsed.package is not None:
+        return Problem(text, "`@package` is not used in overrides", f"write {parsed.key_or_group}=...")
+    if not _KEY.fullmatch(key):
+        return Problem(text, "must be KEY=VALUE with a dotted key", "e.g. optimizer.lr=1e-4")
+    if parsed.is_sweep_override():
+        return Problem(text, "gives several values where one is expected", _several_advice(text))
+    delete = parsed.type == OverrideType.DEL
+    value = None if delete else _plain(parsed.value())
+    problem = next(unsafe(key, value), None)
+    if problem is not None:
+        return Problem(text, problem.message, problem.hint)
+    return Override(key=key, value=value, delete=delete, text=text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    # Hydra's QuotedString carries its text; casts such as `int(3)` are evaluated by the parser already.
+    return getattr(value, "text", value)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].strip()
+
+
+def _quoting_advice(text: str) -> str:
+    key, equals, value = text.partition("=")
+    if not equals:
+        return f"write {text}=VALUE"
+    return f"quote the value for Hydra too: '{key}={json.dumps(value, ensure_ascii=False)}'"
+
+
+def _several_advice(text: str) -> str:
+    key, _, value = text.partition("=")
+    text_with_commas = f"'{key}={json.dumps(value)}'"
+    return f"a list is {key}=[{value}], text with commas is {text_with_commas}, a comparison is a sweep file"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_literal(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(_literal(inner) for inner in value) + "]"
+    if isinstance(value, str):
+        return value if _reads_as_text(value) else _quote(value)
+    return json.dumps(value)
+
+
+def _reads_as_text(value: str) -> bool:
+    return bool(_PLAIN_TEXT.fullmatch(value)) and value.lower() not in _NOT_TEXT
+
+
+def _quote(value: str) -> str:
+    # Hydra's rule: in quotes, a backslash only matters before a quote (or at the end), where it is doubled.
+    escaped = re.sub(r'(\\*)"', lambda match: match.group(1) * 2 + '\\"', value)
+    return '"' + re.sub(r"(\\+)$", lambda match: match.group(1) * 2, escaped) + '"'

@@ -1,0 +1,127 @@
+"""Compose one recipe from `conf/` and overrides, and check all of it.
+
+Takes `KEY=VALUE`s, returns a `Recipe`, or raises one `ConfigError` with every problem. Knows nothing about
+the images that a recipe will meet: that is `plan`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lorasweep.config import rules
+from lorasweep.config.bind import bind_record, bind_value
+from lorasweep.config.components import bind_component, bind_options, find_module
+from lorasweep.config.override import Override, parse, unsafe
+from lorasweep.config.suggest import unknown
+from lorasweep.config.tree import Tree, compose_tree
+from lorasweep.errors import ConfigError, InputError, Problem
+from lorasweep.records import (
+    BaseOptions,
+    CaptionOptions,
+    DatasetOptions,
+    LauncherOptions,
+    Recipe,
+    SampleOptions,
+    TrackingOptions,
+    TrainOptions,
+)
+
+_OPTION_GROUPS: dict[str, type] = {
+    "base": BaseOptions,
+    "dataset": DatasetOptions,
+    "captions": CaptionOptions,
+    "train": TrainOptions,
+    "sample": SampleOptions,
+    "tracking": TrackingOptions,
+    "launcher": LauncherOptions,
+}
+_COMPONENT_GROUPS = ("buckets", "adapter", "optimizer", "scheduler", "regularization")
+
+
+def compose_recipe(overrides: Sequence[str] = ()) -> Recipe:
+    """Compose the recipe of `conf/recipe.yaml` with overrides.
+
+    Args:
+        overrides: Hydra's grammar: `optimizer=prodigy` picks a file of `conf/optimizer/`, `optimizer.lr=0.5`
+            sets a key, `metrics=[burn]` picks a list, `~metrics.burn` takes one out.
+
+    Raises:
+        ConfigError: with all problems at once.
+    """
+    parsed, problems = parse(overrides)
+    recipe = check_recipe(parsed, problems)
+    if recipe is None:
+        raise ConfigError(problems, subject="the recipe")
+    return recipe
+
+
+def check_recipe(overrides: Sequence[Override], problems: list[Problem]) -> Recipe | None:
+    """Compose and check; problems are appended, and None is returned when there is any."""
+    tree, found = compose_tree(overrides)
+    found += unsafe("", tree.values)
+    parts = _bind_groups(tree, found)
+    found += rules.check(tree.values)
+    if parts.get("base") and parts.get("buckets"):
+        found += _bucket_problems(parts["base"], parts["buckets"].options, parts["buckets"].name)
+    problems += [_with_file(problem, tree) for problem in _unique(found)]
+    return None if problems else Recipe(**parts)
+
+
+def _bind_groups(tree: Tree, problems: list[Problem]) -> dict[str, Any]:
+    values = tree.values
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    for key in values.keys() - known:
+        problems.append(
+            Problem(key, unknown("unknown key in a recipe", key, known), f"keys: {', '.join(sorted(known))}")
+        )
+    parts: dict[str, Any] = {"seed": bind_value(int, values.get("seed"), at="seed", problems=problems)}
+    for group, record in _OPTION_GROUPS.items():
+        parts[group] = bind_record(record, values.get(group), at=group, problems=problems)
+    for group in _COMPONENT_GROUPS:
+        parts[group] = bind_component(group, values.get(group), problems=problems)
+    parts["metrics"] = _bind_metrics(values.get("metrics"), problems)
+    if parts["base"] is not None:
+        find_module("base", parts["base"].name, at="base.name", problems=problems)
+    return parts
+
+
+def _bind_metrics(data: Any, problems: list[Problem]) -> dict[str, dict[str, Any]]:
+    metrics: dict[str, dict[str, Any]] = {}
+    if not isinstance(data, Mapping):
+        # `metrics=[]` leaves no node at all: measure nothing.
+        if data is not None:
+            problems.append(Problem("metrics", f"must be metric names with their knobs, got {data!r}"))
+        return metrics
+    for name, knobs in data.items():
+        at = f"metrics.{name}"
+        module = find_module("metrics", str(name), at=at, problems=problems)
+        if module is None:
+            continue
+        options = bind_options("metric", str(name), module, knobs or {}, at=at, problems=problems)
+        metrics[str(name)] = options or {}
+    return metrics
+
+
+def _bucket_problems(base: BaseOptions, options: dict[str, Any], name: str) -> list[Problem]:
+    """Buckets are pure arithmetic on the base's options, so they can be tried here."""
+    try:
+        importlib.import_module(f"lorasweep.buckets.{name}").build(base, **options)
+    except InputError as error:
+        return error.problems
+    return []
+
+
+def _unique(problems: Sequence[Problem]) -> list[Problem]:
+    """Drop a second complaint about the same key with the same words."""
+    return list({(p.where, p.message): p for p in problems}.values())
+
+
+def _with_file(problem: Problem, tree: Tree) -> Problem:
+    """Say in which YAML file a key is explained, when the problem is about a key."""
+    if "=" in problem.where or problem.hint.startswith("conf/"):
+        return problem
+    place = tree.file_of(problem.where)
+    return dataclasses.replace(problem, hint=f"{place}; {problem.hint}".removesuffix("; "))

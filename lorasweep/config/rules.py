@@ -1,0 +1,185 @@
+"""Ranges of the option groups' keys, and rules between keys: what a type cannot say.
+
+Takes the composed tree as plain data, so that one wrong key does not hide another. Ranges of components'
+knobs live beside their builders (`problems` in `lorasweep/adapters/lora.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorasweep.config.suggest import did_you_mean
+from lorasweep.errors import Problem
+from lorasweep.records import PROMPT_TIERS
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number, or of every number of a list; `example` is a value that works."""
+
+    low: float
+    high: float | None = None
+    open_low: bool = False
+    example: str = ""
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` is inside."""
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (self.high is None or value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high is None:
+            return f"must be {'>' if self.open_low else '>='} {self.low:g}"
+        return f"must be in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
+
+
+_WEIGHT = Range(0, 2, open_low=True, example="0.7")
+
+RANGES: dict[str, Range] = {
+    "base.resolution": Range(8, 4096, example="512"),
+    "base.bucket_step": Range(1, 512, example="64"),
+    "base.clip_skip": Range(1, 12, example="1"),
+    "dataset.repeats": Range(1, example="10"),
+    "dataset.holdout": Range(0, 0.5, example="0.2"),
+    "dataset.dollhouse.images": Range(1, 10_000, example="20"),
+    "dataset.dollhouse.outfits": Range(1, 4, example="1"),
+    "dataset.dollhouse.confound": Range(0, 1, example="0.5"),
+    "dataset.dollhouse.seed": Range(0, example="0"),
+    "captions.keep_tokens": Range(0, example="1"),
+    "captions.dropout": Range(0, 1, example="0.05"),
+    "train.max_steps": Range(1, example="300"),
+    "train.epochs": Range(1, example="8"),
+    "train.steps_per_epoch": Range(1, example="50"),
+    "train.batch_size": Range(1, example="4"),
+    "train.gradient_accumulation": Range(1, example="1"),
+    "train.max_grad_norm": Range(0, example="1.0"),
+    "train.min_snr_gamma": Range(0, open_low=True, example="5"),
+    "train.noise_offset": Range(0, 1, example="0.05"),
+    "train.rungs": Range(1, example="4"),
+    "train.log_every": Range(1, example="10"),
+    "sample.weight": _WEIGHT,
+    "sample.weights": Range(0, 2, example="[0.4,0.7,1.0]"),
+    "sample.steps": Range(1, 1000, example="20"),
+    "sample.guidance": Range(0, example="4.0"),
+    "sample.width": Range(8, 4096, example="512"),
+    "sample.height": Range(8, 4096, example="512"),
+    "sample.batch_size": Range(1, example="8"),
+    "sample.seeds": Range(0, 2**63 - 1, example="[0,1]"),
+    "sample.rung_seeds": Range(0, 2**63 - 1, example="[0]"),
+    "tracking.timeout_s": Range(0, example="20"),
+    "launcher.workers": Range(1, example="4"),
+    "launcher.threads": Range(1, example="1"),
+}
+
+
+def check(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find every broken rule in a composed tree; values of the wrong type are left to `bind`."""
+    for key, rule in RANGES.items():
+        value = _look_up(values, key)
+        items = value if isinstance(value, list | tuple) else [value]
+        bad = [item for item in items if _is_number(item) and not rule.holds(item)]
+        if bad:
+            yield Problem(key, f"{rule}, got {value!r}", f"override: {key}={rule.example}")
+    for between in _BETWEEN_KEYS:
+        yield from between(values)
+
+
+def _budget(values: Mapping[str, Any]) -> Iterator[Problem]:
+    if _look_up(values, "train.max_steps") is None and _look_up(values, "train.epochs") is None:
+        yield Problem("train", "max_steps or epochs must be given, both are null", "override: train.epochs=8")
+
+
+def _seeds(values: Mapping[str, Any]) -> Iterator[Problem]:
+    for key in ("sample.seeds", "sample.rung_seeds"):
+        seeds = _look_up(values, key)
+        if seeds == []:
+            yield Problem(key, "must have at least one seed", f"override: {key}=[0]")
+        elif isinstance(seeds, list) and len({str(seed) for seed in seeds}) < len(seeds):
+            yield Problem(key, f"must not repeat a seed, got {seeds}", f"override: {key}=[0,1]")
+
+
+def _tiers(values: Mapping[str, Any]) -> Iterator[Problem]:
+    prompts = _look_up(values, "dataset.prompts")
+    for tier in prompts if isinstance(prompts, Mapping) else ():
+        if tier not in PROMPT_TIERS:
+            yield Problem(f"dataset.prompts.{tier}", f"must be one of {', '.join(PROMPT_TIERS)}")
+
+
+def _sides(values: Mapping[str, Any]) -> Iterator[Problem]:
+    step, resolution = _look_up(values, "base.bucket_step"), _look_up(values, "base.resolution")
+    if not _is_number(step) or step < 1:
+        return
+    if _is_number(resolution) and resolution < step:
+        yield Problem("base.resolution", f"must be at least base.bucket_step ({step}), got {resolution}")
+    for key in ("sample.width", "sample.height"):
+        side = _look_up(values, key)
+        if _is_number(side) and side % step:
+            nearest = max(step, round(side / step) * step)
+            yield Problem(
+                key,
+                f"must be a multiple of base.bucket_step ({step}), got {side}",
+                f"override: {key}={nearest}",
+            )
+
+
+def _texts(values: Mapping[str, Any]) -> Iterator[Problem]:
+    device = _look_up(values, "train.device")
+    if isinstance(device, str) and not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        yield Problem(
+            "train.device",
+            f"must be auto, cpu, cuda or cuda:N, got {device!r}",
+            "override: train.device=auto",
+        )
+    extension = _look_up(values, "captions.extension")
+    if isinstance(extension, str) and not re.fullmatch(r"\.[\w.-]+", extension):
+        yield Problem(
+            "captions.extension", f"must be a suffix, got {extension!r}", "override: captions.extension=.txt"
+        )
+    for key in ("captions.separator", "tracking.experiment"):
+        if _look_up(values, key) == "":
+            yield Problem(key, "must not be empty")
+    trigger = _look_up(values, "captions.trigger")
+    if isinstance(trigger, str) and not trigger.strip():
+        yield Problem(
+            "captions.trigger", "must not be empty", "override: captions.trigger=null, for none of your own"
+        )
+
+
+def _folders(values: Mapping[str, Any]) -> Iterator[Problem]:
+    path = _look_up(values, "dataset.path")
+    if isinstance(path, str) and path != "???" and not Path(path).expanduser().exists():
+        near = did_you_mean(Path(path).name, _names_beside(Path(path).expanduser()))
+        yield Problem(
+            "dataset.path",
+            f"no such folder: {path!r}",
+            near or f"looked at {Path(path).expanduser().absolute()}",
+        )
+
+
+def _names_beside(path: Path) -> list[str]:
+    return sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
+
+
+_BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
+    _budget,
+    _seeds,
+    _tiers,
+    _sides,
+    _texts,
+    _folders,
+)
+
+
+def _look_up(values: Mapping[str, Any], key: str) -> Any:
+    node: Any = values
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,17 @@
+"""Guess what a misspelled word was meant to be."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``did you mean `dim`?``, or an empty string when nothing known is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean `{near[0]}`?" if near else ""
+
+
+def unknown(what: str, word: str, known: Iterable[str]) -> str:
+    """``no such arm; did you mean `prodigy`?``."""
+    return f"{what}; {did_you_mean(word, known)}".removesuffix("; ")

@@ -1,0 +1,135 @@
+"""Compose the option groups into one plain tree: the only module that starts Hydra.
+
+Takes parsed overrides, gives back nested dicts and the file behind each group. Knows nothing about types or
+ranges.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf, open_dict
+
+from lorasweep.config import places
+from lorasweep.config.override import Override
+from lorasweep.config.suggest import did_you_mean, unknown
+from lorasweep.errors import Problem
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A composed recipe before it is checked.
+
+    Attributes:
+        values: nested plain dicts, one per group, and `seed`.
+        files: group -> file its values come from (`adapter` -> `conf/adapter/lora.yaml`).
+    """
+
+    values: dict[str, Any]
+    files: dict[str, str]
+
+    def file_of(self, key: str) -> str:
+        """The YAML file where a person would look a dotted key up."""
+        group, _, rest = key.partition(".")
+        if group == "metrics" and rest:
+            return f"conf/metrics/{rest.split('.')[0]}.yaml"
+        return self.files.get(group, "conf/recipe.yaml")
+
+
+def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
+    """Pick a file per group, then set single keys in the order given.
+
+    Args:
+        overrides: `optimizer=prodigy` picks a file, `optimizer.lr=1` sets a key; keys that do not exist are
+            set all the same, and found later when the tree is bound to its records.
+
+    Returns:
+        The tree (with the default file for each group whose choice was wrong), and the problems.
+    """
+    problems: list[Problem] = []
+    picks: dict[str, str] = {}
+    settings: list[Override] = []
+    for override in overrides:
+        if override.key not in places.GROUPS:
+            settings.append(override)
+        elif problem := _choice_problem(override):
+            problems.append(problem)
+        elif isinstance(override.value, list):
+            picks[override.key] = f"[{','.join(str(name) for name in override.value)}]"
+        else:
+            picks[override.key] = str(override.value)
+    values, chosen = _compose(tuple(f"{group}={choice}" for group, choice in picks.items()))
+    values = copy.deepcopy(values)
+    for override in settings:
+        problem = _set(values, override)
+        if problem:
+            problems.append(problem)
+    files = {group: f"conf/{group}/{choice}.yaml" for group, choice in chosen.items()}
+    return Tree(values=values, files=files), problems
+
+
+@functools.lru_cache(maxsize=64)
+def _compose(picks: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+    # `initialize_config_dir` is a context manager that puts Hydra's global state back as it was.
+    with initialize_config_dir(version_base=None, config_dir=str(places.conf_dir())):
+        config = compose(config_name="recipe", overrides=list(picks), return_hydra_config=True)
+    chosen = {
+        str(group): str(choice)
+        for group, choice in config.hydra.runtime.choices.items()
+        if group in places.GROUPS and group != "metrics"
+    }
+    with open_dict(config):
+        del config["hydra"]
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}, chosen
+
+
+def _choice_problem(override: Override) -> Problem | None:
+    """Check that a group's choice names files that exist."""
+    group, known = override.key, places.choices(override.key)
+    listed = f"choices: {', '.join(known)}"
+    if override.delete:
+        return Problem(override.text, f"a recipe needs its {group}", listed)
+    if group == "metrics":
+        if not isinstance(override.value, list):
+            return Problem(override.text, "must be a list", f"e.g. metrics=[{','.join(known[:2])}]; {listed}")
+        names = [str(name) for name in override.value]
+    elif isinstance(override.value, list | dict) or override.value is None:
+        return Problem(override.text, f"must name one file of conf/{group}/", listed)
+    else:
+        names = [str(override.value)]
+    for name in names:
+        if name not in known:
+            return Problem(f"{group}={name}", unknown(f"no such {group}", name, known), listed)
+    return None
+
+
+def _set(values: dict[str, Any], override: Override) -> Problem | None:
+    """Set or delete one dotted key in place; a scalar on the way is a problem, an absent level is made."""
+    *path, last = override.key.split(".")
+    node: Any = values
+    for depth, part in enumerate(path):
+        inner = node.get(part)
+        if inner is None and not override.delete:
+            inner = node[part] = {}
+        if not isinstance(inner, dict):
+            where = ".".join(path[: depth + 1])
+            return Problem(override.text, f"`{where}` has no keys of its own", f"override: {where}=VALUE")
+        node = inner
+    if override.delete:
+        if last not in node:
+            return Problem(
+                override.text, "cannot be taken out: it is not there", did_you_mean(last, list(node))
+            )
+        del node[last]
+    elif isinstance(override.value, dict) and isinstance(node.get(last), dict):
+        node[last] = {**node[last], **override.value}
+    else:
+        node[last] = override.value
+    return None
