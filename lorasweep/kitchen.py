@@ -1,7 +1,7 @@
 """What one process keeps warm between trials: the base, the caches, the probes, the base model's own samples.
 
-A worker makes one `Kitchen` and cooks many recipes in it; two recipes that share a base, images and prompts share
-everything that was computed for them. Knows nothing about sweeps.
+A worker makes one `Kitchen` and cooks many recipes in it; recipes that share a base, images and prompts share
+all that was computed for them. Knows nothing about sweeps.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Kitchen:
         return self._bases[key]
 
     def caches(self, recipe: Recipe) -> tuple[LatentCache, TextCache]:
-        """Latents and caption embeddings of the recipe's base, shared with other processes through the disk."""
+        """Latents and caption embeddings of the recipe's base, shared between processes by the disk."""
         from lorasweep.cache.latents import LatentCache
         from lorasweep.cache.store import Store
         from lorasweep.cache.texts import TextCache
@@ -79,7 +79,7 @@ class Kitchen:
         )
 
     def base_samples(self, recipe: Recipe, plan: Plan, link_into: Path | None = None) -> list[Sample]:
-        """The base model's images for the plan's prompts and the recipe's seeds; drawn once, kept in the cache.
+        """The base model's images for the plan's prompts and the recipe's seeds; drawn once, cached.
 
         Args:
             recipe: gives the base and the sampling options.

@@ -1,4 +1,4 @@
-"""The contracts between stages, smallest that compose. Read this first; implementations inherit nothing from it.
+"""The contracts between stages, smallest that compose. Read this first; nothing inherits from it.
 
 Letters: B batch, C latent channels, H W latent height and width, L tokens, D text width, G timestep buckets.
 torch appears in annotations only, so importing this module costs nothing.
@@ -39,7 +39,7 @@ class Base(Protocol):
     dtype: torch.dtype  # of the frozen weights; adapters train in fp32
 
     def encode_images(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pixels in [-1, 1] -> posterior mean and std, scaled by the VAE's scaling factor, both (B, C, H, W)."""
+        """Pixels in [-1, 1] -> posterior mean and std times the VAE's scaling factor, both (B, C, H, W)."""
 
     def encode_captions(self, captions: Sequence[str]) -> torch.Tensor:
         """Captions -> (B, L, D), honouring clip_skip; with gradient when the text encoder has an adapter."""
@@ -51,7 +51,7 @@ class Base(Protocol):
 class Adapter(Protocol):
     """Trainable weights living inside a base's modules, until removed.
 
-    `lorasweep/adapters/<name>.py` has `build(base: Base, *, seed: int, **knobs) -> Adapter`; peft is imported there.
+    `lorasweep/adapters/<name>.py` has `build(base: Base, *, seed: int, **knobs) -> Adapter`.
     """
 
     def parameters(self) -> Mapping[str, Sequence[torch.nn.Parameter]]:
@@ -61,13 +61,13 @@ class Adapter(Protocol):
         """Sampling weight as UIs mean it: 0 is the base exactly, 1 is as trained. Training runs at 1."""
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Trainable tensors by a stable name; `load_state_dict` of the same recipe restores them bit for bit."""
+        """Trainable tensors by a stable name; `load_state_dict` restores them bit for bit."""
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restore tensors; raises AdapterError when names or shapes differ."""
 
     def save(self, path: Path) -> None:
-        """Write a .safetensors that diffusers' `load_lora_weights` reads, alpha included (where diffusers can)."""
+        """Write a .safetensors that diffusers' `load_lora_weights` reads, alpha included."""
 
     def remove(self) -> None:
         """Take the adapter out; the base's modules and outputs are again what they were."""

@@ -1,9 +1,9 @@
 """Cook one recipe: the only module that wires the stages together.
 
-    Recipe + Plan  ->  base, caches  ->  train to a rung  ->  checkpoint  ->  sample  ->  judge  ->  next rung  ->  Outcome
+    Recipe + Plan -> base, caches -> train to a rung -> checkpoint -> sample -> judge -> next rung -> Outcome
 
-Everything lands in the run folder, which is the source of truth; a call on a folder that already holds work goes
-on from its last checkpoint and ends with the weights that an uninterrupted call would have reached.
+Everything lands in the run folder, which is the source of truth; a call on a folder that already holds work
+goes on from its last checkpoint and ends with the weights that an uninterrupted call would have reached.
 Knows nothing about Optuna, MLflow, other trials or the terminal.
 """
 

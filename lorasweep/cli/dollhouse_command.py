@@ -1,4 +1,7 @@
-"""`lorasweep dollhouse`: look at the embedded world, or write a dataset from it. Pre-training has its own parser."""
+"""`lorasweep dollhouse`: look at the embedded world, or write a dataset from it.
+
+Pre-training has a parser of its own (`lorasweep.dollhouse.base.pretrain`).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def _check(options: argparse.Namespace) -> None:
         problems.append(Problem("--count", f"must be >= 1, got {options.count}"))
     if options.action == "draw" and not _is_size(options.size):
         problems.append(
-            Problem("--size", f"must be WxH in pixels, 32 or more, got {options.size!r}", "--size 64x64")
+            Problem("--size", f"must be WxH px, 32 or more, got {options.size!r}", "--size 64x64")
         )
     if options.action == "dataset" and options.images < 1:
         problems.append(Problem("--images", f"must be >= 1, got {options.images}"))

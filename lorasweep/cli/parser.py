@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of every command; the chosen one is in `.command`."""
     parser = argparse.ArgumentParser(
         prog="lorasweep",
-        description="Declare a question about LoRA recipes, cook every recipe, measure which one is overcooked.",
+        description="Declare a question about LoRA recipes, cook each, measure which one is overcooked.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -151,7 +151,7 @@ def _add_dollhouse(commands: argparse._SubParsersAction) -> None:
     parser = _command(
         commands,
         "dollhouse",
-        "the embedded world and base model",
+        "look at, write from or train again the embedded world and base model",
         """\
 examples:
   lorasweep dollhouse draw --out doll.png --count 16          look at the world

@@ -6,7 +6,7 @@ import argparse
 
 
 def run(options: argparse.Namespace) -> int:
-    """Bring the named sweeps (or all) up to date in MLflow; returns 1 when something could not be mirrored."""
+    """Bring the named sweeps (or all) up to date in MLflow; 1 when something is still missing."""
     from lorasweep import tracking
 
     return tracking.sync(options.sweeps or None, as_json=options.json)
