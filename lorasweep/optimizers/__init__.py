@@ -1,0 +1,6 @@
+"""Optimizers, one module each: `build(groups, **knobs) -> torch.optim.Optimizer`.
+
+`groups` maps a part of the model ("unet", "text_encoder") to its trainable tensors; every param group that
+comes back carries the part as "name" and its peak lr as "initial_lr", which the schedule scales. A module may
+also have `problems(**knobs)`, what its types cannot say, and `logged(optimizer)`, more numbers to log.
+"""

@@ -1,0 +1,36 @@
+"""Param groups by part of the model, with name and peak lr; and the rules that every optimizer shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+TEXT_ENCODER = "text_encoder"
+
+
+def param_groups(
+    groups: Mapping[str, Sequence[torch.nn.Parameter]], *, lr: float, text_encoder_lr: float | None
+) -> list[dict[str, Any]]:
+    """One torch param group per part; the text encoder's peak lr is its own when given, else `lr`."""
+    made = []
+    for name, parameters in groups.items():
+        peak = text_encoder_lr if name == TEXT_ENCODER and text_encoder_lr is not None else lr
+        made.append({"params": list(parameters), "name": name, "lr": peak, "initial_lr": peak})
+    return made
+
+
+def shared_problems(
+    *, lr: float, text_encoder_lr: float | None, betas: tuple[float, float], weight_decay: float
+) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with the knobs that every Adam has, as (key, rule and value, next step)."""
+    if lr <= 0:
+        yield ("lr", f"must be > 0, got {lr}", "")
+    if text_encoder_lr is not None and text_encoder_lr < 0:
+        yield ("text_encoder_lr", f"must be >= 0 or null, got {text_encoder_lr}", "null: the same as lr")
+    if not all(0 <= beta < 1 for beta in betas):
+        yield ("betas", f"must both be in [0, 1), got {list(betas)}", "")
+    if weight_decay < 0:
+        yield ("weight_decay", f"must be >= 0, got {weight_decay}", "")

@@ -1,0 +1,55 @@
+"""AdamW: Adam with decoupled weight decay, torch's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lorasweep.optimizers._groups import param_groups, shared_problems
+
+if TYPE_CHECKING:
+    import torch
+
+
+def build(
+    groups: Mapping[str, Sequence[torch.nn.Parameter]],
+    *,
+    lr: float = 1e-4,
+    text_encoder_lr: float | None = None,
+    betas: tuple[float, float] = (0.9, 0.999),
+    weight_decay: float = 0.01,
+    eps: float = 1e-8,
+) -> torch.optim.Optimizer:
+    """Build the optimizer.
+
+    Args:
+        groups: trainable tensors by part of the model.
+        lr: peak learning rate, > 0.
+        text_encoder_lr: the text encoder's own peak; None takes `lr`.
+        betas: decay of the running means of gradient and squared gradient, both in [0, 1).
+        weight_decay: decoupled, per unit of lr, >= 0.
+        eps: added to the denominator.
+
+    Source: Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (2019), algorithm 2.
+    """
+    import torch
+
+    made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    return torch.optim.AdamW(made, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay, eps=eps)
+
+
+def problems(
+    *,
+    lr: float = 1e-4,
+    text_encoder_lr: float | None = None,
+    betas: tuple[float, float] = (0.9, 0.999),
+    weight_decay: float = 0.01,
+    eps: float = 1e-8,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    found = list(
+        shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, betas=betas, weight_decay=weight_decay)
+    )
+    if eps <= 0:
+        found.append(("eps", f"must be > 0, got {eps}", ""))
+    return found

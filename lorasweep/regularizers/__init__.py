@@ -1,0 +1,1 @@
+"""Brakes on overcooking, one module each: `build(**knobs) -> protocols.Regularizer`."""
