@@ -1,5 +1,5 @@
 """Learning-rate schedules, one module each: `build(total_steps, **knobs) -> protocols.Schedule`.
 
-Arithmetic only. Steps are optimizer steps; step 0 is the first update. A schedule is asked for one param group
-at a time and gets that group's own peak, so the UNet and the text encoder keep their ratio.
+Arithmetic only. Steps are optimizer steps; step 0 is the first update. A schedule is asked for one param
+group at a time and gets that group's own peak, so the UNet and the text encoder keep their ratio.
 """

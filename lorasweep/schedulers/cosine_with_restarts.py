@@ -25,7 +25,7 @@ def build(total_steps: int, *, cycles: int = 1, warmup: int | float = 0) -> Sche
         cycles: waves, >= 1; 1 is a plain cosine.
         warmup: steps, or a share of the training below 1.
 
-    Source: diffusers, optimization.py, get_cosine_with_hard_restarts_schedule_with_warmup; kohya's is the same.
+    Source: diffusers, optimization.py, get_cosine_with_hard_restarts_schedule_with_warmup; kohya uses it.
     """
     warm = warmup_steps(warmup, total_steps)
 
