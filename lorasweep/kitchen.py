@@ -10,6 +10,7 @@ import importlib
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +57,16 @@ class Kitchen:
         return self._caches[key]
 
     def judge_context(
-        self, recipe: Recipe, plan: Plan, *, adapter: Adapter, samples: list[Sample], step: int
+        self,
+        recipe: Recipe,
+        plan: Plan,
+        *,
+        adapter: Adapter,
+        samples: Sequence[Sample],
+        step: int,
+        history: Sequence[Mapping[str, float]],
     ) -> JudgeContext:
-        """Everything that the metrics look at for one rung of one trial."""
+        """Everything that the metrics look at for one rung of one trial; `history` has the earlier rungs."""
         from lorasweep.metrics import probes
         from lorasweep.metrics.context import JudgeContext
 
@@ -70,12 +78,13 @@ class Kitchen:
             adapter=adapter,
             recipe=recipe,
             plan=plan,
-            probes=probes.build(base, recipe, plan, latents=latents, texts=texts),
+            probes=probes.build(base, recipe, plan, latents=latents, texts=texts, adapter=adapter),
             weight=recipe.sample.weight,
             samples=samples,
             base_samples=base_samples,
             reader=self._read_with(recipe.base),
             step=step,
+            history=history,
         )
 
     def base_samples(self, recipe: Recipe, plan: Plan, link_into: Path | None = None) -> list[Sample]:

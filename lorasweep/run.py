@@ -149,7 +149,12 @@ class _Run:
 
         samples = self._sample(slot, last=last)
         context = self._kitchen.judge_context(
-            self.recipe, self.plan, adapter=slot.adapter, samples=samples, step=slot.step
+            self.recipe,
+            self.plan,
+            adapter=slot.adapter,
+            samples=samples,
+            step=slot.step,
+            history=[self.judged[step].metrics for step in sorted(self.judged)],
         )
         found = metrics.judge(context, self.recipe.metrics)
         rung = Rung(slot.step, self._exposures_per_image(slot.step), found.values)

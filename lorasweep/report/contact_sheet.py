@@ -13,6 +13,15 @@ from PIL import Image
 from lorasweep import files, sheet
 
 
+Key = tuple[str, str, int]  # tier, prompt, seed
+_TIER_NAMES = {
+    "in_distribution": "as trained",
+    "recombined": "recombined",
+    "class": "no trigger",
+    "unrelated": "unrelated",
+}
+
+
 def write_contact_sheet(sweep_folder: Path) -> Path | None:
     """Draw `contact_sheet.png` from whatever trials have samples by now.
 
@@ -26,52 +35,58 @@ def write_contact_sheet(sweep_folder: Path) -> Path | None:
     arms = _arms(sweep_folder)
     if not base or not arms:
         return None
-    columns = [key for key in base if all(key in images for _, images in arms)]
-    rows = [("base model", [_open(base[key]) for key in columns])]
-    rows += [(label, [_open(images[key]) for key in columns]) for label, images in arms]
+    columns = [key for key in base if any(key in images for _, images in arms)]
+    rows: list[sheet.Row] = [("base model\nno LoRA", [_open(base[key]) for key in columns])]
+    rows += [(label, [_open(images.get(key)) for key in columns]) for label, images in arms]
+    headers = [f"{_TIER_NAMES.get(tier, tier)}\n{prompt}" for tier, prompt, _ in columns]
+    picture = sheet.contact_sheet(rows, headers, title=_question(sweep_folder))
     path = sweep_folder / "contact_sheet.png"
-    picture = sheet.contact_sheet(rows, [prompt for prompt, _ in columns])
     files.write_atomic(path, lambda temporary: picture.save(temporary, format="PNG"))
     return path
 
 
-def _arms(sweep_folder: Path) -> list[tuple[str, dict[tuple[str, int], Path]]]:
+def _question(sweep_folder: Path) -> str:
+    manifest = sweep_folder / "leaderboard.json"
+    return files.read_json(manifest).get("question", "") if manifest.exists() else ""
+
+
+def _arms(sweep_folder: Path) -> list[tuple[str, dict[Key, Path]]]:
     """Label and images of the first finished trial of every arm, in the order of the sweep."""
-    found: dict[str, tuple[str, dict[tuple[str, int], Path]]] = {}
+    found: dict[str, tuple[str, dict[Key, Path]]] = {}
     for status_file in sorted(sweep_folder.glob("*/status.json")):
-        status, folder = files.read_json(status_file), status_file.parent
-        index = folder / "samples" / "index.json"
-        if status["arm"] in found or not index.exists() or not (folder / "metrics.json").exists():
+        folder, arm = status_file.parent, files.read_json(status_file)["arm"]
+        if arm in found or not (folder / "metrics.json").exists():
             continue
-        weight = files.read_json(folder / "metrics.json").get("weight", 0.7)
-        images = _images(index, weight=weight)
+        result = files.read_json(folder / "metrics.json")
+        images = _images(folder / "samples" / "index.json", weight=result["weight"])
         if images:
-            found[status["arm"]] = (_label(status["arm"], folder), images)
+            found[arm] = (_label(arm, result), images)
     return list(found.values())
 
 
-def _label(arm: str, folder: Path) -> str:
-    result = files.read_json(folder / "metrics.json")
-    metrics: dict[str, Any] = result["metrics"]
-    lines = [arm]
-    if "overcook/score" in metrics:
-        lines.append(f"overcook {metrics['overcook/score']:.2f}")
-    if "overcook/utility" in metrics:
-        lines.append(f"utility {metrics['overcook/utility']:.2f}")
-    if state := result["verdict"].get("state"):
-        lines.append(state)
-    return "\n".join(lines)
+def _label(arm: str, result: dict[str, Any]) -> str:
+    metrics, lines = result["metrics"], [arm]
+    for name, short in (("overcook/utility", "utility"), ("overcook/score", "overcook")):
+        if name in metrics:
+            lines.append(f"{short} {metrics[name]:.2f}")
+    return "\n".join([*lines, result["verdict"]["state"]])
 
 
-def _images(index: Path, *, weight: float) -> dict[tuple[str, int], Path]:
-    """First-seed images by (prompt, seed), in the index's order."""
+def _images(index: Path, *, weight: float) -> dict[Key, Path]:
+    """One image per prompt, that of the first seed drawn, in the index's order."""
     if not index.exists():
         return {}
     rows = [row for row in files.read_json(index)["images"] if row["weight"] == weight]
     first = min((row["seed"] for row in rows), default=0)
-    return {(row["prompt"], row["seed"]): index.parent / row["file"] for row in rows if row["seed"] == first}
+    return {
+        (row["tier"], row["prompt"], row["seed"]): index.parent / row["file"]
+        for row in rows
+        if row["seed"] == first
+    }
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path | None) -> Image.Image | None:
+    if path is None:
+        return None
     with Image.open(path) as image:
         return image.convert("RGB")
