@@ -32,6 +32,7 @@ class Base(Protocol):
     tokenizer: Any
     vae: Any  # diffusers AutoencoderKL
     noise_schedule: Any  # diffusers DDPMScheduler: alphas_cumprod and prediction_type
+    clip_skip: int  # 1 = last hidden state
     fingerprint: str
     vae_fingerprint: str  # what cached latents depend on
     text_fingerprint: str  # what cached caption embeddings depend on

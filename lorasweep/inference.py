@@ -1,0 +1,47 @@
+"""Look at an adapter without leaving a trace: eval mode, no gradient, a chosen weight, all put back after.
+
+    with inference.at_weight(base, adapter, 0.7): ...
+
+What sampling and judging share. Knows nothing about pictures, prompts or metrics.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lorasweep.protocols import Adapter, Base
+
+
+@contextlib.contextmanager
+def at_weight(base: Base, adapter: Adapter | None, weight: float) -> Iterator[None]:
+    """Run the block with the adapter at `weight`; modes and the training weight of 1 are restored after.
+
+    Args:
+        base: its UNet and text encoder are put in eval mode, so that an adapter's dropout does not act.
+        adapter: None looks at the bare base, provided that no adapter lives in it.
+        weight: sampling weight; 0 is the base exactly, 1 is as trained.
+    """
+    import torch
+
+    modules = [module for part in (base.unet, base.text_encoder) for module in part.modules()]
+    were_training = [module for module in modules if module.training]
+    for module in were_training:
+        module.training = False
+    if adapter is not None:
+        adapter.set_weight(weight)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        if adapter is not None:
+            adapter.set_weight(1.0)
+        for module in were_training:
+            module.training = True
+
+
+def trains_text(adapter: Adapter | None) -> bool:
+    """Whether captions must be encoded through the adapter, rather than taken from a cache."""
+    return adapter is not None and bool(adapter.parameters().get("text_encoder"))

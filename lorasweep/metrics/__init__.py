@@ -1,0 +1,59 @@
+"""Overcooking, measured: one file per question, all asked of one `JudgeContext`, summed up by `score`.
+
+    JudgeContext  ->  judge  ->  Measurement (numbers, and a reason for each number that could not be had)
+
+A metric is a module with `build(**knobs)` and a `conf/metrics/<name>.yaml`; there is no list of them to edit.
+Importing this package imports no torch. Judging draws from no generator of the training and changes no
+weight.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.records import Measurement
+
+if TYPE_CHECKING:
+    from lorasweep.metrics.context import JudgeContext
+    from lorasweep.protocols import Metric
+
+__all__ = ["build", "judge"]
+
+
+def build(name: str, knobs: Mapping[str, Any]) -> Metric:
+    """Build the metric of one `conf/metrics/<name>.yaml`."""
+    metric: Metric = importlib.import_module(f"lorasweep.metrics.{name}").build(**knobs)
+    return metric
+
+
+def judge(context: JudgeContext, metrics: Mapping[str, Mapping[str, Any]]) -> Measurement:
+    """Ask every metric, then score the answers.
+
+    Args:
+        context: what there is to look at.
+        metrics: name -> knobs, as in `Recipe.metrics`.
+
+    Returns:
+        Finite numbers only, `overcook/score` and `overcook/utility` among them; what could not be measured is
+        in `missing` with its reason.
+    """
+    from lorasweep.metrics import score
+
+    found = Measurement()
+    for name, knobs in metrics.items():
+        metric = build(name, knobs)
+        if metric.needs_samples and not context.samples:
+            found.missing[name] = f"needs pictures, and none were drawn at step {context.step}"
+            continue
+        answer = metric.measure(context)
+        found.missing.update(answer.missing)
+        for key, value in answer.values.items():
+            if math.isfinite(value):
+                found.values[key] = float(value)
+            else:
+                found.missing[key] = f"was {value} at step {context.step}"
+    summary = score.summarise(found.values)
+    return Measurement(values=found.values | summary.values, missing=found.missing | summary.missing)

@@ -1,0 +1,311 @@
+"""Fixed questions for the denoiser: the same noisy latents, timesteps and captions for every trial and rung.
+
+    Plan  ->  Probes: rows of (x_t, t, caption, target) with the base's answers, for training images, held-out
+              images, and pictures that the base itself drew for prompts that have nothing to do with the
+              subject
+
+Losses of different steps, weights and trials are then paired row by row, which is what makes differences of a
+few per cent visible (most of the spread of a denoising loss comes from t and from the noise). Everything is
+drawn from `dataset.holdout_seed`, never from the recipe's seed. Knows nothing about any metric.
+
+Letters: B rows, C H W latent, L tokens, D text width.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from lorasweep import inference, seeds
+from lorasweep.records import PlannedImage, PromptTier, digest
+
+if TYPE_CHECKING:
+    import torch
+
+    from lorasweep.protocols import Adapter, Base, Latents, Texts
+    from lorasweep.records import Plan, Recipe
+
+SetName = Literal["train", "held_out", "class", "unrelated"]
+PRIOR_TIERS: tuple[PromptTier, ...] = ("class", "unrelated")
+MAX_ROWS = 16  # rows per forward pass; a row of SD 1.5 at 512 px needs about 0.3 GB
+KEPT = 4  # sets of probes kept per process: trials of one sweep need one per dataset, base and bucket choice
+
+_built: OrderedDict[str, Probes] = OrderedDict()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeBatch:
+    """Rows of one latent shape, with the base's answers.
+
+    Attributes:
+        noisy_BCHW, target_BCHW: x_t and what the model should predict from it (noise, or v).
+        timestep_B: in [0, number of training timesteps).
+        image_B: which image of its set a row looks at.
+        captions, plain_captions: with and without the trigger; equal when there is no trigger.
+        text_BLD, plain_text_BLD: their embeddings by the frozen text encoder.
+        base_BCHW: the base's prediction with the caption.
+        base_loss_B, base_plain_loss_B: the base's squared error, mean over a row, with and without the
+            trigger.
+    """
+
+    noisy_BCHW: torch.Tensor
+    target_BCHW: torch.Tensor
+    timestep_B: torch.Tensor
+    image_B: torch.Tensor
+    captions: tuple[str, ...]
+    plain_captions: tuple[str, ...]
+    text_BLD: torch.Tensor
+    plain_text_BLD: torch.Tensor
+    base_BCHW: torch.Tensor
+    base_loss_B: torch.Tensor
+    base_plain_loss_B: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """All rows of one dataset on one base.
+
+    Attributes:
+        sets: batches by what they look at; a set without images is absent.
+        timesteps: the fixed t of each bucket, ascending.
+        num_timesteps: of the base's noise schedule.
+        train_pixels: training images as the VAE gives them back, (H, W, 3) uint8 arrays.
+    """
+
+    sets: dict[SetName, tuple[ProbeBatch, ...]]
+    timesteps: tuple[int, ...]
+    num_timesteps: int
+    train_pixels: tuple = field(default=())
+
+
+def build(
+    base: Base,
+    recipe: Recipe,
+    plan: Plan,
+    *,
+    latents: Latents,
+    texts: Texts,
+    adapter: Adapter | None = None,
+    buckets: int = 4,
+    noises: int = 2,
+    images: int = 8,
+    prior_images: int = 4,
+) -> Probes:
+    """Build the probes, or return those that this process built before for the same base and data.
+
+    Args:
+        base: answers the probes once, without any adapter's help.
+        recipe: gives the seed, the caption separator and the guidance at which the base draws prior pictures.
+        plan: gives images in their buckets, captions and prompts.
+        latents: of the plan's images.
+        texts: of captions, by the frozen text encoder.
+        adapter: the one that lives in the base right now, so that it can be silenced; None when there is
+            none.
+        buckets: timestep buckets; each is asked at its middle.
+        noises: fixed noises per image and timestep.
+        images: at most so many training and so many held-out images.
+        prior_images: pictures the base draws per tier of `PRIOR_TIERS`.
+    """
+    knobs = {"buckets": buckets, "noises": noises, "images": images, "prior_images": prior_images}
+    key = _key(base, recipe, plan, knobs)
+    if key not in _built:
+        with inference.at_weight(base, adapter, 0.0):
+            _built[key] = _Builder(base, recipe, plan, latents, texts, timesteps=buckets, noises=noises).all(
+                images, prior_images
+            )
+    _built.move_to_end(key)
+    while len(_built) > KEPT:
+        _built.popitem(last=False)
+    return _built[key]
+
+
+def without_trigger(caption: str, trigger: str | None, separator: str) -> str:
+    """Remove the trigger: the tags equal to it, or, in prose, the words themselves."""
+    if not trigger:
+        return caption
+    tags = [tag.strip() for tag in caption.split(separator.strip() or separator)]
+    kept = [tag for tag in tags if tag != trigger]
+    if len(kept) < len(tags):
+        return separator.join(kept)
+    return re.sub(rf"\s*(?<!\w){re.escape(trigger)}(?!\w)", "", caption).strip()
+
+
+def predict(
+    base: Base, noisy_BCHW: torch.Tensor, timestep_B: torch.Tensor, text_BLD: torch.Tensor
+) -> torch.Tensor:
+    """The UNet's prediction as float32, at whatever weight is in force; (B, C, H, W)."""
+    out = base.unet(noisy_BCHW, timestep_B, encoder_hidden_states=text_BLD, return_dict=False)[0]
+    return out.float()
+
+
+def row_mse(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
+    """Squared error, mean over each row; (B,)."""
+    return (left_BCHW - right_BCHW).square().flatten(1).mean(1)
+
+
+def _key(base: Base, recipe: Recipe, plan: Plan, knobs: dict[str, int]) -> str:
+    """Everything that decides the probes."""
+    images = [[i.sha256, i.caption, i.split, i.bucket, i.resize_px, i.crop_px] for i in plan.images]
+    priors = {tier: plan.prompts.get(tier, ()) for tier in PRIOR_TIERS}
+    size = [recipe.sample.width, recipe.sample.height, recipe.sample.guidance, recipe.base.negative_prompt]
+    where = [base.fingerprint, str(base.device), str(base.dtype), recipe.base.clip_skip]
+    data = [images, plan.trigger, recipe.captions.separator, recipe.dataset.holdout_seed]
+    return digest([where, data, priors, size, knobs])
+
+
+class _Builder:
+    """One construction: draws from generators derived from the hold-out seed, asks the base as it goes."""
+
+    def __init__(
+        self,
+        base: Base,
+        recipe: Recipe,
+        plan: Plan,
+        latents: Latents,
+        texts: Texts,
+        *,
+        timesteps: int,
+        noises: int,
+    ) -> None:
+        self._base, self._recipe, self._plan = base, recipe, plan
+        self._latents, self._texts, self._noises = latents, texts, noises
+        self._num = int(base.noise_schedule.config.num_train_timesteps)
+        self._timesteps = tuple(int((k + 0.5) * self._num / timesteps) for k in range(timesteps))
+
+    def all(self, images: int, prior_images: int) -> Probes:
+        """Build every set that has something to look at."""
+        train = self._choose(self._plan.train_images(), images)
+        sets: dict[SetName, tuple[ProbeBatch, ...]] = {
+            "train": self._of_images(train),
+            "held_out": self._of_images(self._choose(self._plan.held_out_images(), images)),
+        }
+        for tier in PRIOR_TIERS:
+            prompts = self._plan.prompts.get(tier, ())[:prior_images]
+            if prompts:
+                sets[tier] = self._of_prompts(tier, prompts, prior_images)  # type: ignore[index]
+        return Probes(
+            sets={name: batches for name, batches in sets.items() if batches},
+            timesteps=self._timesteps,
+            num_timesteps=self._num,
+            train_pixels=self._decode(train),
+        )
+
+    def _choose(self, images: Sequence[PlannedImage], most: int) -> list[PlannedImage]:
+        """At most `most` images, by a hash of their bytes: stable when folder order or buckets change."""
+        seed = self._recipe.dataset.holdout_seed
+        return sorted(images, key=lambda image: seeds.derive(seed, "probe", image.sha256))[:most]
+
+    def _of_images(self, images: Sequence[PlannedImage]) -> tuple[ProbeBatch, ...]:
+        import torch
+
+        seed = self._recipe.dataset.holdout_seed
+        latents = []
+        for image in images:
+            mean_CHW, std_CHW = self._latents.mean_std(image)
+            draw = torch.randn(mean_CHW.shape, generator=_generator(seed, "latent", image.sha256))
+            latents.append(mean_CHW.cpu().float() + std_CHW.cpu().float() * draw)
+        captions = [image.caption for image in images]
+        return self._batches(latents, captions, [image.sha256 for image in images])
+
+    def _of_prompts(self, name: PromptTier, prompts: Sequence[str], images: int) -> tuple[ProbeBatch, ...]:
+        """Let the base draw what it knows: the distribution whose loss is to be noticed."""
+        seed = self._recipe.dataset.holdout_seed
+        captions = [prompts[place % len(prompts)] for place in range(images)]
+        wanted, side_px = self._recipe.sample, self._recipe.base.resolution
+        pipe = self._base.pipeline("ddim")
+        pipe.set_progress_bar_config(disable=True)
+        negatives = [self._recipe.base.negative_prompt] * images
+        drawn_BCHW = pipe(
+            prompt_embeds=self._texts.embed(captions).to(self._base.device, self._base.dtype),
+            negative_prompt_embeds=self._texts.embed(negatives).to(self._base.device, self._base.dtype),
+            width=wanted.width or side_px,
+            height=wanted.height or side_px,
+            num_inference_steps=10,
+            guidance_scale=wanted.guidance,
+            generator=[_generator(seed, name, place) for place in range(images)],
+            output_type="latent",
+        ).images
+        return self._batches(list(drawn_BCHW.cpu().float()), captions, [f"{name}/{k}" for k in range(images)])
+
+    def _batches(
+        self, latents: Sequence[torch.Tensor], captions: Sequence[str], marks: Sequence[str]
+    ) -> tuple[ProbeBatch, ...]:
+        """Cross images with timesteps and noises, in batches of equal shape."""
+        import torch
+
+        rows: dict[tuple[int, ...], list[tuple[int, int, torch.Tensor]]] = {}
+        for place, (latent_CHW, mark) in enumerate(zip(latents, marks, strict=True)):
+            for draw in range(self._noises):
+                for t in self._timesteps:
+                    generator = _generator(self._recipe.dataset.holdout_seed, "noise", mark, draw, t)
+                    noise_CHW = torch.randn(latent_CHW.shape, generator=generator)
+                    rows.setdefault(tuple(latent_CHW.shape), []).append((place, t, noise_CHW))
+        return tuple(
+            self._batch(group[start : start + MAX_ROWS], latents, captions)
+            for group in rows.values()
+            for start in range(0, len(group), MAX_ROWS)
+        )
+
+    def _batch(
+        self,
+        rows: Sequence[tuple[int, int, torch.Tensor]],
+        latents: Sequence[torch.Tensor],
+        captions: Sequence[str],
+    ) -> ProbeBatch:
+        """Noise the rows and let the base answer, with and without the trigger."""
+        import torch
+
+        base, schedule = self._base, self._base.noise_schedule
+        clean_BCHW = torch.stack([latents[place] for place, _, _ in rows])
+        noise_BCHW = torch.stack([noise for _, _, noise in rows])
+        timestep_B = torch.tensor([t for _, t, _ in rows])
+        noisy_BCHW = schedule.add_noise(clean_BCHW, noise_BCHW, timestep_B)
+        target_BCHW = noise_BCHW
+        if schedule.config.prediction_type == "v_prediction":
+            target_BCHW = schedule.get_velocity(clean_BCHW, noise_BCHW, timestep_B)
+        words = tuple(captions[place] for place, _, _ in rows)
+        separator = self._recipe.captions.separator
+        plain = tuple(without_trigger(text, self._plan.trigger, separator) for text in words)
+        text_BLD = self._texts.embed(words).to(base.device, base.dtype)
+        noisy_BCHW = noisy_BCHW.to(base.device, base.dtype)
+        timestep_B, target_BCHW = timestep_B.to(base.device), target_BCHW.to(base.device)
+        base_BCHW = predict(base, noisy_BCHW, timestep_B, text_BLD)
+        base_loss_B = row_mse(base_BCHW, target_BCHW)
+        plain_text_BLD, base_plain_loss_B = text_BLD, base_loss_B
+        if plain != words:
+            plain_text_BLD = self._texts.embed(plain).to(base.device, base.dtype)
+            base_plain_loss_B = row_mse(predict(base, noisy_BCHW, timestep_B, plain_text_BLD), target_BCHW)
+        return ProbeBatch(
+            noisy_BCHW=noisy_BCHW,
+            target_BCHW=target_BCHW,
+            timestep_B=timestep_B,
+            image_B=torch.tensor([place for place, _, _ in rows]),
+            captions=words,
+            plain_captions=plain,
+            text_BLD=text_BLD,
+            plain_text_BLD=plain_text_BLD,
+            base_BCHW=base_BCHW,
+            base_loss_B=base_loss_B,
+            base_plain_loss_B=base_plain_loss_B,
+        )
+
+    def _decode(self, images: Sequence[PlannedImage]) -> tuple:
+        import torch
+
+        pixels = []
+        for image in images:
+            mean_CHW, _ = self._latents.mean_std(image)
+            latent_BCHW = mean_CHW[None].to(self._base.device, self._base.dtype)
+            decoded = self._base.vae.decode(latent_BCHW / self._base.vae.config.scaling_factor).sample[0]
+            levels = ((decoded.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+            pixels.append(levels.permute(1, 2, 0).cpu().numpy())
+        return tuple(pixels)
+
+
+def _generator(seed: int, *names: str | int) -> torch.Generator:
+    import torch
+
+    return torch.Generator("cpu").manual_seed(seeds.derive(seed, *names))

@@ -1,0 +1,180 @@
+"""From a vector of metrics to two numbers and a sentence. Provisional: see `SYMPTOMS`.
+
+    O = 1 - product over symptoms of (1 - o_i)      overcook/score, noisy-OR: one fatal symptom is enough
+    o_i = sigmoid((m_i - limit_i) / width_i), shifted and scaled so that o_i(0) = 0
+    U = F (1 - O)                                   overcook/utility
+
+A symptom that could not be measured is left out of the product, which can only lower O. Knows nothing about
+how a metric is measured; imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lorasweep.records import Measurement
+
+SCORE, UTILITY = "overcook/score", "overcook/utility"
+OVERCOOKED = 0.5  # O above which a checkpoint is called overcooked
+LEARNED = 0.5  # F below which a checkpoint is called undercooked
+FALLBACK_GAIN = 0.15  # held-out log gain at which the stand-in for F reaches 1 - 1/e
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symptom:
+    """One way to be overcooked.
+
+    Attributes:
+        name: logged as `overcook/<name>`.
+        metric: the number it reads.
+        limit: where it counts half.
+        width: how sharply; limit / width >= 4 keeps harmless values near 0.
+        inverted: the metric is good at 1 and bad at 0, so 1 - value is read.
+        says: what a person would say, for the verdict.
+    """
+
+    name: str
+    metric: str
+    limit: float
+    width: float
+    says: str
+    inverted: bool = False
+
+    def value(self, metrics: Mapping[str, float]) -> float | None:
+        """How much of the symptom there is, >= 0; None when it was not measured."""
+        if self.metric not in metrics:
+            return None
+        return max(0.0, 1.0 - metrics[self.metric] if self.inverted else metrics[self.metric])
+
+    def grade(self, value: float) -> float:
+        """The symptom's o_i in [0, 1): exactly 0 at 0, one half near the limit, rising throughout."""
+        at_zero = _sigmoid(-self.limit / self.width)
+        return (_sigmoid((value - self.limit) / self.width) - at_zero) / (1.0 - at_zero)
+
+
+SYMPTOMS: tuple[Symptom, ...] = (
+    Symptom(name="rise", metric="generalisation/rise", limit=0.06, width=0.015, says="held-out loss rose"),
+    Symptom(
+        name="gap",
+        metric="generalisation/gap",
+        limit=0.5,
+        width=0.1,
+        says="it fits pictures, not the subject",
+    ),
+    Symptom(name="class_drift", metric="prior_drift/class", limit=0.4, width=0.08, says="it redraws others"),
+    Symptom(
+        name="unrelated_drift", metric="prior_drift/unrelated", limit=0.4, width=0.08, says="it redraws all"
+    ),
+    Symptom(name="bleed", metric="prompt_control/bleed", limit=0.2, width=0.04, says="it bleeds"),
+    Symptom(
+        name="control", metric="prompt_control/score", limit=0.35, width=0.07, says="deaf", inverted=True
+    ),
+    Symptom(name="burn", metric="burn/score", limit=1.0, width=0.2, says="pictures look fried"),
+)
+"""Provisional limits and widths."""
+
+
+def summarise(metrics: Mapping[str, float]) -> Measurement:
+    """Score one checkpoint.
+
+    Args:
+        metrics: whatever could be measured.
+
+    Returns:
+        `overcook/<symptom>` for every symptom that was measured, `overcook/score` and `overcook/utility`, or
+        the reason why there is none.
+    """
+    grades = {s.name: s.grade(value) for s in SYMPTOMS if (value := s.value(metrics)) is not None}
+    if not grades:
+        reason = "no symptom could be measured"
+        return Measurement(missing={SCORE: reason, UTILITY: reason})
+    score = 1.0 - math.prod(1.0 - grade for grade in grades.values())
+    values = {f"overcook/{name}": grade for name, grade in grades.items()} | {SCORE: score}
+    learned = fidelity(metrics)
+    if learned is None:
+        reason = "neither identity nor a held-out loss was measured"
+        return Measurement(values=values, missing={UTILITY: reason})
+    return Measurement(values=values | {UTILITY: learned * (1.0 - score)})
+
+
+def fidelity(metrics: Mapping[str, float]) -> float | None:
+    """F: the reader's identity, else a stand-in from what was gained on held-out images; in [0, 1].
+
+    The stand-in is 1 - exp(-gain / FALLBACK_GAIN), with gain = -log of the held-out loss over the base's. It
+    orders the checkpoints of one dataset; it does not compare datasets.
+    """
+    if "identity/score" in metrics:
+        return metrics["identity/score"]
+    if "generalisation/held_out" in metrics:
+        return 1.0 - math.exp(-max(0.0, -math.log(metrics["generalisation/held_out"])) / FALLBACK_GAIN)
+    return None
+
+
+# ------------------------------------------------------------------------------------------- in words
+
+
+def verdict(rungs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Say, from a series of judged checkpoints, where the recipe was done and where it burned.
+
+    Args:
+        rungs: ascending, each with "step", "exposures_per_image" and "metrics" (as `summarise` left them).
+
+    Returns:
+        "state" of the last checkpoint: "undercooked", "done", "overcooked" or "unknown"; "done_at": the step
+        with the best utility among the safe ones (O <= 0.5) that learned the subject (F >= 0.5), the earliest
+        on ties; "burned_at": the first overcooked step after it, or the first of all when there is none; each
+        absent when there is no such step; "sentence" for people.
+    """
+    scored = [rung for rung in rungs if UTILITY in rung["metrics"]]
+    if not scored:
+        return {"state": "unknown", "sentence": "Could not be judged: no checkpoint has a score."}
+    safe = [r for r in scored if r["metrics"][SCORE] <= OVERCOOKED and _learned(r) >= LEARNED]
+    done = max(safe, key=lambda rung: (rung["metrics"][UTILITY], -rung["step"])) if safe else None
+    after = [r for r in scored if done is None or r["step"] > done["step"]]
+    burned = next((rung for rung in after if rung["metrics"][SCORE] > OVERCOOKED), None)
+    found: dict[str, Any] = {"state": _state(scored[-1])}
+    if done is not None:
+        found["done_at"] = done["step"]
+    if burned is not None:
+        found["burned_at"] = burned["step"]
+    return found | {"sentence": _sentence(scored[-1], done, burned)}
+
+
+def _learned(rung: Mapping[str, Any]) -> float:
+    learned = fidelity(rung["metrics"])
+    return 0.0 if learned is None else learned
+
+
+def _state(rung: Mapping[str, Any]) -> str:
+    if rung["metrics"][SCORE] > OVERCOOKED:
+        return "overcooked"
+    return "done" if _learned(rung) >= LEARNED else "undercooked"
+
+
+def _sentence(
+    last: Mapping[str, Any], done: Mapping[str, Any] | None, burned: Mapping[str, Any] | None
+) -> str:
+    trouble = f"from {burned['step']} {_worst(burned)}" if burned else ""
+    if done is None:
+        if burned:
+            return f"Never done: {trouble}, before the subject was learned (identity {_learned(burned):.2f})."
+        learned = f"identity {_learned(last):.2f}"
+        return f"Undercooked: at step {last['step']} the subject is not learned yet ({learned})."
+    exposures = f"{done['exposures_per_image']:.0f} exposures per image"
+    where = f"Done at step {done['step']} ({exposures})"
+    return f"{where}; {trouble}." if trouble else f"{where}; not overcooked by step {last['step']}."
+
+
+def _worst(rung: Mapping[str, Any]) -> str:
+    """What the strongest symptom of a checkpoint looks like, with its number and its limit."""
+    metrics = rung["metrics"]
+    measured = [(symptom, value) for symptom in SYMPTOMS if (value := symptom.value(metrics)) is not None]
+    symptom, value = max(measured, key=lambda pair: pair[0].grade(pair[1]))
+    return f"{symptom.says} ({value:.2f}, limit {symptom.limit:.2f})"
+
+
+def _sigmoid(x: float) -> float:
+    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
