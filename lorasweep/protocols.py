@@ -35,7 +35,7 @@ class Base(Protocol):
     clip_skip: int  # 1 = last hidden state
     fingerprint: str
     vae_fingerprint: str  # what cached latents depend on
-    text_fingerprint: str  # what cached caption embeddings depend on
+    text_fingerprint: str  # what cached caption embeddings depend on, clip_skip included
     device: torch.device
     dtype: torch.dtype  # of the frozen weights; adapters train in fp32
 

@@ -52,7 +52,7 @@ class PeftAdapter:
         return found
 
     def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        """Yield e.g. (`unet.mid_block.attentions.0.proj_in.lora_A.weight`, parameter), as diffusers names it."""
+        """Yield (name, parameter), named as in diffusers: `unet.conv_in.lora_A.weight`."""
         for path, layer in self._layers.items():
             for kind in layer.adapter_layer_names:
                 held = getattr(layer, kind)

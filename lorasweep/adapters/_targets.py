@@ -1,7 +1,7 @@
 """Which modules of a Stable Diffusion an adapter may sit on, by the block that they belong to.
 
-Takes a UNet or a CLIP text encoder, returns module names. Modules that already carry an adapter are found under
-their own name.
+Takes a UNet or a CLIP text encoder, returns module names. Modules that already carry an adapter are found
+under their own name.
 
 Source: kohya-ss/sd-scripts, networks/lora.py, LoRANetwork.*_TARGET_REPLACE_MODULE*. On the UNet of SD 1.5 the
 scope `attn-mlp` gives its 192 modules, on the text encoder its 72.

@@ -77,7 +77,7 @@ def load_folder(path: Path, *, clip_skip: int, device: str, precision: str) -> B
         clip_skip=clip_skip,
         fingerprint=_files.digest_of(path),
         vae_fingerprint=_files.digest_of(path, ("vae",)),
-        text_fingerprint=_files.digest_of(path, TEXT_PARTS),
+        text_fingerprint=f"{_files.digest_of(path, TEXT_PARTS)}-skip{clip_skip}",
         device=torch.device(device),
         dtype=dtype,
     )
