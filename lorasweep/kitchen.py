@@ -72,7 +72,7 @@ class Kitchen:
 
         base = self.base(recipe)
         latents, texts = self.caches(recipe)
-        base_samples = self.base_samples(recipe, plan)
+        base_samples = self.base_samples(recipe, plan, adapter=adapter)
         return JudgeContext(
             base=base,
             adapter=adapter,
@@ -87,13 +87,16 @@ class Kitchen:
             history=history,
         )
 
-    def base_samples(self, recipe: Recipe, plan: Plan, link_into: Path | None = None) -> list[Sample]:
+    def base_samples(
+        self, recipe: Recipe, plan: Plan, link_into: Path | None = None, adapter: Adapter | None = None
+    ) -> list[Sample]:
         """The base model's images for the plan's prompts and the recipe's seeds; drawn once, cached.
 
         Args:
             recipe: gives the base and the sampling options.
             plan: gives the prompts.
             link_into: also copy the images and their index into this folder.
+            adapter: the one that lives in the base right now; silenced while drawing.
         """
         from lorasweep import sample
 
@@ -102,7 +105,7 @@ class Kitchen:
         key = digest([base.fingerprint, [vars(request) for request in wanted], options, str(base.dtype)])
         folder = paths.cache() / "base_samples" / key[:24]
         if not (folder / "index.json").exists():
-            images = sample.draw(base, None, wanted, options)
+            images = sample.draw(base, adapter, wanted, options)  # at weight 0
             _publish(
                 folder,
                 lambda temporary: sample.write(
