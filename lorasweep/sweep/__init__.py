@@ -1,0 +1,20 @@
+"""The sweep engine: one driver, long-lived workers, an Optuna study, and run folders as the source of truth.
+
+driver.py       run_sweep: the loop that hands out trials and decides what each end means
+manifest.py     sweep.yaml: which trials are declared; may this sweep continue that one?
+folder.py       a run folder's name, status.json and outcome.json
+resume.py       where every declared trial stands, from the run folders
+queue.py        what is cooked next, and who waits for a twin
+policy.py       what the end of an attempt means: final, or cooked again
+ledger.py       writes what happens to a trial: run folder first, then the study
+study.py        the only door to Optuna
+mirror.py       what the engine asks of a tracker
+pool.py         the worker processes seen from the driver
+worker.py       the worker process seen from inside
+lock.py stop.py one driver per sweep; Ctrl-C once and twice
+state.py        frozen snapshots for the live table and `lorasweep status`; no torch, no Optuna
+pace.py         how long a trial still takes
+announce.py     snapshots, leaderboard and hooks while the driver runs
+leaderboard.py  the ranking
+table.py        the live table and the leaderboard on the terminal
+"""

@@ -1,0 +1,72 @@
+"""Tells the outside how the sweep is getting on: snapshots, leaderboard.json, the end of trials.
+
+Knows nothing about workers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorasweep.records import Status
+from lorasweep.sweep import leaderboard
+from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.state import SweepState, estimate, from_trial
+
+if TYPE_CHECKING:
+    from lorasweep.config import SweepSpec
+
+log = logging.getLogger(__name__)
+
+
+class Announcer:
+    """Holds the callbacks of `run_sweep`."""
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        folder: Path,
+        trials: Sequence[Trial],
+        *,
+        on_change: Callable[[SweepState], None] | None,
+        on_trial_end: Callable[[], object] | None,
+    ) -> None:
+        self._spec, self._folder, self._trials = spec, folder, trials
+        self._on_change, self._on_trial_end = on_change, on_trial_end
+        self.notes: list[str] = []
+
+    def changed(self, activity: str) -> None:
+        """Show a snapshot."""
+        if self._on_change is not None:
+            self._on_change(self.snapshot(activity))
+
+    def trial_ended(self, trial: Trial) -> None:
+        """Rank what is there and run the caller's hook, whose errors must not cost a trial."""
+        leaderboard.write(self._folder, self.snapshot())
+        if self._on_trial_end is None:
+            return
+        try:
+            self._on_trial_end()
+        except Exception as error:
+            log.exception("the hook failed after trial %d", trial.number)
+            note = f"after trial {trial.number}: {type(error).__name__}: {error}"
+            if note not in self.notes:
+                self.notes.append(note)
+
+    def snapshot(self, activity: str = "") -> SweepState:
+        """The sweep as the driver sees it now."""
+        trials = tuple(from_trial(trial) for trial in self._trials)
+        running = sum(trial.status is Status.RUNNING for trial in trials)
+        return SweepState(
+            name=self._spec.name,
+            question=self._spec.question,
+            metric=self._spec.metric,
+            goal=self._spec.goal,
+            folder=str(self._folder),
+            trials=trials,
+            activity=activity,
+            notes=tuple(self.notes),
+            eta_s=estimate(trials, workers=running),
+        )

@@ -1,0 +1,326 @@
+"""The driver: hands trials to workers, listens, and decides; the only writer of statuses and of the study.
+
+    run_sweep(spec, plans, folder=...) -> SweepResult
+
+The same call starts a sweep, continues one that was interrupted or killed, and returns at once for one that
+is done. Knows nothing about torch, MLflow or what a recipe is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.errors import ConfigError, Problem
+from lorasweep.records import Outcome, Plan, Status, from_dict, to_dict
+from lorasweep.sweep import leaderboard
+from lorasweep.sweep.announce import Announcer
+from lorasweep.sweep.folder import read_outcome
+from lorasweep.sweep.ledger import Ledger
+from lorasweep.sweep.lock import SweepLock
+from lorasweep.sweep.manifest import declare, read_manifest, write_manifest
+from lorasweep.sweep.mirror import Mirror
+from lorasweep.sweep.policy import FAILURES, FailureWatch
+from lorasweep.sweep.pool import Message, PoolOptions, WorkerHandle, WorkerPool, cpu_cores, visible_gpus
+from lorasweep.sweep.queue import Trial, TrialQueue
+from lorasweep.sweep.resume import cooked_pairs, load_trials, read_result
+from lorasweep.sweep.state import SweepState, read_state
+from lorasweep.sweep.stop import StopSignal
+from lorasweep.sweep.study import SweepStudy
+
+if TYPE_CHECKING:
+    from lorasweep.config import SweepSpec
+
+TICK_S = 0.25  # how soon Ctrl-C is noticed
+EARLY_DEATHS_STOP = 3  # workers that die before they can cook, one after the other
+BASE_SAMPLES = "base_samples"  # the job that draws the base model's own samples, and its folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """How a call of `run_sweep` ended."""
+
+    state: SweepState
+    interrupted: bool = False
+    halted: str = ""  # why the rest was not cooked, when it was not for a person's wish
+    mirror_ok: bool = True
+    mirror_message: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """130 interrupted; 1 when a trial failed or was not cooked; 0 when every arm has its answer.
+
+        A recipe that diverged was answered.
+        """
+        if self.interrupted:
+            return 130
+        failed = any(trial.status in FAILURES or not trial.status.is_final for trial in self.state.trials)
+        return 1 if self.halted or failed else 0
+
+
+def run_sweep(
+    spec: SweepSpec,
+    plans: Mapping[str, Plan],
+    *,
+    folder: Path,
+    extend: bool = False,
+    kitchen_module: str = "lorasweep.run",
+    on_change: Callable[[SweepState], None] | None = None,
+    on_trial_end: Callable[[], object] | None = None,
+    mirror: Mirror | None = None,
+    stop: StopSignal | None = None,
+) -> SweepResult:
+    """Cook every declared trial that is not finished yet.
+
+    Call it from a thread that outlives it: on Linux, workers die with the thread that started them.
+
+    Args:
+        spec: what to cook.
+        plans: one plan per arm.
+        folder: the sweep's folder; made when missing.
+        extend: allow arms and seeds that the folder's earlier declaration did not have.
+        kitchen_module: where workers find `Kitchen`, `cook` and `draw_base_samples`.
+        on_change: called with a snapshot several times a second.
+        on_trial_end: called whenever a trial ended for good; its errors are noted and do not stop the sweep.
+        mirror: follows the run folders.
+        stop: how the caller asks to stop; None: SIGINT and SIGTERM do, in the main thread.
+
+    Raises:
+        SweepHeldError: another driver has this sweep.
+        ConfigError: the folder cannot be written, or holds trials that this declaration would contradict.
+    """
+    listening = stop is None and threading.current_thread() is threading.main_thread()
+    stop = stop or StopSignal()
+    _make_writable(folder)
+    with stop.listening() if listening else nullcontext(), SweepLock(folder):
+        trials, study = _open(spec, plans, folder, extend=extend)
+        announcer = Announcer(spec, folder, trials, on_change=on_change, on_trial_end=on_trial_end)
+        driver = _Driver(folder, trials, Ledger(study, mirror, metric=spec.metric), announcer, stop)
+        if mirror is not None:
+            mirror.start()
+        try:
+            driver.run(_pool_options(spec, folder, trials, kitchen_module))
+        finally:
+            leaderboard.write(folder, announcer.snapshot())
+            report = mirror.finish(spec.tracking.timeout_s) if mirror is not None else None
+        state = read_state(folder)
+        return SweepResult(
+            state=state,
+            interrupted=stop.gently and state.finished < state.total,
+            halted=driver.halted,
+            mirror_ok=report is None or report.ok,
+            mirror_message="" if report is None else report.message,
+        )
+
+
+def _open(
+    spec: SweepSpec, plans: Mapping[str, Plan], folder: Path, *, extend: bool
+) -> tuple[list[Trial], SweepStudy]:
+    """Bring manifest, run folders and study to agree."""
+    previous = read_manifest(folder)
+    cooked = cooked_pairs(folder, previous)
+    manifest = declare(spec, plans, previous=previous, cooked=cooked, extend=extend)
+    write_manifest(folder, manifest)
+    trials = load_trials(folder, spec, plans, manifest)
+    study = SweepStudy(folder, manifest)
+    begun = [(trial.record, trial.folder.name) for trial in trials if trial.folder.exists()]
+    last_attempts = study.reconcile(begun)
+    for trial in trials:
+        trial.optuna_number = last_attempts.get(trial.number)
+    return trials, study
+
+
+class _Driver:
+    """One call of `run_sweep` while workers are alive."""
+
+    def __init__(
+        self, folder: Path, trials: list[Trial], ledger: Ledger, announcer: Announcer, stop: StopSignal
+    ) -> None:
+        self.halted = ""
+        self._trials = trials
+        self._ledger, self._announcer, self._stop = ledger, announcer, stop
+        self._queue = TrialQueue(trials)
+        self._watch = FailureWatch()
+        self._base_folder = folder / BASE_SAMPLES
+        self._base_wanted = not (self._base_folder / "index.json").exists()
+        self._early_deaths = 0
+
+    def run(self, options: PoolOptions) -> None:
+        """Cook until nothing is left, or until told to stop."""
+        self._reuse_twins()
+        if not self._queue:
+            return
+        with WorkerPool(options) as self._pool:
+            while self._advance():
+                self._announcer.changed(self._activity())
+                for handle, message in self._pool.listen(TICK_S):
+                    if message is None:
+                        self._worker_died(handle)
+                    else:
+                        self._hear(handle, message)
+        self._announcer.changed("")
+
+    def _advance(self) -> bool:
+        """Hand out work, or call it in; False when there is nothing left to wait for."""
+        if self._stop.now:
+            for handle in self._pool.workers:
+                self._cancel(handle)
+            return False
+        if not self._stopping:
+            self._hand_out()
+            return bool(self._queue) or any(handle.job is not None for handle in self._pool.workers)
+        cooking = [handle for handle in self._pool.workers if isinstance(handle.job, Trial)]
+        for handle in cooking:
+            if not handle.stopping:
+                handle.stopping = handle.send(kind="stop")
+        return bool(cooking)  # base samples are not waited for: nothing of them is lost
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stop.gently or bool(self.halted)
+
+    # ------------------------------------------------------------------------------------------ hand out
+
+    def _hand_out(self) -> None:
+        for handle in self._pool.workers:
+            if not handle.ready or handle.job is not None:
+                continue
+            if self._base_wanted:
+                # Trials are judged against the base's samples, so these come before any trial.
+                if not any(other.job == BASE_SAMPLES for other in self._pool.workers):
+                    self._give(handle, BASE_SAMPLES, self._trials[0], self._base_folder)
+                return
+            trial = self._queue.take()
+            if trial is None:
+                return
+            self._ledger.begin(trial)
+            self._give(handle, trial, trial, trial.folder)
+
+    def _give(self, handle: WorkerHandle, job: Trial | str, trial: Trial, folder: Path) -> None:
+        handle.job = job
+        handle.send(
+            kind=BASE_SAMPLES if job == BASE_SAMPLES else "cook",
+            recipe=to_dict(trial.recipe),
+            plan=to_dict(trial.plan),
+            folder=str(folder),
+            attempt=trial.record.attempt,
+        )
+
+    # -------------------------------------------------------------------------------------------- listen
+
+    def _hear(self, handle: WorkerHandle, message: Message) -> None:
+        match message["kind"]:
+            case "ready":
+                handle.ready = True
+            case "event":
+                self._event(handle, message["event"])
+            case "outcome":
+                trial = self._job_done(handle, sound=message["sound"])
+                self._attempt_ended(trial, from_dict(Outcome, message["outcome"]))
+            case "drawn":
+                self._job_done(handle, sound=not message["reason"])
+                self._base_drawn(message["reason"])
+
+    def _event(self, handle: WorkerHandle, event: dict[str, Any]) -> None:
+        trial: Trial = handle.job
+        trial.note(event)
+        self._early_deaths = 0
+        if event["kind"] == "rung":
+            self._ledger.rung(trial)
+            # The channel by which a trial will be stopped early. Nothing prunes yet, so every trial goes on.
+            handle.send(kind="verdict", go=True)
+
+    def _job_done(self, handle: WorkerHandle, *, sound: bool) -> Any:
+        job, handle.job = handle.job, None
+        handle.stopping = False
+        handle.ready, handle.leaving = sound, not sound
+        return job
+
+    def _base_drawn(self, reason: str) -> None:
+        self._base_wanted = False
+        if reason:
+            self._announcer.notes.append(f"the base model's own samples could not be drawn: {reason}")
+
+    def _worker_died(self, handle: WorkerHandle) -> None:
+        job, cause = handle.job, handle.how_it_died()
+        if isinstance(job, Trial):
+            # It may have finished its trial and died before it could say so.
+            left = read_outcome(job.folder, attempt=job.record.attempt)
+            self._attempt_ended(job, left or Outcome(status=Status.CRASHED, step=job.step, reason=cause))
+        elif not handle.leaving:
+            self._early_deaths += 1
+            if self._early_deaths >= EARLY_DEATHS_STOP:
+                self.halted = (
+                    f"workers die before they can cook: {cause}; {handle.last_words()}; see {handle.log}"
+                )
+        if self._queue and not self._stopping:
+            self._pool.replace(handle)
+        else:
+            self._pool.remove(handle)
+
+    def _cancel(self, handle: WorkerHandle) -> None:
+        handle.kill()
+        trial, handle.job = handle.job, None
+        if isinstance(trial, Trial):
+            left = read_outcome(trial.folder, attempt=trial.record.attempt)
+            cancelled = Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once")
+            self._attempt_ended(trial, left or cancelled)
+
+    # --------------------------------------------------------------------------------------------- decide
+
+    def _attempt_ended(self, trial: Trial, outcome: Outcome) -> None:
+        trial.metrics = dict(outcome.metrics) or trial.metrics
+        _, trial.verdict = read_result(trial.folder)
+        self._ledger.end(trial, outcome)
+        if trial.record.status is Status.WAITING:
+            self._queue.put_back(trial)
+        elif trial.record.status.is_final:
+            self._trial_ended(trial)
+            self._reuse_twins()
+
+    def _reuse_twins(self) -> None:
+        for twin, original in self._queue.twins_ready():
+            self._ledger.reuse(twin, original)
+            self._announcer.trial_ended(twin)
+
+    def _trial_ended(self, trial: Trial) -> None:
+        self.halted = self.halted or self._watch.saw(trial.record)
+        self._announcer.trial_ended(trial)
+
+    def _activity(self) -> str:
+        if self.halted:
+            return "stopping: trial after trial fails alike"
+        if self._stop.gently:
+            return "stopping: workers finish their step and save; Ctrl-C again to stop at once"
+        if not any(handle.ready for handle in self._pool.workers):
+            return "starting workers"
+        return "drawing the base model's own samples" if self._base_wanted else ""
+
+
+def _pool_options(spec: SweepSpec, folder: Path, trials: list[Trial], kitchen_module: str) -> PoolOptions:
+    wants_gpu = any(arm.recipe.train.device != "cpu" for arm in spec.arms)
+    gpus = visible_gpus() if wants_gpu else []
+    launcher = spec.launcher
+    workers = launcher.workers or len(gpus) or max(1, cpu_cores() // launcher.threads)
+    unfinished = len({trial.record.fingerprint for trial in trials if not trial.record.status.is_final})
+    return PoolOptions(
+        kitchen_module=kitchen_module,
+        workers=min(workers, unfinished),
+        threads=launcher.threads,
+        gpus=gpus,
+        log_folder=folder / "workers",
+    )
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "lock").touch()
+    except OSError as error:
+        hint = "set LORASWEEP_HOME to a folder that you can write"
+        problem = Problem(str(folder), f"must be a folder that can be written: {error.strerror}", hint)
+        raise ConfigError(problem, subject="the output folder") from error

@@ -1,0 +1,94 @@
+"""A trial's run folder: its name, and the two small files by which driver and worker agree on what happened.
+
+    status.json   written only by the driver (or by the command line in `train`): where the trial stands
+    outcome.json  written only by the worker, when a cook ends: so that an end is not lost with the driver
+
+Knows nothing about Optuna, MLflow or processes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lorasweep.files import read_json, write_json, write_text
+from lorasweep.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
+
+STATUS_FILE = "status.json"
+OUTCOME_FILE = "outcome.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """The content of status.json."""
+
+    number: int  # stable over the life of the sweep, from 0
+    arm: str
+    seed: int
+    status: Status
+    fingerprint: str  # of recipe, seed, images, captions and base: equal means that the results are equal
+    step: int = 0  # last finished optimizer step that the driver knows of
+    steps: int = 0  # planned optimizer steps
+    attempt: int = 1  # how many times it was handed to a worker, from 1
+    crashes: int = 0  # attempts that ended with a dead worker or an unexpected error
+    reason: str = ""
+    value: float | None = None  # the sweep's metric
+    started_at: float | None = None  # unix s, first attempt
+    ended_at: float | None = None  # unix s
+
+
+def run_folder_name(number: int, arm: str, seed: int) -> str:
+    """Name a run folder, e.g. `0003-adamw_cosine-s1`; characters that file systems dislike become `-`."""
+    return f"{number:04d}-{re.sub(r'[^A-Za-z0-9._-]+', '-', arm)}-s{seed}"
+
+
+def write_status(run_folder: Path, record: TrialRecord) -> None:
+    """Write status.json, flushed to disk before returning."""
+    write_json(run_folder / STATUS_FILE, to_dict(record))
+
+
+def read_status(run_folder: Path) -> TrialRecord | None:
+    """Read status.json; None when the folder has none that can be read, as if it was never started."""
+    data = _read_or_none(run_folder / STATUS_FILE)
+    if data is None:
+        return None
+    known = {field.name for field in dataclasses.fields(TrialRecord)}
+    try:
+        return from_dict(TrialRecord, {key: value for key, value in data.items() if key in known})
+    except (TypeError, ValueError):
+        return None
+
+
+def write_outcome(run_folder: Path, outcome: Outcome, *, attempt: int) -> None:
+    """Leave the outcome of one attempt for a driver that may be gone."""
+    write_json(run_folder / OUTCOME_FILE, {"attempt": attempt, "outcome": to_dict(outcome)})
+
+
+def read_outcome(run_folder: Path, *, attempt: int) -> Outcome | None:
+    """Read what the worker left for this attempt; None when the attempt did not end."""
+    data = _read_or_none(run_folder / OUTCOME_FILE)
+    if data is None or data.get("attempt") != attempt:
+        return None
+    return from_dict(Outcome, data["outcome"])
+
+
+def write_inputs(run_folder: Path, recipe: Recipe, plan: Plan) -> None:
+    """Write recipe.yaml and plan.json, what the trial is made from."""
+    write_text(
+        run_folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True)
+    )
+    write_json(run_folder / "plan.json", to_dict(plan))
+
+
+def _read_or_none(path: Path) -> dict[str, Any] | None:
+    try:
+        data = read_json(path)
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    return data if isinstance(data, dict) else None

@@ -1,0 +1,30 @@
+"""What the engine asks of a tracker (see `lorasweep.tracking`): follow the run folders, never block."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class MirrorReport(Protocol):
+    """How mirroring went."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything arrived."""
+
+    @property
+    def message(self) -> str:
+        """For people: where to look, or what did not arrive and how to repair it."""
+
+
+class Mirror(Protocol):
+    """A tracker that reads the run folders of one sweep; none of its methods raises."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def poke(self) -> None:
+        """Something in the run folders changed; returns at once."""
+
+    def finish(self, timeout_s: float) -> MirrorReport:
+        """Bring the tracker up to date, waiting at most so long."""

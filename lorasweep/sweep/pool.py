@@ -1,0 +1,208 @@
+"""The worker processes, seen from the driver: start, send, listen, notice death, start again.
+
+A worker's death is an item in the same stream as its messages, after the last of them. Knows nothing about
+trials.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+from lorasweep.sweep import worker
+
+Message = dict[str, Any]
+REAP_PATIENCE_S = 5.0  # a dead process is reaped in milliseconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions:
+    """How workers are made."""
+
+    kitchen_module: str  # has Kitchen, cook and draw_base_samples
+    workers: int
+    threads: int  # CPU threads of each
+    gpus: Sequence[str]  # CUDA device ids; empty for CPU workers
+    log_folder: Path
+
+
+class WorkerHandle:
+    """One worker process and the driver's end of its pipe."""
+
+    def __init__(self, index: int, options: PoolOptions) -> None:
+        self.index = index
+        self.ready = False  # it has loaded its code and waits for a job
+        self.job: Any = None  # whatever the driver gave it
+        self.stopping = False  # it was asked to stop its job
+        self.leaving = False  # it said that it will end itself
+        self.log = options.log_folder / f"worker-{index}.log"
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        settings = worker.WorkerSettings(
+            kitchen_module=options.kitchen_module, log=str(self.log), driver_pid=os.getpid()
+        )
+        self.process: SpawnProcess = context.Process(
+            target=worker.main, args=(theirs, settings), name=f"lorasweep-worker-{index}", daemon=True
+        )
+        with _environment(_variables(index, options)), _sigint_blocked():
+            self.process.start()
+        theirs.close()  # so that the worker's death is an EOF here
+
+    def send(self, **message: Any) -> bool:
+        """Send; False when the worker is gone (its death will come through `WorkerPool.listen`)."""
+        try:
+            self.connection.send(message)
+        except (BrokenPipeError, ConnectionError, OSError):
+            return False
+        return True
+
+    def received(self) -> tuple[list[Message], bool]:
+        """Everything that has arrived, and whether the worker is still there."""
+        messages: list[Message] = []
+        try:
+            while self.connection.poll():
+                messages.append(self.connection.recv())
+        except (EOFError, OSError, UnpicklingError):
+            return messages, False
+        return messages, self.process.exitcode is None
+
+    def how_it_died(self) -> str:
+        """Describe the end of a dead worker."""
+        self.process.join(REAP_PATIENCE_S)
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            note = ", perhaps by the system for want of memory" if -code == signal.SIGKILL else ""
+            return f"the worker was killed by {name}{note}"
+        return f"the worker exited with code {code}"
+
+    def last_words(self) -> str:
+        """The last line that the worker printed; empty when it printed none."""
+        try:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def kill(self) -> None:
+        """End the process now."""
+        self.process.kill()
+        self.process.join(REAP_PATIENCE_S)
+        self.connection.close()
+
+
+class WorkerPool:
+    """Context manager over a fixed number of workers, all killed on the way out."""
+
+    def __init__(self, options: PoolOptions) -> None:
+        self._options = options
+        self.workers: list[WorkerHandle] = []
+
+    def __enter__(self) -> WorkerPool:
+        self._options.log_folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for index in range(self._options.workers):
+                self.workers.append(WorkerHandle(index, self._options))
+        except BaseException:
+            self._kill_all()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Whatever a worker has finished is on disk, so there is nothing to wait for.
+        self._kill_all()
+
+    def listen(self, timeout_s: float) -> list[tuple[WorkerHandle, Message | None]]:
+        """Wait for news.
+
+        Returns:
+            (worker, message) in order of arrival per worker; (worker, None) last, when it died.
+        """
+        sources: dict[Any, WorkerHandle] = {}
+        for handle in self.workers:
+            sources[handle.connection] = handle
+            sources[handle.process.sentinel] = handle
+        heard = {id(sources[source]): sources[source] for source in wait(list(sources), timeout_s)}
+        news: list[tuple[WorkerHandle, Message | None]] = []
+        for handle in heard.values():
+            messages, alive = handle.received()
+            news += [(handle, message) for message in messages]
+            if not alive:
+                news.append((handle, None))
+        return news
+
+    def replace(self, handle: WorkerHandle) -> None:
+        """Put a fresh process in the place of a dead one."""
+        handle.kill()
+        self.workers[self.workers.index(handle)] = WorkerHandle(handle.index, self._options)
+
+    def remove(self, handle: WorkerHandle) -> None:
+        """Do without a worker from now on."""
+        handle.kill()
+        self.workers.remove(handle)
+
+    def _kill_all(self) -> None:
+        for handle in self.workers:
+            handle.kill()
+        self.workers.clear()
+
+
+def visible_gpus() -> list[str]:
+    """CUDA devices that workers may use, found without importing torch; honours CUDA_VISIBLE_DEVICES."""
+    declared = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if declared is not None:
+        return [name.strip() for name in declared.split(",") if name.strip() not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
+    count = sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+    return [str(index) for index in range(count)]
+
+
+def cpu_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _variables(index: int, options: PoolOptions) -> dict[str, str]:
+    threads = str(options.threads)
+    variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    if options.gpus:
+        variables["CUDA_VISIBLE_DEVICES"] = options.gpus[index % len(options.gpus)]
+    return variables
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set variables while a child starts: torch reads them when it is imported, before our code runs."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Let a child start with SIGINT blocked: Ctrl-C reaches the whole terminal group, only we answer it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

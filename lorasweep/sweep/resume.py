@@ -1,0 +1,94 @@
+"""Start-up: find out from the run folders where every declared trial stands.
+
+Takes the manifest, the spec and the plans; returns the driver's trials. An attempt that ended while nobody
+was there to note it is noted now. Knows nothing about Optuna or processes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.files import read_json
+from lorasweep.records import Plan, Recipe, Status, digest
+from lorasweep.sweep.folder import TrialRecord, read_outcome, read_status, run_folder_name, write_status
+from lorasweep.sweep.manifest import DeclaredTrial, Manifest
+from lorasweep.sweep.policy import after
+from lorasweep.sweep.queue import Trial
+
+if TYPE_CHECKING:
+    from lorasweep.config import SweepSpec
+
+
+def cooked_pairs(sweep_folder: Path, previous: Manifest | None) -> frozenset[tuple[str, int]]:
+    """The (arm, seed) pairs that have a run folder with a status."""
+    trials = previous.trials if previous is not None else ()
+    return frozenset((t.arm, t.seed) for t in trials if read_status(_folder(sweep_folder, t)) is not None)
+
+
+def load_trials(
+    sweep_folder: Path, spec: SweepSpec, plans: Mapping[str, Plan], manifest: Manifest
+) -> list[Trial]:
+    """Build the driver's trials from what is declared and what is on disk."""
+    arms = {arm.name: arm for arm in spec.arms}
+    trials = []
+    for declared in manifest.trials:
+        arm = arms[declared.arm]
+        recipe = dataclasses.replace(arm.recipe, seed=declared.seed)
+        folder = _folder(sweep_folder, declared)
+        record = _recover(folder, manifest.metric) or TrialRecord(
+            number=declared.number,
+            arm=declared.arm,
+            seed=declared.seed,
+            status=Status.WAITING,
+            fingerprint=fingerprint(recipe, plans[declared.arm]),
+            steps=plans[declared.arm].steps,
+            attempt=0,
+        )
+        metrics, verdict = read_result(folder)
+        trials.append(
+            Trial(
+                record=record,
+                recipe=recipe,
+                plan=plans[declared.arm],
+                folder=folder,
+                overrides=tuple(arm.overrides),
+                step=record.step,
+                metrics=metrics,
+                verdict=verdict,
+            )
+        )
+    return trials
+
+
+def fingerprint(recipe: Recipe, plan: Plan) -> str:
+    """Digest of everything that decides a trial's result; the arm's name is not part of it."""
+    return digest({"recipe": recipe.fingerprint(), "plan": plan.fingerprint})
+
+
+def read_result(run_folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
+    """The final metrics and the verdict of a run folder; empty when there are none."""
+    try:
+        result = read_json(run_folder / "metrics.json")
+        return dict(result["metrics"]), dict(result.get("verdict") or {})
+    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+        return {}, {}
+
+
+def _recover(run_folder: Path, metric: str) -> TrialRecord | None:
+    record = read_status(run_folder)
+    if record is None or record.status is not Status.RUNNING:
+        return record
+    outcome = read_outcome(run_folder, attempt=record.attempt)
+    if outcome is not None:
+        record = after(record, outcome, metric=metric, now_s=time.time())
+        write_status(run_folder, record)
+    return record
+
+
+def _folder(sweep_folder: Path, declared: DeclaredTrial) -> Path:
+    return sweep_folder / run_folder_name(declared.number, declared.arm, declared.seed)

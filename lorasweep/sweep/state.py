@@ -1,0 +1,295 @@
+"""Frozen snapshots of a sweep, for the live table, the leaderboard and `lorasweep status`.
+
+`read_state` builds one from the run folders alone, driver or no driver. Knows nothing about torch, Optuna or
+MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lorasweep.files import read_json
+from lorasweep.records import Status
+from lorasweep.sweep.folder import TrialRecord, read_status, run_folder_name
+from lorasweep.sweep.lock import holder
+from lorasweep.sweep.manifest import DeclaredTrial, Manifest, read_manifest
+from lorasweep.sweep.pace import Pace
+from lorasweep.sweep.queue import Trial
+
+TAIL_BYTES = 32_768  # of events.jsonl: some hundred events, enough for the latest loss and the pace
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialState:
+    """One trial at one moment."""
+
+    number: int
+    arm: str
+    seed: int
+    status: Status
+    step: int
+    steps: int
+    attempt: int  # 0: not begun
+    run_folder: str  # absolute path; may not exist yet
+    overrides: tuple[str, ...] = ()  # what the arm declares, as KEY=VALUE
+    reason: str = ""
+    loss: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)  # of the latest rung, or final
+    value: float | None = None  # the sweep's metric, once the trial has ended
+    verdict: Mapping[str, Any] = field(default_factory=dict)  # `state` and `sentence`, once it has ended
+    eta_s: float | None = None  # until its last step, while it is running
+    mlflow_run_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepState:
+    """A sweep at one moment."""
+
+    name: str
+    question: str
+    metric: str
+    goal: str
+    folder: str
+    trials: tuple[TrialState, ...]
+    driver: str | None = None  # who is cooking it now
+    activity: str = ""  # what is going on besides trials
+    notes: tuple[str, ...] = ()  # what people should know
+    eta_s: float | None = None
+
+    @property
+    def total(self) -> int:
+        """Declared number of trials."""
+        return len(self.trials)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Trials per status; statuses that nobody has are absent."""
+        counted = Counter(trial.status.value for trial in self.trials)
+        return {status.value: counted[status.value] for status in Status if counted[status.value]}
+
+    @property
+    def finished(self) -> int:
+        """Trials that will not be touched again."""
+        return sum(trial.status.is_final for trial in self.trials)
+
+
+def from_trial(trial: Trial) -> TrialState:
+    """Snapshot one of the driver's trials."""
+    record = trial.record
+    running = record.status is Status.RUNNING
+    step = trial.step if running else record.step
+    return TrialState(
+        number=record.number,
+        arm=record.arm,
+        seed=record.seed,
+        status=record.status,
+        step=step,
+        steps=record.steps,
+        attempt=record.attempt,
+        run_folder=str(trial.folder),
+        overrides=trial.overrides,
+        reason=record.reason,
+        loss=trial.loss,
+        metrics=dict(trial.metrics),
+        value=record.value,
+        verdict=dict(trial.verdict),
+        eta_s=trial.pace.seconds_for(record.steps - step) if running else None,
+    )
+
+
+def estimate(trials: Iterable[TrialState], *, workers: int) -> float | None:
+    """Estimate the time until the last trial has trained, in s; None until there is a pace to go by."""
+    remaining = [t for t in trials if not t.status.is_final]
+    known = [t.eta_s / (t.steps - t.step) for t in remaining if t.eta_s is not None and t.step < t.steps]
+    if not known or workers < 1:
+        return None
+    step_s = sum(known) / len(known)
+    own_s = [t.eta_s if t.eta_s is not None else step_s * (t.steps - t.step) for t in remaining]
+    return max(max(own_s), sum(own_s) / workers)
+
+
+def read_state(sweep_folder: Path) -> SweepState:
+    """Read where a sweep stands from its folder.
+
+    A trial that is RUNNING on disk while nobody drives the sweep is shown as CANCELLED: that is what it is.
+
+    Raises:
+        ConfigError: sweep.yaml cannot be read.
+    """
+    driver = holder(sweep_folder)
+    manifest = read_manifest(sweep_folder) or _manifest_of_single_runs(sweep_folder)
+    overrides = {arm.name: arm.overrides for arm in manifest.arms}
+    trials = []
+    for declared in manifest.trials:
+        folder = sweep_folder / run_folder_name(declared.number, declared.arm, declared.seed)
+        trials.append(
+            _read_trial(folder, declared, overrides.get(declared.arm, ()), driven=driver is not None)
+        )
+    running = sum(trial.status is Status.RUNNING for trial in trials)
+    return SweepState(
+        name=manifest.name,
+        question=manifest.question,
+        metric=manifest.metric,
+        goal=manifest.goal,
+        folder=str(sweep_folder),
+        trials=tuple(trials),
+        driver=driver,
+        eta_s=estimate(trials, workers=running),
+    )
+
+
+def status_json(state: SweepState) -> dict[str, Any]:
+    """The document that `lorasweep status --json` prints."""
+    return {
+        "name": state.name,
+        "question": state.question,
+        "metric": state.metric,
+        "goal": state.goal,
+        "folder": state.folder,
+        "driver": state.driver,
+        "total": state.total,
+        "counts": state.counts,
+        "trials": [_trial_json(trial) for trial in state.trials],
+    }
+
+
+def params(overrides: Iterable[str]) -> dict[str, Any]:
+    """Turn `KEY=VALUE` overrides into a dict; numbers, booleans and null are read as such."""
+    pairs = (override.lstrip("+").partition("=") for override in overrides)
+    return {key: _scalar(text) for key, _, text in pairs}
+
+
+def _trial_json(trial: TrialState) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "status": trial.status.value,
+        "arm": trial.arm,
+        "seed": trial.seed,
+        "params": params(trial.overrides),
+        "value": trial.value,
+        "metrics": dict(trial.metrics),
+        "verdict": dict(trial.verdict),
+        "step": trial.step,
+        "steps": trial.steps,
+        "attempt": trial.attempt,
+        "reason": trial.reason,
+        "run_folder": trial.run_folder,
+        "mlflow_run_id": trial.mlflow_run_id,
+    }
+
+
+def _scalar(text: str) -> Any:
+    for read in (json.loads, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _read_trial(
+    folder: Path, declared: DeclaredTrial, overrides: tuple[str, ...], *, driven: bool
+) -> TrialState:
+    record = read_status(folder)
+    if record is None:
+        steps = _object(folder / "plan.json").get("steps", 0)
+        record = TrialRecord(
+            number=declared.number,
+            arm=declared.arm,
+            seed=declared.seed,
+            status=Status.WAITING,
+            fingerprint="",
+            steps=steps,
+            attempt=0,
+        )
+    status, reason = record.status, record.reason
+    if status is Status.RUNNING and not driven:
+        status, reason = Status.CANCELLED, "its driver is gone; run the same command to continue"
+    live = _tail(folder / "events.jsonl")
+    result = _object(folder / "metrics.json")
+    done = status.is_final
+    step = record.step if done else max(record.step, live.step)
+    return TrialState(
+        number=record.number,
+        arm=record.arm,
+        seed=record.seed,
+        status=status,
+        step=step,
+        steps=record.steps,
+        attempt=record.attempt,
+        run_folder=str(folder),
+        overrides=overrides,
+        reason=reason,
+        loss=live.loss,
+        metrics=(result.get("metrics") if done else None) or live.metrics,
+        value=record.value,
+        verdict=(result.get("verdict") if done else None) or {},
+        eta_s=live.pace.seconds_for(record.steps - step) if status is Status.RUNNING else None,
+        mlflow_run_id=_object(folder / "mlflow.json").get("run_id"),
+    )
+
+
+@dataclass
+class _Live:
+    """What the end of events.jsonl says."""
+
+    step: int = 0
+    loss: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
+
+
+def _tail(path: Path) -> _Live:
+    live = _Live()
+    for event in _last_events(path):
+        kind, step = event.get("kind"), event.get("step", 0)
+        live.step = max(live.step, step)
+        if kind == "start":
+            live.pace = Pace()
+        if kind == "step":
+            live.loss = event["metrics"].get("train/loss", live.loss)
+            live.pace.saw(event["time"], step)
+        if kind == "rung":
+            live.metrics = event["metrics"]
+    return live
+
+
+def _last_events(path: Path) -> Iterable[dict[str, Any]]:
+    """The whole lines among the last `TAIL_BYTES` of a log; torn ones are skipped."""
+    try:
+        with open(path, "rb") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES)
+            file.seek(start)
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in lines[1:] if start else lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            yield event
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        data = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _manifest_of_single_runs(folder: Path) -> Manifest:
+    """A folder without sweep.yaml, such as `outputs/train`: whatever run folders it holds."""
+    records = [record for path in sorted(folder.glob("*/")) if (record := read_status(path)) is not None]
+    trials = (DeclaredTrial(number=r.number, arm=r.arm, seed=r.seed) for r in records)
+    return Manifest(
+        name=folder.name, question="", metric="", goal="maximize", worst=0.0, arms=(), trials=tuple(trials)
+    )
