@@ -1,0 +1,85 @@
+"""A sweep with real workers on the embedded base: run folders, status, contact sheet and MLflow agree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lorasweep import files
+from lorasweep.cli import main
+
+SWEEP = """\
+sweep:
+  question: Does a higher learning rate cook more?
+  metric: {name: overcook/utility, goal: maximize}
+  seeds: [0]
+  recipe:
+    train.max_steps: 4
+    train.rungs: 2
+    train.batch_size: 2
+    adapter.dim: 4
+    dataset.dollhouse.images: 8
+    sample.steps: 2
+    sample.seeds: [0]
+    sample.weights: [0.7]
+    launcher.workers: 2
+  arms:
+    low: {optimizer.lr: 1e-5}
+    high: {optimizer.lr: 1e-2}
+"""
+
+
+@pytest.fixture
+def sweep_file(home: Path) -> Path:
+    path = home / "tiny.yaml"
+    path.write_text(SWEEP)
+    return path
+
+
+def test_sweep_status_sheet_and_mirror_agree(
+    home: Path, sweep_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", str(sweep_file), "--json"]) == 0
+    capsys.readouterr()
+    assert main(["status", "tiny", "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["counts"] == {"COMPLETED": 2}
+    by_arm = {trial["arm"]: trial for trial in status["trials"]}
+    assert set(by_arm) == {"low", "high"}
+    assert (home / "outputs" / "tiny" / "contact_sheet.png").exists()
+    for trial in by_arm.values():
+        assert trial["value"] == trial["metrics"]["overcook/utility"]
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{home}/mlruns/mlflow.db")
+    for trial in by_arm.values():
+        run = client.get_run(trial["mlflow_run_id"])
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["overcook/utility"] == pytest.approx(trial["value"])
+
+    events = {p: p.read_bytes() for p in (home / "outputs" / "tiny").glob("*/events.jsonl")}
+    assert main(["sweep", str(sweep_file), "--json"]) == 0, "the same command again has nothing left to do"
+    assert {p: p.read_bytes() for p in events} == events
+
+
+def test_results_survive_an_unwritable_mlflow_and_sync_repairs(
+    home: Path, sweep_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "mlruns").mkdir()
+    (home / "mlruns" / "mlflow.db").mkdir()  # no database can be made here, not even by root
+    assert main(["sweep", str(sweep_file)]) == 0
+    said = capsys.readouterr()
+    assert "lorasweep sync" in said.out + said.err
+    folders = sorted((home / "outputs" / "tiny").glob("*/metrics.json"))
+    assert len(folders) == 2
+
+    (home / "mlruns" / "mlflow.db").rmdir()
+    assert main(["sync", "tiny"]) == 0
+    capsys.readouterr()
+    assert main(["status", "tiny", "--json"]) == 0
+    trials = json.loads(capsys.readouterr().out)["trials"]
+    assert all(trial["mlflow_run_id"] for trial in trials)
+    assert files.read_json(folders[0])["verdict"]["state"] in ("undercooked", "done", "overcooked")
