@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lorasweep import sample
+from lorasweep.adapters import lora
 from lorasweep.bases import stable_diffusion
 from lorasweep.records import BaseOptions, SampleOptions
 
@@ -105,37 +107,75 @@ def test_weights_act_and_are_put_back(base: Any, adapter: Any) -> None:
     assert not np.array_equal(drawn[2], plain[0]), "weight 0.7 must not be"
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
-def test_diffusers_alone_can_draw_it(base: Any, tiny_sd: Path, tmp_path: Path, sampler: str) -> None:
+def redraw(tiny_sd: Path, folder: Path, place: int) -> tuple[Any, Any]:
+    """Draw one entry of an index with diffusers and nothing of ours; returns the pipeline and the picture."""
     import diffusers
 
-    chosen = options(sampler=sampler)
-    requests = wanted(seeds=(5,))
-    images = sample.draw(base, None, requests, chosen)
-    sample.write(tmp_path, requests, images, base=base, options=chosen, adapter_file=None)
-
-    index = json.loads((tmp_path / "index.json").read_text())
-    how, entry = index["how"], index["images"][1]
+    index = json.loads((folder / "samples" / "index.json").read_text())
+    how, entry = index["how"], index["images"][place]
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(tiny_sd)
     pipe.scheduler = getattr(diffusers, how["scheduler"]).from_config(how["scheduler_config"])
     pipe.set_progress_bar_config(disable=True)
-    again = pipe(
+    if entry["adapter"]:
+        pipe.load_lora_weights(folder, weight_name=entry["adapter"], adapter_name="it")
+        pipe.set_adapters(["it"], adapter_weights=[entry["weight"]])
+    picture = pipe(
         entry["prompt"],
         negative_prompt=entry["negative_prompt"],
         width=entry["width"],
         height=entry["height"],
         num_inference_steps=entry["steps"],
         guidance_scale=entry["guidance"],
+        clip_skip=how["clip_skip"],
         generator=torch.Generator("cpu").manual_seed(entry["seed"]),
     ).images[0]
+    return pipe, picture
+
+
+def distance(one: Image.Image, other: Image.Image) -> int:
+    """Largest difference of a channel, in levels of 255."""
+    return int(np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max())
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
+def test_diffusers_alone_draws_the_base(base: Any, tiny_sd: Path, tmp_path: Path, sampler: str) -> None:
+    chosen, requests = options(sampler=sampler), wanted(seeds=(5,))
+    images = sample.draw(base, None, requests, chosen)
+    sample.write(tmp_path / "samples", requests, images, base=base, options=chosen, adapter_file=None)
+    pipe, again = redraw(tiny_sd, tmp_path, 1)
     assert again.size == images[1].size
-    assert np.abs(np.asarray(again, dtype=int) - np.asarray(images[1], dtype=int)).max() <= 1
+    assert distance(again, images[1]) <= 1
     # the note about the noise is code: it gives the pipeline's own starting point
-    noise = eval(entry["noise"], {"torch": torch})
+    entry = json.loads((tmp_path / "samples" / "index.json").read_text())["images"][1]
     generator = torch.Generator("cpu").manual_seed(entry["seed"])
     pipe.scheduler.set_timesteps(entry["steps"])
     start = pipe.prepare_latents(1, 4, entry["height"], entry["width"], torch.float32, "cpu", generator)
-    assert torch.allclose(noise, start, rtol=1e-6)
+    assert torch.allclose(eval(entry["noise"], {"torch": torch}), start, rtol=1e-6)
+
+
+@pytest.mark.parametrize("text_encoder", [False, True])
+def test_diffusers_alone_draws_the_adapter(
+    base: Any, tiny_sd: Path, tmp_path: Path, text_encoder: bool
+) -> None:
+    adapter = lora.build(base, seed=0, dim=4, alpha=2.0, targets="full", text_encoder=text_encoder)
+    generator = torch.Generator().manual_seed(1)
+    adapter.load_state_dict(
+        {k: v + 0.3 * torch.randn(v.shape, generator=generator) for k, v in adapter.state_dict().items()}
+    )
+    requests = wanted(seeds=(5,), weights=(0.0, 0.7))
+    images = sample.draw(base, adapter, requests, options())
+    adapter.save(tmp_path / "adapter.safetensors")
+    adapter.remove()
+    sample.write(
+        tmp_path / "samples",
+        requests,
+        images,
+        base=base,
+        options=options(),
+        adapter_file="adapter.safetensors",
+    )
+    assert distance(images[0], images[2]) > 10, "the adapter must act"
+    assert distance(redraw(tiny_sd, tmp_path, 2)[1], images[2]) <= 1
 
 
 def test_index_round_trip(base: Any, tmp_path: Path) -> None:

@@ -1,0 +1,187 @@
+"""B, F and C on pictures whose answer is known, with a reader that reads what we painted."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lorasweep.dollhouse.reader.labels import HEADS
+from lorasweep.dollhouse.reader.reader import Reading
+from lorasweep.dollhouse.world import SUBJECTS, prompts, sample_spec, tags
+from lorasweep.dollhouse.world.prompts import prompt_specs
+from lorasweep.metrics import burn, dolls, identity, judge, prompt_control
+from lorasweep.sample import ImageRequest, Sample
+
+ZKW = SUBJECTS["zkw"]
+
+
+class PlantedReader:
+    """Reads the number painted into a picture's first pixel as an index into a list of truths."""
+
+    def __init__(self, truths: list[dict[str, str]]) -> None:
+        self._truths = truths
+
+    def read(self, images_BCHW: torch.Tensor) -> Reading:
+        numbers = (images_BCHW[:, 0, 0, 0] * 255).round().int().tolist()
+        probabilities = {
+            head: torch.stack(
+                [
+                    torch.nn.functional.one_hot(
+                        torch.tensor(values.index(self._truths[number][head])), len(values)
+                    ).float()
+                    for number in numbers
+                ]
+            )
+            for head, values in HEADS.items()
+        }
+        count = len(numbers)
+        return Reading(
+            probabilities=probabilities, nuisances_BN=torch.zeros(count, 4), corrupt_B=torch.zeros(count)
+        )
+
+
+@dataclasses.dataclass
+class Gallery:
+    """Writes pictures with planted truths and keeps the samples."""
+
+    folder: Path
+    truths: list[dict[str, str]] = dataclasses.field(default_factory=list)
+
+    def add(self, tier: Any, prompt: str, truth: dict[str, str], weight: float) -> Sample:
+        number = len(self.truths)
+        self.truths.append(truth)
+        file = self.folder / f"{number}.png"
+        Image.fromarray(np.full((8, 8, 3), number, dtype=np.uint8)).save(file)
+        request = ImageRequest(
+            tier=tier, prompt=prompt, negative_prompt="", seed=0, weight=weight, width_px=8, height_px=8
+        )
+        return Sample(file=file, request=request)
+
+
+def shown(spec: Any, **changes: str) -> dict[str, str]:
+    return {head: getattr(spec, head) for head in HEADS} | changes
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Gallery:
+    return Gallery(tmp_path)
+
+
+def situation(context: Any, gallery: Gallery, samples: list[Sample], base_samples: list[Sample]) -> Any:
+    reader = PlantedReader(gallery.truths)
+    return dataclasses.replace(context, samples=samples, base_samples=base_samples, reader=reader, _asked={})
+
+
+def test_every_prompt_of_the_world_parses_back_into_what_it_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        spec = sample_spec(rng)
+        asked = dolls.asked_for(", ".join(tags(spec)), ", ")
+        assert asked.pop("accessory", "none") == spec.accessory
+        assert len(asked) == 8 and all(getattr(spec, name) == value for name, value in asked.items())
+    assert dolls.asked_for("zkw, 1girl, plaid hair, red gadget, masterpiece", ", ") == {}
+
+
+def test_identity_is_the_readers_answer_at_the_weight_that_counts(context: Any, gallery: Gallery) -> None:
+    spec = prompt_specs("zkw", count=1)["in_distribution"][0]
+    samples = [
+        gallery.add("in_distribution", "zkw, a", shown(spec), 0.7),
+        gallery.add("in_distribution", "zkw, b", shown(spec, eye_color="blue"), 0.7),
+        gallery.add("in_distribution", "zkw, c", shown(spec, eye_color="blue"), 1.0),
+    ]
+    metric = identity.build(tiers=["in_distribution"])
+    found = metric.measure(situation(context, gallery, samples, []))
+    assert found.values == {"identity/score": 0.5, "identity/marks": 1.0, "identity/traits": 0.5}
+    elsewhere = metric.measure(dataclasses.replace(context, samples=samples, _asked={}))
+    assert not elsewhere.values and "dollhouse" in elsewhere.missing["identity/score"]
+
+
+def test_control_is_relative_to_what_the_base_draws(context: Any, gallery: Gallery) -> None:
+    asked = prompts("zkw", count=4)["recombined"]
+    specs = prompt_specs("zkw", count=4)["recombined"]
+    good = [gallery.add("recombined", p, shown(s), 0.7) for p, s in zip(asked, specs, strict=True)]
+    deaf = [
+        gallery.add("recombined", p, shown(s, background="city", outfit="coat", pose="standing"), 0.7)
+        for p, s in zip(asked, specs, strict=True)
+    ]
+    base = [
+        gallery.add("recombined", p, shown(s, background="city", hair_color="red"), 0.0)
+        for p, s in zip(asked, specs, strict=True)
+    ]
+    metric = prompt_control.build(min_base_accuracy=0.3)
+    obeys = metric.measure(situation(context, gallery, good, base)).values
+    assert obeys["prompt_control/accuracy"] == 1
+    assert obeys["prompt_control/base_accuracy"] == pytest.approx(
+        0.75
+    )  # background of four; hair is nobody's order
+    assert obeys["prompt_control/score"] == pytest.approx(4 / 3)
+    refuses = metric.measure(situation(context, gallery, deaf, base)).values
+    assert refuses["prompt_control/score"] == pytest.approx(1 / 3)
+
+
+def test_bleed_counts_the_subjects_marks_on_strangers(context: Any, gallery: Gallery) -> None:
+    spec = prompt_specs("zkw", count=1)["class"][0]
+    stranger, horned = shown(spec), shown(spec, head_mark=ZKW.head_mark)
+    base = [gallery.add("class", "x", stranger, 0.0), gallery.add("unrelated", "beach", stranger, 0.0)]
+    drawn = [gallery.add("class", "x", stranger, 0.7), gallery.add("unrelated", "beach", horned, 0.7)]
+    found = prompt_control.build(min_base_accuracy=0.3).measure(situation(context, gallery, drawn, base))
+    assert found.values["prompt_control/bleed_class"] == 0
+    assert found.values["prompt_control/bleed_unrelated"] == pytest.approx(0.5)  # one mark of two
+    assert found.values["prompt_control/bleed"] == pytest.approx(0.5)
+    assert "prompt_control/score" in found.missing
+
+
+def noise(seed: int, gain: float = 1.0) -> np.ndarray:
+    pixels = np.random.default_rng(seed).normal(0, 20, (32, 32, 3)) + np.array([150, 120, 90])
+    return (128 + (pixels - 128) * gain).clip(1, 254).astype(np.uint8)
+
+
+def test_burn_is_nothing_inside_the_interval_and_grows_with_saturation_outside() -> None:
+    reference = [noise(seed, gain) for seed, gain in enumerate(np.linspace(0.6, 1.4, 9))]
+    assert max(burn.excesses([noise(50, 0.9), noise(51, 1.2)], reference).values()) == 0
+    scores = [max(burn.excesses([noise(50, gain)], reference).values()) for gain in (1.6, 2.0, 3.0)]
+    assert 0 < scores[0] < scores[1] < scores[2]
+
+
+def test_picture_statistics_in_closed_form() -> None:
+    red = burn.statistics(np.full((8, 8, 3), [255, 0, 0], dtype=np.uint8))
+    assert red == {"saturation": 1.0, "contrast": pytest.approx(0), "clipped": 1.0, "grain": pytest.approx(0)}
+    board = np.indices((8, 8)).sum(0) % 2 * 255
+    checkers = burn.statistics(np.repeat(board[..., None], 3, -1).astype(np.uint8))
+    assert checkers["contrast"] == pytest.approx(0.5)
+    assert checkers["grain"] == pytest.approx(4)
+    assert checkers["saturation"] == 0
+
+
+def test_burn_needs_pictures_and_something_to_compare_with(context: Any, gallery: Gallery) -> None:
+    request = gallery.add("class", "x", {}, 0.7)
+    few = dataclasses.replace(context, samples=[request], _asked={})
+    assert "needs 99 pictures" in burn.build(min_reference=99).measure(few).missing["burn/score"]
+    assert "burn/score" in burn.build(min_reference=1).measure(few).values
+
+
+def test_judge_says_why_a_metric_is_missing_and_never_returns_a_bad_number(
+    context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = judge(context, {"burn": {"min_reference": 4}, "identity": {"tiers": ["in_distribution"]}})
+    assert "none were drawn at step 10" in found.missing["burn"]
+    assert "overcook/score" in found.missing
+    from lorasweep.metrics import prior_drift
+    from lorasweep.records import Measurement
+
+    class Broken:
+        needs_samples = False
+
+        def measure(self, context: Any) -> Measurement:
+            return Measurement(values={"prior_drift/class": float("nan"), "prior_drift/unrelated": 0.0})
+
+    monkeypatch.setattr(prior_drift, "build", lambda **knobs: Broken())
+    found = judge(context, {"prior_drift": {"weights": []}})
+    assert found.missing["prior_drift/class"] == "was nan at step 10"
+    assert found.values["overcook/score"] == 0
