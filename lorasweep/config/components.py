@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import lorasweep
+from lorasweep import records
 from lorasweep.config.bind import REQUIRED, TO_BE_GIVEN, Knob, bind_knobs
 from lorasweep.config.suggest import unknown
 from lorasweep.errors import Problem
@@ -95,8 +96,8 @@ def catalogue(group: str) -> list[str]:
 def builder_knobs(module: types.ModuleType) -> dict[str, Knob]:
     """The keyword-only arguments of `module.build`, as knobs.
 
-    Only their annotations are evaluated: those of positional arguments name torch types that are not
-    imported here.
+    Only their annotations are evaluated, and may name what `records` has: those of positional arguments name
+    torch types that are not imported here.
     """
     parameters = inspect.signature(module.build).parameters
     knobs = {
@@ -105,7 +106,7 @@ def builder_knobs(module: types.ModuleType) -> dict[str, Knob]:
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in _RUNTIME
     }
     annotated = types.SimpleNamespace(__annotations__={key: p.annotation for key, p in knobs.items()})
-    hints = typing.get_type_hints(annotated, globalns=vars(module))
+    hints = typing.get_type_hints(annotated, globalns={**vars(records), **vars(module)})
     return {
         key: Knob(hints[key], REQUIRED if p.default is inspect.Parameter.empty else p.default)
         for key, p in knobs.items()

@@ -1,0 +1,142 @@
+"""Find the images of a dataset folder: kohya's `10_zkw` folders, or a plain folder.
+
+Takes a path, gives back `FoundImage`s and warnings, or raises one DatasetError with every problem. Knows
+nothing about pixels: `images` opens what is found here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorasweep.errors import DatasetError, Problem
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_KOHYA_NAME = re.compile(r"(\d+)_(.+)")
+_DEEPEST = 3  # levels under the dataset folder in which `10_zkw` folders are looked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundImage:
+    """One image file.
+
+    Attributes:
+        path: absolute.
+        concept: name of its folder when that says repeats (`10_zkw outfit1`), else "".
+        class_tokens: the words of that name (`zkw outfit1`), else "".
+        repeats: the number of that name, else 1.
+        caption: text of the caption file on one line; None when there is no such file.
+    """
+
+    path: Path
+    concept: str
+    class_tokens: str
+    repeats: int
+    caption: str | None
+
+
+def find_images(root: Path, *, caption_extension: str) -> tuple[list[FoundImage], list[str]]:
+    """Find images and captions, sorted by path.
+
+    Args:
+        root: holds `10_zkw` folders (also one level down, as in `dataset/img/10_zkw`), or is one, or is a
+            plain folder of images. Hidden files are left out; links are followed.
+        caption_extension: of the caption file beside each image, e.g. `.txt`.
+
+    Returns:
+        The images, at least one, and warnings.
+
+    Raises:
+        DatasetError: no such folder, no images, captions that are not UTF-8: all at once.
+    """
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "no such folder"
+        raise DatasetError(
+            Problem(str(root), what, f"looked at {root.absolute()}; override: dataset.path=...")
+        )
+    folders, warnings = _concept_folders(root)
+    problems: list[Problem] = []
+    found: list[FoundImage] = []
+    for folder, repeats, class_tokens in folders:
+        concept = folder.name if class_tokens else ""
+        if repeats < 1:
+            problems.append(
+                Problem(str(folder), "repeats must be >= 1, got 0", "rename the folder, or move it away")
+            )
+        files = _image_files(folder)
+        if not files and class_tokens:
+            warnings.append(f"{folder.name} has no images")
+        for path in files:
+            caption = _read_caption(path.with_suffix(caption_extension), problems)
+            found.append(
+                FoundImage(
+                    path=path, concept=concept, class_tokens=class_tokens, repeats=repeats, caption=caption
+                )
+            )
+    if not found and not problems:
+        problems.append(_nothing_found(root))
+    if problems:
+        raise DatasetError(problems, subject=f"the dataset {root}")
+    return found, warnings
+
+
+def _concept_folders(root: Path) -> tuple[list[tuple[Path, int, str]], list[str]]:
+    """The folders to read, each with its repeats and class tokens."""
+    root = root.absolute()
+    kohya = list(_kohya_folders(root, _DEEPEST))
+    if kohya:
+        loose = len(_image_files(root))
+        ignored = f"{loose} images directly in {root.name} are left out, since it has folders with repeats"
+        return kohya, [ignored] if loose else []
+    match = _KOHYA_NAME.fullmatch(root.name)
+    return [(root, int(match[1]), match[2].strip()) if match else (root, 1, "")], []
+
+
+def _kohya_folders(root: Path, depth: int) -> Iterator[tuple[Path, int, str]]:
+    for folder in sorted(item for item in root.iterdir() if item.is_dir() and not item.name.startswith(".")):
+        match = _KOHYA_NAME.fullmatch(folder.name)
+        if match:
+            yield folder, int(match[1]), match[2].strip()
+        elif depth > 1:
+            yield from _kohya_folders(folder, depth - 1)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    )
+
+
+def _read_caption(path: Path, problems: list[Problem]) -> str | None:
+    if not path.is_file():
+        return None
+    try:
+        # One line, whatever the editor did: line breaks are not a separator of tags anywhere else.
+        return " ".join(path.read_text(encoding="utf-8-sig").split())
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        message = f"caption must be UTF-8, got byte 0x{byte:02x} at {error.start}"
+        problems.append(Problem(_short(path), message, "save it again as UTF-8"))
+    except OSError as error:
+        problems.append(Problem(_short(path), f"caption cannot be read: {error.strerror}"))
+    return None
+
+
+def _nothing_found(root: Path) -> Problem:
+    inside = sorted(
+        f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith(".") and _image_files(f)
+    )
+    if inside:
+        advice = (
+            f"rename {inside[0]!r} to '10_{inside[0]}' (10 repeats), or give dataset.path={root / inside[0]}"
+        )
+        return Problem(str(root), f"has no images itself; its folders do: {', '.join(inside[:5])}", advice)
+    return Problem(str(root), "has no images", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+
+
+def _short(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"

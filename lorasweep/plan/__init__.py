@@ -1,0 +1,16 @@
+"""What cooking a recipe means, worked out before any torch is imported.
+
+    make_plan(recipe) -> Plan
+
+finds the images (or draws the dollhouse's), gives each a bucket, counts steps and exposures exactly, places
+the rungs and writes the prompts. Whatever is wrong with the base, the folder or the images is raised at once.
+
+    dataset   the images of a recipe: found or drawn, inspected, captioned, split, in buckets
+    budget    steps, exposures and rungs
+    prompts   what is drawn to judge a recipe, by tier
+    warnings  what is allowed, but worth knowing
+"""
+
+from lorasweep.plan.make import make_plan
+
+__all__ = ["make_plan"]

@@ -1,0 +1,89 @@
+"""Steps, exposures and rungs: arithmetic on planned images. Nothing is read or drawn."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lorasweep.data import captions, order
+from lorasweep.records import CaptionOptions, PlannedImage, TrainOptions
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What training comes to.
+
+    Attributes:
+        batches_per_epoch: micro-batches.
+        steps_per_epoch: optimizer steps that an epoch counts as.
+        steps: optimizer steps in all.
+        by_image: times each training image is seen, in the order given.
+        by_concept: times any image of a concept is seen.
+        by_tag: times a caption with a tag is seen, before caption dropout.
+    """
+
+    batches_per_epoch: int
+    steps_per_epoch: int
+    steps: int
+    by_image: tuple[int, ...]
+    by_concept: dict[str, int]
+    by_tag: dict[str, int]
+
+
+def count(
+    images: Sequence[PlannedImage], options: TrainOptions, caption_options: CaptionOptions, *, seed: int
+) -> Budget:
+    """Count steps and exposures exactly.
+
+    Args:
+        images: the training images.
+        options: `max_steps` wins over `epochs`.
+        caption_options: says what separates tags.
+        seed: the recipe's; it decides which images a last, partial epoch still sees.
+    """
+    batches = order.batches_per_epoch(images, options.batch_size)
+    whole = math.ceil(batches / options.gradient_accumulation)
+    per_epoch = options.steps_per_epoch or whole
+    steps = options.max_steps or (options.epochs or 0) * per_epoch
+    seen = _exposures(images, options, steps=steps, steps_per_pass=whole, seed=seed)
+    by_concept: Counter[str] = Counter()
+    by_tag: Counter[str] = Counter()
+    for image, times in zip(images, seen, strict=True):
+        by_concept[image.concept] += times
+        for tag in dict.fromkeys(captions.tags(image.caption, caption_options)):
+            by_tag[tag] += times
+    return Budget(
+        batches_per_epoch=batches,
+        steps_per_epoch=per_epoch,
+        steps=steps,
+        by_image=tuple(seen),
+        by_concept=dict(by_concept),
+        by_tag=dict(by_tag.most_common()),
+    )
+
+
+def rungs(steps: int, count: int) -> tuple[int, ...]:
+    """Place rungs evenly, the last at the end; fewer when there are not that many steps."""
+    return tuple(sorted({max(1, round(steps * rung / count)) for rung in range(1, count + 1)}))
+
+
+def _exposures(
+    images: Sequence[PlannedImage], options: TrainOptions, *, steps: int, steps_per_pass: int, seed: int
+) -> list[int]:
+    """Times each image is seen: whole passes see it `repeats` times, only the last pass has to be walked."""
+    passes, rest = divmod(steps, steps_per_pass)
+    seen = [passes * image.repeats for image in images]
+    last = order.epoch_steps(
+        images,
+        batch_size=options.batch_size,
+        accumulation=options.gradient_accumulation,
+        seed=seed,
+        epoch=passes,
+    )
+    for batch in itertools.chain.from_iterable(last[:rest]):
+        for index in batch:
+            seen[index] += 1
+    return seen

@@ -1,0 +1,163 @@
+"""The images of a recipe: found or drawn, inspected, captioned, split, in buckets.
+
+Takes a recipe, returns a `Dataset` of planned images, or raises with every problem. Knows nothing about
+steps.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorasweep.buckets.assign import Assignment, assign, assign_without_upscale
+from lorasweep.data import captions, near_duplicates, split
+from lorasweep.data.folder import FoundImage, find_images
+from lorasweep.data.images import ImageFacts
+from lorasweep.errors import DatasetError, InputError, Problem
+from lorasweep.plan.drawn import draw_dataset, subject_problems
+from lorasweep.plan.memory import inspect_all
+from lorasweep.records import Bucket, PlannedImage, Recipe
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a recipe trains on and is judged by.
+
+    Attributes:
+        images: sorted by path.
+        trigger: the word that calls the subject, when there is one.
+        warnings: for people.
+    """
+
+    images: tuple[PlannedImage, ...]
+    trigger: str | None
+    warnings: tuple[str, ...]
+
+
+def read_dataset(recipe: Recipe) -> Dataset:
+    """Read, or draw and read, the images of a recipe.
+
+    Raises:
+        DatasetError, ConfigError: with every problem found.
+    """
+    options = recipe.dataset
+    if options.path is None:
+        if problems := subject_problems(options.dollhouse):
+            raise DatasetError(problems, subject="the dollhouse dataset")
+        root = draw_dataset(options.dollhouse)
+    else:
+        root = Path(options.path).expanduser()
+    found, notes = find_images(root, caption_extension=recipe.captions.extension)
+    inspected, problems = inspect_all([image.path for image in found])
+    facts = [fact for fact in inspected if fact is not None]
+    assigned = _assign_all(recipe, found, inspected, problems)
+    if problems:
+        raise DatasetError(problems, subject=f"the dataset {root}")
+    groups = near_duplicates.groups([fact.signature for fact in facts])
+    chosen = split.held_out(
+        [fact.sha256 for fact in facts], groups, share=options.holdout, seed=options.holdout_seed
+    )
+    triggers = _triggers(recipe, found)
+    images = tuple(
+        PlannedImage(
+            file=str(image.path),
+            sha256=fact.sha256,
+            concept=image.concept,
+            caption=_caption(recipe, image, triggers[image.class_tokens]),
+            split="held_out" if index in chosen else "train",
+            repeats=options.repeats or image.repeats,
+            width_px=fact.width_px,
+            height_px=fact.height_px,
+            bucket=place.bucket,
+            resize_px=place.resize_px,
+            crop_px=place.crop_px,
+        )
+        for index, (image, fact, place) in enumerate(zip(found, facts, assigned, strict=True))
+    )
+    notes += _notes(recipe, found, groups, len(chosen))
+    return Dataset(images=images, trigger=_main_trigger(found, triggers), warnings=tuple(notes))
+
+
+def _assign_all(
+    recipe: Recipe, found: Sequence[FoundImage], facts: Sequence[ImageFacts | None], problems: list[Problem]
+) -> list[Assignment]:
+    """Give every image its bucket; an image that fits in none is a problem."""
+    base, options = recipe.base, recipe.buckets.options
+    try:
+        build = importlib.import_module(f"lorasweep.buckets.{recipe.buckets.name}").build
+        buckets: tuple[Bucket, ...] = build(base, **options)
+    except InputError as error:
+        problems += error.problems
+        return []
+    assigned = []
+    for image, fact in zip(found, facts, strict=True):
+        if fact is None:
+            continue
+        if options.get("upscale", True):
+            place: Assignment | None = assign(fact.width_px, fact.height_px, buckets)
+        else:
+            place = assign_without_upscale(
+                fact.width_px, fact.height_px, area_px=base.resolution**2, step_px=base.bucket_step
+            )
+        if place is None:
+            message = (
+                f"is {fact.width_px} x {fact.height_px} px, less than one bucket step ({base.bucket_step})"
+            )
+            problems.append(Problem(_short(image), message, "take it out, or buckets.upscale=true"))
+        else:
+            assigned.append(place)
+    return assigned
+
+
+def _triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str | None]:
+    """The trigger per class tokens: the recipe's, the drawn subject's, or the first word of the tokens."""
+    fixed = recipe.captions.trigger
+    if fixed is None and recipe.dataset.path is None:
+        fixed = recipe.dataset.dollhouse.subject
+    return {
+        tokens: fixed or (tokens.split()[0] if tokens else None) for tokens in {f.class_tokens for f in found}
+    }
+
+
+def _main_trigger(found: Sequence[FoundImage], triggers: dict[str, str | None]) -> str | None:
+    return Counter(triggers[image.class_tokens] for image in found).most_common(1)[0][0]
+
+
+def _caption(recipe: Recipe, image: FoundImage, trigger: str | None) -> str:
+    # As kohya: without a caption file, the words of the folder's name are the caption.
+    text = image.class_tokens if image.caption is None else image.caption
+    return captions.with_trigger(text, trigger, recipe.captions)
+
+
+def _notes(
+    recipe: Recipe, found: Sequence[FoundImage], groups: Sequence[Sequence[int]], held_out: int
+) -> list[str]:
+    notes = []
+    without = sum(image.caption is None for image in found)
+    if without:
+        instead = (
+            "the words of the folder's name" if found[0].class_tokens else "only the trigger, or nothing"
+        )
+        notes.append(f"{without} of {len(found)} images have no caption file: their caption is {instead}")
+    copies = [group for group in groups if len(group) > 1]
+    if copies:
+        names = ", ".join(_short(found[index]) for index in copies[0][:4])
+        notes.append(f"{sum(map(len, copies))} images are near-duplicates of others, e.g. {names}")
+    if recipe.dataset.holdout > 0 and held_out == 0:
+        why = (
+            f"{len(found)} images are too few ({split.FEWEST_IMAGES} are needed)"
+            if len(found) < split.FEWEST_IMAGES
+            else "they are near-duplicates of each other"
+        )
+        notes.append(f"no image is held out: {why}, so overfitting cannot be measured on unseen images")
+    elif 0 < held_out < 3:
+        plural = "s" if held_out > 1 else ""
+        notes.append(f"only {held_out} image{plural} held out: held-out losses will be noisy")
+    return notes
+
+
+def _short(image: FoundImage) -> str:
+    return f"{image.path.parent.name}/{image.path.name}"

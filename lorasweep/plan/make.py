@@ -1,0 +1,75 @@
+"""Make the plan of a recipe."""
+
+from __future__ import annotations
+
+import importlib
+
+from lorasweep.errors import ConfigError, DatasetError, InputError, Problem
+from lorasweep.plan import budget, warnings
+from lorasweep.plan.dataset import Dataset, read_dataset
+from lorasweep.plan.prompts import write_prompts
+from lorasweep.records import BaseOptions, Plan, Recipe, digest
+
+
+def make_plan(recipe: Recipe) -> Plan:
+    """Work out what a recipe means: images, steps, exposures, rungs, prompts.
+
+    An epoch is what kohya's trainers call one: per bucket, ceil(images x repeats / batch size) batches, and
+    `gradient_accumulation` batches per optimizer step, rounded up. With `train.steps_per_epoch`, an epoch
+    counts as that many optimizer steps instead; the order of images just goes on.
+
+    Args:
+        recipe: checked by `config`.
+
+    Raises:
+        ConfigError, DatasetError: with all problems of the base, the folder, the captions and the images.
+    """
+    problems: list[Problem] = []
+    base_fingerprint = _base_fingerprint(recipe.base, problems)
+    wrong_base = bool(problems)
+    dataset: Dataset | None = None
+    try:
+        dataset = read_dataset(recipe)
+    except InputError as error:
+        problems += error.problems
+    if problems or dataset is None:
+        raise (ConfigError if wrong_base else DatasetError)(problems, subject="what the recipe names")
+    return _plan(recipe, dataset, base_fingerprint)
+
+
+def _plan(recipe: Recipe, dataset: Dataset, base_fingerprint: str) -> Plan:
+    train = [image for image in dataset.images if image.split == "train"]
+    counted = budget.count(train, recipe.train, recipe.captions, seed=recipe.seed)
+    plan = Plan(
+        fingerprint=digest(
+            [recipe.fingerprint(), base_fingerprint, [_identity(image) for image in dataset.images]]
+        ),
+        images=dataset.images,
+        trigger=dataset.trigger,
+        batches_per_epoch=counted.batches_per_epoch,
+        steps_per_epoch=counted.steps_per_epoch,
+        steps=counted.steps,
+        exposures=counted.by_concept,
+        tag_exposures=counted.by_tag,
+        exposures_per_image=sum(counted.by_image) / len(train),
+        rungs=budget.rungs(counted.steps, recipe.train.rungs),
+        prompts=write_prompts(recipe, dataset),
+    )
+    found = [*dataset.warnings, *warnings.find(recipe, plan, counted)]
+    return Plan(**{**vars(plan), "warnings": tuple(found)})
+
+
+def _base_fingerprint(options: BaseOptions, problems: list[Problem]) -> str:
+    """Digest the base's files, or append what is wrong with them."""
+    base = importlib.import_module(f"lorasweep.bases.{options.name}")
+    found = [Problem(f"base.{key}", message, hint) for key, message, hint in base.problems(options)]
+    problems += found
+    if found:
+        return ""
+    fingerprint: str = base.fingerprint(options)
+    return fingerprint
+
+
+def _identity(image: object) -> dict[str, object]:
+    """What decides the result, without where the file happens to lie."""
+    return {key: value for key, value in vars(image).items() if key != "file"}

@@ -1,0 +1,84 @@
+"""What is drawn to judge a recipe: prompts by tier.
+
+    in_distribution  the trigger as the captions have it: is the subject there?
+    recombined       the trigger with what no caption joins to it: does the prompt still steer?
+    class            the same without the trigger: did the class turn into the subject?
+    unrelated        what has nothing to do with it: is the base still whole?
+
+Takes a recipe and its dataset; a tier that the dataset config gives is taken as it is, the drawn dataset
+brings its own, and what is missing is derived from the captions. Text only.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+from lorasweep.data import captions
+from lorasweep.plan.dataset import Dataset
+from lorasweep.records import PROMPT_TIERS, CaptionOptions, Recipe
+from lorasweep.seeds import derive
+
+PER_TIER = 2  # prompts; each is drawn at every weight and seed, so they are what sampling costs
+_COMMON = 0.6  # a tag in at least this share of captions belongs to the subject, not to one picture
+_SCENES = ("standing on a beach at sunset", "sitting in a library", "riding a bicycle in the rain")
+
+
+def write_prompts(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    """Write the prompts of every tier; a tier that nothing can be written for is left out."""
+    written = {**_derived(recipe, dataset), **_drawn(recipe), **(recipe.dataset.prompts or {})}
+    return {tier: tuple(written[tier]) for tier in PROMPT_TIERS if written.get(tier)}
+
+
+def _drawn(recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    if recipe.dataset.path is not None:
+        return {}
+    from lorasweep.dollhouse import world
+
+    found = world.prompts(recipe.dataset.dollhouse.subject, count=PER_TIER, seed=recipe.dataset.holdout_seed)
+    return {tier: tuple(prompts) for tier, prompts in found.items()}
+
+
+def _derived(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    options, trigger = recipe.captions, dataset.trigger
+    texts = sorted({image.caption for image in dataset.images if image.split == "train" and image.caption})
+    seen = _spread(texts, PER_TIER)
+    without = [captions.without_trigger(text, trigger, options) for text in seen]
+    return {
+        "in_distribution": seen,
+        "recombined": _recombined(texts, trigger, options, seed=recipe.dataset.holdout_seed),
+        "class": tuple(dict.fromkeys(text for text in without if text)) if trigger else (),
+        "unrelated": recipe.base.unrelated_prompts[:PER_TIER],
+    }
+
+
+def _recombined(
+    texts: Sequence[str], trigger: str | None, options: CaptionOptions, *, seed: int
+) -> tuple[str, ...]:
+    """Join the subject's own tags with tags that no caption has together; else, with a new scene."""
+    tagged = [captions.tags(text, options) for text in texts]
+    counts = Counter(tag for found in tagged for tag in set(found))
+    common = [tag for tag in (tagged[0] if tagged else []) if counts[tag] >= _COMMON * len(tagged)]
+    if trigger and not any(captions.has_trigger(tag, trigger) for tag in common):
+        common.insert(0, trigger)
+    rare = [[tag for tag in found if tag not in common] for found in tagged]
+    rng = random.Random(derive(seed, "recombined prompts"))
+    pairs = [(a, b) for i, a in enumerate(rare) for b in rare[:i] if a and b]
+    rng.shuffle(pairs)
+    prompts: list[str] = []
+    for first, second in pairs:
+        extra = dict.fromkeys([*first[: (len(first) + 1) // 2], *second[len(second) // 2 :]])
+        if len(extra) >= 2 and not any(set(extra) <= set(found) for found in tagged):
+            prompts.append(options.separator.join([*common, *extra]))
+        if len(set(prompts)) == PER_TIER:
+            break
+    scenes = [options.separator.join([*common, scene]) for scene in _SCENES] if common else []
+    return tuple(dict.fromkeys([*prompts, *scenes]))[:PER_TIER]
+
+
+def _spread(items: Sequence[str], count: int) -> tuple[str, ...]:
+    """Pick `count` items at even distances, or all of them."""
+    if len(items) <= count:
+        return tuple(items)
+    return tuple(items[index * len(items) // count] for index in range(count))

@@ -1,0 +1,81 @@
+"""What a recipe is allowed to ask for, but a person would want to know. Sentences, not errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorasweep.data import order
+from lorasweep.plan.budget import Budget
+from lorasweep.records import Plan, Recipe
+
+_MOST_ENLARGED = 1.5  # beyond, the LoRA learns the blur of the enlargement
+_MANY_EXPOSURES = 500  # per image; the common advice for characters is some 100 to 250
+
+
+def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
+    """Find what is worth a warning in a plan."""
+    yield from _buckets(recipe, plan)
+    yield from _enlarged(plan)
+    yield from _exposures(plan, counted)
+    yield from _prodigy(recipe)
+    if len(plan.rungs) < recipe.train.rungs:
+        yield f"{plan.steps} steps leave room for {len(plan.rungs)} rungs, not {recipe.train.rungs}"
+    for tier in ("in_distribution", "recombined", "class", "unrelated"):
+        if tier not in plan.prompts:
+            yield f"there are no prompts for tier {tier}; give some with dataset.prompts"
+
+
+def _buckets(recipe: Recipe, plan: Plan) -> Iterator[str]:
+    if recipe.buckets.name == "chosen" and not recipe.buckets.options.get("upscale", True):
+        yield "buckets.upscale=false makes buckets on demand, as kohya does: the list of sizes is not used"
+    train = plan.train_images()
+    for bucket, members in order.buckets_of(train).items():
+        shown = sum(train[index].repeats for index in members)
+        if shown < recipe.train.batch_size:
+            size = f"{bucket.width_px}x{bucket.height_px}"
+            yield (
+                f"bucket {size} has {len(members)} image(s), seen {shown} times an epoch: "
+                f"its batches hold {shown}, not {recipe.train.batch_size}"
+            )
+
+
+def _enlarged(plan: Plan) -> Iterator[str]:
+    factors = {image.file: image.resize_px[0] / image.width_px for image in plan.images}
+    most = [file for file, factor in factors.items() if factor > _MOST_ENLARGED]
+    if most:
+        worst = max(most, key=factors.__getitem__)
+        yield (
+            f"{len(most)} image(s) are enlarged more than {_MOST_ENLARGED} times "
+            f"({worst.rsplit('/', 1)[-1]}: {factors[worst]:.1f} times): the LoRA will learn their blur"
+        )
+
+
+def _exposures(plan: Plan, counted: Budget) -> Iterator[str]:
+    unseen = sum(times == 0 for times in counted.by_image)
+    if unseen:
+        yield f"{unseen} training images are never seen in {plan.steps} steps"
+    if plan.exposures_per_image > _MANY_EXPOSURES:
+        yield (
+            f"every image is seen {plan.exposures_per_image:.0f} times on average: expect overcooking, "
+            f"or lower train.epochs, dataset.repeats or train.max_steps"
+        )
+    concepts = [concept for concept in plan.exposures if concept]
+    if len(concepts) > 1 and plan.trigger:
+        shared = sum(times for tag, times in plan.tag_exposures.items() if tag == plan.trigger)
+        largest = max(plan.exposures.values())
+        if shared > largest:
+            yield (
+                f"{len(concepts)} concepts share the trigger {plan.trigger}: it is trained {shared} times, "
+                f"the most frequent concept {largest} times"
+            )
+
+
+def _prodigy(recipe: Recipe) -> Iterator[str]:
+    if recipe.optimizer.name != "prodigy":
+        return
+    options = recipe.optimizer.options
+    if options.get("lr", 1.0) != 1.0:
+        yield f"Prodigy finds its own step size: keep optimizer.lr=1 and turn d_coef, got {options['lr']:g}"
+    restarts = "restarts" in recipe.scheduler.name
+    if restarts and not options.get("safeguard_warmup", True):
+        yield "Prodigy with restarts wants optimizer.safeguard_warmup=true, by its author's advice"

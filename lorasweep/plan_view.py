@@ -1,0 +1,258 @@
+"""Show a plan to people and to scripts: what would run, how long it would take, what to know first. No torch.
+
+Takes a recipe or a sweep, plans it, and returns JSON or prints tables. Knows nothing about running.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lorasweep import files, paths
+from lorasweep.config import Arm, SweepSpec
+from lorasweep.data import order
+from lorasweep.errors import ConfigError, InputError, Problem
+from lorasweep.plan import make_plan
+from lorasweep.records import LauncherOptions, Plan, PlannedImage, Recipe
+
+# Of one CPU worker with one thread, a LoRA on the dollhouse at batch 4, 64 x 64: forward, backward, AdamW.
+DEFAULT_SAMPLES_PER_S = 12.0
+_MEASURED_AT_PX = 64 * 64
+_FORWARD_SHARE = 1 / 3  # of a training sample's time: backward costs about two forwards
+_SHOWN_TAGS = 8
+
+
+def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
+    """Plan a sweep or a recipe and describe it as JSON-able data.
+
+    Returns:
+        At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `arms` (the same keys
+        for every arm, with its `overrides` and what `differs` from the first one in plain words).
+
+    Raises:
+        InputError: with the problems of all arms.
+    """
+    arms = _arms(subject)
+    plans = _plans(arms)
+    described = [_arm_json(arm, plan, plans[0]) for arm, plan in zip(arms, plans, strict=True)]
+    trials = subject.total if isinstance(subject, SweepSpec) else 1
+    seeds = trials // len(arms)
+    launcher = subject.launcher
+    seconds = sum(arm["estimated_seconds"] for arm in described) * seeds / _workers(launcher, trials)
+    return {
+        "name": subject.name if isinstance(subject, SweepSpec) else "recipe",
+        "question": subject.question if isinstance(subject, SweepSpec) else "",
+        "trials": trials,
+        "estimated_seconds": round(seconds, 1),
+        **{key: value for key, value in described[0].items() if key not in _OF_AN_ARM},
+        "arms": described,
+    }
+
+
+def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> None:
+    """Plan a sweep or a recipe and print it as tables.
+
+    Raises:
+        InputError: with the problems of all arms.
+    """
+    console = console or Console()
+    data = plan_json(subject)
+    if data["question"]:
+        console.print(f"[bold]{data['question']}[/bold]", highlight=False)
+    console.print(_arm_table(data["arms"]))
+    console.print(_bucket_table(data["arms"]))
+    console.print(_exposure_table(data))
+    _print_warnings(console, data["arms"])
+    minutes = data["estimated_seconds"] / 60
+    duration = f"{data['estimated_seconds']:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
+    console.print(f"{data['trials']} trial(s), about {duration} of training and sampling on this machine")
+
+
+_OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds")
+
+
+def _arms(subject: SweepSpec | Recipe) -> Sequence[Arm]:
+    if isinstance(subject, SweepSpec):
+        return subject.arms
+    return (Arm(name="recipe", note="", overrides=(), recipe=subject),)
+
+
+def _plans(arms: Sequence[Arm]) -> list[Plan]:
+    plans: list[Plan] = []
+    problems: list[Problem] = []
+    for arm in arms:
+        try:
+            plans.append(make_plan(arm.recipe))
+        except InputError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+    if problems:
+        raise ConfigError(problems, subject="what the recipes name")
+    return plans
+
+
+def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
+    return {
+        "name": arm.name,
+        "note": arm.note,
+        "overrides": list(arm.overrides),
+        "differs": _differences(plan, first),
+        "steps_per_trial": plan.steps,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "exposures": plan.exposures,
+        "exposures_per_image": plan.exposures_per_image,
+        "tag_exposures": plan.tag_exposures,
+        "buckets": _buckets_json(plan, arm.recipe),
+        "images": [_image_json(image) for image in plan.images],
+        "trigger": plan.trigger,
+        "rungs": list(plan.rungs),
+        "prompts": {tier: list(prompts) for tier, prompts in plan.prompts.items()},
+        "warnings": list(plan.warnings),
+        "fingerprint": plan.fingerprint,
+        "estimated_seconds": round(_seconds(plan, arm.recipe), 1),
+    }
+
+
+def _buckets_json(plan: Plan, recipe: Recipe) -> list[dict[str, Any]]:
+    train = plan.train_images()
+    rows = []
+    for bucket, members in order.buckets_of(train).items():
+        images = [train[index] for index in members]
+        rows.append(
+            {
+                "size": [bucket.width_px, bucket.height_px],
+                "images": len(images),
+                "batches_per_epoch": order.batches_per_epoch(images, recipe.train.batch_size),
+                "cropped_share": round(sum(map(_cropped_share, images)) / len(images), 4),
+                "largest_enlargement": round(max(i.resize_px[0] / i.width_px for i in images), 3),
+            }
+        )
+    return rows
+
+
+def _cropped_share(image: PlannedImage) -> float:
+    """Share of the resized image's area that the crop leaves out."""
+    return 1 - image.bucket.width_px * image.bucket.height_px / (image.resize_px[0] * image.resize_px[1])
+
+
+def _image_json(image: PlannedImage) -> dict[str, Any]:
+    left, top = image.crop_px
+    return {
+        "file": image.file,
+        "split": image.split,
+        "size": [image.width_px, image.height_px],
+        "bucket": [image.bucket.width_px, image.bucket.height_px],
+        "resize": list(image.resize_px),
+        "crop": [left, top, left + image.bucket.width_px, top + image.bucket.height_px],
+        "repeats": image.repeats,
+        "caption": image.caption,
+        "concept": image.concept,
+    }
+
+
+def _differences(plan: Plan, first: Plan) -> list[str]:
+    found = []
+    if plan.steps != first.steps:
+        found.append(f"{plan.steps} steps instead of {first.steps}")
+    if plan.exposures != first.exposures:
+        found.append(
+            f"{plan.exposures_per_image:.0f} exposures per image instead of {first.exposures_per_image:.0f}"
+        )
+    sizes, first_sizes = ({image.bucket for image in p.images} for p in (plan, first))
+    if sizes != first_sizes:
+        found.append(f"{len(sizes)} bucket(s) instead of {len(first_sizes)}")
+    if {i.sha256 for i in plan.images} != {i.sha256 for i in first.images}:
+        found.append("other images")
+    return found
+
+
+def _seconds(plan: Plan, recipe: Recipe) -> float:
+    """Estimate one trial in one worker: training and sampling; judging on probes is left out.
+
+    The speed is what the last sweep on this machine measured (`cache/speed.json`), else a default; work
+    scales with the area of the images.
+    """
+    seen = sum(plan.exposures.values())
+    train = plan.train_images()
+    area = sum(i.bucket.width_px * i.bucket.height_px * i.repeats for i in train) / sum(
+        i.repeats for i in train
+    )
+    sample = recipe.sample
+    pictures = sum(map(len, plan.prompts.values())) * (
+        len(sample.weights) * len(sample.seeds) + (len(plan.rungs) - 1) * len(sample.rung_seeds)
+    )
+    side = recipe.base.resolution
+    sample_area = (sample.width or side) * (sample.height or side)
+    # Guidance needs two forwards per denoising step.
+    forwards = pictures * sample.steps * (1 if sample.guidance <= 1 else 2)
+    work = seen * area + forwards * _FORWARD_SHARE * sample_area
+    return work / _MEASURED_AT_PX / _samples_per_s()
+
+
+def _samples_per_s() -> float:
+    try:
+        measured = files.read_json(paths.cache() / "speed.json")["samples_per_s"]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+        return DEFAULT_SAMPLES_PER_S
+    return float(measured) if isinstance(measured, int | float) and measured > 0 else DEFAULT_SAMPLES_PER_S
+
+
+def _workers(launcher: LauncherOptions, trials: int) -> int:
+    return max(1, min(launcher.workers or os.cpu_count() or 1, trials))
+
+
+def _arm_table(arms: Sequence[dict[str, Any]]) -> Table:
+    table = Table(
+        "arm", "steps", "exposures per image", "buckets", "rungs", "overrides", title="what would run"
+    )
+    for arm in arms:
+        table.add_row(
+            arm["name"],
+            str(arm["steps_per_trial"]),
+            f"{arm['exposures_per_image']:.0f}",
+            str(len(arm["buckets"])),
+            str(len(arm["rungs"])),
+            "\n".join(arm["overrides"]),
+        )
+    return table
+
+
+def _bucket_table(arms: Sequence[dict[str, Any]]) -> Table:
+    """The arm's buckets whose set is richest; arms with fewer are in the JSON."""
+    arm = max(arms, key=lambda candidate: len(candidate["buckets"]))
+    columns = ("bucket", "images", "batches an epoch", "cropped", "enlarged at most")
+    table = Table(*columns, title=f"buckets of {arm['name']}")
+    for row in arm["buckets"]:
+        table.add_row(
+            "x".join(map(str, row["size"])),
+            str(row["images"]),
+            str(row["batches_per_epoch"]),
+            f"{row['cropped_share']:.0%}",
+            f"{row['largest_enlargement']:.2f}",
+        )
+    return table
+
+
+def _exposure_table(data: dict[str, Any]) -> Table:
+    table = Table("seen in training", "times", title=f"exposures of {data['arms'][0]['name']}")
+    for concept, times in data["exposures"].items():
+        table.add_row(f"concept {concept}" if concept else "all images", str(times))
+    for tag, times in list(data["tag_exposures"].items())[:_SHOWN_TAGS]:
+        table.add_row(f"tag {tag}", str(times))
+    held_out = sum(image["split"] == "held_out" for image in data["images"])
+    table.caption = f"{len(data['images'])} images, {held_out} of them held out for judging"
+    return table
+
+
+def _print_warnings(console: Console, arms: Sequence[dict[str, Any]]) -> None:
+    owners: dict[str, list[str]] = {}
+    for arm in arms:
+        for warning in arm["warnings"]:
+            owners.setdefault(warning, []).append(arm["name"])
+    for warning, names in owners.items():
+        who = "" if len(names) == len(arms) else f"{', '.join(names)}: "
+        console.print(f"[yellow]warning[/yellow]  {who}{warning}", highlight=False)
