@@ -102,12 +102,18 @@ class Latents(Protocol):
     def mean_std(self, image: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """(C, H, W) mean and std of a `PlannedImage`'s latent."""
 
+    def warm(self, images: Iterable[Any]) -> None:
+        """Encode every `PlannedImage` that is not at hand, so that training never waits for it."""
+
 
 class Texts(Protocol):
     """What training and judging ask of the caption cache."""
 
     def embed(self, captions: Iterable[str]) -> torch.Tensor:
         """(B, L, D) embeddings by the frozen text encoder."""
+
+    def warm(self, captions: Iterable[str]) -> None:
+        """Encode every caption that is not at hand, so that training never waits for it."""
 
 
 ImageList = Sequence["Image.Image"]

@@ -1,0 +1,132 @@
+"""A slot: one recipe being cooked, with everything that is its own. The base and the caches are shared.
+
+Recipe + Plan + base  ->  Slot, which `train.loop` advances and `train.checkpoint` saves.
+
+A slot holds no generator. Every draw of optimizer step n comes from a generator seeded with
+`seeds.derive(seed, use, n, ...)`, so a slot's future depends on its tensors and its step only: what resuming
+has to restore, and what keeps slots of one process from disturbing each other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lorasweep import seeds
+from lorasweep.data.captions import vary
+from lorasweep.data.order import batches_per_epoch, epoch_steps
+from lorasweep.protocols import Adapter, Base, Latents, Regularizer, Schedule, Texts
+from lorasweep.records import Component, Plan, PlannedImage, Recipe
+
+
+@dataclass(kw_only=True, eq=False)
+class Slot:
+    """One recipe being cooked.
+
+    Attributes:
+        recipe, plan: what to cook.
+        adapter: trainable tensors inside the shared base.
+        optimizer: one param group per part of the model, with "name" and "initial_lr".
+        schedule: lr of a group at a step.
+        regularizer: called after each step.
+        scaler: keeps small fp16 gradients from vanishing; passes everything through when not enabled.
+        latents, texts: the shared caches.
+        logged: what the optimizer has to say beside its lr.
+        step: optimizer steps done.
+    """
+
+    recipe: Recipe
+    plan: Plan
+    adapter: Adapter
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    regularizer: Regularizer
+    scaler: torch.amp.GradScaler
+    latents: Latents
+    texts: Texts
+    logged: Callable[[torch.optim.Optimizer], Mapping[str, float]]
+    step: int = 0
+    _epoch: tuple[int, list[list[list[int]]]] = field(default=(-1, []), repr=False)
+
+    def __post_init__(self) -> None:
+        options = self.recipe.train
+        self._images = self.plan.train_images()
+        batches = batches_per_epoch(self._images, options.batch_size)
+        self._steps_per_epoch = math.ceil(batches / options.gradient_accumulation)
+        self.trains_text = bool(self.adapter.parameters().get("text_encoder"))
+
+    def batches(self) -> list[list[PlannedImage]]:
+        """The batches of the next optimizer step: `gradient_accumulation`, or fewer at an epoch's end."""
+        epoch, place = divmod(self.step, self._steps_per_epoch)
+        return [[self._images[index] for index in batch] for batch in self._epoch_steps(epoch)[place]]
+
+    def captions(self, images: Sequence[PlannedImage], *, batch: int) -> list[str]:
+        """The captions that this exposure sees, shuffled and dropped as the recipe says."""
+        rng = random.Random(self.seed_of("captions", batch))
+        return [vary(image.caption, self.recipe.captions, rng) for image in images]
+
+    def seed_of(self, use: str, batch: int) -> int:
+        """Seed of one use of randomness in one batch of the next step."""
+        return seeds.derive(self.recipe.seed, use, self.step, batch)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """All trainable tensors."""
+        return [parameter for part in self.adapter.parameters().values() for parameter in part]
+
+    def close(self) -> None:
+        """Take the adapter out of the base."""
+        self.adapter.remove()
+
+    def _epoch_steps(self, epoch: int) -> list[list[list[int]]]:
+        if self._epoch[0] != epoch:
+            options = self.recipe.train
+            steps = epoch_steps(
+                self._images,
+                batch_size=options.batch_size,
+                accumulation=options.gradient_accumulation,
+                seed=self.recipe.seed,
+                epoch=epoch,
+            )
+            self._epoch = (epoch, steps)
+        return self._epoch[1]
+
+
+def make_slot(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, texts: Texts) -> Slot:
+    """Build a slot at step 0: adapter in the base, optimizer, schedule, regularizer; caches warmed.
+
+    Raises:
+        AdapterError: the adapter matches nothing in this base.
+    """
+    adapter: Adapter = _module("adapters", recipe.adapter).build(
+        base, seed=recipe.seed, **recipe.adapter.options
+    )
+    optimizers = _module("optimizers", recipe.optimizer)
+    slot = Slot(
+        recipe=recipe,
+        plan=plan,
+        adapter=adapter,
+        optimizer=optimizers.build(adapter.parameters(), **recipe.optimizer.options),
+        schedule=_module("schedulers", recipe.scheduler).build(plan.steps, **recipe.scheduler.options),
+        regularizer=_module("regularizers", recipe.regularization).build(**recipe.regularization.options),
+        scaler=torch.amp.GradScaler(
+            base.device.type, enabled=recipe.train.precision == "fp16" and base.device.type == "cuda"
+        ),
+        latents=latents,
+        texts=texts,
+        logged=getattr(optimizers, "logged", lambda optimizer: {}),
+    )
+    latents.warm(plan.train_images())
+    if not slot.trains_text and not recipe.captions.shuffle:
+        dropped = [""] if recipe.captions.dropout > 0 else []
+        texts.warm([*(image.caption for image in plan.train_images()), *dropped])
+    return slot
+
+
+def _module(folder: str, component: Component) -> Any:
+    return importlib.import_module(f"lorasweep.{folder}.{component.name}")
