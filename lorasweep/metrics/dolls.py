@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep import files
+from lorasweep.data import captions
 from lorasweep.dollhouse.world.attributes import ATTRIBUTES, NO_MARK
 from lorasweep.dollhouse.world.subjects import SUBJECTS
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lorasweep.dollhouse.reader import Reader, Reading
     from lorasweep.dollhouse.world.subjects import Subject
     from lorasweep.metrics.context import JudgeContext
-    from lorasweep.records import Recipe
+    from lorasweep.records import CaptionOptions, Recipe
 
 UNREADABLE = "only the dollhouse's own pictures of its own subjects can be read back"
 
@@ -41,10 +42,10 @@ def _subject(recipe: Recipe) -> Subject | None:
     return SUBJECTS.get(files.read_json(truth).get("subject", ""))
 
 
-def asked_for(prompt: str, separator: str) -> dict[str, str]:
+def asked_for(prompt: str, options: CaptionOptions) -> dict[str, str]:
     """Parse a prompt's tags back into attributes and their values, skipping tags the world does not know."""
     found = {}
-    for tag in (part.strip() for part in prompt.split(separator.strip() or separator)):
+    for tag in captions.tags(prompt, options):
         found.update(_attributes_of_tag(tag))
     return found
 

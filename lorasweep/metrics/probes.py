@@ -13,13 +13,13 @@ Letters: B rows, C H W latent, L tokens, D text width.
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lorasweep import inference, seeds
+from lorasweep.data.captions import without_trigger
 from lorasweep.records import PlannedImage, PromptTier, digest
 
 if TYPE_CHECKING:
@@ -120,17 +120,6 @@ def build(
     while len(_built) > KEPT:
         _built.popitem(last=False)
     return _built[key]
-
-
-def without_trigger(caption: str, trigger: str | None, separator: str) -> str:
-    """Remove the trigger: the tags equal to it, or, in prose, the words themselves."""
-    if not trigger:
-        return caption
-    tags = [tag.strip() for tag in caption.split(separator.strip() or separator)]
-    kept = [tag for tag in tags if tag != trigger]
-    if len(kept) < len(tags):
-        return separator.join(kept)
-    return re.sub(rf"\s*(?<!\w){re.escape(trigger)}(?!\w)", "", caption).strip()
 
 
 def predict(
@@ -267,8 +256,7 @@ class _Builder:
         if schedule.config.prediction_type == "v_prediction":
             target_BCHW = schedule.get_velocity(clean_BCHW, noise_BCHW, timestep_B)
         words = tuple(captions[place] for place, _, _ in rows)
-        separator = self._recipe.captions.separator
-        plain = tuple(without_trigger(text, self._plan.trigger, separator) for text in words)
+        plain = tuple(without_trigger(text, self._plan.trigger, self._recipe.captions) for text in words)
         text_BLD = self._texts.embed(words).to(base.device, base.dtype)
         noisy_BCHW = noisy_BCHW.to(base.device, base.dtype)
         timestep_B, target_BCHW = timestep_B.to(base.device), target_BCHW.to(base.device)

@@ -93,7 +93,7 @@ def accuracy(context: JudgeContext, pictures: Sequence[tuple[Sample, Image.Image
     reading = dolls.read(context.reader, _images(pictures))
     hits = []
     for place, (sample, _) in enumerate(pictures):
-        asked = dolls.asked_for(sample.request.prompt, context.recipe.captions.separator)
+        asked = dolls.asked_for(sample.request.prompt, context.recipe.captions)
         hits += [
             reading.values(attribute)[place] == value
             for attribute, value in asked.items()

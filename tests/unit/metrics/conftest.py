@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lorasweep import seeds
-from lorasweep.records import BaseOptions, Bucket, PlannedImage, SampleOptions
+from lorasweep.records import BaseOptions, Bucket, CaptionOptions, PlannedImage, SampleOptions
 
 PROMPTS = {
     "in_distribution": ("zkw, 1girl, red dress, standing",),
@@ -93,7 +93,7 @@ def recipe() -> Any:
     return SimpleNamespace(
         base=SimpleNamespace(resolution=32, negative_prompt="", clip_skip=1),
         sample=SampleOptions(steps=2),
-        captions=SimpleNamespace(separator=", "),
+        captions=CaptionOptions(),
         dataset=SimpleNamespace(path=None, holdout_seed=0, dollhouse=SimpleNamespace(subject="zkw")),
     )
 

@@ -150,17 +150,3 @@ def test_probes_do_not_see_a_living_adapter_and_are_built_once(
         for batch, before in zip(batches, context.probes.sets[name], strict=True):
             assert torch.equal(batch.noisy_BCHW, before.noisy_BCHW)
             assert torch.equal(batch.base_BCHW, before.base_BCHW)
-
-
-@pytest.mark.parametrize(
-    ("caption", "trigger", "expected"),
-    [
-        ("zkw, 1girl, red dress", "zkw", "1girl, red dress"),
-        ("1girl, mona taco, hat", "mona taco", "1girl, hat"),
-        ("a photo of zkw on a beach", "zkw", "a photo of on a beach"),
-        ("zkwing, 1girl", "zkw", "zkwing, 1girl"),
-        ("1girl", None, "1girl"),
-    ],
-)
-def test_without_trigger(caption: str, trigger: str | None, expected: str) -> None:
-    assert probes.without_trigger(caption, trigger, ", ") == expected

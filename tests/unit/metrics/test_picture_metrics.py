@@ -16,6 +16,7 @@ from lorasweep.dollhouse.reader.reader import Reading
 from lorasweep.dollhouse.world import SUBJECTS, prompts, sample_spec, tags
 from lorasweep.dollhouse.world.prompts import prompt_specs
 from lorasweep.metrics import burn, dolls, identity, judge, prompt_control
+from lorasweep.records import CaptionOptions
 from lorasweep.sample import ImageRequest, Sample
 
 ZKW = SUBJECTS["zkw"]
@@ -82,10 +83,10 @@ def test_every_prompt_of_the_world_parses_back_into_what_it_asked_for() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         spec = sample_spec(rng)
-        asked = dolls.asked_for(", ".join(tags(spec)), ", ")
+        asked = dolls.asked_for(", ".join(tags(spec)), CaptionOptions())
         assert asked.pop("accessory", "none") == spec.accessory
         assert len(asked) == 8 and all(getattr(spec, name) == value for name, value in asked.items())
-    assert dolls.asked_for("zkw, 1girl, plaid hair, red gadget, masterpiece", ", ") == {}
+    assert dolls.asked_for("zkw, 1girl, plaid hair, red gadget, masterpiece", CaptionOptions()) == {}
 
 
 def test_identity_is_the_readers_answer_at_the_weight_that_counts(context: Any, gallery: Gallery) -> None:
