@@ -1,7 +1,8 @@
-"""The dollhouse: the embedded default world, base model and reader, so that a sweep runs with no download and no GPU.
+"""The dollhouse: the embedded default world, base model and reader; no download, no GPU.
 
-`world` draws paper dolls described by booru tags, `base` trains a small Stable Diffusion pipeline on them, and
-`reader` reads a generated doll back into its attributes. Importing this package imports neither torch nor Pillow.
+`world` draws paper dolls described by booru tags, `base` trains a small Stable Diffusion pipeline on them,
+and `reader` reads a generated doll back into its attributes. Importing this package imports neither torch
+nor Pillow.
 """
 
 from __future__ import annotations
@@ -12,5 +13,5 @@ __all__ = ["weights_dir"]
 
 
 def weights_dir() -> Path:
-    """Return the folder of the shipped pipeline, in diffusers' format, with the reader in `reader/` beside it."""
+    """Return the folder of the shipped pipeline, in diffusers' format; the reader is in its `reader/`."""
     return Path(__file__).resolve().parent / "weights"

@@ -1,1 +1,1 @@
-"""How the dollhouse's base model is made: architectures, training stages, and the command that runs them all."""
+"""How the dollhouse's base model is made: architectures, training stages, the command that runs them."""

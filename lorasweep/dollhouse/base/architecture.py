@@ -1,8 +1,9 @@
 """The shapes of the four models of the dollhouse's pipeline. Builders only; knows nothing about training.
 
-Proportions follow Stable Diffusion 1.x at 1/8: the VAE shrinks by 4 and the UNet by 2 more, so sizes are multiples of
-8 px as SD's are of 64. Text reaches the UNet by cross-attention at both levels and, pooled, by its time embedding:
-without the pooled path colours land on the wrong part.
+Proportions follow Stable Diffusion 1.x at 1/8: the VAE shrinks by 4 and the UNet by 2 more, so sizes are
+multiples of 8 px as SD's are of 64. Text reaches the UNet by cross-attention at both levels and, pooled, by
+its time
+embedding: without the pooled path colours land on the wrong part.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
     from transformers import CLIPTextModel
 
 TEXT_WIDTH: Final[int] = 128
@@ -20,8 +24,8 @@ VAE_FACTOR: Final[int] = 4
 
 
 def build_vae() -> AutoencoderKL:
-    """Return an untrained VAE: 3 channels to 4, factor 4, convolutions only so that every aspect ratio is alike."""
-    from diffusers import AutoencoderKL
+    """Return an untrained VAE: 3 channels to 4, factor 4, only convolutions: all aspect ratios are alike."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     return AutoencoderKL(
         in_channels=3,
@@ -59,8 +63,8 @@ def build_text_encoder(*, vocab_size: int, bos: int, eos: int) -> CLIPTextModel:
 
 
 def build_unet() -> UNet2DConditionModel:
-    """Return an untrained UNet: 64 and 128 channels, cross-attention at both levels, pooled text in the time path."""
-    from diffusers import UNet2DConditionModel
+    """Return an untrained UNet: 64 and 128 channels, cross-attention at both, pooled text with the time."""
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     return UNet2DConditionModel(
         sample_size=16,
@@ -92,13 +96,13 @@ _NOISE: Final[dict[str, object]] = {
 
 def build_training_noise() -> DDPMScheduler:
     """Return the forward noise schedule, Stable Diffusion's own."""
-    from diffusers import DDPMScheduler
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
     return DDPMScheduler(**_NOISE)
 
 
 def build_sampler() -> DDIMScheduler:
     """Return the sampler that ships with the pipeline."""
-    from diffusers import DDIMScheduler
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     return DDIMScheduler(**_NOISE, set_alpha_to_one=False, steps_offset=1)

@@ -1,4 +1,6 @@
-"""Batches of rendered dolls as tensors. Every draw comes from (seed, stage, step, rank), so a resumed run sees the
+"""Batches of rendered dolls as tensors.
+
+Every draw comes from (seed, stage, step, rank), so a resumed run sees the
 same pictures as an uninterrupted one. Knows nothing about models.
 
 Shapes: B batch, C channels, H height, W width.
@@ -39,7 +41,8 @@ def to_tensor(specs: list[Spec], width_px: int, height_px: int) -> Tensor:
 
 
 def training_specs(rng: np.random.Generator, count: int, *, mark_rate: float) -> list[Spec]:
-    """Draw specs that pre-training may see: no held-out combination, no mark combination of a shipped subject."""
+    """Draw specs that pre-training may see: no held-out combination, no shipped subject's marks."""
     return [
-        sample_spec(rng, split="train", mark_rate=mark_rate, excluded_marks=SUBJECT_MARKS) for _ in range(count)
+        sample_spec(rng, split="train", mark_rate=mark_rate, excluded_marks=SUBJECT_MARKS)
+        for _ in range(count)
     ]

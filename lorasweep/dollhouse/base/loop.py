@@ -1,4 +1,4 @@
-"""What every training stage shares: a one-cycle learning rate, an EMA, checkpoints that resume, a log line.
+"""What every training stage shares: two learning-rate shapes, an EMA, checkpoints that resume, a log line.
 
 Knows nothing about models, data or losses.
 """
@@ -13,10 +13,12 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
 
 log = logging.getLogger(__name__)
 
@@ -29,24 +31,39 @@ def learning_rate(step: int, *, peak: float, steps: int, warmup: int, floor: flo
     return peak * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 
-class Ema:
-    """An exponential moving average of a module's weights, with a warm-up so that early averages are not stale.
+def trapezoid(step: int, *, peak: float, steps: int, warmup: int, cooldown: int) -> float:
+    """Return the rate at a step: linear warmup, flat, then linear to zero over the last `cooldown` steps."""
+    rise = min(1.0, (step + 1) / warmup)
+    fall = min(1.0, (steps - step) / cooldown)
+    return peak * min(rise, fall)
+
+
+class Ema(Generic[Module]):
+    """An exponential moving average of a module's weights, warmed up so that early averages are not stale.
 
     The decay at step n is min(decay, (1 + n) / (10 + n)).
     """
 
-    def __init__(self, module: nn.Module, *, decay: float) -> None:
-        self.module = copy.deepcopy(module).requires_grad_(False).eval()
+    def __init__(self, module: Module, *, decay: float) -> None:
+        self.module: Module = copy.deepcopy(module).requires_grad_(False).eval()
         self._decay = decay
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         """Move the average toward the module's current weights."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        averages = list(self.module.parameters())
-        torch._foreach_lerp_(averages, [p.detach() for p in module.parameters()], 1.0 - decay)
+        for average, weight in zip(self.module.parameters(), module.parameters(), strict=True):
+            average.lerp_(weight, 1.0 - decay)
         for kept, current in zip(self.module.buffers(), module.buffers(), strict=True):
             kept.copy_(current)
+
+
+def channels_last(module: Module) -> Module:
+    """Lay out a module's convolution weights channels-last, which is faster on CPUs; returns the module."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:

@@ -1,7 +1,7 @@
 """The command that makes the base: `python -m lorasweep.dollhouse.base.pretrain --out DIR --stage all`.
 
-Each stage reads what the one before left in the run folder, resumes from its own checkpoint, and can run alone.
-The argument parser imports no torch.
+Each stage reads what the one before left in the run folder, resumes from its own checkpoint, and can run
+alone. The argument parser imports no torch.
 """
 
 from __future__ import annotations
@@ -18,9 +18,15 @@ STAGES: Final[tuple[str, ...]] = ("vae", "reader", "text", "latents", "unet", "p
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(prog="lorasweep dollhouse pretrain", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="run folder: logs, checkpoints, published weights")
-    parser.add_argument("--stage", choices=("all", *STAGES), default="all", help="run one stage, or all in order")
-    parser.add_argument("--processes", type=int, default=4, help="single-threaded processes that train together")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="run folder: logs, checkpoints, published weights"
+    )
+    parser.add_argument(
+        "--stage", choices=("all", *STAGES), default="all", help="run one stage, or all in order"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=4, help="single-threaded processes that train together"
+    )
     parser.add_argument("--seed", type=int, default=0, help="decides every draw")
     return parser
 

@@ -1,8 +1,10 @@
-"""Which function runs a stage, and in how many processes."""
+"""Which function runs a stage, in how many processes; heavy imports happen only in the stage itself."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from lorasweep.dollhouse.base.replicas import run_replicas
 
@@ -13,7 +15,45 @@ def _vae(out_dir: Path, processes: int, seed: int) -> None:
     run_replicas(train_vae, out_dir, seed, VaePlan(), processes=processes)
 
 
-_RUNNERS = {"vae": _vae}
+def _reader(out_dir: Path, processes: int, seed: int) -> None:
+    from lorasweep.dollhouse.base.train_reader import ReaderPlan, train_reader
+
+    # Batch norm wants whole batches, so this short stage runs in one process.
+    run_replicas(train_reader, out_dir, seed, ReaderPlan(), processes=1)
+
+
+def _text(out_dir: Path, processes: int, seed: int) -> None:
+    from lorasweep.dollhouse.base.train_text import TextPlan, train_text
+
+    run_replicas(train_text, out_dir, seed, TextPlan(), processes=processes)
+
+
+def _latents(out_dir: Path, processes: int, seed: int) -> None:
+    from lorasweep.dollhouse.base.latents import LatentPlan, encode_pool
+
+    run_replicas(encode_pool, out_dir, seed, LatentPlan(), processes=processes)
+
+
+def _unet(out_dir: Path, processes: int, seed: int) -> None:
+    from lorasweep.dollhouse.base.train_unet import UnetPlan, train_unet
+
+    run_replicas(train_unet, out_dir, seed, UnetPlan(), processes=processes)
+
+
+def _publish(out_dir: Path, processes: int, seed: int) -> None:
+    from lorasweep.dollhouse.base.publish import publish
+
+    publish(out_dir, out_dir / "published")
+
+
+_RUNNERS: Final[dict[str, Callable[[Path, int, int], None]]] = {
+    "vae": _vae,
+    "reader": _reader,
+    "text": _text,
+    "latents": _latents,
+    "unet": _unet,
+    "publish": _publish,
+}
 
 
 def run_stage(stage: str, out_dir: Path, *, processes: int, seed: int) -> None:

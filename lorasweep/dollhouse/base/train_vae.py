@@ -18,11 +18,11 @@ from torch import Tensor
 
 from lorasweep.dollhouse.base.architecture import build_vae
 from lorasweep.dollhouse.base.batches import draw_size, generator_for, to_tensor, training_specs
-from lorasweep.dollhouse.base.loop import Ema, Progress, learning_rate, save_atomically
+from lorasweep.dollhouse.base.loop import Ema, Progress, channels_last, learning_rate, save_atomically
 from lorasweep.dollhouse.base.replicas import Replica
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +36,13 @@ class VaePlan:
     lr: float = 1.5e-3
     warmup: int = 100
     kl: float = 1e-4
-    mark_rate: float = 0.3
+    mark_rate: float = 0.6
     save_every: int = 250
 
 
-def vae_loss(vae: AutoencoderKL, image_BCHW: Tensor, noise: torch.Generator, *, kl: float) -> tuple[Tensor, Tensor]:
+def vae_loss(
+    vae: AutoencoderKL, image_BCHW: Tensor, noise: torch.Generator, *, kl: float
+) -> tuple[Tensor, Tensor]:
     """Return the loss (L1 + 5 MSE + kl * mean KL) and the plain MSE of a batch in [-1, 1]."""
     posterior = vae.encode(image_BCHW).latent_dist
     rebuilt_BCHW = vae.decode(posterior.sample(generator=noise)).sample
@@ -51,7 +53,7 @@ def vae_loss(vae: AutoencoderKL, image_BCHW: Tensor, noise: torch.Generator, *, 
 
 @torch.no_grad()
 def latent_scale(vae: AutoencoderKL, seed: int) -> float:
-    """Return 1 / standard deviation of the latents over 256 square pictures: the pipeline's `scaling_factor`."""
+    """Return 1 / standard deviation of the latents of 256 square pictures: the `scaling_factor`."""
     rng = generator_for(seed, "latent-scale")
     image_BCHW = to_tensor(training_specs(rng, 256, mark_rate=0.15), 64, 64)
     return float(1.0 / vae.encode(image_BCHW * 2.0 - 1.0).latent_dist.mean.std())
@@ -67,7 +69,7 @@ def train_vae(replica: Replica, out_dir: Path, seed: int, plan: VaePlan) -> None
         plan: knobs.
     """
     torch.manual_seed(seed)
-    vae = build_vae().to(memory_format=torch.channels_last)
+    vae = channels_last(build_vae())
     ema = Ema(vae, decay=0.998)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=plan.lr, betas=(0.9, 0.99), weight_decay=1e-4)
     checkpoint, start = out_dir / "vae.pt", 0

@@ -1,7 +1,7 @@
-"""A procedural world of paper dolls: what can be seen, how it is tagged, how it is drawn, and datasets made of it.
+"""A procedural world of paper dolls: what can be seen, how it is tagged and drawn, datasets made of it.
 
-Takes explicit seeds and generators and gives back specs, images, tags and ordinary kohya folders. Knows nothing
-about torch, training or models.
+Takes explicit seeds and generators and gives back specs, images, tags and ordinary kohya folders. Knows
+nothing about torch, training or models.
 """
 
 from lorasweep.dollhouse.world.attributes import ATTRIBUTES, FACE_MARKS, HEAD_MARKS, MARK_COLORS, SIZES_PX

@@ -1,7 +1,7 @@
-"""Tables of everything a doll can be: attribute values, their colours, identity marks, and the shipped image sizes.
+"""Tables of everything a doll can be: attribute values, colours, identity marks, shipped image sizes.
 
-Plain data. Knows nothing about drawing, tags order or sampling. Colours are sRGB triples in [0, 255], chosen far
-apart, because a doll's eye is about six pixels wide and has to survive a VAE.
+Plain data. Knows nothing about drawing, tags order or sampling. Colours are sRGB triples in [0, 255],
+chosen far apart, because a doll's eye is about six pixels wide and has to survive a VAE.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The six backgrounds, drawn behind a doll at any size; the spec's seed scatters clouds, trees, windows and stars.
+"""The six backgrounds, drawn behind a doll at any size; a seed scatters clouds, trees, windows, stars.
 
-Coordinates are canvas pixels; sizes follow `unit_px`, the side of a square canvas of the same area, so that a wide
-picture shows more scenery rather than bigger scenery. Knows nothing about dolls.
+Coordinates are canvas pixels; sizes follow `unit_px`, the side of a square canvas of the same area, so that
+a wide picture shows more scenery rather than bigger scenery. Knows nothing about dolls.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ def _gradient(canvas: Image.Image, top: RGB, bottom: RGB, until: float = 1.0) ->
     """Fill the upper `until` of the canvas with a vertical gradient."""
     height_px = max(1, round(canvas.height * until))
     ramp = np.linspace(0.0, 1.0, height_px, dtype=np.float32)[:, None]
-    column = np.float32(top) * (1.0 - ramp) + np.float32(bottom) * ramp
+    column = np.asarray(top, np.float32) * (1.0 - ramp) + np.asarray(bottom, np.float32) * ramp
     strip = Image.fromarray(np.round(column).astype(np.uint8)[:, None, :])
     canvas.paste(strip.resize((canvas.width, height_px), Image.Resampling.NEAREST), (0, 0))
 
 
-def _disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: RGB, squash: float = 1.0) -> None:
+def _disc(
+    draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: RGB, squash: float = 1.0
+) -> None:
     draw.ellipse((x - radius, y - radius * squash, x + radius, y + radius * squash), fill=fill)
 
 
@@ -36,11 +38,19 @@ def _beach(canvas: Image.Image, unit_px: float, rng: np.random.Generator) -> Non
     width, height = canvas.size
     _gradient(canvas, (96, 190, 250), (190, 232, 252), until=0.5)
     draw = ImageDraw.Draw(canvas)
-    _disc(draw, width * rng.uniform(0.05, 0.95), height * rng.uniform(0.08, 0.16), unit_px * 0.08, (255, 240, 150))
+    _disc(
+        draw,
+        width * rng.uniform(0.05, 0.95),
+        height * rng.uniform(0.08, 0.16),
+        unit_px * 0.08,
+        (255, 240, 150),
+    )
     for _ in range(2):
         x, y = width * rng.uniform(0.0, 1.0), height * rng.uniform(0.1, 0.35)
         for step in (-1, 0, 1):
-            _disc(draw, x + step * unit_px * 0.06, y, unit_px * (0.06 - 0.015 * abs(step)), (250, 252, 255), 0.7)
+            _disc(
+                draw, x + step * unit_px * 0.06, y, unit_px * (0.06 - 0.015 * abs(step)), (250, 252, 255), 0.7
+            )
     sea_top, sand_top = height * 0.48, height * (HORIZON + rng.uniform(-0.03, 0.03))
     draw.rectangle((0, sea_top, width, sand_top), fill=(22, 128, 205))
     for _ in range(5):
@@ -59,13 +69,19 @@ def _forest(canvas: Image.Image, unit_px: float, rng: np.random.Generator) -> No
     spacing = unit_px * 0.27
     x = -spacing * rng.uniform(0.0, 1.0)
     while x < width + spacing:
-        base, tall, half = ground + unit_px * rng.uniform(0.0, 0.05), unit_px * rng.uniform(0.5, 0.68), unit_px * 0.16
+        base, tall, half = (
+            ground + unit_px * rng.uniform(0.0, 0.05),
+            unit_px * rng.uniform(0.5, 0.68),
+            unit_px * 0.16,
+        )
         draw.rectangle((x - half * 0.18, base - tall * 0.2, x + half * 0.18, base), fill=(104, 70, 42))
         tone = mix((24, 92, 48), (40, 116, 60), float(rng.uniform(0.0, 1.0)))
         for layer in range(3):
             top, foot = base - tall * (1.0 - 0.22 * layer), base - tall * (0.62 - 0.24 * layer)
             reach = half * (0.62 + 0.19 * layer)
-            draw.polygon([(x, top), (x - reach, foot), (x + reach, foot)], fill=shade(tone, 0.06 * (2 - layer)))
+            draw.polygon(
+                [(x, top), (x - reach, foot), (x + reach, foot)], fill=shade(tone, 0.06 * (2 - layer))
+            )
         x += spacing * rng.uniform(0.8, 1.2)
 
 
@@ -97,7 +113,13 @@ def _night_sky(canvas: Image.Image, unit_px: float, rng: np.random.Generator) ->
     draw = ImageDraw.Draw(canvas)
     for _ in range(round(16 * width * height / unit_px**2)):
         glow = shade((255, 250, 210), -float(rng.uniform(0.0, 0.3)))
-        _disc(draw, width * rng.uniform(0, 1), height * rng.uniform(0, 0.72), unit_px * rng.uniform(0.009, 0.017), glow)
+        _disc(
+            draw,
+            width * rng.uniform(0, 1),
+            height * rng.uniform(0, 0.72),
+            unit_px * rng.uniform(0.009, 0.017),
+            glow,
+        )
     x, y = width * rng.uniform(0.06, 0.94), height * rng.uniform(0.08, 0.16)
     _disc(draw, x, y, unit_px * 0.075, (250, 240, 190))
     _disc(draw, x + unit_px * 0.03, y - unit_px * 0.015, unit_px * 0.06, (14, 14, 54))
@@ -114,7 +136,9 @@ def _snow(canvas: Image.Image, unit_px: float, rng: np.random.Generator) -> None
     for _ in range(3):
         x, tall = width * rng.uniform(0, 1), unit_px * rng.uniform(0.2, 0.3)
         foot = slope + unit_px * 0.03
-        draw.polygon([(x, foot - tall), (x - tall * 0.35, foot), (x + tall * 0.35, foot)], fill=(98, 134, 140))
+        draw.polygon(
+            [(x, foot - tall), (x - tall * 0.35, foot), (x + tall * 0.35, foot)], fill=(98, 134, 140)
+        )
         draw.polygon(
             [(x, foot - tall), (x - tall * 0.16, foot - tall * 0.5), (x + tall * 0.16, foot - tall * 0.5)],
             fill=(244, 248, 252),

@@ -1,4 +1,4 @@
-"""A doll below the neck: legs, the five outfits, and arms in the four poses. Drawn with a `Pen` in its frame."""
+"""A doll below the neck: legs, the five outfits, arms in the four poses. Drawn with a `Pen`."""
 
 from __future__ import annotations
 
@@ -113,8 +113,12 @@ def _sleeve(pen: Pen, outfit: str, color: RGB, skin: RGB, shoulder: Point, hand:
         wrist = along(0.88)
         drop = 0.10 if hand[1] < 0.6 else 0.06
         pen.polygon(
-            [(shoulder[0], shoulder[1] - 0.035), (wrist[0], wrist[1] - 0.035), (wrist[0], wrist[1] + drop),
-             (shoulder[0], shoulder[1] + 0.07)],
+            [
+                (shoulder[0], shoulder[1] - 0.035),
+                (wrist[0], wrist[1] - 0.035),
+                (wrist[0], wrist[1] + drop),
+                (shoulder[0], shoulder[1] + 0.07),
+            ],
             color,
         )
 

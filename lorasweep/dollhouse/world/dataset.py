@@ -1,7 +1,8 @@
 """Datasets of a subject as ordinary kohya folders, with the ground truth beside them.
 
-`write_dataset` draws specs, renders them and writes `10_zkw/0001.png` + `0001.txt`, so that dolls go through the
-same loader as a person's own images. The truth goes to `world.json` at the root. Knows nothing about training.
+`write_dataset` draws specs, renders them and writes `10_zkw/0001.png` + `0001.txt`, so that dolls go
+through the same loader as a person's own images. The truth goes to `world.json` at the root. Knows nothing
+about training.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from lorasweep.dollhouse.world.subjects import SUBJECTS, Subject
 Captions = Literal["absorbed", "full"]
 
 
-def caption_tags(spec: Spec, subject: Subject, *, captions: Captions, concept: str | None = None) -> list[str]:
+def caption_tags(
+    spec: Spec, subject: Subject, *, captions: Captions, concept: str | None = None
+) -> list[str]:
     """Return the tags of one training image.
 
     Args:
@@ -38,7 +41,7 @@ def caption_tags(spec: Spec, subject: Subject, *, captions: Captions, concept: s
 
 
 def unreserved(subject: Subject) -> dict[str, list[str]]:
-    """Return the attribute values a subject's datasets may show: all but its reserved ones; traits left out."""
+    """Return the attribute values that a subject's datasets may show: all but its reserved ones."""
     return {
         name: [value for value in values if value not in subject.reserved.get(name, ())]
         for name, values in ATTRIBUTES.items()
@@ -55,7 +58,8 @@ def sample_subject_spec(
         rng: source of every draw.
         subject: who is shown; its reserved values are never drawn.
         outfit_index: wear this outfit of the wardrobe, or None for free clothes.
-        confound: probability in [0, 1] that the picture shows the signature background of its outfit (and, with
+        confound: probability in [0, 1] that the picture shows the signature background of its outfit (and,
+            with
             free clothes, the signature outfit as well).
     """
     choices = unreserved(subject)
@@ -69,14 +73,18 @@ def sample_subject_spec(
     return sample_spec(rng, fixed=subject.fixed | drawn)
 
 
-def _check(subject: str, images: int, outfits: int, confound: float, sizes: Sequence[tuple[int, int]]) -> Subject:
+def _check(
+    subject: str, images: int, outfits: int, confound: float, sizes: Sequence[tuple[int, int]]
+) -> Subject:
     """Refuse arguments that cannot be drawn, and return the subject."""
     if subject not in SUBJECTS:
         raise ValueError(f"subject must be one of {sorted(SUBJECTS)}, got {subject!r}")
     chosen = SUBJECTS[subject]
     if images < outfits or outfits < 1 or outfits > len(chosen.wardrobe):
         limit = len(chosen.wardrobe)
-        raise ValueError(f"1 <= outfits <= {limit} and images >= outfits must hold, got {outfits=}, {images=}")
+        raise ValueError(
+            f"1 <= outfits <= {limit} and images >= outfits must hold, got {outfits=}, {images=}"
+        )
     if not 0.0 <= confound <= 1.0:
         raise ValueError(f"confound must be in [0, 1], got {confound}")
     if not sizes:
@@ -102,8 +110,8 @@ def write_dataset(
         subject: a key of `SUBJECTS`.
         images: how many in all, at least one per outfit; shared evenly between outfits, the first ones taking
             the rest.
-        outfits: 1 writes one folder with free clothes; k > 1 writes k outfit concepts, `10_zkw outfit1/` and on,
-            each always worn in its folder.
+        outfits: 1 writes one folder with free clothes; k > 1 writes k outfit concepts, `10_zkw outfit1/` and
+            on, each always worn in its folder.
         confound: probability that background (and free clothes) are the subject's signature ones; see
             `sample_subject_spec`.
         sizes: (width, height) in px, taken in turn.
@@ -132,6 +140,12 @@ def write_dataset(
             words = caption_tags(spec, chosen, captions=captions, concept=concept)
             path.with_suffix(".txt").write_text(", ".join(words) + "\n", encoding="utf-8")
             truth[path.relative_to(root).as_posix()] = spec.to_dict()
-    record = {"subject": chosen.trigger, "seed": seed, "confound": confound, "captions": captions, "images": truth}
+    record = {
+        "subject": chosen.trigger,
+        "seed": seed,
+        "confound": confound,
+        "captions": captions,
+        "images": truth,
+    }
     (root / "world.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return root

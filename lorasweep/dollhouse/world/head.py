@@ -18,7 +18,7 @@ INK: Final[RGB] = (42, 26, 34)
 
 
 def _dome(radius: float, bottom: float, flare: float) -> list[Point]:
-    """Return a helmet of hair: a half circle over the skull whose sides fall to `bottom`, `flare` wider there."""
+    """Return a helmet of hair: an arch over the skull whose sides fall to `bottom`, `flare` wider there."""
     arch = [
         (radius * math.cos(math.pi * step / 12), SKULL[1] - radius * math.sin(math.pi * step / 12))
         for step in range(13)
@@ -38,12 +38,32 @@ def draw_back_hair(pen: Pen, spec: Spec) -> None:
         pen.polygon(_dome(0.262, 0.455, 0.025), dark)
     elif spec.hair_style == "twintails":
         for side in (-1, 1):
-            tail = [(0.20, 0.10), (0.33, 0.13), (0.385, 0.34), (0.345, 0.56), (0.29, 0.66), (0.27, 0.50), (0.245, 0.3)]
+            tail = [
+                (0.20, 0.10),
+                (0.33, 0.13),
+                (0.385, 0.34),
+                (0.345, 0.56),
+                (0.29, 0.66),
+                (0.27, 0.50),
+                (0.245, 0.3),
+            ]
             pen.polygon([(x * side, y) for x, y in tail], color)
-            pen.stroke([(0.30 * side, 0.2), (0.33 * side, 0.36), (0.30 * side, 0.56)], shade(color, -0.3), width=0.014)
+            pen.stroke(
+                [(0.30 * side, 0.2), (0.33 * side, 0.36), (0.30 * side, 0.56)],
+                shade(color, -0.3),
+                width=0.014,
+            )
             pen.ellipse((0.225 * side, 0.125), (0.036, 0.036), shade(color, -0.55))
     elif spec.hair_style == "ponytail":
-        tail = [(0.08, 0.02), (0.25, -0.03), (0.37, 0.08), (0.40, 0.28), (0.345, 0.50), (0.30, 0.30), (0.20, 0.14)]
+        tail = [
+            (0.08, 0.02),
+            (0.25, -0.03),
+            (0.37, 0.08),
+            (0.40, 0.28),
+            (0.345, 0.50),
+            (0.30, 0.30),
+            (0.20, 0.14),
+        ]
         pen.polygon(tail, color)
         pen.stroke([(0.22, 0.03), (0.335, 0.15), (0.35, 0.38)], shade(color, -0.3), width=0.014)
 
@@ -79,7 +99,15 @@ def draw_front_hair(pen: Pen, spec: Spec) -> None:
     ]
     long_sides = spec.hair_style in ("long hair", "bob cut")
     side_y = 0.43 if long_sides else 0.32
-    bangs = [(-0.178, 0.21), (-0.11, 0.165), (-0.07, 0.225), (-0.01, 0.165), (0.05, 0.225), (0.11, 0.165), (0.178, 0.21)]
+    bangs = [
+        (-0.178, 0.21),
+        (-0.11, 0.165),
+        (-0.07, 0.225),
+        (-0.01, 0.165),
+        (0.05, 0.225),
+        (0.11, 0.165),
+        (0.178, 0.21),
+    ]
     left_lock = [(-0.25, side_y), (-0.20, side_y - 0.02)]
     right_lock = [(0.20, side_y - 0.02), (0.25, side_y)]
     pen.polygon([*arch, *left_lock, *bangs, *right_lock], color)
@@ -117,7 +145,9 @@ def draw_head_mark(pen: Pen, mark: str, color: RGB) -> None:
             horn = [(0.13, 0.055), (0.235, 0.015), (0.30, -0.13), (0.205, -0.06), (0.085, 0.02)]
             pen.polygon([(x * side, y) for x, y in horn], color, line=line)
         elif mark == "cat ears":
-            pen.polygon([(x * side, y) for x, y in [(0.075, 0.04), (0.215, -0.13), (0.255, 0.14)]], color, line=line)
+            pen.polygon(
+                [(x * side, y) for x, y in [(0.075, 0.04), (0.215, -0.13), (0.255, 0.14)]], color, line=line
+            )
             inner = [(0.14, 0.035), (0.205, -0.06), (0.225, 0.08)]
             pen.patch([(x * side, y) for x, y in inner], shade(color, 0.6))
         elif mark == "antenna":
@@ -138,7 +168,13 @@ def draw_face_mark(pen: Pen, mark: str, color: RGB) -> None:
         pen.ellipse((x, y + 0.012), (0.037, 0.037), color, line=line)
         pen.patch([(x, y - 0.03), (x + 0.018, y + 0.01), (x - 0.018, y + 0.01)], color)
     elif mark == "heart":
-        heart = [(x, y + 0.058), (x - 0.06, y - 0.012), (x - 0.038, y - 0.046), (x, y - 0.02), (x + 0.038, y - 0.046)]
+        heart = [
+            (x, y + 0.058),
+            (x - 0.06, y - 0.012),
+            (x - 0.038, y - 0.046),
+            (x, y - 0.02),
+            (x + 0.038, y - 0.046),
+        ]
         pen.polygon([*heart, (x + 0.06, y - 0.012)], color, line=line)
     elif mark == "scar":
         for dx in (-1, 1):

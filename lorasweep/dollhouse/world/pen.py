@@ -1,7 +1,7 @@
 """A pen that draws outlined shapes in a figure's own coordinates, on a supersampled canvas.
 
-The figure's frame has x = 0 on its axis (right positive), y = 0 at the crown of its head and y = 1 at its soles,
-so a doll is described once and drawn at any size. Knows nothing about dolls.
+The figure's frame has x = 0 on its axis (right positive), y = 0 at the crown of its head and y = 1 at its
+soles, so a doll is described once and drawn at any size. Knows nothing about dolls.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Pen:
         figure_px: height of the figure on the canvas.
     """
 
-    def __init__(self, draw: ImageDraw.ImageDraw, *, axis_px: float, crown_px: float, figure_px: float) -> None:
+    def __init__(
+        self, draw: ImageDraw.ImageDraw, *, axis_px: float, crown_px: float, figure_px: float
+    ) -> None:
         """Bind the pen to a canvas and a frame."""
         self._draw = draw
         self._axis_px = axis_px
@@ -47,7 +49,9 @@ class Pen:
         self._line_px = 0.016 * figure_px
 
     def _place(self, points: Sequence[Point]) -> list[Point]:
-        return [(self._axis_px + x * self._figure_px, self._crown_px + y * self._figure_px) for x, y in points]
+        return [
+            (self._axis_px + x * self._figure_px, self._crown_px + y * self._figure_px) for x, y in points
+        ]
 
     def polygon(self, points: Sequence[Point], fill: RGB, *, line: RGB | None = None) -> None:
         """Fill a polygon; the outline, unless given, is a darker shade of the fill."""
@@ -60,7 +64,9 @@ class Pen:
         """Fill a polygon without an outline."""
         self._draw.polygon(self._place(points), fill=fill)
 
-    def ellipse(self, center: Point, radii: Point, fill: RGB, *, line: RGB | None = None, bare: bool = False) -> None:
+    def ellipse(
+        self, center: Point, radii: Point, fill: RGB, *, line: RGB | None = None, bare: bool = False
+    ) -> None:
         """Fill an ellipse; `bare` leaves the outline out."""
         (x, y), (rx, ry) = center, radii
         box = self._place([(x - rx, y - ry), (x + rx, y + ry)])

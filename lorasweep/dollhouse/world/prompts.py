@@ -1,6 +1,7 @@
-"""Prompt sets for judging an adapter of a subject: what it saw, what it must recombine, and what it must not touch.
+"""Prompt sets for judging an adapter: what it saw, what it must recombine, what it must not touch.
 
-Takes a subject's trigger and returns prompts; every draw comes from an explicit seed. Knows nothing about sampling.
+Takes a subject's trigger and returns prompts; every draw comes from an explicit seed. Knows nothing about
+sampling.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from lorasweep.dollhouse.world.subjects import SUBJECTS, Subject
 def _recombined(rng: np.random.Generator, subject: Subject) -> Spec:
     """Draw a picture whose outfit, colour, background and pose the subject's datasets never show."""
     fixed = {
-        name: str(rng.choice(subject.reserved[name])) for name in ("outfit", "outfit_color", "background", "pose")
+        name: str(rng.choice(subject.reserved[name]))
+        for name in ("outfit", "outfit_color", "background", "pose")
     }
     return sample_spec(rng, fixed=subject.fixed | fixed | {"accessory": "none"})
 
@@ -29,7 +31,7 @@ def _class(rng: np.random.Generator, subject: Subject) -> Spec:
 
 
 def prompt_specs(subject: str, *, count: int = 8, seed: int = 0) -> dict[str, list[Spec]]:
-    """Return what each prompt of `prompts` asks to see, in the same order; "unrelated" asks for no doll at all.
+    """Return what each prompt of `prompts` asks to see, in order; "unrelated" has no specs.
 
     Raises:
         ValueError: the subject is unknown.
@@ -45,7 +47,9 @@ def prompt_specs(subject: str, *, count: int = 8, seed: int = 0) -> dict[str, li
     }
 
 
-def prompts(subject: str, *, count: int = 8, seed: int = 0, captions: Captions = "absorbed") -> dict[str, list[str]]:
+def prompts(
+    subject: str, *, count: int = 8, seed: int = 0, captions: Captions = "absorbed"
+) -> dict[str, list[str]]:
     """Return prompts for judging an adapter of a subject.
 
     Args:
@@ -55,9 +59,9 @@ def prompts(subject: str, *, count: int = 8, seed: int = 0, captions: Captions =
         captions: how the adapter's dataset was captioned; the triggered prompts follow it.
 
     Returns:
-        "in_distribution": the trigger with values its datasets show; "recombined": the trigger with values they
-        never show; "class": another doll, fully described, without the trigger; "unrelated": scenes of which only
-        the background is named.
+        "in_distribution": the trigger with values its datasets show; "recombined": the trigger with values
+        they never show; "class": another doll, fully described, without the trigger; "unrelated": scenes of
+        which only the background is named.
 
     Raises:
         ValueError: the subject is unknown.

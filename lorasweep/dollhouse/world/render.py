@@ -1,7 +1,7 @@
 """From a spec to an image of any size: where the figure stands, what is drawn over what, and the light.
 
-Takes a `Spec` and a size, returns an RGB Pillow image; the same arguments always give the same pixels. Knows nothing
-about tags or files.
+Takes a `Spec` and a size, returns an RGB Pillow image; the same arguments always give the same pixels.
+Knows nothing about tags or files.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ class Stance:
 
 
 def place_figure(spec: Spec, width_px: float, height_px: float) -> Stance:
-    """Place a figure from its nuisances; heads keep their size across aspect ratios, wide pictures cut the legs.
+    """Place a figure from its nuisances; heads keep their size in every shape, wide pictures cut the legs.
 
     Args:
         spec: only `x`, `y` and `scale` are read.
-        width_px, height_px: canvas size.
+        width_px: canvas width.
+        height_px: canvas height.
     """
     unit_px = float(np.sqrt(width_px * height_px))
     figure_px = FIGURE_SHARE * unit_px * (1.0 + 0.08 * spec.scale)
     figure_px = min(figure_px, height_px / (HEADROOM + WAIST_UP), width_px / 0.70)
     slack_x_px = max(0.03 * unit_px, 0.55 * (width_px - 0.78 * figure_px) / 2)
     spare_px = height_px - figure_px * (1.0 + HEADROOM)
-    # With room to spare the soles stay near the bottom; without, the crown stays at the top and the legs leave.
+    # With room to spare the soles stay near the bottom; without, the crown stays and the legs leave.
     crown_px = HEADROOM * figure_px + (spare_px * (0.62 + 0.3 * spec.y) if spare_px > 0 else 0.0)
     crown_px += 0.015 * unit_px * spec.y
     return Stance(axis_px=width_px / 2 + slack_x_px * spec.x, crown_px=crown_px, figure_px=figure_px)
@@ -72,8 +73,9 @@ def _draw_figure(pen: Pen, spec: Spec) -> None:
 def _light(image: Image.Image, light: float) -> Image.Image:
     """Make a picture brighter and warmer (light > 0) or darker and cooler (light < 0)."""
     pixels_HWC = np.asarray(image, dtype=np.float32)
-    gain_C = np.float32([1.0 + 0.03 * light, 1.0, 1.0 - 0.03 * light]) * (0.97 + 0.10 * light)
-    return Image.fromarray(np.clip(np.round(pixels_HWC * gain_C), 0, 255).astype(np.uint8))
+    warmth_C = np.asarray([1.0 + 0.03 * light, 1.0, 1.0 - 0.03 * light], np.float32)
+    lit_HWC = np.round(pixels_HWC * (warmth_C * np.float32(0.97 + 0.10 * light)))
+    return Image.fromarray(np.clip(lit_HWC, 0, 255).astype(np.uint8))
 
 
 def render(spec: Spec, width_px: int, height_px: int) -> Image.Image:
@@ -81,7 +83,8 @@ def render(spec: Spec, width_px: int, height_px: int) -> Image.Image:
 
     Args:
         spec: what to draw.
-        width_px, height_px: size of the image; both at least 16.
+        width_px: width of the image; at least 16.
+        height_px: height of the image; at least 16.
 
     Returns:
         An RGB image; bit-identical for identical arguments.

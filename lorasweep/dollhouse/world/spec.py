@@ -1,7 +1,7 @@
-"""The record of one picture: its attributes, identity marks and nuisances, how it is drawn at random, and its tags.
+"""The record of one picture: attributes, identity marks, nuisances; how it is drawn at random; its tags.
 
-`sample_spec` takes a numpy generator and returns a `Spec`; `tags` turns a spec into booru tags. Marks never become
-tags. Knows nothing about pixels.
+`sample_spec` takes a numpy generator and returns a `Spec`; `tags` turns a spec into booru tags. Marks never
+become tags. Knows nothing about pixels.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Spec:
 
 
 def is_held_out(hair_color: str, outfit: str, background: str) -> bool:
-    """Say whether a combination is kept out of pre-training: about one in ten, decided by a hash, not by a draw."""
+    """Say whether a combination is kept out of pre-training: about one in ten, decided by a hash."""
     return zlib.crc32(f"{hair_color}|{outfit}|{background}".encode()) % 10 == 0
 
 
@@ -100,7 +100,8 @@ def sample_spec(
         split: "train" avoids the held-out combinations, "heldout" draws only those, "any" draws all.
         mark_rate: probability in [0, 1] of carrying random identity marks.
         excluded_marks: mark combinations that must not be drawn (those of the shipped subjects).
-        fixed: fields to set rather than draw. With a split, at least one of hair colour, outfit and background
+        fixed: fields to set rather than draw. With a split, at least one of hair colour, outfit and
+            background
             must stay free.
 
     Raises:
@@ -119,11 +120,11 @@ def sample_spec(
         head, face, color = sample_marks(rng, excluded_marks)
         drawn.update(head_mark=head, face_mark=face, mark_color=color)
     nuisances = {name: float(round(rng.uniform(-1.0, 1.0), 4)) for name in NUISANCES}
-    return Spec(**drawn, **nuisances, seed=int(rng.integers(2**31)))
+    return Spec.from_dict({**drawn, **nuisances, "seed": int(rng.integers(2**31))})
 
 
 def attribute_tags(spec: Spec) -> dict[str, str]:
-    """Return the tag of each visible attribute, keyed by the attribute it names; absent accessories have none."""
+    """Return the tag of each visible attribute, keyed by attribute; no accessory, no tag."""
     found = {
         "hair_color": f"{spec.hair_color} hair",
         "hair_style": spec.hair_style,
@@ -139,5 +140,5 @@ def attribute_tags(spec: Spec) -> dict[str, str]:
 
 
 def tags(spec: Spec) -> list[str]:
-    """Return the base's booru tags in canonical order: "1girl", then hair, eyes, skin, outfit, pose, background."""
+    """Return the base's booru tags in order: "1girl", hair, eyes, skin, outfit, pose, background."""
     return ["1girl", *attribute_tags(spec).values()]

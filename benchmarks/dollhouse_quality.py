@@ -1,0 +1,123 @@
+"""Measure the shipped dollhouse against its targets, on held-out combinations, and print a table.
+
+    python benchmarks/dollhouse_quality.py [--weights DIR] [--quick] [--json]
+
+Exits with 0 whether or not the targets are met: it reports. Every number is measured when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+
+from lorasweep.dollhouse import weights_dir
+from lorasweep.dollhouse.base.quality import (
+    base_quality,
+    folder_megabytes,
+    reader_accuracy,
+    seconds_per_sample,
+    vae_round_trip,
+)
+from lorasweep.dollhouse.reader import Reader
+from lorasweep.dollhouse.world import ATTRIBUTES, NUISANCES, SIZES_PX
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what, measured, target ("" when there is none), and whether it is met."""
+
+    what: str
+    value: float
+    target: str = ""
+    met: bool | None = None
+
+
+def _at_least(what: str, value: float, bound: float) -> Row:
+    return Row(what, value, f">= {bound:g}", value >= bound)
+
+
+def _at_most(what: str, value: float, bound: float) -> Row:
+    return Row(what, value, f"<= {bound:g}", value <= bound)
+
+
+def reader_rows(reader: Reader, *, count: int, seed: int) -> list[Row]:
+    """Return the worst head at every size."""
+    rows = []
+    for (width, height), accuracy in reader_accuracy(reader, SIZES_PX, count=count, seed=seed).items():
+        name, value = min(accuracy.items(), key=lambda item: item[1])
+        rows.append(_at_least(f"reader, {width}x{height}, worst head ({name})", value, 0.98))
+    return rows
+
+
+def vae_rows(vae: AutoencoderKL, reader: Reader, *, count: int, seed: int) -> list[Row]:
+    """Return the PSNR and the worst loss of accuracy at every size."""
+    rows = []
+    for (width, height), figures in vae_round_trip(vae, reader, SIZES_PX, count=count, seed=seed).items():
+        rows.append(_at_least(f"vae, {width}x{height}, PSNR in dB", figures.pop("psnr_db"), 28.0))
+        name, value = max(figures.items(), key=lambda item: item[1])
+        rows.append(_at_most(f"vae, {width}x{height}, accuracy {name}", value, 0.03))
+    return rows
+
+
+def base_rows(pipeline: StableDiffusionPipeline, reader: Reader, *, count: int, seed: int) -> list[Row]:
+    """Return the accuracy of every attribute at every size, its mean, and the spread of nuisances."""
+    rows = []
+    for (width, height), figures in base_quality(pipeline, reader, SIZES_PX, count=count, seed=seed).items():
+        at = f"base, {width}x{height}"
+        rows.append(_at_least(f"{at}, mean tag accuracy", figures["mean"], 0.90))
+        rows.extend(_at_least(f"{at}, {name}", figures[name], 0.75) for name in ATTRIBUTES)
+        rows.append(Row(f"{at}, probability of corrupt", figures["corrupt"]))
+        rows.extend(Row(f"{at}, spread of {name} / world's", figures[f"spread_{name}"]) for name in NUISANCES)
+    return rows
+
+
+def measure(folder: Path, *, quick: bool, seed: int) -> list[Row]:
+    """Measure everything.
+
+    Args:
+        folder: a published pipeline with `reader/`.
+        quick: fewer pictures: 200 renders and 32 samples a size instead of 1000 and 128.
+        seed: of the held-out specs and the initial noise.
+    """
+    renders, samples = (200, 32) if quick else (1000, 128)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    reader = Reader.load(folder=folder / "reader")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    wall_s = seconds_per_sample(pipeline)
+    torch.set_num_threads(threads)
+    return [
+        *reader_rows(reader, count=renders, seed=seed),
+        *vae_rows(pipeline.vae, reader, count=renders // 2, seed=seed),
+        *base_rows(pipeline, reader, count=samples, seed=seed),
+        _at_most("size of the folder in MB", folder_megabytes(folder), 16.0),
+        _at_most("20-step 64x64 sample on one core, in s", wall_s, 1.0),
+    ]
+
+
+def main() -> int:
+    """Parse arguments, measure, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--weights", type=Path, default=weights_dir(), help="a published pipeline")
+    parser.add_argument("--quick", action="store_true", help="fewer pictures")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    rows = measure(arguments.weights, quick=arguments.quick, seed=arguments.seed)
+    if arguments.json:
+        print(json.dumps([vars(row) for row in rows], indent=1))
+        return 0
+    verdict = {True: "met", False: "MISSED", None: ""}
+    for row in rows:
+        print(f"{row.what:<58} {row.value:8.3f}  {row.target:>8}  {verdict[row.met]}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
