@@ -18,6 +18,7 @@ from typing import Any
 from lorasweep.records import Measurement
 
 SCORE, UTILITY = "overcook/score", "overcook/utility"
+IDENTITY, HELD_OUT = "identity/score", "generalisation/held_out"
 OVERCOOKED = 0.5  # O above which a checkpoint is called overcooked
 LEARNED = 0.5  # F below which a checkpoint is called undercooked
 FALLBACK_GAIN = 0.15  # held-out log gain at which the stand-in for F reaches 1 - 1/e
@@ -106,10 +107,10 @@ def fidelity(metrics: Mapping[str, float]) -> float | None:
     The stand-in is 1 - exp(-gain / FALLBACK_GAIN), with gain = -log of the held-out loss over the base's. It
     orders the checkpoints of one dataset; it does not compare datasets.
     """
-    if "identity/score" in metrics:
-        return metrics["identity/score"]
-    if "generalisation/held_out" in metrics:
-        return 1.0 - math.exp(-max(0.0, -math.log(metrics["generalisation/held_out"])) / FALLBACK_GAIN)
+    if IDENTITY in metrics:
+        return metrics[IDENTITY]
+    if HELD_OUT in metrics:
+        return 1.0 - math.exp(-max(0.0, -math.log(metrics[HELD_OUT])) / FALLBACK_GAIN)
     return None
 
 
@@ -158,14 +159,14 @@ def _sentence(
     last: Mapping[str, Any], done: Mapping[str, Any] | None, burned: Mapping[str, Any] | None
 ) -> str:
     trouble = f"from {burned['step']} {_worst(burned)}" if burned else ""
-    if done is None:
-        if burned:
-            return f"Never done: {trouble}, before the subject was learned (identity {_learned(burned):.2f})."
-        learned = f"identity {_learned(last):.2f}"
-        return f"Undercooked: at step {last['step']} the subject is not learned yet ({learned})."
-    exposures = f"{done['exposures_per_image']:.0f} exposures per image"
-    where = f"Done at step {done['step']} ({exposures})"
-    return f"{where}; {trouble}." if trouble else f"{where}; not overcooked by step {last['step']}."
+    if done is not None:
+        where = f"Done at step {done['step']} ({done['exposures_per_image']:.0f} exposures per image)"
+        return f"{where}; {trouble}." if trouble else f"{where}; not overcooked by step {last['step']}."
+    if burned:
+        return f"Never done: {trouble}, and no checkpoint before has learned the subject."
+    measured = "identity" if IDENTITY in last["metrics"] else "learned"
+    found = f"{measured} {_learned(last):.2f}, needs {LEARNED:.2f}"
+    return f"Undercooked: by step {last['step']} the subject is not learned yet ({found})."
 
 
 def _worst(rung: Mapping[str, Any]) -> str:
