@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 
@@ -23,9 +22,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers folder with a tiny random Stable Diffusion; made once, not to be written to."""
-    spec = importlib.util.spec_from_file_location("tiny_sd", Path(__file__).parent / "tiny_sd.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    folder: Path = module.make_tiny_sd(tmp_path_factory.mktemp("bases") / "tiny_sd")
-    return folder
+    from tiny_sd import make_tiny_sd
+
+    return make_tiny_sd(tmp_path_factory.mktemp("bases") / "tiny_sd")

@@ -1,7 +1,7 @@
 """Advance slots by optimizer steps over one shared frozen base.
 
 Takes slots and a base, changes the slots' tensors, reports each step's numbers to a callback. A list of one
-slot is the plain case; several take turns, each with the others' adapters silenced. Knows nothing about rungs,
+slot is the plain case; several take turns, each with the others' adapters silenced. Knows nothing of rungs,
 checkpoints or files.
 """
 
