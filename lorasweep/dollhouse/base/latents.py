@@ -27,7 +27,7 @@ from lorasweep.dollhouse.world.attributes import ATTRIBUTES, SIZES_PX
 class LatentPlan:
     """Knobs of the stage: pictures by size, in the order of `SIZES_PX`, and the share of marked dolls."""
 
-    counts: tuple[int, ...] = field(default=(72_000, 12_000, 12_000, 12_000, 12_000))
+    counts: tuple[int, ...] = field(default=(48_000, 8_000, 8_000, 8_000, 8_000))
     batch: int = 50
     mark_rate: float = 0.15
 
