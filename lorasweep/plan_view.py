@@ -31,8 +31,8 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     """Plan a sweep or a recipe and describe it as JSON-able data.
 
     Returns:
-        At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `arms` (the same keys
-        for every arm, with its `overrides` and what `differs` from the first one in plain words).
+        At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `arms` (the same
+        keys for every arm, with its `overrides` and what `differs` from the first one in plain words).
 
     Raises:
         InputError: with the problems of all arms.
@@ -67,6 +67,8 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
     console.print(_arm_table(data["arms"]))
     console.print(_bucket_table(data["arms"]))
     console.print(_exposure_table(data))
+    for steps in dict.fromkeys(tuple(arm["rungs"]) for arm in data["arms"]):
+        console.print(f"judged after {', '.join(map(str, steps))} steps", highlight=False)
     _print_warnings(console, data["arms"])
     minutes = data["estimated_seconds"] / 60
     duration = f"{data['estimated_seconds']:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
@@ -206,16 +208,17 @@ def _workers(launcher: LauncherOptions, trials: int) -> int:
 
 
 def _arm_table(arms: Sequence[dict[str, Any]]) -> Table:
-    table = Table(
-        "arm", "steps", "exposures per image", "buckets", "rungs", "overrides", title="what would run"
-    )
+    table = Table(title="what would run", caption="exposures: times an image is seen, on average")
+    table.add_column("arm", no_wrap=True)
+    for name in ("steps", "exposures", "buckets"):
+        table.add_column(name, justify="right")
+    table.add_column("overrides", overflow="fold")
     for arm in arms:
         table.add_row(
             arm["name"],
             str(arm["steps_per_trial"]),
             f"{arm['exposures_per_image']:.0f}",
             str(len(arm["buckets"])),
-            str(len(arm["rungs"])),
             "\n".join(arm["overrides"]),
         )
     return table

@@ -19,7 +19,7 @@ from lorasweep.records import PlannedImage
 
 LARGEST_PX = 100_000_000  # about 300 MB once decoded; more is a mistake or a decompression bomb
 # Only what the suffixes promise: Pillow would also open, say, PostScript under the name of a .png.
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _PAPER = (255, 255, 255)
 
 
