@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lorasweep import inference, seeds
@@ -23,17 +23,39 @@ from lorasweep.data.captions import without_trigger
 from lorasweep.records import PlannedImage, PromptTier, digest
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from lorasweep.protocols import Adapter, Base, Latents, Texts
     from lorasweep.records import Plan, Recipe
 
 SetName = Literal["train", "held_out", "class", "unrelated"]
-PRIOR_TIERS: tuple[PromptTier, ...] = ("class", "unrelated")
+PRIOR_TIERS: tuple[Literal["class", "unrelated"], ...] = ("class", "unrelated")
 MAX_ROWS = 16  # rows per forward pass; a row of SD 1.5 at 512 px needs about 0.3 GB
 KEPT = 4  # sets of probes kept per process: trials of one sweep need one per dataset, base and bucket choice
 
 _built: OrderedDict[str, Probes] = OrderedDict()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions:
+    """How many probes. The defaults cost a judged checkpoint about 160 forward passes, half of 8 samples.
+
+    Attributes:
+        buckets: timestep buckets; each is asked at its middle.
+        images: at most so many training and so many held-out images.
+        noises: fixed noises per image and timestep.
+        prior_images: pictures the base draws per tier of `PRIOR_TIERS`.
+        prior_noises: fixed noises per picture and timestep; drift is not a small difference, so one does.
+        prior_steps: denoising steps of those pictures.
+    """
+
+    buckets: int = 4
+    images: int = 6
+    noises: int = 2
+    prior_images: int = 4
+    prior_noises: int = 1
+    prior_steps: int = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +100,7 @@ class Probes:
     sets: dict[SetName, tuple[ProbeBatch, ...]]
     timesteps: tuple[int, ...]
     num_timesteps: int
-    train_pixels: tuple = field(default=())
+    train_pixels: tuple[np.ndarray, ...]
 
 
 def build(
@@ -89,33 +111,24 @@ def build(
     latents: Latents,
     texts: Texts,
     adapter: Adapter | None = None,
-    buckets: int = 4,
-    noises: int = 2,
-    images: int = 8,
-    prior_images: int = 4,
+    options: ProbeOptions | None = None,
 ) -> Probes:
     """Build the probes, or return those that this process built before for the same base and data.
 
     Args:
         base: answers the probes once, without any adapter's help.
-        recipe: gives the seed, the caption separator and the guidance at which the base draws prior pictures.
+        recipe: gives the seed, the caption rules and the guidance at which the base draws prior pictures.
         plan: gives images in their buckets, captions and prompts.
         latents: of the plan's images.
         texts: of captions, by the frozen text encoder.
-        adapter: the one that lives in the base right now, so that it can be silenced; None when there is
-            none.
-        buckets: timestep buckets; each is asked at its middle.
-        noises: fixed noises per image and timestep.
-        images: at most so many training and so many held-out images.
-        prior_images: pictures the base draws per tier of `PRIOR_TIERS`.
+        adapter: the one that lives in the base right now, so that it can be silenced.
+        options: how many; the defaults when None.
     """
-    knobs = {"buckets": buckets, "noises": noises, "images": images, "prior_images": prior_images}
-    key = _key(base, recipe, plan, knobs)
+    options = options or ProbeOptions()
+    key = _key(base, recipe, plan, options)
     if key not in _built:
         with inference.at_weight(base, adapter, 0.0):
-            _built[key] = _Builder(base, recipe, plan, latents, texts, timesteps=buckets, noises=noises).all(
-                images, prior_images
-            )
+            _built[key] = _Builder(base, recipe, plan, latents, texts, options).all()
     _built.move_to_end(key)
     while len(_built) > KEPT:
         _built.popitem(last=False)
@@ -135,14 +148,14 @@ def row_mse(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
     return (left_BCHW - right_BCHW).square().flatten(1).mean(1)
 
 
-def _key(base: Base, recipe: Recipe, plan: Plan, knobs: dict[str, int]) -> str:
+def _key(base: Base, recipe: Recipe, plan: Plan, options: ProbeOptions) -> str:
     """Everything that decides the probes."""
     images = [[i.sha256, i.caption, i.split, i.bucket, i.resize_px, i.crop_px] for i in plan.images]
     priors = {tier: plan.prompts.get(tier, ()) for tier in PRIOR_TIERS}
     size = [recipe.sample.width, recipe.sample.height, recipe.sample.guidance, recipe.base.negative_prompt]
     where = [base.fingerprint, str(base.device), str(base.dtype), recipe.base.clip_skip]
     data = [images, plan.trigger, recipe.captions.separator, recipe.dataset.holdout_seed]
-    return digest([where, data, priors, size, knobs])
+    return digest([where, data, priors, size, options])
 
 
 class _Builder:
@@ -155,26 +168,23 @@ class _Builder:
         plan: Plan,
         latents: Latents,
         texts: Texts,
-        *,
-        timesteps: int,
-        noises: int,
+        options: ProbeOptions,
     ) -> None:
         self._base, self._recipe, self._plan = base, recipe, plan
-        self._latents, self._texts, self._noises = latents, texts, noises
+        self._latents, self._texts, self._options = latents, texts, options
         self._num = int(base.noise_schedule.config.num_train_timesteps)
-        self._timesteps = tuple(int((k + 0.5) * self._num / timesteps) for k in range(timesteps))
+        self._timesteps = tuple(int((k + 0.5) * self._num / options.buckets) for k in range(options.buckets))
 
-    def all(self, images: int, prior_images: int) -> Probes:
+    def all(self) -> Probes:
         """Build every set that has something to look at."""
-        train = self._choose(self._plan.train_images(), images)
+        train = self._choose(self._plan.train_images())
         sets: dict[SetName, tuple[ProbeBatch, ...]] = {
             "train": self._of_images(train),
-            "held_out": self._of_images(self._choose(self._plan.held_out_images(), images)),
+            "held_out": self._of_images(self._choose(self._plan.held_out_images())),
         }
         for tier in PRIOR_TIERS:
-            prompts = self._plan.prompts.get(tier, ())[:prior_images]
-            if prompts:
-                sets[tier] = self._of_prompts(tier, prompts, prior_images)  # type: ignore[index]
+            if prompts := self._plan.prompts.get(tier, ()):
+                sets[tier] = self._of_prompts(tier, prompts)
         return Probes(
             sets={name: batches for name, batches in sets.items() if batches},
             timesteps=self._timesteps,
@@ -182,10 +192,12 @@ class _Builder:
             train_pixels=self._decode(train),
         )
 
-    def _choose(self, images: Sequence[PlannedImage], most: int) -> list[PlannedImage]:
-        """At most `most` images, by a hash of their bytes: stable when folder order or buckets change."""
+    def _choose(self, images: Sequence[PlannedImage]) -> list[PlannedImage]:
+        """Not too many images, by a hash of their bytes: stable when folder order or buckets change."""
         seed = self._recipe.dataset.holdout_seed
-        return sorted(images, key=lambda image: seeds.derive(seed, "probe", image.sha256))[:most]
+        return sorted(images, key=lambda image: seeds.derive(seed, "probe", image.sha256))[
+            : self._options.images
+        ]
 
     def _of_images(self, images: Sequence[PlannedImage]) -> tuple[ProbeBatch, ...]:
         import torch
@@ -197,11 +209,12 @@ class _Builder:
             draw = torch.randn(mean_CHW.shape, generator=_generator(seed, "latent", image.sha256))
             latents.append(mean_CHW.cpu().float() + std_CHW.cpu().float() * draw)
         captions = [image.caption for image in images]
-        return self._batches(latents, captions, [image.sha256 for image in images])
+        return self._batches(latents, captions, [image.sha256 for image in images], self._options.noises)
 
-    def _of_prompts(self, name: PromptTier, prompts: Sequence[str], images: int) -> tuple[ProbeBatch, ...]:
+    def _of_prompts(self, name: PromptTier, prompts: Sequence[str]) -> tuple[ProbeBatch, ...]:
         """Let the base draw what it knows: the distribution whose loss is to be noticed."""
         seed = self._recipe.dataset.holdout_seed
+        images = self._options.prior_images
         captions = [prompts[place % len(prompts)] for place in range(images)]
         wanted, side_px = self._recipe.sample, self._recipe.base.resolution
         pipe = self._base.pipeline("ddim")
@@ -212,22 +225,23 @@ class _Builder:
             negative_prompt_embeds=self._texts.embed(negatives).to(self._base.device, self._base.dtype),
             width=wanted.width or side_px,
             height=wanted.height or side_px,
-            num_inference_steps=10,
+            num_inference_steps=self._options.prior_steps,
             guidance_scale=wanted.guidance,
             generator=[_generator(seed, name, place) for place in range(images)],
             output_type="latent",
         ).images
-        return self._batches(list(drawn_BCHW.cpu().float()), captions, [f"{name}/{k}" for k in range(images)])
+        marks = [f"{name}/{place}" for place in range(images)]
+        return self._batches(list(drawn_BCHW.cpu().float()), captions, marks, self._options.prior_noises)
 
     def _batches(
-        self, latents: Sequence[torch.Tensor], captions: Sequence[str], marks: Sequence[str]
+        self, latents: Sequence[torch.Tensor], captions: Sequence[str], marks: Sequence[str], noises: int
     ) -> tuple[ProbeBatch, ...]:
-        """Cross images with timesteps and noises, in batches of equal shape."""
+        """Cross images with timesteps and noises, in batches of equal shape; `marks` name the noises."""
         import torch
 
         rows: dict[tuple[int, ...], list[tuple[int, int, torch.Tensor]]] = {}
         for place, (latent_CHW, mark) in enumerate(zip(latents, marks, strict=True)):
-            for draw in range(self._noises):
+            for draw in range(noises):
                 for t in self._timesteps:
                     generator = _generator(self._recipe.dataset.holdout_seed, "noise", mark, draw, t)
                     noise_CHW = torch.randn(latent_CHW.shape, generator=generator)
@@ -280,7 +294,7 @@ class _Builder:
             base_plain_loss_B=base_plain_loss_B,
         )
 
-    def _decode(self, images: Sequence[PlannedImage]) -> tuple:
+    def _decode(self, images: Sequence[PlannedImage]) -> tuple[np.ndarray, ...]:
         import torch
 
         pixels = []

@@ -115,8 +115,9 @@ def build_probes(base: Any, adapter: Any, recipe: Any, plan: Any) -> Callable[[]
     from lorasweep.metrics import probes
 
     def build() -> Any:
+        options = probes.ProbeOptions(prior_images=2, prior_steps=2)
         caches = {"latents": Latents(), "texts": Texts(base)}
-        return probes.build(base, recipe, plan, **caches, adapter=adapter, prior_images=2)
+        return probes.build(base, recipe, plan, **caches, adapter=adapter, options=options)
 
     return build
 
