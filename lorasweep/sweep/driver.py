@@ -301,9 +301,13 @@ class _Driver:
         return "drawing the base model's own samples" if self._base_wanted else ""
 
 
+def wants_gpus(spec: SweepSpec) -> bool:
+    """Whether any arm may be trained on a GPU."""
+    return any(arm.recipe.train.device != "cpu" for arm in spec.arms)
+
+
 def _pool_options(spec: SweepSpec, folder: Path, trials: list[Trial], kitchen_module: str) -> PoolOptions:
-    wants_gpu = any(arm.recipe.train.device != "cpu" for arm in spec.arms)
-    gpus = visible_gpus() if wants_gpu else []
+    gpus = visible_gpus() if wants_gpus(spec) else []
     launcher = spec.launcher
     workers = launcher.workers or len(gpus) or max(1, cpu_cores() // launcher.threads)
     unfinished = len({trial.record.fingerprint for trial in trials if not trial.record.status.is_final})

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lorasweep.files import read_json, write_json, write_text
-from lorasweep.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
+from lorasweep.files import read_json, write_json
+from lorasweep.records import Outcome, Status, from_dict, to_dict
 
 STATUS_FILE = "status.json"
 OUTCOME_FILE = "outcome.json"
@@ -76,14 +74,6 @@ def read_outcome(run_folder: Path, *, attempt: int) -> Outcome | None:
     if data is None or data.get("attempt") != attempt:
         return None
     return from_dict(Outcome, data["outcome"])
-
-
-def write_inputs(run_folder: Path, recipe: Recipe, plan: Plan) -> None:
-    """Write recipe.yaml and plan.json, what the trial is made from."""
-    write_text(
-        run_folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True)
-    )
-    write_json(run_folder / "plan.json", to_dict(plan))
 
 
 def _read_or_none(path: Path) -> dict[str, Any] | None:

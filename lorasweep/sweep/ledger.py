@@ -12,8 +12,10 @@ import shutil
 import time
 from pathlib import Path
 
-from lorasweep.records import Outcome, Status
-from lorasweep.sweep.folder import OUTCOME_FILE, TrialRecord, write_inputs, write_status
+from lorasweep.config import to_yaml
+from lorasweep.files import write_json, write_text
+from lorasweep.records import Outcome, Status, to_dict
+from lorasweep.sweep.folder import OUTCOME_FILE, TrialRecord, write_status
 from lorasweep.sweep.mirror import Mirror
 from lorasweep.sweep.policy import after
 from lorasweep.sweep.queue import Trial
@@ -51,7 +53,7 @@ class Ledger:
         )
         trial.folder.mkdir(parents=True, exist_ok=True)
         (trial.folder / OUTCOME_FILE).unlink(missing_ok=True)
-        write_inputs(trial.folder, trial.recipe, trial.plan)
+        _write_inputs(trial)
         self._write(trial, record)
         trial.optuna_number = self._study.begin(record, trial.folder.name, retry_of=trial.optuna_number)
         self._poke()
@@ -76,7 +78,7 @@ class Ledger:
         """Give a trial the results of the identical recipe that was cooked under another name."""
         twin.folder.mkdir(parents=True, exist_ok=True)
         _copy_results(original.folder, twin.folder)
-        write_inputs(twin.folder, twin.recipe, twin.plan)
+        _write_inputs(twin)
         reason = f"the same recipe, seed and images as {original.folder.name}: its results are reused"
         if original.record.reason:
             reason += f" ({original.record.reason})"
@@ -103,6 +105,11 @@ class Ledger:
     def _poke(self) -> None:
         if self._mirror is not None:
             self._mirror.poke()
+
+
+def _write_inputs(trial: Trial) -> None:
+    write_text(trial.folder / "recipe.yaml", to_yaml(trial.recipe))
+    write_json(trial.folder / "plan.json", to_dict(trial.plan))
 
 
 def _copy_results(source: Path, target: Path) -> None:

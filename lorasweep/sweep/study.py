@@ -2,7 +2,7 @@
 
 A trial here is one *attempt* at cooking one (arm, seed): an attempt that died is a FAIL and its successor
 carries `retry_of`. User attributes join it to the run folder: `number`, `attempt`, `run_folder`,
-`fingerprint`, `status`. The run folders are the source of truth; what is missing here is told again from them.
+`fingerprint`, `status`. The run folders are the source of truth; what is missing here is told from them.
 
 Knows nothing about workers or files other than study.db.
 """

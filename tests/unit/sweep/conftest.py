@@ -1,0 +1,8 @@
+"""Makes the pretend sweep and its kitchen importable, here and in spawned workers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,110 @@
+"""A kitchen that cooks nothing, to test the engine: steps that sleep, a checkpoint file, ways to misbehave.
+
+How an arm behaves is in `recipe.regularization.options`: `ends` (a Status, or one of `raise`, `invalid`,
+`memory`, `die`), `die_once`, `step_s`, `value`, `unmeasured`. Every cook appends to `<sweep>/log.txt`, to be
+counted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lorasweep import files
+from lorasweep.errors import ConfigError, Problem
+from lorasweep.records import Outcome, Plan, Recipe, Status
+
+
+class Kitchen:
+    def __init__(self) -> None:
+        self.cooked = 0
+
+
+def cook(
+    recipe: Recipe,
+    plan: Plan,
+    folder: Path,
+    kitchen: Kitchen,
+    *,
+    report: Callable[[dict[str, Any]], bool],
+    should_stop: Callable[[], bool],
+) -> Outcome:
+    ways = recipe.regularization.options
+    kitchen.cooked += 1
+    checkpoint = folder / "checkpoints" / "step.json"
+    step = files.read_json(checkpoint)["step"] if checkpoint.exists() else 0
+    _log(folder, f"start {folder.name} {step}")
+    surroundings = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+    files.write_json(
+        folder / "worker.json", {"pid": os.getpid(), **{k: os.environ.get(k) for k in surroundings}}
+    )
+    _event(folder, report, "start", step)
+    while step < plan.steps:
+        time.sleep(ways.get("step_s", 0.0))
+        step += 1
+        _misbehave(ways, folder, step)
+        _event(folder, report, "step", step, metrics={"train/loss": 1.0 / step})
+        if step in plan.rungs:
+            files.write_json(checkpoint, {"step": step})
+            metrics = {"overcook/utility": ways.get("value", 0.5) * step / plan.steps}
+            if not _event(folder, report, "rung", step, metrics=metrics, missing={}, exposures_per_image=1.0):
+                return Outcome(status=Status.PRUNED, step=step)
+        if should_stop():
+            files.write_json(checkpoint, {"step": step})
+            return Outcome(status=Status.CANCELLED, step=step, reason="stopped on request")
+    status = Status(ways.get("ends", "COMPLETED"))
+    metrics = {"overcook/utility": ways.get("value", 0.5), "overcook/score": 0.25}
+    if ways.get("unmeasured"):
+        metrics = {}
+    verdict = {"state": "done", "sentence": "nothing was cooked"}
+    files.write_json(
+        folder / "metrics.json", {"metrics": metrics, "missing": {}, "rungs": [], "verdict": verdict}
+    )
+    files.write_text(folder / "adapter.safetensors", f"{recipe.seed}")
+    _event(folder, report, "end", step)
+    _log(folder, f"end {folder.name} {step}")
+    return Outcome(
+        status=status, step=step, metrics=metrics, reason="NaN loss" if status == "DIVERGED" else ""
+    )
+
+
+def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen) -> None:
+    _log(folder, "base")
+    files.write_json(folder / "index.json", {"images": []})
+
+
+def _misbehave(ways: dict[str, Any], folder: Path, step: int) -> None:
+    ends = ways.get("ends", "")
+    if ends == "die" or (ways.get("die_once") and step == 6 and _first_time(folder)):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if ends == "raise":
+        raise ValueError(f"no luck at step {step}")
+    if ends == "invalid":
+        raise ConfigError([Problem("adapter.dim", "must be >= 1, got 0")])
+    if ends == "memory":
+        raise MemoryError("no more")
+
+
+def _first_time(folder: Path) -> bool:
+    mark = folder / "died"
+    if mark.exists():
+        return False
+    mark.touch()
+    return True
+
+
+def _event(
+    folder: Path, report: Callable[[dict[str, Any]], bool], kind: str, step: int, **details: Any
+) -> bool:
+    row = {"kind": kind, "time": time.time(), "step": step, **details}
+    files.append_jsonl(folder / "events.jsonl", row)
+    return report(row)
+
+
+def _log(folder: Path, line: str) -> None:
+    with open(folder.parent / "log.txt", "a", encoding="utf-8") as file:
+        file.write(line + "\n")

@@ -1,0 +1,114 @@
+"""Sweeps for the pretend kitchen, and a driver to kill: `python pretend_sweep.py FOLDER ARMS STEP_S`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from lorasweep.config import Arm, SweepSpec
+from lorasweep.records import (
+    BaseOptions,
+    CaptionOptions,
+    Component,
+    DatasetOptions,
+    LauncherOptions,
+    Plan,
+    Recipe,
+    SampleOptions,
+    TrackingOptions,
+    TrainOptions,
+    digest,
+)
+
+STEPS = 8
+KITCHEN = "pretend_kitchen"
+sys.path.insert(0, str(Path(__file__).parent))  # spawned workers inherit it
+
+
+def recipe(**ways: Any) -> Recipe:
+    part = Component(name="none")
+    return Recipe(
+        seed=0,
+        base=BaseOptions(name="dollhouse", path=None, resolution=64, bucket_step=8),
+        dataset=DatasetOptions(),
+        captions=CaptionOptions(),
+        buckets=part,
+        adapter=part,
+        optimizer=part,
+        scheduler=part,
+        regularization=Component(name="none", options=ways),
+        train=TrainOptions(max_steps=STEPS, device="cpu"),
+        sample=SampleOptions(),
+        metrics={},
+    )
+
+
+def plan(recipe: Recipe) -> Plan:
+    return Plan(
+        fingerprint=digest(recipe.fingerprint()),
+        images=(),
+        trigger=None,
+        batches_per_epoch=1,
+        steps_per_epoch=1,
+        steps=STEPS,
+        exposures={},
+        tag_exposures={},
+        exposures_per_image=1.0,
+        rungs=(STEPS // 2, STEPS),
+        prompts={},
+    )
+
+
+def spec(
+    arms: dict[str, dict[str, Any]],
+    *,
+    seeds: tuple[int, ...] = (0,),
+    workers: int = 2,
+    goal: Any = "maximize",
+) -> SweepSpec:
+    """Arms by name, each with its ways of behaving; `tag` makes recipes differ that behave alike."""
+    made = tuple(
+        Arm(
+            name=name,
+            note="",
+            overrides=tuple(f"{key}={value}" for key, value in ways.items()),
+            recipe=recipe(**ways),
+        )
+        for name, ways in arms.items()
+    )
+    return SweepSpec(
+        name="pretend",
+        question="Does the engine keep its promises?",
+        metric="overcook/utility",
+        goal=goal,
+        worst=0.0,
+        seeds=seeds,
+        arms=made,
+        launcher=LauncherOptions(workers=workers),
+        tracking=TrackingOptions(name="none"),
+    )
+
+
+def plans(spec: SweepSpec) -> dict[str, Plan]:
+    return {arm.name: plan(arm.recipe) for arm in spec.arms}
+
+
+def cook(spec: SweepSpec, folder: Path, **more: Any) -> Any:
+    from lorasweep.sweep.driver import run_sweep
+
+    return run_sweep(spec, plans(spec), folder=folder, kitchen_module=KITCHEN, **more)
+
+
+def numbered_arms(count: int, **ways: Any) -> dict[str, dict[str, Any]]:
+    return {f"arm{index}": {"tag": index, **ways} for index in range(count)}
+
+
+def with_launcher(spec: SweepSpec, launcher: LauncherOptions) -> SweepSpec:
+    return dataclasses.replace(spec, launcher=launcher)
+
+
+if __name__ == "__main__":
+    result = cook(spec(numbered_arms(int(sys.argv[2]), step_s=float(sys.argv[3]))), Path(sys.argv[1]))
+    sys.exit(result.exit_code)

@@ -1,0 +1,33 @@
+"""What the engine's tests ask of a sweep folder."""
+
+from __future__ import annotations
+
+from lorasweep.sweep.manifest import read_manifest
+from lorasweep.sweep.state import read_state
+from lorasweep.sweep.study import SweepStudy, meaning
+
+
+def log(folder):
+    return (folder / "log.txt").read_text().splitlines()
+
+
+def starts(folder):
+    return [line for line in log(folder) if line.startswith("start")]
+
+
+def by_arm(state):
+    return {trial.arm: trial for trial in state.trials}
+
+
+def last_attempts(folder):
+    """Optuna's newest trial of every number."""
+    trials = SweepStudy(folder, read_manifest(folder)).trials()
+    return {trial.user_attrs["number"]: trial for trial in trials}
+
+
+def assert_study_agrees(folder):
+    told = last_attempts(folder)
+    for trial in read_state(folder).trials:
+        means = meaning(trial.status, trial.value, worst=0.0)
+        assert (told[trial.number].state, told[trial.number].value) == (means.state, means.value), trial
+        assert told[trial.number].constraints == means.constraints

@@ -1,0 +1,291 @@
+"""The engine with real worker processes and a kitchen that cooks nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+
+import pretend_sweep
+import pytest
+from optuna.trial import TrialState
+from pretend_sweep import STEPS, cook, numbered_arms, spec
+from sweep_checks import assert_study_agrees, by_arm, log, starts
+
+from lorasweep.errors import ConfigError, SweepHeldError
+from lorasweep.files import read_json
+from lorasweep.records import LauncherOptions, Status
+from lorasweep.sweep import pool
+from lorasweep.sweep.lock import SweepLock, holder
+from lorasweep.sweep.manifest import read_manifest
+from lorasweep.sweep.state import read_state
+from lorasweep.sweep.stop import StopSignal
+from lorasweep.sweep.study import STUDY_FILE, SweepStudy
+
+
+def test_a_sweep_completes_and_a_second_call_cooks_nothing(tmp_path):
+    declared = spec({"a": {"value": 0.3}, "b": {"value": 0.7}}, seeds=(0, 1))
+    result = cook(declared, tmp_path)
+    assert result.exit_code == 0
+    assert result.state.counts == {"COMPLETED": 4}
+    assert {(t.arm, t.seed): t.value for t in result.state.trials} == {
+        ("a", 0): 0.3,
+        ("b", 0): 0.7,
+        ("a", 1): 0.3,
+        ("b", 1): 0.7,
+    }
+    assert_study_agrees(tmp_path)
+    before = log(tmp_path)
+    assert len(starts(tmp_path)) == 4
+    assert before[0] == "base" and before.count("base") == 1
+    assert cook(declared, tmp_path).exit_code == 0
+    assert log(tmp_path) == before
+    board = read_json(tmp_path / "leaderboard.json")
+    assert [(row["rank"], row["arm"]) for row in board["arms"]] == [(1, "b"), (2, "a")]
+
+
+def test_a_run_folder_says_what_happened(tmp_path):
+    cook(spec({"a b": {}}), tmp_path)
+    folder = tmp_path / "0000-a-b-s0"
+    status = read_json(folder / "status.json")
+    assert {"arm": "a b", "seed": 0, "number": 0, "status": "COMPLETED"}.items() <= status.items()
+    assert (status["step"], status["steps"], status["attempt"], status["value"]) == (STEPS, STEPS, 1, 0.5)
+    assert status["started_at"] <= status["ended_at"] <= time.time()
+    assert read_json(folder / "plan.json")["steps"] == STEPS
+    assert "max_steps: 8" in (folder / "recipe.yaml").read_text()
+
+
+def test_identical_recipes_are_cooked_once(tmp_path):
+    result = cook(spec({"a": {"value": 0.3}, "twin": {"value": 0.3}, "b": {"value": 0.4}}), tmp_path)
+    assert result.state.counts == {"COMPLETED": 3}
+    assert len(starts(tmp_path)) == 2
+    twin = by_arm(result.state)["twin"]
+    assert (twin.value, twin.attempt) == (0.3, 0)
+    assert "0000-a-s0" in twin.reason
+    assert twin.metrics == by_arm(result.state)["a"].metrics
+    assert (tmp_path / "0001-twin-s0" / "adapter.safetensors").exists()
+    assert_study_agrees(tmp_path)
+
+
+def test_a_killed_worker_costs_only_the_steps_since_the_checkpoint(tmp_path):
+    result = cook(spec({"a": {"die_once": True}, "b": {}}), tmp_path)
+    assert result.exit_code == 0
+    assert by_arm(result.state)["a"].attempt == 2
+    assert [line for line in starts(tmp_path) if "-a-" in line] == ["start 0000-a-s0 0", "start 0000-a-s0 4"]
+    attempts = [t for t in SweepStudy(tmp_path, read_manifest(tmp_path)).trials() if t.params["arm"] == "a"]
+    assert [t.state for t in attempts] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert attempts[1].user_attrs["retry_of"] == attempts[0].number
+
+
+def test_every_fate_has_its_status_and_the_others_complete(tmp_path):
+    arms = {
+        "fine": {},
+        "dies": {"ends": "die"},
+        "raises": {"ends": "raise"},
+        "nan": {"ends": "DIVERGED"},
+        "memory": {"ends": "memory"},
+        "invalid": {"ends": "invalid"},
+        "unmeasured": {"unmeasured": True},
+    }
+    result = cook(spec(arms, workers=3), tmp_path)
+    assert result.exit_code == 1
+    ended = by_arm(result.state)
+    assert {arm: trial.status for arm, trial in ended.items()} == {
+        "fine": Status.COMPLETED,
+        "dies": Status.CRASHED,
+        "raises": Status.CRASHED,
+        "nan": Status.DIVERGED,
+        "memory": Status.OUT_OF_MEMORY,
+        "invalid": Status.INVALID,
+        "unmeasured": Status.COMPLETED,
+    }
+    attempts = {arm: trial.attempt for arm, trial in ended.items()}
+    assert attempts == {**dict.fromkeys(arms, 1), "dies": 3, "raises": 3}
+    assert "SIGKILL" in ended["dies"].reason
+    assert ended["raises"].reason == "ValueError: no luck at step 1 (3 crashes)"
+    assert "Traceback" in (tmp_path / "0002-raises-s0" / "error.txt").read_text()
+    assert "adapter.dim" in ended["invalid"].reason
+    assert ended["unmeasured"].value is None and "could not be measured" in ended["unmeasured"].reason
+    assert_study_agrees(tmp_path)
+    # Final is final: the same command does not try them again.
+    before = log(tmp_path)
+    assert cook(spec(arms), tmp_path).exit_code == 1
+    assert log(tmp_path) == before
+
+
+def test_trials_that_fail_alike_stop_the_sweep(tmp_path):
+    arms = numbered_arms(6, ends="invalid") | {"later": {}}
+    result = cook(spec(arms, workers=1), tmp_path)
+    assert "3 trials in a row ended INVALID alike" in result.halted
+    assert result.exit_code == 1
+    assert result.state.counts == {"WAITING": 4, "INVALID": 3}
+
+
+def test_a_kitchen_that_cannot_start_is_explained(tmp_path):
+    from lorasweep.sweep.driver import run_sweep
+
+    declared = spec({"a": {}}, workers=1)
+    result = run_sweep(
+        declared, pretend_sweep.plans(declared), folder=tmp_path, kitchen_module="no_such_kitchen"
+    )
+    assert "No module named 'no_such_kitchen'" in result.halted
+    assert result.state.counts == {"WAITING": 1}
+
+
+def test_two_drivers_cannot_share_a_sweep(tmp_path):
+    with SweepLock(tmp_path):
+        assert f"process {os.getpid()}" in holder(tmp_path)
+        with pytest.raises(SweepHeldError, match=f"process {os.getpid()}"):
+            cook(spec({"a": {}}), tmp_path)
+    assert holder(tmp_path) is None
+
+
+@dataclass
+class StopAtStep:
+    """Asks to stop once the first trial has come so far."""
+
+    step: int
+    times: int
+    signal: StopSignal = field(default_factory=StopSignal)
+
+    def __call__(self, state):
+        if state.trials[0].step >= self.step and not self.signal.requests:
+            for _ in range(self.times):
+                self.signal.request()
+
+
+def test_stopping_gently_saves_and_the_same_call_goes_on(tmp_path):
+    declared = spec(numbered_arms(3, step_s=0.15), workers=1)
+    stop = StopAtStep(step=1, times=1)
+    result = cook(declared, tmp_path, on_change=stop, stop=stop.signal)
+    assert result.exit_code == 130
+    assert result.state.counts == {"WAITING": 2, "CANCELLED": 1}
+    saved = read_json(tmp_path / "0000-arm0-s0" / "checkpoints" / "step.json")["step"]
+    assert 0 < saved < STEPS
+    result = cook(declared, tmp_path)
+    assert result.state.counts == {"COMPLETED": 3}
+    assert starts(tmp_path)[:2] == ["start 0000-arm0-s0 0", f"start 0000-arm0-s0 {saved}"]
+    assert by_arm(result.state)["arm0"].attempt == 2
+    assert_study_agrees(tmp_path)
+
+
+def test_stopping_twice_does_not_wait_for_the_step(tmp_path):
+    declared = spec({"a": {"step_s": 0.2}, "b": {"step_s": 30.0}}, workers=2)
+    stop = StopAtStep(step=1, times=2)
+    began = time.monotonic()
+    result = cook(declared, tmp_path, on_change=stop, stop=stop.signal)
+    assert time.monotonic() - began < 15
+    assert result.exit_code == 130
+    assert result.state.counts == {"CANCELLED": 2}
+
+
+@pytest.mark.parametrize("damage", [None, b"rubbish"])
+def test_a_lost_study_is_rebuilt_from_the_run_folders(tmp_path, damage):
+    declared = spec({"a": {"value": 0.3}, "nan": {"ends": "DIVERGED"}})
+    cook(declared, tmp_path)
+    (tmp_path / STUDY_FILE).unlink()
+    if damage:
+        (tmp_path / STUDY_FILE).write_bytes(damage)
+    before = log(tmp_path)
+    assert cook(declared, tmp_path).exit_code == 0
+    assert log(tmp_path) == before
+    assert_study_agrees(tmp_path)
+
+
+def test_an_end_that_nobody_noted_is_noted_at_the_next_start(tmp_path):
+    from lorasweep.files import write_json
+
+    declared = spec({"a": {"value": 0.3}})
+    cook(declared, tmp_path)
+    path = tmp_path / "0000-a-s0" / "status.json"
+    write_json(path, {**read_json(path), "status": "RUNNING", "value": None, "ended_at": None})
+    assert read_state(tmp_path).counts == {"CANCELLED": 1}
+    before = log(tmp_path)
+    result = cook(declared, tmp_path)
+    assert log(tmp_path) == before
+    assert (result.state.counts, result.state.trials[0].value) == ({"COMPLETED": 1}, 0.3)
+
+
+def test_a_changed_sweep_is_refused_and_an_extended_one_goes_on(tmp_path):
+    cook(spec({"a": {"value": 0.3}}), tmp_path)
+    with pytest.raises(ConfigError, match="was 0.3 when cooked, is now 0.4"):
+        cook(spec({"a": {"value": 0.4}}), tmp_path)
+    wider = spec({"a": {"value": 0.3}, "b": {"value": 0.4}})
+    with pytest.raises(ConfigError, match="--extend"):
+        cook(wider, tmp_path)
+    result = cook(wider, tmp_path, extend=True)
+    assert result.state.counts == {"COMPLETED": 2}
+    assert len(starts(tmp_path)) == 2
+    assert_study_agrees(tmp_path)
+
+
+def test_an_output_folder_that_cannot_be_is_an_input_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="LORASWEEP_HOME"):
+        cook(spec({"a": {}}), tmp_path / "file" / "sweep")
+
+
+def test_each_worker_has_its_gpu_and_its_threads(tmp_path, monkeypatch):
+    declared = pretend_sweep.with_launcher(
+        spec(numbered_arms(2, step_s=0.05)), LauncherOptions(workers=2, threads=3)
+    )
+    monkeypatch.setattr("lorasweep.sweep.driver.visible_gpus", lambda: ["5", "GPU-7"])
+    monkeypatch.setattr("lorasweep.sweep.driver.wants_gpus", lambda spec: True)
+    cook(declared, tmp_path)
+    seen = [read_json(path) for path in sorted(tmp_path.glob("*/worker.json"))]
+    assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in seen) == ["5", "GPU-7"]
+    assert {each["OMP_NUM_THREADS"] for each in seen} == {"3"}
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") is None
+
+
+def test_visible_gpus_follow_the_environment(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, GPU-3")
+    assert pool.visible_gpus() == ["2", "GPU-3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert pool.visible_gpus() == []
+
+
+@dataclass
+class Recorder:
+    """A mirror that only notes what it is asked."""
+
+    calls: list[str] = field(default_factory=list)
+    ok: bool = False
+    message: str = "the server is down; run: lorasweep sync"
+
+    def start(self):
+        self.calls.append("start")
+
+    def poke(self):
+        self.calls.append("poke")
+
+    def finish(self, timeout_s):
+        self.calls.append(f"finish {timeout_s}")
+        return self
+
+
+def test_the_mirror_follows_and_a_failing_hook_costs_nothing(tmp_path):
+    mirror, notes = Recorder(), []
+
+    def hook():
+        raise OSError("no space for the sheet")
+
+    result = cook(
+        spec({"a": {}}),
+        tmp_path,
+        mirror=mirror,
+        on_trial_end=hook,
+        on_change=lambda state: notes.append(state.notes),
+    )
+    assert result.exit_code == 0
+    assert (result.mirror_ok, result.mirror_message) == (False, mirror.message)
+    assert mirror.calls[0] == "start" and mirror.calls[-1] == "finish 20.0"
+    assert mirror.calls.count("poke") >= 4  # begun, two rungs, ended
+    assert notes[-1] == ("after trial 0: OSError: no space for the sheet",)
+
+
+def test_the_driver_imports_no_torch():
+    assert "pretend_kitchen" not in sys.modules
+    code = "import sys, lorasweep.sweep.driver, lorasweep.sweep.table; assert 'torch' not in sys.modules"
+    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0

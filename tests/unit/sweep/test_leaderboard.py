@@ -1,0 +1,71 @@
+"""Ranking."""
+
+import pytest
+
+from lorasweep.records import Status
+from lorasweep.sweep.leaderboard import document, rank_arms, rank_trials
+from lorasweep.sweep.state import SweepState, TrialState
+
+
+def trial(number, arm, value, *, seed=0, status=Status.COMPLETED, metrics=None, reason=""):
+    return TrialState(
+        number=number,
+        arm=arm,
+        seed=seed,
+        status=status,
+        step=8,
+        steps=8,
+        attempt=1,
+        run_folder=f"/x/{number:04d}",
+        value=value,
+        metrics=metrics or {},
+        reason=reason,
+    )
+
+
+def sweep(*trials, goal="maximize"):
+    return SweepState(name="s", question="?", metric="m", goal=goal, folder="/x", trials=trials)
+
+
+@pytest.mark.parametrize(("goal", "order"), [("maximize", ["b", "a", "c"]), ("minimize", ["c", "a", "b"])])
+def test_order_follows_the_goal(goal, order):
+    state = sweep(trial(0, "a", 0.5), trial(1, "b", 0.9), trial(2, "c", 0.0), goal=goal)
+    assert [row.arm for row in rank_arms(state)] == order
+
+
+def test_arms_are_means_over_seeds_with_their_spread():
+    state = sweep(
+        trial(0, "a", 0.2, metrics={"x": 1.0}),
+        trial(1, "b", 0.5),
+        trial(2, "a", 0.6, seed=1, metrics={"x": 3.0}),
+    )
+    best, second = rank_arms(state)
+    assert (best.arm, best.spread, best.seeds) == ("b", None, 1)
+    assert (second.value, second.seeds, second.metrics) == (pytest.approx(0.4), 2, {"x": 2.0})
+    assert second.spread == pytest.approx(0.2 * 2**0.5)
+
+
+def test_without_a_value_there_is_no_rank_but_a_reason():
+    state = sweep(
+        trial(0, "crashed", None, status=Status.CRASHED, reason="killed"),
+        trial(1, "pruned", 0.99, status=Status.PRUNED),
+        trial(2, "fine", 0.1),
+    )
+    assert [(row.rank, row.arm) for row in rank_arms(state)] == [
+        (1, "fine"),
+        (None, "crashed"),
+        (None, "pruned"),
+    ]
+    assert rank_arms(state)[1].reason == "killed"
+
+
+def test_equal_values_share_a_rank():
+    state = sweep(trial(0, "a", 0.5), trial(1, "b", 0.5), trial(2, "c", 0.1))
+    assert [rank for rank, _ in rank_trials(state)] == [1, 1, 3]
+
+
+def test_the_document_is_plain_json():
+    import json
+
+    text = json.dumps(document(sweep(trial(0, "a", 0.5), trial(1, "b", None))), allow_nan=False)
+    assert json.loads(text)["trials"][1]["rank"] is None

@@ -1,0 +1,143 @@
+"""What Optuna is told, and how study.db is repaired from the run folders."""
+
+import pretend_sweep
+import pytest
+from optuna.trial import TrialState
+
+from lorasweep.records import Status
+from lorasweep.sweep.folder import TrialRecord
+from lorasweep.sweep.manifest import declare
+from lorasweep.sweep.study import SET_ASIDE_FILE, STUDY_FILE, SweepStudy, meaning
+
+
+def manifest(count=3):
+    spec = pretend_sweep.spec(pretend_sweep.numbered_arms(count))
+    return declare(spec, pretend_sweep.plans(spec))
+
+
+def record(number, status, *, attempt=1, value=None):
+    return TrialRecord(
+        number=number,
+        arm=f"arm{number}",
+        seed=0,
+        status=status,
+        fingerprint=str(number),
+        attempt=attempt,
+        value=value,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "value", "state", "told", "constraints"),
+    [
+        (Status.COMPLETED, 0.7, TrialState.COMPLETE, 0.7, {}),
+        (Status.COMPLETED, 0.0, TrialState.COMPLETE, 0.0, {}),
+        (Status.COMPLETED, None, TrialState.FAIL, None, {}),
+        (Status.PRUNED, 0.7, TrialState.PRUNED, None, {}),
+        (Status.DIVERGED, None, TrialState.COMPLETE, -1.0, {"diverged": 1.0}),
+        (Status.OUT_OF_MEMORY, None, TrialState.COMPLETE, -1.0, {"out_of_memory": 1.0}),
+        (Status.CRASHED, None, TrialState.FAIL, None, {}),
+        (Status.INVALID, None, TrialState.FAIL, None, {}),
+        (Status.CANCELLED, None, TrialState.FAIL, None, {}),
+    ],
+)
+def test_the_status_table(tmp_path, status, value, state, told, constraints):
+    means = meaning(status, value, worst=-1.0)
+    assert (means.state, means.value, means.constraints) == (state, told, constraints)
+
+
+@pytest.mark.parametrize("status", [Status.WAITING, Status.RUNNING])
+def test_what_has_not_ended_means_nothing_yet(status):
+    with pytest.raises(ValueError, match="not an end"):
+        meaning(status, None, worst=0.0)
+
+
+def test_a_diverged_trial_is_told_as_infeasible_and_never_best(tmp_path):
+    study = SweepStudy(tmp_path, manifest())
+    study.begin(record(0, Status.RUNNING), "0000", retry_of=None)
+    study.begin(record(1, Status.RUNNING), "0001", retry_of=None)
+    study.report(1, 4, -3.0)
+    study.end(record(0, Status.DIVERGED))
+    study.end(record(1, Status.COMPLETED, value=-5.0))
+    diverged, completed = study.trials()
+    assert (diverged.value, diverged.constraints) == (0.0, {"diverged": 1.0})
+    assert (completed.value, completed.intermediate_values) == (-5.0, {4: -3.0})
+    assert completed.params == {"arm": "arm1", "seed": 0}
+    assert completed.user_attrs["run_folder"] == "0001"
+
+
+def test_a_retry_points_at_the_attempt_before_it(tmp_path):
+    study = SweepStudy(tmp_path, manifest())
+    first = study.begin(record(0, Status.RUNNING), "0000", retry_of=None)
+    study.end(record(0, Status.CRASHED))
+    study.begin(record(0, Status.RUNNING, attempt=2), "0000", retry_of=first)
+    assert [t.state for t in study.trials()] == [TrialState.FAIL, TrialState.RUNNING]
+    assert study.trials()[1].user_attrs["retry_of"] == first
+
+
+def test_a_dead_drivers_trials_are_told_from_the_run_folders(tmp_path):
+    study = SweepStudy(tmp_path, manifest())
+    for number in range(3):
+        study.begin(record(number, Status.RUNNING), f"{number}", retry_of=None)
+    # Meanwhile, on disk: 0 completed, 1 diverged, 2 is in the middle of it. A new driver starts.
+    found = [record(0, Status.COMPLETED, value=0.4), record(1, Status.DIVERGED), record(2, Status.RUNNING)]
+    study = SweepStudy(tmp_path, manifest())
+    assert study.reconcile([(each, str(each.number)) for each in found]) == {0: 0, 1: 1, 2: 2}
+    states = [(t.state, t.value, t.constraints) for t in study.trials()]
+    assert states == [
+        (TrialState.COMPLETE, 0.4, {}),
+        (TrialState.COMPLETE, 0.0, {"diverged": 1.0}),
+        (TrialState.FAIL, None, {}),
+    ]
+
+
+def test_reconciling_twice_adds_nothing(tmp_path):
+    found = [(record(0, Status.COMPLETED, value=0.4), "0"), (record(1, Status.CRASHED, attempt=3), "1")]
+    SweepStudy(tmp_path, manifest()).reconcile(found)
+    study = SweepStudy(tmp_path, manifest())
+    study.reconcile(found)
+    assert [(t.state, t.user_attrs["attempt"]) for t in study.trials()] == [
+        (TrialState.COMPLETE, 1),
+        (TrialState.FAIL, 3),
+    ]
+
+
+def test_a_trial_enqueued_but_never_asked_for_is_cleared(tmp_path):
+    study = SweepStudy(tmp_path, manifest())
+    study._study.enqueue_trial({"arm": "arm0", "seed": 0}, user_attrs={"number": 0, "attempt": 1})
+    study = SweepStudy(tmp_path, manifest())
+    study.reconcile([])
+    assert [t.state for t in study.trials()] == [TrialState.FAIL]
+    study.begin(record(1, Status.RUNNING), "1", retry_of=None)
+    assert study.trials()[1].params == {"arm": "arm1", "seed": 0}
+
+
+@pytest.mark.parametrize("damage", [b"not a database", b"SQLite format 3\x00" + b"\x00" * 4000, b""])
+def test_a_corrupt_study_is_set_aside_and_told_again(tmp_path, damage):
+    (tmp_path / STUDY_FILE).write_bytes(damage)
+    study = SweepStudy(tmp_path, manifest())
+    study.reconcile([(record(0, Status.COMPLETED, value=0.4), "0")])
+    assert [t.value for t in SweepStudy(tmp_path, manifest()).trials()] == [0.4]
+    if damage:
+        assert (tmp_path / SET_ASIDE_FILE).read_bytes() == damage
+
+
+def test_a_study_of_another_schema_is_set_aside(tmp_path):
+    import sqlite3
+
+    with sqlite3.connect(tmp_path / STUDY_FILE) as database:
+        database.execute("create table studies (other text)")
+    SweepStudy(tmp_path, manifest()).reconcile([])
+    assert (tmp_path / SET_ASIDE_FILE).exists()
+
+
+def test_an_extended_sweep_gets_new_choices_and_keeps_its_results(tmp_path):
+    done = (record(0, Status.COMPLETED, value=0.4), "0")
+    SweepStudy(tmp_path, manifest(1)).reconcile([done])
+    study = SweepStudy(tmp_path, manifest(3))
+    study.reconcile([done])
+    study.begin(record(2, Status.RUNNING), "2", retry_of=None)
+    assert [(t.params["arm"], t.state) for t in study.trials()] == [
+        ("arm0", TrialState.COMPLETE),
+        ("arm2", TrialState.RUNNING),
+    ]

@@ -1,0 +1,123 @@
+"""What is shown, on a terminal and without one."""
+
+import io
+
+from pretend_sweep import numbered_arms, spec
+from rich.console import Console
+
+from lorasweep.records import Status
+from lorasweep.sweep import table
+from lorasweep.sweep.state import SweepState, TrialState
+
+
+def trial(number, status=Status.RUNNING, **more):
+    values = {"arm": f"arm{number}", "seed": 0, "step": 3, "steps": 8, "attempt": 1, "run_folder": ""}
+    return TrialState(number=number, status=status, **{**values, **more})
+
+
+def sweep(*trials, **more):
+    return SweepState(
+        name="s",
+        question="Which?",
+        metric="overcook/utility",
+        goal="maximize",
+        folder="",
+        trials=trials,
+        **more,
+    )
+
+
+def shown(render, *arguments, width=120, **more):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(render(*arguments, **more))
+    return console.file.getvalue()
+
+
+def test_a_hostile_name_is_shown_as_it_is_and_cannot_steer_the_terminal():
+    text = shown(table.render_state, sweep(trial(0, arm="[red]x[/red]\x1b[2J\a")), max_rows=9)
+    assert "[red]x[/red]\N{REPLACEMENT CHARACTER}[2J" in text
+    assert "\x1b" not in text and "\a" not in text
+
+
+def test_progress_loss_value_and_time_left_are_there():
+    metrics = {"overcook/score": 0.125, "overcook/utility": 0.625}
+    text = shown(
+        table.render_state,
+        sweep(trial(0, loss=0.0625, metrics=metrics, eta_s=83.2), eta_s=3700.0),
+        max_rows=9,
+    )
+    for word in ("Which?", "3/8", "0.062", "0.125", "0.625", "1:24", "about 1:01:40 left", "1 running"):
+        assert word in text
+
+
+def test_what_does_not_fit_is_counted_and_running_trials_always_fit():
+    trials = [trial(n, Status.WAITING, step=0) for n in range(20)] + [trial(20), trial(21)]
+    text = shown(table.render_state, sweep(*trials), max_rows=4)
+    assert all(name in text for name in ("arm20", "arm21", "arm0", "arm1", "and 18 more"))
+    assert "arm2 " not in text
+
+
+def test_the_leaderboard_has_values_verdicts_and_reasons():
+    done = trial(
+        0,
+        Status.COMPLETED,
+        value=0.7,
+        metrics={"overcook/score": 0.25},
+        verdict={"state": "done", "sentence": "Done at step 6."},
+    )
+    dead = trial(1, Status.CRASHED, reason="killed")
+    text = shown(table.render_leaderboard, sweep(done, dead))
+    for word in (
+        "0.700",
+        "0.250",
+        "done",
+        "Done at step 6.",
+        "crashed",
+        "killed",
+        "higher is better",
+        "noise",
+    ):
+        assert word in text
+    assert "identity" not in text  # nobody measured it
+
+
+def test_without_a_terminal_every_change_is_one_line():
+    console = Console(file=io.StringIO(), width=80)
+    with table.live(spec(numbered_arms(1)), console=console) as view:
+        for state in (
+            sweep(trial(0, Status.WAITING, step=0, attempt=0), activity="starting workers"),
+            sweep(trial(0, step=1), activity="starting workers"),
+            sweep(trial(0, step=1)),
+            sweep(trial(0, step=2, loss=0.5)),
+            sweep(trial(0, Status.COMPLETED, step=8, value=0.7)),
+        ):
+            view.update(state)
+    lines = console.file.getvalue().splitlines()
+    assert [line.split()[:1] for line in lines] == [["s:"], ["[0/1]"], ["[0/1]"], ["[1/1]"]]
+    assert "utility 0.700" in lines[-1]
+    assert "\x1b" not in console.file.getvalue()
+
+
+def test_quiet_is_quiet():
+    console = Console(file=io.StringIO(), force_terminal=True)
+    with table.live(spec(numbered_arms(1)), quiet=True, console=console) as view:
+        view.update(sweep(trial(0)))
+    assert console.file.getvalue() == ""
+
+
+def test_the_live_table_is_drawn_on_a_terminal():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with table.live(spec(numbered_arms(1)), console=console) as view:
+        view.update(sweep(trial(0)))
+    assert "arm0" in console.file.getvalue()
+
+
+def test_numbers():
+    assert [table.number(x) for x in (None, 0.0, 0.12345, 0.00012, 12.3456, float("nan"))] == [
+        "-",
+        "0.000",
+        "0.123",
+        "1.2e-04",
+        "12.346",
+        "-",
+    ]
