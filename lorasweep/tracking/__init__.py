@@ -1,0 +1,41 @@
+"""The only door to MLflow, which mirrors the run folders and can be rebuilt from them at any time.
+
+    reading.py          what lies in a sweep folder
+    content.py          what one MLflow run should show; made by trial_content.py and sweep_content.py,
+                        with the words from notes.py and the params from params.py
+    store.py            where MLflow keeps its runs
+    mark.py push.py     how far a run is mirrored; sending what it lacks
+    mirror.py           a sweep folder -> a parent run and its children
+    process.py          the same in a process of its own, which a sweep pokes and never waits for
+    ui.py               MLflow's own UI over the store
+
+Importing this package, or `process`, does not import mlflow.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+__all__ = ["sync"]
+
+
+def sync(names: list[str] | None = None, *, as_json: bool = False) -> int:
+    """Mirror the named sweeps, or all, and say what was done: `lorasweep sync`.
+
+    Returns:
+        0 when MLflow now shows everything, 1 when something could not be mirrored.
+    """
+    from lorasweep.tracking import mirror
+    from lorasweep.tracking.store import tracking_uri
+
+    reports = mirror.sync_all(names)
+    if as_json:
+        print(json.dumps({name: asdict(report) for name, report in reports.items()}, indent=1))
+    else:
+        print(f"MLflow store: {tracking_uri()}")
+        for name, report in reports.items():
+            print(f"{name}: {report.runs} runs, {report.created} new, {report.updated} brought up to date")
+            for problem in report.problems:
+                print(f"  {problem}")
+    return 1 if any(report.problems for report in reports.values()) else 0

@@ -1,0 +1,74 @@
+"""Which keys of a recipe become MLflow params: the headline, what people typed, what tells the arms apart.
+
+Constants would only widen MLflow's table and flatten its parallel-coordinates chart; the whole recipe is an
+artifact anyway. Takes recipes as the plain dicts of `recipe.yaml`. Knows nothing about mlflow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+HEADLINE = ("seed", "adapter.name", "adapter.dim", "optimizer.name", "optimizer.lr", "scheduler.name")
+NOT_THE_RECIPE = ("tracking", "launcher")  # groups that never decide a result
+
+
+def flatten(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten a recipe to the keys people type: `adapter.options.dim` is `adapter.dim`; lists stay values."""
+    flat: dict[str, Any] = {}
+
+    def walk(node: Mapping[str, Any], prefix: str) -> None:
+        for key, value in node.items():
+            name = prefix if key == "options" and "name" in node else f"{prefix}{key}"
+            if isinstance(value, Mapping):
+                walk(value, name if name == prefix else f"{name}.")
+            else:
+                flat[name] = value
+
+    walk({key: value for key, value in recipe.items() if key not in NOT_THE_RECIPE}, "")
+    return flat
+
+
+def telling_keys(arms: Sequence[Mapping[str, Any]]) -> list[str]:
+    """List the keys that tell a sweep's arms apart.
+
+    A key that all arms have and that differs, or one that somebody typed. The remaining knobs of a scheduler
+    that only one arm uses follow from `scheduler.name` and are left out.
+
+    Args:
+        arms: of the sweep's manifest: `recipe` (a nested dict) and `overrides` (`key=value` strings).
+    """
+    recipes = [flatten(arm.get("recipe") or {}) for arm in arms]
+    shared = set(recipes[0]).intersection(*recipes[1:]) if recipes else set()
+    differing = {key for key in shared if len({_text(recipe[key]) for recipe in recipes}) > 1}
+    typed = {key for arm in arms for key, _ in typed_overrides(arm) if "." in key}
+    return sorted(differing | typed)
+
+
+def typed_overrides(arm: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Split an arm's `key=value` overrides; Hydra's `+` and `~` marks are taken off the key."""
+    pairs = [str(override).partition("=") for override in arm.get("overrides") or ()]
+    return [(key.lstrip("+~"), value) for key, _, value in pairs]
+
+
+def run_params(recipe: Mapping[str, Any], arm: Mapping[str, Any], telling: Sequence[str]) -> dict[str, str]:
+    """Choose and format the params of one run.
+
+    Args:
+        recipe: the run's own, nested.
+        arm: its entry in the manifest; may be empty.
+        telling: `telling_keys` of the whole sweep.
+    """
+    flat = flatten(recipe)
+    chosen = {key: _text(flat[key]) for key in (*HEADLINE, *telling) if key in flat}
+    # `buckets: four` is what people know it by; the recipe only keeps the generator's name and its sizes.
+    if "buckets.name" in flat:
+        chosen["buckets"] = dict(typed_overrides(arm)).get("buckets", str(flat["buckets.name"]))
+        for key in [key for key in chosen if key.startswith("buckets.")]:
+            del chosen[key]
+    return chosen
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

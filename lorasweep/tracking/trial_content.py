@@ -1,0 +1,218 @@
+"""What MLflow should show of one trial: run folder -> RunContent.
+
+    events.jsonl   points over steps, pictures at rungs
+    metrics.json   the final points, the verdict
+    recipe.yaml    the params that tell this trial from its siblings
+
+Knows nothing about mlflow.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lorasweep import files
+from lorasweep.records import Status, digest
+from lorasweep.tracking import notes, params
+from lorasweep.tracking.content import Artifact, DatasetLabel, Picture, Point, RunContent, RunStatus
+from lorasweep.tracking.reading import SweepFiles, TrialFiles
+
+RUN_STATUS: dict[Status, RunStatus] = {
+    Status.WAITING: "SCHEDULED",
+    Status.RUNNING: "RUNNING",
+    Status.COMPLETED: "FINISHED",
+    Status.PRUNED: "KILLED",
+    Status.CANCELLED: "KILLED",
+    Status.DIVERGED: "FAILED",
+    Status.OUT_OF_MEMORY: "FAILED",
+    Status.CRASHED: "FAILED",
+    Status.INVALID: "FAILED",
+}
+DOCUMENTS = ("recipe.yaml", "plan.json", "metrics.json", "provenance.json", "adapter.safetensors")
+
+
+def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) -> RunContent:
+    """Say what MLflow should show of a trial.
+
+    Args:
+        trial: its run folder.
+        sweep: the sweep it belongs to.
+        telling: the keys that tell the sweep's arms apart (`params.telling_keys`).
+    """
+    status = trial.status
+    arm = sweep.arm(str(status.get("arm", "")))
+    indexes = list(_indexes(trial))
+    chosen = params.run_params(trial.recipe, arm, telling) if trial.recipe else {}
+    if "steps" in trial.plan:
+        chosen["steps"] = str(trial.plan["steps"])
+    return RunContent(
+        key=f"{sweep.identity}/{trial.folder.name}",
+        name=_name(trial, sweep),
+        status=RUN_STATUS[trial.state],
+        started_ms=milliseconds(status.get("started_at")),
+        ended_ms=milliseconds(status.get("ended_at")) if trial.state.is_final else None,
+        tags=_tags(trial, sweep, arm),
+        params=chosen,
+        points=_points(trial),
+        pictures=tuple(picture for index in indexes for picture in index.pictures),
+        artifacts=tuple(_artifacts(trial, indexes)),
+        dataset=_dataset(trial),
+    )
+
+
+def milliseconds(time: Any) -> int | None:
+    """Unix seconds or an ISO date -> Unix milliseconds; None for anything else."""
+    if isinstance(time, int | float):
+        return int(time * 1000)
+    try:
+        return int(datetime.fromisoformat(time).timestamp() * 1000)
+    except (TypeError, ValueError):
+        return None
+
+
+def _name(trial: TrialFiles, sweep: SweepFiles) -> str:
+    """The arm, and the seed when the sweep has several; a single run is named by its folder."""
+    arm, seed = trial.status.get("arm"), trial.status.get("seed")
+    if not arm or not sweep.manifest:
+        return trial.folder.name
+    seeds = {each.get("seed") for each in sweep.manifest.get("trials") or ()}
+    return f"{arm} seed {seed}" if len(seeds) > 1 else str(arm)
+
+
+def _tags(trial: TrialFiles, sweep: SweepFiles, arm: Mapping[str, Any]) -> dict[str, str]:
+    status, rank = trial.status, sweep.rank(trial.status.get("number"))
+    sentence = str(trial.verdict.get("sentence", ""))
+    found = {
+        "lorasweep.sweep": sweep.name,
+        "lorasweep.trial": trial.folder.name,
+        "lorasweep.arm": status.get("arm"),
+        "lorasweep.status": trial.state.value,
+        "lorasweep.fingerprint": status.get("fingerprint"),
+        "lorasweep.verdict": trial.verdict.get("state") or sentence,
+        "lorasweep.rank": None if rank is None else str(rank),
+        "lorasweep.retry": str(int(status.get("attempt") or 1) - 1),
+        "mlflow.source.name": f"lorasweep sweep {sweep.name}" if sweep.manifest else "lorasweep train",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": trial.provenance.get("git_commit"),
+        "mlflow.note.content": notes.trial_note(
+            sweep.name,
+            sweep.manifest,
+            arm,
+            seed=status.get("seed", trial.recipe.get("seed")),
+            sentence=sentence,
+            reason=str(status.get("reason") or ""),
+        ),
+    }
+    return {key: str(value) for key, value in found.items() if value not in (None, "")}
+
+
+# ---------------------------------------------------------------------------------------------- points
+
+
+def _points(trial: TrialFiles) -> dict[str, tuple[Point, ...]]:
+    """Stream the numbers: one stream per kind of event, and the final metrics of a trial that is over."""
+    streams: dict[str, dict[tuple[str, int], Point]] = {"step": {}, "rung": {}, "final": {}}
+    for event in trial.events:
+        numbers = dict(event.get("metrics") or {})
+        if event.get("kind") == "rung":
+            numbers["exposures_per_image"] = event.get("exposures_per_image")
+        if event.get("kind") in ("step", "rung"):
+            for point in _numbers(numbers, event["step"], milliseconds(event.get("time")) or 0):
+                # A resumed trial repeats steps with equal values: the first telling stands.
+                streams[event["kind"]].setdefault((point.key, point.step), point)
+    if trial.state.is_final:
+        ended_ms = milliseconds(trial.status.get("ended_at")) or 0
+        told = streams["step"].keys() | streams["rung"].keys()
+        for point in _numbers(trial.result.get("metrics") or {}, last_step(trial), ended_ms):
+            if (point.key, point.step) not in told:
+                streams["final"][point.key, point.step] = point
+    return {
+        name: tuple(sorted(stream.values(), key=lambda point: point.step))
+        for name, stream in streams.items()
+        if stream
+    }
+
+
+def _numbers(metrics: Mapping[str, Any], step: int, time_ms: int) -> Iterator[Point]:
+    for key, value in metrics.items():
+        if isinstance(value, int | float) and math.isfinite(value):
+            yield Point(key=metric_key(key), value=float(value), step=int(step), time_ms=time_ms)
+
+
+def metric_key(name: str) -> str:
+    """Replace what MLflow does not allow in a metric's name."""
+    return re.sub(r"[^A-Za-z0-9_\-./ ]", "_", name)
+
+
+def last_step(trial: TrialFiles) -> int:
+    """The last optimizer step that anything in the folder speaks of."""
+    return max(
+        [int(trial.status.get("step") or 0), *(int(event.get("step", 0)) for event in trial.events)],
+        default=0,
+    )
+
+
+# -------------------------------------------------------------------------------------------- pictures
+
+
+class _Index:
+    """One `samples/step_*/index.json`: the grid's pictures, and the others."""
+
+    def __init__(self, path: Path, step: int, time_ms: int, weight: float) -> None:
+        entries = files.read_json(path)["images"]
+        counted = [entry for entry in entries if entry["weight"] == weight]
+        seed = counted[0]["seed"] if counted else None
+        self.path, self.step = path, step
+        self.pictures: list[Picture] = []
+        self.others: list[Path] = []
+        prompts: dict[str, list[str]] = {}
+        for entry in entries:
+            tier = prompts.setdefault(entry["tier"], [])
+            if entry["prompt"] not in tier:
+                tier.append(entry["prompt"])
+            file = path.parent / entry["file"]
+            if entry["weight"] == weight and entry["seed"] == seed:
+                key = f"{entry['tier']}_{tier.index(entry['prompt'])}"
+                self.pictures.append(Picture(file=file, key=key, step=step, time_ms=time_ms))
+            else:
+                self.others.append(file)
+
+
+def _indexes(trial: TrialFiles) -> Iterator[_Index]:
+    """Read the indexes that the events announce, by step, each once; one that is gone shows nothing."""
+    weight = (trial.recipe.get("sample") or {}).get("weight", 0.7)
+    announced = {e["step"]: e for e in reversed(trial.events) if e.get("kind") == "samples" and "index" in e}
+    for step, event in sorted(announced.items()):
+        path = trial.folder / event["index"]
+        if path.exists():
+            yield _Index(path, step, milliseconds(event.get("time")) or 0, weight)
+
+
+def _artifacts(trial: TrialFiles, indexes: Sequence[_Index]) -> Iterator[Artifact]:
+    for name in DOCUMENTS:
+        if (trial.folder / name).exists():
+            yield Artifact(file=trial.folder / name)
+    for index in indexes:
+        folder = index.path.parent.relative_to(trial.folder).as_posix()
+        for file in (index.path, *index.others):
+            yield Artifact(file=file, folder=folder)
+
+
+def _dataset(trial: TrialFiles) -> DatasetLabel | None:
+    images = [image for image in trial.plan.get("images") or () if image.get("split") == "train"]
+    if not images:
+        return None
+    options = trial.recipe.get("dataset") or {}
+    path = options.get("path")
+    subject = (options.get("dollhouse") or {}).get("subject", "")
+    seen = sorted((image["sha256"], image["caption"], image["repeats"]) for image in images)
+    return DatasetLabel(
+        name=Path(path).name if path else f"dollhouse {subject}".strip(),
+        digest=digest(seen)[:8],
+        source=str(path or Path(images[0]["file"]).parent.parent),
+    )

@@ -1,0 +1,153 @@
+"""MLflow's own UI over our store, on this machine only."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+
+from lorasweep import paths
+from lorasweep.errors import InputError, Problem
+from lorasweep.tracking.mark import read_mark
+from lorasweep.tracking.reading import MARK_FILE
+from lorasweep.tracking.store import artifact_root, is_server, quieten, tracking_uri
+from lorasweep.tracking.view import page
+
+DEFAULT_PORT = 5000
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+START_S = 120.0  # MLflow needs about 10 s, more on a busy machine
+
+
+def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: bool = False) -> int:
+    """Serve MLflow's UI until interrupted; a store that is a server already is only pointed at.
+
+    Args:
+        port: None takes 5000, or a free one when 5000 is taken.
+        host: an address of this machine's loopback; MLflow has no passwords.
+        open_browser: also open the page.
+
+    Returns:
+        The exit code: 0 after Ctrl-C, otherwise the server's.
+
+    Raises:
+        InputError: the host is not loopback, or the port is taken.
+    """
+    _check(host, port)
+    uri = tracking_uri()
+    if is_server(uri):
+        _announce(uri.rstrip("/") + "/", uri, open_browser=open_browser)
+        return 0
+    port = port or _free_port(host)
+    quieten()
+    command = _command(uri, host, port)
+    url = f"http://{host}:{port}/"
+    print(f"MLflow UI  starting on {url}", flush=True)
+    # A session of its own: Ctrl-C reaches us alone, and we end the server and its workers together.
+    server = subprocess.Popen(command, start_new_session=True)
+    try:
+        if _answers(url, server):
+            _announce(url, uri, open_browser=open_browser)
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        _end(server)
+
+
+def ui_command() -> str:
+    """The line that shows our store without lorasweep; a bare `mlflow ui` would show another, empty one."""
+    uri = tracking_uri()
+    return uri if is_server(uri) else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+
+
+def _announce(url: str, uri: str, *, open_browser: bool) -> None:
+    """Print where the UI is, with the page of each sweep that this store mirrors, the latest last."""
+    pages = [url + page for page in _pages(uri)]
+    print("\n".join(["", *pages, f"MLflow UI  {url}  (Ctrl-C stops it)"]), flush=True)
+    if open_browser:
+        webbrowser.open(pages[-1] if pages else url)
+
+
+def _pages(uri: str) -> list[str]:
+    """The saved views of the sweeps in our outputs that this store mirrors, the latest touched last."""
+    marked = []
+    for path in paths.outputs().glob(f"*/{MARK_FILE}"):
+        mark = read_mark(path)
+        if mark is not None and mark.tracking_uri == uri:
+            marked.append((path.stat().st_mtime, page(mark.experiment_id, path.parent.name, charts=True)))
+    return [address for _, address in sorted(marked)]
+
+
+def _command(uri: str, host: str, port: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", uri),
+        *("--default-artifact-root", artifact_root().as_uri(), "--no-serve-artifacts"),
+        *("--host", host, "--port", str(port), "--workers", "1"),
+    ]
+
+
+def _check(host: str, port: int | None) -> None:
+    problems = []
+    if host not in LOOPBACK:
+        problems.append(
+            Problem(
+                "host", f"must be this machine ({', '.join(LOOPBACK)}), got {host}", "to share it, use ssh -L"
+            )
+        )
+    elif port is not None and not _is_free(host, port):
+        problems.append(Problem("port", f"{port} is taken", "leave it out to get a free one"))
+    if problems:
+        raise InputError(problems, subject="ui")
+
+
+def _free_port(host: str) -> int:
+    if _is_free(host, DEFAULT_PORT):
+        return DEFAULT_PORT
+    with socket.create_server((host, 0), family=_family(host)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        with socket.create_server((host, port), family=_family(host)):
+            return True
+    except OSError:
+        return False
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _answers(url: str, server: subprocess.Popen[bytes]) -> bool:
+    """Wait until the server answers; False when it ends or takes too long."""
+    deadline = time.monotonic() + START_S
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({})
+    )  # loopback never goes through a proxy
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with opener.open(f"{url}health", timeout=5):
+                return True
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    return False
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server with everything it started."""
+    for word in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, word)
+            server.wait(10)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+        return

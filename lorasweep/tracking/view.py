@@ -1,0 +1,177 @@
+"""A saved view of MLflow's UI for one sweep: ranked table, columns that differ, samples before charts.
+
+MLflow opens on one folded row otherwise: no trials, no params, no metrics. A saved view is a tag of the
+experiment that holds the UI's state; the page reads it from `?viewStateShareKey=`, and the "Views" menu
+lists it by name. The state's keys are the UI's own (mlflow 3.17), which ignores those it does not know.
+Knows nothing about mlflow's Python side.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from lorasweep.tracking.content import RunContent
+from lorasweep.tracking.notes import SCORE, UTILITY
+from lorasweep.tracking.params import HEADLINE
+from lorasweep.tracking.reading import SweepFiles
+
+TAG_PREFIX = "mlflow.sharedViewState."
+PICTURES, JUDGEMENT = "pictures", "judgement"  # sections
+PICTURES_HEIGHT_PX = 640
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What a sweep's view shows.
+
+    Attributes:
+        sweep: the sweep's name, which is also the view's.
+        metric, goal: order the table, best first; `goal` is "maximize" or "minimize".
+        params: columns, most telling first.
+        picture_keys: of the image grid, one column per prompt.
+        last_step: where the image grid's slider stands at first.
+    """
+
+    sweep: str
+    metric: str
+    goal: str
+    params: Sequence[str]
+    picture_keys: Sequence[str]
+    last_step: int
+
+
+def sweep_view(sweep: SweepFiles, trials: Iterable[RunContent]) -> View:
+    """Derive a sweep's view from what its runs show: the params that differ, the pictures that exist."""
+    contents = list(trials)
+    pictures = [picture for content in contents for picture in content.pictures]
+    keys = list(dict.fromkeys([*HEADLINE, *(key for content in contents for key in content.params)]))
+    values = {key: {content.params.get(key) for content in contents} for key in keys}
+    return View(
+        sweep=sweep.name,
+        metric=str(sweep.manifest.get("metric") or UTILITY),
+        goal=str(sweep.manifest.get("goal") or "maximize"),
+        params=[key for key in keys if len(values[key]) > 1],
+        picture_keys=list(dict.fromkeys(picture.key for picture in pictures)),
+        last_step=max((picture.step for picture in pictures), default=0),
+    )
+
+
+def share_key(sweep: str) -> str:
+    """The view's id: the sweep's name in characters that a tag and an address allow."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", sweep)
+
+
+def page(experiment_id: str, sweep: str, *, charts: bool) -> str:
+    """The view's place in the UI, after the server's address: its charts, or its table."""
+    query = {"viewStateShareKey": share_key(sweep), "workflowType": "machine_learning"}
+    if charts:
+        query["compareRunsMode"] = "CHART"
+    return f"#/experiments/{experiment_id}/runs?{urlencode(query)}"
+
+
+def envelope(view: View, *, created_ms: int) -> str:
+    """The tag's value; compressed as the UI does, because MLflow limits tags to 5000 characters."""
+    text = json.dumps(_state(view), separators=(",", ":"))
+    packed = "deflate;" + base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    return json.dumps({"name": view.sweep, "createdAt": created_ms, "updatedAt": created_ms, "state": packed})
+
+
+def is_persons_own(value: str) -> bool:
+    """Whether somebody saved changes over the view, which are then left alone."""
+    try:
+        data = json.loads(value)
+        return bool(data["createdAt"] != data["updatedAt"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return True
+
+
+def _state(view: View) -> dict[str, Any]:
+    metrics = list(dict.fromkeys((view.metric, UTILITY, SCORE)))
+    return {
+        # Any order but by time shows the trials flat, without their parent.
+        "orderByKey": f"metrics.`{view.metric}`",
+        "orderByAsc": view.goal == "minimize",
+        "searchFilter": f"tags.`lorasweep.sweep` = '{view.sweep}' and tags.`lorasweep.arm` != ''",
+        "selectedColumns": [
+            *(f"metrics.`{name}`" for name in metrics),
+            *(f"params.`{name}`" for name in view.params),
+            "tags.`lorasweep.rank`",
+            "tags.`lorasweep.verdict`",
+            "attributes.`Duration`",
+        ],
+        "columnWidths": {"tags.`lorasweep.verdict`": 320},
+        "compareRunCharts": [_pictures(view), *_single_pictures(view), *(_line(name) for name in metrics)],
+        "compareRunSections": [
+            _section(PICTURES, "Samples at the weight that counts", columns=1, height_px=PICTURES_HEIGHT_PX),
+            _section(JUDGEMENT, "overcook", columns=3, height_px=360),
+        ],
+        "isAccordionReordered": True,  # keep our order of sections
+        "hideEmptyCharts": True,
+    }
+
+
+def _pictures(view: View) -> dict[str, Any]:
+    return {
+        **_card("IMAGE", "lorasweep-pictures", PICTURES),
+        "imageKeys": list(view.picture_keys),
+        "step": view.last_step,
+        "showRunParams": False,
+    }
+
+
+def _single_pictures(view: View) -> list[dict[str, Any]]:
+    """The cards that the UI would add for each key, taken out: the grid has them all."""
+    return [
+        {**_card("IMAGE", f"lorasweep-{key}", PICTURES), "imageKeys": [key], "deleted": True}
+        for key in view.picture_keys
+    ]
+
+
+def _line(metric: str) -> dict[str, Any]:
+    return {
+        **_card("LINE", f"lorasweep-{metric}", JUDGEMENT),
+        "metricKey": metric,
+        "displayName": metric.rpartition("/")[2],
+        "lineSmoothness": 0,
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "range": {},
+        "xAxisKey": "step",
+        "selectedXAxisMetricKey": "",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "ignoreOutliers": False,
+        "useGlobalXaxisKey": True,
+        "useGlobalLineSmoothing": True,
+    }
+
+
+def _card(kind: str, uuid: str, section: str) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "uuid": uuid,
+        "metricSectionId": section,
+        "runsCountToCompare": 10,
+        "deleted": False,
+        "isGenerated": True,
+    }
+
+
+def _section(uuid: str, name: str, *, columns: int, height_px: int) -> dict[str, Any]:
+    return {
+        "uuid": uuid,
+        "name": name,
+        "display": True,
+        "isReordered": True,
+        "deleted": False,
+        "isGenerated": False,
+        "columns": columns,
+        "cardHeight": height_px,
+    }
