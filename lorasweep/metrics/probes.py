@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SetName = Literal["train", "held_out", "class", "unrelated"]
 PRIOR_TIERS: tuple[Literal["class", "unrelated"], ...] = ("class", "unrelated")
-MAX_ROWS = 16  # rows per forward pass; a row of SD 1.5 at 512 px needs about 0.3 GB
+MAX_ROWS = 16  # rows per forward pass; bounds memory
 KEPT = 4  # sets of probes kept per process: trials of one sweep need one per dataset, base and bucket choice
 
 _built: OrderedDict[str, Probes] = OrderedDict()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from lorasweep.adapters import lora
 from lorasweep.metrics import generalisation, judge, prior_drift, probes, trigger_selectivity
 from lorasweep.metrics.context import Rows
 
@@ -150,3 +151,33 @@ def test_probes_do_not_see_a_living_adapter_and_are_built_once(
         for batch, before in zip(batches, context.probes.sets[name], strict=True):
             assert torch.equal(batch.noisy_BCHW, before.noisy_BCHW)
             assert torch.equal(batch.base_BCHW, before.base_BCHW)
+
+
+def test_an_adapted_text_encoder_is_judged_through_its_own_embeddings(context: Any, perturb: Any) -> None:
+    adapter = lora.build(context.base, seed=0, dim=4, alpha=4.0, targets="attn", text_encoder=True)
+    state = adapter.state_dict()
+    adapter.load_state_dict({k: v + 0.5 * k.startswith("text_encoder") for k, v in state.items()})
+    try:
+        rows = at(context, adapter=adapter).losses("train", 0.7)
+        assert float((rows.adapted - rows.base).abs().max()) > 1e-5
+        silent = at(context, adapter=adapter).losses("train", 0.0)
+        assert torch.allclose(silent.adapted, silent.base, rtol=1e-5)
+    finally:
+        adapter.remove()
+
+
+def test_v_prediction_targets_lead_back_to_the_latent(
+    base: Any, recipe: Any, plan: Any, build_probes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import DDPMScheduler
+
+    schedule = DDPMScheduler.from_config(base.noise_schedule.config, prediction_type="v_prediction")
+    monkeypatch.setattr(base, "noise_schedule", schedule)
+    probes._built.clear()
+    batch = build_probes().sets["train"][0]
+    probes._built.clear()
+    alpha_B111 = schedule.alphas_cumprod[batch.timestep_B].reshape(-1, 1, 1, 1)
+    # v = sqrt(alpha) eps - sqrt(1 - alpha) x (Salimans and Ho 2022, appendix D), solved for x
+    latent_BCHW = alpha_B111.sqrt() * batch.noisy_BCHW - (1 - alpha_B111).sqrt() * batch.target_BCHW
+    same = [latent_BCHW[row] for row in range(len(batch.captions)) if batch.image_B[row] == batch.image_B[0]]
+    assert len(same) > 1 and all(torch.allclose(one, same[0], atol=1e-4) for one in same)
