@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from lorasweep import files, sheet
-
+from lorasweep.sweep.state import read_state
 
 Key = tuple[str, str, int]  # tier, prompt, seed
 _TIER_NAMES = {
@@ -39,15 +39,10 @@ def write_contact_sheet(sweep_folder: Path) -> Path | None:
     rows: list[sheet.Row] = [("base model\nno LoRA", [_open(base[key]) for key in columns])]
     rows += [(label, [_open(images.get(key)) for key in columns]) for label, images in arms]
     headers = [f"{_TIER_NAMES.get(tier, tier)}\n{prompt}" for tier, prompt, _ in columns]
-    picture = sheet.contact_sheet(rows, headers, title=_question(sweep_folder))
+    picture = sheet.contact_sheet(rows, headers, title=read_state(sweep_folder).question)
     path = sweep_folder / "contact_sheet.png"
     files.write_atomic(path, lambda temporary: picture.save(temporary, format="PNG"))
     return path
-
-
-def _question(sweep_folder: Path) -> str:
-    manifest = sweep_folder / "leaderboard.json"
-    return files.read_json(manifest).get("question", "") if manifest.exists() else ""
 
 
 def _arms(sweep_folder: Path) -> list[tuple[str, dict[Key, Path]]]:
