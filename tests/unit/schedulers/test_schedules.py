@@ -1,0 +1,142 @@
+"""Schedules against diffusers', torch's and a step-by-step re-telling of the restart scheduler."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lorasweep.schedulers import annealed_cosine_warmup_restarts as annealed
+from lorasweep.schedulers import constant, cosine, cosine_with_restarts
+
+TOTAL = 97
+PEAK = 3e-4
+
+
+def diffusers_lrs(name: str, **knobs: Any) -> list[float]:
+    import diffusers.optimization
+    import torch
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
+    scheduler = getattr(diffusers.optimization, name)(optimizer, **knobs)
+    return [PEAK * scheduler.lr_lambdas[0](step) for step in range(TOTAL)]
+
+
+def lrs(schedule: Callable[[int, float], float], peak: float = PEAK, steps: int = TOTAL) -> list[float]:
+    return [schedule(step, peak) for step in range(steps)]
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 10])
+@pytest.mark.parametrize("cycles", [1, 2, 3, 5])
+def test_restarts_are_those_of_diffusers(cycles: int, warmup: int) -> None:
+    ours = lrs(cosine_with_restarts.build(TOTAL, cycles=cycles, warmup=warmup))
+    theirs = diffusers_lrs(
+        "get_cosine_with_hard_restarts_schedule_with_warmup",
+        num_warmup_steps=warmup,
+        num_training_steps=TOTAL,
+        num_cycles=cycles,
+    )
+    assert max(ours) == pytest.approx(PEAK, rel=1e-3) and min(ours) < 0.01 * PEAK
+    assert ours == pytest.approx(theirs, abs=1e-12, rel=1e-12)
+    jumps = [step for step in range(1, TOTAL) if ours[step] > 10 * ours[step - 1] and step > warmup]
+    assert len(jumps) == cycles - 1
+
+
+@pytest.mark.parametrize("warmup", [0, 7])
+def test_cosine_and_constant_are_those_of_diffusers(warmup: int) -> None:
+    known = {"num_warmup_steps": warmup}
+    theirs = diffusers_lrs("get_cosine_schedule_with_warmup", num_training_steps=TOTAL, **known)
+    assert lrs(cosine.build(TOTAL, warmup=warmup)) == pytest.approx(theirs, abs=1e-12)
+    theirs = diffusers_lrs("get_constant_schedule_with_warmup", **known)
+    assert lrs(constant.build(TOTAL, warmup=warmup)) == pytest.approx(theirs, abs=1e-12)
+
+
+def test_a_share_of_warm_up_is_its_steps() -> None:
+    assert lrs(cosine.build(100, warmup=0.1)) == lrs(cosine.build(100, warmup=10))
+    # Spread over the cycles: 12 of 100 steps over 3 cycles are 4 in each.
+    spread = annealed.build(100, cycles=3, warmup=0.12)
+    assert lrs(spread) == lrs(annealed.build(100, cycles=3, warmup=4))
+
+
+@pytest.mark.parametrize("mult", [1, 2, 3])
+def test_annealed_without_warm_up_or_decay_is_torch(mult: int) -> None:
+    import torch
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 30, T_mult=mult, eta_min=1e-6)
+    wanted = []
+    for _ in range(90):
+        wanted.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    ours = lrs(annealed.build(90, cycles=3, cycle_mult=float(mult), gamma=1.0), steps=90)
+    assert ours == pytest.approx(wanted, rel=1e-9)
+    assert ours[30] == pytest.approx(PEAK)
+
+
+def retold(
+    total: int, *, cycles: int, warm: int, mult: float, gamma: float, low: float, peak: float
+) -> list[float]:
+    """The scheduler as a machine that walks: counters, no formula for where a cycle begins."""
+    length, place, cycle, found = total // cycles, 0, 0, []
+    for _ in range(total):
+        top = peak * gamma**cycle
+        if place < warm:
+            found.append((top - low) * place / warm + low)
+        else:
+            angle = math.pi * (place - warm) / (length - warm)
+            found.append(low + (top - low) * (1 + math.cos(angle)) / 2)
+        place += 1
+        if place == length:
+            cycle, place, length = cycle + 1, 0, int((length - warm) * mult) + warm
+    return found
+
+
+@pytest.mark.parametrize("mult", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize("warm", [0, 3])
+@pytest.mark.parametrize("peak", [3e-4, 1.0])
+def test_annealed_walks_as_retold(mult: float, warm: int, peak: float) -> None:
+    ours = annealed.build(96, cycles=3, warmup=warm, cycle_mult=mult, gamma=0.8, min_lr=1e-6)
+    wanted = retold(96, cycles=3, warm=warm, mult=mult, gamma=0.8, low=1e-6, peak=peak)
+    assert lrs(ours, peak, 96) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_each_group_anneals_from_its_own_peak() -> None:
+    schedule = annealed.build(90, cycles=3, warmup=5, gamma=0.5, min_lr=1e-6)
+    assert [schedule(step, 1e-3) for step in (5, 35, 65)] == pytest.approx([1e-3, 5e-4, 2.5e-4])
+    assert [schedule(step, 1e-5) for step in (5, 35, 65)] == pytest.approx([1e-5, 5e-6, 2.5e-6])
+    assert schedule(0, 1e-3) == 1e-6
+    # A group below the floor is not lifted to it.
+    assert schedule(5, 5e-7) == 5e-7 and schedule(0, 5e-7) == 0.0 and max(lrs(schedule, 5e-7, 90)) == 5e-7
+
+
+def test_left_over_steps_do_not_restart() -> None:
+    schedule = annealed.build(100, cycles=3, gamma=1.0, min_lr=1e-6)
+    assert schedule(66, PEAK) == pytest.approx(PEAK)  # the third cycle begins
+    assert schedule(99, PEAK) == 1e-6  # 3 x 33 steps are over
+
+
+@pytest.mark.parametrize("total", [1, 2, 5])
+@pytest.mark.parametrize("build", [annealed.build, cosine_with_restarts.build])
+def test_short_trainings_and_long_warm_ups_stay_in_range(build: Callable[..., Any], total: int) -> None:
+    for knobs in ({"cycles": 9}, {"cycles": 1, "warmup": 50}, {"cycles": 2, "warmup": 0.9}):
+        assert all(0 <= lr <= PEAK for lr in lrs(build(total, **knobs), steps=total + 3))
+
+
+def test_problems_are_listed_all_at_once() -> None:
+    assert annealed.problems() == [] and cosine_with_restarts.problems(cycles=3, warmup=0.5) == []
+    found = annealed.problems(cycles=0, warmup=1.5, cycle_mult=0.0, gamma=1.5, min_lr=-1.0)
+    assert [key for key, _, _ in found] == ["warmup", "cycles", "cycle_mult", "gamma", "min_lr"]
+    assert [key for key, _, _ in constant.problems(warmup=-1) + cosine.problems(warmup=1.0)] == ["warmup"] * 2
+
+
+def test_schedules_need_no_torch() -> None:
+    code = (
+        "import sys; from lorasweep.schedulers import cosine, annealed_cosine_warmup_restarts as a;"
+        "a.build(10)(3, 1.0); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
