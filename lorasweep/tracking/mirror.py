@@ -109,6 +109,7 @@ class SweepMirror:
         if self._pusher is None:
             self._pusher = Pusher(open_store(self._experiment))
         pusher, mark_file = self._pusher, self._folder / MARK_FILE
+        pusher.store.require_same()
         with _noting("the sweep's own run", pusher.store, report):
             trials = [self._read(folder) for folder in sweep.trials]
             content = sweep_content(sweep, trials)

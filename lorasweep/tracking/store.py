@@ -53,6 +53,16 @@ class Store:
     client: MlflowClient
     uri: str
     experiment_id: str
+    database: tuple[int, int] | None = None  # device and inode of a SQLite file when it was opened
+
+    def require_same(self) -> None:
+        """Check that the database is still the file that was opened: SQLite goes on writing to a deleted one.
+
+        Raises:
+            StoreUnavailable: it was removed or replaced, which only another process can get over.
+        """
+        if self.database != _database_id(self.uri):
+            raise StoreUnavailable(f"the MLflow store {self.uri} was removed or replaced while it was in use")
 
     def require_alive(self) -> None:
         """Ask the store for something small.
@@ -101,7 +111,7 @@ def open_store(experiment: str) -> Store:
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=uri)
-        return Store(client, uri, _experiment(client, uri, experiment))
+        return Store(client, uri, _experiment(client, uri, experiment), _database_id(uri))
 
 
 def quieten() -> None:
@@ -114,6 +124,14 @@ def quieten() -> None:
 def sqlite_file(uri: str) -> Path | None:
     """The file behind a `sqlite:///` address; None for any other store."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _database_id(uri: str) -> tuple[int, int] | None:
+    database = sqlite_file(uri)
+    if database is None or not database.exists():
+        return None
+    stat = database.stat()
+    return stat.st_dev, stat.st_ino
 
 
 def _experiment(client: MlflowClient, uri: str, name: str) -> str:
