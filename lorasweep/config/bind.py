@@ -177,7 +177,10 @@ def _fit_list(hint: Any, origin: Any, arguments: tuple[Any, ...], value: Any) ->
     if fixed and len(value) != len(arguments):
         raise WrongTypeError(describe(hint))
     inner = arguments if fixed else arguments[:1] * len(value)
-    items = [fit(a, item) for a, item in zip(inner, value, strict=True)]
+    try:
+        items = [fit(a, item) for a, item in zip(inner, value, strict=True)]
+    except WrongTypeError as error:
+        raise WrongTypeError(describe(hint)) from error
     return items if origin is list else tuple(items)
 
 

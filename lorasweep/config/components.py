@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ FOLDERS = {
     "regularization": "regularizers",
     "metrics": "metrics",
 }
+# What makes a module a choice, where that is not any `build`: a metric's takes knobs only.
+_BUILDERS = {"base": r"^def load\(", "metrics": r"^def build\((\s*\*|\))"}
 _RUNTIME = {"seed"}  # keyword-only in builders, but given by the recipe, not by the component's YAML
 
 
@@ -63,10 +66,7 @@ def bind_options(
     """
     before = len(problems)
     bound = bind_knobs(builder_knobs(module), data, at=at, problems=problems, owner=f"{group} `{name}`")
-    if len(problems) > before:
-        return None
-    check = getattr(module, "problems", None)
-    for key, message, hint in check(**bound) if check else ():
+    for key, message, hint in _range_problems(module, bound):
         problems.append(Problem(f"{at}.{key}", message, hint))
     options: dict[str, Any] = to_dict(bound)
     return options if len(problems) == before else None
@@ -88,9 +88,22 @@ def find_module(group: str, name: str, *, at: str, problems: list[Problem]) -> t
 def catalogue(group: str) -> list[str]:
     """Names of a group's modules that have a builder, sorted; nothing is imported."""
     folder = Path(lorasweep.__file__).parent / FOLDERS[group]
-    builder = "def load(" if group == "base" else "def build("
-    files = sorted(folder.glob("*.py"))
-    return [f.stem for f in files if not f.stem.startswith("_") and builder in f.read_text(encoding="utf-8")]
+    builder = re.compile(_BUILDERS.get(group, r"^def build\("), re.MULTILINE)
+    files = sorted(file for file in folder.glob("*.py") if not file.stem.startswith("_"))
+    return [file.stem for file in files if builder.search(file.read_text(encoding="utf-8"))]
+
+
+def _range_problems(module: types.ModuleType, bound: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What the module says about the knobs that fit their types; nothing when it needs one that did not."""
+    check = getattr(module, "problems", None)
+    if check is None:
+        return []
+    try:
+        inspect.signature(check).bind(**bound)
+    except TypeError:
+        return []
+    found: list[tuple[str, str, str]] = check(**bound)
+    return found
 
 
 def builder_knobs(module: types.ModuleType) -> dict[str, Knob]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from lorasweep.records import Bucket, PlannedImage
 from lorasweep.seeds import derive
@@ -45,18 +45,6 @@ def epoch_steps(
     """Arrange one epoch in optimizer steps of up to `accumulation` batches; the last one may be short."""
     batches = epoch_batches(images, batch_size=batch_size, seed=seed, epoch=epoch)
     return [batches[start : start + accumulation] for start in range(0, len(batches), accumulation)]
-
-
-def steps(
-    images: Sequence[PlannedImage], *, batch_size: int, accumulation: int, seed: int
-) -> Iterator[list[list[int]]]:
-    """Yield optimizer steps without end, epoch after epoch."""
-    epoch = 0
-    while True:
-        yield from epoch_steps(
-            images, batch_size=batch_size, accumulation=accumulation, seed=seed, epoch=epoch
-        )
-        epoch += 1
 
 
 def batches_per_epoch(images: Sequence[PlannedImage], batch_size: int) -> int:

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasweep.data.order import batches_per_epoch, epoch_batches, epoch_steps, steps
+from lorasweep.data.order import batches_per_epoch, epoch_batches, epoch_steps
 from lorasweep.records import Bucket, PlannedImage
 
 SQUARE, TALL = Bucket(width_px=64, height_px=64), Bucket(width_px=48, height_px=80)
@@ -84,12 +84,3 @@ def test_a_step_gathers_batches_and_an_epoch_ends_with_what_is_left() -> None:
     found = epoch_steps(images, batch_size=2, accumulation=2, seed=0, epoch=0)
 
     assert [len(batches) for batches in found] == [2, 2, 1]
-
-
-def test_steps_go_on_from_epoch_to_epoch() -> None:
-    images = [image(SQUARE, 3), image(TALL, 2)]
-
-    first = list(itertools.islice(steps(images, batch_size=2, accumulation=1, seed=4), 6))
-
-    epochs = [epoch_batches(images, batch_size=2, seed=4, epoch=epoch) for epoch in (0, 1)]
-    assert [batches[0] for batches in first] == epochs[0] + epochs[1]
