@@ -2,8 +2,8 @@
 
     run_sweep(spec, plans, folder=...) -> SweepResult
 
-The same call starts a sweep, continues one that was interrupted or killed, and returns at once for one that
-is done. Knows nothing about torch, MLflow or what a recipe is.
+The same call starts a sweep, continues one that was interrupted or killed, tries crashed trials again, and
+returns at once for one that is done. Knows nothing about torch, MLflow or what a recipe is.
 """
 
 from __future__ import annotations

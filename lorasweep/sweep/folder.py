@@ -34,7 +34,7 @@ class TrialRecord:
     step: int = 0  # last finished optimizer step that the driver knows of
     steps: int = 0  # planned optimizer steps
     attempt: int = 1  # how many times it was handed to a worker, from 1
-    crashes: int = 0  # attempts that ended with a dead worker or an unexpected error
+    crashes: int = 0  # attempts lost to a dead worker or an unexpected error, since the last rung
     reason: str = ""
     value: float | None = None  # the sweep's metric
     started_at: float | None = None  # unix s, first attempt

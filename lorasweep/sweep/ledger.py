@@ -60,7 +60,8 @@ class Ledger:
 
     def rung(self, trial: Trial) -> None:
         """Note a rung and, when it was measured there, the sweep's metric."""
-        self._write(trial, dataclasses.replace(trial.record, step=trial.step))
+        # It got further than before, so whatever crashed it was not waiting at one place: count afresh.
+        self._write(trial, dataclasses.replace(trial.record, step=trial.step, crashes=0))
         value = trial.metrics.get(self._metric)
         if value is not None:
             self._study.report(trial.number, trial.step, value)

@@ -12,7 +12,7 @@ import re
 from lorasweep.records import Outcome, Status
 from lorasweep.sweep.folder import TrialRecord
 
-RETRIES = 2  # further attempts after a crash
+RETRIES = 2  # further attempts after a crash, without a rung between them
 ALIKE_STOPS = 3  # trials that fail alike, one after the other, stop the sweep
 MEASURED = (Status.COMPLETED, Status.PRUNED)
 FAILURES = (Status.CRASHED, Status.INVALID, Status.OUT_OF_MEMORY)
@@ -22,6 +22,7 @@ def after(record: TrialRecord, outcome: Outcome, *, metric: str, now_s: float) -
     """Work out where a trial stands after an attempt.
 
     A crash leaves it WAITING while retries remain: the next attempt continues from its last checkpoint.
+    Retries are counted between rungs, so that a long trial on a shaky machine gets there.
 
     Args:
         record: the RUNNING record of the attempt.
@@ -77,5 +78,6 @@ class FailureWatch:
             return ""
         return (
             f"{self._count} trials in a row ended {record.status} alike: {record.reason}. "
-            "Mend the cause, delete the run folders of these trials, and run the same command to continue."
+            "Mend the cause and run the same command to continue; it tries crashed trials again, and others "
+            "once their run folder is deleted."
         )

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Any
 from lorasweep.sweep import worker
 
 Message = dict[str, Any]
+LEAVE_PATIENCE_S = 2.0
 REAP_PATIENCE_S = 5.0  # a dead process is reaped in milliseconds
 
 
@@ -120,7 +122,13 @@ class WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Whatever a worker has finished is on disk, so there is nothing to wait for.
+        # Idle workers end by themselves when their pipe closes; whatever they have finished is on disk.
+        idle = [handle for handle in self.workers if handle.ready and handle.job is None]
+        for handle in idle:
+            handle.connection.close()
+        deadline = time.monotonic() + LEAVE_PATIENCE_S
+        for handle in idle:
+            handle.process.join(max(0.0, deadline - time.monotonic()))
         self._kill_all()
 
     def listen(self, timeout_s: float) -> list[tuple[WorkerHandle, Message | None]]:

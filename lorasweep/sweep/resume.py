@@ -81,13 +81,17 @@ def read_result(run_folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
 
 def _recover(run_folder: Path, metric: str) -> TrialRecord | None:
     record = read_status(run_folder)
-    if record is None or record.status is not Status.RUNNING:
-        return record
-    outcome = read_outcome(run_folder, attempt=record.attempt)
-    if outcome is not None:
-        record = after(record, outcome, metric=metric, now_s=time.time())
-        write_status(run_folder, record)
-    return record
+    if record is None:
+        return None
+    if record.status is Status.RUNNING:
+        outcome = read_outcome(run_folder, attempt=record.attempt)
+        if outcome is not None:
+            record = after(record, outcome, metric=metric, now_s=time.time())
+            write_status(run_folder, record)
+    if record.status is Status.CRASHED:
+        # A crash says more about the machine than about the recipe, and the command was given again.
+        record = dataclasses.replace(record, status=Status.WAITING)
+    return record if record.status.is_final else dataclasses.replace(record, crashes=0)
 
 
 def _folder(sweep_folder: Path, declared: DeclaredTrial) -> Path:

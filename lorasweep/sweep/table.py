@@ -47,7 +47,8 @@ COLUMNS = (
     ("burn", "burn/score"),
 )
 OVERCOOK = "overcook/score"
-BAR_WIDTH = 16
+BAR_WIDTH = 12
+BARS_FROM_WIDTH = 96
 REFRESH_PER_S = 4
 ROWS_AROUND = 9  # terminal lines that are not trials
 
@@ -81,7 +82,7 @@ def live(spec: SweepSpec, *, quiet: bool = False, console: Console | None = None
 def print_state(state: SweepState, *, console: Console | None = None) -> None:
     """Print where a sweep stands."""
     console = console or Console()
-    console.print(render_state(state, max_rows=len(state.trials)))
+    console.print(render_state(state, max_rows=len(state.trials), width=console.width))
 
 
 def print_leaderboard(state: SweepState, *, console: Console | None = None) -> None:
@@ -90,26 +91,33 @@ def print_leaderboard(state: SweepState, *, console: Console | None = None) -> N
     console.print(render_leaderboard(state))
 
 
-def render_state(state: SweepState, *, max_rows: int) -> RenderableType:
-    """The table of trials, with the question above and the counts below."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WIDTH) -> RenderableType:
+    """The table of trials, with the question above and the counts below.
+
+    Args:
+        state: what to show.
+        max_rows: how many trials at most.
+        width: columns of the terminal; bars are left out of a narrow one, so that names stay readable.
+    """
+    bars = width >= BARS_FROM_WIDTH
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     many_seeds = len({trial.seed for trial in state.trials}) > 1
     table.add_column("#", justify="right", style="dim")
     table.add_column("arm", overflow="fold", min_width=8)
     if many_seeds:
         table.add_column("seed", justify="right")
-    table.add_column("status")
+    table.add_column("status", no_wrap=True)
     table.add_column("steps", no_wrap=True)
     for name in ("loss", "overcook", short_name(state.metric) or "value"):
-        table.add_column(name, justify="right")
-    table.add_column("left", justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("left", justify="right", no_wrap=True)
     shown, hidden = _choose(state.trials, max_rows)
     for trial in shown:
         cells: list[RenderableType] = [str(trial.number), plain(trial.arm)]
         cells += [str(trial.seed)] if many_seeds else []
         cells += [
             _status(trial),
-            _progress(trial),
+            _progress(trial) if bars else f"{trial.step}/{trial.steps}",
             number(trial.loss),
             number(trial.metrics.get(OVERCOOK)),
             number(trial.value if trial.value is not None else trial.metrics.get(state.metric)),
@@ -135,7 +143,7 @@ def render_leaderboard(state: SweepState) -> RenderableType:
     columns = [(heading, name) for heading, name in columns if name != state.metric]
     several = any(row.seeds > 1 for row in rows)
     better = "lower is better" if state.goal == "minimize" else "higher is better"
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("rank", justify="right")
     table.add_column("arm", overflow="fold", min_width=8)
     table.add_column(short_name(state.metric) or "value", justify="right", style="bold")
@@ -164,10 +172,8 @@ def short_name(metric: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits at least, four decimals at most; `-` when there is none."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.1e}"
+    """Three decimals; `-` when there is none."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def duration(seconds: float | None) -> str:
@@ -198,7 +204,7 @@ class _Screen:
 
     def update(self, state: SweepState) -> None:
         rows = max(4, self._display.console.size.height - ROWS_AROUND)
-        self._display.update(render_state(state, max_rows=rows))
+        self._display.update(render_state(state, max_rows=rows, width=self._display.console.width))
 
 
 class _Lines:
@@ -258,7 +264,7 @@ def _choose(trials: Sequence[TrialState], max_rows: int) -> tuple[list[TrialStat
 def _status(trial: TrialState) -> Text:
     text = trial.status.value.lower().replace("_", " ")
     if trial.attempt > 1 and not trial.status.is_final:
-        text += f", try {trial.attempt}"
+        text += f" #{trial.attempt}"
     return Text(text, style=STYLES[trial.status])
 
 
