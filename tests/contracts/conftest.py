@@ -1,0 +1,40 @@
+"""Contract suites run over every YAML of a config group: a new file is tested without being told about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_training import make_recipe
+
+from lorasweep.protocols import Base
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def components(group: str) -> list[Any]:
+    """One pytest parameter per file of `conf/<group>/`: (name of the module, knobs)."""
+    files = sorted((CONF / group).glob("*.yaml"))
+    assert files, f"no YAML in {CONF / group}"
+    found = []
+    for file in files:
+        knobs = yaml.safe_load(file.read_text(encoding="utf-8"))
+        found.append(pytest.param((knobs.pop("name"), knobs), id=file.stem))
+    return found
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Fill the argument named after a config group with every choice in it."""
+    for group in ("adapter", "optimizer", "scheduler", "regularization"):
+        if f"{group}_choice" in metafunc.fixturenames:
+            metafunc.parametrize(f"{group}_choice", components(group))
+
+
+@pytest.fixture
+def base(tiny_sd: Path) -> Base:
+    """The tiny base, freshly loaded."""
+    from lorasweep.bases import stable_diffusion
+
+    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
