@@ -1,0 +1,116 @@
+"""What `lorasweep plan` shows: JSON for scripts, tables for people, and no torch."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lorasweep import files, paths
+from lorasweep.config import load_sweep
+from lorasweep.errors import InputError
+from lorasweep.plan import make_plan
+from lorasweep.plan_view import DEFAULT_SAMPLES_PER_S, plan_json, print_plan
+from lorasweep.records import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+
+
+def test_a_recipes_json_is_its_plan(recipe_of: MakeRecipe, photos: Path) -> None:
+    recipe = recipe_of(f"dataset.path={photos}", "buckets=four")
+    plan = make_plan(recipe)
+
+    data = json.loads(json.dumps(plan_json(recipe), allow_nan=False))
+
+    assert (data["trials"], data["steps_per_trial"], data["exposures"]) == (1, plan.steps, plan.exposures)
+    assert data["rungs"] == list(plan.rungs) and data["warnings"] == list(plan.warnings)
+    assert sum(bucket["batches_per_epoch"] for bucket in data["buckets"]) == plan.batches_per_epoch
+    assert sum(bucket["images"] for bucket in data["buckets"]) == len(plan.train_images())
+    assert len(data["images"]) == len(plan.images)
+    image = data["images"][0]
+    assert image["crop"][2] - image["crop"][0] == image["bucket"][0]
+    assert image["crop"][3] - image["crop"][1] == image["bucket"][1]
+    assert set(image) == {
+        "file", "split", "size", "bucket", "resize", "crop", "repeats", "caption", "concept"
+    }  # fmt: skip
+    assert data["estimated_seconds"] > 0
+    assert [arm["name"] for arm in data["arms"]] == ["recipe"]
+
+
+def test_a_sweeps_json_has_every_arm_and_the_first_one_on_top(home: Path, tiny_sd: Path) -> None:
+    spec = load_sweep("quickstart", [f"base.path={tiny_sd}"])
+
+    data = plan_json(spec)
+
+    assert (data["name"], data["trials"]) == ("quickstart", spec.total)
+    assert [arm["name"] for arm in data["arms"]] == [arm.name for arm in spec.arms]
+    assert data["exposures"] == data["arms"][0]["exposures"]
+    assert data["arms"][0]["differs"] == []
+    four = next(arm for arm in data["arms"] if "buckets=four" in arm["overrides"])
+    assert len(four["buckets"]) == 4
+    assert any("4 bucket(s) instead of 1" in difference for difference in four["differs"])
+
+
+def test_time_follows_steps_and_the_measured_speed(recipe_of: MakeRecipe) -> None:
+    def seconds(*overrides: str) -> float:
+        return float(plan_json(recipe_of("launcher.workers=1", *overrides))["estimated_seconds"])
+
+    short, long = seconds("train.max_steps=100"), seconds("train.max_steps=1100")
+    assert long - short == pytest.approx(1000 * 4 / DEFAULT_SAMPLES_PER_S, abs=0.2)
+    files.write_json(paths.cache() / "speed.json", {"samples_per_s": 2 * DEFAULT_SAMPLES_PER_S})
+    assert seconds("train.max_steps=1100") == pytest.approx(long / 2, abs=0.2)
+    (paths.cache() / "speed.json").write_text("torn")
+    assert seconds("train.max_steps=1100") == long
+
+
+def test_tables_show_arms_buckets_exposures_and_warnings(recipe_of: MakeRecipe, photos: Path) -> None:
+    stream = io.StringIO()
+
+    recipe = recipe_of(f"dataset.path={photos}", "train.epochs=500")
+    print_plan(recipe, Console(file=stream, width=120))
+
+    text = stream.getvalue()
+    for words in ("64x64", "concept 3_zkw outfit1", "tag zkw", "expect overcooking", "1 trial(s), about"):
+        assert words in text
+
+
+def test_problems_of_all_arms_are_raised_together(home: Path, tiny_sd: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "two.yaml"
+    sweep.write_text(
+        "sweep:\n  question: why?\n  metric: {name: overcook/utility}\n  arms:\n"
+        "    one: {dataset.dollhouse.subject: nobody}\n    two: {dataset.dollhouse.images: 2, "
+        "dataset.dollhouse.outfits: 3}\n"
+    )
+
+    with pytest.raises(InputError) as caught:
+        plan_json(load_sweep(str(sweep), [f"base.path={tiny_sd}"]))
+
+    assert [problem.where for problem in caught.value.problems] == [
+        "dataset.dollhouse.subject",
+        "dataset.dollhouse.images",
+    ]
+
+
+def test_planning_from_the_command_line_is_quick_and_without_torch(home: Path, tiny_sd: Path) -> None:
+    code = (
+        "import sys; from lorasweep.cli import main; "
+        f"code = main(['plan', 'quickstart', 'base.path={tiny_sd}', '--json']); "
+        "sys.exit(code or ('torch' in sys.modules and 9))"
+    )
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "LORASWEEP_HOME": str(home)}
+    subprocess.run(command, check=True, capture_output=True, env=environment)  # draws the images, once
+
+    started = time.perf_counter()
+    result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+
+    assert json.loads(result.stdout)["name"] == "quickstart"
+    assert time.perf_counter() - started < 2.5
