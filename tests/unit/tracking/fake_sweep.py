@@ -95,12 +95,13 @@ class FakeSweep:
     folder: Path
     arms: tuple[FakeArm, ...] = ARMS
     seeds: tuple[int, ...] = (0,)
-    steps: int = 80
+    steps: int = 20
+    rung_count: int = 2
     question: str = "AdamW or Prodigy? One bucket or four?"
 
     @property
     def rungs(self) -> list[int]:
-        return [self.steps * part // 4 for part in (1, 2, 3, 4)]
+        return [self.steps * part // self.rung_count for part in range(1, self.rung_count + 1)]
 
     @property
     def trials(self) -> list[tuple[int, FakeArm, int]]:
@@ -180,7 +181,9 @@ class FakeSweep:
         if to_step == self.steps:
             files.write_text(folder / "adapter.safetensors", f"weights of {arm.name}")
 
-    def end(self, number: int, status: str = "COMPLETED", *, step: int | None = None, reason: str = "") -> None:
+    def end(
+        self, number: int, status: str = "COMPLETED", *, step: int | None = None, reason: str = ""
+    ) -> None:
         _, arm, _ = self.trials[number]
         step = self.steps if step is None else step
         if status in ("COMPLETED", "PRUNED"):
@@ -191,7 +194,10 @@ class FakeSweep:
                     "metrics": self.rung_metrics(arm, step) | {"identity/reader": arm.utility},
                     "missing": {},
                     "rungs": [],
-                    "verdict": {"state": word, "sentence": f"{word.capitalize()} at step {step}, weight 0.7."},
+                    "verdict": {
+                        "state": word,
+                        "sentence": f"{word.capitalize()} at step {step}, weight 0.7.",
+                    },
                 },
             )
         self.status(number, status, step=step, reason=reason)
@@ -206,14 +212,20 @@ class FakeSweep:
         files.write_json(self.folder / "leaderboard.json", {"trials": rows})
         sheet = Image.new("RGB", (5 * 64, (len(order) + 1) * 64), "white")
         for row, (number, _, _) in enumerate(order, start=1):
-            for column, path in enumerate(sorted(self.run_folder(number).glob("samples/step_*/*_w0.7.png"))[-5:]):
+            for column, path in enumerate(
+                sorted(self.run_folder(number).glob("samples/step_*/*_w0.7.png"))[-5:]
+            ):
                 with Image.open(path) as image:
                     sheet.paste(image, (column * 64, row * 64))
         files.write_atomic(self.folder / "contact_sheet.png", sheet.save)
 
     def train_metrics(self, number: int, step: int) -> dict[str, float]:
         loss = 0.1 + 0.2 * math.exp(-step / 40) + 0.01 * number
-        return {"train/loss": loss, "train/lr/unet": 1e-3 * math.cos(step / self.steps), "train/grad_norm": 1.0}
+        return {
+            "train/loss": loss,
+            "train/lr/unet": 1e-3 * math.cos(step / self.steps),
+            "train/grad_norm": 1.0,
+        }
 
     def rung_metrics(self, arm: FakeArm, step: int) -> dict[str, float]:
         part = step / self.steps
@@ -250,7 +262,12 @@ class FakeSweep:
 
 
 def _picture(tier: str, place: int, burn: float) -> Image.Image:
-    background = {"in_distribution": "#8fc1e3", "recombined": "#e8eef2", "class": "#d9c7a3", "unrelated": "#fff"}
+    background = {
+        "in_distribution": "#8fc1e3",
+        "recombined": "#e8eef2",
+        "class": "#d9c7a3",
+        "unrelated": "#fff",
+    }
     image = Image.new("RGB", (64, 64), background[tier])
     draw = ImageDraw.Draw(image)
     if tier == "unrelated":

@@ -13,8 +13,9 @@ import pytest
 from lorasweep.records import TrackingOptions
 from lorasweep.tracking.mirror import SweepMirror, sync_all, sync_sweep
 
-STEPS = 40
-RUNGS = [10, 20, 30, 40]
+STEPS = 20
+RUNGS = [10, 20]
+FOUR_RUNGS = [10, 20, 30, 40]
 KEYS = ["class_0", "in_distribution_0", "in_distribution_1", "recombined_0", "unrelated_0"]
 
 
@@ -58,7 +59,7 @@ def test_a_finished_sweep(sweep: Any, holdings: Callable[[], Any]) -> None:
 def test_params_are_the_headline_and_what_differs(sweep: Any, holdings: Callable[[], Any]) -> None:
     sync(sweep)
     assert holdings().children["0000-adamw_one_bucket-s0"].data.params == {
-        "seed": "0", "steps": "40", "adapter.name": "lora", "adapter.dim": "16", "buckets": "single",
+        "seed": "0", "steps": "20", "adapter.name": "lora", "adapter.dim": "16", "buckets": "single",
         "optimizer.name": "adamw", "optimizer.lr": "0.001", "optimizer.text_encoder_lr": "0.0001",
         "scheduler.name": "cosine_with_restarts",
     }  # fmt: skip
@@ -82,7 +83,7 @@ def test_pictures_line_up_by_prompt_and_step(sweep: Any, holdings: Callable[[], 
     wanted = sorted((key, step) for key in KEYS for step in RUNGS)
     for child in held.children.values():
         assert held.pictures(child) == wanted, "one picture per prompt and rung: weight 0.7, first seed"
-        ladder = held.artifacts(child, "samples/step_000040")
+        ladder = held.artifacts(child, "samples/step_000020")
         assert "class_00_seed0_w1.png" in ladder and "index.json" in ladder
         assert "class_00_seed0_w0.7.png" not in ladder, "it is in the grid"
         assert {"recipe.yaml", "plan.json", "metrics.json", "provenance.json", "adapter.safetensors"} <= set(
@@ -166,12 +167,15 @@ def test_marks_of_another_store_do_not_count(
 def test_growth_sends_only_what_is_new(
     make_sweep: Callable[..., Any], holdings: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = make_sweep(cooked=False, steps=STEPS)
+    sweep = make_sweep(cooked=False, steps=40, rung_count=4)
     mirror = SweepMirror(sweep.folder, TrackingOptions())
     sweep.cook(0, 20)
     mirror.sync()
     held = holdings()
-    assert [step for step, _ in held.history(held.children["0000-adamw_one_bucket-s0"], "train/loss")] == [10, 20]
+    assert [step for step, _ in held.history(held.children["0000-adamw_one_bucket-s0"], "train/loss")] == [
+        10,
+        20,
+    ]
 
     from mlflow import MlflowClient
 
@@ -193,8 +197,8 @@ def test_growth_sends_only_what_is_new(
     assert {metric.step for metric in sent} == {40}
     held = holdings()
     child = held.children["0000-adamw_one_bucket-s0"]
-    assert [step for step, _ in held.history(child, "train/loss")] == RUNGS
-    assert held.pictures(child) == sorted((key, step) for key in KEYS for step in RUNGS)
+    assert [step for step, _ in held.history(child, "train/loss")] == FOUR_RUNGS
+    assert held.pictures(child) == sorted((key, step) for key in KEYS for step in FOUR_RUNGS)
 
 
 def test_a_resumed_trial_that_repeats_steps(
@@ -203,7 +207,7 @@ def test_a_resumed_trial_that_repeats_steps(
     """After a crash at step 30 the log is cut back to the checkpoint at 20, and 30 happens again."""
     from lorasweep import files
 
-    sweep = make_sweep(cooked=False, steps=STEPS)
+    sweep = make_sweep(cooked=False, steps=40, rung_count=4)
     mirror = SweepMirror(sweep.folder, TrackingOptions())
     sweep.cook(0, 30)
     mirror.sync()
@@ -217,8 +221,8 @@ def test_a_resumed_trial_that_repeats_steps(
     mirror.sync()
     held = holdings()
     child = held.children["0000-adamw_one_bucket-s0"]
-    assert [step for step, _ in held.history(child, "train/loss")] == RUNGS
-    assert held.pictures(child) == sorted((key, step) for key in KEYS for step in RUNGS)
+    assert [step for step, _ in held.history(child, "train/loss")] == FOUR_RUNGS
+    assert held.pictures(child) == sorted((key, step) for key in KEYS for step in FOUR_RUNGS)
     assert child.data.tags["lorasweep.retry"] == "1"
     assert child.info.status == "FINISHED"
 
@@ -300,10 +304,12 @@ def test_a_half_written_picture_is_replaced(
         assert len(held.artifacts(child, "images")) == 2 * len(KEYS) * len(RUNGS)
 
 
-def test_keys_of_two_sweeps_do_not_meet(make_sweep: Callable[..., Any], holdings: Callable[[], Any]) -> None:
+def test_keys_of_two_sweeps_do_not_meet(
+    make_sweep: Callable[..., Any], fakes: Any, holdings: Callable[[], Any]
+) -> None:
     for name in ("first", "second"):
-        assert sync(make_sweep(name, steps=STEPS)).created == 5
-    assert len(holdings().runs) == 10
+        assert sync(make_sweep(name, arms=fakes.ARMS[:1])).created == 2
+    assert len(holdings().runs) == 4
 
 
 def test_many_points_go_in_batches(
@@ -340,5 +346,3 @@ def _inventory(held: Any) -> dict[str, Any]:
         )
         for run in held.runs
     }
-
-
