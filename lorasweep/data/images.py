@@ -18,6 +18,7 @@ from lorasweep.errors import DatasetError, Problem
 from lorasweep.records import PlannedImage
 
 LARGEST_PX = 100_000_000  # about 300 MB once decoded; more is a mistake or a decompression bomb
+LARGEST_BYTES = 1_000_000_000  # 100 million pixels in 16-bit colour with alpha are 800 MB
 # Only what the suffixes promise: Pillow would also open, say, PostScript under the name of a .png.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _PAPER = (255, 255, 255)
@@ -81,6 +82,12 @@ def load_planned(image: PlannedImage) -> Image.Image:
 
 def _read_bytes(path: Path) -> bytes:
     try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise _unreadable(
+                path, f"must have at most {LARGEST_BYTES // 10**6} MB", "save it with compression"
+            )
+        if not path.is_file():
+            raise _unreadable(path, "is not a file")
         return path.read_bytes()
     except OSError as error:
         raise _unreadable(path, f"cannot be read: {error.strerror}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lorasweep import paths
 from lorasweep.dollhouse import world
-from lorasweep.errors import Problem
+from lorasweep.errors import DatasetError, Problem
 from lorasweep.records import DollhouseOptions, digest
 
 
@@ -18,11 +18,25 @@ def draw_dataset(options: DollhouseOptions) -> Path:
     """Return the folder of the dataset under `cache/dollhouse/`, drawing it first when it is not there.
 
     Safe for several processes: it is drawn beside its place and renamed, and the first one wins.
+
+    Raises:
+        DatasetError: it cannot be written there.
     """
     folder = paths.cache() / "dollhouse" / digest([options, _world_version()])[:16]
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _draw(options, folder)
+    except OSError as error:
+        if not folder.is_dir():
+            message = f"the dollhouse dataset cannot be written here: {error.strerror}"
+            hint = "choose another place with LORASWEEP_HOME=/some/folder"
+            raise DatasetError(Problem(str(folder.parent), message, hint)) from error
+    return folder
+
+
+def _draw(options: DollhouseOptions, folder: Path) -> None:
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
     try:
         world.write_dataset(
@@ -34,12 +48,8 @@ def draw_dataset(options: DollhouseOptions) -> Path:
             seed=options.seed,
         )
         os.rename(draft, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return folder
 
 
 def subject_problems(options: DollhouseOptions) -> list[Problem]:

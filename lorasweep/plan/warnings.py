@@ -22,7 +22,9 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
         yield f"{plan.steps} steps leave room for {len(plan.rungs)} rungs, not {recipe.train.rungs}"
     for tier in ("in_distribution", "recombined", "class", "unrelated"):
         if tier not in plan.prompts:
-            yield f"there are no prompts for tier {tier}; give some with dataset.prompts"
+            without_trigger = tier == "class" and plan.trigger is None
+            advice = "give captions.trigger, or " if without_trigger else "give "
+            yield f"there are no prompts for tier {tier}: {advice}dataset.prompts.{tier}"
 
 
 def _buckets(recipe: Recipe, plan: Plan) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -167,6 +168,18 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path) ->
 
     with pytest.raises(DatasetError, match="at most 100 million pixels"):
         open_rgb(tmp_path / "bomb.png")
+
+
+def test_what_is_not_a_file_and_files_that_are_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(DatasetError, match="is not a file"):
+        open_rgb(tmp_path / "pipe.png")
+    Image.new("L", (30, 30)).save(tmp_path / "a.png")
+    monkeypatch.setattr(images, "LARGEST_BYTES", 10)
+    with pytest.raises(DatasetError, match="must have at most"):
+        open_rgb(tmp_path / "a.png")
 
 
 def test_the_limit_is_ours_not_pillows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
