@@ -7,6 +7,7 @@ adapters may live in one base; each has its own name in the PEFT layers and touc
 from __future__ import annotations
 
 import itertools
+import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -117,6 +118,7 @@ class PeftAdapter:
             text_encoder_lora_layers=tensors.get("text_encoder"),
             text_encoder_lora_adapter_metadata=metadata.get("text_encoder"),
         )
+        _sort_metadata(path)
 
     def remove(self) -> None:
         """Put the base's own modules back where no other adapter sits; a second call does nothing."""
@@ -184,6 +186,17 @@ def _metadata(config: PeftConfig) -> dict[str, Any]:
     return {
         key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()
     }
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata of a .safetensors into order: the library hashes it, differently in every process."""
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8, as the library has it
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
 
 
 def _some(names: list[str]) -> str:
