@@ -254,7 +254,7 @@ class _Driver:
         elif not handle.leaving:
             self._early_deaths += 1
             if self._early_deaths >= EARLY_DEATHS_STOP:
-                self.halted = (
+                self._halt(
                     f"workers die before they can cook: {cause}; {handle.last_words()}; see {handle.log}"
                 )
         if self._queue and not self._stopping:
@@ -288,8 +288,14 @@ class _Driver:
             self._announcer.trial_ended(twin)
 
     def _trial_ended(self, trial: Trial) -> None:
-        self.halted = self.halted or self._watch.saw(trial.record)
+        self._halt(self._watch.saw(trial.record))
         self._announcer.trial_ended(trial)
+
+    def _halt(self, why: str) -> None:
+        """Hand out nothing more, unless there is no reason to."""
+        if why and not self.halted:
+            self.halted = why
+            self._announcer.notes.append(why)
 
     def _activity(self) -> str:
         if self.halted:
