@@ -1,4 +1,4 @@
-"""Stage 6: turn the run folder into the shipped one: a diffusers pipeline in half precision, and reader.
+"""Stage 7: turn the run folder into the shipped one: a diffusers pipeline in half precision, and reader.
 
 Knows nothing about training.
 """
