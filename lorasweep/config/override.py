@@ -95,6 +95,8 @@ def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
     try:
         parsed: HydraOverride = parser.parse_override(text)
     except HydraException as error:
+        if literal := _as_literal_text(text):
+            return literal
         return Problem(text, f"must be KEY=VALUE, {_first_line(error)}", _quoting_advice(text))
     key = parsed.key_or_group.replace("/", ".")
     if is_special(key):
@@ -107,6 +109,8 @@ def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
         return Problem(text, "`@package` is not used in overrides", f"write {parsed.key_or_group}=...")
     if not _KEY.fullmatch(key):
         return Problem(text, "must be KEY=VALUE with a dotted key", "e.g. optimizer.lr=1e-4")
+    if parsed.is_sweep_override() and (literal := _as_literal_text(text)):
+        return literal
     if parsed.is_sweep_override():
         return Problem(text, "gives several values where one is expected", _several_advice(text))
     delete = parsed.type == OverrideType.DEL
@@ -115,6 +119,20 @@ def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
     if problem is not None:
         return Problem(text, problem.message, problem.hint)
     return Override(key=key, value=value, delete=delete, text=text)
+
+
+def _as_literal_text(text: str) -> Override | None:
+    """Take a value that Hydra's grammar cannot read as it is, where that can only mean text.
+
+    `dataset.path=my photos (1)` and `captions.trigger=zoé` need no second pair of quotes.
+    """
+    key, _, value = text.partition("=")
+    is_path = re.fullmatch(r"\w+\.path", key) is not None
+    if not _KEY.fullmatch(key) or is_special(key) or not value or "${" in value or "\n" in value:
+        return None
+    if not is_path and re.search(r"""[][{}()'",=]""", value):
+        return None
+    return Override(key=key, value=value, delete=False, text=text)
 
 
 def _plain(value: Any) -> Any:

@@ -179,7 +179,10 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
         sweep("adamw", "!!python/object/apply:os.system [ls]"),
         ["tags are refused"],
     ),
-    "malformed override": (typed("plan", "seed=1", "dataset.path=a (b"), ["dataset.path=a (b", "quote"]),
+    "malformed override": (
+        typed("plan", "seed=1", "captions.trigger=a (b"),
+        ["captions.trigger=a (b", "quote"],
+    ),
     "override without a value": (typed("plan", "seed=1", "optimizer"), ["optimizer", "KEY=VALUE"]),
     "several values": (typed("plan", "optimizer=adamw,prodigy"), ["several values", "sweep file"]),
     "Hydra's own settings": (typed("plan", "hydra.searchpath=[x]"), ["Hydra's own settings"]),

@@ -26,6 +26,9 @@ def read(text: str) -> Override:
         ("dataset.path=null", "dataset.path", None),
         ("dataset.path=some/folder", "dataset.path", "some/folder"),
         ('dataset.path="a, b (1)/ü"', "dataset.path", "a, b (1)/ü"),
+        ("dataset.path=my photos (1)", "dataset.path", "my photos (1)"),
+        ("dataset.path=a, b's/été", "dataset.path", "a, b's/été"),
+        ("captions.trigger=zoé", "captions.trigger", "zoé"),
         ("sample.weights=[0.4,1]", "sample.weights", [0.4, 1]),
         ("dataset.prompts={class:[a,b]}", "dataset.prompts", {"class": ["a", "b"]}),
         ("+train.max_steps=3", "train.max_steps", 3),
@@ -48,7 +51,7 @@ def test_a_key_can_be_taken_out() -> None:
     [
         ("optimizer", "must be KEY=VALUE", "optimizer=VALUE"),
         ("=3", "must be KEY=VALUE", ""),
-        ("dataset.path=my (1)", "must be KEY=VALUE", 'dataset.path="my (1)"'),
+        ("captions.trigger=my (1)", "must be KEY=VALUE", 'captions.trigger="my (1)"'),
         ("optimizer=adamw,prodigy", "several values", "a comparison is a sweep file"),
         ("optimizer.lr=range(1,3)", "several values", ""),
         ("adapter._target_=os.system", "`_target_` is refused", ""),
