@@ -10,6 +10,7 @@ import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -54,18 +55,25 @@ def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
     problems: list[Problem] = []
     picks: dict[str, str] = {}
     settings: list[Override] = []
+    unknown_parts: set[str] = set()
     for override in overrides:
         if override.key not in places.GROUPS:
             settings.append(override)
         elif problem := _choice_problem(override):
             problems.append(problem)
+            unknown_parts.add(override.key)
         elif isinstance(override.value, list):
             picks[override.key] = f"[{','.join(str(name) for name in override.value)}]"
         else:
             picks[override.key] = str(override.value)
-    values, chosen = _compose(tuple(f"{group}={choice}" for group, choice in picks.items()))
-    values = copy.deepcopy(values)
+    cached, chosen = _compose(
+        places.conf_dir(), tuple(f"{group}={choice}" for group, choice in picks.items())
+    )
+    values = copy.deepcopy(cached)
     for override in settings:
+        # Keys of a part that does not exist cannot be judged: what is wrong with them is its name.
+        if override.key.split(".")[0] in unknown_parts:
+            continue
         problem = _set(values, override)
         if problem:
             problems.append(problem)
@@ -74,9 +82,9 @@ def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
 
 
 @functools.lru_cache(maxsize=64)
-def _compose(picks: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+def _compose(conf: Path, picks: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
     # `initialize_config_dir` is a context manager that puts Hydra's global state back as it was.
-    with initialize_config_dir(version_base=None, config_dir=str(places.conf_dir())):
+    with initialize_config_dir(version_base=None, config_dir=str(conf)):
         config = compose(config_name="recipe", overrides=list(picks), return_hydra_config=True)
     chosen = {
         str(group): str(choice)

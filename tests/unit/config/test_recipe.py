@@ -139,6 +139,10 @@ def test_all_problems_are_reported_at_once_with_file_and_example() -> None:
     assert "is refused" in found["captions._target_=x"]
 
 
+def test_knobs_of_a_part_that_does_not_exist_are_not_held_against_another() -> None:
+    assert set(problems_of("optimizer=prodigyy", "optimizer.d_coef=2")) == {"optimizer=prodigyy"}
+
+
 @pytest.mark.parametrize(
     ("override", "where", "message"),
     [
