@@ -146,7 +146,7 @@ def build_peft(base: Base, configs: Mapping[str, PeftConfig], *, seed: int, init
     name = f"lorasweep_{next(_numbers)}"
     models: dict[str, torch.nn.Module] = {part: getattr(base, part) for part in configs}
     # PEFT draws its own first values from the global generator; they are thrown away below.
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         for part, config in configs.items():
             _inject(models[part], config, name)
     adapter = PeftAdapter(name, configs, models)

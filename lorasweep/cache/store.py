@@ -8,6 +8,7 @@ lock. A file that cannot be read is removed and made again. Knows nothing about 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections import OrderedDict
@@ -46,13 +47,15 @@ class Store:
         path = self._path(kind, digest)
         try:
             tensors = load_file(path)
-            os.utime(path)
         except FileNotFoundError:
             return None
         except (SafetensorError, OSError) as error:
             logger.warning("cache: %s cannot be read (%s); it is made again", path.name, error)
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
             return None
+        with contextlib.suppress(OSError):  # evicted this instant, or a cache that we may only read
+            os.utime(path)
         return tensors
 
     def put(self, kind: str, digest: str, tensors: Mapping[str, torch.Tensor]) -> None:

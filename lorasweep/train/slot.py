@@ -52,7 +52,7 @@ class Slot:
     texts: Texts
     logged: Callable[[torch.optim.Optimizer], Mapping[str, float]]
     step: int = 0
-    _epoch: tuple[int, list[list[list[int]]]] = field(default=(-1, []), repr=False)
+    _epoch: tuple[int, list[list[list[int]]]] = field(default=(-1, []), init=False, repr=False)
 
     def __post_init__(self) -> None:
         options = self.recipe.train
@@ -106,6 +106,15 @@ def make_slot(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, texts
     adapter: Adapter = _module("adapters", recipe.adapter).build(
         base, seed=recipe.seed, **recipe.adapter.options
     )
+    try:
+        return _dress(adapter, base, recipe, plan, latents, texts)
+    except BaseException:
+        adapter.remove()  # the base is shared: nothing of a slot that never was may stay in it
+        raise
+
+
+def _dress(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: Latents, texts: Texts) -> Slot:
+    """Put everything around an adapter that a slot needs, and warm the caches."""
     optimizers = _module("optimizers", recipe.optimizer)
     slot = Slot(
         recipe=recipe,

@@ -81,6 +81,21 @@ def test_a_disk_that_refuses_does_not_stop_anything(tmp_path: Path, caplog: pyte
     assert "cannot write" in caplog.text
 
 
+def test_a_cache_that_may_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.put("latents", DIGEST, tensors())
+
+    def refuse(*arguments: object, **knobs: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert store.get("latents", DIGEST) is not None
+    (path,) = tmp_path.rglob("*.safetensors")
+    path.write_bytes(b"torn")
+    assert store.get("latents", DIGEST) is None
+
+
 def hammer(root: str, seed: int) -> None:
     store = Store(Path(root), max_bytes=8 * 470, check_every=2)
     for turn in range(30):

@@ -138,6 +138,13 @@ def test_a_callback_may_stop_between_two_steps(new_slot: Any, base: Any) -> None
     assert slot.step == 3
 
 
+def test_a_slot_that_cannot_be_made_leaves_nothing_in_the_base(new_slot: Any, base: Any) -> None:
+    before = [type(module) for module in base.unet.modules()]
+    with pytest.raises(TypeError):
+        new_slot(optimizer=Component(name="adamw", options={"no_such_knob": 1}))
+    assert [type(module) for module in base.unet.modules()] == before
+
+
 def test_half_precision_trains_fp32_adapters(tiny_sd: Any, tmp_path: Any) -> None:
     from tiny_training import make_plan, make_recipe
 
