@@ -69,16 +69,20 @@ def test_kohya_counts_on_a_unet_shaped_like_sd15() -> None:
     assert [len(find_targets(text, scope)) for scope in ("attn", "attn-mlp", "full")] == [48, 72, 72]
 
 
-def test_diffusers_alone_gets_the_same_pictures_at_every_weight(
-    adapter: Adapter, base: Base, tiny_sd: Path, tmp_path: Path
+@pytest.mark.parametrize("targets", ["attn", "attn-mlp", "full"])
+def test_diffusers_alone_gets_the_same_answers_at_every_weight(
+    targets: Any, base: Base, tiny_sd: Path, tmp_path: Path
 ) -> None:
     from diffusers import StableDiffusionPipeline
 
+    adapter = lora.build(base, seed=0, dim=4, alpha=2.0, targets=targets, text_encoder=True)
+    shake(adapter)
     adapter.save(tmp_path / "adapter.safetensors")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, local_files_only=True)
         pipeline.load_lora_weights(str(tmp_path), weight_name="adapter.safetensors", adapter_name="x")
+    adapter.set_weight(0)
     plain = outputs(base)
     for weight in (0.7, 0.4, 1.0):
         adapter.set_weight(weight)
