@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep import files
+from lorasweep import files, speed
 from lorasweep.kitchen import Kitchen
 from lorasweep.provenance import provenance
 from lorasweep.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lorasweep.train.slot import Slot
 
 ADAPTER = "adapter.safetensors"
+LONG_ENOUGH_S = 5.0  # of training, before its speed is worth remembering
 Report = Callable[[dict[str, Any]], bool]
 
 
@@ -95,7 +96,9 @@ def _climb(run: _Run, slot: Slot, should_stop: Callable[[], bool]) -> Outcome:
 def _train_to(rung: int, run: _Run, slot: Slot, on_step: Callable[[Slot, dict[str, float]], None]) -> None:
     from lorasweep.train import loop
 
+    began, first = time.perf_counter(), slot.step
     loop.advance([slot], run.base, steps=rung - slot.step, on_step=on_step)
+    run.note_speed(slot.step - first, time.perf_counter() - began)
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,11 @@ class _Run:
         latents, texts = self._kitchen.caches(self.recipe)
         latents.warm(self.plan.images)
         slot = make_slot(self.base, self.recipe, self.plan, latents=latents, texts=texts)
-        step = checkpoint.restore(slot, self.folder / "checkpoints")
+        try:
+            step = checkpoint.restore(slot, self.folder / "checkpoints")
+        except BaseException:
+            slot.close()  # or its adapter would stay in the base that the next trial shares
+            raise
         self._rewind_events(step)
         self.event("start", step)
         return slot
@@ -140,6 +147,16 @@ class _Run:
 
         if slot.step not in checkpoint.steps(self.folder / "checkpoints"):
             checkpoint.save(slot, self.folder / "checkpoints")
+
+    def note_speed(self, steps: int, seconds: float) -> None:
+        """Leave a measurement for `plan`, from a stretch long enough to mean something."""
+        if seconds < LONG_ENOUGH_S:
+            return
+        images = self.plan.train_images()
+        area = sum(i.bucket.width_px * i.bucket.height_px * i.repeats for i in images)
+        mean_area = area / sum(i.repeats for i in images)
+        seen = sum(self.plan.exposures.values()) * steps / self.plan.steps
+        speed.remember(self.recipe.base, seen * mean_area / seconds)
 
     # ------------------------------------------------------------------------------------------- judge
 
@@ -187,7 +204,7 @@ class _Run:
             images,
             base=self.base,
             options=options,
-            adapter_file=ADAPTER if last else None,
+            adapter_file=ADAPTER if last else f"checkpoints/step_{slot.step:06d}/{ADAPTER}",
         )
         self.event("samples", slot.step, index=f"{relative}/index.json")
         return samples
