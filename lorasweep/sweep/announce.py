@@ -35,6 +35,7 @@ class Announcer:
     ) -> None:
         self._spec, self._folder, self._trials = spec, folder, trials
         self._on_change, self._on_trial_end = on_change, on_trial_end
+        self._hook_called = False
         self.notes: list[str] = []
 
     def changed(self, activity: str) -> None:
@@ -45,13 +46,23 @@ class Announcer:
     def trial_ended(self, trial: Trial) -> None:
         """Rank what is there and run the caller's hook, whose errors must not cost a trial."""
         leaderboard.write(self._folder, self.snapshot())
+        self._call_hook(f"after trial {trial.number}")
+
+    def close(self) -> None:
+        """Bring leaderboard and hook up to date, also for ends that an earlier driver did not announce."""
+        leaderboard.write(self._folder, self.snapshot())
+        if not self._hook_called:
+            self._call_hook("at the end")
+
+    def _call_hook(self, when: str) -> None:
+        self._hook_called = True
         if self._on_trial_end is None:
             return
         try:
             self._on_trial_end()
         except Exception as error:
-            log.exception("the hook failed after trial %d", trial.number)
-            note = f"after trial {trial.number}: {type(error).__name__}: {error}"
+            log.exception("the hook failed %s", when)
+            note = f"{when}: {type(error).__name__}: {error}"
             if note not in self.notes:
                 self.notes.append(note)
 

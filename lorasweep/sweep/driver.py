@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.records import Outcome, Plan, Status, from_dict, to_dict
-from lorasweep.sweep import leaderboard
 from lorasweep.sweep.announce import Announcer
 from lorasweep.sweep.folder import read_outcome
 from lorasweep.sweep.ledger import Ledger
@@ -85,7 +84,8 @@ def run_sweep(
         extend: allow arms and seeds that the folder's earlier declaration did not have.
         kitchen_module: where workers find `Kitchen`, `cook` and `draw_base_samples`.
         on_change: called with a snapshot several times a second.
-        on_trial_end: called whenever a trial ended for good; its errors are noted and do not stop the sweep.
+        on_trial_end: called whenever a trial ended for good, at least once; its errors are noted and do not
+            stop the sweep.
         mirror: follows the run folders.
         stop: how the caller asks to stop; None: SIGINT and SIGTERM do, in the main thread.
 
@@ -105,7 +105,7 @@ def run_sweep(
         try:
             driver.run(_pool_options(spec, folder, trials, kitchen_module))
         finally:
-            leaderboard.write(folder, announcer.snapshot())
+            announcer.close()
             report = mirror.finish(spec.tracking.timeout_s) if mirror is not None else None
         state = read_state(folder)
         return SweepResult(

@@ -71,13 +71,14 @@ class WorkerHandle:
 
     def received(self) -> tuple[list[Message], bool]:
         """Everything that has arrived, and whether the worker is still there."""
+        alive = self.process.exitcode is None  # asked first: what a dead worker sent has all arrived
         messages: list[Message] = []
         try:
             while self.connection.poll():
                 messages.append(self.connection.recv())
         except (EOFError, OSError, UnpicklingError):
             return messages, False
-        return messages, self.process.exitcode is None
+        return messages, alive
 
     def how_it_died(self) -> str:
         """Describe the end of a dead worker."""

@@ -18,7 +18,7 @@ from lorasweep.files import read_json
 from lorasweep.records import Status
 from lorasweep.sweep.folder import TrialRecord, read_status, run_folder_name
 from lorasweep.sweep.lock import holder
-from lorasweep.sweep.manifest import DeclaredTrial, Manifest, read_manifest
+from lorasweep.sweep.manifest import DeclaredTrial, read_manifest
 from lorasweep.sweep.pace import Pace
 from lorasweep.sweep.queue import Trial
 
@@ -122,15 +122,16 @@ def read_state(sweep_folder: Path) -> SweepState:
     Raises:
         ConfigError: sweep.yaml cannot be read.
     """
+    manifest = read_manifest(sweep_folder)
+    if manifest is None:
+        return _single_runs(sweep_folder)
     driver = holder(sweep_folder)
-    manifest = read_manifest(sweep_folder) or _manifest_of_single_runs(sweep_folder)
     overrides = {arm.name: arm.overrides for arm in manifest.arms}
     trials = []
     for declared in manifest.trials:
         folder = sweep_folder / run_folder_name(declared.number, declared.arm, declared.seed)
-        trials.append(
-            _read_trial(folder, declared, overrides.get(declared.arm, ()), driven=driver is not None)
-        )
+        record = read_status(folder) or _not_begun(folder, declared)
+        trials.append(_read_trial(folder, record, overrides.get(declared.arm, ()), driven=driver is not None))
     running = sum(trial.status is Status.RUNNING for trial in trials)
     return SweepState(
         name=manifest.name,
@@ -193,21 +194,19 @@ def _scalar(text: str) -> Any:
     return text
 
 
-def _read_trial(
-    folder: Path, declared: DeclaredTrial, overrides: tuple[str, ...], *, driven: bool
-) -> TrialState:
-    record = read_status(folder)
-    if record is None:
-        steps = _object(folder / "plan.json").get("steps", 0)
-        record = TrialRecord(
-            number=declared.number,
-            arm=declared.arm,
-            seed=declared.seed,
-            status=Status.WAITING,
-            fingerprint="",
-            steps=steps,
-            attempt=0,
-        )
+def _not_begun(folder: Path, declared: DeclaredTrial) -> TrialRecord:
+    return TrialRecord(
+        number=declared.number,
+        arm=declared.arm,
+        seed=declared.seed,
+        status=Status.WAITING,
+        fingerprint="",
+        steps=_object(folder / "plan.json").get("steps", 0),
+        attempt=0,
+    )
+
+
+def _read_trial(folder: Path, record: TrialRecord, overrides: tuple[str, ...], *, driven: bool) -> TrialState:
     status, reason = record.status, record.reason
     if status is Status.RUNNING and not driven:
         status, reason = Status.CANCELLED, "its driver is gone; run the same command to continue"
@@ -286,10 +285,16 @@ def _object(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _manifest_of_single_runs(folder: Path) -> Manifest:
-    """A folder without sweep.yaml, such as `outputs/train`: whatever run folders it holds."""
-    records = [record for path in sorted(folder.glob("*/")) if (record := read_status(path)) is not None]
-    trials = (DeclaredTrial(number=r.number, arm=r.arm, seed=r.seed) for r in records)
-    return Manifest(
-        name=folder.name, question="", metric="", goal="maximize", worst=0.0, arms=(), trials=tuple(trials)
+def _single_runs(folder: Path) -> SweepState:
+    """A folder without sweep.yaml, such as `outputs/train`: whatever run folders it holds, taken as they are."""
+    records = [
+        (path, record) for path in sorted(folder.glob("*/")) if (record := read_status(path)) is not None
+    ]
+    return SweepState(
+        name=folder.name,
+        question="",
+        metric="",
+        goal="maximize",
+        folder=str(folder),
+        trials=tuple(_read_trial(path, record, (), driven=True) for path, record in records),
     )

@@ -18,6 +18,7 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,6 +29,7 @@ from lorasweep.sweep.manifest import Manifest
 
 STUDY_FILE = "study.db"
 SET_ASIDE_FILE = "study.broken.db"
+LOCKED_PATIENCE_S = 60
 log = logging.getLogger(__name__)
 
 
@@ -199,7 +201,10 @@ def _attributes(record: TrialRecord, run_folder: str, retry_of: int | None) -> d
 
 def _create(path: Path, manifest: Manifest) -> Study:
     study = optuna.create_study(
-        storage=f"sqlite:///{path}",
+        # A dashboard that reads the file may hold it for a moment.
+        storage=RDBStorage(
+            f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": LOCKED_PATIENCE_S}}
+        ),
         study_name=manifest.name,
         direction="minimize" if manifest.goal == "minimize" else "maximize",
         # Every trial is enqueued, so the sampler is never asked; this one costs nothing.

@@ -162,7 +162,7 @@ def _draw(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any
             from_dict(Recipe, job["recipe"]), from_dict(Plan, job["plan"]), folder, kitchen
         )
     except Exception as error:
-        write_text(folder / ERROR_FILE, traceback.format_exc())
+        traceback.print_exc()  # into the worker's log; the folder stays away until it is whole
         reason = one_line(error)
     line.send(kind="drawn", reason=reason)
     return not reason

@@ -159,7 +159,7 @@ class StopAtStep:
 
 
 def test_stopping_gently_saves_and_the_same_call_goes_on(tmp_path):
-    declared = spec(numbered_arms(3, step_s=0.15), workers=1)
+    declared = spec(numbered_arms(3, step_s=0.1), workers=1)
     stop = StopAtStep(step=1, times=1)
     result = cook(declared, tmp_path, on_change=stop, stop=stop.signal)
     assert result.exit_code == 130

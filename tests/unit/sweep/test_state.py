@@ -102,6 +102,15 @@ def test_damaged_files_read_as_absent(half_done):
     assert read_state(half_done).trials[0].status is Status.WAITING
 
 
+def test_single_runs_are_listed_though_nobody_declared_them(tmp_path):
+    record = TrialRecord(number=0, arm="train", seed=3, status=Status.RUNNING, fingerprint="f", steps=10)
+    write_status(tmp_path / "abc-s3", record)
+    (tmp_path / "notes").mkdir()
+    state = read_state(tmp_path)
+    assert [(t.arm, t.seed, t.status) for t in state.trials] == [("train", 3, Status.RUNNING)]
+    assert state.trials[0].run_folder == str(tmp_path / "abc-s3")
+
+
 def test_the_estimate_shares_the_waiting_trials_among_the_workers():
     def trial(number, status, step, eta_s=None):
         return TrialState(
