@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
+
     from lorasweep.protocols import Adapter, Base
 
 
@@ -40,6 +42,22 @@ def at_weight(base: Base, adapter: Adapter | None, weight: float) -> Iterator[No
             adapter.set_weight(1.0)
         for module in were_training:
             module.training = True
+
+
+@contextlib.contextmanager
+def bare(model: torch.nn.Module) -> Iterator[None]:
+    """Run the block with every adapter in the model switched off, whoever owns it."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    awake = [layer for layer in layers if not layer.disable_adapters]
+    for layer in awake:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in awake:
+            layer.enable_adapters(True)
 
 
 def trains_text(adapter: Adapter | None) -> bool:

@@ -5,7 +5,6 @@ Takes a recipe or a sweep, plans it, and returns JSON or prints tables. Knows no
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -13,16 +12,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lorasweep import files, paths
+from lorasweep import speed
 from lorasweep.config import Arm, SweepSpec
 from lorasweep.data import order
 from lorasweep.errors import ConfigError, InputError, Problem
 from lorasweep.plan import make_plan
 from lorasweep.records import LauncherOptions, Plan, PlannedImage, Recipe
 
-# Of one CPU worker with one thread, a LoRA on the dollhouse at batch 4, 64 x 64: forward, backward, AdamW.
-DEFAULT_SAMPLES_PER_S = 12.0
-_MEASURED_AT_PX = 64 * 64
+# Of one CPU worker with one thread, a LoRA on the dollhouse at batch 4: forward, backward, AdamW.
+DEFAULT_PIXELS_PER_S = 12.0 * 64 * 64
 _FORWARD_SHARE = 1 / 3  # of a training sample's time: backward costs about two forwards
 _SHOWN_TAGS = 8
 
@@ -175,8 +173,8 @@ def _differences(plan: Plan, first: Plan) -> list[str]:
 def _seconds(plan: Plan, recipe: Recipe) -> float:
     """Estimate one trial in one worker: training and sampling; judging on probes is left out.
 
-    The speed is what the last sweep on this machine measured (`cache/speed.json`), else a default; work
-    scales with the area of the images.
+    The speed is what the last run with this base measured on this machine, else a default; work scales with
+    the area of the images.
     """
     seen = sum(plan.exposures.values())
     train = plan.train_images()
@@ -192,15 +190,7 @@ def _seconds(plan: Plan, recipe: Recipe) -> float:
     # Guidance needs two forwards per denoising step.
     forwards = pictures * sample.steps * (1 if sample.guidance <= 1 else 2)
     work = seen * area + forwards * _FORWARD_SHARE * sample_area
-    return work / _MEASURED_AT_PX / _samples_per_s()
-
-
-def _samples_per_s() -> float:
-    try:
-        measured = files.read_json(paths.cache() / "speed.json")["samples_per_s"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError):
-        return DEFAULT_SAMPLES_PER_S
-    return float(measured) if isinstance(measured, int | float) and measured > 0 else DEFAULT_SAMPLES_PER_S
+    return work / (speed.recall(recipe.base) or DEFAULT_PIXELS_PER_S)
 
 
 def _workers(launcher: LauncherOptions, trials: int) -> int:

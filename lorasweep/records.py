@@ -82,11 +82,11 @@ class DollhouseOptions:
 class DatasetOptions:
     """The images (`conf/dataset/`)."""
 
-    path: str | None = None  # kohya folder (`10_zkw/…`) or a plain folder of images; None draws the dollhouse's
+    path: str | None = None  # kohya folder (`10_zkw/…`) or plain images; None draws the dollhouse's
     repeats: int | None = None  # None: the number in the folder's name, else 1
-    holdout: float = 0.2  # share of images kept for judging, [0, 0.5]; by image, near-duplicates kept together
+    holdout: float = 0.2  # share of images kept for judging, [0, 0.5]; near-duplicates stay together
     holdout_seed: int = 0
-    prompts: dict[str, tuple[str, ...]] | None = None  # by tier (PROMPT_TIERS); None: derived from the captions
+    prompts: dict[str, tuple[str, ...]] | None = None  # by tier; None: derived from the captions
     dollhouse: DollhouseOptions = field(default_factory=DollhouseOptions)
 
 

@@ -8,12 +8,11 @@ B captions, L tokens, D width.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 
+from lorasweep import inference
 from lorasweep.cache.store import Memory, Store
 from lorasweep.protocols import Base
 from lorasweep.records import digest
@@ -68,7 +67,7 @@ class TextCache:
     @torch.no_grad()
     def _encode(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
         made: dict[str, torch.Tensor] = {}
-        with _adapters_silenced(self._base.text_encoder):
+        with inference.bare(self._base.text_encoder):
             for start in range(0, len(captions), _ROWS):
                 chunk = captions[start : start + _ROWS]
                 rows = [*chunk, *[chunk[-1]] * (_ROWS - len(chunk))]
@@ -78,17 +77,3 @@ class TextCache:
         for caption, text_LD in made.items():
             self._memory.put(self._key(caption), {"text": text_LD})
         return made
-
-
-@contextlib.contextmanager
-def _adapters_silenced(model: torch.nn.Module) -> Iterator[None]:
-    """Switch off every adapter in the model, whoever owns it, and switch it on again."""
-    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    awake = [layer for layer in layers if not layer.disable_adapters]
-    for layer in awake:
-        layer.enable_adapters(False)
-    try:
-        yield
-    finally:
-        for layer in awake:
-            layer.enable_adapters(True)

@@ -7,6 +7,7 @@ Importing this module costs nothing: each command imports what it needs when it 
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib
 import os
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:2] == ["dollhouse", "pretrain"]:
         run = functools.partial(_module("lorasweep.dollhouse.base.pretrain").main, words[2:])
     else:
-        options = build_parser().parse_args(words)
+        options = _parse(words)
         run = functools.partial(_module(f"lorasweep.cli.{options.command}_command").run, options)
     try:
         return int(run())
@@ -51,6 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output (`| head`) went away; without this, exit complains.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    """Parse, with overrides anywhere: argparse alone takes none after an option (`plan x --json seed=1`)."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(words)
+    if any(word.startswith("-") or "=" not in word for word in rest) or not hasattr(options, "overrides"):
+        parser.parse_args(words)  # says what is wrong and exits, unless there is nothing wrong
+    else:
+        options.overrides += rest
+    return options
 
 
 def _module(name: str) -> Any:

@@ -27,7 +27,7 @@ class _Cycle:
 def build(
     total_steps: int,
     *,
-    cycles: int = 1,
+    num_cycles: int = 1,
     warmup: int | float = 0,
     cycle_mult: float = 1.0,
     gamma: float = 0.9,
@@ -37,11 +37,11 @@ def build(
 
     In cycle c, at its step s, with length L and w steps of warm-up, peak_c = peak * gamma^c and floor f:
     s < w gives f + (peak_c - f) s / w, later steps f + (peak_c - f)(1 + cos(pi (s - w) / (L - w))) / 2.
-    The first L is total_steps // cycles, the next int((L - w) * cycle_mult) + w.
+    The first L is total_steps // num_cycles, the next int((L - w) * cycle_mult) + w.
 
     Args:
         total_steps: optimizer steps of the whole training, >= 1.
-        cycles: how many cycles fit when `cycle_mult` is 1, >= 1.
+        num_cycles: how many cycles fit when `cycle_mult` is 1, >= 1.
         warmup: steps in every cycle, or a share of the training below 1 that is spread over the cycles.
         cycle_mult: how much longer each annealing is than the one before, > 0.
         gamma: how much lower each peak is than the one before, in (0, 1].
@@ -49,11 +49,11 @@ def build(
 
     Source: derrian-distro/LoRA_Easy_Training_scripts_Backend, CustomOptimizers.py, class
     CosineAnnealingWarmupRestarts (after katsura-jp/pytorch-cosine-annealing-with-warmup). We depart in one
-    thing: the few steps that total_steps // cycles leaves over stay at the floor instead of starting one more
-    cycle at its peak.
+    thing: the few steps that total_steps // num_cycles leaves over stay at the floor instead of starting one
+    more cycle at its peak.
     """
-    warm = warmup if isinstance(warmup, int) else warmup_steps(warmup, total_steps) // cycles
-    timeline = _lay_out(total_steps, cycles=cycles, warm=warm, cycle_mult=cycle_mult)
+    warm = warmup if isinstance(warmup, int) else warmup_steps(warmup, total_steps) // num_cycles
+    timeline = _lay_out(total_steps, num_cycles=num_cycles, warm=warm, cycle_mult=cycle_mult)
     starts = [cycle.start for cycle in timeline]
 
     def schedule(step: int, peak_lr: float) -> float:
@@ -73,7 +73,7 @@ def build(
 
 def problems(
     *,
-    cycles: int = 1,
+    num_cycles: int = 1,
     warmup: int | float = 0,
     cycle_mult: float = 1.0,
     gamma: float = 0.9,
@@ -81,8 +81,8 @@ def problems(
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     found = list(warmup_problems(warmup))
-    if cycles < 1:
-        found.append(("cycles", f"must be >= 1, got {cycles}", ""))
+    if num_cycles < 1:
+        found.append(("num_cycles", f"must be >= 1, got {num_cycles}", ""))
     if cycle_mult <= 0:
         found.append(("cycle_mult", f"must be > 0, got {cycle_mult}", ""))
     if not 0 < gamma <= 1:
@@ -92,12 +92,12 @@ def problems(
     return found
 
 
-def _lay_out(total_steps: int, *, cycles: int, warm: int, cycle_mult: float) -> list[_Cycle]:
+def _lay_out(total_steps: int, *, num_cycles: int, warm: int, cycle_mult: float) -> list[_Cycle]:
     """The cycles that begin before `total_steps`; every one has at least one step after its warm-up."""
     timeline: list[_Cycle] = []
-    start, length = 0, max(1, total_steps // cycles)
+    start, length = 0, max(1, total_steps // num_cycles)
     while start < total_steps:
-        if len(timeline) >= cycles and total_steps - start < cycles:
+        if len(timeline) >= num_cycles and total_steps - start < num_cycles:
             break  # only what the division left over
         timeline.append(_Cycle(start, length, min(warm, length - 1)))
         start += length

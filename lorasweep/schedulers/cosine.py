@@ -20,7 +20,7 @@ def build(total_steps: int, *, warmup: int | float = 0) -> Schedule:
 
     Source: diffusers, optimization.py, get_cosine_schedule_with_warmup, half a wave.
     """
-    return cosine_with_restarts.build(total_steps, cycles=1, warmup=warmup)
+    return cosine_with_restarts.build(total_steps, num_cycles=1, warmup=warmup)
 
 
 def problems(*, warmup: int | float = 0) -> list[tuple[str, str, str]]:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from lorasweep.protocols import Schedule
 
 
-def build(total_steps: int, *, cycles: int = 1, warmup: int | float = 0) -> Schedule:
-    """Warm up once, then fall to zero `cycles` times.
+def build(total_steps: int, *, num_cycles: int = 1, warmup: int | float = 0) -> Schedule:
+    """Warm up once, then fall to zero `num_cycles` times.
 
-    With p in [0, 1] the progress after warm-up: lr = peak * (1 + cos(pi * (cycles * p mod 1))) / 2.
+    With p in [0, 1] the progress after warm-up: lr = peak * (1 + cos(pi * (num_cycles * p mod 1))) / 2.
 
     Args:
         total_steps: optimizer steps of the whole training, >= 1.
-        cycles: waves, >= 1; 1 is a plain cosine.
+        num_cycles: waves, >= 1; 1 is a plain cosine.
         warmup: steps, or a share of the training below 1.
 
     Source: diffusers, optimization.py, get_cosine_with_hard_restarts_schedule_with_warmup; kohya uses it.
@@ -35,14 +35,14 @@ def build(total_steps: int, *, cycles: int = 1, warmup: int | float = 0) -> Sche
         progress = (step - warm) / max(1, total_steps - warm)
         if progress >= 1.0:
             return 0.0
-        return peak_lr * 0.5 * (1.0 + math.cos(math.pi * ((cycles * progress) % 1.0)))
+        return peak_lr * 0.5 * (1.0 + math.cos(math.pi * ((num_cycles * progress) % 1.0)))
 
     return schedule
 
 
-def problems(*, cycles: int = 1, warmup: int | float = 0) -> list[tuple[str, str, str]]:
+def problems(*, num_cycles: int = 1, warmup: int | float = 0) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     found = list(warmup_problems(warmup))
-    if cycles < 1:
-        found.append(("cycles", f"must be >= 1, got {cycles}", ""))
+    if num_cycles < 1:
+        found.append(("num_cycles", f"must be >= 1, got {num_cycles}", ""))
     return found

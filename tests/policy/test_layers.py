@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # Lower layers first; a module may import from its own layer's room or from lower layers.
 LAYERS = {
-    0: {"records", "errors", "protocols", "seeds", "paths", "files", "provenance", "__init__"},
+    0: {"records", "errors", "protocols", "seeds", "paths", "files", "provenance", "speed", "__init__"},
     1: {"config", "buckets", "data", "schedulers"},
     2: {"plan"},
     3: {
@@ -50,7 +50,7 @@ DOORS = {
     "mlflow": {"tracking"},
     "transformers": {"bases", "dollhouse"},
     "diffusers": {"bases", "adapters", "dollhouse", "sample"},
-    "peft": {"adapters"},
+    "peft": {"adapters", "inference"},
     "prodigyopt": {"optimizers"},
 }
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lorasweep import files, paths
+from lorasweep import paths, speed
 from lorasweep.config import load_sweep
 from lorasweep.errors import InputError
 from lorasweep.plan import make_plan
-from lorasweep.plan_view import DEFAULT_SAMPLES_PER_S, plan_json, print_plan
+from lorasweep.plan_view import DEFAULT_PIXELS_PER_S, plan_json, print_plan
 from lorasweep.records import Recipe
 
 MakeRecipe = Callable[..., Recipe]
@@ -64,8 +64,8 @@ def test_time_follows_steps_and_the_measured_speed(recipe_of: MakeRecipe) -> Non
         return float(plan_json(recipe_of("launcher.workers=1", *overrides))["estimated_seconds"])
 
     short, long = seconds("train.max_steps=100"), seconds("train.max_steps=1100")
-    assert long - short == pytest.approx(1000 * 4 / DEFAULT_SAMPLES_PER_S, abs=0.2)
-    files.write_json(paths.cache() / "speed.json", {"samples_per_s": 2 * DEFAULT_SAMPLES_PER_S})
+    assert long - short == pytest.approx(1000 * 4 * 64 * 64 / DEFAULT_PIXELS_PER_S, abs=0.2)
+    speed.remember(recipe_of("launcher.workers=1").base, 2 * DEFAULT_PIXELS_PER_S)
     assert seconds("train.max_steps=1100") == pytest.approx(long / 2, abs=0.2)
     (paths.cache() / "speed.json").write_text("torn")
     assert seconds("train.max_steps=1100") == long

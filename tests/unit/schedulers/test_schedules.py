@@ -33,7 +33,7 @@ def lrs(schedule: Callable[[int, float], float], peak: float = PEAK, steps: int 
 @pytest.mark.parametrize("warmup", [0, 1, 10])
 @pytest.mark.parametrize("cycles", [1, 2, 3, 5])
 def test_restarts_are_those_of_diffusers(cycles: int, warmup: int) -> None:
-    ours = lrs(cosine_with_restarts.build(TOTAL, cycles=cycles, warmup=warmup))
+    ours = lrs(cosine_with_restarts.build(TOTAL, num_cycles=cycles, warmup=warmup))
     theirs = diffusers_lrs(
         "get_cosine_with_hard_restarts_schedule_with_warmup",
         num_warmup_steps=warmup,
@@ -58,8 +58,8 @@ def test_cosine_and_constant_are_those_of_diffusers(warmup: int) -> None:
 def test_a_share_of_warm_up_is_its_steps() -> None:
     assert lrs(cosine.build(100, warmup=0.1)) == lrs(cosine.build(100, warmup=10))
     # Spread over the cycles: 12 of 100 steps over 3 cycles are 4 in each.
-    spread = annealed.build(100, cycles=3, warmup=0.12)
-    assert lrs(spread) == lrs(annealed.build(100, cycles=3, warmup=4))
+    spread = annealed.build(100, num_cycles=3, warmup=0.12)
+    assert lrs(spread) == lrs(annealed.build(100, num_cycles=3, warmup=4))
 
 
 @pytest.mark.parametrize("mult", [1, 2, 3])
@@ -73,7 +73,7 @@ def test_annealed_without_warm_up_or_decay_is_torch(mult: int) -> None:
         wanted.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         theirs.step()
-    ours = lrs(annealed.build(90, cycles=3, cycle_mult=float(mult), gamma=1.0), steps=90)
+    ours = lrs(annealed.build(90, num_cycles=3, cycle_mult=float(mult), gamma=1.0), steps=90)
     assert ours == pytest.approx(wanted, rel=1e-9)
     assert ours[30] == pytest.approx(PEAK)
 
@@ -100,13 +100,13 @@ def retold(
 @pytest.mark.parametrize("warm", [0, 3])
 @pytest.mark.parametrize("peak", [3e-4, 1.0])
 def test_annealed_walks_as_retold(mult: float, warm: int, peak: float) -> None:
-    ours = annealed.build(96, cycles=3, warmup=warm, cycle_mult=mult, gamma=0.8, min_lr=1e-6)
+    ours = annealed.build(96, num_cycles=3, warmup=warm, cycle_mult=mult, gamma=0.8, min_lr=1e-6)
     wanted = retold(96, cycles=3, warm=warm, mult=mult, gamma=0.8, low=1e-6, peak=peak)
     assert lrs(ours, peak, 96) == pytest.approx(wanted, rel=1e-9)
 
 
 def test_each_group_anneals_from_its_own_peak() -> None:
-    schedule = annealed.build(90, cycles=3, warmup=5, gamma=0.5, min_lr=1e-6)
+    schedule = annealed.build(90, num_cycles=3, warmup=5, gamma=0.5, min_lr=1e-6)
     assert [schedule(step, 1e-3) for step in (5, 35, 65)] == pytest.approx([1e-3, 5e-4, 2.5e-4])
     assert [schedule(step, 1e-5) for step in (5, 35, 65)] == pytest.approx([1e-5, 5e-6, 2.5e-6])
     assert schedule(0, 1e-3) == 1e-6
@@ -115,7 +115,7 @@ def test_each_group_anneals_from_its_own_peak() -> None:
 
 
 def test_left_over_steps_do_not_restart() -> None:
-    schedule = annealed.build(100, cycles=3, gamma=1.0, min_lr=1e-6)
+    schedule = annealed.build(100, num_cycles=3, gamma=1.0, min_lr=1e-6)
     assert schedule(66, PEAK) == pytest.approx(PEAK)  # the third cycle begins
     assert schedule(99, PEAK) == 1e-6  # 3 x 33 steps are over
 
@@ -123,14 +123,14 @@ def test_left_over_steps_do_not_restart() -> None:
 @pytest.mark.parametrize("total", [1, 2, 5])
 @pytest.mark.parametrize("build", [annealed.build, cosine_with_restarts.build])
 def test_short_trainings_and_long_warm_ups_stay_in_range(build: Callable[..., Any], total: int) -> None:
-    for knobs in ({"cycles": 9}, {"cycles": 1, "warmup": 50}, {"cycles": 2, "warmup": 0.9}):
+    for knobs in ({"num_cycles": 9}, {"num_cycles": 1, "warmup": 50}, {"num_cycles": 2, "warmup": 0.9}):
         assert all(0 <= lr <= PEAK for lr in lrs(build(total, **knobs), steps=total + 3))
 
 
 def test_problems_are_listed_all_at_once() -> None:
-    assert annealed.problems() == [] and cosine_with_restarts.problems(cycles=3, warmup=0.5) == []
-    found = annealed.problems(cycles=0, warmup=1.5, cycle_mult=0.0, gamma=1.5, min_lr=-1.0)
-    assert [key for key, _, _ in found] == ["warmup", "cycles", "cycle_mult", "gamma", "min_lr"]
+    assert annealed.problems() == [] and cosine_with_restarts.problems(num_cycles=3, warmup=0.5) == []
+    found = annealed.problems(num_cycles=0, warmup=1.5, cycle_mult=0.0, gamma=1.5, min_lr=-1.0)
+    assert [key for key, _, _ in found] == ["warmup", "num_cycles", "cycle_mult", "gamma", "min_lr"]
     assert [key for key, _, _ in constant.problems(warmup=-1) + cosine.problems(warmup=1.0)] == ["warmup"] * 2
 
 
