@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,18 +98,16 @@ def test_problems_of_all_arms_are_raised_together(home: Path, tiny_sd: Path, tmp
     ]
 
 
-def test_planning_from_the_command_line_is_quick_and_without_torch(home: Path, tiny_sd: Path) -> None:
+def test_planning_from_the_command_line_needs_no_torch(home: Path, tiny_sd: Path) -> None:
     code = (
         "import sys; from lorasweep.cli import main; "
         f"code = main(['plan', 'quickstart', 'base.path={tiny_sd}', '--json']); "
         "sys.exit(code or ('torch' in sys.modules and 9))"
     )
-    command = [sys.executable, "-c", code]
     environment = {**os.environ, "LORASWEEP_HOME": str(home)}
-    subprocess.run(command, check=True, capture_output=True, env=environment)  # draws the images, once
 
-    started = time.perf_counter()
-    result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
+    )
 
     assert json.loads(result.stdout)["name"] == "quickstart"
-    assert time.perf_counter() - started < 2.5
