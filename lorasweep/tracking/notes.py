@@ -17,11 +17,13 @@ def sweep_note(name: str, manifest: Mapping[str, Any], rows: Sequence[Mapping[st
     Args:
         name: the sweep's folder.
         manifest: `sweep.yaml`; may be empty.
-        rows: one per trial, best first: `name`, `status`, `metrics`, `sentence`, `note`.
+        rows: one per trial, best first: `rank`, `name`, `status`, `metrics`, `sentence`, `note`.
     """
     parts = []
     if question := manifest.get("question"):
         parts.append(f"**{question}**")
+    if answer := _answer(rows):
+        parts.append(answer)
     if rows:
         parts.append(_table(rows))
     parts.append(
@@ -56,6 +58,16 @@ def trial_note(
         "The recipe in full is `recipe.yaml` under Artifacts.",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _answer(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Name the first of the ranking, in a line that shows even when MLflow folds the description."""
+    if not rows or rows[0].get("rank") is None:
+        return ""
+    best = rows[0]
+    metrics = best.get("metrics") or {}
+    numbers = f"utility {_number(metrics.get(UTILITY))}, overcooked {_number(metrics.get(SCORE))}"
+    return f"Best: **{best['name']}** ({numbers}). {best.get('sentence') or ''}".rstrip()
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -24,7 +24,7 @@ from lorasweep.tracking.reading import SweepFiles
 
 TAG_PREFIX = "mlflow.sharedViewState."
 PICTURES, JUDGEMENT = "pictures", "judgement"  # sections
-PICTURES_HEIGHT_PX = 640
+PICTURES_HEIGHT_PX = 820
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,19 +94,20 @@ def is_persons_own(value: str) -> bool:
 
 def _state(view: View) -> dict[str, Any]:
     metrics = list(dict.fromkeys((view.metric, UTILITY, SCORE)))
+    columns = [
+        *(f"metrics.`{name}`" for name in metrics),
+        "tags.`lorasweep.verdict`",
+        *(f"params.`{name}`" for name in view.params),
+        "attributes.`Duration`",
+    ]
     return {
         # Any order but by time shows the trials flat, without their parent.
         "orderByKey": f"metrics.`{view.metric}`",
         "orderByAsc": view.goal == "minimize",
         "searchFilter": f"tags.`lorasweep.sweep` = '{view.sweep}' and tags.`lorasweep.arm` != ''",
-        "selectedColumns": [
-            *(f"metrics.`{name}`" for name in metrics),
-            *(f"params.`{name}`" for name in view.params),
-            "tags.`lorasweep.rank`",
-            "tags.`lorasweep.verdict`",
-            "attributes.`Duration`",
-        ],
-        "columnWidths": {"tags.`lorasweep.verdict`": 320},
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": {column: 120 for column in columns},
         "compareRunCharts": [_pictures(view), *_single_pictures(view), *(_line(name) for name in metrics)],
         "compareRunSections": [
             _section(PICTURES, "Samples at the weight that counts", columns=1, height_px=PICTURES_HEIGHT_PX),

@@ -56,7 +56,7 @@ def fakes() -> ModuleType:
 
 @pytest.fixture
 def make_sweep(store_home: Path) -> Callable[..., Any]:
-    """make_sweep(name, **options) -> FakeSweep that is over; with `cooked=False`, one that is only declared."""
+    """make_sweep(name, **options): a FakeSweep that is over; with `cooked=False`, one that is declared."""
 
     def make(name: str = "quickstart", *, cooked: bool = True, **options: Any) -> Any:
         folder = store_home / "outputs" / name

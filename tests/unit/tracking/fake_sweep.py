@@ -1,7 +1,7 @@
 """A sweep folder as the driver and the workers leave it, without cooking anything.
 
-Numbers follow simple curves, pictures are drawn with Pillow: enough to look real in MLflow's UI, and exact, so that
-tests can say what they expect. Every writer can be called again, as a sweep grows.
+Numbers follow simple curves, pictures are drawn with Pillow: enough to look real in MLflow's UI, and exact,
+so that tests can say what they expect. Every writer can be called again, as a sweep grows.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class FakeArm:
         default_factory=lambda: Component(name="adamw", options={"lr": 1e-3, "text_encoder_lr": 1e-4})
     )
     scheduler: Component = field(
-        default_factory=lambda: Component(name="cosine_with_restarts", options={"cycles": 2})
+        default_factory=lambda: Component(name="cosine_with_restarts", options={"num_cycles": 2})
     )
     buckets: Component = field(
         default_factory=lambda: Component(name="chosen", options={"sizes": [[512, 512]], "upscale": True})
@@ -154,8 +154,8 @@ class FakeSweep:
         the_recipe = recipe(arm, seed, self.steps)
         files.write_text(folder / "recipe.yaml", yaml.safe_dump(to_dict(the_recipe), sort_keys=False))
         images = [
-            {"file": f"/data/10_zkw/{i:04d}.png", "sha256": f"{i:064x}", "caption": "zkw, 1girl", "repeats": 10,
-             "split": "train" if i % 5 else "held_out"}
+            {"file": f"/data/10_zkw/{i:04d}.png", "sha256": f"{i:064x}", "caption": "zkw, 1girl",
+             "repeats": 10, "split": "train" if i % 5 else "held_out"}
             for i in range(20)
         ]  # fmt: skip
         plan = {"steps": self.steps, "rungs": self.rungs, "prompts": PROMPTS, "images": images}
@@ -254,8 +254,8 @@ class FakeSweep:
                         image = _picture(tier, place, arm.overcook * step / self.steps * weight)
                         files.write_atomic(self.run_folder(number) / relative / name, image.save)
                         entries.append(
-                            {"file": name, "tier": tier, "prompt": prompt, "negative_prompt": "", "seed": seed,
-                             "weight": weight, "width": 64, "height": 64}
+                            {"file": name, "tier": tier, "prompt": prompt, "negative_prompt": "",
+                             "seed": seed, "weight": weight, "width": 64, "height": 64}
                         )  # fmt: skip
         files.write_json(self.run_folder(number) / relative / "index.json", {"how": {}, "images": entries})
         self._event(number, "samples", step, index=f"{relative}/index.json")

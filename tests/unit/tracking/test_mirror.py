@@ -25,6 +25,27 @@ def sweep(make_sweep: Callable[..., Any], fakes: Any) -> Any:
     return make_sweep(arms=(fakes.ARMS[0], fakes.ARMS[2]), steps=STEPS)
 
 
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
+    """What was sent to the store: metrics, and the keys of images."""
+    from mlflow import MlflowClient
+
+    sent: dict[str, list[Any]] = {"metrics": [], "images": []}
+    log_batch, log_image = MlflowClient.log_batch, MlflowClient.log_image
+
+    def batch(self: Any, run_id: str, metrics: Any = (), **rest: Any) -> Any:
+        sent["metrics"].extend(metrics)
+        return log_batch(self, run_id, metrics=metrics, **rest)
+
+    def image(self: Any, run_id: str, picture: Any, **rest: Any) -> Any:
+        sent["images"].append(rest["key"])
+        return log_image(self, run_id, picture, **rest)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", batch)
+    monkeypatch.setattr(MlflowClient, "log_image", image)
+    return sent
+
+
 def sync(sweep: Any) -> Any:
     return sync_sweep(sweep.folder, TrackingOptions())
 
@@ -130,7 +151,9 @@ def test_syncing_twice_adds_nothing(sweep: Any, holdings: Callable[[], Any]) -> 
     assert _inventory(holdings()) == before
 
 
-def test_without_the_marks_nothing_is_doubled(sweep: Any, holdings: Callable[[], Any]) -> None:
+def test_without_the_marks_nothing_is_doubled(
+    sweep: Any, holdings: Callable[[], Any], spy: dict[str, list[Any]]
+) -> None:
     """`mlflow.json` is a memory, not the truth: everything is found again by key, step and name."""
     sync(sweep)
     before = _inventory(holdings())
@@ -138,7 +161,10 @@ def test_without_the_marks_nothing_is_doubled(sweep: Any, holdings: Callable[[],
     assert len(marks) == 3
     for mark in marks:
         mark.unlink()
+    spy["metrics"].clear()
+    spy["images"].clear()
     report = sync(sweep)
+    assert spy == {"metrics": [], "images": []}
     assert (report.created, report.problems) == (0, [])
     assert _inventory(holdings()) == before
 
@@ -165,7 +191,7 @@ def test_marks_of_another_store_do_not_count(
 
 
 def test_growth_sends_only_what_is_new(
-    make_sweep: Callable[..., Any], holdings: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+    make_sweep: Callable[..., Any], holdings: Callable[[], Any], spy: dict[str, list[Any]]
 ) -> None:
     sweep = make_sweep(cooked=False, steps=40, rung_count=4)
     mirror = SweepMirror(sweep.folder, TrackingOptions())
@@ -177,16 +203,8 @@ def test_growth_sends_only_what_is_new(
         20,
     ]
 
-    from mlflow import MlflowClient
-
-    sent: list[Any] = []
-    log_batch = MlflowClient.log_batch
-
-    def spy(self: Any, run_id: str, metrics: Any = (), **rest: Any) -> Any:
-        sent.extend(metrics)
-        return log_batch(self, run_id, metrics=metrics, **rest)
-
-    monkeypatch.setattr(MlflowClient, "log_batch", spy)
+    sent = spy["metrics"]
+    sent.clear()
     sweep.cook(0, 30, from_step=20)
     assert mirror.sync().updated == 1
     assert {metric.step for metric in sent} == {30}
@@ -275,8 +293,9 @@ def test_sync_of_an_unknown_name_says_what_is_known(sweep: Any) -> None:
     assert "quickstart" in problem
 
 
+@pytest.mark.parametrize("same_process", [True, False])
 def test_a_half_written_picture_is_replaced(
-    sweep: Any, holdings: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+    sweep: Any, same_process: bool, holdings: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kill between a picture and its thumbnail leaves one file, which is removed and written again."""
     from mlflow import MlflowClient
@@ -296,8 +315,10 @@ def test_a_half_written_picture_is_replaced(
 
     with monkeypatch.context() as patched:
         patched.setattr(MlflowClient, "log_image", dies)
-        assert sync_sweep(sweep.folder, TrackingOptions()).problems
-    assert sync(sweep).problems == []
+        mirror = SweepMirror(sweep.folder, TrackingOptions())
+        assert mirror.sync().problems
+    again = mirror if same_process else SweepMirror(sweep.folder, TrackingOptions())
+    assert again.sync().problems == []
     held = holdings()
     for child in held.children.values():
         assert held.pictures(child) == sorted((key, step) for key in KEYS for step in RUNGS)
