@@ -2,8 +2,7 @@
 
 Proportions follow Stable Diffusion 1.x at 1/8: the VAE shrinks by 4 and the UNet by 2 more, so sizes are
 multiples of 8 px as SD's are of 64. Text reaches the UNet by cross-attention at both levels and, pooled, by
-its time
-embedding: without the pooled path colours land on the wrong part.
+its time embedding: without the pooled path colours land on the wrong part.
 """
 
 from __future__ import annotations

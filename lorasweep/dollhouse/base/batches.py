@@ -1,7 +1,7 @@
 """Batches of rendered dolls as tensors.
 
-Every draw comes from (seed, stage, step, rank), so a resumed run sees the
-same pictures as an uninterrupted one. Knows nothing about models.
+Every draw comes from (seed, stage, step, rank), so a resumed run sees the same pictures as one that was never
+interrupted. Knows nothing about models.
 
 Shapes: B batch, C channels, H height, W width.
 """

@@ -39,13 +39,12 @@ class Replica:
         if self.count == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch._utils._flatten_dense_tensors(gradients)
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         flat.div_(self.count)
-        for gradient, averaged in zip(
-            gradients, torch._utils._unflatten_dense_tensors(flat, gradients), strict=True
-        ):
-            gradient.copy_(averaged)
+        averages = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, average in zip(gradients, averages, strict=True):
+            gradient.copy_(average.view_as(gradient))
 
     def wait(self) -> None:
         """Block until every process is here."""

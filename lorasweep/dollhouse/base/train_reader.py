@@ -1,8 +1,7 @@
 """Stage 2: train the reader on renders, a quarter of them sent through the VAE, some ruined on purpose.
 
 Writes `reader.pt` (resumable) and `reader/` in the run folder. It sees every combination and every mark,
-held-out ones
-included: it is the judge, not the judged.
+held-out ones included: it is the judge, not the judged.
 
 Shapes: B batch, C channels, H height, W width.
 """

@@ -44,15 +44,15 @@ class UnetPlan:
             decided.
     """
 
-    steps: int = 6000
-    cooldown: int = 2000
-    batch: int = 16
+    steps: int = 5000
+    cooldown: int = 1500
+    batch: int = 20
     lr: float = 1e-3
     text_lr: float = 2e-4
     warmup: int = 150
     lateness: float = 0.7
     ema_decay: float = 0.999
-    publish_every: int = 500
+    publish_every: int = 250
 
 
 class Denoiser(nn.Module):
