@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 TICK_S = 0.25  # how soon Ctrl-C is noticed
 EARLY_DEATHS_STOP = 3  # workers that die before they can cook, one after the other
+HURRY_S = 2.0  # for the mirror to finish when the person wants to leave at once
 BASE_SAMPLES = "base_samples"  # the job that draws the base model's own samples, and its folder
 
 
@@ -106,7 +107,8 @@ def run_sweep(
             driver.run(_pool_options(spec, folder, trials, kitchen_module))
         finally:
             announcer.close()
-            report = mirror.finish(spec.tracking.timeout_s) if mirror is not None else None
+            patience_s = min(spec.tracking.timeout_s, HURRY_S) if stop.now else spec.tracking.timeout_s
+            report = mirror.finish(patience_s) if mirror is not None else None
         state = read_state(folder)
         return SweepResult(
             state=state,
@@ -124,8 +126,8 @@ def _open(
     previous = read_manifest(folder)
     cooked = cooked_pairs(folder, previous)
     manifest = declare(spec, plans, previous=previous, cooked=cooked, extend=extend)
-    write_manifest(folder, manifest)
     trials = load_trials(folder, spec, plans, manifest)
+    write_manifest(folder, manifest)
     study = SweepStudy(folder, manifest)
     begun = [(trial.record, trial.folder.name) for trial in trials if trial.folder.exists()]
     last_attempts = study.reconcile(begun)
@@ -299,7 +301,7 @@ class _Driver:
 
     def _activity(self) -> str:
         if self.halted:
-            return "stopping: trial after trial fails alike"
+            return "stopping"
         if self._stop.gently:
             return "stopping: workers finish their step and save; Ctrl-C again to stop at once"
         if not any(handle.ready for handle in self._pool.workers):

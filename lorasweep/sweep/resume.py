@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.errors import ConfigError, Problem
 from lorasweep.files import read_json
 from lorasweep.records import Plan, Recipe, Status, digest
 from lorasweep.sweep.folder import TrialRecord, read_outcome, read_status, run_folder_name, write_status
@@ -33,22 +34,31 @@ def cooked_pairs(sweep_folder: Path, previous: Manifest | None) -> frozenset[tup
 def load_trials(
     sweep_folder: Path, spec: SweepSpec, plans: Mapping[str, Plan], manifest: Manifest
 ) -> list[Trial]:
-    """Build the driver's trials from what is declared and what is on disk."""
+    """Build the driver's trials from what is declared and what is on disk.
+
+    Raises:
+        ConfigError: a run folder was made from something else than what is declared now.
+    """
     arms = {arm.name: arm for arm in spec.arms}
     trials = []
+    strangers = []
     for declared in manifest.trials:
         arm = arms[declared.arm]
         recipe = dataclasses.replace(arm.recipe, seed=declared.seed)
         folder = _folder(sweep_folder, declared)
+        wanted = fingerprint(recipe, plans[declared.arm])
         record = _recover(folder, manifest.metric) or TrialRecord(
             number=declared.number,
             arm=declared.arm,
             seed=declared.seed,
             status=Status.WAITING,
-            fingerprint=fingerprint(recipe, plans[declared.arm]),
+            fingerprint=wanted,
             steps=plans[declared.arm].steps,
             attempt=0,
         )
+        if record.fingerprint != wanted:
+            message = "was cooked from another recipe, other images or another base than is declared now"
+            strangers.append(Problem(str(folder), message, "move it away, or give the sweep another name"))
         metrics, verdict = read_result(folder)
         trials.append(
             Trial(
@@ -62,6 +72,8 @@ def load_trials(
                 verdict=verdict,
             )
         )
+    if strangers:
+        raise ConfigError(strangers, subject=f"sweep `{spec.name}`")
     return trials
 
 

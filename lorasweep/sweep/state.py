@@ -7,6 +7,7 @@ MLflow.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -188,9 +189,11 @@ def _trial_json(trial: TrialState) -> dict[str, Any]:
 def _scalar(text: str) -> Any:
     for read in (json.loads, float):
         try:
-            return read(text)
+            value = read(text)
         except ValueError:
             continue
+        # What JSON cannot say stays text.
+        return text if isinstance(value, float) and not math.isfinite(value) else value
     return text
 
 
@@ -286,7 +289,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _single_runs(folder: Path) -> SweepState:
-    """A folder without sweep.yaml, such as `outputs/train`: whatever run folders it holds, taken as they are."""
+    """A folder without sweep.yaml, such as `outputs/train`: the run folders it holds, taken as they are."""
     records = [
         (path, record) for path in sorted(folder.glob("*/")) if (record := read_status(path)) is not None
     ]

@@ -19,7 +19,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -80,7 +80,7 @@ class SweepStudy:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = sweep_folder / STUDY_FILE
         study = _open(path, manifest)
-        if study is None or not self._fits(study):
+        if study is None or not self._fits(study) or study.direction != _direction(manifest):
             # Categorical choices cannot grow in place, so an extended sweep gets a new study as well.
             log.info("study.db is rebuilt from the run folders; the old one is kept as %s", SET_ASIDE_FILE)
             path.replace(sweep_folder / SET_ASIDE_FILE)
@@ -182,10 +182,11 @@ class SweepStudy:
 
     def _fits(self, study: Study) -> bool:
         """Whether the choices that the study knows are today's."""
-        for frozen in study.get_trials(deepcopy=False):
-            if any(self._space.get(name) != choices for name, choices in frozen.distributions.items()):
-                return False
-        return True
+        return all(
+            self._space.get(name) == choices
+            for frozen in study.get_trials(deepcopy=False)
+            for name, choices in frozen.distributions.items()
+        )
 
 
 def _attributes(record: TrialRecord, run_folder: str, retry_of: int | None) -> dict[str, Any]:
@@ -199,6 +200,10 @@ def _attributes(record: TrialRecord, run_folder: str, retry_of: int | None) -> d
     return attributes if retry_of is None else {**attributes, "retry_of": retry_of}
 
 
+def _direction(manifest: Manifest) -> StudyDirection:
+    return StudyDirection.MINIMIZE if manifest.goal == "minimize" else StudyDirection.MAXIMIZE
+
+
 def _create(path: Path, manifest: Manifest) -> Study:
     study = optuna.create_study(
         # A dashboard that reads the file may hold it for a moment.
@@ -206,7 +211,7 @@ def _create(path: Path, manifest: Manifest) -> Study:
             f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": LOCKED_PATIENCE_S}}
         ),
         study_name=manifest.name,
-        direction="minimize" if manifest.goal == "minimize" else "maximize",
+        direction=_direction(manifest),
         # Every trial is enqueued, so the sampler is never asked; this one costs nothing.
         sampler=optuna.samplers.RandomSampler(seed=0),
         pruner=optuna.pruners.NopPruner(),

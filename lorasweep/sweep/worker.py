@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -145,7 +146,9 @@ def _cook(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any
             should_stop=line.should_stop,
         )
     except Exception as error:
-        write_text(folder / ERROR_FILE, traceback.format_exc())
+        traceback.print_exc()  # into the worker's log
+        with suppress(OSError):  # the error may be a full disk
+            write_text(folder / ERROR_FILE, traceback.format_exc())
         outcome, sound = Outcome(status=_status_of(error), step=0, reason=one_line(error)), False
     if outcome.status is not Status.CANCELLED:
         write_outcome(folder, outcome, attempt=job["attempt"])

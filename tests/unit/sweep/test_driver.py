@@ -223,6 +223,15 @@ def test_a_changed_sweep_is_refused_and_an_extended_one_goes_on(tmp_path):
     assert_study_agrees(tmp_path)
 
 
+def test_a_run_folder_of_something_else_is_never_taken_for_a_result(tmp_path):
+    cook(spec({"a": {"value": 0.3}}), tmp_path)
+    (tmp_path / "sweep.yaml").unlink()
+    with pytest.raises(ConfigError, match="0000-a-s0.*another recipe"):
+        cook(spec({"a": {"value": 0.4}}), tmp_path)
+    assert cook(spec({"a": {"value": 0.3}}), tmp_path).exit_code == 0
+    assert len(starts(tmp_path)) == 1
+
+
 def test_an_output_folder_that_cannot_be_is_an_input_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="LORASWEEP_HOME"):

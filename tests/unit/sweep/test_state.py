@@ -85,7 +85,7 @@ def test_the_json_document_has_what_scripts_rely_on(half_done):
 
 
 def test_params_are_read_as_values():
-    overrides = ["optimizer.lr=1e-4", "+a=true", "b=null", "c=adamw", "d=a=b", "e=[1,2]"]
+    overrides = ["optimizer.lr=1e-4", "+a=true", "b=null", "c=adamw", "d=a=b", "e=[1,2]", "f=nan"]
     assert params(overrides) == {
         "optimizer.lr": 1e-4,
         "a": True,
@@ -93,6 +93,7 @@ def test_params_are_read_as_values():
         "c": "adamw",
         "d": "a=b",
         "e": [1, 2],
+        "f": "nan",
     }
 
 

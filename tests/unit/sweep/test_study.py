@@ -131,6 +131,13 @@ def test_a_study_of_another_schema_is_set_aside(tmp_path):
     assert (tmp_path / SET_ASIDE_FILE).exists()
 
 
+def test_a_changed_goal_gets_a_study_of_its_direction(tmp_path):
+    SweepStudy(tmp_path, manifest())
+    spec = pretend_sweep.spec(pretend_sweep.numbered_arms(3), goal="minimize")
+    study = SweepStudy(tmp_path, declare(spec, pretend_sweep.plans(spec)))
+    assert study._study.direction.name == "MINIMIZE"
+
+
 def test_an_extended_sweep_gets_new_choices_and_keeps_its_results(tmp_path):
     done = (record(0, Status.COMPLETED, value=0.4), "0")
     SweepStudy(tmp_path, manifest(1)).reconcile([done])
