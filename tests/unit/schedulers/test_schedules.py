@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from lorasweep.schedulers import annealed_cosine_warmup_restarts as annealed
-from lorasweep.schedulers import constant, cosine, cosine_with_restarts
+from lorasweep.schedulers import (
+    constant,
+    cosine,
+    cosine_with_restarts,
+    cosine_with_soft_restarts,
+    linear,
+    rex,
+)
 
 TOTAL = 97
 PEAK = 3e-4
@@ -55,8 +62,59 @@ def test_cosine_and_constant_are_those_of_diffusers(warmup: int) -> None:
     assert lrs(constant.build(TOTAL, warmup=warmup)) == pytest.approx(theirs, abs=1e-12)
 
 
+@pytest.mark.parametrize("warmup", [0, 7])
+def test_linear_is_that_of_diffusers(warmup: int) -> None:
+    theirs = diffusers_lrs(
+        "get_linear_schedule_with_warmup", num_warmup_steps=warmup, num_training_steps=TOTAL
+    )
+    ours = lrs(linear.build(TOTAL, warmup=warmup))
+    assert ours == pytest.approx(theirs, abs=1e-12)
+    assert ours[warmup] == PEAK and 0 < ours[-1] < 0.02 * PEAK
+
+
+@pytest.mark.parametrize("warmup", [0, 7])
+@pytest.mark.parametrize("cycles", [0.5, 1.5, 3.0])
+def test_soft_restarts_are_those_cycles_of_diffusers_cosine(cycles: float, warmup: int) -> None:
+    """Its `num_cycles` means waves, half of one by default: the same smooth curve."""
+    theirs = diffusers_lrs(
+        "get_cosine_schedule_with_warmup",
+        num_warmup_steps=warmup,
+        num_training_steps=TOTAL,
+        num_cycles=cycles,
+    )
+    ours = lrs(cosine_with_soft_restarts.build(TOTAL, num_cycles=cycles, warmup=warmup))
+    assert ours == pytest.approx(theirs, abs=1e-12)
+    steepest = max(abs(a - b) for a, b in zip(ours[warmup:], ours[warmup + 1 :], strict=False))
+    assert steepest < 0.2 * PEAK  # no jump
+    if cycles == 3.0:  # a whole number of waves swings back up
+        assert ours[-1] > 0.9 * PEAK and min(ours[warmup:]) < 0.02 * PEAK
+
+
+def test_rex_is_the_closed_form_of_the_paper() -> None:
+    """Equation of section 4: (1 - z) / (1/2 + 1/2 (1 - z)); in the middle, and compared with a line."""
+    ours = lrs(rex.build(100, bend=0.5), steps=101)
+    assert ours == pytest.approx([PEAK * (1 - t / 100) / (0.5 + 0.5 * (1 - t / 100)) for t in range(101)])
+    assert ours[50] == pytest.approx(PEAK * 2 / 3) and ours[0] == PEAK and ours[100] == 0
+    assert lrs(rex.build(TOTAL, bend=0.0, warmup=7)) == pytest.approx(lrs(linear.build(TOTAL, warmup=7)))
+
+
+@pytest.mark.parametrize("bend", [0.5, 0.9])
+def test_rex_is_an_exact_fraction(bend: float) -> None:
+    """The same curve in exact arithmetic, on a timeline that begins after the warm-up."""
+    from fractions import Fraction
+
+    d = Fraction(str(bend))
+    found = lrs(rex.build(60, bend=bend, warmup=10), peak=1.0, steps=60)
+    assert found[:10] == pytest.approx([s / 10 for s in range(10)])
+    for step in range(10, 60):
+        left = Fraction(60 - step, 50)
+        assert found[step] == pytest.approx(float(left / (1 - d + d * left)), rel=1e-12)
+
+
 def test_a_share_of_warm_up_is_its_steps() -> None:
-    assert lrs(cosine.build(100, warmup=0.1)) == lrs(cosine.build(100, warmup=10))
+    for module in (cosine, linear, rex, cosine_with_soft_restarts):
+        assert lrs(module.build(100, warmup=0.1)) == lrs(module.build(100, warmup=10))
+        assert lrs(module.build(100, warmup=0.1)) != lrs(module.build(100, warmup=0.2))
     # Spread over the cycles: 12 of 100 steps over 3 cycles are 4 in each.
     spread = annealed.build(100, num_cycles=3, warmup=0.12)
     assert lrs(spread) == lrs(annealed.build(100, num_cycles=3, warmup=4))
@@ -131,6 +189,9 @@ def test_problems_are_listed_all_at_once() -> None:
     assert annealed.problems() == [] and cosine_with_restarts.problems(num_cycles=3, warmup=0.5) == []
     found = annealed.problems(num_cycles=0, warmup=1.5, cycle_mult=0.0, gamma=1.5, min_lr=-1.0)
     assert [key for key, _, _ in found] == ["warmup", "num_cycles", "cycle_mult", "gamma", "min_lr"]
+    assert [key for key, _, _ in rex.problems(bend=1.0, warmup=-1)] == ["warmup", "bend"]
+    assert [key for key, _, _ in cosine_with_soft_restarts.problems(num_cycles=0)] == ["num_cycles"]
+    assert [key for key, _, _ in linear.problems(warmup=1.5)] == ["warmup"]
     assert [key for key, _, _ in constant.problems(warmup=-1) + cosine.problems(warmup=1.0)] == ["warmup"] * 2
 
 
