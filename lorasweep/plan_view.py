@@ -17,12 +17,14 @@ from lorasweep.config import Arm, SweepSpec
 from lorasweep.data import order
 from lorasweep.errors import ConfigError, InputError, Problem
 from lorasweep.plan import make_plan
+from lorasweep.plan.learning_rate import Curve, curves
 from lorasweep.records import LauncherOptions, Plan, PlannedImage, Recipe
 
 # Of one CPU worker with one thread, a LoRA on the dollhouse at batch 4: forward, backward, AdamW.
 DEFAULT_PIXELS_PER_S = 12.0 * 64 * 64
 _FORWARD_SHARE = 1 / 3  # of a training sample's time: backward costs about two forwards
 _SHOWN_TAGS = 8
+_BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
 
 
 def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
@@ -63,6 +65,7 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
     if data["question"]:
         console.print(f"[bold]{data['question']}[/bold]", highlight=False)
     console.print(_arm_table(data["arms"]))
+    console.print(_lr_table(data["arms"], heights=_ASCII if console.options.ascii_only else _BLOCKS))
     console.print(_bucket_table(data["arms"]))
     console.print(_exposure_table(data))
     for steps in dict.fromkeys(tuple(arm["rungs"]) for arm in data["arms"]):
@@ -110,6 +113,7 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
         "images": [_image_json(image) for image in plan.images],
         "trigger": plan.trigger,
         "rungs": list(plan.rungs),
+        "learning_rate": {curve.part: _curve_json(curve) for curve in curves(arm.recipe, plan.steps)},
         "prompts": {tier: list(prompts) for tier, prompts in plan.prompts.items()},
         "warnings": list(plan.warnings),
         "fingerprint": plan.fingerprint,
@@ -152,6 +156,10 @@ def _image_json(image: PlannedImage) -> dict[str, Any]:
         "caption": image.caption,
         "concept": image.concept,
     }
+
+
+def _curve_json(curve: Curve) -> dict[str, Any]:
+    return {"peak": curve.highest, "last": curve.last, "shape": list(curve.shape)}
 
 
 def _differences(plan: Plan, first: Plan) -> list[str]:
@@ -212,6 +220,28 @@ def _arm_table(arms: Sequence[dict[str, Any]]) -> Table:
             "\n".join(arm["overrides"]),
         )
     return table
+
+
+def _lr_table(arms: Sequence[dict[str, Any]], *, heights: str) -> Table:
+    """Draw every part's schedule, each scaled to its own peak; arms with the same one share a line."""
+    table = Table(title="learning rate over the steps", caption="each curve is scaled to its own peak")
+    table.add_column("curve", no_wrap=True)
+    table.add_column("part", no_wrap=True)
+    table.add_column("peak", justify="right", no_wrap=True)
+    table.add_column("arm", overflow="fold")
+    owners: dict[tuple[Any, ...], list[str]] = {}
+    for arm in arms:
+        for part, curve in arm["learning_rate"].items():
+            line = (_draw(curve["shape"], heights), part, f"{curve['peak']:.3g}")
+            owners.setdefault(line, []).append(arm["name"])
+    for line, names in owners.items():
+        table.add_row(*line, ", ".join(names))
+    return table
+
+
+def _draw(shape: Sequence[float], heights: str) -> str:
+    top = max(shape) or 1.0
+    return "".join(heights[round(value / top * (len(heights) - 1))] for value in shape)
 
 
 def _bucket_table(arms: Sequence[dict[str, Any]]) -> Table:

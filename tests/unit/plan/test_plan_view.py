@@ -81,6 +81,40 @@ def test_tables_show_arms_buckets_exposures_and_warnings(recipe_of: MakeRecipe, 
         assert words in text
 
 
+def test_schedules_are_drawn_per_part_with_their_own_peaks(recipe_of: MakeRecipe, photos: Path) -> None:
+    recipe = recipe_of(
+        f"dataset.path={photos}",
+        "train.max_steps=96",
+        "adapter.text_encoder=true",
+        "optimizer.lr=1e-3",
+        "optimizer.text_encoder_lr=2e-4",
+        "scheduler=linear",
+    )
+    found = plan_json(recipe)["learning_rate"]
+    assert list(found) == ["unet", "text_encoder"]
+    assert (found["unet"]["peak"], found["text_encoder"]["peak"]) == (1e-3, 2e-4)
+    assert found["unet"]["last"] == pytest.approx(1e-3 / 96)
+    # 32 columns of three steps each: the means of a straight line.
+    wanted = [1e-3 * (96 - 3 * column - 1) / 96 for column in range(32)]
+    assert found["unet"]["shape"] == pytest.approx(wanted)
+    few = plan_json(recipe_of("train.max_steps=3", "scheduler=constant"))["learning_rate"]["unet"]
+    assert len(few["shape"]) == 3 and len(set(few["shape"])) == 1
+
+
+@pytest.mark.parametrize(("encoding", "ends"), [("utf-8", ("█▇", "▁▁")), ("ascii", ("#*", "__"))])
+def test_a_falling_schedule_is_drawn_falling(
+    recipe_of: MakeRecipe, photos: Path, encoding: str, ends: tuple[str, str]
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+    recipe = recipe_of(f"dataset.path={photos}", "train.max_steps=96", "scheduler=rex", "scheduler.bend=0.0")
+    print_plan(recipe, Console(file=stream, width=80))
+    text = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    line = next(line for line in text.splitlines() if "unet" in line)
+    curve = max(line.split(), key=len)
+    assert len(curve) == 32 and curve[0] == ends[0][0] and ends[0][1] in curve and curve.endswith(ends[1])
+    assert sorted(curve, key=("▁▂▃▄▅▆▇█" if encoding == "utf-8" else "_.:-=+*#").index)[::-1] == list(curve)
+
+
 def test_problems_of_all_arms_are_raised_together(home: Path, tiny_sd: Path, tmp_path: Path) -> None:
     sweep = tmp_path / "two.yaml"
     sweep.write_text(

@@ -1,0 +1,53 @@
+"""The learning rate of every part over a training, as the schedule will give it. No torch.
+
+Takes a recipe and its number of steps. For Prodigy and its like the curve is that of the multiplier.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+from lorasweep.records import Recipe
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One part's learning rate.
+
+    Attributes:
+        part: "unet" or "text_encoder".
+        highest, last: lr over all steps, and at the last one.
+        shape: at most `points` values, each the mean lr of an equal stretch of the training.
+    """
+
+    part: str
+    highest: float
+    last: float
+    shape: tuple[float, ...]
+
+
+def curves(recipe: Recipe, steps: int, *, points: int = 32) -> list[Curve]:
+    """Follow the schedule through all `steps`, for every part that the adapter trains."""
+    schedule = importlib.import_module(f"lorasweep.schedulers.{recipe.scheduler.name}").build(
+        steps, **recipe.scheduler.options
+    )
+    found = []
+    for part, peak in _peaks(recipe).items():
+        lrs = [schedule(step, peak) for step in range(steps)]
+        columns = min(points, steps)
+        edges = [steps * column // columns for column in range(columns + 1)]
+        stretches = [lrs[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+        shape = tuple(sum(stretch) / len(stretch) for stretch in stretches)
+        found.append(Curve(part, max(lrs), lrs[-1], shape))
+    return found
+
+
+def _peaks(recipe: Recipe) -> dict[str, float]:
+    """Peak lr by part; an optimizer's `text_encoder_lr` of null is its `lr`."""
+    options = recipe.optimizer.options
+    peaks = {"unet": options["lr"]}
+    if recipe.adapter.options.get("text_encoder"):
+        own = options.get("text_encoder_lr")
+        peaks["text_encoder"] = options["lr"] if own is None else own
+    return peaks
