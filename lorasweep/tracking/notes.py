@@ -11,28 +11,30 @@ from typing import Any
 SCORE, UTILITY = "overcook/score", "overcook/utility"
 
 
-def sweep_note(name: str, manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+def sweep_note(
+    name: str,
+    manifest: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    prompts: Mapping[str, Sequence[str]],
+) -> str:
     """Describe a sweep.
 
     Args:
         name: the sweep's folder.
         manifest: `sweep.yaml`; may be empty.
         rows: one per trial, best first: `rank`, `name`, `status`, `metrics`, `sentence`, `note`.
+        prompts: what the samples were drawn from, by tier.
     """
-    parts = []
-    if question := manifest.get("question"):
-        parts.append(f"**{question}**")
-    if answer := _answer(rows):
-        parts.append(answer)
-    if rows:
-        parts.append(_table(rows))
-    parts.append(
-        "Pictures: select the runs, open the chart view and look at the image grid (one key per prompt), "
-        "or open `contact_sheet.png` under Artifacts."
-    )
-    if name != "train":
-        parts.append(f"Continue or repeat it: `lorasweep sweep {name}`")
-    return "\n\n".join(parts)
+    parts = [
+        f"**{manifest['question']}**" if manifest.get("question") else "",
+        _answer(rows),
+        _table(rows) if rows else "",
+        "Its samples and charts: the view of this name in the Views menu of the runs page, or "
+        "`contact_sheet.png` under Artifacts.",
+        f"Continue or repeat it: `lorasweep sweep {name}`" if name != "train" else "",
+        _prompts(prompts),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def trial_note(
@@ -40,21 +42,22 @@ def trial_note(
     manifest: Mapping[str, Any],
     arm: Mapping[str, Any],
     *,
-    seed: Any,
     sentence: str,
     reason: str,
+    missing: Mapping[str, str],
 ) -> str:
-    """Describe a trial: what its arm is, how it came out, and the command that cooks it alone."""
-    overrides = " ".join(
-        _quoted(str(override)) for override in (*(arm.get("overrides") or ()), f"seed={seed}")
-    )
+    """Describe a trial: its arm, how it came out, what could not be measured, how to cook it again."""
+    overrides = " ".join(str(override) for override in arm.get("overrides") or ())
     parts = [
         f"_{arm['note']}_" if arm.get("note") else "",
         sentence,
         f"Ended early: {reason}" if reason else "",
         f"Question: {manifest['question']}" if manifest.get("question") else "",
-        f"Again, with its siblings: `lorasweep sweep {sweep}`" if sweep != "train" else "",
-        f"Again, alone: `lorasweep train {overrides}`" if arm else "",
+        f"What sets it apart: `{overrides}`" if overrides else "",
+        f"Again: `lorasweep sweep {sweep}`" if sweep != "train" else "",
+        "\n".join(["Not measured:", *(f"- `{name}`: {why}" for name, why in missing.items())])
+        if missing
+        else "",
         "The recipe in full is `recipe.yaml` under Artifacts.",
     ]
     return "\n\n".join(part for part in parts if part)
@@ -90,6 +93,10 @@ def _number(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, int | float) else "not measured"
 
 
-def _quoted(override: str) -> str:
-    plain = all(character.isalnum() or character in "=._-+~/:" for character in override)
-    return override if plain else f"'{override}'"
+def _prompts(prompts: Mapping[str, Sequence[str]]) -> str:
+    lines = [
+        f"- `{tier}_{place}`: {prompt}"
+        for tier, texts in prompts.items()
+        for place, prompt in enumerate(texts)
+    ]
+    return "\n".join(["Prompts of the samples:", *lines]) if lines else ""

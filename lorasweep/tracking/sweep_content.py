@@ -22,7 +22,14 @@ from lorasweep.tracking.trial_content import metric_key, milliseconds
 
 SHEET_KEY = "contact_sheet"
 BY_TRIAL = "by_trial"
-TOLD_BY_TRIAL = ("overcook/", "identity/", "generalisation/", "prior_drift/")
+TOLD_BY_TRIAL = (
+    notes.UTILITY,
+    notes.SCORE,
+    "identity/score",
+    "prompt_control/score",
+    "generalisation/gap",
+    "prior_drift/class",
+)
 
 
 def sweep_content(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> RunContent:
@@ -40,7 +47,9 @@ def sweep_content(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> RunContent
         tags=_tags(sweep, trials, rows),
         params={},
         points={
-            f"trial {trial.status.get('number')}": _points(trial) for trial in trials if trial.state.is_final
+            f"trial {trial.status.get('number')}": _points(trial, sweep)
+            for trial in trials
+            if trial.state.is_final
         },
         pictures=_sheet(sweep.folder, trials, done=status == "FINISHED"),
         artifacts=tuple(
@@ -62,6 +71,7 @@ def _status(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> RunStatus:
 
 
 def _tags(sweep: SweepFiles, trials: Sequence[TrialFiles], rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    prompts = next((trial.plan["prompts"] for trial in trials if trial.plan.get("prompts")), {})
     final = sum(trial.state.is_final for trial in trials)
     found = {
         "lorasweep.sweep": sweep.name,
@@ -70,7 +80,7 @@ def _tags(sweep: SweepFiles, trials: Sequence[TrialFiles], rows: Sequence[dict[s
         "lorasweep.best": rows[0]["name"] if rows and rows[0]["rank"] == 1 else None,
         "mlflow.source.name": f"lorasweep sweep {sweep.name}" if sweep.manifest else "lorasweep train",
         "mlflow.source.type": "LOCAL",
-        "mlflow.note.content": notes.sweep_note(sweep.name, sweep.manifest, rows),
+        "mlflow.note.content": notes.sweep_note(sweep.name, sweep.manifest, rows, prompts),
     }
     return {key: str(value) for key, value in found.items() if value not in (None, "")}
 
@@ -91,8 +101,9 @@ def _ranked(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> list[dict[str, A
     return sorted(rows, key=lambda row: math.inf if row["rank"] is None else row["rank"])
 
 
-def _points(trial: TrialFiles) -> tuple[Point, ...]:
+def _points(trial: TrialFiles, sweep: SweepFiles) -> tuple[Point, ...]:
     time_ms = milliseconds(trial.status.get("ended_at")) or 0
+    told = (sweep.manifest.get("metric"), *TOLD_BY_TRIAL)
     return tuple(
         Point(
             key=f"{BY_TRIAL}/{metric_key(key)}",
@@ -101,7 +112,7 @@ def _points(trial: TrialFiles) -> tuple[Point, ...]:
             time_ms=time_ms,
         )
         for key, value in (trial.result.get("metrics") or {}).items()
-        if key.startswith(TOLD_BY_TRIAL) and math.isfinite(value)
+        if key in told and math.isfinite(value)
     )
 
 

@@ -98,14 +98,14 @@ def _tags(trial: TrialFiles, sweep: SweepFiles, arm: Mapping[str, Any]) -> dict[
         "lorasweep.retry": str(int(status.get("attempt") or 1) - 1),
         "mlflow.source.name": f"lorasweep sweep {sweep.name}" if sweep.manifest else "lorasweep train",
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": trial.provenance.get("git_commit"),
+        "mlflow.source.git.commit": (trial.provenance.get("git") or {}).get("commit"),
         "mlflow.note.content": notes.trial_note(
             sweep.name,
             sweep.manifest,
             arm,
-            seed=status.get("seed", trial.recipe.get("seed")),
             sentence=sentence,
             reason=str(status.get("reason") or ""),
+            missing=trial.result.get("missing") or {},
         ),
     }
     return {key: str(value) for key, value in found.items() if value not in (None, "")}

@@ -90,7 +90,7 @@ def _command(uri: str, host: str, port: int) -> list[str]:
         *(sys.executable, "-m", "mlflow", "server"),
         *("--backend-store-uri", uri),
         *("--default-artifact-root", artifact_root().as_uri(), "--no-serve-artifacts"),
-        *("--host", host, "--port", str(port), "--workers", "1"),
+        *("--host", host, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"),
     ]
 
 

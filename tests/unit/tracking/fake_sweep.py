@@ -160,7 +160,10 @@ class FakeSweep:
         ]  # fmt: skip
         plan = {"steps": self.steps, "rungs": self.rungs, "prompts": PROMPTS, "images": images}
         files.write_json(folder / "plan.json", plan)
-        files.write_json(folder / "provenance.json", {"lorasweep": "0.1.0", "git_commit": "c0ffee" * 6})
+        files.write_json(
+            folder / "provenance.json",
+            {"lorasweep": "0.1.0", "git": {"commit": "c0ffee" * 6, "dirty": False}},
+        )
         self.status(number, "RUNNING")
 
     def cook(self, number: int, to_step: int, *, from_step: int = 0) -> None:
@@ -191,8 +194,8 @@ class FakeSweep:
             files.write_json(
                 self.run_folder(number) / "metrics.json",
                 {
-                    "metrics": self.rung_metrics(arm, step) | {"identity/reader": arm.utility},
-                    "missing": {},
+                    "metrics": self.rung_metrics(arm, step) | {"identity/score": arm.utility},
+                    "missing": {"prompt_control/score": "no reader"},
                     "rungs": [],
                     "verdict": {
                         "state": word,

@@ -62,6 +62,7 @@ def test_a_finished_sweep(sweep: Any, holdings: Callable[[], Any]) -> None:
     note = parent.data.tags["mlflow.note.content"]
     assert sweep.question in note and "lorasweep sweep quickstart" in note
     assert note.index("prodigy_four_buckets") < note.index("adamw_one_bucket"), "best first"
+    assert "`recombined_0`: zkw, 1girl, blue coat, snow" in note, "what the keys of the image grid mean"
     assert held.history(parent, "by_trial/overcook/utility") == [(0, 0.55), (1, 0.68)]
     assert {"sweep.yaml", "leaderboard.json", "contact_sheet.png"} <= set(held.artifacts(parent))
     assert held.pictures(parent) == [("contact_sheet", 2)]
@@ -72,8 +73,10 @@ def test_a_finished_sweep(sweep: Any, holdings: Callable[[], Any]) -> None:
     wanted = {"sweep": "quickstart", "arm": "prodigy_four_buckets", "status": "COMPLETED", "verdict": "done",
               "rank": "1", "retry": "0", "fingerprint": f"{1:064x}"}  # fmt: skip
     assert {name: child.data.tags.get(f"lorasweep.{name}") for name in wanted} == wanted
-    again = "lorasweep train optimizer=prodigy scheduler=annealed_cosine_warmup_restarts buckets=four seed=0"
-    assert again in child.data.tags["mlflow.note.content"]
+    apart = "`optimizer=prodigy scheduler=annealed_cosine_warmup_restarts buckets=four`"
+    assert apart in child.data.tags["mlflow.note.content"]
+    assert "`prompt_control/score`: no reader" in child.data.tags["mlflow.note.content"]
+    assert child.data.tags["mlflow.source.git.commit"] == "c0ffee" * 6
     assert child.info.end_time - child.info.start_time == STEPS / 2 * 1000  # ms, as the status file says
 
 
@@ -95,7 +98,7 @@ def test_metrics_over_steps(sweep: Any, holdings: Callable[[], Any]) -> None:
     utilities = [(step, sweep.rung_metrics(sweep.arms[0], step)["overcook/utility"]) for step in RUNGS]
     assert held.history(child, "overcook/utility") == utilities
     assert held.history(child, "exposures_per_image") == [(step, step / 4) for step in RUNGS]
-    assert held.history(child, "identity/reader") == [(STEPS, 0.55)], "measured only at the end"
+    assert held.history(child, "identity/score") == [(STEPS, 0.55)], "measured only at the end"
 
 
 def test_pictures_line_up_by_prompt_and_step(sweep: Any, holdings: Callable[[], Any]) -> None:
