@@ -7,38 +7,48 @@ adapters may live in one base; each has its own name in the PEFT layers and touc
 from __future__ import annotations
 
 import itertools
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from peft import PeftConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from lorasweep import seeds
+from lorasweep.adapters._lora_file import write_lora
 from lorasweep.errors import AdapterError
 
 if TYPE_CHECKING:
     from lorasweep.protocols import Base
 
-# Fills one new tensor in place: (tensor, its name such as `lora_A.weight`, its own generator on the CPU).
+# Fills one new tensor in place: (tensor, its name such as `unet.conv_in.lora_A.weight`, its own CPU generator).
+# What it leaves alone stays as PEFT computed it from the base's weights.
 Init = Callable[[torch.Tensor, str, torch.Generator], None]
+
+AdapterT = TypeVar("AdapterT", bound="PeftAdapter")
 
 _numbers = itertools.count()
 
 
 class PeftAdapter:
-    """See `protocols.Adapter`. Made by `build_peft`."""
+    """See `protocols.Adapter`. Made by `build_peft`.
+
+    Attributes:
+        name: its own among the adapters in one layer.
+        layers: the layers that it is in, by `unet.<module>` or `text_encoder.<module>`.
+        weight: the sampling weight in force.
+    """
 
     def __init__(
         self, name: str, configs: Mapping[str, PeftConfig], models: dict[str, torch.nn.Module]
     ) -> None:
-        self._name = name
+        self.name = name
+        self.weight = 1.0
         self._configs = configs
         self._models = models
-        self._layers: dict[str, Any] = {
+        self.layers: dict[str, Any] = {
             f"{part}.{path}": layer
             for part, model in models.items()
             for path, layer in model.named_modules()
@@ -54,25 +64,30 @@ class PeftAdapter:
 
     def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Yield (name, parameter), named as in diffusers: `unet.conv_in.lora_A.weight`."""
-        for path, layer in self._layers.items():
+        for path, layer in self.layers.items():
             for kind in layer.adapter_layer_names:
                 held = getattr(layer, kind)
-                if self._name not in held:
+                if self.name not in held:
                     continue
-                if isinstance(held[self._name], torch.nn.Parameter):
-                    yield f"{path}.{kind}", held[self._name]
+                if isinstance(held[self.name], torch.nn.Parameter):
+                    yield f"{path}.{kind}", held[self.name]
                 else:
-                    for suffix, parameter in held[self._name].named_parameters():
+                    for suffix, parameter in held[self.name].named_parameters():
                         yield f"{path}.{kind}.{suffix}", parameter
 
     def set_weight(self, weight: float) -> None:
         """Set the sampling weight; at 0 the layers are bypassed, so the output is the base's bit for bit."""
-        for layer in self._layers.values():
-            others = [name for name in layer.active_adapters if name != self._name]
-            wanted = [*others, self._name] if weight != 0 else others
+        self.weight = weight
+        for layer in self.layers.values():
+            others = [name for name in layer.active_adapters if name != self.name]
+            wanted = [*others, self.name] if weight != 0 else others
             if wanted != layer.active_adapters:
                 layer.set_adapter(wanted)
-            layer.set_scale(self._name, weight)
+            self.scale_layer(layer, weight)
+
+    def scale_layer(self, layer: Any, weight: float) -> None:
+        """Make one layer add `weight` times what it adds at 1."""
+        layer.set_scale(self.name, weight)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Copies of the trainable tensors, on the CPU."""
@@ -103,37 +118,31 @@ class PeftAdapter:
 
     def save(self, path: Path) -> None:
         """Write what `StableDiffusionPipeline.load_lora_weights` reads, rank and alpha in the metadata."""
-        from diffusers import StableDiffusionPipeline
-
-        tensors: dict[str, dict[str, torch.Tensor]] = {part: {} for part in self._models}
-        for key, tensor in self.state_dict().items():
-            part, name = key.split(".", 1)
-            tensors[part][name] = tensor
-        metadata = {part: _metadata(config) for part, config in self._configs.items()}
-        StableDiffusionPipeline.save_lora_weights(
-            str(path.parent),
-            weight_name=path.name,
-            unet_lora_layers=tensors["unet"],
-            unet_lora_adapter_metadata=metadata["unet"],
-            text_encoder_lora_layers=tensors.get("text_encoder"),
-            text_encoder_lora_adapter_metadata=metadata.get("text_encoder"),
-        )
-        _sort_metadata(path)
+        write_lora(path, self.state_dict(), self._configs)
 
     def remove(self) -> None:
         """Put the base's own modules back where no other adapter sits; a second call does nothing."""
         self.set_weight(0)
-        for path, layer in self._layers.items():
-            part, name = path.split(".", 1)
-            layer.delete_adapter(self._name)
-            if not layer._get_available_adapters():
-                self._models[part].set_submodule(name, layer.get_base_layer())
+        for layer in self.layers.values():
+            layer.delete_adapter(self.name)
+        own = set(self.layers.values())
         for model in self._models.values():
-            _forget(model, self._name)
-        self._layers = {}
+            # By identity: an adapter of another kind, put on top since, has changed the layer's own path.
+            for path, layer in list(model.named_modules()):
+                if layer in own and not layer._get_available_adapters():
+                    model.set_submodule(path, layer.base_layer)
+            _forget(model, self.name)
+        self.layers = {}
 
 
-def build_peft(base: Base, configs: Mapping[str, PeftConfig], *, seed: int, init: Init) -> PeftAdapter:
+def build_peft(
+    base: Base,
+    configs: Mapping[str, PeftConfig],
+    *,
+    seed: int,
+    init: Init,
+    kind: type[AdapterT] = PeftAdapter,  # type: ignore[assignment]
+) -> AdapterT:
     """Put PEFT layers into the base and fill them; active, at weight 1, in fp32.
 
     Args:
@@ -142,35 +151,41 @@ def build_peft(base: Base, configs: Mapping[str, PeftConfig], *, seed: int, init
         seed: every tensor is drawn from a generator of its own, derived from this and the tensor's name, so
             neither the global generator nor what else is trained changes a draw.
         init: fills one tensor.
+        kind: what to make of the layers.
     """
-    name = f"lorasweep_{next(_numbers)}"
+    name = new_name()
     models: dict[str, torch.nn.Module] = {part: getattr(base, part) for part in configs}
     # PEFT draws its own first values from the global generator; they are thrown away below.
     with torch.random.fork_rng(devices=[]):
         for part, config in configs.items():
             _inject(models[part], config, name)
-    adapter = PeftAdapter(name, configs, models)
+    adapter = kind(name, configs, models)
     for key, parameter in adapter.named_parameters():
         values = torch.empty(parameter.shape)
+        if not parameter.is_meta:
+            values.copy_(parameter.detach())
         init(values, key, torch.Generator().manual_seed(seeds.derive(seed, "adapter", key)))
         parameter.data = values.to(base.device)
     return adapter
 
 
+def new_name() -> str:
+    """A name that no other adapter of this process has."""
+    return f"lorasweep_{next(_numbers)}"
+
+
 def _inject(model: torch.nn.Module, config: PeftConfig, name: str) -> None:
     """Inject next to whatever adapters are there, leaving them as active as they were."""
     before = {
-        path: list(layer.active_adapters)
-        for path, layer in model.named_modules()
-        if isinstance(layer, BaseTunerLayer)
+        layer: list(layer.active_adapters) for layer in model.modules() if isinstance(layer, BaseTunerLayer)
     }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several slots, one base
         inject_adapter_in_model(config, model, name)
-    for path, layer in model.named_modules():
+    for layer in model.modules():
         if isinstance(layer, BaseTunerLayer):
             own = [name] if name in layer._get_available_adapters() else []
-            layer.set_adapter([*before.get(path, []), *own])
+            layer.set_adapter([*before.get(layer, []), *own])
 
 
 def _forget(model: torch.nn.Module, name: str) -> None:
@@ -179,24 +194,6 @@ def _forget(model: torch.nn.Module, name: str) -> None:
     configs.pop(name, None)
     if not configs and hasattr(model, "peft_config"):
         del model.peft_config
-
-
-def _metadata(config: PeftConfig) -> dict[str, Any]:
-    """The config as JSON wants it; sets are sorted, so that equal adapters give equal files."""
-    return {
-        key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()
-    }
-
-
-def _sort_metadata(path: Path) -> None:
-    """Put the metadata of a .safetensors into order: the library hashes it, differently in every process."""
-    content = path.read_bytes()
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8, as the library has it
-    path.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
 
 
 def _some(names: list[str]) -> str:

@@ -12,14 +12,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
+from lorasweep.errors import AdapterError
+
 if TYPE_CHECKING:
     import torch
+
+    from lorasweep.protocols import Base
 
 Scope = Literal["attn", "attn-mlp", "full"]
 
 ATTENTION = ("Attention", "CLIPAttention")
 TRANSFORMER = ("Transformer2DModel", "CLIPAttention", "CLIPMLP")
 CONVOLUTION = ("ResnetBlock2D", "Downsample2D", "Upsample2D")
+
+
+def targets_by_part(base: Base, scope: Scope, *, text_encoder: bool) -> dict[str, list[str]]:
+    """Names of the modules in `scope` for "unet" and, when trained, "text_encoder".
+
+    Raises:
+        AdapterError: a part has no module of that kind.
+    """
+    found = {}
+    for part in ("unet", "text_encoder") if text_encoder else ("unet",):
+        found[part] = find_targets(getattr(base, part), scope)
+        if not found[part]:
+            raise AdapterError(f"adapter.targets={scope} matches no module of this base's {part}")
+    return found
 
 
 def find_targets(model: torch.nn.Module, scope: Scope) -> list[str]:
@@ -37,6 +55,18 @@ def find_targets(model: torch.nn.Module, scope: Scope) -> list[str]:
         name
         for name, module, kinds in _leaves(model, "", frozenset())
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) and not kinds.isdisjoint(blocks)
+    ]
+
+
+def find_spatial(model: torch.nn.Module, names: list[str]) -> list[str]:
+    """Those of `names` that are convolutions wider than 1 x 1: what kohya's conv_dim is for."""
+    import torch
+
+    wanted = set(names)
+    return [
+        name
+        for name, module, _ in _leaves(model, "", frozenset())
+        if name in wanted and isinstance(module, torch.nn.Conv2d) and module.kernel_size != (1, 1)
     ]
 
 

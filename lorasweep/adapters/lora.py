@@ -5,11 +5,11 @@ Takes a frozen base, returns a `protocols.Adapter` that is the identity until tr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+from lorasweep.adapters import _ranges
 
 if TYPE_CHECKING:
-    import torch
-
     from lorasweep.protocols import Adapter, Base
 
 
@@ -40,21 +40,15 @@ def build(
 
     Source: Hu et al., "LoRA" (2021), eq. 3; down starts Kaiming-uniform as in their code, up starts at zero.
     """
-    from peft import LoraConfig
-
+    from lorasweep.adapters._lora import draw, lora_config
     from lorasweep.adapters._peft import build_peft
-    from lorasweep.adapters._targets import find_targets
-    from lorasweep.errors import AdapterError
+    from lorasweep.adapters._targets import targets_by_part
 
-    configs = {}
-    for part in ("unet", "text_encoder") if text_encoder else ("unet",):
-        names = find_targets(getattr(base, part), targets)
-        if not names:
-            raise AdapterError(f"adapter.targets={targets} matches no module of this base's {part}")
-        # PEFT annotates lora_alpha as int and divides it like a float.
-        knobs: dict[str, Any] = {"r": dim, "lora_alpha": alpha, "lora_dropout": dropout}
-        configs[part] = LoraConfig(target_modules=names, **knobs)
-    return build_peft(base, configs, seed=seed, init=_init)
+    configs = {
+        part: lora_config(names, dim=dim, alpha=alpha, dropout=dropout)
+        for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
+    }
+    return build_peft(base, configs, seed=seed, init=draw)
 
 
 def problems(
@@ -66,20 +60,4 @@ def problems(
     dropout: float = 0.0,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
-    found = []
-    if dim < 1:
-        found.append(("dim", f"must be >= 1, got {dim}", "4 to 32 is usual"))
-    if alpha <= 0:
-        found.append(("alpha", f"must be > 0, got {alpha}", "half of dim is usual"))
-    if not 0 <= dropout < 1:
-        found.append(("dropout", f"must be in [0, 1), got {dropout}", ""))
-    return found
-
-
-def _init(values: torch.Tensor, name: str, generator: torch.Generator) -> None:
-    import torch
-
-    if ".lora_A." in name:
-        torch.nn.init.kaiming_uniform_(values, a=5**0.5, generator=generator)
-    else:
-        values.zero_()
+    return [*_ranges.rank(dim, alpha), *_ranges.dropout(dropout)]

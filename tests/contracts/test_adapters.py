@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from adapter_formulas import FORMULAS, merge
+from tiny_training import make_recipe
 
+from lorasweep.adapters import lora
+from lorasweep.bases import stable_diffusion
 from lorasweep.errors import AdapterError
 from lorasweep.protocols import Adapter, Base
 
@@ -74,6 +78,57 @@ def test_weight_zero_is_the_base_and_weights_differ(adapter: Adapter, base: Base
         assert torch.equal(look(base), trained)
     assert not torch.equal(trained, plain)
     assert 0 < (weaker - plain).abs().mean() < (trained - plain).abs().mean()
+
+
+def test_merged_by_the_published_formula_equals_unmerged(
+    adapter: Adapter,
+    base: Base,
+    tiny_sd: Path,
+    knobs: dict[str, Any],
+    adapter_choice: tuple[str, dict[str, Any]],
+) -> None:
+    name = adapter_choice[0]
+    assert name in FORMULAS, f"write down what {name} adds to a weight in tests/contracts/formulas.py"
+    train(adapter, base)
+    state = adapter.state_dict()
+    for weight in (0.3, 0.7, 1.0):
+        adapter.set_weight(weight)
+        plain = stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
+        with torch.no_grad():
+            unmerged, untouched = look(base), look(plain)
+            for part in adapter.parameters():
+                assert merge(getattr(plain, part), part, state, name=name, knobs=knobs, weight=weight) > 0
+            moved = (unmerged - untouched).abs().max()
+            assert moved > 1e-3
+            assert (look(plain) - unmerged).abs().max() < 1e-4 * max(1.0, moved.item())
+
+
+def test_another_adapter_in_the_same_base_is_not_touched(
+    module: Any, knobs: dict[str, Any], base: Base
+) -> None:
+    with torch.no_grad():
+        plain = look(base)
+    first = lora.build(base, seed=3, dim=2, targets="full", text_encoder=True)
+    train(first, base, steps=2)
+    with torch.no_grad():
+        alone = look(base)
+    second = module.build(base, seed=0, **knobs)
+    with torch.no_grad():
+        assert torch.equal(look(base), alone)
+    assert all(p.requires_grad for part in first.parameters().values() for p in part)
+    first.set_weight(0)
+    train(second, base, steps=2)
+    with torch.no_grad():
+        own = look(base)
+        second.set_weight(0)
+        first.set_weight(1)
+        assert torch.equal(look(base), alone)
+        first.remove()
+        assert torch.equal(look(base), plain)
+        second.set_weight(1)
+        assert torch.equal(look(base), own)
+        second.remove()
+        assert torch.equal(look(base), plain)
 
 
 def test_only_its_own_tensors_train_and_all_of_them(

@@ -1,0 +1,46 @@
+"""Published formulas of what each kind of adapter adds to a weight, in float64, from its `state_dict` alone.
+
+Written from the papers and the loaders of the UIs, never from our own layers: `test_adapters` merges with
+these and compares. A new adapter brings its formula here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+Tensors = Mapping[str, torch.Tensor]  # one module's, by the end of their names
+Delta = Callable[[torch.Tensor, Tensors, dict[str, Any]], torch.Tensor]
+
+
+def lora(weight: torch.Tensor, tensors: Tensors, knobs: dict[str, Any]) -> torch.Tensor:
+    """Hu et al. (2021), eq. 3: alpha / dim * up @ down, flat over a convolution's kernel (kohya)."""
+    down, up = tensors["lora_A.weight"], tensors["lora_B.weight"]
+    prefix = "conv_" if weight.dim() == 4 and weight.shape[2] > 1 and "conv_dim" in knobs else ""
+    scale = knobs[f"{prefix}alpha"] / knobs[f"{prefix}dim"]
+    assert down.shape[0] == knobs[f"{prefix}dim"]
+    return scale * (up.flatten(1) @ down.flatten(1)).reshape(weight.shape)
+
+
+FORMULAS: dict[str, Delta] = {"lora": lora, "locon": lora}
+
+
+def merge(
+    model: torch.nn.Module, part: str, state: Tensors, *, name: str, knobs: dict[str, Any], weight: float
+) -> int:
+    """Add `weight` times each module's delta to a plain model's weights; returns how many were changed."""
+    modules: dict[str, dict[str, torch.Tensor]] = {}
+    paths = [path for path, module in model.named_modules() if hasattr(module, "weight")]
+    for key, tensor in state.items():
+        if key.startswith(f"{part}."):
+            path = next(path for path in paths if key.startswith(f"{part}.{path}."))
+            modules.setdefault(path, {})[key.removeprefix(f"{part}.{path}.")] = tensor.double()
+    for path, tensors in modules.items():
+        plain = model.get_submodule(path).weight
+        assert isinstance(plain, torch.nn.Parameter)
+        delta = FORMULAS[name](plain.detach().double(), tensors, knobs)
+        assert delta.abs().max() > 0, f"{path} was not trained"
+        plain.data = (plain.detach().double() + weight * delta).to(plain.dtype)
+    return len(modules)
