@@ -71,7 +71,9 @@ def _status(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> RunStatus:
 
 
 def _tags(sweep: SweepFiles, trials: Sequence[TrialFiles], rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    prompts = next((trial.plan["prompts"] for trial in trials if trial.plan.get("prompts")), {})
+    prompts: dict[str, list[str]] = next(
+        (trial.plan["prompts"] for trial in trials if trial.plan.get("prompts")), {}
+    )
     final = sum(trial.state.is_final for trial in trials)
     found = {
         "lorasweep.sweep": sweep.name,

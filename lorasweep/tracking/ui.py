@@ -49,7 +49,9 @@ def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: boo
     command = _command(uri, host, port)
     url = f"http://{host}:{port}/"
     print(f"MLflow UI  starting on {url}", flush=True)
-    # A session of its own: Ctrl-C reaches us alone, and we end the server and its workers together.
+    # A session of its own: signals reach us alone, and we end the server and its workers together.
+    for word in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(word, signal.default_int_handler)
     server = subprocess.Popen(command, start_new_session=True)
     try:
         if _answers(url, server):

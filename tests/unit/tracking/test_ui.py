@@ -47,8 +47,9 @@ def test_a_taken_port_is_said(home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_serves_a_sweep_until_interrupted(
-    make_sweep: Callable[..., Any], fakes: Any, store_home: Path
+@pytest.mark.parametrize("word", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_serves_a_sweep_until_told_to_end(
+    make_sweep: Callable[..., Any], fakes: Any, store_home: Path, word: signal.Signals
 ) -> None:
     sync_sweep(make_sweep(arms=fakes.ARMS[:1]).folder, TrackingOptions())
     code = "import sys; from lorasweep.tracking.ui import serve; sys.exit(serve())"
@@ -66,7 +67,7 @@ def test_serves_a_sweep_until_interrupted(
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     assert b"<title>MLflow</title>" in opener.open(url, timeout=60).read()
     assert len(pages) == 1 and pages[0].startswith(url)
-    ui.send_signal(signal.SIGINT)
+    ui.send_signal(word)
     assert ui.wait(60) == 0
     with pytest.raises(OSError):
         opener.open(url, timeout=5)
