@@ -1,28 +1,23 @@
-"""How long a trial still takes, from the steps seen so far. Knows nothing about trials or clocks."""
+"""How long a trial still takes, from what was seen of it so far. Knows nothing about trials or clocks."""
 
 from __future__ import annotations
 
-import math
-from collections import deque
-
-WINDOW = 64  # observations; at two a second, the pace of the last half minute
-
 
 class Pace:
-    """Steps per second over a sliding window."""
+    """Mean seconds per step since the first observation, the judging between steps included."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque(maxlen=WINDOW)
+        self._first: tuple[float, int] | None = None
+        self._last: tuple[float, int] | None = None
 
     def saw(self, time_s: float, step: int) -> None:
-        """Note that `step` was finished at `time_s` (any clock, as long as it is one clock)."""
-        if not self._seen or step > self._seen[-1][1]:
-            self._seen.append((time_s, step))
+        """Note that it had finished `step` steps at `time_s` (any clock, as long as it is one clock)."""
+        self._first = self._first or (time_s, step)
+        self._last = (time_s, step)
 
     def seconds_for(self, steps: int) -> float | None:
-        """Estimate the time that `steps` more steps take, in s; None before two observations."""
-        if len(self._seen) < 2:
+        """Estimate the time that `steps` more steps take, in s; None before a step was seen."""
+        if self._first is None or self._last is None or self._last[1] <= self._first[1]:
             return None
-        (first_s, first), (last_s, last) = self._seen[0], self._seen[-1]
-        seconds = (last_s - first_s) / (last - first) * max(0, steps)
-        return seconds if math.isfinite(seconds) else None
+        (first_s, first), (last_s, last) = self._first, self._last
+        return (last_s - first_s) / (last - first) * max(0, steps)

@@ -27,6 +27,7 @@ class Trial:
     folder: Path
     overrides: tuple[str, ...]  # of its arm
     step: int = 0  # last finished step that was heard of; ahead of the record between rungs
+    judging: bool = False
     loss: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)  # of the latest rung, or final
     verdict: dict[str, Any] = field(default_factory=dict)  # once it has ended
@@ -46,9 +47,11 @@ class Trial:
                 self.pace = Pace()
             case "step":
                 self.loss = event["metrics"].get("train/loss", self.loss)
-                self.pace.saw(event["time"], self.step)
             case "rung":
                 self.metrics = dict(event["metrics"])
+        self.pace.saw(event["time"], self.step)
+        # At a rung training pauses until the rung is judged.
+        self.judging = event["kind"] in ("step", "samples") and self.step in self.plan.rungs
 
 
 class TrialQueue:

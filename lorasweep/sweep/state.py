@@ -40,6 +40,7 @@ class TrialState:
     run_folder: str  # absolute path; may not exist yet
     overrides: tuple[str, ...] = ()  # what the arm declares, as KEY=VALUE
     reason: str = ""
+    judging: bool = False  # it is running, and being sampled and measured rather than trained
     loss: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)  # of the latest rung, or final
     value: float | None = None  # the sweep's metric, once the trial has ended
@@ -96,6 +97,7 @@ def from_trial(trial: Trial) -> TrialState:
         run_folder=str(trial.folder),
         overrides=trial.overrides,
         reason=record.reason,
+        judging=running and trial.judging,
         loss=trial.loss,
         metrics=dict(trial.metrics),
         value=record.value,
@@ -228,6 +230,7 @@ def _read_trial(folder: Path, record: TrialRecord, overrides: tuple[str, ...], *
         run_folder=str(folder),
         overrides=overrides,
         reason=reason,
+        judging=status is Status.RUNNING and live.judging,
         loss=live.loss,
         metrics=(result.get("metrics") if done else None) or live.metrics,
         value=record.value,
@@ -242,6 +245,7 @@ class _Live:
     """What the end of events.jsonl says."""
 
     step: int = 0
+    judging: bool = False
     loss: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
@@ -256,9 +260,10 @@ def _tail(path: Path) -> _Live:
             live.pace = Pace()
         if kind == "step":
             live.loss = event["metrics"].get("train/loss", live.loss)
-            live.pace.saw(event["time"], step)
         if kind == "rung":
             live.metrics = event["metrics"]
+        live.pace.saw(event["time"], step)
+        live.judging = kind == "samples"
     return live
 
 

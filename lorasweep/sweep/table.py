@@ -121,7 +121,7 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
             number(trial.loss),
             number(trial.metrics.get(OVERCOOK)),
             number(trial.value if trial.value is not None else trial.metrics.get(state.metric)),
-            duration(trial.eta_s),
+            duration(trial.eta_s or None),
         ]
         table.add_row(*cells)
     parts: list[RenderableType] = [
@@ -262,7 +262,7 @@ def _choose(trials: Sequence[TrialState], max_rows: int) -> tuple[list[TrialStat
 
 
 def _status(trial: TrialState) -> Text:
-    text = trial.status.value.lower().replace("_", " ")
+    text = "judging" if trial.judging else trial.status.value.lower().replace("_", " ")
     if trial.attempt > 1 and not trial.status.is_final:
         text += f" #{trial.attempt}"
     return Text(text, style=STYLES[trial.status])

@@ -72,6 +72,7 @@ class DriverLine:
         self._stop = False
         self._gone = False
         self._last_step_s = 0.0
+        self.rungs: frozenset[int] = frozenset()  # of the job at hand
 
     def send(self, **message: Any) -> None:
         """Send upwards; silence when the driver is gone, which `should_stop` then says."""
@@ -97,7 +98,7 @@ class DriverLine:
         """
         if event["kind"] == "step":
             now = time.monotonic()
-            if now - self._last_step_s < STEP_EVENT_EVERY_S:
+            if now - self._last_step_s < STEP_EVENT_EVERY_S and event["step"] not in self.rungs:
                 return True
             self._last_step_s = now
         self.send(kind="event", event=event)
@@ -136,10 +137,12 @@ def _cook(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any
     """Cook one recipe and send its outcome; False when the process should not be trusted any longer."""
     folder = Path(job["folder"])
     sound = True
+    plan = from_dict(Plan, job["plan"])
+    line.rungs = frozenset(plan.rungs)
     try:
         outcome = module.cook(
             from_dict(Recipe, job["recipe"]),
-            from_dict(Plan, job["plan"]),
+            plan,
             folder,
             kitchen,
             report=line.report,

@@ -1,4 +1,4 @@
-"""Sweeps for the pretend kitchen, and a driver to kill: `python pretend_sweep.py FOLDER ARMS STEP_S`."""
+"""Sweeps for the pretend kitchen."""
 
 from __future__ import annotations
 
@@ -107,8 +107,3 @@ def numbered_arms(count: int, **ways: Any) -> dict[str, dict[str, Any]]:
 
 def with_launcher(spec: SweepSpec, launcher: LauncherOptions) -> SweepSpec:
     return dataclasses.replace(spec, launcher=launcher)
-
-
-if __name__ == "__main__":
-    result = cook(spec(numbered_arms(int(sys.argv[2]), step_s=float(sys.argv[3]))), Path(sys.argv[1]))
-    sys.exit(result.exit_code)

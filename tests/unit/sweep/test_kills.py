@@ -17,7 +17,7 @@ from lorasweep.files import read_json
 from lorasweep.sweep.folder import read_outcome, read_status
 from lorasweep.sweep.state import read_state
 
-SCRIPT = Path(__file__).parent / "pretend_sweep.py"
+SCRIPT = Path(__file__).parent / "drive_pretend.py"
 ARMS = 6
 STEP_S = 0.03
 PATIENCE_S = 60.0

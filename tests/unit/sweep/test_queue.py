@@ -31,6 +31,26 @@ def drain(queue):
     return numbers
 
 
+def test_events_tell_what_a_trial_is_doing():
+    cooking = trial(0)
+    half = pretend_sweep.STEPS // 2
+    seen = []
+    for kind, step in (
+        ("start", 0),
+        ("step", 1),
+        ("step", half),
+        ("samples", half),
+        ("rung", half),
+        ("step", 5),
+    ):
+        metrics = {"train/loss": 1.0 / (step + 1)} if kind == "step" else {"x": float(step)}
+        cooking.note({"kind": kind, "step": step, "time": 10.0 + step, "metrics": metrics})
+        seen.append(cooking.judging)
+    assert seen == [False, False, True, True, False, False]
+    assert (cooking.step, cooking.loss, cooking.metrics) == (5, 1 / 6, {"x": half})
+    assert cooking.pace.seconds_for(3) == 3.0
+
+
 def test_begun_trials_come_first_and_finished_ones_not_at_all():
     trials = [
         trial(0),

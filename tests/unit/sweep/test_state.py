@@ -133,12 +133,14 @@ def test_the_estimate_shares_the_waiting_trials_among_the_workers():
     assert estimate(waiting, workers=2) is None
 
 
-def test_pace_ignores_steps_seen_twice():
+def test_pace_is_a_mean_that_counts_the_pauses():
     pace = Pace()
     assert pace.seconds_for(10) is None
-    for time_s, step in ((0.0, 5), (1.0, 7), (9.0, 7), (2.0, 9)):
+    for time_s, step in ((100.0, 5), (101.0, 7)):
         pace.saw(time_s, step)
     assert pace.seconds_for(10) == pytest.approx(5.0)
+    pace.saw(106.0, 7)  # judged for five seconds
+    assert pace.seconds_for(10) == pytest.approx(30.0)
 
 
 def test_reading_a_state_is_quick_and_imports_nothing_heavy(half_done):
