@@ -52,6 +52,8 @@ DOORS = {
     "diffusers": {"bases", "adapters", "dollhouse", "sample"},
     "peft": {"adapters", "inference"},
     "prodigyopt": {"optimizers"},
+    "pytorch_optimizer": {"optimizers"},
+    "bitsandbytes": {"optimizers"},
 }
 
 

@@ -1,0 +1,65 @@
+"""What the documents say is there, is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from lorasweep.cli.parser import build_parser
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    p for p in ROOT.glob("**/*.md") if not {".venv", "outputs", "mlruns"} & set(p.relative_to(ROOT).parts)
+]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def links(page: Path) -> list[str]:
+    found = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    return [link for link in found if "://" not in link]
+
+
+def tree_paths() -> list[str]:
+    block = README.split("## The tree")[1].split("```")[1]
+    paths: list[str] = []
+    parents: list[str] = []
+    for line in block.splitlines()[1:]:
+        if not line.strip():
+            continue
+        depth = (len(line) - len(line.lstrip())) // 2
+        name = line.split()[0]
+        parents[depth:] = [name]
+        paths.append("".join(parents))
+    return paths
+
+
+def test_there_are_links() -> None:
+    assert sum(len(links(page)) for page in PAGES) >= 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    named = tree_paths()
+    assert len(named) >= 30
+    for path in named:
+        assert (ROOT / path).exists(), path
+    rooms = {f"lorasweep/{p.name}{'/' if p.is_dir() else ''}" for p in (ROOT / "lorasweep").iterdir()}
+    rooms -= {"lorasweep/__pycache__/", "lorasweep/_data/"}
+    assert rooms <= set(named), rooms - set(named)
+
+
+def test_the_commands_in_the_readme_parse() -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.S)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    commands = [shlex.split(line)[1:] for line in lines if re.match(r"(\.venv/bin/)?lorasweep ", line)]
+    assert len(commands) >= 6
+    for words in commands:
+        build_parser().parse_args(words)
