@@ -26,7 +26,7 @@ from lorasweep.records import TrackingOptions, from_dict, to_dict
 
 LOG_FILE = "mirror.log"
 NICENESS = 5  # trials come first on a busy CPU
-REST_S = 1.0  # between two syncs
+REST_S = 3.0  # between two syncs; a sync takes tenths of a second of CPU
 REST_AFTER_FAILURE_S = 10.0
 GOODBYE_S = 2.0  # for a child that has said its last word to be gone
 
