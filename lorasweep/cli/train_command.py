@@ -14,6 +14,7 @@ from typing import Any
 from lorasweep import config, files, paths, plan
 from lorasweep.cli.output_folder import require_writable
 from lorasweep.records import Outcome, Plan, Recipe, Status, to_dict
+from lorasweep.tracking.process import Mirror
 
 
 def run(options: argparse.Namespace) -> int:
@@ -23,12 +24,13 @@ def run(options: argparse.Namespace) -> int:
     folder = paths.outputs() / "train" / f"{planned.fingerprint[:12]}-s{recipe.seed}"
     require_writable(folder)
 
+    mirror = _start_mirror(recipe)
     status = _read_status(folder)
     if status is None or not Status(status["status"]).is_final:
         status = _cook(recipe, planned, folder, quiet=options.json)
     elif not options.json:
         print(f"already cooked: {folder}")
-    message = _mirror(recipe)
+    message = mirror.finish(recipe.tracking.timeout_s).message if mirror else ""
     _print_result(folder, status, message, as_json=options.json)
     return {Status.COMPLETED: 0, Status.PRUNED: 0, Status.CANCELLED: 130}.get(Status(status["status"]), 1)
 
@@ -128,14 +130,13 @@ def _note(event: dict[str, Any]) -> str:
     return "  ".join(f"{short} {metrics[name]:.3f}" for name, short in names.items() if name in metrics)
 
 
-def _mirror(recipe: Recipe) -> str:
+def _start_mirror(recipe: Recipe) -> Mirror | None:
+    """Start it before the cooking, which hides the seconds that importing MLflow takes."""
     if recipe.tracking.name != "mlflow":
-        return ""
-    from lorasweep.tracking.process import Mirror
-
+        return None
     mirror = Mirror(paths.outputs() / "train", recipe.tracking)
     mirror.start()
-    return mirror.finish(recipe.tracking.timeout_s).message
+    return mirror
 
 
 def _read_status(folder: Path) -> dict[str, Any] | None:
