@@ -1,6 +1,6 @@
 """Measure the shipped dollhouse against its targets, on held-out combinations, and print a table.
 
-    python benchmarks/dollhouse_quality.py [--weights DIR] [--quick] [--json]
+    python benchmarks/dollhouse_quality.py [--weights DIR] [--quick] [--json] [--sheet FILE.png]
 
 Exits with 0 whether or not the targets are met: it reports. Every number is measured when it runs.
 """
@@ -13,18 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
+from PIL import Image
+
 from lorasweep.dollhouse import weights_dir
+from lorasweep.dollhouse.base.batches import to_tensor
 from lorasweep.dollhouse.base.quality import (
     base_quality,
     folder_megabytes,
+    held_out_specs,
     reader_accuracy,
+    sample,
     seconds_per_sample,
     vae_round_trip,
 )
 from lorasweep.dollhouse.reader import Reader
-from lorasweep.dollhouse.world import ATTRIBUTES, NUISANCES, SIZES_PX
+from lorasweep.dollhouse.world import ATTRIBUTES, NUISANCES, SIZES_PX, tags
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,13 @@ def base_rows(pipeline: StableDiffusionPipeline, reader: Reader, *, count: int, 
     return rows
 
 
+def load_pipeline(folder: Path) -> StableDiffusionPipeline:
+    """Load a published pipeline as anybody would."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def measure(folder: Path, *, quick: bool, seed: int) -> list[Row]:
     """Measure everything.
 
@@ -85,8 +98,7 @@ def measure(folder: Path, *, quick: bool, seed: int) -> list[Row]:
         seed: of the held-out specs and the initial noise.
     """
     renders, samples = (200, 32) if quick else (1000, 128)
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = load_pipeline(folder)
     reader = Reader.load(folder=folder / "reader")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -101,14 +113,37 @@ def measure(folder: Path, *, quick: bool, seed: int) -> list[Row]:
     ]
 
 
+def write_sheet(pipeline: StableDiffusionPipeline, path: Path, *, columns: int = 12, seed: int) -> None:
+    """Write samples of held-out prompts (upper row) over renders of what they ask for (lower row), at twice the size.
+
+    Args:
+        pipeline: what to sample.
+        path: a PNG.
+        columns: how many prompts.
+        seed: of the specs and the initial noise.
+    """
+    specs = held_out_specs(seed, "sheet", columns)
+    drawn_BCHW = sample(pipeline, [", ".join(tags(spec)) for spec in specs], (64, 64), seed=seed)
+    both_BCHW = torch.cat([drawn_BCHW, to_tensor(specs, 64, 64)])
+    large_BCHW = F.interpolate(both_BCHW, scale_factor=2)
+    rows_HWC = large_BCHW.unflatten(0, (2, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
+    Image.fromarray((rows_HWC * 255).round().byte().numpy()).save(path)
+
+
 def main() -> int:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--weights", type=Path, default=weights_dir(), help="a published pipeline")
     parser.add_argument("--quick", action="store_true", help="fewer pictures")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--sheet", type=Path, help="write samples beside renders to this PNG, and measure nothing"
+    )
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.sheet:
+        write_sheet(load_pipeline(arguments.weights), arguments.sheet, seed=arguments.seed)
+        return 0
     rows = measure(arguments.weights, quick=arguments.quick, seed=arguments.seed)
     if arguments.json:
         print(json.dumps([vars(row) for row in rows], indent=1))

@@ -25,7 +25,7 @@ class DecoderPlan:
     """Knobs of the stage; `batch` is per process, `mark_rate` the share of marked dolls."""
 
     steps: int = 1200
-    batch: int = 8
+    batch: int = 16
     lr: float = 1e-3
     warmup: int = 50
     mark_rate: float = 0.6
