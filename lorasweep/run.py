@@ -85,7 +85,8 @@ def _climb(run: _Run, slot: Slot, should_stop: Callable[[], bool]) -> Outcome:
             _train_to(rung, run, slot, on_step)
             run.save(slot)
         if rung not in run.judged:
-            go_on = run.judge(slot, last=rung == run.plan.steps)
+            with slot.for_use():
+                go_on = run.judge(slot, last=rung == run.plan.steps)
             if not go_on and rung != run.plan.steps:
                 run.event("end", slot.step, status=Status.PRUNED.value)
                 return run.finish(slot, Status.PRUNED)
@@ -218,7 +219,8 @@ class _Run:
         """Write the adapter, the index of the final samples, the final metrics and the verdict."""
         from lorasweep.metrics import score
 
-        files.write_atomic(self.folder / ADAPTER, slot.adapter.save)
+        with slot.for_use():
+            files.write_atomic(self.folder / ADAPTER, slot.adapter.save)
         self._write_final_index(slot.step)
         rungs = [to_dict(self.judged[step]) for step in sorted(self.judged)]
         files.write_json(

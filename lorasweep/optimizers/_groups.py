@@ -1,4 +1,4 @@
-"""Param groups by part of the model, with name and peak lr; and the rules that every optimizer shares."""
+"""Param groups by part of the model, with name and peak lr; and the rules that optimizers share."""
 
 from __future__ import annotations
 
@@ -23,14 +23,18 @@ def param_groups(
 
 
 def shared_problems(
-    *, lr: float, text_encoder_lr: float | None, betas: tuple[float, float], weight_decay: float
+    *,
+    lr: float,
+    text_encoder_lr: float | None = None,
+    betas: tuple[float, ...] = (),
+    weight_decay: float = 0.0,
 ) -> Iterator[tuple[str, str, str]]:
-    """What is wrong with the knobs that every Adam has, as (key, rule and value, next step)."""
+    """What is wrong with the knobs that many optimizers have, as (key, rule and value, next step)."""
     if lr <= 0:
         yield ("lr", f"must be > 0, got {lr}", "")
     if text_encoder_lr is not None and text_encoder_lr < 0:
         yield ("text_encoder_lr", f"must be >= 0 or null, got {text_encoder_lr}", "null: the same as lr")
     if not all(0 <= beta < 1 for beta in betas):
-        yield ("betas", f"must both be in [0, 1), got {list(betas)}", "")
+        yield ("betas", f"must all be in [0, 1), got {list(betas)}", "")
     if weight_decay < 0:
         yield ("weight_decay", f"must be >= 0, got {weight_decay}", "")

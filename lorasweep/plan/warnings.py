@@ -17,7 +17,7 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     yield from _buckets(recipe, plan)
     yield from _enlarged(plan)
     yield from _exposures(plan, counted)
-    yield from _prodigy(recipe)
+    yield from _optimizer(recipe)
     if len(plan.rungs) < recipe.train.rungs:
         yield f"{plan.steps} steps leave room for {len(plan.rungs)} rungs, not {recipe.train.rungs}"
     for tier in ("in_distribution", "recombined", "class", "unrelated"):
@@ -72,12 +72,18 @@ def _exposures(plan: Plan, counted: Budget) -> Iterator[str]:
             )
 
 
-def _prodigy(recipe: Recipe) -> Iterator[str]:
-    if recipe.optimizer.name != "prodigy":
-        return
-    options = recipe.optimizer.options
-    if options.get("lr", 1.0) != 1.0:
-        yield f"Prodigy finds its own step size: keep optimizer.lr=1 and turn d_coef, got {options['lr']:g}"
-    restarts = "restarts" in recipe.scheduler.name
-    if restarts and not options.get("safeguard_warmup", True):
-        yield "Prodigy with restarts wants optimizer.safeguard_warmup=true, by its author's advice"
+def _optimizer(recipe: Recipe) -> Iterator[str]:
+    options, schedule = recipe.optimizer.options, recipe.scheduler.name
+    finds_its_size = {"prodigy": ("Prodigy", "d_coef"), "dadapt_adam": ("D-Adaptation", "d0")}
+    if recipe.optimizer.name in finds_its_size:
+        who, knob = finds_its_size[recipe.optimizer.name]
+        if options.get("lr", 1.0) != 1.0:
+            yield f"{who} finds its own step size: keep optimizer.lr=1 and turn {knob}, got {options['lr']:g}"
+    if recipe.optimizer.name == "prodigy" and "restarts" in schedule:
+        if not options.get("safeguard_warmup", True):
+            yield "Prodigy with restarts wants optimizer.safeguard_warmup=true, by its author's advice"
+    if recipe.optimizer.name == "schedule_free_adamw" and schedule != "constant":
+        yield (
+            f"a schedule-free optimizer averages instead of lowering its lr: scheduler={schedule} lowers it "
+            "as well; scheduler=constant is meant, at most with a warm-up"
+        )

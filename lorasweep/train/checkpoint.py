@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,8 @@ def _write(slot: Slot, folder: Path) -> None:
         "optimizer": optimizer,
         "scaler": _pack(slot.scaler.state_dict()),
     }
-    files.write_atomic(folder / "adapter.safetensors", slot.adapter.save)
+    with slot.for_use():
+        files.write_atomic(folder / "adapter.safetensors", slot.adapter.save)
     files.write_atomic(folder / "state.safetensors", lambda path: save_file(tensors, path))
     files.write_json(folder / "state.json", state)
 
@@ -107,39 +108,52 @@ def _write(slot: Slot, folder: Path) -> None:
 
 
 def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Split an optimizer's state into JSON-able numbers and tensors named `<parameter index>/<name>`.
+    """Split an optimizer's state into JSON-able numbers and tensors named by their path in it.
 
-    Of the param groups only numbers are kept, since some optimizers (Prodigy) keep their state there;
-    whatever else a group holds was given by the recipe and is there again after building.
+    Of the param groups only numbers and tensors are kept, since some optimizers (Prodigy, D-Adaptation) keep
+    their state there; whatever else a group holds was given by the recipe and is there again after building.
     """
     state = optimizer.state_dict()
-    tensors: dict[str, torch.Tensor] = {}
-    numbers: dict[str, Any] = {}
-    for index, entries in state["state"].items():
-        for name, value in entries.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"{index}/{name}"] = value.detach().cpu().clone().contiguous()
-            else:
-                numbers[f"{index}/{name}"] = value
-    groups = [
-        {key: value for key, value in group.items() if type(value) in (int, float)}
-        for group in state["param_groups"]
-    ]
-    return {"numbers": _pack(numbers), "groups": [_pack(group) for group in groups]}, tensors
+    leaves = dict(_leaves(state["state"], "state"))
+    for number, group in enumerate(state["param_groups"]):
+        leaves |= {
+            f"groups/{number}/{key}": value
+            for key, value in group.items()
+            if type(value) in (int, float) or isinstance(value, torch.Tensor)
+        }
+    tensors = {key: value for key, value in leaves.items() if isinstance(value, torch.Tensor)}
+    numbers = {key: value for key, value in leaves.items() if key not in tensors}
+    return _pack(numbers), {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
 
 
 def _restore_optimizer(
-    optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+    optimizer: torch.optim.Optimizer, numbers: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> None:
     state = optimizer.state_dict()
     entries: dict[int, dict[str, Any]] = {}
-    for key, value in {**_unpack(saved["numbers"]), **tensors}.items():
-        index, name = key.split("/", 1)
-        entries.setdefault(int(index), {})[name] = value
+    for key, value in {**_unpack(numbers), **tensors}.items():
+        kind, number, *path, name = key.split("/")
+        if kind == "groups":
+            # torch moves what belongs to a parameter to its device, and leaves the groups' as it is.
+            device = optimizer.param_groups[int(number)]["params"][0].device
+            is_tensor = isinstance(value, torch.Tensor)
+            state["param_groups"][int(number)][name] = value.to(device) if is_tensor else value
+            continue
+        place = entries.setdefault(int(number), {})
+        for part in path:
+            place = place.setdefault(part, {})
+        place[name] = value
     state["state"] = entries
-    for group, numbers in zip(state["param_groups"], saved["groups"], strict=True):
-        group.update(_unpack(numbers))
     optimizer.load_state_dict(state)
+
+
+def _leaves(entries: Mapping[Any, Any], at: str) -> Iterator[tuple[str, Any]]:
+    """Yield every value that is not a dict itself, with the path of its keys."""
+    for key, value in entries.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{at}/{key}")
+        else:
+            yield f"{at}/{key}", value
 
 
 def _pack(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import importlib
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,7 @@ class Slot:
         scaler: keeps small fp16 gradients from vanishing; passes everything through when not enabled.
         latents, texts: the shared caches.
         logged: what the optimizer has to say beside its lr.
+        weights_for_use: see `for_use`.
         step: optimizer steps done.
     """
 
@@ -51,6 +53,7 @@ class Slot:
     latents: Latents
     texts: Texts
     logged: Callable[[torch.optim.Optimizer], Mapping[str, float]]
+    weights_for_use: Callable[[torch.optim.Optimizer], AbstractContextManager[None]]
     step: int = 0
     _epoch: tuple[int, list[list[list[int]]]] = field(default=(-1, []), init=False, repr=False)
 
@@ -78,6 +81,13 @@ class Slot:
     def parameters(self) -> list[torch.nn.Parameter]:
         """All trainable tensors."""
         return [parameter for part in self.adapter.parameters().values() for parameter in part]
+
+    def for_use(self) -> AbstractContextManager[None]:
+        """Inside, the adapter's tensors are those to judge and save.
+
+        They are not those that train when the optimizer averages its iterates.
+        """
+        return self.weights_for_use(self.optimizer)
 
     def close(self) -> None:
         """Take the adapter out of the base."""
@@ -129,6 +139,7 @@ def _dress(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: La
         latents=latents,
         texts=texts,
         logged=getattr(optimizers, "logged", lambda optimizer: {}),
+        weights_for_use=getattr(optimizers, "weights_for_use", lambda optimizer: nullcontext()),
     )
     latents.warm(plan.train_images())
     if not slot.trains_text and not recipe.captions.shuffle:
