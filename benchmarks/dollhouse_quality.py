@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, StableDiffusionPipeline
-
 from PIL import Image
 
 from lorasweep.dollhouse import weights_dir
@@ -114,7 +113,7 @@ def measure(folder: Path, *, quick: bool, seed: int) -> list[Row]:
 
 
 def write_sheet(pipeline: StableDiffusionPipeline, path: Path, *, columns: int = 12, seed: int) -> None:
-    """Write samples of held-out prompts (upper row) over renders of what they ask for (lower row), at twice the size.
+    """Write samples of held-out prompts (upper row) over renders of what they ask for, at twice the size.
 
     Args:
         pipeline: what to sample.
