@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +72,14 @@ class Adapter(Protocol):
 
     def remove(self) -> None:
         """Take the adapter out; the base's modules and outputs are again what they were."""
+
+
+@runtime_checkable
+class DrawsPerBatch(Protocol):
+    """An adapter that takes another shape for each batch that it trains on, as DyLoRA takes a rank."""
+
+    def draw(self, seed: int) -> None:
+        """Take the shape that `seed` stands for, until the next call; out of train mode it has no effect."""
 
 
 class Metric(Protocol):

@@ -24,7 +24,15 @@ def lora(weight: torch.Tensor, tensors: Tensors, knobs: dict[str, Any]) -> torch
     return scale * (up.flatten(1) @ down.flatten(1)).reshape(weight.shape)
 
 
-FORMULAS: dict[str, Delta] = {"lora": lora, "locon": lora}
+def dora(weight: torch.Tensor, tensors: Tensors, knobs: dict[str, Any]) -> torch.Tensor:
+    """Liu et al. (2024), eq. 5: m * (W + BA) / ||W + BA||, a norm per output; less W."""
+    moved = weight + lora(weight, tensors, knobs)
+    shape = (-1, *[1] * (weight.dim() - 1))
+    norm = moved.flatten(1).norm(dim=1).reshape(shape)
+    return tensors["lora_magnitude_vector.weight"].reshape(shape) * moved / norm - weight
+
+
+FORMULAS: dict[str, Delta] = {"lora": lora, "locon": lora, "dora": dora, "dylora": lora}
 
 
 def merge(

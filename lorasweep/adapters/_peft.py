@@ -23,7 +23,7 @@ from lorasweep.errors import AdapterError
 if TYPE_CHECKING:
     from lorasweep.protocols import Base
 
-# Fills one new tensor in place: (tensor, its name such as `unet.conv_in.lora_A.weight`, its own CPU generator).
+# Fills one new tensor in place: (tensor, its name such as `unet.conv_in.lora_A.weight`, its own generator).
 # What it leaves alone stays as PEFT computed it from the base's weights.
 Init = Callable[[torch.Tensor, str, torch.Generator], None]
 
@@ -65,7 +65,7 @@ class PeftAdapter:
     def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Yield (name, parameter), named as in diffusers: `unet.conv_in.lora_A.weight`."""
         for path, layer in self.layers.items():
-            for kind in layer.adapter_layer_names:
+            for kind in dict.fromkeys(layer.adapter_layer_names):  # PEFT lists DoRA's twice
                 held = getattr(layer, kind)
                 if self.name not in held:
                     continue

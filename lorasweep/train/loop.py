@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from lorasweep.errors import LorasweepError
-from lorasweep.protocols import Base
+from lorasweep.protocols import Base, DrawsPerBatch
 from lorasweep.records import PlannedImage
 from lorasweep.train import loss
 from lorasweep.train.slot import Slot
@@ -100,6 +100,8 @@ def _batch_loss(slot: Slot, base: Base, images: Sequence[PlannedImage], number: 
         generator=torch.Generator().manual_seed(slot.seed_of("noise", number)),
         noise_offset=options.noise_offset,
     )
+    if isinstance(slot.adapter, DrawsPerBatch):
+        slot.adapter.draw(slot.seed_of("adapter", number))
     captions = slot.captions(images, batch=number)
     half = options.precision != "fp32"
     with (

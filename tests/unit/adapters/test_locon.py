@@ -9,15 +9,7 @@ import pytest
 import torch
 
 from lorasweep.adapters import locon, lora
-from lorasweep.bases import stable_diffusion
 from lorasweep.protocols import Base
-from lorasweep.records import BaseOptions
-
-
-@pytest.fixture
-def base(tiny_sd: Path) -> Base:
-    options = BaseOptions(name="stable_diffusion", path=str(tiny_sd), resolution=32, bucket_step=8)
-    return stable_diffusion.load(options, device="cpu", precision="fp32")
 
 
 @pytest.fixture(scope="module")

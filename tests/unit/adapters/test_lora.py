@@ -11,18 +11,10 @@ from safetensors import safe_open
 
 from lorasweep.adapters import lora
 from lorasweep.adapters._targets import find_targets
-from lorasweep.bases import stable_diffusion
 from lorasweep.errors import AdapterError
 from lorasweep.protocols import Adapter, Base
-from lorasweep.records import BaseOptions
 
 PROMPTS = ["zkw, red hair", "1girl, blue dress"]
-
-
-@pytest.fixture
-def base(tiny_sd: Path) -> Base:
-    options = BaseOptions(name="stable_diffusion", path=str(tiny_sd), resolution=32, bucket_step=8)
-    return stable_diffusion.load(options, device="cpu", precision="fp32")
 
 
 @pytest.fixture

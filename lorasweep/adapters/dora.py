@@ -1,0 +1,67 @@
+"""DoRA: LoRA turns each output's direction, and a trained magnitude sets its length. Through PEFT.
+
+Takes a frozen base, returns a `protocols.Adapter` that is the identity until trained.
+
+Weight w means W + w * (W' - W), where W' is the weight as trained: how ComfyUI weighs a DoRA. PEFT and
+diffusers scale the product inside the norm instead, so their pictures agree with these at 1 only, and their
+weight 0 is not the base.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from lorasweep.adapters import _ranges
+
+if TYPE_CHECKING:
+    from lorasweep.protocols import Adapter, Base
+
+
+def build(
+    base: Base,
+    *,
+    seed: int,
+    dim: int = 32,
+    alpha: float = 16.0,
+    targets: Literal["attn", "attn-mlp", "full"] = "attn-mlp",
+    text_encoder: bool = False,
+    dropout: float = 0.0,
+) -> Adapter:
+    """Put a DoRA into `base`, drawn from `seed`.
+
+    Args:
+        base: adapted in place until `remove`.
+        seed: the recipe's.
+        dim: rank of the product, >= 1.
+        alpha: scale of the product, > 0; at alpha = dim it is 1.
+        targets: `attn`, `attn-mlp` or `full`, as for LoRA.
+        text_encoder: train the text encoder too.
+        dropout: share of a layer's inputs that training hides from the product, [0, 1).
+
+    Raises:
+        AdapterError: the base has no module of that kind.
+
+    Source: Liu et al., "DoRA" (2024), eq. 5; the norm counts as a constant in the gradient (section 4.3).
+    """
+    from lorasweep.adapters._dora import DoraAdapter
+    from lorasweep.adapters._lora import draw, lora_config
+    from lorasweep.adapters._peft import build_peft
+    from lorasweep.adapters._targets import targets_by_part
+
+    configs = {
+        part: lora_config(names, dim=dim, alpha=alpha, dropout=dropout, use_dora=True)
+        for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
+    }
+    return build_peft(base, configs, seed=seed, init=draw, kind=DoraAdapter)
+
+
+def problems(
+    *,
+    dim: int = 32,
+    alpha: float = 16.0,
+    targets: Literal["attn", "attn-mlp", "full"] = "attn-mlp",
+    text_encoder: bool = False,
+    dropout: float = 0.0,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return [*_ranges.rank(dim, alpha), *_ranges.dropout(dropout)]
