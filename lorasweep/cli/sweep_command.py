@@ -18,7 +18,7 @@ from lorasweep.tracking.process import Mirror
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run or continue a sweep; returns 0 when every trial ended COMPLETED or PRUNED, 130 when interrupted."""
+    """Run or continue a sweep; returns 0 when every trial has its answer, 130 when interrupted, else 1."""
     spec = config.load_sweep(options.sweep, options.overrides)
     plans = _plans(spec)
     folder = paths.outputs() / spec.name
@@ -35,7 +35,11 @@ def run(options: argparse.Namespace) -> int:
             on_trial_end=lambda: contact_sheet.write_contact_sheet(folder),
             mirror=mirror,
         )
-    snapshot = state.read_state(folder)
+    if result.halted:
+        print(f"stopped early: {result.halted}", file=sys.stderr)
+    if result.interrupted:
+        print("interrupted; the same command continues where it stopped", file=sys.stderr)
+    snapshot = result.state
     if options.json:
         print(json.dumps(state.status_json(snapshot), indent=1))
     else:
