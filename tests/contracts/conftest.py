@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tiny_training import make_recipe
 from lorasweep.protocols import Base
 
 CONF = Path(__file__).parents[2] / "conf"
+OPTIONAL = {"adamw8bit": "bitsandbytes"}  # choices that need what is not installed by default
 
 
 def components(group: str) -> list[Any]:
@@ -21,7 +23,10 @@ def components(group: str) -> list[Any]:
     found = []
     for file in files:
         knobs = yaml.safe_load(file.read_text(encoding="utf-8"))
-        found.append(pytest.param((knobs.pop("name"), knobs), id=file.stem))
+        name = knobs.pop("name")
+        needs = OPTIONAL.get(name, "yaml")
+        marks = pytest.mark.skipif(find_spec(needs) is None, reason=f"{needs} is not installed")
+        found.append(pytest.param((name, knobs), id=file.stem, marks=marks))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,10 @@ def test_the_map_has_one_line_per_group_and_a_folder_for_each() -> None:
 def test_every_choice_of_every_group_composes(group: str) -> None:
     given = {"base": ["base.path=x"], "dataset": [f"dataset.path={conf_dir()}"]}.get(group, [])
     for choice in places.choices(group):
+        if choice == "adamw8bit" and find_spec("bitsandbytes") is None:
+            with pytest.raises(ConfigError, match=r"bitsandbytes.*lorasweep\[cuda\]"):
+                compose_recipe([f"{group}={choice}"])
+            continue
         compose_recipe([f"{group}={choice}", *given])
 
 
