@@ -92,6 +92,11 @@ def _check(
     return chosen
 
 
+def _signature_numbers(images: int, confound: float, rng: np.random.Generator) -> set[int]:
+    """Choose which of 1..images show the signature: exactly the share asked for, however few images."""
+    return {int(number) + 1 for number in rng.permutation(images)[: round(confound * images)]}
+
+
 def write_dataset(
     out_dir: Path | str,
     subject: str = "zkw",
@@ -112,8 +117,8 @@ def write_dataset(
             the rest.
         outfits: 1 writes one folder with free clothes; k > 1 writes k outfit concepts, `10_zkw outfit1/` and
             on, each always worn in its folder.
-        confound: probability that background (and free clothes) are the subject's signature ones; see
-            `sample_subject_spec`.
+        confound: share of each folder's images, to the nearest image, whose background (and free clothes) are
+            the subject's signature ones; see `sample_subject_spec`.
         sizes: (width, height) in px, taken in turn.
         repeats: the number in the folder name.
         seed: decides everything; equal arguments give equal bytes.
@@ -130,10 +135,12 @@ def write_dataset(
         folder = root / f"{repeats}_{chosen.trigger}{f' {concept}' if concept else ''}"
         folder.mkdir(parents=True, exist_ok=True)
         share = images // outfits + (index < images % outfits)
+        signature = _signature_numbers(share, confound, np.random.default_rng([seed, index, 0]))
         for number in range(1, share + 1):
             rng = np.random.default_rng([seed, index, number])
             outfit_index = index if concept else None
-            spec = sample_subject_spec(rng, chosen, outfit_index=outfit_index, confound=confound)
+            confounded = 1.0 if number in signature else 0.0
+            spec = sample_subject_spec(rng, chosen, outfit_index=outfit_index, confound=confounded)
             width_px, height_px = sizes[(number - 1) % len(sizes)]
             path = folder / f"{number:04d}.png"
             render(spec, width_px, height_px).save(path)
