@@ -59,15 +59,21 @@ def read(reader: Reader, pictures: Sequence[Image.Image]) -> Reading:
     return reader.read(pixels_BHWC.permute(0, 3, 1, 2).float() / 255.0)
 
 
-def marks_shown(reading: Reading, subject: Subject) -> float:
-    """Probability that a picture shows one of the subject's marks, mean over pictures and marks; in [0, 1].
+def features_shown(reading: Reading, subject: Subject) -> dict[str, float]:
+    """Probability that each of the subject's features shows, mean over pictures; each in [0, 1].
 
-    Each mark by itself: an adapter bleeds as soon as strangers wear the subject's horns, star or not.
+    A feature is a trait (hair colour and style, eyes, skin) or a mark (on head and face, and their colour).
+    One
+    by one rather than all at once: likeness comes, and bleeds, feature by feature.
     """
-    marks = {"head_mark": subject.head_mark, "face_mark": subject.face_mark}
-    worn = {head: mark for head, mark in marks.items() if mark != NO_MARK}
-    shown = [float(reading.probability_of(head, mark).mean()) for head, mark in worn.items()]
-    return sum(shown) / len(shown)
+    features = {head: value for head, value in subject.fixed.items() if value != NO_MARK}
+    return {head: float(reading.probability_of(head, value).mean()) for head, value in features.items()}
+
+
+def likeness(reading: Reading, subject: Subject) -> float:
+    """Mean of `features_shown`; in [0, 1]. Chance alone gives a stranger about 0.1."""
+    shown = features_shown(reading, subject)
+    return sum(shown.values()) / len(shown)
 
 
 def _attributes_of_tag(tag: str) -> dict[str, str]:

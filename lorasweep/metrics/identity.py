@@ -1,8 +1,12 @@
 """F: is it the subject? Never part of the overcooking score, because burned adapters show the subject too.
 
-On the dollhouse the reader gives the probability that a picture shows the subject's marks and traits
-together, averaged over in-distribution prompts at the weight that counts. Elsewhere it is missing, and
-`score` falls back.
+On the dollhouse the reader says how many of the subject's features (traits and marks) show in the pictures of
+prompts with the trigger. With a the mean over features and pictures at the weight that counts,
+
+    F = max(0, (a - a_base) / (1 - a_base))
+
+so that the base, which shows some features by chance or because the prompt asks for them, has F = 0.
+Elsewhere F is missing, and `score` falls back.
 
 Source: identity on plain prompts as in DreamBooth (arXiv 2208.12242), with a classifier of known accuracy in
 the place of DINO.
@@ -10,6 +14,7 @@ the place of DINO.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,23 +34,28 @@ class Identity:
     needs_samples = True
 
     def measure(self, context: JudgeContext) -> Measurement:
-        """Read the pictures of the tiers: marks and traits together, and each apart."""
+        """Read the pictures of the tiers; besides F, the probability that every feature shows at once."""
         subject = dolls.subject_of(context)
         if subject is None:
             return Measurement(missing={"identity/score": dolls.UNREADABLE})
         pictures = [image for tier in self.tiers for _, image in context.pictures(tier)]
-        if not pictures:
-            return Measurement(missing={"identity/score": f"no pictures of {', '.join(self.tiers)} prompts"})
+        base = [image for tier in self.tiers for _, image in context.base_pictures(tier)]
+        if not pictures or not base:
+            where = f"{' or '.join(self.tiers)} prompts"
+            return Measurement(missing={"identity/score": f"no pictures of {where}, or none by the base"})
         reading = dolls.read(context.reader, pictures)
+        shown = dolls.likeness(reading, subject)
+        by_chance = dolls.likeness(dolls.read(context.reader, base), subject)
         values = {
-            "identity/score": float(reading.identity(subject).mean()),
-            "identity/marks": float(reading.marks(subject).mean()),
-            "identity/traits": float(reading.traits(subject).mean()),
+            "identity/score": max(0.0, (shown - by_chance) / (1.0 - by_chance)),
+            "identity/likeness": shown,
+            "identity/base_likeness": by_chance,
+            "identity/all_features": float(reading.identity(subject).mean()),
         }
         return Measurement(values=values)
 
 
-def build(*, tiers: tuple[PromptTier, ...] | list[PromptTier]) -> Identity:
+def build(*, tiers: Sequence[PromptTier]) -> Identity:
     """Build the metric.
 
     Args:

@@ -2,13 +2,16 @@
 
 On prompts that combine the trigger with attributes the dataset never showed, the reader says which of the
 asked attributes appear. `prompt_control/score` is that accuracy over the base's on the same prompts and
-seeds, so that what the base cannot draw is not held against the adapter. `prompt_control/bleed` is the
-probability that strangers and scenes without the trigger wear the subject's marks, above the base's.
+seeds, so that what the base cannot draw is not held against the adapter.
+
+`prompt_control/bleed_class` and `bleed_unrelated` say how much more of the subject's features show without
+the trigger than in the base's own pictures: on strangers whose every trait the prompt names, and where the
+prompt leaves the person open. The second rises first and far, in any recipe without regularisation images:
+the subject becomes the default person.
 
 Source: the compositional accuracy of Okawa et al. (arXiv 2310.09336) as a ratio to the base; bleed is
-DreamBooth's prior-preservation idea (arXiv 2208.12242) with marks that no base tag can ask for. Departure:
-the base is shown the prompt with the trigger, which to it is a meaningless word, so that both start from the
-very same picture.
+DreamBooth's prior-preservation idea (arXiv 2208.12242). Departure: the base is shown the prompt with the
+trigger, which to it is a meaningless word, so that both start from the very same picture.
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ class PromptControl:
         subject = dolls.subject_of(context)
         if subject is None:
             reason = dolls.UNREADABLE
-            return Measurement(missing={f"{NAME}/score": reason, f"{NAME}/bleed": reason})
+            names = ("score", "bleed_class", "bleed_unrelated")
+            return Measurement(missing={f"{NAME}/{name}": reason for name in names})
         found = Measurement()
         self._control(context, found)
         self._bleed(context, subject, found)
@@ -63,17 +67,14 @@ class PromptControl:
             found.values[f"{NAME}/score"] = adapted / base
 
     def _bleed(self, context: JudgeContext, subject: Subject, found: Measurement) -> None:
-        above = []
         for tier in ("class", "unrelated"):
             pictures, base = context.pictures(tier), context.base_pictures(tier)
             if pictures and base:
-                shown = dolls.marks_shown(dolls.read(context.reader, _images(pictures)), subject)
-                above.append(shown - dolls.marks_shown(dolls.read(context.reader, _images(base)), subject))
-                found.values[f"{NAME}/bleed_{tier}"] = above[-1]
-        if above:
-            found.values[f"{NAME}/bleed"] = max(above)
-        else:
-            found.missing[f"{NAME}/bleed"] = "no pictures of class or unrelated prompts, or none by the base"
+                shown = dolls.likeness(dolls.read(context.reader, _images(pictures)), subject)
+                by_chance = dolls.likeness(dolls.read(context.reader, _images(base)), subject)
+                found.values[f"{NAME}/bleed_{tier}"] = shown - by_chance
+            else:
+                found.missing[f"{NAME}/bleed_{tier}"] = f"no pictures of {tier} prompts, or none by the base"
 
 
 def build(*, min_base_accuracy: float) -> PromptControl:

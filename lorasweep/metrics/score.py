@@ -1,20 +1,19 @@
-"""From a vector of metrics to two numbers and a sentence. Provisional: see `SYMPTOMS`.
+"""From a vector of metrics to two numbers and a sentence.
 
     O = 1 - product over symptoms of (1 - o_i)      overcook/score, noisy-OR: one fatal symptom is enough
-    o_i = sigmoid((m_i - limit_i) / width_i), shifted and scaled so that o_i(0) = 0
     U = F (1 - O)                                   overcook/utility
 
-A symptom that could not be measured is left out of the product, which can only lower O. Knows nothing about
-how a metric is measured; imports no torch.
+with o_i the grades of `symptoms.SYMPTOMS` and F the identity. A symptom that could not be measured is left
+out of the product, which can only lower O. Knows nothing about how a metric is measured; imports no torch.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from lorasweep.metrics.symptoms import SYMPTOMS
 from lorasweep.records import Measurement
 
 SCORE, UTILITY = "overcook/score", "overcook/utility"
@@ -22,60 +21,6 @@ IDENTITY, HELD_OUT = "identity/score", "generalisation/held_out"
 OVERCOOKED = 0.5  # O above which a checkpoint is called overcooked
 LEARNED = 0.5  # F below which a checkpoint is called undercooked
 FALLBACK_GAIN = 0.15  # held-out log gain at which the stand-in for F reaches 1 - 1/e
-
-
-@dataclass(frozen=True, kw_only=True)
-class Symptom:
-    """One way to be overcooked.
-
-    Attributes:
-        name: logged as `overcook/<name>`.
-        metric: the number it reads.
-        limit: where it counts half.
-        width: how sharply; limit / width >= 4 keeps harmless values near 0.
-        inverted: the metric is good at 1 and bad at 0, so 1 - value is read.
-        says: what a person would say, for the verdict.
-    """
-
-    name: str
-    metric: str
-    limit: float
-    width: float
-    says: str
-    inverted: bool = False
-
-    def value(self, metrics: Mapping[str, float]) -> float | None:
-        """How much of the symptom there is, >= 0; None when it was not measured."""
-        if self.metric not in metrics:
-            return None
-        return max(0.0, 1.0 - metrics[self.metric] if self.inverted else metrics[self.metric])
-
-    def grade(self, value: float) -> float:
-        """The symptom's o_i in [0, 1): exactly 0 at 0, one half near the limit, rising throughout."""
-        at_zero = _sigmoid(-self.limit / self.width)
-        return (_sigmoid((value - self.limit) / self.width) - at_zero) / (1.0 - at_zero)
-
-
-SYMPTOMS: tuple[Symptom, ...] = (
-    Symptom(name="rise", metric="generalisation/rise", limit=0.06, width=0.015, says="held-out loss rose"),
-    Symptom(
-        name="gap",
-        metric="generalisation/gap",
-        limit=0.5,
-        width=0.1,
-        says="it fits pictures, not the subject",
-    ),
-    Symptom(name="class_drift", metric="prior_drift/class", limit=0.4, width=0.08, says="it redraws others"),
-    Symptom(
-        name="unrelated_drift", metric="prior_drift/unrelated", limit=0.4, width=0.08, says="it redraws all"
-    ),
-    Symptom(name="bleed", metric="prompt_control/bleed", limit=0.2, width=0.04, says="it bleeds"),
-    Symptom(
-        name="control", metric="prompt_control/score", limit=0.35, width=0.07, says="deaf", inverted=True
-    ),
-    Symptom(name="burn", metric="burn/score", limit=1.0, width=0.2, says="pictures look fried"),
-)
-"""Provisional limits and widths."""
 
 
 def summarise(metrics: Mapping[str, float]) -> Measurement:
@@ -175,7 +120,3 @@ def _worst(rung: Mapping[str, Any]) -> str:
     measured = [(symptom, value) for symptom in SYMPTOMS if (value := symptom.value(metrics)) is not None]
     symptom, value = max(measured, key=lambda pair: pair[0].grade(pair[1]))
     return f"{symptom.says} ({value:.2f}, limit {symptom.limit:.2f})"
-
-
-def _sigmoid(x: float) -> float:
-    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))

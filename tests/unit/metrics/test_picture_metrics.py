@@ -20,6 +20,15 @@ from lorasweep.records import CaptionOptions
 from lorasweep.sample import ImageRequest, Sample
 
 ZKW = SUBJECTS["zkw"]
+STRANGER = {
+    "hair_color": "red",
+    "hair_style": "bob cut",
+    "eye_color": "blue",
+    "skin": "tan",
+    "head_mark": "none",
+    "face_mark": "none",
+    "mark_color": "none",
+}
 
 
 class PlantedReader:
@@ -91,14 +100,21 @@ def test_every_prompt_of_the_world_parses_back_into_what_it_asked_for() -> None:
 
 def test_identity_is_the_readers_answer_at_the_weight_that_counts(context: Any, gallery: Gallery) -> None:
     spec = prompt_specs("zkw", count=1)["in_distribution"][0]
+    nobody = shown(spec, **STRANGER)
     samples = [
         gallery.add("in_distribution", "zkw, a", shown(spec), 0.7),
         gallery.add("in_distribution", "zkw, b", shown(spec, eye_color="blue"), 0.7),
-        gallery.add("in_distribution", "zkw, c", shown(spec, eye_color="blue"), 1.0),
+        gallery.add("in_distribution", "zkw, c", nobody, 1.0),
     ]
+    chance = nobody | {"skin": ZKW.skin}  # the base happens to draw one of seven features
+    base = [gallery.add("in_distribution", f"zkw, {letter}", chance, 0.0) for letter in "ab"]
     metric = identity.build(tiers=["in_distribution"])
-    found = metric.measure(situation(context, gallery, samples, []))
-    assert found.values == {"identity/score": 0.5, "identity/marks": 1.0, "identity/traits": 0.5}
+    found = metric.measure(situation(context, gallery, samples, base)).values
+    assert found["identity/all_features"] == 0.5
+    assert found["identity/likeness"] == pytest.approx(13 / 14)
+    assert found["identity/score"] == pytest.approx((13 / 14 - 1 / 7) / (6 / 7))
+    as_base = [gallery.add("in_distribution", f"zkw, {letter}", chance, 0.7) for letter in "ab"]
+    assert metric.measure(situation(context, gallery, as_base, base)).values["identity/score"] == 0
     elsewhere = metric.measure(dataclasses.replace(context, samples=samples, _asked={}))
     assert not elsewhere.values and "dollhouse" in elsewhere.missing["identity/score"]
 
@@ -126,15 +142,14 @@ def test_control_is_relative_to_what_the_base_draws(context: Any, gallery: Galle
     assert refuses["prompt_control/score"] == pytest.approx(1 / 3)
 
 
-def test_bleed_counts_the_subjects_marks_on_strangers(context: Any, gallery: Gallery) -> None:
+def test_bleed_counts_the_subjects_features_without_the_trigger(context: Any, gallery: Gallery) -> None:
     spec = prompt_specs("zkw", count=1)["class"][0]
-    stranger, horned = shown(spec), shown(spec, head_mark=ZKW.head_mark)
+    stranger, horned = shown(spec, **STRANGER), shown(spec, **STRANGER | {"head_mark": ZKW.head_mark})
     base = [gallery.add("class", "x", stranger, 0.0), gallery.add("unrelated", "beach", stranger, 0.0)]
     drawn = [gallery.add("class", "x", stranger, 0.7), gallery.add("unrelated", "beach", horned, 0.7)]
     found = prompt_control.build(min_base_accuracy=0.3).measure(situation(context, gallery, drawn, base))
     assert found.values["prompt_control/bleed_class"] == 0
-    assert found.values["prompt_control/bleed_unrelated"] == pytest.approx(0.5)  # one mark of two
-    assert found.values["prompt_control/bleed"] == pytest.approx(0.5)
+    assert found.values["prompt_control/bleed_unrelated"] == pytest.approx(1 / 7)  # one feature of seven
     assert "prompt_control/score" in found.missing
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from lorasweep.metrics import score
+from lorasweep.metrics.symptoms import SYMPTOMS, Symptom
 
-CLEAN = {s.metric: (1.0 if s.inverted else 0.0) for s in score.SYMPTOMS}
+CLEAN = {s.metric: (1.0 if s.inverted else 0.0) for s in SYMPTOMS}
 
 
 def judged(step: int, identity: float, **metrics: float) -> dict[str, Any]:
@@ -25,18 +26,18 @@ def test_a_clean_checkpoint_scores_nothing_and_keeps_its_identity() -> None:
     assert found["overcook/utility"] == 0.8
 
 
-@pytest.mark.parametrize("symptom", score.SYMPTOMS, ids=lambda s: s.name)
-def test_each_symptom_alone_raises_the_score_all_the_way(symptom: score.Symptom) -> None:
+@pytest.mark.parametrize("symptom", SYMPTOMS, ids=lambda s: s.name)
+def test_each_symptom_alone_raises_the_score_all_the_way(symptom: Symptom) -> None:
     scores = []
     for share in (0.0, 0.5, 1.0, 1.5, 2.0):
         amount = share * symptom.limit
         value = 1 - amount if symptom.inverted else amount
         scores.append(score.summarise(CLEAN | {symptom.metric: value}).values["overcook/score"])
-    assert scores == sorted(set(scores)) and scores[0] == 0 and scores[-1] > 0.9
+    assert scores == sorted(set(scores)) and scores[0] == 0 and scores[-1] > 0.9 * symptom.severity
     at_limit = score.summarise(
         CLEAN | {symptom.metric: 1 - symptom.limit if symptom.inverted else symptom.limit}
     ).values["overcook/score"]
-    assert at_limit == pytest.approx(0.5, abs=0.03)
+    assert at_limit == pytest.approx(symptom.severity / 2, abs=0.03)
 
 
 def test_the_score_survives_missing_symptoms() -> None:
@@ -59,8 +60,8 @@ def test_verdict_finds_the_best_safe_rung_and_the_first_burned_one_after_it() ->
     rungs = [
         judged(100, 0.2),
         judged(200, 0.8),
-        judged(300, 0.9, prompt_control__bleed=0.19),
-        judged(400, 0.9, prompt_control__bleed=0.42),
+        judged(300, 0.9, prompt_control__bleed_class=0.12),
+        judged(400, 0.9, prompt_control__bleed_class=0.42),
     ]
     found = score.verdict(rungs)
     assert (found["state"], found["done_at"], found["burned_at"]) == ("overcooked", 200, 400)
@@ -81,7 +82,7 @@ def test_verdicts_without_a_window() -> None:
 
 
 def test_the_catalogue_imports_without_torch() -> None:
-    names = "burn generalisation identity prior_drift prompt_control trigger_selectivity probes context score"
+    names = "burn generalisation identity prior_drift prompt_control trigger_selectivity context score"
     imports = "; ".join(f"import lorasweep.metrics.{name}" for name in names.split())
     code = f"import sys; {imports}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
