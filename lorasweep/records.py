@@ -180,6 +180,20 @@ class Recipe:
         return digest(data)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """A range that experience gives a key when an adapter is chosen; leaving it is allowed, and warned about.
+
+    An adapter's module lists its own as `ADVICE`.
+    """
+
+    key: str  # `optimizer.lr`
+    reason: str
+    low: float | None = None  # inclusive, as high; None: no bound on this side
+    high: float | None = None
+    optimizers: tuple[str, ...] | None = None  # holds with these only; None: with all
+
+
 # ----------------------------------------------------------------------------------------------- plan
 
 

@@ -32,7 +32,42 @@ def dora(weight: torch.Tensor, tensors: Tensors, knobs: dict[str, Any]) -> torch
     return tensors["lora_magnitude_vector.weight"].reshape(shape) * moved / norm - weight
 
 
-FORMULAS: dict[str, Delta] = {"lora": lora, "locon": lora, "dora": dora, "dylora": lora}
+def loha(weight: torch.Tensor, tensors: Tensors, knobs: dict[str, Any]) -> torch.Tensor:
+    """Hyeon-Woo et al. (2022): alpha / dim * (w1_a w1_b) * (w2_a w2_b), flat over a kernel (LyCORIS)."""
+    first = tensors["hada_w1_a"] @ tensors["hada_w1_b"]
+    second = tensors["hada_w2_a"] @ tensors["hada_w2_b"]
+    return knobs["alpha"] / knobs["dim"] * (first * second).reshape(weight.shape)
+
+
+def lokr(weight: torch.Tensor, tensors: Tensors, knobs: dict[str, Any]) -> torch.Tensor:
+    """Yeh et al. (2024): w1 (x) w2; scaled by alpha / dim only if a side is a product (the UIs' loaders)."""
+    sides, scale = [], 1.0
+    for side in ("lokr_w1", "lokr_w2"):
+        if side in tensors:
+            sides.append(tensors[side])
+        else:
+            sides.append(tensors[f"{side}_a"] @ tensors[f"{side}_b"])
+            scale = knobs["alpha"] / knobs["dim"]
+    small, large = (side.flatten(1) for side in sides)
+    return scale * torch.kron(small, large).reshape(weight.shape)
+
+
+def ia3(weight: torch.Tensor, tensors: Tensors, knobs: dict[str, Any]) -> torch.Tensor:
+    """LyCORIS and A1111: W * l' over inputs or outputs, l' = l - 1. The side is told by Liu et al. (2022)."""
+    factors = tensors["ia3_l"]
+    is_feed_forward = weight.shape[1] > weight.shape[0]  # the layer back from the wide middle
+    return weight * (factors if is_feed_forward and factors.numel() == weight.shape[1] else factors[:, None])
+
+
+FORMULAS: dict[str, Delta] = {
+    "lora": lora,
+    "locon": lora,
+    "dora": dora,
+    "dylora": lora,
+    "loha": loha,
+    "lokr": lokr,
+    "ia3": ia3,
+}
 
 
 def merge(

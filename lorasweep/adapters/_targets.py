@@ -70,6 +70,17 @@ def find_spatial(model: torch.nn.Module, names: list[str]) -> list[str]:
     ]
 
 
+def find_ends(model: torch.nn.Module, ends: tuple[str, ...]) -> list[str]:
+    """Names of the Linear modules that end in one of `ends`, whole words of the dotted name."""
+    import torch
+
+    return [
+        name
+        for name, module, _ in _leaves(model, "", frozenset())
+        if isinstance(module, torch.nn.Linear) and f".{name}".endswith(tuple(f".{end}" for end in ends))
+    ]
+
+
 def _leaves(
     module: torch.nn.Module, name: str, kinds: frozenset[str]
 ) -> Iterator[tuple[str, torch.nn.Module, frozenset[str]]]:

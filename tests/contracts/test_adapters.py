@@ -221,7 +221,9 @@ def test_same_seed_same_adapter_whatever_the_global_generator(
         states.append(adapter.state_dict())
         adapter.remove()
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
-    assert not all(torch.equal(tensor, states[2][name]) for name, tensor in states[0].items())
+    drawn = [name for name, tensor in states[0].items() if tensor.unique().numel() > 1]
+    is_other = [name for name in drawn if not torch.equal(states[0][name], states[2][name])]
+    assert is_other or not drawn  # IA3 draws nothing
 
 
 def test_a_base_without_a_place_for_it_is_refused(module: Any, knobs: dict[str, Any], base: Base) -> None:

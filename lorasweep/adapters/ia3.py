@@ -1,0 +1,44 @@
+"""(IA)^3: one trained factor for each key, each value and each number inside the feed-forward layers.
+
+Takes a frozen base, returns a `protocols.Adapter` that is the identity until trained. The factors l are kept
+as l - 1 and files are LyCORIS's, so weight w means W * (1 + w * (l - 1)), as A1111 has it, biases left alone.
+PEFT's IA3 has no weight and scales biases too, hence layers of our own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lorasweep.records import Advice
+
+if TYPE_CHECKING:
+    from lorasweep.protocols import Adapter, Base
+
+ADVICE = (
+    Advice(
+        key="optimizer.lr",
+        low=5e-3,
+        high=1e-2,
+        optimizers=("adamw", "adamw8bit"),
+        reason="its few factors start at 1 and must get far: at a LoRA's lr they hardly move",
+    ),
+)
+
+
+def build(base: Base, *, seed: int, text_encoder: bool = False) -> Adapter:
+    """Put (IA)^3 factors into `base`.
+
+    Args:
+        base: adapted in place until `remove`.
+        seed: the recipe's; nothing is drawn, every factor starts at 1.
+        text_encoder: train the text encoder too.
+
+    Raises:
+        AdapterError: the base has no attention or feed-forward layers.
+
+    Source: Liu et al., "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context
+    Learning" (2022), section 3.3.
+    """
+    from lorasweep.adapters._ia3 import build_ia3
+
+    return build_ia3(base, text_encoder=text_encoder)

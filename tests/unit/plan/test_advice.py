@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from lorasweep.config import compose_recipe
+from lorasweep.plan.advice import unheeded
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["adapter=lokr", "optimizer.lr=1e-4"], ["optimizer.lr=0.0001 is over 8e-05 with lokr"]),
+        (["adapter=lokr", "optimizer.lr=4e-5"], ["optimizer.lr=4e-05 is below 5e-05 with lokr"]),
+        (["adapter=lokr", "optimizer.lr=8e-5"], []),
+        (["adapter=lokr", "optimizer=prodigy", "adapter.dim=48"], ["adapter.dim=48 is over 32 with lokr"]),
+        (["adapter=loha", "adapter.dim=33"], ["adapter.dim=33 is over 32 with loha"]),
+        (["adapter=ia3", "optimizer.lr=1e-4"], ["optimizer.lr=0.0001 is below 0.005 with ia3"]),
+        (["adapter=ia3", "optimizer=prodigy"], []),
+        (["adapter=lora", "adapter.dim=128"], []),
+    ],
+    ids=str,
+)
+def test_leaving_an_adapters_range_is_a_warning_with_a_reason(
+    overrides: list[str], expected: list[str]
+) -> None:
+    found = list(unheeded(compose_recipe(overrides)))
+    assert [warning.split(":")[0] for warning in found] == expected
+    assert all(len(warning.split(": ")[1]) > 20 for warning in found)
