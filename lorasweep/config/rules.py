@@ -164,6 +164,15 @@ def _names_beside(path: Path) -> list[str]:
     return sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
 
 
+def _brakes(values: Mapping[str, Any]) -> Iterator[Problem]:
+    if _look_up(values, "regularization.name") == "scale_norm" and _look_up(values, "adapter.name") == "dora":
+        yield Problem(
+            "regularization.name",
+            "scale_norm cannot brake dora, whose change is not a product that could be scaled",
+            "override: regularization=none, or adapter=lora",
+        )
+
+
 _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _budget,
     _seeds,
@@ -171,6 +180,7 @@ _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _sides,
     _texts,
     _folders,
+    _brakes,
 )
 
 

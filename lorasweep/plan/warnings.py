@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorasweep.data import order
+from lorasweep.plan import advice
 from lorasweep.plan.budget import Budget
 from lorasweep.records import Plan, Recipe
 
@@ -18,13 +19,15 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     yield from _enlarged(plan)
     yield from _exposures(plan, counted)
     yield from _optimizer(recipe)
+    yield from advice.unheeded(recipe)
+    yield from _scale_norm(recipe)
     if len(plan.rungs) < recipe.train.rungs:
         yield f"{plan.steps} steps leave room for {len(plan.rungs)} rungs, not {recipe.train.rungs}"
     for tier in ("in_distribution", "recombined", "class", "unrelated"):
         if tier not in plan.prompts:
             without_trigger = tier == "class" and plan.trigger is None
-            advice = "give captions.trigger, or " if without_trigger else "give "
-            yield f"there are no prompts for tier {tier}: {advice}dataset.prompts.{tier}"
+            choice = "give captions.trigger, or " if without_trigger else "give "
+            yield f"there are no prompts for tier {tier}: {choice}dataset.prompts.{tier}"
 
 
 def _buckets(recipe: Recipe, plan: Plan) -> Iterator[str]:
@@ -87,3 +90,15 @@ def _optimizer(recipe: Recipe) -> Iterator[str]:
             f"a schedule-free optimizer averages instead of lowering its lr: scheduler={schedule} lowers it "
             "as well; scheduler=constant is meant, at most with a warm-up"
         )
+
+
+def _scale_norm(recipe: Recipe) -> Iterator[str]:
+    if recipe.regularization.name != "scale_norm":
+        return
+    if recipe.optimizer.name in ("prodigy", "dadapt_adam"):
+        yield (
+            f"scale_norm moves the weights behind {recipe.optimizer.name}'s back, which finds its step size by "
+            "how far they have come: the two are better not combined"
+        )
+    if recipe.optimizer.name == "schedule_free_adamw":
+        yield "scale_norm limits the weights that train; schedule_free_adamw's average may exceed the limit"

@@ -292,6 +292,8 @@ def test_without_upscaling_small_images_keep_their_pixels(recipe_of: MakeRecipe,
         (["optimizer=prodigy", "optimizer.lr=0.1"], "keep optimizer.lr=1 and turn d_coef"),
         (["optimizer=dadapt_adam", "optimizer.lr=0.1"], "keep optimizer.lr=1 and turn d0"),
         (["optimizer=schedule_free_adamw", "scheduler=cosine"], "scheduler=constant is meant"),
+        (["optimizer=prodigy", "regularization=scale_norm"], "behind prodigy's back"),
+        (["optimizer=schedule_free_adamw", "regularization=scale_norm"], "average may exceed"),
         (
             ["optimizer=prodigy", "optimizer.safeguard_warmup=false", "scheduler=cosine_with_restarts"],
             "wants optimizer.safeguard_warmup=true",

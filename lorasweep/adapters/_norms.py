@@ -1,0 +1,54 @@
+"""How much an adapter adds to each module's weight, and the factors that it is a product of.
+
+Max-norm regularization needs both: with each of n factors times ratio^(1/n), the change is ratio times itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lorasweep.adapters._peft import PeftAdapter
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an adapter at weight 1 adds to one module's weight.
+
+    Attributes:
+        norm: Frobenius norm of it, a 0-d tensor.
+        factors: the change is linear in each of them.
+    """
+
+    norm: torch.Tensor
+    factors: tuple[torch.nn.Parameter, ...]
+
+
+@torch.no_grad()
+def changes(adapter: PeftAdapter) -> Iterator[Change]:
+    """Yield one `Change` per module; not for DoRA, whose change is no product of its tensors."""
+    factors: dict[str, list[torch.nn.Parameter]] = {module: [] for module in adapter.layers}
+    for key, parameter in adapter.named_parameters():
+        module = next(prefix for prefix in _prefixes(key) if prefix in factors)
+        factors[module].append(parameter)
+    for module, layer in adapter.layers.items():
+        yield Change(torch.linalg.vector_norm(_delta(layer, adapter.name)), tuple(factors[module]))
+
+
+def _prefixes(key: str) -> Iterator[str]:
+    while "." in key:
+        key = key.rsplit(".", 1)[0]
+        yield key
+
+
+def _delta(layer: Any, name: str) -> torch.Tensor:
+    """What is added to the weight; PEFT knows for products, (IA)^3 multiplies the weight by its factors."""
+    if "ia3_l" not in layer.adapter_layer_names:
+        delta: torch.Tensor = layer.get_delta_weight(name)
+        return delta
+    factors = layer.ia3_l[name]
+    weight_OI: torch.Tensor = layer.get_base_layer().weight.float()
+    return weight_OI * (factors if layer.on_input else factors[:, None])
