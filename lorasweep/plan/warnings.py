@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from lorasweep.data import order
 from lorasweep.plan import advice
-from lorasweep.plan import advice
 from lorasweep.plan.budget import Budget
 from lorasweep.records import Plan, Recipe
 
@@ -20,7 +19,6 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     yield from _enlarged(plan)
     yield from _exposures(plan, counted)
     yield from _optimizer(recipe)
-    yield from advice.unheeded(recipe)
     yield from advice.unheeded(recipe)
     yield from _scale_norm(recipe)
     if len(plan.rungs) < recipe.train.rungs:
