@@ -1,6 +1,6 @@
 """How much an adapter adds to each module's weight, and the factors that it is a product of.
 
-Max-norm regularization needs both: with each of n factors times ratio^(1/n), the change is ratio times itself.
+Max-norm regularization needs both: with each of n factors times r^(1/n), the change is r times itself.
 """
 
 from __future__ import annotations

@@ -97,8 +97,8 @@ def _scale_norm(recipe: Recipe) -> Iterator[str]:
         return
     if recipe.optimizer.name in ("prodigy", "dadapt_adam"):
         yield (
-            f"scale_norm moves the weights behind {recipe.optimizer.name}'s back, which finds its step size by "
-            "how far they have come: the two are better not combined"
+            f"scale_norm moves the weights behind {recipe.optimizer.name}'s back, which finds its step size "
+            "by how far they have come: the two are better not combined"
         )
     if recipe.optimizer.name == "schedule_free_adamw":
         yield "scale_norm limits the weights that train; schedule_free_adamw's average may exceed the limit"
