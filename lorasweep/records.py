@@ -91,15 +91,30 @@ class DatasetOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CleanOptions:
+    """How tags are tidied up before anything else; the trigger's own tag is never touched."""
+
+    lowercase: bool = False
+    underscores: bool = False  # true: spaces instead, but not in faces like ^_^
+    duplicates: bool = False  # true: only the first of equal tags stays
+    implied: bool = False  # true: `hat` goes where `red hat` is
+    unwanted: tuple[str, ...] = ()  # tags or patterns that go: `watermark`, `* background`
+    replacements: dict[str, str] = field(default_factory=dict)  # tag -> what stands there instead
+
+
+@dataclass(frozen=True, kw_only=True)
 class CaptionOptions:
     """How captions are read and varied (`conf/captions/`)."""
 
     extension: str = ".txt"
     trigger: str | None = None  # added in front when a caption lacks it; None: the folder's class tokens
     separator: str = ", "
+    prune: tuple[str, ...] = ()  # tags or patterns (`* hair`) left out, for the trigger to absorb
+    clean: CleanOptions = field(default_factory=CleanOptions)
     shuffle: bool = False
-    keep_tokens: int = 1  # leading tags that stay in place when shuffling
+    keep_tokens: int = 1  # leading tags that stay in place when shuffling, and are never dropped alone
     dropout: float = 0.0  # share of steps that see an empty caption, [0, 1]
+    tag_dropout: float = 0.0  # share of the other tags that a step does not see, [0, 1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,6 +51,7 @@ RANGES: dict[str, Range] = {
     "dataset.dollhouse.seed": Range(0, example="0"),
     "captions.keep_tokens": Range(0, example="1"),
     "captions.dropout": Range(0, 1, example="0.05"),
+    "captions.tag_dropout": Range(0, 1, example="0.1"),
     "train.max_steps": Range(1, example="300"),
     "train.epochs": Range(1, example="8"),
     "train.steps_per_epoch": Range(1, example="50"),

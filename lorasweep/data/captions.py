@@ -1,11 +1,20 @@
-"""Captions: tags, the trigger, and the variations that training sees. Text only."""
+"""Captions: tags, the trigger, cleaning and pruning, and the variations that training sees. Text only.
+
+    as written -> `planned`: cleaned, pruned, the trigger in front -> `vary`: what one exposure sees
+
+Tags are compared without regard to case and underscores, and may be asked for by a pattern such as `* hair`.
+"""
 
 from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 
-from lorasweep.records import CaptionOptions
+from lorasweep.records import CaptionOptions, CleanOptions
+
+_LONGEST_FACE = 3  # characters: ^_^ and o_o keep their underscores
 
 
 def tags(caption: str, options: CaptionOptions) -> list[str]:
@@ -33,22 +42,100 @@ def has_trigger(caption: str, trigger: str) -> bool:
     return bool(_word(trigger).search(caption))
 
 
+def planned(caption: str, trigger: str | None, options: CaptionOptions) -> str:
+    """Turn a caption as written into the one to train on: cleaned, pruned, the trigger in front.
+
+    Where neither cleaning nor pruning is asked for, nothing but the trigger is added.
+
+    Args:
+        caption: as it is in the file.
+        trigger: a tag that has it is left as it is.
+        options: `clean` acts in the order replace, take out, deduplicate; then `prune`.
+    """
+    if options.clean != CleanOptions() or options.prune:
+        found = _clean(tags(caption, options), options.clean, lambda tag: _is_trigger(tag, trigger))
+        pruned = [tag for tag in found if _is_trigger(tag, trigger) or not _matches(tag, options.prune)]
+        caption = options.separator.join(pruned)
+    return with_trigger(caption, trigger, options)
+
+
+def unmatched(written: Iterable[str], options: CaptionOptions) -> list[str]:
+    """Find what `prune` and `clean` name and no caption has: misspelt, most likely."""
+    there = {tag for caption in written for tag in tags(caption, options)}
+    # What a replacement puts there may be pruned.
+    there |= {tag for text in options.clean.replacements.values() for tag in tags(text, options)}
+    named = [*options.prune, *options.clean.unwanted, *options.clean.replacements]
+    return [name for name in dict.fromkeys(named) if not any(_matches(tag, [name]) for tag in there)]
+
+
+def rearranges(options: CaptionOptions) -> bool:
+    """Whether exposures see other texts than the planned caption or the empty one."""
+    return options.shuffle or options.tag_dropout > 0
+
+
 def vary(caption: str, options: CaptionOptions, rng: random.Random) -> str:
-    """Vary a caption for one exposure: sometimes empty, sometimes with its tags in another order.
+    """Vary a caption for one exposure: empty, in another order, or with tags missing.
 
     Args:
         caption: as planned, the trigger in it.
-        options: `dropout` is the share of empty captions; with `shuffle`, all but `keep_tokens` tags move.
-        rng: drawn from once for dropout, then for the shuffle; not at all when neither is asked for.
+        options: `dropout` is the share of empty captions; all but the first `keep_tokens` tags move with
+            `shuffle`, and are missing in a share `tag_dropout` of exposures.
+        rng: drawn from once for dropout, then for the shuffle, then once per tag for tag dropout; not at all
+            for what is not asked for.
     """
     if options.dropout > 0 and rng.random() < options.dropout:
         return ""
-    if not options.shuffle:
+    if not rearranges(options):
         return caption
     found = tags(caption, options)
     kept, moving = found[: options.keep_tokens], found[options.keep_tokens :]
-    rng.shuffle(moving)
+    if options.shuffle:
+        rng.shuffle(moving)
+    if options.tag_dropout > 0:
+        moving = [tag for tag in moving if rng.random() >= options.tag_dropout]
     return options.separator.join([*kept, *moving])
+
+
+def _clean(found: Sequence[str], options: CleanOptions, is_trigger: Callable[[str], bool]) -> list[str]:
+    replacements = {_plain(tag): text for tag, text in options.replacements.items()}
+    cleaned = []
+    for tag in found:
+        if is_trigger(tag):
+            cleaned.append(tag)
+            continue
+        tag = replacements.get(_plain(tag), tag)
+        if options.underscores and len(tag) > _LONGEST_FACE:
+            tag = " ".join(tag.replace("_", " ").split())
+        if options.lowercase:
+            tag = tag.lower()
+        if tag and not _matches(tag, options.unwanted):
+            cleaned.append(tag)
+    if options.duplicates:
+        first: dict[str, str] = {}
+        for tag in cleaned:
+            first.setdefault(_plain(tag), tag)
+        cleaned = list(first.values())
+    if options.implied:
+        names = [_plain(tag) for tag in cleaned]
+        cleaned = [
+            tag
+            for tag, name in zip(cleaned, names, strict=True)
+            if is_trigger(tag) or not any(other.endswith(f" {name}") for other in names)
+        ]
+    return cleaned
+
+
+def _matches(tag: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(_plain(tag), _plain(pattern)) for pattern in patterns)
+
+
+def _plain(tag: str) -> str:
+    """What is compared of a tag: lower case, single spaces for underscores."""
+    return " ".join(tag.replace("_", " ").split()).casefold()
+
+
+def _is_trigger(tag: str, trigger: str | None) -> bool:
+    return bool(trigger) and has_trigger(tag, trigger or "")
 
 
 def _separator(options: CaptionOptions) -> str:

@@ -129,7 +129,7 @@ def _main_trigger(found: Sequence[FoundImage], triggers: dict[str, str | None]) 
 def _caption(recipe: Recipe, image: FoundImage, trigger: str | None) -> str:
     # As kohya: without a caption file, the words of the folder's name are the caption.
     text = image.class_tokens if image.caption is None else image.caption
-    return captions.with_trigger(text, trigger, recipe.captions)
+    return captions.planned(text, trigger, recipe.captions)
 
 
 def _notes(
@@ -142,6 +142,8 @@ def _notes(
             "the words of the folder's name" if found[0].class_tokens else "only the trigger, or nothing"
         )
         notes.append(f"{without} of {len(found)} images have no caption file: their caption is {instead}")
+    for name in captions.unmatched((image.caption or "" for image in found), recipe.captions):
+        notes.append(f"captions: {name!r} is to be pruned or replaced, but is in no caption")
     copies = [group for group in groups if len(group) > 1]
     if copies:
         names = ", ".join(_short(found[index]) for index in copies[0][:4])

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from lorasweep import seeds
-from lorasweep.data.captions import vary
+from lorasweep.data.captions import rearranges, vary
 from lorasweep.data.order import batches_per_epoch, epoch_steps
 from lorasweep.protocols import Adapter, Base, Latents, Regularizer, Schedule, Texts
 from lorasweep.records import Component, Plan, PlannedImage, Recipe
@@ -142,7 +142,7 @@ def _dress(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: La
         weights_for_use=getattr(optimizers, "weights_for_use", lambda optimizer: nullcontext()),
     )
     latents.warm(plan.train_images())
-    if not slot.trains_text and not recipe.captions.shuffle:
+    if not slot.trains_text and not rearranges(recipe.captions):
         dropped = [""] if recipe.captions.dropout > 0 else []
         texts.warm([*(image.caption for image in plan.train_images()), *dropped])
     return slot

@@ -1,14 +1,15 @@
-"""The trigger, shuffling and dropout."""
+"""The trigger, cleaning, pruning, shuffling and dropout."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
-from lorasweep.data.captions import tags, vary, with_trigger, without_trigger
-from lorasweep.records import CaptionOptions
+from lorasweep.data.captions import planned, tags, unmatched, vary, with_trigger, without_trigger
+from lorasweep.records import CaptionOptions, CleanOptions
 
 PLAIN = CaptionOptions()
 
@@ -93,3 +94,86 @@ def test_another_separator() -> None:
 
     assert tags("a;b ; c, d", options) == ["a", "b", "c, d"]
     assert set(vary("a; b", options, random.Random(1)).split("; ")) == {"a", "b"}
+
+
+def cleaned(caption: str, trigger: str | None = "zkw", **clean: Any) -> str:
+    return planned(caption, trigger, CaptionOptions(clean=CleanOptions(**clean)))
+
+
+def test_a_sentence_is_left_as_written_when_nothing_is_asked_for() -> None:
+    assert planned("A photo,of  zkw ,Smiling_", "zkw", PLAIN) == "A photo,of  zkw ,Smiling_"
+
+
+@pytest.mark.parametrize(
+    ("clean", "caption", "expected"),
+    [
+        ({"lowercase": True}, "1Girl, Red Hair", "zkw, 1girl, red hair"),
+        ({"underscores": True}, "red_hair, ^_^, long__coat", "zkw, red hair, ^_^, long coat"),
+        ({"duplicates": True}, "hat, Hat, red_hat, hat, red hat", "zkw, hat, red_hat"),
+        ({"implied": True}, "hat, red hat, that, hair ribbon, hair", "zkw, red hat, that, hair ribbon, hair"),
+        (
+            {"unwanted": ("watermark", "* background")},
+            "Watermark, white_background, background",
+            "zkw, background",
+        ),
+        (
+            {"replacements": {"scarlet hair": "red hair, long hair", "blurry": ""}},
+            "Scarlet_Hair, blurry, hat",
+            "zkw, red hair, long hair, hat",
+        ),
+    ],
+)
+def test_cleaning_one_way(clean: dict[str, Any], caption: str, expected: str) -> None:
+    assert cleaned(caption) == f"zkw, {caption}"  # the caption is not clean by itself
+    assert cleaned(caption, **clean) == expected
+
+
+def test_cleaning_all_ways_goes_on_from_each_to_the_next() -> None:
+    found = cleaned(
+        "1girl, RED_HAIR, hair, crimson hair, bad_tag, hat",
+        lowercase=True,
+        underscores=True,
+        duplicates=True,
+        implied=True,
+        unwanted=("bad tag",),
+        replacements={"crimson hair": "red hair"},
+    )
+    assert found == "zkw, 1girl, red hair, hat"
+
+
+def test_the_triggers_own_tag_is_never_touched() -> None:
+    every = {"lowercase": True, "underscores": True, "duplicates": True, "implied": True}
+    caption = "Mona_Taco, 1girl, big Mona_Taco"
+    assert cleaned(caption, "Mona_Taco", unwanted=("mona taco",), **every) == caption
+    options = CaptionOptions(prune=("*",))
+    assert planned(caption, "Mona_Taco", options) == "Mona_Taco, big Mona_Taco"
+    assert cleaned("Mona_Taco, 1girl", None, **every) == "mona taco, 1girl"
+
+
+def test_the_trigger_absorbs_what_is_pruned() -> None:
+    options = CaptionOptions(prune=("* hair", "Blue_Eyes", "hat"))
+    assert planned("1girl, red_hair, hair, blue eyes, red hat", "zkw", options) == "zkw, 1girl, hair, red hat"
+    assert planned("red hair, hat", "zkw", options) == "zkw"
+    assert planned("red hair, hat", None, options) == ""
+
+
+def test_pruned_tags_that_no_caption_has_are_found() -> None:
+    clean = CleanOptions(unwanted=("watermrak",), replacements={"scarlet hair": "red hair"})
+    options = CaptionOptions(prune=("red hair", "* eyes", "*_hat"), clean=clean)
+    assert unmatched(["scarlet hair, Red_Hat", "watermark"], options) == ["* eyes", "watermrak"]
+    assert unmatched([], PLAIN) == []
+
+
+def test_tag_dropout_leaves_out_its_share_and_never_the_first() -> None:
+    options = CaptionOptions(tag_dropout=0.25, keep_tokens=2)
+    rng = random.Random(0)
+    seen = [tags(vary("zkw, 1girl, a, b, c, d", options, rng), options) for _ in range(2000)]
+    assert all(found[:2] == ["zkw", "1girl"] for found in seen)
+    assert all(
+        found == [tag for tag in ("zkw", "1girl", "a", "b", "c", "d") if tag in found] for found in seen
+    )
+    for tag in "abcd":
+        assert abs(sum(tag in found for found in seen) - 1500) < 90  # 4.6 standard deviations
+    together = CaptionOptions(tag_dropout=0.5, shuffle=True, dropout=0.2)
+    assert "" in {vary("z, a, b, c", together, rng) for _ in range(100)}
+    assert len({vary("z, a, b, c", together, rng) for _ in range(400)}) == 17  # "" and 16 = sum of 3! / k!

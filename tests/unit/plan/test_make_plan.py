@@ -308,6 +308,24 @@ def test_what_is_worth_knowing_is_said(
     assert any(warning in text for text in plan.warnings), plan.warnings
 
 
+def test_captions_are_planned_cleaned_and_pruned_and_the_files_stay(
+    recipe_of: MakeRecipe, photos: Path
+) -> None:
+    before = {file: file.read_bytes() for file in photos.rglob("*.txt")}
+    plan = make_plan(
+        recipe_of(
+            f"dataset.path={photos}",
+            "captions=absorbed",
+            "captions.prune=[hat, coat, misspelt]",
+            "captions.clean.replacements={1girl: Girl}",
+        )
+    )
+    assert {image.caption for image in plan.images} == {f"zkw, girl, tag{number}" for number in range(6)}
+    assert "coat" not in plan.tag_exposures and plan.tag_exposures["girl"] == plan.tag_exposures["zkw"]
+    assert "captions: 'misspelt' is to be pruned or replaced, but is in no caption" in plan.warnings
+    assert before == {file: file.read_bytes() for file in photos.rglob("*.txt")}
+
+
 def test_counting_needs_no_recipe() -> None:
     image = PlannedImage(
         file="a.png",
