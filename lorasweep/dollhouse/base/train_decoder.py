@@ -24,7 +24,7 @@ from lorasweep.dollhouse.base.replicas import Replica
 class DecoderPlan:
     """Knobs of the stage; `batch` is per process, `mark_rate` the share of marked dolls."""
 
-    steps: int = 1200
+    steps: int = 900
     batch: int = 16
     lr: float = 1e-3
     warmup: int = 50
