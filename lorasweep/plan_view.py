@@ -37,8 +37,8 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     Raises:
         InputError: with the problems of all arms.
     """
-    arms = _arms(subject)
-    plans = _plans(arms)
+    arms = arms_of(subject)
+    plans = plans_of(arms)
     described = [_arm_json(arm, plan, plans[0]) for arm, plan in zip(arms, plans, strict=True)]
     trials = subject.total if isinstance(subject, SweepSpec) else 1
     seeds = trials // len(arms)
@@ -79,13 +79,19 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
 _OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds")
 
 
-def _arms(subject: SweepSpec | Recipe) -> Sequence[Arm]:
+def arms_of(subject: SweepSpec | Recipe) -> Sequence[Arm]:
+    """The arms of a sweep; a recipe is a sweep with one arm."""
     if isinstance(subject, SweepSpec):
         return subject.arms
     return (Arm(name="recipe", note="", overrides=(), recipe=subject),)
 
 
-def _plans(arms: Sequence[Arm]) -> list[Plan]:
+def plans_of(arms: Sequence[Arm]) -> list[Plan]:
+    """Plan every arm.
+
+    Raises:
+        InputError: with the problems of all arms.
+    """
     plans: list[Plan] = []
     problems: list[Problem] = []
     for arm in arms:

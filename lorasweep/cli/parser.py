@@ -106,6 +106,7 @@ def _add_plan(commands: argparse._SubParsersAction) -> None:
 examples:
   lorasweep plan quickstart
   lorasweep plan dataset.path=my/images train.epochs=8 --json
+  lorasweep plan --captions dataset.path=my/images captions=absorbed     captions before and after
 Steps, exposures per concept and tag, buckets, every image's crop, time. Never imports torch.""",
     )
     parser.add_argument(
@@ -113,6 +114,9 @@ Steps, exposures per concept and tag, buckets, every image's crop, time. Never i
         nargs="*",
         metavar="[NAME|FILE] KEY=VALUE",
         help="a sweep and overrides for every arm, or only overrides for one recipe",
+    )
+    parser.add_argument(
+        "--captions", action="store_true", help="instead: captions before and after, tags by frequency"
     )
     _json(parser)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from lorasweep import config, plan_view
+from lorasweep import caption_view, config, plan_view
 
 
 def run(options: argparse.Namespace) -> int:
@@ -16,8 +16,13 @@ def run(options: argparse.Namespace) -> int:
         subject = config.load_sweep(words[0], words[1:])
     else:
         subject = config.compose_recipe(words)
+    describe, show = (
+        (caption_view.captions_json, caption_view.print_captions)
+        if options.captions
+        else (plan_view.plan_json, plan_view.print_plan)
+    )
     if options.json:
-        print(json.dumps(plan_view.plan_json(subject), indent=1))
+        print(json.dumps(describe(subject), indent=1))
     else:
-        plan_view.print_plan(subject)
+        show(subject)
     return 0

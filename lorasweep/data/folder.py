@@ -69,7 +69,7 @@ def find_images(root: Path, *, caption_extension: str) -> tuple[list[FoundImage]
         if not files and class_tokens:
             warnings.append(f"{folder.name} has no images")
         for path in files:
-            caption = _read_caption(path.with_suffix(caption_extension), problems)
+            caption = read_caption(path.with_suffix(caption_extension), problems)
             found.append(
                 FoundImage(
                     path=path, concept=concept, class_tokens=class_tokens, repeats=repeats, caption=caption
@@ -111,7 +111,8 @@ def _image_files(folder: Path) -> list[Path]:
     )
 
 
-def _read_caption(path: Path, problems: list[Problem]) -> str | None:
+def read_caption(path: Path, problems: list[Problem]) -> str | None:
+    """Read a caption file as one line; None without one, or when it is unfit, which is a problem."""
     if not path.is_file():
         return None
     try:
