@@ -12,9 +12,9 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 
-from lorasweep.adapters._kohya import kohya_name
 from lorasweep.adapters._peft import PeftAdapter, new_name
 from lorasweep.adapters._targets import find_ends
+from lorasweep.adapters.kohya_names import kohya_name
 from lorasweep.errors import AdapterError
 
 if TYPE_CHECKING:

@@ -5,10 +5,11 @@ Takes tensors and PEFT configs by part of the model. Equal adapters give equal b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lorasweep.adapters.stable_file import sort_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -40,17 +41,6 @@ def write_lora(path: Path, state: Mapping[str, torch.Tensor], configs: Mapping[s
         text_encoder_lora_adapter_metadata=metadata.get("text_encoder"),
     )
     sort_metadata(path)
-
-
-def sort_metadata(path: Path) -> None:
-    """Put the metadata of a .safetensors into order: the library hashes it, differently in every process."""
-    content = path.read_bytes()
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8, as the library has it
-    path.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
 
 
 def _metadata(config: PeftConfig) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from lorasweep.adapters._kohya import kohya_name
 from lorasweep.adapters._peft import PeftAdapter
+from lorasweep.adapters.kohya_names import kohya_name
 
 
 class LycorisAdapter(PeftAdapter):

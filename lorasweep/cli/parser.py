@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_status(commands)
     _add_ui(commands)
+    _add_export(commands)
     _add_sync(commands)
     _add_dollhouse(commands)
     return parser
@@ -129,6 +130,35 @@ def _add_status(commands: argparse._SubParsersAction) -> None:
         "Reads the run folders only, so it works while the sweep runs and after it was killed.",
     )
     parser.add_argument("sweep", metavar="NAME", nargs="?", help="a sweep; all of them when left out")
+    _json(parser)
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "export",
+        "write a cooked adapter as a file for ComfyUI, A1111 and kohya's tools",
+        """\
+examples:
+  lorasweep export quickstart --best                    the winner of a sweep
+  lorasweep export quickstart/0002-prodigy-s0 --step 200   an earlier rung of one trial
+  lorasweep export outputs/train/1a2b3c4d5e6f-s0 --out my.safetensors --precision fp16
+  lorasweep export dylora/0000-a-s0 --rank 8 --rank 32  a DyLoRA cut to two of its ranks
+LoRA, LoCon and DyLoRA get kohya's keys, LoHa, LoKr and IA3 LyCORIS's; the metadata tell the recipe, the step
+and how overcooked it was. Nothing is trained or changed. A DoRA stays what diffusers reads.""",
+    )
+    parser.add_argument("run", metavar="RUN|SWEEP", help="a run folder, SWEEP/TRIAL, or a sweep with --best")
+    parser.add_argument("--best", action="store_true", help="the sweep's trial with the best value")
+    parser.add_argument("--step", type=int, default=None, help="a rung's step; the last when left out")
+    parser.add_argument(
+        "--out", metavar="FILE|FOLDER", default=None, help="default: export/ in the run folder"
+    )
+    parser.add_argument(
+        "--precision", choices=["fp32", "fp16"], default="fp32", help="default: fp32, as judged"
+    )
+    cut = parser.add_mutually_exclusive_group()
+    cut.add_argument("--rank", type=int, action="append", default=[], help="cut a DyLoRA; may be repeated")
+    cut.add_argument("--all-ranks", action="store_true", help="a file for every rank of a DyLoRA")
     _json(parser)
 
 

@@ -35,7 +35,7 @@ LAYERS = {
     },
     4: {"kitchen", "run"},
     5: {"sweep"},
-    6: {"report", "plan_view", "caption_view"},
+    6: {"report", "export", "plan_view", "caption_view"},
     7: {"cli", "__main__"},
 }
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}

@@ -1,0 +1,29 @@
+"""`lorasweep export`: a cooked adapter as a file for ComfyUI, A1111 and kohya's tools."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from lorasweep.export import export_run, find_run
+from lorasweep.records import to_dict
+
+
+def run(options: argparse.Namespace) -> int:
+    """Find the run, write its files, say where they are; returns the exit code."""
+    cooked = find_run(options.run, best=options.best, step=options.step)
+    ranks: Sequence[int] | Literal["all"] = "all" if options.all_ranks else tuple(options.rank)
+    written = export_run(
+        cooked, out=Path(options.out) if options.out else None, precision=options.precision, ranks=ranks
+    )
+    if options.json:
+        print(json.dumps([to_dict(each) for each in written], indent=1))
+        return 0
+    for each in written:
+        rank = f" rank {each.rank}" if each.rank else ""
+        print(f"{each.adapter}{rank}, {each.modules} modules, {each.bytes / 2**20:.1f} MiB: {each.file}")
+    print(f"made for weight {cooked.recipe.sample.weight:g}: that is where it was judged")
+    return 0
