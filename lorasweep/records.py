@@ -75,6 +75,9 @@ class DollhouseOptions:
     images: int = 20
     outfits: int = 1
     confound: float = 0.5  # share of images that keep the subject's usual background and outfit, [0, 1]
+    captions: Literal["absorbed", "full"] = (
+        "absorbed"  # without, or with, the tags of the subject's own traits
+    )
     seed: int = 0
 
 
@@ -110,6 +113,7 @@ class CaptionOptions:
     trigger: str | None = None  # added in front when a caption lacks it; None: the folder's class tokens
     separator: str = ", "
     prune: tuple[str, ...] = ()  # tags or patterns (`* hair`) left out, for the trigger to absorb
+    decouple: float = 0.0  # share of each concept's images that keep those tags and lose the trigger, [0, 1]
     clean: CleanOptions = field(default_factory=CleanOptions)
     shuffle: bool = False
     keep_tokens: int = 1  # leading tags that stay in place when shuffling, and are never dropped alone

@@ -50,6 +50,7 @@ RANGES: dict[str, Range] = {
     "dataset.dollhouse.confound": Range(0, 1, example="0.5"),
     "dataset.dollhouse.seed": Range(0, example="0"),
     "captions.keep_tokens": Range(0, example="1"),
+    "captions.decouple": Range(0, 1, example="0.5"),
     "captions.dropout": Range(0, 1, example="0.05"),
     "captions.tag_dropout": Range(0, 1, example="0.1"),
     "train.max_steps": Range(1, example="300"),

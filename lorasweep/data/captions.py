@@ -42,7 +42,7 @@ def has_trigger(caption: str, trigger: str) -> bool:
     return bool(_word(trigger).search(caption))
 
 
-def planned(caption: str, trigger: str | None, options: CaptionOptions) -> str:
+def planned(caption: str, trigger: str | None, options: CaptionOptions, *, decoupled: bool = False) -> str:
     """Turn a caption as written into the one to train on: cleaned, pruned, the trigger in front.
 
     Where neither cleaning nor pruning is asked for, nothing but the trigger is added.
@@ -51,12 +51,17 @@ def planned(caption: str, trigger: str | None, options: CaptionOptions) -> str:
         caption: as it is in the file.
         trigger: a tag that has it is left as it is.
         options: `clean` acts in the order replace, take out, deduplicate; then `prune`.
+        decoupled: keep what would be pruned, and take the trigger out instead: the image then trains the
+            rest of its caption without training the trigger.
     """
     if options.clean != CleanOptions() or options.prune:
         found = _clean(tags(caption, options), options.clean, lambda tag: _is_trigger(tag, trigger))
-        pruned = [tag for tag in found if _is_trigger(tag, trigger) or not _matches(tag, options.prune)]
-        caption = options.separator.join(pruned)
-    return with_trigger(caption, trigger, options)
+        absorbed = () if decoupled else options.prune
+        kept = [tag for tag in found if _is_trigger(tag, trigger) or not _matches(tag, absorbed)]
+        caption = options.separator.join(kept)
+    return (
+        without_trigger(caption, trigger, options) if decoupled else with_trigger(caption, trigger, options)
+    )
 
 
 def unmatched(written: Iterable[str], options: CaptionOptions) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from lorasweep.errors import DatasetError, InputError, Problem
 from lorasweep.plan.drawn import draw_dataset, subject_problems
 from lorasweep.plan.memory import inspect_all
 from lorasweep.records import Bucket, PlannedImage, Recipe
+from lorasweep.seeds import derive
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,13 @@ def read_dataset(recipe: Recipe) -> Dataset:
         [fact.sha256 for fact in facts], groups, share=options.holdout, seed=options.holdout_seed
     )
     triggers = _triggers(recipe, found)
+    apart = _decoupled(recipe, found, facts, held_out=chosen)
     images = tuple(
         PlannedImage(
             file=str(image.path),
             sha256=fact.sha256,
             concept=image.concept,
-            caption=_caption(recipe, image, triggers[image.class_tokens]),
+            caption=_caption(recipe, image, triggers[image.class_tokens], decoupled=index in apart),
             split="held_out" if index in chosen else "train",
             repeats=options.repeats or image.repeats,
             width_px=fact.width_px,
@@ -126,10 +128,25 @@ def _main_trigger(found: Sequence[FoundImage], triggers: dict[str, str | None]) 
     return Counter(triggers[image.class_tokens] for image in found).most_common(1)[0][0]
 
 
-def _caption(recipe: Recipe, image: FoundImage, trigger: str | None) -> str:
+def _decoupled(
+    recipe: Recipe, found: Sequence[FoundImage], facts: Sequence[ImageFacts], *, held_out: Collection[int]
+) -> set[int]:
+    """The share of each concept's training images that do without the trigger: the same in every trial."""
+    concepts: dict[str, list[int]] = {}
+    for index, image in enumerate(found):
+        if index not in held_out:
+            concepts.setdefault(image.concept, []).append(index)
+    chosen: set[int] = set()
+    for members in concepts.values():
+        members.sort(key=lambda index: derive(recipe.dataset.holdout_seed, "decouple", facts[index].sha256))
+        chosen.update(members[: round(recipe.captions.decouple * len(members))])
+    return chosen
+
+
+def _caption(recipe: Recipe, image: FoundImage, trigger: str | None, *, decoupled: bool) -> str:
     # As kohya: without a caption file, the words of the folder's name are the caption.
     text = image.class_tokens if image.caption is None else image.caption
-    return captions.planned(text, trigger, recipe.captions)
+    return captions.planned(text, trigger, recipe.captions, decoupled=decoupled)
 
 
 def _notes(
@@ -144,6 +161,11 @@ def _notes(
         notes.append(f"{without} of {len(found)} images have no caption file: their caption is {instead}")
     for name in captions.unmatched((image.caption or "" for image in found), recipe.captions):
         notes.append(f"captions: {name!r} is to be pruned or replaced, but is in no caption")
+    if recipe.captions.decouple > 0 and not recipe.captions.prune:
+        notes.append(
+            "captions.decouple takes the trigger out for the tags in captions.prune, and there are none: "
+            "those captions only lose the trigger"
+        )
     copies = [group for group in groups if len(group) > 1]
     if copies:
         names = ", ".join(_short(found[index]) for index in copies[0][:4])

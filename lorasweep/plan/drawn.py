@@ -46,6 +46,7 @@ def _draw(options: DollhouseOptions, folder: Path) -> None:
             outfits=options.outfits,
             confound=options.confound,
             seed=options.seed,
+            captions=options.captions,
         )
         os.rename(draft, folder)
     finally:

@@ -71,7 +71,7 @@ def _exposures(plan: Plan, counted: Budget) -> Iterator[str]:
         if shared > largest:
             yield (
                 f"{len(concepts)} concepts share the trigger {plan.trigger}: it is trained {shared} times, "
-                f"the most frequent concept {largest} times"
+                f"the most frequent concept {largest} times (captions.decouple takes a share of that off)"
             )
 
 

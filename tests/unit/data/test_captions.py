@@ -157,6 +157,14 @@ def test_the_trigger_absorbs_what_is_pruned() -> None:
     assert planned("red hair, hat", None, options) == ""
 
 
+def test_a_decoupled_caption_has_the_pruned_tags_in_place_of_the_trigger() -> None:
+    options = CaptionOptions(prune=("red hair",), clean=CleanOptions(unwanted=("hat",)))
+    caption = "zkw, outfit1, 1girl, red hair, hat"
+    assert planned(caption, "zkw", options) == "zkw, outfit1, 1girl"
+    assert planned(caption, "zkw", options, decoupled=True) == "outfit1, 1girl, red hair"
+    assert planned("1girl, red hair", "zkw", PLAIN, decoupled=True) == "1girl, red hair"
+
+
 def test_pruned_tags_that_no_caption_has_are_found() -> None:
     clean = CleanOptions(unwanted=("watermrak",), replacements={"scarlet hair": "red hair"})
     options = CaptionOptions(prune=("red hair", "* eyes", "*_hat"), clean=clean)

@@ -293,6 +293,7 @@ def test_without_upscaling_small_images_keep_their_pixels(recipe_of: MakeRecipe,
         (["optimizer=dadapt_adam", "optimizer.lr=0.1"], "keep optimizer.lr=1 and turn d0"),
         (["optimizer=schedule_free_adamw", "scheduler=cosine"], "scheduler=constant is meant"),
         (["optimizer=prodigy", "regularization=scale_norm"], "behind prodigy's back"),
+        (["captions.decouple=0.5"], "those captions only lose the trigger"),
         (["optimizer=schedule_free_adamw", "regularization=scale_norm"], "average may exceed"),
         (
             ["optimizer=prodigy", "optimizer.safeguard_warmup=false", "scheduler=cosine_with_restarts"],
@@ -324,6 +325,30 @@ def test_captions_are_planned_cleaned_and_pruned_and_the_files_stay(
     assert "coat" not in plan.tag_exposures and plan.tag_exposures["girl"] == plan.tag_exposures["zkw"]
     assert "captions: 'misspelt' is to be pruned or replaced, but is in no caption" in plan.warnings
     assert before == {file: file.read_bytes() for file in photos.rglob("*.txt")}
+
+
+def test_decoupling_takes_its_share_of_every_concept_off_the_trigger(recipe_of: MakeRecipe) -> None:
+    given = [
+        "dataset.dollhouse.outfits=2",
+        "dataset.dollhouse.captions=full",
+        "captions=absorbed",
+        "train.max_steps=null",
+        "train.epochs=4",
+    ]
+    joint, apart = make_plan(recipe_of(*given)), make_plan(recipe_of(*given, "captions=decoupled"))
+
+    for outfit in ("outfit1", "outfit2"):
+        assert apart.tag_exposures[outfit] == joint.tag_exposures[outfit] > 0
+        members = [image for image in apart.train_images() if outfit in image.concept]
+        lost = [image for image in members if "zkw" not in image.caption]
+        assert len(lost) == round(len(members) / 2)
+        assert all("hair" in image.caption and "eyes" in image.caption for image in lost)
+    assert all("hair" not in image.caption for image in joint.images)
+    assert all(image.caption.startswith("zkw") for image in apart.held_out_images())
+    assert apart.tag_exposures["zkw"] == pytest.approx(joint.tag_exposures["zkw"] / 2, rel=0.1)
+    assert any("captions.decouple takes a share" in warning for warning in joint.warnings)
+    seeded = make_plan(recipe_of(*given, "captions=decoupled", "seed=5"))
+    assert seeded.images == apart.images  # trials differ in their seed, not in what they are taught
 
 
 def test_counting_needs_no_recipe() -> None:
