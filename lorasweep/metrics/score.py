@@ -19,7 +19,7 @@ from lorasweep.records import Measurement
 SCORE, UTILITY = "overcook/score", "overcook/utility"
 IDENTITY, HELD_OUT = "identity/score", "generalisation/held_out"
 OVERCOOKED = 0.5  # O above which a checkpoint is called overcooked
-LEARNED = 0.5  # F below which a checkpoint is called undercooked
+LEARNED = 0.4  # F below which a checkpoint is called undercooked
 FALLBACK_GAIN = 0.15  # held-out log gain at which the stand-in for F reaches 1 - 1/e
 
 
@@ -118,5 +118,5 @@ def _worst(rung: Mapping[str, Any]) -> str:
     """What the strongest symptom of a checkpoint looks like, with its number and its limit."""
     metrics = rung["metrics"]
     measured = [(symptom, value) for symptom in SYMPTOMS if (value := symptom.value(metrics)) is not None]
-    symptom, value = max(measured, key=lambda pair: pair[0].grade(pair[1]))
+    symptom, value = max(measured, key=lambda pair: round(pair[0].grade(pair[1]), 2))  # the first of equals
     return f"{symptom.says} ({value:.2f}, limit {symptom.limit:.2f})"

@@ -49,34 +49,22 @@ class Symptom:
         return self.severity * (_sigmoid((value - self.limit) / self.width) - at_zero) / (1.0 - at_zero)
 
 
+# From what anyone sees at once to what only a loss tells: the verdict names the first of those equally grave.
 SYMPTOMS: tuple[Symptom, ...] = (
     Symptom(
-        name="rise",
-        metric="generalisation/rise",
-        limit=0.08,
-        width=0.02,
-        says="the held-out loss is past its lowest",
+        name="burn",
+        metric="burn/score",
+        limit=1.0,
+        width=0.2,
+        says="pictures look fried",
     ),
     Symptom(
-        name="gap",
-        metric="generalisation/gap",
-        limit=0.6,
-        width=0.12,
-        says="it fits the pictures rather than the subject",
-    ),
-    Symptom(
-        name="class_drift",
-        metric="prior_drift/class",
-        limit=0.4,
-        width=0.08,
-        says="strangers are redrawn",
-    ),
-    Symptom(
-        name="unrelated_drift",
-        metric="prior_drift/unrelated",
-        limit=0.4,
-        width=0.08,
-        says="unrelated prompts are redrawn",
+        name="control",
+        metric="prompt_control/score",
+        limit=0.35,
+        width=0.07,
+        says="prompts are no longer obeyed",
+        inverted=True,
     ),
     Symptom(
         name="bleed_class",
@@ -96,19 +84,33 @@ SYMPTOMS: tuple[Symptom, ...] = (
         severity=0.25,
     ),
     Symptom(
-        name="control",
-        metric="prompt_control/score",
-        limit=0.35,
-        width=0.07,
-        says="prompts are no longer obeyed",
-        inverted=True,
+        name="class_drift",
+        metric="prior_drift/class",
+        limit=0.7,
+        width=0.14,
+        says="strangers are redrawn",
+    ),
+    # Wider than the class's: a prompt that leaves the person open drifts with the default person.
+    Symptom(
+        name="unrelated_drift",
+        metric="prior_drift/unrelated",
+        limit=0.9,
+        width=0.18,
+        says="unrelated prompts are redrawn",
     ),
     Symptom(
-        name="burn",
-        metric="burn/score",
-        limit=1.0,
-        width=0.2,
-        says="pictures look fried",
+        name="rise",
+        metric="generalisation/rise",
+        limit=0.08,
+        width=0.02,
+        says="the held-out loss is past its lowest",
+    ),
+    Symptom(
+        name="gap",
+        metric="generalisation/gap",
+        limit=0.6,
+        width=0.12,
+        says="it fits the pictures rather than the subject",
     ),
 )
 
