@@ -15,7 +15,7 @@ import yaml
 
 from lorasweep import files, paths
 from lorasweep.errors import InputError, Problem
-from lorasweep.records import Plan, Recipe, Status, from_dict
+from lorasweep.records import Plan, Recipe, from_dict
 
 ADAPTER = "adapter.safetensors"
 
@@ -61,14 +61,21 @@ def find_run(where: str, *, best: bool = False, step: int | None = None) -> Cook
         runs = sorted(path.parent.name for path in folder.glob("*/recipe.yaml"))
         hint = f"name one of its runs, {', '.join(runs[:4])}, or add --best" if runs else ""
         raise _refuse(where, "is not a run folder: it has no recipe.yaml", hint)
-    status = files.read_json(folder / "status.json")
+    try:
+        recipe = from_dict(Recipe, yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8")))
+        plan = from_dict(Plan, files.read_json(folder / "plan.json"))
+        status = files.read_json(folder / "status.json")
+        last_step = int(status["step"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        hint = "a run folder has recipe.yaml, plan.json and status.json as lorasweep wrote them"
+        raise _refuse(where, f"cannot be read: {type(error).__name__}: {error}", hint) from error
     return CookedRun(
         folder=folder,
-        adapter_file=_adapter_file(folder, where, step),
-        step=status["step"] if step is None else step,
+        adapter_file=_adapter_file(folder, where, step, status=str(status.get("status"))),
+        step=last_step if step is None else step,
         sweep=folder.parent.name,
-        recipe=from_dict(Recipe, yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))),
-        plan=from_dict(Plan, files.read_json(folder / "plan.json")),
+        recipe=recipe,
+        plan=plan,
         status=status,
         metrics=_metrics(folder, step),
     )
@@ -96,7 +103,7 @@ def _best_of(folder: Path, where: str) -> Path:
     return Path(trial.run_folder)
 
 
-def _adapter_file(folder: Path, where: str, step: int | None) -> Path:
+def _adapter_file(folder: Path, where: str, step: int | None, *, status: str) -> Path:
     steps = sorted(
         int(path.parent.name.split("_")[1]) for path in folder.glob(f"checkpoints/step_*/{ADAPTER}")
     )
@@ -106,8 +113,7 @@ def _adapter_file(folder: Path, where: str, step: int | None) -> Path:
             raise _refuse(where, f"has no checkpoint of step {step}", hint)
         return folder / "checkpoints" / f"step_{step:06d}" / ADAPTER
     if not (folder / ADAPTER).is_file():
-        state = files.read_json(folder / "status.json").get("status", Status.WAITING.value)
-        raise _refuse(where, f"is {state} and has no {ADAPTER}", hint)
+        raise _refuse(where, f"is {status} and has no {ADAPTER}", hint)
     return folder / ADAPTER
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -158,6 +159,24 @@ def test_metadata_tell_the_truth(cook: Cook, tiny_sd: Path, tmp_path: Path) -> N
     assert not {"ss_v2", "ss_text_encoder_lr", "ss_new_sd_model_hash"} & told.keys()  # not known, not said
 
 
+@pytest.mark.parametrize(("width", "family", "is_v2"), [(768, "sd_v1", "False"), (1024, "sd_v2", "True")])
+def test_the_family_is_told_by_the_text_width(
+    width: int, family: str, is_v2: str, cook: Cook, tmp_path: Path
+) -> None:
+    from safetensors.torch import save_file
+
+    folder, _ = cook("lora", dim=2, alpha=1.0, targets="attn")
+    path = folder / "adapter.safetensors"
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    module = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
+    tensors = {f"{module}.lora_A.weight": torch.ones(2, width), f"{module}.lora_B.weight": torch.ones(8, 2)}
+    save_file(tensors, path, metadata=header)
+    (made,) = export_run(find_run(str(folder)), out=tmp_path)
+    told = metadata(Path(made.file))
+    assert (told["ss_base_model_version"], told["ss_v2"]) == (family, is_v2)
+
+
 def test_an_earlier_rung_says_so_and_twice_gives_the_same_bytes(cook: Cook, tmp_path: Path) -> None:
     folder, _ = cook("lora", dim=2, alpha=1.0)
     contents = []
@@ -190,6 +209,12 @@ def test_what_cannot_be_exported_is_said_at_once(cook: Cook, home: Path, tmp_pat
     ):
         with pytest.raises(InputError, match=words):
             find_run(where, **options)  # type: ignore[arg-type]
+    for damage in ('{"torn', "[]", "{}"):
+        broken = home / "outputs" / "sweep" / "0002-c-s0"
+        shutil.copytree(folder, broken, dirs_exist_ok=True)
+        (broken / "status.json").write_text(damage)
+        with pytest.raises(InputError, match="cannot be read"):
+            find_run(str(broken))
     (folder / "adapter.safetensors").unlink()
     with pytest.raises(InputError, match=r"has no adapter.safetensors  \(checkpoints: --step 4\)"):
         find_run(str(folder))
