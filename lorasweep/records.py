@@ -201,9 +201,9 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """A range that experience gives a key when an adapter is chosen; leaving it is allowed, and warned about.
+    """A range that experience gives a key when a module is chosen; leaving it is allowed, and warned about.
 
-    An adapter's module lists its own as `ADVICE`.
+    An adapter's or an optimizer's module lists its own as `ADVICE`.
     """
 
     key: str  # `optimizer.lr`

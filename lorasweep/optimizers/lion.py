@@ -6,9 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lorasweep.optimizers._groups import param_groups, shared_problems
+from lorasweep.records import Advice
 
 if TYPE_CHECKING:
     import torch
+
+ADVICE = (
+    Advice(
+        key="optimizer.lr",
+        high=1e-4,
+        reason="Lion moves every weight by the whole lr in each step, so it wants a third to a tenth of AdamW's",
+    ),
+)
 
 
 def build(

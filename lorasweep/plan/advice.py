@@ -6,15 +6,19 @@ Takes a recipe, yields sentences. The ranges are data (`records.Advice`), kept b
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lorasweep.records import Advice, Recipe
 
 
 def unheeded(recipe: Recipe) -> Iterator[str]:
-    """Yield a sentence for every range of the chosen adapter that the recipe leaves, with its reason."""
-    name = recipe.adapter.name
-    given: tuple[Advice, ...] = getattr(importlib.import_module(f"lorasweep.adapters.{name}"), "ADVICE", ())
+    """Yield a sentence for every range of the chosen adapter and optimizer that the recipe leaves."""
+    for folder, name in (("adapters", recipe.adapter.name), ("optimizers", recipe.optimizer.name)):
+        module = importlib.import_module(f"lorasweep.{folder}.{name}")
+        yield from _left(recipe, name, getattr(module, "ADVICE", ()))
+
+
+def _left(recipe: Recipe, name: str, given: Iterable[Advice]) -> Iterator[str]:
     for advice in given:
         group, knob = advice.key.split(".")
         value = getattr(recipe, group).options.get(knob)

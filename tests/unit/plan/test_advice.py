@@ -17,10 +17,12 @@ from lorasweep.plan.advice import unheeded
         (["adapter=ia3", "optimizer.lr=1e-4"], ["optimizer.lr=0.0001 is below 0.005 with ia3"]),
         (["adapter=ia3", "optimizer=prodigy"], []),
         (["adapter=lora", "adapter.dim=128"], []),
+        (["optimizer=lion"], []),
+        (["optimizer=lion", "optimizer.lr=3e-4"], ["optimizer.lr=0.0003 is over 0.0001 with lion"]),
     ],
     ids=str,
 )
-def test_leaving_an_adapters_range_is_a_warning_with_a_reason(
+def test_leaving_an_advised_range_is_a_warning_with_a_reason(
     overrides: list[str], expected: list[str]
 ) -> None:
     found = list(unheeded(compose_recipe(overrides)))
