@@ -15,7 +15,7 @@ ADVICE = (
     Advice(
         key="optimizer.lr",
         high=1e-4,
-        reason="Lion moves every weight by the whole lr in each step, so it wants a third to a tenth of AdamW's",
+        reason="Lion moves every weight by the whole lr in each step: a third to a tenth of AdamW's is usual",
     ),
 )
 
