@@ -6,6 +6,7 @@ smaller and lighter. Knows nothing about run folders, metrics or torch.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,6 @@ CELL_PX = 128  # pictures are enlarged by whole factors up to it, or shrunk to t
 GAP_PX = 6
 MARGIN_PX = 24
 ROW_LABEL_PX = 190
-NAME_SIZE, TEXT_SIZE, TITLE_SIZE = 15, 12, 21
 LINE_SPACING = 1.32
 
 PAPER, EMPTY = (252, 251, 248), (240, 238, 233)
@@ -75,61 +75,31 @@ def strip(
 # --------------------------------------------------------------------------------------------- layout
 
 
-@dataclass(frozen=True)
-class _Fonts:
-    title: ImageFont.FreeTypeFont | ImageFont.ImageFont
-    name: ImageFont.FreeTypeFont | ImageFont.ImageFont
-    text: ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-
-@dataclass(frozen=True)
-class _Line:
-    text: str
-    size: int
-    is_name: bool
-
-    @property
-    def height_px(self) -> int:
-        return round(self.size * LINE_SPACING)
-
-
 def _draw(rows: Sequence[Row], columns: Sequence[str], title: str, *, marked: int | None) -> Image.Image:
     if not rows or any(len(pictures) != len(columns) for _, pictures in rows):
         got = [len(pictures) for _, pictures in rows]
         raise ValueError(f"every row must have one picture per column ({len(columns)}), got {got}")
-    fonts = _Fonts(*(ImageFont.load_default(size) for size in (TITLE_SIZE, NAME_SIZE, TEXT_SIZE)))
     cell_px = _cell([picture for _, pictures in rows for picture in pictures if picture is not None])
-    headers = [_wrap(column, cell_px[0], fonts) for column in columns]
-    labels = [_wrap(label, ROW_LABEL_PX - 2 * GAP_PX, fonts) for label, _ in rows]
-    title_px = round(TITLE_SIZE * 1.9) if title else 0
+    width_px = 2 * MARGIN_PX + ROW_LABEL_PX + len(columns) * (cell_px[0] + GAP_PX) - GAP_PX
+    heading = _wrap(title, width_px - 2 * MARGIN_PX, [TITLE]) if title else []
+    headers = [_wrap(column, cell_px[0]) for column in columns]
+    labels = [_wrap(label, ROW_LABEL_PX - 2 * GAP_PX) for label, _ in rows]
+    heading_px = _height(heading) + 2 * GAP_PX * bool(heading)
     header_px = max((_height(lines) for lines in headers), default=0) + 2 * GAP_PX
     heights_px = [max(cell_px[1], _height(lines)) for lines in labels]
-    sheet = Image.new(
-        "RGB",
-        (
-            2 * MARGIN_PX + ROW_LABEL_PX + len(columns) * (cell_px[0] + GAP_PX) - GAP_PX,
-            2 * MARGIN_PX + title_px + header_px + sum(heights_px) + GAP_PX * (len(rows) - 1),
-        ),
-        PAPER,
-    )
+    height_px = 2 * MARGIN_PX + heading_px + header_px + sum(heights_px) + GAP_PX * (len(rows) - 1)
+
+    sheet = Image.new("RGB", (width_px, height_px), PAPER)
     pen = ImageDraw.Draw(sheet)
-    if title:
-        pen.text((MARGIN_PX, MARGIN_PX), title, font=fonts.title, fill=INK)
-    top = MARGIN_PX + title_px
-    left = MARGIN_PX + ROW_LABEL_PX
+    _write(pen, (MARGIN_PX, MARGIN_PX), heading)
+    top, left = MARGIN_PX + heading_px + header_px, MARGIN_PX + ROW_LABEL_PX
     for place, lines in enumerate(headers):
         # headers stand on the pictures, so that short ones do not float
-        _write(
-            pen,
-            (left + place * (cell_px[0] + GAP_PX), top + header_px - 2 * GAP_PX - _height(lines)),
-            lines,
-            fonts,
-        )
-    top += header_px
+        _write(pen, (left + place * (cell_px[0] + GAP_PX), top - 2 * GAP_PX - _height(lines)), lines)
     for place, (lines, (_, pictures)) in enumerate(zip(labels, rows, strict=True)):
         if place == marked:
             pen.rectangle((MARGIN_PX - 10, top, MARGIN_PX - 6, top + heights_px[place] - 1), fill=ACCENT)
-        _write(pen, (MARGIN_PX, top + 2), lines, fonts)
+        _write(pen, (MARGIN_PX, top + 2), lines)
         for column, picture in enumerate(pictures):
             _paste(sheet, picture, (left + column * (cell_px[0] + GAP_PX), top), cell_px)
         top += heights_px[place] + GAP_PX
@@ -166,42 +136,63 @@ def _paste(
 # --------------------------------------------------------------------------------------------- words
 
 
-def _wrap(label: str, width_px: int, fonts: _Fonts) -> list[_Line]:
-    """Break a label into lines that fit; a word that is wider than a line is cut."""
+@dataclass(frozen=True)
+class _Style:
+    size_px: int
+    color: tuple[int, int, int]
+
+    @property
+    def font(self) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+        return _font(self.size_px)
+
+    @property
+    def line_px(self) -> int:
+        return round(self.size_px * LINE_SPACING)
+
+
+@functools.cache
+def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size_px)
+
+
+TITLE, NAME, TEXT = _Style(21, INK), _Style(15, INK), _Style(12, GREY)
+
+_Line = tuple[str, _Style]
+
+
+def _wrap(label: str, width_px: int, styles: Sequence[_Style] = (NAME, TEXT)) -> list[_Line]:
+    """Break a label into lines that fit; its first line has the first style, further ones the last."""
     lines = []
     for number, paragraph in enumerate(label.split("\n")):
-        font, size = (fonts.name, NAME_SIZE) if number == 0 else (fonts.text, TEXT_SIZE)
+        style = styles[min(number, len(styles) - 1)]
         line = ""
         for word in paragraph.split():
-            while font.getlength(word) > width_px:
-                fits = next(
-                    n for n in range(len(word), 0, -1) if font.getlength(word[:n]) <= width_px or n == 1
-                )
-                if line:
-                    lines.append(_Line(line, size, number == 0))
-                    line = ""
-                lines.append(_Line(word[:fits], size, number == 0))
-                word = word[fits:]
-            joined = f"{line} {word}".strip()
-            if font.getlength(joined) > width_px:
-                lines.append(_Line(line, size, number == 0))
-                joined = word
-            line = joined
-        lines.append(_Line(line, size, number == 0))
+            for piece in _cut(word, width_px, style):
+                joined = f"{line} {piece}".strip()
+                if line and style.font.getlength(joined) > width_px:
+                    lines.append((line, style))
+                    joined = piece
+                line = joined
+        lines.append((line, style))
     return lines
 
 
+def _cut(word: str, width_px: int, style: _Style) -> list[str]:
+    """Cut a word that is wider than a line into pieces that are not."""
+    pieces = [""]
+    for letter in word:
+        if pieces[-1] and style.font.getlength(pieces[-1] + letter) > width_px:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
+
+
 def _height(lines: Sequence[_Line]) -> int:
-    return sum(line.height_px for line in lines)
+    return sum(style.line_px for _, style in lines)
 
 
-def _write(pen: ImageDraw.ImageDraw, corner: tuple[int, int], lines: Sequence[_Line], fonts: _Fonts) -> None:
+def _write(pen: ImageDraw.ImageDraw, corner: tuple[int, int], lines: Sequence[_Line]) -> None:
     x, y = corner
-    for line in lines:
-        pen.text(
-            (x, y),
-            line.text,
-            font=fonts.name if line.is_name else fonts.text,
-            fill=INK if line.is_name else GREY,
-        )
-        y += line.height_px
+    for text, style in lines:
+        pen.text((x, y), text, font=style.font, fill=style.color)
+        y += style.line_px

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image
 
 from lorasweep import sheet
 
@@ -33,16 +33,22 @@ def test_large_pictures_shrink_and_other_shapes_keep_theirs() -> None:
 
 
 def test_labels_wrap_inside_their_column_even_without_spaces() -> None:
-    fonts = sheet._Fonts(*(ImageFont.load_default(size) for size in (21, 15, 12)))
-    label = "an_arm_with_a_very_long_name_and_no_spaces_at_all\nzkw, 1girl, white hair, twintails, red eyes"
-    lines = sheet._wrap(label, 120, fonts)
-    assert "".join(line.text for line in lines if line.is_name) == label.split("\n")[0]
-    assert " ".join(line.text for line in lines if not line.is_name) == label.split("\n")[1]
-    widths = [(fonts.name if line.is_name else fonts.text).getlength(line.text) for line in lines]
-    assert max(widths) <= 120
-    tall = sheet.contact_sheet([(label * 6, [plain(RED)])], ["a"])
+    name, text = (
+        "an_arm_with_a_very_long_name_and_no_spaces_at_all",
+        "zkw, 1girl, white hair, twintails, red eyes",
+    )
+    lines = sheet._wrap(f"{name}\n{text}", 120)
+    assert "".join(line for line, style in lines if style == sheet.NAME) == name
+    assert " ".join(line for line, style in lines if style == sheet.TEXT) == text
+    assert max(style.font.getlength(line) for line, style in lines) <= 120
+    tall = sheet.contact_sheet([(text * 6, [plain(RED)])], ["a"])
     short = sheet.contact_sheet([("arm", [plain(RED)])], ["a"])
     assert tall.height > short.height
+
+
+def test_a_long_title_takes_more_lines_not_more_width() -> None:
+    short, long = (sheet.contact_sheet([("arm", [plain(RED)])], ["a"], title="word " * n) for n in (1, 40))
+    assert long.width == short.width and long.height > short.height
 
 
 def test_ladder_and_strip_sort_their_rows_and_mark_one() -> None:
