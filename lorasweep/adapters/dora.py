@@ -4,7 +4,8 @@ Takes a frozen base, returns a `protocols.Adapter` that is the identity until tr
 
 Weight w means W + w * (W' - W), where W' is the weight as trained: how ComfyUI weighs a DoRA. PEFT and
 diffusers scale the product inside the norm instead, so their pictures agree with these at 1 only, and their
-weight 0 is not the base.
+weight 0 is not the base. With a base in half precision, norms of convolutions round, so a fresh DoRA may be
+off by one rounding.
 """
 
 from __future__ import annotations

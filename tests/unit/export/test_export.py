@@ -208,7 +208,7 @@ def test_what_cannot_be_exported_is_said_at_once(cook: Cook, home: Path, tmp_pat
         ("sweep/0000-a-s0", {"step": 5}, "--step 4"),
     ):
         with pytest.raises(InputError, match=words):
-            find_run(where, **options)  # type: ignore[arg-type]
+            find_run(where, **options)
     for damage in ('{"torn', "[]", "{}"):
         broken = home / "outputs" / "sweep" / "0002-c-s0"
         shutil.copytree(folder, broken, dirs_exist_ok=True)
