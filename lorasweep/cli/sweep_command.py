@@ -21,6 +21,8 @@ def run(options: argparse.Namespace) -> int:
     """Run or continue a sweep; returns 0 when every trial has its answer, 130 when interrupted, else 1."""
     spec = config.load_sweep(options.sweep, options.overrides)
     plans = _plans(spec)
+    for warning in dict.fromkeys(warning for each in plans.values() for warning in each.warnings):
+        print(f"warning  {warning}", file=sys.stderr)
     folder = paths.outputs() / spec.name
     require_writable(folder)
 

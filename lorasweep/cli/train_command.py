@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ def run(options: argparse.Namespace) -> int:
     """Cook, or continue, or show a recipe that is already cooked; returns the exit code."""
     recipe = config.compose_recipe(options.overrides)
     planned = plan.make_plan(recipe)
+    for warning in planned.warnings:
+        print(f"warning  {warning}", file=sys.stderr)
     folder = paths.outputs() / "train" / f"{planned.fingerprint[:12]}-s{recipe.seed}"
     require_writable(folder)
 

@@ -10,6 +10,7 @@ from lorasweep.plan.budget import Budget
 from lorasweep.records import Plan, Recipe
 
 _MOST_ENLARGED = 1.5  # beyond, the LoRA learns the blur of the enlargement
+_DOLLHOUSE_LR_STEPS = 0.6  # with AdamW, measured on the shipped base: see sweeps/README.md
 _MANY_EXPOSURES = 500  # per image; the common advice for characters is some 100 to 250
 
 
@@ -18,7 +19,7 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     yield from _buckets(recipe, plan)
     yield from _enlarged(plan)
     yield from _exposures(plan, counted)
-    yield from _optimizer(recipe)
+    yield from _optimizer(recipe, plan)
     yield from advice.unheeded(recipe)
     yield from _scale_norm(recipe)
     if len(plan.rungs) < recipe.train.rungs:
@@ -75,13 +76,20 @@ def _exposures(plan: Plan, counted: Budget) -> Iterator[str]:
             )
 
 
-def _optimizer(recipe: Recipe) -> Iterator[str]:
+def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
     options, schedule = recipe.optimizer.options, recipe.scheduler.name
     finds_its_size = {"prodigy": ("Prodigy", "d_coef"), "dadapt_adam": ("D-Adaptation", "d0")}
     if recipe.optimizer.name in finds_its_size:
         who, knob = finds_its_size[recipe.optimizer.name]
         if options.get("lr", 1.0) != 1.0:
             yield f"{who} finds its own step size: keep optimizer.lr=1 and turn {knob}, got {options['lr']:g}"
+    if recipe.base.name == "dollhouse" and recipe.optimizer.name == "adamw":
+        lr, enough = options.get("lr", 1e-4), _DOLLHOUSE_LR_STEPS
+        if lr * plan.steps < enough / 2:
+            yield (
+                f"the dollhouse learns a subject when lr x steps is about {enough:g}; lr {lr:g} x "
+                f"{plan.steps} steps will stay undercooked: try optimizer.lr={enough / plan.steps:.0e}"
+            )
     if recipe.optimizer.name == "prodigy" and "restarts" in schedule:
         if not options.get("safeguard_warmup", True):
             yield "Prodigy with restarts wants optimizer.safeguard_warmup=true, by its author's advice"
