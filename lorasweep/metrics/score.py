@@ -119,4 +119,5 @@ def _worst(rung: Mapping[str, Any]) -> str:
     metrics = rung["metrics"]
     measured = [(symptom, value) for symptom in SYMPTOMS if (value := symptom.value(metrics)) is not None]
     symptom, value = max(measured, key=lambda pair: round(pair[0].grade(pair[1]), 2))  # the first of equals
-    return f"{symptom.says} ({value:.2f}, limit {symptom.limit:.2f})"
+    alone = f"{symptom.says} ({value:.2f}, limit {symptom.limit:.2f})"
+    return alone if value >= symptom.limit else f"symptoms add up, above all {alone}"

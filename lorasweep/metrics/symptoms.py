@@ -1,8 +1,15 @@
 """The ways of being overcooked, each a metric with a limit. Plain data and one curve; imports no torch.
 
-The limits are provisional: set by eye on LoRAs of one dollhouse subject (`zkw`, dim 32, AdamW at 1e-3 and
-5e-3), so that the base scores 0, checkpoints whose pictures a person would keep stay under one half, and
-those that redraw strangers pass it. On another base they order checkpoints; they do not judge them.
+The limits are provisional, set by eye on 2026-11-23 with one dollhouse subject (`zkw`, 20 images, LoRA dim
+32, AdamW, batch 4, weight 0.7) on bases that were still in training. There, at step 320
+(cosine: with restarts):
+
+    lr                   class drift   gap    burn   O      what a person sees
+    2e-3, cosine         0.24          0.22   0.06   0.24   the subject, strangers intact
+    5e-3, constant       0.66          0.34   0.32   0.68   the subject, its marks on strangers' heads
+    1e-2, constant       26            -0.08  3.8    1.00   noise
+
+On another base the limits order checkpoints; they do not judge them.
 """
 
 from __future__ import annotations

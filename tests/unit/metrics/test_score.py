@@ -69,6 +69,13 @@ def test_verdict_finds_the_best_safe_rung_and_the_first_burned_one_after_it() ->
     assert found["sentence"].endswith("(0.42, limit 0.20).")
 
 
+def test_symptoms_that_only_together_pass_the_limit_are_not_blamed_alone() -> None:
+    mild = {"prior_drift__class": 0.6, "prior_drift__unrelated": 0.75, "generalisation__gap": 0.5}
+    found = score.verdict([judged(100, 0.8), judged(200, 0.9, **mild)])
+    assert found["burned_at"] == 200
+    assert "from 200 symptoms add up, above all strangers are redrawn (0.60, limit 0.70)" in found["sentence"]
+
+
 def test_verdicts_without_a_window() -> None:
     under = score.verdict([judged(100, 0.1), judged(200, 0.3)])
     assert under["state"] == "undercooked" and not {"done_at", "burned_at"} & under.keys()
