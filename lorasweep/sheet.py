@@ -178,11 +178,12 @@ def _wrap(label: str, width_px: int, styles: Sequence[_Style] = (NAME, TEXT)) ->
 
 
 def _cut(word: str, width_px: int, style: _Style) -> list[str]:
-    """Cut a word that is wider than a line into pieces that are not."""
+    """Cut a word that is wider than a line into pieces that are not, after `_` or `-` where there is one."""
     pieces = [""]
     for letter in word:
         if pieces[-1] and style.font.getlength(pieces[-1] + letter) > width_px:
-            pieces.append("")
+            end = max(pieces[-1].rfind(mark) for mark in "_-") + 1 or len(pieces[-1])
+            pieces[-1:] = [pieces[-1][:end], pieces[-1][end:]]
         pieces[-1] += letter
     return pieces
 
