@@ -37,15 +37,18 @@ STYLES = {
     Status.CANCELLED: "yellow",
 }
 VERDICT_STYLES = {"done": "green", "overcooked": "red", "undercooked": "yellow"}
-# Columns of the leaderboard: heading, metric. A column that nobody measured is left out.
+# Columns of the leaderboard: heading, metric; the most telling first, since a narrow terminal drops the last ones.
+# A column that nobody measured is left out.
 COLUMNS = (
     ("overcook", "overcook/score"),
     ("identity", "identity/score"),
-    ("held-out", "generalisation/held_out"),
-    ("drift", "prior_drift/class"),
     ("control", "prompt_control/score"),
+    ("drift", "prior_drift/class"),
+    ("held-out", "generalisation/held_out"),
     ("burn", "burn/score"),
 )
+COLUMN_WIDTH = 10  # a heading or a number, and the gap
+AROUND_COLUMNS = 34  # rank, value, seeds, verdict and their gaps
 OVERCOOK = "overcook/score"
 BAR_WIDTH = 12
 BARS_FROM_WIDTH = 96
@@ -88,7 +91,7 @@ def print_state(state: SweepState, *, console: Console | None = None) -> None:
 def print_leaderboard(state: SweepState, *, console: Console | None = None) -> None:
     """Print the ranking of the arms and, below, what each verdict says."""
     console = console or Console()
-    console.print(render_leaderboard(state))
+    console.print(render_leaderboard(state, width=console.width))
 
 
 def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WIDTH) -> RenderableType:
@@ -136,11 +139,13 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
     return Group(*parts)
 
 
-def render_leaderboard(state: SweepState) -> RenderableType:
-    """Arms, best first."""
+def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType:
+    """Arms, best first, with as many columns as `width` characters leave room for beside the arms' names."""
     rows = rank_arms(state)
     columns = [(heading, name) for heading, name in COLUMNS if any(name in row.metrics for row in rows)]
     columns = [(heading, name) for heading, name in columns if name != state.metric]
+    names_width = max((len(row.arm) for row in rows), default=0)
+    columns = columns[: max(1, (width - AROUND_COLUMNS - names_width) // COLUMN_WIDTH)]
     several = any(row.seeds > 1 for row in rows)
     better = "lower is better" if state.goal == "minimize" else "higher is better"
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
