@@ -37,7 +37,7 @@ STYLES = {
     Status.CANCELLED: "yellow",
 }
 VERDICT_STYLES = {"done": "green", "overcooked": "red", "undercooked": "yellow"}
-# Columns of the leaderboard: heading, metric; the most telling first, since a narrow terminal drops the last ones.
+# Columns of the leaderboard: heading, metric; the most telling first, since a narrow terminal drops the last.
 # A column that nobody measured is left out.
 COLUMNS = (
     ("overcook", "overcook/score"),
