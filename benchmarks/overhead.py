@@ -3,8 +3,8 @@
     python benchmarks/overhead.py [KEY=VALUE ...]
 
 Cooks one recipe twice in one process (the first fills caches and probes), and times the second. The UNet's
-forward is timed by hooks around it, its backward as the whole of `Tensor.backward`: on a frozen base nothing else
-has one.
+forward is timed by hooks around it, its backward as the whole of `Tensor.backward`: on a frozen base nothing
+else has one.
 """
 
 from __future__ import annotations

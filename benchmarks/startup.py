@@ -2,8 +2,8 @@
 
     python benchmarks/startup.py [--runs N]
 
-Each command runs N times in a fresh process, after a bare `python -c pass`, and the fastest of each is printed:
-on a shared machine the minimum is the least disturbed.
+Each command runs N times in a fresh process, after a bare `python -c pass`, and the fastest of each is
+printed: on a shared machine the minimum is the least disturbed.
 """
 
 from __future__ import annotations

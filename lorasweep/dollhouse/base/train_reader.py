@@ -37,7 +37,7 @@ FACE_MARK_WEIGHT: Final[float] = 3.0
 class ReaderPlan:
     """Knobs of the stage; `batch` is per process, an eighth of it ruined."""
 
-    steps: int = 3200
+    steps: int = 4000
     batch: int = 48
     lr: float = 2e-3
     warmup: int = 100
