@@ -29,6 +29,7 @@ from lorasweep.dollhouse.base.quality import (
     vae_round_trip,
 )
 from lorasweep.dollhouse.reader import Reader
+from lorasweep.dollhouse.reader.labels import HEADS
 from lorasweep.dollhouse.world import ATTRIBUTES, NUISANCES, SIZES_PX, tags
 
 
@@ -63,9 +64,14 @@ def vae_rows(vae: AutoencoderKL, reader: Reader, *, count: int, seed: int) -> li
     """Return the PSNR and the worst loss of accuracy at every size."""
     rows = []
     for (width, height), figures in vae_round_trip(vae, reader, SIZES_PX, count=count, seed=seed).items():
-        rows.append(_at_least(f"vae, {width}x{height}, PSNR in dB", figures.pop("psnr_db"), 28.0))
-        name, value = max(figures.items(), key=lambda item: item[1])
-        rows.append(_at_most(f"vae, {width}x{height}, accuracy {name}", value, 0.03))
+        rows.append(_at_least(f"vae, {width}x{height}, PSNR in dB", figures["psnr_db"], 28.0))
+        for kind, heads in (
+            ("attribute", list(ATTRIBUTES)),
+            ("mark", sorted(HEADS.keys() - ATTRIBUTES.keys())),
+        ):
+            value, name = max((figures[f"lost_{head}"], head) for head in heads)
+            what = f"vae, {width}x{height}, accuracy lost, worst {kind} ({name})"
+            rows.append(_at_most(what, value, 0.03))
     return rows
 
 
