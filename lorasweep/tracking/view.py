@@ -36,7 +36,7 @@ class View:
         metric, goal: order the table, best first; `goal` is "maximize" or "minimize".
         params: columns, most telling first.
         picture_keys: of the image grid, one column per prompt.
-        last_step: where the image grid's slider stands at first.
+        grid_step: where the image grid's slider stands at first.
     """
 
     sweep: str
@@ -44,7 +44,7 @@ class View:
     goal: str
     params: Sequence[str]
     picture_keys: Sequence[str]
-    last_step: int
+    grid_step: int
 
 
 def sweep_view(sweep: SweepFiles, trials: Iterable[RunContent]) -> View:
@@ -59,8 +59,16 @@ def sweep_view(sweep: SweepFiles, trials: Iterable[RunContent]) -> View:
         goal=str(sweep.manifest.get("goal") or "maximize"),
         params=[key for key in keys if len(values[key]) > 1],
         picture_keys=list(dict.fromkeys(picture.key for picture in pictures)),
-        last_step=max((picture.step for picture in pictures), default=0),
+        grid_step=_grid_step(contents),
     )
+
+
+def _grid_step(contents: Sequence[RunContent]) -> int:
+    """The last step at which every run has a picture, so that the grid opens without holes; else the last."""
+    steps = [{picture.step for picture in content.pictures} for content in contents if content.pictures]
+    if not steps:
+        return 0
+    return max(set.intersection(*steps) or set.union(*steps))
 
 
 def share_key(sweep: str) -> str:
@@ -122,7 +130,7 @@ def _pictures(view: View) -> dict[str, Any]:
     return {
         **_card("IMAGE", "lorasweep-pictures", PICTURES),
         "imageKeys": list(view.picture_keys),
-        "step": view.last_step,
+        "step": view.grid_step,
         "showRunParams": False,
     }
 

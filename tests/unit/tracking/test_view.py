@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from lorasweep.records import TrackingOptions
+from lorasweep.tracking.content import Picture, RunContent
 from lorasweep.tracking.mirror import sync_sweep
 from lorasweep.tracking.store import open_store
 from lorasweep.tracking.ui import _pages
-from lorasweep.tracking.view import TAG_PREFIX, View, envelope, is_persons_own, page, share_key
+from lorasweep.tracking.view import TAG_PREFIX, View, _grid_step, envelope, is_persons_own, page, share_key
 
 VIEW = View(
     sweep="quick start", metric="overcook/utility", goal="maximize", params=["optimizer.name"],
-    picture_keys=["class_0", "recombined_0"], last_step=40,
+    picture_keys=["class_0", "recombined_0"], grid_step=40,
 )  # fmt: skip
 
 
@@ -42,8 +43,24 @@ def test_the_state_says_what_the_view_says() -> None:
 def test_a_long_view_fits_into_a_tag() -> None:
     keys = [f"in_distribution_{place}" for place in range(40)]
     params = [f"optimizer.some_long_option_{place}" for place in range(40)]
-    view = View(sweep="s", metric="m", goal="minimize", params=params, picture_keys=keys, last_step=1)
+    view = View(sweep="s", metric="m", goal="minimize", params=params, picture_keys=keys, grid_step=1)
     assert len(envelope(view, created_ms=0)) < 5000
+
+
+def _run(*steps: int) -> RunContent:
+    pictures = tuple(Picture(file=Path("a.png"), key="class_0", step=step, time_ms=0) for step in steps)
+    return RunContent(
+        key="k", name="n", status="FINISHED", started_ms=0, ended_ms=0, tags={}, params={}, points={},
+        pictures=pictures, artifacts=(), dataset=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("runs", "step"),
+    [([], 0), ([_run()], 0), ([_run(80, 160, 320), _run(40, 80, 160), _run()], 160), ([_run(5), _run(7)], 7)],
+)
+def test_the_grid_opens_where_every_run_has_a_picture(runs: list[RunContent], step: int) -> None:
+    assert _grid_step(runs) == step
 
 
 def test_addresses() -> None:
