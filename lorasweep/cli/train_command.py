@@ -17,6 +17,16 @@ from lorasweep.cli.output_folder import require_writable
 from lorasweep.records import Outcome, Plan, Recipe, Status, to_dict
 from lorasweep.tracking.process import Mirror
 
+HEADLINE = (
+    "overcook/utility",
+    "overcook/score",
+    "identity/score",
+    "prompt_control/score",
+    "prior_drift/class",
+    "generalisation/held_out",
+    "burn/score",
+)
+
 
 def run(options: argparse.Namespace) -> int:
     """Cook, or continue, or show a recipe that is already cooked; returns the exit code."""
@@ -169,8 +179,9 @@ def _print_result(folder: Path, status: dict[str, Any], message: str, *, as_json
     print(f"{status['status']}  {status['reason']}".rstrip())
     if sentence := result["verdict"].get("sentence"):
         print(sentence)
-    for name in sorted(result["metrics"]):
-        print(f"  {name:<40} {result['metrics'][name]:.4f}")
-    print(f"run folder  {folder}")
+    for name in HEADLINE:
+        if name in result["metrics"]:
+            print(f"  {name:<24} {result['metrics'][name]:6.3f}")
+    print(f"run folder  {folder}  (every metric in metrics.json)")
     if message:
         print(f"MLflow      {message}")
