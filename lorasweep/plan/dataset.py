@@ -115,13 +115,23 @@ def _assign_all(
 
 
 def _triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str | None]:
-    """The trigger per class tokens: the recipe's, the drawn subject's, or the first word of the tokens."""
+    """The trigger per class tokens: the recipe's, the drawn subject's, or what the tokens begin with."""
     fixed = recipe.captions.trigger
     if fixed is None and recipe.dataset.path is None:
         fixed = recipe.dataset.dollhouse.subject
-    return {
-        tokens: fixed or (tokens.split()[0] if tokens else None) for tokens in {f.class_tokens for f in found}
-    }
+    tags: dict[str, set[str]] = {}
+    for image in found:
+        tags.setdefault(image.class_tokens, set()).update(captions.tags(image.caption or "", recipe.captions))
+    return {tokens: fixed or _leading_trigger(tokens, tags[tokens]) for tokens in tags}
+
+
+def _leading_trigger(tokens: str, tags: set[str]) -> str | None:
+    """The longest beginning of a folder's words that its captions have as a tag (`mona taco`), else a word."""
+    words = tokens.split()
+    for count in range(len(words), 0, -1):
+        if " ".join(words[:count]) in tags:
+            return " ".join(words[:count])
+    return words[0] if words else None
 
 
 def _main_trigger(found: Sequence[FoundImage], triggers: dict[str, str | None]) -> str | None:
