@@ -126,7 +126,7 @@ def _triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str | No
 
 
 def _leading_trigger(tokens: str, tags: set[str]) -> str | None:
-    """The longest beginning of a folder's words that its captions have as a tag (`mona taco`), else a word."""
+    """The longest beginning of a folder's words that is a tag of its captions, else the first word."""
     words = tokens.split()
     for count in range(len(words), 0, -1):
         if " ".join(words[:count]) in tags:
