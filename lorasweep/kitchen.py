@@ -7,10 +7,8 @@ all that was computed for them. Knows nothing about sweeps.
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,17 +143,10 @@ def _device(wanted: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _publish(folder: Path, fill: Any) -> None:
-    """Fill a temporary folder and rename it into place; whoever comes second keeps the first one's work."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+def _publish(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Write a folder of samples; whoever comes second keeps the first one's work."""
     try:
-        fill(temporary)
-        files.sync_folder(temporary)
-        os.chmod(temporary, 0o755)
-        os.rename(temporary, folder)
+        files.write_folder(folder, fill)
     except OSError:
         if not (folder / "index.json").exists():
             raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

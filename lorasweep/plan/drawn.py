@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
-from lorasweep import paths
+from lorasweep import files, paths
 from lorasweep.dollhouse import world
 from lorasweep.errors import DatasetError, Problem
 from lorasweep.records import DollhouseOptions, digest
@@ -37,9 +34,9 @@ def draw_dataset(options: DollhouseOptions) -> Path:
 
 
 def _draw(options: DollhouseOptions, folder: Path) -> None:
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
-    try:
-        world.write_dataset(
+    files.write_folder(
+        folder,
+        lambda draft: world.write_dataset(
             draft,
             subject=options.subject,
             images=options.images,
@@ -47,10 +44,8 @@ def _draw(options: DollhouseOptions, folder: Path) -> None:
             confound=options.confound,
             seed=options.seed,
             captions=options.captions,
-        )
-        os.rename(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        ),
+    )
 
 
 def subject_problems(options: DollhouseOptions) -> list[Problem]:

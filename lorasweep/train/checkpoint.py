@@ -10,10 +10,8 @@ generators that are seeded by its step (see `train.slot`), so no generator's sta
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,17 +34,8 @@ def save(slot: Slot, folder: Path) -> Path:
     """
     target = folder / f"step_{slot.step:06d}"
     if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         _remove_torn(folder)
-        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".step_"))
-        try:
-            _write(slot, temporary)
-            os.chmod(temporary, 0o755)
-            os.rename(temporary, target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        files.sync_folder(folder)
+        files.write_folder(target, lambda temporary: _write(slot, temporary))
     for step in steps(folder):
         if step != slot.step:
             for name in _STATE:

@@ -66,11 +66,23 @@ def channels_last(module: Module) -> Module:
     return module
 
 
-def save_atomically(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint so that a reader sees the old one or the new one, never half of one."""
+def save(path: Path, model: nn.Module, ema: Ema[Any], optimizer: torch.optim.Optimizer, *, step: int) -> None:
+    """Write a stage's checkpoint so that a reader sees the old one or the new one, never half of one."""
     partial = path.with_suffix(".partial")
-    torch.save(state, partial)
+    state = {"model": model.state_dict(), "ema": ema.module.state_dict()}
+    torch.save(state | {"optimizer": optimizer.state_dict(), "step": step}, partial)
     os.replace(partial, path)
+
+
+def resume(path: Path, model: nn.Module, ema: Ema[Any], optimizer: torch.optim.Optimizer) -> int:
+    """Load what `save` left, in place; returns the steps done, 0 when there is no checkpoint."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    ema.module.load_state_dict(state["ema"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
 
 
 @dataclass

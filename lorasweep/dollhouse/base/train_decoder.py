@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lorasweep.dollhouse.base.batches import draw_size, generator_for, to_tensor, training_specs
-from lorasweep.dollhouse.base.loop import Ema, Progress, channels_last, learning_rate, save_atomically
+from lorasweep.dollhouse.base.loop import Ema, Progress, channels_last, learning_rate, resume, save
 from lorasweep.dollhouse.base.replicas import Replica
 from lorasweep.dollhouse.world.head import CHEEK
 from lorasweep.dollhouse.world.render import place_figure
@@ -71,13 +71,8 @@ def train_decoder(replica: Replica, out_dir: Path, seed: int, plan: DecoderPlan)
     decoder = torch.nn.ModuleList([vae.post_quant_conv, vae.decoder])
     ema = Ema(decoder, decay=0.998)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=plan.lr, betas=(0.9, 0.99), weight_decay=1e-4)
-    checkpoint, start = out_dir / "decoder.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        decoder.load_state_dict(state["model"])
-        ema.module.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
+    checkpoint = out_dir / "decoder.pt"
+    start = resume(checkpoint, decoder, ema, optimizer)
     progress = Progress("decoder", out_dir / "decoder.jsonl")
     for step in range(start, plan.steps):
         size = draw_size(generator_for(seed, "decoder-size", step))
@@ -102,8 +97,7 @@ def train_decoder(replica: Replica, out_dir: Path, seed: int, plan: DecoderPlan)
         if replica.leads:
             progress.add(step, loss=loss.item(), psnr_db=-10.0 * math.log10(mse.item() / 4.0))
             if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
-                state = {"model": decoder.state_dict(), "ema": ema.module.state_dict()}
-                save_atomically(state | {"optimizer": optimizer.state_dict(), "step": step + 1}, checkpoint)
+                save(checkpoint, decoder, ema, optimizer, step=step + 1)
     if replica.leads:
         decoder.load_state_dict(ema.module.state_dict())
         vae.save_pretrained(out_dir / "vae")

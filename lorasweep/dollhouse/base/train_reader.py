@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lorasweep.dollhouse.base.batches import draw_size, generator_for, to_tensor
-from lorasweep.dollhouse.base.loop import Ema, Progress, channels_last, learning_rate, save_atomically
+from lorasweep.dollhouse.base.loop import Ema, Progress, channels_last, learning_rate, resume, save
 from lorasweep.dollhouse.base.replicas import Replica
 from lorasweep.dollhouse.reader.corruption import gross, slight
 from lorasweep.dollhouse.reader.labels import class_indices
@@ -96,13 +96,8 @@ def train_reader(replica: Replica, out_dir: Path, seed: int, plan: ReaderPlan) -
     network = channels_last(ReaderNetwork())
     ema = Ema(network, decay=0.995)
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.lr, weight_decay=0.01)
-    checkpoint, start = out_dir / "reader.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["model"])
-        ema.module.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
+    checkpoint = out_dir / "reader.pt"
+    start = resume(checkpoint, network, ema, optimizer)
     progress, ruined = Progress("reader", out_dir / "reader.jsonl"), plan.batch // 8
     for step in range(start, plan.steps):
         size = draw_size(generator_for(seed, "reader-size", step))
@@ -121,7 +116,6 @@ def train_reader(replica: Replica, out_dir: Path, seed: int, plan: ReaderPlan) -
         if replica.leads:
             progress.add(step, loss=loss.item(), right=right.item())
             if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
-                state = {"model": network.state_dict(), "ema": ema.module.state_dict()}
-                save_atomically(state | {"optimizer": optimizer.state_dict(), "step": step + 1}, checkpoint)
+                save(checkpoint, network, ema, optimizer, step=step + 1)
                 Reader(ema.module).save(out_dir / "reader")
     replica.wait()

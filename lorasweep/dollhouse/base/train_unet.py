@@ -22,7 +22,7 @@ from lorasweep.dollhouse.base.architecture import build_training_noise, build_un
 from lorasweep.dollhouse.base.batches import draw_size, generator_for
 from lorasweep.dollhouse.base.captions import Captioner, CaptionNoise
 from lorasweep.dollhouse.base.latents import LatentPool
-from lorasweep.dollhouse.base.loop import Ema, Progress, channels_last, save_atomically, trapezoid
+from lorasweep.dollhouse.base.loop import Ema, Progress, channels_last, resume, save, trapezoid
 from lorasweep.dollhouse.base.publish import publish
 from lorasweep.dollhouse.base.replicas import Replica
 from lorasweep.dollhouse.world.attributes import SIZES_PX
@@ -124,13 +124,8 @@ def train_unet(replica: Replica, out_dir: Path, seed: int, plan: UnetPlan) -> No
     model = channels_last(build_denoiser(out_dir))
     ema = Ema(model, decay=plan.ema_decay)
     optimizer = _optimizer(model, plan)
-    checkpoint, start = out_dir / "unet.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        ema.module.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
+    checkpoint = out_dir / "unet.pt"
+    start = resume(checkpoint, model, ema, optimizer)
     progress = Progress("unet", out_dir / "unet.jsonl")
     for step in range(start, plan.steps):
         size = draw_size(generator_for(seed, "unet-size", step))
@@ -140,8 +135,7 @@ def train_unet(replica: Replica, out_dir: Path, seed: int, plan: UnetPlan) -> No
         if replica.leads:
             progress.add(step, loss=loss)
             if (step + 1) % plan.publish_every == 0 or step + 1 == plan.steps:
-                state = {"model": model.state_dict(), "ema": ema.module.state_dict()}
-                save_atomically(state | {"optimizer": optimizer.state_dict(), "step": step + 1}, checkpoint)
+                save(checkpoint, model, ema, optimizer, step=step + 1)
                 publish(out_dir, out_dir / "published")
     replica.wait()
 

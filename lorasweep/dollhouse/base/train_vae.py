@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lorasweep.dollhouse.base.architecture import build_vae
 from lorasweep.dollhouse.base.batches import draw_size, generator_for, to_tensor, training_specs
-from lorasweep.dollhouse.base.loop import Ema, Progress, channels_last, learning_rate, save_atomically
+from lorasweep.dollhouse.base.loop import Ema, Progress, channels_last, learning_rate, resume, save
 from lorasweep.dollhouse.base.replicas import Replica
 
 if TYPE_CHECKING:
@@ -72,13 +72,8 @@ def train_vae(replica: Replica, out_dir: Path, seed: int, plan: VaePlan) -> None
     vae = channels_last(build_vae())
     ema = Ema(vae, decay=0.998)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=plan.lr, betas=(0.9, 0.99), weight_decay=1e-4)
-    checkpoint, start = out_dir / "vae.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        vae.load_state_dict(state["model"])
-        ema.module.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
+    checkpoint = out_dir / "vae.pt"
+    start = resume(checkpoint, vae, ema, optimizer)
     progress = Progress("vae", out_dir / "vae.jsonl")
     for step in range(start, plan.steps):
         width_px, height_px = draw_size(generator_for(seed, "vae-size", step))
@@ -98,8 +93,7 @@ def train_vae(replica: Replica, out_dir: Path, seed: int, plan: VaePlan) -> None
         if replica.leads:
             progress.add(step, loss=loss.item(), psnr_db=float(-10 * torch.log10(mse.detach() / 4.0)))
             if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
-                state = {"model": vae.state_dict(), "ema": ema.module.state_dict()}
-                save_atomically(state | {"optimizer": optimizer.state_dict(), "step": step + 1}, checkpoint)
+                save(checkpoint, vae, ema, optimizer, step=step + 1)
     if replica.leads:
         ema.module.register_to_config(scaling_factor=latent_scale(ema.module, seed))
         ema.module.save_pretrained(out_dir / "vae")

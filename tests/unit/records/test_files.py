@@ -41,3 +41,21 @@ def test_a_torn_tail_costs_one_line_only(tmp_path: Path) -> None:
 
 def test_an_absent_log_is_empty(tmp_path: Path) -> None:
     assert list(files.read_jsonl(tmp_path / "none.jsonl")) == []
+
+
+def test_a_failed_folder_leaves_nothing(tmp_path: Path) -> None:
+    def fail(temporary: Path) -> None:
+        (temporary / "half").write_text("half")
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        files.write_folder(tmp_path / "deep" / "a", fail)
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_a_folder_that_is_there_is_not_replaced(tmp_path: Path) -> None:
+    files.write_folder(tmp_path / "a", lambda temporary: (temporary / "x").write_text("first"))
+    with pytest.raises(OSError):
+        files.write_folder(tmp_path / "a", lambda temporary: (temporary / "x").write_text("second"))
+    assert (tmp_path / "a" / "x").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
