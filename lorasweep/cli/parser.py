@@ -70,10 +70,16 @@ examples:
   lorasweep train dataset.path=my/images                      the default recipe on your own images
   lorasweep train adapter=lora optimizer=prodigy dataset.path=my/images
   lorasweep train adapter.dim=16 train.max_steps=200 seed=1   on the embedded dollhouse
+  lorasweep train my_recipe.yaml seed=1                       a recipe in a file, and what to change in it
 The folder is kohya's layout (10_zkw/*.png + .txt: repeats_trigger) or a plain folder of images.
 The same command again goes on where it stopped; a recipe already cooked is not cooked twice.""",
     )
-    _overrides(parser)
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="[FILE] KEY=VALUE",
+        help="a recipe file (one key, `recipe:`) and overrides, or only overrides",
+    )
     _json(parser)
 
 
@@ -114,7 +120,7 @@ Steps, exposures per concept and tag, buckets, every image's crop, time. Never i
         "overrides",
         nargs="*",
         metavar="[NAME|FILE] KEY=VALUE",
-        help="a sweep and overrides for every arm, or only overrides for one recipe",
+        help="a sweep or a recipe file and overrides for it, or only overrides for one recipe",
     )
     parser.add_argument(
         "--captions", action="store_true", help="instead: captions before and after, tags by frequency"

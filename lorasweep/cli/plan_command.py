@@ -12,7 +12,9 @@ def run(options: argparse.Namespace) -> int:
     """Print the plan of a sweep, or of one recipe; returns the exit code."""
     words = list(options.overrides)
     subject: config.SweepSpec | config.Recipe
-    if words and "=" not in words[0]:
+    if words and config.is_recipe_file(words[0]):
+        subject = config.load_recipe(words[0], words[1:])
+    elif words and "=" not in words[0]:
         subject = config.load_sweep(words[0], words[1:])
     else:
         subject = config.compose_recipe(words)

@@ -30,7 +30,11 @@ HEADLINE = (
 
 def run(options: argparse.Namespace) -> int:
     """Cook, or continue, or show a recipe that is already cooked; returns the exit code."""
-    recipe = config.compose_recipe(options.overrides)
+    words = list(options.overrides)
+    if words and words[0].endswith((".yaml", ".yml")) and "=" not in words[0]:
+        recipe = config.load_recipe(words[0], words[1:])
+    else:
+        recipe = config.compose_recipe(words)
     planned = plan.make_plan(recipe)
     for warning in planned.warnings:
         print(f"warning  {warning}", file=sys.stderr)

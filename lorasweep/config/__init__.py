@@ -1,16 +1,29 @@
 """From conf/, sweep files and `KEY=VALUE`s to checked records: the one door of Hydra and OmegaConf.
 
     compose_recipe(overrides) -> Recipe      one recipe
+    load_recipe(file)         -> Recipe      one recipe, as shared in a file
     load_sweep(name_or_file)  -> SweepSpec   a question: arms x seeds, and what answers it
 
-Both raise a ConfigError that lists every problem. Configuration stops here: past this package there are only
+All raise a ConfigError that lists every problem. Configuration stops here: past this package there are only
 frozen records.
 """
 
 from lorasweep.config.places import conf_dir, sweeps_dir
 from lorasweep.config.recipe import compose_recipe
+from lorasweep.config.recipe_file import is_recipe_file, load_recipe
 from lorasweep.config.sweep import Arm, SweepSpec, load_sweep
 from lorasweep.config.yaml_file import to_yaml
 from lorasweep.records import Recipe
 
-__all__ = ["Arm", "Recipe", "SweepSpec", "compose_recipe", "conf_dir", "load_sweep", "sweeps_dir", "to_yaml"]
+__all__ = [
+    "Arm",
+    "Recipe",
+    "SweepSpec",
+    "compose_recipe",
+    "conf_dir",
+    "is_recipe_file",
+    "load_recipe",
+    "load_sweep",
+    "sweeps_dir",
+    "to_yaml",
+]

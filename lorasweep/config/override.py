@@ -59,6 +59,20 @@ def write(key: str, value: Any) -> str:
     return f"{key}={_literal(value)}"
 
 
+def as_overrides(keys: Any, at: str, problems: list[Problem]) -> list[str]:
+    """Write a mapping of keys and values as `KEY=VALUE`s; nested mappings become dotted keys."""
+    if not isinstance(keys, Mapping):
+        problems.append(Problem(at, f"must have keys, got {keys!r}", "e.g. {optimizer.lr: 1e-4}"))
+        return []
+    texts: list[str] = []
+    for key, value in keys.items():
+        if isinstance(value, Mapping) and value:
+            texts += as_overrides({f"{key}.{inner}": item for inner, item in value.items()}, at, problems)
+        else:
+            texts.append(write(str(key), value))
+    return texts
+
+
 def unsafe(where: str, value: Any) -> Iterator[Problem]:
     """Find what makes data more than data: `_target_`-like keys and `${...}`, however deep.
 

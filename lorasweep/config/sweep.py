@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from lorasweep.config import places
 from lorasweep.config.bind import bind_record
-from lorasweep.config.override import parse, write
+from lorasweep.config.override import as_overrides, parse
 from lorasweep.config.recipe import check_recipe
 from lorasweep.config.suggest import unknown
 from lorasweep.config.yaml_file import read_yaml
@@ -194,7 +194,7 @@ def _metric_problem(name: str, recipe: Recipe) -> Problem | None:
 def _compose_arms(body: Mapping[str, Any], overrides: Sequence[str], problems: list[Problem]) -> list[Arm]:
     """Compose every arm; problems of the common recipe are reported once, those of an arm under its name."""
     common_found: list[Problem] = []
-    common = _as_overrides(body.get("recipe") or {}, "sweep.recipe", common_found)
+    common = as_overrides(body.get("recipe") or {}, "sweep.recipe", common_found)
     check_recipe(*_parsed([*common, *overrides], common_found))
     problems += [_placed(problem, "sweep.recipe") for problem in common_found]
     seen = {(problem.where, problem.message) for problem in common_found}
@@ -211,7 +211,7 @@ def _compose_arms(body: Mapping[str, Any], overrides: Sequence[str], problems: l
         note = keys.get("note", "")
         if not isinstance(note, str):
             found.append(Problem("note", f"must be text, got {note!r}"))
-        own = _as_overrides({k: v for k, v in keys.items() if k != "note"}, f"sweep.arms.{name}", found)
+        own = as_overrides({k: v for k, v in keys.items() if k != "note"}, f"sweep.arms.{name}", found)
         found += [
             Problem(
                 text,
@@ -238,17 +238,3 @@ def _placed(problem: Problem, owner: str) -> Problem:
     if problem.where.startswith("sweep."):
         return problem
     return dataclasses.replace(problem, where=f"{owner}: {problem.where}")
-
-
-def _as_overrides(keys: Any, at: str, problems: list[Problem]) -> list[str]:
-    """Write a mapping of keys and values as `KEY=VALUE`s; nested mappings become dotted keys."""
-    if not isinstance(keys, Mapping):
-        problems.append(Problem(at, f"must have keys, got {keys!r}", "e.g. {optimizer.lr: 1e-4}"))
-        return []
-    texts: list[str] = []
-    for key, value in keys.items():
-        if isinstance(value, Mapping) and value:
-            texts += _as_overrides({f"{key}.{inner}": item for inner, item in value.items()}, at, problems)
-        else:
-            texts.append(write(str(key), value))
-    return texts
