@@ -128,7 +128,7 @@ def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
     if parsed.is_sweep_override():
         return Problem(text, "gives several values where one is expected", _several_advice(text))
     delete = parsed.type == OverrideType.DEL
-    value = None if delete else _plain(parsed.value())
+    value = None if delete else plain(parsed.value())
     problem = next(unsafe(key, value), None)
     if problem is not None:
         return Problem(text, problem.message, problem.hint)
@@ -149,11 +149,12 @@ def _as_literal_text(text: str) -> Override | None:
     return Override(key=key, value=value, delete=False, text=text)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What Hydra's parser read, as plain data."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     # Hydra's QuotedString carries its text; casts such as `int(3)` are evaluated by the parser already.
     return getattr(value, "text", value)
 
