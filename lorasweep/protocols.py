@@ -94,10 +94,11 @@ class Metric(Protocol):
         """Measure; `context` is `lorasweep.metrics.context.JudgeContext`."""
 
 
-class Regularizer(Protocol):
-    """A brake on overcooking, called around each optimizer step.
+@runtime_checkable
+class Brake(Protocol):
+    """A regularizer that acts on the weights, called after each optimizer step.
 
-    `lorasweep/regularizers/<name>.py` has `build(**knobs) -> Regularizer`.
+    `lorasweep/regularizers/<name>.py` has `build(**knobs) -> Brake | ImageSource`; building needs no torch.
     """
 
     def after_step(self, adapter: Adapter) -> dict[str, float]:

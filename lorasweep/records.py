@@ -135,6 +135,7 @@ class TrainOptions:
     noise_offset: float = 0.0
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     rungs: int = 4  # checkpoints at which a trial is judged, evenly spaced, the last step included
+    keep: Literal["done", "last"] = "done"  # the adapter that stays: of the rung judged done, or the last
     log_every: int = 10  # steps
     device: str = "auto"
 
@@ -170,7 +171,10 @@ class LauncherOptions:
 
     name: Literal["local"] = "local"
     workers: int | None = None  # None: one per GPU, else one per CPU core
-    threads: int = 1  # torch threads per CPU worker
+    threads: int | None = 1  # torch threads per worker; None: the cores shared out among the workers
+    recycle_after: int | None = None  # trials after which a worker makes room for a fresh process
+    memory_growth_mb: float | None = 2000.0  # a worker that grew by more since its first trial does so too
+    hang_s: float | None = 600.0  # a busy worker without a sign of life for so long is killed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,10 +189,11 @@ class Recipe:
     adapter: Component
     optimizer: Component
     scheduler: Component
-    regularization: Component
+    regularization: dict[str, dict[str, Any]]  # regularizer's name -> knobs; {} for none
     train: TrainOptions
     sample: SampleOptions
     metrics: dict[str, dict[str, Any]]  # metric name -> knobs, in the order of the config
+    calibration: str | None = None  # file of limits to judge by; None: what fits the base
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
     launcher: LauncherOptions = field(default_factory=LauncherOptions)
 

@@ -38,7 +38,7 @@ def make_recipe(base: Path, **changes: Any) -> Recipe:
         adapter=Component(name="lora", options={"dim": 2, "alpha": 1.0}),
         optimizer=Component(name="adamw", options={"lr": 1e-2}),
         scheduler=Component(name="cosine_with_restarts", options={"num_cycles": 2, "warmup": 1}),
-        regularization=Component(name="none"),
+        regularization={},
         train=TrainOptions(max_steps=8, batch_size=2, device="cpu"),
         sample=SampleOptions(),
         metrics={},

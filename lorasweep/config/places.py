@@ -21,6 +21,8 @@ GROUPS = (
     "tracking",
     "launcher",
 )
+# Groups of which several files may be picked; each is named in the recipe by its key, its knobs below that.
+LIST_GROUPS = ("regularization", "metrics")
 
 
 def conf_dir() -> Path:

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lorasweep.config import rules
+from lorasweep.config import places, rules
 from lorasweep.config.bind import bind_record, bind_value
 from lorasweep.config.components import bind_component, bind_options, find_module
 from lorasweep.config.override import Override, parse, unsafe
@@ -38,7 +38,8 @@ _OPTION_GROUPS: dict[str, type] = {
     "tracking": TrackingOptions,
     "launcher": LauncherOptions,
 }
-_COMPONENT_GROUPS = ("buckets", "adapter", "optimizer", "scheduler", "regularization")
+_COMPONENT_GROUPS = ("buckets", "adapter", "optimizer", "scheduler")
+_MODULES = {"regularization": "regularizer", "metrics": "metric"}  # what one of a list is called
 
 
 def compose_recipe(overrides: Sequence[str] = ()) -> Recipe:
@@ -78,31 +79,36 @@ def _bind_groups(tree: Tree, problems: list[Problem]) -> dict[str, Any]:
             Problem(key, unknown("unknown key in a recipe", key, known), f"keys: {', '.join(sorted(known))}")
         )
     parts: dict[str, Any] = {"seed": bind_value(int, values.get("seed"), at="seed", problems=problems)}
+    parts["calibration"] = bind_value(
+        str | None, values.get("calibration"), at="calibration", problems=problems
+    )
     for group, record in _OPTION_GROUPS.items():
         parts[group] = bind_record(record, values.get(group), at=group, problems=problems)
     for group in _COMPONENT_GROUPS:
         parts[group] = bind_component(group, values.get(group), problems=problems)
-    parts["metrics"] = _bind_metrics(values.get("metrics"), problems)
+    for group in places.LIST_GROUPS:
+        parts[group] = _bind_list(group, values.get(group), problems)
     if parts["base"] is not None:
         find_module("base", parts["base"].name, at="base.name", problems=problems)
     return parts
 
 
-def _bind_metrics(data: Any, problems: list[Problem]) -> dict[str, dict[str, Any]]:
-    metrics: dict[str, dict[str, Any]] = {}
+def _bind_list(group: str, data: Any, problems: list[Problem]) -> dict[str, dict[str, Any]]:
+    """Check every module of a group of which there may be several: its name is the key above its knobs."""
+    found: dict[str, dict[str, Any]] = {}
     if not isinstance(data, Mapping):
         # `metrics=[]` leaves no node at all: measure nothing.
         if data is not None:
-            problems.append(Problem("metrics", f"must be metric names with their knobs, got {data!r}"))
-        return metrics
+            problems.append(Problem(group, f"must be {_MODULES[group]} names with their knobs, got {data!r}"))
+        return found
     for name, knobs in data.items():
-        at = f"metrics.{name}"
-        module = find_module("metrics", str(name), at=at, problems=problems)
+        at = f"{group}.{name}"
+        module = find_module(group, str(name), at=at, problems=problems)
         if module is None:
             continue
-        options = bind_options("metric", str(name), module, knobs or {}, at=at, problems=problems)
-        metrics[str(name)] = options or {}
-    return metrics
+        options = bind_options(_MODULES[group], str(name), module, knobs or {}, at=at, problems=problems)
+        found[str(name)] = options or {}
+    return found
 
 
 def _bucket_problems(base: BaseOptions, options: dict[str, Any], name: str) -> list[Problem]:

@@ -6,6 +6,7 @@ knobs live beside their builders (`problems` in `lorasweep/adapters/lora.py`).
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -75,6 +76,9 @@ RANGES: dict[str, Range] = {
     "tracking.timeout_s": Range(0, example="20"),
     "launcher.workers": Range(1, example="4"),
     "launcher.threads": Range(1, example="1"),
+    "launcher.recycle_after": Range(1, example="50"),
+    "launcher.memory_growth_mb": Range(0, open_low=True, example="2000"),
+    "launcher.hang_s": Range(1, example="600"),
 }
 
 
@@ -162,14 +166,28 @@ def _folders(values: Mapping[str, Any]) -> Iterator[Problem]:
         )
 
 
+def _calibration(values: Mapping[str, Any]) -> Iterator[Problem]:
+    path = _look_up(values, "calibration")
+    if not isinstance(path, str):
+        return
+    try:
+        data = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        yield Problem("calibration", f"cannot be read: {error}", "`lorasweep calibrate` writes one")
+        return
+    if not isinstance(data, Mapping) or not isinstance(data.get("limits"), Mapping):
+        yield Problem("calibration", f"{path} is not a calibration", "`lorasweep calibrate` writes one")
+
+
 def _names_beside(path: Path) -> list[str]:
     return sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
 
 
 def _brakes(values: Mapping[str, Any]) -> Iterator[Problem]:
-    if _look_up(values, "regularization.name") == "scale_norm" and _look_up(values, "adapter.name") == "dora":
+    brakes = _look_up(values, "regularization")
+    if isinstance(brakes, Mapping) and "scale_norm" in brakes and _look_up(values, "adapter.name") == "dora":
         yield Problem(
-            "regularization.name",
+            "regularization.scale_norm",
             "scale_norm cannot brake dora, whose change is not a product that could be scaled",
             "override: regularization=none, or adapter=lora",
         )
@@ -182,6 +200,7 @@ _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _sides,
     _texts,
     _folders,
+    _calibration,
     _brakes,
 )
 

@@ -37,8 +37,8 @@ class Tree:
     def file_of(self, key: str) -> str:
         """The YAML file where a person would look a dotted key up."""
         group, _, rest = key.partition(".")
-        if group == "metrics" and rest:
-            return f"conf/metrics/{rest.split('.')[0]}.yaml"
+        if group in places.LIST_GROUPS and rest:
+            return f"conf/{group}/{rest.split('.')[0]}.yaml"
         return self.files.get(group, "conf/recipe.yaml")
 
 
@@ -74,7 +74,7 @@ def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
         # Keys of a part that does not exist cannot be judged: what is wrong with them is its name.
         if override.key.split(".")[0] in unknown_parts:
             continue
-        problem = _set(values, override)
+        problem = _unpicked(values, override) or _set(values, override)
         if problem:
             problems.append(problem)
     files = {group: f"conf/{group}/{choice}.yaml" for group, choice in chosen.items()}
@@ -89,7 +89,7 @@ def _compose(conf: Path, picks: tuple[str, ...]) -> tuple[dict[str, Any], dict[s
     chosen = {
         str(group): str(choice)
         for group, choice in config.hydra.runtime.choices.items()
-        if group in places.GROUPS and group != "metrics"
+        if group in places.GROUPS and group not in places.LIST_GROUPS
     }
     with open_dict(config):
         del config["hydra"]
@@ -104,10 +104,10 @@ def _choice_problem(override: Override) -> Problem | None:
     listed = f"choices: {', '.join(known)}"
     if override.delete:
         return Problem(override.text, f"a recipe needs its {group}", listed)
-    if group == "metrics":
-        if not isinstance(override.value, list):
-            return Problem(override.text, "must be a list", f"e.g. metrics=[{','.join(known[:2])}]; {listed}")
+    if group in places.LIST_GROUPS and isinstance(override.value, list):
         names = [str(name) for name in override.value]
+    elif group == "metrics":
+        return Problem(override.text, "must be a list", f"e.g. metrics=[{','.join(known[:2])}]; {listed}")
     elif isinstance(override.value, list | dict) or override.value is None:
         return Problem(override.text, f"must name one file of conf/{group}/", listed)
     else:
@@ -116,6 +116,21 @@ def _choice_problem(override: Override) -> Problem | None:
         if name not in known:
             return Problem(f"{group}={name}", unknown(f"no such {group}", name, known), listed)
     return None
+
+
+def _unpicked(values: dict[str, Any], override: Override) -> Problem | None:
+    """Refuse a knob of a regularizer that was not picked: setting it would otherwise switch it on."""
+    group, _, rest = override.key.partition(".")
+    picked = values.get(group) or {}
+    name = rest.split(".")[0]
+    if group != "regularization" or name in picked:
+        return None
+    if name in places.choices(group):
+        all_of_them = ",".join([*picked, name])
+        return Problem(override.text, f"{name} is not picked", f"override: {group}=[{all_of_them}]")
+    keys = ", ".join(f"{group}.{one}.{knob}" for one, knobs in picked.items() for knob in knobs or {})
+    message = unknown(f"no {group} is called {name!r}", name, places.choices(group))
+    return Problem(override.text, message, keys)
 
 
 def _set(values: dict[str, Any], override: Override) -> Problem | None:

@@ -101,7 +101,7 @@ def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
 
 
 def _scale_norm(recipe: Recipe) -> Iterator[str]:
-    if recipe.regularization.name != "scale_norm":
+    if "scale_norm" not in recipe.regularization:
         return
     if recipe.optimizer.name in ("prodigy", "dadapt_adam"):
         yield (

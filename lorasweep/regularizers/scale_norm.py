@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lorasweep.protocols import Regularizer
+    from lorasweep.protocols import Brake
 
 
 class ScaleNorm:
-    """See `protocols.Regularizer`."""
+    """See `protocols.Brake`."""
 
     def __init__(self, max_norm: float) -> None:
         self._max_norm = max_norm
@@ -42,7 +42,7 @@ class ScaleNorm:
         return {"norm/mean": mean, "norm/max": largest, "norm/keys_scaled": scaled}
 
 
-def build(*, max_norm: float = 1.0) -> Regularizer:
+def build(*, max_norm: float = 1.0) -> Brake:
     """Build the brake.
 
     With n = max(||dW||, max_norm / 2) and ratio = min(n, max_norm) / n, each of a change's k factors is

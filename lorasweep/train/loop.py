@@ -40,7 +40,7 @@ def advance(slots: Sequence[Slot], base: Base, *, steps: int, on_step: OnStep) -
         steps: optimizer steps, >= 0.
         on_step: called after each step of each slot, when `slot.step` already counts it, with "train/loss"
             (mean over the step's batches), "train/grad_norm" (before clipping), "train/lr/<part>" and what
-            the optimizer and the regularizer log. It may raise: the slot is whole.
+            the optimizer and the brakes log. It may raise: the slot is whole.
 
     Raises:
         Diverged: see there.
@@ -85,7 +85,9 @@ def _step(slot: Slot, base: Base) -> dict[str, float]:
     metrics["train/loss"] = mean_loss
     if math.isfinite(grad_norm):
         metrics["train/grad_norm"] = grad_norm
-    extra = {**slot.logged(slot.optimizer), **slot.regularizer.after_step(slot.adapter)}
+    extra = dict(slot.logged(slot.optimizer))
+    for brake in slot.brakes:
+        extra |= brake.after_step(slot.adapter)
     return metrics | {f"train/{name}": value for name, value in extra.items()}
 
 

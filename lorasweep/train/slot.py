@@ -22,7 +22,7 @@ import torch
 from lorasweep import seeds
 from lorasweep.data.captions import rearranges, vary
 from lorasweep.data.order import batches_per_epoch, epoch_steps
-from lorasweep.protocols import Adapter, Base, Latents, Regularizer, Schedule, Texts
+from lorasweep.protocols import Adapter, Base, Brake, Latents, Schedule, Texts
 from lorasweep.records import Component, Plan, PlannedImage, Recipe
 
 
@@ -35,7 +35,7 @@ class Slot:
         adapter: trainable tensors inside the shared base.
         optimizer: one param group per part of the model, with "name" and "initial_lr".
         schedule: lr of a group at a step.
-        regularizer: called after each step.
+        brakes: called after each step, in the recipe's order.
         scaler: keeps small fp16 gradients from vanishing; passes everything through when not enabled.
         latents, texts: the shared caches.
         logged: what the optimizer has to say beside its lr.
@@ -48,7 +48,7 @@ class Slot:
     adapter: Adapter
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    regularizer: Regularizer
+    brakes: tuple[Brake, ...]
     scaler: torch.amp.GradScaler
     latents: Latents
     texts: Texts
@@ -108,7 +108,7 @@ class Slot:
 
 
 def make_slot(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, texts: Texts) -> Slot:
-    """Build a slot at step 0: adapter in the base, optimizer, schedule, regularizer; caches warmed.
+    """Build a slot at step 0: adapter in the base, optimizer, schedule, brakes; caches warmed.
 
     Raises:
         AdapterError: the adapter matches nothing in this base.
@@ -132,7 +132,7 @@ def _dress(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: La
         adapter=adapter,
         optimizer=optimizers.build(adapter.parameters(), **recipe.optimizer.options),
         schedule=_module("schedulers", recipe.scheduler).build(plan.steps, **recipe.scheduler.options),
-        regularizer=_module("regularizers", recipe.regularization).build(**recipe.regularization.options),
+        brakes=_brakes(recipe),
         scaler=torch.amp.GradScaler(
             base.device.type, enabled=recipe.train.precision == "fp16" and base.device.type == "cuda"
         ),
@@ -146,6 +146,15 @@ def _dress(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: La
         dropped = [""] if recipe.captions.dropout > 0 else []
         texts.warm([*(image.caption for image in plan.train_images()), *dropped])
     return slot
+
+
+def _brakes(recipe: Recipe) -> tuple[Brake, ...]:
+    """The regularizers that act on the weights; what the others add is in the plan already."""
+    built = [
+        _module("regularizers", Component(name=name)).build(**knobs)
+        for name, knobs in recipe.regularization.items()
+    ]
+    return tuple(regularizer for regularizer in built if isinstance(regularizer, Brake))
 
 
 def _module(folder: str, component: Component) -> Any:

@@ -40,13 +40,13 @@ def test_every_pair_trains(
     kitchen: tuple[Base, LatentCache, TextCache, Plan],
 ) -> None:
     base, latents, texts, plan = kitchen
-    brake = "none" if adapter_choice[0] == "dora" else "scale_norm"
+    brakes: dict[str, dict[str, Any]] = {} if adapter_choice[0] == "dora" else {"scale_norm": {}}
     recipe = make_recipe(
         tiny_sd,
         adapter=Component(name=adapter_choice[0], options=adapter_choice[1]),
         optimizer=Component(name=optimizer_choice[0], options=optimizer_choice[1]),
         scheduler=Component(name="constant"),
-        regularization=Component(name=brake),
+        regularization=brakes,
     )
     slot = make_slot(base, recipe, plan, latents=latents, texts=texts)
     try:
@@ -59,4 +59,4 @@ def test_every_pair_trains(
         slot.close()
     assert any(not torch.equal(tensor, after[key]) for key, tensor in before.items())
     assert all(tensor.isfinite().all() for tensor in after.values())
-    assert rows[0]["train/grad_norm"] > 0 and ("train/norm/max" in rows[0]) == (brake == "scale_norm")
+    assert rows[0]["train/grad_norm"] > 0 and ("train/norm/max" in rows[0]) == ("scale_norm" in brakes)

@@ -53,8 +53,8 @@ def test_every_choice_of_every_group_composes(group: str) -> None:
 
 @pytest.mark.parametrize("group", FOLDERS)
 def test_every_module_of_a_catalogue_has_a_yaml_that_names_it(group: str) -> None:
-    if group == "metrics":
-        named = set(places.choices(group))
+    if group in places.LIST_GROUPS:
+        named = set(places.choices(group)) - {"none"}
     else:
         files = (conf_dir() / group).glob("*.yaml")
         named = {yaml.safe_load(file.read_text(encoding="utf-8"))["name"] for file in files}
@@ -201,3 +201,26 @@ def test_an_installed_package_finds_its_conf_inside(tmp_path: Path, monkeypatch:
 
     assert places.conf_dir() == package / "_data" / "conf"
     assert places.sweeps_dir() == package / "_data" / "sweeps"
+
+
+def test_regularizers_are_picked_by_name_or_as_a_list_and_turned_under_their_name() -> None:
+    assert compose_recipe().regularization == {}
+    assert compose_recipe(["regularization=scale_norm"]).regularization == {"scale_norm": {"max_norm": 1.0}}
+    turned = compose_recipe(["regularization=[scale_norm]", "regularization.scale_norm.max_norm=10"])
+    assert turned.regularization == {"scale_norm": {"max_norm": 10.0}}
+    assert compose_recipe(["regularization=scale_norm", "~regularization.scale_norm"]).regularization == {}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["regularization=scalenorm"], "did you mean `scale_norm`"),
+        (["regularization.scale_norm.max_norm=1"], "scale_norm is not picked"),
+        (["regularization=scale_norm", "regularization.max_norm=1"], "regularization.scale_norm.max_norm"),
+        (["regularization=[scale_norm]", "regularization.scale_norm.maxnorm=1"], "did you mean `max_norm`"),
+        (["regularization=[scale_norm]", "regularization.scale_norm.max_norm=0"], "must be > 0, got 0"),
+    ],
+)
+def test_what_is_wrong_with_a_regularizer_is_said(overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        compose_recipe(overrides)

@@ -1,14 +1,16 @@
 """A kitchen that cooks nothing, to test the engine: steps that sleep, a checkpoint file, ways to misbehave.
 
-How an arm behaves is in `recipe.regularization.options`: `ends` (a Status, or one of `raise`, `invalid`,
-`memory`, `die`), `die_once`, `step_s`, `value`, `unmeasured`. Every cook appends to `<sweep>/log.txt`, to be
-counted.
+How an arm behaves is in `recipe.regularization["pretend"]`: `ends` (a Status, or one of `raise`, `invalid`,
+`memory`, `cuda_memory`, `no_space`, `hang`, `die`), `die_once`, `hang_once`, `grow_mb`, `judging_s`, `step_s`,
+`value`, `unmeasured`. Every cook appends to `<sweep>/log.txt`, to be counted.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,7 @@ from lorasweep.records import Outcome, Plan, Recipe, Status
 class Kitchen:
     def __init__(self) -> None:
         self.cooked = 0
+        self.leak: list[bytes] = []
 
 
 def cook(
@@ -33,8 +36,9 @@ def cook(
     report: Callable[[dict[str, Any]], bool],
     should_stop: Callable[[], bool],
 ) -> Outcome:
-    ways = recipe.regularization.options
+    ways = recipe.regularization["pretend"]
     kitchen.cooked += 1
+    kitchen.leak.append(b"x" * (1_000_000 * ways.get("grow_mb", 0)))
     checkpoint = folder / "checkpoints" / "step.json"
     step = files.read_json(checkpoint)["step"] if checkpoint.exists() else 0
     _log(folder, f"start {folder.name} {step}")
@@ -49,6 +53,7 @@ def cook(
         _misbehave(ways, folder, step)
         _event(folder, report, "step", step, metrics={"train/loss": 1.0 / step})
         if step in plan.rungs:
+            _judge(ways.get("judging_s", 0.0))
             files.write_json(checkpoint, {"step": step})
             metrics = {"overcook/utility": ways.get("value", 0.5) * step / plan.steps}
             if not _event(folder, report, "rung", step, metrics=metrics, missing={}, exposures_per_image=1.0):
@@ -77,10 +82,23 @@ def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen
     files.write_json(folder / "index.json", {"images": []})
 
 
+def _judge(seconds: float) -> None:
+    """Long, without an event, but getting on."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        sum(range(1000))
+
+
 def _misbehave(ways: dict[str, Any], folder: Path, step: int) -> None:
     ends = ways.get("ends", "")
     if ends == "die" or (ways.get("die_once") and step == 6 and _first_time(folder)):
         os.kill(os.getpid(), signal.SIGKILL)
+    if ends == "hang" or (ways.get("hang_once") and step == 6 and _first_time(folder)):
+        threading.Event().wait()
+    if ends == "no_space":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "adapter.safetensors")
+    if ends == "cuda_memory":
+        raise RuntimeError("CUDA error: out of memory")
     if ends == "raise":
         raise ValueError(f"no luck at step {step}")
     if ends == "invalid":

@@ -38,7 +38,7 @@ def recipe(**ways: Any) -> Recipe:
         adapter=part,
         optimizer=part,
         scheduler=part,
-        regularization=Component(name="none", options=ways),
+        regularization={"pretend": ways},
         train=TrainOptions(max_steps=STEPS, device="cpu"),
         sample=SampleOptions(),
         metrics={},

@@ -42,8 +42,8 @@ def test_a_changed_recipe_of_a_cooked_arm_is_refused_with_every_difference():
             {"a": {"step_s": 0.1, "tag": 9}, "b": {"tag": 1}}, previous=before, cooked=frozenset({("a", 0)})
         )
     text = str(caught.value)
-    assert "arms.a.regularization.options.step_s  was 0.5 when cooked, is now 0.1" in text
-    assert "options.value" in text and "options.tag" in text
+    assert "arms.a.regularization.pretend.step_s  was 0.5 when cooked, is now 0.1" in text
+    assert "pretend.value" in text and "pretend.tag" in text
     assert "arms.b" not in text
     assert "another name" in text
 

@@ -81,7 +81,7 @@ def recipe(arm: FakeArm, seed: int, steps: int) -> Recipe:
         adapter=Component(name="lora", options={"dim": 16, "alpha": 8}),
         optimizer=arm.optimizer,
         scheduler=arm.scheduler,
-        regularization=Component(name="none"),
+        regularization={},
         train=TrainOptions(max_steps=steps, rungs=4, log_every=LOG_EVERY),
         sample=SampleOptions(),
         metrics={"generalisation": {}, "burn": {}},
