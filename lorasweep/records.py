@@ -230,20 +230,31 @@ class Bucket:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A picture that the base itself draws, in its bucket's size, the way samples are drawn."""
+
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlannedImage:
     """One image on its way into training or judging. Sizes are after EXIF rotation."""
 
     file: str  # absolute path
-    sha256: str  # of the file's bytes
-    concept: str  # folder name, e.g. `10_zkw outfit1`; "" for a plain folder
+    sha256: str  # of the file's bytes; "" while the base has not drawn it
+    concept: str  # folder name, e.g. `10_zkw outfit1`; "" for a plain folder; a regularizer's name
     caption: str  # after the caption policy, before shuffle and dropout
-    split: Literal["train", "held_out"]
+    split: Literal["train", "held_out", "regularization"]
     repeats: int
     width_px: int
     height_px: int
     bucket: Bucket
     resize_px: tuple[int, int]  # width, height before cropping
     crop_px: tuple[int, int]  # left, top of the centre crop of the bucket's size
+    loss_weight: float = 1.0  # its loss times this; kohya's prior_loss_weight on regularization images
+    target: Literal["noise", "base"] = "noise"  # the right answer: the noise (or v), or the base's own answer
+    drawing: Drawing | None = None  # None: a file that is there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,10 +273,16 @@ class Plan:
     rungs: tuple[int, ...]  # ascending steps, the last is `steps`
     prompts: dict[str, tuple[str, ...]]  # by tier
     warnings: tuple[str, ...] = ()
+    reg_images: tuple[PlannedImage, ...] = ()  # trained on beside `images`, never judged by
+    reg_exposures: dict[str, int] = field(default_factory=dict)  # per regularizer, exact; not in `exposures`
 
     def train_images(self) -> tuple[PlannedImage, ...]:
         """Images that are trained on."""
         return tuple(image for image in self.images if image.split == "train")
+
+    def trained_on(self) -> tuple[PlannedImage, ...]:
+        """What an epoch goes through: training images, then regularization images."""
+        return (*self.train_images(), *self.reg_images)
 
     def held_out_images(self) -> tuple[PlannedImage, ...]:
         """Images that only judge."""

@@ -9,8 +9,10 @@ policy.py       what the end of an attempt means: final, or cooked again
 ledger.py       writes what happens to a trial: run folder first, then the study
 study.py        the only door to Optuna
 mirror.py       what the engine asks of a tracker
+failure.py      what an exception means: recipe, data, memory, disk
 pool.py         the worker processes seen from the driver
 worker.py       the worker process seen from inside
+vitals.py       a worker's signs of life and its memory
 lock.py stop.py one driver per sweep; Ctrl-C once and twice
 state.py        frozen snapshots for the live table and `lorasweep status`; no torch, no Optuna
 pace.py         how long a trial still takes

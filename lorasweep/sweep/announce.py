@@ -45,14 +45,25 @@ class Announcer:
 
     def trial_ended(self, trial: Trial) -> None:
         """Rank what is there and run the caller's hook, whose errors must not cost a trial."""
-        leaderboard.write(self._folder, self.snapshot())
+        self._write_leaderboard()
         self._call_hook(f"after trial {trial.number}")
 
     def close(self) -> None:
         """Bring leaderboard and hook up to date, also for ends that an earlier driver did not announce."""
-        leaderboard.write(self._folder, self.snapshot())
+        self._write_leaderboard()
         if not self._hook_called:
             self._call_hook("at the end")
+
+    def _write_leaderboard(self) -> None:
+        try:
+            leaderboard.write(self._folder, self.snapshot())
+        except OSError as error:  # it follows from the run folders, which matter more
+            self.note(f"{leaderboard.LEADERBOARD_FILE} could not be written: {error.strerror or error}")
+
+    def note(self, text: str) -> None:
+        """Let people know something, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def _call_hook(self, when: str) -> None:
         self._hook_called = True
@@ -62,9 +73,7 @@ class Announcer:
             self._on_trial_end()
         except Exception as error:
             log.exception("the hook failed %s", when)
-            note = f"{when}: {type(error).__name__}: {error}"
-            if note not in self.notes:
-                self.notes.append(note)
+            self.note(f"{when}: {type(error).__name__}: {error}")
 
     def snapshot(self, activity: str = "") -> SweepState:
         """The sweep as the driver sees it now."""

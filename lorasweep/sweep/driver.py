@@ -18,18 +18,28 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.records import Outcome, Plan, Status, from_dict, to_dict
 from lorasweep.sweep.announce import Announcer
+from lorasweep.sweep.failure import disk_full, is_disk_full, one_line
 from lorasweep.sweep.folder import read_outcome
 from lorasweep.sweep.ledger import Ledger
 from lorasweep.sweep.lock import SweepLock
 from lorasweep.sweep.manifest import declare, read_manifest, write_manifest
 from lorasweep.sweep.mirror import Mirror
-from lorasweep.sweep.policy import FAILURES, FailureWatch
-from lorasweep.sweep.pool import Message, PoolOptions, WorkerHandle, WorkerPool, cpu_cores, visible_gpus
+from lorasweep.sweep.policy import FAILURES, FailureWatch, of_death
+from lorasweep.sweep.pool import (
+    Message,
+    PoolOptions,
+    WorkerHandle,
+    WorkerPool,
+    cpu_cores,
+    share_out,
+    visible_gpus,
+)
 from lorasweep.sweep.queue import Trial, TrialQueue
 from lorasweep.sweep.resume import cooked_pairs, load_trials, read_result
 from lorasweep.sweep.state import SweepState, read_state
 from lorasweep.sweep.stop import StopSignal
 from lorasweep.sweep.study import SweepStudy
+from lorasweep.sweep.worker import Care
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -105,6 +115,11 @@ def run_sweep(
             mirror.start()
         try:
             driver.run(_pool_options(spec, folder, trials, kitchen_module))
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            # The run folders are written ahead, so whatever could not be noted is seen from them next time.
+            driver.halted = disk_full(folder, one_line(error))
         finally:
             announcer.close()
             patience_s = min(spec.tracking.timeout_s, HURRY_S) if stop.now else spec.tracking.timeout_s
@@ -143,6 +158,7 @@ class _Driver:
         self, folder: Path, trials: list[Trial], ledger: Ledger, announcer: Announcer, stop: StopSignal
     ) -> None:
         self.halted = ""
+        self._folder = folder
         self._trials = trials
         self._ledger, self._announcer, self._stop = ledger, announcer, stop
         self._queue = TrialQueue(trials)
@@ -164,6 +180,7 @@ class _Driver:
                         self._worker_died(handle)
                     else:
                         self._hear(handle, message)
+                self._pool.end_hung()
         self._announcer.changed("")
 
     def _advance(self) -> bool:
@@ -221,11 +238,17 @@ class _Driver:
             case "event":
                 self._event(handle, message["event"])
             case "outcome":
-                trial = self._job_done(handle, sound=message["sound"])
-                self._attempt_ended(trial, from_dict(Outcome, message["outcome"]))
+                trial = self._job_done(handle, leaving=message["leaving"])
+                outcome = from_dict(Outcome, message["outcome"])
+                if message["disk_full"]:
+                    self._halt(disk_full(self._folder, outcome.reason))
+                self._attempt_ended(trial, outcome)
             case "drawn":
-                self._job_done(handle, sound=not message["reason"])
-                self._base_drawn(message["reason"])
+                self._job_done(handle, leaving=message["reason"])
+                if message["disk_full"]:
+                    self._halt(disk_full(self._folder, message["reason"]))
+                else:
+                    self._base_drawn(message["reason"])
 
     def _event(self, handle: WorkerHandle, event: dict[str, Any]) -> None:
         trial: Trial = handle.job
@@ -236,10 +259,10 @@ class _Driver:
             # The channel by which a trial will be stopped early. Nothing prunes yet, so every trial goes on.
             handle.send(kind="verdict", go=True)
 
-    def _job_done(self, handle: WorkerHandle, *, sound: bool) -> Any:
+    def _job_done(self, handle: WorkerHandle, *, leaving: str) -> Any:
         job, handle.job = handle.job, None
         handle.stopping = False
-        handle.ready, handle.leaving = sound, not sound
+        handle.ready, handle.leaving = not leaving, bool(leaving)
         return job
 
     def _base_drawn(self, reason: str) -> None:
@@ -248,17 +271,17 @@ class _Driver:
             self._announcer.notes.append(f"the base model's own samples could not be drawn: {reason}")
 
     def _worker_died(self, handle: WorkerHandle) -> None:
-        job, cause = handle.job, handle.how_it_died()
+        job, death = handle.job, handle.death()
         if isinstance(job, Trial):
             # It may have finished its trial and died before it could say so.
             left = read_outcome(job.folder, attempt=job.record.attempt)
-            self._attempt_ended(job, left or Outcome(status=Status.CRASHED, step=job.step, reason=cause))
+            status = of_death(job.record, starved=death.starved)
+            self._attempt_ended(job, left or Outcome(status=status, step=job.step, reason=death.cause))
         elif not handle.leaving:
             self._early_deaths += 1
             if self._early_deaths >= EARLY_DEATHS_STOP:
-                self._halt(
-                    f"workers die before they can cook: {cause}; {handle.last_words()}; see {handle.log}"
-                )
+                why = f"{death.cause}; {handle.last_words()}; see {handle.log}"
+                self._halt(f"workers die before they can cook: {why}")
         if self._queue and not self._stopping:
             self._pool.replace(handle)
         else:
@@ -317,14 +340,19 @@ def wants_gpus(spec: SweepSpec) -> bool:
 def _pool_options(spec: SweepSpec, folder: Path, trials: list[Trial], kitchen_module: str) -> PoolOptions:
     gpus = visible_gpus() if wants_gpus(spec) else []
     launcher = spec.launcher
-    workers = launcher.workers or len(gpus) or max(1, cpu_cores() // launcher.threads)
     unfinished = len({trial.record.fingerprint for trial in trials if not trial.record.status.is_final})
+    workers, threads = share_out(launcher, gpus=len(gpus), cores=cpu_cores(), jobs=unfinished)
     return PoolOptions(
         kitchen_module=kitchen_module,
-        workers=min(workers, unfinished),
-        threads=launcher.threads,
+        workers=workers,
+        threads=threads,
         gpus=gpus,
         log_folder=folder / "workers",
+        care=Care(
+            hang_s=launcher.hang_s,
+            recycle_after=launcher.recycle_after,
+            memory_growth_mb=launcher.memory_growth_mb,
+        ),
     )
 
 

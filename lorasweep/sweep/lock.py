@@ -9,6 +9,7 @@ import fcntl
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -44,9 +45,10 @@ class SweepLock:
                 )
             time.sleep(0.05)
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
         self._file = file
+        with suppress(OSError):  # a full disk: it is held all the same
+            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
         return self
 
     def __exit__(

@@ -54,6 +54,15 @@ def after(record: TrialRecord, outcome: Outcome, *, metric: str, now_s: float) -
     )
 
 
+def of_death(record: TrialRecord, *, starved: bool) -> Status:
+    """Say what the death of its worker means for a trial.
+
+    Memory may have been short for the neighbours' sake, so a kill by the kernel for want of it is a crash at
+    first, like any other; when retries meet the same end, it is the trial that takes too much.
+    """
+    return Status.OUT_OF_MEMORY if starved and record.crashes >= RETRIES else Status.CRASHED
+
+
 class FailureWatch:
     """Notices that trial after trial fails in the same way, so that the rest is not wasted."""
 

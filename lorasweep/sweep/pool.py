@@ -21,11 +21,16 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+from lorasweep.records import LauncherOptions
 from lorasweep.sweep import worker
+from lorasweep.sweep.vitals import kernel_oom_kills
 
 Message = dict[str, Any]
 LEAVE_PATIENCE_S = 2.0
 REAP_PATIENCE_S = 5.0  # a dead process is reaped in milliseconds
+LAST_WORDS_S = 0.5  # for a hung worker to write where it hangs
+# Time that passed between two looks counts no further: we may have slept ourselves (Ctrl-Z, a laptop's lid).
+LONGEST_LOOK_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,15 @@ class PoolOptions:
     threads: int  # CPU threads of each
     gpus: Sequence[str]  # CUDA device ids; empty for CPU workers
     log_folder: Path
+    care: worker.Care = worker.Care()
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a worker ended."""
+
+    cause: str  # for people
+    starved: bool = False  # the kernel killed it for want of memory
 
 
 class WorkerHandle:
@@ -48,11 +62,17 @@ class WorkerHandle:
         self.job: Any = None  # whatever the driver gave it
         self.stopping = False  # it was asked to stop its job
         self.leaving = False  # it said that it will end itself
+        self.silent_s = 0.0  # how long nothing was heard of it
+        self.hung = ""  # why we killed it ourselves
+        self._oom_kills = kernel_oom_kills()
         self.log = options.log_folder / f"worker-{index}.log"
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         settings = worker.WorkerSettings(
-            kitchen_module=options.kitchen_module, log=str(self.log), driver_pid=os.getpid()
+            kitchen_module=options.kitchen_module,
+            log=str(self.log),
+            driver_pid=os.getpid(),
+            care=options.care,
         )
         self.process: SpawnProcess = context.Process(
             target=worker.main, args=(theirs, settings), name=f"lorasweep-worker-{index}", daemon=True
@@ -80,15 +100,37 @@ class WorkerHandle:
             return messages, False
         return messages, alive
 
-    def how_it_died(self) -> str:
-        """Describe the end of a dead worker."""
+    def death(self) -> Death:
+        """Find out how a dead worker ended."""
         self.process.join(REAP_PATIENCE_S)
         code = self.process.exitcode
-        if code is not None and code < 0:
-            name = signal.Signals(-code).name
-            note = ", perhaps by the system for want of memory" if -code == signal.SIGKILL else ""
-            return f"the worker was killed by {name}{note}"
-        return f"the worker exited with code {code}"
+        if self.hung:
+            return Death(self.hung)
+        if code is None or code >= 0:
+            return Death(f"the worker exited with code {code}")
+        name = signal.Signals(-code).name
+        if -code != signal.SIGKILL:
+            return Death(f"the worker was killed by {name}")
+        kills = kernel_oom_kills()
+        if kills is not None and self._oom_kills is not None and kills > self._oom_kills:
+            return Death("the worker was killed by the kernel for want of memory", starved=True)
+        unknown = ", perhaps by the system for want of memory" if kills is None else ""
+        return Death(f"the worker was killed by {name}{unknown}")
+
+    @property
+    def busy(self) -> bool:
+        """Whether something should be heard of it: it is starting, or has a job."""
+        return self.job is not None or not (self.ready or self.leaving)
+
+    def end_hung(self) -> None:
+        """Let a hung worker write where it hangs, then kill it; `WorkerPool.listen` tells of its death."""
+        self.hung = (
+            f"the worker gave no sign of life for {self.silent_s:.0f} s; {self.log} says where it hung"
+        )
+        if self.process.pid is not None and self.process.exitcode is None:
+            os.kill(self.process.pid, worker.WHERE_SIGNAL)
+            self.process.join(LAST_WORDS_S)
+        self.process.kill()
 
     def last_words(self) -> str:
         """The last line that the worker printed; empty when it printed none."""
@@ -110,6 +152,7 @@ class WorkerPool:
 
     def __init__(self, options: PoolOptions) -> None:
         self._options = options
+        self._looked = time.monotonic()
         self.workers: list[WorkerHandle] = []
 
     def __enter__(self) -> WorkerPool:
@@ -149,7 +192,22 @@ class WorkerPool:
             news += [(handle, message) for message in messages]
             if not alive:
                 news.append((handle, None))
+        self._count_silence({id(handle) for handle, _ in news})
         return news
+
+    def _count_silence(self, heard: set[int]) -> None:
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, LONGEST_LOOK_S), now
+        for handle in self.workers:
+            quiet = handle.busy and id(handle) not in heard
+            handle.silent_s = handle.silent_s + passed if quiet else 0.0
+
+    def end_hung(self) -> None:
+        """Kill the workers of which nothing was heard for too long."""
+        deadline_s = self._options.care.hang_s
+        for handle in self.workers:
+            if deadline_s is not None and handle.silent_s > deadline_s and not handle.hung:
+                handle.end_hung()
 
     def replace(self, handle: WorkerHandle) -> None:
         """Put a fresh process in the place of a dead one."""
@@ -165,6 +223,23 @@ class WorkerPool:
         for handle in self.workers:
             handle.kill()
         self.workers.clear()
+
+
+def share_out(launcher: LauncherOptions, *, gpus: int, cores: int, jobs: int) -> tuple[int, int]:
+    """Decide how many workers there are and how many CPU threads each has.
+
+    Args:
+        launcher: what the person asked for.
+        gpus: usable GPUs; one worker each unless asked otherwise.
+        cores: usable CPU cores.
+        jobs: how many trials can be cooked at the same time at most.
+
+    Returns:
+        (workers, threads), both at least 1.
+    """
+    workers = launcher.workers or gpus or max(1, cores // (launcher.threads or 1))
+    workers = max(1, min(workers, jobs))
+    return workers, launcher.threads or max(1, cores // workers)
 
 
 def visible_gpus() -> list[str]:

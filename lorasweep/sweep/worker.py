@@ -1,8 +1,8 @@
 """The worker process: loads the base once, then cooks one job after another until its driver is gone.
 
-Messages are plain dicts over a pipe. In: `cook`, `base_samples`, `verdict`, `stop`. Out: `ready`, `event`,
-`outcome`, `drawn`. The kitchen (a module with `Kitchen`, `cook` and `draw_base_samples`) is given by name, so
-this file imports no torch and can be tested with a kitchen that cooks nothing.
+Messages are plain dicts over a pipe. In: `cook`, `base_samples`, `verdict`, `stop`. Out: `ready`, `beat`,
+`event`, `outcome`, `drawn`. The kitchen (a module with `Kitchen`, `cook` and `draw_base_samples`) is given by
+name, so this file imports no torch and can be tested with a kitchen that cooks nothing.
 
 Knows nothing about Optuna, MLflow or other workers.
 """
@@ -15,6 +15,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -25,14 +26,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lorasweep.errors import InputError
 from lorasweep.files import write_text
 from lorasweep.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
+from lorasweep.sweep.failure import is_disk_full, one_line, status_of
 from lorasweep.sweep.folder import write_outcome
+from lorasweep.sweep.vitals import Heartbeat, MemoryWatch, beat_every_s, taken_mb
 
 STEP_EVENT_EVERY_S = 0.5
 ERROR_FILE = "error.txt"
+WHERE_SIGNAL = signal.SIGUSR1
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True, kw_only=True)
+class Care:
+    """When a worker is taken for dead, and when it makes room for a fresh one."""
+
+    hang_s: float | None = None  # without a sign of life
+    recycle_after: int | None = None  # trials
+    memory_growth_mb: float | None = None  # since its first trial, MB = 10^6 bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,24 +54,50 @@ class WorkerSettings:
     kitchen_module: str
     log: str  # file that collects what libraries print
     driver_pid: int
+    care: Care
 
 
 def main(connection: Connection, settings: WorkerSettings) -> None:
-    """Run until killed, until the driver is gone, or until a cook has failed."""
+    """Run until killed, until the driver is gone, or until this process should not be used any longer."""
     _redirect_output(settings.log)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with(settings.driver_pid)
+    line = DriverLine(connection)
+    if settings.care.hang_s is not None:
+        Heartbeat(lambda: line.send(kind="beat"), every_s=beat_every_s(settings.care.hang_s))
     module = importlib.import_module(settings.kitchen_module)
     kitchen = module.Kitchen()
-    line = DriverLine(connection)
+    fitness = _Fitness(settings.care)
     line.send(kind="ready")
     while (job := line.next_job()) is not None:
-        sound = (
-            _cook(module, kitchen, line, job) if job["kind"] == "cook" else _draw(module, kitchen, line, job)
-        )
-        if not sound:
-            # An error may leave an adapter in the base, or memory taken: start over in a fresh process.
+        if job["kind"] == "cook":
+            leaving = _cook(module, kitchen, line, job, fitness)
+        else:
+            leaving = _draw(module, kitchen, line, job)
+        if leaving:
+            print(f"this worker ends, for a fresh one to go on: {leaving}", flush=True)
             return
+
+
+class _Fitness:
+    """Whether this process may take another job."""
+
+    def __init__(self, care: Care) -> None:
+        self._recycle_after = care.recycle_after
+        self._memory = MemoryWatch(care.memory_growth_mb, taken_mb=taken_mb)
+        self._cooked = 0
+
+    def leaving(self, error: BaseException | None) -> str:
+        """Say after a job why this process should end; "" when it is good for more.
+
+        An error may leave an adapter in the base, memory taken or CUDA unusable.
+        """
+        self._cooked += 1
+        if error is not None:
+            return one_line(error)
+        if self._recycle_after is not None and self._cooked >= self._recycle_after:
+            return f"it has cooked {self._cooked} trials"
+        return self._memory.overgrown()
 
 
 class DriverLine:
@@ -72,12 +110,14 @@ class DriverLine:
         self._stop = False
         self._gone = False
         self._last_step_s = 0.0
+        self._sending = threading.Lock()  # the heart beats in a thread of its own
         self.rungs: frozenset[int] = frozenset()  # of the job at hand
 
     def send(self, **message: Any) -> None:
         """Send upwards; silence when the driver is gone, which `should_stop` then says."""
         try:
-            self._connection.send(message)
+            with self._sending:
+                self._connection.send(message)
         except OSError:
             self._lose_driver()
 
@@ -133,10 +173,10 @@ class DriverLine:
         self._gone = self._stop = True
 
 
-def _cook(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any]) -> bool:
-    """Cook one recipe and send its outcome; False when the process should not be trusted any longer."""
+def _cook(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any], fitness: _Fitness) -> str:
+    """Cook one recipe and send its outcome; returns why this process ends, "" when it goes on."""
     folder = Path(job["folder"])
-    sound = True
+    failed: Exception | None = None
     plan = from_dict(Plan, job["plan"])
     line.rungs = frozenset(plan.rungs)
     try:
@@ -148,50 +188,34 @@ def _cook(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any
             report=line.report,
             should_stop=line.should_stop,
         )
+        if outcome.status is not Status.CANCELLED:
+            write_outcome(folder, outcome, attempt=job["attempt"])
     except Exception as error:
+        failed = error
         traceback.print_exc()  # into the worker's log
-        with suppress(OSError):  # the error may be a full disk
+        outcome = Outcome(status=status_of(error), step=0, reason=one_line(error))
+        with suppress(OSError):  # the error may be a full disk; the pipe still says how it ended
             write_text(folder / ERROR_FILE, traceback.format_exc())
-        outcome, sound = Outcome(status=_status_of(error), step=0, reason=one_line(error)), False
-    if outcome.status is not Status.CANCELLED:
-        write_outcome(folder, outcome, attempt=job["attempt"])
-    line.send(kind="outcome", outcome=to_dict(outcome), sound=sound)
-    return sound
+            write_outcome(folder, outcome, attempt=job["attempt"])
+    leaving = fitness.leaving(failed)
+    full = failed is not None and is_disk_full(failed)
+    line.send(kind="outcome", outcome=to_dict(outcome), leaving=leaving, disk_full=full)
+    return leaving
 
 
-def _draw(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any]) -> bool:
-    """Draw the base model's own samples."""
+def _draw(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any]) -> str:
+    """Draw the base model's own samples; returns why this process ends, "" when it goes on."""
     folder = Path(job["folder"])
-    reason = ""
+    reason, full = "", False
     try:
         module.draw_base_samples(
             from_dict(Recipe, job["recipe"]), from_dict(Plan, job["plan"]), folder, kitchen
         )
     except Exception as error:
         traceback.print_exc()  # into the worker's log; the folder stays away until it is whole
-        reason = one_line(error)
-    line.send(kind="drawn", reason=reason)
-    return not reason
-
-
-def one_line(error: BaseException) -> str:
-    """Say what went wrong in one line; the traceback is in error.txt."""
-    if isinstance(error, InputError):
-        return "; ".join(str(problem) for problem in error.problems)
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-def _status_of(error: Exception) -> Status:
-    if isinstance(error, InputError):
-        return Status.INVALID
-    torch = sys.modules.get("torch")  # if nobody imported it, it raised nothing
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
-        return Status.OUT_OF_MEMORY
-    # torch's CPU allocator has no exception class of its own.
-    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
-        return Status.OUT_OF_MEMORY
-    return Status.CRASHED
+        reason, full = one_line(error), is_disk_full(error)
+    line.send(kind="drawn", reason=reason, disk_full=full)
+    return reason
 
 
 def _redirect_output(log: str) -> None:
@@ -201,6 +225,8 @@ def _redirect_output(log: str) -> None:
     os.dup2(file, 2)
     os.close(file)
     faulthandler.enable(file=sys.stderr)
+    # The driver asks with it where a hung worker hangs; it answers even inside a native call.
+    faulthandler.register(WHERE_SIGNAL, file=sys.stderr, all_threads=True)
 
 
 def _die_with(driver_pid: int) -> None:

@@ -1,8 +1,8 @@
 """A kitchen that cooks nothing, to test the engine: steps that sleep, a checkpoint file, ways to misbehave.
 
 How an arm behaves is in `recipe.regularization["pretend"]`: `ends` (a Status, or one of `raise`, `invalid`,
-`memory`, `cuda_memory`, `no_space`, `hang`, `die`), `die_once`, `hang_once`, `grow_mb`, `judging_s`, `step_s`,
-`value`, `unmeasured`. Every cook appends to `<sweep>/log.txt`, to be counted.
+`memory`, `cuda_memory`, `no_space`, `hang`, `die`), `die_once`, `hang_once`, `grow_mb`, `judging_s`,
+`step_s`, `value`, `unmeasured`. Every cook appends to `<sweep>/log.txt`, to be counted.
 """
 
 from __future__ import annotations
