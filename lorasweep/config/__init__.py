@@ -3,6 +3,7 @@
     compose_recipe(overrides) -> Recipe      one recipe
     load_recipe(file)         -> Recipe      one recipe, as shared in a file
     load_sweep(name_or_file)  -> SweepSpec   a question: arms x seeds, and what answers it
+    spell(recipe), vary(recipe, overrides)   and back: the overrides that compose to it
 
 All raise a ConfigError that lists every problem. Configuration stops here: past this package there are only
 frozen records.
@@ -11,19 +12,25 @@ frozen records.
 from lorasweep.config.places import conf_dir, sweeps_dir
 from lorasweep.config.recipe import compose_recipe
 from lorasweep.config.recipe_file import is_recipe_file, load_recipe
-from lorasweep.config.sweep import Arm, SweepSpec, load_sweep
+from lorasweep.config.spell import spell, vary
+from lorasweep.config.sweep import load_sweep, sweep_of_overrides
+from lorasweep.config.sweep_spec import Arm, Search, SweepSpec
 from lorasweep.config.yaml_file import to_yaml
 from lorasweep.records import Recipe
 
 __all__ = [
     "Arm",
     "Recipe",
+    "Search",
     "SweepSpec",
     "compose_recipe",
     "conf_dir",
     "is_recipe_file",
     "load_recipe",
     "load_sweep",
+    "spell",
+    "sweep_of_overrides",
     "sweeps_dir",
     "to_yaml",
+    "vary",
 ]

@@ -1,145 +1,106 @@
-"""Read a sweep file: a question, its arms, and what answers it.
+"""Read a sweep file: a question, its arms or its space, and what answers it.
 
     sweep:
       question: Which optimizer burns later?
       metric: {name: overcook/utility, goal: maximize}
       seeds: [0]
-      recipe: {train.max_steps: 300}          # for every arm
-      arms:
+      recipe: {train.max_steps: 300}          # for every arm and every point
+      arms:                                   # known recipes
         adamw: {note: the usual, optimizer: adamw}
         prodigy: {optimizer: prodigy}
+      total: 20                               # trials in all, arms and repeats included
+      space:                                  # see space_read.py
+        adapter.dim: tag(log,int(interval(4,64)))
 
-Keys and values are Hydra overrides; nested keys mean the same as dotted ones. Knows nothing about running
+Keys and values are Hydra overrides; nested keys mean the same as dotted ones. On the command line several
+values of a key make an axis, and `sweep.total=40` changes the file's own keys. Knows nothing about running
 trials.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lorasweep.config import places
 from lorasweep.config.bind import bind_record
-from lorasweep.config.override import as_overrides, parse
-from lorasweep.config.recipe import check_recipe
+from lorasweep.config.override import Override, as_overrides, parse
+from lorasweep.config.space_grammar import split
 from lorasweep.config.suggest import unknown
+from lorasweep.config.sweep_arms import compose_arms
+from lorasweep.config.sweep_build import build_search
+from lorasweep.config.sweep_search import (
+    Objective,
+    PrunerOptions,
+    SamplerOptions,
+    mode_problems,
+    range_problems,
+    read_constraints,
+    read_options,
+)
+from lorasweep.config.sweep_spec import SweepSpec
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.errors import ConfigError, Problem
-from lorasweep.records import LauncherOptions, Recipe, TrackingOptions
+from lorasweep.records import Recipe, digest
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """A named recipe, compared side by side with the others.
-
-    Attributes:
-        name: short, a part of folder names.
-        note: what it is there for.
-        overrides: what makes it differ from the sweep's common recipe, as `KEY=VALUE`s.
-        recipe: fully resolved, with the recipe's own seed; a trial replaces it by one of the sweep's.
-    """
-
-    name: str
-    note: str
-    overrides: tuple[str, ...]
-    recipe: Recipe
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepSpec:
-    """A question, checked.
-
-    Attributes:
-        name: the file's stem; names the output folder.
-        question: one sentence.
-        metric: what ranks the arms.
-        goal: which way is better.
-        worst: what Optuna is told for a trial that diverged.
-        seeds: every arm is cooked once with each.
-        arms: at least one.
-        launcher, tracking: the sweep's, not an arm's.
-    """
-
-    name: str
-    question: str
-    metric: str
-    goal: Literal["maximize", "minimize"]
-    worst: float
-    seeds: tuple[int, ...]
-    arms: tuple[Arm, ...]
-    launcher: LauncherOptions
-    tracking: TrackingOptions
-
-    @property
-    def total(self) -> int:
-        """Declared number of trials."""
-        return len(self.arms) * len(self.seeds)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _MetricOptions:
-    name: str
-    goal: Literal["maximize", "minimize"] = "maximize"
-    worst: float = 0.0
+_OWN = "sweep"  # overrides of this key are the file's own keys
+_NOT_BY_OVERRIDE = ("arms", "space", "recipe")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _SweepFile:
-    """The keys under `sweep:` and their types; arms and recipe are checked as overrides."""
+    """The keys under `sweep:` and their types; arms, space and recipe are checked as overrides."""
 
     question: str
-    metric: _MetricOptions
-    arms: dict[str, Any]
+    metric: Objective
+    arms: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
-    recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    space: dict[str, Any] | None = None
+    total: int | None = None
+    sampler: str | dict[str, Any] | None = None
+    pruner: str | dict[str, Any] = "none"
+    constraints: dict[str, Any] = field(default_factory=dict)
 
 
 def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
-    """Read a sweep and compose every arm.
+    """Read a sweep, compose every arm and check every recipe in reach of its space.
 
     Args:
         name_or_file: a path that ends in .yaml, or a name: `sweeps/<name>.yaml` in the current folder, else
             among those that come with lorasweep.
-        overrides: applied to every arm, after the file's own.
+        overrides: applied to every recipe, after the file's own. `sweep.KEY=VALUE` changes the file's own
+            keys; `sweep.name=other` gives the results a folder of their own.
 
     Raises:
-        ConfigError: with the problems of the file and of all arms at once.
+        ConfigError: with all problems at once.
     """
     path = find_sweep(name_or_file)
-    problems: list[Problem] = []
     data = read_yaml(path)
-    body = data.get("sweep") if isinstance(data, Mapping) else None
-    if not isinstance(body, Mapping) or set(data) != {"sweep"}:
+    body = data.get(_OWN) if isinstance(data, Mapping) else None
+    if not isinstance(body, Mapping) or set(data) != {_OWN}:
         raise ConfigError(
             Problem(str(path), "must have one top-level key, `sweep`", "see sweeps/quickstart.yaml")
         )
-    declared = bind_record(_SweepFile, body, at="sweep", problems=problems)
-    if not _NAME.fullmatch(path.stem):
-        problems.append(Problem(str(path), "a sweep's name must be letters, digits, `-`, `_` and `.`"))
-    problems += _shape_problems(body)
-    arms = _compose_arms(body, overrides, problems)
-    if problems or declared is None:
-        raise ConfigError(problems, subject=f"sweep `{path.stem}` ({path})")
-    first = arms[0].recipe
-    if unknown_metric := _metric_problem(declared.metric.name, first):
-        raise ConfigError(unknown_metric, subject=f"sweep `{path.stem}` ({path})")
-    return SweepSpec(
-        name=path.stem,
-        question=declared.question,
-        metric=declared.metric.name,
-        goal=declared.metric.goal,
-        worst=declared.metric.worst,
-        seeds=declared.seeds,
-        arms=tuple(arms),
-        launcher=first.launcher,
-        tracking=first.tracking,
-    )
+    return _build(body, path.stem, overrides, subject=f"sweep `{path.stem}` ({path})")
+
+
+def sweep_of_overrides(overrides: Sequence[str]) -> SweepSpec:
+    """Make a sweep of nothing but `KEY=VALUE`s, several of them with several values.
+
+    It is named by what it says, so that the same command continues it.
+
+    Raises:
+        ConfigError: with all problems at once.
+    """
+    _, swept, _ = split(overrides)
+    keys = ", ".join(each.key for each in swept)
+    body = {"question": f"Which {keys or 'recipe'} is best?", "metric": {"name": "overcook/utility"}}
+    return _build(body, f"multirun-{digest(sorted(overrides))[:8]}", overrides, subject="the command line")
 
 
 def find_sweep(name_or_file: str) -> Path:
@@ -162,17 +123,112 @@ def find_sweep(name_or_file: str) -> Path:
     raise ConfigError(Problem(name_or_file, unknown("no such sweep", name_or_file, names), hint))
 
 
-def _shape_problems(body: Mapping[str, Any]) -> Iterator[Problem]:
+def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject: str) -> SweepSpec:
+    problems: list[Problem] = []
+    fixed, swept, found = split(texts)
+    problems += found
+    own = [text for text in fixed if re.match(rf"{_OWN}\.", text)]
+    overrides = [text for text in fixed if text not in own]
+    body, name = _changed(body, name, own, problems)
+
+    body, second = _parted(body, problems)
+    declared = bind_record(_SweepFile, body, at=_OWN, problems=problems)
+    if not _NAME.fullmatch(name):
+        problems.append(Problem(name, "a sweep's name must be letters, digits, `-`, `_` and `.`"))
+    problems += _shape_problems(body, swept=bool(swept))
+    common = as_overrides(body.get("recipe") or {}, "sweep.recipe", problems)
+    arms, base = compose_arms(body.get("arms"), common, overrides, problems)
+    if declared is None or base is None:
+        raise ConfigError(problems, subject=subject)
+
+    objectives = (declared.metric, *second)
+    constraints = read_constraints(declared.constraints, problems)
+    sampler = read_options(SamplerOptions, declared.sampler or "tpe", at="sweep.sampler", problems=problems)
+    pruner = read_options(PrunerOptions, declared.pruner, at="sweep.pruner", problems=problems)
+    problems += range_problems(sampler, pruner)
+    problems += mode_problems(sampler, pruner, objectives, constraints)
+    measured = [each.name for each in objectives] + [each.metric for each in constraints]
+    problems += _metric_problems([*measured, *([pruner.metric] if pruner.metric else [])], base)
+    arms, search = build_search(
+        declared.space,
+        swept=swept,
+        common=common,
+        overrides=overrides,
+        arms=arms,
+        seeds=declared.seeds,
+        total=declared.total,
+        sampler=sampler if declared.sampler is not None else None,
+        problems=problems,
+    )
+    if problems:
+        raise ConfigError(problems, subject=subject)
+    return SweepSpec(
+        name=name,
+        question=declared.question,
+        metric=declared.metric.name,
+        goal=declared.metric.goal,
+        worst=declared.metric.worst,
+        seeds=declared.seeds,
+        arms=tuple(arms),
+        launcher=base.launcher,
+        tracking=base.tracking,
+        search=search,
+        pruner=pruner,
+        constraints=constraints,
+        further=second,
+    )
+
+
+def _changed(
+    body: Mapping[str, Any], name: str, texts: Sequence[str], problems: list[Problem]
+) -> tuple[dict[str, Any], str]:
+    """Apply `sweep.KEY=VALUE`s to the file's own keys."""
+    changed = dict(body)
+    parsed, found = parse(texts)
+    problems += found
+    for override in parsed:
+        _, key, *deeper = override.key.split(".")
+        if key == "name" and not deeper:
+            name = str(override.value)
+        elif key in _NOT_BY_OVERRIDE:
+            hint = "e.g. optimizer.lr=1e-4, or 'optimizer.lr=choice(1e-4,1e-3)' for an axis"
+            problems.append(Problem(override.text, "is changed by the recipe's own keys", hint))
+        else:
+            changed[key] = _set(changed.get(key), deeper, override)
+    return changed, name
+
+
+def _set(node: Any, path: Sequence[str], override: Override) -> Any:
+    if not path:
+        return override.value
+    # `sampler: tpe` and then `sweep.sampler.seed=3`
+    inner = {"name": node} if isinstance(node, str) else dict(node or {})
+    return {**inner, path[0]: _set(inner.get(path[0]), path[1:], override)}
+
+
+def _parted(body: Mapping[str, Any], problems: list[Problem]) -> tuple[dict[str, Any], tuple[Objective, ...]]:
+    """`metric:` may be a list: the first ranks, the second is optimised as well."""
+    metric = body.get("metric")
+    if not isinstance(metric, list):
+        return dict(body), ()
+    if len(metric) not in (1, 2):
+        message = f"must be one metric or a list of two, got {len(metric)}"
+        problems.append(Problem("sweep.metric", message, "further ones are `constraints:`"))
+        metric = metric[:2] or [None]
+    bound = [bind_record(Objective, each, at="sweep.metric", problems=problems) for each in metric[1:]]
+    return {**body, "metric": metric[0]}, tuple(each for each in bound if each is not None)
+
+
+def _shape_problems(body: Mapping[str, Any], *, swept: bool) -> Iterator[Problem]:
     """Find what types cannot say about the keys under `sweep:`."""
     seeds, arms = body.get("seeds"), body.get("arms")
     if seeds == []:
         yield Problem("sweep.seeds", "must have at least one seed", "e.g. seeds: [0]")
     elif isinstance(seeds, list) and len({str(seed) for seed in seeds}) < len(seeds):
         yield Problem("sweep.seeds", f"must not repeat a seed, got {seeds}")
-    if isinstance(arms, Mapping) and not arms:
-        yield Problem(
-            "sweep.arms", "must have at least one arm", "e.g. arms: {prodigy: {optimizer: prodigy}}"
-        )
+    if not arms and not body.get("space") and not swept and (arms is None or isinstance(arms, Mapping)):
+        hint = "e.g. arms: {prodigy: {optimizer: prodigy}}, or space: {adapter.dim: choice(8,16)}"
+        yield Problem("sweep.arms", "must have at least one arm, or a space", hint)
     for name in arms if isinstance(arms, Mapping) else ():
         if not _NAME.fullmatch(str(name)):
             yield Problem(f"sweep.arms.{name}", "an arm's name must be letters, digits, `-`, `_` and `.`")
@@ -181,60 +237,14 @@ def _shape_problems(body: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("sweep.question", "must not be empty", "one sentence: what should be known afterwards?")
 
 
-def _metric_problem(name: str, recipe: Recipe) -> Problem | None:
-    """Find a metric whose family nothing measures."""
+def _metric_problems(names: Sequence[str], recipe: Recipe) -> Iterator[Problem]:
+    """Find metrics whose family nothing measures."""
     families = ["overcook", "train", *recipe.metrics]
-    family, slash, rest = name.partition("/")
-    if slash and rest and family in families:
-        return None
-    message = unknown(f"must be family/name, of a family that is measured, got {name!r}", family, families)
-    return Problem("sweep.metric.name", message, f"families: {', '.join(families)}; e.g. overcook/utility")
-
-
-def _compose_arms(body: Mapping[str, Any], overrides: Sequence[str], problems: list[Problem]) -> list[Arm]:
-    """Compose every arm; problems of the common recipe are reported once, those of an arm under its name."""
-    common_found: list[Problem] = []
-    common = as_overrides(body.get("recipe") or {}, "sweep.recipe", common_found)
-    check_recipe(*_parsed([*common, *overrides], common_found))
-    problems += [_placed(problem, "sweep.recipe") for problem in common_found]
-    seen = {(problem.where, problem.message) for problem in common_found}
-    arms: list[Arm] = []
-    declared = body.get("arms")
-    for name, keys in declared.items() if isinstance(declared, Mapping) else ():
-        found: list[Problem] = []
-        keys = {} if keys is None else keys
-        if not isinstance(keys, Mapping):
-            problems.append(
-                Problem(f"sweep.arms.{name}", f"must have keys, got {keys!r}", "e.g. {optimizer: prodigy}")
-            )
+    for name in dict.fromkeys(names):
+        family, slash, rest = name.partition("/")
+        if slash and rest and family in families:
             continue
-        note = keys.get("note", "")
-        if not isinstance(note, str):
-            found.append(Problem("note", f"must be text, got {note!r}"))
-        own = as_overrides({k: v for k, v in keys.items() if k != "note"}, f"sweep.arms.{name}", found)
-        found += [
-            Problem(
-                text,
-                "belongs to the whole sweep, not to an arm",
-                "put it under `recipe:` or on the command line",
-            )
-            for text in own
-            if re.match(r"(launcher|tracking|seed)\b", text)
-        ]
-        recipe = check_recipe(*_parsed([*common, *own, *overrides], found))
-        problems += [_placed(p, f"arm `{name}`") for p in found if (p.where, p.message) not in seen]
-        if recipe is not None:
-            arms.append(Arm(name=str(name), note=str(note), overrides=tuple(own), recipe=recipe))
-    return arms
-
-
-def _parsed(texts: Sequence[str], problems: list[Problem]) -> tuple[list[Any], list[Problem]]:
-    parsed, found = parse(texts)
-    problems += found
-    return parsed, problems
-
-
-def _placed(problem: Problem, owner: str) -> Problem:
-    if problem.where.startswith("sweep."):
-        return problem
-    return dataclasses.replace(problem, where=f"{owner}: {problem.where}")
+        message = unknown(
+            f"must be family/name, of a family that is measured, got {name!r}", family, families
+        )
+        yield Problem("sweep.metric.name", message, f"families: {', '.join(families)}; e.g. overcook/utility")

@@ -1,0 +1,266 @@
+"""A search space: axes, some of which exist only under a condition, and what a point of it means.
+
+    Space.walk(choose) -> Point     one value per axis that is there, and the recipe's overrides that they are
+    Space.grid()       -> Points    all of them, when every axis has a finite number of values
+
+An axis under a condition has a name of its own (`optimizer.lr[adamw]`), so that a search never mistakes one
+branch's values for another's. Knows nothing about files, Hydra's grammar or Optuna.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lorasweep.config import places
+from lorasweep.config.override import write
+
+Label = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values."""
+
+    values: tuple[Any, ...]
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The values as a study can hold them: lists and null become text."""
+        return tuple(label_of(value) for value in self.values)
+
+    def __contains__(self, value: Any) -> bool:
+        return label_of(value) in self.labels
+
+    def __str__(self) -> str:
+        return f"choice({','.join(write('', value)[1:] for value in self.values)})"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Every number between two, both included; `step` numbers apart when that is given."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+    step: float | None = None
+
+    @property
+    def values(self) -> tuple[float, ...] | None:
+        """All values, when they can be counted; None when they cannot."""
+        step = self.step or (1 if self.integer else None)
+        if step is None:
+            return None
+        count = int((self.high - self.low) / step + 1e-9) + 1
+        found = (self.low + index * step for index in range(count))
+        return tuple(int(value) if self.integer else round(value, 12) for value in found)
+
+    def __contains__(self, value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if self.step is not None and (values := self.values) is not None:
+            return any(abs(value - each) < 1e-9 for each in values)
+        return self.low <= value <= self.high and (not self.integer or value == int(value))
+
+    def __str__(self) -> str:
+        if self.step is not None:
+            return f"range({self.low:g},{self.high + self.step:g},{self.step:g})"
+        text = f"interval({self.low!r},{self.high!r})"
+        text = f"int({text})" if self.integer else text
+        return f"tag(log,{text})" if self.log else text
+
+
+Domain = Choice | Interval
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Holds where the axis `key` has one of `values`."""
+
+    key: str
+    values: tuple[Any, ...]
+
+    def holds(self, chosen: Mapping[str, Any]) -> bool:
+        """Whether it holds for what was chosen so far; an axis that is not there holds nothing."""
+        return self.key in chosen and label_of(chosen[self.key]) in map(label_of, self.values)
+
+    def excludes(self, other: Condition) -> bool:
+        """Whether the two can never hold together."""
+        return self.key == other.key and not set(map(label_of, self.values)) & set(
+            map(label_of, other.values)
+        )
+
+    def __str__(self) -> str:
+        return f"{self.key}={','.join(str(label_of(value)) for value in self.values)}"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A key of the recipe whose value is searched."""
+
+    key: str
+    domain: Domain
+    when: tuple[Condition, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its name in a study; one per branch."""
+        return self.key + branch_of(self.when)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key of the recipe that has one value in one branch."""
+
+    key: str
+    value: Any
+    when: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One choice per axis that is there.
+
+    Attributes:
+        params: by the axes' names, as a study holds them.
+        values: by the recipe's keys, what the branch fixes included.
+    """
+
+    params: Mapping[str, Label]
+    values: Mapping[str, Any]
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What makes the recipe, as `KEY=VALUE`s; choices of files first."""
+        keys = sorted(self.values, key=lambda key: key not in places.GROUPS)
+        return tuple(write(key, self.values[key]) for key in keys)
+
+    @property
+    def picks(self) -> tuple[str, ...]:
+        """The files that were chosen (`adamw`, `locon`), for the point's name."""
+        return tuple(str(value) for key, value in self.values.items() if key in places.GROUPS)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Axes in an order in which every condition comes after the axis that it asks."""
+
+    axes: tuple[Axis, ...]
+    settings: tuple[Setting, ...] = ()
+
+    def walk(self, choose: Callable[[Axis], Any]) -> Point:
+        """Choose a value for every axis whose conditions hold.
+
+        Args:
+            choose: gives a value of the axis' domain.
+        """
+        return next(self.every(lambda axis: (choose(axis),)))
+
+    def every(self, candidates: Callable[[Axis], Iterable[Any]]) -> Iterator[Point]:
+        """Every point that can be made from the candidates of its axes, the last axis changing fastest."""
+        return self._grow(candidates, self.axes, {}, {})
+
+    def _grow(
+        self,
+        candidates: Callable[[Axis], Iterable[Any]],
+        axes: Sequence[Axis],
+        params: dict[str, Label],
+        values: dict[str, Any],
+    ) -> Iterator[Point]:
+        if not axes:
+            held = (each for each in self.settings if all(c.holds(values) for c in each.when))
+            yield Point(params=params, values=values | {each.key: each.value for each in held})
+            return
+        axis, *rest = axes
+        if not all(condition.holds(values) for condition in axis.when):
+            yield from self._grow(candidates, rest, params, values)
+            return
+        for value in candidates(axis):
+            yield from self._grow(
+                candidates, rest, params | {axis.name: label_of(value)}, values | {axis.key: value}
+            )
+
+    def point(self, params: Mapping[str, Label]) -> Point | None:
+        """The point that a study's params mean; None when they are not (or no longer) one of this space."""
+        try:
+            found = self.walk(lambda axis: _value(axis, params[axis.name]))
+        except (KeyError, ValueError):
+            return None
+        return found if found.params.keys() == params.keys() else None
+
+    def locate(self, value_of: Callable[[str], Any]) -> Point | None:
+        """The point whose axes have the values that a recipe has; None when one is out of its axis' reach.
+
+        Args:
+            value_of: the recipe's value of a key.
+        """
+        try:
+            return self.walk(lambda axis: _inside(axis, value_of(axis.key)))
+        except ValueError:
+            return None
+
+    def grid(self) -> Iterator[Point]:
+        """Every point of a space whose axes all have an end of values.
+
+        Raises:
+            ValueError: an axis has none.
+        """
+        return self.every(_values)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key of the recipe that the space decides."""
+        return tuple(dict.fromkeys([each.key for each in self.axes] + [each.key for each in self.settings]))
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Every condition that is asked somewhere."""
+        asked = [each.when for each in self.axes] + [each.when for each in self.settings]
+        return tuple(dict.fromkeys(condition for when in asked for condition in when))
+
+    def describe(self) -> dict[str, str]:
+        """The declaration, by name, in Hydra's grammar: to be kept, and compared with a later one."""
+        lines = {axis.name: str(axis.domain) for axis in self.axes}
+        return lines | {
+            setting.key + branch_of(setting.when): write("", setting.value)[1:] for setting in self.settings
+        }
+
+
+def branch_of(when: Sequence[Condition]) -> str:
+    """`[adamw]`, or `[adapter.dim=8]` where it is not a choice of files; empty without conditions."""
+    parts = [
+        "|".join(str(label_of(value)) for value in condition.values)
+        if condition.key in places.GROUPS
+        else str(condition)
+        for condition in when
+    ]
+    return f"[{','.join(parts)}]" if parts else ""
+
+
+def label_of(value: Any) -> Label:
+    """A value as a study can hold it."""
+    return value if isinstance(value, str | int | float | bool) else json.dumps(value)
+
+
+def _values(axis: Axis) -> Sequence[Any]:
+    values = axis.domain.values
+    if values is None:
+        raise ValueError(f"{axis.name} has no end of values: {axis.domain}")
+    return values
+
+
+def _value(axis: Axis, label: Label) -> Any:
+    if isinstance(axis.domain, Choice):
+        return axis.domain.values[axis.domain.labels.index(label)]
+    return _inside(axis, label)
+
+
+def _inside(axis: Axis, value: Any) -> Any:
+    if value not in axis.domain:
+        raise ValueError(f"{axis.name} does not reach {value!r}")
+    if isinstance(axis.domain, Interval):
+        return int(value) if axis.domain.integer else float(value)
+    return value
