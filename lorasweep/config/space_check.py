@@ -115,7 +115,10 @@ def compose_corners(
             good.append(Corner(point=point, recipe=recipe))
         for problem in local:
             found.setdefault((problem.where, problem.message), _Found(problem)).at.append(point)
-    problems += [_explained(each, tried, space) for each in found.values()]
+    for each in found.values():
+        unknown_at = [point for other in found.values() if _same_unknown(other, each) for point in other.at]
+        spared = [point for point in tried if point not in (*each.at, *unknown_at)]
+        problems.append(_explained(each, spared, space))
     return tuple(good)
 
 
@@ -144,7 +147,7 @@ def _turned(space: Space, base: Point, turn: int) -> Point:
     """The point with the same files, and of each other axis the `turn`-th thing to try."""
 
     def choose(axis: Axis) -> Any:
-        if axis.key in places.GROUPS:
+        if axis.key in places.GROUPS and axis.key in base.values:
             return base.values[axis.key]
         return _tried(axis)[turn % len(_tried(axis))]
 
@@ -171,13 +174,16 @@ def _at_most(points: Iterator[Point], count: int) -> Iterator[Point]:
         yield point
 
 
-def _explained(found: _Found, tried: Sequence[Point], space: Space) -> Problem:
+def _same_unknown(one: _Found, other: _Found) -> bool:
+    return one.problem.where == other.problem.where and "unknown key" in one.problem.message
+
+
+def _explained(found: _Found, spared: Sequence[Point], space: Space) -> Problem:
     """Say where in the space a problem is met, and where the key would be known."""
     problem, searched = found.problem, {axis.key for axis in space.axes}
     where = problem.where if problem.where.startswith("sweep.") else f"space: {problem.where}"
     key = problem.where.partition("=")[0]
     hint = problem.hint
-    spared = [point for point in tried if point not in found.at]
     if key in searched and "unknown key" in problem.message:
         group = key.split(".")[0]
         owners = dict.fromkeys(
