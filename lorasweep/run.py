@@ -1,6 +1,9 @@
 """Cook one recipe: the only module that wires the stages together.
 
-    Recipe + Plan -> base, caches -> train to a rung -> checkpoint -> sample -> judge -> next rung -> Outcome
+    Recipe + Plan -> base, caches -> train to a rung -> checkpoint -> sample -> judge -> next rung
+                  -> choose the rung to keep -> draw and judge it in full -> Outcome
+
+All rungs are drawn and judged alike; what a trial leaves in the end is in `keep`.
 
 Everything lands in the run folder, which is the source of truth; a call on a folder that already holds work
 goes on from its last checkpoint and ends with the weights that an uninterrupted call would have reached.
@@ -10,21 +13,24 @@ Knows nothing about Optuna, MLflow, other trials or the terminal.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep import files, speed
+from lorasweep import files, keep, speed
+from lorasweep.keep import Kept, Rung
 from lorasweep.kitchen import Kitchen
+from lorasweep.metrics import calibration
 from lorasweep.provenance import provenance
 from lorasweep.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
 
 if TYPE_CHECKING:
+    from lorasweep.metrics.context import JudgeContext
+    from lorasweep.metrics.verdict import Verdict
     from lorasweep.sample import Sample
     from lorasweep.train.slot import Slot
 
-ADAPTER = "adapter.safetensors"
 LONG_ENOUGH_S = 5.0  # of training, before its speed is worth remembering
 Report = Callable[[dict[str, Any]], bool]
 
@@ -86,11 +92,9 @@ def _climb(run: _Run, slot: Slot, should_stop: Callable[[], bool]) -> Outcome:
             run.save(slot)
         if rung not in run.judged:
             with slot.for_use():
-                go_on = run.judge(slot, last=rung == run.plan.steps)
+                go_on = run.judge(slot)
             if not go_on and rung != run.plan.steps:
-                run.event("end", slot.step, status=Status.PRUNED.value)
                 return run.finish(slot, Status.PRUNED)
-    run.event("end", slot.step, status=Status.COMPLETED.value)
     return run.finish(slot, Status.COMPLETED)
 
 
@@ -102,15 +106,6 @@ def _train_to(rung: int, run: _Run, slot: Slot, on_step: Callable[[Slot, dict[st
     run.note_speed(slot.step - first, time.perf_counter() - began)
 
 
-@dataclass(frozen=True)
-class Rung:
-    """What was found at one rung."""
-
-    step: int
-    exposures_per_image: float
-    metrics: dict[str, float]
-
-
 class _Run:
     """One run folder being worked on: its stages and its files."""
 
@@ -119,7 +114,7 @@ class _Run:
         self._kitchen, self._report = kitchen, report
         self.base = kitchen.base(recipe)
         self.judged: dict[int, Rung] = {}
-        self._final = Measurement()
+        self._calibrated = calibration.find(recipe, self.base.fingerprint)
 
     # ------------------------------------------------------------------------------------------- train
 
@@ -161,87 +156,101 @@ class _Run:
 
     # ------------------------------------------------------------------------------------------- judge
 
-    def judge(self, slot: Slot, *, last: bool) -> bool:
+    def judge(self, slot: Slot) -> bool:
         """Sample and measure at this rung; returns whether the owner wants the trial to go on."""
-        from lorasweep import metrics
+        keep.store_weights(slot.adapter, self.folder, slot.step)
+        found, replicates = self._judge(slot, slot.step, self._sample(slot))
+        warned = self._warning()
+        self.judged[slot.step] = rung = Rung(
+            step=slot.step,
+            exposures_per_image=self.plan.exposures_per_image * slot.step / self.plan.steps,
+            metrics=found.values,
+            missing=found.missing,
+            replicates=replicates,
+        )
+        warning = self._warning()
+        facts = {key: value for key, value in to_dict(rung).items() if key != "step"}
+        return self.event("rung", slot.step, **facts, warning="" if warned else warning)
 
-        samples = self._sample(slot, last=last)
-        context = self._kitchen.judge_context(
+    def _judge(
+        self, slot: Slot, step: int, samples: Sequence[Sample]
+    ) -> tuple[Measurement, list[dict[str, float]]]:
+        earlier = [rung for rung in self._rungs() if rung.step < step]
+        return keep.judge_in_full(
+            self._context(slot, step, samples),
+            self._calibrated.calibration,
+            histories=[rung.replicates for rung in earlier],
+        )
+
+    def _context(self, slot: Slot, step: int, samples: Sequence[Sample]) -> JudgeContext:
+        return self._kitchen.judge_context(
             self.recipe,
             self.plan,
             adapter=slot.adapter,
             samples=samples,
-            step=slot.step,
-            history=[self.judged[step].metrics for step in sorted(self.judged)],
-        )
-        found = metrics.judge(context, self.recipe.metrics)
-        rung = Rung(slot.step, self._exposures_per_image(slot.step), found.values)
-        self.judged[slot.step] = rung
-        self._final = found
-        return self.event(
-            "rung",
-            slot.step,
-            exposures_per_image=rung.exposures_per_image,
-            metrics=found.values,
-            missing=found.missing,
+            step=step,
+            history=[rung.metrics for rung in self._rungs() if rung.step < step],
         )
 
-    def _sample(self, slot: Slot, *, last: bool) -> list[Sample]:
-        """Draw at the weight that counts; at the end also the ladder of weights and all seeds."""
+    def _warning(self) -> str:
+        """What a person should hear before the trial is over: that it has burned; empty while unsure."""
+        from lorasweep.metrics import sentence, verdict
+
+        rungs = [to_dict(rung) for rung in self._rungs()]
+        found = verdict.of_rungs(rungs, self._calibrated.calibration)
+        return sentence.burning(found) if verdict.is_sure(rungs, found) else ""
+
+    def _sample(self, slot: Slot) -> list[Sample]:
+        """Draw at the weight that counts, for the rungs' seeds."""
         from lorasweep import sample
 
         options = self.recipe.sample
         requests = sample.requests(
-            self.recipe,
-            self.plan,
-            weights=tuple(dict.fromkeys((options.weight, *options.weights))) if last else (options.weight,),
-            seeds=options.seeds if last else options.rung_seeds,
+            self.recipe, self.plan, weights=(options.weight,), seeds=options.rung_seeds
         )
-        images = sample.draw(self.base, slot.adapter, requests, options)
-        relative = _samples_folder(slot.step)
         samples = sample.write(
-            self.folder / relative,
+            self.folder / keep.samples_folder(slot.step),
             requests,
-            images,
+            sample.draw(self.base, slot.adapter, requests, options),
             base=self.base,
             options=options,
-            adapter_file=ADAPTER if last else f"checkpoints/step_{slot.step:06d}/{ADAPTER}",
+            adapter_file=(keep.checkpoint_folder(Path(), slot.step) / keep.ADAPTER).as_posix(),
         )
-        self.event("samples", slot.step, index=f"{relative}/index.json")
+        self._tell_samples(slot.step)
         return samples
 
-    def _exposures_per_image(self, step: int) -> float:
-        return self.plan.exposures_per_image * step / self.plan.steps
+    def _tell_samples(self, step: int) -> None:
+        self.event("samples", step, index=f"{keep.samples_folder(step)}/index.json")
+
+    def _rungs(self) -> list[Rung]:
+        return [self.judged[step] for step in sorted(self.judged)]
 
     # ------------------------------------------------------------------------------------------- files
 
     def finish(self, slot: Slot, status: Status) -> Outcome:
-        """Write the adapter, the index of the final samples, the final metrics and the verdict."""
-        from lorasweep.metrics import score
+        """Choose what stays, and write it; a completed trial's is drawn and judged in full first."""
+        pruned = status is Status.PRUNED
+        rungs = self._rungs()
+        step, found = keep.choose(self.recipe, rungs, self._calibrated.calibration)
+        if pruned:
+            rung = self.judged[step]
+            final = Measurement(values=rung.metrics, missing=rung.missing)
+            kept = Kept(step=step, verdict=found, final=final, ladder=[])
+        else:
+            kept = self._keep(slot, step, found)
+        self.event("end", slot.step, status=status.value)
+        headline = keep.write(self.folder, self.recipe, rungs, kept, self._calibrated, pruned=pruned)
+        return Outcome(status=status, step=slot.step, metrics=headline.values, missing=headline.missing)
 
-        with slot.for_use():
-            files.write_atomic(self.folder / ADAPTER, slot.adapter.save)
-        self._write_final_index(slot.step)
-        rungs = [to_dict(self.judged[step]) for step in sorted(self.judged)]
-        files.write_json(
-            self.folder / "metrics.json",
-            {
-                "weight": self.recipe.sample.weight,
-                "metrics": self._final.values,
-                "missing": self._final.missing,
-                "rungs": rungs,
-                "verdict": score.verdict(rungs),
-            },
-        )
-        return Outcome(status=status, step=slot.step, metrics=self._final.values, missing=self._final.missing)
-
-    def _write_final_index(self, step: int) -> None:
-        """List the last rung's images in `samples/index.json`, by paths relative to that file."""
-        last = self.folder / _samples_folder(step)
-        index = files.read_json(last / "index.json")
-        for row in index["images"]:
-            row["file"] = f"{last.name}/{row['file']}"
-        files.write_json(self.folder / "samples" / "index.json", index)
+    def _keep(self, slot: Slot, step: int, found: Verdict) -> Kept:
+        """Put the kept rung's weights back, draw them at every weight and seed, and judge that."""
+        keep.recall_weights(slot.adapter, self.folder, step)
+        samples = keep.draw_in_full(self.base, slot.adapter, self.recipe, self.plan, self.folder, step=step)
+        self._tell_samples(step)
+        final, _ = self._judge(slot, step, samples)
+        context = self._context(slot, step, samples)
+        ladder = keep.climb_ladder(context, self._calibrated.calibration, final)
+        return Kept(step=step, verdict=found, final=final, ladder=ladder)
 
     def event(self, kind: str, step: int, **details: Any) -> bool:
         """Log one event and report it; returns the owner's answer."""
@@ -255,14 +264,9 @@ class _Run:
         rows = [row for row in files.read_jsonl(path) if row["step"] <= step]
         for row in rows:
             if row["kind"] == "rung":
-                self.judged[row["step"]] = Rung(row["step"], row["exposures_per_image"], row["metrics"])
-                self._final = Measurement(values=row["metrics"], missing=row["missing"])
+                self.judged[row["step"]] = Rung(**{field.name: row[field.name] for field in fields(Rung)})
         if path.exists():
             files.write_jsonl(path, rows)
-
-
-def _samples_folder(step: int) -> str:
-    return f"samples/step_{step:06d}"
 
 
 def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.records import Measurement
 
 if TYPE_CHECKING:
+    from lorasweep.metrics.calibration import Calibration
     from lorasweep.metrics.context import JudgeContext
     from lorasweep.protocols import Metric
 
@@ -29,17 +30,23 @@ def build(name: str, knobs: Mapping[str, Any]) -> Metric:
     return metric
 
 
-def judge(context: JudgeContext, metrics: Mapping[str, Mapping[str, Any]]) -> Measurement:
+def judge(
+    context: JudgeContext,
+    metrics: Mapping[str, Mapping[str, Any]],
+    calibration: Calibration | None = None,
+) -> Measurement:
     """Ask every metric, then score the answers.
 
     Args:
         context: what there is to look at.
         metrics: name -> knobs, as in `Recipe.metrics`.
+        calibration: what the numbers mean on this base; None takes the dollhouse's.
 
     Returns:
         Finite numbers only, `overcook/score` and `overcook/utility` among them; what could not be measured is
         in `missing` with its reason.
     """
+    from lorasweep.metrics import calibration as calibrations
     from lorasweep.metrics import score
 
     found = Measurement()
@@ -55,5 +62,6 @@ def judge(context: JudgeContext, metrics: Mapping[str, Mapping[str, Any]]) -> Me
                 found.values[key] = float(value)
             else:
                 found.missing[key] = f"was {value} at step {context.step}"
-    summary = score.summarise(found.values)
+    limits = calibration or calibrations.read(calibrations.NEAREST)
+    summary = score.summarise(found.values, limits, missing=found.missing)
     return Measurement(values=found.values | summary.values, missing=found.missing | summary.missing)

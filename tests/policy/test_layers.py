@@ -33,9 +33,9 @@ LAYERS = {
         "tracking",
         "dollhouse",
     },
-    4: {"kitchen", "run"},
+    4: {"kitchen", "keep", "run"},
     5: {"sweep"},
-    6: {"report", "export", "plan_view", "caption_view"},
+    6: {"report", "export", "plan_view", "caption_view", "import_kohya"},
     7: {"cli", "__main__"},
 }
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
