@@ -1,0 +1,125 @@
+"""The way back: a recipe as the few `KEY=VALUE`s that compose to it.
+
+    Recipe  ->  [optimizer=prodigy, adapter.dim=16, seed=1, ...]
+
+So that a result can be cooked again, or varied, by what a person would type. Files of `conf/` are picked
+where they come closest; whatever they do not say is spelled out key by key.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lorasweep.config import places
+from lorasweep.config.override import parse, write
+from lorasweep.config.recipe import compose_recipe
+from lorasweep.config.tree import compose_tree
+from lorasweep.errors import ConfigError, InputError, Problem
+from lorasweep.records import Recipe, to_dict
+
+# Where results are mirrored and who cooks do not belong to what was cooked.
+_NOT_THE_RECIPE = ("tracking", "launcher")
+_ABSENT: Any = object()
+
+
+def spell(recipe: Recipe) -> list[str]:
+    """Write a recipe as overrides.
+
+    Returns:
+        Overrides that `compose_recipe` turns into a recipe with the same fingerprint.
+
+    Raises:
+        InputError: today's `conf/` and modules cannot express it: it was written by another version.
+    """
+    data = {key: value for key, value in to_dict(recipe).items() if key not in _NOT_THE_RECIPE}
+    default, _ = compose_tree([])
+    picks = []
+    for group in places.GROUPS:
+        if group in data and (pick := _pick(group, data[group], default.values.get(group))):
+            picks.append(pick)
+    composed, _ = compose_tree(parse(picks)[0])
+    wanted = {key: _as_typed(value) for key, value in data.items()}
+    found = [*picks, *_differences(wanted, composed.values, "")]
+    if compose_recipe(found).fingerprint() != recipe.fingerprint():
+        raise _inexpressible()
+    return found
+
+
+def vary(recipe: Recipe, overrides: Sequence[str]) -> list[str]:
+    """Spell a recipe with further overrides on top.
+
+    Where a group's file is picked anew, the recipe's own keys of that group are dropped: the learning rate of
+    AdamW means nothing to Prodigy.
+    """
+    given, _ = parse(overrides)
+    repicked = {override.key for override in given if override.key in places.GROUPS}
+    kept = parse(spell(recipe))[0]
+    return [*(o.text for o in kept if o.key.split(".")[0] not in repicked), *overrides]
+
+
+def _pick(group: str, value: Any, default: Any) -> str | None:
+    """The file that comes closest to a group's values; None when that is the default's."""
+    if group in places.LIST_GROUPS:
+        if set(value) == set(default or {}):
+            return None
+        return f"{group}=[{','.join(value)}]" if value or group == "metrics" else f"{group}=none"
+    typed = _as_typed(value)
+    best, fewest = None, _distance(typed, default)
+    for choice in places.choices(group):
+        distance = _distance(typed, _read(places.conf_dir() / group / f"{choice}.yaml"))
+        if distance < fewest:
+            best, fewest = choice, distance
+    return None if best is None else f"{group}={best}"
+
+
+@functools.lru_cache(maxsize=256)
+def _read(file: Path) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(file))
+
+
+def _distance(typed: Mapping[str, Any], other: Any) -> tuple[bool, int]:
+    """Another module is farther than any number of other keys."""
+    if not isinstance(other, Mapping):
+        return True, len(typed)
+    other_name = typed.get("name", _ABSENT) != other.get("name", _ABSENT)
+    return other_name, len(list(_differences(typed, other, "")))
+
+
+def _as_typed(value: Any) -> Any:
+    """A component as people type it: its options beside its name."""
+    if isinstance(value, Mapping) and set(value) == {"name", "options"}:
+        return {"name": value["name"], **value["options"]}
+    return value
+
+
+def _differences(wanted: Mapping[str, Any], have: Mapping[str, Any], prefix: str) -> list[str]:
+    """Overrides for every key that differs; people's own dicts whole."""
+    found = []
+    for key, value in wanted.items():
+        before = have.get(key, _ABSENT)
+        # An empty dict in conf/ (replacements) is a value, not a group of keys.
+        if isinstance(value, Mapping) and isinstance(before, Mapping) and before:
+            found += _differences(value, before, f"{prefix}{key}.")
+        elif before is _ABSENT or not _equal(value, before):
+            found.append(write(f"{prefix}{key}", value))
+    return found
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Equal as data: 1 and 1.0 are, True and 1 are not."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return bool(one == other)
+
+
+def _inexpressible() -> InputError:
+    message = "cannot be written in this version's keys"
+    hint = "train with the lorasweep version that its provenance.json names"
+    return ConfigError(Problem("recipe.yaml", message, hint), subject="the recipe")

@@ -1,0 +1,101 @@
+"""Which pictures a report shows, found through the indexes that sampling left, and written into the page.
+
+    run folder  ->  Pictures by step, weight, prompt  ->  data URIs
+
+Needs Pillow, not torch. Knows nothing about the page around them.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from lorasweep import files
+
+SIDE_PX = 320  # larger pictures are scaled down to it
+TIER_NAMES = {
+    "in_distribution": "as trained",
+    "recombined": "recombined",
+    "class": "no trigger",
+    "unrelated": "unrelated",
+}
+_LOSSLESS_TO_PX = 96  # small pictures are kept to the pixel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One sample on the disk."""
+
+    file: Path
+    tier: str
+    prompt: str
+    seed: int
+    weight: float
+    step: int  # 0: the base
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What makes two pictures comparable: tier, prompt and seed."""
+        return self.tier, self.prompt, self.seed
+
+
+def of_run(run_folder: Path) -> list[Picture]:
+    """All samples of a trial, rung by rung."""
+    found = []
+    for index in sorted(run_folder.glob("samples/step_*/index.json")):
+        found += _read(index, step=int(index.parent.name.removeprefix("step_")))
+    return found
+
+
+def of_base(sweep_folder: Path) -> list[Picture]:
+    """The base model's own samples, at the same prompts and seeds."""
+    return _read(sweep_folder / "base_samples" / "index.json", step=0)
+
+
+def first_seed(pictures: Iterable[Picture]) -> list[Picture]:
+    """Those of the first seed that was drawn at every rung, in their order."""
+    kept = list(pictures)
+    first = min((picture.seed for picture in kept), default=0)
+    return [picture for picture in kept if picture.seed == first]
+
+
+@functools.lru_cache(maxsize=4096)
+def data_uri(file: Path) -> str | None:
+    """A picture as text; None when it is gone or cannot be read."""
+    try:
+        with Image.open(file) as opened:
+            picture = opened.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+    lossless = max(picture.size) <= _LOSSLESS_TO_PX
+    picture.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
+    written = io.BytesIO()
+    picture.save(written, format="WEBP", lossless=lossless, quality=90, method=4)
+    return "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode()
+
+
+def _read(index: Path, *, step: int) -> list[Picture]:
+    try:
+        rows: Sequence[dict[str, object]] = files.read_json(index)["images"]
+        found = [
+            Picture(
+                file=index.parent / str(row["file"]),
+                tier=str(row["tier"]),
+                prompt=str(row["prompt"]),
+                seed=int(str(row["seed"])),
+                weight=float(str(row["weight"])),
+                step=step,
+            )
+            for row in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    # An index that came from somebody else may only name its own neighbours.
+    inside = index.parent.resolve()
+    return [picture for picture in found if picture.file.resolve().is_relative_to(inside)]

@@ -1,0 +1,151 @@
+"""What a report says in sentences: the verdict, the symptoms of each arm, how sure it is.
+
+    Findings  ->  text
+
+Plain text; whoever prints it escapes it. Knows nothing about HTML or Markdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lorasweep.metrics.symptoms import SYMPTOMS
+from lorasweep.records import Status
+from lorasweep.report.reading import SCORE, UTILITY, Findings, Rung, TrialFindings
+from lorasweep.sweep.leaderboard import ArmRow
+from lorasweep.sweep.state import TrialState
+
+FAILED = (Status.CRASHED, Status.DIVERGED, Status.OUT_OF_MEMORY, Status.INVALID)
+NAMED_AT_MOST = 4
+SLIGHT = 0.05  # grade below which a symptom is not worth a word
+
+
+@dataclass(frozen=True, kw_only=True)
+class SymptomSaid:
+    """One symptom of a checkpoint."""
+
+    says: str  # in a person's words
+    metric: str
+    value: float  # how much of it there is
+    grade: float  # how much that counts, [0, 1]; O is their noisy-OR
+
+
+def verdict(findings: Findings) -> list[str]:
+    """The answer in a few sentences, the most important first."""
+    ranked = [row for row in findings.arms if row.value is not None]
+    if not ranked:
+        return [_no_answer(findings)]
+    told = [_best(findings, ranked), _how_sure(findings, ranked), _overcooked(findings, ranked)]
+    told += [_undercooked(ranked), _failed(findings), _unfinished(findings)]
+    return [sentence for sentence in told if sentence]
+
+
+def symptoms(rung: Rung) -> list[SymptomSaid]:
+    """The symptoms that a checkpoint has more than a trace of, the gravest first."""
+    said = [
+        SymptomSaid(says=symptom.says, metric=symptom.metric, value=value, grade=grade)
+        for symptom in SYMPTOMS
+        if (grade := rung.metrics.get(f"overcook/{symptom.name}", 0.0)) >= SLIGHT
+        and (value := symptom.value(rung.metrics)) is not None
+    ]
+    return sorted(said, key=lambda each: -each.grade)
+
+
+def failure(trial: TrialState) -> str:
+    """Why a trial has no answer, or not a full one."""
+    words = {
+        Status.PRUNED: "stopped early, at a rung",
+        Status.DIVERGED: "its loss became NaN or infinite",
+        Status.OUT_OF_MEMORY: "it ran out of memory",
+        Status.CRASHED: "its worker died",
+        Status.INVALID: "its recipe cannot be cooked",
+        Status.CANCELLED: "interrupted; the same command continues it",
+    }
+    return trial.reason or words.get(trial.status, "")
+
+
+def listed(names: Sequence[str], *, at_most: int = NAMED_AT_MOST) -> str:
+    """Names as in a sentence: "a, b and 3 more"."""
+    shown, more = list(names[:at_most]), len(names) - at_most
+    if more > 0:
+        return f"{', '.join(shown)} and {more} more"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `3 min 05 s`, `2 h 07 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _best(findings: Findings, ranked: Sequence[ArmRow]) -> str:
+    best = ranked[0]
+    name = findings.state.metric.rpartition("/")[2] or "value"
+    how = best.sentence[:1].lower() + best.sentence[1:] if best.sentence else ""
+    told = f"{best.arm} comes out best of {len(ranked)}" if len(ranked) > 1 else best.arm
+    return f"{told} ({name} {best.value:.2f})" + (f": {how}" if how else ".")
+
+
+def _how_sure(findings: Findings, ranked: Sequence[ArmRow]) -> str:
+    if len(ranked) < 2:
+        return ""
+    best, second = ranked[0], ranked[1]
+    assert best.value is not None and second.value is not None
+    if all(row.seeds < 2 for row in ranked):
+        gap = abs(best.value - second.value)
+        return (
+            f"One seed each: nothing says how much of the gap of {gap:.2f} to {second.arm} is noise. "
+            "More seeds would."
+        )
+    return ""
+
+
+def _overcooked(findings: Findings, ranked: Sequence[ArmRow]) -> str:
+    found = [row.arm for row in ranked if "overcooked" in row.verdict]
+    if not found:
+        return "None of them is overcooked at its last step." if len(ranked) > 1 else ""
+    trial = findings.shown_trial(found[0])
+    worst = symptoms(trial.last) if trial and trial.last else []
+    because = f", above all because {worst[0].says}" if worst and len(found) == 1 else ""
+    return f"Overcooked at the last step: {listed(found)}{because}."
+
+
+def _undercooked(ranked: Sequence[ArmRow]) -> str:
+    found = [row.arm for row in ranked if row.verdict == "undercooked"]
+    return f"Not learned yet: {listed(found)}." if found else ""
+
+
+def _failed(findings: Findings) -> str:
+    found = [trial for trial in findings.state.trials if trial.status in FAILED]
+    if not found:
+        return ""
+    names = list(dict.fromkeys(trial.arm for trial in found))
+    count = f"{len(found)} trial{'s' if len(found) > 1 else ''}"
+    return f"{count} failed ({listed(names)}); the reasons are below."
+
+
+def _unfinished(findings: Findings) -> str:
+    left = findings.state.total - findings.ended
+    if not left:
+        return ""
+    running = "and is being cooked now" if findings.state.driver else "; the same command continues it"
+    return f"The sweep is not over: {findings.ended} of {findings.state.total} trials have ended {running}."
+
+
+def _no_answer(findings: Findings) -> str:
+    counts = ", ".join(
+        f"{count} {status.lower().replace('_', ' ')}" for status, count in findings.state.counts.items()
+    )
+    return f"No answer yet: no trial has a value ({counts})."
+
+
+def score_line(trial: TrialFindings) -> str:
+    """The three numbers of a trial, those that were measured."""
+    metrics = trial.state.metrics
+    known = [("utility", UTILITY), ("overcook", SCORE)]
+    return ", ".join(f"{short} {metrics[name]:.2f}" for short, name in known if name in metrics)
