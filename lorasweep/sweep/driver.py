@@ -9,14 +9,16 @@ returns at once for one that is done. Knows nothing about torch, MLflow or what 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.errors import ConfigError, Problem
-from lorasweep.records import Outcome, Plan, Status, from_dict, to_dict
+from lorasweep.config import compose_recipe
+from lorasweep.errors import ConfigError, InputError, Problem
+from lorasweep.plan import make_plan
+from lorasweep.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
 from lorasweep.sweep.announce import Announcer
 from lorasweep.sweep.failure import disk_full, is_disk_full, one_line
 from lorasweep.sweep.folder import read_outcome
@@ -34,11 +36,13 @@ from lorasweep.sweep.pool import (
     share_out,
     visible_gpus,
 )
+from lorasweep.sweep.pruning import in_exposures
 from lorasweep.sweep.queue import Trial, TrialQueue
 from lorasweep.sweep.resume import cooked_pairs, load_trials, read_result
+from lorasweep.sweep.roster import Compose, Roster
 from lorasweep.sweep.state import SweepState, read_state
 from lorasweep.sweep.stop import StopSignal
-from lorasweep.sweep.study import SweepStudy
+from lorasweep.sweep.study import Found, SweepStudy
 from lorasweep.sweep.worker import Care
 
 if TYPE_CHECKING:
@@ -79,6 +83,7 @@ def run_sweep(
     folder: Path,
     extend: bool = False,
     kitchen_module: str = "lorasweep.run",
+    compose: Compose | None = None,
     on_change: Callable[[SweepState], None] | None = None,
     on_trial_end: Callable[[], object] | None = None,
     mirror: Mirror | None = None,
@@ -93,6 +98,7 @@ def run_sweep(
         plans: one plan per arm.
         folder: the sweep's folder; made when missing.
         extend: allow arms and seeds that the folder's earlier declaration did not have.
+        compose: turns the overrides of a point of the space into its recipe and plan.
         kitchen_module: where workers find `Kitchen`, `cook` and `draw_base_samples`.
         on_change: called with a snapshot several times a second.
         on_trial_end: called whenever a trial ended for good, at least once; its errors are noted and do not
@@ -108,13 +114,16 @@ def run_sweep(
     stop = stop or StopSignal()
     _make_writable(folder)
     with stop.listening() if listening else nullcontext(), SweepLock(folder):
-        trials, study = _open(spec, plans, folder, extend=extend)
-        announcer = Announcer(spec, folder, trials, on_change=on_change, on_trial_end=on_trial_end)
-        driver = _Driver(folder, trials, Ledger(study, mirror, metric=spec.metric), announcer, stop)
+        roster, study = _open(spec, plans, folder, extend=extend, compose=compose or _composer(spec))
+        announcer = Announcer(spec, folder, roster.trials, on_change=on_change, on_trial_end=on_trial_end)
+        also = [each.name for each in spec.further] + [each.metric for each in spec.constraints]
+        driver = _Driver(
+            folder, roster, Ledger(study, mirror, metric=spec.metric, also=also), announcer, stop
+        )
         if mirror is not None:
             mirror.start()
         try:
-            driver.run(_pool_options(spec, folder, trials, kitchen_module))
+            driver.run(_pool_options(spec, folder, roster.trials, kitchen_module))
         except Exception as error:
             if not is_disk_full(error):
                 raise
@@ -135,33 +144,50 @@ def run_sweep(
 
 
 def _open(
-    spec: SweepSpec, plans: Mapping[str, Plan], folder: Path, *, extend: bool
-) -> tuple[list[Trial], SweepStudy]:
+    spec: SweepSpec, plans: Mapping[str, Plan], folder: Path, *, extend: bool, compose: Compose
+) -> tuple[Roster, SweepStudy]:
     """Bring manifest, run folders and study to agree."""
     previous = read_manifest(folder)
     cooked = cooked_pairs(folder, previous)
     manifest = declare(spec, plans, previous=previous, cooked=cooked, extend=extend)
-    trials = load_trials(folder, spec, plans, manifest)
+    trials = load_trials(folder, spec, plans, manifest, compose)
     write_manifest(folder, manifest)
-    study = SweepStudy(folder, manifest)
-    begun = [(trial.record, trial.folder.name) for trial in trials if trial.folder.exists()]
-    last_attempts = study.reconcile(begun)
+    study = SweepStudy(folder, manifest, spec.search)
+    last_attempts = study.reconcile([_found(trial, spec) for trial in trials if trial.folder.exists()])
     for trial in trials:
         trial.optuna_number = last_attempts.get(trial.number)
-    return trials, study
+    return Roster(spec, folder, manifest, trials, study, compose), study
+
+
+def _found(trial: Trial, spec: SweepSpec) -> Found:
+    rungs = {in_exposures(at): metrics for at, metrics in trial.rungs.items()}
+    reported = {at: metrics[spec.metric] for at, metrics in rungs.items() if spec.metric in metrics}
+    return Found(record=trial.record, run_folder=trial.folder.name, rungs={} if spec.further else reported)
+
+
+def _composer(spec: SweepSpec) -> Compose:
+    """What makes a point of the space a recipe and a plan."""
+
+    def compose(overrides: Sequence[str]) -> tuple[Recipe, Plan]:
+        search = spec.search
+        around = ((), ()) if search is None else (search.common, search.overrides)
+        recipe = compose_recipe([*around[0], *overrides, *around[1]])
+        return recipe, make_plan(recipe)
+
+    return compose
 
 
 class _Driver:
     """One call of `run_sweep` while workers are alive."""
 
     def __init__(
-        self, folder: Path, trials: list[Trial], ledger: Ledger, announcer: Announcer, stop: StopSignal
+        self, folder: Path, roster: Roster, ledger: Ledger, announcer: Announcer, stop: StopSignal
     ) -> None:
         self.halted = ""
         self._folder = folder
-        self._trials = trials
+        self._roster = roster
         self._ledger, self._announcer, self._stop = ledger, announcer, stop
-        self._queue = TrialQueue(trials)
+        self._queue = TrialQueue(roster.trials)
         self._watch = FailureWatch()
         self._base_folder = folder / BASE_SAMPLES
         self._base_wanted = not (self._base_folder / "index.json").exists()
@@ -170,7 +196,7 @@ class _Driver:
     def run(self, options: PoolOptions) -> None:
         """Cook until nothing is left, or until told to stop."""
         self._reuse_twins()
-        if not self._queue:
+        if not self._more:
             return
         with WorkerPool(options) as self._pool:
             while self._advance():
@@ -191,12 +217,17 @@ class _Driver:
             return False
         if not self._stopping:
             self._hand_out()
-            return bool(self._queue) or any(handle.job is not None for handle in self._pool.workers)
+            return self._more or any(handle.job is not None for handle in self._pool.workers)
         cooking = [handle for handle in self._pool.workers if isinstance(handle.job, Trial)]
         for handle in cooking:
             if not handle.stopping:
                 handle.stopping = handle.send(kind="stop")
         return bool(cooking)  # base samples are not waited for: nothing of them is lost
+
+    @property
+    def _more(self) -> bool:
+        """Whether there is a trial to hand out, or to be asked for."""
+        return bool(self._queue) or self._roster.open
 
     @property
     def _stopping(self) -> bool:
@@ -211,13 +242,33 @@ class _Driver:
             if self._base_wanted:
                 # Trials are judged against the base's samples, so these come before any trial.
                 if not any(other.job == BASE_SAMPLES for other in self._pool.workers):
-                    self._give(handle, BASE_SAMPLES, self._trials[0], self._base_folder)
+                    self._give_base_samples(handle)
                 return
-            trial = self._queue.take()
+            trial = self._next()
             if trial is None:
                 return
             self._ledger.begin(trial)
             self._give(handle, trial, trial, trial.folder)
+
+    def _next(self) -> Trial | None:
+        """The next trial: one that waits, or else one of a point that is asked for now."""
+        while (trial := self._queue.take()) is None and self._roster.open and not self._stopping:
+            self._ask()
+        return trial
+
+    def _ask(self) -> None:
+        try:
+            for trial in self._roster.ask():
+                self._queue.add(trial)
+        except InputError as error:
+            self._halt(f"the space has a point that is no recipe: {error}")
+        self._reuse_twins()
+
+    def _give_base_samples(self, handle: WorkerHandle) -> None:
+        if not self._roster.trials:
+            self._ask()
+        if self._roster.trials:
+            self._give(handle, BASE_SAMPLES, self._roster.trials[0], self._base_folder)
 
     def _give(self, handle: WorkerHandle, job: Trial | str, trial: Trial, folder: Path) -> None:
         handle.job = job
@@ -282,7 +333,7 @@ class _Driver:
             if self._early_deaths >= EARLY_DEATHS_STOP:
                 why = f"{death.cause}; {handle.last_words()}; see {handle.log}"
                 self._halt(f"workers die before they can cook: {why}")
-        if self._queue and not self._stopping:
+        if self._more and not self._stopping:
             self._pool.replace(handle)
         else:
             self._pool.remove(handle)
@@ -334,13 +385,14 @@ class _Driver:
 
 def wants_gpus(spec: SweepSpec) -> bool:
     """Whether any arm may be trained on a GPU."""
-    return any(arm.recipe.train.device != "cpu" for arm in spec.arms)
+    return any(arm.recipe.train.device != "cpu" for arm in spec.known)
 
 
 def _pool_options(spec: SweepSpec, folder: Path, trials: list[Trial], kitchen_module: str) -> PoolOptions:
     gpus = visible_gpus() if wants_gpus(spec) else []
     launcher = spec.launcher
     unfinished = len({trial.record.fingerprint for trial in trials if not trial.record.status.is_final})
+    unfinished += max(0, spec.total - len(trials))  # points not asked for yet
     workers, threads = share_out(launcher, gpus=len(gpus), cores=cpu_cores(), jobs=unfinished)
     return PoolOptions(
         kitchen_module=kitchen_module,

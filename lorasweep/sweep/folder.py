@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class TrialRecord:
     crashes: int = 0  # attempts lost to a dead worker or an unexpected error, since the last rung
     reason: str = ""
     value: float | None = None  # the sweep's metric
+    measured: dict[str, float] = field(default_factory=dict)  # the second objective, constrained metrics
+    exempt: bool = False  # by lot: it runs its course whatever a pruner says
     started_at: float | None = None  # unix s, first attempt
     ended_at: float | None = None  # unix s
 

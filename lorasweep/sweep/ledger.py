@@ -10,6 +10,7 @@ import dataclasses
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from lorasweep.config import to_yaml
@@ -18,6 +19,7 @@ from lorasweep.records import Outcome, Status, to_dict
 from lorasweep.sweep.folder import OUTCOME_FILE, TrialRecord, write_status
 from lorasweep.sweep.mirror import Mirror
 from lorasweep.sweep.policy import after
+from lorasweep.sweep.pruning import in_exposures
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.study import SweepStudy
 
@@ -36,10 +38,20 @@ OWN_FILES = (
 class Ledger:
     """Every durable change of a trial goes through here."""
 
-    def __init__(self, study: SweepStudy, mirror: Mirror | None, *, metric: str) -> None:
+    def __init__(
+        self, study: SweepStudy, mirror: Mirror | None, *, metric: str, also: Sequence[str] = ()
+    ) -> None:
+        """Collect who is told.
+
+        Args:
+            study: told second.
+            mirror: nudged last.
+            metric: the sweep's.
+            also: metrics that the study needs besides it.
+        """
         self._study = study
         self._mirror = mirror
-        self._metric = metric
+        self._metric, self._also = metric, tuple(also)
 
     def begin(self, trial: Trial) -> None:
         """Write ahead: after this the trial may be handed to a worker."""
@@ -63,13 +75,18 @@ class Ledger:
         # It got further than before, so whatever crashed it was not waiting at one place: count afresh.
         self._write(trial, dataclasses.replace(trial.record, step=trial.step, crashes=0))
         value = trial.metrics.get(self._metric)
-        if value is not None:
-            self._study.report(trial.number, trial.step, value)
+        at = [in_exposures(exposures) for exposures in trial.rungs]
+        # In a budget of a few steps two rungs may be less than one exposure apart: the first one counts.
+        if value is not None and at.count(at[-1]) == 1:
+            self._study.report(trial.number, at[-1], value)
         self._poke()
 
     def end(self, trial: Trial, outcome: Outcome) -> None:
         """Note the end of an attempt; the trial is WAITING afterwards when it will be cooked again."""
-        record = after(trial.record, outcome, metric=self._metric, now_s=time.time())
+        measured = {name: outcome.metrics[name] for name in self._also if name in outcome.metrics}
+        record = dataclasses.replace(
+            after(trial.record, outcome, metric=self._metric, now_s=time.time()), measured=measured
+        )
         self._write(trial, record)
         # To Optuna an attempt that will be repeated is over all the same.
         self._study.end(dataclasses.replace(record, status=outcome.status))

@@ -1,14 +1,16 @@
 """sweep.yaml: what a sweep folder was declared to hold, and whether today's declaration may continue it.
 
-Takes a `SweepSpec` and its plans, returns a `Manifest`. The rule: what was cooked must still mean the same.
-Knows nothing about processes, Optuna or MLflow.
+Takes a `SweepSpec` and its plans, returns a `Manifest`: what is declared, and what was asked for since
+(`asked.jsonl`). The rule: what was cooked must still mean the same. Knows nothing about processes, Optuna or
+MLflow.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ import yaml
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.files import write_text
 from lorasweep.records import Plan, Recipe, from_dict, to_dict
+from lorasweep.sweep import asked
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -27,13 +30,15 @@ ABSENT = "(absent)"
 
 @dataclass(frozen=True, kw_only=True)
 class DeclaredArm:
-    """One arm as it was declared."""
+    """One arm as it was declared, or one point of the space as it was asked for."""
 
     name: str
     note: str
     overrides: tuple[str, ...]
     plan: str  # fingerprint of the plan: recipe, images, captions and base
     recipe: dict[str, Any]  # without the seed, tracking and launcher, which do not decide what an arm is
+    params: dict[str, Any] | None = None  # where it lies in the space; None: outside, or there is none
+    asked: bool = False  # it is a point, and in asked.jsonl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +48,13 @@ class DeclaredTrial:
     number: int
     arm: str
     seed: int
+    asked: bool = False  # since the declaration
+    extra: bool = False  # a repeat beyond the declared seeds, which the declared total does not count
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The content of sweep.yaml."""
+    """The content of sweep.yaml and asked.jsonl."""
 
     name: str
     question: str
@@ -56,6 +63,10 @@ class Manifest:
     worst: float
     arms: tuple[DeclaredArm, ...]
     trials: tuple[DeclaredTrial, ...]  # ascending numbers
+    total: int = 0  # trials that there will be; 0: as many as there are
+    space: dict[str, str] = field(default_factory=dict)  # axis -> its domain in Hydra's grammar
+    search: dict[str, Any] = field(default_factory=dict)  # how the space is searched
+    common: tuple[str, ...] = ()  # overrides of every point
 
 
 def declare(
@@ -85,13 +96,16 @@ def declare(
             overrides=tuple(arm.overrides),
             plan=plans[arm.name].fingerprint,
             recipe=_comparable(arm.recipe),
+            params=None if arm.params is None else dict(arm.params),
         )
         for arm in spec.arms
     )
     # Seeds outermost: every arm is seen once before any arm is seen twice.
     pairs = [(arm.name, seed) for seed in spec.seeds for arm in spec.arms]
     numbers: dict[tuple[str, int], int] = {}
+    since: tuple[DeclaredTrial, ...] = ()
     if previous is not None and cooked:
+        since = tuple(each for each in previous.trials if each.asked and (each.arm, each.seed) not in pairs)
         problems = list(_differences(previous, spec, arms, pairs, cooked, extend=extend))
         if problems:
             raise ConfigError(problems, subject=f"sweep `{spec.name}`, which has already been cooked in part")
@@ -101,15 +115,22 @@ def declare(
         if pair not in numbers:
             numbers[pair] = following
             following += 1
-    trials = (DeclaredTrial(number=numbers[arm, seed], arm=arm, seed=seed) for arm, seed in pairs)
+    trials = [DeclaredTrial(number=numbers[arm, seed], arm=arm, seed=seed) for arm, seed in pairs]
+    asked_arms = {each.arm for each in since}
+    points = previous.arms if previous is not None else ()
+    search = spec.search
     return Manifest(
         name=spec.name,
         question=spec.question,
         metric=spec.metric,
         goal=spec.goal,
         worst=spec.worst,
-        arms=arms,
-        trials=tuple(sorted(trials, key=lambda trial: trial.number)),
+        arms=(*arms, *(arm for arm in points if arm.asked and arm.name in asked_arms)),
+        trials=tuple(sorted([*trials, *since], key=lambda trial: trial.number)),
+        total=spec.total,
+        space={} if search is None else search.space.describe(),
+        search={} if search is None else _search(spec),
+        common=() if search is None else (*search.common, *search.overrides),
     )
 
 
@@ -125,18 +146,63 @@ def read_manifest(sweep_folder: Path) -> Manifest | None:
     try:
         # The C loader is ten times faster, which `status` on a big sweep notices.
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        return from_dict(Manifest, yaml.load(path.read_text(encoding="utf-8"), loader))  # noqa: S506 - safe
+        declared = from_dict(Manifest, yaml.load(path.read_text(encoding="utf-8"), loader))  # noqa: S506 - safe
     except (yaml.YAMLError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise ConfigError(
             Problem(str(path), f"is not a sweep's manifest: {error}", "give the sweep another name"),
             subject="sweep folder",
         ) from error
+    return _with_asked(declared, asked.read(sweep_folder))
 
 
 def write_manifest(sweep_folder: Path, manifest: Manifest) -> None:
-    """Write sweep.yaml atomically."""
-    text = yaml.safe_dump(to_dict(manifest), sort_keys=False, allow_unicode=True)
+    """Write sweep.yaml atomically; what was asked for since stays in asked.jsonl, or is forgotten with it."""
+    if not any(trial.asked for trial in manifest.trials):
+        asked.forget(sweep_folder)
+    declared = dataclasses.replace(
+        manifest,
+        arms=tuple(arm for arm in manifest.arms if not arm.asked),
+        trials=tuple(trial for trial in manifest.trials if not trial.asked),
+    )
+    text = yaml.safe_dump(to_dict(declared), sort_keys=False, allow_unicode=True)
     write_text(sweep_folder / MANIFEST_FILE, text)
+
+
+def _with_asked(declared: Manifest, rows: Sequence[asked.Asked]) -> Manifest:
+    """Add what was asked for since."""
+    arms = {arm.name: arm for arm in declared.arms}
+    trials = {(trial.arm, trial.seed): trial for trial in declared.trials}
+    for row in rows:
+        if row.arm not in arms:
+            arms[row.arm] = DeclaredArm(
+                name=row.arm,
+                note="",
+                overrides=row.overrides,
+                plan=row.plan,
+                recipe={},
+                params=row.params,
+                asked=True,
+            )
+        for offset, seed in enumerate(row.seeds):
+            number, extra = row.number + offset, row.params is None
+            new = DeclaredTrial(number=number, arm=row.arm, seed=seed, asked=True, extra=extra)
+            trials.setdefault((row.arm, seed), new)
+    ordered = tuple(sorted(trials.values(), key=lambda trial: trial.number))
+    return dataclasses.replace(declared, arms=tuple(arms.values()), trials=ordered)
+
+
+def _search(spec: SweepSpec) -> dict[str, Any]:
+    """How the space is searched, as plain data."""
+    assert spec.search is not None
+    described: dict[str, Any] = to_dict(
+        {
+            "sampler": spec.search.sampler,
+            "pruner": spec.pruner,
+            "further": spec.further,
+            "constraints": spec.constraints,
+        }
+    )
+    return described
 
 
 def _comparable(recipe: Recipe) -> dict[str, Any]:
@@ -165,16 +231,52 @@ def _differences(
     for before_arm in previous.arms:
         if before_arm.name in cooked_arms and before_arm.name in now_by_name:
             yield from _arm_differences(before_arm, now_by_name[before_arm.name], rename)
-    for arm, seed in sorted(cooked - set(pairs)):
+    since = {(trial.arm, trial.seed) for trial in previous.trials if trial.asked}
+    for arm, seed in sorted(cooked - set(pairs) - since):
         yield Problem(
             f"arms.{arm}", f"seed {seed} was cooked but is no longer declared", f"put it back, or {rename}"
         )
+    yield from _search_differences(previous, spec, rename, extend=extend)
     if not extend:
         declared = {(trial.arm, trial.seed) for trial in previous.trials}
         for arm, seed in pairs:
             if (arm, seed) not in declared:
                 hint = "--extend adds it to what is there; or give the sweep another name"
                 yield Problem(f"arms.{arm}", f"seed {seed} is new", hint)
+
+
+def _search_differences(
+    previous: Manifest, spec: SweepSpec, rename: str, *, extend: bool
+) -> Iterator[Problem]:
+    """A space that was searched in part may grow, with `--extend`; the recipe around it may not change."""
+    if not previous.space and spec.search is None:
+        return
+    points = sum(trial.asked and not trial.extra for trial in previous.trials)
+    points += len(spec.arms) * len(spec.seeds)
+    if spec.search is not None and spec.total < points:
+        hint = f"at least {points}"
+        yield Problem("total", f"is {spec.total}, but {points} trials were asked for already", hint)
+    common = () if spec.search is None else (*spec.search.common, *spec.search.overrides)
+    if previous.space and previous.common != common:
+        before, now = " ".join(previous.common) or "nothing", " ".join(common) or "nothing"
+        yield Problem("recipe", f"of every point was {before} when cooked, is now {now}", rename)
+    if extend:
+        return
+    hint = "--extend goes on with what is declared now; or give the sweep another name"
+    space = {} if spec.search is None else spec.search.space.describe()
+    search = {} if spec.search is None else _search(spec)
+    before_and_now = [
+        *(
+            (f"space.{name}", previous.space.get(name), space.get(name))
+            for name in {**previous.space, **space}
+        ),
+        *((key, previous.search.get(key), search.get(key)) for key in {**previous.search, **search}),
+        ("total", previous.total, max(previous.total, spec.total)),
+    ]
+    for key, old, new in before_and_now:
+        if old != new:
+            old, new = (ABSENT if each is None else each for each in (old, new))
+            yield Problem(key, f"was {old}, is now {new}", hint)
 
 
 def _arm_differences(before: DeclaredArm, now: DeclaredArm, hint: str) -> Iterator[Problem]:

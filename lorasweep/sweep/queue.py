@@ -1,7 +1,7 @@
 """What is cooked next, and who waits because an identical recipe is already on the stove.
 
-`Trial` is the driver's working copy of one declared trial; everything durable about it is in its run folder.
-Knows nothing about processes, files or Optuna.
+Trials may be added while others cook. `Trial` is the driver's working copy of one trial; everything durable
+about it is in its run folder. Knows nothing about processes, files or Optuna.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Trial:
     verdict: dict[str, Any] = field(default_factory=dict)  # once it has ended
     pace: Pace = field(default_factory=Pace)
     optuna_number: int | None = None  # of its latest attempt
+    rungs: dict[float, dict[str, float]] = field(default_factory=dict)  # exposures per image -> metrics
 
     @property
     def number(self) -> int:
@@ -49,6 +50,7 @@ class Trial:
                 self.loss = event["metrics"].get("train/loss", self.loss)
             case "rung":
                 self.metrics = dict(event["metrics"])
+                self.rungs[event.get("exposures_per_image", float(self.step))] = self.metrics
         self.pace.saw(event["time"], self.step)
         # At a rung training pauses until the rung is judged.
         self.judging = event["kind"] in ("step", "samples") and self.step in self.plan.rungs
@@ -58,18 +60,26 @@ class TrialQueue:
     """Trials to cook, in order; of several with one fingerprint only the first is handed out."""
 
     def __init__(self, trials: Iterable[Trial]) -> None:
-        self._trials = list(trials)
-        originals: dict[str, Trial] = {}
-        # A finished trial is the original of its twins, whatever its number.
-        for trial in sorted(self._trials, key=lambda trial: not trial.record.status.is_final):
-            originals.setdefault(trial.record.fingerprint, trial)
-        self._original = {trial.number: originals[trial.record.fingerprint] for trial in self._trials}
-        wanted = [t for t in self._trials if not t.record.status.is_final and self._original[t.number] is t]
-        # What was begun goes first: its checkpoints are the work that is nearest to a result.
-        self._waiting = deque(sorted(wanted, key=lambda trial: (trial.record.attempt == 0, trial.number)))
+        self._original: dict[str, Trial] = {}  # by fingerprint
+        self._twins: list[Trial] = []  # unfinished, each with an original
+        self._waiting: deque[Trial] = deque()
+        # A finished trial is the original of its twins, whatever its number; what was begun goes first: its
+        # checkpoints are the work that is nearest to a result.
+        for trial in sorted(trials, key=_urgency):
+            self.add(trial)
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def add(self, trial: Trial) -> None:
+        """Queue a trial, after those that wait; one whose recipe is there already waits for its end."""
+        original = self._original.setdefault(trial.record.fingerprint, trial)
+        if trial.record.status.is_final:
+            return
+        if original is trial:
+            self._waiting.append(trial)
+        else:
+            self._twins.append(trial)
 
     def take(self) -> Trial | None:
         """Remove and return the next trial; None when there is nothing to hand out now."""
@@ -80,8 +90,18 @@ class TrialQueue:
         self._waiting.append(trial)
 
     def twins_ready(self) -> Iterator[tuple[Trial, Trial]]:
-        """Yield (twin, original) for every unfinished twin whose original has ended for good."""
-        for trial in self._trials:
-            original = self._original[trial.number]
-            if original is not trial and original.record.status.is_final and not trial.record.status.is_final:
-                yield trial, original
+        """Remove and yield (twin, original) for every twin whose original has ended for good."""
+        twins, self._twins = self._twins, []
+        for twin in twins:
+            original = self._original_of(twin)
+            if original.record.status.is_final:
+                yield twin, original
+            else:
+                self._twins.append(twin)
+
+    def _original_of(self, twin: Trial) -> Trial:
+        return self._original[twin.record.fingerprint]
+
+
+def _urgency(trial: Trial) -> tuple[bool, bool, int]:
+    return not trial.record.status.is_final, trial.record.attempt == 0, trial.number

@@ -9,16 +9,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.errors import ConfigError, Problem
-from lorasweep.files import read_json
+from lorasweep.files import read_json, read_jsonl
 from lorasweep.records import Plan, Recipe, Status, digest
 from lorasweep.sweep.folder import TrialRecord, read_outcome, read_status, run_folder_name, write_status
 from lorasweep.sweep.manifest import DeclaredTrial, Manifest
 from lorasweep.sweep.policy import after
+from lorasweep.sweep.pruning import is_exempt
 from lorasweep.sweep.queue import Trial
 
 if TYPE_CHECKING:
@@ -32,29 +33,44 @@ def cooked_pairs(sweep_folder: Path, previous: Manifest | None) -> frozenset[tup
 
 
 def load_trials(
-    sweep_folder: Path, spec: SweepSpec, plans: Mapping[str, Plan], manifest: Manifest
+    sweep_folder: Path,
+    spec: SweepSpec,
+    plans: Mapping[str, Plan],
+    manifest: Manifest,
+    compose: Callable[[Sequence[str]], tuple[Recipe, Plan]],
 ) -> list[Trial]:
-    """Build the driver's trials from what is declared and what is on disk.
+    """Build the driver's trials from what is declared, what was asked for since, and what is on disk.
+
+    Args:
+        sweep_folder: has the run folders.
+        spec: the arms, composed.
+        plans: one plan per arm.
+        manifest: the trials there are.
+        compose: turns the overrides of a point into its recipe and plan.
 
     Raises:
         ConfigError: a run folder was made from something else than what is declared now.
     """
-    arms = {arm.name: arm for arm in spec.arms}
+    made = {arm.name: (arm.recipe, plans[arm.name]) for arm in spec.arms}
+    overrides = {arm.name: tuple(arm.overrides) for arm in manifest.arms}
     trials = []
     strangers = []
     for declared in manifest.trials:
-        arm = arms[declared.arm]
-        recipe = dataclasses.replace(arm.recipe, seed=declared.seed)
+        if declared.arm not in made:
+            made[declared.arm] = compose(overrides[declared.arm])
+        recipe, plan = made[declared.arm]
+        recipe = dataclasses.replace(recipe, seed=declared.seed)
         folder = _folder(sweep_folder, declared)
-        wanted = fingerprint(recipe, plans[declared.arm])
+        wanted = fingerprint(recipe, plan)
         record = _recover(folder, manifest.metric) or TrialRecord(
             number=declared.number,
             arm=declared.arm,
             seed=declared.seed,
             status=Status.WAITING,
             fingerprint=wanted,
-            steps=plans[declared.arm].steps,
+            steps=plan.steps,
             attempt=0,
+            exempt=is_exempt(spec.pruner, declared.number),
         )
         if record.fingerprint != wanted:
             message = "was cooked from another recipe, other images or another base than is declared now"
@@ -64,12 +80,13 @@ def load_trials(
             Trial(
                 record=record,
                 recipe=recipe,
-                plan=plans[declared.arm],
+                plan=plan,
                 folder=folder,
-                overrides=tuple(arm.overrides),
+                overrides=overrides[declared.arm],
                 step=record.step,
                 metrics=metrics,
                 verdict=verdict,
+                rungs=read_rungs(folder),
             )
         )
     if strangers:
@@ -89,6 +106,12 @@ def read_result(run_folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
         return dict(result["metrics"]), dict(result.get("verdict") or {})
     except (OSError, json.JSONDecodeError, KeyError, TypeError):
         return {}, {}
+
+
+def read_rungs(run_folder: Path) -> dict[float, dict[str, float]]:
+    """What was measured at the rungs so far: exposures per image -> metrics."""
+    rungs = (row for row in read_jsonl(run_folder / "events.jsonl") if row.get("kind") == "rung")
+    return {row["exposures_per_image"]: row["metrics"] for row in rungs}
 
 
 def _recover(run_folder: Path, metric: str) -> TrialRecord | None:

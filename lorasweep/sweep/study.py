@@ -1,35 +1,43 @@
-"""The only door to Optuna: one SQLite study per sweep, written by the driver alone.
+"""The only door to Optuna's storage: one SQLite study per sweep, written by the driver alone.
 
-A trial here is one *attempt* at cooking one (arm, seed): an attempt that died is a FAIL and its successor
-carries `retry_of`. User attributes join it to the run folder: `number`, `attempt`, `run_folder`,
-`fingerprint`, `status`. The run folders are the source of truth; what is missing here is told from them.
+A trial here is one *attempt* at cooking one recipe with one seed: an attempt that died is a FAIL and its
+successor carries `retry_of`. Its params are the point of the space, or the arm's name where there is none;
+seeds are repeats, not params. User attributes join it to the run folder: `number`, `arm`, `seed`, `attempt`,
+`run_folder`, `fingerprint`, `status`. The run folders are the source of truth; what is missing here is told
+from them.
 
 Knows nothing about workers or files other than study.db.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
+from lorasweep.config.space import Point
+from lorasweep.config.sweep_search import Constraint
+from lorasweep.config.sweep_spec import Search
 from lorasweep.records import Status
 from lorasweep.sweep.folder import TrialRecord
 from lorasweep.sweep.manifest import Manifest
+from lorasweep.sweep.sampling import distributions, make_sampler, suggest
 
 STUDY_FILE = "study.db"
 SET_ASIDE_FILE = "study.broken.db"
 LOCKED_PATIENCE_S = 60
+NOT_MEASURED = 1.0  # a bound that nobody measured was not kept
 log = logging.getLogger(__name__)
 
 
@@ -40,6 +48,12 @@ class Meaning:
     state: TrialState
     value: float | None = None
     constraints: dict[str, float] = field(default_factory=dict)  # > 0 is infeasible
+    further: tuple[float, ...] = ()  # of the objectives after the first
+
+    @property
+    def values(self) -> tuple[float, ...] | None:
+        """One per objective; None when there is nothing to tell."""
+        return None if self.value is None else (self.value, *self.further)
 
 
 def meaning(status: Status, value: float | None, *, worst: float) -> Meaning:
@@ -66,21 +80,37 @@ def meaning(status: Status, value: float | None, *, worst: float) -> Meaning:
     raise ValueError(f"{status} is not an end")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a run folder says of a trial, for the study to agree with."""
+
+    record: TrialRecord
+    run_folder: str
+    rungs: Mapping[int, float] = field(default_factory=dict)  # exposures per image -> the sweep's metric
+
+
 class SweepStudy:
     """The study of one sweep."""
 
-    def __init__(self, sweep_folder: Path, manifest: Manifest) -> None:
-        """Open study.db, or set an unusable one aside and start a new one; call `reconcile` next."""
-        self._worst = manifest.worst
-        self._space = {
-            "arm": CategoricalDistribution(tuple(dict.fromkeys(trial.arm for trial in manifest.trials))),
-            "seed": CategoricalDistribution(tuple(dict.fromkeys(trial.seed for trial in manifest.trials))),
-        }
+    def __init__(self, sweep_folder: Path, manifest: Manifest, search: Search | None = None) -> None:
+        """Open study.db, or set an unusable one aside and start a new one; call `reconcile` next.
+
+        Args:
+            sweep_folder: where study.db is.
+            manifest: the arms, the points asked so far, and what is optimised.
+            search: the space; needed to ask for points.
+        """
+        self._manifest, self._search = manifest, search
+        self._space = _axes(manifest, search)
+        self._params: dict[str, dict[str, Any]] = {}
+        for arm in manifest.arms:
+            self.know(arm.name, arm.params)
+        self._asked: dict[int, Trial] = {}  # points whose trial has not begun
         self._running: dict[int, Trial] = {}
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = sweep_folder / STUDY_FILE
         study = _open(path, manifest)
-        if study is None or not self._fits(study) or study.direction != _direction(manifest):
+        if study is None or not self._fits(study) or study.directions != _directions(manifest):
             # Categorical choices cannot grow in place, so an extended sweep gets a new study as well.
             log.info("study.db is rebuilt from the run folders; the old one is kept as %s", SET_ASIDE_FILE)
             path.replace(sweep_folder / SET_ASIDE_FILE)
@@ -88,56 +118,90 @@ class SweepStudy:
             path.with_name(f"{STUDY_FILE}-journal").unlink(missing_ok=True)
             study = _create(path, manifest)
         self._study = study
+        self._quick = study.sampler
+
+    def know(self, arm: str, params: Mapping[str, Any] | None) -> None:
+        """Note where an arm lies: in the space, outside of it, or where there is none."""
+        if not self._manifest.space:
+            self._params[arm] = {"arm": arm}
+        elif params is None or (self._search is not None and self._search.space.point(params) is None):
+            self._params[arm] = {}
+        else:
+            self._params[arm] = dict(params)
+
+    def ask(self, number: int, index: int) -> Point:
+        """Ask for the `index`-th point of the space, for trial `number` to `begin` with."""
+        search = self._search
+        assert search is not None, "there is nothing to ask for without a space"
+        self._study.sampler = make_sampler(search.sampler, search.space, index=index)
+        trial = self._study.ask()
+        self._asked[number] = trial
+        return suggest(trial, search.space)
 
     def begin(self, record: TrialRecord, run_folder: str, *, retry_of: int | None) -> int:
-        """Enqueue and ask one attempt.
+        """Start one attempt: that of a point just asked for, or of an arm, a repeat or a retry.
 
         Returns:
             Optuna's number of it, for `retry_of` of a successor.
         """
         attributes = _attributes(record, run_folder, retry_of)
         del attributes["status"]
-        self._study.enqueue_trial({"arm": record.arm, "seed": record.seed}, user_attrs=attributes)
-        trial = self._study.ask(dict(self._space))
+        trial = self._asked.pop(record.number, None)
+        if trial is None:
+            params = self._params[record.arm]
+            # Every param is given, so a model would only cost time; NSGA-II notes the generation here.
+            self._study.sampler = self._quick
+            if self._search is not None and self._search.sampler.name == "pareto" and params:
+                sampler = make_sampler(self._search.sampler, self._search.space, index=-1 - record.number)
+                self._study.sampler = sampler
+            self._study.enqueue_trial(params, user_attrs=attributes)
+            trial = self._study.ask({name: self._space[name] for name in params})
+        else:
+            for name, value in attributes.items():
+                trial.set_user_attr(name, value)
         self._running[record.number] = trial
         return trial.number
 
     def report(self, number: int, step: int, value: float) -> None:
-        """Record the metric at a rung."""
-        self._running[number].report(value, step)
+        """Record the metric at a rung; `step` is the unit in which rungs are compared."""
+        if not self._manifest.search.get("further"):  # Optuna knows reports of a single objective only
+            self._running[number].report(value, step)
 
     def end(self, record: TrialRecord) -> None:
         """Tell how the running attempt of `record.number` ended."""
         self._tell(self._running.pop(record.number), record)
 
-    def add(self, record: TrialRecord, run_folder: str) -> None:
+    def add(self, record: TrialRecord, run_folder: str, rungs: Mapping[int, float] | None = None) -> None:
         """Record an end that has no running attempt here: a reused result, or one found on disk."""
-        means = meaning(record.status, record.value, worst=self._worst)
+        means = self._meaning(record)
+        params = self._params[record.arm]
         self._study.add_trial(
             create_trial(
                 state=means.state,
-                value=means.value,
-                params={"arm": record.arm, "seed": record.seed},
-                distributions=dict(self._space),
+                values=means.values,
+                params=params,
+                distributions={name: self._space[name] for name in params},
                 user_attrs=_attributes(record, run_folder, None),
+                intermediate_values=dict(rungs or {}),
                 constraints=means.constraints,
             )
         )
 
-    def reconcile(self, records: Iterable[tuple[TrialRecord, str]]) -> dict[int, int]:
+    def reconcile(self, found: Iterable[Found]) -> dict[int, int]:
         """Make the study say what the run folders say; call it before the first `begin`.
 
         Args:
-            records: status.json and run folder of every trial that has them.
+            found: every trial that has a run folder.
 
         Returns:
             The last Optuna number by trial number, for `retry_of`.
         """
-        by_number = {record.number: (record, run_folder) for record, run_folder in records}
+        by_number = {each.record.number: each for each in found}
         self._pop_waiting()
         told: set[int] = set()
         for frozen in self._study.get_trials(deepcopy=False):
-            record, _ = by_number.get(frozen.user_attrs.get("number", -1), (None, ""))
+            number = frozen.user_attrs.get("number", -1)
+            record = by_number[number].record if number in by_number else None
             same_attempt = record is not None and frozen.user_attrs.get("attempt") == record.attempt
             if frozen.state == TrialState.RUNNING:
                 # Its driver died. Optuna's own id is the only way back to a trial of another process.
@@ -149,9 +213,9 @@ class SweepStudy:
                     self._study.tell(trial, state=TrialState.FAIL)
             elif record is not None and same_attempt and self._agrees(frozen, record):
                 told.add(record.number)
-        for number, (record, run_folder) in by_number.items():
-            if record.status.is_final and number not in told:
-                self.add(record, run_folder)
+        for number, each in by_number.items():
+            if each.record.status.is_final and number not in told:
+                self.add(each.record, each.run_folder, each.rungs)
         return {
             frozen.user_attrs["number"]: frozen.number
             for frozen in self._study.get_trials(deepcopy=False)
@@ -163,17 +227,38 @@ class SweepStudy:
         return self._study.get_trials()
 
     def _tell(self, trial: Trial, record: TrialRecord) -> None:
-        means = meaning(record.status, record.value, worst=self._worst)
+        means = self._meaning(record)
         trial.set_user_attr("status", record.status.value)
         for name, value in means.constraints.items():
             trial.set_constraint(name, value)
-        self._study.tell(trial, means.value, state=means.state)
+        self._study.tell(trial, means.values, state=means.state)
 
     def _agrees(self, frozen: FrozenTrial, record: TrialRecord) -> bool:
         if not record.status.is_final:
             return False
-        means = meaning(record.status, record.value, worst=self._worst)
-        return frozen.state == means.state and (means.value is None or frozen.value == means.value)
+        means = self._meaning(record)
+        return frozen.state == means.state and (means.value is None or tuple(frozen.values) == means.values)
+
+    def _meaning(self, record: TrialRecord) -> Meaning:
+        """What a trial means where there may be a second objective, and bounds to keep."""
+        means = meaning(record.status, record.value, worst=self._manifest.worst)
+        if means.state is not TrialState.COMPLETE:
+            return means
+        told = record.measured if record.status is Status.COMPLETED else {}
+        further = [told.get(each["name"]) for each in self._manifest.search.get("further", ())]
+        if record.status is not Status.COMPLETED:
+            worst = tuple(each["worst"] for each in self._manifest.search.get("further", ()))
+            return dataclasses.replace(means, further=worst)
+        if None in further:
+            return Meaning(TrialState.FAIL)
+        constraints = {
+            each["metric"]: Constraint(**each).violation(told[each["metric"]])
+            if each["metric"] in told
+            else NOT_MEASURED
+            for each in self._manifest.search.get("constraints", ())
+        }
+        values = tuple(value for value in further if value is not None)
+        return dataclasses.replace(means, further=values, constraints=constraints)
 
     def _pop_waiting(self) -> None:
         """A driver that died between enqueueing and asking leaves a waiting trial that nobody wants."""
@@ -181,7 +266,9 @@ class SweepStudy:
             self._study.tell(self._study.ask(), state=TrialState.FAIL)
 
     def _fits(self, study: Study) -> bool:
-        """Whether the choices that the study knows are today's."""
+        """Whether the axes that the study knows are today's."""
+        if self._manifest.space and self._search is None:
+            return True
         return all(
             self._space.get(name) == choices
             for frozen in study.get_trials(deepcopy=False)
@@ -192,6 +279,8 @@ class SweepStudy:
 def _attributes(record: TrialRecord, run_folder: str, retry_of: int | None) -> dict[str, Any]:
     attributes: dict[str, Any] = {
         "number": record.number,
+        "arm": record.arm,
+        "seed": record.seed,
         "attempt": record.attempt,
         "run_folder": run_folder,
         "fingerprint": record.fingerprint,
@@ -200,8 +289,17 @@ def _attributes(record: TrialRecord, run_folder: str, retry_of: int | None) -> d
     return attributes if retry_of is None else {**attributes, "retry_of": retry_of}
 
 
-def _direction(manifest: Manifest) -> StudyDirection:
-    return StudyDirection.MINIMIZE if manifest.goal == "minimize" else StudyDirection.MAXIMIZE
+def _axes(manifest: Manifest, search: Search | None) -> dict[str, BaseDistribution]:
+    """Every param that a trial can have: the axes of the space, or else the arm."""
+    if search is not None:
+        return distributions(search.space)
+    names = tuple(dict.fromkeys(trial.arm for trial in manifest.trials))
+    return {"arm": CategoricalDistribution(names)} if names and not manifest.space else {}
+
+
+def _directions(manifest: Manifest) -> list[StudyDirection]:
+    goals = [manifest.goal, *(each["goal"] for each in manifest.search.get("further", ()))]
+    return [StudyDirection.MINIMIZE if goal == "minimize" else StudyDirection.MAXIMIZE for goal in goals]
 
 
 def _create(path: Path, manifest: Manifest) -> Study:
@@ -211,8 +309,8 @@ def _create(path: Path, manifest: Manifest) -> Study:
             f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": LOCKED_PATIENCE_S}}
         ),
         study_name=manifest.name,
-        direction=_direction(manifest),
-        # Every trial is enqueued, so the sampler is never asked; this one costs nothing.
+        directions=_directions(manifest),
+        # For what is enqueued: nothing is sampled then, and this one costs nothing.
         sampler=optuna.samplers.RandomSampler(seed=0),
         pruner=optuna.pruners.NopPruner(),
         load_if_exists=True,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lorasweep.config import Arm, SweepSpec
+from lorasweep.config import Arm, Search, SweepSpec
+from lorasweep.config.space import Space
+from lorasweep.config.sweep_search import SamplerOptions
 from lorasweep.records import (
     BaseOptions,
     CaptionOptions,
@@ -21,6 +24,7 @@ from lorasweep.records import (
     TrainOptions,
     digest,
 )
+from lorasweep.sweep.state import params
 
 STEPS = 8
 KITCHEN = "pretend_kitchen"
@@ -91,6 +95,33 @@ def spec(
     )
 
 
+def space_spec(
+    space: Space,
+    *,
+    total: int,
+    arms: dict[str, dict[str, Any]] | None = None,
+    sampler: SamplerOptions | None = None,
+    **more: Any,
+) -> SweepSpec:
+    """A sweep over a space whose keys are ways of behaving."""
+    declared = spec(arms or {}, **{key: more.pop(key) for key in ("seeds", "workers", "goal") if key in more})
+    search = Search(
+        space=space,
+        total=total,
+        sampler=sampler or SamplerOptions(name="random"),
+        common=(),
+        overrides=(),
+        corners=(Arm(name="corner", note="", overrides=(), recipe=recipe()),),
+    )
+    return dataclasses.replace(declared, search=search, **more)
+
+
+def compose(overrides: Sequence[str]) -> tuple[Recipe, Plan]:
+    """What `config` and `plan` do for real recipes."""
+    made = recipe(**params(overrides))
+    return made, plan(made)
+
+
 def plans(spec: SweepSpec) -> dict[str, Plan]:
     return {arm.name: plan(arm.recipe) for arm in spec.arms}
 
@@ -98,7 +129,7 @@ def plans(spec: SweepSpec) -> dict[str, Plan]:
 def cook(spec: SweepSpec, folder: Path, **more: Any) -> Any:
     from lorasweep.sweep.driver import run_sweep
 
-    return run_sweep(spec, plans(spec), folder=folder, kitchen_module=KITCHEN, **more)
+    return run_sweep(spec, plans(spec), folder=folder, kitchen_module=KITCHEN, compose=compose, **more)
 
 
 def numbered_arms(count: int, **ways: Any) -> dict[str, dict[str, Any]]:

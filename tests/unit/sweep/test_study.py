@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 from lorasweep.records import Status
 from lorasweep.sweep.folder import TrialRecord
 from lorasweep.sweep.manifest import declare
-from lorasweep.sweep.study import SET_ASIDE_FILE, STUDY_FILE, SweepStudy, meaning
+from lorasweep.sweep.study import SET_ASIDE_FILE, STUDY_FILE, Found, SweepStudy, meaning
 
 
 def manifest(count=3):
@@ -62,7 +62,8 @@ def test_a_diverged_trial_is_told_as_infeasible_and_never_best(tmp_path):
     diverged, completed = study.trials()
     assert (diverged.value, diverged.constraints) == (0.0, {"diverged": 1.0})
     assert (completed.value, completed.intermediate_values) == (-5.0, {4: -3.0})
-    assert completed.params == {"arm": "arm1", "seed": 0}
+    assert completed.params == {"arm": "arm1"}
+    assert completed.user_attrs["seed"] == 0
     assert completed.user_attrs["run_folder"] == "0001"
 
 
@@ -82,7 +83,11 @@ def test_a_dead_drivers_trials_are_told_from_the_run_folders(tmp_path):
     # Meanwhile, on disk: 0 completed, 1 diverged, 2 is in the middle of it. A new driver starts.
     found = [record(0, Status.COMPLETED, value=0.4), record(1, Status.DIVERGED), record(2, Status.RUNNING)]
     study = SweepStudy(tmp_path, manifest())
-    assert study.reconcile([(each, str(each.number)) for each in found]) == {0: 0, 1: 1, 2: 2}
+    assert study.reconcile([Found(record=each, run_folder=str(each.number)) for each in found]) == {
+        0: 0,
+        1: 1,
+        2: 2,
+    }
     states = [(t.state, t.value, t.constraints) for t in study.trials()]
     assert states == [
         (TrialState.COMPLETE, 0.4, {}),
@@ -92,7 +97,10 @@ def test_a_dead_drivers_trials_are_told_from_the_run_folders(tmp_path):
 
 
 def test_reconciling_twice_adds_nothing(tmp_path):
-    found = [(record(0, Status.COMPLETED, value=0.4), "0"), (record(1, Status.CRASHED, attempt=3), "1")]
+    found = [
+        Found(record=record(0, Status.COMPLETED, value=0.4), run_folder="0"),
+        Found(record=record(1, Status.CRASHED, attempt=3), run_folder="1"),
+    ]
     SweepStudy(tmp_path, manifest()).reconcile(found)
     study = SweepStudy(tmp_path, manifest())
     study.reconcile(found)
@@ -104,19 +112,19 @@ def test_reconciling_twice_adds_nothing(tmp_path):
 
 def test_a_trial_enqueued_but_never_asked_for_is_cleared(tmp_path):
     study = SweepStudy(tmp_path, manifest())
-    study._study.enqueue_trial({"arm": "arm0", "seed": 0}, user_attrs={"number": 0, "attempt": 1})
+    study._study.enqueue_trial({"arm": "arm0"}, user_attrs={"number": 0, "attempt": 1})
     study = SweepStudy(tmp_path, manifest())
     study.reconcile([])
     assert [t.state for t in study.trials()] == [TrialState.FAIL]
     study.begin(record(1, Status.RUNNING), "1", retry_of=None)
-    assert study.trials()[1].params == {"arm": "arm1", "seed": 0}
+    assert study.trials()[1].params == {"arm": "arm1"}
 
 
 @pytest.mark.parametrize("damage", [b"not a database", b"SQLite format 3\x00" + b"\x00" * 4000, b""])
 def test_a_corrupt_study_is_set_aside_and_told_again(tmp_path, damage):
     (tmp_path / STUDY_FILE).write_bytes(damage)
     study = SweepStudy(tmp_path, manifest())
-    study.reconcile([(record(0, Status.COMPLETED, value=0.4), "0")])
+    study.reconcile([Found(record=record(0, Status.COMPLETED, value=0.4), run_folder="0")])
     assert [t.value for t in SweepStudy(tmp_path, manifest()).trials()] == [0.4]
     if damage:
         assert (tmp_path / SET_ASIDE_FILE).read_bytes() == damage
@@ -139,7 +147,7 @@ def test_a_changed_goal_gets_a_study_of_its_direction(tmp_path):
 
 
 def test_an_extended_sweep_gets_new_choices_and_keeps_its_results(tmp_path):
-    done = (record(0, Status.COMPLETED, value=0.4), "0")
+    done = Found(record=record(0, Status.COMPLETED, value=0.4), run_folder="0")
     SweepStudy(tmp_path, manifest(1)).reconcile([done])
     study = SweepStudy(tmp_path, manifest(3))
     study.reconcile([done])
