@@ -91,7 +91,7 @@ def perturb() -> Callable[[Any, float], None]:
 @pytest.fixture
 def recipe() -> Any:
     return SimpleNamespace(
-        base=SimpleNamespace(resolution=32, negative_prompt="", clip_skip=1),
+        base=SimpleNamespace(resolution=32, negative_prompt="", clip_skip=1, neighbour_prompts=()),
         sample=SampleOptions(steps=2),
         captions=CaptionOptions(),
         dataset=SimpleNamespace(path=None, holdout_seed=0, dollhouse=SimpleNamespace(subject="zkw")),

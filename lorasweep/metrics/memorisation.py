@@ -1,0 +1,139 @@
+"""M: does it return its training images?
+
+**Copies.** A picture's distance to the training images is that to the nearest of them: 1 - cosine of
+standardised features, a mean over a grid of tiles. How near is too near is learned from pictures that cannot
+be copies: held-out images of the same subject and, while those are few, training images against the *other*
+training images. A picture nearer than their 5 % quantile is a copy. `copy_rate` is the share of copies among
+the pictures with the trigger, so an adapter that knows the subject and copies nothing has about 0.05,
+whatever the subject, the base and the encoder. `tile_max` is the same with the *worst* tile in the place of
+the mean: a copy of the whole picture, which a plain background cannot fake. Both are asked of VAE latents
+(copies pixel by pixel) and of the frozen UNet's features (copies put together anew), and the larger one
+counts. `nearness` has no threshold: 1 - distance over the reference's median, 0 for a held-out image, 1 for a
+training image.
+
+**Magnitude.** With m(c) the norm of eps(x_T, c) - eps(x_T, nothing) on pure noise, the first step of any
+sampler,
+
+    magnitude_ratio = log median m(training captions) / median m(recombined prompts), minus the base's
+
+A caption that was memorised pulls harder than one that was not. The level itself would not do: a trigger that
+was well learned pulls hard as well.
+
+Source: the calibrated rate is ours; tile maximum from Carlini et al. (arXiv 2301.13188, section 4.2), with
+cosine for l2 so that a blurred picture is not near everything; magnitude from Wen et al. (ICLR 2024, arXiv
+2407.21720, eq. 4), with the ratio, the base's subtracted, for the level.
+
+Letters: N pictures, M training images, T tiles, D numbers per tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lorasweep.metrics import similarity
+from lorasweep.records import Measurement, PromptTier
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from lorasweep.metrics.context import JudgeContext
+
+NAME = "memorisation"
+KINDS = ("latents", "features")
+MIN_REFERENCE = 4  # pictures that cannot be copies, fewest for a quantile
+ENOUGH_HELD_OUT = 20  # for a 5 % quantile of their own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memorisation:
+    """See the module."""
+
+    tiers: tuple[PromptTier, ...]
+    chance: float
+    needs_samples = False  # the magnitude needs none, and says so for the rest
+
+    def measure(self, context: JudgeContext) -> Measurement:
+        """Measure on the pictures at the weight that counts, and on pure noise."""
+        copies, magnitude = self._copies(context), _magnitude(context)
+        return Measurement(
+            values=copies.values | magnitude.values, missing=copies.missing | magnitude.missing
+        )
+
+    def _copies(self, context: JudgeContext) -> Measurement:
+        drawn = [image for tier in self.tiers for _, image in context.pictures(tier)]
+        base = [image for tier in self.tiers for _, image in context.base_pictures(tier)]
+        reason = _why_not(context, drawn, base)
+        if reason:
+            return Measurement(missing={f"{NAME}/{name}": reason for name in ("copy_rate", "tile_max")})
+        assert context.gallery is not None  # noqa: S101 - for the type checker; `_why_not` has looked
+        train, held_out = list(context.gallery.train), list(context.gallery.held_out)
+        known = context.features([*base, *train, *held_out], keep=True)
+        found = context.features(drawn)
+        values: dict[str, float] = {}
+        for kind in KINDS:
+            scale = known[kind][: len(base)]
+            mine, theirs = (
+                similarity.standardised(tiles, scale) for tiles in (found[kind], known[kind][len(base) :])
+            )
+            cut = len(train)
+            values |= rates(mine, theirs[:cut], theirs[cut:], kind=kind, chance=self.chance)
+        for name in ("copy_rate", "tile_max"):
+            values[f"{NAME}/{name}"] = max(values[f"{NAME}/{name}_{kind}"] for kind in KINDS)
+        values[f"{NAME}/nearness"] = sum(values[f"{NAME}/nearness_{kind}"] for kind in KINDS) / len(KINDS)
+        return Measurement(values=values)
+
+
+def build(*, tiers: Sequence[PromptTier], chance: float) -> Memorisation:
+    """Build the metric.
+
+    Args:
+        tiers: prompt tiers, of those with the trigger, whose pictures may be copies.
+        chance: share of pictures that are no copies but would be taken for some, (0, 0.5].
+    """
+    return Memorisation(tiers=tuple(tiers), chance=chance)
+
+
+def rates(
+    drawn_NTD: torch.Tensor, train_MTD: torch.Tensor, held_out_HTD: torch.Tensor, *, kind: str, chance: float
+) -> dict[str, float]:
+    """Copy rate and nearness by the mean over tiles, copy rate by the worst tile; standardised features."""
+    import torch
+
+    values = {}
+    for name, over_tiles in (("copy_rate", torch.mean), ("tile_max", torch.amax)):
+        distance_N = over_tiles(1 - similarity.tile_cosines(drawn_NTD, train_MTD), dim=2).amin(1)
+        held_out_H = over_tiles(1 - similarity.tile_cosines(held_out_HTD, train_MTD), dim=2).amin(1)
+        others_MM = over_tiles(1 - similarity.tile_cosines(train_MTD, train_MTD), dim=2)
+        others_M = others_MM.fill_diagonal_(torch.inf).amin(1)
+        reference = held_out_H if len(held_out_H) >= ENOUGH_HELD_OUT else torch.cat([held_out_H, others_M])
+        limit = torch.quantile(reference, chance, interpolation="lower")
+        values[f"{NAME}/{name}_{kind}"] = float((distance_N < limit).double().mean())
+        if name == "copy_rate":
+            values[f"{NAME}/nearness_{kind}"] = float((1 - distance_N / reference.median()).mean())
+    return values
+
+
+def _why_not(context: JudgeContext, drawn: Sequence[Image.Image], base: Sequence[Image.Image]) -> str:
+    """Why copies cannot be counted; empty when they can."""
+    if not drawn or not base:
+        return f"no pictures with the trigger at step {context.step}, or none by the base"
+    if context.gallery is None or len(context.gallery.train) < 2:
+        return "needs two training images"
+    reference = len(context.gallery.train) + len(context.gallery.held_out)
+    if reference < MIN_REFERENCE:
+        return f"needs {MIN_REFERENCE} images to learn how near is too near, got {reference}"
+    return ""
+
+
+def _magnitude(context: JudgeContext) -> Measurement:
+    """The magnitude ratio; forward passes only."""
+    name = f"{NAME}/magnitude_ratio"
+    seen, recombined = context.magnitudes("training"), context.magnitudes("recombined")
+    if seen is None or recombined is None:
+        return Measurement(missing={name: "needs training captions and recombined prompts"})
+    adapted = seen.adapted.median() / recombined.adapted.median()
+    base = seen.base.median() / recombined.base.median()
+    return Measurement(values={name: float((adapted / base).log())})

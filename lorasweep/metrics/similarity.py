@@ -1,0 +1,57 @@
+"""How alike are pictures, given their features? Cosines that mean something; how many different ones.
+
+Raw features of one model are nearly parallel, so they are first standardised by the base's own pictures: what
+all pictures share goes, and every number weighs the same. Plain linear algebra; knows no encoder.
+
+Letters: N and M pictures, R reference pictures, T tiles, D numbers per tile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def standardised(tiles_NTD: torch.Tensor, reference_RTD: torch.Tensor) -> torch.Tensor:
+    """Subtract the reference's mean and divide by its deviation, number by number over pictures and tiles.
+
+    Args:
+        tiles_NTD: to standardise; (N, T, D).
+        reference_RTD: pictures that set the scale, R * T >= 2; tiles share it, so that few pictures do.
+    """
+    flat = reference_RTD.double().flatten(0, 1)
+    spread = flat.std(0)
+    # A number that never varies says nothing; dividing by its rounding noise would make it shout.
+    spread = spread.clamp_min(1e-6 * max(float(spread.max()), 1e-12))
+    scaled: torch.Tensor = (tiles_NTD.double() - flat.mean(0)) / spread
+    return scaled
+
+
+def tile_cosines(left_NTD: torch.Tensor, right_MTD: torch.Tensor) -> torch.Tensor:
+    """Cosine of every pair of pictures, tile by tile; (N, M, T) in [-1, 1]."""
+    import torch
+
+    unit = torch.nn.functional.normalize
+    return torch.einsum("ntd,mtd->nmt", unit(left_NTD, dim=-1), unit(right_MTD, dim=-1))
+
+
+def cosines(left_ND: torch.Tensor, right_MD: torch.Tensor) -> torch.Tensor:
+    """Cosine of every pair; (N, M) in [-1, 1]."""
+    return tile_cosines(left_ND[:, None], right_MD[:, None])[:, :, 0]
+
+
+def vendi(kernel_NN: torch.Tensor) -> float:
+    """Effective number of different pictures, in [1, N].
+
+    Args:
+        kernel_NN: positive semi-definite, 1 on the diagonal.
+
+    Source: Friedman and Dieng, "The Vendi score" (arXiv 2210.02410), eq. 2: exp(-sum l log l) over the
+    eigenvalues l of K / n.
+    """
+    import torch
+
+    eigenvalues = torch.linalg.eigvalsh(kernel_NN.double() / len(kernel_NN)).clamp_min(0)
+    return float(torch.special.entr(eigenvalues).sum().exp())
