@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lorasweep.cache.latents import LatentCache
     from lorasweep.cache.texts import TextCache
     from lorasweep.metrics.context import JudgeContext
+    from lorasweep.metrics.features import FeatureCache
     from lorasweep.protocols import Adapter, Base
     from lorasweep.sample import Sample
 
@@ -30,6 +31,7 @@ class Kitchen:
         self._bases: dict[str, Base] = {}
         self._caches: dict[str, tuple[LatentCache, TextCache]] = {}
         self._base_samples: dict[str, list[Sample]] = {}
+        self._features: FeatureCache | None = None
         self._reader: Any = None
 
     def base(self, recipe: Recipe) -> Base:
@@ -65,7 +67,7 @@ class Kitchen:
         history: Sequence[Mapping[str, float]],
     ) -> JudgeContext:
         """Everything that the metrics look at for one rung of one trial; `history` has the earlier rungs."""
-        from lorasweep.metrics import probes
+        from lorasweep.metrics import gallery, probes
         from lorasweep.metrics.context import JudgeContext
 
         base = self.base(recipe)
@@ -83,6 +85,8 @@ class Kitchen:
             reader=self._read_with(recipe.base),
             step=step,
             history=history,
+            gallery=gallery.build(base, recipe, plan, latents=latents, adapter=adapter),
+            feature_cache=self._feature_cache(),
         )
 
     def base_samples(
@@ -115,6 +119,15 @@ class Kitchen:
         if link_into is not None and not (link_into / "index.json").exists():
             _publish(link_into, lambda temporary: shutil.copytree(folder, temporary, dirs_exist_ok=True))
         return self._base_samples[key]
+
+    def _feature_cache(self) -> FeatureCache:
+        """What encoders made of pictures: of the base's and the dataset's once per machine, by their pixels."""
+        from lorasweep.cache.store import Store
+        from lorasweep.metrics.features import FeatureCache
+
+        if self._features is None:
+            self._features = FeatureCache(Store(paths.cache()))
+        return self._features
 
     def _read_with(self, base: BaseOptions) -> Any:
         """The dollhouse's reader on the dollhouse, None elsewhere: no other base has a ground truth."""

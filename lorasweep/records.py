@@ -64,6 +64,7 @@ class BaseOptions:
     bucket_step: int  # px, bucket sides are multiples of it (64 for SD 1.5)
     clip_skip: int = 1  # 1 = last hidden state, kohya's counting
     negative_prompt: str = ""
+    neighbour_prompts: tuple[str, ...] = ()  # other subjects of its kinds, for drift near a LoRA's subject
     unrelated_prompts: tuple[str, ...] = ()  # prompts this base draws well and no LoRA should disturb
 
 
