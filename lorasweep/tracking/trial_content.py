@@ -127,9 +127,12 @@ def _points(trial: TrialFiles) -> dict[str, tuple[Point, ...]]:
                 streams[event["kind"]].setdefault((point.key, point.step), point)
     if trial.state.is_final:
         ended_ms = milliseconds(trial.status.get("ended_at")) or 0
-        told = streams["step"].keys() | streams["rung"].keys()
+        told = streams["step"] | streams["rung"]
         for point in _numbers(trial.result.get("metrics") or {}, last_step(trial), ended_ms):
-            if (point.key, point.step) not in told:
+            # The trial's numbers are those of the checkpoint that it kept. MLflow takes a run's latest point
+            # for its number, so they are told last, even where a rung was told at the same step.
+            before = told.get((point.key, point.step))
+            if before is None or before.value != point.value:
                 streams["final"][point.key, point.step] = point
     return {
         name: tuple(sorted(stream.values(), key=lambda point: point.step))

@@ -101,6 +101,25 @@ def test_metrics_over_steps(sweep: Any, holdings: Callable[[], Any]) -> None:
     assert held.history(child, "identity/score") == [(STEPS, 0.55)], "measured only at the end"
 
 
+def test_a_trials_numbers_are_those_of_the_checkpoint_it_kept(
+    sweep: Any, holdings: Callable[[], Any]
+) -> None:
+    path = sweep.run_folder(0) / "metrics.json"
+    result = json.loads(path.read_text())
+    result["metrics"] |= {"overcook/utility": 0.875, "overcook/kept_step": 10.0}
+    path.write_text(json.dumps(result))
+    for attempt in range(2):
+        sync(sweep)
+        held = holdings()
+        child = held.children["0000-adamw_one_bucket-s0"]
+        assert child.data.metrics["overcook/utility"] == 0.875, f"attempt {attempt}"
+        assert held.history(child, "overcook/kept_step") == [(STEPS, 10.0)]
+        history = held.history(child, "overcook/utility")
+        assert [step for step, _ in history] == [*RUNGS, STEPS] and history[-1][1] == 0.875
+        for mark in sweep.folder.glob("**/mlflow.json"):
+            mark.unlink()  # what was sent is found again, not sent twice
+
+
 def test_pictures_line_up_by_prompt_and_step(sweep: Any, holdings: Callable[[], Any]) -> None:
     sync(sweep)
     held = holdings()
