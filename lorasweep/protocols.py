@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.records import Measurement
+    from lorasweep.records import Measurement, PlannedImage
 
 # lr of a param group at an optimizer step: (step, that group's peak lr) -> lr. Step 0 is the first update.
 Schedule = Callable[[int, float], float]
@@ -103,6 +103,41 @@ class Brake(Protocol):
 
     def after_step(self, adapter: Adapter) -> dict[str, float]:
         """Act on the weights after an optimizer step; returns what to log (may be empty)."""
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """A regularizer that has images trained on beside the dataset's, so that something is not forgotten.
+
+    It only plans them: no torch. The built object of `lorasweep/regularizers/<name>.py`.
+    """
+
+    @property
+    def share(self) -> float:
+        """Exposures of its images per exposure of the dataset's."""
+
+    @property
+    def prior_loss_weight(self) -> float:
+        """What the loss of its images is multiplied by."""
+
+    @property
+    def target(self) -> Literal["noise", "base"]:
+        """The right answer; "base", the base's own, then holds for the images of all sources."""
+
+    @property
+    def only_alone(self) -> bool:
+        """Whether its own images are wanted only when no other source brings any."""
+
+    @property
+    def needs_dataset(self) -> bool:
+        """Whether `images` looks at the dataset."""
+
+    def images(self, planner: Any) -> list[PlannedImage]:
+        """Plan its images with a `lorasweep.plan.regularization.ImagePlanner`; repeats as the folder says.
+
+        Raises:
+            InputError: with every problem.
+        """
 
 
 class Latents(Protocol):

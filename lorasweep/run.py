@@ -18,7 +18,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep import files, keep, speed
+from lorasweep import class_images, files, keep, speed
 from lorasweep.keep import Kept, Rung
 from lorasweep.kitchen import Kitchen
 from lorasweep.metrics import calibration
@@ -110,9 +110,10 @@ class _Run:
     """One run folder being worked on: its stages and its files."""
 
     def __init__(self, recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen, report: Report) -> None:
-        self.recipe, self.plan, self.folder = recipe, plan, folder
+        self.recipe, self.folder = recipe, folder
         self._kitchen, self._report = kitchen, report
         self.base = kitchen.base(recipe)
+        self.plan = class_images.draw(self.base, recipe, plan)
         self.judged: dict[int, Rung] = {}
         self._calibrated = calibration.find(recipe, self.base.fingerprint)
 
@@ -148,11 +149,8 @@ class _Run:
         """Leave a measurement for `plan`, from a stretch long enough to mean something."""
         if seconds < LONG_ENOUGH_S:
             return
-        images = self.plan.train_images()
-        area = sum(i.bucket.width_px * i.bucket.height_px * i.repeats for i in images)
-        mean_area = area / sum(i.repeats for i in images)
-        seen = sum(self.plan.exposures.values()) * steps / self.plan.steps
-        speed.remember(self.recipe.base, seen * mean_area / seconds)
+        pixels = speed.training_pixels(self.plan) * steps / self.plan.steps
+        speed.remember(self.recipe.base, pixels / seconds)
 
     # ------------------------------------------------------------------------------------------- judge
 

@@ -37,13 +37,16 @@ class FoundImage:
     caption: str | None
 
 
-def find_images(root: Path, *, caption_extension: str) -> tuple[list[FoundImage], list[str]]:
+def find_images(
+    root: Path, *, caption_extension: str, key: str = "dataset.path"
+) -> tuple[list[FoundImage], list[str]]:
     """Find images and captions, sorted by path.
 
     Args:
         root: holds `10_zkw` folders (also one level down, as in `dataset/img/10_zkw`), or is one, or is a
             plain folder of images. Hidden files are left out; links are followed.
         caption_extension: of the caption file beside each image, e.g. `.txt`.
+        key: of the recipe, that names `root`; for the problems.
 
     Returns:
         The images, at least one, and warnings.
@@ -53,9 +56,7 @@ def find_images(root: Path, *, caption_extension: str) -> tuple[list[FoundImage]
     """
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "no such folder"
-        raise DatasetError(
-            Problem(str(root), what, f"looked at {root.absolute()}; override: dataset.path=...")
-        )
+        raise DatasetError(Problem(str(root), what, f"looked at {root.absolute()}; override: {key}=..."))
     folders, warnings = _concept_folders(root)
     problems: list[Problem] = []
     found: list[FoundImage] = []
@@ -76,7 +77,7 @@ def find_images(root: Path, *, caption_extension: str) -> tuple[list[FoundImage]
                 )
             )
     if not found and not problems:
-        problems.append(_nothing_found(root))
+        problems.append(_nothing_found(root, key))
     if problems:
         raise DatasetError(problems, subject=f"the dataset {root}")
     return found, warnings
@@ -127,14 +128,12 @@ def read_caption(path: Path, problems: list[Problem]) -> str | None:
     return None
 
 
-def _nothing_found(root: Path) -> Problem:
+def _nothing_found(root: Path, key: str) -> Problem:
     inside = sorted(
         f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith(".") and _image_files(f)
     )
     if inside:
-        advice = (
-            f"rename {inside[0]!r} to '10_{inside[0]}' (10 repeats), or give dataset.path={root / inside[0]}"
-        )
+        advice = f"rename {inside[0]!r} to '10_{inside[0]}' (10 repeats), or give {key}={root / inside[0]}"
         return Problem(str(root), f"has no images itself; its folders do: {', '.join(inside[:5])}", advice)
     return Problem(str(root), "has no images", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
 

@@ -5,10 +5,11 @@
 finds the images (or draws the dollhouse's), gives each a bucket, counts steps and exposures exactly, places
 the rungs and writes the prompts. Whatever is wrong with the base, the folder or the images is raised at once.
 
-    dataset   the images of a recipe: found or drawn, inspected, captioned, split, in buckets
-    budget    steps, exposures and rungs
-    prompts   what is drawn to judge a recipe, by tier
-    warnings  what is allowed, but worth knowing
+    dataset         the images of a recipe: found or drawn, inspected, captioned, split, in buckets
+    regularization  images that are trained on beside them, so that something is not forgotten
+    budget          steps, exposures and rungs
+    prompts         what is drawn to judge a recipe, by tier
+    warnings        what is allowed, but worth knowing
 """
 
 from lorasweep.plan.make import make_plan

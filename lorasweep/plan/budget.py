@@ -21,8 +21,9 @@ class Budget:
         steps_per_epoch: optimizer steps that an epoch counts as.
         steps: optimizer steps in all.
         by_image: times each training image is seen, in the order given.
-        by_concept: times any image of a concept is seen.
-        by_tag: times a caption with a tag is seen, before caption dropout.
+        by_concept: times any training image of a concept is seen.
+        by_tag: times a training caption with a tag is seen, before caption dropout.
+        by_source: times any regularization image of a regularizer is seen; counted nowhere else.
     """
 
     batches_per_epoch: int
@@ -31,19 +32,27 @@ class Budget:
     by_image: tuple[int, ...]
     by_concept: dict[str, int]
     by_tag: dict[str, int]
+    by_source: dict[str, int]
 
 
 def count(
-    images: Sequence[PlannedImage], options: TrainOptions, caption_options: CaptionOptions, *, seed: int
+    train: Sequence[PlannedImage],
+    options: TrainOptions,
+    caption_options: CaptionOptions,
+    *,
+    seed: int,
+    regularization: Sequence[PlannedImage] = (),
 ) -> Budget:
     """Count steps and exposures exactly.
 
     Args:
-        images: the training images.
+        train: the training images.
         options: `max_steps` wins over `epochs`.
         caption_options: says what separates tags.
         seed: the recipe's; it decides which images a last, partial epoch still sees.
+        regularization: images that share the batches, and so the steps, with the training images.
     """
+    images = [*train, *regularization]
     batches = order.batches_per_epoch(images, options.batch_size)
     whole = math.ceil(batches / options.gradient_accumulation)
     per_epoch = options.steps_per_epoch or whole
@@ -51,7 +60,10 @@ def count(
     seen = _exposures(images, options, steps=steps, steps_per_pass=whole, seed=seed)
     by_concept: Counter[str] = Counter()
     by_tag: Counter[str] = Counter()
-    for image, times in zip(images, seen, strict=True):
+    by_source: Counter[str] = Counter()
+    for image, times in zip(regularization, seen[len(train) :], strict=True):
+        by_source[image.concept] += times
+    for image, times in zip(train, seen, strict=False):
         by_concept[image.concept] += times
         for tag in dict.fromkeys(captions.tags(image.caption, caption_options)):
             by_tag[tag] += times
@@ -59,9 +71,10 @@ def count(
         batches_per_epoch=batches,
         steps_per_epoch=per_epoch,
         steps=steps,
-        by_image=tuple(seen),
+        by_image=tuple(seen[: len(train)]),
         by_concept=dict(by_concept),
         by_tag=dict(by_tag.most_common()),
+        by_source=dict(by_source),
     )
 
 

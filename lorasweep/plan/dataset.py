@@ -54,7 +54,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
     found, notes = find_images(root, caption_extension=recipe.captions.extension)
     inspected, problems = inspect_all([image.path for image in found])
     facts = [fact for fact in inspected if fact is not None]
-    assigned = _assign_all(recipe, found, inspected, problems)
+    assigned = assign_all(recipe, found, inspected, problems)
     if problems:
         raise DatasetError(problems, subject=f"the dataset {root}")
     groups = near_duplicates.groups([fact.signature for fact in facts])
@@ -83,7 +83,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
     return Dataset(images=images, trigger=_main_trigger(found, triggers), warnings=tuple(notes))
 
 
-def _assign_all(
+def assign_all(
     recipe: Recipe, found: Sequence[FoundImage], facts: Sequence[ImageFacts | None], problems: list[Problem]
 ) -> list[Assignment]:
     """Give every image its bucket; an image that fits in none is a problem."""
@@ -108,7 +108,7 @@ def _assign_all(
             message = (
                 f"is {fact.width_px} x {fact.height_px} px, less than one bucket step ({base.bucket_step})"
             )
-            problems.append(Problem(_short(image), message, "take it out, or buckets.upscale=true"))
+            problems.append(Problem(short(image), message, "take it out, or buckets.upscale=true"))
         else:
             assigned.append(place)
     return assigned
@@ -178,7 +178,7 @@ def _notes(
         )
     copies = [group for group in groups if len(group) > 1]
     if copies:
-        names = ", ".join(_short(found[index]) for index in copies[0][:4])
+        names = ", ".join(short(found[index]) for index in copies[0][:4])
         notes.append(f"{sum(map(len, copies))} images are near-duplicates of others, e.g. {names}")
     if recipe.dataset.holdout > 0 and held_out == 0:
         why = (
@@ -193,5 +193,6 @@ def _notes(
     return notes
 
 
-def _short(image: FoundImage) -> str:
+def short(image: FoundImage) -> str:
+    """An image as a person would look it up."""
     return f"{image.path.parent.name}/{image.path.name}"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from lorasweep import files, paths
 from lorasweep.dollhouse import world
@@ -20,11 +23,27 @@ def draw_dataset(options: DollhouseOptions) -> Path:
         DatasetError: it cannot be written there.
     """
     folder = paths.cache() / "dollhouse" / digest([options, _world_version()])[:16]
+    return _once(folder, lambda draft: _write_dataset(options, draft))
+
+
+def draw_strangers(count: int) -> Path:
+    """Return a folder of dolls that are not any subject, with full captions, drawing it first when needed.
+
+    They have no marks, and take the sizes of the datasets in turn. The same whatever the recipe's seeds are.
+
+    Raises:
+        DatasetError: it cannot be written.
+    """
+    folder = paths.cache() / "dollhouse" / digest(["strangers", count, _world_version()])[:16]
+    return _once(folder, lambda draft: _write_strangers(draft / "1_1girl", count))
+
+
+def _once(folder: Path, fill: Callable[[Path], object]) -> Path:
+    """Fill a folder that is not there yet; of several processes, the first one wins."""
     if folder.is_dir():
         return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _draw(options, folder)
+        files.write_folder(folder, fill)
     except OSError as error:
         if not folder.is_dir():
             message = f"the dollhouse dataset cannot be written here: {error.strerror}"
@@ -33,18 +52,25 @@ def draw_dataset(options: DollhouseOptions) -> Path:
     return folder
 
 
-def _draw(options: DollhouseOptions, folder: Path) -> None:
-    files.write_folder(
+def _write_strangers(folder: Path, count: int) -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        spec = world.sample_spec(np.random.default_rng([number]))
+        width_px, height_px = world.SIZES_PX[number % len(world.SIZES_PX)]
+        path = folder / f"{number + 1:04d}.png"
+        world.render(spec, width_px, height_px).save(path)
+        files.write_text(path.with_suffix(".txt"), ", ".join(world.tags(spec)) + "\n")
+
+
+def _write_dataset(options: DollhouseOptions, folder: Path) -> None:
+    world.write_dataset(
         folder,
-        lambda draft: world.write_dataset(
-            draft,
-            subject=options.subject,
-            images=options.images,
-            outfits=options.outfits,
-            confound=options.confound,
-            seed=options.seed,
-            captions=options.captions,
-        ),
+        subject=options.subject,
+        images=options.images,
+        outfits=options.outfits,
+        confound=options.confound,
+        seed=options.seed,
+        captions=options.captions,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 
 from lorasweep.errors import ConfigError, DatasetError, InputError, Problem
-from lorasweep.plan import budget, warnings
+from lorasweep.plan import budget, regularization, warnings
 from lorasweep.plan.dataset import Dataset, read_dataset
 from lorasweep.plan.prompts import write_prompts
-from lorasweep.records import BaseOptions, Plan, Recipe, digest
+from lorasweep.records import BaseOptions, Plan, PlannedImage, Recipe, digest
 
 
 def make_plan(recipe: Recipe) -> Plan:
@@ -32,18 +33,24 @@ def make_plan(recipe: Recipe) -> Plan:
         dataset = read_dataset(recipe)
     except InputError as error:
         problems += error.problems
+    extra: tuple[PlannedImage, ...] = ()
+    notes: list[str] = []
+    try:
+        extra, notes = regularization.plan_images(recipe, dataset, base_fingerprint)
+    except InputError as error:
+        problems += error.problems
     if problems or dataset is None:
         raise (ConfigError if wrong_base else DatasetError)(problems, subject="what the recipe names")
-    return _plan(recipe, dataset, base_fingerprint)
+    dataset = dataclasses.replace(dataset, warnings=(*dataset.warnings, *notes))
+    return _plan(recipe, dataset, extra, base_fingerprint)
 
 
-def _plan(recipe: Recipe, dataset: Dataset, base_fingerprint: str) -> Plan:
+def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], base_fingerprint: str) -> Plan:
     train = [image for image in dataset.images if image.split == "train"]
-    counted = budget.count(train, recipe.train, recipe.captions, seed=recipe.seed)
+    counted = budget.count(train, recipe.train, recipe.captions, seed=recipe.seed, regularization=extra)
+    images = [*dataset.images, *extra]
     plan = Plan(
-        fingerprint=digest(
-            [recipe.fingerprint(), base_fingerprint, [_identity(image) for image in dataset.images]]
-        ),
+        fingerprint=digest([recipe.fingerprint(), base_fingerprint, [_identity(image) for image in images]]),
         images=dataset.images,
         trigger=dataset.trigger,
         batches_per_epoch=counted.batches_per_epoch,
@@ -54,6 +61,8 @@ def _plan(recipe: Recipe, dataset: Dataset, base_fingerprint: str) -> Plan:
         exposures_per_image=sum(counted.by_image) / len(train),
         rungs=budget.rungs(counted.steps, recipe.train.rungs),
         prompts=write_prompts(recipe, dataset),
+        reg_images=extra,
+        reg_exposures=counted.by_source,
     )
     found = [*dataset.warnings, *warnings.find(recipe, plan, counted)]
     return Plan(**{**vars(plan), "warnings": tuple(found)})

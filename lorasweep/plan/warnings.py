@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorasweep.data import order
-from lorasweep.plan import advice
+from lorasweep.data import captions, order
+from lorasweep.plan import advice, budget
 from lorasweep.plan.budget import Budget
 from lorasweep.records import Plan, Recipe
 
@@ -22,6 +22,7 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     yield from _optimizer(recipe, plan)
     yield from advice.unheeded(recipe)
     yield from _scale_norm(recipe)
+    yield from _regularization(recipe, plan)
     if len(plan.rungs) < recipe.train.rungs:
         yield f"{plan.steps} steps leave room for {len(plan.rungs)} rungs, not {recipe.train.rungs}"
     for tier in ("in_distribution", "recombined", "class", "unrelated"):
@@ -110,3 +111,28 @@ def _scale_norm(recipe: Recipe) -> Iterator[str]:
         )
     if recipe.optimizer.name == "schedule_free_adamw":
         yield "scale_norm limits the weights that train; schedule_free_adamw's average may exceed the limit"
+
+
+def _regularization(recipe: Recipe, plan: Plan) -> Iterator[str]:
+    """Say what regularization images cost the subject, and which of them would work against it."""
+    if not plan.reg_images:
+        return
+    alone = budget.count(plan.train_images(), recipe.train, recipe.captions, seed=recipe.seed)
+    if plan.steps != alone.steps:
+        yield (
+            f"regularization images make an epoch {plan.steps_per_epoch} steps instead of "
+            f"{alone.steps_per_epoch}: {plan.steps} in all instead of {alone.steps}, as in kohya's trainers"
+        )
+    else:
+        fixed = "max_steps" if recipe.train.max_steps else "steps_per_epoch"
+        before = sum(alone.by_image) / len(alone.by_image)
+        yield (
+            f"regularization images share the {plan.steps} steps that train.{fixed} fixes: a training image "
+            f"is seen {plan.exposures_per_image:.0f} times instead of {before:.0f}"
+        )
+    called = [i for i in plan.reg_images if plan.trigger and captions.has_trigger(i.caption, plan.trigger)]
+    if called:
+        yield (
+            f"{len(called)} regularization captions have the trigger {plan.trigger}, which they are meant to "
+            f"do without, e.g. {called[0].caption!r} of {called[0].concept}"
+        )

@@ -8,11 +8,13 @@ checkpoints or files.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from lorasweep import inference
 from lorasweep.errors import LorasweepError
 from lorasweep.protocols import Base, DrawsPerBatch
 from lorasweep.records import PlannedImage
@@ -105,19 +107,56 @@ def _batch_loss(slot: Slot, base: Base, images: Sequence[PlannedImage], number: 
     if isinstance(slot.adapter, DrawsPerBatch):
         slot.adapter.draw(slot.seed_of("adapter", number))
     captions = slot.captions(images, batch=number)
-    half = options.precision != "fp32"
-    with (
-        _seeded_dropout(slot.seed_of("dropout", number), base.device),
-        torch.autocast(base.device.type, dtype=base.dtype if half else None, enabled=half),
-    ):
-        text_BLD = base.encode_captions(captions) if slot.trains_text else slot.texts.embed(captions)
-        prediction_BCHW = base.unet(
-            question.noisy_BCHW.to(base.dtype),
-            question.timestep_B,
-            encoder_hidden_states=text_BLD.to(base.dtype),
-            return_dict=False,
-        )[0]
-    return loss.weigh(prediction_BCHW, question, base.noise_schedule, min_snr_gamma=options.min_snr_gamma)
+    rows = [row for row, image in enumerate(images) if image.target == "base"]
+    if rows:
+        question = _answered_by_base(slot, base, question, captions, rows)
+    with _seeded_dropout(slot.seed_of("dropout", number), base.device), _autocast(slot, base):
+        prediction_BCHW = _predict(slot, base, question.noisy_BCHW, question.timestep_B, captions)
+    weights = [image.loss_weight for image in images]
+    return loss.weigh(
+        prediction_BCHW,
+        question,
+        base.noise_schedule,
+        min_snr_gamma=options.min_snr_gamma,
+        weights=weights if set(weights) != {1.0} else None,
+    )
+
+
+def _answered_by_base(
+    slot: Slot, base: Base, question: loss.Question, captions: Sequence[str], rows: Sequence[int]
+) -> loss.Question:
+    """Put the frozen base's own answers, at LoRA weight 0, in the place of some rows' targets."""
+    # An autocast of its own: inside the other one, the casts that it keeps would be without gradient.
+    with inference.at_weight(base, slot.adapter, 0.0), _autocast(slot, base):
+        answer_BCHW = _predict(
+            slot,
+            base,
+            question.noisy_BCHW[rows],
+            question.timestep_B[rows],
+            [captions[row] for row in rows],
+        )
+    target_BCHW = question.target_BCHW.clone()
+    target_BCHW[rows] = answer_BCHW.to(target_BCHW.dtype)
+    return dataclasses.replace(question, target_BCHW=target_BCHW)
+
+
+def _predict(
+    slot: Slot, base: Base, noisy_BCHW: torch.Tensor, timestep_B: torch.Tensor, captions: Sequence[str]
+) -> torch.Tensor:
+    """Ask the UNet, with whatever adapter weight, mode and gradient are in force."""
+    text_BLD = base.encode_captions(captions) if slot.trains_text else slot.texts.embed(captions)
+    prediction_BCHW: torch.Tensor = base.unet(
+        noisy_BCHW.to(base.dtype),
+        timestep_B,
+        encoder_hidden_states=text_BLD.to(base.dtype),
+        return_dict=False,
+    )[0]
+    return prediction_BCHW
+
+
+def _autocast(slot: Slot, base: Base) -> torch.autocast:
+    half = slot.recipe.train.precision != "fp32"
+    return torch.autocast(base.device.type, dtype=base.dtype if half else None, enabled=half)
 
 
 def _set_lr(slot: Slot) -> dict[str, float]:

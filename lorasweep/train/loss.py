@@ -8,6 +8,7 @@ B batch, C latent channels, H W latent size. t in [0, T), T the length of the no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,10 +66,26 @@ def ask(
 
 
 def weigh(
-    prediction_BCHW: torch.Tensor, question: Question, noise_schedule: Any, *, min_snr_gamma: float | None
+    prediction_BCHW: torch.Tensor,
+    question: Question,
+    noise_schedule: Any,
+    *,
+    min_snr_gamma: float | None,
+    weights: Sequence[float] | None = None,
 ) -> torch.Tensor:
-    """Mean over the batch of each sample's mean squared error, times its min-SNR weight when asked for."""
+    """Mean over the batch of each sample's mean squared error, times its weights.
+
+    Args:
+        prediction_BCHW: the UNet's answer.
+        question: what it was asked.
+        noise_schedule: as given to `ask`.
+        min_snr_gamma: weighs each sample by its timestep; None does not.
+        weights: one per sample (`PlannedImage.loss_weight`); None is 1 for all. The mean is over the number
+            of samples, not over the weights, so a sample's pull does not depend on its batch.
+    """
     error_B = (prediction_BCHW.float() - question.target_BCHW).square().flatten(1).mean(1)
+    if weights is not None:
+        error_B = error_B * torch.tensor(weights, dtype=error_B.dtype, device=error_B.device)
     if min_snr_gamma is not None:
         error_B = error_B * min_snr_weights(noise_schedule, question.timestep_B, gamma=min_snr_gamma)
     return error_B.mean()

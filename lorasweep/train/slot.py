@@ -59,7 +59,7 @@ class Slot:
 
     def __post_init__(self) -> None:
         options = self.recipe.train
-        self._images = self.plan.train_images()
+        self._images = self.plan.trained_on()
         batches = batches_per_epoch(self._images, options.batch_size)
         self._steps_per_epoch = math.ceil(batches / options.gradient_accumulation)
         self.trains_text = bool(self.adapter.parameters().get("text_encoder"))
@@ -141,10 +141,11 @@ def _dress(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: La
         logged=getattr(optimizers, "logged", lambda optimizer: {}),
         weights_for_use=getattr(optimizers, "weights_for_use", lambda optimizer: nullcontext()),
     )
-    latents.warm(plan.train_images())
+    images = plan.trained_on()
+    latents.warm(images)
     if not slot.trains_text and not rearranges(recipe.captions):
         dropped = [""] if recipe.captions.dropout > 0 else []
-        texts.warm([*(image.caption for image in plan.train_images()), *dropped])
+        texts.warm([*(image.caption for image in images), *dropped])
     return slot
 
 

@@ -33,7 +33,7 @@ LAYERS = {
         "tracking",
         "dollhouse",
     },
-    4: {"kitchen", "keep", "run"},
+    4: {"kitchen", "class_images", "keep", "run"},
     5: {"sweep"},
     6: {"report", "export", "plan_view", "caption_view", "import_kohya"},
     7: {"cli", "__main__"},

@@ -1,0 +1,236 @@
+"""Images that are trained on so that something is not forgotten: found in a folder, or the base's to draw.
+
+    the recipe's regularizers + its dataset  ->  PlannedImages of split "regularization"
+
+Every source's images are repeated until they keep up with the training images, as kohya's trainers do. What
+the base is to draw is only named here: prompt, seed, size, and the file that it will be in. No torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lorasweep import paths, seeds
+from lorasweep.data import captions
+from lorasweep.data.cycle import cycled
+from lorasweep.data.folder import FoundImage, find_images
+from lorasweep.data.images import ImageFacts
+from lorasweep.errors import DatasetError, InputError, Problem
+from lorasweep.plan.dataset import Dataset, assign_all, short
+from lorasweep.plan.memory import inspect_all
+from lorasweep.protocols import ImageSource
+from lorasweep.records import Bucket, Drawing, PlannedImage, Recipe, digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePlanner:
+    """What a source plans its images with.
+
+    Attributes:
+        recipe: whose images they are.
+        dataset: what is trained on; None when it could not be read.
+        base_fingerprint: of the base that draws.
+        name: of the regularizer, for its problems.
+        notes: what is worth knowing; sources append.
+    """
+
+    recipe: Recipe
+    dataset: Dataset | None
+    base_fingerprint: str
+    name: str
+    notes: list[str]
+
+    @property
+    def train(self) -> tuple[PlannedImage, ...]:
+        """The dataset's training images."""
+        images = self.dataset.images if self.dataset else ()
+        return tuple(image for image in images if image.split == "train")
+
+    @property
+    def trigger(self) -> str | None:
+        """The word that calls the subject."""
+        return self.dataset.trigger if self.dataset else None
+
+    def wrong(self, knob: str, message: str, hint: str = "") -> InputError:
+        """The error of one knob."""
+        return DatasetError(Problem(f"regularization.{self.name}.{knob}", message, hint))
+
+    def found(self, root: Path) -> list[PlannedImage]:
+        """Plan the images of a folder: captions cleaned as the dataset's, nothing pruned, no trigger added.
+
+        Raises:
+            DatasetError: with every problem of the folder, its captions and images.
+        """
+        key = f"regularization.{self.name}.path"
+        files, warnings = find_images(root, caption_extension=self.recipe.captions.extension, key=key)
+        facts, problems = inspect_all([image.path for image in files])
+        places = assign_all(self.recipe, files, facts, problems)
+        problems += self._uncaptioned(files, key)
+        problems += self._not_of_their_own(files, facts, key)
+        if problems:
+            raise DatasetError(problems, subject=f"the regularization images {root}")
+        self.notes.extend(f"{self.name}: {warning}" for warning in warnings)
+        options = dataclasses.replace(self.recipe.captions, prune=())
+        return [
+            PlannedImage(
+                file=str(image.path),
+                sha256=fact.sha256,
+                concept=self.name,
+                caption=captions.planned(_text(image), None, options),
+                split="regularization",
+                repeats=image.repeats,
+                width_px=fact.width_px,
+                height_px=fact.height_px,
+                bucket=place.bucket,
+                resize_px=place.resize_px,
+                crop_px=place.crop_px,
+            )
+            for image, fact, place in zip(files, facts, places, strict=True)
+            if fact is not None
+        ]
+
+    def drawn(self, prompts: Sequence[str], *, each: int) -> list[PlannedImage]:
+        """Plan pictures that the base draws, captioned with the prompts themselves.
+
+        They take turns by prompt, so that whatever number is used is of all prompts alike, and have the sizes
+        of the training images in turn. Their seeds do not depend on the recipe's: trials share them.
+        """
+        sizes = [image.bucket for image in self.train]
+        wanted = [(prompt, number) for number in range(each) for prompt in prompts]
+        return [
+            self._drawn(prompt, number, sizes[place % len(sizes)])
+            for place, (prompt, number) in enumerate(wanted)
+        ]
+
+    def _drawn(self, prompt: str, number: int, bucket: Bucket) -> PlannedImage:
+        seed = seeds.derive(self.recipe.dataset.holdout_seed, "class image", prompt, number) % 2**32
+        drawing = Drawing(prompt=prompt, seed=seed)
+        return PlannedImage(
+            file=str(self._file_of(drawing, bucket)),
+            sha256="",
+            concept=self.name,
+            caption=prompt,
+            split="regularization",
+            repeats=1,
+            width_px=bucket.width_px,
+            height_px=bucket.height_px,
+            bucket=bucket,
+            resize_px=(bucket.width_px, bucket.height_px),
+            crop_px=(0, 0),
+            drawing=drawing,
+        )
+
+    def _file_of(self, drawing: Drawing, bucket: Bucket) -> Path:
+        """Where the picture is, or will be: by everything that it depends on."""
+        base, sample = self.recipe.base, self.recipe.sample
+        by_base = [self.base_fingerprint, base.clip_skip, base.negative_prompt, self.recipe.train.precision]
+        how = [*by_base, sample.sampler, sample.steps, sample.guidance]
+        key = digest([how, drawing, bucket])[:32]
+        return paths.cache() / "class_images" / key[:2] / f"{key}.png"
+
+    def _uncaptioned(self, files: Sequence[FoundImage], key: str) -> list[Problem]:
+        without = [image for image in files if image.caption is None and not image.class_tokens]
+        if not without:
+            return []
+        message = (
+            f"{len(without)} of {len(files)} images have neither a caption file nor a folder name that says "
+            f"what they show, e.g. {short(without[0])}"
+        )
+        return [Problem(key, message, "add .txt files, or name their folder like `1_girl`")]
+
+    def _not_of_their_own(
+        self, files: Sequence[FoundImage], facts: Sequence[ImageFacts | None], key: str
+    ) -> list[Problem]:
+        """Images of the dataset itself would hold the subject back, or show the judge what is held out."""
+        ours = {image.sha256: image for image in self.dataset.images} if self.dataset else {}
+        same = [
+            image
+            for image, fact in zip(files, facts, strict=True)
+            if fact is not None and fact.sha256 in ours
+        ]
+        if not same:
+            return []
+        names = ", ".join(short(image) for image in same[:3])
+        message = f"{len(same)} of {len(files)} images are also in the dataset, e.g. {names}"
+        hint = (
+            "give images of the class, not of the subject; regularization=prior_prediction uses the dataset's"
+        )
+        return [Problem(key, message, hint)]
+
+
+def plan_images(
+    recipe: Recipe, dataset: Dataset | None, base_fingerprint: str
+) -> tuple[tuple[PlannedImage, ...], list[str]]:
+    """Plan the images that the recipe's regularizers add.
+
+    Args:
+        recipe: its `regularization` names the sources.
+        dataset: None when it could not be read: then only what does not depend on it is looked at.
+        base_fingerprint: "" when the base could not be found.
+
+    Returns:
+        The images, each with its repeats, loss weight and target, and warnings.
+
+    Raises:
+        DatasetError: with every problem of every source.
+    """
+    sources = _sources(recipe)
+    problems: list[Problem] = []
+    notes: list[str] = []
+    planned: list[PlannedImage] = []
+    target: Literal["noise", "base"] = "noise"
+    if any(source.target == "base" for source in sources.values()):
+        target = "base"
+    for name, source in sources.items():
+        alone = len(sources) == 1
+        if (source.only_alone and not alone) or (source.needs_dataset and dataset is None):
+            continue
+        planner = ImagePlanner(
+            recipe=recipe, dataset=dataset, base_fingerprint=base_fingerprint, name=name, notes=notes
+        )
+        try:
+            found = source.images(planner)
+        except InputError as error:
+            problems += error.problems
+            continue
+        images = _repeated(found, source, planner)
+        planned += [dataclasses.replace(image, target=target) for image in images]
+    if problems:
+        raise DatasetError(problems, subject="the regularization")
+    return tuple(planned), notes
+
+
+def _sources(recipe: Recipe) -> dict[str, ImageSource]:
+    built = {
+        name: importlib.import_module(f"lorasweep.regularizers.{name}").build(**knobs)
+        for name, knobs in recipe.regularization.items()
+    }
+    return {name: source for name, source in built.items() if isinstance(source, ImageSource)}
+
+
+def _repeated(
+    found: Sequence[PlannedImage], source: ImageSource, planner: ImagePlanner
+) -> list[PlannedImage]:
+    """Repeat a source's images until they keep up with the dataset's; those beyond that are left out."""
+    wanted = round(source.share * sum(image.repeats for image in planner.train))
+    counts = cycled([image.repeats for image in found], wanted)
+    used = [
+        dataclasses.replace(image, repeats=count, loss_weight=source.prior_loss_weight)
+        for image, count in zip(found, counts, strict=True)
+        if count > 0
+    ]
+    if len(used) < len(found) and planner.dataset is not None:
+        planner.notes.append(
+            f"{planner.name}: {len(found) - len(used)} of {len(found)} images are left out: "
+            f"{wanted} exposures an epoch are enough, {source.share:g} for each of the dataset's"
+        )
+    return used
+
+
+def _text(image: FoundImage) -> str:
+    return image.class_tokens if image.caption is None else image.caption
