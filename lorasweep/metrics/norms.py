@@ -1,0 +1,160 @@
+"""N: how far have the weights moved, and did directions appear that the base never had? Covariates only.
+
+For every adapted module with weight W, the change D that the adapter makes at the weight that counts:
+
+    relative, relative_max   |D| / |W| in Frobenius norm, mean and maximum over modules
+    spectral_max             largest singular value of D over W's, maximum over modules
+    stable_rank              |D|_F^2 / |D|_2^2, mean over modules: how many directions really moved
+    intruders                of the first 10 left singular vectors of W + D, those whose cosine with every
+                             left singular vector of W is below 0.5; mean number per module
+
+D is read off the live module by asking it for the identity matrix, with the adapter and without, so it is
+exact for every adapter that stays linear in its input, DoRA and (IA)^3 included. Norms are not comparable
+between algorithms, ranks or sets of modules; that is why nothing is concluded from them.
+
+Source: Shuttleworth et al., "LoRA vs full fine-tuning: an illusion of equivalence" (arXiv 2410.21228),
+definition 1 (intruder dimensions), with k = 10 and epsilon = 0.5.
+
+Letters: O outputs, I inputs of a module (for a convolution inputs x kernel area).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lorasweep import inference
+from lorasweep.records import Measurement
+
+if TYPE_CHECKING:
+    import torch
+
+    from lorasweep.metrics.context import JudgeContext
+
+NAME = "norms"
+TOP = 10  # singular vectors that are looked at
+ALIKE = 0.5  # cosine from which a direction counts as the base's own
+CHUNK = 2048  # inputs asked at once; bounds memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Norms:
+    """See the module."""
+
+    decompose: int
+    needs_samples = False
+
+    def measure(self, context: JudgeContext) -> Measurement:
+        """Measure every module's norm, and decompose some of them."""
+        values: dict[str, float] = context.remembered(NAME, lambda: self._of(context))
+        if not values:
+            return Measurement(
+                missing={f"{NAME}/relative": "the adapter has no linear or convolutional modules"}
+            )
+        return Measurement(values=dict(values))
+
+    def _of(self, context: JudgeContext) -> dict[str, float]:
+        layers = list(getattr(context.adapter, "layers", {}).values())
+        layers = [layer for layer in layers if hasattr(layer.get_base_layer(), "weight")]
+        if not layers:
+            return {}
+        every = max(1, -(-len(layers) // self.decompose)) if self.decompose else len(layers) + 1
+        relative, parts = [], []
+        with inference.at_weight(context.base, context.adapter, context.weight):
+            for place, layer in enumerate(layers):
+                base_OI = layer.get_base_layer().weight.float().flatten(1)
+                change_OI = effective_weight(layer) - base_OI
+                relative.append(float(change_OI.norm() / base_OI.norm()))
+                if (place + 1) % every == 0:
+                    parts.append(decomposed(base_OI, change_OI))
+        found = {f"{NAME}/relative": _mean(relative), f"{NAME}/relative_max": max(relative)}
+        if parts:
+            found[f"{NAME}/spectral_max"] = max(part.spectral for part in parts)
+            found[f"{NAME}/stable_rank"] = _mean([part.stable_rank for part in parts])
+            found[f"{NAME}/intruders"] = _mean([part.intruders for part in parts])
+        return found
+
+
+def build(*, decompose: int) -> Norms:
+    """Build the metric.
+
+    Args:
+        decompose: modules whose singular vectors are looked at, at even distances through the model; 0: none.
+    """
+    return Norms(decompose=decompose)
+
+
+def problems(*, decompose: int) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return [("decompose", f"must be >= 0, got {decompose}", "e.g. 12")] if decompose < 0 else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decomposed:
+    """What the singular vectors of a base weight and of a change of it say.
+
+    Attributes:
+        spectral: largest singular value of the change over the base's; >= 0.
+        stable_rank: squared Frobenius over squared spectral norm of the change; 0 without any change.
+        intruders: of the first `TOP` left singular vectors of the sum, those that resemble none of the base.
+    """
+
+    spectral: float
+    stable_rank: float
+    intruders: int
+
+
+def decomposed(base_OI: torch.Tensor, change_OI: torch.Tensor) -> Decomposed:
+    """Compare a base weight with a change of it; both (O, I)."""
+    import torch
+
+    left_OK, base_values, _ = torch.linalg.svd(base_OI, full_matrices=False)
+    changed_OK = torch.linalg.svd(base_OI + change_OI, full_matrices=False).U[:, :TOP]
+    resemblance = (changed_OK.T @ left_OK).abs().amax(1)
+    largest = float(torch.linalg.matrix_norm(change_OI, ord=2))
+    return Decomposed(
+        spectral=largest / float(base_values[0]),
+        stable_rank=float(change_OI.norm()) ** 2 / largest**2 if largest > 0 else 0.0,
+        intruders=int((resemblance < ALIKE).sum()),
+    )
+
+
+def effective_weight(layer: Any) -> torch.Tensor:
+    """What an adapted linear module or convolution multiplies its input with; (O, I) fp32, no gradient.
+
+    Args:
+        layer: linear in its input, with `get_base_layer`.
+    """
+    import torch
+
+    weight = layer.get_base_layer().weight
+    inputs = weight[0].numel()
+    columns = []
+    for start in range(0, inputs, CHUNK):
+        rows = torch.arange(min(CHUNK, inputs - start), device=weight.device)
+        one_hot_BI = torch.zeros(len(rows), inputs, device=weight.device, dtype=weight.dtype)
+        one_hot_BI[rows, start + rows] = 1
+        columns.append((_ask(layer, one_hot_BI) - _ask(layer, 0 * one_hot_BI[:1])).float())
+    return torch.cat(columns).T
+
+
+def _ask(layer: Any, inputs_BI: torch.Tensor) -> torch.Tensor:
+    """Outputs (B, O) for inputs (B, I); a convolution's input is laid where its second output looks."""
+    inner = layer.get_base_layer()
+    if inner.weight.dim() == 2:
+        outputs_BO: torch.Tensor = layer(inputs_BI)
+        return outputs_BO
+    import torch
+
+    channels, height, width = inner.weight.shape[1:]
+    # The second output is the first one that no padding reaches into from above or from the left.
+    top, left = (step - pad for step, pad in zip(inner.stride, inner.padding, strict=True))
+    patch_BCHW = inputs_BI.reshape(len(inputs_BI), channels, height, width)
+    image_BCHW = torch.nn.functional.pad(patch_BCHW, (left, 0, top, 0))
+    outputs_BOHW: torch.Tensor = layer(image_BCHW)
+    return outputs_BOHW[:, :, 1, 1]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
