@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = functools.partial(_module("lorasweep.dollhouse.base.pretrain").main, words[2:])
     else:
         options = _parse(words)
-        run = functools.partial(_module(f"lorasweep.cli.{options.command}_command").run, options)
+        run = functools.partial(
+            _module(f"lorasweep.cli.{options.command.replace('-', '_')}_command").run, options
+        )
     try:
         return int(run())
     except InputError as error:

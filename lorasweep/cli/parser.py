@@ -32,9 +32,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sweep(commands)
     _add_plan(commands)
     _add_status(commands)
+    _add_report(commands)
     _add_ui(commands)
+    _add_calibrate(commands)
     _add_export(commands)
+    _add_fork(commands)
+    _add_import_kohya(commands)
     _add_sync(commands)
+    _add_doctor(commands)
     _add_dollhouse(commands)
     return parser
 
@@ -70,6 +75,7 @@ examples:
   lorasweep train dataset.path=my/images                      the default recipe on your own images
   lorasweep train adapter=lora optimizer=prodigy dataset.path=my/images
   lorasweep train adapter.dim=16 train.max_steps=200 seed=1   on the embedded dollhouse
+  lorasweep train --from quickstart/0002-prodigy-s0           cook it again; did it come out the same?
   lorasweep train my_recipe.yaml seed=1                       a recipe in a file, and what to change in it
 The folder is kohya's layout (10_zkw/*.png + .txt: repeats_trigger) or a plain folder of images.
 The same command again goes on where it stopped; a recipe already cooked is not cooked twice.""",
@@ -79,6 +85,13 @@ The same command again goes on where it stopped; a recipe already cooked is not 
         nargs="*",
         metavar="[FILE] KEY=VALUE",
         help="a recipe file (one key, `recipe:`) and overrides, or only overrides",
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="SWEEP/TRIAL",
+        default=None,
+        help="cook a recorded recipe again and compare; 1 when it came out otherwise",
     )
     _json(parser)
 
@@ -139,6 +152,83 @@ def _add_status(commands: argparse._SubParsersAction) -> None:
     _json(parser)
 
 
+def _add_report(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "report",
+        "write a sweep's answer as one page",
+        """\
+examples:
+  lorasweep report quickstart              report.html and report.md beside the run folders
+  lorasweep report quickstart -o shared    in a folder of yours; the HTML is one file, with everything in it
+Works while a sweep runs and after it was killed, from the run folders alone. Reports `train` runs too.""",
+    )
+    parser.add_argument("sweep", metavar="NAME", help="a sweep, a path to its folder, or `train`")
+    parser.add_argument("-o", "--out", metavar="FOLDER", default=None, help="default: the sweep's own folder")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+    _json(parser)
+
+
+def _add_fork(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "fork",
+        "cook a variation of a run",
+        """\
+examples:
+  lorasweep fork quickstart/0002-prodigy-s0 adapter.dim=16
+  lorasweep fork quickstart/0002-prodigy-s0 optimizer=adamw       AdamW's own learning rate, the rest as it was
+The run's recipe with your KEY=VALUEs on top, in a run folder of its own that remembers its parent.""",
+    )
+    parser.add_argument(
+        "run", metavar="SWEEP/TRIAL", help="a run in the output folder, or a run folder's path"
+    )
+    _overrides(parser)
+    _json(parser)
+
+
+def _add_doctor(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "doctor",
+        "check this machine, and cook for a few seconds",
+        "Each line has its next step when something is wrong. Exit code 1 when something is broken.",
+    )
+    parser.add_argument("--no-cook", dest="cook", action="store_false", help="leave the cooking out")
+    _json(parser)
+
+
+def _add_calibrate(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "calibrate",
+        "find out where overcooking begins on a base, by ruining adapters on purpose",
+        """\
+examples:
+  lorasweep calibrate base=stable_diffusion base.path=models/sd15 dataset.path=my/images
+  lorasweep calibrate optimizer.lr=2e-3 train.max_steps=100       on the dollhouse
+Cooks the recipe far too long and far too hot, beside the base itself and random adapters of a healthy one's
+size. Every symptom gets its limit half way between what the harmless and the ruined show. The file is found by
+itself by every later recipe on that base, of that kind of dataset, at that LoRA weight and guidance; scores of
+recipes with the same digest in metrics.json are comparable. The same command continues where it stopped.""",
+    )
+    _overrides(parser)
+    parser.add_argument("--times", type=_positive, default=10, help="times the recipe's exposures (10)")
+    parser.add_argument("--rungs", type=_positive, default=12, help="times each control is judged (12)")
+    parser.add_argument("--seeds", type=_positive, default=2, help="runs of each control (2)")
+    parser.add_argument("--name", default=None, help="of the calibration, for people; default: the base's")
+    parser.add_argument("--out", metavar="FILE", default=None, help="default: where recipes find it")
+    _json(parser)
+
+
+def _positive(text: str) -> int:
+    """A whole number >= 1, as argparse wants its types."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be >= 1, got {number}")
+    return number
+
+
 def _add_export(commands: argparse._SubParsersAction) -> None:
     parser = _command(
         commands,
@@ -174,6 +264,34 @@ def _add_ui(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--port", type=int, default=None, help="default: 5000, or the next free one")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
+
+
+def _add_import_kohya(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "import-kohya",
+        "turn a kohya (sd-scripts) TOML into a recipe file",
+        """\
+examples:
+  lorasweep import-kohya config.toml                                  print the recipe
+  lorasweep import-kohya config.toml --dataset dataset.toml -o my.yaml
+  lorasweep import-kohya config.toml -o my.yaml --link my_images      several image_dir: a folder of links
+  lorasweep plan my.yaml && lorasweep train my.yaml
+What could not be translated is listed, with its reason, in the file and on stderr. See docs/flags.md.""",
+    )
+    parser.add_argument(
+        "config", metavar="CONFIG.toml", help="the training options, with or without [[datasets]]"
+    )
+    parser.add_argument(
+        "--dataset", metavar="FILE", default=None, help="the file of [[datasets]], when apart"
+    )
+    parser.add_argument(
+        "-o", "--out", metavar="FILE", default=None, help="the recipe file; printed when left out"
+    )
+    parser.add_argument(
+        "--link", metavar="FOLDER", default=None, help="link several folders of images into this"
+    )
+    _json(parser)
 
 
 def _add_sync(commands: argparse._SubParsersAction) -> None:
