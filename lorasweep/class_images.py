@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -51,11 +51,6 @@ def draw(base: Base, recipe: Recipe, plan: Plan) -> Plan:
         for image in plan.reg_images
     )
     return dataclasses.replace(plan, reg_images=found)
-
-
-def missing_pictures(images: Sequence[PlannedImage]) -> int:
-    """How many pictures the base has yet to draw."""
-    return sum(image.drawing is not None and not Path(image.file).exists() for image in images)
 
 
 def _draw_one(base: Base, recipe: Recipe, image: PlannedImage) -> None:

@@ -19,10 +19,10 @@ from lorasweep.errors import ConfigError, InputError, Problem
 from lorasweep.plan import make_plan
 from lorasweep.plan.learning_rate import Curve, curves
 from lorasweep.records import LauncherOptions, Plan, PlannedImage, Recipe
+from lorasweep.reg_view import regularization_json, regularization_table
 
 # Of one CPU worker with one thread, a LoRA on the dollhouse at batch 4: forward, backward, AdamW.
 DEFAULT_PIXELS_PER_S = 12.0 * 64 * 64
-_FORWARD_SHARE = 1 / 3  # of a training sample's time: backward costs about two forwards
 _SHOWN_TAGS = 8
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
 
@@ -68,6 +68,8 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
     console.print(_lr_table(data["arms"], heights=_ASCII if console.options.ascii_only else _BLOCKS))
     console.print(_bucket_table(data["arms"]))
     console.print(_exposure_table(data))
+    if (regularization := regularization_table(data["arms"])) is not None:
+        console.print(regularization)
     for steps in dict.fromkeys(tuple(arm["rungs"]) for arm in data["arms"]):
         console.print(f"judged after {', '.join(map(str, steps))} steps", highlight=False)
     _print_warnings(console, data["arms"])
@@ -120,6 +122,7 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
         "trigger": plan.trigger,
         "rungs": list(plan.rungs),
         "learning_rate": {curve.part: _curve_json(curve) for curve in curves(arm.recipe, plan.steps)},
+        "regularization": regularization_json(arm.recipe, plan),
         "prompts": {tier: list(prompts) for tier, prompts in plan.prompts.items()},
         "warnings": list(plan.warnings),
         "fingerprint": plan.fingerprint,
@@ -190,11 +193,6 @@ def _seconds(plan: Plan, recipe: Recipe) -> float:
     The speed is what the last run with this base measured on this machine, else a default; work scales with
     the area of the images.
     """
-    seen = sum(plan.exposures.values())
-    train = plan.train_images()
-    area = sum(i.bucket.width_px * i.bucket.height_px * i.repeats for i in train) / sum(
-        i.repeats for i in train
-    )
     sample = recipe.sample
     pictures = sum(map(len, plan.prompts.values())) * (
         len(sample.weights) * len(sample.seeds) + (len(plan.rungs) - 1) * len(sample.rung_seeds)
@@ -203,7 +201,7 @@ def _seconds(plan: Plan, recipe: Recipe) -> float:
     sample_area = (sample.width or side) * (sample.height or side)
     # Guidance needs two forwards per denoising step.
     forwards = pictures * sample.steps * (1 if sample.guidance <= 1 else 2)
-    work = seen * area + forwards * _FORWARD_SHARE * sample_area
+    work = speed.training_pixels(plan) + forwards * speed.FORWARD_SHARE * sample_area
     return work / (speed.recall(recipe.base) or DEFAULT_PIXELS_PER_S)
 
 

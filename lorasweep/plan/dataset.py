@@ -6,6 +6,7 @@ steps.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -52,6 +53,8 @@ def read_dataset(recipe: Recipe) -> Dataset:
     else:
         root = Path(options.path).expanduser()
     found, notes = find_images(root, caption_extension=recipe.captions.extension)
+    if options.path is None and recipe.captions.trigger is not None:
+        found = [_without_word(image, options.dollhouse.subject, recipe) for image in found]
     inspected, problems = inspect_all([image.path for image in found])
     facts = [fact for fact in inspected if fact is not None]
     assigned = assign_all(recipe, found, inspected, problems)
@@ -132,6 +135,12 @@ def _leading_trigger(tokens: str, tags: set[str]) -> str | None:
         if " ".join(words[:count]) in tags:
             return " ".join(words[:count])
     return words[0] if words else None
+
+
+def _without_word(image: FoundImage, word: str, recipe: Recipe) -> FoundImage:
+    """A drawn image that another trigger calls: the word that the subject was drawn under goes."""
+    caption = captions.without_trigger(image.caption or "", word, recipe.captions)
+    return dataclasses.replace(image, caption=caption)
 
 
 def _main_trigger(found: Sequence[FoundImage], triggers: dict[str, str | None]) -> str | None:

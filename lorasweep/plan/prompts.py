@@ -36,8 +36,19 @@ def _drawn(recipe: Recipe) -> dict[str, tuple[str, ...]]:
         return {}
     from lorasweep.dollhouse import world
 
-    found = world.prompts(recipe.dataset.dollhouse.subject, count=PER_TIER, seed=recipe.dataset.holdout_seed)
-    return {tier: tuple(prompts) for tier, prompts in found.items()}
+    subject = recipe.dataset.dollhouse.subject
+    found = world.prompts(subject, count=PER_TIER, seed=recipe.dataset.holdout_seed)
+    return {
+        tier: tuple(_called(prompt, subject, recipe.captions) for prompt in prompts)
+        for tier, prompts in found.items()
+    }
+
+
+def _called(prompt: str, word: str, options: CaptionOptions) -> str:
+    """A drawn subject's prompt, with the recipe's trigger in the place of the word it was drawn under."""
+    if options.trigger is None or not captions.has_trigger(prompt, word):
+        return prompt
+    return captions.with_trigger(captions.without_trigger(prompt, word, options), options.trigger, options)
 
 
 def _derived(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]]:
