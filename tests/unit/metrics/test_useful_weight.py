@@ -40,15 +40,23 @@ def test_the_ends_are_taken_as_they_are() -> None:
     assert useful_weight.slope(points(lambda w: w * w), 1.0) == pytest.approx(2.0)
 
 
-def test_an_untrained_adapter_has_no_slope_and_a_harmful_one_a_positive(context: Any, perturb: Any) -> None:
-    metric = useful_weight.build(weights=[0.4, 1.0])
+def test_a_live_adapters_slope_is_the_difference_of_its_losses(context: Any, perturb: Any) -> None:
+    metric = useful_weight.build(weights=[0.69, 0.71])
     idle = metric.measure(context).values
-    assert idle["useful_weight/slope"] == pytest.approx(0, abs=1e-5)
+    assert idle["useful_weight/slope"] == pytest.approx(0, abs=1e-4)
     perturb(context.adapter, 0.3)
     context._asked.clear()
-    harmful = metric.measure(context).values
-    assert harmful["useful_weight/slope"] > 1e-3
-    assert harmful["useful_weight/best"] < 0.4
+    found = metric.measure(context).values["useful_weight/slope"]
+    logs = []
+    for weight in (0.69, 0.71):
+        rows = context.losses("held_out", weight, first_noise=True)
+        ratios = [
+            (rows.adapted[rows.timestep == t].mean() / rows.base[rows.timestep == t].mean()).log()
+            for t in rows.timestep.unique()
+        ]
+        logs.append(float(sum(ratios) / len(ratios)))
+    assert abs(found) > 1e-3
+    assert found == pytest.approx((logs[1] - logs[0]) / 0.02, rel=1e-3)
 
 
 def test_weights_must_make_sense() -> None:
