@@ -88,10 +88,17 @@ def samples_folder(step: int) -> str:
 
 
 def store_weights(adapter: Adapter, folder: Path, step: int) -> None:
-    """Keep a rung's tensors beside its checkpoint, so that they can be put back at the end."""
+    """Keep a rung's tensors beside its checkpoint, so that they can be put back at the end.
+
+    Nothing is written where the checkpoint's own file has them under the same names, as a LoRA's has.
+    """
+    from safetensors import safe_open
     from safetensors.torch import save_file
 
     tensors = {key: tensor.contiguous() for key, tensor in adapter.state_dict().items()}
+    with safe_open(checkpoint_folder(folder, step) / ADAPTER, framework="pt") as own:
+        if set(own.keys()) == tensors.keys():
+            return
     files.write_atomic(checkpoint_folder(folder, step) / WEIGHTS, lambda path: save_file(tensors, path))
 
 
@@ -99,7 +106,9 @@ def recall_weights(adapter: Adapter, folder: Path, step: int) -> None:
     """Put a rung's tensors into the adapter, which cannot train on from there."""
     from safetensors.torch import load_file
 
-    adapter.load_state_dict(load_file(checkpoint_folder(folder, step) / WEIGHTS))
+    place = checkpoint_folder(folder, step)
+    other = place / WEIGHTS
+    adapter.load_state_dict(load_file(other if other.exists() else place / ADAPTER))
 
 
 # ---------------------------------------------------------------------------------------------- choosing
@@ -172,10 +181,9 @@ def climb_ladder(
     for weight in sorted(weights):
         found = counted
         if weight != context.weight:
-            # Earlier rungs were judged at the weight that counts: they are no history of this one.
-            found = metrics.judge(
-                replace(context, weight=weight, history=()), context.recipe.metrics, calibration
-            )
+            # Neither what was asked before nor the history is about this weight.
+            other = replace(context, weight=weight, history=(), _asked={})
+            found = metrics.judge(other, context.recipe.metrics, calibration)
         steps.append({"weight": weight, "metrics": found.values, "missing": found.missing})
     return steps
 

@@ -44,6 +44,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    """A whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
+    return value
+
+
 def _command(
     commands: argparse._SubParsersAction, name: str, summary: str, more: str
 ) -> argparse.ArgumentParser:
@@ -106,6 +114,7 @@ examples:
   lorasweep sweep quickstart                       a sweep that ships with lorasweep
   lorasweep sweep my_question.yaml                 your own file
   lorasweep sweep quickstart train.max_steps=100   every arm with another budget
+  lorasweep sweep quickstart --until-decided       then seeds where they tell most about the best arm
 Ctrl-C once finishes the step, checkpoints and exits with 130; twice stops now.
 The same command again continues: nothing is cooked twice, nothing finished is lost.""",
     )
@@ -113,6 +122,21 @@ The same command again continues: nothing is cooked twice, nothing finished is l
     _overrides(parser)
     parser.add_argument(
         "--extend", action="store_true", help="accept new arms or seeds in a sweep that was already started"
+    )
+    parser.add_argument(
+        "--until-decided",
+        action="store_true",
+        help="afterwards repeat the best arms with further seeds until they can be told apart",
+    )
+    parser.add_argument(
+        "--max-repeats",
+        type=_count,
+        default=5,
+        metavar="N",
+        help="how many further seeds --until-decided may give an arm (default: 5)",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="cook again what another sweep here has already cooked"
     )
     _json(parser)
 
@@ -208,9 +232,9 @@ examples:
   lorasweep calibrate base=stable_diffusion base.path=models/sd15 dataset.path=my/images
   lorasweep calibrate optimizer.lr=2e-3 train.max_steps=100       on the dollhouse
 Cooks the recipe far too long and far too hot, beside the base itself and random adapters of a healthy one's
-size. Every symptom gets its limit half way between what the harmless and the ruined show. The file is found by
-itself by every later recipe on that base, of that kind of dataset, at that LoRA weight and guidance; scores of
-recipes with the same digest in metrics.json are comparable. The same command continues where it stopped.""",
+size. Every symptom gets its limit half way between what the harmless and the ruined show. Later recipes on
+that base, with that kind of dataset, at that LoRA weight and guidance, find the file by themselves; scores
+with the same digest in metrics.json are comparable. The same command continues where it stopped.""",
     )
     _overrides(parser)
     parser.add_argument("--times", type=_positive, default=10, help="times the recipe's exposures (10)")

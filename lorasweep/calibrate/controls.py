@@ -1,0 +1,99 @@
+"""The overtrained controls, as a sweep: the recipe at its own rate for far too long, and far too hot.
+
+    overrides  ->  SweepSpec with the arms `long` and `hot`
+
+Two ways to ruin an adapter, because they ruin it differently: long training memorises, a high rate breaks the
+model. Both see a flat learning rate, so that every rung is a recipe of its own, and keep their last step.
+Knows nothing about limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lorasweep import config
+from lorasweep.errors import ConfigError, Problem
+from lorasweep.records import Recipe
+
+HOT = 3.0  # times the learning rate; fewer steps in return, so that lr x steps is that of `long`
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlOptions:
+    """How hard the controls are overtrained.
+
+    Attributes:
+        times: the recipe's exposures, times this.
+        rungs: times each control is judged.
+        seeds: each control is cooked once with each.
+    """
+
+    times: int = 10
+    rungs: int = 12
+    seeds: tuple[int, ...] = (0, 1)
+
+
+def sweep_of_controls(
+    overrides: Sequence[str], *, name: str, steps: int, options: ControlOptions
+) -> config.SweepSpec:
+    """Declare the controls.
+
+    Args:
+        overrides: of the recipe that is calibrated for.
+        name: of the sweep.
+        steps: that recipe's optimizer steps.
+        options: how hard.
+
+    Raises:
+        ConfigError: the recipe cannot be overtrained or judged that way.
+    """
+    recipe = config.compose_recipe(overrides)
+    _check(recipe)
+    lr = recipe.optimizer.options["lr"]
+    long = _overtrained(overrides, steps=steps * options.times, rungs=options.rungs)
+    hot_steps = max(options.rungs, round(steps * options.times / HOT))
+    hot = [*_overtrained(overrides, steps=hot_steps, rungs=options.rungs), f"optimizer.lr={lr * HOT!r}"]
+    notes = {"long": f"{options.times} times the exposures", "hot": f"{HOT:g} times the learning rate"}
+    arms = tuple(
+        config.Arm(name=arm, note=notes[arm], overrides=tuple(words), recipe=config.compose_recipe(words))
+        for arm, words in (("long", long), ("hot", hot))
+    )
+    return config.SweepSpec(
+        name=name,
+        question="What does a ruined adapter show on this base?",
+        metric="overcook/score",
+        goal="maximize",
+        worst=1.0,
+        seeds=options.seeds,
+        arms=arms,
+        launcher=recipe.launcher,
+        tracking=recipe.tracking,
+    )
+
+
+def _overtrained(overrides: Sequence[str], *, steps: int, rungs: int) -> list[str]:
+    return [
+        *overrides,
+        "scheduler=constant",
+        f"train.max_steps={steps}",
+        f"train.rungs={rungs}",
+        "train.keep=last",
+        "sample.weights=[]",
+    ]
+
+
+def _check(recipe: Recipe) -> None:
+    problems = []
+    if recipe.dataset.holdout <= 0:
+        message = "must be > 0: without held-out images nobody knows where learning ends"
+        problems.append(Problem("dataset.holdout", message, "override: dataset.holdout=0.2"))
+    if recipe.adapter.name == "dora":
+        message = "a random dora of equal size cannot be made"
+        problems.append(Problem("adapter", message, "calibrate with adapter=lora; the limits hold for all"))
+    if not isinstance(recipe.optimizer.options.get("lr"), float):
+        problems.append(Problem("optimizer", "must have a learning rate to overheat", "optimizer=adamw"))
+    if "generalisation" not in recipe.metrics:
+        problems.append(Problem("metrics", "must have generalisation", "it says where learning ends"))
+    if problems:
+        raise ConfigError(problems, subject="the calibration")

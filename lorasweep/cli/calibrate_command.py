@@ -1,0 +1,112 @@
+"""`lorasweep calibrate`: run the controls of a base, place every symptom's limit, write the file."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import lorasweep
+from lorasweep import config, files, paths, plan
+from lorasweep.calibrate.controls import ControlOptions, sweep_of_controls
+from lorasweep.calibrate.place import Control, place, read_control
+from lorasweep.cli.output_folder import require_writable
+from lorasweep.errors import LorasweepError
+from lorasweep.metrics import calibration
+from lorasweep.metrics.calibration import Calibration
+from lorasweep.metrics.symptoms import SYMPTOMS
+from lorasweep.records import Plan, Recipe
+from lorasweep.sweep import driver, table
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run or continue the controls, and write the calibration; returns the exit code."""
+    recipe = config.compose_recipe(options.overrides)
+    base_module = importlib.import_module(f"lorasweep.bases.{recipe.base.name}")
+    holds_for = calibration.conditions(recipe, base_module.fingerprint(recipe.base))
+    how = ControlOptions(times=options.times, rungs=options.rungs, seeds=tuple(range(options.seeds)))
+    name = f"calibrate-{calibration.key_of(holds_for)}"
+    steps = plan.make_plan(recipe).steps
+    spec = sweep_of_controls(options.overrides, name=name, steps=steps, options=how)
+    plans = {arm.name: plan.make_plan(arm.recipe) for arm in spec.arms}
+    folder = paths.outputs() / name
+    require_writable(folder)
+
+    with table.live(spec, quiet=options.json) as view:
+        result = driver.run_sweep(spec, plans, folder=folder, on_change=view.update)
+    if result.interrupted or result.halted:
+        print(result.halted or "interrupted; the same command continues where it stopped", file=sys.stderr)
+        return 130 if result.interrupted else 1
+    runs = {trial.run_folder: trial.arm for trial in result.state.trials}
+    controls = {Path(run): read_control(arm, _rungs(Path(run))) for run, arm in runs.items()}
+    made = place(
+        list(controls.values()),
+        _nulls(spec.arms[0].recipe, plans[spec.arms[0].name], folder, controls),
+        name=options.name or recipe.base.name,
+        holds_for=holds_for,
+        made=_made(options, controls),
+    )
+    path = Path(options.out).expanduser() if options.out else calibration.own_path(holds_for)
+    made.write(path)
+    _print(made, path, as_json=options.json)
+    return 0
+
+
+def _rungs(folder: Path) -> list[dict[str, Any]]:
+    """A control's rungs, from its log: one that diverged in the end has no metrics.json, but has burned."""
+    return [event for event in files.read_jsonl(folder / "events.jsonl") if event["kind"] == "rung"]
+
+
+def _nulls(
+    recipe: Recipe, planned: Plan, folder: Path, controls: dict[Path, Control]
+) -> dict[str, list[dict[str, Any]]]:
+    """Judge the harmless controls, as large as the healthiest checkpoint of the first `long` run."""
+    from lorasweep.calibrate.nulls import judge_nulls
+    from lorasweep.keep import ADAPTER, checkpoint_folder
+    from lorasweep.kitchen import Kitchen
+
+    run = next((run for run, control in controls.items() if control.arm == "long"), None)
+    if run is None:
+        raise LorasweepError("no `long` control has ended: nothing can be placed")
+    healthy = checkpoint_folder(run, controls[run].healthy["step"]) / ADAPTER
+    limits = calibration.read(calibration.NEAREST)
+    return judge_nulls(recipe, planned, Kitchen(), limits, healthy=healthy, folder=folder / "nulls")
+
+
+def _made(options: argparse.Namespace, controls: dict[Path, Control]) -> dict[str, Any]:
+    return {
+        "overrides": list(options.overrides),
+        "times": options.times,
+        "rungs": options.rungs,
+        "seeds": options.seeds,
+        "when": date.today().isoformat(),
+        "lorasweep": lorasweep.__version__,
+        "controls": {
+            run.name: {
+                "healthy_step": control.healthy["step"],
+                "burned_step": control.burned["step"],
+                "held_out_gain": control.gain,
+                "best_identity": control.identity,
+            }
+            for run, control in controls.items()
+        },
+    }
+
+
+def _print(made: Calibration, path: Path, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"file": str(path), **files.read_json(path)}, indent=1))
+        return
+    print(f"{'symptom':<16}{'harmless':>10}{'limit':>10}{'ruined':>10}")
+    for symptom in SYMPTOMS:
+        limit = made.limits.get(symptom.name)
+        if limit is None:
+            print(f"{symptom.name:<16}  {made.why_unplaced(symptom.name)}")
+        else:
+            print(f"{symptom.name:<16}{limit.null:>10.3f}{limit.limit:>10.3f}{limit.burned:>10.3f}")
+    print(f"learned from F = {made.learned:.2f}; digest {made.digest}")
+    print(f"calibration  {path}")
