@@ -40,9 +40,7 @@ if TYPE_CHECKING:
     from lorasweep.sample import Sample
 
 ADAPTER = "adapter.safetensors"
-WEIGHTS = (
-    "weights.safetensors"  # beside a checkpoint's ADAPTER: the same tensors, as `load_state_dict` wants them
-)
+WEIGHTS = "weights.safetensors"  # beside an ADAPTER whose names `load_state_dict` does not know
 WITH_ERRORS = ("overcook/score", "overcook/utility", "identity/score")  # numbers that get an `_se`
 
 
