@@ -20,6 +20,7 @@ from lorasweep.records import Outcome, Status, from_dict, to_dict
 
 STATUS_FILE = "status.json"
 OUTCOME_FILE = "outcome.json"
+PRUNING_FILE = "pruning.json"  # of the sweep: what pruning saved and cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class TrialRecord:
     value: float | None = None  # the sweep's metric
     measured: dict[str, float] = field(default_factory=dict)  # the second objective, constrained metrics
     exempt: bool = False  # by lot: it runs its course whatever a pruner says
+    spared: str = ""  # why a pruner would have stopped it, had it not been exempt
     started_at: float | None = None  # unix s, first attempt
     ended_at: float | None = None  # unix s
 

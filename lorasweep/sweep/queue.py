@@ -32,6 +32,7 @@ class Trial:
     metrics: dict[str, float] = field(default_factory=dict)  # of the latest rung, or final
     verdict: dict[str, Any] = field(default_factory=dict)  # once it has ended
     pace: Pace = field(default_factory=Pace)
+    stopped: str = ""  # why it was told to stop at its last rung
     optuna_number: int | None = None  # of its latest attempt
     rungs: dict[float, dict[str, float]] = field(default_factory=dict)  # exposures per image -> metrics
 

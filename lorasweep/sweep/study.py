@@ -229,6 +229,8 @@ class SweepStudy:
     def _tell(self, trial: Trial, record: TrialRecord) -> None:
         means = self._meaning(record)
         trial.set_user_attr("status", record.status.value)
+        if record.spared:
+            trial.set_user_attr("exempt", record.spared)
         for name, value in means.constraints.items():
             trial.set_constraint(name, value)
         self._study.tell(trial, means.values, state=means.state)
@@ -286,6 +288,8 @@ def _attributes(record: TrialRecord, run_folder: str, retry_of: int | None) -> d
         "fingerprint": record.fingerprint,
         "status": record.status.value,
     }
+    if record.exempt:
+        attributes["exempt"] = record.spared or True
     return attributes if retry_of is None else {**attributes, "retry_of": retry_of}
 
 

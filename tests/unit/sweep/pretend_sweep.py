@@ -59,7 +59,7 @@ def plan(recipe: Recipe) -> Plan:
         steps=STEPS,
         exposures={},
         tag_exposures={},
-        exposures_per_image=1.0,
+        exposures_per_image=float(STEPS),
         rungs=(STEPS // 2, STEPS),
         prompts={},
     )
