@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import platform
 import subprocess
 import sys
@@ -21,17 +23,63 @@ _LIBRARIES = (
     "optuna",
     "hydra-core",
 )
+# What decides nothing about the result of a recipe once it is resolved: how it is composed, scheduled, shown.
+_BESIDE = frozenset(
+    (
+        "calibrate",
+        "cli",
+        "config",
+        "doctor",
+        "export",
+        "import_kohya",
+        "report",
+        "sweep",
+        "tracking",
+        "__main__.py",
+    )
+)
+_BESIDE_LIBRARIES = frozenset(("optuna", "hydra-core"))
 
 
 def provenance() -> dict[str, Any]:
     """Versions, git commit when run from a checkout, and the machine, as plain JSON."""
     return {
         "lorasweep": lorasweep.__version__,
+        "code": code_digest(),
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
+        "compute": _compute(),
         "git": _git(),
     }
+
+
+def _compute() -> dict[str, Any] | None:
+    """What torch computes with, which decides the last digits; None where nothing was computed."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return None
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"threads": torch.get_num_threads(), "gpu": gpu}
+
+
+@functools.cache
+def code_digest() -> str:
+    """Digest of the code that turns a recipe into a result: under equal code, equal recipes come out equal.
+
+    It covers the package's sources, but for those that only compose, schedule or show recipes, and the
+    versions of the libraries that compute. A change of a comment counts as a change: better cooked twice than
+    taken for the same.
+    """
+    root = Path(lorasweep.__file__).parent
+    sources = [path for path in root.rglob("*.py") if path.relative_to(root).parts[0] not in _BESIDE]
+    found = hashlib.sha256()
+    for path in sorted(sources):
+        found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for name in _LIBRARIES:
+        if name not in _BESIDE_LIBRARIES:
+            found.update(f"{name} {_version(name)}\0".encode())
+    return found.hexdigest()
 
 
 def _version(name: str) -> str | None:

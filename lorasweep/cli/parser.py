@@ -201,7 +201,7 @@ def _add_fork(commands: argparse._SubParsersAction) -> None:
         """\
 examples:
   lorasweep fork quickstart/0002-prodigy-s0 adapter.dim=16
-  lorasweep fork quickstart/0002-prodigy-s0 optimizer=adamw       AdamW's own learning rate, the rest as it was
+  lorasweep fork quickstart/0002-prodigy-s0 optimizer=adamw     with AdamW's own learning rate
 The run's recipe with your KEY=VALUEs on top, in a run folder of its own that remembers its parent.""",
     )
     parser.add_argument(

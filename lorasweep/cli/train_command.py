@@ -1,191 +1,78 @@
-"""`lorasweep train`: cook one recipe in this process, with a progress line."""
+"""`lorasweep train`: cook one recipe, or one that was cooked before, again."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from lorasweep import config, files, paths, plan
+from lorasweep import config, paths, plan
+from lorasweep.cli import one_run, recorded
 from lorasweep.cli.output_folder import require_writable
-from lorasweep.records import Outcome, Plan, Recipe, Status, to_dict
-from lorasweep.tracking.process import Mirror
-
-HEADLINE = (
-    "overcook/utility",
-    "overcook/score",
-    "identity/score",
-    "prompt_control/score",
-    "prior_drift/class",
-    "generalisation/held_out",
-    "burn/score",
-)
+from lorasweep.errors import InputError, Problem
+from lorasweep.records import Plan, Recipe
 
 
 def run(options: argparse.Namespace) -> int:
     """Cook, or continue, or show a recipe that is already cooked; returns the exit code."""
+    if options.source is not None:
+        return _again(options)
     words = list(options.overrides)
     if words and words[0].endswith((".yaml", ".yml")) and "=" not in words[0]:
         recipe = config.load_recipe(words[0], words[1:])
     else:
         recipe = config.compose_recipe(words)
+    planned = _planned(recipe)
+    folder = one_run.run_folder(recipe, planned)
+    require_writable(folder)
+    cooked = one_run.cook_one(recipe, planned, folder, quiet=options.json)
+    if options.json:
+        print(json.dumps(one_run.result_json(folder, cooked), indent=1))
+    else:
+        one_run.print_result(folder, cooked)
+    return cooked.exit_code
+
+
+def _planned(recipe: Recipe) -> Plan:
     planned = plan.make_plan(recipe)
     for warning in planned.warnings:
         print(f"warning  {warning}", file=sys.stderr)
-    folder = paths.outputs() / "train" / f"{planned.fingerprint[:12]}-s{recipe.seed}"
+    return planned
+
+
+def _again(options: argparse.Namespace) -> int:
+    """Cook a recorded recipe once more, in a folder of its own, and compare; 1 when it came out otherwise."""
+    from lorasweep.report import compare
+
+    run = recorded.find(options.source, subject="train --from")
+    recipe = config.compose_recipe([*config.spell(run.recipe), *_not_of_the_recipe(options.overrides)])
+    planned = _planned(recipe)
+    if run.fingerprint and run.fingerprint != planned.fingerprint:
+        print("warning  its images, captions or base model have changed since", file=sys.stderr)
+    folder = paths.outputs() / "train" / f"again-{run.folder.parent.name}-{run.folder.name}"
     require_writable(folder)
-
-    mirror = _start_mirror(recipe)
-    status = _read_status(folder)
-    if status is None or not Status(status["status"]).is_final:
-        status = _cook(recipe, planned, folder, quiet=options.json)
-    elif not options.json:
-        print(f"already cooked: {folder}")
-    message = mirror.finish(recipe.tracking.timeout_s).message if mirror else ""
-    _print_result(folder, status, message, as_json=options.json)
-    return {Status.COMPLETED: 0, Status.PRUNED: 0, Status.CANCELLED: 130}.get(Status(status["status"]), 1)
-
-
-def _cook(recipe: Recipe, planned: Plan, folder: Path, *, quiet: bool) -> dict[str, Any]:
-    """Cook in this process and keep `status.json` true at every moment."""
-    files.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
-    files.write_json(folder / "plan.json", to_dict(planned))
-    started_at = time.time()
-    attempt = (_read_status(folder) or {}).get("attempt", 0) + 1
-    row = {
-        "status": Status.RUNNING.value,
-        "arm": "train",
-        "seed": recipe.seed,
-        "number": 0,
-        "step": 0,
-        "steps": planned.steps,
-        "attempt": attempt,
-        "reason": "",
-        "value": None,
-        "fingerprint": planned.fingerprint,
-        "started_at": started_at,
-        "ended_at": None,
-    }
-    files.write_json(folder / "status.json", row)
-    with _progress(planned.steps, quiet=quiet) as report, _one_interrupt_is_polite() as interrupted:
-        outcome = _outcome(recipe, planned, folder, report, interrupted)
-    row |= {
-        "status": outcome.status.value,
-        "step": outcome.step,
-        "reason": outcome.reason,
-        "value": outcome.metrics.get("overcook/utility"),
-        "ended_at": time.time(),
-    }
-    files.write_json(folder / "status.json", row)
-    return row
+    one_run.remember_parent(folder, run.name, [])
+    cooked = one_run.cook_one(recipe, planned, folder, quiet=options.json)
+    if cooked.exit_code:
+        print(f"{cooked.status['status']}  {cooked.status['reason']}".rstrip(), file=sys.stderr)
+        return cooked.exit_code
+    found = compare.compare_runs(run.folder, folder)
+    if options.json:
+        document: dict[str, Any] = one_run.result_json(folder, cooked)
+        print(json.dumps({**document, "compared_with": str(run.folder), **found.document()}, indent=1))
+    else:
+        print(found.sentence())
+        print("\n".join(found.details()))
+        print(f"run folder  {folder}")
+    return 0 if found.same else 1
 
 
-def _outcome(recipe: Recipe, planned: Plan, folder: Path, report: Any, interrupted: list[bool]) -> Outcome:
-    import torch
-
-    from lorasweep.kitchen import Kitchen
-    from lorasweep.run import cook
-
-    try:
-        return cook(recipe, planned, folder, Kitchen(), report=report, should_stop=lambda: bool(interrupted))
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        return Outcome(status=Status.OUT_OF_MEMORY, step=0, reason=f"{error}; try train.batch_size=1")
-
-
-@contextmanager
-def _one_interrupt_is_polite() -> Iterator[list[bool]]:
-    """Within: the first Ctrl-C makes the list true, the second raises KeyboardInterrupt."""
-    asked: list[bool] = []
-
-    def on_interrupt(*_: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(True)
-
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _progress(steps: int, *, quiet: bool) -> Iterator[Any]:
-    """Yield a report callback that draws a progress bar on stderr, or does nothing."""
-    if quiet:
-        yield lambda event: True
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("cooking", total=steps, note="")
-
-        def report(event: dict[str, Any]) -> bool:
-            progress.update(task, completed=event["step"], note=_note(event))
-            return True
-
-        yield report
-
-
-def _note(event: dict[str, Any]) -> str:
-    metrics = event.get("metrics", {})
-    names = {"train/loss": "loss", "overcook/score": "overcook", "overcook/utility": "utility"}
-    return "  ".join(f"{short} {metrics[name]:.3f}" for name, short in names.items() if name in metrics)
-
-
-def _start_mirror(recipe: Recipe) -> Mirror | None:
-    """Start it before the cooking, which hides the seconds that importing MLflow takes."""
-    if recipe.tracking.name != "mlflow":
-        return None
-    mirror = Mirror(paths.outputs() / "train", recipe.tracking)
-    mirror.start()
-    return mirror
-
-
-def _read_status(folder: Path) -> dict[str, Any] | None:
-    path = folder / "status.json"
-    return files.read_json(path) if path.exists() else None
-
-
-def _print_result(folder: Path, status: dict[str, Any], message: str, *, as_json: bool) -> None:
-    path = folder / "metrics.json"
-    result = files.read_json(path) if path.exists() else {"metrics": {}, "missing": {}, "verdict": {}}
-    if as_json:
-        print(
-            json.dumps(
-                {
-                    "run_folder": str(folder),
-                    "status": status["status"],
-                    "reason": status["reason"],
-                    "step": status["step"],
-                    "metrics": result["metrics"],
-                    "missing": result["missing"],
-                    "verdict": result["verdict"],
-                },
-                indent=1,
-            )
-        )
-        return
-    print(f"{status['status']}  {status['reason']}".rstrip())
-    if sentence := result["verdict"].get("sentence"):
-        print(sentence)
-    for name in HEADLINE:
-        if name in result["metrics"]:
-            print(f"  {name:<24} {result['metrics'][name]:6.3f}")
-    print(f"run folder  {folder}  (every metric in metrics.json)")
-    if message:
-        print(f"MLflow      {message}")
+def _not_of_the_recipe(overrides: list[str]) -> list[str]:
+    """Where results go may be said anew; anything else would be another recipe."""
+    wrong = [text for text in overrides if text.split("=")[0].split(".")[0] not in ("tracking", "launcher")]
+    if wrong:
+        hint = "to change a recipe: lorasweep fork TRIAL KEY=VALUE"
+        problems = [Problem(text, "would make it another recipe", hint) for text in wrong]
+        raise InputError(problems, subject="train --from")
+    return overrides

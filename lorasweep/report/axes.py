@@ -53,8 +53,24 @@ def padded(values: Iterable[float], *, share: float = 0.06) -> tuple[float, floa
     return low - room, high + room
 
 
-def svg(width_px: float, height_px: float, *children: Child, label: str, class_: str = "chart") -> Markup:
-    """The element around a chart; it shrinks with the page, and its label says what it shows."""
+def svg(
+    width_px: float,
+    height_px: float,
+    *children: Child,
+    label: str,
+    class_: str = "chart",
+    shown_px: float | None = None,
+) -> Markup:
+    """The element around a chart; it shrinks with the page, and its label says what it shows.
+
+    Args:
+        width_px: of the drawing's own units, as height_px.
+        height_px: see width_px.
+        children: what is drawn.
+        label: for those who cannot see it.
+        class_: for the style sheet.
+        shown_px: how wide it may get on a big screen; None: width_px.
+    """
     return tag(
         "svg",
         *children,
@@ -62,7 +78,7 @@ def svg(width_px: float, height_px: float, *children: Child, label: str, class_:
         role="img",
         aria_label=label,
         class_=class_,
-        style=f"max-width:{width_px:g}px",
+        style=f"max-width:{shown_px or width_px:g}px",
     )
 
 

@@ -18,9 +18,9 @@ from lorasweep.report.reading import SCORE, UTILITY, Findings, Rung, TrialFindin
 
 SHAPES = {"done": "circle", "overcooked": "cross", "undercooked": "triangle"}
 OTHER_SHAPE = "square"
-LABELS_AT_MOST = 14
+LABELS_AT_MOST, OF_THE_FRONT = 14, 7  # labels; of a crowd only the front's
 LABEL_GAP_PX = 15.0
-LETTER_PX = 6.4  # of a label's letters, on average
+LETTER_PX = 7.0  # of a label's letters, on average
 ISO_UTILITY = (0.2, 0.4, 0.6, 0.8)
 
 
@@ -46,14 +46,15 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def pareto(findings: Findings) -> Markup | None:
-    """Identity (up) against overcooking (right) of every judged trial at its last rung."""
-    judged = [trial for trial in findings.trials if trial.last and SCORE in trial.last.metrics]
-    known = [(trial, trial.last.metrics[SCORE], trial.last.learned) for trial in judged if trial.last]
-    points = [(trial, o, f) for trial, o, f in known if f is not None]
+    """Identity (up) against overcooking (right) of every trial's kept checkpoint."""
+    judged = [(trial, trial.kept) for trial in findings.trials if trial.kept]
+    known = [(trial, kept.metrics.get(SCORE), kept.learned) for trial, kept in judged]
+    points = [(trial, o, f) for trial, o, f in known if o is not None and f is not None]
     if not points:
         return None
     x, y = Scale(0.0, 1.0, 40, 400), Scale(0.0, 1.0, 320, 30)
-    front = pareto_front([(o, f) for _, o, f in points])
+    full = [place for place, (trial, _, _) in enumerate(points) if trial.rank is not None]
+    front = [full[place] for place in pareto_front([points[place][1:] for place in full])]
     many_seeds = len(findings.seeds) > 1
     limit_px = x(OVERCOOKED)
     parts: list[Child] = [
@@ -78,6 +79,7 @@ def pareto(findings: Findings) -> Markup | None:
         *parts,
         *_labels(chosen, low=44, high=312),
         label=f"Identity against overcooking of {len(points)} trials; the numbers are in the leaderboard.",
+        shown_px=540,
     )
 
 
@@ -103,11 +105,11 @@ _Label = tuple[int, float, float, str]
 
 
 def _worth_a_label(labels: Sequence[_Label], front: Sequence[int], *, once: bool) -> list[_Label]:
-    """All when they fit, else the front and the best ranked; with several seeds each arm is named once."""
+    """All when they fit, else some of the front; with several seeds each arm is named once."""
     ordered = sorted(labels, key=lambda label: (label[0] not in front, label[0]))
     if once:
         ordered = list({label[3]: label for label in reversed(ordered)}.values())[::-1]
-    return ordered[:LABELS_AT_MOST]
+    return ordered if len(ordered) <= LABELS_AT_MOST else ordered[: min(len(front), OF_THE_FRONT)]
 
 
 def _labels(labels: Sequence[_Label], *, low: float, high: float) -> list[Child]:

@@ -94,7 +94,7 @@ def changes(findings: Findings) -> list[Change]:
 
 
 def differing(one: TrialFindings, other: TrialFindings) -> list[str]:
-    """What differs between two recipes: a group (`optimizer`) where another part was chosen, else its keys."""
+    """What differs between two recipes: a group (`optimizer`) where another part was chosen, else keys."""
     keys = [key for key in dict.fromkeys((*one.recipe, *other.recipe)) if key != "seed"]
     unequal = [key for key in keys if one.recipe.get(key) != other.recipe.get(key)]
     swapped = {key.removesuffix(".name") for key in unequal if key.endswith(".name")}

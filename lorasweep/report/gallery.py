@@ -7,6 +7,7 @@ Knows nothing about charts or numbers beyond the labels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from lorasweep.report.markup import Child, Markup, tag
@@ -28,7 +29,7 @@ def contact_sheet(findings: Findings) -> Markup | None:
     rows: list[tuple[TrialFindings, dict[_Key, Picture]]] = []
     for arm in _worth_showing(findings):
         trial = findings.shown_trial(arm)
-        if trial and (drawn := _at_the_end(trial)):
+        if trial and (drawn := _of_kept(trial)):
             rows.append((trial, drawn))
     keys = [key for key in base or (rows[0][1] if rows else {}) if any(key in drawn for _, drawn in rows)]
     if not keys:
@@ -48,7 +49,7 @@ def contact_sheet(findings: Findings) -> Markup | None:
 
 
 def ladders(findings: Findings) -> list[Markup]:
-    """Each arm over its steps at the judged weight, and over the weights at its last step."""
+    """Each arm over its steps at the judged weight, and over the weights at the step that it keeps."""
     base = first_seed(of_base(findings.folder))
     found: list[Markup] = []
     for arm in _worth_showing(findings)[:LADDERS]:
@@ -69,11 +70,12 @@ def _worth_showing(findings: Findings) -> list[str]:
     return (ranked + unranked)[:SHEET_ARMS]
 
 
-def _at_the_end(trial: TrialFindings) -> dict[_Key, Picture]:
-    """A trial's last pictures at the judged weight."""
+def _of_kept(trial: TrialFindings) -> dict[_Key, Picture]:
+    """A trial's pictures at the judged weight, of the checkpoint that it keeps."""
     drawn = [picture for picture in of_run(trial.folder) if picture.weight == trial.weight]
-    last = max((picture.step for picture in drawn), default=0)
-    return {picture.key: picture for picture in first_seed(p for p in drawn if p.step == last)}
+    steps = {picture.step for picture in drawn}
+    step = trial.judged.step if trial.judged and trial.judged.step in steps else max(steps, default=0)
+    return {picture.key: picture for picture in first_seed(p for p in drawn if p.step == step)}
 
 
 def _ladder(trial: TrialFindings, base: Sequence[Picture]) -> Markup | None:
@@ -81,18 +83,19 @@ def _ladder(trial: TrialFindings, base: Sequence[Picture]) -> Markup | None:
     if not drawn:
         return None
     shown = first_seed(drawn)
-    at_end = max(picture.step for picture in shown)
+    drawn_at = Counter(picture.step for picture in {(p.step, p.weight): p for p in shown}.values())
+    kept = max(drawn_at, key=lambda step: (drawn_at[step], step))  # the step that has the ladder of weights
     by_place = {(picture.step, picture.weight, picture.key): picture for picture in shown}
     of_base_model = {picture.key: picture for picture in base}
     steps = sorted({picture.step for picture in shown if picture.weight == trial.weight})
-    weights = sorted({picture.weight for picture in shown if picture.step == at_end})
+    weights = sorted({picture.weight for picture in shown if picture.step == kept})
     columns: list[_Column] = [("base", "no LoRA", of_base_model.get, "")]
     for step in steps:
         columns.append(_step_column(trial, step, by_place))
     for place, weight in enumerate(weights):
-        find = _finder(by_place, at_end, weight)
+        find = _finder(by_place, kept, weight)
         judged = "judged" if weight == trial.weight else ""
-        columns.append((f"weight {weight:g}", judged or f"step {at_end}", find, "" if place else "apart"))
+        columns.append((f"weight {weight:g}", judged or f"step {kept}", find, "" if place else "apart"))
     keys = _one_per_tier([picture.key for picture in shown])
     head = [
         tag("th", tag("b", top), tag("span", below), scope="col", class_=c) for top, below, _, c in columns

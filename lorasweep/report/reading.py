@@ -9,7 +9,6 @@ Knows nothing about HTML, pictures or how anything came about.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +21,7 @@ from lorasweep import files
 from lorasweep.metrics.score import IDENTITY, SCORE, UTILITY
 from lorasweep.sweep.leaderboard import ArmRow, rank_arms, rank_trials
 from lorasweep.sweep.manifest import read_manifest
+from lorasweep.sweep.noise import Ranking, rank
 from lorasweep.sweep.state import SweepState, TrialState, read_state
 from lorasweep.tracking.params import flatten
 
@@ -53,8 +53,10 @@ class TrialFindings:
         state: number, arm, seed, status, final metrics, verdict.
         rank: among the sweep's trials, from 1; None without a value.
         folder: the run folder; may not exist yet.
-        rungs: ascending.
-        missing: what could not be measured, and why.
+        rungs: ascending; the curves.
+        kept: the checkpoint that `adapter.safetensors` and the final numbers are about; None before the end.
+        ladder: the kept checkpoint's numbers by LoRA weight, ascending.
+        missing: symptom or number -> why it could not be measured.
         recipe: flat, `adapter.dim` -> 32; empty before the trial began.
         weight: the LoRA weight that was judged.
         fingerprint: of recipe, images and base.
@@ -67,6 +69,8 @@ class TrialFindings:
     rank: int | None
     folder: Path
     rungs: tuple[Rung, ...] = ()
+    kept: Rung | None = None
+    ladder: tuple[tuple[float, Mapping[str, float]], ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     weight: float | None = None
@@ -104,6 +108,11 @@ class TrialFindings:
         """The last rung so far."""
         return self.rungs[-1] if self.rungs else None
 
+    @property
+    def judged(self) -> Rung | None:
+        """What the trial is judged by: the checkpoint it keeps, or its latest while it has none."""
+        return self.kept or self.last
+
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
@@ -116,6 +125,15 @@ class Findings:
     notes: Mapping[str, str]  # arm -> what it is there for
     overrides: Mapping[str, tuple[str, ...]]  # arm -> what it declares
     leaderboard: Mapping[str, Any]  # leaderboard.json, where the driver left one
+
+    @cached_property
+    def noise(self) -> Ranking | None:
+        """What seeds say about the order of the arms; None while no trial has a value."""
+        values: dict[str, dict[int, float]] = {}
+        for trial in self.trials:
+            if trial.rank is not None and trial.state.value is not None:
+                values.setdefault(trial.state.arm, {})[trial.state.seed] = trial.state.value
+        return rank(values, goal=self.state.goal) if values else None
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -136,20 +154,6 @@ class Findings:
         """The trial by which pictures show an arm: its first that has any rung."""
         trials = self.of_arm(arm)
         return next((trial for trial in trials if trial.rungs), trials[0] if trials else None)
-
-    @cached_property
-    def axes(self) -> dict[str, tuple[Any, ...]]:
-        """Recipe keys that differ between trials -> their values, seed left out."""
-        begun = [trial.recipe for trial in self.trials if trial.recipe]
-        keys = dict.fromkeys(key for recipe in begun for key in recipe if key != "seed")
-        varied = {}
-        for key in keys:
-            values = {
-                json.dumps(recipe[key], sort_keys=True): recipe[key] for recipe in begun if key in recipe
-            }
-            if len(values) > 1:
-                varied[key] = tuple(values.values())
-        return varied
 
 
 def read_findings(sweep_folder: Path) -> Findings:
@@ -185,13 +189,19 @@ def _trial(rank: int | None, state: TrialState) -> TrialFindings:
     folder = Path(state.run_folder)
     status, result = _object(folder / "status.json"), _object(folder / "metrics.json")
     recipe = _recipe(folder / "recipe.yaml")
+    rungs = _rungs(folder, result)
+    verdict = result.get("verdict") or {}
     started, ended = status.get("started_at"), status.get("ended_at")
     return TrialFindings(
         state=state,
         rank=rank,
         folder=folder,
-        rungs=_rungs(folder, result),
-        missing={str(key): str(why) for key, why in (result.get("missing") or {}).items()},
+        rungs=rungs,
+        kept=_kept(result, rungs),
+        ladder=tuple((float(row["weight"]), row["metrics"]) for row in result.get("ladder") or ()),
+        missing={
+            str(k): str(why) for k, why in verdict.get("unmeasured", result.get("missing") or {}).items()
+        },
         recipe=flatten(recipe),
         weight=result.get("weight", (recipe.get("sample") or {}).get("weight")),
         fingerprint=str(status.get("fingerprint") or ""),
@@ -211,6 +221,15 @@ def _rungs(folder: Path, result: Mapping[str, Any]) -> tuple[Rung, ...]:
         for row in rows
     }
     return tuple(found[step] for step in sorted(found))
+
+
+def _kept(result: Mapping[str, Any], rungs: Sequence[Rung]) -> Rung | None:
+    """The final numbers as a rung, at the step they are about."""
+    if not result.get("metrics") or not rungs:
+        return None
+    step = result.get("step", rungs[-1].step)
+    exposures = next((rung.exposures for rung in rungs if rung.step == step), rungs[-1].exposures)
+    return Rung(step=step, exposures=result.get("exposures_per_image", exposures), metrics=result["metrics"])
 
 
 def _recipe(path: Path) -> Mapping[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorasweep.report import axes, charts, factors, gallery, words
-from lorasweep.report.markup import Child, Markup, join, tag
-from lorasweep.report.reading import IDENTITY, SCORE, Findings, TrialFindings
+from lorasweep.report import charts, factors, gallery, words
+from lorasweep.report.board import leaderboard, word
+from lorasweep.report.markup import Markup, join, tag
+from lorasweep.report.reading import Findings, TrialFindings
 from lorasweep.report.reproduce import reproduction
-from lorasweep.sweep.leaderboard import ArmRow
 
-CURVES_SHOWN = 9
-_VERDICTS = ("done", "overcooked", "undercooked")
+CARDS_OPEN = 9  # of the best arms
 
 Section = tuple[str, str, Markup | None]  # title, anchor, body
 
@@ -48,113 +47,8 @@ def facts(findings: Findings) -> Markup:
         (f"{steps:,}", "training steps"),
     ]
     if worked_s:
-        told.append((words.duration(worked_s), "of one worker's time"))
+        told.append((words.duration(worked_s), "of workers' time"))
     return tag("ul", (tag("li", tag("b", number), what) for number, what in told), class_="facts")
-
-
-# ------------------------------------------------------------------------------------------- leaderboard
-
-
-def leaderboard(findings: Findings) -> Markup | None:
-    """Arms, best first, with what is known about their noise."""
-    if not findings.arms:
-        return None
-    metric = findings.state.metric
-    better = "less is better" if findings.state.goal == "minimize" else "more is better"
-    values = [
-        v for row in findings.arms for v in (*_seed_values(findings, row), *_interval(row)) if v is not None
-    ]
-    scale = charts.interval_scale(values)
-    heads = [
-        "",
-        "arm",
-        metric.rpartition("/")[2] or "value",
-        "",
-        "identity",
-        "overcook",
-        "verdict",
-        "steps",
-        "time",
-    ]
-    numeric = {2, 4, 5, 7, 8}
-    head = tag(
-        "tr", (tag("th", h, scope="col", class_="n" if i in numeric else None) for i, h in enumerate(heads))
-    )
-    body = [_arm(findings, row, scale, metric) for row in findings.arms]
-    note = f"Ranked by {metric}, {better}; the mean over seeds where there are several. "
-    note += "Bars are intervals, ticks single seeds." if any(row.seeds > 1 for row in findings.arms) else ""
-    many = len(findings.arms) > 8
-    table = tag(
-        "table", tag("thead", head), tag("tbody", body), class_="rows ranked" + (" sortable" if many else "")
-    )
-    return join([tag("p", note, class_="note"), tag("div", table, class_="scroll")])
-
-
-def _arm(findings: Findings, row: ArmRow, scale: axes.Scale, metric: str) -> Markup:
-    trials = findings.of_arm(row.arm)
-    shown = findings.shown_trial(row.arm)
-    verdict = shown.verdict if shown else ""
-    graphic = None
-    if row.value is not None:
-        low, high = _interval(row)
-        graphic = charts.interval(
-            scale, row.value, low=low, high=high, seeds=_seed_values(findings, row), class_=verdict or "other"
-        )
-    steps = sum(trial.state.step for trial in trials)
-    seconds = [trial.wall_s for trial in trials if trial.wall_s is not None]
-    note = findings.notes.get(row.arm)
-    told_metric = metric.rpartition("/")[2] or "value"
-    return tag(
-        "tr",
-        tag("td", str(row.rank or "–"), class_="rank"),
-        tag(
-            "th",
-            row.arm,
-            tag("small", note) if note else None,
-            scope="row",
-        ),
-        _number(row.value, told_metric, strong=True),
-        tag("td", graphic),
-        _number(row.metrics.get(IDENTITY), "identity"),
-        _number(row.metrics.get(SCORE), "overcook"),
-        tag("td", _verdict(row, shown), class_="full"),
-        tag("td", f"{steps:,}", class_="n", data_label="steps"),
-        tag("td", words.duration(sum(seconds)) if seconds else "", class_="n", data_label="time"),
-    )
-
-
-def _verdict(row: ArmRow, shown: TrialFindings | None) -> Child:
-    word = shown.verdict if shown else ""
-    status = [
-        status.value.lower().replace("_", " ") for status in row.statuses if status.value != "COMPLETED"
-    ]
-    said: list[Child] = [tag("span", word, class_=f"word {_known(word)}")] if word else []
-    if status:
-        said.append(tag("span", ", ".join(dict.fromkeys(status)), class_="word other"))
-    return [*said, tag("small", row.sentence or row.reason)]
-
-
-def _known(verdict: str) -> str:
-    return verdict if verdict in _VERDICTS else "other"
-
-
-def _number(value: float | None, label: str, *, strong: bool = False) -> Markup:
-    told: Child = "" if value is None else f"{value:.3f}"
-    inner = tag("b", told) if strong else told
-    return tag("td", inner, class_="n", data_label=label if value is not None else None, data_value=value)
-
-
-def _seed_values(findings: Findings, row: ArmRow) -> list[float]:
-    return [
-        t.state.value for t in findings.of_arm(row.arm) if t.rank is not None and t.state.value is not None
-    ]
-
-
-def _interval(row: ArmRow) -> tuple[float | None, float | None]:
-    """One standard deviation around the mean, where there are seeds to tell."""
-    if row.value is None or row.spread is None:
-        return None, None
-    return row.value - row.spread, row.value + row.spread
 
 
 # ---------------------------------------------------------------------------------------------- pictures
@@ -174,7 +68,7 @@ def ladder(findings: Findings) -> Markup | None:
     found = gallery.ladders(findings)
     if not found:
         return None
-    note = "From left: the base, the checkpoints at the judged weight, then the weights at the last step."
+    note = "From left: the base, the checkpoints at the judged weight, the weights of the one kept."
     return join([tag("p", note, class_="note"), *found])
 
 
@@ -191,17 +85,13 @@ def pareto(findings: Findings) -> Markup | None:
         tag("p", "Up is more of the subject, left is less harm: the top left corner is what a LoRA is for."),
         tag(
             "p",
-            "Each mark is a trial at its last step: ",
-            _sign("done"), ", ", _sign("overcooked"), ", ", _sign("undercooked"),
+            "Each mark is a trial at the checkpoint that it keeps: ",
+            word("done"), ", ", word("overcooked"), ", ", word("undercooked"),
             ". The solid stairs join those that nobody beats in both; along a dotted line "
             "identity × (1 − overcook), the utility U, is the same.",
         ),
     )  # fmt: skip
     return tag("div", chart, reading, class_="two")
-
-
-def _sign(verdict: str) -> Markup:
-    return tag("span", verdict, class_=f"word {verdict}")
 
 
 def curves(findings: Findings) -> Markup | None:
@@ -217,19 +107,22 @@ def curves(findings: Findings) -> Markup | None:
             drawn.append(tag("figure", tag("h3", row.arm), chart, style="margin:0"))
     if not drawn:
         return None
-    first, rest = drawn[:CURVES_SHOWN], drawn[CURVES_SHOWN:]
     note = (
-        "Overcooking follows how often each image was seen, so that is the axis. Vertical lines: where it was "
-        "done, and where it burned; the dotted line is the limit of overcooking."
+        "Overcooking follows how often each image was seen, so that is the axis. Vertical lines: where it "
+        "was done, and where it burned; the dotted line is the limit of overcooking."
     )
-    more = tag("summary", f"{len(rest)} more")
-    return join(
-        [
-            tag("p", note, class_="note"),
-            tag("div", first, class_="cards"),
-            tag("details", more, tag("div", rest, class_="cards")) if rest else None,
-        ]
+    return join([tag("p", note, class_="note"), _folded(drawn)])
+
+
+def _folded(cards: Sequence[Markup]) -> Markup:
+    """Cards side by side, those of the best arms; the rest can be unfolded."""
+    first, rest = cards[:CARDS_OPEN], cards[CARDS_OPEN:]
+    more = (
+        tag("details", tag("summary", f"{len(rest)} more"), tag("div", rest, class_="cards"))
+        if rest
+        else None
     )
+    return join([tag("div", first, class_="cards"), more])
 
 
 # ----------------------------------------------------------------------------------------- what mattered
@@ -299,9 +192,9 @@ def symptoms(findings: Findings) -> Markup | None:
     found = []
     for row in findings.arms:
         trial = findings.shown_trial(row.arm)
-        if trial is None or trial.last is None:
+        if trial is None or trial.judged is None:
             continue
-        said = [_bar(s.says, s.grade, f"{s.metric} {s.value:.2f}") for s in words.symptoms(trial.last)]
+        said = [_bar(s.says, s.grade, f"{s.metric} {s.value:.2f}") for s in words.symptoms(trial.judged)]
         missing = [tag("li", tag("code", name), f": {why}") for name, why in trial.missing.items()]
         why = tag("ul", missing, class_="plain")
         unmeasured = tag("details", tag("summary", f"{len(missing)} not measured"), why)
@@ -309,8 +202,8 @@ def symptoms(findings: Findings) -> Markup | None:
         found.append(tag("div", tag("h3", row.arm), body, unmeasured if missing else None))
     if not found:
         return None
-    note = "At the last step, the gravest first: 0 is harmless, 0.5 is at the limit, 1 is fatal by itself."
-    return join([tag("p", note, class_="note"), tag("div", found, class_="cards")])
+    note = "Of the kept checkpoint, the gravest first: 0 is harmless, 0.5 at the limit, 1 fatal by itself."
+    return join([tag("p", note, class_="note"), _folded(found)])
 
 
 def failures(findings: Findings) -> Markup | None:

@@ -36,7 +36,7 @@ def verdict(findings: Findings) -> list[str]:
     ranked = [row for row in findings.arms if row.value is not None]
     if not ranked:
         return [_no_answer(findings)]
-    told = [_best(findings, ranked), _how_sure(findings, ranked), _overcooked(findings, ranked)]
+    told = [_best(findings, ranked), _how_sure(findings, ranked), _never_safe(ranked), _burned(findings)]
     told += [_undercooked(ranked), _failed(findings), _unfinished(findings)]
     return [sentence for sentence in told if sentence]
 
@@ -66,11 +66,16 @@ def failure(trial: TrialState) -> str:
 
 
 def listed(names: Sequence[str], *, at_most: int = NAMED_AT_MOST) -> str:
-    """Names as in a sentence: "a, b and 3 more"."""
-    shown, more = list(names[:at_most]), len(names) - at_most
+    """Names as in a sentence: “a”, “b” and 3 more."""
+    shown, more = [quoted(name) for name in names[:at_most]], len(names) - at_most
     if more > 0:
         return f"{', '.join(shown)} and {more} more"
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def quoted(name: str) -> str:
+    """A name of somebody's choosing, told from the sentence around it."""
+    return f"“{name}”"
 
 
 def duration(seconds: float) -> str:
@@ -87,32 +92,43 @@ def _best(findings: Findings, ranked: Sequence[ArmRow]) -> str:
     best = ranked[0]
     name = findings.state.metric.rpartition("/")[2] or "value"
     how = best.sentence[:1].lower() + best.sentence[1:] if best.sentence else ""
-    told = f"{best.arm} comes out best of {len(ranked)}" if len(ranked) > 1 else best.arm
+    told = f"{quoted(best.arm)} comes out best of {len(ranked)}" if len(ranked) > 1 else quoted(best.arm)
     return f"{told} ({name} {best.value:.2f})" + (f": {how}" if how else ".")
 
 
 def _how_sure(findings: Findings, ranked: Sequence[ArmRow]) -> str:
-    if len(ranked) < 2:
+    """Whether seeds tell the best from the others."""
+    noise = findings.noise
+    if len(ranked) < 2 or noise is None:
         return ""
-    best, second = ranked[0], ranked[1]
-    assert best.value is not None and second.value is not None
+    tied = [comparison.worse for comparison in noise.comparisons if not comparison.told_apart]
     if all(row.seeds < 2 for row in ranked):
-        gap = abs(best.value - second.value)
+        behind = abs((ranked[0].value or 0.0) - (ranked[1].value or 0.0))
         return (
-            f"One seed each: nothing says how much of the gap of {gap:.2f} to {second.arm} is noise. "
-            "More seeds would."
+            f"With one seed each, small gaps prove nothing: {quoted(ranked[1].arm)} is {behind:.3f} behind."
         )
-    return ""
+    if not tied:
+        return f"That is more than noise, over {ranked[0].seeds} seeds."
+    untried = [row.arm for row in ranked if row.arm in tied and row.seeds < 2]
+    if len(untried) == len(tied):
+        return f"Too few seeds to tell it from {listed(tied)}."
+    return f"Seeds cannot tell it from {listed(tied)}: take whichever is cheaper, or spend more seeds."
 
 
-def _overcooked(findings: Findings, ranked: Sequence[ArmRow]) -> str:
-    found = [row.arm for row in ranked if "overcooked" in row.verdict]
+def _never_safe(ranked: Sequence[ArmRow]) -> str:
+    found = [row.arm for row in ranked if row.verdict == "overcooked"]
+    return f"Overcooked, at every checkpoint that learned anything: {listed(found)}." if found else ""
+
+
+def _burned(findings: Findings) -> str:
+    """Arms that were fine at the kept checkpoint and would have burned."""
+    shown = [findings.shown_trial(row.arm) for row in findings.arms]
+    found = [trial for trial in shown if trial and trial.burned_at is not None and trial.verdict == "done"]
     if not found:
-        return "None of them is overcooked at its last step." if len(ranked) > 1 else ""
-    trial = findings.shown_trial(found[0])
-    worst = symptoms(trial.last) if trial and trial.last else []
-    because = f", above all because {worst[0].says}" if worst and len(found) == 1 else ""
-    return f"Overcooked at the last step: {listed(found)}{because}."
+        return ""
+    blame = found[0].state.verdict.get("blame")
+    why = f" ({blame['says']})" if isinstance(blame, dict) and blame.get("says") and len(found) == 1 else ""
+    return f"Stopped in time, but burning by the end: {listed([trial.state.arm for trial in found])}{why}."
 
 
 def _undercooked(ranked: Sequence[ArmRow]) -> str:
@@ -133,8 +149,8 @@ def _unfinished(findings: Findings) -> str:
     left = findings.state.total - findings.ended
     if not left:
         return ""
-    running = "and is being cooked now" if findings.state.driver else "; the same command continues it"
-    return f"The sweep is not over: {findings.ended} of {findings.state.total} trials have ended {running}."
+    going = "it is being cooked now" if findings.state.driver else "the same command continues it"
+    return f"Not over: {findings.ended} of {findings.state.total} trials have ended; {going}."
 
 
 def _no_answer(findings: Findings) -> str:
@@ -145,7 +161,7 @@ def _no_answer(findings: Findings) -> str:
 
 
 def score_line(trial: TrialFindings) -> str:
-    """The three numbers of a trial, those that were measured."""
+    """The headline numbers of a trial, those that were measured."""
     metrics = trial.state.metrics
     known = [("utility", UTILITY), ("overcook", SCORE)]
     return ", ".join(f"{short} {metrics[name]:.2f}" for short, name in known if name in metrics)

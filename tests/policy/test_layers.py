@@ -35,7 +35,17 @@ LAYERS = {
     },
     4: {"kitchen", "class_images", "keep", "run"},
     5: {"sweep"},
-    6: {"report", "export", "calibrate", "plan_view", "reg_view", "caption_view", "import_kohya"},
+    6: {
+        "report",
+        "export",
+        "doctor",
+        "calibrate",
+        "plan_view",
+        "reg_view",
+        "space_view",
+        "caption_view",
+        "import_kohya",
+    },
     7: {"cli", "__main__"},
 }
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}

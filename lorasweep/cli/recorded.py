@@ -1,0 +1,67 @@
+"""A run that was cooked before, by SWEEP/TRIAL or its folder, and the recipe that it recorded.
+
+What a run folder says came from somebody: its recipe is read as data and checked like one that was typed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from lorasweep import config, files, paths
+from lorasweep.errors import ConfigError, InputError, Problem
+from lorasweep.records import Recipe, from_dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRun:
+    """A run folder and what was cooked in it."""
+
+    folder: Path  # absolute
+    recipe: Recipe
+    fingerprint: str  # of recipe, images, captions and base; empty when nobody wrote it down
+
+    @property
+    def name(self) -> str:
+        """SWEEP/TRIAL."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+
+def find(where: str, *, subject: str) -> RecordedRun:
+    """Find a run.
+
+    Args:
+        where: SWEEP/TRIAL in the output folder, or a run folder's path.
+        subject: the command, for errors.
+
+    Raises:
+        InputError: there is no such run, or its recipe is not one.
+    """
+    folder = _folder(where, subject)
+    try:
+        data = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+        recipe = from_dict(Recipe, data)
+        config.compose_recipe(config.spell(recipe))
+    except ConfigError as error:
+        raise InputError(error.problems, subject=f"{folder / 'recipe.yaml'}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        told = " ".join(str(error).split())[:200]
+        message = f"its recipe.yaml cannot be read: {type(error).__name__}: {told}"
+        raise InputError(
+            Problem(where, message, "it is not as lorasweep wrote it"), subject=subject
+        ) from error
+    status = folder / "status.json"
+    fingerprint = str(files.read_json(status).get("fingerprint", "")) if status.is_file() else ""
+    return RecordedRun(folder=folder, recipe=recipe, fingerprint=fingerprint)
+
+
+def _folder(where: str, subject: str) -> Path:
+    for folder in (paths.outputs() / where, Path(where).expanduser()):
+        if (folder / "recipe.yaml").is_file():
+            return folder.resolve()
+    sweep = paths.outputs() / where.split("/")[0]
+    runs = sorted(path.parent.name for path in sweep.glob("*/recipe.yaml")) if where.split("/")[0] else []
+    hint = f"runs of {sweep.name}: {', '.join(runs[:6])}" if runs else "lorasweep status lists the sweeps"
+    raise InputError(Problem(where, "no such run with a recipe", hint), subject=subject)
