@@ -5,24 +5,22 @@ Takes a recipe or a sweep, plans it, and returns JSON or prints tables. Knows no
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from lorasweep import speed
 from lorasweep.config import Arm, SweepSpec
 from lorasweep.data import order
 from lorasweep.errors import ConfigError, InputError, Problem
 from lorasweep.plan import make_plan
+from lorasweep.plan.estimate import sweep_seconds, trial_seconds
 from lorasweep.plan.learning_rate import Curve, curves
-from lorasweep.records import LauncherOptions, Plan, PlannedImage, Recipe
+from lorasweep.records import Plan, PlannedImage, Recipe
 from lorasweep.reg_view import regularization_json, regularization_table
+from lorasweep.space_view import space_json, space_table
 
-# Of one CPU worker with one thread, a LoRA on the dollhouse at batch 4: forward, backward, AdamW.
-DEFAULT_PIXELS_PER_S = 12.0 * 64 * 64
 _SHOWN_TAGS = 8
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
 
@@ -32,7 +30,8 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
 
     Returns:
         At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `arms` (the same
-        keys for every arm, with its `overrides` and what `differs` from the first one in plain words).
+        keys for every arm, with its `overrides` and what `differs` from the first one in plain words); with a
+        space also `space`, and the recipes at its corners among the arms.
 
     Raises:
         InputError: with the problems of all arms.
@@ -41,14 +40,17 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     plans = plans_of(arms)
     described = [_arm_json(arm, plan, plans[0]) for arm, plan in zip(arms, plans, strict=True)]
     trials = subject.total if isinstance(subject, SweepSpec) else 1
-    seeds = trials // len(arms)
-    launcher = subject.launcher
-    seconds = sum(arm["estimated_seconds"] for arm in described) * seeds / _workers(launcher, trials)
+    each_s = [arm["estimated_seconds"] for arm in described]
+    seconds = sweep_seconds(each_s, subject.launcher, trials=trials)
+    found = {}
+    if isinstance(subject, SweepSpec) and subject.search is not None:
+        found = {"space": space_json(subject, subject.search, plans)}
     return {
         "name": subject.name if isinstance(subject, SweepSpec) else "recipe",
         "question": subject.question if isinstance(subject, SweepSpec) else "",
         "trials": trials,
         "estimated_seconds": round(seconds, 1),
+        **found,
         **{key: value for key, value in described[0].items() if key not in _OF_AN_ARM},
         "arms": described,
     }
@@ -64,6 +66,8 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
     data = plan_json(subject)
     if data["question"]:
         console.print(f"[bold]{data['question']}[/bold]", highlight=False)
+    if "space" in data:
+        console.print(space_table(data["space"]))
     console.print(_arm_table(data["arms"]))
     console.print(_lr_table(data["arms"], heights=_ASCII if console.options.ascii_only else _BLOCKS))
     console.print(_bucket_table(data["arms"]))
@@ -82,9 +86,9 @@ _OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds")
 
 
 def arms_of(subject: SweepSpec | Recipe) -> Sequence[Arm]:
-    """The arms of a sweep; a recipe is a sweep with one arm."""
+    """The arms of a sweep and the corners of its space; a recipe is a sweep with one arm."""
     if isinstance(subject, SweepSpec):
-        return subject.arms
+        return subject.known
     return (Arm(name="recipe", note="", overrides=(), recipe=subject),)
 
 
@@ -126,7 +130,7 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
         "prompts": {tier: list(prompts) for tier, prompts in plan.prompts.items()},
         "warnings": list(plan.warnings),
         "fingerprint": plan.fingerprint,
-        "estimated_seconds": round(_seconds(plan, arm.recipe), 1),
+        "estimated_seconds": round(trial_seconds(plan, arm.recipe), 1),
     }
 
 
@@ -185,28 +189,6 @@ def _differences(plan: Plan, first: Plan) -> list[str]:
     if {i.sha256 for i in plan.images} != {i.sha256 for i in first.images}:
         found.append("other images")
     return found
-
-
-def _seconds(plan: Plan, recipe: Recipe) -> float:
-    """Estimate one trial in one worker: training and sampling; judging on probes is left out.
-
-    The speed is what the last run with this base measured on this machine, else a default; work scales with
-    the area of the images.
-    """
-    sample = recipe.sample
-    pictures = sum(map(len, plan.prompts.values())) * (
-        len(sample.weights) * len(sample.seeds) + (len(plan.rungs) - 1) * len(sample.rung_seeds)
-    )
-    side = recipe.base.resolution
-    sample_area = (sample.width or side) * (sample.height or side)
-    # Guidance needs two forwards per denoising step.
-    forwards = pictures * sample.steps * (1 if sample.guidance <= 1 else 2)
-    work = speed.training_pixels(plan) + forwards * speed.FORWARD_SHARE * sample_area
-    return work / (speed.recall(recipe.base) or DEFAULT_PIXELS_PER_S)
-
-
-def _workers(launcher: LauncherOptions, trials: int) -> int:
-    return max(1, min(launcher.workers or os.cpu_count() or 1, trials))
 
 
 def _arm_table(arms: Sequence[dict[str, Any]]) -> Table:

@@ -76,13 +76,13 @@ def build_search(
         overrides=tuple(overrides),
         corners=tuple(
             Arm(
-                name="-".join(("corner", *each.point.picks)),
+                name="-".join((f"corner{index:02d}", *each.point.picks)),
                 note="",
                 overrides=each.point.overrides,
                 recipe=each.recipe,
                 params=each.point.params,
             )
-            for each in corners
+            for index, each in enumerate(corners)
         ),
     )
     return [locate(arm, space, common, overrides) for arm in arms], search
