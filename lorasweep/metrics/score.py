@@ -1,11 +1,13 @@
 """From a vector of metrics to two numbers.
 
-    O = 1 - product over symptoms of (1 - severity_i o_i)     overcook/score, noisy-OR: a fatal one is enough
-    U = F (1 - O)                                             overcook/utility
+    O = 1 - product over questions of (1 - worst grade)     overcook/score, noisy-OR: a fatal one is enough
+    U = F (1 - O)                                           overcook/utility
 
-with o_i the grades of `symptoms.SYMPTOMS` by the limits of a calibration, and F the identity. A symptom that
-could not be measured, or has no limit, is left out of the product, which can only lower O, and its reason is
-given under `overcook/<symptom>`. Knows nothing about how a metric is measured; imports no torch.
+A grade is a symptom's (`symptoms.SYMPTOMS`) by the limit of a calibration, times its severity; F is the
+identity. Symptoms with the same letter answer the same question, drift on strangers and drift on landscapes
+for one, so only the worst of them counts: what is seen twice has not happened twice. A symptom that could not
+be measured, or has no limit, is left out, which can only lower O, and its reason is given under
+`overcook/<symptom>`. Knows nothing about how a metric is measured; imports no torch.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ def summarise(
         the reason for each of these that is not there.
     """
     found = Measurement()
+    worst: dict[str, float] = {}
     for symptom in SYMPTOMS:
         value = symptom.value(metrics)
         if value is None:
@@ -44,12 +47,13 @@ def summarise(
         elif symptom.name not in calibration.limits:
             found.missing[f"overcook/{symptom.name}"] = calibration.why_unplaced(symptom.name)
         else:
-            grade = calibration.limits[symptom.name].grade(value)
-            found.values[f"overcook/{symptom.name}"] = symptom.severity * grade
+            grade = symptom.severity * calibration.limits[symptom.name].grade(value)
+            found.values[f"overcook/{symptom.name}"] = grade
+            worst[symptom.letter] = max(grade, worst.get(symptom.letter, 0.0))
     if not found.values:
         found.missing[SCORE] = found.missing[UTILITY] = "no symptom could be measured"
         return found
-    score = 1.0 - math.prod(1.0 - grade for grade in found.values.values())
+    score = 1.0 - math.prod(1.0 - grade for grade in worst.values())
     found.values[SCORE] = score
     learned = fidelity(metrics, calibration)
     if learned is None:

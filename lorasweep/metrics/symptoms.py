@@ -19,7 +19,8 @@ class Symptom:
 
     Attributes:
         name: its grade is logged as `overcook/<name>`.
-        letter: of the question it belongs to, for the verdict: G, W, P, S, M, C, V or B.
+        letter: of the question that it answers: G, W, P, S, M, C, V or B; of those with the same letter only
+            the gravest counts.
         metric: the number it reads.
         says: what a person would say, after "from step 700": "it copies its training images".
         severity: the grade of a full-blown case, (0, 1]; 1 is fatal by itself.
@@ -74,6 +75,18 @@ SYMPTOMS: tuple[Symptom, ...] = (
         says="it copies its training images",
     ),
     Symptom(
+        name="nearness",
+        letter="M",
+        metric="memorisation/nearness",
+        says="its pictures drift towards its training images",
+    ),
+    Symptom(
+        name="magnitude",
+        letter="M",
+        metric="memorisation/magnitude_ratio",
+        says="training captions pull harder than others",
+    ),
+    Symptom(
         name="control",
         letter="C",
         metric="prompt_control/score",
@@ -103,12 +116,25 @@ SYMPTOMS: tuple[Symptom, ...] = (
         severity=0.25,
     ),
     Symptom(name="class_drift", letter="P", metric="prior_drift/class", says="strangers are redrawn"),
+    Symptom(
+        name="neighbour_drift",
+        letter="P",
+        metric="prior_drift/neighbour",
+        says="the subject's neighbours are redrawn",
+    ),
     # A prompt that leaves the person open drifts with the default person.
     Symptom(
         name="unrelated_drift",
         letter="P",
         metric="prior_drift/unrelated",
         says="unrelated prompts are redrawn",
+    ),
+    Symptom(
+        name="selectivity",
+        letter="S",
+        metric="trigger_selectivity/score",
+        says="it works without its trigger",
+        inverted=True,
     ),
     Symptom(
         name="rise",

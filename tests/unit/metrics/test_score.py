@@ -41,6 +41,12 @@ def test_symptoms_add_up_as_a_noisy_or() -> None:
     assert two["overcook/score"] == pytest.approx(1 - (1 - one) ** 2)
 
 
+def test_symptoms_of_one_question_count_once() -> None:
+    one = score.summarise(CLEAN | {"generalisation/gap": 0.5}, CALIBRATION).values["overcook/score"]
+    two = CLEAN | {"generalisation/gap": 0.5, "generalisation/rise": 0.45}
+    assert score.summarise(two, CALIBRATION).values["overcook/score"] == one
+
+
 def test_what_was_not_measured_is_named_with_its_reason() -> None:
     only = {"burn/score": 10.0, "identity/score": 1.0}
     found = score.summarise(only, CALIBRATION, missing={"diversity": "needs 16 seeds"})
