@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lorasweep import paths
 from lorasweep.errors import InputError, Problem
-from lorasweep.sweep import state, table
+from lorasweep.sweep import document, state, table
 
 
 def run(options: argparse.Namespace) -> int:
@@ -16,7 +16,7 @@ def run(options: argparse.Namespace) -> int:
     folders = [_folder(options.sweep)] if options.sweep else _folders()
     states = [state.read_state(folder) for folder in folders]
     if options.json:
-        documents = [state.status_json(each) for each in states]
+        documents = [document.status_json(each) for each in states]
         print(json.dumps(documents[0] if options.sweep else documents, indent=1))
         return 0
     if not states:

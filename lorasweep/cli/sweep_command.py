@@ -13,7 +13,7 @@ from lorasweep.config import SweepSpec
 from lorasweep.errors import ConfigError, InputError, Problem
 from lorasweep.records import Plan
 from lorasweep.report import contact_sheet
-from lorasweep.sweep import driver, state, table
+from lorasweep.sweep import document, driver, table
 from lorasweep.tracking.process import Mirror
 
 
@@ -33,6 +33,8 @@ def run(options: argparse.Namespace) -> int:
             plans,
             folder=folder,
             extend=options.extend,
+            repeats=options.max_repeats if options.until_decided else None,
+            fresh=options.fresh,
             on_change=view.update,
             on_trial_end=lambda: contact_sheet.write_contact_sheet(folder),
             mirror=mirror,
@@ -43,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         print("interrupted; the same command continues where it stopped", file=sys.stderr)
     snapshot = result.state
     if options.json:
-        print(json.dumps(state.status_json(snapshot), indent=1))
+        print(json.dumps(document.status_json(snapshot), indent=1))
     else:
         table.print_leaderboard(snapshot)
         _print_whereabouts(folder, result.mirror_message)

@@ -5,6 +5,7 @@ manifest.py     sweep.yaml: which trials are declared; may this sweep continue t
 folder.py       a run folder's name, status.json and outcome.json
 resume.py       where every declared trial stands, from the run folders
 queue.py        what is cooked next, and who waits for a twin
+shelf.py        what other sweeps have cooked already
 policy.py       what the end of an attempt means: final, or cooked again
 ledger.py       writes what happens to a trial: run folder first, then the study
 study.py        the only door to Optuna
@@ -12,11 +13,14 @@ mirror.py       what the engine asks of a tracker
 failure.py      what an exception means: recipe, data, memory, disk
 pool.py         the worker processes seen from the driver
 worker.py       the worker process seen from inside
+crew.py         how many workers, of which kind
 vitals.py       a worker's signs of life and its memory
 lock.py stop.py one driver per sweep; Ctrl-C once and twice
 state.py        frozen snapshots for the live table and `lorasweep status`; no torch, no Optuna
 pace.py         how long a trial still takes
 announce.py     snapshots, leaderboard and hooks while the driver runs
 leaderboard.py  the ranking
+noise.py        what of it is noise, by repeats; student.py: the distribution that says so
+repeats.py      which arms to cook again until the best one is known
 table.py        the live table and the leaderboard on the terminal
 """

@@ -77,7 +77,8 @@ class Announcer:
 
     def snapshot(self, activity: str = "") -> SweepState:
         """The sweep as the driver sees it now."""
-        trials = tuple(from_trial(trial) for trial in self._trials)
+        seeds = self._spec.seeds
+        trials = tuple(from_trial(trial, extra=trial.record.seed not in seeds) for trial in self._trials)
         running = sum(trial.status is Status.RUNNING for trial in trials)
         return SweepState(
             name=self._spec.name,

@@ -8,6 +8,7 @@ returns at once for one that is done. Knows nothing about torch, MLflow or what 
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -19,31 +20,26 @@ from lorasweep.config import compose_recipe
 from lorasweep.errors import ConfigError, InputError, Problem
 from lorasweep.plan import make_plan
 from lorasweep.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
+from lorasweep.sweep import leaderboard
 from lorasweep.sweep.announce import Announcer
+from lorasweep.sweep.crew import crew
 from lorasweep.sweep.failure import disk_full, is_disk_full, one_line
 from lorasweep.sweep.folder import read_outcome
+from lorasweep.sweep.gate import Gate
 from lorasweep.sweep.ledger import Ledger
 from lorasweep.sweep.lock import SweepLock
 from lorasweep.sweep.manifest import declare, read_manifest, write_manifest
 from lorasweep.sweep.mirror import Mirror
 from lorasweep.sweep.policy import FAILURES, FailureWatch, of_death
-from lorasweep.sweep.pool import (
-    Message,
-    PoolOptions,
-    WorkerHandle,
-    WorkerPool,
-    cpu_cores,
-    share_out,
-    visible_gpus,
-)
+from lorasweep.sweep.pool import Message, PoolOptions, WorkerHandle, WorkerPool
 from lorasweep.sweep.pruning import in_exposures
 from lorasweep.sweep.queue import Trial, TrialQueue
 from lorasweep.sweep.resume import cooked_pairs, load_trials, read_result
 from lorasweep.sweep.roster import Compose, Roster
+from lorasweep.sweep.shelf import Shelf
 from lorasweep.sweep.state import SweepState, read_state
 from lorasweep.sweep.stop import StopSignal
 from lorasweep.sweep.study import Found, SweepStudy
-from lorasweep.sweep.worker import Care
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -84,6 +80,8 @@ def run_sweep(
     extend: bool = False,
     kitchen_module: str = "lorasweep.run",
     compose: Compose | None = None,
+    repeats: int | None = None,
+    fresh: bool = False,
     on_change: Callable[[SweepState], None] | None = None,
     on_trial_end: Callable[[], object] | None = None,
     mirror: Mirror | None = None,
@@ -99,6 +97,9 @@ def run_sweep(
         folder: the sweep's folder; made when missing.
         extend: allow arms and seeds that the folder's earlier declaration did not have.
         compose: turns the overrides of a point of the space into its recipe and plan.
+        repeats: afterwards, cook arms again with up to so many further seeds each, where that helps to tell
+            the best one from the others, until it is known; None: cook what is declared and no more.
+        fresh: cook also what another sweep in this home has already cooked with the same code.
         kitchen_module: where workers find `Kitchen`, `cook` and `draw_base_samples`.
         on_change: called with a snapshot several times a second.
         on_trial_end: called whenever a trial ended for good, at least once; its errors are noted and do not
@@ -117,13 +118,14 @@ def run_sweep(
         roster, study = _open(spec, plans, folder, extend=extend, compose=compose or _composer(spec))
         announcer = Announcer(spec, folder, roster.trials, on_change=on_change, on_trial_end=on_trial_end)
         also = [each.name for each in spec.further] + [each.metric for each in spec.constraints]
-        driver = _Driver(
-            folder, roster, Ledger(study, mirror, metric=spec.metric, also=also), announcer, stop
-        )
+        ledger = Ledger(study, mirror, metric=spec.metric, also=also)
+        gate = Gate(spec, roster.trials)
+        shelf = None if fresh else Shelf(folder)
+        driver = _Driver(folder, roster, ledger, gate, announcer, stop, shelf=shelf, repeats=repeats)
         if mirror is not None:
             mirror.start()
         try:
-            driver.run(_pool_options(spec, folder, roster.trials, kitchen_module))
+            driver.run(crew(spec, folder, roster.trials, kitchen_module, further=repeats is not None))
         except Exception as error:
             if not is_disk_full(error):
                 raise
@@ -131,6 +133,8 @@ def run_sweep(
             driver.halted = disk_full(folder, one_line(error))
         finally:
             announcer.close()
+            if spec.search is not None or spec.pruner.active:
+                gate.write_summary(folder, roster.trials)
             patience_s = min(spec.tracking.timeout_s, HURRY_S) if stop.now else spec.tracking.timeout_s
             report = mirror.finish(patience_s) if mirror is not None else None
         state = read_state(folder)
@@ -181,12 +185,23 @@ class _Driver:
     """One call of `run_sweep` while workers are alive."""
 
     def __init__(
-        self, folder: Path, roster: Roster, ledger: Ledger, announcer: Announcer, stop: StopSignal
+        self,
+        folder: Path,
+        roster: Roster,
+        ledger: Ledger,
+        gate: Gate,
+        announcer: Announcer,
+        stop: StopSignal,
+        *,
+        shelf: Shelf | None,
+        repeats: int | None,
     ) -> None:
         self.halted = ""
+        self._shelf, self._repeats = shelf, repeats
         self._folder = folder
         self._roster = roster
-        self._ledger, self._announcer, self._stop = ledger, announcer, stop
+        self._ledger, self._gate = ledger, gate
+        self._announcer, self._stop = announcer, stop
         self._queue = TrialQueue(roster.trials)
         self._watch = FailureWatch()
         self._base_folder = folder / BASE_SAMPLES
@@ -195,10 +210,12 @@ class _Driver:
 
     def run(self, options: PoolOptions) -> None:
         """Cook until nothing is left, or until told to stop."""
-        self._reuse_twins()
+        self._pool = WorkerPool(options)
+        self._reuse_cooked()
+        self._add_repeats()
         if not self._more:
             return
-        with WorkerPool(options) as self._pool:
+        with self._pool:
             while self._advance():
                 self._announcer.changed(self._activity())
                 for handle, message in self._pool.listen(TICK_S):
@@ -217,7 +234,8 @@ class _Driver:
             return False
         if not self._stopping:
             self._hand_out()
-            return self._more or any(handle.job is not None for handle in self._pool.workers)
+            self._add_repeats()
+            return self._more or self._cooking
         cooking = [handle for handle in self._pool.workers if isinstance(handle.job, Trial)]
         for handle in cooking:
             if not handle.stopping:
@@ -228,6 +246,10 @@ class _Driver:
     def _more(self) -> bool:
         """Whether there is a trial to hand out, or to be asked for."""
         return bool(self._queue) or self._roster.open
+
+    @property
+    def _cooking(self) -> bool:
+        return any(handle.job is not None for handle in self._pool.workers)
 
     @property
     def _stopping(self) -> bool:
@@ -262,7 +284,15 @@ class _Driver:
                 self._queue.add(trial)
         except InputError as error:
             self._halt(f"the space has a point that is no recipe: {error}")
-        self._reuse_twins()
+        self._reuse_cooked()
+
+    def _add_repeats(self) -> None:
+        """When all is cooked and the best arm is not known, queue what would tell most about it."""
+        if self._repeats is None or self._more or self._cooking:
+            return
+        for arm, seed in leaderboard.repeats_wanted(self._announcer.snapshot(), limit=self._repeats):
+            self._queue.add(self._roster.repeat(arm, seed))
+        self._reuse_cooked()
 
     def _give_base_samples(self, handle: WorkerHandle) -> None:
         if not self._roster.trials:
@@ -306,9 +336,9 @@ class _Driver:
         trial.note(event)
         self._early_deaths = 0
         if event["kind"] == "rung":
+            go = self._gate.rung(trial)
             self._ledger.rung(trial)
-            # The channel by which a trial will be stopped early. Nothing prunes yet, so every trial goes on.
-            handle.send(kind="verdict", go=True)
+            handle.send(kind="verdict", go=go)
 
     def _job_done(self, handle: WorkerHandle, *, leaving: str) -> Any:
         job, handle.job = handle.job, None
@@ -333,7 +363,7 @@ class _Driver:
             if self._early_deaths >= EARLY_DEATHS_STOP:
                 why = f"{death.cause}; {handle.last_words()}; see {handle.log}"
                 self._halt(f"workers die before they can cook: {why}")
-        if self._more and not self._stopping:
+        if (self._more or self._repeats is not None) and not self._stopping:
             self._pool.replace(handle)
         else:
             self._pool.remove(handle)
@@ -351,6 +381,8 @@ class _Driver:
     def _attempt_ended(self, trial: Trial, outcome: Outcome) -> None:
         trial.metrics = dict(outcome.metrics) or trial.metrics
         _, trial.verdict = read_result(trial.folder)
+        if outcome.status is Status.PRUNED:
+            outcome = dataclasses.replace(outcome, reason=outcome.reason or trial.stopped)
         self._ledger.end(trial, outcome)
         if trial.record.status is Status.WAITING:
             self._queue.put_back(trial)
@@ -358,12 +390,27 @@ class _Driver:
             self._trial_ended(trial)
             self._reuse_twins()
 
+    def _reuse_cooked(self) -> None:
+        """Take out of the queue what was cooked already, here or by another sweep."""
+        for _ in range(len(self._queue)):
+            trial = self._queue.take()
+            assert trial is not None
+            begun = trial.record.attempt > 0
+            cooked = None if begun or self._shelf is None else self._shelf.find(trial.record.fingerprint)
+            if cooked is None:
+                self._queue.put_back(trial)
+            else:
+                self._ledger.reuse_elsewhere(trial, cooked)
+                self._announcer.trial_ended(trial)
+        self._reuse_twins()
+
     def _reuse_twins(self) -> None:
         for twin, original in self._queue.twins_ready():
             self._ledger.reuse(twin, original)
             self._announcer.trial_ended(twin)
 
     def _trial_ended(self, trial: Trial) -> None:
+        self._gate.ended(trial)
         self._halt(self._watch.saw(trial.record))
         self._announcer.trial_ended(trial)
 
@@ -381,31 +428,6 @@ class _Driver:
         if not any(handle.ready for handle in self._pool.workers):
             return "starting workers"
         return "drawing the base model's own samples" if self._base_wanted else ""
-
-
-def wants_gpus(spec: SweepSpec) -> bool:
-    """Whether any arm may be trained on a GPU."""
-    return any(arm.recipe.train.device != "cpu" for arm in spec.known)
-
-
-def _pool_options(spec: SweepSpec, folder: Path, trials: list[Trial], kitchen_module: str) -> PoolOptions:
-    gpus = visible_gpus() if wants_gpus(spec) else []
-    launcher = spec.launcher
-    unfinished = len({trial.record.fingerprint for trial in trials if not trial.record.status.is_final})
-    unfinished += max(0, spec.total - len(trials))  # points not asked for yet
-    workers, threads = share_out(launcher, gpus=len(gpus), cores=cpu_cores(), jobs=unfinished)
-    return PoolOptions(
-        kitchen_module=kitchen_module,
-        workers=workers,
-        threads=threads,
-        gpus=gpus,
-        log_folder=folder / "workers",
-        care=Care(
-            hang_s=launcher.hang_s,
-            recycle_after=launcher.recycle_after,
-            memory_growth_mb=launcher.memory_growth_mb,
-        ),
-    )
 
 
 def _make_writable(folder: Path) -> None:

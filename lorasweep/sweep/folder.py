@@ -41,6 +41,7 @@ class TrialRecord:
     measured: dict[str, float] = field(default_factory=dict)  # the second objective, constrained metrics
     exempt: bool = False  # by lot: it runs its course whatever a pruner says
     spared: str = ""  # why a pruner would have stopped it, had it not been exempt
+    reused_from: str = ""  # a run folder here, or `<sweep>/<run folder>`: it was cooked there, not here
     started_at: float | None = None  # unix s, first attempt
     ended_at: float | None = None  # unix s
 

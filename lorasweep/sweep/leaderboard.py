@@ -1,4 +1,4 @@
-"""The ranking of a sweep: trials by value, arms by the mean over their seeds.
+"""The ranking of a sweep: trials by value, arms by the mean over their seeds, and what of it is noise.
 
 Takes a `SweepState`, gives rows and leaderboard.json. Only trials that have a value are ranked; the others
 are listed with the reason. Knows nothing about how values come about.
@@ -7,6 +7,7 @@ are listed with the reason. Knows nothing about how values come about.
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 from lorasweep.files import write_json
 from lorasweep.records import Status, to_dict
+from lorasweep.sweep.noise import Interval, Ranking, rank
+from lorasweep.sweep.repeats import next_round
 from lorasweep.sweep.state import SweepState, TrialState
 
 LEADERBOARD_FILE = "leaderboard.json"
@@ -27,6 +30,8 @@ class ArmRow:
     arm: str
     value: float | None  # mean over the seeds that have one
     spread: float | None  # sample standard deviation over seeds; None with fewer than two
+    interval: Interval | None  # 95 %, of the mean; None with fewer than two seeds
+    tied: bool  # with the best: repeats do not tell them apart, or there are too few
     seeds: int  # how many have a value
     metrics: Mapping[str, float]  # mean over the trials that measured it
     verdict: str  # one word per seed, the same word once
@@ -41,10 +46,67 @@ def rank_arms(state: SweepState) -> list[ArmRow]:
     arms: dict[str, list[TrialState]] = {}
     for trial in state.trials:
         arms.setdefault(trial.arm, []).append(trial)
-    rows = [_arm_row(arm, trials) for arm, trials in arms.items()]
+    ranking = standing(state)
+    rows = [_arm_row(arm, trials, ranking) for arm, trials in arms.items()]
     ordered = sorted(rows, key=lambda row: _order(row.value, state.goal))
     ranks = _ranks([row.value for row in ordered])
     return [ArmRow(**{**vars(row), "rank": rank}) for row, rank in zip(ordered, ranks, strict=True)]
+
+
+def standing(state: SweepState) -> Ranking | None:
+    """What the repeats say about the arms' order; None while no arm has a value."""
+    values = arm_values(state)
+    return rank(values, goal=state.goal, looks=looks(state)) if values else None
+
+
+def arm_values(state: SweepState) -> dict[str, dict[int, float]]:
+    """The values that count, by arm and seed."""
+    values: dict[str, dict[int, float]] = {}
+    for trial in state.trials:
+        if (value := _counted(trial)) is not None:
+            values.setdefault(trial.arm, {})[trial.seed] = value
+    return values
+
+
+def looks(state: SweepState) -> int:
+    """How often the ranking decided whether to cook repeats: once more than the most repeated arm says."""
+    extra = Counter(trial.arm for trial in state.trials if trial.extra)
+    return 1 + max(extra.values()) if extra else 0
+
+
+def repeats_wanted(state: SweepState, *, limit: int) -> list[tuple[str, int]]:
+    """Name the (arm, seed) pairs that would tell most about which arm is best; none once that is known.
+
+    Args:
+        state: a sweep of which all trials have ended.
+        limit: how many seeds beyond the declared ones an arm may have.
+    """
+    taken: dict[str, set[int]] = {}
+    allowed: Counter[str] = Counter()
+    for trial in state.trials:
+        taken.setdefault(trial.arm, set()).add(trial.seed)
+        allowed[trial.arm] += not trial.extra
+    return next_round(
+        arm_values(state),
+        taken,
+        goal=state.goal,
+        looks=max(1, looks(state)),
+        limit={arm: declared + limit for arm, declared in allowed.items()},
+    )
+
+
+def standing_json(ranking: Ranking | None) -> dict[str, Any] | None:
+    """What `status --json` and leaderboard.json say about noise."""
+    if ranking is None:
+        return None
+    return {
+        "best": ranking.order[0],
+        "decided": ranking.decided,
+        "tied_with_best": list(ranking.groups[0][1:]),
+        "groups": [list(group) for group in ranking.groups],
+        "intervals": {arm: to_dict(interval) for arm, interval in ranking.intervals.items()},
+        "comparisons": [{**to_dict(each), "told_apart": each.told_apart} for each in ranking.comparisons],
+    }
 
 
 def rank_trials(state: SweepState) -> list[tuple[int | None, TrialState]]:
@@ -70,8 +132,14 @@ def document(state: SweepState) -> dict[str, Any]:
         }
         for rank, trial in rank_trials(state)
     ]
-    arms = [to_dict(row) for row in rank_arms(state)]
-    return {"name": state.name, "metric": state.metric, "goal": state.goal, "arms": arms, "trials": trials}
+    return {
+        "name": state.name,
+        "metric": state.metric,
+        "goal": state.goal,
+        "noise": standing_json(standing(state)),
+        "arms": [to_dict(row) for row in rank_arms(state)],
+        "trials": trials,
+    }
 
 
 def write(sweep_folder: Path, state: SweepState) -> None:
@@ -79,7 +147,7 @@ def write(sweep_folder: Path, state: SweepState) -> None:
     write_json(sweep_folder / LEADERBOARD_FILE, document(state))
 
 
-def _arm_row(arm: str, trials: list[TrialState]) -> ArmRow:
+def _arm_row(arm: str, trials: list[TrialState], ranking: Ranking | None) -> ArmRow:
     values = [value for trial in trials if (value := _counted(trial)) is not None]
     verdicts = dict.fromkeys(str(trial.verdict["state"]) for trial in trials if trial.verdict.get("state"))
     reasons = dict.fromkeys(trial.reason for trial in trials if trial.reason)
@@ -88,6 +156,8 @@ def _arm_row(arm: str, trials: list[TrialState]) -> ArmRow:
         arm=arm,
         value=statistics.fmean(values) if values else None,
         spread=statistics.stdev(values) if len(values) > 1 else None,
+        interval=ranking.intervals.get(arm) if ranking is not None else None,
+        tied=ranking is not None and arm in ranking.groups[0][1:],
         seeds=len(values),
         metrics=_means(trial.metrics for trial in trials if trial.status.is_final),
         verdict=" / ".join(verdicts),

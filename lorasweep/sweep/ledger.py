@@ -21,6 +21,8 @@ from lorasweep.sweep.mirror import Mirror
 from lorasweep.sweep.policy import after
 from lorasweep.sweep.pruning import in_exposures
 from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.resume import read_result, read_rungs
+from lorasweep.sweep.shelf import Cooked
 from lorasweep.sweep.study import SweepStudy
 
 # What belongs to a trial and not to its recipe, so that a twin has its own.
@@ -30,7 +32,6 @@ OWN_FILES = (
     "mlflow.json",
     "recipe.yaml",
     "plan.json",
-    "checkpoints",
     "error.txt",
 )
 
@@ -94,26 +95,35 @@ class Ledger:
 
     def reuse(self, twin: Trial, original: Trial) -> None:
         """Give a trial the results of the identical recipe that was cooked under another name."""
-        twin.folder.mkdir(parents=True, exist_ok=True)
-        _copy_results(original.folder, twin.folder)
-        _write_inputs(twin)
-        reason = f"the same recipe, seed and images as {original.folder.name}: its results are reused"
-        if original.record.reason:
-            reason += f" ({original.record.reason})"
+        self._adopt(twin, original.folder, original.record, cooked_as=original.folder.name)
+        twin.loss = original.loss
+
+    def reuse_elsewhere(self, trial: Trial, cooked: Cooked) -> None:
+        """Give a trial the results of the identical recipe that another sweep has cooked."""
+        ended = after(cooked.record, cooked.outcome(), metric=self._metric, now_s=time.time())
+        self._adopt(trial, cooked.folder, ended, cooked_as=cooked.name)
+
+    def _adopt(self, trial: Trial, folder: Path, ended: TrialRecord, *, cooked_as: str) -> None:
+        trial.folder.mkdir(parents=True, exist_ok=True)
+        _copy_results(folder, trial.folder)
+        _write_inputs(trial)
+        trial.metrics, trial.verdict = read_result(trial.folder)
+        trial.rungs = read_rungs(trial.folder)
+        reason = f"the same recipe, seed and images as {cooked_as}: its results are reused"
         now = time.time()
         record = dataclasses.replace(
-            original.record,
-            number=twin.number,
-            arm=twin.record.arm,
-            seed=twin.record.seed,
-            attempt=twin.record.attempt,
-            reason=reason,
+            trial.record,
+            status=ended.status,
+            step=ended.step,
+            value=ended.value,
+            measured={name: trial.metrics[name] for name in self._also if name in trial.metrics},
+            reason=f"{reason} ({ended.reason})" if ended.reason else reason,
+            reused_from=cooked_as,
             started_at=now,
             ended_at=now,
         )
-        twin.metrics, twin.verdict, twin.loss = dict(original.metrics), dict(original.verdict), original.loss
-        self._write(twin, record)
-        self._study.add(record, twin.folder.name)
+        self._write(trial, record)
+        self._study.add(record, trial.folder.name)
         self._poke()
 
     def _write(self, trial: Trial, record: TrialRecord) -> None:

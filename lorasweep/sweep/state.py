@@ -6,6 +6,7 @@ MLflow.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -47,6 +48,8 @@ class TrialState:
     verdict: Mapping[str, Any] = field(default_factory=dict)  # `state` and `sentence`, once it has ended
     eta_s: float | None = None  # until its last step, while it is running
     mlflow_run_id: str | None = None
+    extra: bool = False  # a repeat beyond the declared seeds
+    reused_from: str = ""  # `<sweep>/<run folder>` or a run folder of this sweep, when it was not cooked here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +84,8 @@ class SweepState:
         return sum(trial.status.is_final for trial in self.trials)
 
 
-def from_trial(trial: Trial) -> TrialState:
-    """Snapshot one of the driver's trials."""
+def from_trial(trial: Trial, *, extra: bool = False) -> TrialState:
+    """Snapshot one of the driver's trials; `extra`: it is a repeat beyond the declared seeds."""
     record = trial.record
     running = record.status is Status.RUNNING
     step = trial.step if running else record.step
@@ -103,6 +106,8 @@ def from_trial(trial: Trial) -> TrialState:
         value=record.value,
         verdict=dict(trial.verdict),
         eta_s=trial.pace.seconds_for(record.steps - step) if running else None,
+        extra=extra,
+        reused_from=record.reused_from,
     )
 
 
@@ -134,7 +139,8 @@ def read_state(sweep_folder: Path) -> SweepState:
     for declared in manifest.trials:
         folder = sweep_folder / run_folder_name(declared.number, declared.arm, declared.seed)
         record = read_status(folder) or _not_begun(folder, declared)
-        trials.append(_read_trial(folder, record, overrides.get(declared.arm, ()), driven=driver is not None))
+        trial = _read_trial(folder, record, overrides.get(declared.arm, ()), driven=driver is not None)
+        trials.append(dataclasses.replace(trial, extra=declared.extra))
     running = sum(trial.status is Status.RUNNING for trial in trials)
     return SweepState(
         name=manifest.name,
@@ -148,44 +154,10 @@ def read_state(sweep_folder: Path) -> SweepState:
     )
 
 
-def status_json(state: SweepState) -> dict[str, Any]:
-    """The document that `lorasweep status --json` prints."""
-    return {
-        "name": state.name,
-        "question": state.question,
-        "metric": state.metric,
-        "goal": state.goal,
-        "folder": state.folder,
-        "driver": state.driver,
-        "total": state.total,
-        "counts": state.counts,
-        "trials": [_trial_json(trial) for trial in state.trials],
-    }
-
-
 def params(overrides: Iterable[str]) -> dict[str, Any]:
     """Turn `KEY=VALUE` overrides into a dict; numbers, booleans and null are read as such."""
     pairs = (override.lstrip("+").partition("=") for override in overrides)
     return {key: _scalar(text) for key, _, text in pairs}
-
-
-def _trial_json(trial: TrialState) -> dict[str, Any]:
-    return {
-        "number": trial.number,
-        "status": trial.status.value,
-        "arm": trial.arm,
-        "seed": trial.seed,
-        "params": params(trial.overrides),
-        "value": trial.value,
-        "metrics": dict(trial.metrics),
-        "verdict": dict(trial.verdict),
-        "step": trial.step,
-        "steps": trial.steps,
-        "attempt": trial.attempt,
-        "reason": trial.reason,
-        "run_folder": trial.run_folder,
-        "mlflow_run_id": trial.mlflow_run_id,
-    }
 
 
 def _scalar(text: str) -> Any:
@@ -237,6 +209,7 @@ def _read_trial(folder: Path, record: TrialRecord, overrides: tuple[str, ...], *
         verdict=(result.get("verdict") if done else None) or {},
         eta_s=live.pace.seconds_for(record.steps - step) if status is Status.RUNNING else None,
         mlflow_run_id=_object(folder / "mlflow.json").get("run_id"),
+        reused_from=record.reused_from,
     )
 
 

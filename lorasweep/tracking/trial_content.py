@@ -95,6 +95,7 @@ def _tags(trial: TrialFiles, sweep: SweepFiles, arm: Mapping[str, Any]) -> dict[
         "lorasweep.fingerprint": status.get("fingerprint"),
         "lorasweep.verdict": trial.verdict.get("state") or sentence,
         "lorasweep.rank": None if rank is None else str(rank),
+        "lorasweep.reused_from": status.get("reused_from"),
         "lorasweep.retry": str(int(status.get("attempt") or 1) - 1),
         "mlflow.source.name": f"lorasweep sweep {sweep.name}" if sweep.manifest else "lorasweep train",
         "mlflow.source.type": "LOCAL",

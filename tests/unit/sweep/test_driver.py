@@ -242,8 +242,8 @@ def test_each_worker_has_its_gpu_and_its_threads(tmp_path, monkeypatch):
     declared = pretend_sweep.with_launcher(
         spec(numbered_arms(2, step_s=0.05)), LauncherOptions(workers=2, threads=3)
     )
-    monkeypatch.setattr("lorasweep.sweep.driver.visible_gpus", lambda: ["5", "GPU-7"])
-    monkeypatch.setattr("lorasweep.sweep.driver.wants_gpus", lambda spec: True)
+    monkeypatch.setattr("lorasweep.sweep.crew.visible_gpus", lambda: ["5", "GPU-7"])
+    monkeypatch.setattr("lorasweep.sweep.crew.wants_gpus", lambda spec: True)
     cook(declared, tmp_path)
     seen = [read_json(path) for path in sorted(tmp_path.glob("*/worker.json"))]
     assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in seen) == ["5", "GPU-7"]

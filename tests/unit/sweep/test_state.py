@@ -14,7 +14,8 @@ from lorasweep.sweep.folder import TrialRecord, write_status
 from lorasweep.sweep.lock import SweepLock
 from lorasweep.sweep.manifest import declare, write_manifest
 from lorasweep.sweep.pace import Pace
-from lorasweep.sweep.state import TrialState, estimate, params, read_state, status_json
+from lorasweep.sweep.document import status_json
+from lorasweep.sweep.state import TrialState, estimate, params, read_state
 
 
 @pytest.fixture
