@@ -39,7 +39,8 @@ def telling_keys(arms: Sequence[Mapping[str, Any]]) -> list[str]:
     Args:
         arms: of the sweep's manifest: `recipe` (a nested dict) and `overrides` (`key=value` strings).
     """
-    recipes = [flatten(arm.get("recipe") or {}) for arm in arms]
+    # A point of a search is known by its overrides alone.
+    recipes = [flatten(arm["recipe"]) for arm in arms if arm.get("recipe")]
     shared = set(recipes[0]).intersection(*recipes[1:]) if recipes else set()
     differing = {key for key in shared if len({_text(recipe[key]) for recipe in recipes}) > 1}
     typed = {key for arm in arms for key, _ in typed_overrides(arm) if "." in key}

@@ -52,7 +52,8 @@ class SweepFiles:
     @property
     def declared(self) -> int:
         """How many trials there will be; as many as there are now when nothing declares it."""
-        return len(self.manifest.get("trials") or self.trials)
+        known = len(self.manifest.get("trials") or self.trials)
+        return max(known, int(self.manifest.get("total") or 0))
 
     def rank(self, number: Any) -> int | None:
         """A trial's place on the leaderboard, from 1; None when it has none."""
@@ -106,10 +107,29 @@ def read_sweep(folder: Path) -> SweepFiles:
     return SweepFiles(
         folder=folder,
         identity=_identity(folder),
-        manifest=_mapping(read_yaml(folder / "sweep.yaml")),
+        manifest=_with_asked(_mapping(read_yaml(folder / "sweep.yaml")), folder),
         leaderboard=_json(folder / "leaderboard.json"),
         trials=tuple(trials),
     )
+
+
+def _with_asked(manifest: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """Add the points and repeats that a search came to hold since the sweep was declared."""
+    rows = list(files.read_jsonl(folder / "asked.jsonl")) if manifest else []
+    if not rows:
+        return manifest
+    points = [
+        {"name": row["arm"], "note": "", "overrides": row["overrides"], "recipe": {}}
+        for row in rows
+        if row.get("params") is not None
+    ]
+    trials = [
+        {"number": row["number"] + offset, "arm": row["arm"], "seed": seed}
+        for row in rows
+        for offset, seed in enumerate(row["seeds"])
+    ]
+    arms, declared = manifest.get("arms") or [], manifest.get("trials") or []
+    return {**manifest, "arms": [*arms, *points], "trials": [*declared, *trials]}
 
 
 def read_trial(folder: Path) -> TrialFiles:
