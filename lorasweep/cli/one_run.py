@@ -84,7 +84,9 @@ def print_result(folder: Path, cooked: Cooked) -> None:
         print(sentence)
     for name in HEADLINE:
         if name in result["metrics"]:
-            print(f"  {name:<24} {result['metrics'][name]:6.3f}")
+            print(f"  {name:<24} {result['metrics'][name]:6.3f}{_error(result['metrics'], name)}")
+    if doubt := result.get("calibration", {}).get("reason"):
+        print(f"note        {doubt}")
     print(f"run folder  {folder}  (every metric in metrics.json)")
     if cooked.mirror_message:
         print(f"MLflow      {cooked.mirror_message}")
@@ -173,7 +175,11 @@ def _progress(steps: int, *, quiet: bool) -> Iterator[Any]:
         task = progress.add_task("cooking", total=steps, note="")
 
         def report(event: dict[str, Any]) -> bool:
-            progress.update(task, completed=event["step"], note=_note(event))
+            # The kept checkpoint is drawn last, and is usually not the last one: the bar never goes back.
+            done = max(event["step"], int(progress.tasks[task].completed))
+            progress.update(task, completed=done, note=_note(event))
+            if event.get("warning"):
+                progress.console.print(f"warning  {event['warning']}", highlight=False, markup=False)
             return True
 
         yield report
@@ -183,6 +189,11 @@ def _note(event: dict[str, Any]) -> str:
     metrics = event.get("metrics", {})
     names = {"train/loss": "loss", "overcook/score": "overcook", "overcook/utility": "utility"}
     return "  ".join(f"{short} {metrics[name]:.3f}" for name, short in names.items() if name in metrics)
+
+
+def _error(metrics: Mapping[str, float], name: str) -> str:
+    error = metrics.get(f"{name}_se")
+    return "" if error is None else f" +- {error:.3f}"
 
 
 def _start_mirror(recipe: Recipe) -> Mirror | None:

@@ -269,7 +269,7 @@ and how overcooked it was. Nothing is trained or changed. A DoRA stays what diff
     )
     parser.add_argument("run", metavar="RUN|SWEEP", help="a run folder, SWEEP/TRIAL, or a sweep with --best")
     parser.add_argument("--best", action="store_true", help="the sweep's trial with the best value")
-    parser.add_argument("--step", type=int, default=None, help="a rung's step; the last when left out")
+    parser.add_argument("--step", type=int, default=None, help="a rung's step; the kept one's when left out")
     parser.add_argument(
         "--out", metavar="FILE|FOLDER", default=None, help="default: export/ in the run folder"
     )

@@ -27,7 +27,7 @@ class CookedRun:
     Attributes:
         folder: the run folder, absolute.
         adapter_file: the adapter to export.
-        step: optimizer steps behind it.
+        step: optimizer steps behind it; the kept checkpoint's need not be the last.
         sweep: name of the folder that the run is in.
         recipe, plan, status: as in the run folder.
         metrics: measured at that step; empty when nothing was.
@@ -49,7 +49,7 @@ def find_run(where: str, *, best: bool = False, step: int | None = None) -> Cook
     Args:
         where: a run folder's path, or SWEEP/TRIAL in the output folder; with `best`, a sweep's path or name.
         best: take the completed trial with the best value.
-        step: a rung's step; None takes the last.
+        step: a rung's step; None takes the checkpoint that the run kept.
 
     Raises:
         InputError: there is no such run, or it has no such adapter.
@@ -72,7 +72,7 @@ def find_run(where: str, *, best: bool = False, step: int | None = None) -> Cook
     return CookedRun(
         folder=folder,
         adapter_file=_adapter_file(folder, where, step, status=str(status.get("status"))),
-        step=last_step if step is None else step,
+        step=_kept_step(folder, last_step) if step is None else step,
         sweep=folder.parent.name,
         recipe=recipe,
         plan=plan,
@@ -125,6 +125,13 @@ def _metrics(folder: Path, step: int | None) -> dict[str, float]:
     if step is None:
         return dict(judged["metrics"])
     return next((dict(rung["metrics"]) for rung in judged["rungs"] if rung["step"] == step), {})
+
+
+def _kept_step(folder: Path, last_step: int) -> int:
+    try:
+        return int(files.read_json(folder / "metrics.json").get("step", last_step))
+    except (OSError, ValueError):
+        return last_step
 
 
 def _refuse(where: str, message: str, hint: str) -> InputError:

@@ -43,7 +43,8 @@ class Trial:
 
     def note(self, event: Mapping[str, Any]) -> None:
         """Take in an event of `run.cook`."""
-        self.step = event["step"]
+        # The checkpoint that is kept is looked at after the last rung, and is usually an earlier one.
+        self.step = event["step"] if event["kind"] == "start" else max(self.step, event["step"])
         match event["kind"]:
             case "start":
                 self.pace = Pace()
