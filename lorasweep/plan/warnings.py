@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from lorasweep.data import captions, order
 from lorasweep.plan import advice, budget
 from lorasweep.plan.budget import Budget
+from lorasweep.plan.sharing import shared_tags
 from lorasweep.records import Plan, Recipe
 
 _MOST_ENLARGED = 1.5  # beyond, the LoRA learns the blur of the enlargement
@@ -19,6 +20,7 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     yield from _buckets(recipe, plan)
     yield from _enlarged(plan)
     yield from _exposures(plan, counted)
+    yield from _shared_trigger(recipe, plan)
     yield from _optimizer(recipe, plan)
     yield from advice.unheeded(recipe)
     yield from _scale_norm(recipe)
@@ -35,7 +37,7 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
 def _buckets(recipe: Recipe, plan: Plan) -> Iterator[str]:
     if recipe.buckets.name == "chosen" and not recipe.buckets.options.get("upscale", True):
         yield "buckets.upscale=false makes buckets on demand, as kohya does: the list of sizes is not used"
-    train = plan.train_images()
+    train = plan.trained_on()
     for bucket, members in order.buckets_of(train).items():
         shown = sum(train[index].repeats for index in members)
         if shown < recipe.train.batch_size:
@@ -66,15 +68,25 @@ def _exposures(plan: Plan, counted: Budget) -> Iterator[str]:
             f"every image is seen {plan.exposures_per_image:.0f} times on average: expect overcooking, "
             f"or lower train.epochs, dataset.repeats or train.max_steps"
         )
-    concepts = [concept for concept in plan.exposures if concept]
-    if len(concepts) > 1 and plan.trigger:
-        shared = sum(times for tag, times in plan.tag_exposures.items() if tag == plan.trigger)
-        largest = max(plan.exposures.values())
-        if shared > largest:
-            yield (
-                f"{len(concepts)} concepts share the trigger {plan.trigger}: it is trained {shared} times, "
-                f"the most frequent concept {largest} times (captions.decouple takes a share of that off)"
-            )
+
+
+def _shared_trigger(recipe: Recipe, plan: Plan) -> Iterator[str]:
+    """Several outfits of one character also train the character: the article's warning, with the numbers."""
+    shared = next((tag for tag in shared_tags(plan, recipe.captions) if tag.tag == plan.trigger), None)
+    if shared is None:
+        return
+    remedies = []
+    if recipe.captions.decouple == 0:
+        remedies.append(f"captions.decouple=0.5 would train it about {shared.decoupled(0.5)} times")
+    if "scale_norm" not in recipe.regularization:
+        remedies.append("regularization=scale_norm flattens what shoots up")
+    if recipe.optimizer.name != "prodigy":
+        remedies.append("optimizer=prodigy is said to cook less")
+    yield (
+        f"{shared.concepts} concepts share the trigger {shared.tag}: it is trained {shared.times} times, "
+        f"{shared.ratio:.1f} x the largest of them ({shared.largest}), so be careful not to overcook it"
+        + (f" ({'; '.join(remedies)})" if remedies else "")
+    )
 
 
 def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:

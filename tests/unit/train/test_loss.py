@@ -87,3 +87,30 @@ def test_min_snr_weighs_each_sample_by_its_own_timestep() -> None:
     found = loss.weigh(answer, question, noise_schedule, min_snr_gamma=5.0)
     assert found == pytest.approx((weights * errors).mean().item(), rel=1e-5)
     assert found < loss.weigh(answer, question, noise_schedule, min_snr_gamma=None)
+
+
+def test_a_samples_weight_multiplies_its_loss_and_gradient_and_touches_no_other() -> None:
+    question, noise_schedule = ask(), schedule()
+    answer = torch.randn(question.target_BCHW.shape, generator=torch.Generator().manual_seed(5))
+    weights = [1.0, 0.25, 1.0, 3.0]
+
+    def loss_and_gradient(weights: list[float] | None) -> tuple[torch.Tensor, torch.Tensor]:
+        leaf = answer.clone().requires_grad_()
+        found = loss.weigh(leaf, question, noise_schedule, min_snr_gamma=5.0, weights=weights)
+        found.backward()
+        assert leaf.grad is not None
+        return found.detach(), leaf.grad
+
+    plain, plain_gradient = loss_and_gradient(None)
+    weighed, gradient = loss_and_gradient(weights)
+    assert not torch.allclose(weighed, plain, rtol=1e-3)
+    # The closed form, in float64: mean over samples of weight x min-SNR weight x mean squared error.
+    alpha_bar = noise_schedule.alphas_cumprod.double()[question.timestep_B]
+    snr = alpha_bar / (1 - alpha_bar)
+    errors = (answer.double() - question.target_BCHW.double()).square().mean((1, 2, 3))
+    wanted = (torch.tensor(weights, dtype=torch.float64) * snr.clamp(max=5.0) / snr * errors).mean()
+    assert weighed.double() == pytest.approx(wanted.item(), rel=1e-5)
+    ratio = torch.tensor(weights)[:, None, None, None]
+    assert torch.allclose(gradient, ratio * plain_gradient, rtol=1e-6, atol=0)
+    assert torch.equal(gradient[[0, 2]], plain_gradient[[0, 2]])
+    assert torch.equal(loss_and_gradient([1.0] * 4)[1], plain_gradient)
