@@ -11,9 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lorasweep.bucket_view import bucket_set_json, bucket_set_table, bucket_table, buckets_json
 from lorasweep.config import Arm, SweepSpec
-from lorasweep.data import order
 from lorasweep.errors import ConfigError, InputError, Problem
+from lorasweep.exposure_view import exposure_table, exposures_json
 from lorasweep.plan import make_plan
 from lorasweep.plan.estimate import sweep_seconds, trial_seconds
 from lorasweep.plan.learning_rate import Curve, curves
@@ -21,7 +22,6 @@ from lorasweep.records import Plan, PlannedImage, Recipe
 from lorasweep.reg_view import regularization_json, regularization_table
 from lorasweep.space_view import space_json, space_table
 
-_SHOWN_TAGS = 8
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
 
 
@@ -70,8 +70,9 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
         console.print(space_table(data["space"]))
     console.print(_arm_table(data["arms"]))
     console.print(_lr_table(data["arms"], heights=_ASCII if console.options.ascii_only else _BLOCKS))
-    console.print(_bucket_table(data["arms"]))
-    console.print(_exposure_table(data))
+    console.print(bucket_table(data["arms"]))
+    console.print(bucket_set_table(data["arms"]))
+    console.print(exposure_table(data))
     if (regularization := regularization_table(data["arms"])) is not None:
         console.print(regularization)
     for steps in dict.fromkeys(tuple(arm["rungs"]) for arm in data["arms"]):
@@ -121,7 +122,9 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
         "exposures": plan.exposures,
         "exposures_per_image": plan.exposures_per_image,
         "tag_exposures": plan.tag_exposures,
-        "buckets": _buckets_json(plan, arm.recipe),
+        "budget": exposures_json(plan, arm.recipe),
+        "buckets": buckets_json(plan, arm.recipe),
+        "bucket_set": bucket_set_json(plan, arm.recipe),
         "images": [_image_json(image) for image in plan.images],
         "trigger": plan.trigger,
         "rungs": list(plan.rungs),
@@ -132,28 +135,6 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
         "fingerprint": plan.fingerprint,
         "estimated_seconds": round(trial_seconds(plan, arm.recipe), 1),
     }
-
-
-def _buckets_json(plan: Plan, recipe: Recipe) -> list[dict[str, Any]]:
-    train = plan.train_images()
-    rows = []
-    for bucket, members in order.buckets_of(train).items():
-        images = [train[index] for index in members]
-        rows.append(
-            {
-                "size": [bucket.width_px, bucket.height_px],
-                "images": len(images),
-                "batches_per_epoch": order.batches_per_epoch(images, recipe.train.batch_size),
-                "cropped_share": round(sum(map(_cropped_share, images)) / len(images), 4),
-                "largest_enlargement": round(max(i.resize_px[0] / i.width_px for i in images), 3),
-            }
-        )
-    return rows
-
-
-def _cropped_share(image: PlannedImage) -> float:
-    """Share of the resized image's area that the crop leaves out."""
-    return 1 - image.bucket.width_px * image.bucket.height_px / (image.resize_px[0] * image.resize_px[1])
 
 
 def _image_json(image: PlannedImage) -> dict[str, Any]:
@@ -228,33 +209,6 @@ def _lr_table(arms: Sequence[dict[str, Any]], *, heights: str) -> Table:
 def _draw(shape: Sequence[float], heights: str) -> str:
     top = max(shape) or 1.0
     return "".join(heights[round(value / top * (len(heights) - 1))] for value in shape)
-
-
-def _bucket_table(arms: Sequence[dict[str, Any]]) -> Table:
-    """The arm's buckets whose set is richest; arms with fewer are in the JSON."""
-    arm = max(arms, key=lambda candidate: len(candidate["buckets"]))
-    columns = ("bucket", "images", "batches an epoch", "cropped", "enlarged at most")
-    table = Table(*columns, title=f"buckets of {arm['name']}")
-    for row in arm["buckets"]:
-        table.add_row(
-            "x".join(map(str, row["size"])),
-            str(row["images"]),
-            str(row["batches_per_epoch"]),
-            f"{row['cropped_share']:.0%}",
-            f"{row['largest_enlargement']:.2f}",
-        )
-    return table
-
-
-def _exposure_table(data: dict[str, Any]) -> Table:
-    table = Table("seen in training", "times", title=f"exposures of {data['arms'][0]['name']}")
-    for concept, times in data["exposures"].items():
-        table.add_row(f"concept {concept}" if concept else "all images", str(times))
-    for tag, times in list(data["tag_exposures"].items())[:_SHOWN_TAGS]:
-        table.add_row(f"tag {tag}", str(times))
-    held_out = sum(image["split"] == "held_out" for image in data["images"])
-    table.caption = f"{len(data['images'])} images, {held_out} of them held out for judging"
-    return table
 
 
 def _print_warnings(console: Console, arms: Sequence[dict[str, Any]]) -> None:

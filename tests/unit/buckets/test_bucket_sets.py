@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from lorasweep.buckets import all_under_area, chosen, kohya
+from lorasweep.config import conf_dir
 from lorasweep.errors import ConfigError
 from lorasweep.records import BaseOptions, Bucket
 
@@ -104,3 +106,44 @@ def test_lists_that_make_no_sense_are_problems() -> None:
     assert not chosen.problems(sizes=((512, 512),), upscale=True)
     assert kohya.problems(min_side=0, max_side=10, upscale=True)
     assert kohya.problems(min_side=20, max_side=10, upscale=True)
+
+
+SDXL = BaseOptions(name="stable_diffusion", path=None, resolution=1024, bucket_step=64)
+
+
+def shipped(name: str, base: BaseOptions) -> list[tuple[int, int]]:
+    """The sizes of a file of conf/buckets/."""
+    knobs = yaml.safe_load((conf_dir() / "buckets" / f"{name}.yaml").read_text(encoding="utf-8"))
+    build = {"chosen": chosen.build, "kohya": kohya.build, "all_under_area": all_under_area.build}
+    return sizes(build[knobs.pop("name")](base, **knobs))
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "count"),
+    [
+        ("single", SD, 1),
+        ("four", SD, 4),
+        ("five", SD, 5),
+        ("kohya", SD, 17),
+        ("kohya_no_upscale", SD, 17),
+        ("all_under_area", SD, 55),
+        ("kohya", SDXL, 33),
+        ("sdxl_kohya", SDXL, 41),
+        ("sdxl", SDXL, 40),
+    ],
+)
+def test_shipped_sets_have_as_many_sizes_as_they_say(name: str, base: BaseOptions, count: int) -> None:
+    found = shipped(name, base)
+    assert len(found) == len(set(found)) == count
+    assert all(side % base.bucket_step == 0 for size in found for side in size)
+
+
+def test_sdxls_list_is_the_papers() -> None:
+    """Podell et al. (2023), appendix I: about 1024 x 1024 pixels each, 1/4 to 4, and not quite mirrored."""
+    found = shipped("sdxl", SDXL)
+    assert all(0.9 * 1024**2 <= width * height <= 1024**2 * 1.01 for width, height in found)
+    assert (found[0], found[1], found[-1]) == ((1024, 1024), (2048, 512), (512, 2048))
+    unmirrored = {(width, height) for width, height in found if (height, width) not in found}
+    assert unmirrored == {(1344, 704)}
+    with pytest.raises(ConfigError, match="multiples of base.bucket_step"):
+        shipped("sdxl", SD)
