@@ -13,11 +13,14 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lorasweep.cli.parser import build_parser
 from lorasweep.errors import InputError, LorasweepError
 
+# Options that make Hydra answer (`python -m lorasweep -m ...`): those of `config/hydra_app.py`.
+HYDRA_FLAGS = ("-m", "--multirun", "-c", "--cfg", "-i", "--info", "--hydra-help", "-sc", "--shell-completion")
 EXIT_OK, EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -32,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # Pre-training has a grammar of its own, which argparse cannot nest without eating its options.
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:2] == ["dollhouse", "pretrain"]:
+    if _is_hydras(words):
+        run = functools.partial(_module("lorasweep.config.hydra_app").run_app, words, commands=_commands())
+    elif words[:2] == ["dollhouse", "pretrain"]:
         run = functools.partial(_module("lorasweep.dollhouse.base.pretrain").main, words[2:])
     else:
         options = _parse(words)
@@ -65,6 +70,23 @@ def _parse(words: list[str]) -> argparse.Namespace:
     else:
         options.overrides += rest
     return options
+
+
+def _is_hydras(words: list[str]) -> bool:
+    """Whether somebody uses lorasweep as the Hydra app that it also is."""
+    return (not words or words[0] not in _commands() or words[0] == "train") and any(
+        word.split("=")[0] in HYDRA_FLAGS for word in words
+    )
+
+
+def _commands() -> tuple[str, ...]:
+    """Our own commands: what `lorasweep/cli/` has a module for."""
+    return tuple(
+        sorted(
+            file.stem.removesuffix("_command").replace("_", "-")
+            for file in Path(__file__).parent.glob("*_command.py")
+        )
+    )
 
 
 def _module(name: str) -> Any:

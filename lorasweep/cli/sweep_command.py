@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lorasweep import config, paths, plan
 from lorasweep.cli.output_folder import require_writable
 from lorasweep.config import SweepSpec
 from lorasweep.errors import ConfigError, InputError, Problem
+from lorasweep.plan.estimate import sweep_seconds, trial_seconds
 from lorasweep.records import Plan
 from lorasweep.report import contact_sheet
 from lorasweep.sweep import document, driver, table
@@ -19,7 +21,29 @@ from lorasweep.tracking.process import Mirror
 
 def run(options: argparse.Namespace) -> int:
     """Run or continue a sweep; returns 0 when every trial has its answer, 130 when interrupted, else 1."""
-    spec = config.load_sweep(options.sweep, options.overrides)
+    return _run(
+        config.load_sweep(options.sweep, options.overrides),
+        extend=options.extend,
+        repeats=options.max_repeats if options.until_decided else None,
+        fresh=options.fresh,
+        as_json=options.json,
+    )
+
+
+def run_multirun(name: str | None, overrides: Sequence[str]) -> int:
+    """Run or continue what Hydra's `-m` was asked for: a sweep, or nothing but overrides; as `run`."""
+    spec = config.sweep_of_overrides(overrides) if name is None else config.load_sweep(name, overrides)
+    return _run(spec)
+
+
+def _run(
+    spec: SweepSpec,
+    *,
+    extend: bool = False,
+    repeats: int | None = None,
+    fresh: bool = False,
+    as_json: bool = False,
+) -> int:
     plans = _plans(spec)
     for warning in dict.fromkeys(warning for each in plans.values() for warning in each.warnings):
         print(f"warning  {warning}", file=sys.stderr)
@@ -27,14 +51,15 @@ def run(options: argparse.Namespace) -> int:
     require_writable(folder)
 
     mirror = Mirror(folder, spec.tracking) if spec.tracking.name == "mlflow" else None
-    with table.live(spec, quiet=options.json) as view:
+    with table.live(spec, quiet=as_json) as view:
         result = driver.run_sweep(
             spec,
             plans,
             folder=folder,
-            extend=options.extend,
-            repeats=options.max_repeats if options.until_decided else None,
-            fresh=options.fresh,
+            extend=extend,
+            repeats=repeats,
+            fresh=fresh,
+            estimated_s=_estimate(spec, plans),
             on_change=view.update,
             on_trial_end=lambda: contact_sheet.write_contact_sheet(folder),
             mirror=mirror,
@@ -44,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     if result.interrupted:
         print("interrupted; the same command continues where it stopped", file=sys.stderr)
     snapshot = result.state
-    if options.json:
+    if as_json:
         print(json.dumps(document.status_json(snapshot), indent=1))
     else:
         table.print_leaderboard(snapshot)
@@ -53,10 +78,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _plans(spec: SweepSpec) -> dict[str, Plan]:
-    """Plan every arm; the problems of all arms are reported together."""
+    """Plan every arm and every corner of the space; the problems of all are reported together."""
     plans: dict[str, Plan] = {}
     problems: list[Problem] = []
-    for arm in spec.arms:
+    for arm in spec.known:
         try:
             plans[arm.name] = plan.make_plan(arm.recipe)
         except InputError as error:
@@ -64,6 +89,12 @@ def _plans(spec: SweepSpec) -> dict[str, Plan]:
     if problems:
         raise ConfigError(problems, subject=f"sweep `{spec.name}`")
     return plans
+
+
+def _estimate(spec: SweepSpec, plans: Mapping[str, Plan]) -> float:
+    """How long the sweep is expected to take, s; of a pruned one, at most."""
+    each_s = [trial_seconds(plans[arm.name], arm.recipe) for arm in spec.known]
+    return sweep_seconds(each_s, spec.launcher, trials=spec.total)
 
 
 def _print_whereabouts(folder: Path, mirror_message: str) -> None:

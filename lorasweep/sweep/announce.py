@@ -80,6 +80,7 @@ class Announcer:
         seeds = self._spec.seeds
         trials = tuple(from_trial(trial, extra=trial.record.seed not in seeds) for trial in self._trials)
         running = sum(trial.status is Status.RUNNING for trial in trials)
+        unasked = max(0, self._spec.total - sum(not trial.extra for trial in trials))
         return SweepState(
             name=self._spec.name,
             question=self._spec.question,
@@ -89,5 +90,6 @@ class Announcer:
             trials=trials,
             activity=activity,
             notes=tuple(self.notes),
-            eta_s=estimate(trials, workers=running),
+            eta_s=estimate(trials, workers=running, further=unasked),
+            unasked=unasked,
         )

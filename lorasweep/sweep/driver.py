@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ from lorasweep.sweep.shelf import Shelf
 from lorasweep.sweep.state import SweepState, read_state
 from lorasweep.sweep.stop import StopSignal
 from lorasweep.sweep.study import Found, SweepStudy
+from lorasweep.sweep.timing import Stopwatch
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -82,6 +83,7 @@ def run_sweep(
     compose: Compose | None = None,
     repeats: int | None = None,
     fresh: bool = False,
+    estimated_s: float | None = None,
     on_change: Callable[[SweepState], None] | None = None,
     on_trial_end: Callable[[], object] | None = None,
     mirror: Mirror | None = None,
@@ -101,6 +103,7 @@ def run_sweep(
             the best one from the others, until it is known; None: cook what is declared and no more.
         fresh: cook also what another sweep in this home has already cooked with the same code.
         kitchen_module: where workers find `Kitchen`, `cook` and `draw_base_samples`.
+        estimated_s: how long it is expected to take, to be compared with how long it took.
         on_change: called with a snapshot several times a second.
         on_trial_end: called whenever a trial ended for good, at least once; its errors are noted and do not
             stop the sweep.
@@ -121,6 +124,7 @@ def run_sweep(
         ledger = Ledger(study, mirror, metric=spec.metric, also=also)
         gate = Gate(spec, roster.trials)
         shelf = None if fresh else Shelf(folder)
+        stopwatch = Stopwatch(folder, estimated_s)
         driver = _Driver(folder, roster, ledger, gate, announcer, stop, shelf=shelf, repeats=repeats)
         if mirror is not None:
             mirror.start()
@@ -133,8 +137,10 @@ def run_sweep(
             driver.halted = disk_full(folder, one_line(error))
         finally:
             announcer.close()
-            if spec.search is not None or spec.pruner.active:
-                gate.write_summary(folder, roster.trials)
+            with suppress(OSError):  # a full disk: both follow from what is written elsewhere
+                stopwatch.stop(done=roster.done)
+                if spec.search is not None or spec.pruner.active:
+                    gate.write_summary(folder, roster.trials)
             patience_s = min(spec.tracking.timeout_s, HURRY_S) if stop.now else spec.tracking.timeout_s
             report = mirror.finish(patience_s) if mirror is not None else None
         state = read_state(folder)

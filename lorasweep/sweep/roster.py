@@ -52,6 +52,11 @@ class Roster:
         """Whether the space has further points to be asked for."""
         return self._spec.search is not None and self._counted < self._spec.total
 
+    @property
+    def done(self) -> bool:
+        """Whether every trial has its end, and no further one is to be asked for."""
+        return not self.open and all(trial.record.status.is_final for trial in self.trials)
+
     def ask(self) -> list[Trial]:
         """Ask for one point; returns its trials, one per seed as far as the total goes.
 

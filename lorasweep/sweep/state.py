@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,12 @@ class SweepState:
     activity: str = ""  # what is going on besides trials
     notes: tuple[str, ...] = ()  # what people should know
     eta_s: float | None = None
+    unasked: int = 0  # trials of points that the search has yet to choose
 
     @property
     def total(self) -> int:
-        """Declared number of trials."""
-        return len(self.trials)
+        """How many trials there will be."""
+        return len(self.trials) + self.unasked
 
     @property
     def counts(self) -> dict[str, int]:
@@ -111,14 +112,21 @@ def from_trial(trial: Trial, *, extra: bool = False) -> TrialState:
     )
 
 
-def estimate(trials: Iterable[TrialState], *, workers: int) -> float | None:
-    """Estimate the time until the last trial has trained, in s; None until there is a pace to go by."""
+def estimate(trials: Sequence[TrialState], *, workers: int, further: int = 0) -> float | None:
+    """Estimate the time until the last trial has trained, in s; None until there is a pace to go by.
+
+    Args:
+        trials: those that there are.
+        workers: how many cook at the same time.
+        further: how many there will be besides, taken to be as long as the others.
+    """
     remaining = [t for t in trials if not t.status.is_final]
     known = [t.eta_s / (t.steps - t.step) for t in remaining if t.eta_s is not None and t.step < t.steps]
     if not known or workers < 1:
         return None
     step_s = sum(known) / len(known)
     own_s = [t.eta_s if t.eta_s is not None else step_s * (t.steps - t.step) for t in remaining]
+    own_s += [step_s * sum(t.steps for t in trials) / len(trials)] * further
     return max(max(own_s), sum(own_s) / workers)
 
 
@@ -142,6 +150,7 @@ def read_state(sweep_folder: Path) -> SweepState:
         trial = _read_trial(folder, record, overrides.get(declared.arm, ()), driven=driver is not None)
         trials.append(dataclasses.replace(trial, extra=declared.extra))
     running = sum(trial.status is Status.RUNNING for trial in trials)
+    unasked = max(0, manifest.total - sum(not trial.extra for trial in trials))
     return SweepState(
         name=manifest.name,
         question=manifest.question,
@@ -150,7 +159,8 @@ def read_state(sweep_folder: Path) -> SweepState:
         folder=str(sweep_folder),
         trials=tuple(trials),
         driver=driver,
-        eta_s=estimate(trials, workers=running),
+        eta_s=estimate(trials, workers=running, further=unasked),
+        unasked=unasked,
     )
 
 

@@ -1,0 +1,130 @@
+"""lorasweep as the Hydra app that Hydra's users expect: `-m`, `--cfg job`, `--info`, tab completion.
+
+    python -m lorasweep -m optimizer=adamw,prodigy 'optimizer.lr=tag(log,interval(1e-5,1e-3))' sweep.total=20
+    lorasweep train adapter=locon --cfg job
+    eval "$(lorasweep --shell-completion install=bash)"
+
+A multirun is handed to the sweeper plugin (`hydra_plugins/lorasweep_sweeper.py`); everything else is Hydra's
+own. Knows nothing about sweeps.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import hydra
+
+from lorasweep.config.places import conf_dir
+from lorasweep.errors import ConfigError, Problem
+
+SWEEPER = "hydra/sweeper"
+LAUNCHER = "hydra/launcher"
+BASIC, OURS = "basic", "lorasweep"
+_OWN, _FILE = "sweep", "+sweep.file="
+# What of Hydra's command line makes sense here: its other options point it at other configurations.
+FLAGS = ("-m", "--multirun", "-c", "--cfg", "-p", "--package", "--resolve", "-i", "--info", "--hydra-help")
+COMPLETION = ("-sc", "--shell-completion")
+
+
+def run_app(words: Sequence[str], *, commands: Sequence[str]) -> int:
+    """Run Hydra over the recipe's configuration.
+
+    Args:
+        words: the command line after the program's name; a leading `train` is not Hydra's.
+        commands: lorasweep's own commands, to be completed beside the recipe's keys.
+
+    Returns:
+        The exit code; Hydra may also end the program itself.
+
+    Raises:
+        ConfigError: another launcher, or an option of Hydra's that does not apply.
+    """
+    asked = list(words[1:] if words[:1] == ["train"] else words)
+    if any(word in COMPLETION for word in asked):
+        return _complete(asked, commands)
+    _refuse_unknown(asked)
+    overrides = [_spelled(word) for word in asked if "=" in word and not word.startswith("-")]
+    options = [word for word in asked if "=" not in word or word.startswith("-")]
+    for word in overrides:
+        key, _, name = word.partition("=")
+        if key == LAUNCHER:
+            refuse_launcher(name)
+        elif key == SWEEPER and name != OURS:
+            hint = "leave it out: sweep.sampler=random, grid, tpe or pareto says how to search"
+            problem = Problem(SWEEPER, f"`{name}` cannot drive lorasweep's workers", hint)
+            raise ConfigError(problem, subject="the command line")
+    if f"{SWEEPER}={OURS}" not in overrides:
+        overrides.append(f"{SWEEPER}={OURS}")
+    # Hydra's parser wants its overrides side by side; ours may be typed anywhere.
+    _hydra([*overrides, *options])
+    return 0
+
+
+def read_words(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """What a multirun was asked for, as lorasweep's own command line says it.
+
+    Returns:
+        The sweep's name or file, None when only overrides were given; and the overrides.
+    """
+    name = None
+    overrides = []
+    for argument in arguments:
+        if argument.startswith(_FILE):
+            name = argument.removeprefix(_FILE)
+        else:
+            overrides.append(argument.removeprefix("+") if argument.startswith(f"+{_OWN}.") else argument)
+    return name, overrides
+
+
+def _spelled(word: str) -> str:
+    """Spell `sweep=NAME` and `sweep.total=20` so that Hydra takes them: the recipe has no such keys."""
+    if word.startswith(f"{_OWN}="):
+        return _FILE + word.removeprefix(f"{_OWN}=")
+    return f"+{word}" if word.startswith(f"{_OWN}.") else word
+
+
+def refuse_launcher(name: str) -> None:
+    """Refuse every launcher but Hydra's default, which stands for none.
+
+    Raises:
+        ConfigError: it is another one.
+    """
+    if name == BASIC or "basic_launcher" in name or not name:
+        return
+    message = f"`{name}` cannot start lorasweep's trials: jobs of a launcher load the base model anew each"
+    hint = "leave it out: workers are launcher.workers=4, one per GPU by default"
+    raise ConfigError(Problem(LAUNCHER, message, hint), subject="the command line")
+
+
+def _refuse_unknown(words: Sequence[str]) -> None:
+    strange = [word for word in words if word.startswith("-") and word.split("=")[0] not in FLAGS]
+    if strange:
+        problems = [Problem(word, "does not apply here", f"known: {', '.join(FLAGS)}") for word in strange]
+        raise ConfigError(problems, subject="the command line")
+
+
+def _hydra(words: Sequence[str]) -> None:
+    def task(config: Any) -> None:
+        """Nothing: a single run is `lorasweep train`, and a multirun is the sweeper's."""
+
+    sys.argv = ["lorasweep", *words]
+    hydra.main(version_base=None, config_path=str(conf_dir()), config_name="recipe")(task)()
+
+
+def _complete(words: Sequence[str], commands: Sequence[str]) -> int:
+    """Answer Hydra's completion script; the command in front of the overrides is ours, not Hydra's."""
+    if "COMP_LINE" in os.environ:
+        line = os.environ["COMP_LINE"]
+        program, _, rest = line.partition(" ")
+        command, space, overrides = rest.lstrip().partition(" ")
+        if space and command in commands:
+            rest = overrides
+        elif not space and "=" not in command:
+            print("\n".join(each for each in commands if each.startswith(command)))
+        os.environ["COMP_LINE"] = f"{program} {rest}"
+        os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
+    _hydra(words)
+    return 0

@@ -1,0 +1,44 @@
+"""timing.json: how long a sweep was said to take, and how long it took, over all the times it was continued.
+
+So that people know what an estimate on their machine is worth. Knows nothing about how either comes about.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from lorasweep.files import read_json, write_json
+
+TIMING_FILE = "timing.json"
+
+
+class Stopwatch:
+    """Runs from when it is made."""
+
+    def __init__(self, sweep_folder: Path, estimated_s: float | None) -> None:
+        """Start; the estimate of a sweep that was begun before stays what it was then."""
+        self._path = sweep_folder / TIMING_FILE
+        self._before = _read(self._path)
+        self._estimated_s = self._before.get("estimated_s", estimated_s)
+        self._began_s = time.monotonic()
+
+    def stop(self, *, done: bool) -> None:
+        """Write what has passed; `done`: every trial has its end, so that the error is known."""
+        passed_s = time.monotonic() - self._began_s + self._before.get("real_s", 0.0)
+        data = {"estimated_s": self._estimated_s, "real_s": round(passed_s, 1)}
+        if done and self._estimated_s and "error" not in self._before:
+            data["error"] = round(passed_s / self._estimated_s - 1, 3)  # 0.5: it took half as long again
+        elif done and "error" in self._before:
+            return  # it was done already: looking at it again is not cooking
+        write_json(self._path, data)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = read_json(path)
+    except (OSError, json.JSONDecodeError):
+        return {}
+    return data if isinstance(data, dict) else {}
