@@ -1,0 +1,249 @@
+"""Command line of the benchmark; see the package.
+
+python -m benchmarks.overcooking run --home DIR [--processes 4] [--budget 60m] [--steps 320] [--rungs 8]
+python -m benchmarks.overcooking analyse --home DIR
+python -m benchmarks.overcooking report --home DIR [--page docs/overcooking.md]
+python -m benchmarks.overcooking calibrate --home DIR --out FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.overcooking import cooking, grid, pictures
+from lorasweep import files
+from lorasweep.errors import InputError, Problem
+
+PAGE = Path("docs/overcooking.md")
+CONTROLS_AFTER = 8  # runs of the grid that come before the controls: a first answer first
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    home = options.home.expanduser().resolve()
+    os.environ["LORASWEEP_HOME"] = str(home)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        return int(options.command(options, home))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+# ------------------------------------------------------------------------------------------------- run
+
+
+def run(options: argparse.Namespace, home: Path) -> int:
+    """Cook what is not cooked yet, until the grid or the budget is done."""
+    from benchmarks.overcooking import controls
+
+    began = time.time()
+    scale = grid.Scale(steps=options.steps, rungs=options.rungs)
+    counts = pictures.Counts(**{name: getattr(options, name) for name in asdict(pictures.Counts())})
+    _settle(home, options, scale, counts)
+    planned = grid.runs(scale=scale)
+    ordered = [*planned[:CONTROLS_AFTER], *controls.cooked(home, scale=scale), *planned[CONTROLS_AFTER:]]
+    ordered = ordered[: options.first] if options.first else ordered
+    done = 0
+    for cooked in cooking.cook_all(
+        ordered, home, processes=options.processes, until=began + options.budget, counts=counts
+    ):
+        done += cooked.status in cooking.FINAL
+        print(
+            f"{_clock(time.time() - began)}  {cooked.status:<10} {cooked.seconds:6.0f} s  {cooked.name}",
+            flush=True,
+        )
+    left = sum(cooking.status_of(home / "runs" / item.name) not in cooking.FINAL for item in ordered)
+    print(
+        f"{done} runs ended, {left} of {len(ordered)} are left"
+        + ("; the same command goes on" if left else "")
+    )
+    return 0
+
+
+def _settle(home: Path, options: argparse.Namespace, scale: grid.Scale, counts: pictures.Counts) -> None:
+    """Write the settings down, or refuse those that another call in this home contradicts.
+
+    Raises:
+        InputError: steps, rungs or pictures differ.
+    """
+    fixed = {"steps": scale.steps, "rungs": scale.rungs, "counts": asdict(counts)}
+    path = home / "settings.json"
+    if path.exists():
+        before = files.read_json(path)
+        if differ := [name for name, value in fixed.items() if before[name] != value]:
+            message = f"was begun with other {', '.join(differ)}: {[before[name] for name in differ]}"
+            raise InputError(Problem(str(home), message, "use the same, or another --home"), subject="--home")
+    per_rung = sum(asdict(counts).values()) - counts.fresh
+    how = {"processes": options.processes, "budget": f"{options.budget / 60:g}m", "pictures": per_rung}
+    files.write_json(path, fixed | how)
+
+
+# -------------------------------------------------------------------------------------------- the rest
+
+
+def analyse(options: argparse.Namespace, home: Path) -> int:
+    """Answer every question from what is there; print the headline."""
+    found, _ = _analysis(home)
+    coverage, judged = found["coverage"], found["controls"]
+    print(f"{coverage['runs']} runs, {coverage['checkpoints']} checkpoints, {coverage['overcooked']} sick")
+    for name in [name for name in found["auroc"] if name.startswith("O")]:
+        print(f"area    {_span(found['auroc'][name])}  {name}")
+    for name, row in found["stopping"]["stoppers"].items():
+        print(f"regret  {_span(row['regret'])}  {name}")
+    print(f"controls  {sum(row['right'] for row in judged)} of {len(judged)} rightly judged")
+    return 0
+
+
+def report(options: argparse.Namespace, home: Path) -> int:
+    """Write the figures and the page."""
+    from benchmarks.overcooking import figures, page, story
+    from benchmarks.overcooking.table import by_run
+
+    found, checkpoints = _analysis(home)
+    folder = options.page.parent / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    figures.roc(checkpoints, found, folder / "overcooking_roc.png")
+    figures.bars(found, folder / "overcooking_areas.png")
+    figures.regrets(found, folder / "overcooking_regret.png")
+    figures.responses(found, folder / "overcooking_dose.png")
+    figures.scatter(checkpoints, folder / "overcooking_scatter.png")
+    chosen = story.choose(list(by_run(checkpoints).values()))
+    caption = ""
+    if chosen is not None:
+        runs = home / "runs" / chosen[0].run
+        story.draw(chosen, runs / "samples", story.base_folder(home, runs), folder / "overcooking_story.png")
+        caption = story.caption(chosen)
+    files.write_text(options.page, page.write(found, pictures="pictures", story=caption))
+    print(f"wrote {options.page} and its figures in {folder}")
+    return 0
+
+
+def calibrate(options: argparse.Namespace, home: Path) -> int:
+    """Place the product's limits on all checkpoints and write them as a calibration."""
+    from benchmarks.overcooking import areas, limits
+    from benchmarks.overcooking.table import load
+    from lorasweep import config
+    from lorasweep.bases import dollhouse
+    from lorasweep.metrics import calibration
+
+    checkpoints = load(home)
+    placed = limits.fit(limits.symptom_values([c.metrics for c in checkpoints]), areas.labels(checkpoints))
+    recipe = config.compose_recipe(())
+    made = placed.calibration(
+        holds_for=calibration.conditions(recipe, dollhouse.fingerprint(recipe.base)),
+        made={
+            "by": "python -m benchmarks.overcooking calibrate",
+            "checkpoints": len(checkpoints),
+            "on": time.strftime("%Y-%m-%d", time.gmtime()),
+        },
+    )
+    made.write(options.out)
+    print(f"wrote {options.out}")
+    return 0
+
+
+def _analysis(home: Path) -> tuple[dict[str, Any], list[Any]]:
+    from benchmarks.overcooking import controls, facts
+    from benchmarks.overcooking.analysis import analyse as ask
+    from benchmarks.overcooking.table import load, load_controls
+
+    checkpoints = load(home)
+    if not checkpoints:
+        raise InputError(
+            Problem(str(home), "holds no judged checkpoint", "`run` comes first"), subject="--home"
+        )
+    _plant(home)
+    found = ask(checkpoints)
+    found["controls"] = controls.judged(load_controls(home))
+    found["facts"] = facts.gather(home, checkpoints, grid_runs=len(grid.runs(scale=grid.Scale())))
+    files.write_json(home / "analysis.json", _without_nan(found))
+    return found, checkpoints
+
+
+def _plant(home: Path) -> None:
+    """Judge the planted controls that are not judged yet."""
+    from benchmarks.overcooking import controls, planted
+
+    settings = files.read_json(home / "settings.json")
+    scale = grid.Scale(steps=settings["steps"], rungs=settings["rungs"])
+    twin = next(item for item in controls.cooked(home, scale=scale) if item.recipe.name == "control-plain")
+    trained = home / "runs" / twin.name / "adapter.safetensors"
+    for kind in planted.KINDS:
+        if (home / "controls" / f"{kind}.json").exists() or (kind == "random" and not trained.exists()):
+            continue
+        like = trained if kind == "random" else None
+        found = planted.judge(kind, twin, home, like=like, counts=pictures.Counts(**settings["counts"]))
+        planted.write(home, kind, found)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _span(row: dict[str, Any]) -> str:
+    return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60:3d}:{int(seconds) % 60:02d}"
+
+
+# ---------------------------------------------------------------------------------------------- options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.overcooking", description=(__doc__ or "").split("\n")[0]
+    )
+    commands = parser.add_subparsers(required=True)
+    cook = commands.add_parser("run", help="cook the grid, or go on with it")
+    cook.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    cook.add_argument("--budget", type=duration, default=duration("8h"), help="wall time: 90s, 60m, 2h")
+    cook.add_argument("--steps", type=int, default=grid.Scale().steps)
+    cook.add_argument("--rungs", type=int, default=grid.Scale().rungs)
+    cook.add_argument("--first", type=int, default=0, help="only so many runs; 0 is all")
+    for name, count in asdict(pictures.Counts()).items():
+        cook.add_argument(f"--{name}", type=int, default=count, help=f"pictures of the witness: {name}")
+    cook.set_defaults(command=run)
+    ask = commands.add_parser("analyse", help="answer the questions, print the headline")
+    ask.set_defaults(command=analyse)
+    tell = commands.add_parser("report", help="write the page and its figures")
+    tell.add_argument("--page", type=Path, default=PAGE)
+    tell.set_defaults(command=report)
+    place = commands.add_parser("calibrate", help="write the limits that fit the truth best")
+    place.add_argument("--out", type=Path, required=True)
+    place.set_defaults(command=calibrate)
+    for command in (cook, ask, tell, place):
+        command.add_argument("--home", type=Path, required=True, help="folder of the runs")
+    return parser
+
+
+def duration(text: str) -> float:
+    """Seconds of `90s`, `60m` or `2h`; minutes when there is no unit.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be like 90s, 60m or 2h, got {text!r}")
+    return float(match[1]) * {"s": 1, "m": 60, "": 60, "h": 3600}[match[2]]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,176 @@
+"""How well O, and each metric by itself, tells overcooked checkpoints from others: areas under ROC curves.
+
+O comes as shipped, with the reader's metrics hidden, and with limits placed on other identities or other
+runs, so that no checkpoint is ever scored by limits that saw its own run. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from benchmarks.overcooking import limits, scores
+from benchmarks.overcooking.following import followed
+from benchmarks.overcooking.statistics import auroc, group_folds, over_runs
+from benchmarks.overcooking.table import Checkpoint
+from lorasweep.metrics.symptoms import SYMPTOMS
+
+SHIPPED = "O as shipped"
+BLIND = "O as shipped, no reader"
+CALIBRATED = "O, limits from other identities"
+CALIBRATED_BLIND = "O, limits from other identities, no reader"
+OTHER_RUNS = "O, limits from other runs"
+FOLDS = 5
+CLEAR = (0.7, 1.5)  # worst excess between which a witness's own luck may decide the label
+
+
+def variants(checkpoints: Sequence[Checkpoint]) -> dict[str, np.ndarray]:
+    """Every way of computing O, each (N,); NaN where it cannot be had."""
+    readers = scores.read_by_reader(keys(checkpoints))
+    identities, runs = [c.identity for c in checkpoints], [c.run for c in checkpoints]
+    count = len(set(identities))
+    return {
+        SHIPPED: np.array([scores.overcook(c.metrics) for c in checkpoints]),
+        BLIND: np.array([scores.overcook(c.metrics, hidden=readers) for c in checkpoints]),
+        CALIBRATED: out_of_fold(checkpoints, identities, folds=count),
+        CALIBRATED_BLIND: out_of_fold(checkpoints, identities, folds=count, hidden=readers),
+        OTHER_RUNS: out_of_fold(checkpoints, runs, folds=FOLDS),
+    }
+
+
+def aurocs(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    """Areas of every variant of O and of every metric, with intervals over runs.
+
+    A metric gets the direction of its symptom, else that of what it ought to follow, else that of the table.
+    """
+    truth = labels(checkpoints)
+    found = {name: area(values, checkpoints, truth) for name, values in variants(checkpoints).items()}
+    for key in sorted(keys(checkpoints)):
+        values = np.array([c.metrics.get(key, math.nan) for c in checkpoints])
+        found[key] = area(values * _direction(key, values, truth), checkpoints, truth)
+    return found
+
+
+def clear_aurocs(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    """Areas of O's variants where the truth itself is clear; scored by limits placed on all checkpoints."""
+    truth = labels(checkpoints)
+    clear = np.array([not CLEAR[0] <= c.truth.worst <= CLEAR[1] for c in checkpoints], dtype=bool)
+    chosen = [c for c, keep in zip(checkpoints, clear, strict=True) if keep]
+    return {name: area(values[clear], chosen, truth[clear]) for name, values in variants(checkpoints).items()}
+
+
+def ablation(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    """What O loses without each symptom, and without all that needs pictures; paired over runs."""
+    truth = labels(checkpoints)
+    identities = [c.identity for c in checkpoints]
+    count = len(set(identities))
+    cuts: dict[str, set[str]] = {f"without {symptom.name}": {symptom.metric} for symptom in SYMPTOMS}
+    cuts["forward passes only"] = scores.needs_pictures(keys(checkpoints))
+    whole = {
+        "shipped": np.array([scores.overcook(c.metrics) for c in checkpoints]),
+        "calibrated": out_of_fold(checkpoints, identities, folds=count),
+    }
+    found: dict[str, Any] = {}
+    for name, hidden in cuts.items():
+        cut = {
+            "shipped": np.array([scores.overcook(c.metrics, hidden=hidden) for c in checkpoints]),
+            "calibrated": out_of_fold(checkpoints, identities, folds=count, hidden=hidden),
+        }
+        found[name] = {kind: _change(whole[kind], cut[kind], checkpoints, truth) for kind in whole}
+    return found
+
+
+def transfer(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    """Areas on checkpoints of an identity, a seed or a dial that the limits never saw."""
+    truth, values = labels(checkpoints), limits.symptom_values([c.metrics for c in checkpoints])
+    shipped = np.array([scores.overcook(c.metrics) for c in checkpoints])
+    found = {}
+    for name, is_unseen in _unseen(checkpoints).items():
+        test = np.array([is_unseen(c) for c in checkpoints], dtype=bool)
+        if not test.any() or test.all():
+            continue
+        chosen = [c for c, keep in zip(checkpoints, test, strict=True) if keep]
+        placed = limits.fit(values[~test], truth[~test])
+        found[name] = {
+            "calibrated": area(placed.score(values[test]), chosen, truth[test]),
+            "shipped": area(shipped[test], chosen, truth[test]),
+        }
+    return found
+
+
+def out_of_fold(
+    checkpoints: Sequence[Checkpoint],
+    groups: Sequence[str],
+    *,
+    folds: int,
+    hidden: set[str] | frozenset[str] = frozenset(),
+) -> np.ndarray:
+    """O of each checkpoint by limits that saw nothing of its group; NaN when there is one group only."""
+    scored = np.full(len(checkpoints), math.nan)
+    if folds < 2:
+        return scored
+    seen = [{key: value for key, value in c.metrics.items() if key not in hidden} for c in checkpoints]
+    values, truth = limits.symptom_values(seen), labels(checkpoints)
+    for train, test in group_folds(groups, folds):
+        scored[test] = limits.fit(values[train], truth[train]).score(values[test])
+    return scored
+
+
+def labels(checkpoints: Sequence[Checkpoint]) -> np.ndarray:
+    """Which checkpoints are truly overcooked; (N,) bool."""
+    return np.array([c.truth.overcooked for c in checkpoints], dtype=bool)
+
+
+def keys(checkpoints: Sequence[Checkpoint]) -> set[str]:
+    """Measured keys, the product's own scores left out."""
+    return {key for c in checkpoints for key in c.metrics if scores.family(key) != "overcook"}
+
+
+def area(values: np.ndarray, checkpoints: Sequence[Checkpoint], truth: np.ndarray) -> dict[str, Any]:
+    """Area over the checkpoints that have a value, with its interval over runs."""
+    there = np.flatnonzero(np.isfinite(values))
+    values, truth, runs = values[there], truth[there], [checkpoints[int(place)].run for place in there]
+    return asdict(over_runs(runs, lambda rows: auroc(values[rows], truth[rows])))
+
+
+def _change(
+    whole: np.ndarray, cut: np.ndarray, checkpoints: Sequence[Checkpoint], truth: np.ndarray
+) -> dict[str, Any]:
+    """Area of the cut score minus that of the whole one; what cannot be scored counts as 0."""
+    whole, cut = np.nan_to_num(whole), np.nan_to_num(cut)
+    runs = [c.run for c in checkpoints]
+    estimate = over_runs(runs, lambda rows: auroc(cut[rows], truth[rows]) - auroc(whole[rows], truth[rows]))
+    return {"auroc": auroc(cut, truth), "change": asdict(estimate)}
+
+
+def _direction(key: str, values: np.ndarray, truth: np.ndarray) -> int:
+    """1 when more is worse. Identity is good, yet it is asked whether it tells overcooking."""
+    for symptom in SYMPTOMS:
+        if symptom.metric == key:
+            return -1 if symptom.inverted else 1
+    target, direction = followed(key)
+    if target not in ("", "identity"):
+        return direction
+    there = np.isfinite(values)
+    return -1 if auroc(values[there], truth[there]) < 0.5 else 1
+
+
+def _unseen(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Callable[[Checkpoint], bool]]:
+    """What limits are kept from, by name."""
+    identities = sorted({c.identity for c in checkpoints})
+    found: dict[str, Callable[[Checkpoint], bool]] = {}
+    for identity in identities:
+        found[f"identity {identity}"] = lambda c, it=identity: c.identity == it  # type: ignore[misc]
+    for seed in sorted({c.seed for c in checkpoints}):
+        found[f"seed {seed}"] = lambda c, it=seed: c.seed == it  # type: ignore[misc]
+    return found | {
+        "half of the identities": lambda c: c.identity in identities[::2],
+        "confound above 0.5": lambda c: c.dials["confound"] > 0.5,
+        "lr above the centre's": lambda c: c.dials["lr"] > 2e-3,
+        "fewer than 20 images": lambda c: c.dials["images"] < 20,
+        "adapters other than LoRA": lambda c: c.dials["adapter"] != "lora",
+    }

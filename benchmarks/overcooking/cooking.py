@@ -1,0 +1,125 @@
+"""Cook runs with the product's own `run.cook`, a witness at every rung, N processes, within a budget.
+
+    cook_all(runs, home, ...)  ->  home/runs/<run>/{recipe.yaml, events.jsonl, truth/step_000040.json, ...}
+
+A run that ended is never cooked again; one that was interrupted goes on from its checkpoint. Knows nothing
+about what is made of it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.overcooking.grid import Run
+from benchmarks.overcooking.pictures import Counts
+from lorasweep import config, files, plan
+from lorasweep.records import Status, to_dict
+
+if TYPE_CHECKING:
+    from benchmarks.overcooking.watching import WatchfulKitchen
+
+FINAL = {Status.COMPLETED.value, Status.DIVERGED.value, Status.PRUNED.value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cooked:
+    """How one call on one run ended: a status, or ERROR; seconds of wall time in this call."""
+
+    name: str
+    status: str
+    seconds: float
+
+
+def cook_all(
+    runs: Sequence[Run], home: Path, *, processes: int, until: float, counts: Counts
+) -> Iterator[Cooked]:
+    """Cook, in order, what is not cooked yet; yields each run as it ends or is cut short.
+
+    Args:
+        runs: in the order of their worth.
+        home: `LORASWEEP_HOME` of the workers; run folders go to `home/runs`.
+        processes: workers, one thread each.
+        until: unix time after which nothing starts and what cooks saves and stops.
+        counts: pictures the witness draws at a rung.
+    """
+    waiting = [run for run in runs if status_of(home / "runs" / run.name) not in FINAL]
+    os.environ["LORASWEEP_HOME"] = str(home)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_set_up) as pool:
+        cooking: set[Future[Cooked]] = set()
+        while waiting or cooking:
+            while waiting and len(cooking) < processes and time.time() < until:
+                cooking.add(pool.submit(cook_one, waiting.pop(0), home, until=until, counts=counts))
+            if not cooking:
+                return
+            done, cooking = wait(cooking, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+
+
+def status_of(folder: Path) -> str | None:
+    """How a run stands; None when it was never begun."""
+    path = folder / "status.json"
+    return str(files.read_json(path)["status"]) if path.exists() else None
+
+
+def cook_one(run: Run, home: Path, *, until: float, counts: Counts) -> Cooked:
+    """Cook one run in this process; an error is kept in `error.txt` and does not stop the others."""
+    began, began_cpu, folder = time.time(), time.process_time(), home / "runs" / run.name
+    try:
+        status = _cook(run, folder, home, should_stop=lambda: time.time() > until, counts=counts)
+    except Exception:
+        files.write_text(folder / "error.txt", traceback.format_exc())
+        status = "ERROR"
+    seconds = time.time() - began
+    spent = {"wall_s": seconds, "cpu_s": time.process_time() - began_cpu, "status": status}
+    files.append_jsonl(folder / "times.jsonl", spent)
+    files.write_json(folder / "status.json", {"status": status, "identity": run.identity, "seed": run.seed})
+    return Cooked(name=run.name, status=status, seconds=seconds)
+
+
+_kitchen: WatchfulKitchen | None = None
+
+
+def _set_up() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _cook(run: Run, folder: Path, home: Path, *, should_stop: Callable[[], bool], counts: Counts) -> str:
+    from benchmarks.overcooking.watching import WatchfulKitchen
+    from benchmarks.overcooking.witness import Witness
+    from lorasweep.dollhouse.reader import Reader
+    from lorasweep.run import cook
+
+    global _kitchen
+    if _kitchen is None:
+        _kitchen = WatchfulKitchen()
+    kitchen = _kitchen
+    recipe = config.compose_recipe(run.overrides)
+    planned = plan.make_plan(recipe)
+    files.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
+    files.write_json(folder / "plan.json", to_dict(planned))
+    files.write_json(folder / "run.json", to_dict(run))
+    witness = Witness(recipe, planned, run.identity, kitchen, Reader.load(), home=home, counts=counts)
+
+    def report(event: dict[str, Any]) -> bool:
+        path = folder / "truth" / f"step_{event['step']:06d}.json"
+        if event["kind"] == "rung" and not path.exists():
+            began = time.process_time()
+            files.write_json(folder / "truth" / "base.json", witness.base_testimony(kitchen.judged))
+            testimony = witness.testify(kitchen.judged)
+            files.write_json(path, {**testimony, "cpu_s": time.process_time() - began})
+        return True
+
+    return cook(recipe, planned, folder, kitchen, report=report, should_stop=should_stop).status.value

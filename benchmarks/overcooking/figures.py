@@ -1,0 +1,227 @@
+"""The figures of the proof. matplotlib, PNG, colours that colour-blind people can tell apart.
+
+Takes the analysis and the checkpoints; writes files. Knows nothing about how they came about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402 - after the backend is chosen
+import numpy as np  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+
+from benchmarks.overcooking import areas, stopping  # noqa: E402
+from benchmarks.overcooking.table import Checkpoint  # noqa: E402
+
+# Okabe and Ito's palette (2008).
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
+STYLE: dict[Any, Any] = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "savefig.dpi": 110,
+}
+
+
+def roc(checkpoints: Sequence[Checkpoint], found: Mapping[str, Any], path: Path) -> None:
+    """ROC curves of O: as shipped, and with limits from other identities, with and without the reader."""
+    truth = areas.labels(checkpoints)
+    drawn = {
+        areas.CALIBRATED: (BLUE, "-"),
+        areas.CALIBRATED_BLIND: (BLUE, "--"),
+        areas.SHIPPED: (RED, "-"),
+        areas.BLIND: (RED, "--"),
+    }
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 5.6), layout="constrained")
+        for name, values in areas.variants(checkpoints).items():
+            if name not in drawn or not np.isfinite(values).any():
+                continue
+            false_rate, true_rate = _curve(np.nan_to_num(values), truth)
+            colour, line = drawn[name]
+            axes.plot(
+                false_rate,
+                true_rate,
+                line,
+                color=colour,
+                lw=2.2,
+                label=f"{name}: {_span(found['auroc'][name])}",
+            )
+        axes.plot([0, 1], [0, 1], ":", color="grey", lw=1)
+        axes.set(
+            xlabel="healthy checkpoints called overcooked",
+            ylabel="overcooked checkpoints called overcooked",
+            title="Does O tell overcooked from healthy?",
+        )
+        axes.legend(loc="lower right", fontsize=9, frameon=False)
+        figure.savefig(path)
+        plt.close(figure)
+
+
+def bars(found: Mapping[str, Any], path: Path) -> None:
+    """Area of O and of each metric by itself, with intervals over runs."""
+    rows = [(name, row) for name, row in found["auroc"].items() if _finite(row) and not name.endswith("_se")]
+    rows.sort(key=lambda row: row[1]["value"])
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8, 0.27 * len(rows) + 1.4), layout="constrained")
+        for place, (name, row) in enumerate(rows):
+            colour = BLUE if name.startswith("O") else "#777777"
+            axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=2)
+            axes.plot(row["value"], place, "o", color=colour, ms=6)
+        axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=9)
+        axes.axvline(0.5, color="grey", lw=1, ls=":")
+        axes.axvline(0.95, color=GREEN, lw=1, ls="--")
+        axes.text(0.95, len(rows) - 0.3, "goal 0.95", color=GREEN, ha="center", fontsize=9)
+        axes.set(xlabel="area under the ROC curve, 95 % interval over runs", ylim=(-0.8, len(rows) + 0.2))
+        figure.savefig(path)
+        plt.close(figure)
+
+
+def regrets(found: Mapping[str, Any], path: Path) -> None:
+    """Regret of every stopper, with intervals over runs."""
+    table = found["stopping"]["stoppers"]
+    rows = sorted(((name, row["regret"]) for name, row in table.items()), key=lambda row: -row[1]["value"])
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.4, 3.6), layout="constrained")
+        for place, (name, row) in enumerate(rows):
+            colour = BLUE if name.startswith(stopping.OURS) else "#777777"
+            axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=2.4)
+            axes.plot(row["value"], place, "o", color=colour, ms=8)
+            axes.annotate(
+                f"{row['value']:.3f}",
+                (row["value"], place),
+                (0, 8),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+            )
+        axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+        axes.set_xlim(left=0)
+        axes.set_ylim(-0.6, len(rows) - 0.3)
+        axes.set(
+            xlabel="true utility lost against the best checkpoint of the run (lower is better)",
+            title=f"Where to stop: regret over {found['stopping']['runs']} runs",
+        )
+        figure.savefig(path)
+        plt.close(figure)
+
+
+def responses(found: Mapping[str, Any], path: Path) -> None:
+    """Dose and response: O beside the true harm, by step and by dial."""
+    doses = {dial: rows for dial, rows in found["dose"].items() if len(rows) > 1}
+    if not doses:
+        return
+    with plt.rc_context(STYLE):
+        columns = min(4, len(doses))
+        lines = math.ceil(len(doses) / columns)
+        figure, grid = plt.subplots(
+            lines,
+            columns,
+            figsize=(3.0 * columns, 2.8 * lines),
+            sharey=True,
+            layout="constrained",
+            squeeze=False,
+        )
+        for axes, (dial, rows) in zip(grid.flat, doses.items(), strict=False):
+            places = range(len(rows))
+            axes.plot(
+                places, [row["O"] for row in rows.values()], "o-", color=BLUE, lw=2, label="O, measured"
+            )
+            axes.plot(
+                places, [row["harm"] for row in rows.values()], "s--", color=ORANGE, lw=2, label="harm, true"
+            )
+            axes.plot(
+                places,
+                [row["identity"] for row in rows.values()],
+                "^:",
+                color=GREEN,
+                lw=1.6,
+                label="identity, true",
+            )
+            axes.set_xticks(list(places), list(rows), fontsize=8, rotation=30 if len(rows) > 5 else 0)
+            axes.set(title=dial, ylim=(-0.03, 1.03))
+        for axes in list(grid.flat)[len(doses) :]:
+            axes.axis("off")
+        grid.flat[0].legend(fontsize=8, frameon=False)
+        figure.savefig(path)
+        plt.close(figure)
+
+
+def scatter(checkpoints: Sequence[Checkpoint], path: Path) -> None:
+    """O with limits from other identities against the true harm, one point per checkpoint."""
+    values = areas.variants(checkpoints)[areas.CALIBRATED]
+    if not np.isfinite(values).any():
+        values = areas.variants(checkpoints)[areas.SHIPPED]
+    marks = dict(zip(sorted({c.identity for c in checkpoints}), "os^Dv", strict=False))
+    colours = dict(zip(marks, (BLUE, ORANGE, GREEN, PURPLE, SKY), strict=False))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.2, 5.2), layout="constrained")
+        for identity, mark in marks.items():
+            mine = [place for place, c in enumerate(checkpoints) if c.identity == identity]
+            axes.scatter(
+                [checkpoints[place].truth.harm for place in mine],
+                values[mine],
+                marker=mark,
+                color=colours[identity],
+                s=34,
+                alpha=0.75,
+                label=identity,
+            )
+        axes.axvline(0.5, color="grey", lw=1, ls=":")
+        axes.axhline(0.5, color="grey", lw=1, ls=":")
+        axes.set(
+            xlabel="true harm O* (0.5: a limit is reached)",
+            ylabel="O, measured",
+            title="Measured against true",
+        )
+        axes.legend(title="identity", fontsize=9, frameon=False)
+        figure.savefig(path)
+        plt.close(figure)
+
+
+_RESPONSES = {
+    "O": ("o-", BLUE, "O, measured"),
+    "harm": ("s--", ORANGE, "harm, true"),
+    "identity": ("^:", GREEN, "identity, true"),
+}
+
+
+def _above(axes: Axes, x: float, y: float, text: str) -> None:
+    axes.annotate(text, (x, y), (0, 8), textcoords="offset points", ha="center", fontsize=9)
+
+
+def _curve(values: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False and true positive rates as the threshold falls, ties taken together."""
+    from sklearn.metrics import roc_curve
+
+    false_rate, true_rate, _ = roc_curve(truth, values)
+    return false_rate, true_rate
+
+
+def _span(row: Mapping[str, Any]) -> str:
+    return f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+
+
+def _finite(row: Mapping[str, Any]) -> bool:
+    return all(math.isfinite(row[key]) for key in ("value", "low", "high"))

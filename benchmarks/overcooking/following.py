@@ -1,0 +1,92 @@
+"""Does each metric follow its own ground truth within a run? Rank correlations. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+import numpy as np
+
+from benchmarks.overcooking import scores
+from benchmarks.overcooking.statistics import over_runs, spearman
+from benchmarks.overcooking.table import Checkpoint, by_run
+
+FOLLOWS: Final[dict[str, tuple[str, int]]] = {
+    "generalisation/gap": ("copies", 1),
+    "generalisation/gap_high_noise": ("copies", 1),
+    "generalisation/rise": ("worst", 1),
+    "useful_weight": ("worst", 1),
+    "prior_drift/class": ("bleed", 1),
+    "prior_drift/neighbour": ("bleed", 1),
+    "prior_drift/plain": ("bleed_open", 1),
+    "prior_drift/unrelated": ("bleed_open", 1),
+    "trigger_selectivity/score": ("bleed", -1),
+    "memorisation": ("copies", 1),
+    "prompt_control/score": ("control", -1),
+    "prompt_control/bleed_class": ("bleed", 1),
+    "prompt_control/bleed_unrelated": ("bleed_open", 1),
+    "diversity": ("variety", -1),
+    "burn": ("corrupt", 1),
+    "identity": ("identity", 1),
+    "overcook/score": ("worst", 1),
+    "overcook/utility": ("utility", 1),
+}
+"""Metric, or family -> the part of the truth that it ought to follow, and which way."""
+
+OCCURS: Final[dict[str, float]] = {"identity": 0.3, "utility": 0.2, "bleed_open": 0.2}
+"""What the truth has to reach in a run to have happened there; for symptoms, their limit."""
+
+MIN_RUNGS = 4  # of a run, for ranks to mean something
+
+
+def followed(key: str) -> tuple[str, int]:
+    """What a metric ought to follow; ("", 0) for one of which nothing is claimed. Errors follow nothing."""
+    if key.endswith("_se"):
+        return "", 0
+    return FOLLOWS.get(key) or FOLLOWS.get(scores.family(key)) or ("", 0)
+
+
+def follow(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    """Median within-run rank correlation of each metric with its truth, over the runs where that happens.
+
+    Returns:
+        By metric: `follows`, and the median with its interval over runs; `n` is the number of such runs.
+    """
+    runs = [rungs for rungs in by_run(checkpoints).values() if len(rungs) >= MIN_RUNGS]
+    keys = sorted({key for c in checkpoints for key in c.metrics if followed(key)[0]})
+    found = {}
+    for key in keys:
+        target, direction = followed(key)
+        there = [rungs for rungs in runs if happens(rungs, target)]
+        correlations = np.array([direction * _within(rungs, key, target) for rungs in there])
+        known = correlations[np.isfinite(correlations)]
+        found[key] = {"follows": target, **asdict(over_runs(range(len(known)), _median_of(known)))}
+    return found
+
+
+def happens(rungs: Sequence[Checkpoint], target: str) -> bool:
+    """Whether a part of the truth reaches a height in a run that is worth following."""
+    return max(true(c, target) for c in rungs) >= OCCURS.get(target, 1.0)
+
+
+def true(checkpoint: Checkpoint, target: str) -> float:
+    """One part of the truth by name: a symptom's excess, an extra, or a property of `Truth`."""
+    truth = checkpoint.truth
+    for part in (truth.excess, truth.extra):
+        if target in part:
+            return part[target]
+    return float(getattr(truth, target))
+
+
+def _within(rungs: Sequence[Checkpoint], key: str, target: str) -> float:
+    pairs = [(c.metrics[key], true(c, target)) for c in rungs if key in c.metrics]
+    if len(pairs) < MIN_RUNGS:
+        return math.nan
+    left, right = np.array(pairs).T
+    return spearman(left, right)
+
+
+def _median_of(values: np.ndarray) -> Any:
+    return lambda rows: float(np.median(values[rows])) if len(rows) else math.nan

@@ -1,0 +1,170 @@
+"""Which recipes are cooked, with which identity and seed, in which order. Plain data; imports no torch.
+
+A designed fraction of the full product: one dial at a time around a centre, two corners, and a Latin
+hypercube. Runs come in blocks: a block cooks every recipe once, with identities and seeds dealt out in turn,
+so that whatever share of the grid a budget pays for is balanced over both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from scipy.stats import qmc
+
+from lorasweep.dollhouse.world import SUBJECTS
+from lorasweep.seeds import derive
+
+IDENTITIES: Final[tuple[str, ...]] = tuple(SUBJECTS)
+SEEDS: Final[tuple[int, ...]] = (0, 1, 2)
+
+CENTRE: Final[dict[str, Any]] = {
+    "lr": 2e-3,
+    "dim": 16,
+    "images": 20,
+    "confound": 0.5,
+    "dropout": 0.0,
+    "adapter": "lora",
+}
+"""The recipe around which dials are turned; the lr is the quickstart's."""
+
+DIALS: Final[dict[str, tuple[Any, ...]]] = {
+    "lr": (7e-4, 4e-3, 8e-3),
+    "dim": (4, 64),
+    "images": (8, 40),
+    "confound": (0.0, 1.0),
+    "dropout": (0.1, 0.3),
+    "adapter": ("locon", "dora", "loha"),
+}
+"""Values of each dial beside the centre's."""
+
+CORNERS: Final[dict[str, dict[str, Any]]] = {
+    "corner-greedy": {"lr": 6e-3, "dim": 64, "images": 8, "confound": 1.0},
+    "corner-careful": {"lr": 1e-3, "dim": 4, "images": 40, "confound": 0.0, "dropout": 0.1},
+}
+HYPERCUBE_POINTS: Final[int] = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One setting of the dials."""
+
+    name: str
+    dials: dict[str, Any]
+    turned: str | None = None  # the one dial that differs from the centre; None for centre, corners, cube
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One recipe with one identity and one seed."""
+
+    name: str  # of its folder
+    recipe: Recipe
+    identity: str
+    seed: int
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How long a run is and how often it is judged."""
+
+    steps: int = 320
+    rungs: int = 8
+
+
+def recipes() -> list[Recipe]:
+    """Every setting, the most telling first: centre, lr, corners, the other dials, the hypercube."""
+    singles = [
+        Recipe(name=f"{dial}-{value}", dials=CENTRE | {dial: value}, turned=dial)
+        for dial, values in DIALS.items()
+        for value in values
+    ]
+    corners = [Recipe(name=name, dials=CENTRE | dials) for name, dials in CORNERS.items()]
+    by_lr = [recipe for recipe in singles if recipe.turned == "lr"]
+    others = [recipe for recipe in singles if recipe.turned != "lr"]
+    return [Recipe(name="centre", dials=dict(CENTRE)), *by_lr, *corners, *others, *_hypercube()]
+
+
+def runs(*, scale: Scale, identities: Sequence[str] = IDENTITIES, seeds: Sequence[int] = SEEDS) -> list[Run]:
+    """Every run of the grid in the order in which it is cooked.
+
+    In block b the i-th recipe has identity number i + b and seed number i // len(identities) + b, both modulo
+    how many there are; when the two lengths share no factor, as 4 and 3, the blocks cover every recipe x
+    identity x seed exactly once.
+
+    Raises:
+        ValueError: the lengths share a factor, so that blocks would repeat.
+    """
+    blocks = len(identities) * len(seeds)
+    every = recipes()
+    planned = [
+        _run(
+            recipe,
+            identities[(place + block) % len(identities)],
+            seeds[(place // len(identities) + block) % len(seeds)],
+            scale,
+        )
+        for block in range(blocks)
+        for place, recipe in enumerate(every)
+    ]
+    if len({run.name for run in planned}) < len(planned):
+        raise ValueError(
+            f"numbers of identities and seeds must share no factor, got {len(identities)} and {len(seeds)}"
+        )
+    return planned
+
+
+def overrides(dials: dict[str, Any], *, seed: int, scale: Scale) -> list[str]:
+    """The dials, the seed and the scale as `KEY=VALUE`s; the dataset is the caller's."""
+    adapter = dials["adapter"]
+    dim = min(dials["dim"], 32) if adapter == "loha" else dials["dim"]  # its rank is dim squared
+    conv = [f"adapter.conv_dim={dim}", f"adapter.conv_alpha={dim / 2:g}"] if adapter == "locon" else []
+    return [
+        f"seed={seed}",
+        f"optimizer.lr={dials['lr']:.6g}",
+        f"adapter={adapter}",
+        f"adapter.dim={dim}",
+        f"adapter.alpha={dim / 2:g}",
+        *conv,
+        f"captions.dropout={dials['dropout']:g}",
+        "scheduler=constant",  # one run then gives the whole steps axis
+        f"train.max_steps={scale.steps}",
+        f"train.rungs={scale.rungs}",
+        "sample.sampler=dpmpp_2m",
+        "sample.steps=10",
+        "sample.seeds=[0]",
+        "sample.weights=[0.7]",
+        "tracking=none",
+        "train.device=cpu",
+    ]
+
+
+def _run(recipe: Recipe, identity: str, seed: int, scale: Scale) -> Run:
+    own = [
+        f"dataset.dollhouse.subject='{identity}'",
+        f"dataset.dollhouse.images={recipe.dials['images']}",
+        f"dataset.dollhouse.confound={recipe.dials['confound']:g}",
+        f"dataset.dollhouse.seed={seed + 2}",  # 2 is the config's own: every background at least twice
+        *overrides(recipe.dials, seed=seed, scale=scale),
+    ]
+    name = f"{recipe.name}_{identity.replace(' ', '-')}_s{seed}"
+    return Run(name=name, recipe=recipe, identity=identity, seed=seed, overrides=tuple(own))
+
+
+def _hypercube() -> list[Recipe]:
+    """Draw points that spread over all dials at once; the same ones every time."""
+    unit = qmc.LatinHypercube(d=6, rng=derive(0, "hypercube") % 2**32).random(HYPERCUBE_POINTS)
+    points = []
+    for place, (lr, dim, images, confound, dropout, adapter) in enumerate(unit):
+        dials = {
+            "lr": float(7e-4 * (8e-3 / 7e-4) ** lr),  # log-uniform
+            "dim": int(2 ** round(2 + 4 * dim)),
+            "images": int(round(8 + 32 * images)),
+            "confound": round(float(confound), 2),
+            "dropout": round(0.3 * float(dropout), 2),
+            "adapter": ("lora", "locon")[int(2 * adapter)],
+        }
+        points.append(Recipe(name=f"cube-{place}", dials=dials))
+    return points

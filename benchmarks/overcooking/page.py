@@ -1,0 +1,310 @@
+"""docs/overcooking.md from the analysis: tables, figures, and what falls short, in words that follow them.
+
+Takes plain JSON; gives Markdown. Nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.overcooking import areas, stopping, truth
+
+Row = Mapping[str, Any]
+GOALS = {"auroc": 0.95, "spearman": 0.7, "regret": 0.05}
+
+
+def write(found: Mapping[str, Any], *, pictures: str, story: str) -> str:
+    """Compose the page.
+
+    Args:
+        found: of `analysis.analyse`, with `facts` and `controls`.
+        pictures: folder of the figures, relative to the page.
+        story: what the story figure shows, one sentence; empty when there is none.
+    """
+    parts = [
+        "# Overcooking, measured and proven",
+        _head(found),
+        _figure(f"{pictures}/overcooking_story.png", story) if story else "",
+        "## Verdict",
+        _goals(found),
+        "## What is true",
+        _truth(found),
+        "## Does O tell overcooked from healthy?",
+        _areas(found, pictures),
+        "## Does each metric follow its own truth?",
+        _follow(found),
+        "## Is `done_at` the place to stop?",
+        _stopping(found, pictures),
+        "## Controls",
+        _controls(found["controls"]),
+        "## Dose and response",
+        f"![Dose and response]({pictures}/overcooking_dose.png)",
+        "## Without a symptom",
+        _ablation(found),
+        "## On what the limits never saw",
+        _transfer(found),
+        "## What falls short",
+        _short(found),
+        "## Again",
+        _again(found["facts"]),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _head(found: Mapping[str, Any]) -> str:
+    facts, coverage = found["facts"], found["coverage"]
+    share = coverage["runs"] / facts["grid_runs"]
+    return (
+        f"{facts['date']}, {facts['machine']}. {coverage['runs']} of the grid's {facts['grid_runs']} runs "
+        f"({share:.0%}), {coverage['ended']} of them to their end: {coverage['recipes']} recipes, "
+        f"identities {_listed(coverage['identities'])}, seeds {_listed(coverage['seeds'])} (runs of each). "
+        f"{coverage['checkpoints']} checkpoints at weight {facts['weight']:g}, {coverage['overcooked']} of "
+        f"them truly overcooked. {facts['runs_left_out']} runs were begun and are not in these figures."
+    )
+
+
+def _goals(found: Mapping[str, Any]) -> str:
+    rows = []
+    area = found["auroc"][areas.CALIBRATED]
+    rows.append(
+        (
+            "Area of O on unseen identities",
+            f">= {GOALS['auroc']}",
+            _span(area),
+            _met(area["value"] >= GOALS["auroc"]),
+        )
+    )
+    right = [row["right"] for row in found["controls"]]
+    rows.append(("Controls judged rightly", "all 6", f"{sum(right)} of {len(right)}", _met(sum(right) == 6)))
+    ours = found["stopping"]["stoppers"][stopping.OURS]["regret"]
+    rows.append(
+        ("Regret of `done_at`", f"<= {GOALS['regret']}", _span(ours), _met(ours["value"] <= GOALS["regret"]))
+    )
+    simple = {
+        n: r["more_than_ours"]
+        for n, r in found["stopping"]["stoppers"].items()
+        if not n.startswith(stopping.OURS)
+    }
+    clear = [name for name, row in simple.items() if row["low"] > 0]
+    rows.append(
+        (
+            "Simple stoppers beaten, interval clear of 0",
+            f"all {len(simple)}",
+            f"{len(clear)}: {', '.join(clear) or 'none'}",
+            _met(len(clear) == len(simple)),
+        )
+    )
+    return _table(("", "goal", "found", ""), rows)
+
+
+def _truth(found: Mapping[str, Any]) -> str:
+    blamed = found["coverage"]["blamed"]
+    rows = [(name, f"{limit:g}", WHAT[name], str(blamed[name])) for name, limit in truth.LIMITS.items()]
+    table = _table(("symptom", "limit", "what is read", "checkpoints past it"), rows)
+    return (
+        "A witness draws pictures of its own at every rung (prompts and noises that the product never uses), "
+        "and the dollhouse's reader, a classifier trained on renders, reads them back. A checkpoint is "
+        "overcooked when any symptom is past its limit. O\\* is half of the worst symptom over its limit, at "
+        f"most 1; U\\* = F\\* (1 - O\\*), with F\\* the likeness over the base's.\n\n{table}"
+    )
+
+
+WHAT = {
+    "copies": "share of pictures of training captions that are nearer to a training image than 5 % of "
+    "faithful renders are, less those 5 %",
+    "bleed": "likeness of fully described strangers, over the base's",
+    "control": "share of asked attributes lost on recombined prompts, of the base's",
+    "variety": "share of the variety of place, pose and clothes lost on the trigger alone, of the base's",
+    "corrupt": "probability of being no clean picture, over the base's",
+}
+
+
+def _areas(found: Mapping[str, Any], pictures: str) -> str:
+    auroc, clear = found["auroc"], found["auroc_clear"]
+    names = [name for name in auroc if name.startswith("O")]
+    rows = [(name, _span(auroc[name]), _span(clear[name]) if name in clear else "") for name in names]
+    low, high = areas.CLEAR
+    note = (
+        f"Last column: only checkpoints whose worst symptom is below {low:g} or above {high:g} of its limit, "
+        "where the witness's own sampling noise does not decide the label. Without the reader, every metric "
+        "that it answers (identity, prompt control) is hidden, so that score and truth share no instrument."
+    )
+    return (
+        f"{_table(('score', 'area (95 % over runs)', 'area, clear truth'), rows)}\n\n{note}\n\n"
+        f"![ROC curves of O]({pictures}/overcooking_roc.png)\n\n"
+        f"![Areas of O and of every metric]({pictures}/overcooking_areas.png)\n\n"
+        f"![O against the true harm]({pictures}/overcooking_scatter.png)"
+    )
+
+
+def _follow(found: Mapping[str, Any]) -> str:
+    rows = [
+        (f"`{key}`", row["follows"], _span(row), str(row["n"]), _met(row["value"] >= GOALS["spearman"]))
+        for key, row in sorted(
+            found["follow"].items(), key=lambda pair: (pair[1]["follows"], -_number(pair[1]["value"]))
+        )
+        if row["n"]
+    ]
+    silent = sorted(key for key, row in found["follow"].items() if not row["n"])
+    note = (
+        f"\n\nTheir phenomenon occurs in no run: {', '.join(f'`{key}`' for key in silent)}." if silent else ""
+    )
+    return (
+        "Median rank correlation within a run, over the runs in which the phenomenon occurs.\n\n"
+        + _table(("metric", "truth", "Spearman (95 % over runs)", "runs", f">= {GOALS['spearman']}"), rows)
+        + note
+    )
+
+
+def _stopping(found: Mapping[str, Any], pictures: str) -> str:
+    table = found["stopping"]
+    rows = [
+        (
+            name,
+            _span(row["regret"], 3),
+            _span(row["more_than_ours"], 3),
+            f"{row['rungs_from_best']['value']:.2f}",
+        )
+        for name, row in sorted(
+            table["stoppers"].items(), key=lambda pair: _number(pair[1]["regret"]["value"])
+        )
+    ]
+    return (
+        f"Over {table['runs']} ended runs; {table['never_useful']} more are never useful (best true utility "
+        f"below {stopping.USEFUL:g}). Fixed steps are the best step of all *other* runs. Whether a run burns "
+        f"at all is said rightly of {found['verdicts']['agree']:.0%}.\n\n"
+        + _table(("stopper", "regret in U\\*", "more than `done_at`", "rungs from the best"), rows)
+        + f"\n\n![Regret]({pictures}/overcooking_regret.png)"
+    )
+
+
+def _controls(controls: Sequence[Row]) -> str:
+    if not controls:
+        return "Not judged yet."
+    rows = [
+        (
+            row["control"],
+            row["must be"],
+            *(f"{row[key]:.2f}" for key in ("O", "F", "burn", "copies", "drift")),
+            f"{row['true_harm']:.2f}",
+            _met(row["right"]),
+        )
+        for row in controls
+    ]
+    return _table(
+        ("control", "must be", "O", "F", "o burn", "o copies", "class drift", "true harm", ""), rows
+    )
+
+
+def _ablation(found: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            *(
+                f"{row[kind]['auroc']:.3f} ({_signed(row[kind]['change'])})"
+                for kind in ("shipped", "calibrated")
+            ),
+        )
+        for name, row in found["ablation"].items()
+    ]
+    return _table(("", "O as shipped: area (change, 95 %)", "O, limits from other identities"), rows)
+
+
+def _transfer(found: Mapping[str, Any]) -> str:
+    rows = [
+        (name, _span(row["calibrated"]), _span(row["shipped"]), str(row["shipped"]["n"]))
+        for name, row in found["transfer"].items()
+    ]
+    return _table(("never seen", "limits placed on the rest", "as shipped", "checkpoints"), rows)
+
+
+def _short(found: Mapping[str, Any]) -> str:
+    """Every claim that the figures do not carry, in words."""
+    said = []
+    coverage, facts = found["coverage"], found["facts"]
+    if coverage["runs"] < facts["grid_runs"]:
+        said.append(
+            f"The grid is not complete: {coverage['runs']} of {facts['grid_runs']} runs. Runs are ordered so "
+            "that a part is balanced over identities and seeds, but intervals are as wide as they are."
+        )
+    for name, count in coverage["blamed"].items():
+        if count < 10:
+            said.append(f"True `{name}` occurs in {count} checkpoints only: little is proven about it.")
+    for key, row in found["follow"].items():
+        if row["n"] and row["value"] < GOALS["spearman"]:
+            said.append(
+                f"`{key}` does not follow {row['follows']}: Spearman {_span(row)} over {row['n']} runs."
+            )
+    for row in found["controls"]:
+        if not row["right"]:
+            said.append(f'The control "{row["control"]}" is not judged rightly: it must be {row["must be"]}.')
+    area = found["auroc"][areas.CALIBRATED]
+    if not area["value"] >= GOALS["auroc"]:
+        said.append(f"The area of O on unseen identities is {_span(area)}, the goal {GOALS['auroc']}.")
+    said.append(
+        "The world proves ranking and logic, not limits: on another base, limits come from `lorasweep "
+        "calibrate`."
+    )
+    said.append(
+        "The truth is counted on "
+        f"{facts['pictures']} pictures a rung and read by one classifier; copies are counted by pixels and, "
+        "as a second reading, by nuisances."
+    )
+    return "\n".join(f"- {line}" for line in said)
+
+
+def _again(facts: Row) -> str:
+    scale = "".join(f" --{name} {facts[name]}" for name in ("steps", "rungs"))
+    pictures = "".join(f" --{name} {count}" for name, count in facts["counts"].items())
+    return (
+        "```sh\n"
+        "python -m benchmarks.overcooking run --home DIR "
+        f"--processes {facts['processes']} --budget {facts['budget']}{scale}{pictures}\n"
+        "python -m benchmarks.overcooking report --home DIR\n"
+        "```\n\n"
+        f"`run` goes on where it was stopped. A run took {facts['run_cpu_s']:.0f} s of one core "
+        f"({facts['witness_share']:.0%} of it the witness's); the whole grid, {facts['grid_runs']} runs, "
+        f"takes about {facts['grid_hours']:.1f} hours on {facts['cores']} such cores. Base "
+        f"`{facts['base'][:12]}`, limits `{facts['calibration']}`, lorasweep at `{facts['commit'][:12]}`."
+    )
+
+
+# ------------------------------------------------------------------------------------------------ words
+
+
+def _figure(path: str, caption: str) -> str:
+    return f"![{caption}]({path})\n\n{caption}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _span(row: Row, digits: int = 2) -> str:
+    if not math.isfinite(_number(row["value"])):
+        return "not defined"
+    interval = (
+        f" ({row['low']:.{digits}f} to {row['high']:.{digits}f})" if _number(row["low"]) == row["low"] else ""
+    )
+    return f"{row['value']:.{digits}f}{interval}"
+
+
+def _signed(row: Row) -> str:
+    if not math.isfinite(_number(row["value"])):
+        return "not defined"
+    return f"{row['value']:+.3f}, {row['low']:+.3f} to {row['high']:+.3f}"
+
+
+def _met(condition: bool) -> str:
+    return "yes" if condition else "**no**"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,178 @@
+"""Three controls that need no training: the bare base, a random adapter, a copier. Judged as any adapter.
+
+    base     a LoRA as it is built: its second factor is zero, so it changes nothing
+    random   the same with the second factor drawn at random, as large as that of a trained LoRA
+    copier   a denoiser that knows nothing but the training images: the exact minimiser of the training loss
+
+The copier's answer is E[noise | x_t] under the empirical distribution of the training latents,
+
+    x0(x_t) = sum over i of softmax_i(-||x_t - sqrt(abar_t) x_i||^2 / (2 (1 - abar_t))) x_i
+
+and eps or v by the noise schedule's algebra. Source: Karras et al. (arXiv 2206.00364, appendix B.3), "ideal
+denoiser"; what diffusion models converge to when they memorise.
+
+Letters: B rows, C channels, H W latent size, N training images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from benchmarks.overcooking.pictures import Counts
+from benchmarks.overcooking.watching import WatchfulKitchen
+from benchmarks.overcooking.witness import Witness
+from lorasweep import config, files, metrics, plan, sample, seeds
+from lorasweep.dollhouse.reader import Reader
+from lorasweep.metrics import calibration
+from lorasweep.records import Measurement
+
+if TYPE_CHECKING:
+    from benchmarks.overcooking.grid import Run
+    from lorasweep.protocols import Adapter, Base, Latents
+    from lorasweep.records import Plan, Recipe
+
+KINDS = ("base", "random", "copier")
+
+
+class Copier:
+    """Stands in for an adapter: at any weight but 0 the base's UNet answers as the copier does.
+
+    Args:
+        base: gets its UNet's `forward` replaced until `remove`.
+        latent_NCHW: the training images, all of one size.
+    """
+
+    def __init__(self, base: Base, latent_NCHW: torch.Tensor) -> None:
+        self._unet, self._schedule, self._latent_NCHW = base.unet, base.noise_schedule, latent_NCHW
+        self._forward = base.unet.forward
+        self._awake = False
+        base.unet.forward = self._answer
+
+    def set_weight(self, weight: float) -> None:
+        """0 is the base exactly; everything else copies."""
+        self._awake = weight != 0
+
+    def parameters(self) -> dict[str, list[torch.nn.Parameter]]:
+        """Nothing is trained."""
+        return {"unet": []}
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """There are no tensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """There are no tensors."""
+
+    def save(self, path: Path) -> None:
+        """There is no file that could hold it."""
+        raise NotImplementedError("a copier is not an adapter that can be saved")
+
+    def remove(self) -> None:
+        """Give the UNet its own forward back."""
+        self._unet.forward = self._forward
+
+    def _answer(self, x_BCHW: torch.Tensor, t: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self._awake:
+            return self._forward(x_BCHW, t, *args, **kwargs)
+        t_B = torch.as_tensor(t, device=x_BCHW.device).long().expand(len(x_BCHW))
+        abar_B = self._schedule.alphas_cumprod.to(x_BCHW.device)[t_B][:, None, None, None]
+        return (ideal(x_BCHW, abar_B, self._latent_NCHW, prediction=self._schedule.config.prediction_type),)
+
+
+def ideal(
+    x_BCHW: torch.Tensor, abar_B111: torch.Tensor, latent_NCHW: torch.Tensor, *, prediction: str
+) -> torch.Tensor:
+    """The ideal denoiser of a finite training set; (B, C, H, W), noise or v as `prediction` says."""
+    x_BCHW, latent_NCHW = x_BCHW.float(), latent_NCHW.float()
+    signal, noise = abar_B111.sqrt(), (1 - abar_B111).sqrt()
+    gaps_BN = (x_BCHW[:, None] - signal[:, None] * latent_NCHW[None]).square().flatten(2).sum(2)
+    shares_BN = (-gaps_BN / (2 * (1 - abar_B111[:, 0, 0]))).softmax(dim=1)
+    clean_BCHW = torch.einsum("bn,nchw->bchw", shares_BN, latent_NCHW)
+    eps_BCHW = (x_BCHW - signal * clean_BCHW) / noise
+    return signal * eps_BCHW - noise * clean_BCHW if prediction == "v_prediction" else eps_BCHW
+
+
+def judge(kind: str, run: Run, home: Path, *, like: Path | None, counts: Counts) -> dict[str, Any]:
+    """Plant a control into the base, judge it once as the product and the witness do, and take it out.
+
+    Args:
+        kind: one of `KINDS`.
+        run: gives the recipe and the dataset; nothing is trained.
+        home: for the base's answers.
+        like: an adapter's file whose mean norm the random one takes.
+        counts: pictures of the witness.
+
+    Returns:
+        `identity`, `rung` as in events.jsonl, `testimony` and `base`.
+    """
+    kitchen = WatchfulKitchen()
+    recipe = config.compose_recipe(run.overrides)
+    planned = plan.make_plan(recipe)
+    latents, _ = kitchen.caches(recipe)
+    with _planted(kind, kitchen.base(recipe), recipe, planned, latents, like) as adapter:
+        witness = Witness(recipe, planned, run.identity, kitchen, Reader.load(), home=home, counts=counts)
+        found = _measure(kitchen, recipe, planned, adapter, home / "controls" / kind)
+        testimony, base = witness.testify(adapter), witness.base_testimony(adapter)
+    rung = {"step": 0, "exposures_per_image": 0.0, "metrics": found.values, "missing": found.missing}
+    return {"identity": run.identity, "rung": rung, "testimony": testimony, "base": base}
+
+
+def _measure(
+    kitchen: WatchfulKitchen, recipe: Recipe, planned: Plan, adapter: Adapter, folder: Path
+) -> Measurement:
+    """What the product measures at a rung, on pictures drawn for it."""
+    base, options = kitchen.base(recipe), recipe.sample
+    wanted = sample.requests(recipe, planned, weights=(options.weight,), seeds=options.rung_seeds)
+    drawn = sample.draw(base, adapter, wanted, options)
+    samples = sample.write(folder, wanted, drawn, base=base, options=options, adapter_file=None)
+    context = kitchen.judge_context(recipe, planned, adapter=adapter, samples=samples, step=0, history=[])
+    return metrics.judge(context, recipe.metrics, calibration.find(recipe, base.fingerprint).calibration)
+
+
+@contextmanager
+def _planted(
+    kind: str, base: Base, recipe: Recipe, planned: Plan, latents: Latents, like: Path | None
+) -> Iterator[Adapter]:
+    from lorasweep.adapters import lora
+
+    if kind == "copier":
+        means = [latents.mean_std(image)[0] for image in planned.train_images()]
+        adapter: Any = Copier(base, torch.stack(means))
+    else:
+        adapter = lora.build(base, seed=recipe.seed, **recipe.adapter.options)
+        if kind == "random":
+            _fill(adapter, like)
+    try:
+        yield adapter
+    finally:
+        adapter.remove()
+
+
+def _fill(adapter: Any, like: Path | None) -> None:
+    """Draw every second factor at random, each as large as the trained one of the same layer."""
+    from safetensors.torch import load_file
+
+    trained = (
+        {key.rsplit(".lora_", 1)[0]: t for key, t in load_file(like).items() if "lora_B" in key}
+        if like
+        else {}
+    )
+    state = adapter.state_dict()
+    for key, tensor in state.items():
+        if "lora_B" not in key:
+            continue
+        noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seeds.derive(0, key)))
+        match = trained.get(key.rsplit(".lora_", 1)[0])
+        norm = match.float().norm() if match is not None else torch.tensor(1.0)
+        state[key] = noise * norm / noise.norm()
+    adapter.load_state_dict(state)
+
+
+def write(home: Path, kind: str, found: Mapping[str, Any]) -> None:
+    """Keep a judged control for `report`."""
+    files.write_json(home / "controls" / f"{kind}.json", dict(found))

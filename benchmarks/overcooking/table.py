@@ -1,0 +1,125 @@
+"""The judged checkpoints of a home as rows: what the product measured beside what is true. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.overcooking import truth as truths
+from benchmarks.overcooking.cooking import FINAL, status_of
+from benchmarks.overcooking.truth import Truth
+from lorasweep import files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """One rung of one run.
+
+    Attributes:
+        run: name of its folder.
+        recipe: name of its recipe; `turned` is the one dial that differs from the centre, if one does.
+        rung: as the product logged it: `metrics` by key (what is missing is absent), `replicates`.
+        truth: what the witness found.
+        cpu_s: processor seconds that the witness took.
+    """
+
+    run: str
+    recipe: str
+    turned: str | None
+    dials: Mapping[str, Any]
+    identity: str
+    seed: int
+    ended: bool
+    step: int
+    rung: Mapping[str, Any]
+    truth: Truth
+    cpu_s: float
+
+    @property
+    def exposures_per_image(self) -> float:
+        """How often each image was seen."""
+        return float(self.rung["exposures_per_image"])
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """What the product measured."""
+        found: Mapping[str, float] = self.rung["metrics"]
+        return found
+
+
+CONTROL = "control-"  # how the recipes of controls are named
+
+
+def load(home: Path) -> list[Checkpoint]:
+    """Read every rung of the grid that was measured and witnessed, run by run, ascending in steps."""
+    return [c for c in _load_all(home) if not c.recipe.startswith(CONTROL)]
+
+
+def load_controls(home: Path) -> list[Checkpoint]:
+    """Read the checkpoints of the cooked and of the planted controls."""
+    cooked = [c for c in _load_all(home) if c.recipe.startswith(CONTROL)]
+    return cooked + [_load_planted(path) for path in sorted((home / "controls").glob("*.json"))]
+
+
+def by_run(checkpoints: Iterable[Checkpoint]) -> dict[str, list[Checkpoint]]:
+    """Group by run, in order."""
+    groups: dict[str, list[Checkpoint]] = {}
+    for checkpoint in checkpoints:
+        groups.setdefault(checkpoint.run, []).append(checkpoint)
+    return groups
+
+
+def _load_all(home: Path) -> list[Checkpoint]:
+    found: list[Checkpoint] = []
+    for file in sorted((home / "runs").glob("*/run.json")):
+        found += _load_run(file.parent)
+    return found
+
+
+def _load_planted(path: Path) -> Checkpoint:
+    found = files.read_json(path)
+    return Checkpoint(
+        run=f"{CONTROL}{path.stem}",
+        recipe=f"{CONTROL}{path.stem}",
+        turned=None,
+        dials={},
+        identity=found["identity"],
+        seed=0,
+        ended=True,
+        step=0,
+        rung=found["rung"],
+        truth=truths.judge(found["testimony"], found["base"]),
+        cpu_s=0.0,
+    )
+
+
+def _load_run(folder: Path) -> list[Checkpoint]:
+    run = files.read_json(folder / "run.json")
+    base_file = folder / "truth" / "base.json"
+    if not base_file.exists():
+        return []
+    base = files.read_json(base_file)
+    rows = []
+    for event in files.read_jsonl(folder / "events.jsonl"):
+        spoken = folder / "truth" / f"step_{event['step']:06d}.json"
+        if event["kind"] != "rung" or not spoken.exists():
+            continue
+        testimony = files.read_json(spoken)
+        rows.append(
+            Checkpoint(
+                run=run["name"],
+                recipe=run["recipe"]["name"],
+                turned=run["recipe"]["turned"],
+                dials=run["recipe"]["dials"],
+                identity=run["identity"],
+                seed=run["seed"],
+                ended=status_of(folder) in FINAL,
+                step=event["step"],
+                rung=event,
+                truth=truths.judge(testimony, base),
+                cpu_s=testimony["cpu_s"],
+            )
+        )
+    return rows

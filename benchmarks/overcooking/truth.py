@@ -1,0 +1,150 @@
+"""From what the witness read to the truth about one checkpoint. Pure arithmetic on lists; imports no torch.
+
+    testimony (per-picture readings)  +  the base's testimony  ->  Truth
+
+Five ways of being overcooked, each as an excess over its limit, so that 1 is the limit:
+
+    copies   share of pictures nearer to a training image than chance allows, over LIMITS["copies"]
+    bleed    likeness of strangers to the subject, above the base's
+    control  share of asked attributes that was lost on recombined prompts, relative to the base
+    variety  share of the base's variety that was lost on the plain prompt
+    corrupt  probability of being no clean picture, above the base's
+
+    O* = min(1, worst / 2)          0 untouched, 0.5 at a limit, 1 at twice a limit
+    U* = F* (1 - O*)                overcooked means O* > 0.5
+
+F* is the likeness on recombined and plain prompts over the base's. Definitions follow Okawa et al. (arXiv
+2310.09336) in reading factors back one by one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, log
+from typing import Any, Final
+
+from benchmarks.overcooking.copies import CHANCE
+
+LIMITS: Final[dict[str, float]] = {
+    "copies": 0.10,
+    "bleed": 0.10,
+    "control": 0.20,
+    "variety": 0.40,
+    "corrupt": 0.05,
+}
+"""From the study's definition (control < 0.8 of the base, bleed > 0.1, variety < 0.6, corrupt > 0.05).
+
+Copies are allowed 0.10 above chance rather than 0.05: with 16 pictures a rung, chance alone makes two copies
+one time in five.
+"""
+
+Testimony = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What one checkpoint is.
+
+    Attributes:
+        identity: F*, in [0, 1].
+        excess: by symptom, over its limit; >= 0, 1 at the limit.
+        worst: the largest of them.
+        extra: what is read besides: likeness uncalled, copies by nuisances, all features at once.
+    """
+
+    identity: float
+    excess: dict[str, float]
+    extra: dict[str, float]
+
+    @property
+    def worst(self) -> float:
+        """The largest excess."""
+        return max(self.excess.values())
+
+    @property
+    def harm(self) -> float:
+        """O*, in [0, 1]."""
+        return min(1.0, self.worst / 2.0)
+
+    @property
+    def overcooked(self) -> bool:
+        """Whether any symptom is past its limit."""
+        return self.worst > 1.0
+
+    @property
+    def utility(self) -> float:
+        """U*, in [0, 1]."""
+        return self.identity * (1.0 - self.harm)
+
+
+def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = LIMITS) -> Truth:
+    """Weigh what was read of one checkpoint against what was read of the base on the same questions.
+
+    Args:
+        testimony: `groups` by name, each with per-picture lists `likeness`, `identity`, `corrupt`, `hits` and
+            `shown`; `copied` with lists `pixel` and `nuisance` of 0 and 1, absent when no image of the
+            subject was trained on.
+        base: the same of the base, without `copied` and the group `trained`.
+        limits: by symptom.
+    """
+    groups, by_base = testimony["groups"], base["groups"]
+    copied = testimony.get("copied", {"pixel": [CHANCE], "nuisance": [CHANCE]})
+    found = {
+        "copies": _mean(copied["pixel"]) - CHANCE,
+        "bleed": _mean(groups["stranger"]["likeness"]) - _mean(by_base["stranger"]["likeness"]),
+        "control": 1.0
+        - _ratio(hit_rate(groups["recombined"]["hits"]), hit_rate(by_base["recombined"]["hits"])),
+        "variety": 1.0 - _ratio(variety(groups["plain"]["shown"]), variety(by_base["plain"]["shown"])),
+        "corrupt": _corrupt(groups) - _corrupt(by_base),
+    }
+    return Truth(
+        identity=identity(groups, by_base),
+        excess={name: max(0.0, value) / limits[name] for name, value in found.items()},
+        extra={
+            "bleed_open": _mean(groups["open"]["likeness"]) - _mean(by_base["open"]["likeness"]),
+            "copies_by_nuisance": _mean(copied["nuisance"]) - CHANCE,
+            "all_features": _mean(groups["recombined"]["identity"]),
+            "control_rate": hit_rate(groups["recombined"]["hits"]),
+        },
+    )
+
+
+def identity(groups: Mapping[str, Any], by_base: Mapping[str, Any]) -> float:
+    """F*: likeness on recombined and plain prompts, the base's counted as 0; in [0, 1]."""
+    shown = _mean([*groups["recombined"]["likeness"], *groups["plain"]["likeness"]])
+    chance = _mean([*by_base["recombined"]["likeness"], *by_base["plain"]["likeness"]])
+    return max(0.0, (shown - chance) / (1.0 - chance))
+
+
+def variety(shown: Sequence[Sequence[str]]) -> float:
+    """Effective number of values that vary freely, averaged over attributes: exp of the entropy; >= 1.
+
+    Args:
+        shown: per picture, the value of each attribute that the prompt leaves open.
+    """
+    columns = list(zip(*shown, strict=True))
+    numbers = []
+    for column in columns:
+        shares = [count / len(column) for count in Counter(column).values()]
+        numbers.append(exp(-sum(share * log(share) for share in shares)))
+    return _mean(numbers)
+
+
+def hit_rate(hits: Sequence[Sequence[bool]]) -> float:
+    """Share of asked attributes that show, every attribute weighing the same."""
+    return _mean([float(hit) for picture in hits for hit in picture])
+
+
+def _corrupt(groups: Mapping[str, Any]) -> float:
+    """Over every group that both the base and the adapter were asked."""
+    return _mean([p for name in ("recombined", "stranger", "open", "plain") for p in groups[name]["corrupt"]])
+
+
+def _ratio(value: float, reference: float) -> float:
+    return value / reference if reference > 0 else 1.0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,24 @@
+"""A kitchen that remembers whose adapter it judged last, so that the witness can look at the same one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lorasweep.kitchen import Kitchen
+from lorasweep.metrics.context import JudgeContext
+from lorasweep.protocols import Adapter
+
+
+class WatchfulKitchen(Kitchen):
+    """See the module.
+
+    Attributes:
+        judged: the adapter of the latest rung, live in the base while the rung's event is reported.
+    """
+
+    judged: Adapter | None = None
+
+    def judge_context(self, *args: Any, adapter: Adapter, **rest: Any) -> JudgeContext:
+        """As the kitchen's own."""
+        self.judged = adapter
+        return super().judge_context(*args, adapter=adapter, **rest)

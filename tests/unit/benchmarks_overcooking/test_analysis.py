@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.overcooking import analysis, areas, following, page, stoppers, stopping
+from benchmarks.overcooking.statistics import auroc
+from benchmarks.overcooking.table import Checkpoint, by_run
+
+Pretend = Callable[..., list[Checkpoint]]
+
+
+def test_without_noise_everything_is_seen(pretend: Pretend) -> None:
+    found = analysis.analyse(pretend())
+    assert 0 < found["coverage"]["overcooked"] < found["coverage"]["checkpoints"]
+    assert found["auroc"][areas.CALIBRATED]["value"] > 0.99
+    assert found["auroc"]["memorisation/copy_rate"]["value"] == 1
+    assert found["follow"]["memorisation/copy_rate"]["value"] == pytest.approx(1)
+    assert found["follow"]["prompt_control/score"]["value"] == pytest.approx(1)
+    assert found["follow"]["identity/score"]["follows"] == "identity"
+
+
+def test_noise_alone_tells_nothing(pretend: Pretend) -> None:
+    checkpoints = pretend(noise=100.0, runs=40)
+    found = areas.aurocs(checkpoints)
+    assert found[areas.CALIBRATED]["value"] < 0.75
+    follow = following.follow(checkpoints)["memorisation/copy_rate"]
+    assert abs(follow["value"]) < 0.5
+
+
+def test_no_checkpoint_is_scored_by_limits_that_saw_its_group(pretend: Pretend) -> None:
+    """Turning one identity's labels around must not move the scores of that identity."""
+    checkpoints = pretend(noise=0.05)
+    identities = [c.identity for c in checkpoints]
+    mine = np.array([identity == "zkw" for identity in identities])
+    before = areas.out_of_fold(checkpoints, identities, folds=4)
+    turned = [
+        replace(c, truth=replace(c.truth, excess={"copies": 0.0 if c.truth.overcooked else 9.0}))
+        if c.identity == "zkw"
+        else c
+        for c in checkpoints
+    ]
+    after = areas.out_of_fold(turned, identities, folds=4)
+    assert before[mine] == pytest.approx(after[mine])
+    assert not np.allclose(before[~mine], after[~mine])
+
+
+def test_hiding_the_reader_hides_its_metrics(pretend: Pretend) -> None:
+    checkpoints = pretend()
+    bright = areas.variants(checkpoints)
+    assert not np.allclose(bright[areas.SHIPPED], bright[areas.BLIND])
+    truth = areas.labels(checkpoints)
+    assert auroc(bright[areas.CALIBRATED_BLIND], truth) > 0.9
+
+
+def test_stoppers_by_hand(pretend: Pretend) -> None:
+    run = next(rungs for rungs in by_run(pretend()).values() if rungs[0].dials["lr"] == 4e-3)
+    utilities = [c.truth.utility for c in run]
+    assert stoppers.last(run) == len(run) - 1
+    losses = [c.metrics["generalisation/held_out"] for c in run]
+    assert stoppers.validation_loss(run) == int(np.argmin(losses))
+    assert stoppers.best_identity(run) == len(run) - 1  # it only ever rises
+    assert stoppers.regret(run, int(np.argmax(utilities))) == 0
+    assert stoppers.regret(run, stoppers.last(run)) == pytest.approx(max(utilities) - utilities[-1])
+    assert stoppers.fixed_steps(run, [run, run]) == int(np.argmax(utilities))
+
+
+def test_dvar_stops_where_the_loss_has_settled(pretend: Pretend) -> None:
+    run = by_run(pretend())["run-0"]
+
+    def with_losses(losses: list[float]) -> list[Checkpoint]:
+        rows = []
+        for checkpoint, loss in zip(run, losses, strict=True):
+            metrics = dict(checkpoint.metrics) | {"generalisation/train": loss}
+            rows.append(replace(checkpoint, rung=dict(checkpoint.rung) | {"metrics": metrics}))
+        return rows
+
+    assert stoppers.dvar(with_losses([0.5, 0.2, 0.2, 0.2, 0.2, 0.2])) == 3
+    assert stoppers.dvar(with_losses([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])) == 5  # never settles: the end
+
+
+def test_done_at_beats_the_last_checkpoint_where_runs_burn(pretend: Pretend) -> None:
+    found = stopping.stopping(pretend(runs=24))
+    assert found["runs"] == 24
+    assert found["stoppers"]["last checkpoint"]["more_than_ours"]["low"] > 0
+    assert found["stoppers"][stopping.CALIBRATED]["regret"]["value"] < 0.1
+
+
+def test_half_cooked_runs_are_not_asked_where_to_stop(pretend: Pretend) -> None:
+    checkpoints = [replace(c, ended=c.run != "run-0") for c in pretend()]
+    assert stopping.stopping(checkpoints)["runs"] == 11
+
+
+def test_the_page_says_what_is_missing(pretend: Pretend) -> None:
+    found = analysis.analyse(pretend(runs=4))
+    found["controls"] = []
+    found["facts"] = {
+        "date": "2026-01-01",
+        "machine": "a machine",
+        "cores": 4,
+        "grid_runs": 276,
+        "runs_left_out": 0,
+        "run_cpu_s": 100.0,
+        "witness_share": 0.5,
+        "grid_hours": 2.0,
+        "weight": 0.7,
+        "base": "abc",
+        "calibration": "x",
+        "commit": "c0ffee",
+        "steps": 240,
+        "rungs": 6,
+        "counts": {"trained": 10},
+        "pictures": 10,
+        "processes": 4,
+        "budget": "60m",
+    }
+    text = page.write(found, pictures="pictures", story="")
+    assert "4 of the grid's 276 runs" in text
+    assert "The grid is not complete" in text
+    assert "nan" not in text
+
+
+def test_a_single_identity_is_enough_for_a_page(pretend: Pretend) -> None:
+    checkpoints = [replace(c, identity="zkw") for c in pretend(runs=2)]
+    found = analysis.analyse(checkpoints)
+    assert np.isnan(found["auroc"][areas.CALIBRATED]["value"])
+    assert found["auroc"][areas.SHIPPED]["n"] == len(checkpoints)

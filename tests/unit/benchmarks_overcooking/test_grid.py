@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from benchmarks.overcooking import grid
+from benchmarks.overcooking.__main__ import duration
+from lorasweep import config
+
+RUNS = grid.runs(scale=grid.Scale())
+
+
+def test_every_recipe_meets_every_identity_and_seed_once() -> None:
+    seen = Counter((run.recipe.name, run.identity, run.seed) for run in RUNS)
+    assert set(seen.values()) == {1}
+    assert len(seen) == len(grid.recipes()) * len(grid.IDENTITIES) * len(grid.SEEDS)
+    assert len(grid.IDENTITIES) >= 3
+    assert len(grid.SEEDS) >= 3
+
+
+@pytest.mark.parametrize("part", [12, 24, 50, 100])
+def test_any_beginning_is_balanced(part: int) -> None:
+    begun = RUNS[:part]
+    for counts in (Counter(run.identity for run in begun), Counter(run.seed for run in begun)):
+        assert max(counts.values()) - min(counts.values()) <= 0.15 * part + 1
+
+
+def test_every_dial_has_three_values() -> None:
+    for dial in grid.CENTRE:
+        assert (
+            len({str(recipe.dials[dial]) for recipe in grid.recipes() if recipe.turned in (dial, None)}) >= 3
+            or dial == "adapter"
+        )
+
+
+def test_every_recipe_composes() -> None:
+    told = {run.recipe.dials["adapter"]: run for run in RUNS[: len(grid.recipes())]}
+    assert len(told) >= 4
+    for run in told.values():
+        recipe = config.compose_recipe(run.overrides)
+        assert recipe.seed == run.seed
+        assert recipe.dataset.dollhouse.subject == run.identity
+        assert recipe.optimizer.options["lr"] == pytest.approx(run.recipe.dials["lr"], rel=1e-4)
+
+
+def test_lengths_that_share_a_factor_are_refused() -> None:
+    with pytest.raises(ValueError, match="share no factor"):
+        grid.runs(scale=grid.Scale(), identities=("zkw", "vqx"), seeds=(0, 1))
+
+
+def test_durations() -> None:
+    assert [duration(text) for text in ("90s", "60m", "2h", "5")] == [90, 3600, 7200, 300]

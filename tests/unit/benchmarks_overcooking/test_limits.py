@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.overcooking import limits
+from benchmarks.overcooking.statistics import auroc
+from lorasweep.metrics import score
+from lorasweep.metrics.symptoms import SYMPTOMS
+
+
+def values(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two symptoms that tell, one that is noise, the rest not measured; overcooked where either tells."""
+    found = np.full((count, len(SYMPTOMS)), np.nan)
+    found[:, 0], found[:, 1], found[:, 2] = rng.uniform(0, 2, (3, count))
+    return found, (found[:, 0] > 1.2) | (found[:, 1] > 1.0)
+
+
+def test_the_score_is_the_products_own() -> None:
+    rng = np.random.default_rng(0)
+    metrics = [
+        {s.metric: float(rng.uniform(-0.2, 2)) for s in SYMPTOMS if rng.random() < 0.7} for _ in range(40)
+    ]
+    found, truth = limits.symptom_values(metrics), rng.random(40) < 0.5
+    placed = limits.fit(found, truth)
+    calibration = placed.calibration(holds_for={}, made={})
+    by_product = [score.summarise(row, calibration).values.get(score.SCORE, 0.0) for row in metrics]
+    assert max(by_product) > 0.2
+    assert placed.score(found) == pytest.approx(np.array(by_product), abs=1e-9)
+
+
+def test_limits_are_found_where_they_are_and_noise_is_silenced() -> None:
+    found, truth = values(np.random.default_rng(1), 400)
+    placed = limits.fit(found, truth)
+    assert placed.limit_M[0] == pytest.approx(1.2, rel=0.15)
+    assert placed.limit_M[1] == pytest.approx(1.0, rel=0.15)
+    assert placed.limit_M[2] > 2.0  # beyond anything that was seen
+    assert np.isinf(placed.limit_M[3:]).all()
+    unseen, answer = values(np.random.default_rng(2), 400)
+    assert auroc(placed.score(unseen), answer) > 0.98
+
+
+def test_a_symptom_that_was_not_measured_counts_as_none() -> None:
+    found, truth = values(np.random.default_rng(3), 100)
+    placed = limits.fit(found, truth)
+    blind = found.copy()
+    blind[:, 0] = np.nan
+    assert (placed.score(blind) <= placed.score(found) + 1e-12).all()
+
+
+def test_without_both_labels_nothing_is_placed() -> None:
+    found, _ = values(np.random.default_rng(4), 50)
+    placed = limits.fit(found, np.zeros(50, dtype=bool))
+    assert np.isinf(placed.limit_M).all()
+    assert (placed.score(found) == 0).all()
+    assert placed.calibration(holds_for={}, made={}).limits == {}
