@@ -1,0 +1,105 @@
+"""Limits from controls made by hand: half way, clear of noise, and silent about what no control shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lorasweep.calibrate.place import Control, place, read_control
+from lorasweep.errors import LorasweepError
+from lorasweep.metrics import score
+from lorasweep.metrics.calibration import Calibration
+
+
+def row(step: int = 0, *, noise: float = 0.0, **metrics: float) -> dict[str, Any]:
+    values = {key.replace("__", "/"): value for key, value in metrics.items()}
+    parts = [{k: v + sign * noise for k, v in values.items()} for sign in (1, -1, 1, -1)]
+    return {"step": step, "metrics": values, "replicates": parts}
+
+
+def rungs(*held_out: float, **metrics: float) -> list[dict[str, Any]]:
+    return [
+        row(100 * n, generalisation__held_out=value, **metrics) for n, value in enumerate(held_out, start=1)
+    ]
+
+
+def control(arm: str, healthy: dict[str, Any], burned: dict[str, Any], **more: Any) -> Control:
+    return Control(arm=arm, healthy=healthy, burned=burned, **{"gain": 0.3, "identity": 0.9} | more)
+
+
+def placed(controls: list[Control], nulls: dict[str, list[dict[str, Any]]]) -> Calibration:
+    return place(controls, nulls, name="test", holds_for={}, made={})
+
+
+def test_the_rungs_that_matter() -> None:
+    found = read_control("long", rungs(0.8, 0.7, 0.75, 0.86, 0.9, 1.2))
+    assert found.healthy["step"] == 200 and found.gain == pytest.approx(0.357, abs=1e-3)
+    assert found.burned["step"] == 400, "half of the gain is lost at exp(-0.178) = 0.837, so at 0.86"
+
+
+def test_the_rungs_that_matter_when_little_is_lost() -> None:
+    assert read_control("long", rungs(0.8, 0.7, 0.72, 0.75)).burned["step"] == 400
+    with pytest.raises(LorasweepError, match="still learning at its end"):
+        read_control("long", rungs(0.9, 0.8, 0.7))
+    with pytest.raises(LorasweepError, match="still learning at its end"):
+        read_control("long", rungs(1.0, 1.01, 1.02))
+    with pytest.raises(LorasweepError, match="fewer than twice"):
+        read_control("long", rungs(0.9))
+
+
+def test_a_limit_is_half_way_and_grades_run_from_nothing_to_all() -> None:
+    made = placed(
+        [control("long", row(prior_drift__class=0.2), row(prior_drift__class=1.0))],
+        {"base": [row(prior_drift__class=0.0)], "random": [row(prior_drift__class=0.1)]},
+    )
+    limit = made.limits["class_drift"]
+    assert (limit.null, limit.burned, limit.limit) == (0.2, 1.0, pytest.approx(0.6))
+    grades = [limit.grade(value) for value in (0.2, 0.6, 1.0)]
+    assert grades[0] < 0.01 and grades[1] == pytest.approx(0.5, abs=0.01) and grades[2] > 0.99
+    healthy, ruined = (
+        score.summarise({"prior_drift/class": value, "identity/score": 1.0}, made).values
+        for value in (0.2, 1.0)
+    )
+    assert healthy["overcook/score"] < 0.05 and ruined["overcook/score"] > 0.95
+
+
+def test_the_milder_of_two_ruins_and_the_larger_of_the_harmless_decide() -> None:
+    made = placed(
+        [
+            control("long", row(burn__score=0.1), row(burn__score=0.12, noise=0.1)),
+            control("hot", row(burn__score=0.05), row(burn__score=2.0)),
+            control("hot", row(burn__score=0.05), row(burn__score=4.0)),
+            control("hotter", row(burn__score=0.05), row(burn__score=9.0)),
+        ],
+        {"base": [row(burn__score=0.0)], "random": [row(burn__score=0.3), row(burn__score=0.5)]},
+    )
+    limit = made.limits["burn"]
+    assert (limit.null, limit.burned) == (0.4, 3.0), (
+        "medians over runs; what is not clear of noise is no ruin"
+    )
+
+
+def test_what_no_control_shows_clearly_gets_no_limit() -> None:
+    made = placed(
+        [
+            control(
+                "long",
+                row(diversity__relative=0.9, prior_drift__class=0.1),
+                row(diversity__relative=0.8, prior_drift__class=0.9, noise=0.05),
+            )
+        ],
+        {"base": [row(diversity__relative=1.0, prior_drift__class=0.0)]},
+    )
+    assert "diversity" not in made.limits and "class_drift" in made.limits
+    assert made.unplaced["diversity"].startswith(
+        "ruined controls do not show it: 0.200, harmless ones up to 0.100"
+    )
+    assert made.unplaced["burn"] == "the controls could not be asked for it"
+
+
+def test_learning_is_measured_by_what_the_controls_reached() -> None:
+    found = placed([control("long", row(), row(), gain=0.2), control("hot", row(), row(), gain=0.4)], {})
+    assert found.learned == pytest.approx(0.54) and found.gain == pytest.approx(0.15)
+    blind = placed([control("long", row(), row(), identity=None)], {})
+    assert blind.learned == Calibration(name="", holds_for={}, limits={}).learned
