@@ -39,6 +39,7 @@ def describe(run: CookedRun, *, output_name: str, text_width: int | None, rank: 
         **_optimizer(run),
         **_budget(run),
         **_dataset(run),
+        **_regularization(run),
         **_ours(run),
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in found.items()}
@@ -141,6 +142,23 @@ def _dataset(run: CookedRun) -> dict[str, Any]:
     }
 
 
+def _regularization(run: CookedRun) -> dict[str, Any]:
+    """Brakes and regularization images; as in kohya's files, their number is with repeats."""
+    images, folders = run.plan.reg_images, dict[str, dict[str, int]]()
+    for image in images:
+        folder = folders.setdefault(image.concept, {"n_repeats": image.repeats, "img_count": 0})
+        folder["img_count"] += 1
+    found: dict[str, Any] = {
+        "ss_num_reg_images": str(sum(image.repeats for image in images)),
+        "ss_reg_dataset_dirs": folders,
+    }
+    if weights := {image.loss_weight for image in images}:
+        found["ss_prior_loss_weight"] = ", ".join(f"{weight:g}" for weight in sorted(weights))
+    if (limit := run.recipe.regularization.get("scale_norm")) is not None:
+        found["ss_scale_weight_norms"] = str(limit["max_norm"])
+    return found
+
+
 def _ours(run: CookedRun) -> dict[str, Any]:
     found: dict[str, Any] = {
         "lorasweep.version": lorasweep.__version__,
@@ -159,10 +177,10 @@ def _ours(run: CookedRun) -> dict[str, Any]:
 
 
 def _recipe(run: CookedRun) -> dict[str, Any]:
-    """The recipe, with base and dataset by name only: such a file travels, and paths tell of their owner."""
+    """The recipe, its folders by name only: such a file travels, and paths tell of their owner."""
     data: dict[str, Any] = to_dict(run.recipe)
-    for group in ("base", "dataset"):
-        if data[group]["path"]:
-            data[group]["path"] = Path(data[group]["path"]).name
+    for part in (data["base"], data["dataset"], *data["regularization"].values()):
+        if part.get("path"):
+            part["path"] = Path(part["path"]).name
     del data["tracking"], data["launcher"]
     return data

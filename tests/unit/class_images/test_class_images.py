@@ -111,6 +111,7 @@ def test_what_another_process_is_drawing_is_left_to_it(
         draw_one(base, recipe, image)
         order.append(image.file)
         if len(order) == 3:  # everything but the other's: it finishes now
+            first.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(image.file, first)
             release.set()
 
