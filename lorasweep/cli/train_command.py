@@ -50,7 +50,8 @@ def _again(options: argparse.Namespace) -> int:
     planned = _planned(recipe)
     if run.fingerprint and run.fingerprint != planned.fingerprint:
         print("warning  its images, captions or base model have changed since", file=sys.stderr)
-    folder = paths.outputs() / "train" / f"again-{run.folder.parent.name}-{run.folder.name}"
+    name = f"again-{run.folder.parent.name}-{run.folder.name}-{planned.fingerprint[:8]}"
+    folder = paths.outputs() / "train" / name
     require_writable(folder)
     one_run.remember_parent(folder, run.name, [])
     cooked = one_run.cook_one(recipe, planned, folder, quiet=options.json)

@@ -31,7 +31,8 @@ def spell(recipe: Recipe) -> list[str]:
     """Write a recipe as overrides.
 
     Returns:
-        Overrides that `compose_recipe` turns into a recipe with the same fingerprint.
+        Overrides that `compose_recipe` turns into the same recipe. Keys that it does not have, since it is
+        older than they are, get today's defaults.
 
     Raises:
         InputError: today's `conf/` and modules cannot express it: it was written by another version.
@@ -45,8 +46,9 @@ def spell(recipe: Recipe) -> list[str]:
     composed, _ = compose_tree(parse(picks)[0])
     wanted = {key: _as_typed(value) for key, value in data.items()}
     found = [*picks, *_differences(wanted, composed.values, "")]
-    if compose_recipe(found).fingerprint() != recipe.fingerprint():
-        raise _inexpressible()
+    again = to_dict(compose_recipe(found))
+    if lost := _differences(wanted, {key: _as_typed(value) for key, value in again.items()}, ""):
+        raise _inexpressible(lost)
     return found
 
 
@@ -119,7 +121,7 @@ def _equal(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _inexpressible() -> InputError:
-    message = "cannot be written in this version's keys"
-    hint = "train with the lorasweep version that its provenance.json names"
-    return ConfigError(Problem("recipe.yaml", message, hint), subject="the recipe")
+def _inexpressible(lost: Sequence[str]) -> InputError:
+    hint = "cook it with the lorasweep version that its provenance.json names"
+    message = "cannot be said in this version's keys"
+    return ConfigError([Problem(text, message, hint) for text in lost], subject="the recipe")

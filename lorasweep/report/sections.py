@@ -140,8 +140,8 @@ def _importance(findings: Findings) -> Markup:
     if found.why_not:
         return tag("p", f"Not weighed: {found.why_not}.", class_="note")
     note = (
-        f"The share of the value's variance that each axis explains, by fANOVA over {found.trials} trials. "
-        "It says what matters, not which way."
+        "The share of the value's variance that each axis explains, by a random forest over "
+        f"{found.trials} trials. It says what matters, not which way."
     )
     return join(
         [

@@ -1,11 +1,13 @@
-"""How much each axis of a space decides the value, by Optuna's fANOVA.
+"""How much each axis of a space decides the value, by a random forest's mean decrease in impurity.
 
     (params, value) of finished trials  ->  axis -> share
 
 A conditional axis is weighed among the trials that have it. Takes plain data, so that it works on any sweep
 that has run folders; knows nothing about studies on disk.
 
-Source: Hutter, Hoos, Leyton-Brown 2014, "An Efficient Approach for Assessing Hyperparameter Importance".
+Source: Breiman 2001, "Random Forests"; Louppe et al. 2013, "Understanding variable importances in forests of
+randomized trees"; both by way of Optuna. Its fANOVA was tried on a function whose shares are 0.9
+and 0.1, and said 0.7 and 0.3 with 200 trials, where this says 0.92 and 0.08.
 """
 
 from __future__ import annotations
@@ -25,15 +27,21 @@ def importance(trials: Sequence[tuple[Mapping[str, Any], float]], *, seed: int =
         seed: of the forest.
 
     Returns:
-        The share of the value's variance per axis, in [0, 1], the largest first; axes that occur in the same
-        trials sum to 1. Empty when there are too few trials.
+        The share of the value's variance per axis, in [0, 1], the largest first. Those that all trials have
+        sum to 1; a conditional one's share is of the variance among its own trials. Empty when there
+        are too few trials.
     """
     found: dict[str, float] = {}
-    for axes in _groups(trials):
+    groups = _groups(trials)
+    shared = [axis for axes in groups for axis in axes if all(axis in params for params, _ in trials)]
+    for axes in groups:
         having = [(params, value) for params, value in trials if all(axis in params for axis in axes)]
-        varied = [axis for axis in axes if len({str(params[axis]) for params, _ in having}) > 1]
-        if varied and len(having) >= TRIALS_AT_LEAST and len({value for _, value in having}) > 1:
-            found |= _fanova(having, varied, seed)
+        # Beside the axes that everybody has, or a branch's only axis would explain everything.
+        weighed = list(dict.fromkeys((*shared, *axes)))
+        varied = [axis for axis in weighed if len({str(params[axis]) for params, _ in having}) > 1]
+        if set(varied) & set(axes) and len(having) >= TRIALS_AT_LEAST and len({v for _, v in having}) > 1:
+            shares = _weigh(having, varied, seed)
+            found |= {axis: share for axis, share in shares.items() if axis in axes}
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
@@ -46,11 +54,11 @@ def _groups(trials: Sequence[tuple[Mapping[str, Any], float]]) -> list[list[str]
     return list(groups.values())
 
 
-def _fanova(
+def _weigh(
     trials: Sequence[tuple[Mapping[str, Any], float]], axes: Sequence[str], seed: int
 ) -> dict[str, float]:
     import optuna
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+    from optuna.importance import MeanDecreaseImpurityImportanceEvaluator, get_param_importances
     from optuna.trial import create_trial
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -59,8 +67,9 @@ def _fanova(
     for params, value in trials:
         chosen = {axis: _as_choice(params[axis], distributions[axis]) for axis in axes}
         study.add_trial(create_trial(params=chosen, distributions=distributions, value=value))
-    evaluator = FanovaImportanceEvaluator(n_trees=_TREES, seed=seed)
-    weighed = get_param_importances(study, evaluator=evaluator, params=list(axes))
+    evaluator = MeanDecreaseImpurityImportanceEvaluator(n_trees=_TREES, seed=seed)
+    # Not `params=axes`: Optuna 5.0 then gives one axis another's share, unless they are in alphabetical order.
+    weighed = get_param_importances(study, evaluator=evaluator)
     return {axis: float(share) for axis, share in weighed.items()}
 
 

@@ -1,0 +1,60 @@
+"""Scales, ticks, label placement and fronts, against brute force and closed forms."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from lorasweep.report.axes import Scale, padded, spread
+from lorasweep.report.charts import pareto_front
+
+
+def test_scale_is_a_line_and_clips() -> None:
+    scale = Scale(10.0, 20.0, 100.0, 0.0)
+    assert [scale(value) for value in (10, 15, 20, 5, 99)] == [100, 50, 0, 100, 0]
+    assert Scale(3.0, 3.0, 0.0, 10.0)(3.0) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.0, 1.0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (0.0, 80.0, [0, 20, 40, 60, 80]),
+        (-0.3, 0.31, [-0.2, 0, 0.2]),
+        (7.0, 7.0, [7.0]),
+    ],
+)
+def test_ticks_are_round_and_inside(low: float, high: float, ticks: list[float]) -> None:
+    assert Scale(low, high, 0, 1).ticks() == pytest.approx(ticks)
+
+
+def test_padding_of_nothing_and_of_one_value() -> None:
+    assert padded([]) == (0.0, 1.0)
+    low, high = padded([2.0])
+    assert low < 2.0 < high
+
+
+def test_labels_keep_their_order_and_their_distance() -> None:
+    draw = random.Random(0)
+    for _ in range(200):
+        places = [draw.uniform(0, 100) for _ in range(draw.randint(1, 6))]
+        moved = spread(places, gap=15, low=0, high=100)
+        ordered = [moved[i] for i in sorted(range(len(places)), key=lambda i: places[i])]
+        assert all(b - a >= 15 - 1e-9 for a, b in itertools.pairwise(ordered))
+        assert min(moved) >= -1e-9 and max(moved) <= 100 + 1e-9
+
+
+def test_labels_with_room_stay_where_they_are() -> None:
+    assert spread([10, 50, 90], gap=15, low=0, high=100) == [10, 50, 90]
+
+
+def test_front_by_brute_force() -> None:
+    draw = random.Random(1)
+    for _ in range(100):
+        points = [(draw.randint(0, 6) / 6, draw.randint(0, 6) / 6) for _ in range(draw.randint(1, 12))]
+        undominated = {p for p in points if not any(q != p and q[0] <= p[0] and q[1] >= p[1] for q in points)}
+        front = pareto_front(points)
+        assert {points[i] for i in front} == undominated
+        assert [points[i] for i in front] == sorted(points[i] for i in front)

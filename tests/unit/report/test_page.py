@@ -1,0 +1,153 @@
+"""The page: whole by itself, for any sweep, however far it got."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from sweep_folders import Cooked, write_sweep
+
+from lorasweep import files
+from lorasweep.report import page
+from lorasweep.report.reading import read_findings
+from lorasweep.report.write import write_report
+
+_VOID = {"meta", "img", "br", "rect", "path", "polyline"}
+_LOADING = {"src", "href", "srcset", "data", "action", "poster", "xlink:href"}
+
+
+class Read(HTMLParser):
+    """Every element must be closed in order; what is loaded from where; all text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [value or "" for name, value in attrs if name in _LOADING]
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [value or "" for name, value in attrs if name in _LOADING]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+SWEEPS = {
+    "one arm": [Cooked(arm="only")],
+    "two arms": [
+        Cooked(arm="good", overrides=["optimizer=prodigy"], note="the usual"),
+        Cooked(arm="bad", overcook=0.9, verdict={"burned_at": 240}),
+    ],
+    "nothing yet": [Cooked(arm="a", status="WAITING"), Cooked(arm="b", status="WAITING")],
+    "just begun": [Cooked(arm="a", status="RUNNING", rungs=()), Cooked(arm="b", status="WAITING")],
+    "half way": [Cooked(arm="a", status="RUNNING", rungs=(80,)), Cooked(arm="b", status="WAITING")],
+    "all failed": [Cooked(arm="a", status="DIVERGED", rungs=(), reason="loss became NaN at step 3")],
+    "no pictures": [Cooked(arm="a", pictures=False)],
+    "seeds": [Cooked(arm=arm, seed=seed) for seed in (0, 1, 2) for arm in ("a", "b")],
+}
+
+
+@pytest.fixture(params=SWEEPS)
+def rendered(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    html, _ = write_report(write_sweep(tmp_path / "mine", SWEEPS[request.param]))
+    return html.read_text(encoding="utf-8")
+
+
+def test_every_sweep_gets_a_whole_page(rendered: str) -> None:
+    read = Read(rendered)
+
+    assert read.open == []
+    assert "Which burns later?" in read.text and "Leaderboard" in read.text
+
+
+def test_the_page_loads_nothing_from_anywhere(rendered: str) -> None:
+    read = Read(rendered)
+
+    assert all(load.startswith(("data:", "#")) for load in read.loads), read.loads
+    assert "link" not in read.tags and "iframe" not in read.tags
+    assert not re.search(r"url\(|@import", rendered)
+
+
+def test_the_policy_forbids_loading_and_allows_the_script_by_its_digest(tmp_path: Path) -> None:
+    html, _ = write_report(write_sweep(tmp_path / "mine", SWEEPS["two arms"]))
+    text = html.read_text(encoding="utf-8")
+
+    [script] = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)[0]
+    assert f"sha256-{digest}" in policy and "default-src &#x27;none&#x27;" in policy
+
+
+def test_every_row_of_the_leaderboard_can_be_cooked_again(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "mine", SWEEPS["two arms"])
+    text = Read(page.render(read_findings(folder))).text
+
+    for trial, overrides in (("0000-good-s0", "optimizer=prodigy"), ("0001-bad-s0", "train.max_steps=320")):
+        assert f"lorasweep train --from mine/{trial}" in text
+        assert overrides in text
+    assert "0" * 63 + "1" in text  # the fingerprint
+
+
+def test_done_and_burned_are_marked_with_words(tmp_path: Path) -> None:
+    text = Read(page.render(read_findings(write_sweep(tmp_path / "m", SWEEPS["two arms"])))).text
+
+    assert "done here" in text and "burned" in text and "pictures look fried" in text
+
+
+def test_a_big_sweep_stays_small_and_says_what_it_left_out(tmp_path: Path) -> None:
+    trials = [Cooked(arm=f"p{n:03d}", identity=n / 60, overrides=[f"adapter.dim={4 + n}"]) for n in range(60)]
+    html, markdown = write_report(write_sweep(tmp_path / "big", trials))
+
+    text = Read(html.read_text(encoding="utf-8")).text
+    assert html.stat().st_size < 3_000_000
+    assert "40 more" in text and "44 more are not shown here" in text
+    assert markdown.read_text(encoding="utf-8").count("\n| ") > 60
+
+
+def test_single_runs_are_reported_as_arms_of_their_own(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "train", [Cooked(arm="a"), Cooked(arm="b", identity=0.4)])
+    (folder / "sweep.yaml").unlink()
+    for status in folder.glob("*/status.json"):
+        files.write_json(status, {**files.read_json(status), "arm": "train", "number": 0})
+
+    findings = read_findings(folder)
+
+    assert [row.arm for row in findings.arms] == ["0000-a-s0", "0001-b-s0"]
+    assert Read(page.render(findings)).open == []
+
+
+def test_a_run_remembers_what_it_was_forked_from(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "mine", [Cooked(arm="a")])
+    files.write_json(folder / "0000-a-s0" / "parent.json", {"parent": "other/0003-b-s1", "overrides": []})
+
+    assert "other/0003-b-s1" in Read(page.render(read_findings(folder))).text
+
+
+def test_markdown_tells_the_same_answer(tmp_path: Path) -> None:
+    _, markdown = write_report(write_sweep(tmp_path / "mine", SWEEPS["two arms"]))
+    text = markdown.read_text(encoding="utf-8")
+
+    assert text.startswith("# Which burns later?")
+    assert "“good” comes out best of 2" in text and "lorasweep train --from mine/0000-good-s0" in text

@@ -1,0 +1,92 @@
+"""The verdict in sentences: what is best, how sure that is, what went wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sweep_folders import Cooked, write_sweep
+
+from lorasweep.report import words
+from lorasweep.report.reading import read_findings
+
+
+def verdict(folder: Path, trials: list[Cooked]) -> str:
+    return " ".join(words.verdict(read_findings(write_sweep(folder / "mine", trials))))
+
+
+def seeds(arm: str, *identities: float, overcook: float = 0.0) -> list[Cooked]:
+    return [
+        Cooked(arm=arm, seed=seed, identity=value, overcook=overcook, pictures=False)
+        for seed, value in enumerate(identities)
+    ]
+
+
+def test_one_seed_proves_nothing(tmp_path: Path) -> None:
+    said = verdict(tmp_path, [*seeds("a", 0.6), *seeds("b", 0.5)])
+
+    assert "“a” comes out best of 2 (utility 0.60)" in said
+    assert "With one seed each, small gaps prove nothing: “b” is 0.100 behind." in said
+
+
+def test_seeds_that_agree_decide(tmp_path: Path) -> None:
+    said = verdict(tmp_path, [*seeds("a", 0.60, 0.61, 0.60), *seeds("b", 0.30, 0.31, 0.30)])
+
+    assert "That is more than noise, over 3 seeds." in said
+
+
+def test_seeds_that_do_not_agree_are_a_tie(tmp_path: Path) -> None:
+    said = verdict(tmp_path, [*seeds("a", 0.60, 0.40, 0.50), *seeds("b", 0.40, 0.60, 0.45)])
+
+    assert "Seeds cannot tell it from “b”" in said
+
+
+def test_failures_and_what_is_left_are_said(tmp_path: Path) -> None:
+    said = verdict(
+        tmp_path,
+        [*seeds("a", 0.5), Cooked(arm="b", status="CRASHED", rungs=()), Cooked(arm="c", status="WAITING")],
+    )
+
+    assert "1 trial failed (“b”); the reasons are below." in said
+    assert "Not over: 2 of 3 trials have ended; the same command continues it." in said
+
+
+def test_no_answer_is_said_as_such(tmp_path: Path) -> None:
+    assert verdict(tmp_path, [Cooked(arm="a", status="WAITING")]) == (
+        "No answer yet: no trial has a value (1 waiting)."
+    )
+
+
+def test_arms_that_burned_or_were_stopped_in_time_are_told_apart(tmp_path: Path) -> None:
+    fine = Cooked(arm="fine", identity=0.8, pictures=False)
+    late = Cooked(arm="late", pictures=False, verdict={"burned_at": 240, "blame": {"says": "it is fried"}})
+    never = Cooked(arm="never", overcook=0.9, pictures=False)
+
+    said = verdict(tmp_path, [fine, late, never])
+
+    assert "Stopped in time, but burning by the end: “late” (it is fried)." in said
+    assert "Overcooked, at every checkpoint that learned anything: “never”." in said
+
+
+def test_symptoms_are_those_that_count_the_gravest_first(tmp_path: Path) -> None:
+    findings = read_findings(write_sweep(tmp_path / "m", [Cooked(arm="a", overcook=0.8, pictures=False)]))
+    judged = findings.trials[0].judged
+    assert judged is not None
+
+    [burn] = words.symptoms(judged)
+
+    assert (burn.says, burn.metric) == ("pictures look fried", "burn/score")
+    assert (burn.value, burn.grade) == (pytest.approx(1.6), pytest.approx(0.8))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")]
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert words.duration(seconds) == said
+
+
+def test_long_lists_are_cut() -> None:
+    assert words.listed(["a"]) == "“a”"
+    assert words.listed(["a", "b", "c"]) == "“a”, “b” and “c”"
+    assert words.listed(list("abcdef")) == "“a”, “b”, “c”, “d” and 2 more"
