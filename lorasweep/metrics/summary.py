@@ -84,7 +84,7 @@ def document(
         "done_at", "burned_at", "best_at", "learned_from" (steps), "exposures" (per image, by those names),
         "safe_window_exposures" or, when it did not burn, "open_window_exposures"; "best_weight" and "weights"
         (low, high); "blame" (symptom, letter, says, value, limit, alone) at `burned_at`; "unmeasured"
-        (symptom -> reason). A key without an answer is absent.
+        (symptom -> reason); "calibration", the digest of the limits. A key without an answer is absent.
     """
     steps = {
         "done_at": found.done_at,
@@ -109,6 +109,7 @@ def document(
         "exposures": {name: found.exposures[step] for name, step in known.items()},
         **{key: value for key, value in optional.items() if value is not None},
         "unmeasured": _unmeasured(final.missing),
+        "calibration": calibration.digest,
     }
 
 

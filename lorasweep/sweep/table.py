@@ -168,7 +168,16 @@ def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType
         + ("" if several else "; one seed, so small gaps may be noise")
     )
     caption.stylize("dim")
-    return Group(heading, table, caption, *_sentences(rows))
+    return Group(heading, table, caption, *_other_limits(state.trials), *_sentences(rows))
+
+
+def _other_limits(trials: Sequence[TrialState]) -> list[RenderableType]:
+    """A warning when trials were not judged by the same limits, so that their scores do not compare."""
+    digests = {str(t.verdict["calibration"]) for t in trials if t.verdict.get("calibration")}
+    if len(digests) < 2:
+        return []
+    words = f"trials were judged by {len(digests)} calibrations: their scores do not compare"
+    return [Text(f"{words} ({', '.join(sorted(digests))})", style="yellow")]
 
 
 def short_name(metric: str) -> str:

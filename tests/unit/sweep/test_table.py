@@ -57,6 +57,17 @@ def test_what_does_not_fit_is_counted_and_running_trials_always_fit():
     assert "arm2 " not in text
 
 
+def test_scores_by_other_limits_are_not_compared_in_silence():
+    one, other = (
+        trial(n, Status.COMPLETED, value=0.5, verdict={"calibration": digest})
+        for n, digest in enumerate(("aaaa", "bbbb"))
+    )
+    assert "2 calibrations: their scores do not compare (aaaa, bbbb)" in shown(
+        table.render_leaderboard, sweep(one, other)
+    )
+    assert "calibration" not in shown(table.render_leaderboard, sweep(one, one))
+
+
 def test_the_leaderboard_has_values_verdicts_and_reasons():
     done = trial(
         0,
