@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -27,9 +28,12 @@ class LorasweepSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run or continue the sweep; ends the program with its exit code."""
+        from lorasweep.cli import exit_code
         from lorasweep.cli.sweep_command import run_multirun
 
-        code = run_multirun(*read_words(arguments))
+        # Recipes are composed with Hydra as well, and it keeps one configuration at a time.
+        GlobalHydra.instance().clear()
+        code = exit_code(lambda: run_multirun(*read_words(arguments)))
         if code:
             raise SystemExit(code)
         return code

@@ -12,7 +12,7 @@ import functools
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = functools.partial(
             _module(f"lorasweep.cli.{options.command.replace('-', '_')}_command").run, options
         )
+    return exit_code(run)
+
+
+def exit_code(run: Callable[[], int]) -> int:
+    """Run, and turn what goes wrong into words and an exit code."""
     try:
         return int(run())
     except InputError as error:

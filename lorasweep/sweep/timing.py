@@ -27,12 +27,12 @@ class Stopwatch:
 
     def stop(self, *, done: bool) -> None:
         """Write what has passed; `done`: every trial has its end, so that the error is known."""
+        if done and self._before.get("done"):
+            return  # looking at it again is not cooking
         passed_s = time.monotonic() - self._began_s + self._before.get("real_s", 0.0)
-        data = {"estimated_s": self._estimated_s, "real_s": round(passed_s, 1)}
-        if done and self._estimated_s and "error" not in self._before:
+        data = {"estimated_s": self._estimated_s, "real_s": round(passed_s, 1), "done": done}
+        if done and self._estimated_s:
             data["error"] = round(passed_s / self._estimated_s - 1, 3)  # 0.5: it took half as long again
-        elif done and "error" in self._before:
-            return  # it was done already: looking at it again is not cooking
         write_json(self._path, data)
 
 
