@@ -7,7 +7,7 @@ runs, so that no checkpoint is ever scored by limits that saw its own run. Impor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -30,15 +30,15 @@ CLEAR = (0.7, 1.5)  # worst excess between which a witness's own luck may decide
 
 def variants(checkpoints: Sequence[Checkpoint]) -> dict[str, np.ndarray]:
     """Every way of computing O, each (N,); NaN where it cannot be had."""
-    readers = scores.read_by_reader(keys(checkpoints))
-    identities, runs = [c.identity for c in checkpoints], [c.run for c in checkpoints]
-    count = len(set(identities))
+    seen = [c.metrics for c in checkpoints]
+    blind = [scores.blind(metrics) for metrics in seen]
+    truth, identities = labels(checkpoints), [c.identity for c in checkpoints]
     return {
-        SHIPPED: np.array([scores.overcook(c.metrics) for c in checkpoints]),
-        BLIND: np.array([scores.overcook(c.metrics, hidden=readers) for c in checkpoints]),
-        CALIBRATED: out_of_fold(checkpoints, identities, folds=count),
-        CALIBRATED_BLIND: out_of_fold(checkpoints, identities, folds=count, hidden=readers),
-        OTHER_RUNS: out_of_fold(checkpoints, runs, folds=FOLDS),
+        SHIPPED: np.array([scores.overcook(metrics) for metrics in seen]),
+        BLIND: np.array([scores.overcook(metrics) for metrics in blind]),
+        CALIBRATED: out_of_fold(seen, truth, identities),
+        CALIBRATED_BLIND: out_of_fold(blind, truth, identities),
+        OTHER_RUNS: out_of_fold(seen, truth, [c.run for c in checkpoints], folds=FOLDS),
     }
 
 
@@ -65,21 +65,22 @@ def clear_aurocs(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
 
 def ablation(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """What O loses without each symptom, and without all that needs pictures; paired over runs."""
-    truth = labels(checkpoints)
-    identities = [c.identity for c in checkpoints]
-    count = len(set(identities))
-    cuts: dict[str, set[str]] = {f"without {symptom.name}": {symptom.metric} for symptom in SYMPTOMS}
+    truth, identities = labels(checkpoints), [c.identity for c in checkpoints]
+    seen = [c.metrics for c in checkpoints]
+
+    def both(hidden: Collection[str]) -> dict[str, np.ndarray]:
+        left = [{key: v for key, v in metrics.items() if key not in hidden} for metrics in seen]
+        return {
+            "shipped": np.array([scores.overcook(metrics) for metrics in left]),
+            "calibrated": out_of_fold(left, truth, identities),
+        }
+
+    cuts: dict[str, Collection[str]] = {f"without {symptom.name}": [symptom.metric] for symptom in SYMPTOMS}
     cuts["forward passes only"] = scores.needs_pictures(keys(checkpoints))
-    whole = {
-        "shipped": np.array([scores.overcook(c.metrics) for c in checkpoints]),
-        "calibrated": out_of_fold(checkpoints, identities, folds=count),
-    }
+    whole = both(())
     found: dict[str, Any] = {}
     for name, hidden in cuts.items():
-        cut = {
-            "shipped": np.array([scores.overcook(c.metrics, hidden=hidden) for c in checkpoints]),
-            "calibrated": out_of_fold(checkpoints, identities, folds=count, hidden=hidden),
-        }
+        cut = both(hidden)
         found[name] = {kind: _change(whole[kind], cut[kind], checkpoints, truth) for kind in whole}
     return found
 
@@ -103,19 +104,25 @@ def transfer(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
 
 
 def out_of_fold(
-    checkpoints: Sequence[Checkpoint],
+    metrics: Sequence[Mapping[str, float]],
+    truth: np.ndarray,
     groups: Sequence[str],
     *,
-    folds: int,
-    hidden: set[str] | frozenset[str] = frozenset(),
+    folds: int | None = None,
 ) -> np.ndarray:
-    """O of each checkpoint by limits that saw nothing of its group; NaN when there is one group only."""
-    scored = np.full(len(checkpoints), math.nan)
-    if folds < 2:
+    """O of each checkpoint by limits that saw nothing of its group; NaN when there is one group only.
+
+    Args:
+        metrics: of every checkpoint.
+        truth: which of them are overcooked.
+        groups: which of them belong together.
+        folds: into how many parts the groups are dealt; None leaves out one group at a time.
+    """
+    scored = np.full(len(truth), math.nan)
+    if len(set(groups)) < 2:
         return scored
-    seen = [{key: value for key, value in c.metrics.items() if key not in hidden} for c in checkpoints]
-    values, truth = limits.symptom_values(seen), labels(checkpoints)
-    for train, test in group_folds(groups, folds):
+    values = limits.symptom_values(metrics)
+    for train, test in group_folds(groups, folds or len(set(groups))):
         scored[test] = limits.fit(values[train], truth[train]).score(values[test])
     return scored
 

@@ -1,4 +1,4 @@
-"""The product's score O, asked again from stored metrics: whole, without the reader, without a symptom.
+"""The product's score O, asked again from stored metrics: whole, blind to the reader, without a symptom.
 
 Takes checkpoints' metrics by key and hides some from `lorasweep.metrics.score`. Imports no torch.
 """
@@ -11,7 +11,9 @@ from functools import lru_cache
 from lorasweep.metrics import calibration, score
 
 READER_FAMILIES = ("identity", "prompt_control")
-"""Families whose numbers come from the dollhouse's reader, by which the ground truth is read as well."""
+"""Families that the dollhouse's reader answers, by which the ground truth is read as well."""
+IN_ITS_PLACE = "_base"
+"""Ends the names of what the base answered in the reader's place."""
 FORWARD_FAMILIES = ("generalisation", "prior_drift", "trigger_selectivity", "useful_weight", "norms")
 FORWARD_KEYS = ("memorisation/magnitude_ratio",)
 """What needs no picture."""
@@ -23,9 +25,9 @@ def shipped() -> calibration.Calibration:
     return calibration.read(calibration.NEAREST)
 
 
-def overcook(metrics: Mapping[str, float], *, hidden: Collection[str] = ()) -> float:
-    """O from what is left when the metrics named in `hidden` are not seen; NaN when nothing is left."""
-    seen = {k: value for k, value in metrics.items() if k not in hidden and not k.startswith("overcook/")}
+def overcook(metrics: Mapping[str, float]) -> float:
+    """O by the shipped limits; NaN when no symptom was measured."""
+    seen = {key: value for key, value in metrics.items() if family(key) != "overcook"}
     return score.summarise(seen, shipped()).values.get(score.SCORE, float("nan"))
 
 
@@ -39,6 +41,11 @@ def needs_pictures(keys: Collection[str]) -> set[str]:
     return {key for key in keys if family(key) not in FORWARD_FAMILIES and key not in FORWARD_KEYS}
 
 
-def read_by_reader(keys: Collection[str]) -> set[str]:
-    """Those of the keys that the reader answered."""
-    return {key for key in keys if family(key) in READER_FAMILIES}
+def blind(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The same without the reader: what the base answered in its place (`.._base`) takes its name."""
+    found = {key: value for key, value in metrics.items() if family(key) not in READER_FAMILIES}
+    answered = {key: value for key, value in metrics.items() if family(key) in READER_FAMILIES}
+    for key, value in answered.items():
+        if key.endswith(IN_ITS_PLACE):
+            found[key.removesuffix(IN_ITS_PLACE)] = value
+    return found

@@ -20,18 +20,23 @@ from lorasweep.metrics.verdict import Verdict
 
 Run = Sequence[Checkpoint]
 Stopper = Callable[[Run], int]
+View = Callable[[Mapping[str, float]], dict[str, float]]
 
 DVAR_WINDOW = 3  # rungs; the original's 200 losses are about a tenth to a quarter of its runs
 DVAR_LIMIT = 0.15  # ratio of variances; the default of yandex-research/DVAR
 
 
-def done_at(run: Run, calibration: Calibration | None = None) -> int:
-    """Lorasweep's verdict; where it finds no checkpoint done, the one with its best utility."""
-    limits = calibration or scores.shipped()
-    found = product_verdict(run, limits).done_at
-    if found is not None:
-        return [checkpoint.step for checkpoint in run].index(found)
-    return _best([_scored(checkpoint.metrics, limits).get(score.UTILITY) for checkpoint in run])
+def done_at(run: Run, calibration: Calibration | None = None, *, view: View = dict) -> int:
+    """The product's verdict; where it finds no checkpoint done, the one with its best utility.
+
+    Args:
+        run: the checkpoints.
+        calibration: other limits than the shipped ones.
+        view: what is seen of each checkpoint's metrics.
+    """
+    found = product_verdict(run, calibration, view=view)
+    step = found.best_at if found.done_at is None else found.done_at
+    return last(run) if step is None else [checkpoint.step for checkpoint in run].index(step)
 
 
 def last(run: Run) -> int:
@@ -84,14 +89,14 @@ SIMPLE: Final[dict[str, Stopper]] = {
 }
 
 
-def product_verdict(run: Run, calibration: Calibration | None = None) -> Verdict:
+def product_verdict(run: Run, calibration: Calibration | None = None, *, view: View = dict) -> Verdict:
     """What the product says about a run, worked out anew from its rungs, by the shipped limits or others."""
     limits = calibration or scores.shipped()
     rungs = []
     for checkpoint in run:
         rung = dict(checkpoint.rung)
-        rung["metrics"] = _scored(rung["metrics"], limits)
-        rung["replicates"] = [_scored(values, limits) for values in rung.get("replicates", ())]
+        rung["metrics"] = _scored(view(rung["metrics"]), limits)
+        rung["replicates"] = [_scored(view(values), limits) for values in rung.get("replicates", ())]
         rungs.append(rung)
     return verdict.of_rungs(rungs, limits)
 

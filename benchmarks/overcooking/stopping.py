@@ -12,16 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.overcooking import areas, limits, stoppers
+from benchmarks.overcooking import areas, limits, scores, stoppers
 from benchmarks.overcooking.following import MIN_RUNGS
 from benchmarks.overcooking.statistics import group_folds, over_runs
-from benchmarks.overcooking.stoppers import Run
+from benchmarks.overcooking.stoppers import Run, View
 from benchmarks.overcooking.table import Checkpoint, by_run
 from lorasweep.metrics.calibration import Calibration
 
 USEFUL = 0.1  # true utility that a run must reach at some rung, or there is nothing to stop at
 OURS = "done_at"
 CALIBRATED = "done_at, limits from other identities"
+BLIND = "done_at, limits from other identities, no reader"
 
 
 def stopping(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
@@ -78,23 +79,24 @@ def mean_over_runs(values: np.ndarray) -> dict[str, Any]:
 def _kept(runs: Sequence[Run], checkpoints: Sequence[Checkpoint]) -> dict[str, list[int]]:
     """Which rung each stopper keeps of each run."""
     others = {id(rungs): [other for other in runs if other is not rungs] for rungs in runs}
-    by_identity = _placed_elsewhere(checkpoints)
+    seeing, blind = (_placed_elsewhere(checkpoints, view) for view in (dict, scores.blind))
     return {
         OURS: [stoppers.done_at(rungs) for rungs in runs],
-        CALIBRATED: [stoppers.done_at(rungs, by_identity.get(rungs[0].identity)) for rungs in runs],
+        CALIBRATED: [stoppers.done_at(rungs, seeing.get(rungs[0].identity)) for rungs in runs],
+        BLIND: [stoppers.done_at(rungs, blind.get(rungs[0].identity), view=scores.blind) for rungs in runs],
         "fixed steps": [stoppers.fixed_steps(rungs, others[id(rungs)]) for rungs in runs],
         **{name: [stop(rungs) for rungs in runs] for name, stop in stoppers.SIMPLE.items()},
     }
 
 
-def _placed_elsewhere(checkpoints: Sequence[Checkpoint]) -> dict[str, Calibration]:
+def _placed_elsewhere(checkpoints: Sequence[Checkpoint], view: View) -> dict[str, Calibration]:
     """By identity, limits placed on all others; nothing with one identity only."""
     identities = [c.identity for c in checkpoints]
     if len(set(identities)) < 2:
         return {}
-    values, truth = limits.symptom_values([c.metrics for c in checkpoints]), areas.labels(checkpoints)
+    values, truth = limits.symptom_values([view(c.metrics) for c in checkpoints]), areas.labels(checkpoints)
     return {
-        identities[test[0]]: limits.fit(values[train], truth[train]).calibration(holds_for={}, made={})
+        identities[int(test[0])]: limits.fit(values[train], truth[train]).calibration(holds_for={}, made={})
         for train, test in group_folds(identities, len(set(identities)))
     }
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.overcooking import analysis, areas, following, page, stoppers, stopping
+from benchmarks.overcooking import analysis, areas, following, page, scores, stoppers, stopping
 from benchmarks.overcooking.statistics import auroc
 from benchmarks.overcooking.table import Checkpoint, by_run
 
@@ -34,21 +34,31 @@ def test_noise_alone_tells_nothing(pretend: Pretend) -> None:
 def test_no_checkpoint_is_scored_by_limits_that_saw_its_group(pretend: Pretend) -> None:
     """Turning one identity's labels around must not move the scores of that identity."""
     checkpoints = pretend(noise=0.05)
-    identities = [c.identity for c in checkpoints]
+    identities, metrics = [c.identity for c in checkpoints], [c.metrics for c in checkpoints]
     mine = np.array([identity == "zkw" for identity in identities])
-    before = areas.out_of_fold(checkpoints, identities, folds=4)
+    before = areas.out_of_fold(metrics, areas.labels(checkpoints), identities)
     turned = [
         replace(c, truth=replace(c.truth, excess={"copies": 0.0 if c.truth.overcooked else 9.0}))
         if c.identity == "zkw"
         else c
         for c in checkpoints
     ]
-    after = areas.out_of_fold(turned, identities, folds=4)
+    after = areas.out_of_fold(metrics, areas.labels(turned), identities)
     assert before[mine] == pytest.approx(after[mine])
     assert not np.allclose(before[~mine], after[~mine])
 
 
-def test_hiding_the_reader_hides_its_metrics(pretend: Pretend) -> None:
+def test_without_the_reader_the_base_answers_in_its_place() -> None:
+    metrics = {
+        "burn/score": 1.0,
+        "identity/score": 0.2,
+        "identity/score_base": 0.4,
+        "prompt_control/score": 0.3,
+    }
+    assert scores.blind(metrics) == {"burn/score": 1.0, "identity/score": 0.4}
+
+
+def test_the_score_without_the_reader_is_another_and_still_good(pretend: Pretend) -> None:
     checkpoints = pretend()
     bright = areas.variants(checkpoints)
     assert not np.allclose(bright[areas.SHIPPED], bright[areas.BLIND])
