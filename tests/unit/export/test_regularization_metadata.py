@@ -1,4 +1,4 @@
-"""What an exported file says of brakes and regularization images: kohya's keys, and no folder of a person's."""
+"""What an exported file says of brakes and regularization images: kohya's keys, and nobody's folders."""
 
 from __future__ import annotations
 
