@@ -80,6 +80,7 @@ class DollhouseOptions:
         "absorbed"  # without, or with, the tags of the subject's own traits
     )
     seed: int = 0
+    shapes: Literal["five", "photos"] = "five"  # sizes that are buckets, or those of a folder of photos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +159,15 @@ class SampleOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EncoderOptions:
+    """Local copies of models that look at pictures (`conf/encoders/`); None: not here, never downloaded."""
+
+    clip: str | None = None  # folder in transformers' format, tokenizer included
+    dino: str | None = None  # folder in transformers' format: DINO or DINOv2
+    sscd: str | None = None  # TorchScript file of SSCD
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackingOptions:
     """Where results are mirrored (`conf/tracking/`); never part of a recipe's fingerprint."""
 
@@ -194,6 +204,7 @@ class Recipe:
     train: TrainOptions
     sample: SampleOptions
     metrics: dict[str, dict[str, Any]]  # metric name -> knobs, in the order of the config
+    encoders: EncoderOptions = field(default_factory=EncoderOptions)
     calibration: str | None = None  # file of limits to judge by; None: what fits the base
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
     launcher: LauncherOptions = field(default_factory=LauncherOptions)

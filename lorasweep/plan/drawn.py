@@ -13,6 +13,12 @@ from lorasweep.dollhouse import world
 from lorasweep.errors import DatasetError, Problem
 from lorasweep.records import DollhouseOptions, digest
 
+# Width, height of `shapes: photos`: a square and the ratios of cameras and screens, none a bucket's own size.
+_PHOTOS_PX = (
+    *((64, 64), (60, 80), (80, 60), (54, 81), (81, 54), (52, 92)),
+    *((92, 52), (46, 96), (96, 46), (42, 105), (105, 42), (72, 90)),
+)
+
 
 def draw_dataset(options: DollhouseOptions) -> Path:
     """Return the folder of the dataset under `cache/dollhouse/`, drawing it first when it is not there.
@@ -71,6 +77,7 @@ def _write_dataset(options: DollhouseOptions, folder: Path) -> None:
         confound=options.confound,
         seed=options.seed,
         captions=options.captions,
+        sizes=world.SIZES_PX if options.shapes == "five" else _PHOTOS_PX,
     )
 
 

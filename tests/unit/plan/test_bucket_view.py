@@ -100,3 +100,17 @@ def test_three_outfits_train_the_character_three_times(recipe_of: MakeRecipe, tm
         assert decoupled["tag_exposures"]["zkw"] == times  # 4 images each: the shares are whole images
         assert decoupled["exposures"] == data["exposures"]
     assert not any("decouple" in text for text in decoupled["warnings"])
+
+
+def test_photos_of_many_shapes_tell_the_sets_apart(recipe_of: MakeRecipe) -> None:
+    """The dollhouse has buckets for sizes; a camera roll has not, and small buckets get images by shape."""
+    used = {}
+    for buckets in ("single", "four", "five", "kohya", "all_under_area"):
+        recipe = recipe_of("dataset.dollhouse.shapes=photos", f"buckets={buckets}")
+        used[buckets] = described(recipe)
+    assert [used[name]["used"] for name in used] == sorted(used[name]["used"] for name in used)
+    assert used["four"]["used"] == 4 and used["kohya"]["used"] > 5
+    errors = [used[name]["aspect_error"]["mean"] for name in used]
+    assert errors == sorted(errors, reverse=True) and errors[-1] < errors[0] / 4
+    assert used["all_under_area"]["enlargement"]["mean"] < 0.8 < 0.9 < used["kohya"]["enlargement"]["mean"]
+    assert used["kohya"]["epoch"]["steps"] > used["single"]["epoch"]["steps"]

@@ -1,0 +1,43 @@
+"""Every sweep that ships can be planned, asks one question, and fits a coffee break."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorasweep.config import load_sweep, sweeps_dir
+from lorasweep.plan_view import plan_json
+
+NAMES = sorted(path.stem for path in sweeps_dir().glob("*.yaml"))
+ISSUED = {"article", "optimizers", "adapters", "bucket_sets", "overlap", "captions", "quickstart"}
+
+
+def test_those_that_the_readme_speaks_of_are_there() -> None:
+    assert set(NAMES) >= ISSUED
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_sweep_is_planned(name: str, home: Path) -> None:
+    spec = load_sweep(name)
+    data = plan_json(spec)
+    assert (
+        (sweeps_dir() / f"{name}.yaml").read_text(encoding="utf-8").startswith(f"# lorasweep sweep {name}\n")
+    )
+    assert spec.question.endswith("?")
+    assert 2 <= len(spec.arms) <= 8 and all(arm.note for arm in spec.arms)
+    fingerprints = [arm["fingerprint"] for arm in data["arms"]]
+    assert len(set(fingerprints)) == len(fingerprints)
+    assert all(
+        arm["estimated_seconds"] < 240 for arm in data["arms"]
+    )  # one worker, one thread, our own speed
+    for warning in data["warnings"]:
+        assert "never seen" not in warning and "undercooked" not in warning
+
+
+def test_overlap_trains_the_character_more_than_any_outfit(home: Path) -> None:
+    arms = {arm["name"]: arm for arm in plan_json(load_sweep("overlap"))["arms"]}
+    trained = {name: arm["tag_exposures"]["zkw"] for name, arm in arms.items()}
+    assert trained["joint"] == trained["scale_norm"] == trained["prodigy"] > 2.5 * 720
+    assert trained["decoupled"] == pytest.approx(trained["joint"] / 2, rel=0.05)
+    assert len({tuple(arm["exposures"].items()) for arm in arms.values()}) == 1
