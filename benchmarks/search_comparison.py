@@ -1,0 +1,96 @@
+"""Compare searches of one space from their sweep folders: best value, and what it cost. Cooks nothing.
+
+    lorasweep sweep conditional
+    lorasweep sweep conditional sweep.name=conditional_random sweep.sampler=random sweep.pruner=none
+    python benchmarks/search_comparison.py outputs/conditional outputs/conditional_random
+
+Every trial counts with the steps that it really trained. `best after` is the best value once so many steps
+were spent, in the order in which trials ended: what a person would have had by then. `replay` judges the
+trials that ran their course again with every pruner: what it would have saved, and the best value lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lorasweep.files import read_json
+from lorasweep.records import Status
+from lorasweep.sweep.folder import PRUNING_FILE, read_status
+from lorasweep.sweep.state import SweepState, read_state
+
+SHARES = (0.25, 0.5, 0.75, 1.0)
+
+
+def main(folders: Sequence[Path]) -> int:
+    """Print the table and the replays; 1 when a folder holds no finished trial."""
+    states = [read_state(folder) for folder in folders]
+    curves = [spent_and_best(state) for state in states]
+    if not all(curves):
+        print("a folder has no finished trial with a value", file=sys.stderr)
+        return 1
+    cheapest = min(curve[-1][0] for curve in curves)
+    columns = [f"best after {round(share * cheapest)} steps" for share in SHARES]
+    print("| sweep | trials | pruned | steps | best | " + " | ".join(columns) + " |")
+    print("|" + "---|" * (5 + len(columns)))
+    for state, curve in zip(states, curves, strict=True):
+        pruned = sum(trial.status is Status.PRUNED for trial in state.trials)
+        best = [best_after(curve, share * cheapest) for share in SHARES]
+        cells = [state.name, state.finished, pruned, curve[-1][0], shown(curve[-1][1]), *map(shown, best)]
+        print("| " + " | ".join(map(str, cells)) + " |")
+    for folder in folders:
+        print_replays(folder)
+    return 0
+
+
+def spent_and_best(state: SweepState) -> list[tuple[int, float | None]]:
+    """Steps spent and best value so far, after each trial in the order in which they ended."""
+    better = max if state.goal == "maximize" else min
+    ended = {trial.number: read_status(Path(trial.run_folder)) for trial in state.trials}
+    order = sorted((record.ended_at or 0.0, number) for number, record in ended.items() if record)
+    by_number = {trial.number: trial for trial in state.trials}
+    spent, best = 0, None
+    curve: list[tuple[int, float | None]] = []
+    for _, number in order:
+        trial = by_number[number]
+        if not trial.status.is_final:
+            continue
+        spent += 0 if trial.reused_from else trial.step
+        if trial.status is Status.COMPLETED and trial.value is not None:
+            best = trial.value if best is None else better(best, trial.value)
+        curve.append((spent, best))
+    return curve
+
+
+def best_after(curve: Sequence[tuple[int, float | None]], steps: float) -> float | None:
+    """The best value that was known once `steps` were spent."""
+    return next((best for spent, best in reversed(curve) if spent <= steps), None)
+
+
+def print_replays(folder: Path) -> None:
+    """What each pruner would have done to the trials of a sweep that ran their course."""
+    path = folder / PRUNING_FILE
+    if not path.exists():
+        return
+    found = read_json(path)
+    print(f"\n{folder.name}: spent {found['spent_steps']} steps, pruning saved {found['saved_steps']}")
+    for each in found["spared"]:
+        value = shown(each["value"])
+        print(f"  spared by lot: {each['arm']}, which would have been stopped, ended at {value}")
+    for replayed in found["replay"]:
+        print(f"  replay  {replayed['sentence']}")
+
+
+def shown(value: float | None) -> str:
+    """A value for the table."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="+", type=Path, help="sweep folders")
+    sys.exit(main(parser.parse_args().folders))
