@@ -15,6 +15,7 @@ from lorasweep.errors import ConfigError, InputError, Problem
 from lorasweep.plan.estimate import sweep_seconds, trial_seconds
 from lorasweep.records import Plan
 from lorasweep.report import contact_sheet
+from lorasweep.report.write import HTML_FILE, write_report
 from lorasweep.sweep import document, driver, table
 from lorasweep.tracking.process import Mirror
 
@@ -62,6 +63,7 @@ def _run(
             estimated_s=_estimate(spec, plans),
             on_change=view.update,
             on_trial_end=lambda: contact_sheet.write_contact_sheet(folder),
+            on_end=lambda: write_report(folder),
             mirror=mirror,
         )
     if result.halted:
@@ -99,9 +101,9 @@ def _estimate(spec: SweepSpec, plans: Mapping[str, Plan]) -> float:
 
 def _print_whereabouts(folder: Path, mirror_message: str) -> None:
     """Say where to look next."""
-    sheet = folder / "contact_sheet.png"
-    if sheet.exists():
-        print(f"contact sheet  {sheet}")
+    for what, path in (("report", folder / HTML_FILE), ("contact sheet", folder / "contact_sheet.png")):
+        if path.exists():
+            print(f"{what:<13}  {path}")
     print(f"run folders    {folder}")
     if mirror_message:
         print(f"MLflow         {mirror_message}", file=sys.stderr if "sync" in mirror_message else sys.stdout)

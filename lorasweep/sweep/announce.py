@@ -6,6 +6,7 @@ Knows nothing about workers.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,26 @@ from lorasweep.sweep.state import SweepState, estimate, from_trial
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
 
+SHOW_SHARE, RANK_SHARE = 0.1, 0.1
 log = logging.getLogger(__name__)
+
+
+class _Sparingly:
+    """Says when something may be done again so that it takes no more than a share of all time."""
+
+    def __init__(self, share: float) -> None:
+        self._share, self._began, self._next = share, 0.0, 0.0
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() >= self._next
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        ended = time.monotonic()
+        self._next = ended + (ended - self._began) / self._share
 
 
 class Announcer:
@@ -32,27 +52,42 @@ class Announcer:
         *,
         on_change: Callable[[SweepState], None] | None,
         on_trial_end: Callable[[], object] | None,
+        on_end: Callable[[], object] | None = None,
     ) -> None:
         self._spec, self._folder, self._trials = spec, folder, trials
-        self._on_change, self._on_trial_end = on_change, on_trial_end
-        self._hook_called = False
+        self._on_change, self._on_trial_end, self._on_end = on_change, on_trial_end, on_end
+        self._behind = True  # what follows from the trials does not show all of them
+        self._show, self._rank = _Sparingly(SHOW_SHARE), _Sparingly(RANK_SHARE)
         self.notes: list[str] = []
 
     def changed(self, activity: str) -> None:
         """Show a snapshot."""
-        if self._on_change is not None:
-            self._on_change(self.snapshot(activity))
+        if self._on_change is not None and self._show.due:
+            with self._show:
+                self._on_change(self.snapshot(activity))
 
     def trial_ended(self, trial: Trial) -> None:
-        """Rank what is there and run the caller's hook, whose errors must not cost a trial."""
-        self._write_leaderboard()
-        self._call_hook(f"after trial {trial.number}")
+        """Rank what is there and run the caller's hook, whose errors must not cost a trial.
+
+        Both look at all trials, so with many trials they are put off, at the latest until `close`.
+        """
+        self._behind = True
+        if self._rank.due:
+            with self._rank:
+                self._catch_up(f"after trial {trial.number}")
 
     def close(self) -> None:
         """Bring leaderboard and hook up to date, also for ends that an earlier driver did not announce."""
+        if self._behind:
+            self._catch_up("at the end")
+        if self._on_change is not None:
+            self._on_change(self.snapshot())
+        self._call_hook("at the end", self._on_end)
+
+    def _catch_up(self, when: str) -> None:
+        self._behind = False
         self._write_leaderboard()
-        if not self._hook_called:
-            self._call_hook("at the end")
+        self._call_hook(when, self._on_trial_end)
 
     def _write_leaderboard(self) -> None:
         try:
@@ -65,12 +100,11 @@ class Announcer:
         if text not in self.notes:
             self.notes.append(text)
 
-    def _call_hook(self, when: str) -> None:
-        self._hook_called = True
-        if self._on_trial_end is None:
+    def _call_hook(self, when: str, hook: Callable[[], object] | None) -> None:
+        if hook is None:
             return
         try:
-            self._on_trial_end()
+            hook()
         except Exception as error:
             log.exception("the hook failed %s", when)
             self.note(f"{when}: {type(error).__name__}: {error}")

@@ -86,6 +86,7 @@ def run_sweep(
     estimated_s: float | None = None,
     on_change: Callable[[SweepState], None] | None = None,
     on_trial_end: Callable[[], object] | None = None,
+    on_end: Callable[[], object] | None = None,
     mirror: Mirror | None = None,
     stop: StopSignal | None = None,
 ) -> SweepResult:
@@ -107,6 +108,7 @@ def run_sweep(
         on_change: called with a snapshot several times a second.
         on_trial_end: called whenever a trial ended for good, at least once; its errors are noted and do not
             stop the sweep.
+        on_end: called once when this call ends, before the mirror is given its last look; errors as above.
         mirror: follows the run folders.
         stop: how the caller asks to stop; None: SIGINT and SIGTERM do, in the main thread.
 
@@ -119,7 +121,9 @@ def run_sweep(
     _make_writable(folder)
     with stop.listening() if listening else nullcontext(), SweepLock(folder):
         roster, study = _open(spec, plans, folder, extend=extend, compose=compose or _composer(spec))
-        announcer = Announcer(spec, folder, roster.trials, on_change=on_change, on_trial_end=on_trial_end)
+        announcer = Announcer(
+            spec, folder, roster.trials, on_change=on_change, on_trial_end=on_trial_end, on_end=on_end
+        )
         also = [each.name for each in spec.further] + [each.metric for each in spec.constraints]
         ledger = Ledger(study, mirror, metric=spec.metric, also=also)
         gate = Gate(spec, roster.trials)

@@ -68,7 +68,7 @@ def _weigh(
         chosen = {axis: _as_choice(params[axis], distributions[axis]) for axis in axes}
         study.add_trial(create_trial(params=chosen, distributions=distributions, value=value))
     evaluator = MeanDecreaseImpurityImportanceEvaluator(n_trees=_TREES, seed=seed)
-    # Not `params=axes`: Optuna 5.0 then gives one axis another's share, unless they are in alphabetical order.
+    # Not `params=axes`: unless they are in alphabetical order, Optuna 5.0 then swaps their shares.
     weighed = get_param_importances(study, evaluator=evaluator)
     return {axis: float(share) for axis, share in weighed.items()}
 

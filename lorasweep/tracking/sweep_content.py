@@ -54,7 +54,7 @@ def sweep_content(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> RunContent
         pictures=_sheet(sweep.folder, trials, done=status == "FINISHED"),
         artifacts=tuple(
             Artifact(file=sweep.folder / name)
-            for name in ("sweep.yaml", "leaderboard.json", "contact_sheet.png")
+            for name in ("sweep.yaml", "leaderboard.json", "contact_sheet.png", "report.html", "report.md")
             if (sweep.folder / name).exists()
         ),
     )
