@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lorasweep import speed
 from lorasweep.data import captions, order
 from lorasweep.plan import advice, budget
 from lorasweep.plan.budget import Budget
@@ -141,6 +142,13 @@ def _regularization(recipe: Recipe, plan: Plan) -> Iterator[str]:
         yield (
             f"regularization images share the {plan.steps} steps that train.{fixed} fixes: a training image "
             f"is seen {plan.exposures_per_image:.0f} times instead of {before:.0f}"
+        )
+    answered = sum(image.repeats for image in plan.reg_images if image.target == "base")
+    if answered:
+        share = answered / sum(image.repeats for image in plan.trained_on())
+        yield (
+            f"prior_prediction asks the base for {share:.0%} of the targets: one more forward pass each, "
+            f"{share * speed.FORWARD_SHARE:.0%} more time to train"
         )
     called = [i for i in plan.reg_images if plan.trigger and captions.has_trigger(i.caption, plan.trigger)]
     if called:

@@ -15,7 +15,10 @@ NOT_THE_RECIPE = ("tracking", "launcher")  # groups that never decide a result
 
 
 def flatten(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten a recipe to the keys people type: `adapter.options.dim` is `adapter.dim`; lists stay values."""
+    """Flatten a recipe to the keys people type: `adapter.options.dim` is `adapter.dim`; lists stay values.
+
+    Regularizers, of which a recipe may have none or several, get a name together: `scale_norm+reg_images`.
+    """
     flat: dict[str, Any] = {}
 
     def walk(node: Mapping[str, Any], prefix: str) -> None:
@@ -27,6 +30,8 @@ def flatten(recipe: Mapping[str, Any]) -> dict[str, Any]:
                 flat[name] = value
 
     walk({key: value for key, value in recipe.items() if key not in NOT_THE_RECIPE}, "")
+    if isinstance(brakes := recipe.get("regularization"), Mapping):
+        flat["regularization.name"] = "+".join(brakes) or "none"
     return flat
 
 

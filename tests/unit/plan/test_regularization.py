@@ -206,6 +206,7 @@ def test_prior_prediction_alone_shows_the_dataset_again_without_its_trigger(plan
         assert image.target == "base" and image.split == "regularization"
         assert f"zkw, {image.caption}" == trained[image.sha256].caption
     assert {image.target for image in plan.images} == {"noise"}
+    assert any("the base for 50% of the targets: one more forward pass" in text for text in plan.warnings)
 
 
 def test_prior_prediction_with_others_answers_their_images_too(planned: Planned, girls: Path) -> None:

@@ -14,6 +14,10 @@ def test_flatten_gives_the_keys_people_type(fakes: Any) -> None:
     assert flat["train.max_steps"] == 20
     assert flat["sample.weights"] == [0.4, 0.7, 1.0]
     assert not any(key.startswith(("tracking", "launcher")) for key in flat)
+    assert flat["regularization.name"] == "none"
+    several = flatten({"regularization": {"scale_norm": {"max_norm": 1.0}, "reg_images": {"share": 2.0}}})
+    assert several["regularization.name"] == "scale_norm+reg_images"
+    assert several["regularization.scale_norm.max_norm"] == 1.0
 
 
 def _arm(*overrides: str, **recipe: Any) -> dict[str, Any]:
