@@ -2,13 +2,14 @@
 
 How an arm behaves is in `recipe.regularization["pretend"]`: `ends` (a Status, or one of `raise`, `invalid`,
 `memory`, `cuda_memory`, `no_space`, `hang`, `die`), `die_once`, `hang_once`, `grow_mb`, `judging_s`,
-`step_s`, `value`, `unmeasured`. Every cook appends to `<sweep>/log.txt`, to be counted.
+`step_s`, `value`, `noise`, `unmeasured`. Every cook appends to `<sweep>/log.txt`, to be counted.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import random
 import signal
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import Any
 
 from lorasweep import files
 from lorasweep.errors import ConfigError, Problem
+from lorasweep.provenance import code_digest
 from lorasweep.records import Outcome, Plan, Recipe, Status
 
 
@@ -46,6 +48,7 @@ def cook(
     files.write_json(
         folder / "worker.json", {"pid": os.getpid(), **{k: os.environ.get(k) for k in surroundings}}
     )
+    files.write_json(folder / "provenance.json", {"code": code_digest()})
     _event(folder, report, "start", step)
     while step < plan.steps:
         time.sleep(ways.get("step_s", 0.0))
@@ -56,13 +59,15 @@ def cook(
             _judge(ways.get("judging_s", 0.0))
             files.write_json(checkpoint, {"step": step})
             metrics = {"overcook/utility": ways.get("value", 0.5) * step / plan.steps}
-            if not _event(folder, report, "rung", step, metrics=metrics, missing={}, exposures_per_image=float(step)):
+            if not _event(
+                folder, report, "rung", step, metrics=metrics, missing={}, exposures_per_image=float(step)
+            ):
                 return Outcome(status=Status.PRUNED, step=step)
         if should_stop():
             files.write_json(checkpoint, {"step": step})
             return Outcome(status=Status.CANCELLED, step=step, reason="stopped on request")
     status = Status(ways.get("ends", "COMPLETED"))
-    metrics = {"overcook/utility": ways.get("value", 0.5), "overcook/score": 0.25}
+    metrics = {"overcook/utility": _value(recipe), "overcook/score": 0.25}
     if ways.get("unmeasured"):
         metrics = {}
     verdict = {"state": "done", "sentence": "nothing was cooked"}
@@ -80,6 +85,13 @@ def cook(
 def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen) -> None:
     _log(folder, "base")
     files.write_json(folder / "index.json", {"images": []})
+
+
+def _value(recipe: Recipe) -> float:
+    """What the arm is worth, give or take a noise that is the seed's and the arm's own."""
+    ways = recipe.regularization["pretend"]
+    value: float = ways.get("value", 0.5)
+    return value + ways.get("noise", 0.0) * random.Random(f"{recipe.seed} {value}").uniform(-1, 1)
 
 
 def _judge(seconds: float) -> None:

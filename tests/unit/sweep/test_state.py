@@ -10,11 +10,11 @@ from pretend_sweep import numbered_arms, spec
 
 from lorasweep.files import append_jsonl, write_json
 from lorasweep.records import Status
+from lorasweep.sweep.document import status_json
 from lorasweep.sweep.folder import TrialRecord, write_status
 from lorasweep.sweep.lock import SweepLock
 from lorasweep.sweep.manifest import declare, write_manifest
 from lorasweep.sweep.pace import Pace
-from lorasweep.sweep.document import status_json
 from lorasweep.sweep.state import TrialState, estimate, params, read_state
 
 

@@ -1,0 +1,150 @@
+"""Statistics of repeats, against scipy where it is there and closed forms everywhere."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+
+import pytest
+
+from lorasweep.sweep import noise, student
+from lorasweep.sweep.noise import PRIOR_DF, arm_intervals, rank
+
+
+def seeded(*values):
+    return dict(enumerate(values))
+
+
+@pytest.mark.parametrize("p", [0.6, 0.9, 0.975, 0.9999])
+def test_quantiles_in_closed_form(p):
+    assert student.quantile(p, 1) == pytest.approx(math.tan(math.pi * (p - 0.5)), rel=1e-9)
+    q = 2 * p - 1
+    assert student.quantile(p, 2) == pytest.approx(q * math.sqrt(2 / (1 - q * q)), rel=1e-9)
+    assert student.quantile(1 - p, 2) == -student.quantile(p, 2)
+
+
+def test_quantiles_as_scipy_has_them():
+    stats = pytest.importorskip("scipy.stats")
+    for df in (1, 1.7, 3, 12.5, 80, 1e5):
+        for p in (0.01, 0.4, 0.55, 0.975, 0.99999):
+            assert student.quantile(p, df) == pytest.approx(stats.t.ppf(p, df), rel=1e-8), (p, df)
+            assert student.cdf(student.quantile(p, df), df) == pytest.approx(p, abs=1e-10)
+
+
+@pytest.mark.parametrize(("p", "df"), [(0.0, 3), (1.0, 3), (0.5, 0)])
+def test_a_quantile_outside_its_range_is_refused(p, df):
+    with pytest.raises(ValueError, match="0 < p < 1"):
+        student.quantile(p, df)
+
+
+def test_a_lone_arm_has_students_interval():
+    stats = pytest.importorskip("scipy.stats")
+    values = (0.61, 0.58, 0.66)
+    (interval,) = arm_intervals({"a": seeded(*values)}).values()
+    low, high = stats.t.interval(0.95, 2, statistics.fmean(values), stats.sem(values))
+    assert (interval.low, interval.high) == pytest.approx((low, high))
+    assert (interval.mean, interval.seeds) == (pytest.approx(statistics.fmean(values)), 3)
+
+
+def test_two_arms_are_compared_in_pairs_as_scipy_does():
+    stats = pytest.importorskip("scipy.stats")
+    a, b = (0.70, 0.55, 0.90), (0.60, 0.47, 0.77)
+    (comparison,) = rank({"b": seeded(*b), "a": seeded(*a)}, goal="maximize").comparisons
+    known = stats.ttest_rel(a, b)
+    low, high = known.confidence_interval(0.95)
+    assert (comparison.better, comparison.how, comparison.seeds) == ("a", "paired", 3)
+    assert (comparison.low, comparison.high) == pytest.approx((low, high))
+    assert comparison.told_apart and known.pvalue < 0.05
+    # The very same numbers without their pairing tell nothing.
+    assert stats.ttest_ind(a, b).pvalue > 0.3
+
+
+def test_arms_without_common_seeds_are_compared_as_welch_did():
+    stats = pytest.importorskip("scipy.stats")
+    a, b = (0.70, 0.55, 0.90), (0.20, 0.27)
+    (comparison,) = rank({"a": seeded(*a), "b": {7: b[0], 8: b[1]}}, goal="maximize").comparisons
+    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert comparison.how == "unpaired"
+    assert (comparison.low, comparison.high) == pytest.approx((low, high))
+
+
+def test_a_variance_is_drawn_to_that_of_the_others():
+    values = {"a": seeded(1.0, 2.0), "b": seeded(5.0, 9.0), "c": seeded(3.0, 3.0)}
+    own, others = 0.5, (8.0 + 0.0) / 2
+    variance = (1 * own + PRIOR_DF * others) / (1 + PRIOR_DF)
+    half = student.quantile(0.975, 1 + PRIOR_DF) * math.sqrt(variance / 2)
+    assert arm_intervals(values)["a"].half_width == pytest.approx(half)
+
+
+def test_the_level_is_shared_by_the_comparisons():
+    stats = pytest.importorskip("scipy.stats")
+    a, b, c = (0.70, 0.55, 0.90), (0.60, 0.47, 0.77), (0.1, 0.3, 0.2)
+    comparison = rank({"a": seeded(*a), "b": seeded(*b), "c": seeded(*c)}, goal="maximize").comparisons[0]
+    gaps = {arm: [x - y for x, y in zip(a, other, strict=True)] for arm, other in (("b", b), ("c", c))}
+    variance = (2 * statistics.variance(gaps["b"]) + PRIOR_DF * statistics.variance(gaps["c"])) / (
+        2 + PRIOR_DF
+    )
+    half = stats.t.ppf(1 - 0.05 / 2 / 2, 2 + PRIOR_DF) * math.sqrt(variance / 3)
+    assert comparison.worse == "b"
+    assert comparison.high - comparison.low == pytest.approx(2 * half)
+
+
+def test_one_seed_has_no_interval_and_decides_nothing():
+    ranking = rank({"a": {0: 0.9}, "b": {0: 0.1}}, goal="maximize")
+    assert ranking.order == ("a", "b")
+    assert ranking.intervals == {}
+    (comparison,) = ranking.comparisons
+    assert (comparison.how, comparison.low, comparison.told_apart) == ("too few seeds", None, False)
+    assert not ranking.decided and ranking.groups == (("a", "b"),)
+
+
+def test_groups_are_arms_that_cannot_be_told_from_their_first():
+    values = {
+        "good": seeded(0.90, 0.91, 0.92),
+        "good too": seeded(0.89, 0.92, 0.91),
+        "bad": seeded(0.20, 0.21, 0.22),
+        "bad too": seeded(0.21, 0.20, 0.22),
+    }
+    ranking = rank(values, goal="maximize")
+    assert ranking.groups == (("good", "good too"), ("bad", "bad too"))
+    assert not ranking.decided
+    assert rank({key: values[key] for key in ("good", "bad")}, goal="maximize").decided
+    assert rank(values, goal="minimize").groups[0] == ("bad", "bad too")
+
+
+def test_a_difference_is_positive_where_the_best_is_better():
+    values = {"low": seeded(0.1, 0.2), "high": seeded(0.5, 0.7)}
+    for goal, best in (("minimize", "low"), ("maximize", "high")):
+        (comparison,) = rank(values, goal=goal).comparisons
+        assert comparison.better == best
+        assert comparison.difference == pytest.approx(0.45)
+
+
+def test_looking_again_and_again_asks_for_more():
+    values = {"a": seeded(0.70, 0.55, 0.90), "b": seeded(0.60, 0.47, 0.77)}
+    widths = [rank(values, goal="maximize", looks=looks).comparisons[0].width for looks in (0, 1, 2, 3)]
+    assert widths == sorted(widths) and len(set(widths)) == 4
+    assert sum(noise.ALPHA / (look * (look + 1)) for look in range(1, 10_000)) <= noise.ALPHA
+
+
+def test_a_single_arm_is_decided_and_equal_values_are_tied():
+    assert rank({"a": {0: 1.0}}, goal="maximize").decided
+    assert not rank({"a": seeded(0.5, 0.5), "b": seeded(0.5, 0.5)}, goal="maximize").decided
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noises", [(1.0, 1.0, 1.0, 1.0), (0.3, 1.0, 1.0, 3.0), (1.0, 1.0)])
+def test_equal_arms_are_rarely_told_apart(noises):
+    """`pytest -m slow tests/unit/sweep/test_noise.py`: simulated sweeps in which no arm is better."""
+    chance = random.Random(0)
+    wrong = 0
+    for _ in range(400):
+        shared = [chance.gauss(0, 1) for _ in range(3)]
+        values = {
+            f"arm{arm}": {seed: shared[seed] + chance.gauss(0, sd) for seed in range(3)}
+            for arm, sd in enumerate(noises)
+        }
+        wrong += any(each.told_apart for each in rank(values, goal="maximize").comparisons)
+    # 5 % where the noises are alike; with three seeds and one arm thrice as noisy, up to twice that.
+    assert wrong / 400 < 0.10

@@ -1,0 +1,129 @@
+"""Which repeats are asked for, and sweeps that ask for them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from pretend_sweep import cook, spec
+from sweep_checks import assert_study_agrees, by_arm, log, starts
+
+from lorasweep.files import read_json
+from lorasweep.sweep import shelf
+from lorasweep.sweep.repeats import next_round
+from lorasweep.sweep.state import read_state
+
+
+def ask(values, *, taken=None, limit=9, **more):
+    taken = taken or {arm: set(seeds) for arm, seeds in values.items()}
+    more = {"goal": "maximize", "looks": 1, **more}
+    return next_round(values, taken, limit=dict.fromkeys(values, limit), **more)
+
+
+def test_the_best_and_those_near_it_get_a_new_seed():
+    values = {
+        "best": {0: 0.80, 1: 0.90},
+        "near": {0: 0.79, 1: 0.88},
+        "far": {0: 0.10, 1: 0.20},
+    }
+    assert ask(values) == [("best", 2), ("near", 2)]
+    assert ask(values, goal="minimize") == []
+
+
+def test_pairs_are_made_whole_before_new_seeds_are_taken():
+    values = {"best": {0: 0.80, 1: 0.90, 2: 0.7}, "near": {0: 0.79, 1: 0.88}}
+    assert ask(values) == [("near", 2)]
+
+
+def test_a_seed_that_failed_is_not_tried_again():
+    values = {"best": {0: 0.80, 1: 0.90}, "near": {0: 0.79, 1: 0.88}}
+    taken = {"best": {0, 1}, "near": {0, 1, 2}}
+    assert ask(values, taken=taken) == [("best", 2)]
+
+
+def test_single_seeds_are_repeated_by_rank_and_only_a_few():
+    values = {f"arm{n}": {0: 1.0 - n / 100} for n in range(20)}
+    assert ask(values) == [("arm0", 1), ("arm1", 1), ("arm2", 1), ("arm3", 1)]
+
+
+def test_the_limit_ends_it():
+    values = {"best": {0: 0.80, 1: 0.90}, "near": {0: 0.79, 1: 0.88}}
+    assert ask(values, limit=2) == []
+    assert ask({"alone": {0: 1.0}}) == []
+
+
+def noisy(arms, **more):
+    return spec({arm: {"value": value, "noise": 0.03} for arm, value in arms.items()}, **more)
+
+
+def test_a_sweep_goes_on_until_it_is_decided(tmp_path):
+    declared = noisy({"good": 0.70, "better": 0.74, "bad": 0.2}, seeds=(0, 1))
+    assert not read_json_noise(cook(declared, tmp_path), tmp_path)["decided"]
+    result = cook(declared, tmp_path, repeats=12)
+    assert result.exit_code == 0
+    noise = read_json_noise(result, tmp_path)
+    assert (noise["best"], noise["decided"]) == ("better", True)
+    cooked = {
+        arm: sum(trial.arm == arm for trial in result.state.trials) for arm in ("good", "better", "bad")
+    }
+    assert cooked["bad"] == 2 and 2 < cooked["good"] == cooked["better"] < 14
+    assert sum(trial.extra for trial in result.state.trials) == len(result.state.trials) - 6
+    assert_study_agrees(tmp_path)
+    # Whatever was added stays part of the sweep, with or without the wish.
+    before = log(tmp_path)
+    assert cook(declared, tmp_path).exit_code == 0
+    assert cook(declared, tmp_path, repeats=12).state.total == result.state.total
+    assert log(tmp_path) == before
+
+
+def test_a_sweep_that_cannot_be_decided_stops_at_the_limit(tmp_path):
+    result = cook(spec({"a": {"tag": 1}, "b": {"tag": 2}}), tmp_path, repeats=3)
+    assert result.state.counts == {"COMPLETED": 8}
+    assert not read_json_noise(result, tmp_path)["decided"]
+
+
+def read_json_noise(result, folder):
+    assert result.state.counts == read_state(folder).counts
+    return read_json(folder / "leaderboard.json")["noise"]
+
+
+# ------------------------------------------------------------------------------- cooked by another sweep
+
+
+def test_what_another_sweep_has_cooked_is_reused_and_says_so(tmp_path):
+    cook(spec({"a": {"value": 0.3}, "b": {"value": 0.4}}), tmp_path / "first")
+    second = tmp_path / "second"
+    result = cook(spec({"mine": {"value": 0.3}, "new": {"value": 0.6}}), second)
+    assert result.state.counts == {"COMPLETED": 2}
+    assert starts(second) == ["start 0001-new-s0 0"]
+    mine = by_arm(result.state)["mine"]
+    assert (mine.value, mine.attempt, mine.reused_from) == (0.3, 0, "first/0000-a-s0")
+    assert "first/0000-a-s0" in mine.reason
+    assert mine.metrics["overcook/score"] == 0.25
+    assert (second / "0000-mine-s0" / "checkpoints" / "step.json").exists()
+    assert_study_agrees(second)
+    # A third one names where it was really cooked.
+    third = cook(spec({"again": {"value": 0.3}}), tmp_path / "zzz")
+    assert third.state.trials[0].reused_from == "first/0000-a-s0"
+
+
+def test_another_metric_is_read_from_what_was_measured(tmp_path):
+    cook(spec({"a": {"value": 0.3}}), tmp_path / "first")
+    other = dataclasses.replace(spec({"a": {"value": 0.3}}), metric="overcook/score")
+    result = cook(other, tmp_path / "second")
+    assert (result.state.trials[0].value, len(result.state.trials[0].reused_from) > 0) == (0.25, True)
+
+
+def test_fresh_cooks_anyway_and_other_code_is_another_thing(tmp_path, monkeypatch):
+    declared = spec({"a": {"value": 0.3}})
+    cook(declared, tmp_path / "first")
+    assert cook(declared, tmp_path / "second", fresh=True).state.trials[0].attempt == 1
+    monkeypatch.setattr(shelf, "code_digest", lambda: "tomorrow's")
+    assert cook(declared, tmp_path / "third").state.trials[0].attempt == 1
+
+
+@pytest.mark.parametrize("ends", ["DIVERGED", "raise"])
+def test_what_failed_elsewhere_is_tried(tmp_path, ends):
+    declared = spec({"a": {"ends": ends}}, workers=1)
+    cook(declared, tmp_path / "first")
+    assert cook(declared, tmp_path / "second").state.trials[0].attempt > 0
