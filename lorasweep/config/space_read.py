@@ -68,7 +68,8 @@ class _Reader:
             return Condition(key=parsed.key, values=parsed.domain.values)
         overrides, found = parse([text])
         if isinstance(parsed, Problem | Swept) or found:
-            message = found[0].message if found else "a condition names values, one or several"
+            swept = isinstance(parsed, Swept)
+            message = "a condition names values, one or several" if swept else found[0].message
             self.problems.append(Problem(f"{at}.{text}", message, "e.g. optimizer=adamw,lion"))
             return None
         return Condition(key=overrides[0].key, values=(overrides[0].value,))

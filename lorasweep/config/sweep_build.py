@@ -65,6 +65,8 @@ def build_search(
     fixed = {each.key for each in parse(common)[0]} - by_hand
     problems += static_problems(space, fixed, sampler=sampler.name)
     corners = compose_corners(space, common, overrides, problems)
+    if sampler.name == "grid" and not countable:
+        return arms, None
     trials = _total(space, sampler, total, arms=len(arms), seeds=len(seeds), problems=problems)
     if len(problems) > before:
         return arms, None
