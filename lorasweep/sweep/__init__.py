@@ -20,7 +20,9 @@ state.py        frozen snapshots for the live table and `lorasweep status`; no t
 pace.py         how long a trial still takes
 announce.py     snapshots, leaderboard and hooks while the driver runs
 leaderboard.py  the ranking
-noise.py        what of it is noise, by repeats; student.py: the distribution that says so
+noise.py        what of it is noise, by repeats; student.py: the distribution that says so;
+                noise_words.py: the sentence
 repeats.py      which arms to cook again until the best one is known
+document.py     the JSON of `status`
 table.py        the live table and the leaderboard on the terminal
 """

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Protocol
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from lorasweep.records import Status
-from lorasweep.sweep.leaderboard import ArmRow, rank_arms
+from lorasweep.sweep.leaderboard import ArmRow, rank_arms, standing
+from lorasweep.sweep.noise_words import sentence
 from lorasweep.sweep.state import SweepState, TrialState
 
 if TYPE_CHECKING:
@@ -134,6 +136,7 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
     if hidden:
         parts.append(Text(f"  and {hidden} more", style="dim"))
     parts.append(_summary(state))
+    parts += [Padding(each, (0, 0, 0, 2)) for each in _noise(state)]
     parts += [Text(f"  note: {plain(note).plain}", style="yellow") for note in state.notes]
     parts += _reasons(shown)
     return Group(*parts)
@@ -158,17 +161,20 @@ def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType
         table.add_column(column, justify="right")
     table.add_column("verdict", no_wrap=True)
     for row in rows:
-        cells: list[RenderableType] = [str(row.rank or "-"), plain(row.arm), _value(row)]
+        cells: list[RenderableType] = [_rank(row), plain(row.arm), _value(row)]
         cells += [str(row.seeds)] if several else []
         cells += [number(row.metrics.get(name)) for _, name in columns]
         table.add_row(*cells, _verdict(row))
     heading = Text.assemble((plain(state.name).plain, "bold"), "  ", plain(state.question))
-    caption = Text(
-        f"by {plain(state.metric).plain}, {better}"
-        + ("" if several else "; one seed, so small gaps may be noise")
-    )
-    caption.stylize("dim")
-    return Group(heading, table, caption, *_other_limits(state.trials), *_sentences(rows))
+    reading = "; ± 95 % interval over seeds, ~ not told apart from the best" if several else ""
+    caption = Text(f"by {plain(state.metric).plain}, {better}{reading}", style="dim")
+    return Group(heading, table, caption, *_noise(state), *_other_limits(state.trials), *_sentences(rows))
+
+
+def _noise(state: SweepState) -> list[RenderableType]:
+    """Which arms cannot be told apart; nothing while there is nothing to compare."""
+    words = sentence(standing(state), sweep=state.name)
+    return [plain(words)] if words else []
 
 
 def _other_limits(trials: Sequence[TrialState]) -> list[RenderableType]:
@@ -321,10 +327,14 @@ def _reasons(trials: Sequence[TrialState]) -> list[Text]:
     ]
 
 
+def _rank(row: ArmRow) -> str:
+    return ("~" if row.tied and row.seeds > 1 else "") + str(row.rank or "-")
+
+
 def _value(row: ArmRow) -> str:
     if row.value is None:
         return "-"
-    return number(row.value) + (f" ± {number(row.spread)}" if row.spread is not None else "")
+    return number(row.value) + (f" ± {number(row.interval.half_width)}" if row.interval is not None else "")
 
 
 def _verdict(row: ArmRow) -> Text:

@@ -86,10 +86,26 @@ def test_the_leaderboard_has_values_verdicts_and_reasons():
         "crashed",
         "killed",
         "higher is better",
-        "noise",
     ):
         assert word in text
     assert "identity" not in text  # nobody measured it
+
+
+def test_the_leaderboard_says_what_is_noise():
+    values = {"good": (0.90, 0.91, 0.92), "good too": (0.89, 0.92, 0.91), "bad": (0.2, 0.21, 0.22)}
+    trials = [
+        trial(10 * place + seed, Status.COMPLETED, arm=arm, seed=seed, value=value)
+        for place, (arm, seeds) in enumerate(values.items())
+        for seed, value in enumerate(seeds)
+    ]
+    text = " ".join(shown(table.render_leaderboard, sweep(*trials), width=160).split())
+    assert "good cannot be told apart from good too" in text
+    assert "~2" in text and "~3" not in text
+    assert "lorasweep sweep s --until-decided" in text
+    assert "0.910 ±" in text
+    decided = " ".join(shown(table.render_leaderboard, sweep(*trials[:3], *trials[6:])).split())
+    assert "good is better than every other arm by more than the noise" in decided
+    assert "cannot be told apart" in " ".join(shown(table.render_state, sweep(*trials), max_rows=20).split())
 
 
 def test_without_a_terminal_every_change_is_one_line():
