@@ -157,9 +157,10 @@ class ImagePlanner:
             return []
         names = ", ".join(short(image) for image in same[:3])
         message = f"{len(same)} of {len(files)} images are also in the dataset, e.g. {names}"
-        hint = (
-            "give images of the class, not of the subject; regularization=prior_prediction uses the dataset's"
-        )
+        hint = "give images of the class; regularization=prior_prediction uses the dataset's own"
+        root = self.recipe.dataset.path
+        if root is not None and same[0].path.is_relative_to(Path(root).expanduser().absolute()):
+            hint = f"dataset.path={root} holds this folder too: give the subject's own, or move it out"
         return [Problem(key, message, hint)]
 
 

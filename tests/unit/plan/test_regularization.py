@@ -284,6 +284,13 @@ def test_what_cannot_be_is_refused(planned: Planned, overrides: list[str], words
         planned(*overrides)
 
 
+def test_a_folder_inside_the_dataset_is_told_apart(planned: Planned, photos: Path, girls: Path) -> None:
+    shutil.move(girls, photos / "reg")
+    reg = ["regularization=reg_images", f"regularization.reg_images.path={photos / 'reg'}"]
+    with pytest.raises(InputError, match="5 of 5 images are also in the dataset.*holds this folder too"):
+        planned(*reg)
+
+
 def test_an_empty_folder_is_refused(planned: Planned, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     reg = ["regularization=reg_images", f"regularization.reg_images.path={tmp_path / 'empty'}"]
