@@ -151,6 +151,7 @@ examples:
   lorasweep plan quickstart
   lorasweep plan dataset.path=my/images train.epochs=8 --json
   lorasweep plan --captions dataset.path=my/images captions=absorbed     captions before and after
+  lorasweep plan optimizers --png rates.png                              every schedule as a picture
 Steps, exposures per concept and tag, buckets, every image's crop, time. Never imports torch.""",
     )
     parser.add_argument(
@@ -161,6 +162,12 @@ Steps, exposures per concept and tag, buckets, every image's crop, time. Never i
     )
     parser.add_argument(
         "--captions", action="store_true", help="instead: captions before and after, tags by frequency"
+    )
+    parser.add_argument(
+        "--png",
+        metavar="FILE",
+        default=None,
+        help="also draw the learning rates of all arms into this picture",
     )
     _json(parser)
 

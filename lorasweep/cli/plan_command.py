@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from pathlib import Path
 
 from lorasweep import caption_view, config, plan_view
+from lorasweep.errors import ConfigError, Problem
 
 
 def run(options: argparse.Namespace) -> int:
@@ -27,4 +30,23 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(describe(subject), indent=1))
     else:
         show(subject)
+    if options.png:
+        _draw(subject, Path(options.png))
     return 0
+
+
+def _draw(subject: config.SweepSpec | config.Recipe, path: Path) -> None:
+    """Draw the learning rates.
+
+    Raises:
+        ConfigError: the picture cannot be written there.
+    """
+    from lorasweep import schedule_picture
+
+    title = subject.name if isinstance(subject, config.SweepSpec) else ""
+    try:
+        count = schedule_picture.draw(subject, path, title=title)
+    except OSError as error:
+        message = f"cannot be written: {error.strerror}"
+        raise ConfigError(Problem(str(path), message, "give another --png"), subject="the picture") from error
+    print(f"{count} schedule(s) drawn: {path}", file=sys.stderr)

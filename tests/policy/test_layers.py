@@ -16,7 +16,18 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # Lower layers first; a module may import from its own layer's room or from lower layers.
 LAYERS = {
-    0: {"records", "errors", "protocols", "seeds", "paths", "files", "provenance", "speed", "__init__"},
+    0: {
+        "records",
+        "errors",
+        "protocols",
+        "seeds",
+        "paths",
+        "files",
+        "printable",
+        "provenance",
+        "speed",
+        "__init__",
+    },
     1: {"config", "buckets", "data", "schedulers"},
     2: {"plan"},
     3: {
@@ -46,6 +57,7 @@ LAYERS = {
         "caption_view",
         "bucket_view",
         "exposure_view",
+        "schedule_picture",
         "import_kohya",
     },
     7: {"cli", "__main__"},
@@ -66,6 +78,7 @@ DOORS = {
     "prodigyopt": {"optimizers"},
     "pytorch_optimizer": {"optimizers"},
     "bitsandbytes": {"optimizers"},
+    "matplotlib": {"schedule_picture"},
 }
 
 
