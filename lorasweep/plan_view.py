@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lorasweep.bucket_view import bucket_set_json, bucket_set_table, bucket_table, buckets_json
 from lorasweep.config import Arm, SweepSpec
@@ -62,10 +63,10 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
     Raises:
         InputError: with the problems of all arms.
     """
-    console = console or Console()
+    console = console or Console(markup=False)  # names, tags and questions are people's, not markup
     data = plan_json(subject)
     if data["question"]:
-        console.print(f"[bold]{data['question']}[/bold]", highlight=False)
+        console.print(Text(data["question"], style="bold"))
     if "space" in data:
         console.print(space_table(data["space"]))
     console.print(_arm_table(data["arms"]))
@@ -218,4 +219,4 @@ def _print_warnings(console: Console, arms: Sequence[dict[str, Any]]) -> None:
             owners.setdefault(warning, []).append(arm["name"])
     for warning, names in owners.items():
         who = "" if len(names) == len(arms) else f"{', '.join(names)}: "
-        console.print(f"[yellow]warning[/yellow]  {who}{warning}", highlight=False)
+        console.print(Text.assemble(("warning", "yellow"), f"  {who}{warning}"))

@@ -69,7 +69,7 @@ def space_table(described: dict[str, Any]) -> Table:
     table.add_column("axis", no_wrap=True)
     table.add_column("values", overflow="fold")
     for name, domain in described["axes"].items():
-        table.add_row(name.replace("[", "\\["), domain)
+        table.add_row(name, domain)
     return table
 
 

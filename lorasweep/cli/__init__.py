@@ -18,6 +18,7 @@ from typing import Any
 
 from lorasweep.cli.parser import build_parser
 from lorasweep.errors import InputError, LorasweepError
+from lorasweep.printable import printable
 
 # Options that make Hydra answer (`python -m lorasweep -m ...`): those of `config/hydra_app.py`.
 HYDRA_FLAGS = ("-m", "--multirun", "-c", "--cfg", "-i", "--info", "--hydra-help", "-sc", "--shell-completion")
@@ -52,10 +53,10 @@ def exit_code(run: Callable[[], int]) -> int:
     try:
         return int(run())
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return EXIT_INPUT
     except LorasweepError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(printable(f"{type(error).__name__}: {error}"), file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -18,6 +18,7 @@ from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
 from lorasweep.errors import Problem
+from lorasweep.printable import has_control_characters
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z0-9_]\w*)*")
 _PLAIN_TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
@@ -74,9 +75,10 @@ def as_overrides(keys: Any, at: str, problems: list[Problem]) -> list[str]:
 
 
 def unsafe(where: str, value: Any) -> Iterator[Problem]:
-    """Find what makes data more than data: `_target_`-like keys and `${...}`, however deep.
+    """Find what makes data more than data: `_target_`-like keys, `${...}`, terminal escapes, however deep.
 
-    A recipe is shared on the web, so reading one must never run code, or read the environment.
+    A recipe is shared on the web, so reading one must never run code, read the environment, or write on the
+    terminal what is not there.
     """
     if isinstance(value, Mapping):
         for key, inner in value.items():
@@ -90,6 +92,8 @@ def unsafe(where: str, value: Any) -> Iterator[Problem]:
         yield Problem(
             where, f"`${{...}}` is not read here: a recipe is data, got {value!r}", "write the value itself"
         )
+    elif isinstance(value, str) and has_control_characters(value):
+        yield Problem(where, f"must be text without control characters, got {value!r}", "take them out")
 
 
 def is_special(key: str) -> bool:

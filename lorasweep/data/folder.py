@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasweep.errors import DatasetError, Problem
+from lorasweep.printable import has_control_characters
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _KOHYA_NAME = re.compile(r"(\d+)_(.+)")
@@ -70,6 +71,10 @@ def find_images(
         if not files and class_tokens:
             warnings.append(f"{folder.name} has no images")
         for path in files:
+            if has_control_characters(f"{folder.name}{path.name}"):
+                problems.append(
+                    Problem(_short(path), "its name must have no control characters", "rename it")
+                )
             caption = read_caption(path.with_suffix(caption_extension), problems)
             found.append(
                 FoundImage(
@@ -116,15 +121,21 @@ def read_caption(path: Path, problems: list[Problem]) -> str | None:
     """Read a caption file as one line; None without one, or when it is unfit, which is a problem."""
     if not path.is_file():
         return None
+    # One line, whatever the editor did: line breaks are not a separator of tags anywhere else.
     try:
-        # One line, whatever the editor did: line breaks are not a separator of tags anywhere else.
-        return " ".join(path.read_text(encoding="utf-8-sig").split())
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         message = f"caption must be UTF-8, got byte 0x{byte:02x} at {error.start}"
         problems.append(Problem(_short(path), message, "save it again as UTF-8"))
     except OSError as error:
         problems.append(Problem(_short(path), f"caption cannot be read: {error.strerror}"))
+    else:
+        if not has_control_characters(text.replace("\r", "\n")):
+            return " ".join(text.split())
+        problems.append(
+            Problem(_short(path), "caption must be text, it has control characters", "save it anew")
+        )
     return None
 
 

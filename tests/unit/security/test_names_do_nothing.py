@@ -1,0 +1,128 @@
+"""Names with HTML, markup or terminal escapes: in the report, in tables, in errors, in captions."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from sweep_folders import Cooked, write_sweep
+
+from lorasweep import files, printable
+from lorasweep.cli import main
+from lorasweep.report import markdown, page, pictures
+from lorasweep.report.markup import Markup, join, tag
+from lorasweep.report.reading import read_findings
+
+EVIL = '<img src=x onerror="alert(1)">\x1b[31m</title></script><script>alert(2)</script>\u202e[red]{{x}}'
+
+
+class Elements(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    handle_startendtag = handle_starttag
+
+
+def evil_sweep(folder: Path) -> Path:
+    """People's text wherever it can be: no gate was passed, as in a folder that somebody else made."""
+    trials = [
+        Cooked(arm="a", note=EVIL, verdict={"sentence": EVIL, "state": EVIL, "unmeasured": {EVIL: EVIL}}),
+        Cooked(arm="b", status="CRASHED", reason=EVIL),
+    ]
+    sweep = write_sweep(folder / "mine", trials, question=EVIL)
+    files.write_json(sweep / "0000-a-s0" / "parent.json", {"parent": EVIL})
+    index = files.read_json(sweep / "base_samples" / "index.json")
+    for row in index["images"]:
+        row["prompt"] = EVIL
+    files.write_json(sweep / "base_samples" / "index.json", index)
+    return sweep
+
+
+def test_the_report_holds_the_words_and_none_of_the_elements(tmp_path: Path) -> None:
+    text = page.render(read_findings(evil_sweep(tmp_path)))
+
+    assert "&lt;img src=x" in text  # the words are there, as words
+    elements = Elements(text).found
+    assert [name for name, _ in elements].count("script") == 1
+    assert not any(key.startswith("on") for _, attributes in elements for key in attributes)
+    assert all((a.get("src") or "").startswith("data:") for name, a in elements if name == "img")
+    assert "\x1b" not in text and "\u202e" not in text
+
+
+def test_markdown_shows_it_as_text(tmp_path: Path) -> None:
+    text = markdown.render(read_findings(evil_sweep(tmp_path)))
+
+    assert not re.search(r"(?<!\\)<(img|script)", text) and "\x1b" not in text
+    assert markdown.plain("[a](b) *c* <d>") == r"\[a\]\(b\) \*c\* \<d\>"
+    assert markdown.code("a`b``c") == "``` a`b``c ```"
+
+
+def test_only_what_tag_made_is_markup() -> None:
+    assert tag("p", "<b>", tag("b", "x")) == "<p>&lt;b&gt;<b>x</b></p>"
+    assert tag("img", alt='" onload="x') == '<img alt="&quot; onload=&quot;x"/>'
+    assert join(["<", Markup("<br/>")]) == "&lt;<br/>"
+
+
+def test_an_index_may_only_name_its_neighbours(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "private.png")
+    folder = tmp_path / "run" / "samples" / "step_000001"
+    row = {"tier": "class", "prompt": "p", "seed": 0, "weight": 0.7}
+    names = ["../../../private.png", str(tmp_path / "private.png"), "fine.png"]
+    files.write_json(folder / "index.json", {"images": [{**row, "file": name} for name in names]})
+    Image.new("RGB", (8, 8)).save(folder / "fine.png")
+
+    assert [picture.file.name for picture in pictures.of_run(tmp_path / "run")] == ["fine.png"]
+
+
+def test_a_picture_that_is_none_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("<script>alert(1)</script>")
+
+    assert pictures.data_uri(tmp_path / "a.png") is None
+
+
+def photos(root: Path, name: str, caption: str) -> Path:
+    folder = root / "photos" / name
+    folder.mkdir(parents=True)
+    for number in range(6):
+        Image.effect_noise((64, 64), 80).convert("RGB").save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(caption, encoding="utf-8")
+    return root / "photos"
+
+
+@pytest.mark.parametrize("flags", [[], ["--captions"]])
+def test_html_and_markup_in_names_and_captions_are_shown_as_they_are(
+    flags: list[str], home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    evil = "[bold red]x [link=https:evil]y <b>z"
+    root = photos(home, f"10_zkw {evil}", f"zkw, {evil}")
+
+    assert main(["plan", *flags, f"dataset.path={root}"]) == 0
+    out = capsys.readouterr().out
+
+    assert "[bold red]x" in out and "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("name", "caption"), [("10_zkw\x1b[31m", "zkw"), ("10_zkw", "zkw, \x1b]0;pwned\x07")]
+)
+def test_escapes_in_names_and_captions_are_refused(
+    name: str, caption: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", f"dataset.path={photos(home, name, caption)}"]) == 2
+
+    err = capsys.readouterr().err
+    assert "control characters" in err and "\x1b" not in err and "\x07" not in err
+
+
+def test_what_is_printed_all_the_same_is_made_visible() -> None:
+    assert printable.printable("a\x1b[31mb\nc\td") == "a�[31mb\nc\td"
+    assert printable.has_control_characters("\x9b") and not printable.has_control_characters("zoë\n\t👩‍🎨")
