@@ -126,7 +126,7 @@ def _answered_by_base(
     slot: Slot, base: Base, question: loss.Question, captions: Sequence[str], rows: Sequence[int]
 ) -> loss.Question:
     """Put the frozen base's own answers, at LoRA weight 0, in the place of some rows' targets."""
-    # An autocast of its own: inside the other one, the casts that it keeps would be without gradient.
+    # An autocast of its own, so that no cast made here, without gradient, can serve the adapted pass.
     with inference.at_weight(base, slot.adapter, 0.0), _autocast(slot, base):
         answer_BCHW = _predict(
             slot,

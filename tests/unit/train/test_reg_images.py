@@ -199,11 +199,30 @@ def test_resumed_equals_uninterrupted(
 def test_the_judge_never_looks_at_them(bench: Bench) -> None:
     recipe = bench.recipe()
     plan = bench.plan(recipe)
-    options = {"latents": bench.latents, "texts": bench.texts}
-    without = probes.build(bench.base, recipe, plan, **options)
+    without = probes.build(bench.base, recipe, plan, latents=bench.latents, texts=bench.texts)
     probes._built.clear()
-    beside = probes.build(bench.base, recipe, with_reg_images(plan), **options)
+    plan = with_reg_images(plan)
+    beside = probes.build(bench.base, recipe, plan, latents=bench.latents, texts=bench.texts)
     assert without.sets.keys() == beside.sets.keys() and "held_out" in beside.sets
     for name, batches in without.sets.items():
         for one, other in zip(batches, beside.sets[name], strict=True):
             assert one.captions == other.captions and torch.equal(one.noisy_BCHW, other.noisy_BCHW)
+
+
+def test_in_half_precision_too_every_tensor_gets_its_gradient(tiny_sd: Path, tmp_path: Path) -> None:
+    """The base's turn switches the adapter off and on again in the middle of a batch."""
+    gradients = {}
+    for precision in ("fp32", "bf16"):
+        options = TrainOptions(max_steps=8, batch_size=2, precision=precision, device="cpu")
+        recipe = make_recipe(tiny_sd, train=options)
+        base = stable_diffusion.load(recipe.base, device="cpu", precision=precision)
+        bench = Bench(base, tiny_sd, tmp_path)
+        slot = bench.slot(recipe, target="base")
+        for parameter in slot.parameters():
+            parameter.data += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+        _, found = bench.loss_and_gradients(slot, [slot.plan.reg_images[0], slot.plan.train_images()[0]])
+        gradients[precision] = torch.cat([gradient.flatten() for gradient in found])
+        assert all(gradient.norm() > 0 for gradient in found)
+        slot.close()
+    similarity = torch.nn.functional.cosine_similarity(gradients["fp32"], gradients["bf16"], dim=0)
+    assert similarity > 0.9
