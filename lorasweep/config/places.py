@@ -18,6 +18,7 @@ GROUPS = (
     "train",
     "sample",
     "metrics",
+    "encoders",
     "tracking",
     "launcher",
 )

@@ -22,6 +22,7 @@ from lorasweep.records import (
     BaseOptions,
     CaptionOptions,
     DatasetOptions,
+    EncoderOptions,
     LauncherOptions,
     Recipe,
     SampleOptions,
@@ -35,6 +36,7 @@ _OPTION_GROUPS: dict[str, type] = {
     "captions": CaptionOptions,
     "train": TrainOptions,
     "sample": SampleOptions,
+    "encoders": EncoderOptions,
     "tracking": TrackingOptions,
     "launcher": LauncherOptions,
 }

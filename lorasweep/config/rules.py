@@ -179,6 +179,28 @@ def _calibration(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("calibration", f"{path} is not a calibration", "`lorasweep calibrate` writes one")
 
 
+_ENCODER_FILES = {
+    "clip": ("config.json", "model.safetensors", "preprocessor_config.json"),
+    "dino": ("config.json", "model.safetensors", "preprocessor_config.json"),
+    "sscd": (),
+}
+
+
+def _encoders(values: Mapping[str, Any]) -> Iterator[Problem]:
+    for name, needed in _ENCODER_FILES.items():
+        path = _look_up(values, f"encoders.{name}")
+        if not isinstance(path, str):
+            continue
+        folder = Path(path).expanduser()
+        if not folder.exists():
+            yield Problem(f"encoders.{name}", f"no such file: {path!r}", f"looked at {folder.absolute()}")
+        for file in needed if folder.exists() else ():
+            if not (folder / file).is_file():
+                yield Problem(
+                    f"encoders.{name}", f"must hold {file}, {path!r} does not", "nothing is downloaded"
+                )
+
+
 def _names_beside(path: Path) -> list[str]:
     return sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
 
@@ -201,6 +223,7 @@ _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _texts,
     _folders,
     _calibration,
+    _encoders,
     _brakes,
 )
 

@@ -6,24 +6,33 @@ prompts with the trigger. With a the mean over features and pictures at the weig
     F = max(0, (a - a_base) / (1 - a_base))
 
 so that the base, which shows some features by chance or because the prompt asks for them, has F = 0.
-Elsewhere F is missing, and `score` falls back.
 
-Source: identity on plain prompts as in DreamBooth (arXiv 2208.12242), with a classifier of known accuracy in
-the place of DINO.
+On any other base F is the pictures' resemblance to the training pictures (`metrics.resemblance`), cut to
+[0, 1]: 0 as the base's own pictures of the same prompts, 1 as held-out images. Backgrounds are greyed out.
+
+Source: identity on plain prompts as in DreamBooth (arXiv 2208.12242), on the dollhouse with a classifier of
+known accuracy in the place of DINO.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from lorasweep.metrics import dolls
-from lorasweep.records import Measurement
+from lorasweep.metrics.encoders.choose import first_configured
+from lorasweep.metrics.resemblance import Resemblance
+from lorasweep.records import Measurement, PromptTier
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from lorasweep.dollhouse.world.subjects import Subject
     from lorasweep.metrics.context import JudgeContext
-    from lorasweep.records import PromptTier
+
+NAME = "identity"
+Encoder = Literal["auto", "reader", "dino", "clip", "base"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,34 +40,84 @@ class Identity:
     """See the module."""
 
     tiers: tuple[PromptTier, ...]
+    encoder: Encoder
+    also: tuple[Encoder, ...]
     needs_samples = True
 
     def measure(self, context: JudgeContext) -> Measurement:
-        """Read the pictures of the tiers; besides F, the probability that every feature shows at once."""
-        subject = dolls.subject_of(context)
-        if subject is None:
-            return Measurement(missing={"identity/score": dolls.UNREADABLE})
+        """Measure by the encoder that counts, and by others under names ending in theirs."""
         pictures = [image for tier in self.tiers for _, image in context.pictures(tier)]
         base = [image for tier in self.tiers for _, image in context.base_pictures(tier)]
         if not pictures or not base:
             where = f"{' or '.join(self.tiers)} prompts"
-            return Measurement(missing={"identity/score": f"no pictures of {where}, or none by the base"})
-        reading = dolls.read(context.reader, pictures)
-        shown = dolls.likeness(reading, subject)
-        by_chance = dolls.likeness(dolls.read(context.reader, base), subject)
-        values = {
-            "identity/score": max(0.0, (shown - by_chance) / (1.0 - by_chance)),
-            "identity/likeness": shown,
-            "identity/base_likeness": by_chance,
-            "identity/all_features": float(reading.identity(subject).mean()),
-        }
-        return Measurement(values=values)
+            return Measurement(missing={f"{NAME}/score": f"no pictures of {where}, or none by the base"})
+        found = by(context, self.encoder, pictures, base)
+        for encoder in self.also:
+            other = by(context, encoder, pictures, base)
+            found.values.update(_suffixed(other.values, encoder))
+            found.missing.update(_suffixed(other.missing, encoder))
+        return found
 
 
-def build(*, tiers: Sequence[PromptTier]) -> Identity:
+def build(
+    *, tiers: Sequence[PromptTier], encoder: Encoder = "auto", also: Sequence[Encoder] = ()
+) -> Identity:
     """Build the metric.
 
     Args:
         tiers: prompt tiers whose pictures must show the subject.
+        encoder: `auto` takes the dollhouse's reader there, elsewhere DINO or CLIP when a copy is configured,
+            else the base itself.
+        also: encoders that are asked as well, under `identity/score_<encoder>`.
     """
-    return Identity(tiers=tuple(tiers))
+    return Identity(tiers=tuple(tiers), encoder=encoder, also=tuple(also))
+
+
+def by(
+    context: JudgeContext, encoder: Encoder, pictures: Sequence[Image.Image], base: Sequence[Image.Image]
+) -> Measurement:
+    """F by one encoder.
+
+    Args:
+        context: gives the reader, the subject and the dataset.
+        encoder: which.
+        pictures: that must show the subject.
+        base: the base's, for the same prompts.
+    """
+    subject = dolls.subject_of(context)
+    if encoder == "reader" or (encoder == "auto" and subject is not None):
+        if subject is None:
+            return Measurement(missing={f"{NAME}/score": dolls.UNREADABLE})
+        return _by_reader(context, subject, pictures, base)
+    name = first_configured(("dino", "clip"), context.recipe.encoders) if encoder == "auto" else encoder
+    view = Resemblance(context, name, base)
+    if view.reason:
+        return Measurement(missing={f"{NAME}/score": view.reason})
+    cosine = view.of(pictures)
+    values = {
+        f"{NAME}/score": min(1.0, max(0.0, view.scale.place(cosine))),
+        f"{NAME}/resemblance": cosine,
+        f"{NAME}/base_resemblance": view.scale.none,
+        f"{NAME}/held_out_resemblance": view.scale.full,
+    }
+    return Measurement(values=values)
+
+
+def _by_reader(
+    context: JudgeContext, subject: Subject, pictures: Sequence[Image.Image], base: Sequence[Image.Image]
+) -> Measurement:
+    """What the reader sees; besides F, the probability that every feature shows at once."""
+    reading = dolls.read(context.reader, pictures)
+    shown = dolls.likeness(reading, subject)
+    by_chance = dolls.likeness(dolls.read(context.reader, base), subject)
+    values = {
+        f"{NAME}/score": max(0.0, (shown - by_chance) / (1.0 - by_chance)),
+        f"{NAME}/likeness": shown,
+        f"{NAME}/base_likeness": by_chance,
+        f"{NAME}/all_features": float(reading.identity(subject).mean()),
+    }
+    return Measurement(values=values)
+
+
+def _suffixed(found: dict[str, Any], encoder: str) -> dict[str, Any]:
+    return {f"{name}_{encoder}": value for name, value in found.items()}

@@ -5,11 +5,11 @@ standardised features, a mean over a grid of tiles. How near is too near is lear
 be copies: held-out images of the same subject and, while those are few, training images against the *other*
 training images. A picture nearer than their 5 % quantile is a copy. `copy_rate` is the share of copies among
 the pictures with the trigger, so an adapter that knows the subject and copies nothing has about 0.05,
-whatever the subject, the base and the encoder. `tile_max` is the same with the *worst* tile in the place of
-the mean: a copy of the whole picture, which a plain background cannot fake. Both are asked of VAE latents
-(copies pixel by pixel) and of the frozen UNet's features (copies put together anew), and the larger one
-counts. `nearness` has no threshold: 1 - distance over the reference's median, 0 for a held-out image, 1 for a
-training image.
+whatever the subject, the base and the encoder; a little more where the reference is small. `tile_max` is the
+same with the *worst* tile in the place of the mean: a copy of the whole picture, which a plain background
+cannot fake. Both are asked of VAE latents (copies pixel by pixel), of the frozen UNet's features (copies put
+together anew) and, where a copy is configured, of SSCD, and averaged. `nearness` has no threshold: 1 -
+distance over the reference's median, 0 for a held-out image, 1 for a training image.
 
 **Magnitude.** With m(c) the norm of eps(x_T, c) - eps(x_T, nothing) on pure noise, the first step of any
 sampler,
@@ -20,7 +20,7 @@ A caption that was memorised pulls harder than one that was not. The level itsel
 was well learned pulls hard as well.
 
 Source: the calibrated rate is ours; tile maximum from Carlini et al. (arXiv 2301.13188, section 4.2), with
-cosine for l2 so that a blurred picture is not near everything; magnitude from Wen et al. (ICLR 2024, arXiv
+cosine for l2; magnitude from Wen et al. (ICLR 2024, arXiv
 2407.21720, eq. 4), with the ratio, the base's subtracted, for the level.
 
 Letters: N pictures, M training images, T tiles, D numbers per tile.
@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorasweep.metrics import similarity
+from lorasweep.metrics.encoders import choose
 from lorasweep.records import Measurement, PromptTier
 
 if TYPE_CHECKING:
@@ -40,11 +41,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from lorasweep.metrics.context import JudgeContext
+    from lorasweep.metrics.encoders import Encoder
 
 NAME = "memorisation"
 KINDS = ("latents", "features")
 MIN_REFERENCE = 4  # pictures that cannot be copies, fewest for a quantile
 ENOUGH_HELD_OUT = 20  # for a 5 % quantile of their own
+DUPLICATE = 0.25  # of the median distance, below which two training images are the same picture twice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,20 +73,28 @@ class Memorisation:
             return Measurement(missing={f"{NAME}/{name}": reason for name in ("copy_rate", "tile_max")})
         assert context.gallery is not None  # noqa: S101 - for the type checker; `_why_not` has looked
         train, held_out = list(context.gallery.train), list(context.gallery.held_out)
-        known = context.features([*base, *train, *held_out], keep=True)
-        found = context.features(drawn)
+        cut, images = len(train), [*base, *train, *held_out]
         values: dict[str, float] = {}
-        for kind in KINDS:
-            scale = known[kind][: len(base)]
-            mine, theirs = (
-                similarity.standardised(tiles, scale) for tiles in (found[kind], known[kind][len(base) :])
-            )
-            cut = len(train)
+        kinds = self._kinds(context)
+        for kind, (encoder, feature) in kinds.items():
+            known = context.features(images, encoder=encoder, keep=True)[feature]
+            found = context.features(drawn, encoder=encoder)[feature]
+            if known.dim() == 2:  # one descriptor for the whole picture
+                known, found = known[:, None], found[:, None]
+            scale, theirs = known[: len(base)], known[len(base) :]
+            mine, theirs = (similarity.standardised(tiles, scale) for tiles in (found, theirs))
             values |= rates(mine, theirs[:cut], theirs[cut:], kind=kind, chance=self.chance)
-        for name in ("copy_rate", "tile_max"):
-            values[f"{NAME}/{name}"] = max(values[f"{NAME}/{name}_{kind}"] for kind in KINDS)
-        values[f"{NAME}/nearness"] = sum(values[f"{NAME}/nearness_{kind}"] for kind in KINDS) / len(KINDS)
+        for name in ("copy_rate", "tile_max", "nearness"):
+            values[f"{NAME}/{name}"] = sum(values[f"{NAME}/{name}_{kind}"] for kind in kinds) / len(kinds)
         return Measurement(values=values)
+
+    @staticmethod
+    def _kinds(context: JudgeContext) -> dict[str, tuple[Encoder | None, str]]:
+        """Which encoder's which features to look at, by the name of a kind; None is the frozen base."""
+        kinds: dict[str, tuple[Encoder | None, str]] = {kind: (None, kind) for kind in KINDS}
+        if (sscd := choose.load("sscd", context.base, context.recipe.encoders)) is not None:
+            kinds["sscd"] = (sscd, "whole")
+        return kinds
 
 
 def build(*, tiers: Sequence[PromptTier], chance: float) -> Memorisation:
@@ -108,12 +119,22 @@ def rates(
         held_out_H = over_tiles(1 - similarity.tile_cosines(held_out_HTD, train_MTD), dim=2).amin(1)
         others_MM = over_tiles(1 - similarity.tile_cosines(train_MTD, train_MTD), dim=2)
         others_M = others_MM.fill_diagonal_(torch.inf).amin(1)
-        reference = held_out_H if len(held_out_H) >= ENOUGH_HELD_OUT else torch.cat([held_out_H, others_M])
+        reference = _reference(held_out_H, others_M)
         limit = torch.quantile(reference, chance, interpolation="lower")
         values[f"{NAME}/{name}_{kind}"] = float((distance_N < limit).double().mean())
         if name == "copy_rate":
             values[f"{NAME}/nearness_{kind}"] = float((1 - distance_N / reference.median()).mean())
     return values
+
+
+def _reference(held_out_H: torch.Tensor, others_M: torch.Tensor) -> torch.Tensor:
+    """Distances of pictures that are no copies; training images that have a near-duplicate say nothing."""
+    import torch
+
+    if len(held_out_H) >= ENOUGH_HELD_OUT:
+        return held_out_H
+    single_M = others_M[others_M > DUPLICATE * others_M.median()]
+    return torch.cat([held_out_H, single_M])
 
 
 def _why_not(context: JudgeContext, drawn: Sequence[Image.Image], base: Sequence[Image.Image]) -> str:

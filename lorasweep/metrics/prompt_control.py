@@ -1,37 +1,50 @@
 """C: does the prompt still decide? And does the subject stay away where it was not called?
 
-On prompts that combine the trigger with attributes the dataset never showed, the reader says which of the
-asked attributes appear. `prompt_control/score` is that accuracy over the base's on the same prompts and
-seeds, so that what the base cannot draw is not held against the adapter.
+**Control**, on prompts that combine the trigger with what the dataset never showed. On the dollhouse the
+reader says which of the asked attributes appear. On any other base a picture obeys when it fits its own
+prompt better than every other recombined prompt and every training caption, the trigger left out of all of
+them: an adapter that falls back to its training scenes fits a training caption instead. CLIP says what fits
+when a copy is configured, else the base itself as a classifier. `prompt_control/score` is that accuracy over
+the base's for the same prompts and seeds, so that what the base cannot draw is not held against the adapter.
 
-`prompt_control/bleed_class` and `bleed_unrelated` say how much more of the subject's features show without
-the trigger than in the base's own pictures: on strangers whose every trait the prompt names, and where the
-prompt leaves the person open. The second rises first and far, in any recipe without regularisation images:
-the subject becomes the default person.
+**Bleed**: `bleed_class` and `bleed_unrelated` say how much more of the subject shows without the trigger than
+in the base's own pictures: by the reader, or by the resemblance to the training images on the scale of F. The
+second rises first and far, in any recipe without regularisation images: the subject becomes the default
+person.
 
-Source: the compositional accuracy of Okawa et al. (arXiv 2310.09336) as a ratio to the base; bleed is
-DreamBooth's prior-preservation idea (arXiv 2208.12242). Departure: the base is shown the prompt with the
-trigger, which to it is a meaningless word, so that both start from the very same picture.
+Source: the compositional accuracy of Okawa et al. (arXiv 2310.09336) as a ratio to the base; the diffusion
+classifier of Li et al. (arXiv 2303.16203); bleed is DreamBooth's prior-preservation idea (arXiv 2208.12242).
+Departure: the base is shown the prompt with the trigger, which to it is a meaningless word, so that both
+start from the very same picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+from lorasweep.data.captions import without_trigger
 from lorasweep.dollhouse.world.attributes import INTRINSIC
 from lorasweep.metrics import dolls
-from lorasweep.records import Measurement
+from lorasweep.metrics.encoders import choose
+from lorasweep.metrics.resemblance import Resemblance
+from lorasweep.records import PROMPT_TIERS, Measurement
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from lorasweep.dollhouse.world.subjects import Subject
     from lorasweep.metrics.context import JudgeContext
+    from lorasweep.metrics.encoders import Encoder as PictureEncoder
+    from lorasweep.records import PromptTier
     from lorasweep.sample import Sample
 
 NAME = "prompt_control"
+Encoder = Literal["auto", "reader", "clip", "base"]
+UNCALLED: tuple[PromptTier, ...] = ("class", "unrelated")
+CAPTIONS = 3  # training captions that a picture may fall back to
+Pictures = Sequence[tuple["Sample", "Image.Image"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,56 +52,78 @@ class PromptControl:
     """See the module."""
 
     min_base_accuracy: float
+    encoder: Encoder
+    also: tuple[Encoder, ...]
     needs_samples = True
 
     def measure(self, context: JudgeContext) -> Measurement:
-        """Measure both on this step's pictures at the weight that counts."""
-        subject = dolls.subject_of(context)
-        if subject is None:
-            reason = dolls.UNREADABLE
-            names = ("score", "bleed_class", "bleed_unrelated")
-            return Measurement(missing={f"{NAME}/{name}": reason for name in names})
-        found = Measurement()
-        self._control(context, found)
-        self._bleed(context, subject, found)
+        """Measure both by the encoder that counts, and by others under names ending in theirs."""
+        found = self._by(context, self.encoder)
+        for encoder in self.also:
+            other = self._by(context, encoder)
+            found.values.update(_suffixed(other.values, encoder))
+            found.missing.update(_suffixed(other.missing, encoder))
         return found
 
-    def _control(self, context: JudgeContext, found: Measurement) -> None:
-        adapted = accuracy(context, context.pictures("recombined"))
-        base = accuracy(context, context.base_pictures("recombined"))
+    def _by(self, context: JudgeContext, encoder: Encoder) -> Measurement:
+        subject = dolls.subject_of(context)
+        if encoder == "reader" or (encoder == "auto" and subject is not None):
+            if subject is None:
+                names = ("score", "bleed_class", "bleed_unrelated")
+                return Measurement(missing={f"{NAME}/{name}": dolls.UNREADABLE for name in names})
+            control = self._control(*(accuracy(context, both) for both in _recombined(context)))
+            bleed = _bleed_by_reader(context, subject)
+        else:
+            control = self._control_by_fit(context, encoder)
+            bleed = _bleed_by_resemblance(context)
+        return Measurement(values=control.values | bleed.values, missing=control.missing | bleed.missing)
+
+    def _control(self, adapted: float | None, base: float | None) -> Measurement:
+        """The score, from the two accuracies."""
         if adapted is None or base is None:
-            found.missing[f"{NAME}/score"] = "no pictures of recombined prompts, or none by the base"
-            return
-        found.values[f"{NAME}/accuracy"] = adapted
-        found.values[f"{NAME}/base_accuracy"] = base
+            reason = "no pictures of recombined prompts, or none by the base"
+            return Measurement(missing={f"{NAME}/score": reason})
+        found = Measurement(values={f"{NAME}/accuracy": adapted, f"{NAME}/base_accuracy": base})
         if base < self.min_base_accuracy:
             found.missing[f"{NAME}/score"] = f"the base obeys too little to compare with: {base:.2f}"
         else:
             found.values[f"{NAME}/score"] = adapted / base
+        return found
 
-    def _bleed(self, context: JudgeContext, subject: Subject, found: Measurement) -> None:
-        for tier in ("class", "unrelated"):
-            pictures, base = context.pictures(tier), context.base_pictures(tier)
-            if pictures and base:
-                shown = dolls.likeness(dolls.read(context.reader, _images(pictures)), subject)
-                by_chance = dolls.likeness(dolls.read(context.reader, _images(base)), subject)
-                found.values[f"{NAME}/bleed_{tier}"] = shown - by_chance
-            else:
-                found.missing[f"{NAME}/bleed_{tier}"] = f"no pictures of {tier} prompts, or none by the base"
+    def _control_by_fit(self, context: JudgeContext, encoder: Encoder) -> Measurement:
+        prompts, rivals = _candidates(context)
+        if len(prompts) + len(rivals) < 2:
+            reason = "needs a second recombined prompt or a training caption to tell a prompt from"
+            return Measurement(missing={f"{NAME}/score": reason})
+        fit = _fit(context, encoder, (*prompts, *rivals))
+        if fit is None:
+            return Measurement(missing={f"{NAME}/score": choose.not_here("clip")})
+        drawn, base = _recombined(context)
+        return self._control(
+            fitting(context, fit, prompts, drawn, keep=False), fitting(context, fit, prompts, base, keep=True)
+        )
 
 
-def build(*, min_base_accuracy: float) -> PromptControl:
+def build(
+    *, min_base_accuracy: float, encoder: Encoder = "auto", also: Sequence[Encoder] = ()
+) -> PromptControl:
     """Build the metric.
 
     Args:
         min_base_accuracy: share of asked attributes that the base must show for the ratio to mean anything,
             (0, 1].
+        encoder: `auto` takes the dollhouse's reader there, elsewhere CLIP when a copy is configured, else the
+            base as a classifier.
+        also: encoders that are asked as well, under `prompt_control/score_<encoder>`.
     """
-    return PromptControl(min_base_accuracy=min_base_accuracy)
+    return PromptControl(min_base_accuracy=min_base_accuracy, encoder=encoder, also=tuple(also))
 
 
-def accuracy(context: JudgeContext, pictures: Sequence[tuple[Sample, Image.Image]]) -> float | None:
-    """Share of asked attributes that show, the subject's own traits left out; None without pictures."""
+# -------------------------------------------------------------------------------------------- control
+
+
+def accuracy(context: JudgeContext, pictures: Pictures) -> float | None:
+    """Share of asked attributes that the reader sees, the subject's own traits left out; None without any."""
     if not pictures:
         return None
     reading = dolls.read(context.reader, _images(pictures))
@@ -103,5 +138,89 @@ def accuracy(context: JudgeContext, pictures: Sequence[tuple[Sample, Image.Image
     return sum(hits) / len(hits) if hits else None
 
 
-def _images(pictures: Sequence[tuple[Sample, Image.Image]]) -> list[Image.Image]:
+def fitting(
+    context: JudgeContext, fit: PictureEncoder, prompts: Sequence[str], pictures: Pictures, *, keep: bool
+) -> float | None:
+    """Share of pictures that fit their own prompt best; None without pictures.
+
+    Args:
+        context: gives the pictures' features.
+        fit: one number per picture and candidate; the first candidates are `prompts`.
+        prompts: recombined prompts without the trigger.
+        pictures: drawn for them, with the trigger.
+        keep: whether other trials will ask for the same pictures.
+    """
+    if not pictures:
+        return None
+    best = context.features(_images(pictures), encoder=fit, keep=keep)["fit"].argmax(1).tolist()
+    asked = [prompts.index(_plain(context, sample.request.prompt)) for sample, _ in pictures]
+    return sum(a == b for a, b in zip(asked, best, strict=True)) / len(asked)
+
+
+def _candidates(context: JudgeContext) -> tuple[list[str], list[str]]:
+    """Recombined prompts, and training captions that are none of them; all without the trigger."""
+    prompts = [_plain(context, prompt) for prompt in context.plan.prompts.get("recombined", ())]
+    prompts = list(dict.fromkeys(prompts))
+    seen = context.gallery.train_captions if context.gallery is not None else ()
+    plain = dict.fromkeys(_plain(context, caption) for caption in seen)
+    return prompts, [text for text in plain if text and text not in prompts][:CAPTIONS]
+
+
+def _fit(context: JudgeContext, encoder: Encoder, candidates: tuple[str, ...]) -> PictureEncoder | None:
+    from lorasweep.metrics.encoders.prompt_fit import FitByBase, FitByClip
+
+    clip = choose.load_clip(context.base, context.recipe.encoders)
+    if encoder == "base" or (encoder == "auto" and clip is None):
+        return FitByBase(context.base, candidates)
+    return None if clip is None else FitByClip(clip, candidates)
+
+
+def _plain(context: JudgeContext, prompt: str) -> str:
+    return without_trigger(prompt, context.plan.trigger, context.recipe.captions)
+
+
+def _recombined(context: JudgeContext) -> tuple[Pictures, Pictures]:
+    return context.pictures("recombined"), context.base_pictures("recombined")
+
+
+# ---------------------------------------------------------------------------------------------- bleed
+
+
+def _bleed_by_reader(context: JudgeContext, subject: Subject) -> Measurement:
+    found = Measurement()
+    for tier in UNCALLED:
+        pictures, base = context.pictures(tier), context.base_pictures(tier)
+        if pictures and base:
+            shown = dolls.likeness(dolls.read(context.reader, _images(pictures)), subject)
+            by_chance = dolls.likeness(dolls.read(context.reader, _images(base)), subject)
+            found.values[f"{NAME}/bleed_{tier}"] = shown - by_chance
+        else:
+            found.missing[f"{NAME}/bleed_{tier}"] = f"no pictures of {tier} prompts, or none by the base"
+    return found
+
+
+def _bleed_by_resemblance(context: JudgeContext) -> Measurement:
+    """On the scale of F: 0 as the base draws them, 1 as held-out images of the subject."""
+    found = Measurement()
+    name = choose.first_configured(("dino", "clip"), context.recipe.encoders)
+    everything = _images([pair for tier in PROMPT_TIERS for pair in context.base_pictures(tier)])
+    view = Resemblance(context, name, everything)
+    for tier in UNCALLED:
+        pictures, base = context.pictures(tier), context.base_pictures(tier)
+        reason = view.reason or (
+            "" if pictures and base else f"no pictures of {tier} prompts, or none by the base"
+        )
+        if reason:
+            found.missing[f"{NAME}/bleed_{tier}"] = reason
+            continue
+        shown, by_chance = (view.scale.place(view.of(_images(both))) for both in (pictures, base))
+        found.values[f"{NAME}/bleed_{tier}"] = shown - by_chance
+    return found
+
+
+def _images(pictures: Pictures) -> list[Image.Image]:
     return [image for _, image in pictures]
+
+
+def _suffixed(found: dict[str, Any], encoder: str) -> dict[str, Any]:
+    return {f"{name}_{encoder}": value for name, value in found.items()}

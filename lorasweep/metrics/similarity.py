@@ -15,17 +15,20 @@ if TYPE_CHECKING:
 
 
 def standardised(tiles_NTD: torch.Tensor, reference_RTD: torch.Tensor) -> torch.Tensor:
-    """Subtract the reference's mean and divide by its deviation, number by number over pictures and tiles.
+    """Subtract the reference's mean, tile by tile, and divide by its deviation from that, number by number.
 
     Args:
         tiles_NTD: to standardise; (N, T, D).
-        reference_RTD: pictures that set the scale, R * T >= 2; tiles share it, so that few pictures do.
+        reference_RTD: pictures that set the scale, R >= 2. The mean is a tile's own, since all pictures share
+            the noise that a UNet is asked with, place by place; the deviation is one for all tiles, so that
+            few pictures do.
     """
-    flat = reference_RTD.double().flatten(0, 1)
-    spread = flat.std(0)
+    reference = reference_RTD.double()
+    mean_TD = reference.mean(0)
+    spread_D = (reference - mean_TD).square().mean((0, 1)).sqrt()
     # A number that never varies says nothing; dividing by its rounding noise would make it shout.
-    spread = spread.clamp_min(1e-6 * max(float(spread.max()), 1e-12))
-    scaled: torch.Tensor = (tiles_NTD.double() - flat.mean(0)) / spread
+    spread_D = spread_D.clamp_min(1e-6 * max(float(spread_D.max()), 1e-12))
+    scaled: torch.Tensor = (tiles_NTD.double() - mean_TD) / spread_D
     return scaled
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lorasweep import seeds
-from lorasweep.records import BaseOptions, Bucket, CaptionOptions, PlannedImage, SampleOptions
+from lorasweep.records import BaseOptions, Bucket, CaptionOptions, EncoderOptions, PlannedImage, SampleOptions
 
 PROMPTS = {
     "in_distribution": ("zkw, 1girl, red dress, standing",),
@@ -94,6 +94,7 @@ def recipe() -> Any:
         base=SimpleNamespace(resolution=32, negative_prompt="", clip_skip=1, neighbour_prompts=()),
         sample=SampleOptions(steps=2),
         captions=CaptionOptions(),
+        encoders=EncoderOptions(),
         dataset=SimpleNamespace(path=None, holdout_seed=0, dollhouse=SimpleNamespace(subject="zkw")),
     )
 

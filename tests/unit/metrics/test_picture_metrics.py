@@ -115,8 +115,11 @@ def test_identity_is_the_readers_answer_at_the_weight_that_counts(context: Any, 
     assert found["identity/score"] == pytest.approx((13 / 14 - 1 / 7) / (6 / 7))
     as_base = [gallery.add("in_distribution", f"zkw, {letter}", chance, 0.7) for letter in "ab"]
     assert metric.measure(situation(context, gallery, as_base, base)).values["identity/score"] == 0
-    elsewhere = metric.measure(dataclasses.replace(context, samples=samples, _asked={}))
-    assert not elsewhere.values and "dollhouse" in elsewhere.missing["identity/score"]
+    readerless = dataclasses.replace(context, samples=samples, base_samples=base, _asked={})
+    asked_for_it = identity.build(tiers=["in_distribution"], encoder="reader").measure(readerless)
+    assert not asked_for_it.values and "dollhouse" in asked_for_it.missing["identity/score"]
+    without_images = metric.measure(readerless)
+    assert not without_images.values and "training images" in without_images.missing["identity/score"]
 
 
 def test_control_is_relative_to_what_the_base_draws(context: Any, gallery: Gallery) -> None:
