@@ -26,12 +26,7 @@ TINY = [
 ]
 
 
-class Hit(BaseException):
-    """What ends a process at a bad moment."""
-
-
-def cook(folder: Path, words: list[str], *, stop_after: int | None = None, hit: str = "") -> Any:
-    """Cook; with `hit`, end at the first event of that kind after the last rung."""
+def cook(folder: Path, words: list[str], *, stop_after: int | None = None) -> Any:
     from lorasweep.kitchen import Kitchen
     from lorasweep.run import cook as run_cook
 
@@ -43,15 +38,9 @@ def cook(folder: Path, words: list[str], *, stop_after: int | None = None, hit: 
         seen += 1
         return seen == stop_after
 
-    planned = plan.make_plan(recipe)
-
-    def report(event: dict[str, Any]) -> bool:
-        rungs = [row["step"] for row in files.read_jsonl(folder / "events.jsonl") if row["kind"] == "rung"]
-        if event["kind"] == hit and planned.steps in rungs:
-            raise Hit(hit)
-        return True
-
-    return run_cook(recipe, planned, folder, Kitchen(), report=report, should_stop=should_stop)
+    return run_cook(
+        recipe, plan.make_plan(recipe), folder, Kitchen(), report=lambda event: True, should_stop=should_stop
+    )
 
 
 def weights_of(folder: Path) -> bytes:
@@ -118,50 +107,6 @@ def test_interrupted_and_resumed_equals_uninterrupted(home: Path, optimizer: str
     assert weights_of(home / "a") == weights_of(home / "b")
     straight = files.read_json(home / "a" / "metrics.json")
     assert files.read_json(home / "b" / "metrics.json") == straight
-
-
-def early_calibration(home: Path) -> str:
-    """Limits by which everything is learned and nothing is burned, so that the first rung is done."""
-    limits = {"gap": {"limit": 1e6, "width": 1e5}}
-    files.write_json(home / "early.json", {"name": "e", "holds_for": {}, "limits": limits, "learned": 0.0})
-    return f"calibration={home / 'early.json'}"
-
-
-@pytest.mark.parametrize("adapter", ["lora", "loha"])
-def test_a_trial_keeps_the_checkpoint_that_was_done_whatever_hits_it_at_the_end(
-    home: Path, adapter: str
-) -> None:
-    words = [*TINY, f"adapter={adapter}", early_calibration(home)]
-    outcome = cook(home / "a", words)
-    result = files.read_json(home / "a" / "metrics.json")
-    assert (result["step"], result["verdict"]["kept_because"]) == (3, "done")
-    assert outcome.step == 6 and outcome.metrics == result["metrics"]
-    assert outcome.metrics["overcook/kept_step"] == outcome.metrics["overcook/done_at_step"] == 3
-    assert "overcook/utility_se" in outcome.metrics
-    checkpoints = home / "a" / "checkpoints"
-    assert weights_of(home / "a") == weights_of(checkpoints / "step_000003")
-    assert weights_of(home / "a") != weights_of(checkpoints / "step_000006"), "the last one stays as well"
-    assert [step["weight"] for step in result["ladder"]] == [0.7, 1.0]
-    assert result["ladder"][0]["metrics"].items() <= result["metrics"].items()
-    images = files.read_json(home / "a" / "samples" / "index.json")["images"]
-    assert {image["weight"] for image in images} == {0.7, 1.0}
-    assert all("/step_000003" in f"/{image['file']}" for image in images)
-
-    with pytest.raises(Hit):
-        cook(home / "b", words, hit="samples")  # while the kept checkpoint is looked at in full
-    with pytest.raises(Hit):
-        cook(home / "b", words, hit="end")  # just before anything of it is written
-    assert not (home / "b" / "metrics.json").exists()
-    cook(home / "b", words)
-    assert files.read_json(home / "b" / "metrics.json") == result
-    assert weights_of(home / "b") == weights_of(home / "a")
-
-    last = files.read_json(home / "a" / "metrics.json")["rungs"][-1]["metrics"]["overcook/score"]
-    cook(home / "c", [*words, "train.keep=last"])
-    declared = files.read_json(home / "c" / "metrics.json")
-    assert (declared["step"], declared["verdict"]["kept_because"]) == (6, "last")
-    assert declared["metrics"]["overcook/score_last"] == last
-    assert "kept as declared, at step 6" in declared["verdict"]["sentence"]
 
 
 def test_the_seed_decides_the_weights_and_nothing_else_does(home: Path) -> None:
