@@ -174,6 +174,12 @@ class SweepStudy:
 
     def add(self, record: TrialRecord, run_folder: str, rungs: Mapping[int, float] | None = None) -> None:
         """Record an end that has no running attempt here: a reused result, or one found on disk."""
+        asked = self._asked.pop(record.number, None)
+        if asked is not None:  # a point whose recipe turned out to be cooked already
+            for name, value in _attributes(record, run_folder, None).items():
+                asked.set_user_attr(name, value)
+            self._tell(asked, record)
+            return
         means = self._meaning(record)
         params = self._params[record.arm]
         self._study.add_trial(

@@ -1,0 +1,242 @@
+"""A space cooked by real workers: to its total, once each, pruned or not, killed or not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from pretend_space import SPACE, slowed, sweep
+from sweep_checks import assert_study_agrees, log, starts
+
+from lorasweep.config.space import Axis, Choice, Space
+from lorasweep.config.sweep_search import Constraint, Objective, PrunerOptions, SamplerOptions
+from lorasweep.errors import ConfigError
+from lorasweep.files import read_json, read_jsonl
+from lorasweep.records import Status
+from lorasweep.sweep.asked import ASKED_FILE
+from lorasweep.sweep.manifest import read_manifest
+from lorasweep.sweep.state import read_state
+from lorasweep.sweep.study import STUDY_FILE, SweepStudy
+
+SCRIPT = Path(__file__).parent / "pretend_space.py"
+GRID = Space(axes=(Axis("a", Choice((1, 2, 3))), Axis("value", Choice((0.25, 0.75)))))
+
+
+def params(folder: Path) -> list[dict[str, object]]:
+    """Of every point, in the order in which they were asked."""
+    return [row["params"] for row in read_jsonl(folder / ASKED_FILE) if row["params"] is not None]
+
+
+def numbers(folder: Path) -> list[int]:
+    return sorted(
+        row["number"] + offset
+        for row in read_jsonl(folder / ASKED_FILE)
+        for offset in range(len(row["seeds"]))
+    )
+
+
+def test_a_search_goes_to_its_total_known_recipes_first(tmp_path: Path) -> None:
+    arms = {"known": {"value": 0.3}, "better": {"value": 0.9}}
+
+    result = sweep(tmp_path, total=6, arms=arms, workers=2)
+
+    assert result.exit_code == 0
+    trials = result.state.trials
+    assert [trial.arm for trial in trials] == ["known", "better", "p000", "p001", "p002", "p003"]
+    assert result.state.counts == {"COMPLETED": 6} and result.state.total == 6
+    assert [trial.number for trial in trials] == list(range(6))
+    for trial, asked in zip(trials[2:], params(tmp_path), strict=True):
+        assert trial.value == asked[f"value[branch={asked['branch']}]"]
+    assert_study_agrees(tmp_path)
+    before = log(tmp_path)
+    again = sweep(tmp_path, total=6, arms=arms, workers=2)
+    assert again.state.counts == {"COMPLETED": 6} and log(tmp_path) == before
+    assert "real_s" in read_json(tmp_path / "timing.json")
+
+
+def test_seeds_are_repeats_of_a_point(tmp_path: Path) -> None:
+    result = sweep(tmp_path, total=5, seeds=(7, 8), workers=2)
+
+    cooked = [(trial.arm, trial.seed) for trial in result.state.trials]
+    assert cooked == [("p000", 7), ("p000", 8), ("p001", 7), ("p001", 8), ("p002", 7)]
+    study = SweepStudy(tmp_path, read_manifest(tmp_path)).trials()
+    told = {trial.user_attrs["number"]: trial.params for trial in study}
+    assert told[0] == told[1] != told[2] == told[3]
+    assert "seed" not in told[0]
+
+
+def test_a_grid_is_cooked_once_each(tmp_path: Path) -> None:
+    result = sweep(tmp_path, total=6, space=GRID, sampler=SamplerOptions(name="grid"), workers=2)
+
+    assert result.exit_code == 0
+    assert params(tmp_path) == [dict(point.params) for point in GRID.grid()]
+    assert len(starts(tmp_path)) == 6
+
+
+def test_a_small_space_asks_for_the_same_point_twice_and_cooks_it_once(tmp_path: Path) -> None:
+    result = sweep(tmp_path, total=10, space=GRID, workers=1)
+
+    assert result.state.counts == {"COMPLETED": 10}
+    different = {json.dumps(each, sort_keys=True) for each in params(tmp_path)}
+    assert len(starts(tmp_path)) == len(different) < 10
+    assert_study_agrees(tmp_path)
+
+
+def test_interrupted_it_asks_for_the_same_points(tmp_path: Path) -> None:
+    options = SamplerOptions(name="tpe", startup=3)
+    sweep(tmp_path / "whole", total=7, sampler=options, workers=1)
+    for total in (2, 5, 7):
+        sweep(tmp_path / "parts", total=total, sampler=options, workers=1, extend=True)
+
+    assert params(tmp_path / "parts") == params(tmp_path / "whole")
+    assert numbers(tmp_path / "parts") == list(range(7))
+
+
+def test_a_changed_space_is_diffed_and_goes_on_with_extend(tmp_path: Path) -> None:
+    sweep(tmp_path, total=2, workers=1)
+    narrow = Space(axes=(SPACE.axes[0], SPACE.axes[1]))
+    changed = {"space": narrow, "total": 3, "sampler": SamplerOptions(name="tpe")}
+
+    with pytest.raises(ConfigError) as caught:
+        sweep(tmp_path, **changed)
+
+    found = {problem.where: problem.message for problem in caught.value.problems}
+    assert found["space.value[branch=high]"] == "was interval(0.5,1.0), is now (absent)"
+    assert found["total"] == "was 2, is now 3"
+    assert "sampler" in found
+    result = sweep(tmp_path, **changed, extend=True)
+    assert result.state.counts == {"COMPLETED": 3}
+    assert len(starts(tmp_path)) == 3
+    assert_study_agrees(tmp_path)
+    with pytest.raises(ConfigError, match="3 trials were asked for already"):
+        sweep(tmp_path, **{**changed, "total": 2}, extend=True)
+
+
+def test_a_lost_study_keeps_its_points_and_rungs(tmp_path: Path) -> None:
+    pruner = PrunerOptions(name="median", startup=2, exempt=0.0)
+    sweep(tmp_path, total=6, workers=1, pruner=pruner)
+    before = SweepStudy(tmp_path, read_manifest(tmp_path)).trials()
+    (tmp_path / STUDY_FILE).unlink()
+
+    sweep(tmp_path, total=6, workers=1, pruner=pruner)
+
+    after = SweepStudy(tmp_path, read_manifest(tmp_path)).trials()
+    assert [t.params for t in after] == [t.params for t in before]
+    assert [t.intermediate_values for t in after] == [t.intermediate_values for t in before]
+    assert [t.state for t in after] == [t.state for t in before]
+
+
+def test_pruned_trials_stop_at_a_rung_and_say_why(tmp_path: Path) -> None:
+    pruner = PrunerOptions(name="median", startup=2, exempt=0.0)
+
+    result = sweep(tmp_path, total=8, workers=1, pruner=pruner)
+
+    assert result.exit_code == 0
+    counts = result.state.counts
+    assert counts["PRUNED"] >= 1 and counts["PRUNED"] + counts["COMPLETED"] == 8
+    for trial in result.state.trials:
+        if trial.status is Status.PRUNED:
+            assert (trial.step, trial.steps) == (4, 8)
+            assert "at 4 exposures per image is behind (median)" in trial.reason
+    summary = read_json(tmp_path / "pruning.json")
+    assert summary["pruned"] == counts["PRUNED"]
+    assert summary["saved_steps"] == 4 * counts["PRUNED"]
+    assert summary["spent_steps"] == 64 - summary["saved_steps"]
+    assert {each["pruner"] for each in summary["replay"]} >= {"median", "hyperband"}
+    assert_study_agrees(tmp_path)
+
+
+def test_exempt_trials_run_their_course_and_are_remembered(tmp_path: Path) -> None:
+    pruner = PrunerOptions(name="median", startup=2, exempt=1.0)
+
+    result = sweep(tmp_path, total=8, workers=1, pruner=pruner)
+
+    assert result.state.counts == {"COMPLETED": 8}
+    summary = read_json(tmp_path / "pruning.json")
+    assert summary["exempt"] == 8 and summary["saved_steps"] == 0
+    spared = [each["number"] for each in summary["spared"]]
+    assert spared
+    for number in spared:
+        status = read_json(next(tmp_path.glob(f"{number:04d}-*")) / "status.json")
+        assert status["exempt"] is True and "is behind" in status["spared"]
+
+
+def test_constraints_and_a_second_objective_are_told(tmp_path: Path) -> None:
+    # The pretend kitchen measures overcook/score 0.25 in every trial.
+    bounds = (Constraint(metric="overcook/score", sign="<=", bound=0.2),)
+    further = (Objective(name="overcook/score", goal="minimize", worst=1.0),)
+    sampler = SamplerOptions(name="pareto", startup=4)
+
+    result = sweep(tmp_path, total=6, constraints=bounds, further=further, sampler=sampler, workers=2)
+
+    assert result.state.counts == {"COMPLETED": 6}
+    for trial in SweepStudy(tmp_path, read_manifest(tmp_path)).trials():
+        assert trial.state is TrialState.COMPLETE
+        assert trial.values[1] == 0.25
+        assert trial.constraints == {"overcook/score": pytest.approx(0.05)}
+    # A second objective that nobody measured is not made up.
+    (tmp_path / "b").mkdir()
+    nothing = (Objective(name="burn/score"),)
+    sweep(tmp_path / "b", total=1, further=nothing, sampler=sampler, workers=1)
+    (trial,) = SweepStudy(tmp_path / "b", read_manifest(tmp_path / "b")).trials()
+    assert trial.state is TrialState.FAIL
+
+
+def test_a_point_that_is_no_recipe_stops_the_sweep_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pretend_sweep
+
+    from lorasweep.errors import Problem
+
+    def compose(overrides: object) -> object:
+        raise ConfigError(Problem("adapter.dim", "must be >= 1, got 0"))
+
+    monkeypatch.setattr(pretend_sweep, "compose", compose)
+
+    result = sweep(tmp_path, total=3, arms={"known": {}}, workers=1)
+
+    assert "adapter.dim  must be >= 1, got 0" in result.halted
+    assert result.state.counts == {"COMPLETED": 1}
+    assert result.exit_code == 1
+
+
+def test_a_torn_line_was_never_asked(tmp_path: Path) -> None:
+    sweep(tmp_path, total=2, workers=1)
+    with open(tmp_path / ASKED_FILE, "a", encoding="utf-8") as file:
+        file.write('{"number": 2, "arm": "p0')
+
+    result = sweep(tmp_path, total=3, workers=1, extend=True)
+
+    assert result.state.counts == {"COMPLETED": 3}
+    assert numbers(tmp_path) == [0, 1, 2]
+
+
+def test_killed_at_any_moment_it_asks_no_number_twice(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), str(tmp_path), "6", "0.03"]
+    for wait_s in (1.5, 3.0, 4.5):
+        driver = subprocess.Popen(command, start_new_session=True)
+        time.sleep(wait_s)
+        driver.kill()
+        driver.wait()
+    assert subprocess.run(command, timeout=120, check=False).returncode == 0
+
+    state = read_state(tmp_path)
+    assert state.counts == {"COMPLETED": 6}
+    assert numbers(tmp_path) == list(range(6))
+    assert params(tmp_path) == params_of_an_undisturbed(tmp_path / "undisturbed")
+    ended = [line for line in log(tmp_path) if line.startswith("end")]
+    assert len(ended) == len(set(ended)) == 6
+    assert_study_agrees(tmp_path)
+
+
+def params_of_an_undisturbed(folder: Path) -> list[dict[str, object]]:
+    """Points at random do not depend on when trials end, so not on kills either."""
+    folder.mkdir()
+    sweep(folder, total=6, space=slowed(0.03), workers=2)
+    return params(folder)
