@@ -46,7 +46,8 @@ def _run(
     as_json: bool = False,
 ) -> int:
     plans = _plans(spec)
-    for warning in dict.fromkeys(warning for each in plans.values() for warning in each.warnings):
+    shown = [plans[arm.name] for arm in spec.arms or spec.known]
+    for warning in dict.fromkeys(warning for each in shown for warning in each.warnings):
         print(f"warning  {warning}", file=sys.stderr)
     folder = paths.outputs() / spec.name
     require_writable(folder)

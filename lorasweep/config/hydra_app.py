@@ -17,7 +17,7 @@ from typing import Any
 
 import hydra
 
-from lorasweep.config.places import conf_dir
+from lorasweep.config.places import conf_dir, sweeps_dir
 from lorasweep.errors import ConfigError, Problem
 
 SWEEPER = "hydra/sweeper"
@@ -115,16 +115,21 @@ def _hydra(words: Sequence[str]) -> None:
 
 
 def _complete(words: Sequence[str], commands: Sequence[str]) -> int:
-    """Answer Hydra's completion script; the command in front of the overrides is ours, not Hydra's."""
+    """Answer Hydra's completion script; commands and sweeps are ours to offer, keys and files Hydra's."""
     if "COMP_LINE" in os.environ:
-        line = os.environ["COMP_LINE"]
-        program, _, rest = line.partition(" ")
-        command, space, overrides = rest.lstrip().partition(" ")
-        if space and command in commands:
-            rest = overrides
-        elif not space and "=" not in command:
-            print("\n".join(each for each in commands if each.startswith(command)))
-        os.environ["COMP_LINE"] = f"{program} {rest}"
-        os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
+        program, _, rest = os.environ["COMP_LINE"].partition(" ")
+        *before, last = rest.split(" ")
+        typed = [word for word in before if word]
+        plain = [word for word in typed if "=" not in word and not word.startswith("-")]
+        if "=" not in last and not plain and not typed:
+            _offer(commands, last)
+        elif "=" not in last and plain in (["sweep"], ["plan"]):
+            _offer([file.stem for file in sorted(sweeps_dir().glob("*.yaml"))], last)
+        line = " ".join([program, *(word for word in typed if word not in plain), last])
+        os.environ |= {"COMP_LINE": line, "COMP_POINT": str(len(line))}
     _hydra(words)
     return 0
+
+
+def _offer(names: Sequence[str], begun: str) -> None:
+    sys.stdout.write("".join(f"{name}\n" for name in names if name.startswith(begun)))

@@ -1,0 +1,105 @@
+"""lorasweep as a Hydra app: what a Hydra user types, and what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lorasweep.cli import _is_hydras, main
+from lorasweep.config.hydra_app import read_words, refuse_launcher
+from lorasweep.errors import ConfigError
+
+
+def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    command = [sys.executable, "-m", "lorasweep", *words]
+    surroundings = {**os.environ, "LORASWEEP_HOME": str(cwd), **environment}
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=cwd, env=surroundings)
+
+
+@pytest.mark.parametrize(
+    ("words", "hydras"),
+    [
+        ("-m optimizer=adamw,prodigy", True),
+        ("optimizer=adamw,prodigy --multirun", True),
+        ("train adapter.dim=4,8 -m", True),
+        ("--cfg job", True),
+        ("train --cfg=job", True),
+        ("-sc install=bash", True),
+        ("train adapter.dim=4", False),
+        ("sweep quickstart", False),
+        ("plan -m", False),
+        ("--help", False),
+        ("", False),
+    ],
+)
+def test_who_answers(words: str, hydras: bool) -> None:
+    assert _is_hydras(words.split()) is hydras
+
+
+def test_a_multiruns_words_are_those_of_our_own_command_line() -> None:
+    words = ["+sweep.file=conditional", "+sweep.total=4", "optimizer=adamw,prodigy"]
+
+    assert read_words(words) == ("conditional", ["sweep.total=4", "optimizer=adamw,prodigy"])
+    assert read_words(words[1:]) == (None, ["sweep.total=4", "optimizer=adamw,prodigy"])
+
+
+def test_other_launchers_are_refused() -> None:
+    refuse_launcher("basic")
+    refuse_launcher("hydra._internal.core_plugins.basic_launcher.BasicLauncher")
+    with pytest.raises(ConfigError, match="load the base model anew"):
+        refuse_launcher("submitit_slurm")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("-m seed=1,2 hydra/launcher=joblib", "`joblib` cannot start lorasweep's trials"),
+        ("-m seed=1,2 hydra/sweeper=optuna", "`optuna` cannot drive lorasweep's workers"),
+        ("-m seed=1,2 --experimental-rerun=x.pickle", "does not apply here"),
+        ("-m seed=1,2 --config-dir=elsewhere", "does not apply here"),
+    ],
+)
+def test_what_does_not_apply_is_refused_before_anything_starts(
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_multirun_goes_through_the_plugin_to_our_own_checks(tmp_path: Path) -> None:
+    done = run("-m", "adapter.dim=-1,4", "train.epochs=1,2", cwd=tmp_path)
+
+    assert done.returncode == 2, done.stderr
+    said = " ".join(done.stderr.split())
+    assert "adapter.dim must be >= 1, got -1" in said
+    assert "train.epochs cannot be searched" in said
+    assert list(tmp_path.iterdir()) == []  # neither `multirun/` nor `outputs/`: nothing was started
+
+
+def test_cfg_job_prints_the_composed_recipe(tmp_path: Path) -> None:
+    done = run("train", "adapter=locon", "adapter.dim=4", "--cfg", "job", "-p", "adapter", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert "name: locon" in done.stdout and "dim: 4" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("lorasweep train optimizer=ada", "optimizer=adamw"),
+        ("lorasweep sweep quickstart adapter.d", "adapter.dim="),
+        ("lorasweep -m hydra/sweeper=", "hydra/sweeper=lorasweep"),
+        ("lorasweep expo", "export"),
+        ("lorasweep sweep quick", "quickstart"),
+    ],
+)
+def test_tab_completes_keys_files_and_commands(tmp_path: Path, line: str, offered: str) -> None:
+    done = run("-sc", "query=bash", cwd=tmp_path, COMP_LINE=line, COMP_POINT=str(len(line)))
+
+    assert done.returncode == 0, done.stderr
+    assert offered in done.stdout.split()
