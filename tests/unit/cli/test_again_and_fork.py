@@ -1,0 +1,81 @@
+"""The same again, and a variation: real runs on the embedded base, with a budget of seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorasweep import files
+from lorasweep.cli import main
+
+TINY = [
+    "train.max_steps=4",
+    "train.rungs=1",
+    "train.batch_size=2",
+    "adapter.dim=4",
+    "dataset.dollhouse.images=8",
+    "sample.steps=2",
+    "sample.seeds=[0]",
+    "sample.weights=[0.7]",
+    "metrics=[burn]",
+    "tracking=none",
+]
+
+
+def run(words: list[str], capsys: pytest.CaptureFixture[str], *, code: int = 0) -> dict[str, Any]:
+    assert main([*words, "--json"]) == code
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def test_again_comes_out_the_same_and_a_fork_differs_where_asked(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run(["train", *TINY], capsys)
+    name = f"train/{Path(first['run_folder']).name}"
+
+    again = run(["train", "--from", name, "tracking=none"], capsys)
+    assert again["same"] and again["run_folder"] != first["run_folder"]
+    assert again["compared_with"] == first["run_folder"]
+
+    forked = run(["fork", name, "adapter.dim=8", "tracking=none"], capsys)
+    assert forked["parent"] == name and forked["overrides"] == ["adapter.dim=8", "tracking=none"]
+    recipe = (Path(forked["run_folder"]) / "recipe.yaml").read_text()
+    assert "dim: 8" in recipe and "max_steps: 4" in recipe
+    assert files.read_json(Path(forked["run_folder"]) / "parent.json")["parent"] == name
+
+    # Whoever tampers with a run is found out.
+    spoiled = Path(again["run_folder"]) / "adapter.safetensors"
+    spoiled.write_bytes((Path(forked["run_folder"]) / "adapter.safetensors").read_bytes())
+    assert not run(["train", "--from", name, "tracking=none"], capsys, code=1)["same"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fork", "train/x"], "no such run with a recipe"),
+        (["fork", "{run}"], "a fork must change something"),
+        (["fork", "{run}", "seed=0"], "changes nothing"),
+        (["fork", "{run}", "adapter.dim=0"], "must be >= 1"),
+        (["train", "--from", "{run}", "adapter.dim=8"], "would make it another recipe"),
+        (["report", "nothing"], "no such sweep"),
+    ],
+)
+def test_what_cannot_be_done_is_explained(
+    words: list[str], said: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lorasweep import config, plan
+    from lorasweep.cli import one_run
+
+    recipe = config.compose_recipe(TINY)
+    planned = plan.make_plan(recipe)
+    folder = one_run.run_folder(recipe, planned)
+    files.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
+    files.write_json(folder / "status.json", {"fingerprint": planned.fingerprint})
+
+    code = main([word.replace("{run}", f"train/{folder.name}") for word in words])
+
+    assert code == 2 and said in capsys.readouterr().err
