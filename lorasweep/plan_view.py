@@ -19,6 +19,7 @@ from lorasweep.exposure_view import exposure_table, exposures_json
 from lorasweep.plan import make_plan
 from lorasweep.plan.estimate import sweep_seconds, trial_seconds
 from lorasweep.plan.learning_rate import Curve, curves
+from lorasweep.plan.trainable import trainable
 from lorasweep.records import Plan, PlannedImage, Recipe
 from lorasweep.reg_view import regularization_json, regularization_table
 from lorasweep.space_view import space_json, space_table
@@ -118,6 +119,7 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
         "note": arm.note,
         "overrides": list(arm.overrides),
         "differs": _differences(plan, first),
+        "trainable": _trainable_json(arm.recipe),
         "steps_per_trial": plan.steps,
         "steps_per_epoch": plan.steps_per_epoch,
         "exposures": plan.exposures,
@@ -136,6 +138,11 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
         "fingerprint": plan.fingerprint,
         "estimated_seconds": round(trial_seconds(plan, arm.recipe), 1),
     }
+
+
+def _trainable_json(recipe: Recipe) -> dict[str, int] | None:
+    found = trainable(recipe)
+    return None if found is None else {"tensors": found.tensors, "parameters": found.parameters}
 
 
 def _image_json(image: PlannedImage) -> dict[str, Any]:
@@ -174,20 +181,32 @@ def _differences(plan: Plan, first: Plan) -> list[str]:
 
 
 def _arm_table(arms: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title="what would run", caption="exposures: times an image is seen, on average")
+    table = Table(
+        title="what would run",
+        caption="trained: numbers of the adapter; exposures: times an image is seen, on average",
+    )
     table.add_column("arm", no_wrap=True)
-    for name in ("steps", "exposures", "buckets"):
+    for name in ("trained", "steps", "exposures", "buckets"):
         table.add_column(name, justify="right")
     table.add_column("overrides", overflow="fold")
     for arm in arms:
         table.add_row(
             arm["name"],
+            _short_count(arm["trainable"]),
             str(arm["steps_per_trial"]),
             f"{arm['exposures_per_image']:.0f}",
             str(len(arm["buckets"])),
             "\n".join(arm["overrides"]),
         )
     return table
+
+
+def _short_count(found: dict[str, int] | None) -> str:
+    """Numbers that train, in the unit that people talk in."""
+    if found is None:
+        return "?"
+    count = found["parameters"]
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"
 
 
 def _lr_table(arms: Sequence[dict[str, Any]], *, heights: str) -> Table:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from lorasweep.adapters import _ranges
+from lorasweep.adapters import _ranges, _shapes
 
 if TYPE_CHECKING:
     from lorasweep.protocols import Adapter, Base
@@ -57,6 +57,16 @@ def build(
     adapter = build_peft(base, configs, seed=seed, init=draw, kind=DyLoraAdapter)
     adapter.ranks = range(unit, dim + 1, unit)
     return adapter
+
+
+def trained_shapes(
+    weights: _shapes.Weights, *, dim: int, targets: str, text_encoder: bool, **_: object
+) -> list[_shapes.Shape]:
+    """The tensors that `build` will train, from the shapes of the base's weights alone."""
+    found: list[_shapes.Shape] = []
+    for shape in _shapes.in_scope(weights, targets, text_encoder=text_encoder):
+        found += _shapes.low_rank(shape, dim)
+    return found
 
 
 def problems(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lorasweep.adapters import _shapes
 from lorasweep.records import Advice
 
 if TYPE_CHECKING:
@@ -42,3 +43,22 @@ def build(base: Base, *, seed: int, text_encoder: bool = False) -> Adapter:
     from lorasweep.adapters._ia3 import build_ia3
 
     return build_ia3(base, text_encoder=text_encoder)
+
+
+def trained_shapes(weights: _shapes.Weights, *, text_encoder: bool) -> list[_shapes.Shape]:
+    """The tensors that `build` will train, from the shapes of the base's weights alone."""
+    ends = {
+        "to_k": 0,
+        "to_v": 0,
+        "k_proj": 0,
+        "v_proj": 0,
+        "ff.net.2": 1,
+        "mlp.fc2": 1,
+    }  # the side of factors
+    return [
+        (shape[side],)
+        for part in ("unet", *(["text_encoder"] if text_encoder else []))
+        for name, shape in weights[part].items()
+        for end, side in ends.items()
+        if len(shape) == 2 and f".{name}".endswith(f".{end}")
+    ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lorasweep.adapters import _ranges
+from lorasweep.adapters import _ranges, _shapes
 
 if TYPE_CHECKING:
     from lorasweep.protocols import Adapter, Base
@@ -62,6 +62,16 @@ def build(
             alpha_pattern=dict.fromkeys(spatial, conv_alpha),
         )
     return build_peft(base, configs, seed=seed, init=draw)
+
+
+def trained_shapes(
+    weights: _shapes.Weights, *, dim: int, conv_dim: int, text_encoder: bool, **_: object
+) -> list[_shapes.Shape]:
+    """The tensors that `build` will train, from the shapes of the base's weights alone."""
+    found: list[_shapes.Shape] = []
+    for shape in _shapes.in_scope(weights, "full", text_encoder=text_encoder):
+        found += _shapes.low_rank(shape, conv_dim if _shapes.is_spatial(shape) else dim)
+    return found
 
 
 def problems(

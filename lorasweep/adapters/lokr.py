@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from lorasweep.adapters import _ranges
+from lorasweep.adapters import _ranges, _shapes
 from lorasweep.records import Advice
 
 if TYPE_CHECKING:
@@ -75,6 +75,23 @@ def build(
         for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
     }
     return build_peft(base, configs, seed=seed, init=_draw, kind=LokrAdapter)
+
+
+def trained_shapes(
+    weights: _shapes.Weights,
+    *,
+    dim: int,
+    factor: int,
+    decompose_both: bool,
+    targets: str,
+    text_encoder: bool,
+    **_: object,
+) -> list[_shapes.Shape]:
+    """The tensors that `build` will train, from the shapes of the base's weights alone."""
+    found: list[_shapes.Shape] = []
+    for shape in _shapes.in_scope(weights, targets, text_encoder=text_encoder):
+        found += _shapes.kronecker(shape, dim, factor=factor, decompose_both=decompose_both)
+    return found
 
 
 def problems(

@@ -70,6 +70,22 @@ def digest_of(path: Path, parts: Iterable[str] = ALL_PARTS) -> str:
     return total.hexdigest()
 
 
+def weight_shapes(path: Path, part: str) -> dict[str, tuple[int, ...]] | None:
+    """Shapes of a part's weights by the name of their module, biases left out; only headers are read.
+
+    Args:
+        path: a base; one checkpoint file has other names, and gives None.
+        part: `unet` or `text_encoder`.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for file in _loaded_files(path / part, weights=True) if path.is_dir() else ():
+        header = _read_safetensors_header(file) if file.suffix == ".safetensors" else {}
+        for name, entry in (header or {}).items():
+            if name.endswith(".weight"):
+                found[name.removesuffix(".weight")] = tuple(entry["shape"])
+    return found or None
+
+
 def _loaded_files(part: Path, *, weights: bool) -> list[Path]:
     files = sorted(part.glob("*.json")) + sorted(part.glob("*.txt"))
     if weights:

@@ -26,6 +26,11 @@ def fingerprint(options: BaseOptions) -> str:
     return stable_diffusion.fingerprint(_placed(options))
 
 
+def weight_shapes(options: BaseOptions, part: str) -> dict[str, tuple[int, ...]] | None:
+    """Shapes of the weights of `unet` or `text_encoder` by module, from headers."""
+    return stable_diffusion.weight_shapes(_placed(options), part)
+
+
 def load(options: BaseOptions, *, device: str, precision: str) -> Base:
     """Load the dollhouse, frozen; see `stable_diffusion.load`."""
     return stable_diffusion.load(_placed(options), device=device, precision=precision)

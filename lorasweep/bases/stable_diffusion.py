@@ -41,6 +41,11 @@ def fingerprint(options: BaseOptions) -> str:
     return _files.digest_of(_checked(options))
 
 
+def weight_shapes(options: BaseOptions, part: str) -> dict[str, tuple[int, ...]] | None:
+    """Shapes of the weights of `unet` or `text_encoder` by module; None for one checkpoint file."""
+    return _files.weight_shapes(_checked(options), part)
+
+
 def load(options: BaseOptions, *, device: str, precision: str) -> Base:
     """Load the base, frozen, in eval mode.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,17 @@ def test_only_its_own_tensors_train_and_all_of_them(
     train(adapter, base, steps=1)
     without = [tuple(p.shape) for p in own.values() if p.grad is None or p.grad.count_nonzero() == 0]
     assert without == []
+
+
+def test_the_plan_counts_what_trains(
+    adapter: Adapter, module: Any, knobs: dict[str, Any], tiny_sd: Path
+) -> None:
+    """From the headers of the base's files alone: as many tensors, of the same sizes."""
+    options = make_recipe(tiny_sd).base
+    weights = {part: stable_diffusion.weight_shapes(options, part) for part in ("unet", "text_encoder")}
+    counted = module.trained_shapes(weights, **knobs)
+    trained = [parameter.numel() for part in adapter.parameters().values() for parameter in part]
+    assert sorted(map(math.prod, counted)) == sorted(trained) and len(trained) > 10
 
 
 def test_state_restores_the_same_answers(

@@ -1,0 +1,80 @@
+"""How much trains, from headers: kohya's module counts on SD 1.5's shape, and what a plan says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lorasweep.adapters import _shapes
+from lorasweep.config import compose_recipe
+from lorasweep.plan.trainable import trainable
+from lorasweep.plan_view import plan_json
+from lorasweep.records import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+
+
+def test_modules_of_stable_diffusion_15_are_kohyas() -> None:
+    """Reference: sd-scripts makes 192 LoRA modules for its UNet, 278 with conv_dim (50 of them 3 x 3)."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
+    weights = {
+        "unet": {
+            name.removesuffix(".weight"): tuple(parameter.shape)
+            for name, parameter in unet.named_parameters()
+            if name.endswith(".weight")
+        }
+    }
+    lora = list(_shapes.in_scope(weights, "attn-mlp", text_encoder=False))
+    locon = list(_shapes.in_scope(weights, "full", text_encoder=False))
+    assert (len(lora), len(locon), sum(map(_shapes.is_spatial, locon))) == (192, 278, 50)
+
+
+def test_a_plan_says_how_much_trains(recipe_of: MakeRecipe) -> None:
+    small, large = (trainable(recipe_of(f"adapter.dim={dim}")) for dim in (4, 8))
+    assert small is not None and large is not None
+    assert large.parameters == 2 * small.parameters and large.tensors == small.tensors
+    both = trainable(recipe_of("adapter.dim=4", "adapter.text_encoder=true"))
+    assert both is not None and both.tensors > small.tensors
+    told = plan_json(recipe_of("adapter.dim=4"))["trainable"]
+    assert told == {"tensors": small.tensors, "parameters": small.parameters}
+
+
+def test_the_shipped_base_tells_too(home: Path) -> None:
+    found = trainable(compose_recipe([]))
+    assert found is not None and found.parameters > 100_000
+
+
+def test_one_checkpoint_file_does_not_tell(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    from lorasweep.bases import _files
+
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert _files.weight_shapes(tmp_path / "model.safetensors", "unet") is None
+
+
+def test_a_lokr_is_split_as_peft_splits_it(tiny_sd: Path) -> None:
+    """Reference: PEFT's LoKr layers, for factors that divide and that do not."""
+    import math
+
+    from tiny_training import make_recipe
+
+    from lorasweep.adapters import lokr
+    from lorasweep.bases import stable_diffusion
+
+    options = make_recipe(tiny_sd).base
+    weights = {part: stable_diffusion.weight_shapes(options, part) or {} for part in ("unet", "text_encoder")}
+    base = stable_diffusion.load(options, device="cpu", precision="fp32")
+    for knobs in (
+        {"dim": 2, "factor": 8, "decompose_both": True},
+        {"dim": 1, "factor": 6, "decompose_both": True},
+        {"dim": 2, "factor": -1, "decompose_both": False},
+        {"dim": 64, "factor": 4, "decompose_both": False},
+    ):
+        adapter = lokr.build(base, seed=0, targets="full", text_encoder=True, **knobs)  # type: ignore[arg-type]
+        trained = [p.numel() for part in adapter.parameters().values() for p in part]
+        adapter.remove()
+        counted = lokr.trained_shapes(weights, targets="full", text_encoder=True, **knobs)  # type: ignore[arg-type]
+        assert sorted(map(math.prod, counted)) == sorted(trained), knobs
