@@ -1,13 +1,48 @@
-"""A driver to kill: `python drive_pretend.py FOLDER ARMS STEP_S`.
+"""A driver to kill: `python drive_pretend.py FOLDER ARMS STEP_S [DEATH]`.
 
-Spawned workers import this file again, so it imports nothing until it is the program.
+DEATH is `module:Class.method:before|after:count` and kills this very process by SIGKILL around the count-th
+call of that method. Spawned workers import this file again, so it imports nothing until it is the program.
 """
 
 import sys
 from pathlib import Path
 
+
+def die_around(death: str) -> None:
+    """Arm the trap; in the test's process only, the engine has no hooks for it."""
+    import functools
+    import importlib
+    import os
+    import signal
+
+    module, path, when, count = death.split(":")
+    owner = importlib.import_module(module)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    original = getattr(owner, name)
+    left = int(count)
+
+    @functools.wraps(original)
+    def deadly(*arguments, **options):
+        nonlocal left
+        left -= 1
+        if left == 0 and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*arguments, **options)
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, deadly)
+
+
 if __name__ == "__main__":
     from pretend_sweep import cook, numbered_arms, spec
 
+    if len(sys.argv) > 4:
+        die_around(sys.argv[4])
     result = cook(spec(numbered_arms(int(sys.argv[2]), step_s=float(sys.argv[3]))), Path(sys.argv[1]))
+    if result.halted:
+        print(result.halted, file=sys.stderr)
     sys.exit(result.exit_code)

@@ -1,8 +1,8 @@
 """A kitchen that cooks nothing, to test the engine: steps that sleep, a checkpoint file, ways to misbehave.
 
 How an arm behaves is in `recipe.regularization["pretend"]`: `ends` (a Status, or one of `raise`, `invalid`,
-`memory`, `cuda_memory`, `no_space`, `hang`, `die`), `die_once`, `hang_once`, `grow_mb`, `judging_s`,
-`step_s`, `value`, `noise`, `unmeasured`. Every cook appends to `<sweep>/log.txt`, to be counted.
+`memory`, `cuda_memory`, `no_space`, `hang`, `die`), `die_once`, `hang_once`, `dies_in`, `grow_mb`,
+`judging_s`, `step_s`, `value`, `noise`, `unmeasured`. Every cook appends to `<sweep>/log.txt`, to be counted.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lorasweep import files
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.provenance import code_digest
 from lorasweep.records import Outcome, Plan, Recipe, Status
+from lorasweep.sweep import worker
 
 
 class Kitchen:
@@ -49,13 +50,18 @@ def cook(
         folder / "worker.json", {"pid": os.getpid(), **{k: os.environ.get(k) for k in surroundings}}
     )
     files.write_json(folder / "provenance.json", {"code": code_digest()})
+    _die_in("start", ways, folder)
     _event(folder, report, "start", step)
     while step < plan.steps:
         time.sleep(ways.get("step_s", 0.0))
         step += 1
         _misbehave(ways, folder, step)
+        if step == 6:
+            _die_in("train", ways, folder)
         _event(folder, report, "step", step, metrics={"train/loss": 1.0 / step})
         if step in plan.rungs:
+            _die_in("half a checkpoint", ways, folder)
+            _die_in("judge", ways, folder)
             _judge(ways.get("judging_s", 0.0))
             files.write_json(checkpoint, {"step": step})
             metrics = {"overcook/utility": ways.get("value", 0.5) * step / plan.steps}
@@ -70,6 +76,7 @@ def cook(
     metrics = {"overcook/utility": _value(recipe), "overcook/score": 0.25}
     if ways.get("unmeasured"):
         metrics = {}
+    _die_in("half a result", ways, folder)
     verdict = {"state": "done", "sentence": "nothing was cooked"}
     files.write_json(
         folder / "metrics.json", {"metrics": metrics, "missing": {}, "rungs": [], "verdict": verdict}
@@ -77,6 +84,8 @@ def cook(
     files.write_text(folder / "adapter.safetensors", f"{recipe.seed}")
     _event(folder, report, "end", step)
     _log(folder, f"end {folder.name} {step}")
+    _die_in("result", ways, folder)
+    _die_in("outcome left", ways, folder)
     return Outcome(
         status=status, step=step, metrics=metrics, reason="NaN loss" if status == "DIVERGED" else ""
     )
@@ -117,6 +126,28 @@ def _misbehave(ways: dict[str, Any], folder: Path, step: int) -> None:
         raise ConfigError([Problem("adapter.dim", "must be >= 1, got 0")])
     if ends == "memory":
         raise MemoryError("no more")
+
+
+def _die_in(phase: str, ways: dict[str, Any], folder: Path) -> None:
+    """Die the first time that this phase comes."""
+    if ways.get("dies_in") != phase or not _first_time(folder):
+        return
+    if phase == "half a checkpoint":
+        (folder / "checkpoints").mkdir()
+        (folder / "checkpoints" / ".step.torn.json").write_text('{"ste')
+    if phase == "half a result":
+        (folder / "metrics.json").write_text('{"metr')  # as a program would leave it that does not rename
+    if phase == "outcome left":
+        # Nothing here comes after it, so the worker's own last deed is where to wait.
+        write = worker.write_outcome
+
+        def write_and_die(*arguments: Any, **options: Any) -> None:
+            write(*arguments, **options)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        worker.write_outcome = write_and_die
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _first_time(folder: Path) -> bool:

@@ -129,6 +129,8 @@ def plans(spec: SweepSpec) -> dict[str, Plan]:
 def cook(spec: SweepSpec, folder: Path, **more: Any) -> Any:
     from lorasweep.sweep.driver import run_sweep
 
+    # The folders of other tests lie beside this one, and what was cooked there must not be taken from there.
+    more = {"fresh": True, **more}
     return run_sweep(spec, plans(spec), folder=folder, kitchen_module=KITCHEN, compose=compose, **more)
 
 

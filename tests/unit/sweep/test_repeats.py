@@ -93,7 +93,7 @@ def read_json_noise(result, folder):
 def test_what_another_sweep_has_cooked_is_reused_and_says_so(tmp_path):
     cook(spec({"a": {"value": 0.3}, "b": {"value": 0.4}}), tmp_path / "first")
     second = tmp_path / "second"
-    result = cook(spec({"mine": {"value": 0.3}, "new": {"value": 0.6}}), second)
+    result = cook(spec({"mine": {"value": 0.3}, "new": {"value": 0.6}}), second, fresh=False)
     assert result.state.counts == {"COMPLETED": 2}
     assert starts(second) == ["start 0001-new-s0 0"]
     mine = by_arm(result.state)["mine"]
@@ -103,27 +103,27 @@ def test_what_another_sweep_has_cooked_is_reused_and_says_so(tmp_path):
     assert (second / "0000-mine-s0" / "checkpoints" / "step.json").exists()
     assert_study_agrees(second)
     # A third one names where it was really cooked.
-    third = cook(spec({"again": {"value": 0.3}}), tmp_path / "zzz")
+    third = cook(spec({"again": {"value": 0.3}}), tmp_path / "zzz", fresh=False)
     assert third.state.trials[0].reused_from == "first/0000-a-s0"
 
 
 def test_another_metric_is_read_from_what_was_measured(tmp_path):
     cook(spec({"a": {"value": 0.3}}), tmp_path / "first")
     other = dataclasses.replace(spec({"a": {"value": 0.3}}), metric="overcook/score")
-    result = cook(other, tmp_path / "second")
+    result = cook(other, tmp_path / "second", fresh=False)
     assert (result.state.trials[0].value, len(result.state.trials[0].reused_from) > 0) == (0.25, True)
 
 
 def test_fresh_cooks_anyway_and_other_code_is_another_thing(tmp_path, monkeypatch):
     declared = spec({"a": {"value": 0.3}})
     cook(declared, tmp_path / "first")
-    assert cook(declared, tmp_path / "second", fresh=True).state.trials[0].attempt == 1
+    assert cook(declared, tmp_path / "second").state.trials[0].attempt == 1
     monkeypatch.setattr(shelf, "code_digest", lambda: "tomorrow's")
-    assert cook(declared, tmp_path / "third").state.trials[0].attempt == 1
+    assert cook(declared, tmp_path / "third", fresh=False).state.trials[0].attempt == 1
 
 
 @pytest.mark.parametrize("ends", ["DIVERGED", "raise"])
 def test_what_failed_elsewhere_is_tried(tmp_path, ends):
     declared = spec({"a": {"ends": ends}}, workers=1)
     cook(declared, tmp_path / "first")
-    assert cook(declared, tmp_path / "second").state.trials[0].attempt > 0
+    assert cook(declared, tmp_path / "second", fresh=False).state.trials[0].attempt > 0
