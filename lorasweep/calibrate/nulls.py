@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep import files, keep, seeds
+from lorasweep import class_images, files, keep, seeds
 from lorasweep.records import Plan, Recipe
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def judge_nulls(
         By control ("base", "random"), one row per adapter with "metrics", "missing" and "replicates".
     """
     base = kitchen.base(recipe)
+    plan = class_images.draw(base, recipe, plan)
     module = importlib.import_module(f"lorasweep.adapters.{recipe.adapter.name}")
     adapter: Any = module.build(base, seed=recipe.seed, **recipe.adapter.options)
     try:
