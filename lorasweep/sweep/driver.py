@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.config import compose_recipe
-from lorasweep.errors import ConfigError, InputError, Problem
+from lorasweep.errors import ConfigError, InputError, LorasweepError, Problem
 from lorasweep.plan import make_plan
 from lorasweep.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
 from lorasweep.sweep import leaderboard
@@ -124,8 +124,7 @@ def run_sweep(
         announcer = Announcer(
             spec, folder, roster.trials, on_change=on_change, on_trial_end=on_trial_end, on_end=on_end
         )
-        also = [each.name for each in spec.further] + [each.metric for each in spec.constraints]
-        ledger = Ledger(study, mirror, metric=spec.metric, also=also)
+        ledger = Ledger(study, mirror, metric=spec.metric, further=spec.further, constraints=spec.constraints)
         gate = Gate(spec, roster.trials)
         shelf = None if fresh else Shelf(folder)
         stopwatch = Stopwatch(folder, estimated_s)
@@ -160,7 +159,22 @@ def run_sweep(
 def _open(
     spec: SweepSpec, plans: Mapping[str, Plan], folder: Path, *, extend: bool, compose: Compose
 ) -> tuple[Roster, SweepStudy]:
-    """Bring manifest, run folders and study to agree."""
+    """Bring manifest, run folders and study to agree.
+
+    Raises:
+        LorasweepError: there is no room to write them.
+    """
+    try:
+        return _opened(spec, plans, folder, extend=extend, compose=compose)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise LorasweepError(disk_full(folder, one_line(error))) from error
+
+
+def _opened(
+    spec: SweepSpec, plans: Mapping[str, Plan], folder: Path, *, extend: bool, compose: Compose
+) -> tuple[Roster, SweepStudy]:
     previous = read_manifest(folder)
     cooked = cooked_pairs(folder, previous)
     manifest = declare(spec, plans, previous=previous, cooked=cooked, extend=extend)

@@ -39,6 +39,7 @@ class TrialRecord:
     reason: str = ""
     value: float | None = None  # the sweep's metric
     measured: dict[str, float] = field(default_factory=dict)  # the second objective, constrained metrics
+    broken: str = ""  # the bounds that it does not keep: it has a value, and is not ranked
     exempt: bool = False  # by lot: it runs its course whatever a pruner says
     spared: str = ""  # why a pruner would have stopped it, had it not been exempt
     reused_from: str = ""  # a run folder here, or `<sweep>/<run folder>`: it was cooked there, not here

@@ -177,8 +177,11 @@ def _means(metrics: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _counted(trial: TrialState) -> float | None:
-    """A value counts once its trial has run its course; that of a pruned one was measured too early."""
-    return trial.value if trial.status is Status.COMPLETED else None
+    """A value counts once its trial has run its course, and keeps the sweep's bounds.
+
+    That of a pruned one was measured too early.
+    """
+    return trial.value if trial.status is Status.COMPLETED and not trial.broken else None
 
 
 def _order(value: float | None, goal: str) -> tuple[bool, float]:

@@ -10,10 +10,11 @@ import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lorasweep.config import to_yaml
+from lorasweep.config.sweep_search import Constraint, Objective
 from lorasweep.files import write_json, write_text
 from lorasweep.records import Outcome, Status, to_dict
 from lorasweep.sweep.folder import OUTCOME_FILE, TrialRecord, write_status
@@ -40,7 +41,13 @@ class Ledger:
     """Every durable change of a trial goes through here."""
 
     def __init__(
-        self, study: SweepStudy, mirror: Mirror | None, *, metric: str, also: Sequence[str] = ()
+        self,
+        study: SweepStudy,
+        mirror: Mirror | None,
+        *,
+        metric: str,
+        further: Sequence[Objective] = (),
+        constraints: Sequence[Constraint] = (),
     ) -> None:
         """Collect who is told.
 
@@ -48,11 +55,13 @@ class Ledger:
             study: told second.
             mirror: nudged last.
             metric: the sweep's.
-            also: metrics that the study needs besides it.
+            further: what is optimised besides it.
+            constraints: bounds that a good recipe keeps.
         """
         self._study = study
         self._mirror = mirror
-        self._metric, self._also = metric, tuple(also)
+        self._metric, self._constraints = metric, tuple(constraints)
+        self._also = [each.name for each in further] + [each.metric for each in constraints]
 
     def begin(self, trial: Trial) -> None:
         """Write ahead: after this the trial may be handed to a worker."""
@@ -84,10 +93,8 @@ class Ledger:
 
     def end(self, trial: Trial, outcome: Outcome) -> None:
         """Note the end of an attempt; the trial is WAITING afterwards when it will be cooked again."""
-        measured = {name: outcome.metrics[name] for name in self._also if name in outcome.metrics}
-        record = dataclasses.replace(
-            after(trial.record, outcome, metric=self._metric, now_s=time.time()), measured=measured
-        )
+        record = after(trial.record, outcome, metric=self._metric, now_s=time.time())
+        record = self._measured(record, outcome.metrics)
         self._write(trial, record)
         # To Optuna an attempt that will be repeated is over all the same.
         self._study.end(dataclasses.replace(record, status=outcome.status))
@@ -116,15 +123,28 @@ class Ledger:
             status=ended.status,
             step=ended.step,
             value=ended.value,
-            measured={name: trial.metrics[name] for name in self._also if name in trial.metrics},
             reason=f"{reason} ({ended.reason})" if ended.reason else reason,
             reused_from=cooked_as,
             started_at=now,
             ended_at=now,
         )
+        record = self._measured(record, trial.metrics)
         self._write(trial, record)
         self._study.add(record, trial.folder.name)
         self._poke()
+
+    def _measured(self, record: TrialRecord, metrics: Mapping[str, float]) -> TrialRecord:
+        """Note what the study is told besides the metric, and which bounds are broken."""
+        measured = {name: metrics[name] for name in self._also if name in metrics}
+        if record.status is not Status.COMPLETED:
+            return dataclasses.replace(record, measured=measured)
+        broken = [
+            f"{each} is broken: {f'{value:.3f}' if value is not None else 'not measured'}"
+            for each in self._constraints
+            if (value := measured.get(each.metric)) is None or each.violation(value) > 0
+        ]
+        reason = "; ".join([record.reason, *broken] if record.reason else broken)
+        return dataclasses.replace(record, measured=measured, broken="; ".join(broken), reason=reason)
 
     def _write(self, trial: Trial, record: TrialRecord) -> None:
         write_status(trial.folder, record)

@@ -49,6 +49,7 @@ class TrialState:
     eta_s: float | None = None  # until its last step, while it is running
     mlflow_run_id: str | None = None
     extra: bool = False  # a repeat beyond the declared seeds
+    broken: str = ""  # the bounds that it does not keep; it is not ranked
     reused_from: str = ""  # `<sweep>/<run folder>` or a run folder of this sweep, when it was not cooked here
 
 
@@ -109,6 +110,7 @@ def from_trial(trial: Trial, *, extra: bool = False) -> TrialState:
         eta_s=trial.pace.seconds_for(record.steps - step) if running else None,
         extra=extra,
         reused_from=record.reused_from,
+        broken=record.broken,
     )
 
 
@@ -220,6 +222,7 @@ def _read_trial(folder: Path, record: TrialRecord, overrides: tuple[str, ...], *
         eta_s=live.pace.seconds_for(record.steps - step) if status is Status.RUNNING else None,
         mlflow_run_id=_object(folder / "mlflow.json").get("run_id"),
         reused_from=record.reused_from,
+        broken=record.broken,
     )
 
 

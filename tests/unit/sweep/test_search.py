@@ -179,6 +179,10 @@ def test_constraints_and_a_second_objective_are_told(tmp_path: Path) -> None:
         assert trial.state is TrialState.COMPLETE
         assert trial.values[1] == 0.25
         assert trial.constraints == {"overcook/score": pytest.approx(0.05)}
+    for trial in result.state.trials:
+        assert trial.value is not None
+        assert trial.reason == trial.broken == "overcook/score <= 0.2 is broken: 0.250"
+    assert [row["rank"] for row in read_json(tmp_path / "leaderboard.json")["trials"]] == [None] * 6
     # A second objective that nobody measured is not made up.
     (tmp_path / "b").mkdir()
     nothing = (Objective(name="burn/score"),)
