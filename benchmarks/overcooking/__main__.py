@@ -24,7 +24,7 @@ from lorasweep import files
 from lorasweep.errors import InputError, Problem
 
 PAGE = Path("docs/overcooking.md")
-CONTROLS_AFTER = 8  # runs of the grid that come before the controls: a first answer first
+CONTROLS_AFTER = 8  # runs of the grid that come before them: a first answer first
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,22 +52,18 @@ def run(options: argparse.Namespace, home: Path) -> int:
     counts = pictures.Counts(**{name: getattr(options, name) for name in asdict(pictures.Counts())})
     _settle(home, options, scale, counts)
     planned = grid.runs(scale=scale)
-    ordered = [*planned[:CONTROLS_AFTER], *controls.cooked(home, scale=scale), *planned[CONTROLS_AFTER:]]
-    ordered = ordered[: options.first] if options.first else ordered
+    ordered = [*planned[:CONTROLS_AFTER], *controls.runs(home, scale=scale), *planned[CONTROLS_AFTER:]]
+    ordered = [item for item in ordered if re.search(options.only, item.name)]
     done = 0
     for cooked in cooking.cook_all(
         ordered, home, processes=options.processes, until=began + options.budget, counts=counts
     ):
         done += cooked.status in cooking.FINAL
-        print(
-            f"{_clock(time.time() - began)}  {cooked.status:<10} {cooked.seconds:6.0f} s  {cooked.name}",
-            flush=True,
-        )
+        at = _clock(time.time() - began)
+        print(f"{at}  {cooked.status:<10} {cooked.seconds:6.0f} s  {cooked.name}", flush=True)
     left = sum(cooking.status_of(home / "runs" / item.name) not in cooking.FINAL for item in ordered)
-    print(
-        f"{done} runs ended, {left} of {len(ordered)} are left"
-        + ("; the same command goes on" if left else "")
-    )
+    more = "; the same command goes on" if left else ""
+    print(f"{done} runs ended, {left} of {len(ordered)} are left{more}")
     return 0
 
 
@@ -84,7 +80,7 @@ def _settle(home: Path, options: argparse.Namespace, scale: grid.Scale, counts: 
         if differ := [name for name, value in fixed.items() if before[name] != value]:
             message = f"was begun with other {', '.join(differ)}: {[before[name] for name in differ]}"
             raise InputError(Problem(str(home), message, "use the same, or another --home"), subject="--home")
-    per_rung = sum(asdict(counts).values()) - counts.fresh
+    per_rung = sum(asdict(counts).values()) - counts.replicas
     how = {"processes": options.processes, "budget": f"{options.budget / 60:g}m", "pictures": per_rung}
     files.write_json(path, fixed | how)
 
@@ -163,28 +159,11 @@ def _analysis(home: Path) -> tuple[dict[str, Any], list[Any]]:
         raise InputError(
             Problem(str(home), "holds no judged checkpoint", "`run` comes first"), subject="--home"
         )
-    _plant(home)
     found = ask(checkpoints)
     found["controls"] = controls.judged(load_controls(home))
     found["facts"] = facts.gather(home, checkpoints, grid_runs=len(grid.runs(scale=grid.Scale())))
     files.write_json(home / "analysis.json", _without_nan(found))
     return found, checkpoints
-
-
-def _plant(home: Path) -> None:
-    """Judge the planted controls that are not judged yet."""
-    from benchmarks.overcooking import controls, planted
-
-    settings = files.read_json(home / "settings.json")
-    scale = grid.Scale(steps=settings["steps"], rungs=settings["rungs"])
-    twin = next(item for item in controls.cooked(home, scale=scale) if item.recipe.name == "control-plain")
-    trained = home / "runs" / twin.name / "adapter.safetensors"
-    for kind in planted.KINDS:
-        if (home / "controls" / f"{kind}.json").exists() or (kind == "random" and not trained.exists()):
-            continue
-        like = trained if kind == "random" else None
-        found = planted.judge(kind, twin, home, like=like, counts=pictures.Counts(**settings["counts"]))
-        planted.write(home, kind, found)
 
 
 def _without_nan(value: Any) -> Any:
@@ -216,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     cook.add_argument("--budget", type=duration, default=duration("8h"), help="wall time: 90s, 60m, 2h")
     cook.add_argument("--steps", type=int, default=grid.Scale().steps)
     cook.add_argument("--rungs", type=int, default=grid.Scale().rungs)
-    cook.add_argument("--first", type=int, default=0, help="only so many runs; 0 is all")
+    cook.add_argument("--only", default="", help="regular expression that the names of runs must match")
     for name, count in asdict(pictures.Counts()).items():
         cook.add_argument(f"--{name}", type=int, default=count, help=f"pictures of the witness: {name}")
     cook.set_defaults(command=run)

@@ -7,14 +7,14 @@
     saturated        a vivid training set, trained healthily   burn must not fire
     regularised      the same recipe with images of the class  less bleed than without
 
-Three are recipes and are cooked like any run (`cooked`); three are planted (see `planted`). Imports no torch.
+Three are recipes and are cooked like any run; three are planted (see `planted`). Imports no torch.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,18 +29,30 @@ from lorasweep.dollhouse import world
 from lorasweep.metrics import score
 from lorasweep.seeds import derive
 
+PLANTED = ("base", "random", "copier")
 IDENTITY = "zkw"
 VIVID = 1.8  # factor of saturation
 CLASS_IMAGES = 20
 
 
-def cooked(home: Path, *, scale: Scale) -> list[Run]:
-    """Draw the datasets that are not there yet and return the runs of the cooked controls and their twin."""
+def runs(home: Path, *, scale: Scale) -> list[Run]:
+    """Draw the datasets that are not there yet; return the controls, with the twin of `regularised`."""
+    plain = _run("control-plain", _plain(home / "datasets" / "plain"), scale)
+    planted = [
+        replace(
+            plain,
+            name=f"control-{kind}",
+            recipe=Recipe(name=f"control-{kind}", dials=dict(CENTRE)),
+            planted=kind,
+        )
+        for kind in PLANTED
+    ]
     return [
+        *planted,
         _run("control-class-only", _class_only(home / "datasets" / "class-only"), scale),
         _run("control-saturated", _saturated(home / "datasets" / "saturated"), scale),
         _run("control-regularised", _regularised(home / "datasets" / "regularised"), scale),
-        _run("control-plain", _plain(home / "datasets" / "plain"), scale),
+        plain,
     ]
 
 

@@ -26,6 +26,7 @@ from lorasweep.records import Status, to_dict
 if TYPE_CHECKING:
     from benchmarks.overcooking.watching import WatchfulKitchen
 
+RANDOM_IS_LIKE = "centre_zkw_s0"  # the first run of the grid
 FINAL = {Status.COMPLETED.value, Status.DIVERGED.value, Status.PRUNED.value}
 
 
@@ -106,6 +107,8 @@ def _cook(run: Run, folder: Path, home: Path, *, should_stop: Callable[[], bool]
     if _kitchen is None:
         _kitchen = WatchfulKitchen()
     kitchen = _kitchen
+    if run.planted:
+        return _plant(run, home, kitchen, counts)
     recipe = config.compose_recipe(run.overrides)
     planned = plan.make_plan(recipe)
     files.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
@@ -123,3 +126,15 @@ def _cook(run: Run, folder: Path, home: Path, *, should_stop: Callable[[], bool]
         return True
 
     return cook(recipe, planned, folder, kitchen, report=report, should_stop=should_stop).status.value
+
+
+def _plant(run: Run, home: Path, kitchen: WatchfulKitchen, counts: Counts) -> str:
+    """Judge a planted control; the random one waits for the first trained adapter, whose norms it takes."""
+    from benchmarks.overcooking import planted
+
+    like = home / "runs" / RANDOM_IS_LIKE / "adapter.safetensors"
+    if run.planted == "random" and not like.exists():
+        return Status.WAITING.value
+    found = planted.judge(run, home, kitchen, like=like, counts=counts)
+    files.write_json(home / "controls" / f"{run.planted}.json", found)
+    return Status.COMPLETED.value

@@ -1,68 +1,50 @@
-"""How close a picture is to the nearest training image, and when that is too close. Pure numpy.
+"""Is a picture nearer to the training images than chance allows? Pure numpy.
 
-Distances are root mean squared errors in [0, 1], each divided by what is usual for that training image (the
-median distance of fresh renders of the same attributes), so that one limit serves plain and busy images.
+A training image and a fresh render of the same attributes are drawn by one and the same process; to a model
+that copies nothing they are exchangeable. So the training set competes with replicas of itself, F of them, in
+which every image shows the same attributes with other nuisances: a picture is a copy when it is nearer to the
+training set than to every replica. That happens by chance once in F + 1 times, exactly, however blurred,
+average or wrong the picture is.
 
-Letters: N pictures, T training images, F fresh renders of one training image, H W C pixels, K nuisances.
+Letters: N pictures, T training images, F replicas, H W C pixels, K nuisances.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-CHANCE = 0.05  # share of faithful, non-copying pictures that are called copies, by construction
 
-
-@dataclass(frozen=True, kw_only=True)
-class Copies:
-    """What counts as a copy of one dataset.
-
-    Attributes:
-        usual_T: median distance of each training image's fresh renders.
-        pixel_limit: quantile `CHANCE` of the fresh renders' nearest scaled distances.
-        nuisance_limit: the same of the largest difference in any nuisance.
-    """
-
-    usual_T: np.ndarray
-    pixel_limit: float
-    nuisance_limit: float
-
-
-def pixel_distances(pictures_NHWC: np.ndarray, training_THWC: np.ndarray) -> np.ndarray:
-    """Root mean squared error of every picture to every training image; (N, T), in [0, 1]."""
+def pixel_distances(pictures_NHWC: np.ndarray, others_THWC: np.ndarray) -> np.ndarray:
+    """Root mean squared error of every picture to every other; (N, T), in units of the pixels."""
     flat_NP = pictures_NHWC.reshape(len(pictures_NHWC), -1).astype(np.float64)
-    flat_TP = training_THWC.reshape(len(training_THWC), -1).astype(np.float64)
+    flat_TP = others_THWC.reshape(len(others_THWC), -1).astype(np.float64)
     squares_NT = (flat_NP**2).sum(1)[:, None] + (flat_TP**2).sum(1)[None] - 2 * flat_NP @ flat_TP.T
     return np.sqrt(np.maximum(squares_NT, 0.0) / flat_NP.shape[1])
 
 
-def nearest(distances_NT: np.ndarray, usual_T: np.ndarray) -> np.ndarray:
-    """Distance to the nearest training image, each scaled by what is usual for it; (N,)."""
-    scaled: np.ndarray = (distances_NT / usual_T[None]).min(axis=1)
-    return scaled
-
-
-def nuisance_gaps(pictures_NK: np.ndarray, own_NK: np.ndarray) -> np.ndarray:
-    """Largest difference in any nuisance between each picture and the image whose caption it had; (N,)."""
-    gaps: np.ndarray = np.abs(pictures_NK - own_NK).max(axis=1)
-    return gaps
-
-
-def calibrate(
-    fresh_TFHWC: np.ndarray, training_THWC: np.ndarray, fresh_TFK: np.ndarray, training_TK: np.ndarray
-) -> Copies:
-    """Set the limits from pictures that show what the training images show and copy none of them."""
-    trained, renders = fresh_TFHWC.shape[:2]
-    distances_NT = pixel_distances(
-        fresh_TFHWC.reshape(trained * renders, *fresh_TFHWC.shape[2:]), training_THWC
+def copied_by_pixels(
+    pictures_NHWC: np.ndarray, training_THWC: np.ndarray, replicas_FTHWC: np.ndarray
+) -> np.ndarray:
+    """Which pictures are nearer to some training image than to any image of any replica; (N,) bool."""
+    own_N = pixel_distances(pictures_NHWC, training_THWC).min(axis=1)
+    theirs_FN = np.stack(
+        [pixel_distances(pictures_NHWC, one_THWC).min(axis=1) for one_THWC in replicas_FTHWC]
     )
-    own_TF = distances_NT.reshape(trained, renders, trained)[np.arange(trained), :, np.arange(trained)]
-    usual_T = np.median(own_TF, axis=1)
-    gaps_N = nuisance_gaps(fresh_TFK.reshape(trained * renders, -1), np.repeat(training_TK, renders, axis=0))
-    return Copies(
-        usual_T=usual_T,
-        pixel_limit=float(np.quantile(nearest(distances_NT, usual_T), CHANCE)),
-        nuisance_limit=float(np.quantile(gaps_N, CHANCE)),
-    )
+    found: np.ndarray = own_N < theirs_FN.min(axis=0)
+    return found
+
+
+def copied_by_nuisances(
+    pictures_TK: np.ndarray, training_TK: np.ndarray, replicas_FTK: np.ndarray
+) -> np.ndarray:
+    """Which pictures have the nuisances of their own caption's image rather than any replica's; (T,) bool.
+
+    Args:
+        pictures_TK: of one picture per training caption, in the order of the training images.
+        training_TK: of the training images.
+        replicas_FTK: of their replicas.
+    """
+    own_T = np.abs(pictures_TK - training_TK).max(axis=1)
+    theirs_FT = np.abs(pictures_TK[None] - replicas_FTK).max(axis=2)
+    found: np.ndarray = own_T < theirs_FT.min(axis=0)
+    return found

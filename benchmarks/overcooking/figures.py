@@ -103,7 +103,7 @@ def regrets(found: Mapping[str, Any], path: Path) -> None:
     table = found["stopping"]["stoppers"]
     rows = sorted(((name, row["regret"]) for name, row in table.items()), key=lambda row: -row[1]["value"])
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7.4, 3.6), layout="constrained")
+        figure, axes = plt.subplots(figsize=(8.6, 4.0), layout="constrained")
         for place, (name, row) in enumerate(rows):
             colour = BLUE if name.startswith(stopping.OURS) else "#777777"
             axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=2.4)
@@ -120,7 +120,7 @@ def regrets(found: Mapping[str, Any], path: Path) -> None:
         axes.set_xlim(left=0)
         axes.set_ylim(-0.6, len(rows) - 0.3)
         axes.set(
-            xlabel="true utility lost against the best checkpoint of the run (lower is better)",
+            xlabel="true utility lost against the run's best",
             title=f"Where to stop: regret over {found['stopping']['runs']} runs",
         )
         figure.savefig(path)

@@ -17,23 +17,27 @@ FOLLOWS: Final[dict[str, tuple[str, int]]] = {
     "generalisation/gap": ("copies", 1),
     "generalisation/gap_high_noise": ("copies", 1),
     "generalisation/rise": ("worst", 1),
-    "useful_weight": ("worst", 1),
+    "useful_weight/slope": ("worst", 1),
     "prior_drift/class": ("bleed", 1),
     "prior_drift/neighbour": ("bleed", 1),
     "prior_drift/plain": ("bleed_open", 1),
     "prior_drift/unrelated": ("bleed_open", 1),
     "trigger_selectivity/score": ("bleed", -1),
-    "memorisation": ("copies", 1),
+    "memorisation/copy_rate": ("copies", 1),
+    "memorisation/tile_max": ("copies", 1),
+    "memorisation/nearness": ("copies", 1),
+    "memorisation/magnitude_ratio": ("copies", 1),
     "prompt_control/score": ("control", -1),
     "prompt_control/bleed_class": ("bleed", 1),
     "prompt_control/bleed_unrelated": ("bleed_open", 1),
-    "diversity": ("variety", -1),
-    "burn": ("corrupt", 1),
-    "identity": ("identity", 1),
+    "diversity/relative": ("variety", -1),
+    "diversity/same_prompt": ("variety", -1),
+    "burn/score": ("corrupt", 1),
+    "identity/score": ("identity", 1),
     "overcook/score": ("worst", 1),
     "overcook/utility": ("utility", 1),
 }
-"""Metric, or family -> the part of the truth that it ought to follow, and which way."""
+"""Metric -> the part of the truth that it ought to follow, and which way."""
 
 OCCURS: Final[dict[str, float]] = {"identity": 0.3, "utility": 0.2, "bleed_open": 0.2}
 """What the truth has to reach in a run to have happened there; for symptoms, their limit."""
@@ -42,10 +46,8 @@ MIN_RUNGS = 4  # of a run, for ranks to mean something
 
 
 def followed(key: str) -> tuple[str, int]:
-    """What a metric ought to follow; ("", 0) for one of which nothing is claimed. Errors follow nothing."""
-    if key.endswith("_se"):
-        return "", 0
-    return FOLLOWS.get(key) or FOLLOWS.get(scores.family(key)) or ("", 0)
+    """What a metric, or the base's answer in the reader's place, ought to follow; ("", 0) if nothing."""
+    return FOLLOWS.get(key.removesuffix(scores.IN_ITS_PLACE), ("", 0))
 
 
 def follow(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:

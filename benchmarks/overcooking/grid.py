@@ -57,13 +57,14 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One recipe with one identity and one seed."""
+    """One recipe with one identity and one seed; `planted` names a control that needs no training."""
 
     name: str  # of its folder
     recipe: Recipe
     identity: str
     seed: int
     overrides: tuple[str, ...]
+    planted: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +135,8 @@ def overrides(dials: dict[str, Any], *, seed: int, scale: Scale) -> list[str]:
         f"train.rungs={scale.rungs}",
         "sample.sampler=dpmpp_2m",
         "sample.steps=10",
-        "sample.seeds=[0]",
+        "sample.seeds=[0,1]",
+        "sample.rung_seeds=[0,1]",  # rungs are judged on as many pictures as the end
         "sample.weights=[0.7]",
         "tracking=none",
         "train.device=cpu",

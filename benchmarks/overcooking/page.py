@@ -112,8 +112,8 @@ def _truth(found: Mapping[str, Any]) -> str:
 
 
 WHAT = {
-    "copies": "share of pictures of training captions that are nearer to a training image than 5 % of "
-    "faithful renders are, less those 5 %",
+    "copies": "share of pictures of training captions that are nearer, pixel by pixel, to the training "
+    "images than to every one of many replicas (same attributes, other position, scale, light), above chance",
     "bleed": "likeness of fully described strangers, over the base's",
     "control": "share of asked attributes lost on recombined prompts, of the base's",
     "variety": "share of the variety of place, pose and clothes lost on the trigger alone, of the base's",
@@ -247,11 +247,7 @@ def _short(found: Mapping[str, Any]) -> str:
         "The world proves ranking and logic, not limits: on another base, limits come from `lorasweep "
         "calibrate`."
     )
-    said.append(
-        "The truth is counted on "
-        f"{facts['pictures']} pictures a rung and read by one classifier; copies are counted by pixels and, "
-        "as a second reading, by nuisances."
-    )
+    said.append(f"The truth is counted on {facts['pictures']} pictures a rung and read by one classifier.")
     return "\n".join(f"- {line}" for line in said)
 
 

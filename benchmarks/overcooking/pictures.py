@@ -1,4 +1,4 @@
-"""What the witness asks to see: prompts by group, each with what it asks for, and fresh renders of the truth.
+"""What the witness asks to see: prompts by group, each with what it asks for; replicas of training images.
 
     trained     the captions of training images: does it return the images themselves?
     recombined  the trigger with two values that the subject's datasets never show: does the prompt steer?
@@ -40,14 +40,14 @@ PROMPT_SEED = 20_000  # far from any hold-out seed, from which the product draws
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Pictures per group and rung; `fresh` are renders per training image, made once per dataset."""
+    """Pictures per group and rung; `replicas` are those of the training set, rendered once per run."""
 
     trained: int = 16
     recombined: int = 12
     stranger: int = 12
     open: int = 4
     plain: int = 12
-    fresh: int = 6
+    replicas: int = 19
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +107,8 @@ def recombined(rng: np.random.Generator, subject: Subject) -> Spec:
     return Spec.from_dict(spec.to_dict() | new)
 
 
-def fresh_renders(spec: Spec, image: PlannedImage, count: int, rng: np.random.Generator) -> list[Image.Image]:
-    """Draw the same attributes with other nuisances, sized and cropped as the training image was.
-
-    What a model that knows the subject, obeys the caption and copies nothing would draw at its best.
-    """
+def replicas(spec: Spec, image: PlannedImage, count: int, rng: np.random.Generator) -> list[Image.Image]:
+    """Draw the same attributes with other nuisances, sized and cropped as the training image is."""
     pictures = []
     for _ in range(count):
         other = sample_spec(

@@ -16,17 +16,19 @@ Letters: B rows, C channels, H W latent size, N training images.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file
 
 from benchmarks.overcooking.pictures import Counts
 from benchmarks.overcooking.watching import WatchfulKitchen
 from benchmarks.overcooking.witness import Witness
-from lorasweep import config, files, metrics, plan, sample, seeds
+from lorasweep import config, metrics, plan, sample, seeds
 from lorasweep.dollhouse.reader import Reader
 from lorasweep.metrics import calibration
 from lorasweep.records import Measurement
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
     from benchmarks.overcooking.grid import Run
     from lorasweep.protocols import Adapter, Base, Latents
     from lorasweep.records import Plan, Recipe
-
-KINDS = ("base", "random", "copier")
 
 
 class Copier:
@@ -97,26 +97,25 @@ def ideal(
     return signal * eps_BCHW - noise * clean_BCHW if prediction == "v_prediction" else eps_BCHW
 
 
-def judge(kind: str, run: Run, home: Path, *, like: Path | None, counts: Counts) -> dict[str, Any]:
+def judge(run: Run, home: Path, kitchen: WatchfulKitchen, *, like: Path, counts: Counts) -> dict[str, Any]:
     """Plant a control into the base, judge it once as the product and the witness do, and take it out.
 
     Args:
-        kind: one of `KINDS`.
-        run: gives the recipe and the dataset; nothing is trained.
-        home: for the base's answers.
-        like: an adapter's file whose mean norm the random one takes.
+        run: says what to plant, and gives the recipe and the dataset; nothing is trained.
+        home: for the base's answers and the control's pictures.
+        kitchen: gives the base.
+        like: an adapter's file; the random one takes its norms, layer by layer.
         counts: pictures of the witness.
 
     Returns:
         `identity`, `rung` as in events.jsonl, `testimony` and `base`.
     """
-    kitchen = WatchfulKitchen()
     recipe = config.compose_recipe(run.overrides)
     planned = plan.make_plan(recipe)
     latents, _ = kitchen.caches(recipe)
-    with _planted(kind, kitchen.base(recipe), recipe, planned, latents, like) as adapter:
+    with _planted(run.planted, kitchen.base(recipe), recipe, planned, latents, like) as adapter:
         witness = Witness(recipe, planned, run.identity, kitchen, Reader.load(), home=home, counts=counts)
-        found = _measure(kitchen, recipe, planned, adapter, home / "controls" / kind)
+        found = _measure(kitchen, recipe, planned, adapter, home / "controls" / run.planted)
         testimony, base = witness.testify(adapter), witness.base_testimony(adapter)
     rung = {"step": 0, "exposures_per_image": 0.0, "metrics": found.values, "missing": found.missing}
     return {"identity": run.identity, "rung": rung, "testimony": testimony, "base": base}
@@ -136,7 +135,7 @@ def _measure(
 
 @contextmanager
 def _planted(
-    kind: str, base: Base, recipe: Recipe, planned: Plan, latents: Latents, like: Path | None
+    kind: str, base: Base, recipe: Recipe, planned: Plan, latents: Latents, like: Path
 ) -> Iterator[Adapter]:
     from lorasweep.adapters import lora
 
@@ -153,26 +152,14 @@ def _planted(
         adapter.remove()
 
 
-def _fill(adapter: Any, like: Path | None) -> None:
+def _fill(adapter: Any, like: Path) -> None:
     """Draw every second factor at random, each as large as the trained one of the same layer."""
-    from safetensors.torch import load_file
-
-    trained = (
-        {key.rsplit(".lora_", 1)[0]: t for key, t in load_file(like).items() if "lora_B" in key}
-        if like
-        else {}
-    )
+    stem = re.compile(r"\.lora_B\b.*")
+    norms = {stem.sub("", key): t.float().norm() for key, t in load_file(like).items() if "lora_B" in key}
     state = adapter.state_dict()
     for key, tensor in state.items():
         if "lora_B" not in key:
             continue
         noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seeds.derive(0, key)))
-        match = trained.get(key.rsplit(".lora_", 1)[0])
-        norm = match.float().norm() if match is not None else torch.tensor(1.0)
-        state[key] = noise * norm / noise.norm()
+        state[key] = noise * norms[stem.sub("", key)] / noise.norm()
     adapter.load_state_dict(state)
-
-
-def write(home: Path, kind: str, found: Mapping[str, Any]) -> None:
-    """Keep a judged control for `report`."""
-    files.write_json(home / "controls" / f"{kind}.json", dict(found))

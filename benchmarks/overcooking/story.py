@@ -23,7 +23,7 @@ from lorasweep.sample import Sample, read_index
 
 ROWS: Final[dict[PromptTier, str]] = {
     "in_distribution": "with the trigger",
-    "recombined": "trigger, new clothes\nand place",
+    "recombined": "trigger, new\nclothes and place",
     "class": "somebody else,\nno trigger",
     "unrelated": "a place only",
 }
@@ -57,7 +57,7 @@ def draw(run: Run, samples: Path, base: Path, path: Path) -> None:
     strips = [_first_by_tier(base), *(_first_by_tier(samples / f"step_{step:06d}") for step in steps)]
     tiers = [tier for tier in PROMPT_TIERS if any(tier in strip for strip in strips)]
     with plt.rc_context(figures.STYLE):
-        figure = plt.figure(figsize=(1.35 * len(strips) + 2.2, 1.35 * len(tiers) + 4.4))
+        figure = plt.figure(figsize=(1.35 * len(strips) + 4.6, 1.35 * len(tiers) + 4.4))
         grid = GridSpec(
             len(tiers) + 1,
             len(strips),
@@ -65,8 +65,8 @@ def draw(run: Run, samples: Path, base: Path, path: Path) -> None:
             height_ratios=[1.0] * len(tiers) + [2.6],
             hspace=0.08,
             wspace=0.05,
-            left=0.14,
-            right=0.80,
+            left=0.17,
+            right=0.72,
             top=0.93,
             bottom=0.09,
         )

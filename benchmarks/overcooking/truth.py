@@ -4,7 +4,8 @@
 
 Five ways of being overcooked, each as an excess over its limit, so that 1 is the limit:
 
-    copies   share of pictures nearer to a training image than chance allows, over LIMITS["copies"]
+    copies   share of pictures of training captions that are nearer to the training images than to every one
+             of F replicas of them (see `copies`), above the 1 / (F + 1) of chance
     bleed    likeness of strangers to the subject, above the base's
     control  share of asked attributes that was lost on recombined prompts, relative to the base
     variety  share of the base's variety that was lost on the plain prompt
@@ -25,19 +26,17 @@ from dataclasses import dataclass
 from math import exp, log
 from typing import Any, Final
 
-from benchmarks.overcooking.copies import CHANCE
-
 LIMITS: Final[dict[str, float]] = {
     "copies": 0.10,
     "bleed": 0.10,
     "control": 0.20,
     "variety": 0.40,
-    "corrupt": 0.05,
+    "corrupt": 0.10,
 }
-"""From the study's definition (control < 0.8 of the base, bleed > 0.1, variety < 0.6, corrupt > 0.05).
+"""From the study's definition: control below 0.8 of the base's, bleed above 0.1, variety below 0.6.
 
-Copies are allowed 0.10 above chance rather than 0.05: with 16 pictures a rung, chance alone makes two copies
-one time in five.
+Copies and corruption are allowed 0.10 above chance, rather than 0.05, because some 16 and 40 pictures a rung
+cannot tell 0.05 from 0: healthy checkpoints would be called overcooked for one unlucky picture.
 """
 
 Testimony = Mapping[str, Any]
@@ -84,15 +83,14 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
 
     Args:
         testimony: `groups` by name, each with per-picture lists `likeness`, `identity`, `corrupt`, `hits` and
-            `shown`; `copied` with lists `pixel` and `nuisance` of 0 and 1, absent when no image of the
-            subject was trained on.
-        base: the same of the base, without `copied` and the group `trained`.
+            `shown`; `copied` with lists `pixel` and `nuisance` of 0 and 1 and the number of `replicas`,
+            absent when no image of the subject was trained on.
+        base: the same of the base, without the group `trained`.
         limits: by symptom.
     """
     groups, by_base = testimony["groups"], base["groups"]
-    copied = testimony.get("copied", {"pixel": [CHANCE], "nuisance": [CHANCE]})
     found = {
-        "copies": _mean(copied["pixel"]) - CHANCE,
+        "copies": _copied(testimony, "pixel"),
         "bleed": _mean(groups["stranger"]["likeness"]) - _mean(by_base["stranger"]["likeness"]),
         "control": 1.0
         - _ratio(hit_rate(groups["recombined"]["hits"]), hit_rate(by_base["recombined"]["hits"])),
@@ -104,7 +102,7 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
         excess={name: max(0.0, value) / limits[name] for name, value in found.items()},
         extra={
             "bleed_open": _mean(groups["open"]["likeness"]) - _mean(by_base["open"]["likeness"]),
-            "copies_by_nuisance": _mean(copied["nuisance"]) - CHANCE,
+            "copies_by_nuisance": _copied(testimony, "nuisance"),
             "all_features": _mean(groups["recombined"]["identity"]),
             "control_rate": hit_rate(groups["recombined"]["hits"]),
         },
@@ -135,6 +133,13 @@ def variety(shown: Sequence[Sequence[str]]) -> float:
 def hit_rate(hits: Sequence[Sequence[bool]]) -> float:
     """Share of asked attributes that show, every attribute weighing the same."""
     return _mean([float(hit) for picture in hits for hit in picture])
+
+
+def _copied(testimony: Testimony, reading: str) -> float:
+    """Share of copies above chance; 0 where nothing can be copied."""
+    if "copied" not in testimony:
+        return 0.0
+    return _mean(testimony["copied"][reading]) - 1.0 / (testimony["copied"]["replicas"] + 1)
 
 
 def _corrupt(groups: Mapping[str, Any]) -> float:

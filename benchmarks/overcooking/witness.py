@@ -2,10 +2,10 @@
 
     Witness(recipe, plan, kitchen).testify(adapter)  ->  testimony, plain JSON (see `truth.judge`)
 
-The base answers the same questions once per identity; what counts as a copy is set once per dataset from
-fresh renders. Knows nothing about the product's metrics.
+The base answers the same questions once per identity; what is a copy is decided against replicas of the
+training set (see `copies`). Knows nothing about the product's metrics.
 
-Letters: B pictures, C channels, H W pixels, N pictures, K nuisances.
+Letters: N pictures, T training images, F replicas, C channels, H W pixels, K nuisances.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.overcooking import copies as copying
-from benchmarks.overcooking import pictures
+from benchmarks.overcooking import copies, pictures
 from lorasweep import files, sample, seeds
+from lorasweep.data.images import load_planned
 from lorasweep.dollhouse.world import SUBJECTS, Spec
 from lorasweep.metrics import dolls
 from lorasweep.records import digest
 
 if TYPE_CHECKING:
-    from lorasweep.dollhouse.reader import Reader, Reading
+    from lorasweep.dollhouse.reader import Reader
     from lorasweep.kitchen import Kitchen
     from lorasweep.protocols import Adapter
     from lorasweep.records import Plan, PlannedImage, Recipe
@@ -43,7 +43,7 @@ class Witness:
         recipe: gives the weight, the sampler and the picture's size.
         plan: gives the training images; `world.json` beside them says what they show.
         identity: whose features are looked for.
-        kitchen: gives base and caches.
+        kitchen: gives the base.
         reader: reads pictures back.
         home: keeps the base's answers in `base/`.
         counts: pictures per group.
@@ -62,17 +62,17 @@ class Witness:
     ) -> None:
         self._recipe, self._base, self._reader = recipe, kitchen.base(recipe), reader
         self._subject, self._counts, self._home = SUBJECTS[identity], counts, home
-        self._latents, _ = kitchen.caches(recipe)
         called = [image for image in plan.train_images() if self._subject.trigger in image.caption]
         self._training = list({image.caption: image for image in called}.values())[: counts.trained]
         self._questions = pictures.questions(identity, [image.caption for image in self._training], counts)
-        self._copies, self._pixels_THWC, self._nuisances_TK = self._calibrate_copies()
+        self._pixels_THWC = np.stack([_pixels(load_planned(image)) for image in self._training] or [EMPTY])
+        self._replicas_FTHWC = self._render_replicas()
 
     def testify(self, adapter: Adapter | None) -> dict[str, Any]:
         """Draw every question at the recipe's weight and write down what shows; None is the base."""
         drawn = self._draw(self._questions, adapter)
         testimony: dict[str, Any] = {"groups": self._groups(self._questions, drawn)}
-        if self._copies is not None:
+        if self._training:
             trained = [image for q, image in zip(self._questions, drawn, strict=True) if q.group == "trained"]
             testimony["copied"] = self._copied(trained)
         return testimony
@@ -84,11 +84,10 @@ class Witness:
             adapter: the one that lives in the base right now; it is silenced.
         """
         asked = [question for question in self._questions if question.group != "trained"]
-        key = digest([self._base.fingerprint, [asdict(q) for q in asked], self._recipe.sample])
+        key = digest([self._base.fingerprint, self._recipe.sample, [asdict(q) for q in asked]])
         path = self._home / "base" / f"{key[:16]}.json"
         if not path.exists():
-            drawn = self._draw(asked, adapter, weight=0.0)
-            files.write_json(path, {"groups": self._groups(asked, drawn)})
+            files.write_json(path, {"groups": self._groups(asked, self._draw(asked, adapter, weight=0.0))})
         answer: dict[str, Any] = files.read_json(path)
         return answer
 
@@ -137,58 +136,41 @@ class Witness:
 
     # ------------------------------------------------------------------------------------------- copying
 
-    def _copied(self, drawn: Sequence[Image.Image]) -> dict[str, list[int]]:
+    def _copied(self, drawn: Sequence[Image.Image]) -> dict[str, Any]:
         """Which pictures of training captions are copies, by pixels and by nuisances."""
-        assert self._copies is not None and self._nuisances_TK is not None
-        pixels_NHWC = np.stack([np.asarray(image) for image in drawn]) / 255.0
-        distances_NT = copying.pixel_distances(pixels_NHWC, self._pixels_THWC)
-        near_N = copying.nearest(distances_NT, self._copies.usual_T)
-        read_NK = dolls.read(self._reader, drawn).nuisances_BN.cpu().numpy()
-        gaps_N = copying.nuisance_gaps(read_NK, self._nuisances_TK)
-        return {
-            "pixel": [int(value) for value in near_N < self._copies.pixel_limit],
-            "nuisance": [int(value) for value in gaps_N < self._copies.nuisance_limit],
+        pictures_THWC = np.stack([_pixels(image) for image in drawn])
+        flags = {
+            "pixel": copies.copied_by_pixels(pictures_THWC, self._pixels_THWC, self._replicas_FTHWC),
+            "nuisance": copies.copied_by_nuisances(
+                self._nuisances(pictures_THWC),
+                self._nuisances(self._pixels_THWC),
+                np.stack([self._nuisances(one_THWC) for one_THWC in self._replicas_FTHWC]),
+            ),
         }
+        found = {reading: [int(value) for value in values] for reading, values in flags.items()}
+        return {**found, "replicas": self._counts.replicas}
 
-    def _calibrate_copies(self) -> tuple[copying.Copies | None, np.ndarray, np.ndarray | None]:
-        """Set what counts as a copy; nothing does without training images of the subject."""
-        if not self._training:
-            return None, np.zeros(0), None
-        training_THWC = np.stack([self._as_trained(image) for image in self._training])
-        fresh = []
-        for place, image in enumerate(self._training):
-            rng = np.random.default_rng(seeds.derive(place, "fresh") % 2**32)
-            renders = pictures.fresh_renders(_spec_of(image), image, self._counts.fresh, rng)
-            fresh.append(np.stack([self._through_vae(np.asarray(render)) for render in renders]))
-        fresh_TFHWC = np.stack(fresh)
-        training_TK = self._nuisances(training_THWC)
-        fresh_TFK = np.stack([self._nuisances(renders) for renders in fresh_TFHWC])
-        return (
-            copying.calibrate(fresh_TFHWC, training_THWC, fresh_TFK, training_TK),
-            training_THWC,
-            training_TK,
-        )
-
-    def _as_trained(self, image: PlannedImage) -> np.ndarray:
-        mean_CHW, _ = self._latents.mean_std(image)
-        return self._decode(mean_CHW[None])
-
-    def _through_vae(self, pixels_HWC: np.ndarray) -> np.ndarray:
-        pixels_BCHW = torch.from_numpy(pixels_HWC.astype(np.float32) / 127.5 - 1.0).permute(2, 0, 1)[None]
-        mean_BCHW, _ = self._base.encode_images(pixels_BCHW)
-        return self._decode(mean_BCHW)
-
-    @torch.no_grad()
-    def _decode(self, latent_BCHW: torch.Tensor) -> np.ndarray:
-        vae = self._base.vae
-        decoded_CHW = vae.decode(latent_BCHW.to(self._base.dtype) / vae.config.scaling_factor).sample[0]
-        pixels: np.ndarray = ((decoded_CHW.float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy()
-        return pixels
+    def _render_replicas(self) -> np.ndarray:
+        """Replicas of the training set, (F, T, H, W, C)."""
+        by_image = []
+        for image in self._training:
+            rng = np.random.default_rng(seeds.derive(0, "replicas", image.sha256) % 2**32)
+            renders = pictures.replicas(_spec_of(image), image, self._counts.replicas, rng)
+            by_image.append(np.stack([_pixels(render) for render in renders]))
+        return np.stack(by_image, axis=1) if by_image else EMPTY
 
     def _nuisances(self, pixels_NHWC: np.ndarray) -> np.ndarray:
-        reading: Reading = self._reader.read(torch.from_numpy(pixels_NHWC).permute(0, 3, 1, 2).float())
+        reading = self._reader.read(torch.from_numpy(pixels_NHWC).permute(0, 3, 1, 2).float())
         nuisances: np.ndarray = reading.nuisances_BN.cpu().numpy()
         return nuisances
+
+
+EMPTY = np.zeros(0)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    pixels: np.ndarray = np.asarray(image, dtype=np.float32) / 255.0
+    return pixels
 
 
 def _spec_of(image: PlannedImage) -> Spec:
