@@ -1,1 +1,1 @@
-"""Brakes on overcooking, one module each: `build(**knobs) -> protocols.Regularizer`."""
+"""Brakes on overcooking, one module each: `build(**knobs) -> protocols.Brake | protocols.ImageSource`."""
