@@ -1,0 +1,67 @@
+"""A disk that fills up while a sweep runs: a real one of two megabytes, where the machine lets us mount it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pretend_sweep import cook, numbered_arms, spec
+from sweep_checks import assert_study_agrees, starts
+
+from lorasweep.errors import LorasweepError
+from lorasweep.sweep.state import read_state
+
+SIZE = 2_000_000
+ARMS = 12
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(tmp_path)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no tmpfs here: {mounted.stderr.decode().strip()}")
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        20_000,
+        250_000,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (100_000, 180_000, 330_000, 420_000)),
+    ],
+)
+def test_a_disk_that_fills_up_loses_nothing(disk: Path, room: int) -> None:
+    """With little room it fills while the sweep is declared, with more in the middle of a trial."""
+    folder, ballast = disk / "sweep", disk / "ballast"
+    ballast.write_bytes(b"x" * (SIZE - room))
+    declared = spec(numbered_arms(ARMS))
+    try:
+        result = cook(declared, folder)
+    except LorasweepError as error:
+        assert "no room left" in str(error) and "run the same command" in str(error)
+        done: set[int] = set()
+    else:
+        assert "no room left" in result.halted and "run the same command" in result.halted
+        assert result.exit_code == 1
+        done = {trial.number for trial in read_state(folder).trials if trial.status.is_final}
+        assert len(done) < ARMS, "it was never full"
+
+    ballast.unlink()
+    before = len(starts(folder)) if (folder / "log.txt").exists() else 0
+    result = cook(declared, folder)
+    assert result.exit_code == 0
+    assert result.state.counts == {"COMPLETED": ARMS}
+    again = {int(line.split()[1][:4]) for line in starts(folder)[before:]}
+    assert not again & done, "cooked again what had ended"
+    assert_study_agrees(folder)
