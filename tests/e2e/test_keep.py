@@ -109,7 +109,8 @@ def test_the_last_checkpoint_is_kept_when_the_recipe_says_so_or_nothing_is_done(
 ) -> None:
     cook(home / "last", [*words, calibration(home, learned=0.0), "train.keep=last"])
     last = files.read_json(home / "last" / "metrics.json")
-    assert (last["step"], last["verdict"]["kept_because"]) == (6, "last")
+    done_at = last["verdict"]["done_at"]
+    assert last["step"] == 6 and last["verdict"]["kept_because"] == ("done" if done_at == 6 else "last")
     assert last["rungs"][-1]["metrics"]["overcook/score"] == last["metrics"]["overcook/score_last"]
     cook(home / "never", [*words, calibration(home, learned=1.0)])
     never = files.read_json(home / "never" / "metrics.json")
