@@ -1,4 +1,4 @@
-"""A disk that fills up while a sweep runs: a real one of two megabytes, where the machine lets us mount it."""
+"""A disk that fills up while a sweep runs: a real one of two megabytes, where we may mount it."""
 
 from __future__ import annotations
 
