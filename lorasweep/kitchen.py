@@ -120,8 +120,16 @@ class Kitchen:
             _publish(link_into, lambda temporary: shutil.copytree(folder, temporary, dirs_exist_ok=True))
         return self._base_samples[key]
 
+    def write_probes(self, recipe: Recipe, plan: Plan, file: Path) -> None:
+        """Write what every rung of every trial of this recipe's data is asked, and its digest, as JSON."""
+        from lorasweep.metrics import probes
+
+        latents, texts = self.caches(recipe)
+        built = probes.build(self.base(recipe), recipe, plan, latents=latents, texts=texts)
+        files.write_json(file, probes.described(built))
+
     def _feature_cache(self) -> FeatureCache:
-        """What encoders made of pictures: of the base's and the dataset's once per machine, by their pixels."""
+        """Features of pictures, of the base's and the dataset's once per machine, by their pixels."""
         from lorasweep.cache.store import Store
         from lorasweep.metrics.features import FeatureCache
 

@@ -268,5 +268,6 @@ class _Run:
 
 
 def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen) -> None:
-    """Put the base model's own images, same prompts and seeds as every trial's, into `folder`."""
+    """Put the base's own images, same prompts and seeds as every trial's, and the probes into `folder`."""
     kitchen.base_samples(recipe, plan, link_into=folder)
+    kitchen.write_probes(recipe, plan, folder / "probes.json")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 # Which of the parts that an adapter trains is at work.
 Part = Literal["both", "unet", "text_encoder"]
+PARTS: tuple[Part, ...] = ("unet", "text_encoder")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,11 @@ With l_X,t the mean squared error on images X at timestep t, divided by the base
 
     gap_t = log l_held_out,t - log l_train,t        gap = mean over t
 
-A gap that grows while the held-out loss no longer falls is fitting of pictures. The highest-noise buckets
-(t >= 0.8 of the schedule), where poses and backgrounds are decided, are reported apart as well.
+A gap that grows while the held-out loss no longer falls is fitting of pictures. Each timestep's gap is
+reported as `gap_t875`, say, and the mean of the highest-noise buckets (t >= 0.8 of the schedule), where poses
+and backgrounds are decided, as `gap_high_noise`. When the text encoder is trained, names ending in `_unet`
+and `_text_encoder` ask each part alone, on one noise per image: a text encoder that was trained too long
+gives itself away there first.
 
 Source: fixed-noise validation loss as in spacepxl/demystifying-sd-finetuning; the high-noise split follows
 T-LoRA (arXiv 2507.05964). Departure: both sets are asked the same way and divided by the base's answer, so
@@ -16,8 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from lorasweep.metrics.context import PARTS
 from lorasweep.records import Measurement
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 HIGH_NOISE = 0.8  # share of the schedule above which a timestep counts as high noise
 NAME = "generalisation"
+SETS: tuple[Literal["train", "held_out"], ...] = ("train", "held_out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,12 @@ class Generalisation:
         for weight in dict.fromkeys((context.weight, *self.weights)):
             suffix = "" if weight == context.weight else f"_w{weight:g}"
             self._at(context, weight, suffix, found)
+        for part in PARTS if context.trains_text else ():
+            for name in SETS:
+                if name in context.probes.sets:
+                    rows = context.losses(name, context.weight, part=part, first_noise=True)
+                    ratio = log_ratio_by_timestep(rows).mean().exp()
+                    found.values[f"{NAME}/{name}_{part}"] = float(ratio)
         if f"{NAME}/held_out" in found.values:
             found.values[f"{NAME}/rise"] = rise(
                 found.values[f"{NAME}/held_out"], [rung.get(f"{NAME}/held_out") for rung in context.history]
@@ -50,7 +61,7 @@ class Generalisation:
 
     def _at(self, context: JudgeContext, weight: float, suffix: str, found: Measurement) -> None:
         ratios = {}
-        for name in ("train", "held_out"):
+        for name in SETS:
             if name not in context.probes.sets:
                 found.missing[f"{NAME}/{name}{suffix}"] = f"there are no {name.replace('_', '-')} images"
                 continue
@@ -64,6 +75,9 @@ class Generalisation:
         gap_T = log_held_out_T - log_train_T
         found.values[f"{NAME}/gap{suffix}"] = float(gap_T.mean())
         timesteps_T = train.timestep.unique()  # ascending, as the gaps are
+        if not suffix:
+            gaps = zip(timesteps_T.tolist(), gap_T.tolist(), strict=True)
+            found.values.update({f"{NAME}/gap_t{t}": gap for t, gap in gaps})
         high = timesteps_T >= HIGH_NOISE * context.probes.num_timesteps
         if high.any():
             found.values[f"{NAME}/gap_high_noise{suffix}"] = float(gap_T[high].mean())

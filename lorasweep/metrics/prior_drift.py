@@ -4,9 +4,15 @@ For pictures that the base drew for other prompts, noised on fixed noise,
 
     P = E ||eps_adapted - eps_base||^2 / E ||eps - eps_base||^2
 
-per prompt tier: "class" (somebody else of the subject's kind, no trigger) and "unrelated". 0 is untouched; 1
-means that the adapter moved the prediction by as much as the base errs. Rising on "unrelated" is damage
-everywhere.
+per prompt tier, from near to far: "plain" (the training captions without the trigger), "class" (somebody else
+of the subject's kind), "neighbour" (other subjects that the base's YAML names) and "unrelated". 0 is
+untouched; 1 means that the adapter moved the prediction by as much as the base errs. Expect it to fall from
+near to far; rising on "unrelated" is damage everywhere. Of the three near tiers two are there as a rule:
+where the class prompts are derived from captions they are the plain ones, and the dollhouse names no
+neighbours.
+
+When the text encoder is trained, names ending in `_unet` and `_text_encoder` say what each part does alone:
+the text encoder fries first.
 
 Source: latent Fisher divergence of Infusion (arXiv 2404.14007), Monte-Carlo on the base's own pictures; the
 division by the base's error, which makes it free of units and of timestep weights, is ours.
@@ -17,11 +23,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lorasweep.metrics.context import PARTS
 from lorasweep.metrics.probes import PRIOR_TIERS
 from lorasweep.records import Measurement
 
 if TYPE_CHECKING:
-    from lorasweep.metrics.context import JudgeContext
+    from lorasweep.metrics.context import JudgeContext, Rows
+
+
+WHY_MISSING = {
+    "plain": "there is no trigger to leave out, or the class prompts are the captions without it",
+    "class": "the plan has no class prompts (dataset.prompts)",
+    "neighbour": "the base names no neighbours (base.neighbour_prompts)",
+    "unrelated": "the plan has no unrelated prompts (dataset.prompts)",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +51,14 @@ class PriorDrift:
         found = Measurement()
         for tier in PRIOR_TIERS:
             if tier not in context.probes.sets:
-                found.missing[f"prior_drift/{tier}"] = f"the plan has no {tier} prompts (dataset.prompts)"
+                found.missing[f"prior_drift/{tier}"] = WHY_MISSING[tier]
                 continue
             for weight in dict.fromkeys((context.weight, *self.weights)):
                 suffix = "" if weight == context.weight else f"_w{weight:g}"
-                rows = context.drift(tier, weight)
-                found.values[f"prior_drift/{tier}{suffix}"] = float(rows.adapted.mean() / rows.base.mean())
+                found.values[f"prior_drift/{tier}{suffix}"] = drift(context.drift(tier, weight))
+            for part in PARTS if context.trains_text else ():
+                rows = context.drift(tier, context.weight, part=part)
+                found.values[f"prior_drift/{tier}_{part}"] = drift(rows)
         return found
 
 
@@ -52,3 +69,8 @@ def build(*, weights: tuple[float, ...] | list[float]) -> PriorDrift:
         weights: LoRA weights to ask at besides the one that counts.
     """
     return PriorDrift(weights=tuple(weights))
+
+
+def drift(rows: Rows) -> float:
+    """Mean squared distance from the base over the base's mean squared error; >= 0."""
+    return float(rows.adapted.mean() / rows.base.mean())
