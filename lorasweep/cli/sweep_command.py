@@ -17,6 +17,8 @@ from lorasweep.records import Plan
 from lorasweep.report import contact_sheet
 from lorasweep.report.write import HTML_FILE, write_report
 from lorasweep.sweep import document, driver, table
+from lorasweep.sweep.folder import PRUNING_FILE, read_or_none
+from lorasweep.sweep.timing import TIMING_FILE
 from lorasweep.tracking.process import Mirror
 
 
@@ -100,12 +102,25 @@ def _estimate(spec: SweepSpec, plans: Mapping[str, Plan]) -> float:
     return sweep_seconds(each_s, spec.launcher, trials=spec.total)
 
 
+def _print_cost(folder: Path) -> None:
+    """Say what pruning saved and what the estimate was worth, once there is something to say."""
+    pruning, timing = (read_or_none(folder / name) or {} for name in (PRUNING_FILE, TIMING_FILE))
+    if pruning.get("pruned"):
+        saved, spent = pruning["saved_steps"], pruning["spent_steps"]
+        share = saved / (saved + spent)
+        print(f"pruning        {pruning['pruned']} trials stopped early, {saved} steps saved ({share:.0%})")
+    if "error" in timing:
+        minutes = (timing[key] / 60 for key in ("real_s", "estimated_s"))
+        print("time           {:.1f} min, estimated {:.1f} min".format(*minutes))
+
+
 def _print_whereabouts(folder: Path, mirror_message: str) -> None:
     """Say where to look next."""
     for what, path in (("report", folder / HTML_FILE), ("contact sheet", folder / "contact_sheet.png")):
         if path.exists():
             print(f"{what:<13}  {path}")
     print(f"run folders    {folder}")
+    _print_cost(folder)
     if mirror_message:
         print(f"MLflow         {mirror_message}", file=sys.stderr if "sync" in mirror_message else sys.stdout)
     print("look at them   lorasweep ui")

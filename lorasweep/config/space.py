@@ -140,8 +140,9 @@ class Point:
 
     @property
     def picks(self) -> tuple[str, ...]:
-        """The files that were chosen (`adamw`, `locon`), for the point's name."""
-        return tuple(str(value) for key, value in self.values.items() if key in places.GROUPS)
+        """The files that were searched for and chosen (`adamw`, `locon`), for the point's name."""
+        chosen = ((name.partition("[")[0], label) for name, label in self.params.items())
+        return tuple(str(label) for key, label in chosen if key in places.GROUPS)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,10 @@ Knows nothing about how the state came about.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from lorasweep.files import read_json
-from lorasweep.sweep.folder import PRUNING_FILE
+from lorasweep.sweep.folder import PRUNING_FILE, read_or_none
 from lorasweep.sweep.leaderboard import standing, standing_json
 from lorasweep.sweep.state import SweepState, TrialState, params
 from lorasweep.sweep.timing import TIMING_FILE
@@ -28,18 +26,10 @@ def status_json(state: SweepState) -> dict[str, Any]:
         "total": state.total,
         "counts": state.counts,
         "noise": standing_json(standing(state)),
-        "pruning": _beside(state, PRUNING_FILE),
-        "timing": _beside(state, TIMING_FILE),
+        "pruning": read_or_none(Path(state.folder) / PRUNING_FILE),
+        "timing": read_or_none(Path(state.folder) / TIMING_FILE),
         "trials": [_trial(trial) for trial in state.trials],
     }
-
-
-def _beside(state: SweepState, name: str) -> Any:
-    """What the driver left in the sweep's folder; None when it left nothing (yet)."""
-    try:
-        return read_json(Path(state.folder) / name)
-    except (OSError, json.JSONDecodeError):
-        return None
 
 
 def _trial(trial: TrialState) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def write_status(run_folder: Path, record: TrialRecord) -> None:
 
 def read_status(run_folder: Path) -> TrialRecord | None:
     """Read status.json; None when the folder has none that can be read, as if it was never started."""
-    data = _read_or_none(run_folder / STATUS_FILE)
+    data = read_or_none(run_folder / STATUS_FILE)
     if data is None:
         return None
     known = {field.name for field in dataclasses.fields(TrialRecord)}
@@ -76,13 +76,14 @@ def write_outcome(run_folder: Path, outcome: Outcome, *, attempt: int) -> None:
 
 def read_outcome(run_folder: Path, *, attempt: int) -> Outcome | None:
     """Read what the worker left for this attempt; None when the attempt did not end."""
-    data = _read_or_none(run_folder / OUTCOME_FILE)
+    data = read_or_none(run_folder / OUTCOME_FILE)
     if data is None or data.get("attempt") != attempt:
         return None
     return from_dict(Outcome, data["outcome"])
 
 
-def _read_or_none(path: Path) -> dict[str, Any] | None:
+def read_or_none(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None when there is none that can be read."""
     try:
         data = read_json(path)
     except (OSError, json.JSONDecodeError, UnicodeDecodeError):

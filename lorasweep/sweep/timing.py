@@ -5,12 +5,11 @@ So that people know what an estimate on their machine is worth. Knows nothing ab
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
-from typing import Any
 
-from lorasweep.files import read_json, write_json
+from lorasweep.files import write_json
+from lorasweep.sweep.folder import read_or_none
 
 TIMING_FILE = "timing.json"
 
@@ -21,7 +20,7 @@ class Stopwatch:
     def __init__(self, sweep_folder: Path, estimated_s: float | None) -> None:
         """Start; the estimate of a sweep that was begun before stays what it was then."""
         self._path = sweep_folder / TIMING_FILE
-        self._before = _read(self._path)
+        self._before = read_or_none(self._path) or {}
         self._estimated_s = self._before.get("estimated_s", estimated_s)
         self._began_s = time.monotonic()
 
@@ -34,11 +33,3 @@ class Stopwatch:
         if done and self._estimated_s:
             data["error"] = round(passed_s / self._estimated_s - 1, 3)  # 0.5: it took half as long again
         write_json(self._path, data)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = read_json(path)
-    except (OSError, json.JSONDecodeError):
-        return {}
-    return data if isinstance(data, dict) else {}

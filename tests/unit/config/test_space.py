@@ -105,7 +105,7 @@ def test_a_branch_has_its_own_names_and_sets_its_own_keys() -> None:
         "adapter.dim=8",
         "optimizer.d_coef=1.5",
     )
-    assert point.picks == ("prodigy", "constant")
+    assert point.picks == ("prodigy",)
     assert parse(point.overrides)[1] == []
     assert BRANCHED.point(point.params) == point
 
