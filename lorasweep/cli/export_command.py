@@ -17,7 +17,11 @@ def run(options: argparse.Namespace) -> int:
     cooked = find_run(options.run, best=options.best, step=options.step)
     ranks: Sequence[int] | Literal["all"] = "all" if options.all_ranks else tuple(options.rank)
     written = export_run(
-        cooked, out=Path(options.out) if options.out else None, precision=options.precision, ranks=ranks
+        cooked,
+        out=Path(options.out) if options.out else None,
+        precision=options.precision,
+        ranks=ranks,
+        dora_for=options.dora,
     )
     if options.json:
         print(json.dumps([to_dict(each) for each in written], indent=1))

@@ -272,7 +272,8 @@ examples:
   lorasweep export outputs/train/1a2b3c4d5e6f-s0 --out my.safetensors --precision fp16
   lorasweep export dylora/0000-a-s0 --rank 8 --rank 32  a DyLoRA cut to two of its ranks
 LoRA, LoCon and DyLoRA get kohya's keys, LoHa, LoKr and IA3 LyCORIS's; the metadata tell the recipe, the step
-and how overcooked it was. Nothing is trained or changed. A DoRA stays what diffusers reads.""",
+and how overcooked it was. Nothing is trained or changed. A DoRA is for ComfyUI and Forge; A1111 reads it
+otherwise, and wants --dora any: whole weights, a large file that every UI reads as it was judged.""",
     )
     parser.add_argument("run", metavar="RUN|SWEEP", help="a run folder, SWEEP/TRIAL, or a sweep with --best")
     parser.add_argument("--best", action="store_true", help="the sweep's trial with the best value")
@@ -282,6 +283,9 @@ and how overcooked it was. Nothing is trained or changed. A DoRA stays what diff
     )
     parser.add_argument(
         "--precision", choices=["fp32", "fp16"], default="fp32", help="default: fp32, as judged"
+    )
+    parser.add_argument(
+        "--dora", choices=["comfyui", "any"], default="comfyui", help="the UIs that a DoRA is for"
     )
     cut = parser.add_mutually_exclusive_group()
     cut.add_argument("--rank", type=int, action="append", default=[], help="cut a DyLoRA; may be repeated")

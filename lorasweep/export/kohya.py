@@ -37,13 +37,14 @@ def to_kohya(
         name = kohya_name(module)
         if factor == "A.weight":
             found[f"{name}.lora_down.weight"] = tensor[:rank]
-            found[f"{name}.alpha"] = np.array(_alpha(module, config), dtype=np.float32)
+            found[f"{name}.alpha"] = np.array(alpha_of(module, config), dtype=np.float32)
         else:
             found[f"{name}.lora_up.weight"] = np.ascontiguousarray(tensor[:, :rank])
     return found
 
 
-def _alpha(path: str, config: Mapping[str, Any]) -> float:
+def alpha_of(path: str, config: Mapping[str, Any]) -> float:
+    """Alpha of one module, `unet.<module>` or `text_encoder.<module>`."""
     part, module = path.split(".", 1)
     patterns: Mapping[str, float] = config[f"{part}.alpha_pattern"]
     return float(patterns.get(module, config[f"{part}.lora_alpha"]))

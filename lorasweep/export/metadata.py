@@ -49,7 +49,9 @@ def _network(adapter: Component, rank: int | None) -> dict[str, Any]:
     knobs = adapter.options
     is_kohya = adapter.name in _KOHYA_KINDS
     arguments = {key: str(value) for key, value in knobs.items() if key in _ARGUMENTS}
-    if not is_kohya:
+    if adapter.name == "dora":
+        arguments |= {"algo": "lora", "dora_wd": "True", "wd_on_output": "True"}
+    elif not is_kohya:
         arguments["algo"] = adapter.name
     found: dict[str, Any] = {"ss_network_module": "networks.lora" if is_kohya else "lycoris.kohya"}
     if "dim" in knobs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from safetensors.numpy import save_file
 from lorasweep import files
 from lorasweep.adapters.stable_file import sort_metadata
 from lorasweep.errors import InputError, Problem
-from lorasweep.export import metadata
+from lorasweep.export import dora, metadata
 from lorasweep.export.kohya import Tensors, to_kohya
 from lorasweep.export.runs import CookedRun
 
@@ -39,6 +40,7 @@ def export_run(
     out: Path | None = None,
     precision: Precision = "fp32",
     ranks: Sequence[int] | Literal["all"] = (),
+    dora_for: dora.Form = "comfyui",
 ) -> list[Exported]:
     """Write the run's adapter in the names that UIs look for.
 
@@ -47,17 +49,42 @@ def export_run(
         out: a .safetensors, or a folder; None: `export/` in the run folder.
         precision: fp32 is what was judged; fp16 halves the file.
         ranks: a DyLoRA cut to each of these, or to "all" that it was trained at; empty: whole.
+        dora_for: the UIs that a DoRA is for, "comfyui" (and Forge) or "any", which is as large as the base.
 
     Raises:
-        InputError: the adapter has no such file format, or no such ranks; nothing was written.
+        InputError: no such ranks, or a DoRA's base cannot be read; nothing was written.
     """
     trained = _trained_ranks(run)
     problems = _problems(run, out, ranks, trained)
     if problems:
         raise InputError(problems, subject="export")
     tensors, config = _read(run.adapter_file)
+    if run.recipe.adapter.name == "dora":
+        tensors = dora.to_uis(tensors, config, _base_weights(run, tensors), form=dora_for)
+        config = {}
     chosen = (trained if ranks == "all" else tuple(ranks)) or (None,)
     return [_write(run, tensors, config, out, precision, rank) for rank in chosen]
+
+
+def _base_weights(run: CookedRun, tensors: Tensors) -> dict[str, Any]:
+    """The base's own weights under a DoRA, by its modules: magnitudes mean nothing without them.
+
+    Raises:
+        InputError: the base is not there any more, or not in a precision that can be read here.
+    """
+    options = run.recipe.base
+    base = importlib.import_module(f"lorasweep.bases.{options.name}")
+    found: dict[str, Any] = {}
+    try:
+        for part in ("unet", "text_encoder"):
+            inside = [m.split(".", 1)[1] for m in dora.modules_of(tensors) if m.startswith(f"{part}.")]
+            read = base.read_weights(options, part, inside)
+            found |= {f"{part}.{module}": weight for module, weight in read.items()}
+    except (InputError, OSError, KeyError, TypeError) as error:
+        message = f"a DoRA is exported with its base at hand: {type(error).__name__}: {error}"
+        hint = f"it must be where it was trained; diffusers reads {run.adapter_file} as it is"
+        raise InputError(Problem("base.path", message, hint), subject="export") from error
+    return found
 
 
 def _trained_ranks(run: CookedRun) -> tuple[int, ...]:
@@ -73,9 +100,6 @@ def _problems(
 ) -> list[Problem]:
     found = []
     name = run.recipe.adapter.name
-    if name == "dora":
-        hint = f"diffusers reads {run.adapter_file} as it is"
-        found.append(Problem("adapter", "the UIs' loaders disagree on how to read a DoRA's magnitudes", hint))
     if ranks and not trained:
         found.append(Problem("--rank", f"only a dylora is trained at several ranks, this is a {name}"))
     elif ranks != "all" and (wrong := [rank for rank in ranks if rank not in trained]):
