@@ -162,6 +162,18 @@ def test_an_adapted_text_encoder_is_judged_through_its_own_embeddings(context: A
         assert float((rows.adapted - rows.base).abs().max()) > 1e-5
         silent = at(context, adapter=adapter).losses("train", 0.0)
         assert torch.allclose(silent.adapted, silent.base, rtol=1e-5)
+        apart = at(context, adapter=adapter)
+        both, unet, text = (
+            apart.losses("train", 0.7, part=part).adapted for part in ("both", "unet", "text_encoder")
+        )
+        # Only the text encoder's weights were moved: it alone is all of the change, the UNet's none.
+        assert torch.allclose(text, both, rtol=1e-4)
+        assert torch.allclose(unet, rows.base, rtol=1e-5)
+        measured = generalisation.build(weights=[]).measure(apart).values
+        assert measured["generalisation/train_unet"] == pytest.approx(1, abs=1e-5)
+        assert abs(measured["generalisation/train_text_encoder"] - 1) > 1e-6
+        drifted = prior_drift.build(weights=[]).measure(apart).values
+        assert drifted["prior_drift/class_unet"] < 1e-9 < drifted["prior_drift/class_text_encoder"]
     finally:
         adapter.remove()
 
@@ -181,3 +193,40 @@ def test_v_prediction_targets_lead_back_to_the_latent(
     latent_BCHW = alpha_B111.sqrt() * batch.noisy_BCHW - (1 - alpha_B111).sqrt() * batch.target_BCHW
     same = [latent_BCHW[row] for row in range(len(batch.captions)) if batch.image_B[row] == batch.image_B[0]]
     assert len(same) > 1 and all(torch.allclose(one, same[0], atol=1e-4) for one in same)
+
+
+def test_gaps_by_timestep_average_to_the_gap(context: Any, perturb: Any) -> None:
+    perturb(context.adapter, 0.1)
+    found = generalisation.build(weights=[]).measure(at(context)).values
+    gaps = [found[f"generalisation/gap_t{t}"] for t in context.probes.timesteps]
+    assert len(set(gaps)) == 4
+    assert np.mean(gaps) == pytest.approx(found["generalisation/gap"])
+    assert found["generalisation/gap_high_noise"] == pytest.approx(gaps[-1])
+
+
+def test_the_digest_is_of_what_is_asked(context: Any, plan: Any, build_probes: Any) -> None:
+    first = context.probes.digest
+    probes._built.clear()
+    assert build_probes().digest == first
+    told = probes.described(context.probes)
+    assert told["digest"] == first and told["rows"]["train"] > 0
+    plan.prompts = plan.prompts | {"class": ("1girl, hat",)}
+    assert build_probes().digest != first
+
+
+def test_tiers_of_drift_from_near_to_far(context: Any, recipe: Any, plan: Any, build_probes: Any) -> None:
+    plain = {words for batch in context.probes.sets["plain"] for words in batch.captions}
+    assert plain and not any("zkw" in words for words in plain)
+    missing = prior_drift.build(weights=[]).measure(context).missing
+    assert "neighbour_prompts" in missing["prior_drift/neighbour"]
+    recipe.base.neighbour_prompts = ("smile",)
+    plan.prompts = plan.prompts | {"class": tuple(plain)[:1]}
+    derived = build_probes().sets
+    assert "plain" not in derived and "neighbour" in derived
+
+
+def test_few_images_get_more_noises(context: Any) -> None:
+    draws = {name: {b.draw for b in context.probes.sets[name]} for name in ("train", "held_out")}
+    assert draws == {"train": {0, 1}, "held_out": {0, 1, 2}}  # four images and two, six pairs
+    first = context.losses("held_out", 0.7, first_noise=True)
+    assert len(first.adapted) == 2 * 4
