@@ -16,8 +16,9 @@ from lorasweep.plan.estimate import sweep_seconds, trial_seconds
 from lorasweep.records import Plan
 from lorasweep.report import contact_sheet
 from lorasweep.report.write import HTML_FILE, write_report
-from lorasweep.sweep import document, driver, table
+from lorasweep.sweep import document, driver, leaderboard, table
 from lorasweep.sweep.folder import PRUNING_FILE, read_or_none
+from lorasweep.sweep.state import SweepState
 from lorasweep.sweep.timing import TIMING_FILE
 from lorasweep.tracking.process import Mirror
 
@@ -78,6 +79,8 @@ def _run(
         print(json.dumps(document.status_json(snapshot), indent=1))
     else:
         table.print_leaderboard(snapshot)
+        if spec.search is not None:
+            _print_best_point(snapshot)
         _print_whereabouts(folder, result.mirror_message)
     return result.exit_code
 
@@ -100,6 +103,13 @@ def _estimate(spec: SweepSpec, plans: Mapping[str, Plan]) -> float:
     """How long the sweep is expected to take, s; of a pruned one, at most."""
     each_s = [trial_seconds(plans[arm.name], arm.recipe) for arm in spec.known]
     return sweep_seconds(each_s, spec.launcher, trials=spec.total)
+
+
+def _print_best_point(snapshot: SweepState) -> None:
+    """Say what the best recipe is when it is a point of the space: its name does not tell."""
+    ranked = [trial for rank, trial in leaderboard.rank_trials(snapshot) if rank == 1]
+    if ranked:
+        print(f"best           {ranked[0].arm}: {' '.join(ranked[0].overrides)}")
 
 
 def _print_cost(folder: Path) -> None:
