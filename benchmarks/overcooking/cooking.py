@@ -76,6 +76,7 @@ def status_of(folder: Path) -> str | None:
 def cook_one(run: Run, home: Path, *, until: float, counts: Counts) -> Cooked:
     """Cook one run in this process; an error is kept in `error.txt` and does not stop the others."""
     began, began_cpu, folder = time.time(), time.process_time(), home / "runs" / run.name
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         status = _cook(run, folder, home, should_stop=lambda: time.time() > until, counts=counts)
     except Exception:

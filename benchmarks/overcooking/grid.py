@@ -138,6 +138,8 @@ def overrides(dials: dict[str, Any], *, seed: int, scale: Scale) -> list[str]:
         "sample.seeds=[0,1]",
         "sample.rung_seeds=[0,1]",  # rungs are judged on as many pictures as the end
         "sample.weights=[0.7]",
+        "metrics.identity.also=[base]",  # what the reader answers, the base answers as well
+        "metrics.prompt_control.also=[base]",
         "tracking=none",
         "train.device=cpu",
     ]
