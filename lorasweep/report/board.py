@@ -25,7 +25,7 @@ def leaderboard(findings: Findings) -> Markup | None:
     note = f"Ranked by {metric}, {better}."
     if any(row.seeds > 1 for row in findings.arms):
         note += " Means over seeds; bars are 95 % intervals, ticks single seeds."
-    known = [(*_seed_values(findings, row), *_interval(findings, row)) for row in findings.arms]
+    known = [(*_seed_values(findings, row), *_interval(row)) for row in findings.arms]
     scale = charts.interval_scale([value for values in known for value in values if value is not None])
     first, rest = findings.arms[:ROWS_OPEN], findings.arms[ROWS_OPEN:]
     folded = (
@@ -76,15 +76,15 @@ def _described(findings: Findings, arm: str) -> Child:
 
 def _tie(findings: Findings, row: ArmRow) -> Child:
     """Said where seeds were spent and still cannot tell an arm from the best."""
-    if findings.noise is None or row.seeds < 2 or row.arm == findings.noise.order[0]:
+    if not row.tied or row.seeds < 2 or (findings.noise and row.arm == findings.noise.order[0]):
         return None
-    return tag("small", "tied with the best", class_="tie") if row.arm in findings.noise.groups[0] else None
+    return tag("small", "tied with the best", class_="tie")
 
 
 def _graphic(findings: Findings, row: ArmRow, shown: TrialFindings | None, scale: Scale) -> Child:
     if row.value is None:
         return None
-    low, high = _interval(findings, row)
+    low, high = _interval(row)
     verdict = shown.verdict if shown else "other"
     return charts.interval(
         scale, row.value, low=low, high=high, seeds=_seed_values(findings, row), class_=verdict
@@ -114,7 +114,6 @@ def _seed_values(findings: Findings, row: ArmRow) -> list[float]:
     return [value for value in ranked if value is not None]
 
 
-def _interval(findings: Findings, row: ArmRow) -> tuple[float | None, float | None]:
+def _interval(row: ArmRow) -> tuple[float | None, float | None]:
     """Where the mean lies with 95 % confidence, where there are seeds to tell."""
-    known = findings.noise.intervals.get(row.arm) if findings.noise else None
-    return (known.low, known.high) if known else (None, None)
+    return (row.interval.low, row.interval.high) if row.interval else (None, None)

@@ -19,10 +19,12 @@ import yaml
 
 from lorasweep import files
 from lorasweep.metrics.score import IDENTITY, SCORE, UTILITY
-from lorasweep.sweep.leaderboard import ArmRow, rank_arms, rank_trials
+from lorasweep.sweep.folder import PRUNING_FILE
+from lorasweep.sweep.leaderboard import ArmRow, rank_arms, rank_trials, standing
 from lorasweep.sweep.manifest import read_manifest
-from lorasweep.sweep.noise import Ranking, rank
+from lorasweep.sweep.noise import Ranking
 from lorasweep.sweep.state import SweepState, TrialState, read_state
+from lorasweep.sweep.timing import TIMING_FILE
 from lorasweep.tracking.params import flatten
 
 __all__ = ["IDENTITY", "SCORE", "UTILITY", "Findings", "Rung", "TrialFindings", "read_findings"]
@@ -124,16 +126,19 @@ class Findings:
     trials: tuple[TrialFindings, ...]  # best first
     notes: Mapping[str, str]  # arm -> what it is there for
     overrides: Mapping[str, tuple[str, ...]]  # arm -> what it declares
-    leaderboard: Mapping[str, Any]  # leaderboard.json, where the driver left one
+    pruning: Mapping[str, Any]  # what was stopped early and what that saved; empty without a pruner
+    timing: Mapping[str, Any]  # how long it was said to take, and took; empty before the driver's end
 
     @cached_property
     def noise(self) -> Ranking | None:
         """What seeds say about the order of the arms; None while no trial has a value."""
-        values: dict[str, dict[int, float]] = {}
-        for trial in self.trials:
-            if trial.rank is not None and trial.state.value is not None:
-                values.setdefault(trial.state.arm, {})[trial.state.seed] = trial.state.value
-        return rank(values, goal=self.state.goal) if values else None
+        return standing(self.state)
+
+    @property
+    def calibrations(self) -> tuple[str, ...]:
+        """Digests of the limits that trials were judged by; scores under different ones do not compare."""
+        found = {str(trial.state.verdict.get("calibration", "")) for trial in self.trials}
+        return tuple(sorted(found - {""}))
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -172,7 +177,8 @@ def read_findings(sweep_folder: Path) -> Findings:
         trials=tuple(_trial(rank, trial) for rank, trial in rank_trials(state)),
         notes={name: arm.note for name, arm in declared.items() if arm.note},
         overrides={name: arm.overrides for name, arm in declared.items()},
-        leaderboard=_object(sweep_folder / "leaderboard.json"),
+        pruning=_object(sweep_folder / PRUNING_FILE),
+        timing=_object(sweep_folder / TIMING_FILE),
     )
 
 

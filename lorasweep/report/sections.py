@@ -26,6 +26,7 @@ def all_of(findings: Findings) -> list[Section]:
         ("What mattered", "factors", what_mattered(findings)),
         ("Symptoms", "symptoms", symptoms(findings)),
         ("What did not work", "failures", failures(findings)),
+        ("What it cost", "cost", cost(findings)),
         ("Cook it again", "again", again(findings)),
     ]
 
@@ -224,7 +225,13 @@ def failures(findings: Findings) -> Markup | None:
     return tag("div", tag("table", tag("tbody", rows), class_="rows"), class_="scroll")
 
 
-# ------------------------------------------------------------------------------------------------- again
+# -------------------------------------------------------------------------------------------- cost, again
+
+
+def cost(findings: Findings) -> Markup | None:
+    """Time and steps, said and spent; steps and time of each arm are in the leaderboard."""
+    told = words.costs(findings)
+    return tag("p", " ".join(told)) if told else None
 
 
 def again(findings: Findings) -> Markup | None:

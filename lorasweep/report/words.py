@@ -37,7 +37,7 @@ def verdict(findings: Findings) -> list[str]:
     if not ranked:
         return [_no_answer(findings)]
     told = [_best(findings, ranked), _how_sure(findings, ranked), _never_safe(ranked), _burned(findings)]
-    told += [_undercooked(ranked), _failed(findings), _unfinished(findings)]
+    told += [_undercooked(ranked), _failed(findings), _unfinished(findings), _other_limits(findings)]
     return [sentence for sentence in told if sentence]
 
 
@@ -153,11 +153,45 @@ def _unfinished(findings: Findings) -> str:
     return f"Not over: {findings.ended} of {findings.state.total} trials have ended; {going}."
 
 
+def _other_limits(findings: Findings) -> str:
+    count = len(findings.calibrations)
+    return f"Trials were judged by {count} calibrations: their scores do not compare." if count > 1 else ""
+
+
 def _no_answer(findings: Findings) -> str:
     counts = ", ".join(
         f"{count} {status.lower().replace('_', ' ')}" for status, count in findings.state.counts.items()
     )
     return f"No answer yet: no trial has a value ({counts})."
+
+
+def costs(findings: Findings) -> list[str]:
+    """What it took and what was saved, a sentence each."""
+    return [sentence for sentence in (_estimate(findings), _saved(findings), _reused(findings)) if sentence]
+
+
+def _estimate(findings: Findings) -> str:
+    real, said = findings.timing.get("real_s"), findings.timing.get("estimated_s")
+    if not isinstance(real, int | float):
+        return ""
+    took = f"It took {duration(real)} by the clock"
+    return f"{took}; the plan had said {duration(said)}." if isinstance(said, int | float) else f"{took}."
+
+
+def _saved(findings: Findings) -> str:
+    """Stopped trials, by the steps that they had left."""
+    pruned = [trial for trial in findings.state.trials if trial.status is Status.PRUNED]
+    left = sum(trial.steps - trial.step for trial in pruned)
+    if not pruned:
+        return ""
+    return (
+        f"{len(pruned)} of {findings.state.total} trials were stopped at a rung, which saved {left:,} steps."
+    )
+
+
+def _reused(findings: Findings) -> str:
+    found = [trial for trial in findings.state.trials if trial.reused_from]
+    return f"{len(found)} were not cooked: the same recipe had been, elsewhere." if found else ""
 
 
 def score_line(trial: TrialFindings) -> str:

@@ -16,7 +16,6 @@ from lorasweep.report import page
 from lorasweep.report.reading import read_findings
 from lorasweep.report.write import write_report
 
-_VOID = {"meta", "img", "br", "rect", "path", "polyline"}
 _LOADING = {"src", "href", "srcset", "data", "action", "poster", "xlink:href"}
 
 
@@ -35,8 +34,7 @@ class Read(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.loads += [value or "" for name, value in attrs if name in _LOADING]
-        if tag not in _VOID:
-            self.open.append(tag)
+        self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)

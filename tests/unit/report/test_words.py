@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sweep_folders import Cooked, write_sweep
 
+from lorasweep import files
 from lorasweep.report import words
 from lorasweep.report.reading import read_findings
 
@@ -77,6 +78,28 @@ def test_symptoms_are_those_that_count_the_gravest_first(tmp_path: Path) -> None
 
     assert (burn.says, burn.metric) == ("pictures look fried", "burn/score")
     assert (burn.value, burn.grade) == (pytest.approx(1.6), pytest.approx(0.8))
+
+
+def test_costs_are_said_where_they_are_known(tmp_path: Path) -> None:
+    folder = write_sweep(
+        tmp_path / "m", [Cooked(arm="a", pictures=False), Cooked(arm="b", status="PRUNED", rungs=(80,))]
+    )
+    assert words.costs(read_findings(folder)) == [
+        "1 of 2 trials were stopped at a rung, which saved 240 steps."
+    ]
+    files.write_json(folder / "timing.json", {"real_s": 125.0, "estimated_s": 100.0})
+    files.write_json(folder / "pruning.json", {"replay": [{"sentence": "median: 1 of 1 stopped"}]})
+
+    said = " ".join(words.costs(read_findings(folder)))
+
+    assert "It took 2 min 05 s by the clock; the plan had said 1 min 40 s." in said
+    assert "ran their course: median: 1 of 1 stopped." in said
+
+
+def test_trials_judged_by_other_limits_do_not_compare(tmp_path: Path) -> None:
+    trials = [Cooked(arm=name, pictures=False, verdict={"calibration": name}) for name in ("a", "b")]
+
+    assert "2 calibrations: their scores do not compare" in verdict(tmp_path, trials)
 
 
 @pytest.mark.parametrize(
