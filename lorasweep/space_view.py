@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from lorasweep.config import Search, SweepSpec
 from lorasweep.plan.estimate import sweep_seconds, trial_seconds
@@ -69,7 +70,7 @@ def space_table(described: dict[str, Any]) -> Table:
     table.add_column("axis", no_wrap=True)
     table.add_column("values", overflow="fold")
     for name, domain in described["axes"].items():
-        table.add_row(name, domain)
+        table.add_row(Text(name), Text(domain))
     return table
 
 

@@ -37,6 +37,12 @@ def test_what_was_typed_tells_too() -> None:
     assert telling_keys(arms) == ["adapter.conv_dim", "train.x"], "a whole group is told by its name"
 
 
+def test_a_point_of_a_search_is_told_by_what_it_sets() -> None:
+    declared = _arm("optimizer.lr=1", seed=0, train={"lr": 1})
+    point = {"name": "p000", "overrides": ["adapter=locon", "adapter.conv_dim=8"], "recipe": {}}
+    assert telling_keys([declared, point]) == ["adapter.conv_dim", "optimizer.lr"]
+
+
 def test_no_arms() -> None:
     assert telling_keys([]) == []
 
