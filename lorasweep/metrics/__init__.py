@@ -2,6 +2,26 @@
 
     JudgeContext  ->  judge  ->  Measurement (numbers, and a reason for each number that could not be had)
 
+At every rung, from forward passes:
+
+    generalisation       gap, gap_t<t>, gap_high_noise, gap_se, held_out, train, rise
+    useful_weight        best, slope
+    prior_drift          plain, class, neighbour, unrelated
+    trigger_selectivity  score, gain, gain_without
+    memorisation         magnitude_ratio
+    norms                relative, relative_max, spectral_max, stable_rank, intruders
+
+and from pictures:
+
+    memorisation         copy_rate, tile_max, nearness, each also _latents and _features
+    diversity            relative, same_prompt, vendi, base_vendi
+    burn                 score, saturation, contrast, clipped, grain
+    identity             score; base_likeness ... by the reader, base_resemblance ... by an encoder
+    prompt_control       score, accuracy, base_accuracy, bleed_class, bleed_unrelated
+
+Endings: `_w1` at another weight, `_unet` and `_text_encoder` by one part alone, `_base`, `_clip` by a second
+encoder, `_se` a standard error. docs/metrics.md has the formulas, their sources and when they are wrong.
+
 A metric is a module with `build(**knobs)` and a `conf/metrics/<name>.yaml`; there is no list of them to edit.
 Importing this package imports no torch. Judging draws from no generator of the training and changes no
 weight.
