@@ -12,6 +12,8 @@ start here:
   lorasweep ui                            look at them in the MLflow UI
   lorasweep plan quickstart               what would run: steps, exposures, buckets; touches nothing
   lorasweep train dataset.path=my/images  one recipe on your own folder (kohya layout or plain)
+  lorasweep -m optimizer=adamw,prodigy    the Hydra way: several values, cooked and compared
+  eval "$(lorasweep -sc install=bash)"    tab completion of keys, files, sweeps and commands
 
 KEY=VALUE is Hydra's override grammar: adapter.dim=16  optimizer=prodigy  'sample.weights=[0.5,0.7,0.9]'
 exit codes: 0 done, 2 the input is wrong (nothing was started), 1 anything else, 130 interrupted
@@ -114,6 +116,8 @@ examples:
   lorasweep sweep quickstart                       a sweep that ships with lorasweep
   lorasweep sweep my_question.yaml                 your own file
   lorasweep sweep quickstart train.max_steps=100   every arm with another budget
+  lorasweep sweep quickstart 'optimizer.lr=tag(log,interval(1e-4,1e-2))' sweep.total=12   search an axis
+  lorasweep sweep conditional sweep.sampler=random sweep.name=luck   the file's own keys: sweep.KEY=VALUE
   lorasweep sweep quickstart --until-decided       then seeds where they tell most about the best arm
 Ctrl-C once finishes the step, checkpoints and exits with 130; twice stops now.
 The same command again continues: nothing is cooked twice, nothing finished is lost.""",
@@ -121,7 +125,7 @@ The same command again continues: nothing is cooked twice, nothing finished is l
     parser.add_argument("sweep", metavar="NAME|FILE", help="a sweep in sweeps/, or a YAML file")
     _overrides(parser)
     parser.add_argument(
-        "--extend", action="store_true", help="accept new arms or seeds in a sweep that was already started"
+        "--extend", action="store_true", help="accept new arms, seeds or a wider search in a sweep already begun"
     )
     parser.add_argument(
         "--until-decided",
