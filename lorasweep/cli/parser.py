@@ -125,7 +125,9 @@ The same command again continues: nothing is cooked twice, nothing finished is l
     parser.add_argument("sweep", metavar="NAME|FILE", help="a sweep in sweeps/, or a YAML file")
     _overrides(parser)
     parser.add_argument(
-        "--extend", action="store_true", help="accept new arms, seeds or a wider search in a sweep already begun"
+        "--extend",
+        action="store_true",
+        help="accept new arms, seeds or a wider search in a sweep already begun",
     )
     parser.add_argument(
         "--until-decided",
