@@ -5,6 +5,7 @@
                         with the words from notes.py and the params from params.py
     store.py            where MLflow keeps its runs
     mark.py push.py     how far a run is mirrored; sending what it lacks
+    model.py            the best adapter of a finished sweep as a model
     mirror.py           a sweep folder -> a parent run and its children
     process.py          the same in a process of its own, which a sweep pokes and never waits for
     ui.py               MLflow's own UI over the store

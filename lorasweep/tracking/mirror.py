@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,8 @@ from lorasweep.errors import LorasweepError
 from lorasweep.records import Status, TrackingOptions
 from lorasweep.tracking import params
 from lorasweep.tracking.content import RunContent
+from lorasweep.tracking.mark import read_mark
+from lorasweep.tracking.model import best_model, push_model
 from lorasweep.tracking.push import Pushed, Pusher, push_view
 from lorasweep.tracking.reading import (
     MARK_FILE,
@@ -87,6 +89,7 @@ class SweepMirror:
         self._experiment = options.experiment
         self._known: dict[Path, _Known] = {}
         self._pusher: Pusher | None = None
+        self._modelled: set[str] = set()  # models that are known to be there
 
     def sync(self) -> SyncReport:
         """Bring MLflow to what the folders say.
@@ -122,6 +125,16 @@ class SweepMirror:
             report.count(Pushed(pushed.run_id, created, pushed.sent))
             view = sweep_view(sweep, [known.content for known in self._known.values()])
             push_view(pusher.store, view, created_ms=content.started_ms or 0)
+        if content.status == "FINISHED" and sweep.manifest:
+            with _noting("the best adapter", pusher.store, report):
+                self._push_best(pusher.store, sweep, trials)
+
+    def _push_best(self, store: Store, sweep: SweepFiles, trials: Sequence[TrialFiles]) -> None:
+        model = best_model(sweep, trials)
+        mark = read_mark(model.run_folder / MARK_FILE) if model is not None else None
+        if model is not None and mark is not None and model.key not in self._modelled:
+            push_model(store, model, run_id=mark.run_id)
+            self._modelled.add(model.key)
 
     def _read(self, folder: Path) -> TrialFiles:
         """Read a run folder, unless it is as it was when it was pushed."""

@@ -25,6 +25,9 @@ BY_TRIAL = "by_trial"
 TOLD_BY_TRIAL = (
     notes.UTILITY,
     notes.SCORE,
+    "overcook/done_at_step",
+    "overcook/done_at_exposures",
+    "overcook/burned_at_step",
     "identity/score",
     "prompt_control/score",
     "generalisation/gap",
@@ -79,12 +82,22 @@ def _tags(sweep: SweepFiles, trials: Sequence[TrialFiles], rows: Sequence[dict[s
         "lorasweep.sweep": sweep.name,
         "lorasweep.status": f"{final} of {sweep.declared} trials done",
         "lorasweep.question": sweep.manifest.get("question"),
+        "lorasweep.decided": _decided(sweep),
         "lorasweep.best": rows[0]["name"] if rows and rows[0]["rank"] == 1 else None,
         "mlflow.source.name": f"lorasweep sweep {sweep.name}" if sweep.manifest else "lorasweep train",
         "mlflow.source.type": "LOCAL",
         "mlflow.note.content": notes.sweep_note(sweep.name, sweep.manifest, rows, prompts),
     }
     return {key: str(value) for key, value in found.items() if value not in (None, "")}
+
+
+def _decided(sweep: SweepFiles) -> str | None:
+    """What repeats say about the first of the ranking; None before there is a ranking."""
+    noise = sweep.leaderboard.get("noise") if isinstance(sweep.leaderboard, dict) else None
+    if not noise:
+        return None
+    tied = ", ".join(noise["tied_with_best"])
+    return f"no: {noise['best']} cannot be told apart from {tied}" if tied else "yes"
 
 
 def _ranked(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> list[dict[str, Any]]:

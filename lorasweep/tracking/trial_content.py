@@ -94,6 +94,7 @@ def _tags(trial: TrialFiles, sweep: SweepFiles, arm: Mapping[str, Any]) -> dict[
         "lorasweep.status": trial.state.value,
         "lorasweep.fingerprint": status.get("fingerprint"),
         "lorasweep.verdict": trial.verdict.get("state") or sentence,
+        **{f"lorasweep.{when}": trial.verdict.get(when) for when in ("done_at", "burned_at")},
         "lorasweep.rank": None if rank is None else str(rank),
         "lorasweep.reused_from": status.get("reused_from"),
         "lorasweep.retry": str(int(status.get("attempt") or 1) - 1),

@@ -1,0 +1,100 @@
+"""The best adapter of a finished sweep as an MLflow model, so that it is in the Models tab beside its run.
+
+    run folder of the best trial  ->  ModelContent  ->  a logged model: MLmodel, adapter, recipe, metrics
+
+The flavour is our own, `lorasweep`, for every kind of adapter: MLflow's diffusers flavour knows LoRA only and
+loads the base to log it. diffusers and `lorasweep export` read the adapter's file. Knows nothing about how
+runs are mirrored.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lorasweep import files
+from lorasweep.tracking.reading import SweepFiles, TrialFiles
+from lorasweep.tracking.store import Store
+
+KEY_TAG = "lorasweep.key"
+DOCUMENTS = ("adapter.safetensors", "recipe.yaml", "metrics.json")
+MODEL_TYPE = "lora adapter"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelContent:
+    """What the model of a sweep is made of."""
+
+    run_folder: Path  # of the trial
+    key: str  # says which trial and which weights; a model with this key is not logged twice
+    name: str
+    flavor: dict[str, Any]
+    params: dict[str, str]
+    tags: dict[str, str] = field(default_factory=dict)
+    artifacts: tuple[Path, ...] = ()
+
+
+def best_model(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> ModelContent | None:
+    """Describe the best trial's adapter; None while none is ranked first or it has no weights."""
+    best = next((trial for trial in trials if sweep.rank(trial.status.get("number")) == 1), None)
+    if best is None or not (best.folder / DOCUMENTS[0]).exists():
+        return None
+    recipe = best.recipe
+    adapter = recipe.get("adapter") or {}
+    base = recipe.get("base") or {}
+    flavor = {
+        "adapter": adapter.get("name"),
+        "base": base.get("path") or base.get("name"),
+        "file": DOCUMENTS[0],
+        "weight": (recipe.get("sample") or {}).get("weight"),
+        "trigger": best.plan.get("trigger"),
+        "trial": f"{sweep.name}/{best.folder.name}",
+    }
+    return ModelContent(
+        run_folder=best.folder,
+        key=f"{sweep.identity}/{best.folder.name}/{best.status.get('fingerprint')}",
+        name=f"{sweep.name}-best".replace(".", "-"),
+        flavor={key: value for key, value in flavor.items() if value is not None},
+        params={key: str(value) for key, value in (adapter.get("options") or {}).items()},
+        tags={"lorasweep.sweep": sweep.name, "lorasweep.trial": best.folder.name},
+        artifacts=tuple(path for name in DOCUMENTS if (path := best.folder / name).exists()),
+    )
+
+
+def push_model(store: Store, content: ModelContent, *, run_id: str) -> bool:
+    """Log the model under the run that it came from, unless it is there; returns whether it was logged now.
+
+    A model that a kill left half sent is not READY; the next call makes a whole one.
+    """
+    client = store.client
+    held = client.search_logged_models(
+        [store.experiment_id], filter_string=f"tags.`{KEY_TAG}` = '{content.key}'", max_results=10
+    )
+    if any(str(model.status) == "READY" for model in held):
+        return False
+    for half in held:
+        client.delete_logged_model(half.model_id)
+    model = client.create_logged_model(
+        store.experiment_id,
+        name=content.name,
+        source_run_id=run_id,
+        tags={**content.tags, KEY_TAG: content.key},
+        params=content.params,
+        model_type=MODEL_TYPE,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        described = {
+            "flavors": {"lorasweep": content.flavor},
+            "model_id": model.model_id,
+            "run_id": run_id,
+        }
+        files.write_text(Path(folder) / "MLmodel", yaml.safe_dump(described, sort_keys=False))
+        for path in (Path(folder) / "MLmodel", *content.artifacts):
+            client.log_model_artifact(model.model_id, str(path))
+    client.finalize_logged_model(model.model_id, "READY")
+    return True

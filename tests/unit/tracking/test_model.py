@@ -1,0 +1,56 @@
+"""The best adapter as a model in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lorasweep.records import TrackingOptions
+from lorasweep.tracking.mirror import sync_sweep
+
+
+def models(held: Any) -> list[Any]:
+    return list(held.client.search_logged_models([held.experiment.experiment_id]))
+
+
+def test_the_best_adapter_is_a_model_once(
+    make_sweep: Callable[..., Any], holdings: Callable[[], Any]
+) -> None:
+    sweep = make_sweep()
+    for _ in range(2):
+        assert sync_sweep(sweep.folder, TrackingOptions()).problems == []
+    held = holdings()
+    (model,) = models(held)
+    best = next(run for run in held.children.values() if run.data.tags["lorasweep.rank"] == "1")
+    assert model.source_run_id == best.info.run_id
+    assert model.name == "quickstart-best" and model.model_type == "lora adapter"
+    folder = Path(model.artifact_location.removeprefix("file://"))
+    described = yaml.safe_load((folder / "MLmodel").read_text())
+    assert described["flavors"]["lorasweep"]["file"] == "adapter.safetensors"
+    assert described["flavors"]["lorasweep"]["weight"] == 0.7
+    trial = sweep.folder / best.data.tags["lorasweep.trial"]
+    assert (folder / "adapter.safetensors").read_bytes() == (trial / "adapter.safetensors").read_bytes()
+
+
+def test_an_unfinished_sweep_has_none(make_sweep: Callable[..., Any], holdings: Callable[[], Any]) -> None:
+    sweep = make_sweep(cooked=False)
+    sweep.complete(0)
+    sync_sweep(sweep.folder, TrackingOptions())
+    assert models(holdings()) == []
+
+
+def test_half_a_model_is_made_whole(make_sweep: Callable[..., Any], holdings: Callable[[], Any]) -> None:
+    sweep = make_sweep()
+    sync_sweep(sweep.folder, TrackingOptions())
+    held = holdings()
+    (whole,) = models(held)
+    key = whole.tags["lorasweep.key"]
+    held.client.delete_logged_model(whole.model_id)
+    # A kill between creating and finalizing leaves this.
+    held.client.create_logged_model(held.experiment.experiment_id, name="half", tags={"lorasweep.key": key})
+    assert sync_sweep(sweep.folder, TrackingOptions()).problems == []
+    (model,) = models(held)
+    assert (str(model.status), model.name) == ("READY", "quickstart-best")
