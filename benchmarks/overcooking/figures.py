@@ -19,7 +19,9 @@ import numpy as np  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 
 from benchmarks.overcooking import areas, stopping  # noqa: E402
+from benchmarks.overcooking.following import followed  # noqa: E402
 from benchmarks.overcooking.table import Checkpoint  # noqa: E402
+from lorasweep.metrics.symptoms import SYMPTOMS  # noqa: E402
 
 # Okabe and Ito's palette (2008).
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
@@ -80,8 +82,13 @@ def roc(checkpoints: Sequence[Checkpoint], found: Mapping[str, Any], path: Path)
 
 
 def bars(found: Mapping[str, Any], path: Path) -> None:
-    """Area of O and of each metric by itself, with intervals over runs."""
-    rows = [(name, row) for name, row in found["auroc"].items() if _finite(row) and not name.endswith("_se")]
+    """Area of O, and by themselves of the metrics of which something is claimed, with intervals over runs."""
+    claimed = {symptom.metric for symptom in SYMPTOMS}
+    rows = [
+        (name, row)
+        for name, row in found["auroc"].items()
+        if _finite(row) and (name.startswith("O") or name in claimed or followed(name)[0])
+    ]
     rows.sort(key=lambda row: row[1]["value"])
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8, 0.27 * len(rows) + 1.4), layout="constrained")

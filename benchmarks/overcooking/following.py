@@ -22,7 +22,7 @@ FOLLOWS: Final[dict[str, tuple[str, int]]] = {
     "prior_drift/neighbour": ("bleed", 1),
     "prior_drift/plain": ("bleed_open", 1),
     "prior_drift/unrelated": ("bleed_open", 1),
-    "trigger_selectivity/score": ("bleed", -1),
+    "trigger_selectivity/score": ("bleed_open", -1),
     "memorisation/copy_rate": ("copies", 1),
     "memorisation/tile_max": ("copies", 1),
     "memorisation/nearness": ("copies", 1),
