@@ -106,6 +106,7 @@ def test_fifty_kills_lose_nothing_and_change_nothing(tmp_path: Path, tiny_sd: Pa
     began = time.monotonic()
     driver = calm.start()
     while not calm.records():
+        assert driver.poll() is None, (calm.home / "driver.log").read_text()
         time.sleep(0.1)
     start_s = time.monotonic() - began
     assert driver.wait(PATIENCE_S) == 0
