@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.config import compose_recipe
-from lorasweep.errors import ConfigError, InputError, LorasweepError, Problem
-from lorasweep.plan import make_plan
-from lorasweep.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
+from lorasweep.errors import ConfigError, InputError, Problem
+from lorasweep.records import Outcome, Plan, Status, from_dict, to_dict
 from lorasweep.sweep import leaderboard
 from lorasweep.sweep.announce import Announcer
 from lorasweep.sweep.crew import crew
@@ -28,18 +26,16 @@ from lorasweep.sweep.folder import read_outcome
 from lorasweep.sweep.gate import Gate
 from lorasweep.sweep.ledger import Ledger
 from lorasweep.sweep.lock import SweepLock
-from lorasweep.sweep.manifest import declare, read_manifest, write_manifest
 from lorasweep.sweep.mirror import Mirror
+from lorasweep.sweep.opening import composer, open_sweep
 from lorasweep.sweep.policy import FAILURES, FailureWatch, of_death
 from lorasweep.sweep.pool import Message, PoolOptions, WorkerHandle, WorkerPool
-from lorasweep.sweep.pruning import in_exposures
 from lorasweep.sweep.queue import Trial, TrialQueue
-from lorasweep.sweep.resume import cooked_pairs, load_trials, read_result
+from lorasweep.sweep.resume import read_result
 from lorasweep.sweep.roster import Compose, Roster
 from lorasweep.sweep.shelf import Shelf
 from lorasweep.sweep.state import SweepState, read_state
 from lorasweep.sweep.stop import StopSignal
-from lorasweep.sweep.study import Found, SweepStudy
 from lorasweep.sweep.timing import Stopwatch
 
 if TYPE_CHECKING:
@@ -120,7 +116,7 @@ def run_sweep(
     stop = stop or StopSignal()
     _make_writable(folder)
     with stop.listening() if listening else nullcontext(), SweepLock(folder):
-        roster, study = _open(spec, plans, folder, extend=extend, compose=compose or _composer(spec))
+        roster, study = open_sweep(spec, plans, folder, extend=extend, compose=compose or composer(spec))
         announcer = Announcer(
             spec, folder, roster.trials, on_change=on_change, on_trial_end=on_trial_end, on_end=on_end
         )
@@ -154,55 +150,6 @@ def run_sweep(
             mirror_ok=report is None or report.ok,
             mirror_message="" if report is None else report.message,
         )
-
-
-def _open(
-    spec: SweepSpec, plans: Mapping[str, Plan], folder: Path, *, extend: bool, compose: Compose
-) -> tuple[Roster, SweepStudy]:
-    """Bring manifest, run folders and study to agree.
-
-    Raises:
-        LorasweepError: there is no room to write them.
-    """
-    try:
-        return _opened(spec, plans, folder, extend=extend, compose=compose)
-    except Exception as error:
-        if not is_disk_full(error):
-            raise
-        raise LorasweepError(disk_full(folder, one_line(error))) from error
-
-
-def _opened(
-    spec: SweepSpec, plans: Mapping[str, Plan], folder: Path, *, extend: bool, compose: Compose
-) -> tuple[Roster, SweepStudy]:
-    previous = read_manifest(folder)
-    cooked = cooked_pairs(folder, previous)
-    manifest = declare(spec, plans, previous=previous, cooked=cooked, extend=extend)
-    trials = load_trials(folder, spec, plans, manifest, compose)
-    write_manifest(folder, manifest)
-    study = SweepStudy(folder, manifest, spec.search)
-    last_attempts = study.reconcile([_found(trial, spec) for trial in trials if trial.folder.exists()])
-    for trial in trials:
-        trial.optuna_number = last_attempts.get(trial.number)
-    return Roster(spec, folder, manifest, trials, study, compose), study
-
-
-def _found(trial: Trial, spec: SweepSpec) -> Found:
-    rungs = {in_exposures(at): metrics for at, metrics in trial.rungs.items()}
-    reported = {at: metrics[spec.metric] for at, metrics in rungs.items() if spec.metric in metrics}
-    return Found(record=trial.record, run_folder=trial.folder.name, rungs={} if spec.further else reported)
-
-
-def _composer(spec: SweepSpec) -> Compose:
-    """What makes a point of the space a recipe and a plan."""
-
-    def compose(overrides: Sequence[str]) -> tuple[Recipe, Plan]:
-        search = spec.search
-        around = ((), ()) if search is None else (search.common, search.overrides)
-        recipe = compose_recipe([*around[0], *overrides, *around[1]])
-        return recipe, make_plan(recipe)
-
-    return compose
 
 
 class _Driver:
