@@ -1,14 +1,19 @@
 """The sweep engine: one driver, long-lived workers, an Optuna study, and run folders as the source of truth.
 
 driver.py       run_sweep: the loop that hands out trials and decides what each end means
+opening.py      start-up: manifest, run folders and study are brought to agree
 manifest.py     sweep.yaml: which trials are declared; may this sweep continue that one?
+asked.py        asked.jsonl: which trials came since: points of a space, further seeds
+roster.py       all trials, and where further ones come from
 folder.py       a run folder's name, status.json and outcome.json
 resume.py       where every declared trial stands, from the run folders
 queue.py        what is cooked next, and who waits for a twin
 shelf.py        what other sweeps have cooked already
 policy.py       what the end of an attempt means: final, or cooked again
 ledger.py       writes what happens to a trial: run folder first, then the study
-study.py        the only door to Optuna
+study.py        the sweep's study in SQLite
+sampling.py     a space in Optuna's words: distributions, samplers, one point asked for
+pruning.py      whether a trial goes on after a rung; gate.py: asked by the driver; replay.py: asked afterwards
 mirror.py       what the engine asks of a tracker
 failure.py      what an exception means: recipe, data, memory, disk
 pool.py         the worker processes seen from the driver
@@ -17,7 +22,7 @@ crew.py         how many workers, of which kind
 vitals.py       a worker's signs of life and its memory
 lock.py stop.py one driver per sweep; Ctrl-C once and twice
 state.py        frozen snapshots for the live table and `lorasweep status`; no torch, no Optuna
-pace.py         how long a trial still takes
+pace.py         how long a trial still takes; timing.py: how long the sweep took, and was said to take
 announce.py     snapshots, leaderboard and hooks while the driver runs
 leaderboard.py  the ranking
 noise.py        what of it is noise, by repeats; student.py: the distribution that says so;
