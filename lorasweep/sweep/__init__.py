@@ -13,7 +13,7 @@ policy.py       what the end of an attempt means: final, or cooked again
 ledger.py       writes what happens to a trial: run folder first, then the study
 study.py        the sweep's study in SQLite
 sampling.py     a space in Optuna's words: distributions, samplers, one point asked for
-pruning.py      whether a trial goes on after a rung; gate.py: asked by the driver; replay.py: asked afterwards
+pruning.py      whether a trial goes on after a rung; gate.py: asked by the driver; replay.py: afterwards
 mirror.py       what the engine asks of a tracker
 failure.py      what an exception means: recipe, data, memory, disk
 pool.py         the worker processes seen from the driver
