@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from benchmarks.overcooking import limits
 from benchmarks.overcooking.statistics import auroc
-from lorasweep.metrics import score
+from lorasweep.metrics import calibration, score
 from lorasweep.metrics.symptoms import SYMPTOMS
 
 
@@ -23,8 +25,8 @@ def test_the_score_is_the_products_own() -> None:
     ]
     found, truth = limits.symptom_values(metrics), rng.random(40) < 0.5
     placed = limits.fit(found, truth)
-    calibration = placed.calibration(holds_for={}, made={})
-    by_product = [score.summarise(row, calibration).values.get(score.SCORE, 0.0) for row in metrics]
+    made = placed.calibration(holds_for={}, made={})
+    by_product = [score.summarise(row, made).values.get(score.SCORE, 0.0) for row in metrics]
     assert max(by_product) > 0.2
     assert placed.score(found) == pytest.approx(np.array(by_product), abs=1e-9)
 
@@ -54,3 +56,13 @@ def test_without_both_labels_nothing_is_placed() -> None:
     assert np.isinf(placed.limit_M).all()
     assert (placed.score(found) == 0).all()
     assert placed.calibration(holds_for={}, made={}).limits == {}
+
+
+def test_the_limits_are_a_file_that_the_product_reads(tmp_path: Path) -> None:
+    found, truth = values(np.random.default_rng(5), 100)
+    made = limits.fit(found, truth).calibration(holds_for={"weight": 0.7}, made={"checkpoints": 100})
+    made.write(tmp_path / "dollhouse.json")
+    back = calibration.read(tmp_path / "dollhouse.json")
+    assert back == made
+    assert set(back.limits) == {symptom.name for symptom in SYMPTOMS[:3]}
+    assert set(back.limits) | set(back.unplaced) == {symptom.name for symptom in SYMPTOMS}
