@@ -130,7 +130,11 @@ def test_a_kitchen_that_cannot_start_is_explained(tmp_path):
 
     declared = spec({"a": {}}, workers=1)
     result = run_sweep(
-        declared, pretend_sweep.plans(declared), folder=tmp_path, kitchen_module="no_such_kitchen"
+        declared,
+        pretend_sweep.plans(declared),
+        folder=tmp_path,
+        kitchen_module="no_such_kitchen",
+        fresh=True,  # another test's sweep beside this one may have cooked the same
     )
     assert "No module named 'no_such_kitchen'" in result.halted
     assert result.state.counts == {"WAITING": 1}
@@ -146,14 +150,16 @@ def test_two_drivers_cannot_share_a_sweep(tmp_path):
 
 @dataclass
 class StopAtStep:
-    """Asks to stop once the first trial has come so far."""
+    """Asks to stop once the first trial has come so far, and enough of them have begun."""
 
     step: int
     times: int
+    begun: int = 1
     signal: StopSignal = field(default_factory=StopSignal)
 
     def __call__(self, state):
-        if state.trials[0].step >= self.step and not self.signal.requests:
+        begun = sum(trial.attempt > 0 for trial in state.trials)
+        if state.trials[0].step >= self.step and begun >= self.begun and not self.signal.requests:
             for _ in range(self.times):
                 self.signal.request()
 
@@ -174,11 +180,11 @@ def test_stopping_gently_saves_and_the_same_call_goes_on(tmp_path):
 
 
 def test_stopping_twice_does_not_wait_for_the_step(tmp_path):
-    declared = spec({"a": {"step_s": 0.2}, "b": {"step_s": 30.0}}, workers=2)
-    stop = StopAtStep(step=1, times=2)
+    declared = spec({"a": {"step_s": 3.0}, "b": {"step_s": 300.0}}, workers=2)
+    stop = StopAtStep(step=1, times=2, begun=2)
     began = time.monotonic()
     result = cook(declared, tmp_path, on_change=stop, stop=stop.signal)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 200  # it would be 300 and more
     assert result.exit_code == 130
     assert result.state.counts == {"CANCELLED": 2}
 
