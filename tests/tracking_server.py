@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -60,44 +61,33 @@ def postgres_binaries() -> Path | None:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """Run a fresh PostgreSQL in `folder`; yields the address of its database."""
+def postgres() -> Iterator[str]:
+    """Run a fresh PostgreSQL; yields the address of its database."""
     binaries, port = postgres_binaries(), free_port()
     assert binaries is not None
-    # PostgreSQL refuses to run as root.
+    # It refuses to run as root, and another user cannot look into pytest's folders.
     user = "nobody" if os.geteuid() == 0 else None
-    data = folder / "data"
-    data.mkdir(mode=0o700)
+    data = Path(tempfile.mkdtemp(prefix="lorasweep-postgres-"))
     if user is not None:
         shutil.chown(data, user)
-        for parent in (folder, *folder.parents):
-            if parent.stat().st_uid == 0 and str(parent).startswith("/tmp/"):
-                parent.chmod(parent.stat().st_mode | 0o711)
-    options = {"cwd": data, "user": user}
-    subprocess.run(
-        [binaries / "initdb", "-D", data, "-U", "lorasweep", "--auth=trust", "--no-sync"],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        **options,  # type: ignore[call-overload]
-    )
-    with open(folder / "postgres.log", "ab") as log:
-        process = subprocess.Popen(
-            [binaries / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", data, "-F"],
-            stdout=log,
-            stderr=log,
-            **options,  # type: ignore[call-overload]
-        )
+    log_file = data / "server.log"
+    serve = [binaries / "postgres", "-D", data / "db", "-p", str(port), "-h", "127.0.0.1", "-k", data, "-F"]
+    make = [binaries / "initdb", "-D", data / "db", "-U", "lorasweep", "--auth=trust", "--no-sync"]
+    process = None
     try:
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd=data, user=user)
+        with open(log_file, "ab") as log:
+            process = subprocess.Popen(serve, stdout=log, stderr=log, cwd=data, user=user)
         deadline = time.monotonic() + START_S
         while not _answers(port):
-            assert process.poll() is None and time.monotonic() < deadline, (
-                folder / "postgres.log"
-            ).read_text()
+            assert process.poll() is None and time.monotonic() < deadline, log_file.read_text()
             time.sleep(0.2)
         yield f"postgresql+psycopg2://lorasweep@127.0.0.1:{port}/postgres"
     finally:
-        process.send_signal(signal.SIGINT)  # fast shutdown
-        process.wait(30)
+        if process is not None:
+            process.send_signal(signal.SIGINT)  # fast shutdown
+            process.wait(30)
+        shutil.rmtree(data, ignore_errors=True)
 
 
 def _answers(port: int) -> bool:

@@ -32,7 +32,7 @@ def test_a_sweep_arrives_whole_and_once(
     pytest.importorskip("psycopg2")
     folder, port = tmp_path_factory.mktemp("server"), free_port()
     sweep = make_sweep()
-    with postgres(tmp_path_factory.mktemp("postgres")) as database, server(folder, port, backend=database):
+    with postgres() as database, server(folder, port, backend=database):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
         assert sync_sweep(sweep.folder, TrackingOptions()).problems == []
         assert sync_sweep(sweep.folder, TrackingOptions()).updated == 0
