@@ -63,8 +63,10 @@ class Witness:
         self._recipe, self._base, self._reader = recipe, kitchen.base(recipe), reader
         self._subject, self._counts, self._home = SUBJECTS[identity], counts, home
         called = [image for image in plan.train_images() if self._subject.trigger in image.caption]
-        self._training = list({image.caption: image for image in called}.values())[: counts.trained]
-        self._questions = pictures.questions(identity, [image.caption for image in self._training], counts)
+        asked = list({image.caption: image for image in called}.values())[: counts.trained]
+        # What is asked for comes first; what is copied may be any of them.
+        self._training = [*asked, *(image for image in called if image not in asked)]
+        self._questions = pictures.questions(identity, [image.caption for image in asked], counts)
         self._pixels_THWC = np.stack([_pixels(load_planned(image)) for image in self._training] or [EMPTY])
         self._replicas_FTHWC = self._render_replicas()
 
@@ -138,13 +140,13 @@ class Witness:
 
     def _copied(self, drawn: Sequence[Image.Image]) -> dict[str, Any]:
         """Which pictures of training captions are copies, by pixels and by nuisances."""
-        pictures_THWC = np.stack([_pixels(image) for image in drawn])
+        pictures_NHWC, asked = np.stack([_pixels(image) for image in drawn]), len(drawn)
         flags = {
-            "pixel": copies.copied_by_pixels(pictures_THWC, self._pixels_THWC, self._replicas_FTHWC),
+            "pixel": copies.copied_by_pixels(pictures_NHWC, self._pixels_THWC, self._replicas_FTHWC),
             "nuisance": copies.copied_by_nuisances(
-                self._nuisances(pictures_THWC),
-                self._nuisances(self._pixels_THWC),
-                np.stack([self._nuisances(one_THWC) for one_THWC in self._replicas_FTHWC]),
+                self._nuisances(pictures_NHWC),
+                self._nuisances(self._pixels_THWC[:asked]),
+                np.stack([self._nuisances(one_THWC[:asked]) for one_THWC in self._replicas_FTHWC]),
             ),
         }
         found = {reading: [int(value) for value in values] for reading, values in flags.items()}
