@@ -164,7 +164,9 @@ def write_manifest(sweep_folder: Path, manifest: Manifest) -> None:
         arms=tuple(arm for arm in manifest.arms if not arm.asked),
         trials=tuple(trial for trial in manifest.trials if not trial.asked),
     )
-    text = yaml.safe_dump(to_dict(declared), sort_keys=False, allow_unicode=True)
+    # The C dumper, as the C loader, is ten times faster, which a sweep of a thousand arms notices.
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text = yaml.dump(to_dict(declared), Dumper=dumper, sort_keys=False, allow_unicode=True)
     write_text(sweep_folder / MANIFEST_FILE, text)
 
 
