@@ -7,8 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-from lorasweep import caption_view, config, plan_view
+from lorasweep import config
 from lorasweep.errors import ConfigError, Problem
+from lorasweep.plan_view import captions, tables
 
 
 def run(options: argparse.Namespace) -> int:
@@ -22,9 +23,9 @@ def run(options: argparse.Namespace) -> int:
     else:
         subject = config.compose_recipe(words)
     describe, show = (
-        (caption_view.captions_json, caption_view.print_captions)
+        (captions.captions_json, captions.print_captions)
         if options.captions
-        else (plan_view.plan_json, plan_view.print_plan)
+        else (tables.plan_json, tables.print_plan)
     )
     if options.json:
         print(json.dumps(describe(subject), indent=1))
@@ -41,11 +42,11 @@ def _draw(subject: config.SweepSpec | config.Recipe, path: Path) -> None:
     Raises:
         ConfigError: the picture cannot be written there.
     """
-    from lorasweep import schedule_picture
+    from lorasweep.plan_view import picture
 
     title = subject.name if isinstance(subject, config.SweepSpec) else ""
     try:
-        count = schedule_picture.draw(subject, path, title=title)
+        count = picture.draw(subject, path, title=title)
     except OSError as error:
         message = f"cannot be written: {error.strerror}"
         raise ConfigError(Problem(str(path), message, "give another --png"), subject="the picture") from error

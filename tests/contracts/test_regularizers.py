@@ -12,7 +12,7 @@ from typing import Any
 from lorasweep.adapters import lora
 from lorasweep.config import compose_recipe
 from lorasweep.plan import make_plan
-from lorasweep.plan_view import plan_json
+from lorasweep.plan_view.tables import plan_json
 from lorasweep.protocols import Base, Brake, ImageSource
 
 Choice = tuple[str, dict[str, Any]]

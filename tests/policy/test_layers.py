@@ -52,12 +52,6 @@ LAYERS = {
         "doctor",
         "calibrate",
         "plan_view",
-        "reg_view",
-        "space_view",
-        "caption_view",
-        "bucket_view",
-        "exposure_view",
-        "schedule_picture",
         "import_kohya",
     },
     7: {"cli", "__main__"},
@@ -78,7 +72,7 @@ DOORS = {
     "prodigyopt": {"optimizers"},
     "pytorch_optimizer": {"optimizers"},
     "bitsandbytes": {"optimizers"},
-    "matplotlib": {"schedule_picture"},
+    "matplotlib": {"plan_view"},
 }
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from lorasweep.plan import make_plan
-from lorasweep.plan_view import plan_json, print_plan
+from lorasweep.plan_view.tables import plan_json, print_plan
 from lorasweep.records import Recipe
 
 MakeRecipe = Callable[..., Recipe]

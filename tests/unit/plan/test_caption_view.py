@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lorasweep.caption_view import captions_json, print_captions
 from lorasweep.cli import main
 from lorasweep.config import load_sweep
 from lorasweep.plan import make_plan
+from lorasweep.plan_view.captions import captions_json, print_captions
 from lorasweep.records import Recipe
 
 MakeRecipe = Callable[..., Recipe]

@@ -18,7 +18,7 @@ from lorasweep.config import load_sweep
 from lorasweep.errors import InputError
 from lorasweep.plan import make_plan
 from lorasweep.plan.estimate import DEFAULT_PIXELS_PER_S
-from lorasweep.plan_view import plan_json, print_plan
+from lorasweep.plan_view.tables import plan_json, print_plan
 from lorasweep.records import Recipe
 
 MakeRecipe = Callable[..., Recipe]

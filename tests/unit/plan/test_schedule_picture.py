@@ -13,8 +13,8 @@ from PIL import Image
 
 from lorasweep.cli import main
 from lorasweep.config import load_sweep
+from lorasweep.plan_view.picture import draw, panels, turns
 from lorasweep.records import Recipe
-from lorasweep.schedule_picture import draw, panels, turns
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lorasweep.config import load_sweep, sweeps_dir
-from lorasweep.plan_view import plan_json
+from lorasweep.plan_view.tables import plan_json
 
 NAMES = sorted(path.stem for path in sweeps_dir().glob("*.yaml"))
 ISSUED = {"article", "optimizers", "adapters", "bucket_sets", "overlap", "captions", "quickstart"}

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from lorasweep.config import load_sweep
-from lorasweep.plan_view import plan_json, print_plan
+from lorasweep.plan_view.tables import plan_json, print_plan
 
 SWEEP = """
 sweep:

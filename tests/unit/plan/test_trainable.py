@@ -8,7 +8,7 @@ from pathlib import Path
 from lorasweep.adapters import _shapes
 from lorasweep.config import compose_recipe
 from lorasweep.plan.trainable import trainable
-from lorasweep.plan_view import plan_json
+from lorasweep.plan_view.tables import plan_json
 from lorasweep.records import Recipe
 
 MakeRecipe = Callable[..., Recipe]

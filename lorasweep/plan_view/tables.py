@@ -12,17 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lorasweep.bucket_view import bucket_set_json, bucket_set_table, bucket_table, buckets_json
 from lorasweep.config import Arm, SweepSpec
 from lorasweep.errors import ConfigError, InputError, Problem
-from lorasweep.exposure_view import exposure_table, exposures_json
 from lorasweep.plan import make_plan
 from lorasweep.plan.estimate import sweep_seconds, trial_seconds
 from lorasweep.plan.learning_rate import Curve, curves
 from lorasweep.plan.trainable import trainable
+from lorasweep.plan_view.buckets import bucket_set_json, bucket_set_table, bucket_table, buckets_json
+from lorasweep.plan_view.exposures import exposure_table, exposures_json
+from lorasweep.plan_view.regularization import regularization_json, regularization_table
+from lorasweep.plan_view.space import space_json, space_table
 from lorasweep.records import Plan, PlannedImage, Recipe
-from lorasweep.reg_view import regularization_json, regularization_table
-from lorasweep.space_view import space_json, space_table
 
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
 

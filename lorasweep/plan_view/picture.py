@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep import files
 from lorasweep.config import SweepSpec
 from lorasweep.plan.learning_rate import Curve, curves
-from lorasweep.plan_view import arms_of, plans_of
+from lorasweep.plan_view.tables import arms_of, plans_of
 from lorasweep.records import Recipe
 
 if TYPE_CHECKING:

@@ -52,7 +52,7 @@ def exposures_json(plan: Plan, recipe: Recipe) -> dict[str, Any]:
 
 
 def exposure_table(data: dict[str, Any]) -> Table:
-    """The exposures of the first arm, from `plan_view.plan_json`."""
+    """The exposures of the first arm, from `tables.plan_json`."""
     table = Table(title=f"exposures of {data['arms'][0]['name']}")
     table.add_column("seen in training", overflow="fold")
     for name in ("images", "each", "in all", "x concept"):

@@ -17,7 +17,7 @@ from rich.table import Table
 from lorasweep.config import SweepSpec
 from lorasweep.data import captions
 from lorasweep.data.folder import read_caption
-from lorasweep.plan_view import arms_of, plans_of
+from lorasweep.plan_view.tables import arms_of, plans_of
 from lorasweep.records import CaptionOptions, Plan, Recipe
 from lorasweep.seeds import derive
 
