@@ -39,7 +39,8 @@ class Burn:
         base = [np.asarray(image) for tier in PROMPT_TIERS for _, image in context.base_pictures(tier)]
         if not drawn:
             return Measurement(missing={"burn/score": f"no pictures at weight {context.weight:g}"})
-        reference = [*base, *context.probes.train_pixels]
+        trained = context.gallery.train if context.gallery is not None else ()
+        reference = [*base, *(np.asarray(image) for image in trained)]
         if len(reference) < self.min_reference:
             reason = f"needs {self.min_reference} pictures by the base and of training, got {len(reference)}"
             return Measurement(missing={"burn/score": reason})

@@ -18,7 +18,6 @@ from lorasweep.metrics import probes
 from lorasweep.metrics.probes import NoiseBatch, ProbeBatch, Probes
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from lorasweep.metrics.probes import NoiseName, PriorTier, ProbeOptions, SetName
@@ -60,7 +59,6 @@ class ProbeBuilder:
             sets=sets,
             timesteps=self._timesteps,
             num_timesteps=self._num,
-            train_pixels=self._decode(train),
             noise=noise,
             digest=probes.content(sets, noise),
         )
@@ -224,18 +222,6 @@ class ProbeBuilder:
             empty_BLD=empty_BLD,
             base_norm_B=probes.row_norm(asked[0], asked[1]),
         )
-
-    def _decode(self, images: Sequence[PlannedImage]) -> tuple[np.ndarray, ...]:
-        import torch
-
-        pixels = []
-        for image in images:
-            mean_CHW, _ = self._latents.mean_std(image)
-            latent_BCHW = mean_CHW[None].to(self._base.device, self._base.dtype)
-            decoded = self._base.vae.decode(latent_BCHW / self._base.vae.config.scaling_factor).sample[0]
-            levels = ((decoded.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-            pixels.append(levels.permute(1, 2, 0).cpu().numpy())
-        return tuple(pixels)
 
 
 def _generator(seed: int, *names: str | int) -> torch.Generator:

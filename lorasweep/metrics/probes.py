@@ -22,7 +22,6 @@ from lorasweep import inference
 from lorasweep.records import digest
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from lorasweep.protocols import Adapter, Base, Latents, Texts
@@ -120,7 +119,6 @@ class Probes:
         sets: batches by what they look at; a set without images is absent.
         timesteps: the fixed t of each bucket, ascending.
         num_timesteps: of the base's noise schedule.
-        train_pixels: training images as the VAE gives them back, (H, W, 3) uint8 arrays.
         noise: pure noise with "training" captions and "recombined" prompts; either may be absent.
         digest: hex, of every question asked: equal digests mean equal probes.
     """
@@ -128,7 +126,6 @@ class Probes:
     sets: dict[SetName, tuple[ProbeBatch, ...]]
     timesteps: tuple[int, ...]
     num_timesteps: int
-    train_pixels: tuple[np.ndarray, ...]
     noise: dict[NoiseName, NoiseBatch]
     digest: str
 
