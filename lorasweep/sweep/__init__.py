@@ -1,6 +1,7 @@
 """The sweep engine: one driver, long-lived workers, an Optuna study, and run folders as the source of truth.
 
-driver.py       run_sweep: the loop that hands out trials and decides what each end means
+driver.py       run_sweep: opens a sweep, lets its loop run, closes it
+loop.py         while workers are alive: hands out trials and decides what each end means
 opening.py      start-up: manifest, run folders and study are brought to agree
 manifest.py     sweep.yaml: which trials are declared; may this sweep continue that one?
 asked.py        asked.jsonl: which trials came since: points of a space, further seeds

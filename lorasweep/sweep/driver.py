@@ -1,38 +1,34 @@
-"""The driver: hands trials to workers, listens, and decides; the only writer of statuses and of the study.
+"""The driver of a sweep: opens it, lets its loop run, and closes it, whatever happens in between.
 
     run_sweep(spec, plans, folder=...) -> SweepResult
 
 The same call starts a sweep, continues one that was interrupted or killed, tries crashed trials again, and
-returns at once for one that is done. Knows nothing about torch, MLflow or what a recipe is.
+returns at once for one that is done. What happens while workers are alive is in `loop`. Knows nothing about
+torch, MLflow or what a recipe is.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lorasweep.errors import ConfigError, InputError, Problem
-from lorasweep.records import Outcome, Plan, Status, from_dict, to_dict
-from lorasweep.sweep import leaderboard
+from lorasweep.errors import ConfigError, Problem
+from lorasweep.records import Plan
 from lorasweep.sweep.announce import Announcer
 from lorasweep.sweep.crew import crew
 from lorasweep.sweep.failure import disk_full, is_disk_full, one_line
-from lorasweep.sweep.folder import read_outcome
 from lorasweep.sweep.gate import Gate
 from lorasweep.sweep.ledger import Ledger
 from lorasweep.sweep.lock import SweepLock
+from lorasweep.sweep.loop import SweepLoop
 from lorasweep.sweep.mirror import Mirror
 from lorasweep.sweep.opening import composer, open_sweep
-from lorasweep.sweep.policy import FAILURES, FailureWatch, of_death
-from lorasweep.sweep.pool import Message, PoolOptions, WorkerHandle, WorkerPool
-from lorasweep.sweep.queue import Trial, TrialQueue
-from lorasweep.sweep.resume import read_result
-from lorasweep.sweep.roster import Compose, Roster
+from lorasweep.sweep.policy import FAILURES
+from lorasweep.sweep.roster import Compose
 from lorasweep.sweep.shelf import Shelf
 from lorasweep.sweep.state import SweepState, read_state
 from lorasweep.sweep.stop import StopSignal
@@ -41,10 +37,7 @@ from lorasweep.sweep.timing import Stopwatch
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
 
-TICK_S = 0.25  # how soon Ctrl-C is noticed
-EARLY_DEATHS_STOP = 3  # workers that die before they can cook, one after the other
 HURRY_S = 2.0  # for the mirror to finish when the person wants to leave at once
-BASE_SAMPLES = "base_samples"  # the job that draws the base model's own samples, and its folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,16 +117,16 @@ def run_sweep(
         gate = Gate(spec, roster.trials)
         shelf = None if fresh else Shelf(folder)
         stopwatch = Stopwatch(folder, estimated_s)
-        driver = _Driver(folder, roster, ledger, gate, announcer, stop, shelf=shelf, repeats=repeats)
+        loop = SweepLoop(folder, roster, ledger, gate, announcer, stop, shelf=shelf, repeats=repeats)
         if mirror is not None:
             mirror.start()
         try:
-            driver.run(crew(spec, folder, roster.trials, kitchen_module, further=repeats is not None))
+            loop.run(crew(spec, folder, roster.trials, kitchen_module, further=repeats is not None))
         except Exception as error:
             if not is_disk_full(error):
                 raise
             # The run folders are written ahead, so whatever could not be noted is seen from them next time.
-            driver.halted = disk_full(folder, one_line(error))
+            loop.halted = disk_full(folder, one_line(error))
         finally:
             announcer.close()
             with suppress(OSError):  # a full disk: both follow from what is written elsewhere
@@ -146,259 +139,10 @@ def run_sweep(
         return SweepResult(
             state=state,
             interrupted=stop.gently and state.finished < state.total,
-            halted=driver.halted,
+            halted=loop.halted,
             mirror_ok=report is None or report.ok,
             mirror_message="" if report is None else report.message,
         )
-
-
-class _Driver:
-    """One call of `run_sweep` while workers are alive."""
-
-    def __init__(
-        self,
-        folder: Path,
-        roster: Roster,
-        ledger: Ledger,
-        gate: Gate,
-        announcer: Announcer,
-        stop: StopSignal,
-        *,
-        shelf: Shelf | None,
-        repeats: int | None,
-    ) -> None:
-        self.halted = ""
-        self._shelf, self._repeats = shelf, repeats
-        self._folder = folder
-        self._roster = roster
-        self._ledger, self._gate = ledger, gate
-        self._announcer, self._stop = announcer, stop
-        self._queue = TrialQueue(roster.trials)
-        self._watch = FailureWatch()
-        self._base_folder = folder / BASE_SAMPLES
-        self._base_wanted = not (self._base_folder / "index.json").exists()
-        self._early_deaths = 0
-
-    def run(self, options: PoolOptions) -> None:
-        """Cook until nothing is left, or until told to stop."""
-        self._pool = WorkerPool(options)
-        self._reuse_cooked()
-        self._add_repeats()
-        if not self._more:
-            return
-        with self._pool:
-            while self._advance():
-                self._announcer.changed(self._activity())
-                for handle, message in self._pool.listen(TICK_S):
-                    if message is None:
-                        self._worker_died(handle)
-                    else:
-                        self._hear(handle, message)
-                self._pool.end_hung()
-        self._announcer.changed("")
-
-    def _advance(self) -> bool:
-        """Hand out work, or call it in; False when there is nothing left to wait for."""
-        if self._stop.now:
-            for handle in self._pool.workers:
-                self._cancel(handle)
-            return False
-        if not self._stopping:
-            self._hand_out()
-            self._add_repeats()
-            return self._more or self._cooking
-        cooking = [handle for handle in self._pool.workers if isinstance(handle.job, Trial)]
-        for handle in cooking:
-            if not handle.stopping:
-                handle.stopping = handle.send(kind="stop")
-        return bool(cooking)  # base samples are not waited for: nothing of them is lost
-
-    @property
-    def _more(self) -> bool:
-        """Whether there is a trial to hand out, or to be asked for."""
-        return bool(self._queue) or self._roster.open
-
-    @property
-    def _cooking(self) -> bool:
-        return any(handle.job is not None for handle in self._pool.workers)
-
-    @property
-    def _stopping(self) -> bool:
-        return self._stop.gently or bool(self.halted)
-
-    # ------------------------------------------------------------------------------------------ hand out
-
-    def _hand_out(self) -> None:
-        for handle in self._pool.workers:
-            if not handle.ready or handle.job is not None:
-                continue
-            if self._base_wanted:
-                # Trials are judged against the base's samples, so these come before any trial.
-                if not any(other.job == BASE_SAMPLES for other in self._pool.workers):
-                    self._give_base_samples(handle)
-                return
-            trial = self._next()
-            if trial is None:
-                return
-            self._ledger.begin(trial)
-            self._give(handle, trial, trial, trial.folder)
-
-    def _next(self) -> Trial | None:
-        """The next trial: one that waits, or else one of a point that is asked for now."""
-        while (trial := self._queue.take()) is None and self._roster.open and not self._stopping:
-            self._ask()
-        return trial
-
-    def _ask(self) -> None:
-        try:
-            for trial in self._roster.ask():
-                self._queue.add(trial)
-        except InputError as error:
-            self._halt(f"the space has a point that is no recipe: {error}")
-        self._reuse_cooked()
-
-    def _add_repeats(self) -> None:
-        """When all is cooked and the best arm is not known, queue what would tell most about it."""
-        if self._repeats is None or self._more or self._cooking:
-            return
-        for arm, seed in leaderboard.repeats_wanted(self._announcer.snapshot(), limit=self._repeats):
-            self._queue.add(self._roster.repeat(arm, seed))
-        self._reuse_cooked()
-
-    def _give_base_samples(self, handle: WorkerHandle) -> None:
-        if not self._roster.trials:
-            self._ask()
-        if self._roster.trials:
-            self._give(handle, BASE_SAMPLES, self._roster.trials[0], self._base_folder)
-
-    def _give(self, handle: WorkerHandle, job: Trial | str, trial: Trial, folder: Path) -> None:
-        handle.job = job
-        handle.send(
-            kind=BASE_SAMPLES if job == BASE_SAMPLES else "cook",
-            recipe=to_dict(trial.recipe),
-            plan=to_dict(trial.plan),
-            folder=str(folder),
-            attempt=trial.record.attempt,
-        )
-
-    # -------------------------------------------------------------------------------------------- listen
-
-    def _hear(self, handle: WorkerHandle, message: Message) -> None:
-        match message["kind"]:
-            case "ready":
-                handle.ready = True
-            case "event":
-                self._event(handle, message["event"])
-            case "outcome":
-                trial = self._job_done(handle, leaving=message["leaving"])
-                outcome = from_dict(Outcome, message["outcome"])
-                if message["disk_full"]:
-                    self._halt(disk_full(self._folder, outcome.reason))
-                self._attempt_ended(trial, outcome)
-            case "drawn":
-                self._job_done(handle, leaving=message["reason"])
-                if message["disk_full"]:
-                    self._halt(disk_full(self._folder, message["reason"]))
-                else:
-                    self._base_drawn(message["reason"])
-
-    def _event(self, handle: WorkerHandle, event: dict[str, Any]) -> None:
-        trial: Trial = handle.job
-        trial.note(event)
-        self._early_deaths = 0
-        if event["kind"] == "rung":
-            go = self._gate.rung(trial)
-            self._ledger.rung(trial)
-            handle.send(kind="verdict", go=go)
-
-    def _job_done(self, handle: WorkerHandle, *, leaving: str) -> Any:
-        job, handle.job = handle.job, None
-        handle.stopping = False
-        handle.ready, handle.leaving = not leaving, bool(leaving)
-        return job
-
-    def _base_drawn(self, reason: str) -> None:
-        self._base_wanted = False
-        if reason:
-            self._announcer.notes.append(f"the base model's own samples could not be drawn: {reason}")
-
-    def _worker_died(self, handle: WorkerHandle) -> None:
-        job, death = handle.job, handle.death()
-        if isinstance(job, Trial):
-            # It may have finished its trial and died before it could say so.
-            left = read_outcome(job.folder, attempt=job.record.attempt)
-            status = of_death(job.record, starved=death.starved)
-            self._attempt_ended(job, left or Outcome(status=status, step=job.step, reason=death.cause))
-        elif not handle.leaving:
-            self._early_deaths += 1
-            if self._early_deaths >= EARLY_DEATHS_STOP:
-                why = f"{death.cause}; {handle.last_words()}; see {handle.log}"
-                self._halt(f"workers die before they can cook: {why}")
-        if (self._more or self._repeats is not None) and not self._stopping:
-            self._pool.replace(handle)
-        else:
-            self._pool.remove(handle)
-
-    def _cancel(self, handle: WorkerHandle) -> None:
-        handle.kill()
-        trial, handle.job = handle.job, None
-        if isinstance(trial, Trial):
-            left = read_outcome(trial.folder, attempt=trial.record.attempt)
-            cancelled = Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once")
-            self._attempt_ended(trial, left or cancelled)
-
-    # --------------------------------------------------------------------------------------------- decide
-
-    def _attempt_ended(self, trial: Trial, outcome: Outcome) -> None:
-        trial.metrics = dict(outcome.metrics) or trial.metrics
-        _, trial.verdict = read_result(trial.folder)
-        if outcome.status is Status.PRUNED:
-            outcome = dataclasses.replace(outcome, reason=outcome.reason or trial.stopped)
-        self._ledger.end(trial, outcome)
-        if trial.record.status is Status.WAITING:
-            self._queue.put_back(trial)
-        elif trial.record.status.is_final:
-            self._trial_ended(trial)
-            self._reuse_twins()
-
-    def _reuse_cooked(self) -> None:
-        """Take out of the queue what was cooked already, here or by another sweep."""
-        for _ in range(len(self._queue)):
-            trial = self._queue.take()
-            assert trial is not None
-            begun = trial.record.attempt > 0
-            cooked = None if begun or self._shelf is None else self._shelf.find(trial.record.fingerprint)
-            if cooked is None:
-                self._queue.put_back(trial)
-            else:
-                self._ledger.reuse_elsewhere(trial, cooked)
-                self._announcer.trial_ended(trial)
-        self._reuse_twins()
-
-    def _reuse_twins(self) -> None:
-        for twin, original in self._queue.twins_ready():
-            self._ledger.reuse(twin, original)
-            self._announcer.trial_ended(twin)
-
-    def _trial_ended(self, trial: Trial) -> None:
-        self._gate.ended(trial)
-        self._halt(self._watch.saw(trial.record))
-        self._announcer.trial_ended(trial)
-
-    def _halt(self, why: str) -> None:
-        """Hand out nothing more, unless there is no reason to."""
-        if why and not self.halted:
-            self.halted = why
-            self._announcer.notes.append(why)
-
-    def _activity(self) -> str:
-        if self.halted:
-            return "stopping"
-        if self._stop.gently:
-            return "stopping: workers finish their step and save; Ctrl-C again to stop at once"
-        if not any(handle.ready for handle in self._pool.workers):
-            return "starting workers"
-        return "drawing the base model's own samples" if self._base_wanted else ""
 
 
 def _make_writable(folder: Path) -> None:

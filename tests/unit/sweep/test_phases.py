@@ -24,14 +24,14 @@ PATIENCE_S = 120.0
 SWEEP, STUDY = "lorasweep.sweep", "lorasweep.sweep.study:SweepStudy"
 
 DRIVER_DEATHS = {
-    "declared, nothing asked": f"{SWEEP}.driver:write_manifest:after:1",
+    "declared, nothing asked": f"{SWEEP}.opening:write_manifest:after:1",
     "manifest half written": "os:replace:before:1",
     "study made, nothing in it": f"{STUDY}.reconcile:before:1",
     "inputs of a trial written": f"{SWEEP}.ledger:_write_inputs:after:2",
     "written ahead, not asked": f"{SWEEP}.ledger:write_status:after:1",
     "enqueued, not asked": "optuna.study:Study.enqueue_trial:after:1",
     "asked": f"{STUDY}.begin:after:2",
-    "handed out": f"{SWEEP}.driver:_Driver._give:after:2",
+    "handed out": f"{SWEEP}.loop:SweepLoop._give:after:2",
     "a rung noted, not reported": f"{STUDY}.report:before:1",
     "a rung reported, no verdict yet": f"{STUDY}.report:after:2",
     "an end heard, not noted": f"{SWEEP}.ledger:Ledger.end:before:1",
