@@ -12,7 +12,7 @@ queue.py        what is cooked next, and who waits for a twin
 shelf.py        what other sweeps have cooked already
 policy.py       what the end of an attempt means: final, or cooked again
 ledger.py       writes what happens to a trial: run folder first, then the study
-study.py        the sweep's study in SQLite
+study.py        the sweep's study: what is told to Optuna; storage.py: the SQLite file it lies in
 sampling.py     a space in Optuna's words: distributions, samplers, one point asked for
 pruning.py      whether a trial goes on after a rung; gate.py: asked by the driver; replay.py: afterwards
 mirror.py       what the engine asks of a tracker

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +20,8 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
-from sqlalchemy.exc import SQLAlchemyError
 
 from lorasweep.config.space import Point
 from lorasweep.config.sweep_search import Constraint
@@ -34,10 +30,10 @@ from lorasweep.records import Status
 from lorasweep.sweep.folder import TrialRecord
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.sampling import distributions, make_sampler, suggest
+from lorasweep.sweep.storage import create_study, directions, open_study
 
 STUDY_FILE = "study.db"
 SET_ASIDE_FILE = "study.broken.db"
-LOCKED_PATIENCE_S = 60
 NOT_MEASURED = 1.0  # a bound that nobody measured was not kept
 log = logging.getLogger(__name__)
 
@@ -110,14 +106,14 @@ class SweepStudy:
         self._running: dict[int, Trial] = {}
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = sweep_folder / STUDY_FILE
-        study = _open(path, manifest)
-        if study is None or not self._fits(study) or study.directions != _directions(manifest):
+        study = open_study(path, manifest)
+        if study is None or not self._fits(study) or study.directions != directions(manifest):
             # Categorical choices cannot grow in place, so an extended sweep gets a new study as well.
             log.info("study.db is rebuilt from the run folders; the old one is kept as %s", SET_ASIDE_FILE)
             path.replace(sweep_folder / SET_ASIDE_FILE)
             # SQLite would roll a journal of the old file back into the new one.
             path.with_name(f"{STUDY_FILE}-journal").unlink(missing_ok=True)
-            study = _create(path, manifest)
+            study = create_study(path, manifest)
         self._study = study
         self._quick = study.sampler
 
@@ -313,59 +309,3 @@ def _axes(manifest: Manifest, search: Search | None) -> dict[str, BaseDistributi
         return distributions(search.space)
     names = tuple(dict.fromkeys(trial.arm for trial in manifest.trials))
     return {"arm": CategoricalDistribution(names)} if names and not manifest.space else {}
-
-
-def _directions(manifest: Manifest) -> list[StudyDirection]:
-    goals = [manifest.goal, *(each["goal"] for each in manifest.search.get("further", ()))]
-    return [StudyDirection.MINIMIZE if goal == "minimize" else StudyDirection.MAXIMIZE for goal in goals]
-
-
-class _Unhurried(sqlite3.Connection):
-    """Leaves it to the system when to write to the disk, instead of waiting for it a dozen times a trial.
-
-    A killed process loses nothing by that; a power cut may break the file, which is then told again from the
-    run folders.
-    """
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.execute("PRAGMA synchronous = OFF")
-
-
-def _create(path: Path, manifest: Manifest) -> Study:
-    study = optuna.create_study(
-        storage=RDBStorage(
-            f"sqlite:///{path}",
-            engine_kwargs={
-                # A dashboard that reads the file may hold it for a moment.
-                "connect_args": {"timeout": LOCKED_PATIENCE_S, "factory": _Unhurried}
-            },
-        ),
-        study_name=manifest.name,
-        directions=_directions(manifest),
-        # For what is enqueued: nothing is sampled then, and this one costs nothing.
-        sampler=optuna.samplers.RandomSampler(seed=0),
-        pruner=optuna.pruners.NopPruner(),
-        load_if_exists=True,
-    )
-    study.set_user_attr("metric", manifest.metric)
-    return study
-
-
-def _open(path: Path, manifest: Manifest) -> Study | None:
-    """Open or create; None when the file is there but is not a study that can be read."""
-    existed = path.exists()
-    try:
-        study = _create(path, manifest)
-        study.get_trials(deepcopy=False)
-    except (
-        SQLAlchemyError,
-        StorageInternalError,
-        optuna.exceptions.DuplicatedStudyError,
-        RuntimeError,
-        KeyError,
-    ):
-        if not existed:
-            raise
-        return None
-    return study
