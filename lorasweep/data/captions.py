@@ -42,6 +42,11 @@ def has_trigger(caption: str, trigger: str) -> bool:
     return bool(_word(trigger).search(caption))
 
 
+def replace_trigger(caption: str, trigger: str | None, other: str) -> str:
+    """Write another word wherever the caption has the trigger as a word of its own."""
+    return _word(trigger).sub(lambda _: other, caption) if trigger else caption
+
+
 def planned(caption: str, trigger: str | None, options: CaptionOptions, *, decoupled: bool = False) -> str:
     """Turn a caption as written into the one to train on: cleaned, pruned, the trigger in front.
 

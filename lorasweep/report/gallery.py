@@ -10,40 +10,42 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from lorasweep.report.columns import Drawn, heading, shared, trigger_of
 from lorasweep.report.markup import Child, Markup, tag
-from lorasweep.report.pictures import TIER_NAMES, Picture, data_uri, first_seed, of_base, of_run
+from lorasweep.report.pictures import TIER_NAMES, Key, Picture, data_uri, first_seed, of_base, of_run
 from lorasweep.report.reading import Findings, TrialFindings
 from lorasweep.report.words import score_line
 
 SHEET_ARMS = 16  # more make a page too heavy for a phone; the best and the last are kept
 LAST_ARMS = 4
 LADDERS = 6
-_Key = tuple[str, str, int]
 # heading, below it, what is there, class
-_Column = tuple[str, str, Callable[[_Key], Picture | None], str]
+_Column = tuple[str, str, Callable[[Key], Picture | None], str]
 
 
 def contact_sheet(findings: Findings) -> Markup | None:
     """Every arm at the judged weight against the prompts, the base model as first row."""
     base = {picture.key: picture for picture in first_seed(of_base(findings.folder))}
-    rows: list[tuple[TrialFindings, dict[_Key, Picture]]] = []
+    trials: list[TrialFindings] = []
+    arms: list[Drawn] = []
     for arm in _worth_showing(findings):
         trial = findings.shown_trial(arm)
-        if trial and (drawn := _of_kept(trial)):
-            rows.append((trial, drawn))
-    keys = [key for key in base or (rows[0][1] if rows else {}) if any(key in drawn for _, drawn in rows)]
+        if trial and (pictures := _of_kept(trial)):
+            trials.append(trial)
+            arms.append(Drawn(pictures=pictures, trigger=trigger_of(trial.folder)))
+    keys = shared(base or (arms[0].pictures if arms else {}), arms)
     if not keys:
         return None
     body = [_sheet_row("base model", "no LoRA", "", [base.get(key) for key in keys])] if base else []
-    for trial, drawn in rows:
-        pictures = [drawn.get(key) for key in keys]
-        body.append(_sheet_row(trial.state.arm, score_line(trial), trial.verdict, pictures))
+    for trial, drawn in zip(trials, arms, strict=True):
+        in_order = [drawn.pictures.get(key) for key in keys]
+        body.append(_sheet_row(trial.state.arm, score_line(trial), trial.verdict, in_order))
     headings = [
-        tag("th", tag("b", TIER_NAMES.get(tier, tier)), tag("span", prompt), scope="col")
-        for tier, prompt, _ in keys
+        tag("th", tag("b", TIER_NAMES.get(key[0], key[0])), tag("span", heading(key, arms)), scope="col")
+        for key in keys
     ]
     table = tag("table", tag("thead", tag("tr", tag("td"), headings)), tag("tbody", body), class_="sheet")
-    left_out = len(findings.arms) - len(rows)
+    left_out = len(findings.arms) - len(arms)
     note = tag("p", f"{left_out} more are not shown here.", class_="note") if left_out > 0 else None
     return tag("div", tag("div", table, class_="scroll"), note)
 
@@ -70,7 +72,7 @@ def _worth_showing(findings: Findings) -> list[str]:
     return (ranked + unranked)[:SHEET_ARMS]
 
 
-def _of_kept(trial: TrialFindings) -> dict[_Key, Picture]:
+def _of_kept(trial: TrialFindings) -> dict[Key, Picture]:
     """A trial's pictures at the judged weight, of the checkpoint that it keeps."""
     drawn = [picture for picture in of_run(trial.folder) if picture.weight == trial.weight]
     steps = {picture.step for picture in drawn}
@@ -96,24 +98,24 @@ def _ladder(trial: TrialFindings, base: Sequence[Picture]) -> Markup | None:
         find = _finder(by_place, kept, weight)
         judged = "judged" if weight == trial.weight else ""
         columns.append((f"weight {weight:g}", judged or f"step {kept}", find, "" if place else "apart"))
-    keys = _one_per_tier([picture.key for picture in shown])
+    rows = _one_per_tier(shown)
     head = [
         tag("th", tag("b", top), tag("span", below), scope="col", class_=c) for top, below, _, c in columns
     ]
     body = [
         tag(
             "tr",
-            tag("th", tag("b", TIER_NAMES.get(key[0], key[0])), tag("span", key[1]), scope="row"),
-            [_cell(find(key), f"{top}: {key[1]}", class_) for top, _, find, class_ in columns],
+            tag("th", tag("b", TIER_NAMES.get(row.tier, row.tier)), tag("span", row.prompt), scope="row"),
+            [_cell(find(row.key), f"{top}: {row.prompt}", class_) for top, _, find, class_ in columns],
         )
-        for key in keys
+        for row in rows
     ]
     table = tag("table", tag("thead", tag("tr", tag("td"), head)), tag("tbody", body), class_="sheet ladder")
     return tag("div", table, class_="scroll")
 
 
 def _step_column(
-    trial: TrialFindings, step: int, by_place: Mapping[tuple[int, float, _Key], Picture]
+    trial: TrialFindings, step: int, by_place: Mapping[tuple[int, float, Key], Picture]
 ) -> _Column:
     rung = trial.rung(step)
     below = f"{rung.exposures:.0f} per image" if rung else ""
@@ -123,15 +125,15 @@ def _step_column(
 
 
 def _finder(
-    by_place: Mapping[tuple[int, float, _Key], Picture], step: int, weight: float | None
-) -> Callable[[_Key], Picture | None]:
+    by_place: Mapping[tuple[int, float, Key], Picture], step: int, weight: float | None
+) -> Callable[[Key], Picture | None]:
     return lambda key: None if weight is None else by_place.get((step, weight, key))
 
 
-def _one_per_tier(keys: Sequence[_Key]) -> list[_Key]:
-    first: dict[str, _Key] = {}
-    for key in keys:
-        first.setdefault(key[0], key)
+def _one_per_tier(pictures: Sequence[Picture]) -> list[Picture]:
+    first: dict[str, Picture] = {}
+    for picture in pictures:
+        first.setdefault(picture.tier, picture)
     return list(first.values())
 
 

@@ -1,6 +1,6 @@
 """Which pictures a report shows, found through the indexes that sampling left, and written into the page.
 
-    run folder  ->  Pictures by step, weight, prompt  ->  data URIs
+    run folder  ->  Pictures by step, weight, place among the prompts  ->  data URIs
 
 Needs Pillow, not torch. Knows nothing about the page around them.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ TIER_NAMES = {
 }
 _LOSSLESS_TO_PX = 96  # small pictures are kept to the pixel
 
+Key = tuple[str, int, int]  # tier, place within the tier, seed
+
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
@@ -34,28 +37,34 @@ class Picture:
 
     file: Path
     tier: str
+    place: int  # of the prompt among its tier's, from 0
     prompt: str
     seed: int
     weight: float
     step: int  # 0: the base
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """What makes two pictures comparable: tier, prompt and seed."""
-        return self.tier, self.prompt, self.seed
+    def key(self) -> Key:
+        """What makes two pictures comparable; not the prompt, which has another trigger in another arm."""
+        return self.tier, self.place, self.seed
 
 
 def of_run(run_folder: Path) -> list[Picture]:
     """All samples of a trial, rung by rung."""
     found = []
     for index in sorted(run_folder.glob("samples/step_*/index.json")):
-        found += _read(index, step=int(index.parent.name.removeprefix("step_")))
+        found += _read(index)
     return found
 
 
+def of_kept(run_folder: Path) -> list[Picture]:
+    """The samples of the checkpoint that a finished trial keeps."""
+    return _read(run_folder / "samples" / "index.json")
+
+
 def of_base(sweep_folder: Path) -> list[Picture]:
-    """The base model's own samples, at the same prompts and seeds."""
-    return _read(sweep_folder / "base_samples" / "index.json", step=0)
+    """The base model's own samples, at the same seeds and at the prompts of one of the arms."""
+    return _read(sweep_folder / "base_samples" / "index.json")
 
 
 def first_seed(pictures: Iterable[Picture]) -> list[Picture]:
@@ -80,22 +89,30 @@ def data_uri(file: Path) -> str | None:
     return "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode()
 
 
-def _read(index: Path, *, step: int) -> list[Picture]:
+def _read(index: Path) -> list[Picture]:
+    places: dict[str, dict[str, int]] = defaultdict(dict)  # tier -> prompt -> place
     try:
         rows: Sequence[dict[str, object]] = files.read_json(index)["images"]
-        found = [
-            Picture(
-                file=index.parent / str(row["file"]),
-                tier=str(row["tier"]),
-                prompt=str(row["prompt"]),
+        found = []
+        for row in rows:
+            file, tier, prompt = index.parent / str(row["file"]), str(row["tier"]), str(row["prompt"])
+            picture = Picture(
+                file=file,
+                tier=tier,
+                place=places[tier].setdefault(prompt, len(places[tier])),
+                prompt=prompt,
                 seed=int(str(row["seed"])),
                 weight=float(str(row["weight"])),
-                step=step,
+                step=_step(file.parent.name),
             )
-            for row in rows
-        ]
+            found.append(picture)
     except (OSError, ValueError, KeyError, TypeError):
         return []
     # An index that came from somebody else may only name its own neighbours.
     inside = index.parent.resolve()
     return [picture for picture in found if picture.file.resolve().is_relative_to(inside)]
+
+
+def _step(folder: str) -> int:
+    """`step_000320` -> 320; 0 for the base's folder."""
+    return int(folder.removeprefix("step_")) if folder.startswith("step_") else 0

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from lorasweep.data.captions import planned, tags, unmatched, vary, with_trigger, without_trigger
+from lorasweep.data.captions import (
+    planned,
+    replace_trigger,
+    tags,
+    unmatched,
+    vary,
+    with_trigger,
+    without_trigger,
+)
 from lorasweep.records import CaptionOptions, CleanOptions
 
 PLAIN = CaptionOptions()
@@ -185,3 +193,8 @@ def test_tag_dropout_leaves_out_its_share_and_never_the_first() -> None:
     together = CaptionOptions(tag_dropout=0.5, shuffle=True, dropout=0.2)
     assert "" in {vary("z, a, b, c", together, rng) for _ in range(100)}
     assert len({vary("z, a, b, c", together, rng) for _ in range(400)}) == 17  # "" and 16 = sum of 3! / k!
+
+
+def test_the_trigger_is_replaced_as_a_word_of_its_own() -> None:
+    assert replace_trigger("Zkw, zkwx, a zkw", "zkw", r"<\1>") == r"<\1>, zkwx, a <\1>"
+    assert replace_trigger("a, b", None, "x") == "a, b"
