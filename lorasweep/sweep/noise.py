@@ -8,10 +8,11 @@ three seeds an arm's own variance is hardly known, so it is moderated by what th
 
     s^2 = (df_own s_own^2 + df_prior s_others^2) / (df_own + df_prior)
 
-as in Smyth 2004 (doi:10.2202/1544-6115.1027, eq. 7), with the prior's weight fixed rather than estimated.
-With two arms there are no others, and this is the plain paired t test. The best is compared with every other
-arm, so the level of each comparison is divided by their number (Bonferroni). Knows nothing about trials or
-files.
+as in Smyth 2004 (doi:10.2202/1544-6115.1027, eq. 7), with the prior's weight fixed rather than estimated, and
+never more than the arm's own: an arm may be noisier than the others, and with two seeds they would outvote
+it. With two arms there are no others, and this is the plain paired t test. The best is compared with every
+other arm, so the level of each comparison is divided by their number (Bonferroni). Knows nothing about trials
+or files.
 """
 
 from __future__ import annotations
@@ -215,6 +216,6 @@ class _Pool:
         if others_df <= 0:
             return own
         others = max(0.0, self._squares - own.value * own.df) / others_df
-        prior_df = min(PRIOR_DF, others_df)
+        prior_df = min(PRIOR_DF, own.df, others_df)
         df = own.df + prior_df
         return _Variance((own.df * own.value + prior_df * others) / df, df)

@@ -66,7 +66,7 @@ def test_a_sweep_goes_on_until_it_is_decided(tmp_path):
     cooked = {
         arm: sum(trial.arm == arm for trial in result.state.trials) for arm in ("good", "better", "bad")
     }
-    assert cooked["bad"] == 2 and 2 < cooked["good"] == cooked["better"] < 14
+    assert cooked["bad"] <= 3 < cooked["good"] == cooked["better"] < 14
     assert sum(trial.extra for trial in result.state.trials) == len(result.state.trials) - 6
     assert_study_agrees(tmp_path)
     # Whatever was added stays part of the sweep, with or without the wish.
