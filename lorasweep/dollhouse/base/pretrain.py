@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-STAGES: Final[tuple[str, ...]] = ("vae", "reader", "text", "latents", "unet", "decoder", "publish")
+STAGES: Final[tuple[str, ...]] = ("vae", "reader", "text", "latents", "unet", "publish")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -40,12 +40,6 @@ def _unet(out_dir: Path, processes: int, seed: int) -> None:
     run_replicas(train_unet, out_dir, seed, UnetPlan(), processes=processes)
 
 
-def _decoder(out_dir: Path, processes: int, seed: int) -> None:
-    from lorasweep.dollhouse.base.train_decoder import DecoderPlan, train_decoder
-
-    run_replicas(train_decoder, out_dir, seed, DecoderPlan(), processes=processes)
-
-
 def _publish(out_dir: Path, processes: int, seed: int) -> None:
     from lorasweep.dollhouse.base.publish import publish
 
@@ -58,7 +52,6 @@ _RUNNERS: Final[dict[str, Callable[[Path, int, int], None]]] = {
     "text": _text,
     "latents": _latents,
     "unet": _unet,
-    "decoder": _decoder,
     "publish": _publish,
 }
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 FACE_MARK_WEIGHT: Final[float] = 3.0
-"""Loss weight of the face mark, six pixels wide and by far the hardest head."""
+"""Loss weight of the face mark, the smallest thing that the reader must see."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,8 +44,8 @@ class UnetPlan:
             decided.
     """
 
-    steps: int = 2900
-    cooldown: int = 1000
+    steps: int = 2400
+    cooldown: int = 900
     batch: int = 20
     lr: float = 1e-3
     text_lr: float = 2e-4

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class VaePlan:
     """Knobs of the stage; `batch` is per process, `mark_rate` the share of marked dolls."""
 
-    steps: int = 2600
+    steps: int = 3000
     batch: int = 8
     lr: float = 1.5e-3
     warmup: int = 100

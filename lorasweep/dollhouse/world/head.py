@@ -159,28 +159,26 @@ def draw_head_mark(pen: Pen, mark: str, color: RGB) -> None:
 
 
 def draw_face_mark(pen: Pen, mark: str, color: RGB) -> None:
-    """Draw a mark on the cheek at the viewer's right."""
-    (x, y), line = CHEEK, shade(color, -0.6)
+    """Draw a mark on the face.
+
+    Each has its own place as well as its own shape: at six pixels a star and a heart are the same blot to a
+    VAE, but a blot on the left cheek is not one on the right.
+    """
+    line = shade(color, -0.6)
     if mark == "star":
-        pen.polygon(star_points((x, y), 0.066, inner=0.5), color, line=line)
-    elif mark == "tear":
-        pen.polygon([(x, y - 0.062), (x + 0.03, y), (x - 0.03, y)], color, line=line)
-        pen.ellipse((x, y + 0.012), (0.037, 0.037), color, line=line)
-        pen.patch([(x, y - 0.03), (x + 0.018, y + 0.01), (x - 0.018, y + 0.01)], color)
+        pen.polygon(star_points(CHEEK, 0.076, inner=0.5), color, line=line)
     elif mark == "heart":
-        heart = [
-            (x, y + 0.058),
-            (x - 0.06, y - 0.012),
-            (x - 0.038, y - 0.046),
-            (x, y - 0.02),
-            (x + 0.038, y - 0.046),
-        ]
-        pen.polygon([*heart, (x + 0.06, y - 0.012)], color, line=line)
+        x, y = -CHEEK[0], CHEEK[1]
+        lobes = [(x - 0.066, y - 0.014), (x - 0.042, y - 0.052), (x, y - 0.022), (x + 0.042, y - 0.052)]
+        pen.polygon([(x, y + 0.064), *lobes, (x + 0.066, y - 0.014)], color, line=line)
+    elif mark == "tear":
+        for side in (-1, 1):
+            x = EYE[0] * side
+            pen.stroke([(x, 0.372), (x, 0.462)], line, width=0.062)
+            pen.stroke([(x, 0.372), (x, 0.452)], color, width=0.040)
     elif mark == "scar":
-        for dx in (-1, 1):
-            pen.stroke([(x - 0.05 * dx, y - 0.045), (x + 0.05 * dx, y + 0.045)], line, width=0.046)
-        for dx in (-1, 1):
-            pen.stroke([(x - 0.046 * dx, y - 0.041), (x + 0.046 * dx, y + 0.041)], color, width=0.026)
+        pen.stroke([(-0.185, 0.352), (0.185, 0.392)], line, width=0.060)
+        pen.stroke([(-0.180, 0.353), (0.180, 0.391)], color, width=0.038)
 
 
 def draw_marks(pen: Pen, spec: Spec) -> None:
