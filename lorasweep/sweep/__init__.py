@@ -10,6 +10,7 @@ folder.py       a run folder's name, status.json and outcome.json
 resume.py       where every declared trial stands, from the run folders
 queue.py        what is cooked next, and who waits for a twin
 shelf.py        what other sweeps have cooked already
+base_samples.py the base model's own samples: there, taken from another sweep, or to be drawn
 policy.py       what the end of an attempt means: final, or cooked again
 ledger.py       writes what happens to a trial: run folder first, then the study
 study.py        the sweep's study: what is told to Optuna; storage.py: the SQLite file it lies in

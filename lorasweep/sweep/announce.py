@@ -76,6 +76,10 @@ class Announcer:
             with self._rank:
                 self._catch_up(f"after trial {trial.number}")
 
+    def outdated(self) -> None:
+        """What follows from the trials lacks something that has come since; `close` will mend it."""
+        self._behind = True
+
     def close(self) -> None:
         """Bring leaderboard and hook up to date, also for ends that an earlier driver did not announce."""
         if self._behind:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,3 +91,15 @@ def read_or_none(path: Path) -> dict[str, Any] | None:
     except (OSError, json.JSONDecodeError, UnicodeDecodeError):
         return None
     return data if isinstance(data, dict) else None
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Hard-link where the file system can: results are replaced whole, never edited; logs are appended to."""
+    Path(target).unlink(missing_ok=True)
+    if not source.endswith(".jsonl"):
+        try:
+            os.link(source, target)
+            return
+        except OSError:
+            pass
+    shutil.copy2(source, target)

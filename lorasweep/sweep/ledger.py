@@ -7,7 +7,6 @@ Whatever is lost by dying between two of these is restored at the next start by 
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from lorasweep.config import to_yaml
 from lorasweep.config.sweep_search import Constraint, Objective
 from lorasweep.files import write_json, write_text
 from lorasweep.records import Outcome, Status, to_dict
-from lorasweep.sweep.folder import OUTCOME_FILE, TrialRecord, write_status
+from lorasweep.sweep.folder import OUTCOME_FILE, TrialRecord, link_or_copy, write_status
 from lorasweep.sweep.mirror import Mirror
 from lorasweep.sweep.policy import after
 from lorasweep.sweep.pruning import in_exposures
@@ -165,18 +164,6 @@ def _copy_results(source: Path, target: Path) -> None:
         source,
         target,
         ignore=shutil.ignore_patterns(*OWN_FILES),
-        copy_function=_link_or_copy,
+        copy_function=link_or_copy,
         dirs_exist_ok=True,
     )
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    """Hard-link where the file system can: results are replaced whole, never edited; logs are appended to."""
-    Path(target).unlink(missing_ok=True)
-    if not source.endswith(".jsonl"):
-        try:
-            os.link(source, target)
-            return
-        except OSError:
-            pass
-    shutil.copy2(source, target)

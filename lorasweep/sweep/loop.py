@@ -16,6 +16,7 @@ from lorasweep.errors import InputError
 from lorasweep.records import Outcome, Status, from_dict, to_dict
 from lorasweep.sweep import leaderboard
 from lorasweep.sweep.announce import Announcer
+from lorasweep.sweep.base_samples import BASE_SAMPLES, BaseSamples
 from lorasweep.sweep.failure import disk_full
 from lorasweep.sweep.folder import read_outcome
 from lorasweep.sweep.gate import Gate
@@ -30,7 +31,6 @@ from lorasweep.sweep.stop import StopSignal
 
 TICK_S = 0.25  # how soon Ctrl-C is noticed
 EARLY_DEATHS_STOP = 3  # workers that die before they can cook, one after the other
-BASE_SAMPLES = "base_samples"  # the job that draws the base model's own samples, and its folder
 
 
 class SweepLoop:
@@ -68,8 +68,7 @@ class SweepLoop:
         self._announcer, self._stop = announcer, stop
         self._queue = TrialQueue(roster.trials)
         self._watch = FailureWatch()
-        self._base_folder = folder / BASE_SAMPLES
-        self._base_wanted = not (self._base_folder / "index.json").exists()
+        self._base = BaseSamples(folder)
         self._early_deaths = 0
 
     def run(self, options: PoolOptions) -> None:
@@ -79,6 +78,9 @@ class SweepLoop:
         self._add_repeats()
         if not self._more:
             return
+        if not self._queue and not self._roster.open and self._repeats is None:
+            # Only the base's samples are left to draw, which is one worker's work.
+            self._pool = WorkerPool(dataclasses.replace(options, workers=1))
         with self._pool:
             while self._advance():
                 self._announcer.changed(self._activity())
@@ -108,8 +110,15 @@ class SweepLoop:
 
     @property
     def _more(self) -> bool:
-        """Whether there is a trial to hand out, or to be asked for."""
-        return bool(self._queue) or self._roster.open
+        """Whether there is a trial to hand out or to be asked for, or a result that lacks its base."""
+        return bool(self._queue) or self._roster.open or self._base_lacks
+
+    @property
+    def _base_lacks(self) -> bool:
+        """Whether all that is left is to draw what results are shown beside, as when all were reused."""
+        return self._base.wanted and any(
+            trial.record.status is Status.COMPLETED for trial in self._roster.trials
+        )
 
     @property
     def _cooking(self) -> bool:
@@ -125,7 +134,7 @@ class SweepLoop:
         for handle in self._pool.workers:
             if not handle.ready or handle.job is not None:
                 continue
-            if self._base_wanted:
+            if self._base.wanted:
                 # Trials are judged against the base's samples, so these come before any trial.
                 if not any(other.job == BASE_SAMPLES for other in self._pool.workers):
                     self._give_base_samples(handle)
@@ -162,7 +171,7 @@ class SweepLoop:
         if not self._roster.trials:
             self._ask()
         if self._roster.trials:
-            self._give(handle, BASE_SAMPLES, self._roster.trials[0], self._base_folder)
+            self._give(handle, BASE_SAMPLES, self._roster.trials[0], self._base.folder)
 
     def _give(self, handle: WorkerHandle, job: Trial | str, trial: Trial, folder: Path) -> None:
         handle.job = job
@@ -211,7 +220,8 @@ class SweepLoop:
         return job
 
     def _base_drawn(self, reason: str) -> None:
-        self._base_wanted = False
+        self._base.wanted = False
+        self._announcer.outdated()
         if reason:
             self._announcer.notes.append(f"the base model's own samples could not be drawn: {reason}")
 
@@ -264,6 +274,7 @@ class SweepLoop:
             if cooked is None:
                 self._queue.put_back(trial)
             else:
+                self._base.take_from(cooked, number=trial.number)
                 self._ledger.reuse_elsewhere(trial, cooked)
                 self._announcer.trial_ended(trial)
         self._reuse_twins()
@@ -291,4 +302,4 @@ class SweepLoop:
             return "stopping: workers finish their step and save; Ctrl-C again to stop at once"
         if not any(handle.ready for handle in self._pool.workers):
             return "starting workers"
-        return "drawing the base model's own samples" if self._base_wanted else ""
+        return "drawing the base model's own samples" if self._base.wanted else ""

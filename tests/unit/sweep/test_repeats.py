@@ -107,6 +107,37 @@ def test_what_another_sweep_has_cooked_is_reused_and_says_so(tmp_path):
     assert third.state.trials[0].reused_from == "first/0000-a-s0"
 
 
+def test_a_sweep_of_reused_trials_has_its_base_samples_as_well(tmp_path):
+    declared = spec({"a": {"value": 0.3}, "b": {"value": 0.4}})
+    cook(declared, tmp_path / "first")
+    again = cook(declared, tmp_path / "again", fresh=False)
+    assert again.state.counts == {"COMPLETED": 2}
+    theirs, ours = (tmp_path / name / "base_samples" / "index.json" for name in ("first", "again"))
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert not (tmp_path / "again" / "log.txt").exists()  # nothing was cooked, and nobody drew them
+
+
+def test_base_samples_of_another_first_trial_are_drawn_and_shown(tmp_path):
+    cook(spec({"a": {"value": 0.3}, "b": {"value": 0.4}}), tmp_path / "first")
+    shown = []
+    index = tmp_path / "part" / "base_samples" / "index.json"
+    part = spec({"b": {"value": 0.4}})
+    result = cook(part, tmp_path / "part", fresh=False, on_trial_end=lambda: shown.append(index.exists()))
+    assert result.exit_code == 0 and log(tmp_path / "part") == ["base"]
+    assert shown[-1]  # the contact sheet is drawn again once its first row is there
+    assert cook(part, tmp_path / "part", fresh=False).exit_code == 0
+    assert log(tmp_path / "part") == ["base"]
+
+
+def test_reused_trials_do_not_wait_for_a_base_that_cannot_be_drawn(tmp_path):
+    cook(spec({"a": {"value": 0.3}, "b": {"value": 0.4}}), tmp_path / "first")
+    part = tmp_path / "part"
+    part.mkdir()
+    (part / "base_samples").write_text("in the way")
+    result = cook(spec({"b": {"value": 0.4}}), part, fresh=False)
+    assert result.exit_code == 0 and result.state.counts == {"COMPLETED": 1}
+
+
 def test_another_metric_is_read_from_what_was_measured(tmp_path):
     cook(spec({"a": {"value": 0.3}}), tmp_path / "first")
     other = dataclasses.replace(spec({"a": {"value": 0.3}}), metric="overcook/score")
