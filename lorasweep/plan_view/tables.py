@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
@@ -68,6 +69,9 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
     data = plan_json(subject)
     if data["question"]:
         console.print(Text(data["question"], style="bold"))
+    warnings = _warnings(data["arms"])
+    if warnings:
+        console.print(Text(f"{_counted(warnings)} at the end of this plan", style="yellow"))
     if "space" in data:
         console.print(space_table(data["space"]))
     console.print(_arm_table(data["arms"]))
@@ -79,7 +83,7 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
         console.print(regularization)
     for steps in dict.fromkeys(tuple(arm["rungs"]) for arm in data["arms"]):
         console.print(f"judged after {', '.join(map(str, steps))} steps", highlight=False)
-    _print_warnings(console, data["arms"])
+    _print_warnings(console, warnings)
     minutes = data["estimated_seconds"] / 60
     duration = f"{data['estimated_seconds']:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
     console.print(f"{data['trials']} trial(s), about {duration} of training and sampling on this machine")
@@ -231,11 +235,29 @@ def _draw(shape: Sequence[float], heights: str) -> str:
     return "".join(heights[round(value / top * (len(heights) - 1))] for value in shape)
 
 
-def _print_warnings(console: Console, arms: Sequence[dict[str, Any]]) -> None:
+def _warnings(arms: Sequence[dict[str, Any]]) -> list[str]:
+    """What to know before it runs; said once, with the arms that it is about unless these are all."""
     owners: dict[str, list[str]] = {}
     for arm in arms:
         for warning in arm["warnings"]:
             owners.setdefault(warning, []).append(arm["name"])
-    for warning, names in owners.items():
-        who = "" if len(names) == len(arms) else f"{', '.join(names)}: "
-        console.print(Text.assemble(("warning", "yellow"), f"  {who}{warning}"))
+    return [
+        warning if len(names) == len(arms) else f"{', '.join(names)}: {warning}"
+        for warning, names in owners.items()
+    ]
+
+
+def _counted(warnings: Sequence[str]) -> str:
+    return f"{len(warnings)} warning{'' if len(warnings) == 1 else 's'}"
+
+
+def _print_warnings(console: Console, warnings: Sequence[str]) -> None:
+    """Print them apart from the tables, each with a margin, so that it is seen where one ends."""
+    if not warnings:
+        return
+    console.print(Rule(Text(_counted(warnings), style="bold yellow"), style="yellow", align="left"))
+    grid = Table.grid(padding=(0, 1))
+    for number, warning in enumerate(warnings, 1):
+        grid.add_row(Text(f"{number}.", style="yellow"), Text(warning))
+    console.print(grid)
+    console.print(Rule(style="yellow", characters="-" if console.options.ascii_only else "─"))

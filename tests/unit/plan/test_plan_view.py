@@ -82,6 +82,31 @@ def test_tables_show_arms_buckets_exposures_and_warnings(recipe_of: MakeRecipe, 
         assert words in text
 
 
+def test_warnings_are_announced_first_and_stand_last(recipe_of: MakeRecipe, photos: Path) -> None:
+    recipe = recipe_of(f"dataset.path={photos}", "train.epochs=500")
+    warnings = make_plan(recipe).warnings
+    stream = io.StringIO()
+
+    print_plan(recipe, Console(file=stream, width=80))
+
+    lines = stream.getvalue().splitlines()
+    words = f"{len(warnings)} warning"
+    assert lines[0].startswith(words) and lines[0].endswith("at the end of this plan")
+    (heading,) = [number for number, line in enumerate(lines) if number and line.startswith(words)]
+    rest = " ".join(" ".join(lines[heading:]).split())
+    for number, warning in enumerate(warnings, 1):
+        assert f"{number}. {warning}" in rest
+    assert not any(mark in rest for mark in "┃│") and "1 trial(s), about" in lines[-1]
+
+
+def test_without_warnings_nothing_is_announced(recipe_of: MakeRecipe) -> None:
+    calm = recipe_of("train.max_steps=120", "optimizer.lr=5e-3")
+    assert not make_plan(calm).warnings
+    stream = io.StringIO()
+    print_plan(calm, Console(file=stream, width=120))
+    assert "warning" not in stream.getvalue()
+
+
 def test_schedules_are_drawn_per_part_with_their_own_peaks(recipe_of: MakeRecipe, photos: Path) -> None:
     recipe = recipe_of(
         f"dataset.path={photos}",
