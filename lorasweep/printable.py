@@ -1,7 +1,7 @@
-"""Text from people's files on its way to a terminal, where control characters do things.
+"""Text from people's files on its way to a terminal or a page, where control characters do things.
 
-They move the cursor, colour what follows, rename the window. So they are refused where text is read, and made
-visible where it is printed all the same.
+They move the cursor, colour what follows, rename the window, turn text around. So they are refused where text
+is read, and made visible where it is shown all the same.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 
 # C0, DEL and C1, but for the tab and the line break that ordinary text has.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_JOINERS = "\u200c\u200d"  # inside words of some scripts and inside emoji; they turn nothing around
 
 
 def has_control_characters(text: str) -> bool:
@@ -20,3 +21,9 @@ def has_control_characters(text: str) -> bool:
 def printable(text: str) -> str:
     """The text with control characters shown as `�`, and what cannot be encoded replaced."""
     return _CONTROL.sub("�", text).encode("utf-8", "replace").decode()
+
+
+def readable(text: str) -> str:
+    """One line of text: control characters and marks that turn text around become visible as `�`."""
+    one_line = re.sub(r"\s+", " ", text)
+    return "".join(letter if letter.isprintable() or letter in _JOINERS else "�" for letter in one_line)

@@ -7,15 +7,12 @@ Text from people's files is escaped, so that it can neither format nor embed any
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
+from lorasweep.markdown import cell, code, plain
 from lorasweep.report import factors, words
-from lorasweep.report.markup import readable
 from lorasweep.report.reading import IDENTITY, SCORE, Findings
 from lorasweep.report.reproduce import reproduction
-
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~$^&])")
 
 
 def render(findings: Findings) -> str:
@@ -31,17 +28,6 @@ def render(findings: Findings) -> str:
         _again(findings),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def plain(text: str) -> str:
-    """Text as it is: nothing in it is taken as Markdown or HTML."""
-    return _SPECIAL.sub(r"\\\1", readable(text))
-
-
-def code(text: str) -> str:
-    """Text between backticks, more of them than it holds."""
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return f"{fence} {readable(text)} {fence}" if "`" in text else f"`{readable(text)}`"
 
 
 def _leaderboard(findings: Findings) -> str:
@@ -94,7 +80,8 @@ def _again(findings: Findings) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [" | ".join(heads), " | ".join("---" for _ in heads), *(" | ".join(row) for row in rows)]
+    written = (" | ".join(cell(each) for each in row) for row in rows)
+    lines = [" | ".join(heads), " | ".join("---" for _ in heads), *written]
     return "\n".join(f"| {line} |" for line in lines)
 
 

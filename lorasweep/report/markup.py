@@ -9,11 +9,11 @@ Names, notes, captions and reasons come from people's files, so plain text is al
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterable
 
+from lorasweep.printable import readable
+
 _VOID = {"img", "meta", "br", "line", "rect", "circle", "path", "polygon", "polyline", "use"}
-_JOINERS = "\u200c\u200d"  # inside words of some scripts and inside emoji; they turn nothing around
 
 
 class Markup(str):
@@ -43,12 +43,6 @@ def tag(name: str, /, *children: Child, **attributes: str | float | bool | None)
 def join(children: Iterable[Child]) -> Markup:
     """Put markup and text side by side."""
     return Markup("".join(_flat(children)))
-
-
-def readable(text: str) -> str:
-    """One line of text: control characters and marks that turn text around become visible as `�`."""
-    one_line = re.sub(r"\s+", " ", text)
-    return "".join(letter if letter.isprintable() or letter in _JOINERS else "�" for letter in one_line)
 
 
 def _flat(children: Iterable[Child]) -> Iterable[str]:

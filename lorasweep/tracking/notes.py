@@ -1,6 +1,7 @@
-"""The markdown that MLflow shows as a run's description: the question, the answer, how to do it again.
+"""The Markdown that MLflow shows as a run's description: the question, the answer, how to do it again.
 
-Takes what the files say; knows nothing about mlflow.
+Takes what the files say, which may be a stranger's: every word of it goes through `plain` or `code`, since
+MLflow would load the pictures that it names. Knows nothing about mlflow.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lorasweep.markdown import cell, code, cut, plain
+
+LONGEST = 5000  # characters; what MLflow takes of a tag
 SCORE, UTILITY = "overcook/score", "overcook/utility"
 
 
@@ -26,15 +30,15 @@ def sweep_note(
         prompts: what the samples were drawn from, by tier.
     """
     parts = [
-        f"**{manifest['question']}**" if manifest.get("question") else "",
+        f"**{plain(str(manifest['question']))}**" if manifest.get("question") else "",
         _answer(rows),
         _table(rows) if rows else "",
         "Its samples and charts: the view of this name in the Views menu of the runs page, or "
         "`contact_sheet.png` under Artifacts.",
-        f"Continue or repeat it: `lorasweep sweep {name}`" if name != "train" else "",
+        f"Continue or repeat it: {code(f'lorasweep sweep {name}')}" if name != "train" else "",
         _prompts(prompts),
     ]
-    return "\n\n".join(part for part in parts if part)
+    return cut("\n\n".join(part for part in parts if part), LONGEST)
 
 
 def trial_note(
@@ -49,18 +53,18 @@ def trial_note(
     """Describe a trial: its arm, how it came out, what could not be measured, how to cook it again."""
     overrides = " ".join(str(override) for override in arm.get("overrides") or ())
     parts = [
-        f"_{arm['note']}_" if arm.get("note") else "",
-        sentence,
-        f"Ended early: {reason}" if reason else "",
-        f"Question: {manifest['question']}" if manifest.get("question") else "",
-        f"What sets it apart: `{overrides}`" if overrides else "",
-        f"Again: `lorasweep sweep {sweep}`" if sweep != "train" else "",
-        "\n".join(["Not measured:", *(f"- `{name}`: {why}" for name, why in missing.items())])
+        f"_{plain(str(arm['note']))}_" if arm.get("note") else "",
+        plain(sentence),
+        f"Ended early: {plain(reason)}" if reason else "",
+        f"Question: {plain(str(manifest['question']))}" if manifest.get("question") else "",
+        f"What sets it apart: {code(overrides)}" if overrides else "",
+        f"Again: {code(f'lorasweep sweep {sweep}')}" if sweep != "train" else "",
+        "\n".join(["Not measured:", *(f"- {code(name)}: {plain(why)}" for name, why in missing.items())])
         if missing
         else "",
         "The recipe in full is `recipe.yaml` under Artifacts.",
     ]
-    return "\n\n".join(part for part in parts if part)
+    return cut("\n\n".join(part for part in parts if part), LONGEST)
 
 
 def _answer(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -70,7 +74,7 @@ def _answer(rows: Sequence[Mapping[str, Any]]) -> str:
     best = rows[0]
     metrics = best.get("metrics") or {}
     numbers = f"utility {_number(metrics.get(UTILITY))}, overcooked {_number(metrics.get(SCORE))}"
-    return f"Best: **{best['name']}** ({numbers}). {best.get('sentence') or ''}".rstrip()
+    return f"Best: **{plain(best['name'])}** ({numbers}). {plain(best.get('sentence') or '')}".rstrip()
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -79,13 +83,13 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         metrics = row.get("metrics") or {}
         cells = [
             str(place),
-            f"**{row['name']}**" + (f" {row['note']}" if row.get("note") else ""),
-            str(row["status"]).lower().replace("_", " "),
+            f"**{plain(row['name'])}**" + (f" {plain(row['note'])}" if row.get("note") else ""),
+            plain(str(row["status"]).lower().replace("_", " ")),
             _number(metrics.get(UTILITY)),
             _number(metrics.get(SCORE)),
-            str(row.get("sentence") or ""),
+            plain(str(row.get("sentence") or "")),
         ]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+        lines.append("| " + " | ".join(cell(each) for each in cells) + " |")
     return "\n".join(lines)
 
 
@@ -95,7 +99,7 @@ def _number(value: Any) -> str:
 
 def _prompts(prompts: Mapping[str, Sequence[str]]) -> str:
     lines = [
-        f"- `{tier}_{place}`: {prompt}"
+        f"- {code(f'{tier}_{place}')}: {plain(prompt)}"
         for tier, texts in prompts.items()
         for place, prompt in enumerate(texts)
     ]

@@ -24,6 +24,7 @@ LAYERS = {
         "paths",
         "files",
         "printable",
+        "markdown",
         "provenance",
         "speed",
         "__init__",

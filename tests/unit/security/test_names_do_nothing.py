@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -60,9 +59,7 @@ def test_the_report_holds_the_words_and_none_of_the_elements(tmp_path: Path) -> 
 def test_markdown_shows_it_as_text(tmp_path: Path) -> None:
     text = markdown.render(read_findings(evil_sweep(tmp_path)))
 
-    assert not re.search(r"(?<!\\)<(img|script)", text) and "\x1b" not in text
-    assert markdown.plain("[a](b) *c* <d>") == r"\[a\]\(b\) \*c\* \<d\>"
-    assert markdown.code("a`b``c") == "``` a`b``c ```"
+    assert "img src" in text and "<img" not in text and "<script" not in text and "\x1b" not in text
 
 
 def test_only_what_tag_made_is_markup() -> None:
