@@ -285,6 +285,8 @@ def _status(trial: TrialState) -> Text:
     text = "judging" if trial.judging else trial.status.value.lower().replace("_", " ")
     if trial.attempt > 1 and not trial.status.is_final:
         text += f" #{trial.attempt}"
+    if trial.reused_from:
+        text += ", reused"
     return Text(text, style=STYLES[trial.status])
 
 

@@ -142,3 +142,10 @@ def test_the_live_table_is_drawn_on_a_terminal():
 def test_numbers():
     shown = [table.number(value) for value in (None, 0.0, 0.12345, 12.3456, float("nan"))]
     assert shown == ["-", "0.000", "0.123", "12.346", "-"]
+
+
+def test_a_trial_that_was_not_cooked_here_says_so_beside_its_status():
+    reused = trial(0, Status.COMPLETED, reused_from="first/0000-a-s0", reason="the same recipe")
+    rows = shown(table.render_state, sweep(reused, trial(1, Status.COMPLETED)), max_rows=9).splitlines()
+    told = [row.split("completed", 1)[1] for row in rows if "arm0" in row or "arm1" in row]
+    assert [row.startswith(", reused") for row in told] == [True, False]
