@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+DatasetUse = Literal["training", "held_out"]
 RunStatus = Literal["SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 
@@ -44,8 +45,9 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetLabel:
-    """The images that a run was trained on, as MLflow's "Dataset" column shows them."""
+    """The images that a run was trained on or judged by, as MLflow's "Dataset" column shows them."""
 
+    use: DatasetUse  # MLflow's context
     name: str
     digest: str  # at most 36 characters
     source: str
@@ -64,7 +66,7 @@ class RunContent:
         points: by stream; within a stream steps ascend, and all points of a step are known at once.
         pictures: ascending steps.
         artifacts: sent again when the file changes.
-        dataset: None when there is no plan to read it from.
+        datasets: one per use at most; none when there is no plan to read them from.
     """
 
     key: str
@@ -77,4 +79,4 @@ class RunContent:
     points: dict[str, tuple[Point, ...]] = field(default_factory=dict)
     pictures: tuple[Picture, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
-    dataset: DatasetLabel | None = None
+    datasets: tuple[DatasetLabel, ...] = ()

@@ -20,7 +20,8 @@ class Mark:
 
     Attributes:
         run_id, experiment_id, tracking_uri: where.
-        name, status, tags, params, dataset: as last sent.
+        name, status, tags, params: as last sent.
+        datasets: by use, the digest that was sent.
         points: by stream, the last step whose points were sent.
         pictures: the last step whose pictures were sent, or None.
         artifacts: by path among the artifacts, size and modification time of the file that was sent.
@@ -33,7 +34,7 @@ class Mark:
     status: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
-    dataset: str | None = None
+    datasets: dict[str, str] = field(default_factory=dict)
     points: dict[str, int] = field(default_factory=dict)
     pictures: int | None = None
     artifacts: dict[str, list[int]] = field(default_factory=dict)

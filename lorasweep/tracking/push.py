@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from lorasweep.errors import LorasweepError
-from lorasweep.tracking.content import Artifact, Picture, Point, RunContent
+from lorasweep.tracking.content import Artifact, DatasetLabel, Picture, Point, RunContent
 from lorasweep.tracking.mark import Mark, read_mark
 from lorasweep.tracking.store import Store
 from lorasweep.tracking.view import TAG_PREFIX, View, envelope, is_persons_own, share_key
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
 
 KEY_TAG = "lorasweep.key"
 POINTS_PER_BATCH = 900  # MLflow takes 1000 metrics at once
@@ -104,7 +104,7 @@ class Pusher:
             self._push_status(content, mark, terminal=False)
             self._push_words(content, mark, parent_id)
             conflict = self._push_params(content, mark)
-            self._push_dataset(content, mark)
+            self._push_datasets(content, mark)
             for _ in self._push_points(content, mark, trusted=trusted):
                 mark.write(mark_file)
             for _ in self._push_pictures(content, mark, trusted=trusted):
@@ -192,22 +192,12 @@ class Pusher:
             return ""
         return f"the recipe changed after it was mirrored ({'; '.join(changed)}); MLflow keeps the old values"
 
-    def _push_dataset(self, content: RunContent, mark: Mark) -> None:
-        label = content.dataset
-        if label is None or label.digest == mark.dataset:
+    def _push_datasets(self, content: RunContent, mark: Mark) -> None:
+        unsent = [label for label in content.datasets if mark.datasets.get(label.use) != label.digest]
+        if not unsent:
             return
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        dataset = Dataset(
-            name=label.name,
-            digest=label.digest,
-            source_type="local",
-            source=json.dumps({"uri": label.source}),
-        )
-        self._client.log_inputs(
-            mark.run_id, [DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])]
-        )
-        mark.dataset = label.digest
+        self._client.log_inputs(mark.run_id, [_dataset_input(label) for label in unsent])
+        mark.datasets |= {label.use: label.digest for label in unsent}
 
     # ------------------------------------------------------------------------------------------- points
 
@@ -309,6 +299,14 @@ def push_view(store: Store, view: View, *, created_ms: int) -> None:
 def _identity(point: Point, stream: str) -> tuple[str, int] | tuple[str, int, float]:
     """What makes a point the one that the store has: a step is told once, and corrected once by the end."""
     return (point.key, point.step, point.value) if stream == "final" else (point.key, point.step)
+
+
+def _dataset_input(label: DatasetLabel) -> DatasetInput:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"uri": label.source})
+    dataset = Dataset(name=label.name, digest=label.digest, source_type="local", source=source)
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", label.use)])
 
 
 def _stamped(artifact: Artifact) -> tuple[str, list[int]]:

@@ -19,7 +19,15 @@ from typing import Any
 from lorasweep import files
 from lorasweep.records import Status, digest
 from lorasweep.tracking import notes, params
-from lorasweep.tracking.content import Artifact, DatasetLabel, Picture, Point, RunContent, RunStatus
+from lorasweep.tracking.content import (
+    Artifact,
+    DatasetLabel,
+    DatasetUse,
+    Picture,
+    Point,
+    RunContent,
+    RunStatus,
+)
 from lorasweep.tracking.reading import SweepFiles, TrialFiles
 
 RUN_STATUS: dict[Status, RunStatus] = {
@@ -33,6 +41,8 @@ RUN_STATUS: dict[Status, RunStatus] = {
     Status.CRASHED: "FAILED",
     Status.INVALID: "FAILED",
 }
+# The plan's word for a part of the images -> MLflow's for what they are there for.
+DATASETS: dict[str, DatasetUse] = {"train": "training", "held_out": "held_out"}
 DOCUMENTS = ("recipe.yaml", "plan.json", "metrics.json", "provenance.json", "adapter.safetensors")
 
 
@@ -61,7 +71,7 @@ def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) 
         points=_points(trial),
         pictures=tuple(picture for index in indexes for picture in index.pictures),
         artifacts=tuple(_artifacts(trial, indexes)),
-        dataset=_dataset(trial),
+        datasets=tuple(_datasets(trial)),
     )
 
 
@@ -208,16 +218,18 @@ def _artifacts(trial: TrialFiles, indexes: Sequence[_Index]) -> Iterator[Artifac
             yield Artifact(file=file, folder=folder)
 
 
-def _dataset(trial: TrialFiles) -> DatasetLabel | None:
-    images = [image for image in trial.plan.get("images") or () if image.get("split") == "train"]
-    if not images:
-        return None
+def _datasets(trial: TrialFiles) -> Iterator[DatasetLabel]:
+    """The images that were trained on and those that only judged, each part with a digest of its own."""
     options = trial.recipe.get("dataset") or {}
     path = options.get("path")
     subject = (options.get("dollhouse") or {}).get("subject", "")
-    seen = sorted((image["sha256"], image["caption"], image["repeats"]) for image in images)
-    return DatasetLabel(
-        name=Path(path).name if path else f"dollhouse {subject}".strip(),
-        digest=digest(seen)[:8],
-        source=str(path or Path(images[0]["file"]).parent.parent),
-    )
+    for split, use in DATASETS.items():
+        images = [image for image in trial.plan.get("images") or () if image.get("split") == split]
+        if images:
+            seen = sorted((image["sha256"], image["caption"], image["repeats"]) for image in images)
+            yield DatasetLabel(
+                use=use,
+                name=Path(path).name if path else f"dollhouse {subject}".strip(),
+                digest=digest(seen)[:8],
+                source=str(path or Path(images[0]["file"]).parent.parent),
+            )

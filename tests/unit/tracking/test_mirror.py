@@ -134,16 +134,22 @@ def test_pictures_line_up_by_prompt_and_step(sweep: Any, holdings: Callable[[], 
         )
 
 
-def test_dataset_is_named_and_digested(sweep: Any, holdings: Callable[[], Any]) -> None:
+def test_datasets_are_named_and_digested(sweep: Any, holdings: Callable[[], Any]) -> None:
     sync(sweep)
+    sync(sweep)
+    held = [child.inputs.dataset_inputs for child in holdings().children.values()]
+    assert [len(inputs) for inputs in held] == [2, 2], "what was trained on and what judged, each once"
     datasets = {
-        (entry.dataset.name, entry.dataset.digest)
-        for child in holdings().children.values()
-        for entry in child.inputs.dataset_inputs
+        (entry.dataset.name, entry.dataset.digest, tag.value)
+        for inputs in held
+        for entry in inputs
+        for tag in entry.tags
     }
-    assert len(datasets) == 1, "both trials saw the same images"
-    ((name, digest),) = datasets
-    assert name == "dollhouse zkw" and len(digest) == 8
+    assert len(datasets) == 2, "both trials saw the same images"
+    assert {name for name, _, _ in datasets} == {"dollhouse zkw"}
+    assert {use for _, _, use in datasets} == {"training", "held_out"}
+    assert {len(digest) for _, digest, _ in datasets} == {8}
+    assert len({digest for _, digest, _ in datasets}) == 2, "they are other images"
 
 
 def test_statuses(make_sweep: Callable[..., Any], fakes: Any, holdings: Callable[[], Any]) -> None:

@@ -51,7 +51,7 @@ def _run(*steps: int) -> RunContent:
     pictures = tuple(Picture(file=Path("a.png"), key="class_0", step=step, time_ms=0) for step in steps)
     return RunContent(
         key="k", name="n", status="FINISHED", started_ms=0, ended_ms=0, tags={}, params={}, points={},
-        pictures=pictures, artifacts=(), dataset=None,
+        pictures=pictures, artifacts=(), datasets=(),
     )  # fmt: skip
 
 
