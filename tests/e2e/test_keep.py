@@ -1,4 +1,4 @@
-"""The checkpoint that a trial keeps, on a tiny random base: chosen, drawn and judged in full, whatever is hit."""
+"""The checkpoint that a trial keeps, on a tiny random base: chosen, drawn and judged in full."""
 
 from __future__ import annotations
 
