@@ -24,7 +24,7 @@ quickstart: $(READY)  ## Run a real sweep on the embedded base: no downloads of 
 	$(BIN)/lorasweep sweep quickstart
 
 test: $(READY)  ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: $(READY)  ## Run the heavier checks too (real kills, real sweeps, a real tracking server)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
