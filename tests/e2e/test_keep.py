@@ -47,7 +47,7 @@ def cook(folder: Path, words: list[str], *, hit: str = "", prune_at: int | None 
 
 
 def calibration(home: Path, *, learned: float, limit: float = 1e6) -> str:
-    """Limits by which everything is learned (at 0) and nothing is burned (at 1e6), or the reverse."""
+    """Limits by which everything is learned (at 0) or nothing (at 2), and nothing is burned (at 1e6)."""
     limits = {
         "gap": {"limit": limit, "width": limit / 10},
         "unrelated_drift": {"limit": limit, "width": limit / 10},
@@ -112,7 +112,7 @@ def test_the_last_checkpoint_is_kept_when_the_recipe_says_so_or_nothing_is_done(
     done_at = last["verdict"]["done_at"]
     assert last["step"] == 6 and last["verdict"]["kept_because"] == ("done" if done_at == 6 else "last")
     assert last["rungs"][-1]["metrics"]["overcook/score"] == last["metrics"]["overcook/score_last"]
-    cook(home / "never", [*words, calibration(home, learned=1.0)])
+    cook(home / "never", [*words, calibration(home, learned=2.0)])
     never = files.read_json(home / "never" / "metrics.json")
     assert never["step"] == 6 and never["verdict"]["state"] == "undercooked"
     assert never["missing"]["overcook/done_at_step"] == "no checkpoint is both learned and safe"

@@ -48,7 +48,9 @@ def test_every_choice_of_every_group_composes(group: str) -> None:
             with pytest.raises(ConfigError, match=r"bitsandbytes.*lorasweep\[cuda\]"):
                 compose_recipe([f"{group}={choice}"])
             continue
-        compose_recipe([f"{group}={choice}", *given])
+        # SDXL's shapes are of SDXL's size.
+        size = ["base.resolution=1024", "base.bucket_step=64"] if choice.startswith("sdxl") else []
+        compose_recipe([f"{group}={choice}", *given, *size])
 
 
 @pytest.mark.parametrize("group", FOLDERS)

@@ -16,6 +16,7 @@ from lorasweep.dollhouse.reader.reader import Reading
 from lorasweep.dollhouse.world import SUBJECTS, prompts, sample_spec, tags
 from lorasweep.dollhouse.world.prompts import prompt_specs
 from lorasweep.metrics import burn, dolls, identity, judge, prompt_control
+from lorasweep.metrics import gallery as metrics_gallery
 from lorasweep.records import CaptionOptions
 from lorasweep.sample import ImageRequest, Sample
 
@@ -182,7 +183,11 @@ def test_burn_needs_pictures_and_something_to_compare_with(context: Any, gallery
     request = gallery.add("class", "x", {}, 0.7)
     few = dataclasses.replace(context, samples=[request], _asked={})
     assert "needs 99 pictures" in burn.build(min_reference=99).measure(few).missing["burn/score"]
-    assert "burn/score" in burn.build(min_reference=1).measure(few).values
+    trained = metrics_gallery.Gallery(
+        train=(few.pictures("class")[0][1],), held_out=(), train_captions=("x",)
+    )
+    some = dataclasses.replace(few, gallery=trained, _asked={})
+    assert burn.build(min_reference=1).measure(some).values["burn/score"] == 0
 
 
 def test_judge_says_why_a_metric_is_missing_and_never_returns_a_bad_number(
@@ -198,9 +203,9 @@ def test_judge_says_why_a_metric_is_missing_and_never_returns_a_bad_number(
         needs_samples = False
 
         def measure(self, context: Any) -> Measurement:
-            return Measurement(values={"prior_drift/class": float("nan"), "prior_drift/unrelated": 0.0})
+            return Measurement(values={"prior_drift/class": 0.0, "prior_drift/unrelated": float("nan")})
 
     monkeypatch.setattr(prior_drift, "build", lambda **knobs: Broken())
     found = judge(context, {"prior_drift": {"weights": []}})
-    assert found.missing["prior_drift/class"] == "was nan at step 10"
+    assert found.missing["prior_drift/unrelated"] == "was nan at step 10"
     assert found.values["overcook/score"] == 0
