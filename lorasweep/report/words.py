@@ -36,7 +36,7 @@ def verdict(findings: Findings) -> list[str]:
     ranked = [row for row in findings.arms if row.value is not None]
     if not ranked:
         return [_no_answer(findings)]
-    told = [_best(findings, ranked), _how_sure(findings, ranked), _never_safe(ranked), _burned(findings)]
+    told = [_best(findings, ranked), _how_sure(findings, ranked), _overcooked(ranked), _burned(findings)]
     told += [_undercooked(ranked), _failed(findings), _unfinished(findings), _other_limits(findings)]
     return [sentence for sentence in told if sentence]
 
@@ -115,9 +115,9 @@ def _how_sure(findings: Findings, ranked: Sequence[ArmRow]) -> str:
     return f"Seeds cannot tell it from {listed(tied)}: take whichever is cheaper, or spend more seeds."
 
 
-def _never_safe(ranked: Sequence[ArmRow]) -> str:
+def _overcooked(ranked: Sequence[ArmRow]) -> str:
     found = [row.arm for row in ranked if row.verdict == "overcooked"]
-    return f"Overcooked, at every checkpoint that learned anything: {listed(found)}." if found else ""
+    return f"Overcooked, as kept: {listed(found)}." if found else ""
 
 
 def _burned(findings: Findings) -> str:
