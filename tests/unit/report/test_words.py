@@ -66,7 +66,7 @@ def test_arms_that_burned_or_were_stopped_in_time_are_told_apart(tmp_path: Path)
     said = verdict(tmp_path, [fine, late, never])
 
     assert "Stopped in time, but burning by the end: “late” (it is fried)." in said
-    assert "Overcooked, at every checkpoint that learned anything: “never”." in said
+    assert "Overcooked, as kept: “never”." in said
 
 
 def test_symptoms_are_those_that_count_the_gravest_first(tmp_path: Path) -> None:
