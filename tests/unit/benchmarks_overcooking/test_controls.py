@@ -69,13 +69,13 @@ def test_rules_tell_right_from_wrong(pretend: Pretend) -> None:
         rung = {**checkpoint.rung, "metrics": metrics}
         return replace(checkpoint, run=name, recipe=f"control-{name}", rung=rung)
 
-    untouched = control("base", **{"burn/score": 0.0, "identity/score": 0.0})
+    untouched = control("base", **{"generalisation/rise": 0.0, "identity/score": 0.0})
     (row,) = controls.judged([untouched])
     assert row["right"]
-    (row,) = controls.judged([control("base", **{"burn/score": 9.0, "identity/score": 0.0})])
+    (row,) = controls.judged([control("base", **{"generalisation/rise": 9.0, "identity/score": 0.0})])
     assert not row["right"]
     twins = [
-        control("plain", **{"prior_drift/class": 0.5}),
+        control("plain", **{"prior_drift/class": 1.5}),
         control("regularised", **{"prior_drift/class": 0.2}),
     ]
     assert [row["right"] for row in controls.judged(twins)] == [True]
