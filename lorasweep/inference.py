@@ -11,6 +11,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lorasweep.protocols import Mergeable
+
 if TYPE_CHECKING:
     import torch
 
@@ -32,16 +34,30 @@ def at_weight(base: Base, adapter: Adapter | None, weight: float) -> Iterator[No
     were_training = [module for module in modules if module.training]
     for module in were_training:
         module.training = False
-    if adapter is not None:
-        adapter.set_weight(weight)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _weighed(base, adapter, weight):
             yield
     finally:
-        if adapter is not None:
-            adapter.set_weight(1.0)
         for module in were_training:
             module.training = True
+
+
+@contextlib.contextmanager
+def _weighed(base: Base, adapter: Adapter | None, weight: float) -> Iterator[None]:
+    """Have the adapter act at `weight`: added to the base's weights where their precision has room for it."""
+    import torch
+
+    if adapter is None:
+        yield
+    elif weight != 0 and isinstance(adapter, Mergeable) and base.dtype == torch.float32:
+        with adapter.merged(weight):
+            yield
+    else:
+        adapter.set_weight(weight)
+        try:
+            yield
+        finally:
+            adapter.set_weight(1.0)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ torch appears in annotations only, so importing this module costs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -81,6 +82,14 @@ class DrawsPerBatch(Protocol):
 
     def draw(self, seed: int) -> None:
         """Take the shape that `seed` stands for, until the next call; out of train mode it has no effect."""
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """An adapter that can be added to the base's own weights for a while: faster to look at, the same."""
+
+    def merged(self, weight: float) -> AbstractContextManager[None]:
+        """Act as after `set_weight(weight)` within the block; then the base's weights return bit for bit."""
 
 
 class Metric(Protocol):

@@ -112,8 +112,8 @@ def _truth(found: Mapping[str, Any]) -> str:
 
 
 WHAT = {
-    "copies": "share of pictures of training captions that are nearer, pixel by pixel, to the training "
-    "images than to every one of many replicas (same attributes, other position, scale, light), above chance",
+    "copies": "share of pictures of training captions that are nearer by far, pixel by pixel, to the "
+    "training images than to every one of many replicas (same attributes, other position, scale, light)",
     "bleed": "likeness of fully described strangers, over the base's",
     "control": "share of asked attributes lost on recombined prompts, of the base's",
     "variety": "share of the variety of place, pose and clothes lost on the trigger alone, of the base's",

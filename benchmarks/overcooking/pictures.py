@@ -12,6 +12,7 @@ looking at the same pictures. Imports no torch.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -42,12 +43,12 @@ PROMPT_SEED = 20_000  # far from any hold-out seed, from which the product draws
 class Counts:
     """Pictures per group and rung; `replicas` are those of the training set, rendered once per run."""
 
-    trained: int = 16
-    recombined: int = 12
+    trained: int = 20
+    recombined: int = 10
     stranger: int = 12
-    open: int = 4
-    plain: int = 12
-    replicas: int = 19
+    open: int = 2
+    plain: int = 10
+    replicas: int = 39
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ def questions(identity: str, trained_captions: Sequence[str], counts: Counts) ->
     strangers = prompt_specs(identity, count=counts.stranger, seed=PROMPT_SEED)["class"]
     found = [
         Question(group="trained", prompt=text, seed=0, asked={})
-        for text in trained_captions[: counts.trained]
+        for text in itertools.islice(itertools.cycle(trained_captions), counts.trained)
     ]
     for _ in range(counts.recombined):
         spec = recombined(rng, subject)

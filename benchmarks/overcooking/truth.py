@@ -4,8 +4,8 @@
 
 Five ways of being overcooked, each as an excess over its limit, so that 1 is the limit:
 
-    copies   share of pictures of training captions that are nearer to the training images than to every one
-             of F replicas of them (see `copies`), above the 1 / (F + 1) of chance
+    copies   share of pictures of training captions that are nearer by far to the training images than to
+             every one of many replicas of them (see `copies`)
     bleed    likeness of strangers to the subject, above the base's
     control  share of asked attributes that was lost on recombined prompts, relative to the base
     variety  share of the base's variety that was lost on the plain prompt
@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from math import exp, log
 from typing import Any, Final
 
+from benchmarks.overcooking import copies
+
 LIMITS: Final[dict[str, float]] = {
     "copies": 0.10,
     "bleed": 0.10,
@@ -35,8 +37,8 @@ LIMITS: Final[dict[str, float]] = {
 }
 """From the study's definition: control below 0.8 of the base's, bleed above 0.1, variety below 0.6.
 
-Copies and corruption are allowed 0.10 above chance, rather than 0.05, because some 16 and 40 pictures a rung
-cannot tell 0.05 from 0: healthy checkpoints would be called overcooked for one unlucky picture.
+Copies and corruption are allowed 0.10, rather than 0.05, because some 20 and 34 pictures a rung cannot tell
+0.05 from 0: healthy checkpoints would be called overcooked for one unlucky picture.
 """
 
 Testimony = Mapping[str, Any]
@@ -50,7 +52,7 @@ class Truth:
         identity: F*, in [0, 1].
         excess: by symptom, over its limit; >= 0, 1 at the limit.
         worst: the largest of them.
-        extra: what is read besides: likeness uncalled, copies by nuisances, all features at once.
+        extra: what is read besides: likeness uncalled, nuisances kept, all features at once.
     """
 
     identity: float
@@ -83,14 +85,14 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
 
     Args:
         testimony: `groups` by name, each with per-picture lists `likeness`, `identity`, `corrupt`, `hits` and
-            `shown`; `copied` with lists `pixel` and `nuisance` of 0 and 1 and the number of `replicas`,
+            `shown`; `copied` with lists `nearness` and `nuisance` (0 or 1) and the number of `replicas`,
             absent when no image of the subject was trained on.
         base: the same of the base, without the group `trained`.
         limits: by symptom.
     """
     groups, by_base = testimony["groups"], base["groups"]
     found = {
-        "copies": _copied(testimony, "pixel"),
+        "copies": _copied(testimony),
         "bleed": _mean(groups["stranger"]["likeness"]) - _mean(by_base["stranger"]["likeness"]),
         "control": 1.0
         - _ratio(hit_rate(groups["recombined"]["hits"]), hit_rate(by_base["recombined"]["hits"])),
@@ -102,7 +104,7 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
         excess={name: max(0.0, value) / limits[name] for name, value in found.items()},
         extra={
             "bleed_open": _mean(groups["open"]["likeness"]) - _mean(by_base["open"]["likeness"]),
-            "copies_by_nuisance": _copied(testimony, "nuisance"),
+            "nuisances_kept": _nuisances_kept(testimony),
             "all_features": _mean(groups["recombined"]["identity"]),
             "control_rate": hit_rate(groups["recombined"]["hits"]),
         },
@@ -135,11 +137,18 @@ def hit_rate(hits: Sequence[Sequence[bool]]) -> float:
     return _mean([float(hit) for picture in hits for hit in picture])
 
 
-def _copied(testimony: Testimony, reading: str) -> float:
-    """Share of copies above chance; 0 where nothing can be copied."""
+def _copied(testimony: Testimony) -> float:
+    """Share of copies; 0 where nothing can be copied."""
     if "copied" not in testimony:
         return 0.0
-    return _mean(testimony["copied"][reading]) - 1.0 / (testimony["copied"]["replicas"] + 1)
+    return _mean([float(value < copies.NEAR) for value in testimony["copied"]["nearness"]])
+
+
+def _nuisances_kept(testimony: Testimony) -> float:
+    """Share of pictures with the position, scale and light of their caption's image, above chance."""
+    if "copied" not in testimony:
+        return 0.0
+    return _mean(testimony["copied"]["nuisance"]) - 1.0 / (testimony["copied"]["replicas"] + 1)
 
 
 def _corrupt(groups: Mapping[str, Any]) -> float:

@@ -64,6 +64,7 @@ class Witness:
         self._subject, self._counts, self._home = SUBJECTS[identity], counts, home
         called = [image for image in plan.train_images() if self._subject.trigger in image.caption]
         asked = list({image.caption: image for image in called}.values())[: counts.trained]
+        self._asked = len(asked)
         # What is asked for comes first; what is copied may be any of them.
         self._training = [*asked, *(image for image in called if image not in asked)]
         self._questions = pictures.questions(identity, [image.caption for image in asked], counts)
@@ -140,17 +141,19 @@ class Witness:
 
     def _copied(self, drawn: Sequence[Image.Image]) -> dict[str, Any]:
         """Which pictures of training captions are copies, by pixels and by nuisances."""
-        pictures_NHWC, asked = np.stack([_pixels(image) for image in drawn]), len(drawn)
-        flags = {
-            "pixel": copies.copied_by_pixels(pictures_NHWC, self._pixels_THWC, self._replicas_FTHWC),
-            "nuisance": copies.copied_by_nuisances(
-                self._nuisances(pictures_NHWC),
-                self._nuisances(self._pixels_THWC[:asked]),
-                np.stack([self._nuisances(one_THWC[:asked]) for one_THWC in self._replicas_FTHWC]),
-            ),
+        pictures_NHWC = np.stack([_pixels(image) for image in drawn])
+        nearness_N = copies.nearness(pictures_NHWC, self._pixels_THWC, self._replicas_FTHWC)
+        own = [place % self._asked for place in range(len(drawn))]  # captions are asked in turn
+        nuisance_N = copies.copied_by_nuisances(
+            self._nuisances(pictures_NHWC),
+            self._nuisances(self._pixels_THWC[own]),
+            np.stack([self._nuisances(one_THWC[own]) for one_THWC in self._replicas_FTHWC]),
+        )
+        return {
+            "nearness": [round(float(value), 4) for value in nearness_N],
+            "nuisance": [int(value) for value in nuisance_N],
+            "replicas": self._counts.replicas,
         }
-        found = {reading: [int(value) for value in values] for reading, values in flags.items()}
-        return {**found, "replicas": self._counts.replicas}
 
     def _render_replicas(self) -> np.ndarray:
         """Replicas of the training set, (F, T, H, W, C)."""

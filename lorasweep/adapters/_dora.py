@@ -23,5 +23,14 @@ class DoraAdapter(PeftAdapter):
     def scale_layer(self, layer: Any, weight: float) -> None:
         """Leave the product inside the norm as trained; the hook weighs the difference."""
 
+    def delta(self, layer: Any) -> torch.Tensor:
+        """The trained layer's weight less the base's: each output's row rescaled to its trained magnitude."""
+        base = layer.get_base_layer().weight
+        moved = base + super().delta(layer)
+        by_row = (-1, *(1 for _ in base.shape[1:]))
+        magnitude = layer.lora_magnitude_vector[self.name].weight.view(by_row)
+        norm = torch.linalg.vector_norm(moved.flatten(1), dim=1).view(by_row)
+        return magnitude / norm * moved - base
+
     def _weigh(self, module: torch.nn.Module, inputs: Any, difference: torch.Tensor) -> torch.Tensor:
         return difference if self.weight == 1 else self.weight * difference

@@ -66,6 +66,12 @@ class Ia3Layer(torch.nn.Module, BaseTunerLayer):
 class Ia3Adapter(PeftAdapter):
     """A `PeftAdapter` saved in LyCORIS's keys: diffusers has no reader for this kind."""
 
+    def delta(self, layer: Any) -> torch.Tensor:
+        """The base weight times the factors, less itself."""
+        weight_OI: torch.Tensor = layer.get_base_layer().weight.float()
+        factors: torch.Tensor = layer.ia3_l[self.name]
+        return weight_OI * (factors if layer.on_input else factors[:, None])
+
     def save(self, path: Path) -> None:
         """Write `weight` and `on_input` for each module; there is no alpha."""
         tensors: dict[str, torch.Tensor] = {}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -35,20 +34,10 @@ def changes(adapter: PeftAdapter) -> Iterator[Change]:
         module = next(prefix for prefix in _prefixes(key) if prefix in factors)
         factors[module].append(parameter)
     for module, layer in adapter.layers.items():
-        yield Change(torch.linalg.vector_norm(_delta(layer, adapter.name)), tuple(factors[module]))
+        yield Change(torch.linalg.vector_norm(adapter.delta(layer)), tuple(factors[module]))
 
 
 def _prefixes(key: str) -> Iterator[str]:
     while "." in key:
         key = key.rsplit(".", 1)[0]
         yield key
-
-
-def _delta(layer: Any, name: str) -> torch.Tensor:
-    """What is added to the weight; PEFT knows for products, (IA)^3 multiplies the weight by its factors."""
-    if "ia3_l" not in layer.adapter_layer_names:
-        delta: torch.Tensor = layer.get_delta_weight(name)
-        return delta
-    factors = layer.ia3_l[name]
-    weight_OI: torch.Tensor = layer.get_base_layer().weight.float()
-    return weight_OI * (factors if layer.on_input else factors[:, None])

@@ -6,6 +6,7 @@ adapters may live in one base; each has its own name in the PEFT layers and touc
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -88,6 +89,32 @@ class PeftAdapter:
     def scale_layer(self, layer: Any, weight: float) -> None:
         """Make one layer add `weight` times what it adds at 1."""
         layer.set_scale(self.name, weight)
+
+    def delta(self, layer: Any) -> torch.Tensor:
+        """What one layer's base weight gains at weight 1, whichever is in force; shaped as that weight."""
+        self.scale_layer(layer, 1.0)
+        gained: torch.Tensor = layer.get_delta_weight(self.name)
+        self.scale_layer(layer, self.weight)
+        return gained
+
+    @contextlib.contextmanager
+    def merged(self, weight: float) -> Iterator[None]:
+        """Run the block as after `set_weight(weight)`, with one product per layer instead of three.
+
+        The base's tensors are set aside, not computed back, so that they return bit for bit. After the block
+        the adapter is as trained.
+        """
+        inner = [layer.get_base_layer() for layer in self.layers.values()]
+        kept = [module.weight.data for module in inner]
+        try:
+            for module, own, layer in zip(inner, kept, self.layers.values(), strict=True):
+                module.weight.data = own + weight * self.delta(layer).detach()
+            self.set_weight(0)
+            yield
+        finally:
+            for module, own in zip(inner, kept, strict=True):
+                module.weight.data = own
+            self.set_weight(1.0)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Copies of the trainable tensors, on the CPU."""

@@ -8,9 +8,8 @@ For every adapted module with weight W, the change D that the adapter makes at t
     intruders                of the first 10 left singular vectors of W + D, those whose cosine with every
                              left singular vector of W is below 0.5; mean number per module
 
-D is read off the live module by asking it for the identity matrix, with the adapter and without, so it is
-exact for every adapter that stays linear in its input, DoRA and (IA)^3 included. Norms are not comparable
-between algorithms, ranks or sets of modules; that is why nothing is concluded from them.
+D is the adapter's own account of itself, exact for every kind, DoRA and (IA)^3 included. Norms are not
+comparable between algorithms, ranks or sets of modules; that is why nothing is concluded from them.
 
 Source: Shuttleworth et al., "LoRA vs full fine-tuning: an illusion of equivalence" (arXiv 2410.21228),
 definition 1 (intruder dimensions), with k = 10 and epsilon = 0.5.
@@ -24,7 +23,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lorasweep import inference
 from lorasweep.records import Measurement
 
 if TYPE_CHECKING:
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 NAME = "norms"
 TOP = 10  # singular vectors that are looked at
 ALIKE = 0.5  # cosine from which a direction counts as the base's own
-CHUNK = 2048  # inputs asked at once; bounds memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,19 +52,19 @@ class Norms:
         return Measurement(values=dict(values))
 
     def _of(self, context: JudgeContext) -> dict[str, float]:
-        layers = list(getattr(context.adapter, "layers", {}).values())
+        adapter: Any = context.adapter
+        layers = list(getattr(adapter, "layers", {}).values())
         layers = [layer for layer in layers if hasattr(layer.get_base_layer(), "weight")]
         if not layers:
             return {}
         every = max(1, -(-len(layers) // self.decompose)) if self.decompose else len(layers) + 1
         relative, parts = [], []
-        with inference.at_weight(context.base, context.adapter, context.weight):
-            for place, layer in enumerate(layers):
-                base_OI = layer.get_base_layer().weight.float().flatten(1)
-                change_OI = effective_weight(layer) - base_OI
-                relative.append(float(change_OI.norm() / base_OI.norm()))
-                if (place + 1) % every == 0:
-                    parts.append(decomposed(base_OI, change_OI))
+        for place, layer in enumerate(layers):
+            base_OI = layer.get_base_layer().weight.float().flatten(1)
+            change_OI = context.weight * adapter.delta(layer).detach().flatten(1)
+            relative.append(float(change_OI.norm() / base_OI.norm()))
+            if (place + 1) % every == 0:
+                parts.append(decomposed(base_OI, change_OI))
         found = {f"{NAME}/relative": _mean(relative), f"{NAME}/relative_max": max(relative)}
         if parts:
             found[f"{NAME}/spectral_max"] = max(part.spectral for part in parts)
@@ -118,42 +115,6 @@ def decomposed(base_OI: torch.Tensor, change_OI: torch.Tensor) -> Decomposed:
         stable_rank=float(change_OI.norm()) ** 2 / largest**2 if largest > 0 else 0.0,
         intruders=int((resemblance < ALIKE).sum()),
     )
-
-
-def effective_weight(layer: Any) -> torch.Tensor:
-    """What an adapted linear module or convolution multiplies its input with; (O, I) fp32, no gradient.
-
-    Args:
-        layer: linear in its input, with `get_base_layer`.
-    """
-    import torch
-
-    weight = layer.get_base_layer().weight
-    inputs = weight[0].numel()
-    columns = []
-    for start in range(0, inputs, CHUNK):
-        rows = torch.arange(min(CHUNK, inputs - start), device=weight.device)
-        one_hot_BI = torch.zeros(len(rows), inputs, device=weight.device, dtype=weight.dtype)
-        one_hot_BI[rows, start + rows] = 1
-        columns.append((_ask(layer, one_hot_BI) - _ask(layer, 0 * one_hot_BI[:1])).float())
-    return torch.cat(columns).T
-
-
-def _ask(layer: Any, inputs_BI: torch.Tensor) -> torch.Tensor:
-    """Outputs (B, O) for inputs (B, I); a convolution's input is laid where its second output looks."""
-    inner = layer.get_base_layer()
-    if inner.weight.dim() == 2:
-        outputs_BO: torch.Tensor = layer(inputs_BI)
-        return outputs_BO
-    import torch
-
-    channels, height, width = inner.weight.shape[1:]
-    # The second output is the first one that no padding reaches into from above or from the left.
-    top, left = (step - pad for step, pad in zip(inner.stride, inner.padding, strict=True))
-    patch_BCHW = inputs_BI.reshape(len(inputs_BI), channels, height, width)
-    image_BCHW = torch.nn.functional.pad(patch_BCHW, (left, 0, top, 0))
-    outputs_BOHW: torch.Tensor = layer(image_BCHW)
-    return outputs_BOHW[:, :, 1, 1]
 
 
 def _mean(values: Sequence[float]) -> float:

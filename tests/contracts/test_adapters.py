@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from adapter_formulas import FORMULAS, merge
+from effective_weight import effective_weight
 from tiny_training import make_recipe
 
 from lorasweep.adapters import lora
@@ -102,6 +103,37 @@ def test_merged_by_the_published_formula_equals_unmerged(
             moved = (unmerged - untouched).abs().max()
             assert moved > 1e-3
             assert (look(plain) - unmerged).abs().max() < 1e-4 * max(1.0, moved.item())
+
+
+def test_what_a_layer_says_it_adds_is_what_it_adds(adapter: Any, base: Base) -> None:
+    train(adapter, base)
+    for weight in (0.7, 1.0):
+        adapter.set_weight(weight)
+        for name, layer in adapter.layers.items():
+            own = layer.get_base_layer().weight
+            with torch.no_grad():
+                added = effective_weight(layer).view_as(own) - own
+                said = weight * adapter.delta(layer)
+            assert said.norm() > 0, name
+            assert (added - said).abs().max() < 1e-5 * max(1.0, own.abs().max().item()), name
+
+
+def test_merged_for_a_while_equals_unmerged_and_leaves_no_trace(adapter: Any, base: Base) -> None:
+    train(adapter, base)
+    inner = {name: layer.get_base_layer().weight for name, layer in adapter.layers.items()}
+    before = {name: weight.detach().clone() for name, weight in inner.items()}
+    with torch.no_grad():
+        adapter.set_weight(0.7)
+        unmerged = look(base)
+        adapter.set_weight(1.0)
+        trained = look(base)
+        with adapter.merged(0.7):
+            assert not torch.equal(inner[min(inner)], before[min(inner)])
+            assert (look(base) - unmerged).abs().max() < 1e-4 * max(1.0, unmerged.abs().max().item())
+        with pytest.raises(KeyboardInterrupt), adapter.merged(0.3):
+            raise KeyboardInterrupt
+        assert torch.equal(look(base), trained)
+    assert all(torch.equal(weight, before[name]) for name, weight in inner.items())
 
 
 def test_another_adapter_in_the_same_base_is_not_touched(
