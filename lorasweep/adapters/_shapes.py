@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 Shape = tuple[int, ...]
 Weights = Mapping[str, Mapping[str, Shape]]  # part -> module -> shape of its weight, O first
@@ -28,6 +28,14 @@ def in_scope(weights: Weights, scope: str, *, text_encoder: bool) -> Iterator[Sh
         for name, shape in weights[part].items():
             if len(shape) > 1 and _SCOPES[scope].search(f".{name}"):
                 yield shape
+
+
+def trained(
+    weights: Weights, scope: str, of_layer: Callable[[Shape], list[Shape]], *, text_encoder: bool
+) -> list[Shape]:
+    """All tensors of an adapter: what `of_layer` makes of each weight in a scope."""
+    layers = in_scope(weights, scope, text_encoder=text_encoder)
+    return [shape for layer in layers for shape in of_layer(layer)]
 
 
 def low_rank(shape: Shape, dim: int) -> list[Shape]:

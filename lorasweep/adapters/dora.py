@@ -60,11 +60,12 @@ def trained_shapes(
     weights: _shapes.Weights, *, dim: int, targets: str, text_encoder: bool, **_: object
 ) -> list[_shapes.Shape]:
     """The tensors that `build` will train, from the shapes of the base's weights alone."""
-    found: list[_shapes.Shape] = []
-    for shape in _shapes.in_scope(weights, targets, text_encoder=text_encoder):
-        found += _shapes.low_rank(shape, dim)
-        found.append((shape[0],))  # the magnitudes
-    return found
+
+    def of_layer(shape: _shapes.Shape) -> list[_shapes.Shape]:
+        magnitudes = (shape[0],)
+        return [*_shapes.low_rank(shape, dim), magnitudes]
+
+    return _shapes.trained(weights, targets, of_layer, text_encoder=text_encoder)
 
 
 def problems(

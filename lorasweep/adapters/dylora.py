@@ -10,6 +10,7 @@ alpha / dim * sqrt(dim / b); LyCORIS truncates, but scales by block size * alpha
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from lorasweep.adapters import _ranges, _shapes
@@ -63,10 +64,8 @@ def trained_shapes(
     weights: _shapes.Weights, *, dim: int, targets: str, text_encoder: bool, **_: object
 ) -> list[_shapes.Shape]:
     """The tensors that `build` will train, from the shapes of the base's weights alone."""
-    found: list[_shapes.Shape] = []
-    for shape in _shapes.in_scope(weights, targets, text_encoder=text_encoder):
-        found += _shapes.low_rank(shape, dim)
-    return found
+    of_layer = partial(_shapes.low_rank, dim=dim)
+    return _shapes.trained(weights, targets, of_layer, text_encoder=text_encoder)
 
 
 def problems(

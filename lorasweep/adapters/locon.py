@@ -68,10 +68,11 @@ def trained_shapes(
     weights: _shapes.Weights, *, dim: int, conv_dim: int, text_encoder: bool, **_: object
 ) -> list[_shapes.Shape]:
     """The tensors that `build` will train, from the shapes of the base's weights alone."""
-    found: list[_shapes.Shape] = []
-    for shape in _shapes.in_scope(weights, "full", text_encoder=text_encoder):
-        found += _shapes.low_rank(shape, conv_dim if _shapes.is_spatial(shape) else dim)
-    return found
+
+    def of_layer(shape: _shapes.Shape) -> list[_shapes.Shape]:
+        return _shapes.low_rank(shape, conv_dim if _shapes.is_spatial(shape) else dim)
+
+    return _shapes.trained(weights, "full", of_layer, text_encoder=text_encoder)
 
 
 def problems(

@@ -6,6 +6,7 @@ first values and the scale of LyCORIS, so that learning rates found there hold h
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from lorasweep.adapters import _ranges, _shapes
@@ -88,10 +89,8 @@ def trained_shapes(
     **_: object,
 ) -> list[_shapes.Shape]:
     """The tensors that `build` will train, from the shapes of the base's weights alone."""
-    found: list[_shapes.Shape] = []
-    for shape in _shapes.in_scope(weights, targets, text_encoder=text_encoder):
-        found += _shapes.kronecker(shape, dim, factor=factor, decompose_both=decompose_both)
-    return found
+    of_layer = partial(_shapes.kronecker, dim=dim, factor=factor, decompose_both=decompose_both)
+    return _shapes.trained(weights, targets, of_layer, text_encoder=text_encoder)
 
 
 def problems(
