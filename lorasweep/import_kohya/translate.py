@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasweep.config import compose_recipe
+from lorasweep.config import compose_recipe, places
 from lorasweep.config.override import write
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.import_kohya import toml_files
@@ -17,17 +17,6 @@ from lorasweep.import_kohya.network import translate_network
 from lorasweep.import_kohya.optimizer import translate_optimizer
 from lorasweep.import_kohya.schedule import translate_schedule
 
-_ORDER = (
-    "base",
-    "dataset",
-    "captions",
-    "buckets",
-    "adapter",
-    "optimizer",
-    "scheduler",
-    "regularization",
-    "train",
-)
 _PLACES = (
     "base.path",
     "dataset.path",
@@ -87,8 +76,8 @@ def import_kohya(config: Path, dataset: Path | None = None, *, link_into: Path |
     if draft.problems:
         raise ConfigError(draft.problems, subject=f"the kohya config {config}")
     _drop_what_is_refused(draft)
-    groups = {name: number for number, name in enumerate(_ORDER)}
-    in_order = sorted(draft.lines, key=lambda key: groups.get(key.split(".")[0], len(_ORDER)))
+    groups = {name: number for number, name in enumerate(places.GROUPS)}
+    in_order = sorted(draft.lines, key=lambda key: groups.get(key.split(".")[0], len(groups)))
     return Imported(
         lines={key: draft.lines[key] for key in in_order},
         untranslated=tuple(draft.untranslated),
