@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
@@ -14,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from planned_steps import exposures
 
 from lorasweep import paths
-from lorasweep.data.order import epoch_steps
 from lorasweep.errors import InputError
 from lorasweep.plan import budget, make_plan
 from lorasweep.records import (
@@ -31,26 +30,6 @@ from lorasweep.records import (
 )
 
 MakeRecipe = Callable[..., Recipe]
-
-
-def walk(plan: Plan, recipe: Recipe) -> Counter[int]:
-    """Count exposures the slow way: take every step that training would take."""
-    train = plan.train_images()
-    options = recipe.train
-    seen: Counter[int] = Counter()
-    steps = itertools.chain.from_iterable(
-        epoch_steps(
-            train,
-            batch_size=options.batch_size,
-            accumulation=options.gradient_accumulation,
-            seed=recipe.seed,
-            epoch=epoch,
-        )
-        for epoch in itertools.count()
-    )
-    for batches in itertools.islice(steps, plan.steps):
-        seen.update(itertools.chain.from_iterable(batches))
-    return seen
 
 
 @pytest.mark.parametrize(
@@ -69,7 +48,7 @@ def test_exposures_are_exact(recipe_of: MakeRecipe, photos: Path, budget_overrid
 
     plan = make_plan(recipe)
 
-    train, seen = plan.train_images(), walk(plan, recipe)
+    train, seen = plan.train_images(), exposures(plan, recipe)
     concepts: Counter[str] = Counter()
     tags: Counter[str] = Counter()
     for index, times in seen.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 from collections import Counter
@@ -12,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from planned_steps import exposures
 
 from lorasweep import paths
 from lorasweep.cli import main
-from lorasweep.data.order import epoch_steps
 from lorasweep.errors import InputError
 from lorasweep.plan import make_plan
 from lorasweep.records import Plan, Recipe, from_dict, to_dict
@@ -46,22 +45,11 @@ def planned(recipe_of: MakeRecipe, photos: Path) -> Planned:
     return plan
 
 
-def exposures(plan: Plan, recipe: Recipe) -> Counter[str]:
-    """Count the slow way, by taking every step that training would take."""
-    images, options = plan.trained_on(), recipe.train
-    steps = itertools.chain.from_iterable(
-        epoch_steps(
-            images,
-            batch_size=options.batch_size,
-            accumulation=options.gradient_accumulation,
-            seed=recipe.seed,
-            epoch=epoch,
-        )
-        for epoch in itertools.count()
-    )
+def by_concept(plan: Plan, recipe: Recipe) -> Counter[str]:
+    """Exposures of each concept, counted step by step."""
     seen: Counter[str] = Counter()
-    for batches in itertools.islice(steps, plan.steps):
-        seen.update(images[index].concept for batch in batches for index in batch)
+    for index, times in exposures(plan, recipe).items():
+        seen[plan.trained_on()[index].concept] += times
     return seen
 
 
@@ -83,7 +71,7 @@ def test_a_folder_is_cycled_until_it_keeps_up_and_an_epoch_doubles(planned: Plan
     assert plan.batches_per_epoch == pytest.approx(2 * plain.batches_per_epoch, abs=1)
     assert plan.images == plain.images and plan.fingerprint != plain.fingerprint
     assert plan.exposures == plain.exposures and plan.tag_exposures == plain.tag_exposures
-    seen = exposures(plan, recipe)
+    seen = by_concept(plan, recipe)
     assert {"reg_images": seen.pop("reg_images")} == plan.reg_exposures and dict(seen) == plan.exposures
     assert f"{plan.steps} in all instead of {plain.steps}" in " ".join(plan.warnings)
     assert from_dict(Plan, json.loads(json.dumps(to_dict(plan)))) == plan
@@ -93,7 +81,7 @@ def test_with_fixed_steps_they_take_their_share_of_the_exposures(planned: Planne
     reg = ["regularization=reg_images", f"regularization.reg_images.path={girls}", "train.max_steps=37"]
     recipe, plan = planned(*reg, "regularization.reg_images.share=0.5", "buckets=four", "seed=3")
 
-    seen = exposures(plan, recipe)
+    seen = by_concept(plan, recipe)
     assert plan.steps == 37 and plan.reg_exposures == {"reg_images": seen.pop("reg_images")}
     assert dict(seen) == plan.exposures
     trained = sum(image.repeats for image in plan.train_images())
