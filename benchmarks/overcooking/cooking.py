@@ -55,7 +55,9 @@ def cook_all(
     os.environ["LORASWEEP_HOME"] = str(home)
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_set_up) as pool:
+    with ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_set_up, initargs=(os.getpid(),)
+    ) as pool:
         cooking: set[Future[Cooked]] = set()
         while waiting or cooking:
             while waiting and len(cooking) < processes and time.time() < until:
@@ -92,9 +94,12 @@ def cook_one(run: Run, home: Path, *, until: float, counts: Counts) -> Cooked:
 _kitchen: WatchfulKitchen | None = None
 
 
-def _set_up() -> None:
+def _set_up(driver_pid: int) -> None:
     import torch
 
+    from lorasweep.sweep.worker import die_with
+
+    die_with(driver_pid)
     torch.set_num_threads(1)
 
 

@@ -30,7 +30,7 @@ CENTRE: Final[dict[str, Any]] = {
 """The recipe around which dials are turned; its lr is such that most runs are done within their steps."""
 
 DIALS: Final[dict[str, tuple[Any, ...]]] = {
-    "lr": (1e-3, 2e-3, 8e-3, 1.6e-2),
+    "lr": (1e-3, 2e-3, 8e-3, 1.6e-2, 3.2e-2),
     "dim": (4, 64),
     "images": (8, 40),
     "confound": (0.0, 1.0),
@@ -71,8 +71,8 @@ class Run:
 class Scale:
     """How long a run is and how often it is judged."""
 
-    steps: int = 320
-    rungs: int = 8
+    steps: int = 240
+    rungs: int = 6
 
 
 def recipes() -> list[Recipe]:
@@ -163,7 +163,7 @@ def _hypercube() -> list[Recipe]:
     points = []
     for place, (lr, dim, images, confound, dropout, adapter) in enumerate(unit):
         dials = {
-            "lr": float(1e-3 * 16**lr),  # log-uniform
+            "lr": float(1e-3 * 24**lr),  # log-uniform
             "dim": int(2 ** round(2 + 4 * dim)),
             "images": int(round(8 + 32 * images)),
             "confound": round(float(confound), 2),

@@ -43,9 +43,9 @@ PROMPT_SEED = 20_000  # far from any hold-out seed, from which the product draws
 class Counts:
     """Pictures per group and rung; `replicas` are those of the training set, rendered once per run."""
 
-    trained: int = 20
+    trained: int = 12
     recombined: int = 10
-    stranger: int = 12
+    stranger: int = 14
     open: int = 2
     plain: int = 10
     replicas: int = 39

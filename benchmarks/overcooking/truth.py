@@ -9,7 +9,7 @@ Five ways of being overcooked, each as an excess over its limit, so that 1 is th
     bleed    likeness of strangers to the subject, above the base's
     control  share of asked attributes that was lost on recombined prompts, relative to the base
     variety  share of the base's variety that was lost on the plain prompt
-    corrupt  probability of being no clean picture, above the base's
+    corrupt  probability that a stranger is no clean picture, above the base's
 
     O* = min(1, worst / 2)          0 untouched, 0.5 at a limit, 1 at twice a limit
     U* = F* (1 - O*)                overcooked means O* > 0.5
@@ -37,8 +37,8 @@ LIMITS: Final[dict[str, float]] = {
 }
 """From the study's definition: control below 0.8 of the base's, bleed above 0.1, variety below 0.6.
 
-Copies and corruption are allowed 0.10, rather than 0.05, because some 20 and 34 pictures a rung cannot tell
-0.05 from 0: healthy checkpoints would be called overcooked for one unlucky picture.
+Copies and corruption are allowed 0.10, rather than 0.05, because a dozen pictures a rung cannot tell 0.05
+from 0: healthy checkpoints would be called overcooked for one unlucky picture.
 """
 
 Testimony = Mapping[str, Any]
@@ -152,8 +152,8 @@ def _nuisances_kept(testimony: Testimony) -> float:
 
 
 def _corrupt(groups: Mapping[str, Any]) -> float:
-    """Over every group that both the base and the adapter were asked."""
-    return _mean([p for name in ("recombined", "stranger", "open", "plain") for p in groups[name]["corrupt"]])
+    """Over strangers: with the trigger, a subject that is half learned is no clean picture either."""
+    return _mean(groups["stranger"]["corrupt"])
 
 
 def _ratio(value: float, reference: float) -> float:

@@ -61,7 +61,7 @@ def main(connection: Connection, settings: WorkerSettings) -> None:
     """Run until killed, until the driver is gone, or until this process should not be used any longer."""
     _redirect_output(settings.log)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with(settings.driver_pid)
+    die_with(settings.driver_pid)
     line = DriverLine(connection)
     if settings.care.hang_s is not None:
         Heartbeat(lambda: line.send(kind="beat"), every_s=beat_every_s(settings.care.hang_s))
@@ -229,7 +229,7 @@ def _redirect_output(log: str) -> None:
     faulthandler.register(WHERE_SIGNAL, file=sys.stderr, all_threads=True)
 
 
-def _die_with(driver_pid: int) -> None:
+def die_with(driver_pid: int) -> None:
     """On Linux, be killed together with the driver; elsewhere the pipe's EOF ends us at the next step."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
