@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.cli.parser import build_parser
-from lorasweep.errors import InputError, LorasweepError
+from lorasweep.errors import InputError, LorasweepError, Problem
 from lorasweep.printable import printable
 
 # Options that make Hydra answer (`python -m lorasweep -m ...`): those of `config/hydra_app.py`.
@@ -36,8 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # Pre-training has a grammar of its own, which argparse cannot nest without eating its options.
     words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        build_parser().print_help(sys.stderr)
+        return EXIT_INPUT
     if _is_hydras(words):
         run = functools.partial(_module("lorasweep.config.hydra_app").run_app, words, commands=_commands())
+    elif not words[0].startswith("-") and words[0] not in _commands():
+        run = functools.partial(_no_such_command, words[0])
     elif words[:2] == ["dollhouse", "pretrain"]:
         run = functools.partial(_module("lorasweep.dollhouse.base.pretrain").main, words[2:])
     else:
@@ -76,6 +81,21 @@ def _parse(words: list[str]) -> argparse.Namespace:
     else:
         options.overrides += rest
     return options
+
+
+def _no_such_command(word: str) -> int:
+    """Say which command was meant.
+
+    Raises:
+        InputError: always.
+    """
+    suggest = _module("lorasweep.config.suggest")
+    advice = suggest.folder_advice(word)
+    if "=" in word or advice:
+        advice = f"to cook a recipe: lorasweep train {word if '=' in word else f'dataset.path={word}'}"
+    message = suggest.unknown("no such command", word, _commands())
+    hint = advice or f"commands: {', '.join(_commands())}"
+    raise InputError(Problem(word, message, hint), subject="the command line")
 
 
 def _is_hydras(words: list[str]) -> bool:

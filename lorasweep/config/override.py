@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import Override as HydraOverride
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
+from lorasweep.config.suggest import folder_advice
 from lorasweep.errors import Problem
 from lorasweep.printable import has_control_characters
 
@@ -110,6 +111,8 @@ def special(where: str, key: str) -> Problem:
 
 
 def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
+    if "=" not in text and (advice := folder_advice(text)):
+        return Problem(text, "is a folder, must be KEY=VALUE", advice)
     try:
         parsed: HydraOverride = parser.parse_override(text)
     except HydraException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os.path
 from collections.abc import Iterable
 
 
@@ -15,3 +16,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def unknown(what: str, word: str, known: Iterable[str]) -> str:
     """``no such arm; did you mean `prodigy`?``."""
     return f"{what}; {did_you_mean(word, known)}".removesuffix("; ")
+
+
+def folder_advice(word: str) -> str:
+    """``for its images: dataset.path=my/images`` when the word is a folder, else an empty string."""
+    return f"for its images: dataset.path={word}" if os.path.isdir(os.path.expanduser(word)) else ""

@@ -29,7 +29,7 @@ from lorasweep.config import places
 from lorasweep.config.bind import bind_record
 from lorasweep.config.override import Override, as_overrides, parse
 from lorasweep.config.space_grammar import split
-from lorasweep.config.suggest import unknown
+from lorasweep.config.suggest import folder_advice, unknown
 from lorasweep.config.sweep_arms import compose_arms
 from lorasweep.config.sweep_build import build_search
 from lorasweep.config.sweep_search import (
@@ -118,6 +118,8 @@ def find_sweep(name_or_file: str) -> Path:
     for folder in folders:
         if _NAME.fullmatch(name_or_file) and (folder / f"{name_or_file}.yaml").is_file():
             return folder / f"{name_or_file}.yaml"
+    if advice := folder_advice(name_or_file):
+        raise ConfigError(Problem(name_or_file, "is a folder, not a sweep", advice))
     names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
     hint = f"sweeps: {', '.join(names)}; or give a path that ends in .yaml"
     raise ConfigError(Problem(name_or_file, unknown("no such sweep", name_or_file, names), hint))
