@@ -9,6 +9,7 @@ Knows nothing about what is written around the text.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from lorasweep.printable import readable
 
@@ -39,6 +40,13 @@ def code(text: str) -> str:
 def cell(markdown: str) -> str:
     """Markdown that stays inside its cell of a table."""
     return re.sub(r"(?<!\\)\|", r"\\|", markdown.replace("\n", " "))
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table of cells that are Markdown already."""
+    named = list(heads)
+    lines = [named, ["---"] * len(named), *rows]
+    return "\n".join("| " + " | ".join(cell(each) for each in line) + " |" for line in lines)
 
 
 def cut(markdown: str, longest: int) -> str:

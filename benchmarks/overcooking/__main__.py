@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.overcooking import cooking, grid, pictures
+from benchmarks.overcooking.words import span
 from lorasweep import files
 from lorasweep.errors import InputError, Problem
 
@@ -94,9 +95,9 @@ def analyse(options: argparse.Namespace, home: Path) -> int:
     coverage, judged = found["coverage"], found["controls"]
     print(f"{coverage['runs']} runs, {coverage['checkpoints']} checkpoints, {coverage['overcooked']} sick")
     for name in [name for name in found["auroc"] if name.startswith("O")]:
-        print(f"area    {_span(found['auroc'][name])}  {name}")
+        print(f"area    {span(found['auroc'][name], 3)}  {name}")
     for name, row in found["stopping"]["stoppers"].items():
-        print(f"regret  {_span(row['regret'])}  {name}")
+        print(f"regret  {span(row['regret'], 3)}  {name}")
     print(f"controls  {sum(row['right'] for row in judged)} of {len(judged)} rightly judged")
     return 0
 
@@ -172,10 +173,6 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _span(row: dict[str, Any]) -> str:
-    return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
 
 
 def _clock(seconds: float) -> str:

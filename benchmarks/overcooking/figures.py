@@ -5,8 +5,9 @@ Takes the analysis and the checkpoints; writes files. Knows nothing about how th
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from matplotlib.axes import Axes  # noqa: E402
 from benchmarks.overcooking import areas, stopping  # noqa: E402
 from benchmarks.overcooking.following import followed  # noqa: E402
 from benchmarks.overcooking.table import Checkpoint  # noqa: E402
+from benchmarks.overcooking.words import span  # noqa: E402
 from lorasweep.metrics.symptoms import SYMPTOMS  # noqa: E402
 
 # Okabe and Ito's palette (2008).
@@ -55,8 +57,7 @@ def roc(checkpoints: Sequence[Checkpoint], found: Mapping[str, Any], path: Path)
         areas.SHIPPED: (RED, "-"),
         areas.BLIND: (RED, "--"),
     }
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.4, 5.6), layout="constrained")
+    with _saved(path, figsize=(6.4, 5.6)) as axes:
         for name, values in areas.variants(checkpoints).items():
             if name not in drawn or not np.isfinite(values).any():
                 continue
@@ -68,7 +69,7 @@ def roc(checkpoints: Sequence[Checkpoint], found: Mapping[str, Any], path: Path)
                 line,
                 color=colour,
                 lw=2.2,
-                label=f"{name}: {_span(found['auroc'][name])}",
+                label=f"{name}: {span(found['auroc'][name])}",
             )
         axes.plot([0, 1], [0, 1], ":", color="grey", lw=1)
         axes.set(
@@ -77,8 +78,6 @@ def roc(checkpoints: Sequence[Checkpoint], found: Mapping[str, Any], path: Path)
             title="Does O tell overcooked from healthy?",
         )
         axes.legend(loc="lower right", fontsize=9, frameon=False)
-        figure.savefig(path)
-        plt.close(figure)
 
 
 def bars(found: Mapping[str, Any], path: Path) -> None:
@@ -90,8 +89,7 @@ def bars(found: Mapping[str, Any], path: Path) -> None:
         if _finite(row) and (name.startswith("O") or name in claimed or followed(name)[0])
     ]
     rows.sort(key=lambda row: row[1]["value"])
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(8, 0.27 * len(rows) + 1.4), layout="constrained")
+    with _saved(path, figsize=(8, 0.27 * len(rows) + 1.4)) as axes:
         for place, (name, row) in enumerate(rows):
             colour = BLUE if name.startswith("O") else "#777777"
             axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=2)
@@ -101,28 +99,18 @@ def bars(found: Mapping[str, Any], path: Path) -> None:
         axes.axvline(0.95, color=GREEN, lw=1, ls="--")
         axes.text(0.95, len(rows) - 0.3, "goal 0.95", color=GREEN, ha="center", fontsize=9)
         axes.set(xlabel="area under the ROC curve, 95 % interval over runs", ylim=(-0.8, len(rows) + 0.2))
-        figure.savefig(path)
-        plt.close(figure)
 
 
 def regrets(found: Mapping[str, Any], path: Path) -> None:
     """Regret of every stopper, with intervals over runs."""
     table = found["stopping"]["stoppers"]
     rows = sorted(((name, row["regret"]) for name, row in table.items()), key=lambda row: -row[1]["value"])
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(8.6, 4.0), layout="constrained")
+    with _saved(path, figsize=(8.6, 4.0)) as axes:
         for place, (name, row) in enumerate(rows):
             colour = BLUE if name.startswith(stopping.OURS) else "#777777"
             axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=2.4)
             axes.plot(row["value"], place, "o", color=colour, ms=8)
-            axes.annotate(
-                f"{row['value']:.3f}",
-                (row["value"], place),
-                (0, 8),
-                textcoords="offset points",
-                ha="center",
-                fontsize=9,
-            )
+            _above(axes, row["value"], place, f"{row['value']:.3f}")
         axes.set_yticks(range(len(rows)), [name for name, _ in rows])
         axes.set_xlim(left=0)
         axes.set_ylim(-0.6, len(rows) - 0.3)
@@ -130,8 +118,13 @@ def regrets(found: Mapping[str, Any], path: Path) -> None:
             xlabel="true utility lost against the run's best",
             title=f"Where to stop: regret over {found['stopping']['runs']} runs",
         )
-        figure.savefig(path)
-        plt.close(figure)
+
+
+_RESPONSES = {
+    "O": ("o-", BLUE, "O, measured"),
+    "harm": ("s--", ORANGE, "harm, true"),
+    "identity": ("^:", GREEN, "identity, true"),
+}
 
 
 def responses(found: Mapping[str, Any], path: Path) -> None:
@@ -139,40 +132,19 @@ def responses(found: Mapping[str, Any], path: Path) -> None:
     doses = {dial: rows for dial, rows in found["dose"].items() if len(rows) > 1}
     if not doses:
         return
-    with plt.rc_context(STYLE):
-        columns = min(4, len(doses))
-        lines = math.ceil(len(doses) / columns)
-        figure, grid = plt.subplots(
-            lines,
-            columns,
-            figsize=(3.0 * columns, 2.8 * lines),
-            sharey=True,
-            layout="constrained",
-            squeeze=False,
-        )
+    columns = min(4, len(doses))
+    lines = math.ceil(len(doses) / columns)
+    size = (3.0 * columns, 2.8 * lines)
+    with _saved(path, nrows=lines, ncols=columns, figsize=size, sharey=True, squeeze=False) as grid:
         for axes, (dial, rows) in zip(grid.flat, doses.items(), strict=False):
             places = range(len(rows))
-            axes.plot(
-                places, [row["O"] for row in rows.values()], "o-", color=BLUE, lw=2, label="O, measured"
-            )
-            axes.plot(
-                places, [row["harm"] for row in rows.values()], "s--", color=ORANGE, lw=2, label="harm, true"
-            )
-            axes.plot(
-                places,
-                [row["identity"] for row in rows.values()],
-                "^:",
-                color=GREEN,
-                lw=1.6,
-                label="identity, true",
-            )
+            for key, (style, colour, label) in _RESPONSES.items():
+                axes.plot(places, [row[key] for row in rows.values()], style, color=colour, lw=2, label=label)
             axes.set_xticks(list(places), list(rows), fontsize=8, rotation=30 if len(rows) > 5 else 0)
             axes.set(title=dial, ylim=(-0.03, 1.03))
         for axes in list(grid.flat)[len(doses) :]:
             axes.axis("off")
         grid.flat[0].legend(fontsize=8, frameon=False)
-        figure.savefig(path)
-        plt.close(figure)
 
 
 def scatter(checkpoints: Sequence[Checkpoint], path: Path) -> None:
@@ -182,8 +154,7 @@ def scatter(checkpoints: Sequence[Checkpoint], path: Path) -> None:
         values = areas.variants(checkpoints)[areas.SHIPPED]
     marks = dict(zip(sorted({c.identity for c in checkpoints}), "os^Dv", strict=False))
     colours = dict(zip(marks, (BLUE, ORANGE, GREEN, PURPLE, SKY), strict=False))
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.2, 5.2), layout="constrained")
+    with _saved(path, figsize=(6.2, 5.2)) as axes:
         for identity, mark in marks.items():
             mine = [place for place, c in enumerate(checkpoints) if c.identity == identity]
             axes.scatter(
@@ -203,15 +174,18 @@ def scatter(checkpoints: Sequence[Checkpoint], path: Path) -> None:
             title="Measured against true",
         )
         axes.legend(title="identity", fontsize=9, frameon=False)
-        figure.savefig(path)
-        plt.close(figure)
 
 
-_RESPONSES = {
-    "O": ("o-", BLUE, "O, measured"),
-    "harm": ("s--", ORANGE, "harm, true"),
-    "identity": ("^:", GREEN, "identity, true"),
-}
+@contextlib.contextmanager
+def _saved(path: Path, **options: Any) -> Iterator[Any]:
+    """Axes of a new figure in one style, options as for `plt.subplots`; saved after the block."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(layout="constrained", **options)
+        try:
+            yield axes
+            figure.savefig(path)
+        finally:
+            plt.close(figure)
 
 
 def _above(axes: Axes, x: float, y: float, text: str) -> None:
@@ -224,10 +198,6 @@ def _curve(values: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
     false_rate, true_rate, _ = roc_curve(truth, values)
     return false_rate, true_rate
-
-
-def _span(row: Mapping[str, Any]) -> str:
-    return f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
 
 
 def _finite(row: Mapping[str, Any]) -> bool:

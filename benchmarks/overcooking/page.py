@@ -5,11 +5,12 @@ Takes plain JSON; gives Markdown. Nothing is measured here.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.overcooking import areas, stopping, truth
+from benchmarks.overcooking.words import number, signed, span
+from lorasweep import markdown
 
 Row = Mapping[str, Any]
 GOALS = {"auroc": 0.95, "spearman": 0.7, "regret": 0.05}
@@ -72,7 +73,7 @@ def _goals(found: Mapping[str, Any]) -> str:
         (
             "Area of O on unseen identities",
             f">= {GOALS['auroc']}",
-            _span(area),
+            span(area),
             _met(area["value"] >= GOALS["auroc"]),
         )
     )
@@ -80,7 +81,7 @@ def _goals(found: Mapping[str, Any]) -> str:
     rows.append(("Controls judged rightly", "all 6", f"{sum(right)} of {len(right)}", _met(sum(right) == 6)))
     ours = found["stopping"]["stoppers"][stopping.OURS]["regret"]
     rows.append(
-        ("Regret of `done_at`", f"<= {GOALS['regret']}", _span(ours), _met(ours["value"] <= GOALS["regret"]))
+        ("Regret of `done_at`", f"<= {GOALS['regret']}", span(ours), _met(ours["value"] <= GOALS["regret"]))
     )
     simple = {
         n: r["more_than_ours"]
@@ -96,13 +97,13 @@ def _goals(found: Mapping[str, Any]) -> str:
             _met(len(clear) == len(simple)),
         )
     )
-    return _table(("", "goal", "found", ""), rows)
+    return markdown.table(("", "goal", "found", ""), rows)
 
 
 def _truth(found: Mapping[str, Any]) -> str:
     blamed = found["coverage"]["blamed"]
     rows = [(name, f"{limit:g}", WHAT[name], str(blamed[name])) for name, limit in truth.LIMITS.items()]
-    table = _table(("symptom", "limit", "what is read", "checkpoints past it"), rows)
+    table = markdown.table(("symptom", "limit", "what is read", "checkpoints past it"), rows)
     return (
         "A witness draws pictures of its own at every rung (prompts and noises that the product never uses), "
         "and the dollhouse's reader, a classifier trained on renders, reads them back. A checkpoint is "
@@ -124,7 +125,7 @@ WHAT = {
 def _areas(found: Mapping[str, Any], pictures: str) -> str:
     auroc, clear = found["auroc"], found["auroc_clear"]
     names = [name for name in auroc if name.startswith("O")]
-    rows = [(name, _span(auroc[name]), _span(clear[name]) if name in clear else "") for name in names]
+    rows = [(name, span(auroc[name]), span(clear[name]) if name in clear else "") for name in names]
     low, high = areas.CLEAR
     note = (
         f"Last column: only checkpoints whose worst symptom is below {low:g} or above {high:g} of its limit, "
@@ -132,7 +133,7 @@ def _areas(found: Mapping[str, Any], pictures: str) -> str:
         "that it answers (identity, prompt control) is hidden, so that score and truth share no instrument."
     )
     return (
-        f"{_table(('score', 'area (95 % over runs)', 'area, clear truth'), rows)}\n\n{note}\n\n"
+        f"{markdown.table(('score', 'area (95 % over runs)', 'area, clear truth'), rows)}\n\n{note}\n\n"
         f"![ROC curves of O]({pictures}/overcooking_roc.png)\n\n"
         f"![Areas of O and of every metric]({pictures}/overcooking_areas.png)\n\n"
         f"![O against the true harm]({pictures}/overcooking_scatter.png)"
@@ -141,9 +142,9 @@ def _areas(found: Mapping[str, Any], pictures: str) -> str:
 
 def _follow(found: Mapping[str, Any]) -> str:
     rows = [
-        (f"`{key}`", row["follows"], _span(row), str(row["n"]), _met(row["value"] >= GOALS["spearman"]))
+        (f"`{key}`", row["follows"], span(row), str(row["n"]), _met(row["value"] >= GOALS["spearman"]))
         for key, row in sorted(
-            found["follow"].items(), key=lambda pair: (pair[1]["follows"], -_number(pair[1]["value"]))
+            found["follow"].items(), key=lambda pair: (pair[1]["follows"], -number(pair[1]["value"]))
         )
         if row["n"]
     ]
@@ -153,7 +154,9 @@ def _follow(found: Mapping[str, Any]) -> str:
     )
     return (
         "Median rank correlation within a run, over the runs in which the phenomenon occurs.\n\n"
-        + _table(("metric", "truth", "Spearman (95 % over runs)", "runs", f">= {GOALS['spearman']}"), rows)
+        + markdown.table(
+            ("metric", "truth", "Spearman (95 % over runs)", "runs", f">= {GOALS['spearman']}"), rows
+        )
         + note
     )
 
@@ -163,19 +166,19 @@ def _stopping(found: Mapping[str, Any], pictures: str) -> str:
     rows = [
         (
             name,
-            _span(row["regret"], 3),
-            _span(row["more_than_ours"], 3),
+            span(row["regret"], 3),
+            span(row["more_than_ours"], 3),
             f"{row['rungs_from_best']['value']:.2f}",
         )
         for name, row in sorted(
-            table["stoppers"].items(), key=lambda pair: _number(pair[1]["regret"]["value"])
+            table["stoppers"].items(), key=lambda pair: number(pair[1]["regret"]["value"])
         )
     ]
     return (
         f"Over {table['runs']} ended runs; {table['never_useful']} more are never useful (best true utility "
         f"below {stopping.USEFUL:g}). Fixed steps are the best step of all *other* runs. Whether a run burns "
         f"at all is said rightly of {found['verdicts']['agree']:.0%}.\n\n"
-        + _table(("stopper", "regret in U\\*", "more than `done_at`", "rungs from the best"), rows)
+        + markdown.table(("stopper", "regret in U\\*", "more than `done_at`", "rungs from the best"), rows)
         + f"\n\n![Regret]({pictures}/overcooking_regret.png)"
     )
 
@@ -193,7 +196,7 @@ def _controls(controls: Sequence[Row]) -> str:
         )
         for row in controls
     ]
-    return _table(
+    return markdown.table(
         ("control", "must be", "O", "F", "o burn", "o copies", "class drift", "true harm", ""), rows
     )
 
@@ -203,21 +206,21 @@ def _ablation(found: Mapping[str, Any]) -> str:
         (
             name,
             *(
-                f"{row[kind]['auroc']:.3f} ({_signed(row[kind]['change'])})"
+                f"{row[kind]['auroc']:.3f} ({signed(row[kind]['change'])})"
                 for kind in ("shipped", "calibrated")
             ),
         )
         for name, row in found["ablation"].items()
     ]
-    return _table(("", "O as shipped: area (change, 95 %)", "O, limits from other identities"), rows)
+    return markdown.table(("", "O as shipped: area (change, 95 %)", "O, limits from other identities"), rows)
 
 
 def _transfer(found: Mapping[str, Any]) -> str:
     rows = [
-        (name, _span(row["calibrated"]), _span(row["shipped"]), str(row["shipped"]["n"]))
+        (name, span(row["calibrated"]), span(row["shipped"]), str(row["shipped"]["n"]))
         for name, row in found["transfer"].items()
     ]
-    return _table(("never seen", "limits placed on the rest", "as shipped", "checkpoints"), rows)
+    return markdown.table(("never seen", "limits placed on the rest", "as shipped", "checkpoints"), rows)
 
 
 def _short(found: Mapping[str, Any]) -> str:
@@ -235,14 +238,14 @@ def _short(found: Mapping[str, Any]) -> str:
     for key, row in found["follow"].items():
         if row["n"] and row["value"] < GOALS["spearman"]:
             said.append(
-                f"`{key}` does not follow {row['follows']}: Spearman {_span(row)} over {row['n']} runs."
+                f"`{key}` does not follow {row['follows']}: Spearman {span(row)} over {row['n']} runs."
             )
     for row in found["controls"]:
         if not row["right"]:
             said.append(f'The control "{row["control"]}" is not judged rightly: it must be {row["must be"]}.')
     area = found["auroc"][areas.CALIBRATED]
     if not area["value"] >= GOALS["auroc"]:
-        said.append(f"The area of O on unseen identities is {_span(area)}, the goal {GOALS['auroc']}.")
+        said.append(f"The area of O on unseen identities is {span(area)}, the goal {GOALS['auroc']}.")
     said.append(
         "The world proves ranking and logic, not limits: on another base, limits come from `lorasweep "
         "calibrate`."
@@ -274,33 +277,9 @@ def _figure(path: str, caption: str) -> str:
     return f"![{caption}]({path})\n\n{caption}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _span(row: Row, digits: int = 2) -> str:
-    if not math.isfinite(_number(row["value"])):
-        return "not defined"
-    interval = (
-        f" ({row['low']:.{digits}f} to {row['high']:.{digits}f})" if _number(row["low"]) == row["low"] else ""
-    )
-    return f"{row['value']:.{digits}f}{interval}"
-
-
-def _signed(row: Row) -> str:
-    if not math.isfinite(_number(row["value"])):
-        return "not defined"
-    return f"{row['value']:+.3f}, {row['low']:+.3f} to {row['high']:+.3f}"
-
-
 def _met(condition: bool) -> str:
     return "yes" if condition else "**no**"
 
 
 def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)

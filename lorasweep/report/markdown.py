@@ -7,9 +7,7 @@ Text from people's files is escaped, so that it can neither format nor embed any
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-from lorasweep.markdown import cell, code, plain
+from lorasweep.markdown import code, plain, table
 from lorasweep.report import factors, words
 from lorasweep.report.reading import IDENTITY, SCORE, Findings
 from lorasweep.report.reproduce import reproduction
@@ -43,7 +41,7 @@ def _leaderboard(findings: Findings) -> str:
         ]
         for row in findings.arms
     ]
-    return "## Leaderboard\n\n" + _table(["", "arm", metric, "identity", "overcook", "verdict"], rows)
+    return "## Leaderboard\n\n" + table(["", "arm", metric, "identity", "overcook", "verdict"], rows)
 
 
 def _what_mattered(findings: Findings) -> str:
@@ -52,10 +50,10 @@ def _what_mattered(findings: Findings) -> str:
         if weighed.why_not:
             return ""
         rows = [[code(axis), f"{share:.2f}"] for axis, share in weighed.shares.items()]
-        return "## What mattered\n\n" + _table(["axis", "share of the variance"], rows)
+        return "## What mattered\n\n" + table(["axis", "share of the variance"], rows)
     found = factors.changes(findings)
     rows = [[code(c.factor), plain(f"{c.before} → {c.after}"), f"{c.difference:+.3f}"] for c in found]
-    return "## What mattered\n\n" + _table(["changed", "from → to", "difference"], rows) if rows else ""
+    return "## What mattered\n\n" + table(["changed", "from → to", "difference"], rows) if rows else ""
 
 
 def _failures(findings: Findings) -> str:
@@ -76,13 +74,7 @@ def _again(findings: Findings) -> str:
             rows.append([str(trial.state.number), code(how.again), str(how.seed), code(how.fingerprint[:12])])
     if not rows:
         return ""
-    return "## Cook it again\n\n" + _table(["trial", "command", "seed", "fingerprint"], rows)
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    written = (" | ".join(cell(each) for each in row) for row in rows)
-    lines = [" | ".join(heads), " | ".join("---" for _ in heads), *written]
-    return "\n".join(f"| {line} |" for line in lines)
+    return "## Cook it again\n\n" + table(["trial", "command", "seed", "fingerprint"], rows)
 
 
 def _number(value: float | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lorasweep.markdown import cell, code, cut, plain
+from lorasweep.markdown import code, cut, plain, table
 
 LONGEST = 5000  # characters; what MLflow takes of a tag
 SCORE, UTILITY = "overcook/score", "overcook/utility"
@@ -78,19 +78,20 @@ def _answer(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["| | recipe | status | utility | overcooked | verdict |", "|---|---|---|---|---|---|"]
+    cells = []
     for place, row in enumerate(rows, start=1):
         metrics = row.get("metrics") or {}
-        cells = [
-            str(place),
-            f"**{plain(row['name'])}**" + (f" {plain(row['note'])}" if row.get("note") else ""),
-            plain(str(row["status"]).lower().replace("_", " ")),
-            _number(metrics.get(UTILITY)),
-            _number(metrics.get(SCORE)),
-            plain(str(row.get("sentence") or "")),
-        ]
-        lines.append("| " + " | ".join(cell(each) for each in cells) + " |")
-    return "\n".join(lines)
+        cells.append(
+            [
+                str(place),
+                f"**{plain(row['name'])}**" + (f" {plain(row['note'])}" if row.get("note") else ""),
+                plain(str(row["status"]).lower().replace("_", " ")),
+                _number(metrics.get(UTILITY)),
+                _number(metrics.get(SCORE)),
+                plain(str(row.get("sentence") or "")),
+            ]
+        )
+    return table(["", "recipe", "status", "utility", "overcooked", "verdict"], cells)
 
 
 def _number(value: Any) -> str:
