@@ -217,22 +217,17 @@ class Pusher:
                 Metric(point.key, point.value, point.time_ms, point.step)
                 for stream, _, points in batch
                 for point in points
-                if _identity(point, stream) not in held
+                if (point.key, point.step) not in held
             ]
             if metrics:
                 self._client.log_batch(mark.run_id, metrics=metrics)
             mark.points |= {stream: step for stream, step, _ in batch}
             yield
 
-    def _held_points(
-        self, run_id: str, steps: list[tuple[str, int, list[Point]]]
-    ) -> set[tuple[str, int] | tuple[str, int, float]]:
-        """List which of these keys' points the store already has, by step, and by step and value."""
-        held: set[tuple[str, int] | tuple[str, int, float]] = set()
-        for key in {point.key for _, _, points in steps for point in points}:
-            for metric in self._client.get_metric_history(run_id, key):
-                held |= {(key, metric.step), (key, metric.step, metric.value)}
-        return held
+    def _held_points(self, run_id: str, steps: list[tuple[str, int, list[Point]]]) -> set[tuple[str, int]]:
+        """List at which steps the store already has these keys; a step is told once."""
+        keys = {point.key for _, _, points in steps for point in points}
+        return {(key, metric.step) for key in keys for metric in self._client.get_metric_history(run_id, key)}
 
     # ----------------------------------------------------------------------------------------- pictures
 
@@ -294,11 +289,6 @@ def push_view(store: Store, view: View, *, created_ms: int) -> None:
     held = store.client.get_experiment(store.experiment_id).tags.get(key)
     if held is None or (held != value and not is_persons_own(held)):
         store.client.set_experiment_tag(store.experiment_id, key, value)
-
-
-def _identity(point: Point, stream: str) -> tuple[str, int] | tuple[str, int, float]:
-    """What makes a point the one that the store has: a step is told once, and corrected once by the end."""
-    return (point.key, point.step, point.value) if stream == "final" else (point.key, point.step)
 
 
 def _dataset_input(label: DatasetLabel) -> DatasetInput:

@@ -18,7 +18,7 @@ from lorasweep.records import Status
 from lorasweep.tracking import notes
 from lorasweep.tracking.content import Artifact, Picture, Point, RunContent, RunStatus
 from lorasweep.tracking.reading import SweepFiles, TrialFiles
-from lorasweep.tracking.trial_content import metric_key, milliseconds
+from lorasweep.tracking.trial_content import legible, metric_key, milliseconds
 
 SHEET_KEY = "contact_sheet"
 BY_TRIAL = "by_trial"
@@ -122,7 +122,7 @@ def _points(trial: TrialFiles, sweep: SweepFiles) -> tuple[Point, ...]:
     return tuple(
         Point(
             key=f"{BY_TRIAL}/{metric_key(key)}",
-            value=float(value),
+            value=legible(key, value),
             step=int(trial.status.get("number") or 0),
             time_ms=time_ms,
         )

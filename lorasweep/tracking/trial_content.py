@@ -1,7 +1,7 @@
 """What MLflow should show of one trial: run folder -> RunContent.
 
-    events.jsonl   points over steps, pictures at rungs
-    metrics.json   the final points, the verdict
+    events.jsonl   points over steps (`train/...`, `rung/...`, `system/...`), pictures at rungs
+    metrics.json   the trial's own numbers, the verdict
     recipe.yaml    the params that tell this trial from its siblings
 
 Knows nothing about mlflow.
@@ -43,6 +43,10 @@ RUN_STATUS: dict[Status, RunStatus] = {
 }
 # The plan's word for a part of the images -> MLflow's for what they are there for.
 DATASETS: dict[str, DatasetUse] = {"train": "training", "held_out": "held_out"}
+PREFIX = {"rung": "rung/", "system": "system/"}  # by kind of event; MLflow has a tab for system/...
+KEPT_STEP = 0  # of the numbers of the checkpoint that was kept
+DIGITS = 6  # significant ones
+SCORE_DIGITS = 4  # decimals of what overcook/... says, which lies in 0..1 or counts steps
 DOCUMENTS = ("recipe.yaml", "plan.json", "metrics.json", "provenance.json", "adapter.safetensors")
 
 
@@ -127,25 +131,22 @@ def _tags(trial: TrialFiles, sweep: SweepFiles, arm: Mapping[str, Any]) -> dict[
 
 
 def _points(trial: TrialFiles) -> dict[str, tuple[Point, ...]]:
-    """Stream the numbers: one stream per kind of event, and the final metrics of a trial that is over."""
-    streams: dict[str, dict[tuple[str, int], Point]] = {"step": {}, "rung": {}, "final": {}}
+    """Stream the numbers: one stream per kind of event, and the final metrics of a trial that is over.
+
+    A trial's own numbers are those of the checkpoint that it kept, which need not be its last: they go by
+    their plain names, once, at step 0, where MLflow draws bars. What was measured on the way goes by
+    `rung/...` over steps, so that no curve ends in a jump back to what was kept.
+    """
+    streams: dict[str, dict[tuple[str, int], Point]] = {"step": {}, "rung": {}, "system": {}, "final": {}}
     for event in trial.events:
-        numbers = dict(event.get("metrics") or {})
-        if event.get("kind") == "rung":
-            numbers["exposures_per_image"] = event.get("exposures_per_image")
-        if event.get("kind") in ("step", "rung"):
-            for point in _numbers(numbers, event["step"], milliseconds(event.get("time")) or 0):
+        if (kind := event.get("kind")) in streams:
+            for point in _numbers(_told(event), event["step"], milliseconds(event.get("time")) or 0):
                 # A resumed trial repeats steps with equal values: the first telling stands.
-                streams[event["kind"]].setdefault((point.key, point.step), point)
+                streams[kind].setdefault((point.key, point.step), point)
     if trial.state.is_final:
         ended_ms = milliseconds(trial.status.get("ended_at")) or 0
-        told = streams["step"] | streams["rung"]
-        for point in _numbers(trial.result.get("metrics") or {}, last_step(trial), ended_ms):
-            # The trial's numbers are those of the checkpoint that it kept. MLflow takes a run's latest point
-            # for its number, so they are told last, even where a rung was told at the same step.
-            before = told.get((point.key, point.step))
-            if before is None or before.value != point.value:
-                streams["final"][point.key, point.step] = point
+        for point in _numbers(trial.result.get("metrics") or {}, KEPT_STEP, ended_ms):
+            streams["final"][point.key, point.step] = point
     return {
         name: tuple(sorted(stream.values(), key=lambda point: point.step))
         for name, stream in streams.items()
@@ -153,23 +154,35 @@ def _points(trial: TrialFiles) -> dict[str, tuple[Point, ...]]:
     }
 
 
+def _told(event: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event measured, by the names that it has in MLflow."""
+    measured = dict(event.get("metrics") or {})
+    if event["kind"] == "rung":
+        measured["exposures_per_image"] = event.get("exposures_per_image")
+    prefix = PREFIX.get(event["kind"], "")
+    return {prefix + key: value for key, value in measured.items()}
+
+
 def _numbers(metrics: Mapping[str, Any], step: int, time_ms: int) -> Iterator[Point]:
     for key, value in metrics.items():
         if isinstance(value, int | float) and math.isfinite(value):
-            yield Point(key=metric_key(key), value=float(value), step=int(step), time_ms=time_ms)
+            yield Point(key=metric_key(key), value=legible(key, value), step=int(step), time_ms=time_ms)
+
+
+def legible(key: str, value: float) -> float:
+    """Round to what a table's column shows and a chart may tell apart; the run folder has every digit.
+
+    A score of 9.15234243947e-07 would be cut to "9.15234...", and a chart of such scores, all zero to anyone,
+    would draw mountains.
+    """
+    if key.removeprefix(PREFIX["rung"]).startswith("overcook/"):
+        return round(float(value), SCORE_DIGITS)
+    return float(value) if float(value).is_integer() else float(f"{value:.{DIGITS}g}")
 
 
 def metric_key(name: str) -> str:
     """Replace what MLflow does not allow in a metric's name."""
     return re.sub(r"[^A-Za-z0-9_\-./ ]", "_", name)
-
-
-def last_step(trial: TrialFiles) -> int:
-    """The last optimizer step that anything in the folder speaks of."""
-    return max(
-        [int(trial.status.get("step") or 0), *(int(event.get("step", 0)) for event in trial.events)],
-        default=0,
-    )
 
 
 # -------------------------------------------------------------------------------------------- pictures

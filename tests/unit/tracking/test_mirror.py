@@ -12,6 +12,7 @@ import pytest
 
 from lorasweep.records import TrackingOptions
 from lorasweep.tracking.mirror import SweepMirror, sync_all, sync_sweep
+from lorasweep.tracking.trial_content import legible
 
 STEPS = 20
 RUNGS = [10, 20]
@@ -93,12 +94,13 @@ def test_metrics_over_steps(sweep: Any, holdings: Callable[[], Any]) -> None:
     sync(sweep)
     held = holdings()
     child = held.children["0000-adamw_one_bucket-s0"]
-    losses = [(step, sweep.train_metrics(0, step)["train/loss"]) for step in RUNGS]
-    assert held.history(child, "train/loss") == losses
-    utilities = [(step, sweep.rung_metrics(sweep.arms[0], step)["overcook/utility"]) for step in RUNGS]
-    assert held.history(child, "overcook/utility") == utilities
-    assert held.history(child, "exposures_per_image") == [(step, step / 4) for step in RUNGS]
-    assert held.history(child, "identity/score") == [(STEPS, 0.55)], "measured only at the end"
+    losses = {step: sweep.train_metrics(0, step)["train/loss"] for step in RUNGS}
+    assert dict(held.history(child, "train/loss")) == pytest.approx(losses, rel=1e-5)
+    utilities = {step: sweep.rung_metrics(sweep.arms[0], step)["overcook/utility"] for step in RUNGS}
+    assert dict(held.history(child, "rung/overcook/utility")) == pytest.approx(utilities, abs=1e-4)
+    assert held.history(child, "rung/exposures_per_image") == [(step, step / 4) for step in RUNGS]
+    assert held.history(child, "rung/identity/score") == [], "measured only at the end"
+    assert held.history(child, "identity/score") == [(0, 0.55)]
 
 
 def test_a_trials_numbers_are_those_of_the_checkpoint_it_kept(
@@ -113,11 +115,29 @@ def test_a_trials_numbers_are_those_of_the_checkpoint_it_kept(
         held = holdings()
         child = held.children["0000-adamw_one_bucket-s0"]
         assert child.data.metrics["overcook/utility"] == 0.875, f"attempt {attempt}"
-        assert held.history(child, "overcook/kept_step") == [(STEPS, 10.0)]
-        history = held.history(child, "overcook/utility")
-        assert [step for step, _ in history] == [*RUNGS, STEPS] and history[-1][1] == 0.875
+        assert held.history(child, "overcook/kept_step") == [(0, 10.0)], "step 0: bars, not lines"
+        assert held.history(child, "overcook/utility") == [(0, 0.875)]
+        curve = held.history(child, "rung/overcook/utility")
+        assert [step for step, _ in curve] == RUNGS, "and no jump at its end"
+        assert 0.875 not in {value for _, value in curve}
         for mark in sweep.folder.glob("**/mlflow.json"):
             mark.unlink()  # what was sent is found again, not sent twice
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("overcook/score", 9.15234243947e-07, 0.0),
+        ("rung/overcook/utility", 0.50297687591, 0.503),
+        ("overcook/done_at_exposures", 19.53125, 19.5312),
+        ("train/lr/unet", 0.000123456789, 0.000123457),
+        ("train/d", 1.1203690425116691e-06, 1.12037e-06),
+        ("norms/stable_rank", 2791789.0, 2791789.0),
+        ("overcook/kept_step", 1_600_000, 1_600_000.0),
+    ],
+)
+def test_numbers_are_short_enough_for_a_column(key: str, value: float, shown: float) -> None:
+    assert legible(key, value) == shown
 
 
 def test_pictures_line_up_by_prompt_and_step(sweep: Any, holdings: Callable[[], Any]) -> None:

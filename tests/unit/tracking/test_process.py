@@ -233,7 +233,7 @@ def test_killed_anywhere_then_synced_again(
     for child in held.children.values():
         assert child.info.status == "FINISHED"
         assert [step for step, _ in held.history(child, "train/loss")] == [10, 20]
-        assert [step for step, _ in held.history(child, "overcook/score")] == [10, 20]
+        assert [step for step, _ in held.history(child, "rung/overcook/score")] == [10, 20]
         pictures = held.pictures(child)
         assert len(pictures) == len(set(pictures)) == 5 * 2
     assert len(held.history(held.parent, "by_trial/overcook/utility")) == 2
