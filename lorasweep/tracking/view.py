@@ -21,10 +21,15 @@ from lorasweep.tracking.content import RunContent
 from lorasweep.tracking.notes import SCORE, UTILITY
 from lorasweep.tracking.params import HEADLINE
 from lorasweep.tracking.reading import SweepFiles
+from lorasweep.tracking.trial_content import PREFIX
 
 TAG_PREFIX = "mlflow.sharedViewState."
-PICTURES, JUDGEMENT = "pictures", "judgement"  # sections
-PICTURES_HEIGHT_PX = 820
+IDENTITY = "identity/score"
+EXPOSURES = f"{PREFIX['rung']}exposures_per_image"
+VERDICT_TAGS = ("lorasweep.verdict", "lorasweep.done_at", "lorasweep.burned_at")
+MOST_AXES = 8  # of the parallel coordinates; more are not read
+# Sections of the charts, from top to bottom.
+PICTURES, RESULTS, SETTINGS, CURVES = "pictures", "results", "settings", "curves"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,8 @@ class View:
         sweep: the sweep's name, which is also the view's.
         metric, goal: order the table, best first; `goal` is "maximize" or "minimize".
         params: columns, most telling first.
+        axes: of the parallel coordinates: those params that every run has, or its line would be left out.
+        tags: columns after the metrics.
         picture_keys: of the image grid, one column per prompt.
         grid_step: where the image grid's slider stands at first.
     """
@@ -43,6 +50,8 @@ class View:
     metric: str
     goal: str
     params: Sequence[str]
+    axes: Sequence[str]
+    tags: Sequence[str]
     picture_keys: Sequence[str]
     grid_step: int
 
@@ -53,11 +62,15 @@ def sweep_view(sweep: SweepFiles, trials: Iterable[RunContent]) -> View:
     pictures = [picture for content in contents for picture in content.pictures]
     keys = list(dict.fromkeys([*HEADLINE, *(key for content in contents for key in content.params)]))
     values = {key: {content.params.get(key) for content in contents} for key in keys}
+    telling = [key for key in keys if len(values[key]) > 1]
+    all_went_well = all(content.status in ("FINISHED", "RUNNING") for content in contents)
     return View(
         sweep=sweep.name,
         metric=str(sweep.manifest.get("metric") or UTILITY),
         goal=str(sweep.manifest.get("goal") or "maximize"),
-        params=[key for key in keys if len(values[key]) > 1],
+        params=telling,
+        axes=[key for key in telling if None not in values[key]][:MOST_AXES],
+        tags=VERDICT_TAGS if all_went_well else ("lorasweep.status", *VERDICT_TAGS),
         picture_keys=list(dict.fromkeys(picture.key for picture in pictures)),
         grid_step=_grid_step(contents),
     )
@@ -101,10 +114,10 @@ def is_persons_own(value: str) -> bool:
 
 
 def _state(view: View) -> dict[str, Any]:
-    metrics = list(dict.fromkeys((view.metric, UTILITY, SCORE)))
+    metrics = list(dict.fromkeys((view.metric, UTILITY, IDENTITY, SCORE)))
     columns = [
         *(f"metrics.`{name}`" for name in metrics),
-        "tags.`lorasweep.verdict`",
+        *(f"tags.`{name}`" for name in view.tags),
         *(f"params.`{name}`" for name in view.params),
         "attributes.`Duration`",
     ]
@@ -115,15 +128,32 @@ def _state(view: View) -> dict[str, Any]:
         "searchFilter": f"tags.`lorasweep.sweep` = '{view.sweep}' and tags.`lorasweep.arm` != ''",
         "selectedColumns": columns,
         "columnOrder": columns,
-        "columnWidths": {column: 120 for column in columns},
-        "compareRunCharts": [_pictures(view), *_single_pictures(view), *(_line(name) for name in metrics)],
-        "compareRunSections": [
-            _section(PICTURES, "Samples at the weight that counts", columns=1, height_px=PICTURES_HEIGHT_PX),
-            _section(JUDGEMENT, "overcook", columns=3, height_px=360),
+        "columnWidths": {column: 140 if column.startswith("tags") else 120 for column in columns},
+        "compareRunCharts": [
+            _pictures(view),
+            *_single_pictures(view),
+            *(_bar(name) for name in metrics),
+            _scatter(),
+            *_parallel(view),
+            *(_line(name) for name in metrics),
         ],
+        "compareRunSections": _sections(view),
         "isAccordionReordered": True,  # keep our order of sections
         "hideEmptyCharts": True,
     }
+
+
+def _sections(view: View) -> list[dict[str, Any]]:
+    return [
+        _section(PICTURES, "Samples at the weight that counts", columns=1, height_px=820),
+        _section(RESULTS, "What came out: the checkpoint that each recipe kept", columns=2, height_px=330),
+        *(
+            [_section(SETTINGS, "Settings against what came out", columns=1, height_px=420)]
+            if view.axes
+            else []
+        ),
+        _section(CURVES, "How each cooked: over exposures per image", columns=3, height_px=360),
+    ]
 
 
 def _pictures(view: View) -> dict[str, Any]:
@@ -143,21 +173,48 @@ def _single_pictures(view: View) -> list[dict[str, Any]]:
     ]
 
 
-def _line(metric: str) -> dict[str, Any]:
+def _bar(metric: str) -> dict[str, Any]:
+    return {**_card("BAR", f"lorasweep-bar-{metric}", RESULTS), "metricKey": metric, "displayName": metric}
+
+
+def _scatter() -> dict[str, Any]:
+    """The trade-off: identity against overcooking; best is the top left."""
     return {
-        **_card("LINE", f"lorasweep-{metric}", JUDGEMENT),
-        "metricKey": metric,
-        "displayName": metric.rpartition("/")[2],
+        **_card("SCATTER", "lorasweep-trade", RESULTS),
+        "xaxis": {"key": SCORE, "type": "METRIC"},
+        "yaxis": {"key": IDENTITY, "type": "METRIC"},
+        "runsCountToCompare": 100,
+    }
+
+
+def _parallel(view: View) -> list[dict[str, Any]]:
+    """Params against the metric, when any param differs."""
+    card = {
+        **_card("PARALLEL", "lorasweep-parallel", SETTINGS),
+        "selectedParams": list(view.axes),
+        "selectedMetrics": [view.metric],
+        "showAllRuns": False,
+    }
+    return [card] if view.axes else []
+
+
+def _line(metric: str) -> dict[str, Any]:
+    """A curve over exposures: overcooking follows them, whatever the batch."""
+    bounded = metric in (UTILITY, SCORE, IDENTITY)
+    return {
+        **_card("LINE", f"lorasweep-{metric}", CURVES),
+        "metricKey": PREFIX["rung"] + metric,
+        "displayName": metric,
         "lineSmoothness": 0,
         "xAxisScaleType": "linear",
         "scaleType": "linear",
-        "range": {},
-        "xAxisKey": "step",
-        "selectedXAxisMetricKey": "",
+        "range": {"yMin": -0.02, "yMax": 1.02} if bounded else {},  # or scores near zero draw mountains
+        "xAxisKey": "metric",
+        "selectedXAxisMetricKey": EXPOSURES,
         "yAxisKey": "metric",
         "yAxisExpressions": [],
         "ignoreOutliers": False,
-        "useGlobalXaxisKey": True,
+        "useGlobalXaxisKey": False,
         "useGlobalLineSmoothing": True,
     }
 

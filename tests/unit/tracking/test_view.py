@@ -6,6 +6,7 @@ import base64
 import json
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,30 @@ import pytest
 from lorasweep.records import TrackingOptions
 from lorasweep.tracking.content import Picture, RunContent
 from lorasweep.tracking.mirror import sync_sweep
+from lorasweep.tracking.reading import read_sweep
 from lorasweep.tracking.store import open_store
 from lorasweep.tracking.ui import _pages
-from lorasweep.tracking.view import TAG_PREFIX, View, _grid_step, envelope, is_persons_own, page, share_key
+from lorasweep.tracking.view import (
+    TAG_PREFIX,
+    View,
+    _grid_step,
+    envelope,
+    is_persons_own,
+    page,
+    share_key,
+    sweep_view,
+)
 
 VIEW = View(
-    sweep="quick start", metric="overcook/utility", goal="maximize", params=["optimizer.name"],
-    picture_keys=["class_0", "recombined_0"], grid_step=40,
-)  # fmt: skip
+    sweep="quick start",
+    metric="overcook/utility",
+    goal="maximize",
+    params=["optimizer.name", "optimizer.d_coef"],
+    axes=["optimizer.name"],
+    tags=["lorasweep.verdict"],
+    picture_keys=["class_0", "recombined_0"],
+    grid_step=40,
+)
 
 
 def _state(value: str) -> dict[str, Any]:
@@ -36,14 +53,58 @@ def test_the_state_says_what_the_view_says() -> None:
     state = _state(value)
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`overcook/utility`", False)
     assert "params.`optimizer.name`" in state["selectedColumns"]
+    assert "tags.`lorasweep.verdict`" in state["selectedColumns"]
     grid = state["compareRunCharts"][0]
     assert (grid["type"], grid["imageKeys"], grid["step"]) == ("IMAGE", ["class_0", "recombined_0"], 40)
+
+
+def _charts(view: View, kind: str) -> list[dict[str, Any]]:
+    return [
+        chart for chart in _state(envelope(view, created_ms=7))["compareRunCharts"] if chart["type"] == kind
+    ]
+
+
+def test_the_charts_show_what_came_out_what_set_it_and_how_it_got_there() -> None:
+    judged = ["overcook/utility", "identity/score", "overcook/score"]
+    assert [bar["metricKey"] for bar in _charts(VIEW, "BAR")] == judged
+    (trade,) = _charts(VIEW, "SCATTER")
+    assert (trade["xaxis"]["key"], trade["yaxis"]["key"]) == ("overcook/score", "identity/score")
+    (parallel,) = _charts(VIEW, "PARALLEL")
+    assert (parallel["selectedParams"], parallel["selectedMetrics"]) == (
+        ["optimizer.name"],
+        ["overcook/utility"],
+    )
+    lines = _charts(VIEW, "LINE")
+    assert [line["metricKey"] for line in lines] == [f"rung/{name}" for name in judged]
+    assert {line["selectedXAxisMetricKey"] for line in lines} == {"rung/exposures_per_image"}
+    sections = {section["uuid"] for section in _state(envelope(VIEW, created_ms=7))["compareRunSections"]}
+    charts = _state(envelope(VIEW, created_ms=7))["compareRunCharts"]
+    assert {chart["metricSectionId"] for chart in charts} == sections, (
+        "a chart without a section is not shown"
+    )
+
+
+def test_without_a_setting_that_differs_there_are_no_parallel_coordinates() -> None:
+    assert _charts(replace(VIEW, axes=[]), "PARALLEL") == []
+
+
+def test_a_setting_that_a_run_lacks_is_a_column_and_no_axis(make_sweep: Callable[..., Any]) -> None:
+    def run(**params: str) -> RunContent:
+        return replace(_run(), params=params)
+
+    sweep = read_sweep(make_sweep().folder)
+    view = sweep_view(sweep, [run(dim="4", seed="0", lr="1"), run(dim="8", seed="0")])
+    assert (view.params, view.axes) == (["dim", "lr"], ["dim"])
+    assert "lorasweep.status" not in view.tags
+    failed = replace(run(dim="4"), status="FAILED")
+    assert "lorasweep.status" in sweep_view(sweep, [run(dim="4"), failed]).tags
 
 
 def test_a_long_view_fits_into_a_tag() -> None:
     keys = [f"in_distribution_{place}" for place in range(40)]
     params = [f"optimizer.some_long_option_{place}" for place in range(40)]
-    view = View(sweep="s", metric="m", goal="minimize", params=params, picture_keys=keys, grid_step=1)
+    view = View(sweep="s", metric="m", goal="minimize", params=params, axes=params[:8],
+                tags=["lorasweep.verdict"], picture_keys=keys, grid_step=1)  # fmt: skip
     assert len(envelope(view, created_ms=0)) < 5000
 
 
@@ -78,7 +139,7 @@ def test_what_a_person_saved_stays(make_sweep: Callable[..., Any], fakes: Any, s
     key = TAG_PREFIX + "quickstart"
     ours = store.client.get_experiment(store.experiment_id).tags[key]
     assert not is_persons_own(ours)
-    assert _state(ours)["selectedColumns"][:2] == ["metrics.`overcook/utility`", "metrics.`overcook/score`"]
+    assert _state(ours)["selectedColumns"][:2] == ["metrics.`overcook/utility`", "metrics.`identity/score`"]
     assert {"params.`optimizer.name`", "params.`buckets`"} <= set(_state(ours)["selectedColumns"])
     assert "params.`adapter.dim`" not in _state(ours)["selectedColumns"], "it is the same everywhere"
 
