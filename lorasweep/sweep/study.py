@@ -30,7 +30,7 @@ from lorasweep.records import Status
 from lorasweep.sweep.folder import TrialRecord
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.sampling import distributions, make_sampler, suggest
-from lorasweep.sweep.storage import create_study, directions, open_study
+from lorasweep.sweep.storage import create_study, directions, open_study, same
 
 STUDY_FILE = "study.db"
 SET_ASIDE_FILE = "study.broken.db"
@@ -145,19 +145,25 @@ class SweepStudy:
         del attributes["status"]
         trial = self._asked.pop(record.number, None)
         if trial is None:
-            params = self._params[record.arm]
-            # Every param is given, so a model would only cost time; NSGA-II notes the generation here.
-            self._study.sampler = self._quick
-            if self._search is not None and self._search.sampler.name == "pareto" and params:
-                sampler = make_sampler(self._search.sampler, self._search.space, index=-1 - record.number)
-                self._study.sampler = sampler
-            self._study.enqueue_trial(params, user_attrs=attributes)
-            trial = self._study.ask({name: self._space[name] for name in params})
+            trial = self._add_running(self._params[record.arm], attributes)
         else:
             for name, value in attributes.items():
                 trial.set_user_attr(name, value)
         self._running[record.number] = trial
         return trial.number
+
+    def _add_running(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> Trial:
+        """Start an attempt whose params are all known, in one go and without asking a model."""
+        self._study.sampler = self._quick
+        running = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions={name: self._space[name] for name in params},
+            user_attrs=dict(attributes),
+        )
+        # `Study.add_trial` does just this, and does not say which trial it has made.
+        added = self._study._storage.create_new_trial(self._study._study_id, running)
+        return Trial(self._study, added)
 
     def report(self, number: int, step: int, value: float) -> None:
         """Record the metric at a rung; `step` is the unit in which rungs are compared."""
@@ -275,17 +281,10 @@ class SweepStudy:
         if self._manifest.space and self._search is None:
             return True
         return all(
-            _same(self._space.get(name), known)
+            same(self._space.get(name), known)
             for frozen in study.get_trials(deepcopy=False)
             for name, known in frozen.distributions.items()
         )
-
-
-def _same(ours: BaseDistribution | None, known: BaseDistribution) -> bool:
-    """Whether two axes are equal; Optuna's own `==` takes seconds for a thousand arms."""
-    if isinstance(ours, CategoricalDistribution) and isinstance(known, CategoricalDistribution):
-        return ours.choices == known.choices
-    return ours == known
 
 
 def _attributes(record: TrialRecord, run_folder: str, retry_of: int | None) -> dict[str, Any]:

@@ -29,7 +29,7 @@ DRIVER_DEATHS = {
     "study made, nothing in it": f"{STUDY}.reconcile:before:1",
     "inputs of a trial written": f"{SWEEP}.ledger:_write_inputs:after:2",
     "written ahead, not asked": f"{SWEEP}.ledger:write_status:after:1",
-    "enqueued, not asked": "optuna.study:Study.enqueue_trial:after:1",
+    "in the study, not handed out": f"{STUDY}._add_running:after:1",
     "asked": f"{STUDY}.begin:after:2",
     "handed out": f"{SWEEP}.loop:SweepLoop._give:after:2",
     "a rung noted, not reported": f"{STUDY}.report:before:1",

@@ -1,7 +1,9 @@
 """What Optuna is told, and how study.db is repaired from the run folders."""
 
+import optuna
 import pretend_sweep
 import pytest
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from lorasweep.records import Status
@@ -118,6 +120,38 @@ def test_a_trial_enqueued_but_never_asked_for_is_cleared(tmp_path):
     assert [t.state for t in study.trials()] == [TrialState.FAIL]
     study.begin(record(1, Status.RUNNING), "1", retry_of=None)
     assert study.trials()[1].params == {"arm": "arm1"}
+
+
+def test_a_study_written_by_enqueue_and_ask_goes_on(tmp_path):
+    """As files from before known points were added at once are."""
+    former = SweepStudy(tmp_path, manifest())._study
+    arms = CategoricalDistribution(("arm0", "arm1", "arm2"))
+    for number in range(2):
+        attributes = {"number": number, "attempt": 1, "status": "COMPLETED"}
+        former.enqueue_trial({"arm": f"arm{number}"}, user_attrs=attributes)
+        former.tell(former.ask({"arm": arms}), 0.4)
+
+    study = SweepStudy(tmp_path, manifest())
+    done = [Found(record=record(n, Status.COMPLETED, value=0.4), run_folder=str(n)) for n in range(2)]
+    assert study.reconcile(done) == {0: 0, 1: 1}
+    assert study.begin(record(2, Status.RUNNING), "2", retry_of=None) == 2
+    study.end(record(2, Status.COMPLETED, value=0.6))
+
+    assert [t.value for t in study.trials()] == [0.4, 0.4, 0.6]
+    assert not (tmp_path / SET_ASIDE_FILE).exists()
+    assert optuna.load_study(
+        study_name="pretend", storage=f"sqlite:///{tmp_path / STUDY_FILE}"
+    ).best_params == {"arm": "arm2"}
+
+
+def test_the_arms_names_are_kept_once_and_not_once_for_each_trial(tmp_path):
+    study = SweepStudy(tmp_path, manifest(3))
+    for number in range(3):
+        study.begin(record(number, Status.RUNNING), str(number), retry_of=None)
+        study.end(record(number, Status.COMPLETED, value=0.5))
+    for opened in (study, SweepStudy(tmp_path, manifest(3))):
+        axes = {id(t.distributions["arm"]) for t in opened._study.get_trials(deepcopy=False)}
+        assert len(axes) == 1
 
 
 @pytest.mark.parametrize("damage", [b"not a database", b"SQLite format 3\x00" + b"\x00" * 4000, b""])
