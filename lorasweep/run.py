@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import class_images, files, keep, speed
+from lorasweep.footprint import Footprint
 from lorasweep.keep import Kept, Rung
 from lorasweep.kitchen import Kitchen
 from lorasweep.metrics import calibration
@@ -83,6 +84,7 @@ def _climb(run: _Run, slot: Slot, should_stop: Callable[[], bool]) -> Outcome:
     def on_step(slot: Slot, metrics: dict[str, float]) -> None:
         if slot.step % run.recipe.train.log_every == 0 or slot.step in run.plan.rungs:
             run.event("step", slot.step, metrics=metrics)
+            run.note_footprint(slot.step)
         if should_stop():
             raise _Stopped
 
@@ -112,6 +114,7 @@ class _Run:
     def __init__(self, recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen, report: Report) -> None:
         self.recipe, self.folder = recipe, folder
         self._kitchen, self._report = kitchen, report
+        self._footprint = Footprint()
         self.base = kitchen.base(recipe)
         self.plan = class_images.draw(self.base, recipe, plan)
         self.judged: dict[int, Rung] = {}
@@ -151,6 +154,11 @@ class _Run:
             return
         pixels = speed.training_pixels(self.plan) * steps / self.plan.steps
         speed.remember(self.recipe.base, pixels / seconds)
+
+    def note_footprint(self, step: int) -> None:
+        """Log what this process takes of the machine: for people, so that the owner need not hear of it."""
+        if taken := self._footprint.look(now=step in self.plan.rungs):
+            self._log("system", step, metrics=taken)
 
     # ------------------------------------------------------------------------------------------- judge
 
@@ -252,9 +260,12 @@ class _Run:
 
     def event(self, kind: str, step: int, **details: Any) -> bool:
         """Log one event and report it; returns the owner's answer."""
+        return self._report(self._log(kind, step, **details))
+
+    def _log(self, kind: str, step: int, **details: Any) -> dict[str, Any]:
         row = {"kind": kind, "time": time.time(), "step": step, **details}
         files.append_jsonl(self.folder / "events.jsonl", row)
-        return self._report(row)
+        return row
 
     def _rewind_events(self, step: int) -> None:
         """Keep the events up to the restored step: later ones will happen again."""

@@ -5,14 +5,12 @@ Knows nothing about trials or pipes.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-MB = 1_000_000
 LONGEST_BEAT_S = 5.0
 BEATS_PER_DEADLINE = 20
 BUSY_SHARE = 0.05  # of a CPU core's time; waiting takes far less, computing more even on a crowded machine
@@ -77,20 +75,6 @@ class MemoryWatch:
             if grown > self._limit_mb:
                 return f"its {kind} grew by {grown:.0f} MB"
         return ""
-
-
-def taken_mb() -> dict[str, float]:
-    """Memory that this process holds, MB; a kind that cannot be measured here is absent."""
-    taken = {}
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        taken["memory"] = pages * os.sysconf("SC_PAGE_SIZE") / MB
-    except (OSError, ValueError, IndexError):
-        pass  # not Linux
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        taken["GPU memory"] = torch.cuda.memory_allocated() / MB
-    return taken
 
 
 def kernel_oom_kills() -> int | None:

@@ -27,10 +27,11 @@ from types import ModuleType
 from typing import Any
 
 from lorasweep.files import write_text
+from lorasweep.footprint import taken_mb
 from lorasweep.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
 from lorasweep.sweep.failure import is_disk_full, one_line, status_of
 from lorasweep.sweep.folder import write_outcome
-from lorasweep.sweep.vitals import Heartbeat, MemoryWatch, beat_every_s, taken_mb
+from lorasweep.sweep.vitals import Heartbeat, MemoryWatch, beat_every_s
 
 STEP_EVENT_EVERY_S = 0.5
 ERROR_FILE = "error.txt"

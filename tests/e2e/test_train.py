@@ -69,6 +69,7 @@ def test_train_leaves_a_whole_run_folder(home: Path, capsys: pytest.CaptureFixtu
     events = list(files.read_jsonl(folder / "events.jsonl"))
     assert [e["step"] for e in events if e["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
     assert [e["step"] for e in events if e["kind"] == "rung"] == [3, 6]
+    assert {3, 6} <= {e["step"] for e in events if e["kind"] == "system"}, "the machine, at rungs at least"
     images = files.read_json(folder / "samples" / "index.json")["images"]
     assert {image["weight"] for image in images} == {0.7, 1.0}
     for image in images:

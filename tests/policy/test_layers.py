@@ -27,6 +27,7 @@ LAYERS = {
         "markdown",
         "provenance",
         "speed",
+        "footprint",
         "__init__",
     },
     1: {"config", "buckets", "data", "schedulers"},

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lorasweep import files
 from lorasweep.records import TrackingOptions
 from lorasweep.tracking.mirror import SweepMirror, sync_all, sync_sweep
 from lorasweep.tracking.trial_content import legible
@@ -101,6 +102,16 @@ def test_metrics_over_steps(sweep: Any, holdings: Callable[[], Any]) -> None:
     assert held.history(child, "rung/exposures_per_image") == [(step, step / 4) for step in RUNGS]
     assert held.history(child, "rung/identity/score") == [], "measured only at the end"
     assert held.history(child, "identity/score") == [(0, 0.55)]
+
+
+def test_what_a_trial_took_of_the_machine_is_a_system_metric(sweep: Any, holdings: Callable[[], Any]) -> None:
+    row = {"kind": "system", "time": 1_795_000_005.0, "step": 10, "metrics": {"memory_megabytes": 812.5}}
+    files.append_jsonl(sweep.run_folder(0) / "events.jsonl", row)
+    for _ in range(2):
+        sync(sweep)
+    held = holdings()
+    child = held.children["0000-adamw_one_bucket-s0"]
+    assert held.history(child, "system/memory_megabytes") == [(10, 812.5)]
 
 
 def test_a_trials_numbers_are_those_of_the_checkpoint_it_kept(
