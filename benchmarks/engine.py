@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit" / "sweep"))
 
 import pretend_sweep  # noqa: E402 - found through the line above
 
-from lorasweep.sweep.vitals import taken_mb  # noqa: E402
+from lorasweep.footprint import taken_mb  # noqa: E402
 
 
 @dataclass(frozen=True)

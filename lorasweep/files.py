@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
     """Let `write` fill a temporary neighbour of `path`, flush it to disk and rename it over `path`.
 
     Args:
         path: the final file; its folder is made when missing.
         write: called with the temporary path, which has the same suffix as `path`.
+        durable: flush the new name as well. Without, a power cut may bring back what was there before, whole,
+            until another file in this folder is written durably.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
@@ -31,7 +33,8 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
@@ -53,14 +56,14 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
     sync_folder(folder.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write UTF-8 text atomically; `durable` as in `write_atomic`."""
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), durable=durable)
 
 
-def write_json(path: Path, data: Any) -> None:
+def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
     """Write indented JSON atomically; NaN and infinity are refused (a missing number is missing)."""
-    write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n", durable=durable)
 
 
 def read_json(path: Path) -> Any:

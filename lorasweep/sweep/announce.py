@@ -57,24 +57,26 @@ class Announcer:
         self._spec, self._folder, self._trials = spec, folder, trials
         self._on_change, self._on_trial_end, self._on_end = on_change, on_trial_end, on_end
         self._behind = True  # what follows from the trials does not show all of them
+        self._ended: Trial | None = None  # the latest one that was not ranked
         self._show, self._rank = _Sparingly(SHOW_SHARE), _Sparingly(RANK_SHARE)
         self.notes: list[str] = []
 
     def changed(self, activity: str) -> None:
-        """Show a snapshot."""
+        """Show a snapshot, and rank what has ended: called when all that can cook is cooking.
+
+        Ranking and the caller's hook look at all trials, so with many trials they are put off, at the latest
+        until `close`.
+        """
+        if self._ended is not None and self._rank.due:
+            with self._rank:
+                self._catch_up(f"after trial {self._ended.number}")
         if self._on_change is not None and self._show.due:
             with self._show:
                 self._on_change(self.snapshot(activity))
 
     def trial_ended(self, trial: Trial) -> None:
-        """Rank what is there and run the caller's hook, whose errors must not cost a trial.
-
-        Both look at all trials, so with many trials they are put off, at the latest until `close`.
-        """
-        self._behind = True
-        if self._rank.due:
-            with self._rank:
-                self._catch_up(f"after trial {trial.number}")
+        """Note it, for `changed` to rank and to run the caller's hook, whose errors must not cost a trial."""
+        self._behind, self._ended = True, trial
 
     def outdated(self) -> None:
         """What follows from the trials lacks something that has come since; `close` will mend it."""
@@ -89,7 +91,7 @@ class Announcer:
         self._call_hook("at the end", self._on_end)
 
     def _catch_up(self, when: str) -> None:
-        self._behind = False
+        self._behind, self._ended = False, None
         self._write_leaderboard()
         self._call_hook(when, self._on_trial_end)
 

@@ -54,9 +54,9 @@ def run_folder_name(number: int, arm: str, seed: int) -> str:
     return f"{number:04d}-{re.sub(r'[^A-Za-z0-9._-]+', '-', arm)}-s{seed}"
 
 
-def write_status(run_folder: Path, record: TrialRecord) -> None:
-    """Write status.json, flushed to disk before returning."""
-    write_json(run_folder / STATUS_FILE, to_dict(record))
+def write_status(run_folder: Path, record: TrialRecord, *, durable: bool = True) -> None:
+    """Write status.json, flushed to disk before returning; `durable` as in `files.write_atomic`."""
+    write_json(run_folder / STATUS_FILE, to_dict(record), durable=durable)
 
 
 def read_status(run_folder: Path) -> TrialRecord | None:

@@ -82,7 +82,8 @@ class Ledger:
     def rung(self, trial: Trial) -> None:
         """Note a rung and, when it was measured there, the sweep's metric."""
         # It got further than before, so whatever crashed it was not waiting at one place: count afresh.
-        self._write(trial, dataclasses.replace(trial.record, step=trial.step, crashes=0))
+        # A power cut may take the note back: the trial then continues as if it had come a moment earlier.
+        self._write(trial, dataclasses.replace(trial.record, step=trial.step, crashes=0), durable=False)
         value = trial.metrics.get(self._metric)
         at = [in_exposures(exposures) for exposures in trial.rungs]
         # In a budget of a few steps two rungs may be less than one exposure apart: the first one counts.
@@ -145,8 +146,8 @@ class Ledger:
         reason = "; ".join([record.reason, *broken] if record.reason else broken)
         return dataclasses.replace(record, measured=measured, broken="; ".join(broken), reason=reason)
 
-    def _write(self, trial: Trial, record: TrialRecord) -> None:
-        write_status(trial.folder, record)
+    def _write(self, trial: Trial, record: TrialRecord, *, durable: bool = True) -> None:
+        write_status(trial.folder, record, durable=durable)
         trial.record = record
 
     def _poke(self) -> None:
@@ -155,8 +156,9 @@ class Ledger:
 
 
 def _write_inputs(trial: Trial) -> None:
-    write_text(trial.folder / "recipe.yaml", to_yaml(trial.recipe))
-    write_json(trial.folder / "plan.json", to_dict(trial.plan))
+    """Write what is cooked; status.json, written after it, makes these files durable with itself."""
+    write_text(trial.folder / "recipe.yaml", to_yaml(trial.recipe), durable=False)
+    write_json(trial.folder / "plan.json", to_dict(trial.plan), durable=False)
 
 
 def _copy_results(source: Path, target: Path) -> None:

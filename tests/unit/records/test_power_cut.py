@@ -82,3 +82,14 @@ def test_a_log_cut_off_anywhere_keeps_its_whole_lines_and_goes_on(tmp_path: Path
         assert kept == list(range(len(kept)))
         files.append_jsonl(cut, {"step": 9})
         assert [row["step"] for row in files.read_jsonl(cut)] == [*kept, 9]
+
+
+def test_a_file_that_may_go_back_is_whole_and_settled_by_the_next_durable_one(
+    tmp_path: Path, disk: Disk
+) -> None:
+    files.write_json(tmp_path / "plan.json", {"steps": 100}, durable=False)
+    (temporary,) = [name for call, name in disk.calls if call == "from"]
+    assert disk.place("flush", temporary) < disk.place("to", str(tmp_path / "plan.json"))
+    assert ("flush", str(tmp_path)) not in disk.calls
+    files.write_json(tmp_path / "status.json", {"status": "RUNNING"})
+    assert disk.place("to", str(tmp_path / "plan.json")) < disk.place("flush", str(tmp_path))

@@ -1,0 +1,47 @@
+"""When the outside hears of an end: not before those who wait for work were given some."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pretend_sweep
+
+from lorasweep.records import Status
+from lorasweep.sweep.announce import Announcer
+from lorasweep.sweep.folder import TrialRecord
+from lorasweep.sweep.leaderboard import LEADERBOARD_FILE
+from lorasweep.sweep.queue import Trial
+
+
+def ended(folder: Path) -> Trial:
+    recipe = pretend_sweep.recipe()
+    record = TrialRecord(
+        number=0, arm="arm0", seed=0, status=Status.COMPLETED, fingerprint="0", step=8, steps=8, value=0.5
+    )
+    plan = pretend_sweep.plan(recipe)
+    return Trial(record=record, recipe=recipe, plan=plan, folder=folder / "0000-arm0-s0", overrides=())
+
+
+def test_an_end_is_ranked_after_the_hand_out_and_once(tmp_path: Path) -> None:
+    spec, trial, calls = pretend_sweep.spec(pretend_sweep.numbered_arms(1)), ended(tmp_path), list[str]()
+    announcer = Announcer(
+        spec, tmp_path, [trial], on_change=None, on_trial_end=lambda: calls.append("hook"), on_end=None
+    )
+
+    announcer.trial_ended(trial)
+    assert calls == [] and not (tmp_path / LEADERBOARD_FILE).exists()
+
+    announcer.changed("")
+    assert calls == ["hook"] and (tmp_path / LEADERBOARD_FILE).exists()
+
+    announcer.changed("")
+    announcer.close()
+    assert calls == ["hook"]
+
+
+def test_ends_that_came_too_fast_to_be_ranked_are_ranked_at_the_end(tmp_path: Path) -> None:
+    spec, trial, calls = pretend_sweep.spec(pretend_sweep.numbered_arms(1)), ended(tmp_path), list[str]()
+    announcer = Announcer(spec, tmp_path, [trial], on_change=None, on_trial_end=lambda: calls.append("hook"))
+    announcer.trial_ended(trial)
+    announcer.close()
+    assert calls == ["hook"]
