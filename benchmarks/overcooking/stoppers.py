@@ -108,9 +108,17 @@ def _scored(metrics: Mapping[str, float], limits: Calibration) -> dict[str, floa
 
 
 def regret(run: Run, place: int) -> float:
-    """How much true utility the kept checkpoint lacks of the best one of the run; in [0, 1]."""
-    utilities = [checkpoint.truth.utility for checkpoint in run]
-    return max(utilities) - utilities[place]
+    """How much true utility the kept checkpoint lacks of the best one of the run; in [-1, 1].
+
+    Which one is best is said by one half of the witness's pictures, how much better it is by the other, both
+    ways round. The best of several noisy numbers is too high, so that one witness alone would find a regret
+    even in the perfect choice.
+    """
+    lacks = []
+    for chooser, valuer in ((0, 1), (1, 0)):
+        best = max(run, key=lambda checkpoint: checkpoint.halves[chooser].utility)
+        lacks.append(best.halves[valuer].utility - run[place].halves[valuer].utility)
+    return sum(lacks) / len(lacks)
 
 
 def _best(values: Sequence[float | None]) -> int:

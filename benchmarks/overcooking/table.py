@@ -22,6 +22,7 @@ class Checkpoint:
         recipe: name of its recipe; `turned` is the one dial that differs from the centre, if one does.
         rung: as the product logged it: `metrics` by key (what is missing is absent), `replicates`.
         truth: what the witness found.
+        halves: the same by each half of the witness's pictures.
         cpu_s: processor seconds that the witness took.
     """
 
@@ -35,6 +36,7 @@ class Checkpoint:
     step: int
     rung: Mapping[str, Any]
     truth: Truth
+    halves: tuple[Truth, Truth]
     cpu_s: float
 
     @property
@@ -91,6 +93,7 @@ def _load_planted(path: Path) -> Checkpoint:
         step=0,
         rung=found["rung"],
         truth=truths.judge(found["testimony"], found["base"]),
+        halves=truths.halves(found["testimony"], found["base"]),
         cpu_s=0.0,
     )
 
@@ -119,6 +122,7 @@ def _load_run(folder: Path) -> list[Checkpoint]:
                 step=event["step"],
                 rung=event,
                 truth=truths.judge(testimony, base),
+                halves=truths.halves(testimony, base),
                 cpu_s=testimony["cpu_s"],
             )
         )

@@ -111,6 +111,12 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
     )
 
 
+def halves(testimony: Testimony, base: Testimony) -> tuple[Truth, Truth]:
+    """The truth by every other picture, and by those in between: two witnesses who saw nothing in common."""
+    first, second = (judge(_every_other(testimony, k), _every_other(base, k)) for k in (0, 1))
+    return first, second
+
+
 def identity(groups: Mapping[str, Any], by_base: Mapping[str, Any]) -> float:
     """F*: likeness on recombined and plain prompts, the base's counted as 0; in [0, 1]."""
     shown = _mean([*groups["recombined"]["likeness"], *groups["plain"]["likeness"]])
@@ -135,6 +141,16 @@ def variety(shown: Sequence[Sequence[str]]) -> float:
 def hit_rate(hits: Sequence[Sequence[bool]]) -> float:
     """Share of asked attributes that show, every attribute weighing the same."""
     return _mean([float(hit) for picture in hits for hit in picture])
+
+
+def _every_other(testimony: Testimony, start: int) -> Testimony:
+    """The same with half of the pictures of every group."""
+
+    def thin(found: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value[start::2] if isinstance(value, list) else value for key, value in found.items()}
+
+    left: dict[str, Any] = {"groups": {name: thin(group) for name, group in testimony["groups"].items()}}
+    return left | ({"copied": thin(testimony["copied"])} if "copied" in testimony else {})
 
 
 def _copied(testimony: Testimony) -> float:

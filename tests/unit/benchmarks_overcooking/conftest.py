@@ -80,5 +80,6 @@ def _checkpoint(number: int, lr: float, step: int, rng: np.random.Generator, noi
         step=step,
         rung={"step": step, "exposures_per_image": step / 4, "metrics": metrics, "replicates": []},
         truth=truth,
+        halves=(truth, truth),
         cpu_s=1.0,
     )

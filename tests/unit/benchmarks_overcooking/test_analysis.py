@@ -9,6 +9,7 @@ import pytest
 from benchmarks.overcooking import analysis, areas, following, page, scores, stoppers, stopping
 from benchmarks.overcooking.statistics import auroc
 from benchmarks.overcooking.table import Checkpoint, by_run
+from benchmarks.overcooking.truth import Truth
 
 Pretend = Callable[..., list[Checkpoint]]
 
@@ -76,6 +77,24 @@ def test_stoppers_by_hand(pretend: Pretend) -> None:
     assert stoppers.regret(run, int(np.argmax(utilities))) == 0
     assert stoppers.regret(run, stoppers.last(run)) == pytest.approx(max(utilities) - utilities[-1])
     assert stoppers.fixed_steps(run, [run, run]) == int(np.argmax(utilities))
+
+
+def test_the_perfect_choice_has_no_regret_on_average_however_noisy_the_witness(pretend: Pretend) -> None:
+    """Two witnesses of equally good checkpoints: one alone would find the best of them better by far."""
+    rng = np.random.default_rng(0)
+    pretended = next(iter(by_run(pretend()).values()))
+
+    def seen() -> Truth:
+        return Truth(identity=float(np.clip(0.5 + 0.1 * rng.normal(), 0, 1)), excess={"bleed": 0.0}, extra={})
+
+    found, naive = [], []
+    for _ in range(300):
+        run = [replace(c, halves=(seen(), seen())) for c in pretended]
+        found.append(stoppers.regret(run, 0))
+        utilities = [c.halves[0].utility for c in run]
+        naive.append(max(utilities) - utilities[0])
+    assert np.mean(naive) > 0.1
+    assert np.mean(found) == pytest.approx(0, abs=0.02)
 
 
 def test_dvar_stops_where_the_loss_has_settled(pretend: Pretend) -> None:

@@ -74,6 +74,18 @@ def test_without_images_of_the_subject_nothing_is_copied() -> None:
     assert truth.judge(silent, BASE).excess["copies"] == 0
 
 
+def test_the_two_halves_see_every_picture_once() -> None:
+    testimony = spoken(likeness=0.6, stranger=0.1, hits=1.0, shown=3, corrupt=0.0, copied=0)
+    testimony["groups"]["recombined"]["likeness"] = [0.9, 0.3] * 5
+    testimony["copied"]["nearness"] = [0.1, 1.0] * 10
+    first, second = truth.halves(testimony, BASE)
+    whole = truth.judge(testimony, BASE)
+    assert first.identity > whole.identity > second.identity
+    assert (first.identity + second.identity) / 2 == pytest.approx(whole.identity)
+    assert first.excess["copies"] == pytest.approx(1.0 / truth.LIMITS["copies"])
+    assert second.excess["copies"] == 0
+
+
 def test_variety_is_the_exponential_of_the_entropy() -> None:
     shown = [["beach", "a"], ["beach", "b"], ["city", "c"], ["forest", "d"]]
     by_scipy = [np.exp(entropy([2, 1, 1])), np.exp(entropy([1, 1, 1, 1]))]
