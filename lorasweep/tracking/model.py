@@ -3,12 +3,14 @@
     run folder of the best trial  ->  ModelContent  ->  a logged model: MLmodel, adapter, recipe, metrics
 
 The flavour is our own, `lorasweep`, for every kind of adapter: MLflow's diffusers flavour knows LoRA only and
-loads the base to log it. diffusers and `lorasweep export` read the adapter's file. Knows nothing about how
-runs are mirrored.
+loads the base to log it. The flavour `python_function` beside it names `lorasweep.mlflow_model`, by which
+`mlflow.pyfunc.load_model` draws; diffusers and `lorasweep export` read the adapter's file. Knows nothing
+about how runs are mirrored.
 """
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,13 +19,19 @@ from typing import Any
 
 import yaml
 
+import lorasweep
 from lorasweep import files
+from lorasweep.tracking import notes
+from lorasweep.tracking.content import Point
 from lorasweep.tracking.reading import SweepFiles, TrialFiles
 from lorasweep.tracking.store import Store
+from lorasweep.tracking.trial_content import FINAL, points
 
 KEY_TAG = "lorasweep.key"
 DOCUMENTS = ("adapter.safetensors", "recipe.yaml", "metrics.json")
 MODEL_TYPE = "lora adapter"
+LOADER = "lorasweep.mlflow_model"
+HEADLINE = (notes.UTILITY, notes.SCORE, "identity/score")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +44,7 @@ class ModelContent:
     flavor: dict[str, Any]
     params: dict[str, str]
     tags: dict[str, str] = field(default_factory=dict)
+    points: tuple[Point, ...] = ()  # the run's own numbers that are the model's too
     artifacts: tuple[Path, ...] = ()
 
 
@@ -62,8 +71,20 @@ def best_model(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> ModelContent 
         flavor={key: value for key, value in flavor.items() if value is not None},
         params={key: str(value) for key, value in (adapter.get("options") or {}).items()},
         tags={"lorasweep.sweep": sweep.name, "lorasweep.trial": best.folder.name},
-        artifacts=tuple(path for name in DOCUMENTS if (path := best.folder / name).exists()),
+        points=tuple(
+            point
+            for point in points(best).get(FINAL, ())
+            if point.key in (sweep.manifest.get("metric"), *HEADLINE)
+        ),
+        artifacts=tuple(path for path in _documents(best) if path.exists()),
     )
+
+
+def _documents(trial: TrialFiles) -> list[Path]:
+    """The files of a model; the tensors by the adapter's own names where its file has them by others."""
+    kept = int(trial.result.get("step") or 0)
+    own = trial.folder / "checkpoints" / f"step_{kept:06d}" / "weights.safetensors"
+    return [*(trial.folder / name for name in DOCUMENTS), own]
 
 
 def push_model(store: Store, content: ModelContent, *, run_id: str) -> bool:
@@ -88,13 +109,34 @@ def push_model(store: Store, content: ModelContent, *, run_id: str) -> bool:
         model_type=MODEL_TYPE,
     )
     with tempfile.TemporaryDirectory() as folder:
-        described = {
-            "flavors": {"lorasweep": content.flavor},
-            "model_id": model.model_id,
-            "run_id": run_id,
-        }
-        files.write_text(Path(folder) / "MLmodel", yaml.safe_dump(described, sort_keys=False))
-        for path in (Path(folder) / "MLmodel", *content.artifacts):
+        for path in (*_describe(content, Path(folder), model.model_id, run_id), *content.artifacts):
             client.log_model_artifact(model.model_id, str(path))
+    _join(store, content, model_id=model.model_id, run_id=run_id)
     client.finalize_logged_model(model.model_id, "READY")
     return True
+
+
+def _describe(content: ModelContent, folder: Path, model_id: str, run_id: str) -> list[Path]:
+    """Write what MLflow reads to load a model."""
+    loader = {"loader_module": LOADER, "python_version": platform.python_version()}
+    described = {
+        "flavors": {"lorasweep": content.flavor, "python_function": loader},
+        "model_id": model_id,
+        "run_id": run_id,
+    }
+    files.write_text(folder / "MLmodel", yaml.safe_dump(described, sort_keys=False))
+    files.write_text(folder / "requirements.txt", f"lorasweep=={lorasweep.__version__}\n")
+    return [folder / "MLmodel", folder / "requirements.txt"]
+
+
+def _join(store: Store, content: ModelContent, *, model_id: str, run_id: str) -> None:
+    """Show the model on its run, and the run's numbers on the model; MLflow drops what it has already."""
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    store.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    metrics = [
+        Metric(point.key, point.value, point.time_ms, point.step, model_id=model_id, run_id=run_id)
+        for point in content.points
+    ]
+    if metrics:
+        store.client.log_batch(run_id, metrics=metrics)

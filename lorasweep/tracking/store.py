@@ -39,7 +39,7 @@ _ENVIRONMENT = {
 _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # training runs, not GenAI traces
     "mlflow.note.content": "LoRA recipes cooked by lorasweep. One parent run per sweep; the Views menu, top "
-    "right, has a ranked table and the samples of each.",
+    "right, has a ranked table and the samples of each. (Nothing here? Choose *Model training*, top left.)",
 }
 _LOCKED_AFTER_S = 5.0  # how long SQLite waits for another writer before we call the database locked
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from lorasweep.records import Status
 from lorasweep.tracking import notes
-from lorasweep.tracking.content import Artifact, Picture, Point, RunContent, RunStatus
+from lorasweep.tracking.content import Artifact, DatasetLabel, Picture, Point, RunContent, RunStatus
 from lorasweep.tracking.reading import SweepFiles, TrialFiles
-from lorasweep.tracking.trial_content import legible, metric_key, milliseconds
+from lorasweep.tracking.trial_content import datasets, legible, metric_key, milliseconds
 
 SHEET_KEY = "contact_sheet"
 BY_TRIAL = "by_trial"
@@ -60,6 +60,7 @@ def sweep_content(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> RunContent
             for name in ("sweep.yaml", "leaderboard.json", "contact_sheet.png", "report.html", "report.md")
             if (sweep.folder / name).exists()
         ),
+        datasets=_shared_datasets(trials),
     )
 
 
@@ -71,6 +72,12 @@ def _status(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> RunStatus:
     if Status.CANCELLED in states and Status.RUNNING not in states:
         return "KILLED"
     return "RUNNING"
+
+
+def _shared_datasets(trials: Sequence[TrialFiles]) -> tuple[DatasetLabel, ...]:
+    """The images that all trials share; none when they differ, as each trial then says its own."""
+    planned = {tuple(datasets(trial)) for trial in trials if trial.plan}
+    return planned.pop() if len(planned) == 1 else ()
 
 
 def _tags(sweep: SweepFiles, trials: Sequence[TrialFiles], rows: Sequence[dict[str, Any]]) -> dict[str, str]:

@@ -44,6 +44,7 @@ RUN_STATUS: dict[Status, RunStatus] = {
 # The plan's word for a part of the images -> MLflow's for what they are there for.
 DATASETS: dict[str, DatasetUse] = {"train": "training", "held_out": "held_out"}
 PREFIX = {"rung": "rung/", "system": "system/"}  # by kind of event; MLflow has a tab for system/...
+FINAL = "final"  # stream of the trial's own numbers
 KEPT_STEP = 0  # of the numbers of the checkpoint that was kept
 DIGITS = 6  # significant ones
 SCORE_DIGITS = 4  # decimals of what overcook/... says, which lies in 0..1 or counts steps
@@ -72,10 +73,10 @@ def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) 
         ended_ms=milliseconds(status.get("ended_at")) if trial.state.is_final else None,
         tags=_tags(trial, sweep, arm),
         params=chosen,
-        points=_points(trial),
+        points=points(trial),
         pictures=tuple(picture for index in indexes for picture in index.pictures),
         artifacts=tuple(_artifacts(trial, indexes)),
-        datasets=tuple(_datasets(trial)),
+        datasets=tuple(datasets(trial)),
     )
 
 
@@ -130,23 +131,23 @@ def _tags(trial: TrialFiles, sweep: SweepFiles, arm: Mapping[str, Any]) -> dict[
 # ---------------------------------------------------------------------------------------------- points
 
 
-def _points(trial: TrialFiles) -> dict[str, tuple[Point, ...]]:
+def points(trial: TrialFiles) -> dict[str, tuple[Point, ...]]:
     """Stream the numbers: one stream per kind of event, and the final metrics of a trial that is over.
 
     A trial's own numbers are those of the checkpoint that it kept, which need not be its last: they go by
     their plain names, once, at step 0, where MLflow draws bars. What was measured on the way goes by
     `rung/...` over steps, so that no curve ends in a jump back to what was kept.
     """
-    streams: dict[str, dict[tuple[str, int], Point]] = {"step": {}, "rung": {}, "system": {}, "final": {}}
+    streams: dict[str, dict[tuple[str, int], Point]] = {"step": {}, "rung": {}, "system": {}, FINAL: {}}
     for event in trial.events:
-        if (kind := event.get("kind")) in streams:
+        if (kind := event.get("kind")) in streams and kind != FINAL:
             for point in _numbers(_told(event), event["step"], milliseconds(event.get("time")) or 0):
                 # A resumed trial repeats steps with equal values: the first telling stands.
                 streams[kind].setdefault((point.key, point.step), point)
     if trial.state.is_final:
         ended_ms = milliseconds(trial.status.get("ended_at")) or 0
         for point in _numbers(trial.result.get("metrics") or {}, KEPT_STEP, ended_ms):
-            streams["final"][point.key, point.step] = point
+            streams[FINAL][point.key, point.step] = point
     return {
         name: tuple(sorted(stream.values(), key=lambda point: point.step))
         for name, stream in streams.items()
@@ -231,7 +232,7 @@ def _artifacts(trial: TrialFiles, indexes: Sequence[_Index]) -> Iterator[Artifac
             yield Artifact(file=file, folder=folder)
 
 
-def _datasets(trial: TrialFiles) -> Iterator[DatasetLabel]:
+def datasets(trial: TrialFiles) -> Iterator[DatasetLabel]:
     """The images that were trained on and those that only judged, each part with a digest of its own."""
     options = trial.recipe.get("dataset") or {}
     path = options.get("path")

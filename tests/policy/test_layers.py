@@ -46,7 +46,7 @@ LAYERS = {
         "tracking",
         "dollhouse",
     },
-    4: {"kitchen", "class_images", "keep", "run"},
+    4: {"kitchen", "class_images", "keep", "run", "mlflow_model"},
     5: {"sweep"},
     6: {
         "report",

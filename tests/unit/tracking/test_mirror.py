@@ -168,7 +168,10 @@ def test_pictures_line_up_by_prompt_and_step(sweep: Any, holdings: Callable[[], 
 def test_datasets_are_named_and_digested(sweep: Any, holdings: Callable[[], Any]) -> None:
     sync(sweep)
     sync(sweep)
-    held = [child.inputs.dataset_inputs for child in holdings().children.values()]
+    shown = holdings()
+    held = [child.inputs.dataset_inputs for child in shown.children.values()]
+    of_all = {entry.dataset.digest for entry in shown.parent.inputs.dataset_inputs}
+    assert of_all == {entry.dataset.digest for entry in held[0]}, "all trials share them"
     assert [len(inputs) for inputs in held] == [2, 2], "what was trained on and what judged, each once"
     datasets = {
         (entry.dataset.name, entry.dataset.digest, tag.value)

@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 
+from lorasweep import files
 from lorasweep.records import TrackingOptions
 from lorasweep.tracking.mirror import sync_sweep
+from lorasweep.tracking.model import LOADER
 
 
 def models(held: Any) -> list[Any]:
@@ -31,8 +33,30 @@ def test_the_best_adapter_is_a_model_once(
     described = yaml.safe_load((folder / "MLmodel").read_text())
     assert described["flavors"]["lorasweep"]["file"] == "adapter.safetensors"
     assert described["flavors"]["lorasweep"]["weight"] == 0.7
+    assert described["flavors"]["python_function"]["loader_module"] == LOADER
+    assert {"requirements.txt", "recipe.yaml"} <= {path.name for path in folder.iterdir()}
+    assert [output.model_id for output in best.outputs.model_outputs] == [model.model_id], "the run shows it"
+    shown = {metric.key: metric.value for metric in model.metrics}
+    headline = ("overcook/utility", "overcook/score", "identity/score")
+    assert shown == {key: best.data.metrics[key] for key in headline}, "so that models can be sorted"
+    assert len(held.history(best, "overcook/utility")) == 1, "and the run has no number twice"
     trial = sweep.folder / best.data.tags["lorasweep.trial"]
     assert (folder / "adapter.safetensors").read_bytes() == (trial / "adapter.safetensors").read_bytes()
+
+
+def test_tensors_by_the_adapters_own_names_come_along(
+    make_sweep: Callable[..., Any], holdings: Callable[[], Any]
+) -> None:
+    sweep = make_sweep()
+    for number in range(len(sweep.trials)):
+        folder = sweep.run_folder(number)
+        result = files.read_json(folder / "metrics.json")
+        files.write_json(folder / "metrics.json", {**result, "step": 10})
+        files.write_text(folder / "checkpoints" / "step_000010" / "weights.safetensors", f"own {number}")
+    sync_sweep(sweep.folder, TrackingOptions())
+    (model,) = models(holdings())
+    folder = Path(model.artifact_location.removeprefix("file://"))
+    assert (folder / "weights.safetensors").read_text().startswith("own ")
 
 
 def test_an_unfinished_sweep_has_none(make_sweep: Callable[..., Any], holdings: Callable[[], Any]) -> None:
