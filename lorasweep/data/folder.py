@@ -7,7 +7,7 @@ nothing about pixels: `images` opens what is found here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,10 @@ from lorasweep.errors import DatasetError, Problem
 from lorasweep.printable import has_control_characters
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+# Pictures to people, but not to us: phones' and cameras' formats, and those of editors.
+_UNREAD_SUFFIXES = frozenset(
+    ".heic .heif .avif .jxl .jp2 .psd .xcf .kra .svg .tga .dng .cr2 .nef .arw .mp4 .webm".split()
+)
 _KOHYA_NAME = re.compile(r"(\d+)_(.+)")
 _DEEPEST = 3  # levels under the dataset folder in which `10_zkw` folders are looked for
 
@@ -70,6 +74,7 @@ def find_images(
         files = _image_files(folder)
         if not files and class_tokens:
             warnings.append(f"{folder.name} has no images")
+        warnings += _left_out(folder, files, caption_extension)
         for path in files:
             if has_control_characters(f"{folder.name}{path.name}"):
                 problems.append(
@@ -115,6 +120,34 @@ def _image_files(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     )
+
+
+def _left_out(folder: Path, images: list[Path], caption_extension: str) -> Iterator[str]:
+    """Say which files of a folder are not used, though they look as if they should be."""
+    there = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    unread = [path.name for path in there if path.suffix.lower() in _UNREAD_SUFFIXES]
+    if unread:
+        yield f"left out, in a format that is not read: {some(unread)}; PNG, JPEG and WebP are"
+    captioned = {image.with_suffix(caption_extension) for image in images}
+    captions = [path for path in there if path.name.endswith(caption_extension)]
+    astray = [path.name for path in captions if path not in captioned]
+    if astray:
+        example = images[0].with_suffix(caption_extension).name if images else f"NAME{caption_extension}"
+        yield f"captions of no image: {some(astray)}; they are named as their image is, e.g. {example}"
+
+
+def other_captions(images: Iterable[FoundImage], caption_extension: str) -> str | None:
+    """The suffix of the text files that are there instead of those with `caption_extension`, if any."""
+    for suffix in (".txt", ".caption", ".captions", ".tags"):
+        if suffix != caption_extension and any(image.path.with_suffix(suffix).is_file() for image in images):
+            return suffix
+    return None
+
+
+def some(names: list[str]) -> str:
+    """Up to three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def read_caption(path: Path, problems: list[Problem]) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lorasweep.buckets.assign import Assignment, assign, assign_without_upscale
 from lorasweep.data import captions, near_duplicates, split
-from lorasweep.data.folder import FoundImage, find_images
+from lorasweep.data.folder import FoundImage, find_images, other_captions, some
 from lorasweep.data.images import ImageFacts
 from lorasweep.errors import DatasetError, InputError, Problem
 from lorasweep.plan.drawn import draw_dataset, subject_problems
@@ -172,12 +172,9 @@ def _notes(
     recipe: Recipe, found: Sequence[FoundImage], groups: Sequence[Sequence[int]], held_out: int
 ) -> list[str]:
     notes = []
-    without = sum(image.caption is None for image in found)
+    without = [image for image in found if image.caption is None]
     if without:
-        instead = (
-            "the words of the folder's name" if found[0].class_tokens else "only the trigger, or nothing"
-        )
-        notes.append(f"{without} of {len(found)} images have no caption file: their caption is {instead}")
+        notes.append(_uncaptioned(recipe, without, len(found)))
     for name in captions.unmatched((image.caption or "" for image in found), recipe.captions):
         notes.append(f"captions: {name!r} is to be pruned or replaced, but is in no caption")
     if recipe.captions.decouple > 0 and not recipe.captions.prune:
@@ -200,6 +197,18 @@ def _notes(
         plural = "s" if held_out > 1 else ""
         notes.append(f"only {held_out} image{plural} held out: held-out losses will be noisy")
     return notes
+
+
+def _uncaptioned(recipe: Recipe, without: Sequence[FoundImage], count: int) -> str:
+    """Say which images have no caption file, and what they are trained with instead."""
+    instead = "the words of the folder's name"
+    if not without[0].class_tokens:
+        instead = "the trigger alone" if recipe.captions.trigger else "an empty caption"
+    other = other_captions(without, recipe.captions.extension)
+    names = some([short(image) for image in without])
+    return f"no caption file for {len(without)} of {count} images ({names}): trained with {instead}" + (
+        f"; {other} files are there: captions.extension={other}" if other else ""
+    )
 
 
 def short(image: FoundImage) -> str:

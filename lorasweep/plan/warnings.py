@@ -6,20 +6,20 @@ from collections.abc import Iterator
 
 from lorasweep import speed
 from lorasweep.data import captions, order
-from lorasweep.plan import advice, budget
+from lorasweep.plan import advice, budget, own_images
 from lorasweep.plan.budget import Budget
 from lorasweep.plan.sharing import shared_tags
 from lorasweep.records import Plan, Recipe
 
-_MOST_ENLARGED = 1.5  # beyond, the LoRA learns the blur of the enlargement
 _DOLLHOUSE_LR_STEPS = 0.6  # with AdamW, measured on the shipped base: see sweeps/README.md
+_DOLLHOUSE_HIGHEST_LR = 4e-3  # with AdamW: more burns before it learns
 _MANY_EXPOSURES = 500  # per image; the common advice for characters is some 100 to 250
 
 
 def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     """Find what is worth a warning in a plan."""
+    yield from own_images.find(recipe, plan)
     yield from _buckets(recipe, plan)
-    yield from _enlarged(plan)
     yield from _exposures(plan, counted)
     yield from _shared_trigger(recipe, plan)
     yield from _optimizer(recipe, plan)
@@ -29,10 +29,8 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     if len(plan.rungs) < recipe.train.rungs:
         yield f"{plan.steps} steps leave room for {len(plan.rungs)} rungs, not {recipe.train.rungs}"
     for tier in ("in_distribution", "recombined", "class", "unrelated"):
-        if tier not in plan.prompts:
-            without_trigger = tier == "class" and plan.trigger is None
-            choice = "give captions.trigger, or " if without_trigger else "give "
-            yield f"there are no prompts for tier {tier}: {choice}dataset.prompts.{tier}"
+        if tier not in plan.prompts and not (tier == "class" and plan.trigger is None):
+            yield f"there are no prompts for tier {tier}: give dataset.prompts.{tier}"
 
 
 def _buckets(recipe: Recipe, plan: Plan) -> Iterator[str]:
@@ -43,21 +41,11 @@ def _buckets(recipe: Recipe, plan: Plan) -> Iterator[str]:
         shown = sum(train[index].repeats for index in members)
         if shown < recipe.train.batch_size:
             size = f"{bucket.width_px}x{bucket.height_px}"
+            images = "1 image" if len(members) == 1 else f"{len(members)} images"
             yield (
-                f"bucket {size} has {len(members)} image(s), seen {shown} times an epoch: "
+                f"bucket {size} has {images}, seen {shown} times an epoch: "
                 f"its batches hold {shown}, not {recipe.train.batch_size}"
             )
-
-
-def _enlarged(plan: Plan) -> Iterator[str]:
-    factors = {image.file: image.resize_px[0] / image.width_px for image in plan.images}
-    most = [file for file, factor in factors.items() if factor > _MOST_ENLARGED]
-    if most:
-        worst = max(most, key=factors.__getitem__)
-        yield (
-            f"{len(most)} image(s) are enlarged more than {_MOST_ENLARGED} times "
-            f"({worst.rsplit('/', 1)[-1]}: {factors[worst]:.1f} times): the LoRA will learn their blur"
-        )
 
 
 def _exposures(plan: Plan, counted: Budget) -> Iterator[str]:
@@ -100,9 +88,16 @@ def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
     if recipe.base.name == "dollhouse" and recipe.optimizer.name == "adamw":
         lr, enough = options.get("lr", 1e-4), _DOLLHOUSE_LR_STEPS
         if lr * plan.steps < enough / 2:
+            rate = enough / plan.steps
+            in_reach = rate <= _DOLLHOUSE_HIGHEST_LR
+            remedy = (
+                f"optimizer.lr={rate:.0e}".replace("e-0", "e-")
+                if in_reach
+                else "train.max_steps=300 optimizer.lr=2e-3"
+            )
             yield (
                 f"the dollhouse learns a subject when lr x steps is about {enough:g}; lr {lr:g} x "
-                f"{plan.steps} steps will stay undercooked: try optimizer.lr={enough / plan.steps:.0e}"
+                f"{plan.steps} steps will stay undercooked: try {remedy}"
             )
     if recipe.optimizer.name == "prodigy" and "restarts" in schedule:
         if not options.get("safeguard_warmup", True):

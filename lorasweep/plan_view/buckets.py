@@ -13,6 +13,7 @@ from typing import Any
 from rich.table import Table
 
 from lorasweep.data import order
+from lorasweep.plan.fit import aspect_error, cropped_share, enlargement
 from lorasweep.records import Plan, PlannedImage, Recipe
 
 
@@ -61,21 +62,6 @@ def bucket_set_json(plan: Plan, recipe: Recipe) -> dict[str, Any]:
         "enlarged": sum(factor > 1 for factor in factors),
         "epoch": _epoch_json(train, recipe),
     }
-
-
-def aspect_error(image: PlannedImage) -> float:
-    """|width / height of the bucket - width / height of the image|, as kohya's `mean_img_ar_error` has it."""
-    return abs(image.bucket.width_px / image.bucket.height_px - image.width_px / image.height_px)
-
-
-def cropped_share(image: PlannedImage) -> float:
-    """Share of the resized image's area that the crop leaves out."""
-    return 1 - image.bucket.width_px * image.bucket.height_px / (image.resize_px[0] * image.resize_px[1])
-
-
-def enlargement(image: PlannedImage) -> float:
-    """Pixels per pixel of the file, along a side."""
-    return image.resize_px[0] / image.width_px
 
 
 def bucket_table(arms: Sequence[dict[str, Any]]) -> Table:

@@ -86,7 +86,8 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
     _print_warnings(console, warnings)
     minutes = data["estimated_seconds"] / 60
     duration = f"{data['estimated_seconds']:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
-    console.print(f"{data['trials']} trial(s), about {duration} of training and sampling on this machine")
+    trials = "1 trial" if data["trials"] == 1 else f"{data['trials']} trials"
+    console.print(f"{trials}, about {duration} of training and sampling on this machine")
 
 
 _OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds")

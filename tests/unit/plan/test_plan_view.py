@@ -78,7 +78,7 @@ def test_tables_show_arms_buckets_exposures_and_warnings(recipe_of: MakeRecipe, 
     print_plan(recipe, Console(file=stream, width=120))
 
     text = stream.getvalue()
-    for words in ("64x64", "concept 3_zkw outfit1", "tag zkw", "expect overcooking", "1 trial(s), about"):
+    for words in ("64x64", "concept 3_zkw outfit1", "tag zkw", "expect overcooking", "1 trial, about"):
         assert words in text
 
 
@@ -96,7 +96,7 @@ def test_warnings_are_announced_first_and_stand_last(recipe_of: MakeRecipe, phot
     rest = " ".join(" ".join(lines[heading:]).split())
     for number, warning in enumerate(warnings, 1):
         assert f"{number}. {warning}" in rest
-    assert not any(mark in rest for mark in "┃│") and "1 trial(s), about" in lines[-1]
+    assert not any(mark in rest for mark in "┃│") and "1 trial, about" in lines[-1]
 
 
 def test_without_warnings_nothing_is_announced(recipe_of: MakeRecipe) -> None:

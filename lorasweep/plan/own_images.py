@@ -1,0 +1,105 @@
+"""What a person's own images meet on their way into training, in sentences: what to know, what to type.
+
+Takes a recipe and its plan. Says nothing about the drawn dataset, whose images are made to measure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean, median
+
+from lorasweep.data import captions
+from lorasweep.plan.fit import cropped_share, enlargement
+from lorasweep.records import Plan, PlannedImage, Recipe
+
+_MOST_ENLARGED = 1.5  # beyond, the LoRA learns the blur of the enlargement
+_MOST_CROPPED = 0.15  # of the images' area, on average; kohya's buckets crop some 5 %
+_LEAST_KEPT = 1 / 3  # pixels along a side: beyond, a photo shrinks to a thumbnail
+_FEW_EXPOSURES, _ENOUGH_EXPOSURES = 30, 100  # per image; the common advice for characters is 100 to 250
+_MOST_BEGIN = 0.6  # a first tag of at least this share of captions is likely meant to be the trigger
+
+
+def find(recipe: Recipe, plan: Plan) -> Iterator[str]:
+    """Find what is worth a warning."""
+    if recipe.dataset.path is None:
+        return
+    train = plan.train_images()
+    if recipe.base.name == "dollhouse":
+        yield from _shrunk(recipe, train)
+    else:
+        yield from _few_exposures(recipe, plan)
+    yield from _enlarged(plan.images)
+    yield from _cropped(recipe, train)
+    if plan.trigger is None and "class" not in plan.prompts:
+        yield _no_trigger(recipe, train)
+
+
+def _shrunk(recipe: Recipe, train: Sequence[PlannedImage]) -> Iterator[str]:
+    if recipe.base.path is None and median(map(enlargement, train)) < _LEAST_KEPT:
+        side = recipe.base.resolution
+        yield (
+            f"the embedded base sees your images at {side} x {side} px and knows nothing but paper dolls: it "
+            "is there to try lorasweep out; for a LoRA to use: base=stable_diffusion base.path=FOLDER"
+        )
+
+
+def _few_exposures(recipe: Recipe, plan: Plan) -> Iterator[str]:
+    seen, train = plan.exposures_per_image, recipe.train
+    if seen >= _FEW_EXPOSURES:
+        return
+    times = round(_ENOUGH_EXPOSURES / seen)
+    if train.max_steps is not None:
+        remedy = f"train.max_steps={train.max_steps * times}"
+    elif all(image.repeats == 1 for image in plan.train_images()):
+        remedy = f"dataset.repeats={times}"
+    else:
+        remedy = f"train.epochs={(train.epochs or 1) * times}"
+    yield (
+        f"an image is seen {seen:.0f} times on average, where characters are usually given 100 to 250: "
+        f"{remedy} would make it about {_ENOUGH_EXPOSURES}"
+    )
+
+
+def _enlarged(images: Sequence[PlannedImage]) -> Iterator[str]:
+    most = [image for image in images if enlargement(image) > _MOST_ENLARGED]
+    if most:
+        worst = max(most, key=enlargement)
+        which = f"{len(most)} images are" if len(most) > 1 else "an image is"
+        yield (
+            f"{which} enlarged more than {_MOST_ENLARGED} times "
+            f"({_name(worst)}: {enlargement(worst):.1f} times): the LoRA will learn the blur"
+        )
+
+
+def _cropped(recipe: Recipe, train: Sequence[PlannedImage]) -> Iterator[str]:
+    if recipe.buckets.name != "chosen" or not recipe.buckets.options.get("upscale", True):
+        return
+    share = fmean(map(cropped_share, train))
+    if share > _MOST_CROPPED:
+        worst = max(train, key=cropped_share)
+        yield (
+            f"{share:.0%} of your training images' area is cropped away ({_name(worst)}: "
+            f"{cropped_share(worst):.0%}): buckets=five and buckets=kohya have more shapes"
+        )
+
+
+def _no_trigger(recipe: Recipe, train: Sequence[PlannedImage]) -> str:
+    firsts = [captions.tags(image.caption, recipe.captions)[:1] for image in train]
+    found = Counter(tag for first in firsts for tag in first).most_common(1)
+    likely = found[0] if found and found[0][1] >= _MOST_BEGIN * len(train) else None
+    if likely is None:
+        advice = "captions.trigger=WORD puts one in front of every caption"
+    else:
+        word, count = likely
+        typed = f"'captions.trigger={word}'" if " " in word else f"captions.trigger={word}"
+        advice = f"{count} of {len(train)} captions begin with {word}, so {typed}?"
+    return (
+        "no trigger word is known, so there are no prompts for tier class (the same without it), and nothing "
+        f"can tell whether the LoRA fires by itself: {advice}"
+    )
+
+
+def _name(image: PlannedImage) -> str:
+    return Path(image.file).name
