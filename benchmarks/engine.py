@@ -2,10 +2,13 @@
 
     python benchmarks/engine.py [--trials 1000] [--workers 8]
 
-Prints, for the first tenth of the trials and for the last, the wall time per trial (with workers in parallel)
-and the driver's own CPU time per trial; the driver's memory at both places; and how long it takes to find a
-finished sweep finished. On a busy machine the CPU time is the one to compare. Promised for 1,000 trials on 8
-workers: at most 0.3 s a trial, the last hundred at most 1.3 times the first, memory flat.
+Promised for 1,000 trials on 8 workers: at most 0.3 s a trial, the last hundred at most 1.3 times the first,
+memory flat. For the first tenth of the trials and for the last this prints the wall time per trial (with
+workers in parallel) and where it went in the driver: computing, waiting for its workers, waiting for the
+disk, and the rest, in which it could have run but other programs did, or waited for files otherwise. Then the
+driver's memory and its slope, how soon a worker that is done has its next trial (two workers, so that the
+driver is not in demand), how long it takes to find a finished sweep finished, and which promises were kept.
+On a busy machine wall times say little; CPU times hold.
 
 Uses the kitchen and the sweeps of the engine's tests.
 """
@@ -13,47 +16,133 @@ Uses the kitchen and the sweeps of the engine's tests.
 from __future__ import annotations
 
 import argparse
+import os
+import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit" / "sweep"))
 
 import pretend_sweep  # noqa: E402 - found through the line above
 
+from lorasweep.files import read_json, read_jsonl  # noqa: E402
 from lorasweep.footprint import taken_mb  # noqa: E402
+from lorasweep.sweep import pool  # noqa: E402
+
+TRIAL_S = 0.3
+GROWTH = 1.3
+SLOPE_KB = 10.0  # of the driver's memory, per trial: what is kept of a trial to rank and to show it
+HAND_OUTS, HAND_OUT_STEP_S = 40, 0.05
 
 
 @dataclass(frozen=True)
 class Mark:
-    """The driver at one moment."""
+    """The driver at one moment; seconds since it began."""
 
     wall_s: float
     cpu_s: float
+    workers_s: float  # asleep until a worker says something
+    disk_s: float  # asleep until the disk has what was flushed
     memory_mb: float
-
-    @classmethod
-    def now(cls) -> Mark:
-        """Look at the clock."""
-        return cls(time.perf_counter(), time.process_time(), taken_mb().get("memory", float("nan")))
 
 
 class Watch:
     """Looks at the driver whenever it shows a snapshot, and notes the moment when trials have ended."""
 
     def __init__(self) -> None:
-        self.at: dict[int, Mark] = {0: Mark.now()}
+        self.workers, self.disk = _Asleep(), _Asleep()
+        self.at: dict[int, Mark] = {}
 
-    def __call__(self, state: object) -> None:
+    def __call__(self, state: Any) -> None:
         """Take a snapshot in."""
-        self.at.setdefault(state.finished, Mark.now())  # type: ignore[attr-defined]
+        if state.finished not in self.at:
+            self.at[state.finished] = self.now()
 
-    def between(self, first: int, last: int) -> tuple[int, Mark, Mark]:
-        """The marks nearest to two counts of finished trials, and how many trials lie between them."""
+    def now(self) -> Mark:
+        """Look at the clocks."""
+        memory_mb = taken_mb().get("memory", float("nan"))
+        return Mark(time.perf_counter(), time.process_time(), self.workers.s, self.disk.s, memory_mb)
+
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Time the two calls in which the driver sleeps."""
+        wait, fsync = pool.wait, os.fsync
+        pool.wait, os.fsync = self.workers.timed(wait), self.disk.timed(fsync)
+        try:
+            yield
+        finally:
+            pool.wait, os.fsync = wait, fsync
+
+    def part(self, first: int, last: int) -> Part:
+        """What trials `first` to `last` cost, by the marks nearest to these counts."""
         low, high = (min(self.at, key=lambda count: abs(count - wanted)) for wanted in (first, last))
-        return max(1, high - low), self.at[low], self.at[high]
+        return Part.between(self.at[low], self.at[high], trials=max(1, high - low))
+
+    def slope_kb(self, first: int) -> float:
+        """How much the driver's memory grows with each trial, from `first` on."""
+        counts = [count for count in sorted(self.at) if count >= first]
+        return 1000 * statistics.linear_regression(counts, [self.at[n].memory_mb for n in counts]).slope
+
+
+class _Asleep:
+    """Seconds that one function sleeps: wall time without CPU time."""
+
+    def __init__(self) -> None:
+        self.s = 0.0
+
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            wall, cpu = time.perf_counter(), time.process_time()
+            try:
+                return function(*arguments)
+            finally:
+                self.s += max(0.0, time.perf_counter() - wall - (time.process_time() - cpu))
+
+        return run
+
+
+@dataclass(frozen=True)
+class Part:
+    """Milliseconds per trial."""
+
+    wall: float
+    cpu: float
+    workers: float
+    disk: float
+    memory_mb: float  # at its end
+
+    @classmethod
+    def between(cls, first: Mark, last: Mark, *, trials: int) -> Part:
+        """What lies between two marks."""
+        wall, cpu, workers, disk = (
+            1000 * (getattr(last, name) - getattr(first, name)) / trials
+            for name in ("wall_s", "cpu_s", "workers_s", "disk_s")
+        )
+        return cls(wall, cpu, workers, disk, last.memory_mb)
+
+    def __str__(self) -> str:
+        rest = max(0.0, self.wall - self.cpu - self.workers - self.disk)
+        parts = "".join(f"{each:9.1f}" for each in (self.wall, self.cpu, self.workers, self.disk, rest))
+        return f"{parts} ms{self.memory_mb:7.0f} MB"
+
+
+def hand_outs_ms(folder: Path) -> list[float]:
+    """How long each worker stood between two trials of its own, by the times that it wrote down itself."""
+    cooked: dict[int, list[tuple[float, float]]] = {}
+    for path in folder.glob("*/worker.json"):
+        events = list(read_jsonl(path.parent / "events.jsonl"))
+        cooked.setdefault(read_json(path)["pid"], []).append((events[0]["time"], events[-1]["time"]))
+    return [
+        1000 * (began - ended)
+        for trials in map(sorted, cooked.values())
+        for (_, ended), (began, _) in zip(trials, trials[1:], strict=False)
+    ]
 
 
 def main() -> None:
@@ -64,31 +153,41 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=8)
     options = parser.parse_args()
-    sweep = pretend_sweep.spec(pretend_sweep.numbered_arms(options.trials), workers=options.workers)
-    tenth = options.trials // 10
+    trials, tenth = options.trials, options.trials // 10
+    sweep = pretend_sweep.spec(pretend_sweep.numbered_arms(trials), workers=options.workers)
     watch = Watch()
-    with tempfile.TemporaryDirectory() as folder:
-        began = Mark.now()
-        result = pretend_sweep.cook(sweep, Path(folder) / "sweep", on_change=watch)
-        ended = Mark.now()
-        assert result.state.counts == {"COMPLETED": options.trials}, result.state.counts
-        pretend_sweep.cook(sweep, Path(folder) / "sweep")
-        again_s = time.perf_counter() - ended.wall_s
-    print(f"{options.trials} trials on {options.workers} workers, {pretend_sweep.STEPS} empty steps each")
-    print(f"{'':28}{'wall':>10}{'driver CPU':>12}{'memory':>10}")
-    parts = {
-        f"trials {tenth // 10} to {tenth}": watch.between(tenth // 10, tenth),
-        f"trials {options.trials - tenth} to {options.trials}": watch.between(
-            options.trials - tenth, options.trials
-        ),
-        "all, start included": (options.trials, began, ended),
-    }
-    for name, (count, first, last) in parts.items():
-        wall_ms, cpu_ms = (
-            1000 * (getattr(last, which) - getattr(first, which)) / count for which in ("wall_s", "cpu_s")
-        )
-        print(f"{name:28}{wall_ms:8.1f}ms{cpu_ms:10.1f}ms{last.memory_mb:8.0f}MB")
-    print(f"second call, nothing to do: {again_s:.2f} s")
+    with tempfile.TemporaryDirectory() as home, watch.asleep():
+        began = watch.now()
+        result = pretend_sweep.cook(sweep, Path(home) / "sweep", on_change=watch)
+        ended = watch.now()
+        assert result.state.counts == {"COMPLETED": trials}, result.state.counts
+        pretend_sweep.cook(sweep, Path(home) / "sweep")
+        again = watch.now()
+        few = pretend_sweep.spec(pretend_sweep.numbered_arms(HAND_OUTS, step_s=HAND_OUT_STEP_S), workers=2)
+        pretend_sweep.cook(few, Path(home) / "few")
+        gaps = hand_outs_ms(Path(home) / "few")
+    print(f"{trials} trials on {options.workers} workers, {pretend_sweep.STEPS} empty steps each")
+    print(f"{'per trial':24}     wall      CPU  workers     disk     rest      memory")
+    first, last = watch.part(tenth // 10, tenth), watch.part(trials - tenth, trials)
+    everything = Part.between(began, ended, trials=trials)
+    print(f"{f'trials {tenth // 10} to {tenth}':24}{first}")
+    print(f"{f'trials {trials - tenth} to {trials}':24}{last}")
+    print(f"{'all, start included':24}{everything}")
+    median_ms, longest_ms = statistics.median(gaps), max(gaps)
+    print(f"next trial in hand after {median_ms:.0f} ms (median of {len(gaps)}), at most {longest_ms:.0f} ms")
+    again_s, again_cpu_s = again.wall_s - ended.wall_s, again.cpu_s - ended.cpu_s
+    print(f"second call, nothing to do: {again_s:.1f} s, {again_cpu_s:.1f} s of it CPU")
+    slope_kb = watch.slope_kb(tenth)
+    promise("a trial costs at most", everything.wall / 1000, TRIAL_S, "s wall")
+    promise("a trial costs at most", everything.cpu / 1000, TRIAL_S, "s CPU")
+    promise("the last tenth costs at most", last.wall / first.wall, GROWTH, "x the first, wall")
+    promise("the last tenth costs at most", last.cpu / first.cpu, GROWTH, "x the first, CPU")
+    promise("memory grows by at most", slope_kb, SLOPE_KB, "KB a trial")
+
+
+def promise(words: str, found: float, most: float, unit: str) -> None:
+    """Print whether a promise was kept."""
+    print(f"{'kept  ' if found <= most else 'BROKEN'} {words} {most:g} {unit}: {found:.3g}")
 
 
 if __name__ == "__main__":
