@@ -2,7 +2,7 @@
 
     base             no adapter at all                         nothing overcooked
     class only       trained on other dolls, no subject        F* near 0, not called done
-    random           random matrices of a trained norm         damage without copies
+    random           random matrices of a trained norm         as harmful as the witness finds it, F near 0
     copier           returns its training images exactly       copies, whatever else it does
     saturated        a vivid training set, trained healthily   burn must not fire
     regularised      the same recipe with images of the class  less bleed than without
@@ -147,7 +147,11 @@ class Rule:
 RULES: Final[dict[str, Rule]] = {
     "base": Rule(says="O <= 0.1, F <= 0.1", holds=lambda c, _: c["O"] <= 0.1 and c["F"] <= 0.1),
     "class only": Rule(says="F <= 0.25: never learned", holds=lambda c, _: c["F"] <= 0.25),
-    "random": Rule(says="O > 0.5 for damage, not for copies", holds=lambda c, _: c["O"] > 0.5 >= c["copies"]),
+    # Of a healthy adapter's norm, chance directions do next to nothing; that too has to be said rightly.
+    "random": Rule(
+        says="O as the witness, F <= 0.1, no copies",
+        holds=lambda c, _: (c["O"] > 0.5) == (c["true_harm"] > 0.5) and c["F"] <= 0.1 and c["copies"] <= 0.5,
+    ),
     "copier": Rule(
         says="copies > 0.5, not burned", holds=lambda c, _: c["copies"] > 0.5 and c["O"] > 0.5 >= c["burn"]
     ),

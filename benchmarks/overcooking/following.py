@@ -69,8 +69,12 @@ def follow(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
 
 
 def happens(rungs: Sequence[Checkpoint], target: str) -> bool:
-    """Whether a part of the truth reaches a height in a run that is worth following."""
-    return max(true(c, target) for c in rungs) >= OCCURS.get(target, 1.0)
+    """Whether a part of the truth reaches, within a run, a height that is worth following.
+
+    Where it was that high from the first rung on there is nothing to follow: ranks of a plateau are noise.
+    """
+    there = [true(c, target) for c in rungs]
+    return min(there) < OCCURS.get(target, 1.0) <= max(there)
 
 
 def true(checkpoint: Checkpoint, target: str) -> float:

@@ -1,8 +1,8 @@
 """Which recipes are cooked, with which identity and seed, in which order. Plain data; imports no torch.
 
-A designed fraction of the full product: one dial at a time around a centre, two corners, and a Latin
-hypercube. Runs come in blocks: a block cooks every recipe once, with identities and seeds dealt out in turn,
-so that whatever share of the grid a budget pays for is balanced over both.
+A designed fraction of the full product: one dial at a time around a centre, two corners, a Latin hypercube,
+and recipes that burn slowly. Runs come in blocks: a block cooks every recipe once, with identities and seeds
+dealt out in turn, so that whatever share of the grid a budget pays for is balanced over both.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ CORNERS: Final[dict[str, dict[str, Any]]] = {
     "corner-careful": {"lr": 1e-3, "dim": 4, "images": 40, "confound": 0.0, "dropout": 0.1},
 }
 HYPERCUBE_POINTS: Final[int] = 6
+SLOW_BURNS: Final[dict[str, dict[str, Any]]] = {
+    "slow-burn": {"lr": 1.1e-2},
+    "slow-burn-wide": {"lr": 8e-3, "dim": 32},
+    "slow-burn-confounded": {"lr": 1e-2, "images": 12, "confound": 1.0},
+}
+"""Between rates that stay healthy and rates that are ruined at the first rung: here a run shows all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +82,7 @@ class Scale:
 
 
 def recipes() -> list[Recipe]:
-    """Every setting, the most telling first: centre, lr, corners, the other dials, the hypercube."""
+    """Every setting: centre, lr, corners, the other dials, the hypercube, what burns slowly."""
     singles = [
         Recipe(name=f"{dial}-{value}", dials=CENTRE | {dial: value}, turned=dial)
         for dial, values in DIALS.items()
@@ -85,7 +91,8 @@ def recipes() -> list[Recipe]:
     corners = [Recipe(name=name, dials=CENTRE | dials) for name, dials in CORNERS.items()]
     by_lr = [recipe for recipe in singles if recipe.turned == "lr"]
     others = [recipe for recipe in singles if recipe.turned != "lr"]
-    return [Recipe(name="centre", dials=dict(CENTRE)), *by_lr, *corners, *others, *_hypercube()]
+    slow = [Recipe(name=name, dials=CENTRE | dials) for name, dials in SLOW_BURNS.items()]
+    return [Recipe(name="centre", dials=dict(CENTRE)), *by_lr, *corners, *others, *_hypercube(), *slow]
 
 
 def runs(*, scale: Scale, identities: Sequence[str] = IDENTITIES, seeds: Sequence[int] = SEEDS) -> list[Run]:

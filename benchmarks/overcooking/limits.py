@@ -5,7 +5,8 @@
 The score stays the product's own noisy-OR of `symptoms.SYMPTOMS`; only where each symptom begins to count is
 fitted, by maximum likelihood of the labels, with every width a fifth of its limit. A symptom starts at what
 nearly all healthy checkpoints stay below, and is held there by a weak prior, so that few runs move it little;
-one that healthy checkpoints show as much as overcooked ones ends far out, where it is silent.
+one that healthy checkpoints show as much as overcooked ones ends far out, where it is silent. One that too
+few checkpoints show keeps its definite limit, as in the product, or has none.
 
 Pure numpy and scipy. Letters: N checkpoints, M symptoms; NaN is a missing measurement and counts as none.
 """
@@ -26,6 +27,7 @@ SHARPNESS: Final = 5.0  # limit / width; from 4 on, harmless values stay near 0
 HEALTHY: Final = 0.9  # share of healthy checkpoints that stay below where a limit starts
 PRIOR: Final = 0.02  # per checkpoint, on the log of a limit over its start
 FEWEST: Final = 3  # checkpoints of either label without which a symptom gets no limit
+DEFINITE_M: Final = np.array([symptom.definite or np.inf for symptom in SYMPTOMS])
 SEVERITY_M: Final = np.array([symptom.severity for symptom in SYMPTOMS])
 QUESTIONS: Final = tuple(
     np.array([place for place, symptom in enumerate(SYMPTOMS) if symptom.letter == letter])
@@ -84,6 +86,7 @@ def fit(values_NM: np.ndarray, overcooked_N: np.ndarray) -> Limits:
     overcooked_N = overcooked_N.astype(bool)
     start_M = np.array([_start(values_NM[:, place], overcooked_N) for place in range(values_NM.shape[1])])
     free_M = np.isfinite(start_M)
+    start_M = np.where(free_M, start_M, DEFINITE_M)
     if not free_M.any():
         return Limits(limit_M=start_M)
 

@@ -11,7 +11,8 @@ so that half way from one to the other counts a half, and a harmless value next 
     b   the smallest of the controls that are told from n by `CLEARLY` standard errors, each where it has lost
         half of its best held-out gain, or at its end when it never does
 
-A symptom that no control shows clearly gets no limit, with that as its reason: it would only add noise.
+A symptom that no control shows clearly gets its definite limit, if it has one and the harmless stay below
+half of that; otherwise none, with the reason: it would only add noise.
 F counts as learned at `LEARNED` of what the controls reached at best, and the stand-in for F is scaled so
 that the best held-out gain gives 1 - 1/e^2.
 
@@ -124,20 +125,13 @@ def place(
         if null is None or not burned:
             unplaced[symptom.name] = "the controls could not be asked for it"
             continue
-        clear = [level for level in burned if _is_clear(null, level)]
-        if not clear:
-            most = max(burned, key=lambda level: level.value)
-            unplaced[symptom.name] = (
-                f"ruined controls do not show it: {most.value:.3f}, harmless ones up to {null.value:.3f} "
-                f"(standard error {math.hypot(null.error, most.error):.3f})"
-            )
+        if limit := _between(null, burned) or definite(symptom, null.value):
+            limits[symptom.name] = limit
             continue
-        ruined = min(level.value for level in clear)
-        limits[symptom.name] = Limit(
-            limit=(null.value + ruined) / 2,
-            width=(ruined - null.value) / WIDTHS,
-            null=null.value,
-            burned=ruined,
+        most = max(burned, key=lambda level: level.value)
+        unplaced[symptom.name] = (
+            f"ruined controls do not show it: {most.value:.3f}, harmless ones up to {null.value:.3f} "
+            f"(standard error {math.hypot(null.error, most.error):.3f})"
         )
     identities = [control.identity for control in controls if control.identity is not None]
     learned = {"learned": LEARNED * statistics.median(identities)} if identities else {}
@@ -149,6 +143,27 @@ def place(
         gain=statistics.median(control.gain for control in controls) / 2,
         made=dict(made),
         **learned,
+    )
+
+
+def definite(symptom: Symptom, harmless: float) -> Limit | None:
+    """The limit that a symptom has by what its number means, if harmless controls leave it room."""
+    if symptom.definite is None or harmless > symptom.definite / 2:
+        return None
+    return Limit(limit=symptom.definite, width=2 * symptom.definite / WIDTHS, null=harmless)
+
+
+def _between(null: _Level, burned: Sequence[_Level]) -> Limit | None:
+    """Half way from the harmless to the least of the ruined that are told from it; None without those."""
+    clear = [level.value for level in burned if _is_clear(null, level)]
+    if not clear:
+        return None
+    ruined = min(clear)
+    return Limit(
+        limit=(null.value + ruined) / 2,
+        width=(ruined - null.value) / WIDTHS,
+        null=null.value,
+        burned=ruined,
     )
 
 

@@ -101,12 +101,13 @@ def _print(made: Calibration, path: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"file": str(path), **files.read_json(path)}, indent=1))
         return
-    print(f"{'symptom':<16}{'harmless':>10}{'limit':>10}{'ruined':>10}")
+    print(f"{'symptom':<16}{'harmless':>10}{'limit':>10}{'ruined':>15}")
     for symptom in SYMPTOMS:
         limit = made.limits.get(symptom.name)
         if limit is None:
             print(f"{symptom.name:<16}  {made.why_unplaced(symptom.name)}")
         else:
-            print(f"{symptom.name:<16}{limit.null:>10.3f}{limit.limit:>10.3f}{limit.burned:>10.3f}")
+            ruined = "by definition" if limit.burned is None else f"{limit.burned:.3f}"
+            print(f"{symptom.name:<16}{limit.null:>10.3f}{limit.limit:>10.3f}{ruined:>15}")
     print(f"learned from F = {made.learned:.2f}; digest {made.digest}")
     print(f"calibration  {path}")

@@ -25,6 +25,8 @@ class Symptom:
         says: what a person would say, after "from step 700": "it copies its training images".
         severity: the grade of a full-blown case, (0, 1]; 1 is fatal by itself.
         inverted: the metric is good at 1 and bad at 0, so 1 - value is read.
+        definite: how much of it is too much on any base, because its number means the same everywhere; takes
+            effect where no control shows the symptom. None: only controls can tell.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Symptom:
     says: str
     severity: float = 1.0
     inverted: bool = False
+    definite: float | None = None
 
     def value(self, metrics: Mapping[str, float]) -> float | None:
         """How much of the symptom there is, >= 0; None when it was not measured."""
@@ -48,7 +51,8 @@ class Limit:
     Attributes:
         limit: where it has half its effect.
         width: how sharply; limit / width >= 4 keeps harmless values near 0.
-        null, burned: what harmless and ruined controls showed, where the limit was placed between them.
+        null, burned: what harmless and ruined controls showed; without `burned` none did, and the limit is
+            the symptom's definite one.
     """
 
     limit: float
@@ -67,12 +71,15 @@ class Limit:
 
 # From what anyone sees at once to what only a loss tells: the verdict names the first of those equally grave.
 SYMPTOMS: tuple[Symptom, ...] = (
-    Symptom(name="burn", letter="B", metric="burn/score", says="pictures look fried"),
+    # An interquartile range beyond all that base and training images show.
+    Symptom(name="burn", letter="B", metric="burn/score", says="pictures look fried", definite=1.0),
+    # 0.05 is what copies nothing, by how a copy is told.
     Symptom(
         name="memorisation",
         letter="M",
         metric="memorisation/copy_rate",
         says="it copies its training images",
+        definite=0.25,
     ),
     Symptom(
         name="nearness",
@@ -86,12 +93,14 @@ SYMPTOMS: tuple[Symptom, ...] = (
         metric="memorisation/magnitude_ratio",
         says="training captions pull harder than others",
     ),
+    # A quarter of the prompts that the base obeys, half of its variety.
     Symptom(
         name="control",
         letter="C",
         metric="prompt_control/score",
         says="prompts are no longer obeyed",
         inverted=True,
+        definite=0.25,
     ),
     Symptom(
         name="diversity",
@@ -99,6 +108,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
         metric="diversity/relative",
         says="every seed gives the same picture",
         inverted=True,
+        definite=0.5,
     ),
     Symptom(
         name="bleed_class",

@@ -37,7 +37,7 @@ def test_limits_are_found_where_they_are_and_noise_is_silenced() -> None:
     assert placed.limit_M[0] == pytest.approx(1.2, rel=0.15)
     assert placed.limit_M[1] == pytest.approx(1.0, rel=0.15)
     assert placed.limit_M[2] > 2.0  # beyond anything that was seen
-    assert np.isinf(placed.limit_M[3:]).all()
+    assert (placed.limit_M[3:] == limits.DEFINITE_M[3:]).all()
     unseen, answer = values(np.random.default_rng(2), 400)
     assert auroc(placed.score(unseen), answer) > 0.98
 
@@ -50,12 +50,12 @@ def test_a_symptom_that_was_not_measured_counts_as_none() -> None:
     assert (placed.score(blind) <= placed.score(found) + 1e-12).all()
 
 
-def test_without_both_labels_nothing_is_placed() -> None:
+def test_without_both_labels_only_definite_limits_are_there() -> None:
     found, _ = values(np.random.default_rng(4), 50)
     placed = limits.fit(found, np.zeros(50, dtype=bool))
-    assert np.isinf(placed.limit_M).all()
-    assert (placed.score(found) == 0).all()
-    assert placed.calibration(holds_for={}, made={}).limits == {}
+    assert (placed.limit_M == limits.DEFINITE_M).all() and not np.isfinite(placed.limit_M).all()
+    own = {symptom.name for symptom in SYMPTOMS if symptom.definite}
+    assert placed.calibration(holds_for={}, made={}).limits.keys() == own
 
 
 def test_the_limits_are_a_file_that_the_product_reads(tmp_path: Path) -> None:
@@ -64,5 +64,6 @@ def test_the_limits_are_a_file_that_the_product_reads(tmp_path: Path) -> None:
     made.write(tmp_path / "dollhouse.json")
     back = calibration.read(tmp_path / "dollhouse.json")
     assert back == made
-    assert set(back.limits) == {symptom.name for symptom in SYMPTOMS[:3]}
+    own = {symptom.name for symptom in SYMPTOMS if symptom.definite}
+    assert set(back.limits) == {symptom.name for symptom in SYMPTOMS[:3]} | own
     assert set(back.limits) | set(back.unplaced) == {symptom.name for symptom in SYMPTOMS}

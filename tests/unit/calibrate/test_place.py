@@ -85,17 +85,28 @@ def test_what_no_control_shows_clearly_gets_no_limit() -> None:
         [
             control(
                 "long",
-                row(diversity__relative=0.9, prior_drift__class=0.1),
-                row(diversity__relative=0.8, prior_drift__class=0.9, noise=0.05),
+                row(generalisation__gap=0.1, prior_drift__class=0.1),
+                row(generalisation__gap=0.2, prior_drift__class=0.9, noise=0.05),
             )
         ],
-        {"base": [row(diversity__relative=1.0, prior_drift__class=0.0)]},
+        {"base": [row(generalisation__gap=0.0, prior_drift__class=0.0)]},
     )
-    assert "diversity" not in made.limits and "class_drift" in made.limits
-    assert made.unplaced["diversity"].startswith(
-        "ruined controls do not show it: 0.200, harmless ones up to 0.100"
-    )
+    assert "gap" not in made.limits and "class_drift" in made.limits
+    assert made.unplaced["gap"].startswith("ruined controls do not show it: 0.200, harmless ones up to 0.100")
     assert made.unplaced["burn"] == "the controls could not be asked for it"
+
+
+@pytest.mark.parametrize(("harmless", "has_limit"), [(0.95, True), (0.7, False)])
+def test_what_means_the_same_everywhere_has_a_limit_all_the_same(harmless: float, has_limit: bool) -> None:
+    """Unless harmless adapters show half of it already: then the number means something else here."""
+    same = row(diversity__relative=harmless)
+    made = placed([control("long", same, same)], {"base": [row(diversity__relative=1.0)]})
+    assert ("diversity" in made.limits) == has_limit
+    assert ("diversity" in made.unplaced) != has_limit
+    if has_limit:
+        limit = made.limits["diversity"]
+        assert (limit.limit, limit.burned) == (0.5, None) and limit.null == pytest.approx(0.05)
+        assert limit.grade(0.05) < 0.01 < 0.45 < limit.grade(0.5)
 
 
 def test_learning_is_measured_by_what_the_controls_reached() -> None:
