@@ -67,7 +67,9 @@ class TextCache:
     @torch.no_grad()
     def _encode(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
         made: dict[str, torch.Tensor] = {}
-        with inference.bare(self._base.text_encoder):
+        # Asked for by a training step or not, a caption means the same bits: autocast would round otherwise.
+        plainly = torch.autocast(self._base.device.type, enabled=False)
+        with inference.bare(self._base.text_encoder), plainly:
             for start in range(0, len(captions), _ROWS):
                 chunk = captions[start : start + _ROWS]
                 rows = [*chunk, *[chunk[-1]] * (_ROWS - len(chunk))]

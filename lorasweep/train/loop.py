@@ -22,6 +22,8 @@ from lorasweep.train import loss
 from lorasweep.train.slot import Slot
 
 OnStep = Callable[[Slot, dict[str, float]], None]
+# Of the loss, in fp16. A gradient that is not finite even here is so by itself; fairseq gives up there too.
+_LEAST_SCALE = 1e-4
 
 
 class Diverged(LorasweepError):
@@ -74,10 +76,9 @@ def _step(slot: Slot, base: Base) -> dict[str, float]:
         total += batch_loss.detach()
     slot.scaler.unscale_(slot.optimizer)
     norm = _clip(slot.parameters(), slot.recipe.train.max_grad_norm)
-    # The one moment at which the host waits for the device.
+    # Both at once: to read a number, the host waits for the device.
     mean_loss, grad_norm = torch.stack([total, norm]).tolist()
-    # An infinite gradient is the scaler's business when there is one: it skips the step and scales less.
-    if not math.isfinite(mean_loss) or not (math.isfinite(grad_norm) or slot.scaler.is_enabled()):
+    if not math.isfinite(mean_loss) or not (math.isfinite(grad_norm) or _may_be_the_scale(slot.scaler)):
         slot.optimizer.zero_grad(set_to_none=True)
         raise Diverged(slot, slot.step)
     slot.scaler.step(slot.optimizer)
@@ -91,6 +92,11 @@ def _step(slot: Slot, base: Base) -> dict[str, float]:
     for brake in slot.brakes:
         extra |= brake.after_step(slot.adapter)
     return metrics | {f"train/{name}": value for name, value in extra.items()}
+
+
+def _may_be_the_scale(scaler: torch.amp.GradScaler) -> bool:
+    """Whether a gradient may be infinite for its scale alone: the scaler then skips it and scales less."""
+    return scaler.is_enabled() and scaler.get_scale() > _LEAST_SCALE
 
 
 def _batch_loss(slot: Slot, base: Base, images: Sequence[PlannedImage], number: int) -> torch.Tensor:

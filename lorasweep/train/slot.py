@@ -133,9 +133,7 @@ def _dress(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: La
         optimizer=optimizers.build(adapter.parameters(), **recipe.optimizer.options),
         schedule=_module("schedulers", recipe.scheduler).build(plan.steps, **recipe.scheduler.options),
         brakes=_brakes(recipe),
-        scaler=torch.amp.GradScaler(
-            base.device.type, enabled=recipe.train.precision == "fp16" and base.device.type == "cuda"
-        ),
+        scaler=torch.amp.GradScaler(base.device.type, enabled=recipe.train.precision == "fp16"),
         latents=latents,
         texts=texts,
         logged=getattr(optimizers, "logged", lambda optimizer: {}),
