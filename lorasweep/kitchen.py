@@ -104,7 +104,8 @@ class Kitchen:
 
         base, options = self.base(recipe), recipe.sample
         wanted = sample.requests(recipe, plan, weights=(0.0,), seeds=_all_seeds(recipe))
-        key = digest([base.fingerprint, [vars(request) for request in wanted], options, str(base.dtype)])
+        where = [str(base.dtype), base.device.type]  # devices round differently
+        key = digest([base.fingerprint, [vars(request) for request in wanted], options, *where])
         folder = paths.cache() / "base_samples" / key[:24]
         if not (folder / "index.json").exists():
             images = sample.draw(base, adapter, wanted, options)  # at weight 0
