@@ -112,7 +112,7 @@ def regrets(found: Mapping[str, Any], path: Path) -> None:
             axes.plot(row["value"], place, "o", color=colour, ms=8)
             _above(axes, row["value"], place, f"{row['value']:.3f}")
         axes.set_yticks(range(len(rows)), [name for name, _ in rows])
-        axes.set_xlim(left=0)
+        axes.axvline(0, color="black", lw=0.8)
         axes.set_ylim(-0.6, len(rows) - 0.3)
         axes.set(
             xlabel="true utility lost against the run's best",

@@ -57,7 +57,7 @@ def draw(run: Run, samples: Path, base: Path, path: Path) -> None:
     strips = [_first_by_tier(base), *(_first_by_tier(samples / f"step_{step:06d}") for step in steps)]
     tiers = [tier for tier in PROMPT_TIERS if any(tier in strip for strip in strips)]
     with plt.rc_context(figures.STYLE):
-        figure = plt.figure(figsize=(1.35 * len(strips) + 4.6, 1.35 * len(tiers) + 4.4))
+        figure = plt.figure(figsize=(1.35 * len(strips) + 1.9, 1.35 * len(tiers) + 4.6))
         grid = GridSpec(
             len(tiers) + 1,
             len(strips),
@@ -65,10 +65,10 @@ def draw(run: Run, samples: Path, base: Path, path: Path) -> None:
             height_ratios=[1.0] * len(tiers) + [2.6],
             hspace=0.08,
             wspace=0.05,
-            left=0.17,
-            right=0.72,
-            top=0.93,
-            bottom=0.09,
+            left=0.16,
+            right=0.985,
+            top=0.95,
+            bottom=0.19,
         )
         for line, tier in enumerate(tiers):
             for column, strip in enumerate(strips):
@@ -106,7 +106,7 @@ def _curves(axes: Axes, run: Run) -> None:
         [0, *places], ["base", *(f"{c.step}\n{c.exposures_per_image:.0f}" for c in run)], fontsize=9
     )
     axes.set(xlim=(-0.5, len(run) + 0.5), ylim=(-0.03, 1.08), xlabel="step, and exposures per image")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.42, -0.2), ncol=2, fontsize=9, frameon=False)
 
 
 def _mark_verdict(axes: Axes, run: Run) -> None:
