@@ -1,7 +1,7 @@
 """What a base looks like on disk: which files count, what is wrong with them, and their digest. No torch.
 
-Takes a diffusers folder or one `.safetensors` checkpoint with a folder of configs beside it. Knows nothing
-about models.
+Takes a diffusers folder, or one `.safetensors` checkpoint, whose configs and tokenizer are in the folder
+beside it of the same name, else in `sd1/` here. Knows nothing about models.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ ALL_PARTS = (*WEIGHT_PARTS, "tokenizer", "scheduler")
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 
+_SD1 = Path(__file__).parent / "sd1"
+_SUPPORTED = "Stable Diffusion 1.x and 2.x are supported"
 _MAKE_FOLDER = "save it once with diffusers: pipeline.save_pretrained(folder, safe_serialization=True)"
 _digests: dict[tuple[str, int, int], str] = {}  # (path, bytes, mtime in ns) -> SHA-256 of the content
 
@@ -42,8 +44,9 @@ def find_problems(path: Path) -> list[Finding]:
 
 
 def config_folder(checkpoint: Path) -> Path:
-    """The folder beside `some.safetensors` that holds its configs and tokenizer: `some/`."""
-    return checkpoint.with_suffix("")
+    """Where a checkpoint's configs and tokenizer are: `some/` beside `some.safetensors`, else ours."""
+    beside = checkpoint.with_suffix("")
+    return beside if beside.is_dir() else _SD1
 
 
 def variant_of(part: Path) -> str | None:
@@ -138,12 +141,16 @@ def _file_digest(file: Path) -> str:
 def _folder_problems(folder: Path, *, weights: bool) -> list[Finding]:
     index = _read_json(folder / "model_index.json")
     if index is None:
-        return [
-            ("path", f"must hold a readable model_index.json, got {folder}", "is it the folder above unet/?")
-        ]
+        above = (folder.parent / "model_index.json").is_file()
+        hint = (
+            f"give the folder above: {folder.parent}"
+            if above
+            else "give the folder that holds unet/, vae/, ..."
+        )
+        return [("path", f"must hold a readable model_index.json, got {folder}", hint)]
     if index.get("_class_name") != "StableDiffusionPipeline":
         kind = index.get("_class_name")
-        return [("path", f"must hold a StableDiffusionPipeline (SD 1.x or 2.x), got {kind}", "")]
+        return [("path", f"must hold a StableDiffusionPipeline (SD 1.x or 2.x), got {kind}", _SUPPORTED)]
     found = [finding for part in WEIGHT_PARTS for finding in _part_problems(folder / part, weights=weights)]
     tokenizer = folder / "tokenizer"
     if not (tokenizer / "vocab.json").exists() and not (tokenizer / "tokenizer.json").exists():
@@ -176,19 +183,39 @@ def _schedule_problems(file: Path) -> list[Finding]:
 
 
 def _checkpoint_problems(checkpoint: Path) -> list[Finding]:
-    """A checkpoint holds weights only; without configs beside it diffusers would fetch them from a hub."""
-    found: list[Finding] = []
+    """A checkpoint holds weights only; without configs on this disk diffusers would fetch them from a hub."""
     header = _read_safetensors_header(checkpoint)
     if header is None:
-        found.append(("path", f"must be a readable safetensors file, got {checkpoint.name}", ""))
-    elif not any(name.startswith("model.diffusion_model.") for name in header):
-        found.append(("path", f"must be a whole Stable Diffusion checkpoint, got {checkpoint.name}", ""))
+        return [("path", f"must be a readable safetensors file, got {checkpoint.name}", "is it complete?")]
+    if finding := _wrong_checkpoint(checkpoint, header):
+        return [finding]
     configs = config_folder(checkpoint)
-    if not configs.is_dir():
-        hint = "copy a diffusers folder of the same family there; its weights are not needed"
-        found.append(("path", f"{checkpoint.name} needs its configs and tokenizer in {configs}", hint))
-        return found
-    return found + _folder_problems(configs, weights=False)
+    if configs == _SD1 and not any(name.startswith(_SD1_TEXT) for name in header):
+        message = (
+            f"{checkpoint.name} is not a Stable Diffusion 1.x, so its configs and tokenizer must be in a "
+        )
+        hint = "copy a diffusers folder of its family there; the weights in it are not needed"
+        return [("path", f"{message}folder {checkpoint.with_suffix('')}", hint)]
+    return _folder_problems(configs, weights=False)
+
+
+_UNET = "model.diffusion_model."
+_SD1_TEXT = "cond_stage_model.transformer."
+
+
+def _wrong_checkpoint(checkpoint: Path, header: dict[str, Any]) -> Finding | None:
+    """What a file of weights is, when it is nothing that a LoRA for Stable Diffusion 1.x or 2.x trains on."""
+    name = checkpoint.name
+    if any(key.startswith("conditioner.embedders.") for key in header):
+        return ("path", f"must be a Stable Diffusion 1.x or 2.x, got an SDXL checkpoint, {name}", _SUPPORTED)
+    if not any(key.startswith(_UNET) for key in header):
+        lora = any("lora_" in key for key in header)
+        kind = f"{name}, which is a LoRA" if lora else name
+        return ("path", f"must be a whole Stable Diffusion checkpoint, got {kind}", "")
+    shape = header.get(f"{_UNET}input_blocks.0.0.weight", {}).get("shape", [])
+    if len(shape) == 4 and shape[1] != 4:
+        return ("path", f"must be a text-to-image UNet with 4 input channels, got {shape[1]} in {name}", "")
+    return None
 
 
 def _read_safetensors_header(file: Path) -> dict[str, Any] | None:

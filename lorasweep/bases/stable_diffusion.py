@@ -1,8 +1,8 @@
 """Stable Diffusion 1.x or 2.x from the disk: a diffusers folder, or one .safetensors checkpoint.
 
 Takes `BaseOptions`, returns a frozen `protocols.Base`. Never touches the network, whatever the environment
-says, and never opens a pickle. A checkpoint `some.safetensors` holds weights only, so its configs and its
-tokenizer are read from the folder `some/` beside it.
+says, and never opens a pickle. A checkpoint `some.safetensors` holds weights only: its configs and tokenizer
+are those of a folder `some/` beside it, or, for a Stable Diffusion 1.x, those that ship in `sd1/`.
 """
 
 from __future__ import annotations
@@ -71,14 +71,16 @@ def load(options: BaseOptions, *, device: str, precision: str) -> Base:
 
 def load_folder(path: Path, *, clip_skip: int, device: str, precision: str) -> Base:
     """Load a folder or checkpoint that is known to be sound; see `load`."""
+    import diffusers.utils.logging
     import torch
+    import transformers.utils.logging
     from diffusers import DDPMScheduler
-    from transformers.utils import logging
 
     from lorasweep.bases._loaded import DTYPES, StableDiffusionBase
 
-    logging.disable_progress_bar()  # the terminal belongs to the caller
-    logging.set_verbosity_error()
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()  # the terminal belongs to the caller
+        library.utils.logging.set_verbosity_error()
     dtype = DTYPES[precision]
     parts = _checkpoint_parts(path, dtype) if path.is_file() else _folder_parts(path, dtype)
     return StableDiffusionBase(

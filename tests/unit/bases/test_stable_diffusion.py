@@ -137,12 +137,16 @@ def test_an_fp16_variant_is_found(copy: Path, tiny_sd: Path) -> None:
     assert same_tensors(load(copy).unet, load(tiny_sd).unet)
 
 
-def test_one_checkpoint_file_with_its_configs_beside_it(copy: Path, tiny_sd: Path, no_network: None) -> None:
+def test_one_checkpoint_file_with_its_configs_beside_it(
+    copy: Path, tiny_sd: Path, no_network: None, capfd: pytest.CaptureFixture[str]
+) -> None:
     file = write_checkpoint(copy, copy.with_suffix(".safetensors"))
     for weights in copy.rglob("*.safetensors"):
         weights.unlink()
     assert stable_diffusion.problems(options(file)) == []
+    capfd.readouterr()
     base, wanted = load(file), load(tiny_sd)
+    assert capfd.readouterr().err == ""  # diffusers' own bars and remarks stay out of the terminal
     for part in ("unet", "vae", "text_encoder"):
         assert same_tensors(getattr(base, part), getattr(wanted, part)), part
     assert torch.equal(base.encode_captions(CAPTIONS), wanted.encode_captions(CAPTIONS))
@@ -209,10 +213,71 @@ def test_unfit_files_are_explained(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"x")
         assert message in first(tmp_path / name)
     (tmp_path / "lora.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
-    found = stable_diffusion.problems(options(tmp_path / "lora.safetensors"))
-    assert ["whole Stable Diffusion" in found[0][1], "configs and tokenizer" in found[1][1]] == [True, True]
+    assert "whole Stable Diffusion" in first(tmp_path / "lora.safetensors")
     (tmp_path / "torn.safetensors").write_bytes(b"\x02")
     assert "readable safetensors" in first(tmp_path / "torn.safetensors")
+
+
+def headed(file: Path, **shapes: list[int]) -> Path:
+    """A safetensors file of nothing but a header, which is all that checking reads."""
+    text = json.dumps(
+        {name: {"dtype": "F16", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
+    ).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text)
+    return file
+
+
+CONV_IN = {"model.diffusion_model.input_blocks.0.0.weight": [320, 4, 3, 3]}
+SD1_TEXT = {"cond_stage_model.transformer.text_model.final_layer_norm.weight": [768]}
+
+
+def test_a_checkpoint_of_stable_diffusion_1_needs_nothing_beside_it(tmp_path: Path) -> None:
+    file = headed(tmp_path / "sd15.safetensors", **CONV_IN, **SD1_TEXT)
+    assert stable_diffusion.problems(options(file)) == []
+    ours = stable_diffusion.fingerprint(options(file))
+    make_tiny_sd(tmp_path / "sd15")
+    assert stable_diffusion.fingerprint(options(file)) != ours  # the folder beside it is what is taken
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ({**CONV_IN, "conditioner.embedders.1.model.ln_final.weight": [1280]}, "got an SDXL checkpoint"),
+        ({**CONV_IN, "cond_stage_model.model.ln_final.weight": [1024]}, "must be in a folder"),
+        ({"model.diffusion_model.input_blocks.0.0.weight": [320, 9, 3, 3], **SD1_TEXT}, "got 9 in"),
+        ({"lora_unet_mid_block.lora_up.weight": [4, 4]}, "which is a LoRA"),
+    ],
+    ids=["SDXL", "SD 2.x", "inpainting", "LoRA"],
+)
+def test_other_checkpoints_are_told_what_they_are(
+    tmp_path: Path, shapes: dict[str, list[int]], message: str
+) -> None:
+    ((key, found, _),) = stable_diffusion.problems(options(headed(tmp_path / "a.safetensors", **shapes)))
+    assert key == "path" and message in found
+
+
+def test_the_shipped_configs_are_stable_diffusion_1() -> None:
+    """Published counts of parameters, and token ids by OpenAI's own `clip/simple_tokenizer.py`."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    folder = Path(stable_diffusion.__file__).parent / "sd1"
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet"))
+        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae"))
+        text = CLIPTextModel(CLIPTextConfig.from_pretrained(folder / "text_encoder"))
+    counts = [sum(weight.numel() for weight in part.parameters()) for part in (unet, vae, text)]
+    assert counts == [859_520_964, 83_653_863, 123_060_480]
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    ids = tokenizer("1girl, zkw, red hair, Été ☕ ^_^ don't").input_ids
+    assert ids[1:-1] == [272, 1611, 267, 89, 18339, 267, 736, 2225, 267, 3459, 39694, 26561, 15995, 847, 713]
+    padded = tokenizer("a photo of a cat", padding="max_length").input_ids
+    assert padded == [49406, 320, 1125, 539, 320, 2368, *[49407] * 71]
+
+
+def test_a_folder_inside_the_base_is_answered_with_the_one_above(tiny_sd: Path) -> None:
+    ((_, _, hint),) = stable_diffusion.problems(options(tiny_sd / "unet"))
+    assert hint == f"give the folder above: {tiny_sd}"
 
 
 def test_all_problems_at_once(copy: Path) -> None:
