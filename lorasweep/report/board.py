@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lorasweep.report import charts, words
 from lorasweep.report.axes import Scale
-from lorasweep.report.markup import Child, Markup, join, tag
+from lorasweep.report.markup import Child, Markup, breakable, join, tag
 from lorasweep.report.reading import IDENTITY, SCORE, Findings, TrialFindings
 from lorasweep.sweep.leaderboard import ArmRow
 
@@ -54,8 +54,8 @@ def _row(findings: Findings, row: ArmRow, scale: Scale) -> Markup:
     seconds = [trial.wall_s for trial in trials if trial.wall_s is not None]
     cells = [
         tag("td", str(row.rank or "–"), class_="rank"),
-        tag("th", row.arm, _described(findings, row.arm), _tie(findings, row), scope="row"),
-        _number(row.value, _value_name(findings), strong=True),
+        tag("th", breakable(row.arm), _described(findings, row.arm), _tie(findings, row), scope="row"),
+        _number(row.value, _value_name(findings), strong=True, below=_range(row)),
         tag("td", _graphic(findings, row, shown, scale), class_="graphic"),
         _number(row.metrics.get(IDENTITY), "identity"),
         _number(row.metrics.get(SCORE), "overcook"),
@@ -98,11 +98,18 @@ def _verdict(row: ArmRow, shown: TrialFindings | None) -> Child:
     return [*said, tag("small", row.sentence or row.reason)]
 
 
-def _number(value: float | None, label: str, *, strong: bool = False) -> Markup:
+def _range(row: ArmRow) -> Child:
+    low, high = _interval(row)
+    return None if low is None or high is None else tag("small", f"{low:.3f} to {high:.3f}")
+
+
+def _number(value: float | None, label: str, *, strong: bool = False, below: Child = None) -> Markup:
     if value is None:
         return tag("td", class_="n")
     told = f"{value:.3f}"
-    return tag("td", tag("b", told) if strong else told, class_="n", data_label=label, data_value=value)
+    return tag(
+        "td", tag("b", told) if strong else told, below, class_="n", data_label=label, data_value=value
+    )
 
 
 def _value_name(findings: Findings) -> str:

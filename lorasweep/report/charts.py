@@ -60,7 +60,7 @@ def pareto(findings: Findings) -> Markup | None:
     parts: list[Child] = [
         tag("rect", x=limit_px, y=30, width=400 - limit_px, height=290, class_="burned-zone"),
         frame(x, y, x_name="overcook O, less is better", y_name="identity F, more is better"),
-        text(limit_px + 5, 44, "overcooked", class_="tick burned"),
+        text(limit_px + 5, 312, "overcooked", class_="tick burned"),
         *_iso_utility(x, y),
     ]
     if len(front) > 1:
@@ -84,12 +84,12 @@ def pareto(findings: Findings) -> Markup | None:
 
 
 def _iso_utility(x: Scale, y: Scale) -> list[Child]:
-    """Lines of equal utility F (1 - O)."""
+    """Lines of equal utility F (1 - O), named at their upper ends: good recipes crowd the lower ones."""
     parts: list[Child] = []
     for utility in ISO_UTILITY:
         overs = [index / 40 * (1 - utility) for index in range(41)]
         parts.append(line([(x(o), y(utility / (1 - o))) for o in overs], class_="iso"))
-        parts.append(text(x(0.0) + 3, y(utility) - 3, f"U {utility:g}", class_="tick faint"))
+        parts.append(text(x(1 - utility) + 3, y(1.0) + 12, f"U {utility:g}", class_="tick faint"))
     return parts
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from lorasweep.report.columns import Drawn, heading, shared, trigger_of
-from lorasweep.report.markup import Child, Markup, tag
+from lorasweep.report.markup import Child, Markup, breakable, tag
 from lorasweep.report.pictures import TIER_NAMES, Key, Picture, data_uri, first_seed, of_base, of_run
 from lorasweep.report.reading import Findings, TrialFindings
 from lorasweep.report.words import score_line
@@ -140,7 +140,7 @@ def _one_per_tier(pictures: Sequence[Picture]) -> list[Picture]:
 def _sheet_row(name: str, below: str, verdict: str, pictures: Sequence[Picture | None]) -> Markup:
     label = tag(
         "th",
-        tag("b", name),
+        tag("b", breakable(name)),
         tag("span", below) if below else None,
         tag("span", verdict, class_=f"word {verdict}") if verdict else None,
         scope="row",

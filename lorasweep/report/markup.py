@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from lorasweep.printable import readable
 
-_VOID = {"img", "meta", "br", "line", "rect", "circle", "path", "polygon", "polyline", "use"}
+_VOID = {"img", "meta", "br", "wbr", "line", "rect", "circle", "path", "polygon", "polyline", "use"}
 
 
 class Markup(str):
@@ -43,6 +43,12 @@ def tag(name: str, /, *children: Child, **attributes: str | float | bool | None)
 def join(children: Iterable[Child]) -> Markup:
     """Put markup and text side by side."""
     return Markup("".join(_flat(children)))
+
+
+def breakable(name: str) -> list[Child]:
+    """A name that a narrow column breaks after an underscore, rather than anywhere."""
+    first, *rest = name.split("_")
+    return [first, [["_", tag("wbr"), part] for part in rest]]
 
 
 def _flat(children: Iterable[Child]) -> Iterable[str]:

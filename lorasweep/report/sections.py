@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from lorasweep.report import charts, factors, gallery, words
@@ -169,7 +170,7 @@ def _changes(findings: Findings) -> Markup:
             "tr",
             tag("th", tag("code", change.factor), scope="row"),
             tag("td", f"{change.before} → {change.after}", class_="full"),
-            tag("td", f"{change.difference:+.3f}", class_="n"),
+            tag("td", f"{change.difference:+.3f}", class_="n", data_label="difference"),
             tag("td", f"{change.arms[0]} → {change.arms[1]}", class_="full quiet"),
         )
         for change in found
@@ -239,17 +240,23 @@ def again(findings: Findings) -> Markup | None:
     begun = [trial for trial in findings.trials if trial.recipe]
     if not begun:
         return None
-    name = findings.state.name
-    best = [
-        tag(
-            "p", "The best as a file for ComfyUI, A1111 and kohya's tools, the whole sweep, and a variation:"
-        ),
-        _commands([f"lorasweep export {name} --best", f"lorasweep sweep {name}"])
-        if findings.overrides
-        else None,
-        _commands([f"lorasweep fork {name}/{begun[0].name} train.batch_size=2"]),
+    best = next((trial for trial in findings.trials if trial.rank == 1), None)
+    return join([_sweep_commands(findings, best or begun[0], is_best=best is not None), map(_again, begun)])
+
+
+def _sweep_commands(findings: Findings, trial: TrialFindings, *, is_best: bool) -> Markup:
+    """What to do with the whole sweep; a best one is spoken of where there is one."""
+    name = shlex.quote(findings.state.name)
+    sweep = [f"lorasweep sweep {name}"] if findings.overrides else []
+    export = [f"lorasweep export {name} --best"] if is_best and findings.overrides else []
+    said = [
+        *(["the best as a file for ComfyUI, A1111 and kohya's tools"] if export else []),
+        *(["the whole sweep"] if sweep else []),
+        "a variation" + (" of the best" if is_best else ""),
     ]
-    return join([*best, (_again(trial) for trial in begun)])
+    lead = ", ".join(said)
+    fork = f"lorasweep fork {shlex.quote(f'{findings.state.name}/{trial.name}')} train.batch_size=2"
+    return join([tag("p", f"{lead[0].upper()}{lead[1:]}:"), _commands([*export, *sweep, fork])])
 
 
 def _again(trial: TrialFindings) -> Markup:

@@ -12,7 +12,8 @@ import pytest
 from sweep_folders import Cooked, write_sweep
 
 from lorasweep import files
-from lorasweep.report import page
+from lorasweep.report import charts, page
+from lorasweep.report.markup import breakable, join
 from lorasweep.report.reading import read_findings
 from lorasweep.report.write import write_report
 
@@ -149,3 +150,38 @@ def test_markdown_tells_the_same_answer(tmp_path: Path) -> None:
 
     assert text.startswith("# Which burns later?")
     assert "“good” comes out best of 2" in text and "lorasweep train --from mine/0000-good-s0" in text
+
+
+def test_names_break_after_their_underscores(tmp_path: Path) -> None:
+    name = "a_<b>_long_name"
+    assert join(breakable(name)) == "a_<wbr/>&lt;b&gt;_<wbr/>long_<wbr/>name"
+    html, _ = write_report(write_sweep(tmp_path / "m", [Cooked(arm="adamw_four_buckets", note="x")]))
+    assert html.read_text(encoding="utf-8").count("adamw_<wbr/>four_<wbr/>buckets") == 2  # table and pictures
+
+
+def test_intervals_are_told_in_numbers_too(tmp_path: Path) -> None:
+    trials = [Cooked(arm=arm, seed=seed, identity=0.5 + seed / 100) for arm in "ab" for seed in range(3)]
+    findings = read_findings(write_sweep(tmp_path / "m", trials))
+    interval = findings.arms[0].interval
+    assert interval is not None and interval.low < interval.high
+    assert f"{interval.low:.3f} to {interval.high:.3f}" in Read(page.render(findings)).text
+
+
+def test_what_to_do_next_speaks_of_the_best_only_where_there_is_one(tmp_path: Path) -> None:
+    trials = [Cooked(arm="worse", identity=0.1), Cooked(arm="better", identity=0.9)]
+    text = Read(page.render(read_findings(write_sweep(tmp_path / "two words", trials)))).text
+    assert "lorasweep export 'two words' --best" in text
+    assert "lorasweep fork 'two words/0001-better-s0' train.batch_size=2" in text
+
+    failed = [Cooked(arm="a", status="DIVERGED", reason="loss became NaN")]
+    text = Read(page.render(read_findings(write_sweep(tmp_path / "m", failed)))).text
+    assert "--best" not in text and "lorasweep sweep m" in text and "of the best" not in text
+
+
+def test_names_of_the_lines_of_equal_utility_keep_out_of_the_crowd(tmp_path: Path) -> None:
+    """Good recipes stand at the left edge, where overcooking is zero."""
+    trials = [Cooked(arm=f"a{n}", identity=n / 10, overcook=0.0) for n in range(1, 10)]
+    chart = str(charts.pareto(read_findings(write_sweep(tmp_path / "m", trials))))
+    names = re.findall(r'<text x="([\d.]+)" y="([\d.]+)"[^>]*>U 0\.', chart)
+    assert len(names) == 4
+    assert all(float(x) > 100 and float(y) < 50 for x, y in names)
