@@ -76,6 +76,15 @@ def digest_of(path: Path, parts: Iterable[str] = ALL_PARTS) -> str:
     return total.hexdigest()
 
 
+def native_px(folder: Path) -> int | None:
+    """Side of the square that a diffusers folder's UNet was made for; None when its configs do not say."""
+    unet, vae = (_read_json(folder / part / "config.json") or {} for part in ("unet", "vae"))
+    side, levels = unet.get("sample_size"), vae.get("block_out_channels")
+    if not isinstance(side, int) or not isinstance(levels, list):
+        return None
+    return side << (len(levels) - 1)
+
+
 def weight_shapes(path: Path, part: str) -> dict[str, tuple[int, ...]] | None:
     """Shapes of a part's weights by the name of their module, biases left out; only headers are read.
 

@@ -7,9 +7,10 @@ point at another folder that `lorasweep dollhouse pretrain` wrote.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.bases import stable_diffusion
+from lorasweep.bases import _files, stable_diffusion
 from lorasweep.records import BaseOptions
 
 if TYPE_CHECKING:
@@ -22,7 +23,16 @@ if TYPE_CHECKING:
 
 def problems(options: BaseOptions) -> list[tuple[str, str, str]]:
     """What is wrong with `options`, each as (key, rule and value, next step)."""
-    return stable_diffusion.problems(_placed(options))
+    found = stable_diffusion.problems(_placed(options))
+    if options.path is None or found:
+        return found
+    path = Path(options.path).expanduser()
+    native_px = _files.native_px(path) if path.is_dir() else None
+    if path.is_dir() and (native_px is None or native_px <= 2 * options.resolution):
+        return []
+    what = path.name if native_px is None else f"a base of {native_px} x {native_px} px"
+    hint = f"a Stable Diffusion of yours: base=stable_diffusion base.path={options.path}"
+    return [("path", f"must be a folder written by `lorasweep dollhouse pretrain`, got {what}", hint)]
 
 
 def fingerprint(options: BaseOptions) -> str:

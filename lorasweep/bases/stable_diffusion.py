@@ -30,7 +30,7 @@ def problems(options: BaseOptions) -> list[tuple[str, str, str]]:
     found: list[tuple[str, str, str]] = []
     if options.clip_skip < 1:
         found.append(("clip_skip", f"must be >= 1 (1 = last hidden state), got {options.clip_skip}", ""))
-    if options.path is None:
+    if not options.path:
         return [*found, ("path", "must be given for a base of your own", "override: base.path=some/folder")]
     return found + _files.find_problems(Path(options.path).expanduser())
 
