@@ -32,7 +32,7 @@ def read_yaml(path: Path) -> Any:
         # OmegaConf's loader reads 1e-4 as a number and refuses duplicate keys, as Hydra does in conf/.
         data = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except yaml.YAMLError as error:
-        raise _refused(path, f"is not YAML: {_one_line(error)}") from error
+        raise _refused(path, f"is not YAML: {_where_and_why(error)}") from error
     except OmegaConfBaseException as error:
         raise _refused(path, f"cannot be read: {_one_line(error)}") from error
     except RecursionError as error:
@@ -79,6 +79,13 @@ def _refuse_tags_and_anchors(text: str, path: Path) -> None:
 
 def _refused(path: Path, message: str, hint: str = "") -> ConfigError:
     return ConfigError(Problem(str(path), message, hint), subject="the sweep file")
+
+
+def _where_and_why(error: yaml.YAMLError) -> str:
+    """`line 8: could not find expected ':'`, where what is at fault begins."""
+    mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
+    why = getattr(error, "problem", None) or _one_line(error)
+    return f"line {mark.line + 1}: {why}" if mark else why
 
 
 def _one_line(error: Exception) -> str:

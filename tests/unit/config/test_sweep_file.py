@@ -138,6 +138,11 @@ def test_no_arms_at_all(tmp_path: Path) -> None:
         (b"[1, 2]", "one top-level key"),
         (b"just words", "one top-level key"),
         (b"a: " + b"x" * 1_100_000, "too large"),
+        (
+            b"sweep:\n  question: Which?\n  arms\n    a: {}\n",
+            "is not YAML: line 3: could not find expected ':'",
+        ),
+        (b"sweep:\n\tquestion: Which?\n", "is not YAML: line 2: "),
     ],
 )
 def test_files_that_are_no_sweep(tmp_path: Path, content: bytes, message: str) -> None:
