@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep import config, files, paths
+from lorasweep.cli import progress
 from lorasweep.records import Outcome, Plan, Recipe, Status, to_dict
 from lorasweep.tracking.process import Mirror
 
@@ -113,7 +114,7 @@ def _cook(recipe: Recipe, planned: Plan, folder: Path, *, quiet: bool) -> dict[s
         "ended_at": None,
     }
     files.write_json(folder / "status.json", row)
-    with _progress(planned.steps, quiet=quiet) as report, _one_interrupt_is_polite() as interrupted:
+    with progress.shown(planned.steps, quiet=quiet) as report, _one_interrupt_is_polite() as interrupted:
         outcome = _outcome(recipe, planned, folder, report, interrupted)
     row |= {
         "status": outcome.status.value,
@@ -153,42 +154,6 @@ def _one_interrupt_is_polite() -> Iterator[list[bool]]:
         yield asked
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _progress(steps: int, *, quiet: bool) -> Iterator[Any]:
-    """Yield a report callback that draws a progress bar on stderr, or does nothing."""
-    if quiet:
-        yield lambda event: True
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("cooking", total=steps, note="")
-
-        def report(event: dict[str, Any]) -> bool:
-            # The kept checkpoint is drawn last, and is usually not the last one: the bar never goes back.
-            done = max(event["step"], int(progress.tasks[task].completed))
-            progress.update(task, completed=done, note=_note(event))
-            if event.get("warning"):
-                progress.console.print(f"warning  {event['warning']}", highlight=False, markup=False)
-            return True
-
-        yield report
-
-
-def _note(event: dict[str, Any]) -> str:
-    metrics = event.get("metrics", {})
-    names = {"train/loss": "loss", "overcook/score": "overcook", "overcook/utility": "utility"}
-    return "  ".join(f"{short} {metrics[name]:.3f}" for name, short in names.items() if name in metrics)
 
 
 def _error(metrics: Mapping[str, float], name: str) -> str:

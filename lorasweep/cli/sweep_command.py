@@ -12,7 +12,7 @@ from lorasweep import config, paths, plan
 from lorasweep.cli.output_folder import require_writable
 from lorasweep.config import SweepSpec
 from lorasweep.errors import ConfigError, InputError, Problem
-from lorasweep.plan.estimate import sweep_seconds, trial_seconds
+from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
 from lorasweep.records import Plan
 from lorasweep.report import contact_sheet
 from lorasweep.report.write import HTML_FILE, write_report
@@ -102,7 +102,8 @@ def _plans(spec: SweepSpec) -> dict[str, Plan]:
 def _estimate(spec: SweepSpec, plans: Mapping[str, Plan]) -> float:
     """How long the sweep is expected to take, s; of a pruned one, at most."""
     each_s = [trial_seconds(plans[arm.name], arm.recipe) for arm in spec.known]
-    return sweep_seconds(each_s, spec.launcher, trials=spec.total)
+    once_s = class_images_seconds((plans[arm.name], arm.recipe) for arm in spec.known)
+    return sweep_seconds(each_s, spec.launcher, trials=spec.total, once_s=once_s)
 
 
 def _print_best_point(snapshot: SweepState) -> None:
