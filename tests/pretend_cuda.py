@@ -1,0 +1,149 @@
+"""A GPU that is none: tensors that say they are on `cuda:0`, and refuse to meet those of the CPU.
+
+    with pretend_cuda(): ...     `.to("cuda")` and `device="cuda"` work, on any machine
+
+Numbers are computed on the CPU, so what is shown is where things are, not how fast or how they round. What
+CUDA refuses is refused: operands on two devices, `numpy`, generators of the CPU. Moving to the CPU cuts the
+graph of gradients. Knows nothing about lorasweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+CUDA = torch.device("cuda", 0)
+_CPU = torch.device("cpu")
+_aten = torch.ops.aten
+_DATA: Any = torch.Tensor.data
+_COPIES = (_aten.copy_.default, _aten._to_copy.default)
+_INDEXING = (_aten.index.Tensor, _aten.index_put_.default)
+_ANSWERS = (_aten._local_scalar_dense.default, _aten.equal.default)  # no tensors
+
+
+class OnCuda(torch.Tensor):
+    """A tensor of the GPU; `content` has its numbers."""
+
+    content: torch.Tensor
+    device = property(lambda self: CUDA)
+    is_cuda = property(lambda self: True)
+
+    @staticmethod
+    def __new__(cls: type[OnCuda], content: torch.Tensor) -> OnCuda:
+        made: OnCuda = torch.Tensor._make_wrapper_subclass(
+            cls,
+            content.shape,
+            strides=content.stride(),
+            storage_offset=content.storage_offset(),
+            dtype=content.dtype,
+            device=_CPU,  # to torch's own engine, which would look for a driver
+            requires_grad=content.requires_grad,
+        )
+        made.content = content.detach()
+        return made
+
+    def numpy(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    __array__ = numpy
+
+    def tolist(self) -> Any:
+        return self.content.tolist()
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        wanted = kwargs.get("device")
+        if wanted is not None:
+            kwargs["device"] = _CPU
+        _refuse(func, args, kwargs)
+        plain_args, plain_kwargs = tree_map_only(OnCuda, lambda tensor: tensor.content, (args, kwargs))
+        out = func(*plain_args, **plain_kwargs)
+        if func in _ANSWERS or (wanted is not None and torch.device(wanted).type == "cpu"):
+            return out
+        if func._schema.is_mutable:
+            return kwargs.get("out", args[0]) if isinstance(out, torch.Tensor) else out
+        return tree_map_only(torch.Tensor, OnCuda, out)
+
+
+def _refuse(func: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    """Raise where CUDA would."""
+    if isinstance(kwargs.get("generator"), torch.Generator):
+        raise RuntimeError(f"{func}: a generator of the CPU for cuda:0")
+    # Indices may come from the CPU, and numbers without dimensions.
+    if func in _COPIES or (func in _INDEXING and isinstance(args[0], OnCuda)):
+        return
+    for leaf in tree_leaves((args, kwargs)):
+        if isinstance(leaf, torch.Tensor) and not isinstance(leaf, OnCuda) and leaf.ndim:
+            raise RuntimeError(f"{func}: expected all tensors on one device, found cuda:0 and cpu")
+
+
+class _Pretend(TorchFunctionMode):
+    """Catches what names a device before torch looks for a driver."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func == _DATA.__get__ and isinstance(args[0], OnCuda):
+            return OnCuda(args[0].content)
+        if func == _DATA.__set__ and any(isinstance(tensor, OnCuda) for tensor in args):
+            args[0].content = args[1].content
+            return None
+        if func is torch.Tensor.cpu:
+            return _moved(args[0], _CPU)
+        if func is torch.Tensor.cuda:
+            return _moved(args[0], CUDA)
+        if func is torch.Tensor.to:
+            return _to(*args, **kwargs)
+        if (
+            "device" in kwargs
+            and kwargs["device"] is not None
+            and torch.device(kwargs["device"]).type == "cuda"
+        ):
+            if isinstance(kwargs.get("generator"), torch.Generator):
+                raise RuntimeError(f"{func}: a generator of the CPU for cuda:0")
+            made = func(*args, **{**kwargs, "device": _CPU})
+            return OnCuda(made) if isinstance(made, torch.Tensor) and not isinstance(made, OnCuda) else made
+        return func(*args, **kwargs)
+
+
+def _to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    for like in (*args, *kwargs.values()):
+        if isinstance(like, torch.Tensor):
+            return _moved(tensor.to(like.dtype), like.device)
+    kwargs.pop("memory_format", None)
+    device, dtype, *_ = torch._C._nn._parse_to(*args, **kwargs)
+    if dtype is not None:
+        tensor = tensor.to(dtype)
+    return tensor if device is None else _moved(tensor, device)
+
+
+def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    if device.type == "cuda":
+        return tensor if isinstance(tensor, OnCuda) else OnCuda(tensor)
+    return tensor.content.clone() if isinstance(tensor, OnCuda) else tensor
+
+
+@contextlib.contextmanager
+def pretend_cuda() -> Iterator[None]:
+    """Within, `cuda` is a device; tensors made there go on being of it in another such block."""
+    state = torch.zeros(16, dtype=torch.uint8)
+    future: Any = torch.__future__
+    with (
+        mock.patch("torch.cuda.get_rng_state", lambda *_: state),
+        mock.patch("torch.cuda.set_rng_state", lambda *_: None),
+        mock.patch("torch.cuda.manual_seed_all", lambda *_: None),
+        _Pretend(),
+    ):
+        future.set_overwrite_module_params_on_conversion(True)
+        try:
+            yield
+        finally:
+            future.set_overwrite_module_params_on_conversion(False)
