@@ -12,14 +12,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from PIL.PngImagePlugin import PngInfo
 
-from lorasweep import files, paths, sample
+from lorasweep import files, paths, sample, speed
 from lorasweep.records import Plan, PlannedImage, Recipe
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def draw(base: Base, recipe: Recipe, plan: Plan) -> Plan:
                         if mine and not Path(image.file).exists():
                             _draw_one(base, recipe, image)
     found = tuple(
-        image if image.drawing is None else dataclasses.replace(image, sha256=_sha256(image.file))
+        image if image.drawing is None else dataclasses.replace(image, sha256=files.sha256(Path(image.file)))
         for image in plan.reg_images
     )
     return dataclasses.replace(plan, reg_images=found)
@@ -64,14 +63,12 @@ def _draw_one(base: Base, recipe: Recipe, image: PlannedImage) -> None:
         width_px=image.width_px,
         height_px=image.height_px,
     )
-    (picture,) = sample.draw(base, None, [request], recipe.sample)
+    work = speed.denoised_pixels(image.width_px * image.height_px, recipe.sample)
+    with speed.measured(recipe.base, "draw_one", work):
+        (picture,) = sample.draw(base, None, [request], recipe.sample)
     about = PngInfo()
     about.add_itxt("prompt", request.prompt)
     files.write_atomic(Path(image.file), lambda path: picture.save(path, pnginfo=about))
-
-
-def _sha256(file: str) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.files import sha256
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -142,8 +144,7 @@ def _file_digest(file: Path) -> str:
     stat = file.stat()
     key = (str(file.resolve()), stat.st_size, stat.st_mtime_ns)
     if key not in _digests:
-        with open(file, "rb") as stream:
-            _digests[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+        _digests[key] = sha256(file)
     return _digests[key]
 
 

@@ -6,13 +6,13 @@ these and guess the model family by them; none of them changes a picture.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import lorasweep
+from lorasweep import files
 from lorasweep.export.runs import CookedRun
 from lorasweep.records import Component, to_dict
 
@@ -73,8 +73,7 @@ def _base(run: CookedRun, text_width: int | None) -> dict[str, Any]:
         version, is_v2 = _FAMILIES[text_width]
         found |= {"ss_base_model_version": version, "ss_v2": str(is_v2)}
     if path and path.is_file():
-        with path.open("rb") as file:
-            found["ss_new_sd_model_hash"] = hashlib.file_digest(file, "sha256").hexdigest()
+        found["ss_new_sd_model_hash"] = files.sha256(path)
     return found
 
 
