@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from lorasweep.optimizers import adamw, prodigy
+from lorasweep.optimizers import adafactor, adamw, came, dadapt_adam, lion, prodigy, schedule_free_adamw
 
 
 def parts() -> dict[str, list[torch.nn.Parameter]]:
@@ -88,6 +88,11 @@ def test_prodigy_refuses_what_its_step_would() -> None:
         ),
         (adamw, {"text_encoder_lr": -1.0}, "text_encoder_lr"),
         (prodigy, {"lr": -1.0, "d_coef": 0.0, "d0": 0.0}, "lr d_coef d0"),
+        (lion, {"lr": 0.0, "betas": (1.0, 0.9), "weight_decay": -1.0}, "lr betas weight_decay"),
+        (adafactor, {"clip_threshold": 0.0, "text_encoder_lr": -1.0}, "text_encoder_lr clip_threshold"),
+        (came, {"betas": (0.9, 0.9, 1.0), "clip_threshold": 0.0}, "betas clip_threshold"),
+        (dadapt_adam, {"lr": 0.0, "d0": 0.0}, "lr d0"),
+        (schedule_free_adamw, {"betas": (0.0, 0.9), "lr": -1.0}, "lr betas"),
     ],
 )
 def test_problems_are_listed_all_at_once(module: Any, knobs: dict[str, Any], keys: str) -> None:

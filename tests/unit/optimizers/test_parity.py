@@ -152,18 +152,3 @@ def test_schedule_free_is_algorithm_1_of_its_paper_and_gives_the_average_for_use
     with pytest.raises(KeyError), schedule_free_adamw.weights_for_use(optimizer):
         raise KeyError
     assert torch.equal(found, training)
-
-
-@pytest.mark.parametrize(
-    ("module", "knobs", "keys"),
-    [
-        (lion, {"lr": 0.0, "betas": (1.0, 0.9), "weight_decay": -1.0}, "lr betas weight_decay"),
-        (adafactor, {"clip_threshold": 0.0, "text_encoder_lr": -1.0}, "text_encoder_lr clip_threshold"),
-        (came, {"betas": (0.9, 0.9, 1.0), "clip_threshold": 0.0}, "betas clip_threshold"),
-        (dadapt_adam, {"lr": 0.0, "d0": 0.0}, "lr d0"),
-        (schedule_free_adamw, {"betas": (0.0, 0.9), "lr": -1.0}, "lr betas"),
-    ],
-)
-def test_problems_are_listed_all_at_once(module: Any, knobs: dict[str, Any], keys: str) -> None:
-    assert [key for key, _, _ in module.problems(**knobs)] == keys.split()
-    assert module.problems() == []
