@@ -165,7 +165,9 @@ class _Run:
     def judge(self, slot: Slot) -> bool:
         """Sample and measure at this rung; returns whether the owner wants the trial to go on."""
         keep.store_weights(slot.adapter, self.folder, slot.step)
-        found, replicates = self._judge(slot, slot.step, self._sample(slot))
+        samples = self._sample(slot)
+        with speed.measured(self.recipe.base, "judge", len(samples)):
+            found, replicates = self._judge(slot, slot.step, samples)
         warned = self._warning()
         self.judged[slot.step] = rung = Rung(
             step=slot.step,
@@ -214,10 +216,13 @@ class _Run:
         requests = sample.requests(
             self.recipe, self.plan, weights=(options.weight,), seeds=options.rung_seeds
         )
+        area_px = sum(each.width_px * each.height_px for each in requests)
+        with speed.measured(self.recipe.base, "draw", speed.denoised_pixels(area_px, options)):
+            pictures = sample.draw(self.base, slot.adapter, requests, options)
         samples = sample.write(
             self.folder / keep.samples_folder(slot.step),
             requests,
-            sample.draw(self.base, slot.adapter, requests, options),
+            pictures,
             base=self.base,
             options=options,
             adapter_file=(keep.checkpoint_folder(Path(), slot.step) / keep.ADAPTER).as_posix(),

@@ -6,41 +6,79 @@ Takes plans and recipes, gives seconds. Knows nothing about torch or about sweep
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from statistics import fmean
 
 from lorasweep import speed
-from lorasweep.records import LauncherOptions, Plan, Recipe
+from lorasweep.records import BaseOptions, LauncherOptions, Plan, PlannedImage, Recipe
 
 # Of one CPU worker with one thread, a LoRA on the dollhouse at batch 4: forward, backward, AdamW.
 DEFAULT_PIXELS_PER_S = 12.0 * 64 * 64
 
 
-def trial_seconds(plan: Plan, recipe: Recipe) -> float:
-    """Estimate one trial in one worker: training and sampling; judging on probes is left out.
+def pictures(plan: Plan, recipe: Recipe) -> int:
+    """How many pictures a trial draws: every prompt at each rung, and at every weight in the end."""
+    sample = recipe.sample
+    each = len(sample.weights) * len(sample.seeds) + (len(plan.rungs) - 1) * len(sample.rung_seeds)
+    return sum(map(len, plan.prompts.values())) * each
 
-    The speed is what the last run with this base measured on this machine, else a default; work scales with
+
+def picture_px(recipe: Recipe) -> int:
+    """Area of one of them, px."""
+    side = recipe.base.resolution
+    return (recipe.sample.width or side) * (recipe.sample.height or side)
+
+
+def trial_seconds(plan: Plan, recipe: Recipe) -> float:
+    """Estimate one trial in one worker: training, drawing and, once a run has measured it, judging.
+
+    Speeds are what the last run with this base measured on this machine, else a default; work scales with
     the area of the images.
     """
-    sample = recipe.sample
-    pictures = sum(map(len, plan.prompts.values())) * (
-        len(sample.weights) * len(sample.seeds) + (len(plan.rungs) - 1) * len(sample.rung_seeds)
+    count = pictures(plan, recipe)
+    denoised = speed.denoised_pixels(count * picture_px(recipe), recipe.sample)
+    judged_per_s = speed.recall(recipe.base, "judge")
+    judging_s = count / judged_per_s if judged_per_s else 0.0
+    drawing_s = denoised / _drawing_speed(recipe.base, "draw")
+    return speed.training_pixels(plan) / _training_speed(recipe.base) + drawing_s + judging_s
+
+
+def class_images_seconds(planned: Iterable[tuple[Plan, Recipe]]) -> float:
+    """Estimate how long one worker draws the regularization images that are not there yet, each once."""
+    missing: dict[str, tuple[PlannedImage, Recipe]] = {
+        image.file: (image, recipe)
+        for plan, recipe in planned
+        for image in plan.reg_images
+        if image.drawing is not None and not Path(image.file).exists()
+    }
+    return sum(
+        speed.denoised_pixels(image.width_px * image.height_px, recipe.sample)
+        / _drawing_speed(recipe.base, "draw_one")
+        for image, recipe in missing.values()
     )
-    side = recipe.base.resolution
-    sample_area = (sample.width or side) * (sample.height or side)
-    # Guidance needs two forwards per denoising step.
-    forwards = pictures * sample.steps * (1 if sample.guidance <= 1 else 2)
-    work = speed.training_pixels(plan) + forwards * speed.FORWARD_SHARE * sample_area
-    return work / (speed.recall(recipe.base) or DEFAULT_PIXELS_PER_S)
 
 
-def sweep_seconds(trials_s: Sequence[float], launcher: LauncherOptions, *, trials: int) -> float:
+def sweep_seconds(
+    trials_s: Sequence[float], launcher: LauncherOptions, *, trials: int, once_s: float = 0.0
+) -> float:
     """Estimate the wall time of a sweep.
 
     Args:
         trials_s: seconds of the recipes that are known; the others are taken to be like them.
         launcher: says how many workers there are.
         trials: how many there will be in all.
+        once_s: what is done once for all trials, by workers that share it between them.
     """
     workers = max(1, min(launcher.workers or os.cpu_count() or 1, trials))
-    return fmean(trials_s) * trials / workers
+    return (fmean(trials_s) * trials + once_s) / workers
+
+
+def _training_speed(base: BaseOptions) -> float:
+    return speed.recall(base) or DEFAULT_PIXELS_PER_S
+
+
+def _drawing_speed(base: BaseOptions, work: speed.Work) -> float:
+    return (
+        speed.recall(base, work) or speed.recall(base, "draw") or _training_speed(base) / speed.FORWARD_SHARE
+    )

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasweep.config import Search, SweepSpec
+from lorasweep.plan.disk import caches
 from lorasweep.plan.estimate import sweep_seconds, trial_seconds
 from lorasweep.records import Plan, to_dict
 
@@ -49,7 +50,7 @@ def space_json(spec: SweepSpec, search: Search, plans: Sequence[Plan]) -> dict[s
             "total": [round(min(steps) * first) * spec.total, max(steps) * spec.total],
         },
         "estimated_seconds_range": [round(end, 1) for end in wall_s],
-        "caches": _caches(spec, plans),
+        "caches": caches(zip(plans, (arm.recipe for arm in spec.known), strict=True)),
     }
 
 
@@ -58,14 +59,14 @@ def space_table(described: dict[str, Any]) -> Table:
     sampler, pruner = described["sampler"]["name"], described["pruner"]["name"]
     low, high = described["steps"]["total"]
     fewest, most = (f"{end / 60:.0f} min" for end in described["estimated_seconds_range"])
-    caches = described["caches"]
+    shared = described["caches"]
     pruned = "" if pruner == "none" else f", {pruner} stops the worst from their first rung on"
     table = Table(
         title=f"what would be searched, by {sampler}{pruned}",
         caption=f"{described['points']} points x {len(described['seeds'])} seed(s); "
         f"{described['recipes_checked']} recipes at its edges were checked\n"
         f"{_range(low, high)} steps in all; {_range(fewest, most)}; "
-        f"caches: {caches['latents']} latents, {caches['captions']} captions",
+        f"caches: {shared['latents']} latents, {shared['captions']} captions",
     )
     table.add_column("axis", no_wrap=True)
     table.add_column("values", overflow="fold")
@@ -83,16 +84,3 @@ def _share_of_first_rung(spec: SweepSpec, plans: Sequence[Plan]) -> float:
     if not spec.pruner.active:
         return 1.0
     return min(plan.rungs[0] / plan.steps for plan in plans)
-
-
-def _caches(spec: SweepSpec, plans: Sequence[Plan]) -> dict[str, int]:
-    """What is encoded once and shared by all trials, as far as the known recipes say."""
-    latents, captions, samples = set(), set(), set()
-    for plan, arm in zip(plans, spec.known, strict=True):
-        sample = arm.recipe.sample
-        for image in plan.images:
-            latents.add((image.sha256, image.resize_px, image.crop_px, image.bucket))
-            captions.add(image.caption)
-        seeds = {*sample.seeds, *sample.rung_seeds}
-        samples |= {(prompt, seed) for tier in plan.prompts.values() for prompt in tier for seed in seeds}
-    return {"latents": len(latents), "captions": len(captions), "base_samples": len(samples)}

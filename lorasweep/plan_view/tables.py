@@ -6,6 +6,7 @@ Takes a recipe or a sweep, plans it, and returns JSON or prints tables. Knows no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +17,8 @@ from rich.text import Text
 from lorasweep.config import Arm, SweepSpec
 from lorasweep.errors import ConfigError, InputError, Problem
 from lorasweep.plan import make_plan
-from lorasweep.plan.estimate import sweep_seconds, trial_seconds
+from lorasweep.plan.disk import caches, trial_disk
+from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
 from lorasweep.plan.learning_rate import Curve, curves
 from lorasweep.plan.trainable import trainable
 from lorasweep.plan_view.buckets import bucket_set_json, bucket_set_table, bucket_table, buckets_json
@@ -32,9 +34,10 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     """Plan a sweep or a recipe and describe it as JSON-able data.
 
     Returns:
-        At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `arms` (the same
-        keys for every arm, with its `overrides` and what `differs` from the first one in plain words); with a
-        space also `space`, and the recipes at its corners among the arms.
+        At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `estimated_bytes`
+        (of run folders, of MLflow's copy; absent where a base does not tell), `caches` (encoded once),
+        `arms` (the same keys for every arm, with its `overrides` and what `differs` from the first one in
+        plain words); with a space also `space`, and the recipes at its corners among the arms.
 
     Raises:
         InputError: with the problems of all arms.
@@ -44,15 +47,18 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     described = [_arm_json(arm, plan, plans[0]) for arm, plan in zip(arms, plans, strict=True)]
     trials = subject.total if isinstance(subject, SweepSpec) else 1
     each_s = [arm["estimated_seconds"] for arm in described]
-    seconds = sweep_seconds(each_s, subject.launcher, trials=trials)
-    found = {}
+    planned = [(plan, arm.recipe) for arm, plan in zip(arms, plans, strict=True)]
+    once_s = class_images_seconds(planned)
+    seconds = sweep_seconds(each_s, subject.launcher, trials=trials, once_s=once_s)
+    found: dict[str, Any] = _disk_json(planned, trials=trials)
     if isinstance(subject, SweepSpec) and subject.search is not None:
-        found = {"space": space_json(subject, subject.search, plans)}
+        found |= {"space": space_json(subject, subject.search, plans)}
     return {
         "name": subject.name if isinstance(subject, SweepSpec) else "recipe",
         "question": subject.question if isinstance(subject, SweepSpec) else "",
         "trials": trials,
         "estimated_seconds": round(seconds, 1),
+        "caches": caches(planned),
         **found,
         **{key: value for key, value in described[0].items() if key not in _OF_AN_ARM},
         "arms": described,
@@ -87,10 +93,33 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
     minutes = data["estimated_seconds"] / 60
     duration = f"{data['estimated_seconds']:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
     trials = "1 trial" if data["trials"] == 1 else f"{data['trials']} trials"
-    console.print(f"{trials}, about {duration} of training and sampling on this machine")
+    disk = f"; {_disk_words(data['estimated_bytes'])}" if "estimated_bytes" in data else ""
+    console.print(f"{trials}, about {duration} on this machine{disk}", highlight=False)
 
 
 _OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds")
+
+
+def _disk_json(planned: Sequence[tuple[Plan, Recipe]], *, trials: int) -> dict[str, Any]:
+    """What the known recipes take, the others taken to be like them."""
+    each = [trial_disk(plan, recipe) for plan, recipe in planned]
+    known = [disk for disk in each if disk is not None]
+    if len(known) < len(each):
+        return {}
+    folders, mirror = (
+        fmean(sizes) * trials for sizes in zip(*((d.run_folder, d.mirror) for d in known), strict=True)
+    )
+    return {"estimated_bytes": {"run_folders": round(folders), "mlflow": round(mirror)}}
+
+
+def _disk_words(estimated: dict[str, int]) -> str:
+    copied = estimated["mlflow"]
+    mlflow = f", and {_megabytes(copied)} in MLflow" if copied else ""
+    return f"{_megabytes(estimated['run_folders'])} of disk{mlflow}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def arms_of(subject: SweepSpec | Recipe) -> Sequence[Arm]:
