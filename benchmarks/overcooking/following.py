@@ -18,8 +18,8 @@ FOLLOWS: Final[dict[str, tuple[str, int]]] = {
     "generalisation/gap_high_noise": ("copies", 1),
     "generalisation/rise": ("worst", 1),
     "useful_weight/slope": ("worst", 1),
-    "prior_drift/class": ("bleed", 1),
-    "prior_drift/neighbour": ("bleed", 1),
+    "prior_drift/class": ("altered", 1),
+    "prior_drift/neighbour": ("altered", 1),
     "prior_drift/plain": ("bleed_open", 1),
     "prior_drift/unrelated": ("bleed_open", 1),
     "trigger_selectivity/score": ("bleed_open", -1),
@@ -39,8 +39,11 @@ FOLLOWS: Final[dict[str, tuple[str, int]]] = {
 }
 """Metric -> the part of the truth that it ought to follow, and which way."""
 
-OCCURS: Final[dict[str, float]] = {"identity": 0.3, "utility": 0.2, "bleed_open": 0.2}
+OCCURS: Final[dict[str, float]] = {"identity": 0.3, "utility": 0.2, "bleed_open": 0.2, "altered": 0.1}
 """What the truth has to reach in a run to have happened there; for symptoms, their limit."""
+
+SATURATED: Final = 2.0
+"""Excess over its limit at which a symptom's harm is full; ranks beyond it mean nothing."""
 
 MIN_RUNGS = 4  # of a run, for ranks to mean something
 
@@ -54,7 +57,8 @@ def follow(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """Median within-run rank correlation of each metric with its truth, over the runs where that happens.
 
     Returns:
-        By metric: `follows`, and the median with its interval over runs; `n` is the number of such runs.
+        By metric: `follows`, and the median with its interval over runs; `n` is the number of such runs. And
+        `everywhere`, the rank correlation over all checkpoints of all runs.
     """
     runs = [rungs for rungs in by_run(checkpoints).values() if len(rungs) >= MIN_RUNGS]
     keys = sorted({key for c in checkpoints for key in c.metrics if followed(key)[0]})
@@ -64,7 +68,11 @@ def follow(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
         there = [rungs for rungs in runs if happens(rungs, target)]
         correlations = np.array([direction * _within(rungs, key, target) for rungs in there])
         known = correlations[np.isfinite(correlations)]
-        found[key] = {"follows": target, **asdict(over_runs(range(len(known)), _median_of(known)))}
+        found[key] = {
+            "follows": target,
+            **asdict(over_runs(range(len(known)), _median_of(known))),
+            "everywhere": _everywhere(checkpoints, key, target, direction),
+        }
     return found
 
 
@@ -80,10 +88,18 @@ def happens(rungs: Sequence[Checkpoint], target: str) -> bool:
 def true(checkpoint: Checkpoint, target: str) -> float:
     """One part of the truth by name: a symptom's excess, an extra, or a property of `Truth`."""
     truth = checkpoint.truth
-    for part in (truth.excess, truth.extra):
-        if target in part:
-            return part[target]
-    return float(getattr(truth, target))
+    if target in truth.excess:
+        return min(SATURATED, truth.excess[target])
+    if target in truth.extra:
+        return truth.extra[target]
+    return min(SATURATED, truth.worst) if target == "worst" else float(getattr(truth, target))
+
+
+def _everywhere(checkpoints: Sequence[Checkpoint], key: str, target: str, direction: int) -> dict[str, Any]:
+    rows = [c for c in checkpoints if key in c.metrics]
+    left = np.array([direction * c.metrics[key] for c in rows])
+    right = np.array([true(c, target) for c in rows])
+    return asdict(over_runs([c.run for c in rows], lambda chosen: spearman(left[chosen], right[chosen])))
 
 
 def _within(rungs: Sequence[Checkpoint], key: str, target: str) -> float:

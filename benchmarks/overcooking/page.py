@@ -142,7 +142,14 @@ def _areas(found: Mapping[str, Any], pictures: str) -> str:
 
 def _follow(found: Mapping[str, Any]) -> str:
     rows = [
-        (f"`{key}`", row["follows"], span(row), str(row["n"]), _met(row["value"] >= GOALS["spearman"]))
+        (
+            f"`{key}`",
+            row["follows"],
+            span(row),
+            str(row["n"]),
+            _met(row["value"] >= GOALS["spearman"]),
+            span(row["everywhere"]),
+        )
         for key, row in sorted(
             found["follow"].items(), key=lambda pair: (pair[1]["follows"], -number(pair[1]["value"]))
         )
@@ -153,9 +160,11 @@ def _follow(found: Mapping[str, Any]) -> str:
         f"\n\nTheir phenomenon occurs in no run: {', '.join(f'`{key}`' for key in silent)}." if silent else ""
     )
     return (
-        "Median rank correlation within a run, over the runs in which the phenomenon occurs.\n\n"
+        "Median rank correlation within a run, over the runs in which the phenomenon begins; in the last "
+        "column over all checkpoints of all runs. `altered` is what strangers gained of the subject and lost "
+        "of what was asked.\n\n"
         + markdown.table(
-            ("metric", "truth", "Spearman (95 % over runs)", "runs", f">= {GOALS['spearman']}"), rows
+            ("metric", "truth", "within a run", "runs", f">= {GOALS['spearman']}", "over everything"), rows
         )
         + note
     )

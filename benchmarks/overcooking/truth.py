@@ -52,7 +52,8 @@ class Truth:
         identity: F*, in [0, 1].
         excess: by symptom, over its limit; >= 0, 1 at the limit.
         worst: the largest of them.
-        extra: what is read besides: likeness uncalled, nuisances kept, all features at once.
+        extra: what is read besides: likeness uncalled, how much of strangers was altered (the subject's
+            features gained and the asked ones lost), nuisances kept, all features at once.
     """
 
     identity: float
@@ -91,11 +92,11 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
         limits: by symptom.
     """
     groups, by_base = testimony["groups"], base["groups"]
+    bleed = _mean(groups["stranger"]["likeness"]) - _mean(by_base["stranger"]["likeness"])
     found = {
         "copies": _copied(testimony),
-        "bleed": _mean(groups["stranger"]["likeness"]) - _mean(by_base["stranger"]["likeness"]),
-        "control": 1.0
-        - _ratio(hit_rate(groups["recombined"]["hits"]), hit_rate(by_base["recombined"]["hits"])),
+        "bleed": bleed,
+        "control": _lost(groups, by_base, "recombined"),
         "variety": 1.0 - _ratio(variety(groups["plain"]["shown"]), variety(by_base["plain"]["shown"])),
         "corrupt": _corrupt(groups) - _corrupt(by_base),
     }
@@ -104,6 +105,7 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
         excess={name: max(0.0, value) / limits[name] for name, value in found.items()},
         extra={
             "bleed_open": _mean(groups["open"]["likeness"]) - _mean(by_base["open"]["likeness"]),
+            "altered": bleed + max(0.0, _lost(groups, by_base, "stranger")),
             "nuisances_kept": _nuisances_kept(testimony),
             "all_features": _mean(groups["recombined"]["identity"]),
             "control_rate": hit_rate(groups["recombined"]["hits"]),
@@ -165,6 +167,11 @@ def _nuisances_kept(testimony: Testimony) -> float:
     if "copied" not in testimony:
         return 0.0
     return _mean(testimony["copied"]["nuisance"]) - 1.0 / (testimony["copied"]["replicas"] + 1)
+
+
+def _lost(groups: Mapping[str, Any], by_base: Mapping[str, Any], name: str) -> float:
+    """Share of the asked attributes that the base shows and this does not."""
+    return 1.0 - _ratio(hit_rate(groups[name]["hits"]), hit_rate(by_base[name]["hits"]))
 
 
 def _corrupt(groups: Mapping[str, Any]) -> float:
