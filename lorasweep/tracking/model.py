@@ -70,7 +70,15 @@ def best_model(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> ModelContent 
         name=f"{sweep.name}-best".replace(".", "-"),
         flavor={key: value for key, value in flavor.items() if value is not None},
         params={key: str(value) for key, value in (adapter.get("options") or {}).items()},
-        tags={"lorasweep.sweep": sweep.name, "lorasweep.trial": best.folder.name},
+        tags={
+            "lorasweep.sweep": sweep.name,
+            "lorasweep.trial": best.folder.name,
+            "mlflow.note.content": notes.model_note(
+                f"{sweep.name}/{best.folder.name}",
+                sentence=str(best.verdict.get("sentence", "")),
+                trigger=str(best.plan.get("trigger") or ""),
+            ),
+        },
         points=tuple(
             point
             for point in points(best).get(FINAL, ())

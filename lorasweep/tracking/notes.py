@@ -6,6 +6,7 @@ MLflow would load the pictures that it names. Knows nothing about mlflow.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,6 +64,18 @@ def trial_note(
         if missing
         else "",
         "The recipe in full is `recipe.yaml` under Artifacts.",
+    ]
+    return cut("\n\n".join(part for part in parts if part), LONGEST)
+
+
+def model_note(trial: str, *, sentence: str, trigger: str) -> str:
+    """Describe the best adapter's model: what was said of it, how to draw with it or take it elsewhere."""
+    prompt = f"{trigger}, ..." if trigger else "..."
+    draw = f"mlflow.pyfunc.load_model('models:/<Model ID>').predict([{prompt!r}])"
+    parts = [
+        plain(sentence),
+        f"Draw with it: {code(draw)}",
+        f"As a file for UIs: {code(f'lorasweep export {shlex.quote(trial)}')}, or `adapter.safetensors` under Artifacts.",
     ]
     return cut("\n\n".join(part for part in parts if part), LONGEST)
 

@@ -138,7 +138,7 @@ def points(trial: TrialFiles) -> dict[str, tuple[Point, ...]]:
     their plain names, once, at step 0, where MLflow draws bars. What was measured on the way goes by
     `rung/...` over steps, so that no curve ends in a jump back to what was kept.
     """
-    streams: dict[str, dict[tuple[str, int], Point]] = {"step": {}, "rung": {}, "system": {}, FINAL: {}}
+    streams: dict[str, dict[tuple[str, int], Point]] = {FINAL: {}, "rung": {}, "step": {}, "system": {}}
     for event in trial.events:
         if (kind := event.get("kind")) in streams and kind != FINAL:
             for point in _numbers(_told(event), event["step"], milliseconds(event.get("time")) or 0):

@@ -40,6 +40,7 @@ def test_the_best_adapter_is_a_model_once(
     headline = ("overcook/utility", "overcook/score", "identity/score")
     assert shown == {key: best.data.metrics[key] for key in headline}, "so that models can be sorted"
     assert len(held.history(best, "overcook/utility")) == 1, "and the run has no number twice"
+    assert "lorasweep export quickstart/" in model.tags["mlflow.note.content"], "what to do with it"
     trial = sweep.folder / best.data.tags["lorasweep.trial"]
     assert (folder / "adapter.safetensors").read_bytes() == (trial / "adapter.safetensors").read_bytes()
 
