@@ -21,7 +21,7 @@ def test_without_noise_everything_is_seen(pretend: Pretend) -> None:
     assert found["auroc"]["memorisation/copy_rate"]["value"] == 1
     # Not quite 1: the truth is full at some rung, and the metric goes on.
     assert found["follow"]["memorisation/copy_rate"]["value"] > 0.9
-    assert found["follow"]["prompt_control/score"]["value"] == pytest.approx(1)
+    assert found["follow"]["prompt_control/score"]["value"] > 0.9
     assert found["follow"]["identity/score"]["follows"] == "identity"
 
 
