@@ -15,6 +15,7 @@ from lorasweep.bases import stable_diffusion
 from lorasweep.cache.latents import LatentCache
 from lorasweep.cache.store import Store
 from lorasweep.cache.texts import TextCache
+from lorasweep.errors import ConfigError
 
 CAPTIONS = ["zkw, red hair", "1girl, smile", "", "hat", "blue dress"]
 
@@ -43,6 +44,19 @@ def test_latents_are_those_of_the_vae(base: Any, store: Store, tiny_sd: Path, tm
     scale = base.vae.config.scaling_factor
     assert mean.shape == (4, image.bucket.height_px // 4, image.bucket.width_px // 4)
     assert torch.equal(mean, wanted.mean[0] * scale) and torch.equal(std, wanted.std[0] * scale)
+
+
+def test_a_vae_that_overflows_is_told_and_not_kept(
+    base: Any, store: Store, tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = make_plan(make_recipe(tiny_sd), tmp_path).images[1]
+    with monkeypatch.context() as patch:
+        nothing = torch.full((1, 4, 8, 8), torch.nan)
+        patch.setattr(type(base), "encode_images", lambda *_: (nothing, nothing))
+        with pytest.raises(ConfigError, match=f"{Path(image.file).name}.*float32.*precision=bf16"):
+            LatentCache(base, store).mean_std(image)
+    mean, std = LatentCache(base, store).mean_std(image)
+    assert mean.isfinite().all() and std.isfinite().all()
 
 
 def test_another_process_reads_what_one_encoded(
