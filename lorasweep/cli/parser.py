@@ -250,20 +250,12 @@ that base, with that kind of dataset, at that LoRA weight and guidance, find the
 with the same digest in metrics.json are comparable. The same command continues where it stopped.""",
     )
     _overrides(parser)
-    parser.add_argument("--times", type=_positive, default=10, help="times the recipe's exposures (10)")
-    parser.add_argument("--rungs", type=_positive, default=12, help="times each control is judged (12)")
-    parser.add_argument("--seeds", type=_positive, default=2, help="runs of each control (2)")
+    parser.add_argument("--times", type=_count, default=10, help="times the recipe's exposures (10)")
+    parser.add_argument("--rungs", type=_count, default=12, help="times each control is judged (12)")
+    parser.add_argument("--seeds", type=_count, default=2, help="runs of each control (2)")
     parser.add_argument("--name", default=None, help="of the calibration, for people; default: the base's")
     parser.add_argument("--out", metavar="FILE", default=None, help="default: where recipes find it")
     _json(parser)
-
-
-def _positive(text: str) -> int:
-    """A whole number >= 1, as argparse wants its types."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be >= 1, got {number}")
-    return number
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:

@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 
 from lorasweep import paths
+from lorasweep.cli.sweep_folder import sweep_folders
 from lorasweep.errors import InputError, Problem
 from lorasweep.sweep import document, state, table
 
 
 def run(options: argparse.Namespace) -> int:
     """Print one sweep's trials, or a line per sweep; returns the exit code."""
-    folders = [_folder(options.sweep)] if options.sweep else _folders()
+    folders = [_folder(options.sweep)] if options.sweep else sweep_folders()
     states = [state.read_state(folder) for folder in folders]
     if options.json:
         documents = [document.status_json(each) for each in states]
@@ -26,15 +27,10 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _folders() -> list[Path]:
-    root = paths.outputs()
-    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-
-
 def _folder(name: str) -> Path:
     folder = paths.outputs() / Path(name).stem
     if not folder.is_dir():
-        known = ", ".join(path.name for path in _folders()) or "none yet"
+        known = ", ".join(path.name for path in sweep_folders()) or "none yet"
         raise InputError(
             Problem(name, f"no such sweep in {paths.outputs()}", f"known: {known}"), subject="status"
         )
