@@ -72,10 +72,11 @@ def model_note(trial: str, *, sentence: str, trigger: str) -> str:
     """Describe the best adapter's model: what was said of it, how to draw with it or take it elsewhere."""
     prompt = f"{trigger}, ..." if trigger else "..."
     draw = f"mlflow.pyfunc.load_model('models:/<Model ID>').predict([{prompt!r}])"
+    export = f"lorasweep export {shlex.quote(trial)}"
     parts = [
         plain(sentence),
         f"Draw with it: {code(draw)}",
-        f"As a file for UIs: {code(f'lorasweep export {shlex.quote(trial)}')}, or `adapter.safetensors` under Artifacts.",
+        f"As a file for UIs: {code(export)}, or `adapter.safetensors` under Artifacts.",
     ]
     return cut("\n\n".join(part for part in parts if part), LONGEST)
 
