@@ -2,17 +2,19 @@
 
 Per symptom, with n what a harmless adapter shows and b what a ruined one shows,
 
-    limit = (n + b) / 2        width = (b - n) / 12
+    limit = (n + b) / 2        width = (b - n) / 12, at least limit / 10
 
-so that half way from one to the other counts a half, and a harmless value next to nothing (0.2 %).
+so that half way from one to the other counts a half, and a harmless value next to nothing (0.2 %), unless the
+two are so close that nobody could place a limit between them to better than a tenth.
 
     n   the largest of: the base itself, random adapters, the controls where their held-out loss is lowest
         (nothing that the healthiest checkpoint shows is a symptom)
     b   the smallest of the controls that are told from n by `CLEARLY` standard errors, each where it has lost
         half of its best held-out gain, or at its end when it never does
 
-A symptom that no control shows clearly gets its definite limit, if it has one and the harmless stay below
-half of that; otherwise none, with the reason: it would only add noise.
+A symptom with a definite limit has that one, provided that the harmless stay below half of it: a control
+that is a little worse than perfect would else make a catastrophe of one disobeyed prompt. A symptom that no
+control shows clearly gets no limit, with that as its reason: it would only add noise.
 F counts as learned at `LEARNED` of what the controls reached at best, and the stand-in for F is scaled so
 that the best held-out gain gives 1 - 1/e^2.
 
@@ -36,6 +38,7 @@ from lorasweep.metrics.symptoms import SYMPTOMS, Limit, Symptom
 
 CLEARLY = 3.0  # standard errors between harmless and ruined
 WIDTHS = 12.0  # between harmless and ruined
+SHARPEST = 10.0  # limit over width
 LOST = 0.5  # share of the best held-out gain that a ruined control has lost
 LEARNED = 0.6  # share of the best identity from which a subject counts as learned
 LEAST_GAIN = 0.01  # held-out log gain below which a control has learned nothing
@@ -125,7 +128,7 @@ def place(
         if null is None or not burned:
             unplaced[symptom.name] = "the controls could not be asked for it"
             continue
-        if limit := _between(null, burned) or definite(symptom, null.value):
+        if limit := definite(symptom, null.value) or _between(null, burned):
             limits[symptom.name] = limit
             continue
         most = max(burned, key=lambda level: level.value)
@@ -159,12 +162,9 @@ def _between(null: _Level, burned: Sequence[_Level]) -> Limit | None:
     if not clear:
         return None
     ruined = min(clear)
-    return Limit(
-        limit=(null.value + ruined) / 2,
-        width=(ruined - null.value) / WIDTHS,
-        null=null.value,
-        burned=ruined,
-    )
+    limit = (null.value + ruined) / 2
+    width = max((ruined - null.value) / WIDTHS, limit / SHARPEST)
+    return Limit(limit=limit, width=width, null=null.value, burned=ruined)
 
 
 def _levels(symptom: Symptom, groups: Sequence[Sequence[Row]]) -> list[_Level]:

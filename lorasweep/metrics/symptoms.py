@@ -25,8 +25,8 @@ class Symptom:
         says: what a person would say, after "from step 700": "it copies its training images".
         severity: the grade of a full-blown case, (0, 1]; 1 is fatal by itself.
         inverted: the metric is good at 1 and bad at 0, so 1 - value is read.
-        definite: how much of it is too much on any base, because its number means the same everywhere; takes
-            effect where no control shows the symptom. None: only controls can tell.
+        definite: how much of it is too much on any base, because its number means the same everywhere. None:
+            only controls can tell.
     """
 
     name: str
@@ -51,8 +51,8 @@ class Limit:
     Attributes:
         limit: where it has half its effect.
         width: how sharply; limit / width >= 4 keeps harmless values near 0.
-        null, burned: what harmless and ruined controls showed; without `burned` none did, and the limit is
-            the symptom's definite one.
+        null, burned: what harmless and ruined controls showed; without `burned` the limit is the symptom's
+            definite one.
     """
 
     limit: float

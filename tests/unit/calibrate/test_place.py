@@ -67,14 +67,17 @@ def test_a_limit_is_half_way_and_grades_run_from_nothing_to_all() -> None:
 def test_the_milder_of_two_ruins_and_the_larger_of_the_harmless_decide() -> None:
     made = placed(
         [
-            control("long", row(burn__score=0.1), row(burn__score=0.12, noise=0.1)),
-            control("hot", row(burn__score=0.05), row(burn__score=2.0)),
-            control("hot", row(burn__score=0.05), row(burn__score=4.0)),
-            control("hotter", row(burn__score=0.05), row(burn__score=9.0)),
+            control("long", row(generalisation__gap=0.1), row(generalisation__gap=0.12, noise=0.1)),
+            control("hot", row(generalisation__gap=0.05), row(generalisation__gap=2.0)),
+            control("hot", row(generalisation__gap=0.05), row(generalisation__gap=4.0)),
+            control("hotter", row(generalisation__gap=0.05), row(generalisation__gap=9.0)),
         ],
-        {"base": [row(burn__score=0.0)], "random": [row(burn__score=0.3), row(burn__score=0.5)]},
+        {
+            "base": [row(generalisation__gap=0.0)],
+            "random": [row(generalisation__gap=0.3), row(generalisation__gap=0.5)],
+        },
     )
-    limit = made.limits["burn"]
+    limit = made.limits["gap"]
     assert (limit.null, limit.burned) == (0.4, 3.0), (
         "medians over runs; what is not clear of noise is no ruin"
     )
@@ -94,6 +97,24 @@ def test_what_no_control_shows_clearly_gets_no_limit() -> None:
     assert "gap" not in made.limits and "class_drift" in made.limits
     assert made.unplaced["gap"].startswith("ruined controls do not show it: 0.200, harmless ones up to 0.100")
     assert made.unplaced["burn"] == "the controls could not be asked for it"
+
+
+def test_what_means_the_same_everywhere_is_not_moved_by_controls() -> None:
+    """One prompt of eight that a hot control disobeys is no catastrophe."""
+    made = placed(
+        [control("long", row(prompt_control__score=1.0), row(prompt_control__score=0.875))],
+        {"base": [row(prompt_control__score=1.0)]},
+    )
+    assert made.limits["control"].limit == 0.25 and made.limits["control"].grade(0.125) < 0.1
+
+
+def test_a_limit_is_never_sharper_than_a_tenth() -> None:
+    made = placed(
+        [control("long", row(prior_drift__class=0.95), row(prior_drift__class=1.05))],
+        {"base": [row(prior_drift__class=0.0)]},
+    )
+    assert made.limits["class_drift"].limit == pytest.approx(1.0)
+    assert made.limits["class_drift"].width == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(("harmless", "has_limit"), [(0.95, True), (0.7, False)])
