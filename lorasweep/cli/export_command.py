@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from lorasweep.export import export_run, find_run
+from lorasweep import files
+from lorasweep.export import CookedRun, export_run, find_run
 from lorasweep.records import to_dict
 
 
@@ -29,5 +30,12 @@ def run(options: argparse.Namespace) -> int:
     for each in written:
         rank = f" rank {each.rank}" if each.rank else ""
         print(f"{each.adapter}{rank}, {each.modules} modules, {each.bytes / 2**20:.1f} MiB: {each.file}")
-    print(f"made for weight {cooked.recipe.sample.weight:g}: that is where it was judged")
+    print(f"judged at LoRA weight {cooked.recipe.sample.weight:g}. {_verdict(cooked)}".rstrip())
     return 0
+
+
+def _verdict(cooked: CookedRun) -> str:
+    """What the judges said, at which weight to use it included; nothing about a rung that was not kept."""
+    path = cooked.folder / "metrics.json"
+    verdict = files.read_json(path).get("verdict", {}) if path.is_file() else {}
+    return str(verdict.get("sentence", "")) if verdict.get("kept") == cooked.step else ""

@@ -60,7 +60,7 @@ def torch() -> Check:
         name = library.cuda.get_device_name()
         told = f"{library.__version__} on {name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
         return ok("torch", told)
-    told = f"{library.__version__} on the CPU, {threads} threads, {cores} cores"
+    told = f"{library.__version__} on the CPU, {threads} thread{'s' if threads > 1 else ''}, {cores} cores"
     if threads > cores:
         return warn("torch", told, f"more threads than cores is slow: OMP_NUM_THREADS={cores}")
     return ok(

@@ -254,3 +254,19 @@ def test_the_command(cook: Cook, home: Path, capsys: pytest.CaptureFixture[str])
     assert main(["export", "nowhere"]) == 2
     code = "import sys; from lorasweep.cli import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, "export", "sweep/0000-a-s0"], check=True, timeout=60)
+
+
+def test_the_command_repeats_what_the_judges_said(
+    cook: Cook, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = cook("lora", dim=2, alpha=1.0)
+    kept, file = find_run("sweep/0000-a-s0").step, folder / "metrics.json"
+    verdict = {"kept": kept, "sentence": "Done at step 8; use it at 0.9 to 1."}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"verdict": verdict}))
+
+    assert main(["export", "sweep/0000-a-s0"]) == 0
+    told = capsys.readouterr().out
+    assert told.endswith("judged at LoRA weight 0.7. Done at step 8; use it at 0.9 to 1.\n")
+
+    assert main(["export", "sweep/0000-a-s0", "--step", "4"]) == 0
+    assert capsys.readouterr().out.endswith("judged at LoRA weight 0.7.\n") == (kept != 4)
