@@ -62,7 +62,10 @@ def _weighed(base: Base, adapter: Adapter | None, weight: float) -> Iterator[Non
 
 @contextlib.contextmanager
 def bare(model: torch.nn.Module) -> Iterator[None]:
-    """Run the block with every adapter in the model switched off, whoever owns it."""
+    """Run the block with every adapter in the model switched off, whoever owns it.
+
+    Not within `at_weight`: what that has added to the base's own weights stays in them.
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]

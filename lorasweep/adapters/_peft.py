@@ -47,6 +47,7 @@ class PeftAdapter:
     ) -> None:
         self.name = name
         self.weight = 1.0
+        self._in_base = False
         self._configs = configs
         self._models = models
         self.layers: dict[str, Any] = {
@@ -78,6 +79,9 @@ class PeftAdapter:
 
     def set_weight(self, weight: float) -> None:
         """Set the sampling weight; at 0 the layers are bypassed, so the output is the base's bit for bit."""
+        assert not self._in_base, (
+            "an adapter that is added to the base's weights has its weight until the end"
+        )
         self.weight = weight
         for layer in self.layers.values():
             others = [name for name in layer.active_adapters if name != self.name]
@@ -110,8 +114,10 @@ class PeftAdapter:
             for module, own, layer in zip(inner, kept, self.layers.values(), strict=True):
                 module.weight.data = own + weight * self.delta(layer).detach()
             self.set_weight(0)
+            self._in_base = True
             yield
         finally:
+            self._in_base = False
             for module, own in zip(inner, kept, strict=True):
                 module.weight.data = own
             self.set_weight(1.0)

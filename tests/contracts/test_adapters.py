@@ -130,6 +130,8 @@ def test_merged_for_a_while_equals_unmerged_and_leaves_no_trace(adapter: Any, ba
         with adapter.merged(0.7):
             assert not torch.equal(inner[min(inner)], before[min(inner)])
             assert (look(base) - unmerged).abs().max() < 1e-4 * max(1.0, unmerged.abs().max().item())
+            with pytest.raises(AssertionError, match="until the end"):
+                adapter.set_weight(0)  # would say nothing and leave the 0.7 in the base
         with pytest.raises(KeyboardInterrupt), adapter.merged(0.3):
             raise KeyboardInterrupt
         assert torch.equal(look(base), trained)
