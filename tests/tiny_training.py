@@ -85,3 +85,12 @@ def _draw(folder: Path, number: int, *, held_out: bool) -> PlannedImage:
         resize_px=(bucket.width_px, bucket.height_px),
         crop_px=(0, 0),
     )
+
+
+def train(slot: Any, base: Any, steps: int) -> list[dict[str, float]]:
+    """Advance one slot; what each step logged."""
+    from lorasweep.train.loop import advance
+
+    rows: list[dict[str, float]] = []
+    advance([slot], base, steps=steps, on_step=lambda _, metrics: rows.append(metrics))
+    return rows

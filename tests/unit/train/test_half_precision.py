@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import make_plan, make_recipe
+from tiny_training import make_plan, make_recipe, train
 
 from lorasweep.bases import stable_diffusion
 from lorasweep.cache.latents import LatentCache
@@ -17,7 +17,7 @@ from lorasweep.cache.texts import TextCache
 from lorasweep.protocols import Base
 from lorasweep.records import CaptionOptions, Component, TrainOptions
 from lorasweep.train import checkpoint
-from lorasweep.train.loop import Diverged, advance
+from lorasweep.train.loop import Diverged
 from lorasweep.train.slot import Slot, make_slot
 
 HalfSlot = Callable[..., tuple[Slot, Base]]
@@ -42,12 +42,6 @@ def half_slot(tiny_sd: Path, tmp_path: Path) -> Iterator[HalfSlot]:
     yield make
     for slot in made:
         slot.close()
-
-
-def train(slot: Slot, base: Base, steps: int) -> list[dict[str, float]]:
-    rows: list[dict[str, float]] = []
-    advance([slot], base, steps=steps, on_step=lambda _, metrics: rows.append(metrics))
-    return rows
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

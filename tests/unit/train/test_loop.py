@@ -5,16 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_training import train
 
 from lorasweep.records import Component, TrainOptions
 from lorasweep.train.loop import Diverged, advance
 from lorasweep.train.slot import Slot
-
-
-def train(slot: Slot, base: Any, steps: int) -> list[dict[str, float]]:
-    rows: list[dict[str, float]] = []
-    advance([slot], base, steps=steps, on_step=lambda _, metrics: rows.append(metrics))
-    return rows
 
 
 def test_each_step_reports_loss_norm_and_lr_by_part(new_slot: Any, base: Any) -> None:

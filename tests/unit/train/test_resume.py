@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import make_recipe
+from tiny_training import make_recipe, train
 
 from lorasweep.errors import AdapterError, LorasweepError
 from lorasweep.records import CaptionOptions, Component, TrainOptions
@@ -41,12 +41,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         ),
     },
 }
-
-
-def train(slot: Slot, base: Any, steps: int) -> list[dict[str, float]]:
-    rows: list[dict[str, float]] = []
-    advance([slot], base, steps=steps, on_step=lambda _, metrics: rows.append(metrics))
-    return rows
 
 
 def everything(slot: Slot) -> dict[str, Any]:
