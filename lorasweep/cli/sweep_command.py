@@ -13,6 +13,7 @@ from lorasweep.cli.output_folder import require_writable
 from lorasweep.config import SweepSpec
 from lorasweep.errors import ConfigError, InputError, Problem
 from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
+from lorasweep.plan_view.warnings import owned
 from lorasweep.records import Plan
 from lorasweep.report import contact_sheet
 from lorasweep.report.write import HTML_FILE, write_report
@@ -49,8 +50,7 @@ def _run(
     as_json: bool = False,
 ) -> int:
     plans = _plans(spec)
-    shown = [plans[arm.name] for arm in spec.arms or spec.known]
-    for warning in dict.fromkeys(warning for each in shown for warning in each.warnings):
+    for warning in owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known]):
         print(f"warning  {warning}", file=sys.stderr)
     folder = paths.outputs() / spec.name
     require_writable(folder)

@@ -25,6 +25,7 @@ from lorasweep.plan_view.buckets import bucket_set_json, bucket_set_table, bucke
 from lorasweep.plan_view.exposures import exposure_table, exposures_json
 from lorasweep.plan_view.regularization import regularization_json, regularization_table
 from lorasweep.plan_view.space import space_json, space_table
+from lorasweep.plan_view.warnings import owned
 from lorasweep.records import Plan, PlannedImage, Recipe
 
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
@@ -75,7 +76,7 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
     data = plan_json(subject)
     if data["question"]:
         console.print(Text(data["question"], style="bold"))
-    warnings = _warnings(data["arms"])
+    warnings = owned([(arm["name"], arm["warnings"]) for arm in data["arms"]])
     if warnings:
         console.print(Text(f"{_counted(warnings)} at the end of this plan", style="yellow"))
     if "space" in data:
@@ -263,18 +264,6 @@ def _lr_table(arms: Sequence[dict[str, Any]], *, heights: str) -> Table:
 def _draw(shape: Sequence[float], heights: str) -> str:
     top = max(shape) or 1.0
     return "".join(heights[round(value / top * (len(heights) - 1))] for value in shape)
-
-
-def _warnings(arms: Sequence[dict[str, Any]]) -> list[str]:
-    """What to know before it runs; said once, with the arms that it is about unless these are all."""
-    owners: dict[str, list[str]] = {}
-    for arm in arms:
-        for warning in arm["warnings"]:
-            owners.setdefault(warning, []).append(arm["name"])
-    return [
-        warning if len(names) == len(arms) else f"{', '.join(names)}: {warning}"
-        for warning, names in owners.items()
-    ]
 
 
 def _counted(warnings: Sequence[str]) -> str:
