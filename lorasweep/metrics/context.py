@@ -116,14 +116,14 @@ class JudgeContext:
             first_noise: only the rows of every image's first noise, for questions that need fewer.
         """
         batches = self._batches(name, first_noise)
-        found = [self._answers(batch, weight, trigger, part)[0] for batch in batches]
+        found = [loss_B for loss_B, _ in self._answers(batches, weight, trigger, part)]
         base = [batch.base_loss_B if trigger else batch.base_plain_loss_B for batch in batches]
         return self._rows(batches, found, base)
 
     def drift(self, name: SetName, weight: float, *, part: Part = "both") -> Rows:
         """Squared distance between adapted and base prediction per row, beside the base's squared error."""
         batches = self._batches(name, False)
-        found = [self._answers(batch, weight, True, part)[1] for batch in batches]
+        found = [distance_B for _, distance_B in self._answers(batches, weight, True, part)]
         return self._rows(batches, found, [batch.base_loss_B for batch in batches])
 
     def magnitudes(self, name: NoiseName) -> Magnitudes | None:
@@ -212,24 +212,41 @@ class JudgeContext:
         return [batch for batch in self.probes.sets[name] if not first_noise or batch.draw == 0]
 
     def _answers(
-        self, batch: ProbeBatch, weight: float, trigger: bool, part: Part
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Squared error, and squared distance from the base, of each row of a batch; asked for once."""
-        key = ("answers", id(batch), weight, trigger, part)  # the probes outlive this context
-        if key not in self._asked:
-            captions = batch.captions if trigger else batch.plain_captions
-            text_BLD = batch.text_BLD if trigger else batch.plain_text_BLD
-            if self.trains_text and part != "unet":
-                with inference.at_weight(self.base, self.adapter, weight):
-                    text_BLD = self.base.encode_captions(captions)
-            with inference.at_weight(self.base, self.adapter, 0.0 if part == "text_encoder" else weight):
-                said_BCHW = probing.predict(self.base, batch.noisy_BCHW, batch.timestep_B, text_BLD)
-            self._asked[key] = (
-                probing.row_mse(said_BCHW, batch.target_BCHW),
-                probing.row_mse(said_BCHW, batch.base_BCHW),
-            )
-        answers: tuple[torch.Tensor, torch.Tensor] = self._asked[key]
-        return answers
+        self, batches: Sequence[ProbeBatch], weight: float, trigger: bool, part: Part
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Squared error, and squared distance from the base, of each row of each batch; asked for once."""
+        keys = [("answers", id(batch), weight, trigger, part) for batch in batches]  # probes outlive this
+        fresh = {key: batch for key, batch in zip(keys, batches, strict=True) if key not in self._asked}
+        if fresh:
+            asked = list(fresh.values())
+            said = self._predictions(asked, self._texts(asked, weight, trigger, part), weight, part)
+            for key, batch, said_BCHW in zip(fresh, asked, said, strict=True):
+                self._asked[key] = (
+                    probing.row_mse(said_BCHW, batch.target_BCHW),
+                    probing.row_mse(said_BCHW, batch.base_BCHW),
+                )
+        return [self._asked[key] for key in keys]
+
+    def _texts(
+        self, batches: Sequence[ProbeBatch], weight: float, trigger: bool, part: Part
+    ) -> list[torch.Tensor]:
+        """Captions of each batch as the text encoder, adapted if it is, understands them; (B, L, D)."""
+        if not self.trains_text or part == "unet":
+            return [batch.text_BLD if trigger else batch.plain_text_BLD for batch in batches]
+        with inference.at_weight(self.base, self.adapter, weight):
+            return [
+                self.base.encode_captions(batch.captions if trigger else batch.plain_captions)
+                for batch in batches
+            ]
+
+    def _predictions(
+        self, batches: Sequence[ProbeBatch], texts: Sequence[torch.Tensor], weight: float, part: Part
+    ) -> list[torch.Tensor]:
+        with inference.at_weight(self.base, self.adapter, 0.0 if part == "text_encoder" else weight):
+            return [
+                probing.predict(self.base, batch.noisy_BCHW, batch.timestep_B, text_BLD)
+                for batch, text_BLD in zip(batches, texts, strict=True)
+            ]
 
     def _rows(
         self, batches: Sequence[ProbeBatch], adapted: Sequence[torch.Tensor], base: Sequence[torch.Tensor]
