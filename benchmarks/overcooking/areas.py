@@ -20,6 +20,7 @@ from benchmarks.overcooking.table import Checkpoint
 from lorasweep.metrics.symptoms import SYMPTOMS
 
 SHIPPED = "O as shipped"
+SHIPPED_UNSEEN = "O as shipped, identities its controls never showed"
 BLIND = "O as shipped, no reader"
 CALIBRATED = "O, limits from other identities"
 CALIBRATED_BLIND = "O, limits from other identities, no reader"
@@ -33,8 +34,10 @@ def variants(checkpoints: Sequence[Checkpoint]) -> dict[str, np.ndarray]:
     seen = [c.metrics for c in checkpoints]
     blind = [scores.blind(metrics) for metrics in seen]
     truth, identities = labels(checkpoints), [c.identity for c in checkpoints]
+    shipped = np.array([scores.overcook(metrics) for metrics in seen])
     return {
-        SHIPPED: np.array([scores.overcook(metrics) for metrics in seen]),
+        SHIPPED: shipped,
+        SHIPPED_UNSEEN: np.where([name != scores.CALIBRATED_ON for name in identities], shipped, math.nan),
         BLIND: np.array([scores.overcook(metrics) for metrics in blind]),
         CALIBRATED: out_of_fold(seen, truth, identities),
         CALIBRATED_BLIND: out_of_fold(blind, truth, identities),

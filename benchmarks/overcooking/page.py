@@ -13,6 +13,7 @@ from benchmarks.overcooking.words import number, signed, span
 from lorasweep import markdown
 
 Row = Mapping[str, Any]
+HEADLINES = (areas.SHIPPED_UNSEEN, areas.CALIBRATED)
 GOALS = {"auroc": 0.95, "spearman": 0.7, "regret": 0.05}
 
 
@@ -68,15 +69,9 @@ def _head(found: Mapping[str, Any]) -> str:
 
 def _goals(found: Mapping[str, Any]) -> str:
     rows = []
-    area = found["auroc"][areas.CALIBRATED]
-    rows.append(
-        (
-            "Area of O on unseen identities",
-            f">= {GOALS['auroc']}",
-            span(area),
-            _met(area["value"] >= GOALS["auroc"]),
-        )
-    )
+    for name in HEADLINES:
+        area, met = found["auroc"][name], _met(found["auroc"][name]["value"] >= GOALS["auroc"])
+        rows.append((f"Area of {name}", f">= {GOALS['auroc']}", span(area), met))
     right = [row["right"] for row in found["controls"]]
     rows.append(("Controls judged rightly", "all 6", f"{sum(right)} of {len(right)}", _met(sum(right) == 6)))
     ours = found["stopping"]["stoppers"][stopping.OURS]["regret"]
@@ -128,6 +123,8 @@ def _areas(found: Mapping[str, Any], pictures: str) -> str:
     rows = [(name, span(auroc[name]), span(clear[name]) if name in clear else "") for name in names]
     low, high = areas.CLEAR
     note = (
+        "As shipped: by limits that `lorasweep calibrate` placed with controls, without the truth. Limits "
+        "from others: the same formula, limits fitted to the truth of other identities or runs. "
         f"Last column: only checkpoints whose worst symptom is below {low:g} or above {high:g} of its limit, "
         "where the witness's own sampling noise does not decide the label. Without the reader, every metric "
         "that it answers (identity, prompt control) is hidden, so that score and truth share no instrument."
@@ -252,9 +249,15 @@ def _short(found: Mapping[str, Any]) -> str:
     for row in found["controls"]:
         if not row["right"]:
             said.append(f'The control "{row["control"]}" is not judged rightly: it must be {row["must be"]}.')
-    area = found["auroc"][areas.CALIBRATED]
-    if not area["value"] >= GOALS["auroc"]:
-        said.append(f"The area of O on unseen identities is {span(area)}, the goal {GOALS['auroc']}.")
+    for name in HEADLINES:
+        area = found["auroc"][name]
+        if not area["value"] >= GOALS["auroc"]:
+            said.append(f"The area of {name} is {span(area)}, the goal {GOALS['auroc']}.")
+    said.append(
+        "The limits as shipped come from controls alone, without the truth. Two rules of placing them "
+        "(definite limits, none sharper than a tenth) were settled after a look at the first 31 runs of this "
+        "grid; the limits from other identities are fitted anew each time."
+    )
     said.append(
         "The world proves ranking and logic, not limits: on another base, limits come from `lorasweep "
         "calibrate`."

@@ -10,6 +10,8 @@ from functools import lru_cache
 
 from lorasweep.metrics import calibration, score
 
+CALIBRATED_ON = "zkw"
+"""The identity that the controls of the shipped calibration were cooked on: the config's own."""
 READER_FAMILIES = ("identity", "prompt_control")
 """Families that the dollhouse's reader answers, by which the ground truth is read as well."""
 IN_ITS_PLACE = "_base"
