@@ -91,6 +91,11 @@ def print_result(folder: Path, cooked: Cooked) -> None:
     print(f"run folder  {folder}  (every metric in metrics.json)")
     if cooked.mirror_message:
         print(f"MLflow      {cooked.mirror_message}")
+    if cooked.exit_code == 0:
+        name = f"{folder.parent.name}/{folder.name}"
+        print(f"next        lorasweep report {folder.parent.name}; lorasweep export {name}")
+    elif Status(status["status"]) is Status.CANCELLED:
+        print("next        the same command goes on where it stopped")
 
 
 def _cook(recipe: Recipe, planned: Plan, folder: Path, *, quiet: bool) -> dict[str, Any]:

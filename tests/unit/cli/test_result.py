@@ -1,0 +1,35 @@
+"""How a single recipe came out, with what to type next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorasweep import files
+from lorasweep.cli import one_run
+from lorasweep.cli.one_run import Cooked
+
+
+@pytest.mark.parametrize(
+    ("status", "last"),
+    [
+        ("COMPLETED", "next        lorasweep report train; lorasweep export train/1a2b-s0"),
+        ("CANCELLED", "next        the same command goes on where it stopped"),
+        ("DIVERGED", "MLflow      1 run"),
+    ],
+)
+def test_the_last_line_says_what_to_type_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], status: str, last: str
+) -> None:
+    folder = tmp_path / "train" / "1a2b-s0"
+    verdict = {"sentence": "Done at step 8; use it at 0.7."}
+    files.write_json(
+        folder / "metrics.json", {"metrics": {"overcook/score": 0.1}, "missing": {}, "verdict": verdict}
+    )
+
+    one_run.print_result(folder, Cooked(status={"status": status, "reason": ""}, mirror_message="1 run"))
+
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == [status, "Done at step 8; use it at 0.7."]
+    assert told[-1] == last
