@@ -10,9 +10,10 @@ about how runs are mirrored.
 
 from __future__ import annotations
 
+import json
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,13 @@ def best_model(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> ModelContent 
         return None
     recipe = best.recipe
     adapter = recipe.get("adapter") or {}
-    base = recipe.get("base") or {}
+    base, sampling = recipe.get("base") or {}, recipe.get("sample") or {}
     flavor = {
         "adapter": adapter.get("name"),
         "base": base.get("path") or base.get("name"),
         "file": DOCUMENTS[0],
-        "weight": (recipe.get("sample") or {}).get("weight"),
+        "weight": sampling.get("weight"),
+        "seed": next(iter(sampling.get("seeds") or ()), None),
         "trigger": best.plan.get("trigger"),
         "trial": f"{sweep.name}/{best.folder.name}",
     }
@@ -129,12 +131,24 @@ def _describe(content: ModelContent, folder: Path, model_id: str, run_id: str) -
     loader = {"loader_module": LOADER, "python_version": platform.python_version()}
     described = {
         "flavors": {"lorasweep": content.flavor, "python_function": loader},
+        "signature": _signature(content.flavor),
         "model_id": model_id,
         "run_id": run_id,
     }
     files.write_text(folder / "MLmodel", yaml.safe_dump(described, sort_keys=False))
     files.write_text(folder / "requirements.txt", f"lorasweep=={lorasweep.__version__}\n")
     return [folder / "MLmodel", folder / "requirements.txt"]
+
+
+def _signature(flavor: Mapping[str, Any]) -> dict[str, str]:
+    """What `predict` takes beside prompts; MLflow drops params that no signature names."""
+    types = {"weight": "double", "seed": "long"}
+    params = [
+        {"name": name, "type": kind, "default": flavor[name], "shape": None}
+        for name, kind in types.items()
+        if name in flavor
+    ]
+    return {"params": json.dumps(params)} if params else {}
 
 
 def _join(store: Store, content: ModelContent, *, model_id: str, run_id: str) -> None:

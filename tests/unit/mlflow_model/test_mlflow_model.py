@@ -19,7 +19,7 @@ from lorasweep.errors import InputError
 from lorasweep.kitchen import Kitchen
 from lorasweep.mlflow_model import DrawingModel
 from lorasweep.records import Recipe, to_dict
-from lorasweep.tracking.model import LOADER
+from lorasweep.tracking.model import ModelContent, _describe
 
 PROMPT = "zkw, 1girl, red hat"
 QUICK = ["sample.steps=2", "sample.seeds=[3]", "sample.width=32", "sample.height=32"]
@@ -33,8 +33,9 @@ def _write_model(folder: Path, adapter: Any, recipe: Recipe) -> None:
     save_file(tensors, folder / "weights.safetensors")
     if recipe.adapter.name in ("lora", "locon"):
         (folder / "weights.safetensors").unlink()  # their own file has the tensors by these names
-    flavors = {"lorasweep": {}, "python_function": {"loader_module": LOADER}}
-    files.write_text(folder / "MLmodel", yaml.safe_dump({"flavors": flavors}))
+    flavor = {"weight": recipe.sample.weight, "seed": recipe.sample.seeds[0]}
+    content = ModelContent(run_folder=folder, key="k", name="n", flavor=flavor, params={})
+    _describe(content, folder, "m-1", "r")
 
 
 @pytest.mark.parametrize("kind", ["lora", "locon", "loha"])
@@ -64,9 +65,10 @@ def test_what_mlflow_loads_draws_like_the_adapter(kind: str, tmp_path: Path) -> 
     assert (wanted != bare).any(), "the adapter does something"
     (drawn,) = mlflow.pyfunc.load_model(str(tmp_path)).predict([PROMPT])
     np.testing.assert_array_equal(np.asarray(drawn), wanted)
-    model = DrawingModel(tmp_path)
-    np.testing.assert_array_equal(np.asarray(model.draw([PROMPT], weight=0)[0]), bare)
-    assert (np.asarray(model.predict(PROMPT, {"seed": 4})[0]) != wanted).any(), "another noise"
+    (drawn,) = mlflow.pyfunc.load_model(str(tmp_path)).predict([PROMPT], params={"weight": 0.0})
+    np.testing.assert_array_equal(np.asarray(drawn), bare)
+    (drawn,) = DrawingModel(tmp_path).predict(PROMPT, {"seed": 4})
+    assert (np.asarray(drawn) != wanted).any(), "another noise"
 
 
 def test_a_recipe_that_is_none_is_refused(tmp_path: Path) -> None:
