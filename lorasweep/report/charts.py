@@ -20,6 +20,7 @@ SHAPES = {"done": "circle", "overcooked": "cross", "undercooked": "triangle"}
 OTHER_SHAPE = "square"
 LABELS_AT_MOST, OF_THE_FRONT = 14, 7  # labels; of a crowd only the front's
 LABEL_GAP_PX = 15.0
+LABEL_RISE_PX = 7.0  # above its mark, or the front's line would strike the name through
 LETTER_PX = 7.0  # of a label's letters, on average
 ISO_UTILITY = (0.2, 0.4, 0.6, 0.8)
 
@@ -124,9 +125,10 @@ def _labels(labels: Sequence[_Label], *, low: float, high: float) -> list[Child]
         for (_, x, y, name), label_y in zip(group, heights, strict=True):
             shift = 11 if anchor == "start" else -11
             shown = _shortened(name, 400 - x - 14 if anchor == "start" else x - 54)
+            middle = label_y - LABEL_RISE_PX
             if abs(label_y - y) > 4:
-                parts.append(line([(x, y), (x + 0.8 * shift, label_y)], class_="leader"))
-            parts.append(text(x + shift, label_y + 4, shown, anchor=anchor, class_="label"))
+                parts.append(line([(x, y), (x + 0.8 * shift, middle)], class_="leader"))
+            parts.append(text(x + shift, middle + 4, shown, anchor=anchor, class_="label"))
     return parts
 
 

@@ -185,3 +185,16 @@ def test_names_of_the_lines_of_equal_utility_keep_out_of_the_crowd(tmp_path: Pat
     names = re.findall(r'<text x="([\d.]+)" y="([\d.]+)"[^>]*>U 0\.', chart)
     assert len(names) == 4
     assert all(float(x) > 100 and float(y) < 50 for x, y in names)
+
+
+def test_the_fronts_line_strikes_no_name_through(tmp_path: Path) -> None:
+    trials = [
+        Cooked(arm="plain_one", identity=0.5, overcook=0.0),
+        Cooked(arm="b", identity=0.9, overcook=0.9),
+    ]
+    chart = str(charts.pareto(read_findings(write_sweep(tmp_path / "m", trials))))
+    (line_y,) = {float(y) for y in re.findall(r'class="front"[^>]*points="[\d.]+,([\d.]+)', chart)} or {
+        float(y) for y in re.findall(r'points="[\d.]+,([\d.]+)[^>]*class="front"', chart)
+    }
+    (baseline,) = {float(y) for y in re.findall(r'y="([\d.]+)"[^>]*>plain_one', chart)}
+    assert baseline < line_y, "the name stands on the line, or above it"
