@@ -186,7 +186,12 @@ def _notes(
     if copies:
         names = ", ".join(short(found[index]) for index in copies[0][:4])
         notes.append(f"{sum(map(len, copies))} images are near-duplicates of others, e.g. {names}")
-    if recipe.dataset.holdout > 0 and held_out == 0:
+    if recipe.dataset.path is not None and recipe.dataset.holdout == 0:
+        notes.append(
+            "dataset.holdout=0 keeps no image to judge by, so overfitting cannot be measured on unseen "
+            "images: dataset.holdout=0.2 would keep every fifth"
+        )
+    elif recipe.dataset.holdout > 0 and held_out == 0:
         why = (
             f"{len(found)} images are too few ({split.FEWEST_IMAGES} are needed)"
             if len(found) < split.FEWEST_IMAGES

@@ -41,7 +41,7 @@ def _shrunk(recipe: Recipe, train: Sequence[PlannedImage]) -> Iterator[str]:
         side = recipe.base.resolution
         yield (
             f"the embedded base sees your images at {side} x {side} px and knows nothing but paper dolls: it "
-            "is there to try lorasweep out; for a LoRA to use: base=stable_diffusion base.path=FOLDER"
+            "is there to try lorasweep out; for a LoRA to use: base=stable_diffusion base.path=MODEL"
         )
 
 

@@ -72,7 +72,7 @@ def test_photos_on_the_embedded_base_are_told_that_it_is_for_trying(home: Path, 
         text for text in make_plan(compose_recipe([f"dataset.path={photos}"])).warnings if "dolls" in text
     ]
 
-    assert "64 x 64 px" in warning and "base=stable_diffusion base.path=FOLDER" in warning
+    assert "64 x 64 px" in warning and "base=stable_diffusion base.path=MODEL" in warning
     dolls = folder_of(tmp_path, [(64, 80)] * 6, "dolls")
     assert "dolls:" not in "\n".join(make_plan(compose_recipe([f"dataset.path={dolls}"])).warnings)
     assert "dolls:" not in "\n".join(make_plan(compose_recipe([])).warnings)
@@ -132,3 +132,10 @@ def test_images_without_a_caption_are_named_with_what_they_are_trained_with(
     assert "no caption file for 1 of 5 images (plain/3.png): trained with an empty caption" in said
     assert ".caption files are there: captions.extension=.caption" in said
     assert "trained with the trigger alone" in told(recipe_of, folder, "captions.trigger=moki")
+
+
+def test_images_of_which_none_is_kept_to_judge_by_are_told(recipe_of: MakeRecipe, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, [(64, 64)] * 6)
+
+    assert "dataset.holdout=0 keeps no image to judge by" in told(recipe_of, folder)
+    assert "to judge by" not in told(recipe_of, folder, "dataset.holdout=0.2")
