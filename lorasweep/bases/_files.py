@@ -25,7 +25,6 @@ PREDICTION_TYPES = ("epsilon", "v_prediction")
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 
 _SD1 = Path(__file__).parent / "sd1"
-_SUPPORTED = "Stable Diffusion 1.x and 2.x are supported"
 _MAKE_FOLDER = "save it once with diffusers: pipeline.save_pretrained(folder, safe_serialization=True)"
 _digests: dict[tuple[str, int, int], str] = {}  # (path, bytes, mtime in ns) -> SHA-256 of the content
 
@@ -160,7 +159,7 @@ def _folder_problems(folder: Path, *, weights: bool) -> list[Finding]:
         return [("path", f"must hold a readable model_index.json, got {folder}", hint)]
     if index.get("_class_name") != "StableDiffusionPipeline":
         kind = index.get("_class_name")
-        return [("path", f"must hold a StableDiffusionPipeline (SD 1.x or 2.x), got {kind}", _SUPPORTED)]
+        return [("path", f"must hold a StableDiffusionPipeline (SD 1.x or 2.x), got {kind}", "")]
     found = [finding for part in WEIGHT_PARTS for finding in _part_problems(folder / part, weights=weights)]
     tokenizer = folder / "tokenizer"
     if not (tokenizer / "vocab.json").exists() and not (tokenizer / "tokenizer.json").exists():
@@ -217,7 +216,7 @@ def _wrong_checkpoint(checkpoint: Path, header: dict[str, Any]) -> Finding | Non
     """What a file of weights is, when it is nothing that a LoRA for Stable Diffusion 1.x or 2.x trains on."""
     name = checkpoint.name
     if any(key.startswith("conditioner.embedders.") for key in header):
-        return ("path", f"must be a Stable Diffusion 1.x or 2.x, got an SDXL checkpoint, {name}", _SUPPORTED)
+        return ("path", f"must be a Stable Diffusion 1.x or 2.x, got an SDXL checkpoint, {name}", "")
     if not any(key.startswith(_UNET) for key in header):
         lora = any("lora_" in key for key in header)
         kind = f"{name}, which is a LoRA" if lora else name
