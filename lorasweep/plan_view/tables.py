@@ -82,6 +82,8 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
     if "space" in data:
         console.print(space_table(data["space"]))
     console.print(_arm_table(data["arms"]))
+    if any(arm["overrides"] for arm in data["arms"]):
+        console.print(_override_table(data["arms"]))
     console.print(_lr_table(data["arms"], heights=_ASCII if console.options.ascii_only else _BLOCKS))
     console.print(bucket_table(data["arms"]))
     console.print(bucket_set_table(data["arms"]))
@@ -220,10 +222,9 @@ def _arm_table(arms: Sequence[dict[str, Any]]) -> Table:
         title="what would run",
         caption="trained: numbers of the adapter; exposures: times an image is seen, on average",
     )
-    table.add_column("arm", no_wrap=True)
+    table.add_column("arm", overflow="fold")
     for name in ("trained", "steps", "exposures", "buckets"):
         table.add_column(name, justify="right")
-    table.add_column("overrides", overflow="fold")
     for arm in arms:
         table.add_row(
             arm["name"],
@@ -231,8 +232,17 @@ def _arm_table(arms: Sequence[dict[str, Any]]) -> Table:
             str(arm["steps_per_trial"]),
             f"{arm['exposures_per_image']:.0f}",
             str(len(arm["buckets"])),
-            "\n".join(arm["overrides"]),
         )
+    return table
+
+
+def _override_table(arms: Sequence[dict[str, Any]]) -> Table:
+    """What each arm changes; apart from the numbers, so that a terminal of 80 columns has room for it."""
+    table = Table(title="what each changes")
+    table.add_column("arm", overflow="fold", max_width=30)
+    table.add_column("overrides", overflow="fold")
+    for arm in arms:
+        table.add_row(arm["name"], "  ".join(arm["overrides"]))
     return table
 
 
