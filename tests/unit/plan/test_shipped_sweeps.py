@@ -25,7 +25,7 @@ def test_a_shipped_sweep_is_planned(name: str, home: Path) -> None:
         (sweeps_dir() / f"{name}.yaml").read_text(encoding="utf-8").startswith(f"# lorasweep sweep {name}\n")
     )
     assert spec.question.endswith("?")
-    assert (2 <= len(spec.arms) <= 8 or spec.space) and all(arm.note for arm in spec.arms)
+    assert (2 <= len(spec.arms) <= 8 or spec.search) and all(arm.note for arm in spec.arms)
     fingerprints = [arm["fingerprint"] for arm in data["arms"]]
     assert len(set(fingerprints)) == len(fingerprints)
     assert all(
