@@ -262,7 +262,10 @@ def _short(found: Mapping[str, Any]) -> str:
         "The world proves ranking and logic, not limits: on another base, limits come from `lorasweep "
         "calibrate`."
     )
-    said.append(f"The truth is counted on {facts['pictures']} pictures a rung and read by one classifier.")
+    said.append(
+        f"The truth is counted on {facts['pictures']} pictures a rung and read by one classifier; "
+        f"`bleed_open` on {facts['counts']['open']} of them, so what should follow that is not decided here."
+    )
     return "\n".join(f"- {line}" for line in said)
 
 

@@ -33,12 +33,12 @@ VISIBLE: Final = 0.1  # grade that a symptom must reach to be drawn
 
 
 def choose(runs: Sequence[Run]) -> Run | None:
-    """The run that tells most: done, then burned, by the product and in truth; with the best true utility."""
+    """The run that tells most: done, then burned, by the product and in truth; good first, ruined last."""
 
     def telling(run: Run) -> tuple[bool, float]:
         said = stoppers.product_verdict(run)
         both = said.done_at is not None and said.burned_at is not None and run[-1].truth.overcooked
-        return both, max(checkpoint.truth.utility for checkpoint in run)
+        return both, max(checkpoint.truth.utility for checkpoint in run) + run[-1].truth.harm
 
     ended = [run for run in runs if run[0].ended]
     return max(ended, key=telling) if ended else None
