@@ -142,7 +142,7 @@ def test_the_page_says_what_is_missing(pretend: Pretend) -> None:
         "commit": "c0ffee",
         "steps": 240,
         "rungs": 6,
-        "counts": {"trained": 10},
+        "counts": {"trained": 10, "open": 2},
         "pictures": 10,
         "processes": 4,
         "budget": "60m",
