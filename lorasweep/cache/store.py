@@ -11,19 +11,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
 from lorasweep import files
 
 logger = logging.getLogger(__name__)
 
 Tensors = dict[str, torch.Tensor]
+
+BEING_WRITTEN_SECONDS = 3600.0  # a temporary file younger than this has a writer; an older one lost it
 
 
 class Store:
@@ -46,7 +49,7 @@ class Store:
         """Read an entry and mark it as used; None when it is not there or was torn."""
         path = self._path(kind, digest)
         try:
-            tensors = load_file(path)
+            tensors = load(path.read_bytes())  # load_file opens twice; another process may evict in between
         except FileNotFoundError:
             return None
         except (SafetensorError, OSError) as error:
@@ -79,6 +82,8 @@ class Store:
             try:
                 stat = path.stat()
             except FileNotFoundError:
+                continue
+            if path.name.startswith(".") and time.time() - stat.st_mtime < BEING_WRITTEN_SECONDS:
                 continue
             found.append((stat.st_mtime_ns, stat.st_size, path))
         excess = sum(size for _, size, _ in found) - self._max_bytes

@@ -96,6 +96,40 @@ def test_a_cache_that_may_only_be_read_is_read(tmp_path: Path, monkeypatch: pyte
     assert store.get("latents", DIGEST) is None
 
 
+def test_a_file_that_another_process_is_writing_stays(tmp_path: Path) -> None:
+    writing, orphaned = (tmp_path / "latents" / "ab" / f".{name}.safetensors" for name in ("new", "old"))
+    for path in (writing, orphaned):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half of it")
+    os.utime(orphaned, (0, 0))
+    Store(tmp_path, max_bytes=1, check_every=1).put("latents", DIGEST, tensors())
+    assert list(tmp_path.rglob("*.safetensors")) == [writing]
+
+
+def test_an_entry_that_goes_while_it_is_read_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    store.put("latents", DIGEST, tensors())
+    (path,) = tmp_path.rglob("*.safetensors")
+    # whichever way the file is read, it goes just before its bytes are asked for
+    opened = torch.UntypedStorage.from_file
+
+    def evicted(*arguments: object, **knobs: object) -> object:
+        path.unlink()
+        return opened(*arguments, **knobs)
+
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", evicted)
+    read = Path.read_bytes
+
+    def gone(self: Path) -> bytes:
+        self.unlink()
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", gone)
+    assert store.get("latents", DIGEST) is None
+
+
 def hammer(root: str, seed: int) -> None:
     store = Store(Path(root), max_bytes=8 * 470, check_every=2)
     for turn in range(30):
