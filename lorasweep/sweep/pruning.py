@@ -115,13 +115,26 @@ class Judge:
             self._running[number] = study.ask(), study
         trial, study = self._running[number]
         step = self._snapped(study, in_exposures(exposures))
+        value = self._in_hand(trial, value)
         trial.report(value, step)
         if not trial.should_prune():
             return ""
         among = "" if decade is None else f" among learning rates of 1e{decade}"
+        best = "" if self._options.name == "patient" else "at best "
         return (
-            f"{self.metric} {value:.3f} at {step} exposures per image is behind{among} ({self._options.name})"
+            f"{self.metric} {best}{value:.3f} by {step} exposures per image is behind{among} "
+            f"({self._options.name})"
         )
+
+    def _in_hand(self, trial: Trial, value: float) -> float:
+        """The best rung so far: a trial keeps its best checkpoint, so one past its best is not behind.
+
+        Patience asks whether a trial still gets better, so it hears the rung itself.
+        """
+        if self._options.name == "patient":
+            return value
+        before = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values.values()
+        return (max if self._goal == "maximize" else min)([value, *before])
 
     def ended(self, number: int, state: TrialState) -> None:
         """Hear how a trial ended: COMPLETE, PRUNED or FAIL; one that never reached a rung is not known."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from optuna.trial import TrialState
+
 from lorasweep.records import Status
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.state import read_state
@@ -22,8 +24,13 @@ def by_arm(state):
 
 def last_attempts(folder):
     """Optuna's newest trial of every number."""
-    trials = SweepStudy(folder, read_manifest(folder)).trials()
-    return {trial.user_attrs["number"]: trial for trial in trials}
+    found = {}
+    for trial in SweepStudy(folder, read_manifest(folder)).trials():
+        if "number" in trial.user_attrs:
+            found[trial.user_attrs["number"]] = trial
+        else:  # its driver was killed before it knew what it had asked for
+            assert trial.state is TrialState.FAIL
+    return found
 
 
 def assert_study_agrees(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from itertools import accumulate
 from typing import Any
 
 import optuna
@@ -29,7 +30,13 @@ def curves(count: int, *, seed: int) -> list[list[float]]:
 
 
 def optunas_own(options: PrunerOptions, told: list[list[float]], goal: Any) -> list[int | None]:
-    """The rung at which a plain Optuna study stops each trial; None when it runs its course."""
+    """The rung at which a plain Optuna study stops each trial; None when it runs its course.
+
+    It hears the best so far, which a trial has in hand; patience hears every rung.
+    """
+    better = max if goal == "maximize" else min
+    if options.name != "patient":
+        told = [list(accumulate(values, better)) for values in told]
     pruner = make_pruner(options, first=RUNGS[0], last=RUNGS[-1])
     study = optuna.create_study(
         study_name="decade None", direction=goal, sampler=RandomSampler(seed=0), pruner=pruner
@@ -76,6 +83,19 @@ def test_the_decision_is_optunas_own(name: Any, goal: Any) -> None:
     assert any(found) and None in found  # some were stopped, and not all
 
 
+def test_a_trial_past_its_best_is_not_behind() -> None:
+    def stopped(name: Any, latest: float) -> str:
+        judge = Judge(PrunerOptions(name=name, startup=2), metric="overcook/utility", goal="maximize")
+        for number in range(4):
+            for rung, value in zip(RUNGS, [0.3, 0.4, 0.4, 0.4], strict=True):
+                judge.rung(number, None, exposures=rung, last=40, value=value)
+            judge.ended(number, TrialState.COMPLETE)
+        judge.rung(9, None, exposures=10, last=40, value=0.6)
+        return judge.rung(9, None, exposures=20, last=40, value=latest)
+
+    assert not stopped("median", 0.1) and not stopped("successive_halving", 0.1)
+
+
 def test_slow_learners_are_measured_against_slow_learners() -> None:
     options = PrunerOptions(name="median", startup=2)
     fast, slow = [0.5, 0.55, 0.6, 0.65], [0.1, 0.3, 0.6, 0.9]
@@ -100,9 +120,9 @@ def test_the_reason_says_what_was_seen_where() -> None:
 
     why = judge.rung(1, -4, exposures=10.4, last=40, value=0.25)
 
-    assert (
-        why
-        == "overcook/utility 0.250 at 10 exposures per image is behind among learning rates of 1e-4 (median)"
+    assert why == (
+        "overcook/utility at best 0.250 by 10 exposures per image is behind among learning rates of 1e-4 "
+        "(median)"
     )
 
 

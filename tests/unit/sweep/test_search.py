@@ -142,7 +142,7 @@ def test_pruned_trials_stop_at_a_rung_and_say_why(tmp_path: Path) -> None:
     for trial in result.state.trials:
         if trial.status is Status.PRUNED:
             assert (trial.step, trial.steps) == (4, 8)
-            assert "at 4 exposures per image is behind (median)" in trial.reason
+            assert "by 4 exposures per image is behind (median)" in trial.reason
     summary = read_json(tmp_path / "pruning.json")
     assert summary["pruned"] == counts["PRUNED"]
     assert summary["saved_steps"] == 4 * counts["PRUNED"]
