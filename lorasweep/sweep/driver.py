@@ -128,11 +128,11 @@ def run_sweep(
             # The run folders are written ahead, so whatever could not be noted is seen from them next time.
             loop.halted = disk_full(folder, one_line(error))
         finally:
-            announcer.close()
             with suppress(OSError):  # a full disk: both follow from what is written elsewhere
                 stopwatch.stop(done=roster.done)
                 if spec.search is not None or spec.pruner.active:
                     gate.write_summary(folder, roster.trials)
+            announcer.close()  # the report tells of both
             patience_s = min(spec.tracking.timeout_s, HURRY_S) if stop.now else spec.tracking.timeout_s
             report = mirror.finish(patience_s) if mirror is not None else None
         state = read_state(folder)

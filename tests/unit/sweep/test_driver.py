@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -13,15 +14,18 @@ from optuna.trial import TrialState
 from pretend_sweep import STEPS, cook, numbered_arms, spec
 from sweep_checks import assert_study_agrees, by_arm, log, starts
 
+from lorasweep.config.sweep_search import PrunerOptions
 from lorasweep.errors import ConfigError, SweepHeldError
 from lorasweep.files import read_json
 from lorasweep.records import LauncherOptions, Status
 from lorasweep.sweep import pool
+from lorasweep.sweep.folder import PRUNING_FILE
 from lorasweep.sweep.lock import SweepLock, holder
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.state import read_state
 from lorasweep.sweep.stop import StopSignal
 from lorasweep.sweep.study import STUDY_FILE, SweepStudy
+from lorasweep.sweep.timing import TIMING_FILE
 
 
 def test_a_sweep_completes_and_a_second_call_cooks_nothing(tmp_path):
@@ -301,6 +305,18 @@ def test_the_mirror_follows_and_a_failing_hook_costs_nothing(tmp_path):
     assert mirror.calls[0] == "start" and mirror.calls[-1] == "finish 20.0"
     assert mirror.calls.count("poke") >= 4  # begun, two rungs, ended
     assert notes[-1] == ("after trial 0: OSError: no space for the sheet",)
+
+
+def test_what_the_report_tells_is_written_before_it(tmp_path):
+    pruned = dataclasses.replace(spec({"a": {}}), pruner=PrunerOptions(name="median"))
+    seen = []
+
+    def report():
+        seen.extend(read_json(tmp_path / name) for name in (TIMING_FILE, PRUNING_FILE))
+
+    assert cook(pruned, tmp_path, on_end=report).exit_code == 0
+    timing, pruning = seen
+    assert timing["done"] and timing["real_s"] > 0 and pruning["spent_steps"] > 0
 
 
 def test_the_driver_imports_no_torch():
