@@ -87,26 +87,25 @@ def bucket_set_table(arms: Sequence[dict[str, Any]]) -> Table:
         title="bucket sets",
         caption="mean (worst) of the training images; steps of an epoch (if all shapes could share a batch)",
     )
-    for name in ("sizes", "aspect error", "cropped", "scaled", "a batch", "steps"):
-        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("arm", overflow="fold")
+    for name in ("sizes", "aspect error", "cropped", "scaled", "steps"):  # 80 columns leave 13 for the arm
+        table.add_column(name, justify="right", no_wrap=True)
     owners: dict[tuple[str, ...], list[str]] = {}
     for arm in arms:
         owners.setdefault(_set_cells(arm["bucket_set"]), []).append(arm["name"])
     for cells, names in owners.items():
-        table.add_row(*cells, ", ".join(names))
+        table.add_row(", ".join(names), *cells)
     return table
 
 
 def _set_cells(found: dict[str, Any]) -> tuple[str, ...]:
-    offered = "on demand" if found["offered"] is None else f"of {found['offered']}"
+    offered = "of any" if found["offered"] is None else f"of {found['offered']}"
     epoch, factors = found["epoch"], found["enlargement"]
     return (
         f"{found['used']} {offered}",
-        f"{found['aspect_error']['mean']:.3f} ({found['aspect_error']['max']:.2f})",
+        f"{found['aspect_error']['mean']:.2f} ({found['aspect_error']['max']:.2f})",
         f"{found['cropped_share']['mean']:.0%} ({found['cropped_share']['max']:.0%})",
         f"{factors['mean']:.2f} ({factors['most']:.2f})",
-        f"{epoch['images_per_batch']:.1f}",
         f"{epoch['steps']} ({epoch['steps_if_shared']})",
     )
 
