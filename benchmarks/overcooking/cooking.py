@@ -56,7 +56,7 @@ def cook_all(
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_set_up, initargs=(os.getpid(),)
+        processes, mp_context=context, initializer=set_up, initargs=(os.getpid(),)
     ) as pool:
         cooking: set[Future[Cooked]] = set()
         while waiting or cooking:
@@ -94,7 +94,8 @@ def cook_one(run: Run, home: Path, *, until: float, counts: Counts) -> Cooked:
 _kitchen: WatchfulKitchen | None = None
 
 
-def _set_up(driver_pid: int) -> None:
+def set_up(driver_pid: int) -> None:
+    """Make a worker: one thread, and no life without its driver."""
     import torch
 
     from lorasweep.sweep.worker import die_with

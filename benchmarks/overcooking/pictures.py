@@ -36,6 +36,7 @@ from lorasweep.records import PlannedImage
 from lorasweep.seeds import derive
 
 Group = Literal["trained", "recombined", "stranger", "open", "plain"]
+SECOND_SEED = 30_000
 PROMPT_SEED = 20_000  # far from any hold-out seed, from which the product draws its prompts
 
 
@@ -49,6 +50,10 @@ class Counts:
     open: int = 2
     plain: int = 10
     replicas: int = 39
+
+
+SECOND_LOOK = Counts(trained=0, recombined=10, stranger=14, open=10, plain=20, replicas=0)
+"""What `look` adds to each of them: most of where the first look's own noise is largest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +73,13 @@ class Question:
     asked: dict[str, str]
 
 
-def questions(identity: str, trained_captions: Sequence[str], counts: Counts) -> list[Question]:
-    """List every picture of one rung; those of all groups but `trained` depend on the identity only."""
+def questions(
+    identity: str, trained_captions: Sequence[str], counts: Counts, *, seed: int = PROMPT_SEED
+) -> list[Question]:
+    """List every picture of one rung; those of all groups but `trained` depend on identity and seed only."""
     subject = SUBJECTS[identity]
-    rng = np.random.default_rng([PROMPT_SEED, derive(0, identity) % 2**32])
-    strangers = prompt_specs(identity, count=counts.stranger, seed=PROMPT_SEED)["class"]
+    rng = np.random.default_rng([seed, derive(0, identity) % 2**32])
+    strangers = prompt_specs(identity, count=counts.stranger, seed=seed)["class"]
     found = [
         Question(group="trained", prompt=text, seed=0, asked={})
         for text in itertools.islice(itertools.cycle(trained_captions), counts.trained)
@@ -94,7 +101,7 @@ def questions(identity: str, trained_captions: Sequence[str], counts: Counts) ->
         for _ in range(counts.plain)
     ]
     return [
-        replace(question, seed=derive(PROMPT_SEED, question.group, place) % 2**31)
+        replace(question, seed=derive(seed, question.group, place) % 2**31)
         for place, question in enumerate(found)
     ]
 

@@ -23,7 +23,8 @@ class Checkpoint:
         rung: as the product logged it: `metrics` by key (what is missing is absent), `replicates`.
         truth: what the witness found.
         halves: the same by each half of the witness's pictures.
-        cpu_s: processor seconds that the witness took.
+        cpu_s: processor seconds that the witness took, in the first look.
+        looks: 2 when the witness looked again.
     """
 
     run: str
@@ -38,6 +39,7 @@ class Checkpoint:
     truth: Truth
     halves: tuple[Truth, Truth]
     cpu_s: float
+    looks: int = 1
 
     @property
     def exposures_per_image(self) -> float:
@@ -51,6 +53,7 @@ class Checkpoint:
         return found
 
 
+AGAIN = "truth_again"  # in a run folder, what the second look found
 CONTROL = "control-"  # how the recipes of controls are named
 
 
@@ -109,7 +112,11 @@ def _load_run(folder: Path) -> list[Checkpoint]:
         spoken = folder / "truth" / f"step_{event['step']:06d}.json"
         if event["kind"] != "rung" or not spoken.exists():
             continue
-        testimony = files.read_json(spoken)
+        more = folder / AGAIN / spoken.name
+        testimony, known = files.read_json(spoken), base
+        if more.exists():
+            testimony = truths.together(testimony, files.read_json(more))
+            known = truths.together(base, files.read_json(more.parent / base_file.name))
         rows.append(
             Checkpoint(
                 run=run["name"],
@@ -121,8 +128,9 @@ def _load_run(folder: Path) -> list[Checkpoint]:
                 ended=status_of(folder) in FINAL,
                 step=event["step"],
                 rung=event,
-                truth=truths.judge(testimony, base),
-                halves=truths.halves(testimony, base),
+                truth=truths.judge(testimony, known),
+                halves=truths.halves(testimony, known),
+                looks=1 + more.exists(),
                 cpu_s=testimony["cpu_s"],
             )
         )

@@ -113,6 +113,19 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
     )
 
 
+def together(first: Testimony, second: Testimony | None) -> Testimony:
+    """Two looks at one checkpoint as one; copies are looked for in the first only."""
+    if second is None:
+        return first
+    groups = {
+        name: {key: [*group[key], *second["groups"][name][key]] for key in group}
+        if name in second["groups"]
+        else group
+        for name, group in first["groups"].items()
+    }
+    return {**first, "groups": groups}
+
+
 def halves(testimony: Testimony, base: Testimony) -> tuple[Truth, Truth]:
     """The truth by every other picture, and by those in between: two witnesses who saw nothing in common."""
     first, second = (judge(_every_other(testimony, k), _every_other(base, k)) for k in (0, 1))

@@ -47,6 +47,7 @@ class Witness:
         reader: reads pictures back.
         home: keeps the base's answers in `base/`.
         counts: pictures per group.
+        seed: of prompts and noises.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Witness:
         *,
         home: Path,
         counts: pictures.Counts,
+        seed: int = pictures.PROMPT_SEED,
     ) -> None:
         self._recipe, self._base, self._reader = recipe, kitchen.base(recipe), reader
         self._subject, self._counts, self._home = SUBJECTS[identity], counts, home
@@ -67,15 +69,15 @@ class Witness:
         self._asked = len(asked)
         # What is asked for comes first; what is copied may be any of them.
         self._training = [*asked, *(image for image in called if image not in asked)]
-        self._questions = pictures.questions(identity, [image.caption for image in asked], counts)
+        self._questions = pictures.questions(identity, [image.caption for image in asked], counts, seed=seed)
         self._pixels_THWC = np.stack([_pixels(load_planned(image)) for image in self._training] or [EMPTY])
-        self._replicas_FTHWC = self._render_replicas()
+        self._replicas_FTHWC = self._render_replicas() if asked else EMPTY
 
     def testify(self, adapter: Adapter | None) -> dict[str, Any]:
         """Draw every question at the recipe's weight and write down what shows; None is the base."""
         drawn = self._draw(self._questions, adapter)
         testimony: dict[str, Any] = {"groups": self._groups(self._questions, drawn)}
-        if self._training:
+        if self._asked:
             trained = [image for q, image in zip(self._questions, drawn, strict=True) if q.group == "trained"]
             testimony["copied"] = self._copied(trained)
         return testimony

@@ -1,6 +1,6 @@
 """Fifty kills over one real sweep: 12 trials, 3 workers, `kill -9` of workers and of the driver.
 
-    pytest -m slow tests/e2e/test_kills_50.py   6 times as long as the undisturbed sweep, measured 2026-11-23
+    pytest -m slow tests/e2e/test_kills_50.py   5 times as long as the undisturbed sweep, measured 2026-11-23
 
 Afterwards: 12 COMPLETED, none twice, none lost; study, run folders and MLflow agree; every trial has the very
 weights that an undisturbed sweep gives it. The base is tiny and random, everything else is real.
