@@ -70,7 +70,7 @@ def _described(findings: Findings, arm: str) -> Child:
     """What an arm is: its note, else what sets it apart."""
     if note := findings.notes.get(arm):
         return tag("small", note)
-    overrides = findings.overrides.get(arm) or ()
+    overrides = [words.shortened(override) for override in findings.overrides.get(arm) or ()]
     return tag("small", tag("code", " ".join(overrides))) if overrides else None
 
 
