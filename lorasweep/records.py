@@ -287,6 +287,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     reg_images: tuple[PlannedImage, ...] = ()  # trained on beside `images`, never judged by
     reg_exposures: dict[str, int] = field(default_factory=dict)  # per regularizer, exact; not in `exposures`
+    material: str = ""  # digest of images, captions and base alone: what recipe and seed are applied to
 
     def train_images(self) -> tuple[PlannedImage, ...]:
         """Images that are trained on."""

@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     planned = plan.make_plan(recipe)
     for warning in planned.warnings:
         print(f"warning  {warning}", file=sys.stderr)
-    if planned.fingerprint == parent.fingerprint:
+    if recipe.fingerprint() == parent.recipe.fingerprint():
         changed = " ".join(options.overrides)
         problem = Problem(changed, "changes nothing: that is what the parent has already")
         raise InputError(problem, subject="fork")

@@ -218,7 +218,9 @@ examples:
 The run's recipe with your KEY=VALUEs on top, in a run folder of its own that remembers its parent.""",
     )
     parser.add_argument(
-        "run", metavar="SWEEP/TRIAL", help="a run in the output folder, or a run folder's path"
+        "run",
+        metavar="SWEEP/TRIAL",
+        help="a run in the output folder (its number will do: quickstart/2), or its path",
     )
     _overrides(parser)
     _json(parser)
@@ -273,7 +275,9 @@ LoRA, LoCon and DyLoRA get kohya's keys, LoHa, LoKr and IA3 LyCORIS's; the metad
 and how overcooked it was. Nothing is trained or changed. A DoRA is for ComfyUI and Forge; A1111 reads it
 otherwise, and wants --dora any: whole weights, a large file that every UI reads as it was judged.""",
     )
-    parser.add_argument("run", metavar="RUN|SWEEP", help="a run folder, SWEEP/TRIAL, or a sweep with --best")
+    parser.add_argument(
+        "run", metavar="RUN|SWEEP", help="a run folder, SWEEP/TRIAL or SWEEP/NUMBER, or a sweep with --best"
+    )
     parser.add_argument("--best", action="store_true", help="the sweep's trial with the best value")
     parser.add_argument("--step", type=int, default=None, help="a rung's step; the kept one's when left out")
     parser.add_argument(

@@ -21,7 +21,7 @@ class RecordedRun:
 
     folder: Path  # absolute
     recipe: Recipe
-    fingerprint: str  # of recipe, images, captions and base; empty when nobody wrote it down
+    material: str  # digest of images, captions and base; empty when nobody wrote it down
 
     @property
     def name(self) -> str:
@@ -33,7 +33,7 @@ def find(where: str, *, subject: str) -> RecordedRun:
     """Find a run.
 
     Args:
-        where: SWEEP/TRIAL in the output folder, or a run folder's path.
+        where: SWEEP/TRIAL or SWEEP/NUMBER in the output folder, or a run folder's path.
         subject: the command, for errors.
 
     Raises:
@@ -52,13 +52,13 @@ def find(where: str, *, subject: str) -> RecordedRun:
         raise InputError(
             Problem(where, message, "it is not as lorasweep wrote it"), subject=subject
         ) from error
-    status = folder / "status.json"
-    fingerprint = str(files.read_json(status).get("fingerprint", "")) if status.is_file() else ""
-    return RecordedRun(folder=folder, recipe=recipe, fingerprint=fingerprint)
+    plan = folder / "plan.json"
+    material = str(files.read_json(plan).get("material", "")) if plan.is_file() else ""
+    return RecordedRun(folder=folder, recipe=recipe, material=material)
 
 
 def _folder(where: str, subject: str) -> Path:
-    for folder in (paths.outputs() / where, Path(where).expanduser()):
+    for folder in (paths.outputs() / paths.spelled_out(where), Path(where).expanduser()):
         if (folder / "recipe.yaml").is_file():
             return folder.resolve()
     sweep = paths.outputs() / where.split("/")[0]

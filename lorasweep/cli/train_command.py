@@ -48,7 +48,7 @@ def _again(options: argparse.Namespace) -> int:
     run = recorded.find(options.source, subject="train --from")
     recipe = config.compose_recipe([*config.spell(run.recipe), *_not_of_the_recipe(options.overrides)])
     planned = _planned(recipe)
-    if run.fingerprint and run.fingerprint != planned.fingerprint:
+    if run.material and run.material != planned.material:
         print("warning  its images, captions or base model have changed since", file=sys.stderr)
     name = f"again-{run.folder.parent.name}-{run.folder.name}-{planned.fingerprint[:8]}"
     folder = paths.outputs() / "train" / name

@@ -153,6 +153,11 @@ def describe(hint: Any) -> str:
         return f"a list ({describe(arguments[0])} each)"
     if origin in (dict, Mapping, collections.abc.Mapping):
         return "keys with values" if arguments[1] is Any else f"keys with {describe(arguments[1])} each"
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        knobs = record_knobs(hint)
+        return (
+            f"keys ({', '.join(name if k.default is REQUIRED else f'{name}?' for name, k in knobs.items())})"
+        )
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return words.get(hint, str(hint))
 

@@ -47,6 +47,7 @@ from lorasweep.errors import ConfigError, Problem
 from lorasweep.records import Recipe, digest
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+UTILITY = Objective(name="overcook/utility")
 _OWN = "sweep"  # overrides of this key are the file's own keys
 _NOT_BY_OVERRIDE = ("arms", "space", "recipe")
 
@@ -56,7 +57,7 @@ class _SweepFile:
     """The keys under `sweep:` and their types; arms, space and recipe are checked as overrides."""
 
     question: str
-    metric: Objective
+    metric: Objective = UTILITY
     arms: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -99,7 +100,7 @@ def sweep_of_overrides(overrides: Sequence[str]) -> SweepSpec:
     """
     _, swept, _ = split(overrides)
     keys = ", ".join(each.key for each in swept)
-    body = {"question": f"Which {keys or 'recipe'} is best?", "metric": {"name": "overcook/utility"}}
+    body = {"question": f"Which {keys or 'recipe'} is best?"}
     return _build(body, f"multirun-{digest(sorted(overrides))[:8]}", overrides, subject="the command line")
 
 

@@ -47,7 +47,8 @@ def find_run(where: str, *, best: bool = False, step: int | None = None) -> Cook
     """Find the run and the adapter in it.
 
     Args:
-        where: a run folder's path, or SWEEP/TRIAL in the output folder; with `best`, a sweep's path or name.
+        where: a run folder's path, or SWEEP/TRIAL or SWEEP/NUMBER in the output folder; with `best`, a
+            sweep's path or name.
         best: take the completed trial with the best value.
         step: a rung's step; None takes the checkpoint that the run kept.
 
@@ -82,7 +83,7 @@ def find_run(where: str, *, best: bool = False, step: int | None = None) -> Cook
 
 
 def _folder(where: str) -> Path:
-    for folder in (Path(where).expanduser(), paths.outputs() / where):
+    for folder in (Path(where).expanduser(), paths.outputs() / paths.spelled_out(where)):
         if folder.is_dir():
             return folder.resolve()
     known = sorted(path.name for path in paths.outputs().glob("*") if path.is_dir())

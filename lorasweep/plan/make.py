@@ -48,9 +48,10 @@ def make_plan(recipe: Recipe) -> Plan:
 def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], base_fingerprint: str) -> Plan:
     train = [image for image in dataset.images if image.split == "train"]
     counted = budget.count(train, recipe.train, recipe.captions, seed=recipe.seed, regularization=extra)
-    images = [*dataset.images, *extra]
+    images = [_identity(image) for image in (*dataset.images, *extra)]
     plan = Plan(
-        fingerprint=digest([recipe.fingerprint(), base_fingerprint, [_identity(image) for image in images]]),
+        fingerprint=digest([recipe.fingerprint(), base_fingerprint, images]),
+        material=digest([base_fingerprint, images]),
         images=dataset.images,
         trigger=dataset.trigger,
         batches_per_epoch=counted.batches_per_epoch,

@@ -53,10 +53,33 @@ def test_again_comes_out_the_same_and_a_fork_differs_where_asked(
     assert not run(["train", "--from", name, "tracking=none"], capsys, code=1)["same"]
 
 
+def test_a_trial_of_a_sweep_by_its_number_is_cooked_again_without_a_warning(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "one.yaml"
+    recipe = "".join(f"    {word.replace('=', ': ', 1)}\n" for word in TINY if "tracking" not in word)
+    file.write_text(
+        f"sweep:\n  question: Again?\n  seeds: [0, 1]\n  recipe:\n{recipe}  arms: {{only: {{}}}}\n"
+    )
+    assert main(["sweep", str(file), "tracking=none", "launcher.workers=1"]) == 0
+    capsys.readouterr()
+
+    assert main(["train", "--from", "one/1", "tracking=none", "--json"]) == 0
+
+    told = capsys.readouterr()
+    assert json.loads(told.out)["compared_with"].endswith("one/0001-only-s1")
+    assert "changed since" not in told.err
+    plan = home / "outputs" / "one" / "0001-only-s1" / "plan.json"
+    files.write_json(plan, files.read_json(plan) | {"material": "other images"})
+    assert main(["train", "--from", "one/1", "tracking=none"]) == 0
+    assert "have changed since" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["fork", "train/x"], "no such run with a recipe"),
+        (["fork", "train/7"], "no such run with a recipe"),
         (["fork", "{run}"], "a fork must change something"),
         (["fork", "{run}", "seed=0"], "changes nothing"),
         (["fork", "{run}", "adapter.dim=0"], "must be >= 1"),
@@ -74,7 +97,6 @@ def test_what_cannot_be_done_is_explained(
     planned = plan.make_plan(recipe)
     folder = one_run.run_folder(recipe, planned)
     files.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
-    files.write_json(folder / "status.json", {"fingerprint": planned.fingerprint})
 
     code = main([word.replace("{run}", f"train/{folder.name}") for word in words])
 

@@ -109,3 +109,4 @@ def test_a_number_where_text_is_wanted_says_to_quote_it() -> None:
 def test_hints_in_words() -> None:
     assert describe(dict[str, Any]) == "keys with values"
     assert describe(bool | None) == "true or false or null"
+    assert describe(Inner) == "keys (depth?)"

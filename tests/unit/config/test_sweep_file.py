@@ -36,6 +36,13 @@ def problems_of(file: str, *overrides: str) -> dict[str, str]:
     return {problem.where: f"{problem.message} ({problem.hint})" for problem in caught.value.problems}
 
 
+def test_utility_ranks_where_nothing_else_is_said(tmp_path: Path) -> None:
+    text = GOOD.replace("  metric: {name: overcook/utility, goal: maximize}\n", "")
+    assert text != GOOD
+    spec = load_sweep(write(tmp_path, text))
+    assert (spec.metric, spec.goal, spec.worst) == ("overcook/utility", "maximize", 0.0)
+
+
 def test_a_sweep_is_arms_times_seeds(tmp_path: Path) -> None:
     spec = load_sweep(write(tmp_path, GOOD), ["train.batch_size=2"])
 
