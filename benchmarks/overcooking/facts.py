@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks.overcooking import scores
+from benchmarks.overcooking.pictures import SECOND_LOOK
 from benchmarks.overcooking.table import Checkpoint, by_run
 from lorasweep import files
 
@@ -37,6 +39,8 @@ def gather(home: Path, checkpoints: Sequence[Checkpoint], *, grid_runs: int) -> 
         "witness_share": sum(witness_s.values()) / sum(cpu_s.values()) if cpu_s else float("nan"),
         "grid_hours": grid_runs * mean_s / cores / 3600,
         "weight": 0.7,
+        "looked_twice": sum(c.looks == 2 for c in checkpoints),
+        "second_look": asdict(SECOND_LOOK),
         "base": _base_fingerprint(),
         "calibration": scores.shipped().digest,
         "commit": (files.read_json(first / "provenance.json").get("git") or {}).get("commit", "unknown"),

@@ -20,9 +20,9 @@ FOLLOWS: Final[dict[str, tuple[str, int]]] = {
     "useful_weight/slope": ("worst", 1),
     "prior_drift/class": ("altered", 1),
     "prior_drift/neighbour": ("altered", 1),
-    "prior_drift/plain": ("bleed_open", 1),
-    "prior_drift/unrelated": ("bleed_open", 1),
-    "trigger_selectivity/score": ("bleed_open", -1),
+    "prior_drift/plain": ("changed_open", 1),
+    "prior_drift/unrelated": ("changed_open", 1),
+    "trigger_selectivity/score": ("uncalled", -1),
     "memorisation/copy_rate": ("copies", 1),
     "memorisation/tile_max": ("copies", 1),
     "memorisation/nearness": ("copies", 1),
@@ -31,7 +31,6 @@ FOLLOWS: Final[dict[str, tuple[str, int]]] = {
     "prompt_control/bleed_class": ("bleed", 1),
     "prompt_control/bleed_unrelated": ("bleed_open", 1),
     "diversity/relative": ("variety", -1),
-    "diversity/same_prompt": ("variety", -1),
     "burn/score": ("corrupt", 1),
     "identity/score": ("identity", 1),
     "overcook/score": ("worst", 1),
@@ -39,7 +38,14 @@ FOLLOWS: Final[dict[str, tuple[str, int]]] = {
 }
 """Metric -> the part of the truth that it ought to follow, and which way."""
 
-OCCURS: Final[dict[str, float]] = {"identity": 0.3, "utility": 0.2, "bleed_open": 0.2, "altered": 0.1}
+OCCURS: Final[dict[str, float]] = {
+    "identity": 0.3,
+    "utility": 0.2,
+    "bleed_open": 0.2,
+    "uncalled": 0.5,
+    "altered": 0.1,
+    "changed_open": 0.2,
+}
 """What the truth has to reach in a run to have happened there; for symptoms, their limit."""
 
 SATURATED: Final = 2.0
@@ -81,8 +87,8 @@ def happens(rungs: Sequence[Checkpoint], target: str) -> bool:
 
     Where it was that high from the first rung on there is nothing to follow: ranks of a plateau are noise.
     """
-    there = [true(c, target) for c in rungs]
-    return min(there) < OCCURS.get(target, 1.0) <= max(there)
+    there = [value for c in rungs if math.isfinite(value := true(c, target))]
+    return bool(there) and min(there) < OCCURS.get(target, 1.0) <= max(there)
 
 
 def true(checkpoint: Checkpoint, target: str) -> float:
@@ -96,14 +102,15 @@ def true(checkpoint: Checkpoint, target: str) -> float:
 
 
 def _everywhere(checkpoints: Sequence[Checkpoint], key: str, target: str, direction: int) -> dict[str, Any]:
-    rows = [c for c in checkpoints if key in c.metrics]
+    rows = [c for c in checkpoints if key in c.metrics and math.isfinite(true(c, target))]
     left = np.array([direction * c.metrics[key] for c in rows])
     right = np.array([true(c, target) for c in rows])
     return asdict(over_runs([c.run for c in rows], lambda chosen: spearman(left[chosen], right[chosen])))
 
 
 def _within(rungs: Sequence[Checkpoint], key: str, target: str) -> float:
-    pairs = [(c.metrics[key], true(c, target)) for c in rungs if key in c.metrics]
+    found = [(c.metrics[key], true(c, target)) for c in rungs if key in c.metrics]
+    pairs = [(value, truth) for value, truth in found if math.isfinite(truth)]
     if len(pairs) < MIN_RUNGS:
         return math.nan
     left, right = np.array(pairs).T

@@ -158,8 +158,10 @@ def _follow(found: Mapping[str, Any]) -> str:
     )
     return (
         "Median rank correlation within a run, over the runs in which the phenomenon begins; in the last "
-        "column over all checkpoints of all runs. `altered` is what strangers gained of the subject and lost "
-        "of what was asked.\n\n"
+        "column over all checkpoints of all runs. `altered`: what strangers gained of the subject and lost "
+        "of what was asked; `bleed_open`: likeness on bare prompts (a place only); `changed_open`: share of "
+        "what the base draws there, from the same noise, that is drawn otherwise; `uncalled`: likeness gained "
+        "there over likeness gained with the trigger.\n\n"
         + markdown.table(
             ("metric", "truth", "within a run", "runs", f">= {GOALS['spearman']}", "over everything"), rows
         )
@@ -263,10 +265,18 @@ def _short(found: Mapping[str, Any]) -> str:
         "calibrate`."
     )
     said.append(
-        f"The truth is counted on {facts['pictures']} pictures a rung and read by one classifier; "
-        f"`bleed_open` on {facts['counts']['open']} of them, so what should follow that is not decided here."
+        f"The truth is counted on {facts['pictures']} pictures a rung{_second(facts)} and read by one "
+        "classifier."
     )
     return "\n".join(f"- {line}" for line in said)
+
+
+def _second(facts: Row) -> str:
+    """What the second look adds, if there was one."""
+    if not facts.get("looked_twice"):
+        return ""
+    more = sum(facts["second_look"].values())
+    return f", {more} more in the second look that {facts['looked_twice']} checkpoints had,"
 
 
 def _again(facts: Row) -> str:
@@ -276,6 +286,7 @@ def _again(facts: Row) -> str:
         "```sh\n"
         "python -m benchmarks.overcooking run --home DIR "
         f"--processes {facts['processes']} --budget {facts['budget']}{scale}{pictures}\n"
+        f"{'python -m benchmarks.overcooking look --home DIR' + chr(10) if facts.get('looked_twice') else ''}"
         "python -m benchmarks.overcooking report --home DIR\n"
         "```\n\n"
         f"`run` goes on where it was stopped. A run took {facts['run_cpu_s']:.0f} s of one core "

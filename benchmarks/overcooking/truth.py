@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, log, nan
 from typing import Any, Final
 
 from benchmarks.overcooking import copies
@@ -52,8 +52,10 @@ class Truth:
         identity: F*, in [0, 1].
         excess: by symptom, over its limit; >= 0, 1 at the limit.
         worst: the largest of them.
-        extra: what is read besides: likeness uncalled, how much of strangers was altered (the subject's
-            features gained and the asked ones lost), nuisances kept, all features at once.
+        extra: what is read besides: likeness uncalled, and its share of the likeness called (NaN before there
+            is any); how much of strangers was altered (features of the subject gained, asked ones lost); how
+            much of what the base draws uncalled, from the same noise, is drawn otherwise; nuisances kept, all
+            features at once.
     """
 
     identity: float
@@ -104,7 +106,9 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
         identity=identity(groups, by_base),
         excess={name: max(0.0, value) / limits[name] for name, value in found.items()},
         extra={
-            "bleed_open": _mean(groups["open"]["likeness"]) - _mean(by_base["open"]["likeness"]),
+            "bleed_open": _gain(groups, by_base, ("open",)),
+            "uncalled": _uncalled(groups, by_base),
+            "changed_open": _changed(groups["open"]["shown"], by_base["open"]["shown"]),
             "altered": bleed + max(0.0, _lost(groups, by_base, "stranger")),
             "nuisances_kept": _nuisances_kept(testimony),
             "all_features": _mean(groups["recombined"]["identity"]),
@@ -137,6 +141,28 @@ def identity(groups: Mapping[str, Any], by_base: Mapping[str, Any]) -> float:
     shown = _mean([*groups["recombined"]["likeness"], *groups["plain"]["likeness"]])
     chance = _mean([*by_base["recombined"]["likeness"], *by_base["plain"]["likeness"]])
     return max(0.0, (shown - chance) / (1.0 - chance))
+
+
+LEARNED: Final = 0.1  # likeness gained by being called, from which it makes sense to ask who called
+
+
+def _gain(groups: Mapping[str, Any], by_base: Mapping[str, Any], names: Sequence[str]) -> float:
+    """Likeness over the base's, over all pictures of some groups."""
+    mine, base = (
+        [value for name in names for value in found[name]["likeness"]] for found in (groups, by_base)
+    )
+    return _mean(mine) - _mean(base)
+
+
+def _uncalled(groups: Mapping[str, Any], by_base: Mapping[str, Any]) -> float:
+    called = _gain(groups, by_base, ("recombined", "plain"))
+    return _gain(groups, by_base, ("open",)) / called if called > LEARNED else nan
+
+
+def _changed(shown: Sequence[Sequence[str]], by_base: Sequence[Sequence[str]]) -> float:
+    """Share of attributes that are not what the base shows for the same prompt and noise, in [0, 1]."""
+    pairs = [pair for mine, base in zip(shown, by_base, strict=True) for pair in zip(mine, base, strict=True)]
+    return _mean([float(mine != base) for mine, base in pairs])
 
 
 def variety(shown: Sequence[Sequence[str]]) -> float:

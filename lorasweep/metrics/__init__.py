@@ -14,7 +14,7 @@ At every rung, from forward passes:
 and from pictures:
 
     memorisation         copy_rate, tile_max, nearness, each also _latents and _features
-    diversity            relative, same_prompt, vendi, base_vendi
+    diversity            relative, vendi, base_vendi
     burn                 score, saturation, contrast, clipped, grain
     identity             score; base_likeness ... by the reader, base_resemblance ... by an encoder
     prompt_control       score, accuracy, base_accuracy, bleed_class, bleed_unrelated

@@ -6,8 +6,7 @@ on the frozen base's features. Two pictures count as the same when they are near
 are as far apart as the base's usually are: the kernel is exp(-2 d^2 / D^2), d their distance and D the median
 distance of the base's pictures, so a change that is the same in all pictures, the subject's face for one,
 takes nothing away by itself. 1 is as varied as the base; an adapter that draws one picture over and over has
-1 / n. Some loss is the very point of teaching a subject: everybody becomes the same person. `same_prompt`
-looks within one prompt, over its seeds, where no prompt forces variety.
+1 / n. Some loss is the very point of teaching a subject: everybody becomes the same person.
 
 Noise and corruption *raise* diversity, so read it beside burn.
 
@@ -57,14 +56,7 @@ class Diversity:
             f"{NAME}/base_vendi": similarity.vendi(theirs_NN),
             f"{NAME}/relative": relative(mine_NN, theirs_NN),
         }
-        within = [
-            relative(mine_NN[rows][:, rows], theirs_NN[rows][:, rows])
-            for rows in _rows_by_prompt([prompt for prompt, _ in pairs])
-        ]
-        if within:
-            return Measurement(values=values | {f"{NAME}/same_prompt": sum(within) / len(within)})
-        reason = "needs a prompt with two seeds (sample.seeds, sample.rung_seeds)"
-        return Measurement(values=values, missing={f"{NAME}/same_prompt": reason})
+        return Measurement(values=values)
 
 
 def build(*, tiers: Sequence[PromptTier]) -> Diversity:
@@ -95,11 +87,3 @@ def kernel(features_ND: torch.Tensor, base_ND: torch.Tensor) -> torch.Tensor:
 def relative(mine_NN: torch.Tensor, theirs_NN: torch.Tensor) -> float:
     """Ratio of the two Vendi scores; > 0, 1 when equally varied."""
     return similarity.vendi(mine_NN) / similarity.vendi(theirs_NN)
-
-
-def _rows_by_prompt(prompts: Sequence[str]) -> list[list[int]]:
-    """Rows of every prompt that has two or more."""
-    rows: dict[str, list[int]] = {}
-    for place, prompt in enumerate(prompts):
-        rows.setdefault(prompt, []).append(place)
-    return [group for group in rows.values() if len(group) > 1]

@@ -19,7 +19,7 @@ class Symptom:
 
     Attributes:
         name: its grade is logged as `overcook/<name>`.
-        letter: of the question that it answers: G, W, P, S, M, C, V or B; of those with the same letter only
+        letter: of the question that it answers: G, P, M, C, V or B; of those with the same letter only
             the gravest counts.
         metric: the number it reads.
         says: what a person would say, after "from step 700": "it copies its training images".
@@ -70,6 +70,8 @@ class Limit:
 
 
 # From what anyone sees at once to what only a loss tells: the verdict names the first of those equally grave.
+# Trigger selectivity (S) and the slope over the weight (W) are recorded and are no symptoms: neither follows
+# its truth (docs/decisions/2026-11-23-overcooking-proof.md).
 SYMPTOMS: tuple[Symptom, ...] = (
     # An interquartile range beyond all that base and training images show.
     Symptom(name="burn", letter="B", metric="burn/score", says="pictures look fried", definite=1.0),
@@ -140,13 +142,6 @@ SYMPTOMS: tuple[Symptom, ...] = (
         says="unrelated prompts are redrawn",
     ),
     Symptom(
-        name="selectivity",
-        letter="S",
-        metric="trigger_selectivity/score",
-        says="it works without its trigger",
-        inverted=True,
-    ),
-    Symptom(
         name="rise",
         letter="G",
         metric="generalisation/rise",
@@ -157,12 +152,6 @@ SYMPTOMS: tuple[Symptom, ...] = (
         letter="G",
         metric="generalisation/gap",
         says="it fits the pictures rather than the subject",
-    ),
-    Symptom(
-        name="too_strong",
-        letter="W",
-        metric="useful_weight/slope",
-        says="less of it would explain unseen pictures better",
     ),
 )
 

@@ -121,3 +121,34 @@ def test_copies_are_called_copies_of_whichever_image() -> None:
     assert copies.nearness(drawn[0], drawn[0], drawn[1:]) == pytest.approx(np.zeros(6), abs=1e-6)
     nuisances = rng.uniform(-1, 1, size=(20, 6, 4))
     assert copies.copied_by_nuisances(nuisances[0], nuisances[0], nuisances[1:]).all()
+
+
+def test_two_looks_are_the_mean_of_both() -> None:
+    kind = spoken(likeness=0.8, stranger=0.1, hits=1.0, shown=3, corrupt=0.0, copied=4)
+    harsh = spoken(likeness=0.4, stranger=0.3, hits=0.6, shown=1, corrupt=0.2, copied=0)
+    del harsh["copied"]
+    both = truth.judge(truth.together(kind, harsh), truth.together(BASE, BASE))
+    one, other = (truth.judge(each, BASE) for each in (kind, harsh))
+    assert one.identity != other.identity
+    for name in ("bleed", "corrupt"):
+        means = (one.excess[name] + other.excess[name]) / 2
+        assert both.excess[name] == pytest.approx(means) and means > 0
+    assert both.identity == pytest.approx((one.identity + other.identity) / 2)
+    assert both.excess["copies"] == one.excess["copies"] > 0  # looked for once
+    assert truth.together(kind, None) is kind
+
+
+def test_what_comes_uncalled_is_counted_against_what_was_called() -> None:
+    found = truth.judge(
+        spoken(likeness=0.6, stranger=0.3, hits=1.0, shown=3, corrupt=0.0, copied=0), BASE
+    ).extra
+    assert found["uncalled"] == pytest.approx((0.3 - 0.1) / (0.6 - 0.2))
+    nothing = spoken(likeness=0.25, stranger=0.3, hits=1.0, shown=3, corrupt=0.0, copied=0)
+    assert np.isnan(truth.judge(nothing, BASE).extra["uncalled"])
+
+
+def test_change_is_against_the_base_picture_of_the_same_noise() -> None:
+    found = truth.judge(spoken(likeness=0.6, stranger=0.3, hits=1.0, shown=2, corrupt=0.0, copied=0), BASE)
+    same = sum(VALUES[n % 2] == VALUES[n % 3] for n in range(10)) / 10
+    assert 0 < same < 1 and found.extra["changed_open"] == pytest.approx(1 - same)
+    assert truth.judge(BASE, BASE).extra["changed_open"] == 0

@@ -47,10 +47,6 @@ def test_one_picture_over_and_over_is_one_and_a_common_shift_costs_nothing() -> 
     assert 1 / similarity.vendi(theirs) < ratio < 0.5
 
 
-def test_only_prompts_with_two_seeds_are_looked_at_within() -> None:
-    assert diversity._rows_by_prompt(["a", "b", "a", "c"]) == [[0, 2]]
-
-
 def test_standardised_by_the_reference() -> None:
     generator = torch.Generator().manual_seed(0)
     reference = 3 + 2 * torch.randn(50, 4, 6, generator=generator, dtype=torch.float64)
