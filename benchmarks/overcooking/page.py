@@ -160,8 +160,8 @@ def _follow(found: Mapping[str, Any]) -> str:
         "Median rank correlation within a run, over the runs in which the phenomenon begins; in the last "
         "column over all checkpoints of all runs. `altered`: what strangers gained of the subject and lost "
         "of what was asked; `bleed_open`: likeness on bare prompts (a place only); `changed_open`: share of "
-        "what the base draws there, from the same noise, that is drawn otherwise; `uncalled`: likeness gained "
-        "there over likeness gained with the trigger.\n\n"
+        "what the base draws there, from the same noise, that is drawn otherwise; `uncalled`: likeness "
+        "gained there over likeness gained with the trigger.\n\n"
         + markdown.table(
             ("metric", "truth", "within a run", "runs", f">= {GOALS['spearman']}", "over everything"), rows
         )
