@@ -70,8 +70,9 @@ class Limit:
 
 
 # From what anyone sees at once to what only a loss tells: the verdict names the first of those equally grave.
-# Trigger selectivity (S) and the slope over the weight (W) are recorded and are no symptoms: neither follows
-# its truth (docs/decisions/2026-11-23-overcooking-proof.md).
+# Trigger selectivity, the slope over the weight and the magnitude of captions are recorded and are no
+# symptoms: the first two do not follow their truth, the third cries wolf
+# (docs/decisions/2026-11-23-overcooking-proof.md).
 SYMPTOMS: tuple[Symptom, ...] = (
     # An interquartile range beyond all that base and training images show.
     Symptom(name="burn", letter="B", metric="burn/score", says="pictures look fried", definite=1.0),
@@ -88,12 +89,6 @@ SYMPTOMS: tuple[Symptom, ...] = (
         letter="M",
         metric="memorisation/nearness",
         says="its pictures drift towards its training images",
-    ),
-    Symptom(
-        name="magnitude",
-        letter="M",
-        metric="memorisation/magnitude_ratio",
-        says="training captions pull harder than others",
     ),
     # A quarter of the prompts that the base obeys, half of its variety.
     Symptom(
