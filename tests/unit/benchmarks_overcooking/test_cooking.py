@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.overcooking import cooking, grid, table
+from benchmarks.overcooking import cooking, grid, looking, table
 from benchmarks.overcooking.__main__ import main
 from benchmarks.overcooking.pictures import Counts
 from lorasweep import files
@@ -62,8 +62,18 @@ def test_checkpoints_are_rungs_that_were_both_measured_and_witnessed(tmp_path: P
         files.append_jsonl(folder / "events.jsonl", event)
     (found,) = table.load(tmp_path)
     assert (found.step, found.metrics, found.ended) == (20, {"burn/score": 0.2}, True)
-    assert not found.truth.overcooked
+    assert not found.truth.overcooked and found.looks == 1
     assert table.load_controls(tmp_path) == []
+
+    assert looking.steps_left(folder) == []  # its adapter is gone
+    (folder / "checkpoints" / "step_000020").mkdir(parents=True)
+    assert looking.steps_left(folder) == [20]
+    likeness = {name: group() | {"likeness": [0.9, 0.9]} for name in groups}
+    files.write_json(folder / table.AGAIN / "base.json", {"groups": groups})
+    files.write_json(folder / table.AGAIN / "step_000020.json", {"groups": likeness})
+    assert looking.steps_left(folder) == []
+    (again,) = table.load(tmp_path)
+    assert again.looks == 2 and again.truth.excess["bleed"] > found.truth.excess["bleed"] == 0
 
 
 def test_a_home_without_runs_is_refused_with_the_next_step(
