@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow check format clean
+.PHONY: help setup quickstart test test-slow test-reference check format clean
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 setup: $(READY)  ## Make .venv and install everything, pinned
 
@@ -28,6 +28,14 @@ test: $(READY)  ## Run the tests
 
 test-slow: $(READY)  ## Run the heavier checks too (real kills, real sweeps, a real tracking server)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+# Beside the environment, not in it: `lycoris-lora` would bring versions of its own.
+REFERENCE := $(VENV)/reference
+test-reference: $(READY)  ## Compare with LyCORIS and bitsandbytes themselves, which `make test` does not install
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(REFERENCE) \
+		lycoris-lora==4.1.3 einops toml bitsandbytes==0.50.2
+	OMP_NUM_THREADS=1 PYTHONPATH=$(REFERENCE) $(BIN)/python -m pytest -n auto -k "lycoris or 8bit" \
+		tests/unit/adapters tests/unit/optimizers tests/contracts
 
 check: $(READY)  ## Lint, format check and types
 	$(BIN)/ruff check .
