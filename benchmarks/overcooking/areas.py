@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.overcooking import limits, scores
+from benchmarks.overcooking import grid, limits, scores
 from benchmarks.overcooking.following import followed
 from benchmarks.overcooking.statistics import auroc, group_folds, over_runs
 from benchmarks.overcooking.table import Checkpoint
@@ -177,7 +177,9 @@ def _unseen(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Callable[[Checkpo
         found[f"identity {identity}"] = lambda c, it=identity: c.identity == it  # type: ignore[misc]
     for seed in sorted({c.seed for c in checkpoints}):
         found[f"seed {seed}"] = lambda c, it=seed: c.seed == it  # type: ignore[misc]
+    after = grid.cooked_after_settling()
     return found | {
+        "runs cooked after the score was settled": lambda c: c.run in after,
         "half of the identities": lambda c: c.identity in identities[::2],
         "confound above 0.5": lambda c: c.dials["confound"] > 0.5,
         "lr above the centre's": lambda c: c.dials["lr"] > 2e-3,

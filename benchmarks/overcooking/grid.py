@@ -124,6 +124,14 @@ def runs(*, scale: Scale, identities: Sequence[str] = IDENTITIES, seeds: Sequenc
     return planned
 
 
+SETTLED_ON = 50  # runs, the first of the grid, that were looked at before symptoms were last put in or out
+
+
+def cooked_after_settling() -> frozenset[str]:
+    """Names of the runs that had no say in what the score is made of; the same at every scale."""
+    return frozenset(run.name for run in runs(scale=Scale())[SETTLED_ON:])
+
+
 def overrides(dials: dict[str, Any], *, seed: int, scale: Scale) -> list[str]:
     """The dials, the seed and the scale as `KEY=VALUE`s; the dataset is the caller's."""
     adapter = dials["adapter"]

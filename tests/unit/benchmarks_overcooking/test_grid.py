@@ -51,3 +51,12 @@ def test_lengths_that_share_a_factor_are_refused() -> None:
 
 def test_durations() -> None:
     assert [duration(text) for text in ("90s", "60m", "2h", "5")] == [90, 3600, 7200, 300]
+
+
+def test_the_runs_that_had_no_say_are_the_rest_of_the_grid() -> None:
+    late, names = (
+        grid.cooked_after_settling(),
+        [run.name for run in grid.runs(scale=grid.Scale(steps=4, rungs=1))],
+    )
+    assert late == set(names[grid.SETTLED_ON :]) and not late & set(names[: grid.SETTLED_ON])
+    assert len(names) == len(late) + grid.SETTLED_ON
