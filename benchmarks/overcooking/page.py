@@ -258,9 +258,9 @@ def _short(found: Mapping[str, Any]) -> str:
     said.append(
         "The limits as shipped come from controls alone, without the truth. Two rules of placing them "
         "(definite limits, none sharper than a tenth) were settled after a look at the first 31 runs of this "
-        "grid; the limits from other identities are fitted anew each time. Three symptoms left the score "
-        f"after the first {grid.SETTLED_ON} runs (docs/decisions/2026-11-23-overcooking-proof.md), so those "
-        "after them are the clean test (`runs cooked after the score was settled`, above)."
+        "grid, three symptoms left the score after 50, and bleeding on strangers got a definite limit after "
+        f"{grid.SETTLED_ON} (docs/decisions/2026-11-23-overcooking-proof.md): as shipped, only runs after "
+        "those are a clean test. The limits from other identities are fitted anew each time."
     )
     said.append(
         "The world proves ranking and logic, not limits: on another base, limits come from `lorasweep "
