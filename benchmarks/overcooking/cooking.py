@@ -54,10 +54,7 @@ def cook_all(
     waiting = [run for run in runs if status_of(home / "runs" / run.name) not in FINAL]
     os.environ["LORASWEEP_HOME"] = str(home)
     os.environ["OMP_NUM_THREADS"] = "1"
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=set_up, initargs=(os.getpid(),)
-    ) as pool:
+    with workers(processes) as pool:
         cooking: set[Future[Cooked]] = set()
         while waiting or cooking:
             while waiting and len(cooking) < processes and time.time() < until:
@@ -94,8 +91,13 @@ def cook_one(run: Run, home: Path, *, until: float, counts: Counts) -> Cooked:
 _kitchen: WatchfulKitchen | None = None
 
 
-def set_up(driver_pid: int) -> None:
-    """Make a worker: one thread, and no life without its driver."""
+def workers(processes: int) -> ProcessPoolExecutor:
+    """A pool whose workers have one thread each, and no life without this process."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_set_up, initargs=(os.getpid(),))
+
+
+def _set_up(driver_pid: int) -> None:
     import torch
 
     from lorasweep.sweep.worker import die_with

@@ -102,15 +102,19 @@ def true(checkpoint: Checkpoint, target: str) -> float:
 
 
 def _everywhere(checkpoints: Sequence[Checkpoint], key: str, target: str, direction: int) -> dict[str, Any]:
-    rows = [c for c in checkpoints if key in c.metrics and math.isfinite(true(c, target))]
+    rows = _known(checkpoints, key, target)
     left = np.array([direction * c.metrics[key] for c in rows])
     right = np.array([true(c, target) for c in rows])
     return asdict(over_runs([c.run for c in rows], lambda chosen: spearman(left[chosen], right[chosen])))
 
 
+def _known(checkpoints: Sequence[Checkpoint], key: str, target: str) -> list[Checkpoint]:
+    """Those of which both the metric and its truth are known."""
+    return [c for c in checkpoints if key in c.metrics and math.isfinite(true(c, target))]
+
+
 def _within(rungs: Sequence[Checkpoint], key: str, target: str) -> float:
-    found = [(c.metrics[key], true(c, target)) for c in rungs if key in c.metrics]
-    pairs = [(value, truth) for value, truth in found if math.isfinite(truth)]
+    pairs = [(c.metrics[key], true(c, target)) for c in _known(rungs, key, target)]
     if len(pairs) < MIN_RUNGS:
         return math.nan
     left, right = np.array(pairs).T

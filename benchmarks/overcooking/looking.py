@@ -9,15 +9,13 @@ than in the first look; `truth.together` adds the two up.
 from __future__ import annotations
 
 import importlib
-import multiprocessing
-import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.overcooking.cooking import set_up
+from benchmarks.overcooking.cooking import workers
 from benchmarks.overcooking.pictures import SECOND_LOOK, SECOND_SEED
 from benchmarks.overcooking.table import AGAIN
 from lorasweep import config, files, keep
@@ -37,10 +35,7 @@ def look_all(home: Path, *, processes: int, until: float) -> Iterator[tuple[str,
         until: unix time after which nothing more is begun.
     """
     folders = [path.parent for path in sorted((home / "runs").glob("*/run.json")) if steps_left(path.parent)]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=set_up, initargs=(os.getpid(),)
-    ) as pool:
+    with workers(processes) as pool:
         for done in as_completed([pool.submit(look, folder, home, until=until) for folder in folders]):
             yield done.result()
 
@@ -89,10 +84,8 @@ def look(folder: Path, home: Path, *, until: float) -> tuple[str, int]:
                 break
             try:
                 keep.recall_weights(adapter, folder, step)
-            except (
-                AdapterError
-            ):  # a rung that was not kept, of a kind whose file is in other keys than its tensors
-                continue
+            except AdapterError:
+                continue  # a rung that was not kept, of a kind whose file is in other keys than its tensors
             files.write_json(folder / AGAIN / f"step_{step:06d}.json", witness.testify(adapter))
     finally:
         adapter.remove()

@@ -284,11 +284,12 @@ def _second(facts: Row) -> str:
 def _again(facts: Row) -> str:
     scale = "".join(f" --{name} {facts[name]}" for name in ("steps", "rungs"))
     pictures = "".join(f" --{name} {count}" for name, count in facts["counts"].items())
+    look = "python -m benchmarks.overcooking look --home DIR\n" if facts.get("looked_twice") else ""
     return (
         "```sh\n"
         "python -m benchmarks.overcooking run --home DIR "
         f"--processes {facts['processes']} --budget {facts['budget']}{scale}{pictures}\n"
-        f"{'python -m benchmarks.overcooking look --home DIR' + chr(10) if facts.get('looked_twice') else ''}"
+        f"{look}"
         "python -m benchmarks.overcooking report --home DIR\n"
         "```\n\n"
         f"`run` goes on where it was stopped. A run took {facts['run_cpu_s']:.0f} s of one core "

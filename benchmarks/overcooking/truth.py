@@ -94,7 +94,7 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
         limits: by symptom.
     """
     groups, by_base = testimony["groups"], base["groups"]
-    bleed = _mean(groups["stranger"]["likeness"]) - _mean(by_base["stranger"]["likeness"])
+    bleed = _gain(groups, by_base, ("stranger",))
     found = {
         "copies": _copied(testimony),
         "bleed": bleed,

@@ -51,12 +51,13 @@ class Diversity:
         base_ND = context.features([base[pair] for pair in pairs], keep=True)["whole"]
         drawn_ND = context.features([drawn[pair] for pair in pairs])["whole"]
         mine_NN, theirs_NN = kernel(drawn_ND, base_ND), kernel(base_ND, base_ND)
-        values = {
-            f"{NAME}/vendi": similarity.vendi(mine_NN),
-            f"{NAME}/base_vendi": similarity.vendi(theirs_NN),
-            f"{NAME}/relative": relative(mine_NN, theirs_NN),
-        }
-        return Measurement(values=values)
+        return Measurement(
+            values={
+                f"{NAME}/vendi": similarity.vendi(mine_NN),
+                f"{NAME}/base_vendi": similarity.vendi(theirs_NN),
+                f"{NAME}/relative": relative(mine_NN, theirs_NN),
+            }
+        )
 
 
 def build(*, tiers: Sequence[PromptTier]) -> Diversity:

@@ -133,15 +133,14 @@ class Judge:
         """
         if self._options.name == "patient":
             return value
-        before = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values.values()
-        return (max if self._goal == "maximize" else min)([value, *before])
+        return (max if self._goal == "maximize" else min)([value, *_reported(trial).values()])
 
     def ended(self, number: int, state: TrialState) -> None:
         """Hear how a trial ended: COMPLETE, PRUNED or FAIL; one that never reached a rung is not known."""
         trial, study = self._running.pop(number, (None, None))
         if trial is None or study is None:
             return
-        reported = study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        reported = _reported(trial)
         values = reported[max(reported)] if state is TrialState.COMPLETE else None
         study.tell(trial, values, state=state)
 
@@ -161,3 +160,9 @@ class Judge:
         known = {each for trial in study.get_trials(deepcopy=False) for each in trial.intermediate_values}
         near = min(known, key=lambda each: abs(each - step), default=step)
         return near if abs(near - step) <= SNAP * step else step
+
+
+def _reported(trial: Trial) -> dict[int, float]:
+    """What a trial has reported so far, by exposures per image."""
+    reported: dict[int, float] = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+    return reported
