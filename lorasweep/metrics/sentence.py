@@ -43,7 +43,8 @@ def burning(found: Verdict) -> str:
 def _where(found: Verdict, calibration: Calibration) -> str:
     trouble = "" if found.burned_at is None else f"from {found.burned_at} {blamed(found.blame)}"
     if found.done_at is not None:
-        where = f"Done at step {found.done_at} ({found.exposures[found.done_at]:.0f} exposures per image)"
+        exposures = f"{found.exposures[found.done_at]:.0f} exposures per image"
+        where = f"Done at step {found.done_at} ({exposures}{_as_good(found)})"
         return f"{where}; {trouble}" if trouble else f"{where}; not overcooked by step {found.last_step}"
     if trouble:
         return f"Never done: {trouble}, and no checkpoint before has learned the subject"
@@ -54,6 +55,12 @@ def _where(found: Verdict, calibration: Calibration) -> str:
         f"Undercooked: by step {found.last_step} the subject is not learned yet "
         f"(identity {learned}, needs {calibration.learned:.2f})"
     )
+
+
+def _as_good(found: Verdict) -> str:
+    if len(found.as_good) < 2:
+        return ""
+    return f"; {found.as_good[0]} to {found.as_good[-1]} are as good within the error"
 
 
 def blamed(blame: Blame | None) -> str:

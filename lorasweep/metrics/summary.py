@@ -82,6 +82,7 @@ def document(
     Returns:
         "state" of the kept checkpoint, "sentence" for people, "kept" and "kept_because" ("done" or "last");
         "done_at", "burned_at", "best_at", "learned_from" (steps), "exposures" (per image, by those names),
+        "as_good" (steps that the error of U cannot tell from `done_at`, itself included);
         "safe_window_exposures" or, when it did not burn, "open_window_exposures"; "best_weight" and "weights"
         (low, high); "blame" (symptom, letter, says, value, limit, alone) at `burned_at`; "unmeasured"
         (symptom -> reason); "calibration", the digest of the limits. A key without an answer is absent.
@@ -94,6 +95,7 @@ def document(
     }
     known = {name: step for name, step in steps.items() if step is not None}
     optional = {
+        "as_good": list(found.as_good) or None,
         "safe_window_exposures": found.safe_window,
         "open_window_exposures": found.open_window,
         "best_weight": None if best is None else best.weight,

@@ -7,27 +7,32 @@ A rung is what `events.jsonl` and `metrics.json` hold: "step", "exposures_per_im
 
     learned    F >= `calibration.learned`
     safe       O <= 0.5
-    done_at    the earliest learned and safe rung whose U is within one paired standard error of the best
-               such U, and not more than `INDIFFERENT` below it: what noise cannot tell from the best, sooner
+    merit      (U of the rung before + 2 U + U of the rung after) / 4, times the log by which the held-out
+               loss is below the base's
+    done_at    the learned and safe rung of the highest merit
+    as_good    the learned and safe rungs around it whose U is within one paired standard error of its
     burned_at  the first rung after it from which O stays over its limit to the end
     window     exposures per image from the first learned and safe rung to `burned_at`: how forgiving it is
 
-Source: the one-standard-error rule (Breiman et al., "Classification and Regression Trees", 1984, 3.4.3), with
-paired errors and a cap, because few pictures make large errors. Imports no torch.
+U is read from few pictures, so the highest of several is often the luckiest. The rungs beside it know more
+(one on the brink of burning is no place to stop, whatever it shows), and so does the held-out loss: on fixed
+noise it hardly errs, though it does not see everything that burns. Measured against either alone, and against
+other stoppers, in `docs/overcooking.md`. Imports no torch.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lorasweep.metrics import replicates, score
 from lorasweep.metrics.calibration import Calibration
-from lorasweep.metrics.score import OVERCOOKED, SCORE, UTILITY
+from lorasweep.metrics.score import HELD_OUT, OVERCOOKED, SCORE, UTILITY
 from lorasweep.metrics.symptoms import SYMPTOMS
 
-INDIFFERENT = 0.05  # U that nobody would trade exposures for
 CONFIRMED = 2  # rungs over the limit in a row that make a warning without a standard error
 
 RungFacts = Mapping[str, Any]
@@ -59,6 +64,8 @@ class Verdict:
         state: of the checkpoint that is kept: "undercooked", "done", "overcooked" or "unknown".
         done_at, burned_at: steps; None when there is none.
         best_at: the rung with the highest U of all, noise and all.
+        as_good: steps around `done_at`, ascending, itself included, that the error of U cannot tell from it;
+            empty without errors.
         learned_from: the first learned and safe rung.
         last_step: the last rung.
         exposures: by step, of every rung.
@@ -70,6 +77,7 @@ class Verdict:
     done_at: int | None = None
     burned_at: int | None = None
     best_at: int | None = None
+    as_good: tuple[int, ...] = ()
     learned_from: int | None = None
     last_step: int | None = None
     exposures: dict[int, float] = field(default_factory=dict)
@@ -105,7 +113,7 @@ def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
     if not scored:
         return Verdict(state="unknown")
     safe = [rung for rung in scored if _is_safe(rung, calibration)]
-    done = _done(safe)
+    done = _done(scored, safe)
     after = [rung for rung in scored if done is None or rung["step"] > done["step"]]
     burned = _burned(after)
     return Verdict(
@@ -113,6 +121,7 @@ def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
         done_at=None if done is None else done["step"],
         burned_at=None if burned is None else burned["step"],
         best_at=max(scored, key=lambda rung: (rung["metrics"][UTILITY], -rung["step"]))["step"],
+        as_good=_as_good(safe, done),
         learned_from=safe[0]["step"] if safe else None,
         last_step=scored[-1]["step"],
         exposures={rung["step"]: float(rung["exposures_per_image"]) for rung in scored},
@@ -167,20 +176,36 @@ def _is_safe(rung: RungFacts, calibration: Calibration) -> bool:
     return state_of(rung["metrics"], calibration) == "done"
 
 
-def _done(safe: Sequence[RungFacts]) -> RungFacts | None:
-    if not safe:
-        return None
-    best = max(safe, key=lambda rung: (rung["metrics"][UTILITY], -rung["step"]))
-    return next(rung for rung in safe if _gap(best, rung) <= _tolerance(best, rung))
+def _done(scored: Sequence[RungFacts], safe: Sequence[RungFacts]) -> RungFacts | None:
+    merits = {rung["step"]: merit for rung, merit in zip(scored, _merits(scored), strict=True)}
+    return max(safe, key=lambda rung: (merits[rung["step"]], -rung["step"]), default=None)
 
 
-def _gap(best: RungFacts, rung: RungFacts) -> float:
-    return float(best["metrics"][UTILITY] - rung["metrics"][UTILITY])
+def _merits(scored: Sequence[RungFacts]) -> list[float]:
+    """U smoothed by (1, 2, 1) / 4, ends doubled, times the gain on held-out images if all rungs know it."""
+    utilities = [rung["metrics"][UTILITY] for rung in scored]
+    padded = [utilities[0], *utilities, utilities[-1]]
+    smooth = [(padded[k] + 2 * padded[k + 1] + padded[k + 2]) / 4 for k in range(len(utilities))]
+    losses = [rung["metrics"].get(HELD_OUT) for rung in scored]
+    gains = [max(0.0, -math.log(loss)) for loss in losses if loss is not None]
+    if len(gains) < len(scored) or not any(gains):
+        return smooth
+    return [utility * gain for utility, gain in zip(smooth, gains, strict=True)]
 
 
-def _tolerance(best: RungFacts, rung: RungFacts) -> float:
-    error = replicates.paired_error(best.get("replicates") or (), rung.get("replicates") or (), UTILITY)
-    return min(error or 0.0, INDIFFERENT)
+def _as_good(safe: Sequence[RungFacts], done: RungFacts | None) -> tuple[int, ...]:
+    """The unbroken stretch around the done rung that its error cannot tell from it."""
+    if done is None or not done.get("replicates"):
+        return ()
+    place = next(k for k, rung in enumerate(safe) if rung["step"] == done["step"])
+    before = itertools.takewhile(lambda rung: _is_as_good(rung, done), reversed(safe[:place]))
+    after = itertools.takewhile(lambda rung: _is_as_good(rung, done), safe[place + 1 :])
+    return tuple(rung["step"] for rung in (*reversed([*before]), done, *after))
+
+
+def _is_as_good(rung: RungFacts, done: RungFacts) -> bool:
+    error = replicates.paired_error(done["replicates"], rung.get("replicates") or (), UTILITY)
+    return error is not None and done["metrics"][UTILITY] - rung["metrics"][UTILITY] <= error
 
 
 def _burned(after: Sequence[RungFacts]) -> RungFacts | None:

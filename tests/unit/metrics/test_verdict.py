@@ -60,16 +60,46 @@ def test_a_recipe_that_cooks_is_done_and_burns() -> None:
     )
 
 
-def test_of_rungs_that_noise_cannot_tell_apart_the_earliest_is_done() -> None:
-    early, best = judged(100, 0.78, noise=WAVE), judged(200, 0.8, noise=(-0.03, 0.03, -0.03, 0.03))
-    assert of([early, best]).done_at == 100
-    # The same two, when what is hard for one is hard for the other: the difference is certain.
-    assert of([early, judged(200, 0.8, noise=WAVE)]).done_at == 200
-    # Noise is no argument for a checkpoint that is visibly worse.
-    much = (0.3, -0.3, 0.3, -0.3)
-    assert of([judged(100, 0.7, noise=much), judged(200, 0.8, noise=[-x for x in much])]).done_at == 200
-    # Without replicates, the best; on ties the earliest.
-    assert of([judged(100, 0.78), judged(200, 0.8), judged(300, 0.8)]).done_at == 200
+def test_a_lucky_rung_on_the_brink_is_no_place_to_stop() -> None:
+    gone = {"memorisation__copy_rate": 0.4}
+    rungs = [judged(100, 0.7), judged(200, 0.72), judged(300, 0.75), judged(400, 0.9, **gone)]
+    assert of(rungs[:3]).done_at == 300  # (0.72 + 2 x 0.75 + 0.75) / 4 is the most
+    found = of(rungs)
+    assert found.best_at == 300, "by itself it looks best"
+    assert found.done_at == 200, "(0.72 + 2 x 0.75 + 0) / 4 is less than (0.7 + 2 x 0.72 + 0.75) / 4"
+
+
+def test_of_rungs_that_look_alike_the_one_that_gained_most_on_held_out_images_is_done() -> None:
+    losses = (0.9, 0.8, 0.85)
+    rungs = [judged(100 * k, 0.8, generalisation__held_out=loss) for k, loss in enumerate(losses, 1)]
+    assert of(rungs).done_at == 200
+    assert of([judged(100 * k, 0.8) for k in (1, 2, 3)]).done_at == 100, "of equals the earliest"
+    assert of([judged(100, 0.8), *rungs[1:]]).done_at == 100, "what one rung does not know counts for none"
+    worse = [judged(100 * k, f, generalisation__held_out=1.1) for k, f in enumerate((0.7, 0.8), 1)]
+    assert of(worse).done_at == 200, "where nothing was gained, by utility alone"
+    # Weighed, not obeyed: the lowest loss does not decide where the likeness is far less.
+    sharp = [judged(100 * k, f, generalisation__held_out=h) for k, f, h in ((1, 0.5, 0.80), (2, 0.9, 0.81))]
+    assert of(sharp).done_at == 200
+
+
+def test_rungs_that_the_error_cannot_tell_from_the_done_one_are_named() -> None:
+    flipped = tuple(-x for x in WAVE)
+    rungs = [
+        judged(100, 0.78, noise=flipped),
+        judged(200, 0.60, noise=WAVE),
+        judged(300, 0.79, noise=flipped),
+        judged(400, 0.80, noise=WAVE),
+        judged(500, 0.79, noise=WAVE),
+    ]
+    found = of(rungs)
+    # 500 is as hard as 400, picture for picture: its hundredth less is certain. 200 parts 100 from them.
+    assert found.done_at == 400 and found.as_good == (300, 400)
+    assert sentence.sentence(found, CALIBRATION).startswith(
+        "Done at step 400 (17 exposures per image; 300 to 400 are as good within the error)"
+    )
+    told = summary.document(found, CALIBRATION, Measurement(values=rungs[3]["metrics"]), kept=400, best=None)
+    assert told["as_good"] == [300, 400]
+    assert of([judged(100, 0.8), judged(200, 0.8)]).as_good == (), "without replicates nothing is known"
 
 
 def test_a_spike_of_the_score_is_not_burning() -> None:
