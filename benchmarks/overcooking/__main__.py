@@ -2,6 +2,7 @@
 
 python -m benchmarks.overcooking run --home DIR [--processes 4] [--budget 60m] [--steps 320] [--rungs 8]
 python -m benchmarks.overcooking look --home DIR [--processes 4] [--budget 60m]
+python -m benchmarks.overcooking remeasure --home DIR [--processes 4]
 python -m benchmarks.overcooking analyse --home DIR
 python -m benchmarks.overcooking report --home DIR [--page docs/overcooking.md]
 python -m benchmarks.overcooking calibrate --home DIR --out FILE
@@ -76,6 +77,16 @@ def look(options: argparse.Namespace, home: Path) -> int:
     began = time.time()
     for name, left in looking.look_all(home, processes=options.processes, until=began + options.budget):
         print(f"{_clock(time.time() - began)}  {left} left  {name}", flush=True)
+    return 0
+
+
+def remeasure(options: argparse.Namespace, home: Path) -> int:
+    """Measure anew, from the pictures that runs kept, what was mended since they were cooked."""
+    from benchmarks.overcooking import remeasuring
+
+    began = time.time()
+    for name in remeasuring.remeasure_all(home, processes=options.processes):
+        print(f"{_clock(time.time() - began)}  {name}", flush=True)
     return 0
 
 
@@ -211,6 +222,11 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     again.add_argument("--budget", type=duration, default=duration("8h"), help="wall time: 90s, 60m, 2h")
     again.set_defaults(command=look)
+    anew = commands.add_parser(
+        "remeasure", help="measure mended metrics anew from the pictures that were kept"
+    )
+    anew.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    anew.set_defaults(command=remeasure)
     ask = commands.add_parser("analyse", help="answer the questions, print the headline")
     ask.set_defaults(command=analyse)
     tell = commands.add_parser("report", help="write the page and its figures")
@@ -219,7 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     place = commands.add_parser("calibrate", help="write the limits that fit the truth best")
     place.add_argument("--out", type=Path, required=True)
     place.set_defaults(command=calibrate)
-    for command in (cook, again, ask, tell, place):
+    for command in (cook, again, anew, ask, tell, place):
         command.add_argument("--home", type=Path, required=True, help="folder of the runs")
     return parser
 

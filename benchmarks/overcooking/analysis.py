@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.overcooking import areas, doses, following, stopping
+from benchmarks.overcooking import areas, doses, following, grid, stopping
 from benchmarks.overcooking.table import Checkpoint, by_run
 
 
@@ -23,12 +23,14 @@ def analyse(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """
     if not checkpoints:
         raise ValueError("no checkpoint has been judged yet; `run` comes first")
+    settled = grid.cooked_after_settling()
     return {
         "coverage": coverage(checkpoints),
         "auroc": areas.aurocs(checkpoints),
         "auroc_clear": areas.clear_aurocs(checkpoints),
         "follow": following.follow(checkpoints),
         "stopping": stopping.stopping(checkpoints),
+        "stopping_settled": stopping.stopping([c for c in checkpoints if c.run in settled]),
         "verdicts": stopping.verdicts(checkpoints),
         "dose": doses.doses(checkpoints),
         "ablation": areas.ablation(checkpoints),

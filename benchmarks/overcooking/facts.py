@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.overcooking import scores
-from benchmarks.overcooking.pictures import SECOND_LOOK
+from benchmarks.overcooking.pictures import LOOKS
+from benchmarks.overcooking.remeasuring import METRICS, remeasured
 from benchmarks.overcooking.table import Checkpoint, by_run
 from lorasweep import files
 
@@ -39,8 +40,16 @@ def gather(home: Path, checkpoints: Sequence[Checkpoint], *, grid_runs: int) -> 
         "witness_share": sum(witness_s.values()) / sum(cpu_s.values()) if cpu_s else float("nan"),
         "grid_hours": grid_runs * mean_s / cores / 3600,
         "weight": 0.7,
-        "looked_twice": sum(c.looks == 2 for c in checkpoints),
-        "second_look": asdict(SECOND_LOOK),
+        "looks": [
+            {
+                "pictures": sum(asdict(look.counts).values()),
+                "checkpoints": sum(
+                    len([*(home / "runs" / name / look.folder).glob("step_*")]) for name in seen
+                ),
+            }
+            for look in LOOKS
+        ],
+        "remeasured": {"metrics": METRICS, "runs": sum(bool(remeasured(home / "runs" / n)) for n in seen)},
         "base": _base_fingerprint(),
         "calibration": scores.shipped().digest,
         "commit": (files.read_json(first / "provenance.json").get("git") or {}).get("commit", "unknown"),

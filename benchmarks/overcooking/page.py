@@ -11,9 +11,13 @@ from typing import Any
 from benchmarks.overcooking import areas, grid, stopping, truth
 from benchmarks.overcooking.words import number, signed, span
 from lorasweep import markdown
+from lorasweep.metrics import score
+from lorasweep.metrics.symptoms import SYMPTOMS
 
 Row = Mapping[str, Any]
 HEADLINES = (areas.SHIPPED_UNSEEN, areas.CALIBRATED)
+COUNTING = {*(symptom.metric for symptom in SYMPTOMS), score.IDENTITY, score.SCORE, score.UTILITY}
+FEWEST_RUNS = 8  # for an interval over runs to mean something
 GOALS = {"auroc": 0.95, "spearman": 0.7, "regret": 0.05}
 
 
@@ -144,7 +148,7 @@ def _follow(found: Mapping[str, Any]) -> str:
             row["follows"],
             span(row),
             str(row["n"]),
-            _met(row["value"] >= GOALS["spearman"]),
+            _met(row["value"] >= GOALS["spearman"]) if key in COUNTING else "counts for nothing",
             span(row["everywhere"]),
         )
         for key, row in sorted(
@@ -161,7 +165,8 @@ def _follow(found: Mapping[str, Any]) -> str:
         "column over all checkpoints of all runs. `altered`: what strangers gained of the subject and lost "
         "of what was asked; `bleed_open`: likeness on bare prompts (a place only); `changed_open`: share of "
         "what the base draws there, from the same noise, that is drawn otherwise; `uncalled`: likeness "
-        "gained there over likeness gained with the trigger.\n\n"
+        "gained there over likeness gained with the trigger; `unlearned`: likeness lost since its highest. "
+        "What counts for nothing is recorded and is in neither O nor F.\n\n"
         + markdown.table(
             ("metric", "truth", "within a run", "runs", f">= {GOALS['spearman']}", "over everything"), rows
         )
@@ -170,7 +175,23 @@ def _follow(found: Mapping[str, Any]) -> str:
 
 
 def _stopping(found: Mapping[str, Any], pictures: str) -> str:
-    table = found["stopping"]
+    table, settled = found["stopping"], found["stopping_settled"]
+    clean = (
+        f"\n\nThe same over the {settled['runs']} runs that were cooked after the score and the rule were "
+        f"settled:\n\n{_regrets(settled)}"
+        if settled["runs"] >= FEWEST_RUNS
+        else ""
+    )
+    return (
+        f"Over {table['runs']} ended runs; {table['never_useful']} more are never useful (best true utility "
+        f"below {stopping.USEFUL:g}). Fixed steps are the best step of all *other* runs. Whether a run burns "
+        f"at all is said rightly of {found['verdicts']['agree']:.0%}.\n\n"
+        f"{_regrets(table)}{clean}\n\n![Regret]({pictures}/overcooking_regret.png)"
+    )
+
+
+def _regrets(table: Mapping[str, Any]) -> str:
+    ascending = sorted(table["stoppers"].items(), key=lambda pair: number(pair[1]["regret"]["value"]))
     rows = [
         (
             name,
@@ -178,17 +199,9 @@ def _stopping(found: Mapping[str, Any], pictures: str) -> str:
             span(row["more_than_ours"], 3),
             f"{row['rungs_from_best']['value']:.2f}",
         )
-        for name, row in sorted(
-            table["stoppers"].items(), key=lambda pair: number(pair[1]["regret"]["value"])
-        )
+        for name, row in ascending
     ]
-    return (
-        f"Over {table['runs']} ended runs; {table['never_useful']} more are never useful (best true utility "
-        f"below {stopping.USEFUL:g}). Fixed steps are the best step of all *other* runs. Whether a run burns "
-        f"at all is said rightly of {found['verdicts']['agree']:.0%}.\n\n"
-        + markdown.table(("stopper", "regret in U\\*", "more than `done_at`", "rungs from the best"), rows)
-        + f"\n\n![Regret]({pictures}/overcooking_regret.png)"
-    )
+    return markdown.table(("stopper", "regret in U\\*", "more than `done_at`", "rungs from the best"), rows)
 
 
 def _controls(controls: Sequence[Row]) -> str:
@@ -244,7 +257,7 @@ def _short(found: Mapping[str, Any]) -> str:
         if count < 10:
             said.append(f"True `{name}` occurs in {count} checkpoints only: little is proven about it.")
     for key, row in found["follow"].items():
-        if row["n"] and row["value"] < GOALS["spearman"]:
+        if key in COUNTING and row["n"] and row["value"] < GOALS["spearman"]:
             said.append(
                 f"`{key}` does not follow {row['follows']}: Spearman {span(row)} over {row['n']} runs."
             )
@@ -267,29 +280,32 @@ def _short(found: Mapping[str, Any]) -> str:
         "calibrate`."
     )
     said.append(
-        f"The truth is counted on {facts['pictures']} pictures a rung{_second(facts)} and read by one "
+        f"The truth is counted on {facts['pictures']} pictures a rung{_further(facts)} and read by one "
         "classifier."
     )
     return "\n".join(f"- {line}" for line in said)
 
 
-def _second(facts: Row) -> str:
-    """What the second look adds, if there was one."""
-    if not facts.get("looked_twice"):
-        return ""
-    more = sum(facts["second_look"].values())
-    return f", {more} more in the second look that {facts['looked_twice']} checkpoints had,"
+def _further(facts: Row) -> str:
+    """What further looks add, if there were any."""
+    looks = [f"{look['pictures']} more of {look['checkpoints']} checkpoints" for look in _looks(facts)]
+    return f", {', and '.join(looks)} in further looks," if looks else ""
+
+
+def _looks(facts: Row) -> list[Row]:
+    return [look for look in facts["looks"] if look["checkpoints"]]
 
 
 def _again(facts: Row) -> str:
     scale = "".join(f" --{name} {facts[name]}" for name in ("steps", "rungs"))
     pictures = "".join(f" --{name} {count}" for name, count in facts["counts"].items())
-    look = "python -m benchmarks.overcooking look --home DIR\n" if facts.get("looked_twice") else ""
+    more = ["look"] * bool(_looks(facts)) + ["remeasure"] * bool(facts["remeasured"]["runs"])
+    further = "".join(f"python -m benchmarks.overcooking {command} --home DIR\n" for command in more)
     return (
         "```sh\n"
         "python -m benchmarks.overcooking run --home DIR "
         f"--processes {facts['processes']} --budget {facts['budget']}{scale}{pictures}\n"
-        f"{look}"
+        f"{further}"
         "python -m benchmarks.overcooking report --home DIR\n"
         "```\n\n"
         f"`run` goes on where it was stopped. A run took {facts['run_cpu_s']:.0f} s of one core "

@@ -36,7 +36,6 @@ from lorasweep.records import PlannedImage
 from lorasweep.seeds import derive
 
 Group = Literal["trained", "recombined", "stranger", "open", "plain"]
-SECOND_SEED = 30_000
 PROMPT_SEED = 20_000  # far from any hold-out seed, from which the product draws its prompts
 
 
@@ -52,8 +51,34 @@ class Counts:
     replicas: int = 39
 
 
-SECOND_LOOK = Counts(trained=0, recombined=10, stranger=14, open=10, plain=20, replicas=0)
-"""What `look` adds to each of them: most of where the first look's own noise is largest."""
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """More pictures of checkpoints that are cooked already.
+
+    Attributes:
+        folder: in a run folder, what was found.
+        counts: pictures by group.
+        seed: of prompts and noises, which no other look has.
+    """
+
+    folder: str
+    counts: Counts
+    seed: int
+
+
+LOOKS = (
+    Look(
+        folder="truth_again",
+        counts=Counts(trained=0, recombined=10, stranger=14, open=10, plain=20, replicas=0),
+        seed=30_000,
+    ),
+    Look(
+        folder="truth_third",
+        counts=Counts(trained=0, recombined=0, stranger=0, open=24, plain=0, replicas=0),
+        seed=40_000,
+    ),
+)
+"""What `look` adds: most of where the first look's own noise is largest, then what bare prompts show."""
 
 
 @dataclass(frozen=True, kw_only=True)

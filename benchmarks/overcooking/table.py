@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.overcooking import truth as truths
 from benchmarks.overcooking.cooking import FINAL, status_of
+from benchmarks.overcooking.pictures import LOOKS
+from benchmarks.overcooking.remeasuring import remeasured, with_remeasured
 from benchmarks.overcooking.truth import Truth
 from lorasweep import files
 
@@ -21,10 +24,10 @@ class Checkpoint:
         run: name of its folder.
         recipe: name of its recipe; `turned` is the one dial that differs from the centre, if one does.
         rung: as the product logged it: `metrics` by key (what is missing is absent), `replicates`.
-        truth: what the witness found.
+        truth: what the witness found; `unlearned` is how far the likeness fell from its highest so far.
         halves: the same by each half of the witness's pictures.
         cpu_s: processor seconds that the witness took, in the first look.
-        looks: 2 when the witness looked again.
+        looks: how often the witness looked.
     """
 
     run: str
@@ -53,7 +56,7 @@ class Checkpoint:
         return found
 
 
-AGAIN = "truth_again"  # in a run folder, what the second look found
+FIRST_LOOK = "truth"  # in a run folder, what the witness found while it cooked
 CONTROL = "control-"  # how the recipes of controls are named
 
 
@@ -103,20 +106,23 @@ def _load_planted(path: Path) -> Checkpoint:
 
 def _load_run(folder: Path) -> list[Checkpoint]:
     run = files.read_json(folder / "run.json")
-    base_file = folder / "truth" / "base.json"
+    base_file = folder / FIRST_LOOK / "base.json"
     if not base_file.exists():
         return []
-    base = files.read_json(base_file)
-    rows = []
+    anew = remeasured(folder)
+    rows: list[Checkpoint] = []
     for event in files.read_jsonl(folder / "events.jsonl"):
-        spoken = folder / "truth" / f"step_{event['step']:06d}.json"
-        if event["kind"] != "rung" or not spoken.exists():
+        name = f"step_{event['step']:06d}.json"
+        if event["kind"] != "rung" or not (folder / FIRST_LOOK / name).exists():
             continue
-        more = folder / AGAIN / spoken.name
-        testimony, known = files.read_json(spoken), base
-        if more.exists():
-            testimony = truths.together(testimony, files.read_json(more))
-            known = truths.together(base, files.read_json(more.parent / base_file.name))
+        looks = [
+            (files.read_json(folder / look / name), files.read_json(folder / look / base_file.name))
+            for look in (FIRST_LOOK, *(further.folder for further in LOOKS))
+            if (folder / look / name).exists()
+        ]
+        testimony, known = (functools.reduce(truths.together, side) for side in zip(*looks, strict=True))
+        found = truths.judge(testimony, known)
+        best = max([found.identity, *(row.truth.identity for row in rows)])
         rows.append(
             Checkpoint(
                 run=run["name"],
@@ -127,11 +133,11 @@ def _load_run(folder: Path) -> list[Checkpoint]:
                 seed=run["seed"],
                 ended=status_of(folder) in FINAL,
                 step=event["step"],
-                rung=event,
-                truth=truths.judge(testimony, known),
+                rung=with_remeasured(event, anew.get(str(event["step"]))),
+                truth=replace(found, extra=found.extra | {"unlearned": best - found.identity}),
                 halves=truths.halves(testimony, known),
-                looks=1 + more.exists(),
-                cpu_s=testimony["cpu_s"],
+                looks=len(looks),
+                cpu_s=looks[0][0]["cpu_s"],
             )
         )
     return rows

@@ -1,11 +1,23 @@
-"""B: does the picture look fried? Colour, contrast, clipping and grain, against base and dataset.
+"""B: does the picture look like anything? How far it is from all that base and training images show.
 
-Four statistics per picture; each counts only by how far it lies outside the interval that the base's pictures
-and the training images span, in interquartile ranges of those. B is the worst of the four means. A vivid
-dataset therefore does not count as burned, and neither does a dull one.
+Cut into tiles, each tile's frozen-base features are held against the same tile of every picture that is
+fine by definition: the base's for the same prompts and seeds, and the training images.
 
-Source: ours, after the appearance drift of Laria et al. (arXiv 2410.14159). Keep guidance fixed when
-comparing: guidance alone saturates.
+    score = mean over pictures and tiles of (distance to the nearest of them / the usual distance)
+
+The usual distance is that of the base's pictures to the nearest of the others (median). 0 is one of them, 1
+as far from them as they are from each other; noise is at 2. A vivid dataset does not count as burned, and
+neither does a dull one.
+
+Beside it, for people: saturation, contrast, clipping and grain, each by how far it lies outside the interval
+that the same pictures span, in interquartile ranges of those. They say in which way a picture is fried. They
+are no score: a figure that melts keeps its colours (docs/decisions/2026-11-23-overcooking-proof.md).
+
+Source: ours. The four statistics are after the appearance drift of Laria et al. (arXiv 2410.14159).
+Distance to the nearest reference in deep features is PatchCore's (Roth et al., arXiv 2106.08265), with the
+neighbours of one place instead of all. Keep guidance fixed when comparing: guidance alone saturates.
+
+Letters: N drawn pictures, B of the base, R training images, T tiles, D numbers per tile.
 """
 
 from __future__ import annotations
@@ -16,10 +28,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lorasweep.metrics import similarity
 from lorasweep.records import PROMPT_TIERS, Measurement
 
 if TYPE_CHECKING:
+    import torch
+
     from lorasweep.metrics.context import JudgeContext
+
+FEWEST_BY_BASE = 3  # pictures; fewer have no usual distance
 
 # The smallest interquartile range that counts, per statistic, so that a reference without any spread (no
 # pixel clipped anywhere) does not turn a trace into a catastrophe.
@@ -35,18 +52,24 @@ class Burn:
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure on all of this step's pictures at the weight that counts."""
-        drawn = [np.asarray(image) for tier in PROMPT_TIERS for _, image in context.pictures(tier)]
-        base = [np.asarray(image) for tier in PROMPT_TIERS for _, image in context.base_pictures(tier)]
+        drawn = [image for tier in PROMPT_TIERS for _, image in context.pictures(tier)]
+        base = [image for tier in PROMPT_TIERS for _, image in context.base_pictures(tier)]
         if not drawn:
             return Measurement(missing={"burn/score": f"no pictures at weight {context.weight:g}"})
-        trained = context.gallery.train if context.gallery is not None else ()
-        reference = [*base, *(np.asarray(image) for image in trained)]
-        if len(reference) < self.min_reference:
-            reason = f"needs {self.min_reference} pictures by the base and of training, got {len(reference)}"
+        trained = list(context.gallery.train) if context.gallery is not None else []
+        fine = [*base, *trained]
+        if len(fine) < self.min_reference:
+            reason = f"needs {self.min_reference} pictures by the base and of training, got {len(fine)}"
             return Measurement(missing={"burn/score": reason})
-        excess = excesses(drawn, reference)
-        values = {f"burn/{name}": value for name, value in excess.items()}
-        return Measurement(values=values | {"burn/score": max(excess.values())})
+        excess = excesses([np.asarray(image) for image in drawn], [np.asarray(image) for image in fine])
+        found = Measurement(values={f"burn/{name}": value for name, value in excess.items()})
+        if len(base) < FEWEST_BY_BASE:
+            found.missing["burn/score"] = f"needs {FEWEST_BY_BASE} pictures by the base, got {len(base)}"
+            return found
+        fine_RTD = context.features(fine, keep=True)["features"]
+        drawn_NTD = context.features(drawn)["features"]
+        found.values["burn/score"] = strangeness(drawn_NTD, fine_RTD[: len(base)], fine_RTD[len(base) :])
+        return found
 
 
 def build(*, min_reference: int) -> Burn:
@@ -56,6 +79,26 @@ def build(*, min_reference: int) -> Burn:
         min_reference: fewest pictures that span an interval worth the name.
     """
     return Burn(min_reference=min_reference)
+
+
+def strangeness(drawn_NTD: torch.Tensor, base_BTD: torch.Tensor, trained_RTD: torch.Tensor) -> float:
+    """Mean distance to the nearest picture that is fine, tile by tile, over the usual one; >= 0.
+
+    Args:
+        drawn_NTD: features of the pictures to judge.
+        base_BTD: of the base's for the same prompts and seeds, two or more different ones.
+        trained_RTD: of training images; may be none.
+    """
+    import torch
+
+    fine_RTD = torch.cat([base_BTD, trained_RTD])
+    drawn_TND, fine_TRD = (
+        similarity.standardised(f, base_BTD).transpose(0, 1) for f in (drawn_NTD, fine_RTD)
+    )
+    theirs_TBR = torch.cdist(fine_TRD[:, : len(base_BTD)], fine_TRD)
+    theirs_TBR.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    usual = theirs_TBR.amin(2).median()
+    return float(torch.cdist(drawn_TND, fine_TRD).amin(2).mean() / usual)
 
 
 def excesses(drawn: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> dict[str, float]:

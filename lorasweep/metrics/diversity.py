@@ -2,13 +2,15 @@
 
     relative = Vendi(its pictures) / Vendi(the base's, same prompts and seeds)
 
-on the frozen base's features. Two pictures count as the same when they are near and as different when they
-are as far apart as the base's usually are: the kernel is exp(-2 d^2 / D^2), d their distance and D the median
-distance of the base's pictures, so a change that is the same in all pictures, the subject's face for one,
-takes nothing away by itself. 1 is as varied as the base; an adapter that draws one picture over and over has
-1 / n. Some loss is the very point of teaching a subject: everybody becomes the same person.
+on the frozen base's features, cut into tiles and standardised by the base's own pictures (`similarity`).
+Two pictures are the same as far as their features point the same way from there: the kernel is (1 + cosine)
+/ 2. 1 is as varied as the base; an adapter that draws one picture over and over has 1 / Vendi(the base's).
+What all pictures share, the subject's face for one, takes some variety away, and so does a look that all of
+them have.
 
-Noise and corruption *raise* diversity, so read it beside burn.
+Directions rather than distances: with a kernel of distances broken pictures, which are far from everything,
+counted as variety, and adapters whose pictures had become the same were said to draw more different ones than
+the base (docs/decisions/2026-11-23-overcooking-proof.md).
 
 Source: Friedman and Dieng, "The Vendi score" (arXiv 2210.02410), eq. 2; the ratio to the base is ours.
 """
@@ -48,9 +50,9 @@ class Diversity:
         if len(pairs) < FEWEST:
             reason = f"needs {FEWEST} pictures that the base drew as well, got {len(pairs)}"
             return Measurement(missing={f"{NAME}/relative": reason})
-        base_ND = context.features([base[pair] for pair in pairs], keep=True)["whole"]
-        drawn_ND = context.features([drawn[pair] for pair in pairs])["whole"]
-        mine_NN, theirs_NN = kernel(drawn_ND, base_ND), kernel(base_ND, base_ND)
+        base_NTD = context.features([base[pair] for pair in pairs], keep=True)["features"]
+        drawn_NTD = context.features([drawn[pair] for pair in pairs])["features"]
+        mine_NN, theirs_NN = kernel(drawn_NTD, base_NTD), kernel(base_NTD, base_NTD)
         return Measurement(
             values={
                 f"{NAME}/vendi": similarity.vendi(mine_NN),
@@ -64,25 +66,21 @@ def build(*, tiers: Sequence[PromptTier]) -> Diversity:
     """Build the metric.
 
     Args:
-        tiers: prompt tiers whose pictures are counted together.
+        tiers: prompt tiers whose pictures are counted together; with those that call nobody, a default person
+            who is always the same is seen.
     """
     return Diversity(tiers=tuple(tiers))
 
 
-def kernel(features_ND: torch.Tensor, base_ND: torch.Tensor) -> torch.Tensor:
-    """How much the same every two pictures are, (N, N) in [0, 1], measured by the base's pictures; PSD.
+def kernel(features_NTD: torch.Tensor, base_NTD: torch.Tensor) -> torch.Tensor:
+    """How much the same every two pictures are, (N, N) in [0, 1], seen from the base's pictures; PSD.
 
     Args:
-        features_ND: of the pictures to compare, standardised inside.
-        base_ND: of two or more different pictures by the base.
+        features_NTD: of the pictures to compare, tile by tile; standardised inside.
+        base_NTD: of two or more different pictures by the base.
     """
-    import torch
-
-    mine_ND, theirs_ND = (
-        similarity.standardised(f[:, None], base_ND[:, None])[:, 0] for f in (features_ND, base_ND)
-    )
-    usual = torch.pdist(theirs_ND).median()
-    return (-2 * torch.cdist(mine_ND, mine_ND).square() / usual.square()).exp()
+    standard_ND = similarity.standardised(features_NTD, base_NTD).flatten(1)
+    return (1 + similarity.cosines(standard_ND, standard_ND)) / 2
 
 
 def relative(mine_NN: torch.Tensor, theirs_NN: torch.Tensor) -> float:

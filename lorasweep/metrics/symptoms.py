@@ -74,8 +74,7 @@ class Limit:
 # symptoms: the first two do not follow their truth, the third cries wolf
 # (docs/decisions/2026-11-23-overcooking-proof.md).
 SYMPTOMS: tuple[Symptom, ...] = (
-    # An interquartile range beyond all that base and training images show.
-    Symptom(name="burn", letter="B", metric="burn/score", says="pictures look fried", definite=1.0),
+    Symptom(name="burn", letter="B", metric="burn/score", says="pictures fall apart"),
     # 0.05 is what copies nothing, by how a copy is told.
     Symptom(
         name="memorisation",

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.overcooking import cooking, grid, looking, table
+from benchmarks.overcooking import cooking, grid, looking, remeasuring, table
 from benchmarks.overcooking.__main__ import main
-from benchmarks.overcooking.pictures import Counts
+from benchmarks.overcooking.pictures import LOOKS, Counts
 from lorasweep import files
 
 RUN = grid.runs(scale=grid.Scale(steps=4, rungs=1))[0]
@@ -65,15 +65,51 @@ def test_checkpoints_are_rungs_that_were_both_measured_and_witnessed(tmp_path: P
     assert not found.truth.overcooked and found.looks == 1
     assert table.load_controls(tmp_path) == []
 
-    assert looking.steps_left(folder) == []  # its adapter is gone
+    second, third = LOOKS
+    assert looking.steps_left(folder, second) == []  # its adapter is gone
     (folder / "checkpoints" / "step_000020").mkdir(parents=True)
-    assert looking.steps_left(folder) == [20]
+    assert looking.steps_left(folder, second) == looking.steps_left(folder, third) == [20]
     likeness = {name: group() | {"likeness": [0.9, 0.9]} for name in groups}
-    files.write_json(folder / table.AGAIN / "base.json", {"groups": groups})
-    files.write_json(folder / table.AGAIN / "step_000020.json", {"groups": likeness})
-    assert looking.steps_left(folder) == []
+    files.write_json(folder / second.folder / "base.json", {"groups": groups})
+    files.write_json(folder / second.folder / "step_000020.json", {"groups": likeness})
+    assert looking.steps_left(folder, second) == [] and looking.steps_left(folder, third) == [20]
     (again,) = table.load(tmp_path)
     assert again.looks == 2 and again.truth.excess["bleed"] > found.truth.excess["bleed"] == 0
+    bare = {"open": group() | {"likeness": [0.9, 0.9]}}
+    files.write_json(folder / third.folder / "base.json", {"groups": {"open": group()}})
+    files.write_json(folder / third.folder / "step_000020.json", {"groups": bare})
+    (once_more,) = table.load(tmp_path)
+    assert once_more.looks == 3 and once_more.truth.excess["bleed"] == again.truth.excess["bleed"]
+    assert once_more.truth.extra["bleed_open"] > again.truth.extra["bleed_open"]
+
+
+def test_likeness_that_was_lost_again_is_unlearned(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / RUN.name
+    files.write_json(folder / "run.json", {**vars(RUN), "recipe": vars(RUN.recipe)})
+    files.write_json(folder / "status.json", {"status": "COMPLETED"})
+    names = ("recombined", "plain", "stranger", "open")
+    base = {name: group() | {"likeness": [0.0, 0.0]} for name in names}
+    files.write_json(folder / "truth" / "base.json", {"groups": base})
+    for step, likeness in ((20, 0.5), (40, 0.8), (60, 0.3)):
+        shown = {name: group() | {"likeness": [likeness, likeness]} for name in names}
+        files.write_json(folder / "truth" / f"step_{step:06d}.json", {"groups": shown, "cpu_s": 1.0})
+        event = {"kind": "rung", "step": step, "exposures_per_image": 1.0, "metrics": {}}
+        files.append_jsonl(folder / "events.jsonl", event)
+    unlearned = [c.truth.extra["unlearned"] for c in table.load(tmp_path)]
+    assert unlearned == pytest.approx([0.0, 0.0, 0.5])
+
+
+def test_what_was_measured_anew_replaces_its_families_and_nothing_else() -> None:
+    rung = {
+        "step": 20,
+        "metrics": {"burn/score": 0.2, "burn/grain": 0.1, "identity/score": 0.5},
+        "replicates": [{"burn/score": 0.3, "identity/score": 0.4}],
+    }
+    anew = {"metrics": {"burn/score": 0.9}, "replicates": [{"burn/score": 0.8}]}
+    found = remeasuring.with_remeasured(rung, anew)
+    assert found["metrics"] == {"burn/score": 0.9, "identity/score": 0.5}
+    assert found["replicates"] == [{"burn/score": 0.8, "identity/score": 0.4}] and found["step"] == 20
+    assert remeasuring.with_remeasured(rung, None) is rung
 
 
 def test_a_home_without_runs_is_refused_with_the_next_step(
