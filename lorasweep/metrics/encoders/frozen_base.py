@@ -66,15 +66,28 @@ class FrozenBase:
         timestep_B = torch.full((len(latent_BCHW),), t, device=base.device)
         noisy_BCHW = schedule.add_noise(latent_BCHW, noise_CHW.expand_as(latent_BCHW), timestep_B)
         empty_BLD = base.encode_captions([""]).to(base.dtype).expand(len(latent_BCHW), -1, -1)
-        seen: list[Any] = []
         blocks = base.unet.up_blocks
-        handle = blocks[(len(blocks) - 1) // 2].register_forward_hook(lambda *call: seen.append(call[-1]))
+        handle = blocks[(len(blocks) - 1) // 2].register_forward_hook(_stop_here)
         try:
             base.unet(noisy_BCHW.to(base.dtype), timestep_B, encoder_hidden_states=empty_BLD)
+        except _SeenEnough as seen:
+            features: torch.Tensor = seen.output.float()
+            return features
         finally:
             handle.remove()
-        features: torch.Tensor = seen[0].float()
-        return features
+        raise RuntimeError("the UNet never ran the block that is read")  # pragma: no cover
+
+
+class _SeenEnough(Exception):
+    """Ends a forward pass where its features are: the blocks after it, at full size, cost the most."""
+
+    def __init__(self, output: torch.Tensor) -> None:
+        super().__init__()
+        self.output = output
+
+
+def _stop_here(module: torch.nn.Module, arguments: Any, output: torch.Tensor) -> None:
+    raise _SeenEnough(output)
 
 
 def pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:

@@ -56,7 +56,7 @@ def test_a_named_file_wins(home: Path) -> None:
 
 def test_a_calibration_survives_writing(home: Path) -> None:
     made = dataclasses.replace(
-        made_for(config.compose_recipe()), unplaced={"burn": "no control looked fried"}, made={"steps": 3}
+        made_for(config.compose_recipe()), unplaced={"burn": "no control fell apart"}, made={"steps": 3}
     )
     made.write(home / "c.json")
     again = calibration.read(home / "c.json")

@@ -30,21 +30,40 @@ def test_vendi_is_scipys_entropy_of_the_spectrum() -> None:
     assert similarity.vendi(torch.from_numpy(kernel)) == pytest.approx(expected)
 
 
-def test_one_picture_over_and_over_is_one_and_a_common_shift_costs_nothing() -> None:
-    generator = torch.Generator().manual_seed(0)
-    base = torch.randn(8, 40, generator=generator, dtype=torch.float64)
+def test_one_picture_over_and_over_is_one() -> None:
+    base = pictures(8)
     theirs = diversity.kernel(base, base)
-    assert similarity.vendi(theirs) > 5
+    assert similarity.vendi(theirs) > 3
     assert diversity.relative(theirs, theirs) == 1
-    same = base[:1].expand(8, -1)
-    assert diversity.relative(diversity.kernel(same, base), theirs) == pytest.approx(
-        1 / similarity.vendi(theirs)
-    )
-    # everybody gets the same new face: as varied as before
-    assert diversity.relative(diversity.kernel(base + 5, base), theirs) == pytest.approx(1)
-    two = torch.cat([base[:1].expand(4, -1), base[1:2].expand(4, -1)])
-    ratio = diversity.relative(diversity.kernel(two, base), theirs)
-    assert 1 / similarity.vendi(theirs) < ratio < 0.5
+    same = base[:1].expand(8, -1, -1)
+    only = diversity.relative(diversity.kernel(same, base), theirs)
+    assert only == pytest.approx(1 / similarity.vendi(theirs))
+    two = torch.cat([base[:1].expand(4, -1, -1), base[1:2].expand(4, -1, -1)])
+    assert only < diversity.relative(diversity.kernel(two, base), theirs) < 0.7
+
+
+def test_the_kernel_in_closed_form() -> None:
+    base = torch.tensor(
+        [[[1.0, 0.0]], [[-1.0, 0.0]], [[0.0, 1.0]], [[0.0, -1.0]]]
+    )  # mean 0, deviations equal
+    expected = torch.tensor([[2.0, 0, 1, 1], [0, 2, 1, 1], [1, 1, 2, 0], [1, 1, 0, 2]]).double() / 2
+    assert torch.allclose(diversity.kernel(base, base), expected)
+
+
+def test_broken_pictures_are_not_more_varied_and_a_look_that_all_share_is_less() -> None:
+    base = pictures(8)
+    theirs = diversity.kernel(base, base)
+    far = base.mean(0) + 5 * (base - base.mean(0))  # everything five times as far from everything
+    assert torch.cdist(far.flatten(1), far.flatten(1)).mean() > 4 * torch.pdist(base.flatten(1)).mean()
+    assert diversity.relative(diversity.kernel(far, base), theirs) == pytest.approx(1)
+    shared = [diversity.relative(diversity.kernel(base + k, base), theirs) for k in (0.0, 0.5, 1.0, 3.0)]
+    assert shared == sorted(shared, reverse=True) and shared[-1] < 0.5
+
+
+def pictures(count: int) -> torch.Tensor:
+    """Features of different pictures, (N, T, D)."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, 4, 10, generator=generator, dtype=torch.float64)
 
 
 def test_standardised_by_the_reference() -> None:

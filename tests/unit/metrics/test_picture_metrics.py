@@ -162,7 +162,39 @@ def noise(seed: int, gain: float = 1.0) -> np.ndarray:
     return (128 + (pixels - 128) * gain).clip(1, 254).astype(np.uint8)
 
 
-def test_burn_is_nothing_inside_the_interval_and_grows_with_saturation_outside() -> None:
+def test_burn_in_closed_form() -> None:
+    def row(*values: float) -> torch.Tensor:
+        return torch.tensor(values)[:, None, None]  # as many pictures, one tile, one number
+
+    base, none = row(0.0, 2.0), row()
+    # The base's are 2 apart, which is the usual distance; 5 is 3 from the nearest of them, and 1 from 4.
+    assert burn.strangeness(row(5.0), base, none) == pytest.approx(1.5)
+    assert burn.strangeness(row(5.0), base, row(4.0)) == pytest.approx(0.5)
+    assert burn.strangeness(row(5.0, 2.0), base, row(4.0)) == pytest.approx(0.25), "the mean over pictures"
+    assert burn.strangeness(row(2.0, 0.0, 4.0), base, row(4.0)) == 0
+
+
+def test_burn_is_one_for_more_of_the_same_and_grows_with_what_was_never_seen() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def pictures(count: int) -> torch.Tensor:
+        return torch.randn(count, 16, 24, generator=generator)
+
+    base, trained, more = pictures(16), pictures(20), pictures(16)
+    assert burn.strangeness(more, base, trained) == pytest.approx(1, abs=0.05)
+    broken = [burn.strangeness(more + noise * pictures(16), base, trained) for noise in (0.5, 1, 2)]
+    assert 1.05 < broken[0] < broken[1] < broken[2]
+    one_tile = more.clone()
+    one_tile[:, 3] += 10
+    assert 1.1 < burn.strangeness(one_tile, base, trained) < 1.7, "a sixteenth of the picture"
+    # Place by place: what belongs at the top is strange at the bottom, when places differ.
+    places = 3 * pictures(1)
+    upside_down = (more + places).flip(1)
+    assert burn.strangeness(more + places, base + places, trained + places) == pytest.approx(1, abs=0.05)
+    assert burn.strangeness(upside_down, base + places, trained + places) > 2
+
+
+def test_what_is_fried_lies_outside_the_interval_and_grows_with_saturation() -> None:
     reference = [noise(seed, gain) for seed, gain in enumerate(np.linspace(0.6, 1.4, 9))]
     assert max(burn.excesses([noise(50, 0.9), noise(51, 1.2)], reference).values()) == 0
     scores = [max(burn.excesses([noise(50, gain)], reference).values()) for gain in (1.6, 2.0, 3.0)]
@@ -180,14 +212,37 @@ def test_picture_statistics_in_closed_form() -> None:
 
 
 def test_burn_needs_pictures_and_something_to_compare_with(context: Any, gallery: Gallery) -> None:
-    request = gallery.add("class", "x", {}, 0.7)
-    few = dataclasses.replace(context, samples=[request], _asked={})
+    drawn = gallery.add("class", "x", {}, 0.7)
+    few = dataclasses.replace(context, samples=[drawn], _asked={})
     assert "needs 99 pictures" in burn.build(min_reference=99).measure(few).missing["burn/score"]
     trained = metrics_gallery.Gallery(
         train=(few.pictures("class")[0][1],), held_out=(), train_captions=("x",)
     )
-    some = dataclasses.replace(few, gallery=trained, _asked={})
-    assert burn.build(min_reference=1).measure(some).values["burn/score"] == 0
+    no_base = dataclasses.replace(few, gallery=trained, base_samples=[], _asked={})
+    found = burn.build(min_reference=1).measure(no_base)
+    assert "by the base, got 0" in found.missing["burn/score"] and found.values["burn/grain"] == 0
+
+
+def test_burn_is_measured_on_the_features_of_the_frozen_base(
+    context: Any, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each picture's number stands for its features: 0, 2 and 4 by the base, 9 drawn, 8 trained on."""
+    base = [gallery.add("class", prompt, {}, 0.0) for prompt in "abcdefghi"]
+    drawn = dataclasses.replace(base[0].request, weight=0.7)
+    samples = [dataclasses.replace(gallery.add("class", "a", {}, 0.7), request=drawn)]
+    wanted = [
+        dataclasses.replace(base[n], request=dataclasses.replace(base[n].request, prompt="a"))
+        for n in (0, 2, 4)
+    ]
+    trained = metrics_gallery.Gallery(train=(base[8].open(),), held_out=(), train_captions=("x",))
+    situation = dataclasses.replace(context, samples=samples, base_samples=wanted, gallery=trained, _asked={})
+
+    def features(self: Any, pictures: Any, **how: Any) -> dict[str, torch.Tensor]:
+        return {"features": torch.tensor([float(np.asarray(p)[0, 0, 0]) for p in pictures])[:, None, None]}
+
+    monkeypatch.setattr(type(context), "features", features)
+    found = burn.build(min_reference=4).measure(situation)
+    assert found.values["burn/score"] == pytest.approx(0.5), "9 is 1 from 8; the base's are 2 apart"
 
 
 def test_judge_says_why_a_metric_is_missing_and_never_returns_a_bad_number(

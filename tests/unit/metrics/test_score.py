@@ -62,11 +62,11 @@ def test_a_symptom_without_a_limit_does_not_count() -> None:
         name="few",
         holds_for={},
         limits={"gap": Limit(limit=0.4, width=0.08)},
-        unplaced={"burn": "no control looked fried"},
+        unplaced={"burn": "no control fell apart"},
     )
     found = score.summarise({"burn/score": 9.0, "generalisation/gap": 0.0, "identity/score": 1.0}, few)
     assert found.values["overcook/score"] == 0
-    assert found.missing["overcook/burn"] == "no control looked fried"
+    assert found.missing["overcook/burn"] == "no control fell apart"
 
 
 def test_utility_falls_back_on_what_was_gained_on_held_out_images() -> None:

@@ -112,7 +112,7 @@ def test_every_row_of_the_leaderboard_can_be_cooked_again(tmp_path: Path) -> Non
 def test_done_and_burned_are_marked_with_words(tmp_path: Path) -> None:
     text = Read(page.render(read_findings(write_sweep(tmp_path / "m", SWEEPS["two arms"])))).text
 
-    assert "done here" in text and "burned" in text and "pictures look fried" in text
+    assert "done here" in text and "burned" in text and "pictures fall apart" in text
 
 
 def test_a_big_sweep_stays_small_and_says_what_it_left_out(tmp_path: Path) -> None:

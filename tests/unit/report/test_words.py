@@ -76,7 +76,7 @@ def test_symptoms_are_those_that_count_the_gravest_first(tmp_path: Path) -> None
 
     [burn] = words.symptoms(judged)
 
-    assert (burn.says, burn.metric) == ("pictures look fried", "burn/score")
+    assert (burn.says, burn.metric) == ("pictures fall apart", "burn/score")
     assert (burn.value, burn.grade) == (pytest.approx(1.6), pytest.approx(0.8))
 
 
