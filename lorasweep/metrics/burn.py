@@ -3,11 +3,11 @@
 Cut into tiles, each tile's frozen-base features are held against the same tile of every picture that is
 fine by definition: the base's for the same prompts and seeds, and the training images.
 
-    score = mean over pictures and tiles of (distance to the nearest of them / the usual distance)
+    score = mean over pictures and tiles of max(0, distance to the nearest of them / the usual distance - 1)
 
-The usual distance is that of the base's pictures to the nearest of the others (median). 0 is one of them, 1
-as far from them as they are from each other; noise is at 2. A vivid dataset does not count as burned, and
-neither does a dull one.
+The usual distance is that of the base's pictures to the nearest of the others (median): what is no farther
+from them than they are from each other counts for nothing. Healthy pictures of new scenes have about 0.1,
+noise has 1. A vivid dataset does not count as burned, and neither does a dull one.
 
 Beside it, for people: saturation, contrast, clipping and grain, each by how far it lies outside the interval
 that the same pictures span, in interquartile ranges of those. They say in which way a picture is fried. They
@@ -82,7 +82,9 @@ def build(*, min_reference: int) -> Burn:
 
 
 def strangeness(drawn_NTD: torch.Tensor, base_BTD: torch.Tensor, trained_RTD: torch.Tensor) -> float:
-    """Mean distance to the nearest picture that is fine, tile by tile, over the usual one; >= 0.
+    """By how much the distance to the nearest picture that is fine exceeds the usual one, as a share of it.
+
+    Mean over pictures and tiles, >= 0.
 
     Args:
         drawn_NTD: features of the pictures to judge.
@@ -98,7 +100,8 @@ def strangeness(drawn_NTD: torch.Tensor, base_BTD: torch.Tensor, trained_RTD: to
     theirs_TBR = torch.cdist(fine_TRD[:, : len(base_BTD)], fine_TRD)
     theirs_TBR.diagonal(dim1=1, dim2=2).fill_(torch.inf)
     usual = theirs_TBR.amin(2).median()
-    return float(torch.cdist(drawn_TND, fine_TRD).amin(2).mean() / usual)
+    excess_TN = torch.cdist(drawn_TND, fine_TRD).amin(2) / usual - 1
+    return float(excess_TN.clamp_min(0).mean())
 
 
 def excesses(drawn: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> dict[str, float]:
