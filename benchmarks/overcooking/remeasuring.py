@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lorasweep.metrics.context import JudgeContext
     from lorasweep.records import Recipe
 
-METRICS: Final = ("burn", "diversity")
+METRICS: Final = ("burn", "diversity", "identity", "prompt_control")
 _FILE = "remeasured.json"
 
 

@@ -7,8 +7,8 @@ prompts with the trigger. With a the mean over features and pictures at the weig
 
 so that the base, which shows some features by chance or because the prompt asks for them, has F = 0.
 
-On any other base F is the pictures' resemblance to the training pictures (`metrics.resemblance`), cut to
-[0, 1]: 0 as the base's own pictures of the same prompts, 1 as held-out images. Backgrounds are greyed out.
+On any other base F is the pictures' likeness to the training pictures (`metrics.resemblance`), cut to [0, 1]:
+0 as the base's own pictures of the same prompts, 1 as other pictures of the subject.
 
 Source: identity on plain prompts as in DreamBooth (arXiv 2208.12242), on the dollhouse with a classifier of
 known accuracy in the place of DINO.
@@ -20,9 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from lorasweep.metrics import dolls
+from lorasweep.metrics import dolls, resemblance
 from lorasweep.metrics.encoders.choose import first_configured
-from lorasweep.metrics.resemblance import Resemblance
 from lorasweep.records import Measurement, PromptTier
 
 if TYPE_CHECKING:
@@ -90,17 +89,14 @@ def by(
             return Measurement(missing={f"{NAME}/score": dolls.UNREADABLE})
         return _by_reader(context, subject, pictures, base)
     name = first_configured(("dino", "clip"), context.recipe.encoders) if encoder == "auto" else encoder
-    view = Resemblance(context, name, base)
-    if view.reason:
-        return Measurement(missing={f"{NAME}/score": view.reason})
-    cosine = view.of(pictures)
-    values = {
-        f"{NAME}/score": min(1.0, max(0.0, view.scale.place(cosine))),
-        f"{NAME}/resemblance": cosine,
-        f"{NAME}/base_resemblance": view.scale.none,
-        f"{NAME}/held_out_resemblance": view.scale.full,
-    }
-    return Measurement(values=values)
+    try:
+        view = resemblance.look(context, name, base)
+    except resemblance.CannotTell as reason:
+        return Measurement(missing={f"{NAME}/score": str(reason)})
+    if len(pictures) < resemblance.FEWEST:
+        return Measurement(missing={f"{NAME}/score": "needs two pictures"})
+    details = {f"{NAME}/{key}": value for key, value in view.details(pictures).items()}
+    return Measurement(values={f"{NAME}/score": min(1.0, max(0.0, view.likeness(pictures)))} | details)
 
 
 def _by_reader(

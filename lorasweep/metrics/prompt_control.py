@@ -26,9 +26,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lorasweep.data.captions import without_trigger
 from lorasweep.dollhouse.world.attributes import INTRINSIC
-from lorasweep.metrics import dolls
+from lorasweep.metrics import dolls, resemblance
 from lorasweep.metrics.encoders import choose
-from lorasweep.metrics.resemblance import Resemblance
 from lorasweep.records import PROMPT_TIERS, Measurement
 
 if TYPE_CHECKING:
@@ -200,21 +199,20 @@ def _bleed_by_reader(context: JudgeContext, subject: Subject) -> Measurement:
 
 
 def _bleed_by_resemblance(context: JudgeContext) -> Measurement:
-    """On the scale of F: 0 as the base draws them, 1 as held-out images of the subject."""
+    """On the scale of F: 0 as the base draws them, 1 as pictures of the subject."""
     found = Measurement()
     name = choose.first_configured(("dino", "clip"), context.recipe.encoders)
     everything = _images([pair for tier in PROMPT_TIERS for pair in context.base_pictures(tier)])
-    view = Resemblance(context, name, everything)
+    try:
+        view = resemblance.look(context, name, everything)
+    except resemblance.CannotTell as reason:
+        return Measurement(missing={f"{NAME}/bleed_{tier}": str(reason) for tier in UNCALLED})
     for tier in UNCALLED:
         pictures, base = context.pictures(tier), context.base_pictures(tier)
-        reason = view.reason or (
-            "" if pictures and base else f"no pictures of {tier} prompts, or none by the base"
-        )
-        if reason:
-            found.missing[f"{NAME}/bleed_{tier}"] = reason
+        if not pictures or not base:
+            found.missing[f"{NAME}/bleed_{tier}"] = f"no pictures of {tier} prompts, or none by the base"
             continue
-        shown, by_chance = (view.scale.place(view.of(_images(both))) for both in (pictures, base))
-        found.values[f"{NAME}/bleed_{tier}"] = shown - by_chance
+        found.values[f"{NAME}/bleed_{tier}"] = view.gained(_images(pictures), _images(base))
     return found
 
 

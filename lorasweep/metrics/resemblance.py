@@ -1,22 +1,20 @@
-"""How like the training pictures are other pictures, by an encoder, the background greyed out?
+"""How like the training pictures are other pictures, where no reader knows the subject?
 
-    resemblance = mean cosine with the training pictures, on a scale where the base's pictures have 0 and the
-                  held-out images 1
+    view = look(context, encoder's name, the base's pictures)
+    view.likeness(pictures)         0 as the base's pictures of the same prompts, 1 as the subject's
+    view.gained(pictures, base's)   how much more of the subject they show than the base's did
 
-What identity and bleed share on a base without a reader. Backgrounds are greyed out with the words that
-nearly all captions share; where captions share none, the whole picture counts.
+What identity and bleed share. Published encoders are asked as their papers ask them, by cosines; the base
+itself by means, because its features hold scene and style before they hold anybody's face, and only
+differences between many pictures bring the subject out.
 
-Source: mean pairwise cosine as DreamBooth's CLIP-I and DINO (arXiv 2208.12242, section 4.1), the background
-masked as in T-LoRA (arXiv 2507.05964); the scale is ours, so that encoders can be compared.
-
-Letters: N pictures, M training pictures, D numbers per picture.
+Letters: N pictures, M training pictures, T tiles, D numbers per tile or picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lorasweep.metrics import similarity
 from lorasweep.metrics.encoders import choose
@@ -28,60 +26,148 @@ if TYPE_CHECKING:
 
     from lorasweep.metrics.context import JudgeContext
     from lorasweep.metrics.encoders.choose import EncoderName
+    from lorasweep.metrics.gallery import Gallery
 
-LEAST_SPAN = (
-    0.02  # cosine between the base's pictures and the held-out images, below which an encoder is blind
-)
+    Pictures = Sequence[Image.Image]
+
+LEAST_SPAN = 0.02  # between the base's pictures and the subject's, below which an encoder is blind
+FEWEST = 2  # pictures on either side
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """Mean cosines with the training pictures.
+class CannotTell(Exception):
+    """Why an encoder has nothing to say about a dataset."""
 
-    Attributes:
-        none: of the base's pictures.
-        full: of held-out images, or of training pictures with the other ones where none are held out.
+
+class View(Protocol):
+    """One encoder's view of one dataset."""
+
+    def likeness(self, pictures: Pictures) -> float:
+        """0 like the base's pictures, 1 like other pictures of the subject; may lie outside."""
+
+    def gained(self, pictures: Pictures, base: Pictures) -> float:
+        """How much more of the subject pictures show than the base's for the same prompts, on that scale."""
+
+    def details(self, pictures: Pictures) -> dict[str, float]:
+        """What the likeness was computed from, by name."""
+
+
+def look(context: JudgeContext, name: EncoderName, base_pictures: Pictures) -> View:
+    """Look at a dataset with one encoder.
+
+    Args:
+        context: gives the gallery and the base.
+        name: of the encoder.
+        base_pictures: of the base, for the prompts in question: they are the zero of the scale.
+
+    Raises:
+        CannotTell: there is no such encoder here, too few pictures, or no difference that it sees.
+    """
+    if choose.load(name, context.base, context.recipe.encoders) is None:
+        raise CannotTell(choose.not_here(name))
+    if context.gallery is None or len(context.gallery.train) < FEWEST:
+        raise CannotTell("needs two training images")
+    if len(base_pictures) < FEWEST:
+        raise CannotTell("needs two pictures by the base")
+    if name == "base":
+        return ByMeans(context, context.gallery, base_pictures)
+    return ByCosines(context, context.gallery, name, base_pictures)
+
+
+class ByMeans:
+    """By the frozen base: how far the mean picture has gone from the base's to the subject's, tile by tile.
+
+    With d^2(a, b) the squared distance of two sets' mean features, freed of what scatter within them adds,
+
+        likeness = 1 - d^2(drawn, training) / d^2(base's, training)
+        gained   = <drawn - base's, training - all of the base's> / |training - all of the base's|^2 (means)
+
+    The mean over prompts leaves scenes behind, because the base drew the same ones. A picture that overshoots
+    the subject, or falls apart, is far from it again.
+
+    Source: the unbiased estimator of the kernel distance (Gretton et al., JMLR 13, 2012, eq. 3; on deep
+    features KID, arXiv 1801.01401), with a linear kernel. The ratios are ours.
     """
 
-    none: float
-    full: float
+    def __init__(self, context: JudgeContext, gallery: Gallery, base_pictures: Pictures) -> None:
+        self._context = context
+        self._reference_NTD = self._raw(base_pictures, keep=True)
+        self._base_ND = self._features(base_pictures, keep=True)
+        self._train_MD = self._features(gallery.train, keep=True)
+        self._apart = squared_distance(self._base_ND, self._train_MD)
+        if self._apart < LEAST_SPAN:
+            raise CannotTell("the base cannot tell the subject from what it draws")
 
-    def place(self, cosine: float) -> float:
-        """Where a mean cosine lies: 0 like the base's pictures, 1 like held-out images."""
-        return (cosine - self.none) / (self.full - self.none)
+    def likeness(self, pictures: Pictures) -> float:
+        """See the class; at least two pictures."""
+        return 1 - squared_distance(self._features(pictures), self._train_MD) / self._apart
+
+    def gained(self, pictures: Pictures, base: Pictures) -> float:
+        """See the class."""
+        to_subject_D = self._train_MD.mean(0) - self._base_ND.mean(0)
+        moved_D = self._features(pictures).mean(0) - self._features(base, keep=True).mean(0)
+        return float(moved_D @ to_subject_D / to_subject_D.square().sum())
+
+    def details(self, pictures: Pictures) -> dict[str, float]:
+        """Squared distances from the training pictures, per number, in the base's own spread."""
+        mine = squared_distance(self._features(pictures), self._train_MD)
+        return {"distance": mine, "base_distance": self._apart}
+
+    def _raw(self, pictures: Pictures, *, keep: bool) -> torch.Tensor:
+        return self._context.features(pictures, keep=keep)["features"]
+
+    def _features(self, pictures: Pictures, *, keep: bool = False) -> torch.Tensor:
+        return similarity.standardised(self._raw(pictures, keep=keep), self._reference_NTD).flatten(1)
 
 
-class Resemblance:
-    """One encoder's view of one dataset; `reason` says why there is none, empty when there is."""
+class ByCosines:
+    """By a published encoder: mean cosine with the training pictures, the background greyed out.
+
+    Backgrounds are greyed out with the words that nearly all captions share; where captions share none, the
+    whole picture counts. The scale is 0 for the base's pictures and 1 for held-out images, or for training
+    pictures with the other ones where none are held out.
+
+    Source: mean pairwise cosine as DreamBooth's CLIP-I and DINO (arXiv 2208.12242, section 4.1), the
+    background masked as in T-LoRA (arXiv 2507.05964); the scale is ours, so that encoders can be compared.
+    """
 
     def __init__(
-        self, context: JudgeContext, name: EncoderName, base_pictures: Sequence[Image.Image]
+        self, context: JudgeContext, gallery: Gallery, name: EncoderName, base_pictures: Pictures
     ) -> None:
-        """Look at the dataset.
-
-        Args:
-            context: gives the gallery and the base.
-            name: of the encoder.
-            base_pictures: of the base, for the prompts in question: they are the zero of the scale.
-        """
         self._context, self._name = context, name
-        self.reason = self._why_not(base_pictures)
-        if self.reason:
-            return
-        self._base_ND = self._features(base_pictures, keep=True)
-        assert context.gallery is not None  # noqa: S101 - for the type checker; `_why_not` has looked
-        self._train_MD = self._features(context.gallery.train, keep=True)
-        held_out = context.gallery.held_out
-        full = self._cosine(self._features(held_out, keep=True)) if held_out else self._among_training()
-        self.scale = Scale(none=self._cosine(self._base_ND), full=full)
-        if self.scale.full - self.scale.none < LEAST_SPAN:
-            self.reason = f"{name} cannot tell the subject from what the base draws"
+        self._train_MD = self._features(gallery.train, keep=True)
+        held_out = gallery.held_out
+        self._none = self._cosine(base_pictures, keep=True)
+        self._full = self._cosine(held_out, keep=True) if held_out else self._among_training()
+        if self._full - self._none < LEAST_SPAN:
+            raise CannotTell(f"{name} cannot tell the subject from what the base draws")
 
-    def of(self, pictures: Sequence[Image.Image]) -> float:
-        """Mean cosine of pictures with the training pictures, in [-1, 1]."""
-        return self._cosine(self._features(pictures, keep=False))
+    def likeness(self, pictures: Pictures) -> float:
+        """See the class."""
+        return self._place(self._cosine(pictures))
 
-    def _features(self, pictures: Sequence[Image.Image], *, keep: bool) -> torch.Tensor:
+    def gained(self, pictures: Pictures, base: Pictures) -> float:
+        """Likeness over the base's."""
+        return self.likeness(pictures) - self._place(self._cosine(base, keep=True))
+
+    def details(self, pictures: Pictures) -> dict[str, float]:
+        """Mean cosines with the training pictures, each in [-1, 1]."""
+        mine = self._cosine(pictures)
+        return {"resemblance": mine, "base_resemblance": self._none, "held_out_resemblance": self._full}
+
+    def _place(self, cosine: float) -> float:
+        return (cosine - self._none) / (self._full - self._none)
+
+    def _cosine(self, pictures: Pictures, *, keep: bool = False) -> float:
+        features_ND = self._features(pictures, keep=keep)
+        return float(similarity.cosines(features_ND.double(), self._train_MD.double()).mean())
+
+    def _among_training(self) -> float:
+        import torch
+
+        cosines_MM = similarity.cosines(self._train_MD.double(), self._train_MD.double())
+        return float(cosines_MM[~torch.eye(len(cosines_MM), dtype=torch.bool)].mean())
+
+    def _features(self, pictures: Pictures, *, keep: bool) -> torch.Tensor:
         context = self._context
         encoder = choose.load(self._name, context.base, context.recipe.encoders)
         words = subject_words(context.recipe, context.plan)
@@ -89,25 +175,14 @@ class Resemblance:
             encoder = Masked(encoder, context.base, words)
         return context.features(pictures, encoder=encoder, keep=keep)["whole"]
 
-    def _cosine(self, features_ND: torch.Tensor) -> float:
-        return float(similarity.cosines(*self._centred(features_ND, self._train_MD)).mean())
 
-    def _among_training(self) -> float:
-        import torch
+def squared_distance(left_ND: torch.Tensor, right_MD: torch.Tensor) -> float:
+    """Unbiased squared distance between two sets' means, per number; about 0 for sets of one kind.
 
-        cosines_MM = similarity.cosines(*self._centred(self._train_MD, self._train_MD))
-        return float(cosines_MM[~torch.eye(len(cosines_MM), dtype=torch.bool)].mean())
-
-    def _centred(self, *features: torch.Tensor) -> list[torch.Tensor]:
-        """The UNet's features are nearly parallel and need centring; published encoders' do not."""
-        if self._name != "base":
-            return [one.double() for one in features]
-        return [similarity.standardised(one[:, None], self._base_ND[:, None])[:, 0] for one in features]
-
-    def _why_not(self, base_pictures: Sequence[Image.Image]) -> str:
-        context = self._context
-        if choose.load(self._name, context.base, context.recipe.encoders) is None:
-            return choose.not_here(self._name)
-        if context.gallery is None or len(context.gallery.train) < 2:
-            return "needs two training images"
-        return "" if len(base_pictures) > 1 else "needs two pictures by the base"
+    Args:
+        left_ND: two or more rows.
+        right_MD: two or more rows.
+    """
+    between = (left_ND.mean(0) - right_MD.mean(0)).square()
+    scatter = sum(rows.var(0, correction=1) / len(rows) for rows in (left_ND, right_MD))
+    return float((between - scatter).mean())
