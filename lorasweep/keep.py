@@ -102,11 +102,19 @@ def store_weights(adapter: Adapter, folder: Path, step: int) -> None:
 
 def recall_weights(adapter: Adapter, folder: Path, step: int) -> None:
     """Put a rung's tensors into the adapter, which cannot train on from there."""
+    load_weights(adapter, checkpoint_folder(folder, step))
+
+
+def load_weights(adapter: Adapter, folder: Path) -> None:
+    """Put the tensors of a folder into the adapter: its own, where they lie beside the file for others.
+
+    Raises:
+        AdapterError: they are not this adapter's.
+    """
     from safetensors.torch import load_file
 
-    place = checkpoint_folder(folder, step)
-    other = place / WEIGHTS
-    adapter.load_state_dict(load_file(other if other.exists() else place / ADAPTER))
+    own = folder / WEIGHTS
+    adapter.load_state_dict(load_file(own if own.exists() else folder / ADAPTER))
 
 
 # ---------------------------------------------------------------------------------------------- choosing

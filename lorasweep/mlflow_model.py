@@ -14,13 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from lorasweep import config
-from lorasweep.errors import InputError, Problem
-from lorasweep.keep import ADAPTER, WEIGHTS
+from lorasweep import config, keep
 from lorasweep.kitchen import Kitchen
-from lorasweep.records import Recipe, from_dict
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,19 +33,16 @@ class DrawingModel:
             folder: of the logged model.
 
         Raises:
-            InputError: its recipe is not one.
+            ConfigError: its recipe is not one.
             AdapterError: the file does not fit the base.
         """
         import importlib
 
-        from safetensors.torch import load_file
-
-        self.recipe = _read_recipe(folder / RECIPE)
+        self.recipe = config.read_recorded(folder / RECIPE)
         self._base = Kitchen().base(self.recipe)
         kind = importlib.import_module(f"lorasweep.adapters.{self.recipe.adapter.name}")
         self._adapter = kind.build(self._base, seed=self.recipe.seed, **self.recipe.adapter.options)
-        own = folder / WEIGHTS
-        self._adapter.load_state_dict(load_file(own if own.exists() else folder / ADAPTER))
+        keep.load_weights(self._adapter, folder)
 
     def predict(self, prompts: Any, params: Mapping[str, Any] | None = None) -> list[Image.Image]:
         """Draw; the form that MLflow calls.
@@ -96,14 +88,3 @@ class DrawingModel:
 def _load_pyfunc(path: str) -> DrawingModel:
     """MLflow's way in; `path` is the model's folder."""
     return DrawingModel(Path(path))
-
-
-def _read_recipe(path: Path) -> Recipe:
-    try:
-        recipe = from_dict(Recipe, yaml.safe_load(path.read_text(encoding="utf-8")))
-        config.compose_recipe(config.spell(recipe))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        told = " ".join(str(error).split())[:200]
-        problem = Problem(RECIPE, f"cannot be read: {told}", "it is not as lorasweep wrote it")
-        raise InputError([problem], subject=str(path)) from error
-    return recipe

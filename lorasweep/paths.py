@@ -28,6 +28,11 @@ def spelled_out(run: str) -> str:
     return f"{sweep}/{found[0]}" if len(found) == 1 else run
 
 
+def candidates(named: str) -> tuple[Path, Path]:
+    """Where a sweep or run may be that somebody named: in the output folder, else the path as typed."""
+    return outputs() / spelled_out(named), Path(named).expanduser()
+
+
 def cache() -> Path:
     """Latents, caption embeddings, drawn dollhouse datasets; safe to delete."""
     return home() / "cache"

@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from lorasweep import config, files, paths
-from lorasweep.errors import ConfigError, InputError, Problem
-from lorasweep.records import Recipe, from_dict
+from lorasweep.errors import InputError, Problem
+from lorasweep.records import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,25 +38,14 @@ def find(where: str, *, subject: str) -> RecordedRun:
         InputError: there is no such run, or its recipe is not one.
     """
     folder = _folder(where, subject)
-    try:
-        data = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-        recipe = from_dict(Recipe, data)
-        config.compose_recipe(config.spell(recipe))
-    except ConfigError as error:
-        raise InputError(error.problems, subject=f"{folder / 'recipe.yaml'}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        told = " ".join(str(error).split())[:200]
-        message = f"its recipe.yaml cannot be read: {type(error).__name__}: {told}"
-        raise InputError(
-            Problem(where, message, "it is not as lorasweep wrote it"), subject=subject
-        ) from error
+    recipe = config.read_recorded(folder / "recipe.yaml")
     plan = folder / "plan.json"
     material = str(files.read_json(plan).get("material", "")) if plan.is_file() else ""
     return RecordedRun(folder=folder, recipe=recipe, material=material)
 
 
 def _folder(where: str, subject: str) -> Path:
-    for folder in (paths.outputs() / paths.spelled_out(where), Path(where).expanduser()):
+    for folder in paths.candidates(where):
         if (folder / "recipe.yaml").is_file():
             return folder.resolve()
     sweep = paths.outputs() / where.split("/")[0]

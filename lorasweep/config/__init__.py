@@ -2,6 +2,7 @@
 
     compose_recipe(overrides) -> Recipe      one recipe
     load_recipe(file)         -> Recipe      one recipe, as shared in a file
+    read_recorded(file)       -> Recipe      one recipe, as a run wrote it down
     load_sweep(name_or_file)  -> SweepSpec   a question: arms x seeds, and what answers it
     spell(recipe), vary(recipe, overrides)   and back: the overrides that compose to it
 
@@ -11,7 +12,7 @@ frozen records.
 
 from lorasweep.config.places import conf_dir, sweeps_dir
 from lorasweep.config.recipe import compose_recipe
-from lorasweep.config.recipe_file import is_recipe_file, load_recipe
+from lorasweep.config.recipe_file import is_recipe_file, load_recipe, read_recorded
 from lorasweep.config.spell import spell, vary
 from lorasweep.config.sweep import load_sweep, sweep_of_overrides
 from lorasweep.config.sweep_spec import Arm, Search, SweepSpec
@@ -28,6 +29,7 @@ __all__ = [
     "is_recipe_file",
     "load_recipe",
     "load_sweep",
+    "read_recorded",
     "spell",
     "sweep_of_overrides",
     "sweeps_dir",

@@ -1,12 +1,14 @@
-"""Read a recipe file: one recipe as a person shares it, in the keys of sweep files and the command line.
+"""Read recipes from files: as a person shares one, and as a run wrote its own down.
+
+A shared recipe is in the keys of sweep files and the command line:
 
     recipe:
       base: stable_diffusion
       base.path: models/sd15
       adapter.dim: 16
 
-Keys and values are Hydra overrides; nested keys mean the same as dotted ones. Nothing but data is read. Knows
-nothing about sweeps.
+Keys and values are Hydra overrides; nested keys mean the same as dotted ones. Nothing but data is read, since
+either file may be a stranger's. Knows nothing about sweeps.
 """
 
 from __future__ import annotations
@@ -14,11 +16,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import yaml
+
 from lorasweep.config.override import as_overrides, parse
-from lorasweep.config.recipe import check_recipe
+from lorasweep.config.recipe import check_recipe, compose_recipe
+from lorasweep.config.spell import spell
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.errors import ConfigError, Problem
-from lorasweep.records import Recipe
+from lorasweep.records import Recipe, from_dict
 
 KEY = "recipe"  # the one top-level key; a sweep file has `sweep`
 SUFFIXES = (".yaml", ".yml")
@@ -62,4 +67,22 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
     recipe = check_recipe(parsed, problems := [*problems, *found])
     if recipe is None:
         raise ConfigError(problems, subject=f"the recipe {file}")
+    return recipe
+
+
+def read_recorded(file: Path) -> Recipe:
+    """Read the recipe that a run wrote down in full (`recipe.yaml`), checked like one that was typed.
+
+    Raises:
+        ConfigError: it cannot be read, or is no recipe.
+    """
+    try:
+        recipe = from_dict(Recipe, yaml.safe_load(file.read_text(encoding="utf-8")))
+        compose_recipe(spell(recipe))
+    except ConfigError as error:
+        raise ConfigError(error.problems, subject=str(file)) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        told = " ".join(str(error).split())[:200]
+        message = f"its recipe cannot be read: {type(error).__name__}: {told}"
+        raise ConfigError(Problem(str(file), message, "it is not as lorasweep wrote it")) from error
     return recipe

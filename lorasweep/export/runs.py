@@ -47,8 +47,8 @@ def find_run(where: str, *, best: bool = False, step: int | None = None) -> Cook
     """Find the run and the adapter in it.
 
     Args:
-        where: a run folder's path, or SWEEP/TRIAL or SWEEP/NUMBER in the output folder; with `best`, a
-            sweep's path or name.
+        where: SWEEP/TRIAL or SWEEP/NUMBER in the output folder, or a run folder's path; with `best`, a
+            sweep's name or path.
         best: take the completed trial with the best value.
         step: a rung's step; None takes the checkpoint that the run kept.
 
@@ -83,7 +83,7 @@ def find_run(where: str, *, best: bool = False, step: int | None = None) -> Cook
 
 
 def _folder(where: str) -> Path:
-    for folder in (Path(where).expanduser(), paths.outputs() / paths.spelled_out(where)):
+    for folder in paths.candidates(where):
         if folder.is_dir():
             return folder.resolve()
     known = sorted(path.name for path in paths.outputs().glob("*") if path.is_dir())

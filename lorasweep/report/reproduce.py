@@ -11,11 +11,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import yaml
-
 from lorasweep import config
 from lorasweep.errors import InputError
-from lorasweep.records import Recipe, from_dict
 from lorasweep.report.reading import TrialFindings
 
 
@@ -56,9 +53,8 @@ def reproduction(trial: TrialFindings) -> Reproduction:
 def _elsewhere(trial: TrialFindings) -> str | None:
     """The recipe as one command; paths in it are this machine's."""
     try:
-        data = yaml.safe_load((trial.folder / "recipe.yaml").read_text(encoding="utf-8"))
-        words = config.spell(from_dict(Recipe, data))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, InputError):
+        words = config.spell(config.read_recorded(trial.folder / "recipe.yaml"))
+    except InputError:
         return None
     return " ".join(["lorasweep train", *map(shlex.quote, words)])
 
