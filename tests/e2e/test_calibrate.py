@@ -6,6 +6,7 @@ pytest -m slow tests/e2e/test_calibrate.py
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ TINY = [
     "sample.seeds=[0]",
     "tracking=none",
     "launcher.workers=2",
-    "optimizer.lr=3e-2",
+    "optimizer.lr=1e-2",
     "train.max_steps=8",
 ]
 
@@ -36,12 +37,14 @@ def test_a_base_is_calibrated_once_and_recipes_find_it(
     home: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*TINY, f"base.path={tiny_sd}"]
-    command = ["calibrate", *words, "--times", "6", "--rungs", "6", "--seeds", "1", "--json"]
+    command = ["calibrate", *words, "--times", "24", "--rungs", "8", "--seeds", "1", "--json"]
     assert main(command) == 0
     told = json.loads(capsys.readouterr().out)
     made = calibration.read(Path(told["file"]))
     assert made.limits and made.unplaced and not made.limits.keys() & made.unplaced.keys()
-    assert all(limit.null < limit.limit < limit.burned for limit in made.limits.values())  # type: ignore[operator]
+    for limit in made.limits.values():  # a definite one has no ruined end
+        assert limit.null is not None
+        assert limit.null < limit.limit < (limit.burned or math.inf)
     assert {run["healthy_step"] < run["burned_step"] for run in made.made["controls"].values()} == {True}
 
     recipe = config.compose_recipe([*words, "adapter.dim=4", "optimizer=prodigy"])
