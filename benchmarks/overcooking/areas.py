@@ -20,6 +20,7 @@ from benchmarks.overcooking.table import Checkpoint
 from lorasweep.metrics.symptoms import SYMPTOMS
 
 SHIPPED = "O as shipped"
+SETTLED = "runs cooked after the score was settled"
 SHIPPED_UNSEEN = "O as shipped, identities its controls never showed"
 BLIND = "O as shipped, no reader"
 CALIBRATED = "O, limits from other identities"
@@ -179,7 +180,7 @@ def _unseen(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Callable[[Checkpo
         found[f"seed {seed}"] = lambda c, it=seed: c.seed == it  # type: ignore[misc]
     after = grid.cooked_after_settling()
     return found | {
-        "runs cooked after the score was settled": lambda c: c.run in after,
+        SETTLED: lambda c: c.run in after,
         "half of the identities": lambda c: c.identity in identities[::2],
         "confound above 0.5": lambda c: c.dials["confound"] > 0.5,
         "lr above the centre's": lambda c: c.dials["lr"] > 2e-3,

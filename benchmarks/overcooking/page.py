@@ -76,6 +76,10 @@ def _goals(found: Mapping[str, Any]) -> str:
     for name in HEADLINES:
         area, met = found["auroc"][name], _met(found["auroc"][name]["value"] >= GOALS["auroc"])
         rows.append((f"Area of {name}", f">= {GOALS['auroc']}", span(area), met))
+    if settled := found["transfer"].get(areas.SETTLED):
+        area = settled["shipped"]
+        met = _met(area["value"] >= GOALS["auroc"])
+        rows.append((f"Area of {areas.SHIPPED}, {areas.SETTLED}", f">= {GOALS['auroc']}", span(area), met))
     right = [row["right"] for row in found["controls"]]
     rows.append(("Controls judged rightly", "all 6", f"{sum(right)} of {len(right)}", _met(sum(right) == 6)))
     ours = found["stopping"]["stoppers"][stopping.OURS]["regret"]
@@ -271,8 +275,9 @@ def _short(found: Mapping[str, Any]) -> str:
     said.append(
         "The limits as shipped come from controls alone, without the truth. Two rules of placing them "
         "(definite limits, none sharper than a tenth) were settled after a look at the first 31 runs of this "
-        "grid, three symptoms left the score after 50, and bleeding on strangers got a definite limit after "
-        f"{grid.SETTLED_ON} (docs/decisions/2026-11-23-overcooking-proof.md): as shipped, only runs after "
+        "grid, three symptoms left the score after 50, and after "
+        f"{grid.SETTLED_ON} bleeding on strangers got a definite limit, burn and diversity were mended and "
+        "`done_at` got its rule (docs/decisions/2026-11-23-overcooking-proof.md): as shipped, only runs after "
         "those are a clean test. The limits from other identities are fitted anew each time."
     )
     said.append(
