@@ -16,7 +16,7 @@ and from pictures:
     memorisation         copy_rate, tile_max, nearness, each also _latents and _features
     diversity            relative, vendi, base_vendi
     burn                 score, saturation, contrast, clipped, grain
-    identity             score; likeness ... by the reader, distance ... by the base, resemblance ... by others
+    identity             score; likeness ... by the reader, distance ... by the base, resemblance by others
     prompt_control       score, accuracy, base_accuracy, bleed_class, bleed_unrelated
 
 Endings: `_w1` at another weight, `_unet` and `_text_encoder` by one part alone, `_base`, `_clip` by a second
