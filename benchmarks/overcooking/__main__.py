@@ -27,7 +27,7 @@ from lorasweep import files
 from lorasweep.errors import InputError, Problem
 
 PAGE = Path("docs/overcooking.md")
-CONTROLS_AFTER = 8  # runs of the grid that come before them: a first answer first
+CONTROLS_AFTER = 8  # runs of the grid that come before the others: a first answer first
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,14 +48,15 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(options: argparse.Namespace, home: Path) -> int:
     """Cook what is not cooked yet, until the grid or the budget is done."""
-    from benchmarks.overcooking import controls
+    from benchmarks.overcooking import controls, copying
 
     began = time.time()
     scale = grid.Scale(steps=options.steps, rungs=options.rungs)
     counts = pictures.Counts(**{name: getattr(options, name) for name in asdict(pictures.Counts())})
     _settle(home, options, scale, counts)
     planned = grid.runs(scale=scale)
-    ordered = [*planned[:CONTROLS_AFTER], *controls.runs(home, scale=scale), *planned[CONTROLS_AFTER:]]
+    beside = [*controls.runs(home, scale=scale), *copying.runs(home)]
+    ordered = [*planned[:CONTROLS_AFTER], *beside, *planned[CONTROLS_AFTER:]]
     ordered = [item for item in ordered if re.search(options.only, item.name)]
     done = 0
     for cooked in cooking.cook_all(
@@ -173,9 +174,9 @@ def calibrate(options: argparse.Namespace, home: Path) -> int:
 
 
 def _analysis(home: Path) -> tuple[dict[str, Any], list[Any]]:
-    from benchmarks.overcooking import controls, facts
+    from benchmarks.overcooking import controls, copying, facts
     from benchmarks.overcooking.analysis import analyse as ask
-    from benchmarks.overcooking.table import load, load_controls
+    from benchmarks.overcooking.table import load, load_controls, load_copying
 
     checkpoints = load(home)
     if not checkpoints:
@@ -184,6 +185,7 @@ def _analysis(home: Path) -> tuple[dict[str, Any], list[Any]]:
         )
     found = ask(checkpoints)
     found["controls"] = controls.judged(load_controls(home))
+    found["copying"] = copying.copied(load_copying(home))
     found["facts"] = facts.gather(home, checkpoints, grid_runs=len(grid.runs(scale=grid.Scale())))
     files.write_json(home / "analysis.json", _without_nan(found))
     return found, checkpoints

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.overcooking import scores
 from benchmarks.overcooking.pictures import LOOKS
 from benchmarks.overcooking.remeasuring import METRICS, remeasured
-from benchmarks.overcooking.table import Checkpoint, by_run
+from benchmarks.overcooking.table import CONTROL, COPYING, Checkpoint, by_run
 from lorasweep import files
 
 SETTINGS = "settings.json"  # what `run` was told, for every later call and for the page
@@ -28,7 +28,7 @@ def gather(home: Path, checkpoints: Sequence[Checkpoint], *, grid_runs: int) -> 
     mean_s = sum(cpu_s.values()) / len(cpu_s) if cpu_s else float("nan")
     first = folders[0]
     cores = os.cpu_count() or 1
-    grid_folders = [folder for folder in folders if not folder.name.startswith("control-")]
+    grid_folders = [folder for folder in folders if not folder.name.startswith((CONTROL, COPYING))]
     return {
         **settings,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

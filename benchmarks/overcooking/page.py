@@ -45,6 +45,7 @@ def write(found: Mapping[str, Any], *, pictures: str, story: str) -> str:
         _stopping(found, pictures),
         "## Controls",
         _controls(found["controls"]),
+        *_copying(found["copying"]),
         "## Dose and response",
         f"![Dose and response]({pictures}/overcooking_dose.png)",
         "## Without a symptom",
@@ -224,6 +225,21 @@ def _controls(controls: Sequence[Row]) -> str:
     return markdown.table(
         ("control", "must be", "O", "F", "o burn", "o copies", "class drift", "true harm", ""), rows
     )
+
+
+def _copying(found: Mapping[str, Any]) -> list[str]:
+    """Its section; nothing when no such run is there."""
+    if not found["checkpoints"]:
+        return []
+    rows = [(key, f"{row['within']:.2f}", f"{row['area']:.2f}") for key, row in found["metrics"].items()]
+    return [
+        "## Runs that copy",
+        f"{found['runs']} more runs, of few images and many exposures, on dataset folders, so that the "
+        "prompts in distribution are training captions, as they are for anybody's own images. "
+        f"{found['copying']} of their {found['checkpoints']} checkpoints truly copy. Rank correlation with "
+        "the true share of copies, median over runs; area for checkpoints that copy.\n\n"
+        + markdown.table(("", "within a run", "area"), rows),
+    ]
 
 
 def _ablation(found: Mapping[str, Any]) -> str:

@@ -58,11 +58,17 @@ class Checkpoint:
 
 FIRST_LOOK = "truth"  # in a run folder, what the witness found while it cooked
 CONTROL = "control-"  # how the recipes of controls are named
+COPYING = "copying-"  # how those of runs are named that are meant to copy
 
 
 def load(home: Path) -> list[Checkpoint]:
     """Read every rung of the grid that was measured and witnessed, run by run, ascending in steps."""
-    return [c for c in _load_all(home) if not c.recipe.startswith(CONTROL)]
+    return [c for c in _load_all(home) if not c.recipe.startswith((CONTROL, COPYING))]
+
+
+def load_copying(home: Path) -> list[Checkpoint]:
+    """Read the checkpoints of the runs that are meant to copy."""
+    return [c for c in _load_all(home) if c.recipe.startswith(COPYING)]
 
 
 def load_controls(home: Path) -> list[Checkpoint]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.overcooking import analysis, areas, following, page, scores, stoppers, stopping
+from benchmarks.overcooking import analysis, areas, copying, following, page, scores, stoppers, stopping
 from benchmarks.overcooking.statistics import auroc
 from benchmarks.overcooking.table import Checkpoint, by_run
 from benchmarks.overcooking.truth import Truth
@@ -127,6 +127,7 @@ def test_half_cooked_runs_are_not_asked_where_to_stop(pretend: Pretend) -> None:
 def test_the_page_says_what_is_missing(pretend: Pretend) -> None:
     found = analysis.analyse(pretend(runs=4))
     found["controls"] = []
+    found["copying"] = copying.copied([])
     found["facts"] = {
         "date": "2026-01-01",
         "machine": "a machine",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.overcooking import controls, grid
+from benchmarks.overcooking import controls, copying, grid, table
 from benchmarks.overcooking.table import Checkpoint
 from lorasweep import config, plan
 
@@ -80,3 +80,24 @@ def test_rules_tell_right_from_wrong(pretend: Pretend) -> None:
     ]
     assert [row["right"] for row in controls.judged(twins)] == [True]
     assert [row["right"] for row in controls.judged([twins[1]])] == [False]  # without a twin nothing is shown
+
+
+def test_runs_that_copy_train_on_folders_of_few_images(tmp_path: Path) -> None:
+    planned = copying.runs(tmp_path)
+    assert len({run.name for run in planned}) == len(planned) == 4
+    for run in planned:
+        assert run.recipe.name.startswith(table.COPYING)
+        planned_run = plan.make_plan(config.compose_recipe(run.overrides))
+        captions = {image.caption for image in planned_run.train_images()}
+        assert set(planned_run.prompts["in_distribution"]) <= captions, (
+            "asked for by the captions of its images"
+        )
+        assert len(planned_run.images) == run.recipe.dials["images"]
+
+
+def test_what_sees_copies_is_held_against_their_true_share(pretend: Pretend) -> None:
+    checkpoints = pretend(runs=3)  # copy_rate is a tenth of the true excess
+    found = copying.copied(checkpoints)
+    assert found["runs"] == 3 and 0 < found["copying"] < found["checkpoints"]
+    assert found["metrics"]["memorisation/copy_rate"] == {"within": 1.0, "area": 1.0}
+    assert np.isnan(found["metrics"]["memorisation/nearness"]["area"]), "not among the metrics"
