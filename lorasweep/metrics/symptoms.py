@@ -74,8 +74,8 @@ class Limit:
 # symptoms: the first two do not follow their truth, the third cries wolf
 # (docs/decisions/2026-11-23-overcooking-proof.md).
 SYMPTOMS: tuple[Symptom, ...] = (
-    # Two fifths farther from all that base and training images show than these are from each other.
-    Symptom(name="burn", letter="B", metric="burn/score", says="pictures fall apart", definite=0.4),
+    # Six tenths as far from all that base and training images show as two other pictures are, squared.
+    Symptom(name="burn", letter="B", metric="burn/score", says="pictures fall apart", definite=0.35),
     # 0.05 is what copies nothing, by how a copy is told.
     Symptom(
         name="memorisation",
