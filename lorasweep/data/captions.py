@@ -37,6 +37,20 @@ def without_trigger(caption: str, trigger: str | None, options: CaptionOptions) 
     return options.separator.join(tag for tag in kept if tag)
 
 
+def are_plain(
+    prompts: Iterable[str], texts: Iterable[str], trigger: str | None, options: CaptionOptions
+) -> bool:
+    """Whether some prompt is a caption with the trigger left out: it calls nobody, and leaves open who comes.
+
+    Args:
+        prompts: without the trigger.
+        texts: captions, with it.
+        trigger: of the concept; None when there is none.
+        options: what separates tags.
+    """
+    return not set(prompts).isdisjoint(without_trigger(text, trigger, options) for text in texts)
+
+
 def has_trigger(caption: str, trigger: str) -> bool:
     """Whether the trigger is in the caption as a word of its own."""
     return bool(_word(trigger).search(caption))

@@ -17,7 +17,7 @@ and from pictures:
     diversity            relative, vendi, base_vendi
     burn                 score, saturation, contrast, clipped, grain
     identity             score; likeness ... by the reader, distance ... by the base, resemblance by others
-    prompt_control       score, accuracy, base_accuracy, bleed_class, bleed_unrelated
+    prompt_control       score, accuracy, base_accuracy, bleed_class or bleed_plain, bleed_unrelated
 
 Endings: `_w1` at another weight, `_unet` and `_text_encoder` by one part alone, `_base`, `_clip` by a second
 encoder, `_se` a standard error. docs/metrics.md has the formulas, their sources and when they are wrong.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lorasweep import seeds
-from lorasweep.data.captions import without_trigger
+from lorasweep.data.captions import are_plain, without_trigger
 from lorasweep.metrics import probes
 from lorasweep.metrics.probes import NoiseBatch, ProbeBatch, Probes
 
@@ -68,12 +68,10 @@ class ProbeBuilder:
         stripped = [without_trigger(i.caption, self._plan.trigger, self._recipe.captions) for i in train]
         plain = tuple(dict.fromkeys(text for text in stripped if text)) if self._plan.trigger else ()
         chosen = {tier: tuple(self._plan.prompts.get(tier, ())) for tier in ("class", "unrelated")}
-        everything = {
-            without_trigger(i.caption, self._plan.trigger, self._recipe.captions)
-            for i in self._plan.train_images()
-        }
+        texts = [image.caption for image in self._plan.train_images()]
+        class_is_plain = are_plain(chosen["class"], texts, self._plan.trigger, self._recipe.captions)
         found: dict[PriorTier, tuple[str, ...]] = {
-            "plain": () if set(chosen["class"]) & everything else plain,
+            "plain": () if class_is_plain else plain,
             "class": chosen["class"],
             "neighbour": tuple(self._recipe.base.neighbour_prompts),
             "unrelated": chosen["unrelated"],

@@ -7,10 +7,11 @@ them: an adapter that falls back to its training scenes fits a training caption 
 when a copy is configured, else the base itself as a classifier. `prompt_control/score` is that accuracy over
 the base's for the same prompts and seeds, so that what the base cannot draw is not held against the adapter.
 
-**Bleed**: `bleed_class` and `bleed_unrelated` say how much more of the subject shows without the trigger than
-in the base's own pictures: by the reader, or by the resemblance to the training images on the scale of F. The
-second rises first and far, in any recipe without regularisation images: the subject becomes the default
-person.
+**Bleed** says how much more of the subject shows without the trigger than in the base's own pictures: by the
+reader, or by the likeness to the training images on the scale of F. `bleed_class` is about somebody else of
+the subject's kind. Where the class prompts are captions with the trigger left out, as they are when nobody
+wrote others, they leave open who comes, and it is called `bleed_plain`. That and `bleed_unrelated` rise
+first and far, in any recipe without regularisation images: the subject becomes the default person.
 
 Source: the compositional accuracy of Okawa et al. (arXiv 2310.09336) as a ratio to the base; the diffusion
 classifier of Li et al. (arXiv 2303.16203); bleed is DreamBooth's prior-preservation idea (arXiv 2208.12242).
@@ -20,11 +21,11 @@ start from the very same picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from lorasweep.data.captions import without_trigger
+from lorasweep.data.captions import are_plain, without_trigger
 from lorasweep.dollhouse.world.attributes import INTRINSIC
 from lorasweep.metrics import dolls, resemblance
 from lorasweep.metrics.encoders import choose
@@ -41,7 +42,10 @@ if TYPE_CHECKING:
 
 NAME = "prompt_control"
 Encoder = Literal["auto", "reader", "clip", "base"]
-UNCALLED: tuple[PromptTier, ...] = ("class", "unrelated")
+WHY_NO_STRANGERS = (
+    "the class prompts are captions without the trigger, which leave open who comes: "
+    "name somebody else in dataset.prompts"
+)
 CAPTIONS = 3  # training captions that a picture may fall back to
 Pictures = Sequence[tuple["Sample", "Image.Image"]]
 
@@ -68,8 +72,8 @@ class PromptControl:
         subject = dolls.subject_of(context)
         if encoder == "reader" or (encoder == "auto" and subject is not None):
             if subject is None:
-                names = ("score", "bleed_class", "bleed_unrelated")
-                return Measurement(missing={f"{NAME}/{name}": dolls.UNREADABLE for name in names})
+                names = (f"{NAME}/score", *_uncalled(context))
+                return Measurement(missing=dict.fromkeys(names, dolls.UNREADABLE))
             control = self._control(*(accuracy(context, both) for both in _recombined(context)))
             bleed = _bleed_by_reader(context, subject)
         else:
@@ -185,35 +189,45 @@ def _recombined(context: JudgeContext) -> tuple[Pictures, Pictures]:
 # ---------------------------------------------------------------------------------------------- bleed
 
 
-def _bleed_by_reader(context: JudgeContext, subject: Subject) -> Measurement:
+def _uncalled(context: JudgeContext) -> dict[str, PromptTier]:
+    """Name of each bleeding, and the tier that it is read on."""
+    plan, options = context.plan, context.recipe.captions
+    texts = [image.caption for image in plan.train_images()]
+    is_plain = are_plain(plan.prompts.get("class", ()), texts, plan.trigger, options)
+    nearest = "bleed_plain" if is_plain else "bleed_class"
+    return {f"{NAME}/{nearest}": "class", f"{NAME}/bleed_unrelated": "unrelated"}
+
+
+def _bleed(context: JudgeContext, gained: Callable[[Pictures, Pictures], float]) -> Measurement:
+    """Ask, tier by tier, how much of the subject pictures gained over the base's for the same prompts."""
     found = Measurement()
-    for tier in UNCALLED:
+    for name, tier in _uncalled(context).items():
         pictures, base = context.pictures(tier), context.base_pictures(tier)
         if pictures and base:
-            shown = dolls.likeness(dolls.read(context.reader, _images(pictures)), subject)
-            by_chance = dolls.likeness(dolls.read(context.reader, _images(base)), subject)
-            found.values[f"{NAME}/bleed_{tier}"] = shown - by_chance
+            found.values[name] = gained(pictures, base)
         else:
-            found.missing[f"{NAME}/bleed_{tier}"] = f"no pictures of {tier} prompts, or none by the base"
+            found.missing[name] = f"no pictures of {tier} prompts, or none by the base"
+    if f"{NAME}/bleed_class" not in found.values | found.missing:
+        found.missing[f"{NAME}/bleed_class"] = WHY_NO_STRANGERS
     return found
+
+
+def _bleed_by_reader(context: JudgeContext, subject: Subject) -> Measurement:
+    def shown(pictures: Pictures) -> float:
+        return dolls.likeness(dolls.read(context.reader, _images(pictures)), subject)
+
+    return _bleed(context, lambda pictures, base: shown(pictures) - shown(base))
 
 
 def _bleed_by_resemblance(context: JudgeContext) -> Measurement:
     """On the scale of F: 0 as the base draws them, 1 as pictures of the subject."""
-    found = Measurement()
     name = choose.first_configured(("dino", "clip"), context.recipe.encoders)
     everything = _images([pair for tier in PROMPT_TIERS for pair in context.base_pictures(tier)])
     try:
         view = resemblance.look(context, name, everything)
     except resemblance.CannotTell as reason:
-        return Measurement(missing={f"{NAME}/bleed_{tier}": str(reason) for tier in UNCALLED})
-    for tier in UNCALLED:
-        pictures, base = context.pictures(tier), context.base_pictures(tier)
-        if not pictures or not base:
-            found.missing[f"{NAME}/bleed_{tier}"] = f"no pictures of {tier} prompts, or none by the base"
-            continue
-        found.values[f"{NAME}/bleed_{tier}"] = view.gained(_images(pictures), _images(base))
-    return found
+        return Measurement(missing=dict.fromkeys(_uncalled(context), str(reason)))
+    return _bleed(context, lambda pictures, base: view.gained(_images(pictures), _images(base)))
 
 
 def _images(pictures: Pictures) -> list[Image.Image]:

@@ -114,8 +114,15 @@ SYMPTOMS: tuple[Symptom, ...] = (
         says="strangers look like the subject",
         definite=0.25,
     ),
-    # Without regularisation images every recipe turns the default person into the subject, so by itself this
-    # is a blemish, not a failure.
+    # Without regularisation images every recipe turns the default person into the subject, so by themselves
+    # these two are blemishes, not failures.
+    Symptom(
+        name="bleed_plain",
+        letter="C",
+        metric="prompt_control/bleed_plain",
+        says="captions call the subject without its trigger",
+        severity=0.25,
+    ),
     Symptom(
         name="bleed_unrelated",
         letter="C",

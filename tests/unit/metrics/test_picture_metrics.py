@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lorasweep.data.captions import without_trigger
 from lorasweep.dollhouse.reader.labels import HEADS
 from lorasweep.dollhouse.reader.reader import Reading
 from lorasweep.dollhouse.world import SUBJECTS, prompts, sample_spec, tags
@@ -155,6 +157,25 @@ def test_bleed_counts_the_subjects_features_without_the_trigger(context: Any, ga
     assert found.values["prompt_control/bleed_class"] == 0
     assert found.values["prompt_control/bleed_unrelated"] == pytest.approx(1 / 7)  # one feature of seven
     assert "prompt_control/score" in found.missing
+
+
+def test_captions_without_the_trigger_are_no_strangers(context: Any, gallery: Gallery) -> None:
+    caption = next(image.caption for image in context.plan.train_images())
+    plain = without_trigger(caption, context.plan.trigger, context.recipe.captions)
+    assert plain != caption
+    prompts_of = {**context.plan.prompts, "class": (plain,)}
+    derived = dataclasses.replace(
+        context, plan=SimpleNamespace(**vars(context.plan) | {"prompts": prompts_of})
+    )
+    spec = prompt_specs("zkw", count=1)["class"][0]
+    stranger, horned = shown(spec, **STRANGER), shown(spec, **STRANGER | {"head_mark": ZKW.head_mark})
+    base = [gallery.add("class", plain, stranger, 0.0), gallery.add("unrelated", "beach", stranger, 0.0)]
+    drawn = [gallery.add("class", plain, horned, 0.7), gallery.add("unrelated", "beach", stranger, 0.7)]
+    found = prompt_control.build(min_base_accuracy=0.3).measure(situation(derived, gallery, drawn, base))
+    assert found.values["prompt_control/bleed_plain"] == pytest.approx(1 / 7)
+    assert "prompt_control/bleed_class" not in found.values
+    assert "leave open who comes" in found.missing["prompt_control/bleed_class"]
+    assert found.values["prompt_control/bleed_unrelated"] == 0
 
 
 def noise(seed: int, gain: float = 1.0) -> np.ndarray:
