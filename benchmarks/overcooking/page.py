@@ -274,7 +274,7 @@ def _short(found: Mapping[str, Any]) -> str:
             "that a part is balanced over identities and seeds, but intervals are as wide as they are."
         )
     for name, count in coverage["blamed"].items():
-        if count < 10:
+        if count < 10 and not (name == "copies" and found["copying"]["copying"]):
             said.append(f"True `{name}` occurs in {count} checkpoints only: little is proven about it.")
     for key, row in found["follow"].items():
         if key in COUNTING and row["n"] and row["value"] < GOALS["spearman"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,8 @@ class Checkpoint:
         run: name of its folder.
         recipe: name of its recipe; `turned` is the one dial that differs from the centre, if one does.
         rung: as the product logged it: `metrics` by key (what is missing is absent), `replicates`.
-        truth: what the witness found; `unlearned` is how far the likeness fell from its highest so far.
+        truth: what the witness found; `unlearned` is how far the likeness fell from its highest so far, and
+            `changed_open` is NaN before the last look.
         halves: the same by each half of the witness's pictures.
         cpu_s: processor seconds that the witness took, in the first look.
         looks: how often the witness looked.
@@ -129,6 +131,9 @@ def _load_run(folder: Path) -> list[Checkpoint]:
         testimony, known = (functools.reduce(truths.together, side) for side in zip(*looks, strict=True))
         found = truths.judge(testimony, known)
         best = max([found.identity, *(row.truth.identity for row in rows)])
+        extra = found.extra | {"unlearned": best - found.identity}
+        if not (folder / LOOKS[-1].folder / name).exists():
+            extra["changed_open"] = math.nan  # the looks before draw too few bare prompts to know
         rows.append(
             Checkpoint(
                 run=run["name"],
@@ -140,7 +145,7 @@ def _load_run(folder: Path) -> list[Checkpoint]:
                 ended=status_of(folder) in FINAL,
                 step=event["step"],
                 rung=with_remeasured(event, anew.get(str(event["step"]))),
-                truth=replace(found, extra=found.extra | {"unlearned": best - found.identity}),
+                truth=replace(found, extra=extra),
                 halves=truths.halves(testimony, known),
                 looks=len(looks),
                 cpu_s=looks[0][0]["cpu_s"],
