@@ -281,6 +281,11 @@ def _short(found: Mapping[str, Any]) -> str:
             said.append(
                 f"`{key}` does not follow {row['follows']}: Spearman {span(row)} over {row['n']} runs."
             )
+    for name, row in found["stopping"]["stoppers"].items():
+        if not name.startswith(stopping.OURS) and not row["more_than_ours"]["low"] > 0:
+            said.append(
+                f"`done_at` is not clearly better than {name}: {span(row['more_than_ours'], 3)} less regret."
+            )
     for row in found["controls"]:
         if not row["right"]:
             said.append(f'The control "{row["control"]}" is not judged rightly: it must be {row["must be"]}.')
