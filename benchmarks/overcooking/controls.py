@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from benchmarks.overcooking import scores
-from benchmarks.overcooking.grid import CENTRE, Recipe, Run, Scale, overrides
+from benchmarks.overcooking.grid import CENTRE, Recipe, Run, Scale, overrides, quoted, run_name
 from benchmarks.overcooking.table import Checkpoint, by_run
 from lorasweep import files
 from lorasweep.dollhouse import world
@@ -58,19 +58,17 @@ def runs(home: Path, *, scale: Scale) -> list[Run]:
 
 def _run(name: str, folder: Path, scale: Scale) -> Run:
     prompts = world.prompts(IDENTITY, count=2, seed=0)
-    texts = ",".join(f"{tier}:[{','.join(map(_quoted, found))}]" for tier, found in prompts.items())
+    texts = ",".join(f"{tier}:[{','.join(map(quoted, found))}]" for tier, found in prompts.items())
     own = [
         "dataset=folder",
-        f"dataset.path={_quoted(str(folder))}",
+        f"dataset.path={quoted(str(folder))}",
         f"dataset.prompts={{{texts}}}",
         *overrides(CENTRE, seed=0, scale=scale),
     ]
     recipe = Recipe(name=name, dials=dict(CENTRE))
-    return Run(name=f"{name}_{IDENTITY}_s0", recipe=recipe, identity=IDENTITY, seed=0, overrides=tuple(own))
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "\\'") + "'"
+    return Run(
+        name=run_name(name, IDENTITY, 0), recipe=recipe, identity=IDENTITY, seed=0, overrides=tuple(own)
+    )
 
 
 # --------------------------------------------------------------------------------------------- datasets

@@ -66,6 +66,11 @@ def cook_all(
                 yield future.result()
 
 
+def run_folders(home: Path) -> list[Path]:
+    """Every run that was begun, by name."""
+    return [path.parent for path in sorted((home / "runs").glob("*/run.json"))]
+
+
 def status_of(folder: Path) -> str | None:
     """How a run stands; None when it was never begun."""
     path = folder / "status.json"

@@ -8,16 +8,16 @@ own, which no image was trained under.) Imports no torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from benchmarks.overcooking import scores
-from benchmarks.overcooking.grid import CENTRE, Recipe, Run, Scale, overrides
-from benchmarks.overcooking.statistics import auroc, spearman
-from benchmarks.overcooking.table import COPYING, Checkpoint, by_run
+from benchmarks.overcooking.grid import CENTRE, Recipe, Run, Scale, overrides, quoted, run_name
+from benchmarks.overcooking.statistics import auroc, rows_by_run, spearman
+from benchmarks.overcooking.table import COPYING, Checkpoint
 from lorasweep import files
 from lorasweep.dollhouse import world
 
@@ -46,7 +46,7 @@ def runs(home: Path) -> list[Run]:
 
 def _run(datasets: Path, identity: str, dials: dict[str, Any]) -> Run:
     name = f"{COPYING}{dials['images']}-images"
-    run = f"{name}_{identity.replace(' ', '-')}_s0"
+    run = run_name(name, identity, 0)
     folder = datasets / run
     if not folder.exists():
         files.write_folder(
@@ -55,7 +55,7 @@ def _run(datasets: Path, identity: str, dials: dict[str, Any]) -> Run:
                 draft, identity, images=dials["images"], confound=dials["confound"], seed=2
             ),
         )
-    own = ["dataset=folder", f"dataset.path='{folder}'", *overrides(dials, seed=0, scale=SCALE)]
+    own = ["dataset=folder", f"dataset.path={quoted(str(folder))}", *overrides(dials, seed=0, scale=SCALE)]
     recipe = Recipe(name=name, dials=dials)
     return Run(name=run, recipe=recipe, identity=identity, seed=0, overrides=tuple(own))
 
@@ -67,30 +67,24 @@ def copied(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
         `runs`, `checkpoints`, `copying` (past the limit of true copies), and by metric `within` (median rank
         correlation within a run with the true share of copies) and `area` for checkpoints that copy.
     """
-    asked = {key: _values(checkpoints, key, direction) for key, direction in METRICS}
+    runs, truth = [c.run for c in checkpoints], np.array([c.truth.excess["copies"] for c in checkpoints])
+    asked = {key: [sign * c.metrics.get(key, nan) for c in checkpoints] for key, sign in METRICS}
     asked["O as shipped"] = [scores.overcook(c.metrics) for c in checkpoints]
     return {
-        "runs": len(by_run(checkpoints)),
+        "runs": len(set(runs)),
         "checkpoints": len(checkpoints),
-        "copying": sum(c.truth.excess["copies"] > 1 for c in checkpoints),
-        "metrics": {key: _against_truth(checkpoints, values) for key, values in asked.items()},
+        "copying": int((truth > 1).sum()),
+        "metrics": {key: _against_truth(runs, truth, np.array(values)) for key, values in asked.items()},
     }
 
 
-def _values(checkpoints: Sequence[Checkpoint], key: str, direction: int) -> list[float]:
-    return [direction * checkpoint.metrics.get(key, nan) for checkpoint in checkpoints]
-
-
-def _against_truth(checkpoints: Sequence[Checkpoint], values: Sequence[float]) -> dict[str, float]:
-    known = [(c, value) for c, value in zip(checkpoints, values, strict=True) if isfinite(value)]
-    of = {id(c): value for c, value in known}
-    within = [
-        spearman(np.array([of[id(c)] for c in rungs]), np.array([c.truth.excess["copies"] for c in rungs]))
-        for rungs in by_run(c for c, _ in known).values()
-    ]
-    varied = [value for value in within if isfinite(value)]
-    copying = np.array([c.truth.excess["copies"] > 1 for c, _ in known])
+def _against_truth(runs: Sequence[str], truth_N: np.ndarray, values_N: np.ndarray) -> dict[str, float]:
+    known = np.isfinite(values_N)
+    truth_N, values_N = truth_N[known], values_N[known]
+    groups = rows_by_run([run for run, is_known in zip(runs, known, strict=True) if is_known])
+    within = np.array([spearman(values_N[rows], truth_N[rows]) for rows in groups.values()])
+    varied = within[np.isfinite(within)]
     return {
-        "within": float(np.median(varied)) if varied else nan,
-        "area": auroc(np.array([value for _, value in known]), copying) if known else nan,
+        "within": float(np.median(varied)) if len(varied) else nan,
+        "area": auroc(values_N, truth_N > 1),
     }

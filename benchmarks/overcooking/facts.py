@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.overcooking import scores
+from benchmarks.overcooking.cooking import run_folders
 from benchmarks.overcooking.pictures import LOOKS
-from benchmarks.overcooking.remeasuring import METRICS, remeasured
+from benchmarks.overcooking.remeasuring import remeasured
 from benchmarks.overcooking.table import CONTROL, COPYING, Checkpoint, by_run
 from lorasweep import files
 
@@ -21,7 +22,7 @@ SETTINGS = "settings.json"  # what `run` was told, for every later call and for 
 def gather(home: Path, checkpoints: Sequence[Checkpoint], *, grid_runs: int) -> dict[str, Any]:
     """Everything that the page says about how the figures were made."""
     settings = files.read_json(home / SETTINGS)
-    folders = [path.parent for path in (home / "runs").glob("*/run.json")]
+    folders = run_folders(home)
     seen = by_run(checkpoints)
     cpu_s = {name: _cpu_s(home / "runs" / name) for name, rungs in seen.items() if rungs[0].ended}
     witness_s = {name: sum(c.cpu_s for c in rungs) for name, rungs in seen.items() if name in cpu_s}
@@ -49,7 +50,7 @@ def gather(home: Path, checkpoints: Sequence[Checkpoint], *, grid_runs: int) -> 
             }
             for look in LOOKS
         ],
-        "remeasured": {"metrics": METRICS, "runs": sum(bool(remeasured(home / "runs" / n)) for n in seen)},
+        "remeasured": any(remeasured(home / "runs" / name) for name in seen),
         "base": _base_fingerprint(),
         "calibration": scores.shipped().digest,
         "commit": (files.read_json(first / "provenance.json").get("git") or {}).get("commit", "unknown"),

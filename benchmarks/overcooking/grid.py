@@ -160,6 +160,16 @@ def overrides(dials: dict[str, Any], *, seed: int, scale: Scale) -> list[str]:
     ]
 
 
+def run_name(recipe: str, identity: str, seed: int) -> str:
+    """Name a run's folder."""
+    return f"{recipe}_{identity.replace(' ', '-')}_s{seed}"
+
+
+def quoted(text: str) -> str:
+    """A value with blanks or signs in it, for an override."""
+    return "'" + text.replace("'", "\\'") + "'"
+
+
 def _run(recipe: Recipe, identity: str, seed: int, scale: Scale) -> Run:
     own = [
         f"dataset.dollhouse.subject='{identity}'",
@@ -168,7 +178,7 @@ def _run(recipe: Recipe, identity: str, seed: int, scale: Scale) -> Run:
         f"dataset.dollhouse.seed={seed + 2}",  # 2 is the config's own: every background at least twice
         *overrides(recipe.dials, seed=seed, scale=scale),
     ]
-    name = f"{recipe.name}_{identity.replace(' ', '-')}_s{seed}"
+    name = run_name(recipe.name, identity, seed)
     return Run(name=name, recipe=recipe, identity=identity, seed=seed, overrides=tuple(own))
 
 

@@ -8,24 +8,17 @@ from look to look (`pictures.LOOKS`); `truth.together` adds them up.
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import as_completed
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from benchmarks.overcooking.cooking import workers
+from benchmarks.overcooking.cooking import run_folders, workers
 from benchmarks.overcooking.pictures import LOOKS, Look
-from lorasweep import config, files, keep
+from benchmarks.overcooking.reopening import Reopened, reopened
+from lorasweep import files, keep
 from lorasweep.errors import AdapterError
 from lorasweep.plan import make_plan
-
-if TYPE_CHECKING:
-    from lorasweep.dollhouse.reader import Reader
-    from lorasweep.kitchen import Kitchen
-    from lorasweep.protocols import Adapter
-    from lorasweep.records import Recipe
 
 
 def look_all(home: Path, *, processes: int, until: float) -> Iterator[tuple[str, int]]:
@@ -36,7 +29,7 @@ def look_all(home: Path, *, processes: int, until: float) -> Iterator[tuple[str,
         processes: workers, one thread each.
         until: unix time after which nothing more is begun.
     """
-    folders = [path.parent for path in sorted((home / "runs").glob("*/run.json")) if _left(path.parent)]
+    folders = [folder for folder in run_folders(home) if _left(folder)]
     with workers(processes) as pool:
         for done in as_completed([pool.submit(look, folder, home, until=until) for folder in folders]):
             yield done.result()
@@ -53,65 +46,42 @@ def steps_left(folder: Path, further: Look) -> list[int]:
     ]
 
 
-_kitchen: Kitchen | None = None
-
-
 def look(folder: Path, home: Path, *, until: float) -> tuple[str, int]:
     """Look again at one run's checkpoints, in this process."""
-    from lorasweep.dollhouse.reader import Reader
-    from lorasweep.kitchen import Kitchen
-
-    global _kitchen
-    if time.time() > until:
-        return folder.name, _left(folder)
-    _kitchen = _kitchen or Kitchen()
-    recipe = config.compose_recipe(files.read_json(folder / "run.json")["overrides"])
-    kind = importlib.import_module(f"lorasweep.adapters.{recipe.adapter.name}")
-    adapter = kind.build(_kitchen.base(recipe), seed=recipe.seed, **recipe.adapter.options)
-    try:
-        for further in LOOKS:
-            _look(folder, home, further, recipe, adapter, _kitchen, Reader.load(), until=until)
-    finally:
-        adapter.remove()
+    if time.time() <= until:
+        with reopened(folder) as run:
+            for further in LOOKS:
+                _look(run, further, home, until=until)
     return folder.name, _left(folder)
 
 
-def _look(
-    folder: Path,
-    home: Path,
-    further: Look,
-    recipe: Recipe,
-    adapter: Adapter,
-    kitchen: Kitchen,
-    reader: Reader,
-    *,
-    until: float,
-) -> None:
+def _look(run: Reopened, further: Look, home: Path, *, until: float) -> None:
     from benchmarks.overcooking.witness import Witness
+    from lorasweep.dollhouse.reader import Reader
 
-    steps = steps_left(folder, further)
+    steps = steps_left(run.folder, further)
     if not steps:
         return
-    identity, found = files.read_json(folder / "run.json")["identity"], folder / further.folder
     witness = Witness(
-        recipe,
-        make_plan(recipe),
-        identity,
-        kitchen,
-        reader,
+        run.recipe,
+        make_plan(run.recipe),
+        run.identity,
+        run.kitchen,
+        Reader.load(),
         home=home,
         counts=further.counts,
         seed=further.seed,
     )
-    files.write_json(found / "base.json", witness.base_testimony(adapter))
+    found = run.folder / further.folder
+    files.write_json(found / "base.json", witness.base_testimony(run.adapter))
     for step in steps:
         if time.time() > until:
             return
         try:
-            keep.recall_weights(adapter, folder, step)
+            keep.recall_weights(run.adapter, run.folder, step)
         except AdapterError:
             continue  # a rung that was not kept, of a kind whose file is in other keys than its tensors
-        files.write_json(found / f"step_{step:06d}.json", witness.testify(adapter))
+        files.write_json(found / f"step_{step:06d}.json", witness.testify(run.adapter))
 
 
 def _left(folder: Path) -> int:

@@ -74,24 +74,16 @@ def _head(found: Mapping[str, Any]) -> str:
 
 def _goals(found: Mapping[str, Any]) -> str:
     rows = []
-    for name in HEADLINES:
-        area, met = found["auroc"][name], _met(found["auroc"][name]["value"] >= GOALS["auroc"])
-        rows.append((f"Area of {name}", f">= {GOALS['auroc']}", span(area), met))
-    if settled := found["transfer"].get(areas.SETTLED):
-        area = settled["shipped"]
+    for name, area in _headline_areas(found).items():
         met = _met(area["value"] >= GOALS["auroc"])
-        rows.append((f"Area of {areas.SHIPPED}, {areas.SETTLED}", f">= {GOALS['auroc']}", span(area), met))
+        rows.append((f"Area of {name}", f">= {GOALS['auroc']}", span(area), met))
     right = [row["right"] for row in found["controls"]]
     rows.append(("Controls judged rightly", "all 6", f"{sum(right)} of {len(right)}", _met(sum(right) == 6)))
     ours = found["stopping"]["stoppers"][stopping.OURS]["regret"]
     rows.append(
         ("Regret of `done_at`", f"<= {GOALS['regret']}", span(ours), _met(ours["value"] <= GOALS["regret"]))
     )
-    simple = {
-        n: r["more_than_ours"]
-        for n, r in found["stopping"]["stoppers"].items()
-        if not n.startswith(stopping.OURS)
-    }
+    simple = _simple_stoppers(found)
     clear = [name for name, row in simple.items() if row["low"] > 0]
     rows.append(
         (
@@ -102,6 +94,20 @@ def _goals(found: Mapping[str, Any]) -> str:
         )
     )
     return markdown.table(("", "goal", "found", ""), rows)
+
+
+def _headline_areas(found: Mapping[str, Any]) -> dict[str, Row]:
+    """The areas that have a goal, by name."""
+    headline = {name: found["auroc"][name] for name in HEADLINES}
+    if settled := found["transfer"].get(areas.SETTLED):
+        headline[f"{areas.SHIPPED}, {areas.SETTLED}"] = settled["shipped"]
+    return headline
+
+
+def _simple_stoppers(found: Mapping[str, Any]) -> dict[str, Row]:
+    """How much more than ours each of the others loses."""
+    stoppers = found["stopping"]["stoppers"].items()
+    return {name: row["more_than_ours"] for name, row in stoppers if not name.startswith(stopping.OURS)}
 
 
 def _truth(found: Mapping[str, Any]) -> str:
@@ -281,16 +287,13 @@ def _short(found: Mapping[str, Any]) -> str:
             said.append(
                 f"`{key}` does not follow {row['follows']}: Spearman {span(row)} over {row['n']} runs."
             )
-    for name, row in found["stopping"]["stoppers"].items():
-        if not name.startswith(stopping.OURS) and not row["more_than_ours"]["low"] > 0:
-            said.append(
-                f"`done_at` is not clearly better than {name}: {span(row['more_than_ours'], 3)} less regret."
-            )
+    for name, more in _simple_stoppers(found).items():
+        if not more["low"] > 0:
+            said.append(f"`done_at` is not clearly better than {name}: {span(more, 3)} less regret.")
     for row in found["controls"]:
         if not row["right"]:
             said.append(f'The control "{row["control"]}" is not judged rightly: it must be {row["must be"]}.')
-    for name in HEADLINES:
-        area = found["auroc"][name]
+    for name, area in _headline_areas(found).items():
         if not area["value"] >= GOALS["auroc"]:
             said.append(f"The area of {name} is {span(area)}, the goal {GOALS['auroc']}.")
     said.append(
@@ -325,7 +328,7 @@ def _looks(facts: Row) -> list[Row]:
 def _again(facts: Row) -> str:
     scale = "".join(f" --{name} {facts[name]}" for name in ("steps", "rungs"))
     pictures = "".join(f" --{name} {count}" for name, count in facts["counts"].items())
-    more = ["look"] * bool(_looks(facts)) + ["remeasure"] * bool(facts["remeasured"]["runs"])
+    more = ["look"] * bool(_looks(facts)) + ["remeasure"] * facts["remeasured"]
     further = "".join(f"python -m benchmarks.overcooking {command} --home DIR\n" for command in more)
     return (
         "```sh\n"

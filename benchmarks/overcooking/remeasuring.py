@@ -8,18 +8,17 @@ measured while the run cooked. Importing this imports no torch.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.overcooking.cooking import workers
-from lorasweep import config, files
+from benchmarks.overcooking.cooking import run_folders, workers
+from benchmarks.overcooking.reopening import reopened
+from lorasweep import files
 from lorasweep.plan import make_plan
 
 if TYPE_CHECKING:
-    from lorasweep.kitchen import Kitchen
     from lorasweep.metrics.context import JudgeContext
     from lorasweep.records import Recipe
 
@@ -34,9 +33,8 @@ def remeasure_all(home: Path, *, processes: int) -> Iterator[str]:
         home: `LORASWEEP_HOME` of the runs.
         processes: workers, one thread each.
     """
-    folders = [path.parent for path in sorted((home / "runs").glob("*/run.json"))]
     with workers(processes) as pool:
-        for done in as_completed([pool.submit(remeasure, folder) for folder in folders]):
+        for done in as_completed([pool.submit(remeasure, folder) for folder in run_folders(home)]):
             yield done.result()
 
 
@@ -62,38 +60,26 @@ def _replaced(measured: Mapping[str, float], anew: Mapping[str, float]) -> dict[
     return {key: v for key, v in measured.items() if key.partition("/")[0] not in METRICS} | dict(anew)
 
 
-_kitchen: Kitchen | None = None
-
-
 def remeasure(folder: Path) -> str:
     """Measure one run's rungs anew, in this process; those that were are not again."""
     from lorasweep import sample
-    from lorasweep.kitchen import Kitchen
 
-    global _kitchen
     found = remeasured(folder)
     steps = [path for path in sorted((folder / "samples").glob("step_*")) if str(_step(path)) not in found]
     if not steps:
         return folder.name
-    _kitchen = _kitchen or Kitchen()
-    recipe = config.compose_recipe(files.read_json(folder / "run.json")["overrides"])
-    plan = make_plan(recipe)
-    # Nothing asks it: a picture's features are the bare base's.
-    kind = importlib.import_module(f"lorasweep.adapters.{recipe.adapter.name}")
-    adapter = kind.build(_kitchen.base(recipe), seed=recipe.seed, **recipe.adapter.options)
-    try:
+    with reopened(folder) as run:  # its adapter is asked nothing: a picture's features are the bare base's
+        plan = make_plan(run.recipe)
         for path in steps:
-            context = _kitchen.judge_context(
-                recipe,
+            context = run.kitchen.judge_context(
+                run.recipe,
                 plan,
-                adapter=adapter,
-                samples=[s for s in sample.read_index(path) if _at_rung(s.request, recipe)],
+                adapter=run.adapter,
+                samples=[s for s in sample.read_index(path) if _at_rung(s.request, run.recipe)],
                 step=_step(path),
                 history=[],
             )
-            found[str(_step(path))] = _measure(context, recipe)
-    finally:
-        adapter.remove()
+            found[str(_step(path))] = _measure(context, run.recipe)
     files.write_json(folder / _FILE, found)
     return folder.name
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.overcooking import truth as truths
-from benchmarks.overcooking.cooking import FINAL, status_of
+from benchmarks.overcooking.cooking import FINAL, run_folders, status_of
 from benchmarks.overcooking.pictures import LOOKS
 from benchmarks.overcooking.remeasuring import remeasured, with_remeasured
 from benchmarks.overcooking.truth import Truth
@@ -89,8 +89,8 @@ def by_run(checkpoints: Iterable[Checkpoint]) -> dict[str, list[Checkpoint]]:
 
 def _load_all(home: Path) -> list[Checkpoint]:
     found: list[Checkpoint] = []
-    for file in sorted((home / "runs").glob("*/run.json")):
-        found += _load_run(file.parent)
+    for folder in run_folders(home):
+        found += _load_run(folder)
     return found
 
 
@@ -114,25 +114,23 @@ def _load_planted(path: Path) -> Checkpoint:
 
 def _load_run(folder: Path) -> list[Checkpoint]:
     run = files.read_json(folder / "run.json")
-    base_file = folder / FIRST_LOOK / "base.json"
-    if not base_file.exists():
-        return []
+    looks = (FIRST_LOOK, *(further.folder for further in LOOKS))
+    bases = {look: files.read_json(path) for look in looks if (path := folder / look / "base.json").exists()}
     anew = remeasured(folder)
     rows: list[Checkpoint] = []
     for event in files.read_jsonl(folder / "events.jsonl"):
         name = f"step_{event['step']:06d}.json"
-        if event["kind"] != "rung" or not (folder / FIRST_LOOK / name).exists():
+        seen = [look for look in bases if (folder / look / name).exists()]
+        if event["kind"] != "rung" or FIRST_LOOK not in seen:
             continue
-        looks = [
-            (files.read_json(folder / look / name), files.read_json(folder / look / base_file.name))
-            for look in (FIRST_LOOK, *(further.folder for further in LOOKS))
-            if (folder / look / name).exists()
-        ]
-        testimony, known = (functools.reduce(truths.together, side) for side in zip(*looks, strict=True))
+        testimony = functools.reduce(
+            truths.together, [files.read_json(folder / look / name) for look in seen]
+        )
+        known = functools.reduce(truths.together, [bases[look] for look in seen])
         found = truths.judge(testimony, known)
         best = max([found.identity, *(row.truth.identity for row in rows)])
         extra = found.extra | {"unlearned": best - found.identity}
-        if not (folder / LOOKS[-1].folder / name).exists():
+        if LOOKS[-1].folder not in seen:
             extra["changed_open"] = math.nan  # the looks before draw too few bare prompts to know
         rows.append(
             Checkpoint(
@@ -147,8 +145,8 @@ def _load_run(folder: Path) -> list[Checkpoint]:
                 rung=with_remeasured(event, anew.get(str(event["step"]))),
                 truth=replace(found, extra=extra),
                 halves=truths.halves(testimony, known),
-                looks=len(looks),
-                cpu_s=looks[0][0]["cpu_s"],
+                looks=len(seen),
+                cpu_s=testimony["cpu_s"],
             )
         )
     return rows

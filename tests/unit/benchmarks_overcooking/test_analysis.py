@@ -146,7 +146,7 @@ def test_the_page_says_what_is_missing(pretend: Pretend) -> None:
         "counts": {"trained": 10, "open": 2},
         "pictures": 10,
         "looks": [{"pictures": 54, "checkpoints": 20}, {"pictures": 24, "checkpoints": 0}],
-        "remeasured": {"metrics": ["burn"], "runs": 0},
+        "remeasured": False,
         "processes": 4,
         "budget": "60m",
     }
