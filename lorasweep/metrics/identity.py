@@ -95,8 +95,9 @@ def by(
         return Measurement(missing={f"{NAME}/score": str(reason)})
     if len(pictures) < resemblance.FEWEST:
         return Measurement(missing={f"{NAME}/score": "needs two pictures"})
-    details = {f"{NAME}/{key}": value for key, value in view.details(pictures).items()}
-    return Measurement(values={f"{NAME}/score": min(1.0, max(0.0, view.likeness(pictures)))} | details)
+    likeness = view.likeness(pictures)
+    details = {f"{NAME}/{key}": value for key, value in likeness.details.items()}
+    return Measurement(values={f"{NAME}/score": min(1.0, max(0.0, likeness.value))} | details)
 
 
 def _by_reader(

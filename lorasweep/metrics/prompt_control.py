@@ -191,11 +191,15 @@ def _recombined(context: JudgeContext) -> tuple[Pictures, Pictures]:
 
 def _uncalled(context: JudgeContext) -> dict[str, PromptTier]:
     """Name of each bleeding, and the tier that it is read on."""
-    plan, options = context.plan, context.recipe.captions
-    texts = [image.caption for image in plan.train_images()]
-    is_plain = are_plain(plan.prompts.get("class", ()), texts, plan.trigger, options)
+    is_plain = context.remembered("class prompts are plain", lambda: _is_class_plain(context))
     nearest = "bleed_plain" if is_plain else "bleed_class"
     return {f"{NAME}/{nearest}": "class", f"{NAME}/bleed_unrelated": "unrelated"}
+
+
+def _is_class_plain(context: JudgeContext) -> bool:
+    plan = context.plan
+    texts = [image.caption for image in plan.train_images()]
+    return are_plain(plan.prompts.get("class", ()), texts, plan.trigger, context.recipe.captions)
 
 
 def _bleed(context: JudgeContext, gained: Callable[[Pictures, Pictures], float]) -> Measurement:

@@ -1,7 +1,7 @@
 """How like the training pictures are other pictures, where no reader knows the subject?
 
     view = look(context, encoder's name, the base's pictures)
-    view.likeness(pictures)         0 as the base's pictures of the same prompts, 1 as the subject's
+    view.likeness(pictures).value   0 as the base's pictures of the same prompts, 1 as the subject's
     view.gained(pictures, base's)   how much more of the subject they show than the base's did
 
 What identity and bleed share. Published encoders are asked as their papers ask them, by cosines; the base
@@ -14,6 +14,7 @@ Letters: N pictures, M training pictures, T tiles, D numbers per tile or picture
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from lorasweep.metrics import similarity
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from lorasweep.metrics.context import JudgeContext
+    from lorasweep.metrics.encoders import Encoder
     from lorasweep.metrics.encoders.choose import EncoderName
     from lorasweep.metrics.gallery import Gallery
 
@@ -38,17 +40,22 @@ class CannotTell(Exception):
     """Why an encoder has nothing to say about a dataset."""
 
 
+@dataclass(frozen=True)
+class Likeness:
+    """A number and what it came from: 0 like the base's pictures, 1 like the subject's; may lie outside."""
+
+    value: float
+    details: dict[str, float]
+
+
 class View(Protocol):
     """One encoder's view of one dataset."""
 
-    def likeness(self, pictures: Pictures) -> float:
-        """0 like the base's pictures, 1 like other pictures of the subject; may lie outside."""
+    def likeness(self, pictures: Pictures) -> Likeness:
+        """How like the subject's pictures are."""
 
     def gained(self, pictures: Pictures, base: Pictures) -> float:
         """How much more of the subject pictures show than the base's for the same prompts, on that scale."""
-
-    def details(self, pictures: Pictures) -> dict[str, float]:
-        """What the likeness was computed from, by name."""
 
 
 def look(context: JudgeContext, name: EncoderName, base_pictures: Pictures) -> View:
@@ -62,7 +69,8 @@ def look(context: JudgeContext, name: EncoderName, base_pictures: Pictures) -> V
     Raises:
         CannotTell: there is no such encoder here, too few pictures, or no difference that it sees.
     """
-    if choose.load(name, context.base, context.recipe.encoders) is None:
+    encoder = choose.load(name, context.base, context.recipe.encoders)
+    if encoder is None:
         raise CannotTell(choose.not_here(name))
     if context.gallery is None or len(context.gallery.train) < FEWEST:
         raise CannotTell("needs two training images")
@@ -70,7 +78,9 @@ def look(context: JudgeContext, name: EncoderName, base_pictures: Pictures) -> V
         raise CannotTell("needs two pictures by the base")
     if name == "base":
         return ByMeans(context, context.gallery, base_pictures)
-    return ByCosines(context, context.gallery, name, base_pictures)
+    if words := subject_words(context.recipe, context.plan):
+        encoder = Masked(encoder, context.base, words)
+    return ByCosines(context, context.gallery, name, encoder, base_pictures)
 
 
 class ByMeans:
@@ -90,16 +100,17 @@ class ByMeans:
 
     def __init__(self, context: JudgeContext, gallery: Gallery, base_pictures: Pictures) -> None:
         self._context = context
-        self._reference_NTD = self._raw(base_pictures, keep=True)
-        self._base_ND = self._features(base_pictures, keep=True)
+        self._reference_NTD = context.features(base_pictures, keep=True)["features"]
+        self._base_ND = similarity.standardised(self._reference_NTD, self._reference_NTD).flatten(1)
         self._train_MD = self._features(gallery.train, keep=True)
         self._apart = squared_distance(self._base_ND, self._train_MD)
         if self._apart < LEAST_SPAN:
             raise CannotTell("the base cannot tell the subject from what it draws")
 
-    def likeness(self, pictures: Pictures) -> float:
-        """See the class; at least two pictures."""
-        return 1 - squared_distance(self._features(pictures), self._train_MD) / self._apart
+    def likeness(self, pictures: Pictures) -> Likeness:
+        """See the class; at least two pictures. Distances are per number, in the base's own spread."""
+        mine = squared_distance(self._features(pictures), self._train_MD)
+        return Likeness(1 - mine / self._apart, {"distance": mine, "base_distance": self._apart})
 
     def gained(self, pictures: Pictures, base: Pictures) -> float:
         """See the class."""
@@ -107,16 +118,9 @@ class ByMeans:
         moved_D = self._features(pictures).mean(0) - self._features(base, keep=True).mean(0)
         return float(moved_D @ to_subject_D / to_subject_D.square().sum())
 
-    def details(self, pictures: Pictures) -> dict[str, float]:
-        """Squared distances from the training pictures, per number, in the base's own spread."""
-        mine = squared_distance(self._features(pictures), self._train_MD)
-        return {"distance": mine, "base_distance": self._apart}
-
-    def _raw(self, pictures: Pictures, *, keep: bool) -> torch.Tensor:
-        return self._context.features(pictures, keep=keep)["features"]
-
     def _features(self, pictures: Pictures, *, keep: bool = False) -> torch.Tensor:
-        return similarity.standardised(self._raw(pictures, keep=keep), self._reference_NTD).flatten(1)
+        raw_NTD = self._context.features(pictures, keep=keep)["features"]
+        return similarity.standardised(raw_NTD, self._reference_NTD).flatten(1)
 
 
 class ByCosines:
@@ -131,9 +135,14 @@ class ByCosines:
     """
 
     def __init__(
-        self, context: JudgeContext, gallery: Gallery, name: EncoderName, base_pictures: Pictures
+        self,
+        context: JudgeContext,
+        gallery: Gallery,
+        name: EncoderName,
+        encoder: Encoder,
+        base_pictures: Pictures,
     ) -> None:
-        self._context, self._name = context, name
+        self._context, self._encoder = context, encoder
         self._train_MD = self._features(gallery.train, keep=True)
         held_out = gallery.held_out
         self._none = self._cosine(base_pictures, keep=True)
@@ -141,18 +150,15 @@ class ByCosines:
         if self._full - self._none < LEAST_SPAN:
             raise CannotTell(f"{name} cannot tell the subject from what the base draws")
 
-    def likeness(self, pictures: Pictures) -> float:
-        """See the class."""
-        return self._place(self._cosine(pictures))
+    def likeness(self, pictures: Pictures) -> Likeness:
+        """See the class; details are mean cosines with the training pictures, each in [-1, 1]."""
+        mine = self._cosine(pictures)
+        ends = {"base_resemblance": self._none, "held_out_resemblance": self._full}
+        return Likeness(self._place(mine), {"resemblance": mine, **ends})
 
     def gained(self, pictures: Pictures, base: Pictures) -> float:
         """Likeness over the base's."""
-        return self.likeness(pictures) - self._place(self._cosine(base, keep=True))
-
-    def details(self, pictures: Pictures) -> dict[str, float]:
-        """Mean cosines with the training pictures, each in [-1, 1]."""
-        mine = self._cosine(pictures)
-        return {"resemblance": mine, "base_resemblance": self._none, "held_out_resemblance": self._full}
+        return self._place(self._cosine(pictures)) - self._place(self._cosine(base, keep=True))
 
     def _place(self, cosine: float) -> float:
         return (cosine - self._none) / (self._full - self._none)
@@ -168,12 +174,7 @@ class ByCosines:
         return float(cosines_MM[~torch.eye(len(cosines_MM), dtype=torch.bool)].mean())
 
     def _features(self, pictures: Pictures, *, keep: bool) -> torch.Tensor:
-        context = self._context
-        encoder = choose.load(self._name, context.base, context.recipe.encoders)
-        words = subject_words(context.recipe, context.plan)
-        if words and encoder is not None:
-            encoder = Masked(encoder, context.base, words)
-        return context.features(pictures, encoder=encoder, keep=keep)["whole"]
+        return self._context.features(pictures, encoder=self._encoder, keep=keep)["whole"]
 
 
 def squared_distance(left_ND: torch.Tensor, right_MD: torch.Tensor) -> float:

@@ -71,9 +71,13 @@ def fidelity(metrics: Mapping[str, float], calibration: Calibration) -> float | 
     """
     if IDENTITY in metrics:
         return metrics[IDENTITY]
-    if HELD_OUT in metrics:
-        return 1.0 - math.exp(-max(0.0, -math.log(metrics[HELD_OUT])) / calibration.gain)
-    return None
+    gain = held_out_gain(metrics)
+    return None if gain is None else 1.0 - math.exp(-gain / calibration.gain)
+
+
+def held_out_gain(metrics: Mapping[str, float]) -> float | None:
+    """The log by which the held-out loss is below the base's, >= 0; None when it was not measured."""
+    return max(0.0, -math.log(metrics[HELD_OUT])) if HELD_OUT in metrics else None
 
 
 def _why(symptom: Symptom, missing: Mapping[str, str]) -> str:

@@ -23,14 +23,13 @@ other stoppers, in `docs/overcooking.md`. Imports no torch.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lorasweep.metrics import replicates, score
 from lorasweep.metrics.calibration import Calibration
-from lorasweep.metrics.score import HELD_OUT, OVERCOOKED, SCORE, UTILITY
+from lorasweep.metrics.score import OVERCOOKED, SCORE, UTILITY
 from lorasweep.metrics.symptoms import SYMPTOMS
 
 CONFIRMED = 2  # rungs over the limit in a row that make a warning without a standard error
@@ -186,8 +185,8 @@ def _merits(scored: Sequence[RungFacts]) -> list[float]:
     utilities = [rung["metrics"][UTILITY] for rung in scored]
     padded = [utilities[0], *utilities, utilities[-1]]
     smooth = [(padded[k] + 2 * padded[k + 1] + padded[k + 2]) / 4 for k in range(len(utilities))]
-    losses = [rung["metrics"].get(HELD_OUT) for rung in scored]
-    gains = [max(0.0, -math.log(loss)) for loss in losses if loss is not None]
+    found = [score.held_out_gain(rung["metrics"]) for rung in scored]
+    gains = [gain for gain in found if gain is not None]
     if len(gains) < len(scored) or not any(gains):
         return smooth
     return [utility * gain for utility, gain in zip(smooth, gains, strict=True)]
