@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import numpy as np
@@ -67,6 +67,7 @@ def follow(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
         By metric: `follows`, and the median with its interval over runs; `n` is the number of such runs. And
         `everywhere`, the rank correlation over all checkpoints of all runs.
     """
+    checkpoints = [_scored_today(c) for c in checkpoints]
     runs = [rungs for rungs in by_run(checkpoints).values() if len(rungs) >= MIN_RUNGS]
     keys = sorted({key for c in checkpoints for key in c.metrics if followed(key)[0]})
     found = {}
@@ -100,6 +101,11 @@ def true(checkpoint: Checkpoint, target: str) -> float:
     if target in truth.extra:
         return truth.extra[target]
     return min(SATURATED, truth.worst) if target == "worst" else float(getattr(truth, target))
+
+
+def _scored_today(checkpoint: Checkpoint) -> Checkpoint:
+    metrics = scores.rescored(checkpoint.metrics, scores.shipped())
+    return replace(checkpoint, rung={**checkpoint.rung, "metrics": metrics})
 
 
 def _everywhere(checkpoints: Sequence[Checkpoint], key: str, target: str, direction: int) -> dict[str, Any]:

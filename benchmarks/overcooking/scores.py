@@ -29,8 +29,13 @@ def shipped() -> calibration.Calibration:
 
 def overcook(metrics: Mapping[str, float]) -> float:
     """O by the shipped limits; NaN when no symptom was measured."""
-    seen = {key: value for key, value in metrics.items() if family(key) != "overcook"}
-    return score.summarise(seen, shipped()).values.get(score.SCORE, float("nan"))
+    return rescored(metrics, shipped()).get(score.SCORE, float("nan"))
+
+
+def rescored(metrics: Mapping[str, float], limits: calibration.Calibration) -> dict[str, float]:
+    """The same with today's scores by these limits in the place of those that were given while it cooked."""
+    measured = {key: value for key, value in metrics.items() if family(key) != "overcook"}
+    return measured | score.summarise(measured, limits).values
 
 
 def family(key: str) -> str:

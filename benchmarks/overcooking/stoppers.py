@@ -95,16 +95,10 @@ def product_verdict(run: Run, calibration: Calibration | None = None, *, view: V
     rungs = []
     for checkpoint in run:
         rung = dict(checkpoint.rung)
-        rung["metrics"] = _scored(view(rung["metrics"]), limits)
-        rung["replicates"] = [_scored(view(values), limits) for values in rung.get("replicates", ())]
+        rung["metrics"] = scores.rescored(view(rung["metrics"]), limits)
+        rung["replicates"] = [scores.rescored(view(values), limits) for values in rung.get("replicates", ())]
         rungs.append(rung)
     return verdict.of_rungs(rungs, limits)
-
-
-def _scored(metrics: Mapping[str, float], limits: Calibration) -> dict[str, float]:
-    """Metrics with the scores that these limits give."""
-    measured = {key: value for key, value in metrics.items() if scores.family(key) != "overcook"}
-    return measured | score.summarise(measured, limits).values
 
 
 def regret(run: Run, place: int) -> float:

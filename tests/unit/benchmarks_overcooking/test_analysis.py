@@ -25,6 +25,22 @@ def test_without_noise_everything_is_seen(pretend: Pretend) -> None:
     assert found["follow"]["identity/score"]["follows"] == "identity"
 
 
+def test_scores_given_while_a_run_cooked_are_not_what_is_compared(pretend: Pretend) -> None:
+    """Limits change between cooking and reporting; every page row is about today's."""
+
+    def stale(checkpoint: Checkpoint) -> Checkpoint:
+        old = {"overcook/score": -checkpoint.truth.worst, "overcook/utility": 0.5}
+        return replace(
+            checkpoint, rung={**checkpoint.rung, "metrics": {**checkpoint.rung["metrics"], **old}}
+        )
+
+    found = following.follow([stale(checkpoint) for checkpoint in pretend()])
+    fresh = following.follow(pretend())
+    for score in ("overcook/score", "overcook/utility"):
+        assert found[score]["value"] > 0.8
+        assert found[score] == fresh[score]
+
+
 def test_noise_alone_tells_nothing(pretend: Pretend) -> None:
     checkpoints = pretend(noise=100.0, runs=40)
     found = areas.aurocs(checkpoints)
