@@ -90,7 +90,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
         metric="memorisation/nearness",
         says="its pictures drift towards its training images",
     ),
-    # A quarter of the prompts that the base obeys, half of its variety, a quarter of the subject on others.
+    # A quarter of the prompts that the base obeys, half of its variety, a seventh of the subject on others.
     Symptom(
         name="control",
         letter="C",
@@ -112,7 +112,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
         letter="C",
         metric="prompt_control/bleed_class",
         says="strangers look like the subject",
-        definite=0.25,
+        definite=0.15,
     ),
     # Without regularisation images every recipe turns the default person into the subject, so by themselves
     # these two are blemishes, not failures.

@@ -21,14 +21,15 @@ from lorasweep.records import PROMPT_TIERS, CaptionOptions, Recipe
 from lorasweep.seeds import derive
 
 PER_TIER = 2  # prompts; each is drawn at every weight and seed, so they are what sampling costs
+STRANGERS = 4  # of a drawn dataset: some resemble the subject sooner than others, whatever the recipe
 _COMMON = 0.6  # a tag in at least this share of captions belongs to the subject, not to one picture
 _SCENES = ("standing on a beach at sunset", "sitting in a library", "riding a bicycle in the rain")
 
 
 def write_prompts(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]]:
-    """Write the prompts of every tier; a tier that nothing can be written for is left out."""
+    """Write the prompts of every tier, none twice; a tier that nothing can be written for is left out."""
     written = {**_derived(recipe, dataset), **_drawn(recipe), **(recipe.dataset.prompts or {})}
-    return {tier: tuple(written[tier]) for tier in PROMPT_TIERS if written.get(tier)}
+    return {tier: tuple(dict.fromkeys(written[tier])) for tier in PROMPT_TIERS if written.get(tier)}
 
 
 def _drawn(recipe: Recipe) -> dict[str, tuple[str, ...]]:
@@ -37,7 +38,8 @@ def _drawn(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     from lorasweep.dollhouse import world
 
     subject = recipe.dataset.dollhouse.subject
-    found = world.prompts(subject, count=PER_TIER, seed=recipe.dataset.holdout_seed)
+    seed = recipe.dataset.holdout_seed
+    found = world.prompts(subject, count=PER_TIER, strangers=STRANGERS, seed=seed)
     return {
         tier: tuple(_called(prompt, subject, recipe.captions) for prompt in prompts)
         for tier, prompts in found.items()

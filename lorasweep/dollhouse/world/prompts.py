@@ -6,11 +6,17 @@ sampling.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Sequence
+from typing import Final, TypeVar
+
 import numpy as np
 
 from lorasweep.dollhouse.world.dataset import Captions, caption_tags, sample_subject_spec
 from lorasweep.dollhouse.world.spec import Spec, sample_spec, tags
 from lorasweep.dollhouse.world.subjects import SUBJECTS, Subject
+
+TRIES: Final = 100  # draws in a row that bring nothing new, before there is nothing new
+Drawn = TypeVar("Drawn")
 
 
 def _recombined(rng: np.random.Generator, subject: Subject) -> Spec:
@@ -30,8 +36,31 @@ def _class(rng: np.random.Generator, subject: Subject) -> Spec:
             return spec
 
 
-def prompt_specs(subject: str, *, count: int = 8, seed: int = 0) -> dict[str, list[Spec]]:
+def _distinct(
+    drawn: Sequence[Drawn], more: Callable[[], Drawn], says: Callable[[Drawn], Hashable]
+) -> list[Drawn]:
+    """As many that all say something else, or fewer when nothing new comes."""
+    found: dict[Hashable, Drawn] = {}
+    for one in drawn:
+        found.setdefault(says(one), one)
+    tries = 0
+    while len(found) < len(drawn) and tries < TRIES:
+        another = more()
+        tries = tries + 1 if says(another) in found else 0
+        found.setdefault(says(another), another)
+    return list(found.values())
+
+
+def _text(spec: Spec) -> str:
+    return ", ".join(tags(spec))
+
+
+def prompt_specs(
+    subject: str, *, count: int = 8, strangers: int | None = None, seed: int = 0
+) -> dict[str, list[Spec]]:
     """Return what each prompt of `prompts` asks to see, in order; "unrelated" has no specs.
+
+    No prompt comes twice, so a subject may have fewer to recombine than `count`: its reserved values are few.
 
     Raises:
         ValueError: the subject is unknown.
@@ -40,21 +69,30 @@ def prompt_specs(subject: str, *, count: int = 8, seed: int = 0) -> dict[str, li
         raise ValueError(f"subject must be one of {sorted(SUBJECTS)}, got {subject!r}")
     chosen = SUBJECTS[subject]
     rng = np.random.default_rng([seed, 1])
-    return {
-        "in_distribution": [sample_subject_spec(rng, chosen) for _ in range(count)],
-        "recombined": [_recombined(rng, chosen) for _ in range(count)],
-        "class": [_class(rng, chosen) for _ in range(count)],
+    kinds: dict[str, Callable[[], Spec]] = {
+        "in_distribution": lambda: sample_subject_spec(rng, chosen),
+        "recombined": lambda: _recombined(rng, chosen),
+        "class": lambda: _class(rng, chosen),
     }
+    counts = dict.fromkeys(kinds, count) | {"class": count if strangers is None else strangers}
+    drawn = {name: [draw() for _ in range(counts[name])] for name, draw in kinds.items()}
+    return {name: _distinct(drawn[name], draw, _text) for name, draw in kinds.items()}
 
 
 def prompts(
-    subject: str, *, count: int = 8, seed: int = 0, captions: Captions = "absorbed"
+    subject: str,
+    *,
+    count: int = 8,
+    strangers: int | None = None,
+    seed: int = 0,
+    captions: Captions = "absorbed",
 ) -> dict[str, list[str]]:
     """Return prompts for judging an adapter of a subject.
 
     Args:
         subject: a key of `SUBJECTS`.
-        count: prompts per set; >= 1.
+        count: prompts per set, all different; >= 1. Fewer where there are no more.
+        strangers: of "class", when not `count`; the others do not depend on it.
         seed: decides every draw.
         captions: how the adapter's dataset was captioned; the triggered prompts follow it.
 
@@ -66,14 +104,15 @@ def prompts(
     Raises:
         ValueError: the subject is unknown.
     """
-    specs = prompt_specs(subject, count=count, seed=seed)
+    specs = prompt_specs(subject, count=count, strangers=strangers, seed=seed)
     chosen = SUBJECTS[subject]
     triggered = {
         name: [", ".join(caption_tags(spec, chosen, captions=captions)) for spec in specs[name]]
         for name in ("in_distribution", "recombined")
     }
     rng = np.random.default_rng([seed, 2])
+    places = [sample_spec(rng).background for _ in range(count)]
     return triggered | {
-        "class": [", ".join(tags(spec)) for spec in specs["class"]],
-        "unrelated": [sample_spec(rng).background for _ in range(count)],
+        "class": [_text(spec) for spec in specs["class"]],
+        "unrelated": _distinct(places, lambda: sample_spec(rng).background, str),
     }

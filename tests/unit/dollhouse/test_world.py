@@ -180,9 +180,21 @@ def test_bad_arguments_are_refused(tmp_path: Path, options: dict[str, object]) -
 def test_prompt_sets(subject: str) -> None:
     sets = prompts(subject, count=5, seed=0)
     assert list(sets) == ["in_distribution", "recombined", "class", "unrelated"]
-    assert all(len(found) == 5 for found in sets.values())
+    assert {tier: len(found) for tier, found in sets.items() if tier != "recombined"} == {
+        "in_distribution": 5,
+        "class": 5,
+        "unrelated": 5,
+    }
     assert all(prompt.startswith(subject) for prompt in sets["in_distribution"] + sets["recombined"])
     assert not any(subject in prompt for prompt in sets["class"] + sets["unrelated"])
     reserved = SUBJECTS[subject].reserved
     assert all(any(v in prompt for v in reserved["background"]) for prompt in sets["recombined"])
     assert sets == prompts(subject, count=5, seed=0)
+
+
+@pytest.mark.parametrize("subject", list(SUBJECTS))
+def test_no_prompt_comes_twice(subject: str) -> None:
+    """A picture is named by its prompt and seed: the same prompt twice could not be written down."""
+    for seed in range(30):
+        for found in prompts(subject, count=2, seed=seed).values():
+            assert len(set(found)) == 2

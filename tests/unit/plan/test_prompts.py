@@ -62,6 +62,13 @@ def test_a_tier_from_the_config_is_taken_as_it_is(recipe_of: MakeRecipe, photos:
     assert len(plan.prompts["in_distribution"]) == 2
 
 
+def test_a_prompt_given_twice_is_drawn_once(recipe_of: MakeRecipe, photos: Path) -> None:
+    """A picture is named by its prompt and seed; two of one name could not be written down."""
+    plan = make_plan(recipe_of(f"dataset.path={photos}", "dataset.prompts.class=['a hat','a sword','a hat']"))
+
+    assert plan.prompts["class"] == ("a hat", "a sword")
+
+
 def test_a_plain_folder_without_a_trigger_has_no_class_prompts(recipe_of: MakeRecipe, tmp_path: Path) -> None:
     folder = tmp_path / "plain"
     folder.mkdir()
