@@ -86,7 +86,7 @@ def remeasure(options: argparse.Namespace, home: Path) -> int:
     from benchmarks.overcooking import remeasuring
 
     began = time.time()
-    for name in remeasuring.remeasure_all(home, processes=options.processes):
+    for name in remeasuring.remeasure_all(home, processes=options.processes, everything=options.everything):
         print(f"{_clock(time.time() - began)}  {name}", flush=True)
     return 0
 
@@ -228,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
         "remeasure", help="measure mended metrics anew from the pictures that were kept"
     )
     anew.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    anew.add_argument("--everything", action="store_true", help="rungs that lack nothing too")
     anew.set_defaults(command=remeasure)
     ask = commands.add_parser("analyse", help="answer the questions, print the headline")
     ask.set_defaults(command=analyse)

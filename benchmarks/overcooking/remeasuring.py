@@ -1,45 +1,52 @@
-"""Metrics of pictures, measured anew from those that runs kept: a metric was mended, nothing is cooked.
+"""Metrics measured anew, where what a rung is asked was mended after it cooked; nothing is cooked again.
 
-    remeasure_all(home, ...)  ->  home/runs/<run>/remeasured.json
+    remeasure_all(home, ...)  ->  home/runs/<run>/remeasured.json; pictures that were lacking in drawn_anew/
 
-Of what a rung measured, the families of `METRICS` are replaced by today's; everything else stays as it was
-measured while the run cooked. Importing this imports no torch.
+A rung that lacks pictures which today's plan asks for gets them drawn from the weights that were kept. Of
+what was measured, some families are replaced by today's; everything else stays as it was measured while the
+run cooked. Importing this imports no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.overcooking.cooking import run_folders, workers
-from benchmarks.overcooking.reopening import reopened
-from lorasweep import files
+from benchmarks.overcooking.reopening import Reopened, reopened
+from lorasweep import config, files, keep, sample
+from lorasweep.errors import AdapterError
 from lorasweep.plan import make_plan
+from lorasweep.sample import ImageRequest, Sample
 
 if TYPE_CHECKING:
     from lorasweep.metrics.context import JudgeContext
-    from lorasweep.records import Recipe
+    from lorasweep.records import Plan
 
-METRICS: Final = ("burn", "diversity", "identity", "prompt_control")
+OF_PICTURES: Final = ("burn", "diversity", "identity", "prompt_control")
+OF_WEIGHTS: Final = ("prior_drift",)  # asked of the adapter itself, so only where its weights were kept
 _FILE = "remeasured.json"
+_DRAWN = "drawn_anew"  # in a run folder, what a rung lacked
 
 
-def remeasure_all(home: Path, *, processes: int) -> Iterator[str]:
-    """Measure anew what no file holds yet; yields each run's name.
+def remeasure_all(home: Path, *, processes: int, everything: bool) -> Iterator[str]:
+    """Measure anew what needs it; yields each run's name.
 
     Args:
         home: `LORASWEEP_HOME` of the runs.
         processes: workers, one thread each.
+        everything: also rungs that have all of today's pictures, for when a formula was mended.
     """
     with workers(processes) as pool:
-        for done in as_completed([pool.submit(remeasure, folder) for folder in run_folders(home)]):
+        asked = [pool.submit(remeasure, folder, everything=everything) for folder in run_folders(home)]
+        for done in as_completed(asked):
             yield done.result()
 
 
 def remeasured(folder: Path) -> dict[str, Any]:
-    """By step, as text: `metrics` and `replicates` of the families that were measured anew."""
+    """By step, as text: `metrics` and `replicates` of the `families` that were measured anew."""
     path = folder / _FILE
     return dict(files.read_json(path)) if path.exists() else {}
 
@@ -48,57 +55,108 @@ def with_remeasured(rung: Mapping[str, Any], anew: Mapping[str, Any] | None) -> 
     """A rung with the families that were measured anew in the place of its own."""
     if anew is None:
         return rung
+    families = anew["families"]
     replicates = zip(rung.get("replicates", ()), anew["replicates"], strict=False)
     return {
         **rung,
-        "metrics": _replaced(rung["metrics"], anew["metrics"]),
-        "replicates": [_replaced(one, other) for one, other in replicates],
+        "metrics": _replaced(rung["metrics"], anew["metrics"], families),
+        "replicates": [_replaced(one, other, families) for one, other in replicates],
     }
 
 
-def _replaced(measured: Mapping[str, float], anew: Mapping[str, float]) -> dict[str, float]:
-    return {key: v for key, v in measured.items() if key.partition("/")[0] not in METRICS} | dict(anew)
+def _replaced(
+    measured: Mapping[str, float], anew: Mapping[str, float], families: Sequence[str]
+) -> dict[str, float]:
+    return {key: v for key, v in measured.items() if key.partition("/")[0] not in families} | dict(anew)
 
 
-def remeasure(folder: Path) -> str:
+def remeasure(folder: Path, *, everything: bool) -> str:
     """Measure one run's rungs anew, in this process; those that were are not again."""
-    from lorasweep import sample
-
+    recipe = config.compose_recipe(files.read_json(folder / "run.json")["overrides"])
+    plan = make_plan(recipe)
+    wanted = sample.requests(recipe, plan, weights=(recipe.sample.weight,), seeds=recipe.sample.rung_seeds)
     found = remeasured(folder)
-    steps = [path for path in sorted((folder / "samples").glob("step_*")) if str(_step(path)) not in found]
-    if not steps:
+    rungs = [path for path in sorted((folder / "samples").glob("step_*")) if (path / sample.INDEX).exists()]
+    stale = [
+        path for path in rungs if not _is_of_today(found.get(str(_step(path))), path, wanted, everything)
+    ]
+    if not stale:
         return folder.name
-    with reopened(folder) as run:  # its adapter is asked nothing: a picture's features are the bare base's
-        plan = make_plan(run.recipe)
-        for path in steps:
-            context = run.kitchen.judge_context(
-                run.recipe,
-                plan,
-                adapter=run.adapter,
-                samples=[s for s in sample.read_index(path) if _at_rung(s.request, run.recipe)],
-                step=_step(path),
-                history=[],
-            )
-            found[str(_step(path))] = _measure(context, run.recipe)
-    files.write_json(folder / _FILE, found)
+    with reopened(folder) as run:
+        for path in stale:
+            found[str(_step(path))] = _measure(run, plan, path, wanted)
+            files.write_json(folder / _FILE, found)
     return folder.name
 
 
-def _measure(context: JudgeContext, recipe: Recipe) -> dict[str, Any]:
+def _is_of_today(
+    anew: Mapping[str, Any] | None, path: Path, wanted: Sequence[ImageRequest], everything: bool
+) -> bool:
+    """Whether a rung was judged by all of the pictures that are asked for today, or cannot be."""
+    if anew is not None:
+        return anew["pictures"] == len(wanted) or not anew["recalled"]
+    return not everything and len(_drawn(path, wanted)) == len(wanted)
+
+
+def _measure(run: Reopened, plan: Plan, path: Path, wanted: Sequence[ImageRequest]) -> dict[str, Any]:
     from lorasweep.metrics import build
     from lorasweep.metrics.replicates import GROUPS
 
-    asked = [build(name, recipe.metrics[name]) for name in METRICS]
+    recalled = _recall(run, path)
+    drawn = _drawn(path, wanted)
+    if recalled:
+        drawn |= _draw(run, path, [request for request in wanted if request not in drawn])
+    context = run.kitchen.judge_context(
+        run.recipe,
+        plan,
+        adapter=run.adapter,
+        samples=[drawn[request] for request in wanted if request in drawn],
+        step=_step(path),
+        history=[],
+    )
+    families = [*OF_PICTURES, *(OF_WEIGHTS if recalled else ())]
+    asked = [build(name, run.recipe.metrics[name]) for name in families]
 
     def values(one: JudgeContext) -> dict[str, float]:
         return {key: value for metric in asked for key, value in metric.measure(one).values.items()}
 
     parts = [context.leaving_out(part, GROUPS, history=[]) for part in range(GROUPS)]
-    return {"metrics": values(context), "replicates": [values(part) for part in parts]}
+    return {
+        "families": families,
+        "pictures": len(context.samples),
+        "recalled": recalled,
+        "metrics": values(context),
+        "replicates": [values(part) for part in parts],
+    }
 
 
-def _at_rung(request: Any, recipe: Recipe) -> bool:
-    return request.weight == recipe.sample.weight and request.seed in recipe.sample.rung_seeds
+def _recall(run: Reopened, path: Path) -> bool:
+    """Put a rung's weights into the adapter; whether they are there."""
+    try:
+        keep.recall_weights(run.adapter, run.folder, _step(path))
+    except (AdapterError, FileNotFoundError):
+        return False  # a rung that was not kept, of a kind whose file is in other keys than its tensors
+    return True
+
+
+def _drawn(path: Path, wanted: Sequence[ImageRequest]) -> dict[ImageRequest, Sample]:
+    """What there is of the wanted pictures of a rung: drawn while it cooked, or since."""
+    folders = (path, _beside(path))
+    there = {s.request: s for at in folders if (at / sample.INDEX).exists() for s in sample.read_index(at)}
+    return {request: there[request] for request in wanted if request in there}
+
+
+def _draw(run: Reopened, path: Path, lacking: Sequence[ImageRequest]) -> dict[ImageRequest, Sample]:
+    if not lacking:
+        return {}
+    base, options = run.kitchen.base(run.recipe), run.recipe.sample
+    pictures = sample.draw(base, run.adapter, lacking, options)
+    written = sample.write(_beside(path), lacking, pictures, base=base, options=options, adapter_file=None)
+    return {one.request: one for one in written}
+
+
+def _beside(path: Path) -> Path:
+    return path.parent.parent / _DRAWN / path.name
 
 
 def _step(path: Path) -> int:

@@ -30,9 +30,7 @@ def test_scores_given_while_a_run_cooked_are_not_what_is_compared(pretend: Prete
 
     def stale(checkpoint: Checkpoint) -> Checkpoint:
         old = {"overcook/score": -checkpoint.truth.worst, "overcook/utility": 0.5}
-        return replace(
-            checkpoint, rung={**checkpoint.rung, "metrics": {**checkpoint.rung["metrics"], **old}}
-        )
+        return replace(checkpoint, rung={**checkpoint.rung, "metrics": {**checkpoint.rung["metrics"], **old}})
 
     found = following.follow([stale(checkpoint) for checkpoint in pretend()])
     fresh = following.follow(pretend())
