@@ -3,8 +3,8 @@
     remeasure_all(home, ...)  ->  home/runs/<run>/remeasured.json; pictures that were lacking in drawn_anew/
 
 A rung that lacks pictures which today's plan asks for gets them drawn from the weights that were kept. Of
-what was measured, some families are replaced by today's; everything else stays as it was measured while the
-run cooked. Importing this imports no torch.
+what was measured, the families of `METRICS` are replaced by today's; everything else stays as it was measured
+while the run cooked. Importing this imports no torch.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from lorasweep.metrics.context import JudgeContext
     from lorasweep.records import Plan
 
-OF_PICTURES: Final = ("burn", "diversity", "identity", "prompt_control")
-OF_WEIGHTS: Final = ("prior_drift",)  # asked of the adapter itself, so only where its weights were kept
+METRICS: Final = ("burn", "diversity", "identity", "prompt_control")
 _FILE = "remeasured.json"
 _DRAWN = "drawn_anew"  # in a run folder, what a rung lacked
 
@@ -46,7 +45,7 @@ def remeasure_all(home: Path, *, processes: int, everything: bool) -> Iterator[s
 
 
 def remeasured(folder: Path) -> dict[str, Any]:
-    """By step, as text: `metrics` and `replicates` of the `families` that were measured anew."""
+    """By step, as text: `metrics` and `replicates` of the families that were measured anew."""
     path = folder / _FILE
     return dict(files.read_json(path)) if path.exists() else {}
 
@@ -55,19 +54,16 @@ def with_remeasured(rung: Mapping[str, Any], anew: Mapping[str, Any] | None) -> 
     """A rung with the families that were measured anew in the place of its own."""
     if anew is None:
         return rung
-    families = anew["families"]
     replicates = zip(rung.get("replicates", ()), anew["replicates"], strict=False)
     return {
         **rung,
-        "metrics": _replaced(rung["metrics"], anew["metrics"], families),
-        "replicates": [_replaced(one, other, families) for one, other in replicates],
+        "metrics": _replaced(rung["metrics"], anew["metrics"]),
+        "replicates": [_replaced(one, other) for one, other in replicates],
     }
 
 
-def _replaced(
-    measured: Mapping[str, float], anew: Mapping[str, float], families: Sequence[str]
-) -> dict[str, float]:
-    return {key: v for key, v in measured.items() if key.partition("/")[0] not in families} | dict(anew)
+def _replaced(measured: Mapping[str, float], anew: Mapping[str, float]) -> dict[str, float]:
+    return {key: v for key, v in measured.items() if key.partition("/")[0] not in METRICS} | dict(anew)
 
 
 def remeasure(folder: Path, *, everything: bool) -> str:
@@ -114,15 +110,13 @@ def _measure(run: Reopened, plan: Plan, path: Path, wanted: Sequence[ImageReques
         step=_step(path),
         history=[],
     )
-    families = [*OF_PICTURES, *(OF_WEIGHTS if recalled else ())]
-    asked = [build(name, run.recipe.metrics[name]) for name in families]
+    asked = [build(name, run.recipe.metrics[name]) for name in METRICS]
 
     def values(one: JudgeContext) -> dict[str, float]:
         return {key: value for metric in asked for key, value in metric.measure(one).values.items()}
 
     parts = [context.leaving_out(part, GROUPS, history=[]) for part in range(GROUPS)]
     return {
-        "families": families,
         "pictures": len(context.samples),
         "recalled": recalled,
         "metrics": values(context),

@@ -105,7 +105,7 @@ def test_what_was_measured_anew_replaces_its_families_and_nothing_else() -> None
         "metrics": {"burn/score": 0.2, "burn/grain": 0.1, "norms/relative": 0.5},
         "replicates": [{"burn/score": 0.3, "norms/relative": 0.4}],
     }
-    anew = {"families": ["burn"], "metrics": {"burn/score": 0.9}, "replicates": [{"burn/score": 0.8}]}
+    anew = {"metrics": {"burn/score": 0.9}, "replicates": [{"burn/score": 0.8}]}
     found = remeasuring.with_remeasured(rung, anew)
     assert found["metrics"] == {"burn/score": 0.9, "norms/relative": 0.5}
     assert found["replicates"] == [{"burn/score": 0.8, "norms/relative": 0.4}] and found["step"] == 20
