@@ -1,0 +1,55 @@
+"""One run of the overcooking proof, really cooked, witnessed and measured anew; tiny, so it proves no claim."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorasweep import files, sample
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks/ is not installed
+
+from benchmarks.overcooking import cooking, grid, remeasuring, table
+from benchmarks.overcooking.pictures import Counts
+
+COUNTS = Counts(trained=2, recombined=2, stranger=2, open=2, plain=2, replicas=1)
+
+
+@pytest.mark.slow
+def test_a_rung_that_lacks_pictures_gets_them_from_its_weights_and_is_judged_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORASWEEP_HOME", str(tmp_path))
+    run = grid.runs(scale=grid.Scale(steps=2, rungs=1))[0]
+    cooked = cooking.cook_one(run, tmp_path, until=time.time() + 600, counts=COUNTS)
+    folder = tmp_path / "runs" / run.name
+    assert cooked.status == "COMPLETED", (folder / "error.txt").read_text()
+    (before,) = table.load(tmp_path)
+
+    assert remeasuring.remeasure(folder, everything=False) == run.name
+    assert not remeasuring.remeasured(folder)  # it lacks nothing
+
+    rung = folder / "samples" / "step_000002"
+    index = files.read_json(rung / sample.INDEX)
+    taken = [entry for entry in index["images"] if entry["file"].startswith("class_03")]
+    assert taken
+    _take(rung, index, taken)
+    remeasuring.remeasure(folder, everything=False)
+    drawn = {path.name for path in (folder / "drawn_anew" / rung.name).glob("*.png")}
+    assert drawn == {f"class_00{entry['file'].removeprefix('class_03')}" for entry in taken}
+    (after,) = table.load(tmp_path)
+    assert remeasuring.remeasured(folder)["2"]["pictures"] == len(index["images"])
+    for key, value in before.metrics.items():
+        # A picture's last bits depend on how many are drawn at once.
+        assert after.metrics[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
+
+
+def _take(rung: Path, index: dict[str, Any], taken: list[dict[str, Any]]) -> None:
+    for entry in taken:
+        (rung / entry["file"]).unlink()
+    kept = [entry for entry in index["images"] if entry not in taken]
+    files.write_json(rung / sample.INDEX, {**index, "images": kept})
