@@ -1,4 +1,4 @@
-"""One run of the overcooking proof, really cooked, witnessed and measured anew; tiny, so it proves no claim."""
+"""One run of the overcooking proof, cooked, witnessed and measured anew; too small to prove any claim."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def test_a_rung_that_lacks_pictures_gets_them_from_its_weights_and_is_judged_the
     assert drawn == {f"class_00{entry['file'].removeprefix('class_03')}" for entry in taken}
     (after,) = table.load(tmp_path)
     assert remeasuring.remeasured(folder)["2"]["pictures"] == len(index["images"])
-    for key, value in before.metrics.items():
+    judged = {key: value for key, value in before.metrics.items() if not key.endswith("_se")}
+    for key, value in judged.items():
         # A picture's last bits depend on how many are drawn at once.
         assert after.metrics[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
 
