@@ -299,10 +299,11 @@ def _short(found: Mapping[str, Any]) -> str:
     said.append(
         "The limits as shipped come from controls alone, without the truth. Two rules of placing them "
         "(definite limits, none sharper than a tenth) were settled after a look at the first 31 runs of this "
-        "grid, three symptoms left the score after 50, and after "
-        f"{grid.SETTLED_ON} bleeding on strangers got a definite limit, burn and diversity were mended and "
-        "`done_at` got its rule (docs/decisions/2026-11-23-overcooking-proof.md): as shipped, only runs "
-        "after those are a clean test. The limits from other identities are fitted anew each time."
+        "grid, three symptoms left the score after 50, after 78 bleeding on strangers got a definite limit, "
+        "burn and diversity were mended and `done_at` got its rule, and after "
+        f"{grid.SETTLED_ON} strangers became four instead of two and that limit went from 0.25 to 0.15 "
+        "(docs/decisions/2026-11-23-overcooking-proof.md): as shipped, only runs after those are a clean "
+        "test. The limits from other identities are fitted anew each time."
     )
     said.append(
         "The world proves ranking and logic, not limits: on another base, limits come from `lorasweep "

@@ -90,7 +90,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
         metric="memorisation/nearness",
         says="its pictures drift towards its training images",
     ),
-    # A quarter of the prompts that the base obeys, half of its variety, a seventh of the subject on others.
+    # A quarter of the prompts that the base obeys, half of its variety, 15 % of the subject on others.
     Symptom(
         name="control",
         letter="C",
