@@ -91,7 +91,7 @@ def _is_of_today(
     """Whether a rung was judged by all of the pictures that are asked for today, or cannot be."""
     if anew is not None:
         return anew["pictures"] == len(wanted) or not anew["recalled"]
-    return not everything and len(_drawn(path, wanted)) == len(wanted)
+    return not everything and len(_there([path], wanted)) == len(wanted)
 
 
 def _measure(run: Reopened, plan: Plan, path: Path, wanted: Sequence[ImageRequest]) -> dict[str, Any]:
@@ -135,7 +135,10 @@ def _recall(run: Reopened, path: Path) -> bool:
 
 def _drawn(path: Path, wanted: Sequence[ImageRequest]) -> dict[ImageRequest, Sample]:
     """What there is of the wanted pictures of a rung: drawn while it cooked, or since."""
-    folders = (path, _beside(path))
+    return _there([path, _beside(path)], wanted)
+
+
+def _there(folders: Sequence[Path], wanted: Sequence[ImageRequest]) -> dict[ImageRequest, Sample]:
     there = {s.request: s for at in folders if (at / sample.INDEX).exists() for s in sample.read_index(at)}
     return {request: there[request] for request in wanted if request in there}
 
