@@ -143,10 +143,8 @@ def draw_in_full(
     from lorasweep import sample
 
     options = recipe.sample
-    weights = tuple(dict.fromkeys((options.weight, *options.weights)))
     there = {drawn.request: drawn for drawn in sample.read_index(folder / samples_folder(step))}
-    wanted = sample.requests(recipe, plan, weights=weights, seeds=options.seeds)
-    wanted = list(dict.fromkeys((*wanted, *there)))
+    wanted = list(dict.fromkeys((*sample.in_full(recipe, plan), *there)))
     absent = [request for request in wanted if request not in there]
     drawn = dict(zip(absent, sample.draw(base, adapter, absent, options), strict=True))
     return sample.write(

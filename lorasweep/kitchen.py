@@ -103,7 +103,7 @@ class Kitchen:
         from lorasweep import sample
 
         base, options = self.base(recipe), recipe.sample
-        wanted = sample.requests(recipe, plan, weights=(0.0,), seeds=_all_seeds(recipe))
+        wanted = sample.by_base(recipe, plan)
         where = [str(base.dtype), base.device.type]  # devices round differently
         key = digest([base.fingerprint, [vars(request) for request in wanted], options, *where])
         folder = paths.cache() / "base_samples" / key[:24]
@@ -151,10 +151,6 @@ class Kitchen:
 
 def _base_key(recipe: Recipe) -> str:
     return digest([recipe.base, recipe.train.device, recipe.train.precision])
-
-
-def _all_seeds(recipe: Recipe) -> tuple[int, ...]:
-    return tuple(dict.fromkeys((*recipe.sample.rung_seeds, *recipe.sample.seeds)))
 
 
 def _device(wanted: str) -> str:

@@ -150,6 +150,7 @@ class SampleOptions:
     weights: tuple[float, ...] = (0.4, 0.7, 1.0)  # the ladder, drawn at the end
     seeds: tuple[int, ...] = (0, 1)
     rung_seeds: tuple[int, ...] = (0,)  # at rungs: only `weight`, only these seeds
+    class_seeds: int = 1  # class prompts are drawn from so many of either: people differ more than noises
     sampler: Literal["ddim", "euler", "dpmpp_2m"] = "ddim"
     steps: int = 20
     guidance: float = 4.0

@@ -213,9 +213,7 @@ class _Run:
         from lorasweep import sample
 
         options = self.recipe.sample
-        requests = sample.requests(
-            self.recipe, self.plan, weights=(options.weight,), seeds=options.rung_seeds
-        )
+        requests = sample.at_rung(self.recipe, self.plan)
         area_px = sum(each.width_px * each.height_px for each in requests)
         with speed.measured(self.recipe.base, "draw", speed.denoised_pixels(area_px, options)):
             pictures = sample.draw(self.base, slot.adapter, requests, options)

@@ -74,8 +74,8 @@ def requests(
     """List every prompt of the plan at every weight and seed: weights outermost, then tiers, prompts, seeds.
 
     Args:
-        recipe: gives the picture's size (the base's resolution unless `sample.width`/`.height` say otherwise)
-            and the negative prompt.
+        recipe: gives the picture's size (the base's resolution unless `sample.width`/`.height` say
+            otherwise), the negative prompt, and how many of the seeds class prompts take.
         plan: gives the prompts by tier.
         weights: LoRA weights; (0.0,) for the base's own pictures.
         seeds: starting noises, the same for every prompt and weight.
@@ -93,8 +93,26 @@ def requests(
         for weight in weights
         for tier in PROMPT_TIERS
         for prompt in plan.prompts.get(tier, ())
-        for seed in seeds
+        for seed in (seeds[: recipe.sample.class_seeds] if tier == "class" else seeds)
     ]
+
+
+def at_rung(recipe: Recipe, plan: Plan) -> list[ImageRequest]:
+    """What is drawn at every rung."""
+    return requests(recipe, plan, weights=(recipe.sample.weight,), seeds=recipe.sample.rung_seeds)
+
+
+def in_full(recipe: Recipe, plan: Plan) -> list[ImageRequest]:
+    """What there is in the end of the checkpoint that is kept, on top of its rung's."""
+    weights = tuple(dict.fromkeys((recipe.sample.weight, *recipe.sample.weights)))
+    return requests(recipe, plan, weights=weights, seeds=recipe.sample.seeds)
+
+
+def by_base(recipe: Recipe, plan: Plan) -> list[ImageRequest]:
+    """The base's own pictures that any of these is compared with."""
+    options = recipe.sample
+    both = (requests(recipe, plan, weights=(0.0,), seeds=s) for s in (options.rung_seeds, options.seeds))
+    return list(dict.fromkeys(itertools.chain(*both)))
 
 
 # -------------------------------------------------------------------------------------------- drawing

@@ -126,7 +126,7 @@ def _measure(
 ) -> Measurement:
     """What the product measures at a rung, on pictures drawn for it."""
     base, options = kitchen.base(recipe), recipe.sample
-    wanted = sample.requests(recipe, planned, weights=(options.weight,), seeds=options.rung_seeds)
+    wanted = sample.at_rung(recipe, planned)
     drawn = sample.draw(base, adapter, wanted, options)
     samples = sample.write(folder, wanted, drawn, base=base, options=options, adapter_file=None)
     context = kitchen.judge_context(recipe, planned, adapter=adapter, samples=samples, step=0, history=[])

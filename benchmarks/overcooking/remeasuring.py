@@ -70,7 +70,7 @@ def remeasure(folder: Path, *, everything: bool) -> str:
     """Measure one run's rungs anew, in this process; those that were are not again."""
     recipe = config.compose_recipe(files.read_json(folder / "run.json")["overrides"])
     plan = make_plan(recipe)
-    wanted = sample.requests(recipe, plan, weights=(recipe.sample.weight,), seeds=recipe.sample.rung_seeds)
+    wanted = sample.at_rung(recipe, plan)
     found = remeasured(folder)
     rungs = [path for path in sorted((folder / "samples").glob("step_*")) if (path / sample.INDEX).exists()]
     stale = [

@@ -91,7 +91,7 @@ def _judge(
     from lorasweep import sample
 
     options, base = recipe.sample, kitchen.base(recipe)
-    requests = sample.requests(recipe, plan, weights=(options.weight,), seeds=options.rung_seeds)
+    requests = sample.at_rung(recipe, plan)
     images = sample.draw(base, adapter, requests, options)
     samples = sample.write(folder, requests, images, base=base, options=options, adapter_file=None)
     context = kitchen.judge_context(recipe, plan, adapter=adapter, samples=samples, step=0, history=())

@@ -73,6 +73,7 @@ RANGES: dict[str, Range] = {
     "sample.batch_size": Range(1, example="8"),
     "sample.seeds": Range(0, 2**63 - 1, example="[0,1]"),
     "sample.rung_seeds": Range(0, 2**63 - 1, example="[0]"),
+    "sample.class_seeds": Range(1, example="1"),
     "tracking.timeout_s": Range(0, example="20"),
     "launcher.workers": Range(1, example="4"),
     "launcher.threads": Range(1, example="1"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lorasweep import sample
 from lorasweep.plan.estimate import picture_px, pictures
 from lorasweep.plan.trainable import trainable
 from lorasweep.records import Plan, Recipe
@@ -49,10 +50,8 @@ def caches(planned: Iterable[tuple[Plan, Recipe]]) -> dict[str, int]:
     """Count what is encoded or drawn once and shared by all trials."""
     latents, captions, samples = set(), set(), set()
     for plan, recipe in planned:
-        sample = recipe.sample
         for image in plan.images:
             latents.add((image.sha256, image.resize_px, image.crop_px, image.bucket))
             captions.add(image.caption)
-        seeds = {*sample.seeds, *sample.rung_seeds}
-        samples |= {(prompt, seed) for tier in plan.prompts.values() for prompt in tier for seed in seeds}
+        samples |= {(request.prompt, request.seed) for request in sample.by_base(recipe, plan)}
     return {"latents": len(latents), "captions": len(captions), "base_samples": len(samples)}

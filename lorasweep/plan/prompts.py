@@ -21,7 +21,7 @@ from lorasweep.records import PROMPT_TIERS, CaptionOptions, Recipe
 from lorasweep.seeds import derive
 
 PER_TIER = 2  # prompts; each is drawn at every weight and seed, so they are what sampling costs
-STRANGERS = 4  # of a drawn dataset: some resemble the subject sooner than others, whatever the recipe
+STRANGERS = 8  # of a drawn dataset: some resemble the subject sooner than others, whatever the recipe
 _COMMON = 0.6  # a tag in at least this share of captions belongs to the subject, not to one picture
 _SCENES = ("standing on a beach at sunset", "sitting in a library", "riding a bicycle in the rain")
 
