@@ -146,9 +146,11 @@ def _there(folders: Sequence[Path], wanted: Sequence[ImageRequest]) -> dict[Imag
 def _draw(run: Reopened, path: Path, lacking: Sequence[ImageRequest]) -> dict[ImageRequest, Sample]:
     if not lacking:
         return {}
-    base, options = run.kitchen.base(run.recipe), run.recipe.sample
-    pictures = sample.draw(base, run.adapter, lacking, options)
-    written = sample.write(_beside(path), lacking, pictures, base=base, options=options, adapter_file=None)
+    base, options, folder = run.kitchen.base(run.recipe), run.recipe.sample, _beside(path)
+    earlier = sample.read_index(folder) if (folder / sample.INDEX).exists() else []
+    requests = [*(one.request for one in earlier), *lacking]
+    pictures = [*(one.open() for one in earlier), *sample.draw(base, run.adapter, lacking, options)]
+    written = sample.write(folder, requests, pictures, base=base, options=options, adapter_file=None)
     return {one.request: one for one in written}
 
 
