@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING
 from PIL.PngImagePlugin import PngInfo
 
 from lorasweep import files, paths, sample, speed
+from lorasweep.plan.drawing import ImageRequest
 from lorasweep.records import Plan, PlannedImage, Recipe
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def draw(base: Base, recipe: Recipe, plan: Plan) -> Plan:
 
 def _draw_one(base: Base, recipe: Recipe, image: PlannedImage) -> None:
     assert image.drawing is not None
-    request = sample.ImageRequest(
+    request = ImageRequest(
         tier="class",
         prompt=image.drawing.prompt,
         negative_prompt=recipe.base.negative_prompt,

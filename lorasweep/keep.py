@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import files
+from lorasweep.plan import drawing
 from lorasweep.records import Measurement, Plan, Recipe, to_dict
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def draw_in_full(
 
     options = recipe.sample
     there = {drawn.request: drawn for drawn in sample.read_index(folder / samples_folder(step))}
-    wanted = list(dict.fromkeys((*sample.in_full(recipe, plan), *there)))
+    wanted = list(dict.fromkeys((*drawing.in_full(recipe, plan), *there)))
     absent = [request for request in wanted if request not in there]
     drawn = dict(zip(absent, sample.draw(base, adapter, absent, options), strict=True))
     return sample.write(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import files, paths
+from lorasweep.plan import drawing
 from lorasweep.records import BaseOptions, Plan, Recipe, digest
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Kitchen:
         from lorasweep import sample
 
         base, options = self.base(recipe), recipe.sample
-        wanted = sample.by_base(recipe, plan)
+        wanted = drawing.by_base(recipe, plan)
         where = [str(base.dtype), base.device.type]  # devices round differently
         key = digest([base.fingerprint, [vars(request) for request in wanted], options, *where])
         folder = paths.cache() / "base_samples" / key[:24]

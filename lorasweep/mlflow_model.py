@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep import config, keep
 from lorasweep.kitchen import Kitchen
+from lorasweep.plan.drawing import ImageRequest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -71,7 +72,7 @@ class DrawingModel:
 
         recipe, options = self.recipe, self.recipe.sample
         requests = [
-            sample.ImageRequest(
+            ImageRequest(
                 tier="in_distribution",
                 prompt=prompt,
                 negative_prompt=recipe.base.negative_prompt,

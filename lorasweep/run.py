@@ -23,6 +23,7 @@ from lorasweep.footprint import Footprint
 from lorasweep.keep import Kept, Rung
 from lorasweep.kitchen import Kitchen
 from lorasweep.metrics import calibration
+from lorasweep.plan import drawing
 from lorasweep.provenance import provenance
 from lorasweep.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
 
@@ -213,7 +214,7 @@ class _Run:
         from lorasweep import sample
 
         options = self.recipe.sample
-        requests = sample.at_rung(self.recipe, self.plan)
+        requests = drawing.at_rung(self.recipe, self.plan)
         area_px = sum(each.width_px * each.height_px for each in requests)
         with speed.measured(self.recipe.base, "draw", speed.denoised_pixels(area_px, options)):
             pictures = sample.draw(self.base, slot.adapter, requests, options)

@@ -301,7 +301,7 @@ def _short(found: Mapping[str, Any]) -> str:
         "(definite limits, none sharper than a tenth) were settled after a look at the first 31 runs of this "
         "grid, three symptoms left the score after 50, after 78 bleeding on strangers got a definite limit, "
         "burn and diversity were mended and `done_at` got its rule, and after "
-        f"{grid.SETTLED_ON} strangers became four instead of two and that limit went from 0.25 to 0.15 "
+        f"{grid.SETTLED_ON} strangers became eight instead of two and that limit went from 0.25 to 0.15 "
         "(docs/decisions/2026-11-23-overcooking-proof.md): as shipped, only runs after those are a clean "
         "test. The limits from other identities are fitted anew each time."
     )

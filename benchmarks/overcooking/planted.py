@@ -31,6 +31,7 @@ from benchmarks.overcooking.witness import Witness
 from lorasweep import config, metrics, plan, sample, seeds
 from lorasweep.dollhouse.reader import Reader
 from lorasweep.metrics import calibration
+from lorasweep.plan import drawing
 from lorasweep.records import Measurement
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _measure(
 ) -> Measurement:
     """What the product measures at a rung, on pictures drawn for it."""
     base, options = kitchen.base(recipe), recipe.sample
-    wanted = sample.at_rung(recipe, planned)
+    wanted = drawing.at_rung(recipe, planned)
     drawn = sample.draw(base, adapter, wanted, options)
     samples = sample.write(folder, wanted, drawn, base=base, options=options, adapter_file=None)
     context = kitchen.judge_context(recipe, planned, adapter=adapter, samples=samples, step=0, history=[])

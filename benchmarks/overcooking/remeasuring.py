@@ -18,8 +18,9 @@ from benchmarks.overcooking.cooking import run_folders, workers
 from benchmarks.overcooking.reopening import Reopened, reopened
 from lorasweep import config, files, keep, sample
 from lorasweep.errors import AdapterError
-from lorasweep.plan import make_plan
-from lorasweep.sample import ImageRequest, Sample
+from lorasweep.plan import drawing, make_plan
+from lorasweep.plan.drawing import ImageRequest
+from lorasweep.sample import Sample
 
 if TYPE_CHECKING:
     from lorasweep.metrics.context import JudgeContext
@@ -70,7 +71,7 @@ def remeasure(folder: Path, *, everything: bool) -> str:
     """Measure one run's rungs anew, in this process; those that were are not again."""
     recipe = config.compose_recipe(files.read_json(folder / "run.json")["overrides"])
     plan = make_plan(recipe)
-    wanted = sample.at_rung(recipe, plan)
+    wanted = drawing.at_rung(recipe, plan)
     found = remeasured(folder)
     rungs = [path for path in sorted((folder / "samples").glob("step_*")) if (path / sample.INDEX).exists()]
     stale = [

@@ -25,6 +25,7 @@ from lorasweep import files, sample, seeds
 from lorasweep.data.images import load_planned
 from lorasweep.dollhouse.world import SUBJECTS, Spec
 from lorasweep.metrics import dolls
+from lorasweep.plan.drawing import ImageRequest
 from lorasweep.records import digest
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Witness:
     ) -> list[Image.Image]:
         side_px = self._recipe.base.resolution
         requests = [
-            sample.ImageRequest(
+            ImageRequest(
                 tier="recombined",
                 prompt=question.prompt,
                 negative_prompt=self._recipe.base.negative_prompt,

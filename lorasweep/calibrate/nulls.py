@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import class_images, files, keep, seeds
+from lorasweep.plan import drawing
 from lorasweep.records import Plan, Recipe
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _judge(
     from lorasweep import sample
 
     options, base = recipe.sample, kitchen.base(recipe)
-    requests = sample.at_rung(recipe, plan)
+    requests = drawing.at_rung(recipe, plan)
     images = sample.draw(base, adapter, requests, options)
     samples = sample.write(folder, requests, images, base=base, options=options, adapter_file=None)
     context = kitchen.judge_context(recipe, plan, adapter=adapter, samples=samples, step=0, history=())

@@ -44,7 +44,7 @@ NAME = "prompt_control"
 Encoder = Literal["auto", "reader", "clip", "base"]
 WHY_NO_STRANGERS = (
     "the class prompts are captions without the trigger, which leave open who comes: "
-    "name others, four or more, in dataset.prompts.class"
+    "name several others in dataset.prompts.class"
 )
 CAPTIONS = 3  # training captions that a picture may fall back to
 Pictures = Sequence[tuple["Sample", "Image.Image"]]

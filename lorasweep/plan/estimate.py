@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from lorasweep import sample, speed
+from lorasweep import speed
+from lorasweep.plan import drawing
 from lorasweep.records import BaseOptions, LauncherOptions, Plan, PlannedImage, Recipe
 
 # Of one CPU worker with one thread, a LoRA on the dollhouse at batch 4: forward, backward, AdamW.
@@ -19,8 +20,8 @@ DEFAULT_PIXELS_PER_S = 12.0 * 64 * 64
 
 def pictures(plan: Plan, recipe: Recipe) -> int:
     """How many pictures a trial draws: every prompt at each rung, and at every weight in the end."""
-    rung = sample.at_rung(recipe, plan)
-    return len(rung) * (len(plan.rungs) - 1) + len({*rung, *sample.in_full(recipe, plan)})
+    rung = drawing.at_rung(recipe, plan)
+    return len(rung) * (len(plan.rungs) - 1) + len({*rung, *drawing.in_full(recipe, plan)})
 
 
 def picture_px(recipe: Recipe) -> int:

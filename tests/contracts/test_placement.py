@@ -17,6 +17,7 @@ from lorasweep.bases import stable_diffusion
 from lorasweep.cache.latents import LatentCache
 from lorasweep.cache.store import Store
 from lorasweep.cache.texts import TextCache
+from lorasweep.plan import drawing
 from lorasweep.protocols import Base
 from lorasweep.records import Component, Plan, Recipe, SampleOptions, TrainOptions
 from lorasweep.train import checkpoint
@@ -65,7 +66,7 @@ def new_slot(base: Base, plan: Plan, tiny_sd: Path, tmp_path: Path) -> Iterator[
 
 
 def draw(base: Base, slot: Slot, recipe: Recipe, plan: Plan) -> int:
-    requests = sample.requests(recipe, plan, weights=(0.7,), seeds=(0,))
+    requests = drawing.requests(recipe, plan, weights=(0.7,), seeds=(0,))
     return len(sample.draw(base, slot.adapter, requests, recipe.sample))
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 from lorasweep.metrics import memorisation
 from lorasweep.metrics.context import Magnitudes
 from lorasweep.metrics.gallery import Gallery
-from lorasweep.sample import ImageRequest, Sample
+from lorasweep.plan.drawing import ImageRequest
+from lorasweep.sample import Sample
 
 SIZE = (32, 32)
 

@@ -19,8 +19,9 @@ from lorasweep.dollhouse.world import SUBJECTS, prompts, sample_spec, tags
 from lorasweep.dollhouse.world.prompts import prompt_specs
 from lorasweep.metrics import burn, dolls, identity, judge, prompt_control
 from lorasweep.metrics import gallery as metrics_gallery
+from lorasweep.plan.drawing import ImageRequest
 from lorasweep.records import CaptionOptions
-from lorasweep.sample import ImageRequest, Sample
+from lorasweep.sample import Sample
 
 ZKW = SUBJECTS["zkw"]
 STRANGER = {

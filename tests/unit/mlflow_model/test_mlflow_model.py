@@ -18,6 +18,7 @@ from lorasweep import config, files, sample
 from lorasweep.errors import InputError
 from lorasweep.kitchen import Kitchen
 from lorasweep.mlflow_model import DrawingModel
+from lorasweep.plan.drawing import ImageRequest
 from lorasweep.records import Recipe, to_dict
 from lorasweep.tracking.model import ModelContent, _describe
 
@@ -55,7 +56,7 @@ def test_what_mlflow_loads_draws_like_the_adapter(kind: str, tmp_path: Path) -> 
     _write_model(tmp_path, adapter, recipe)
 
     def expected(weight: float) -> Image.Image:
-        request = sample.ImageRequest(
+        request = ImageRequest(
             tier="class", prompt=PROMPT, negative_prompt=recipe.base.negative_prompt, seed=3, weight=weight,
             width_px=32, height_px=32,
         )  # fmt: skip

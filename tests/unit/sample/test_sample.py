@@ -16,6 +16,7 @@ from PIL import Image
 from lorasweep import sample
 from lorasweep.adapters import lora
 from lorasweep.bases import stable_diffusion
+from lorasweep.plan import drawing
 from lorasweep.records import BaseOptions, SampleOptions
 
 PROMPTS = ("zkw, 1girl, red dress", "1girl, blue hair, hat")
@@ -31,13 +32,13 @@ def options(**changes: Any) -> SampleOptions:
     return SampleOptions(**({"steps": 3, "guidance": 3.0} | changes))
 
 
-def wanted(*, seeds: Any = (0, 1), weights: Any = (0.7,)) -> list[sample.ImageRequest]:
+def wanted(*, seeds: Any = (0, 1), weights: Any = (0.7,)) -> list[drawing.ImageRequest]:
     recipe = SimpleNamespace(
         base=SimpleNamespace(negative_prompt="green hat", resolution=32),
-        sample=SimpleNamespace(width=None, height=24),
+        sample=SimpleNamespace(width=None, height=24, class_seeds=2),
     )
     plan = SimpleNamespace(prompts={"class": PROMPTS[1:], "in_distribution": PROMPTS[:1]})
-    return sample.requests(recipe, plan, weights=weights, seeds=seeds)  # type: ignore[arg-type]
+    return drawing.requests(recipe, plan, weights=weights, seeds=seeds)  # type: ignore[arg-type]
 
 
 class Louder:
@@ -65,18 +66,6 @@ def adapter(base: Any) -> Any:
     made = Louder(base)
     yield made
     made.remove()
-
-
-def test_requests_follow_the_order_of_the_tiers_and_take_sizes_from_the_recipe() -> None:
-    found = wanted(weights=(0.4, 0.7))
-    assert [(r.weight, r.tier, r.seed) for r in found] == [
-        (weight, tier, seed)
-        for weight in (0.4, 0.7)
-        for tier in ("in_distribution", "class")
-        for seed in (0, 1)
-    ]
-    assert {(r.width_px, r.height_px) for r in found} == {(32, 24)}
-    assert {r.negative_prompt for r in found} == {"green hat"}
 
 
 def test_a_picture_depends_on_neither_its_neighbours_nor_the_global_generators(base: Any) -> None:
