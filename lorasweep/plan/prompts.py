@@ -22,6 +22,7 @@ from lorasweep.seeds import derive
 
 PER_TIER = 2  # prompts; each is drawn at every weight and seed, so they are what sampling costs
 STRANGERS = 8  # of a drawn dataset: some resemble the subject sooner than others, whatever the recipe
+_FURTHER = 50_000  # added to the seed for those beyond PER_TIER (docs/decisions/2026-11-23-strangers.md)
 _COMMON = 0.6  # a tag in at least this share of captions belongs to the subject, not to one picture
 _SCENES = ("standing on a beach at sunset", "sitting in a library", "riding a bicycle in the rain")
 
@@ -39,7 +40,9 @@ def _drawn(recipe: Recipe) -> dict[str, tuple[str, ...]]:
 
     subject = recipe.dataset.dollhouse.subject
     seed = recipe.dataset.holdout_seed
-    found = world.prompts(subject, count=PER_TIER, strangers=STRANGERS, seed=seed)
+    found = world.prompts(subject, count=PER_TIER, seed=seed)
+    found["class"] += world.prompts(subject, count=STRANGERS, seed=seed + _FURTHER)["class"]
+    found["class"] = list(dict.fromkeys(found["class"]))[:STRANGERS]
     return {
         tier: tuple(_called(prompt, subject, recipe.captions) for prompt in prompts)
         for tier, prompts in found.items()

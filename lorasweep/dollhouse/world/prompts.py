@@ -55,9 +55,7 @@ def _text(spec: Spec) -> str:
     return ", ".join(tags(spec))
 
 
-def prompt_specs(
-    subject: str, *, count: int = 8, strangers: int | None = None, seed: int = 0
-) -> dict[str, list[Spec]]:
+def prompt_specs(subject: str, *, count: int = 8, seed: int = 0) -> dict[str, list[Spec]]:
     """Return what each prompt of `prompts` asks to see, in order; "unrelated" has no specs.
 
     No prompt comes twice, so a subject may have fewer to recombine than `count`: its reserved values are few.
@@ -74,25 +72,18 @@ def prompt_specs(
         "recombined": lambda: _recombined(rng, chosen),
         "class": lambda: _class(rng, chosen),
     }
-    counts = dict.fromkeys(kinds, count) | {"class": count if strangers is None else strangers}
-    drawn = {name: [draw() for _ in range(counts[name])] for name, draw in kinds.items()}
+    drawn = {name: [draw() for _ in range(count)] for name, draw in kinds.items()}
     return {name: _distinct(drawn[name], draw, _text) for name, draw in kinds.items()}
 
 
 def prompts(
-    subject: str,
-    *,
-    count: int = 8,
-    strangers: int | None = None,
-    seed: int = 0,
-    captions: Captions = "absorbed",
+    subject: str, *, count: int = 8, seed: int = 0, captions: Captions = "absorbed"
 ) -> dict[str, list[str]]:
     """Return prompts for judging an adapter of a subject.
 
     Args:
         subject: a key of `SUBJECTS`.
         count: prompts per set, all different; >= 1. Fewer where there are no more.
-        strangers: of "class", when not `count`; the others do not depend on it.
         seed: decides every draw.
         captions: how the adapter's dataset was captioned; the triggered prompts follow it.
 
@@ -104,7 +95,7 @@ def prompts(
     Raises:
         ValueError: the subject is unknown.
     """
-    specs = prompt_specs(subject, count=count, strangers=strangers, seed=seed)
+    specs = prompt_specs(subject, count=count, seed=seed)
     chosen = SUBJECTS[subject]
     triggered = {
         name: [", ".join(caption_tags(spec, chosen, captions=captions)) for spec in specs[name]]
