@@ -7,8 +7,8 @@ A rung is what `events.jsonl` and `metrics.json` hold: "step", "exposures_per_im
 
     learned    F >= `calibration.learned`
     safe       O <= 0.5
-    merit      (U of the rung before + 2 U + U of the rung after) / 4, times the log by which the held-out
-               loss is below the base's
+    merit      (U of the rung before + 2 U + U of the rung after) / 4, times the square of the log by which
+               the held-out loss is below the base's
     done_at    the learned and safe rung of the highest merit
     as_good    the learned and safe rungs around it whose U is within one paired standard error of its
     burned_at  the first rung after it from which O stays over its limit to the end
@@ -16,8 +16,8 @@ A rung is what `events.jsonl` and `metrics.json` hold: "step", "exposures_per_im
 
 U is read from few pictures, so the highest of several is often the luckiest. The rungs beside it know more
 (one on the brink of burning is no place to stop, whatever it shows), and so does the held-out loss: on fixed
-noise it hardly errs, though it does not see everything that burns. Measured against either alone, and against
-other stoppers, in `docs/overcooking.md`. Imports no torch.
+noise it hardly errs, hence the square, though it does not see everything that burns. Measured against either
+alone, and against other stoppers, in `docs/overcooking.md`. Imports no torch.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _done(scored: Sequence[RungFacts], safe: Sequence[RungFacts]) -> RungFacts |
 
 
 def _merits(scored: Sequence[RungFacts]) -> list[float]:
-    """U smoothed by (1, 2, 1) / 4, ends doubled, times the gain on held-out images if all rungs know it."""
+    """U smoothed by (1, 2, 1) / 4, ends doubled, times the squared gain on held-out images if all know it."""
     utilities = [rung["metrics"][UTILITY] for rung in scored]
     padded = [utilities[0], *utilities, utilities[-1]]
     smooth = [(padded[k] + 2 * padded[k + 1] + padded[k + 2]) / 4 for k in range(len(utilities))]
@@ -189,7 +189,7 @@ def _merits(scored: Sequence[RungFacts]) -> list[float]:
     gains = [gain for gain in found if gain is not None]
     if len(gains) < len(scored) or not any(gains):
         return smooth
-    return [utility * gain for utility, gain in zip(smooth, gains, strict=True)]
+    return [utility * gain**2 for utility, gain in zip(smooth, gains, strict=True)]
 
 
 def _as_good(safe: Sequence[RungFacts], done: RungFacts | None) -> tuple[int, ...]:
