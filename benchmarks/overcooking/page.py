@@ -83,7 +83,7 @@ def _goals(found: Mapping[str, Any]) -> str:
     rows.append(
         ("Regret of `done_at`", f"<= {GOALS['regret']}", span(ours), _met(ours["value"] <= GOALS["regret"]))
     )
-    simple = _simple_stoppers(found)
+    simple = _simple_stoppers(found["stopping"])
     clear = [name for name, row in simple.items() if row["low"] > 0]
     rows.append(
         (
@@ -104,9 +104,9 @@ def _headline_areas(found: Mapping[str, Any]) -> dict[str, Row]:
     return headline
 
 
-def _simple_stoppers(found: Mapping[str, Any]) -> dict[str, Row]:
+def _simple_stoppers(stopping_found: Mapping[str, Any]) -> dict[str, Row]:
     """How much more than ours each of the others loses."""
-    stoppers = found["stopping"]["stoppers"].items()
+    stoppers = stopping_found["stoppers"].items()
     return {name: row["more_than_ours"] for name, row in stoppers if not name.startswith(stopping.OURS)}
 
 
@@ -287,9 +287,16 @@ def _short(found: Mapping[str, Any]) -> str:
             said.append(
                 f"`{key}` does not follow {row['follows']}: Spearman {span(row)} over {row['n']} runs."
             )
-    for name, more in _simple_stoppers(found).items():
+    for name, more in _simple_stoppers(found["stopping"]).items():
         if not more["low"] > 0:
             said.append(f"`done_at` is not clearly better than {name}: {span(more, 3)} less regret.")
+    settled = found["stopping_settled"]
+    after = _simple_stoppers(settled) if settled["runs"] >= FEWEST_RUNS else {}
+    if unclear := [f"{name} {span(more, 3)}" for name, more in after.items() if not more["low"] > 0]:
+        said.append(
+            f"Over the {settled['runs']} runs alone that had no say in limits and rule, `done_at` is not "
+            f"clearly better than {', '.join(unclear)}."
+        )
     for row in found["controls"]:
         if not row["right"]:
             said.append(f'The control "{row["control"]}" is not judged rightly: it must be {row["must be"]}.')
@@ -301,8 +308,9 @@ def _short(found: Mapping[str, Any]) -> str:
         "(definite limits, none sharper than a tenth) were settled after a look at the first 31 runs of this "
         "grid, three symptoms left the score after 50, after 78 bleeding on strangers got a definite limit, "
         "burn and diversity were mended and `done_at` got its rule, and after "
-        f"{grid.SETTLED_ON} strangers became eight instead of two and that limit went from 0.25 to 0.15 "
-        "(docs/decisions/2026-11-23-overcooking-proof.md): as shipped, only runs after those are a clean "
+        f"{grid.SETTLED_ON} strangers became eight instead of two, that limit went from 0.25 to 0.15 and "
+        "`done_at` squares the held-out gain (docs/decisions/2026-11-23-strangers.md, "
+        "2026-11-23-overcooking-proof.md): as shipped, only runs after those are a clean "
         "test. The limits from other identities are fitted anew each time."
     )
     said.append(
