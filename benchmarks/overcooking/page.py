@@ -284,8 +284,10 @@ def _short(found: Mapping[str, Any]) -> str:
             said.append(f"True `{name}` occurs in {count} checkpoints only: little is proven about it.")
     for key, row in found["follow"].items():
         if key in COUNTING and row["n"] and row["value"] < GOALS["spearman"]:
+            where = " (no training caption is asked for there; see the runs that copy)"
             said.append(
-                f"`{key}` does not follow {row['follows']}: Spearman {span(row)} over {row['n']} runs."
+                f"`{key}` does not follow {row['follows']}: Spearman {span(row)} over {row['n']} runs"
+                f"{where if row['follows'] == 'copies' else ''}."
             )
     for name, more in _simple_stoppers(found["stopping"]).items():
         if not more["low"] > 0:
