@@ -82,7 +82,7 @@ def look(options: argparse.Namespace, home: Path) -> int:
 
 
 def remeasure(options: argparse.Namespace, home: Path) -> int:
-    """Measure anew, from the pictures that runs kept, what was mended since they were cooked."""
+    """Draw what rungs lack for today's plan, and measure anew what was mended since they were cooked."""
     from benchmarks.overcooking import remeasuring
 
     began = time.time()
@@ -224,9 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     again.add_argument("--budget", type=duration, default=duration("8h"), help="wall time: 90s, 60m, 2h")
     again.set_defaults(command=look)
-    anew = commands.add_parser(
-        "remeasure", help="measure mended metrics anew from the pictures that were kept"
-    )
+    anew = commands.add_parser("remeasure", help="draw what rungs lack today, measure mended metrics anew")
     anew.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     anew.add_argument("--everything", action="store_true", help="rungs that lack nothing too")
     anew.set_defaults(command=remeasure)

@@ -16,8 +16,7 @@ from pathlib import Path
 from benchmarks.overcooking.cooking import run_folders, workers
 from benchmarks.overcooking.pictures import LOOKS, Look
 from benchmarks.overcooking.reopening import Reopened, reopened
-from lorasweep import files, keep
-from lorasweep.errors import AdapterError
+from lorasweep import files
 from lorasweep.plan import make_plan
 
 
@@ -77,11 +76,8 @@ def _look(run: Reopened, further: Look, home: Path, *, until: float) -> None:
     for step in steps:
         if time.time() > until:
             return
-        try:
-            keep.recall_weights(run.adapter, run.folder, step)
-        except AdapterError:
-            continue  # a rung that was not kept, of a kind whose file is in other keys than its tensors
-        files.write_json(found / f"step_{step:06d}.json", witness.testify(run.adapter))
+        if run.recall(step):
+            files.write_json(found / f"step_{step:06d}.json", witness.testify(run.adapter))
 
 
 def _left(folder: Path) -> int:

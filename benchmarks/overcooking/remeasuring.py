@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.overcooking.cooking import run_folders, workers
-from benchmarks.overcooking.reopening import Reopened, reopened
-from lorasweep import config, files, keep, sample
-from lorasweep.errors import AdapterError
+from benchmarks.overcooking.reopening import Reopened, recipe_of, reopened
+from lorasweep import files, sample
 from lorasweep.plan import drawing, make_plan
 from lorasweep.plan.drawing import ImageRequest
 from lorasweep.sample import Sample
@@ -69,7 +68,7 @@ def _replaced(measured: Mapping[str, float], anew: Mapping[str, float]) -> dict[
 
 def remeasure(folder: Path, *, everything: bool) -> str:
     """Measure one run's rungs anew, in this process; those that were are not again."""
-    recipe = config.compose_recipe(files.read_json(folder / "run.json")["overrides"])
+    recipe = recipe_of(folder)
     plan = make_plan(recipe)
     wanted = drawing.at_rung(recipe, plan)
     found = remeasured(folder)
@@ -99,7 +98,7 @@ def _measure(run: Reopened, plan: Plan, path: Path, wanted: Sequence[ImageReques
     from lorasweep.metrics import build
     from lorasweep.metrics.replicates import GROUPS
 
-    recalled = _recall(run, path)
+    recalled = run.recall(_step(path))
     drawn = _drawn(path, wanted)
     if recalled:
         drawn |= _draw(run, path, [request for request in wanted if request not in drawn])
@@ -125,30 +124,25 @@ def _measure(run: Reopened, plan: Plan, path: Path, wanted: Sequence[ImageReques
     }
 
 
-def _recall(run: Reopened, path: Path) -> bool:
-    """Put a rung's weights into the adapter; whether they are there."""
-    try:
-        keep.recall_weights(run.adapter, run.folder, _step(path))
-    except (AdapterError, FileNotFoundError):
-        return False  # a rung that was not kept, of a kind whose file is in other keys than its tensors
-    return True
-
-
 def _drawn(path: Path, wanted: Sequence[ImageRequest]) -> dict[ImageRequest, Sample]:
     """What there is of the wanted pictures of a rung: drawn while it cooked, or since."""
     return _there([path, _beside(path)], wanted)
 
 
 def _there(folders: Sequence[Path], wanted: Sequence[ImageRequest]) -> dict[ImageRequest, Sample]:
-    there = {s.request: s for at in folders if (at / sample.INDEX).exists() for s in sample.read_index(at)}
+    there = {one.request: one for folder in folders for one in _samples(folder)}
     return {request: there[request] for request in wanted if request in there}
+
+
+def _samples(folder: Path) -> list[Sample]:
+    return sample.read_index(folder) if (folder / sample.INDEX).exists() else []
 
 
 def _draw(run: Reopened, path: Path, lacking: Sequence[ImageRequest]) -> dict[ImageRequest, Sample]:
     if not lacking:
         return {}
     base, options, folder = run.kitchen.base(run.recipe), run.recipe.sample, _beside(path)
-    earlier = sample.read_index(folder) if (folder / sample.INDEX).exists() else []
+    earlier = _samples(folder)
     requests = [*(one.request for one in earlier), *lacking]
     pictures = [*(one.open() for one in earlier), *sample.draw(base, run.adapter, lacking, options)]
     written = sample.write(folder, requests, pictures, base=base, options=options, adapter_file=None)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep import config, files
+from lorasweep import config, files, keep
+from lorasweep.errors import AdapterError
 
 if TYPE_CHECKING:
     from lorasweep.kitchen import Kitchen
@@ -27,6 +28,21 @@ class Reopened:
     kitchen: Kitchen
     adapter: Adapter
 
+    def recall(self, step: int) -> bool:
+        """Put a rung's weights into the adapter; False when they were not kept in a form that it can take."""
+        if not keep.checkpoint_folder(self.folder, step).exists():
+            return False
+        try:
+            keep.recall_weights(self.adapter, self.folder, step)
+        except AdapterError:
+            return False  # a rung that was not kept, of a kind whose file is in other keys than its tensors
+        return True
+
+
+def recipe_of(folder: Path) -> Recipe:
+    """The recipe that a run was begun with, as today's config composes it."""
+    return config.compose_recipe(files.read_json(folder / "run.json")["overrides"])
+
 
 _kitchen: Kitchen | None = None
 
@@ -38,13 +54,11 @@ def reopened(folder: Path) -> Iterator[Reopened]:
 
     global _kitchen
     _kitchen = _kitchen or Kitchen()
-    run = files.read_json(folder / "run.json")
-    recipe = config.compose_recipe(run["overrides"])
+    recipe = recipe_of(folder)
     kind = importlib.import_module(f"lorasweep.adapters.{recipe.adapter.name}")
     adapter = kind.build(_kitchen.base(recipe), seed=recipe.seed, **recipe.adapter.options)
     try:
-        yield Reopened(
-            folder=folder, identity=run["identity"], recipe=recipe, kitchen=_kitchen, adapter=adapter
-        )
+        identity = files.read_json(folder / "run.json")["identity"]
+        yield Reopened(folder=folder, identity=identity, recipe=recipe, kitchen=_kitchen, adapter=adapter)
     finally:
         adapter.remove()

@@ -41,8 +41,8 @@ def _drawn(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     subject = recipe.dataset.dollhouse.subject
     seed = recipe.dataset.holdout_seed
     found = world.prompts(subject, count=PER_TIER, seed=seed)
-    found["class"] += world.prompts(subject, count=STRANGERS, seed=seed + _FURTHER)["class"]
-    found["class"] = list(dict.fromkeys(found["class"]))[:STRANGERS]
+    further = world.prompts(subject, count=STRANGERS, seed=seed + _FURTHER)
+    found["class"] = list(dict.fromkeys([*found["class"], *further["class"]]))[:STRANGERS]
     return {
         tier: tuple(_called(prompt, subject, recipe.captions) for prompt in prompts)
         for tier, prompts in found.items()

@@ -19,7 +19,7 @@ from lorasweep.data import captions
 from lorasweep.report.pictures import Key, Picture
 
 TRIGGER = "<trigger>"
-STRANGERS = 2  # that are shown; there are more so that their mean can be trusted
+STRANGERS_SHOWN = 2  # there are more so that their mean can be trusted
 OTHERS_DIFFER = "(other arms: other words)"
 
 
@@ -42,7 +42,7 @@ def trigger_of(run_folder: Path) -> str | None:
 
 def shared(first: Mapping[Key, Picture], arms: Sequence[Drawn]) -> list[Key]:
     """The columns: what the first row has and any arm has, in the first row's order; of strangers a few."""
-    worth = [key for key in first if key[0] != "class" or key[1] < STRANGERS]
+    worth = [key for key in first if key[0] != "class" or key[1] < STRANGERS_SHOWN]
     return [key for key in worth if any(key in arm.pictures for arm in arms)]
 
 
