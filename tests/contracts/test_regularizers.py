@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lorasweep.adapters import lora
 from lorasweep.config import compose_recipe
 from lorasweep.plan import make_plan
@@ -42,11 +44,11 @@ def test_a_brake_acts_on_an_adapter_and_logs_finite_numbers(
     name, knobs = regularization_choice
     made = importlib.import_module(f"lorasweep.regularizers.{name}").build(**knobs)
     if not isinstance(made, Brake):
-        return
+        pytest.skip("acts on images, not on weights")
     adapter = lora.build(base, seed=0, dim=2)
     found = made.after_step(adapter)
     json.dumps(found, allow_nan=False)
-    assert all(isinstance(value, float) for value in found.values())
+    assert found and all(isinstance(value, float) for value in found.values())
     adapter.remove()
 
 
