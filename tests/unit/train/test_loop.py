@@ -8,6 +8,7 @@ import torch
 from tiny_training import train
 
 from lorasweep.records import Component, TrainOptions
+from lorasweep.train import loop
 from lorasweep.train.loop import Diverged, advance
 from lorasweep.train.slot import Slot
 
@@ -47,10 +48,13 @@ def test_accumulating_two_batches_is_their_mean(new_slot: Any, base: Any) -> Non
     slot = new_slot(
         train=TrainOptions(batch_size=1, gradient_accumulation=3, max_grad_norm=0.0, device="cpu")
     )
-    assert len(slot.batches()) == 3
+    batches = slot.batches()
+    assert len(batches) == 3
     parameter = next(p for p in slot.parameters() if p.count_nonzero() == 0)  # an "up" factor
-    seen: list[torch.Tensor] = []
-    handle = parameter.register_hook(lambda gradient: seen.append(gradient.clone()))
+    alone = [
+        torch.autograd.grad(loop._batch_loss(slot, base, images, number), parameter)[0]
+        for number, images in enumerate(batches)
+    ]
     applied: list[torch.Tensor] = []
     step = slot.optimizer.step
 
@@ -61,9 +65,17 @@ def test_accumulating_two_batches_is_their_mean(new_slot: Any, base: Any) -> Non
 
     slot.optimizer.step = spy  # type: ignore[method-assign,assignment]
     train(slot, base, 1)
-    handle.remove()
-    assert len(seen) == 3 and not torch.equal(seen[0], seen[1])
-    assert torch.allclose(applied[0], sum(seen), rtol=1e-5)  # type: ignore[arg-type]
+    assert not torch.equal(alone[0], alone[1])
+    assert torch.allclose(applied[0], sum(alone) / 3, rtol=1e-5)
+
+
+def test_each_batch_of_a_step_and_each_step_has_noise_of_its_own(new_slot: Any, base: Any) -> None:
+    slot = new_slot(train=TrainOptions(batch_size=1, gradient_accumulation=3, device="cpu"))
+    (images, *_) = slot.batches()
+    losses = [loop._batch_loss(slot, base, images, number).item() for number in (0, 1, 0)]
+    slot.step = 1
+    losses.append(loop._batch_loss(slot, base, images, 0).item())
+    assert losses[0] == losses[2] and len(set(losses)) == 3
 
 
 def test_the_last_step_of_an_epoch_takes_what_is_left(new_slot: Any) -> None:
