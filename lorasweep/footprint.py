@@ -2,17 +2,17 @@
 
     Footprint().look()  ->  {"memory_megabytes": 812.4, "cpu_percentage": 98.7}
 
-Read from /proc and, where it is already loaded and on a GPU, from torch. A kind that cannot be measured here
-is absent. Knows nothing about trials.
+From psutil and, where it is already loaded and on a GPU, from torch. A kind that cannot be measured here is
+absent. Knows nothing about trials.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from pathlib import Path
 from types import ModuleType
+
+import psutil
 
 MB = 1_000_000
 EVERY_S = 5.0  # a look costs under 0.1 ms
@@ -53,12 +53,7 @@ class Footprint:
 
 def taken_mb() -> dict[str, float]:
     """Memory that this process holds, MB, by kind: "memory" (resident) and "GPU memory"."""
-    taken = {}
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        taken["memory"] = pages * os.sysconf("SC_PAGE_SIZE") / MB
-    except (OSError, ValueError, IndexError):
-        pass  # not Linux
+    taken = {"memory": psutil.Process().memory_info().rss / MB}
     if (torch := _torch_on_gpu()) is not None:
         taken["GPU memory"] = torch.cuda.memory_allocated() / MB
     return taken

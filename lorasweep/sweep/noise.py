@@ -17,13 +17,12 @@ or files.
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-from lorasweep.sweep import student
 
 Values = Mapping[str, Mapping[int, float]]  # by arm, then by seed
 ALPHA = 0.05  # 95 % intervals
@@ -124,7 +123,7 @@ def arm_intervals(values: Values) -> dict[str, Interval]:
     for arm, own in variances.items():
         variance = pooled.moderate(own)
         count, mean = len(values[arm]), statistics.fmean(values[arm].values())
-        half = student.quantile(1 - ALPHA / 2, variance.df) * math.sqrt(variance.value / count)
+        half = _t_quantile(1 - ALPHA / 2, variance.df) * math.sqrt(variance.value / count)
         found[arm] = Interval(mean=mean, low=mean - half, high=mean + half, seeds=count)
     return found
 
@@ -145,7 +144,7 @@ def compare_with(best: str, others: Sequence[str], upward: Values, *, alpha: flo
 def _paired(best: str, other: str, pair: list[float], pooled: _Pool, *, level: float) -> Comparison:
     variance = pooled.moderate(_Variance.of(pair))
     mean, error = statistics.fmean(pair), math.sqrt(variance.value / len(pair))
-    half = student.quantile(1 - level / 2, variance.df) * error
+    half = _t_quantile(1 - level / 2, variance.df) * error
     return Comparison(
         better=best,
         worse=other,
@@ -175,7 +174,7 @@ def _unpaired(best: str, other: str, upward: Values, *, level: float) -> Compari
     # Welch-Satterthwaite
     below = sum(part**2 / (len(each) - 1) for part, each in zip(parts, (ours, theirs), strict=True))
     df = sum(parts) ** 2 / below if below > 0 else float(len(ours) + len(theirs) - 2)
-    half = student.quantile(1 - level / 2, df) * math.sqrt(sum(parts))
+    half = _t_quantile(1 - level / 2, df) * math.sqrt(sum(parts))
     return Comparison(
         better=best,
         worse=other,
@@ -219,3 +218,11 @@ class _Pool:
         prior_df = min(PRIOR_DF, own.df, others_df)
         df = own.df + prior_df
         return _Variance((own.df * own.value + prior_df * others) / df, df)
+
+
+@functools.lru_cache(maxsize=4096)  # a ranking asks for few degrees of freedom, many times
+def _t_quantile(p: float, df: float) -> float:
+    """The t with P(T <= t) = p, of Student's distribution with `df` > 0 degrees of freedom."""
+    from scipy.special import stdtrit  # a quarter of a second, and only rankings with repeats ask
+
+    return float(stdtrit(df, p))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_training import train
 
+from lorasweep import inference
 from lorasweep.records import Component, TrainOptions
 from lorasweep.train import loop
 from lorasweep.train.loop import Diverged, advance
@@ -149,3 +150,20 @@ def test_a_slot_that_cannot_be_made_leaves_nothing_in_the_base(new_slot: Any, ba
     with pytest.raises(TypeError):
         new_slot(optimizer=Component(name="adamw", options={"no_such_knob": 1}))
     assert [type(module) for module in base.unet.modules()] == before
+
+
+def test_an_adapter_that_is_looked_at_while_it_trains_does_not_drop_out(new_slot: Any, base: Any) -> None:
+    slot = new_slot(adapter=Component(name="lora", options={"dim": 2, "dropout": 0.5}))
+    train(slot, base, 2)
+    noisy, text = torch.ones(1, 4, 8, 8), base.encode_captions(["zkw"])
+
+    def answer() -> torch.Tensor:
+        return base.unet(noisy, torch.tensor([500]), text).sample.detach()
+
+    base.unet.train()
+    with torch.random.fork_rng():
+        assert not torch.equal(answer(), answer())
+        with inference.at_weight(base, slot.adapter, 1.0):
+            assert torch.equal(answer(), answer())
+        assert not torch.equal(answer(), answer())
+    base.unet.eval()
