@@ -59,6 +59,9 @@ def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 
                 pad_token_id=vocab[END],
             )
         )
+        for name, parameter in text_encoder.named_parameters():
+            if name.endswith("v_proj.bias"):  # zero at first, which would hide what an adapter does to it
+                torch.nn.init.normal_(parameter, std=0.1)
     pipeline = StableDiffusionPipeline(
         unet=unet,
         vae=vae,

@@ -69,7 +69,7 @@ def test_weight_zero_is_the_base_and_weights_differ(adapter: Adapter, base: Base
     with torch.no_grad():
         plain = look(base)
     adapter.set_weight(1)
-    train(adapter, base)
+    train(adapter, base, steps=1)  # small, so that the answer still follows the weight
     with torch.no_grad():
         trained = look(base)
         adapter.set_weight(0.7)

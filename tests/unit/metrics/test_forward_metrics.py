@@ -85,6 +85,10 @@ def test_drift_grows_with_the_weight_and_is_nothing_at_zero(context: Any, pertur
         assert 0 < some < more
 
 
+def test_drift_is_the_ratio_of_means_and_not_the_mean_of_ratios() -> None:
+    assert prior_drift.drift(rows([1.0, 1.0], [1.0, 3.0], [10, 20], [0, 1])) == 0.5
+
+
 def test_selectivity_is_one_without_gain_and_zero_with_equal_gain() -> None:
     half = rows([1.0, 2.0], [2.0, 4.0], [10, 20], [0, 0])
     assert trigger_selectivity.gain(half) == pytest.approx(np.log(2))

@@ -45,6 +45,7 @@ def test_the_error_of_a_curved_function_is_right_on_average() -> None:
 def test_an_error_that_cannot_be_had_is_none() -> None:
     assert replicates.standard_error([{"m": 1.0}], "m") is None
     assert replicates.standard_error([{"m": 1.0}, {}], "m") is None
+    assert replicates.standard_error([{"m": 1.0}, {"m": 2.0}, {}], "m") is None
     assert replicates.paired_error([{"m": 1.0}] * 2, [{"m": 1.0}] * 3, "m") is None
     assert replicates.with_errors({"m": 1.0, "n": 2.0}, [{"m": 0.0}, {"m": 2.0}], ["m", "n"]) == {
         "m": 1.0,

@@ -80,6 +80,9 @@ def test_of_rungs_that_look_alike_the_one_that_gained_most_on_held_out_images_is
     # Weighed, not obeyed: the lowest loss does not decide where the likeness is far less.
     sharp = [judged(100 * k, f, generalisation__held_out=h) for k, f, h in ((1, 0.5, 0.80), (2, 0.9, 0.81))]
     assert of(sharp).done_at == 200
+    # Squared: smoothed utilities 0.55 and 0.65 are 1.18 apart, gains 0.105 and 0.094 only 1.12.
+    near = [judged(100 * k, f, generalisation__held_out=h) for k, f, h in ((1, 0.5, 0.90), (2, 0.7, 0.91))]
+    assert of(near).done_at == 100
 
 
 def test_rungs_that_the_error_cannot_tell_from_the_done_one_are_named() -> None:
