@@ -10,6 +10,7 @@ say.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -85,6 +86,7 @@ def find_module(group: str, name: str, *, at: str, problems: list[Problem]) -> t
     return importlib.import_module(f"lorasweep.{folder}.{name}")
 
 
+@functools.cache
 def catalogue(group: str) -> list[str]:
     """Names of a group's modules that have a builder, sorted; nothing is imported."""
     folder = Path(lorasweep.__file__).parent / FOLDERS[group]
