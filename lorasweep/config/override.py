@@ -7,6 +7,7 @@ which keys exist.
 from __future__ import annotations
 
 import json
+import os.path
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
 from lorasweep.config.suggest import folder_advice
+from lorasweep.config.text_value import is_path, is_text, quoted, read_several, read_text, settled
 from lorasweep.errors import Problem
 from lorasweep.printable import has_control_characters
 
@@ -61,17 +63,36 @@ def write(key: str, value: Any) -> str:
     return f"{key}={_literal(value)}"
 
 
+def repeats(texts: Sequence[str], at: str = "") -> list[Problem]:
+    """Find keys that one person gave two values in one place, of which only the last would count."""
+    given: dict[str, str] = {}
+    found = []
+    for text in texts:
+        key, equals, value = text.lstrip("+").partition("=")
+        key = key.lstrip("~").replace("/", ".")
+        if equals and given.setdefault(key, value) != value:
+            message = f"is given twice: {given[key]} and {value}"
+            found.append(Problem(f"{at}.{key}".lstrip("."), message, "keep one of them"))
+    return found
+
+
 def as_overrides(keys: Any, at: str, problems: list[Problem]) -> list[str]:
     """Write a mapping of keys and values as `KEY=VALUE`s; nested mappings become dotted keys."""
+    texts = _flat(keys, at, problems)
+    problems += repeats(texts, at)
+    return texts
+
+
+def _flat(keys: Any, at: str, problems: list[Problem]) -> list[str]:
     if not isinstance(keys, Mapping):
         problems.append(Problem(at, f"must have keys, got {keys!r}", "e.g. {optimizer.lr: 1e-4}"))
         return []
     texts: list[str] = []
     for key, value in keys.items():
-        if isinstance(value, Mapping) and value:
-            texts += as_overrides({f"{key}.{inner}": item for inner, item in value.items()}, at, problems)
+        if isinstance(value, Mapping) and value and not is_text(str(key)):
+            texts += _flat({f"{key}.{inner}": item for inner, item in value.items()}, at, problems)
         else:
-            texts.append(write(str(key), value))
+            texts.append(write(str(key), settled(str(key), value)))
     return texts
 
 
@@ -113,11 +134,12 @@ def special(where: str, key: str) -> Problem:
 def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
     if "=" not in text and (advice := folder_advice(text)):
         return Problem(text, "is a folder, must be KEY=VALUE", advice)
+    name, equals, written = text.partition("=")
+    if equals and is_text(name.lstrip("+")):
+        return _parse_text(name.lstrip("+"), written, text)
     try:
         parsed: HydraOverride = parser.parse_override(text)
     except HydraException as error:
-        if literal := _as_literal_text(text):
-            return literal
         return Problem(text, f"must be KEY=VALUE, {_first_line(error)}", _quoting_advice(text))
     key = parsed.key_or_group.replace("/", ".")
     if is_special(key):
@@ -130,30 +152,28 @@ def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
         return Problem(text, "`@package` is not used in overrides", f"write {parsed.key_or_group}=...")
     if not _KEY.fullmatch(key):
         return Problem(text, "must be KEY=VALUE with a dotted key", "e.g. optimizer.lr=1e-4")
-    if parsed.is_sweep_override() and (literal := _as_literal_text(text)):
-        return literal
     if parsed.is_sweep_override():
         return Problem(text, "gives several values where one is expected", _several_advice(text))
     delete = parsed.type == OverrideType.DEL
     value = None if delete else plain(parsed.value())
-    problem = next(unsafe(key, value), None)
-    if problem is not None:
-        return Problem(text, problem.message, problem.hint)
-    return Override(key=key, value=value, delete=delete, text=text)
+    return _checked(Override(key=key, value=value, delete=delete, text=text))
 
 
-def _as_literal_text(text: str) -> Override | None:
-    """Take a value that Hydra's grammar cannot read as it is, where that can only mean text.
+def _parse_text(key: str, value: str, text: str) -> Override | Problem:
+    """Parse the value of a key that takes nothing but text."""
+    if is_path(key) and value.strip().lower() == "null" and os.path.exists(value.strip()):
+        return Problem(text, "means none, and there is a file or folder of that name", f"{key}=./null")
+    try:
+        if read_several(key, value) is not None:
+            return Problem(text, "gives several values where one is expected", _several_advice(text))
+        return _checked(Override(key=key, value=read_text(key, value), delete=False, text=text))
+    except ValueError as error:
+        return Problem(text, f"cannot be read: {error}", f"quote the text: '{quoted(key, value)}'")
 
-    `dataset.path=my photos (1)` and `captions.trigger=zoé` need no second pair of quotes.
-    """
-    key, _, value = text.partition("=")
-    is_path = re.fullmatch(r"\w+\.path", key) is not None
-    if not _KEY.fullmatch(key) or is_special(key) or not value or "${" in value or "\n" in value:
-        return None
-    if not is_path and re.search(r"""[][{}()'",=]""", value):
-        return None
-    return Override(key=key, value=value, delete=False, text=text)
+
+def _checked(override: Override) -> Override | Problem:
+    problem = next(unsafe(override.key, override.value), None)
+    return override if problem is None else Problem(override.text, problem.message, problem.hint)
 
 
 def plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ from lorasweep.config.override import is_special, parse, special
 from lorasweep.config.space import Axis, Choice, Condition, Setting, Space, branch_of
 from lorasweep.config.space_grammar import EXAMPLES, Swept, read_override
 from lorasweep.config.suggest import did_you_mean
+from lorasweep.config.text_value import settled
 from lorasweep.errors import Problem
 
 WHEN = "when"
@@ -84,7 +85,7 @@ class _Reader:
         elif isinstance(found, Swept):
             self.axes.append(Axis(key=key, domain=found.domain, when=when))
         elif when:
-            self.settings.append(Setting(key=key, value=value, when=when))
+            self.settings.append(Setting(key=key, value=settled(key, value), when=when))
         else:
             hint = f"several values are {EXAMPLES}; one value goes under `recipe:`"
             self.problems.append(Problem(at, f"is one value, not several: {value!r}", hint))
