@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Override as HydraOverride
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
-from lorasweep.config.suggest import folder_advice
+from lorasweep.config.suggest import word_advice
 from lorasweep.config.text_value import is_path, is_text, quoted, read_several, read_text, settled
 from lorasweep.errors import Problem
 from lorasweep.printable import has_control_characters
@@ -132,8 +132,8 @@ def special(where: str, key: str) -> Problem:
 
 
 def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
-    if "=" not in text and (advice := folder_advice(text)):
-        return Problem(text, "is a folder, must be KEY=VALUE", advice)
+    if "=" not in text and (advice := word_advice(text)):
+        return Problem(text, "must be KEY=VALUE", advice)
     name, equals, written = text.partition("=")
     if equals and is_text(name.lstrip("+")):
         return _parse_text(name.lstrip("+"), written, text)
@@ -155,6 +155,8 @@ def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
     if parsed.is_sweep_override():
         return Problem(text, "gives several values where one is expected", _several_advice(text))
     delete = parsed.type == OverrideType.DEL
+    if delete and parsed.value() is not None:
+        return Problem(text, "takes a key out, so it has no value", f"~{key}, or {key}=VALUE")
     value = None if delete else plain(parsed.value())
     return _checked(Override(key=key, value=value, delete=delete, text=text))
 
@@ -200,7 +202,10 @@ def _quoting_advice(text: str) -> str:
 def _several_advice(text: str) -> str:
     key, _, value = text.partition("=")
     text_with_commas = f"'{key}={json.dumps(value)}'"
-    return f"a list is {key}=[{value}], text with commas is {text_with_commas}, a comparison is a sweep file"
+    return (
+        f"a list is {key}=[{value}], text with commas is {text_with_commas}, "
+        f"a comparison is lorasweep -m {key}={value}, or a sweep file"
+    )
 
 
 def _literal(value: Any) -> str:

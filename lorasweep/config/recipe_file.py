@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from lorasweep.config.override import as_overrides, parse
+from lorasweep.config.override import as_overrides, parse, repeats
 from lorasweep.config.recipe import check_recipe, compose_recipe
 from lorasweep.config.spell import spell
 from lorasweep.config.yaml_file import read_yaml
@@ -63,6 +63,7 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
         raise ConfigError(Problem(file, f"must have one top-level key, `{KEY}`, got {held}", hint))
     problems: list[Problem] = []
     texts = as_overrides(data[KEY], KEY, problems)
+    problems += repeats(overrides)
     parsed, found = parse([*texts, *overrides])
     recipe = check_recipe(parsed, problems := [*problems, *found])
     if recipe is None:

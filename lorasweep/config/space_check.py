@@ -64,7 +64,7 @@ def static_problems(space: Space, fixed: Iterable[str], *, sampler: str) -> list
         where = f"sweep.space.{key}"
         reason = _REFUSED.get(key) or _REFUSED_GROUPS.get(key) or _group_reason(key)
         if reason:
-            hint = "seeds: [0, 1, 2]" if key == "seed" else "give it one value under `recipe:`"
+            hint = "sweep.seeds: [0, 1, 2]" if key == "seed" else "give it one value under `recipe:`"
             problems.append(Problem(where, f"cannot be searched: {reason}", hint))
         if key in fixed_keys:
             message = "is both given one value under `recipe:` and searched"
@@ -132,7 +132,9 @@ def try_random_points(
     """Compose recipes inside a space whose corners all compose.
 
     Args:
-        space, before, after: as in `compose_corners`.
+        space: the axes.
+        before: overrides of every recipe, applied before the point's own.
+        after: those applied after.
         problems: appended to when none of the points makes a recipe.
 
     Returns:

@@ -27,7 +27,7 @@ from typing import Any
 
 from lorasweep.config import places
 from lorasweep.config.bind import bind_record
-from lorasweep.config.override import Override, as_overrides, parse
+from lorasweep.config.override import Override, as_overrides, parse, repeats
 from lorasweep.config.space_grammar import split
 from lorasweep.config.suggest import folder_advice, unknown
 from lorasweep.config.sweep_arms import compose_arms
@@ -46,6 +46,7 @@ from lorasweep.config.yaml_file import read_yaml
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.records import Recipe, digest
 
+_SEED = re.compile(r"[+~]*seed(=|$)")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 UTILITY = Objective(name="overcook/utility")
 _OWN = "sweep"  # overrides of this key are the file's own keys
@@ -84,9 +85,9 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
     data = read_yaml(path)
     body = data.get(_OWN) if isinstance(data, Mapping) else None
     if not isinstance(body, Mapping) or set(data) != {_OWN}:
-        raise ConfigError(
-            Problem(str(path), "must have one top-level key, `sweep`", "see sweeps/quickstart.yaml")
-        )
+        one_recipe = isinstance(data, Mapping) and set(data) == {"recipe"}
+        hint = f"it holds one recipe: lorasweep train {path}" if one_recipe else "see sweeps/quickstart.yaml"
+        raise ConfigError(Problem(str(path), "must have one top-level key, `sweep`", hint))
     return _build(body, path.stem, overrides, subject=f"sweep `{path.stem}` ({path})")
 
 
@@ -128,10 +129,13 @@ def find_sweep(name_or_file: str) -> Path:
 
 def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject: str) -> SweepSpec:
     problems: list[Problem] = []
+    problems += repeats(texts)
     fixed, swept, found = split(texts)
     problems += found
+    problems += _seed_problems(texts)
+    swept = [each for each in swept if not _SEED.match(each.text)]
     own = [text for text in fixed if re.match(rf"{_OWN}\.", text)]
-    overrides = [text for text in fixed if text not in own]
+    overrides = [text for text in fixed if text not in own and not _SEED.match(text)]
     body, name = _changed(body, name, own, problems)
 
     body, second = _parted(body, problems)
@@ -140,6 +144,7 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
         problems.append(Problem(name, "a sweep's name must be letters, digits, `-`, `_` and `.`"))
     problems += _shape_problems(body, swept=bool(swept))
     common = as_overrides(body.get("recipe") or {}, "sweep.recipe", problems)
+    problems += _seed_problems(common, file=True)
     arms, base = compose_arms(body.get("arms"), common, overrides, problems)
     if declared is None or base is None:
         raise ConfigError(problems, subject=subject)
@@ -180,6 +185,17 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
         constraints=constraints,
         further=second,
     )
+
+
+def _seed_problems(texts: Sequence[str], *, file: bool = False) -> list[Problem]:
+    """Refuse a recipe's own seed, in whose place the sweep puts each of its seeds."""
+    found = []
+    for text in texts:
+        if match := _SEED.match(text):
+            seeds = f"[{text[match.end() :].removeprefix('choice(').strip('[]()') or 0}]"
+            where, hint = ("sweep.recipe.seed", f"seeds: {seeds}") if file else (text, f"sweep.seeds={seeds}")
+            found.append(Problem(where, "a sweep has seeds of its own, for every recipe", hint))
+    return found
 
 
 def _changed(

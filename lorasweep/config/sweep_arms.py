@@ -85,13 +85,11 @@ def _own_overrides(name: str, keys: Mapping[str, Any], problems: list[Problem]) 
     if not isinstance(keys.get("note", ""), str | Scalar):
         problems.append(Problem("note", f"must be text, got {keys['note']!r}"))
     own = as_overrides({k: v for k, v in keys.items() if k != "note"}, f"sweep.arms.{name}", problems)
-    message, hint = (
-        "belongs to the whole sweep, not to an arm",
-        "put it under `recipe:` or on the command line",
-    )
-    problems += [
-        Problem(text, message, hint) for text in own if re.match(r"(launcher|tracking|seed)\b", text)
-    ]
+    for text in own:
+        if match := re.match(r"(launcher|tracking|seed)\b", text):
+            seed = match[0] == "seed"
+            hint = "sweep.seeds: [0, 1]" if seed else "put it under `recipe:` or on the command line"
+            problems.append(Problem(text, "belongs to the whole sweep, not to an arm", hint))
     return own
 
 

@@ -71,7 +71,7 @@ def composer(spec: SweepSpec) -> Compose:
     def compose(overrides: Sequence[str]) -> tuple[Recipe, Plan]:
         search = spec.search
         around = ((), ()) if search is None else (search.common, search.overrides)
-        recipe = compose_recipe([*around[0], *overrides, *around[1]])
+        recipe = compose_recipe(around[0], overrides, around[1])
         return recipe, make_plan(recipe)
 
     return compose

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Compose = Callable[[Sequence[str]], tuple[Recipe, Plan]]
 
+
 def cooked_pairs(sweep_folder: Path, previous: Manifest | None) -> frozenset[tuple[str, int]]:
     """The (arm, seed) pairs that have a run folder with a status."""
     trials = previous.trials if previous is not None else ()

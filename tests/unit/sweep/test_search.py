@@ -220,7 +220,9 @@ def test_a_point_that_makes_no_recipe_is_invalid_and_the_search_goes_on(
     bad = [trial for trial in result.state.trials if trial.status is Status.INVALID]
     assert {trial.reason for trial in bad} == {"adapter.unit  must divide dim"}
     assert [trial.overrides[0] for trial in bad] == ["a=2", "a=2"]
-    told = {each.user_attrs["number"]: each for each in SweepStudy(tmp_path, read_manifest(tmp_path)).trials()}
+    told = {
+        each.user_attrs["number"]: each for each in SweepStudy(tmp_path, read_manifest(tmp_path)).trials()
+    }
     assert all(told[trial.number].constraints == {"invalid": 1.0} for trial in bad)
     assert_study_agrees(tmp_path)
     before = log(tmp_path)
