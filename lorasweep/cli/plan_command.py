@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from lorasweep import config
+from lorasweep.cli.output_folder import is_our_picture, require_replaceable
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.plan_view import captions, tables
 
@@ -27,12 +28,13 @@ def run(options: argparse.Namespace) -> int:
         if options.captions
         else (tables.plan_json, tables.print_plan)
     )
+    require_replaceable(options.png, is_our_picture, option="--png")
     if options.json:
         print(json.dumps(describe(subject), indent=1))
     else:
         show(subject)
     if options.png:
-        _draw(subject, Path(options.png))
+        _draw(subject, options.png)
     return 0
 
 

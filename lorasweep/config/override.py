@@ -18,9 +18,10 @@ from hydra.core.override_parser.types import Override as HydraOverride
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
+from lorasweep import paths
 from lorasweep.config.suggest import word_advice
 from lorasweep.config.text_value import is_path, is_text, quoted, read_several, read_text, settled
-from lorasweep.errors import Problem
+from lorasweep.errors import InputError, Problem
 from lorasweep.printable import has_control_characters
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z0-9_]\w*)*")
@@ -165,12 +166,22 @@ def _parse_text(key: str, value: str, text: str) -> Override | Problem:
     """Parse the value of a key that takes nothing but text."""
     if is_path(key) and value.strip().lower() == "null" and os.path.exists(value.strip()):
         return Problem(text, "means none, and there is a file or folder of that name", f"{key}=./null")
+    if is_path(key) and (problem := _home_problem(text, value)):
+        return problem
     try:
         if read_several(key, value) is not None:
             return Problem(text, "gives several values where one is expected", _several_advice(text))
         return _checked(Override(key=key, value=read_text(key, value), delete=False, text=text))
     except ValueError as error:
         return Problem(text, f"cannot be read: {error}", f"quote the text: '{quoted(key, value)}'")
+
+
+def _home_problem(text: str, value: str) -> Problem | None:
+    try:
+        paths.typed(value)
+    except InputError as error:
+        return Problem(text, error.problems[0].message, error.problems[0].hint)
+    return None
 
 
 def _checked(override: Override) -> Override | Problem:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+from lorasweep import paths
 from lorasweep.config.override import as_overrides, parse, repeats
 from lorasweep.config.recipe import check_recipe, compose_recipe
 from lorasweep.config.spell import spell
@@ -35,7 +36,7 @@ def is_recipe_file(name_or_file: str) -> bool:
     Raises:
         ConfigError: it is a YAML file that cannot be read.
     """
-    path = Path(name_or_file).expanduser()
+    path = paths.typed(name_or_file)
     if path.suffix not in SUFFIXES or not path.is_file():
         return False
     data = read_yaml(path)
@@ -52,7 +53,7 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: with every problem of the file and of the recipe at once.
     """
-    path = Path(file).expanduser()
+    path = paths.typed(file)
     if not path.is_file():
         hint = f"looked at {path.absolute()}; keys are given as KEY=VALUE"
         raise ConfigError(Problem(file, "no such recipe file", hint))

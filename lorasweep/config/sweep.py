@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lorasweep import paths
 from lorasweep.config import places
 from lorasweep.config.bind import bind_record
 from lorasweep.config.override import Override, as_overrides, parse, repeats
@@ -73,8 +74,8 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
     """Read a sweep, compose every arm and check every recipe in reach of its space.
 
     Args:
-        name_or_file: a path that ends in .yaml, or a name: `sweeps/<name>.yaml` in the current folder, else
-            among those that come with lorasweep.
+        name_or_file: a path that ends in .yaml, or a name: of a sweep that comes with lorasweep, else
+            `sweeps/<name>.yaml` in the current folder.
         overrides: applied to every recipe, after the file's own. `sweep.KEY=VALUE` changes the file's own
             keys; `sweep.name=other` gives the results a folder of their own.
 
@@ -112,19 +113,31 @@ def find_sweep(name_or_file: str) -> Path:
         ConfigError: there is none; near names are suggested.
     """
     if name_or_file.endswith((".yaml", ".yml")):
-        path = Path(name_or_file).expanduser()
+        path = paths.typed(name_or_file)
         if not path.is_file():
             raise ConfigError(Problem(name_or_file, "no such sweep file", f"looked at {path.absolute()}"))
         return path
-    folders = [Path("sweeps"), places.sweeps_dir()]
-    for folder in folders:
-        if _NAME.fullmatch(name_or_file) and (folder / f"{name_or_file}.yaml").is_file():
-            return folder / f"{name_or_file}.yaml"
+    folders = [places.sweeps_dir(), Path("sweeps")]
+    found = [folder / f"{name_or_file}.yaml" for folder in folders if _NAME.fullmatch(name_or_file)]
+    found = [path for path in found if path.is_file()]
+    if len(found) > 1 and not found[0].samefile(found[1]) and _is_sweep(found[1]):
+        hint = f"{found[1]} or {found[0]}"
+        raise ConfigError(Problem(name_or_file, "is the name of two sweeps, lorasweep's and yours", hint))
+    if found:
+        return found[0]
     if advice := folder_advice(name_or_file):
         raise ConfigError(Problem(name_or_file, "is a folder, not a sweep", advice))
     names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
     hint = f"sweeps: {', '.join(names)}; or give a path that ends in .yaml"
     raise ConfigError(Problem(name_or_file, unknown("no such sweep", name_or_file, names), hint))
+
+
+def _is_sweep(path: Path) -> bool:
+    """Whether a file beside the caller is a sweep of ours at all, and not another program's."""
+    try:
+        return _OWN in read_yaml(path)
+    except (ConfigError, TypeError):
+        return False
 
 
 def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject: str) -> SweepSpec:
