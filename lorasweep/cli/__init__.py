@@ -12,10 +12,12 @@ import functools
 import importlib
 import os
 import sys
+import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import lorasweep
 from lorasweep.cli.parser import build_parser
 from lorasweep.errors import InputError, LorasweepError, Problem
 from lorasweep.printable import has_control_characters, printable
@@ -36,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # Pre-training has a grammar of its own, which argparse cannot nest without eating its options.
     words = list(sys.argv[1:] if argv is None else argv)
+    _find_only_our_hydra_plugin()
     if not words:
         build_parser().print_help(sys.stderr)
         return EXIT_INPUT
@@ -83,6 +86,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
     else:
         options.overrides += rest
     return options
+
+
+def _find_only_our_hydra_plugin() -> None:
+    """Keep Hydra from importing another program's `hydra_plugins/` that lies where the command is given."""
+    ours = types.ModuleType("hydra_plugins")
+    ours.__path__ = [str(Path(lorasweep.__file__).resolve().parent.parent / "hydra_plugins")]
+    sys.modules.setdefault("hydra_plugins", ours)
 
 
 def _refuse_control_characters(words: Sequence[str]) -> int:

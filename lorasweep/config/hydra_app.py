@@ -19,7 +19,9 @@ from typing import Any
 
 import hydra
 
+from lorasweep.config.override import parse, write
 from lorasweep.config.places import conf_dir, sweeps_dir
+from lorasweep.config.text_value import is_text
 from lorasweep.errors import ConfigError, Problem
 
 SWEEPER = "hydra/sweeper"
@@ -87,9 +89,12 @@ def read_words() -> tuple[str | None, list[str]]:
 
 
 def _spelled(word: str) -> str:
-    """Spell `sweep=NAME` and `sweep.total=20` so that Hydra takes them: the recipe has no such keys."""
+    """Spell `sweep=NAME`, `sweep.total=20` and `captions.trigger=zoé` so that Hydra takes them."""
     if word.startswith(_FILE):
         return f"+{_OWN}.file={word.removeprefix(_FILE)}"
+    key, equals, _ = word.partition("=")
+    if equals and is_text(key) and (overrides := parse([word])[0]):
+        return write(key, overrides[0].value)
     return f"+{word}" if word.startswith(f"{_OWN}.") else word
 
 
