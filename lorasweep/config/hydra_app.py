@@ -19,7 +19,7 @@ from typing import Any
 
 import hydra
 
-from lorasweep.config.override import parse, write
+from lorasweep.config.override import parse, repeats, write
 from lorasweep.config.places import conf_dir, sweeps_dir
 from lorasweep.config.text_value import is_text
 from lorasweep.errors import ConfigError, Problem
@@ -57,6 +57,8 @@ def run_app(words: Sequence[str], *, commands: Sequence[str]) -> int:
     overrides, options = _parted(asked)
     _refuse_hydras(overrides)
     ours = [word for word in overrides if not _HYDRAS.match(word)]
+    if found := repeats([word for word in ours if word.startswith(_FILE)]):
+        raise ConfigError(found, subject="the command line")
     # Hydra's parser wants its overrides side by side; ours may be typed anywhere.
     chosen = f"{SWEEPER}={OURS}"
     if set(options) <= set(MULTIRUN):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os.path
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -213,9 +214,10 @@ def _quoting_advice(text: str) -> str:
 def _several_advice(text: str) -> str:
     key, _, value = text.partition("=")
     text_with_commas = f"'{key}={json.dumps(value)}'"
+    several = shlex.quote(text)
     return (
         f"a list is {key}=[{value}], text with commas is {text_with_commas}, "
-        f"a comparison is lorasweep -m {key}={value}, or a sweep file"
+        f"a comparison is lorasweep -m {several}, or a sweep file"
     )
 
 

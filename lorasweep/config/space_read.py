@@ -81,7 +81,8 @@ class _Reader:
             return
         found = read_override(f"{key}={value}") if isinstance(value, str) else None
         if isinstance(found, Problem):
-            self.problems.append(Problem(at, found.message, found.hint))
+            hint = f"{found.hint}; inside {{...}} a value with commas needs quotes"
+            self.problems.append(Problem(at, found.message, hint))
         elif isinstance(found, Swept):
             self.axes.append(Axis(key=key, domain=found.domain, when=when))
         elif when:

@@ -23,7 +23,7 @@ def unknown(what: str, word: str, known: Iterable[str]) -> str:
 def word_advice(word: str) -> str:
     """What to do with a word that stands where a `KEY=VALUE` is wanted; empty when nothing is known."""
     if word.endswith((".yaml", ".yml")):
-        return "a file stands alone, right after the command, before every KEY=VALUE"
+        return "train, plan and sweep take a file, right after the command"
     if word.isidentifier() and (places.sweeps_dir() / f"{word}.yaml").is_file():
         return f"it is a sweep: lorasweep sweep {word}"
     return folder_advice(word)

@@ -27,6 +27,7 @@ from lorasweep.records import Recipe
 _CHOICE = re.compile(r"choice\((.*)\)\s*", re.DOTALL)
 _QUOTED = re.compile(r'"((?:\\.|[^"\\])*)"|' r"'((?:\\.|[^'\\])*)'", re.DOTALL)
 _ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
+_OF_A_SWEEP = ("sweep.name", "sweep.question")  # the only keys of text that are not the recipe's
 _CUT_OPEN = re.compile(r"[\w ]\([^)]*$")  # `saber (fate`, but not `:(`
 
 
@@ -34,6 +35,11 @@ _CUT_OPEN = re.compile(r"[\w ]\([^)]*$")  # `saber (fate`, but not `:(`
 def is_text(key: str) -> bool:
     """Whether a dotted key takes nothing but text, lists of text or text by name (or null)."""
     return _all_text(_hint(key))
+
+
+def _is_whole(key: str) -> bool:
+    """Whether commas and brackets are part of a text key's value."""
+    return is_path(key) or key in _OF_A_SWEEP
 
 
 def is_path(key: str) -> bool:
@@ -51,7 +57,7 @@ def read_text(key: str, written: str) -> Any:
     written = written.strip()
     if written.lower() == "null":
         return None
-    if "${" in written or (is_path(key) and not _QUOTED.fullmatch(written)):
+    if "${" in written or (_is_whole(key) and not _QUOTED.fullmatch(written)):
         return written
     reader = _Reader(written)
     value = reader.value(ends="")
@@ -66,7 +72,7 @@ def read_several(key: str, written: str) -> list[Any] | None:
         ValueError: its quotes and brackets do not match.
     """
     match = _CHOICE.fullmatch(written.strip())
-    if match is None and (is_path(key) or "${" in written):
+    if match is None and (_is_whole(key) or "${" in written):
         return None
     reader = _Reader(match.group(1) if match else written.strip())
     values = reader.items(ends="", top=True)
@@ -183,6 +189,8 @@ class _Reader:
 
 def _hint(key: str) -> Any:
     """The type of a key of the recipe; None where that depends on which part is chosen, or there is none."""
+    if key in _OF_A_SWEEP:
+        return str
     group, *path = key.split(".")
     if group in LIST_GROUPS and len(path) == 2 and path[0] in catalogue(group):
         module = find_module(group, path[0], at=key, problems=[])

@@ -164,9 +164,9 @@ def test_a_sweeps_seed_is_refused_with_what_to_write(
     assert "sweep.seeds=[3]" in refused(capsys, "-m", "adapter.dim=4,8", "seed=3")
     assert "sweep.seeds=[1,2]" in refused(capsys, "-m", "adapter.dim=4,8", "seed=1,2")
     assert "sweep.seeds=[1,2]" in refused(capsys, "plan", file, "seed=choice(1,2)")
+    assert load_sweep(file, ["sweep.seeds=[3]"]).seeds == (3,)
     in_file = sweep_file(tmp_path, "{a: {adapter.dim: 4}}", recipe="{seed: 3}")
     assert "seeds: [3]" in refused(capsys, "plan", in_file)
-    assert load_sweep(file, ["sweep.seeds=[3]"]).seeds == (3,)
 
 
 @pytest.mark.parametrize("key", ["seed=3", "train.rungs=3", "scheduler=cosine", "sample.weights=[1]"])
@@ -229,7 +229,7 @@ def test_the_share_of_a_space_that_makes_no_recipe_is_told(capsys: pytest.Captur
 
 
 def test_a_space_whose_inside_makes_no_recipe_is_refused() -> None:
-    words = ["adapter=dylora", "adapter.dim=512", "adapter.unit=int(interval(256,512))", "sweep.total=6"]
+    words = ["adapter=dylora", "adapter.dim=4096", "adapter.unit=int(interval(2048,4096))", "sweep.total=6"]
 
     with pytest.raises(InputError, match="64 of 64 points tried make no recipe"):
         sweep_of_overrides(words)
