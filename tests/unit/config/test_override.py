@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -97,3 +98,21 @@ def test_what_is_written_is_read_back(value: Any) -> None:
 
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("key", ["captions.trigger", "captions.prune", "captions.clean.replacements"])
+def test_any_text_is_written_as_it_is_read_back(key: str) -> None:
+    letters = "ab\\\"'[]{}(),:= $*~é红#&!|<>%@"
+    rng = random.Random(0)
+
+    def word() -> str:
+        return "".join(rng.choice(letters) for _ in range(rng.randint(0, 6))).replace("${", "")
+
+    for _ in range(300):
+        value: object = word()
+        if key == "captions.prune":
+            value = [word() for _ in range(rng.randint(0, 3))]
+        elif key != "captions.trigger":
+            value = {word(): word() for _ in range(rng.randint(0, 2))}
+        (override,), problems = parse([write(key, value)])
+        assert (override.value, problems) == (value, [])
