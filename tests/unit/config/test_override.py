@@ -100,19 +100,15 @@ def test_what_is_written_is_read_back(value: Any) -> None:
     assert type(found) is type(value)
 
 
-@pytest.mark.parametrize("key", ["captions.trigger", "captions.prune", "captions.clean.replacements"])
-def test_any_text_is_written_as_it_is_read_back(key: str) -> None:
-    letters = "ab\\\"'[]{}(),:= $*~é红#&!|<>%@"
-    rng = random.Random(0)
+WORDS = st.text("ab\\\"'[]{}(),:= $*~é红#&!|<>%@", max_size=6).filter(lambda word: "${" not in word)
 
-    def word() -> str:
-        return "".join(rng.choice(letters) for _ in range(rng.randint(0, 6))).replace("${", "")
 
-    for _ in range(300):
-        value: object = word()
-        if key == "captions.prune":
-            value = [word() for _ in range(rng.randint(0, 3))]
-        elif key != "captions.trigger":
-            value = {word(): word() for _ in range(rng.randint(0, 2))}
-        (override,), problems = parse([write(key, value)])
-        assert (override.value, problems) == (value, [])
+@given(
+    st.one_of(
+        st.tuples(st.just("captions.trigger"), WORDS),
+        st.tuples(st.just("captions.prune"), st.lists(WORDS, max_size=3)),
+        st.tuples(st.just("captions.clean.replacements"), st.dictionaries(WORDS, WORDS, max_size=2)),
+    )
+)
+def test_any_text_is_written_as_it_is_read_back(entry: tuple[str, object]) -> None:
+    assert read(write(*entry)).value == entry[1]
