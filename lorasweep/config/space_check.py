@@ -19,7 +19,7 @@ from typing import Any
 from lorasweep.config import places
 from lorasweep.config.override import parse
 from lorasweep.config.recipe import check_recipe
-from lorasweep.config.space import Axis, Choice, Point, Space
+from lorasweep.config.space import Axis, Choice, Point, Space, label_of
 from lorasweep.config.space_read import condition_problems, overlap_problems
 from lorasweep.errors import Problem
 from lorasweep.records import Recipe
@@ -245,7 +245,7 @@ def _explained(found: _Found, spared: Sequence[Point], space: Space) -> Problem:
 def _picks(point: Point, space: Space) -> str:
     chosen: Mapping[str, Any] = point.values
     return " ".join(
-        f"{key}={chosen[key]}" for key in places.GROUPS if key in chosen and _searched(key, space)
+        f"{key}={label_of(chosen[key])}" for key in places.GROUPS if key in chosen and _searched(key, space)
     )
 
 

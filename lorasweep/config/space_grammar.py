@@ -127,7 +127,8 @@ def _choice_of(key: str, values: tuple[Any, ...]) -> Choice | Problem:
     if problem := next(unsafe(key, list(values)), None):
         return problem
     labels = [label_of(each) for each in values]
-    if len(set(map(str, labels))) < len(labels):
+    # 0 and 0.0 are one value, true and 1 are not.
+    if len({(isinstance(each, bool), each) for each in labels}) < len(labels):
         return Problem(key, f"must not repeat a value, got {', '.join(map(str, labels))}")
     if len(values) < 2:
         return Problem(key, "has one value, so there is nothing to search", "put it under `recipe:`")

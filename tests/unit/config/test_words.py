@@ -216,6 +216,11 @@ def test_a_carriage_return_is_told_with_where_it_comes_from(
 # ------------------------------------------------------------------------------------------------ spaces
 
 
+@pytest.mark.parametrize("values", ["0,0.0", "8,8.0", "1e-4,0.0001", "null,null"])
+def test_a_choice_has_no_value_twice(capsys: pytest.CaptureFixture[str], values: str) -> None:
+    assert "must not repeat a value" in refused(capsys, "-m", f"train.noise_offset=choice({values})")
+
+
 def test_the_share_of_a_space_that_makes_no_recipe_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["adapter=dylora", "adapter.dim=int(interval(8,64))", "sweep.total=6", "train.max_steps=4"]
     spec: SweepSpec = sweep_of_overrides(words)

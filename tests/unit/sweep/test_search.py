@@ -246,6 +246,18 @@ def test_three_points_in_a_row_that_make_no_recipe_stop_the_sweep_and_a_restart_
     assert numbers(tmp_path) == list(range(12))
 
 
+def test_choices_that_become_floats_are_a_difference_that_may_be_extended(tmp_path: Path) -> None:
+    def axis(*values: float) -> dict[str, Any]:
+        return {"space": Space(axes=(Axis("value", Choice(values)),)), "sampler": SamplerOptions(name="grid")}
+
+    sweep(tmp_path, total=2, **axis(0, 0.25), workers=1)
+
+    with pytest.raises(ConfigError, match=r"was choice\(0,0.25\), is now choice\(0.0,0.25\)"):
+        sweep(tmp_path, total=2, **axis(0.0, 0.25), workers=1)
+    assert sweep(tmp_path, total=2, **axis(0.0, 0.25), workers=1, extend=True).exit_code == 0
+    assert_study_agrees(tmp_path)
+
+
 def test_a_torn_line_was_never_asked(tmp_path: Path) -> None:
     sweep(tmp_path, total=2, workers=1)
     with open(tmp_path / ASKED_FILE, "a", encoding="utf-8") as file:
