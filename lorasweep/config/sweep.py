@@ -121,7 +121,7 @@ def find_sweep(name_or_file: str) -> Path:
     found = [folder / f"{name_or_file}.yaml" for folder in folders if _NAME.fullmatch(name_or_file)]
     found = [path for path in found if path.is_file()]
     if len(found) > 1 and not found[0].samefile(found[1]) and _is_sweep(found[1]):
-        hint = f"{found[1]} or {found[0]}"
+        hint = f"give its path: {found[1]} or {found[0]}"
         raise ConfigError(Problem(name_or_file, "is the name of two sweeps, lorasweep's and yours", hint))
     if found:
         return found[0]

@@ -57,6 +57,8 @@ def read_text(key: str, written: str) -> Any:
     written = written.strip()
     if written.lower() == "null":
         return None
+    if "\n" in written:
+        raise ValueError("it must be one line")
     if "${" in written or (_is_whole(key) and not _QUOTED.fullmatch(written)):
         return written
     reader = _Reader(written)
@@ -149,6 +151,8 @@ class _Reader:
         while self.at < len(self.text) and self.text[self.at] != "}":
             key = self._word(":")
             self._expect(":")
+            if key in found:
+                raise ValueError(f"{key!r} is given twice")
             found[key] = self.value(ends=",}")
             if self.text[self.at : self.at + 1] != ",":
                 break

@@ -53,6 +53,8 @@ def test_a_key_can_be_taken_out() -> None:
         ("=3", "must be KEY=VALUE", ""),
         ("captions.trigger='my", "is not closed", 'captions.trigger="\'my"'),
         ("captions.prune=[fate (a, b)]", "not clear where", 'captions.prune=["fate (a, b)"]'),
+        ("captions.trigger=a\nb", "must be one line", ""),
+        ("captions.clean.replacements={a:b,a:c}", "'a' is given twice", ""),
         ("captions.prune=[a", "`]` is missing", 'captions.prune="[a"'),
         ("captions.trigger=a,b", "several values", '"a,b"'),
         ("~adapter.dim=8", "so it has no value", "~adapter.dim"),
