@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     subject: config.SweepSpec | config.Recipe
     if words and config.is_recipe_file(words[0]):
         subject = config.load_recipe(words[0], words[1:])
-    elif words and "=" not in words[0]:
+    elif words and "=" not in words[0] and not re.match(r"~\w+(\.|$)", words[0]):  # ~metrics.burn
         subject = config.load_sweep(words[0], words[1:])
     else:
         subject = config.compose_recipe(words)

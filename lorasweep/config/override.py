@@ -72,7 +72,9 @@ def repeats(texts: Sequence[str], at: str = "") -> list[Problem]:
     found = []
     for text in texts:
         key, equals, value = text.lstrip("+").partition("=")
-        key = key.lstrip("~").replace("/", ".")
+        if key.startswith("~"):
+            key, equals, value = key[1:], "=", "taken out"
+        key = key.replace("/", ".")
         if equals and given.setdefault(key, value) != value:
             message = f"is given twice: {given[key]} and {value}"
             found.append(Problem(f"{at}.{key}".lstrip("."), message, "keep one of them"))
@@ -175,7 +177,7 @@ def _parse_text(key: str, value: str, text: str) -> Override | Problem:
             return Problem(text, "gives several values where one is expected", _several_advice(text))
         return _checked(Override(key=key, value=read_text(key, value), delete=False, text=text))
     except ValueError as error:
-        return Problem(text, f"cannot be read: {error}", f"quote the text: '{quoted(key, value)}'")
+        return Problem(text, f"cannot be read: {error}", f"quote the text: {shlex.quote(quoted(key, value))}")
 
 
 def _home_problem(text: str, value: str) -> Problem | None:
@@ -209,7 +211,8 @@ def _quoting_advice(text: str) -> str:
     key, equals, value = text.partition("=")
     if not equals:
         return f"write {text}=VALUE"
-    return f"quote the value for Hydra too: '{key}={json.dumps(value, ensure_ascii=False)}'"
+    with_quotes = f"{key}={json.dumps(value, ensure_ascii=False)}"
+    return f"quote the value for Hydra too: {shlex.quote(with_quotes)}"
 
 
 def _several_advice(text: str) -> str:

@@ -36,8 +36,7 @@ def is_recipe_file(name_or_file: str) -> bool:
     Raises:
         ConfigError: it is a YAML file that cannot be read.
     """
-    path = paths.typed(name_or_file)
-    if path.suffix not in SUFFIXES or not path.is_file():
+    if not name_or_file.endswith(SUFFIXES) or not (path := paths.typed(name_or_file)).is_file():
         return False
     data = read_yaml(path)
     return isinstance(data, Mapping) and KEY in data

@@ -51,7 +51,8 @@ def test_a_key_can_be_taken_out() -> None:
     [
         ("optimizer", "must be KEY=VALUE", "optimizer=VALUE"),
         ("=3", "must be KEY=VALUE", ""),
-        ("captions.trigger='my", "is not closed", 'captions.trigger="\'my"'),
+        ("captions.trigger='my", "is not closed", 'captions.trigger="'),
+        ("captions.prune=[d'arc (a, b)]", "not clear where", "captions.prune=["),
         ("captions.prune=[fate (a, b)]", "not clear where", 'captions.prune=["fate (a, b)"]'),
         ("captions.trigger=a\nb", "must be one line", ""),
         ("captions.clean.replacements={a:b,a:c}", "'a' is given twice", ""),

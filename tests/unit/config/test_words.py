@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def test_tags_in_a_list_need_no_quotes(written: str, tags: tuple[str, ...]) -> N
 
 def test_the_advice_for_tags_that_cannot_be_read_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, "plan", "captions.prune=[saber (fate, stay),1girl]")
-    advice = said.split("quote the text: '")[1].split("'")[0]
+    (advice,) = shlex.split(said.split("quote the text: ")[1].removesuffix(")"))
 
     assert text_of([advice], "captions", "prune") == ("saber (fate, stay)", "1girl")
 
@@ -174,6 +175,10 @@ def test_a_calibration_refuses_what_it_decides_itself(capsys: pytest.CaptureFixt
     assert f"{key} is decided by the controls" in refused(capsys, "calibrate", key)
 
 
+def test_a_key_that_is_taken_out_has_no_value_beside(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is given twice: taken out and 8" in refused(capsys, "plan", "~adapter.dim", "adapter.dim=8")
+
+
 @pytest.mark.parametrize(
     "command", [["train"], ["plan"], ["plan", "quickstart"], ["sweep", "quickstart"], ["-m"]]
 )
@@ -238,3 +243,10 @@ def test_a_space_whose_inside_makes_no_recipe_is_refused() -> None:
 
     with pytest.raises(InputError, match="64 of 64 points tried make no recipe"):
         sweep_of_overrides(words)
+
+
+def test_advice_with_an_apostrophe_survives_a_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "plan", "captions.trigger='tis me")
+    (advice,) = shlex.split(said.split("quote the text: ")[1].split(")")[0])
+
+    assert text_of([advice], "captions", "trigger") == "'tis me"
