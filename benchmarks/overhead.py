@@ -137,7 +137,7 @@ def main(overrides: list[str]) -> int:
     from lorasweep.run import cook
 
     torch.set_num_threads(1)
-    recipe = config.compose_recipe([*DEFAULTS, *overrides])
+    recipe = config.compose_recipe(DEFAULTS, overrides)
     planned, kitchen = plan.make_plan(recipe), Kitchen()
     computed, staged = Clock(), Clock()
     with tempfile.TemporaryDirectory() as scratch:

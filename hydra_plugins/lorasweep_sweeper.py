@@ -1,7 +1,7 @@
 """`hydra/sweeper=lorasweep`: Hydra's multirun, done by lorasweep's own driver and workers.
 
 Hydra finds this module in the namespace package `hydra_plugins` (which therefore has no `__init__.py`). It
-hands over what was typed, word for word; no Hydra launcher is used: workers keep the base model loaded
+runs what `run_app` was given, word for word; no Hydra launcher is used: workers keep the base model loaded
 between trials, which jobs that a launcher starts cannot. Knows nothing about trials.
 """
 
@@ -33,7 +33,7 @@ class LorasweepSweeper(Sweeper):
 
         # Recipes are composed with Hydra as well, and it keeps one configuration at a time.
         GlobalHydra.instance().clear()
-        code = exit_code(lambda: run_multirun(*read_words(arguments)))
+        code = exit_code(lambda: run_multirun(*read_words()))
         if code:
             raise SystemExit(code)
         return code

@@ -5,10 +5,26 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lorasweep.errors import InputError, Problem
+
+
+def typed(path: str) -> Path:
+    """A path that a person typed, with `~` as the home folder: shells leave it in `--out=~/x`.
+
+    Raises:
+        InputError: it begins with the `~` of somebody who has no home here.
+    """
+    expanded = os.path.expanduser(path)
+    if path.startswith("~") and expanded == path:
+        name = path.split("/")[0]
+        hint = f"write the folder in full, or ./{path} for a folder of that name"
+        raise InputError(Problem(path, f"`{name}` has no home folder here", hint), subject="a path")
+    return Path(expanded)
+
 
 def home() -> Path:
     """The folder that holds `outputs/`, `mlruns/` and `cache/`; absolute."""
-    return Path(os.environ.get("LORASWEEP_HOME") or ".").expanduser().resolve()
+    return typed(os.environ.get("LORASWEEP_HOME") or ".").resolve()
 
 
 def outputs() -> Path:
@@ -30,7 +46,7 @@ def spelled_out(run: str) -> str:
 
 def candidates(named: str) -> tuple[Path, Path]:
     """Where a sweep or run may be that somebody named: in the output folder, else the path as typed."""
-    return outputs() / spelled_out(named), Path(named).expanduser()
+    return outputs() / spelled_out(named), typed(named)
 
 
 def cache() -> Path:

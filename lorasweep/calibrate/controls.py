@@ -34,6 +34,16 @@ class ControlOptions:
     seeds: tuple[int, ...] = (0, 1)
 
 
+# Keys that every control sets, so that what a person gave for them would have no effect.
+_DECIDED = {
+    "seed": "--seeds=2 says how many",
+    "scheduler": "take it out: controls train at a constant rate",
+    "train.rungs": "--rungs=12",
+    "train.keep": "take it out",
+    "sample.weights": "take it out: controls are judged at sample.weight",
+}
+
+
 def sweep_of_controls(
     overrides: Sequence[str], *, name: str, steps: int, options: ControlOptions
 ) -> config.SweepSpec:
@@ -49,14 +59,19 @@ def sweep_of_controls(
         ConfigError: the recipe cannot be overtrained or judged that way.
     """
     recipe = config.compose_recipe(overrides)
-    _check(recipe)
+    _check(recipe, overrides)
     lr = recipe.optimizer.options["lr"]
-    long = _overtrained(overrides, steps=steps * options.times, rungs=options.rungs)
+    long = _overtrained(steps=steps * options.times, rungs=options.rungs)
     hot_steps = max(options.rungs, round(steps * options.times / HOT))
-    hot = [*_overtrained(overrides, steps=hot_steps, rungs=options.rungs), f"optimizer.lr={lr * HOT!r}"]
+    hot = [*_overtrained(steps=hot_steps, rungs=options.rungs), f"optimizer.lr={lr * HOT!r}"]
     notes = {"long": f"{options.times} times the exposures", "hot": f"{HOT:g} times the learning rate"}
     arms = tuple(
-        config.Arm(name=arm, note=notes[arm], overrides=tuple(words), recipe=config.compose_recipe(words))
+        config.Arm(
+            name=arm,
+            note=notes[arm],
+            overrides=(*overrides, *words),
+            recipe=config.compose_recipe(overrides, words),
+        )
         for arm, words in (("long", long), ("hot", hot))
     )
     return config.SweepSpec(
@@ -72,9 +87,8 @@ def sweep_of_controls(
     )
 
 
-def _overtrained(overrides: Sequence[str], *, steps: int, rungs: int) -> list[str]:
+def _overtrained(*, steps: int, rungs: int) -> list[str]:
     return [
-        *overrides,
         "scheduler=constant",
         f"train.max_steps={steps}",
         f"train.rungs={rungs}",
@@ -83,8 +97,12 @@ def _overtrained(overrides: Sequence[str], *, steps: int, rungs: int) -> list[st
     ]
 
 
-def _check(recipe: Recipe) -> None:
+def _check(recipe: Recipe, overrides: Sequence[str]) -> None:
     problems = []
+    for text in overrides:
+        key = text.lstrip("+~").partition("=")[0]
+        if hint := _DECIDED.get(key if key in _DECIDED else key.split(".")[0]):
+            problems.append(Problem(text, "is decided by the controls themselves", hint))
     if recipe.dataset.holdout <= 0:
         message = "must be > 0: without held-out images nobody knows where learning ends"
         problems.append(Problem("dataset.holdout", message, "override: dataset.holdout=0.2"))

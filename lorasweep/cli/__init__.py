@@ -12,13 +12,15 @@ import functools
 import importlib
 import os
 import sys
+import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import lorasweep
 from lorasweep.cli.parser import build_parser
 from lorasweep.errors import InputError, LorasweepError, Problem
-from lorasweep.printable import printable
+from lorasweep.printable import has_control_characters, printable
 
 # Options that make Hydra answer (`python -m lorasweep -m ...`): those of `config/hydra_app.py`.
 HYDRA_FLAGS = ("-m", "--multirun", "-c", "--cfg", "-i", "--info", "--hydra-help", "-sc", "--shell-completion")
@@ -36,10 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # Pre-training has a grammar of its own, which argparse cannot nest without eating its options.
     words = list(sys.argv[1:] if argv is None else argv)
+    _find_only_our_hydra_plugin()
     if not words:
         build_parser().print_help(sys.stderr)
         return EXIT_INPUT
-    if _is_hydras(words):
+    if strange := [word for word in words if has_control_characters(word)]:
+        run = functools.partial(_refuse_control_characters, strange)
+    elif _is_hydras(words):
         run = functools.partial(_module("lorasweep.config.hydra_app").run_app, words, commands=_commands())
     elif not words[0].startswith("-") and words[0] not in _commands():
         run = functools.partial(_no_such_command, words[0])
@@ -81,6 +86,28 @@ def _parse(words: list[str]) -> argparse.Namespace:
     else:
         options.overrides += rest
     return options
+
+
+def _find_only_our_hydra_plugin() -> None:
+    """Keep Hydra from importing another program's `hydra_plugins/` that lies where the command is given."""
+    ours = types.ModuleType("hydra_plugins")
+    ours.__path__ = [str(Path(lorasweep.__file__).resolve().parent.parent / "hydra_plugins")]
+    sys.modules.setdefault("hydra_plugins", ours)
+
+
+def _refuse_control_characters(words: Sequence[str]) -> int:
+    """Say which words hold what nobody types, and where it comes from.
+
+    Raises:
+        InputError: always.
+    """
+    crlf = "the script that calls this has Windows (CRLF) line ends: save it with LF, e.g. by dos2unix"
+    message = "must be text without control characters"
+    problems = [
+        Problem(printable(word), f"{message}, got {word!r}", crlf if "\r" in word else "take them out")
+        for word in words
+    ]
+    raise InputError(problems, subject="the command line")
 
 
 def _no_such_command(word: str) -> int:

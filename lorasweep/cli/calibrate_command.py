@@ -14,7 +14,7 @@ import lorasweep
 from lorasweep import config, files, paths, plan
 from lorasweep.calibrate.controls import ControlOptions, sweep_of_controls
 from lorasweep.calibrate.place import Control, place, read_control
-from lorasweep.cli.output_folder import require_writable
+from lorasweep.cli.output_folder import require_replaceable, require_writable
 from lorasweep.errors import LorasweepError
 from lorasweep.metrics import calibration
 from lorasweep.metrics.calibration import Calibration
@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
     recipe = config.compose_recipe(options.overrides)
     base_module = importlib.import_module(f"lorasweep.bases.{recipe.base.name}")
     holds_for = calibration.conditions(recipe, base_module.fingerprint(recipe.base))
+    require_replaceable(options.out, lambda file: bool(calibration.read(file)), option="--out")
     how = ControlOptions(times=options.times, rungs=options.rungs, seeds=tuple(range(options.seeds)))
     name = f"calibrate-{calibration.key_of(holds_for)}"
     steps = plan.make_plan(recipe).steps
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         holds_for=holds_for,
         made=_made(options, controls),
     )
-    path = Path(options.out).expanduser() if options.out else calibration.own_path(holds_for)
+    path = options.out or calibration.own_path(holds_for)
     made.write(path)
     _print(made, path, as_json=options.json)
     return 0

@@ -6,14 +6,16 @@ Pre-training has a parser of its own (`lorasweep.dollhouse.base.pretrain`).
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from lorasweep.cli.output_folder import is_our_picture, require_replaceable
 from lorasweep.errors import InputError, Problem
 
 
 def run(options: argparse.Namespace) -> int:
     """Draw a sheet or write a dataset folder; returns the exit code."""
     _check(options)
+    if options.action == "draw":
+        require_replaceable(options.out, is_our_picture, option="--out")
     return {"draw": _draw, "dataset": _dataset}[options.action](options)
 
 
@@ -33,7 +35,7 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.action == "dataset" and options.images < 1:
         problems.append(Problem("--images", f"must be >= 1, got {options.images}"))
-    if options.action == "dataset" and Path(options.out).exists() and any(Path(options.out).iterdir()):
+    if options.action == "dataset" and options.out.exists() and any(options.out.iterdir()):
         problems.append(Problem("--out", f"{options.out} is not empty", "name a new folder"))
     if problems:
         raise InputError(problems, subject=f"dollhouse {options.action}")
@@ -49,7 +51,7 @@ def _draw(options: argparse.Namespace) -> int:
     import math
 
     import numpy as np
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
     from lorasweep.dollhouse import world
     from lorasweep.dollhouse.world.dataset import sample_subject_spec
@@ -64,7 +66,9 @@ def _draw(options: argparse.Namespace) -> int:
         spec = world.sample_spec(rng) if subject is None else sample_subject_spec(rng, subject)
         place = (index % columns * (width_px + 2) + 1, index // columns * (height_px + 2) + 1)
         sheet.paste(world.render(spec, width_px, height_px), place)
-    sheet.save(options.out)
+    marked = PngImagePlugin.PngInfo()
+    marked.add_text("Software", "lorasweep")
+    sheet.save(options.out, pnginfo=marked)
     print(options.out)
     return 0
 
@@ -74,7 +78,7 @@ def _dataset(options: argparse.Namespace) -> int:
     from lorasweep.dollhouse import world
 
     folder = world.write_dataset(
-        Path(options.out),
+        options.out,
         subject=options.subject,
         images=options.images,
         outfits=options.outfits,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from lorasweep import files
@@ -19,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     ranks: Sequence[int] | Literal["all"] = "all" if options.all_ranks else tuple(options.rank)
     written = export_run(
         cooked,
-        out=Path(options.out) if options.out else None,
+        out=options.out,
         precision=options.precision,
         ranks=ranks,
         dora_for=options.dora,

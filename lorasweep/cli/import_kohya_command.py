@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lorasweep import files
+from lorasweep.cli.output_folder import require_replaceable
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.import_kohya import Imported, import_kohya, imported_json, recipe_text
 from lorasweep.import_kohya.images import Link
@@ -17,14 +18,14 @@ from lorasweep.import_kohya.images import Link
 
 def run(options: argparse.Namespace) -> int:
     """Translate, write or print the recipe, say what is missing; returns the exit code."""
-    link_into = Path(options.link).absolute() if options.link else None
-    dataset = Path(options.dataset) if options.dataset else None
-    imported = import_kohya(Path(options.config), dataset, link_into=link_into)
+    link_into = options.link.absolute() if options.link else None
+    imported = import_kohya(options.config, options.dataset, link_into=link_into)
+    text = recipe_text(imported, source=_command(options))
+    require_replaceable(options.out, lambda file: file.read_bytes() == text.encode(), option="--out")
     if link_into is not None:
         _make_links(link_into, imported.links)
-    text = recipe_text(imported, source=_command(options))
     if options.out:
-        files.write_text(Path(options.out), text)
+        files.write_text(options.out, text)
     if options.json:
         print(json.dumps(imported_json(imported), indent=1, default=str))
     elif not options.out:
@@ -34,9 +35,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _command(options: argparse.Namespace) -> str:
-    words = ["lorasweep", "import-kohya", Path(options.config).name]
+    words = ["lorasweep", "import-kohya", options.config.name]
     if options.dataset:
-        words += ["--dataset", Path(options.dataset).name]
+        words += ["--dataset", options.dataset.name]
     return shlex.join(words)
 
 
@@ -64,7 +65,7 @@ def _make_links(folder: Path, links: Sequence[Link]) -> None:
             place.symlink_to(link.target, target_is_directory=True)
 
 
-def _say(imported: Imported, out: str | None) -> None:
+def _say(imported: Imported, out: Path | None) -> None:
     """The headline, on stderr: stdout may carry the recipe."""
     counts = (
         (len(imported.lines), "keys translated"),

@@ -1,8 +1,9 @@
-"""The output folder is checked before any work starts."""
+"""Where results go is checked before any work starts."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from lorasweep.errors import InputError, Problem
@@ -27,3 +28,33 @@ def require_writable(folder: Path) -> None:
             ),
             subject="the output folder",
         ) from error
+
+
+def require_replaceable(path: Path | None, is_ours: Callable[[Path], bool], *, option: str) -> None:
+    """Refuse to replace a file that this command would not write just so.
+
+    Args:
+        path: what was named for the result; None: nothing was.
+        is_ours: whether an existing file may be replaced.
+        option: by which it was named.
+
+    Raises:
+        InputError: a folder, or somebody's own file, is there.
+    """
+    if path is None or not path.exists():
+        return
+    try:
+        replaceable = path.is_file() and is_ours(path)
+    except (OSError, ValueError, InputError):
+        replaceable = False
+    if not replaceable:
+        message = f"{path} is there already, and is not a file that this command wrote"
+        raise InputError(Problem(option, message, "name another file, or move that one away"), subject=option)
+
+
+def is_our_picture(path: Path) -> bool:
+    """Whether a PNG says that it was drawn by lorasweep."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return picture.info.get("Software") == "lorasweep"

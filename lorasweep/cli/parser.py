@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import lorasweep
+from lorasweep import paths
+from lorasweep.errors import InputError
 
 _EPILOG = """\
 start here:
@@ -52,6 +55,14 @@ def _count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
     return value
+
+
+def _path(text: str) -> Path:
+    """A file or folder, `~` read as the home folder."""
+    try:
+        return paths.typed(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(error.problems[0].message) from error
 
 
 def _command(
@@ -171,6 +182,7 @@ Steps, exposures per concept and tag, buckets, every image's crop, time. Never i
     )
     parser.add_argument(
         "--png",
+        type=_path,
         metavar="FILE",
         default=None,
         help="also draw the learning rates of all arms into this picture",
@@ -201,7 +213,9 @@ examples:
 Works while a sweep runs and after it was killed, from the run folders alone. Reports `train` runs too.""",
     )
     parser.add_argument("sweep", metavar="NAME", help="a sweep, a path to its folder, or `train`")
-    parser.add_argument("-o", "--out", metavar="FOLDER", default=None, help="default: the sweep's own folder")
+    parser.add_argument(
+        "-o", "--out", type=_path, metavar="FOLDER", default=None, help="default: the sweep's own folder"
+    )
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     _json(parser)
 
@@ -256,7 +270,9 @@ with the same digest in metrics.json are comparable. The same command continues 
     parser.add_argument("--rungs", type=_count, default=12, help="times each control is judged (12)")
     parser.add_argument("--seeds", type=_count, default=2, help="runs of each control (2)")
     parser.add_argument("--name", default=None, help="of the calibration, for people; default: the base's")
-    parser.add_argument("--out", metavar="FILE", default=None, help="default: where recipes find it")
+    parser.add_argument(
+        "--out", type=_path, metavar="FILE", default=None, help="default: where recipes find it"
+    )
     _json(parser)
 
 
@@ -281,7 +297,7 @@ otherwise, and wants --dora any: whole weights, a large file that every UI reads
     parser.add_argument("--best", action="store_true", help="the sweep's trial with the best value")
     parser.add_argument("--step", type=int, default=None, help="a rung's step; the kept one's when left out")
     parser.add_argument(
-        "--out", metavar="FILE|FOLDER", default=None, help="default: export/ in the run folder"
+        "--out", type=_path, metavar="FILE|FOLDER", default=None, help="default: export/ in the run folder"
     )
     parser.add_argument(
         "--precision", choices=["fp32", "fp16"], default="fp32", help="default: fp32, as judged"
@@ -317,16 +333,16 @@ examples:
 What could not be translated is listed, with its reason, in the file and on stderr. See docs/flags.md.""",
     )
     parser.add_argument(
-        "config", metavar="CONFIG.toml", help="the training options, with or without [[datasets]]"
+        "config", type=_path, metavar="CONFIG.toml", help="the training options, with or without [[datasets]]"
     )
     parser.add_argument(
-        "--dataset", metavar="FILE", default=None, help="the file of [[datasets]], when apart"
+        "--dataset", type=_path, metavar="FILE", default=None, help="the file of [[datasets]], when apart"
     )
     parser.add_argument(
-        "-o", "--out", metavar="FILE", default=None, help="the recipe file; printed when left out"
+        "-o", "--out", type=_path, metavar="FILE", default=None, help="the recipe file; printed when left out"
     )
     parser.add_argument(
-        "--link", metavar="FOLDER", default=None, help="link several folders of images into this"
+        "--link", type=_path, metavar="FOLDER", default=None, help="link several folders of images into this"
     )
     _json(parser)
 
@@ -355,13 +371,13 @@ examples:
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     draw = actions.add_parser("draw", help="draw a sheet of random dolls, or of one subject")
-    draw.add_argument("--out", default="dollhouse.png", metavar="FILE")
+    draw.add_argument("--out", type=_path, default="dollhouse.png", metavar="FILE")
     draw.add_argument("--count", type=int, default=16)
     draw.add_argument("--subject", default=None, help="a subject's trigger, e.g. zkw")
     draw.add_argument("--size", default="64x64", metavar="WxH", help="pixels of each doll")
     draw.add_argument("--seed", type=int, default=0)
     dataset = actions.add_parser("dataset", help="write a dataset folder in kohya's layout")
-    dataset.add_argument("--out", required=True, metavar="FOLDER")
+    dataset.add_argument("--out", type=_path, required=True, metavar="FOLDER")
     dataset.add_argument("--subject", default="zkw")
     dataset.add_argument("--images", type=int, default=20)
     dataset.add_argument("--outfits", type=int, default=1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
 from lorasweep import config
+from lorasweep.cli.output_folder import is_our_picture, require_replaceable
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.plan_view import captions, tables
 
@@ -18,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     subject: config.SweepSpec | config.Recipe
     if words and config.is_recipe_file(words[0]):
         subject = config.load_recipe(words[0], words[1:])
-    elif words and "=" not in words[0]:
+    elif words and "=" not in words[0] and not re.match(r"~\w+(\.|$)", words[0]):  # ~metrics.burn
         subject = config.load_sweep(words[0], words[1:])
     else:
         subject = config.compose_recipe(words)
@@ -27,12 +29,13 @@ def run(options: argparse.Namespace) -> int:
         if options.captions
         else (tables.plan_json, tables.print_plan)
     )
+    require_replaceable(options.png, is_our_picture, option="--png")
     if options.json:
         print(json.dumps(describe(subject), indent=1))
     else:
         show(subject)
     if options.png:
-        _draw(subject, Path(options.png))
+        _draw(subject, options.png)
     return 0
 
 

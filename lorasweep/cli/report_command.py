@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import webbrowser
-from pathlib import Path
 
 from lorasweep.cli.output_folder import require_writable
 from lorasweep.cli.sweep_folder import find_sweep_folder
@@ -16,10 +15,9 @@ def run(options: argparse.Namespace) -> int:
     from lorasweep.report.write import write_report
 
     folder = find_sweep_folder(options.sweep, subject="report")
-    out = Path(options.out).expanduser() if options.out else None
-    if out is not None:
-        require_writable(out)
-    page, text = write_report(folder, out)
+    if options.out is not None:
+        require_writable(options.out)
+    page, text = write_report(folder, options.out)
     if options.json:
         print(json.dumps({"html": str(page), "markdown": str(text)}, indent=1))
     else:

@@ -50,7 +50,9 @@ def _run(
     as_json: bool = False,
 ) -> int:
     plans = _plans(spec)
-    for warning in owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known]):
+    of_space = () if spec.search is None else spec.search.warnings
+    of_arms = owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known])
+    for warning in (*of_space, *of_arms):
         print(f"warning  {warning}", file=sys.stderr)
     folder = paths.outputs() / spec.name
     require_writable(folder)

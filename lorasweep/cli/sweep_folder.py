@@ -25,7 +25,7 @@ def find_sweep_folder(name: str, *, subject: str) -> Path:
         InputError: there is none of this name.
     """
     single_runs = paths.outputs() / "train"
-    for folder in (paths.outputs() / Path(name).stem, Path(name).expanduser()):
+    for folder in (paths.outputs() / Path(name).stem, paths.typed(name)):
         if (folder / "sweep.yaml").is_file() or (folder == single_runs and folder.is_dir()):
             return folder.resolve()
     known = ", ".join(path.name for path in sweep_folders()) or "none yet"

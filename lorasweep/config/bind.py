@@ -31,6 +31,19 @@ class Knob:
     default: Any = REQUIRED
 
 
+@dataclass(frozen=True)
+class Scalar:
+    """An unquoted number or boolean of a YAML file: text where text is wanted, else its value."""
+
+    text: str
+    value: bool | int | float
+
+    def __repr__(self) -> str:
+        return self.text
+
+    __str__ = __repr__
+
+
 class WrongTypeError(Exception):
     """A value does not fit its hint; carries what was expected."""
 
@@ -117,6 +130,8 @@ def fit(hint: Any, value: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
+    if isinstance(value, Scalar):
+        return value.text if hint is str else fit(hint, value.value)
     if origin in (typing.Union, types.UnionType):
         return _fit_union(hint, arguments, value)
     if origin is Literal:

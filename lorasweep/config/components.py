@@ -10,6 +10,8 @@ say.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -66,10 +68,26 @@ def bind_options(
     """
     before = len(problems)
     bound = bind_knobs(builder_knobs(module), data, at=at, problems=problems, owner=f"{group} `{name}`")
+    for index in range(before, len(problems)):
+        problems[index] = _with_owners(problems[index], group, at)
     for key, message, hint in _range_problems(module, bound):
         problems.append(Problem(f"{at}.{key}", message, hint))
     options: dict[str, Any] = to_dict(bound)
     return options if len(problems) == before else None
+
+
+def _with_owners(problem: Problem, group: str, at: str) -> Problem:
+    """Say of an unknown knob which other parts of the group have it."""
+    if not problem.message.startswith("unknown key") or group not in FOLDERS:
+        return problem
+    knob = problem.where.removeprefix(f"{at}.")
+    modules = {
+        name: importlib.import_module(f"lorasweep.{FOLDERS[group]}.{name}") for name in catalogue(group)
+    }
+    owners = [f"{group}={name}" for name, module in modules.items() if knob in builder_knobs(module)]
+    if not owners:
+        return problem
+    return dataclasses.replace(problem, hint=f"it belongs to {', '.join(owners)}; {problem.hint}")
 
 
 def find_module(group: str, name: str, *, at: str, problems: list[Problem]) -> types.ModuleType | None:
@@ -85,6 +103,7 @@ def find_module(group: str, name: str, *, at: str, problems: list[Problem]) -> t
     return importlib.import_module(f"lorasweep.{folder}.{name}")
 
 
+@functools.cache
 def catalogue(group: str) -> list[str]:
     """Names of a group's modules that have a builder, sorted; nothing is imported."""
     folder = Path(lorasweep.__file__).parent / FOLDERS[group]

@@ -5,27 +5,35 @@
     eval "$(lorasweep --shell-completion install=bash)"
 
 A multirun is handed to the sweeper plugin (`hydra_plugins/lorasweep_sweeper.py`); everything else is Hydra's
-own. Knows nothing about sweeps.
+own. What a multirun is asked for goes around Hydra, whose parser reads less than ours. Knows nothing about
+sweeps.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import hydra
 
+from lorasweep.config.override import parse, repeats, write
 from lorasweep.config.places import conf_dir, sweeps_dir
+from lorasweep.config.text_value import is_text
 from lorasweep.errors import ConfigError, Problem
 
 SWEEPER = "hydra/sweeper"
 LAUNCHER = "hydra/launcher"
 BASIC, OURS = "basic", "lorasweep"
-_OWN, _FILE = "sweep", "+sweep.file="
+MULTIRUN = ("-m", "--multirun")
+VALUED = ("-c", "--cfg", "-p", "--package", "-i", "--info")  # options that a value may follow
+_OWN, _FILE = "sweep", "sweep="
+_HYDRAS = re.compile(r"[+~]*hydra([./=]|$)")
+_of_multirun: list[str] = []  # the overrides of the multirun that is being run, as they were typed
 # What of Hydra's command line makes sense here: its other options point it at other configurations.
-FLAGS = ("-m", "--multirun", "-c", "--cfg", "-p", "--package", "--resolve", "-i", "--info", "--hydra-help")
+FLAGS = (*MULTIRUN, "-c", "--cfg", "-p", "--package", "--resolve", "-i", "--info", "--hydra-help")
 COMPLETION = ("-sc", "--shell-completion")
 
 
@@ -46,43 +54,49 @@ def run_app(words: Sequence[str], *, commands: Sequence[str]) -> int:
     if any(word in COMPLETION for word in asked):
         return _complete(asked, commands)
     _refuse_unknown(asked)
-    overrides = [_spelled(word) for word in asked if "=" in word and not word.startswith("-")]
-    options = [word for word in asked if "=" not in word or word.startswith("-")]
-    for word in overrides:
-        key, _, name = word.partition("=")
-        if key == LAUNCHER:
-            refuse_launcher(name)
-        elif key == SWEEPER and name != OURS:
-            hint = "leave it out: sweep.sampler=random, grid, tpe or pareto says how to search"
-            problem = Problem(SWEEPER, f"`{name}` cannot drive lorasweep's workers", hint)
-            raise ConfigError(problem, subject="the command line")
-    if f"{SWEEPER}={OURS}" not in overrides:
-        overrides.append(f"{SWEEPER}={OURS}")
+    overrides, options = _parted(asked)
+    _refuse_hydras(overrides)
+    ours = [word for word in overrides if not _HYDRAS.match(word)]
+    if found := repeats([word for word in ours if word.startswith(_FILE)]):
+        raise ConfigError(found, subject="the command line")
     # Hydra's parser wants its overrides side by side; ours may be typed anywhere.
-    _hydra([*overrides, *options])
+    chosen = f"{SWEEPER}={OURS}"
+    if set(options) <= set(MULTIRUN):
+        _of_multirun[:] = ours
+        _hydra([chosen, *options])
+    else:
+        _hydra([*map(_spelled, ours), chosen, *options])
     return 0
 
 
-def read_words(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """What a multirun was asked for, as lorasweep's own command line says it.
+def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part overrides from options and their values."""
+    overrides: list[str] = []
+    options: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        of_option = before in VALUED and "=" not in word
+        (options if word.startswith("-") or of_option else overrides).append(word)
+    return overrides, options
+
+
+def read_words() -> tuple[str | None, list[str]]:
+    """What the multirun was asked for, as lorasweep's own command line says it.
 
     Returns:
         The sweep's name or file, None when only overrides were given; and the overrides.
     """
-    name = None
-    overrides = []
-    for argument in arguments:
-        if argument.startswith(_FILE):
-            name = argument.removeprefix(_FILE)
-        else:
-            overrides.append(argument.removeprefix("+") if argument.startswith(f"+{_OWN}.") else argument)
-    return name, overrides
+    names = [word.removeprefix(_FILE) for word in _of_multirun if word.startswith(_FILE)]
+    overrides = [word for word in _of_multirun if not word.startswith(_FILE)]
+    return names[-1] if names else None, overrides
 
 
 def _spelled(word: str) -> str:
-    """Spell `sweep=NAME` and `sweep.total=20` so that Hydra takes them: the recipe has no such keys."""
-    if word.startswith(f"{_OWN}="):
-        return _FILE + word.removeprefix(f"{_OWN}=")
+    """Spell `sweep=NAME`, `sweep.total=20` and `captions.trigger=zoé` so that Hydra takes them."""
+    if word.startswith(_FILE):
+        return f"+{_OWN}.file={word.removeprefix(_FILE)}"
+    key, equals, _ = word.partition("=")
+    if equals and is_text(key) and (overrides := parse([word])[0]):
+        return write(key, overrides[0].value)
     return f"+{word}" if word.startswith(f"{_OWN}.") else word
 
 
@@ -97,6 +111,24 @@ def refuse_launcher(name: str) -> None:
     message = f"`{name}` cannot start lorasweep's trials: jobs of a launcher load the base model anew each"
     hint = "leave it out: workers are launcher.workers=4, one per GPU by default"
     raise ConfigError(Problem(LAUNCHER, message, hint), subject="the command line")
+
+
+def _refuse_hydras(words: Sequence[str]) -> None:
+    """Refuse settings of Hydra's own, which would have no effect here."""
+    problems = []
+    for word in words:
+        key, _, name = word.partition("=")
+        if key == LAUNCHER:
+            refuse_launcher(name)
+        elif key == SWEEPER:
+            if name != OURS:
+                hint = "leave it out: sweep.sampler=random, grid, tpe or pareto says how to search"
+                problems.append(Problem(SWEEPER, f"`{name}` cannot drive lorasweep's workers", hint))
+        elif _HYDRAS.match(word):
+            hint = "only the recipe's keys, see conf/recipe.yaml; results go to LORASWEEP_HOME"
+            problems.append(Problem(word, "Hydra's own settings cannot be changed", hint))
+    if problems:
+        raise ConfigError(problems, subject="the command line")
 
 
 def _refuse_unknown(words: Sequence[str]) -> None:

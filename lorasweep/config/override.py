@@ -7,7 +7,9 @@ which keys exist.
 from __future__ import annotations
 
 import json
+import os.path
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +19,15 @@ from hydra.core.override_parser.types import Override as HydraOverride
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
-from lorasweep.config.suggest import folder_advice
-from lorasweep.errors import Problem
+from lorasweep import paths
+from lorasweep.config.suggest import word_advice
+from lorasweep.config.text_value import is_path, is_text, quoted, read_several, read_text, settled
+from lorasweep.errors import InputError, Problem
 from lorasweep.printable import has_control_characters
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z0-9_]\w*)*")
 _PLAIN_TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+_PLAIN_KEY = re.compile(r"[\w./*+-]+( [\w./*+-]+)*")  # of a dict; Hydra itself reads no other
 _NOT_TEXT = {"null", "true", "false", "nan", "inf"}
 
 
@@ -61,17 +66,38 @@ def write(key: str, value: Any) -> str:
     return f"{key}={_literal(value)}"
 
 
+def repeats(texts: Sequence[str], at: str = "") -> list[Problem]:
+    """Find keys that one person gave two values in one place, of which only the last would count."""
+    given: dict[str, str] = {}
+    found = []
+    for text in texts:
+        key, equals, value = text.lstrip("+").partition("=")
+        if key.startswith("~"):
+            key, equals, value = key[1:], "=", "taken out"
+        key = key.replace("/", ".")
+        if equals and given.setdefault(key, value) != value:
+            message = f"is given twice: {given[key]} and {value}"
+            found.append(Problem(f"{at}.{key}".lstrip("."), message, "keep one of them"))
+    return found
+
+
 def as_overrides(keys: Any, at: str, problems: list[Problem]) -> list[str]:
     """Write a mapping of keys and values as `KEY=VALUE`s; nested mappings become dotted keys."""
+    texts = _flat(keys, at, problems)
+    problems += repeats(texts, at)
+    return texts
+
+
+def _flat(keys: Any, at: str, problems: list[Problem]) -> list[str]:
     if not isinstance(keys, Mapping):
         problems.append(Problem(at, f"must have keys, got {keys!r}", "e.g. {optimizer.lr: 1e-4}"))
         return []
     texts: list[str] = []
     for key, value in keys.items():
-        if isinstance(value, Mapping) and value:
-            texts += as_overrides({f"{key}.{inner}": item for inner, item in value.items()}, at, problems)
+        if isinstance(value, Mapping) and value and not is_text(str(key)):
+            texts += _flat({f"{key}.{inner}": item for inner, item in value.items()}, at, problems)
         else:
-            texts.append(write(str(key), value))
+            texts.append(write(str(key), settled(str(key), value)))
     return texts
 
 
@@ -111,13 +137,14 @@ def special(where: str, key: str) -> Problem:
 
 
 def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
-    if "=" not in text and (advice := folder_advice(text)):
-        return Problem(text, "is a folder, must be KEY=VALUE", advice)
+    if "=" not in text and (advice := word_advice(text)):
+        return Problem(text, "must be KEY=VALUE", advice)
+    name, equals, written = text.partition("=")
+    if equals and is_text(name.lstrip("+")):
+        return _parse_text(name.lstrip("+"), written, text)
     try:
         parsed: HydraOverride = parser.parse_override(text)
     except HydraException as error:
-        if literal := _as_literal_text(text):
-            return literal
         return Problem(text, f"must be KEY=VALUE, {_first_line(error)}", _quoting_advice(text))
     key = parsed.key_or_group.replace("/", ".")
     if is_special(key):
@@ -130,30 +157,40 @@ def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
         return Problem(text, "`@package` is not used in overrides", f"write {parsed.key_or_group}=...")
     if not _KEY.fullmatch(key):
         return Problem(text, "must be KEY=VALUE with a dotted key", "e.g. optimizer.lr=1e-4")
-    if parsed.is_sweep_override() and (literal := _as_literal_text(text)):
-        return literal
     if parsed.is_sweep_override():
         return Problem(text, "gives several values where one is expected", _several_advice(text))
     delete = parsed.type == OverrideType.DEL
+    if delete and parsed.value() is not None:
+        return Problem(text, "takes a key out, so it has no value", f"~{key}, or {key}=VALUE")
     value = None if delete else plain(parsed.value())
-    problem = next(unsafe(key, value), None)
-    if problem is not None:
-        return Problem(text, problem.message, problem.hint)
-    return Override(key=key, value=value, delete=delete, text=text)
+    return _checked(Override(key=key, value=value, delete=delete, text=text))
 
 
-def _as_literal_text(text: str) -> Override | None:
-    """Take a value that Hydra's grammar cannot read as it is, where that can only mean text.
+def _parse_text(key: str, value: str, text: str) -> Override | Problem:
+    """Parse the value of a key that takes nothing but text."""
+    if is_path(key) and value.strip().lower() == "null" and os.path.exists(value.strip()):
+        return Problem(text, "means none, and there is a file or folder of that name", f"{key}=./null")
+    if is_path(key) and (problem := _home_problem(text, value)):
+        return problem
+    try:
+        if read_several(key, value) is not None:
+            return Problem(text, "gives several values where one is expected", _several_advice(text))
+        return _checked(Override(key=key, value=read_text(key, value), delete=False, text=text))
+    except ValueError as error:
+        return Problem(text, f"cannot be read: {error}", f"quote the text: {shlex.quote(quoted(key, value))}")
 
-    `dataset.path=my photos (1)` and `captions.trigger=zoé` need no second pair of quotes.
-    """
-    key, _, value = text.partition("=")
-    is_path = re.fullmatch(r"\w+\.path", key) is not None
-    if not _KEY.fullmatch(key) or is_special(key) or not value or "${" in value or "\n" in value:
-        return None
-    if not is_path and re.search(r"""[][{}()'",=]""", value):
-        return None
-    return Override(key=key, value=value, delete=False, text=text)
+
+def _home_problem(text: str, value: str) -> Problem | None:
+    try:
+        paths.typed(value)
+    except InputError as error:
+        return Problem(text, error.problems[0].message, error.problems[0].hint)
+    return None
+
+
+def _checked(override: Override) -> Override | Problem:
+    problem = next(unsafe(override.key, override.value), None)
+    return override if problem is None else Problem(override.text, problem.message, problem.hint)
 
 
 def plain(value: Any) -> Any:
@@ -174,18 +211,24 @@ def _quoting_advice(text: str) -> str:
     key, equals, value = text.partition("=")
     if not equals:
         return f"write {text}=VALUE"
-    return f"quote the value for Hydra too: '{key}={json.dumps(value, ensure_ascii=False)}'"
+    with_quotes = f"{key}={json.dumps(value, ensure_ascii=False)}"
+    return f"quote the value for Hydra too: {shlex.quote(with_quotes)}"
 
 
 def _several_advice(text: str) -> str:
     key, _, value = text.partition("=")
     text_with_commas = f"'{key}={json.dumps(value)}'"
-    return f"a list is {key}=[{value}], text with commas is {text_with_commas}, a comparison is a sweep file"
+    several = shlex.quote(text)
+    return (
+        f"a list is {key}=[{value}], text with commas is {text_with_commas}, "
+        f"a comparison is lorasweep -m {several}, or a sweep file"
+    )
 
 
 def _literal(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_literal(inner)}" for key, inner in value.items()) + "}"
+        pairs = ((key if _PLAIN_KEY.fullmatch(key) else _quote(key), inner) for key, inner in value.items())
+        return "{" + ",".join(f"{key}:{_literal(inner)}" for key, inner in pairs) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(_literal(inner) for inner in value) + "]"
     if isinstance(value, str):

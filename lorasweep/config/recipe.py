@@ -14,7 +14,7 @@ from typing import Any
 from lorasweep.config import places, rules
 from lorasweep.config.bind import bind_record, bind_value
 from lorasweep.config.components import bind_component, bind_options, find_module
-from lorasweep.config.override import Override, parse, unsafe
+from lorasweep.config.override import Override, parse, repeats, unsafe
 from lorasweep.config.suggest import unknown
 from lorasweep.config.tree import Tree, compose_tree
 from lorasweep.errors import ConfigError, InputError, Problem
@@ -44,17 +44,21 @@ _COMPONENT_GROUPS = ("buckets", "adapter", "optimizer", "scheduler")
 _MODULES = {"regularization": "regularizer", "metrics": "metric"}  # what one of a list is called
 
 
-def compose_recipe(overrides: Sequence[str] = ()) -> Recipe:
+def compose_recipe(overrides: Sequence[str] = (), *further: Sequence[str]) -> Recipe:
     """Compose the recipe of `conf/recipe.yaml` with overrides.
 
     Args:
         overrides: Hydra's grammar: `optimizer=prodigy` picks a file of `conf/optimizer/`, `optimizer.lr=0.5`
             sets a key, `metrics=[burn]` picks a list, `~metrics.burn` takes one out.
+        further: overrides from elsewhere, which win over those before them.
 
     Raises:
-        ConfigError: with all problems at once.
+        ConfigError: with all problems at once; two values for a key from one place are one.
     """
-    parsed, problems = parse(overrides)
+    layers = (overrides, *further)
+    parsed, problems = parse([text for layer in layers for text in layer])
+    for layer in layers:
+        problems += repeats(layer)
     recipe = check_recipe(parsed, problems)
     if recipe is None:
         raise ConfigError(problems, subject="the recipe")
@@ -77,9 +81,10 @@ def _bind_groups(tree: Tree, problems: list[Problem]) -> dict[str, Any]:
     values = tree.values
     known = {field.name for field in dataclasses.fields(Recipe)}
     for key in values.keys() - known:
-        problems.append(
-            Problem(key, unknown("unknown key in a recipe", key, known), f"keys: {', '.join(sorted(known))}")
-        )
+        message, hint = unknown("unknown key in a recipe", key, known), f"keys: {', '.join(sorted(known))}"
+        if key == "sweep":
+            message, hint = "belongs to a sweep, and this is one recipe", "lorasweep sweep NAME sweep.KEY=..."
+        problems.append(Problem(key, message, hint))
     parts: dict[str, Any] = {"seed": bind_value(int, values.get("seed"), at="seed", problems=problems)}
     parts["calibration"] = bind_value(
         str | None, values.get("calibration"), at="calibration", problems=problems

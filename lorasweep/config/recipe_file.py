@@ -18,7 +18,8 @@ from pathlib import Path
 
 import yaml
 
-from lorasweep.config.override import as_overrides, parse
+from lorasweep import paths
+from lorasweep.config.override import as_overrides, parse, repeats
 from lorasweep.config.recipe import check_recipe, compose_recipe
 from lorasweep.config.spell import spell
 from lorasweep.config.yaml_file import read_yaml
@@ -35,8 +36,7 @@ def is_recipe_file(name_or_file: str) -> bool:
     Raises:
         ConfigError: it is a YAML file that cannot be read.
     """
-    path = Path(name_or_file).expanduser()
-    if path.suffix not in SUFFIXES or not path.is_file():
+    if not name_or_file.endswith(SUFFIXES) or not (path := paths.typed(name_or_file)).is_file():
         return False
     data = read_yaml(path)
     return isinstance(data, Mapping) and KEY in data
@@ -52,7 +52,7 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: with every problem of the file and of the recipe at once.
     """
-    path = Path(file).expanduser()
+    path = paths.typed(file)
     if not path.is_file():
         hint = f"looked at {path.absolute()}; keys are given as KEY=VALUE"
         raise ConfigError(Problem(file, "no such recipe file", hint))
@@ -63,6 +63,7 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
         raise ConfigError(Problem(file, f"must have one top-level key, `{KEY}`, got {held}", hint))
     problems: list[Problem] = []
     texts = as_overrides(data[KEY], KEY, problems)
+    problems += repeats(overrides)
     parsed, found = parse([*texts, *overrides])
     recipe = check_recipe(parsed, problems := [*problems, *found])
     if recipe is None:

@@ -10,6 +10,8 @@ branch's values for another's. Knows nothing about files, Hydra's grammar or Opt
 from __future__ import annotations
 
 import json
+import math
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +32,10 @@ class Choice:
     def labels(self) -> tuple[Label, ...]:
         """The values as a study can hold them: lists and null become text."""
         return tuple(label_of(value) for value in self.values)
+
+    def draw(self, rng: random.Random) -> Any:
+        """Draw one value."""
+        return rng.choice(self.values)
 
     def __contains__(self, value: Any) -> bool:
         return label_of(value) in self.labels
@@ -57,6 +63,17 @@ class Interval:
         count = int((self.high - self.low) / step + 1e-9) + 1
         found = (self.low + index * step for index in range(count))
         return tuple(int(value) if self.integer else round(value, 12) for value in found)
+
+    def draw(self, rng: random.Random) -> float:
+        """Draw one value, evenly or evenly by its logarithm."""
+        if self.step is not None and self.values is not None:
+            return rng.choice(self.values)
+        if self.log:
+            value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+            value = min(max(value, self.low), self.high)
+        else:
+            value = rng.uniform(self.low, self.high)
+        return round(value) if self.integer else value
 
     def __contains__(self, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float):

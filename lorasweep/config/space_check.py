@@ -1,13 +1,17 @@
-"""Check a space before any work: its keys, its conditions, and every recipe in its reach.
+"""Check a space before any work: its keys, its conditions, and the recipes in its reach.
 
 "In reach" is sampled at the corners: all combinations of files, and in each the ends of its intervals and
 every value of its choices. A key that no recipe has, a range that a component refuses: found here, all at
-once, not at trial 37. Knows nothing about images: `plan` looks at those.
+once, not at trial 37. What composes at every corner may not do so inside (a rank that must be a multiple of
+four), so random points tell which share of the space makes no recipe. Knows nothing about images: `plan`
+looks at those.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +19,13 @@ from typing import Any
 from lorasweep.config import places
 from lorasweep.config.override import parse
 from lorasweep.config.recipe import check_recipe
-from lorasweep.config.space import Axis, Point, Space
+from lorasweep.config.space import Axis, Choice, Point, Space, label_of
 from lorasweep.config.space_read import condition_problems, overlap_problems
 from lorasweep.errors import Problem
 from lorasweep.records import Recipe
 
 MOST_CORNERS = 400
+RANDOM_POINTS = 64  # a second's work
 _RUNGS = "one run gives every step up to its budget: its rungs are judged and `done_at` names the best"
 _LADDER = "one run is already drawn at every weight of sample.weights: compare them there"
 _MEASURING = "changes how recipes are judged, not what is cooked"
@@ -59,7 +64,7 @@ def static_problems(space: Space, fixed: Iterable[str], *, sampler: str) -> list
         where = f"sweep.space.{key}"
         reason = _REFUSED.get(key) or _REFUSED_GROUPS.get(key) or _group_reason(key)
         if reason:
-            hint = "seeds: [0, 1, 2]" if key == "seed" else "give it one value under `recipe:`"
+            hint = "sweep.seeds: [0, 1, 2]" if key == "seed" else "give it one value under `recipe:`"
             problems.append(Problem(where, f"cannot be searched: {reason}", hint))
         if key in fixed_keys:
             message = "is both given one value under `recipe:` and searched"
@@ -109,8 +114,7 @@ def compose_corners(
     tried = corner_points(space)
     found: dict[tuple[str, str], _Found] = {}
     for point in tried:
-        parsed, local = parse([*before, *point.overrides, *after])
-        recipe = check_recipe(parsed, local)
+        recipe, local = _compose(point, before, after)
         if recipe is not None:
             good.append(Corner(point=point, recipe=recipe))
         for problem in local:
@@ -122,6 +126,53 @@ def compose_corners(
     return tuple(good)
 
 
+def try_random_points(
+    space: Space, before: Sequence[str], after: Sequence[str], problems: list[Problem]
+) -> tuple[str, ...]:
+    """Compose recipes inside a space whose corners all compose.
+
+    Args:
+        space: the axes.
+        before: overrides of every recipe, applied before the point's own.
+        after: those applied after.
+        problems: appended to when none of the points makes a recipe.
+
+    Returns:
+        A warning that says which share makes none; nothing when all do.
+    """
+    tried = _random_points(space)
+    failed = [(point, found) for point in tried if (found := _compose(point, before, after)[1])]
+    if not failed:
+        return ()
+    point, found = failed[0]
+    message = (
+        f"{len(failed)} of {len(tried)} points tried make no recipe, e.g. {' '.join(point.overrides)}: "
+        f"{found[0].where} {found[0].message}"
+    )
+    hint = "give the axes only values that do, e.g. range(8,65,4) or choice(8,16,32)"
+    if len(failed) == len(tried):
+        problems.append(Problem("sweep.space", message, hint))
+        return ()
+    return (f"space: {message}; each asked for is a trial that ends INVALID, so {hint}",)
+
+
+def _random_points(space: Space) -> list[Point]:
+    """Every point of a space that has few, else some drawn at random, the same ones each time."""
+    if all(axis.domain.values is not None for axis in space.axes):
+        points = list(itertools.islice(space.grid(), RANDOM_POINTS + 1))
+        if len(points) <= RANDOM_POINTS:
+            return points
+    rng = random.Random(0)  # noqa: S311 - draws recipes, no secrets
+    return [space.walk(lambda axis: axis.domain.draw(rng)) for _ in range(RANDOM_POINTS)]
+
+
+def _compose(
+    point: Point, before: Sequence[str], after: Sequence[str]
+) -> tuple[Recipe | None, list[Problem]]:
+    parsed, problems = parse([*before, *point.overrides, *after])
+    return check_recipe(parsed, problems), problems
+
+
 def corner_points(space: Space) -> list[Point]:
     """The points to try: every combination of files, and every end and choice at least once in each file."""
     first = {axis.name: _tried(axis)[0] for axis in space.axes}
@@ -130,7 +181,7 @@ def corner_points(space: Space) -> list[Point]:
     )
     points: list[Point] = []
     seen: set[tuple[str, str, str]] = set()
-    for base in _at_most(combinations, MOST_CORNERS):
+    for base in itertools.islice(combinations, MOST_CORNERS):
         points.append(base)
         seen |= set(_traits(base))
         variants = max((len(_tried(axis)) for axis in space.axes if axis.name in base.params), default=1)
@@ -162,16 +213,7 @@ def _traits(point: Point) -> Iterator[tuple[str, str, str]]:
 
 
 def _tried(axis: Axis) -> Sequence[Any]:
-    values = axis.domain.values
-    if values is not None and not hasattr(axis.domain, "low"):
-        return values
-    low, high = axis.domain.low, axis.domain.high  # type: ignore[union-attr]
-    return (low, high)
-
-
-def _at_most(points: Iterator[Point], count: int) -> Iterator[Point]:
-    for _, point in zip(range(count), points, strict=False):
-        yield point
+    return axis.domain.values if isinstance(axis.domain, Choice) else (axis.domain.low, axis.domain.high)
 
 
 def _same_unknown(one: _Found, other: _Found) -> bool:
@@ -203,7 +245,7 @@ def _explained(found: _Found, spared: Sequence[Point], space: Space) -> Problem:
 def _picks(point: Point, space: Space) -> str:
     chosen: Mapping[str, Any] = point.values
     return " ".join(
-        f"{key}={chosen[key]}" for key in places.GROUPS if key in chosen and _searched(key, space)
+        f"{key}={label_of(chosen[key])}" for key in places.GROUPS if key in chosen and _searched(key, space)
     )
 
 

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, RangeSweep
 from hydra.errors import HydraException
 
 from lorasweep.config import places
 from lorasweep.config.override import parse, plain, unsafe
 from lorasweep.config.space import Choice, Domain, Interval, label_of
+from lorasweep.config.text_value import is_text, read_several
 from lorasweep.errors import Problem
 
 EXAMPLES = "choice(a,b), interval(0,1), int(interval(4,64)), tag(log,interval(1e-5,1e-3)), range(1,5)"
@@ -53,11 +55,21 @@ def split(texts: Sequence[str]) -> tuple[list[str], list[Swept], list[Problem]]:
 
 def read_override(text: str) -> Swept | Problem | None:
     """Read a `KEY=VALUE` if it gives several values; None when it gives one, or cannot be read at all."""
+    key, equals, value = text.partition("=")
+    if equals and is_text(key):
+        try:
+            values = read_several(key, value)
+        except ValueError:
+            return None  # `parse` says what is wrong with it
+        if values is None:
+            return None
+        choice = _choice_of(key, tuple(values))
+        return choice if isinstance(choice, Problem) else Swept(key=key, domain=choice, text=text)
     overrides, _ = parse([text])
-    if overrides:  # one value; among them text with commas, where only text makes sense (`dataset.path=a,b`)
+    if overrides:
         return None
     try:
-        parsed = OverridesParser.create().parse_override(text)
+        parsed = _parser().parse_override(text)
     except HydraException as error:
         # `tag(log,interval(1))` is a sweep with a mistake in it; the grammar of one value would not tell.
         name = text.partition("=")[2].partition("(")[0]
@@ -69,6 +81,16 @@ def read_override(text: str) -> Swept | Problem | None:
     key = parsed.key_or_group.replace("/", ".")
     domain = _domain(key, parsed._value)
     return domain if isinstance(domain, Problem) else Swept(key=key, domain=domain, text=text)
+
+
+def _parser() -> OverridesParser:
+    """Hydra's parser, whose `choice()` takes no null although `a,b` does."""
+    functions = create_functions()
+    signature = functions.definitions["choice"]
+    (values,) = signature.parameters.values()
+    with_null = values.replace(annotation=typing.Optional[values.annotation])  # noqa: UP045 - it is a value
+    functions.definitions["choice"] = signature.replace(parameters=[with_null])
+    return OverridesParser(functions)
 
 
 def _domain(key: str, value: Any) -> Domain | Problem:
@@ -98,11 +120,15 @@ def _choice(key: str, value: ChoiceSweep | Glob) -> Domain | Problem:
         if not found:
             return Problem(key, f"glob({','.join(value.include)}) matches no file", f"conf/{key}/")
         return Choice(tuple(found))
-    values = tuple(plain(each) for each in value.list)
+    return _choice_of(key, tuple(plain(each) for each in value.list))
+
+
+def _choice_of(key: str, values: tuple[Any, ...]) -> Choice | Problem:
     if problem := next(unsafe(key, list(values)), None):
         return problem
     labels = [label_of(each) for each in values]
-    if len(set(map(str, labels))) < len(labels):
+    # 0 and 0.0 are one value, true and 1 are not.
+    if len({(isinstance(each, bool), each) for each in labels}) < len(labels):
         return Problem(key, f"must not repeat a value, got {', '.join(map(str, labels))}")
     if len(values) < 2:
         return Problem(key, "has one value, so there is nothing to search", "put it under `recipe:`")

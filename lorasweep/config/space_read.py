@@ -22,6 +22,7 @@ from lorasweep.config.override import is_special, parse, special
 from lorasweep.config.space import Axis, Choice, Condition, Setting, Space, branch_of
 from lorasweep.config.space_grammar import EXAMPLES, Swept, read_override
 from lorasweep.config.suggest import did_you_mean
+from lorasweep.config.text_value import settled
 from lorasweep.errors import Problem
 
 WHEN = "when"
@@ -80,11 +81,12 @@ class _Reader:
             return
         found = read_override(f"{key}={value}") if isinstance(value, str) else None
         if isinstance(found, Problem):
-            self.problems.append(Problem(at, found.message, found.hint))
+            hint = f"{found.hint}; inside {{...}} a value with commas needs quotes"
+            self.problems.append(Problem(at, found.message, hint))
         elif isinstance(found, Swept):
             self.axes.append(Axis(key=key, domain=found.domain, when=when))
         elif when:
-            self.settings.append(Setting(key=key, value=value, when=when))
+            self.settings.append(Setting(key=key, value=settled(key, value), when=when))
         else:
             hint = f"several values are {EXAMPLES}; one value goes under `recipe:`"
             self.problems.append(Problem(at, f"is one value, not several: {value!r}", hint))

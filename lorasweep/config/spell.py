@@ -57,13 +57,13 @@ def spell(recipe: Recipe) -> list[str]:
 def vary(recipe: Recipe, overrides: Sequence[str]) -> list[str]:
     """Spell a recipe with further overrides on top.
 
-    Where a group's file is picked anew, the recipe's own keys of that group are dropped: the learning rate of
-    AdamW means nothing to Prodigy.
+    Keys that are given anew are dropped. Where a group's file is picked anew, so are the recipe's own keys of
+    that group: the learning rate of AdamW means nothing to Prodigy.
     """
-    given, _ = parse(overrides)
-    repicked = {override.key for override in given if override.key in places.GROUPS}
+    given = {override.key for override in parse(overrides)[0]}
+    repicked = given.intersection(places.GROUPS)
     kept = parse(spell(recipe))[0]
-    return [*(o.text for o in kept if o.key.split(".")[0] not in repicked), *overrides]
+    return [*(o.text for o in kept if o.key not in given and o.key.split(".")[0] not in repicked), *overrides]
 
 
 def _pick(group: str, value: Any, default: Any) -> str | None:

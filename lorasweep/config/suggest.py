@@ -6,6 +6,8 @@ import difflib
 import os.path
 from collections.abc import Iterable
 
+from lorasweep.config import places
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``did you mean `dim`?``, or an empty string when nothing known is near."""
@@ -16,6 +18,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def unknown(what: str, word: str, known: Iterable[str]) -> str:
     """``no such arm; did you mean `prodigy`?``."""
     return f"{what}; {did_you_mean(word, known)}".removesuffix("; ")
+
+
+def word_advice(word: str) -> str:
+    """What to do with a word that stands where a `KEY=VALUE` is wanted; empty when nothing is known."""
+    if word.endswith((".yaml", ".yml")):
+        return "train, plan and sweep take a file, right after the command"
+    if word.isidentifier() and (places.sweeps_dir() / f"{word}.yaml").is_file():
+        return f"it is a sweep: lorasweep sweep {word}"
+    return folder_advice(word)
 
 
 def folder_advice(word: str) -> str:

@@ -25,9 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lorasweep import paths
 from lorasweep.config import places
 from lorasweep.config.bind import bind_record
-from lorasweep.config.override import Override, as_overrides, parse
+from lorasweep.config.override import Override, as_overrides, parse, repeats
 from lorasweep.config.space_grammar import split
 from lorasweep.config.suggest import folder_advice, unknown
 from lorasweep.config.sweep_arms import compose_arms
@@ -46,6 +47,7 @@ from lorasweep.config.yaml_file import read_yaml
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.records import Recipe, digest
 
+_SEED = re.compile(r"[+~]*seed(=|$)")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 UTILITY = Objective(name="overcook/utility")
 _OWN = "sweep"  # overrides of this key are the file's own keys
@@ -72,8 +74,8 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
     """Read a sweep, compose every arm and check every recipe in reach of its space.
 
     Args:
-        name_or_file: a path that ends in .yaml, or a name: `sweeps/<name>.yaml` in the current folder, else
-            among those that come with lorasweep.
+        name_or_file: a path that ends in .yaml, or a name: of a sweep that comes with lorasweep, else
+            `sweeps/<name>.yaml` in the current folder.
         overrides: applied to every recipe, after the file's own. `sweep.KEY=VALUE` changes the file's own
             keys; `sweep.name=other` gives the results a folder of their own.
 
@@ -84,9 +86,9 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
     data = read_yaml(path)
     body = data.get(_OWN) if isinstance(data, Mapping) else None
     if not isinstance(body, Mapping) or set(data) != {_OWN}:
-        raise ConfigError(
-            Problem(str(path), "must have one top-level key, `sweep`", "see sweeps/quickstart.yaml")
-        )
+        one_recipe = isinstance(data, Mapping) and set(data) == {"recipe"}
+        hint = f"it holds one recipe: lorasweep train {path}" if one_recipe else "see sweeps/quickstart.yaml"
+        raise ConfigError(Problem(str(path), "must have one top-level key, `sweep`", hint))
     return _build(body, path.stem, overrides, subject=f"sweep `{path.stem}` ({path})")
 
 
@@ -111,14 +113,18 @@ def find_sweep(name_or_file: str) -> Path:
         ConfigError: there is none; near names are suggested.
     """
     if name_or_file.endswith((".yaml", ".yml")):
-        path = Path(name_or_file).expanduser()
+        path = paths.typed(name_or_file)
         if not path.is_file():
             raise ConfigError(Problem(name_or_file, "no such sweep file", f"looked at {path.absolute()}"))
         return path
-    folders = [Path("sweeps"), places.sweeps_dir()]
-    for folder in folders:
-        if _NAME.fullmatch(name_or_file) and (folder / f"{name_or_file}.yaml").is_file():
-            return folder / f"{name_or_file}.yaml"
+    folders = [places.sweeps_dir(), Path("sweeps")]
+    found = [folder / f"{name_or_file}.yaml" for folder in folders if _NAME.fullmatch(name_or_file)]
+    found = [path for path in found if path.is_file()]
+    if len(found) > 1 and not found[0].samefile(found[1]) and _is_sweep(found[1]):
+        hint = f"give its path: {found[1]} or {found[0]}"
+        raise ConfigError(Problem(name_or_file, "is the name of two sweeps, lorasweep's and yours", hint))
+    if found:
+        return found[0]
     if advice := folder_advice(name_or_file):
         raise ConfigError(Problem(name_or_file, "is a folder, not a sweep", advice))
     names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
@@ -126,12 +132,23 @@ def find_sweep(name_or_file: str) -> Path:
     raise ConfigError(Problem(name_or_file, unknown("no such sweep", name_or_file, names), hint))
 
 
+def _is_sweep(path: Path) -> bool:
+    """Whether a file beside the caller is a sweep of ours at all, and not another program's."""
+    try:
+        return _OWN in read_yaml(path)
+    except (ConfigError, TypeError):
+        return False
+
+
 def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject: str) -> SweepSpec:
     problems: list[Problem] = []
+    problems += repeats(texts)
     fixed, swept, found = split(texts)
     problems += found
+    problems += _seed_problems(texts)
+    swept = [each for each in swept if not _SEED.match(each.text)]
     own = [text for text in fixed if re.match(rf"{_OWN}\.", text)]
-    overrides = [text for text in fixed if text not in own]
+    overrides = [text for text in fixed if text not in own and not _SEED.match(text)]
     body, name = _changed(body, name, own, problems)
 
     body, second = _parted(body, problems)
@@ -140,6 +157,7 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
         problems.append(Problem(name, "a sweep's name must be letters, digits, `-`, `_` and `.`"))
     problems += _shape_problems(body, swept=bool(swept))
     common = as_overrides(body.get("recipe") or {}, "sweep.recipe", problems)
+    problems += _seed_problems(common, file=True)
     arms, base = compose_arms(body.get("arms"), common, overrides, problems)
     if declared is None or base is None:
         raise ConfigError(problems, subject=subject)
@@ -180,6 +198,17 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
         constraints=constraints,
         further=second,
     )
+
+
+def _seed_problems(texts: Sequence[str], *, file: bool = False) -> list[Problem]:
+    """Refuse a recipe's own seed, in whose place the sweep puts each of its seeds."""
+    found = []
+    for text in texts:
+        if match := _SEED.match(text):
+            seeds = f"[{text[match.end() :].removeprefix('choice(').strip('[]()') or 0}]"
+            where, hint = ("sweep.recipe.seed", f"seeds: {seeds}") if file else (text, f"sweep.seeds={seeds}")
+            found.append(Problem(where, "a sweep has seeds of its own, for every recipe", hint))
+    return found
 
 
 def _changed(

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorasweep.config import places
+from lorasweep.config.bind import Scalar
 from lorasweep.config.override import Override, as_overrides, parse
 from lorasweep.config.recipe import check_recipe
 from lorasweep.config.space import Space
@@ -81,16 +82,14 @@ def locate(arm: Arm, space: Space, common: Sequence[str], overrides: Sequence[st
 
 
 def _own_overrides(name: str, keys: Mapping[str, Any], problems: list[Problem]) -> list[str]:
-    if not isinstance(keys.get("note", ""), str):
+    if not isinstance(keys.get("note", ""), str | Scalar):
         problems.append(Problem("note", f"must be text, got {keys['note']!r}"))
     own = as_overrides({k: v for k, v in keys.items() if k != "note"}, f"sweep.arms.{name}", problems)
-    message, hint = (
-        "belongs to the whole sweep, not to an arm",
-        "put it under `recipe:` or on the command line",
-    )
-    problems += [
-        Problem(text, message, hint) for text in own if re.match(r"(launcher|tracking|seed)\b", text)
-    ]
+    for text in own:
+        if match := re.match(r"(launcher|tracking|seed)\b", text):
+            seed = match[0] == "seed"
+            hint = "sweep.seeds: [0, 1]" if seed else "put it under `recipe:` or on the command line"
+            problems.append(Problem(text, "belongs to the whole sweep, not to an arm", hint))
     return own
 
 

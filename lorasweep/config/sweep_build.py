@@ -11,7 +11,7 @@ from typing import Any
 
 from lorasweep.config.override import parse
 from lorasweep.config.space import Space
-from lorasweep.config.space_check import compose_corners, static_problems
+from lorasweep.config.space_check import compose_corners, static_problems, try_random_points
 from lorasweep.config.space_grammar import Swept
 from lorasweep.config.space_read import read_space
 from lorasweep.config.sweep_arms import locate
@@ -67,6 +67,7 @@ def build_search(
     corners = compose_corners(space, common, overrides, problems)
     if sampler.name == "grid" and not countable:
         return arms, None
+    warnings = () if len(problems) > before else try_random_points(space, common, overrides, problems)
     trials = _total(space, sampler, total, arms=len(arms), seeds=len(seeds), problems=problems)
     if len(problems) > before:
         return arms, None
@@ -86,6 +87,7 @@ def build_search(
             )
             for index, each in enumerate(corners)
         ),
+        warnings=warnings,
     )
     return [locate(arm, space, common, overrides) for arm in arms], search
 

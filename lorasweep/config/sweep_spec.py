@@ -43,6 +43,7 @@ class Search:
         common: overrides of every point, applied before its own.
         overrides: the command line's, applied after.
         corners: recipes at the edge of the space, all of them valid; at least one.
+        warnings: what people should know about the space before it is searched.
     """
 
     space: Space
@@ -51,16 +52,11 @@ class Search:
     common: tuple[str, ...]
     overrides: tuple[str, ...]
     corners: tuple[Arm, ...]
+    warnings: tuple[str, ...] = ()
 
-    def arm(self, index: int, point: Point, recipe: Recipe) -> Arm:
+    def name(self, index: int, point: Point) -> str:
         """Name a point as an arm of the sweep; `index` counts the points that were asked, from 0."""
-        return Arm(
-            name="-".join((f"p{index:03d}", *point.picks)),
-            note="",
-            overrides=point.overrides,
-            recipe=recipe,
-            params=point.params,
-        )
+        return "-".join((f"p{index:03d}", *point.picks))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,13 @@ environment.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from lorasweep.config.bind import Scalar
 from lorasweep.config.override import unsafe
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.records import to_dict
@@ -20,8 +20,54 @@ from lorasweep.records import to_dict
 _LARGEST_BYTES = 1_000_000  # a sweep of a hundred arms is some 20 kB
 
 
+class _Loader(yaml.SafeLoader):
+    """Takes keys as they are written (`8`, `on`), and keeps how numbers and booleans were written.
+
+    Numbers are those of the command line: 1e-4 is one, 1:30 and 010 are none, and a date is text.
+    """
+
+    # 1.1 of YAML also has base 60, base 8 by a leading zero, and needs a dot in 1e-4.
+    yaml_implicit_resolvers = {
+        first: [
+            (tag, pattern)
+            for tag, pattern in resolvers
+            if tag in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null")
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        value = super().construct_object(node, deep=deep)
+        return Scalar(node.value, value) if isinstance(value, bool | int | float) else value
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be text", key.start_mark)
+            if key.value in found:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key `{key.value}` is given twice", key.start_mark
+                )
+            found[key.value] = self.construct_object(value, deep=True)
+        return found
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"[-+]?(?:(?:[0-9][0-9_]*)?\.[0-9_]+|[0-9][0-9_]*\.)(?:[eE][-+]?[0-9]+)?$"
+        r"|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+    ),
+    list("-+0123456789."),
+)
+
+
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file into plain data.
+    """Read a YAML file into data whose unquoted numbers and booleans are `Scalar`s.
 
     Raises:
         ConfigError: the file is missing, empty, not UTF-8, not YAML, or more than data.
@@ -29,12 +75,9 @@ def read_yaml(path: Path) -> Any:
     text = _read_text(path)
     try:
         _refuse_tags_and_anchors(text, path)
-        # OmegaConf's loader reads 1e-4 as a number and refuses duplicate keys, as Hydra does in conf/.
-        data = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise _refused(path, f"is not YAML: {_where_and_why(error)}") from error
-    except OmegaConfBaseException as error:
-        raise _refused(path, f"cannot be read: {_one_line(error)}") from error
     except RecursionError as error:
         raise _refused(path, "is nested too deeply") from error
     if not data:

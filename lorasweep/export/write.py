@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from lorasweep import files
@@ -107,7 +107,30 @@ def _problems(
         found.append(Problem("--rank", f"must be one that it was trained at, got {wrong[0]}", told))
     if ranks and len(ranks) > 1 and out is not None and out.suffix == ".safetensors":
         found.append(Problem("--out", f"must be a folder when there are several files, got {out}"))
+    for path in {_target(run, out, rank) for rank in (trained if ranks == "all" else ranks or (None,))}:
+        if _in_the_way(run, path):
+            message = f"{path} is there already, and is not an export of this run"
+            found.append(Problem("--out", message, "name another file, or move that one away"))
     return found
+
+
+def _target(run: CookedRun, out: Path | None, rank: int | None) -> Path:
+    if out is not None and out.suffix == ".safetensors":
+        return out
+    name = f"{run.sweep}-{run.folder.name}-{run.step:06d}" + (f"-rank{rank}" if rank else "")
+    return (out or run.folder / "export") / f"{name}.safetensors"
+
+
+def _in_the_way(run: CookedRun, path: Path) -> bool:
+    """Whether another file is there than what this run was exported to before."""
+    if not path.exists():
+        return False
+    try:
+        with safe_open(path, "np") as file:
+            told = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return True
+    return (told.get("lorasweep.sweep"), told.get("lorasweep.trial")) != (run.sweep, run.folder.name)
 
 
 def _write(
@@ -118,9 +141,7 @@ def _write(
     precision: Precision,
     rank: int | None,
 ) -> Exported:
-    name = f"{run.sweep}-{run.folder.name}-{run.step:06d}" + (f"-rank{rank}" if rank else "")
-    path = out if out is not None and out.suffix == ".safetensors" else None
-    path = path or (out or run.folder / "export") / f"{name}.safetensors"
+    path = _target(run, out, rank)
     renamed = to_kohya(tensors, config, rank=rank) if config else tensors
     if precision == "fp16":
         renamed = {key: _halved(tensor) for key, tensor in renamed.items()}

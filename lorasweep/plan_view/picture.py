@@ -113,7 +113,9 @@ def draw(subject: SweepSpec | Recipe, path: Path, *, title: str = "") -> int:
         axis.set_axis_off()
     if title:
         figure.suptitle(title, fontsize=11, fontweight="bold")
-    files.write_atomic(path, lambda temporary: figure.savefig(temporary, format="png"))
+    files.write_atomic(
+        path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": "lorasweep"})
+    )
     return len(found)
 
 

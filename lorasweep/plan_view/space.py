@@ -50,6 +50,7 @@ def space_json(spec: SweepSpec, search: Search, plans: Sequence[Plan]) -> dict[s
             "total": [round(min(steps) * first) * spec.total, max(steps) * spec.total],
         },
         "estimated_seconds_range": [round(end, 1) for end in wall_s],
+        "warnings": list(search.warnings),
         "caches": caches(zip(plans, (arm.recipe for arm in spec.known), strict=True)),
     }
 

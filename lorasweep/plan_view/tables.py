@@ -76,7 +76,10 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
     data = plan_json(subject)
     if data["question"]:
         console.print(Text(data["question"], style="bold"))
-    warnings = owned([(arm["name"], arm["warnings"]) for arm in data["arms"]])
+    warnings = [
+        *data.get("space", {}).get("warnings", ()),
+        *owned([(arm["name"], arm["warnings"]) for arm in data["arms"]]),
+    ]
     if warnings:
         console.print(Text(f"{_counted(warnings)} at the end of this plan", style="yellow"))
     if "space" in data:

@@ -28,7 +28,7 @@ from lorasweep.sweep.loop import SweepLoop
 from lorasweep.sweep.mirror import Mirror
 from lorasweep.sweep.opening import composer, open_sweep
 from lorasweep.sweep.policy import FAILURES
-from lorasweep.sweep.roster import Compose
+from lorasweep.sweep.resume import Compose
 from lorasweep.sweep.shelf import Shelf
 from lorasweep.sweep.state import SweepState, read_state
 from lorasweep.sweep.stop import StopSignal

@@ -51,7 +51,7 @@ class Gate:
         if not self._options.active:
             return True
         why = self._heard(trial, max(trial.rungs))
-        if not why or trial.step >= trial.plan.steps:
+        if not why or trial.step >= trial.record.steps:
             return True
         if trial.record.exempt:
             spared = trial.record.spared or why
@@ -69,6 +69,7 @@ class Gate:
         value = trial.rungs[exposures].get(self._judge.metric)
         if value is None or not math.isfinite(value):
             return ""
+        assert trial.recipe is not None and trial.plan is not None, "only a recipe is judged"
         return self._judge.rung(
             trial.number,
             decade_of(trial.recipe),
@@ -103,12 +104,13 @@ class Gate:
             Course(
                 number=trial.number,
                 decade=decade_of(trial.recipe),
-                steps=trial.plan.steps,
+                steps=trial.record.steps,
                 exposures=trial.plan.exposures_per_image,
                 rungs=tuple((at, each[metric]) for at, each in sorted(trial.rungs.items()) if metric in each),
                 value=trial.record.value,
             )
             for trial in trials
+            if trial.recipe is not None and trial.plan is not None
             if trial.record.status is Status.COMPLETED and trial.record.value is not None
         ]
         if len(courses) < 2 or len(courses) > MOST_COMPARED:

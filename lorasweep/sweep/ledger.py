@@ -21,7 +21,7 @@ from lorasweep.sweep.mirror import Mirror
 from lorasweep.sweep.policy import after
 from lorasweep.sweep.pruning import in_exposures
 from lorasweep.sweep.queue import Trial
-from lorasweep.sweep.resume import read_result, read_rungs
+from lorasweep.sweep.resume import read_result, read_rungs, write_invalid
 from lorasweep.sweep.shelf import Cooked
 from lorasweep.sweep.study import SweepStudy
 
@@ -98,6 +98,12 @@ class Ledger:
         self._write(trial, record)
         # To Optuna an attempt that will be repeated is over all the same.
         self._study.end(dataclasses.replace(record, status=outcome.status))
+        self._poke()
+
+    def invalid(self, trial: Trial) -> None:
+        """Note that a trial's point makes no recipe, so that it is not asked again."""
+        write_invalid(trial.folder, trial.record)
+        self._study.add(trial.record, trial.folder.name)
         self._poke()
 
     def reuse(self, twin: Trial, original: Trial) -> None:

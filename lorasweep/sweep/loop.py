@@ -12,7 +12,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from lorasweep.errors import InputError
 from lorasweep.records import Outcome, Status, from_dict, to_dict
 from lorasweep.sweep import leaderboard
 from lorasweep.sweep.announce import Announcer
@@ -31,6 +30,7 @@ from lorasweep.sweep.stop import StopSignal
 
 TICK_S = 0.25  # how soon Ctrl-C is noticed
 EARLY_DEATHS_STOP = 3  # workers that die before they can cook, one after the other
+INVALID_POINTS_STOP = 3  # points of the space that make no recipe, one after the other
 
 
 class SweepLoop:
@@ -69,7 +69,7 @@ class SweepLoop:
         self._queue = TrialQueue(roster.trials)
         self._watch = FailureWatch()
         self._base = BaseSamples(folder)
-        self._early_deaths = 0
+        self._early_deaths = self._invalid_points = 0
 
     def run(self, options: PoolOptions) -> None:
         """Cook until nothing is left, or until told to stop."""
@@ -152,11 +152,21 @@ class SweepLoop:
         return trial
 
     def _ask(self) -> None:
-        try:
-            for trial in self._roster.ask():
+        asked = self._roster.ask()
+        for trial in asked:
+            if trial.record.status is Status.INVALID:
+                self._ledger.invalid(trial)
+                self._announcer.trial_ended(trial)
+            else:
                 self._queue.add(trial)
-        except InputError as error:
-            self._halt(f"the space has a point that is no recipe: {error}")
+        invalid = asked[0].record.status is Status.INVALID
+        self._invalid_points = self._invalid_points + 1 if invalid else 0
+        if self._invalid_points >= INVALID_POINTS_STOP:
+            self._halt(
+                f"{self._invalid_points} points of the space in a row make no recipe: "
+                f"{asked[0].record.reason}. Run the same command to go on with the next point, or give the "
+                "axis only values that do: choice(8,16), range(8,65,8)"
+            )
         self._reuse_cooked()
 
     def _add_repeats(self) -> None:
@@ -168,10 +178,15 @@ class SweepLoop:
         self._reuse_cooked()
 
     def _give_base_samples(self, handle: WorkerHandle) -> None:
-        if not self._roster.trials:
+        while not self._recipes and self._roster.open and not self._stopping:
             self._ask()
-        if self._roster.trials:
-            self._give(handle, BASE_SAMPLES, self._roster.trials[0], self._base.folder)
+        if self._recipes:
+            self._give(handle, BASE_SAMPLES, self._recipes[0], self._base.folder)
+
+    @property
+    def _recipes(self) -> list[Trial]:
+        """The trials that can be cooked."""
+        return [trial for trial in self._roster.trials if trial.recipe is not None]
 
     def _give(self, handle: WorkerHandle, job: Trial | str, trial: Trial, folder: Path) -> None:
         handle.job = job

@@ -20,8 +20,8 @@ from lorasweep.sweep.failure import disk_full, is_disk_full, one_line
 from lorasweep.sweep.manifest import declare, read_manifest, write_manifest
 from lorasweep.sweep.pruning import in_exposures
 from lorasweep.sweep.queue import Trial
-from lorasweep.sweep.resume import cooked_pairs, load_trials
-from lorasweep.sweep.roster import Compose, Roster
+from lorasweep.sweep.resume import Compose, cooked_pairs, load_trials
+from lorasweep.sweep.roster import Roster
 from lorasweep.sweep.study import Found, SweepStudy
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def composer(spec: SweepSpec) -> Compose:
     def compose(overrides: Sequence[str]) -> tuple[Recipe, Plan]:
         search = spec.search
         around = ((), ()) if search is None else (search.common, search.overrides)
-        recipe = compose_recipe([*around[0], *overrides, *around[1]])
+        recipe = compose_recipe(around[0], overrides, around[1])
         return recipe, make_plan(recipe)
 
     return compose

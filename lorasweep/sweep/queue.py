@@ -22,8 +22,8 @@ class Trial:
     """One declared trial while the driver runs; mutable, owned by the driver."""
 
     record: TrialRecord  # what status.json says, or will say when it has a run folder
-    recipe: Recipe
-    plan: Plan
+    recipe: Recipe | None  # None, as the plan: it is INVALID, for its point of the space makes no recipe
+    plan: Plan | None
     folder: Path
     overrides: tuple[str, ...]  # of its arm
     step: int = 0  # last finished step that was heard of; ahead of the record between rungs
@@ -54,6 +54,7 @@ class Trial:
                 self.metrics = dict(event["metrics"])
                 self.rungs[event.get("exposures_per_image", float(self.step))] = self.metrics
         self.pace.saw(event["time"], self.step)
+        assert self.plan is not None, "only a recipe is cooked"
         # At a rung training pauses until the rung is judged.
         self.judging = event["kind"] in ("step", "samples") and self.step in self.plan.rungs
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.errors import ConfigError, Problem
+from lorasweep.errors import ConfigError, InputError, Problem
 from lorasweep.files import read_json, read_jsonl
 from lorasweep.records import Plan, Recipe, Status, digest
+from lorasweep.sweep.failure import one_line
 from lorasweep.sweep.folder import TrialRecord, read_outcome, read_status, run_folder_name, write_status
 from lorasweep.sweep.manifest import DeclaredTrial, Manifest
 from lorasweep.sweep.policy import after
@@ -24,6 +25,8 @@ from lorasweep.sweep.queue import Trial
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
+
+Compose = Callable[[Sequence[str]], tuple[Recipe, Plan]]
 
 
 def cooked_pairs(sweep_folder: Path, previous: Manifest | None) -> frozenset[tuple[str, int]]:
@@ -37,7 +40,7 @@ def load_trials(
     spec: SweepSpec,
     plans: Mapping[str, Plan],
     manifest: Manifest,
-    compose: Callable[[Sequence[str]], tuple[Recipe, Plan]],
+    compose: Compose,
 ) -> list[Trial]:
     """Build the driver's trials from what is declared, what was asked for since, and what is on disk.
 
@@ -51,29 +54,35 @@ def load_trials(
     Raises:
         ConfigError: a run folder was made from something else than what is declared now.
     """
-    made = {arm.name: (arm.recipe, plans[arm.name]) for arm in spec.arms}
+    found: dict[str, tuple[Recipe | None, Plan | None, str]] = {
+        arm.name: (arm.recipe, plans[arm.name], "") for arm in spec.arms
+    }
     overrides = {arm.name: tuple(arm.overrides) for arm in manifest.arms}
     trials = []
     strangers = []
     for declared in manifest.trials:
-        if declared.arm not in made:
-            made[declared.arm] = compose(overrides[declared.arm])
-        recipe, plan = made[declared.arm]
-        recipe = dataclasses.replace(recipe, seed=declared.seed)
+        if declared.arm not in found:
+            found[declared.arm] = made(compose, overrides[declared.arm])
+        recipe, plan, reason = found[declared.arm]
+        recipe = None if recipe is None else dataclasses.replace(recipe, seed=declared.seed)
         folder = _folder(sweep_folder, declared)
-        wanted = fingerprint(recipe, plan)
-        record = _recover(folder, manifest.metric) or TrialRecord(
-            number=declared.number,
-            arm=declared.arm,
-            seed=declared.seed,
-            status=Status.WAITING,
-            fingerprint=wanted,
-            steps=plan.steps,
-            attempt=0,
+        wanted = new_record(
+            declared.number,
+            declared.arm,
+            declared.seed,
+            recipe,
+            plan,
             exempt=is_exempt(spec.pruner, declared.number),
+            reason=reason,
         )
-        if record.fingerprint != wanted:
+        record = _recover(folder, manifest.metric)
+        if record is None:
+            record = wanted
+            if record.status is Status.INVALID:  # its driver died before it could write that down
+                write_invalid(folder, record)
+        elif record.fingerprint and record.fingerprint != wanted.fingerprint:
             message = "was cooked from another recipe, other images or another base than is declared now"
+            message = f"cannot be cooked any more: {reason}" if reason else message
             strangers.append(Problem(str(folder), message, "move it away, or give the sweep another name"))
         metrics, verdict = read_result(folder)
         trials.append(
@@ -92,6 +101,50 @@ def load_trials(
     if strangers:
         raise ConfigError(strangers, subject=f"sweep `{spec.name}`")
     return trials
+
+
+def made(compose: Compose, overrides: Sequence[str]) -> tuple[Recipe | None, Plan | None, str]:
+    """Compose and plan a point of the space.
+
+    Returns:
+        Recipe, plan and ""; or None, None and why the point makes no recipe.
+    """
+    try:
+        return *compose(overrides), ""
+    except InputError as error:
+        return None, None, one_line(error)
+
+
+def new_record(
+    number: int,
+    arm: str,
+    seed: int,
+    recipe: Recipe | None,
+    plan: Plan | None,
+    *,
+    exempt: bool,
+    reason: str = "",
+) -> TrialRecord:
+    """Make the record of a trial that nobody has begun: WAITING, or INVALID when there is no recipe."""
+    lacking = recipe is None or plan is None
+    return TrialRecord(
+        number=number,
+        arm=arm,
+        seed=seed,
+        status=Status.INVALID if lacking else Status.WAITING,
+        fingerprint="" if recipe is None or plan is None else fingerprint(recipe, plan),
+        steps=0 if plan is None else plan.steps,
+        attempt=0,
+        reason=reason,
+        exempt=exempt,
+        ended_at=time.time() if lacking else None,
+    )
+
+
+def write_invalid(folder: Path, record: TrialRecord) -> None:
+    """Write down that a trial is INVALID; there is nothing else to its run folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_status(folder, record)
 
 
 def fingerprint(recipe: Recipe, plan: Plan) -> str:

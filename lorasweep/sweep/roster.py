@@ -10,24 +10,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.config.space import Point
-from lorasweep.records import Plan, Recipe, Status
+from lorasweep.records import Plan, Recipe
 from lorasweep.sweep import asked
-from lorasweep.sweep.folder import TrialRecord, run_folder_name
+from lorasweep.sweep.folder import run_folder_name
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.pruning import is_exempt
 from lorasweep.sweep.queue import Trial
-from lorasweep.sweep.resume import fingerprint
+from lorasweep.sweep.resume import Compose, made, new_record
 from lorasweep.sweep.study import SweepStudy
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
-
-Compose = Callable[[Sequence[str]], tuple[Recipe, Plan]]
 
 
 class Roster:
@@ -60,30 +57,29 @@ class Roster:
     def ask(self) -> list[Trial]:
         """Ask for one point; returns its trials, one per seed as far as the total goes.
 
-        Raises:
-            InputError: the point is no recipe; nothing was added.
+        Trials of a point that cannot be composed or planned are INVALID, with the reason.
         """
         search = self._spec.search
         assert search is not None, "there is nothing to ask for without a space"
         number = self._next_number()
         point = self._point(number)
-        recipe, plan = self._compose(point.overrides)
-        arm = search.arm(self._points, point, recipe)
+        recipe, plan, reason = made(self._compose, point.overrides)
+        name = search.name(self._points, point)
         seeds = self._spec.seeds[: self._spec.total - self._counted]
         row = asked.Asked(
             number=number,
-            arm=arm.name,
+            arm=name,
             seeds=tuple(seeds),
             overrides=point.overrides,
             params=dict(point.params),
-            plan=plan.fingerprint,
+            plan="" if plan is None else plan.fingerprint,
         )
         asked.append(self._folder, row)
-        self._study.know(arm.name, point.params)
+        self._study.know(name, point.params)
         self._points += 1
         self._counted += len(seeds)
         return [
-            self._add(number + offset, arm.name, seed, recipe, plan, point.overrides)
+            self._add(number + offset, name, seed, recipe, plan, point.overrides, reason)
             for offset, seed in enumerate(seeds)
         ]
 
@@ -108,19 +104,18 @@ class Roster:
         return self._study.ask(number, self._points)
 
     def _add(
-        self, number: int, arm: str, seed: int, recipe: Recipe, plan: Plan, overrides: tuple[str, ...]
+        self,
+        number: int,
+        arm: str,
+        seed: int,
+        recipe: Recipe | None,
+        plan: Plan | None,
+        overrides: tuple[str, ...],
+        reason: str = "",
     ) -> Trial:
-        recipe = dataclasses.replace(recipe, seed=seed)
-        record = TrialRecord(
-            number=number,
-            arm=arm,
-            seed=seed,
-            status=Status.WAITING,
-            fingerprint=fingerprint(recipe, plan),
-            steps=plan.steps,
-            attempt=0,
-            exempt=is_exempt(self._spec.pruner, number),
-        )
+        recipe = None if recipe is None else dataclasses.replace(recipe, seed=seed)
+        exempt = is_exempt(self._spec.pruner, number)
+        record = new_record(number, arm, seed, recipe, plan, exempt=exempt, reason=reason)
         folder = self._folder / run_folder_name(number, arm, seed)
         trial = Trial(record=record, recipe=recipe, plan=plan, folder=folder, overrides=overrides)
         self.trials.append(trial)

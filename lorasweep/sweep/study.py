@@ -71,7 +71,10 @@ def meaning(status: Status, value: float | None, *, worst: float) -> Meaning:
             return Meaning(TrialState.COMPLETE, worst, {"diverged": 1.0})
         case Status.OUT_OF_MEMORY:
             return Meaning(TrialState.COMPLETE, worst, {"out_of_memory": 1.0})
-        case Status.CRASHED | Status.INVALID | Status.CANCELLED | Status.COMPLETED:
+        case Status.INVALID:
+            # Optuna's samplers ignore a FAIL, and might ask for the same point again.
+            return Meaning(TrialState.COMPLETE, worst, {"invalid": 1.0})
+        case Status.CRASHED | Status.CANCELLED | Status.COMPLETED:
             # COMPLETED without a value: there is nothing true to tell, and COMPLETE demands a number.
             return Meaning(TrialState.FAIL)
     raise ValueError(f"{status} is not an end")

@@ -192,7 +192,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "sweep file empty": (sweep("", ""), ["is empty"]),
     "sweep file not YAML": (sweep("", "sweep: ["), ["is not YAML"]),
     "sweep without arms": (sweep(SWEEP[SWEEP.index("  arms:") :], "  arms: {}\n"), ["at least one arm"]),
-    "arms given twice": (sweep("    other:", "    usual:"), ["duplicate key usual"]),
+    "arms given twice": (sweep("    other:", "    usual:"), ["the key `usual` is given twice"]),
     "unknown arm setting": (
         sweep("optimizer: prodigy", "optimiser: prodigy"),
         ["arm `other`", "`optimizer`"],

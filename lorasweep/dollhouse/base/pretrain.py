@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from lorasweep import paths
+
 STAGES: Final[tuple[str, ...]] = ("vae", "reader", "text", "latents", "unet", "publish")
 
 
@@ -19,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(prog="lorasweep dollhouse pretrain", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--out", type=Path, required=True, help="run folder: logs, checkpoints, published weights"
+        "--out", type=paths.typed, required=True, help="run folder: logs, checkpoints, published weights"
     )
     parser.add_argument(
         "--stage", choices=("all", *STAGES), default="all", help="run one stage, or all in order"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from lorasweep.cli import _is_hydras, main
-from lorasweep.config.hydra_app import read_words, refuse_launcher
+from lorasweep.config import hydra_app
+from lorasweep.config.hydra_app import refuse_launcher
 from lorasweep.errors import ConfigError
 
 
@@ -41,11 +42,46 @@ def test_who_answers(words: str, hydras: bool) -> None:
     assert _is_hydras(words.split()) is hydras
 
 
-def test_a_multiruns_words_are_those_of_our_own_command_line() -> None:
-    words = ["+sweep.file=conditional", "+sweep.total=4", "optimizer=adamw,prodigy"]
+@pytest.mark.parametrize(
+    ("words", "name"), [("sweep=conditional sweep.total=4", "conditional"), ("sweep.total=4", None)]
+)
+def test_a_multiruns_words_are_those_of_our_own_command_line(
+    words: str, name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed: list[list[str]] = []
+    monkeypatch.setattr(hydra_app, "_hydra", handed.append)
 
-    assert read_words(words) == ("conditional", ["sweep.total=4", "optimizer=adamw,prodigy"])
-    assert read_words(words[1:]) == (None, ["sweep.total=4", "optimizer=adamw,prodigy"])
+    hydra_app.run_app(["-m", *words.split(), "captions.trigger=红,007"], commands=())
+
+    assert handed == [["hydra/sweeper=lorasweep", "-m"]]  # Hydra's own parser would stop at the trigger
+    assert hydra_app.read_words() == (name, ["sweep.total=4", "captions.trigger=红,007"])
+
+
+@pytest.mark.parametrize("place", [["-m"], ["--cfg", "job"]])
+def test_settings_of_hydras_own_are_refused(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["hydra.sweep.dir=elsewhere", "+hydra.job.chdir=true", "hydra.searchpath=[file:///tmp]"]
+
+    assert main([*place, "adapter.dim=4,8", *words]) == 2
+
+    said = capsys.readouterr().err
+    assert all(word in said for word in words)
+
+
+def test_another_programs_configuration_beside_the_caller_is_not_ours(tmp_path: Path) -> None:
+    for name in ("conf/recipe.yaml", "conf/adapter/lora.yaml", "sweeps/quickstart.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("program: another\n", encoding="utf-8")
+    plugins = tmp_path / "hydra_plugins"
+    plugins.mkdir()
+    (plugins / "__init__.py").touch()
+    (plugins / "other.py").write_text("raise RuntimeError('somebody else')\n", encoding="utf-8")
+
+    planned = run("plan", "quickstart", "--json", cwd=tmp_path)
+    several = run("-m", "adapter.dim=-1,4", cwd=tmp_path)
+
+    assert planned.returncode == 0, planned.stderr
+    assert '"name": "quickstart"' in planned.stdout
+    assert several.returncode == 2 and "must be >= 1, got -1" in several.stderr
 
 
 def test_other_launchers_are_refused() -> None:

@@ -51,8 +51,18 @@ def test_a_key_can_be_taken_out() -> None:
     [
         ("optimizer", "must be KEY=VALUE", "optimizer=VALUE"),
         ("=3", "must be KEY=VALUE", ""),
-        ("captions.trigger=my (1)", "must be KEY=VALUE", 'captions.trigger="my (1)"'),
-        ("optimizer=adamw,prodigy", "several values", "a comparison is a sweep file"),
+        ("captions.trigger='my", "is not closed", 'captions.trigger="'),
+        ("captions.prune=[d'arc (a, b)]", "not clear where", "captions.prune=["),
+        ("captions.prune=[fate (a, b)]", "not clear where", 'captions.prune=["fate (a, b)"]'),
+        ("captions.trigger=a\nb", "must be one line", ""),
+        ("captions.clean.replacements={a:b,a:c}", "'a' is given twice", ""),
+        ("captions.prune=[a", "`]` is missing", 'captions.prune="[a"'),
+        ("captions.trigger=a,b", "several values", '"a,b"'),
+        ("~adapter.dim=8", "so it has no value", "~adapter.dim"),
+        ("optimizer=adamw,prodigy", "several values", "a comparison is lorasweep -m optimizer=adamw,prodigy"),
+        ("mine.yaml", "must be KEY=VALUE", "right after the command"),
+        ("quickstart", "must be KEY=VALUE", "lorasweep sweep quickstart"),
+        ("dataset.path=~nobody_of_that_name/x", "has no home folder", "in full"),
         ("optimizer.lr=range(1,3)", "several values", ""),
         ("adapter._target_=os.system", "`_target_` is refused", ""),
         ("+adapter={_target_:os.system}", "`_target_` is refused", ""),
@@ -90,3 +100,17 @@ def test_what_is_written_is_read_back(value: Any) -> None:
 
     assert found == value
     assert type(found) is type(value)
+
+
+WORDS = st.text("ab\\\"'[]{}(),:= $*~é红#&!|<>%@", max_size=6).filter(lambda word: "${" not in word)
+
+
+@given(
+    st.one_of(
+        st.tuples(st.just("captions.trigger"), WORDS),
+        st.tuples(st.just("captions.prune"), st.lists(WORDS, max_size=3)),
+        st.tuples(st.just("captions.clean.replacements"), st.dictionaries(WORDS, WORDS, max_size=2)),
+    )
+)
+def test_any_text_is_written_as_it_is_read_back(entry: tuple[str, object]) -> None:
+    assert read(write(*entry)).value == entry[1]

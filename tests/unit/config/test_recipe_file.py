@@ -40,7 +40,7 @@ def test_a_file_is_the_same_as_its_keys_typed(tmp_path: Path) -> None:
     file = write(tmp_path, GOOD)
     assert is_recipe_file(file)
     assert load_recipe(file) == compose_recipe(SAME) != compose_recipe()
-    assert load_recipe(file, ["adapter.dim=4"]) == compose_recipe([*SAME, "adapter.dim=4"])
+    assert load_recipe(file, ["adapter.dim=4"]) == compose_recipe(SAME, ["adapter.dim=4"])
 
 
 def test_all_problems_at_once(tmp_path: Path) -> None:

@@ -217,6 +217,6 @@ def test_overrides_alone_are_a_sweep_that_the_same_command_continues() -> None:
 
     assert first.name == second.name and first.name.startswith("multirun-")
     assert (first.total, first.arms) == (2, ())
-    assert sweep_of_overrides([*words, "seed=3"]).name != first.name
+    assert sweep_of_overrides([*words, "sweep.seeds=[3]"]).name != first.name
     with pytest.raises(ConfigError, match="the command line"):
         sweep_of_overrides(["train.max_steps=10"])

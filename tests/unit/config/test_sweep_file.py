@@ -75,12 +75,18 @@ def test_every_sweep_that_ships_loads() -> None:
         assert load_sweep(name).total >= 2
 
 
-def test_a_sweep_of_the_current_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweeps_of_the_current_folder_have_names_that_ours_do_not_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "sweeps").mkdir()
-    write(tmp_path / "sweeps", GOOD, "quickstart.yaml")
+    for name in ("mine", "quickstart"):
+        write(tmp_path / "sweeps", GOOD, f"{name}.yaml")
     monkeypatch.chdir(tmp_path)
 
-    assert load_sweep("quickstart").question == "Which burns later?"
+    assert load_sweep("mine").question == "Which burns later?"
+    assert load_sweep("sweeps/quickstart.yaml").question == "Which burns later?"
+    with pytest.raises(ConfigError, match="is the name of two sweeps, lorasweep's and yours"):
+        load_sweep("quickstart")
 
 
 def test_problems_of_all_arms_come_together_and_common_ones_once(tmp_path: Path) -> None:
@@ -109,9 +115,9 @@ def test_problems_of_all_arms_come_together_and_common_ones_once(tmp_path: Path)
         ("question: Which burns later?", "question: ''", "must not be empty"),
         ("  question: Which burns later?\n", "", "is missing"),
         ("arms:", "armz:", "did you mean `arms`?"),
-        ("    same:\n", "    same: {note: 3}\n", "must be text"),
+        ("    same:\n", "    same: {note: [3]}\n", "must be text"),
         ("    same:\n", "    a/b: {}\n", "an arm's name must be"),
-        ("    same:\n", "    usual: {}\n", "duplicate key usual"),
+        ("    same:\n", "    usual: {}\n", "the key `usual` is given twice"),
         ("guidance: 5", "guidance: !!python/object:os.system 5", "YAML tags are refused"),
         ("guidance: 5", "guidance: !x 5", "YAML tags are refused"),
         ("guidance: 5", "guidance: &five 5", "anchors and aliases are not read"),

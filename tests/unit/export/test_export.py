@@ -220,6 +220,25 @@ def test_what_cannot_be_exported_is_said_at_once(cook: Cook, home: Path, tmp_pat
         find_run(str(folder))
 
 
+def test_a_file_of_another_run_or_of_somebody_else_is_not_replaced(
+    cook: Cook, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _ = cook("lora", dim=4, alpha=2.0)
+    second = first.with_name("0001-b-s0")
+    shutil.copytree(first, second)
+    out = tmp_path / "mine.safetensors"
+    assert main(["export", str(first), "--out", str(out)]) == 0
+    before = out.read_bytes()
+
+    assert main(["export", str(first), "--out", str(out)]) == 0
+    assert main(["export", str(second), "--out", str(out)]) == 2
+    assert "is not an export of this run" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    out.write_bytes(b"two nights of training")
+    assert main(["export", str(first), "--out", str(out)]) == 2
+    assert out.read_bytes() == b"two nights of training"
+
+
 def test_the_best_of_a_sweep(cook: Cook, home: Path) -> None:
     import yaml
 

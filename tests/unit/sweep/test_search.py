@@ -6,8 +6,11 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import pretend_sweep
 import pytest
 from optuna.trial import TrialState
 from pretend_space import SPACE, slowed, sweep
@@ -15,11 +18,12 @@ from sweep_checks import assert_study_agrees, log, starts
 
 from lorasweep.config.space import Axis, Choice, Space
 from lorasweep.config.sweep_search import Constraint, Objective, PrunerOptions, SamplerOptions
-from lorasweep.errors import ConfigError
+from lorasweep.errors import ConfigError, Problem
 from lorasweep.files import read_json, read_jsonl
 from lorasweep.records import Status
 from lorasweep.sweep.asked import ASKED_FILE
 from lorasweep.sweep.manifest import read_manifest
+from lorasweep.sweep.state import params as params_of
 from lorasweep.sweep.state import read_state
 from lorasweep.sweep.study import STUDY_FILE, SweepStudy
 
@@ -191,23 +195,67 @@ def test_constraints_and_a_second_objective_are_told(tmp_path: Path) -> None:
     assert trial.state is TrialState.FAIL
 
 
-def test_a_point_that_is_no_recipe_stops_the_sweep_with_its_reason(
+def _refuse(monkeypatch: pytest.MonkeyPatch, refused: Callable[[dict[str, Any]], bool]) -> None:
+    """Make points with such params no recipes."""
+    compose = pretend_sweep.compose
+
+    def picky(overrides: Sequence[str]) -> object:
+        if overrides and refused(params_of(overrides)):
+            raise ConfigError(Problem("adapter.unit", "must divide dim"))
+        return compose(overrides)
+
+    monkeypatch.setattr(pretend_sweep, "compose", picky)
+
+
+def test_a_point_that_makes_no_recipe_is_invalid_and_the_search_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pretend_sweep
+    _refuse(monkeypatch, lambda point: point["a"] == 2)
+    grid = {"space": GRID, "sampler": SamplerOptions(name="grid"), "workers": 1}
 
-    from lorasweep.errors import Problem
+    result = sweep(tmp_path, total=6, **grid)
 
-    def compose(overrides: object) -> object:
-        raise ConfigError(Problem("adapter.dim", "must be >= 1, got 0"))
+    assert result.halted == ""
+    assert result.state.counts == {"COMPLETED": 4, "INVALID": 2}
+    bad = [trial for trial in result.state.trials if trial.status is Status.INVALID]
+    assert {trial.reason for trial in bad} == {"adapter.unit  must divide dim"}
+    assert [trial.overrides[0] for trial in bad] == ["a=2", "a=2"]
+    told = {
+        each.user_attrs["number"]: each for each in SweepStudy(tmp_path, read_manifest(tmp_path)).trials()
+    }
+    assert all(told[trial.number].constraints == {"invalid": 1.0} for trial in bad)
+    assert_study_agrees(tmp_path)
+    before = log(tmp_path)
+    again = sweep(tmp_path, total=6, **grid)
+    assert again.state.counts == result.state.counts and log(tmp_path) == before
 
-    monkeypatch.setattr(pretend_sweep, "compose", compose)
 
-    result = sweep(tmp_path, total=3, arms={"known": {}}, workers=1)
+def test_three_points_in_a_row_that_make_no_recipe_stop_the_sweep_and_a_restart_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _refuse(monkeypatch, lambda point: point["a"] < 3)
+    grid = {"space": GRID, "sampler": SamplerOptions(name="grid"), "workers": 1, "seeds": (0, 1)}
 
-    assert "adapter.dim  must be >= 1, got 0" in result.halted
-    assert result.state.counts == {"COMPLETED": 1}
-    assert result.exit_code == 1
+    first = sweep(tmp_path, total=12, **grid)
+    second = sweep(tmp_path, total=12, **grid)
+
+    assert "3 points of the space in a row make no recipe: adapter.unit  must divide dim" in first.halted
+    assert (first.exit_code, first.state.counts) == (1, {"INVALID": 6})
+    assert second.halted == ""
+    assert second.state.counts == {"INVALID": 8, "COMPLETED": 4}
+    assert numbers(tmp_path) == list(range(12))
+
+
+def test_choices_that_become_floats_are_a_difference_that_may_be_extended(tmp_path: Path) -> None:
+    def axis(*values: float) -> dict[str, Any]:
+        return {"space": Space(axes=(Axis("value", Choice(values)),)), "sampler": SamplerOptions(name="grid")}
+
+    sweep(tmp_path, total=2, **axis(0, 0.25), workers=1)
+
+    with pytest.raises(ConfigError, match=r"was choice\(0,0.25\), is now choice\(0.0,0.25\)"):
+        sweep(tmp_path, total=2, **axis(0.0, 0.25), workers=1)
+    assert sweep(tmp_path, total=2, **axis(0.0, 0.25), workers=1, extend=True).exit_code == 0
+    assert_study_agrees(tmp_path)
 
 
 def test_a_torn_line_was_never_asked(tmp_path: Path) -> None:

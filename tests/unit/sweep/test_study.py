@@ -39,7 +39,7 @@ def record(number, status, *, attempt=1, value=None):
         (Status.DIVERGED, None, TrialState.COMPLETE, -1.0, {"diverged": 1.0}),
         (Status.OUT_OF_MEMORY, None, TrialState.COMPLETE, -1.0, {"out_of_memory": 1.0}),
         (Status.CRASHED, None, TrialState.FAIL, None, {}),
-        (Status.INVALID, None, TrialState.FAIL, None, {}),
+        (Status.INVALID, None, TrialState.COMPLETE, -1.0, {"invalid": 1.0}),
         (Status.CANCELLED, None, TrialState.FAIL, None, {}),
     ],
 )

@@ -1,0 +1,90 @@
+"""Where a command writes: `~` is the home folder, and what others wrote is not replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorasweep.cli import main
+
+CHEAP = ["adapter.dim=4", "train.max_steps=4"]
+
+
+@pytest.fixture
+def me(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder, and a current folder beside it."""
+    for name in ("me", "here"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "me"))
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "me"
+
+
+def kohya(folder: Path) -> None:
+    (folder / "config.toml").write_text('network_dim = 4\noutput_name = "x"\n', encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [
+        (["plan", *CHEAP, "--png=~/rates.png"], "rates.png"),
+        (["dollhouse", "draw", "--count=1", "--out=~/doll.png"], "doll.png"),
+        (["dollhouse", "dataset", "--images=2", "--out=~/dolls"], "dolls"),
+        (["import-kohya", "~/config.toml", "-o", "~/mine.yaml"], "mine.yaml"),
+    ],
+)
+def test_a_tilde_is_the_home_folder(me: Path, words: list[str], made: str) -> None:
+    kohya(me)
+
+    assert main(words) == 0
+
+    assert (me / made).exists()
+    assert not Path("~").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plan", "~nobody_of_that_name/x.yaml"],
+        ["sweep", "~nobody_of_that_name/x.yaml"],
+        ["report", "~nobody_of_that_name/x"],
+        ["plan", "dataset.path=~nobody_of_that_name/x"],
+    ],
+)
+def test_the_home_of_nobody_is_told(me: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert "`~nobody_of_that_name` has no home folder here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plan", *CHEAP, "--png=theirs"],
+        ["dollhouse", "draw", "--count=1", "--out=theirs"],
+        ["import-kohya", "~/config.toml", "-o", "theirs"],
+        ["calibrate", *CHEAP, "--out=theirs"],
+    ],
+)
+def test_a_file_that_somebody_else_wrote_is_not_replaced(
+    me: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kohya(me)
+    theirs = Path("theirs")
+    theirs.write_text("two nights of work", encoding="utf-8")
+
+    assert main(words) == 2
+
+    assert theirs.read_text(encoding="utf-8") == "two nights of work"
+    assert "theirs is there already" in capsys.readouterr().err
+
+
+def test_a_command_replaces_what_it_wrote_before(me: Path) -> None:
+    kohya(me)
+    for words in (
+        ["plan", *CHEAP, "--png=rates.png"],
+        ["dollhouse", "draw", "--count=1", "--out=doll.png"],
+        ["import-kohya", "~/config.toml", "-o", "mine.yaml"],
+    ):
+        assert (main(words), main(words)) == (0, 0)
