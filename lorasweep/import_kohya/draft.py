@@ -187,8 +187,9 @@ class Draft:
         except (ValueError, TypeError, OverflowError):
             self.problem(option, f"must be {_WORDS[row.kind]}, got {given!r}")
             return None
-        if row.kind is str and has_control_characters(value):
-            hint = "in TOML a path with backslashes stands in single quotes: 'D:\\images'"
+        if row.kind is str and (has_control_characters(value) or re.search(r"[\t\n]", value)):
+            # "D:\new\train" in double quotes: a line break and a tab
+            hint = "in TOML a path with backslashes stands in single quotes: 'D:\\new\\train'"
             self.problem(option, f"must be text without control characters, got {value!r}", hint)
             return None
         for is_broken, rule in _bounds(value, row):

@@ -121,9 +121,11 @@ def _used(draft: Draft, subsets: Sequence[Mapping[str, Any]]) -> list[dict[str, 
         )
         repeats = one.take("num_repeats" if one.given("num_repeats") else "dataset_repeats")
         folder = one.take("image_dir")
-        if folder is None:
+        if not one.given("image_dir"):
             draft.problem(f"subsets[{number}].image_dir", "must be a folder of images, is not given")
-        elif repeats < 1:
+        if folder is None:
+            continue
+        if repeats < 1:
             draft.leave(f"subsets[{number}]", dict(subset), f"is skipped: it is repeated {repeats} times")
         else:
             known = {"image_dir": folder, "num_repeats": repeats, "class_tokens": one.take("class_tokens")}

@@ -113,7 +113,9 @@ def _dylora(draft: Draft, arguments: dict[str, Any]) -> str:
 
 def _lycoris(draft: Draft, arguments: dict[str, Any]) -> str:
     """LyCORIS: the algorithm is an argument, and so is the preset of target modules, which is `full`."""
-    has_algorithm, has_preset = "algo" in arguments, "preset" in arguments
+    says_which = f"{_ARGUMENTS}.algo" if "algo" in arguments else "network_module"
+    draft.ignore("network_module", "is LyCORIS: network_args say which of its networks")
+    has_preset = "preset" in arguments
     algorithm = str(arguments.pop("algo", None) or "lora").lower()
     preset = str(arguments.pop("preset", None) or "full")
     targets = _PRESETS.get(preset)
@@ -128,7 +130,7 @@ def _lycoris(draft: Draft, arguments: dict[str, Any]) -> str:
     is_dora = draft.argument(arguments, _ARGUMENTS, "dora_wd", bool)
     conv_dim, conv_alpha = _convolutions(draft, arguments)
     if algorithm in ("lora", "locon") and targets == "full" and not is_dora:
-        draft.put("adapter", "locon", "network_args.algo", given=has_algorithm)
+        draft.put("adapter", "locon", says_which, given=True)
         _lycoris_locon(draft, conv_dim, conv_alpha)
         return "locon"
     names = {
@@ -146,10 +148,14 @@ def _lycoris(draft: Draft, arguments: dict[str, Any]) -> str:
         name = "dora"
     elif is_dora:
         draft.leave("network_args.dora_wd", True, f"only a LoRA can be decomposed here, not a {algorithm}")
-    draft.put("adapter", name, "network_args.algo", given=has_algorithm)
+    draft.put("adapter", name, says_which, given=True)
     if name == "ia3":
+        reason = "IA3 has no rank: it trains one factor per channel"
         for option in ("network_dim", "network_alpha"):
-            draft.ignore(option, "IA3 has no rank: it trains one factor per channel")
+            draft.ignore(option, reason)
+        for argument, value in (("conv_dim", conv_dim), ("conv_alpha", conv_alpha)):
+            if value is not None:
+                draft.left_out.append(Note(f"{_ARGUMENTS}.{argument}", value, reason))
         return name
     _put_rank(draft)
     draft.put("adapter.targets", targets, "network_args.preset", given=has_preset)

@@ -71,10 +71,9 @@ def translate_schedule(draft: Draft, *, steps: int | None, is_scheduled: bool) -
 
 def _warmup(draft: Draft, *, scheduled: bool) -> None:
     """A whole number is steps, a fraction below 1 a share; `constant` and schedule-free take none."""
-    option = (
-        "warmup_ratio" if draft.given("warmup_ratio") else "lr_warmup_steps"
-    )  # the first is Easy Training's
-    asked = draft.take(option)
+    # The first is Easy Training Scripts' own.
+    option = "warmup_ratio" if draft.given("warmup_ratio") else "lr_warmup_steps"
+    asked = draft.take(option) or 0
     value: float | int = int(asked) if asked >= 1 or asked == 0 else asked
     if value and not scheduled:
         draft.leave(option, asked, "sd-scripts does not warm up here either; scheduler.warmup would")

@@ -18,6 +18,7 @@ from typing import Any
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.import_kohya import easy_training, foreign
 from lorasweep.import_kohya.draft import Note
+from lorasweep.import_kohya.options import TRANSLATED, UNSUPPORTED
 
 _DATASET_SECTIONS = ("general", "datasets")
 _LARGEST_BYTES = 1_000_000
@@ -61,6 +62,14 @@ def read(config: Path, dataset: Path | None = None) -> Given:
     if described and set(content) <= set(_DATASET_SECTIONS):
         hint = "give the training TOML first: lorasweep import-kohya TRAINING.toml --dataset THIS.toml"
         raise _refused(config, "is a dataset file, without any training option", hint)
+    known = TRANSLATED.keys() | UNSUPPORTED.keys()
+    if not training.keys() & known:
+        what = (
+            f"has no option of sd-scripts' LoRA training, only {', '.join(training)}"
+            if training
+            else "is empty"
+        )
+        raise _refused(config, what, "e.g. network_module, learning_rate, max_train_steps: see docs/flags.md")
     named = training.get("dataset_config")
     if dataset is not None and described:
         notes.append(Note("datasets", described["datasets"], f"{dataset.name} takes their place"))
@@ -86,7 +95,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
             raise _refused(path, f"is {other[0]}", other[1]) from error
         is_path = "\\" in text and ("Unescaped" in str(error) or "hex" in str(error))
         hint = "a path with backslashes stands in single quotes: 'D:\\images'" if is_path else ""
-        raise _refused(path, f"is not TOML: {error}", hint) from error
+        is_toml_error = isinstance(error, tomllib.TOMLDecodeError)
+        what = str(error) if is_toml_error else "a number or a nesting in it is beyond any option"
+        raise _refused(path, f"is not TOML: {what}", hint) from error
     if other := foreign.named_by_keys(content):
         raise _refused(path, f"is {other[0]}", other[1])
     if key := next(_too_large("", content), None):
@@ -98,13 +109,15 @@ def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise _refused(path, "is too large for a kohya config")
-        return path.read_bytes().decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise _refused(path, f"cannot be read: {error.strerror}", f"looked at {path.absolute()}") from error
-    except UnicodeDecodeError as error:
-        raise _refused(
-            path, "must be UTF-8 text, no UTF-16 or other code page", "save it again as UTF-8"
-        ) from error
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # UTF-16 without a mark is full of them
+        what = "must be UTF-8 text, no UTF-16 or other code page"
+        raise _refused(path, what, "save it again as UTF-8")
+    return text
 
 
 def _too_large(at: str, value: Any) -> Iterator[str]:

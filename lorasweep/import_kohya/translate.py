@@ -109,7 +109,8 @@ def _drop_what_is_refused(draft: Draft) -> None:
                 continue  # went with another one
             line = draft.lines[problem.where]
             reason = f"{problem.where}={line.value} is refused here: {problem.message}"
-            draft.leave(line.option, line.value, f"{reason}; lorasweep's default is taken")
+            given = draft.options.get(line.option, line.value)
+            draft.leave(line.option, given, f"{reason}; lorasweep's default is taken")
             for key in [key for key in draft.lines if f"{key}.".startswith(f"{problem.where}.")]:
                 del draft.lines[key]
 
