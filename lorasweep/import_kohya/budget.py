@@ -34,9 +34,9 @@ def translate_base(draft: Draft) -> None:
     if draft.take("v_parameterization"):
         draft.put("base.prediction_type", "v_prediction", "v_parameterization")
     draft.ignore("v_parameterization", "what the base predicts is read from its own files")
-    for option in OTHER_BASES.keys() & draft.options.keys():
+    for option, base in OTHER_BASES.items():
         if draft.given(option):
-            what = f"is of a training of {OTHER_BASES[option]}, must be of Stable Diffusion 1.x or 2.x"
+            what = f"is of a training of {base}, must be of Stable Diffusion 1.x or 2.x"
             draft.problem(option, what, "such a base cannot be trained here")
 
 

@@ -18,6 +18,8 @@ from lorasweep.printable import has_control_characters
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _MEND = "mend the TOML"
+_NO_CHANGE = "changes nothing together with the other options that are given"
+_NOT_GIVEN = "stands for not given, there and here"
 # What stands between two arguments: `betas=0.9, 0.99 weight_decay=0.1` is two.
 _NEXT_ARGUMENT = re.compile(r"[\s,]+(?=[A-Za-z_]\w*\s*=)")
 
@@ -71,6 +73,7 @@ class Draft:
     differs: list[Note] = field(default_factory=list)
     left_out: list[Note] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    _arguments: dict[str, Any] = field(default_factory=dict)  # `network_args.conv_dim` -> as given
 
     def given(self, option: str) -> bool:
         """Whether the files say anything about it: empty text and, where it is written so, 0 do not."""
@@ -95,12 +98,13 @@ class Draft:
         and blanks between arguments and after a value are only that.
         """
         given = self.options.get(option) or []
+        found: dict[str, Any] = {}
         if isinstance(given, Mapping):
-            return {
+            found = {
                 str(name): _as_data(value) if isinstance(value, str) else value
                 for name, value in given.items()
             }
-        found: dict[str, Any] = {}
+            given = []
         for item in given if isinstance(given, list) else [given]:
             for text in _NEXT_ARGUMENT.split(str(item).strip(" ,\t\r\n")) if item != "" else ():
                 name, equals, value = (part.strip() for part in text.partition("="))
@@ -112,6 +116,7 @@ class Draft:
                         f"{option}.{name}", found[name], "is given twice: the last one counts, as there"
                     )
                 found[name] = _as_data(value)
+        self._arguments |= {f"{option}.{name}": value for name, value in found.items()}
         return found
 
     def argument(
@@ -136,7 +141,7 @@ class Draft:
 
     def ignore(self, option: str, reason: str) -> None:
         """Leave out an option that, with the others as they are, changes nothing; not one already told."""
-        if self.given(option) and option not in self._told():
+        if self.given(option) and option not in self._told_options():
             self.left_out.append(Note(option, self.options[option], reason))
 
     def leave(self, option: str, value: Any, reason: str) -> None:
@@ -155,30 +160,34 @@ class Draft:
 
     def judge_the_rest(self) -> None:
         """Sort every option of the files that nothing was said about: none is dropped in silence."""
-        told = self._told()
-        for option, value in self.options.items():
-            if option in told:
+        told, roots = self._told(), self._told_options()
+        for option, value in (self._arguments | dict(self.options)).items():
+            if option in told or option in roots:
                 continue
-            if option in HARMLESS:
+            if option in self._arguments:
+                self.left_out.append(Note(option, value, _NO_CHANGE if value else _NOT_GIVEN))
+            elif option in HARMLESS:
                 self.left_out.append(Note(option, value, HARMLESS[option]))
             elif option in UNSUPPORTED and not _is_off(option, value):
                 self.leave(option, value, UNSUPPORTED[option])
             elif option in UNSUPPORTED:
                 self.left_out.append(Note(option, value, "is off, as it always is here"))
             elif option in TRANSLATED and self.given(option):
-                reason = "changes nothing together with the other options that are given"
-                self.left_out.append(Note(option, value, reason))
+                self.left_out.append(Note(option, value, _NO_CHANGE))
             elif option in TRANSLATED:
-                self.left_out.append(Note(option, value, "stands for not given, there and here"))
+                self.left_out.append(Note(option, value, _NOT_GIVEN))
             else:
                 reason = "not an option of sd-scripts' LoRA training that is known here"
                 self.leave(option, value, reason)
 
     def _told(self) -> set[str]:
+        """What lines, notes and problems speak of: `network_dim`, `network_args.conv_dim`."""
         lines = (line.option for line in self.lines.values() if line.given)
         notes = (note.option for note in (*self.untranslated, *self.differs, *self.left_out))
-        problems = (problem.where for problem in self.problems)
-        return {option.split(".")[0] for option in (*lines, *notes, *problems)}
+        return {*lines, *notes, *(problem.where for problem in self.problems)}
+
+    def _told_options(self) -> set[str]:
+        return {option.split(".")[0] for option in (*self._told(), *self._arguments)}
 
     def _checked(self, option: str, given: Any, row: Option) -> Any:
         """The value as the row's kind and in its range; None, with a problem, when it is not."""

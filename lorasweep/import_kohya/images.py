@@ -48,8 +48,8 @@ def effective(given: Given) -> tuple[dict[str, Any], list[Note]]:
     hidden = [
         Note(name, given.training[name], f"the dataset file's own {option} counts, as in sd-scripts")
         for option, value in own.items()
-        for name in {option, _OTHER_NAMES.get(option, option)} & given.training.keys()
-        if given.training[name] != value
+        for name in dict.fromkeys((option, _OTHER_NAMES.get(option, option)))
+        if name in given.training and given.training[name] != value
     ]
     return {**given.training, **own}, hidden
 
@@ -137,14 +137,16 @@ def _common_parent(subsets: Sequence[Mapping[str, Any]]) -> str | None:
     """The folder whose `10_name` folders are just these subsets, their numbers being the repeats."""
     folders = [_pure(subset["image_dir"]) for subset in subsets]
     said = [re.match(r"(\d{1,9})_.", folder.name) for folder in folders]
-    if len({folder.parent for folder in folders}) > 1 or not all(
+    is_one = len({folder.parent for folder in folders}) == 1 and len(set(folders)) == len(folders)
+    if not is_one or not all(
         match and int(match[1]) == subset["num_repeats"] for match, subset in zip(said, subsets, strict=True)
     ):
         return None
-    parent = Path(folders[0].parent)
-    others = {item.name for item in parent.iterdir() if item.is_dir()} if on_disk(parent) else set()
-    unnamed = {name for name in others if re.match(r"\d+_.", name)} - {folder.name for folder in folders}
-    return None if unnamed else str(folders[0].parent)
+    try:
+        others = {item.name for item in Path(folders[0].parent).iterdir() if re.match(r"\d+_.", item.name)}
+    except (OSError, ValueError):  # on another machine
+        others = set()
+    return None if others - {folder.name for folder in folders} else str(folders[0].parent)
 
 
 def _pure(path: str) -> PurePath:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from lorasweep.import_kohya.draft import Draft, Note
+from lorasweep.import_kohya.draft import Draft
 from lorasweep.import_kohya.options import UNSUPPORTED_NETWORK_ARGS
 
 _LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")
@@ -42,8 +42,6 @@ def translate_network(draft: Draft) -> None:
         if value and value not in ("None", "0", "0.0"):
             reason = UNSUPPORTED_NETWORK_ARGS.get(argument, f"adapter={name} has nothing like it")
             draft.leave(f"{_ARGUMENTS}.{argument}", value, reason)
-        else:
-            draft.left_out.append(Note(f"{_ARGUMENTS}.{argument}", value, "is off, as it always is here"))
 
 
 def _rank(draft: Draft) -> tuple[int, float]:
@@ -72,10 +70,6 @@ def _lora(draft: Draft, arguments: dict[str, Any]) -> str:
         _force(draft, conv_dim, alpha)
         return name
     draft.put("adapter.targets", "attn-mlp", "network_module")
-    for argument, value in (("conv_dim", conv_dim), ("conv_alpha", conv_alpha)):
-        if value is not None:
-            reason = "without a conv_dim above 0 the convolutions are not trained"
-            draft.left_out.append(Note(f"{_ARGUMENTS}.{argument}", value, reason))
     return name
 
 
@@ -128,6 +122,7 @@ def _lycoris(draft: Draft, arguments: dict[str, Any]) -> str:
         reason = "LyCORIS' full also takes conv_in, conv_out and the time embedding; ours ends at the blocks"
         draft.differ("network_args.preset", preset, reason)
     is_dora = draft.argument(arguments, _ARGUMENTS, "dora_wd", bool)
+    is_per_output = draft.argument(arguments, _ARGUMENTS, "wd_on_output", bool)
     conv_dim, conv_alpha = _convolutions(draft, arguments)
     if algorithm in ("lora", "locon") and targets == "full" and not is_dora:
         draft.put("adapter", "locon", says_which, given=True)
@@ -146,22 +141,28 @@ def _lycoris(draft: Draft, arguments: dict[str, Any]) -> str:
         draft.leave("network_args.algo", algorithm, "no adapter of ours is that; a LoRA stands in for it")
     if is_dora and name == "lora":
         name = "dora"
+        _magnitudes(draft, is_per_output)
     elif is_dora:
         draft.leave("network_args.dora_wd", True, f"only a LoRA can be decomposed here, not a {algorithm}")
     draft.put("adapter", name, says_which, given=True)
     if name == "ia3":
-        reason = "IA3 has no rank: it trains one factor per channel"
         for option in ("network_dim", "network_alpha"):
-            draft.ignore(option, reason)
-        for argument, value in (("conv_dim", conv_dim), ("conv_alpha", conv_alpha)):
-            if value is not None:
-                draft.left_out.append(Note(f"{_ARGUMENTS}.{argument}", value, reason))
+            draft.ignore(option, "IA3 has no rank: it trains one factor per channel")
         return name
     _put_rank(draft)
     draft.put("adapter.targets", targets, "network_args.preset", given=has_preset)
     _one_rank(draft, conv_dim, conv_alpha)
     _own_knobs(draft, name, arguments)
     return name
+
+
+def _magnitudes(draft: Draft, is_per_output: bool | None) -> None:
+    reason = "ours has a magnitude per output, as the paper"
+    if is_per_output is None:
+        since = "LyCORIS has so since April 2025; before, there was one per input"
+        draft.differ(f"{_ARGUMENTS}.dora_wd", True, f"{reason}; {since}")
+    elif not is_per_output:
+        draft.leave(f"{_ARGUMENTS}.wd_on_output", False, reason)
 
 
 def _lycoris_locon(draft: Draft, conv_dim: int | None, conv_alpha: float | None) -> None:
@@ -180,9 +181,6 @@ def _one_rank(draft: Draft, conv_dim: int | None, conv_alpha: float | None) -> N
         if value and value != other:
             reason = f"this adapter has one rank for all modules: {other:g} is taken"
             draft.leave(f"{_ARGUMENTS}.{key}", value, reason)
-        elif value is not None:
-            reason = "says what this adapter does anyway"
-            draft.left_out.append(Note(f"{_ARGUMENTS}.{key}", value, reason))
 
 
 def _own_knobs(draft: Draft, name: str, arguments: dict[str, Any]) -> None:

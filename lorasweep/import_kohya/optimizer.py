@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from lorasweep.import_kohya.draft import Draft, Note, as_kind
+from lorasweep.import_kohya.draft import Draft, as_kind
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,6 @@ def translate_optimizer(draft: Draft) -> tuple[Chosen, bool]:
         elif value != kind.fixed[name]:
             reason = f"optimizer={kind.name} works as with {name}={kind.fixed[name]}"
             draft.leave(f"optimizer_args.{name}", value, reason)
-        elif name in arguments:
-            draft.left_out.append(Note(f"optimizer_args.{name}", value, "is how ours works always"))
     return chosen, trains_text
 
 

@@ -168,7 +168,7 @@ UNSUPPORTED: dict[str, str] = {
     "multires_noise_iterations": "pyramid noise is not there",
     "perlin_noise": "Perlin noise is not there",
     "ip_noise_gamma": "input perturbation is not there",
-    "zero_terminal_snr": "the noise schedule is the base's own",
+    "zero_terminal_snr": "the noise schedule is as the base's own files say",
     "min_timestep": "timesteps are drawn from all of them",
     "max_timestep": "timesteps are drawn from all of them",
     "loss_type": "the loss is the squared error",
@@ -208,7 +208,6 @@ UNSUPPORTED_NETWORK_ARGS: dict[str, str] = {
     "use_scalar": "there is no trained scalar beside the factors",
     "rs_lora": "the scale is alpha / dim; give alpha = dim ** 0.5 * your alpha for the same at the start",
     "train_norm": "norms are not trained",
-    "wd_on_output": "DoRA's magnitudes are per output, as in the paper",
     "full_matrix": "a LoKr's larger matrix is whole only where its sides are small",
     "bypass_mode": "that is how the layers compute, not what",
 }

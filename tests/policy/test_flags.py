@@ -14,6 +14,7 @@ from lorasweep.config.places import GROUPS
 from lorasweep.import_kohya.options import (
     DEFAULTS,
     HARMLESS,
+    OTHER_BASES,
     TRANSLATED,
     UNSUPPORTED,
     UNSUPPORTED_NETWORK_ARGS,
@@ -69,3 +70,4 @@ def test_what_has_no_counterpart_is_told_with_the_reason() -> None:
         assert told.get(f"`{option}` in `network_args`") == reason
     harmless = {option: why for cells, why in told.items() for option in CODE.findall(cells)}
     assert {option: harmless.get(option) for option in HARMLESS} == HARMLESS
+    assert OTHER_BASES.keys() <= harmless.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,11 @@ VALUES = (
     SCALARS | ARGUMENTS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.sampled_from(NAMES), SCALARS)
 )
 OPTIONS = st.sampled_from(sorted({*TRANSLATED, *UNSUPPORTED, *HARMLESS, "no such"}))
-LISTS = st.sampled_from([option for option, row in TRANSLATED.items() if row.kind is list])
+LISTS = [option for option, row in TRANSLATED.items() if row.kind is list]
 FILES = st.dictionaries(OPTIONS, VALUES, max_size=4) | st.builds(
     lambda some, name, arguments: {**some, name: arguments},
     st.dictionaries(OPTIONS, VALUES, max_size=3),
-    LISTS,
+    st.sampled_from(LISTS),
     ARGUMENTS,
 )
 
@@ -125,12 +126,11 @@ def test_any_value_of_any_option_is_read_listed_or_refused(
 ) -> None:
     config, out = tmp_path / "c.toml", tmp_path / "r.yaml"
     lines = [f"{toml(option)} = {toml(value)}" for option, value in options.items()]
+    lines += ["[[datasets]]"] if subsets else []
     for subset in subsets:
-        lines.append(
-            "[[datasets.subsets]]" if "[[datasets]]" in lines else "[[datasets]]\n[[datasets.subsets]]"
-        )
+        lines += ["[[datasets.subsets]]", 'image_dir = "/d"']
         lines += [
-            f"{toml(option)} = {toml(value)}" for option, value in {"image_dir": "/d", **subset}.items()
+            f"{toml(option)} = {toml(value)}" for option, value in subset.items() if option != "image_dir"
         ]
     text = "\n".join(["seed_of_the_file = 1", *lines])
     tomllib.loads(text)
@@ -144,7 +144,12 @@ def test_any_value_of_any_option_is_read_listed_or_refused(
         return
     written = out.read_text(encoding="utf-8")
     for option, value in options.items():
-        assert option in written or isinstance(value, dict)  # a table is a headline: its keys are options
+        if not isinstance(value, dict):  # a table is a headline: its keys are options
+            key, note = rf"  # {option}(\.\w+)?$", rf"^#   {option}(\.\w+)?( =|:|$)"
+            assert re.search(f"{key}|{note}", written, re.MULTILINE), (option, value)
+        for argument in value if option in LISTS and isinstance(value, list) else ():
+            inner = re.escape(f"{option}.{argument.partition('=')[0]}")
+            assert re.search(rf"(  # |^#   ){inner}( =|:|$)", written, re.MULTILINE), argument
     places = ("base.path", "dataset.path", "regularization.reg_images.path")
     swaps = [f"{key}={tmp_path}" for key in places if f"  {key}: " in written]
     swaps += ["optimizer=adamw"] if '"adamw8bit"' in written else []

@@ -90,6 +90,13 @@ def test_a_dataset_file_wins_over_the_training_file_and_the_loser_is_named(
         assert "train_data_dir" in told(found, "differs")
 
 
+def test_a_folder_that_is_named_twice_is_not_trained_once(answer: Callable[..., Answer]) -> None:
+    """sd-scripts trains on it twice; the folder of both would hold it once."""
+    twice = '[[datasets.subsets]]\nimage_dir = "/img/10_zkw"\nnum_repeats = 10\n' * 2
+    found = answer(f"{BASE}[[datasets]]\n{twice}")
+    assert found["to_give"] == ["dataset.path"] and "--link" in told(found)["image_dir"]
+
+
 def test_what_other_subsets_say_is_named(answer: Callable[..., Answer]) -> None:
     found = answer(
         f'{BASE}[[datasets]]\n[[datasets.subsets]]\nimage_dir = "/a"\nclass_tokens = "zkw coat"\n'
@@ -365,6 +372,18 @@ def test_v_parameterization_is_obeyed_or_named_never_harmless(answer: Callable[.
     is_obeyed = found["recipe"].get("base.prediction_type") == "v_prediction"
     assert is_obeyed or "v_parameterization" in told(found)
     assert "v_parameterization" not in told(found, "left_out") and "zero_terminal_snr" in told(found)
+
+
+def test_a_dora_of_lycoris_says_how_its_magnitudes_lie(answer: Callable[..., Answer]) -> None:
+    text = (
+        BASE.replace("networks.lora", "lycoris.kohya")
+        + 'network_args = ["dora_wd=True", "preset=attn-mlp"%s]\n'
+    )
+    found = answer(text % ', "wd_on_output=False"')
+    assert found["recipe"]["adapter"] == "dora" and "network_args.wd_on_output" in told(found)
+    found = answer(text % ', "wd_on_output=True"')
+    assert told(found) == {} and "network_args.dora_wd" not in told(found, "differs")
+    assert "April 2025" in told(answer(text % ""), "differs")["network_args.dora_wd"]
 
 
 def test_no_convolutions_is_a_plain_lora(answer: Callable[..., Answer]) -> None:
