@@ -14,7 +14,6 @@ _HAS_DROPOUT = ("lora", "locon", "dora")
 _OF_OTHER_BASES = re.compile(
     r"networks\.\w+_(flux|sd3|lumina|anima|hunyuan\w*|wan|framepack|qwen\w*|zimage|fk)"
 )
-_ARGUMENTS = "network_args"
 
 
 def translate_network(draft: Draft) -> None:
@@ -41,7 +40,7 @@ def translate_network(draft: Draft) -> None:
     for argument, value in arguments.items():
         if value and value not in ("None", "0", "0.0"):
             reason = UNSUPPORTED_NETWORK_ARGS.get(argument, f"adapter={name} has nothing like it")
-            draft.leave(f"{_ARGUMENTS}.{argument}", value, reason)
+            draft.leave(f"network_args.{argument}", value, reason)
 
 
 def _rank(draft: Draft) -> tuple[int, float]:
@@ -63,10 +62,10 @@ def _lora(draft: Draft, arguments: dict[str, Any]) -> str:
     draft.put("adapter", name, "network_module")
     _put_rank(draft)
     if conv_dim:
-        draft.put("adapter.conv_dim", conv_dim, f"{_ARGUMENTS}.conv_dim", given=True)
+        draft.put("adapter.conv_dim", conv_dim, "network_args.conv_dim", given=True)
         # Without conv_alpha kohya takes 1, not the other alpha; 0 means the dim.
         alpha = 1.0 if conv_alpha is None else conv_alpha or float(conv_dim)
-        draft.put("adapter.conv_alpha", alpha, f"{_ARGUMENTS}.conv_alpha", given=conv_alpha is not None)
+        draft.put("adapter.conv_alpha", alpha, "network_args.conv_alpha", given=conv_alpha is not None)
         _force(draft, conv_dim, alpha)
         return name
     draft.put("adapter.targets", "attn-mlp", "network_module")
@@ -76,8 +75,8 @@ def _lora(draft: Draft, arguments: dict[str, Any]) -> str:
 def _convolutions(draft: Draft, arguments: dict[str, Any]) -> tuple[int | None, float | None]:
     """conv_dim and conv_alpha; None where they are not given."""
     return (
-        draft.argument(arguments, _ARGUMENTS, "conv_dim", int, low=0),
-        draft.argument(arguments, _ARGUMENTS, "conv_alpha", float, low=0),
+        draft.argument(arguments, "network_args", "conv_dim", int, low=0),
+        draft.argument(arguments, "network_args", "conv_alpha", float, low=0),
     )
 
 
@@ -91,11 +90,11 @@ def _force(draft: Draft, conv_dim: int, conv_alpha: float) -> None:
 def _dylora(draft: Draft, arguments: dict[str, Any]) -> str:
     draft.put("adapter", "dylora", "network_module")
     _put_rank(draft)
-    unit = draft.argument(arguments, _ARGUMENTS, "unit", int, low=1)
-    draft.put("adapter.unit", unit or 1, f"{_ARGUMENTS}.unit", given=unit is not None)
+    unit = draft.argument(arguments, "network_args", "unit", int, low=1)
+    draft.put("adapter.unit", unit or 1, "network_args.unit", given=unit is not None)
     conv_dim, conv_alpha = _convolutions(draft, arguments)
     targets = "full" if conv_dim else "attn-mlp"
-    draft.put("adapter.targets", targets, f"{_ARGUMENTS}.conv_dim", given=conv_dim is not None)
+    draft.put("adapter.targets", targets, "network_args.conv_dim", given=conv_dim is not None)
     _one_rank(draft, conv_dim, conv_alpha)
     reason = (
         "sd-scripts trains one block of rows but multiplies all of them; ours cuts the product at the "
@@ -107,7 +106,7 @@ def _dylora(draft: Draft, arguments: dict[str, Any]) -> str:
 
 def _lycoris(draft: Draft, arguments: dict[str, Any]) -> str:
     """LyCORIS: the algorithm is an argument, and so is the preset of target modules, which is `full`."""
-    says_which = f"{_ARGUMENTS}.algo" if "algo" in arguments else "network_module"
+    says_which = "network_args.algo" if "algo" in arguments else "network_module"
     draft.ignore("network_module", "is LyCORIS: network_args say which of its networks")
     has_preset = "preset" in arguments
     algorithm = str(arguments.pop("algo", None) or "lora").lower()
@@ -121,8 +120,8 @@ def _lycoris(draft: Draft, arguments: dict[str, Any]) -> str:
     if targets == "full":
         reason = "LyCORIS' full also takes conv_in, conv_out and the time embedding; ours ends at the blocks"
         draft.differ("network_args.preset", preset, reason)
-    is_dora = draft.argument(arguments, _ARGUMENTS, "dora_wd", bool)
-    is_per_output = draft.argument(arguments, _ARGUMENTS, "wd_on_output", bool)
+    is_dora = draft.argument(arguments, "network_args", "dora_wd", bool)
+    is_per_output = draft.argument(arguments, "network_args", "wd_on_output", bool)
     conv_dim, conv_alpha = _convolutions(draft, arguments)
     if algorithm in ("lora", "locon") and targets == "full" and not is_dora:
         draft.put("adapter", "locon", says_which, given=True)
@@ -160,9 +159,9 @@ def _magnitudes(draft: Draft, is_per_output: bool | None) -> None:
     reason = "ours has a magnitude per output, as the paper"
     if is_per_output is None:
         since = "LyCORIS has so since April 2025; before, there was one per input"
-        draft.differ(f"{_ARGUMENTS}.dora_wd", True, f"{reason}; {since}")
+        draft.differ("network_args.dora_wd", True, f"{reason}; {since}")
     elif not is_per_output:
-        draft.leave(f"{_ARGUMENTS}.wd_on_output", False, reason)
+        draft.leave("network_args.wd_on_output", False, reason)
 
 
 def _lycoris_locon(draft: Draft, conv_dim: int | None, conv_alpha: float | None) -> None:
@@ -180,21 +179,19 @@ def _one_rank(draft: Draft, conv_dim: int | None, conv_alpha: float | None) -> N
     for key, value, other in (("conv_dim", conv_dim, dim), ("conv_alpha", conv_alpha, alpha)):
         if value and value != other:
             reason = f"this adapter has one rank for all modules: {other:g} is taken"
-            draft.leave(f"{_ARGUMENTS}.{key}", value, reason)
+            draft.leave(f"network_args.{key}", value, reason)
 
 
 def _own_knobs(draft: Draft, name: str, arguments: dict[str, Any]) -> None:
     if name == "lokr":
-        factor = draft.argument(arguments, _ARGUMENTS, "factor", int)
+        factor = draft.argument(arguments, "network_args", "factor", int)
         own = -1 if factor is None else factor
-        draft.put("adapter.factor", own, f"{_ARGUMENTS}.factor", given=factor is not None)
-        both = draft.argument(arguments, _ARGUMENTS, "decompose_both", bool)
-        draft.put(
-            "adapter.decompose_both", bool(both), f"{_ARGUMENTS}.decompose_both", given=both is not None
-        )
+        draft.put("adapter.factor", own, "network_args.factor", given=factor is not None)
+        both = draft.argument(arguments, "network_args", "decompose_both", bool)
+        draft.put("adapter.decompose_both", bool(both), "network_args.decompose_both", given=both is not None)
     if name == "dylora":
-        unit = draft.argument(arguments, _ARGUMENTS, "block_size", int, low=1)
-        draft.put("adapter.unit", unit or 4, f"{_ARGUMENTS}.block_size", given=unit is not None)
+        unit = draft.argument(arguments, "network_args", "block_size", int, low=1)
+        draft.put("adapter.unit", unit or 4, "network_args.block_size", given=unit is not None)
         reason = (
             "LyCORIS trains it at block_size times the scale that files are loaded with; ours at that scale"
         )
@@ -206,8 +203,8 @@ def _dropout(draft: Draft, name: str, arguments: dict[str, Any]) -> None:
     value, option = draft.take("network_dropout"), "network_dropout"
     if "dropout" in arguments:
         value, option = (
-            draft.argument(arguments, _ARGUMENTS, "dropout", float, low=0, high=1),
-            f"{_ARGUMENTS}.dropout",
+            draft.argument(arguments, "network_args", "dropout", float, low=0, high=1),
+            "network_args.dropout",
         )
         draft.ignore("network_dropout", "network_args.dropout takes its place")
     if not value:

@@ -86,13 +86,11 @@ class Chosen:
 
     Attributes:
         kind: ours.
-        is_stand_in: theirs is not among ours.
         is_scheduled: whether sd-scripts lets a schedule move its learning rate.
         has_own_rate: theirs does not go by the learning rate, or by another meaning of it: ours has its own.
     """
 
     kind: _Kind
-    is_stand_in: bool = False
     is_scheduled: bool = True
     has_own_rate: bool = False
 
@@ -113,8 +111,7 @@ def translate_optimizer(draft: Draft) -> tuple[Chosen, bool]:
         given = knob in arguments
         value = _knob(draft, arguments, knob, default)
         draft.put(f"optimizer.{knob}", value, f"optimizer_args.{knob}", given=given)
-    assumed = {} if chosen.is_stand_in else kind.defaults
-    for name, value in {**assumed, **arguments}.items():
+    for name, value in {**kind.defaults, **arguments}.items():
         if name not in kind.fixed:
             draft.leave(f"optimizer_args.{name}", value, f"optimizer={kind.name} has no such knob")
         elif value != kind.fixed[name]:
@@ -141,13 +138,13 @@ def _choose(draft: Draft, asked: str, option: str, arguments: dict[str, Any]) ->
     if kind is None and _FINDS_ITS_STEP.search(name):
         reason = "no optimizer of ours is that; Prodigy stands in, which finds its own step size too"
         draft.leave(option, asked, reason)
-        return Chosen(_KINDS["prodigy"], is_stand_in=True, is_scheduled=is_scheduled)
+        return Chosen(_KINDS["prodigy"], is_scheduled=is_scheduled)
     if kind is None:
         reason = (
             "no optimizer of ours is that; AdamW stands in at its own lr: one says nothing about the other's"
         )
         draft.leave(option, asked, reason)
-        return Chosen(_KINDS["adamw"], is_stand_in=True, is_scheduled=is_scheduled, has_own_rate=True)
+        return Chosen(_KINDS["adamw"], is_scheduled=is_scheduled, has_own_rate=True)
     if kind.note:
         draft.differ(option, asked, kind.note)
     if kind.name == "adafactor" and arguments.get("relative_step", True):
@@ -199,8 +196,8 @@ def _learning_rates(draft: Draft, chosen: Chosen) -> bool:
         return False
     if text_rate != rate and not chosen.has_own_rate:
         if chosen.kind.name in _ONE_SIZE:
-            counts = f"sd-scripts lets the first rate ({rate:g}) count for both, as here"
-            draft.differ(text_option, text_rate, f"{chosen.kind.name} has one step size; {counts}")
+            reason = f"{chosen.kind.name} has one step size for both: {rate:g} counts"
+            draft.differ(text_option, text_rate, reason)
         else:
             draft.put("optimizer.text_encoder_lr", text_rate, text_option)
     draft.ignore("text_encoder_lr", "is the same as the other rate")

@@ -22,7 +22,6 @@ _READ_WITH = {
     "lr_decay_steps": "warmup_stable_decay",
     "lr_scheduler_timescale": "inverse_sqrt",
 }
-_ARGUMENTS = "lr_scheduler_args"
 _REX = ("Rex", "RexAnnealingWarmRestarts", "RexLR")
 
 
@@ -126,20 +125,22 @@ def _wave_knobs(draft: Draft, arguments: dict[str, Any]) -> None:
         "min_lr": (("min_lr",), 1e-6),
     }
     for knob, (names, default) in found.items():
-        values = [draft.argument(arguments, _ARGUMENTS, name, float) for name in names if name in arguments]
+        values = [
+            draft.argument(arguments, "lr_scheduler_args", name, float) for name in names if name in arguments
+        ]
         value = values[0] if values and values[0] is not None else default
-        draft.put(f"scheduler.{knob}", value, f"{_ARGUMENTS}.{names[0]}", given=bool(values))
+        draft.put(f"scheduler.{knob}", value, f"lr_scheduler_args.{names[0]}", given=bool(values))
     _wave_warmup(draft, arguments)
 
 
 def _wave_warmup(draft: Draft, arguments: dict[str, Any]) -> None:
     """In steps of every cycle; Easy Training Scripts saves the share of the whole, spread over the cycles."""
     given = "warmup_steps" in arguments
-    steps = draft.argument(arguments, _ARGUMENTS, "warmup_steps", int, low=0)
+    steps = draft.argument(arguments, "lr_scheduler_args", "warmup_steps", int, low=0)
     if draft.given("warmup_ratio") and not given:
         draft.put("scheduler.warmup", draft.take("warmup_ratio"), "warmup_ratio")
     else:
-        draft.put("scheduler.warmup", steps or 0, f"{_ARGUMENTS}.warmup_steps", given=given)
+        draft.put("scheduler.warmup", steps or 0, "lr_scheduler_args.warmup_steps", given=given)
 
 
 def _cycles(draft: Draft, arguments: dict[str, Any], steps: int | None) -> None:
@@ -151,8 +152,8 @@ def _cycles(draft: Draft, arguments: dict[str, Any], steps: int | None) -> None:
     if not names:
         draft.put("scheduler.num_cycles", draft.take("lr_scheduler_num_cycles"), "lr_scheduler_num_cycles")
         return
-    option = f"{_ARGUMENTS}.{names[0]}"
-    length = draft.argument(arguments, _ARGUMENTS, names[0], int, low=1)
+    option = f"lr_scheduler_args.{names[0]}"
+    length = draft.argument(arguments, "lr_scheduler_args", names[0], int, low=1)
     draft.put("scheduler.num_cycles", max(1, steps // length) if steps and length else 1, option, given=True)
     if steps is None:
         reason = "the steps of this training follow from the images: give scheduler.num_cycles"
