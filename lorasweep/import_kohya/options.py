@@ -122,6 +122,19 @@ DEFAULTS: dict[str, Any] = {
     name: option.default for name, option in TRANSLATED.items() if option.default is not None
 }
 
+# What may stand in a dataset file.
+OF_DATASETS = frozenset(
+    """
+    resolution batch_size enable_bucket bucket_reso_steps min_bucket_reso max_bucket_reso bucket_no_upscale
+    image_dir num_repeats is_reg class_tokens validation_split validation_seed network_multiplier
+    caption_extension caption_separator caption_prefix caption_suffix shuffle_caption keep_tokens
+    keep_tokens_separator secondary_separator enable_wildcard caption_dropout_rate caption_tag_dropout_rate
+    caption_dropout_every_n_epochs token_warmup_min token_warmup_step color_aug flip_aug random_crop
+    face_crop_aug_range resize_interpolation alpha_mask metadata_file conditioning_data_dir custom_attributes
+    cache_info
+    """.split()
+)
+
 UNSUPPORTED: dict[str, str] = {
     # images
     "color_aug": "images are trained on as they are; their latents are cached",

@@ -18,7 +18,7 @@ from typing import Any
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.import_kohya import easy_training, foreign
 from lorasweep.import_kohya.draft import Note
-from lorasweep.import_kohya.options import TRANSLATED, UNSUPPORTED
+from lorasweep.import_kohya.options import OF_DATASETS, TRANSLATED, UNSUPPORTED
 
 _DATASET_SECTIONS = ("general", "datasets")
 _LARGEST_BYTES = 1_000_000
@@ -59,17 +59,7 @@ def read(config: Path, dataset: Path | None = None) -> Given:
     notes: list[Note] = []
     training = _flat({key: value for key, value in content.items() if key != "datasets"}, notes)
     described = {key: content[key] for key in _DATASET_SECTIONS if key in content and "datasets" in content}
-    if described and set(content) <= set(_DATASET_SECTIONS):
-        hint = "give the training TOML first: lorasweep import-kohya TRAINING.toml --dataset THIS.toml"
-        raise _refused(config, "is a dataset file, without any training option", hint)
-    known = TRANSLATED.keys() | UNSUPPORTED.keys()
-    if not training.keys() & known:
-        what = (
-            f"has no option of sd-scripts' LoRA training, only {', '.join(training)}"
-            if training
-            else "is empty"
-        )
-        raise _refused(config, what, "e.g. network_module, learning_rate, max_train_steps: see docs/flags.md")
+    _require_training_options(training, config, has_datasets=bool(described))
     named = training.get("dataset_config")
     if dataset is not None and described:
         notes.append(Note("datasets", described["datasets"], f"{dataset.name} takes their place"))
@@ -84,6 +74,17 @@ def read(config: Path, dataset: Path | None = None) -> Given:
         other["subsets"] = len(_tables(other.get("subsets", []), "subsets", where))
     subsets = [{**datasets[0], **subset} for subset in _tables(first, "subsets", where)]
     return Given(training=training, datasets=datasets, subsets=subsets, notes=notes)
+
+
+def _require_training_options(training: Mapping[str, Any], path: Path, *, has_datasets: bool) -> None:
+    known = training.keys() & (TRANSLATED.keys() | UNSUPPORTED.keys())
+    if has_datasets and known <= OF_DATASETS:
+        hint = "give the training TOML first: lorasweep import-kohya TRAINING.toml --dataset THIS.toml"
+        raise _refused(path, "is a dataset file, without any training option", hint)
+    if not known:
+        what = f"has no option of sd-scripts' LoRA training, only {', '.join([*training][:9])}"
+        hint = "e.g. network_module, learning_rate, max_train_steps: see docs/flags.md"
+        raise _refused(path, what if training else "is empty", hint)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

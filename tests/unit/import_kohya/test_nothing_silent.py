@@ -65,6 +65,14 @@ def test_training_options_under_general_are_read_as_sd_scripts_joins_all_section
     assert recipe["optimizer.lr"] == 1e-4 and recipe["train.max_steps"] == 7
 
 
+def test_one_file_may_hold_the_training_options_under_general_and_the_datasets(
+    answer: Callable[..., Answer],
+) -> None:
+    subset = '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "/a"\n'
+    recipe = answer(f"[general]\nresolution = 768\nnetwork_dim = 32\n{subset}")["recipe"]
+    assert recipe["base.resolution"] == 768 and recipe["adapter.dim"] == 32 and recipe["dataset.path"] == "/a"
+
+
 def test_what_stands_in_two_sections_is_told_with_what_counts(answer: Callable[..., Answer]) -> None:
     found = answer(f"{BASE}[a]\nnetwork_dim = 8\nclip_skip = 2\n[b]\nnetwork_dim = 16\nclip_skip = 2\n")
     assert found["recipe"]["adapter.dim"] == 16
@@ -253,7 +261,7 @@ def test_the_defaults_of_a_window_are_no_loss(answer: Callable[..., Answer]) -> 
         ("mine.yaml", "recipe:\n  seed: 1\n", "lorasweep already", "plan"),
         ("flux.toml", 'network_module = "networks.lora_flux"\n', "lora_flux", "cannot be trained"),
         ("sd3.toml", 'seed = 1\nclip_g = "/m"\n', "SD3", "cannot be trained"),
-        ("d.toml", '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "/a"\n', "dataset file", "--dataset"),
+        ("d.toml", "[general]\nresolution = 512\n[[datasets]]\n", "dataset file", "--dataset"),
         ("named.toml", 'dataset_config = "gone.toml"\n', "gone.toml", "--dataset"),
         ("pyproject.toml", "[project]\nversion = '1'\n", "no option of sd-scripts", "flags.md"),
         ("empty.toml", "", "is empty", "flags.md"),
