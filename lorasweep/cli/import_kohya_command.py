@@ -31,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
     elif not options.out:
         print(text, end="")
     _say(imported, options.out)
+    if link_into is not None and not imported.links:
+        print("--link: nothing to link, the images are read where they are", file=sys.stderr)
     return 0
 
 

@@ -65,7 +65,7 @@ def translate_images(draft: Draft, given: Given, *, link_into: Path | None) -> l
     Args:
         draft: gets the keys.
         given: the files.
-        link_into: a folder for links, when several subsets do not lie in one.
+        link_into: a folder for links, when several subsets do not lie in one, or have class tokens.
 
     Returns:
         The links that the recipe needs in `link_into`.
@@ -76,7 +76,8 @@ def translate_images(draft: Draft, given: Given, *, link_into: Path | None) -> l
     for number, dataset in enumerate(given.datasets[1:], start=2):
         draft.leave(f"datasets[{number}]", dataset, "one dataset, at one resolution: the first is taken")
     _held_out(draft)
-    _trigger(draft, train, links)
+    _class_tokens(draft, train, links)
+    _trigger(draft)
     _captions(draft)
     return links
 
@@ -93,7 +94,7 @@ def _folders(draft: Draft, subsets: Sequence[Mapping[str, Any]], link_into: Path
     if root:
         draft.differ("train_data_dir", root, "the dataset file takes its place, as in sd-scripts")
     _same_for_all(draft, subsets)
-    if len(subsets) == 1:
+    if len(subsets) == 1 and not (link_into and subsets[0]["class_tokens"]):
         draft.put("dataset.path", subsets[0]["image_dir"], "image_dir")
         draft.put("dataset.repeats", subsets[0]["num_repeats"], "num_repeats")
         draft.ignore("dataset_repeats", "num_repeats takes its place")
@@ -101,7 +102,7 @@ def _folders(draft: Draft, subsets: Sequence[Mapping[str, Any]], link_into: Path
     draft.put("dataset.path", TO_BE_GIVEN, "image_dir")
     for option in ("num_repeats", "dataset_repeats"):
         draft.ignore(option, "the folders' names say the repeats, `10_zkw`")
-    if parent := _common_parent(subsets):
+    if len(subsets) > 1 and (parent := _common_parent(subsets)):
         draft.put("dataset.path", parent, "image_dir")
     elif link_into is not None:
         draft.put("dataset.path", str(link_into), "image_dir")
@@ -211,8 +212,8 @@ def _captions(draft: Draft) -> None:
     draft.put("captions.tag_dropout", draft.take("caption_tag_dropout_rate"), "caption_tag_dropout_rate")
 
 
-def _trigger(draft: Draft, subsets: Sequence[Mapping[str, Any]], links: Sequence[Link]) -> None:
-    """Neither of kohya's two is quite a trigger: one is for images without captions, one for all."""
+def _trigger(draft: Draft) -> None:
+    """Decide the trigger: there is none in kohya; what it puts in front of every caption comes near."""
     prefix = draft.take("caption_prefix") or ""
     word = prefix.strip(" ,")
     if word and "," not in word:
@@ -220,26 +221,17 @@ def _trigger(draft: Draft, subsets: Sequence[Mapping[str, Any]], links: Sequence
         draft.differ("caption_prefix", prefix, "ours is added only where a caption lacks it")
     elif prefix:
         draft.leave("caption_prefix", prefix, "one trigger, not several tags, can be put in front")
+
+
+def _class_tokens(draft: Draft, subsets: Sequence[Mapping[str, Any]], links: Sequence[Link]) -> None:
+    """Tell of the caption of images that have none: a folder's name is that here, `10_zkw`; no trigger is."""
     words = [subset["class_tokens"] for subset in subsets] or [draft.take("class_tokens")]
     named = [_pure(subset["image_dir"]).name.endswith(f"_{subset['class_tokens']}") for subset in subsets]
-    if links or (subsets and all(named)):
-        draft.ignore("class_tokens", "the folders are named by it")
-    elif len(words) == 1:
-        _class_tokens(draft, words[0])
+    if links or (len(subsets) > 1 and all(named)):
+        draft.ignore("class_tokens", "the folders are named by it, for images without a caption")
     elif any(words):
-        reason = "is for images without a caption, by folder: --link FOLDER names the folders by it"
-        draft.leave("class_tokens", words, reason)
-
-
-def _class_tokens(draft: Draft, tokens: str | None) -> None:
-    if not tokens:
-        return
-    if "captions.trigger" in draft.lines:
-        draft.leave("class_tokens", tokens, "there is one trigger, and caption_prefix is it")
-        return
-    draft.put("captions.trigger", tokens, "class_tokens")
-    reason = "sd-scripts reads it for images without a caption only; ours goes in front of every caption"
-    draft.differ("class_tokens", tokens, reason + " that lacks it")
+        reason = "is for images without a caption only: --link FOLDER names the folders by it, `10_zkw`"
+        draft.leave("class_tokens", words if len(words) > 1 else words[0], reason)
 
 
 def translate_buckets(draft: Draft) -> None:

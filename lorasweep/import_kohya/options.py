@@ -60,7 +60,7 @@ TRANSLATED: dict[str, Option] = {
     "validation_split": _row(float, "dataset.holdout", default=0.0, low=0, high=1),
     "validation_seed": _row(int, "dataset.holdout_seed"),
     # captions
-    "class_tokens": _row(str, "captions.trigger"),
+    "class_tokens": _row(str, "dataset.path"),
     "caption_prefix": _row(str, "captions.trigger"),
     "caption_extension": _row(str, "captions.extension", default=".caption"),
     "caption_extention": _row(str, "captions.extension"),

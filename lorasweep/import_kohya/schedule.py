@@ -77,8 +77,9 @@ def _warmup(draft: Draft, *, scheduled: bool) -> None:
     if value and not scheduled:
         draft.leave(option, asked, "sd-scripts does not warm up here either; scheduler.warmup would")
         value = 0
-    elif value != asked:
-        draft.differ(option, asked, f"is read as {value} steps")
+    elif isinstance(draft.options.get(option), float) and asked >= 1:
+        reason = f"is read as {value} steps; sd-scripts takes a number with a point for a share"
+        draft.differ(option, asked, reason)
     draft.put("scheduler.warmup", value, option)
 
 

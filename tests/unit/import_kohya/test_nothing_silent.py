@@ -98,6 +98,20 @@ def test_a_dataset_file_wins_over_the_training_file_and_the_loser_is_named(
         assert "train_data_dir" in told(found, "differs")
 
 
+def test_class_tokens_change_no_caption_and_name_the_linked_folder(
+    answer: Callable[..., Answer], tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    subset = f'[[datasets]]\n[[datasets.subsets]]\nimage_dir = "{tmp_path}/images"\nnum_repeats = 3\n'
+    text = f'{BASE}{subset}class_tokens = "zkw coat"\n'
+    found = answer(text)
+    assert not any(key.startswith("captions.trigger") for key in found["recipe"])
+    assert "--link" in told(found)["class_tokens"] and found["recipe"]["dataset.repeats"] == 3
+    found = answer(text, "--link", str(tmp_path / "links"))
+    assert [path.name for path in (tmp_path / "links").iterdir()] == ["3_zkw coat"]
+    assert "class_tokens" in told(found, "left_out") and "dataset.repeats" not in found["recipe"]
+
+
 def test_a_folder_that_is_named_twice_is_not_trained_once(answer: Callable[..., Answer]) -> None:
     """sd-scripts trains on it twice; the folder of both would hold it once."""
     twice = '[[datasets.subsets]]\nimage_dir = "/img/10_zkw"\nnum_repeats = 10\n' * 2
