@@ -38,7 +38,7 @@ def translate_network(draft: Draft) -> None:
         name = _lora(draft, arguments)
     _dropout(draft, name, arguments)
     for argument, value in arguments.items():
-        if value and value not in ("None", "0", "0.0"):
+        if value:
             reason = UNSUPPORTED_NETWORK_ARGS.get(argument, f"adapter={name} has nothing like it")
             draft.leave(f"network_args.{argument}", value, reason)
 
