@@ -13,7 +13,8 @@ from lorasweep import files
 from lorasweep.cli.output_folder import require_replaceable
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.import_kohya import Imported, import_kohya, imported_json, recipe_text
-from lorasweep.import_kohya.images import Link
+from lorasweep.import_kohya.images import Link, on_disk
+from lorasweep.printable import readable
 
 
 def run(options: argparse.Namespace) -> int:
@@ -25,12 +26,14 @@ def run(options: argparse.Namespace) -> int:
     if link_into is not None:
         _make_links(link_into, imported.links)
     if options.out:
-        files.write_text(options.out, text)
+        _write(options.out, text)
     if options.json:
         print(json.dumps(imported_json(imported), indent=1, default=str))
     elif not options.out:
         print(text, end="")
     _say(imported, options.out)
+    if link_into is not None and not imported.links:
+        print("--link: nothing to link, the images are read where they are", file=sys.stderr)
     return 0
 
 
@@ -41,6 +44,14 @@ def _command(options: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
+def _write(path: Path, text: str) -> None:
+    try:
+        files.write_text(path, text)
+    except OSError as error:
+        problem = Problem(str(path), f"cannot be written: {error.strerror}", "choose another place for -o")
+        raise ConfigError(problem, subject="the recipe file") from error
+
+
 def _make_links(folder: Path, links: Sequence[Link]) -> None:
     """Make a folder of links; one that is there already may only hold the same ones.
 
@@ -48,21 +59,24 @@ def _make_links(folder: Path, links: Sequence[Link]) -> None:
         ConfigError: something else is in the way, or a folder of images is missing; nothing was made.
     """
     problems = [
-        Problem(str(link.target), "no such folder of images") for link in links if not link.target.is_dir()
+        Problem(str(link.target), "no such folder of images") for link in links if not on_disk(link.target)
     ]
-    for link in links:
-        place = folder / link.name
-        if (place.is_symlink() or place.exists()) and place.resolve() != link.target.resolve():
-            problems.append(
-                Problem(str(place), "is in the way of a link", "choose another folder for --link")
-            )
-    if problems:
-        raise ConfigError(problems, subject="the links")
-    for link in links:
-        place = folder / link.name
-        if not place.is_symlink():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(link.target, target_is_directory=True)
+    try:
+        for link in links:
+            place = folder / link.name
+            if (place.is_symlink() or place.exists()) and place.resolve() != link.target.resolve():
+                hint = "choose another folder for --link"
+                problems.append(Problem(str(place), "is in the way of a link", hint))
+        if problems:
+            raise ConfigError(problems, subject="the links")
+        for link in links:
+            place = folder / link.name
+            if not place.is_symlink():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.symlink_to(link.target, target_is_directory=True)
+    except OSError as error:  # a name that is too long, a disk that takes no links
+        problem = Problem(str(folder), f"links cannot be made: {error}", "choose another folder for --link")
+        raise ConfigError(problem, subject="the links") from error
 
 
 def _say(imported: Imported, out: Path | None) -> None:
@@ -74,7 +88,7 @@ def _say(imported: Imported, out: Path | None) -> None:
     )
     print("; ".join(f"{count} {what}" for count, what in counts), file=sys.stderr)
     for note in imported.untranslated:
-        print(f"  {note.option}: {note.reason}", file=sys.stderr)
+        print(f"  {readable(f'{note.option}: {note.reason}')}", file=sys.stderr)
     if out:
         given = "".join(f" {key}=..." for key in imported.to_give)
         print(f"{out}: the rest is commented there. Next: lorasweep plan {out}{given}", file=sys.stderr)

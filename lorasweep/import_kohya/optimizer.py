@@ -6,10 +6,11 @@ knob is written down.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from lorasweep.import_kohya.draft import Draft
+from lorasweep.import_kohya.draft import Draft, as_kind
 
 
 @dataclass(frozen=True)
@@ -75,22 +76,40 @@ _KINDS: dict[str, _Kind] = {
     "adamwschedulefree": _Kind("schedule_free_adamw", {"betas": [0.9, 0.999], "weight_decay": 0.0}),
 }
 _ONE_SIZE = ("prodigy", "dadapt_adam")  # one step size for UNet and text encoder
+# Optimizers that find their own step size, by their classes' names: DAdaptLion, ProdigyPlusScheduleFree.
+_FINDS_ITS_STEP = re.compile(r"prodigy|d[-_]?adapt|^(l?dog|dowg|cocob)$", re.IGNORECASE)
 
 
-def translate_optimizer(draft: Draft) -> tuple[str, bool]:
+@dataclass(frozen=True)
+class Chosen:
+    """The optimizer, as far as its schedule and its rates follow from it.
+
+    Attributes:
+        kind: ours.
+        is_scheduled: whether sd-scripts lets a schedule move its learning rate.
+        has_own_rate: theirs does not go by the learning rate, or by another meaning of it: ours has its own.
+    """
+
+    kind: _Kind
+    is_scheduled: bool = True
+    has_own_rate: bool = False
+
+
+def translate_optimizer(draft: Draft) -> tuple[Chosen, bool]:
     """Decide the optimizer and its learning rates.
 
     Returns:
-        Its name, and whether the text encoder is trained.
+        The optimizer, and whether the text encoder is trained.
     """
-    kind = _kind(draft)
-    draft.put("optimizer", kind.name, "optimizer_type")
-    trains_text = _learning_rates(draft, kind.name)
+    asked, option = _asked(draft)
     arguments = draft.arguments("optimizer_args")
+    chosen = _choose(draft, asked, option, arguments)
+    kind = chosen.kind
+    draft.put("optimizer", kind.name, option)
+    trains_text = _learning_rates(draft, chosen)
     for knob, default in kind.knobs.items():
         given = knob in arguments
-        value = arguments.pop(knob, default)
-        value = list(value) if isinstance(value, tuple) else float(value) if type(value) is int else value
+        value = _knob(draft, arguments, knob, default)
         draft.put(f"optimizer.{knob}", value, f"optimizer_args.{knob}", given=given)
     for name, value in {**kind.defaults, **arguments}.items():
         if name not in kind.fixed:
@@ -98,44 +117,89 @@ def translate_optimizer(draft: Draft) -> tuple[str, bool]:
         elif value != kind.fixed[name]:
             reason = f"optimizer={kind.name} works as with {name}={kind.fixed[name]}"
             draft.leave(f"optimizer_args.{name}", value, reason)
-    return kind.name, trains_text
+    return chosen, trains_text
 
 
-def _kind(draft: Draft) -> _Kind:
-    asked = draft.take("optimizer_type", str)
-    if draft.take("use_8bit_adam", bool):
-        asked = "AdamW8bit"
-    elif draft.take("use_lion_optimizer", bool):
-        asked = "Lion"
+def _asked(draft: Draft) -> tuple[str, str]:
+    """The optimizer by sd-scripts' name, and the option that says so: the old switches win, as there."""
+    switches = {"use_8bit_adam": "AdamW8bit", "use_lion_optimizer": "Lion"}
+    for option, name in switches.items():
+        if draft.take(option):
+            draft.ignore("optimizer_type", f"{option} takes its place")
+            return name, option
+    return draft.take("optimizer_type").strip(), "optimizer_type"
+
+
+def _choose(draft: Draft, asked: str, option: str, arguments: dict[str, Any]) -> Chosen:
     # Any class by its dotted path: pytorch_optimizer.CAME
-    kind = _KINDS.get((asked or "AdamW").rsplit(".", 1)[-1].lower())
+    name = asked.rsplit(".", 1)[-1]
+    is_scheduled = not name.lower().endswith("schedulefree")
+    kind = _KINDS.get(name.lower())
+    if kind is None and _FINDS_ITS_STEP.search(name):
+        reason = "no optimizer of ours is that; Prodigy stands in, which finds its own step size too"
+        draft.leave(option, asked, reason)
+        return Chosen(_KINDS["prodigy"], is_scheduled=is_scheduled)
     if kind is None:
-        draft.leave("optimizer_type", asked, "no optimizer of ours is that; AdamW stands in, with its own lr")
-        return _KINDS["adamw"]
+        reason = (
+            "no optimizer of ours is that; AdamW stands in at its own lr: one says nothing about the other's"
+        )
+        draft.leave(option, asked, reason)
+        return Chosen(_KINDS["adamw"], is_scheduled=is_scheduled, has_own_rate=True)
     if kind.note:
-        draft.differ("optimizer_type", asked, kind.note)
-    return kind
+        draft.differ(option, asked, kind.note)
+    if kind.name == "adafactor" and arguments.get("relative_step", True):
+        return Chosen(kind, is_scheduled=False, has_own_rate=True)
+    return Chosen(kind, is_scheduled=is_scheduled)
 
 
-def _learning_rates(draft: Draft, name: str) -> bool:
+def _knob(draft: Draft, arguments: dict[str, Any], name: str, default: Any) -> Any:
+    """An argument of the kind that the library's default has: a number, a boolean, or a list of numbers."""
+    if not isinstance(default, list):
+        value = draft.argument(arguments, "optimizer_args", name, type(default))
+        return default if value is None else value
+    if name not in arguments:
+        return default
+    given = arguments.pop(name)
+    try:
+        if len(given) == len(default):
+            return [as_kind(item, float) for item in given]
+    except (ValueError, TypeError, OverflowError):
+        pass
+    draft.problem(f"optimizer_args.{name}", f"must be {len(default)} numbers, got {given!r}")
+    return default
+
+
+def _learning_rates(draft: Draft, chosen: Chosen) -> bool:
     """Two rates for two parts; the text encoder is trained unless it is switched off or its rate is 0."""
-    shared = draft.take("learning_rate", float)
-    own = draft.take("unet_lr", float)
+    shared, own, text_rate = (
+        draft.take(option) for option in ("learning_rate", "unet_lr", "text_encoder_lr")
+    )
     rate, option = (shared, "learning_rate") if own is None else (own, "unet_lr")
-    draft.put("optimizer.lr", rate, option)
-    text_rate, text_option = draft.take("text_encoder_lr", float), "text_encoder_lr"
+    text_option = "text_encoder_lr"
     if text_rate is None:
         text_rate, text_option = shared, "learning_rate"
-    if draft.take("network_train_unet_only", bool):
+    if own == 0:
+        draft.leave("unet_lr", own, "the UNet is always trained: at learning_rate")
+        rate, option = shared, "learning_rate"
+    trains_text = not draft.take("network_train_unet_only") and text_rate != 0
+    if chosen.has_own_rate:
+        reason = f"is not for optimizer={chosen.kind.name}, which takes its own lr"
+        for given in ("learning_rate", "unet_lr", "text_encoder_lr"):
+            if draft.given(given) and draft.take(given) != 0:
+                draft.leave(given, draft.take(given), reason)
+    elif rate == 0:
+        draft.problem(option, "must be > 0, got 0: nothing would be trained")
+    else:
+        draft.put("optimizer.lr", rate, option)
+    if not trains_text:
+        draft.ignore("text_encoder_lr", "the text encoder is not trained")
         return False
-    if text_rate == 0:
-        return False
-    if text_rate != rate:
-        if name in _ONE_SIZE:
-            reason = (
-                f"{name} has one step size; sd-scripts lets the first rate ({rate:g}) count for both, as here"
-            )
+    if text_rate != rate and not chosen.has_own_rate:
+        if chosen.kind.name in _ONE_SIZE:
+            reason = f"{chosen.kind.name} has one step size for both: {rate:g} counts"
             draft.differ(text_option, text_rate, reason)
         else:
             draft.put("optimizer.text_encoder_lr", text_rate, text_option)
+    draft.ignore("text_encoder_lr", "is the same as the other rate")
+    draft.ignore("learning_rate", "unet_lr and text_encoder_lr take its place")
     return True

@@ -1,7 +1,6 @@
 """What becomes of every option of sd-scripts' LoRA training: data, no logic.
 
-    TRANSLATED   option -> the recipe keys that it decides
-    DEFAULTS     what sd-scripts takes when a translated option is not given
+    TRANSLATED   option -> what its value must be, and the recipe keys that it decides
     UNSUPPORTED  option -> why it has no counterpart; UNSUPPORTED_NETWORK_ARGS: the same inside network_args
     HARMLESS     option -> why leaving it out changes nothing that is learned
 
@@ -10,108 +9,131 @@ An option that is in none of them is unknown to sd-scripts' LoRA training (or ne
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-TRANSLATED: dict[str, tuple[str, ...]] = {
+
+@dataclass(frozen=True)
+class Option:
+    """A translated option.
+
+    Attributes:
+        kind: int, float, bool or str.
+        keys: the recipe keys that it decides.
+        default: what sd-scripts takes when it is not given.
+        low, high: the least and the most that makes sense; None is open.
+        zero_is_unset: 0 is written for "not given", as windows over sd-scripts do.
+    """
+
+    kind: type
+    keys: tuple[str, ...]
+    default: Any = None
+    low: float | None = None
+    high: float | None = None
+    zero_is_unset: bool = False
+
+
+def _row(kind: type, *keys: str, **more: Any) -> Option:
+    return Option(kind, keys, **more)
+
+
+MOST_PX = 16384  # beyond any picture; buckets are counted up to it
+
+TRANSLATED: dict[str, Option] = {
     # the base
-    "pretrained_model_name_or_path": ("base", "base.path"),
-    "clip_skip": ("base.clip_skip",),
-    "resolution": ("base.resolution", "buckets.sizes"),
-    "bucket_reso_steps": ("base.bucket_step",),
+    "pretrained_model_name_or_path": _row(str, "base", "base.path"),
+    "v_parameterization": _row(bool, "base.prediction_type", default=False),
+    "clip_skip": _row(int, "base.clip_skip", default=1, low=1, zero_is_unset=True),
+    "resolution": _row(str, "base.resolution", "buckets.sizes"),
+    "bucket_reso_steps": _row(int, "base.bucket_step", default=64, low=1, high=MOST_PX),
     # buckets
-    "enable_bucket": ("buckets",),
-    "min_bucket_reso": ("buckets.min_side",),
-    "max_bucket_reso": ("buckets.max_side",),
-    "bucket_no_upscale": ("buckets.upscale",),
+    "enable_bucket": _row(bool, "buckets", default=False),
+    "min_bucket_reso": _row(int, "buckets.min_side", default=256, low=1, high=MOST_PX),
+    "max_bucket_reso": _row(int, "buckets.max_side", default=1024, low=1, high=MOST_PX),
+    "bucket_no_upscale": _row(bool, "buckets.upscale", default=False),
     # images
-    "dataset_config": ("dataset.path",),
-    "train_data_dir": ("dataset", "dataset.path"),
-    "image_dir": ("dataset", "dataset.path"),
-    "num_repeats": ("dataset.repeats",),
-    "dataset_repeats": ("dataset.repeats",),
-    "validation_split": ("dataset.holdout",),
-    "validation_seed": ("dataset.holdout_seed",),
+    "dataset_config": _row(str, "dataset.path"),
+    "train_data_dir": _row(str, "dataset", "dataset.path"),
+    "image_dir": _row(str, "dataset", "dataset.path"),
+    "num_repeats": _row(int, "dataset.repeats", default=1),
+    "dataset_repeats": _row(int, "dataset.repeats", default=1),
+    "validation_split": _row(float, "dataset.holdout", default=0.0, low=0, high=1),
+    "validation_seed": _row(int, "dataset.holdout_seed"),
     # captions
-    "class_tokens": ("captions.trigger",),
-    "caption_prefix": ("captions.trigger",),
-    "caption_extension": ("captions.extension",),
-    "caption_extention": ("captions.extension",),
-    "caption_separator": ("captions.separator",),
-    "shuffle_caption": ("captions.shuffle",),
-    "keep_tokens": ("captions.keep_tokens",),
-    "caption_dropout_rate": ("captions.dropout",),
-    "caption_tag_dropout_rate": ("captions.tag_dropout",),
+    "class_tokens": _row(str, "dataset.path"),
+    "caption_prefix": _row(str, "captions.trigger"),
+    "caption_extension": _row(str, "captions.extension", default=".caption"),
+    "caption_extention": _row(str, "captions.extension"),
+    "caption_separator": _row(str, "captions.separator", default=","),
+    "shuffle_caption": _row(bool, "captions.shuffle", default=False),
+    "keep_tokens": _row(int, "captions.keep_tokens", default=0, low=0),
+    "caption_dropout_rate": _row(float, "captions.dropout", default=0.0, low=0, high=1),
+    "caption_tag_dropout_rate": _row(float, "captions.tag_dropout", default=0.0, low=0, high=1),
     # the network
-    "network_module": ("adapter",),
-    "network_dim": ("adapter.dim",),
-    "network_alpha": ("adapter.alpha",),
-    "network_dropout": ("adapter.dropout",),
-    "network_args": ("adapter", "adapter.conv_dim", "adapter.conv_alpha", "adapter.unit", "adapter.factor"),
-    "network_train_unet_only": ("adapter.text_encoder",),
+    "network_module": _row(str, "adapter"),
+    "network_dim": _row(int, "adapter.dim", default=4, low=1),
+    "network_alpha": _row(float, "adapter.alpha", default=1.0, low=0),
+    "network_dropout": _row(float, "adapter.dropout", low=0, high=1),
+    "network_args": _row(
+        list, "adapter", "adapter.conv_dim", "adapter.conv_alpha", "adapter.unit", "adapter.factor"
+    ),
+    "network_train_unet_only": _row(bool, "adapter.text_encoder", default=False),
     # the optimizer
-    "optimizer_type": ("optimizer",),
-    "use_8bit_adam": ("optimizer",),
-    "use_lion_optimizer": ("optimizer",),
-    "optimizer_args": ("optimizer.betas", "optimizer.weight_decay", "optimizer.eps", "optimizer.d_coef"),
-    "learning_rate": ("optimizer.lr", "optimizer.text_encoder_lr"),
-    "unet_lr": ("optimizer.lr",),
-    "text_encoder_lr": ("optimizer.text_encoder_lr",),
-    "lr_scheduler": ("scheduler",),
-    "lr_scheduler_type": ("scheduler",),
-    "lr_scheduler_args": ("scheduler.gamma", "scheduler.min_lr", "scheduler.num_cycles"),
-    "lr_warmup_steps": ("scheduler.warmup",),
-    "lr_scheduler_num_cycles": ("scheduler.num_cycles",),
-    "lr_scheduler_min_lr_ratio": ("scheduler.min_lr",),
+    "optimizer_type": _row(str, "optimizer", default="AdamW"),
+    "use_8bit_adam": _row(bool, "optimizer", default=False),
+    "use_lion_optimizer": _row(bool, "optimizer", default=False),
+    "optimizer_args": _row(
+        list, "optimizer.betas", "optimizer.weight_decay", "optimizer.eps", "optimizer.d_coef"
+    ),
+    "learning_rate": _row(float, "optimizer.lr", "optimizer.text_encoder_lr", default=2e-6, low=0),
+    "unet_lr": _row(float, "optimizer.lr", low=0),
+    "text_encoder_lr": _row(float, "optimizer.text_encoder_lr", low=0),
+    "lr_scheduler": _row(str, "scheduler", default="constant"),
+    "lr_scheduler_type": _row(str, "scheduler"),
+    "lr_scheduler_args": _row(list, "scheduler.gamma", "scheduler.min_lr", "scheduler.num_cycles"),
+    "lr_warmup_steps": _row(float, "scheduler.warmup", default=0, low=0),
+    "warmup_ratio": _row(float, "scheduler.warmup", low=0, high=1, zero_is_unset=True),
+    "lr_scheduler_num_cycles": _row(int, "scheduler.num_cycles", default=1, low=1, zero_is_unset=True),
+    "lr_scheduler_power": _row(float, "scheduler", default=1.0, zero_is_unset=True),
+    "lr_scheduler_min_lr_ratio": _row(float, "scheduler.min_lr", low=0),
     # the budget and the numerics
-    "max_train_steps": ("train.max_steps",),
-    "max_train_epochs": ("train.epochs",),
-    "train_batch_size": ("train.batch_size",),
-    "batch_size": ("train.batch_size",),
-    "gradient_accumulation_steps": ("train.gradient_accumulation",),
-    "max_grad_norm": ("train.max_grad_norm",),
-    "min_snr_gamma": ("train.min_snr_gamma",),
-    "noise_offset": ("train.noise_offset",),
-    "mixed_precision": ("train.precision",),
-    "seed": ("seed",),
+    "max_train_steps": _row(int, "train.max_steps", default=1600, low=1, zero_is_unset=True),
+    "max_train_epochs": _row(int, "train.epochs", low=1, zero_is_unset=True),
+    "train_batch_size": _row(int, "train.batch_size", default=1, low=1),
+    "batch_size": _row(int, "train.batch_size", low=1),
+    "gradient_accumulation_steps": _row(
+        int, "train.gradient_accumulation", default=1, low=1, zero_is_unset=True
+    ),
+    "max_grad_norm": _row(float, "train.max_grad_norm", default=1.0, low=0),
+    "min_snr_gamma": _row(float, "train.min_snr_gamma", low=0, zero_is_unset=True),
+    "noise_offset": _row(float, "train.noise_offset", default=0.0, low=0),
+    "mixed_precision": _row(str, "train.precision", default="no"),
+    "seed": _row(int, "seed"),
     # brakes
-    "scale_weight_norms": ("regularization", "regularization.scale_norm.max_norm"),
-    "reg_data_dir": ("regularization", "regularization.reg_images.path"),
-    "is_reg": ("regularization", "regularization.reg_images.path"),
-    "prior_loss_weight": ("regularization.reg_images.prior_loss_weight",),
+    "scale_weight_norms": _row(
+        float, "regularization", "regularization.scale_norm.max_norm", low=0, zero_is_unset=True
+    ),
+    "reg_data_dir": _row(str, "regularization", "regularization.reg_images.path"),
+    "is_reg": _row(bool, "regularization", "regularization.reg_images.path"),
+    "prior_loss_weight": _row(float, "regularization.reg_images.prior_loss_weight", default=1.0, low=0),
 }
 
 DEFAULTS: dict[str, Any] = {
-    "bucket_reso_steps": 64,
-    "enable_bucket": False,
-    "min_bucket_reso": 256,
-    "max_bucket_reso": 1024,
-    "bucket_no_upscale": False,
-    "num_repeats": 1,
-    "validation_split": 0.0,
-    "validation_seed": 0,
-    "caption_extension": ".caption",
-    "caption_separator": ",",
-    "shuffle_caption": False,
-    "keep_tokens": 0,
-    "caption_dropout_rate": 0.0,
-    "caption_tag_dropout_rate": 0.0,
-    "network_dim": 4,
-    "network_alpha": 1.0,
-    "network_train_unet_only": False,
-    "optimizer_type": "AdamW",
-    "learning_rate": 2e-6,
-    "lr_scheduler": "constant",
-    "lr_warmup_steps": 0,
-    "lr_scheduler_num_cycles": 1,
-    "max_train_steps": 1600,
-    "train_batch_size": 1,
-    "gradient_accumulation_steps": 1,
-    "max_grad_norm": 1.0,
-    "noise_offset": 0.0,
-    "mixed_precision": "no",
-    "clip_skip": 1,
-    "prior_loss_weight": 1.0,
+    name: option.default for name, option in TRANSLATED.items() if option.default is not None
 }
+
+# What may stand in a dataset file.
+OF_DATASETS = frozenset(
+    """
+    resolution batch_size enable_bucket bucket_reso_steps min_bucket_reso max_bucket_reso bucket_no_upscale
+    image_dir num_repeats is_reg class_tokens validation_split validation_seed network_multiplier
+    caption_extension caption_separator caption_prefix caption_suffix shuffle_caption keep_tokens
+    keep_tokens_separator secondary_separator enable_wildcard caption_dropout_rate caption_tag_dropout_rate
+    caption_dropout_every_n_epochs token_warmup_min token_warmup_step color_aug flip_aug random_crop
+    face_crop_aug_range resize_interpolation alpha_mask metadata_file conditioning_data_dir custom_attributes
+    cache_info
+    """.split()
+)
 
 UNSUPPORTED: dict[str, str] = {
     # images
@@ -144,9 +166,12 @@ UNSUPPORTED: dict[str, str] = {
     "base_weights_multiplier": "merge them into the base first, and give that as base.path",
     "network_train_text_encoder_only": "the UNet is always trained",
     "vae": "the VAE is the base's own; save base and VAE as one folder",
+    "sdxl": "base.path says what the base is; `lorasweep plan` says whether it can be trained",
+    "train_inpainting": "there are no masks: the loss is over the whole picture",
+    "stop_text_encoder_training": "the text encoder trains to the end or not at all",
+    "additional_parameters": "flags of a command line are not read: write them as options",
     # the optimizer
     "lr_decay_steps": "no schedule has a stretch of decay of its own",
-    "lr_scheduler_power": "polynomial curves are not there; scheduler=linear is power 1",
     "lr_scheduler_timescale": "inverse square-root curves are not there",
     "optimizer_schedulefree_wrapper": "only optimizer=schedule_free_adamw averages its iterates",
     "schedulefree_wrapper_args": "only optimizer=schedule_free_adamw averages its iterates",
@@ -156,7 +181,7 @@ UNSUPPORTED: dict[str, str] = {
     "multires_noise_iterations": "pyramid noise is not there",
     "perlin_noise": "Perlin noise is not there",
     "ip_noise_gamma": "input perturbation is not there",
-    "zero_terminal_snr": "the noise schedule is the base's own",
+    "zero_terminal_snr": "the noise schedule is as the base's own files say",
     "min_timestep": "timesteps are drawn from all of them",
     "max_timestep": "timesteps are drawn from all of them",
     "loss_type": "the loss is the squared error",
@@ -196,7 +221,6 @@ UNSUPPORTED_NETWORK_ARGS: dict[str, str] = {
     "use_scalar": "there is no trained scalar beside the factors",
     "rs_lora": "the scale is alpha / dim; give alpha = dim ** 0.5 * your alpha for the same at the start",
     "train_norm": "norms are not trained",
-    "wd_on_output": "DoRA's magnitudes are per output, as in the paper",
     "full_matrix": "a LoKr's larger matrix is whole only where its sides are small",
     "bypass_mode": "that is how the layers compute, not what",
 }
@@ -204,10 +228,21 @@ UNSUPPORTED_NETWORK_ARGS: dict[str, str] = {
 # A value that switches an unsupported option off, where that is not false, 0, "" or nothing.
 OFF: dict[str, Any] = {
     "loss_type": "l2",
+    "max_timestep": 1000,
     "max_token_length": 75,
     "network_multiplier": 1.0,
-    "lr_scheduler_power": 1,
     "resize_interpolation": "lanczos",
+}
+
+# Options of sd-scripts' other trainers: with one of them the base is no Stable Diffusion 1.x or 2.x.
+OTHER_BASES: dict[str, str] = {
+    "ae": "Flux or Lumina",
+    "clip_l": "Flux or SD3",
+    "clip_g": "SD3",
+    "t5xxl": "Flux or SD3",
+    "gemma2": "Lumina",
+    "qwen3": "Anima",
+    "byt5": "HunyuanImage",
 }
 
 _HARMLESS_BY_REASON = {
@@ -243,12 +278,16 @@ _HARMLESS_BY_REASON = {
     "lorasweep judges at every rung by itself": """
         validate_every_n_steps validate_every_n_epochs max_validation_steps
     """,
-    "read from the base's own files": "v2 v_parameterization",
+    "read from the base's own files": "v2",
     "only read together with an option that is listed, or not given": """
         token_warmup_min multires_noise_discount huber_schedule huber_c huber_scale
         ip_noise_gamma_random_strength weighting_scheme logit_mean logit_std mode_scale
     """,
     "a switch of the program, not of the training": "config_file output_config debug_dataset",
+    "a field of the window that wrote the file; sd-scripts does not read it": """
+        epoch noise_offset_type name easy_name tag_occurrence tag_file_location save_toml save_toml_location
+        train_mode
+    """,
 }
 HARMLESS: dict[str, str] = {
     name: reason for reason, names in _HARMLESS_BY_REASON.items() for name in names.split()

@@ -61,7 +61,8 @@ def import_kohya(config: Path, dataset: Path | None = None, *, link_into: Path |
         ConfigError: a file cannot be read, or has values that make no sense: all of them at once.
     """
     given = toml_files.read(config, dataset)
-    draft = Draft(effective(given))
+    options, hidden = effective(given)
+    draft = Draft(options, untranslated=[*given.notes], left_out=hidden)
     _first_rate(draft)
     translate_base(draft)
     links = translate_images(draft, given, link_into=link_into)
@@ -69,7 +70,7 @@ def import_kohya(config: Path, dataset: Path | None = None, *, link_into: Path |
     translate_network(draft)
     optimizer, trains_text = translate_optimizer(draft)
     draft.put("adapter.text_encoder", trains_text, "network_train_unet_only")
-    translate_schedule(draft, steps=planned_steps(draft), optimizer=optimizer)
+    translate_schedule(draft, steps=planned_steps(draft), is_scheduled=optimizer.is_scheduled)
     translate_brakes(draft, given)
     translate_budget(draft)
     draft.judge_the_rest()
@@ -93,7 +94,7 @@ def _first_rate(draft: Draft) -> None:
     rates = draft.options.get("text_encoder_lr")
     if isinstance(rates, list):
         if len(rates) > 1:
-            draft.leave("text_encoder_lr", rates, "there is one text encoder: the first rate is taken")
+            draft.left_out.append(Note("text_encoder_lr", rates, "the first rate is of the one text encoder"))
         draft.options = {**draft.options, "text_encoder_lr": rates[0] if rates else None}
 
 
@@ -104,9 +105,12 @@ def _drop_what_is_refused(draft: Draft) -> None:
         if not refused:
             raise ConfigError(problems, subject="the translated recipe")
         for problem in refused:
+            if problem.where not in draft.lines:
+                continue  # went with another one
             line = draft.lines[problem.where]
             reason = f"{problem.where}={line.value} is refused here: {problem.message}"
-            draft.leave(line.option, line.value, f"{reason}; lorasweep's default is taken")
+            given = draft.options.get(line.option, line.value)
+            draft.leave(line.option, given, f"{reason}; lorasweep's default is taken")
             for key in [key for key in draft.lines if f"{key}.".startswith(f"{problem.where}.")]:
                 del draft.lines[key]
 

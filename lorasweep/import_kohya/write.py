@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lorasweep.config.override import parse
@@ -11,6 +12,7 @@ from lorasweep.config.places import GROUPS
 from lorasweep.config.tree import compose_tree
 from lorasweep.import_kohya.draft import Line, Note
 from lorasweep.import_kohya.translate import Imported
+from lorasweep.printable import readable
 
 _WIDTH = 108
 
@@ -26,7 +28,7 @@ def recipe_text(imported: Imported, *, source: str) -> str:
     for title, notes in _sections(imported):
         lines += ["#", *_wrapped(f"{title}:", "# ")]
         for note in notes:
-            lines += _wrapped(f"{_named(note)}: {note.reason}", "#   ")
+            lines += _wrapped(readable(f"{_named(note)}: {note.reason}"), "#   ")
     lines += ["", "recipe:"]
     defaults = default_values(imported)
     for key, line in imported.lines.items():
@@ -91,12 +93,22 @@ def _named(note: Note) -> str:
 
 
 def _rows(notes: Iterable[Note]) -> list[dict[str, Any]]:
-    return [{"option": note.option, "value": note.value, "reason": note.reason} for note in notes]
+    return [{"option": note.option, "value": _plain(note.value), "reason": note.reason} for note in notes]
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has: a date, nan and inf are written as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    is_json = value is None or isinstance(value, bool | int | str)
+    return value if is_json or (isinstance(value, float) and math.isfinite(value)) else str(value)
 
 
 def _yaml(value: Any) -> str:
     """JSON is YAML; numbers like 1e-06 are read as numbers by the reader of recipe files."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return json.dumps(_plain(value), ensure_ascii=False)
 
 
 def _wrapped(text: str, prefix: str) -> list[str]:

@@ -14,6 +14,7 @@ from lorasweep.config.places import GROUPS
 from lorasweep.import_kohya.options import (
     DEFAULTS,
     HARMLESS,
+    OTHER_BASES,
     TRANSLATED,
     UNSUPPORTED,
     UNSUPPORTED_NETWORK_ARGS,
@@ -55,7 +56,7 @@ def test_every_key_of_ours_in_the_table_is_in_a_recipe() -> None:
 def test_what_import_kohya_translates_is_in_the_table(option: str) -> None:
     rows = [row for row in MAPPED if f"`{option}`" in row[0]]
     assert len(rows) == 1
-    assert set(CODE.findall(rows[0][3])) == set(TRANSLATED[option])
+    assert set(CODE.findall(rows[0][3])) == set(TRANSLATED[option].keys)
     if DEFAULTS.get(option) and f"[{DEFAULTS[option]}]" not in rows[0][0]:
         told = re.search(r"\[(.*)\]", rows[0][0])
         assert told is None or float(told[1]) == float(DEFAULTS[option])
@@ -69,3 +70,4 @@ def test_what_has_no_counterpart_is_told_with_the_reason() -> None:
         assert told.get(f"`{option}` in `network_args`") == reason
     harmless = {option: why for cells, why in told.items() for option in CODE.findall(cells)}
     assert {option: harmless.get(option) for option in HARMLESS} == HARMLESS
+    assert OTHER_BASES.keys() <= harmless.keys()

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from lorasweep.cli import main
-from lorasweep.config import compose_recipe, load_recipe
-from lorasweep.errors import ConfigError
+from lorasweep.config import load_recipe
 from lorasweep.import_kohya import import_kohya, imported_json, recipe_text
 from lorasweep.import_kohya.options import DEFAULTS, HARMLESS, TRANSLATED, UNSUPPORTED
 
@@ -168,9 +167,9 @@ def test_a_character_recipe(tmp_path: Path, images: Path) -> None:
         "no_such_thing",
     }
     assert "not an option" in missing["no_such_thing"]
-    assert {"cache_latents", "xformers", "output_dir", "v2", "max_train_steps"} == set(
-        reasons(imported.left_out)
-    )
+    harmless = {"cache_latents", "xformers", "output_dir", "v2", "max_train_steps"}
+    off = {"network_args.module_dropout", "color_aug"}
+    assert harmless | off == set(reasons(imported.left_out))
 
 
 def test_what_is_written_is_read_back_as_the_same_recipe(tmp_path: Path, images: Path) -> None:
@@ -253,9 +252,11 @@ def test_kohyas_defaults_are_written_down_and_those_that_differ_are_told(tmp_pat
         ("x = [", "is not TOML"),
         ("learning_rate = 'fast'\nseed = 1.5\nenable_bucket = 'maybe'", "3 problems"),
         ("network_args = ['conv_dim']", "name=value"),
-        ("[[datasets]]\nsubsets = 3", "list of tables"),
-        ("general = 3", "must be a table"),
-        ("datasets = {a = 1}", "list of tables"),
+        ("seed = 1\n[[datasets]]\nsubsets = 3", "list of tables"),
+        ("seed = 1\ngeneral = 3\ndatasets = []", "must be a table"),
+        ("seed = 1\ndatasets = {a = 1}", "list of tables"),
+        ("[general]\nresolution = 512\n[[datasets]]\n", "is a dataset file"),
+        ("dataset_config = 'no/such.toml'", "no/such.toml"),
     ],
 )
 def test_what_makes_no_sense_ends_with_2(
@@ -272,28 +273,3 @@ def test_every_option_is_in_one_list_and_leads_to_a_key_of_a_recipe() -> None:
     lists = [set(TRANSLATED), set(UNSUPPORTED), set(HARMLESS)]
     assert sum(map(len, lists)) == len(set.union(*lists)) > 150
     assert set(DEFAULTS) <= set(TRANSLATED)
-
-
-ODD = ('"x"', "-1", "0", "2.5", '["a=1"]', '"${oc.env:HOME}"')
-
-
-@pytest.mark.parametrize("option", sorted(TRANSLATED))
-def test_no_value_of_any_option_gets_through_unchecked(option: str, tmp_path: Path) -> None:
-    """Whatever is written there, the result is a recipe that composes, or a ConfigError; never a crash."""
-    config, outcomes = tmp_path / "c.toml", []
-    for value in ODD:
-        config.write_text(f'pretrained_model_name_or_path = "m"\n[a]\n{option} = {value}\n')
-        try:
-            outcomes.append(import_kohya(config))
-        except ConfigError as error:
-            assert error.problems
-    for imported in outcomes[:1]:
-        places = {
-            key: str(tmp_path)
-            for key in ("base.path", "dataset.path", "regularization.reg_images.path")
-            if key in imported.lines
-        }
-        kept = [text for text in imported.overrides() if text.partition("=")[0] not in places]
-        swap = ["optimizer=adamw"] if "optimizer=adamw8bit" in kept else []
-        compose_recipe([*kept, *(f"{key}={place}" for key, place in places.items()), *swap])
-    assert outcomes

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lorasweep.errors import ConfigError
 from lorasweep.import_kohya import Imported
 from lorasweep.import_kohya.options import DEFAULTS
 
@@ -299,8 +300,9 @@ def test_triggers_bases_and_odd_values(bring: Bring) -> None:
     for path in ("runwayml/stable-diffusion-v1-5", "model.ckpt"):
         _, imported = bring(f'[a]\npretrained_model_name_or_path = "{path}"')
         assert "base.path" in imported.to_give and "pretrained_model_name_or_path" in left(imported)
-    recipe, imported = bring("network_dim = -3\nclip_skip = 40")
-    assert "adapter.dim" not in recipe and ">= 1" in left(imported)["network_dim"]
+    with pytest.raises(ConfigError, match="must be >= 1, got -3"):
+        bring("network_dim = -3")
+    recipe, imported = bring("clip_skip = 40")
     assert "base.clip_skip" not in recipe and "refused" in left(imported)["clip_skip"]
     recipe, _ = bring('network_dim = "16"\nshuffle_caption = 1\nseed = 0')
     assert recipe["adapter.dim"] == 16 and recipe["captions.shuffle"] is True and recipe["seed"] == 0
