@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from lorasweep.bases._noise import NoisePath
     from lorasweep.protocols import Base
 
 
 def problems(options: BaseOptions) -> list[tuple[str, str, str]]:
     """What is wrong with `options`, each as (key, rule and value, next step)."""
     found = stable_diffusion.problems(_placed(options))
+    if options.prediction_type is not None:
+        rule = f"must be null: the dollhouse predicts what its files say, got {options.prediction_type}"
+        found.append(("prediction_type", rule, "override: base.prediction_type=null"))
     if options.path is None or found:
         return found
     path = Path(options.path).expanduser()
@@ -33,6 +37,11 @@ def problems(options: BaseOptions) -> list[tuple[str, str, str]]:
     what = path.name if native_px is None else f"a base of {native_px} x {native_px} px"
     hint = f"a Stable Diffusion of yours: base=stable_diffusion base.path={options.path}"
     return [("path", f"must be a folder written by `lorasweep dollhouse pretrain`, got {what}", hint)]
+
+
+def noise(options: BaseOptions) -> NoisePath:
+    """How the dollhouse is noised and what it predicts."""
+    return stable_diffusion.noise(_placed(options))
 
 
 def fingerprint(options: BaseOptions) -> str:
