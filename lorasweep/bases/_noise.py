@@ -26,11 +26,13 @@ class NoisePath:
     Attributes:
         config: for diffusers' schedulers.
         said: prediction type that the base's own files state; None where they state none.
+        marked: whether a checkpoint states it by a mark.
         as_written: whether `config` is the scheduler config's own, drawn with in the usual way.
     """
 
     config: dict[str, Any]
     said: str | None
+    marked: bool
     as_written: bool
 
     @property
@@ -63,4 +65,4 @@ def noise_path(path: Path, configs: Path, *, shipped: bool, override: Prediction
         "rescale_betas_zero_snr": bool(written.get("rescale_betas_zero_snr")) or _ZERO_SNR in marks,
     }
     as_written = config["prediction_type"] == stated and not config["rescale_betas_zero_snr"]
-    return NoisePath(config=config, said=said, as_written=as_written)
+    return NoisePath(config=config, said=said, marked=_V_PREDICTION in marks, as_written=as_written)
