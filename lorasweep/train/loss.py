@@ -98,8 +98,8 @@ def min_snr_weights(noise_schedule: Any, timestep_B: torch.Tensor, *, gamma: flo
     epsilon and min(SNR, gamma) / (SNR + 1) for v.
 
     Raises:
-        ValueError: an error in epsilon says nothing about x0 where the SNR is 0, as it is at the last timestep
-            of a schedule with zero terminal SNR.
+        ValueError: an error in epsilon says nothing about x0 where the SNR is 0, as it is in the end with
+            zero terminal SNR.
 
     Source: Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy" (2023), section 3.4.
     """
