@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,17 @@ def weight_shapes(path: Path, part: str) -> dict[str, tuple[int, ...]] | None:
             if name.endswith(".weight"):
                 found[name.removesuffix(".weight")] = tensor.shape
     return found or None
+
+
+def largest_rank(path: Path) -> int:
+    """The highest rank that any layer of a base's UNet can have: its smaller side; from headers."""
+    if path.is_file():
+        shapes = [
+            t.shape for name, t in read_header(path).items() if name.startswith("model.diffusion_model.")
+        ]
+    else:
+        shapes = list((weight_shapes(path, "unet") or {}).values())
+    return max((min(shape[0], math.prod(shape[1:])) for shape in shapes if len(shape) > 1), default=0)
 
 
 def read_weights(path: Path, part: str, modules: Iterable[str]) -> dict[str, np.ndarray]:

@@ -54,6 +54,11 @@ def weight_shapes(options: BaseOptions, part: str) -> dict[str, tuple[int, ...]]
     return stable_diffusion.weight_shapes(_placed(options), part)
 
 
+def largest_rank(options: BaseOptions) -> int:
+    """The highest rank that any layer of the UNet can have."""
+    return stable_diffusion.largest_rank(_placed(options))
+
+
 def read_weights(options: BaseOptions, part: str, modules: Iterable[str]) -> dict[str, np.ndarray]:
     """Weights of some modules of `unet` or `text_encoder`; see `_files.read_weights`."""
     return stable_diffusion.read_weights(_placed(options), part, modules)

@@ -66,6 +66,11 @@ def weight_shapes(options: BaseOptions, part: str) -> dict[str, tuple[int, ...]]
     return _files.weight_shapes(_checked(options), part)
 
 
+def largest_rank(options: BaseOptions) -> int:
+    """The highest rank that any layer of the UNet can have."""
+    return _files.largest_rank(_checked(options))
+
+
 def read_weights(options: BaseOptions, part: str, modules: Iterable[str]) -> dict[str, np.ndarray]:
     """Weights of some modules of `unet` or `text_encoder`; see `_files.read_weights`."""
     return _files.read_weights(_checked(options), part, modules)

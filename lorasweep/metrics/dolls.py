@@ -30,13 +30,15 @@ UNREADABLE = "only the dollhouse's own pictures of its own subjects can be read 
 
 def subject_of(context: JudgeContext) -> Subject | None:
     """The character being trained, if the reader knows it: a drawn dataset, or one with a `world.json`."""
-    return None if context.reader is None else subject_in(context.recipe)
+    return None if context.reader is None else _subject(context.recipe)
 
 
 def subject_in(recipe: Recipe) -> Subject | None:
-    """The character that a recipe trains, if it is one that the reader knows: on the dollhouse only."""
-    if recipe.base.name != "dollhouse":
-        return None
+    """Likewise, before anything is loaded: there is a reader on the dollhouse only."""
+    return _subject(recipe) if recipe.base.name == "dollhouse" else None
+
+
+def _subject(recipe: Recipe) -> Subject | None:
     if recipe.dataset.path is None:
         return SUBJECTS.get(recipe.dataset.dollhouse.subject)
     truth = Path(recipe.dataset.path).expanduser() / "world.json"

@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 
 from lorasweep.errors import ConfigError, DatasetError, InputError, Problem
-from lorasweep.plan import budget, noise, regularization, warnings
+from lorasweep.plan import budget, limits, noise, regularization, warnings
 from lorasweep.plan.dataset import Dataset, read_dataset
 from lorasweep.plan.prompts import write_prompts
 from lorasweep.records import Plan, PlannedImage, Recipe, digest
@@ -48,6 +48,8 @@ def make_plan(recipe: Recipe) -> Plan:
 def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], base_fingerprint: str) -> Plan:
     train = [image for image in dataset.images if image.split == "train"]
     counted = budget.count(train, recipe.train, recipe.captions, seed=recipe.seed, regularization=extra)
+    if problems := list(limits.problems(recipe, counted.steps)):
+        raise ConfigError(problems, subject="the recipe")
     images = [_identity(image) for image in (*dataset.images, *extra)]
     plan = Plan(
         fingerprint=digest([recipe.fingerprint(), base_fingerprint, images]),
