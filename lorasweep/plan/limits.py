@@ -33,8 +33,8 @@ def warnings(recipe: Recipe, steps: int, *, rungs: int, batches_per_epoch: int) 
     if rungs < train.rungs:
         yield f"{steps} steps leave room for {rungs} rungs, not {train.rungs}"
     if steps < DRY_RUN_STEPS:
-        for knob, message, _ in _misfits(recipe, steps):
-            yield f"scheduler.{knob} {message}"
+        for knob, _, _ in _misfits(recipe, steps):
+            yield f"{steps} steps have no room for scheduler.{knob}={recipe.scheduler.options[knob]:g}"
     if train.gradient_accumulation > batches_per_epoch:
         batches = "1 batch" if batches_per_epoch == 1 else f"{batches_per_epoch} batches"
         yield (
