@@ -48,7 +48,10 @@ def offer(recipe: Recipe, plan: Plan, calibration: Calibration) -> Offer:
     found |= _scored(found, calibration)
     found |= {f"{name}_se": found[name] for name in replicates.WITH_ERRORS if name in found}
     told = summary.numbers(Verdict(state="unknown"), [], kept=plan.steps, best=None)
-    return Offer(at_rungs=found, in_the_end=dict.fromkeys(told.values | told.missing, found[score.SCORE]))
+    ended = dict.fromkeys(told.values | told.missing, found[score.SCORE])
+    if len({recipe.sample.weight, *recipe.sample.weights}) < 2:
+        ended["overcook/best_weight"] = "the ladder has one weight only (sample.weights)"
+    return Offer(at_rungs=found, in_the_end=ended)
 
 
 def better(name: str) -> str | None:

@@ -8,7 +8,7 @@ A sweep that asks for what nobody measures otherwise runs to its end and then sa
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lorasweep.config import Arm, SweepSpec
 from lorasweep.config.suggest import did_you_mean
@@ -68,13 +68,10 @@ def _why_not(
     if name.startswith("train/"):
         return f"{name} is logged while training and judges nothing", "e.g. overcook/utility"
     siblings = [each for each in known if each.startswith(f"{family}/")]
-    near = did_you_mean(name, siblings or known)
-    listed = f"{family} has {', '.join(siblings)}" if siblings else f"families: {', '.join(_families(known))}"
+    families = list(dict.fromkeys(each.partition("/")[0] for each in known))
+    near = did_you_mean(name, siblings) if siblings else did_you_mean(family, families)
+    listed = f"{family} has {', '.join(siblings)}" if siblings else f"families: {', '.join(families)}"
     return f"no metric gives {name}" + (f"; {near}" if near else ""), listed
-
-
-def _families(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(name.partition("/")[0] for name in names))
 
 
 def _wrong_way(spec: SweepSpec) -> Iterator[Problem]:
