@@ -28,7 +28,12 @@ def plan(folder: Path, metric: str, more: str, *words: str) -> int:
     ("metric", "more", "words", "said"),
     [
         ("{name: norms/realtive, goal: minimize}", "", [], ["sweep.metric.name", "`norms/relative`?"]),
-        ("{name: luck/score}", "", [], ["no metric gives luck/score", "families: norms, generalisation"]),
+        (
+            "{name: luck/score}",
+            "",
+            [],
+            ["no metric gives luck/score", "families: overcook, norms"],
+        ),
         ("{name: utility}", "", [], ["no metric gives utility"]),
         ("{name: train/loss, goal: minimize}", "", [], ["logged while training"]),
         ("{name: identity/score_clip}", "", [], ["no metric gives identity/score_clip"]),
