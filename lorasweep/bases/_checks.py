@@ -110,6 +110,11 @@ def _part_problems(part: Path, *, weights: bool) -> list[Finding]:
         got = files[0].name
         message = f"must hold {part.name}/{_WEIGHTS[part.name]}.safetensors, as diffusers names it, got {got}"
         found.append(_of_path(message, "rename it, if it is that"))
+    for index in part.glob("*.safetensors.index.json"):
+        shards = set((read_json(index) or {}).get("weight_map", {}).values())
+        if absent := sorted(shards - {file.name for file in part.glob("*.safetensors")}):
+            message = f"must hold every file that {part.name}/{index.name} lists, got none of {some(absent)}"
+            found.append(_of_path(message, "complete the download"))
     for file in files:
         try:
             read_header(file)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import types
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,14 +31,22 @@ class Tensor:
     end: int
 
 
-def read_header(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file by name.
+def read_header(file: Path) -> Mapping[str, Tensor]:
+    """Read the tensors of a file by name; remembered by size and time of change.
 
     Raises:
         ValueError: it is no whole safetensors file; says what it is instead.
     """
     try:
-        size = file.stat().st_size
+        stat = file.stat()
+    except OSError as error:
+        raise ValueError(f"which cannot be read: {error.strerror}") from error
+    return _read(file, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=32)
+def _read(file: Path, size: int, mtime_ns: int) -> Mapping[str, Tensor]:
+    try:
         with open(file, "rb") as stream:
             start = stream.read(24)
             length = int.from_bytes(start[:8], "little")
@@ -60,7 +71,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
     wanted = max((tensor.end for tensor in tensors.values()), default=0)
     if size < wanted:
         raise ValueError(f"which is torn: {size:,} of {wanted:,} bytes are there")
-    return tensors
+    return types.MappingProxyType(tensors)
 
 
 def _tensor(entry: dict[str, Any], origin: int) -> Tensor:

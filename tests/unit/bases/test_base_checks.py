@@ -229,6 +229,13 @@ def test_folders_that_do_not_fit_together_are_refused(
     assert said in capsys.readouterr().err
 
 
+def test_a_missing_shard_is_named(folder: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = {"weight_map": {"conv_in.weight": Path(UNET).name, "conv_out.weight": "second.safetensors"}}
+    (folder / f"{UNET}.index.json").write_text(json.dumps(listed))
+    assert plan(folder) == 2
+    assert "got none of second.safetensors" in capsys.readouterr().err
+
+
 def test_a_folder_of_checkpoints_is_answered_with_its_files(
     checkpoint: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
