@@ -21,7 +21,7 @@ PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 _BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 _CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
 _WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-_ARGUMENTS = {"VAE": "vae", "text encoder": "text_encoder", "UNet": "unet"}  # of diffusers' pipeline
+_ARGUMENTS = {"VAE": "vae", "text encoder": "text_encoder"}  # of diffusers' pipeline
 _SHOWN = 3  # broken tensors that are named
 
 _MAKE_FOLDER = "save it once with diffusers: pipeline.save_pretrained(folder, safe_serialization=True)"

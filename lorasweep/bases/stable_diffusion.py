@@ -108,6 +108,9 @@ def load(options: BaseOptions, *, device: str, precision: str) -> Base:
         hint = "are its weights of the family that its configs say?"
         raise _error(options, [("path", f"cannot be loaded: {said}", hint)]) from error
     _require_whole(options, parts, precision)
+    # A tokenizer without a config of its own does not know how long a text may be.
+    positions = parts["text_encoder"].config.max_position_embeddings
+    parts["tokenizer"].model_max_length = min(parts["tokenizer"].model_max_length, positions)
     return StableDiffusionBase(
         unet=parts["unet"],
         vae=parts["vae"],

@@ -159,6 +159,11 @@ def test_weights_that_are_missing_are_not_made_up(folder: Path, file: str, name:
         load(folder)
 
 
+def test_a_tokenizer_without_a_config_is_as_long_as_its_text_encoder(folder: Path, tiny_sd: Path) -> None:
+    (folder / "tokenizer" / "tokenizer_config.json").unlink()
+    assert torch.equal(load(folder).encode_captions(["zkw"]), load(tiny_sd).encode_captions(["zkw"]))
+
+
 # ------------------------------------------------------------------------------------- no safetensors
 
 
