@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter.safetensors"
 WEIGHTS = "weights.safetensors"  # beside an ADAPTER whose names `load_state_dict` does not know
-WITH_ERRORS = ("overcook/score", "overcook/utility", "identity/score")  # numbers that get an `_se`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +170,7 @@ def judge_in_full(
     wanted = context.recipe.metrics
     found = metrics.judge(context, wanted, calibration)
     parts = replicates.replicate(context, wanted, calibration, histories=histories)
-    values = replicates.with_errors(found.values, parts, WITH_ERRORS)
+    values = replicates.with_errors(found.values, parts, replicates.WITH_ERRORS)
     return Measurement(values=values, missing=found.missing), parts
 
 

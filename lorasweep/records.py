@@ -63,6 +63,7 @@ class BaseOptions:
     resolution: int  # px, the training resolution that bucket areas refer to (512 for SD 1.5)
     bucket_step: int  # px, bucket sides are multiples of it (64 for SD 1.5)
     clip_skip: int = 1  # 1 = last hidden state, kohya's counting
+    prediction_type: Literal["epsilon", "v_prediction"] | None = None  # None: as the base's files say
     negative_prompt: str = ""
     neighbour_prompts: tuple[str, ...] = ()  # other subjects of its kinds, for drift near a LoRA's subject
     unrelated_prompts: tuple[str, ...] = ()  # prompts this base draws well and no LoRA should disturb

@@ -92,7 +92,11 @@ class StableDiffusionBase:
     def _sampler(self, name: str) -> Any:
         import diffusers
 
-        config = self.noise_schedule.config
+        config = dict(self.noise_schedule.config)
+        if config.get("rescale_betas_zero_snr") and config["prediction_type"] == "v_prediction":
+            # Only so does drawing begin at the last timestep, which such a base was trained to begin from.
+            # Source: Lin et al., "Common Diffusion Noise Schedules and Sample Steps Are Flawed" (2024), 3.3.
+            config["timestep_spacing"] = "trailing"
         if name == "ddim":
             # Clipping predicted samples to [-1, 1] is for pixels; latents reach further.
             return diffusers.DDIMScheduler.from_config(

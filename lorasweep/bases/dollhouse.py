@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from lorasweep.bases._noise import NoisePath
     from lorasweep.protocols import Base
 
 
 def problems(options: BaseOptions) -> list[tuple[str, str, str]]:
     """What is wrong with `options`, each as (key, rule and value, next step)."""
     found = stable_diffusion.problems(_placed(options))
+    if options.prediction_type is not None:
+        rule = f"must be null: the dollhouse predicts what its files say, got {options.prediction_type}"
+        found.append(("prediction_type", rule, "override: base.prediction_type=null"))
     if options.path is None or found:
         return found
     path = Path(options.path).expanduser()
@@ -35,6 +39,11 @@ def problems(options: BaseOptions) -> list[tuple[str, str, str]]:
     return [("path", f"must be a folder written by `lorasweep dollhouse pretrain`, got {what}", hint)]
 
 
+def noise(options: BaseOptions) -> NoisePath:
+    """How the dollhouse is noised and what it predicts."""
+    return stable_diffusion.noise(_placed(options))
+
+
 def fingerprint(options: BaseOptions) -> str:
     """Hex digest of the weights, configs and tokenizer."""
     return stable_diffusion.fingerprint(_placed(options))
@@ -43,6 +52,11 @@ def fingerprint(options: BaseOptions) -> str:
 def weight_shapes(options: BaseOptions, part: str) -> dict[str, tuple[int, ...]] | None:
     """Shapes of the weights of `unet` or `text_encoder` by module, from headers."""
     return stable_diffusion.weight_shapes(_placed(options), part)
+
+
+def largest_rank(options: BaseOptions) -> int:
+    """The highest rank that any layer of the UNet can have."""
+    return stable_diffusion.largest_rank(_placed(options))
 
 
 def read_weights(options: BaseOptions, part: str, modules: Iterable[str]) -> dict[str, np.ndarray]:

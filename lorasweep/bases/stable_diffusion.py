@@ -10,12 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.bases import _files
+from lorasweep.bases import _checks, _files
+from lorasweep.bases._noise import NoisePath, PredictionType, noise_path
 from lorasweep.errors import ConfigError, Problem
-from lorasweep.records import BaseOptions
+from lorasweep.records import BaseOptions, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
     import torch
@@ -26,27 +27,48 @@ TEXT_PARTS = ("text_encoder", "tokenizer")
 
 
 def problems(options: BaseOptions) -> list[tuple[str, str, str]]:
-    """What is wrong, each as (key, rule and value, next step); reads headers and configs only."""
+    """What is wrong, each as (key, rule and value, next step).
+
+    Reads configs and headers and, once per machine, looks through the weights for NaN.
+    """
     found: list[tuple[str, str, str]] = []
     if options.clip_skip < 1:
         found.append(("clip_skip", f"must be >= 1 (1 = last hidden state), got {options.clip_skip}", ""))
     if not options.path:
         return [*found, ("path", "must be given for a base of your own", "override: base.path=some/folder")]
-    return found + _files.find_problems(Path(options.path).expanduser())
+    path = Path(options.path).expanduser()
+    configs = path if path.is_dir() else _files.config_folder(path)
+    found += _checks.option_problems(configs, clip_skip=options.clip_skip, bucket_step=options.bucket_step)
+    return found + _checks.find_problems(path)
 
 
-def fingerprint(options: BaseOptions) -> str:
-    """Hex digest of the weights, configs and tokenizer that `load` would read.
+def noise(options: BaseOptions) -> NoisePath:
+    """How the base is noised and what it predicts: as its files say, or `options` for them.
 
     Raises:
         ConfigError: `problems` found some.
     """
-    return _files.digest_of(_checked(options))
+    return _noise(_checked(options), options.prediction_type)
+
+
+def fingerprint(options: BaseOptions) -> str:
+    """Hex digest of the weights, configs and tokenizer that `load` would read, and of what it would predict.
+
+    Raises:
+        ConfigError: `problems` found some.
+    """
+    path = _checked(options)
+    return _fingerprint(path, _noise(path, options.prediction_type))
 
 
 def weight_shapes(options: BaseOptions, part: str) -> dict[str, tuple[int, ...]] | None:
     """Shapes of the weights of `unet` or `text_encoder` by module; None for one checkpoint file."""
     return _files.weight_shapes(_checked(options), part)
+
+
+def largest_rank(options: BaseOptions) -> int:
+    """The highest rank that any layer of the UNet can have."""
+    return _files.largest_rank(_checked(options))
 
 
 def read_weights(options: BaseOptions, part: str, modules: Iterable[str]) -> dict[str, np.ndarray]:
@@ -63,14 +85,9 @@ def load(options: BaseOptions, *, device: str, precision: str) -> Base:
         precision: of the frozen weights: `fp32`, `fp16` or `bf16`.
 
     Raises:
-        ConfigError: `problems` found some.
+        ConfigError: `problems` found some, or weights are missing or do not fit `precision`.
     """
-    path = _checked(options)
-    return load_folder(path, clip_skip=options.clip_skip, device=device, precision=precision)
-
-
-def load_folder(path: Path, *, clip_skip: int, device: str, precision: str) -> Base:
-    """Load a folder or checkpoint that is known to be sound; see `load`."""
+    path, clip_skip = _checked(options), options.clip_skip
     import diffusers.utils.logging
     import torch
     import transformers.utils.logging
@@ -82,15 +99,26 @@ def load_folder(path: Path, *, clip_skip: int, device: str, precision: str) -> B
         library.utils.logging.disable_progress_bar()  # the terminal belongs to the caller
         library.utils.logging.set_verbosity_error()
     dtype = DTYPES[precision]
-    parts = _checkpoint_parts(path, dtype) if path.is_file() else _folder_parts(path, dtype)
+    noised = _noise(path, options.prediction_type)
+    try:
+        parts = _checkpoint_parts(path, dtype) if path.is_file() else _folder_parts(path, dtype)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:  # what the libraries raise for weights
+        said = " ".join(str(error).split())[:300]
+        said = "weights are missing in it" if "meta tensor" in said else said
+        hint = "are its weights of the family that its configs say?"
+        raise _error(options, [("path", f"cannot be loaded: {said}", hint)]) from error
+    _require_whole(options, parts, precision)
+    # A tokenizer without a config of its own does not know how long a text may be.
+    positions = parts["text_encoder"].config.max_position_embeddings
+    parts["tokenizer"].model_max_length = min(parts["tokenizer"].model_max_length, positions)
     return StableDiffusionBase(
         unet=parts["unet"],
         vae=parts["vae"],
         text_encoder=parts["text_encoder"],
         tokenizer=parts["tokenizer"],
-        noise_schedule=DDPMScheduler.from_config(parts["scheduler"], clip_sample=False),
+        noise_schedule=DDPMScheduler.from_config(noised.config, clip_sample=False),
         clip_skip=clip_skip,
-        fingerprint=_files.digest_of(path),
+        fingerprint=_fingerprint(path, noised),
         vae_fingerprint=_files.digest_of(path, ("vae",)),
         text_fingerprint=f"{_files.digest_of(path, TEXT_PARTS)}-skip{clip_skip}",
         device=torch.device(device),
@@ -101,14 +129,49 @@ def load_folder(path: Path, *, clip_skip: int, device: str, precision: str) -> B
 def _checked(options: BaseOptions) -> Path:
     found = problems(options)
     if found:
-        listed = [Problem(f"base.{key}", message, hint) for key, message, hint in found]
-        raise ConfigError(listed, subject=f"base `{options.name}`")
+        raise _error(options, found)
     assert options.path is not None  # one of the problems
     return Path(options.path).expanduser()
 
 
+def _error(options: BaseOptions, found: Sequence[_checks.Finding]) -> ConfigError:
+    listed = [Problem(f"base.{key}", message, hint) for key, message, hint in found]
+    return ConfigError(listed, subject=f"base `{options.name}`")
+
+
+def _require_whole(options: BaseOptions, parts: Mapping[str, Any], precision: str) -> None:
+    """Refuse weights that the files do not have, or that are no longer numbers in this precision.
+
+    Libraries make up what is missing, or leave it without content.
+    """
+    for part in _files.WEIGHT_PARTS:
+        state = parts[part].state_dict()
+        missing = parts.get(f"{part}_missing", []) + [name for name, value in state.items() if value.is_meta]
+        if missing:
+            message = f"must be whole, got a {part} without {_checks.some(missing)}"
+            raise _error(options, [("path", message, "take another copy")])
+        if broken := [name for name, value in state.items() if not value.isfinite().all()]:
+            message = (
+                f"must have weights that are numbers in {precision}, got a {part} with {_checks.some(broken)}"
+            )
+            raise _error(options, [("path", message, "override: train.precision=fp32 or bf16")])
+
+
+def _noise(path: Path, override: PredictionType | None) -> NoisePath:
+    configs = path if path.is_dir() else _files.config_folder(path)
+    return noise_path(path, configs, shipped=configs == _files.SHIPPED, override=override)
+
+
+def _fingerprint(path: Path, noised: NoisePath) -> str:
+    """The files' digest; what is not as the scheduler config has it makes another base of the same files."""
+    found = _files.digest_of(path)
+    if noised.as_written:
+        return found
+    return digest([found, noised.prediction_type, noised.zero_terminal_snr])
+
+
 def _folder_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
     def read(kind: Any, part: str, **how: Any) -> Any:
@@ -117,12 +180,13 @@ def _folder_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
             folder / part, variant=variant, use_safetensors=True, local_files_only=True, **how
         )
 
+    text_encoder, info = read(CLIPTextModel, "text_encoder", dtype=dtype, output_loading_info=True)
     return {
         "unet": read(UNet2DConditionModel, "unet", torch_dtype=dtype),
         "vae": read(AutoencoderKL, "vae", torch_dtype=dtype),
-        "text_encoder": read(CLIPTextModel, "text_encoder", dtype=dtype),
+        "text_encoder": text_encoder,
+        "text_encoder_missing": sorted(info["missing_keys"]),
         "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-        "scheduler": DDPMScheduler.load_config(folder / "scheduler", local_files_only=True),
     }
 
 
@@ -139,5 +203,4 @@ def _checkpoint_parts(checkpoint: Path, dtype: torch.dtype) -> dict[str, Any]:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    parts = dict(pipeline.components)
-    return {**parts, "scheduler": pipeline.scheduler.config}
+    return dict(pipeline.components)

@@ -109,6 +109,16 @@ def _seeds(values: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(key, f"must not repeat a seed, got {seeds}", f"override: {key}=[0,1]")
 
 
+def _class_seeds(values: Mapping[str, Any]) -> Iterator[Problem]:
+    seeds, wanted = _look_up(values, "sample.seeds"), _look_up(values, "sample.class_seeds")
+    if isinstance(seeds, list) and seeds and _is_number(wanted) and wanted > len(seeds):
+        yield Problem(
+            "sample.class_seeds",
+            f"must be at most {len(seeds)}, the number of sample.seeds, got {wanted}",
+            f"override: sample.seeds={list(range(int(wanted)))}".replace(" ", "").replace(":s", ": s"),
+        )
+
+
 def _tiers(values: Mapping[str, Any]) -> Iterator[Problem]:
     prompts = _look_up(values, "dataset.prompts")
     for tier in prompts if isinstance(prompts, Mapping) else ():
@@ -219,6 +229,7 @@ def _brakes(values: Mapping[str, Any]) -> Iterator[Problem]:
 _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _budget,
     _seeds,
+    _class_seeds,
     _tiers,
     _sides,
     _texts,

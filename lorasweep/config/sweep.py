@@ -45,7 +45,7 @@ from lorasweep.config.sweep_search import (
 from lorasweep.config.sweep_spec import SweepSpec
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.errors import ConfigError, Problem
-from lorasweep.records import Recipe, digest
+from lorasweep.records import digest
 
 _SEED = re.compile(r"[+~]*seed(=|$)")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -168,8 +168,6 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     pruner = read_options(PrunerOptions, declared.pruner, at="sweep.pruner", problems=problems)
     problems += range_problems(sampler, pruner)
     problems += mode_problems(sampler, pruner, objectives, constraints)
-    measured = [each.name for each in objectives] + [each.metric for each in constraints]
-    problems += _metric_problems([*measured, *([pruner.metric] if pruner.metric else [])], base)
     arms, search = build_search(
         declared.space,
         swept=swept,
@@ -267,16 +265,3 @@ def _shape_problems(body: Mapping[str, Any], *, swept: bool) -> Iterator[Problem
     question = body.get("question")
     if isinstance(question, str) and not question.strip():
         yield Problem("sweep.question", "must not be empty", "one sentence: what should be known afterwards?")
-
-
-def _metric_problems(names: Sequence[str], recipe: Recipe) -> Iterator[Problem]:
-    """Find metrics whose family nothing measures."""
-    families = ["overcook", "train", *recipe.metrics]
-    for name in dict.fromkeys(names):
-        family, slash, rest = name.partition("/")
-        if slash and rest and family in families:
-            continue
-        message = unknown(
-            f"must be family/name, of a family that is measured, got {name!r}", family, families
-        )
-        yield Problem("sweep.metric.name", message, f"families: {', '.join(families)}; e.g. overcook/utility")

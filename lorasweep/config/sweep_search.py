@@ -9,6 +9,7 @@ Knows nothing about Optuna, which `lorasweep.sweep` speaks to.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,10 +77,31 @@ class Constraint:
         return f"{self.metric} {self.sign} {self.bound:g}"
 
 
+_KNOBS: dict[type, dict[str, str]] = {  # what each choice reads, beside its name
+    SamplerOptions: {"tpe": "seed startup", "random": "seed", "grid": "", "pareto": "seed startup"},
+    PrunerOptions: {
+        "median": "metric goal min_exposures exempt decades startup",
+        "patient": "metric goal min_exposures exempt decades startup patience",
+        "successive_halving": "metric goal min_exposures exempt decades factor",
+        "hyperband": "metric goal min_exposures exempt decades factor",
+    },
+}
+
+
 def read_options(cls: type[R], data: Any, *, at: str, problems: list[Problem]) -> R:
     """Read `name` or `{name: ..., knobs}` into its record; its defaults when something is wrong."""
     found = bind_record(cls, {"name": data} if isinstance(data, str) else data, at=at, problems=problems)
-    return cls() if found is None else found
+    if found is None:
+        return cls()
+    name = str(vars(found)["name"])
+    if not isinstance(data, Mapping) or name not in _KNOBS[cls]:
+        return found  # pruner none reads nothing, and is how one is switched off
+    reads = _KNOBS[cls][name].split()
+    for key in data:
+        if key != "name" and key not in reads:
+            message = f"is not read by {name}, which has {', '.join(reads) or 'no knobs'}"
+            problems.append(Problem(f"{at}.{key}", message, f"leave it out; override: {at}={name}"))
+    return found
 
 
 def read_constraints(data: Mapping[str, Any], problems: list[Problem]) -> tuple[Constraint, ...]:
@@ -91,7 +113,7 @@ def read_constraints(data: Mapping[str, Any], problems: list[Problem]) -> tuple[
             bound = float(match.group(2)) if match else None
         except ValueError:
             bound = None
-        if match is None or bound is None:
+        if match is None or bound is None or not math.isfinite(bound):
             where = f"sweep.constraints.{metric}"
             problems.append(Problem(where, f"must be a bound, got {text!r}", 'e.g. overcook/score: "<= 0.3"'))
             continue

@@ -29,12 +29,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lorasweep.metrics import similarity
+from lorasweep.metrics.offered import drawn
 from lorasweep.records import PROMPT_TIERS, Measurement
 
 if TYPE_CHECKING:
     import torch
 
     from lorasweep.metrics.context import JudgeContext
+    from lorasweep.records import Plan, Recipe
 
 FEWEST_BY_BASE = 3  # pictures; fewer have no usual distance
 
@@ -79,6 +81,15 @@ def build(*, min_reference: int) -> Burn:
         min_reference: fewest pictures that span an interval worth the name.
     """
     return Burn(min_reference=min_reference)
+
+
+def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
+    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    by_base, least = drawn(recipe, plan, PROMPT_TIERS), recipe.metrics["burn"]["min_reference"]
+    fine = by_base + len(plan.train_images())
+    too_few = "" if fine >= least else f"needs {least} pictures by the base and of training, got {fine}"
+    why = "" if by_base >= FEWEST_BY_BASE else f"needs {FEWEST_BY_BASE} pictures by the base, got {by_base}"
+    return {"burn/score": too_few or why} | {f"burn/{name}": too_few for name in STATISTICS}
 
 
 def strangeness(drawn_NTD: torch.Tensor, base_BTD: torch.Tensor, trained_RTD: torch.Tensor) -> float:

@@ -22,12 +22,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorasweep.metrics import similarity
+from lorasweep.metrics.offered import drawn
 from lorasweep.records import Measurement, PromptTier
 
 if TYPE_CHECKING:
     import torch
 
     from lorasweep.metrics.context import JudgeContext
+    from lorasweep.records import Plan, Recipe
 
 NAME = "diversity"
 FEWEST = 3  # pictures; of two, one number decides
@@ -70,6 +72,13 @@ def build(*, tiers: Sequence[PromptTier]) -> Diversity:
             who is always the same is seen.
     """
     return Diversity(tiers=tuple(tiers))
+
+
+def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
+    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    pictures = drawn(recipe, plan, recipe.metrics[NAME]["tiers"])
+    why = "" if pictures >= FEWEST else f"needs {FEWEST} pictures that the base drew as well, got {pictures}"
+    return {f"{NAME}/{name}": why for name in ("vendi", "base_vendi", "relative")}
 
 
 def kernel(features_NTD: torch.Tensor, base_NTD: torch.Tensor) -> torch.Tensor:

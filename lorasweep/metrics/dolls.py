@@ -33,6 +33,11 @@ def subject_of(context: JudgeContext) -> Subject | None:
     return None if context.reader is None else _subject(context.recipe)
 
 
+def subject_in(recipe: Recipe) -> Subject | None:
+    """Likewise, before anything is loaded: there is a reader on the dollhouse only."""
+    return _subject(recipe) if recipe.base.name == "dollhouse" else None
+
+
 def _subject(recipe: Recipe) -> Subject | None:
     if recipe.dataset.path is None:
         return SUBJECTS.get(recipe.dataset.dollhouse.subject)

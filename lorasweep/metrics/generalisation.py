@@ -22,15 +22,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lorasweep.metrics.context import PARTS
+from lorasweep.metrics.offered import suffixes
+from lorasweep.metrics.probes import ProbeOptions, timesteps
 from lorasweep.records import Measurement
 
 if TYPE_CHECKING:
     import torch
 
     from lorasweep.metrics.context import JudgeContext, Rows
+    from lorasweep.records import Plan, Recipe
 
 HIGH_NOISE = 0.8  # share of the schedule above which a timestep counts as high noise
 NAME = "generalisation"
+NUM_TIMESTEPS = 1000  # of every Stable Diffusion's noise schedule
+NONE_HELD_OUT = "there are no held-out images (dataset.holdout)"
 SETS: tuple[Literal["train", "held_out"], ...] = ("train", "held_out")
 
 
@@ -63,7 +68,8 @@ class Generalisation:
         ratios = {}
         for name in SETS:
             if name not in context.probes.sets:
-                found.missing[f"{NAME}/{name}{suffix}"] = f"there are no {name.replace('_', '-')} images"
+                missing = NONE_HELD_OUT if name == "held_out" else "there are no training images"
+                found.missing[f"{NAME}/{name}{suffix}"] = missing
                 continue
             rows = context.losses(name, weight)
             ratios[name] = (rows, log_ratio_by_timestep(rows))
@@ -95,6 +101,21 @@ def build(*, weights: Sequence[float]) -> Generalisation:
         weights: LoRA weights to ask at besides the one that counts; each costs as much again.
     """
     return Generalisation(weights=tuple(weights))
+
+
+def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
+    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    counts = {"train": len(plan.train_images()), "held_out": len(plan.held_out_images())}
+    why = "" if counts["held_out"] else NONE_HELD_OUT
+    few = "" if min(counts.values()) > 1 else "needs two images on either side"
+    found = {f"{NAME}/rise": why}
+    for suffix in suffixes(recipe, recipe.metrics[NAME]["weights"]):
+        found |= {f"{NAME}/train{suffix}": "", f"{NAME}/gap_se{suffix}": why or few}
+        found |= {f"{NAME}/{name}{suffix}": why for name in ("held_out", "gap", "gap_high_noise")}
+    found |= {f"{NAME}/gap_t{t}": why for t in timesteps(NUM_TIMESTEPS, ProbeOptions().buckets)}
+    for part in PARTS if recipe.adapter.options.get("text_encoder") else ():
+        found |= {f"{NAME}/train_{part}": "", f"{NAME}/held_out_{part}": why}
+    return found
 
 
 def log_ratio_by_timestep(rows: Rows) -> torch.Tensor:

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lorasweep.metrics import dolls, resemblance
-from lorasweep.metrics.encoders.choose import first_configured
+from lorasweep.metrics.encoders.choose import first_configured, is_here, not_here
+from lorasweep.metrics.offered import drawn
 from lorasweep.records import Measurement, PromptTier
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from lorasweep.dollhouse.world.subjects import Subject
     from lorasweep.metrics.context import JudgeContext
+    from lorasweep.records import Plan, Recipe
 
 NAME = "identity"
 Encoder = Literal["auto", "reader", "dino", "clip", "base"]
@@ -70,6 +72,29 @@ def build(
         also: encoders that are asked as well, under `identity/score_<encoder>`.
     """
     return Identity(tiers=tuple(tiers), encoder=encoder, also=tuple(also))
+
+
+def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
+    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    knobs = recipe.metrics[NAME]
+    tiers = knobs["tiers"]
+    few = "" if drawn(recipe, plan, tiers) else f"no pictures of {' or '.join(tiers)} prompts"
+    found: dict[str, str] = {}
+    for encoder, ending in ((knobs["encoder"], ""), *((also, f"_{also}") for also in knobs["also"])):
+        details, why = _details(recipe, encoder)
+        found |= {f"{NAME}/{name}{ending}": few or why for name in ("score", *details)}
+    return found
+
+
+def _details(recipe: Recipe, encoder: Encoder) -> tuple[tuple[str, ...], str]:
+    """The numbers that an encoder gives beside the score, and why it cannot."""
+    subject = dolls.subject_in(recipe)
+    if encoder == "reader" or (encoder == "auto" and subject is not None):
+        return ("likeness", "base_likeness", "all_features"), "" if subject else dolls.UNREADABLE
+    name = first_configured(("dino", "clip"), recipe.encoders) if encoder == "auto" else encoder
+    if not is_here(name, recipe.encoders):
+        return (), not_here(name)
+    return resemblance.DETAILS["base" if name == "base" else "published"], ""
 
 
 def by(

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 
 from lorasweep.metrics import similarity
 from lorasweep.metrics.encoders import choose
+from lorasweep.metrics.offered import drawn
 from lorasweep.records import Measurement, PromptTier
 
 if TYPE_CHECKING:
@@ -42,11 +43,14 @@ if TYPE_CHECKING:
 
     from lorasweep.metrics.context import JudgeContext
     from lorasweep.metrics.encoders import Encoder
+    from lorasweep.records import Plan, Recipe
 
 NAME = "memorisation"
 KINDS = ("latents", "features")
+RATES = ("copy_rate", "tile_max", "nearness")
 MIN_REFERENCE = 4  # pictures that cannot be copies, fewest for a quantile
 ENOUGH_HELD_OUT = 20  # for a 5 % quantile of their own
+NO_CAPTIONS = "needs training captions and recombined prompts"
 DUPLICATE = 0.25  # of the median distance, below which two training images are the same picture twice
 
 
@@ -70,7 +74,7 @@ class Memorisation:
         base = [image for tier in self.tiers for _, image in context.base_pictures(tier)]
         reason = _why_not(context, drawn, base)
         if reason:
-            return Measurement(missing={f"{NAME}/{name}": reason for name in ("copy_rate", "tile_max")})
+            return Measurement(missing={f"{NAME}/{name}": reason for name in RATES})
         assert context.gallery is not None  # noqa: S101 - for the type checker; `_why_not` has looked
         train, held_out = list(context.gallery.train), list(context.gallery.held_out)
         cut, images = len(train), [*base, *train, *held_out]
@@ -84,7 +88,7 @@ class Memorisation:
             scale, theirs = known[: len(base)], known[len(base) :]
             mine, theirs = (similarity.standardised(tiles, scale) for tiles in (found, theirs))
             values |= rates(mine, theirs[:cut], theirs[cut:], kind=kind, chance=self.chance)
-        for name in ("copy_rate", "tile_max", "nearness"):
+        for name in RATES:
             values[f"{NAME}/{name}"] = sum(values[f"{NAME}/{name}_{kind}"] for kind in kinds) / len(kinds)
         return Measurement(values=values)
 
@@ -105,6 +109,20 @@ def build(*, tiers: Sequence[PromptTier], chance: float) -> Memorisation:
         chance: share of pictures that are no copies but would be taken for some, (0, 0.5].
     """
     return Memorisation(tiers=tuple(tiers), chance=chance)
+
+
+def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
+    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    train, held_out = len(plan.train_images()), len(plan.held_out_images())
+    why = _too_few(train, held_out)
+    if not drawn(recipe, plan, recipe.metrics[NAME]["tiers"]):
+        why = "no pictures with the trigger are drawn"
+    kinds = ("", *(f"_{kind}" for kind in KINDS), *(("_sscd",) if recipe.encoders.sscd else ()))
+    captioned = any(image.caption for image in plan.train_images()) and plan.prompts.get("recombined")
+    return {
+        **{f"{NAME}/{rate}{kind}": why for rate in RATES for kind in kinds},
+        f"{NAME}/magnitude_ratio": "" if captioned else NO_CAPTIONS,
+    }
 
 
 def rates(
@@ -141,11 +159,15 @@ def _why_not(context: JudgeContext, drawn: Sequence[Image.Image], base: Sequence
     """Why copies cannot be counted; empty when they can."""
     if not drawn or not base:
         return f"no pictures with the trigger at step {context.step}, or none by the base"
-    if context.gallery is None or len(context.gallery.train) < 2:
+    gallery = context.gallery
+    return _too_few(len(gallery.train), len(gallery.held_out)) if gallery is not None else _too_few(0, 0)
+
+
+def _too_few(train: int, held_out: int) -> str:
+    if train < 2:
         return "needs two training images"
-    reference = len(context.gallery.train) + len(context.gallery.held_out)
-    if reference < MIN_REFERENCE:
-        return f"needs {MIN_REFERENCE} images to learn how near is too near, got {reference}"
+    if train + held_out < MIN_REFERENCE:
+        return f"needs {MIN_REFERENCE} images to learn how near is too near, got {train + held_out}"
     return ""
 
 
@@ -154,7 +176,7 @@ def _magnitude(context: JudgeContext) -> Measurement:
     name = f"{NAME}/magnitude_ratio"
     seen, recombined = context.magnitudes("training"), context.magnitudes("recombined")
     if seen is None or recombined is None:
-        return Measurement(missing={name: "needs training captions and recombined prompts"})
+        return Measurement(missing={name: NO_CAPTIONS})
     adapted = seen.adapted.median() / recombined.adapted.median()
     base = seen.base.median() / recombined.base.median()
     return Measurement(values={name: float((adapted / base).log())})

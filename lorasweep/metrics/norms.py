@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from lorasweep.metrics.context import JudgeContext
+    from lorasweep.records import Plan, Recipe
 
 NAME = "norms"
 TOP = 10  # singular vectors that are looked at
@@ -80,6 +81,15 @@ def build(*, decompose: int) -> Norms:
         decompose: modules whose singular vectors are looked at, at even distances through the model; 0: none.
     """
     return Norms(decompose=decompose)
+
+
+def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
+    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    decomposed = ("spectral_max", "stable_rank", "intruders")
+    why = "" if recipe.metrics[NAME]["decompose"] else f"metrics.{NAME}.decompose is 0"
+    return {f"{NAME}/relative": "", f"{NAME}/relative_max": ""} | {
+        f"{NAME}/{name}": why for name in decomposed
+    }
 
 
 def problems(*, decompose: int) -> list[tuple[str, str, str]]:

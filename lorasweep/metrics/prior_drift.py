@@ -24,12 +24,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorasweep.metrics.context import PARTS
-from lorasweep.metrics.probes import PRIOR_TIERS
+from lorasweep.metrics.offered import suffixes
+from lorasweep.metrics.probes import PRIOR_TIERS, prior_prompts
 from lorasweep.records import Measurement
 
 if TYPE_CHECKING:
     from lorasweep.metrics.context import JudgeContext, Rows
-
+    from lorasweep.records import Plan, Recipe
 
 WHY_MISSING = {
     "plain": "there is no trigger to leave out, or the class prompts are the captions without it",
@@ -69,6 +70,19 @@ def build(*, weights: tuple[float, ...] | list[float]) -> PriorDrift:
         weights: LoRA weights to ask at besides the one that counts.
     """
     return PriorDrift(weights=tuple(weights))
+
+
+def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
+    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    endings = suffixes(recipe, recipe.metrics["prior_drift"]["weights"])
+    if recipe.adapter.options.get("text_encoder"):
+        endings += [f"_{part}" for part in PARTS]
+    asked = prior_prompts(recipe, plan, plan.train_images())
+    return {
+        f"prior_drift/{tier}{ending}": "" if tier in asked else WHY_MISSING[tier]
+        for tier in PRIOR_TIERS
+        for ending in endings
+    }
 
 
 def drift(rows: Rows) -> float:

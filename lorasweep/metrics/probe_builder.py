@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lorasweep import seeds
-from lorasweep.data.captions import are_plain, without_trigger
+from lorasweep.data.captions import without_trigger
 from lorasweep.metrics import probes
 from lorasweep.metrics.probes import NoiseBatch, ProbeBatch, Probes
 
@@ -42,7 +42,7 @@ class ProbeBuilder:
         self._base, self._recipe, self._plan = base, recipe, plan
         self._latents, self._texts, self._options = latents, texts, options
         self._num = int(base.noise_schedule.config.num_train_timesteps)
-        self._timesteps = tuple(int((k + 0.5) * self._num / options.buckets) for k in range(options.buckets))
+        self._timesteps = probes.timesteps(self._num, options.buckets)
 
     def all(self) -> Probes:
         """Build every set that has something to look at."""
@@ -51,7 +51,7 @@ class ProbeBuilder:
             "train": self._of_images(train),
             "held_out": self._of_images(self._choose(self._plan.held_out_images())),
         }
-        for tier, prompts in self._prior_prompts(train).items():
+        for tier, prompts in probes.prior_prompts(self._recipe, self._plan, train).items():
             sets[tier] = self._of_prompts(tier, prompts)
         sets = {name: batches for name, batches in sets.items() if batches}
         noise = self._noise_batches(train)
@@ -62,21 +62,6 @@ class ProbeBuilder:
             noise=noise,
             digest=probes.content(sets, noise),
         )
-
-    def _prior_prompts(self, train: Sequence[PlannedImage]) -> dict[PriorTier, tuple[str, ...]]:
-        """Prompts by tier; "plain" are training captions without the trigger, unless "class" is just that."""
-        stripped = [without_trigger(i.caption, self._plan.trigger, self._recipe.captions) for i in train]
-        plain = tuple(dict.fromkeys(text for text in stripped if text)) if self._plan.trigger else ()
-        chosen = {tier: tuple(self._plan.prompts.get(tier, ())) for tier in ("class", "unrelated")}
-        texts = [image.caption for image in self._plan.train_images()]
-        class_is_plain = are_plain(chosen["class"], texts, self._plan.trigger, self._recipe.captions)
-        found: dict[PriorTier, tuple[str, ...]] = {
-            "plain": () if class_is_plain else plain,
-            "class": chosen["class"],
-            "neighbour": tuple(self._recipe.base.neighbour_prompts),
-            "unrelated": chosen["unrelated"],
-        }
-        return {tier: prompts for tier, prompts in found.items() if prompts}
 
     def _choose(self, images: Sequence[PlannedImage]) -> list[PlannedImage]:
         """Not too many images, by a hash of their bytes: stable when folder order or buckets change."""

@@ -15,17 +15,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lorasweep import inference
+from lorasweep.data.captions import are_plain, without_trigger
 from lorasweep.records import digest
 
 if TYPE_CHECKING:
     import torch
 
     from lorasweep.protocols import Adapter, Base, Latents, Texts
-    from lorasweep.records import Plan, Recipe
+    from lorasweep.records import Plan, PlannedImage, Recipe
 
 PriorTier = Literal["plain", "class", "neighbour", "unrelated"]
 SetName = Literal["train", "held_out", "plain", "class", "neighbour", "unrelated"]
@@ -59,6 +61,32 @@ class ProbeOptions:
     prior_steps: int = 10
     magnitude_captions: int = 3
     magnitude_noises: int = 2
+
+
+def timesteps(num_timesteps: int, buckets: int) -> tuple[int, ...]:
+    """The middle of every timestep bucket, ascending."""
+    return tuple(int((k + 0.5) * num_timesteps / buckets) for k in range(buckets))
+
+
+def prior_prompts(
+    recipe: Recipe, plan: Plan, train: Sequence[PlannedImage]
+) -> dict[PriorTier, tuple[str, ...]]:
+    """Prompts by tier, tiers without any left out.
+
+    "plain" are the captions of `train` without the trigger, unless the class prompts are just that.
+    """
+    stripped = [without_trigger(i.caption, plan.trigger, recipe.captions) for i in train]
+    plain = tuple(dict.fromkeys(text for text in stripped if text)) if plan.trigger else ()
+    chosen = {tier: tuple(plan.prompts.get(tier, ())) for tier in ("class", "unrelated")}
+    texts = [image.caption for image in plan.train_images()]
+    class_is_plain = are_plain(chosen["class"], texts, plan.trigger, recipe.captions)
+    found: dict[PriorTier, tuple[str, ...]] = {
+        "plain": () if class_is_plain else plain,
+        "class": chosen["class"],
+        "neighbour": tuple(recipe.base.neighbour_prompts),
+        "unrelated": chosen["unrelated"],
+    }
+    return {tier: prompts for tier, prompts in found.items() if prompts}
 
 
 @dataclass(frozen=True, kw_only=True)

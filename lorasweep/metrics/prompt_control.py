@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lorasweep.dollhouse.world.subjects import Subject
     from lorasweep.metrics.context import JudgeContext
     from lorasweep.metrics.encoders import Encoder as PictureEncoder
-    from lorasweep.records import PromptTier
+    from lorasweep.records import Plan, PromptTier, Recipe
     from lorasweep.sample import Sample
 
 NAME = "prompt_control"
@@ -122,6 +122,25 @@ def build(
     return PromptControl(min_base_accuracy=min_base_accuracy, encoder=encoder, also=tuple(also))
 
 
+def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
+    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    knobs = recipe.metrics[NAME]
+    found: dict[str, str] = {}
+    for encoder, ending in ((knobs["encoder"], ""), *((also, f"_{also}") for also in knobs["also"])):
+        unreadable = dolls.UNREADABLE if encoder == "reader" and not dolls.subject_in(recipe) else ""
+        no_clip = (
+            "" if encoder != "clip" or choose.is_here("clip", recipe.encoders) else choose.not_here("clip")
+        )
+        none = "" if plan.prompts.get("recombined") else "no pictures of recombined prompts"
+        why = dict.fromkeys(("score", "accuracy", "base_accuracy"), unreadable or no_clip or none)
+        for name, tier in uncalled(recipe, plan).items():
+            why[name] = unreadable or ("" if plan.prompts.get(tier) else f"no pictures of {tier} prompts")
+        why.setdefault("bleed_class", WHY_NO_STRANGERS)
+        why.setdefault("bleed_plain", "the class prompts name others: bleed_class says how they are")
+        found |= {f"{NAME}/{name}{ending}": reason for name, reason in why.items()}
+    return found
+
+
 # -------------------------------------------------------------------------------------------- control
 
 
@@ -189,17 +208,18 @@ def _recombined(context: JudgeContext) -> tuple[Pictures, Pictures]:
 # ---------------------------------------------------------------------------------------------- bleed
 
 
-def _uncalled(context: JudgeContext) -> dict[str, PromptTier]:
+def uncalled(recipe: Recipe, plan: Plan) -> dict[str, PromptTier]:
     """Name of each bleeding, and the tier that it is read on."""
-    is_plain = context.remembered("class prompts are plain", lambda: _is_class_plain(context))
-    nearest = "bleed_plain" if is_plain else "bleed_class"
-    return {f"{NAME}/{nearest}": "class", f"{NAME}/bleed_unrelated": "unrelated"}
-
-
-def _is_class_plain(context: JudgeContext) -> bool:
-    plan = context.plan
     texts = [image.caption for image in plan.train_images()]
-    return are_plain(plan.prompts.get("class", ()), texts, plan.trigger, context.recipe.captions)
+    is_plain = are_plain(plan.prompts.get("class", ()), texts, plan.trigger, recipe.captions)
+    return {"bleed_plain" if is_plain else "bleed_class": "class", "bleed_unrelated": "unrelated"}
+
+
+def _uncalled(context: JudgeContext) -> dict[str, PromptTier]:
+    found: dict[str, PromptTier] = context.remembered(
+        "uncalled", lambda: uncalled(context.recipe, context.plan)
+    )
+    return {f"{NAME}/{name}": tier for name, tier in found.items()}
 
 
 def _bleed(context: JudgeContext, gained: Callable[[Pictures, Pictures], float]) -> Measurement:

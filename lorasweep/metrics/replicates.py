@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lorasweep.metrics.calibration import Calibration
     from lorasweep.metrics.context import JudgeContext
 
+WITH_ERRORS = ("overcook/score", "overcook/utility", "identity/score")  # numbers that get an `_se`
 GROUPS = 4  # as many as the default hold-out has images
 
 Replicates = Sequence[Mapping[str, float]]

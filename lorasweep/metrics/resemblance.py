@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 LEAST_SPAN = 0.02  # between the base's pictures and the subject's, below which an encoder is blind
 FEWEST = 2  # pictures on either side
+DETAILS = {  # of a likeness, by the kind of encoder
+    "base": ("distance", "base_distance"),
+    "published": ("resemblance", "base_resemblance", "held_out_resemblance"),
+}
 
 
 class CannotTell(Exception):
@@ -110,7 +114,8 @@ class ByMeans:
     def likeness(self, pictures: Pictures) -> Likeness:
         """See the class; at least two pictures. Distances are per number, in the base's own spread."""
         mine = squared_distance(self._features(pictures), self._train_MD)
-        return Likeness(1 - mine / self._apart, {"distance": mine, "base_distance": self._apart})
+        details = zip(DETAILS["base"], (mine, self._apart), strict=True)
+        return Likeness(1 - mine / self._apart, dict(details))
 
     def gained(self, pictures: Pictures, base: Pictures) -> float:
         """See the class."""
@@ -153,8 +158,8 @@ class ByCosines:
     def likeness(self, pictures: Pictures) -> Likeness:
         """See the class; details are mean cosines with the training pictures, each in [-1, 1]."""
         mine = self._cosine(pictures)
-        ends = {"base_resemblance": self._none, "held_out_resemblance": self._full}
-        return Likeness(self._place(mine), {"resemblance": mine, **ends})
+        details = zip(DETAILS["published"], (mine, self._none, self._full), strict=True)
+        return Likeness(self._place(mine), dict(details))
 
     def gained(self, pictures: Pictures, base: Pictures) -> float:
         """Likeness over the base's."""

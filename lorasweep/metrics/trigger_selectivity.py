@@ -20,8 +20,10 @@ from lorasweep.records import Measurement
 
 if TYPE_CHECKING:
     from lorasweep.metrics.context import JudgeContext, Rows
+    from lorasweep.records import Plan, Recipe
 
 NAME = "trigger_selectivity"
+NO_TRIGGER = "the captions have no trigger (captions.trigger)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class TriggerSelectivity:
         with_trigger = gain(context.losses("train", context.weight))
         found = Measurement(values={f"{NAME}/gain": with_trigger})
         if not context.plan.trigger:
-            found.missing[f"{NAME}/score"] = "the captions have no trigger (captions.trigger)"
+            found.missing[f"{NAME}/score"] = NO_TRIGGER
             return found
         without = gain(context.losses("train", context.weight, trigger=False))
         found.values[f"{NAME}/gain_without"] = without
@@ -58,6 +60,12 @@ def build(*, min_gain: float) -> TriggerSelectivity:
         min_gain: smallest gain with the trigger for which the ratio is more than noise; > 0.
     """
     return TriggerSelectivity(min_gain=min_gain)
+
+
+def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
+    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    why = "" if plan.trigger else NO_TRIGGER
+    return {f"{NAME}/gain": "", f"{NAME}/gain_without": why, f"{NAME}/score": why}
 
 
 def gain(rows: Rows) -> float:

@@ -20,13 +20,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorasweep.metrics.generalisation import log_ratio_by_timestep
+from lorasweep.metrics.generalisation import NONE_HELD_OUT, log_ratio_by_timestep
 from lorasweep.records import Measurement
 
 if TYPE_CHECKING:
     from lorasweep.metrics.context import JudgeContext
+    from lorasweep.records import Plan, Recipe
 
 NAME = "useful_weight"
+NAMES = (f"{NAME}/best", f"{NAME}/slope")
 Point = tuple[float, float]  # weight, log loss ratio
 
 
@@ -40,8 +42,7 @@ class UsefulWeight:
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure on the held-out probes, one noise per image and timestep."""
         if "held_out" not in context.probes.sets:
-            reason = "there are no held-out images (dataset.holdout)"
-            return Measurement(missing={f"{NAME}/{name}": reason for name in ("best", "slope")})
+            return Measurement(missing=dict.fromkeys(NAMES, NONE_HELD_OUT))
         points = [(0.0, 0.0)]
         for weight in sorted({context.weight, *self.weights} - {0.0}):
             rows = context.losses("held_out", weight, first_noise=True)
@@ -59,6 +60,11 @@ def build(*, weights: Sequence[float]) -> UsefulWeight:
             held-out probes.
     """
     return UsefulWeight(weights=tuple(weights))
+
+
+def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
+    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    return dict.fromkeys(NAMES, "" if plan.held_out_images() else NONE_HELD_OUT)
 
 
 def problems(*, weights: Sequence[float]) -> list[tuple[str, str, str]]:

@@ -4,5 +4,5 @@
 comes back carries the part as "name" and its peak lr as "initial_lr", which the schedule scales. A module may
 also have `problems(**knobs)`, what its types cannot say; `logged(optimizer)`, more numbers to log; and
 `weights_for_use(optimizer)`, a context in which the tensors are those to judge and save, where training has
-others.
+others. `FINDS_STEP_SIZE` names the knob to turn where the lr is a mere multiplier; `ADVICE` has usual ranges.
 """

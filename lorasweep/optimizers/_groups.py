@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.records import Advice
+
 if TYPE_CHECKING:
     import torch
 
+USUAL_LR = (  # of optimizers in Adam's scale
+    Advice(
+        key="optimizer.lr",
+        high=1e-2,
+        reason="1e-4 is usual, and from here on weights are thrown about rather than trained",
+    ),
+)
 TEXT_ENCODER = "text_encoder"
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorasweep.optimizers._groups import param_groups, shared_problems
+from lorasweep.optimizers._groups import USUAL_LR, param_groups, shared_problems
 
 if TYPE_CHECKING:
     import torch
+
+ADVICE = USUAL_LR
 
 
 def build(

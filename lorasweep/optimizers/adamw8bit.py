@@ -10,12 +10,14 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorasweep.optimizers._groups import param_groups, shared_problems
+from lorasweep.optimizers._groups import USUAL_LR, param_groups, shared_problems
 
 if TYPE_CHECKING:
     import torch
 
 _FEWEST_NUMBERS = 4096  # of a tensor with 8-bit states; bitsandbytes' own default
+
+ADVICE = USUAL_LR
 
 
 def build(

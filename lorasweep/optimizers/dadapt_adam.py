@@ -13,6 +13,8 @@ from lorasweep.optimizers._groups import param_groups, shared_problems
 if TYPE_CHECKING:
     import torch
 
+FINDS_STEP_SIZE = "d0"  # what to turn in place of the lr, which stays 1
+
 
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],

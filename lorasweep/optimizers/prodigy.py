@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _ONE_LR = "Prodigy keeps one step size for all groups and refuses groups whose lr differ"
 
+FINDS_STEP_SIZE = "d_coef"  # what to turn in place of the lr, which stays 1
+
 
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],

@@ -10,10 +10,12 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.optimizers._groups import param_groups, shared_problems
+from lorasweep.optimizers._groups import USUAL_LR, param_groups, shared_problems
 
 if TYPE_CHECKING:
     import torch
+
+ADVICE = USUAL_LR
 
 
 def build(

@@ -18,6 +18,13 @@ def unheeded(recipe: Recipe) -> Iterator[str]:
         yield from _left(recipe, name, getattr(module, "ADVICE", ()))
 
 
+def finds_step_size(optimizer: str) -> str | None:
+    """The knob to turn in place of the lr, of an optimizer that finds its own step size; None for others."""
+    module = importlib.import_module(f"lorasweep.optimizers.{optimizer}")
+    found: str | None = getattr(module, "FINDS_STEP_SIZE", None)
+    return found
+
+
 def _left(recipe: Recipe, name: str, given: Iterable[Advice]) -> Iterator[str]:
     for advice in given:
         group, knob = advice.key.split(".")

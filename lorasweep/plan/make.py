@@ -6,10 +6,10 @@ import dataclasses
 import importlib
 
 from lorasweep.errors import ConfigError, DatasetError, InputError, Problem
-from lorasweep.plan import budget, regularization, warnings
+from lorasweep.plan import budget, limits, noise, regularization, warnings
 from lorasweep.plan.dataset import Dataset, read_dataset
 from lorasweep.plan.prompts import write_prompts
-from lorasweep.records import BaseOptions, Plan, PlannedImage, Recipe, digest
+from lorasweep.records import Plan, PlannedImage, Recipe, digest
 
 
 def make_plan(recipe: Recipe) -> Plan:
@@ -26,7 +26,7 @@ def make_plan(recipe: Recipe) -> Plan:
         ConfigError, DatasetError: with all problems of the base, the folder, the captions and the images.
     """
     problems: list[Problem] = []
-    base_fingerprint = _base_fingerprint(recipe.base, problems)
+    base_fingerprint, noise_notes = _base(recipe, problems)
     wrong_base = bool(problems)
     dataset: Dataset | None = None
     try:
@@ -41,13 +41,15 @@ def make_plan(recipe: Recipe) -> Plan:
         problems += error.problems
     if problems or dataset is None:
         raise (ConfigError if wrong_base else DatasetError)(problems, subject="what the recipe names")
-    dataset = dataclasses.replace(dataset, warnings=(*dataset.warnings, *notes))
+    dataset = dataclasses.replace(dataset, warnings=(*dataset.warnings, *noise_notes, *notes))
     return _plan(recipe, dataset, extra, base_fingerprint)
 
 
 def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], base_fingerprint: str) -> Plan:
     train = [image for image in dataset.images if image.split == "train"]
     counted = budget.count(train, recipe.train, recipe.captions, seed=recipe.seed, regularization=extra)
+    if problems := list(limits.problems(recipe, counted.steps)):
+        raise ConfigError(problems, subject="the recipe")
     images = [_identity(image) for image in (*dataset.images, *extra)]
     plan = Plan(
         fingerprint=digest([recipe.fingerprint(), base_fingerprint, images]),
@@ -69,15 +71,16 @@ def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], bas
     return Plan(**{**vars(plan), "warnings": tuple(found)})
 
 
-def _base_fingerprint(options: BaseOptions, problems: list[Problem]) -> str:
-    """Digest the base's files, or append what is wrong with them."""
-    base = importlib.import_module(f"lorasweep.bases.{options.name}")
-    found = [Problem(f"base.{key}", message, hint) for key, message, hint in base.problems(options)]
+def _base(recipe: Recipe, problems: list[Problem]) -> tuple[str, list[str]]:
+    """Digest the base's files and say what is worth a warning, or append what is wrong with them."""
+    base = importlib.import_module(f"lorasweep.bases.{recipe.base.name}")
+    found = [Problem(f"base.{key}", message, hint) for key, message, hint in base.problems(recipe.base)]
     problems += found
     if found:
-        return ""
-    fingerprint: str = base.fingerprint(options)
-    return fingerprint
+        return "", []
+    noised = base.noise(recipe.base)
+    problems += noise.problems(recipe, noised)
+    return base.fingerprint(recipe.base), list(noise.warnings(recipe, noised))
 
 
 def _identity(image: object) -> dict[str, object]:

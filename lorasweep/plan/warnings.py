@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lorasweep import speed
 from lorasweep.data import captions, order
-from lorasweep.plan import advice, budget, own_images
+from lorasweep.plan import advice, budget, idle, limits, own_images
 from lorasweep.plan.budget import Budget
 from lorasweep.plan.sharing import shared_tags
 from lorasweep.records import Plan, Recipe
@@ -26,8 +26,10 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     yield from advice.unheeded(recipe)
     yield from _scale_norm(recipe)
     yield from _regularization(recipe, plan)
-    if len(plan.rungs) < recipe.train.rungs:
-        yield f"{plan.steps} steps leave room for {len(plan.rungs)} rungs, not {recipe.train.rungs}"
+    yield from idle.find(recipe, plan)
+    yield from limits.warnings(
+        recipe, plan.steps, rungs=len(plan.rungs), batches_per_epoch=plan.batches_per_epoch
+    )
     for tier in ("in_distribution", "recombined", "class", "unrelated"):
         if tier not in plan.prompts and not (tier == "class" and plan.trigger is None):
             yield f"there are no prompts for tier {tier}: give dataset.prompts.{tier}"
@@ -80,11 +82,12 @@ def _shared_trigger(recipe: Recipe, plan: Plan) -> Iterator[str]:
 
 def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
     options, schedule = recipe.optimizer.options, recipe.scheduler.name
-    finds_its_size = {"prodigy": ("Prodigy", "d_coef"), "dadapt_adam": ("D-Adaptation", "d0")}
-    if recipe.optimizer.name in finds_its_size:
-        who, knob = finds_its_size[recipe.optimizer.name]
-        if options.get("lr", 1.0) != 1.0:
-            yield f"{who} finds its own step size: keep optimizer.lr=1 and turn {knob}, got {options['lr']:g}"
+    finds = advice.finds_step_size(recipe.optimizer.name)
+    if finds is not None and options.get("lr", 1.0) != 1.0:
+        yield (
+            f"{recipe.optimizer.name} finds its own step size: keep optimizer.lr=1 and turn {finds}, "
+            f"got {options['lr']:g}"
+        )
     if recipe.base.name == "dollhouse" and recipe.optimizer.name == "adamw":
         lr, enough = options.get("lr", 1e-4), _DOLLHOUSE_LR_STEPS
         if lr * plan.steps < enough / 2:
@@ -112,7 +115,7 @@ def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
 def _scale_norm(recipe: Recipe) -> Iterator[str]:
     if "scale_norm" not in recipe.regularization:
         return
-    if recipe.optimizer.name in ("prodigy", "dadapt_adam"):
+    if advice.finds_step_size(recipe.optimizer.name) is not None:
         yield (
             f"scale_norm moves the weights behind {recipe.optimizer.name}'s back, which finds its step size "
             "by how far they have come: the two are better not combined"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep import files
 from lorasweep.config import SweepSpec
+from lorasweep.plan.advice import finds_step_size
 from lorasweep.plan.learning_rate import Curve, curves
 from lorasweep.plan_view.tables import arms_of, plans_of
 from lorasweep.records import Recipe
@@ -151,7 +152,7 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
 
 def _rate_name(panel: Panel) -> str:
     """Optimizers that find their own step size are given a multiplier of it, not a rate."""
-    finders = {"prodigy", "dadapt_adam"} & set(panel.optimizer.split(" / "))
+    finders = any(finds_step_size(name) for name in panel.optimizer.split(" / "))
     return "multiplier of the size found" if finders else "learning rate"
 
 

@@ -27,6 +27,7 @@ from lorasweep.plan_view.regularization import regularization_json, regularizati
 from lorasweep.plan_view.space import space_json, space_table
 from lorasweep.plan_view.warnings import owned
 from lorasweep.records import Plan, PlannedImage, Recipe
+from lorasweep.sweep import beforehand
 
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
 
@@ -45,6 +46,10 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     """
     arms = arms_of(subject)
     plans = plans_of(arms)
+    if isinstance(subject, SweepSpec):
+        by_name = {arm.name: plan for arm, plan in zip(arms, plans, strict=True)}
+        if problems := beforehand.problems(subject, by_name):
+            raise ConfigError(problems, subject=f"sweep `{subject.name}`")
     described = [_arm_json(arm, plan, plans[0]) for arm, plan in zip(arms, plans, strict=True)]
     trials = subject.total if isinstance(subject, SweepSpec) else 1
     each_s = [arm["estimated_seconds"] for arm in described]

@@ -1,8 +1,10 @@
-"""Warm-up given in steps or as a share, for every schedule that has one."""
+"""Warm-up given in steps or as a share, for every schedule that has one; and what leaves no room for it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+
+_SHORTER = "a share of the training: scheduler.warmup=0.05"
 
 
 def warmup_steps(warmup: int | float, total_steps: int) -> int:
@@ -16,3 +18,18 @@ def warmup_problems(warmup: int | float) -> Iterator[tuple[str, str, str]]:
         yield ("warmup", f"must be >= 0, got {warmup}", "")
     elif isinstance(warmup, float) and warmup >= 1:
         yield ("warmup", f"must be whole steps or a share below 1, got {warmup}", f"steps: {int(warmup)}")
+
+
+def misfits(
+    total_steps: int, *, warmup: int | float = 0, num_cycles: float = 1, **_: object
+) -> Iterator[tuple[str, str, str]]:
+    """What has no room in a training, as (key, rule and value, next step).
+
+    A warm-up that never reaches its peak, and cycles that have no step of their own.
+    """
+    warm = warmup_steps(warmup, total_steps)
+    if warm >= total_steps:
+        yield ("warmup", f"must be shorter than the training of {total_steps} steps, got {warm}", _SHORTER)
+    elif num_cycles > total_steps - warm:
+        rule = f"must be at most {total_steps - warm}, one for each step after the warm-up"
+        yield ("num_cycles", f"{rule}, got {num_cycles:g}", "a handful is usual: scheduler.num_cycles=3")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lorasweep.schedulers import _warmup
 from lorasweep.schedulers._warmup import warmup_problems, warmup_steps
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def build(
     thing: the few steps that total_steps // num_cycles leaves over stay at the floor instead of starting one
     more cycle at its peak.
     """
-    warm = warmup if isinstance(warmup, int) else warmup_steps(warmup, total_steps) // num_cycles
+    warm = _warm(total_steps, num_cycles, warmup)
     timeline = _lay_out(total_steps, num_cycles=num_cycles, warm=warm, cycle_mult=cycle_mult)
     starts = [cycle.start for cycle in timeline]
 
@@ -90,6 +92,24 @@ def problems(
     if min_lr < 0:
         found.append(("min_lr", f"must be >= 0, got {min_lr}", ""))
     return found
+
+
+def misfits(
+    total_steps: int, *, num_cycles: int, warmup: int | float, **_: object
+) -> Iterator[tuple[str, str, str]]:
+    """What has no room in a training: cycles without a step, and a warm-up as long as its cycle."""
+    if num_cycles > total_steps:
+        yield from _warmup.misfits(total_steps, num_cycles=num_cycles)
+        return
+    warm, length = _warm(total_steps, num_cycles, warmup), total_steps // num_cycles
+    if warm >= length:
+        hint = "a share of the training: scheduler.warmup=0.05"
+        yield ("warmup", f"must be shorter than a cycle of {length} steps, got {warm}", hint)
+
+
+def _warm(total_steps: int, num_cycles: int, warmup: int | float) -> int:
+    """Steps of warm-up in every cycle."""
+    return warmup if isinstance(warmup, int) else warmup_steps(warmup, total_steps) // num_cycles
 
 
 def _lay_out(total_steps: int, *, num_cycles: int, warm: int, cycle_mult: float) -> list[_Cycle]:

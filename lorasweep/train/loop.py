@@ -30,7 +30,12 @@ class Diverged(LorasweepError):
     """A loss or a gradient became NaN or infinite; the weights are still those before that step."""
 
     def __init__(self, slot: Slot, step: int) -> None:
-        super().__init__(f"the loss became NaN or infinite at step {step + 1}; a lower optimizer.lr may hold")
+        advice = "a lower optimizer.lr may hold"
+        if step == 0:  # no weight has moved yet
+            advice = (
+                "before any weight moved, so it is not the lr: look at base.path, its VAE and train.precision"
+            )
+        super().__init__(f"the loss became NaN or infinite at step {step + 1}; {advice}")
         self.slot = slot
         self.step = step
 

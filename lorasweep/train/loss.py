@@ -97,9 +97,15 @@ def min_snr_weights(noise_schedule: Any, timestep_B: torch.Tensor, *, gamma: flo
     An error in x0 is the noise error over SNR and the v error over SNR + 1, hence min(SNR, gamma) / SNR for
     epsilon and min(SNR, gamma) / (SNR + 1) for v.
 
+    Raises:
+        ValueError: an error in epsilon says nothing about x0 where the SNR is 0, as it is in the end with
+            zero terminal SNR.
+
     Source: Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy" (2023), section 3.4.
     """
+    velocity = noise_schedule.config.prediction_type == "v_prediction"
+    if noise_schedule.config.rescale_betas_zero_snr and not velocity:
+        raise ValueError("min-SNR weights of epsilon are 0 / 0 at the last timestep with zero terminal SNR")
     alpha_bar_B = noise_schedule.alphas_cumprod.to(timestep_B.device)[timestep_B]
     snr_B = alpha_bar_B / (1.0 - alpha_bar_B)
-    velocity = noise_schedule.config.prediction_type == "v_prediction"
     return snr_B.clamp(max=gamma) / (snr_B + 1.0 if velocity else snr_B)

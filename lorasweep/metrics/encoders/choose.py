@@ -20,7 +20,7 @@ EncoderName = Literal["base", "clip", "dino", "sscd"]
 
 def first_configured(preferred: Sequence[EncoderName], paths: EncoderOptions) -> EncoderName:
     """The first that has a path; the frozen base needs none and is always there."""
-    return next((name for name in preferred if name == "base" or _path(name, paths) is not None), "base")
+    return next((name for name in preferred if is_here(name, paths)), "base")
 
 
 def load(name: EncoderName, base: Base, paths: EncoderOptions) -> Encoder | None:
@@ -44,6 +44,11 @@ def load_clip(base: Base, paths: EncoderOptions) -> Clip | None:
 
     path = _path("clip", paths)
     return None if path is None else Clip(path, str(base.device))
+
+
+def is_here(name: EncoderName, paths: EncoderOptions) -> bool:
+    """Whether there is such an encoder."""
+    return name == "base" or _path(name, paths) is not None
 
 
 def not_here(name: EncoderName) -> str:

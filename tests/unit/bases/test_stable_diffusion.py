@@ -229,10 +229,13 @@ def headed(file: Path, **shapes: list[int]) -> Path:
 
 CONV_IN = {"model.diffusion_model.input_blocks.0.0.weight": [320, 4, 3, 3]}
 SD1_TEXT = {"cond_stage_model.transformer.text_model.final_layer_norm.weight": [768]}
+SD2_TEXT = {"cond_stage_model.model.ln_final.weight": [1024]}
+VAE = {"first_stage_model.decoder.conv_in.weight": [512, 4, 3, 3]}
+SD1 = {**CONV_IN, **VAE, **SD1_TEXT}
 
 
 def test_a_checkpoint_of_stable_diffusion_1_needs_nothing_beside_it(tmp_path: Path) -> None:
-    file = headed(tmp_path / "sd15.safetensors", **CONV_IN, **SD1_TEXT)
+    file = headed(tmp_path / "sd15.safetensors", **SD1)
     assert stable_diffusion.problems(options(file)) == []
     ours = stable_diffusion.fingerprint(options(file))
     make_tiny_sd(tmp_path / "sd15")
@@ -242,12 +245,25 @@ def test_a_checkpoint_of_stable_diffusion_1_needs_nothing_beside_it(tmp_path: Pa
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        ({**CONV_IN, "conditioner.embedders.1.model.ln_final.weight": [1280]}, "got an SDXL checkpoint"),
-        ({**CONV_IN, "cond_stage_model.model.ln_final.weight": [1024]}, "must be in a folder"),
-        ({"model.diffusion_model.input_blocks.0.0.weight": [320, 9, 3, 3], **SD1_TEXT}, "got 9 in"),
+        ({**CONV_IN, "conditioner.embedders.1.model.ln_final.weight": [1280]}, "which is an SDXL checkpoint"),
+        ({**CONV_IN, **VAE, **SD2_TEXT}, "must be in a folder"),
+        ({**SD1, "model.diffusion_model.input_blocks.0.0.weight": [320, 9, 3, 3]}, "9 input channels"),
         ({"lora_unet_mid_block.lora_up.weight": [4, 4]}, "which is a LoRA"),
+        ({"base_model.model.mid_block.lora_A.weight": [4, 4]}, "which is a LoRA"),
+        ({"unet.mid_block.attn.to_q.lora.up.weight": [4, 4]}, "which is a LoRA"),
+        ({"control_model.input_hint_block.0.weight": [16, 3, 3, 3]}, "which is a ControlNet"),
+        ({"decoder.conv_in.weight": [512, 4, 3, 3]}, "which is a VAE alone"),
+        ({"text_model.final_layer_norm.weight": [768]}, "which is a text encoder alone"),
+        ({"down_blocks.0.resnets.0.conv1.weight": [320, 320, 3, 3]}, "which is a UNet alone"),
+        ({"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": [4, 4]}, "a Stable Diffusion 3"),
+        ({"double_blocks.0.img_attn.qkv.weight": [4, 4]}, "which is a FLUX.1"),
+        ({"emb_params": [4, 768]}, "an embedding of a few tokens"),
+        ({**SD1, "edm_mean": [4]}, "the EDM formulation"),
+        ({**SD1, "model.diffusion_model.out.2.scale_weight": [1]}, "quantised"),
+        ({**CONV_IN, **SD1_TEXT}, "without a VAE"),
+        ({**CONV_IN, **VAE, "alphas_cumprod": [1000]}, "without a text encoder"),
+        ({"model.0.weight": [64, 3, 3, 3]}, "nothing that is known"),
     ],
-    ids=["SDXL", "SD 2.x", "inpainting", "LoRA"],
 )
 def test_other_checkpoints_are_told_what_they_are(
     tmp_path: Path, shapes: dict[str, list[int]], message: str

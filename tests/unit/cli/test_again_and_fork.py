@@ -59,7 +59,8 @@ def test_a_trial_of_a_sweep_by_its_number_is_cooked_again_without_a_warning(
     file = tmp_path / "one.yaml"
     recipe = "".join(f"    {word.replace('=', ': ', 1)}\n" for word in TINY if "tracking" not in word)
     file.write_text(
-        f"sweep:\n  question: Again?\n  seeds: [0, 1]\n  recipe:\n{recipe}  arms: {{only: {{}}}}\n"
+        "sweep:\n  question: Again?\n  metric: {name: burn/score, goal: minimize}\n  seeds: [0, 1]\n"
+        f"  recipe:\n{recipe}  arms: {{only: {{}}}}\n"
     )
     assert main(["sweep", str(file), "tracking=none", "launcher.workers=1"]) == 0
     capsys.readouterr()

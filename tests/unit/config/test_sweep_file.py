@@ -110,8 +110,6 @@ def test_problems_of_all_arms_come_together_and_common_ones_once(tmp_path: Path)
         ("seeds: [0, 5]", "seeds: [0, 0]", "must not repeat"),
         ("seeds: [0, 5]", "seeds: [a]", "must be a list"),
         ("maximize", "upwards", "must be one of maximize, minimize"),
-        ("overcook/utility", "overcok/utility", "did you mean `overcook`?"),
-        ("overcook/utility", "utility", "must be family/name"),
         ("question: Which burns later?", "question: ''", "must not be empty"),
         ("  question: Which burns later?\n", "", "is missing"),
         ("arms:", "armz:", "did you mean `arms`?"),

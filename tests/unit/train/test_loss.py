@@ -116,3 +116,14 @@ def test_a_samples_weight_multiplies_its_loss_and_gradient_and_touches_no_other(
     assert torch.allclose(gradient, ratio * plain_gradient, rtol=1e-6, atol=0)
     assert torch.equal(gradient[[0, 2]], plain_gradient[[0, 2]])
     assert torch.equal(loss_and_gradient([1.0] * 4)[1], plain_gradient)
+
+
+def test_min_snr_of_epsilon_is_refused_where_there_is_nothing_but_noise() -> None:
+    timesteps = torch.tensor([0, 999])
+    for kind in ("epsilon", "v_prediction"):
+        noised = DDPMScheduler.from_config(schedule(kind).config, rescale_betas_zero_snr=True)
+        if kind == "epsilon":
+            with pytest.raises(ValueError, match="0 / 0"):
+                loss.min_snr_weights(noised, timesteps, gamma=5.0)
+        else:
+            assert loss.min_snr_weights(noised, timesteps, gamma=5.0)[-1] == 0

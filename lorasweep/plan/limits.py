@@ -1,0 +1,53 @@
+"""What cannot act within the steps of a training: refused before the first of them, or told on a dry run.
+
+A training of a few steps is there to see that everything is wired, with whatever schedule and rungs there
+are. Any other is meant as it is declared.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+
+from lorasweep.errors import Problem
+from lorasweep.records import Recipe
+from lorasweep.schedulers import _warmup
+
+DRY_RUN_STEPS = 10  # fewer teach nothing
+
+
+def problems(recipe: Recipe, steps: int) -> Iterator[Problem]:
+    """Find the schedule's knobs and the rungs that have no room in `steps` optimizer steps."""
+    for knob, message, hint in _misfits(recipe, steps):
+        if knob == "warmup" or steps >= DRY_RUN_STEPS:
+            yield Problem(f"scheduler.{knob}", message, hint)
+    rungs = recipe.train.rungs
+    if rungs > steps >= DRY_RUN_STEPS:
+        hint = f"override: train.rungs={steps}"
+        yield Problem("train.rungs", f"must be at most {steps}, the steps of the training, got {rungs}", hint)
+
+
+def warnings(recipe: Recipe, steps: int, *, rungs: int, batches_per_epoch: int) -> Iterator[str]:
+    """Find what a dry run has no room for, and numbers of steps and batches that change nothing."""
+    train = recipe.train
+    if rungs < train.rungs:
+        yield f"{steps} steps leave room for {rungs} rungs, not {train.rungs}"
+    if steps < DRY_RUN_STEPS:
+        for knob, _, _ in _misfits(recipe, steps):
+            yield f"{steps} steps have no room for scheduler.{knob}={recipe.scheduler.options[knob]:g}"
+    if train.gradient_accumulation > batches_per_epoch:
+        batches = "1 batch" if batches_per_epoch == 1 else f"{batches_per_epoch} batches"
+        yield (
+            f"an epoch has {batches}, so a step never holds the {train.gradient_accumulation} of "
+            "train.gradient_accumulation: more dataset.repeats, or a smaller train.batch_size"
+        )
+    if train.max_steps is not None and train.steps_per_epoch is not None:
+        yield f"train.max_steps={train.max_steps} decides: train.steps_per_epoch is not read"
+
+
+def _misfits(recipe: Recipe, steps: int) -> Iterator[tuple[str, str, str]]:
+    module = importlib.import_module(f"lorasweep.schedulers.{recipe.scheduler.name}")
+    found: Iterator[tuple[str, str, str]] = getattr(module, "misfits", _warmup.misfits)(
+        steps, **recipe.scheduler.options
+    )
+    return found

@@ -1,0 +1,96 @@
+"""What cannot act within a training is refused by `plan`, and what does nothing is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lorasweep.cli import main
+
+ENOUGH = ["dataset.dollhouse.images=8", "optimizer.lr=2e-3", "train.max_steps=300"]
+ANNEALED = "scheduler=annealed_cosine_warmup_restarts"
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (["scheduler.warmup=300"], "scheduler.warmup"),
+        (["scheduler=constant", "scheduler.warmup=5000"], "scheduler.warmup"),
+        (["scheduler=linear", "scheduler.warmup=0.999"], "scheduler.warmup"),
+        (["scheduler=rex", "train.max_steps=4", "scheduler.warmup=4"], "scheduler.warmup"),
+        (["scheduler.num_cycles=301"], "scheduler.num_cycles"),
+        (["scheduler.num_cycles=150", "scheduler.warmup=200"], "scheduler.num_cycles"),
+        (["scheduler=cosine_with_soft_restarts", "scheduler.num_cycles=400.5"], "scheduler.num_cycles"),
+        ([ANNEALED, "scheduler.num_cycles=301"], "scheduler.num_cycles"),
+        ([ANNEALED, "scheduler.warmup=100"], "scheduler.warmup"),
+        (["train.rungs=301"], "train.rungs"),
+        (["sample.class_seeds=3"], "sample.class_seeds"),
+        (["base.clip_skip=12"], "base.clip_skip"),
+        (["base.prediction_type=v_prediction"], "base.prediction_type"),
+        (["base.prediction_type=v"], "base.prediction_type"),
+    ],
+)
+def test_what_cannot_act_is_refused(
+    home: Path, capsys: pytest.CaptureFixture[str], words: list[str], where: str
+) -> None:
+    assert main(["plan", *ENOUGH, *words]) == 2
+    assert f"  {where}  " in capsys.readouterr().err
+
+
+def warnings(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    assert main(["plan", "--json", *ENOUGH, *words]) == 0
+    found: list[str] = json.loads(capsys.readouterr().out)["warnings"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["optimizer.lr=1.0"], "optimizer.lr=1 is over 0.01 with adamw"),
+        (["optimizer=came", "optimizer.lr=0.5"], "optimizer.lr=0.5 is over 0.01 with came"),
+        (["optimizer=schedule_free_adamw", "optimizer.lr=1.0", "scheduler=constant"], "is over 0.01"),
+        (["optimizer=prodigy", "optimizer.lr=1e-4"], "prodigy finds its own step size"),
+        (["optimizer=dadapt_adam", "optimizer.lr=1e-4"], "dadapt_adam finds its own step size"),
+        (["captions.dropout=1.0"], "trains on empty captions only"),
+        (["captions.tag_dropout=1.0"], "only the first 1 tags are ever seen"),
+        (["captions.keep_tokens=3"], "does nothing without captions.shuffle"),
+        (["adapter.dim=4096"], "adapter.dim=4096 is beyond the rank of any layer of the base"),
+        (["adapter=locon", "adapter.conv_dim=2000", "adapter.force=true"], "adapter.conv_dim=2000 is beyond"),
+        (["optimizer.text_encoder_lr=1e-5"], "is not used: adapter.text_encoder is false"),
+        (
+            ["optimizer.text_encoder_lr=0", "adapter.text_encoder=true"],
+            "adapter.text_encoder=false costs less",
+        ),
+        (["train.gradient_accumulation=500"], "a step never holds the 500"),
+        (["train.steps_per_epoch=7"], "train.steps_per_epoch is not read"),
+        ([ANNEALED, "scheduler.min_lr=0.5"], "is no floor under"),
+        (["base.negative_prompt=blurry", "sample.guidance=1"], "base.negative_prompt is not used"),
+        (["captions.decouple=1"], "no caption that is trained on has the trigger"),
+        (["train.max_steps=4", "train.rungs=9"], "leave room for 4 rungs, not 9"),
+        (["train.max_steps=2", "train.rungs=1"], "no room for scheduler.num_cycles=3"),
+    ],
+)
+def test_what_does_nothing_is_told(
+    home: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert any(said in warning for warning in warnings(capsys, *words)), said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["optimizer=prodigy", "optimizer.lr=1", "scheduler=constant"],
+        ["adapter.text_encoder=true", "optimizer.text_encoder_lr=1e-4"],
+        ["scheduler=cosine", "scheduler.warmup=0.1"],
+        [ANNEALED],
+        ["captions=shuffled"],
+    ],
+)
+def test_ordinary_recipes_are_left_in_peace(
+    home: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    told = [text for text in warnings(capsys, *words) if "held out" not in text]
+    assert told == []

@@ -1,0 +1,128 @@
+"""What a sweep cannot answer is said by `plan`, through the command line, before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorasweep.cli import main
+
+SWEEP = """sweep:
+  question: which?
+  metric: {metric}
+  recipe: {{train.max_steps: 40, metrics: [norms, generalisation, identity], dataset.dollhouse.images: 8}}
+  arms: {{a: {{adapter.dim: 4}}, b: {{adapter.dim: 8}}}}
+{more}"""
+UTILITY = "{name: overcook/utility}"
+RELATIVE = "{name: norms/relative, goal: minimize}"
+
+
+def plan(folder: Path, metric: str, more: str, *words: str) -> int:
+    file = folder / "asked.yaml"
+    file.write_text(SWEEP.format(metric=metric, more=more))
+    return main(["plan", str(file), "--json", *words])
+
+
+@pytest.mark.parametrize(
+    ("metric", "more", "words", "said"),
+    [
+        ("{name: norms/realtive, goal: minimize}", "", [], ["sweep.metric.name", "`norms/relative`?"]),
+        (
+            "{name: luck/score}",
+            "",
+            [],
+            ["no metric gives luck/score", "families: overcook, norms"],
+        ),
+        ("{name: utility}", "", [], ["no metric gives utility"]),
+        ("{name: train/loss, goal: minimize}", "", [], ["logged while training"]),
+        ("{name: identity/score_clip}", "", [], ["no metric gives identity/score_clip"]),
+        ("{name: generalisation/gap_w1, goal: minimize}", "", [], ["no metric gives generalisation/gap_w1"]),
+        ("{name: norms/intruders, goal: minimize}", "", ["metrics.norms.decompose=0"], ["decompose is 0"]),
+        (UTILITY, "", ["metrics=[norms]"], ["overcook/utility cannot be measured"]),
+        (UTILITY, "", ["metrics=[]"], ["overcook/utility cannot be measured"]),
+        (UTILITY, "", ["metrics=[burn]"], ["neither identity/score nor generalisation/held_out"]),
+        (
+            "{name: generalisation/gap, goal: minimize}",
+            "",
+            ["dataset.holdout=0"],
+            ["generalisation/gap cannot be measured", "no held-out images"],
+        ),
+        (f"[{UTILITY}, {{name: norms/nothing, goal: minimize}}]", "", [], ["no metric gives norms/nothing"]),
+        (UTILITY, '  constraints: {norms/nonsense: "<= 0.3"}\n', [], ["sweep.constraints.norms/nonsense"]),
+        ("{name: overcook/score}", "", [], ["sweep.metric.goal", "goal: minimize"]),
+        ("{name: identity/score, goal: minimize}", "", [], ["sweep.metric.goal", "goal: maximize"]),
+        (UTILITY, "  pruner: {name: median, startup: 1}\n", ["train.rungs=1"], ["there is only the last"]),
+        (UTILITY, "  pruner: {name: median, startup: 2}\n", [], ["before 2 trials have ended"]),
+        (UTILITY, "  pruner: {name: patient, startup: 1, patience: 2}\n", [], ["train.rungs=5"]),
+        (
+            UTILITY,
+            "  pruner: {name: hyperband, min_exposures: 999}\n",
+            [],
+            ["sweep.pruner.min_exposures", "must be at most"],
+        ),
+        (UTILITY, "  pruner: {name: hyperband, exempt: 1.0}\n", [], ["every trial is exempt"]),
+        (
+            UTILITY,
+            "  pruner: {name: hyperband, metric: overcook/done_at_step, goal: minimize}\n",
+            [],
+            ["known in the end only"],
+        ),
+    ],
+)
+def test_plan_refuses_what_cannot_be_answered(
+    tmp_path: Path,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    metric: str,
+    more: str,
+    words: list[str],
+    said: list[str],
+) -> None:
+    assert plan(tmp_path, metric, more, *words) == 2
+    err = capsys.readouterr().err
+    assert all(text in err for text in said), err
+
+
+@pytest.mark.parametrize(
+    ("metric", "more"),
+    [
+        (UTILITY, ""),
+        (RELATIVE, ""),
+        ("{name: overcook/burned_at_exposures}", ""),
+        ("{name: generalisation/gap_t875, goal: minimize}", ""),
+        ("{name: overcook/utility_se, goal: minimize}", ""),
+        (UTILITY, "  pruner: {name: successive_halving, min_exposures: 2}\n"),
+        (UTILITY, '  constraints: {norms/relative: "<= 0.3", overcook/score: "<= 0.5"}\n'),
+    ],
+)
+def test_what_can_be_answered_is_planned(tmp_path: Path, home: Path, metric: str, more: str) -> None:
+    assert plan(tmp_path, metric, more) == 0
+
+
+def test_every_arm_must_be_measured(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "arms.yaml"
+    file.write_text(
+        "sweep:\n  question: which?\n  recipe: {train.max_steps: 40, dataset.dollhouse.images: 8}\n"
+        "  arms: {a: {adapter.dim: 4}, b: {metrics: [norms]}}\n"
+    )
+    assert main(["sweep", str(file), "tracking=none"]) == 2
+    assert "(arm b)" in capsys.readouterr().err
+    assert not (home / "outputs" / "arms").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        ("  pruner: {name: median, factor: 3}\n", "sweep.pruner.factor"),
+        ("  pruner: {name: hyperband, patience: 3}\n", "sweep.pruner.patience"),
+        ("  sampler: {name: grid, seed: 3}\n", "sweep.sampler.seed"),
+        ("  sampler: {name: random, startup: 3}\n", "sweep.sampler.startup"),
+        ('  constraints: {overcook/score: "<= 1e999"}\n', "sweep.constraints.overcook/score"),
+    ],
+)
+def test_knobs_without_effect_are_refused(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str], more: str, where: str
+) -> None:
+    assert plan(tmp_path, UTILITY, more) == 2
+    assert where in capsys.readouterr().err
