@@ -14,10 +14,6 @@ from lorasweep.bases import _files, stable_diffusion
 from lorasweep.records import BaseOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import numpy as np
-
     from lorasweep.protocols import Base
 
 
@@ -43,11 +39,6 @@ def fingerprint(options: BaseOptions) -> str:
 def weight_shapes(options: BaseOptions, part: str) -> dict[str, tuple[int, ...]] | None:
     """Shapes of the weights of `unet` or `text_encoder` by module, from headers."""
     return stable_diffusion.weight_shapes(_placed(options), part)
-
-
-def read_weights(options: BaseOptions, part: str, modules: Iterable[str]) -> dict[str, np.ndarray]:
-    """Weights of some modules of `unet` or `text_encoder`; see `_files.read_weights`."""
-    return stable_diffusion.read_weights(_placed(options), part, modules)
 
 
 def load(options: BaseOptions, *, device: str, precision: str) -> Base:

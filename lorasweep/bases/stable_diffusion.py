@@ -15,9 +15,6 @@ from lorasweep.errors import ConfigError, Problem
 from lorasweep.records import BaseOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import numpy as np
     import torch
 
     from lorasweep.protocols import Base
@@ -47,11 +44,6 @@ def fingerprint(options: BaseOptions) -> str:
 def weight_shapes(options: BaseOptions, part: str) -> dict[str, tuple[int, ...]] | None:
     """Shapes of the weights of `unet` or `text_encoder` by module; None for one checkpoint file."""
     return _files.weight_shapes(_checked(options), part)
-
-
-def read_weights(options: BaseOptions, part: str, modules: Iterable[str]) -> dict[str, np.ndarray]:
-    """Weights of some modules of `unet` or `text_encoder`; see `_files.read_weights`."""
-    return _files.read_weights(_checked(options), part, modules)
 
 
 def load(options: BaseOptions, *, device: str, precision: str) -> Base:
