@@ -106,6 +106,14 @@ def test_an_address_that_is_none_is_refused_with_what_is_missing(
     assert words in mirror.finish(1.0).message and capsys.readouterr().err == ""
 
 
+def test_a_password_that_was_given_in_the_wrong_place_is_not_said(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for word in (f"tracking=http://alice:{SECRET}@host", f"tracking.uri=http://alice:{SECRET}@host"):
+        assert main(["plan", word]) == 2
+        assert SECRET not in "".join(capsys.readouterr())
+
+
 @pytest.fixture
 def answering() -> Iterator[Any]:
     """answering(code, body): the address, with a password, of a server that answers everything so."""
