@@ -81,13 +81,9 @@ def _secrets(uri: str) -> set[str]:
     found = {os.environ.get(name, "").strip() for name in _SECRET_VARIABLES}
     if userinfo := _IN_AN_ADDRESS.match(uri):
         user, colon, password = userinfo[0].removeprefix(userinfo["scheme"])[:-1].partition(":")
-        found.add(password if colon else user)
-    found |= {value.partition("=")[2] for value in _queries(uri)}
+        found.add(password if colon else user if is_server(uri) else "")  # a database takes no tokens
+    found |= {each[0].partition("=")[2] for each in _IN_A_QUERY.finditer(uri)}
     return {form for each in found for form in (each, unquote(each)) if len(form) >= _SHORTEST}
-
-
-def _queries(uri: str) -> list[str]:
-    return [found[0] for found in _IN_A_QUERY.finditer(uri)]
 
 
 class _Masking:

@@ -62,6 +62,11 @@ def test_a_password_is_masked_without_its_address_too(monkeypatch: pytest.Monkey
     assert masked(f"no login with {SECRET}%2F or {SECRET}/") == "no login with *** or ***"
 
 
+def test_a_user_of_a_database_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://lorasweep@127.0.0.1:5432/x")
+    assert masked("rebuild it with lorasweep sync") == "rebuild it with lorasweep sync"
+
+
 def test_secrets_of_the_environment_are_masked_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
         monkeypatch.setenv(name, f"{SECRET}\n")
