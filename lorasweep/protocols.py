@@ -70,7 +70,10 @@ class Adapter(Protocol):
         """Restore tensors; raises AdapterError when names or shapes differ."""
 
     def save(self, path: Path) -> None:
-        """Write a .safetensors that diffusers' `load_lora_weights` reads, alpha included."""
+        """Write a .safetensors, a LoRA as diffusers' `load_lora_weights` reads it, others as LyCORIS."""
+
+    def load(self, path: Path) -> None:
+        """Restore the tensors that `save` wrote; raises AdapterError when they are not this adapter's."""
 
     def remove(self) -> None:
         """Take the adapter out; the base's modules and outputs are again what they were."""

@@ -25,13 +25,23 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(folder: Path, port: int, *, backend: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve from `folder` until the block ends, then be killed; `backend`: a database other than SQLite."""
+def server(
+    folder: Path, port: int, *, backend: str | None = None, prefix: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve from `folder` until the block ends, then be killed.
+
+    Args:
+        folder: database, artifacts and log.
+        port: a free one.
+        backend: a database other than SQLite.
+        prefix: a path before everything, as behind a proxy.
+    """
     command = [
         sys.executable, "-m", "mlflow", "server",
         "--backend-store-uri", backend or f"sqlite:///{folder}/server.db",
         "--artifacts-destination", str(folder / "artifacts"),
         "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        *(["--static-prefix", prefix] if prefix else []),
     ]  # fmt: skip
     with open(folder / "server.log", "ab") as log:
         process = subprocess.Popen(command, cwd=folder, start_new_session=True, stdout=log, stderr=log)
@@ -40,7 +50,7 @@ def server(folder: Path, port: int, *, backend: str | None = None) -> Iterator[s
     try:
         while time.monotonic() < deadline:
             try:
-                opener.open(f"http://127.0.0.1:{port}/health", timeout=2).close()
+                opener.open(f"http://127.0.0.1:{port}{prefix}/health", timeout=2).close()
                 break
             except OSError:
                 assert process.poll() is None, (folder / "server.log").read_text()

@@ -23,10 +23,14 @@ class DoraAdapter(PeftAdapter):
     def scale_layer(self, layer: Any, weight: float) -> None:
         """Leave the product inside the norm as trained; the hook weighs the difference."""
 
+    def product(self, layer: Any) -> torch.Tensor:
+        """Alpha / dim * up @ down, what is added to the base's weight before each row is rescaled."""
+        return super().delta(layer)
+
     def delta(self, layer: Any) -> torch.Tensor:
         """The trained layer's weight less the base's: each output's row rescaled to its trained magnitude."""
         base = layer.get_base_layer().weight
-        moved = base + super().delta(layer)
+        moved = base + self.product(layer)
         by_row = (-1, *(1 for _ in base.shape[1:]))
         magnitude = layer.lora_magnitude_vector[self.name].weight.view(by_row)
         norm = torch.linalg.vector_norm(moved.flatten(1), dim=1).view(by_row)

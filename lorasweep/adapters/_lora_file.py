@@ -29,8 +29,9 @@ def write_lora(path: Path, state: Mapping[str, torch.Tensor], configs: Mapping[s
     tensors: dict[str, dict[str, torch.Tensor]] = {part: {} for part in configs}
     for key, tensor in state.items():
         part, name = key.split(".", 1)
-        # PEFT keeps DoRA's magnitudes in a module, and its files do not know of that.
-        tensors[part][name.replace("lora_magnitude_vector.weight", "lora_magnitude_vector")] = tensor
+        # DoRA's magnitudes keep `.weight`: by it alone does transformers find those of a text encoder, whose
+        # tensors diffusers hands on to it.
+        tensors[part][name] = tensor
     metadata = {part: _metadata(config) for part, config in configs.items()}
     StableDiffusionPipeline.save_lora_weights(
         str(path.parent),

@@ -17,6 +17,8 @@ from lorasweep.adapters import _ranges, _shapes
 if TYPE_CHECKING:
     from lorasweep.protocols import Adapter, Base
 
+READ_BY = ("comfyui", "forge")  # A1111 and diffusers take dora_scale for something else, without a word
+
 
 def build(
     base: Base,

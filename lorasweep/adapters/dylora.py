@@ -18,6 +18,8 @@ from lorasweep.adapters import _ranges, _shapes
 if TYPE_CHECKING:
     from lorasweep.protocols import Adapter, Base
 
+READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
+
 
 def build(
     base: Base,

@@ -15,6 +15,7 @@ from lorasweep.records import Advice
 if TYPE_CHECKING:
     from lorasweep.protocols import Adapter, Base
 
+READ_BY = ("a1111",)
 ADVICE = (
     Advice(
         key="optimizer.lr",

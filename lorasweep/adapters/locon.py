@@ -12,6 +12,7 @@ from lorasweep.adapters import _ranges, _shapes
 if TYPE_CHECKING:
     from lorasweep.protocols import Adapter, Base
 
+READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
 _MOST_CONV_DIM, _MOST_CONV_ALPHA = 64, 32.0
 
 

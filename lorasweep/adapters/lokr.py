@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lorasweep.protocols import Adapter, Base
 
+READ_BY = ("comfyui", "forge", "a1111")
 ADVICE = (
     Advice(
         key="adapter.dim",

@@ -12,13 +12,10 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lorasweep.bases._safetensors import read_header
 from lorasweep.files import sha256
-
-if TYPE_CHECKING:
-    import numpy as np
 
 WEIGHT_PARTS = ("unet", "vae", "text_encoder")
 ALL_PARTS = (*WEIGHT_PARTS, "tokenizer", "scheduler")
@@ -94,34 +91,6 @@ def largest_rank(path: Path) -> int:
     else:
         shapes = list((weight_shapes(path, "unet") or {}).values())
     return max((min(shape[0], math.prod(shape[1:])) for shape in shapes if len(shape) > 1), default=0)
-
-
-def read_weights(path: Path, part: str, modules: Iterable[str]) -> dict[str, np.ndarray]:
-    """Read the weights of some modules of a part, in the precision of the file.
-
-    Args:
-        path: a diffusers folder.
-        part: `unet` or `text_encoder`; of the latter, `text_model.` before a name is left out on both sides.
-        modules: names of modules.
-
-    Raises:
-        KeyError: a module is not there.
-        TypeError: the file's precision has no counterpart in numpy (bf16).
-    """
-    from safetensors import safe_open
-
-    wanted, found = {module.removeprefix("text_model."): module for module in modules}, {}
-    for file in loaded_files(path / part, weights=True) if path.is_dir() else ():
-        if file.suffix != ".safetensors":
-            continue
-        with safe_open(file, "np") as stored:
-            for name in stored.keys():  # noqa: SIM118
-                plain = name.removesuffix(".weight").removeprefix("text_model.")
-                if name.endswith(".weight") and plain in wanted:
-                    found[wanted[plain]] = stored.get_tensor(name)
-    if missing := [module for module in wanted.values() if module not in found]:
-        raise KeyError(missing[0])
-    return found
 
 
 def loaded_files(part: Path, *, weights: bool) -> list[Path]:

@@ -14,10 +14,6 @@ from lorasweep.bases import _files, stable_diffusion
 from lorasweep.records import BaseOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import numpy as np
-
     from lorasweep.bases._noise import NoisePath
     from lorasweep.protocols import Base
 
@@ -57,11 +53,6 @@ def weight_shapes(options: BaseOptions, part: str) -> dict[str, tuple[int, ...]]
 def largest_rank(options: BaseOptions) -> int:
     """The highest rank that any layer of the UNet can have."""
     return stable_diffusion.largest_rank(_placed(options))
-
-
-def read_weights(options: BaseOptions, part: str, modules: Iterable[str]) -> dict[str, np.ndarray]:
-    """Weights of some modules of `unet` or `text_encoder`; see `_files.read_weights`."""
-    return stable_diffusion.read_weights(_placed(options), part, modules)
 
 
 def load(options: BaseOptions, *, device: str, precision: str) -> Base:

@@ -16,9 +16,8 @@ from lorasweep.errors import ConfigError, Problem
 from lorasweep.records import BaseOptions, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    import numpy as np
     import torch
 
     from lorasweep.protocols import Base
@@ -69,11 +68,6 @@ def weight_shapes(options: BaseOptions, part: str) -> dict[str, tuple[int, ...]]
 def largest_rank(options: BaseOptions) -> int:
     """The highest rank that any layer of the UNet can have."""
     return _files.largest_rank(_checked(options))
-
-
-def read_weights(options: BaseOptions, part: str, modules: Iterable[str]) -> dict[str, np.ndarray]:
-    """Weights of some modules of `unet` or `text_encoder`; see `_files.read_weights`."""
-    return _files.read_weights(_checked(options), part, modules)
 
 
 def load(options: BaseOptions, *, device: str, precision: str) -> Base:

@@ -63,10 +63,10 @@ def exit_code(run: Callable[[], int]) -> int:
     try:
         return int(run())
     except InputError as error:
-        print(printable(str(error)), file=sys.stderr)
+        _complain(str(error))
         return EXIT_INPUT
     except LorasweepError as error:
-        print(printable(f"{type(error).__name__}: {error}"), file=sys.stderr)
+        _complain(f"{type(error).__name__}: {error}")
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -75,6 +75,11 @@ def exit_code(run: Callable[[], int]) -> int:
         # The reader of our output (`| head`) went away; without this, exit complains.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+
+
+def _complain(text: str) -> None:
+    """Print an error, which may quote anything that was given: a password in an address too."""
+    print(printable(_module("lorasweep.tracking.address").masked(text)), file=sys.stderr)
 
 
 def _parse(words: list[str]) -> argparse.Namespace:

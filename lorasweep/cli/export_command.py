@@ -1,4 +1,4 @@
-"""`lorasweep export`: a cooked adapter as a file for ComfyUI, A1111 and kohya's tools."""
+"""`lorasweep export`: a cooked adapter as a file for ComfyUI, Forge, A1111, kohya's tools or diffusers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from lorasweep import files
-from lorasweep.export import CookedRun, export_run, find_run
+from lorasweep.export import CookedRun, export_run, find_run, forms
+from lorasweep.export.forms import Form
 from lorasweep.records import to_dict
 
 
@@ -16,12 +17,13 @@ def run(options: argparse.Namespace) -> int:
     """Find the run, write its files, say where they are; returns the exit code."""
     cooked = find_run(options.run, best=options.best, step=options.step)
     ranks: Sequence[int] | Literal["all"] = "all" if options.all_ranks else tuple(options.rank)
+    kind = cooked.recipe.adapter.name
     written = export_run(
         cooked,
         out=options.out,
         precision=options.precision,
         ranks=ranks,
-        dora_for=options.dora,
+        form=options.form or forms.smallest_form(kind, options.readers),
     )
     if options.json:
         print(json.dumps([to_dict(each) for each in written], indent=1))
@@ -29,8 +31,18 @@ def run(options: argparse.Namespace) -> int:
     for each in written:
         rank = f" rank {each.rank}" if each.rank else ""
         print(f"{each.adapter}{rank}, {each.modules} modules, {each.bytes / 2**20:.1f} MiB: {each.file}")
+    print(_readers(kind, written[0].form))
     print(f"judged at LoRA weight {cooked.recipe.sample.weight:g}. {_verdict(cooked)}".rstrip())
     return 0
+
+
+def _readers(kind: str, form: Form) -> str:
+    """Which programs read the file as it was judged, and what to type for the others."""
+    able = forms.read_by(kind, form)
+    line = f"read as judged by {forms.names(able)}"
+    if others := [reader for reader in forms.READERS if reader not in able]:
+        line += f"; not by {forms.names(others)}, which want --for {' or --for '.join(others)}"
+    return line
 
 
 def _verdict(cooked: CookedRun) -> str:

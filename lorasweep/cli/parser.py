@@ -280,16 +280,23 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     parser = _command(
         commands,
         "export",
-        "write a cooked adapter as a file for ComfyUI, A1111 and kohya's tools",
+        "write a cooked adapter as a file for ComfyUI, Forge, A1111, kohya's tools or diffusers",
         """\
 examples:
   lorasweep export quickstart --best                    the winner of a sweep
   lorasweep export quickstart/0002-prodigy-s0 --step 200   an earlier rung of one trial
   lorasweep export outputs/train/1a2b3c4d5e6f-s0 --out my.safetensors --precision fp16
   lorasweep export dylora/0000-a-s0 --rank 8 --rank 32  a DyLoRA cut to two of its ranks
-LoRA, LoCon and DyLoRA get kohya's keys, LoHa, LoKr and IA3 LyCORIS's; the metadata tell the recipe, the step
-and how overcooked it was. Nothing is trained or changed. A DoRA is for ComfyUI and Forge; A1111 reads it
-otherwise, and wants --dora any: whole weights, a large file that every UI reads as it was judged.""",
+  lorasweep export my_dora/0 --for a1111 --for kohya    the smallest form that both read
+who reads which form as it was judged:
+                        factors                                    diff                    lora
+  lora, locon, dylora   all five                                   ComfyUI, Forge, A1111   (the factors)
+  loha, lokr            ComfyUI, Forge, A1111                      ComfyUI, Forge, A1111   all five
+  dora                  ComfyUI, Forge; others show it wrongly     ComfyUI, Forge, A1111   all five
+  ia3                   A1111; others do not see it                ComfyUI, Forge, A1111   all five
+The factors are small. diff holds whole weight differences, as large as the base's weights; lora is the same
+as a plain LoRA of full rank, up to twice that. Left out: factors, for an ia3 lora. The metadata tell the
+recipe, the step and how overcooked it was. Nothing is trained or changed.""",
     )
     parser.add_argument(
         "run", metavar="RUN|SWEEP", help="a run folder, SWEEP/TRIAL or SWEEP/NUMBER, or a sweep with --best"
@@ -302,9 +309,15 @@ otherwise, and wants --dora any: whole weights, a large file that every UI reads
     parser.add_argument(
         "--precision", choices=["fp32", "fp16"], default="fp32", help="default: fp32, as judged"
     )
-    parser.add_argument(
-        "--dora", choices=["comfyui", "any"], default="comfyui", help="the UIs that a DoRA is for"
-    )
+    how = parser.add_mutually_exclusive_group()
+    readers, kinds = ["comfyui", "forge", "a1111", "kohya", "diffusers"], ["factors", "diff", "lora"]
+    how.add_argument(
+        "--for", dest="readers", action="append", choices=readers, default=[],
+        help="who is to read it; may be repeated; the smallest form that all of them read",
+    )  # fmt: skip
+    how.add_argument("--form", choices=kinds, default=None, help="or name the form")
+    older = {"comfyui": "factors", "any": "diff"}  # as the option was called until 2026-11-29
+    how.add_argument("--dora", dest="form", type=older.get, choices=kinds, help=argparse.SUPPRESS)
     cut = parser.add_mutually_exclusive_group()
     cut.add_argument("--rank", type=int, action="append", default=[], help="cut a DyLoRA; may be repeated")
     cut.add_argument("--all-ranks", action="store_true", help="a file for every rank of a DyLoRA")

@@ -16,7 +16,14 @@ import psutil
 
 from lorasweep import paths
 from lorasweep.doctor.record import Check, fail, ok, warn
-from lorasweep.tracking.store import is_server, sqlite_file, tracking_uri
+from lorasweep.tracking.address import (
+    address_problem,
+    is_server,
+    masked,
+    sqlite_file,
+    tracking_uri,
+    without_user,
+)
 from lorasweep.tracking.ui import DEFAULT_PORT
 
 GIB = 2**30
@@ -63,12 +70,18 @@ def folders() -> Check:
 def mlflow_store() -> Check:
     """Whether results can be mirrored; a sweep runs without, and `sync` catches up."""
     uri, later = tracking_uri(), "sweeps run without it; lorasweep sync catches up later"
+    if wrong := address_problem(uri):
+        return warn("mlflow store", f"{wrong.where} {wrong.message}", f"{wrong.hint}; {later}")
     if is_server(uri):
         try:
-            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PATIENCE_S):
-                return ok("mlflow store", f"{uri} answers")
-        except (urllib.error.URLError, OSError) as error:
-            return warn("mlflow store", f"{uri} does not answer: {error}", f"start it, or wait: {later}")
+            with urllib.request.urlopen(f"{without_user(uri).rstrip('/')}/health", timeout=PATIENCE_S):
+                return ok("mlflow store", f"{masked(uri)} answers")
+        except urllib.error.HTTPError as error:  # it asks who we are, or has no such page: but it is there
+            return ok("mlflow store", f"{masked(uri)} answers ({error.code})")
+        except OSError as error:
+            return warn(
+                "mlflow store", f"{masked(uri)} does not answer: {error}", f"start it, or wait: {later}"
+            )
     file = sqlite_file(uri)
     if file is None:
         return ok("mlflow store", f"{uri.partition('://')[0]}, not looked into")

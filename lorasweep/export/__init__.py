@@ -1,7 +1,8 @@
-"""From a run folder to a .safetensors that ComfyUI, A1111 and kohya's tools read. No torch, no base model.
+"""From a run folder to a .safetensors that ComfyUI, Forge, A1111, kohya's tools or diffusers read.
 
-`runs` finds the run and its adapter, `kohya` renames the tensors, `metadata` says what kohya says in such a
-file and what lorasweep knows besides, `write` writes the three together.
+`runs` finds the run and its adapter, `forms` says which program reads what, `kohya` renames the tensors,
+`dora` and `whole` make those that need torch and the base, `metadata` says what kohya says in such a file and
+what lorasweep knows besides, `write` writes them together.
 """
 
 from lorasweep.export.runs import CookedRun, find_run

@@ -13,6 +13,8 @@ from typing import Any
 
 import lorasweep
 from lorasweep import files
+from lorasweep.export import forms
+from lorasweep.export.forms import Form
 from lorasweep.export.runs import CookedRun
 from lorasweep.records import Component, to_dict
 
@@ -21,31 +23,40 @@ _ARGUMENTS = ("conv_dim", "conv_alpha", "factor")
 _KOHYA_KINDS = ("lora", "locon", "dylora")  # LoRA files; the others are LyCORIS's
 
 
-def describe(run: CookedRun, *, output_name: str, text_width: int | None, rank: int | None) -> dict[str, str]:
+def describe(
+    run: CookedRun, *, output_name: str, text_width: int | None, form: Form, rank: int | None
+) -> dict[str, str]:
     """The metadata of an exported file.
 
     Args:
         run: what was cooked.
         output_name: the file's name without its ending, which UIs show as the LoRA's.
         text_width: numbers in a text embedding; None when it cannot be told from the file.
+        form: what its tensors are.
         rank: what the file was cut to; None when it is whole.
 
     Source: kohya-ss/sd-scripts, train_network.py: the keys and what they count.
     """
     found: dict[str, Any] = {
         "ss_output_name": output_name,
-        **_network(run.recipe.adapter, rank),
+        **_network(run.recipe.adapter, form, rank),
         **_base(run, text_width),
         **_optimizer(run),
         **_budget(run),
         **_dataset(run),
         **_regularization(run),
-        **_ours(run),
+        **_ours(run, form),
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in found.items()}
 
 
-def _network(adapter: Component, rank: int | None) -> dict[str, Any]:
+def _network(adapter: Component, form: Form, rank: int | None) -> dict[str, Any]:
+    """What the tensors are to kohya's tools; which adapter they come from is in the recipe."""
+    if form == "lora":  # as kohya says of files with a rank per module
+        dynamic = dict.fromkeys(("ss_network_dim", "ss_network_alpha"), "Dynamic")
+        return {"ss_network_module": "networks.lora", **dynamic}
+    if form == "diff":
+        return {"ss_network_module": "lycoris.kohya", "ss_network_args": {"algo": "full"}}
     knobs = adapter.options
     is_kohya = adapter.name in _KOHYA_KINDS
     arguments = {key: str(value) for key, value in knobs.items() if key in _ARGUMENTS}
@@ -160,13 +171,15 @@ def _regularization(run: CookedRun) -> dict[str, Any]:
     return found
 
 
-def _ours(run: CookedRun) -> dict[str, Any]:
+def _ours(run: CookedRun, form: Form) -> dict[str, Any]:
     found: dict[str, Any] = {
         "lorasweep.version": lorasweep.__version__,
         "lorasweep.sweep": run.sweep,
         "lorasweep.trial": run.folder.name,
         "lorasweep.arm": str(run.status.get("arm", "")),
         "lorasweep.step": str(run.step),
+        "lorasweep.form": form,
+        "lorasweep.read_by": ", ".join(forms.read_by(run.recipe.adapter.name, form)),
         "lorasweep.weight": str(run.recipe.sample.weight),
         "lorasweep.recipe": _recipe(run),
         "lorasweep.plan_fingerprint": run.plan.fingerprint,

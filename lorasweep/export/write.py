@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +15,12 @@ from safetensors.numpy import save_file
 from lorasweep import files
 from lorasweep.adapters.stable_file import sort_metadata
 from lorasweep.errors import InputError, Problem
-from lorasweep.export import dora, metadata
+from lorasweep.export import forms, metadata
+from lorasweep.export.dora import MAGNITUDE, dora_scales
+from lorasweep.export.forms import Form
 from lorasweep.export.kohya import Tensors, to_kohya
 from lorasweep.export.runs import CookedRun
+from lorasweep.export.whole import as_lora, differences, in_its_base
 
 Precision = Literal["fp32", "fp16"]
 
@@ -29,6 +31,8 @@ class Exported:
 
     file: str  # absolute path
     adapter: str
+    form: Form
+    read_by: tuple[str, ...]  # of `forms.READERS`, those that read it as it was judged
     rank: int | None  # what it was cut to; None: whole
     modules: int
     bytes: int
@@ -40,7 +44,7 @@ def export_run(
     out: Path | None = None,
     precision: Precision = "fp32",
     ranks: Sequence[int] | Literal["all"] = (),
-    dora_for: dora.Form = "comfyui",
+    form: Form | None = None,
 ) -> list[Exported]:
     """Write the run's adapter in the names that UIs look for.
 
@@ -49,42 +53,30 @@ def export_run(
         out: a .safetensors, or a folder; None: `export/` in the run folder.
         precision: fp32 is what was judged; fp16 halves the file.
         ranks: a DyLoRA cut to each of these, or to "all" that it was trained at; empty: whole.
-        dora_for: the UIs that a DoRA is for, "comfyui" (and Forge) or "any", which is as large as the base.
+        form: see `forms`; None is the smallest that ComfyUI and Forge read.
 
     Raises:
-        InputError: no such ranks, or a DoRA's base cannot be read; nothing was written.
+        InputError: no such ranks, or the base is needed and cannot be read; nothing was written.
     """
+    kind = run.recipe.adapter.name
+    form = forms.plain_form(kind, form) if form else forms.smallest_form(kind)
     trained = _trained_ranks(run)
-    problems = _problems(run, out, ranks, trained)
+    problems = _problems(run, out, ranks, trained, form)
     if problems:
         raise InputError(problems, subject="export")
-    tensors, config = _read(run.adapter_file)
-    if run.recipe.adapter.name == "dora":
-        tensors = dora.to_uis(tensors, config, _base_weights(run, tensors), form=dora_for)
-        config = {}
+    if form == "factors":
+        tensors, config = _read(run.adapter_file)
+        if kind == "dora":
+            tensors = {key: tensor for key, tensor in tensors.items() if MAGNITUDE not in key}
+            with in_its_base(run) as adapter:
+                tensors = to_kohya(tensors, config) | dora_scales(adapter)
+            config = {}
+    else:
+        with in_its_base(run) as adapter:
+            tensors, config = differences(adapter), {}
+        tensors = as_lora(tensors) if form == "lora" else tensors
     chosen = (trained if ranks == "all" else tuple(ranks)) or (None,)
-    return [_write(run, tensors, config, out, precision, rank) for rank in chosen]
-
-
-def _base_weights(run: CookedRun, tensors: Tensors) -> dict[str, Any]:
-    """The base's own weights under a DoRA, by its modules: magnitudes mean nothing without them.
-
-    Raises:
-        InputError: the base is not there any more, or not in a precision that can be read here.
-    """
-    options = run.recipe.base
-    base = importlib.import_module(f"lorasweep.bases.{options.name}")
-    found: dict[str, Any] = {}
-    try:
-        for part in ("unet", "text_encoder"):
-            inside = [m.split(".", 1)[1] for m in dora.modules_of(tensors) if m.startswith(f"{part}.")]
-            read = base.read_weights(options, part, inside)
-            found |= {f"{part}.{module}": weight for module, weight in read.items()}
-    except (InputError, OSError, KeyError, TypeError) as error:
-        message = f"a DoRA is exported with its base at hand: {type(error).__name__}: {error}"
-        hint = f"it must be where it was trained; diffusers reads {run.adapter_file} as it is"
-        raise InputError(Problem("base.path", message, hint), subject="export") from error
-    return found
+    return [_write(run, tensors, config, out, precision, form, rank) for rank in chosen]
 
 
 def _trained_ranks(run: CookedRun) -> tuple[int, ...]:
@@ -96,7 +88,11 @@ def _trained_ranks(run: CookedRun) -> tuple[int, ...]:
 
 
 def _problems(
-    run: CookedRun, out: Path | None, ranks: Sequence[int] | Literal["all"], trained: tuple[int, ...]
+    run: CookedRun,
+    out: Path | None,
+    ranks: Sequence[int] | Literal["all"],
+    trained: tuple[int, ...],
+    form: Form,
 ) -> list[Problem]:
     found = []
     name = run.recipe.adapter.name
@@ -105,19 +101,22 @@ def _problems(
     elif ranks != "all" and (wrong := [rank for rank in ranks if rank not in trained]):
         told = f"the multiples of {trained[0]} up to {trained[-1]}"
         found.append(Problem("--rank", f"must be one that it was trained at, got {wrong[0]}", told))
+    if ranks and form != "factors":
+        found.append(Problem("--rank", f"cuts factors, got --form {form}", "a cut DyLoRA is a plain LoRA"))
     if ranks and len(ranks) > 1 and out is not None and out.suffix == ".safetensors":
         found.append(Problem("--out", f"must be a folder when there are several files, got {out}"))
-    for path in {_target(run, out, rank) for rank in (trained if ranks == "all" else ranks or (None,))}:
+    for path in {_target(run, out, form, rank) for rank in (trained if ranks == "all" else ranks or (None,))}:
         if _in_the_way(run, path):
             message = f"{path} is there already, and is not an export of this run"
             found.append(Problem("--out", message, "name another file, or move that one away"))
     return found
 
 
-def _target(run: CookedRun, out: Path | None, rank: int | None) -> Path:
+def _target(run: CookedRun, out: Path | None, form: Form, rank: int | None) -> Path:
     if out is not None and out.suffix == ".safetensors":
         return out
     name = f"{run.sweep}-{run.folder.name}-{run.step:06d}" + (f"-rank{rank}" if rank else "")
+    name += "" if form == "factors" else f"-{form}"
     return (out or run.folder / "export") / f"{name}.safetensors"
 
 
@@ -139,13 +138,16 @@ def _write(
     config: dict[str, Any],
     out: Path | None,
     precision: Precision,
+    form: Form,
     rank: int | None,
 ) -> Exported:
-    path = _target(run, out, rank)
+    path = _target(run, out, form, rank)
     renamed = to_kohya(tensors, config, rank=rank) if config else tensors
     if precision == "fp16":
         renamed = {key: _halved(tensor) for key, tensor in renamed.items()}
-    described = metadata.describe(run, output_name=path.stem, text_width=_text_width(renamed), rank=rank)
+    described = metadata.describe(
+        run, output_name=path.stem, text_width=_text_width(renamed), form=form, rank=rank
+    )
 
     def save(temporary: Path) -> None:
         save_file(renamed, temporary, metadata=described)
@@ -155,6 +157,8 @@ def _write(
     return Exported(
         file=str(path.resolve()),
         adapter=run.recipe.adapter.name,
+        form=form,
+        read_by=forms.read_by(run.recipe.adapter.name, form),
         rank=rank,
         modules=len({key.split(".", 1)[0] for key in renamed}),
         bytes=path.stat().st_size,
@@ -175,6 +179,6 @@ def _halved(tensor: np.ndarray) -> np.ndarray:
 def _text_width(tensors: Tensors) -> int | None:
     """Inputs of a cross-attention's keys, where a factor shows them."""
     for key, tensor in tensors.items():
-        if key.endswith(("attn2_to_k.lora_down.weight", "attn2_to_k.hada_w1_b")):
+        if key.endswith(tuple(f"attn2_to_k.{end}" for end in ("lora_down.weight", "hada_w1_b", "diff"))):
             return int(tensor.shape[1])
     return None

@@ -3,6 +3,7 @@
     reading.py          what lies in a sweep folder
     content.py          what one MLflow run should show; made by trial_content.py and sweep_content.py,
                         with the words from notes.py and the params from params.py
+    address.py          the store's address, without its secrets wherever it is shown
     store.py            where MLflow keeps its runs
     mark.py push.py     how far a run is mirrored; sending what it lacks
     model.py            the best adapter of a finished sweep as a model
@@ -18,6 +19,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from lorasweep.errors import InputError
+
 __all__ = ["sync"]
 
 
@@ -26,15 +29,21 @@ def sync(names: list[str] | None = None, *, as_json: bool = False) -> int:
 
     Returns:
         0 when MLflow now shows everything, 1 when something could not be mirrored.
+
+    Raises:
+        InputError: the store's address is none.
     """
     from lorasweep.tracking import mirror
-    from lorasweep.tracking.store import tracking_uri
+    from lorasweep.tracking.address import address_problem, masked, masked_stderr, tracking_uri
 
-    reports = mirror.sync_all(names)
+    if wrong := address_problem(tracking_uri()):
+        raise InputError(wrong, subject="sync")
+    with masked_stderr():
+        reports = mirror.sync_all(names)
     if as_json:
         print(json.dumps({name: asdict(report) for name, report in reports.items()}, indent=1))
     else:
-        print(f"MLflow store: {tracking_uri()}")
+        print(f"MLflow store: {masked(tracking_uri())}")
         for name, report in reports.items():
             print(f"{name}: {report.runs} runs, {report.created} new, {report.updated} brought up to date")
             for problem in report.problems:

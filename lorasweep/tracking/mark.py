@@ -19,7 +19,7 @@ class Mark:
     """How far one run is mirrored.
 
     Attributes:
-        run_id, experiment_id, tracking_uri: where.
+        run_id, experiment_id, tracking_uri: where; the address without its secrets.
         name, status, tags, params: as last sent.
         datasets: by use, the digest that was sent.
         points: by stream, the last step whose points were sent.

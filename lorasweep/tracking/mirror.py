@@ -20,6 +20,7 @@ from lorasweep import paths
 from lorasweep.errors import LorasweepError
 from lorasweep.records import Status, TrackingOptions
 from lorasweep.tracking import params
+from lorasweep.tracking.address import masked
 from lorasweep.tracking.content import RunContent
 from lorasweep.tracking.mark import read_mark
 from lorasweep.tracking.model import best_model, push_model
@@ -105,7 +106,7 @@ class SweepMirror:
                     self._sync(sweep, report)
         except (StoreUnavailable, OSError) as error:
             self._pusher = None  # the store is opened afresh next time
-            report.problems.append(str(error))
+            report.problems.append(masked(str(error)))
         return report
 
     def _sync(self, sweep: SweepFiles, report: SyncReport) -> None:
@@ -204,7 +205,7 @@ def _noting(what: str, store: Store, report: SyncReport) -> Iterator[None]:
         store.require_alive()
         if not isinstance(error, LorasweepError):
             _log.exception("%s could not be mirrored", what)
-        report.problems.append(f"{what} could not be mirrored: {error}")
+        report.problems.append(masked(f"{what} could not be mirrored: {error}"))
 
 
 @contextmanager

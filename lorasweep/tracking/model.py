@@ -4,8 +4,8 @@
 
 The flavour is our own, `lorasweep`, for every kind of adapter: MLflow's diffusers flavour knows LoRA only and
 loads the base to log it. The flavour `python_function` beside it names `lorasweep.mlflow_model`, by which
-`mlflow.pyfunc.load_model` draws; diffusers and `lorasweep export` read the adapter's file. Knows nothing
-about how runs are mirrored.
+`mlflow.pyfunc.load_model` draws; `lorasweep export` makes a file for other programs. Knows nothing about how
+runs are mirrored.
 """
 
 from __future__ import annotations

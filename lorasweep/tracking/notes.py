@@ -76,7 +76,7 @@ def model_note(trial: str, *, sentence: str, trigger: str) -> str:
     parts = [
         plain(sentence),
         f"Draw with it: {code(draw)}",
-        f"As a file for UIs: {code(export)}, or `adapter.safetensors` under Artifacts.",
+        f"As a file for UIs or diffusers: {code(export)}",
     ]
     return cut("\n\n".join(part for part in parts if part), LONGEST)
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from lorasweep.records import TrackingOptions, from_dict, to_dict
+from lorasweep.tracking.address import address_problem, masked, masked_stderr, tracking_uri
 
 LOG_FILE = "mirror.log"
 NICENESS = 5  # trials come first on a busy CPU
@@ -61,6 +62,10 @@ class Mirror:
         """Start the child, whose first sync begins at once; nothing when tracking is off or it is running."""
         if self._options.name == "none" or self._child is not None:
             return
+        if wrong := address_problem(tracking_uri()):  # the results are not in danger, but it is known now
+            self._broken = str(wrong)
+            print(f"warning  {wrong}: nothing is mirrored", file=sys.stderr)
+            return
         command = [sys.executable, "-m", __spec__.name, str(self._folder), json.dumps(to_dict(self._options))]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         try:
@@ -92,7 +97,8 @@ class Mirror:
         """Ask for a last sync and wait for it, at most `timeout_s`; the child is gone afterwards."""
         if self._options.name == "none":
             return MirrorReport(True, "")
-        self.start()
+        if not self._broken:
+            self.start()
         if self._child is None or self._reader is None:
             return self._incomplete(self._broken)
         self._tell(_FINISH)
@@ -201,7 +207,7 @@ def main(arguments: list[str]) -> int:
     wishes = _Wishes()
 
     from lorasweep.tracking.mirror import SweepMirror
-    from lorasweep.tracking.store import quieten, tracking_uri
+    from lorasweep.tracking.store import quieten
 
     quieten()
     mirror = SweepMirror(folder, options)
@@ -211,14 +217,15 @@ def main(arguments: list[str]) -> int:
         for problem in report.problems:
             logging.getLogger(__name__).warning("%s", problem)
         if wishes.finish:
-            stdout.write(json.dumps({**asdict(report), "store": tracking_uri()}) + "\n")
+            stdout.write(json.dumps({**asdict(report), "store": masked(tracking_uri())}) + "\n")
             stdout.flush()
             return 1 if report.problems else 0
         wishes.rest(REST_AFTER_FAILURE_S if report.problems else REST_S)
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
+    with masked_stderr():
+        code = main(sys.argv[1:])
     sys.stderr.flush()
     # MLflow's queues and pools may hang at the interpreter's own exit, and everything is written by now.
     os._exit(code)

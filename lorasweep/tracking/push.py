@@ -68,7 +68,7 @@ class Pusher:
             The mark, and whether the run was made just now.
         """
         mark = read_mark(mark_file)
-        if mark is not None and mark.tracking_uri == self.store.uri:
+        if mark is not None and mark.tracking_uri == self.store.shown:
             if mark.run_id in self._trusted or self._is_ours(mark.run_id, content.key):
                 return mark, False
         run = self._find(content.key)
@@ -77,7 +77,7 @@ class Pusher:
         mark = Mark(
             run_id=run.info.run_id,
             experiment_id=run.info.experiment_id,
-            tracking_uri=self.store.uri,
+            tracking_uri=self.store.shown,
             params=dict(run.data.params),
         )
         mark.write(mark_file)

@@ -1,9 +1,8 @@
 """Where MLflow keeps its runs, and a client for it that fails fast.
 
-    MLFLOW_TRACKING_URI, else sqlite:///<home>/mlruns/mlflow.db with artifacts in <home>/mlruns/<experiment>/
-
-Opening a store makes what is missing (database, tables, experiment) under a file lock: MLflow's own set-up
-is not safe when several processes meet a fresh database. Knows nothing about sweeps.
+Our own store is <home>/mlruns/mlflow.db, with artifacts in <home>/mlruns/<experiment>/. Opening a store makes
+what is missing (database, tables, experiment) under a file lock: MLflow's own set-up is not safe when several
+processes meet a fresh database. Knows nothing about sweeps.
 """
 
 from __future__ import annotations
@@ -17,10 +16,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from lorasweep import paths
 from lorasweep.errors import LorasweepError
+from lorasweep.tracking import address
+from lorasweep.tracking.address import is_server, masked, sqlite_file, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,6 +41,21 @@ _EXPERIMENT_TAGS = {
     "mlflow.note.content": "LoRA recipes cooked by lorasweep. One parent run per sweep; the Views menu, top "
     "right, has a ranked table and the samples of each. (Nothing here? Choose *Model training*, top left.)",
 }
+_NO_MLFLOW = "what answers there is no MLflow server"
+# What libraries say, and what it means in words.
+_REASONS = {
+    r"error code 401": "it wants to know who you are (401): set MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+    r"error code 403": "it refuses (403): this user may not, or the server does not know the address's host",
+    r"error code 404": "nothing of MLflow's is there (404): is a path missing after the port?",
+    r"error code 3\d\d": "it sends elsewhere: give the address that it sends to, perhaps with https://",
+    r"error code 5\d\d|too many 5\d\d": "it fails inside (5xx): its own log says why",
+    r"Expecting value: line|valid JSON|JSONDecodeError": _NO_MLFLOW,
+    r"Connection refused": "nobody listens there",
+    r"Connection aborted|Connection reset": "it breaks the connection off",
+    r"[Tt]imed? ?out": "it does not answer in time",
+    r"NameResolutionError|Failed to resolve": "there is no host of that name",
+}
 _LOCKED_AFTER_S = 5.0  # how long SQLite waits for another writer before we call the database locked
 
 
@@ -53,9 +68,14 @@ class Store:
     """An open store and the experiment that runs go to."""
 
     client: MlflowClient
-    uri: str
+    uri: str  # secrets included: never shown or written down, `shown` is
     experiment_id: str
     database: tuple[int, int] | None = None  # device and inode of a SQLite file when it was opened
+
+    @property
+    def shown(self) -> str:
+        """The address for people and files."""
+        return masked(self.uri)
 
     def require_same(self) -> None:
         """Check that the database is still the file that was opened: SQLite goes on writing to a deleted one.
@@ -64,7 +84,9 @@ class Store:
             StoreUnavailable: it was removed or replaced, which only another process can get over.
         """
         if self.database != _database_id(self.uri):
-            raise StoreUnavailable(f"the MLflow store {self.uri} was removed or replaced while it was in use")
+            raise StoreUnavailable(
+                f"the MLflow store {self.shown} was removed or replaced while it was in use"
+            )
 
     def require_alive(self) -> None:
         """Ask the store for something small.
@@ -74,16 +96,6 @@ class Store:
         """
         with _explained(self.uri):
             self.client.get_experiment(self.experiment_id)
-
-
-def tracking_uri() -> str:
-    """The store's address."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.mlruns() / 'mlflow.db'}"
-
-
-def is_server(uri: str) -> bool:
-    """Whether the address is that of a tracking server rather than of a database."""
-    return urlsplit(uri).scheme in ("http", "https")
 
 
 def artifact_root() -> Path:
@@ -102,11 +114,8 @@ def open_store(experiment: str) -> Store:
     """
     uri = tracking_uri()
     quieten()
-    if urlsplit(uri).scheme in ("", "file"):
-        raise StoreUnavailable(
-            f"MLFLOW_TRACKING_URI={uri} is a folder, which MLflow no longer writes to. "
-            f"Use a database, e.g. MLFLOW_TRACKING_URI=sqlite:///{paths.mlruns() / 'mlflow.db'}, or unset it."
-        )
+    if wrong := address.address_problem(uri):
+        raise StoreUnavailable(str(wrong))
     with _explained(uri), _one_at_a_time(uri):
         if (database := sqlite_file(uri)) is not None:
             _require_writable(database)
@@ -121,11 +130,6 @@ def quieten() -> None:
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     os.environ.pop("MLFLOW_RUN_ID", None)  # somebody else's active run
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """The file behind a `sqlite:///` address; None for any other store."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def _database_id(uri: str) -> tuple[int, int] | None:
@@ -148,10 +152,12 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
             found = client.get_experiment_by_name(name)  # another process was faster, on a server
             if found is None:
                 raise
+    if not found.experiment_id:  # JSON, but not MLflow's
+        raise StoreUnavailable(f"the MLflow store {masked(uri)} cannot be used: {_NO_MLFLOW}")
     if found.lifecycle_stage != "active":
         raise StoreUnavailable(
             f"experiment `{name}` was deleted in MLflow. Restore it: "
-            f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore -x {found.experiment_id}"
+            f"MLFLOW_TRACKING_URI={masked(uri)} mlflow experiments restore -x {found.experiment_id}"
         )
     if "MLFLOW_TRACKING_URI" not in os.environ and found.artifact_location != location:
         raise StoreUnavailable(
@@ -190,5 +196,13 @@ def _explained(uri: str) -> Iterator[None]:
     except StoreUnavailable:
         raise
     except Exception as error:  # MLflow lets through whatever its back ends raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StoreUnavailable(f"the MLflow store {uri} cannot be used: {reason[:300]}") from error
+        raise StoreUnavailable(f"the MLflow store {masked(uri)} cannot be used: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a library raised, in words and with the next step where it is known."""
+    said = str(error).strip()
+    for pattern, words in _REASONS.items():
+        if re.search(pattern, said):
+            return words
+    return masked(said.splitlines()[0] if said else type(error).__name__)[:300]

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -15,9 +16,11 @@ import webbrowser
 
 from lorasweep import paths
 from lorasweep.errors import InputError, Problem
+from lorasweep.tracking import address
+from lorasweep.tracking.address import is_server, masked, tracking_uri, without_user
 from lorasweep.tracking.mark import read_mark
 from lorasweep.tracking.reading import MARK_FILE
-from lorasweep.tracking.store import artifact_root, is_server, quieten, tracking_uri
+from lorasweep.tracking.store import artifact_root, quieten
 from lorasweep.tracking.view import page
 
 DEFAULT_PORT = 5000
@@ -42,17 +45,22 @@ def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: boo
     _check(host, port)
     uri = tracking_uri()
     if is_server(uri):
-        _announce(uri.rstrip("/") + "/", uri, open_browser=open_browser)
+        _announce(without_user(uri).rstrip("/") + "/", uri, open_browser=open_browser)
         return 0
     port = port or _free_port(host)
     quieten()
-    command = _command(uri, host, port)
+    command = _command(host, port)
     url = f"http://{host}:{port}/"
     print(f"MLflow UI  starting on {url}", flush=True)
     # A session of its own: signals reach us alone, and we end the server and its workers together.
     for word in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(word, signal.default_int_handler)
-    server = subprocess.Popen(command, start_new_session=True)
+    # The address goes by the environment, since everybody here can read a process's arguments.
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    server = subprocess.Popen(
+        command, start_new_session=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    threading.Thread(target=_relay, args=(server,), name="ui-words", daemon=True).start()
     try:
         if _answers(url, server):
             _announce(url, uri, open_browser=open_browser)
@@ -66,7 +74,10 @@ def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: boo
 def ui_command() -> str:
     """The line that shows our store without lorasweep; a bare `mlflow ui` would show another, empty one."""
     uri = tracking_uri()
-    return uri if is_server(uri) else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    if is_server(uri):
+        return masked(uri)
+    typed = shlex.quote(uri) if masked(uri) == uri else f'"${address.VARIABLE}"'
+    return f"mlflow ui --backend-store-uri {typed}"
 
 
 def _announce(url: str, uri: str, *, open_browser: bool) -> None:
@@ -82,22 +93,21 @@ def _pages(uri: str) -> list[str]:
     marked = []
     for path in paths.outputs().glob(f"*/{MARK_FILE}"):
         mark = read_mark(path)
-        if mark is not None and mark.tracking_uri == uri:
+        if mark is not None and mark.tracking_uri == masked(uri):
             marked.append((path.stat().st_mtime, page(mark.experiment_id, path.parent.name, charts=True)))
     return [address for _, address in sorted(marked)]
 
 
-def _command(uri: str, host: str, port: int) -> list[str]:
+def _command(host: str, port: int) -> list[str]:
     return [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", uri),
         *("--default-artifact-root", artifact_root().as_uri(), "--no-serve-artifacts"),
         *("--host", host, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"),
     ]
 
 
 def _check(host: str, port: int | None) -> None:
-    problems = []
+    problems = [wrong] if (wrong := address.address_problem(tracking_uri())) else []
     if host not in LOOPBACK:
         problems.append(
             Problem(
@@ -127,6 +137,13 @@ def _is_free(host: str, port: int) -> bool:
 
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _relay(server: subprocess.Popen[bytes]) -> None:
+    """Hand on what the server says, which may quote its database's address."""
+    assert server.stdout is not None
+    for line in server.stdout:
+        print(masked(line.decode(errors="replace")), end="", file=sys.stderr, flush=True)
 
 
 def _answers(url: str, server: subprocess.Popen[bytes]) -> bool:

@@ -1,6 +1,6 @@
 """Checkpoints that continue bit for bit, and that a power cut cannot tear. No pickle.
 
-    checkpoints/step_000100/adapter.safetensors   for use: what diffusers loads; kept for every step saved
+    checkpoints/step_000100/adapter.safetensors   for use, as `Adapter.save` has it; kept for every step saved
                             state.safetensors     to resume: adapter and optimizer tensors; newest step only
                             state.json            to resume: step, the optimizer's numbers; newest step only
 

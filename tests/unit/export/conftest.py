@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import make_plan, make_recipe
+from run_folders import write_run
+from tiny_training import make_recipe
 
-from lorasweep import config, files
 from lorasweep.bases import stable_diffusion
 from lorasweep.protocols import Adapter, Base
-from lorasweep.records import Component, Recipe, to_dict
+from lorasweep.records import Component
 
 Cook = Callable[..., tuple[Path, Any]]
 
@@ -42,25 +42,3 @@ def cook(base: Base, tiny_sd: Path, home: Path) -> Iterator[Cook]:
     yield run
     for adapter in made:
         adapter.remove()
-
-
-def write_run(folder: Path, recipe: Recipe, images: Path, adapter: Adapter) -> None:
-    """What a finished trial leaves, a rung at step 4 included."""
-    images.mkdir(exist_ok=True)
-    files.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
-    files.write_json(folder / "plan.json", to_dict(make_plan(recipe, images)))
-    status = {
-        "status": "COMPLETED",
-        "arm": "a",
-        "seed": 0,
-        "step": 8,
-        "steps": 8,
-        "started_at": 5.0,
-        "ended_at": 9.5,
-    }
-    files.write_json(folder / "status.json", status)
-    scores = {"overcook/score": 0.25, "overcook/utility": 0.5}
-    rung = {"step": 4, "metrics": {"overcook/score": 0.125}}
-    files.write_json(folder / "metrics.json", {"metrics": scores, "rungs": [rung]})
-    for place in (folder, folder / "checkpoints" / "step_000004"):
-        files.write_atomic(place / "adapter.safetensors", adapter.save)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,10 +17,11 @@ from safetensors.torch import load_file
 
 from lorasweep.cli import main
 from lorasweep.errors import InputError
-from lorasweep.export import export_run, find_run
+from lorasweep.export import export_run, find_run, forms
 from lorasweep.protocols import Base
 
 Cook = Callable[..., tuple[Path, Any]]
+ADAPTERS = ("lora", "locon", "dylora", "loha", "lokr", "dora", "ia3")
 PROMPTS = ["zkw, red hair", "1girl, blue dress"]
 
 
@@ -112,7 +114,7 @@ def test_a_cut_dylora_is_its_first_rows_with_alpha_unchanged(cook: Cook, tmp_pat
 def test_lycoris_kinds_keep_their_tensors(name: str, cook: Cook, tmp_path: Path) -> None:
     """Their own keys are checked against the UIs' formulas where the adapters are tested."""
     folder, _ = cook(name, **({} if name == "ia3" else {"dim": 2, "alpha": 1.0}))
-    (made,) = export_run(find_run(str(folder)), out=tmp_path)
+    (made,) = export_run(find_run(str(folder)), out=tmp_path, form="factors")
     ours, theirs = load_file(folder / "adapter.safetensors"), load_file(made.file)
     assert ours.keys() == theirs.keys() and all(torch.equal(t, theirs[key]) for key, t in ours.items())
     told = metadata(Path(made.file))
@@ -289,3 +291,52 @@ def test_the_command_repeats_what_the_judges_said(
 
     assert main(["export", "sweep/0000-a-s0", "--step", "4"]) == 0
     assert capsys.readouterr().out.endswith("judged at LoRA weight 0.7.\n") == (kept != 4)
+
+
+def test_the_command_says_who_reads_the_file_and_what_to_type_for_the_others(
+    cook: Cook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = cook("loha", dim=2, alpha=1.0)
+    assert main(["export", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "read as judged by ComfyUI, Forge and A1111" in said
+    assert "not by kohya's sd-scripts and diffusers, which want --for kohya or --for diffusers" in said
+    assert main(["export", str(folder), "--for", "comfyui", "--for", "kohya"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "-lora.safetensors" in said and "kohya's sd-scripts and diffusers\n" in said and "not by" not in said
+    )
+    with pytest.raises(SystemExit) as refused:
+        main(["export", str(folder), "--for", "invokeai"])
+    assert refused.value.code == 2 and "diffusers" in capsys.readouterr().err
+
+
+def test_an_ia3_is_written_for_everyone_unless_told_otherwise(cook: Cook, tmp_path: Path) -> None:
+    folder, _ = cook("ia3", text_encoder=True)
+    (made,) = export_run(find_run(str(folder)), out=tmp_path)
+    assert made.form == "lora" and made.read_by == tuple(forms.READERS)
+    told = metadata(Path(made.file))
+    assert told["ss_network_module"] == "networks.lora" and told["ss_network_dim"] == "Dynamic"
+
+
+def test_a_lora_is_its_own_plain_form(cook: Cook, tmp_path: Path) -> None:
+    folder, _ = cook("dylora", dim=8, alpha=4.0, unit=4)
+    run = find_run(str(folder))
+    (made,) = export_run(run, out=tmp_path, ranks=[4], form="lora")
+    assert made.form == "factors" and made.rank == 4
+    with pytest.raises(InputError, match="cuts factors, got --form diff"):
+        export_run(run, out=tmp_path, ranks=[4], form="diff")
+
+
+def test_the_help_says_who_reads_what_as_the_adapters_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    told = capsys.readouterr().out
+    page = (Path(__file__).parents[3] / "docs" / "export.md").read_text(encoding="utf-8")
+    for kind in ADAPTERS:
+        line = next(line for line in told.splitlines() if re.match(rf" +([a-z0-9]+, )*{kind}[ ,]", line))
+        row = next(row for row in page.splitlines() if re.match(rf"\| ([a-z0-9]+, )*{kind}[ ,]", row))
+        readers = [forms.READERS[reader] for reader in forms.read_by(kind, "factors")]
+        words = "all five" if len(readers) == len(forms.READERS) else ", ".join(readers)
+        assert line.split("  ", 2)[2].lstrip().startswith(words), line
+        assert row.split(" | ")[1].startswith(words), row

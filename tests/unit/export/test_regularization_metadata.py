@@ -29,7 +29,7 @@ def described(tmp_path: Path, *, reg: bool) -> dict[str, str]:
         plan=dataclasses.replace(plan, reg_images=tuple(images) if reg else ()),
         status={},
     )
-    return metadata.describe(run, output_name="zkw", text_width=None, rank=None)
+    return metadata.describe(run, output_name="zkw", text_width=None, form="factors", rank=None)
 
 
 def test_kohyas_keys(tmp_path: Path) -> None:

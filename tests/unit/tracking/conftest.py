@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from lorasweep.tracking.store import quieten, tracking_uri
+from lorasweep.tracking.address import tracking_uri
+from lorasweep.tracking.store import quieten
 
 # Before any test imports mlflow.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"

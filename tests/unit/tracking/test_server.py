@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tracking_server import free_port, server
 
+from lorasweep.cli import main
 from lorasweep.records import TrackingOptions
 from lorasweep.tracking.mirror import sync_sweep
 from lorasweep.tracking.process import Mirror
@@ -54,3 +56,29 @@ def test_gone_and_back(
             pictures = held.pictures(child)
             assert len(pictures) == len(set(pictures)) == 5 * 2
             assert "adapter.safetensors" in held.artifacts(child)
+
+
+def test_behind_a_path_with_a_password_it_arrives_whole_once_and_the_password_nowhere(
+    make_sweep: Callable[..., Any],
+    fakes: Any,
+    holdings: Callable[[], Any],
+    store_home: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://alice:pw0pw1pw2@127.0.0.1:{port}/ml")
+    make_sweep(arms=fakes.ARMS[:1])
+    with server(folder, port, prefix="/ml"):
+        assert main(["sync"]) == 0
+        assert main(["sync"]) == 0
+        (child,) = holdings().children.values()
+        assert "adapter.safetensors" in holdings().artifacts(child)
+        assert main(["ui"]) == 0
+    said = "".join(capsys.readouterr())
+    assert "2 new" in said and "0 new, 0 brought up to date" in said and "alice:***@" in said
+    assert f"http://127.0.0.1:{port}/ml/#/experiments/" in said  # a browser asks for the password
+    written = [*store_home.rglob("*"), *folder.rglob("*")]
+    held = [path for path in written if path.is_file() and b"pw0pw1pw2" in path.read_bytes()]
+    assert "pw0pw1pw2" not in said and held == []

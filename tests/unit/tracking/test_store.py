@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lorasweep.tracking.store import StoreUnavailable, open_store, sqlite_file, tracking_uri
+from lorasweep.tracking.address import sqlite_file, tracking_uri
+from lorasweep.tracking.store import StoreUnavailable, open_store
 
 
 def test_the_database_lies_in_the_home_unless_the_environment_says_otherwise(

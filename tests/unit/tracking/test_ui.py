@@ -22,16 +22,18 @@ from lorasweep.tracking.ui import serve, ui_command
 
 def test_the_line_to_type_names_our_store(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ui_command() == f"mlflow ui --backend-store-uri sqlite:///{home}/mlruns/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
-    assert ui_command() == "https://mlflow.example.org"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://alice:secret@mlflow.example.org")
+    assert ui_command() == "https://alice:***@mlflow.example.org"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://alice:secret@db/x")
+    assert ui_command() == 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"'
 
 
 def test_a_server_is_only_pointed_at(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://alice:secret@mlflow.example.org")
     assert serve() == 0
-    assert "https://mlflow.example.org" in capsys.readouterr().out
+    assert "https://mlflow.example.org/ " in capsys.readouterr().out  # a browser asks who it is
 
 
 def test_only_on_this_machine(home: Path) -> None:
@@ -67,6 +69,9 @@ def test_serves_a_sweep_until_told_to_end(
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     assert b"<title>MLflow</title>" in opener.open(url, timeout=60).read()
     assert len(pages) == 1 and pages[0].startswith(url)
+    for host in ("localhost:8080", "127.0.0.1:9999", "[::1]:8080"):  # ssh -L 8080:localhost:5000
+        through = urllib.request.Request(url, headers={"Host": host})
+        assert opener.open(through, timeout=60).status == 200
     ui.send_signal(word)
     assert ui.wait(60) == 0
     with pytest.raises(OSError):
