@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from lorasweep.bases._tokens import TextWindow
     from lorasweep.protocols import Base
 
 
@@ -48,6 +49,11 @@ def weight_shapes(options: BaseOptions, part: str) -> dict[str, tuple[int, ...]]
 def read_weights(options: BaseOptions, part: str, modules: Iterable[str]) -> dict[str, np.ndarray]:
     """Weights of some modules of `unet` or `text_encoder`; see `_files.read_weights`."""
     return stable_diffusion.read_weights(_placed(options), part, modules)
+
+
+def text_window(options: BaseOptions) -> TextWindow:
+    """How much of a caption is read; see `_tokens.TextWindow`."""
+    return stable_diffusion.text_window(_placed(options))
 
 
 def load(options: BaseOptions, *, device: str, precision: str) -> Base:

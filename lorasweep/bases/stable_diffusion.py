@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.bases import _files
+from lorasweep.bases import _files, _tokens
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.records import BaseOptions
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from lorasweep.bases._tokens import TextWindow
     from lorasweep.protocols import Base
 
 TEXT_PARTS = ("text_encoder", "tokenizer")
@@ -52,6 +53,12 @@ def weight_shapes(options: BaseOptions, part: str) -> dict[str, tuple[int, ...]]
 def read_weights(options: BaseOptions, part: str, modules: Iterable[str]) -> dict[str, np.ndarray]:
     """Weights of some modules of `unet` or `text_encoder`; see `_files.read_weights`."""
     return _files.read_weights(_checked(options), part, modules)
+
+
+def text_window(options: BaseOptions) -> TextWindow:
+    """How much of a caption is read; see `_tokens.TextWindow`."""
+    path = _checked(options)
+    return _tokens.text_window((path if path.is_dir() else _files.config_folder(path)) / "tokenizer")
 
 
 def load(options: BaseOptions, *, device: str, precision: str) -> Base:

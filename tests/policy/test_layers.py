@@ -69,6 +69,7 @@ DOORS = {
     "optuna": {"sweep"},
     "mlflow": {"tracking"},
     "transformers": {"bases", "dollhouse", "metrics"},
+    "tokenizers": {"bases"},
     "diffusers": {"bases", "adapters", "dollhouse", "sample"},
     "peft": {"adapters", "inference"},
     "prodigyopt": {"optimizers"},

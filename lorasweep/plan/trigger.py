@@ -1,0 +1,101 @@
+"""The word that calls the subject: the one that is given, or one that its captions really have.
+
+Takes a recipe and found images, gives back a trigger per folder's class tokens. A folder's name alone makes
+no trigger where there are captions, as in kohya's trainers; only `captions.add_trigger` puts it into them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from lorasweep.data import captions
+from lorasweep.data.folder import FoundImage
+from lorasweep.records import CaptionOptions, Recipe
+
+_MOST = 0.9  # the share of captions that begin with a tag which then is the trigger
+_HALF = 0.5  # the share of captions that have a folder's word which then is the trigger
+_LONGEST = 3  # words: more are a sentence
+# What tags and folders call a whole class, or a picture: never one subject's own word.
+_CLASS = re.compile(
+    r"\d*\+?(girl|boy|other)s?|solo|(wo)?m[ae]n|males?|females?|persons?|people|characters?|child(ren)?|kids?|"
+    r"styles?|concepts?|photos?|images?|pictures?|masterpiece|absurdres|highres|([a-z]+ )?quality|"
+    r"score \d( up)?|rating .*|no humans"
+)
+
+
+def text_of(image: FoundImage) -> str:
+    """The caption as written; as kohya's trainers do, the words of the folder's name where there is none."""
+    return image.class_tokens if image.caption is None else image.caption
+
+
+def find_triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str | None]:
+    """Find the trigger of every folder, by its class tokens."""
+    fixed = recipe.captions.trigger
+    if fixed is None and recipe.dataset.path is None:
+        fixed = recipe.dataset.dollhouse.subject
+    groups: dict[str, list[FoundImage]] = {}
+    for image in found:
+        groups.setdefault(image.class_tokens, []).append(image)
+    return {tokens: fixed or _trigger(tokens, group, recipe.captions) for tokens, group in groups.items()}
+
+
+def main_trigger(found: Sequence[FoundImage], triggers: dict[str, str | None]) -> str | None:
+    """The trigger of most images that have one."""
+    counts = Counter(trigger for image in found if (trigger := triggers[image.class_tokens]))
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def folder_words(images: Iterable[FoundImage]) -> list[str]:
+    """What folders' names begin with, class words left out."""
+    words = dict.fromkeys(_first_word(image.class_tokens) for image in images)
+    return [word for word in words if word]
+
+
+def _trigger(tokens: str, group: Sequence[FoundImage], options: CaptionOptions) -> str | None:
+    texts = [image.caption for image in group if image.caption]
+    if not texts:
+        return _first_word(tokens)
+    tagged = [captions.tags(text, options) for text in texts]
+    every = {captions.plain(tag) for tags in tagged for tag in tags}
+    inside = [word for word in _beginnings(tokens) if _share(word, texts) >= _HALF]
+    own = next((word for word in inside if captions.plain(word) in every), None)
+    leading = _leading(tagged) if own is None else None
+    if own is None and leading is not None:
+        own = next((word for word in inside if captions.has_trigger(leading, word)), leading)
+    own = own or next(iter(inside), None)
+    if own is None:
+        return _first_word(tokens) if options.add_trigger else None
+    return captions.spelling(own, texts)
+
+
+def _first_word(tokens: str) -> str | None:
+    return next((word for word in tokens.split()[:1] if not _is_class(word)), None)
+
+
+def _beginnings(tokens: str) -> Iterator[str]:
+    """What a folder's words begin with, the longest first, class words at its end left out."""
+    words = re.split("[ _]+", tokens.strip(" _"))
+    while words and _is_class(words[-1]):
+        words.pop()
+    for count in range(len(words), 0, -1):
+        beginning = " ".join(words[:count])
+        if not _is_class(beginning):
+            yield beginning
+
+
+def _is_class(word: str) -> bool:
+    return not word or _CLASS.fullmatch(captions.plain(word)) is not None
+
+
+def _share(word: str, texts: Sequence[str]) -> float:
+    return sum(captions.has_trigger(text, word) for text in texts) / len(texts)
+
+
+def _leading(tagged: Sequence[Sequence[str]]) -> str | None:
+    """The tag that nearly all captions begin with, when it can be a name."""
+    firsts = Counter(tags[0] for tags in tagged if tags)
+    tag, count = firsts.most_common(1)[0] if firsts else ("", 0)
+    fits = count >= _MOST * firsts.total() and len(tag.split()) <= _LONGEST and not _is_class(tag)
+    return tag if fits else None
