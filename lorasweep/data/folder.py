@@ -7,7 +7,7 @@ is visible under the path is used or named. Knows nothing about pixels: `images`
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,14 +107,14 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
         if file.path.name in caption_files.METADATA_NAMES
     ]
     concepts = _concepts(root, folders)
-    images, twice = _once(_images_of(root, folders, concepts, metadata))
+    images = _once(_images_of(root, folders, concepts, metadata))
     beside = {file.path for folder in folders for file in folder.files}
     captions = {
         path: caption_files.read_caption(path.with_suffix(caption_extension), problems)
-        for path in images
+        for path in images.values()
         if path.with_suffix(caption_extension) in beside
     }
-    problems += _badly_named(images, concepts)
+    problems += _badly_named(images.values(), concepts)
     if not images and not problems:
         problems.append(_nothing_found(root, key, tree.folders))
     if problems:
@@ -123,7 +123,6 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
         root=root,
         concepts=tuple(concepts),
         images=images,
-        twice=twice,
         captions={path: text for path, text in captions.items() if text is not None},
         metadata=tuple(metadata),
         extension=caption_extension,
@@ -135,7 +134,7 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
                 caption=one_line(used.texts[path]) if path in used.texts else None,
                 **vars(concepts.get(path.parent, _PLAIN)),
             )
-            for path in images
+            for path in images.values()
         ),
         other_extension=next((path.suffix for path in leftovers.other_captions(used, folders)), None),
         regularization=_regularization(root, tree.folders),
@@ -144,12 +143,14 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
 
 
 def _concepts(root: Path, folders: Sequence[Folder]) -> dict[Path, _Concept]:
-    """The folders whose images are trained on; none lies inside another."""
+    """The folders whose images are trained on; none lies inside another, nor is another by a link."""
     found: dict[Path, _Concept] = {}
-    for folder in folders:
-        match = _KOHYA_NAME.fullmatch(folder.path.name)
-        if match and folder.path != root and not any(above in found for above in folder.path.parents):
+    inside: set[Path] = set()  # real folders of concepts
+    for folder in sorted(folders, key=lambda folder: (folder.linked, folder.path)):
+        match, real = _KOHYA_NAME.fullmatch(folder.path.name), Path(folder.real)
+        if match and folder.path != root and inside.isdisjoint([real, *real.parents]):
             found[folder.path] = _Concept(folder.path.name, (match[2] or "").strip(), int(match[1]))
+            inside.add(real)
     if any(is_image(file.path) for folder in folders if folder.path in found for file in folder.files):
         return found
     # The dataset's own name may be a date or a count, where a folder's inside it was chosen for kohya.
@@ -172,17 +173,15 @@ def _images_of(
     ]
 
 
-def _once(files: Sequence[File]) -> tuple[tuple[Path, ...], dict[Path, Path]]:
-    """Paths to different files, and the other ways to them; the one without a link on it is kept."""
+def _once(files: Sequence[File]) -> dict[str, Path]:
+    """One path to each file by where it really lies, sorted by path; the one without a link on it is kept."""
     first: dict[str, Path] = {}
     for file in sorted(files, key=lambda file: (file.linked, file.path)):
         first.setdefault(file.real, file.path)
-    kept = set(first.values())
-    twice = {file.path: first[file.real] for file in files if file.path not in kept}
-    return tuple(sorted(kept)), twice
+    return dict(sorted(first.items(), key=lambda item: item[1]))
 
 
-def _badly_named(images: Sequence[Path], concepts: Mapping[Path, _Concept]) -> Iterator[Problem]:
+def _badly_named(images: Iterable[Path], concepts: Mapping[Path, _Concept]) -> Iterator[Problem]:
     for folder, concept in concepts.items():
         if not 1 <= concept.repeats <= MOST_REPEATS:
             rule = f"repeats must be from 1 to {MOST_REPEATS}, got {concept.repeats}"

@@ -6,6 +6,7 @@ Takes what is used and everything that is there. Decides nothing; `folder` does.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from lorasweep.data.caption_files import Metadata, lines, one_line
 from lorasweep.data.suffixes import CAPTION_SUFFIXES, UNREAD_SUFFIXES, is_image
-from lorasweep.data.tree import Folder, Tree
+from lorasweep.data.tree import File, Folder, Tree
 from lorasweep.printable import printable
 
 _QUIET = re.compile(
@@ -30,8 +31,7 @@ class Used:
     Attributes:
         root: of the dataset.
         concepts: folders whose own images are trained on; the root alone, of a plain dataset.
-        images: sorted.
-        twice: other ways to images, by links, with the image itself.
+        images: by where they really lie, sorted by path.
         captions: what is in the caption files, by image.
         metadata: tables of captions that were found; of two that name an image, the first counts.
         extension: of caption files.
@@ -39,8 +39,7 @@ class Used:
 
     root: Path
     concepts: Sequence[Path]
-    images: Sequence[Path]
-    twice: Mapping[Path, Path]
+    images: Mapping[str, Path]
     captions: Mapping[Path, str]
     metadata: Sequence[Metadata]
     extension: str
@@ -54,14 +53,14 @@ class Used:
     def texts(self) -> dict[Path, str]:
         """Captions by image, as written: the file's, else a table's."""
         listed = {path: text for table in reversed(self.metadata) for path, text in table.captions.items()}
-        found = {path: self.captions.get(path, listed.get(path)) for path in self.images}
+        found = {path: self.captions.get(path, listed.get(path)) for path in self.images.values()}
         return {path: text for path, text in found.items() if text is not None}
 
     @cached_property
     def files(self) -> frozenset[Path]:
-        """All that is read, and other ways to it."""
-        captions = (path.with_suffix(self.extension) for path in (*self.images, *self.twice))
-        return frozenset([*self.images, *self.twice, *captions, *(table.file for table in self.metadata)])
+        """All that is read."""
+        captions = (path.with_suffix(self.extension) for path in self.images.values())
+        return frozenset([*self.images.values(), *captions, *(table.file for table in self.metadata)])
 
     def names(self, paths: Iterable[Path]) -> str:
         """Up to three paths from the root, and how many more there are."""
@@ -82,16 +81,20 @@ def find(used: Used, folders: Sequence[Folder], tree: Tree) -> Iterator[str]:
         folders: all of the dataset's but those of regularization images.
         tree: with the links that were not followed.
     """
-    yield from _folders(used, folders)
-    yield from _files(used, folders)
-    yield from _links(used, tree)
+    files = [file for folder in folders for file in folder.files]
+    # Of several ways to a file, the one without a link; none where it is used.
+    once = {file.real: file.path for file in sorted(files, key=lambda file: (not file.linked, file.path))}
+    unused = sorted(path for real, path in once.items() if real not in used.images and path not in used.files)
+    yield from _folders(used, [path for path in unused if is_image(path)])
+    yield from _files(used, folders, unused)
+    yield from _links(used, tree, files)
     yield from _captions(used)
     yield from _tables(used)
 
 
 def other_captions(used: Used, folders: Sequence[Folder]) -> list[Path]:
     """Text files with other suffixes than the captions', beside images that have no caption."""
-    without = {path.with_suffix("") for path in used.images if path not in used.texts}
+    without = {path.with_suffix("") for path in used.images.values() if path not in used.texts}
     return [
         file.path
         for folder in folders
@@ -100,49 +103,54 @@ def other_captions(used: Used, folders: Sequence[Folder]) -> list[Path]:
     ]
 
 
-def _folders(used: Used, folders: Sequence[Folder]) -> Iterator[str]:
+def _folders(used: Used, images: Sequence[Path]) -> Iterator[str]:
     """Folders whose images are left out, or whose name may have been meant otherwise."""
-    counts = {
-        folder.path: sum(is_image(file.path) and file.path not in used.files for file in folder.files)
-        for folder in folders
-    }
-    left = [path for path, count in counts.items() if count]
-    if used.root in left:
-        left.remove(used.root)
-        loose = f"{counts[used.root]} images directly in {used.root.name}"
-        yield f"{loose} are left out, since it has folders with repeats"
-    inner = [path for path in left if any(above in used.concepts for above in path.parents)]
+    counts = Counter(path.parent for path in images)
+    if loose := counts.pop(used.root, 0):
+        yield f"{_count(loose)} directly in {used.root.name} left out, since it has folders with repeats"
+    written = [path for path in counts if _is_output(used, path)]
+    inner = [
+        path
+        for path in counts
+        if path not in written and any(above in used.concepts for above in path.parents)
+    ]
+    nameless = [path for path in counts if path not in written and path not in inner]
+    if written:
+        yield f"left out, as what a trainer wrote: {_counted(used, written, counts)}"
     if inner:
         whose = "a dataset without repeats" if used.is_plain else "a concept's folder"
         yield f"left out, in folders inside {whose}: {_counted(used, inner, counts)}; move the images up"
-    nameless = [path for path in left if path not in inner]
     if nameless:
         name = re.sub(r"^[\d\W_]+", "", nameless[0].name) or "name"
         yield (
             f"left out, in folders whose name has no repeats: {_counted(used, nameless, counts)}; "
             f"e.g. `10_{name}` would train its images 10 times an epoch"
         )
+    full = {path.parent for path in used.images.values()}
     for path in () if used.is_plain else used.concepts:
-        if not any(
-            file.path in used.files for folder in folders if folder.path == path for file in folder.files
-        ):
+        if path not in full:
             yield f"{path.name} has no images"
         elif path.name.isdigit():
             yield f"{path.name} is read as {path.name} repeats and no class word, as in kohya's trainers"
 
 
 def _counted(used: Used, folders: Sequence[Path], counts: Mapping[Path, int]) -> str:
-    return some([f"{path.relative_to(used.root).as_posix()} ({counts[path]} images)" for path in folders])
+    shown = [f"{path.relative_to(used.root).as_posix()} ({_count(counts[path])})" for path in folders]
+    return printable(some(shown))
 
 
-def _files(used: Used, folders: Sequence[Folder]) -> Iterator[str]:
+def _count(images: int) -> str:
+    return f"{images} images" if images > 1 else "1 image"
+
+
+def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Iterator[str]:
     """Files that are neither read nor anybody's leftovers."""
+    told_elsewhere = set(other_captions(used, folders))
     with_image = {
         file.path.with_suffix("") for folder in folders for file in folder.files if is_image(file.path)
     }
-    told_elsewhere = {*used.files, *other_captions(used, folders)}
     unread, astray, tables, others = [], [], [], []
-    for path in (file.path for folder in folders for file in folder.files):
+    for path in unused:
         if is_image(path) or path in told_elsewhere or _QUIET.fullmatch(path.name) or _is_output(used, path):
             continue
         if path.suffix.lower() in UNREAD_SUFFIXES:
@@ -156,7 +164,7 @@ def _files(used: Used, folders: Sequence[Folder]) -> Iterator[str]:
     if unread:
         yield f"left out, in a format that is not read: {used.names(unread)}; PNG, JPEG and WebP are"
     if astray:
-        example = used.images[0].with_suffix(used.extension).name
+        example = next(iter(used.images.values())).with_suffix(used.extension).name
         yield f"captions of no image: {used.names(astray)}; they are named as their image is, e.g. {example}"
     if tables:
         yield f"kohya's metadata are not read: {used.names(tables)}; captions are files beside the images"
@@ -171,46 +179,47 @@ def _is_output(used: Used, path: Path) -> bool:
     return first in _KOHYAS_OUTPUT and any(images in concept.parents for concept in used.concepts)
 
 
-def _links(used: Used, tree: Tree) -> Iterator[str]:
+def _links(used: Used, tree: Tree, files: Sequence[File]) -> Iterator[str]:
     if tree.dangling:
         yield f"links that lead nowhere: {used.names(tree.dangling)}"
     if tree.loops:
         yield f"links that lead back to a folder they are in are not followed: {used.names(tree.loops)}"
-    if used.twice:
-        way, image = next(iter(used.twice.items()))
+    twice = [file for file in files if used.images.get(file.real, file.path) != file.path]
+    if twice:
+        first = used.names([used.images[twice[0].real]])
         yield (
-            f"{len(used.twice)} images are links to others here and count once, e.g. "
-            f"{used.names([way])} is {used.names([image])}"
+            f"{_count(len(twice))} there a second time, by links, and count once, e.g. "
+            f"{used.names([twice[0].path])} is {first}"
         )
 
 
 def _captions(used: Used) -> Iterator[str]:
     empty = [path for path, text in used.texts.items() if not text.strip(" \t\r\n,")]
     if empty:
-        yield f"{len(empty)} captions say nothing ({used.names(empty)}): these images train without words"
+        yield f"captions that say nothing: {used.names(empty)}; these images are trained without words"
     several = [path for path, text in used.texts.items() if lines(text) > 1]
     if several:
         yield (
-            f"{len(several)} captions have several lines ({used.names(several)}), which are joined to one; "
-            "kohya's trainers read the first"
+            f"captions of several lines: {used.names(several)}; the lines are joined, where kohya's trainers "
+            "read the first alone"
         )
 
 
 def _tables(used: Used) -> Iterator[str]:
     """What tables of captions say of no image, or in vain."""
-    images = set(used.images)
+    images = set(used.images.values())
     for table in used.metadata:
         name = used.names([table.file])
         if table.unread:
             yield table.unread
         unknown = [path for path in table.captions if path not in images]
         if unknown:
-            shown = some([path.name for path in unknown])
-            yield f"{name}: {len(unknown)} rows are of no image that is trained on: {shown}"
+            shown = printable(some([path.name for path in unknown]))
+            yield f"{name} has rows of no image that is trained on: {shown}"
         other = [
             path
             for path, text in table.captions.items()
             if path in images and one_line(used.texts[path]) != one_line(text)
         ]
         if other:
-            yield f"{name} says otherwise of {len(other)} images than what is used: {used.names(other)}"
+            yield f"{name} says otherwise than the captions that are used: {used.names(other)}"

@@ -34,9 +34,11 @@ class File:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder with its own files, sorted by path."""
+    """A folder as it is reached from the root; see `File`. Its own files are sorted by path."""
 
     path: Path
+    real: str
+    linked: bool
     files: tuple[File, ...]
 
 
@@ -82,7 +84,7 @@ def walk(root: Path) -> Tree:
                 files.append(File(there, inside, is_linked))
             elif entry.is_symlink():
                 dangling.append(there)
-        folders.append(Folder(path, tuple(sorted(files, key=lambda file: file.path))))
+        folders.append(Folder(path, real, linked, tuple(sorted(files, key=lambda file: file.path))))
         if len(folders) + len(waiting) > MOST_FOLDERS:
             message = f"must have at most {MOST_FOLDERS} folders in it"
             raise DatasetError(Problem(str(root), message, "give the folder of the dataset itself"))

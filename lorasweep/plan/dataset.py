@@ -20,9 +20,10 @@ from lorasweep.data.folder import Found, FoundImage, find_images
 from lorasweep.data.images import ImageFacts
 from lorasweep.data.leftovers import some
 from lorasweep.errors import DatasetError, InputError, Problem
+from lorasweep.plan import trigger
 from lorasweep.plan.drawn import draw_dataset, subject_problems
 from lorasweep.plan.memory import inspect_all
-from lorasweep.plan.trigger import find_triggers, main_trigger, text_of
+from lorasweep.plan.trigger import text_of
 from lorasweep.records import Bucket, PlannedImage, Recipe
 from lorasweep.seeds import derive
 
@@ -72,7 +73,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
         seed=options.holdout_seed,
         concepts=[image.concept for image in found],
     )
-    triggers = find_triggers(recipe, found)
+    triggers = trigger.find_triggers(recipe, found)
     apart = _decoupled(recipe, found, facts, held_out=chosen)
     images = tuple(
         PlannedImage(
@@ -92,8 +93,12 @@ def read_dataset(recipe: Recipe) -> Dataset:
         )
         for index, (image, fact, place) in enumerate(zip(found, facts, assigned, strict=True))
     )
-    notes = [*folder.warnings, *_notes(recipe, folder, groups, images)]
-    return Dataset(images=images, trigger=main_trigger(found, triggers), warnings=tuple(notes))
+    notes = [
+        *folder.warnings,
+        *trigger.notes(recipe, found, triggers),
+        *_notes(recipe, folder, groups, images),
+    ]
+    return Dataset(images=images, trigger=trigger.main_trigger(found, triggers), warnings=tuple(notes))
 
 
 def written_captions(recipe: Recipe) -> dict[str, str | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from lorasweep.data import captions
 from lorasweep.data.folder import FoundImage
@@ -41,16 +41,26 @@ def find_triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str 
     return {tokens: fixed or _trigger(tokens, group, recipe.captions) for tokens, group in groups.items()}
 
 
+def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str | None]) -> Iterator[str]:
+    """Say which triggers some of their captions lack, where nothing puts them there."""
+    if captions.adds_trigger(recipe.captions):
+        return
+    for trigger in dict.fromkeys(filter(None, triggers.values())):
+        texts = [
+            image.caption for image in found if triggers[image.class_tokens] == trigger and image.caption
+        ]
+        lacking = sum(not captions.has_trigger(text, trigger) for text in texts)
+        if lacking:
+            yield (
+                f"the trigger {trigger} is not in {lacking} of {len(texts)} captions: "
+                "captions.add_trigger=true would put it in front of them"
+            )
+
+
 def main_trigger(found: Sequence[FoundImage], triggers: dict[str, str | None]) -> str | None:
     """The trigger of most images that have one."""
     counts = Counter(trigger for image in found if (trigger := triggers[image.class_tokens]))
     return counts.most_common(1)[0][0] if counts else None
-
-
-def folder_words(images: Iterable[FoundImage]) -> list[str]:
-    """What folders' names begin with, class words left out."""
-    words = dict.fromkeys(_first_word(image.class_tokens) for image in images)
-    return [word for word in words if word]
 
 
 def _trigger(tokens: str, group: Sequence[FoundImage], options: CaptionOptions) -> str | None:
