@@ -107,7 +107,7 @@ def _folders(used: Used, images: Sequence[Path]) -> Iterator[str]:
     """Folders whose images are left out, or whose name may have been meant otherwise."""
     counts = Counter(path.parent for path in images)
     if loose := counts.pop(used.root, 0):
-        yield f"{_count(loose)} directly in {used.root.name} left out, since it has folders with repeats"
+        yield f"left out, since there are folders with repeats: {_count(loose)} directly in {used.root.name}"
     written = [path for path in counts if _is_output(used, path)]
     inner = [
         path

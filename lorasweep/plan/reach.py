@@ -101,7 +101,7 @@ def _cut_captions(
         f"reads ({Path(longest.file).name} has {window.tokens(longest.caption)})"
     )
     if options.shuffle:
-        yield f"{said}: in every step other tags are cut off, and exposures of tags are what is expected"
+        yield f"{said}: every step cuts off other tags, which are counted as often as is to be expected"
     else:
         lost = _lost(cut, options, window)
         names = some([f"{tag} ({times})" for tag, times in lost.items()])

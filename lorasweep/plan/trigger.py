@@ -66,7 +66,7 @@ def main_trigger(found: Sequence[FoundImage], triggers: dict[str, str | None]) -
 def _trigger(tokens: str, group: Sequence[FoundImage], options: CaptionOptions) -> str | None:
     texts = [image.caption for image in group if image.caption]
     if not texts:
-        return _first_word(tokens)
+        return first_word(tokens)
     tagged = [captions.tags(text, options) for text in texts]
     every = {captions.plain(tag) for tags in tagged for tag in tags}
     inside = [word for word in _beginnings(tokens) if _share(word, texts) >= _HALF]
@@ -76,26 +76,28 @@ def _trigger(tokens: str, group: Sequence[FoundImage], options: CaptionOptions) 
         own = next((word for word in inside if captions.has_trigger(leading, word)), leading)
     own = own or next(iter(inside), None)
     if own is None:
-        return _first_word(tokens) if options.add_trigger else None
+        return first_word(tokens) if options.add_trigger else None
     return captions.spelling(own, texts)
 
 
-def _first_word(tokens: str) -> str | None:
-    return next((word for word in tokens.split()[:1] if not _is_class(word)), None)
+def first_word(tokens: str) -> str | None:
+    """What a folder's words begin with, unless it is a class word."""
+    return next((word for word in tokens.split()[:1] if not is_class(word)), None)
 
 
 def _beginnings(tokens: str) -> Iterator[str]:
     """What a folder's words begin with, the longest first, class words at its end left out."""
     words = re.split("[ _]+", tokens.strip(" _"))
-    while words and _is_class(words[-1]):
+    while words and is_class(words[-1]):
         words.pop()
     for count in range(len(words), 0, -1):
         beginning = " ".join(words[:count])
-        if not _is_class(beginning):
+        if not is_class(beginning):
             yield beginning
 
 
-def _is_class(word: str) -> bool:
+def is_class(word: str) -> bool:
+    """Whether a word is that of a whole class, or of a picture."""
     return not word or _CLASS.fullmatch(captions.plain(word)) is not None
 
 
@@ -107,5 +109,5 @@ def _leading(tagged: Sequence[Sequence[str]]) -> str | None:
     """The tag that nearly all captions begin with, when it can be a name."""
     firsts = Counter(tags[0] for tags in tagged if tags)
     tag, count = firsts.most_common(1)[0] if firsts else ("", 0)
-    fits = count >= _MOST * firsts.total() and len(tag.split()) <= _LONGEST and not _is_class(tag)
+    fits = count >= _MOST * firsts.total() and len(tag.split()) <= _LONGEST and not is_class(tag)
     return tag if fits else None

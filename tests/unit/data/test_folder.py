@@ -85,7 +85,7 @@ def test_loose_images_beside_concept_folders_are_left_out_with_a_warning(tmp_pat
     found = find_images(tmp_path, caption_extension=".txt")
 
     assert [image.path.name for image in found.images] == ["a.png"]
-    assert len(found.warnings) == 1 and "1 images" in found.warnings[0]
+    assert len(found.warnings) == 1 and "1 image directly" in found.warnings[0]
 
 
 def test_captions_may_have_a_byte_order_mark_and_line_breaks(tmp_path: Path) -> None:
