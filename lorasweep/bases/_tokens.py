@@ -70,6 +70,7 @@ def _tokenizer(folder: Path) -> Any:
     vocab, merges = str(folder / "vocab.json"), str(folder / "merges.txt")
     model = models.BPE.from_file(vocab, merges, end_of_word_suffix="</w>", unk_token="<|endoftext|>")
     tokenizer = Tokenizer(model)
+    tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )

@@ -62,8 +62,8 @@ def walk(root: Path) -> Tree:
     """
     root = root.absolute()
     folders: list[Folder] = []
-    dangling: list[Path] = []
-    loops: list[Path] = []
+    dangling: dict[str, Path] = {}  # by where the link itself lies
+    loops: dict[str, Path] = {}
     # With each folder go the real folders that it lies in: a link to one of those leads round.
     real_root = os.path.realpath(root)
     waiting = [(root, real_root, False, frozenset(map(str, (real_root, *Path(real_root).parents))))]
@@ -77,21 +77,21 @@ def walk(root: Path) -> Tree:
                 inside = os.path.realpath(entry.path)
             is_linked = linked or inside != beside
             if is_folder and inside in above:
-                loops.append(there)
+                loops[beside] = loops.get(beside, there) if linked else there
             elif is_folder:
                 waiting.append((there, inside, is_linked, above | {inside}))
             elif os.path.isfile(entry.path):
                 files.append(File(there, inside, is_linked))
             elif entry.is_symlink():
-                dangling.append(there)
+                dangling[beside] = dangling.get(beside, there) if linked else there
         folders.append(Folder(path, real, linked, tuple(sorted(files, key=lambda file: file.path))))
         if len(folders) + len(waiting) > MOST_FOLDERS:
             message = f"must have at most {MOST_FOLDERS} folders in it"
             raise DatasetError(Problem(str(root), message, "give the folder of the dataset itself"))
     return Tree(
         folders=tuple(sorted(folders, key=lambda folder: folder.path)),
-        dangling=tuple(sorted(dangling)),
-        loops=tuple(sorted(loops)),
+        dangling=tuple(sorted(dangling.values())),
+        loops=tuple(sorted(loops.values())),
     )
 
 
