@@ -40,11 +40,13 @@ def read_caption(path: Path, problems: list[Problem]) -> str | None:
     """Read a caption file as it is; None when it is unfit, which is a problem."""
     where = f"{path.parent.name}/{path.name}"
     try:
-        if path.stat().st_size > LARGEST_BYTES:
-            message = f"caption must have at most {LARGEST_BYTES // 1000} KB, got {path.stat().st_size} bytes"
+        with open(path, "rb") as stream:
+            content = stream.read(LARGEST_BYTES + 1)
+        if len(content) > LARGEST_BYTES:
+            message = f"caption must have at most {LARGEST_BYTES // 1000} KB"
             problems.append(Problem(where, message, "is it a caption? move it away, or shorten it"))
             return None
-        text = path.read_text(encoding="utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         message = f"caption must be UTF-8, got byte 0x{byte:02x} at {error.start}"

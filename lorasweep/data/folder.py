@@ -110,9 +110,9 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
     images = _once(_images_of(root, folders, concepts, metadata))
     beside = {file.path for folder in folders for file in folder.files}
     captions = {
-        path: caption_files.read_caption(path.with_suffix(caption_extension), problems)
+        path: caption_files.read_caption(caption, problems)
         for path in images.values()
-        if path.with_suffix(caption_extension) in beside
+        if (caption := path.with_suffix(caption_extension)) in beside
     }
     problems += _badly_named(images.values(), concepts)
     if not images and not problems:
@@ -146,7 +146,7 @@ def _concepts(root: Path, folders: Sequence[Folder]) -> dict[Path, _Concept]:
     """The folders whose images are trained on; none lies inside another, nor is another by a link."""
     found: dict[Path, _Concept] = {}
     inside: set[Path] = set()  # real folders of concepts
-    for folder in sorted(folders, key=lambda folder: (folder.linked, folder.path)):
+    for folder in sorted(folders, key=lambda folder: (folder.linked, folder.path.parts)):
         match, real = _KOHYA_NAME.fullmatch(folder.path.name), Path(folder.real)
         if match and folder.path != root and inside.isdisjoint([real, *real.parents]):
             found[folder.path] = _Concept(folder.path.name, (match[2] or "").strip(), int(match[1]))
@@ -176,9 +176,9 @@ def _images_of(
 def _once(files: Sequence[File]) -> dict[str, Path]:
     """One path to each file by where it really lies, sorted by path; the one without a link on it is kept."""
     first: dict[str, Path] = {}
-    for file in sorted(files, key=lambda file: (file.linked, file.path)):
+    for file in sorted(files, key=lambda file: (file.linked, file.path.parts)):
         first.setdefault(file.real, file.path)
-    return dict(sorted(first.items(), key=lambda item: item[1]))
+    return dict(sorted(first.items(), key=lambda item: item[1].parts))
 
 
 def _badly_named(images: Iterable[Path], concepts: Mapping[Path, _Concept]) -> Iterator[Problem]:

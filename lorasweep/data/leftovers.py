@@ -59,7 +59,7 @@ class Used:
     @cached_property
     def files(self) -> frozenset[Path]:
         """All that is read."""
-        captions = (path.with_suffix(self.extension) for path in self.images.values())
+        captions = (path.with_suffix(self.extension) for path in self.captions)
         return frozenset([*self.images.values(), *captions, *(table.file for table in self.metadata)])
 
     def names(self, paths: Iterable[Path]) -> str:
@@ -83,7 +83,7 @@ def find(used: Used, folders: Sequence[Folder], tree: Tree) -> Iterator[str]:
     """
     files = [file for folder in folders for file in folder.files]
     # Of several ways to a file, the one without a link; none where it is used.
-    once = {file.real: file.path for file in sorted(files, key=lambda file: (not file.linked, file.path))}
+    once = {file.real: file.path for file in sorted(files, key=lambda file: not file.linked)}
     unused = sorted(path for real, path in once.items() if real not in used.images and path not in used.files)
     yield from _folders(used, [path for path in unused if is_image(path)])
     yield from _files(used, folders, unused)
@@ -95,6 +95,8 @@ def find(used: Used, folders: Sequence[Folder], tree: Tree) -> Iterator[str]:
 def other_captions(used: Used, folders: Sequence[Folder]) -> list[Path]:
     """Text files with other suffixes than the captions', beside images that have no caption."""
     without = {path.with_suffix("") for path in used.images.values() if path not in used.texts}
+    if not without:
+        return []
     return [
         file.path
         for folder in folders
@@ -146,9 +148,8 @@ def _count(images: int) -> str:
 def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Iterator[str]:
     """Files that are neither read nor anybody's leftovers."""
     told_elsewhere = set(other_captions(used, folders))
-    with_image = {
-        file.path.with_suffix("") for folder in folders for file in folder.files if is_image(file.path)
-    }
+    files = [file.path for folder in folders for file in folder.files] if unused else []
+    with_image = {path.with_suffix("") for path in files if is_image(path)}
     unread, astray, tables, others = [], [], [], []
     for path in unused:
         if is_image(path) or path in told_elsewhere or _QUIET.fullmatch(path.name) or _is_output(used, path):

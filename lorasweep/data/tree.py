@@ -71,25 +71,26 @@ def walk(root: Path) -> Tree:
         path, real, linked, above = waiting.pop()
         files: list[File] = []
         for entry in _visible(path):
-            there, is_folder = Path(entry.path), os.path.isdir(entry.path)
-            inside = beside = os.path.join(real, entry.name)
-            if is_folder or entry.is_symlink():
+            is_link, there, inside = entry.is_symlink(), Path(entry.path), f"{real}{os.sep}{entry.name}"
+            is_folder = os.path.isdir(entry.path) if is_link else entry.is_dir()
+            beside = inside
+            if is_folder or is_link:
                 inside = os.path.realpath(entry.path)
             is_linked = linked or inside != beside
             if is_folder and inside in above:
                 loops[beside] = loops.get(beside, there) if linked else there
             elif is_folder:
                 waiting.append((there, inside, is_linked, above | {inside}))
-            elif os.path.isfile(entry.path):
+            elif os.path.isfile(entry.path) if is_link else entry.is_file():
                 files.append(File(there, inside, is_linked))
-            elif entry.is_symlink():
+            elif is_link:
                 dangling[beside] = dangling.get(beside, there) if linked else there
-        folders.append(Folder(path, real, linked, tuple(sorted(files, key=lambda file: file.path))))
+        folders.append(Folder(path, real, linked, tuple(sorted(files, key=lambda file: file.path.parts))))
         if len(folders) + len(waiting) > MOST_FOLDERS:
             message = f"must have at most {MOST_FOLDERS} folders in it"
             raise DatasetError(Problem(str(root), message, "give the folder of the dataset itself"))
     return Tree(
-        folders=tuple(sorted(folders, key=lambda folder: folder.path)),
+        folders=tuple(sorted(folders, key=lambda folder: folder.path.parts)),
         dangling=tuple(sorted(dangling.values())),
         loops=tuple(sorted(loops.values())),
     )
