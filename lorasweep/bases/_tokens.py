@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,38 +19,37 @@ class TextWindow:
     """How much of a text is read.
 
     Attributes:
+        folder: of the tokenizer.
         length: tokens that are read, the two marks not counted; 75 of CLIP.
-        spans: gives the (start, end) of every token of a text, in characters.
     """
 
+    folder: Path
     length: int
-    spans: Callable[[str], list[tuple[int, int]]]
 
     def tokens(self, text: str) -> int:
         """Count the tokens of a text, read or not."""
-        return len(self.spans(text))
+        return _measured(self.folder, self.length, text)[0]
 
     def read(self, text: str) -> str:
         """The beginning of a text that is read; all of it when it fits."""
-        letters = sum(map(len, text.split()))
-        if text.isascii() and letters <= self.length:
+        if text.isascii() and sum(map(len, text.split())) <= self.length:
             return text  # a token has at least one letter: the tokenizer is not even loaded
-        spans = self.spans(text)
-        return text if len(spans) <= self.length else text[: spans[self.length][0]]
+        return text[: _measured(self.folder, self.length, text)[1]]
 
 
 def text_window(folder: Path) -> TextWindow:
     """The window of a tokenizer's folder: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`."""
-    config = _read_json(folder / "tokenizer_config.json")
-    length = config.get("model_max_length", _DEFAULT_LENGTH)
+    length = _read_json(folder / "tokenizer_config.json").get("model_max_length", _DEFAULT_LENGTH)
     if not isinstance(length, int) or not _MARKS < length <= 10_000:
         length = _DEFAULT_LENGTH  # transformers writes 1e30 for "not known"
-    return TextWindow(length - _MARKS, lambda text: _spans(folder, text))
+    return TextWindow(folder, length - _MARKS)
 
 
-def _spans(folder: Path, text: str) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = _tokenizer(folder).encode(text, add_special_tokens=False).offsets
-    return found
+@lru_cache(maxsize=50_000)
+def _measured(folder: Path, length: int, text: str) -> tuple[int, int]:
+    """Number of tokens of a text, and of its characters that the first `length` of them make up."""
+    spans = _tokenizer(folder).encode(text, add_special_tokens=False).offsets
+    return len(spans), len(text) if len(spans) <= length else spans[length][0]
 
 
 @lru_cache(maxsize=4)

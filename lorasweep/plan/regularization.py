@@ -77,6 +77,9 @@ class ImagePlanner:
         if problems:
             raise DatasetError(problems, subject=f"the regularization images {root}")
         self.notes.extend(f"{self.name}: {warning}" for warning in folder.warnings)
+        self.notes.extend(
+            f"{self.name}: {inner} in it is left out: {key}={inner}" for inner in folder.regularization
+        )
         options = dataclasses.replace(self.recipe.captions, prune=())
         return [
             PlannedImage(
