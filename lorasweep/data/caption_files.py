@@ -115,11 +115,7 @@ def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, Mapping[st
                 if not isinstance(row, dict):
                     raise ValueError("not an object")
                 yield number, row
-    except (
-        csv.Error,
-        ValueError,
-        OSError,
-    ) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    except (csv.Error, ValueError, RecursionError, OSError) as error:  # no UTF-8, no JSON: ValueErrors
         message = f"cannot be read: {getattr(error, 'strerror', None) or error}"
         problems.append(Problem(f"{where}:{max(1, number)}", message, "mend it, or move it away"))
 

@@ -17,9 +17,8 @@ from lorasweep.data.suffixes import CAPTION_SUFFIXES, UNREAD_SUFFIXES, is_image
 from lorasweep.data.tree import File, Folder, Tree
 from lorasweep.printable import printable
 
-_QUIET = re.compile(
-    r".*\.npz|world\.json", re.IGNORECASE
-)  # latents of kohya's trainers; a drawn dataset's truth
+# Latents that kohya's trainers left beside the images; what the images of a drawn dataset show.
+_QUIET = re.compile(r".*\.npz|world\.json", re.IGNORECASE)
 _KOHYAS_METADATA = re.compile(r"meta_\w+\.json", re.IGNORECASE)
 _KOHYAS_OUTPUT = ("log", "logs", "model", "models")  # beside a project's img/: what its trainer writes
 
@@ -185,13 +184,9 @@ def _links(used: Used, tree: Tree, files: Sequence[File]) -> Iterator[str]:
         yield f"links that lead nowhere: {used.names(tree.dangling)}"
     if tree.loops:
         yield f"links that lead back to a folder they are in are not followed: {used.names(tree.loops)}"
-    twice = [file for file in files if used.images.get(file.real, file.path) != file.path]
+    twice = [file.path for file in files if used.images.get(file.real, file.path) != file.path]
     if twice:
-        first = used.names([used.images[twice[0].real]])
-        yield (
-            f"{_count(len(twice))} there a second time, by links, and count once, e.g. "
-            f"{used.names([twice[0].path])} is {first}"
-        )
+        yield f"images that links bring a second time count once: {used.names(twice)}"
 
 
 def _captions(used: Used) -> Iterator[str]:

@@ -123,7 +123,7 @@ def test_links_count_once_and_are_named(planned: Planned, tmp_path: Path) -> Non
     assert len(plan["images"]) == 5 and set(plan["exposures"]) == {"10_zkw"}
     assert "links that lead nowhere: gone" in plan["said"]
     assert "are not followed: 10_zkw/back, up\n" in plan["said"]
-    assert "e.g. 10_zkw/link.png is 10_zkw/0.png" in plan["said"]
+    assert "links bring a second time count once: 10_zkw/link.png, 5_again/0.png" in plan["said"]
     assert "left out" not in plan["said"]
 
 
@@ -134,7 +134,7 @@ def test_a_link_may_give_a_folder_its_repeats(planned: Planned, tmp_path: Path) 
     plan = planned(tmp_path / "set")
 
     assert set(plan["exposures"]) == {"3_zkw"} and len(plan["images"]) == 5
-    assert "5 images there a second time, by links" in plan["said"] and "left out" not in plan["said"]
+    assert "second time count once: raw/0.png" in plan["said"] and "left out" not in plan["said"]
 
 
 def test_pictures_and_texts_of_other_kinds_are_read_or_named(planned: Planned, tmp_path: Path) -> None:
