@@ -41,31 +41,32 @@ def tag_exposures(
         options: say what separates tags, and how captions vary.
         window: of the base.
     """
-    total: Counter[str] = Counter()
+    total: dict[str, float] = {}
     for image, times in zip(images, seen, strict=True):
         for tag, share in _shares(image.caption, options, window).items():
-            total[tag] += times * share  # type: ignore[assignment]
-    return {tag: round(times) for tag, times in total.most_common()}
+            total[tag] = total.get(tag, 0.0) + times * share
+    return {tag: round(times) for tag, times in sorted(total.items(), key=lambda item: -item[1])}
 
 
 def _shares(caption: str, options: CaptionOptions, window: Window) -> dict[str, float]:
     """How often, of an image's exposures, each tag of its caption is read whole."""
     tags = captions.tags(caption, options)
-    read = window.read(caption)
-    kept, moving = tags[: options.keep_tokens], tags[options.keep_tokens :]
+    kept = tags[: options.keep_tokens]
     there = 1 - options.dropout
     stays = there * (1 - options.tag_dropout)
-    shares = {tag: stays for tag in moving} | {tag: there for tag in kept}
+    shares = {tag: there if tag in kept else stays for tag in tags}
+    read = window.read(caption)
     if read == caption:
         return shares
-    if not options.shuffle:
-        whole = _whole(tags, captions.tags(read, options))
-        return {tag: share if tag in whole else 0.0 for tag, share in shares.items()}
-    # Tags take turns in the room behind those that are kept in place.
-    front = window.tokens(options.separator.join([*kept, ""]))
-    room = max(0, window.length - front)
-    turn = min(1.0, room / max(1.0, (window.tokens(caption) - front) * (1 - options.tag_dropout)))
-    return shares | {tag: stays * turn for tag in moving if tag not in kept}
+    whole = _whole(tags, captions.tags(read, options))
+    turn = 0.0
+    if options.shuffle:
+        # Tags take turns in the room behind those that are kept in place.
+        front = window.tokens(options.separator.join([*kept, ""]))
+        rest = (window.tokens(caption) - front) * (1 - options.tag_dropout)
+        turn = min(1.0, max(0, window.length - front) / max(1.0, rest))
+        whole.intersection_update(kept)
+    return {tag: share if tag in whole else share * turn * (tag not in kept) for tag, share in shares.items()}
 
 
 def _whole(tags: Sequence[str], read: Sequence[str]) -> set[str]:
