@@ -113,7 +113,8 @@ class CaptionOptions:
     """How captions are read and varied (`conf/captions/`)."""
 
     extension: str = ".txt"
-    trigger: str | None = None  # added in front when a caption lacks it; None: the folder's class tokens
+    trigger: str | None = None  # None: what the captions, and the folder's name with them, call the subject
+    add_trigger: bool | None = None  # put it in front where it is missing; None: when `trigger` is given
     separator: str = ", "
     prune: tuple[str, ...] = ()  # tags or patterns (`* hair`) left out, for the trigger to absorb
     decouple: float = 0.0  # share of each concept's images that keep those tags and lose the trigger, [0, 1]
@@ -282,7 +283,7 @@ class Plan:
     steps_per_epoch: int  # optimizer steps
     steps: int  # optimizer steps in all
     exposures: dict[str, int]  # per concept, exact
-    tag_exposures: dict[str, int]  # per caption tag, exact
+    tag_exposures: dict[str, int]  # per caption tag; what never reaches the text encoder does not count
     exposures_per_image: float  # mean over training images
     rungs: tuple[int, ...]  # ascending steps, the last is `steps`
     prompts: dict[str, tuple[str, ...]]  # by tier

@@ -53,7 +53,7 @@ def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 
                 intermediate_size=64,
                 num_hidden_layers=2,
                 num_attention_heads=4,
-                max_position_embeddings=32,
+                max_position_embeddings=77,
                 bos_token_id=vocab[START],
                 eos_token_id=vocab[END],
                 pad_token_id=vocab[END],
@@ -66,7 +66,7 @@ def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 
         unet=unet,
         vae=vae,
         text_encoder=text_encoder,
-        tokenizer=CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=32),
+        tokenizer=CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77),
         scheduler=DDIMScheduler(
             beta_start=0.00085,
             beta_end=0.012,

@@ -15,6 +15,7 @@ from lorasweep.records import BaseOptions
 
 if TYPE_CHECKING:
     from lorasweep.bases._noise import NoisePath
+    from lorasweep.bases._tokens import TextWindow
     from lorasweep.protocols import Base
 
 
@@ -53,6 +54,11 @@ def weight_shapes(options: BaseOptions, part: str) -> dict[str, tuple[int, ...]]
 def largest_rank(options: BaseOptions) -> int:
     """The highest rank that any layer of the UNet can have."""
     return stable_diffusion.largest_rank(_placed(options))
+
+
+def text_window(options: BaseOptions) -> TextWindow:
+    """How much of a caption is read; see `_tokens.TextWindow`."""
+    return stable_diffusion.text_window(_placed(options))
 
 
 def load(options: BaseOptions, *, device: str, precision: str) -> Base:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.bases import _checks, _files
+from lorasweep.bases import _checks, _files, _tokens
 from lorasweep.bases._noise import NoisePath, PredictionType, noise_path
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.records import BaseOptions, digest
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from lorasweep.bases._tokens import TextWindow
     from lorasweep.protocols import Base
 
 TEXT_PARTS = ("text_encoder", "tokenizer")
@@ -68,6 +69,12 @@ def weight_shapes(options: BaseOptions, part: str) -> dict[str, tuple[int, ...]]
 def largest_rank(options: BaseOptions) -> int:
     """The highest rank that any layer of the UNet can have."""
     return _files.largest_rank(_checked(options))
+
+
+def text_window(options: BaseOptions) -> TextWindow:
+    """How much of a caption is read; see `_tokens.TextWindow`."""
+    path = _checked(options)
+    return _tokens.text_window((path if path.is_dir() else _files.config_folder(path)) / "tokenizer")
 
 
 def load(options: BaseOptions, *, device: str, precision: str) -> Base:

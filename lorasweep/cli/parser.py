@@ -98,7 +98,7 @@ examples:
   lorasweep train adapter.dim=16 train.max_steps=200 seed=1   on the embedded dollhouse
   lorasweep train --from quickstart/0002-prodigy-s0           cook it again; did it come out the same?
   lorasweep train my_recipe.yaml seed=1                       a recipe in a file, and what to change in it
-The folder is kohya's layout (10_zkw/*.png + .txt: repeats_trigger) or a plain folder of images.
+The folder is kohya's layout (10_zkw/*.png + .txt: repeats_class) or a plain folder of images.
 The same command again goes on where it stopped; a recipe already cooked is not cooked twice.""",
     )
     parser.add_argument(

@@ -1,6 +1,6 @@
 """Captions: tags, the trigger, cleaning and pruning, and the variations that training sees. Text only.
 
-    as written -> `planned`: cleaned, pruned, the trigger in front -> `vary`: what one exposure sees
+    as written -> `planned`: cleaned, pruned, the trigger in front if asked for -> `vary`: one exposure
 
 Tags are compared without regard to case and underscores, and may be asked for by a pattern such as `* hair`.
 """
@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from lorasweep.records import CaptionOptions, CleanOptions
 
 _LONGEST_FACE = 3  # characters: ^_^ and o_o keep their underscores
+_COMMAS = ",\N{FULLWIDTH COMMA}\N{IDEOGRAPHIC COMMA}\N{HALFWIDTH IDEOGRAPHIC COMMA}\N{ARABIC COMMA}"
 
 
 def tags(caption: str, options: CaptionOptions) -> list[str]:
-    """Split a caption at its separator (surrounding blanks ignored), leaving out empty tags."""
-    return [tag for tag in (part.strip() for part in caption.split(_separator(options))) if tag]
+    """Split a caption at its separator (surrounding blanks ignored), leaving out empty tags.
+
+    Where that is a comma, those of other scripts separate too.
+    """
+    return [tag for tag in (part.strip() for part in _split(caption, _separator(options))) if tag]
+
+
+def plain(tag: str) -> str:
+    """What is compared of a tag: lower case, single spaces for underscores."""
+    return " ".join(tag.replace("_", " ").split()).casefold()
 
 
 def with_trigger(caption: str, trigger: str | None, options: CaptionOptions) -> str:
@@ -56,15 +66,26 @@ def has_trigger(caption: str, trigger: str) -> bool:
     return bool(_word(trigger).search(caption))
 
 
+def spelling(trigger: str, texts: Iterable[str]) -> str:
+    """The trigger as most texts that have it write it; as it is when none has."""
+    found = Counter(match[0] for text in texts for match in _word(trigger).finditer(text))
+    return found.most_common(1)[0][0] if found else trigger
+
+
 def replace_trigger(caption: str, trigger: str | None, other: str) -> str:
     """Write another word wherever the caption has the trigger as a word of its own."""
     return _word(trigger).sub(lambda _: other, caption) if trigger else caption
 
 
-def planned(caption: str, trigger: str | None, options: CaptionOptions, *, decoupled: bool = False) -> str:
-    """Turn a caption as written into the one to train on: cleaned, pruned, the trigger in front.
+def adds_trigger(options: CaptionOptions) -> bool:
+    """Whether the trigger is put in front of captions that lack it: never because a folder has its name."""
+    return options.trigger is not None if options.add_trigger is None else options.add_trigger
 
-    Where neither cleaning nor pruning is asked for, nothing but the trigger is added.
+
+def planned(caption: str, trigger: str | None, options: CaptionOptions, *, decoupled: bool = False) -> str:
+    """Turn a caption as written into the one to train on: cleaned, pruned, the trigger in front if asked for.
+
+    Where neither cleaning nor pruning is asked for, nothing but the trigger is ever added.
 
     Args:
         caption: as it is in the file.
@@ -78,9 +99,9 @@ def planned(caption: str, trigger: str | None, options: CaptionOptions, *, decou
         absorbed = () if decoupled else options.prune
         kept = [tag for tag in found if _is_trigger(tag, trigger) or not _matches(tag, absorbed)]
         caption = options.separator.join(kept)
-    return (
-        without_trigger(caption, trigger, options) if decoupled else with_trigger(caption, trigger, options)
-    )
+    if decoupled:
+        return without_trigger(caption, trigger, options)
+    return with_trigger(caption, trigger, options) if adds_trigger(options) else caption
 
 
 def unmatched(written: Iterable[str], options: CaptionOptions) -> list[str]:
@@ -121,13 +142,13 @@ def vary(caption: str, options: CaptionOptions, rng: random.Random) -> str:
 
 
 def _clean(found: Sequence[str], options: CleanOptions, is_trigger: Callable[[str], bool]) -> list[str]:
-    replacements = {_plain(tag): text for tag, text in options.replacements.items()}
+    replacements = {plain(tag): text for tag, text in options.replacements.items()}
     cleaned = []
     for tag in found:
         if is_trigger(tag):
             cleaned.append(tag)
             continue
-        tag = replacements.get(_plain(tag), tag)
+        tag = replacements.get(plain(tag), tag)
         if options.underscores and len(tag) > _LONGEST_FACE:
             tag = " ".join(tag.replace("_", " ").split())
         if options.lowercase:
@@ -137,10 +158,10 @@ def _clean(found: Sequence[str], options: CleanOptions, is_trigger: Callable[[st
     if options.duplicates:
         first: dict[str, str] = {}
         for tag in cleaned:
-            first.setdefault(_plain(tag), tag)
+            first.setdefault(plain(tag), tag)
         cleaned = list(first.values())
     if options.implied:
-        names = [_plain(tag) for tag in cleaned]
+        names = [plain(tag) for tag in cleaned]
         cleaned = [
             tag
             for tag, name in zip(cleaned, names, strict=True)
@@ -150,12 +171,7 @@ def _clean(found: Sequence[str], options: CleanOptions, is_trigger: Callable[[st
 
 
 def _matches(tag: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(_plain(tag), _plain(pattern)) for pattern in patterns)
-
-
-def _plain(tag: str) -> str:
-    """What is compared of a tag: lower case, single spaces for underscores."""
-    return " ".join(tag.replace("_", " ").split()).casefold()
+    return any(fnmatchcase(plain(tag), plain(pattern)) for pattern in patterns)
 
 
 def _is_trigger(tag: str, trigger: str | None) -> bool:
@@ -166,5 +182,11 @@ def _separator(options: CaptionOptions) -> str:
     return options.separator.strip() or options.separator
 
 
+def _split(caption: str, separator: str) -> list[str]:
+    return re.split(f"[{_COMMAS}]", caption) if separator == "," else caption.split(separator)
+
+
 def _word(trigger: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)
+    """The trigger as a word of its own; `hatsune_miku` and `hatsune miku` are the same word."""
+    parts = "[ _]+".join(map(re.escape, re.split("[ _]+", trigger)))
+    return re.compile(rf"(?<!\w){parts}(?!\w)", re.IGNORECASE)

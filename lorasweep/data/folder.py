@@ -1,26 +1,29 @@
-"""Find the images of a dataset folder: kohya's `10_zkw` folders, or a plain folder.
+"""Find the images of a dataset folder: kohya's `10_zkw` folders, a plain folder, or a kohya GUI's project.
 
-Takes a path, gives back `FoundImage`s and warnings, or raises one DatasetError with every problem. Knows
-nothing about pixels: `images` opens what is found here.
+Takes a path, gives back `FoundImage`s and warnings, or raises one DatasetError with every problem. Whatever
+is visible under the path is used or named. Knows nothing about pixels: `images` opens what is found here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasweep.data import caption_files, leftovers
+from lorasweep.data.caption_files import Metadata, one_line
+from lorasweep.data.leftovers import Used
+from lorasweep.data.suffixes import IMAGE_SUFFIXES, is_image
+from lorasweep.data.tree import File, Folder, walk
 from lorasweep.errors import DatasetError, Problem
 from lorasweep.printable import has_control_characters
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-# Pictures to people, but not to us: phones' and cameras' formats, and those of editors.
-_UNREAD_SUFFIXES = frozenset(
-    ".heic .heif .avif .jxl .jp2 .psd .xcf .kra .svg .tga .dng .cr2 .nef .arw .mp4 .webm".split()
+MOST_REPEATS = 10_000  # beyond, the number is a date or a count
+_KOHYA_NAME = re.compile(r"(\d+)(?:_(.*))?")
+_REGULARIZATION = re.compile(
+    r"(regs?|regulari[sz]ation)([ _-]?(images?|imgs?|data|dir|folder))?|class[ _-]images?", re.IGNORECASE
 )
-_KOHYA_NAME = re.compile(r"(\d+)_(.+)")
-_DEEPEST = 3  # levels under the dataset folder in which `10_zkw` folders are looked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,7 @@ class FoundImage:
         concept: name of its folder when that says repeats (`10_zkw outfit1`), else "".
         class_tokens: the words of that name (`zkw outfit1`), else "".
         repeats: the number of that name, else 1.
-        caption: text of the caption file on one line; None when there is no such file.
+        caption: what its caption file says, else the dataset's metadata, on one line; None without either.
     """
 
     path: Path
@@ -42,145 +45,182 @@ class FoundImage:
     caption: str | None
 
 
-def find_images(
-    root: Path, *, caption_extension: str, key: str = "dataset.path"
-) -> tuple[list[FoundImage], list[str]]:
-    """Find images and captions, sorted by path.
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a dataset folder holds.
+
+    Attributes:
+        images: at least one, sorted by path.
+        other_extension: of text files beside images without a caption, when there are any: `.caption`.
+        regularization: folders named `reg` or alike, with how many images are in each; none of `images`.
+        warnings: what is there and not used, and what is used otherwise than its owner may think.
+    """
+
+    images: tuple[FoundImage, ...]
+    other_extension: str | None
+    regularization: dict[Path, int]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Concept:
+    """What the name of a folder says of its images; see `FoundImage`."""
+
+    concept: str
+    class_tokens: str
+    repeats: int
+
+
+_PLAIN = _Concept("", "", 1)
+
+
+def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path") -> Found:
+    """Find images and captions.
+
+    An image's caption is in the file beside it, else in a `metadata.jsonl` or `metadata.csv` of the dataset.
+    Two ways to one file (links) count once.
 
     Args:
-        root: holds `10_zkw` folders (also one level down, as in `dataset/img/10_zkw`), or is one, or is a
-            plain folder of images. Hidden files are left out; links are followed.
+        root: holds `10_zkw` folders at any depth, but not one inside another, or is one, or is a plain folder
+            of images. Hidden files are left out; links are followed.
         caption_extension: of the caption file beside each image, e.g. `.txt`.
         key: of the recipe, that names `root`; for the problems.
 
-    Returns:
-        The images, at least one, and warnings.
-
     Raises:
         DatasetError: no such folder, no images, captions that are not UTF-8: all at once.
+
+    Source: kohya-ss/sd-scripts, library/config_util.py, generate_dreambooth_subsets_config_by_subdirs, at
+    48d368fa: `5` and `5_` are 5 repeats without class tokens. Departure: there, other folders are passed over
+    with a line in the log, and only those directly in the dataset are looked at.
     """
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "no such folder"
         raise DatasetError(Problem(str(root), what, f"looked at {root.absolute()}; override: {key}=..."))
-    folders, warnings = _concept_folders(root)
+    root = root.absolute()
+    tree = walk(root)
     problems: list[Problem] = []
-    found: list[FoundImage] = []
-    for folder, repeats, class_tokens in folders:
-        concept = folder.name if class_tokens else ""
-        if repeats < 1:
-            problems.append(
-                Problem(str(folder), "repeats must be >= 1, got 0", "rename the folder, or move it away")
-            )
-        files = _image_files(folder)
-        if not files and class_tokens:
-            warnings.append(f"{folder.name} has no images")
-        warnings += _left_out(folder, files, caption_extension)
-        for path in files:
-            if has_control_characters(f"{folder.name}{path.name}"):
-                problems.append(
-                    Problem(_short(path), "its name must have no control characters", "rename it")
-                )
-            caption = read_caption(path.with_suffix(caption_extension), problems)
-            found.append(
-                FoundImage(
-                    path=path, concept=concept, class_tokens=class_tokens, repeats=repeats, caption=caption
-                )
-            )
-    if not found and not problems:
-        problems.append(_nothing_found(root, key))
+    folders = [folder for folder in tree.folders if _regularization_above(folder.path, root) is None]
+    metadata = [
+        caption_files.read_metadata(file.path, problems)
+        for folder in folders
+        for file in folder.files
+        if file.path.name in caption_files.METADATA_NAMES
+    ]
+    concepts = _concepts(root, folders)
+    images = _once(_images_of(root, folders, concepts, metadata))
+    beside = {file.path for folder in folders for file in folder.files}
+    captions = {
+        path: caption_files.read_caption(caption, problems)
+        for path in images.values()
+        if (caption := path.with_suffix(caption_extension)) in beside
+    }
+    problems += _badly_named(images.values(), concepts)
+    if not images and not problems:
+        problems.append(_nothing_found(root, key, tree.folders))
     if problems:
         raise DatasetError(problems, subject=f"the dataset {root}")
-    return found, warnings
+    used = Used(
+        root=root,
+        concepts=tuple(concepts),
+        images=images,
+        captions={path: text for path, text in captions.items() if text is not None},
+        metadata=tuple(metadata),
+        extension=caption_extension,
+    )
+    return Found(
+        images=tuple(
+            FoundImage(
+                path=path,
+                caption=one_line(used.texts[path]) if path in used.texts else None,
+                **vars(concepts.get(path.parent, _PLAIN)),
+            )
+            for path in images.values()
+        ),
+        other_extension=next((path.suffix for path in leftovers.other_captions(used, folders)), None),
+        regularization=_regularization(root, tree.folders),
+        warnings=tuple(leftovers.find(used, folders, tree)),
+    )
 
 
-def _concept_folders(root: Path) -> tuple[list[tuple[Path, int, str]], list[str]]:
-    """The folders to read, each with its repeats and class tokens."""
-    root = root.absolute()
-    kohya = list(_kohya_folders(root, _DEEPEST))
-    if kohya:
-        loose = len(_image_files(root))
-        ignored = f"{loose} images directly in {root.name} are left out, since it has folders with repeats"
-        return kohya, [ignored] if loose else []
+def _concepts(root: Path, folders: Sequence[Folder]) -> dict[Path, _Concept]:
+    """The folders whose images are trained on; none lies inside another, nor is another by a link."""
+    found: dict[Path, _Concept] = {}
+    inside: set[Path] = set()  # real folders of concepts
+    for folder in sorted(folders, key=lambda folder: (folder.linked, folder.path.parts)):
+        match, real = _KOHYA_NAME.fullmatch(folder.path.name), Path(folder.real)
+        if match and folder.path != root and inside.isdisjoint([real, *real.parents]):
+            found[folder.path] = _Concept(folder.path.name, (match[2] or "").strip(), int(match[1]))
+            inside.add(real)
+    if any(is_image(file.path) for folder in folders if folder.path in found for file in folder.files):
+        return found
+    # The dataset's own name may be a date or a count, where a folder's inside it was chosen for kohya.
     match = _KOHYA_NAME.fullmatch(root.name)
-    return [(root, int(match[1]), match[2].strip()) if match else (root, 1, "")], []
+    if match and match[2] and int(match[1]) <= MOST_REPEATS:
+        return {root: _Concept(root.name, match[2].strip(), int(match[1]))}
+    return {root: _PLAIN}
 
 
-def _kohya_folders(root: Path, depth: int) -> Iterator[tuple[Path, int, str]]:
-    for folder in sorted(item for item in root.iterdir() if item.is_dir() and not item.name.startswith(".")):
-        match = _KOHYA_NAME.fullmatch(folder.name)
-        if match:
-            yield folder, int(match[1]), match[2].strip()
-        elif depth > 1:
-            yield from _kohya_folders(folder, depth - 1)
+def _images_of(
+    root: Path, folders: Sequence[Folder], concepts: Collection[Path], metadata: Sequence[Metadata]
+) -> list[File]:
+    """The images in the concepts' own folders; of a plain dataset, also those that its metadata name."""
+    listed = {path for table in metadata for path in table.captions} if root in concepts else set()
+    return [
+        file
+        for folder in folders
+        for file in folder.files
+        if is_image(file.path) and (folder.path in concepts or file.path in listed)
+    ]
 
 
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-    )
+def _once(files: Sequence[File]) -> dict[str, Path]:
+    """One path to each file by where it really lies, sorted by path; the one without a link on it is kept."""
+    first: dict[str, Path] = {}
+    for file in sorted(files, key=lambda file: (file.linked, file.path.parts)):
+        first.setdefault(file.real, file.path)
+    return dict(sorted(first.items(), key=lambda item: item[1].parts))
 
 
-def _left_out(folder: Path, images: list[Path], caption_extension: str) -> Iterator[str]:
-    """Say which files of a folder are not used, though they look as if they should be."""
-    there = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    unread = [path.name for path in there if path.suffix.lower() in _UNREAD_SUFFIXES]
-    if unread:
-        yield f"left out, in a format that is not read: {some(unread)}; PNG, JPEG and WebP are"
-    captioned = {image.with_suffix(caption_extension) for image in images}
-    captions = [path for path in there if path.name.endswith(caption_extension)]
-    astray = [path.name for path in captions if path not in captioned]
-    if astray:
-        example = images[0].with_suffix(caption_extension).name if images else f"NAME{caption_extension}"
-        yield f"captions of no image: {some(astray)}; they are named as their image is, e.g. {example}"
+def _badly_named(images: Iterable[Path], concepts: Mapping[Path, _Concept]) -> Iterator[Problem]:
+    for folder, concept in concepts.items():
+        if not 1 <= concept.repeats <= MOST_REPEATS:
+            rule = f"repeats must be from 1 to {MOST_REPEATS}, got {concept.repeats}"
+            yield Problem(str(folder), rule, "rename the folder, or move it away")
+    for path in images:
+        if has_control_characters(f"{path.parent.name}{path.name}"):
+            short = f"{path.parent.name}/{path.name}"
+            yield Problem(short, "its name must have no control characters", "rename it")
 
 
-def other_captions(images: Iterable[FoundImage], caption_extension: str) -> str | None:
-    """The suffix of the text files that are there instead of those with `caption_extension`, if any."""
-    for suffix in (".txt", ".caption", ".captions", ".tags"):
-        if suffix != caption_extension and any(image.path.with_suffix(suffix).is_file() for image in images):
-            return suffix
+def _regularization_above(folder: Path, root: Path) -> Path | None:
+    """The outermost folder between here and the root that is named as one of regularization images."""
+    inside = folder.relative_to(root).parts
+    for depth, name in enumerate(inside, 1):
+        if _REGULARIZATION.fullmatch(name):
+            return root.joinpath(*inside[:depth])
     return None
 
 
-def some(names: list[str]) -> str:
-    """Up to three names, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+def _regularization(root: Path, folders: Sequence[Folder]) -> dict[Path, int]:
+    counts: dict[Path, int] = {}
+    for folder in folders:
+        images = sum(is_image(file.path) for file in folder.files)
+        if images and (top := _regularization_above(folder.path, root)):
+            counts[top] = counts.get(top, 0) + images
+    return counts
 
 
-def read_caption(path: Path, problems: list[Problem]) -> str | None:
-    """Read a caption file as one line; None without one, or when it is unfit, which is a problem."""
-    if not path.is_file():
-        return None
-    # One line, whatever the editor did: line breaks are not a separator of tags anywhere else.
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        message = f"caption must be UTF-8, got byte 0x{byte:02x} at {error.start}"
-        problems.append(Problem(_short(path), message, "save it again as UTF-8"))
-    except OSError as error:
-        problems.append(Problem(_short(path), f"caption cannot be read: {error.strerror}"))
-    else:
-        if not has_control_characters(text.replace("\r", "\n")):
-            return " ".join(text.split())
-        problems.append(
-            Problem(_short(path), "caption must be text, it has control characters", "save it anew")
-        )
-    return None
-
-
-def _nothing_found(root: Path, key: str) -> Problem:
-    inside = sorted(
-        f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith(".") and _image_files(f)
-    )
+def _nothing_found(root: Path, key: str, folders: Sequence[Folder]) -> Problem:
+    inside = [
+        str(folder.path.relative_to(root))
+        for folder in folders
+        if any(is_image(file.path) for file in folder.files)
+    ]
     if inside:
-        advice = f"rename {inside[0]!r} to '10_{inside[0]}' (10 repeats), or give {key}={root / inside[0]}"
+        first = Path(inside[0])
+        advice = f"give {key}={root / first}"
+        if not _regularization_above(root / first, root):
+            renamed = first.with_name(f"10_{first.name}")
+            advice = f"rename {str(first)!r} to {str(renamed)!r} (10 repeats), or {advice}"
         return Problem(str(root), f"has no images itself; its folders do: {', '.join(inside[:5])}", advice)
     return Problem(str(root), "has no images", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-
-
-def _short(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lorasweep.data import captions, order
-from lorasweep.records import CaptionOptions, PlannedImage, TrainOptions
+from lorasweep.data import order
+from lorasweep.records import PlannedImage, TrainOptions
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,6 @@ class Budget:
         steps: optimizer steps in all.
         by_image: times each training image is seen, in the order given.
         by_concept: times any training image of a concept is seen.
-        by_tag: times a training caption with a tag is seen, before caption dropout.
         by_source: times any regularization image of a regularizer is seen; counted nowhere else.
     """
 
@@ -31,14 +30,12 @@ class Budget:
     steps: int
     by_image: tuple[int, ...]
     by_concept: dict[str, int]
-    by_tag: dict[str, int]
     by_source: dict[str, int]
 
 
 def count(
     train: Sequence[PlannedImage],
     options: TrainOptions,
-    caption_options: CaptionOptions,
     *,
     seed: int,
     regularization: Sequence[PlannedImage] = (),
@@ -48,7 +45,6 @@ def count(
     Args:
         train: the training images.
         options: `max_steps` wins over `epochs`.
-        caption_options: says what separates tags.
         seed: the recipe's; it decides which images a last, partial epoch still sees.
         regularization: images that share the batches, and so the steps, with the training images.
     """
@@ -59,21 +55,17 @@ def count(
     steps = options.max_steps or (options.epochs or 0) * per_epoch
     seen = _exposures(images, options, steps=steps, steps_per_pass=whole, seed=seed)
     by_concept: Counter[str] = Counter()
-    by_tag: Counter[str] = Counter()
     by_source: Counter[str] = Counter()
     for image, times in zip(regularization, seen[len(train) :], strict=True):
         by_source[image.concept] += times
     for image, times in zip(train, seen, strict=False):
         by_concept[image.concept] += times
-        for tag in dict.fromkeys(captions.tags(image.caption, caption_options)):
-            by_tag[tag] += times
     return Budget(
         batches_per_epoch=batches,
         steps_per_epoch=per_epoch,
         steps=steps,
         by_image=tuple(seen[: len(train)]),
         by_concept=dict(by_concept),
-        by_tag=dict(by_tag.most_common()),
         by_source=dict(by_source),
     )
 

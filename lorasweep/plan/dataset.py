@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import shlex
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lorasweep.buckets.assign import Assignment, assign, assign_without_upscale
 from lorasweep.data import captions, near_duplicates, split
-from lorasweep.data.folder import FoundImage, find_images, other_captions, some
+from lorasweep.data.folder import Found, FoundImage, find_images
 from lorasweep.data.images import ImageFacts
+from lorasweep.data.leftovers import some
 from lorasweep.errors import DatasetError, InputError, Problem
+from lorasweep.plan import trigger
 from lorasweep.plan.drawn import draw_dataset, subject_problems
 from lorasweep.plan.memory import inspect_all
+from lorasweep.plan.trigger import text_of
 from lorasweep.records import Bucket, PlannedImage, Recipe
 from lorasweep.seeds import derive
 
@@ -52,7 +56,8 @@ def read_dataset(recipe: Recipe) -> Dataset:
         root = draw_dataset(options.dollhouse)
     else:
         root = Path(options.path).expanduser()
-    found, notes = find_images(root, caption_extension=recipe.captions.extension)
+    folder = find_images(root, caption_extension=recipe.captions.extension)
+    found: Sequence[FoundImage] = folder.images
     if options.path is None and recipe.captions.trigger is not None:
         found = [_without_word(image, options.dollhouse.subject, recipe) for image in found]
     inspected, problems = inspect_all([image.path for image in found])
@@ -62,16 +67,22 @@ def read_dataset(recipe: Recipe) -> Dataset:
         raise DatasetError(problems, subject=f"the dataset {root}")
     groups = near_duplicates.groups([fact.signature for fact in facts])
     chosen = split.held_out(
-        [fact.sha256 for fact in facts], groups, share=options.holdout, seed=options.holdout_seed
+        [fact.sha256 for fact in facts],
+        groups,
+        share=options.holdout,
+        seed=options.holdout_seed,
+        concepts=[image.concept for image in found],
     )
-    triggers = _triggers(recipe, found)
+    triggers = trigger.find_triggers(recipe, found)
     apart = _decoupled(recipe, found, facts, held_out=chosen)
     images = tuple(
         PlannedImage(
             file=str(image.path),
             sha256=fact.sha256,
             concept=image.concept,
-            caption=_caption(recipe, image, triggers[image.class_tokens], decoupled=index in apart),
+            caption=captions.planned(
+                text_of(image), triggers[image.class_tokens], recipe.captions, decoupled=index in apart
+            ),
             split="held_out" if index in chosen else "train",
             repeats=options.repeats or image.repeats,
             width_px=fact.width_px,
@@ -82,8 +93,20 @@ def read_dataset(recipe: Recipe) -> Dataset:
         )
         for index, (image, fact, place) in enumerate(zip(found, facts, assigned, strict=True))
     )
-    notes += _notes(recipe, found, groups, len(chosen))
-    return Dataset(images=images, trigger=_main_trigger(found, triggers), warnings=tuple(notes))
+    notes = [
+        *folder.warnings,
+        *trigger.notes(recipe, found, triggers),
+        *_notes(recipe, folder, groups, images),
+    ]
+    return Dataset(images=images, trigger=trigger.main_trigger(found, triggers), warnings=tuple(notes))
+
+
+def written_captions(recipe: Recipe) -> dict[str, str | None]:
+    """Captions as their owner wrote them, by the image's path; None where there is none."""
+    options = recipe.dataset
+    root = draw_dataset(options.dollhouse) if options.path is None else Path(options.path).expanduser()
+    found = find_images(root, caption_extension=recipe.captions.extension)
+    return {str(image.path): image.caption for image in found.images}
 
 
 def assign_all(
@@ -117,34 +140,10 @@ def assign_all(
     return assigned
 
 
-def _triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str | None]:
-    """The trigger per class tokens: the recipe's, the drawn subject's, or what the tokens begin with."""
-    fixed = recipe.captions.trigger
-    if fixed is None and recipe.dataset.path is None:
-        fixed = recipe.dataset.dollhouse.subject
-    tags: dict[str, set[str]] = {}
-    for image in found:
-        tags.setdefault(image.class_tokens, set()).update(captions.tags(image.caption or "", recipe.captions))
-    return {tokens: fixed or _leading_trigger(tokens, tags[tokens]) for tokens in tags}
-
-
-def _leading_trigger(tokens: str, tags: set[str]) -> str | None:
-    """The longest beginning of a folder's words that is a tag of its captions, else the first word."""
-    words = tokens.split()
-    for count in range(len(words), 0, -1):
-        if " ".join(words[:count]) in tags:
-            return " ".join(words[:count])
-    return words[0] if words else None
-
-
 def _without_word(image: FoundImage, word: str, recipe: Recipe) -> FoundImage:
     """A drawn image that another trigger calls: the word that the subject was drawn under goes."""
     caption = captions.without_trigger(image.caption or "", word, recipe.captions)
     return dataclasses.replace(image, caption=caption)
-
-
-def _main_trigger(found: Sequence[FoundImage], triggers: dict[str, str | None]) -> str | None:
-    return Counter(triggers[image.class_tokens] for image in found).most_common(1)[0][0]
 
 
 def _decoupled(
@@ -162,57 +161,82 @@ def _decoupled(
     return chosen
 
 
-def _caption(recipe: Recipe, image: FoundImage, trigger: str | None, *, decoupled: bool) -> str:
-    # As kohya: without a caption file, the words of the folder's name are the caption.
-    text = image.class_tokens if image.caption is None else image.caption
-    return captions.planned(text, trigger, recipe.captions, decoupled=decoupled)
-
-
 def _notes(
-    recipe: Recipe, found: Sequence[FoundImage], groups: Sequence[Sequence[int]], held_out: int
-) -> list[str]:
-    notes = []
-    without = [image for image in found if image.caption is None]
-    if without:
-        notes.append(_uncaptioned(recipe, without, len(found)))
+    recipe: Recipe, folder: Found, groups: Sequence[Sequence[int]], images: Sequence[PlannedImage]
+) -> Iterator[str]:
+    found = folder.images
+    yield from _regularization(recipe, folder)
+    if any(image.caption is None for image in found):
+        yield _uncaptioned(recipe, folder)
     for name in captions.unmatched((image.caption or "" for image in found), recipe.captions):
-        notes.append(f"captions: {name!r} is to be pruned or replaced, but is in no caption")
+        yield f"captions: {name!r} is to be pruned or replaced, but is in no caption"
     if recipe.captions.decouple > 0 and not recipe.captions.prune:
-        notes.append(
+        yield (
             "captions.decouple takes the trigger out for the tags in captions.prune, and there are none: "
             "those captions only lose the trigger"
         )
     copies = [group for group in groups if len(group) > 1]
     if copies:
         names = ", ".join(short(found[index]) for index in copies[0][:4])
-        notes.append(f"{sum(map(len, copies))} images are near-duplicates of others, e.g. {names}")
+        yield f"{sum(map(len, copies))} images are near-duplicates of others, e.g. {names}"
+    yield from _held_out(recipe, images)
+
+
+def _held_out(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[str]:
+    """Say where there is too little to judge by."""
+    concepts = Counter(image.concept for image in images)
+    judged = Counter(image.concept for image in images if image.split == "held_out")
+    count = judged.total()
     if recipe.dataset.path is not None and recipe.dataset.holdout == 0:
-        notes.append(
+        yield (
             "dataset.holdout=0 keeps no image to judge by, so overfitting cannot be measured on unseen "
             "images: dataset.holdout=0.2 would keep every fifth"
         )
-    elif recipe.dataset.holdout > 0 and held_out == 0:
+    elif recipe.dataset.holdout > 0 and count == 0:
         why = (
-            f"{len(found)} images are too few ({split.FEWEST_IMAGES} are needed)"
-            if len(found) < split.FEWEST_IMAGES
-            else "they are near-duplicates of each other"
+            f"{len(images)} images are too few ({split.FEWEST_IMAGES} are needed)"
+            if len(images) < split.FEWEST_IMAGES
+            else "they are near-duplicates of each other, or the last of their folder"
         )
-        notes.append(f"no image is held out: {why}, so overfitting cannot be measured on unseen images")
-    elif 0 < held_out < 3:
-        plural = "s" if held_out > 1 else ""
-        notes.append(f"only {held_out} image{plural} held out: held-out losses will be noisy")
-    return notes
+        yield f"no image is held out: {why}, so overfitting cannot be measured on unseen images"
+    elif 0 < count < 3:
+        plural = "s" if count > 1 else ""
+        yield f"only {count} image{plural} held out: held-out losses will be noisy"
+    unjudged = [name for name, size in concepts.items() if size >= split.FEWEST_IMAGES and not judged[name]]
+    if count and unjudged:
+        yield f"no image of {some(unjudged)} is held out, so overfitting there is not measured"
 
 
-def _uncaptioned(recipe: Recipe, without: Sequence[FoundImage], count: int) -> str:
+def _regularization(recipe: Recipe, folder: Found) -> Iterator[str]:
+    """Offer the folders of regularization images that the recipe does not use, with what to type."""
+    given = recipe.regularization.get("reg_images", {}).get("path")
+    used = Path(given).expanduser().absolute() if given else None
+    for path, count in folder.regularization.items():
+        if used is not None and used.is_relative_to(path):
+            continue
+        names = ",".join(dict.fromkeys([*recipe.regularization, "reg_images"]))
+        choice = f"regularization=[{names}]" if "," in names else f"regularization={names}"
+        typed = shlex.join([choice, f"regularization.reg_images.path={path}"])
+        yield (
+            f"{path.name}/ has {count} regularization images, which are not trained on as the subject's; "
+            f"to use them: {typed}"
+        )
+
+
+def _uncaptioned(recipe: Recipe, folder: Found) -> str:
     """Say which images have no caption file, and what they are trained with instead."""
-    instead = "the words of the folder's name"
-    if not without[0].class_tokens:
+    without = [image for image in folder.images if image.caption is None]
+    if all(image.class_tokens for image in without):
+        instead = "the words of the folder's name"
+    elif any(image.class_tokens for image in without):
+        instead = "the words of the folder's name, where it has some"
+    else:
         instead = "the trigger alone" if recipe.captions.trigger else "an empty caption"
-    other = other_captions(without, recipe.captions.extension)
+    other = folder.other_extension
     names = some([short(image) for image in without])
-    return f"no caption file for {len(without)} of {count} images ({names}): trained with {instead}" + (
-        f"; {other} files are there: captions.extension={other}" if other else ""
+    return (
+        f"no caption file for {len(without)} of {len(folder.images)} images ({names}): trained with {instead}"
+        + (f"; {other} files are there: captions.extension={other}" if other else "")
     )
 
 

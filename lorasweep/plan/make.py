@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 
 from lorasweep.errors import ConfigError, DatasetError, InputError, Problem
-from lorasweep.plan import budget, limits, noise, regularization, warnings
+from lorasweep.plan import budget, limits, noise, reach, regularization, warnings
 from lorasweep.plan.dataset import Dataset, read_dataset
 from lorasweep.plan.prompts import write_prompts
 from lorasweep.records import Plan, PlannedImage, Recipe, digest
@@ -47,9 +47,10 @@ def make_plan(recipe: Recipe) -> Plan:
 
 def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], base_fingerprint: str) -> Plan:
     train = [image for image in dataset.images if image.split == "train"]
-    counted = budget.count(train, recipe.train, recipe.captions, seed=recipe.seed, regularization=extra)
+    counted = budget.count(train, recipe.train, seed=recipe.seed, regularization=extra)
     if problems := list(limits.problems(recipe, counted.steps)):
         raise ConfigError(problems, subject="the recipe")
+    window = importlib.import_module(f"lorasweep.bases.{recipe.base.name}").text_window(recipe.base)
     images = [_identity(image) for image in (*dataset.images, *extra)]
     plan = Plan(
         fingerprint=digest([recipe.fingerprint(), base_fingerprint, images]),
@@ -60,14 +61,14 @@ def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], bas
         steps_per_epoch=counted.steps_per_epoch,
         steps=counted.steps,
         exposures=counted.by_concept,
-        tag_exposures=counted.by_tag,
+        tag_exposures=reach.tag_exposures(train, counted.by_image, recipe.captions, window),
         exposures_per_image=sum(counted.by_image) / len(train),
         rungs=budget.rungs(counted.steps, recipe.train.rungs),
         prompts=write_prompts(recipe, dataset),
         reg_images=extra,
         reg_exposures=counted.by_source,
     )
-    found = [*dataset.warnings, *warnings.find(recipe, plan, counted)]
+    found = [*dataset.warnings, *reach.find(recipe, plan, window), *warnings.find(recipe, plan, counted)]
     return Plan(**{**vars(plan), "warnings": tuple(found)})
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from lorasweep.data import captions
+from lorasweep.plan import trigger
 from lorasweep.plan.fit import cropped_share, enlargement
 from lorasweep.records import Plan, PlannedImage, Recipe
 
@@ -87,18 +88,24 @@ def _cropped(recipe: Recipe, train: Sequence[PlannedImage]) -> Iterator[str]:
 
 def _no_trigger(recipe: Recipe, train: Sequence[PlannedImage]) -> str:
     firsts = [captions.tags(image.caption, recipe.captions)[:1] for image in train]
-    found = Counter(tag for first in firsts for tag in first).most_common(1)
+    found = Counter(tag for first in firsts for tag in first if not trigger.is_class(tag)).most_common(1)
     likely = found[0] if found and found[0][1] >= _MOST_BEGIN * len(train) else None
-    if likely is None:
-        advice = "captions.trigger=WORD puts one in front of every caption"
-    else:
+    folder = trigger.first_word(train[0].concept.partition("_")[2])
+    if likely is not None:
         word, count = likely
-        typed = f"'captions.trigger={word}'" if " " in word else f"captions.trigger={word}"
-        advice = f"{count} of {len(train)} captions begin with {word}, so {typed}?"
+        advice = f"{count} of {len(train)} captions begin with {word}, so {_typed(word)}?"
+    elif folder is not None:
+        advice = f"the folder's word is in too few captions; {_typed(folder)} puts it in front of all"
+    else:
+        advice = "captions.trigger=WORD puts one in front of every caption"
     return (
         "no trigger word is known, so there are no prompts for tier class (the same without it), and nothing "
         f"can tell whether the LoRA fires by itself: {advice}"
     )
+
+
+def _typed(word: str) -> str:
+    return f"'captions.trigger={word}'" if " " in word else f"captions.trigger={word}"
 
 
 def _name(image: PlannedImage) -> str:

@@ -23,6 +23,7 @@ from lorasweep.data.images import ImageFacts
 from lorasweep.errors import DatasetError, InputError, Problem
 from lorasweep.plan.dataset import Dataset, assign_all, short
 from lorasweep.plan.memory import inspect_all
+from lorasweep.plan.trigger import text_of
 from lorasweep.protocols import ImageSource
 from lorasweep.records import Bucket, Drawing, PlannedImage, Recipe, digest
 
@@ -67,21 +68,25 @@ class ImagePlanner:
             DatasetError: with every problem of the folder, its captions and images.
         """
         key = f"regularization.{self.name}.path"
-        files, warnings = find_images(root, caption_extension=self.recipe.captions.extension, key=key)
+        folder = find_images(root, caption_extension=self.recipe.captions.extension, key=key)
+        files = folder.images
         facts, problems = inspect_all([image.path for image in files])
         places = assign_all(self.recipe, files, facts, problems)
         problems += self._uncaptioned(files, key)
         problems += self._not_of_their_own(files, facts, key)
         if problems:
             raise DatasetError(problems, subject=f"the regularization images {root}")
-        self.notes.extend(f"{self.name}: {warning}" for warning in warnings)
+        self.notes.extend(f"{self.name}: {warning}" for warning in folder.warnings)
+        self.notes.extend(
+            f"{self.name}: {inner} in it is left out: {key}={inner}" for inner in folder.regularization
+        )
         options = dataclasses.replace(self.recipe.captions, prune=())
         return [
             PlannedImage(
                 file=str(image.path),
                 sha256=fact.sha256,
                 concept=self.name,
-                caption=captions.planned(_text(image), None, options),
+                caption=captions.planned(text_of(image), None, options),
                 split="regularization",
                 repeats=image.repeats,
                 width_px=fact.width_px,
@@ -231,7 +236,3 @@ def _repeated(
             f"{wanted} exposures an epoch are enough, {source.share:g} for each of the dataset's"
         )
     return used
-
-
-def _text(image: FoundImage) -> str:
-    return image.class_tokens if image.caption is None else image.caption

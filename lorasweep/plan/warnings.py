@@ -128,7 +128,7 @@ def _regularization(recipe: Recipe, plan: Plan) -> Iterator[str]:
     """Say what regularization images cost the subject, and which of them would work against it."""
     if not plan.reg_images:
         return
-    alone = budget.count(plan.train_images(), recipe.train, recipe.captions, seed=recipe.seed)
+    alone = budget.count(plan.train_images(), recipe.train, seed=recipe.seed)
     if plan.steps != alone.steps:
         yield (
             f"regularization images make an epoch {plan.steps_per_epoch} steps instead of "

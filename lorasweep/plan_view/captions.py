@@ -16,7 +16,7 @@ from rich.table import Table
 
 from lorasweep.config import SweepSpec
 from lorasweep.data import captions
-from lorasweep.data.folder import read_caption
+from lorasweep.plan.dataset import written_captions
 from lorasweep.plan_view.tables import arms_of, plans_of
 from lorasweep.records import CaptionOptions, Plan, Recipe
 from lorasweep.seeds import derive
@@ -62,10 +62,10 @@ def print_captions(subject: SweepSpec | Recipe, console: Console | None = None) 
 
 def _policy(recipe: Recipe, plan: Plan) -> dict[str, Any]:
     options = recipe.captions
+    before = written_captions(recipe)
     images = []
     for number, image in enumerate(plan.images):
-        before = read_caption(Path(image.file).with_suffix(options.extension), [])
-        row = {"file": image.file, "split": image.split, "before": before, "after": image.caption}
+        row = {"file": image.file, "split": image.split, "before": before[image.file], "after": image.caption}
         if captions.rearranges(options) or options.dropout > 0:
             rng = random.Random(derive(recipe.seed, "caption preview", number))
             row["exposure"] = captions.vary(image.caption, options, rng)

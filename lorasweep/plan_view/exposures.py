@@ -27,9 +27,7 @@ def exposures_json(plan: Plan, recipe: Recipe) -> dict[str, Any]:
         much, and about how often by share of captions.decouple, unless that is in force already.
     """
     train = plan.train_images()
-    counted = count(
-        train, recipe.train, recipe.captions, seed=recipe.seed, regularization=plan.reg_images
-    ).by_image
+    counted = count(train, recipe.train, seed=recipe.seed, regularization=plan.reg_images).by_image
     concepts: dict[str, dict[str, Any]] = {}
     for image, times in zip(train, counted, strict=True):
         row = concepts.setdefault(image.concept, {"images": 0, "exposures": 0, "per_epoch": 0})

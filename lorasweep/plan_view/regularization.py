@@ -25,7 +25,7 @@ def regularization_json(recipe: Recipe, plan: Plan) -> dict[str, Any]:
         `regularizers`: one entry per name, with its `knobs` and, of a source of images, what `_source_json`
         says. `without`: steps, steps per epoch and exposures per image if there were no such images.
     """
-    alone = budget.count(plan.train_images(), recipe.train, recipe.captions, seed=recipe.seed)
+    alone = budget.count(plan.train_images(), recipe.train, seed=recipe.seed)
     regularizers = []
     for name, knobs in recipe.regularization.items():
         images = [image for image in plan.reg_images if image.concept == name]

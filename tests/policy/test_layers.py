@@ -95,6 +95,7 @@ DOORS = {
     "optuna": {"sweep"},
     "mlflow": {"tracking"},
     "transformers": {"bases", "dollhouse", "metrics"},
+    "tokenizers": {"bases"},
     "diffusers": {"bases", "adapters", "dollhouse", "sample"},
     "peft": {"adapters", "inference"},
     "prodigyopt": {"optimizers"},

@@ -97,7 +97,7 @@ def test_clip_skip_counts_as_kohya(tiny_sd: Path) -> None:
 
 def test_long_captions_are_cut(tiny_sd: Path) -> None:
     base = load(tiny_sd)
-    assert base.encode_captions(["red hair, " * 50]).shape == (1, 32, 32)
+    assert base.encode_captions(["red hair, " * 50]).shape == (1, 77, 32)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])

@@ -105,7 +105,7 @@ def test_another_separator() -> None:
 
 
 def cleaned(caption: str, trigger: str | None = "zkw", **clean: Any) -> str:
-    return planned(caption, trigger, CaptionOptions(clean=CleanOptions(**clean)))
+    return planned(caption, trigger, CaptionOptions(add_trigger=True, clean=CleanOptions(**clean)))
 
 
 def test_a_sentence_is_left_as_written_when_nothing_is_asked_for() -> None:
@@ -159,7 +159,7 @@ def test_the_triggers_own_tag_is_never_touched() -> None:
 
 
 def test_the_trigger_absorbs_what_is_pruned() -> None:
-    options = CaptionOptions(prune=("* hair", "Blue_Eyes", "hat"))
+    options = CaptionOptions(add_trigger=True, prune=("* hair", "Blue_Eyes", "hat"))
     assert planned("1girl, red_hair, hair, blue eyes, red hat", "zkw", options) == "zkw, 1girl, hair, red hat"
     assert planned("red hair, hat", "zkw", options) == "zkw"
     assert planned("red hair, hat", None, options) == ""

@@ -20,7 +20,7 @@ def put(path: Path, caption: str | None = None) -> Path:
 
 
 def read(root: Path) -> list[FoundImage]:
-    return find_images(root, caption_extension=".txt")[0]
+    return list(find_images(root, caption_extension=".txt").images)
 
 
 def test_kohya_folders_give_repeats_concept_and_class_tokens(tmp_path: Path) -> None:
@@ -82,10 +82,10 @@ def test_loose_images_beside_concept_folders_are_left_out_with_a_warning(tmp_pat
     put(tmp_path / "10_zkw" / "a.png")
     put(tmp_path / "loose.png")
 
-    images, warnings = find_images(tmp_path, caption_extension=".txt")
+    found = find_images(tmp_path, caption_extension=".txt")
 
-    assert [image.path.name for image in images] == ["a.png"]
-    assert len(warnings) == 1 and "1 images" in warnings[0]
+    assert [image.path.name for image in found.images] == ["a.png"]
+    assert len(found.warnings) == 1 and "1 image directly" in found.warnings[0]
 
 
 def test_captions_may_have_a_byte_order_mark_and_line_breaks(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_images_in_a_folder_without_repeats_get_a_next_step(tmp_path: Path) -> N
 def test_zero_repeats_are_refused(tmp_path: Path) -> None:
     put(tmp_path / "0_zkw" / "a.png")
 
-    with pytest.raises(DatasetError, match="repeats must be >= 1"):
+    with pytest.raises(DatasetError, match="repeats must be from 1"):
         read(tmp_path)
 
 
@@ -136,7 +136,8 @@ def test_files_that_look_used_and_are_not_are_named(tmp_path: Path) -> None:
     for name in ("phone.HEIC", "b.txt", "a.png.txt", ".hidden.txt", "notes.md"):
         (tmp_path / name).write_text("x")
 
-    _, (unread, astray) = find_images(tmp_path, caption_extension=".txt")
+    unread, astray, others = find_images(tmp_path, caption_extension=".txt").warnings
 
     assert "left out" in unread and "phone.HEIC" in unread
     assert "captions of no image: a.png.txt, b.txt" in astray and astray.endswith("e.g. a.txt")
+    assert others == "not read, neither an image nor a caption: notes.md"

@@ -32,5 +32,5 @@ def photos(tmp_path: Path) -> Path:
             shape = (96, 64, 3) if number % 3 == 0 else (64, 64, 3)
             path = root / folder / f"{number}.png"
             Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(path)
-            path.with_suffix(".txt").write_text(f"1girl, {words}, tag{number}", encoding="utf-8")
+            path.with_suffix(".txt").write_text(f"zkw, 1girl, {words}, tag{number}", encoding="utf-8")
     return root

@@ -27,10 +27,12 @@ def test_captions_before_and_after_with_tags_by_frequency(recipe_of: MakeRecipe,
 
     assert policy["arms"] == ["recipe"] and policy["trigger"] == "zkw"
     shown = {Path(row["file"]).name: row for row in policy["images"] if "outfit2" in row["file"]}
-    assert shown["2.png"]["before"] == "1girl, coat, tag2" and shown["2.png"]["after"] == "zkw, 1girl, tag2"
+    assert (
+        shown["2.png"]["before"] == "zkw, 1girl, coat, tag2" and shown["2.png"]["after"] == "zkw, 1girl, tag2"
+    )
     assert "exposure" not in shown["2.png"]
     tags = {row["tag"]: (row["before"], row["after"]) for row in policy["tags"]}
-    assert tags["1girl"] == (10, 10) and tags["coat"] == (4, 0) and tags["zkw"] == (0, 10)
+    assert tags["1girl"] == (10, 10) and tags["coat"] == (4, 0) and tags["zkw"] == (10, 10)
     assert tags["tag0"] == (2, 2) and tags["tag5"] == (1, 1)
     assert {row["tag"]: row["seen"] for row in policy["tags"]} == {
         **make_plan(recipe).tag_exposures,
@@ -51,7 +53,7 @@ def test_a_varied_caption_shows_one_exposure_always_the_same(recipe_of: MakeReci
     stream = io.StringIO()
     print_captions(recipe, Console(file=stream, width=120))
     assert "one exposure" in stream.getvalue() and "(no caption file)" in stream.getvalue()
-    assert "1 of 10 are not as written" not in stream.getvalue()  # all get the trigger
+    assert "1 of 10 are not as written" in stream.getvalue()  # the one that has the folder's words
 
 
 def test_arms_with_equal_captions_are_shown_once(

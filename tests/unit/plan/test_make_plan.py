@@ -20,7 +20,6 @@ from lorasweep.errors import InputError
 from lorasweep.plan import budget, make_plan
 from lorasweep.records import (
     Bucket,
-    CaptionOptions,
     Plan,
     PlannedImage,
     Recipe,
@@ -345,7 +344,6 @@ def test_counting_needs_no_recipe() -> None:
         crop_px=(0, 0),
     )
 
-    counted = budget.count([image], TrainOptions(epochs=2, batch_size=2), CaptionOptions(), seed=0)
+    counted = budget.count([image], TrainOptions(epochs=2, batch_size=2), seed=0)
 
     assert (counted.batches_per_epoch, counted.steps, counted.by_image) == (2, 4, (6,))
-    assert counted.by_tag == {"a": 6, "b": 6}

@@ -45,7 +45,7 @@ def test_a_plain_folder_is_told_which_trigger_its_captions_suggest(
 
 
 def test_a_trigger_of_two_words_is_suggested_with_quotes(recipe_of: MakeRecipe, tmp_path: Path) -> None:
-    folder = folder_of(tmp_path, [(64, 64)] * 2)
+    folder = folder_of(tmp_path, [(64, 64)] * 3)
     for number in range(2):
         (folder / f"{number}.txt").write_text("moki robot, forest", encoding="utf-8")
 
@@ -138,4 +138,4 @@ def test_images_of_which_none_is_kept_to_judge_by_are_told(recipe_of: MakeRecipe
     folder = folder_of(tmp_path, [(64, 64)] * 6)
 
     assert "dataset.holdout=0 keeps no image to judge by" in told(recipe_of, folder)
-    assert "to judge by" not in told(recipe_of, folder, "dataset.holdout=0.2")
+    assert "no image to judge by" not in told(recipe_of, folder, "dataset.holdout=0.2")

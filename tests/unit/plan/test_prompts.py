@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from PIL import Image, ImageDraw
 
 from lorasweep.data.captions import has_trigger
 from lorasweep.plan import make_plan
-from lorasweep.plan.dataset import _leading_trigger
 from lorasweep.records import PROMPT_TIERS, Recipe
 
 MakeRecipe = Callable[..., Recipe]
@@ -86,19 +84,3 @@ def test_the_drawn_dataset_brings_its_own_prompts(recipe_of: MakeRecipe) -> None
 
     assert all(prompt.startswith("zkw, 1girl") for prompt in plan.prompts["recombined"])
     assert not any("zkw" in prompt for prompt in plan.prompts["class"])
-
-
-@pytest.mark.parametrize(
-    ("tokens", "tags", "trigger"),
-    [
-        ("mona taco", {"mona taco", "1girl"}, "mona taco"),
-        ("mona taco outfit1", {"mona taco", "outfit1"}, "mona taco"),
-        ("zkw outfit1", {"zkw", "outfit1"}, "zkw"),
-        ("zkw outfit1", set(), "zkw"),
-        ("", {"zkw"}, None),
-    ],
-)
-def test_the_trigger_is_what_folder_and_captions_agree_on(
-    tokens: str, tags: set[str], trigger: str | None
-) -> None:
-    assert _leading_trigger(tokens, tags) == trigger

@@ -273,8 +273,11 @@ def test_what_cannot_be_is_refused(planned: Planned, overrides: list[str], words
 
 
 def test_a_folder_inside_the_dataset_is_told_apart(planned: Planned, photos: Path, girls: Path) -> None:
-    shutil.move(girls, photos / "reg")
-    reg = ["regularization=reg_images", f"regularization.reg_images.path={photos / 'reg'}"]
+    shutil.copytree(girls, photos / "reg")
+    _, plan = planned("regularization=reg_images", f"regularization.reg_images.path={photos / 'reg'}")
+    assert len(plan.images) == 10 and len(plan.reg_images) == 5
+    shutil.move(girls / "2_girl", photos / "2_girl")
+    reg = ["regularization=reg_images", f"regularization.reg_images.path={photos / '2_girl'}"]
     with pytest.raises(InputError, match="5 of 5 images are also in the dataset.*holds this folder too"):
         planned(*reg)
 
@@ -291,6 +294,8 @@ def test_without_a_trigger_there_is_nothing_to_take_out_or_apart(
 ) -> None:
     plain = tmp_path / "plain"
     shutil.copytree(photos / "3_zkw outfit1", plain)
+    for caption in plain.glob("*.txt"):
+        caption.write_text(caption.read_text().removeprefix("zkw, "))
     for name, words in (("prior_prediction", "there is no trigger"), ("anti_bleed", "there is no trigger")):
         with pytest.raises(InputError, match=words):
             planned(f"regularization={name}", f"dataset.path={plain}")

@@ -1,0 +1,124 @@
+"""Read captions as people keep them: a text file beside each image, or one `metadata.jsonl` or `.csv`.
+
+Takes paths, gives back text on one line; what is unfit is appended to the caller's problems.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorasweep.errors import Problem
+from lorasweep.printable import has_control_characters
+
+METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
+_COLUMNS = ("text", "caption", "prompt")  # diffusers' default first
+LARGEST_BYTES = 64_000  # of a caption; CLIP reads some 300
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Captions of a folder in Hugging Face's imagefolder layout.
+
+    Attributes:
+        file: where they are.
+        captions: by the image's path; none twice.
+        unread: why nothing was read although there are rows; "" otherwise.
+    """
+
+    file: Path
+    captions: dict[Path, str]
+    unread: str = ""
+
+
+def read_caption(path: Path, problems: list[Problem]) -> str | None:
+    """Read a caption file as it is; None when it is unfit, which is a problem."""
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read(LARGEST_BYTES + 1)
+        if len(content) > LARGEST_BYTES:
+            message = f"caption must have at most {LARGEST_BYTES // 1000} KB"
+            problems.append(Problem(where, message, "is it a caption? move it away, or shorten it"))
+            return None
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        message = f"caption must be UTF-8, got byte 0x{byte:02x} at {error.start}"
+        problems.append(Problem(where, message, "save it again as UTF-8"))
+    except OSError as error:
+        problems.append(Problem(where, f"caption cannot be read: {error.strerror}"))
+    else:
+        if _is_text(text):
+            return text
+        problems.append(Problem(where, "caption must be text, it has control characters", "save it anew"))
+    return None
+
+
+def one_line(text: str) -> str:
+    """Join a caption's lines, whatever the editor did: line breaks separate no tags anywhere else."""
+    return " ".join(text.split())
+
+
+def lines(text: str) -> int:
+    """Count the lines that say something."""
+    return sum(bool(line.strip()) for line in text.splitlines())
+
+
+def read_metadata(file: Path, problems: list[Problem]) -> Metadata:
+    """Read a `metadata.jsonl` or `metadata.csv`: `file_name`, from its own folder, and `text` per image.
+
+    A caption is in the column `text`, else `caption`, else `prompt`; an image's first row counts.
+
+    Source: Hugging Face datasets, ImageFolder; diffusers, train_text_to_image_lora.py, `--caption_column`.
+    """
+    captions: dict[Path, str] = {}
+    columns: set[str] = set()
+    where = f"{file.parent.name}/{file.name}"
+    for number, row in _rows(file, problems):
+        columns |= row.keys()
+        name, column = row.get("file_name"), next((name for name in _COLUMNS if row.get(name)), None)
+        if not isinstance(name, str) or column is None:
+            continue
+        text = row[column]
+        if not isinstance(text, str) or not _is_text(text):
+            problems.append(Problem(f"{where}:{number}", f"{column} must be text", "mend the row"))
+            continue
+        path = Path(os.path.normpath(file.parent / name.replace("\\", "/")))
+        captions.setdefault(path, text)
+    unread = ""
+    if columns and not captions:
+        known = ", ".join(sorted(map(str, columns))[:5])
+        unread = f"{where} is not read: its rows must have file_name and text, got {known}"
+    return Metadata(file=file, captions=captions, unread=unread)
+
+
+def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Rows with the numbers of their lines; one that cannot be read is a problem."""
+    where = f"{file.parent.name}/{file.name}"
+    number = 0
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as stream:
+            if file.suffix == ".csv":
+                table = csv.DictReader(stream)
+                for row in table:
+                    number = table.line_num
+                    yield number, {key: value for key, value in row.items() if key is not None}
+                return
+            for number, line in enumerate(stream, 1):
+                row = json.loads(line) if line.strip() else {}
+                if not isinstance(row, dict):
+                    raise ValueError("not an object")
+                yield number, row
+    except (csv.Error, ValueError, RecursionError, OSError) as error:  # no UTF-8, no JSON: ValueErrors
+        message = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        problems.append(Problem(f"{where}:{max(1, number)}", message, "mend it, or move it away"))
+
+
+def _is_text(text: str) -> bool:
+    return not has_control_characters(text.replace("\r", "\n"))

@@ -1,0 +1,221 @@
+"""Say what of a dataset folder is not used, or not as its owner may think: a sentence per kind.
+
+Takes what is used and everything that is there. Decides nothing; `folder` does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from lorasweep.data.caption_files import Metadata, lines, one_line
+from lorasweep.data.suffixes import CAPTION_SUFFIXES, UNREAD_SUFFIXES, is_image
+from lorasweep.data.tree import File, Folder, Tree
+from lorasweep.printable import printable
+
+# Latents that kohya's trainers left beside the images; what the images of a drawn dataset show.
+_QUIET = re.compile(r".*\.npz|world\.json", re.IGNORECASE)
+_KOHYAS_METADATA = re.compile(r"meta_\w+\.json", re.IGNORECASE)
+_KOHYAS_OUTPUT = ("log", "logs", "model", "models")  # beside a project's img/: what its trainer writes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Used:
+    """What of a dataset is used.
+
+    Attributes:
+        root: of the dataset.
+        concepts: folders whose own images are trained on; the root alone, of a plain dataset.
+        images: by where they really lie, sorted by path.
+        captions: what is in the caption files, by image.
+        metadata: tables of captions that were found; of two that name an image, the first counts.
+        extension: of caption files.
+    """
+
+    root: Path
+    concepts: Sequence[Path]
+    images: Mapping[str, Path]
+    captions: Mapping[Path, str]
+    metadata: Sequence[Metadata]
+    extension: str
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there are no folders with repeats inside the root."""
+        return list(self.concepts) == [self.root]
+
+    @cached_property
+    def texts(self) -> dict[Path, str]:
+        """Captions by image, as written: the file's, else a table's."""
+        listed = {path: text for table in reversed(self.metadata) for path, text in table.captions.items()}
+        found = {path: self.captions.get(path, listed.get(path)) for path in self.images.values()}
+        return {path: text for path, text in found.items() if text is not None}
+
+    @cached_property
+    def files(self) -> frozenset[Path]:
+        """All that is read."""
+        captions = (path.with_suffix(self.extension) for path in self.captions)
+        return frozenset([*self.images.values(), *captions, *(table.file for table in self.metadata)])
+
+    def names(self, paths: Iterable[Path]) -> str:
+        """Up to three paths from the root, and how many more there are."""
+        return some([printable(path.relative_to(self.root).as_posix()) for path in paths])
+
+
+def some(names: Sequence[str]) -> str:
+    """Up to three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def find(used: Used, folders: Sequence[Folder], tree: Tree) -> Iterator[str]:
+    """Find what is worth a warning.
+
+    Args:
+        used: what is trained on.
+        folders: all of the dataset's but those of regularization images.
+        tree: with the links that were not followed.
+    """
+    files = [file for folder in folders for file in folder.files]
+    # Of several ways to a file, the one without a link; none where it is used.
+    once = {file.real: file.path for file in sorted(files, key=lambda file: not file.linked)}
+    unused = sorted(path for real, path in once.items() if real not in used.images and path not in used.files)
+    yield from _folders(used, [path for path in unused if is_image(path)])
+    yield from _files(used, folders, unused)
+    yield from _links(used, tree, files)
+    yield from _captions(used)
+    yield from _tables(used)
+
+
+def other_captions(used: Used, folders: Sequence[Folder]) -> list[Path]:
+    """Text files with other suffixes than the captions', beside images that have no caption."""
+    without = {path.with_suffix("") for path in used.images.values() if path not in used.texts}
+    if not without:
+        return []
+    return [
+        file.path
+        for folder in folders
+        for file in folder.files
+        if file.path.suffix.lower() in CAPTION_SUFFIXES and file.path.with_suffix("") in without
+    ]
+
+
+def _folders(used: Used, images: Sequence[Path]) -> Iterator[str]:
+    """Folders whose images are left out, or whose name may have been meant otherwise."""
+    counts = Counter(path.parent for path in images)
+    if loose := counts.pop(used.root, 0):
+        yield f"left out, since there are folders with repeats: {_count(loose)} directly in {used.root.name}"
+    written = [path for path in counts if _is_output(used, path)]
+    inner = [
+        path
+        for path in counts
+        if path not in written and any(above in used.concepts for above in path.parents)
+    ]
+    nameless = [path for path in counts if path not in written and path not in inner]
+    if written:
+        yield f"left out, as what a trainer wrote: {_counted(used, written, counts)}"
+    if inner:
+        whose = "a dataset without repeats" if used.is_plain else "a concept's folder"
+        yield f"left out, in folders inside {whose}: {_counted(used, inner, counts)}; move the images up"
+    if nameless:
+        name = re.sub(r"^[\d\W_]+", "", nameless[0].name) or "name"
+        yield (
+            f"left out, in folders whose name has no repeats: {_counted(used, nameless, counts)}; "
+            f"e.g. `10_{name}` would train its images 10 times an epoch"
+        )
+    full = {path.parent for path in used.images.values()}
+    for path in () if used.is_plain else used.concepts:
+        if path not in full:
+            yield f"{path.name} has no images"
+        elif path.name.isdigit():
+            yield f"{path.name} is read as {path.name} repeats and no class word, as in kohya's trainers"
+
+
+def _counted(used: Used, folders: Sequence[Path], counts: Mapping[Path, int]) -> str:
+    shown = [f"{path.relative_to(used.root).as_posix()} ({_count(counts[path])})" for path in folders]
+    return printable(some(shown))
+
+
+def _count(images: int) -> str:
+    return f"{images} images" if images > 1 else "1 image"
+
+
+def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Iterator[str]:
+    """Files that are neither read nor anybody's leftovers."""
+    told_elsewhere = set(other_captions(used, folders))
+    files = [file.path for folder in folders for file in folder.files] if unused else []
+    with_image = {path.with_suffix("") for path in files if is_image(path)}
+    unread, astray, tables, others = [], [], [], []
+    for path in unused:
+        if is_image(path) or path in told_elsewhere or _QUIET.fullmatch(path.name) or _is_output(used, path):
+            continue
+        if path.suffix.lower() in UNREAD_SUFFIXES:
+            unread.append(path)
+        elif _KOHYAS_METADATA.fullmatch(path.name):
+            tables.append(path)
+        elif not path.name.endswith(used.extension):
+            others.append(path)
+        elif path.with_name(path.name.removesuffix(used.extension)) not in with_image:
+            astray.append(path)
+    if unread:
+        yield f"left out, in a format that is not read: {used.names(unread)}; PNG, JPEG and WebP are"
+    if astray:
+        example = next(iter(used.images.values())).with_suffix(used.extension).name
+        yield f"captions of no image: {used.names(astray)}; they are named as their image is, e.g. {example}"
+    if tables:
+        yield f"kohya's metadata are not read: {used.names(tables)}; captions are files beside the images"
+    if others:
+        yield f"not read, neither an image nor a caption: {used.names(others)}"
+
+
+def _is_output(used: Used, path: Path) -> bool:
+    """Whether a file was written by kohya's GUI into the project of which `img` is trained on."""
+    first = path.relative_to(used.root).parts[0].lower()
+    images = used.root / "img"
+    return first in _KOHYAS_OUTPUT and any(images in concept.parents for concept in used.concepts)
+
+
+def _links(used: Used, tree: Tree, files: Sequence[File]) -> Iterator[str]:
+    if tree.dangling:
+        yield f"links that lead nowhere: {used.names(tree.dangling)}"
+    if tree.loops:
+        yield f"links that lead back to a folder they are in are not followed: {used.names(tree.loops)}"
+    twice = [file.path for file in files if used.images.get(file.real, file.path) != file.path]
+    if twice:
+        yield f"images that links bring a second time count once: {used.names(twice)}"
+
+
+def _captions(used: Used) -> Iterator[str]:
+    empty = [path for path, text in used.texts.items() if not text.strip(" \t\r\n,")]
+    if empty:
+        yield f"captions that say nothing: {used.names(empty)}; these images are trained without words"
+    several = [path for path, text in used.texts.items() if lines(text) > 1]
+    if several:
+        yield (
+            f"captions of several lines: {used.names(several)}; the lines are joined, where kohya's trainers "
+            "read the first alone"
+        )
+
+
+def _tables(used: Used) -> Iterator[str]:
+    """What tables of captions say of no image, or in vain."""
+    images = set(used.images.values())
+    for table in used.metadata:
+        name = used.names([table.file])
+        if table.unread:
+            yield table.unread
+        unknown = [path for path in table.captions if path not in images]
+        if unknown:
+            shown = printable(some([path.name for path in unknown]))
+            yield f"{name} has rows of no image that is trained on: {shown}"
+        other = [
+            path
+            for path, text in table.captions.items()
+            if path in images and one_line(used.texts[path]) != one_line(text)
+        ]
+        if other:
+            yield f"{name} says otherwise than the captions that are used: {used.names(other)}"

@@ -1,0 +1,106 @@
+"""Walk a dataset's folders: whatever is visible, at any depth, links followed, loops cut.
+
+Takes a path, gives back folders with their files. Knows nothing about images or captions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorasweep.errors import DatasetError, Problem
+
+MOST_FOLDERS = 10_000  # more is a whole disk, or links that lead round and round
+# What systems and programs leave behind beside anything, no part of a dataset. Hidden files are so too.
+_LEFTOVERS = frozenset({"__macosx", "__pycache__", "@eadir", "thumbs.db", "desktop.ini", "ehthumbs.db"})
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as it is reached from the root.
+
+    Attributes:
+        path: absolute, under the root.
+        real: where its content lies: equal for two ways to the same file.
+        linked: whether a link under the root is on the way to it.
+    """
+
+    path: Path
+    real: str
+    linked: bool
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder as it is reached from the root; see `File`. Its own files are sorted by path."""
+
+    path: Path
+    real: str
+    linked: bool
+    files: tuple[File, ...]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """All folders, sorted by path with the root first, and links that lead nowhere or back."""
+
+    folders: tuple[Folder, ...]
+    dangling: tuple[Path, ...]
+    loops: tuple[Path, ...]
+
+
+def walk(root: Path) -> Tree:
+    """List everything under a folder but what is hidden or a program's leftover.
+
+    Args:
+        root: must be a folder.
+
+    Raises:
+        DatasetError: a folder cannot be listed, or there are more than 10,000.
+    """
+    root = root.absolute()
+    folders: list[Folder] = []
+    dangling: dict[str, Path] = {}  # by where the link itself lies
+    loops: dict[str, Path] = {}
+    # With each folder go the real folders that it lies in: a link to one of those leads round.
+    real_root = os.path.realpath(root)
+    waiting = [(root, real_root, False, frozenset(map(str, (real_root, *Path(real_root).parents))))]
+    while waiting:
+        path, real, linked, above = waiting.pop()
+        files: list[File] = []
+        for entry in _visible(path):
+            is_link, there, inside = entry.is_symlink(), Path(entry.path), f"{real}{os.sep}{entry.name}"
+            is_folder = os.path.isdir(entry.path) if is_link else entry.is_dir()
+            beside = inside
+            if is_folder or is_link:
+                inside = os.path.realpath(entry.path)
+            is_linked = linked or inside != beside
+            if is_folder and inside in above:
+                loops[beside] = loops.get(beside, there) if linked else there
+            elif is_folder:
+                waiting.append((there, inside, is_linked, above | {inside}))
+            elif os.path.isfile(entry.path) if is_link else entry.is_file():
+                files.append(File(there, inside, is_linked))
+            elif is_link:
+                dangling[beside] = dangling.get(beside, there) if linked else there
+        folders.append(Folder(path, real, linked, tuple(sorted(files, key=lambda file: file.path.parts))))
+        if len(folders) + len(waiting) > MOST_FOLDERS:
+            message = f"must have at most {MOST_FOLDERS} folders in it"
+            raise DatasetError(Problem(str(root), message, "give the folder of the dataset itself"))
+    return Tree(
+        folders=tuple(sorted(folders, key=lambda folder: folder.path.parts)),
+        dangling=tuple(sorted(dangling.values())),
+        loops=tuple(sorted(loops.values())),
+    )
+
+
+def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith(".") and entry.name.lower() not in _LEFTOVERS:
+                    yield entry
+    except OSError as error:
+        raise DatasetError(Problem(str(folder), f"cannot be listed: {error.strerror}")) from error

@@ -1,0 +1,113 @@
+"""The word that calls the subject: the one that is given, or one that its captions really have.
+
+Takes a recipe and found images, gives back a trigger per folder's class tokens. A folder's name alone makes
+no trigger where there are captions, as in kohya's trainers; only `captions.add_trigger` puts it into them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from lorasweep.data import captions
+from lorasweep.data.folder import FoundImage
+from lorasweep.records import CaptionOptions, Recipe
+
+_MOST = 0.9  # the share of captions that begin with a tag which then is the trigger
+_HALF = 0.5  # the share of captions that have a folder's word which then is the trigger
+_LONGEST = 3  # words: more are a sentence
+# What tags and folders call a whole class, or a picture: never one subject's own word.
+_CLASS = re.compile(
+    r"\d*\+?(girl|boy|other)s?|solo|(wo)?m[ae]n|males?|females?|persons?|people|characters?|child(ren)?|kids?|"
+    r"styles?|concepts?|photos?|images?|pictures?|masterpiece|absurdres|highres|([a-z]+ )?quality|"
+    r"score \d( up)?|rating .*|no humans"
+)
+
+
+def text_of(image: FoundImage) -> str:
+    """The caption as written; as kohya's trainers do, the words of the folder's name where there is none."""
+    return image.class_tokens if image.caption is None else image.caption
+
+
+def find_triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str | None]:
+    """Find the trigger of every folder, by its class tokens."""
+    fixed = recipe.captions.trigger
+    if fixed is None and recipe.dataset.path is None:
+        fixed = recipe.dataset.dollhouse.subject
+    groups: dict[str, list[FoundImage]] = {}
+    for image in found:
+        groups.setdefault(image.class_tokens, []).append(image)
+    return {tokens: fixed or _trigger(tokens, group, recipe.captions) for tokens, group in groups.items()}
+
+
+def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str | None]) -> Iterator[str]:
+    """Say which triggers some of their captions lack, where nothing puts them there."""
+    if captions.adds_trigger(recipe.captions):
+        return
+    for trigger in dict.fromkeys(filter(None, triggers.values())):
+        texts = [
+            image.caption for image in found if triggers[image.class_tokens] == trigger and image.caption
+        ]
+        lacking = sum(not captions.has_trigger(text, trigger) for text in texts)
+        if lacking:
+            yield (
+                f"the trigger {trigger} is not in {lacking} of {len(texts)} captions: "
+                "captions.add_trigger=true would put it in front of them"
+            )
+
+
+def main_trigger(found: Sequence[FoundImage], triggers: dict[str, str | None]) -> str | None:
+    """The trigger of most images that have one."""
+    counts = Counter(trigger for image in found if (trigger := triggers[image.class_tokens]))
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _trigger(tokens: str, group: Sequence[FoundImage], options: CaptionOptions) -> str | None:
+    texts = [image.caption for image in group if image.caption]
+    if not texts:
+        return first_word(tokens)
+    tagged = [captions.tags(text, options) for text in texts]
+    every = {captions.plain(tag) for tags in tagged for tag in tags}
+    inside = [word for word in _beginnings(tokens) if _share(word, texts) >= _HALF]
+    own = next((word for word in inside if captions.plain(word) in every), None)
+    leading = _leading(tagged) if own is None else None
+    if own is None and leading is not None:
+        own = next((word for word in inside if captions.has_trigger(leading, word)), leading)
+    own = own or next(iter(inside), None)
+    if own is None:
+        return first_word(tokens) if options.add_trigger else None
+    return captions.spelling(own, texts)
+
+
+def first_word(tokens: str) -> str | None:
+    """What a folder's words begin with, unless it is a class word."""
+    return next((word for word in tokens.split()[:1] if not is_class(word)), None)
+
+
+def _beginnings(tokens: str) -> Iterator[str]:
+    """What a folder's words begin with, the longest first, class words at its end left out."""
+    words = re.split("[ _]+", tokens.strip(" _"))
+    while words and is_class(words[-1]):
+        words.pop()
+    for count in range(len(words), 0, -1):
+        beginning = " ".join(words[:count])
+        if not is_class(beginning):
+            yield beginning
+
+
+def is_class(word: str) -> bool:
+    """Whether a word is that of a whole class, or of a picture."""
+    return not word or _CLASS.fullmatch(captions.plain(word)) is not None
+
+
+def _share(word: str, texts: Sequence[str]) -> float:
+    return sum(captions.has_trigger(text, word) for text in texts) / len(texts)
+
+
+def _leading(tagged: Sequence[Sequence[str]]) -> str | None:
+    """The tag that nearly all captions begin with, when it can be a name."""
+    firsts = Counter(tags[0] for tags in tagged if tags)
+    tag, count = firsts.most_common(1)[0] if firsts else ("", 0)
+    fits = count >= _MOST * firsts.total() and len(tag.split()) <= _LONGEST and not is_class(tag)
+    return tag if fits else None

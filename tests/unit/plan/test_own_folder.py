@@ -1,0 +1,373 @@
+"""A folder as people hand it over, through the command line: all of it is used or named."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lorasweep.cli import main
+
+Planned = Callable[..., dict[str, Any]]
+USUAL = [f"zkw, 1girl, tag{number}" for number in range(5)]
+
+
+def fill(folder: Path, captions: Sequence[str | None], *, suffix: str = ".png", seed: int = 0) -> Path:
+    """Write pictures 0.png, 1.png, ... that differ, with a .txt each (None: no .txt)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, caption in enumerate(captions):
+        rng = np.random.default_rng([seed, number, len(folder.name)])
+        cells = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        path = folder / f"{number}{suffix}"
+        cells.resize((64, 64), Image.Resampling.NEAREST).save(
+            path, format="JPEG" if suffix == ".jfif" else None
+        )
+        if caption is not None:
+            path.with_suffix(".txt").write_text(caption, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def planned(home: Path, capsys: pytest.CaptureFixture[str]) -> Planned:
+    """Plan a folder from the command line; `said` is what it says, `captions` are by file."""
+
+    def plan(root: Path, *words: str) -> dict[str, Any]:
+        assert main(["plan", f"dataset.path={root}", *words, "--json"]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        found["said"] = "\n".join(found["warnings"])
+        found["captions"] = {
+            Path(image["file"]).relative_to(root).as_posix(): image["caption"] for image in found["images"]
+        }
+        return found
+
+    return plan
+
+
+@pytest.fixture
+def refused(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Path], str]:
+    """Plan a folder that cannot be used; returns what is said of it."""
+
+    def plan(root: Path) -> str:
+        assert main(["plan", f"dataset.path={root}"]) == 2
+        return capsys.readouterr().err
+
+    return plan
+
+
+# ------------------------------------------------------------------------------------------- folders
+
+
+@pytest.mark.parametrize("name", ["CROP", "1.5_zkw hat", "5 zkw hat", "10_zkw/more", "a/b/c/d/CROP"])
+def test_a_folder_that_is_not_trained_on_is_named(planned: Planned, tmp_path: Path, name: str) -> None:
+    fill(tmp_path / "set" / "10_zkw", USUAL)
+    fill(tmp_path / "set" / name, ["zkw, hat"] * 3)
+
+    plan = planned(tmp_path / "set")
+
+    assert set(plan["exposures"]) == {"10_zkw"}
+    assert f"{name} (3 images)" in plan["said"]
+
+
+@pytest.mark.parametrize("name", ["5", "5_", "a/b/c/d/5_hat"])
+def test_kohyas_repeats_need_no_class_word_and_may_lie_deep(
+    planned: Planned, tmp_path: Path, name: str
+) -> None:
+    fill(tmp_path / "set" / "10_zkw", USUAL)
+    fill(tmp_path / "set" / name, ["zkw, hat"] * 3)
+
+    plan = planned(tmp_path / "set", "dataset.holdout=0", "train.epochs=1", "train.max_steps=null")
+
+    assert plan["exposures"] == {"10_zkw": 50, Path(name).name: 15}
+    assert ("5 is read as 5 repeats" in plan["said"]) == (name == "5")
+
+
+def test_a_project_of_kohyas_gui_is_understood(planned: Planned, tmp_path: Path) -> None:
+    project = tmp_path / "my project"
+    fill(project / "img" / "10_zkw woman", [f"zkw, woman, tag{number}" for number in range(5)])
+    fill(project / "reg" / "1_woman", [None] * 8)
+    fill(project / "model" / "sample", [None] * 2)
+    (project / "log").mkdir()
+    (project / "log" / "events").write_text("x")
+
+    plan = planned(project)
+
+    assert set(plan["exposures"]) == {"10_zkw woman"} and plan["trigger"] == "zkw"
+    offered = f"regularization=reg_images 'regularization.reg_images.path={project / 'reg'}'"
+    assert "reg/ has 8 regularization images" in plan["said"] and offered in plan["said"]
+    assert "what a trainer wrote: model/sample (2 images)" in plan["said"] and "events" not in plan["said"]
+    used = planned(project, "regularization=reg_images", f"regularization.reg_images.path={project / 'reg'}")
+    assert "reg/ has" not in used["said"] and used["regularization"]["regularizers"][0]["images"] > 0
+
+
+def test_links_count_once_and_are_named(planned: Planned, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    images = fill(root / "10_zkw", USUAL)
+    for name, target in {
+        "10_zkw/back": root,
+        "5_again": images,
+        "alias": images,
+        "10_zkw/link.png": images / "0.png",
+        "gone": tmp_path / "nowhere",
+        "up": tmp_path,
+    }.items():
+        (root / name).symlink_to(target)
+
+    plan = planned(root)
+
+    assert len(plan["images"]) == 5 and set(plan["exposures"]) == {"10_zkw"}
+    assert "links that lead nowhere: gone" in plan["said"]
+    assert "are not followed: 10_zkw/back, up\n" in plan["said"]
+    assert "links bring a second time count once: 10_zkw/link.png, 5_again/0.png" in plan["said"]
+    assert "left out" not in plan["said"]
+
+
+def test_a_link_may_give_a_folder_its_repeats(planned: Planned, tmp_path: Path) -> None:
+    raw = fill(tmp_path / "set" / "raw", USUAL)
+    (tmp_path / "set" / "3_zkw").symlink_to(raw)
+
+    plan = planned(tmp_path / "set")
+
+    assert set(plan["exposures"]) == {"3_zkw"} and len(plan["images"]) == 5
+    assert "second time count once: raw/0.png" in plan["said"] and "left out" not in plan["said"]
+
+
+def test_pictures_and_texts_of_other_kinds_are_read_or_named(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", USUAL, suffix=".jfif")
+    for name in ("p.heic", "data.zip", "0.caption", "0-masklabel.png", "meta_cap.json", "0.npz", "lost.txt"):
+        (root / name).write_bytes(b"x")
+
+    plan = planned(root)
+
+    assert len(plan["images"]) == 5
+    assert "in a format that is not read: p.heic" in plan["said"]
+    assert "neither an image nor a caption: 0-masklabel.png, 0.caption, data.zip" in plan["said"]
+    assert "kohya's metadata are not read: meta_cap.json" in plan["said"]
+    assert "captions of no image: lost.txt" in plan["said"] and "npz" not in plan["said"]
+
+
+def test_leftovers_of_notebooks_and_macs_stay_quiet(planned: Planned, tmp_path: Path) -> None:
+    images = fill(tmp_path / "set" / "10_zkw", USUAL)
+    fill(images / ".ipynb_checkpoints", [None])
+    fill(tmp_path / "set" / "__MACOSX" / "10_zkw", [None])
+    (images / "._0.png").write_bytes(b"\0\x05\x16\x07Mac OS X")
+    (images / "Thumbs.db").write_bytes(b"x")
+
+    plan = planned(tmp_path / "set")
+
+    assert len(plan["images"]) == 5
+    assert not any(word in plan["said"] for word in ("MACOSX", "ipynb", "Thumbs", "no images", "not read"))
+
+
+def test_names_in_any_script_and_of_any_length(planned: Planned, tmp_path: Path) -> None:
+    images = fill(tmp_path / "set" / "10_ひめ (v2) ♥ #1", [f"ひめ, 帽子, tag{number}" for number in range(6)])
+    (images / "0.png").rename(images / f"{'long ' * 50}a.png")
+    for suffix in (b".png", b".txt"):
+        os.rename(os.fsencode(images / "1") + suffix, os.fsencode(images) + b"/\x83e\x83X" + suffix)
+
+    plan = planned(tmp_path / "set")
+
+    assert len(plan["images"]) == 6 and plan["trigger"] == "ひめ"
+
+
+def test_a_date_is_no_number_of_repeats(refused: Callable[[Path], str], tmp_path: Path) -> None:
+    fill(tmp_path / "set" / "20240115_zkw", USUAL)
+
+    assert "repeats must be from 1 to 10000, got 20240115" in refused(tmp_path / "set")
+
+
+def test_a_dataset_of_regularization_images_alone_is_refused(
+    refused: Callable[[Path], str], tmp_path: Path
+) -> None:
+    fill(tmp_path / "set" / "reg" / "1_woman", [None] * 3)
+
+    assert f"give dataset.path={tmp_path / 'set' / 'reg'}" in refused(tmp_path / "set")
+
+
+# ------------------------------------------------------------------------------------------ metadata
+
+
+def rows(names: Sequence[str]) -> list[dict[str, str]]:
+    return [{"file_name": name, "text": f"zkw, robot {number}"} for number, name in enumerate(names)]
+
+
+def test_captions_are_read_from_metadata(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", [None] * 5)
+    (root / "0.txt").write_text("zkw, of its own file")
+    named = [*(f"{number}.png" for number in range(5)), "lost.png"]
+    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(named)))
+
+    plan = planned(root)
+
+    assert plan["captions"]["1.png"] == "zkw, robot 1" and plan["captions"]["0.png"] == "zkw, of its own file"
+    assert "metadata.jsonl has rows of no image that is trained on: lost.png" in plan["said"]
+    assert "metadata.jsonl says otherwise than the captions that are used: 0.png" in plan["said"]
+    assert "no caption file" not in plan["said"]
+
+
+def test_metadata_may_name_images_in_folders_of_a_plain_dataset(planned: Planned, tmp_path: Path) -> None:
+    fill(tmp_path / "set" / "train", [None] * 3)
+    (tmp_path / "set" / "metadata.csv").write_text(
+        'file_name,caption\ntrain/0.png,"zkw, a"\ntrain/1.png,"zkw, b"\n'
+    )
+
+    plan = planned(tmp_path / "set")
+
+    assert plan["captions"] == {"train/0.png": "zkw, a", "train/1.png": "zkw, b"}
+    assert "train (1 image)" in plan["said"]
+
+
+def test_metadata_that_cannot_be_read_are_refused_with_the_line(
+    refused: Callable[[Path], str], tmp_path: Path
+) -> None:
+    root = fill(tmp_path / "set", [None] * 5)
+    (root / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "a"}\n{"file_name": 1,\n')
+
+    assert "set/metadata.jsonl:2" in refused(root)
+
+
+def test_metadata_without_captions_are_named(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", USUAL)
+    (root / "metadata.jsonl").write_text('{"image": "0.png", "label": 3}\n')
+
+    assert "its rows must have file_name and text, got image, label" in planned(root)["said"]
+
+
+# ------------------------------------------------------------------------------------------ captions
+
+
+@pytest.mark.parametrize(
+    ("folder", "caption", "trigger"),
+    [
+        ("10_zkw", "zkw, 1girl, tag", "zkw"),
+        ("10_zkw", "1girl, zkw, tag", "zkw"),
+        ("40_1girl", "zkw, 1girl, tag", "zkw"),
+        ("20_dataset v2", "zkw, 1girl, tag", "zkw"),
+        ("10_hatsune_miku", "hatsune miku, 1girl, tag", "hatsune miku"),
+        ("10_Mona Taco outfit1", "mona taco, outfit1, tag", "mona taco"),
+        ("10_zkw woman", "a photo of zkw woman, tag", "zkw"),
+        ("10_zkw", "zkw，1girl，tag", "zkw"),
+        ("10_style of bob", "a painting of a house, by bob, tag", None),
+        ("10_zkw", "1girl, solo, tag", None),
+        ("10_x", "masterpiece, best quality, 1girl, tag", None),
+    ],
+)
+def test_captions_stay_as_written_and_hold_the_trigger(
+    planned: Planned, tmp_path: Path, folder: str, caption: str, trigger: str | None
+) -> None:
+    fill(tmp_path / "set" / folder, [f"{caption}{number}" for number in range(6)])
+
+    plan = planned(tmp_path / "set")
+
+    assert plan["trigger"] == trigger
+    assert set(plan["captions"].values()) == {f"{caption}{number}" for number in range(6)}
+    if trigger:
+        assert not any(trigger in prompt for prompt in plan["prompts"]["class"])
+    else:
+        assert "no trigger word is known" in plan["said"] and "captions.trigger=1girl" not in plan["said"]
+
+
+@pytest.mark.parametrize(
+    ("words", "trained"),
+    [
+        ((), "1girl, solo, tag0"),
+        (("captions.add_trigger=true",), "zkw, 1girl, solo, tag0"),
+        (("captions.trigger=moki",), "moki, 1girl, solo, tag0"),
+        (("captions.trigger=moki", "captions.add_trigger=false"), "1girl, solo, tag0"),
+        (("captions=absorbed",), "zkw, 1girl, solo, tag0"),
+        (("captions=cleaned",), "1girl, solo, tag0"),
+    ],
+)
+def test_a_trigger_is_put_in_front_when_it_is_asked_for(
+    planned: Planned, tmp_path: Path, words: tuple[str, ...], trained: str
+) -> None:
+    fill(tmp_path / "set" / "10_zkw", [f"1girl, solo, tag{number}" for number in range(6)])
+
+    assert planned(tmp_path / "set", *words)["captions"]["10_zkw/0.png"] == trained
+
+
+def test_a_trigger_that_some_captions_lack_is_told_with_what_to_type(
+    planned: Planned, tmp_path: Path
+) -> None:
+    fill(tmp_path / "set" / "10_zkw", [*USUAL, "1girl, alone"])
+
+    assert (
+        "the trigger zkw is not in 1 of 6 captions: captions.add_trigger=true"
+        in planned(tmp_path / "set")["said"]
+    )
+    assert "is not in" not in planned(tmp_path / "set", "captions.add_trigger=true")["said"]
+
+
+def test_without_caption_files_the_folders_words_are_the_caption(planned: Planned, tmp_path: Path) -> None:
+    fill(tmp_path / "set" / "10_zkw woman", [None, *USUAL])
+
+    plan = planned(tmp_path / "set")
+
+    assert plan["captions"]["10_zkw woman/0.png"] == "zkw woman" and plan["trigger"] == "zkw"
+
+
+def test_captions_of_no_or_several_lines_are_named(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", [*USUAL, "", " , ,", "zkw, a\r\nzkw, b\n"])
+
+    said = planned(root)["said"]
+
+    assert "captions that say nothing: 5.png, 6.png" in said and "captions of several lines: 7.png" in said
+
+
+def test_a_file_that_is_no_caption_is_refused(refused: Callable[[Path], str], tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", [*USUAL, "zkw, " * 20_000])
+
+    assert "set/5.txt  caption must have at most 64 KB" in refused(root)
+
+
+# ----------------------------------------------------------------------------------- long and held out
+
+
+def test_tags_behind_the_last_token_are_told_and_do_not_count(planned: Planned, tmp_path: Path) -> None:
+    middle = [f"wonderful descriptive tag number {number}" for number in range(60)]
+    fill(tmp_path / "set" / "10_zkw", [", ".join(["1girl", *middle, f"tag{n}", "zkw"]) for n in range(6)])
+
+    plan = planned(tmp_path / "set")
+
+    assert "6 of 6 captions are longer than the 75 tokens" in plan["said"]
+    assert "the trigger zkw is cut off in 6 of 6 captions" in plan["said"]
+    assert "prompts to judge by are longer than 75 tokens" in plan["said"]
+    seen = plan["tag_exposures"]
+    assert seen["1girl"] == seen[middle[0]] == plan["exposures"]["10_zkw"] and seen["zkw"] == 0
+    assert seen[middle[-1]] == 0
+
+
+def test_shuffled_tags_that_are_too_many_count_as_often_as_is_expected(
+    planned: Planned, tmp_path: Path
+) -> None:
+    tags = [f"tag{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    fill(tmp_path / "set" / "10_zkw", [", ".join(["zkw", *tags])] * 6)
+    words = ("captions.shuffle=true", "dataset.holdout=0", "train.max_steps=60")
+
+    long = planned(tmp_path / "set", *words)
+
+    seen = long["tag_exposures"]
+    assert seen["zkw"] == 240
+    assert 0.4 * 240 < seen["taga"] == seen["tagz"] < 0.9 * 240
+    assert "every step cuts off other tags" in long["said"] and "never read" not in long["said"]
+    dropped = planned(tmp_path / "set", *words, "captions.dropout=0.5")
+    assert dropped["tag_exposures"]["zkw"] == 120
+
+
+def test_no_concept_loses_its_last_image(planned: Planned, tmp_path: Path) -> None:
+    for folder, count in {"10_zkw outfit1": 20, "40_zkw outfit2": 2, "60_zkw outfit3": 1}.items():
+        fill(
+            tmp_path / "set" / folder,
+            [f"zkw, {folder[-7:]}, tag{number}" for number in range(count)],
+            seed=count,
+        )
+
+    for seed in range(8):
+        plan = planned(tmp_path / "set", f"dataset.holdout_seed={seed}", "train.max_steps=null")
+        assert len(plan["exposures"]) == 3 and all(plan["exposures"].values())
+        assert sum(image["split"] == "held_out" for image in plan["images"]) == 5
