@@ -268,6 +268,12 @@ class PlannedImage:
     loss_weight: float = 1.0  # its loss times this; kohya's prior_loss_weight on regularization images
     target: Literal["noise", "base"] = "noise"  # the right answer: the noise (or v), or the base's own answer
     drawing: Drawing | None = None  # None: a file that is there
+    profile: str = ""  # digest of the colour profile that it is converted from; "": it is in sRGB
+
+    @property
+    def source(self) -> str:
+        """What its pixels come from: the file, and the profile that they are converted from if any."""
+        return f"{self.sha256}+{self.profile}" if self.profile else self.sha256
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-VERSION = 2  # of the signature; signatures of another version are not compared
 _GRID = 16  # bits per row and rows of the gradient hash
 _COLOR_GRID = 4
 # Measured on 60 dollhouse pictures of one character: copies (JPEG at quality 50, enlarged, brightened) are at

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep import files, paths
-from lorasweep.data.images import ImageFacts, inspect
-from lorasweep.data.near_duplicates import VERSION
+from lorasweep.data.images import VERSION, ImageFacts, inspect
 from lorasweep.errors import DatasetError, Problem
 
 

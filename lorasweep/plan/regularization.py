@@ -21,7 +21,7 @@ from lorasweep.data.cycle import cycled
 from lorasweep.data.folder import FoundImage, find_images
 from lorasweep.data.images import ImageFacts
 from lorasweep.errors import DatasetError, InputError, Problem
-from lorasweep.plan.dataset import Dataset, assign_all, short
+from lorasweep.plan.dataset import Dataset, assign_all, short, unused_profiles
 from lorasweep.plan.memory import inspect_all
 from lorasweep.protocols import ImageSource
 from lorasweep.records import Bucket, Drawing, PlannedImage, Recipe, digest
@@ -74,6 +74,7 @@ class ImagePlanner:
         problems += self._not_of_their_own(files, facts, key)
         if problems:
             raise DatasetError(problems, subject=f"the regularization images {root}")
+        warnings += unused_profiles(files, facts)
         self.notes.extend(f"{self.name}: {warning}" for warning in warnings)
         options = dataclasses.replace(self.recipe.captions, prune=())
         return [
@@ -89,6 +90,7 @@ class ImagePlanner:
                 bucket=place.bucket,
                 resize_px=place.resize_px,
                 crop_px=place.crop_px,
+                profile=fact.profile,
             )
             for image, fact, place in zip(files, facts, places, strict=True)
             if fact is not None
