@@ -335,8 +335,13 @@ class Outcome:
 # --------------------------------------------------------------------------------------------- to JSON
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def to_dict(record: Any) -> Any:
     """Turn a record into plain dicts, lists and scalars that JSON can hold."""
+    if type(record) in _PLAIN:  # most of what there is
+        return record
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         return {f.name: to_dict(getattr(record, f.name)) for f in dataclasses.fields(record)}
     if isinstance(record, dict):

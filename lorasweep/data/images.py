@@ -175,7 +175,7 @@ def _upright_srgb(image: Image.Image, icc: bytes | None) -> _Decoded:
     for top in range(0, image.height, rows):
         band = image.crop((0, top, image.width, min(image.height, top + rows)))
         pixels.paste(_band_to_rgb(band, convert, white), (0, top))
-    turn = _UPRIGHT.get(_orientation(image))
+    turn = _UPRIGHT.get(_orientation(image) or 0)
     image.close()  # its pixels are free before a turned copy is made
     return _Decoded(
         pixels=pixels if turn is None else pixels.transpose(turn),

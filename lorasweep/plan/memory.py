@@ -17,6 +17,9 @@ from lorasweep.data.images import VERSION, ImageFacts, inspect
 from lorasweep.errors import DatasetError, Problem
 
 
+_MOST_REMEMBERED = 200_000  # images; some 60 MB
+
+
 def inspect_all(images: Sequence[Path]) -> tuple[list[ImageFacts | None], list[Problem]]:
     """Inspect every image.
 
@@ -55,12 +58,16 @@ def _read_memory() -> dict[str, dict[str, Any]]:
         memory = files.read_json(_memory_file())
     except (OSError, json.JSONDecodeError):
         return {}
-    return memory if isinstance(memory, dict) else {}
+    if not isinstance(memory, dict):
+        return {}
+    fields = {field.name for field in dataclasses.fields(ImageFacts)}
+    return {key: fact for key, fact in memory.items() if isinstance(fact, dict) and fact.keys() == fields}
 
 
 def _write_memory(memory: dict[str, dict[str, Any]]) -> None:
     try:
-        files.write_json(_memory_file(), memory)
+        latest = list(memory.items())[-_MOST_REMEMBERED:]
+        files.write_json(_memory_file(), dict(latest))
     except OSError:
         return  # a cache that cannot be written only costs time
 
