@@ -10,15 +10,14 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lorasweep import streams
 from lorasweep.cli.parser import build_parser
 from lorasweep.errors import InputError, LorasweepError, Problem
-from lorasweep.printable import printable
 
 # Options that make Hydra answer (`python -m lorasweep -m ...`): those of `config/hydra_app.py`.
 HYDRA_FLAGS = ("-m", "--multirun", "-c", "--cfg", "-i", "--info", "--hydra-help", "-sc", "--shell-completion")
@@ -34,8 +33,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    streams.make_safe()
+    code = _run(list(sys.argv[1:] if argv is None else argv))
+    if unwritten := streams.unwritten():
+        print(*unwritten, sep="\n", file=sys.stderr)
+        return code or EXIT_FAILED
+    return code
+
+
+def exit_code(run: Callable[[], int]) -> int:
+    """Run, and turn what goes wrong into words and an exit code."""
+    try:
+        return int(run())
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return EXIT_INPUT
+    except LorasweepError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
     # Pre-training has a grammar of its own, which argparse cannot nest without eating its options.
-    words = list(sys.argv[1:] if argv is None else argv)
     if not words:
         build_parser().print_help(sys.stderr)
         return EXIT_INPUT
@@ -51,25 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             _module(f"lorasweep.cli.{options.command.replace('-', '_')}_command").run, options
         )
     return exit_code(run)
-
-
-def exit_code(run: Callable[[], int]) -> int:
-    """Run, and turn what goes wrong into words and an exit code."""
-    try:
-        return int(run())
-    except InputError as error:
-        print(printable(str(error)), file=sys.stderr)
-        return EXIT_INPUT
-    except LorasweepError as error:
-        print(printable(f"{type(error).__name__}: {error}"), file=sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output (`| head`) went away; without this, exit complains.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
 
 
 def _parse(words: list[str]) -> argparse.Namespace:

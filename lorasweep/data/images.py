@@ -72,7 +72,7 @@ class _Decoded:
 
 
 def open_rgb(path: Path | str) -> Image.Image:
-    """Open an image: turned as EXIF says, in sRGB, alpha on white, first frame, 16 bits to 8, any mode to RGB.
+    """Open an image: upright, in sRGB, alpha on white, first frame, 16 bits to 8, any mode to RGB.
 
     Raises:
         DatasetError: it cannot be read, is truncated, has more than 100 million pixels, or is too thin.
@@ -158,7 +158,9 @@ def _require_bounds(image: Image.Image, path: Path) -> None:
         raise _too_large(path, largest, image.size)
     short, long = sorted(image.size)
     if long > LONGEST_RATIO * short:
-        message = f"may be {LONGEST_RATIO} times as long as wide at most, got {image.width} x {image.height} px"
+        message = (
+            f"may be {LONGEST_RATIO} times as long as wide at most, got {image.width} x {image.height} px"
+        )
         raise _unreadable(path, message, "cut it into pieces, or move it away")
 
 

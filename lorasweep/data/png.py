@@ -19,7 +19,7 @@ def without_metadata(content: bytes) -> tuple[bytes, bytes | None]:
     """Remove texts and colour profile from a PNG; anything else comes back as it is.
 
     Returns:
-        The file with the same pixels, and its ICC profile: None without one, empty when it cannot be unpacked.
+        The same picture, and its ICC profile: None without one, empty when it cannot be unpacked.
 
     Source: PNG specification, third edition, 5.3 and 11.3.
     """

@@ -16,7 +16,6 @@ from lorasweep import files, paths
 from lorasweep.data.images import VERSION, ImageFacts, inspect
 from lorasweep.errors import DatasetError, Problem
 
-
 _MOST_REMEMBERED = 200_000  # images; some 60 MB
 
 

@@ -24,6 +24,8 @@ LAYERS = {
         "paths",
         "files",
         "printable",
+        "streams",
+        "console",
         "markdown",
         "provenance",
         "speed",
