@@ -8,6 +8,7 @@ Importing this module costs nothing: each command imports what it needs when it 
 from __future__ import annotations
 
 import argparse
+import errno
 import functools
 import importlib
 import sys
@@ -51,6 +52,12 @@ def exit_code(run: Callable[[], int]) -> int:
     except LorasweepError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return EXIT_FAILED
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        problem = Problem(str(error.filename), "is longer than the file system takes", "give a shorter name")
+        print(InputError(problem, subject="a file's name"), file=sys.stderr)
+        return EXIT_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -47,6 +47,7 @@ from lorasweep.errors import ConfigError, Problem
 from lorasweep.records import Recipe, digest
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_LONGEST_NAME = 150  # bytes: folders are named by it, and file systems take 255
 UTILITY = Objective(name="overcook/utility")
 _OWN = "sweep"  # overrides of this key are the file's own keys
 _NOT_BY_OVERRIDE = ("arms", "space", "recipe")
@@ -138,6 +139,8 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     declared = bind_record(_SweepFile, body, at=_OWN, problems=problems)
     if not _NAME.fullmatch(name):
         problems.append(Problem(name, "a sweep's name must be letters, digits, `-`, `_` and `.`"))
+    elif _is_long(name):
+        problems.append(Problem(name, f"a sweep's name must have at most {_LONGEST_NAME} bytes"))
     problems += _shape_problems(body, swept=bool(swept))
     common = as_overrides(body.get("recipe") or {}, "sweep.recipe", problems)
     arms, base = compose_arms(body.get("arms"), common, overrides, problems)
@@ -235,6 +238,8 @@ def _shape_problems(body: Mapping[str, Any], *, swept: bool) -> Iterator[Problem
     for name in arms if isinstance(arms, Mapping) else ():
         if not _NAME.fullmatch(str(name)):
             yield Problem(f"sweep.arms.{name}", "an arm's name must be letters, digits, `-`, `_` and `.`")
+        elif _is_long(str(name)):
+            yield Problem(f"sweep.arms.{name}", f"an arm's name must have at most {_LONGEST_NAME} bytes")
     question = body.get("question")
     if isinstance(question, str) and not question.strip():
         yield Problem("sweep.question", "must not be empty", "one sentence: what should be known afterwards?")
@@ -251,3 +256,7 @@ def _metric_problems(names: Sequence[str], recipe: Recipe) -> Iterator[Problem]:
             f"must be family/name, of a family that is measured, got {name!r}", family, families
         )
         yield Problem("sweep.metric.name", message, f"families: {', '.join(families)}; e.g. overcook/utility")
+
+
+def _is_long(name: str) -> bool:
+    return len(name.encode(errors="replace")) > _LONGEST_NAME

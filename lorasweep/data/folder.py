@@ -6,6 +6,7 @@ nothing about pixels: `images` opens what is found here.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -139,7 +140,9 @@ def _left_out(folder: Path, images: list[Path], caption_extension: str) -> Itera
 def other_captions(images: Iterable[FoundImage], caption_extension: str) -> str | None:
     """The suffix of the text files that are there instead of those with `caption_extension`, if any."""
     for suffix in (".txt", ".caption", ".captions", ".tags"):
-        if suffix != caption_extension and any(image.path.with_suffix(suffix).is_file() for image in images):
+        if suffix != caption_extension and any(
+            os.path.isfile(image.path.with_suffix(suffix)) for image in images
+        ):
             return suffix
     return None
 
@@ -152,7 +155,7 @@ def some(names: list[str]) -> str:
 
 def read_caption(path: Path, problems: list[Problem]) -> str | None:
     """Read a caption file as one line; None without one, or when it is unfit, which is a problem."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # pathlib's raises when the image's name is as long as names can be
         return None
     # One line, whatever the editor did: line breaks are not a separator of tags anywhere else.
     try:

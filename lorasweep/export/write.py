@@ -118,7 +118,9 @@ def _write(
     precision: Precision,
     rank: int | None,
 ) -> Exported:
-    name = f"{run.sweep}-{run.folder.name}-{run.step:06d}" + (f"-rank{rank}" if rank else "")
+    name = f"{files.cut(f'{run.sweep}-{run.folder.name}', 200)}-{run.step:06d}" + (
+        f"-rank{rank}" if rank else ""
+    )
     path = out if out is not None and out.suffix == ".safetensors" else None
     path = path or (out or run.folder / "export") / f"{name}.safetensors"
     renamed = to_kohya(tensors, config, rank=rank) if config else tensors
