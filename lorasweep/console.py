@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from lorasweep.printable import visible
 from lorasweep.streams import SafeStream
@@ -30,6 +31,10 @@ class _Styled:
 
 
 class _TextConsole(Console):
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make a text, with control characters made visible before its width is taken."""
+        return super().render_str(visible(text), **options)
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render, with control characters made visible but for rich's own."""
         for segment in super().render(renderable, options):

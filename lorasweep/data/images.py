@@ -154,8 +154,10 @@ def _require_bounds(image: Image.Image, path: Path) -> None:
         DatasetError: it has too many pixels, or is too thin.
     """
     largest = min(LARGEST_PX, LARGEST_WEBP_PX) if image.format == "WEBP" else LARGEST_PX
-    if image.width * image.height > largest:
-        raise _too_large(path, largest, image.size)
+    tags = getattr(image, "tag_v2", {})  # a TIFF's tiles are decoded whole, and may be larger than it is
+    width, height = max(image.width, tags.get(322, 0)), max(image.height, tags.get(323, 0))
+    if width * height > largest:
+        raise _too_large(path, largest, (width, height))
     short, long = sorted(image.size)
     if long > LONGEST_RATIO * short:
         message = (

@@ -55,15 +55,18 @@ def bmp(width: int, height: int) -> bytes:
     )
 
 
-def gif(width: int, height: int) -> bytes:
+def gif(width: int, height: int, screen: int = 0) -> bytes:
     frame = b"," + struct.pack("<4HB", 0, 0, width, height, 0) + b"\x02\x02\x4c\x01\x00;"
-    return b"GIF89a" + struct.pack("<2H3B", width, height, 0x80, 0, 0) + bytes(6) + frame
+    return b"GIF89a" + struct.pack("<2H3B", screen or width, screen or height, 0x80, 0, 0) + bytes(6) + frame
 
 
 def tiff(width: int, height: int, **tags: int) -> bytes:
-    """One strip, uncompressed, of 8 bits; `rows` and `length` of the strip as told."""
-    values = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1}
-    values |= {278: tags.get("rows", height), 279: tags.get("length", 4)}
+    """One strip, of 8 bits; `rows` and `length` of the strip, or the `tile`, as told."""
+    values = {256: width, 257: height, 258: 8, 259: 8, 262: 1, 273: 8, 277: 1}
+    if "tile" in tags:
+        values |= {322: tags["tile"], 323: tags["tile"], 324: values.pop(273), 325: 4}
+    else:
+        values |= {278: tags.get("rows", height), 279: tags.get("length", 4)}
     entries = b"".join(struct.pack("<2H2I", tag, 4, 1, value) for tag, value in sorted(values.items()))
     return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(values)) + entries + bytes(4)
 
@@ -89,6 +92,8 @@ BOMBS = {
     "row.png": png(1_000_000, 1, body=zlib.compress(bytes(125_001))),
     "deep.png": png(9_000, 11_000, bits=16, color=6),
     "strip.tif": tiff(100, 100, rows=2**32 - 1, length=2**31),
+    "tile.tif": tiff(100, 100, tile=2**15),
+    "frame.gif": gif(60_000, 60_000, screen=8),
 }
 
 
