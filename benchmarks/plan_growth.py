@@ -2,7 +2,7 @@
 
     python benchmarks/plan_growth.py [1000 3000 10000]
 
-Prints a line per number: wall seconds and peak memory of both plans, of small pictures with 20 tags each (the
+Prints a line per number: wall and CPU seconds, and peak memory of both plans, of small pictures with 20 tags each (the
 first plan decodes all of them, so with large photos it takes their decoding on top: some 20 ms a megapixel).
 """
 
@@ -35,24 +35,27 @@ def make_folder(root: Path, count: int) -> Path:
     return root
 
 
-def plan(root: Path, home: Path) -> tuple[float, float]:
-    """Plan the folder in a process of its own; returns wall seconds and the largest peak so far, MB."""
-    begun = time.perf_counter()
+def plan(root: Path, home: Path) -> tuple[float, float, float]:
+    """Plan the folder in a process of its own; returns wall and CPU seconds, and the largest peak so far, MB."""
+    begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     words = [sys.executable, "-m", "lorasweep", "plan", f"dataset.path={root}"]
     environment = os.environ | {"LORASWEEP_HOME": str(home)}
     subprocess.run(words, env=environment, stdout=subprocess.DEVNULL, check=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return time.perf_counter() - begun, peak / (2**20 if sys.platform == "darwin" else 2**10)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return time.perf_counter() - begun, cpu, after.ru_maxrss / unit
 
 
 def main() -> None:
     """Measure every number of images given, ascending."""
-    print(f"{'images':>8}{'first, s':>10}{'second, s':>11}{'peak, MB':>10}")
+    print(f"{'images':>8}{'first, s':>10}{'CPU, s':>8}{'second, s':>11}{'CPU, s':>8}{'peak, MB':>10}")
     for count in sorted(map(int, sys.argv[1:])) or (1_000, 3_000, 10_000):
         with tempfile.TemporaryDirectory() as scratch:
             root = make_folder(Path(scratch) / "images", count)
-            (first, _), (second, peak) = (plan(root, Path(scratch) / "home") for _ in range(2))
-        print(f"{count:>8}{first:>10.1f}{second:>11.1f}{peak:>10.0f}", flush=True)
+            first, second = (plan(root, Path(scratch) / "home") for _ in range(2))
+        times = f"{first[0]:>10.1f}{first[1]:>8.1f}{second[0]:>11.1f}{second[1]:>8.1f}"
+        print(f"{count:>8}{times}{second[2]:>10.0f}", flush=True)
 
 
 if __name__ == "__main__":
