@@ -2,8 +2,8 @@
 
     python benchmarks/plan_growth.py [1000 3000 10000]
 
-Prints a line per number: wall and CPU seconds, and peak memory of both plans, of small pictures with 20 tags each (the
-first plan decodes all of them, so with large photos it takes their decoding on top: some 20 ms a megapixel).
+Prints a line per number: wall and CPU seconds of both plans and their peak memory, of small pictures with 20
+tags each. The first plan decodes all of them: large photos take some 20 ms a megapixel on top.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def make_folder(root: Path, count: int) -> Path:
 
 
 def plan(root: Path, home: Path) -> tuple[float, float, float]:
-    """Plan the folder in a process of its own; returns wall and CPU seconds, and the largest peak so far, MB."""
+    """Plan the folder in a process of its own; returns wall and CPU seconds, and the peak in MB."""
     begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     words = [sys.executable, "-m", "lorasweep", "plan", f"dataset.path={root}"]
     environment = os.environ | {"LORASWEEP_HOME": str(home)}

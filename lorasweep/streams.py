@@ -1,6 +1,7 @@
 """Standard streams that take whatever people's files hold, and that outlive their reader.
 
     make_safe()      first thing of the command line: `sys.stdout` and `sys.stderr` become `SafeStream`s
+    can_show()       whether a text that is more than words, such as a file, comes out whole
     unwritten()      what of the output was lost, for the exit code
 
 Text printed on them does nothing to a terminal: control characters are made visible. A console that lacks a
@@ -82,6 +83,12 @@ def make_safe() -> None:
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         if not isinstance(stream, SafeStream):
             setattr(sys, name, SafeStream(stream))
+
+
+def can_show(text: str) -> bool:
+    """Whether standard output takes a text as it is, without stand-ins."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return visible(text) == text and text.encode(encoding, "replace").decode(encoding, "replace") == text
 
 
 def unwritten() -> list[str]:

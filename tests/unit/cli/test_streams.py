@@ -175,3 +175,13 @@ def test_errors_and_arguments_with_escapes_do_nothing(home: Path, capsys: pytest
         main(["plan", "--x\x1b[31m"])
     out, err = capsys.readouterr()
     assert "\x1b" not in out + err and "�[31m" in err
+
+
+def test_a_recipe_that_is_printed_with_stand_ins_says_so(home: Path) -> None:
+    (home / "images" / "10_x").mkdir(parents=True)
+    text = f'train_data_dir = "{home}/images"\noutput_name = "ひめ"\nwandb_run_name = "ひめ"\n'
+    (home / "a.toml").write_text(text, encoding="utf-8")
+    for encoding, warned in (("cp1252", True), ("utf-8", False)):
+        done = run("import-kohya", str(home / "a.toml"), PYTHONIOENCODING=encoding)
+        assert done.returncode == 0
+        assert (b"with stand-ins: -o FILE" in done.stderr) == (warned and b"?" in done.stdout)
