@@ -184,4 +184,4 @@ def test_a_recipe_that_is_printed_with_stand_ins_says_so(home: Path) -> None:
     for encoding, warned in (("cp1252", True), ("utf-8", False)):
         done = run("import-kohya", str(home / "a.toml"), PYTHONIOENCODING=encoding)
         assert done.returncode == 0
-        assert (b"with stand-ins: -o FILE" in done.stderr) == (warned and b"?" in done.stdout)
+        assert (b"with stand-ins: -o FILE" in done.stderr) == warned
