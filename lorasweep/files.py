@@ -22,7 +22,8 @@ def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool =
             until another file in this folder is written durably.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    prefix, suffix = f".{cut(path.stem, 100)}.", cut(path.suffix, 100)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -45,7 +46,7 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
         OSError: as `fill` or the file system do, and when a filled `folder` is there already.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{cut(folder.name, 100)}."))
     try:
         fill(temporary)
         sync_folder(temporary)
@@ -114,6 +115,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def cut(name: str, most_bytes: int) -> str:
+    """Cut a name to so many bytes, at a whole character: file systems take 255."""
+    return name.encode("utf-8", "surrogateescape")[:most_bytes].decode("utf-8", "ignore")
 
 
 def sha256(path: Path) -> str:

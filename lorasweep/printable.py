@@ -10,6 +10,8 @@ import re
 
 # C0, DEL and C1, but for the tab and the line break that ordinary text has.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Also what turns text around, and what breaks lines: Unicode's embeddings, overrides, isolates, separators.
+_ACTS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _JOINERS = "\u200c\u200d"  # inside words of some scripts and inside emoji; they turn nothing around
 
 
@@ -18,9 +20,9 @@ def has_control_characters(text: str) -> bool:
     return _CONTROL.search(text) is not None
 
 
-def printable(text: str) -> str:
-    """The text with control characters shown as `�`, and what cannot be encoded replaced."""
-    return _CONTROL.sub("�", text).encode("utf-8", "replace").decode()
+def visible(text: str) -> str:
+    """The text with what acts on a terminal shown as `�`; lines and tabs stay."""
+    return _ACTS.sub("�", text)
 
 
 def readable(text: str) -> str:

@@ -270,6 +270,12 @@ class PlannedImage:
     loss_weight: float = 1.0  # its loss times this; kohya's prior_loss_weight on regularization images
     target: Literal["noise", "base"] = "noise"  # the right answer: the noise (or v), or the base's own answer
     drawing: Drawing | None = None  # None: a file that is there
+    profile: str = ""  # digest of the colour profile that it is converted from; "": it is in sRGB
+
+    @property
+    def source(self) -> str:
+        """What its pixels come from: the file, and the profile that they are converted from if any."""
+        return f"{self.sha256}+{self.profile}" if self.profile else self.sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,8 +337,13 @@ class Outcome:
 # --------------------------------------------------------------------------------------------- to JSON
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def to_dict(record: Any) -> Any:
     """Turn a record into plain dicts, lists and scalars that JSON can hold."""
+    if type(record) in _PLAIN:  # most of what there is
+        return record
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         return {f.name: to_dict(getattr(record, f.name)) for f in dataclasses.fields(record)}
     if isinstance(record, dict):

@@ -50,7 +50,7 @@ class LatentCache:
     def _key(self, image: PlannedImage) -> str:
         return digest(
             [
-                image.sha256,
+                image.source,
                 image.resize_px,
                 image.crop_px,
                 image.bucket,

@@ -8,9 +8,9 @@ Importing this module costs nothing: each command imports what it needs when it 
 from __future__ import annotations
 
 import argparse
+import errno
 import functools
 import importlib
-import os
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import lorasweep
+from lorasweep import streams
 from lorasweep.cli.parser import build_parser
 from lorasweep.errors import InputError, LorasweepError, Problem
-from lorasweep.printable import has_control_characters, printable
+from lorasweep.printable import has_control_characters, visible
 
 # Options that make Hydra answer (`python -m lorasweep -m ...`): those of `config/hydra_app.py`.
 HYDRA_FLAGS = ("-m", "--multirun", "-c", "--cfg", "-i", "--info", "--hydra-help", "-sc", "--shell-completion")
@@ -36,8 +37,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    streams.make_safe()
+    code = _run(list(sys.argv[1:] if argv is None else argv))
+    if unwritten := streams.unwritten():
+        print(*unwritten, sep="\n", file=sys.stderr)
+        return code or EXIT_FAILED
+    return code
+
+
+def exit_code(run: Callable[[], int]) -> int:
+    """Run, and turn what goes wrong into words and an exit code."""
+    try:
+        return int(run())
+    except InputError as error:
+        _complain(str(error))
+        return EXIT_INPUT
+    except LorasweepError as error:
+        _complain(f"{type(error).__name__}: {error}")
+        return EXIT_FAILED
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        problem = Problem(str(error.filename), "is longer than the file system takes", "give a shorter name")
+        _complain(str(InputError(problem, subject="a file's name")))
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
     # Pre-training has a grammar of its own, which argparse cannot nest without eating its options.
-    words = list(sys.argv[1:] if argv is None else argv)
     _find_only_our_hydra_plugin()
     if not words:
         build_parser().print_help(sys.stderr)
@@ -58,28 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code(run)
 
 
-def exit_code(run: Callable[[], int]) -> int:
-    """Run, and turn what goes wrong into words and an exit code."""
-    try:
-        return int(run())
-    except InputError as error:
-        _complain(str(error))
-        return EXIT_INPUT
-    except LorasweepError as error:
-        _complain(f"{type(error).__name__}: {error}")
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output (`| head`) went away; without this, exit complains.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
-
-
 def _complain(text: str) -> None:
     """Print an error, which may quote anything that was given: a password in an address too."""
-    print(printable(_module("lorasweep.tracking.address").masked(text)), file=sys.stderr)
+    print(_module("lorasweep.tracking.address").masked(text), file=sys.stderr)
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
@@ -109,7 +120,7 @@ def _refuse_control_characters(words: Sequence[str]) -> int:
     crlf = "the script that calls this has Windows (CRLF) line ends: save it with LF, e.g. by dos2unix"
     message = "must be text without control characters"
     problems = [
-        Problem(printable(word), f"{message}, got {word!r}", crlf if "\r" in word else "take them out")
+        Problem(visible(word), f"{message}, got {word!r}", crlf if "\r" in word else "take them out")
         for word in words
     ]
     raise InputError(problems, subject="the command line")

@@ -25,14 +25,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _shown(with_cook: bool) -> list[Check]:
     """Print the checks as they come: the last one takes a while."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from lorasweep.console import text_console
     from lorasweep.doctor import examine
     from lorasweep.sweep.table import plain
 
-    console = Console()
+    console = text_console()
     checks: list[Check] = []
     for check in examine(with_cook=with_cook):
         checks.append(check)

@@ -15,6 +15,7 @@ from lorasweep.errors import ConfigError, Problem
 from lorasweep.import_kohya import Imported, import_kohya, imported_json, recipe_text
 from lorasweep.import_kohya.images import Link, on_disk
 from lorasweep.printable import readable
+from lorasweep.streams import can_show
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(imported_json(imported), indent=1, default=str))
     elif not options.out:
         print(text, end="")
+        if not can_show(text):
+            print("warning  printed with stand-ins: -o FILE writes all its characters", file=sys.stderr)
     _say(imported, options.out)
     if link_into is not None and not imported.links:
         print("--link: nothing to link, the images are read where they are", file=sys.stderr)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.streams import make_safe
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,9 +26,9 @@ def shown(steps: int, *, quiet: bool, console: Console | None = None) -> Iterato
     if quiet:
         yield lambda event: True
         return
-    from rich.console import Console
+    from lorasweep.console import text_console
 
-    console = console or Console(stderr=True, soft_wrap=True)
+    console = console or text_console(stderr=True, soft_wrap=True)
     if not console.is_terminal:
         yield _lines(console, steps)
         return
@@ -57,6 +59,7 @@ def _bar(console: Console, steps: int) -> Iterator[Report]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as progress:
+        make_safe()  # rich has taken the streams, to print above the bar, and would obey colours
         task = progress.add_task("cooking", total=steps, note="")
 
         def report(event: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from lorasweep import config, paths, plan
+from lorasweep import config, files, paths, plan
 from lorasweep.cli import one_run, recorded
 from lorasweep.cli.output_folder import require_writable
 from lorasweep.errors import InputError, Problem
@@ -50,7 +50,8 @@ def _again(options: argparse.Namespace) -> int:
     planned = _planned(recipe)
     if run.material and run.material != planned.material:
         print("warning  its images, captions or base model have changed since", file=sys.stderr)
-    name = f"again-{run.folder.parent.name}-{run.folder.name}-{planned.fingerprint[:8]}"
+    of = files.cut(f"{run.folder.parent.name}-{run.folder.name}", 200)
+    name = f"again-{of}-{planned.fingerprint[:8]}"
     folder = paths.outputs() / "train" / name
     require_writable(folder)
     one_run.remember_parent(folder, run.name, [])

@@ -49,6 +49,7 @@ from lorasweep.records import digest
 
 _SEED = re.compile(r"[+~]*seed(=|$)")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_LONGEST_NAME = 150  # bytes: folders are named by it, and file systems take 255
 UTILITY = Objective(name="overcook/utility")
 _OWN = "sweep"  # overrides of this key are the file's own keys
 _NOT_BY_OVERRIDE = ("arms", "space", "recipe")
@@ -155,6 +156,8 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     declared = bind_record(_SweepFile, body, at=_OWN, problems=problems)
     if not _NAME.fullmatch(name):
         problems.append(Problem(name, "a sweep's name must be letters, digits, `-`, `_` and `.`"))
+    elif _is_long(name):
+        problems.append(Problem(name, f"a sweep's name must have at most {_LONGEST_NAME} bytes"))
     problems += _shape_problems(body, swept=bool(swept))
     common = as_overrides(body.get("recipe") or {}, "sweep.recipe", problems)
     problems += _seed_problems(common, file=True)
@@ -262,6 +265,12 @@ def _shape_problems(body: Mapping[str, Any], *, swept: bool) -> Iterator[Problem
     for name in arms if isinstance(arms, Mapping) else ():
         if not _NAME.fullmatch(str(name)):
             yield Problem(f"sweep.arms.{name}", "an arm's name must be letters, digits, `-`, `_` and `.`")
+        elif _is_long(str(name)):
+            yield Problem(f"sweep.arms.{name}", f"an arm's name must have at most {_LONGEST_NAME} bytes")
     question = body.get("question")
     if isinstance(question, str) and not question.strip():
         yield Problem("sweep.question", "must not be empty", "one sentence: what should be known afterwards?")
+
+
+def _is_long(name: str) -> bool:
+    return len(name.encode(errors="replace")) > _LONGEST_NAME

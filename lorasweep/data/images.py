@@ -1,6 +1,8 @@
-"""Open an image file as people see it: upright, in RGB, on white; and make the planned crop of it.
+"""Open an image file as people see it: upright, in sRGB, on white; and make the planned crop of it.
 
 Takes paths and `PlannedImage`s, gives back Pillow images. Knows nothing about datasets or latents.
+What a file says about itself is checked before it is decoded, and what is decoded is turned into RGB band by
+band: no picture takes more than about a gigabyte.
 """
 
 from __future__ import annotations
@@ -11,17 +13,34 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from lorasweep.data import color, png
 from lorasweep.data.near_duplicates import signature
 from lorasweep.errors import DatasetError, Problem
 from lorasweep.records import PlannedImage
 
-LARGEST_PX = 100_000_000  # about 300 MB once decoded; more is a mistake or a decompression bomb
+VERSION = 3  # of `ImageFacts`: facts that an earlier one found are looked up anew
+LARGEST_PX = 100_000_000  # 400 MB once decoded; more is a mistake or a decompression bomb
+LARGEST_WEBP_PX = 50_000_000  # its decoder holds a picture four times
 LARGEST_BYTES = 1_000_000_000  # 100 million pixels in 16-bit colour with alpha are 800 MB
+# Long side over short side. Scaled to cover a bucket, a longer one would mostly be cut away, and fill the
+# memory before: 1 x 60,000 px covers a bucket of 512 px with 15 billion pixels.
+LONGEST_RATIO = 20
 # Only what the suffixes promise: Pillow would also open, say, PostScript under the name of a .png.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _PAPER = (255, 255, 255)
+_BAND_PX = 4_000_000
+_ORIENTATION = 0x0112  # of EXIF; values as in its table, sides of the picture to turn to
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -33,21 +52,32 @@ class ImageFacts:
         width_px: upright.
         height_px: upright.
         signature: hex, for `near_duplicates`.
+        profile: hex digest of the colour profile that it is converted from; "" when it is in sRGB as it is.
+        unused_profile: why the profile that it has is not used, "" when it is or there is none.
     """
 
     sha256: str
     width_px: int
     height_px: int
     signature: str
+    profile: str
+    unused_profile: str
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    pixels: Image.Image  # upright, RGB, in sRGB
+    profile: str
+    unused_profile: str
 
 
 def open_rgb(path: Path | str) -> Image.Image:
-    """Open an image: EXIF rotation applied, alpha on white, first frame, 16 bits to 8, any mode to RGB.
+    """Open an image: upright, in sRGB, alpha on white, first frame, 16 bits to 8, any mode to RGB.
 
     Raises:
-        DatasetError: it cannot be read, is truncated, or has more than 100 million pixels.
+        DatasetError: it cannot be read, is truncated, has more than 100 million pixels, or is too thin.
     """
-    return _decode(_read_bytes(Path(path)), Path(path))
+    return _decode(_read_bytes(Path(path)), Path(path)).pixels
 
 
 def inspect(path: Path) -> ImageFacts:
@@ -57,17 +87,21 @@ def inspect(path: Path) -> ImageFacts:
         DatasetError: as `open_rgb`.
     """
     content = _read_bytes(path)
-    image = _decode(content, path)
+    decoded = _decode(content, path)
     return ImageFacts(
         sha256=hashlib.sha256(content).hexdigest(),
-        width_px=image.width,
-        height_px=image.height,
-        signature=signature(image),
+        width_px=decoded.pixels.width,
+        height_px=decoded.pixels.height,
+        signature=signature(decoded.pixels),
+        profile=decoded.profile,
+        unused_profile=decoded.unused_profile,
     )
 
 
 def load_planned(image: PlannedImage) -> Image.Image:
     """Open, resize and crop an image to exactly its bucket's size.
+
+    Resized whole: Pillow rounds otherwise when it resizes a part, and the ratio bounds what is cut away.
 
     Raises:
         DatasetError: it cannot be read, or is not the file that was planned.
@@ -75,9 +109,10 @@ def load_planned(image: PlannedImage) -> Image.Image:
     content = _read_bytes(Path(image.file))
     if hashlib.sha256(content).hexdigest() != image.sha256:
         raise _unreadable(Path(image.file), "has changed since it was planned", "run the command again")
-    resized = _decode(content, Path(image.file)).resize(image.resize_px, Image.Resampling.LANCZOS)
+    pixels = _decode(content, Path(image.file)).pixels
     left, top = image.crop_px
-    return resized.crop((left, top, left + image.bucket.width_px, top + image.bucket.height_px))
+    box = (left, top, left + image.bucket.width_px, top + image.bucket.height_px)
+    return pixels.resize(image.resize_px, Image.Resampling.LANCZOS).crop(box)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -93,19 +128,18 @@ def _read_bytes(path: Path) -> bytes:
         raise _unreadable(path, f"cannot be read: {error.strerror}") from error
 
 
-def _decode(content: bytes, path: Path) -> Image.Image:
+def _decode(content: bytes, path: Path) -> _Decoded:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
+        warnings.simplefilter("ignore")  # Pillow's, on metadata and sizes: what matters is said below
         try:
+            content, icc = png.without_metadata(content)
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-                if image.width * image.height > LARGEST_PX:
-                    raise Image.DecompressionBombError
-                return _to_rgb(ImageOps.exif_transpose(image))
+                _require_bounds(image, path)
+                return _upright_srgb(image, image.info.get("icc_profile") if icc is None else icc)
+        except DatasetError:
+            raise
         except Image.DecompressionBombError as error:
-            message = f"must have at most {LARGEST_PX // 1_000_000} million pixels"
-            raise _unreadable(
-                path, message, "make it smaller: training shrinks it to a bucket anyway"
-            ) from error
+            raise _too_large(path, LARGEST_PX) from error
         except UnidentifiedImageError as error:
             raise _unreadable(path, "is not an image that can be read", "is the suffix right?") from error
         except Exception as error:
@@ -113,19 +147,86 @@ def _decode(content: bytes, path: Path) -> Image.Image:
             raise _unreadable(path, f"is broken: {error}", "replace it, or move it away") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _require_bounds(image: Image.Image, path: Path) -> None:
+    """Refuse an image by its header.
+
+    Raises:
+        DatasetError: it has too many pixels, or is too thin.
+    """
+    largest = min(LARGEST_PX, LARGEST_WEBP_PX) if image.format == "WEBP" else LARGEST_PX
+    tags = getattr(image, "tag_v2", {})  # a TIFF's tiles are decoded whole, and may be larger than it is
+    width, height = max(image.width, tags.get(322, 0)), max(image.height, tags.get(323, 0))
+    if width * height > largest:
+        raise _too_large(path, largest, (width, height))
+    short, long = sorted(image.size)
+    if long > LONGEST_RATIO * short:
+        message = (
+            f"may be {LONGEST_RATIO} times as long as wide at most, got {image.width} x {image.height} px"
+        )
+        raise _unreadable(path, message, "cut it into pieces, or move it away")
+
+
+def _upright_srgb(image: Image.Image, icc: bytes | None) -> _Decoded:
     image.load()
+    unused = ""
+    try:
+        convert = color.conversion(icc, image.mode)
+    except color.ProfileError as error:
+        convert, unused = None, str(error)
+    white = _white(image)
+    rows = max(1, _BAND_PX // image.width)
+    pixels = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(image.height, top + rows)))
+        pixels.paste(_band_to_rgb(band, convert, white), (0, top))
+    turn = _UPRIGHT.get(_orientation(image) or 0)
+    image.close()  # its pixels are free before a turned copy is made
+    return _Decoded(
+        pixels=pixels if turn is None else pixels.transpose(turn),
+        profile=hashlib.sha256(icc).hexdigest() if convert and icc else "",
+        unused_profile=unused,
+    )
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """What the metadata say of it; None when they are broken: viewers then show the picture as it is."""
+    try:
+        return int(image.getexif()[_ORIENTATION])
+    except Exception:  # broken metadata make Pillow's readers raise whatever they like
+        return None
+
+
+def _white(image: Image.Image) -> float:
+    """The value that stands for white in an image whose mode does not say so."""
     if image.mode.startswith("I"):
-        # Sixteen bits: 65535 / 257 = 255.
-        image = image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
-    elif image.mode == "F":
-        brightest = image.getextrema()[1]
-        scale = 255.0 if isinstance(brightest, float) and brightest <= 1.0 else 1.0
-        image = image.point(lambda value: value * scale + 0.5).convert("L")
-    if image.has_transparency_data:
-        alpha = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", alpha.size, (*_PAPER, 255)), alpha)
-    return image.convert("RGB")
+        return 65535.0
+    brightest = image.getextrema()[1] if image.mode == "F" else 255.0
+    return 1.0 if isinstance(brightest, float) and brightest <= 1.0 else 255.0
+
+
+def _band_to_rgb(band: Image.Image, convert: color.Conversion | None, white: float) -> Image.Image:
+    """Bring a band of an image to sRGB, and onto white."""
+    if band.mode.startswith("I"):
+        band = band.convert("I")
+    if band.mode in ("I", "F"):
+        band = band.point(lambda value: value * (255 / white) + 0.5).convert("L")
+    see_through = band.convert("RGBA") if band.has_transparency_data else None
+    if convert is not None:
+        band = convert(band.convert(convert.mode))
+    if see_through is None:
+        return band.convert("RGB")
+    if convert is not None:
+        alpha = see_through.getchannel("A")
+        see_through = band.convert("RGBA")
+        see_through.putalpha(alpha)
+    paper = Image.new("RGBA", see_through.size, (*_PAPER, 255))
+    return Image.alpha_composite(paper, see_through).convert("RGB")
+
+
+def _too_large(path: Path, largest: int, size: tuple[int, int] | None = None) -> DatasetError:
+    got = f", got {size[0]} x {size[1]}" if size else ""
+    message = f"must have at most {largest // 1_000_000} million pixels{got}"
+    return _unreadable(path, message, "make it smaller: training shrinks it to a bucket anyway")
 
 
 def _unreadable(path: Path, message: str, hint: str = "") -> DatasetError:

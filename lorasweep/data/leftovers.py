@@ -15,7 +15,7 @@ from pathlib import Path
 from lorasweep.data.caption_files import Metadata, lines, one_line
 from lorasweep.data.suffixes import CAPTION_SUFFIXES, UNREAD_SUFFIXES, is_image
 from lorasweep.data.tree import File, Folder, Tree
-from lorasweep.printable import printable
+from lorasweep.printable import visible
 
 # Latents that kohya's trainers left beside the images; what the images of a drawn dataset show.
 _QUIET = re.compile(r".*\.npz|world\.json", re.IGNORECASE)
@@ -63,7 +63,7 @@ class Used:
 
     def names(self, paths: Iterable[Path]) -> str:
         """Up to three paths from the root, and how many more there are."""
-        return some([printable(path.relative_to(self.root).as_posix()) for path in paths])
+        return some([visible(path.relative_to(self.root).as_posix()) for path in paths])
 
 
 def some(names: Sequence[str]) -> str:
@@ -137,7 +137,7 @@ def _folders(used: Used, images: Sequence[Path]) -> Iterator[str]:
 
 def _counted(used: Used, folders: Sequence[Path], counts: Mapping[Path, int]) -> str:
     shown = [f"{path.relative_to(used.root).as_posix()} ({_count(counts[path])})" for path in folders]
-    return printable(some(shown))
+    return visible(some(shown))
 
 
 def _count(images: int) -> str:
@@ -210,7 +210,7 @@ def _tables(used: Used) -> Iterator[str]:
             yield table.unread
         unknown = [path for path in table.captions if path not in images]
         if unknown:
-            shown = printable(some([path.name for path in unknown]))
+            shown = visible(some([path.name for path in unknown]))
             yield f"{name} has rows of no image that is trained on: {shown}"
         other = [
             path

@@ -115,7 +115,8 @@ def _problems(
 def _target(run: CookedRun, out: Path | None, form: Form, rank: int | None) -> Path:
     if out is not None and out.suffix == ".safetensors":
         return out
-    name = f"{run.sweep}-{run.folder.name}-{run.step:06d}" + (f"-rank{rank}" if rank else "")
+    name = f"{files.cut(f'{run.sweep}-{run.folder.name}', 200)}-{run.step:06d}"
+    name += f"-rank{rank}" if rank else ""
     name += "" if form == "factors" else f"-{form}"
     return (out or run.folder / "export") / f"{name}.safetensors"
 

@@ -55,7 +55,7 @@ def build(
     """
     size_px = (recipe.sample.width or recipe.base.resolution, recipe.sample.height or recipe.base.resolution)
     chosen = [_choose(images) for images in (plan.train_images(), plan.held_out_images())]
-    marks = [[i.sha256, i.caption, i.bucket, i.resize_px, i.crop_px] for images in chosen for i in images]
+    marks = [[i.source, i.caption, i.bucket, i.resize_px, i.crop_px] for images in chosen for i in images]
     key = digest([base.vae_fingerprint, str(base.dtype), size_px, len(chosen[0]), marks])
     if key not in _built:
         while len(_built) >= KEPT:

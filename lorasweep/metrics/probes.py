@@ -212,7 +212,7 @@ def row_norm(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
 
 def _key(base: Base, recipe: Recipe, plan: Plan, options: ProbeOptions) -> str:
     """Everything that decides the probes."""
-    images = [[i.sha256, i.caption, i.split, i.bucket, i.resize_px, i.crop_px] for i in plan.images]
+    images = [[i.source, i.caption, i.split, i.bucket, i.resize_px, i.crop_px] for i in plan.images]
     priors = [plan.prompts, recipe.base.neighbour_prompts]
     size = [recipe.sample.width, recipe.sample.height, recipe.sample.guidance, recipe.base.negative_prompt]
     where = [base.fingerprint, str(base.device), str(base.dtype), recipe.base.clip_skip]

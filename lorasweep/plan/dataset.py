@@ -90,11 +90,13 @@ def read_dataset(recipe: Recipe) -> Dataset:
             bucket=place.bucket,
             resize_px=place.resize_px,
             crop_px=place.crop_px,
+            profile=fact.profile,
         )
         for index, (image, fact, place) in enumerate(zip(found, facts, assigned, strict=True))
     )
     notes = [
         *folder.warnings,
+        *unused_profiles(found, facts),
         *trigger.notes(recipe, found, triggers),
         *_notes(recipe, folder, groups, images),
     ]
@@ -138,6 +140,18 @@ def assign_all(
         else:
             assigned.append(place)
     return assigned
+
+
+def unused_profiles(found: Sequence[FoundImage], facts: Sequence[ImageFacts | None]) -> list[str]:
+    """Say whose colour profile is not used: their colours may not be what people see."""
+    names: dict[str, list[str]] = {}
+    for image, fact in zip(found, facts, strict=True):
+        if fact is not None and fact.unused_profile:
+            names.setdefault(fact.unused_profile, []).append(short(image))
+    return [
+        f"the colour profile of {some(those)} {why}: read as sRGB; save them in sRGB if colours matter"
+        for why, those in names.items()
+    ]
 
 
 def _without_word(image: FoundImage, word: str, recipe: Recipe) -> FoundImage:

@@ -84,6 +84,10 @@ def _base(recipe: Recipe, problems: list[Problem]) -> tuple[str, list[str]]:
     return base.fingerprint(recipe.base), list(noise.warnings(recipe, noised))
 
 
-def _identity(image: object) -> dict[str, object]:
-    """What decides the result, without where the file happens to lie."""
-    return {key: value for key, value in vars(image).items() if key != "file"}
+def _identity(image: PlannedImage) -> dict[str, object]:
+    """What decides the result, without where the file happens to lie.
+
+    A profile counts once there is one: what was cooked from images without is what it was.
+    """
+    ignored = ("file",) if image.profile else ("file", "profile")
+    return {key: value for key, value in vars(image).items() if key not in ignored}

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep import files, paths
-from lorasweep.data.images import ImageFacts, inspect
-from lorasweep.data.near_duplicates import VERSION
+from lorasweep.data.images import VERSION, ImageFacts, inspect
 from lorasweep.errors import DatasetError, Problem
+
+_MOST_REMEMBERED = 200_000  # images; some 60 MB
 
 
 def inspect_all(images: Sequence[Path]) -> tuple[list[ImageFacts | None], list[Problem]]:
@@ -56,12 +57,16 @@ def _read_memory() -> dict[str, dict[str, Any]]:
         memory = files.read_json(_memory_file())
     except (OSError, json.JSONDecodeError):
         return {}
-    return memory if isinstance(memory, dict) else {}
+    if not isinstance(memory, dict):
+        return {}
+    fields = {field.name for field in dataclasses.fields(ImageFacts)}
+    return {key: fact for key, fact in memory.items() if isinstance(fact, dict) and fact.keys() == fields}
 
 
 def _write_memory(memory: dict[str, dict[str, Any]]) -> None:
     try:
-        files.write_json(_memory_file(), memory)
+        latest = list(memory.items())[-_MOST_REMEMBERED:]
+        files.write_json(_memory_file(), dict(latest))
     except OSError:
         return  # a cache that cannot be written only costs time
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from lorasweep.data import captions
 from lorasweep.plan.dataset import Dataset
@@ -23,6 +23,7 @@ from lorasweep.seeds import derive
 PER_TIER = 2  # prompts; each is drawn at every weight and seed, so they are what sampling costs
 STRANGERS = 8  # of a drawn dataset: some resemble the subject sooner than others, whatever the recipe
 _FURTHER = 50_000  # added to the seed for those beyond PER_TIER (docs/decisions/2026-11-23-strangers.md)
+_MOST_PAIRED = 200  # captions whose tags are joined pair by pair; of more, so many by chance
 _COMMON = 0.6  # a tag in at least this share of captions belongs to the subject, not to one picture
 _SCENES = ("standing on a beach at sunset", "sitting in a library", "riding a bicycle in the rain")
 
@@ -78,19 +79,35 @@ def _recombined(
     common = [tag for tag in (tagged[0] if tagged else []) if counts[tag] >= _COMMON * len(tagged)]
     if trigger and not any(captions.has_trigger(tag, trigger) for tag in common):
         common.insert(0, trigger)
-    rare = [[tag for tag in found if tag not in common] for found in tagged]
     rng = random.Random(derive(seed, "recombined prompts"))
+    paired = tagged if len(tagged) <= _MOST_PAIRED else rng.sample(tagged, _MOST_PAIRED)
+    rare = [[tag for tag in found if tag not in common] for found in paired]
     pairs = [(a, b) for i, a in enumerate(rare) for b in rare[:i] if a and b]
     rng.shuffle(pairs)
+    having: dict[str, set[int]] = {}
+    for index, found in enumerate(tagged):
+        for tag in found:
+            having.setdefault(tag, set()).add(index)
+    extras = (
+        tuple(dict.fromkeys([*first[: (len(first) + 1) // 2], *second[len(second) // 2 :]]))
+        for first, second in pairs
+    )
     prompts: list[str] = []
-    for first, second in pairs:
-        extra = dict.fromkeys([*first[: (len(first) + 1) // 2], *second[len(second) // 2 :]])
-        if len(extra) >= 2 and not any(set(extra) <= set(found) for found in tagged):
+    for extra in _distinct(extras):
+        if len(extra) >= 2 and not set.intersection(*sorted((having[tag] for tag in extra), key=len)):
             prompts.append(options.separator.join([*common, *extra]))
-        if len(set(prompts)) == PER_TIER:
+        if len(prompts) == PER_TIER:
             break
     scenes = [options.separator.join([*common, scene]) for scene in _SCENES] if common else []
     return tuple(dict.fromkeys([*prompts, *scenes]))[:PER_TIER]
+
+
+def _distinct(items: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    seen: set[tuple[str, ...]] = set()
+    for item in items:
+        if item not in seen:
+            seen.add(item)
+            yield item
 
 
 def _spread(items: Sequence[str], count: int) -> tuple[str, ...]:

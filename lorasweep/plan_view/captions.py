@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lorasweep.config import SweepSpec
+from lorasweep.console import text_console
 from lorasweep.data import captions
 from lorasweep.plan.dataset import written_captions
 from lorasweep.plan_view.tables import arms_of, plans_of
@@ -54,7 +55,7 @@ def print_captions(subject: SweepSpec | Recipe, console: Console | None = None) 
     Raises:
         InputError: with the problems of all arms.
     """
-    console = console or Console()
+    console = console or text_console()
     for policy in captions_json(subject)["policies"]:
         console.print(_image_table(policy))
         console.print(_tag_table(policy))

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasweep.config import Arm, SweepSpec
+from lorasweep.console import text_console
 from lorasweep.errors import ConfigError, InputError, Problem
 from lorasweep.plan import make_plan
 from lorasweep.plan.disk import caches, trial_disk
@@ -77,7 +78,7 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
     Raises:
         InputError: with the problems of all arms.
     """
-    console = console or Console(markup=False)  # names, tags and questions are people's, not markup
+    console = console or text_console()
     data = plan_json(subject)
     if data["question"]:
         console.print(Text(data["question"], style="bold"))

@@ -18,6 +18,8 @@ from pathlib import Path
 from PIL import Image
 
 from lorasweep import files
+from lorasweep.data.images import open_rgb
+from lorasweep.errors import DatasetError
 
 SIDE_PX = 320  # larger pictures are scaled down to it
 TIER_NAMES = {
@@ -78,9 +80,8 @@ def first_seed(pictures: Iterable[Picture]) -> list[Picture]:
 def data_uri(file: Path) -> str | None:
     """A picture as text; None when it is gone or cannot be read."""
     try:
-        with Image.open(file) as opened:
-            picture = opened.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
+        picture = open_rgb(file)
+    except DatasetError:  # the folder may be a stranger's
         return None
     lossless = max(picture.size) <= _LOSSLESS_TO_PX
     picture.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)

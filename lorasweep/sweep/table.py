@@ -19,7 +19,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from lorasweep.console import text_console
 from lorasweep.records import Status
+from lorasweep.streams import make_safe
 from lorasweep.sweep.leaderboard import ArmRow, rank_arms, standing
 from lorasweep.sweep.noise_words import sentence
 from lorasweep.sweep.state import SweepState, TrialState
@@ -74,25 +76,26 @@ def live(spec: SweepSpec, *, quiet: bool = False, console: Console | None = None
         quiet: show nothing.
         console: where; standard output by default.
     """
-    console = console or Console()
+    console = console or text_console()
     if quiet:
         yield _Silence()
     elif not console.is_terminal:
         yield _Lines(console)
     else:
         with Live(console=console, refresh_per_second=REFRESH_PER_S, transient=False) as display:
+            make_safe()  # rich has taken the streams, to print above the table, and would obey colours
             yield _Screen(display)
 
 
 def print_state(state: SweepState, *, console: Console | None = None) -> None:
     """Print where a sweep stands."""
-    console = console or Console()
+    console = console or text_console()
     console.print(render_state(state, max_rows=len(state.trials), width=console.width))
 
 
 def print_leaderboard(state: SweepState, *, console: Console | None = None) -> None:
     """Print the ranking of the arms and, below, what each verdict says."""
-    console = console or Console()
+    console = console or text_console()
     console.print(render_leaderboard(state, width=console.width))
 
 

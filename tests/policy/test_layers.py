@@ -25,6 +25,8 @@ LAYERS = {
         "paths",
         "files",
         "printable",
+        "streams",
+        "console",
         "markdown",
         "provenance",
         "speed",

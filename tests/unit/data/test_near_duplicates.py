@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -65,3 +67,64 @@ def test_a_chain_of_near_images_is_one_group() -> None:
 
     assert not are_near(shades[0], shades[3])
     assert groups(shades) == [[0, 2, 3], [1], [4]]
+
+
+def by_definition(signatures: list[str]) -> list[list[int]]:
+    """Every pair compared."""
+    found: list[list[int]] = []
+    for index, current in enumerate(signatures):
+        near = [group for group in found if any(are_near(current, signatures[other]) for other in group)]
+        found = [group for group in found if group not in near]
+        found.append(sorted([*itertools.chain.from_iterable(near), index]))
+    return sorted(found)
+
+
+def made(kind: str, count: int, rng: np.random.Generator) -> list[str]:
+    """Signatures around the limits of 24 bits and 12 levels, in ways that defeat a shortcut."""
+
+    def flipped(gradient: bytes, bits: int) -> bytes:
+        mask = sum(1 << int(bit) for bit in rng.choice(256, bits, replace=False))
+        return (int.from_bytes(gradient, "big") ^ mask).to_bytes(32, "big")
+
+    def moved(colors: bytes, levels: int) -> bytes:
+        moves = rng.integers(-levels, levels + 1, 48)
+        return np.clip(np.frombuffer(colors, dtype=np.uint8) + moves, 0, 255).astype(np.uint8).tobytes()
+
+    some = [(rng.bytes(32), rng.bytes(48)) for _ in range(max(1, count // 8))]
+    found = []
+    for _ in range(count):
+        gradient, colors = some[rng.integers(len(some))]
+        if kind == "copies":
+            gradient, colors = flipped(gradient, int(rng.integers(30))), moved(colors, int(rng.integers(15)))
+        elif kind == "one gradient":
+            gradient, colors = some[0][0], moved(colors, 13)
+        elif kind == "one colour":
+            gradient, colors = flipped(gradient, int(rng.integers(22, 27))), some[0][1]
+        elif kind == "flat":
+            gradient, colors = flipped(bytes(32), int(rng.integers(20))), bytes([int(rng.integers(256))]) * 48
+        elif kind == "all near":
+            gradient, colors = flipped(bytes(32), 8), bytes(48)
+        found.append((gradient + colors).hex())
+    return found
+
+
+@pytest.mark.parametrize("kind", ["copies", "one gradient", "one colour", "flat", "all near"])
+def test_the_groups_are_those_of_comparing_every_pair(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    for count in (0, 1, 2, 60, 120):
+        signatures = made(kind, count, rng)
+        assert groups(signatures) == by_definition(signatures)
+
+
+@pytest.mark.parametrize("kind", ["random", "one gradient", "flat", "all near"])
+def test_ten_thousand_images_are_grouped_in_seconds_and_in_little_memory(kind: str) -> None:
+    signatures = made(kind, 10_000, np.random.default_rng(0))
+    begun = time.process_time()
+    tracemalloc.start()
+    try:
+        groups(signatures)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert time.process_time() - begun < 15 and peak < 100e6  # some 1 s; comparing every pair takes minutes

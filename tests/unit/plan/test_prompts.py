@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from lorasweep import config
 from lorasweep.data.captions import has_trigger
 from lorasweep.plan import make_plan
+from lorasweep.plan.prompts import _recombined
 from lorasweep.records import PROMPT_TIERS, Recipe
 
 MakeRecipe = Callable[..., Recipe]
@@ -84,3 +87,20 @@ def test_the_drawn_dataset_brings_its_own_prompts(recipe_of: MakeRecipe) -> None
 
     assert all(prompt.startswith("zkw, 1girl") for prompt in plan.prompts["recombined"])
     assert not any("zkw" in prompt for prompt in plan.prompts["class"])
+
+
+def test_many_captions_are_recombined_without_pairing_all_of_them() -> None:
+    options = config.compose_recipe([]).captions
+    texts = [f"zkw, hat, one{n % 40}, two{n % 41}, three{n}" for n in range(5_000)]
+    captions = [set(text.split(", ")) for text in texts]
+    tracemalloc.start()
+    try:
+        found = _recombined(texts, "zkw", options, seed=0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert len(found) == 2 and peak < 50e6
+    for prompt in found:
+        assert prompt.startswith("zkw, hat, ")
+        assert not any(set(prompt.split(", ")) <= caption for caption in captions)

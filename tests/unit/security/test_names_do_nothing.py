@@ -121,5 +121,5 @@ def test_escapes_in_names_and_captions_are_refused(
 
 
 def test_what_is_printed_all_the_same_is_made_visible() -> None:
-    assert printable.printable("a\x1b[31mb\nc\td") == "a�[31mb\nc\td"
+    assert printable.visible("a\x1b[31mb\nc\td") == "a�[31mb\nc\td"
     assert printable.has_control_characters("\x9b") and not printable.has_control_characters("zoë\n\t👩‍🎨")
