@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from lorasweep.sample import Sample
 
 ADAPTER = "adapter.safetensors"
-WEIGHTS = "weights.safetensors"  # beside an ADAPTER whose names `load_state_dict` does not know
 WITH_ERRORS = ("overcook/score", "overcook/utility", "identity/score")  # numbers that get an `_se`
 
 
@@ -86,36 +85,18 @@ def samples_folder(step: int) -> str:
     return f"samples/step_{step:06d}"
 
 
-def store_weights(adapter: Adapter, folder: Path, step: int) -> None:
-    """Keep a rung's tensors beside its checkpoint, so that they can be put back at the end.
-
-    Nothing is written where the checkpoint's own file has them under the same names, as a LoRA's has.
-    """
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    tensors = {key: tensor.contiguous() for key, tensor in adapter.state_dict().items()}
-    with safe_open(checkpoint_folder(folder, step) / ADAPTER, framework="pt") as own:
-        if set(own.keys()) == tensors.keys():
-            return
-    files.write_atomic(checkpoint_folder(folder, step) / WEIGHTS, lambda path: save_file(tensors, path))
-
-
 def recall_weights(adapter: Adapter, folder: Path, step: int) -> None:
     """Put a rung's tensors into the adapter, which cannot train on from there."""
     load_weights(adapter, checkpoint_folder(folder, step))
 
 
 def load_weights(adapter: Adapter, folder: Path) -> None:
-    """Put the tensors of a folder into the adapter: its own, where they lie beside the file for others.
+    """Put the tensors of a folder's `adapter.safetensors` into the adapter.
 
     Raises:
         AdapterError: they are not this adapter's.
     """
-    from safetensors.torch import load_file
-
-    own = folder / WEIGHTS
-    adapter.load_state_dict(load_file(own if own.exists() else folder / ADAPTER))
+    adapter.load(folder / ADAPTER)
 
 
 # ---------------------------------------------------------------------------------------------- choosing
@@ -227,9 +208,6 @@ def write(
             "calibration": calibrated.document(),
         },
     )
-    for rung in rungs:
-        if rung.step != kept.step:
-            (checkpoint_folder(folder, rung.step) / WEIGHTS).unlink(missing_ok=True)
     return headline
 
 

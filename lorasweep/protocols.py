@@ -40,6 +40,9 @@ class Base(Protocol):
     device: torch.device
     dtype: torch.dtype  # of the frozen weights; adapters train in fp32
 
+    def with_clip_skip(self, clip_skip: int) -> Base:
+        """The same modules in the same memory, with captions read at another `clip_skip`."""
+
     def encode_images(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pixels in [-1, 1] -> posterior mean and std times the VAE's scaling factor, both (B, C, H, W)."""
 
@@ -70,7 +73,10 @@ class Adapter(Protocol):
         """Restore tensors; raises AdapterError when names or shapes differ."""
 
     def save(self, path: Path) -> None:
-        """Write a .safetensors that diffusers' `load_lora_weights` reads, alpha included."""
+        """Write a .safetensors, a LoRA as diffusers' `load_lora_weights` reads it, others as LyCORIS."""
+
+    def load(self, path: Path) -> None:
+        """Restore the tensors that `save` wrote; raises AdapterError when they are not this adapter's."""
 
     def remove(self) -> None:
         """Take the adapter out; the base's modules and outputs are again what they were."""

@@ -165,7 +165,6 @@ class _Run:
 
     def judge(self, slot: Slot) -> bool:
         """Sample and measure at this rung; returns whether the owner wants the trial to go on."""
-        keep.store_weights(slot.adapter, self.folder, slot.step)
         samples = self._sample(slot)
         with speed.measured(self.recipe.base, "judge", len(samples)):
             found, replicates = self._judge(slot, slot.step, samples)

@@ -72,12 +72,15 @@ class Ia3Adapter(PeftAdapter):
         factors: torch.Tensor = layer.ia3_l[self.name]
         return weight_OI * (factors if layer.on_input else factors[:, None])
 
+    def file_names(self) -> dict[str, str]:
+        """LyCORIS's keys: `weight` for the factors."""
+        return {f"{module}.ia3_l": f"{kohya_name(module)}.weight" for module in self.layers}
+
     def save(self, path: Path) -> None:
         """Write `weight` and `on_input` for each module; there is no alpha."""
-        tensors: dict[str, torch.Tensor] = {}
-        state = self.state_dict()
+        names = self.file_names()
+        tensors = {names[key]: tensor for key, tensor in self.state_dict().items()}
         for module, layer in self.layers.items():
-            tensors[f"{kohya_name(module)}.weight"] = state[f"{module}.ia3_l"]
             tensors[f"{kohya_name(module)}.on_input"] = torch.tensor(int(layer.on_input))
         save_file(tensors, path)
 

@@ -15,12 +15,15 @@ from lorasweep.adapters.kohya_names import kohya_name
 class LycorisAdapter(PeftAdapter):
     """A `PeftAdapter` saved as the UIs read it: diffusers has no reader for these kinds."""
 
+    def file_names(self) -> dict[str, str]:
+        """LyCORIS's keys."""
+        parts = {key: key.rsplit(".", 1) for key, _ in self.named_parameters()}
+        return {key: f"{kohya_name(module)}.{suffix}" for key, (module, suffix) in parts.items()}
+
     def save(self, path: Path) -> None:
         """Write LyCORIS's keys, with alpha per module."""
-        tensors: dict[str, torch.Tensor] = {}
-        for key, tensor in self.state_dict().items():
-            module, suffix = key.rsplit(".", 1)
-            tensors[f"{kohya_name(module)}.{suffix}"] = tensor.contiguous()
+        names = self.file_names()
+        tensors = {names[key]: tensor.contiguous() for key, tensor in self.state_dict().items()}
         for module, layer in self.layers.items():
             tensors[f"{kohya_name(module)}.alpha"] = torch.tensor(float(layer.alpha[self.name]))
         save_file(tensors, path)

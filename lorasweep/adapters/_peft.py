@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from peft import PeftConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
 
 from lorasweep import seeds
 from lorasweep.adapters._lora_file import write_lora
@@ -149,9 +150,24 @@ class PeftAdapter:
             for key, parameter in own.items():
                 parameter.copy_(state[key])
 
+    def file_names(self) -> dict[str, str]:
+        """Names of the tensors in a file of `save`, by their names in `state_dict`."""
+        return {key: key for key, _ in self.named_parameters()}
+
     def save(self, path: Path) -> None:
         """Write what `StableDiffusionPipeline.load_lora_weights` reads, rank and alpha in the metadata."""
         write_lora(path, self.state_dict(), self._configs)
+
+    def load(self, path: Path) -> None:
+        """Restore the tensors that `save` wrote, bit for bit.
+
+        Raises:
+            AdapterError: they are not this adapter's; nothing was changed.
+        """
+        held = load_file(path)
+        # Until 2026-11-29 a DoRA's magnitudes were written without their last word.
+        held |= {f"{name}.weight": held[name] for name in held if name.endswith(".lora_magnitude_vector")}
+        self.load_state_dict({key: held[name] for key, name in self.file_names().items() if name in held})
 
     def remove(self) -> None:
         """Put the base's own modules back where no other adapter sits; a second call does nothing."""
