@@ -147,10 +147,11 @@ def judge_in_full(
 ) -> tuple[Measurement, list[dict[str, float]]]:
     """Judge with standard errors; returns what was found and the replicates."""
     from lorasweep import metrics
-    from lorasweep.metrics import replicates
+    from lorasweep.metrics import replicates, score
 
     wanted = context.recipe.metrics
     found = metrics.judge(context, wanted, calibration)
+    context = replace(context, fidelity=context.fidelity or score.kind_of([found.values]))
     parts = replicates.replicate(context, wanted, calibration, histories=histories)
     values = replicates.with_errors(found.values, parts, WITH_ERRORS)
     return Measurement(values=values, missing=found.missing), parts

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lorasweep.cache.texts import TextCache
     from lorasweep.metrics.context import JudgeContext
     from lorasweep.metrics.features import FeatureCache
+    from lorasweep.metrics.score import Kind
     from lorasweep.protocols import Adapter, Base
     from lorasweep.sample import Sample
 
@@ -39,7 +40,7 @@ class Kitchen:
         self._reader: Any = None
 
     def base(self, recipe: Recipe) -> Base:
-        """The recipe's frozen base, loaded once for all recipes that agree on weights, device and precision."""
+        """The recipe's frozen base, loaded once for all that share weights, device and precision."""
         key, clip_skip = _base_key(recipe), recipe.base.clip_skip
         if key != self._held:
             self._held = ""
@@ -74,6 +75,7 @@ class Kitchen:
         samples: Sequence[Sample],
         step: int,
         history: Sequence[Mapping[str, float]],
+        fidelity: Kind | None = None,
     ) -> JudgeContext:
         """Everything that the metrics look at for one rung of one trial; `history` has the earlier rungs."""
         from lorasweep.metrics import gallery, probes
@@ -96,6 +98,7 @@ class Kitchen:
             history=history,
             gallery=gallery.build(base, recipe, plan, latents=latents, adapter=adapter),
             feature_cache=self._feature_cache(),
+            fidelity=fidelity,
         )
 
     def base_samples(

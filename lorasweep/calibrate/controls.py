@@ -87,7 +87,7 @@ def _overtrained(overrides: Sequence[str], *, steps: int, rungs: int) -> list[st
 def _check(recipe: Recipe, options: ControlOptions) -> None:
     problems = []
     if options.rungs < FEWEST_RUNGS:
-        message = f"must be >= {FEWEST_RUNGS}: a healthy and a ruined checkpoint are looked for, got {options.rungs}"
+        message = f"must be >= {FEWEST_RUNGS}, to find a healthy and a ruined checkpoint, got {options.rungs}"
         problems.append(Problem("--rungs", message, "e.g. --rungs 12"))
     if options.times < 2:
         message = f"must be >= 2: nothing is ruined by the recipe as it is, got {options.times}"

@@ -133,7 +133,7 @@ def place(
             continue
         most = max(burned, key=lambda level: level.value)
         error = math.hypot(null.error, most.error)
-        sure = f"standard error {error:.3f}" if math.isfinite(error) else "too few pictures for a standard error"
+        sure = f"standard error {error:.3f}" if math.isfinite(error) else "their error is not known"
         unplaced[symptom.name] = (
             f"ruined controls do not show it: {most.value:.3f}, harmless ones up to {null.value:.3f} ({sure})"
         )

@@ -17,7 +17,7 @@ from lorasweep.plan_view.warnings import owned
 from lorasweep.records import Plan
 from lorasweep.report import contact_sheet
 from lorasweep.report.write import HTML_FILE, write_report
-from lorasweep.sweep import document, driver, leaderboard, table
+from lorasweep.sweep import comparable, document, driver, leaderboard, table
 from lorasweep.sweep.folder import PRUNING_FILE, read_or_none
 from lorasweep.sweep.state import SweepState
 from lorasweep.sweep.timing import TIMING_FILE
@@ -94,6 +94,7 @@ def _plans(spec: SweepSpec) -> dict[str, Plan]:
             plans[arm.name] = plan.make_plan(arm.recipe)
         except InputError as error:
             problems += [problem for problem in error.problems if problem not in problems]
+    problems += comparable.problems(spec)
     if problems:
         raise ConfigError(problems, subject=f"sweep `{spec.name}`")
     return plans

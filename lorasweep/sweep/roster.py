@@ -31,7 +31,12 @@ Compose = Callable[[Sequence[str]], tuple[Recipe, Plan]]
 
 
 class Roster:
-    """The driver's list of trials; `trials` grows while it is looked at."""
+    """The driver's list of trials; `trials` grows while it is looked at.
+
+    Attributes:
+        trials: all there are.
+        left_out: symptoms that they are compared without, each with the reason.
+    """
 
     def __init__(
         self,
@@ -44,6 +49,7 @@ class Roster:
     ) -> None:
         self.trials = trials
         self._spec, self._folder, self._study, self._compose = spec, folder, study, compose
+        self.left_out = manifest.left_out
         self._counted = sum(not trial.extra for trial in manifest.trials)
         self._points = sum(arm.asked for arm in manifest.arms)
 
