@@ -83,9 +83,9 @@ def _unseen(found: Mapping[str, Any]) -> str:
     unclear = [f"{name} {span(more, 3)} more" for name, more in simple.items() if not more["low"] > 0]
     beaten = f"`done_at` loses clearly less utility than {', '.join(clear) or 'no simple stopper'}"
     return (
-        f"**On the runs that had no say in it** (cooked after score and rule were settled): O tells overcooked "
-        f"from healthy with an area of {span(area['shipped'])}. Over the {settled['runs']} of them that ended, "
-        f"{beaten}; it is not yet told apart from {', '.join(unclear) or 'none'}. All other figures are over "
+        "**On the runs that had no say in it** (cooked after score and rule were settled): O tells overcooked "
+        f"from healthy with an area of {span(area['shipped'])}. Over the {settled['runs']} of them that "
+        f"ended, {beaten}; it is not yet told apart from {', '.join(unclear) or 'none'}. All other figures are over "
         "all runs, some of which chose the rule."
     )
 
