@@ -83,10 +83,10 @@ def _unseen(found: Mapping[str, Any]) -> str:
     unclear = [f"{name} {span(more, 3)} more" for name, more in simple.items() if not more["low"] > 0]
     beaten = f"`done_at` loses clearly less utility than {', '.join(clear) or 'no simple stopper'}"
     return (
-        "**On the runs that had no say in it** (cooked after score and rule were settled): O tells overcooked "
-        f"from healthy with an area of {span(area['shipped'])}. Over the {settled['runs']} of them that "
-        f"ended, {beaten}; it is not yet told apart from {', '.join(unclear) or 'none'}. All other figures are over "
-        "all runs, some of which chose the rule."
+        "**On the runs that had no say in it** (cooked after score and rule were settled): O tells "
+        f"overcooked from healthy with an area of {span(area['shipped'])}. Over the {settled['runs']} of "
+        f"them that ended, {beaten}; it is not yet told apart from {', '.join(unclear) or 'none'}. All other "
+        "figures are over all runs, some of which chose the rule."
     )
 
 

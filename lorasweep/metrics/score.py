@@ -57,7 +57,7 @@ def summarise(
     for symptom in SYMPTOMS:
         value = symptom.value(metrics)
         if value is None:
-            found.missing[f"overcook/{symptom.name}"] = _why(symptom, missing)
+            found.missing[f"overcook/{symptom.name}"] = _why(symptom, metrics, missing)
         elif symptom.name not in calibration.limits:
             found.missing[f"overcook/{symptom.name}"] = calibration.why_unplaced(symptom.name)
         else:
@@ -160,8 +160,11 @@ def _why_no_fidelity(missing: Mapping[str, str], kind: Kind | None) -> str:
     return f"{name}, which utility is made of in this trial: {reason}"
 
 
-def _why(symptom: Symptom, missing: Mapping[str, str]) -> str:
+def _why(symptom: Symptom, metrics: Mapping[str, float], missing: Mapping[str, str]) -> str:
     """The metric's own reason, or that of its whole family."""
     family = symptom.metric.partition("/")[0]
-    reason = missing.get(symptom.metric) or missing.get(family)
-    return reason or f"{symptom.metric} is not among the metrics of this recipe"
+    if reason := missing.get(symptom.metric) or missing.get(family):
+        return reason
+    if any(name.startswith(f"{family}/") for name in (*metrics, *missing)):
+        return f"{family} did not measure {symptom.metric.partition('/')[2]} here"
+    return f"{symptom.metric} is not among the metrics of this recipe"
