@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lorasweep import config, files
 from lorasweep.bases import stable_diffusion
-from lorasweep.cli import main
+from lorasweep.calibrate.place import Control
+from lorasweep.cli import calibrate_command, main
 from lorasweep.metrics import calibration
 
 TINY = [
@@ -33,11 +36,10 @@ TINY = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["lora", "loha", "dora"])
 def test_a_base_is_calibrated_once_and_recipes_find_it(
-    home: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str], kind: str
+    home: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*TINY, f"base.path={tiny_sd}", f"adapter={kind}"]
+    words = [*TINY, f"base.path={tiny_sd}"]
     command = ["calibrate", *words, "--times", "24", "--rungs", "8", "--seeds", "1", "--json"]
     assert main(command) == 0
     told = json.loads(capsys.readouterr().out)
@@ -48,21 +50,39 @@ def test_a_base_is_calibrated_once_and_recipes_find_it(
         assert limit.null < limit.limit < (limit.burned or math.inf)
     assert {run["healthy_step"] < run["burned_step"] for run in made.made["controls"].values()} == {True}
 
-    (folder,) = (home / "outputs").glob("calibrate-*")
-    (long,) = (run for run in made.made["controls"] if "long" in run)
-    healthy_step = made.made["controls"][long]["healthy_step"]
-    rungs = [row for row in files.read_jsonl(folder / long / "events.jsonl") if row["kind"] == "rung"]
-    (healthy,) = (rung["metrics"]["norms/relative"] for rung in rungs if rung["step"] == healthy_step)
-    random = [files.read_json(path)["metrics"] for path in folder.glob("nulls/random_*/judged.json")]
-    assert [row["norms/relative"] for row in random] == [pytest.approx(healthy, rel=0.02)] * 2 and healthy > 0
-    assert len(made.made["random_sizes"]) == 2 and min(made.made["random_sizes"]) > 0
-
     recipe = config.compose_recipe([*words, "adapter.dim=4", "optimizer=prodigy"])
     found = calibration.find(recipe, stable_diffusion.fingerprint(recipe.base))
     assert found.document() == {"name": "stable_diffusion", "digest": told["digest"], "fits": True}
 
     assert main(command) == 0, "nothing is left to cook"
     assert json.loads(capsys.readouterr().out)["digest"] == told["digest"], "and the same comes out"
+
+
+def _first_and_last(arm: str, rungs: Sequence[Any]) -> Control:
+    """A control read as if it had been cooked long enough to be ruined."""
+    return Control(arm=arm, healthy=rungs[0], burned=rungs[-1], gain=0.3, identity=None)
+
+
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "kind", ["loha", *(pytest.param(kind, marks=slow) for kind in ("lora", "lokr", "ia3", "dora", "dylora"))]
+)
+def test_random_controls_are_as_large_as_the_healthy_checkpoint(
+    home: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(calibrate_command, "read_control", _first_and_last)
+    words = [*TINY, f"base.path={tiny_sd}", f"adapter={kind}", "train.max_steps=2", "launcher.workers=1"]
+    assert main(["calibrate", *words, "--times", "3", "--rungs", "3", "--seeds", "1", "--json"]) == 0
+    sizes = json.loads(capsys.readouterr().out)["made"]["random_sizes"]
+    (folder,) = (home / "outputs").glob("calibrate-*")
+    (log,) = folder.glob("*-long-s0/events.jsonl")
+    healthy = next(row["metrics"] for row in files.read_jsonl(log) if row["kind"] == "rung")
+    random = [files.read_json(path)["metrics"] for path in folder.glob("nulls/random_*/judged.json")]
+    relative = [metrics["norms/relative"] for metrics in random]
+    assert relative == [pytest.approx(healthy["norms/relative"], rel=0.02)] * 2
+    assert min(*relative, *sizes) > 0
 
 
 def test_a_recipe_that_cannot_be_calibrated_for_is_refused_before_any_work(
