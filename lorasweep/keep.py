@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from lorasweep.sample import Sample
 
 ADAPTER = "adapter.safetensors"
-WEIGHTS = "weights.safetensors"  # beside an ADAPTER whose names `load_state_dict` does not know
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,36 +84,18 @@ def samples_folder(step: int) -> str:
     return f"samples/step_{step:06d}"
 
 
-def store_weights(adapter: Adapter, folder: Path, step: int) -> None:
-    """Keep a rung's tensors beside its checkpoint, so that they can be put back at the end.
-
-    Nothing is written where the checkpoint's own file has them under the same names, as a LoRA's has.
-    """
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    tensors = {key: tensor.contiguous() for key, tensor in adapter.state_dict().items()}
-    with safe_open(checkpoint_folder(folder, step) / ADAPTER, framework="pt") as own:
-        if set(own.keys()) == tensors.keys():
-            return
-    files.write_atomic(checkpoint_folder(folder, step) / WEIGHTS, lambda path: save_file(tensors, path))
-
-
 def recall_weights(adapter: Adapter, folder: Path, step: int) -> None:
     """Put a rung's tensors into the adapter, which cannot train on from there."""
     load_weights(adapter, checkpoint_folder(folder, step))
 
 
 def load_weights(adapter: Adapter, folder: Path) -> None:
-    """Put the tensors of a folder into the adapter: its own, where they lie beside the file for others.
+    """Put the tensors of a folder's `adapter.safetensors` into the adapter.
 
     Raises:
         AdapterError: they are not this adapter's.
     """
-    from safetensors.torch import load_file
-
-    own = folder / WEIGHTS
-    adapter.load_state_dict(load_file(own if own.exists() else folder / ADAPTER))
+    adapter.load(folder / ADAPTER)
 
 
 # ---------------------------------------------------------------------------------------------- choosing
@@ -165,10 +146,11 @@ def judge_in_full(
 ) -> tuple[Measurement, list[dict[str, float]]]:
     """Judge with standard errors; returns what was found and the replicates."""
     from lorasweep import metrics
-    from lorasweep.metrics import replicates
+    from lorasweep.metrics import replicates, score
 
     wanted = context.recipe.metrics
     found = metrics.judge(context, wanted, calibration)
+    context = replace(context, fidelity=context.fidelity or score.kind_of([found.values]))
     parts = replicates.replicate(context, wanted, calibration, histories=histories)
     values = replicates.with_errors(found.values, parts, replicates.WITH_ERRORS)
     return Measurement(values=values, missing=found.missing), parts
@@ -226,9 +208,6 @@ def write(
             "calibration": calibrated.document(),
         },
     )
-    for rung in rungs:
-        if rung.step != kept.step:
-            (checkpoint_folder(folder, rung.step) / WEIGHTS).unlink(missing_ok=True)
     return headline
 
 

@@ -1,11 +1,13 @@
 """What one process keeps warm between trials: the base, the caches, the probes, the base model's own samples.
 
 A worker makes one `Kitchen` and cooks many recipes in it; recipes that share a base, images and prompts share
-all that was computed for them. Knows nothing about sweeps.
+all that was computed for them. One base is held at a time, since two may not fit: a recipe with other weights
+takes the place of the last one's. Knows nothing about sweeps.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from lorasweep.cache.texts import TextCache
     from lorasweep.metrics.context import JudgeContext
     from lorasweep.metrics.features import FeatureCache
+    from lorasweep.metrics.score import Kind
     from lorasweep.protocols import Adapter, Base
     from lorasweep.sample import Sample
 
@@ -29,21 +32,28 @@ class Kitchen:
     """Loaded things, by what they depend on. Not safe for threads; one per process."""
 
     def __init__(self) -> None:
-        self._bases: dict[str, Base] = {}
-        self._caches: dict[str, tuple[LatentCache, TextCache]] = {}
+        self._held = ""  # the `_base_key` of the base in memory
+        self._bases: dict[int, Base] = {}  # by clip_skip, all with the same modules
+        self._caches: dict[int, tuple[LatentCache, TextCache]] = {}  # by clip_skip
         self._base_samples: dict[str, list[Sample]] = {}
         self._features: FeatureCache | None = None
         self._reader: Any = None
 
     def base(self, recipe: Recipe) -> Base:
-        """The recipe's frozen base, loaded once per process."""
-        key = _base_key(recipe)
-        if key not in self._bases:
-            module = importlib.import_module(f"lorasweep.bases.{recipe.base.name}")
-            self._bases[key] = module.load(
+        """The recipe's frozen base, loaded once for all that share weights, device and precision."""
+        key, clip_skip = _base_key(recipe), recipe.base.clip_skip
+        if key != self._held:
+            self._held = ""
+            self._bases.clear()
+            self._caches.clear()
+            gc.collect()  # modules refer to themselves, and their memory is wanted now
+            self._bases[clip_skip] = _module(recipe).load(
                 recipe.base, device=_device(recipe.train.device), precision=recipe.train.precision
             )
-        return self._bases[key]
+            self._held = key
+        if clip_skip not in self._bases:
+            self._bases[clip_skip] = next(iter(self._bases.values())).with_clip_skip(clip_skip)
+        return self._bases[clip_skip]
 
     def caches(self, recipe: Recipe) -> tuple[LatentCache, TextCache]:
         """Latents and caption embeddings of the recipe's base, shared between processes by the disk."""
@@ -51,11 +61,10 @@ class Kitchen:
         from lorasweep.cache.store import Store
         from lorasweep.cache.texts import TextCache
 
-        key = _base_key(recipe)
-        if key not in self._caches:
-            base, store = self.base(recipe), Store(paths.cache())
-            self._caches[key] = (LatentCache(base, store), TextCache(base, store))
-        return self._caches[key]
+        base, store = self.base(recipe), Store(paths.cache())
+        if base.clip_skip not in self._caches:
+            self._caches[base.clip_skip] = (LatentCache(base, store), TextCache(base, store))
+        return self._caches[base.clip_skip]
 
     def judge_context(
         self,
@@ -66,6 +75,7 @@ class Kitchen:
         samples: Sequence[Sample],
         step: int,
         history: Sequence[Mapping[str, float]],
+        fidelity: Kind | None = None,
     ) -> JudgeContext:
         """Everything that the metrics look at for one rung of one trial; `history` has the earlier rungs."""
         from lorasweep.metrics import gallery, probes
@@ -88,6 +98,7 @@ class Kitchen:
             history=history,
             gallery=gallery.build(base, recipe, plan, latents=latents, adapter=adapter),
             feature_cache=self._feature_cache(),
+            fidelity=fidelity,
         )
 
     def base_samples(
@@ -106,7 +117,9 @@ class Kitchen:
         base, options = self.base(recipe), recipe.sample
         wanted = drawing.by_base(recipe, plan)
         where = [str(base.dtype), base.device.type]  # devices round differently
-        key = digest([base.fingerprint, [vars(request) for request in wanted], options, *where])
+        key = digest(
+            [base.fingerprint, base.text_fingerprint, [vars(request) for request in wanted], options, *where]
+        )
         folder = paths.cache() / "base_samples" / key[:24]
         if not (folder / "index.json").exists():
             images = sample.draw(base, adapter, wanted, options)  # at weight 0
@@ -151,7 +164,13 @@ class Kitchen:
 
 
 def _base_key(recipe: Recipe) -> str:
-    return digest([recipe.base, recipe.train.device, recipe.train.precision])
+    """What decides the modules in memory: prompts and `clip_skip` do not."""
+    where = [_device(recipe.train.device), recipe.train.precision]
+    return digest([recipe.base.name, _module(recipe).fingerprint(recipe.base), *where])
+
+
+def _module(recipe: Recipe) -> Any:
+    return importlib.import_module(f"lorasweep.bases.{recipe.base.name}")
 
 
 def _device(wanted: str) -> str:

@@ -40,6 +40,9 @@ class Base(Protocol):
     device: torch.device
     dtype: torch.dtype  # of the frozen weights; adapters train in fp32
 
+    def with_clip_skip(self, clip_skip: int) -> Base:
+        """The same modules in the same memory, with captions read at another `clip_skip`."""
+
     def encode_images(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pixels in [-1, 1] -> posterior mean and std times the VAE's scaling factor, both (B, C, H, W)."""
 

@@ -22,7 +22,7 @@ from lorasweep import class_images, files, keep, speed
 from lorasweep.footprint import Footprint
 from lorasweep.keep import Kept, Rung
 from lorasweep.kitchen import Kitchen
-from lorasweep.metrics import calibration
+from lorasweep.metrics import calibration, score
 from lorasweep.plan import drawing
 from lorasweep.provenance import provenance
 from lorasweep.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
@@ -96,8 +96,11 @@ def _climb(run: _Run, slot: Slot, should_stop: Callable[[], bool]) -> Outcome:
         if rung not in run.judged:
             with slot.for_use():
                 go_on = run.judge(slot)
-            if not go_on and rung != run.plan.steps:
-                return run.finish(slot, Status.PRUNED)
+        else:
+            # Its last attempt may have ended before the answer to this very rung came, or was obeyed.
+            go_on = rung != slot.step or run.ask_again(rung)
+        if not go_on and rung != run.plan.steps:
+            return run.finish(slot, Status.PRUNED)
     return run.finish(slot, Status.COMPLETED)
 
 
@@ -165,7 +168,6 @@ class _Run:
 
     def judge(self, slot: Slot) -> bool:
         """Sample and measure at this rung; returns whether the owner wants the trial to go on."""
-        keep.store_weights(slot.adapter, self.folder, slot.step)
         samples = self._sample(slot)
         with speed.measured(self.recipe.base, "judge", len(samples)):
             found, replicates = self._judge(slot, slot.step, samples)
@@ -178,8 +180,12 @@ class _Run:
             replicates=replicates,
         )
         warning = self._warning()
-        facts = {key: value for key, value in to_dict(rung).items() if key != "step"}
-        return self.event("rung", slot.step, **facts, warning="" if warned else warning)
+        return self.event("rung", slot.step, **_facts(rung), warning="" if warned else warning)
+
+    def ask_again(self, step: int) -> bool:
+        """Ask the owner once more about a rung that is judged and logged."""
+        row = {"kind": "rung", "time": time.time(), "step": step, "warning": ""}
+        return self._report(row | _facts(self.judged[step]))
 
     def _judge(
         self, slot: Slot, step: int, samples: Sequence[Sample]
@@ -199,6 +205,7 @@ class _Run:
             samples=samples,
             step=step,
             history=[rung.metrics for rung in self._rungs() if rung.step < step],
+            fidelity=score.kind_of([rung.metrics for rung in self._rungs()]),
         )
 
     def _warning(self) -> str:
@@ -280,6 +287,10 @@ class _Run:
                 self.judged[row["step"]] = Rung(**{field.name: row[field.name] for field in fields(Rung)})
         if path.exists():
             files.write_jsonl(path, rows)
+
+
+def _facts(rung: Rung) -> dict[str, Any]:
+    return {key: value for key, value in to_dict(rung).items() if key != "step"}
 
 
 def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen) -> None:

@@ -31,6 +31,7 @@ def write(found: Mapping[str, Any], *, pictures: str, story: str) -> str:
     """
     parts = [
         "# Overcooking, measured and proven",
+        _unseen(found),
         _head(found),
         _figure(f"{pictures}/overcooking_story.png", story) if story else "",
         "## Verdict",
@@ -69,6 +70,23 @@ def _head(found: Mapping[str, Any]) -> str:
         f"identities {_listed(coverage['identities'])}, seeds {_listed(coverage['seeds'])} (runs of each). "
         f"{coverage['checkpoints']} checkpoints at weight {facts['weight']:g}, {coverage['overcooked']} of "
         f"them truly overcooked. {facts['runs_left_out']} runs were begun and are not in these figures."
+    )
+
+
+def _unseen(found: Mapping[str, Any]) -> str:
+    """The figures of the runs that had no say in the score, which are what the proof is worth."""
+    area, settled = found["transfer"].get(areas.SETTLED), found["stopping_settled"]
+    if not area or settled["runs"] < FEWEST_RUNS:
+        return ""
+    simple = _simple_stoppers(settled)
+    clear = [name for name, more in simple.items() if more["low"] > 0]
+    unclear = [f"{name} {span(more, 3)} more" for name, more in simple.items() if not more["low"] > 0]
+    beaten = f"`done_at` loses clearly less utility than {', '.join(clear) or 'no simple stopper'}"
+    return (
+        "**On the runs that had no say in it** (cooked after score and rule were settled): O tells "
+        f"overcooked from healthy with an area of {span(area['shipped'])}. Over the {settled['runs']} of "
+        f"them that ended, {beaten}; it is not yet told apart from {', '.join(unclear) or 'none'}. All other "
+        "figures are over all runs, some of which chose the rule."
     )
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep import config, files, keep
-from lorasweep.errors import AdapterError
 
 if TYPE_CHECKING:
     from lorasweep.kitchen import Kitchen
@@ -29,13 +28,10 @@ class Reopened:
     adapter: Adapter
 
     def recall(self, step: int) -> bool:
-        """Put a rung's weights into the adapter; False when they were not kept in a form that it can take."""
+        """Put a rung's weights into the adapter; False when they were not kept."""
         if not keep.checkpoint_folder(self.folder, step).exists():
             return False
-        try:
-            keep.recall_weights(self.adapter, self.folder, step)
-        except AdapterError:
-            return False  # a rung that was not kept, of a kind whose file is in other keys than its tensors
+        keep.recall_weights(self.adapter, self.folder, step)
         return True
 
 

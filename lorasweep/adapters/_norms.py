@@ -29,12 +29,17 @@ class Change:
 @torch.no_grad()
 def changes(adapter: PeftAdapter) -> Iterator[Change]:
     """Yield one `Change` per module; not for DoRA, whose change is no product of its tensors."""
-    factors: dict[str, list[torch.nn.Parameter]] = {module: [] for module in adapter.layers}
-    for key, parameter in adapter.named_parameters():
-        module = next(prefix for prefix in _prefixes(key) if prefix in factors)
-        factors[module].append(parameter)
+    factors = parameters_by_module(adapter)
     for module, layer in adapter.layers.items():
-        yield Change(torch.linalg.vector_norm(adapter.delta(layer)), tuple(factors[module]))
+        yield Change(torch.linalg.vector_norm(adapter.delta(layer)), tuple(factors[module].values()))
+
+
+def parameters_by_module(adapter: PeftAdapter) -> dict[str, dict[str, torch.nn.Parameter]]:
+    """Sort an adapter's parameters: by the module that they change, then by their own name."""
+    found: dict[str, dict[str, torch.nn.Parameter]] = {module: {} for module in adapter.layers}
+    for key, parameter in adapter.named_parameters():
+        found[next(prefix for prefix in _prefixes(key) if prefix in found)][key] = parameter
+    return found
 
 
 def _prefixes(key: str) -> Iterator[str]:

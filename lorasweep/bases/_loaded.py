@@ -8,6 +8,7 @@ Pixels are (B, 3, H * f, W * f) with f the VAE's factor (8).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,15 @@ class StableDiffusionBase:
     def __post_init__(self) -> None:
         for module in (self.unet, self.text_encoder, self.vae):
             module.eval().requires_grad_(False).to(self.device)
+
+    def with_clip_skip(self, clip_skip: int) -> StableDiffusionBase:
+        """These very modules, with captions read from another layer of the text encoder."""
+        other = copy.copy(self)  # making a new one would freeze an adapter that is in them
+        other.clip_skip = clip_skip
+        other.text_fingerprint = (
+            f"{self.text_fingerprint.removesuffix(f'-skip{self.clip_skip}')}-skip{clip_skip}"
+        )
+        return other
 
     @torch.no_grad()
     def encode_images(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

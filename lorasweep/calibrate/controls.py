@@ -16,6 +16,7 @@ from lorasweep import config
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.records import Recipe
 
+FEWEST_RUNGS = 3  # learning, healthy, ruined
 HOT = 3.0  # times the learning rate; fewer steps in return, so that lr x steps is that of `long`
 
 
@@ -59,7 +60,7 @@ def sweep_of_controls(
         ConfigError: the recipe cannot be overtrained or judged that way.
     """
     recipe = config.compose_recipe(overrides)
-    _check(recipe, overrides)
+    _check(recipe, overrides, options)
     lr = recipe.optimizer.options["lr"]
     long = _overtrained(steps=steps * options.times, rungs=options.rungs)
     hot_steps = max(options.rungs, round(steps * options.times / HOT))
@@ -97,18 +98,21 @@ def _overtrained(*, steps: int, rungs: int) -> list[str]:
     ]
 
 
-def _check(recipe: Recipe, overrides: Sequence[str]) -> None:
+def _check(recipe: Recipe, overrides: Sequence[str], options: ControlOptions) -> None:
     problems = []
     for text in overrides:
         key = text.lstrip("+~").partition("=")[0]
         if hint := _DECIDED.get(key if key in _DECIDED else key.split(".")[0]):
             problems.append(Problem(text, "is decided by the controls themselves", hint))
+    if options.rungs < FEWEST_RUNGS:
+        message = f"must be >= {FEWEST_RUNGS}, to find a healthy and a ruined checkpoint, got {options.rungs}"
+        problems.append(Problem("--rungs", message, "e.g. --rungs 12"))
+    if options.times < 2:
+        message = f"must be >= 2: nothing is ruined by the recipe as it is, got {options.times}"
+        problems.append(Problem("--times", message, "e.g. --times 10"))
     if recipe.dataset.holdout <= 0:
         message = "must be > 0: without held-out images nobody knows where learning ends"
         problems.append(Problem("dataset.holdout", message, "override: dataset.holdout=0.2"))
-    if recipe.adapter.name == "dora":
-        message = "a random dora of equal size cannot be made"
-        problems.append(Problem("adapter", message, "calibrate with adapter=lora; the limits hold for all"))
     if not isinstance(recipe.optimizer.options.get("lr"), float):
         problems.append(Problem("optimizer", "must have a learning rate to overheat", "optimizer=adamw"))
     if "generalisation" not in recipe.metrics:

@@ -67,7 +67,7 @@ class Control:
 
 @dataclass(frozen=True)
 class _Level:
-    """What some controls show of a symptom, and how sure that is."""
+    """What some controls show of a symptom, and how sure that is: infinite when nobody knows."""
 
     value: float
     error: float
@@ -132,9 +132,10 @@ def place(
             limits[symptom.name] = limit
             continue
         most = max(burned, key=lambda level: level.value)
+        error = math.hypot(null.error, most.error)
+        sure = f"standard error {error:.3f}" if math.isfinite(error) else "their error is not known"
         unplaced[symptom.name] = (
-            f"ruined controls do not show it: {most.value:.3f}, harmless ones up to {null.value:.3f} "
-            f"(standard error {math.hypot(null.error, most.error):.3f})"
+            f"ruined controls do not show it: {most.value:.3f}, harmless ones up to {null.value:.3f} ({sure})"
         )
     identities = [control.identity for control in controls if control.identity is not None]
     learned = {"learned": LEARNED * statistics.median(identities)} if identities else {}
@@ -173,8 +174,9 @@ def _levels(symptom: Symptom, groups: Sequence[Sequence[Row]]) -> list[_Level]:
     for rows in groups:
         values = [value for row in rows if (value := symptom.value(row["metrics"])) is not None]
         if values:
-            errors = [replicates.standard_error(row["replicates"], symptom.metric) or 0.0 for row in rows]
-            levels.append(_Level(statistics.median(values), statistics.fmean(errors)))
+            errors = [replicates.standard_error(row["replicates"], symptom.metric) for row in rows]
+            known = [error for error in errors if error is not None]
+            levels.append(_Level(statistics.median(values), statistics.fmean(known) if known else math.inf))
     return levels
 
 

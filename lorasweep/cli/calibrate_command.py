@@ -44,12 +44,13 @@ def run(options: argparse.Namespace) -> int:
         return 130 if result.interrupted else 1
     runs = {trial.run_folder: trial.arm for trial in result.state.trials}
     controls = {Path(run): read_control(arm, _rungs(Path(run))) for run, arm in runs.items()}
+    nulls = _nulls(spec.arms[0].recipe, plans[spec.arms[0].name], folder, controls)
     made = place(
         list(controls.values()),
-        _nulls(spec.arms[0].recipe, plans[spec.arms[0].name], folder, controls),
+        nulls,
         name=options.name or recipe.base.name,
         holds_for=holds_for,
-        made=_made(options, controls),
+        made=_made(options, controls, nulls),
     )
     path = options.out or calibration.own_path(holds_for)
     made.write(path)
@@ -78,7 +79,9 @@ def _nulls(
     return judge_nulls(recipe, planned, Kitchen(), limits, healthy=healthy, folder=folder / "nulls")
 
 
-def _made(options: argparse.Namespace, controls: dict[Path, Control]) -> dict[str, Any]:
+def _made(
+    options: argparse.Namespace, controls: dict[Path, Control], nulls: dict[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
     return {
         "overrides": list(options.overrides),
         "times": options.times,
@@ -86,6 +89,7 @@ def _made(options: argparse.Namespace, controls: dict[Path, Control]) -> dict[st
         "seeds": options.seeds,
         "when": date.today().isoformat(),
         "lorasweep": lorasweep.__version__,
+        "random_sizes": [row["size"] for row in nulls["random"]],
         "controls": {
             run.name: {
                 "healthy_step": control.healthy["step"],

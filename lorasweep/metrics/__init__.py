@@ -70,6 +70,7 @@ def judge(
     from lorasweep.metrics import score
 
     found = Measurement()
+    broken = set()
     for name, knobs in metrics.items():
         metric = build(name, knobs)
         if metric.needs_samples and not context.samples:
@@ -81,7 +82,10 @@ def judge(
             if math.isfinite(value):
                 found.values[key] = float(value)
             else:
+                broken.add(key)
                 found.missing[key] = f"was {value} at step {context.step}"
     limits = calibration or calibrations.read(calibrations.NEAREST)
-    summary = score.summarise(found.values, limits, missing=found.missing)
+    summary = score.summarise(
+        found.values, limits, missing=found.missing, broken=broken, kind=context.fidelity
+    )
     return Measurement(values=found.values | summary.values, missing=found.missing | summary.missing)

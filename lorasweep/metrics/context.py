@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lorasweep.metrics.encoders import Encoder
     from lorasweep.metrics.gallery import Gallery
     from lorasweep.metrics.probes import NoiseName, ProbeBatch, Probes, SetName
+    from lorasweep.metrics.score import Kind
     from lorasweep.protocols import Adapter, Base
     from lorasweep.records import Plan, PromptTier, Recipe
     from lorasweep.sample import Sample
@@ -70,6 +71,7 @@ class JudgeContext:
             looked at, for standard errors; None looks at all.
         gallery: the dataset as pictures, from `gallery.build`; None leaves out what compares with it.
         feature_cache: of this process, or of nobody but this context.
+        fidelity: what F is read from in this trial, once that is settled (`score.kind_of`).
     """
 
     base: Base
@@ -86,6 +88,7 @@ class JudgeContext:
     left_out: tuple[int, int] | None = None
     gallery: Gallery | None = None
     feature_cache: FeatureCache = field(default_factory=FeatureCache, repr=False, compare=False)
+    fidelity: Kind | None = None
     _asked: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def leaving_out(self, part: int, parts: int, *, history: Sequence[Mapping[str, float]]) -> JudgeContext:

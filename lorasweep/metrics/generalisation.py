@@ -62,6 +62,8 @@ class Generalisation:
             found.values[f"{NAME}/rise"] = rise(
                 found.values[f"{NAME}/held_out"], [rung.get(f"{NAME}/held_out") for rung in context.history]
             )
+        else:
+            found.missing[f"{NAME}/rise"] = found.missing[f"{NAME}/held_out"]
         return found
 
     def _at(self, context: JudgeContext, weight: float, suffix: str, found: Measurement) -> None:

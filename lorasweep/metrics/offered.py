@@ -89,7 +89,7 @@ def _scored(found: Mapping[str, str], calibration: Calibration) -> dict[str, str
     none = "" if "" in grades.values() else f"nothing that it is made of is measured ({_families()})"
     learned = [found.get(name) for name in (score.IDENTITY, score.HELD_OUT)]
     unlearned = "" if "" in learned else f"neither {score.IDENTITY} nor {score.HELD_OUT} is measured"
-    return {**grades, score.SCORE: none, score.UTILITY: none or unlearned}
+    return {**grades, score.SCORE: none, score.FIDELITY: none or unlearned, score.UTILITY: none or unlearned}
 
 
 def _families() -> str:

@@ -43,7 +43,7 @@ def numbers(
     values: dict[str, float | None] = {"kept_step": float(kept)}
     never = "no checkpoint is both learned and safe"
     still = f"not overcooked by step {found.last_step}"
-    missing = {"best_weight": why_no_weight or "no weight of the ladder has a utility"}
+    missing = {"best_weight": why_no_weight or "fewer than two weights have a utility, or none is above 0"}
     for name, step, reason in (("done_at", found.done_at, never), ("burned_at", found.burned_at, still)):
         values[f"{name}_step"] = None if step is None else float(step)
         values[f"{name}_exposures"] = None if step is None else found.exposures[step]

@@ -29,7 +29,7 @@ from typing import Any
 
 from lorasweep.metrics import replicates, score
 from lorasweep.metrics.calibration import Calibration
-from lorasweep.metrics.score import OVERCOOKED, SCORE, UTILITY
+from lorasweep.metrics.score import FIDELITY, OVERCOOKED, SCORE, UTILITY
 from lorasweep.metrics.symptoms import SYMPTOMS
 
 CONFIRMED = 2  # rungs over the limit in a row that make a warning without a standard error
@@ -125,7 +125,7 @@ def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
         last_step=scored[-1]["step"],
         exposures={rung["step"]: float(rung["exposures_per_image"]) for rung in scored},
         blame=None if burned is None else strongest(burned["metrics"], calibration),
-        learned=score.fidelity(scored[-1]["metrics"], calibration),
+        learned=_fidelity(scored[-1]["metrics"], calibration),
     )
 
 
@@ -135,7 +135,7 @@ def state_of(metrics: Mapping[str, float], calibration: Calibration) -> str:
         return "unknown"
     if metrics[SCORE] > OVERCOOKED:
         return "overcooked"
-    learned = score.fidelity(metrics, calibration)
+    learned = _fidelity(metrics, calibration)
     return "done" if learned is not None and learned >= calibration.learned else "undercooked"
 
 
@@ -169,6 +169,11 @@ def is_sure(rungs: Sequence[RungFacts], found: Verdict) -> bool:
     last = over[-1]
     error = replicates.standard_error(last.get("replicates") or (), SCORE)
     return len(over) >= CONFIRMED or (error is not None and last["metrics"][SCORE] - error > OVERCOOKED)
+
+
+def _fidelity(metrics: Mapping[str, float], calibration: Calibration) -> float | None:
+    """F as U is made of it; rungs from before 2026-11-29 do not have it."""
+    return metrics.get(FIDELITY, score.fidelity(metrics, calibration))
 
 
 def _is_safe(rung: RungFacts, calibration: Calibration) -> bool:

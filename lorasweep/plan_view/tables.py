@@ -28,7 +28,7 @@ from lorasweep.plan_view.regularization import regularization_json, regularizati
 from lorasweep.plan_view.space import space_json, space_table
 from lorasweep.plan_view.warnings import owned
 from lorasweep.records import Plan, PlannedImage, Recipe
-from lorasweep.sweep import beforehand
+from lorasweep.sweep import beforehand, comparable
 
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
 
@@ -39,6 +39,7 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     Returns:
         At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `estimated_bytes`
         (of run folders, of MLflow's copy; absent where a base does not tell), `caches` (encoded once),
+        `left_out` (symptoms that trials are compared without, with the reason),
         `arms` (the same keys for every arm, with its `overrides` and what `differs` from the first one in
         plain words); with a space also `space`, and the recipes at its corners among the arms.
 
@@ -58,6 +59,9 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     once_s = class_images_seconds(planned)
     seconds = sweep_seconds(each_s, subject.launcher, trials=trials, once_s=once_s)
     found: dict[str, Any] = _disk_json(planned, trials=trials)
+    if isinstance(subject, SweepSpec):
+        by_name = {arm.name: plan for arm, plan in zip(arms, plans, strict=True)}
+        found |= {"left_out": comparable.left_out(subject, by_name)}
     if isinstance(subject, SweepSpec) and subject.search is not None:
         found |= {"space": space_json(subject, subject.search, plans)}
     return {
@@ -101,6 +105,8 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
         console.print(regularization)
     for steps in dict.fromkeys(tuple(arm["rungs"]) for arm in data["arms"]):
         console.print(f"judged after {', '.join(map(str, steps))} steps", highlight=False)
+    for sentence in comparable.told(data.get("left_out", {})):
+        console.print(Text(f"trials are {sentence}", style="yellow"))
     _print_warnings(console, warnings)
     minutes = data["estimated_seconds"] / 60
     duration = f"{data['estimated_seconds']:.0f} s" if minutes < 2 else f"{minutes:.0f} min"

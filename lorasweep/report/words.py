@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from lorasweep.metrics.symptoms import SYMPTOMS
 from lorasweep.records import Status
 from lorasweep.report.reading import SCORE, UTILITY, Findings, Rung, TrialFindings
+from lorasweep.sweep import comparable
 from lorasweep.sweep.leaderboard import ArmRow
 from lorasweep.sweep.state import TrialState
 
@@ -49,6 +50,7 @@ def verdict(findings: Findings) -> list[str]:
         return [_no_answer(findings)]
     told = [_best(findings, ranked), _how_sure(findings, ranked), _overcooked(ranked), _burned(findings)]
     told += [_undercooked(ranked), _failed(findings), _unfinished(findings), _other_limits(findings)]
+    told += [f"Trials are {left_out}." for left_out in comparable.told(findings.state.left_out)]
     return [sentence for sentence in told if sentence]
 
 

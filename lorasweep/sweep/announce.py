@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.records import Status
 from lorasweep.sweep import leaderboard
+from lorasweep.sweep.comparable import agree
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.state import SweepState, estimate, from_trial
 
@@ -50,11 +51,13 @@ class Announcer:
         folder: Path,
         trials: Sequence[Trial],
         *,
+        left_out: Mapping[str, str] | None = None,
         on_change: Callable[[SweepState], None] | None,
         on_trial_end: Callable[[], object] | None,
         on_end: Callable[[], object] | None = None,
     ) -> None:
         self._spec, self._folder, self._trials = spec, folder, trials
+        self._left_out = left_out or {}
         self._on_change, self._on_trial_end, self._on_end = on_change, on_trial_end, on_end
         self._behind = True  # what follows from the trials does not show all of them
         self._ended: Trial | None = None  # the latest one that was not ranked
@@ -121,7 +124,7 @@ class Announcer:
         trials = tuple(from_trial(trial, extra=trial.record.seed not in seeds) for trial in self._trials)
         running = sum(trial.status is Status.RUNNING for trial in trials)
         unasked = max(0, self._spec.total - sum(not trial.extra for trial in trials))
-        return SweepState(
+        state = SweepState(
             name=self._spec.name,
             question=self._spec.question,
             metric=self._spec.metric,
@@ -132,4 +135,6 @@ class Announcer:
             notes=tuple(self.notes),
             eta_s=estimate(trials, workers=running, further=unasked),
             unasked=unasked,
+            left_out=self._left_out,
         )
+        return agree(state)

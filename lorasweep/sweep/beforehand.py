@@ -7,15 +7,15 @@ A sweep that asks for what nobody measures otherwise runs to its end and then sa
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from lorasweep.config import Arm, SweepSpec
+from lorasweep.config import SweepSpec
 from lorasweep.config.suggest import did_you_mean
 from lorasweep.config.sweep_search import PrunerOptions
 from lorasweep.errors import Problem
-from lorasweep.metrics import calibration, offered
+from lorasweep.metrics import offered
 from lorasweep.records import Plan
+from lorasweep.sweep import comparable
 
 Offers = Mapping[str, offered.Offer]  # by arm
 
@@ -27,14 +27,12 @@ def problems(spec: SweepSpec, plans: Mapping[str, Plan]) -> list[Problem]:
         spec: the sweep.
         plans: of its arms and corners, by name.
     """
-    offers = {arm.name: _offer(arm, plans[arm.name]) for arm in spec.known}
-    return [*_unmeasured(spec, offers), *_wrong_way(spec), *_idle_pruner(spec, plans)]
-
-
-def _offer(arm: Arm, plan: Plan) -> offered.Offer:
-    base = importlib.import_module(f"lorasweep.bases.{arm.recipe.base.name}")
-    found = calibration.find(arm.recipe, base.fingerprint(arm.recipe.base))
-    return offered.offer(arm.recipe, plan, found.calibration)
+    return [
+        *_unmeasured(spec, comparable.offers(spec, plans)),
+        *comparable.problems(spec),
+        *_wrong_way(spec),
+        *_idle_pruner(spec, plans),
+    ]
 
 
 # ------------------------------------------------------------------------------------------- metrics

@@ -26,6 +26,7 @@ def status_json(state: SweepState) -> dict[str, Any]:
         "total": state.total,
         "counts": state.counts,
         "noise": standing_json(standing(state)),
+        "left_out": dict(state.left_out),
         "pruning": read_or_none(Path(state.folder) / PRUNING_FILE),
         "timing": read_or_none(Path(state.folder) / TIMING_FILE),
         "trials": [_trial(trial) for trial in state.trials],

@@ -111,10 +111,23 @@ def run_sweep(
     with stop.listening() if listening else nullcontext(), SweepLock(folder):
         roster, study = open_sweep(spec, plans, folder, extend=extend, compose=compose or composer(spec))
         announcer = Announcer(
-            spec, folder, roster.trials, on_change=on_change, on_trial_end=on_trial_end, on_end=on_end
+            spec,
+            folder,
+            roster.trials,
+            left_out=roster.left_out,
+            on_change=on_change,
+            on_trial_end=on_trial_end,
+            on_end=on_end,
         )
-        ledger = Ledger(study, mirror, metric=spec.metric, further=spec.further, constraints=spec.constraints)
-        gate = Gate(spec, roster.trials)
+        ledger = Ledger(
+            study,
+            mirror,
+            metric=spec.metric,
+            left_out=roster.left_out,
+            further=spec.further,
+            constraints=spec.constraints,
+        )
+        gate = Gate(spec, roster.trials, left_out=roster.left_out)
         shelf = None if fresh else Shelf(folder)
         stopwatch = Stopwatch(folder, estimated_s)
         loop = SweepLoop(folder, roster, ledger, gate, announcer, stop, shelf=shelf, repeats=repeats)

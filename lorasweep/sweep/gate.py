@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from lorasweep.config.sweep_search import PrunerOptions
 from lorasweep.files import write_json
+from lorasweep.metrics import score
 from lorasweep.records import Status, to_dict
 from lorasweep.sweep.folder import PRUNING_FILE
 from lorasweep.sweep.pruning import Judge, decade_of
@@ -35,7 +36,16 @@ _ENDS = {Status.COMPLETED: TrialState.COMPLETE, Status.PRUNED: TrialState.PRUNED
 class Gate:
     """Judges the rungs of one sweep."""
 
-    def __init__(self, spec: SweepSpec, trials: Iterable[Trial]) -> None:
+    def __init__(self, spec: SweepSpec, trials: Iterable[Trial], *, left_out: Collection[str] = ()) -> None:
+        """Hear again what was judged before.
+
+        Args:
+            spec: names the pruner.
+            trials: as they were found.
+            left_out: symptoms that trials are compared without.
+        """
+        self._left_out = left_out
+        self._answers: dict[tuple[int, float], str] = {}  # by trial and rung: why it should stop, or nothing
         self._options, self._metric, self._goal = spec.pruner, spec.metric, spec.goal
         self._judge = Judge(spec.pruner, metric=spec.metric, goal=spec.goal)
         if spec.pruner.active:
@@ -47,7 +57,10 @@ class Gate:
                     self.ended(trial)
 
     def rung(self, trial: Trial) -> bool:
-        """Hear of the rung that a trial has just noted; returns whether it goes on."""
+        """Hear of the rung that a trial has just noted; returns whether it goes on.
+
+        A trial that lost its worker at a rung comes back and asks again: it gets the same answer.
+        """
         if not self._options.active:
             return True
         why = self._heard(trial, max(trial.rungs))
@@ -66,7 +79,13 @@ class Gate:
             self._judge.ended(trial.number, _ENDS.get(trial.record.status, TrialState.FAIL))
 
     def _heard(self, trial: Trial, exposures: float) -> str:
-        value = trial.rungs[exposures].get(self._judge.metric)
+        asked = trial.number, exposures
+        if asked not in self._answers:
+            self._answers[asked] = self._judged(trial, exposures)
+        return self._answers[asked]
+
+    def _judged(self, trial: Trial, exposures: float) -> str:
+        value = self._compared(trial.rungs[exposures]).get(self._judge.metric)
         if value is None or not math.isfinite(value):
             return ""
         assert trial.recipe is not None and trial.plan is not None, "only a recipe is judged"
@@ -77,6 +96,9 @@ class Gate:
             last=trial.plan.exposures_per_image,
             value=value,
         )
+
+    def _compared(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        return score.without(metrics, self._left_out)
 
     def write_summary(self, folder: Path, trials: Sequence[Trial]) -> None:
         """Write pruning.json: what was saved, what it may have cost, what other pruners would have done."""
@@ -106,7 +128,11 @@ class Gate:
                 decade=decade_of(trial.recipe),
                 steps=trial.record.steps,
                 exposures=trial.plan.exposures_per_image,
-                rungs=tuple((at, each[metric]) for at, each in sorted(trial.rungs.items()) if metric in each),
+                rungs=tuple(
+                    (at, value)
+                    for at, each in sorted(trial.rungs.items())
+                    if (value := self._compared(each).get(metric)) is not None
+                ),
                 value=trial.record.value,
             )
             for trial in trials

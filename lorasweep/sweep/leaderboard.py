@@ -137,6 +137,7 @@ def document(state: SweepState) -> dict[str, Any]:
         "metric": state.metric,
         "goal": state.goal,
         "noise": standing_json(standing(state)),
+        "left_out": dict(state.left_out),
         "arms": [to_dict(row) for row in rank_arms(state)],
         "trials": trials,
     }

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from lorasweep.config import to_yaml
 from lorasweep.config.sweep_search import Constraint, Objective
 from lorasweep.files import write_json, write_text
+from lorasweep.metrics import score
 from lorasweep.records import Outcome, Status, to_dict
 from lorasweep.sweep.folder import OUTCOME_FILE, TrialRecord, link_or_copy, write_status
 from lorasweep.sweep.mirror import Mirror
@@ -45,6 +46,7 @@ class Ledger:
         mirror: Mirror | None,
         *,
         metric: str,
+        left_out: Collection[str] = (),
         further: Sequence[Objective] = (),
         constraints: Sequence[Constraint] = (),
     ) -> None:
@@ -54,12 +56,13 @@ class Ledger:
             study: told second.
             mirror: nudged last.
             metric: the sweep's.
+            left_out: symptoms that trials are compared without.
             further: what is optimised besides it.
             constraints: bounds that a good recipe keeps.
         """
         self._study = study
         self._mirror = mirror
-        self._metric, self._constraints = metric, tuple(constraints)
+        self._metric, self._left_out, self._constraints = metric, left_out, tuple(constraints)
         self._also = [each.name for each in further] + [each.metric for each in constraints]
 
     def begin(self, trial: Trial) -> None:
@@ -84,7 +87,7 @@ class Ledger:
         # It got further than before, so whatever crashed it was not waiting at one place: count afresh.
         # A power cut may take the note back: the trial then continues as if it had come a moment earlier.
         self._write(trial, dataclasses.replace(trial.record, step=trial.step, crashes=0), durable=False)
-        value = trial.metrics.get(self._metric)
+        value = self._compared(trial.metrics).get(self._metric)
         at = [in_exposures(exposures) for exposures in trial.rungs]
         # In a budget of a few steps two rungs may be less than one exposure apart: the first one counts.
         if value is not None and at.count(at[-1]) == 1:
@@ -93,7 +96,7 @@ class Ledger:
 
     def end(self, trial: Trial, outcome: Outcome) -> None:
         """Note the end of an attempt; the trial is WAITING afterwards when it will be cooked again."""
-        record = after(trial.record, outcome, metric=self._metric, now_s=time.time())
+        record = self._after(trial.record, outcome)
         record = self._measured(record, outcome.metrics)
         self._write(trial, record)
         # To Optuna an attempt that will be repeated is over all the same.
@@ -113,7 +116,7 @@ class Ledger:
 
     def reuse_elsewhere(self, trial: Trial, cooked: Cooked) -> None:
         """Give a trial the results of the identical recipe that another sweep has cooked."""
-        ended = after(cooked.record, cooked.outcome(), metric=self._metric, now_s=time.time())
+        ended = self._after(cooked.record, cooked.outcome())
         self._adopt(trial, cooked.folder, ended, cooked_as=cooked.name)
 
     def _adopt(self, trial: Trial, folder: Path, ended: TrialRecord, *, cooked_as: str) -> None:
@@ -139,8 +142,17 @@ class Ledger:
         self._study.add(record, trial.folder.name)
         self._poke()
 
+    def _after(self, record: TrialRecord, outcome: Outcome) -> TrialRecord:
+        compared = dataclasses.replace(outcome, metrics=self._compared(outcome.metrics))
+        return after(record, compared, metric=self._metric, now_s=time.time())
+
+    def _compared(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The numbers as trials of this sweep are compared by them."""
+        return score.without(metrics, self._left_out)
+
     def _measured(self, record: TrialRecord, metrics: Mapping[str, float]) -> TrialRecord:
         """Note what the study is told besides the metric, and which bounds are broken."""
+        metrics = self._compared(metrics)
         measured = {name: metrics[name] for name in self._also if name in metrics}
         if record.status is not Status.COMPLETED:
             return dataclasses.replace(record, measured=measured)

@@ -19,7 +19,7 @@ import yaml
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.files import write_text
 from lorasweep.records import Plan, Recipe, from_dict, to_dict
-from lorasweep.sweep import asked
+from lorasweep.sweep import asked, comparable
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -67,6 +67,7 @@ class Manifest:
     space: dict[str, str] = field(default_factory=dict)  # axis -> its domain in Hydra's grammar
     search: dict[str, Any] = field(default_factory=dict)  # how the space is searched
     common: tuple[str, ...] = ()  # overrides of every point
+    left_out: dict[str, str] = field(default_factory=dict)  # symptom -> why trials are compared without it
 
 
 def declare(
@@ -100,13 +101,14 @@ def declare(
         )
         for arm in spec.arms
     )
+    without = comparable.left_out(spec, plans)
     # Seeds outermost: every arm is seen once before any arm is seen twice.
     pairs = [(arm.name, seed) for seed in spec.seeds for arm in spec.arms]
     numbers: dict[tuple[str, int], int] = {}
     since: tuple[DeclaredTrial, ...] = ()
     if previous is not None and cooked:
         since = tuple(each for each in previous.trials if each.asked and (each.arm, each.seed) not in pairs)
-        problems = list(_differences(previous, spec, arms, pairs, cooked, extend=extend))
+        problems = list(_differences(previous, spec, arms, pairs, cooked, without, extend=extend))
         if problems:
             raise ConfigError(problems, subject=f"sweep `{spec.name}`, which has already been cooked in part")
         numbers = {(trial.arm, trial.seed): trial.number for trial in previous.trials}
@@ -131,6 +133,7 @@ def declare(
         space={} if search is None else search.space.describe(),
         search={} if search is None else _search(spec),
         common=() if search is None else (*search.common, *search.overrides),
+        left_out=without,
     )
 
 
@@ -218,6 +221,7 @@ def _differences(
     arms: tuple[DeclaredArm, ...],
     pairs: list[tuple[str, int]],
     cooked: Set[tuple[str, int]],
+    left_out: Mapping[str, str],
     *,
     extend: bool,
 ) -> Iterator[Problem]:
@@ -228,6 +232,10 @@ def _differences(
             yield Problem(
                 f"metric ({key})", f"was `{before}` when trials were cooked, is now `{now}`", rename
             )
+    if previous.left_out.keys() != left_out.keys() and spec.metric in comparable.SCORES:
+        before, now = (", ".join(each) or "nothing" for each in (previous.left_out, left_out))
+        message = f"trials were compared without {before} when cooked, are now without {now}"
+        yield Problem("metric (symptoms)", message, rename)
     now_by_name = {arm.name: arm for arm in arms}
     cooked_arms = {arm for arm, _ in cooked}
     for before_arm in previous.arms:

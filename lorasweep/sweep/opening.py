@@ -8,12 +8,13 @@ Knows nothing about workers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.config import compose_recipe
 from lorasweep.errors import LorasweepError
+from lorasweep.metrics import score
 from lorasweep.plan import make_plan
 from lorasweep.records import Plan, Recipe
 from lorasweep.sweep.failure import disk_full, is_disk_full, one_line
@@ -53,14 +54,15 @@ def _opened(
     trials = load_trials(folder, spec, plans, manifest, compose)
     write_manifest(folder, manifest)
     study = SweepStudy(folder, manifest, spec.search)
-    last_attempts = study.reconcile([_found(trial, spec) for trial in trials if trial.folder.exists()])
+    found = [_found(trial, spec, manifest.left_out) for trial in trials if trial.folder.exists()]
+    last_attempts = study.reconcile(found)
     for trial in trials:
         trial.optuna_number = last_attempts.get(trial.number)
     return Roster(spec, folder, manifest, trials, study, compose), study
 
 
-def _found(trial: Trial, spec: SweepSpec) -> Found:
-    rungs = {in_exposures(at): metrics for at, metrics in trial.rungs.items()}
+def _found(trial: Trial, spec: SweepSpec, left_out: Collection[str]) -> Found:
+    rungs = {in_exposures(at): score.without(metrics, left_out) for at, metrics in trial.rungs.items()}
     reported = {at: metrics[spec.metric] for at, metrics in rungs.items() if spec.metric in metrics}
     return Found(record=trial.record, run_folder=trial.folder.name, rungs={} if spec.further else reported)
 

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
 
 class Roster:
-    """The driver's list of trials; `trials` grows while it is looked at."""
+    """The driver's list of trials; `trials` grows while it is looked at.
+
+    Attributes:
+        trials: all there are.
+        left_out: symptoms that they are compared without, each with the reason.
+    """
 
     def __init__(
         self,
@@ -41,6 +46,7 @@ class Roster:
     ) -> None:
         self.trials = trials
         self._spec, self._folder, self._study, self._compose = spec, folder, study, compose
+        self.left_out = manifest.left_out
         self._counted = sum(not trial.extra for trial in manifest.trials)
         self._points = sum(arm.asked for arm in manifest.arms)
 

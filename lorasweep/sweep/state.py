@@ -18,6 +18,7 @@ from typing import Any
 
 from lorasweep.files import read_json
 from lorasweep.records import Status
+from lorasweep.sweep.comparable import agree
 from lorasweep.sweep.folder import TrialRecord, read_status, run_folder_name
 from lorasweep.sweep.lock import holder
 from lorasweep.sweep.manifest import DeclaredTrial, read_manifest
@@ -68,6 +69,7 @@ class SweepState:
     notes: tuple[str, ...] = ()  # what people should know
     eta_s: float | None = None
     unasked: int = 0  # trials of points that the search has yet to choose
+    left_out: Mapping[str, str] = field(default_factory=dict)  # symptom -> why trials are compared without it
 
     @property
     def total(self) -> int:
@@ -153,7 +155,7 @@ def read_state(sweep_folder: Path) -> SweepState:
         trials.append(dataclasses.replace(trial, extra=declared.extra))
     running = sum(trial.status is Status.RUNNING for trial in trials)
     unasked = max(0, manifest.total - sum(not trial.extra for trial in trials))
-    return SweepState(
+    state = SweepState(
         name=manifest.name,
         question=manifest.question,
         metric=manifest.metric,
@@ -163,7 +165,9 @@ def read_state(sweep_folder: Path) -> SweepState:
         driver=driver,
         eta_s=estimate(trials, workers=running, further=unasked),
         unasked=unasked,
+        left_out=manifest.left_out,
     )
+    return agree(state)
 
 
 def params(overrides: Iterable[str]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from rich.text import Text
 from lorasweep.console import text_console
 from lorasweep.records import Status
 from lorasweep.streams import make_safe
+from lorasweep.sweep import comparable
 from lorasweep.sweep.leaderboard import ArmRow, rank_arms, standing
 from lorasweep.sweep.noise_words import sentence
 from lorasweep.sweep.state import SweepState, TrialState
@@ -140,6 +141,7 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
         parts.append(Text(f"  and {hidden} more", style="dim"))
     parts.append(_summary(state))
     parts += [Padding(each, (0, 0, 0, 2)) for each in _noise(state)]
+    parts += [Padding(each, (0, 0, 0, 2)) for each in _left_out(state)]
     parts += [Text(f"  note: {plain(note).plain}", style="yellow") for note in state.notes]
     parts += _reasons(shown)
     return Group(*parts)
@@ -171,13 +173,19 @@ def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType
     heading = Text.assemble((plain(state.name).plain, "bold"), "  ", plain(state.question))
     reading = "; ± 95 % interval over seeds, ~ not told apart from the best" if several else ""
     caption = Text(f"by {plain(state.metric).plain}, {better}{reading}", style="dim")
-    return Group(heading, table, caption, *_noise(state), *_other_limits(state.trials), *_sentences(rows))
+    notes = [*_noise(state), *_left_out(state), *_other_limits(state.trials)]
+    return Group(heading, table, caption, *notes, *_sentences(rows))
 
 
 def _noise(state: SweepState) -> list[RenderableType]:
     """Which arms cannot be told apart; nothing while there is nothing to compare."""
     words = sentence(standing(state), sweep=state.name)
     return [plain(words)] if words else []
+
+
+def _left_out(state: SweepState) -> list[RenderableType]:
+    """Which symptoms are no part of the ranking, since not every arm measures them."""
+    return [Text(plain(words).plain, style="yellow") for words in comparable.told(state.left_out)]
 
 
 def _other_limits(trials: Sequence[TrialState]) -> list[RenderableType]:

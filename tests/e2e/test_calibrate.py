@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lorasweep import config
+from lorasweep import config, files
 from lorasweep.bases import stable_diffusion
-from lorasweep.cli import main
+from lorasweep.calibrate.place import Control
+from lorasweep.cli import calibrate_command, main
 from lorasweep.metrics import calibration
 
 TINY = [
@@ -55,11 +58,40 @@ def test_a_base_is_calibrated_once_and_recipes_find_it(
     assert json.loads(capsys.readouterr().out)["digest"] == told["digest"], "and the same comes out"
 
 
+def _first_and_last(arm: str, rungs: Sequence[Any]) -> Control:
+    """A control read as if it had been cooked long enough to be ruined."""
+    return Control(arm=arm, healthy=rungs[0], burned=rungs[-1], gain=0.3, identity=None)
+
+
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "kind", ["loha", *(pytest.param(kind, marks=slow) for kind in ("lora", "lokr", "ia3", "dora", "dylora"))]
+)
+def test_random_controls_are_as_large_as_the_healthy_checkpoint(
+    home: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(calibrate_command, "read_control", _first_and_last)
+    words = [*TINY, f"base.path={tiny_sd}", f"adapter={kind}", "train.max_steps=2", "launcher.workers=1"]
+    assert main(["calibrate", *words, "--times", "3", "--rungs", "3", "--seeds", "1", "--json"]) == 0
+    sizes = json.loads(capsys.readouterr().out)["made"]["random_sizes"]
+    (folder,) = (home / "outputs").glob("calibrate-*")
+    (log,) = folder.glob("*-long-s0/events.jsonl")
+    healthy = next(row["metrics"] for row in files.read_jsonl(log) if row["kind"] == "rung")
+    random = [files.read_json(path)["metrics"] for path in folder.glob("nulls/random_*/judged.json")]
+    relative = [metrics["norms/relative"] for metrics in random]
+    assert relative == [pytest.approx(healthy["norms/relative"], rel=0.02)] * 2
+    assert min(*relative, *sizes) > 0
+
+
 def test_a_recipe_that_cannot_be_calibrated_for_is_refused_before_any_work(
     home: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*TINY, f"base.path={tiny_sd}", "dataset.holdout=0", "adapter=dora"]
-    assert main(["calibrate", *words]) == 2
+    words = [*TINY, f"base.path={tiny_sd}", "dataset.holdout=0", "~metrics.generalisation"]
+    assert main(["calibrate", *words, "--rungs", "1", "--times", "1"]) == 2
     said = capsys.readouterr().err
-    assert "dataset.holdout" in said and "adapter" in said and "Traceback" not in said
+    for wrong in ("dataset.holdout", "metrics", "--rungs", "--times"):
+        assert wrong in said
+    assert "Traceback" not in said
     assert not (home / "outputs").exists()

@@ -140,3 +140,27 @@ def test_a_recipe_that_burns_is_warned_about_once(home: Path, words: list[str]) 
     assert len(warnings) == 1 and warnings[0].startswith("burned from step 2 (")
     verdict = files.read_json(home / "a" / "metrics.json")["verdict"]
     assert verdict["state"] == "overcooked" and verdict["sentence"].startswith("Never done: from 2 ")
+
+
+def test_a_trial_told_to_stop_when_its_process_died_stops_when_it_is_back(
+    home: Path, words: list[str]
+) -> None:
+    recipe = config.compose_recipe(words)
+    planned, folder, heard = plan.make_plan(recipe), home / "a", []
+
+    def dies(event: dict[str, Any]) -> bool:
+        if event["kind"] == "rung":
+            raise Hit("the answer never comes")
+        return True
+
+    def stops(event: dict[str, Any]) -> bool:
+        heard.append((event["kind"], event["step"]))
+        return event["kind"] != "rung"
+
+    with pytest.raises(Hit):
+        run_cook(recipe, planned, folder, Kitchen(), report=dies, should_stop=lambda: False)
+    outcome = run_cook(recipe, planned, folder, Kitchen(), report=stops, should_stop=lambda: False)
+    assert (outcome.status, outcome.step) == (Status.PRUNED, planned.rungs[0])
+    assert [kind for kind, _ in heard if kind in ("rung", "step")] == ["rung"], "asked once, not a step more"
+    logged = [row["step"] for row in files.read_jsonl(folder / "events.jsonl") if row["kind"] == "rung"]
+    assert logged == [planned.rungs[0]], "and it is logged once"

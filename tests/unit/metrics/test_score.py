@@ -86,3 +86,43 @@ def test_the_catalogue_imports_without_torch() -> None:
     imports = "; ".join(f"import lorasweep.metrics.{name}" for name in names.split())
     code = f"import sys; {imports}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["burn/score", "generalisation/gap"])
+def test_a_symptom_that_is_no_number_gives_no_score_rather_than_a_better_one(name: str) -> None:
+    metrics = {key: value for key, value in CLEAN.items() if key != name} | {"identity/score": 0.8}
+    reason = {name: "was nan at step 100"}
+    found = score.summarise(metrics, CALIBRATION, missing=reason, broken={name})
+    assert not {score.SCORE, score.UTILITY} & found.values.keys()
+    assert found.missing[score.UTILITY] == f"{name} was nan at step 100"
+
+
+def test_what_fidelity_is_read_from_does_not_change_within_a_trial() -> None:
+    rungs = [CLEAN | {"identity/score": 0.6}, CLEAN | {"generalisation/held_out": 0.7}]
+    first = score.summarise(rungs[0], CALIBRATION).values
+    kind = score.kind_of([first | rungs[0]])
+    assert kind == "identity" and first[score.FIDELITY] == 0.6
+    told = {"identity/score": "was nan at step 20"}
+    second = score.summarise(rungs[1], CALIBRATION, missing=told, broken={"identity/score"}, kind=kind)
+    assert score.SCORE in second.values and score.UTILITY not in second.values
+    assert "identity/score" in second.missing[score.UTILITY] and "nan" in second.missing[score.UTILITY]
+
+
+def test_a_stand_in_stays_one_when_the_identity_turns_up_later() -> None:
+    early = CLEAN | {"generalisation/held_out": 0.7}
+    kind = score.kind_of([early | score.summarise(early, CALIBRATION).values])
+    late = score.summarise(early | {"identity/score": 1.0}, CALIBRATION, kind=kind).values
+    assert kind == "held_out" and late[score.UTILITY] < 1
+    assert late[score.FIDELITY] == score.summarise(early, CALIBRATION).values[score.FIDELITY]
+
+
+def test_a_score_without_a_symptom_is_the_score_had_it_not_been_measured() -> None:
+    metrics = CLEAN | {"burn/score": 0.9, "generalisation/gap": 0.3, "identity/score": 0.8}
+    whole = metrics | score.summarise(metrics, CALIBRATION).values
+    less = {key: value for key, value in metrics.items() if key != "burn/score"}
+    wanted = score.summarise(less, CALIBRATION).values
+    found = score.without(whole, {"burn"})
+    assert (found[score.SCORE], found[score.UTILITY]) == (wanted[score.SCORE], wanted[score.UTILITY])
+    assert whole[score.SCORE] > found[score.SCORE] > 0
+    assert score.without(whole, ()) == whole
+    assert score.SCORE not in score.without(whole, {symptom.name for symptom in SYMPTOMS})

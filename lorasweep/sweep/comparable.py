@@ -1,0 +1,110 @@
+"""Which symptoms a sweep's trials are compared by: those that every one of them can measure.
+
+    SweepSpec + Plans  ->  {"rise": "arm all_in: there are no held-out images"}    before the first trial
+    SweepState         ->  SweepState with values that can be compared             whenever it is looked at
+
+An arm that measures less must not rank higher for it. What an arm can measure is known from its plan, so
+what is left out of the sweep's overcook/score and overcook/utility is settled before the first trial and
+written into sweep.yaml: what Optuna is told, what pruners hear and what the leaderboard shows are one number.
+Should a trial fail to measure in the end what its plan promised, that symptom is left out of the ranking as
+well; what Optuna was told by then stays. A trial's own metrics.json and verdict know all that it measured. No
+torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from lorasweep.errors import Problem
+from lorasweep.metrics import calibration, offered, score
+from lorasweep.metrics.symptoms import SYMPTOMS
+from lorasweep.records import Plan, Status, digest
+
+if TYPE_CHECKING:
+    from lorasweep.config import SweepSpec
+    from lorasweep.metrics.calibration import Calibration
+    from lorasweep.sweep.state import SweepState
+
+SCORES = (score.SCORE, score.UTILITY)
+
+
+def left_out(spec: SweepSpec, plans: Mapping[str, Plan]) -> dict[str, str]:
+    """Find the symptoms that some arms can measure and others cannot, each with who and why.
+
+    Args:
+        spec: the sweep.
+        plans: of its arms and of the corners of its space, by name.
+    """
+    lacking: dict[str, list[tuple[str, str]]] = {symptom.name: [] for symptom in SYMPTOMS}
+    for arm, offer in offers(spec, plans).items():
+        for symptom in lacking:
+            if why := offer.at_rungs[f"overcook/{symptom}"]:
+                lacking[symptom].append((arm, why))
+    return {
+        symptom: f"arm {arms[0][0]}: {arms[0][1]}"
+        for symptom, arms in lacking.items()
+        if 0 < len(arms) < len(spec.known)
+    }
+
+
+def offers(spec: SweepSpec, plans: Mapping[str, Plan]) -> dict[str, offered.Offer]:
+    """Find what judging can give of each arm and corner, by name; their plans are given by name too."""
+    limits: dict[str, Calibration] = {}  # by what it is found by: many arms share one
+    found = {}
+    for arm in spec.known:
+        recipe = arm.recipe
+        key = digest([recipe.base, recipe.dataset.path, recipe.sample, recipe.calibration])
+        if key not in limits:
+            base = importlib.import_module(f"lorasweep.bases.{recipe.base.name}")
+            limits[key] = calibration.find(recipe, base.fingerprint(recipe.base)).calibration
+        found[arm.name] = offered.offer(recipe, plans[arm.name], limits[key])
+    return found
+
+
+def problems(spec: SweepSpec) -> Iterator[Problem]:
+    """Refuse to compare utilities of which some are made of the identity and some of its stand-in."""
+    wanted = [each.name for each in spec.objectives] + [spec.pruner.metric or ""]
+    reading = [arm.name for arm in spec.known if "identity" in arm.recipe.metrics]
+    others = [arm.name for arm in spec.known if arm.name not in reading]
+    if score.UTILITY in wanted and reading and others:
+        lacks = f"arm {others[0]} does not measure identity, arm {reading[0]} does"
+        message = f"{score.UTILITY} cannot be compared: {lacks}"
+        hint = "measure identity in every arm or in none, or sweep.metric.name=overcook/score"
+        yield Problem("sweep.metric.name", message, hint)
+
+
+def agree(state: SweepState) -> SweepState:
+    """Give the completed trials values over the symptoms that all of them turned out to measure."""
+    if state.metric not in SCORES:
+        return state
+    judged = {t.number: t for t in state.trials if t.status is Status.COMPLETED and t.value is not None}
+    found = {}
+    for symptom in SYMPTOMS:
+        lacking = [t for t in judged.values() if symptom.name not in score.grades_of(t.metrics)]
+        if symptom.name not in state.left_out and 0 < len(lacking) < len(judged):
+            found[symptom.name] = f"trial {lacking[0].number} ({lacking[0].arm}) could not measure it"
+    reading = [score.IDENTITY in trial.metrics for trial in judged.values()]
+    mixed = state.metric == score.UTILITY and any(reading) and not all(reading)
+    if not found and not mixed:
+        return state
+    trials = []
+    for trial in state.trials:
+        if trial.number in judged:
+            value = score.without(trial.metrics, {**state.left_out, **found}).get(state.metric)
+            reason = trial.reason
+            if mixed and score.IDENTITY not in trial.metrics:
+                value, reason = None, f"{score.IDENTITY} could not be read, other trials are ranked by it"
+            trial = dataclasses.replace(trial, value=value, reason=reason)  # noqa: PLW2901
+        trials.append(trial)
+    return dataclasses.replace(state, trials=tuple(trials), left_out={**state.left_out, **found})
+
+
+def told(left_out: Mapping[str, str]) -> list[str]:
+    """Sentences about what was left out, the symptoms of one reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for symptom, why in left_out.items():
+        by_reason.setdefault(why, []).append(symptom)
+    return [f"compared without {', '.join(names)} ({why})" for why, names in by_reason.items()]

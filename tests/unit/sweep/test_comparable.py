@@ -1,0 +1,153 @@
+"""An arm that measures less does not rank higher for it: trials are compared by what all of them measure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pretend_sweep
+import pytest
+import yaml
+
+from lorasweep.cli import main
+from lorasweep.config.sweep_search import PrunerOptions
+from lorasweep.metrics import score
+from lorasweep.records import Status
+from lorasweep.sweep import comparable, leaderboard
+from lorasweep.sweep.folder import TrialRecord
+from lorasweep.sweep.gate import Gate
+from lorasweep.sweep.ledger import Ledger
+from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.state import SweepState, TrialState
+
+GRADES = {"overcook/burn": 0.6, "overcook/control": 0.2, "overcook/rise": 0.1}
+
+
+def judged(fidelity: float, **changes: Any) -> dict[str, float]:
+    grades = {name: value for name, value in (GRADES | changes).items() if value is not None}
+    overcooked = score.overcook({name.partition("/")[2]: value for name, value in grades.items()})
+    return grades | {
+        score.SCORE: overcooked,
+        score.FIDELITY: fidelity,
+        score.UTILITY: fidelity * (1 - overcooked),
+        score.IDENTITY: fidelity,
+    }
+
+
+def trial(number: int, arm: str, metrics: dict[str, float], **changes: Any) -> TrialState:
+    values = {"status": Status.COMPLETED, "value": metrics.get(score.UTILITY)} | changes
+    return TrialState(
+        number=number, arm=arm, seed=0, step=8, steps=8, attempt=1, run_folder=f"/x/{number}",
+        metrics=metrics, **values,
+    )  # fmt: skip
+
+
+def state(*trials: TrialState, left_out: dict[str, str] | None = None) -> SweepState:
+    return SweepState(
+        name="s", question="?", metric=score.UTILITY, goal="maximize", folder="/x", trials=trials,
+        left_out=left_out or {},
+    )  # fmt: skip
+
+
+def write_sweep(folder: Path, arms: dict[str, Any], **more: Any) -> str:
+    recipe = {"train.max_steps": 4, "dataset.dollhouse.images": 6, "tracking": "none"}
+    path = folder / "compare.yaml"
+    path.write_text(yaml.safe_dump({"sweep": {"question": "?", "recipe": recipe, "arms": arms, **more}}))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "symptoms"),
+    [
+        ({"dataset.holdout": 0}, {"rise"}),
+        ({"~metrics.burn": ""}, {"burn"}),
+        ({"~metrics.memorisation": ""}, {"memorisation"}),
+        ({"~metrics.prior_drift": ""}, {"class_drift"}),
+        ({}, set()),
+    ],
+)  # fmt: skip
+def test_plan_says_which_symptoms_are_left_out_and_why(
+    home: Path, capsys: pytest.CaptureFixture[str], overrides: dict[str, Any], symptoms: set[str]
+) -> None:
+    path = write_sweep(home, {"all": {}, "less": overrides})
+    assert main(["plan", path, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["left_out"]
+    assert told.keys() == symptoms
+    assert all(why.startswith("arm less: ") for why in told.values())
+
+
+def test_utilities_that_mean_different_things_are_refused_before_anything_starts(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_sweep(home, {"all": {}, "less": {"~metrics.identity": ""}})
+    for command in ("plan", "sweep"):
+        assert main([command, path]) == 2
+        said = capsys.readouterr().err
+        assert "arm less does not measure identity" in said and "sweep.metric.name" in said
+    assert not (home / "outputs" / "compare").exists()
+
+
+def test_the_arm_that_did_not_measure_its_worst_symptom_gains_nothing() -> None:
+    worse = trial(1, "blind", judged(0.8, **{"overcook/burn": None, "overcook/control": 0.3}))
+    better = trial(0, "seen", judged(0.8))
+    assert worse.value is not None and better.value is not None and worse.value > better.value
+    found = comparable.agree(state(better, worse))
+    assert [row.arm for row in leaderboard.rank_arms(found)] == ["seen", "blind"]
+    assert list(found.left_out) == ["burn"] and "trial 1 (blind)" in found.left_out["burn"]
+    assert "burn" in leaderboard.document(found)["left_out"]
+
+
+def test_equal_recipes_tie_whatever_was_measured_of_them() -> None:
+    found = comparable.agree(
+        state(trial(0, "a", judged(0.8)), trial(1, "b", judged(0.8, **{"overcook/burn": None})))
+    )
+    assert [row.rank for row in leaderboard.rank_arms(found)] == [1, 1]
+
+
+def test_trials_without_a_value_take_no_symptom_from_the_others() -> None:
+    pruned = trial(1, "b", judged(0.1, **{"overcook/burn": None}), status=Status.PRUNED)
+    failed = trial(2, "c", {}, status=Status.CRASHED, value=None)
+    whole = state(trial(0, "a", judged(0.8)), pruned, failed)
+    assert comparable.agree(whole) is whole
+
+
+def test_a_stand_in_for_identity_is_not_ranked_against_identities() -> None:
+    stand_in = {key: value for key, value in judged(0.9).items() if key != score.IDENTITY}
+    found = comparable.agree(state(trial(0, "a", judged(0.5)), trial(1, "b", stand_in)))
+    first, last = leaderboard.rank_arms(found)
+    assert (first.arm, last.rank) == ("a", None) and "identity/score could not be read" in last.reason
+
+
+def test_what_optuna_and_pruners_hear_is_what_is_ranked() -> None:
+    ledger = Ledger(None, None, metric=score.UTILITY, left_out={"burn": "why"})  # type: ignore[arg-type]
+    seen, blind = judged(0.8), judged(0.8, **{"overcook/burn": None})
+    assert ledger._compared(seen)[score.UTILITY] == ledger._compared(blind)[score.UTILITY]
+    gate = Gate(pretend_sweep.spec({"a": {}}), (), left_out={"burn"})
+    assert gate._compared(seen)[score.SCORE] == gate._compared(blind)[score.SCORE] < seen[score.SCORE]
+
+
+def test_a_trial_that_asks_twice_at_a_rung_is_answered_alike() -> None:
+    spec = dataclasses.replace(
+        pretend_sweep.spec({"good": {"tag": 1}, "bad": {"tag": 2}}),
+        pruner=PrunerOptions(name="median", startup=1, exempt=0.0),
+    )
+
+    def made(number: int, utilities: list[float]) -> Trial:
+        recipe = spec.arms[number].recipe
+        planned = pretend_sweep.plan(recipe)
+        status = Status.COMPLETED if number == 0 else Status.WAITING
+        record = TrialRecord(
+            number=number, arm=spec.arms[number].name, seed=0, status=status, fingerprint="f"
+        )
+        rungs = {float(n): {score.UTILITY: value} for n, value in enumerate(utilities, start=1)}
+        return Trial(
+            record=record, recipe=recipe, plan=planned, folder=Path(), overrides=(), rungs=rungs, step=1
+        )
+
+    good, bad = made(0, [0.8, 0.9]), made(1, [0.1])
+    gate = Gate(spec, [good])
+    assert not gate.rung(bad) and bad.stopped
+    assert not gate.rung(bad), "asked again by the attempt that continues, in the same sweep"
+    assert not Gate(spec, [good, bad]).rung(bad), "and in one that was continued"
