@@ -6,15 +6,15 @@ import argparse
 import json
 import sys
 
-from lorasweep import config, plan
-from lorasweep.cli import one_run, recorded
+from lorasweep import config, plan, runs
+from lorasweep.cli import one_run
 from lorasweep.cli.output_folder import require_writable
 from lorasweep.errors import InputError, Problem
 
 
 def run(options: argparse.Namespace) -> int:
     """Compose the parent's recipe with the overrides on top, cook it, remember the parent; the exit code."""
-    parent = recorded.find(options.run, subject="fork")
+    parent = runs.find_run(options.run, subject="fork")
     if not options.overrides:
         hint = f"to cook it again as it is: lorasweep train --from {parent.name}"
         raise InputError(Problem("KEY=VALUE", "a fork must change something", hint), subject="fork")

@@ -7,15 +7,15 @@ import json
 import webbrowser
 from pathlib import Path
 
+from lorasweep import runs
 from lorasweep.cli.output_folder import require_writable
-from lorasweep.cli.sweep_folder import find_sweep_folder
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the pages, say where they are; returns the exit code."""
     from lorasweep.report.write import write_report
 
-    folder = find_sweep_folder(options.sweep, subject="report")
+    folder = runs.find_sweep(options.sweep, subject="report")
     out = Path(options.out).expanduser() if options.out else None
     if out is not None:
         require_writable(out)

@@ -7,6 +7,7 @@ import argparse
 
 def run(options: argparse.Namespace) -> int:
     """Bring the named sweeps (or all) up to date in MLflow; 1 when something is still missing."""
-    from lorasweep import tracking
+    from lorasweep import runs, tracking
 
-    return tracking.sync(options.sweeps or None, as_json=options.json)
+    named = [runs.find_sweep(name, subject="sync") for name in options.sweeps]
+    return tracking.sync(named or runs.sweep_folders(), as_json=options.json)

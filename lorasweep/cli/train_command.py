@@ -7,8 +7,8 @@ import json
 import sys
 from typing import Any
 
-from lorasweep import config, paths, plan
-from lorasweep.cli import one_run, recorded
+from lorasweep import config, paths, plan, runs
+from lorasweep.cli import one_run
 from lorasweep.cli.output_folder import require_writable
 from lorasweep.errors import InputError, Problem
 from lorasweep.records import Plan, Recipe
@@ -45,7 +45,7 @@ def _again(options: argparse.Namespace) -> int:
     """Cook a recorded recipe once more, in a folder of its own, and compare; 1 when it came out otherwise."""
     from lorasweep.report import compare
 
-    run = recorded.find(options.source, subject="train --from")
+    run = runs.find_run(options.source, subject="train --from")
     recipe = config.compose_recipe([*config.spell(run.recipe), *_not_of_the_recipe(options.overrides)])
     planned = _planned(recipe)
     if run.material and run.material != planned.material:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.files import read_json
+from lorasweep.metrics.score import UTILITY
 from lorasweep.records import Status
 from lorasweep.sweep.folder import TrialRecord, read_status, run_folder_name
 from lorasweep.sweep.lock import holder
@@ -279,16 +280,30 @@ def _object(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
+def single_runs(folder: Path) -> list[tuple[Path, TrialRecord]]:
+    """List the run folders of a folder without sweep.yaml, such as `outputs/train`.
+
+    Returns:
+        Those that were begun, the oldest first, so that a run keeps its place when others come.
+    """
+    found = [(path, record) for path in folder.glob("*/") if (record := read_status(path)) is not None]
+    return sorted(found, key=lambda each: (each[1].started_at or 0.0, each[0].name))
+
+
 def _single_runs(folder: Path) -> SweepState:
-    """A folder without sweep.yaml, such as `outputs/train`: the run folders it holds, taken as they are."""
-    records = [
-        (path, record) for path in sorted(folder.glob("*/")) if (record := read_status(path)) is not None
-    ]
+    """Take single runs as the trials of a sweep, each an arm by the name of its folder."""
+    trials = []
+    drivers = []
+    for number, (path, record) in enumerate(single_runs(folder)):
+        drivers.append(holder(path))
+        named = dataclasses.replace(record, number=number, arm=path.name)
+        trials.append(_read_trial(path, named, (), driven=drivers[-1] is not None))
     return SweepState(
         name=folder.name,
         question="",
-        metric="",
+        metric=UTILITY,
         goal="maximize",
         folder=str(folder),
-        trials=tuple(_read_trial(path, record, (), driven=True) for path, record in records),
+        trials=tuple(trials),
+        driver="; ".join(filter(None, drivers)) or None,
     )

@@ -78,8 +78,8 @@ def test_a_trial_of_a_sweep_by_its_number_is_cooked_again_without_a_warning(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["fork", "train/x"], "no such run with a recipe"),
-        (["fork", "train/7"], "no such run with a recipe"),
+        (["fork", "train/x"], "no such run"),
+        (["fork", "train/7"], "no such run"),
         (["fork", "{run}"], "a fork must change something"),
         (["fork", "{run}", "seed=0"], "changes nothing"),
         (["fork", "{run}", "adapter.dim=0"], "must be >= 1"),
@@ -92,11 +92,13 @@ def test_what_cannot_be_done_is_explained(
 ) -> None:
     from lorasweep import config, plan
     from lorasweep.cli import one_run
+    from lorasweep.records import to_dict
 
     recipe = config.compose_recipe(TINY)
     planned = plan.make_plan(recipe)
     folder = one_run.run_folder(recipe, planned)
     files.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
+    files.write_json(folder / "plan.json", to_dict(planned))
 
     code = main([word.replace("{run}", f"train/{folder.name}") for word in words])
 
