@@ -22,7 +22,7 @@ pool.py         the worker processes seen from the driver
 worker.py       the worker process seen from inside
 crew.py         how many workers, of which kind
 vitals.py       a worker's signs of life and its memory
-lock.py stop.py one driver per sweep; Ctrl-C once and twice
+lock.py stop.py one driver per sweep; Ctrl-C and its kin, once and twice
 state.py        frozen snapshots for the live table and `lorasweep status`; no torch, no Optuna
 pace.py         how long a trial still takes; timing.py: how long the sweep took, and was said to take
 announce.py     snapshots, leaderboard and hooks while the driver runs

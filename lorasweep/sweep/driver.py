@@ -99,7 +99,7 @@ def run_sweep(
             stop the sweep.
         on_end: called once when this call ends, before the mirror is given its last look; errors as above.
         mirror: follows the run folders.
-        stop: how the caller asks to stop; None: SIGINT and SIGTERM do, in the main thread.
+        stop: how the caller asks to stop; None: SIGINT, SIGTERM and SIGHUP do, in the main thread.
 
     Raises:
         SweepHeldError: another driver has this sweep.

@@ -29,13 +29,14 @@ from typing import Any
 from lorasweep.files import write_text
 from lorasweep.footprint import taken_mb
 from lorasweep.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
+from lorasweep.sweep import stop
 from lorasweep.sweep.failure import is_disk_full, one_line, status_of
 from lorasweep.sweep.folder import write_outcome
 from lorasweep.sweep.vitals import Heartbeat, MemoryWatch, beat_every_s
 
 STEP_EVENT_EVERY_S = 0.5
 ERROR_FILE = "error.txt"
-WHERE_SIGNAL = signal.SIGUSR1
+WHERE_SIGNAL = getattr(signal, "SIGUSR1", None)  # Windows has none
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -61,7 +62,7 @@ class WorkerSettings:
 def main(connection: Connection, settings: WorkerSettings) -> None:
     """Run until killed, until the driver is gone, or until this process should not be used any longer."""
     _redirect_output(settings.log)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop.ignore()
     die_with(settings.driver_pid)
     line = DriverLine(connection)
     if settings.care.hang_s is not None:
@@ -227,7 +228,8 @@ def _redirect_output(log: str) -> None:
     os.close(file)
     faulthandler.enable(file=sys.stderr)
     # The driver asks with it where a hung worker hangs; it answers even inside a native call.
-    faulthandler.register(WHERE_SIGNAL, file=sys.stderr, all_threads=True)
+    if WHERE_SIGNAL:
+        faulthandler.register(WHERE_SIGNAL, file=sys.stderr, all_threads=True)
 
 
 def die_with(driver_pid: int) -> None:
