@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.files import read_json, read_jsonl
-from lorasweep.records import Plan, Recipe, Status, digest
+from lorasweep.plan import for_seed
+from lorasweep.records import Plan, Recipe, Status
 from lorasweep.sweep.folder import TrialRecord, read_outcome, read_status, run_folder_name, write_status
 from lorasweep.sweep.manifest import DeclaredTrial, Manifest
 from lorasweep.sweep.policy import after
@@ -58,21 +59,19 @@ def load_trials(
     for declared in manifest.trials:
         if declared.arm not in made:
             made[declared.arm] = compose(overrides[declared.arm])
-        recipe, plan = made[declared.arm]
-        recipe = dataclasses.replace(recipe, seed=declared.seed)
+        recipe, plan = for_seed(*made[declared.arm], declared.seed)
         folder = _folder(sweep_folder, declared)
-        wanted = fingerprint(recipe, plan)
         record = _recover(folder, manifest.metric) or TrialRecord(
             number=declared.number,
             arm=declared.arm,
             seed=declared.seed,
             status=Status.WAITING,
-            fingerprint=wanted,
+            fingerprint=plan.fingerprint,
             steps=plan.steps,
             attempt=0,
             exempt=is_exempt(spec.pruner, declared.number),
         )
-        if record.fingerprint != wanted:
+        if record.fingerprint != plan.fingerprint:
             message = "was cooked from another recipe, other images or another base than is declared now"
             strangers.append(Problem(str(folder), message, "move it away, or give the sweep another name"))
         metrics, verdict = read_result(folder)
@@ -92,11 +91,6 @@ def load_trials(
     if strangers:
         raise ConfigError(strangers, subject=f"sweep `{spec.name}`")
     return trials
-
-
-def fingerprint(recipe: Recipe, plan: Plan) -> str:
-    """Digest of everything that decides a trial's result; the arm's name is not part of it."""
-    return digest({"recipe": recipe.fingerprint(), "plan": plan.fingerprint})
 
 
 def read_result(run_folder: Path) -> tuple[dict[str, float], dict[str, Any]]:

@@ -8,20 +8,19 @@ Whatever is added is written down (asked.jsonl) before anybody hears of it. Know
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.config.space import Point
+from lorasweep.plan import for_seed
 from lorasweep.records import Plan, Recipe, Status
 from lorasweep.sweep import asked
 from lorasweep.sweep.folder import TrialRecord, run_folder_name
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.pruning import is_exempt
 from lorasweep.sweep.queue import Trial
-from lorasweep.sweep.resume import fingerprint
 from lorasweep.sweep.study import SweepStudy
 
 if TYPE_CHECKING:
@@ -110,13 +109,13 @@ class Roster:
     def _add(
         self, number: int, arm: str, seed: int, recipe: Recipe, plan: Plan, overrides: tuple[str, ...]
     ) -> Trial:
-        recipe = dataclasses.replace(recipe, seed=seed)
+        recipe, plan = for_seed(recipe, plan, seed)
         record = TrialRecord(
             number=number,
             arm=arm,
             seed=seed,
             status=Status.WAITING,
-            fingerprint=fingerprint(recipe, plan),
+            fingerprint=plan.fingerprint,
             steps=plan.steps,
             attempt=0,
             exempt=is_exempt(self._spec.pruner, number),

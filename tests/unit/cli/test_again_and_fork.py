@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from lorasweep import files
+from lorasweep import config, files
 from lorasweep.cli import main
+from lorasweep.plan import make_plan
+from lorasweep.records import to_dict
 
 TINY = [
     "train.max_steps=4",
@@ -70,6 +72,8 @@ def test_a_trial_of_a_sweep_by_its_number_is_cooked_again_without_a_warning(
     assert json.loads(told.out)["compared_with"].endswith("one/0001-only-s1")
     assert "changed since" not in told.err
     plan = home / "outputs" / "one" / "0001-only-s1" / "plan.json"
+    anew = make_plan(config.read_recorded(plan.with_name("recipe.yaml")))
+    assert files.read_json(plan) == to_dict(anew), "a trial has the plan of its own seed"
     files.write_json(plan, files.read_json(plan) | {"material": "other images"})
     assert main(["train", "--from", "one/1", "tracking=none"]) == 0
     assert "have changed since" in capsys.readouterr().err
@@ -90,12 +94,10 @@ def test_a_trial_of_a_sweep_by_its_number_is_cooked_again_without_a_warning(
 def test_what_cannot_be_done_is_explained(
     words: list[str], said: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lorasweep import config, plan
     from lorasweep.cli import one_run
-    from lorasweep.records import to_dict
 
     recipe = config.compose_recipe(TINY)
-    planned = plan.make_plan(recipe)
+    planned = make_plan(recipe)
     folder = one_run.run_folder(recipe, planned)
     files.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
     files.write_json(folder / "plan.json", to_dict(planned))
