@@ -9,7 +9,6 @@ from typing import Any
 
 from lorasweep import config, paths, plan, runs
 from lorasweep.cli import one_run
-from lorasweep.cli.output_folder import require_writable
 from lorasweep.errors import InputError, Problem
 from lorasweep.records import Plan, Recipe
 
@@ -25,13 +24,12 @@ def run(options: argparse.Namespace) -> int:
         recipe = config.compose_recipe(words)
     planned = _planned(recipe)
     folder = one_run.run_folder(recipe, planned)
-    require_writable(folder)
-    cooked = one_run.cook_one(recipe, planned, folder, quiet=options.json)
+    done = one_run.cook_one(recipe, planned, folder, quiet=options.json, fresh=options.fresh)
     if options.json:
-        print(json.dumps(one_run.result_json(folder, cooked), indent=1))
+        print(json.dumps(one_run.result_json(folder, done), indent=1))
     else:
-        one_run.print_result(folder, cooked)
-    return cooked.exit_code
+        one_run.print_result(folder, done)
+    return one_run.exit_code(done)
 
 
 def _planned(recipe: Recipe) -> Plan:
@@ -52,15 +50,14 @@ def _again(options: argparse.Namespace) -> int:
         print("warning  its images, captions or base model have changed since", file=sys.stderr)
     name = f"again-{run.folder.parent.name}-{run.folder.name}-{planned.fingerprint[:8]}"
     folder = paths.outputs() / "train" / name
-    require_writable(folder)
-    one_run.remember_parent(folder, run.name, [])
-    cooked = one_run.cook_one(recipe, planned, folder, quiet=options.json)
-    if cooked.exit_code:
-        print(f"{cooked.status['status']}  {cooked.status['reason']}".rstrip(), file=sys.stderr)
-        return cooked.exit_code
+    parent = {"parent": run.name, "overrides": []}
+    done = one_run.cook_one(recipe, planned, folder, quiet=options.json, fresh=True, parent=parent)
+    if code := one_run.exit_code(done):
+        print(f"{done.record.status.value}  {done.record.reason}".rstrip(), file=sys.stderr)
+        return code
     found = compare.compare_runs(run.folder, folder)
     if options.json:
-        document: dict[str, Any] = one_run.result_json(folder, cooked)
+        document: dict[str, Any] = one_run.result_json(folder, done)
         print(json.dumps({**document, "compared_with": str(run.folder), **found.document()}, indent=1))
     else:
         print(found.sentence())

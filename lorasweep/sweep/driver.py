@@ -9,7 +9,6 @@ torch, MLflow or what a recipe is.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -91,7 +90,7 @@ def run_sweep(
         compose: turns the overrides of a point of the space into its recipe and plan.
         repeats: afterwards, cook arms again with up to so many further seeds each, where that helps to tell
             the best one from the others, until it is known; None: cook what is declared and no more.
-        fresh: cook also what another sweep in this home has already cooked with the same code.
+        fresh: cook also what this home has already cooked elsewhere with the same code.
         kitchen_module: where workers find `Kitchen`, `cook` and `draw_base_samples`.
         estimated_s: how long it is expected to take, to be compared with how long it took.
         on_change: called with a snapshot several times a second.
@@ -105,7 +104,7 @@ def run_sweep(
         SweepHeldError: another driver has this sweep.
         ConfigError: the folder cannot be written, or holds trials that this declaration would contradict.
     """
-    listening = stop is None and threading.current_thread() is threading.main_thread()
+    listening = stop is None
     stop = stop or StopSignal()
     _make_writable(folder)
     with stop.listening() if listening else nullcontext(), SweepLock(folder):
@@ -115,7 +114,7 @@ def run_sweep(
         )
         ledger = Ledger(study, mirror, metric=spec.metric, further=spec.further, constraints=spec.constraints)
         gate = Gate(spec, roster.trials)
-        shelf = None if fresh else Shelf(folder)
+        shelf = None if fresh else Shelf(folder.parent, own=folder)
         stopwatch = Stopwatch(folder, estimated_s)
         loop = SweepLoop(folder, roster, ledger, gate, announcer, stop, shelf=shelf, repeats=repeats)
         if mirror is not None:

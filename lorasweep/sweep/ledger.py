@@ -9,21 +9,33 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorasweep.config import to_yaml
 from lorasweep.config.sweep_search import Constraint, Objective
 from lorasweep.files import write_json, write_text
 from lorasweep.records import Outcome, Status, to_dict
-from lorasweep.sweep.folder import OUTCOME_FILE, TrialRecord, link_or_copy, write_status
+from lorasweep.sweep.folder import (
+    OUTCOME_FILE,
+    PARENT_FILE,
+    TrialRecord,
+    link_or_copy,
+    read_outcome,
+    read_result,
+    read_rungs,
+    read_status,
+    write_status,
+)
+from lorasweep.sweep.lock import LOCK_FILE
 from lorasweep.sweep.mirror import Mirror
 from lorasweep.sweep.policy import after
-from lorasweep.sweep.pruning import in_exposures
-from lorasweep.sweep.queue import Trial
-from lorasweep.sweep.resume import read_result, read_rungs
+from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.shelf import Cooked
-from lorasweep.sweep.study import SweepStudy
+
+if TYPE_CHECKING:
+    from lorasweep.sweep.study import SweepStudy
 
 # What belongs to a trial and not to its recipe, so that a twin has its own.
 OWN_FILES = (
@@ -33,7 +45,25 @@ OWN_FILES = (
     "recipe.yaml",
     "plan.json",
     "error.txt",
+    PARENT_FILE,
+    LOCK_FILE,
 )
+
+
+class NoStudy:
+    """What is told of a single run, from which no search learns: nothing."""
+
+    def begin(self, record: TrialRecord, run_folder: str, *, retry_of: int | None) -> None:
+        """As of `SweepStudy`, as are the others."""
+
+    def report(self, number: int, exposures: int, value: float) -> None:
+        """Nothing."""
+
+    def end(self, record: TrialRecord) -> None:
+        """Nothing."""
+
+    def add(self, record: TrialRecord, run_folder: str) -> None:
+        """Nothing."""
 
 
 class Ledger:
@@ -41,7 +71,7 @@ class Ledger:
 
     def __init__(
         self,
-        study: SweepStudy,
+        study: SweepStudy | NoStudy,
         mirror: Mirror | None,
         *,
         metric: str,
@@ -153,6 +183,33 @@ class Ledger:
     def _poke(self) -> None:
         if self._mirror is not None:
             self._mirror.poke()
+
+
+def recover(
+    run_folder: Path, metric: str, *, again: Collection[Status] = (Status.CRASHED,)
+) -> TrialRecord | None:
+    """Read where a trial stands, when nobody drives it any more, and note an end that nobody noted.
+
+    Args:
+        run_folder: the trial's.
+        metric: the sweep's.
+        again: ends after which it is cooked again, since the command was given again. A crash says more about
+            the machine than about the recipe.
+
+    Returns:
+        Its record; None when it was never begun.
+    """
+    record = read_status(run_folder)
+    if record is None:
+        return None
+    if record.status is Status.RUNNING:
+        outcome = read_outcome(run_folder, attempt=record.attempt)
+        if outcome is not None:
+            record = after(record, outcome, metric=metric, now_s=time.time())
+            write_status(run_folder, record)
+    if record.status in again:
+        record = dataclasses.replace(record, status=Status.WAITING)
+    return record if record.status.is_final else dataclasses.replace(record, crashes=0)
 
 
 def _write_inputs(trial: Trial) -> None:

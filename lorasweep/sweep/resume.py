@@ -6,20 +6,16 @@ was there to note it is noted now. Knows nothing about Optuna or processes.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorasweep.errors import ConfigError, Problem
-from lorasweep.files import read_json, read_jsonl
 from lorasweep.plan import for_seed
 from lorasweep.records import Plan, Recipe, Status
-from lorasweep.sweep.folder import TrialRecord, read_outcome, read_status, run_folder_name, write_status
+from lorasweep.sweep.folder import TrialRecord, read_result, read_rungs, read_status, run_folder_name
+from lorasweep.sweep.ledger import recover
 from lorasweep.sweep.manifest import DeclaredTrial, Manifest
-from lorasweep.sweep.policy import after
 from lorasweep.sweep.pruning import is_exempt
 from lorasweep.sweep.queue import Trial
 
@@ -61,7 +57,7 @@ def load_trials(
             made[declared.arm] = compose(overrides[declared.arm])
         recipe, plan = for_seed(*made[declared.arm], declared.seed)
         folder = _folder(sweep_folder, declared)
-        record = _recover(folder, manifest.metric) or TrialRecord(
+        record = recover(folder, manifest.metric) or TrialRecord(
             number=declared.number,
             arm=declared.arm,
             seed=declared.seed,
@@ -91,36 +87,6 @@ def load_trials(
     if strangers:
         raise ConfigError(strangers, subject=f"sweep `{spec.name}`")
     return trials
-
-
-def read_result(run_folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
-    """The final metrics and the verdict of a run folder; empty when there are none."""
-    try:
-        result = read_json(run_folder / "metrics.json")
-        return dict(result["metrics"]), dict(result.get("verdict") or {})
-    except (OSError, json.JSONDecodeError, KeyError, TypeError):
-        return {}, {}
-
-
-def read_rungs(run_folder: Path) -> dict[float, dict[str, float]]:
-    """What was measured at the rungs so far: exposures per image -> metrics."""
-    rungs = (row for row in read_jsonl(run_folder / "events.jsonl") if row.get("kind") == "rung")
-    return {row["exposures_per_image"]: row["metrics"] for row in rungs}
-
-
-def _recover(run_folder: Path, metric: str) -> TrialRecord | None:
-    record = read_status(run_folder)
-    if record is None:
-        return None
-    if record.status is Status.RUNNING:
-        outcome = read_outcome(run_folder, attempt=record.attempt)
-        if outcome is not None:
-            record = after(record, outcome, metric=metric, now_s=time.time())
-            write_status(run_folder, record)
-    if record.status is Status.CRASHED:
-        # A crash says more about the machine than about the recipe, and the command was given again.
-        record = dataclasses.replace(record, status=Status.WAITING)
-    return record if record.status.is_final else dataclasses.replace(record, crashes=0)
 
 
 def _folder(sweep_folder: Path, declared: DeclaredTrial) -> Path:

@@ -7,6 +7,7 @@ ignore these signals (`ignore`), from before they can be hit (`blocked`), and en
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,7 +47,7 @@ class StopSignal:
 
     @contextmanager
     def listening(self, at_once: Callable[[], object] = lambda: None) -> Iterator[StopSignal]:
-        """Count the stop signals as requests while the block runs; main thread only.
+        """Count the stop signals as requests while the block runs; none outside the main thread.
 
         Args:
             at_once: called when one asks to stop now; it may raise.
@@ -58,7 +59,9 @@ class StopSignal:
                 if self.now:
                     at_once()
 
-        before = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS if _is_heeded(number)}
+        ours = threading.current_thread() is threading.main_thread()
+        heeded = [number for number in STOP_SIGNALS if ours and _is_heeded(number)]
+        before = {number: signal.signal(number, on_signal) for number in heeded}
         try:
             yield self
         finally:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import functools
 import importlib
 import os
 import signal
@@ -19,6 +20,7 @@ import threading
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -177,32 +179,48 @@ class DriverLine:
 
 def _cook(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any], fitness: _Fitness) -> str:
     """Cook one recipe and send its outcome; returns why this process ends, "" when it goes on."""
-    folder = Path(job["folder"])
-    failed: Exception | None = None
     plan = from_dict(Plan, job["plan"])
     line.rungs = frozenset(plan.rungs)
-    try:
-        outcome = module.cook(
-            from_dict(Recipe, job["recipe"]),
-            plan,
-            folder,
-            kitchen,
-            report=line.report,
-            should_stop=line.should_stop,
-        )
-        if outcome.status is not Status.CANCELLED:
-            write_outcome(folder, outcome, attempt=job["attempt"])
-    except Exception as error:
-        failed = error
-        traceback.print_exc()  # into the worker's log
-        outcome = Outcome(status=status_of(error), step=0, reason=one_line(error))
-        with suppress(OSError):  # the error may be a full disk; the pipe still says how it ended
-            write_text(folder / ERROR_FILE, traceback.format_exc())
-            write_outcome(folder, outcome, attempt=job["attempt"])
+    outcome, failed = cook_once(
+        functools.partial(module.cook, from_dict(Recipe, job["recipe"]), plan, Path(job["folder"]), kitchen),
+        Path(job["folder"]),
+        attempt=job["attempt"],
+        report=line.report,
+        should_stop=line.should_stop,
+    )
+    if failed is not None:
+        traceback.print_exception(failed)  # into the worker's log
     leaving = fitness.leaving(failed)
     full = failed is not None and is_disk_full(failed)
     line.send(kind="outcome", outcome=to_dict(outcome), leaving=leaving, disk_full=full)
     return leaving
+
+
+def cook_once(
+    cook: Callable[..., Outcome], folder: Path, *, attempt: int, **asks: Any
+) -> tuple[Outcome, Exception | None]:
+    """Make one attempt, and leave in the run folder how it ended, for a driver that may be gone.
+
+    Args:
+        cook: `run.cook` but for `asks`.
+        folder: the run folder.
+        attempt: its number.
+        asks: `report` and `should_stop`.
+
+    Returns:
+        The outcome, and the error that it is made of, if it is.
+    """
+    try:
+        outcome = cook(**asks)
+        if outcome.status is not Status.CANCELLED:
+            write_outcome(folder, outcome, attempt=attempt)
+    except Exception as error:
+        outcome = Outcome(status=status_of(error), step=0, reason=one_line(error))
+        with suppress(OSError):  # the error may be a full disk; the caller still hears how it ended
+            write_text(folder / ERROR_FILE, traceback.format_exc())
+            write_outcome(folder, outcome, attempt=attempt)
+        return outcome, error
+    return outcome, None
 
 
 def _draw(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any]) -> str:

@@ -34,7 +34,7 @@ def run(words: list[str], capsys: pytest.CaptureFixture[str], *, code: int = 0) 
 
 
 def test_again_comes_out_the_same_and_a_fork_differs_where_asked(
-    home: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = run(["train", *TINY], capsys)
     name = f"train/{Path(first['run_folder']).name}"
@@ -48,6 +48,13 @@ def test_again_comes_out_the_same_and_a_fork_differs_where_asked(
     recipe = (Path(forked["run_folder"]) / "recipe.yaml").read_text()
     assert "dim: 8" in recipe and "max_steps: 4" in recipe
     assert files.read_json(Path(forked["run_folder"]) / "parent.json")["parent"] == name
+
+    # A sweep does not cook what `train` has cooked, nor `train` what a sweep has.
+    file = tmp_path / "two.yaml"
+    typed = "".join(f"    {word.replace('=', ': ', 1)}\n" for word in TINY if "tracking" not in word)
+    file.write_text(f"sweep:\n  question: Again?\n  recipe:\n{typed}  arms: {{only: {{}}}}\n")
+    (trial,) = run(["sweep", str(file), "tracking=none", "launcher.workers=1"], capsys)["trials"]
+    assert trial["reused_from"] == name or trial["reused_from"].startswith("train/again")
 
     # Whoever tampers with a run is found out.
     spoiled = Path(again["run_folder"]) / "adapter.safetensors"
@@ -66,6 +73,8 @@ def test_a_trial_of_a_sweep_by_its_number_is_cooked_again_without_a_warning(
     assert main(["sweep", str(file), "tracking=none", "launcher.workers=1"]) == 0
     capsys.readouterr()
 
+    reused = run(["train", *TINY, "seed=1"], capsys)
+    assert reused["status"] == "COMPLETED" and reused["reused_from"] == "one/0001-only-s1"
     assert main(["train", "--from", "one/1", "tracking=none", "--json"]) == 0
 
     told = capsys.readouterr()
