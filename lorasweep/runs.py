@@ -21,7 +21,8 @@ from lorasweep import config, files, paths
 from lorasweep.config.suggest import unknown
 from lorasweep.errors import InputError, Problem
 from lorasweep.records import Recipe
-from lorasweep.sweep.manifest import MANIFEST_FILE
+from lorasweep.sweep.folder import run_folder_name
+from lorasweep.sweep.manifest import MANIFEST_FILE, read_manifest
 from lorasweep.sweep.state import single_runs
 
 RECIPE_FILE = "recipe.yaml"
@@ -128,12 +129,13 @@ def _run_at(place: Path) -> Path | None:
         return place
     if not (place.name.isascii() and place.name.isdigit() and is_sweep(place.parent)):
         return None
-    number = int(place.name)
-    if not os.path.isfile(place.parent / MANIFEST_FILE):
+    number, manifest = int(place.name), read_manifest(place.parent)
+    if manifest is None:
         runs = [folder for folder, _ in single_runs(place.parent)]
         return runs[number] if number < len(runs) else None
-    found = [folder for folder in place.parent.glob(f"{number:04d}-*") if is_run(folder)]
-    return found[0] if len(found) == 1 else None
+    trial = next((trial for trial in manifest.trials if trial.number == number), None)
+    named = trial and place.parent / run_folder_name(trial.number, trial.arm, trial.seed)
+    return named if named and is_run(named) else None
 
 
 def _no_such_run(named: str, for_sweeps: str) -> Problem:

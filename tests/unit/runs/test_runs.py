@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,8 @@ def litter(folder: Path) -> None:
     (folder / ".ipynb_checkpoints").mkdir()
     (folder / "my notes").mkdir()
     (folder / "my notes" / "recipe.yaml").touch()
+    for run in folder.glob("0000-a-s0"):
+        shutil.copytree(run, folder / f"{run.name} (copy)")
     for name in (".DS_Store", "Thumbs.db", "0003-copy", "desktop.ini"):
         (folder / name).touch()
     (folder / "gone").symlink_to("/nonexistent")
