@@ -62,8 +62,14 @@ def cook_one(
     )
     if result.halted:
         print(f"stopped early: {result.halted}", file=sys.stderr)
-    elif not result.cooked and not result.record.reused_from and not quiet:
-        print(f"already cooked: {folder}")
+    elif result.record.status.is_final and not result.cooked and not result.record.reused_from:
+        if not quiet:
+            print(f"already cooked: {folder}")
+        if fresh and parent is None:
+            again = f"lorasweep train --from {folder.parent.name}/{folder.name}"
+            print(
+                f"note  --fresh takes no other run's result; to cook this one again: {again}", file=sys.stderr
+            )
     return result
 
 

@@ -43,6 +43,11 @@ def _again(options: argparse.Namespace) -> int:
     """Cook a recorded recipe once more, in a folder of its own, and compare; 1 when it came out otherwise."""
     from lorasweep.report import compare
 
+    if options.fresh:
+        problem = Problem(
+            "--fresh", "says nothing beside --from, which takes no other result", "leave it out"
+        )
+        raise InputError(problem, subject="train --from")
     run = runs.find_run(options.source, subject="train --from")
     recipe = config.compose_recipe([*config.spell(run.recipe), *_not_of_the_recipe(options.overrides)])
     planned = _planned(recipe)

@@ -24,7 +24,7 @@ from lorasweep.sweep.gate import Gate
 from lorasweep.sweep.ledger import Ledger
 from lorasweep.sweep.lock import SweepLock
 from lorasweep.sweep.loop import SweepLoop
-from lorasweep.sweep.mirror import Mirror
+from lorasweep.sweep.mirror import Mirror, last_look
 from lorasweep.sweep.opening import composer, open_sweep
 from lorasweep.sweep.policy import FAILURES
 from lorasweep.sweep.roster import Compose
@@ -35,8 +35,6 @@ from lorasweep.sweep.timing import Stopwatch
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
-
-HURRY_S = 2.0  # for the mirror to finish when the person wants to leave at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +130,7 @@ def run_sweep(
                 if spec.search is not None or spec.pruner.active:
                     gate.write_summary(folder, roster.trials)
             announcer.close()  # the report tells of both
-            patience_s = min(spec.tracking.timeout_s, HURRY_S) if stop.now else spec.tracking.timeout_s
-            report = mirror.finish(patience_s) if mirror is not None else None
+            report = last_look(mirror, spec.tracking.timeout_s, hurry=stop.now)
         state = read_state(folder)
         return SweepResult(
             state=state,

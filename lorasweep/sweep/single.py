@@ -28,7 +28,7 @@ from lorasweep.sweep.failure import disk_full, is_disk_full, one_line
 from lorasweep.sweep.folder import PARENT_FILE, TrialRecord
 from lorasweep.sweep.ledger import Ledger, NoStudy, recover
 from lorasweep.sweep.lock import LOCK_FILE, SweepLock
-from lorasweep.sweep.mirror import Mirror
+from lorasweep.sweep.mirror import Mirror, last_look
 from lorasweep.sweep.policy import FAILURES
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.shelf import Shelf
@@ -102,7 +102,7 @@ def run_trial(
             # The run folder is written ahead, so whatever could not be noted is seen from it next time.
             halted = disk_full(folder, one_line(error))
         finally:
-            report = mirror.finish(recipe.tracking.timeout_s) if mirror is not None else None
+            report = last_look(mirror, recipe.tracking.timeout_s, hurry=stop.now)
         message = "" if report is None else report.message
         return TrialResult(record=trial.record, cooked=cooked, halted=halted, mirror_message=message)
 

@@ -169,3 +169,10 @@ def test_a_second_ctrl_c_stops_at_once(folder):
     os.killpg(running.pid, signal.SIGINT)
     assert running.wait(PATIENCE_S) == 130
     assert read_status(folder).status is Status.CANCELLED
+
+
+def test_fresh_where_it_is_cooked_already_is_told_what_would_cook_it_again(folder, capsys):
+    from lorasweep.cli import main
+
+    assert main(["train", "--from", "train/abc-s0", "--fresh"]) == 2
+    assert "--fresh  says nothing beside --from" in capsys.readouterr().err
