@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 
+SINGLE_RUNS = "train"  # in the outputs, beside the sweeps
+
+
 def home() -> Path:
     """The folder that holds `outputs/`, `mlruns/` and `cache/`; absolute."""
     return Path(os.environ.get("LORASWEEP_HOME") or ".").expanduser().resolve()

@@ -36,7 +36,7 @@ _NEXT = {
 
 def run_folder(recipe: Recipe, planned: Plan) -> Path:
     """Where a single recipe is cooked: equal recipes on equal images share a folder."""
-    return paths.outputs() / "train" / f"{planned.fingerprint[:12]}-s{recipe.seed}"
+    return paths.outputs() / paths.SINGLE_RUNS / f"{planned.fingerprint[:12]}-s{recipe.seed}"
 
 
 def cook_one(

@@ -54,7 +54,7 @@ def _again(options: argparse.Namespace) -> int:
     if run.material and run.material != planned.material:
         print("warning  its images, captions or base model have changed since", file=sys.stderr)
     name = f"again-{run.folder.parent.name}-{run.folder.name}-{planned.fingerprint[:8]}"
-    folder = paths.outputs() / "train" / name
+    folder = paths.outputs() / paths.SINGLE_RUNS / name
     parent = {"parent": run.name, "overrides": []}
     done = one_run.cook_one(recipe, planned, folder, quiet=options.json, fresh=True, parent=parent)
     if code := one_run.exit_code(done):

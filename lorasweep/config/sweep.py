@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lorasweep import paths
 from lorasweep.config import places
 from lorasweep.config.bind import bind_record
 from lorasweep.config.override import Override, as_overrides, parse
@@ -138,6 +139,8 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     declared = bind_record(_SweepFile, body, at=_OWN, problems=problems)
     if not _NAME.fullmatch(name):
         problems.append(Problem(name, "a sweep's name must be letters, digits, `-`, `_` and `.`"))
+    elif name.lower() == paths.SINGLE_RUNS:
+        problems.append(Problem(name, "is where single runs are kept", "sweep.name=another"))
     problems += _shape_problems(body, swept=bool(swept))
     common = as_overrides(body.get("recipe") or {}, "sweep.recipe", problems)
     arms, base = compose_arms(body.get("arms"), common, overrides, problems)
