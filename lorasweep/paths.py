@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-
 SINGLE_RUNS = "train"  # in the outputs, beside the sweeps
 
 

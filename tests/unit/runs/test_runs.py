@@ -107,7 +107,7 @@ def test_what_is_not_found_is_told_with_what_there_is(
 def test_no_sweep_takes_the_folder_of_the_single_runs(
     name: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (home / f"{name}.yaml").write_text("sweep: {question: q?, arms: {a: {adapter.dim: 4}}}")
+    (home / f"{name}.yaml").write_text("sweep:\n  question: which\n  arms: {a: {adapter.dim: 4}}\n")
     assert "is where single runs are kept" in told(["plan", str(home / f"{name}.yaml")], capsys, code=2)
     assert main(["plan", str(home / f"{name}.yaml"), "sweep.name=other", "--json"]) == 0
 
