@@ -20,7 +20,9 @@ from typing import Any
 from lorasweep import config, files, paths
 from lorasweep.config.suggest import unknown
 from lorasweep.errors import InputError, Problem
+from lorasweep.metrics.score import UTILITY
 from lorasweep.records import Recipe
+from lorasweep.sweep import ledger
 from lorasweep.sweep.folder import run_folder_name
 from lorasweep.sweep.manifest import MANIFEST_FILE, read_manifest
 from lorasweep.sweep.state import single_runs
@@ -95,6 +97,17 @@ def find_run(named: str, *, subject: str, to_cook: bool = True, for_sweeps: str 
     if folder is None:
         raise InputError(_no_such_run(named, for_sweeps), subject=subject)
     return RecordedRun(folder=folder, recipe=config.read_recorded(folder / RECIPE_FILE, to_cook=to_cook))
+
+
+def settle(sweep: Path) -> None:
+    """Write down that runs of a sweep are over whose driver is gone, so that none is RUNNING for ever."""
+    inside = [folder for folder in _folders_in(sweep) if is_run(folder)]
+    manifest = read_manifest(sweep)
+    if manifest is not None:
+        ledger.settle(sweep, inside, metric=manifest.metric)
+        return
+    for run in inside:
+        ledger.settle(run, [run], metric=UTILITY)
 
 
 def is_sweep(folder: Path) -> bool:

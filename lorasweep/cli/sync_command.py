@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
+
+from lorasweep.errors import InputError
 
 
 def run(options: argparse.Namespace) -> int:
@@ -10,4 +13,8 @@ def run(options: argparse.Namespace) -> int:
     from lorasweep import runs, tracking
 
     named = [runs.find_sweep(name, subject="sync") for name in options.sweeps]
-    return tracking.sync(named or runs.sweep_folders(), as_json=options.json)
+    folders = named or runs.sweep_folders()
+    for folder in folders:
+        with suppress(InputError):  # a damaged sweep.yaml: what can be mirrored of it is
+            runs.settle(folder)
+    return tracking.sync(folders, as_json=options.json)

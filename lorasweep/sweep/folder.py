@@ -25,6 +25,7 @@ OUTCOME_FILE = "outcome.json"
 RESULT_FILE = "metrics.json"
 PARENT_FILE = "parent.json"  # of a single run: what it is a variation of
 PRUNING_FILE = "pruning.json"  # of the sweep: what pruning saved and cost
+DRIVER_GONE = "its driver is gone; run the same command to continue"
 
 
 @dataclass(frozen=True, kw_only=True)

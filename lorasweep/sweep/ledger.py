@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from lorasweep.config.sweep_search import Constraint, Objective
 from lorasweep.files import write_json, write_text
 from lorasweep.records import Outcome, Status, to_dict
 from lorasweep.sweep.folder import (
+    DRIVER_GONE,
     OUTCOME_FILE,
     PARENT_FILE,
     TrialRecord,
@@ -28,7 +29,7 @@ from lorasweep.sweep.folder import (
     read_status,
     write_status,
 )
-from lorasweep.sweep.lock import LOCK_FILE
+from lorasweep.sweep.lock import LOCK_FILE, SweepLock, holder
 from lorasweep.sweep.mirror import Mirror
 from lorasweep.sweep.policy import after
 from lorasweep.sweep.queue import Trial, in_exposures
@@ -210,6 +211,29 @@ def recover(
     if record.status in again:
         record = dataclasses.replace(record, status=Status.WAITING)
     return record if record.status.is_final else dataclasses.replace(record, crashes=0)
+
+
+def settle(held: Path, run_folders: Iterable[Path], *, metric: str) -> None:
+    """Write down that trials are over whose driver is gone; nothing while there is one.
+
+    Args:
+        held: the folder that their driver locks.
+        run_folders: theirs.
+        metric: the sweep's.
+    """
+    gone = [folder for folder in run_folders if _is_running(folder)]
+    if not gone or holder(held) is not None:
+        return
+    with SweepLock(held):
+        for folder in filter(_is_running, gone):
+            record = recover(folder, metric, again=())
+            if record is not None and record.status is Status.RUNNING:
+                write_status(folder, dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE))
+
+
+def _is_running(run_folder: Path) -> bool:
+    record = read_status(run_folder)
+    return record is not None and record.status is Status.RUNNING
 
 
 def _write_inputs(trial: Trial) -> None:

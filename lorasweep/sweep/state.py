@@ -19,7 +19,7 @@ from typing import Any
 from lorasweep.files import read_json
 from lorasweep.metrics.score import UTILITY
 from lorasweep.records import Status
-from lorasweep.sweep.folder import TrialRecord, read_status, run_folder_name
+from lorasweep.sweep.folder import DRIVER_GONE, TrialRecord, read_status, run_folder_name
 from lorasweep.sweep.lock import holder
 from lorasweep.sweep.manifest import DeclaredTrial, read_manifest
 from lorasweep.sweep.pace import Pace
@@ -199,7 +199,7 @@ def _not_begun(folder: Path, declared: DeclaredTrial) -> TrialRecord:
 def _read_trial(folder: Path, record: TrialRecord, overrides: tuple[str, ...], *, driven: bool) -> TrialState:
     status, reason = record.status, record.reason
     if status is Status.RUNNING and not driven:
-        status, reason = Status.CANCELLED, "its driver is gone; run the same command to continue"
+        status, reason = Status.CANCELLED, DRIVER_GONE
     live = _tail(folder / "events.jsonl")
     result = _object(folder / "metrics.json")
     done = status.is_final

@@ -15,6 +15,7 @@ from sweep_folders import Cooked, write_sweep
 from lorasweep import files, runs
 from lorasweep.cli import main
 from lorasweep.errors import InputError
+from lorasweep.sweep.lock import SweepLock
 
 DOTTED = "sd1.5_rates"
 
@@ -181,3 +182,17 @@ def test_an_adapter_is_exported_though_its_images_are_gone(dotted: Path) -> None
     assert runs.find_run(f"{DOTTED}/0", subject="test", to_cook=False).recipe.dataset.path == "/gone"
     with pytest.raises(InputError, match="no such folder"):
         runs.find_run(f"{DOTTED}/0", subject="test")
+
+
+def test_what_was_killed_is_not_running_for_ever(dotted: Path, home: Path) -> None:
+    train = home / "outputs" / "train"
+    train.mkdir()
+    os.rename(dotted / "0001-b.2-s0", train / "aaaa-s0")
+    killed = [dotted / "0000-a-s0", train / "aaaa-s0"]
+    for run in killed:
+        files.write_json(run / "status.json", {**files.read_json(run / "status.json"), "status": "RUNNING"})
+    with SweepLock(train / "aaaa-s0"):
+        assert main(["sync"]) == 0
+        assert [files.read_json(run / "status.json")["status"] for run in killed] == ["CANCELLED", "RUNNING"]
+    assert main(["sync", "train"]) == 0
+    assert files.read_json(killed[1] / "status.json")["status"] == "CANCELLED"

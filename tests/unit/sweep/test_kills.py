@@ -15,6 +15,7 @@ from sweep_checks import assert_study_agrees, starts
 
 from lorasweep.files import read_json
 from lorasweep.sweep.folder import read_outcome, read_status
+from lorasweep.sweep.ledger import settle
 from lorasweep.sweep.state import read_state
 
 SCRIPT = Path(__file__).parent / "drive_pretend.py"
@@ -88,6 +89,18 @@ def test_no_worker_outlives_a_killed_driver(tmp_path):
     driver.kill()
     driver.wait()
     wait_until(lambda: not any(alive(pid) for pid in pids), "the end of the workers")
+
+
+def test_a_killed_sweep_that_was_settled_goes_on(tmp_path):
+    driver = start_driver(tmp_path, arms=2, step_s=0.1)
+    wait_until(lambda: len(worker_pids(tmp_path)) == 2, "both workers")
+    driver.kill()
+    driver.wait()
+    settle(tmp_path, sorted(tmp_path.glob("000*")), metric="overcook/utility")
+    assert {read_status(run).status for run in tmp_path.glob("000*")} == {"CANCELLED"}
+    assert start_driver(tmp_path, arms=2, step_s=0.1).wait(PATIENCE_S) == 0
+    assert read_state(tmp_path).counts == {"COMPLETED": 2}
+    assert_study_agrees(tmp_path)
 
 
 def test_a_worker_killed_from_outside_is_replaced(tmp_path):
