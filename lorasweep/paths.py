@@ -7,6 +7,8 @@ from pathlib import Path
 
 from lorasweep.errors import InputError, Problem
 
+SINGLE_RUNS = "train"  # in the outputs, beside the sweeps
+
 
 def typed(path: str) -> Path:
     """A path that a person typed, with `~` as the home folder: shells leave it in `--out=~/x`.
@@ -30,23 +32,6 @@ def home() -> Path:
 def outputs() -> Path:
     """Run folders: `outputs/<sweep>/<trial>/`."""
     return home() / "outputs"
-
-
-def spelled_out(run: str) -> str:
-    """SWEEP/TRIAL of SWEEP/NUMBER, as `status` numbers them; anything else as it is.
-
-    `quickstart/3` is `quickstart/0003-overcooked-s0`.
-    """
-    sweep, _, number = run.partition("/")
-    if not (number.isascii() and number.isdigit()):
-        return run
-    found = [path.name for path in (outputs() / sweep).glob(f"{int(number):04d}-*") if path.is_dir()]
-    return f"{sweep}/{found[0]}" if len(found) == 1 else run
-
-
-def candidates(named: str) -> tuple[Path, Path]:
-    """Where a sweep or run may be that somebody named: in the output folder, else the path as typed."""
-    return outputs() / spelled_out(named), typed(named)
 
 
 def cache() -> Path:

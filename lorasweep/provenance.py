@@ -33,6 +33,7 @@ _BESIDE = frozenset(
         "export",
         "import_kohya",
         "report",
+        "runs.py",
         "sweep",
         "tracking",
         "__main__.py",

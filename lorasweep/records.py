@@ -282,7 +282,9 @@ class PlannedImage:
 class Plan:
     """What cooking a recipe means, worked out before any torch is imported."""
 
-    fingerprint: str  # Recipe.fingerprint() combined with the images' and captions' digests and the base's
+    fingerprint: (
+        str  # Recipe.fingerprint(), seed included, combined with `material`: equal means equal results
+    )
     images: tuple[PlannedImage, ...]
     trigger: str | None
     batches_per_epoch: int  # micro-batches: sum over buckets of ceil(images x repeats / batch size)

@@ -1,4 +1,9 @@
-"""One seed per recipe; every other seed is derived from it by name. Knows nothing about torch."""
+"""One seed per recipe: every draw of training is derived from it, by name and place.
+
+What recipes are compared on has seeds of its own, so that a second seed is a second try at the same question:
+the split (`dataset.holdout_seed`), the dollhouse's pictures, the noise of samples (`sample.seeds`), the
+points of a search. Knows nothing about torch.
+"""
 
 from __future__ import annotations
 

@@ -6,15 +6,14 @@ import argparse
 import json
 import sys
 
-from lorasweep import config, plan
-from lorasweep.cli import one_run, recorded
-from lorasweep.cli.output_folder import require_writable
+from lorasweep import config, plan, runs
+from lorasweep.cli import one_run
 from lorasweep.errors import InputError, Problem
 
 
 def run(options: argparse.Namespace) -> int:
     """Compose the parent's recipe with the overrides on top, cook it, remember the parent; the exit code."""
-    parent = recorded.find(options.run, subject="fork")
+    parent = runs.find_run(options.run, subject="fork")
     if not options.overrides:
         hint = f"to cook it again as it is: lorasweep train --from {parent.name}"
         raise InputError(Problem("KEY=VALUE", "a fork must change something", hint), subject="fork")
@@ -27,13 +26,13 @@ def run(options: argparse.Namespace) -> int:
         problem = Problem(changed, "changes nothing: that is what the parent has already")
         raise InputError(problem, subject="fork")
     folder = one_run.run_folder(recipe, planned)
-    require_writable(folder)
-    one_run.remember_parent(folder, parent.name, list(options.overrides))
-    cooked = one_run.cook_one(recipe, planned, folder, quiet=options.json)
+    variation = {"parent": parent.name, "overrides": list(options.overrides)}
+    done = one_run.cook_one(
+        recipe, planned, folder, quiet=options.json, fresh=options.fresh, parent=variation
+    )
     if options.json:
-        document = one_run.result_json(folder, cooked)
-        print(json.dumps({**document, "parent": parent.name, "overrides": options.overrides}, indent=1))
+        print(json.dumps({**one_run.result_json(folder, done), **variation}, indent=1))
     else:
-        one_run.print_result(folder, cooked)
+        one_run.print_result(folder, done)
         print(f"forked from {parent.name}: {' '.join(options.overrides)}")
-    return cooked.exit_code
+    return one_run.exit_code(done)

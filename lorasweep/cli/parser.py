@@ -86,6 +86,12 @@ def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
 
 
+def _fresh(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fresh", action="store_true", help="cook again what a sweep or `train` here has already cooked"
+    )
+
+
 def _add_train(commands: argparse._SubParsersAction) -> None:
     parser = _command(
         commands,
@@ -99,7 +105,8 @@ examples:
   lorasweep train --from quickstart/0002-prodigy-s0           cook it again; did it come out the same?
   lorasweep train my_recipe.yaml seed=1                       a recipe in a file, and what to change in it
 The folder is kohya's layout (10_zkw/*.png + .txt: repeats_class) or a plain folder of images.
-The same command again goes on where it stopped; a recipe already cooked is not cooked twice.""",
+Ctrl-C once finishes the step, saves and exits with 130; twice stops now. The same command again goes on where
+it stopped; a recipe already cooked, here or by a sweep, is not cooked twice.""",
     )
     parser.add_argument(
         "overrides",
@@ -114,6 +121,7 @@ The same command again goes on where it stopped; a recipe already cooked is not 
         default=None,
         help="cook a recorded recipe again and compare; 1 when it came out otherwise",
     )
+    _fresh(parser)
     _json(parser)
 
 
@@ -152,9 +160,7 @@ The same command again continues: nothing is cooked twice, nothing finished is l
         metavar="N",
         help="how many further seeds --until-decided may give an arm (default: 5)",
     )
-    parser.add_argument(
-        "--fresh", action="store_true", help="cook again what another sweep here has already cooked"
-    )
+    _fresh(parser)
     _json(parser)
 
 
@@ -237,6 +243,7 @@ The run's recipe with your KEY=VALUEs on top, in a run folder of its own that re
         help="a run in the output folder (its number will do: quickstart/2), or its path",
     )
     _overrides(parser)
+    _fresh(parser)
     _json(parser)
 
 

@@ -6,15 +6,15 @@ import argparse
 import json
 import webbrowser
 
+from lorasweep import runs
 from lorasweep.cli.output_folder import require_writable
-from lorasweep.cli.sweep_folder import find_sweep_folder
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the pages, say where they are; returns the exit code."""
     from lorasweep.report.write import write_report
 
-    folder = find_sweep_folder(options.sweep, subject="report")
+    folder = runs.find_sweep(options.sweep, subject="report")
     if options.out is not None:
         require_writable(options.out)
     page, text = write_report(folder, options.out)

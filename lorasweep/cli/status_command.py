@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
+import sys
 
-from lorasweep import paths
-from lorasweep.cli.sweep_folder import sweep_folders
-from lorasweep.errors import InputError, Problem
+from lorasweep import paths, runs
+from lorasweep.errors import InputError
 from lorasweep.sweep import document, state, table
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print one sweep's trials, or a line per sweep; returns the exit code."""
-    folders = [_folder(options.sweep)] if options.sweep else sweep_folders()
-    states = [state.read_state(folder) for folder in folders]
+    """Print one sweep's trials, or every sweep's; 1 when one of them cannot be read."""
+    if options.sweep:
+        states, unread = [state.read_state(runs.find_sweep(options.sweep, subject="status"))], 0
+    else:
+        states, unread = _all()
     if options.json:
         documents = [document.status_json(each) for each in states]
         print(json.dumps(documents[0] if options.sweep else documents, indent=1))
-        return 0
-    if not states:
+    elif not states and not unread:
         print(f"no sweeps in {paths.outputs()} yet; start one with: lorasweep sweep quickstart")
-    for each in states:
-        table.print_state(each)
-    return 0
+    else:
+        for each in states:
+            table.print_state(each)
+    return 1 if unread else 0
 
 
-def _folder(name: str) -> Path:
-    folder = paths.outputs() / Path(name).stem
-    if not folder.is_dir():
-        known = ", ".join(path.name for path in sweep_folders()) or "none yet"
-        raise InputError(
-            Problem(name, f"no such sweep in {paths.outputs()}", f"known: {known}"), subject="status"
-        )
-    return folder
+def _all() -> tuple[list[state.SweepState], int]:
+    """Every sweep that can be read, and how many cannot; a damaged one must not hide the others."""
+    states, unread = [], 0
+    for folder in runs.sweep_folders():
+        try:
+            states.append(state.read_state(folder))
+        except InputError as error:
+            unread += 1
+            print(error, file=sys.stderr)
+    return states, unread

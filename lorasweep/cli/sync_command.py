@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
+
+from lorasweep.errors import InputError
 
 
 def run(options: argparse.Namespace) -> int:
     """Bring the named sweeps (or all) up to date in MLflow; 1 when something is still missing."""
-    from lorasweep import tracking
+    from lorasweep import runs, tracking
 
-    return tracking.sync(options.sweeps or None, as_json=options.json)
+    named = [runs.find_sweep(name, subject="sync") for name in options.sweeps]
+    folders = named or runs.sweep_folders()
+    for folder in folders:
+        with suppress(InputError):  # a damaged sweep.yaml: what can be mirrored of it is
+            runs.settle(folder)
+    return tracking.sync(folders, as_json=options.json)

@@ -7,8 +7,8 @@ import json
 import sys
 from typing import Any
 
-from lorasweep import config, files, paths, plan
-from lorasweep.cli import one_run, recorded
+from lorasweep import config, files, paths, plan, runs
+from lorasweep.cli import one_run
 from lorasweep.cli.output_folder import require_writable
 from lorasweep.errors import InputError, Problem
 from lorasweep.records import Plan, Recipe
@@ -25,13 +25,12 @@ def run(options: argparse.Namespace) -> int:
         recipe = config.compose_recipe(words)
     planned = _planned(recipe)
     folder = one_run.run_folder(recipe, planned)
-    require_writable(folder)
-    cooked = one_run.cook_one(recipe, planned, folder, quiet=options.json)
+    done = one_run.cook_one(recipe, planned, folder, quiet=options.json, fresh=options.fresh)
     if options.json:
-        print(json.dumps(one_run.result_json(folder, cooked), indent=1))
+        print(json.dumps(one_run.result_json(folder, done), indent=1))
     else:
-        one_run.print_result(folder, cooked)
-    return cooked.exit_code
+        one_run.print_result(folder, done)
+    return one_run.exit_code(done)
 
 
 def _planned(recipe: Recipe) -> Plan:
@@ -45,23 +44,27 @@ def _again(options: argparse.Namespace) -> int:
     """Cook a recorded recipe once more, in a folder of its own, and compare; 1 when it came out otherwise."""
     from lorasweep.report import compare
 
-    run = recorded.find(options.source, subject="train --from")
+    if options.fresh:
+        problem = Problem(
+            "--fresh", "says nothing beside --from, which takes no other result", "leave it out"
+        )
+        raise InputError(problem, subject="train --from")
+    run = runs.find_run(options.source, subject="train --from")
     recipe = config.compose_recipe([*config.spell(run.recipe), *_not_of_the_recipe(options.overrides)])
     planned = _planned(recipe)
     if run.material and run.material != planned.material:
         print("warning  its images, captions or base model have changed since", file=sys.stderr)
     of = files.cut(f"{run.folder.parent.name}-{run.folder.name}", 200)
-    name = f"again-{of}-{planned.fingerprint[:8]}"
-    folder = paths.outputs() / "train" / name
+    folder = paths.outputs() / paths.SINGLE_RUNS / f"again-{of}-{planned.fingerprint[:8]}"
     require_writable(folder)
-    one_run.remember_parent(folder, run.name, [])
-    cooked = one_run.cook_one(recipe, planned, folder, quiet=options.json)
-    if cooked.exit_code:
-        print(f"{cooked.status['status']}  {cooked.status['reason']}".rstrip(), file=sys.stderr)
-        return cooked.exit_code
+    parent = {"parent": run.name, "overrides": []}
+    done = one_run.cook_one(recipe, planned, folder, quiet=options.json, fresh=True, parent=parent)
+    if code := one_run.exit_code(done):
+        print(f"{done.record.status.value}  {done.record.reason}".rstrip(), file=sys.stderr)
+        return code
     found = compare.compare_runs(run.folder, folder)
     if options.json:
-        document: dict[str, Any] = one_run.result_json(folder, cooked)
+        document: dict[str, Any] = one_run.result_json(folder, done)
         print(json.dumps({**document, "compared_with": str(run.folder), **found.document()}, indent=1))
     else:
         print(found.sentence())

@@ -19,12 +19,13 @@ from pathlib import Path
 import yaml
 
 from lorasweep import paths
-from lorasweep.config.override import as_overrides, parse, repeats
+from lorasweep.config.components import bind_component, catalogue
+from lorasweep.config.override import as_overrides, parse, repeats, unsafe
 from lorasweep.config.recipe import check_recipe, compose_recipe
 from lorasweep.config.spell import spell
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.errors import ConfigError, Problem
-from lorasweep.records import Recipe, from_dict
+from lorasweep.records import Recipe, from_dict, to_dict
 
 KEY = "recipe"  # the one top-level key; a sweep file has `sweep`
 SUFFIXES = (".yaml", ".yml")
@@ -71,15 +72,23 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
-def read_recorded(file: Path) -> Recipe:
+def read_recorded(file: Path, *, to_cook: bool = True) -> Recipe:
     """Read the recipe that a run wrote down in full (`recipe.yaml`), checked like one that was typed.
+
+    Args:
+        file: the run's.
+        to_cook: it is to be cooked again. Otherwise only what its adapter is read by is checked: its images
+            and encoders may be gone, and its optimizer's library need not be here.
 
     Raises:
         ConfigError: it cannot be read, or is no recipe.
     """
     try:
         recipe = from_dict(Recipe, yaml.safe_load(file.read_text(encoding="utf-8")))
-        compose_recipe(spell(recipe))
+        if to_cook:
+            compose_recipe(spell(recipe))
+        elif problems := _unreadable(recipe):
+            raise ConfigError(problems)
     except ConfigError as error:
         raise ConfigError(error.problems, subject=str(file)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
@@ -87,3 +96,15 @@ def read_recorded(file: Path) -> Recipe:
         message = f"its recipe cannot be read: {type(error).__name__}: {told}"
         raise ConfigError(Problem(str(file), message, "it is not as lorasweep wrote it")) from error
     return recipe
+
+
+def _unreadable(recipe: Recipe) -> list[Problem]:
+    """What keeps its adapter from being read: it is no data, or names what is not a base or an adapter."""
+    problems = list(unsafe("", to_dict(recipe)))
+    for group, name in (("base", recipe.base.name), ("adapter", recipe.adapter.name)):
+        if name not in catalogue(group):
+            problems.append(Problem(f"{group}.name", f"no {group} is called {name!r}"))
+    if not problems:
+        adapter = {"name": recipe.adapter.name, **recipe.adapter.options}
+        bind_component("adapter", adapter, problems=problems)
+    return problems

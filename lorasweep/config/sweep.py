@@ -158,6 +158,8 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
         problems.append(Problem(name, "a sweep's name must be letters, digits, `-`, `_` and `.`"))
     elif _is_long(name):
         problems.append(Problem(name, f"a sweep's name must have at most {_LONGEST_NAME} bytes"))
+    elif name.lower() == paths.SINGLE_RUNS:
+        problems.append(Problem(name, "is where single runs are kept", "sweep.name=another"))
     problems += _shape_problems(body, swept=bool(swept))
     common = as_overrides(body.get("recipe") or {}, "sweep.recipe", problems)
     problems += _seed_problems(common, file=True)

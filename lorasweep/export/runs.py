@@ -1,21 +1,21 @@
-"""Which run to export: a run folder, or a sweep's best.
+"""Which adapter to export: that of a run folder, an earlier rung's of it, or that of a sweep's best run.
 
 Takes what the person typed, returns a `CookedRun`. Reads JSON and YAML only.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lorasweep import files, paths
+from lorasweep import files, runs
 from lorasweep.errors import InputError, Problem
 from lorasweep.records import Plan, Recipe, from_dict
+from lorasweep.sweep.folder import read_or_none
+from lorasweep.sweep.leaderboard import rank_trials
+from lorasweep.sweep.state import read_state
 
 ADAPTER = "adapter.safetensors"
 
@@ -55,58 +55,45 @@ def find_run(where: str, *, best: bool = False, step: int | None = None) -> Cook
     Raises:
         InputError: there is no such run, or it has no such adapter.
     """
-    folder = _folder(where)
     if best:
-        folder = _best_of(folder, where)
-    if not (folder / "recipe.yaml").is_file():
-        runs = sorted(path.parent.name for path in folder.glob("*/recipe.yaml"))
-        hint = f"name one of its runs, {', '.join(runs[:4])}, or add --best" if runs else ""
-        raise _refuse(where, "is not a run folder: it has no recipe.yaml", hint)
+        where = str(_best_of(runs.find_sweep(where, subject="export"), where))
+    run = runs.find_run(where, subject="export", to_cook=False, for_sweeps="add --best")
+    folder = run.folder
+    judged = read_or_none(folder / "metrics.json") or {}
     try:
-        recipe = from_dict(Recipe, yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8")))
         plan = from_dict(Plan, files.read_json(folder / "plan.json"))
         status = files.read_json(folder / "status.json")
         last_step = int(status["step"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         hint = "a run folder has recipe.yaml, plan.json and status.json as lorasweep wrote them"
         raise _refuse(where, f"cannot be read: {type(error).__name__}: {error}", hint) from error
     return CookedRun(
         folder=folder,
         adapter_file=_adapter_file(folder, where, step, status=str(status.get("status"))),
-        step=_kept_step(folder, last_step) if step is None else step,
+        step=int(judged.get("step", last_step)) if step is None else step,
         sweep=folder.parent.name,
-        recipe=recipe,
+        recipe=run.recipe,
         plan=plan,
         status=status,
-        metrics=_metrics(folder, step),
+        metrics=_metrics(judged, step),
     )
 
 
-def _folder(where: str) -> Path:
-    for folder in paths.candidates(where):
-        if folder.is_dir():
-            return folder.resolve()
-    known = sorted(path.name for path in paths.outputs().glob("*") if path.is_dir())
-    raise _refuse(where, "no such run or sweep", f"sweeps here: {', '.join(known) or 'none yet'}")
-
-
 def _best_of(folder: Path, where: str) -> Path:
-    from lorasweep.sweep.leaderboard import rank_trials
-    from lorasweep.sweep.state import read_state
-
     if not (folder / "sweep.yaml").is_file():
         raise _refuse(where, "--best wants a sweep, and this is none", "leave --best out for a run folder")
-    rank, trial = rank_trials(read_state(folder))[0]
-    if rank is None:
+    best = next((trial for rank, trial in rank_trials(read_state(folder)) if rank == 1), None)
+    if best is None:
         raise _refuse(
             where, "no trial of this sweep is COMPLETED with a value yet", "lorasweep status tells more"
         )
-    return Path(trial.run_folder)
+    return Path(best.run_folder)
 
 
 def _adapter_file(folder: Path, where: str, step: int | None, *, status: str) -> Path:
     steps = sorted(
-        int(path.parent.name.split("_")[1]) for path in folder.glob(f"checkpoints/step_*/{ADAPTER}")
+        int(path.parent.name.removeprefix("step_"))
+        for path in folder.glob(f"checkpoints/step_[0-9]*/{ADAPTER}")
     )
     hint = f"checkpoints: --step {', '.join(map(str, steps))}" if steps else "nothing was saved yet"
     if step is not None:
@@ -118,21 +105,9 @@ def _adapter_file(folder: Path, where: str, step: int | None, *, status: str) ->
     return folder / ADAPTER
 
 
-def _metrics(folder: Path, step: int | None) -> dict[str, float]:
-    try:
-        judged: dict[str, Any] = files.read_json(folder / "metrics.json")
-    except (OSError, json.JSONDecodeError):
-        return {}
-    if step is None:
-        return dict(judged["metrics"])
-    return next((dict(rung["metrics"]) for rung in judged["rungs"] if rung["step"] == step), {})
-
-
-def _kept_step(folder: Path, last_step: int) -> int:
-    try:
-        return int(files.read_json(folder / "metrics.json").get("step", last_step))
-    except (OSError, ValueError):
-        return last_step
+def _metrics(judged: Mapping[str, Any], step: int | None) -> dict[str, float]:
+    at_step = judged if step is None else {rung["step"]: rung for rung in judged.get("rungs") or ()}.get(step)
+    return dict((at_step or {}).get("metrics") or {})
 
 
 def _refuse(where: str, message: str, hint: str) -> InputError:

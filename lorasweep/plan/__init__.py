@@ -1,6 +1,7 @@
 """What cooking a recipe means, worked out before any torch is imported.
 
     make_plan(recipe) -> Plan
+    for_seed(recipe, plan, seed) -> the recipe and its plan with another seed
 
 finds the images (or draws the dollhouse's), gives each a bucket, counts steps and exposures exactly, places
 the rungs and writes the prompts. Whatever is wrong with the base, the folder or the images is raised at once.
@@ -12,6 +13,6 @@ the rungs and writes the prompts. Whatever is wrong with the base, the folder or
     warnings        what is allowed, but worth knowing
 """
 
-from lorasweep.plan.make import make_plan
+from lorasweep.plan.make import for_seed, make_plan
 
-__all__ = ["make_plan"]
+__all__ = ["for_seed", "make_plan"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Sequence
+from typing import Any
 
 from lorasweep.errors import ConfigError, DatasetError, InputError, Problem
 from lorasweep.plan import budget, limits, noise, reach, regularization, warnings
@@ -45,31 +47,60 @@ def make_plan(recipe: Recipe) -> Plan:
     return _plan(recipe, dataset, extra, base_fingerprint)
 
 
+def for_seed(recipe: Recipe, plan: Plan, seed: int) -> tuple[Recipe, Plan]:
+    """Make the recipe and the plan of another seed: the same images, of which a last epoch sees others.
+
+    The warnings stay those that were given for all seeds.
+    """
+    if seed == recipe.seed:
+        return recipe, plan
+    recipe = dataclasses.replace(recipe, seed=seed)
+    train = plan.train_images()
+    counted = _count(recipe, train, plan.reg_images)
+    return recipe, dataclasses.replace(plan, **_by_seed(recipe, plan.material, counted, train))
+
+
 def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], base_fingerprint: str) -> Plan:
-    train = [image for image in dataset.images if image.split == "train"]
-    counted = budget.count(train, recipe.train, seed=recipe.seed, regularization=extra)
+    train = tuple(image for image in dataset.images if image.split == "train")
+    counted = _count(recipe, train, extra)
     if problems := list(limits.problems(recipe, counted.steps)):
         raise ConfigError(problems, subject="the recipe")
-    window = importlib.import_module(f"lorasweep.bases.{recipe.base.name}").text_window(recipe.base)
-    images = [_identity(image) for image in (*dataset.images, *extra)]
+    material = digest([base_fingerprint, [_identity(image) for image in (*dataset.images, *extra)]])
     plan = Plan(
-        fingerprint=digest([recipe.fingerprint(), base_fingerprint, images]),
-        material=digest([base_fingerprint, images]),
+        material=material,
         images=dataset.images,
         trigger=dataset.trigger,
         batches_per_epoch=counted.batches_per_epoch,
         steps_per_epoch=counted.steps_per_epoch,
         steps=counted.steps,
-        exposures=counted.by_concept,
-        tag_exposures=reach.tag_exposures(train, counted.by_image, recipe.captions, window),
-        exposures_per_image=sum(counted.by_image) / len(train),
         rungs=budget.rungs(counted.steps, recipe.train.rungs),
         prompts=write_prompts(recipe, dataset),
         reg_images=extra,
-        reg_exposures=counted.by_source,
+        **_by_seed(recipe, material, counted, train),
     )
-    found = [*dataset.warnings, *reach.find(recipe, plan, window), *warnings.find(recipe, plan, counted)]
-    return Plan(**{**vars(plan), "warnings": tuple(found)})
+    found = [*dataset.warnings, *reach.find(recipe, plan, _window(recipe))]
+    return dataclasses.replace(plan, warnings=(*found, *warnings.find(recipe, plan, counted)))
+
+
+def _count(recipe: Recipe, train: Sequence[PlannedImage], extra: Sequence[PlannedImage]) -> budget.Budget:
+    return budget.count(train, recipe.train, seed=recipe.seed, regularization=extra)
+
+
+def _window(recipe: Recipe) -> Any:
+    return importlib.import_module(f"lorasweep.bases.{recipe.base.name}").text_window(recipe.base)
+
+
+def _by_seed(
+    recipe: Recipe, material: str, counted: budget.Budget, train: Sequence[PlannedImage]
+) -> dict[str, Any]:
+    """What of a plan depends on the recipe's seed."""
+    return {
+        "fingerprint": digest([recipe.fingerprint(), material]),
+        "exposures": counted.by_concept,
+        "tag_exposures": reach.tag_exposures(train, counted.by_image, recipe.captions, _window(recipe)),
+        "exposures_per_image": sum(counted.by_image) / len(counted.by_image),
+        "reg_exposures": counted.by_source,
+    }
 
 
 def _base(recipe: Recipe, problems: list[Problem]) -> tuple[str, list[str]]:

@@ -5,6 +5,7 @@ Takes a recipe or a sweep, plans it, and returns JSON or prints tables. Knows no
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
@@ -141,9 +142,12 @@ def _megabytes(size: int) -> str:
 
 
 def arms_of(subject: SweepSpec | Recipe) -> Sequence[Arm]:
-    """The arms of a sweep and the corners of its space; a recipe is a sweep with one arm."""
+    """The arms of a sweep and the corners of its space, with its first seed; a recipe is one arm."""
     if isinstance(subject, SweepSpec):
-        return subject.known
+        seeded = [dataclasses.replace(arm.recipe, seed=subject.seeds[0]) for arm in subject.known]
+        return [
+            dataclasses.replace(arm, recipe=recipe) for arm, recipe in zip(subject.known, seeded, strict=True)
+        ]
     return (Arm(name="recipe", note="", overrides=(), recipe=subject),)
 
 

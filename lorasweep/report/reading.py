@@ -8,7 +8,6 @@ Knows nothing about HTML, pictures or how anything came about.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -168,7 +167,7 @@ def read_findings(sweep_folder: Path) -> Findings:
         ConfigError: its sweep.yaml cannot be read.
     """
     manifest = read_manifest(sweep_folder)
-    state = read_state(sweep_folder) if manifest else _single_runs(read_state(sweep_folder))
+    state = read_state(sweep_folder)
     declared = {arm.name: arm for arm in manifest.arms} if manifest else {}
     return Findings(
         state=state,
@@ -180,15 +179,6 @@ def read_findings(sweep_folder: Path) -> Findings:
         pruning=_object(sweep_folder / PRUNING_FILE),
         timing=_object(sweep_folder / TIMING_FILE),
     )
-
-
-def _single_runs(state: SweepState) -> SweepState:
-    """`outputs/train` has runs that nobody declared as a sweep: each is an arm by its folder's name."""
-    trials = [
-        dataclasses.replace(trial, number=number, arm=Path(trial.run_folder).name)
-        for number, trial in enumerate(state.trials)
-    ]
-    return dataclasses.replace(state, metric=state.metric or UTILITY, trials=tuple(trials))
 
 
 def _trial(rank: int | None, state: TrialState) -> TrialFindings:

@@ -2,6 +2,7 @@
 
 driver.py       run_sweep: opens a sweep, lets its loop run, closes it
 loop.py         while workers are alive: hands out trials and decides what each end means
+single.py       run_trial: one recipe in this process, by the same rules: what `train` runs
 opening.py      start-up: manifest, run folders and study are brought to agree
 manifest.py     sweep.yaml: which trials are declared; may this sweep continue that one?
 asked.py        asked.jsonl: which trials came since: points of a space, further seeds
@@ -9,7 +10,7 @@ roster.py       all trials, and where further ones come from
 folder.py       a run folder's name, status.json and outcome.json
 resume.py       where every declared trial stands, from the run folders
 queue.py        what is cooked next, and who waits for a twin
-shelf.py        what other sweeps have cooked already
+shelf.py        what other sweeps and single runs have cooked already
 base_samples.py the base model's own samples: there, taken from another sweep, or to be drawn
 policy.py       what the end of an attempt means: final, or cooked again
 ledger.py       writes what happens to a trial: run folder first, then the study
@@ -22,7 +23,7 @@ pool.py         the worker processes seen from the driver
 worker.py       the worker process seen from inside
 crew.py         how many workers, of which kind
 vitals.py       a worker's signs of life and its memory
-lock.py stop.py one driver per sweep; Ctrl-C once and twice
+lock.py stop.py one driver per sweep; Ctrl-C and its kin, once and twice
 state.py        frozen snapshots for the live table and `lorasweep status`; no torch, no Optuna
 pace.py         how long a trial still takes; timing.py: how long the sweep took, and was said to take
 announce.py     snapshots, leaderboard and hooks while the driver runs

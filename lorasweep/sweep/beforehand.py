@@ -16,6 +16,7 @@ from lorasweep.errors import Problem
 from lorasweep.metrics import offered
 from lorasweep.records import Plan
 from lorasweep.sweep import comparable
+from lorasweep.sweep.queue import in_exposures
 
 Offers = Mapping[str, offered.Offer]  # by arm
 
@@ -129,6 +130,4 @@ def _stops(pruner: PrunerOptions, plan: Plan) -> Sequence[int]:
 
 def _exposures(plan: Plan, step: int) -> int:
     """Exposures per image by a step, as pruners count them."""
-    from lorasweep.sweep.pruning import in_exposures  # loads Optuna, which only a pruned sweep needs
-
     return in_exposures(plan.exposures_per_image * step / plan.steps)

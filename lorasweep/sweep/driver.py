@@ -9,7 +9,6 @@ torch, MLflow or what a recipe is.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from lorasweep.sweep.gate import Gate
 from lorasweep.sweep.ledger import Ledger
 from lorasweep.sweep.lock import SweepLock
 from lorasweep.sweep.loop import SweepLoop
-from lorasweep.sweep.mirror import Mirror
+from lorasweep.sweep.mirror import Mirror, last_look
 from lorasweep.sweep.opening import composer, open_sweep
 from lorasweep.sweep.policy import FAILURES
 from lorasweep.sweep.resume import Compose
@@ -36,8 +35,6 @@ from lorasweep.sweep.timing import Stopwatch
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
-
-HURRY_S = 2.0  # for the mirror to finish when the person wants to leave at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +88,7 @@ def run_sweep(
         compose: turns the overrides of a point of the space into its recipe and plan.
         repeats: afterwards, cook arms again with up to so many further seeds each, where that helps to tell
             the best one from the others, until it is known; None: cook what is declared and no more.
-        fresh: cook also what another sweep in this home has already cooked with the same code.
+        fresh: cook also what this home has already cooked elsewhere with the same code.
         kitchen_module: where workers find `Kitchen`, `cook` and `draw_base_samples`.
         estimated_s: how long it is expected to take, to be compared with how long it took.
         on_change: called with a snapshot several times a second.
@@ -99,13 +96,13 @@ def run_sweep(
             stop the sweep.
         on_end: called once when this call ends, before the mirror is given its last look; errors as above.
         mirror: follows the run folders.
-        stop: how the caller asks to stop; None: SIGINT and SIGTERM do, in the main thread.
+        stop: how the caller asks to stop; None: SIGINT, SIGTERM and SIGHUP do, in the main thread.
 
     Raises:
         SweepHeldError: another driver has this sweep.
         ConfigError: the folder cannot be written, or holds trials that this declaration would contradict.
     """
-    listening = stop is None and threading.current_thread() is threading.main_thread()
+    listening = stop is None
     stop = stop or StopSignal()
     _make_writable(folder)
     with stop.listening() if listening else nullcontext(), SweepLock(folder):
@@ -128,7 +125,7 @@ def run_sweep(
             constraints=spec.constraints,
         )
         gate = Gate(spec, roster.trials, left_out=roster.left_out)
-        shelf = None if fresh else Shelf(folder)
+        shelf = None if fresh else Shelf(folder.parent, own=folder)
         stopwatch = Stopwatch(folder, estimated_s)
         loop = SweepLoop(folder, roster, ledger, gate, announcer, stop, shelf=shelf, repeats=repeats)
         if mirror is not None:
@@ -146,8 +143,7 @@ def run_sweep(
                 if spec.search is not None or spec.pruner.active:
                     gate.write_summary(folder, roster.trials)
             announcer.close()  # the report tells of both
-            patience_s = min(spec.tracking.timeout_s, HURRY_S) if stop.now else spec.tracking.timeout_s
-            report = mirror.finish(patience_s) if mirror is not None else None
+            report = last_look(mirror, spec.tracking.timeout_s, hurry=stop.now)
         state = read_state(folder)
         return SweepResult(
             state=state,

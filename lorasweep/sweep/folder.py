@@ -1,6 +1,6 @@
 """A trial's run folder: its name, and the two small files by which driver and worker agree on what happened.
 
-    status.json   written only by the driver (or by the command line in `train`): where the trial stands
+    status.json   written only by the driver: where the trial stands
     outcome.json  written only by the worker, when a cook ends: so that an end is not lost with the driver
 
 Knows nothing about Optuna, MLflow or processes.
@@ -17,12 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorasweep.files import read_json, write_json
+from lorasweep.files import read_json, read_jsonl, write_json
 from lorasweep.records import Outcome, Status, from_dict, to_dict
 
 STATUS_FILE = "status.json"
 OUTCOME_FILE = "outcome.json"
+RESULT_FILE = "metrics.json"
+PARENT_FILE = "parent.json"  # of a single run: what it is a variation of
 PRUNING_FILE = "pruning.json"  # of the sweep: what pruning saved and cost
+DRIVER_GONE = "its driver is gone; run the same command to continue"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,18 @@ def read_outcome(run_folder: Path, *, attempt: int) -> Outcome | None:
     if data is None or data.get("attempt") != attempt:
         return None
     return from_dict(Outcome, data["outcome"])
+
+
+def read_result(run_folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
+    """The final metrics and the verdict of a run folder; empty when there are none."""
+    result = read_or_none(run_folder / RESULT_FILE) or {}
+    return dict(result.get("metrics") or {}), dict(result.get("verdict") or {})
+
+
+def read_rungs(run_folder: Path) -> dict[float, dict[str, float]]:
+    """What was measured at the rungs so far: exposures per image -> metrics."""
+    rungs = (row for row in read_jsonl(run_folder / "events.jsonl") if row.get("kind") == "rung")
+    return {row["exposures_per_image"]: row["metrics"] for row in rungs}
 
 
 def read_or_none(path: Path) -> dict[str, Any] | None:

@@ -9,22 +9,35 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorasweep.config import to_yaml
 from lorasweep.config.sweep_search import Constraint, Objective
 from lorasweep.files import write_json, write_text
 from lorasweep.metrics import score
 from lorasweep.records import Outcome, Status, to_dict
-from lorasweep.sweep.folder import OUTCOME_FILE, TrialRecord, link_or_copy, write_status
+from lorasweep.sweep.folder import (
+    DRIVER_GONE,
+    OUTCOME_FILE,
+    PARENT_FILE,
+    TrialRecord,
+    link_or_copy,
+    read_outcome,
+    read_result,
+    read_rungs,
+    read_status,
+    write_status,
+)
+from lorasweep.sweep.lock import LOCK_FILE, SweepLock, holder
 from lorasweep.sweep.mirror import Mirror
 from lorasweep.sweep.policy import after
-from lorasweep.sweep.pruning import in_exposures
-from lorasweep.sweep.queue import Trial
-from lorasweep.sweep.resume import read_result, read_rungs, write_invalid
+from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.shelf import Cooked
-from lorasweep.sweep.study import SweepStudy
+
+if TYPE_CHECKING:
+    from lorasweep.sweep.study import SweepStudy
 
 # What belongs to a trial and not to its recipe, so that a twin has its own.
 OWN_FILES = (
@@ -34,7 +47,25 @@ OWN_FILES = (
     "recipe.yaml",
     "plan.json",
     "error.txt",
+    PARENT_FILE,
+    LOCK_FILE,
 )
+
+
+class NoStudy:
+    """What is told of a single run, from which no search learns: nothing."""
+
+    def begin(self, record: TrialRecord, run_folder: str, *, retry_of: int | None) -> None:
+        """As of `SweepStudy`, as are the others."""
+
+    def report(self, number: int, exposures: int, value: float) -> None:
+        """Nothing."""
+
+    def end(self, record: TrialRecord) -> None:
+        """Nothing."""
+
+    def add(self, record: TrialRecord, run_folder: str) -> None:
+        """Nothing."""
 
 
 class Ledger:
@@ -42,7 +73,7 @@ class Ledger:
 
     def __init__(
         self,
-        study: SweepStudy,
+        study: SweepStudy | NoStudy,
         mirror: Mirror | None,
         *,
         metric: str,
@@ -173,6 +204,56 @@ class Ledger:
             self._mirror.poke()
 
 
+def recover(
+    run_folder: Path, metric: str, *, again: Collection[Status] = (Status.CRASHED,)
+) -> TrialRecord | None:
+    """Read where a trial stands, when nobody drives it any more, and note an end that nobody noted.
+
+    Args:
+        run_folder: the trial's.
+        metric: the sweep's.
+        again: ends after which it is cooked again, since the command was given again. A crash says more about
+            the machine than about the recipe.
+
+    Returns:
+        Its record; None when it was never begun.
+    """
+    record = read_status(run_folder)
+    if record is None:
+        return None
+    if record.status is Status.RUNNING:
+        outcome = read_outcome(run_folder, attempt=record.attempt)
+        if outcome is not None:
+            record = after(record, outcome, metric=metric, now_s=time.time())
+            write_status(run_folder, record)
+    if record.status in again:
+        record = dataclasses.replace(record, status=Status.WAITING)
+    return record if record.status.is_final else dataclasses.replace(record, crashes=0)
+
+
+def settle(held: Path, run_folders: Iterable[Path], *, metric: str) -> None:
+    """Write down that trials are over whose driver is gone; nothing while there is one.
+
+    Args:
+        held: the folder that their driver locks.
+        run_folders: theirs.
+        metric: the sweep's.
+    """
+    gone = [folder for folder in run_folders if _is_running(folder)]
+    if not gone or holder(held) is not None:
+        return
+    with SweepLock(held):
+        for folder in filter(_is_running, gone):
+            record = recover(folder, metric, again=())
+            if record is not None and record.status is Status.RUNNING:
+                write_status(folder, dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE))
+
+
+def _is_running(run_folder: Path) -> bool:
+    record = read_status(run_folder)
+    return record is not None and record.status is Status.RUNNING
+
+
 def _write_inputs(trial: Trial) -> None:
     """Write what is cooked; status.json, written after it, makes these files durable with itself."""
     write_text(trial.folder / "recipe.yaml", to_yaml(trial.recipe), durable=False)
@@ -187,3 +268,9 @@ def _copy_results(source: Path, target: Path) -> None:
         copy_function=link_or_copy,
         dirs_exist_ok=True,
     )
+
+
+def write_invalid(folder: Path, record: TrialRecord) -> None:
+    """Write down that a trial is INVALID; there is nothing else to its run folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_status(folder, record)

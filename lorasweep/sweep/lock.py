@@ -1,4 +1,4 @@
-"""One driver per sweep: an advisory lock that dies with the process that holds it, however it dies.
+"""One driver per sweep or single run: an advisory lock that dies with its process, however that dies.
 
 Knows nothing about what a driver does.
 """
@@ -22,7 +22,7 @@ PATIENCE_S = 1.0
 
 
 class SweepLock:
-    """Context manager that holds `<sweep>/lock`.
+    """Context manager that holds `<folder>/lock`, of a sweep or a single run.
 
     Raises:
         SweepHeldError: on entering, when another driver holds it; the message says who.
@@ -40,8 +40,8 @@ class SweepLock:
                 who = _owner(file)
                 file.close()
                 raise SweepHeldError(
-                    f"{self._path.parent} is being cooked by {who}. Wait for it, stop it with Ctrl-C, "
-                    "or give this sweep another name."
+                    f"{self._path.parent} is being cooked by {who}. Wait for it, or stop it with Ctrl-C; "
+                    "`lorasweep status` shows how far it is."
                 )
             time.sleep(0.05)
         file.truncate(0)

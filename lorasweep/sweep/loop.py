@@ -17,13 +17,12 @@ from lorasweep.sweep import leaderboard
 from lorasweep.sweep.announce import Announcer
 from lorasweep.sweep.base_samples import BASE_SAMPLES, BaseSamples
 from lorasweep.sweep.failure import disk_full
-from lorasweep.sweep.folder import read_outcome
+from lorasweep.sweep.folder import read_outcome, read_result
 from lorasweep.sweep.gate import Gate
 from lorasweep.sweep.ledger import Ledger
 from lorasweep.sweep.policy import FailureWatch, of_death
 from lorasweep.sweep.pool import Message, PoolOptions, WorkerHandle, WorkerPool
 from lorasweep.sweep.queue import Trial, TrialQueue
-from lorasweep.sweep.resume import read_result
 from lorasweep.sweep.roster import Roster
 from lorasweep.sweep.shelf import Shelf
 from lorasweep.sweep.stop import StopSignal

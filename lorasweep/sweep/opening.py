@@ -19,8 +19,7 @@ from lorasweep.plan import make_plan
 from lorasweep.records import Plan, Recipe
 from lorasweep.sweep.failure import disk_full, is_disk_full, one_line
 from lorasweep.sweep.manifest import declare, read_manifest, write_manifest
-from lorasweep.sweep.pruning import in_exposures
-from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.resume import Compose, cooked_pairs, load_trials
 from lorasweep.sweep.roster import Roster
 from lorasweep.sweep.study import Found, SweepStudy

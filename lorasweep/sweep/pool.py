@@ -22,7 +22,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 from lorasweep.records import LauncherOptions
-from lorasweep.sweep import worker
+from lorasweep.sweep import stop, worker
 from lorasweep.sweep.vitals import kernel_oom_kills
 
 Message = dict[str, Any]
@@ -77,7 +77,7 @@ class WorkerHandle:
         self.process: SpawnProcess = context.Process(
             target=worker.main, args=(theirs, settings), name=f"lorasweep-worker-{index}", daemon=True
         )
-        with _environment(_variables(index, options)), _sigint_blocked():
+        with _environment(_variables(index, options)), stop.blocked():
             self.process.start()
         theirs.close()  # so that the worker's death is an EOF here
 
@@ -127,7 +127,7 @@ class WorkerHandle:
         self.hung = (
             f"the worker gave no sign of life for {self.silent_s:.0f} s; {self.log} says where it hung"
         )
-        if self.process.pid is not None and self.process.exitcode is None:
+        if worker.WHERE_SIGNAL and self.process.pid is not None and self.process.exitcode is None:
             os.kill(self.process.pid, worker.WHERE_SIGNAL)
             self.process.join(LAST_WORDS_S)
         self.process.kill()
@@ -280,13 +280,3 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """Let a child start with SIGINT blocked: Ctrl-C reaches the whole terminal group, only we answer it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

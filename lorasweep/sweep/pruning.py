@@ -28,15 +28,11 @@ from optuna.trial import Trial, TrialState
 from lorasweep import seeds
 from lorasweep.config.sweep_search import Goal, PrunerOptions
 from lorasweep.records import Recipe
+from lorasweep.sweep.queue import in_exposures
 
 LOTS = 10**6
 SNAP = 0.1  # rungs whose exposures differ by less than this share are one rung
 ROUNDING = 1e-9  # log10(1e-4) is not exactly -4 everywhere
-
-
-def in_exposures(exposures_per_image: float) -> int:
-    """Exposures per image as the whole number in which Optuna counts; at least 1."""
-    return max(1, round(exposures_per_image))
 
 
 def is_exempt(options: PrunerOptions, number: int) -> bool:

@@ -106,5 +106,10 @@ class TrialQueue:
         return self._original[twin.record.fingerprint]
 
 
+def in_exposures(exposures_per_image: float) -> int:
+    """Exposures per image as the whole number in which Optuna counts; at least 1."""
+    return max(1, round(exposures_per_image))
+
+
 def _urgency(trial: Trial) -> tuple[bool, bool, int]:
     return not trial.record.status.is_final, trial.record.attempt == 0, trial.number

@@ -6,20 +6,18 @@ was there to note it is noted now. Knows nothing about Optuna or processes.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorasweep.errors import ConfigError, InputError, Problem
-from lorasweep.files import read_json, read_jsonl
-from lorasweep.records import Plan, Recipe, Status, digest
+from lorasweep.plan import for_seed
+from lorasweep.records import Plan, Recipe, Status
 from lorasweep.sweep.failure import one_line
-from lorasweep.sweep.folder import TrialRecord, read_outcome, read_status, run_folder_name, write_status
+from lorasweep.sweep.folder import TrialRecord, read_result, read_rungs, read_status, run_folder_name
+from lorasweep.sweep.ledger import recover, write_invalid
 from lorasweep.sweep.manifest import DeclaredTrial, Manifest
-from lorasweep.sweep.policy import after
 from lorasweep.sweep.pruning import is_exempt
 from lorasweep.sweep.queue import Trial
 
@@ -64,7 +62,8 @@ def load_trials(
         if declared.arm not in found:
             found[declared.arm] = made(compose, overrides[declared.arm])
         recipe, plan, reason = found[declared.arm]
-        recipe = None if recipe is None else dataclasses.replace(recipe, seed=declared.seed)
+        if recipe is not None and plan is not None:
+            recipe, plan = for_seed(recipe, plan, declared.seed)
         folder = _folder(sweep_folder, declared)
         wanted = new_record(
             declared.number,
@@ -75,7 +74,7 @@ def load_trials(
             exempt=is_exempt(spec.pruner, declared.number),
             reason=reason,
         )
-        record = _recover(folder, manifest.metric)
+        record = recover(folder, manifest.metric)
         if record is None:
             record = wanted
             if record.status is Status.INVALID:  # its driver died before it could write that down
@@ -132,54 +131,13 @@ def new_record(
         arm=arm,
         seed=seed,
         status=Status.INVALID if lacking else Status.WAITING,
-        fingerprint="" if recipe is None or plan is None else fingerprint(recipe, plan),
+        fingerprint="" if plan is None else plan.fingerprint,
         steps=0 if plan is None else plan.steps,
         attempt=0,
         reason=reason,
         exempt=exempt,
         ended_at=time.time() if lacking else None,
     )
-
-
-def write_invalid(folder: Path, record: TrialRecord) -> None:
-    """Write down that a trial is INVALID; there is nothing else to its run folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_status(folder, record)
-
-
-def fingerprint(recipe: Recipe, plan: Plan) -> str:
-    """Digest of everything that decides a trial's result; the arm's name is not part of it."""
-    return digest({"recipe": recipe.fingerprint(), "plan": plan.fingerprint})
-
-
-def read_result(run_folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
-    """The final metrics and the verdict of a run folder; empty when there are none."""
-    try:
-        result = read_json(run_folder / "metrics.json")
-        return dict(result["metrics"]), dict(result.get("verdict") or {})
-    except (OSError, json.JSONDecodeError, KeyError, TypeError):
-        return {}, {}
-
-
-def read_rungs(run_folder: Path) -> dict[float, dict[str, float]]:
-    """What was measured at the rungs so far: exposures per image -> metrics."""
-    rungs = (row for row in read_jsonl(run_folder / "events.jsonl") if row.get("kind") == "rung")
-    return {row["exposures_per_image"]: row["metrics"] for row in rungs}
-
-
-def _recover(run_folder: Path, metric: str) -> TrialRecord | None:
-    record = read_status(run_folder)
-    if record is None:
-        return None
-    if record.status is Status.RUNNING:
-        outcome = read_outcome(run_folder, attempt=record.attempt)
-        if outcome is not None:
-            record = after(record, outcome, metric=metric, now_s=time.time())
-            write_status(run_folder, record)
-    if record.status is Status.CRASHED:
-        # A crash says more about the machine than about the recipe, and the command was given again.
-        record = dataclasses.replace(record, status=Status.WAITING)
-    return record if record.status.is_final else dataclasses.replace(record, crashes=0)
 
 
 def _folder(sweep_folder: Path, declared: DeclaredTrial) -> Path:

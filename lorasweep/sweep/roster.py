@@ -8,12 +8,12 @@ Whatever is added is written down (asked.jsonl) before anybody hears of it. Know
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.config.space import Point
+from lorasweep.plan import for_seed
 from lorasweep.records import Plan, Recipe
 from lorasweep.sweep import asked
 from lorasweep.sweep.folder import run_folder_name
@@ -119,7 +119,8 @@ class Roster:
         overrides: tuple[str, ...],
         reason: str = "",
     ) -> Trial:
-        recipe = None if recipe is None else dataclasses.replace(recipe, seed=seed)
+        if recipe is not None and plan is not None:
+            recipe, plan = for_seed(recipe, plan, seed)
         exempt = is_exempt(self._spec.pruner, number)
         record = new_record(number, arm, seed, recipe, plan, exempt=exempt, reason=reason)
         folder = self._folder / run_folder_name(number, arm, seed)

@@ -1,4 +1,4 @@
-"""What the other sweeps of this home have already cooked, so that no recipe is cooked twice.
+"""What this home has already cooked, in a sweep or by `train`, so that no recipe is cooked twice.
 
     fingerprint of a trial  ->  a completed run folder with the same recipe, seed, images, base and code
 
@@ -21,7 +21,7 @@ RESULT_FILES = ("metrics.json", "adapter.safetensors")
 
 @dataclass(frozen=True)
 class Cooked:
-    """A finished trial of another sweep."""
+    """A finished trial of another sweep, or a single run."""
 
     folder: Path
     record: TrialRecord
@@ -43,10 +43,16 @@ class Cooked:
 
 
 class Shelf:
-    """The completed trials beside one sweep."""
+    """The completed trials beside a sweep, or beside a single run."""
 
-    def __init__(self, sweep_folder: Path) -> None:
-        self._own = sweep_folder
+    def __init__(self, outputs: Path, *, own: Path) -> None:
+        """Look nowhere yet.
+
+        Args:
+            outputs: holds the sweeps, and the single runs as if they were one.
+            own: the folder of the sweep or the run that asks; it is not beside itself.
+        """
+        self._outputs, self._own = outputs, own
         self._known: dict[str, Cooked] | None = None
 
     def find(self, fingerprint: str) -> Cooked | None:
@@ -57,9 +63,9 @@ class Shelf:
 
     def _read(self) -> dict[str, Cooked]:
         found: dict[str, Cooked] = {}
-        for path in sorted(self._own.parent.glob("*/*/status.json")):
+        for path in sorted(self._outputs.glob("*/*/status.json")):
             folder = path.parent
-            if folder.parent.name == self._own.name:
+            if self._own in (folder, folder.parent):
                 continue
             record = read_status(folder)
             if record is not None and record.status is Status.COMPLETED and _is_whole(folder):

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.files import read_json
+from lorasweep.metrics.score import UTILITY
 from lorasweep.records import Status
 from lorasweep.sweep.comparable import agree
-from lorasweep.sweep.folder import TrialRecord, read_status, run_folder_name
+from lorasweep.sweep.folder import DRIVER_GONE, TrialRecord, read_status, run_folder_name
 from lorasweep.sweep.lock import holder
 from lorasweep.sweep.manifest import DeclaredTrial, read_manifest
 from lorasweep.sweep.pace import Pace
@@ -202,7 +203,7 @@ def _not_begun(folder: Path, declared: DeclaredTrial) -> TrialRecord:
 def _read_trial(folder: Path, record: TrialRecord, overrides: tuple[str, ...], *, driven: bool) -> TrialState:
     status, reason = record.status, record.reason
     if status is Status.RUNNING and not driven:
-        status, reason = Status.CANCELLED, "its driver is gone; run the same command to continue"
+        status, reason = Status.CANCELLED, DRIVER_GONE
     live = _tail(folder / "events.jsonl")
     result = _object(folder / "metrics.json")
     done = status.is_final
@@ -283,16 +284,30 @@ def _object(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
+def single_runs(folder: Path) -> list[tuple[Path, TrialRecord]]:
+    """List the run folders of a folder without sweep.yaml, such as `outputs/train`.
+
+    Returns:
+        Those that were begun, the oldest first, so that a run keeps its place when others come.
+    """
+    found = [(path, record) for path in folder.glob("*/") if (record := read_status(path)) is not None]
+    return sorted(found, key=lambda each: (each[1].started_at or 0.0, each[0].name))
+
+
 def _single_runs(folder: Path) -> SweepState:
-    """A folder without sweep.yaml, such as `outputs/train`: the run folders it holds, taken as they are."""
-    records = [
-        (path, record) for path in sorted(folder.glob("*/")) if (record := read_status(path)) is not None
-    ]
+    """Take single runs as the trials of a sweep, each an arm by the name of its folder."""
+    trials = []
+    drivers = []
+    for number, (path, record) in enumerate(single_runs(folder)):
+        drivers.append(holder(path))
+        named = dataclasses.replace(record, number=number, arm=path.name)
+        trials.append(_read_trial(path, named, (), driven=drivers[-1] is not None))
     return SweepState(
         name=folder.name,
         question="",
-        metric="",
+        metric=UTILITY,
         goal="maximize",
         folder=str(folder),
-        trials=tuple(_read_trial(path, record, (), driven=True) for path, record in records),
+        trials=tuple(trials),
+        driver="; ".join(filter(None, drivers)) or None,
     )

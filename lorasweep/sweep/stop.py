@@ -1,14 +1,25 @@
-"""Ctrl-C once: finish the step, save, stop. Twice: stop now."""
+"""Ctrl-C, SIGTERM or a hang-up once: finish the step, save, stop. Twice: stop now.
+
+Service managers, schedulers and terminals signal every process of a group. The driver alone answers; workers
+ignore these signals (`ignore`), from before they can be hit (`blocked`), and end with their driver.
+"""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 GENTLY = 1
 NOW = 2
+# Seconds within which a signal after another is the same wish: `timeout` signals its child and then the whole
+# group, a terminal that closes hangs up twice. A person's second Ctrl-C may be quick.
+SAME_WISH_S = {"SIGINT": 0.1, "SIGTERM": 1.0, "SIGHUP": 1.0}
+# Those of this platform; Windows has no SIGHUP.
+STOP_SIGNALS = tuple(getattr(signal, name) for name in SAME_WISH_S if hasattr(signal, name))
 
 
 class StopSignal:
@@ -16,10 +27,12 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.requests = 0
+        self._last_s = float("-inf")
 
     def request(self) -> None:
         """Ask once more."""
         self.requests += 1
+        self._last_s = time.monotonic()
 
     @property
     def gently(self) -> bool:
@@ -32,15 +45,52 @@ class StopSignal:
         return self.requests >= NOW
 
     @contextmanager
-    def listening(self) -> Iterator[StopSignal]:
-        """Count SIGINT and SIGTERM as requests while the block runs; main thread only."""
+    def listening(self, at_once: Callable[[], object] = lambda: None) -> Iterator[StopSignal]:
+        """Count the stop signals as requests while the block runs; none outside the main thread.
+
+        Args:
+            at_once: called when one asks to stop now; it may raise.
+        """
 
         def on_signal(number: int, frame: FrameType | None) -> None:
-            self.request()
+            if time.monotonic() - self._last_s >= SAME_WISH_S[signal.Signals(number).name]:
+                self.request()
+                if self.now:
+                    at_once()
 
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        ours = threading.current_thread() is threading.main_thread()
+        heeded = [number for number in STOP_SIGNALS if ours and _is_heeded(number)]
+        before = {number: signal.signal(number, on_signal) for number in heeded}
         try:
             yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def ignore() -> None:
+    """Leave the stop signals to the driver."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    """Let a child start with the stop signals blocked, where the platform can."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        resource_tracker.ensure_running()  # which unblocks signals when it starts, so it starts first
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _is_heeded(number: int) -> bool:
+    """Whether it means us: `nohup` has hang-ups ignored, but shells have SIGINT so for any background job."""
+    return number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import functools
 import importlib
 import os
 import signal
@@ -19,6 +20,7 @@ import threading
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -29,13 +31,14 @@ from typing import Any
 from lorasweep.files import write_text
 from lorasweep.footprint import taken_mb
 from lorasweep.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
+from lorasweep.sweep import stop
 from lorasweep.sweep.failure import is_disk_full, one_line, status_of
 from lorasweep.sweep.folder import write_outcome
 from lorasweep.sweep.vitals import Heartbeat, MemoryWatch, beat_every_s
 
 STEP_EVENT_EVERY_S = 0.5
 ERROR_FILE = "error.txt"
-WHERE_SIGNAL = signal.SIGUSR1
+WHERE_SIGNAL = getattr(signal, "SIGUSR1", None)  # Windows has none
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -61,7 +64,7 @@ class WorkerSettings:
 def main(connection: Connection, settings: WorkerSettings) -> None:
     """Run until killed, until the driver is gone, or until this process should not be used any longer."""
     _redirect_output(settings.log)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop.ignore()
     die_with(settings.driver_pid)
     line = DriverLine(connection)
     if settings.care.hang_s is not None:
@@ -176,32 +179,48 @@ class DriverLine:
 
 def _cook(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any], fitness: _Fitness) -> str:
     """Cook one recipe and send its outcome; returns why this process ends, "" when it goes on."""
-    folder = Path(job["folder"])
-    failed: Exception | None = None
     plan = from_dict(Plan, job["plan"])
     line.rungs = frozenset(plan.rungs)
-    try:
-        outcome = module.cook(
-            from_dict(Recipe, job["recipe"]),
-            plan,
-            folder,
-            kitchen,
-            report=line.report,
-            should_stop=line.should_stop,
-        )
-        if outcome.status is not Status.CANCELLED:
-            write_outcome(folder, outcome, attempt=job["attempt"])
-    except Exception as error:
-        failed = error
-        traceback.print_exc()  # into the worker's log
-        outcome = Outcome(status=status_of(error), step=0, reason=one_line(error))
-        with suppress(OSError):  # the error may be a full disk; the pipe still says how it ended
-            write_text(folder / ERROR_FILE, traceback.format_exc())
-            write_outcome(folder, outcome, attempt=job["attempt"])
+    outcome, failed = cook_once(
+        functools.partial(module.cook, from_dict(Recipe, job["recipe"]), plan, Path(job["folder"]), kitchen),
+        Path(job["folder"]),
+        attempt=job["attempt"],
+        report=line.report,
+        should_stop=line.should_stop,
+    )
+    if failed is not None:
+        traceback.print_exception(failed)  # into the worker's log
     leaving = fitness.leaving(failed)
     full = failed is not None and is_disk_full(failed)
     line.send(kind="outcome", outcome=to_dict(outcome), leaving=leaving, disk_full=full)
     return leaving
+
+
+def cook_once(
+    cook: Callable[..., Outcome], folder: Path, *, attempt: int, **asks: Any
+) -> tuple[Outcome, Exception | None]:
+    """Make one attempt, and leave in the run folder how it ended, for a driver that may be gone.
+
+    Args:
+        cook: `run.cook` but for `asks`.
+        folder: the run folder.
+        attempt: its number.
+        asks: `report` and `should_stop`.
+
+    Returns:
+        The outcome, and the error that it is made of, if it is.
+    """
+    try:
+        outcome = cook(**asks)
+        if outcome.status is not Status.CANCELLED:
+            write_outcome(folder, outcome, attempt=attempt)
+    except Exception as error:
+        outcome = Outcome(status=status_of(error), step=0, reason=one_line(error))
+        with suppress(OSError):  # the error may be a full disk; the caller still hears how it ended
+            write_text(folder / ERROR_FILE, traceback.format_exc())
+            write_outcome(folder, outcome, attempt=attempt)
+        return outcome, error
+    return outcome, None
 
 
 def _draw(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any]) -> str:
@@ -227,7 +246,8 @@ def _redirect_output(log: str) -> None:
     os.close(file)
     faulthandler.enable(file=sys.stderr)
     # The driver asks with it where a hung worker hangs; it answers even inside a native call.
-    faulthandler.register(WHERE_SIGNAL, file=sys.stderr, all_threads=True)
+    if WHERE_SIGNAL:
+        faulthandler.register(WHERE_SIGNAL, file=sys.stderr, all_threads=True)
 
 
 def die_with(driver_pid: int) -> None:

@@ -17,15 +17,17 @@ Importing this package, or `process`, does not import mlflow.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from lorasweep.errors import InputError
 
 __all__ = ["sync"]
 
 
-def sync(names: list[str] | None = None, *, as_json: bool = False) -> int:
-    """Mirror the named sweeps, or all, and say what was done: `lorasweep sync`.
+def sync(folders: Sequence[Path], *, as_json: bool = False) -> int:
+    """Mirror sweep folders and say what was done: `lorasweep sync`.
 
     Returns:
         0 when MLflow now shows everything, 1 when something could not be mirrored.
@@ -39,7 +41,7 @@ def sync(names: list[str] | None = None, *, as_json: bool = False) -> int:
     if wrong := address_problem(tracking_uri()):
         raise InputError(wrong, subject="sync")
     with masked_stderr():
-        reports = mirror.sync_all(names)
+        reports = mirror.sync_all(folders)
     if as_json:
         print(json.dumps({name: asdict(report) for name, report in reports.items()}, indent=1))
     else:

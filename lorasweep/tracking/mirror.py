@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lorasweep import paths
 from lorasweep.errors import LorasweepError
 from lorasweep.records import Status, TrackingOptions
 from lorasweep.tracking import params
@@ -161,22 +160,9 @@ class SweepMirror:
                 self._known[folder] = _Known(context, now, trial, content)
 
 
-def sync_all(names: list[str] | None = None) -> dict[str, SyncReport]:
-    """Mirror the named sweeps, or all that have a folder.
-
-    Returns:
-        A report per sweep; a name that has no folder gets a report that says so.
-    """
-    root = paths.outputs()
-    known = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    reports = {}
-    for name in names or known:
-        if name in known:
-            reports[name] = sync_sweep(root / name, _options(root / name))
-        else:
-            listing = ", ".join(known) or "none yet"
-            reports[name] = SyncReport(problems=[f"no such sweep in {root} (known: {listing})"])
-    return reports
+def sync_all(folders: Sequence[Path]) -> dict[str, SyncReport]:
+    """Mirror sweep folders; returns a report for each, by its name."""
+    return {folder.name: sync_sweep(folder, _options(folder)) for folder in folders}
 
 
 def _options(sweep_folder: Path) -> TrackingOptions:

@@ -198,7 +198,9 @@ class _Wishes:
 
 def main(arguments: list[str]) -> int:
     """Sync whenever poked, until told to finish; returns the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the driver's to interpret: it says when to end
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     os.nice(NICENESS)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     # Libraries that print must not be taken for the report.

@@ -58,6 +58,7 @@ LAYERS = {
         "calibrate",
         "plan_view",
         "import_kohya",
+        "runs",
     },
     7: {"cli", "__main__"},
 }

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from lorasweep import files
+from lorasweep import config, files
 from lorasweep.cli import main
+from lorasweep.plan import make_plan
+from lorasweep.records import to_dict
 
 TINY = [
     "train.max_steps=4",
@@ -32,7 +34,7 @@ def run(words: list[str], capsys: pytest.CaptureFixture[str], *, code: int = 0) 
 
 
 def test_again_comes_out_the_same_and_a_fork_differs_where_asked(
-    home: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = run(["train", *TINY], capsys)
     name = f"train/{Path(first['run_folder']).name}"
@@ -46,6 +48,13 @@ def test_again_comes_out_the_same_and_a_fork_differs_where_asked(
     recipe = (Path(forked["run_folder"]) / "recipe.yaml").read_text()
     assert "dim: 8" in recipe and "max_steps: 4" in recipe
     assert files.read_json(Path(forked["run_folder"]) / "parent.json")["parent"] == name
+
+    # A sweep does not cook what `train` has cooked, nor `train` what a sweep has.
+    file = tmp_path / "two.yaml"
+    typed = "".join(f"    {word.replace('=', ': ', 1)}\n" for word in TINY if "tracking" not in word)
+    file.write_text(f"sweep:\n  question: Again?\n  recipe:\n{typed}  arms: {{only: {{}}}}\n")
+    (trial,) = run(["sweep", str(file), "tracking=none", "launcher.workers=1"], capsys)["trials"]
+    assert trial["reused_from"] == name or trial["reused_from"].startswith("train/again")
 
     # Whoever tampers with a run is found out.
     spoiled = Path(again["run_folder"]) / "adapter.safetensors"
@@ -65,12 +74,16 @@ def test_a_trial_of_a_sweep_by_its_number_is_cooked_again_without_a_warning(
     assert main(["sweep", str(file), "tracking=none", "launcher.workers=1"]) == 0
     capsys.readouterr()
 
+    reused = run(["train", *TINY, "seed=1"], capsys)
+    assert reused["status"] == "COMPLETED" and reused["reused_from"] == "one/0001-only-s1"
     assert main(["train", "--from", "one/1", "tracking=none", "--json"]) == 0
 
     told = capsys.readouterr()
     assert json.loads(told.out)["compared_with"].endswith("one/0001-only-s1")
     assert "changed since" not in told.err
     plan = home / "outputs" / "one" / "0001-only-s1" / "plan.json"
+    anew = make_plan(config.read_recorded(plan.with_name("recipe.yaml")))
+    assert files.read_json(plan) == to_dict(anew), "a trial has the plan of its own seed"
     files.write_json(plan, files.read_json(plan) | {"material": "other images"})
     assert main(["train", "--from", "one/1", "tracking=none"]) == 0
     assert "have changed since" in capsys.readouterr().err
@@ -79,8 +92,8 @@ def test_a_trial_of_a_sweep_by_its_number_is_cooked_again_without_a_warning(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["fork", "train/x"], "no such run with a recipe"),
-        (["fork", "train/7"], "no such run with a recipe"),
+        (["fork", "train/x"], "no such run"),
+        (["fork", "train/7"], "no such run"),
         (["fork", "{run}"], "a fork must change something"),
         (["fork", "{run}", "seed=0"], "changes nothing"),
         (["fork", "{run}", "adapter.dim=0"], "must be >= 1"),
@@ -91,13 +104,13 @@ def test_a_trial_of_a_sweep_by_its_number_is_cooked_again_without_a_warning(
 def test_what_cannot_be_done_is_explained(
     words: list[str], said: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lorasweep import config, plan
     from lorasweep.cli import one_run
 
     recipe = config.compose_recipe(TINY)
-    planned = plan.make_plan(recipe)
+    planned = make_plan(recipe)
     folder = one_run.run_folder(recipe, planned)
     files.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
+    files.write_json(folder / "plan.json", to_dict(planned))
 
     code = main([word.replace("{run}", f"train/{folder.name}") for word in words])
 

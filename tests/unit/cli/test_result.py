@@ -8,7 +8,9 @@ import pytest
 
 from lorasweep import files
 from lorasweep.cli import one_run
-from lorasweep.cli.one_run import Cooked
+from lorasweep.records import Status
+from lorasweep.sweep.folder import TrialRecord
+from lorasweep.sweep.single import TrialResult
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,8 @@ def test_the_last_line_says_what_to_type_next(
         folder / "metrics.json", {"metrics": {"overcook/score": 0.1}, "missing": {}, "verdict": verdict}
     )
 
-    one_run.print_result(folder, Cooked(status={"status": status, "reason": ""}, mirror_message="1 run"))
+    record = TrialRecord(number=0, arm="train", seed=0, status=Status(status), fingerprint="")
+    one_run.print_result(folder, TrialResult(record=record, cooked=True, mirror_message="1 run"))
 
     told = capsys.readouterr().out.splitlines()
     assert told[:2] == [status, "Done at step 8; use it at 0.7."]

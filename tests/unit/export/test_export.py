@@ -204,8 +204,8 @@ def test_what_cannot_be_exported_is_said_at_once(cook: Cook, home: Path, tmp_pat
     assert [problem.where for problem in caught.value.problems] == ["--rank", "--out"]
     assert list(tmp_path.glob("*.safetensors")) == []
     for where, options, words in (
-        ("nowhere", {}, "sweeps here: sweep"),
-        ("sweep", {}, "0000-a-s0, 0001-b-s0"),
+        ("nowhere", {}, "outputs: sweep"),
+        ("sweep", {}, "sweep/0000-a-s0, sweep/0001-b-s0; or add --best"),
         ("sweep", {"best": True}, "--best wants a sweep"),
         ("sweep/0000-a-s0", {"step": 5}, "--step 4"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,8 +17,9 @@ from PIL import Image
 from planned_steps import exposures
 
 from lorasweep import paths
+from lorasweep.cli import main
 from lorasweep.errors import InputError
-from lorasweep.plan import budget, make_plan
+from lorasweep.plan import budget, for_seed, make_plan
 from lorasweep.records import (
     Bucket,
     Plan,
@@ -327,6 +329,33 @@ def test_decoupling_takes_its_share_of_every_concept_off_the_trigger(recipe_of: 
     assert any("captions.decouple=0.5 would train it" in warning for warning in joint.warnings)
     seeded = make_plan(recipe_of(*given, "captions=decoupled", "seed=5"))
     assert seeded.images == apart.images  # trials differ in their seed, not in what they are taught
+
+
+PART_OF_AN_EPOCH = ("train.max_steps=13", "dataset.dollhouse.outfits=3", "dataset.dollhouse.images=17")
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_plan_of_another_seed_is_what_planning_it_gives(recipe_of: MakeRecipe, seed: int) -> None:
+    recipe = recipe_of(*PART_OF_AN_EPOCH, "seed=7")
+    first = make_plan(recipe)
+    seeded, plan = for_seed(recipe, first, seed)
+    anew = make_plan(recipe_of(*PART_OF_AN_EPOCH, f"seed={seed}"))
+    assert seeded.seed == seed and dataclasses.replace(plan, warnings=()) == dataclasses.replace(
+        anew, warnings=()
+    )
+    assert plan.fingerprint != first.fingerprint and plan.exposures != first.exposures
+
+
+def test_the_plan_of_a_sweep_is_that_of_its_first_seed(
+    recipe_of: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = "".join(f"    {word.replace('=', ': ')}\n" for word in PART_OF_AN_EPOCH)
+    sweep = f"sweep:\n  question: q?\n  seeds: [2, 0]\n  recipe:\n{typed}  arms: {{a: {{adapter.dim: 4}}}}\n"
+    (tmp_path / "seeded.yaml").write_text(sweep)
+    assert main(["plan", str(tmp_path / "seeded.yaml"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["budget"]
+    assert main(["plan", *PART_OF_AN_EPOCH, "adapter.dim=4", "seed=2", "--json"]) == 0
+    assert told == json.loads(capsys.readouterr().out)["budget"]
 
 
 def test_counting_needs_no_recipe() -> None:

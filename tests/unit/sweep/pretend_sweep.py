@@ -13,11 +13,13 @@ from lorasweep.config.space import Space
 from lorasweep.config.sweep_search import SamplerOptions
 from lorasweep.records import (
     BaseOptions,
+    Bucket,
     CaptionOptions,
     Component,
     DatasetOptions,
     LauncherOptions,
     Plan,
+    PlannedImage,
     Recipe,
     SampleOptions,
     TrackingOptions,
@@ -49,10 +51,25 @@ def recipe(**ways: Any) -> Recipe:
     )
 
 
+IMAGE = PlannedImage(
+    file="/none.png",
+    sha256="",
+    concept="",
+    caption="",
+    split="train",
+    repeats=1,
+    width_px=64,
+    height_px=64,
+    bucket=Bucket(width_px=64, height_px=64),
+    resize_px=(64, 64),
+    crop_px=(0, 0),
+)
+
+
 def plan(recipe: Recipe) -> Plan:
     return Plan(
-        fingerprint=digest(recipe.fingerprint()),
-        images=(),
+        fingerprint=digest([recipe.fingerprint(), ""]),
+        images=(IMAGE,),
         trigger=None,
         batches_per_epoch=1,
         steps_per_epoch=1,

@@ -15,6 +15,7 @@ from sweep_checks import assert_study_agrees, starts
 
 from lorasweep.files import read_json
 from lorasweep.sweep.folder import read_outcome, read_status
+from lorasweep.sweep.ledger import settle
 from lorasweep.sweep.state import read_state
 
 SCRIPT = Path(__file__).parent / "drive_pretend.py"
@@ -90,6 +91,18 @@ def test_no_worker_outlives_a_killed_driver(tmp_path):
     wait_until(lambda: not any(alive(pid) for pid in pids), "the end of the workers")
 
 
+def test_a_killed_sweep_that_was_settled_goes_on(tmp_path):
+    driver = start_driver(tmp_path, arms=2, step_s=0.1)
+    wait_until(lambda: len(worker_pids(tmp_path)) == 2, "both workers")
+    driver.kill()
+    driver.wait()
+    settle(tmp_path, sorted(tmp_path.glob("000*")), metric="overcook/utility")
+    assert {read_status(run).status for run in tmp_path.glob("000*")} == {"CANCELLED"}
+    assert start_driver(tmp_path, arms=2, step_s=0.1).wait(PATIENCE_S) == 0
+    assert read_state(tmp_path).counts == {"COMPLETED": 2}
+    assert_study_agrees(tmp_path)
+
+
 def test_a_worker_killed_from_outside_is_replaced(tmp_path):
     driver = start_driver(tmp_path, arms=2, step_s=0.1)
     wait_until(lambda: worker_pids(tmp_path), "a worker")
@@ -101,10 +114,20 @@ def test_a_worker_killed_from_outside_is_replaced(tmp_path):
     assert_study_agrees(tmp_path)
 
 
-def test_ctrl_c_saves_and_exits_130_and_workers_do_not_hear_it(tmp_path):
+STOPS = {
+    "Ctrl-C": [signal.SIGINT],
+    "timeout, which signals its child and then the group": [signal.SIGTERM, signal.SIGTERM],
+    "a session that hangs up and is ended": [signal.SIGHUP, signal.SIGTERM],
+}
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_stop_of_the_whole_group_saves_and_exits_130(tmp_path, stop):
     driver = start_driver(tmp_path, arms=3, step_s=0.08)
     wait_until(lambda: len(worker_pids(tmp_path)) == 2, "both workers")
-    os.killpg(driver.pid, signal.SIGINT)
+    for number in STOPS[stop]:
+        os.killpg(driver.pid, number)
+        time.sleep(0.01)
     assert driver.wait(PATIENCE_S) == 130
     assert read_state(tmp_path).counts == {"WAITING": 1, "CANCELLED": 2}
     assert len(list(tmp_path.glob("*/checkpoints/step.json"))) == 2
@@ -112,3 +135,26 @@ def test_ctrl_c_saves_and_exits_130_and_workers_do_not_hear_it(tmp_path):
     assert start_driver(tmp_path, arms=3, step_s=0.08).wait(PATIENCE_S) == 0
     assert read_state(tmp_path).counts == {"COMPLETED": 3}
     assert_study_agrees(tmp_path)
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    driver = start_driver(tmp_path, arms=2, step_s=20)
+    wait_until(lambda: len(worker_pids(tmp_path)) == 2, "both workers")
+    began = time.monotonic()
+    for _ in range(2):
+        os.killpg(driver.pid, signal.SIGINT)
+        time.sleep(0.3)
+    assert driver.wait(PATIENCE_S) == 130 and time.monotonic() - began < 15
+    assert read_state(tmp_path).counts == {"CANCELLED": 2}
+
+
+def test_under_nohup_a_hang_up_changes_nothing(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` hands it down
+    try:
+        driver = start_driver(tmp_path, arms=2, step_s=0.05)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_until(lambda: len(worker_pids(tmp_path)) == 2, "both workers")
+    os.killpg(driver.pid, signal.SIGHUP)
+    assert driver.wait(PATIENCE_S) == 0
+    assert [trial.attempt for trial in read_state(tmp_path).trials] == [1, 1]

@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 
 from lorasweep.config.sweep_search import PrunerOptions
 from lorasweep.records import Component
-from lorasweep.sweep.pruning import Judge, decade_of, in_exposures, is_exempt, make_pruner
+from lorasweep.sweep.pruning import Judge, decade_of, is_exempt, make_pruner
+from lorasweep.sweep.queue import in_exposures
 from lorasweep.sweep.replay import Course, replay
 
 RUNGS = (10, 20, 30, 40)

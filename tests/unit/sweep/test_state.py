@@ -1,5 +1,6 @@
 """Snapshots from run folders alone."""
 
+import dataclasses
 import subprocess
 import sys
 import time
@@ -106,11 +107,15 @@ def test_damaged_files_read_as_absent(half_done):
 
 def test_single_runs_are_listed_though_nobody_declared_them(tmp_path):
     record = TrialRecord(number=0, arm="train", seed=3, status=Status.RUNNING, fingerprint="f", steps=10)
-    write_status(tmp_path / "abc-s3", record)
+    for name, started_at in (("abc-s3", 20.0), ("xyz-s3", 10.0)):
+        write_status(tmp_path / name, dataclasses.replace(record, started_at=started_at))
     (tmp_path / "notes").mkdir()
-    state = read_state(tmp_path)
-    assert [(t.arm, t.seed, t.status) for t in state.trials] == [("train", 3, Status.RUNNING)]
-    assert state.trials[0].run_folder == str(tmp_path / "abc-s3")
+    with SweepLock(tmp_path / "abc-s3"):
+        state = read_state(tmp_path)
+    told = [(t.number, t.arm, t.seed, t.status) for t in state.trials]
+    assert told == [(0, "xyz-s3", 3, Status.CANCELLED), (1, "abc-s3", 3, Status.RUNNING)], "the oldest first"
+    assert state.trials[1].run_folder == str(tmp_path / "abc-s3")
+    assert state.driver.startswith("process")
 
 
 def test_the_estimate_shares_the_waiting_trials_among_the_workers():

@@ -342,17 +342,12 @@ def test_single_runs_are_mirrored_as_a_sweep_named_train(
 ) -> None:
     train = fakes.FakeSweep(store_home / "outputs" / "train", steps=STEPS)  # no sweep.yaml
     train.complete(0)
-    assert sync_all() != {}
+    assert not sync_all([store_home / "outputs" / "train"])["train"].problems
     held = holdings()
     assert held.parent.info.status == "FINISHED"
     (child,) = held.children.values()
     assert child.data.params["optimizer.name"] == "adamw"
     assert child.info.run_name == "0000-adamw_one_bucket-s0", "an arm named `train` would say nothing"
-
-
-def test_sync_of_an_unknown_name_says_what_is_known(sweep: Any) -> None:
-    (problem,) = sync_all(["quickstrat"])["quickstrat"].problems
-    assert "quickstart" in problem
 
 
 @pytest.mark.parametrize("same_process", [True, False])

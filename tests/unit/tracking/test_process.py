@@ -49,6 +49,11 @@ def test_follows_a_sweep_and_finishes(
         sweep.complete(number)
         mirror.poke()
     sweep.rank()
+    deadline = time.monotonic() + PATIENCE_S
+    while not (sweep.folder / "mlflow.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for word in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # as a service manager sends it to everybody
+        os.kill(mirror._child.pid, word)
     report = mirror.finish(PATIENCE_S)
     assert report.ok, report.message
     assert "3 runs" in report.message

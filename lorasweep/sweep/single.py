@@ -1,0 +1,184 @@
+"""One recipe cooked in this very process, by the rules of the engine: a sweep of one arm without a worker.
+
+    run_trial(recipe, plan, folder) -> TrialResult
+
+The same lock, statuses, retries, fingerprint and shelf as in a sweep, so that the same call starts a run,
+continues one that was interrupted or killed, tries a failed one again, and returns at once for one that is
+done; and so that `train` and `sweep` take each other's results. Knows nothing about torch, Optuna, MLflow or
+the terminal.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorasweep import paths
+from lorasweep.errors import ConfigError, Problem
+from lorasweep.files import write_json
+from lorasweep.metrics.score import UTILITY
+from lorasweep.records import Outcome, Plan, Recipe, Status
+from lorasweep.sweep.failure import disk_full, is_disk_full, one_line
+from lorasweep.sweep.folder import PARENT_FILE, TrialRecord
+from lorasweep.sweep.ledger import Ledger, NoStudy, recover
+from lorasweep.sweep.lock import LOCK_FILE, SweepLock
+from lorasweep.sweep.mirror import Mirror, last_look
+from lorasweep.sweep.policy import FAILURES
+from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.shelf import Shelf
+from lorasweep.sweep.stop import StopSignal
+from lorasweep.sweep.worker import cook_once
+
+ARM = "train"
+Report = Callable[[dict[str, Any]], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """How a call of `run_trial` ended."""
+
+    record: TrialRecord
+    cooked: bool  # by this call; otherwise it was done already, here or elsewhere
+    halted: str = ""  # why it is not done, when that is not the recipe's fault
+    mirror_message: str = ""
+
+
+def run_trial(
+    recipe: Recipe,
+    plan: Plan,
+    folder: Path,
+    *,
+    shown: Callable[[], AbstractContextManager[Report]],
+    fresh: bool = False,
+    parent: Mapping[str, Any] | None = None,
+    mirror: Mirror | None = None,
+    kitchen_module: str = "lorasweep.run",
+) -> TrialResult:
+    """Cook one recipe, unless it is cooked already.
+
+    The first Ctrl-C, SIGTERM or hang-up finishes the step and saves, the second stops at once; in the main
+    thread.
+
+    Args:
+        recipe: what to cook.
+        plan: its plan.
+        folder: the run folder; made when missing.
+        shown: opens what shows an attempt: within, its `report` is called with every event.
+        fresh: cook it though this home has already cooked it elsewhere with the same code.
+        parent: what it is a variation of; kept in the run folder.
+        mirror: follows the run folder.
+        kitchen_module: has `Kitchen` and `cook`.
+
+    Raises:
+        SweepHeldError: another process cooks in this folder.
+        ConfigError: the folder holds a run of another recipe.
+    """
+    stop = StopSignal()
+    folder.mkdir(parents=True, exist_ok=True)
+    with stop.listening(at_once=_leave), SweepLock(folder):
+        trial = _open(recipe, plan, folder, fresh=fresh)
+        if parent is not None:
+            write_json(folder / PARENT_FILE, dict(parent))
+        if mirror is not None:
+            mirror.start()
+        ledger = Ledger(NoStudy(), mirror, metric=UTILITY)
+        known = None if fresh or trial.record.attempt else _elsewhere(trial)
+        cooked, halted = False, ""
+        try:
+            if known is not None and not trial.record.status.is_final:
+                ledger.reuse_elsewhere(trial, known)
+            while not (trial.record.status.is_final or stop.gently):
+                cooked = True
+                _attempt(trial, ledger, stop, shown, kitchen_module)
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            # The run folder is written ahead, so whatever could not be noted is seen from it next time.
+            halted = disk_full(folder, one_line(error))
+        finally:
+            report = last_look(mirror, recipe.tracking.timeout_s, hurry=stop.now)
+        message = "" if report is None else report.message
+        return TrialResult(record=trial.record, cooked=cooked, halted=halted, mirror_message=message)
+
+
+def _open(recipe: Recipe, plan: Plan, folder: Path, *, fresh: bool) -> Trial:
+    """Find out where the run stands; whatever failed is tried again, for the command was given again."""
+    record = recover(folder, UTILITY, again=FAILURES)
+    if record is not None and record.fingerprint != plan.fingerprint:
+        message = "holds a run of another recipe, other images or another base"
+        raise ConfigError(Problem(str(folder), message, "choose another folder"), subject="the run folder")
+    if record is not None and fresh and record.reused_from:
+        _forget(folder)
+        record = None
+    if record is None:
+        record = TrialRecord(
+            number=0,
+            arm=ARM,
+            seed=recipe.seed,
+            status=Status.WAITING,
+            fingerprint=plan.fingerprint,
+            steps=plan.steps,
+            attempt=0,
+        )
+    return Trial(record=record, recipe=recipe, plan=plan, folder=folder, overrides=(), step=record.step)
+
+
+def _elsewhere(trial: Trial) -> Any:
+    return Shelf(paths.outputs(), own=trial.folder).find(trial.record.fingerprint)
+
+
+def _attempt(
+    trial: Trial,
+    ledger: Ledger,
+    stop: StopSignal,
+    shown: Callable[[], AbstractContextManager[Report]],
+    kitchen_module: str,
+) -> None:
+    """Cook until done, stopped or failed.
+
+    Raises:
+        OSError: there is no room left to write.
+    """
+    module = importlib.import_module(kitchen_module)
+    ledger.begin(trial)
+    with shown() as report:
+
+        def heard(event: dict[str, Any]) -> bool:
+            trial.note(event)
+            if event["kind"] == "rung":
+                ledger.rung(trial)
+            return report(event)
+
+        try:
+            # A kitchen of its own: an error may have left an adapter in the base.
+            outcome, failed = cook_once(
+                functools.partial(module.cook, trial.recipe, trial.plan, trial.folder, module.Kitchen()),
+                trial.folder,
+                attempt=trial.record.attempt,
+                report=heard,
+                should_stop=lambda: stop.gently,
+            )
+            if failed is not None and is_disk_full(failed):
+                raise failed
+        except KeyboardInterrupt:
+            outcome = Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once")
+    ledger.end(trial, outcome)
+
+
+def _forget(folder: Path) -> None:
+    """Remove what was taken from elsewhere; MLflow's run of this folder goes on."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in (LOCK_FILE, PARENT_FILE, "mlflow.json"):
+            path.unlink()
+
+
+def _leave() -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,21 @@
+"""One recipe to kill or to stop: `python drive_single.py FOLDER STEP_S`, cooked by the pretend kitchen."""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+if __name__ == "__main__":
+    from pretend_sweep import KITCHEN, plan, recipe
+
+    from lorasweep.cli.one_run import exit_code
+    from lorasweep.sweep.single import run_trial
+
+    made = recipe(step_s=float(sys.argv[2]))
+    result = run_trial(
+        made,
+        plan(made),
+        Path(sys.argv[1]),
+        shown=lambda: nullcontext(lambda event: True),
+        kitchen_module=KITCHEN,
+    )
+    sys.exit(exit_code(result))

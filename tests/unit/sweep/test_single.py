@@ -1,0 +1,178 @@
+"""A single run is a sweep of one arm: the same lock, statuses, retries, fingerprint and reuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from pretend_sweep import KITCHEN, STEPS, cook, plan, recipe, spec
+from sweep_checks import starts
+
+from lorasweep.cli.one_run import exit_code
+from lorasweep.errors import ConfigError, SweepHeldError
+from lorasweep.files import read_json
+from lorasweep.records import Status
+from lorasweep.sweep.folder import read_status
+from lorasweep.sweep.lock import SweepLock, holder
+from lorasweep.sweep.single import run_trial
+from lorasweep.sweep.state import read_state
+
+PATIENCE_S = 60.0
+
+
+def run(folder: Path, *, fresh: bool = False, seed: int = 0, parent=None, **ways):
+    made = dataclasses.replace(recipe(**ways), seed=seed)
+    return run_trial(
+        made,
+        plan(made),
+        folder,
+        shown=lambda: nullcontext(lambda event: True),
+        fresh=fresh,
+        parent=parent,
+        kitchen_module=KITCHEN,
+    )
+
+
+@pytest.fixture
+def folder(home: Path) -> Path:
+    """A run folder where `train` has its own."""
+    return home / "outputs" / "train" / "abc-s0"
+
+
+def test_it_leaves_what_a_trial_leaves_and_is_not_cooked_twice(folder):
+    done = run(folder, value=0.3)
+    assert (done.cooked, done.record.status, done.record.value) == (True, Status.COMPLETED, 0.3)
+    assert (done.record.attempt, done.record.step) == (1, STEPS) and read_status(folder) == done.record
+    for name in ("recipe.yaml", "plan.json", "outcome.json", "events.jsonl", "adapter.safetensors"):
+        assert (folder / name).exists(), name
+    again = run(folder, value=0.3)
+    assert not again.cooked and again.record == done.record and len(starts(folder.parent)) == 1
+
+
+def test_what_crashes_is_tried_three_times_and_again_when_the_command_is_given_again(folder):
+    for attempts in (3, 6):
+        done = run(folder, ends="raise")
+        assert done.record.status is Status.CRASHED and done.record.attempt == attempts
+        assert "no luck at step 1 (3 crashes)" in done.record.reason and exit_code(done) == 1
+        assert "ValueError" in (folder / "error.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "code"),
+    [("invalid", "INVALID", 2), ("memory", "OUT_OF_MEMORY", 1), ("DIVERGED", "DIVERGED", 1)],
+)
+def test_other_ends_are_those_of_a_sweep(folder, ends, status, code):
+    done = run(folder, ends=ends)
+    assert (done.record.status, exit_code(done), done.record.attempt) == (status, code, 1)
+    # What diverged was answered; memory may be free now, and a library installed.
+    assert run(folder, ends=ends).cooked is (ends != "DIVERGED")
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_later(folder):
+    done = run(folder, ends="no_space")
+    assert "no room left" in done.halted and exit_code(done) == 1
+    assert read_state(folder.parent).trials[0].status is Status.CANCELLED
+
+
+def test_two_processes_do_not_cook_in_one_folder(folder):
+    folder.mkdir(parents=True)
+    with SweepLock(folder), pytest.raises(SweepHeldError, match=f"process {os.getpid()}"):
+        run(folder, parent={"parent": "x/y"})
+    assert {path.name for path in folder.iterdir()} == {"lock"}, "the second one has written nothing"
+
+
+def test_a_folder_that_holds_another_recipe_is_left_alone(folder):
+    run(folder, value=0.3)
+    with pytest.raises(ConfigError, match="another recipe"):
+        run(folder, value=0.4)
+
+
+def test_what_a_sweep_has_cooked_is_taken_and_told(folder, home):
+    swept = home / "outputs" / "swept"
+    cook(spec({"a": {"value": 0.3}}, seeds=(0, 1)), swept)
+    done = run(folder, seed=1, value=0.3, parent={"parent": "swept/0001-a-s1"})
+    assert not done.cooked and done.record.reused_from == "swept/0001-a-s1"
+    assert done.record.value == 0.3 and "its results are reused" in done.record.reason
+    assert (folder / "adapter.safetensors").read_text() == "1"
+    assert not (folder.parent / "log.txt").exists(), "nothing was cooked"
+
+    anew = run(folder, seed=1, value=0.3, fresh=True)
+    assert anew.cooked and not anew.record.reused_from and anew.record.attempt == 1
+    assert read_json(folder / "parent.json") == {"parent": "swept/0001-a-s1"}
+    assert (swept / "0001-a-s1" / "metrics.json").exists(), "only links to it were removed"
+
+
+def test_a_sweep_takes_what_a_single_run_has_cooked(folder, home):
+    run(folder, value=0.3, parent={"parent": "x/y"})
+    swept = home / "outputs" / "swept"
+    result = cook(spec({"a": {"value": 0.3}}, workers=1), swept, fresh=False)
+    (trial,) = result.state.trials
+    assert trial.reused_from == "train/abc-s0" and trial.value == 0.3 and starts(swept) == []
+    assert not (swept / "0000-a-s0" / "parent.json").exists(), "whose variation it is is the run's own"
+    assert not (swept / "0000-a-s0" / "lock").exists()
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    script = str(Path(__file__).parent / "drive_single.py")
+    running = subprocess.Popen([sys.executable, script, str(folder), "0.2"], start_new_session=True)
+    deadline = time.monotonic() + PATIENCE_S
+    while len(_steps(folder)) < 2:
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.02)
+    return running
+
+
+def _steps(folder: Path) -> list[str]:
+    log = folder / "events.jsonl"
+    return [line for line in log.read_text().splitlines() if '"step"' in line] if log.exists() else []
+
+
+def test_a_killed_run_is_not_running_for_ever_and_goes_on(folder):
+    running = start(folder)
+    (state,) = read_state(folder.parent).trials
+    assert state.status is Status.RUNNING and str(running.pid) in str(holder(folder))
+    running.kill()
+    running.wait()
+    (state,) = read_state(folder.parent).trials
+    assert state.status is Status.CANCELLED and "run the same command to continue" in state.reason
+    done = run(folder, step_s=0.2)
+    assert (done.record.status, done.record.attempt) == (Status.COMPLETED, 2)
+
+
+@pytest.mark.parametrize(
+    "numbers", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM], [signal.SIGHUP, signal.SIGTERM]]
+)
+def test_a_stop_saves_the_step_and_the_same_command_goes_on(folder, numbers):
+    running = start(folder)
+    for number in numbers:
+        os.killpg(running.pid, number)
+    assert running.wait(PATIENCE_S) == 130
+    assert read_status(folder).status is Status.CANCELLED
+    saved = read_json(folder / "checkpoints" / "step.json")["step"]
+    assert 0 < saved < STEPS and read_status(folder).step == saved
+    done = run(folder, step_s=0.2)
+    assert done.record.status is Status.COMPLETED
+    assert starts(folder.parent) == [f"start {folder.name} 0", f"start {folder.name} {saved}"]
+
+
+def test_a_second_ctrl_c_stops_at_once(folder):
+    running = start(folder)
+    os.killpg(running.pid, signal.SIGINT)
+    time.sleep(0.12)
+    os.killpg(running.pid, signal.SIGINT)
+    assert running.wait(PATIENCE_S) == 130
+    assert read_status(folder).status is Status.CANCELLED
+
+
+def test_fresh_where_it_is_cooked_already_is_told_what_would_cook_it_again(folder, capsys):
+    from lorasweep.cli import main
+
+    assert main(["train", "--from", "train/abc-s0", "--fresh"]) == 2
+    assert "--fresh  says nothing beside --from" in capsys.readouterr().err
