@@ -140,7 +140,7 @@ def compose(overrides: Sequence[str]) -> tuple[Recipe, Plan]:
 
 
 def plans(spec: SweepSpec) -> dict[str, Plan]:
-    return {arm.name: plan(arm.recipe) for arm in spec.arms}
+    return {arm.name: plan(arm.recipe) for arm in spec.known}
 
 
 def cook(spec: SweepSpec, folder: Path, **more: Any) -> Any:
