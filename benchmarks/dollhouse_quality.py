@@ -18,8 +18,11 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 
 from lorasweep.dollhouse import weights_dir
-from lorasweep.dollhouse.base.batches import to_tensor
-from lorasweep.dollhouse.base.quality import (
+from lorasweep.dollhouse.reader import Reader
+from lorasweep.dollhouse.reader.labels import HEADS
+from lorasweep.dollhouse.world import ATTRIBUTES, NUISANCES, SIZES_PX, tags
+from tools.pretrain_dollhouse.batches import to_tensor
+from tools.pretrain_dollhouse.quality import (
     base_quality,
     folder_megabytes,
     held_out_specs,
@@ -28,9 +31,6 @@ from lorasweep.dollhouse.base.quality import (
     seconds_per_sample,
     vae_round_trip,
 )
-from lorasweep.dollhouse.reader import Reader
-from lorasweep.dollhouse.reader.labels import HEADS
-from lorasweep.dollhouse.world import ATTRIBUTES, NUISANCES, SIZES_PX, tags
 
 
 @dataclass(frozen=True)

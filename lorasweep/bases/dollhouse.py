@@ -1,7 +1,7 @@
 """The embedded default: a small Stable Diffusion that ships with the package.
 
 Same loader, same record and same rules as `stable_diffusion`; only the folder is known beforehand. `path` may
-point at another folder that `lorasweep dollhouse pretrain` wrote.
+point at another folder that `python -m tools.pretrain_dollhouse` wrote.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def problems(options: BaseOptions) -> list[tuple[str, str, str]]:
         return []
     what = path.name if native_px is None else f"a base of {native_px} x {native_px} px"
     hint = f"a Stable Diffusion of yours: base=stable_diffusion base.path={options.path}"
-    return [("path", f"must be a folder written by `lorasweep dollhouse pretrain`, got {what}", hint)]
+    return [("path", f"must be a folder written by `python -m tools.pretrain_dollhouse`, got {what}", hint)]
 
 
 def noise(options: BaseOptions) -> NoisePath:

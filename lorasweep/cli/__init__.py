@@ -67,7 +67,6 @@ def exit_code(run: Callable[[], int]) -> int:
 
 
 def _run(words: list[str]) -> int:
-    # Pre-training has a grammar of its own, which argparse cannot nest without eating its options.
     _find_only_our_hydra_plugin()
     if not words:
         build_parser().print_help(sys.stderr)
@@ -78,8 +77,6 @@ def _run(words: list[str]) -> int:
         run = functools.partial(_module("lorasweep.config.hydra_app").run_app, words, commands=_commands())
     elif not words[0].startswith("-") and words[0] not in _commands():
         run = functools.partial(_no_such_command, words[0])
-    elif words[:2] == ["dollhouse", "pretrain"]:
-        run = functools.partial(_module("lorasweep.dollhouse.base.pretrain").main, words[2:])
     else:
         options = _parse(words)
         run = functools.partial(

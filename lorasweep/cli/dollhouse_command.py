@@ -1,7 +1,4 @@
-"""`lorasweep dollhouse`: look at the embedded world, or write a dataset from it.
-
-Pre-training has a parser of its own (`lorasweep.dollhouse.base.pretrain`).
-"""
+"""`lorasweep dollhouse`: look at the embedded world, or write a dataset from it."""
 
 from __future__ import annotations
 

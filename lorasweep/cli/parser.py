@@ -382,12 +382,11 @@ def _add_dollhouse(commands: argparse._SubParsersAction) -> None:
     parser = _command(
         commands,
         "dollhouse",
-        "look at, write from or train again the embedded world and base model",
+        "look at the embedded world, or write a dataset from it",
         """\
 examples:
   lorasweep dollhouse draw --out doll.png --count 16          look at the world
-  lorasweep dollhouse dataset --out my_dolls --images 20      write a dataset folder to train on
-  lorasweep dollhouse pretrain --out run --processes 4        train the base again, from the seed (hours)""",
+  lorasweep dollhouse dataset --out my_dolls --images 20      write a dataset folder to train on""",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     draw = actions.add_parser("draw", help="draw a sheet of random dolls, or of one subject")
@@ -404,4 +403,3 @@ examples:
     dataset.add_argument("--confound", type=float, default=0.5)
     dataset.add_argument("--repeats", type=int, default=10)
     dataset.add_argument("--seed", type=int, default=0)
-    actions.add_parser("pretrain", help="train the base again (its own --help tells the options)")

@@ -109,7 +109,7 @@ class Reader:
         path = (folder or weights_dir() / "reader") / WEIGHTS_NAME
         if not path.exists():
             raise FileNotFoundError(
-                f"the reader's weights must be at {path}; run `lorasweep dollhouse pretrain`"
+                f"the reader's weights must be at {path}; run `python -m tools.pretrain_dollhouse`"
             )
         state = {
             name: value.float() if value.is_floating_point() else value

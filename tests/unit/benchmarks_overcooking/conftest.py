@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[3]))  # benchmarks/ is not installed
 
 from benchmarks.overcooking import statistics  # noqa: E402
 from benchmarks.overcooking.grid import CENTRE  # noqa: E402

@@ -11,15 +11,15 @@ from diffusers import StableDiffusionPipeline
 from torch import nn
 
 from lorasweep.dollhouse import weights_dir
-from lorasweep.dollhouse.base.architecture import build_sampler, build_training_noise
-from lorasweep.dollhouse.base.captions import Captioner, CaptionNoise, indices_of
-from lorasweep.dollhouse.base.loop import Ema, learning_rate, trapezoid
-from lorasweep.dollhouse.base.pretrain import build_parser
-from lorasweep.dollhouse.base.quality import base_quality, folder_megabytes, sample
-from lorasweep.dollhouse.base.train_unet import noisy_batch
-from lorasweep.dollhouse.base.vocabulary import build_tokenizer, world_words
 from lorasweep.dollhouse.reader import Reader
 from lorasweep.dollhouse.world import ATTRIBUTES, sample_spec, tags
+from tools.pretrain_dollhouse.__main__ import build_parser
+from tools.pretrain_dollhouse.architecture import build_sampler, build_training_noise
+from tools.pretrain_dollhouse.captions import Captioner, CaptionNoise, indices_of
+from tools.pretrain_dollhouse.loop import Ema, learning_rate, trapezoid
+from tools.pretrain_dollhouse.quality import base_quality, folder_megabytes, sample
+from tools.pretrain_dollhouse.train_unet import noisy_batch
+from tools.pretrain_dollhouse.vocabulary import build_tokenizer, world_words
 
 QUIET = CaptionNoise(empty=0.0, sparse=0.0, drop=0.0, shuffle=0.0, junk=0.0)
 
@@ -133,7 +133,7 @@ def test_shipped_base_draws_what_is_asked(pipeline: StableDiffusionPipeline) -> 
 
 
 def test_unpublished_run_folder_is_refused(tmp_path: Path) -> None:
-    from lorasweep.dollhouse.base.publish import publish
+    from tools.pretrain_dollhouse.publish import publish
 
     with pytest.raises(FileNotFoundError):
         publish(tmp_path, tmp_path / "published")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from lorasweep.dollhouse.base.loop import Ema, resume, save
+from tools.pretrain_dollhouse.loop import Ema, resume, save
 
 
 def test_a_stage_resumes_as_it_stood(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from lorasweep.dollhouse.base.batches import to_tensor
-from lorasweep.dollhouse.base.quality import head_accuracy
 from lorasweep.dollhouse.reader import Reader
 from lorasweep.dollhouse.reader.corruption import gross, slight
 from lorasweep.dollhouse.reader.labels import HEADS, class_indices
 from lorasweep.dollhouse.world import SIZES_PX, SUBJECTS, Spec, sample_spec
+from tools.pretrain_dollhouse.batches import to_tensor
+from tools.pretrain_dollhouse.quality import head_accuracy
 
 
 @pytest.fixture(scope="module")

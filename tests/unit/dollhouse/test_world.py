@@ -52,7 +52,7 @@ def test_same_pixels_in_another_process() -> None:
 def test_world_never_imports_torch() -> None:
     code = (
         "import sys; import lorasweep.dollhouse, lorasweep.dollhouse.world, lorasweep.dollhouse.reader;"
-        "from lorasweep.dollhouse.base import pretrain; pretrain.build_parser();"
+        "from tools.pretrain_dollhouse.__main__ import build_parser; build_parser();"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

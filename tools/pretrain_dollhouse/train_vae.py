@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lorasweep.dollhouse.base.architecture import build_vae
-from lorasweep.dollhouse.base.batches import draw_size, generator_for, to_tensor, training_specs
-from lorasweep.dollhouse.base.loop import Ema, Progress, channels_last, learning_rate, resume, save
-from lorasweep.dollhouse.base.replicas import Replica
+from tools.pretrain_dollhouse.architecture import build_vae
+from tools.pretrain_dollhouse.batches import draw_size, generator_for, to_tensor, training_specs
+from tools.pretrain_dollhouse.loop import Ema, Progress, channels_last, learning_rate, resume, save
+from tools.pretrain_dollhouse.replicas import Replica
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL

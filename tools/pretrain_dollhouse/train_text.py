@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lorasweep.dollhouse.base.architecture import TEXT_WIDTH, build_text_encoder, build_unet
-from lorasweep.dollhouse.base.batches import generator_for
-from lorasweep.dollhouse.base.captions import Captioner, CaptionNoise
-from lorasweep.dollhouse.base.loop import Progress, learning_rate
-from lorasweep.dollhouse.base.replicas import Replica
-from lorasweep.dollhouse.base.vocabulary import build_tokenizer
 from lorasweep.dollhouse.world.attributes import ATTRIBUTES
+from tools.pretrain_dollhouse.architecture import TEXT_WIDTH, build_text_encoder, build_unet
+from tools.pretrain_dollhouse.batches import generator_for
+from tools.pretrain_dollhouse.captions import Captioner, CaptionNoise
+from tools.pretrain_dollhouse.loop import Progress, learning_rate
+from tools.pretrain_dollhouse.replicas import Replica
+from tools.pretrain_dollhouse.vocabulary import build_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

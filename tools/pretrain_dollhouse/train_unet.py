@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lorasweep.dollhouse.base.architecture import build_training_noise, build_unet
-from lorasweep.dollhouse.base.batches import draw_size, generator_for
-from lorasweep.dollhouse.base.captions import Captioner, CaptionNoise
-from lorasweep.dollhouse.base.latents import LatentPool
-from lorasweep.dollhouse.base.loop import Ema, Progress, channels_last, resume, save, trapezoid
-from lorasweep.dollhouse.base.publish import publish
-from lorasweep.dollhouse.base.replicas import Replica
 from lorasweep.dollhouse.world.attributes import SIZES_PX
+from tools.pretrain_dollhouse.architecture import build_training_noise, build_unet
+from tools.pretrain_dollhouse.batches import draw_size, generator_for
+from tools.pretrain_dollhouse.captions import Captioner, CaptionNoise
+from tools.pretrain_dollhouse.latents import LatentPool
+from tools.pretrain_dollhouse.loop import Ema, Progress, channels_last, resume, save, trapezoid
+from tools.pretrain_dollhouse.publish import publish
+from tools.pretrain_dollhouse.replicas import Replica
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler

@@ -6,42 +6,42 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from lorasweep.dollhouse.base.replicas import run_replicas
+from tools.pretrain_dollhouse.replicas import run_replicas
 
 
 def _vae(out_dir: Path, processes: int, seed: int) -> None:
-    from lorasweep.dollhouse.base.train_vae import VaePlan, train_vae
+    from tools.pretrain_dollhouse.train_vae import VaePlan, train_vae
 
     run_replicas(train_vae, out_dir, seed, VaePlan(), processes=processes)
 
 
 def _reader(out_dir: Path, processes: int, seed: int) -> None:
-    from lorasweep.dollhouse.base.train_reader import ReaderPlan, train_reader
+    from tools.pretrain_dollhouse.train_reader import ReaderPlan, train_reader
 
     # Batch norm wants whole batches, so this short stage runs in one process.
     run_replicas(train_reader, out_dir, seed, ReaderPlan(), processes=1)
 
 
 def _text(out_dir: Path, processes: int, seed: int) -> None:
-    from lorasweep.dollhouse.base.train_text import TextPlan, train_text
+    from tools.pretrain_dollhouse.train_text import TextPlan, train_text
 
     run_replicas(train_text, out_dir, seed, TextPlan(), processes=processes)
 
 
 def _latents(out_dir: Path, processes: int, seed: int) -> None:
-    from lorasweep.dollhouse.base.latents import LatentPlan, encode_pool
+    from tools.pretrain_dollhouse.latents import LatentPlan, encode_pool
 
     run_replicas(encode_pool, out_dir, seed, LatentPlan(), processes=processes)
 
 
 def _unet(out_dir: Path, processes: int, seed: int) -> None:
-    from lorasweep.dollhouse.base.train_unet import UnetPlan, train_unet
+    from tools.pretrain_dollhouse.train_unet import UnetPlan, train_unet
 
     run_replicas(train_unet, out_dir, seed, UnetPlan(), processes=processes)
 
 
 def _publish(out_dir: Path, processes: int, seed: int) -> None:
-    from lorasweep.dollhouse.base.publish import publish
+    from tools.pretrain_dollhouse.publish import publish
 
     publish(out_dir, out_dir / "published")
 

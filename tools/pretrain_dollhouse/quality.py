@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lorasweep.dollhouse.base.batches import generator_for, to_tensor
 from lorasweep.dollhouse.reader.labels import HEADS, class_indices
 from lorasweep.dollhouse.reader.reader import Reader, Reading
 from lorasweep.dollhouse.world.spec import NUISANCES, Spec, sample_spec, tags
+from tools.pretrain_dollhouse.batches import generator_for, to_tensor
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL

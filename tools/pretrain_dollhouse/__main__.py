@@ -1,4 +1,4 @@
-"""The command that makes the base: `python -m lorasweep.dollhouse.base.pretrain --out DIR --stage all`.
+"""The command that makes the base: `python -m tools.pretrain_dollhouse --out DIR --stage all`.
 
 Each stage reads what the one before left in the run folder, resumes from its own checkpoint, and can run
 alone. The argument parser imports no torch.
@@ -19,7 +19,9 @@ STAGES: Final[tuple[str, ...]] = ("vae", "reader", "text", "latents", "unet", "p
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = argparse.ArgumentParser(prog="lorasweep dollhouse pretrain", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.pretrain_dollhouse", description=__doc__.splitlines()[0]
+    )
     parser.add_argument(
         "--out", type=paths.typed, required=True, help="run folder: logs, checkpoints, published weights"
     )
@@ -45,7 +47,7 @@ def pretrain(out_dir: Path, *, stages: Sequence[str] = STAGES, processes: int = 
     Raises:
         FileNotFoundError: a stage needs what an earlier one has not left yet.
     """
-    from lorasweep.dollhouse.base.stages import run_stage
+    from tools.pretrain_dollhouse.stages import run_stage
 
     out_dir.mkdir(parents=True, exist_ok=True)
     for stage in stages:

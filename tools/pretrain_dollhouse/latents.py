@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lorasweep.dollhouse.base.architecture import LATENT_CHANNELS, VAE_FACTOR
-from lorasweep.dollhouse.base.batches import generator_for, to_tensor, training_specs
-from lorasweep.dollhouse.base.captions import indices_of
-from lorasweep.dollhouse.base.loop import channels_last
-from lorasweep.dollhouse.base.replicas import Replica
 from lorasweep.dollhouse.world.attributes import ATTRIBUTES, SIZES_PX
+from tools.pretrain_dollhouse.architecture import LATENT_CHANNELS, VAE_FACTOR
+from tools.pretrain_dollhouse.batches import generator_for, to_tensor, training_specs
+from tools.pretrain_dollhouse.captions import indices_of
+from tools.pretrain_dollhouse.loop import channels_last
+from tools.pretrain_dollhouse.replicas import Replica
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lorasweep.dollhouse.base.architecture import build_sampler, build_unet
+from tools.pretrain_dollhouse.architecture import build_sampler, build_unet
 
 
 def _replace(staged: Path, target: Path) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from lorasweep.dollhouse.base.architecture import TEXT_TOKENS
 from lorasweep.dollhouse.world.attributes import ATTRIBUTES
+from tools.pretrain_dollhouse.architecture import TEXT_TOKENS
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
