@@ -32,12 +32,15 @@ def test_derived_prompts_ask_what_each_tier_is_for(recipe_of: MakeRecipe, photos
     assert all(len(prompts) == 2 for prompts in plan.prompts.values())
 
 
-def test_recombined_tags_never_met_in_a_caption(recipe_of: MakeRecipe, photos: Path) -> None:
+def test_recombined_prompts_join_tags_of_different_captions(recipe_of: MakeRecipe, photos: Path) -> None:
     plan = make_plan(recipe_of(f"dataset.path={photos}"))
-    together = [set(image.caption.split(", ")) for image in plan.train_images()]
+    captions = [set(image.caption.split(", ")) for image in plan.train_images()]
 
+    assert len(plan.prompts["recombined"]) == 2
     for prompt in plan.prompts["recombined"]:
-        assert not any(set(prompt.split(", ")) <= tags for tags in together)
+        tags = set(prompt.split(", "))
+        assert tags <= set.union(*captions), "every tag is known"
+        assert not any(tags <= caption for caption in captions), "together they are not"
 
 
 def test_sentences_are_recombined_with_scenes(recipe_of: MakeRecipe, tmp_path: Path) -> None:
