@@ -33,6 +33,8 @@ def test_derived_prompts_ask_what_each_tier_is_for(recipe_of: MakeRecipe, photos
 
 
 def test_recombined_prompts_join_tags_of_different_captions(recipe_of: MakeRecipe, photos: Path) -> None:
+    for number, text in enumerate(sorted(photos.rglob("*.txt"))):
+        text.write_text(f"zkw, 1girl, dress{number}, pose{number}, place{number}, light{number}", "utf-8")
     plan = make_plan(recipe_of(f"dataset.path={photos}"))
     captions = [set(image.caption.split(", ")) for image in plan.train_images()]
 
