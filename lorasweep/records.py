@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
+PredictionType = Literal["epsilon", "v_prediction"]
 PromptTier = Literal["in_distribution", "recombined", "class", "unrelated"]
 PROMPT_TIERS: tuple[PromptTier, ...] = ("in_distribution", "recombined", "class", "unrelated")
 
@@ -63,7 +64,7 @@ class BaseOptions:
     resolution: int  # px, the training resolution that bucket areas refer to (512 for SD 1.5)
     bucket_step: int  # px, bucket sides are multiples of it (64 for SD 1.5)
     clip_skip: int = 1  # 1 = last hidden state, kohya's counting
-    prediction_type: Literal["epsilon", "v_prediction"] | None = None  # None: as the base's files say
+    prediction_type: PredictionType | None = None  # None: as the base's files say
     negative_prompt: str = ""
     neighbour_prompts: tuple[str, ...] = ()  # other subjects of its kinds, for drift near a LoRA's subject
     unrelated_prompts: tuple[str, ...] = ()  # prompts this base draws well and no LoRA should disturb
@@ -234,6 +235,33 @@ class Advice:
 
 
 # ----------------------------------------------------------------------------------------------- plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisePath:
+    """How a base is noised and what it predicts, which training, judging and sampling go by.
+
+    Attributes:
+        config: for diffusers' schedulers.
+        said: prediction type that the base's own files state; None where they state none.
+        marked: whether a checkpoint states it by a mark.
+        as_written: whether `config` is the scheduler config's own, drawn with in the usual way.
+    """
+
+    config: dict[str, Any]
+    said: str | None
+    marked: bool
+    as_written: bool
+
+    @property
+    def prediction_type(self) -> str:
+        """`epsilon` or `v_prediction`."""
+        return str(self.config["prediction_type"])
+
+    @property
+    def zero_terminal_snr(self) -> bool:
+        """Whether the last timestep is nothing but noise, so that its signal-to-noise ratio is 0."""
+        return bool(self.config.get("rescale_betas_zero_snr"))
 
 
 @dataclass(frozen=True, kw_only=True, order=True)

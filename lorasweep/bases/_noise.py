@@ -8,42 +8,13 @@ A folder says it in `scheduler/scheduler_config.json`. A single checkpoint has n
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from lorasweep.bases._safetensors import read_header
+from lorasweep.records import NoisePath, PredictionType
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
-PredictionType = Literal["epsilon", "v_prediction"]
 _V_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"  # tensors that mark a checkpoint
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoisePath:
-    """What training, judging and sampling go by.
-
-    Attributes:
-        config: for diffusers' schedulers.
-        said: prediction type that the base's own files state; None where they state none.
-        marked: whether a checkpoint states it by a mark.
-        as_written: whether `config` is the scheduler config's own, drawn with in the usual way.
-    """
-
-    config: dict[str, Any]
-    said: str | None
-    marked: bool
-    as_written: bool
-
-    @property
-    def prediction_type(self) -> str:
-        """`epsilon` or `v_prediction`."""
-        return str(self.config["prediction_type"])
-
-    @property
-    def zero_terminal_snr(self) -> bool:
-        """Whether the last timestep is nothing but noise, so that its signal-to-noise ratio is 0."""
-        return bool(self.config.get("rescale_betas_zero_snr"))
 
 
 def noise_path(path: Path, configs: Path, *, shipped: bool, override: PredictionType | None) -> NoisePath:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.bases import _files, stable_diffusion
-from lorasweep.records import BaseOptions
+from lorasweep.records import BaseOptions, NoisePath
 
 if TYPE_CHECKING:
-    from lorasweep.bases._noise import NoisePath
     from lorasweep.bases._tokens import TextWindow
     from lorasweep.protocols import Base
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.bases import _checks, _files, _tokens
-from lorasweep.bases._noise import NoisePath, PredictionType, noise_path
+from lorasweep.bases._noise import noise_path
 from lorasweep.errors import ConfigError, Problem
-from lorasweep.records import BaseOptions, digest
+from lorasweep.records import BaseOptions, NoisePath, PredictionType, digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -161,7 +161,8 @@ def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
         return Problem(text, "gives several values where one is expected", _several_advice(text))
     delete = parsed.type == OverrideType.DEL
     if delete and parsed.value() is not None:
-        return Problem(text, "takes a key out, so it has no value", f"~{key}, or {key}=VALUE")
+        hint = f"~{key}, in a file `~{key}: null`, or {key}=VALUE"
+        return Problem(text, "takes a key out, so it has no value", hint)
     value = None if delete else plain(parsed.value())
     return _checked(Override(key=key, value=value, delete=delete, text=text))
 

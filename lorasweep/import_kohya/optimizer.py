@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lorasweep.import_kohya.draft import Draft, as_kind
+from lorasweep.plan.advice import finds_step_size
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,6 @@ _KINDS: dict[str, _Kind] = {
     "came": _Kind("came", {"betas": [0.9, 0.999, 0.9999], "weight_decay": 0.0, "clip_threshold": 1.0}),
     "adamwschedulefree": _Kind("schedule_free_adamw", {"betas": [0.9, 0.999], "weight_decay": 0.0}),
 }
-_ONE_SIZE = ("prodigy", "dadapt_adam")  # one step size for UNet and text encoder
 # Optimizers that find their own step size, by their classes' names: DAdaptLion, ProdigyPlusScheduleFree.
 _FINDS_ITS_STEP = re.compile(r"prodigy|d[-_]?adapt|^(l?dog|dowg|cocob)$", re.IGNORECASE)
 
@@ -195,7 +195,7 @@ def _learning_rates(draft: Draft, chosen: Chosen) -> bool:
         draft.ignore("text_encoder_lr", "the text encoder is not trained")
         return False
     if text_rate != rate and not chosen.has_own_rate:
-        if chosen.kind.name in _ONE_SIZE:
+        if finds_step_size(chosen.kind.name) is not None:
             reason = f"{chosen.kind.name} has one step size for both: {rate:g} counts"
             draft.differ(text_option, text_rate, reason)
         else:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lorasweep.errors import Problem
-from lorasweep.records import Recipe
-
-if TYPE_CHECKING:
-    from lorasweep.bases._noise import NoisePath
+from lorasweep.records import NoisePath, Recipe
 
 
 def problems(recipe: Recipe, noised: NoisePath) -> Iterator[Problem]:

@@ -70,11 +70,15 @@ ALL = set(LAYER_OF)
 UP = {("plan", "dollhouse")}
 # Within a layer nobody imports a neighbour, but for these.
 ACROSS = {
+    ("console", "printable"),
+    ("console", "streams"),
     ("markdown", "printable"),
+    ("paths", "errors"),
     ("protocols", "records"),
     ("speed", "files"),
     ("speed", "paths"),
     ("speed", "records"),
+    ("streams", "printable"),
     ("bases", "dollhouse"),
     ("cache", "inference"),
     ("metrics", "inference"),

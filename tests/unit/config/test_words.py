@@ -179,6 +179,16 @@ def test_a_key_that_is_taken_out_has_no_value_beside(capsys: pytest.CaptureFixtu
     assert "is given twice: taken out and 8" in refused(capsys, "plan", "~adapter.dim", "adapter.dim=8")
 
 
+def test_an_arm_takes_a_key_out_by_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arms = "{all: {}, less: {'~metrics.burn': %s}}"
+    with_burn = CHEAP.replace("[norms]", "[norms, burn]")
+
+    said = refused(capsys, "plan", sweep_file(tmp_path, arms % "''", recipe=with_burn))
+    assert "takes a key out, so it has no value" in said and "`~metrics.burn: null`" in said
+    spec = load_sweep(sweep_file(tmp_path, arms % "null", recipe=with_burn))
+    assert ["burn" in arm.recipe.metrics for arm in spec.arms] == [True, False]
+
+
 @pytest.mark.parametrize(
     "command", [["train"], ["plan"], ["plan", "quickstart"], ["sweep", "quickstart"], ["-m"]]
 )

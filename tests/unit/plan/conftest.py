@@ -18,7 +18,7 @@ MakeRecipe = Callable[..., Recipe]
 @pytest.fixture
 def recipe_of(home: Path, tiny_sd: Path) -> MakeRecipe:
     """Compose a recipe whose base is a tiny pipeline on disk."""
-    return lambda *overrides: compose_recipe([f"base.path={tiny_sd}", *overrides])
+    return lambda *overrides: compose_recipe([f"base.path={tiny_sd}"], overrides)
 
 
 @pytest.fixture

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from lorasweep.cli import main
 
-ENOUGH = ["dataset.dollhouse.images=8", "optimizer.lr=2e-3", "train.max_steps=300"]
+ENOUGH = {"dataset.dollhouse.images": "8", "optimizer.lr": "2e-3", "train.max_steps": "300"}
 ANNEALED = "scheduler=annealed_cosine_warmup_restarts"
+
+
+def typed(words: Sequence[str]) -> list[str]:
+    """Enough to be left in peace, but for what the words say otherwise."""
+    own = {word.partition("=")[0] for word in words}
+    return [*(f"{key}={value}" for key, value in ENOUGH.items() if key not in own), *words]
 
 
 @pytest.mark.parametrize(
@@ -35,12 +42,12 @@ ANNEALED = "scheduler=annealed_cosine_warmup_restarts"
 def test_what_cannot_act_is_refused(
     home: Path, capsys: pytest.CaptureFixture[str], words: list[str], where: str
 ) -> None:
-    assert main(["plan", *ENOUGH, *words]) == 2
+    assert main(["plan", *typed(words)]) == 2
     assert f"  {where}  " in capsys.readouterr().err
 
 
 def warnings(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
-    assert main(["plan", "--json", *ENOUGH, *words]) == 0
+    assert main(["plan", "--json", *typed(words)]) == 0
     found: list[str] = json.loads(capsys.readouterr().out)["warnings"]
     return found
 

@@ -311,11 +311,10 @@ def test_decoupling_takes_its_share_of_every_concept_off_the_trigger(recipe_of: 
     given = [
         "dataset.dollhouse.outfits=2",
         "dataset.dollhouse.captions=full",
-        "captions=absorbed",
         "train.max_steps=null",
         "train.epochs=4",
     ]
-    joint, apart = make_plan(recipe_of(*given)), make_plan(recipe_of(*given, "captions=decoupled"))
+    joint, apart = (make_plan(recipe_of(*given, f"captions={way}")) for way in ("absorbed", "decoupled"))
 
     for outfit in ("outfit1", "outfit2"):
         assert apart.tag_exposures[outfit] == joint.tag_exposures[outfit] > 0

@@ -25,8 +25,8 @@ def folder_of(root: Path, sizes: Sequence[tuple[int, int]], name: str = "plain")
     return folder
 
 
-def told(recipe_of: MakeRecipe, folder: Path, *overrides: str) -> str:
-    plan = make_plan(recipe_of(f"dataset.path={folder}", "dataset.holdout=0", *overrides))
+def told(recipe_of: MakeRecipe, folder: Path, *overrides: str, holdout: float = 0) -> str:
+    plan = make_plan(recipe_of(f"dataset.path={folder}", f"dataset.holdout={holdout:g}", *overrides))
     return "\n".join(plan.warnings)
 
 
@@ -105,7 +105,7 @@ def test_a_budget_that_is_far_too_small_is_told_with_one_that_is_not(
 
     assert any(remedy in warning for warning in plan.warnings), plan.warnings
     name, _, value = remedy.rsplit(" ", 1)[1].partition("=")
-    mended = make_plan(compose_recipe([*common, *overrides, f"{name}={value}"]))
+    mended = make_plan(compose_recipe([*common, *overrides], [f"{name}={value}"]))
     assert 90 <= mended.exposures_per_image <= 110
     assert not any("on average" in warning for warning in mended.warnings)
 
@@ -138,4 +138,4 @@ def test_images_of_which_none_is_kept_to_judge_by_are_told(recipe_of: MakeRecipe
     folder = folder_of(tmp_path, [(64, 64)] * 6)
 
     assert "dataset.holdout=0 keeps no image to judge by" in told(recipe_of, folder)
-    assert "no image to judge by" not in told(recipe_of, folder, "dataset.holdout=0.2")
+    assert "no image to judge by" not in told(recipe_of, folder, holdout=0.2)

@@ -290,7 +290,7 @@ def test_an_empty_folder_is_refused(planned: Planned, tmp_path: Path) -> None:
 
 
 def test_without_a_trigger_there_is_nothing_to_take_out_or_apart(
-    planned: Planned, photos: Path, tmp_path: Path
+    recipe_of: MakeRecipe, photos: Path, tmp_path: Path
 ) -> None:
     plain = tmp_path / "plain"
     shutil.copytree(photos / "3_zkw outfit1", plain)
@@ -298,7 +298,7 @@ def test_without_a_trigger_there_is_nothing_to_take_out_or_apart(
         caption.write_text(caption.read_text().removeprefix("zkw, "))
     for name, words in (("prior_prediction", "there is no trigger"), ("anti_bleed", "there is no trigger")):
         with pytest.raises(InputError, match=words):
-            planned(f"regularization={name}", f"dataset.path={plain}")
+            make_plan(recipe_of(f"regularization={name}", f"dataset.path={plain}"))
 
 
 def test_plan_tells_people_and_scripts(

@@ -54,6 +54,6 @@ def test_the_ui_listens_on_loopback_only(host: str, home: Path) -> None:
 
 
 def test_the_uis_server_is_told_so() -> None:
-    command = ui._command("sqlite:///x.db", "127.0.0.1", 5000)
+    command = ui._command("127.0.0.1", 5000)
 
     assert command[command.index("--host") + 1] == "127.0.0.1"

@@ -62,9 +62,9 @@ def write_sweep(folder: Path, arms: dict[str, Any], **more: Any) -> str:
     ("overrides", "symptoms"),
     [
         ({"dataset.holdout": 0}, {"rise"}),
-        ({"~metrics.burn": ""}, {"burn"}),
-        ({"~metrics.memorisation": ""}, {"memorisation"}),
-        ({"~metrics.prior_drift": ""}, {"class_drift"}),
+        ({"~metrics.burn": None}, {"burn"}),
+        ({"~metrics.memorisation": None}, {"memorisation"}),
+        ({"~metrics.prior_drift": None}, {"class_drift"}),
         ({}, set()),
     ],
 )  # fmt: skip
@@ -81,7 +81,7 @@ def test_plan_says_which_symptoms_are_left_out_and_why(
 def test_utilities_that_mean_different_things_are_refused_before_anything_starts(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_sweep(home, {"all": {}, "less": {"~metrics.identity": ""}})
+    path = write_sweep(home, {"all": {}, "less": {"~metrics.identity": None}})
     for command in ("plan", "sweep"):
         assert main([command, path]) == 2
         said = capsys.readouterr().err
@@ -139,7 +139,12 @@ def test_a_trial_that_asks_twice_at_a_rung_is_answered_alike() -> None:
         planned = pretend_sweep.plan(recipe)
         status = Status.COMPLETED if number == 0 else Status.WAITING
         record = TrialRecord(
-            number=number, arm=spec.arms[number].name, seed=0, status=status, fingerprint="f"
+            number=number,
+            arm=spec.arms[number].name,
+            seed=0,
+            status=status,
+            fingerprint="f",
+            steps=planned.steps,
         )
         rungs = {float(n): {score.UTILITY: value} for n, value in enumerate(utilities, start=1)}
         return Trial(
