@@ -1,3 +1,24 @@
-"""lorasweep: declare a question about LoRA recipes, cook every recipe, measure which one is overcooked."""
+"""lorasweep: declare a question about LoRA recipes, cook every recipe, measure which one is overcooked.
+
+What a notebook uses is in `lorasweep.api`, and here by the same names.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+__all__ = ["Run", "Sweep", "compose", "open_run", "open_sweep", "plan", "run_sweep", "run_trial"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the API when it is asked for: `lorasweep --help` needs none of it."""
+    if name == "plan":  # a package; it can be called
+        return importlib.import_module("lorasweep.plan")
+    if name in __all__:
+        return getattr(importlib.import_module("lorasweep.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List what a notebook uses."""
+    return __all__

@@ -14,11 +14,11 @@ import lorasweep
 from lorasweep import config, files, paths, plan
 from lorasweep.calibrate.controls import ControlOptions, sweep_of_controls
 from lorasweep.calibrate.place import Control, place, read_control
-from lorasweep.cli.output_folder import require_replaceable, require_writable
 from lorasweep.errors import LorasweepError
 from lorasweep.metrics import calibration
 from lorasweep.metrics.calibration import Calibration
 from lorasweep.metrics.symptoms import SYMPTOMS
+from lorasweep.output_folder import require_replaceable, require_writable
 from lorasweep.records import Plan, Recipe
 from lorasweep.sweep import driver, table
 

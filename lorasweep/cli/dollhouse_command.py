@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from lorasweep.cli.output_folder import is_our_picture, require_replaceable
 from lorasweep.errors import InputError, Problem
+from lorasweep.output_folder import is_our_picture, require_replaceable
 
 
 def run(options: argparse.Namespace) -> int:

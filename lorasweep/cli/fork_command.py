@@ -25,10 +25,9 @@ def run(options: argparse.Namespace) -> int:
         changed = " ".join(options.overrides)
         problem = Problem(changed, "changes nothing: that is what the parent has already")
         raise InputError(problem, subject="fork")
-    folder = one_run.run_folder(recipe, planned)
     variation = {"parent": parent.name, "overrides": list(options.overrides)}
-    done = one_run.cook_one(
-        recipe, planned, folder, quiet=options.json, fresh=options.fresh, parent=variation
+    folder, done = one_run.cook_one(
+        recipe, planned, quiet=options.json, fresh=options.fresh, parent=variation
     )
     if options.json:
         print(json.dumps({**one_run.result_json(folder, done), **variation}, indent=1))

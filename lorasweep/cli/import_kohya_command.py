@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lorasweep import files
-from lorasweep.cli.output_folder import require_replaceable
 from lorasweep.errors import ConfigError, Problem
 from lorasweep.import_kohya import Imported, import_kohya, imported_json, recipe_text
 from lorasweep.import_kohya.images import Link, on_disk
+from lorasweep.output_folder import require_replaceable
 from lorasweep.printable import readable
 from lorasweep.streams import can_show
 

@@ -7,13 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasweep import paths
-from lorasweep.cli import progress
-from lorasweep.cli.output_folder import require_writable
+from lorasweep import api
 from lorasweep.records import Plan, Recipe, Status
 from lorasweep.sweep.folder import RESULT_FILE, read_or_none
-from lorasweep.sweep.single import TrialResult, run_trial
-from lorasweep.tracking.process import Mirror
+from lorasweep.sweep.single import TrialResult
 
 HEADLINE = (
     "overcook/utility",
@@ -34,43 +31,30 @@ _NEXT = {
 }
 
 
-def run_folder(recipe: Recipe, planned: Plan) -> Path:
-    """Where a single recipe is cooked: equal recipes on equal images share a folder."""
-    return paths.outputs() / paths.SINGLE_RUNS / f"{planned.fingerprint[:12]}-s{recipe.seed}"
-
-
 def cook_one(
     recipe: Recipe,
     planned: Plan,
-    folder: Path,
+    folder: Path | None = None,
     *,
     quiet: bool,
     fresh: bool = False,
     parent: Mapping[str, Any] | None = None,
-) -> TrialResult:
-    """Cook a recipe in `folder` as `run_trial` does, with a progress line unless `quiet`; mirror it."""
-    require_writable(folder)
-    mirror = Mirror(folder.parent, recipe.tracking) if recipe.tracking.name == "mlflow" else None
-    result = run_trial(
-        recipe,
-        planned,
-        folder,
-        shown=lambda: progress.shown(planned.steps, quiet=quiet),
-        fresh=fresh,
-        parent=parent,
-        mirror=mirror,
-    )
+) -> tuple[Path, TrialResult]:
+    """Cook a recipe as `api.run_trial` does, say what is special; returns run folder and result."""
+    run = api.run_trial(recipe, folder, planned=planned, fresh=fresh, parent=parent, quiet=quiet)
+    folder, result = run.folder, run.ended
+    assert result is not None  # noqa: S101 - of a run that was opened only
     if result.halted:
         print(f"stopped early: {result.halted}", file=sys.stderr)
     elif result.record.status.is_final and not result.cooked and not result.record.reused_from:
         if not quiet:
             print(f"already cooked: {folder}")
         if fresh and parent is None:
-            again = f"lorasweep train --from {folder.parent.name}/{folder.name}"
+            again = f"lorasweep train --from {run.name}"
             print(
                 f"note  --fresh takes no other run's result; to cook this one again: {again}", file=sys.stderr
             )
-    return result
+    return folder, result
 
 
 def exit_code(result: TrialResult) -> int:

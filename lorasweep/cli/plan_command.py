@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from lorasweep import config
-from lorasweep.cli.output_folder import is_our_picture, require_replaceable
 from lorasweep.errors import ConfigError, Problem
+from lorasweep.output_folder import is_our_picture, require_replaceable
 from lorasweep.plan_view import captions, tables
 
 

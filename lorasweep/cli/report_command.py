@@ -7,7 +7,7 @@ import json
 import webbrowser
 
 from lorasweep import runs
-from lorasweep.cli.output_folder import require_writable
+from lorasweep.output_folder import require_writable
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,23 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from lorasweep import config, paths, plan
-from lorasweep.cli.output_folder import require_writable
+from lorasweep import api, config
 from lorasweep.config import SweepSpec
-from lorasweep.errors import ConfigError, InputError, Problem
-from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
 from lorasweep.plan_view.warnings import owned
-from lorasweep.records import Plan
-from lorasweep.report import contact_sheet
-from lorasweep.report.write import HTML_FILE, write_report
-from lorasweep.sweep import beforehand, document, driver, leaderboard, table
+from lorasweep.report.write import HTML_FILE
+from lorasweep.sweep import document, leaderboard, table
 from lorasweep.sweep.folder import PRUNING_FILE, read_or_none
 from lorasweep.sweep.state import SweepState
 from lorasweep.sweep.timing import TIMING_FILE
-from lorasweep.tracking.process import Mirror
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,29 +43,17 @@ def _run(
     fresh: bool = False,
     as_json: bool = False,
 ) -> int:
-    plans = _plans(spec)
+    plans = api.plan_sweep(spec)
     of_space = () if spec.search is None else spec.search.warnings
     of_arms = owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known])
     for warning in (*of_space, *of_arms):
         print(f"warning  {warning}", file=sys.stderr)
-    folder = paths.outputs() / spec.name
-    require_writable(folder)
-
-    mirror = Mirror(folder, spec.tracking) if spec.tracking.name == "mlflow" else None
     with table.live(spec, quiet=as_json) as view:
-        result = driver.run_sweep(
-            spec,
-            plans,
-            folder=folder,
-            extend=extend,
-            repeats=repeats,
-            fresh=fresh,
-            estimated_s=_estimate(spec, plans),
-            on_change=view.update,
-            on_trial_end=lambda: contact_sheet.write_contact_sheet(folder),
-            on_end=lambda: write_report(folder),
-            mirror=mirror,
+        ran = api.run_sweep(
+            spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=view.update
         )
+    result = ran.ended
+    assert result is not None  # noqa: S101 - of a sweep that was opened only
     if result.halted:
         print(f"stopped early: {result.halted}", file=sys.stderr)
     if result.interrupted:
@@ -83,31 +65,8 @@ def _run(
         table.print_leaderboard(snapshot)
         if spec.search is not None:
             _print_best_point(snapshot)
-        _print_whereabouts(folder, result.mirror_message)
+        _print_whereabouts(ran.folder, result.mirror_message)
     return result.exit_code
-
-
-def _plans(spec: SweepSpec) -> dict[str, Plan]:
-    """Plan every arm and every corner of the space; the problems of all are reported together."""
-    plans: dict[str, Plan] = {}
-    problems: list[Problem] = []
-    for arm in spec.known:
-        try:
-            plans[arm.name] = plan.make_plan(arm.recipe)
-        except InputError as error:
-            problems += [problem for problem in error.problems if problem not in problems]
-    if not problems:
-        problems = beforehand.problems(spec, plans)
-    if problems:
-        raise ConfigError(problems, subject=f"sweep `{spec.name}`")
-    return plans
-
-
-def _estimate(spec: SweepSpec, plans: Mapping[str, Plan]) -> float:
-    """How long the sweep is expected to take, s; of a pruned one, at most."""
-    each_s = [trial_seconds(plans[arm.name], arm.recipe) for arm in spec.known]
-    once_s = class_images_seconds((plans[arm.name], arm.recipe) for arm in spec.known)
-    return sweep_seconds(each_s, spec.launcher, trials=spec.total, once_s=once_s)
 
 
 def _print_best_point(snapshot: SweepState) -> None:

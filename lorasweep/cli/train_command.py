@@ -7,9 +7,8 @@ import json
 import sys
 from typing import Any
 
-from lorasweep import config, files, paths, plan, runs
+from lorasweep import api, config, files, paths, plan, runs
 from lorasweep.cli import one_run
-from lorasweep.cli.output_folder import require_writable
 from lorasweep.errors import InputError, Problem
 from lorasweep.records import Plan, Recipe
 
@@ -18,14 +17,8 @@ def run(options: argparse.Namespace) -> int:
     """Cook, or continue, or show a recipe that is already cooked; returns the exit code."""
     if options.source is not None:
         return _again(options)
-    words = list(options.overrides)
-    if words and words[0].endswith((".yaml", ".yml")) and "=" not in words[0]:
-        recipe = config.load_recipe(words[0], words[1:])
-    else:
-        recipe = config.compose_recipe(words)
-    planned = _planned(recipe)
-    folder = one_run.run_folder(recipe, planned)
-    done = one_run.cook_one(recipe, planned, folder, quiet=options.json, fresh=options.fresh)
+    recipe = api.compose(*options.overrides)
+    folder, done = one_run.cook_one(recipe, _planned(recipe), quiet=options.json, fresh=options.fresh)
     if options.json:
         print(json.dumps(one_run.result_json(folder, done), indent=1))
     else:
@@ -56,9 +49,8 @@ def _again(options: argparse.Namespace) -> int:
         print("warning  its images, captions or base model have changed since", file=sys.stderr)
     of = files.cut(f"{run.folder.parent.name}-{run.folder.name}", 200)
     folder = paths.outputs() / paths.SINGLE_RUNS / f"again-{of}-{planned.fingerprint[:8]}"
-    require_writable(folder)
     parent = {"parent": run.name, "overrides": []}
-    done = one_run.cook_one(recipe, planned, folder, quiet=options.json, fresh=True, parent=parent)
+    _, done = one_run.cook_one(recipe, planned, folder, quiet=options.json, fresh=True, parent=parent)
     if code := one_run.exit_code(done):
         print(f"{done.record.status.value}  {done.record.reason}".rstrip(), file=sys.stderr)
         return code

@@ -43,6 +43,8 @@ def numbers(
     values: dict[str, float | None] = {"kept_step": float(kept)}
     never = "no checkpoint is both learned and safe"
     still = f"not overcooked by step {found.last_step}"
+    if found.last_step is None:
+        never = still = "no checkpoint has a score"
     missing = {"best_weight": why_no_weight or "fewer than two weights have a utility, or none is above 0"}
     for name, step, reason in (("done_at", found.done_at, never), ("burned_at", found.burned_at, still)):
         values[f"{name}_step"] = None if step is None else float(step)

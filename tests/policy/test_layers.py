@@ -33,7 +33,7 @@ LAYERS = {
         "footprint",
         "__init__",
     },
-    1: {"config", "buckets", "data", "schedulers"},
+    1: {"config", "buckets", "data", "schedulers", "output_folder", "progress"},
     2: {"plan"},
     3: {
         "bases",
@@ -60,7 +60,8 @@ LAYERS = {
         "import_kohya",
         "runs",
     },
-    7: {"cli", "__main__"},
+    7: {"api"},
+    8: {"cli", "__main__"},
 }
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lorasweep.cli import progress
+from lorasweep import progress
 
 EVENTS: tuple[dict[str, Any], ...] = (
     {"kind": "step", "step": 10, "metrics": {"train/loss": 0.25}},

@@ -15,14 +15,24 @@ Report = Callable[[dict[str, Any]], bool]
 
 
 @contextmanager
-def shown(steps: int, *, quiet: bool, console: Console | None = None) -> Iterator[Report]:
+def shown(
+    steps: int,
+    *,
+    quiet: bool,
+    console: Console | None = None,
+    on_event: Callable[[dict[str, Any]], object] | None = None,
+) -> Iterator[Report]:
     """Yield a report callback that shows the events of a run.
 
     Args:
         steps: the run has in all.
         quiet: show nothing.
         console: stderr when None.
+        on_event: hears the events instead.
     """
+    if on_event is not None:
+        yield lambda event: on_event(event) is not False
+        return
     if quiet:
         yield lambda event: True
         return
