@@ -51,17 +51,17 @@ LAYERS = {
     },
     4: {"kitchen", "class_images", "keep", "run", "mlflow_model"},
     5: {"sweep"},
-    6: {
+    6: {"runs"},
+    7: {
         "report",
         "export",
         "doctor",
         "calibrate",
         "plan_view",
         "import_kohya",
-        "runs",
     },
-    7: {"api"},
-    8: {"cli", "__main__"},
+    8: {"api"},
+    9: {"cli", "__main__"},
 }
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 

@@ -72,7 +72,8 @@ def test_a_sweep_from_python_has_a_table(home: Path, tmp_path: Path) -> None:
     shared = ", ".join(word.replace("=", ": ") for word in QUICK if not word.startswith("adapter"))
     (tmp_path / "dims.yaml").write_text(
         "sweep:\n  question: which?\n  metric: {name: norms/relative, goal: minimize}\n"
-        f"  recipe: {{{shared}, launcher.workers: 1}}\n  arms: {{8: {{adapter.dim: 8}}, 2: {{adapter.dim: 2}}}}\n"
+        f"  recipe: {{{shared}, launcher.workers: 1}}\n"
+        "  arms: {8: {adapter.dim: 8}, 2: {adapter.dim: 2}}\n"
     )
     sweep = ls.run_sweep(str(tmp_path / "dims.yaml"))
 
