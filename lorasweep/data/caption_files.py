@@ -28,11 +28,13 @@ class Metadata:
     Attributes:
         file: where they are.
         captions: by the image's path; none twice.
+        repeated: images whose later rows say something else.
         unread: why nothing was read although there are rows; "" otherwise.
     """
 
     file: Path
     captions: dict[Path, str]
+    repeated: tuple[Path, ...] = ()
     unread: str = ""
 
 
@@ -78,6 +80,7 @@ def read_metadata(file: Path, problems: list[Problem]) -> Metadata:
     Source: Hugging Face datasets, ImageFolder; diffusers, train_text_to_image_lora.py, `--caption_column`.
     """
     captions: dict[Path, str] = {}
+    repeated: list[Path] = []
     columns: set[str] = set()
     where = f"{file.parent.name}/{file.name}"
     for number, row in _rows(file, problems):
@@ -90,12 +93,13 @@ def read_metadata(file: Path, problems: list[Problem]) -> Metadata:
             problems.append(Problem(f"{where}:{number}", f"{column} must be text", "mend the row"))
             continue
         path = Path(os.path.normpath(file.parent / name.replace("\\", "/")))
-        captions.setdefault(path, text)
+        if captions.setdefault(path, text) != text:
+            repeated.append(path)
     unread = ""
     if columns and not captions:
         known = ", ".join(sorted(map(str, columns))[:5])
         unread = f"{where} is not read: its rows must have file_name and text, got {known}"
-    return Metadata(file=file, captions=captions, unread=unread)
+    return Metadata(file=file, captions=captions, repeated=tuple(repeated), unread=unread)
 
 
 def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from lorasweep.data import caption_files, leftovers
 from lorasweep.data.caption_files import Metadata, one_line
-from lorasweep.data.leftovers import Used
-from lorasweep.data.suffixes import IMAGE_SUFFIXES, is_image
+from lorasweep.data.leftovers import Used, some
+from lorasweep.data.suffixes import IMAGE_SUFFIXES, is_image, is_unread
 from lorasweep.data.tree import File, Folder, walk
 from lorasweep.errors import DatasetError, Problem
 from lorasweep.printable import has_control_characters
@@ -22,7 +22,7 @@ from lorasweep.printable import has_control_characters
 MOST_REPEATS = 10_000  # beyond, the number is a date or a count
 _KOHYA_NAME = re.compile(r"(\d+)(?:_(.*))?")
 _REGULARIZATION = re.compile(
-    r"(regs?|regulari[sz]ation)([ _-]?(images?|imgs?|data|dir|folder))?|class[ _-]images?", re.IGNORECASE
+    r"(regs?|regulari[sz]ation|class|prior)([ _-]?(images?|imgs?|data|dir|folder))*", re.IGNORECASE
 )
 
 
@@ -223,4 +223,8 @@ def _nothing_found(root: Path, key: str, folders: Sequence[Folder]) -> Problem:
             renamed = first.with_name(f"10_{first.name}")
             advice = f"rename {str(first)!r} to {str(renamed)!r} (10 repeats), or {advice}"
         return Problem(str(root), f"has no images itself; its folders do: {', '.join(inside[:5])}", advice)
+    unread = [file.path.name for folder in folders for file in folder.files if is_unread(file.path)]
+    if unread:
+        what = f"has no images in a format that is read, only {some(unread)}"
+        return Problem(str(root), what, "save them as PNG, JPEG or WebP")
     return Problem(str(root), "has no images", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")

@@ -13,13 +13,13 @@ from functools import cached_property
 from pathlib import Path
 
 from lorasweep.data.caption_files import Metadata, lines, one_line
-from lorasweep.data.suffixes import CAPTION_SUFFIXES, UNREAD_SUFFIXES, is_image
+from lorasweep.data.suffixes import CAPTION_SUFFIXES, is_image, is_unread
 from lorasweep.data.tree import File, Folder, Tree
 from lorasweep.printable import visible
 
 # Latents that kohya's trainers left beside the images; what the images of a drawn dataset show.
 _QUIET = re.compile(r".*\.npz|world\.json", re.IGNORECASE)
-_KOHYAS_METADATA = re.compile(r"meta_\w+\.json", re.IGNORECASE)
+_KOHYAS_METADATA = re.compile(r"meta(_\w+|data)\.json", re.IGNORECASE)
 _KOHYAS_OUTPUT = ("log", "logs", "model", "models")  # beside a project's img/: what its trainer writes
 
 
@@ -153,7 +153,7 @@ def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Ite
     for path in unused:
         if is_image(path) or path in told_elsewhere or _QUIET.fullmatch(path.name) or _is_output(used, path):
             continue
-        if path.suffix.lower() in UNREAD_SUFFIXES:
+        if is_unread(path):
             unread.append(path)
         elif _KOHYAS_METADATA.fullmatch(path.name):
             tables.append(path)
@@ -169,7 +169,7 @@ def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Ite
     if tables:
         yield f"kohya's metadata are not read: {used.names(tables)}; captions are files beside the images"
     if others:
-        yield f"not read, neither an image nor a caption: {used.names(others)}"
+        yield f"not used: {used.names(others)}"
 
 
 def _is_output(used: Used, path: Path) -> bool:
@@ -208,6 +208,9 @@ def _tables(used: Used) -> Iterator[str]:
         name = used.names([table.file])
         if table.unread:
             yield table.unread
+        if table.repeated:
+            shown = visible(some([path.name for path in table.repeated]))
+            yield f"{name} has several captions of one image, of which the first counts: {shown}"
         unknown = [path for path in table.captions if path not in images]
         if unknown:
             shown = visible(some([path.name for path in unknown]))

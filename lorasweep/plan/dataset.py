@@ -96,7 +96,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
     )
     notes = [
         *folder.warnings,
-        *unused_profiles(found, facts),
+        *unused_parts(found, facts),
         *trigger.notes(recipe, found, triggers),
         *_notes(recipe, folder, groups, images),
     ]
@@ -142,13 +142,17 @@ def assign_all(
     return assigned
 
 
-def unused_profiles(found: Sequence[FoundImage], facts: Sequence[ImageFacts | None]) -> list[str]:
-    """Say whose colour profile is not used: their colours may not be what people see."""
+def unused_parts(found: Sequence[FoundImage], facts: Sequence[ImageFacts | None]) -> list[str]:
+    """Say what of image files is not used: frames, and colour profiles that cannot be."""
+    animated: list[str] = []
     names: dict[str, list[str]] = {}
     for image, fact in zip(found, facts, strict=True):
+        if fact is not None and fact.is_animated:
+            animated.append(short(image))
         if fact is not None and fact.unused_profile:
             names.setdefault(fact.unused_profile, []).append(short(image))
-    return [
+    notes = [f"only the first frame or page is used of {some(animated)}"] if animated else []
+    return notes + [
         f"the colour profile of {some(those)} {why}: read as sRGB; save them in sRGB if colours matter"
         for why, those in names.items()
     ]

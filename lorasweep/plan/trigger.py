@@ -42,7 +42,12 @@ def find_triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str 
 
 
 def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str | None]) -> Iterator[str]:
-    """Say which triggers some of their captions lack, where nothing puts them there."""
+    """Say which triggers are to be taken out in vain, and which some captions lack and nothing puts there."""
+    clean = recipe.captions.clean
+    named = {captions.plain(tag) for tag in (*recipe.captions.prune, *clean.unwanted, *clean.replacements)}
+    for trigger in dict.fromkeys(filter(None, triggers.values())):
+        if captions.plain(trigger) in named:
+            yield f"the trigger {trigger} stays in the captions, though captions.prune or .clean names it"
     if captions.adds_trigger(recipe.captions):
         return
     for trigger in dict.fromkeys(filter(None, triggers.values())):
