@@ -412,3 +412,13 @@ def test_no_concept_loses_its_last_image(planned: Planned, tmp_path: Path) -> No
         plan = planned(tmp_path / "set", f"dataset.holdout_seed={seed}", "train.max_steps=null")
         assert len(plan["exposures"]) == 3 and all(plan["exposures"].values())
         assert sum(image["split"] == "held_out" for image in plan["images"]) == 5
+
+
+def test_brackets_of_captions_are_shown_as_they_are(
+    home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = fill(tmp_path / "set", ["zkw, [red] hat", *USUAL[1:]])
+
+    assert main(["plan", f"dataset.path={root}", "captions=cleaned", "--captions"]) == 0
+    shown = capsys.readouterr().out
+    assert "[red] hat" in shown and "\\" not in shown
