@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,22 @@ class Metadata:
     captions: dict[Path, str]
     repeated: tuple[Path, ...] = ()
     unread: str = ""
+
+
+def by_image(files: Iterable[Path], extension: str) -> dict[Path, Path]:
+    """Map images, without their suffix, to the caption files that may be theirs.
+
+    `.TXT` is `.txt`, as on Windows; where both are there, the one that is written as `extension` counts.
+    """
+    found: dict[Path, Path] = {}
+    for path in files:
+        name = path.name
+        if not name.lower().endswith(extension.lower()):
+            continue
+        image = path.with_name(name[: -len(extension)]) if len(name) > len(extension) else path
+        if name.endswith(extension) or image not in found:
+            found[image] = path
+    return found
 
 
 def read_caption(path: Path, problems: list[Problem]) -> str | None:

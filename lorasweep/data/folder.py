@@ -108,12 +108,10 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
     ]
     concepts = _concepts(root, folders)
     images = _once(_images_of(root, folders, concepts, metadata))
-    beside = {file.path for folder in folders for file in folder.files}
-    captions = {
-        path: caption_files.read_caption(caption, problems)
-        for path in images.values()
-        if (caption := path.with_suffix(caption_extension)) in beside
-    }
+    files = (file.path for folder in folders for file in folder.files)
+    beside = caption_files.by_image(files, caption_extension)
+    texts = {path: beside[path.with_suffix("")] for path in images.values() if path.with_suffix("") in beside}
+    captions = {path: caption_files.read_caption(caption, problems) for path, caption in texts.items()}
     problems += _badly_named(images.values(), concepts)
     if not images and not problems:
         problems.append(_nothing_found(root, key, tree.folders))
@@ -124,6 +122,7 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
         concepts=tuple(concepts),
         images=images,
         captions={path: text for path, text in captions.items() if text is not None},
+        caption_files=tuple(texts.values()),
         metadata=tuple(metadata),
         extension=caption_extension,
     )

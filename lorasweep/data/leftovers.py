@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from lorasweep.data import caption_files
 from lorasweep.data.caption_files import Metadata, lines, one_line
 from lorasweep.data.suffixes import CAPTION_SUFFIXES, is_image, is_unread
 from lorasweep.data.tree import File, Folder, Tree
@@ -32,6 +33,7 @@ class Used:
         concepts: folders whose own images are trained on; the root alone, of a plain dataset.
         images: by where they really lie, sorted by path.
         captions: what is in the caption files, by image.
+        caption_files: that were read.
         metadata: tables of captions that were found; of two that name an image, the first counts.
         extension: of caption files.
     """
@@ -40,6 +42,7 @@ class Used:
     concepts: Sequence[Path]
     images: Mapping[str, Path]
     captions: Mapping[Path, str]
+    caption_files: Sequence[Path]
     metadata: Sequence[Metadata]
     extension: str
 
@@ -58,8 +61,9 @@ class Used:
     @cached_property
     def files(self) -> frozenset[Path]:
         """All that is read."""
-        captions = (path.with_suffix(self.extension) for path in self.captions)
-        return frozenset([*self.images.values(), *captions, *(table.file for table in self.metadata)])
+        return frozenset(
+            [*self.images.values(), *self.caption_files, *(table.file for table in self.metadata)]
+        )
 
     def names(self, paths: Iterable[Path]) -> str:
         """Up to three paths from the root, and how many more there are."""
@@ -149,6 +153,7 @@ def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Ite
     told_elsewhere = set(other_captions(used, folders))
     files = [file.path for folder in folders for file in folder.files] if unused else []
     with_image = {path.with_suffix("") for path in files if is_image(path)}
+    trained = {path.with_suffix("") for path in used.images.values()} if unused else set()
     unread, astray, tables, others = [], [], [], []
     for path in unused:
         if is_image(path) or path in told_elsewhere or _QUIET.fullmatch(path.name) or _is_output(used, path):
@@ -157,9 +162,11 @@ def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Ite
             unread.append(path)
         elif _KOHYAS_METADATA.fullmatch(path.name):
             tables.append(path)
-        elif not path.name.endswith(used.extension):
+        elif not (caption_of := caption_files.by_image([path], used.extension)):
             others.append(path)
-        elif path.with_name(path.name.removesuffix(used.extension)) not in with_image:
+        elif not trained.isdisjoint(caption_of):  # 0.TXT beside 0.txt
+            others.append(path)
+        elif with_image.isdisjoint(caption_of):
             astray.append(path)
     if unread:
         yield f"left out, in a format that is not read: {used.names(unread)}; PNG, JPEG and WebP are"

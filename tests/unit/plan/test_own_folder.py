@@ -261,6 +261,19 @@ def test_metadata_that_cannot_be_read_are_refused_with_the_line(
     assert "set/metadata.jsonl:2" in refused(root)
 
 
+def test_the_case_of_a_captions_suffix_does_not_matter(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", USUAL)
+    (root / "0.txt").rename(root / "0.TXT")
+    (root / "1.TXT").write_text("another")
+    (root / "lost.Txt").write_text("zkw")
+
+    plan = planned(root)
+
+    assert plan["captions"]["0.png"] == USUAL[0]
+    assert "captions of no image: lost.Txt" in plan["said"] and "not used: 1.TXT" in plan["said"]
+    assert "no caption file" not in plan["said"]
+
+
 def test_a_second_caption_of_an_image_is_named(planned: Planned, tmp_path: Path) -> None:
     root = fill(tmp_path / "set", [None] * 5)
     rows = [{"file_name": "0.png", "text": text} for text in ("zkw, a", "zkw, b", "zkw, a")]
