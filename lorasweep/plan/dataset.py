@@ -34,13 +34,18 @@ class Dataset:
 
     Attributes:
         images: sorted by path.
-        trigger: the word that calls the subject, when there is one.
+        triggers: the words that call the subjects, that of most images first.
         warnings: for people.
     """
 
     images: tuple[PlannedImage, ...]
-    trigger: str | None
+    triggers: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def trigger(self) -> str | None:
+        """The trigger of most images, when there is one."""
+        return next(iter(self.triggers), None)
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
@@ -100,7 +105,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
         *trigger.notes(recipe, found, triggers),
         *_notes(recipe, folder, groups, images),
     ]
-    return Dataset(images=images, trigger=trigger.main_trigger(found, triggers), warnings=tuple(notes))
+    return Dataset(images=images, triggers=trigger.by_images(found, triggers), warnings=tuple(notes))
 
 
 def written_captions(recipe: Recipe) -> dict[str, str | None]:

@@ -48,6 +48,8 @@ def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str |
     for trigger in dict.fromkeys(filter(None, triggers.values())):
         if captions.plain(trigger) in named:
             yield f"the trigger {trigger} stays in the captions, though captions.prune or .clean names it"
+    if len(every := by_images(found, triggers)) > 1:
+        yield f"the folders have triggers of their own, {', '.join(every)}: recombined prompts call {every[0]} alone"
     if captions.adds_trigger(recipe.captions):
         return
     for trigger in dict.fromkeys(filter(None, triggers.values())):
@@ -62,10 +64,13 @@ def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str |
             )
 
 
-def main_trigger(found: Sequence[FoundImage], triggers: dict[str, str | None]) -> str | None:
-    """The trigger of most images that have one."""
+def by_images(found: Sequence[FoundImage], triggers: dict[str, str | None]) -> tuple[str, ...]:
+    """All triggers, that of most images first; none twice in another spelling."""
     counts = Counter(trigger for image in found if (trigger := triggers[image.class_tokens]))
-    return counts.most_common(1)[0][0] if counts else None
+    distinct: dict[str, str] = {}
+    for trigger, _ in counts.most_common():
+        distinct.setdefault(captions.plain(trigger), trigger)
+    return tuple(distinct.values())
 
 
 def _trigger(tokens: str, group: Sequence[FoundImage], options: CaptionOptions) -> str | None:

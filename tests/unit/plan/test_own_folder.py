@@ -435,3 +435,15 @@ def test_brackets_of_captions_are_shown_as_they_are(
     assert main(["plan", f"dataset.path={root}", "captions=cleaned", "--captions"]) == 0
     shown = capsys.readouterr().out
     assert "[red] hat" in shown and "\\" not in shown
+
+
+def test_no_subject_is_called_by_prompts_of_the_class(planned: Planned, tmp_path: Path) -> None:
+    fill(tmp_path / "set" / "10_aaa", [f"aaa, blue {number}" for number in range(5)])
+    fill(tmp_path / "set" / "10_bbb", [f"bbb, red {number}" for number in range(4)])
+
+    plan = planned(tmp_path / "set")
+
+    assert plan["trigger"] == "aaa"
+    assert not any("aaa" in prompt or "bbb" in prompt for prompt in plan["prompts"]["class"])
+    assert all("aaa" in prompt and "bbb" not in prompt for prompt in plan["prompts"]["recombined"])
+    assert "triggers of their own, aaa, bbb: recombined prompts call aaa alone" in plan["said"]
