@@ -49,7 +49,8 @@ def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str |
         if captions.plain(trigger) in named:
             yield f"the trigger {trigger} stays in the captions, though captions.prune or .clean names it"
     if len(every := by_images(found, triggers)) > 1:
-        yield f"the folders have triggers of their own, {', '.join(every)}: recombined prompts call {every[0]} alone"
+        words = ", ".join(every)
+        yield f"the folders have triggers of their own, {words}: recombined prompts call {every[0]} alone"
     if captions.adds_trigger(recipe.captions):
         return
     for trigger in dict.fromkeys(filter(None, triggers.values())):
