@@ -226,6 +226,13 @@ def _brakes(values: Mapping[str, Any]) -> Iterator[Problem]:
         )
 
 
+def _blanks(values: Mapping[str, Any]) -> Iterator[Problem]:
+    trigger = _look_up(values, "captions.trigger")
+    if isinstance(trigger, str) and trigger.strip() not in ("", trigger):
+        hint = f"override: captions.trigger={trigger.strip()}"
+        yield Problem("captions.trigger", f"must have no blanks around it, got {trigger!r}", hint)
+
+
 _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _budget,
     _seeds,
@@ -237,6 +244,7 @@ _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _calibration,
     _encoders,
     _brakes,
+    _blanks,
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,30 @@ class Metadata:
     Attributes:
         file: where they are.
         captions: by the image's path; none twice.
+        repeated: images whose later rows say something else.
         unread: why nothing was read although there are rows; "" otherwise.
     """
 
     file: Path
     captions: dict[Path, str]
+    repeated: tuple[Path, ...] = ()
     unread: str = ""
+
+
+def by_image(files: Iterable[Path], extension: str) -> dict[Path, Path]:
+    """Map images, without their suffix, to the caption files that may be theirs.
+
+    `.TXT` is `.txt`, as on Windows; where both are there, the one that is written as `extension` counts.
+    """
+    found: dict[Path, Path] = {}
+    for path in files:
+        name = path.name
+        if not name.lower().endswith(extension.lower()):
+            continue
+        image = path.with_name(name[: -len(extension)]) if len(name) > len(extension) else path
+        if name.endswith(extension) or image not in found:
+            found[image] = path
+    return found
 
 
 def read_caption(path: Path, problems: list[Problem]) -> str | None:
@@ -78,6 +96,7 @@ def read_metadata(file: Path, problems: list[Problem]) -> Metadata:
     Source: Hugging Face datasets, ImageFolder; diffusers, train_text_to_image_lora.py, `--caption_column`.
     """
     captions: dict[Path, str] = {}
+    repeated: list[Path] = []
     columns: set[str] = set()
     where = f"{file.parent.name}/{file.name}"
     for number, row in _rows(file, problems):
@@ -90,12 +109,13 @@ def read_metadata(file: Path, problems: list[Problem]) -> Metadata:
             problems.append(Problem(f"{where}:{number}", f"{column} must be text", "mend the row"))
             continue
         path = Path(os.path.normpath(file.parent / name.replace("\\", "/")))
-        captions.setdefault(path, text)
+        if captions.setdefault(path, text) != text:
+            repeated.append(path)
     unread = ""
     if columns and not captions:
         known = ", ".join(sorted(map(str, columns))[:5])
         unread = f"{where} is not read: its rows must have file_name and text, got {known}"
-    return Metadata(file=file, captions=captions, unread=unread)
+    return Metadata(file=file, captions=captions, repeated=tuple(repeated), unread=unread)
 
 
 def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, Mapping[str, Any]]]:

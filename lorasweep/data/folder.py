@@ -13,8 +13,8 @@ from pathlib import Path
 
 from lorasweep.data import caption_files, leftovers
 from lorasweep.data.caption_files import Metadata, one_line
-from lorasweep.data.leftovers import Used
-from lorasweep.data.suffixes import IMAGE_SUFFIXES, is_image
+from lorasweep.data.leftovers import Used, some
+from lorasweep.data.suffixes import IMAGE_SUFFIXES, is_image, is_unread
 from lorasweep.data.tree import File, Folder, walk
 from lorasweep.errors import DatasetError, Problem
 from lorasweep.printable import has_control_characters
@@ -22,7 +22,7 @@ from lorasweep.printable import has_control_characters
 MOST_REPEATS = 10_000  # beyond, the number is a date or a count
 _KOHYA_NAME = re.compile(r"(\d+)(?:_(.*))?")
 _REGULARIZATION = re.compile(
-    r"(regs?|regulari[sz]ation)([ _-]?(images?|imgs?|data|dir|folder))?|class[ _-]images?", re.IGNORECASE
+    r"(regs?|regulari[sz]ation|class|prior)([ _-]?(images?|imgs?|data|dir|folder))*", re.IGNORECASE
 )
 
 
@@ -108,12 +108,10 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
     ]
     concepts = _concepts(root, folders)
     images = _once(_images_of(root, folders, concepts, metadata))
-    beside = {file.path for folder in folders for file in folder.files}
-    captions = {
-        path: caption_files.read_caption(caption, problems)
-        for path in images.values()
-        if (caption := path.with_suffix(caption_extension)) in beside
-    }
+    files = (file.path for folder in folders for file in folder.files)
+    beside = caption_files.by_image(files, caption_extension)
+    texts = {path: beside[path.with_suffix("")] for path in images.values() if path.with_suffix("") in beside}
+    captions = {path: caption_files.read_caption(caption, problems) for path, caption in texts.items()}
     problems += _badly_named(images.values(), concepts)
     if not images and not problems:
         problems.append(_nothing_found(root, key, tree.folders))
@@ -124,6 +122,7 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
         concepts=tuple(concepts),
         images=images,
         captions={path: text for path, text in captions.items() if text is not None},
+        caption_files=tuple(texts.values()),
         metadata=tuple(metadata),
         extension=caption_extension,
     )
@@ -223,4 +222,8 @@ def _nothing_found(root: Path, key: str, folders: Sequence[Folder]) -> Problem:
             renamed = first.with_name(f"10_{first.name}")
             advice = f"rename {str(first)!r} to {str(renamed)!r} (10 repeats), or {advice}"
         return Problem(str(root), f"has no images itself; its folders do: {', '.join(inside[:5])}", advice)
+    unread = [file.path.name for folder in folders for file in folder.files if is_unread(file.path)]
+    if unread:
+        what = f"has no images in a format that is read, only {some(unread)}"
+        return Problem(str(root), what, "save them as PNG, JPEG or WebP")
     return Problem(str(root), "has no images", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")

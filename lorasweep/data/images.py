@@ -20,7 +20,7 @@ from lorasweep.data.near_duplicates import signature
 from lorasweep.errors import DatasetError, Problem
 from lorasweep.records import PlannedImage
 
-VERSION = 3  # of `ImageFacts`: facts that an earlier one found are looked up anew
+VERSION = 4  # of `ImageFacts`: facts that an earlier one found are looked up anew
 LARGEST_PX = 100_000_000  # 400 MB once decoded; more is a mistake or a decompression bomb
 LARGEST_WEBP_PX = 50_000_000  # its decoder holds a picture four times
 LARGEST_BYTES = 1_000_000_000  # 100 million pixels in 16-bit colour with alpha are 800 MB
@@ -54,6 +54,7 @@ class ImageFacts:
         signature: hex, for `near_duplicates`.
         profile: hex digest of the colour profile that it is converted from; "" when it is in sRGB as it is.
         unused_profile: why the profile that it has is not used, "" when it is or there is none.
+        is_animated: whether it holds several frames or pages, of which the first is used.
     """
 
     sha256: str
@@ -62,6 +63,7 @@ class ImageFacts:
     signature: str
     profile: str
     unused_profile: str
+    is_animated: bool
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class _Decoded:
     pixels: Image.Image  # upright, RGB, in sRGB
     profile: str
     unused_profile: str
+    is_animated: bool
 
 
 def open_rgb(path: Path | str) -> Image.Image:
@@ -95,6 +98,7 @@ def inspect(path: Path) -> ImageFacts:
         signature=signature(decoded.pixels),
         profile=decoded.profile,
         unused_profile=decoded.unused_profile,
+        is_animated=decoded.is_animated,
     )
 
 
@@ -167,6 +171,7 @@ def _require_bounds(image: Image.Image, path: Path) -> None:
 
 
 def _upright_srgb(image: Image.Image, icc: bytes | None) -> _Decoded:
+    is_animated = _is_animated(image)
     image.load()
     unused = ""
     try:
@@ -185,7 +190,16 @@ def _upright_srgb(image: Image.Image, icc: bytes | None) -> _Decoded:
         pixels=pixels if turn is None else pixels.transpose(turn),
         profile=hashlib.sha256(icc).hexdigest() if convert and icc else "",
         unused_profile=unused,
+        is_animated=is_animated,
     )
+
+
+def _is_animated(image: Image.Image) -> bool:
+    """Whether there are frames behind the first; a phone's MPO has another view of it, or a depth map."""
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:  # what is broken behind the first frame is not needed
+        return False
 
 
 def _orientation(image: Image.Image) -> int | None:

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from lorasweep.data import caption_files
 from lorasweep.data.caption_files import Metadata, lines, one_line
-from lorasweep.data.suffixes import CAPTION_SUFFIXES, UNREAD_SUFFIXES, is_image
+from lorasweep.data.suffixes import CAPTION_SUFFIXES, is_image, is_unread
 from lorasweep.data.tree import File, Folder, Tree
 from lorasweep.printable import visible
 
 # Latents that kohya's trainers left beside the images; what the images of a drawn dataset show.
 _QUIET = re.compile(r".*\.npz|world\.json", re.IGNORECASE)
-_KOHYAS_METADATA = re.compile(r"meta_\w+\.json", re.IGNORECASE)
+_KOHYAS_METADATA = re.compile(r"meta(_\w+|data)\.json", re.IGNORECASE)
 _KOHYAS_OUTPUT = ("log", "logs", "model", "models")  # beside a project's img/: what its trainer writes
 
 
@@ -32,6 +33,7 @@ class Used:
         concepts: folders whose own images are trained on; the root alone, of a plain dataset.
         images: by where they really lie, sorted by path.
         captions: what is in the caption files, by image.
+        caption_files: that were read.
         metadata: tables of captions that were found; of two that name an image, the first counts.
         extension: of caption files.
     """
@@ -40,6 +42,7 @@ class Used:
     concepts: Sequence[Path]
     images: Mapping[str, Path]
     captions: Mapping[Path, str]
+    caption_files: Sequence[Path]
     metadata: Sequence[Metadata]
     extension: str
 
@@ -58,8 +61,9 @@ class Used:
     @cached_property
     def files(self) -> frozenset[Path]:
         """All that is read."""
-        captions = (path.with_suffix(self.extension) for path in self.captions)
-        return frozenset([*self.images.values(), *captions, *(table.file for table in self.metadata)])
+        return frozenset(
+            [*self.images.values(), *self.caption_files, *(table.file for table in self.metadata)]
+        )
 
     def names(self, paths: Iterable[Path]) -> str:
         """Up to three paths from the root, and how many more there are."""
@@ -149,17 +153,20 @@ def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Ite
     told_elsewhere = set(other_captions(used, folders))
     files = [file.path for folder in folders for file in folder.files] if unused else []
     with_image = {path.with_suffix("") for path in files if is_image(path)}
+    trained = {path.with_suffix("") for path in used.images.values()} if unused else set()
     unread, astray, tables, others = [], [], [], []
     for path in unused:
         if is_image(path) or path in told_elsewhere or _QUIET.fullmatch(path.name) or _is_output(used, path):
             continue
-        if path.suffix.lower() in UNREAD_SUFFIXES:
+        if is_unread(path):
             unread.append(path)
         elif _KOHYAS_METADATA.fullmatch(path.name):
             tables.append(path)
-        elif not path.name.endswith(used.extension):
+        elif not (caption_of := caption_files.by_image([path], used.extension)):
             others.append(path)
-        elif path.with_name(path.name.removesuffix(used.extension)) not in with_image:
+        elif not trained.isdisjoint(caption_of):  # 0.TXT beside 0.txt
+            others.append(path)
+        elif with_image.isdisjoint(caption_of):
             astray.append(path)
     if unread:
         yield f"left out, in a format that is not read: {used.names(unread)}; PNG, JPEG and WebP are"
@@ -169,7 +176,7 @@ def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Ite
     if tables:
         yield f"kohya's metadata are not read: {used.names(tables)}; captions are files beside the images"
     if others:
-        yield f"not read, neither an image nor a caption: {used.names(others)}"
+        yield f"not used: {used.names(others)}"
 
 
 def _is_output(used: Used, path: Path) -> bool:
@@ -208,6 +215,9 @@ def _tables(used: Used) -> Iterator[str]:
         name = used.names([table.file])
         if table.unread:
             yield table.unread
+        if table.repeated:
+            shown = visible(some([path.name for path in table.repeated]))
+            yield f"{name} has several captions of one image, of which the first counts: {shown}"
         unknown = [path for path in table.captions if path not in images]
         if unknown:
             shown = visible(some([path.name for path in unknown]))

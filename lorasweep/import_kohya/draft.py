@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lorasweep.config.suggest import unknown
 from lorasweep.errors import Problem
 from lorasweep.import_kohya.options import HARMLESS, OFF, TRANSLATED, UNSUPPORTED, Option
 from lorasweep.printable import has_control_characters
@@ -178,7 +179,7 @@ class Draft:
                 self.left_out.append(Note(option, value, _NOT_GIVEN))
             else:
                 reason = "not an option of sd-scripts' LoRA training that is known here"
-                self.leave(option, value, reason)
+                self.leave(option, value, unknown(reason, option, TRANSLATED))
 
     def _told(self) -> set[str]:
         """What lines, notes and problems speak of: `network_dim`, `network_args.conv_dim`."""

@@ -81,6 +81,8 @@ def _exposures(
     """Times each image is seen: whole passes see it `repeats` times, only the last pass has to be walked."""
     passes, rest = divmod(steps, steps_per_pass)
     seen = [passes * image.repeats for image in images]
+    if rest == 0:
+        return seen
     last = order.epoch_steps(
         images,
         batch_size=options.batch_size,

@@ -34,13 +34,18 @@ class Dataset:
 
     Attributes:
         images: sorted by path.
-        trigger: the word that calls the subject, when there is one.
+        triggers: the words that call the subjects, that of most images first.
         warnings: for people.
     """
 
     images: tuple[PlannedImage, ...]
-    trigger: str | None
+    triggers: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def trigger(self) -> str | None:
+        """The trigger of most images, when there is one."""
+        return next(iter(self.triggers), None)
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
@@ -96,11 +101,11 @@ def read_dataset(recipe: Recipe) -> Dataset:
     )
     notes = [
         *folder.warnings,
-        *unused_profiles(found, facts),
+        *unused_parts(found, facts),
         *trigger.notes(recipe, found, triggers),
         *_notes(recipe, folder, groups, images),
     ]
-    return Dataset(images=images, trigger=trigger.main_trigger(found, triggers), warnings=tuple(notes))
+    return Dataset(images=images, triggers=trigger.by_images(found, triggers), warnings=tuple(notes))
 
 
 def written_captions(recipe: Recipe) -> dict[str, str | None]:
@@ -142,13 +147,17 @@ def assign_all(
     return assigned
 
 
-def unused_profiles(found: Sequence[FoundImage], facts: Sequence[ImageFacts | None]) -> list[str]:
-    """Say whose colour profile is not used: their colours may not be what people see."""
+def unused_parts(found: Sequence[FoundImage], facts: Sequence[ImageFacts | None]) -> list[str]:
+    """Say what of image files is not used: frames, and colour profiles that cannot be."""
+    animated: list[str] = []
     names: dict[str, list[str]] = {}
     for image, fact in zip(found, facts, strict=True):
+        if fact is not None and fact.is_animated:
+            animated.append(short(image))
         if fact is not None and fact.unused_profile:
             names.setdefault(fact.unused_profile, []).append(short(image))
-    return [
+    notes = [f"only the first frame or page is used of {some(animated)}"] if animated else []
+    return notes + [
         f"the colour profile of {some(those)} {why}: read as sRGB; save them in sRGB if colours matter"
         for why, those in names.items()
     ]

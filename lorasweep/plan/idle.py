@@ -39,9 +39,23 @@ def _captions(recipe: Recipe, plan: Plan) -> Iterator[str]:
             f"captions.keep_tokens={options.keep_tokens} does nothing without captions.shuffle or "
             "captions.tag_dropout"
         )
+    yield from _moving(recipe, plan)
     trigger = plan.trigger
     if trigger and not any(captions.has_trigger(i.caption, trigger) for i in plan.train_images()):
         yield f"no caption that is trained on has the trigger {trigger}, so it learns nothing"
+
+
+def _moving(recipe: Recipe, plan: Plan) -> Iterator[str]:
+    """Captions whose tags all stay where they are."""
+    options = recipe.captions
+    longest = max(len(captions.tags(image.caption, options)) for image in plan.train_images())
+    behind = (
+        f"behind the first {options.keep_tokens} (captions.keep_tokens), separated by {options.separator!r}"
+    )
+    if options.shuffle and longest < options.keep_tokens + 2:
+        yield f"captions.shuffle does nothing: no caption has two tags {behind}"
+    if options.tag_dropout > 0 and longest < options.keep_tokens + 1:
+        yield f"captions.tag_dropout does nothing: no caption has a tag {behind}"
 
 
 def _sampling(recipe: Recipe) -> Iterator[str]:

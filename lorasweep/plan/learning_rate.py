@@ -6,6 +6,7 @@ Takes a recipe and its number of steps. For Prodigy and its like the curve is th
 from __future__ import annotations
 
 import importlib
+import itertools
 from dataclasses import dataclass
 
 from lorasweep.records import Recipe
@@ -34,12 +35,14 @@ def curves(recipe: Recipe, steps: int, *, points: int = 32) -> list[Curve]:
     )
     found = []
     for part, peak in _peaks(recipe).items():
-        lrs = [schedule(step, peak) for step in range(steps)]
         columns = min(points, steps)
         edges = [steps * column // columns for column in range(columns + 1)]
-        stretches = [lrs[start:end] for start, end in zip(edges, edges[1:], strict=False)]
-        shape = tuple(sum(stretch) / len(stretch) for stretch in stretches)
-        found.append(Curve(part, max(lrs), lrs[-1], shape))
+        highest, shape = 0.0, []
+        for start, end in itertools.pairwise(edges):
+            lrs = [schedule(step, peak) for step in range(start, end)]
+            highest = max(highest, *lrs)
+            shape.append(sum(lrs) / len(lrs))
+        found.append(Curve(part, highest, schedule(steps - 1, peak), tuple(shape)))
     return found
 
 

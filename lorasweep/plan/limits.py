@@ -7,17 +7,32 @@ are. Any other is meant as it is declared.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lorasweep.errors import Problem
-from lorasweep.records import Recipe
+from lorasweep.records import PlannedImage, Recipe
 from lorasweep.schedulers import _warmup
 
 DRY_RUN_STEPS = 10  # fewer teach nothing
+MOST_STEPS = 10_000_000  # years of training: a typing error, or repeats where exposures were meant
+MOST_SEEN = 10_000_000  # images of an epoch, repeats counted; their order is held in memory
+
+
+def epoch_problems(train: Sequence[PlannedImage]) -> Iterator[Problem]:
+    """Find an epoch that is too long to be arranged."""
+    seen = sum(image.repeats for image in train)
+    if seen > MOST_SEEN:
+        message = f"an epoch must have at most {MOST_SEEN:,} images, repeats counted, got {seen:,}"
+        yield Problem("dataset.repeats", message, "fewer repeats, and more train.epochs")
 
 
 def problems(recipe: Recipe, steps: int) -> Iterator[Problem]:
     """Find the schedule's knobs and the rungs that have no room in `steps` optimizer steps."""
+    if steps > MOST_STEPS:
+        knob = "epochs" if recipe.train.max_steps is None else "max_steps"
+        message = f"must come to at most {MOST_STEPS:,} steps, got {steps:,}"
+        yield Problem(f"train.{knob}", message, "lower it, or dataset.repeats")
+        return
     for knob, message, hint in _misfits(recipe, steps):
         if knob == "warmup" or steps >= DRY_RUN_STEPS:
             yield Problem(f"scheduler.{knob}", message, hint)

@@ -62,6 +62,8 @@ def for_seed(recipe: Recipe, plan: Plan, seed: int) -> tuple[Recipe, Plan]:
 
 def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], base_fingerprint: str) -> Plan:
     train = tuple(image for image in dataset.images if image.split == "train")
+    if problems := list(limits.epoch_problems(train)):
+        raise DatasetError(problems, subject="the dataset")
     counted = _count(recipe, train, extra)
     if problems := list(limits.problems(recipe, counted.steps)):
         raise ConfigError(problems, subject="the recipe")

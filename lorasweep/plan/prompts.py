@@ -61,27 +61,31 @@ def _derived(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]]:
     options, trigger = recipe.captions, dataset.trigger
     texts = sorted({image.caption for image in dataset.images if image.split == "train" and image.caption})
     seen = _spread(texts, PER_TIER)
-    without = [captions.without_trigger(text, trigger, options) for text in seen]
+    without = list(seen)
+    for each in dataset.triggers:  # another concept's trigger calls its subject just as well
+        without = [captions.without_trigger(text, each, options) for text in without]
     return {
         "in_distribution": seen,
-        "recombined": _recombined(texts, trigger, options, seed=recipe.dataset.holdout_seed),
+        "recombined": _recombined(texts, dataset.triggers, options, seed=recipe.dataset.holdout_seed),
         "class": tuple(dict.fromkeys(text for text in without if text)) if trigger else (),
         "unrelated": recipe.base.unrelated_prompts[:PER_TIER],
     }
 
 
 def _recombined(
-    texts: Sequence[str], trigger: str | None, options: CaptionOptions, *, seed: int
+    texts: Sequence[str], triggers: Sequence[str], options: CaptionOptions, *, seed: int
 ) -> tuple[str, ...]:
     """Join the subject's own tags with tags that no caption has together; else, with a new scene."""
     tagged = [captions.tags(text, options) for text in texts]
     counts = Counter(tag for found in tagged for tag in set(found))
     common = [tag for tag in (tagged[0] if tagged else []) if counts[tag] >= _COMMON * len(tagged)]
-    if trigger and not any(captions.has_trigger(tag, trigger) for tag in common):
-        common.insert(0, trigger)
+    if triggers and not any(captions.has_trigger(tag, triggers[0]) for tag in common):
+        common.insert(0, triggers[0])
+    called = [tag for tag in counts if any(captions.has_trigger(tag, other) for other in triggers[1:])]
+    others = {*common, *called}
     rng = random.Random(derive(seed, "recombined prompts"))
     paired = tagged if len(tagged) <= _MOST_PAIRED else rng.sample(tagged, _MOST_PAIRED)
-    rare = [[tag for tag in found if tag not in common] for found in paired]
+    rare = [[tag for tag in found if tag not in others] for found in paired]
     pairs = [(a, b) for i, a in enumerate(rare) for b in rare[:i] if a and b]
     rng.shuffle(pairs)
     having: dict[str, set[int]] = {}

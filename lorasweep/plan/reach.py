@@ -14,6 +14,8 @@ from lorasweep.data import captions
 from lorasweep.data.leftovers import some
 from lorasweep.records import CaptionOptions, Plan, PlannedImage, Recipe
 
+_MOST_SHOWN = 40  # characters of a tag
+
 
 class Window(Protocol):
     """How much of a text is read; see `bases/_tokens.py`."""
@@ -105,7 +107,7 @@ def _cut_captions(
         yield f"{said}: every step cuts off other tags, which are counted as often as is to be expected"
     else:
         lost = _lost(cut, options, window)
-        names = some([f"{tag} ({times})" for tag, times in lost.items()])
+        names = some([f"{_beginning(tag)} ({times})" for tag, times in lost.items()])
         what = f"never read, with the number of captions: {names}" if lost else "the rest is never read"
         yield f"{said}; {what}"
     if plan.trigger and not (options.shuffle and options.keep_tokens == 0):
@@ -128,3 +130,8 @@ def _lost(cut: Sequence[PlannedImage], options: CaptionOptions, window: Window) 
         whole = _whole(tags, captions.tags(window.read(image.caption), options))
         counts.update(tag for tag in dict.fromkeys(tags) if tag not in whole)
     return dict(counts.most_common())
+
+
+def _beginning(tag: str) -> str:
+    """A tag as it is shown: of a sentence, its first words."""
+    return tag if len(tag) <= _MOST_SHOWN else f"{tag[:_MOST_SHOWN].rstrip()}..."

@@ -21,7 +21,7 @@ from lorasweep.data.cycle import cycled
 from lorasweep.data.folder import FoundImage, find_images
 from lorasweep.data.images import ImageFacts
 from lorasweep.errors import DatasetError, InputError, Problem
-from lorasweep.plan.dataset import Dataset, assign_all, short, unused_profiles
+from lorasweep.plan.dataset import Dataset, assign_all, short, unused_parts
 from lorasweep.plan.memory import inspect_all
 from lorasweep.plan.trigger import text_of
 from lorasweep.protocols import ImageSource
@@ -77,7 +77,7 @@ class ImagePlanner:
         if problems:
             raise DatasetError(problems, subject=f"the regularization images {root}")
         self.notes.extend(f"{self.name}: {warning}" for warning in folder.warnings)
-        self.notes.extend(f"{self.name}: {warning}" for warning in unused_profiles(files, facts))
+        self.notes.extend(f"{self.name}: {warning}" for warning in unused_parts(files, facts))
         self.notes.extend(
             f"{self.name}: {inner} in it is left out: {key}={inner}" for inner in folder.regularization
         )

@@ -42,7 +42,15 @@ def find_triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str 
 
 
 def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str | None]) -> Iterator[str]:
-    """Say which triggers some of their captions lack, where nothing puts them there."""
+    """Say which triggers are to be taken out in vain, and which some captions lack and nothing puts there."""
+    clean = recipe.captions.clean
+    named = {captions.plain(tag) for tag in (*recipe.captions.prune, *clean.unwanted, *clean.replacements)}
+    for trigger in dict.fromkeys(filter(None, triggers.values())):
+        if captions.plain(trigger) in named:
+            yield f"the trigger {trigger} stays in the captions, though captions.prune or .clean names it"
+    if len(every := by_images(found, triggers)) > 1:
+        words = ", ".join(every)
+        yield f"the folders have triggers of their own, {words}: recombined prompts call {every[0]} alone"
     if captions.adds_trigger(recipe.captions):
         return
     for trigger in dict.fromkeys(filter(None, triggers.values())):
@@ -57,10 +65,13 @@ def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str |
             )
 
 
-def main_trigger(found: Sequence[FoundImage], triggers: dict[str, str | None]) -> str | None:
-    """The trigger of most images that have one."""
+def by_images(found: Sequence[FoundImage], triggers: dict[str, str | None]) -> tuple[str, ...]:
+    """All triggers, that of most images first; none twice in another spelling."""
     counts = Counter(trigger for image in found if (trigger := triggers[image.class_tokens]))
-    return counts.most_common(1)[0][0] if counts else None
+    distinct: dict[str, str] = {}
+    for trigger, _ in counts.most_common():
+        distinct.setdefault(captions.plain(trigger), trigger)
+    return tuple(distinct.values())
 
 
 def _trigger(tokens: str, group: Sequence[FoundImage], options: CaptionOptions) -> str | None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lorasweep.config import SweepSpec
@@ -112,7 +111,7 @@ def _image_table(policy: dict[str, Any]) -> Table:
         cells = [Path(row["file"]).name, before, row["after"]]
         if varies:
             cells.append(row["exposure"] or "(empty)")
-        table.add_row(*map(escape, cells))
+        table.add_row(*cells)
     return table
 
 
@@ -126,5 +125,5 @@ def _tag_table(policy: dict[str, Any]) -> Table:
     for name in ("images before", "after", "seen in training"):
         table.add_column(name, justify="right")
     for row in policy["tags"][:_SHOWN_TAGS]:
-        table.add_row(escape(row["tag"]), str(row["before"]), str(row["after"]), str(row["seen"]))
+        table.add_row(row["tag"], str(row["before"]), str(row["after"]), str(row["seen"]))
     return table

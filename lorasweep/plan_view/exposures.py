@@ -34,9 +34,10 @@ def exposures_json(plan: Plan, recipe: Recipe) -> dict[str, Any]:
         row["images"] += 1
         row["exposures"] += times
         row["per_epoch"] += image.repeats
+    batch = recipe.train.batch_size * recipe.train.gradient_accumulation
     for row in concepts.values():
         row["per_image"] = round(row["exposures"] / row["images"], 2)
-        row["steps_per_epoch"] = round(row["per_epoch"] / recipe.train.batch_size, 2)
+        row["steps_per_epoch"] = round(row["per_epoch"] / batch, 2)
     shares = SHARES if recipe.captions.decouple == 0 else ()
     shared = [
         {

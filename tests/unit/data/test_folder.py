@@ -140,4 +140,4 @@ def test_files_that_look_used_and_are_not_are_named(tmp_path: Path) -> None:
 
     assert "left out" in unread and "phone.HEIC" in unread
     assert "captions of no image: a.png.txt, b.txt" in astray and astray.endswith("e.g. a.txt")
-    assert others == "not read, neither an image nor a caption: notes.md"
+    assert others == "not used: notes.md"

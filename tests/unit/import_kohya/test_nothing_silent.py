@@ -484,3 +484,11 @@ def test_a_place_that_cannot_be_written_to_is_said(
     (tmp_path / "c.toml").write_text(f"{BASE}[[datasets]]\n{subset * 2}")
     assert main(["import-kohya", str(tmp_path / "c.toml"), "--link", str(tmp_path / "links")]) == 2
     assert "links cannot be made" in capsys.readouterr().err
+
+
+def test_a_misspelt_option_is_told_with_what_it_may_mean(answer: Callable[..., Answer]) -> None:
+    found = told(answer(f"{BASE}lerning_rate = 1e-3\ntrain-batch-size = 2\nguidance_scale = 1.0\n"))
+
+    assert found["lerning_rate"].endswith("did you mean `learning_rate`?")
+    assert found["train-batch-size"].endswith("did you mean `train_batch_size`?")
+    assert "did you mean" not in found["guidance_scale"]

@@ -57,3 +57,26 @@ def test_names_of_sweeps_and_arms_are_bounded(home: Path, capsys: pytest.Capture
     said = capsys.readouterr().err
     assert "a sweep's name must have at most 150 bytes" in said and f"sweep.arms.{long}" in said
     assert "yyy" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train.max_steps=100000000"], "train.max_steps  must come to at most 10,000,000 steps"),
+        (["train.epochs=1000000000000"], "train.epochs  must come to at most 10,000,000 steps"),
+        (["dataset.repeats=1000000000"], "an epoch must have at most 10,000,000 images, repeats counted"),
+    ],
+)
+def test_numbers_that_would_fill_the_memory_are_refused(
+    home: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main(["plan", f"dataset.path={photos(home, 5)}", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_steps_of_a_concept_count_accumulated_batches(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["dataset.holdout=0", "dataset.repeats=24", "train.batch_size=2", "train.gradient_accumulation=3"]
+    assert main(["plan", f"dataset.path={photos(home, 5)}", *words, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+
+    assert plan["steps_per_epoch"] == plan["budget"]["concepts"]["1_style"]["steps_per_epoch"] == 20

@@ -146,9 +146,39 @@ def test_pictures_and_texts_of_other_kinds_are_read_or_named(planned: Planned, t
 
     assert len(plan["images"]) == 5
     assert "in a format that is not read: p.heic" in plan["said"]
-    assert "neither an image nor a caption: 0-masklabel.png, 0.caption, data.zip" in plan["said"]
+    assert "not used: 0-masklabel.png, 0.caption, data.zip" in plan["said"]
     assert "kohya's metadata are not read: meta_cap.json" in plan["said"]
     assert "captions of no image: lost.txt" in plan["said"] and "npz" not in plan["said"]
+
+
+def test_only_the_first_frame_of_a_film_is_used(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", USUAL)
+    frames = [Image.new("RGB", (64, 64), (60 * number, 0, 90)) for number in range(4)]
+    for name in ("a.gif", "b.png", "c.webp", "d.tif", "phone.mpo"):
+        frames[0].save(root / name, save_all=True, append_images=frames[1:])
+    frames[0].save(root / "still.gif")
+
+    for _ in range(2):  # found, then remembered
+        said = planned(root)["said"]
+        assert "only the first frame or page is used of set/a.gif, set/b.png, set/c.webp and 1 more" in said
+
+
+def test_a_folder_of_formats_that_are_not_read_is_told_so(
+    refused: Callable[[Path], str], tmp_path: Path
+) -> None:
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"x")
+
+    assert "has no images in a format that is read, only IMG_1.HEIC" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["class", "Class_data", "prior images", "regularization_images_dir"])
+def test_class_pictures_are_not_the_subject(planned: Planned, tmp_path: Path, name: str) -> None:
+    fill(tmp_path / "img" / "10_zkw", USUAL)
+    fill(tmp_path / name / "1_woman", [None] * 3, seed=1)
+
+    plan = planned(tmp_path)
+
+    assert set(plan["exposures"]) == {"10_zkw"} and f"{name}/ has 3 regularization images" in plan["said"]
 
 
 def test_leftovers_of_notebooks_and_macs_stay_quiet(planned: Planned, tmp_path: Path) -> None:
@@ -229,6 +259,30 @@ def test_metadata_that_cannot_be_read_are_refused_with_the_line(
     (root / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "a"}\n{"file_name": 1,\n')
 
     assert "set/metadata.jsonl:2" in refused(root)
+
+
+def test_the_case_of_a_captions_suffix_does_not_matter(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", USUAL)
+    (root / "0.txt").rename(root / "0.TXT")
+    (root / "1.TXT").write_text("another")
+    (root / "lost.Txt").write_text("zkw")
+
+    plan = planned(root)
+
+    assert plan["captions"]["0.png"] == USUAL[0]
+    assert "captions of no image: lost.Txt" in plan["said"] and "not used: 1.TXT" in plan["said"]
+    assert "no caption file" not in plan["said"]
+
+
+def test_a_second_caption_of_an_image_is_named(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", [None] * 5)
+    rows = [{"file_name": "0.png", "text": text} for text in ("zkw, a", "zkw, b", "zkw, a")]
+    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    plan = planned(root)
+
+    assert plan["captions"]["0.png"] == "zkw, a"
+    assert "has several captions of one image, of which the first counts: 0.png" in plan["said"]
 
 
 def test_metadata_without_captions_are_named(planned: Planned, tmp_path: Path) -> None:
@@ -371,3 +425,25 @@ def test_no_concept_loses_its_last_image(planned: Planned, tmp_path: Path) -> No
         plan = planned(tmp_path / "set", f"dataset.holdout_seed={seed}", "train.max_steps=null")
         assert len(plan["exposures"]) == 3 and all(plan["exposures"].values())
         assert sum(image["split"] == "held_out" for image in plan["images"]) == 5
+
+
+def test_brackets_of_captions_are_shown_as_they_are(
+    home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = fill(tmp_path / "set", ["zkw, [red] hat", *USUAL[1:]])
+
+    assert main(["plan", f"dataset.path={root}", "captions=cleaned", "--captions"]) == 0
+    shown = capsys.readouterr().out
+    assert "[red] hat" in shown and "\\" not in shown
+
+
+def test_no_subject_is_called_by_prompts_of_the_class(planned: Planned, tmp_path: Path) -> None:
+    fill(tmp_path / "set" / "10_aaa", [f"aaa, blue {number}" for number in range(5)])
+    fill(tmp_path / "set" / "10_bbb", [f"bbb, red {number}" for number in range(4)])
+
+    plan = planned(tmp_path / "set")
+
+    assert plan["trigger"] == "aaa"
+    assert not any("aaa" in prompt or "bbb" in prompt for prompt in plan["prompts"]["class"])
+    assert all("aaa" in prompt and "bbb" not in prompt for prompt in plan["prompts"]["recombined"])
+    assert "triggers of their own, aaa, bbb: recombined prompts call aaa alone" in plan["said"]

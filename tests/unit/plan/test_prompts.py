@@ -100,7 +100,7 @@ def test_many_captions_are_recombined_without_pairing_all_of_them() -> None:
     captions = [set(text.split(", ")) for text in texts]
     tracemalloc.start()
     try:
-        found = _recombined(texts, "zkw", options, seed=0)
+        found = _recombined(texts, ("zkw",), options, seed=0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
