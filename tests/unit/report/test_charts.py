@@ -7,8 +7,7 @@ import random
 
 import pytest
 
-from lorasweep.report.axes import Scale, padded, spread
-from lorasweep.report.charts import pareto_front
+from lorasweep.report.charts import Scale, pareto_front, spread
 
 
 def test_scale_is_a_line_and_clips() -> None:
@@ -28,12 +27,6 @@ def test_scale_is_a_line_and_clips() -> None:
 )
 def test_ticks_are_round_and_inside(low: float, high: float, ticks: list[float]) -> None:
     assert Scale(low, high, 0, 1).ticks() == pytest.approx(ticks)
-
-
-def test_padding_of_nothing_and_of_one_value() -> None:
-    assert padded([]) == (0.0, 1.0)
-    low, high = padded([2.0])
-    assert low < 2.0 < high
 
 
 def test_labels_keep_their_order_and_their_distance() -> None:
