@@ -35,7 +35,6 @@ def render(findings: Findings) -> str:
     return page.render(
         findings=findings,
         verdict=words.verdict(findings),
-        facts=parts.facts(findings),
         parts=parts.all_of(findings),
         style=Markup(style),
         script=Markup(script),
@@ -58,7 +57,7 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
     )
     found.globals |= {"OVERCOOKED": OVERCOOKED, "IDENTITY": IDENTITY, "SCORE": SCORE}
-    uses = (data_uri, words.score_line, words.shortened, parts.worked, charts.interval_scale)
+    uses = (charts.interval_scale, data_uri, parts.spoken, parts.worked, words.score_line, words.shortened)
     found.filters |= {use.__name__: use for use in uses}
     return found
 

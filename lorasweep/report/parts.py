@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from lorasweep.records import Status
 from lorasweep.report import charts, factors, gallery, words
 from lorasweep.report.reading import Findings, TrialFindings
 from lorasweep.report.reproduce import reproduction
@@ -36,22 +37,15 @@ def all_of(findings: Findings) -> list[Part]:
     return [part for part in parts if part[2]]
 
 
-def facts(findings: Findings) -> list[tuple[str, str]]:
-    """How much it took: a number and what it counts."""
-    seeds, steps = len(findings.seeds), sum(trial.step for trial in findings.state.trials)
-    told = [
-        (f"{findings.ended} of {findings.state.total}", "trials ended"),
-        (str(seeds), "seed" if seeds == 1 else "seeds"),
-        (f"{steps:,}", "training steps"),
-        (worked(findings.trials), "of workers' time"),
-    ]
-    return [(number, what) for number, what in told if number]
-
-
 def worked(trials: Sequence[TrialFindings]) -> str:
     """How long trials took together, those that are over; empty while none is."""
     known = [trial.wall_s for trial in trials if trial.wall_s is not None]
     return words.duration(sum(known)) if known else ""
+
+
+def spoken(status: Status) -> str:
+    """`OUT_OF_MEMORY` in a person's words."""
+    return status.value.lower().replace("_", " ")
 
 
 def what_mattered(findings: Findings) -> tuple[factors.Importance | None, Sequence[factors.Change]] | None:
