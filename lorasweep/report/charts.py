@@ -106,9 +106,8 @@ def pareto(findings: Findings) -> Pareto | None:
     marks = [
         Mark(trial=trial, overcook=overcook, identity=identity)
         for trial in findings.trials
-        if trial.kept
-        and (overcook := trial.kept.metrics.get(SCORE)) is not None
-        and (identity := trial.kept.learned) is not None
+        if trial.kept and (overcook := _known(trial.kept.metrics.get(SCORE))) is not None
+        if (identity := _known(trial.kept.learned)) is not None
     ]
     if not marks:
         return None
@@ -224,9 +223,14 @@ def _points(rungs: Sequence[Rung]) -> dict[str, list[tuple[float, float]]]:
     for rung in rungs:
         values = (rung.learned, rung.metrics.get(SCORE), rung.metrics.get(UTILITY))
         for name, value in zip(("identity", "overcook", "utility"), values, strict=True):
-            if value is not None:
-                found.setdefault(name, []).append((rung.exposures, value))
+            if (known := _known(value)) is not None:
+                found.setdefault(name, []).append((rung.exposures, known))
     return found
+
+
+def _known(value: float | None) -> float | None:
+    """A measured number; NaN and infinity have no place on an axis, and none at its good end above all."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 # --------------------------------------------------------------------------------------------- intervals
@@ -236,5 +240,6 @@ def interval_scale(findings: Findings) -> Scale:
     """The common scale of the leaderboard's small charts: every trial's value, every arm's interval."""
     ranked = [trial.state.value for trial in findings.trials if trial.rank is not None]
     ends = [end for row in findings.arms if row.interval for end in (row.interval.low, row.interval.high)]
-    known = [value for value in (*ranked, *ends) if value is not None] or [0.0]
+    # Rounded, or a mean would stand apart from the equal values that it is of.
+    known = [round(value, 9) for value in (*ranked, *ends) if value is not None] or [0.0]
     return Scale(min(known), max(known), 12, 108)

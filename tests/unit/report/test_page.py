@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -162,6 +163,26 @@ def test_intervals_are_told_in_numbers_too(tmp_path: Path) -> None:
     interval = findings.arms[0].interval
     assert interval is not None and interval.low < interval.high
     assert f"{interval.low:.3f} to {interval.high:.3f}" in Read(page.render(findings)).text
+
+
+def test_equal_seeds_and_their_mean_stand_in_one_place(tmp_path: Path) -> None:
+    trials = [Cooked(arm=arm, seed=seed) for arm in "abc" for seed in range(3)]
+    chart = page.render(read_findings(write_sweep(tmp_path / "m", trials)))
+    ticks = re.findall(r'class="seed" points="([\d.]+),6', chart)
+    means = re.findall(r'class="interval".*?translate\(([\d.]+) 10\)', chart, re.S)
+    assert len(ticks) == 9 and len(means) == 3 and len({*ticks, *means}) == 1
+
+
+def test_what_is_no_number_is_not_drawn_as_the_best(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "m", [Cooked(arm="odd"), Cooked(arm="even", overcook=0.3)])
+    path = sweep / "0000-odd-s0" / "metrics.json"
+    result = files.read_json(path)
+    for rung in (result, *result["rungs"]):
+        rung["metrics"] |= {"overcook/score": float("nan"), "identity/score": float("inf")}
+    path.write_text(json.dumps(result), encoding="utf-8")
+
+    [pareto] = re.findall(r'<section id="pareto">.*?</section>', page.render(read_findings(sweep)), re.S)
+    assert "even: identity" in pareto and "of 1 trials" in pareto and "odd" not in pareto
 
 
 def test_what_to_do_next_speaks_of_the_best_only_where_there_is_one(tmp_path: Path) -> None:
