@@ -241,5 +241,5 @@ def interval_scale(findings: Findings) -> Scale:
     ranked = [trial.state.value for trial in findings.trials if trial.rank is not None]
     ends = [end for row in findings.arms if row.interval for end in (row.interval.low, row.interval.high)]
     # Rounded, or a mean would stand apart from the equal values that it is of.
-    known = [round(value, 9) for value in (*ranked, *ends) if value is not None] or [0.0]
+    known = [round(value, 9) for each in (*ranked, *ends) if (value := _known(each)) is not None] or [0.0]
     return Scale(min(known), max(known), 12, 108)
