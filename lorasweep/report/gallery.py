@@ -1,66 +1,71 @@
 """The pictures of a report: arms against prompts, and each arm over its steps and weights.
 
-    Findings  ->  HTML tables of pictures, all of a column from equal noise, the base model first
+    Findings  ->  Sheets of pictures, all of a column from equal noise, the base model first
 
-Knows nothing about charts or numbers beyond the labels.
+Knows nothing about HTML, charts or numbers beyond the labels.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lorasweep.report.columns import Drawn, heading, shared, trigger_of
-from lorasweep.report.markup import Child, Markup, breakable, tag
-from lorasweep.report.pictures import TIER_NAMES, Key, Picture, data_uri, first_seed, of_base, of_run
+from lorasweep.report.pictures import TIER_NAMES, Key, Picture, first_seed, of_base, of_run
 from lorasweep.report.reading import Findings, TrialFindings
 from lorasweep.report.words import score_line
 
 SHEET_ARMS = 16  # more make a page too heavy for a phone; the best and the last are kept
 LAST_ARMS = 4
 LADDERS = 6
-# heading, below it, what is there, class
-_Column = tuple[str, str, Callable[[Key], Picture | None], str]
 
 
-def contact_sheet(findings: Findings) -> Markup | None:
+@dataclass(frozen=True, kw_only=True)
+class Heading:
+    """Of a row or a column; `class_` is for the style sheet."""
+
+    name: str
+    below: str = ""
+    verdict: str = ""
+    class_: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """A table of pictures; None where one is missing. `left_out` more arms are not shown."""
+
+    columns: Sequence[Heading]
+    rows: Sequence[tuple[Heading, Sequence[Picture | None]]]
+    left_out: int = 0
+
+
+def contact_sheet(findings: Findings) -> Sheet | None:
     """Every arm at the judged weight against the prompts, the base model as first row."""
     base = {picture.key: picture for picture in first_seed(of_base(findings.folder))}
-    trials: list[TrialFindings] = []
-    arms: list[Drawn] = []
-    for arm in _worth_showing(findings):
-        trial = findings.shown_trial(arm)
-        if trial and (pictures := _of_kept(trial)):
-            trials.append(trial)
-            arms.append(Drawn(pictures=pictures, trigger=trigger_of(trial.folder)))
+    shown = [findings.shown_trial(arm) for arm in _worth_showing(findings)]
+    trials = [(trial, pictures) for trial in shown if trial and (pictures := _of_kept(trial))]
+    arms = [Drawn(pictures=pictures, trigger=trigger_of(trial.folder)) for trial, pictures in trials]
     keys = shared(base or (arms[0].pictures if arms else {}), arms)
     if not keys:
         return None
-    body = [_sheet_row("base model", "no LoRA", "", [base.get(key) for key in keys])] if base else []
-    for trial, drawn in zip(trials, arms, strict=True):
-        in_order = [drawn.pictures.get(key) for key in keys]
-        body.append(_sheet_row(trial.state.arm, score_line(trial), trial.verdict, in_order))
-    headings = [
-        tag("th", tag("b", TIER_NAMES.get(key[0], key[0])), tag("span", heading(key, arms)), scope="col")
-        for key in keys
-    ]
-    table = tag("table", tag("thead", tag("tr", tag("td"), headings)), tag("tbody", body), class_="sheet")
-    left_out = len(findings.arms) - len(arms)
-    note = tag("p", f"{left_out} more are not shown here.", class_="note") if left_out > 0 else None
-    return tag("div", tag("div", table, class_="scroll"), note)
+    rows = [(Heading(name="base model", below="no LoRA"), base)] if base else []
+    for trial, pictures in trials:
+        name, verdict = trial.state.arm, trial.verdict
+        rows.append((Heading(name=name, below=score_line(trial), verdict=verdict), pictures))
+    return Sheet(
+        columns=[_tier_heading(key[0], heading(key, arms)) for key in keys],
+        rows=[(row, [pictures.get(key) for key in keys]) for row, pictures in rows],
+        left_out=len(findings.arms) - len(arms),
+    )
 
 
-def ladders(findings: Findings) -> list[Markup]:
-    """Each arm over its steps at the judged weight, and over the weights at the step that it keeps."""
-    base = first_seed(of_base(findings.folder))
-    found: list[Markup] = []
-    for arm in _worth_showing(findings)[:LADDERS]:
-        trial = findings.shown_trial(arm)
-        ladder = _ladder(trial, base) if trial else None
-        if ladder is not None and trial is not None:
-            summary = tag("summary", tag("b", arm), " ", tag("span", score_line(trial), class_="quiet"))
-            found.append(tag("details", summary, ladder, open=not found))
-    return found
+def ladders(findings: Findings) -> list[tuple[TrialFindings, Sheet]]:
+    """The best arms over their steps at the judged weight, and over the weights at the step that is kept."""
+    base = {picture.key: picture for picture in first_seed(of_base(findings.folder))}
+    shown = [findings.shown_trial(arm) for arm in _worth_showing(findings)[:LADDERS]]
+    drawn = [(trial, of_run(trial.folder)) for trial in shown if trial]
+    return [(trial, _ladder(trial, pictures, base)) for trial, pictures in drawn if pictures]
 
 
 def _worth_showing(findings: Findings) -> list[str]:
@@ -80,77 +85,39 @@ def _of_kept(trial: TrialFindings) -> dict[Key, Picture]:
     return {picture.key: picture for picture in first_seed(p for p in drawn if p.step == step)}
 
 
-def _ladder(trial: TrialFindings, base: Sequence[Picture]) -> Markup | None:
-    drawn = of_run(trial.folder)
-    if not drawn:
-        return None
+def _ladder(trial: TrialFindings, drawn: Sequence[Picture], base: dict[Key, Picture]) -> Sheet:
     shown = first_seed(drawn)
-    drawn_at = Counter(picture.step for picture in {(p.step, p.weight): p for p in shown}.values())
+    drawn_at = Counter(step for step, _ in {(picture.step, picture.weight) for picture in shown})
     kept = max(drawn_at, key=lambda step: (drawn_at[step], step))  # the step that has the ladder of weights
-    by_place = {(picture.step, picture.weight, picture.key): picture for picture in shown}
-    of_base_model = {picture.key: picture for picture in base}
     steps = sorted({picture.step for picture in shown if picture.weight == trial.weight})
-    weights = sorted({picture.weight for picture in shown if picture.step == kept})
-    columns: list[_Column] = [("base", "no LoRA", of_base_model.get, "")]
-    for step in steps:
-        columns.append(_step_column(trial, step, by_place))
-    for place, weight in enumerate(weights):
-        find = _finder(by_place, kept, weight)
-        judged = "judged" if weight == trial.weight else ""
-        columns.append((f"weight {weight:g}", judged or f"step {kept}", find, "" if place else "apart"))
-    rows = _one_per_tier(shown)
-    head = [
-        tag("th", tag("b", top), tag("span", below), scope="col", class_=c) for top, below, _, c in columns
-    ]
-    body = [
-        tag(
-            "tr",
-            tag("th", tag("b", TIER_NAMES.get(row.tier, row.tier)), tag("span", row.prompt), scope="row"),
-            [_cell(find(row.key), f"{top}: {row.prompt}", class_) for top, _, find, class_ in columns],
-        )
-        for row in rows
-    ]
-    table = tag("table", tag("thead", tag("tr", tag("td"), head)), tag("tbody", body), class_="sheet ladder")
-    return tag("div", table, class_="scroll")
+    columns = [(Heading(name="base", below="no LoRA"), base)]
+    columns += [(_step_heading(trial, step), _drawn_at(shown, step, trial.weight)) for step in steps]
+    for place, weight in enumerate(sorted({picture.weight for picture in shown if picture.step == kept})):
+        below = "judged" if weight == trial.weight else f"step {kept}"
+        head = Heading(name=f"weight {weight:g}", below=below, class_="" if place else "apart")
+        columns.append((head, _drawn_at(shown, kept, weight)))
+    of_tier = {picture.tier: picture for picture in reversed(shown)}  # the first of each
+    rows = [picture for picture in shown if of_tier[picture.tier] is picture]
+    return Sheet(
+        columns=[head for head, _ in columns],
+        rows=[
+            (_tier_heading(row.tier, row.prompt), [there.get(row.key) for _, there in columns])
+            for row in rows
+        ],
+    )
 
 
-def _step_column(
-    trial: TrialFindings, step: int, by_place: Mapping[tuple[int, float, Key], Picture]
-) -> _Column:
+def _tier_heading(tier: str, prompt: str) -> Heading:
+    return Heading(name=TIER_NAMES.get(tier, tier), below=prompt)
+
+
+def _step_heading(trial: TrialFindings, step: int) -> Heading:
     rung = trial.rung(step)
-    below = f"{rung.exposures:.0f} per image" if rung else ""
-    below = {trial.done_at: "done here", trial.burned_at: "burned"}.get(step, below)
-    class_ = {trial.done_at: "done", trial.burned_at: "overcooked"}.get(step, "")
-    return f"step {step}", below, _finder(by_place, step, trial.weight), class_
+    seen = f"{rung.exposures:.0f} per image" if rung else ""
+    moments = {trial.done_at: ("done here", "done"), trial.burned_at: ("burned", "overcooked")}
+    below, class_ = moments.get(step, (seen, ""))
+    return Heading(name=f"step {step}", below=below, class_=class_)
 
 
-def _finder(
-    by_place: Mapping[tuple[int, float, Key], Picture], step: int, weight: float | None
-) -> Callable[[Key], Picture | None]:
-    return lambda key: None if weight is None else by_place.get((step, weight, key))
-
-
-def _one_per_tier(pictures: Sequence[Picture]) -> list[Picture]:
-    first: dict[str, Picture] = {}
-    for picture in pictures:
-        first.setdefault(picture.tier, picture)
-    return list(first.values())
-
-
-def _sheet_row(name: str, below: str, verdict: str, pictures: Sequence[Picture | None]) -> Markup:
-    label = tag(
-        "th",
-        tag("b", breakable(name)),
-        tag("span", below) if below else None,
-        tag("span", verdict, class_=f"word {verdict}") if verdict else None,
-        scope="row",
-    )
-    return tag(
-        "tr", label, [_cell(picture, f"{name}: {picture.prompt if picture else ''}") for picture in pictures]
-    )
-
-
-def _cell(picture: Picture | None, words: str, class_: str = "") -> Markup:
-    uri = data_uri(picture.file) if picture else None
-    shown: Child = tag("img", src=uri, alt=words) if uri else tag("span", "–", class_="none")
-    return tag("td", shown, class_=class_ or None)
+def _drawn_at(pictures: Sequence[Picture], step: int, weight: float | None) -> dict[Key, Picture]:
+    return {picture.key: picture for picture in pictures if (picture.step, picture.weight) == (step, weight)}

@@ -2,91 +2,70 @@
 
     Findings  ->  HTML
 
-The page's own policy forbids it to load or send anything, and allows the one script by its hash: even markup
-that somehow got through the escaping would not run. Knows nothing about where the findings come from.
+Names, notes, captions and reasons come from people's files, so the templates escape whatever they put in. The
+page's own policy forbids it to load or send anything, and allows the one script by its hash: even markup that
+somehow got through the escaping would not run. Knows nothing about where the findings come from.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import lorasweep
-from lorasweep.report import sections
-from lorasweep.report.markup import Markup, join, tag
-from lorasweep.report.reading import Findings
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-_STYLE = Path(__file__).with_name("page.css")
-_SCRIPT = Path(__file__).with_name("page.js")
+import lorasweep
+from lorasweep.metrics.score import OVERCOOKED
+from lorasweep.printable import readable
+from lorasweep.report import charts, parts, words
+from lorasweep.report.pictures import data_uri
+from lorasweep.report.reading import IDENTITY, SCORE, Findings
+
+_FOLDER = Path(__file__).parent
 
 
 def render(findings: Findings) -> str:
     """Write the page."""
-    parts = [(title, anchor, body) for title, anchor, body in sections.all_of(findings) if body is not None]
-    script = _SCRIPT.read_text(encoding="utf-8")
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
-        tag("title", f"{findings.state.name} · lorasweep"),
-        tag("style", Markup(_STYLE.read_text(encoding="utf-8"))),
-    )
-    dialog = tag("dialog", tag("img", src="data:,", alt=""), tag("p"))
-    body = tag(
-        "body",
-        tag(
-            "main",
-            _header(findings),
-            _contents(parts),
-            join(_section(*part) for part in parts),
-            _footer(findings),
-        ),
-        dialog,
-        tag("script", Markup(script)),
-    )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
-
-
-def _policy(script: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    allowed = f"img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
-
-
-def _header(findings: Findings) -> Markup:
-    state = findings.state
-    return tag(
-        "header",
-        tag("p", f"lorasweep · {state.name}", class_="over"),
-        tag("h1", state.question or f"What came out of {state.name}"),
-        tag("div", sections.answer(findings), class_="answer"),
-        sections.facts(findings),
+    style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    page = _templates().get_template("page.html.j2")
+    return page.render(
+        findings=findings,
+        verdict=words.verdict(findings),
+        parts=parts.all_of(findings),
+        style=Markup(style),
+        script=Markup(script),
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=lorasweep.__version__,
     )
 
 
-def _contents(parts: Iterable[tuple[str, str, Markup | None]]) -> Markup:
-    return tag(
-        "nav", (tag("a", title, href=f"#{anchor}") for title, anchor, _ in parts), aria_label="Contents"
+@functools.cache
+def _templates() -> Environment:
+    """The templates, where whatever is put in is text, and what is not there is an error."""
+    found = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        finalize=_put_in,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    found.globals |= {"OVERCOOKED": OVERCOOKED, "IDENTITY": IDENTITY, "SCORE": SCORE}
+    uses = (charts.interval_scale, data_uri, parts.spoken, parts.worked, words.score_line, words.shortened)
+    found.filters |= {use.__name__: use for use in uses}
+    return found
 
 
-def _section(title: str, anchor: str, body: Markup | None) -> Markup:
-    return tag("section", tag("h2", title), body, id=anchor)
-
-
-def _footer(findings: Findings) -> Markup:
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return tag(
-        "p",
-        f"Written {now} by lorasweep {lorasweep.__version__} from the run folders in ",
-        tag("code", findings.folder.name),
-        ". Write it anew with ",
-        tag("code", f"lorasweep report {findings.state.name}"),
-        ".",
-        class_="note",
-        style="margin-top:56px",
-    )
+def _put_in(value: object) -> str:
+    """Markup as it is, anything else as one line of text with nothing hidden; None is nothing."""
+    if isinstance(value, Markup):
+        return value
+    if value is None:
+        return ""
+    return readable(f"{value:.5g}" if isinstance(value, float) else str(value))

@@ -110,6 +110,7 @@ DOORS = {
     "pytorch_optimizer": {"optimizers"},
     "bitsandbytes": {"optimizers"},
     "matplotlib": {"plan_view"},
+    "jinja2": {"report"},
 }
 
 

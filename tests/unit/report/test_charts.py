@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
+from pathlib import Path
 
 import pytest
+from sweep_folders import Cooked, write_sweep
 
-from lorasweep.report.axes import Scale, padded, spread
-from lorasweep.report.charts import pareto_front
+from lorasweep.report import charts
+from lorasweep.report.charts import Scale, pareto_front, spread
+from lorasweep.report.reading import read_findings
 
 
 def test_scale_is_a_line_and_clips() -> None:
@@ -30,12 +33,6 @@ def test_ticks_are_round_and_inside(low: float, high: float, ticks: list[float])
     assert Scale(low, high, 0, 1).ticks() == pytest.approx(ticks)
 
 
-def test_padding_of_nothing_and_of_one_value() -> None:
-    assert padded([]) == (0.0, 1.0)
-    low, high = padded([2.0])
-    assert low < 2.0 < high
-
-
 def test_labels_keep_their_order_and_their_distance() -> None:
     draw = random.Random(0)
     for _ in range(200):
@@ -48,6 +45,18 @@ def test_labels_keep_their_order_and_their_distance() -> None:
 
 def test_labels_with_room_stay_where_they_are() -> None:
     assert spread([10, 50, 90], gap=15, low=0, high=100) == [10, 50, 90]
+
+
+def test_of_a_crowd_the_fronts_arms_are_named(tmp_path: Path) -> None:
+    """Also with several seeds, whose marks share a name."""
+    dull = [
+        Cooked(arm=f"dull{n}", seed=seed, identity=0.1, overcook=0.5) for n in range(14) for seed in (0, 1)
+    ]
+    good = [Cooked(arm=f"good{n}", seed=seed, identity=0.4 + n / 10) for n in range(3) for seed in (0, 1)]
+    chart = charts.pareto(read_findings(write_sweep(tmp_path / "m", [*dull, *good])))
+    assert chart is not None
+    assert {mark.trial.state.arm for mark in chart.front} == {"good2"}
+    assert [label.text for label in chart.labels] == ["good2"]
 
 
 def test_front_by_brute_force() -> None:

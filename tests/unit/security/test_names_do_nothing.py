@@ -12,7 +12,6 @@ from sweep_folders import Cooked, write_sweep
 from lorasweep import files, printable
 from lorasweep.cli import main
 from lorasweep.report import markdown, page, pictures
-from lorasweep.report.markup import Markup, join, tag
 from lorasweep.report.reading import read_findings
 
 EVIL = '<img src=x onerror="alert(1)">\x1b[31m</title></script><script>alert(2)</script>\u202e[red]{{x}}'
@@ -62,10 +61,27 @@ def test_markdown_shows_it_as_text(tmp_path: Path) -> None:
     assert "img src" in text and "<img" not in text and "<script" not in text and "\x1b" not in text
 
 
-def test_only_what_tag_made_is_markup() -> None:
-    assert tag("p", "<b>", tag("b", "x")) == "<p>&lt;b&gt;<b>x</b></p>"
-    assert tag("img", alt='" onload="x') == '<img alt="&quot; onload=&quot;x"/>'
-    assert join(["<", Markup("<br/>")]) == "&lt;<br/>"
+def test_names_of_arms_metrics_and_axes_stay_words_in_every_attribute(tmp_path: Path) -> None:
+    """They are said for screen readers and on pointing too: an attribute must not end before they do."""
+    evil = 'a" onload="alert(1)\'><b>&amp;\u202e{{ 7 * 7 }}{% x %}'
+    trials = [
+        Cooked(arm=evil, note=evil),
+        Cooked(arm="b", overrides=["adapter.dim=8"], seed=0),
+        Cooked(arm="b", overrides=["adapter.dim=8"], seed=1),
+    ]
+    sweep = write_sweep(tmp_path / "mine", trials)
+    manifest = (sweep / "sweep.yaml").read_text(encoding="utf-8")
+    (sweep / "sweep.yaml").write_text(manifest.replace("overcook/utility", f"x/{evil}"), encoding="utf-8")
+
+    text = page.render(read_findings(sweep))
+
+    said = 'a" onload="alert(1)\'><b>&amp;�{{ 7 * 7 }}{% x %}'
+    elements = Elements(text).found
+    assert "b>&" not in text and not any(
+        key.startswith("on") for _, attributes in elements for key in attributes
+    )
+    held = {key for _, attributes in elements for key, value in attributes.items() if said in (value or "")}
+    assert held >= {"aria-label", "alt", "data-label"}
 
 
 def test_an_index_may_only_name_its_neighbours(tmp_path: Path) -> None:
