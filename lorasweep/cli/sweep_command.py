@@ -52,7 +52,7 @@ def _run(
     plans = _plans(spec)
     of_space = () if spec.search is None else spec.search.warnings
     of_arms = owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known])
-    for warning in (*of_space, *of_arms):
+    for warning in (*of_space, *beforehand.duplicates(spec, plans), *of_arms):
         print(f"warning  {warning}", file=sys.stderr)
     folder = paths.outputs() / spec.name
     require_writable(folder)

@@ -19,6 +19,7 @@ trials.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -167,6 +168,8 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     if declared is None or base is None:
         raise ConfigError(problems, subject=subject)
 
+    if negative := [seed for seed in declared.seeds if seed < 0]:
+        problems.append(Problem("sweep.seeds", f"must be >= 0, got {negative[0]}", "e.g. seeds: [0, 1]"))
     objectives = (declared.metric, *second)
     constraints = read_constraints(declared.constraints, problems)
     sampler = read_options(SamplerOptions, declared.sampler or "tpe", at="sweep.sampler", problems=problems)
@@ -191,7 +194,7 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
         question=declared.question,
         metric=declared.metric.name,
         goal=declared.metric.goal,
-        worst=declared.metric.worst,
+        worst=declared.metric.told(),
         seeds=declared.seeds,
         arms=tuple(arms),
         launcher=base.launcher,
@@ -199,7 +202,7 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
         search=search,
         pruner=pruner,
         constraints=constraints,
-        further=second,
+        further=tuple(dataclasses.replace(each, worst=each.told()) for each in second),
     )
 
 

@@ -78,7 +78,9 @@ def test_minus_one_is_no_random_seed(key: str, capsys: pytest.CaptureFixture[str
     assert f"{key}  must be >= 0, got -1" in refused(capsys, f"{key}=-1")
 
 
-@pytest.mark.parametrize(("group", "typed", "meant"), [("adapter", "LoRA", "lora"), ("adapter", "IA3", "ia3")])
+@pytest.mark.parametrize(
+    ("group", "typed", "meant"), [("adapter", "LoRA", "lora"), ("optimizer", "CAME", "came")]
+)
 def test_capitals_are_no_other_word(
     group: str, typed: str, meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
