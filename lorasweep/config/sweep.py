@@ -89,7 +89,8 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
     body = data.get(_OWN) if isinstance(data, Mapping) else None
     if not isinstance(body, Mapping) or set(data) != {_OWN}:
         one_recipe = isinstance(data, Mapping) and set(data) == {"recipe"}
-        hint = f"it holds one recipe: lorasweep train {path}" if one_recipe else "see sweeps/quickstart.yaml"
+        hint = "see sweeps/quickstart.yaml; one recipe is put under `recipe`, for train and plan"
+        hint = f"it holds one recipe: lorasweep train {path}" if one_recipe else hint
         raise ConfigError(Problem(str(path), "must have one top-level key, `sweep`", hint))
     return _build(body, path.stem, overrides, subject=f"sweep `{path.stem}` ({path})")
 
@@ -156,9 +157,10 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     body, second = _parted(body, problems)
     declared = bind_record(_SweepFile, body, at=_OWN, problems=problems)
     if not _NAME.fullmatch(name):
-        problems.append(Problem(name, "a sweep's name must be letters, digits, `-`, `_` and `.`"))
+        message = f"a sweep's name must be letters, digits, `-`, `_` and `.`, got {name!r}"
+        problems.append(Problem("sweep.name", message))
     elif _is_long(name):
-        problems.append(Problem(name, f"a sweep's name must have at most {_LONGEST_NAME} bytes"))
+        problems.append(Problem("sweep.name", f"a sweep's name must have at most {_LONGEST_NAME} bytes"))
     elif name.lower() == paths.SINGLE_RUNS:
         problems.append(Problem(name, "is where single runs are kept", "sweep.name=another"))
     problems += _shape_problems(body, swept=bool(swept))
