@@ -130,6 +130,9 @@ def find_sweep(name_or_file: str) -> Path:
         return found[0]
     if advice := folder_advice(name_or_file):
         raise ConfigError(Problem(name_or_file, "is a folder, not a sweep", advice))
+    if Path(f"{name_or_file}.yaml").is_file():
+        hint = f"give its file: {name_or_file}.yaml"
+        raise ConfigError(Problem(name_or_file, "is not among the sweeps, and is a file here", hint))
     names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
     hint = f"sweeps: {', '.join(names)}; or give a path that ends in .yaml"
     raise ConfigError(Problem(name_or_file, unknown("no such sweep", name_or_file, names), hint))

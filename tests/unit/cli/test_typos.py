@@ -91,3 +91,23 @@ def test_the_recipe_of_a_run_is_answered_with_how_it_is_cooked_again(
     (tmp_path / "recipe.yaml").write_text("seed: 0\nbase: {name: dollhouse}\n")
     assert cli.main(["train", str(tmp_path / "recipe.yaml")]) == 2
     assert f"lorasweep train --from {tmp_path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("lr=1e-4", "`optimizer.lr`"), ("dim=8", "`adapter.dim`"), ("epochs=4", "`train.epochs`")],
+)
+def test_a_knob_without_its_group_is_answered_with_it(
+    word: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plan", word]) == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_a_sweep_file_named_without_its_suffix_is_answered_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("v1.0.yaml").write_text("sweep: {question: q, arms: {a: {adapter.dim: 4}}}\n")
+    assert cli.main(["plan", "v1.0"]) == 2
+    assert "give its file: v1.0.yaml" in capsys.readouterr().err
