@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import files, paths
+from lorasweep.errors import InputError, Problem
 from lorasweep.plan import drawing
 from lorasweep.records import BaseOptions, Plan, Recipe, digest
 
@@ -174,11 +175,22 @@ def _module(recipe: Recipe) -> Any:
 
 
 def _device(wanted: str) -> str:
+    """The device that is meant.
+
+    Raises:
+        InputError: this machine has none of this name.
+    """
     import torch
 
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = wanted.partition(":")
+    here = {"cpu": 1, "mps": int(torch.backends.mps.is_available()), "cuda": torch.cuda.device_count()}
+    if int(index or 0) >= here[kind]:
+        has = f"{here[kind]} of them" if here[kind] else "none, as far as the installed torch can tell"
+        hint = "override: train.device=auto; `lorasweep doctor` says what is here"
+        raise InputError(Problem("train.device", f"{wanted} is not here: this machine has {has}", hint))
+    return wanted
 
 
 def _publish(folder: Path, fill: Callable[[Path], object]) -> None:

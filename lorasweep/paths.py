@@ -14,8 +14,10 @@ def typed(path: str) -> Path:
     """A path that a person typed, with `~` as the home folder: shells leave it in `--out=~/x`.
 
     Raises:
-        InputError: it begins with the `~` of somebody who has no home here.
+        InputError: it is empty, or begins with the `~` of somebody who has no home here.
     """
+    if not path.strip():
+        raise InputError(Problem(repr(path), "must not be empty", "for this folder: ."), subject="a path")
     expanded = os.path.expanduser(path)
     if path.startswith("~") and expanded == path:
         name = path.split("/")[0]

@@ -7,16 +7,18 @@ import json
 import webbrowser
 
 from lorasweep import runs
-from lorasweep.output_folder import require_writable
+from lorasweep.output_folder import require_replaceable, require_writable
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the pages, say where they are; returns the exit code."""
-    from lorasweep.report.write import write_report
+    from lorasweep.report.write import HTML_FILE, MARKDOWN_FILE, is_ours, write_report
 
     folder = runs.find_sweep(options.sweep, subject="report")
     if options.out is not None:
         require_writable(options.out)
+        for name in (HTML_FILE, MARKDOWN_FILE):
+            require_replaceable(options.out / name, is_ours, option="--out")
     page, text = write_report(folder, options.out)
     if options.json:
         print(json.dumps({"html": str(page), "markdown": str(text)}, indent=1))

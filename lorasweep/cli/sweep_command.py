@@ -46,7 +46,7 @@ def _run(
     plans = api.plan_sweep(spec)
     of_space = () if spec.search is None else spec.search.warnings
     of_arms = owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known])
-    for warning in (*of_space, *of_arms):
+    for warning in (*of_space, *beforehand.duplicates(spec, plans), *of_arms):
         print(f"warning  {warning}", file=sys.stderr)
     with table.live(spec, quiet=as_json) as view:
         ran = api.run_sweep(

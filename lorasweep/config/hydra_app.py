@@ -22,6 +22,7 @@ import hydra
 from lorasweep.config.override import parse, repeats, write
 from lorasweep.config.places import conf_dir, sweeps_dir
 from lorasweep.config.text_value import is_text
+from lorasweep.config.tree import compose_tree
 from lorasweep.errors import ConfigError, Problem
 
 SWEEPER = "hydra/sweeper"
@@ -55,6 +56,7 @@ def run_app(words: Sequence[str], *, commands: Sequence[str]) -> int:
         return _complete(asked, commands)
     _refuse_unknown(asked)
     overrides, options = _parted(asked)
+    _refuse_together(options)
     _refuse_hydras(overrides)
     ours = [word for word in overrides if not _HYDRAS.match(word)]
     if found := repeats([word for word in ours if word.startswith(_FILE)]):
@@ -65,6 +67,7 @@ def run_app(words: Sequence[str], *, commands: Sequence[str]) -> int:
         _of_multirun[:] = ours
         _hydra([chosen, *options])
     else:
+        _refuse_unknown_files(ours)
         _hydra([*map(_spelled, ours), chosen, *options])
     return 0
 
@@ -136,6 +139,24 @@ def _refuse_unknown(words: Sequence[str]) -> None:
     if strange:
         problems = [Problem(word, "does not apply here", f"known: {', '.join(FLAGS)}") for word in strange]
         raise ConfigError(problems, subject="the command line")
+
+
+def _refuse_unknown_files(words: Sequence[str]) -> None:
+    """Refuse what composes to nothing, in our words."""
+    overrides, problems = parse([word for word in words if not re.match(rf"\+?{_OWN}[.=]", word)])
+    problems += compose_tree(overrides)[1]
+    if problems:
+        raise ConfigError(problems, subject="the command line")
+
+
+def _refuse_together(options: Sequence[str]) -> None:
+    """Refuse several of Hydra's questions at once, of which it answers one."""
+    kinds = {"-m": "--multirun", "-c": "--cfg", "-i": "--info"}
+    given = [kinds.get(word, word) for word in (each.split("=")[0] for each in options)]
+    asked = dict.fromkeys(word for word in given if word in kinds.values())
+    if len(asked) > 1:
+        message = f"cannot be combined with {', '.join(list(asked)[1:])}"
+        raise ConfigError(Problem(next(iter(asked)), message, "leave one out"), subject="the command line")
 
 
 def _hydra(words: Sequence[str]) -> None:

@@ -28,6 +28,7 @@ from lorasweep.printable import has_control_characters
 _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z0-9_]\w*)*")
 _PLAIN_TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _PLAIN_KEY = re.compile(r"[\w./*+-]+( [\w./*+-]+)*")  # of a dict; Hydra itself reads no other
+_SLIPS = str.maketrans("()−–’‘“”", "[]--''\"\"")  # brackets of Python, and what word processors make of signs
 _NOT_TEXT = {"null", "true", "false", "nan", "inf"}
 
 
@@ -145,7 +146,7 @@ def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
     try:
         parsed: HydraOverride = parser.parse_override(text)
     except HydraException as error:
-        return Problem(text, f"must be KEY=VALUE, {_first_line(error)}", _quoting_advice(text))
+        return Problem(text, f"must be KEY=VALUE, {_first_line(error)}", _advice(parser, text))
     key = parsed.key_or_group.replace("/", ".")
     if is_special(key):
         return special(text, key)
@@ -208,10 +209,15 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0].strip()
 
 
-def _quoting_advice(text: str) -> str:
+def _advice(parser: OverridesParser, text: str) -> str:
+    """What was probably meant: the same without slips of typing, or else with quotes."""
     key, equals, value = text.partition("=")
     if not equals:
         return f"write {text}=VALUE"
+    cleaned = value.strip("=, \t").translate(_SLIPS)
+    meant = f"{key.strip()}={cleaned}"
+    if cleaned != value and not isinstance(_parse_one(parser, meant), Problem):
+        return f"did you mean {shlex.quote(meant)}?"
     with_quotes = f"{key}={json.dumps(value, ensure_ascii=False)}"
     return f"quote the value for Hydra too: {shlex.quote(with_quotes)}"
 

@@ -82,6 +82,10 @@ def _bind_groups(tree: Tree, problems: list[Problem]) -> dict[str, Any]:
     known = {field.name for field in dataclasses.fields(Recipe)}
     for key in values.keys() - known:
         message, hint = unknown("unknown key in a recipe", key, known), f"keys: {', '.join(sorted(known))}"
+        if owners := [
+            f"`{group}.{key}`" for group in sorted(known & values.keys()) if key in _knobs(values[group])
+        ]:
+            message = f"unknown key in a recipe; did you mean {' or '.join(owners)}?"
         if key == "sweep":
             message, hint = "belongs to a sweep, and this is one recipe", "lorasweep sweep NAME sweep.KEY=..."
         problems.append(Problem(key, message, hint))
@@ -98,6 +102,10 @@ def _bind_groups(tree: Tree, problems: list[Problem]) -> dict[str, Any]:
     if parts["base"] is not None:
         find_module("base", parts["base"].name, at="base.name", problems=problems)
     return parts
+
+
+def _knobs(group: Any) -> Mapping[str, Any]:
+    return group if isinstance(group, Mapping) else {}
 
 
 def _bind_list(group: str, data: Any, problems: list[Problem]) -> dict[str, dict[str, Any]]:

@@ -60,7 +60,11 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
     data = read_yaml(path)
     if not isinstance(data, Mapping) or set(data) != {KEY}:
         held = ", ".join(map(str, data)) if isinstance(data, Mapping) else "a list"
-        hint = f"a sweep is run by: lorasweep sweep {file}" if held == "sweep" else "see sweeps/README.md"
+        hint = f"put all of it under `{KEY}:`"
+        if held == "sweep":
+            hint = f"a sweep is run by: lorasweep sweep {file}"
+        elif (path.parent / "plan.json").is_file():
+            hint = f"of a run that was cooked: lorasweep train --from {path.parent}"
         raise ConfigError(Problem(file, f"must have one top-level key, `{KEY}`, got {held}", hint))
     problems: list[Problem] = []
     texts = as_overrides(data[KEY], KEY, problems)

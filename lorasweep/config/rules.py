@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.config.suggest import did_you_mean
+from lorasweep.config.text_value import is_path
 from lorasweep.errors import Problem
 from lorasweep.records import PROMPT_TIERS
 
@@ -41,10 +42,12 @@ class Range:
 _WEIGHT = Range(0, 2, open_low=True, example="0.7")
 
 RANGES: dict[str, Range] = {
+    "seed": Range(0, example="0"),
     "base.resolution": Range(8, 4096, example="512"),
     "base.bucket_step": Range(1, 512, example="64"),
     "base.clip_skip": Range(1, 12, example="1"),
     "dataset.repeats": Range(1, example="10"),
+    "dataset.holdout_seed": Range(0, example="0"),
     "dataset.holdout": Range(0, 0.5, example="0.2"),
     "dataset.dollhouse.images": Range(1, 10_000, example="20"),
     "dataset.dollhouse.outfits": Range(1, 4, example="1"),
@@ -156,9 +159,9 @@ def _texts(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             "captions.extension", f"must be a suffix, got {extension!r}", "override: captions.extension=.txt"
         )
-    for key in ("captions.separator", "tracking.experiment"):
-        if _look_up(values, key) == "":
-            yield Problem(key, "must not be empty")
+    for key, value in _leaves(values):
+        if value == "" and (is_path(key) or key in ("captions.separator", "tracking.experiment")):
+            yield Problem(key, "must not be empty", f"leave {key} out")
     trigger = _look_up(values, "captions.trigger")
     if isinstance(trigger, str) and not trigger.strip():
         yield Problem(
@@ -253,6 +256,15 @@ def _look_up(values: Mapping[str, Any], key: str) -> Any:
     for part in key.split("."):
         node = node.get(part) if isinstance(node, Mapping) else None
     return node
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted key with a value of its own."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _is_number(value: Any) -> bool:

@@ -81,7 +81,8 @@ class _Reader:
             return
         found = read_override(f"{key}={value}") if isinstance(value, str) else None
         if isinstance(found, Problem):
-            hint = f"{found.hint}; inside {{...}} a value with commas needs quotes"
+            cut = value.count("(") > value.count(")")  # YAML ends `{a: choice(1,2)}` at the comma
+            hint = "inside {...} a value with commas needs quotes" if cut else found.hint
             self.problems.append(Problem(at, found.message, hint))
         elif isinstance(found, Swept):
             self.axes.append(Axis(key=key, domain=found.domain, when=when))

@@ -11,8 +11,9 @@ from lorasweep.config import places
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``did you mean `dim`?``, or an empty string when nothing known is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"did you mean `{near[0]}`?" if near else ""
+    plain = {name.lower(): name for name in known}  # LoRA, AdamW8bit
+    near = difflib.get_close_matches(word.lower(), list(plain), n=1, cutoff=0.6)
+    return f"did you mean `{plain[near[0]]}`?" if near else ""
 
 
 def unknown(what: str, word: str, known: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ trials.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,7 +89,8 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
     body = data.get(_OWN) if isinstance(data, Mapping) else None
     if not isinstance(body, Mapping) or set(data) != {_OWN}:
         one_recipe = isinstance(data, Mapping) and set(data) == {"recipe"}
-        hint = f"it holds one recipe: lorasweep train {path}" if one_recipe else "see sweeps/quickstart.yaml"
+        hint = "see sweeps/quickstart.yaml; one recipe is put under `recipe`, for train and plan"
+        hint = f"it holds one recipe: lorasweep train {path}" if one_recipe else hint
         raise ConfigError(Problem(str(path), "must have one top-level key, `sweep`", hint))
     return _build(body, path.stem, overrides, subject=f"sweep `{path.stem}` ({path})")
 
@@ -128,6 +130,9 @@ def find_sweep(name_or_file: str) -> Path:
         return found[0]
     if advice := folder_advice(name_or_file):
         raise ConfigError(Problem(name_or_file, "is a folder, not a sweep", advice))
+    if Path(f"{name_or_file}.yaml").is_file():
+        hint = f"give its file: {name_or_file}.yaml"
+        raise ConfigError(Problem(name_or_file, "is not among the sweeps, and is a file here", hint))
     names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
     hint = f"sweeps: {', '.join(names)}; or give a path that ends in .yaml"
     raise ConfigError(Problem(name_or_file, unknown("no such sweep", name_or_file, names), hint))
@@ -155,9 +160,10 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     body, second = _parted(body, problems)
     declared = bind_record(_SweepFile, body, at=_OWN, problems=problems)
     if not _NAME.fullmatch(name):
-        problems.append(Problem(name, "a sweep's name must be letters, digits, `-`, `_` and `.`"))
+        message = f"a sweep's name must be letters, digits, `-`, `_` and `.`, got {name!r}"
+        problems.append(Problem("sweep.name", message))
     elif _is_long(name):
-        problems.append(Problem(name, f"a sweep's name must have at most {_LONGEST_NAME} bytes"))
+        problems.append(Problem("sweep.name", f"a sweep's name must have at most {_LONGEST_NAME} bytes"))
     elif name.lower() == paths.SINGLE_RUNS:
         problems.append(Problem(name, "is where single runs are kept", "sweep.name=another"))
     problems += _shape_problems(body, swept=bool(swept))
@@ -167,6 +173,8 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     if declared is None or base is None:
         raise ConfigError(problems, subject=subject)
 
+    if negative := [seed for seed in declared.seeds if seed < 0]:
+        problems.append(Problem("sweep.seeds", f"must be >= 0, got {negative[0]}", "e.g. seeds: [0, 1]"))
     objectives = (declared.metric, *second)
     constraints = read_constraints(declared.constraints, problems)
     sampler = read_options(SamplerOptions, declared.sampler or "tpe", at="sweep.sampler", problems=problems)
@@ -191,7 +199,7 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
         question=declared.question,
         metric=declared.metric.name,
         goal=declared.metric.goal,
-        worst=declared.metric.worst,
+        worst=declared.metric.told(),
         seeds=declared.seeds,
         arms=tuple(arms),
         launcher=base.launcher,
@@ -199,7 +207,7 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
         search=search,
         pruner=pruner,
         constraints=constraints,
-        further=second,
+        further=tuple(dataclasses.replace(each, worst=each.told()) for each in second),
     )
 
 

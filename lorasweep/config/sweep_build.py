@@ -54,7 +54,7 @@ def build_search(
     pinned = {each.key: each.value for each in parse(overrides)[0]}
     space = read_space(declared, swept=swept, pinned=pinned, problems=problems)
     if space is None:
-        if total is not None:
+        if total is not None and len(problems) == before:
             hint = "arms x seeds is the total"
             problems.append(Problem("sweep.total", "belongs to a space, and nothing is searched", hint))
         return arms, None

@@ -29,7 +29,12 @@ class Objective:
 
     name: str
     goal: Goal = "maximize"
-    worst: float = 0.0
+    worst: float | None = None  # None: of a score in [0, 1], by the goal
+
+    def told(self) -> float:
+        """The value of a recipe that failed."""
+        by_goal = 0.0 if self.goal == "maximize" else 1.0
+        return by_goal if self.worst is None else self.worst
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +150,13 @@ def mode_problems(
     """Find ways of searching that contradict each other."""
     found = []
     several = len(objectives) > 1
+    if several and objectives[0].name == objectives[1].name:
+        message = f"{objectives[0].name} is given twice"
+        found.append(Problem("sweep.metric", message, "one metric, or a second one"))
+    for each in objectives:
+        if each.goal == "minimize" and each.told() <= 0:
+            message = f"would be among the best values of {each.name}, got {each.worst:g}"
+            found.append(Problem("sweep.metric.worst", message, "what a failed recipe counts as, e.g. 1"))
     if sampler.name == "pareto" and not several and not constraints:
         hint = "metric: [{name: identity/score}, {name: overcook/score, goal: minimize}], or sampler: tpe"
         found.append(Problem("sweep.sampler", "pareto needs two metrics or a constraint", hint))

@@ -74,7 +74,7 @@ def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
         # Keys of a part that does not exist cannot be judged: what is wrong with them is its name.
         if override.key.split(".")[0] in unknown_parts:
             continue
-        problem = _unpicked(values, override) or _set(values, override)
+        problem = _unpicked(values, override) or _picked_by_name(values, override) or _set(values, override)
         if problem:
             problems.append(problem)
     files = {group: f"conf/{group}/{choice}.yaml" for group, choice in chosen.items()}
@@ -131,6 +131,17 @@ def _unpicked(values: dict[str, Any], override: Override) -> Problem | None:
     keys = ", ".join(f"{group}.{one}.{knob}" for one, knobs in picked.items() for knob in knobs or {})
     message = unknown(f"no {group} is called {name!r}", name, places.choices(group))
     return Problem(override.text, message, keys)
+
+
+def _picked_by_name(values: dict[str, Any], override: Override) -> Problem | None:
+    """Refuse `optimizer.name=prodigy`, which would leave it the knobs of the file that was picked."""
+    group, _, knob = override.key.partition(".")
+    if group not in places.GROUPS or group in places.LIST_GROUPS or knob != "name":
+        return None
+    before, name = values[group].get("name"), str(override.value)
+    if name == before or name not in places.choices(group):
+        return None
+    return Problem(override.text, f"would leave it the knobs of {before}", f"override: {group}={name}")
 
 
 def _set(values: dict[str, Any], override: Override) -> Problem | None:

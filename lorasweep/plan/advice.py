@@ -12,10 +12,16 @@ from lorasweep.records import Advice, Recipe
 
 
 def unheeded(recipe: Recipe) -> Iterator[str]:
-    """Yield a sentence for every range of the chosen adapter and optimizer that the recipe leaves."""
+    """Yield a sentence for every range of the chosen adapter and optimizer that the recipe leaves.
+
+    Where the adapter has a range for a key, the optimizer's own, which is for any adapter, does not count.
+    """
+    known: set[str] = set()
     for folder, name in (("adapters", recipe.adapter.name), ("optimizers", recipe.optimizer.name)):
         module = importlib.import_module(f"lorasweep.{folder}.{name}")
-        yield from _left(recipe, name, getattr(module, "ADVICE", ()))
+        advice = [each for each in _meant(recipe, getattr(module, "ADVICE", ())) if each.key not in known]
+        yield from _left(recipe, name, advice)
+        known |= {each.key for each in advice}
 
 
 def finds_step_size(optimizer: str) -> str | None:
@@ -25,11 +31,16 @@ def finds_step_size(optimizer: str) -> str | None:
     return found
 
 
+def _meant(recipe: Recipe, given: Iterable[Advice]) -> Iterator[Advice]:
+    """Those for the recipe's optimizer."""
+    return (each for each in given if not each.optimizers or recipe.optimizer.name in each.optimizers)
+
+
 def _left(recipe: Recipe, name: str, given: Iterable[Advice]) -> Iterator[str]:
     for advice in given:
         group, knob = advice.key.split(".")
         value = getattr(recipe, group).options.get(knob)
-        if value is None or (advice.optimizers and recipe.optimizer.name not in advice.optimizers):
+        if value is None:
             continue
         if advice.low is not None and value < advice.low:
             yield f"{advice.key}={value:g} is below {advice.low:g} with {name}: {advice.reason}"

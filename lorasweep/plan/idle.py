@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Iterator
 
 from lorasweep.data import captions
-from lorasweep.records import Plan, Recipe
+from lorasweep.records import DollhouseOptions, Plan, Recipe, TrainOptions
 
 
 def find(recipe: Recipe, plan: Plan) -> Iterator[str]:
     """Find what a person would not have typed had they known."""
+    yield from _budget(recipe)
+    yield from _dollhouse(recipe)
     yield from _text_encoder(recipe)
     yield from _captions(recipe, plan)
     yield from _sampling(recipe)
     yield from _rank(recipe)
     yield from _floor(recipe)
+
+
+def _budget(recipe: Recipe) -> Iterator[str]:
+    train = recipe.train
+    if train.max_steps is None:
+        return
+    for knob in ("epochs", "steps_per_epoch"):
+        value = getattr(train, knob)
+        if value not in (None, getattr(TrainOptions(), knob)):
+            yield (
+                f"train.max_steps={train.max_steps} decides: train.{knob} is not read, got {value} "
+                "(train.max_steps=null for epochs)"
+            )
+
+
+def _dollhouse(recipe: Recipe) -> Iterator[str]:
+    given, default = recipe.dataset.dollhouse, DollhouseOptions()
+    changed = [
+        f"dataset.dollhouse.{field.name}={getattr(given, field.name)}"
+        for field in dataclasses.fields(given)
+        if getattr(given, field.name) != getattr(default, field.name)
+    ]
+    if recipe.dataset.path is not None and changed:
+        are = "is" if len(changed) == 1 else "are"
+        yield f"{', '.join(changed)} {are} not read: dataset.path gives the images"
 
 
 def _text_encoder(recipe: Recipe) -> Iterator[str]:

@@ -56,8 +56,6 @@ def warnings(recipe: Recipe, steps: int, *, rungs: int, batches_per_epoch: int) 
             f"an epoch has {batches}, so a step never holds the {train.gradient_accumulation} of "
             "train.gradient_accumulation: more dataset.repeats, or a smaller train.batch_size"
         )
-    if train.max_steps is not None and train.steps_per_epoch is not None:
-        yield f"train.max_steps={train.max_steps} decides: train.steps_per_epoch is not read"
 
 
 def _misfits(recipe: Recipe, steps: int) -> Iterator[tuple[str, str, str]]:

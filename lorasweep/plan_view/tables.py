@@ -40,7 +40,7 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     Returns:
         At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `estimated_bytes`
         (of run folders, of MLflow's copy; absent where a base does not tell), `caches` (encoded once),
-        `left_out` (symptoms that trials are compared without, with the reason),
+        `left_out` (symptoms that trials are compared without, with the reason), `duplicates` (sentences),
         `arms` (the same keys for every arm, with its `overrides` and what `differs` from the first one in
         plain words); with a space also `space`, and the recipes at its corners among the arms.
 
@@ -62,7 +62,10 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     found: dict[str, Any] = _disk_json(planned, trials=trials)
     if isinstance(subject, SweepSpec):
         by_name = {arm.name: plan for arm, plan in zip(arms, plans, strict=True)}
-        found |= {"left_out": comparable.left_out(subject, by_name)}
+        found |= {
+            "left_out": comparable.left_out(subject, by_name),
+            "duplicates": beforehand.duplicates(subject, by_name),
+        }
     if isinstance(subject, SweepSpec) and subject.search is not None:
         found |= {"space": space_json(subject, subject.search, plans)}
     return {
@@ -89,6 +92,7 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
         console.print(Text(data["question"], style="bold"))
     warnings = [
         *data.get("space", {}).get("warnings", ()),
+        *data.get("duplicates", ()),
         *owned([(arm["name"], arm["warnings"]) for arm in data["arms"]]),
     ]
     if warnings:

@@ -10,6 +10,14 @@ from lorasweep.report.reading import read_findings
 
 HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 
+_MARKS = ("· lorasweep</title>", "\n## Leaderboard\n")  # in every page that we write
+
+
+def is_ours(file: Path) -> bool:
+    """Whether a file is a report of some sweep, and not somebody's own."""
+    text = file.read_text(encoding="utf-8")
+    return any(mark in text for mark in _MARKS)
+
 
 def write_report(sweep_folder: Path, out: Path | None = None) -> tuple[Path, Path]:
     """Write both pages from whatever the sweep holds by now.

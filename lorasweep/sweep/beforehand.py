@@ -36,6 +36,18 @@ def problems(spec: SweepSpec, plans: Mapping[str, Plan]) -> list[Problem]:
     ]
 
 
+def duplicates(spec: SweepSpec, plans: Mapping[str, Plan]) -> list[str]:
+    """Find arms that are one recipe under several names, of which one is cooked: sentences."""
+    names: dict[str, list[str]] = {}
+    for arm in spec.arms:
+        names.setdefault(plans[arm.name].fingerprint, []).append(arm.name)
+    return [
+        f"{', '.join(same)} are the same recipe: it is cooked once, and they cannot differ"
+        for same in names.values()
+        if len(same) > 1
+    ]
+
+
 # ------------------------------------------------------------------------------------------- metrics
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.errors import ConfigError, Problem
-from lorasweep.records import Plan
+from lorasweep.records import Plan, Status
 from lorasweep.sweep.announce import Announcer
 from lorasweep.sweep.crew import crew
 from lorasweep.sweep.failure import disk_full, is_disk_full, one_line
@@ -51,12 +51,13 @@ class SweepResult:
     def exit_code(self) -> int:
         """130 interrupted; 1 when a trial failed or was not cooked; 0 when every arm has its answer.
 
-        A recipe that diverged was answered.
+        A recipe that diverged was answered, and so was a point of a space that makes no recipe, if others do.
         """
         if self.interrupted:
             return 130
-        failed = any(trial.status in FAILURES or not trial.status.is_final for trial in self.state.trials)
-        return 1 if self.halted or failed else 0
+        begun = [trial for trial in self.state.trials if trial.attempt or trial.status is not Status.INVALID]
+        failed = any(trial.status in FAILURES or not trial.status.is_final for trial in begun)
+        return 1 if self.halted or failed or not begun else 0
 
 
 def run_sweep(

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 from killing import (
+    STEPS,
     KilledSweep,
     assert_mlflow_agrees,
     assert_same_results,
@@ -36,20 +38,19 @@ def test_kills_lose_nothing_and_change_nothing(tmp_path: Path, tiny_sd: Path) ->
         KilledSweep(tmp_path / name, base=tiny_sd, arms=ARMS, seeds=(0, 1), workers=2)
         for name in ("calm", "killed")
     )
-    began = time.monotonic()
     assert calm.start().wait(PATIENCE_S) == 0
-    whole_s = time.monotonic() - began
 
     chance = random.Random(2)
     worker_kills = 0
     for _ in range(KILLS):
         driver = killed.start()
-        time.sleep(chance.uniform(0.1, 0.8) * whole_s)
+        # Moments are counted in events, not in seconds: fewer than a trial has, so that the first hit one.
+        _let_go_on(driver, killed, events=chance.randint(1, STEPS // 2))
         victims = sorted(workers_of(driver))
         if victims:
             os.kill(chance.choice(victims), signal.SIGKILL)
             worker_kills += 1
-        time.sleep(chance.uniform(0.0, 0.2) * whole_s)
+        _let_go_on(driver, killed, events=chance.randint(0, STEPS // 4))
         driver.kill()
         driver.wait()
     assert worker_kills > 0
@@ -60,3 +61,15 @@ def test_kills_lose_nothing_and_change_nothing(tmp_path: Path, tiny_sd: Path) ->
     assert_same_results(killed, calm)
     assert_study_agrees(killed)
     assert_mlflow_agrees(killed)
+
+
+def _let_go_on(driver: subprocess.Popen[bytes], sweep: KilledSweep, *, events: int) -> None:
+    """Wait until so many further events are written, or the sweep has ended."""
+
+    def written() -> int:
+        return sum(path.read_bytes().count(b"\n") for path in sweep.folder.glob("*/events.jsonl"))
+
+    enough, end_s = written() + events, time.monotonic() + PATIENCE_S
+    while driver.poll() is None and written() < enough:
+        assert time.monotonic() < end_s, f"fewer than {events} events in {PATIENCE_S:g} s"
+        time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,74 @@ def test_slips_are_answered_with_what_was_meant(
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 2
     assert "start here:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("optimizer.lr==1e-3", "optimizer.lr=1e-3"),
+        ("optimizer.lr = 1e-3", "optimizer.lr=1e-3"),
+        ("optimizer.lr=1e-3,", "optimizer.lr=1e-3"),
+        ("optimizer.lr=1e−3", "optimizer.lr=1e-3"),
+        ("optimizer.betas=(0.9,0.99)", "'optimizer.betas=[0.9,0.99]'"),
+        ("adapter.targets=“attn”", "'adapter.targets=\"attn\"'"),
+    ],
+)
+def test_slips_in_a_value_are_answered_with_what_works(
+    word: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plan", word]) == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+    assert cli.main(["plan", "--json", shlex.split(meant)[0]]) == 0
+
+
+def test_a_part_given_by_its_name_is_picked_by_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plan", "optimizer.name=prodigy"]) == 2
+    told = capsys.readouterr().err
+    assert "override: optimizer=prodigy" in told and "eps" not in told
+    file = tmp_path / "recipe.yaml"
+    file.write_text("recipe: {optimizer: {name: lion, lr: 1e-4}}\n")
+    assert cli.main(["plan", str(file)]) == 2
+    assert "override: optimizer=lion" in capsys.readouterr().err
+    assert cli.main(["plan", "--json", "optimizer.name=adamw"]) == 0
+
+
+@pytest.mark.parametrize("command", ["train", "plan"])
+def test_a_file_without_its_headline_is_answered_with_it(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("optimizer: prodigy\n")
+    assert cli.main([command, str(file)]) == 2
+    assert "under `recipe" in capsys.readouterr().err
+
+
+def test_the_recipe_of_a_run_is_answered_with_how_it_is_cooked_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.json").write_text("{}")
+    (tmp_path / "recipe.yaml").write_text("seed: 0\nbase: {name: dollhouse}\n")
+    assert cli.main(["train", str(tmp_path / "recipe.yaml")]) == 2
+    assert f"lorasweep train --from {tmp_path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("lr=1e-4", "`optimizer.lr`"), ("dim=8", "`adapter.dim`"), ("epochs=4", "`train.epochs`")],
+)
+def test_a_knob_without_its_group_is_answered_with_it(
+    word: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plan", word]) == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_a_sweep_file_named_without_its_suffix_is_answered_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("v1.0.yaml").write_text("sweep: {question: q, arms: {a: {adapter.dim: 4}}}\n")
+    assert cli.main(["plan", "v1.0"]) == 2
+    assert "give its file: v1.0.yaml" in capsys.readouterr().err

@@ -98,6 +98,9 @@ def test_other_launchers_are_refused() -> None:
         ("-m seed=1,2 hydra/sweeper=optuna", "`optuna` cannot drive lorasweep's workers"),
         ("-m seed=1,2 --experimental-rerun=x.pickle", "does not apply here"),
         ("-m seed=1,2 --config-dir=elsewhere", "does not apply here"),
+        ("-m adapter.dim=4,8 --cfg job", "--multirun  cannot be combined with --cfg"),
+        ("train --cfg job --info all", "--cfg  cannot be combined with --info"),
+        ("train optimizer=prodgy --cfg job", "did you mean `prodigy`?"),
     ],
 )
 def test_what_does_not_apply_is_refused_before_anything_starts(

@@ -189,13 +189,13 @@ def test_the_command_line_changes_the_files_own_keys_and_axes(file: Path) -> Non
 
 
 def test_two_metrics(tmp_path: Path) -> None:
-    two = "[{name: identity/score}, {name: overcook/score, goal: minimize, worst: 1}]"
+    two = "[{name: identity/score}, {name: overcook/score, goal: minimize}]"
     file = write(tmp_path, "{name: overcook/utility, goal: maximize}", two)
 
     spec = load_sweep(str(file), ["sweep.sampler=pareto", "optimizer=prodigy"])
 
     assert spec.objectives == (
-        Objective(name="identity/score"),
+        Objective(name="identity/score", worst=0.0),
         Objective(name="overcook/score", goal="minimize", worst=1.0),
     )
     assert "nothing says which" in problems_of(file, "sweep.pruner=median")["sweep.pruner"]

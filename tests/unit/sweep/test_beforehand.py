@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from lorasweep.cli import main
+from lorasweep.config import load_sweep
 
 SWEEP = """sweep:
   question: which?
@@ -126,3 +128,55 @@ def test_knobs_without_effect_are_refused(
 ) -> None:
     assert plan(tmp_path, UTILITY, more) == 2
     assert where in capsys.readouterr().err
+
+
+def test_arms_that_are_one_recipe_are_told(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(tmp_path, UTILITY, "", "adapter.dim=4") == 0
+    assert json.loads(capsys.readouterr().out)["duplicates"] == [
+        "a, b are the same recipe: it is cooked once, and they cannot differ"
+    ]
+    assert plan(tmp_path, UTILITY, "") == 0
+    assert json.loads(capsys.readouterr().out)["duplicates"] == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("{name: overcook/score, goal: minimize, worst: 0}", "sweep.metric.worst  would be among the best"),
+        ("[{name: identity/score}, {name: identity/score}]", "identity/score is given twice"),
+    ],
+)
+def test_metrics_that_contradict_themselves_are_refused(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str], metric: str, said: str
+) -> None:
+    assert plan(tmp_path, metric, "") == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["sweep.seeds=[-1]", "sweep.seeds=[0,-1]"])
+def test_minus_one_is_no_random_seed_of_a_sweep(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    assert plan(tmp_path, UTILITY, "", word) == 2
+    assert "sweep.seeds  must be >= 0, got -1" in capsys.readouterr().err
+
+
+def test_what_a_failed_recipe_counts_as_follows_the_goal(tmp_path: Path) -> None:
+    for goal, worst in (("minimize", 1.0), ("maximize", 0.0)):
+        file = tmp_path / f"{goal}.yaml"
+        metric = {"minimize": "overcook/score", "maximize": "identity/score"}[goal]
+        file.write_text(SWEEP.format(metric=f"{{name: {metric}, goal: {goal}}}", more=""))
+        assert load_sweep(str(file)).worst == worst
+
+
+def test_a_space_that_cannot_be_read_is_one_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text('sweep: {question: q, total: 4, space: {optimizer.lr: "interval(1e-3,1e-5)"}}\n')
+    assert main(["plan", str(file)]) == 2
+    told = capsys.readouterr().err
+    assert "must grow from left to right" in told and "nothing is searched" not in told
+    assert "needs quotes" not in told

@@ -215,7 +215,7 @@ def test_a_point_that_makes_no_recipe_is_invalid_and_the_search_goes_on(
 
     result = sweep(tmp_path, total=6, **grid)
 
-    assert result.halted == ""
+    assert (result.halted, result.exit_code) == ("", 0)
     assert result.state.counts == {"COMPLETED": 4, "INVALID": 2}
     bad = [trial for trial in result.state.trials if trial.status is Status.INVALID]
     assert {trial.reason for trial in bad} == {"adapter.unit  must divide dim"}
@@ -241,7 +241,7 @@ def test_three_points_in_a_row_that_make_no_recipe_stop_the_sweep_and_a_restart_
 
     assert "3 points of the space in a row make no recipe: adapter.unit  must divide dim" in first.halted
     assert (first.exit_code, first.state.counts) == (1, {"INVALID": 6})
-    assert second.halted == ""
+    assert (second.halted, second.exit_code) == ("", 0)
     assert second.state.counts == {"INVALID": 8, "COMPLETED": 4}
     assert numbers(tmp_path) == list(range(12))
 
