@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from lorasweep.cli.output_folder import is_our_picture, require_replaceable
+from lorasweep.cli.output_folder import require_picture, require_writable
 from lorasweep.errors import InputError, Problem
 
 
@@ -15,7 +15,9 @@ def run(options: argparse.Namespace) -> int:
     """Draw a sheet or write a dataset folder; returns the exit code."""
     _check(options)
     if options.action == "draw":
-        require_replaceable(options.out, is_our_picture, option="--out")
+        require_picture(options.out, option="--out")
+    else:
+        require_writable(options.out, option="--out")
     return {"draw": _draw, "dataset": _dataset}[options.action](options)
 
 
@@ -35,7 +37,7 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.action == "dataset" and options.images < 1:
         problems.append(Problem("--images", f"must be >= 1, got {options.images}"))
-    if options.action == "dataset" and options.out.exists() and any(options.out.iterdir()):
+    if options.action == "dataset" and options.out.is_dir() and any(options.out.iterdir()):
         problems.append(Problem("--out", f"{options.out} is not empty", "name a new folder"))
     if problems:
         raise InputError(problems, subject=f"dollhouse {options.action}")
@@ -68,7 +70,7 @@ def _draw(options: argparse.Namespace) -> int:
         sheet.paste(world.render(spec, width_px, height_px), place)
     marked = PngImagePlugin.PngInfo()
     marked.add_text("Software", "lorasweep")
-    sheet.save(options.out, pnginfo=marked)
+    sheet.save(options.out, format="png", pnginfo=marked)
     print(options.out)
     return 0
 

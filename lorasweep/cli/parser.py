@@ -51,14 +51,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _count(text: str) -> int:
     """A whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
-    return value
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text!r}")
+    return int(text)
 
 
 def _path(text: str) -> Path:
     """A file or folder, `~` read as the home folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must name a file or folder, got nothing")
     try:
         return paths.typed(text)
     except InputError as error:
@@ -319,7 +320,7 @@ recipe, the step and how overcooked it was. Nothing is trained or changed.""",
     how = parser.add_mutually_exclusive_group()
     readers, kinds = ["comfyui", "forge", "a1111", "kohya", "diffusers"], ["factors", "diff", "lora"]
     how.add_argument(
-        "--for", dest="readers", action="append", choices=readers, default=[],
+        "--for", dest="readers", action="append", type=str.lower, choices=readers, default=[],
         help="who is to read it; may be repeated; the smallest form that all of them read",
     )  # fmt: skip
     how.add_argument("--form", choices=kinds, default=None, help="or name the form")

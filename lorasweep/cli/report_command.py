@@ -16,7 +16,7 @@ def run(options: argparse.Namespace) -> int:
 
     folder = runs.find_sweep(options.sweep, subject="report")
     if options.out is not None:
-        require_writable(options.out)
+        require_writable(options.out, option="--out")
     page, text = write_report(folder, options.out)
     if options.json:
         print(json.dumps({"html": str(page), "markdown": str(text)}, indent=1))
