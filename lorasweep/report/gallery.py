@@ -46,7 +46,7 @@ def contact_sheet(findings: Findings) -> Markup | None:
     ]
     table = tag("table", tag("thead", tag("tr", tag("td"), headings)), tag("tbody", body), class_="sheet")
     left_out = len(findings.arms) - len(arms)
-    note = tag("p", f"{left_out} more are not shown here.", class_="note") if left_out > 0 else None
+    note = tag("p", f"{left_out} more not shown here.", class_="note") if left_out > 0 else None
     return tag("div", tag("div", table, class_="scroll"), note)
 
 
