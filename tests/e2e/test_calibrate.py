@@ -36,7 +36,7 @@ TINY = [
 def test_a_base_is_calibrated_once_and_recipes_find_it(
     home: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*TINY, f"base.path={tiny_sd}", "launcher.workers=2", "optimizer.lr=2e-2", "train.max_steps=8"]
+    words = [*TINY, f"base.path={tiny_sd}", "launcher.workers=2", "optimizer.lr=4e-2", "train.max_steps=8"]
     command = ["calibrate", *words, "--times", "24", "--rungs", "8", "--seeds", "1", "--json"]
     assert main(command) == 0
     told = json.loads(capsys.readouterr().out)
