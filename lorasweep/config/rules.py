@@ -7,6 +7,7 @@ knobs live beside their builders (`problems` in `lorasweep/adapters/lora.py`).
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -273,4 +274,5 @@ def _look_up(values: Mapping[str, Any], key: str) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it is a finite number: what is none is told once, by `bind`."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
