@@ -88,7 +88,7 @@ def find_run(named: str, *, subject: str, to_cook: bool = True, for_sweeps: str 
         named: SWEEP/TRIAL or SWEEP/NUMBER, as `status` numbers them, or a path to a run folder.
         subject: the command, for errors.
         to_cook: as in `config.read_recorded`.
-        for_sweeps: what else to try when it is a sweep, for the error.
+        for_sweeps: what else to try when it is a sweep with a ranking, for the error.
 
     Raises:
         InputError: there is no such run, or its recipe is not one.
@@ -125,7 +125,7 @@ def is_run(folder: Path) -> bool:
 def _candidates(named: str) -> Iterator[Path]:
     """Where it may be: in the output folder, or at the path as typed; a sweep's file stands for the sweep."""
     typed = named.rstrip("/" + os.sep) or named
-    places = [paths.outputs() / typed, Path(os.path.expanduser(typed))]
+    places = [paths.outputs() / typed, paths.typed(typed)]
     if typed.endswith((".yaml", ".yml")):
         places.append(paths.outputs() / Path(typed).name.rpartition(".")[0])
     for place in places if typed else ():
@@ -156,7 +156,8 @@ def _no_such_run(named: str, for_sweeps: str) -> Problem:
         if is_run(place.parent):
             return Problem(named, "is inside a run folder", f"the run: {place.parent}")
         if is_sweep(place):
-            hint = f"name one of its runs: {_listed(place)}{for_sweeps and f'; or {for_sweeps}'}"
+            other = f"; or {for_sweeps}" if for_sweeps and os.path.isfile(place / MANIFEST_FILE) else ""
+            hint = f"name one of its runs: {_listed(place)}{other}"
             return Problem(named, "is a sweep, not a run", hint)
         if is_sweep(place.parent):
             runs = [run.name for run in _folders_in(place.parent) if is_run(run)]

@@ -26,6 +26,10 @@ from lorasweep.printable import has_control_characters, visible
 # Options that make Hydra answer (`python -m lorasweep -m ...`): those of `config/hydra_app.py`.
 HYDRA_FLAGS = ("-m", "--multirun", "-c", "--cfg", "-i", "--info", "--hydra-help", "-sc", "--shell-completion")
 EXIT_OK, EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+# Errors that say enough by themselves: no room, no right, no folder.
+_OF_THE_DISK = {
+    getattr(errno, name, None) for name in "ENOSPC EDQUOT EROFS EACCES EPERM ENOTDIR EEXIST".split()
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,11 +60,16 @@ def exit_code(run: Callable[[], int]) -> int:
         _complain(f"{type(error).__name__}: {error}")
         return EXIT_FAILED
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno == errno.ENAMETOOLONG:
+            problem = Problem(
+                str(error.filename), "is longer than the file system takes", "give a shorter name"
+            )
+            _complain(str(InputError(problem, subject="a file's name")))
+            return EXIT_INPUT
+        if error.errno not in _OF_THE_DISK:
             raise
-        problem = Problem(str(error.filename), "is longer than the file system takes", "give a shorter name")
-        _complain(str(InputError(problem, subject="a file's name")))
-        return EXIT_INPUT
+        _complain(f"{error.filename or 'a file'} cannot be written or read: {error.strerror}")
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

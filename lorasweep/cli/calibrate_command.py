@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import json
 import sys
@@ -19,7 +20,7 @@ from lorasweep.metrics import calibration
 from lorasweep.metrics.calibration import Calibration
 from lorasweep.metrics.symptoms import SYMPTOMS
 from lorasweep.output_folder import require_replaceable, require_writable
-from lorasweep.records import Plan, Recipe
+from lorasweep.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
 from lorasweep.sweep import driver, table
 
 
@@ -30,7 +31,9 @@ def run(options: argparse.Namespace) -> int:
     holds_for = calibration.conditions(recipe, base_module.fingerprint(recipe.base))
     require_replaceable(options.out, lambda file: bool(calibration.read(file)), option="--out")
     how = ControlOptions(times=options.times, rungs=options.rungs, seeds=tuple(range(options.seeds)))
-    name = f"calibrate-{calibration.key_of(holds_for)}"
+    cooked = dataclasses.replace(recipe, tracking=TrackingOptions(), launcher=LauncherOptions())
+    # A folder per recipe and options: another recipe for the same base is no change of the sweep before.
+    name = f"calibrate-{calibration.key_of(holds_for)}-{digest([cooked, how])[:8]}"
     steps = plan.make_plan(recipe).steps
     spec = sweep_of_controls(options.overrides, name=name, steps=steps, options=how)
     plans = {arm.name: plan.make_plan(arm.recipe) for arm in spec.arms}

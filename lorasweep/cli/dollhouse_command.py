@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from lorasweep.errors import InputError, Problem
-from lorasweep.output_folder import is_our_picture, require_replaceable
+from lorasweep.output_folder import require_picture, require_writable
+
+_MOST_PX = 100_000_000  # of a sheet: 300 MB in memory
 
 
 def run(options: argparse.Namespace) -> int:
     """Draw a sheet or write a dataset folder; returns the exit code."""
     _check(options)
     if options.action == "draw":
-        require_replaceable(options.out, is_our_picture, option="--out")
+        require_picture(options.out, option="--out")
+    else:
+        require_writable(options.out, option="--out")
     return {"draw": _draw, "dataset": _dataset}[options.action](options)
 
 
@@ -24,23 +29,31 @@ def _check(options: argparse.Namespace) -> None:
         problems.append(
             Problem("--subject", f"unknown subject {options.subject!r}", f"one of {', '.join(SUBJECTS)}")
         )
-    if options.action == "draw" and options.count < 1:
-        problems.append(Problem("--count", f"must be >= 1, got {options.count}"))
-    if options.action == "draw" and not _is_size(options.size):
-        problems.append(
-            Problem("--size", f"must be WxH px, 32 or more, got {options.size!r}", "--size 64x64")
-        )
-    if options.action == "dataset" and options.images < 1:
-        problems.append(Problem("--images", f"must be >= 1, got {options.images}"))
-    if options.action == "dataset" and options.out.exists() and any(options.out.iterdir()):
+    if options.action == "draw":
+        width_px, height_px = _size(options.size)
+        if min(width_px, height_px) < 32:
+            message = f"must be WxH px, 32 or more, got {options.size!r}"
+            problems.append(Problem("--size", message, "--size 64x64"))
+        elif (px := options.count * width_px * height_px) > _MOST_PX:
+            message = f"must give a sheet of {_MOST_PX:,} px at most, got {px:,}"
+            problems.append(Problem("--count x --size", message, "draw fewer or smaller ones"))
+    if options.action == "dataset" and options.subject in SUBJECTS:
+        outfits = min(len(SUBJECTS[options.subject].wardrobe), options.images)
+        if options.outfits > outfits:
+            message = f"must be from 1 to {outfits}, what there is and has an image, got {options.outfits}"
+            problems.append(Problem("--outfits", message))
+    if options.action == "dataset" and not 0 <= options.confound <= 1:
+        problems.append(Problem("--confound", f"must be in [0, 1], got {options.confound}"))
+    if options.action == "dataset" and options.out.is_dir() and any(options.out.iterdir()):
         problems.append(Problem("--out", f"{options.out} is not empty", "name a new folder"))
     if problems:
         raise InputError(problems, subject=f"dollhouse {options.action}")
 
 
-def _is_size(text: str) -> bool:
-    width, _, height = text.partition("x")
-    return width.isdigit() and height.isdigit() and min(int(width), int(height)) >= 32
+def _size(text: str) -> tuple[int, int]:
+    """Read WxH; what is none gives 0 x 0."""
+    found = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _draw(options: argparse.Namespace) -> int:
@@ -53,7 +66,7 @@ def _draw(options: argparse.Namespace) -> int:
     from lorasweep.dollhouse import world
     from lorasweep.dollhouse.world.dataset import sample_subject_spec
 
-    width_px, height_px = (int(side) for side in options.size.split("x"))
+    width_px, height_px = _size(options.size)
     rng = np.random.default_rng(options.seed)
     subject = world.SUBJECTS[options.subject] if options.subject else None
     columns = math.ceil(math.sqrt(options.count))
@@ -65,7 +78,7 @@ def _draw(options: argparse.Namespace) -> int:
         sheet.paste(world.render(spec, width_px, height_px), place)
     marked = PngImagePlugin.PngInfo()
     marked.add_text("Software", "lorasweep")
-    sheet.save(options.out, pnginfo=marked)
+    sheet.save(options.out, format="png", pnginfo=marked)
     print(options.out)
     return 0
 

@@ -10,6 +10,7 @@ from typing import Literal
 from lorasweep import files
 from lorasweep.export import CookedRun, export_run, find_run, forms
 from lorasweep.export.forms import Form
+from lorasweep.output_folder import require_writable
 from lorasweep.records import to_dict
 
 
@@ -18,6 +19,8 @@ def run(options: argparse.Namespace) -> int:
     cooked = find_run(options.run, best=options.best, step=options.step)
     ranks: Sequence[int] | Literal["all"] = "all" if options.all_ranks else tuple(options.rank)
     kind = cooked.recipe.adapter.name
+    if options.out:
+        require_writable(options.out.parent, option="--out")
     written = export_run(
         cooked,
         out=options.out,

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     if link_into is not None:
         _make_links(link_into, imported.links)
     if options.out:
-        _write(options.out, text)
+        files.write_text(options.out, text)
     if options.json:
         print(json.dumps(imported_json(imported), indent=1, default=str))
     elif not options.out:
@@ -45,14 +45,6 @@ def _command(options: argparse.Namespace) -> str:
     if options.dataset:
         words += ["--dataset", options.dataset.name]
     return shlex.join(words)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        files.write_text(path, text)
-    except OSError as error:
-        problem = Problem(str(path), f"cannot be written: {error.strerror}", "choose another place for -o")
-        raise ConfigError(problem, subject="the recipe file") from error
 
 
 def _make_links(folder: Path, links: Sequence[Link]) -> None:

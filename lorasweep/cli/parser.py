@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import lorasweep
@@ -49,16 +50,26 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
-    """A whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
-    return value
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Make the type of a whole number, both ends included."""
+    rule = f">= {least}" if most is None else f"from {least} to {most}"
+
+    def read(text: str) -> int:
+        is_whole = text.isascii() and text.isdigit() and len(text) < 19
+        if not is_whole or not least <= int(text) <= (int(text) if most is None else most):
+            raise argparse.ArgumentTypeError(f"must be a whole number {rule}, got {text!r}")
+        return int(text)
+
+    return read
+
+
+_count = _whole(1)
 
 
 def _path(text: str) -> Path:
     """A file or folder, `~` read as the home folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must name a file or folder, got nothing")
     try:
         return paths.typed(text)
     except InputError as error:
@@ -309,7 +320,9 @@ recipe, the step and how overcooked it was. Nothing is trained or changed.""",
         "run", metavar="RUN|SWEEP", help="a run folder, SWEEP/TRIAL or SWEEP/NUMBER, or a sweep with --best"
     )
     parser.add_argument("--best", action="store_true", help="the sweep's trial with the best value")
-    parser.add_argument("--step", type=int, default=None, help="a rung's step; the kept one's when left out")
+    parser.add_argument(
+        "--step", type=_whole(0), default=None, help="a rung's step; the kept one's when left out"
+    )
     parser.add_argument(
         "--out", type=_path, metavar="FILE|FOLDER", default=None, help="default: export/ in the run folder"
     )
@@ -319,14 +332,14 @@ recipe, the step and how overcooked it was. Nothing is trained or changed.""",
     how = parser.add_mutually_exclusive_group()
     readers, kinds = ["comfyui", "forge", "a1111", "kohya", "diffusers"], ["factors", "diff", "lora"]
     how.add_argument(
-        "--for", dest="readers", action="append", choices=readers, default=[],
+        "--for", dest="readers", action="append", type=str.lower, choices=readers, default=[],
         help="who is to read it; may be repeated; the smallest form that all of them read",
     )  # fmt: skip
     how.add_argument("--form", choices=kinds, default=None, help="or name the form")
     older = {"comfyui": "factors", "any": "diff"}  # as the option was called until 2026-11-29
     how.add_argument("--dora", dest="form", type=older.get, choices=kinds, help=argparse.SUPPRESS)
     cut = parser.add_mutually_exclusive_group()
-    cut.add_argument("--rank", type=int, action="append", default=[], help="cut a DyLoRA; may be repeated")
+    cut.add_argument("--rank", type=_count, action="append", default=[], help="cut a DyLoRA; may be repeated")
     cut.add_argument("--all-ranks", action="store_true", help="a file for every rank of a DyLoRA")
     _json(parser)
 
@@ -335,7 +348,9 @@ def _add_ui(commands: argparse._SubParsersAction) -> None:
     parser = _command(
         commands, "ui", "open the MLflow UI on this machine", "Listens on loopback only; Ctrl-C ends it."
     )
-    parser.add_argument("--port", type=int, default=None, help="default: 5000, or the next free one")
+    parser.add_argument(
+        "--port", type=_whole(1, 65535), default=None, help="default: 5000, or the next free one"
+    )
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
 
@@ -391,15 +406,15 @@ examples:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     draw = actions.add_parser("draw", help="draw a sheet of random dolls, or of one subject")
     draw.add_argument("--out", type=_path, default="dollhouse.png", metavar="FILE")
-    draw.add_argument("--count", type=int, default=16)
+    draw.add_argument("--count", type=_count, default=16)
     draw.add_argument("--subject", default=None, help="a subject's trigger, e.g. zkw")
     draw.add_argument("--size", default="64x64", metavar="WxH", help="pixels of each doll")
-    draw.add_argument("--seed", type=int, default=0)
+    draw.add_argument("--seed", type=_whole(0), default=0)
     dataset = actions.add_parser("dataset", help="write a dataset folder in kohya's layout")
     dataset.add_argument("--out", type=_path, required=True, metavar="FOLDER")
     dataset.add_argument("--subject", default="zkw")
-    dataset.add_argument("--images", type=int, default=20)
-    dataset.add_argument("--outfits", type=int, default=1)
+    dataset.add_argument("--images", type=_count, default=20)
+    dataset.add_argument("--outfits", type=_count, default=1)
     dataset.add_argument("--confound", type=float, default=0.5)
-    dataset.add_argument("--repeats", type=int, default=10)
-    dataset.add_argument("--seed", type=int, default=0)
+    dataset.add_argument("--repeats", type=_count, default=10)
+    dataset.add_argument("--seed", type=_whole(0), default=0)

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 from lorasweep import config
-from lorasweep.errors import ConfigError, Problem
-from lorasweep.output_folder import is_our_picture, require_replaceable
+from lorasweep.output_folder import require_picture
 from lorasweep.plan_view import captions, tables
 
 
@@ -29,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
         if options.captions
         else (tables.plan_json, tables.print_plan)
     )
-    require_replaceable(options.png, is_our_picture, option="--png")
+    require_picture(options.png, option="--png")
     if options.json:
         print(json.dumps(describe(subject), indent=1))
     else:
@@ -40,17 +39,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _draw(subject: config.SweepSpec | config.Recipe, path: Path) -> None:
-    """Draw the learning rates.
-
-    Raises:
-        ConfigError: the picture cannot be written there.
-    """
+    """Draw the learning rates."""
     from lorasweep.plan_view import picture
 
     title = subject.name if isinstance(subject, config.SweepSpec) else ""
-    try:
-        count = picture.draw(subject, path, title=title)
-    except OSError as error:
-        message = f"cannot be written: {error.strerror}"
-        raise ConfigError(Problem(str(path), message, "give another --png"), subject="the picture") from error
+    count = picture.draw(subject, path, title=title)
     print(f"{count} schedule(s) drawn: {path}", file=sys.stderr)

@@ -16,7 +16,7 @@ def run(options: argparse.Namespace) -> int:
 
     folder = runs.find_sweep(options.sweep, subject="report")
     if options.out is not None:
-        require_writable(options.out)
+        require_writable(options.out, option="--out")
         for name in (HTML_FILE, MARKDOWN_FILE):
             require_replaceable(options.out / name, is_ours, option="--out")
     page, text = write_report(folder, options.out)

@@ -12,7 +12,7 @@ from lorasweep import api, config
 from lorasweep.config import SweepSpec
 from lorasweep.plan_view.warnings import owned
 from lorasweep.report.write import HTML_FILE
-from lorasweep.sweep import document, leaderboard, table
+from lorasweep.sweep import beforehand, document, leaderboard, table
 from lorasweep.sweep.folder import PRUNING_FILE, read_or_none
 from lorasweep.sweep.state import SweepState
 from lorasweep.sweep.timing import TIMING_FILE

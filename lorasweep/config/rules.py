@@ -7,6 +7,7 @@ knobs live beside their builders (`problems` in `lorasweep/adapters/lora.py`).
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -200,6 +201,29 @@ _ENCODER_FILES = {
 }
 
 
+def _asked_encoders(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """An encoder that a metric names must be there; `auto` takes what is."""
+    for metric in ("identity", "prompt_control"):
+        chosen, also = (_look_up(values, f"metrics.{metric}.{knob}") for knob in ("encoder", "also"))
+        asked = {"encoder": [chosen], "also": also if isinstance(also, list) else []}
+        for knob, names in asked.items():
+            for name in names:
+                if name in ("clip", "dino") and _look_up(values, f"encoders.{name}") is None:
+                    message = f"asks for {name}, and encoders.{name} is null"
+                    yield Problem(
+                        f"metrics.{metric}.{knob}", message, f"override: encoders.{name}=some/folder"
+                    )
+
+
+def _useful_weights(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """A parabola takes a third weight, beside 0 and the one that counts."""
+    weights, counts = (_look_up(values, key) for key in ("metrics.useful_weight.weights", "sample.weight"))
+    asked = set(weights) if isinstance(weights, list) and all(map(_is_number, weights)) else set()
+    if any(asked) and not asked - {0, counts}:
+        message = f"needs a weight besides 0 and sample.weight, {counts}, got {weights}"
+        yield Problem("metrics.useful_weight.weights", message, "e.g. [0.4,1.0]")
+
+
 def _encoders(values: Mapping[str, Any]) -> Iterator[Problem]:
     for name, needed in _ENCODER_FILES.items():
         path = _look_up(values, f"encoders.{name}")
@@ -246,6 +270,8 @@ _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _folders,
     _calibration,
     _encoders,
+    _asked_encoders,
+    _useful_weights,
     _brakes,
     _blanks,
 )
@@ -268,4 +294,5 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it is a finite number: what is none is told once, by `bind`."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf

@@ -23,6 +23,7 @@ from lorasweep.export.runs import CookedRun
 from lorasweep.export.whole import as_lora, differences, in_its_base
 
 Precision = Literal["fp32", "fp16"]
+_OTHER_ENDINGS = (".ckpt", ".pt", ".pth", ".bin", ".sft", ".safetensor", ".gguf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +98,16 @@ def _problems(
     found = []
     name = run.recipe.adapter.name
     if ranks and not trained:
-        found.append(Problem("--rank", f"only a dylora is trained at several ranks, this is a {name}"))
-    elif ranks != "all" and (wrong := [rank for rank in ranks if rank not in trained]):
+        found.append(Problem("--rank", f"only a dylora is trained at several ranks, this is adapter={name}"))
+    elif ranks and form != "factors":
+        found.append(Problem("--rank", f"cuts factors, got --form {form}", "a cut DyLoRA is a plain LoRA"))
+    if trained and ranks != "all" and (wrong := [rank for rank in ranks if rank not in trained]):
         told = f"the multiples of {trained[0]} up to {trained[-1]}"
         found.append(Problem("--rank", f"must be one that it was trained at, got {wrong[0]}", told))
-    if ranks and form != "factors":
-        found.append(Problem("--rank", f"cuts factors, got --form {form}", "a cut DyLoRA is a plain LoRA"))
-    if ranks and len(ranks) > 1 and out is not None and out.suffix == ".safetensors":
+    if ranks and len(ranks) > 1 and out is not None and _is_a_file(out):
         found.append(Problem("--out", f"must be a folder when there are several files, got {out}"))
+    if out is not None and not _is_a_file(out) and (out.suffix.lower() in _OTHER_ENDINGS or out.is_file()):
+        found.append(Problem("--out", f"must end in .safetensors, or be a folder, got {out}"))
     for path in {_target(run, out, form, rank) for rank in (trained if ranks == "all" else ranks or (None,))}:
         if _in_the_way(run, path):
             message = f"{path} is there already, and is not an export of this run"
@@ -112,8 +115,13 @@ def _problems(
     return found
 
 
+def _is_a_file(out: Path) -> bool:
+    """Whether a place is that of the file, rather than of a folder for it."""
+    return out.suffix.lower() == ".safetensors"
+
+
 def _target(run: CookedRun, out: Path | None, form: Form, rank: int | None) -> Path:
-    if out is not None and out.suffix == ".safetensors":
+    if out is not None and _is_a_file(out):
         return out
     name = f"{files.cut(f'{run.sweep}-{run.folder.name}', 200)}-{run.step:06d}"
     name += f"-rank{rank}" if rank else ""

@@ -83,6 +83,12 @@ def build(*, min_reference: int) -> Burn:
     return Burn(min_reference=min_reference)
 
 
+def problems(*, min_reference: int) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    message = f"must be >= 2, what an interval takes, got {min_reference}"
+    return [("min_reference", message, "e.g. 4")] if min_reference < 2 else []
+
+
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     by_base, least = drawn(recipe, plan, PROMPT_TIERS), recipe.metrics["burn"]["min_reference"]

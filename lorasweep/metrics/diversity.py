@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorasweep.metrics import similarity
+from lorasweep.metrics import _ranges, similarity
 from lorasweep.metrics.offered import drawn
 from lorasweep.records import Measurement, PromptTier
 
@@ -72,6 +72,11 @@ def build(*, tiers: Sequence[PromptTier]) -> Diversity:
             who is always the same is seen.
     """
     return Diversity(tiers=tuple(tiers))
+
+
+def problems(*, tiers: Sequence[PromptTier]) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return _ranges.tiers(tiers)
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lorasweep.metrics import _ranges
 from lorasweep.metrics.context import PARTS
 from lorasweep.metrics.offered import suffixes
 from lorasweep.metrics.probes import ProbeOptions, timesteps
@@ -103,6 +104,11 @@ def build(*, weights: Sequence[float]) -> Generalisation:
         weights: LoRA weights to ask at besides the one that counts; each costs as much again.
     """
     return Generalisation(weights=tuple(weights))
+
+
+def problems(*, weights: Sequence[float]) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return _ranges.weights(weights, low=0.01)
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from lorasweep.metrics import dolls, resemblance
+from lorasweep.metrics import _ranges, dolls, resemblance
 from lorasweep.metrics.encoders.choose import first_configured, is_here, not_here
 from lorasweep.metrics.offered import drawn
 from lorasweep.records import Measurement, PromptTier
@@ -72,6 +72,13 @@ def build(
         also: encoders that are asked as well, under `identity/score_<encoder>`.
     """
     return Identity(tiers=tuple(tiers), encoder=encoder, also=tuple(also))
+
+
+def problems(
+    *, tiers: Sequence[PromptTier], encoder: Encoder = "auto", also: Sequence[Encoder] = ()
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return _ranges.tiers(tiers)
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorasweep.metrics import similarity
+from lorasweep.metrics import _ranges, similarity
 from lorasweep.metrics.encoders import choose
 from lorasweep.metrics.offered import drawn
 from lorasweep.records import Measurement, PromptTier
@@ -109,6 +109,11 @@ def build(*, tiers: Sequence[PromptTier], chance: float) -> Memorisation:
         chance: share of pictures that are no copies but would be taken for some, (0, 0.5].
     """
     return Memorisation(tiers=tuple(tiers), chance=chance)
+
+
+def problems(*, tiers: Sequence[PromptTier], chance: float) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return [*_ranges.tiers(tiers), *_ranges.share("chance", chance, most=0.5, example="0.05")]
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lorasweep.metrics import _ranges
 from lorasweep.metrics.context import PARTS
 from lorasweep.metrics.offered import suffixes
 from lorasweep.metrics.probes import PRIOR_TIERS, prior_prompts
@@ -70,6 +71,11 @@ def build(*, weights: tuple[float, ...] | list[float]) -> PriorDrift:
         weights: LoRA weights to ask at besides the one that counts.
     """
     return PriorDrift(weights=tuple(weights))
+
+
+def problems(*, weights: tuple[float, ...] | list[float]) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return _ranges.weights(weights, low=0.01)
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lorasweep.data.captions import are_plain, without_trigger
 from lorasweep.dollhouse.world.attributes import INTRINSIC
-from lorasweep.metrics import dolls, resemblance
+from lorasweep.metrics import _ranges, dolls, resemblance
 from lorasweep.metrics.encoders import choose
 from lorasweep.records import PROMPT_TIERS, Measurement
 
@@ -120,6 +120,13 @@ def build(
         also: encoders that are asked as well, under `prompt_control/score_<encoder>`.
     """
     return PromptControl(min_base_accuracy=min_base_accuracy, encoder=encoder, also=tuple(also))
+
+
+def problems(
+    *, min_base_accuracy: float, encoder: Encoder = "auto", also: Sequence[Encoder] = ()
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return _ranges.share("min_base_accuracy", min_base_accuracy, most=1, example="0.3")
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

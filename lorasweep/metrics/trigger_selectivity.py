@@ -62,6 +62,11 @@ def build(*, min_gain: float) -> TriggerSelectivity:
     return TriggerSelectivity(min_gain=min_gain)
 
 
+def problems(*, min_gain: float) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return [("min_gain", f"must be > 0, got {min_gain}", "e.g. 0.01")] if min_gain <= 0 else []
+
+
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     why = "" if plan.trigger else NO_TRIGGER

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lorasweep.metrics import _ranges
 from lorasweep.metrics.generalisation import NONE_HELD_OUT, log_ratio_by_timestep
 from lorasweep.records import Measurement
 
@@ -69,8 +70,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
 
 def problems(*, weights: Sequence[float]) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
-    wrong = [weight for weight in weights if not 0 <= weight <= 2]
-    found = [("weights", f"must be in [0, 2], got {wrong}", "e.g. [0.4,1.0]")] if wrong else []
+    found = _ranges.weights(weights, low=0)
     if not [weight for weight in weights if weight > 0]:
         found.append(("weights", f"needs a weight above 0, got {list(weights)}", "e.g. [0.4,1.0]"))
     return found

@@ -116,7 +116,7 @@ def address_problem(uri: str) -> Problem | None:
     if uri.partition(":")[0] in ("databricks", "databricks-uc", "uc"):
         rule = f"must be a tracking server, got {shown}, a Databricks workspace"
         return _problem(f"{rule}, which lorasweep does not mirror to", f"http://HOST:PORT, or {_LOCAL}")
-    folder = uri.startswith(("/", ".", "~", "file:", "C:\\")) or Path(uri).is_dir()
+    folder = re.match(r"[/.~]|file:|\\\\|[A-Za-z]:[\\/]", uri) or Path(uri).is_dir()
     if scheme == "file" or (not separator and folder):
         rule = f"must not be a folder, which MLflow no longer writes to, got {shown}"
         return _problem(rule, f"a database: sqlite:///{paths.mlruns() / 'mlflow.db'}; or {_LOCAL}")
@@ -131,6 +131,8 @@ def address_problem(uri: str) -> Problem | None:
             "http://HOST:PORT of a tracking server, or sqlite:///FILE, postgresql://, mysql:// of a database"
         )
         return _problem(f"must be {kinds}, got {shown}", f"or {_LOCAL}")
+    if scheme == "sqlite" and rest in ("", "/", "/:memory:"):
+        return _problem(f"must name a file, got {shown}", f"sqlite:///{paths.mlruns() / 'mlflow.db'}")
     if scheme == "sqlite" and not rest.startswith("/"):
         return _problem(f"must have three slashes, got {shown}", f"sqlite:///{rest}")
     return None
@@ -142,7 +144,9 @@ def _server_problem(uri: str, shown: str) -> Problem | None:
         host, _ = parts.hostname, parts.port
     except ValueError:  # its words would quote what may be a piece of a password
         hint = "in a user or password write / as %2F, @ as %40, : as %3A"
-        return _problem(f"must have a number for its port, got {shown}", hint)
+        return _problem(f"must have a number up to 65535 for its port, got {shown}", hint)
+    if parts.query or parts.fragment:
+        return _problem(f"must end before any ? or #, got {shown}", re.split(r"/*[?#]", shown)[0])
     return None if host else _problem(f"must name a host, got {shown}", "http://HOST:PORT")
 
 

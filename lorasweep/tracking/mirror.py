@@ -125,7 +125,7 @@ class SweepMirror:
             report.count(Pushed(pushed.run_id, created, pushed.sent))
             view = sweep_view(sweep, [known.content for known in self._known.values()])
             push_view(pusher.store, view, created_ms=content.started_ms or 0)
-        if content.status == "FINISHED" and sweep.manifest:
+        if content.status == "FINISHED" and sweep.manifest and sweep.is_ranked(trials):
             with _noting("the best adapter", pusher.store, report):
                 self._push_best(pusher.store, sweep, trials)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,15 +57,20 @@ class SweepFiles:
 
     def rank(self, number: Any) -> int | None:
         """A trial's place on the leaderboard, from 1; None when it has none."""
-        rows = (
-            self.leaderboard.get("trials", ())
-            if isinstance(self.leaderboard, dict)
-            else self.leaderboard or ()
-        )
-        for row in rows:
-            if row.get("number") == number and row.get("rank") is not None:
-                return int(row["rank"])
-        return None
+        rank = self._rows().get(number, {}).get("rank")
+        return None if rank is None else int(rank)
+
+    def is_ranked(self, trials: Iterable[TrialFiles]) -> bool:
+        """Whether the leaderboard knows how each trial ended: it is written a little later than they are."""
+        rows = self._rows()
+        told = [(rows.get(trial.status.get("number")), trial.status.get("status")) for trial in trials]
+        return all(row is not None and row.get("status", status) == status for row, status in told)
+
+    def _rows(self) -> dict[Any, Mapping[str, Any]]:
+        """The leaderboard by trials' numbers."""
+        found = self.leaderboard
+        rows = found.get("trials", ()) if isinstance(found, dict) else found or ()
+        return {row.get("number"): row for row in rows}
 
 
 @dataclass(frozen=True)

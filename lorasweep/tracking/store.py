@@ -49,6 +49,8 @@ _REASONS = {
     r"error code 403": "it refuses (403): this user may not, or the server does not know the address's host",
     r"error code 404": "nothing of MLflow's is there (404): is a path missing after the port?",
     r"error code 3\d\d": "it sends elsewhere: give the address that it sends to, perhaps with https://",
+    r"error code 413": "it takes no files as large as ours (413): a limit of it or of a proxy before it",
+    r"error code 429|too many 429": "it is asked too often (429): lorasweep sync later",
     r"error code 5\d\d|too many 5\d\d": "it fails inside (5xx): its own log says why",
     r"Expecting value: line|valid JSON|JSONDecodeError": _NO_MLFLOW,
     r"Connection refused": "nobody listens there",

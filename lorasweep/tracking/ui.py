@@ -56,7 +56,7 @@ def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: boo
     for word in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(word, signal.default_int_handler)
     # The address goes by the environment, since everybody here can read a process's arguments.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    environment = {"PYTHONWARNINGS": "ignore", **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
     server = subprocess.Popen(
         command, start_new_session=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

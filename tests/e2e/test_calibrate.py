@@ -29,9 +29,6 @@ TINY = [
     "sample.steps=2",
     "sample.seeds=[0]",
     "tracking=none",
-    "launcher.workers=2",
-    "optimizer.lr=1e-2",
-    "train.max_steps=8",
 ]
 
 
@@ -39,7 +36,7 @@ TINY = [
 def test_a_base_is_calibrated_once_and_recipes_find_it(
     home: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*TINY, f"base.path={tiny_sd}"]
+    words = [*TINY, f"base.path={tiny_sd}", "launcher.workers=2", "optimizer.lr=4e-2", "train.max_steps=8"]
     command = ["calibrate", *words, "--times", "24", "--rungs", "8", "--seeds", "1", "--json"]
     assert main(command) == 0
     told = json.loads(capsys.readouterr().out)
@@ -50,7 +47,7 @@ def test_a_base_is_calibrated_once_and_recipes_find_it(
         assert limit.null < limit.limit < (limit.burned or math.inf)
     assert {run["healthy_step"] < run["burned_step"] for run in made.made["controls"].values()} == {True}
 
-    recipe = config.compose_recipe([*words, "adapter.dim=4", "optimizer=prodigy"])
+    recipe = config.compose_recipe([*TINY, f"base.path={tiny_sd}", "adapter.dim=4", "optimizer=prodigy"])
     found = calibration.find(recipe, stable_diffusion.fingerprint(recipe.base))
     assert found.document() == {"name": "stable_diffusion", "digest": told["digest"], "fits": True}
 
@@ -73,7 +70,7 @@ def test_random_controls_are_as_large_as_the_healthy_checkpoint(
     home: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(calibrate_command, "read_control", _first_and_last)
-    words = [*TINY, f"base.path={tiny_sd}", f"adapter={kind}", "train.max_steps=2", "launcher.workers=1"]
+    words = [*TINY, f"base.path={tiny_sd}", f"adapter={kind}", "train.max_steps=2", "optimizer.lr=1e-2"]
     assert main(["calibrate", *words, "--times", "3", "--rungs", "3", "--seeds", "1", "--json"]) == 0
     sizes = json.loads(capsys.readouterr().out)["made"]["random_sizes"]
     (folder,) = (home / "outputs").glob("calibrate-*")

@@ -88,3 +88,48 @@ def test_a_command_replaces_what_it_wrote_before(me: Path) -> None:
         ["import-kohya", "~/config.toml", "-o", "mine.yaml"],
     ):
         assert (main(words), main(words)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plan", *CHEAP, "--png=file/x.png"],
+        ["dollhouse", "draw", "--count=1", "--out=file/x.png"],
+        ["dollhouse", "dataset", "--images=2", "--out=file/x"],
+        ["dollhouse", "dataset", "--images=2", "--out=file"],
+        ["import-kohya", "~/config.toml", "-o", "file/x.yaml"],
+        ["calibrate", *CHEAP, "--out=file/x.json"],
+        ["report", "train", "-o", "file/x"],
+    ],
+)
+def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(
+    me: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kohya(me)
+    Path("file").write_text("not a folder", encoding="utf-8")
+    Path("outputs/train/0").mkdir(parents=True)
+    Path("outputs/train/0/status.json").write_text("{}", encoding="utf-8")
+
+    assert main(words) == 2
+
+    told = capsys.readouterr()
+    assert "results cannot be written here" in told.err and "choose another place with --" in told.err
+    assert "trial" not in told.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["plan", *CHEAP, "--png="], ["dollhouse", "draw", "--out= "], ["export", "train/0", "--out="]],
+)
+def test_an_empty_name_is_no_place(me: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "must name a file or folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["plan", *CHEAP, "--png=rates.svg"], ["dollhouse", "draw", "--count=1", "--out=rates.svg"]]
+)
+def test_a_picture_is_a_png(me: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert "must end in .png, got rates.svg  (e.g. rates.png)" in capsys.readouterr().err

@@ -205,7 +205,7 @@ def test_what_cannot_be_exported_is_said_at_once(cook: Cook, home: Path, tmp_pat
     assert list(tmp_path.glob("*.safetensors")) == []
     for where, options, words in (
         ("nowhere", {}, "outputs: sweep"),
-        ("sweep", {}, "sweep/0000-a-s0, sweep/0001-b-s0; or add --best"),
+        ("sweep", {}, "sweep/0000-a-s0, sweep/0001-b-s0"),
         ("sweep", {"best": True}, "--best wants a sweep"),
         ("sweep/0000-a-s0", {"step": 5}, "--step 4"),
     ):
@@ -340,3 +340,39 @@ def test_the_help_says_who_reads_what_as_the_adapters_do(capsys: pytest.CaptureF
         words = "all five" if len(readers) == len(forms.READERS) else ", ".join(readers)
         assert line.split("  ", 2)[2].lstrip().startswith(words), line
         assert row.split(" | ")[1].startswith(words), row
+
+
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("file/x.safetensors", "results cannot be written here"),
+        ("file/x", "results cannot be written here"),
+        ("file", "must end in .safetensors, or be a folder, got"),
+        ("x.ckpt", "must end in .safetensors, or be a folder, got"),
+        ("x.PT", "must end in .safetensors, or be a folder, got"),
+    ],
+)
+def test_a_place_that_cannot_be_written_to_is_refused(
+    cook: Cook, home: Path, capsys: pytest.CaptureFixture[str], out: str, told: str
+) -> None:
+    cook("lora")
+    (home / "file").write_text("not a folder", encoding="utf-8")
+    assert main(["export", "sweep/0000-a-s0", f"--out={home / out}"]) == 2
+    assert told in capsys.readouterr().err
+    assert not (home / out).exists() or (home / out).read_text(encoding="utf-8") == "not a folder"
+
+
+def test_the_advice_to_take_the_best_is_given_where_it_can_be_taken(
+    cook: Cook, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cook("lora")
+    assert main(["export", "sweep"]) == 2  # single runs: nothing ranks them
+    assert "is a sweep, not a run  (name one of its runs: sweep/0000-a-s0)" in capsys.readouterr().err
+
+
+def test_readers_may_be_written_as_they_call_themselves(
+    cook: Cook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cook("lora")
+    assert main(["export", "sweep/0000-a-s0", "--for", "ComfyUI", "--for", "A1111"]) == 0
+    assert "read as judged by ComfyUI" in capsys.readouterr().out

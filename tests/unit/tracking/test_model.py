@@ -67,6 +67,22 @@ def test_an_unfinished_sweep_has_none(make_sweep: Callable[..., Any], holdings: 
     assert models(holdings()) == []
 
 
+def test_a_leaderboard_that_is_behind_makes_none(
+    make_sweep: Callable[..., Any], holdings: Callable[[], Any]
+) -> None:
+    sweep = make_sweep()
+    board = sweep.folder / "leaderboard.json"
+    rows = files.read_json(board)["trials"]
+    ahead = {row["number"]: row for row in rows}[0] | {"rank": 1, "status": "COMPLETED"}
+    behind = [{"rank": None, "number": number, "status": "RUNNING"} for number in range(1, len(rows))]
+    files.write_json(board, {"trials": [ahead, *behind]})  # the others ended since
+    sync_sweep(sweep.folder, TrackingOptions())
+    assert models(holdings()) == [], "who is best is not known yet"
+    sweep.rank()
+    sync_sweep(sweep.folder, TrackingOptions())
+    assert len(models(holdings())) == 1
+
+
 def test_half_a_model_is_made_whole(make_sweep: Callable[..., Any], holdings: Callable[[], Any]) -> None:
     sweep = make_sweep()
     sync_sweep(sweep.folder, TrackingOptions())

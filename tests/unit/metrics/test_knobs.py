@@ -1,0 +1,34 @@
+"""Knobs of metrics: what cannot be measured with is refused by `plan`, before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorasweep.cli import main
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["metrics.burn.min_reference=0"], "metrics.burn.min_reference  must be >= 2"),
+        (["metrics.memorisation.chance=2"], "metrics.memorisation.chance  must be in (0, 0.5], got 2"),
+        (["metrics.memorisation.tiers=[]"], "metrics.memorisation.tiers  must name a prompt tier"),
+        (["metrics.identity.tiers=[]"], "metrics.identity.tiers  must name a prompt tier"),
+        (["metrics.diversity.tiers=[]"], "metrics.diversity.tiers  must name a prompt tier"),
+        (["metrics.generalisation.weights=[-1]"], "metrics.generalisation.weights  must be in [0.01, 2]"),
+        (["metrics.prior_drift.weights=[3]"], "metrics.prior_drift.weights  must be in [0.01, 2], got [3"),
+        (["metrics.prompt_control.min_base_accuracy=0"], "min_base_accuracy  must be in (0, 1], got 0"),
+        (["metrics.trigger_selectivity.min_gain=0"], "metrics.trigger_selectivity.min_gain  must be > 0"),
+        (["metrics.useful_weight.weights=[0.7]"], "needs a weight besides 0 and sample.weight, 0.7"),
+        (["metrics.useful_weight.weights=[0,1.0]", "sample.weight=1"], "needs a weight besides 0"),
+        (["metrics.identity.encoder=dino"], "asks for dino, and encoders.dino is null"),
+        (["metrics.prompt_control.also=[base,clip]"], "metrics.prompt_control.also  asks for clip"),
+    ],
+)
+def test_a_knob_that_measures_nothing_is_refused(
+    words: list[str], told: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", *words]) == 2
+    assert told in capsys.readouterr().err
