@@ -162,11 +162,9 @@ def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Ite
             unread.append(path)
         elif _KOHYAS_METADATA.fullmatch(path.name):
             tables.append(path)
-        elif not (caption_of := caption_files.by_image([path], used.extension)):
-            others.append(path)
-        elif not trained.isdisjoint(caption_of):  # 0.TXT beside 0.txt
-            others.append(path)
-        elif with_image.isdisjoint(caption_of):
+        elif not (image := caption_files.by_image([path], used.extension)) or not trained.isdisjoint(image):
+            others.append(path)  # also 0.TXT beside 0.txt
+        elif with_image.isdisjoint(image):
             astray.append(path)
     if unread:
         yield f"left out, in a format that is not read: {used.names(unread)}; PNG, JPEG and WebP are"
