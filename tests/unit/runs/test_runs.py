@@ -96,7 +96,7 @@ def test_single_runs_have_the_numbers_that_status_shows(dotted: Path, home: Path
         (["export", "nothing", "--best"], "no such sweep"),
         (["export", ""], "no such run"),
         (["status", ".."], "no such sweep"),
-        (["status", "~nobody-of-this-name"], "no such sweep"),
+        (["status", "~nobody-of-this-name"], "has no home folder here"),
     ],
 )
 def test_what_is_not_found_is_told_with_what_there_is(
