@@ -125,7 +125,7 @@ def is_run(folder: Path) -> bool:
 def _candidates(named: str) -> Iterator[Path]:
     """Where it may be: in the output folder, or at the path as typed; a sweep's file stands for the sweep."""
     typed = named.rstrip("/" + os.sep) or named
-    places = [paths.outputs() / typed, paths.typed(typed)]
+    places = [paths.outputs() / typed, paths.typed(typed or ".")]
     if typed.endswith((".yaml", ".yml")):
         places.append(paths.outputs() / Path(typed).name.rpartition(".")[0])
     for place in places if typed else ():
