@@ -6,7 +6,7 @@ knobs live beside their builders (`problems` in `lorasweep/adapters/lora.py`).
 
 from __future__ import annotations
 
-import json
+import importlib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from typing import Any
 
 from lorasweep.config.suggest import did_you_mean
 from lorasweep.config.text_value import is_path
-from lorasweep.errors import Problem
+from lorasweep.errors import InputError, Problem
 from lorasweep.records import PROMPT_TIERS
 
 
@@ -186,12 +186,10 @@ def _calibration(values: Mapping[str, Any]) -> Iterator[Problem]:
     if not isinstance(path, str):
         return
     try:
-        data = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        yield Problem("calibration", f"cannot be read: {error}", "`lorasweep calibrate` writes one")
-        return
-    if not isinstance(data, Mapping) or not isinstance(data.get("limits"), Mapping):
-        yield Problem("calibration", f"{path} is not a calibration", "`lorasweep calibrate` writes one")
+        importlib.import_module("lorasweep.metrics.calibration").read(Path(path).expanduser())
+    except InputError as error:
+        for problem in error.problems:
+            yield Problem("calibration", f"{path} {problem.message}", problem.hint)
 
 
 _ENCODER_FILES = {

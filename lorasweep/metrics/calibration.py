@@ -16,7 +16,7 @@ Knows nothing about how limits are found; imports no torch.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -142,13 +142,14 @@ def read(path: Path) -> Calibration:
         made = from_dict(Calibration, {key: value for key, value in data.items() if key != "digest"})
     except OSError as error:
         raise _refuse(path, f"cannot be read: {error.strerror}", hint) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, KeyError) as error:
-        raise _refuse(path, f"is not a calibration: {error}", hint) from error
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        raise _refuse(path, "is not a calibration", hint) from error
     unknown = (made.limits.keys() | made.unplaced.keys()) - {symptom.name for symptom in SYMPTOMS}
     if unknown:
         raise _refuse(path, f"speaks of unknown symptoms: {', '.join(sorted(unknown))}", hint)
-    if any(limit.limit <= 0 or limit.width <= 0 for limit in made.limits.values()):
-        raise _refuse(path, "has a limit or a width that is not > 0", hint)
+    numbers = [number for limit in made.limits.values() for number in (limit.limit, limit.width)]
+    if not all(0 < number < math.inf for number in numbers):
+        raise _refuse(path, "has a limit or a width that is no number > 0", hint)
     return made
 
 

@@ -84,7 +84,7 @@ def test_the_digest_moves_with_every_score_and_with_nothing_else() -> None:
             '{"name": "x", "holds_for": {}, "limits": {"luck": {"limit": 1, "width": 1}}}',
             "unknown symptoms: luck",
         ),
-        ('{"name": "x", "holds_for": {}, "limits": {"gap": {"limit": 1, "width": 0}}}', "not > 0"),
+        ('{"name": "x", "holds_for": {}, "limits": {"gap": {"limit": 1, "width": 0}}}', "no number > 0"),
     ],
 )
 def test_a_file_that_is_none_is_refused(home: Path, text: str | None, words: str) -> None:

@@ -32,3 +32,30 @@ def test_a_knob_that_measures_nothing_is_refused(
 ) -> None:
     assert main(["plan", *words]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{}", "is not a calibration"),
+        ('"x"', "is not a calibration"),
+        ("\x00", "is not a calibration"),
+        ('{"name": "x", "limits": {}}', "is not a calibration"),
+        ('{"name": "x", "holds_for": {}, "limits": {"rise": {"limit": 0, "width": 1}}}', "no number > 0"),
+        ('{"name": "x", "holds_for": {}, "limits": {"rise": {"limit": 1e999, "width": 1}}}', "no number > 0"),
+        (
+            '{"name": "x", "holds_for": {}, "limits": {"rise": {"limit": "a", "width": 1}}}',
+            "is not a calibration",
+        ),
+        ('{"name": "x", "holds_for": {}, "limits": {"z": {"limit": 1, "width": 1}}}', "unknown symptoms: z"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "train"])
+def test_a_calibration_that_is_none_is_refused_before_any_work(
+    command: str, text: str, told: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(text, encoding="utf-8")
+    assert main([command, f"calibration={file}"]) == 2
+    assert told in capsys.readouterr().err
+    assert not (home / "outputs").exists()
