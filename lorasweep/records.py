@@ -81,7 +81,7 @@ class DollhouseOptions:
     captions: Literal["absorbed", "full"] = (
         "absorbed"  # without, or with, the tags of the subject's own traits
     )
-    seed: int = 0
+    seed: int = 2
     shapes: Literal["five", "photos"] = "five"  # sizes that are buckets, or those of a folder of photos
 
 

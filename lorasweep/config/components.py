@@ -2,7 +2,8 @@
 
 `adapter: {name: lora, dim: 32}` resolves to `build` in `lorasweep/adapters/lora.py`; its keyword-only
 arguments are the knobs, its positional ones are objects that only exist at run time. Builders import torch
-inside, so reading their signature costs nothing. Knows nothing about what a builder builds.
+inside, so reading their signature costs nothing. What is not given is as in `conf/<group>/<name>.yaml`, the
+one place of a knob's default. Knows nothing about what a builder builds.
 
 A module may also have `problems(**knobs) -> list[tuple[key, message, hint]]`, for ranges that types cannot
 say.
@@ -24,6 +25,7 @@ from typing import Any
 
 import lorasweep
 from lorasweep import records
+from lorasweep.config import places
 from lorasweep.config.bind import REQUIRED, TO_BE_GIVEN, Knob, bind_knobs
 from lorasweep.config.suggest import unknown
 from lorasweep.errors import Problem
@@ -64,9 +66,12 @@ def bind_options(
     """Check knobs against a module's `build`; None when something is wrong.
 
     Returns:
-        JSON-able values, one per knob, the builder's defaults filled in.
+        JSON-able values, one per knob; those that `data` lacks are as in `conf/`.
     """
     before = len(problems)
+    if isinstance(data, Mapping):
+        shipped = places.read_choice(at.split(".")[0], name)
+        data = {**{key: value for key, value in shipped.items() if key != "name"}, **data}
     bound = bind_knobs(builder_knobs(module), data, at=at, problems=problems, owner=f"{group} `{name}`")
     for index in range(before, len(problems)):
         problems[index] = _with_owners(problems[index], group, at)
