@@ -68,15 +68,18 @@ def bind_options(
     Returns:
         JSON-able values, one per knob; those that `data` lacks are as in `conf/`.
     """
-    before = len(problems)
+    before, knobs = len(problems), builder_knobs(module)
+    shipped = {k: v for k, v in places.read_choice(at.split(".")[0], name).items() if k != "name"}
     if isinstance(data, Mapping):
-        shipped = places.read_choice(at.split(".")[0], name)
-        data = {**{key: value for key, value in shipped.items() if key != "name"}, **data}
-    bound = bind_knobs(builder_knobs(module), data, at=at, problems=problems, owner=f"{group} `{name}`")
+        data = {**shipped, **data}
+    bind = functools.partial(bind_knobs, knobs, at=at, owner=f"{group} `{name}`")
+    bound = bind(data, problems=problems)
     for index in range(before, len(problems)):
         problems[index] = _with_owners(problems[index], group, at)
-    for key, message, hint in _range_problems(module, bound):
-        problems.append(Problem(f"{at}.{key}", message, hint))
+    # Ranges are checked in one go: what is shipped stands in for knobs that do not fit their types.
+    for key, message, hint in _range_problems(module, {**bind(shipped, problems=[]), **bound}):
+        if key in bound or key not in knobs:
+            problems.append(Problem(f"{at}.{key}", message, hint))
     options: dict[str, Any] = to_dict(bound)
     return options if len(problems) == before else None
 
@@ -118,7 +121,7 @@ def catalogue(group: str) -> list[str]:
 
 
 def _range_problems(module: types.ModuleType, bound: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """What the module says about the knobs that fit their types; nothing when it needs one that did not."""
+    """What the module says about knobs that fit their types; nothing when one that it needs is missing."""
     check = getattr(module, "problems", None)
     if check is None:
         return []
