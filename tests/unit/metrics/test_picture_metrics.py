@@ -287,7 +287,7 @@ def test_burn_is_measured_on_the_features_of_the_frozen_base(
 def test_judge_says_why_a_metric_is_missing_and_never_returns_a_bad_number(
     context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = judge(context, {"burn": {"min_reference": 4}, "identity": {"tiers": ["in_distribution"]}})
+    found = judge(context, {name: shipped.knobs("metrics", name) for name in ("burn", "identity")})
     assert "none were drawn at step 10" in found.missing["burn"]
     assert "overcook/score" in found.missing
     from lorasweep.metrics import prior_drift
