@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shipped
 from PIL import Image
 
 from lorasweep.data.order import batches_per_epoch
@@ -24,11 +25,15 @@ from lorasweep.records import (
     TrainOptions,
 )
 
+COMPONENTS = ("buckets", "adapter", "optimizer", "scheduler")
 CAPTIONS = ("zkw, 1girl, red hair, blue dress", "zkw, 1girl, red hair, smile", "zkw, 1girl, red hair")
 
 
 def make_recipe(base: Path, **changes: Any) -> Recipe:
-    """A LoRA of dim 2 trained with AdamW; `changes` replace fields of the recipe."""
+    """A LoRA of dim 2 trained with AdamW; `changes` replace fields of the recipe.
+
+    Knobs that a component lacks are as `conf/` ships them.
+    """
     recipe = Recipe(
         seed=0,
         base=BaseOptions(name="stable_diffusion", path=str(base), resolution=32, bucket_step=8),
@@ -43,7 +48,13 @@ def make_recipe(base: Path, **changes: Any) -> Recipe:
         sample=SampleOptions(),
         metrics={},
     )
-    return dataclasses.replace(recipe, **changes)
+    recipe = dataclasses.replace(recipe, **changes)
+    return dataclasses.replace(recipe, **{group: _whole(recipe, group) for group in COMPONENTS})
+
+
+def _whole(recipe: Recipe, group: str) -> Component:
+    part: Component = getattr(recipe, group)
+    return dataclasses.replace(part, options={**shipped.knobs(group, part.name), **part.options})
 
 
 def make_plan(recipe: Recipe, folder: Path, *, images: int = 5) -> Plan:

@@ -24,11 +24,11 @@ def build(
     base: Base,
     *,
     seed: int,
-    dim: int = 32,
-    alpha: float = 16.0,
-    targets: Literal["attn", "attn-mlp", "full"] = "attn-mlp",
-    text_encoder: bool = False,
-    dropout: float = 0.0,
+    dim: int,
+    alpha: float,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
+    dropout: float,
 ) -> Adapter:
     """Put a DoRA into `base`, drawn from `seed`.
 
@@ -72,11 +72,11 @@ def trained_shapes(
 
 def problems(
     *,
-    dim: int = 32,
-    alpha: float = 16.0,
-    targets: Literal["attn", "attn-mlp", "full"] = "attn-mlp",
-    text_encoder: bool = False,
-    dropout: float = 0.0,
+    dim: int,
+    alpha: float,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
+    dropout: float,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     return [*_ranges.rank(dim, alpha), *_ranges.dropout(dropout)]

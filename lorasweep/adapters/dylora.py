@@ -25,11 +25,11 @@ def build(
     base: Base,
     *,
     seed: int,
-    dim: int = 64,
-    alpha: float = 32.0,
-    unit: int = 4,
-    targets: Literal["attn", "attn-mlp", "full"] = "attn-mlp",
-    text_encoder: bool = False,
+    dim: int,
+    alpha: float,
+    unit: int,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
 ) -> Adapter:
     """Put a DyLoRA into `base`, drawn from `seed`.
 
@@ -72,11 +72,11 @@ def trained_shapes(
 
 def problems(
     *,
-    dim: int = 64,
-    alpha: float = 32.0,
-    unit: int = 4,
-    targets: Literal["attn", "attn-mlp", "full"] = "attn-mlp",
-    text_encoder: bool = False,
+    dim: int,
+    alpha: float,
+    unit: int,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     found = _ranges.rank(dim, alpha)

@@ -27,7 +27,7 @@ ADVICE = (
 )
 
 
-def build(base: Base, *, seed: int, text_encoder: bool = False) -> Adapter:
+def build(base: Base, *, seed: int, text_encoder: bool) -> Adapter:
     """Put (IA)^3 factors into `base`.
 
     Args:

@@ -20,13 +20,13 @@ def build(
     base: Base,
     *,
     seed: int,
-    dim: int = 32,
-    alpha: float = 16.0,
-    conv_dim: int = 32,
-    conv_alpha: float = 16.0,
-    text_encoder: bool = False,
-    dropout: float = 0.0,
-    force: bool = False,
+    dim: int,
+    alpha: float,
+    conv_dim: int,
+    conv_alpha: float,
+    text_encoder: bool,
+    dropout: float,
+    force: bool,
 ) -> Adapter:
     """Put a LoCon into `base`, drawn from `seed`.
 
@@ -78,13 +78,13 @@ def trained_shapes(
 
 def problems(
     *,
-    dim: int = 32,
-    alpha: float = 16.0,
-    conv_dim: int = 32,
-    conv_alpha: float = 16.0,
-    text_encoder: bool = False,
-    dropout: float = 0.0,
-    force: bool = False,
+    dim: int,
+    alpha: float,
+    conv_dim: int,
+    conv_alpha: float,
+    text_encoder: bool,
+    dropout: float,
+    force: bool,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     found = _ranges.rank(dim, alpha) + _ranges.rank(conv_dim, conv_alpha, prefix="conv_")

@@ -31,10 +31,10 @@ def build(
     base: Base,
     *,
     seed: int,
-    dim: int = 32,
-    alpha: float = 16.0,
-    targets: Literal["attn", "attn-mlp", "full"] = "attn-mlp",
-    text_encoder: bool = False,
+    dim: int,
+    alpha: float,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
 ) -> Adapter:
     """Put a LoHa into `base`, drawn from `seed`.
 
@@ -75,10 +75,10 @@ def trained_shapes(
 
 def problems(
     *,
-    dim: int = 32,
-    alpha: float = 16.0,
-    targets: Literal["attn", "attn-mlp", "full"] = "attn-mlp",
-    text_encoder: bool = False,
+    dim: int,
+    alpha: float,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     return _ranges.rank(dim, alpha)

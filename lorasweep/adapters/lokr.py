@@ -38,12 +38,12 @@ def build(
     base: Base,
     *,
     seed: int,
-    dim: int = 32,
-    alpha: float = 16.0,
-    factor: int = -1,
-    decompose_both: bool = False,
-    targets: Literal["attn", "attn-mlp", "full"] = "attn-mlp",
-    text_encoder: bool = False,
+    dim: int,
+    alpha: float,
+    factor: int,
+    decompose_both: bool,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
 ) -> Adapter:
     """Put a LoKr into `base`, drawn from `seed`.
 
@@ -96,12 +96,12 @@ def trained_shapes(
 
 def problems(
     *,
-    dim: int = 32,
-    alpha: float = 16.0,
-    factor: int = -1,
-    decompose_both: bool = False,
-    targets: Literal["attn", "attn-mlp", "full"] = "attn-mlp",
-    text_encoder: bool = False,
+    dim: int,
+    alpha: float,
+    factor: int,
+    decompose_both: bool,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     found = _ranges.rank(dim, alpha)

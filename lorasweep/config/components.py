@@ -2,7 +2,8 @@
 
 `adapter: {name: lora, dim: 32}` resolves to `build` in `lorasweep/adapters/lora.py`; its keyword-only
 arguments are the knobs, its positional ones are objects that only exist at run time. Builders import torch
-inside, so reading their signature costs nothing. Knows nothing about what a builder builds.
+inside, so reading their signature costs nothing. What is not given is as in `conf/<group>/<name>.yaml`, the
+one place of a knob's default. Knows nothing about what a builder builds.
 
 A module may also have `problems(**knobs) -> list[tuple[key, message, hint]]`, for ranges that types cannot
 say.
@@ -24,6 +25,7 @@ from typing import Any
 
 import lorasweep
 from lorasweep import records
+from lorasweep.config import places
 from lorasweep.config.bind import REQUIRED, TO_BE_GIVEN, Knob, bind_knobs
 from lorasweep.config.suggest import unknown
 from lorasweep.errors import Problem
@@ -64,14 +66,20 @@ def bind_options(
     """Check knobs against a module's `build`; None when something is wrong.
 
     Returns:
-        JSON-able values, one per knob, the builder's defaults filled in.
+        JSON-able values, one per knob; those that `data` lacks are as in `conf/`.
     """
-    before = len(problems)
-    bound = bind_knobs(builder_knobs(module), data, at=at, problems=problems, owner=f"{group} `{name}`")
+    before, knobs = len(problems), builder_knobs(module)
+    shipped = {k: v for k, v in places.read_choice(at.split(".")[0], name).items() if k != "name"}
+    if isinstance(data, Mapping):
+        data = {**shipped, **data}
+    bind = functools.partial(bind_knobs, knobs, at=at, owner=f"{group} `{name}`")
+    bound = bind(data, problems=problems)
     for index in range(before, len(problems)):
         problems[index] = _with_owners(problems[index], group, at)
-    for key, message, hint in _range_problems(module, bound):
-        problems.append(Problem(f"{at}.{key}", message, hint))
+    # Ranges are checked in one go: what is shipped stands in for knobs that do not fit their types.
+    for key, message, hint in _range_problems(module, {**bind(shipped, problems=[]), **bound}):
+        if key in bound or key not in knobs:
+            problems.append(Problem(f"{at}.{key}", message, hint))
     options: dict[str, Any] = to_dict(bound)
     return options if len(problems) == before else None
 
@@ -113,7 +121,7 @@ def catalogue(group: str) -> list[str]:
 
 
 def _range_problems(module: types.ModuleType, bound: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """What the module says about the knobs that fit their types; nothing when it needs one that did not."""
+    """What the module says about knobs that fit their types; nothing when one that it needs is missing."""
     check = getattr(module, "problems", None)
     if check is None:
         return []

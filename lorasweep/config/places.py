@@ -1,8 +1,16 @@
-"""Where `conf/` and `sweeps/` are: beside the package in a checkout, inside it in an installed wheel."""
+"""Where `conf/` and `sweeps/` are: beside the package in a checkout, inside it in an installed wheel.
+
+Each knob's default stands in `conf/` alone: `read_choice` is how the rest of lorasweep comes by it.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 import lorasweep
 
@@ -39,6 +47,18 @@ def sweeps_dir() -> Path:
 def choices(group: str) -> list[str]:
     """The files of an option group, without their suffix, sorted."""
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def read_choice(group: str, choice: str) -> Mapping[str, Any]:
+    """Read `conf/<group>/<choice>.yaml` as plain data, not to be changed; {} without that file."""
+    return _read(conf_dir() / group / f"{choice}.yaml")
+
+
+@functools.lru_cache(maxsize=256)
+def _read(file: Path) -> Mapping[str, Any]:
+    values = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else {}
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
 
 
 def _data_dir(name: str) -> Path:

@@ -13,6 +13,7 @@ either file may be a stranger's. Knows nothing about sweeps.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def read_recorded(file: Path, *, to_cook: bool = True) -> Recipe:
     """Read the recipe that a run wrote down in full (`recipe.yaml`), checked like one that was typed.
 
     Args:
-        file: the run's.
+        file: the run's. Knobs that its version did not have yet are as in `conf/`.
         to_cook: it is to be cooked again. Otherwise only what its adapter is read by is checked: its images
             and encoders may be gone, and its optimizer's library need not be here.
 
@@ -89,26 +90,30 @@ def read_recorded(file: Path, *, to_cook: bool = True) -> Recipe:
     """
     try:
         recipe = from_dict(Recipe, yaml.safe_load(file.read_text(encoding="utf-8")))
-        if to_cook:
-            compose_recipe(spell(recipe))
-        elif problems := _unreadable(recipe):
-            raise ConfigError(problems)
+        return _to_cook(recipe) if to_cook else _to_read(recipe)
     except ConfigError as error:
         raise ConfigError(error.problems, subject=str(file)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         told = " ".join(str(error).split())[:200]
         message = f"its recipe cannot be read: {type(error).__name__}: {told}"
         raise ConfigError(Problem(str(file), message, "it is not as lorasweep wrote it")) from error
-    return recipe
 
 
-def _unreadable(recipe: Recipe) -> list[Problem]:
-    """What keeps its adapter from being read: it is no data, or names what is not a base or an adapter."""
-    problems = list(unsafe("", to_dict(recipe)))
+def _to_cook(recipe: Recipe) -> Recipe:
+    """Check all of it; where its results are mirrored and who cooks stay as recorded."""
+    checked = compose_recipe(spell(recipe))
+    return dataclasses.replace(checked, tracking=recipe.tracking, launcher=recipe.launcher)
+
+
+def _to_read(recipe: Recipe) -> Recipe:
+    """Check what its adapter is read by: that it is data, and its base and adapter are among today's."""
+    problems, adapter = list(unsafe("", to_dict(recipe))), None
     for group, name in (("base", recipe.base.name), ("adapter", recipe.adapter.name)):
         if name not in catalogue(group):
             problems.append(Problem(f"{group}.name", f"no {group} is called {name!r}"))
     if not problems:
-        adapter = {"name": recipe.adapter.name, **recipe.adapter.options}
-        bind_component("adapter", adapter, problems=problems)
-    return problems
+        given = {"name": recipe.adapter.name, **recipe.adapter.options}
+        adapter = bind_component("adapter", given, problems=problems)
+    if adapter is None:
+        raise ConfigError(problems)
+    return dataclasses.replace(recipe, adapter=adapter)

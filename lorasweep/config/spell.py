@@ -8,12 +8,8 @@ where they come closest; whatever they do not say is spelled out key by key.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-from omegaconf import OmegaConf
 
 from lorasweep.config import places
 from lorasweep.config.override import parse, write
@@ -75,15 +71,10 @@ def _pick(group: str, value: Any, default: Any) -> str | None:
     typed = _as_typed(value)
     best, fewest = None, _distance(typed, default)
     for choice in places.choices(group):
-        distance = _distance(typed, _read(places.conf_dir() / group / f"{choice}.yaml"))
+        distance = _distance(typed, places.read_choice(group, choice))
         if distance < fewest:
             best, fewest = choice, distance
     return None if best is None else f"{group}={best}"
-
-
-@functools.lru_cache(maxsize=256)
-def _read(file: Path) -> Any:
-    return OmegaConf.to_container(OmegaConf.load(file))
 
 
 def _distance(typed: Mapping[str, Any], other: Any) -> tuple[bool, int]:

@@ -60,9 +60,7 @@ class Identity:
         return found
 
 
-def build(
-    *, tiers: Sequence[PromptTier], encoder: Encoder = "auto", also: Sequence[Encoder] = ()
-) -> Identity:
+def build(*, tiers: Sequence[PromptTier], encoder: Encoder, also: Sequence[Encoder]) -> Identity:
     """Build the metric.
 
     Args:

@@ -107,9 +107,7 @@ class PromptControl:
         )
 
 
-def build(
-    *, min_base_accuracy: float, encoder: Encoder = "auto", also: Sequence[Encoder] = ()
-) -> PromptControl:
+def build(*, min_base_accuracy: float, encoder: Encoder, also: Sequence[Encoder]) -> PromptControl:
     """Build the metric.
 
     Args:

@@ -36,7 +36,7 @@ def shared_problems(
     lr: float,
     text_encoder_lr: float | None = None,
     betas: tuple[float, ...] = (),
-    weight_decay: float = 0.0,
+    weight_decay: float,
 ) -> Iterator[tuple[str, str, str]]:
     """What is wrong with the knobs that many optimizers have, as (key, rule and value, next step)."""
     if lr <= 0:

@@ -19,11 +19,11 @@ ADVICE = USUAL_LR
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float = 1e-4,
-    text_encoder_lr: float | None = None,
-    weight_decay: float = 0.0,
-    clip_threshold: float = 1.0,
-    scale_parameter: bool = False,
+    lr: float,
+    text_encoder_lr: float | None,
+    weight_decay: float,
+    clip_threshold: float,
+    scale_parameter: bool,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
@@ -54,11 +54,11 @@ def build(
 
 def problems(
     *,
-    lr: float = 1e-4,
-    text_encoder_lr: float | None = None,
-    weight_decay: float = 0.0,
-    clip_threshold: float = 1.0,
-    scale_parameter: bool = False,
+    lr: float,
+    text_encoder_lr: float | None,
+    weight_decay: float,
+    clip_threshold: float,
+    scale_parameter: bool,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     found = list(shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, weight_decay=weight_decay))

@@ -16,11 +16,11 @@ ADVICE = USUAL_LR
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float = 1e-4,
-    text_encoder_lr: float | None = None,
-    betas: tuple[float, float] = (0.9, 0.999),
-    weight_decay: float = 0.01,
-    eps: float = 1e-8,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float],
+    weight_decay: float,
+    eps: float,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
@@ -45,11 +45,11 @@ def build(
 
 def problems(
     *,
-    lr: float = 1e-4,
-    text_encoder_lr: float | None = None,
-    betas: tuple[float, float] = (0.9, 0.999),
-    weight_decay: float = 0.01,
-    eps: float = 1e-8,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float],
+    weight_decay: float,
+    eps: float,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     found = list(

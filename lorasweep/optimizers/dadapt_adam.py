@@ -19,10 +19,10 @@ FINDS_STEP_SIZE = "d0"  # what to turn in place of the lr, which stays 1
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float = 1.0,
-    betas: tuple[float, float] = (0.9, 0.999),
-    weight_decay: float = 0.01,
-    d0: float = 1e-6,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    d0: float,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
@@ -45,10 +45,10 @@ def build(
 
 def problems(
     *,
-    lr: float = 1.0,
-    betas: tuple[float, float] = (0.9, 0.999),
-    weight_decay: float = 0.01,
-    d0: float = 1e-6,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    d0: float,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     found = list(shared_problems(lr=lr, betas=betas, weight_decay=weight_decay))

@@ -23,10 +23,10 @@ ADVICE = (
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float = 2e-5,
-    text_encoder_lr: float | None = None,
-    betas: tuple[float, float] = (0.9, 0.99),
-    weight_decay: float = 0.1,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float],
+    weight_decay: float,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
@@ -47,10 +47,10 @@ def build(
 
 def problems(
     *,
-    lr: float = 2e-5,
-    text_encoder_lr: float | None = None,
-    betas: tuple[float, float] = (0.9, 0.99),
-    weight_decay: float = 0.1,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float],
+    weight_decay: float,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     return list(

@@ -20,14 +20,14 @@ FINDS_STEP_SIZE = "d_coef"  # what to turn in place of the lr, which stays 1
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float = 1.0,
-    text_encoder_lr: float | None = None,
-    betas: tuple[float, float] = (0.9, 0.99),
-    weight_decay: float = 0.01,
-    d_coef: float = 1.0,
-    d0: float = 1e-6,
-    safeguard_warmup: bool = True,
-    use_bias_correction: bool = True,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float],
+    weight_decay: float,
+    d_coef: float,
+    d0: float,
+    safeguard_warmup: bool,
+    use_bias_correction: bool,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
@@ -62,14 +62,14 @@ def build(
 
 def problems(
     *,
-    lr: float = 1.0,
-    text_encoder_lr: float | None = None,
-    betas: tuple[float, float] = (0.9, 0.99),
-    weight_decay: float = 0.01,
-    d_coef: float = 1.0,
-    d0: float = 1e-6,
-    safeguard_warmup: bool = True,
-    use_bias_correction: bool = True,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float],
+    weight_decay: float,
+    d_coef: float,
+    d0: float,
+    safeguard_warmup: bool,
+    use_bias_correction: bool,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     found = list(

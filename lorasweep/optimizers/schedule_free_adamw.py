@@ -21,10 +21,10 @@ ADVICE = USUAL_LR
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float = 3e-4,
-    text_encoder_lr: float | None = None,
-    betas: tuple[float, float] = (0.9, 0.999),
-    weight_decay: float = 0.01,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float],
+    weight_decay: float,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
@@ -46,10 +46,10 @@ def build(
 
 def problems(
     *,
-    lr: float = 3e-4,
-    text_encoder_lr: float | None = None,
-    betas: tuple[float, float] = (0.9, 0.999),
-    weight_decay: float = 0.01,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float],
+    weight_decay: float,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     found = list(

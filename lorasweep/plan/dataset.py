@@ -131,7 +131,7 @@ def assign_all(
     for image, fact in zip(found, facts, strict=True):
         if fact is None:
             continue
-        if options.get("upscale", True):
+        if options["upscale"]:
             place: Assignment | None = assign(fact.width_px, fact.height_px, buckets)
         else:
             place = assign_without_upscale(

@@ -75,7 +75,7 @@ def _enlarged(images: Sequence[PlannedImage]) -> Iterator[str]:
 
 
 def _cropped(recipe: Recipe, train: Sequence[PlannedImage]) -> Iterator[str]:
-    if recipe.buckets.name != "chosen" or not recipe.buckets.options.get("upscale", True):
+    if recipe.buckets.name != "chosen" or not recipe.buckets.options["upscale"]:
         return
     share = fmean(map(cropped_share, train))
     if share > _MOST_CROPPED:

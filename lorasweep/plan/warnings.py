@@ -36,7 +36,7 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
 
 
 def _buckets(recipe: Recipe, plan: Plan) -> Iterator[str]:
-    if recipe.buckets.name == "chosen" and not recipe.buckets.options.get("upscale", True):
+    if recipe.buckets.name == "chosen" and not recipe.buckets.options["upscale"]:
         yield "buckets.upscale=false makes buckets on demand, as kohya does: the list of sizes is not used"
     train = plan.trained_on()
     for bucket, members in order.buckets_of(train).items():
@@ -83,13 +83,13 @@ def _shared_trigger(recipe: Recipe, plan: Plan) -> Iterator[str]:
 def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
     options, schedule = recipe.optimizer.options, recipe.scheduler.name
     finds = advice.finds_step_size(recipe.optimizer.name)
-    if finds is not None and options.get("lr", 1.0) != 1.0:
+    if finds is not None and options["lr"] != 1.0:
         yield (
             f"{recipe.optimizer.name} finds its own step size: keep optimizer.lr=1 and turn {finds}, "
             f"got {options['lr']:g}"
         )
     if recipe.base.name == "dollhouse" and recipe.optimizer.name == "adamw":
-        lr, enough = options.get("lr", 1e-4), _DOLLHOUSE_LR_STEPS
+        lr, enough = options["lr"], _DOLLHOUSE_LR_STEPS
         if lr * plan.steps < enough / 2:
             rate = enough / plan.steps
             in_reach = rate <= _DOLLHOUSE_HIGHEST_LR
@@ -103,7 +103,7 @@ def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
                 f"{plan.steps} steps will stay undercooked: try {remedy}"
             )
     if recipe.optimizer.name == "prodigy" and "restarts" in schedule:
-        if not options.get("safeguard_warmup", True):
+        if not options["safeguard_warmup"]:
             yield "Prodigy with restarts wants optimizer.safeguard_warmup=true, by its author's advice"
     if recipe.optimizer.name == "schedule_free_adamw" and schedule != "constant":
         yield (

@@ -127,7 +127,7 @@ def _epoch_json(train: Sequence[PlannedImage], recipe: Recipe) -> dict[str, Any]
 
 def _offered(recipe: Recipe) -> int | None:
     options = recipe.buckets.options
-    if not options.get("upscale", True):
+    if not options["upscale"]:
         return None
     built = importlib.import_module(f"lorasweep.buckets.{recipe.buckets.name}").build(recipe.base, **options)
     return len(built)

@@ -58,10 +58,10 @@ def words_of(trigger: str) -> list[str]:
 
 def build(
     *,
-    words: tuple[str, ...] | None = None,
-    images: int = 16,
-    prior_loss_weight: float = 1.0,
-    share: float = 1.0,
+    words: tuple[str, ...] | None,
+    images: int,
+    prior_loss_weight: float,
+    share: float,
 ) -> ImageSource:
     """Plan pictures of the words in the trigger, each captioned as itself.
 
@@ -77,10 +77,10 @@ def build(
 
 def problems(
     *,
-    words: tuple[str, ...] | None = None,
-    images: int = 16,
-    prior_loss_weight: float = 1.0,
-    share: float = 1.0,
+    words: tuple[str, ...] | None,
+    images: int,
+    prior_loss_weight: float,
+    share: float,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     wrong = range_problems(prior_loss_weight=prior_loss_weight, share=share, images=images)

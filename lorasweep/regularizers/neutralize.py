@@ -54,11 +54,11 @@ def captured_tags(planner: ImagePlanner, share: float) -> list[str]:
 
 def build(
     *,
-    tags: tuple[str, ...] | None = None,
-    captured: float = 0.9,
-    images: int = 16,
-    prior_loss_weight: float = 1.0,
-    share: float = 1.0,
+    tags: tuple[str, ...] | None,
+    captured: float,
+    images: int,
+    prior_loss_weight: float,
+    share: float,
 ) -> ImageSource:
     """Plan pictures of captured tags, each captioned as itself.
 
@@ -77,11 +77,11 @@ def build(
 
 def problems(
     *,
-    tags: tuple[str, ...] | None = None,
-    captured: float = 0.9,
-    images: int = 16,
-    prior_loss_weight: float = 1.0,
-    share: float = 1.0,
+    tags: tuple[str, ...] | None,
+    captured: float,
+    images: int,
+    prior_loss_weight: float,
+    share: float,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     wrong = range_problems(prior_loss_weight=prior_loss_weight, share=share, images=images)

@@ -44,7 +44,7 @@ class PriorPrediction(Source):
         ]
 
 
-def build(*, prior_loss_weight: float = 1.0, share: float = 1.0) -> ImageSource:
+def build(*, prior_loss_weight: float, share: float) -> ImageSource:
     """Answer to the base.
 
     Args:
@@ -58,6 +58,6 @@ def build(*, prior_loss_weight: float = 1.0, share: float = 1.0) -> ImageSource:
     return PriorPrediction(prior_loss_weight=prior_loss_weight, share=share, target="base", only_alone=True)
 
 
-def problems(*, prior_loss_weight: float = 1.0, share: float = 1.0) -> list[tuple[str, str, str]]:
+def problems(*, prior_loss_weight: float, share: float) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     return range_problems(prior_loss_weight=prior_loss_weight, share=share)

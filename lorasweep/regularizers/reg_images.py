@@ -37,9 +37,7 @@ class RegImages(Source):
         return planner.found(draw_strangers(self.strangers))
 
 
-def build(
-    *, path: str | None = None, prior_loss_weight: float = 1.0, share: float = 1.0, strangers: int = 40
-) -> ImageSource:
+def build(*, path: str | None, prior_loss_weight: float, share: float, strangers: int) -> ImageSource:
     """Plan a folder of class images.
 
     Args:
@@ -62,7 +60,7 @@ def build(
 
 
 def problems(
-    *, path: str | None = None, prior_loss_weight: float = 1.0, share: float = 1.0, strangers: int = 40
+    *, path: str | None, prior_loss_weight: float, share: float, strangers: int
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     wrong = range_problems(prior_loss_weight=prior_loss_weight, share=share)

@@ -42,7 +42,7 @@ class ScaleNorm:
         return {"norm/mean": mean, "norm/max": largest, "norm/keys_scaled": scaled}
 
 
-def build(*, max_norm: float = 1.0) -> Brake:
+def build(*, max_norm: float) -> Brake:
     """Build the brake.
 
     With n = max(||dW||, max_norm / 2) and ratio = min(n, max_norm) / n, each of a change's k factors is
@@ -57,7 +57,7 @@ def build(*, max_norm: float = 1.0) -> Brake:
     return ScaleNorm(max_norm)
 
 
-def problems(*, max_norm: float = 1.0) -> list[tuple[str, str, str]]:
+def problems(*, max_norm: float) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     if max_norm > 0:
         return []

@@ -29,11 +29,11 @@ class _Cycle:
 def build(
     total_steps: int,
     *,
-    num_cycles: int = 1,
-    warmup: int | float = 0,
-    cycle_mult: float = 1.0,
-    gamma: float = 0.9,
-    min_lr: float = 1e-6,
+    num_cycles: int,
+    warmup: int | float,
+    cycle_mult: float,
+    gamma: float,
+    min_lr: float,
 ) -> Schedule:
     """Warm up and anneal, cycle after cycle.
 
@@ -75,11 +75,11 @@ def build(
 
 def problems(
     *,
-    num_cycles: int = 1,
-    warmup: int | float = 0,
-    cycle_mult: float = 1.0,
-    gamma: float = 0.9,
-    min_lr: float = 1e-6,
+    num_cycles: int,
+    warmup: int | float,
+    cycle_mult: float,
+    gamma: float,
+    min_lr: float,
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     found = list(warmup_problems(warmup))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lorasweep.protocols import Schedule
 
 
-def build(total_steps: int, *, warmup: int | float = 0) -> Schedule:
+def build(total_steps: int, *, warmup: int | float) -> Schedule:
     """Rise from 0 over the warm-up, then stay.
 
     Args:
@@ -27,6 +27,6 @@ def build(total_steps: int, *, warmup: int | float = 0) -> Schedule:
     return schedule
 
 
-def problems(*, warmup: int | float = 0) -> list[tuple[str, str, str]]:
+def problems(*, warmup: int | float) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     return list(warmup_problems(warmup))

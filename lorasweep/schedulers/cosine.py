@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lorasweep.protocols import Schedule
 
 
-def build(total_steps: int, *, warmup: int | float = 0) -> Schedule:
+def build(total_steps: int, *, warmup: int | float) -> Schedule:
     """Warm up, then fall to zero once.
 
     Args:
@@ -23,6 +23,6 @@ def build(total_steps: int, *, warmup: int | float = 0) -> Schedule:
     return cosine_with_restarts.build(total_steps, num_cycles=1, warmup=warmup)
 
 
-def problems(*, warmup: int | float = 0) -> list[tuple[str, str, str]]:
+def problems(*, warmup: int | float) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     return list(warmup_problems(warmup))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lorasweep.protocols import Schedule
 
 
-def build(total_steps: int, *, num_cycles: int = 1, warmup: int | float = 0) -> Schedule:
+def build(total_steps: int, *, num_cycles: int, warmup: int | float) -> Schedule:
     """Warm up once, then fall to zero `num_cycles` times.
 
     With p in [0, 1] the progress after warm-up: lr = peak * (1 + cos(pi * (num_cycles * p mod 1))) / 2.
@@ -40,7 +40,7 @@ def build(total_steps: int, *, num_cycles: int = 1, warmup: int | float = 0) -> 
     return schedule
 
 
-def problems(*, num_cycles: int = 1, warmup: int | float = 0) -> list[tuple[str, str, str]]:
+def problems(*, num_cycles: int, warmup: int | float) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     found = list(warmup_problems(warmup))
     if num_cycles < 1:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lorasweep.protocols import Schedule
 
 
-def build(total_steps: int, *, num_cycles: float = 2.5, warmup: int | float = 0) -> Schedule:
+def build(total_steps: int, *, num_cycles: float, warmup: int | float) -> Schedule:
     """Warm up once, then swing `num_cycles` times.
 
     With p in [0, 1] the progress after warm-up: lr = peak * (1 + cos(2 pi * num_cycles * p)) / 2.
@@ -38,7 +38,7 @@ def build(total_steps: int, *, num_cycles: float = 2.5, warmup: int | float = 0)
     return schedule
 
 
-def problems(*, num_cycles: float = 2.5, warmup: int | float = 0) -> list[tuple[str, str, str]]:
+def problems(*, num_cycles: float, warmup: int | float) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     found = list(warmup_problems(warmup))
     if num_cycles <= 0:

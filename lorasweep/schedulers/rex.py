@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lorasweep.protocols import Schedule
 
 
-def build(total_steps: int, *, bend: float = 0.9, warmup: int | float = 0) -> Schedule:
+def build(total_steps: int, *, bend: float, warmup: int | float) -> Schedule:
     """Warm up, then fall late.
 
     With p in [0, 1] the progress after warm-up: lr = peak * (1 - p) / (1 - bend + bend * (1 - p)).
@@ -34,7 +34,7 @@ def build(total_steps: int, *, bend: float = 0.9, warmup: int | float = 0) -> Sc
     return schedule
 
 
-def problems(*, bend: float = 0.9, warmup: int | float = 0) -> list[tuple[str, str, str]]:
+def problems(*, bend: float, warmup: int | float) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     found = list(warmup_problems(warmup))
     if not 0 <= bend < 1:

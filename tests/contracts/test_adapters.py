@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shipped
 import torch
 from adapter_formulas import FORMULAS, merge
 from effective_weight import effective_weight
@@ -144,7 +145,7 @@ def test_another_adapter_in_the_same_base_is_not_touched(
 ) -> None:
     with torch.no_grad():
         plain = look(base)
-    first = lora.build(base, seed=3, dim=2, targets="full", text_encoder=True)
+    first = shipped.build(lora, base, seed=3, dim=2, targets="full", text_encoder=True)
     train(first, base, steps=2)
     with torch.no_grad():
         alone = look(base)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shipped
 
 from lorasweep.adapters import lora
 from lorasweep.config import compose_recipe
@@ -45,7 +46,7 @@ def test_a_brake_acts_on_an_adapter_and_logs_finite_numbers(
     made = importlib.import_module(f"lorasweep.regularizers.{name}").build(**knobs)
     if not isinstance(made, Brake):
         pytest.skip("acts on images, not on weights")
-    adapter = lora.build(base, seed=0, dim=2)
+    adapter = shipped.build(lora, base, seed=0, dim=2)
     found = made.after_step(adapter)
     json.dumps(found, allow_nan=False)
     assert found and all(isinstance(value, float) for value in found.values())

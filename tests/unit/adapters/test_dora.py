@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import shipped
 import torch
 
 from lorasweep.adapters import dora
@@ -11,7 +12,7 @@ from lorasweep.protocols import Base
 
 
 def test_magnitudes_start_as_the_bases_norms_whatever_the_seed(base: Base) -> None:
-    adapter = dora.build(base, seed=5, dim=2, text_encoder=True)
+    adapter = shipped.build(dora, base, seed=5, dim=2, alpha=16.0, text_encoder=True)
     state = adapter.state_dict()
     name = "mid_block.attentions.0.transformer_blocks.0.ff.net.2"
     weight = base.unet.get_submodule(name).get_base_layer().weight
@@ -27,7 +28,7 @@ def test_diffusers_agrees_at_weight_one_and_not_below(
 ) -> None:
     from diffusers import StableDiffusionPipeline
 
-    adapter = dora.build(base, seed=0, dim=4, alpha=2.0, targets=targets, text_encoder=True)  # type: ignore[arg-type]
+    adapter = shipped.build(dora, base, seed=0, dim=4, alpha=2.0, targets=targets, text_encoder=True)
     generator = torch.Generator().manual_seed(1)
     for parameter in [p for part in adapter.parameters().values() for p in part]:
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -52,4 +53,5 @@ def test_diffusers_agrees_at_weight_one_and_not_below(
 
 
 def test_problems_are_listed_all_at_once() -> None:
-    assert [key for key, _, _ in dora.problems(dim=0, alpha=0.0, dropout=1.0)] == ["dim", "alpha", "dropout"]
+    found = shipped.problems(dora, dim=0, alpha=0.0, dropout=1.0)
+    assert [key for key, _, _ in found] == ["dim", "alpha", "dropout"]

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import shipped
 import torch
 from tiny_training import make_plan, make_recipe
 
@@ -45,7 +46,7 @@ def draw_rank(adapter: Any, rank: int) -> None:
 
 def test_training_at_rank_b_is_a_lora_of_rank_b_with_alpha_over_b(base: Base) -> None:
     """The answer and the gradients, by a plain LoRA made of the first b rows, alpha unchanged."""
-    adapter: Any = dylora.build(base, seed=0, **KNOBS)
+    adapter: Any = shipped.build(dylora, base, seed=0, **KNOBS)
     shake(adapter)
     state = adapter.state_dict()
     draw_rank(adapter, 4)
@@ -58,7 +59,7 @@ def test_training_at_rank_b_is_a_lora_of_rank_b_with_alpha_over_b(base: Base) ->
     base.unet.eval()
     adapter.remove()
 
-    cut: Any = lora.build(base, seed=0, dim=4, alpha=4.0, targets="full")
+    cut: Any = shipped.build(lora, base, seed=0, dim=4, alpha=4.0, targets="full")
     cut.load_state_dict({k: v[:4] if ".lora_A." in k else v[:, :4] for k, v in state.items()})
     expected = look(base)
     expected.square().mean().backward()
@@ -72,7 +73,7 @@ def test_training_at_rank_b_is_a_lora_of_rank_b_with_alpha_over_b(base: Base) ->
 
 
 def test_every_rank_is_drawn_as_often_and_by_the_seed_alone(base: Base) -> None:
-    adapter: Any = dylora.build(base, seed=0, dim=64, unit=4)
+    adapter: Any = shipped.build(dylora, base, seed=0, dim=64, unit=4)
     assert issubclass(type(adapter), DrawsPerBatch)  # what the loop asks
     drawn: list[int] = []
     for seed in range(3200):
@@ -123,6 +124,7 @@ def test_ranks_vary_by_step_resuming_repeats_them_and_every_tensor_learns(
 
 
 def test_the_unit_must_divide_the_rank() -> None:
-    assert [key for key, _, _ in dylora.problems(dim=10, unit=4)] == ["unit"]
-    assert [key for key, _, _ in dylora.problems(dim=0, alpha=0.0, unit=0)] == ["dim", "alpha", "unit"]
-    assert dylora.problems() == []
+    assert [key for key, _, _ in shipped.problems(dylora, dim=10, unit=4)] == ["unit"]
+    found = shipped.problems(dylora, dim=0, alpha=0.0, unit=0)
+    assert [key for key, _, _ in found] == ["dim", "alpha", "unit"]
+    assert shipped.problems(dylora) == []

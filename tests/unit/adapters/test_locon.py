@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shipped
 import torch
 
 from lorasweep.adapters import locon, lora
@@ -38,14 +39,14 @@ def mebibytes_fp16(state: dict[str, torch.Tensor]) -> float:
 def test_kohyas_modules_and_sizes_on_sd15(sd15: Any) -> None:
     """Counts and fp16 sizes of the files that sd-scripts makes, text encoder included."""
     for dim, size in ((4, 4.5), (32, 36.0), (64, 72.0)):
-        plain = lora.build(sd15, seed=0, dim=dim, text_encoder=True)
+        plain = shipped.build(lora, sd15, seed=0, dim=dim, text_encoder=True)
         state = meta_state(plain)
         plain.remove()
         parts = [key.partition(".")[0] for key in state if key.endswith("lora_A.weight")]
         assert (parts.count("unet"), parts.count("text_encoder")) == (192, 72)
         assert mebibytes_fp16(state) == pytest.approx(size, abs=0.2)
     for conv_dim, dim, size in ((16, 32, 57.7), (64, 64, 148.5)):
-        made = locon.build(sd15, seed=0, dim=dim, conv_dim=conv_dim, text_encoder=True)
+        made = shipped.build(locon, sd15, seed=0, dim=dim, conv_dim=conv_dim, text_encoder=True)
         state = meta_state(made)
         made.remove()
         assert mebibytes_fp16(state) == pytest.approx(size, abs=0.2)
@@ -61,7 +62,7 @@ def meta_state(adapter: Any) -> dict[str, torch.Tensor]:
 
 
 def test_time_projections_and_shortcuts_take_the_linear_rank(base: Base) -> None:
-    made = locon.build(base, seed=0, dim=4, alpha=2.0, conv_dim=2, conv_alpha=2.0)
+    made = shipped.build(locon, base, seed=0, dim=4, alpha=2.0, conv_dim=2, conv_alpha=2.0)
     state = made.state_dict()
     downs = [key for key in state if key.endswith(".lora_A.weight")]
     found = {key.split(".")[-3]: state[key].shape[0] for key in downs if "resnets" in key}
@@ -72,7 +73,7 @@ def test_time_projections_and_shortcuts_take_the_linear_rank(base: Base) -> None
 def test_diffusers_alone_gets_the_same_answers(base: Base, tiny_sd: Path, tmp_path: Path) -> None:
     from diffusers import StableDiffusionPipeline
 
-    made = locon.build(base, seed=0, dim=4, alpha=2.0, conv_dim=2, conv_alpha=3.0, text_encoder=True)
+    made = shipped.build(locon, base, seed=0, dim=4, alpha=2.0, conv_dim=2, conv_alpha=3.0, text_encoder=True)
     generator = torch.Generator().manual_seed(1)
     for parameter in [p for part in made.parameters().values() for p in part]:
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -94,10 +95,10 @@ def test_diffusers_alone_gets_the_same_answers(base: Base, tiny_sd: Path, tmp_pa
 
 
 def test_too_much_convolution_is_refused_unless_forced() -> None:
-    assert locon.problems(conv_dim=64, conv_alpha=32.0) == []
-    found = locon.problems(conv_dim=65, conv_alpha=33.0)
+    assert shipped.problems(locon, conv_dim=64, conv_alpha=32.0) == []
+    found = shipped.problems(locon, conv_dim=65, conv_alpha=33.0)
     assert [key for key, _, _ in found] == ["conv_dim", "conv_alpha"]
     assert all("force" in hint for _, _, hint in found)
-    assert locon.problems(conv_dim=65, conv_alpha=33.0, force=True) == []
-    bad = locon.problems(dim=0, alpha=0.0, conv_dim=0, conv_alpha=-1.0, dropout=1.0, force=True)
+    assert shipped.problems(locon, conv_dim=65, conv_alpha=33.0, force=True) == []
+    bad = shipped.problems(locon, dim=0, alpha=0.0, conv_dim=0, conv_alpha=-1.0, dropout=1.0, force=True)
     assert [key for key, _, _ in bad] == ["dim", "alpha", "conv_dim", "conv_alpha", "dropout"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shipped
 import torch
 from safetensors import safe_open
 
@@ -20,7 +21,7 @@ PROMPTS = ["zkw, red hair", "1girl, blue dress"]
 @pytest.fixture
 def adapter(base: Base) -> Iterator[Adapter]:
     """A LoRA on both parts, moved away from the identity."""
-    made = lora.build(base, seed=0, dim=4, alpha=2.0, text_encoder=True)
+    made = shipped.build(lora, base, seed=0, dim=4, alpha=2.0, text_encoder=True)
     shake(made)
     yield made
     made.remove()
@@ -67,7 +68,7 @@ def test_diffusers_alone_gets_the_same_answers_at_every_weight(
 ) -> None:
     from diffusers import StableDiffusionPipeline
 
-    adapter = lora.build(base, seed=0, dim=4, alpha=2.0, targets=targets, text_encoder=True)
+    adapter = shipped.build(lora, base, seed=0, dim=4, alpha=2.0, targets=targets, text_encoder=True)
     shake(adapter)
     adapter.save(tmp_path / "adapter.safetensors")
     with warnings.catch_warnings():
@@ -90,7 +91,7 @@ def test_diffusers_alone_gets_the_same_answers_at_every_weight(
 
 def test_weight_scales_the_product_by_alpha_over_dim(base: Base) -> None:
     """By hand, in float64, on one layer: W x + weight * alpha / dim * up (down x)."""
-    adapter = lora.build(base, seed=0, dim=4, alpha=2.0)
+    adapter = shipped.build(lora, base, seed=0, dim=4, alpha=2.0)
     shake(adapter)
     layer = base.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q
     name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -109,7 +110,7 @@ def test_weight_scales_the_product_by_alpha_over_dim(base: Base) -> None:
 def test_equal_adapters_give_equal_files(base: Base, tmp_path: Path) -> None:
     contents = []
     for name in ("a", "b", "c", "d"):  # the order of two metadata entries is right by chance half the time
-        adapter = lora.build(base, seed=7, dim=2, text_encoder=True)
+        adapter = shipped.build(lora, base, seed=7, dim=2, text_encoder=True)
         adapter.save(tmp_path / f"{name}.safetensors")
         own = adapter.state_dict()
         adapter.remove()
@@ -126,15 +127,15 @@ def test_equal_adapters_give_equal_files(base: Base, tmp_path: Path) -> None:
 def test_first_values_depend_on_the_seed_and_the_name_alone(base: Base) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    small = lora.build(base, seed=0, dim=2, targets="attn")
+    small = shipped.build(lora, base, seed=0, dim=2, targets="attn")
     assert torch.equal(torch.get_rng_state(), before)
     first = small.state_dict()
     small.remove()
     torch.manual_seed(99)
-    wide = lora.build(base, seed=0, dim=2, targets="full", text_encoder=True)
+    wide = shipped.build(lora, base, seed=0, dim=2, targets="full", text_encoder=True)
     second = wide.state_dict()
     wide.remove()
-    other = lora.build(base, seed=1, dim=2, targets="attn")
+    other = shipped.build(lora, base, seed=1, dim=2, targets="attn")
     third = other.state_dict()
     other.remove()
     assert first.keys() < second.keys()
@@ -147,7 +148,7 @@ def test_first_values_depend_on_the_seed_and_the_name_alone(base: Base) -> None:
 
 def test_two_adapters_in_one_base_do_not_touch_each_other(adapter: Adapter, base: Base) -> None:
     alone = outputs(base)
-    second = lora.build(base, seed=5, dim=8, targets="full")
+    second = shipped.build(lora, base, seed=5, dim=8, targets="full")
     assert torch.equal(outputs(base)[1], alone[1])  # an identity still
     shake(second)
     assert not torch.equal(outputs(base)[1], alone[1])
@@ -170,5 +171,5 @@ def test_a_file_that_does_not_fit_is_refused_whole(adapter: Adapter) -> None:
 
 
 def test_problems_are_listed_all_at_once() -> None:
-    found = lora.problems(dim=0, alpha=0.0, dropout=1.0)
-    assert [key for key, _, _ in found] == ["dim", "alpha", "dropout"] and lora.problems() == []
+    found = shipped.problems(lora, dim=0, alpha=0.0, dropout=1.0)
+    assert [key for key, _, _ in found] == ["dim", "alpha", "dropout"] and shipped.problems(lora) == []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shipped
 import torch
 from safetensors.torch import load_file
 
@@ -49,9 +50,8 @@ def difference(file: dict[str, torch.Tensor], name: str, weight: torch.Tensor) -
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_ui_adds_to_every_module_what_ours_adds(case: str, base: Base, tmp_path: Path) -> None:
-    adapter = importlib.import_module(f"lorasweep.adapters.{case.split()[0]}").build(
-        base, seed=0, text_encoder=True, **CASES[case]
-    )
+    module = importlib.import_module(f"lorasweep.adapters.{case.split()[0]}")
+    adapter = shipped.build(module, base, seed=0, text_encoder=True, **CASES[case])
     generator = torch.Generator().manual_seed(1)
     for parameter in [p for part in adapter.parameters().values() for p in part]:
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -82,14 +82,15 @@ def test_a_ui_adds_to_every_module_what_ours_adds(case: str, base: Base, tmp_pat
 
 def test_a_lokr_without_a_rank_has_no_scale(base: Base) -> None:
     """LyCORIS sets alpha to dim when both sides are whole, and loaders leave such a product alone."""
-    adapter: Any = lokr.build(base, seed=0, dim=64, alpha=4.0, factor=4)
+    adapter: Any = shipped.build(lokr, base, seed=0, dim=64, alpha=4.0, factor=4)
     assert {layer.scaling[adapter.name] for layer in adapter.layers.values()} == {1.0}
     adapter.remove()
-    adapter = lokr.build(base, seed=0, dim=2, alpha=1.0)
+    adapter = shipped.build(lokr, base, seed=0, dim=2, alpha=1.0)
     assert {layer.scaling[adapter.name] for layer in adapter.layers.values()} == {0.5}
     adapter.remove()
 
 
 def test_problems_name_the_knob() -> None:
-    assert [key for key, _, _ in lokr.problems(dim=0, alpha=0.0, factor=0)] == ["dim", "alpha", "factor"]
-    assert lokr.problems() == []
+    found = shipped.problems(lokr, dim=0, alpha=0.0, factor=0)
+    assert [key for key, _, _ in found] == ["dim", "alpha", "factor"]
+    assert shipped.problems(lokr) == []

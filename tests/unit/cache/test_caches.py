@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shipped
 import torch
 from PIL import Image
 from tiny_training import make_plan, make_recipe
@@ -119,7 +120,7 @@ def test_live_captions_stay_off_the_disk(base: Any, tmp_path: Path) -> None:
 
 def test_embeddings_are_the_frozen_encoders_whoever_trains_it(base: Any, tmp_path: Path) -> None:
     wanted = TextCache(base, Store(tmp_path / "a")).embed(CAPTIONS)
-    adapter = lora.build(base, seed=0, dim=2, text_encoder=True)
+    adapter = shipped.build(lora, base, seed=0, dim=2, text_encoder=True)
     for parameter in adapter.parameters()["text_encoder"]:
         parameter.data.normal_(generator=torch.Generator().manual_seed(0))
     live = base.encode_captions(CAPTIONS)

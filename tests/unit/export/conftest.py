@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shipped
 import torch
 from run_folders import write_run
 from tiny_training import make_recipe
@@ -30,7 +31,7 @@ def cook(base: Base, tiny_sd: Path, home: Path) -> Iterator[Cook]:
 
     def run(name: str, *, trial: str = "0000-a-s0", **knobs: Any) -> tuple[Path, Any]:
         recipe = make_recipe(tiny_sd, adapter=Component(name=name, options=knobs))
-        adapter = importlib.import_module(f"lorasweep.adapters.{name}").build(base, seed=0, **knobs)
+        adapter = shipped.build(importlib.import_module(f"lorasweep.adapters.{name}"), base, seed=0, **knobs)
         made.append(adapter)
         generator = torch.Generator().manual_seed(1)
         for parameter in [p for part in adapter.parameters().values() for p in part]:

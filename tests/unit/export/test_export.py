@@ -132,7 +132,7 @@ def test_metadata_tell_the_truth(cook: Cook, tiny_sd: Path, tmp_path: Path) -> N
         "ss_network_dim": "4",
         "ss_network_alpha": "2.0",
         "ss_learning_rate": "0.01",
-        "ss_optimizer": "adamw()",
+        "ss_optimizer": "adamw(betas=[0.9, 0.999],weight_decay=0.01,eps=1e-08)",
         "ss_lr_scheduler": "cosine_with_restarts",
         "ss_lr_warmup_steps": "1",
         "ss_sd_model_name": tiny_sd.name,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import shipped
 
 from lorasweep.errors import ConfigError
 from lorasweep.import_kohya import Imported
@@ -174,7 +175,8 @@ def test_rates_and_arguments(bring: Bring) -> None:
 
 def curve(recipe: dict[str, Any], steps: int, peak: float) -> list[float]:
     options = {key.split(".")[1]: value for key, value in recipe.items() if key.startswith("scheduler.")}
-    built = importlib.import_module(f"lorasweep.schedulers.{recipe['scheduler']}").build(steps, **options)
+    module = importlib.import_module(f"lorasweep.schedulers.{recipe['scheduler']}")
+    built = shipped.build(module, steps, **options)
     return [built(step, peak) for step in range(steps)]
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import shipped
 import torch
 
 from lorasweep import seeds
@@ -69,7 +70,7 @@ def base(tiny_sd: Path) -> Any:
 def adapter(base: Any) -> Any:
     from lorasweep.adapters import lora
 
-    made = lora.build(base, seed=0, dim=4, alpha=4.0, targets="full")
+    made = shipped.build(lora, base, seed=0, dim=4, alpha=4.0, targets="full")
     yield made
     made.remove()
 

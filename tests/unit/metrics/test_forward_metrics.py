@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shipped
 import torch
 
 from lorasweep.adapters import lora
@@ -158,7 +159,7 @@ def test_probes_do_not_see_a_living_adapter_and_are_built_once(
 
 
 def test_an_adapted_text_encoder_is_judged_through_its_own_embeddings(context: Any, perturb: Any) -> None:
-    adapter = lora.build(context.base, seed=0, dim=4, alpha=4.0, targets="attn", text_encoder=True)
+    adapter = shipped.build(lora, context.base, seed=0, dim=4, alpha=4.0, targets="attn", text_encoder=True)
     state = adapter.state_dict()
     adapter.load_state_dict({k: v + 0.5 * k.startswith("text_encoder") for k, v in state.items()})
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shipped
 import torch
 
 from lorasweep.adapters import dora, ia3, loha
@@ -33,7 +34,7 @@ def test_relative_norms_agree_with_numpy(context: Any, perturb: Any) -> None:
 @pytest.mark.parametrize("module", [dora, ia3, loha], ids=["dora", "ia3", "loha"])
 def test_an_untrained_adapter_of_any_kind_has_moved_nothing(context: Any, perturb: Any, module: Any) -> None:
     context.adapter.remove()
-    adapter = module.build(context.base, seed=0)
+    adapter = shipped.build(module, context.base, seed=0)
     idle = norms.build(decompose=4).measure(with_adapter(context, adapter)).values
     assert idle["norms/relative"] == pytest.approx(0, abs=1e-5)
     assert idle["norms/intruders"] == 0

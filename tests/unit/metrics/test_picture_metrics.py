@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shipped
 import torch
 from PIL import Image
 
@@ -112,7 +113,7 @@ def test_identity_is_the_readers_answer_at_the_weight_that_counts(context: Any, 
     ]
     chance = nobody | {"skin": ZKW.skin}  # the base happens to draw one of seven features
     base = [gallery.add("in_distribution", f"zkw, {letter}", chance, 0.0) for letter in "ab"]
-    metric = identity.build(tiers=["in_distribution"])
+    metric = shipped.build(identity, tiers=["in_distribution"])
     found = metric.measure(situation(context, gallery, samples, base)).values
     assert found["identity/all_features"] == 0.5
     assert found["identity/likeness"] == pytest.approx(13 / 14)
@@ -120,7 +121,7 @@ def test_identity_is_the_readers_answer_at_the_weight_that_counts(context: Any, 
     as_base = [gallery.add("in_distribution", f"zkw, {letter}", chance, 0.7) for letter in "ab"]
     assert metric.measure(situation(context, gallery, as_base, base)).values["identity/score"] == 0
     readerless = dataclasses.replace(context, samples=samples, base_samples=base, _asked={})
-    asked_for_it = identity.build(tiers=["in_distribution"], encoder="reader").measure(readerless)
+    asked_for_it = shipped.build(identity, tiers=["in_distribution"], encoder="reader").measure(readerless)
     assert not asked_for_it.values and "dollhouse" in asked_for_it.missing["identity/score"]
     without_images = metric.measure(readerless)
     assert not without_images.values and "training images" in without_images.missing["identity/score"]
@@ -138,7 +139,7 @@ def test_control_is_relative_to_what_the_base_draws(context: Any, gallery: Galle
         gallery.add("recombined", p, shown(s, background="city", hair_color="red"), 0.0)
         for p, s in zip(asked, specs, strict=True)
     ]
-    metric = prompt_control.build(min_base_accuracy=0.3)
+    metric = shipped.build(prompt_control, min_base_accuracy=0.3)
     obeys = metric.measure(situation(context, gallery, good, base)).values
     assert obeys["prompt_control/accuracy"] == 1
     assert obeys["prompt_control/base_accuracy"] == pytest.approx(
@@ -154,7 +155,9 @@ def test_bleed_counts_the_subjects_features_without_the_trigger(context: Any, ga
     stranger, horned = shown(spec, **STRANGER), shown(spec, **STRANGER | {"head_mark": ZKW.head_mark})
     base = [gallery.add("class", "x", stranger, 0.0), gallery.add("unrelated", "beach", stranger, 0.0)]
     drawn = [gallery.add("class", "x", stranger, 0.7), gallery.add("unrelated", "beach", horned, 0.7)]
-    found = prompt_control.build(min_base_accuracy=0.3).measure(situation(context, gallery, drawn, base))
+    found = shipped.build(prompt_control, min_base_accuracy=0.3).measure(
+        situation(context, gallery, drawn, base)
+    )
     assert found.values["prompt_control/bleed_class"] == 0
     assert found.values["prompt_control/bleed_unrelated"] == pytest.approx(1 / 7)  # one feature of seven
     assert "prompt_control/score" in found.missing
@@ -172,7 +175,9 @@ def test_captions_without_the_trigger_are_no_strangers(context: Any, gallery: Ga
     stranger, horned = shown(spec, **STRANGER), shown(spec, **STRANGER | {"head_mark": ZKW.head_mark})
     base = [gallery.add("class", plain, stranger, 0.0), gallery.add("unrelated", "beach", stranger, 0.0)]
     drawn = [gallery.add("class", plain, horned, 0.7), gallery.add("unrelated", "beach", stranger, 0.7)]
-    found = prompt_control.build(min_base_accuracy=0.3).measure(situation(derived, gallery, drawn, base))
+    found = shipped.build(prompt_control, min_base_accuracy=0.3).measure(
+        situation(derived, gallery, drawn, base)
+    )
     assert found.values["prompt_control/bleed_plain"] == pytest.approx(1 / 7)
     assert "prompt_control/bleed_class" not in found.values
     assert "leave open who comes" in found.missing["prompt_control/bleed_class"]
@@ -282,7 +287,7 @@ def test_burn_is_measured_on_the_features_of_the_frozen_base(
 def test_judge_says_why_a_metric_is_missing_and_never_returns_a_bad_number(
     context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = judge(context, {"burn": {"min_reference": 4}, "identity": {"tiers": ["in_distribution"]}})
+    found = judge(context, {name: shipped.knobs("metrics", name) for name in ("burn", "identity")})
     assert "none were drawn at step 10" in found.missing["burn"]
     assert "overcook/score" in found.missing
     from lorasweep.metrics import prior_drift

@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import shipped
 import torch
 from tiny_training import make_plan, make_recipe
 
@@ -29,16 +30,16 @@ def parts() -> dict[str, list[torch.nn.Parameter]]:
 
 def test_without_the_library_it_is_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    ((key, message, hint),) = adamw8bit.problems()
+    ((key, message, hint),) = shipped.problems(adamw8bit)
     assert key == "name" and "bitsandbytes" in message
     assert "lorasweep[cuda]" in hint and "optimizer=adamw" in hint
-    assert [key for key, _, _ in adamw8bit.problems(lr=0.0, eps=0.0)] == ["lr", "eps", "name"]
+    assert [key for key, _, _ in shipped.problems(adamw8bit, lr=0.0, eps=0.0)] == ["lr", "eps", "name"]
 
 
 @pytest.mark.skipif(not INSTALLED, reason="bitsandbytes is not installed")
 def test_large_tensors_are_8_bit_and_end_near_plain_adamw() -> None:
     ours, plain = parts(), parts()
-    quantised, exact = adamw8bit.build(ours, lr=1e-2), adamw.build(plain, lr=1e-2)
+    quantised, exact = shipped.build(adamw8bit, ours, lr=1e-2), shipped.build(adamw, plain, lr=1e-2)
     for _ in range(20):
         for groups, optimizer in ((ours, quantised), (plain, exact)):
             sum((p - 0.3).square().sum() for p in groups["unet"]).backward()  # type: ignore[union-attr]

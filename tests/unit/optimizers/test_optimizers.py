@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import shipped
 import torch
 
 from lorasweep.optimizers import adafactor, adamw, came, dadapt_adam, lion, prodigy, schedule_free_adamw
@@ -25,19 +26,21 @@ def pull(
 
 
 def test_groups_carry_their_name_and_peak() -> None:
-    optimizer = adamw.build(parts(), lr=1e-3, text_encoder_lr=1e-4)
+    optimizer = shipped.build(adamw, parts(), lr=1e-3, text_encoder_lr=1e-4)
     assert [(g["name"], g["initial_lr"]) for g in optimizer.param_groups] == [
         ("unet", 1e-3),
         ("text_encoder", 1e-4),
     ]
-    assert [g["initial_lr"] for g in adamw.build(parts(), lr=1e-3).param_groups] == [1e-3, 1e-3]
-    assert len(adamw.build({"unet": parts()["unet"]}, lr=1e-3).param_groups) == 1
+    assert [g["initial_lr"] for g in shipped.build(adamw, parts(), lr=1e-3).param_groups] == [1e-3, 1e-3]
+    assert len(shipped.build(adamw, {"unet": parts()["unet"]}, lr=1e-3).param_groups) == 1
 
 
 def test_adamw_moves_as_the_paper_says() -> None:
     """Algorithm 2 of Loshchilov & Hutter, by hand and in float64, for a part with its own lr."""
     groups = parts()
-    optimizer = adamw.build(groups, lr=1e-1, text_encoder_lr=1e-2, betas=[0.8, 0.9], weight_decay=0.1)  # type: ignore[arg-type]
+    optimizer = shipped.build(
+        adamw, groups, lr=1e-1, text_encoder_lr=1e-2, betas=[0.8, 0.9], weight_decay=0.1
+    )
     x, m, v = groups["text_encoder"][0].detach().double().clone(), 0.0, 0.0
     pull(optimizer, groups, steps=4)
     for t in range(1, 5):
@@ -50,7 +53,7 @@ def test_adamw_moves_as_the_paper_says() -> None:
 
 def test_prodigy_runs_with_the_settings_of_its_readme(capsys: pytest.CaptureFixture[str]) -> None:
     groups = parts()
-    optimizer = prodigy.build(groups)
+    optimizer = shipped.build(prodigy, groups)
     assert capsys.readouterr().out == ""
     group = optimizer.param_groups[0]
     assert group["safeguard_warmup"] and group["use_bias_correction"] and group["decouple"]
@@ -67,14 +70,14 @@ def test_prodigy_runs_with_the_settings_of_its_readme(capsys: pytest.CaptureFixt
 def test_prodigy_refuses_what_its_step_would() -> None:
     groups = parts()
     with pytest.raises(RuntimeError):
-        pull(prodigy.build(groups, text_encoder_lr=0.5), groups)
-    ((key, message, hint),) = prodigy.problems(text_encoder_lr=0.5)
+        pull(shipped.build(prodigy, groups, text_encoder_lr=0.5), groups)
+    ((key, message, hint),) = shipped.problems(prodigy, text_encoder_lr=0.5)
     assert key == "text_encoder_lr" and "0.5" in message and "adamw" in hint
     for allowed in (None, 0.0, 1.0):
-        assert prodigy.problems(text_encoder_lr=allowed) == []
+        assert shipped.problems(prodigy, text_encoder_lr=allowed) == []
     groups = parts()
     before = groups["text_encoder"][0].detach().clone()
-    pull(prodigy.build(groups, text_encoder_lr=0.0, weight_decay=0.0), groups)
+    pull(shipped.build(prodigy, groups, text_encoder_lr=0.0, weight_decay=0.0), groups)
     assert torch.equal(groups["text_encoder"][0], before)
 
 
@@ -96,5 +99,5 @@ def test_prodigy_refuses_what_its_step_would() -> None:
     ],
 )
 def test_problems_are_listed_all_at_once(module: Any, knobs: dict[str, Any], keys: str) -> None:
-    assert [key for key, _, _ in module.problems(**knobs)] == keys.split()
-    assert module.problems() == []
+    assert [key for key, _, _ in shipped.problems(module, **knobs)] == keys.split()
+    assert shipped.problems(module) == []

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+import shipped
 import torch
 
 from lorasweep.optimizers import adafactor, came, dadapt_adam, lion, schedule_free_adamw
@@ -27,7 +28,7 @@ def trained(
 ) -> tuple[torch.Tensor, torch.optim.Optimizer]:
     """The text encoder's tensor after the steps; the UNet beside it has another lr where that is allowed."""
     own, other = (torch.nn.Parameter(START.float().clone()) for _ in range(2))
-    optimizer = module.build({"unet": [other], "text_encoder": [own]}, **knobs)
+    optimizer = shipped.build(module, {"unet": [other], "text_encoder": [own]}, **knobs)
     for step, lr in enumerate(lrs, start=1):
         optimizer.param_groups[1]["lr"] = lr
         for parameter in (own, other):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import shipped
+
 from lorasweep.adapters import _shapes
 from lorasweep.config import compose_recipe
 from lorasweep.plan.trainable import trainable
@@ -73,8 +75,8 @@ def test_a_lokr_is_split_as_peft_splits_it(tiny_sd: Path) -> None:
         {"dim": 2, "factor": -1, "decompose_both": False},
         {"dim": 64, "factor": 4, "decompose_both": False},
     ):
-        adapter = lokr.build(base, seed=0, targets="full", text_encoder=True, **knobs)  # type: ignore[arg-type]
+        adapter = shipped.build(lokr, base, seed=0, targets="full", text_encoder=True, **knobs)
         trained = [p.numel() for part in adapter.parameters().values() for p in part]
         adapter.remove()
-        counted = lokr.trained_shapes(weights, targets="full", text_encoder=True, **knobs)  # type: ignore[arg-type]
+        counted = lokr.trained_shapes(weights, targets="full", text_encoder=True, **knobs)
         assert sorted(map(math.prod, counted)) == sorted(trained), knobs

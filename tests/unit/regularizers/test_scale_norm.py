@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shipped
 import torch
 from adapter_formulas import FORMULAS
 from tiny_training import make_plan, make_recipe
@@ -42,7 +43,7 @@ def base(tiny_sd: Path) -> Base:
 def adapter(request: pytest.FixtureRequest, base: Base) -> Iterator[tuple[str, Any]]:
     """An adapter whose tensors were all moved at random, as if trained."""
     name = request.param
-    made = importlib.import_module(f"lorasweep.adapters.{name}").build(base, seed=0, **KNOBS[name])
+    made = shipped.build(importlib.import_module(f"lorasweep.adapters.{name}"), base, seed=0, **KNOBS[name])
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for part in made.parameters().values():

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shipped
 import torch
 from PIL import Image
 
@@ -146,7 +147,7 @@ def test_diffusers_alone_draws_the_base(base: Any, tiny_sd: Path, tmp_path: Path
 def test_diffusers_alone_draws_the_adapter(
     base: Any, tiny_sd: Path, tmp_path: Path, text_encoder: bool
 ) -> None:
-    adapter = lora.build(base, seed=0, dim=4, alpha=2.0, targets="full", text_encoder=text_encoder)
+    adapter = shipped.build(lora, base, seed=0, dim=4, alpha=2.0, targets="full", text_encoder=text_encoder)
     generator = torch.Generator().manual_seed(1)
     adapter.load_state_dict(
         {k: v + 0.3 * torch.randn(v.shape, generator=generator) for k, v in adapter.state_dict().items()}

@@ -22,7 +22,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "adamw": {},
     "prodigy, varied captions": {
         "optimizer": Component(name="prodigy", options={"d0": 1e-3}),
-        "scheduler": Component(name="annealed_cosine_warmup_restarts", options={"num_cycles": 2}),
+        "scheduler": Component(
+            name="annealed_cosine_warmup_restarts", options={"num_cycles": 2, "warmup": 0}
+        ),
         "captions": VARIED,
     },
     "text encoder, dropout, accumulation": {

@@ -1,0 +1,81 @@
+"""A knob's default is written once, in `conf/`: builders neither repeat it nor lack a key of it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lorasweep.config.components import FOLDERS, builder_knobs, catalogue
+from lorasweep.records import (
+    CaptionOptions,
+    DatasetOptions,
+    LauncherOptions,
+    SampleOptions,
+    TrackingOptions,
+    TrainOptions,
+    to_dict,
+)
+
+CONF = Path(__file__).parents[2] / "conf"
+GROUPS = ("buckets", "adapter", "optimizer", "scheduler", "regularization", "metrics")
+NO_MODULE = "none"  # regularization=none: no regularizer at all
+RECORDS = {
+    "dataset/dollhouse": DatasetOptions,
+    "captions/as_written": CaptionOptions,
+    "train/default": TrainOptions,
+    "sample/default": SampleOptions,
+    "launcher/local": LauncherOptions,
+    "tracking/mlflow": TrackingOptions,
+}
+
+
+def shipped_keys() -> dict[tuple[str, str], list[tuple[Path, set[str]]]]:
+    """(group, module) -> its files in `conf/` with their keys."""
+    found: dict[tuple[str, str], list[tuple[Path, set[str]]]] = defaultdict(list)
+    for group in GROUPS:
+        for file in sorted((CONF / group).glob("*.yaml")):
+            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+            name = values.pop("name", file.stem)
+            if name != NO_MODULE:
+                found[group, name].append((file, set(values)))
+    return found
+
+
+def test_every_file_and_every_builder_of_the_groups_is_looked_at() -> None:
+    shipped = shipped_keys()
+    assert sum(map(len, shipped.values())) == 46
+    assert set(shipped) == {(group, name) for group in GROUPS for name in catalogue(group)}
+
+
+@pytest.mark.parametrize(("group", "name"), list(shipped_keys()))
+def test_knobs_stand_in_the_yaml_and_their_defaults_there_alone(group: str, name: str) -> None:
+    module = importlib.import_module(f"lorasweep.{FOLDERS[group]}.{name}")
+    knobs = set(builder_knobs(module))
+    for file, keys in shipped_keys()[group, name]:
+        assert keys == knobs, file
+    for function in filter(None, (module.build, getattr(module, "problems", None))):
+        parameters = inspect.signature(function).parameters.values()
+        repeated = [p.name for p in parameters if p.name in knobs and p.default is not p.empty]
+        assert repeated == [], function
+
+
+@pytest.mark.parametrize("file", RECORDS)
+def test_options_made_in_python_are_those_of_the_command_line(file: str) -> None:
+    shipped = yaml.safe_load((CONF / f"{file}.yaml").read_text(encoding="utf-8"))
+    assert differing(shipped, to_dict(RECORDS[file]()), file) == []
+
+
+def differing(shipped: dict[str, Any], made: dict[str, Any], at: str) -> list[str]:
+    found = []
+    for key, value in shipped.items():
+        if isinstance(value, dict) and value:
+            found += differing(value, made[key], f"{at}.{key}")
+        elif value != made[key]:
+            found.append(f"{at}.{key}: {value!r}, not {made[key]!r}")
+    return found
