@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import types
-from pathlib import Path
 from typing import Any
 
-import yaml
-
+from lorasweep.config import places
 from lorasweep.config.components import FOLDERS
-
-CONF = Path(__file__).parents[1] / "conf"
 
 
 def knobs(group: str, name: str) -> dict[str, Any]:
     """The knobs of `conf/<group>/<name>.yaml`; none without that file."""
-    file = CONF / group / f"{name}.yaml"
-    values = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return {key: value for key, value in values.items() if key != "name"}
+    return {key: value for key, value in places.read_choice(group, name).items() if key != "name"}
 
 
 def build(module: types.ModuleType, *objects: Any, **changes: Any) -> Any:
