@@ -86,16 +86,7 @@ def samples_folder(step: int) -> str:
 
 def recall_weights(adapter: Adapter, folder: Path, step: int) -> None:
     """Put a rung's tensors into the adapter, which cannot train on from there."""
-    load_weights(adapter, checkpoint_folder(folder, step))
-
-
-def load_weights(adapter: Adapter, folder: Path) -> None:
-    """Put the tensors of a folder's `adapter.safetensors` into the adapter.
-
-    Raises:
-        AdapterError: they are not this adapter's.
-    """
-    adapter.load(folder / ADAPTER)
+    adapter.load(checkpoint_folder(folder, step) / ADAPTER)
 
 
 # ---------------------------------------------------------------------------------------------- choosing

@@ -3,9 +3,8 @@
     model = mlflow.pyfunc.load_model("models:/m-...")    a folder: adapter.safetensors, recipe.yaml
     model.predict(["zkw, 1girl, red hat"])  ->  one RGB picture per prompt, as the sweep would have drawn it
 
-Of every kind of adapter: where adapter.safetensors has the tensors by other names than the adapter itself, as
-a LoHa's has, weights.safetensors lies beside it. The folder may be a stranger's: its recipe is read as data
-and checked. Knows nothing about mlflow, which finds `_load_pyfunc` by this module's name in the file MLmodel.
+Of every kind of adapter. The folder may be a stranger's: its recipe is read as data and checked. Knows nothing
+about mlflow, which finds `_load_pyfunc` by this module's name in the file MLmodel.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class DrawingModel:
         self._base = Kitchen().base(self.recipe)
         kind = importlib.import_module(f"lorasweep.adapters.{self.recipe.adapter.name}")
         self._adapter = kind.build(self._base, seed=self.recipe.seed, **self.recipe.adapter.options)
-        keep.load_weights(self._adapter, folder)
+        self._adapter.load(folder / keep.ADAPTER)
 
     def predict(self, prompts: Any, params: Mapping[str, Any] | None = None) -> list[Image.Image]:
         """Draw; the form that MLflow calls.

@@ -86,15 +86,8 @@ def best_model(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> ModelContent 
             for point in points(best).get(FINAL, ())
             if point.key in (sweep.manifest.get("metric"), *HEADLINE)
         ),
-        artifacts=tuple(path for path in _documents(best) if path.exists()),
+        artifacts=tuple(path for name in DOCUMENTS if (path := best.folder / name).exists()),
     )
-
-
-def _documents(trial: TrialFiles) -> list[Path]:
-    """The files of a model; the tensors by the adapter's own names where its file has them by others."""
-    kept = int(trial.result.get("step") or 0)
-    own = trial.folder / "checkpoints" / f"step_{kept:06d}" / "weights.safetensors"
-    return [*(trial.folder / name for name in DOCUMENTS), own]
 
 
 def push_model(store: Store, content: ModelContent, *, run_id: str) -> bool:

@@ -45,21 +45,6 @@ def test_the_best_adapter_is_a_model_once(
     assert (folder / "adapter.safetensors").read_bytes() == (trial / "adapter.safetensors").read_bytes()
 
 
-def test_tensors_by_the_adapters_own_names_come_along(
-    make_sweep: Callable[..., Any], holdings: Callable[[], Any]
-) -> None:
-    sweep = make_sweep()
-    for number in range(len(sweep.trials)):
-        folder = sweep.run_folder(number)
-        result = files.read_json(folder / "metrics.json")
-        files.write_json(folder / "metrics.json", {**result, "step": 10})
-        files.write_text(folder / "checkpoints" / "step_000010" / "weights.safetensors", f"own {number}")
-    sync_sweep(sweep.folder, TrackingOptions())
-    (model,) = models(holdings())
-    folder = Path(model.artifact_location.removeprefix("file://"))
-    assert (folder / "weights.safetensors").read_text().startswith("own ")
-
-
 def test_an_unfinished_sweep_has_none(make_sweep: Callable[..., Any], holdings: Callable[[], Any]) -> None:
     sweep = make_sweep(cooked=False)
     sweep.complete(0)
