@@ -3,8 +3,8 @@
     model = mlflow.pyfunc.load_model("models:/m-...")    a folder: adapter.safetensors, recipe.yaml
     model.predict(["zkw, 1girl, red hat"])  ->  one RGB picture per prompt, as the sweep would have drawn it
 
-Of every kind of adapter. The folder may be a stranger's: its recipe is read as data and checked. Knows nothing
-about mlflow, which finds `_load_pyfunc` by this module's name in the file MLmodel.
+Of every kind of adapter. The folder may be a stranger's: its recipe is read as data and checked. Knows
+nothing about mlflow, which finds `_load_pyfunc` by this module's name in the file MLmodel.
 """
 
 from __future__ import annotations
