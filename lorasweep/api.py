@@ -232,7 +232,7 @@ def run_trial(
     from lorasweep.tracking.process import Mirror
 
     planned = planned or make_plan(recipe)
-    place = _home_of(recipe, planned) if folder is None else paths.typed(str(folder)).absolute()
+    place = folder_of(recipe, planned) if folder is None else paths.typed(str(folder)).absolute()
     require_writable(place)
     ended = cook(
         recipe,
@@ -331,7 +331,7 @@ def open_sweep(named: str | Path) -> Sweep:
     return Sweep(runs.find_sweep(str(named), subject="open_sweep"))
 
 
-def _home_of(recipe: Recipe, planned: Plan) -> Path:
+def folder_of(recipe: Recipe, planned: Plan) -> Path:
     """Where a single recipe is trained: equal recipes on equal images share a folder."""
     return paths.outputs() / paths.SINGLE_RUNS / f"{planned.fingerprint[:12]}-s{recipe.seed}"
 

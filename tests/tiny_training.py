@@ -49,7 +49,12 @@ def make_recipe(base: Path, **changes: Any) -> Recipe:
         metrics={},
     )
     recipe = dataclasses.replace(recipe, **changes)
-    return dataclasses.replace(recipe, **{group: _whole(recipe, group) for group in COMPONENTS})
+    regularizers = {
+        name: {**shipped.knobs("regularization", name), **knobs}
+        for name, knobs in recipe.regularization.items()
+    }
+    parts = {group: _whole(recipe, group) for group in COMPONENTS}
+    return dataclasses.replace(recipe, regularization=regularizers, **parts)
 
 
 def _whole(recipe: Recipe, group: str) -> Component:

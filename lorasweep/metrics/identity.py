@@ -73,7 +73,7 @@ def build(*, tiers: Sequence[PromptTier], encoder: Encoder, also: Sequence[Encod
 
 
 def problems(
-    *, tiers: Sequence[PromptTier], encoder: Encoder = "auto", also: Sequence[Encoder] = ()
+    *, tiers: Sequence[PromptTier], encoder: Encoder, also: Sequence[Encoder]
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     return _ranges.tiers(tiers)

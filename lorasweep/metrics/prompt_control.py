@@ -121,7 +121,7 @@ def build(*, min_base_accuracy: float, encoder: Encoder, also: Sequence[Encoder]
 
 
 def problems(
-    *, min_base_accuracy: float, encoder: Encoder = "auto", also: Sequence[Encoder] = ()
+    *, min_base_accuracy: float, encoder: Encoder, also: Sequence[Encoder]
 ) -> list[tuple[str, str, str]]:
     """What the types cannot say about the knobs."""
     return _ranges.share("min_base_accuracy", min_base_accuracy, most=1, example="0.3")

@@ -118,8 +118,9 @@ def test_the_seed_decides_the_weights_and_nothing_else_does(home: Path) -> None:
 
 
 def test_judging_does_not_change_training(home: Path) -> None:
-    cook(home / "often", [*TINY, "train.rungs=3"])
-    cook(home / "once", [*TINY, "train.rungs=1"])
+    tiny = [word for word in TINY if not word.startswith("train.rungs=")]
+    cook(home / "often", [*tiny, "train.rungs=3"])
+    cook(home / "once", [*tiny, "train.rungs=1"])
     assert weights_of(home / "often") == weights_of(home / "once")
 
 

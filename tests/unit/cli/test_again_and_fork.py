@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lorasweep import config, files
+from lorasweep import api, config, files
 from lorasweep.cli import main
 from lorasweep.plan import make_plan
 from lorasweep.records import to_dict
@@ -104,11 +104,9 @@ def test_a_trial_of_a_sweep_by_its_number_is_cooked_again_without_a_warning(
 def test_what_cannot_be_done_is_explained(
     words: list[str], said: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lorasweep.cli import one_run
-
     recipe = config.compose_recipe(TINY)
     planned = make_plan(recipe)
-    folder = one_run.run_folder(recipe, planned)
+    folder = api.folder_of(recipe, planned)
     files.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
     files.write_json(folder / "plan.json", to_dict(planned))
 

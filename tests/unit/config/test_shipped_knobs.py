@@ -19,12 +19,6 @@ SHIPPED = {
         {"dim": 16, "alpha": 8.0},
     ),
     "a key taken out of a variant": (["adapter=locon_16", "~adapter.conv_dim"], "adapter", {"conv_dim": 32}),
-    "only a name": (
-        ["scheduler.name=annealed_cosine_warmup_restarts", "~scheduler.num_cycles", "~scheduler.warmup"],
-        "scheduler",
-        {"num_cycles": 3, "warmup": 0.05, "gamma": 0.9},
-    ),
-    "another module's keys": (["buckets.name=kohya", "~buckets.sizes"], "buckets", {"min_side": 256}),
     "a metric's": (["~metrics.norms.decompose"], "metrics", {"norms": {"decompose": 12}}),
 }
 

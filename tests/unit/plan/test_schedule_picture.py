@@ -70,7 +70,7 @@ def test_a_readable_picture_comes_out(home: Path, tmp_path: Path, capsys: pytest
     alone = tmp_path / "one.png"
     assert draw(load_sweep(str(tmp_path / "s.yaml")), alone) == 2
     assert main(["plan", "train.max_steps=5", "--png", "/proc/nowhere/x.png"]) == 2
-    assert "give another --png" in capsys.readouterr().err
+    assert "choose another place with --png" in capsys.readouterr().err
 
 
 def test_drawing_needs_no_torch(home: Path, tmp_path: Path) -> None:
