@@ -11,6 +11,7 @@ import numpy as np
 import shipped
 from PIL import Image
 
+from lorasweep.config.places import LIST_GROUPS
 from lorasweep.data.order import batches_per_epoch
 from lorasweep.records import (
     BaseOptions,
@@ -32,7 +33,7 @@ CAPTIONS = ("zkw, 1girl, red hair, blue dress", "zkw, 1girl, red hair, smile", "
 def make_recipe(base: Path, **changes: Any) -> Recipe:
     """A LoRA of dim 2 trained with AdamW; `changes` replace fields of the recipe.
 
-    Knobs that a component lacks are as `conf/` ships them.
+    Knobs that a part lacks are as `conf/` ships them.
     """
     recipe = Recipe(
         seed=0,
@@ -49,12 +50,11 @@ def make_recipe(base: Path, **changes: Any) -> Recipe:
         metrics={},
     )
     recipe = dataclasses.replace(recipe, **changes)
-    regularizers = {
-        name: {**shipped.knobs("regularization", name), **knobs}
-        for name, knobs in recipe.regularization.items()
-    }
-    parts = {group: _whole(recipe, group) for group in COMPONENTS}
-    return dataclasses.replace(recipe, regularization=regularizers, **parts)
+    parts: dict[str, Any] = {group: _whole(recipe, group) for group in COMPONENTS}
+    for group in LIST_GROUPS:
+        named = getattr(recipe, group).items()
+        parts[group] = {name: {**shipped.knobs(group, name), **knobs} for name, knobs in named}
+    return dataclasses.replace(recipe, **parts)
 
 
 def _whole(recipe: Recipe, group: str) -> Component:

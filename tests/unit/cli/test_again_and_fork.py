@@ -52,7 +52,10 @@ def test_again_comes_out_the_same_and_a_fork_differs_where_asked(
     # A sweep does not cook what `train` has cooked, nor `train` what a sweep has.
     file = tmp_path / "two.yaml"
     typed = "".join(f"    {word.replace('=', ': ', 1)}\n" for word in TINY if "tracking" not in word)
-    file.write_text(f"sweep:\n  question: Again?\n  recipe:\n{typed}  arms: {{only: {{}}}}\n")
+    file.write_text(
+        "sweep:\n  question: Again?\n  metric: {name: burn/score, goal: minimize}\n"
+        f"  recipe:\n{typed}  arms: {{only: {{}}}}\n"
+    )
     (trial,) = run(["sweep", str(file), "tracking=none", "launcher.workers=1"], capsys)["trials"]
     assert trial["reused_from"] == name or trial["reused_from"].startswith("train/again")
 
