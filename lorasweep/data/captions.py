@@ -24,7 +24,7 @@ def tags(caption: str, options: CaptionOptions) -> list[str]:
 
     Where that is a comma, those of other scripts separate too.
     """
-    return [tag for tag in (part.strip() for part in _split(caption, _separator(options))) if tag]
+    return [tag for part in _split(caption, _separator(options)) if (tag := part.strip())]
 
 
 def plain(tag: str) -> str:
