@@ -35,7 +35,7 @@ test-reference: $(READY)  ## Compare with LyCORIS and bitsandbytes themselves, w
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(REFERENCE) \
 		lycoris-lora==4.1.3 einops toml bitsandbytes==0.50.2
 	OMP_NUM_THREADS=1 PYTHONPATH=$(REFERENCE) $(BIN)/python -m pytest -n auto -k "lycoris or 8bit" \
-		tests/unit/adapters tests/unit/optimizers tests/contracts
+		tests/unit/components/adapters tests/unit/components/optimizers tests/contracts
 
 check: $(READY)  ## Lint, format check and types
 	$(BIN)/ruff check .

@@ -141,9 +141,7 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, default=weights_dir(), help="a published pipeline")
     parser.add_argument("--quick", action="store_true", help="fewer pictures")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument(
-        "--sheet", type=Path, help="write samples beside renders to this PNG, and measure nothing"
-    )
+    parser.add_argument("--sheet", type=Path, help="write samples beside renders to this PNG, and measure nothing")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.sheet:

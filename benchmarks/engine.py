@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit" / "sweep"))
 
 import pretend_sweep  # noqa: E402 - found through the line above
 
-from lorasweep.files import read_json, read_jsonl  # noqa: E402
-from lorasweep.footprint import taken_mb  # noqa: E402
-from lorasweep.sweep import pool  # noqa: E402
+from lorasweep.core.files import read_json, read_jsonl  # noqa: E402
+from lorasweep.sweep.workers import pool  # noqa: E402
+from lorasweep.trial.resource_usage import taken_mb  # noqa: E402
 
 TRIAL_S = 0.3
 GROWTH = 1.3
@@ -147,9 +147,7 @@ def hand_outs_ms(folder: Path) -> list[float]:
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=8)
     options = parser.parse_args()

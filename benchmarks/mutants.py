@@ -26,9 +26,7 @@ TIMEOUT_S = 900
 
 def main(words: list[str]) -> int:
     """Plant the mutants that one of the words names, or all; returns how many lived, at most 1."""
-    rows = [
-        line.split("\t") for line in TABLE.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"
-    ]
+    rows = [line.split("\t") for line in TABLE.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
     lived = 0
     with tempfile.TemporaryDirectory(prefix="mutants-") as place:
         copy = Path(place)

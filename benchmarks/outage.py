@@ -30,10 +30,10 @@ sys.path[:0] = [str(TESTS), str(TESTS / "unit" / "sweep")]
 import pretend_sweep  # noqa: E402 - found through the line above
 from tracking_server import free_port, server  # noqa: E402
 
-from lorasweep.files import read_json  # noqa: E402
-from lorasweep.records import TrackingOptions  # noqa: E402
-from lorasweep.tracking.mirror import sync_sweep  # noqa: E402
-from lorasweep.tracking.process import Mirror  # noqa: E402
+from lorasweep.core.files import read_json  # noqa: E402
+from lorasweep.core.records import TrackingOptions  # noqa: E402
+from lorasweep.results.tracking.mirror import sync_sweep  # noqa: E402
+from lorasweep.results.tracking.process import Mirror  # noqa: E402
 
 WORKERS = 2
 TIMEOUT_S = 5.0  # for the mirror at the end; a person's default is 20
@@ -41,9 +41,7 @@ TIMEOUT_S = 5.0  # for the mirror at the end; a person's default is 20
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--step-seconds", type=float, default=0.5)
     options = parser.parse_args()

@@ -79,9 +79,7 @@ def computing(unet: Any, clock: Clock) -> Iterator[None]:
     before = unet.register_forward_pre_hook(lambda *_: clock.start("UNet forward"))
     after = unet.register_forward_hook(lambda *_: clock.stop())
     try:
-        with mock.patch.object(
-            torch.Tensor, "backward", clock.around(torch.Tensor.backward, lambda: "backward")
-        ):
+        with mock.patch.object(torch.Tensor, "backward", clock.around(torch.Tensor.backward, lambda: "backward")):
             yield
     finally:
         before.remove()
@@ -91,20 +89,20 @@ def computing(unet: Any, clock: Clock) -> Iterator[None]:
 @contextmanager
 def staging(clock: Clock) -> Iterator[None]:
     """Time training, drawing and every metric, at rungs and at the end."""
-    from lorasweep import keep, metrics, sample
-    from lorasweep.train import loop
+    from lorasweep.trial import finish, judge, sample
+    from lorasweep.trial.train import loop
 
     at = {"": "rungs: "}
 
     def when(what: str) -> Callable[[], str]:
         return lambda: at[""] + what
 
-    def build(name: str, knobs: Any, *, made: Callable[..., Any] = metrics.build) -> Any:
+    def build(name: str, knobs: Any, *, made: Callable[..., Any] = judge.build) -> Any:
         metric = made(name, knobs)
         kind = "forward passes only" if name in FORWARD_ONLY else "pictures"
         return _Timed(metric, clock.around(metric.measure, when(f"metrics, {kind}")))
 
-    def at_the_end(*args: Any, function: Any = keep.draw_in_full, **kwargs: Any) -> Any:
+    def at_the_end(*args: Any, function: Any = finish.draw_in_full, **kwargs: Any) -> Any:
         at[""] = "end: "
         return function(*args, **kwargs)
 
@@ -112,10 +110,10 @@ def staging(clock: Clock) -> Iterator[None]:
         for owner, name, function in (
             (loop, "advance", clock.around(loop.advance, lambda: "training")),
             (sample, "draw", clock.around(sample.draw, when("drawing"))),
-            (keep, "judge_in_full", clock.around(keep.judge_in_full, when("scores and errors"))),
-            (keep, "climb_ladder", clock.around(keep.climb_ladder, when("scores and errors"))),
-            (keep, "draw_in_full", at_the_end),
-            (metrics, "build", build),
+            (finish, "judge_in_full", clock.around(finish.judge_in_full, when("scores and errors"))),
+            (finish, "climb_ladder", clock.around(finish.climb_ladder, when("scores and errors"))),
+            (finish, "draw_in_full", at_the_end),
+            (judge, "build", build),
         ):
             patched.enter_context(mock.patch.object(owner, name, function))
         yield
@@ -133,8 +131,8 @@ def main(overrides: list[str]) -> int:
     import torch
 
     from lorasweep import config, plan
-    from lorasweep.kitchen import Kitchen
-    from lorasweep.run import cook
+    from lorasweep.trial.resources import Kitchen
+    from lorasweep.trial.run import cook
 
     torch.set_num_threads(1)
     recipe = config.compose_recipe(DEFAULTS, overrides)
@@ -174,9 +172,7 @@ def main(overrides: list[str]) -> int:
 
 def bounds(seconds: dict[str, float]) -> dict[str, float]:
     """The two shares that have a bound."""
-    ending = (
-        sum(value for name, value in seconds.items() if name.startswith("end: ")) - seconds["end: drawing"]
-    )
+    ending = sum(value for name, value in seconds.items() if name.startswith("end: ")) - seconds["end: drawing"]
     drawing = seconds["end: drawing"] + seconds["rungs: drawing"]
     return dict(
         zip(

@@ -16,10 +16,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lorasweep.files import read_json
-from lorasweep.records import Status
+from lorasweep.core.files import read_json
+from lorasweep.core.records import Status
 from lorasweep.sweep.folder import PRUNING_FILE, read_status
-from lorasweep.sweep.state import SweepState, read_state
+from lorasweep.sweep.ranking.state import SweepState, read_state
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 
@@ -89,8 +89,6 @@ def shown(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, help="sweep folders")
     sys.exit(main(parser.parse_args().folders))

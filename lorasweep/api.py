@@ -18,24 +18,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep import config, paths, progress, runs
-from lorasweep.errors import ConfigError, InputError, Problem
-from lorasweep.output_folder import require_writable
+from lorasweep import config
+from lorasweep.core import paths, progress
+from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.output_folder import require_writable
+from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.plan import make_plan
 from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
-from lorasweep.records import Plan, Recipe, Status
+from lorasweep.results import runs
 from lorasweep.sweep import beforehand, driver
 from lorasweep.sweep.folder import RESULT_FILE, read_or_none, read_status
-from lorasweep.sweep.leaderboard import rank_arms, rank_trials
+from lorasweep.sweep.ranking.leaderboard import rank_arms, rank_trials
+from lorasweep.sweep.ranking.state import SweepState, read_state
 from lorasweep.sweep.single import TrialResult
 from lorasweep.sweep.single import run_trial as cook
-from lorasweep.sweep.state import SweepState, read_state
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
-    from lorasweep.sample import Sample
+    from lorasweep.trial.sample import Sample
 
 OnEvent = Callable[[dict[str, Any]], object]
 
@@ -101,7 +103,7 @@ class Run:
     @property
     def samples(self) -> list[Sample]:
         """The pictures of that checkpoint, with what was asked for each; none before the end."""
-        from lorasweep import sample
+        from lorasweep.trial import sample
 
         folder = self.folder / "samples"
         return sample.read_index(folder) if (folder / sample.INDEX).exists() else []
@@ -111,12 +113,12 @@ class Run:
 
         Args:
             out: a folder or a .safetensors; None: `export/` in the run folder.
-            how: as `lorasweep.export.export_run` takes it: `form`, `precision`.
+            how: as `lorasweep.results.export.export_run` takes it: `form`, `precision`.
 
         Raises:
             InputError: it has no adapter yet, or a file of somebody else's is in the way.
         """
-        from lorasweep.export import export_run, find_run
+        from lorasweep.results.export import export_run, find_run
 
         found = find_run(str(self.folder))
         return Path(export_run(found, out=None if out is None else paths.typed(str(out)), **how)[0].file)
@@ -129,7 +131,7 @@ class Run:
 
     @functools.cached_property
     def _model(self) -> Any:
-        from lorasweep.mlflow_model import DrawingModel
+        from lorasweep.results.mlflow_model import DrawingModel
 
         return DrawingModel(self.folder)
 
@@ -229,7 +231,7 @@ def run_trial(
         ConfigError, DatasetError, InputError: before any work; with every problem found.
         SweepHeldError: another process trains in this folder.
     """
-    from lorasweep.tracking.process import Mirror
+    from lorasweep.results.tracking.process import Mirror
 
     planned = planned or make_plan(recipe)
     place = folder_of(recipe, planned) if folder is None else paths.typed(str(folder)).absolute()
@@ -289,9 +291,9 @@ def run_sweep(
     Raises:
         ConfigError: before any work; with every problem found.
     """
-    from lorasweep.report import contact_sheet
-    from lorasweep.report.write import write_report
-    from lorasweep.tracking.process import Mirror
+    from lorasweep.results.report import contact_sheet
+    from lorasweep.results.report.write import write_report
+    from lorasweep.results.tracking.process import Mirror
 
     spec = config.load_sweep(sweep, list(overrides)) if isinstance(sweep, str) else sweep
     plans = plans or plan_sweep(spec)

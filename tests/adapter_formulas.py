@@ -70,9 +70,7 @@ FORMULAS: dict[str, Delta] = {
 }
 
 
-def merge(
-    model: torch.nn.Module, part: str, state: Tensors, *, name: str, knobs: dict[str, Any], weight: float
-) -> int:
+def merge(model: torch.nn.Module, part: str, state: Tensors, *, name: str, knobs: dict[str, Any], weight: float) -> int:
     """Add `weight` times each module's delta to a plain model's weights; returns how many were changed."""
     modules: dict[str, dict[str, torch.Tensor]] = {}
     paths = [path for path, module in model.named_modules() if hasattr(module, "weight")]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lorasweep.files import read_json
+from lorasweep.core.files import read_json
 
 STEPS, RUNGS = 24, 3
 SWEEP = """\
@@ -45,17 +45,13 @@ sweep:
 class KilledSweep:
     """One sweep called `killed` in a home of its own, run as a person would: by the command line."""
 
-    def __init__(
-        self, home: Path, *, base: Path, arms: Mapping[str, str], seeds: Sequence[int], workers: int
-    ) -> None:
+    def __init__(self, home: Path, *, base: Path, arms: Mapping[str, str], seeds: Sequence[int], workers: int) -> None:
         home.mkdir()
         self.home = home
         self.folder = home / "outputs" / "killed"
         self.trials = len(arms) * len(seeds)
         lines = "\n".join(f"    {name}: {keys}" for name, keys in arms.items())
-        text = SWEEP.format(
-            base=base, arms=lines, seeds=list(seeds), workers=workers, steps=STEPS, rungs=RUNGS
-        )
+        text = SWEEP.format(base=base, arms=lines, seeds=list(seeds), workers=workers, steps=STEPS, rungs=RUNGS)
         (home / "killed.yaml").write_text(text)
         self._environment = {**os.environ, "LORASWEEP_HOME": str(home), "OMP_NUM_THREADS": "1"}
         self._environment.pop("MLFLOW_TRACKING_URI", None)

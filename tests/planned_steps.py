@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
+from lorasweep.core.records import Plan, Recipe
 from lorasweep.data.order import epoch_steps
-from lorasweep.records import Plan, Recipe
 
 
 def exposures(plan: Plan, recipe: Recipe) -> Counter[int]:

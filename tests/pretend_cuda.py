@@ -102,11 +102,7 @@ class _Pretend(TorchFunctionMode):
             return _moved(args[0], CUDA)
         if func is torch.Tensor.to:
             return _to(*args, **kwargs)
-        if (
-            "device" in kwargs
-            and kwargs["device"] is not None
-            and torch.device(kwargs["device"]).type == "cuda"
-        ):
+        if "device" in kwargs and kwargs["device"] is not None and torch.device(kwargs["device"]).type == "cuda":
             if isinstance(kwargs.get("generator"), torch.Generator):
                 raise RuntimeError(f"{func}: a generator of the CPU for cuda:0")
             made = func(*args, **{**kwargs, "device": _CPU})

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from tiny_training import make_plan
 
-from lorasweep import config, files
-from lorasweep.protocols import Adapter
-from lorasweep.records import Recipe, to_dict
+from lorasweep import config
+from lorasweep.core import files
+from lorasweep.core.protocols import Adapter
+from lorasweep.core.records import Recipe, to_dict
 
 
 def write_run(folder: Path, recipe: Recipe, images: Path, adapter: Adapter) -> None:

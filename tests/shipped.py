@@ -26,6 +26,6 @@ def problems(module: types.ModuleType, **changes: Any) -> list[tuple[str, str, s
 
 
 def _knobs_of(module: types.ModuleType) -> dict[str, Any]:
-    _, folder, name = module.__name__.split(".")
+    folder, _, name = module.__name__.removeprefix("lorasweep.").rpartition(".")
     group = next(group for group, inside in FOLDERS.items() if inside == folder)
     return knobs(group, name)

@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 from PIL import Image, ImageDraw
 
-from lorasweep import config, files
-from lorasweep.records import to_dict
+from lorasweep import config
+from lorasweep.core import files
+from lorasweep.core.records import to_dict
 from lorasweep.sweep.folder import run_folder_name
 
 START = 1_795_000_000.0  # unix s
@@ -101,9 +102,7 @@ def _trial(folder: Path, number: int, trial: Cooked) -> None:
         )  # fmt: skip
     for step in trial.rungs if trial.pictures else ():
         weights = (0.4, 0.7, 1.0) if step == RUNGS[-1] else (0.7,)
-        _pictures(
-            folder / "samples" / f"step_{step:06d}", weights=weights, burn=trial.overcook * step / RUNGS[-1]
-        )
+        _pictures(folder / "samples" / f"step_{step:06d}", weights=weights, burn=trial.overcook * step / RUNGS[-1])
 
 
 def _rung(trial: Cooked, step: int) -> dict[str, Any]:

@@ -42,9 +42,7 @@ def write_checkpoint(folder: Path, file: Path) -> Path:
     for name, tensor in vae.items():
         # The original's attention is made of 1 x 1 convolutions.
         is_projection = ".attentions." in name and tensor.ndim == 2
-        tensors[f"first_stage_model.{_vae_name(name)}"] = (
-            tensor[:, :, None, None] if is_projection else tensor
-        )
+        tensors[f"first_stage_model.{_vae_name(name)}"] = tensor[:, :, None, None] if is_projection else tensor
     for name, tensor in text.items():
         plain = name.removeprefix("text_model.")
         tensors[f"cond_stage_model.transformer.text_model.{plain}"] = tensor
@@ -66,9 +64,7 @@ def _unet_name(name: str) -> str:
         side, level, kind, layer, rest = match[1], int(match[2]), match[3], int(match[4]), match[5]
         place = (LAYERS + 1) * level + layer + (1 if side == "down" else 0)
         block = "input_blocks" if side == "down" else "output_blocks"
-        return (
-            f"{block}.{place}.{0 if kind == 'resnets' else 1}.{_resnet(rest) if kind == 'resnets' else rest}"
-        )
+        return f"{block}.{place}.{0 if kind == 'resnets' else 1}.{_resnet(rest) if kind == 'resnets' else rest}"
     if match := re.fullmatch(r"down_blocks\.(\d+)\.downsamplers\.0\.conv\.(.+)", name):
         return f"input_blocks.{(LAYERS + 1) * (int(match[1]) + 1)}.0.op.{match[2]}"
     if match := re.fullmatch(r"up_blocks\.(\d+)\.upsamplers\.0\.(.+)", name):
@@ -93,8 +89,7 @@ def _vae_name(name: str) -> str:
         name = re.sub(
             rf"up_blocks\.(\d)\.{ours}\.(\d)",
             lambda match, original=original: (  # type: ignore[misc]
-                f"up.{VAE_LEVELS - 1 - int(match[1])}.{original}"
-                + (f".{match[2]}" if original == "block" else "")
+                f"up.{VAE_LEVELS - 1 - int(match[1])}.{original}" + (f".{match[2]}" if original == "block" else "")
             ),
             name,
         )

@@ -12,8 +12,7 @@ import shipped
 from PIL import Image
 
 from lorasweep.config.places import LIST_GROUPS
-from lorasweep.data.order import batches_per_epoch
-from lorasweep.records import (
+from lorasweep.core.records import (
     BaseOptions,
     Bucket,
     CaptionOptions,
@@ -25,6 +24,7 @@ from lorasweep.records import (
     SampleOptions,
     TrainOptions,
 )
+from lorasweep.data.order import batches_per_epoch
 
 COMPONENTS = ("buckets", "adapter", "optimizer", "scheduler")
 CAPTIONS = ("zkw, 1girl, red hair, blue dress", "zkw, 1girl, red hair, smile", "zkw, 1girl, red hair")
@@ -105,7 +105,7 @@ def _draw(folder: Path, number: int, *, held_out: bool) -> PlannedImage:
 
 def train(slot: Any, base: Any, steps: int) -> list[dict[str, float]]:
     """Advance one slot; what each step logged."""
-    from lorasweep.train.loop import advance
+    from lorasweep.trial.train.loop import advance
 
     rows: list[dict[str, float]] = []
     advance([slot], base, steps=steps, on_step=lambda _, metrics: rows.append(metrics))

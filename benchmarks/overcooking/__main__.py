@@ -23,8 +23,8 @@ from typing import Any
 
 from benchmarks.overcooking import cooking, grid, pictures
 from benchmarks.overcooking.words import span
-from lorasweep import files
-from lorasweep.errors import InputError, Problem
+from lorasweep.core import files
+from lorasweep.core.errors import InputError, Problem
 
 PAGE = Path("docs/overcooking.md")
 CONTROLS_AFTER = 8  # runs of the grid that come before the others: a first answer first
@@ -154,8 +154,8 @@ def calibrate(options: argparse.Namespace, home: Path) -> int:
     from benchmarks.overcooking import areas, limits
     from benchmarks.overcooking.table import load
     from lorasweep import config
-    from lorasweep.bases import dollhouse
-    from lorasweep.metrics import calibration
+    from lorasweep.components.bases import dollhouse
+    from lorasweep.trial.judge import calibration
 
     checkpoints = load(home)
     placed = limits.fit(limits.symptom_values([c.metrics for c in checkpoints]), areas.labels(checkpoints))
@@ -180,9 +180,7 @@ def _analysis(home: Path) -> tuple[dict[str, Any], list[Any]]:
 
     checkpoints = load(home)
     if not checkpoints:
-        raise InputError(
-            Problem(str(home), "holds no judged checkpoint", "`run` comes first"), subject="--home"
-        )
+        raise InputError(Problem(str(home), "holds no judged checkpoint", "`run` comes first"), subject="--home")
     found = ask(checkpoints)
     found["controls"] = controls.judged(load_controls(home))
     found["copying"] = copying.copied(load_copying(home))

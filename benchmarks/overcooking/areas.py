@@ -17,7 +17,7 @@ from benchmarks.overcooking import grid, limits, scores
 from benchmarks.overcooking.following import followed
 from benchmarks.overcooking.statistics import auroc, group_folds, over_runs
 from benchmarks.overcooking.table import Checkpoint
-from lorasweep.metrics.symptoms import SYMPTOMS
+from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 SHIPPED = "O as shipped"
 SETTLED = "runs cooked after the score was settled"
@@ -148,9 +148,7 @@ def area(values: np.ndarray, checkpoints: Sequence[Checkpoint], truth: np.ndarra
     return asdict(over_runs(runs, lambda rows: auroc(values[rows], truth[rows])))
 
 
-def _change(
-    whole: np.ndarray, cut: np.ndarray, checkpoints: Sequence[Checkpoint], truth: np.ndarray
-) -> dict[str, Any]:
+def _change(whole: np.ndarray, cut: np.ndarray, checkpoints: Sequence[Checkpoint], truth: np.ndarray) -> dict[str, Any]:
     """Area of the cut score minus that of the whole one; what cannot be scored counts as 0."""
     whole, cut = np.nan_to_num(whole), np.nan_to_num(cut)
     runs = [c.run for c in checkpoints]

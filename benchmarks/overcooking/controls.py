@@ -24,10 +24,10 @@ from PIL import Image, ImageEnhance
 from benchmarks.overcooking import scores
 from benchmarks.overcooking.grid import CENTRE, Recipe, Run, Scale, overrides, quoted, run_name
 from benchmarks.overcooking.table import Checkpoint, by_run
-from lorasweep import files
+from lorasweep.core import files
+from lorasweep.core.seeds import derive
 from lorasweep.dollhouse import world
-from lorasweep.metrics import score
-from lorasweep.seeds import derive
+from lorasweep.trial.judge import score
 
 PLANTED = ("base", "random", "copier")
 IDENTITY = "zkw"
@@ -66,9 +66,7 @@ def _run(name: str, folder: Path, scale: Scale) -> Run:
         *overrides(CENTRE, seed=0, scale=scale),
     ]
     recipe = Recipe(name=name, dials=dict(CENTRE))
-    return Run(
-        name=run_name(name, IDENTITY, 0), recipe=recipe, identity=IDENTITY, seed=0, overrides=tuple(own)
-    )
+    return Run(name=run_name(name, IDENTITY, 0), recipe=recipe, identity=IDENTITY, seed=0, overrides=tuple(own))
 
 
 # --------------------------------------------------------------------------------------------- datasets
@@ -150,13 +148,9 @@ RULES: Final[dict[str, Rule]] = {
         says="O as the witness, F <= 0.1, no copies",
         holds=lambda c, _: (c["O"] > 0.5) == (c["true_harm"] > 0.5) and c["F"] <= 0.1 and c["copies"] <= 0.5,
     ),
-    "copier": Rule(
-        says="copies > 0.5, not burned", holds=lambda c, _: c["copies"] > 0.5 and c["O"] > 0.5 >= c["burn"]
-    ),
+    "copier": Rule(says="copies > 0.5, not burned", holds=lambda c, _: c["copies"] > 0.5 and c["O"] > 0.5 >= c["burn"]),
     "saturated": Rule(says="not burned at its best", holds=lambda c, _: c["burn"] <= 0.5),
-    "regularised": Rule(
-        says="strangers redrawn less than without", holds=lambda c, twin: c["drift"] < twin["drift"]
-    ),
+    "regularised": Rule(says="strangers redrawn less than without", holds=lambda c, twin: c["drift"] < twin["drift"]),
 }
 
 
@@ -188,10 +182,7 @@ def judged(checkpoints: Sequence[Checkpoint]) -> list[dict[str, Any]]:
         checkpoints: of cooked controls every rung, of planted ones their only one. The saturated control is
             judged where its true utility is highest, the others at their end.
     """
-    runs = {
-        rungs[0].recipe.removeprefix("control-").replace("-", " "): rungs
-        for rungs in by_run(checkpoints).values()
-    }
+    runs = {rungs[0].recipe.removeprefix("control-").replace("-", " "): rungs for rungs in by_run(checkpoints).values()}
     twin = facts(runs["plain"][-1]) if "plain" in runs else {"drift": float("nan")}
     rows = []
     for name, rule in RULES.items():

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.overcooking.grid import Run
 from benchmarks.overcooking.pictures import Counts
-from lorasweep import config, files, plan
-from lorasweep.records import Status, to_dict
+from lorasweep import config, plan
+from lorasweep.core import files
+from lorasweep.core.records import Status, to_dict
 
 if TYPE_CHECKING:
     from benchmarks.overcooking.watching import WatchfulKitchen
@@ -39,9 +40,7 @@ class Cooked:
     seconds: float
 
 
-def cook_all(
-    runs: Sequence[Run], home: Path, *, processes: int, until: float, counts: Counts
-) -> Iterator[Cooked]:
+def cook_all(runs: Sequence[Run], home: Path, *, processes: int, until: float, counts: Counts) -> Iterator[Cooked]:
     """Cook, in order, what is not cooked yet; yields each run as it ends or is cut short.
 
     Args:
@@ -105,7 +104,7 @@ def workers(processes: int) -> ProcessPoolExecutor:
 def _set_up(driver_pid: int) -> None:
     import torch
 
-    from lorasweep.sweep.worker import die_with
+    from lorasweep.sweep.workers.worker import die_with
 
     die_with(driver_pid)
     torch.set_num_threads(1)
@@ -115,7 +114,7 @@ def _cook(run: Run, folder: Path, home: Path, *, should_stop: Callable[[], bool]
     from benchmarks.overcooking.watching import WatchfulKitchen
     from benchmarks.overcooking.witness import Witness
     from lorasweep.dollhouse.reader import Reader
-    from lorasweep.run import cook
+    from lorasweep.trial.run import cook
 
     global _kitchen
     if _kitchen is None:

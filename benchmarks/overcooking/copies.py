@@ -38,16 +38,12 @@ def nearness(pictures_NHWC: np.ndarray, training_THWC: np.ndarray, replicas_FTHW
     Around 1.1 for a picture that copies nothing, since the replicas are many; 0 for a training image.
     """
     own_N = pixel_distances(pictures_NHWC, training_THWC).min(axis=1)
-    theirs_FN = np.stack(
-        [pixel_distances(pictures_NHWC, one_THWC).min(axis=1) for one_THWC in replicas_FTHWC]
-    )
+    theirs_FN = np.stack([pixel_distances(pictures_NHWC, one_THWC).min(axis=1) for one_THWC in replicas_FTHWC])
     found: np.ndarray = own_N / theirs_FN.min(axis=0)
     return found
 
 
-def copied_by_nuisances(
-    pictures_TK: np.ndarray, training_TK: np.ndarray, replicas_FTK: np.ndarray
-) -> np.ndarray:
+def copied_by_nuisances(pictures_TK: np.ndarray, training_TK: np.ndarray, replicas_FTK: np.ndarray) -> np.ndarray:
     """Which pictures have the nuisances of their own caption's image rather than any replica's; (T,) bool.
 
     Args:

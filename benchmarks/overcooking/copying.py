@@ -18,7 +18,7 @@ from benchmarks.overcooking import scores
 from benchmarks.overcooking.grid import CENTRE, Recipe, Run, Scale, overrides, quoted, run_name
 from benchmarks.overcooking.statistics import auroc, rows_by_run, spearman
 from benchmarks.overcooking.table import COPYING, Checkpoint
-from lorasweep import files
+from lorasweep.core import files
 from lorasweep.dollhouse import world
 
 SCALE: Final = Scale(steps=640, rungs=5)

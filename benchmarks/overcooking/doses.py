@@ -39,8 +39,5 @@ def _means(checkpoints: Sequence[Checkpoint]) -> dict[str, float]:
         "O": float(np.nanmean(scored)) if np.isfinite(scored).any() else float("nan"),
         "harm": float(np.mean([c.truth.harm for c in checkpoints])),
         "identity": float(np.mean([c.truth.identity for c in checkpoints])),
-        **{
-            name: float(np.mean([c.truth.excess[name] for c in checkpoints]))
-            for name in checkpoints[0].truth.excess
-        },
+        **{name: float(np.mean([c.truth.excess[name] for c in checkpoints])) for name in checkpoints[0].truth.excess},
     }

@@ -14,7 +14,7 @@ from benchmarks.overcooking.cooking import run_folders
 from benchmarks.overcooking.pictures import LOOKS
 from benchmarks.overcooking.remeasuring import remeasured
 from benchmarks.overcooking.table import CONTROL, COPYING, Checkpoint, by_run
-from lorasweep import files
+from lorasweep.core import files
 
 SETTINGS = "settings.json"  # what `run` was told, for every later call and for the page
 
@@ -44,9 +44,7 @@ def gather(home: Path, checkpoints: Sequence[Checkpoint], *, grid_runs: int) -> 
         "looks": [
             {
                 "pictures": sum(asdict(look.counts).values()),
-                "checkpoints": sum(
-                    len([*(home / "runs" / name / look.folder).glob("step_*")]) for name in seen
-                ),
+                "checkpoints": sum(len([*(home / "runs" / name / look.folder).glob("step_*")]) for name in seen),
             }
             for look in LOOKS
         ],
@@ -72,7 +70,7 @@ def _cpu_name() -> str:
 
 def _base_fingerprint() -> str:
     from lorasweep import config
-    from lorasweep.bases import dollhouse
+    from lorasweep.components.bases import dollhouse
 
     found: str = dollhouse.fingerprint(config.compose_recipe(()).base)
     return found

@@ -23,7 +23,7 @@ from benchmarks.overcooking import areas, stopping  # noqa: E402
 from benchmarks.overcooking.following import followed  # noqa: E402
 from benchmarks.overcooking.table import Checkpoint  # noqa: E402
 from benchmarks.overcooking.words import span  # noqa: E402
-from lorasweep.metrics.symptoms import SYMPTOMS  # noqa: E402
+from lorasweep.trial.judge.symptoms import SYMPTOMS  # noqa: E402
 
 # Okabe and Ito's palette (2008).
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from scipy.stats import qmc
 
+from lorasweep.core.seeds import derive
 from lorasweep.dollhouse.world import SUBJECTS
-from lorasweep.seeds import derive
 
 IDENTITIES: Final[tuple[str, ...]] = tuple(SUBJECTS)
 SEEDS: Final[tuple[int, ...]] = (0, 1, 2)

@@ -1,6 +1,6 @@
 """Place the product's limits from labelled checkpoints: what calibration on a world with a known truth gives.
 
-    fit(metrics of checkpoints, overcooked or not)  ->  Limits  ->  a `Calibration` for `lorasweep.metrics`
+    fit(metrics of checkpoints, overcooked or not)  ->  Limits  ->  a `Calibration` for `lorasweep.trial.judge`
 
 The score stays the product's own noisy-OR of `symptoms.SYMPTOMS`; only where each symptom begins to count is
 fitted, by maximum likelihood of the labels, with every width a fifth of its limit. A symptom starts at what
@@ -20,8 +20,8 @@ from typing import Any, Final
 import numpy as np
 from scipy.optimize import minimize
 
-from lorasweep.metrics.calibration import Calibration
-from lorasweep.metrics.symptoms import SYMPTOMS, Limit
+from lorasweep.trial.judge.calibration import Calibration
+from lorasweep.trial.judge.symptoms import SYMPTOMS, Limit
 
 SHARPNESS: Final = 5.0  # limit / width; from 4 on, harmless values stay near 0
 HEALTHY: Final = 0.9  # share of healthy checkpoints that stay below where a limit starts
@@ -47,15 +47,13 @@ class Limits:
         return _score(values_NM, self.limit_M)
 
     def calibration(self, *, holds_for: Mapping[str, Any], made: Mapping[str, Any]) -> Calibration:
-        """The same as a file that `lorasweep.metrics` judges by."""
+        """The same as a file that `lorasweep.trial.judge` judges by."""
         found = {s.name: float(limit) for s, limit in zip(SYMPTOMS, self.limit_M, strict=True)}
         return Calibration(
             name="dollhouse",
             holds_for=dict(holds_for),
             limits={
-                name: Limit(limit=limit, width=limit / SHARPNESS)
-                for name, limit in found.items()
-                if np.isfinite(limit)
+                name: Limit(limit=limit, width=limit / SHARPNESS) for name, limit in found.items() if np.isfinite(limit)
             },
             unplaced={
                 name: "too few healthy or overcooked checkpoints show it"
@@ -69,10 +67,7 @@ class Limits:
 def symptom_values(metrics: Sequence[Mapping[str, float]]) -> np.ndarray:
     """What each symptom reads in each checkpoint, so that more is worse; (N, M), NaN where missing."""
     return np.array(
-        [
-            [float("nan") if (value := symptom.value(row)) is None else value for symptom in SYMPTOMS]
-            for row in metrics
-        ]
+        [[float("nan") if (value := symptom.value(row)) is None else value for symptom in SYMPTOMS] for row in metrics]
     ).reshape(len(metrics), len(SYMPTOMS))
 
 
@@ -97,9 +92,7 @@ def fit(values_NM: np.ndarray, overcooked_N: np.ndarray) -> Limits:
         likelihood = np.where(overcooked_N, np.log(score_N), np.log1p(-score_N)).mean()
         return float(-likelihood + PRIOR * (shift_F**2).sum())
 
-    found = minimize(
-        loss, np.zeros(free_M.sum()), bounds=[(-3.0, 3.0)] * int(free_M.sum()), method="L-BFGS-B"
-    )
+    found = minimize(loss, np.zeros(free_M.sum()), bounds=[(-3.0, 3.0)] * int(free_M.sum()), method="L-BFGS-B")
     limit_M = start_M.copy()
     limit_M[free_M] *= np.exp(found.x)
     return Limits(limit_M=limit_M)

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.overcooking.cooking import run_folders, workers
 from benchmarks.overcooking.pictures import LOOKS, Look
 from benchmarks.overcooking.reopening import Reopened, reopened
-from lorasweep import files
+from lorasweep.core import files
 from lorasweep.plan import make_plan
 
 
@@ -40,8 +40,7 @@ def steps_left(folder: Path, further: Look) -> list[int]:
     return [
         int(stem.removeprefix("step_"))
         for stem in seen
-        if (folder / "checkpoints" / stem).exists()
-        and not (folder / further.folder / f"{stem}.json").exists()
+        if (folder / "checkpoints" / stem).exists() and not (folder / further.folder / f"{stem}.json").exists()
     ]
 
 

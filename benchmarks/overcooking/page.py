@@ -13,8 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.overcooking import areas, grid, stopping, truth
 from benchmarks.overcooking.words import number, signed, span
-from lorasweep.metrics import score
-from lorasweep.metrics.symptoms import SYMPTOMS
+from lorasweep.trial.judge import score
+from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 Row = Mapping[str, Any]
 HEADLINES = (areas.SHIPPED_UNSEEN, areas.CALIBRATED)
@@ -52,9 +52,7 @@ def write(found: Mapping[str, Any], *, pictures: str, story: str) -> str:
             story=story,
             clean=settled and found["stopping_settled"]["runs"] >= FEWEST_RUNS,
             headlines=headlines,
-            follow=sorted(
-                found["follow"].items(), key=lambda pair: (pair[1]["follows"], -number(pair[1]["value"]))
-            ),
+            follow=sorted(found["follow"].items(), key=lambda pair: (pair[1]["follows"], -number(pair[1]["value"]))),
             looks=[look for look in found["facts"]["looks"] if look["checkpoints"]],
         )
     )

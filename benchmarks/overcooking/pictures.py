@@ -20,6 +20,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from lorasweep.core.records import PlannedImage
+from lorasweep.core.seeds import derive
 from lorasweep.dollhouse.world import (
     SUBJECTS,
     Spec,
@@ -32,8 +34,6 @@ from lorasweep.dollhouse.world import (
 )
 from lorasweep.dollhouse.world.attributes import INTRINSIC
 from lorasweep.dollhouse.world.dataset import sample_subject_spec
-from lorasweep.records import PlannedImage
-from lorasweep.seeds import derive
 
 Group = Literal["trained", "recombined", "stranger", "open", "plain"]
 PROMPT_SEED = 20_000  # far from any hold-out seed, from which the product draws its prompts
@@ -114,21 +114,13 @@ def questions(
         text = ", ".join(caption_tags(spec, subject, captions="absorbed"))
         found.append(Question(group="recombined", prompt=text, seed=0, asked=_asked(spec)))
     found += [
-        Question(group="stranger", prompt=", ".join(tags(spec)), seed=0, asked=_asked(spec))
-        for spec in strangers
+        Question(group="stranger", prompt=", ".join(tags(spec)), seed=0, asked=_asked(spec)) for spec in strangers
     ]
+    found += [Question(group="open", prompt=sample_spec(rng).background, seed=0, asked={}) for _ in range(counts.open)]
     found += [
-        Question(group="open", prompt=sample_spec(rng).background, seed=0, asked={})
-        for _ in range(counts.open)
+        Question(group="plain", prompt=f"{subject.trigger}, 1girl", seed=0, asked={}) for _ in range(counts.plain)
     ]
-    found += [
-        Question(group="plain", prompt=f"{subject.trigger}, 1girl", seed=0, asked={})
-        for _ in range(counts.plain)
-    ]
-    return [
-        replace(question, seed=derive(seed, question.group, place) % 2**31)
-        for place, question in enumerate(found)
-    ]
+    return [replace(question, seed=derive(seed, question.group, place) % 2**31) for place, question in enumerate(found)]
 
 
 def recombined(rng: np.random.Generator, subject: Subject) -> Spec:
@@ -144,12 +136,8 @@ def replicas(spec: Spec, image: PlannedImage, count: int, rng: np.random.Generat
     """Draw the same attributes with other nuisances, sized and cropped as the training image is."""
     pictures = []
     for _ in range(count):
-        other = sample_spec(
-            rng, fixed={name: value for name, value in spec.to_dict().items() if _is_look(name)}
-        )
-        whole = render(other, image.width_px, image.height_px).resize(
-            image.resize_px, Image.Resampling.LANCZOS
-        )
+        other = sample_spec(rng, fixed={name: value for name, value in spec.to_dict().items() if _is_look(name)})
+        whole = render(other, image.width_px, image.height_px).resize(image.resize_px, Image.Resampling.LANCZOS)
         left, top = image.crop_px
         pictures.append(whole.crop((left, top, left + image.bucket.width_px, top + image.bucket.height_px)))
     return pictures

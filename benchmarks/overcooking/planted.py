@@ -28,16 +28,19 @@ from safetensors.torch import load_file
 from benchmarks.overcooking.pictures import Counts
 from benchmarks.overcooking.watching import WatchfulKitchen
 from benchmarks.overcooking.witness import Witness
-from lorasweep import config, metrics, plan, sample, seeds
+from lorasweep import config, plan
+from lorasweep.core import seeds
+from lorasweep.core.records import Measurement
 from lorasweep.dollhouse.reader import Reader
-from lorasweep.metrics import calibration
-from lorasweep.plan import drawing
-from lorasweep.records import Measurement
+from lorasweep.plan import sample_requests
+from lorasweep.trial import judge as judging
+from lorasweep.trial import sample
+from lorasweep.trial.judge import calibration
 
 if TYPE_CHECKING:
     from benchmarks.overcooking.grid import Run
-    from lorasweep.protocols import Adapter, Base, Latents
-    from lorasweep.records import Plan, Recipe
+    from lorasweep.core.protocols import Adapter, Base, Latents
+    from lorasweep.core.records import Plan, Recipe
 
 
 class Copier:
@@ -85,9 +88,7 @@ class Copier:
         return (ideal(x_BCHW, abar_B, self._latent_NCHW, prediction=self._schedule.config.prediction_type),)
 
 
-def ideal(
-    x_BCHW: torch.Tensor, abar_B111: torch.Tensor, latent_NCHW: torch.Tensor, *, prediction: str
-) -> torch.Tensor:
+def ideal(x_BCHW: torch.Tensor, abar_B111: torch.Tensor, latent_NCHW: torch.Tensor, *, prediction: str) -> torch.Tensor:
     """The ideal denoiser of a finite training set; (B, C, H, W), noise or v as `prediction` says."""
     x_BCHW, latent_NCHW = x_BCHW.float(), latent_NCHW.float()
     signal, noise = abar_B111.sqrt(), (1 - abar_B111).sqrt()
@@ -122,23 +123,19 @@ def judge(run: Run, home: Path, kitchen: WatchfulKitchen, *, like: Path, counts:
     return {"identity": run.identity, "rung": rung, "testimony": testimony, "base": base}
 
 
-def _measure(
-    kitchen: WatchfulKitchen, recipe: Recipe, planned: Plan, adapter: Adapter, folder: Path
-) -> Measurement:
+def _measure(kitchen: WatchfulKitchen, recipe: Recipe, planned: Plan, adapter: Adapter, folder: Path) -> Measurement:
     """What the product measures at a rung, on pictures drawn for it."""
     base, options = kitchen.base(recipe), recipe.sample
-    wanted = drawing.at_rung(recipe, planned)
+    wanted = sample_requests.at_rung(recipe, planned)
     drawn = sample.draw(base, adapter, wanted, options)
     samples = sample.write(folder, wanted, drawn, base=base, options=options, adapter_file=None)
     context = kitchen.judge_context(recipe, planned, adapter=adapter, samples=samples, step=0, history=[])
-    return metrics.judge(context, recipe.metrics, calibration.find(recipe, base.fingerprint).calibration)
+    return judging.judge(context, recipe.metrics, calibration.find(recipe, base.fingerprint).calibration)
 
 
 @contextmanager
-def _planted(
-    kind: str, base: Base, recipe: Recipe, planned: Plan, latents: Latents, like: Path
-) -> Iterator[Adapter]:
-    from lorasweep.adapters import lora
+def _planted(kind: str, base: Base, recipe: Recipe, planned: Plan, latents: Latents, like: Path) -> Iterator[Adapter]:
+    from lorasweep.components.adapters import lora
 
     if kind == "copier":
         means = [latents.mean_std(image)[0] for image in planned.train_images()]

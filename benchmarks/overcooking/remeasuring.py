@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.overcooking.cooking import run_folders, workers
 from benchmarks.overcooking.reopening import Reopened, recipe_of, reopened
-from lorasweep import files, sample
-from lorasweep.plan import drawing, make_plan
-from lorasweep.plan.drawing import ImageRequest
-from lorasweep.sample import Sample
+from lorasweep.core import files
+from lorasweep.plan import make_plan, sample_requests
+from lorasweep.plan.sample_requests import ImageRequest
+from lorasweep.trial import sample
+from lorasweep.trial.sample import Sample
 
 if TYPE_CHECKING:
-    from lorasweep.metrics.context import JudgeContext
-    from lorasweep.records import Plan
+    from lorasweep.core.records import Plan
+    from lorasweep.trial.judge.context import JudgeContext
 
 METRICS: Final = ("burn", "diversity", "identity", "prompt_control")
 _FILE = "remeasured.json"
@@ -70,12 +71,10 @@ def remeasure(folder: Path, *, everything: bool) -> str:
     """Measure one run's rungs anew, in this process; those that were are not again."""
     recipe = recipe_of(folder)
     plan = make_plan(recipe)
-    wanted = drawing.at_rung(recipe, plan)
+    wanted = sample_requests.at_rung(recipe, plan)
     found = remeasured(folder)
     rungs = [path for path in sorted((folder / "samples").glob("step_*")) if (path / sample.INDEX).exists()]
-    stale = [
-        path for path in rungs if not _is_of_today(found.get(str(_step(path))), path, wanted, everything)
-    ]
+    stale = [path for path in rungs if not _is_of_today(found.get(str(_step(path))), path, wanted, everything)]
     if not stale:
         return folder.name
     with reopened(folder) as run:
@@ -85,9 +84,7 @@ def remeasure(folder: Path, *, everything: bool) -> str:
     return folder.name
 
 
-def _is_of_today(
-    anew: Mapping[str, Any] | None, path: Path, wanted: Sequence[ImageRequest], everything: bool
-) -> bool:
+def _is_of_today(anew: Mapping[str, Any] | None, path: Path, wanted: Sequence[ImageRequest], everything: bool) -> bool:
     """Whether a rung was judged by all of the pictures that are asked for today, or cannot be."""
     if anew is not None:
         return anew["pictures"] == len(wanted) or not anew["recalled"]
@@ -95,8 +92,8 @@ def _is_of_today(
 
 
 def _measure(run: Reopened, plan: Plan, path: Path, wanted: Sequence[ImageRequest]) -> dict[str, Any]:
-    from lorasweep.metrics import build
-    from lorasweep.metrics.replicates import GROUPS
+    from lorasweep.trial.judge import build
+    from lorasweep.trial.judge.replicates import GROUPS
 
     recalled = run.recall(_step(path))
     drawn = _drawn(path, wanted)

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep import config, files, keep
+from lorasweep import config
+from lorasweep.core import files
+from lorasweep.trial import finish
 
 if TYPE_CHECKING:
-    from lorasweep.kitchen import Kitchen
-    from lorasweep.protocols import Adapter
-    from lorasweep.records import Recipe
+    from lorasweep.core.protocols import Adapter
+    from lorasweep.core.records import Recipe
+    from lorasweep.trial.resources import Kitchen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +31,9 @@ class Reopened:
 
     def recall(self, step: int) -> bool:
         """Put a rung's weights into the adapter; False when they were not kept."""
-        if not keep.checkpoint_folder(self.folder, step).exists():
+        if not finish.checkpoint_folder(self.folder, step).exists():
             return False
-        keep.recall_weights(self.adapter, self.folder, step)
+        finish.recall_weights(self.adapter, self.folder, step)
         return True
 
 
@@ -46,12 +48,12 @@ _kitchen: Kitchen | None = None
 @contextmanager
 def reopened(folder: Path) -> Iterator[Reopened]:
     """Open a run folder; the adapter leaves the base afterwards, the kitchen stays for the next."""
-    from lorasweep.kitchen import Kitchen
+    from lorasweep.trial.resources import Kitchen
 
     global _kitchen
     _kitchen = _kitchen or Kitchen()
     recipe = recipe_of(folder)
-    kind = importlib.import_module(f"lorasweep.adapters.{recipe.adapter.name}")
+    kind = importlib.import_module(f"lorasweep.components.adapters.{recipe.adapter.name}")
     adapter = kind.build(_kitchen.base(recipe), seed=recipe.seed, **recipe.adapter.options)
     try:
         identity = files.read_json(folder / "run.json")["identity"]

@@ -1,6 +1,6 @@
 """The product's score O, asked again from stored metrics: whole, blind to the reader, without a symptom.
 
-Takes checkpoints' metrics by key and hides some from `lorasweep.metrics.score`. Imports no torch.
+Takes checkpoints' metrics by key and hides some from `lorasweep.trial.judge.score`. Imports no torch.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 
-from lorasweep.metrics import calibration, score
+from lorasweep.trial.judge import calibration, score
 
 CALIBRATED_ON = "zkw"
 """The identity that the controls of the shipped calibration were cooked on: the config's own."""

@@ -86,9 +86,7 @@ def rows_by_run(runs: Sequence[Hashable]) -> dict[Hashable, np.ndarray]:
     return {run: np.array(places) for run, places in groups.items()}
 
 
-def group_folds(
-    groups: Sequence[Hashable], folds: int, *, seed: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def group_folds(groups: Sequence[Hashable], folds: int, *, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (train, test) indices such that a group is never on both sides; every group is tested once.
 
     Args:

@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks.overcooking import scores
 from benchmarks.overcooking.table import Checkpoint
-from lorasweep.metrics import score, verdict
-from lorasweep.metrics.calibration import Calibration
-from lorasweep.metrics.verdict import Verdict
+from lorasweep.trial.judge import score, verdict
+from lorasweep.trial.judge.calibration import Calibration
+from lorasweep.trial.judge.verdict import Verdict
 
 Run = Sequence[Checkpoint]
 Stopper = Callable[[Run], int]
@@ -74,10 +74,7 @@ def dvar(run: Run) -> int:
 def fixed_steps(run: Run, others: Sequence[Run]) -> int:
     """The step that was best on average for the other runs."""
     places = range(min(len(run), *(len(other) for other in others)) if others else len(run))
-    means = [
-        float(np.mean([other[place].truth.utility for other in others])) if others else 0.0
-        for place in places
-    ]
+    means = [float(np.mean([other[place].truth.utility for other in others])) if others else 0.0 for place in places]
     return int(np.argmax(means))
 
 

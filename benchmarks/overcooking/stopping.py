@@ -17,7 +17,7 @@ from benchmarks.overcooking.following import MIN_RUNGS
 from benchmarks.overcooking.statistics import group_folds, over_runs
 from benchmarks.overcooking.stoppers import Run, View
 from benchmarks.overcooking.table import Checkpoint, by_run
-from lorasweep.metrics.calibration import Calibration
+from lorasweep.trial.judge.calibration import Calibration
 
 USEFUL = 0.1  # true utility that a run must reach at some rung, or there is nothing to stop at
 OURS = "done_at"

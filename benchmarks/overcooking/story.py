@@ -16,10 +16,10 @@ from matplotlib.gridspec import GridSpec
 
 from benchmarks.overcooking import figures, scores, stoppers
 from benchmarks.overcooking.stoppers import Run
-from lorasweep.metrics.score import SCORE, summarise
-from lorasweep.metrics.symptoms import SYMPTOMS
-from lorasweep.records import PROMPT_TIERS, PromptTier
-from lorasweep.sample import Sample, read_index
+from lorasweep.core.records import PROMPT_TIERS, PromptTier
+from lorasweep.trial.judge.score import SCORE, summarise
+from lorasweep.trial.judge.symptoms import SYMPTOMS
+from lorasweep.trial.sample import Sample, read_index
 
 ROWS: Final[dict[PromptTier, str]] = {
     "in_distribution": "with the trigger",
@@ -86,25 +86,17 @@ def draw(run: Run, samples: Path, base: Path, path: Path) -> None:
 def _curves(axes: Axes, run: Run) -> None:
     """Truth and measurement over the rungs; the base stands at place 0."""
     places = range(1, len(run) + 1)
-    axes.plot(
-        [0, *places], [0.0, *(c.truth.identity for c in run)], color="black", lw=2.6, label="identity, true"
-    )
-    axes.plot(
-        [0, *places], [0.0, *(c.truth.harm for c in run)], ":", color="black", lw=2.6, label="harm, true"
-    )
+    axes.plot([0, *places], [0.0, *(c.truth.identity for c in run)], color="black", lw=2.6, label="identity, true")
+    axes.plot([0, *places], [0.0, *(c.truth.harm for c in run)], ":", color="black", lw=2.6, label="harm, true")
     scored = [_grades(c.metrics) for c in run]
-    axes.plot(
-        [0, *places], [0.0, *(row[SCORE] for row in scored)], color=figures.BLUE, lw=3, label="O: overcooked"
-    )
+    axes.plot([0, *places], [0.0, *(row[SCORE] for row in scored)], color=figures.BLUE, lw=3, label="O: overcooked")
     shown = [s for s in SYMPTOMS if max(row.get(f"overcook/{s.name}", 0.0) for row in scored) >= VISIBLE]
     for place, symptom in enumerate(shown):
         grades = [row.get(f"overcook/{symptom.name}", np.nan) for row in scored]
         colour, line = COLOURS[place % len(COLOURS)], LINES[place % len(LINES)]
         axes.plot([0, *places], [0.0, *grades], color=colour, ls=line, lw=1.6, label=symptom.says)
     _mark_verdict(axes, run)
-    axes.set_xticks(
-        [0, *places], ["base", *(f"{c.step}\n{c.exposures_per_image:.0f}" for c in run)], fontsize=9
-    )
+    axes.set_xticks([0, *places], ["base", *(f"{c.step}\n{c.exposures_per_image:.0f}" for c in run)], fontsize=9)
     axes.set(xlim=(-0.5, len(run) + 0.5), ylim=(-0.03, 1.08), xlabel="step, and exposures per image")
     axes.legend(loc="upper center", bbox_to_anchor=(0.42, -0.2), ncol=2, fontsize=9, frameon=False)
 
@@ -120,9 +112,7 @@ def _mark_verdict(axes: Axes, run: Run) -> None:
             continue
         place = steps.index(step) + 1
         axes.axvline(place, color=colour, lw=2)
-        axes.annotate(
-            word, (place, 1.03), (4, 0), textcoords="offset points", color=colour, fontweight="bold"
-        )
+        axes.annotate(word, (place, 1.03), (4, 0), textcoords="offset points", color=colour, fontweight="bold")
     axes.axhline(0.5, color="grey", lw=0.8, ls=":")
 
 
@@ -162,7 +152,7 @@ def base_folder(home: Path, run_folder: Path) -> Path:
 
 def caption(run: Run) -> str:
     """One sentence on the figure."""
-    from lorasweep.metrics import sentence
+    from lorasweep.trial.judge import sentence
 
     said = sentence.sentence(stoppers.product_verdict(run), scores.shipped(), best=None, kept=None)
     return f"{run[0].identity}, recipe `{run[0].recipe}`: {said}"

@@ -14,7 +14,7 @@ from benchmarks.overcooking.cooking import FINAL, run_folders, status_of
 from benchmarks.overcooking.pictures import LOOKS
 from benchmarks.overcooking.remeasuring import remeasured, with_remeasured
 from benchmarks.overcooking.truth import Truth
-from lorasweep import files
+from lorasweep.core import files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +123,7 @@ def _load_run(folder: Path) -> list[Checkpoint]:
         seen = [look for look in bases if (folder / look / name).exists()]
         if event["kind"] != "rung" or FIRST_LOOK not in seen:
             continue
-        testimony = functools.reduce(
-            truths.together, [files.read_json(folder / look / name) for look in seen]
-        )
+        testimony = functools.reduce(truths.together, [files.read_json(folder / look / name) for look in seen])
         known = functools.reduce(truths.together, [bases[look] for look in seen])
         found = truths.judge(testimony, known)
         best = max([found.identity, *(row.truth.identity for row in rows)])

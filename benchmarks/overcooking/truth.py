@@ -122,9 +122,7 @@ def together(first: Testimony, second: Testimony | None) -> Testimony:
     if second is None:
         return first
     groups = {
-        name: {key: [*group[key], *second["groups"][name][key]] for key in group}
-        if name in second["groups"]
-        else group
+        name: {key: [*group[key], *second["groups"][name][key]] for key in group} if name in second["groups"] else group
         for name, group in first["groups"].items()
     }
     return {**first, "groups": groups}
@@ -148,9 +146,7 @@ LEARNED: Final = 0.1  # likeness gained by being called, from which it makes sen
 
 def _gain(groups: Mapping[str, Any], by_base: Mapping[str, Any], names: Sequence[str]) -> float:
     """Likeness over the base's, over all pictures of some groups."""
-    mine, base = (
-        [value for name in names for value in found[name]["likeness"]] for found in (groups, by_base)
-    )
+    mine, base = ([value for name in names for value in found[name]["likeness"]] for found in (groups, by_base))
     return _mean(mine) - _mean(base)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lorasweep.kitchen import Kitchen
-from lorasweep.metrics.context import JudgeContext
-from lorasweep.protocols import Adapter
+from lorasweep.core.protocols import Adapter
+from lorasweep.trial.judge.context import JudgeContext
+from lorasweep.trial.resources import Kitchen
 
 
 class WatchfulKitchen(Kitchen):

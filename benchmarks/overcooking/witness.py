@@ -21,18 +21,19 @@ import torch
 from PIL import Image
 
 from benchmarks.overcooking import copies, pictures
-from lorasweep import files, sample, seeds
+from lorasweep.core import files, seeds
+from lorasweep.core.records import digest
 from lorasweep.data.images import load_planned
 from lorasweep.dollhouse.world import SUBJECTS, Spec
-from lorasweep.metrics import dolls
-from lorasweep.plan.drawing import ImageRequest
-from lorasweep.records import digest
+from lorasweep.plan.sample_requests import ImageRequest
+from lorasweep.trial import sample
+from lorasweep.trial.judge import dolls
 
 if TYPE_CHECKING:
+    from lorasweep.core.protocols import Adapter
+    from lorasweep.core.records import Plan, PlannedImage, Recipe
     from lorasweep.dollhouse.reader import Reader
-    from lorasweep.kitchen import Kitchen
-    from lorasweep.protocols import Adapter
-    from lorasweep.records import Plan, PlannedImage, Recipe
+    from lorasweep.trial.resources import Kitchen
 
 OPEN = ("background", "pose", "outfit", "outfit_color")  # what the plain prompt leaves to the model
 

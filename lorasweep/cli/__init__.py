@@ -18,18 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import lorasweep
-from lorasweep import streams
 from lorasweep.cli.parser import build_parser
-from lorasweep.errors import InputError, LorasweepError, Problem
-from lorasweep.printable import has_control_characters, visible
+from lorasweep.core import streams
+from lorasweep.core.errors import InputError, LorasweepError, Problem
+from lorasweep.core.printable import has_control_characters, visible
 
 # Options that make Hydra answer (`python -m lorasweep -m ...`): those of `config/hydra_app.py`.
 HYDRA_FLAGS = ("-m", "--multirun", "-c", "--cfg", "-i", "--info", "--hydra-help", "-sc", "--shell-completion")
 EXIT_OK, EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 # Errors that say enough by themselves: no room, no right, no folder.
-_OF_THE_DISK = {
-    getattr(errno, name, None) for name in "ENOSPC EDQUOT EROFS EACCES EPERM ENOTDIR EEXIST".split()
-}
+_OF_THE_DISK = {getattr(errno, name, None) for name in "ENOSPC EDQUOT EROFS EACCES EPERM ENOTDIR EEXIST".split()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,9 +59,7 @@ def exit_code(run: Callable[[], int]) -> int:
         return EXIT_FAILED
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            problem = Problem(
-                str(error.filename), "is longer than the file system takes", "give a shorter name"
-            )
+            problem = Problem(str(error.filename), "is longer than the file system takes", "give a shorter name")
             _complain(str(InputError(problem, subject="a file's name")))
             return EXIT_INPUT
         if error.errno not in _OF_THE_DISK:
@@ -88,15 +84,13 @@ def _run(words: list[str]) -> int:
         run = functools.partial(_no_such_command, words[0])
     else:
         options = _parse(words)
-        run = functools.partial(
-            _module(f"lorasweep.cli.{options.command.replace('-', '_')}_command").run, options
-        )
+        run = functools.partial(_module(f"lorasweep.cli.{options.command.replace('-', '_')}_command").run, options)
     return exit_code(run)
 
 
 def _complain(text: str) -> None:
     """Print an error, which may quote anything that was given: a password in an address too."""
-    print(_module("lorasweep.tracking.address").masked(text), file=sys.stderr)
+    print(_module("lorasweep.results.tracking.address").masked(text), file=sys.stderr)
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
@@ -126,8 +120,7 @@ def _refuse_control_characters(words: Sequence[str]) -> int:
     crlf = "the script that calls this has Windows (CRLF) line ends: save it with LF, e.g. by dos2unix"
     message = "must be text without control characters"
     problems = [
-        Problem(visible(word), f"{message}, got {word!r}", crlf if "\r" in word else "take them out")
-        for word in words
+        Problem(visible(word), f"{message}, got {word!r}", crlf if "\r" in word else "take them out") for word in words
     ]
     raise InputError(problems, subject="the command line")
 
@@ -158,8 +151,7 @@ def _commands() -> tuple[str, ...]:
     """Our own commands: what `lorasweep/cli/` has a module for."""
     return tuple(
         sorted(
-            file.stem.removesuffix("_command").replace("_", "-")
-            for file in Path(__file__).parent.glob("*_command.py")
+            file.stem.removesuffix("_command").replace("_", "-") for file in Path(__file__).parent.glob("*_command.py")
         )
     )
 

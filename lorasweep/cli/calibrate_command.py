@@ -12,22 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import lorasweep
-from lorasweep import config, files, paths, plan
-from lorasweep.calibrate.controls import ControlOptions, sweep_of_controls
-from lorasweep.calibrate.place import Control, place, read_control
-from lorasweep.errors import LorasweepError
-from lorasweep.metrics import calibration
-from lorasweep.metrics.calibration import Calibration
-from lorasweep.metrics.symptoms import SYMPTOMS
-from lorasweep.output_folder import require_replaceable, require_writable
-from lorasweep.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
-from lorasweep.sweep import driver, table
+from lorasweep import config, plan
+from lorasweep.core import files, paths
+from lorasweep.core.errors import LorasweepError
+from lorasweep.core.output_folder import require_replaceable, require_writable
+from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
+from lorasweep.sweep import driver
+from lorasweep.sweep.calibrate.controls import ControlOptions, sweep_of_controls
+from lorasweep.sweep.calibrate.place import Control, place, read_control
+from lorasweep.sweep.ranking import table
+from lorasweep.trial.judge import calibration
+from lorasweep.trial.judge.calibration import Calibration
+from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 
 def run(options: argparse.Namespace) -> int:
     """Run or continue the controls, and write the calibration; returns the exit code."""
     recipe = config.compose_recipe(options.overrides)
-    base_module = importlib.import_module(f"lorasweep.bases.{recipe.base.name}")
+    base_module = importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}")
     holds_for = calibration.conditions(recipe, base_module.fingerprint(recipe.base))
     require_replaceable(options.out, lambda file: bool(calibration.read(file)), option="--out")
     how = ControlOptions(times=options.times, rungs=options.rungs, seeds=tuple(range(options.seeds)))
@@ -70,9 +72,9 @@ def _nulls(
     recipe: Recipe, planned: Plan, folder: Path, controls: dict[Path, Control]
 ) -> dict[str, list[dict[str, Any]]]:
     """Judge the harmless controls, as large as the healthiest checkpoint of the first `long` run."""
-    from lorasweep.calibrate.nulls import judge_nulls
-    from lorasweep.keep import ADAPTER, checkpoint_folder
-    from lorasweep.kitchen import Kitchen
+    from lorasweep.sweep.calibrate.negative_controls import judge_nulls
+    from lorasweep.trial.finish import ADAPTER, checkpoint_folder
+    from lorasweep.trial.resources import Kitchen
 
     run = next((run for run, control in controls.items() if control.arm == "long"), None)
     if run is None:

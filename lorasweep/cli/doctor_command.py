@@ -6,15 +6,15 @@ import argparse
 import json
 from collections import Counter
 
-from lorasweep.doctor.record import Check, State
-from lorasweep.records import to_dict
+from lorasweep.cli.doctor.record import Check, State
+from lorasweep.core.records import to_dict
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def run(options: argparse.Namespace) -> int:
     """Examine, show every check with its next step; 1 when something is broken."""
-    from lorasweep.doctor import examine
+    from lorasweep.cli.doctor import examine
 
     checks = list(examine(with_cook=options.cook)) if options.json else _shown(options.cook)
     broken = any(check.state is State.FAIL for check in checks)
@@ -28,9 +28,9 @@ def _shown(with_cook: bool) -> list[Check]:
     from rich.table import Table
     from rich.text import Text
 
-    from lorasweep.console import text_console
-    from lorasweep.doctor import examine
-    from lorasweep.sweep.table import plain
+    from lorasweep.cli.doctor import examine
+    from lorasweep.core.console import text_console
+    from lorasweep.sweep.ranking.table import plain
 
     console = text_console()
     checks: list[Check] = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 
-from lorasweep.errors import InputError, Problem
-from lorasweep.output_folder import require_picture, require_writable
+from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.output_folder import require_picture, require_writable
 
 _MOST_PX = 100_000_000  # of a sheet: 300 MB in memory
 
@@ -26,9 +26,7 @@ def _check(options: argparse.Namespace) -> None:
 
     problems = []
     if options.subject is not None and options.subject not in SUBJECTS:
-        problems.append(
-            Problem("--subject", f"unknown subject {options.subject!r}", f"one of {', '.join(SUBJECTS)}")
-        )
+        problems.append(Problem("--subject", f"unknown subject {options.subject!r}", f"one of {', '.join(SUBJECTS)}"))
     if options.action == "draw":
         width_px, height_px = _size(options.size)
         if min(width_px, height_px) < 32:

@@ -7,11 +7,11 @@ import json
 from collections.abc import Sequence
 from typing import Literal
 
-from lorasweep import files
-from lorasweep.export import CookedRun, export_run, find_run, forms
-from lorasweep.export.forms import Form
-from lorasweep.output_folder import require_writable
-from lorasweep.records import to_dict
+from lorasweep.core import files
+from lorasweep.core.output_folder import require_writable
+from lorasweep.core.records import to_dict
+from lorasweep.results.export import CookedRun, export_run, find_run, forms
+from lorasweep.results.export.forms import Form
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,9 +6,10 @@ import argparse
 import json
 import sys
 
-from lorasweep import config, plan, runs
+from lorasweep import config, plan
 from lorasweep.cli import one_run
-from lorasweep.errors import InputError, Problem
+from lorasweep.core.errors import InputError, Problem
+from lorasweep.results import runs
 
 
 def run(options: argparse.Namespace) -> int:
@@ -26,9 +27,7 @@ def run(options: argparse.Namespace) -> int:
         problem = Problem(changed, "changes nothing: that is what the parent has already")
         raise InputError(problem, subject="fork")
     variation = {"parent": parent.name, "overrides": list(options.overrides)}
-    folder, done = one_run.cook_one(
-        recipe, planned, quiet=options.json, fresh=options.fresh, parent=variation
-    )
+    folder, done = one_run.cook_one(recipe, planned, quiet=options.json, fresh=options.fresh, parent=variation)
     if options.json:
         print(json.dumps({**one_run.result_json(folder, done), **variation}, indent=1))
     else:

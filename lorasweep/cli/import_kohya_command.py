@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lorasweep import files
-from lorasweep.errors import ConfigError, Problem
-from lorasweep.import_kohya import Imported, import_kohya, imported_json, recipe_text
-from lorasweep.import_kohya.images import Link, on_disk
-from lorasweep.output_folder import require_replaceable
-from lorasweep.printable import readable
-from lorasweep.streams import can_show
+from lorasweep.config.kohya import Imported, import_kohya, imported_json, recipe_text
+from lorasweep.config.kohya.images import Link, on_disk
+from lorasweep.core import files
+from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.output_folder import require_replaceable
+from lorasweep.core.printable import readable
+from lorasweep.core.streams import can_show
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,9 +53,7 @@ def _make_links(folder: Path, links: Sequence[Link]) -> None:
     Raises:
         ConfigError: something else is in the way, or a folder of images is missing; nothing was made.
     """
-    problems = [
-        Problem(str(link.target), "no such folder of images") for link in links if not on_disk(link.target)
-    ]
+    problems = [Problem(str(link.target), "no such folder of images") for link in links if not on_disk(link.target)]
     try:
         for link in links:
             place = folder / link.name

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep import api
-from lorasweep.records import Plan, Recipe, Status
+from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.sweep.folder import RESULT_FILE, read_or_none
 from lorasweep.sweep.single import TrialResult
 
@@ -51,9 +51,7 @@ def cook_one(
             print(f"already cooked: {folder}")
         if fresh and parent is None:
             again = f"lorasweep train --from {run.name}"
-            print(
-                f"note  --fresh takes no other run's result; to cook this one again: {again}", file=sys.stderr
-            )
+            print(f"note  --fresh takes no other run's result; to cook this one again: {again}", file=sys.stderr)
     return folder, result
 
 

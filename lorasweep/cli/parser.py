@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import lorasweep
-from lorasweep import paths
-from lorasweep.errors import InputError
+from lorasweep.core import paths
+from lorasweep.core.errors import InputError
 
 _EPILOG = """\
 start here:
@@ -76,9 +76,7 @@ def _path(text: str) -> Path:
         raise argparse.ArgumentTypeError(error.problems[0].message) from error
 
 
-def _command(
-    commands: argparse._SubParsersAction, name: str, summary: str, more: str
-) -> argparse.ArgumentParser:
+def _command(commands: argparse._SubParsersAction, name: str, summary: str, more: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
@@ -194,9 +192,7 @@ Steps, exposures per concept and tag, buckets, every image's crop, time. Never i
         metavar="[NAME|FILE] KEY=VALUE",
         help="a sweep or a recipe file and overrides for it, or only overrides for one recipe",
     )
-    parser.add_argument(
-        "--captions", action="store_true", help="instead: captions before and after, tags by frequency"
-    )
+    parser.add_argument("--captions", action="store_true", help="instead: captions before and after, tags by frequency")
     parser.add_argument(
         "--png",
         type=_path,
@@ -288,9 +284,7 @@ with the same digest in metrics.json are comparable. The same command continues 
     parser.add_argument("--rungs", type=_count, default=12, help="times each control is judged (12)")
     parser.add_argument("--seeds", type=_count, default=2, help="runs of each control (2)")
     parser.add_argument("--name", default=None, help="of the calibration, for people; default: the base's")
-    parser.add_argument(
-        "--out", type=_path, metavar="FILE", default=None, help="default: where recipes find it"
-    )
+    parser.add_argument("--out", type=_path, metavar="FILE", default=None, help="default: where recipes find it")
     _json(parser)
 
 
@@ -320,15 +314,11 @@ recipe, the step and how overcooked it was. Nothing is trained or changed.""",
         "run", metavar="RUN|SWEEP", help="a run folder, SWEEP/TRIAL or SWEEP/NUMBER, or a sweep with --best"
     )
     parser.add_argument("--best", action="store_true", help="the sweep's trial with the best value")
-    parser.add_argument(
-        "--step", type=_whole(0), default=None, help="a rung's step; the kept one's when left out"
-    )
+    parser.add_argument("--step", type=_whole(0), default=None, help="a rung's step; the kept one's when left out")
     parser.add_argument(
         "--out", type=_path, metavar="FILE|FOLDER", default=None, help="default: export/ in the run folder"
     )
-    parser.add_argument(
-        "--precision", choices=["fp32", "fp16"], default="fp32", help="default: fp32, as judged"
-    )
+    parser.add_argument("--precision", choices=["fp32", "fp16"], default="fp32", help="default: fp32, as judged")
     how = parser.add_mutually_exclusive_group()
     readers, kinds = ["comfyui", "forge", "a1111", "kohya", "diffusers"], ["factors", "diff", "lora"]
     how.add_argument(
@@ -345,12 +335,8 @@ recipe, the step and how overcooked it was. Nothing is trained or changed.""",
 
 
 def _add_ui(commands: argparse._SubParsersAction) -> None:
-    parser = _command(
-        commands, "ui", "open the MLflow UI on this machine", "Listens on loopback only; Ctrl-C ends it."
-    )
-    parser.add_argument(
-        "--port", type=_whole(1, 65535), default=None, help="default: 5000, or the next free one"
-    )
+    parser = _command(commands, "ui", "open the MLflow UI on this machine", "Listens on loopback only; Ctrl-C ends it.")
+    parser.add_argument("--port", type=_whole(1, 65535), default=None, help="default: 5000, or the next free one")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from lorasweep import config
-from lorasweep.output_folder import require_picture
-from lorasweep.plan_view import captions, tables
+from lorasweep.cli.plan_view import captions, tables
+from lorasweep.core.output_folder import require_picture
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,9 +24,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         subject = config.compose_recipe(words)
     describe, show = (
-        (captions.captions_json, captions.print_captions)
-        if options.captions
-        else (tables.plan_json, tables.print_plan)
+        (captions.captions_json, captions.print_captions) if options.captions else (tables.plan_json, tables.print_plan)
     )
     require_picture(options.png, option="--png")
     if options.json:
@@ -40,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _draw(subject: config.SweepSpec | config.Recipe, path: Path) -> None:
     """Draw the learning rates."""
-    from lorasweep.plan_view import picture
+    from lorasweep.cli.plan_view import picture
 
     title = subject.name if isinstance(subject, config.SweepSpec) else ""
     count = picture.draw(subject, path, title=title)

@@ -6,13 +6,13 @@ import argparse
 import json
 import webbrowser
 
-from lorasweep import runs
-from lorasweep.output_folder import require_replaceable, require_writable
+from lorasweep.core.output_folder import require_replaceable, require_writable
+from lorasweep.results import runs
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the pages, say where they are; returns the exit code."""
-    from lorasweep.report.write import HTML_FILE, MARKDOWN_FILE, is_ours, write_report
+    from lorasweep.results.report.write import HTML_FILE, MARKDOWN_FILE, is_ours, write_report
 
     folder = runs.find_sweep(options.sweep, subject="report")
     if options.out is not None:

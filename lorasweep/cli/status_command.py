@@ -6,9 +6,10 @@ import argparse
 import json
 import sys
 
-from lorasweep import paths, runs
-from lorasweep.errors import InputError
-from lorasweep.sweep import document, state, table
+from lorasweep.core import paths
+from lorasweep.core.errors import InputError
+from lorasweep.results import runs
+from lorasweep.sweep.ranking import document, state, table
 
 
 def run(options: argparse.Namespace) -> int:

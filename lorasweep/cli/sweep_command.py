@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lorasweep import api, config
+from lorasweep.cli.plan_view.warnings import owned
 from lorasweep.config import SweepSpec
-from lorasweep.plan_view.warnings import owned
-from lorasweep.report.write import HTML_FILE
-from lorasweep.sweep import beforehand, document, leaderboard, table
+from lorasweep.results.report.write import HTML_FILE
+from lorasweep.sweep import beforehand
 from lorasweep.sweep.folder import PRUNING_FILE, read_or_none
-from lorasweep.sweep.state import SweepState
-from lorasweep.sweep.timing import TIMING_FILE
+from lorasweep.sweep.ranking import document, leaderboard, table
+from lorasweep.sweep.ranking.state import SweepState
+from lorasweep.sweep.ranking.timing import TIMING_FILE
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,9 +50,7 @@ def _run(
     for warning in (*of_space, *beforehand.duplicates(spec, plans), *of_arms):
         print(f"warning  {warning}", file=sys.stderr)
     with table.live(spec, quiet=as_json) as view:
-        ran = api.run_sweep(
-            spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=view.update
-        )
+        ran = api.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=view.update)
     result = ran.ended
     assert result is not None  # noqa: S101 - of a sweep that was opened only
     if result.halted:

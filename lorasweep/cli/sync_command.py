@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from contextlib import suppress
 
-from lorasweep.errors import InputError
+from lorasweep.core.errors import InputError
 
 
 def run(options: argparse.Namespace) -> int:
     """Bring the named sweeps (or all) up to date in MLflow; 1 when something is still missing."""
-    from lorasweep import runs, tracking
+    from lorasweep.results import runs, tracking
 
     named = [runs.find_sweep(name, subject="sync") for name in options.sweeps]
     folders = named or runs.sweep_folders()

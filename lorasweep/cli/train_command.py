@@ -7,10 +7,12 @@ import json
 import sys
 from typing import Any
 
-from lorasweep import api, config, files, paths, plan, runs
+from lorasweep import api, config, plan
 from lorasweep.cli import one_run
-from lorasweep.errors import InputError, Problem
-from lorasweep.records import Plan, Recipe
+from lorasweep.core import files, paths
+from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.records import Plan, Recipe
+from lorasweep.results import runs
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,12 +37,10 @@ def _planned(recipe: Recipe) -> Plan:
 
 def _again(options: argparse.Namespace) -> int:
     """Cook a recorded recipe once more, in a folder of its own, and compare; 1 when it came out otherwise."""
-    from lorasweep.report import compare
+    from lorasweep.results.report import compare
 
     if options.fresh:
-        problem = Problem(
-            "--fresh", "says nothing beside --from, which takes no other result", "leave it out"
-        )
+        problem = Problem("--fresh", "says nothing beside --from, which takes no other result", "leave it out")
         raise InputError(problem, subject="train --from")
     run = runs.find_run(options.source, subject="train --from")
     recipe = config.compose_recipe([*config.spell(run.recipe), *_not_of_the_recipe(options.overrides)])

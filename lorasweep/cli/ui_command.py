@@ -7,6 +7,6 @@ import argparse
 
 def run(options: argparse.Namespace) -> int:
     """Serve until interrupted; returns the server's exit code."""
-    from lorasweep.tracking import ui
+    from lorasweep.results.tracking import ui
 
     return ui.serve(options.port, open_browser=options.open)

@@ -17,7 +17,7 @@ from lorasweep.config.spell import spell, vary
 from lorasweep.config.sweep import load_sweep, sweep_of_overrides
 from lorasweep.config.sweep_spec import Arm, Search, SweepSpec
 from lorasweep.config.yaml_file import to_yaml
-from lorasweep.records import Recipe
+from lorasweep.core.records import Recipe
 
 __all__ = [
     "Arm",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from lorasweep.config.suggest import did_you_mean, unknown
-from lorasweep.errors import Problem
+from lorasweep.core.errors import Problem
 
 T = TypeVar("T")
 REQUIRED: Any = dataclasses.MISSING
@@ -48,9 +48,7 @@ class WrongTypeError(Exception):
     """A value does not fit its hint; carries what was expected."""
 
 
-def bind_knobs(
-    knobs: Mapping[str, Knob], data: Any, *, at: str, problems: list[Problem], owner: str
-) -> dict[str, Any]:
+def bind_knobs(knobs: Mapping[str, Knob], data: Any, *, at: str, problems: list[Problem], owner: str) -> dict[str, Any]:
     """Fit a dict of values to named knobs.
 
     Args:
@@ -170,9 +168,7 @@ def describe(hint: Any) -> str:
         return "keys with values" if arguments[1] is Any else f"keys with {describe(arguments[1])} each"
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         knobs = record_knobs(hint)
-        return (
-            f"keys ({', '.join(name if k.default is REQUIRED else f'{name}?' for name, k in knobs.items())})"
-        )
+        return f"keys ({', '.join(name if k.default is REQUIRED else f'{name}?' for name, k in knobs.items())})"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return words.get(hint, str(hint))
 

@@ -1,6 +1,6 @@
 """Bind a component (`name` plus knobs) to the builder of that name: one Python file, one YAML, no registry.
 
-`adapter: {name: lora, dim: 32}` resolves to `build` in `lorasweep/adapters/lora.py`; its keyword-only
+`adapter: {name: lora, dim: 32}` resolves to `build` in `lorasweep/components/adapters/lora.py`; its keyword-only
 arguments are the knobs, its positional ones are objects that only exist at run time. Builders import torch
 inside, so reading their signature costs nothing. What is not given is as in `conf/<group>/<name>.yaml`, the
 one place of a knob's default. Knows nothing about what a builder builds.
@@ -24,21 +24,21 @@ from pathlib import Path
 from typing import Any
 
 import lorasweep
-from lorasweep import records
 from lorasweep.config import places
 from lorasweep.config.bind import REQUIRED, TO_BE_GIVEN, Knob, bind_knobs
 from lorasweep.config.suggest import unknown
-from lorasweep.errors import Problem
-from lorasweep.records import Component, to_dict
+from lorasweep.core import records
+from lorasweep.core.errors import Problem
+from lorasweep.core.records import Component, to_dict
 
 FOLDERS = {
-    "base": "bases",
-    "buckets": "buckets",
-    "adapter": "adapters",
-    "optimizer": "optimizers",
-    "scheduler": "schedulers",
-    "regularization": "regularizers",
-    "metrics": "metrics",
+    "base": "components.bases",
+    "buckets": "components.buckets",
+    "adapter": "components.adapters",
+    "optimizer": "components.optimizers",
+    "scheduler": "components.schedulers",
+    "regularization": "components.regularizers",
+    "metrics": "trial.judge.metrics",
 }
 # What makes a module a choice, where that is not any `build`: a metric's takes knobs only.
 _BUILDERS = {"base": r"^def load\(", "metrics": r"^def build\((\s*\*|\))"}
@@ -89,9 +89,7 @@ def _with_owners(problem: Problem, group: str, at: str) -> Problem:
     if not problem.message.startswith("unknown key") or group not in FOLDERS:
         return problem
     knob = problem.where.removeprefix(f"{at}.")
-    modules = {
-        name: importlib.import_module(f"lorasweep.{FOLDERS[group]}.{name}") for name in catalogue(group)
-    }
+    modules = {name: importlib.import_module(f"lorasweep.{FOLDERS[group]}.{name}") for name in catalogue(group)}
     owners = [f"{group}={name}" for name, module in modules.items() if knob in builder_knobs(module)]
     if not owners:
         return problem
@@ -103,10 +101,8 @@ def find_module(group: str, name: str, *, at: str, problems: list[Problem]) -> t
     folder = FOLDERS[group]
     if name not in catalogue(group):
         if name != TO_BE_GIVEN:
-            hint = f"it would be lorasweep/{folder}/{name}.py; choices: {', '.join(catalogue(group))}"
-            problems.append(
-                Problem(at, unknown(f"no {group} is called {name!r}", name, catalogue(group)), hint)
-            )
+            hint = f"it would be lorasweep/{folder.replace('.', '/')}/{name}.py; choices: {', '.join(catalogue(group))}"
+            problems.append(Problem(at, unknown(f"no {group} is called {name!r}", name, catalogue(group)), hint))
         return None
     return importlib.import_module(f"lorasweep.{folder}.{name}")
 
@@ -114,7 +110,7 @@ def find_module(group: str, name: str, *, at: str, problems: list[Problem]) -> t
 @functools.cache
 def catalogue(group: str) -> list[str]:
     """Names of a group's modules that have a builder, sorted; nothing is imported."""
-    folder = Path(lorasweep.__file__).parent / FOLDERS[group]
+    folder = Path(lorasweep.__file__).parent / FOLDERS[group].replace(".", "/")
     builder = re.compile(_BUILDERS.get(group, r"^def build\("), re.MULTILINE)
     files = sorted(file for file in folder.glob("*.py") if not file.stem.startswith("_"))
     return [file.stem for file in files if builder.search(file.read_text(encoding="utf-8"))]

@@ -23,7 +23,7 @@ from lorasweep.config.override import parse, repeats, write
 from lorasweep.config.places import conf_dir, sweeps_dir
 from lorasweep.config.text_value import is_text
 from lorasweep.config.tree import compose_tree
-from lorasweep.errors import ConfigError, Problem
+from lorasweep.core.errors import ConfigError, Problem
 
 SWEEPER = "hydra/sweeper"
 LAUNCHER = "hydra/launcher"

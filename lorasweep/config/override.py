@@ -19,11 +19,11 @@ from hydra.core.override_parser.types import Override as HydraOverride
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
-from lorasweep import paths
 from lorasweep.config.suggest import word_advice
 from lorasweep.config.text_value import is_path, is_text, quoted, read_several, read_text, settled
-from lorasweep.errors import InputError, Problem
-from lorasweep.printable import has_control_characters
+from lorasweep.core import paths
+from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.printable import has_control_characters
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z0-9_]\w*)*")
 _PLAIN_TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
@@ -117,9 +117,7 @@ def unsafe(where: str, value: Any) -> Iterator[Problem]:
         for index, inner in enumerate(value):
             yield from unsafe(f"{where}[{index}]", inner)
     elif isinstance(value, str) and "${" in value:
-        yield Problem(
-            where, f"`${{...}}` is not read here: a recipe is data, got {value!r}", "write the value itself"
-        )
+        yield Problem(where, f"`${{...}}` is not read here: a recipe is data, got {value!r}", "write the value itself")
     elif isinstance(value, str) and has_control_characters(value):
         yield Problem(where, f"must be text without control characters, got {value!r}", "take them out")
 
@@ -132,9 +130,7 @@ def is_special(key: str) -> bool:
 def special(where: str, key: str) -> Problem:
     """The problem with a `_target_`-like key."""
     name = next(part for part in key.split(".") if is_special(part))
-    return Problem(
-        where, f"`{name}` is refused: a recipe is data, not code", "choose a part by name: adapter=lora"
-    )
+    return Problem(where, f"`{name}` is refused: a recipe is data, not code", "choose a part by name: adapter=lora")
 
 
 def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
@@ -151,9 +147,7 @@ def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
     if is_special(key):
         return special(text, key)
     if key.split(".")[0] == "hydra":
-        return Problem(
-            text, "Hydra's own settings cannot be changed", "only the recipe's keys, see conf/recipe.yaml"
-        )
+        return Problem(text, "Hydra's own settings cannot be changed", "only the recipe's keys, see conf/recipe.yaml")
     if parsed.package is not None:
         return Problem(text, "`@package` is not used in overrides", f"write {parsed.key_or_group}=...")
     if not _KEY.fullmatch(key):

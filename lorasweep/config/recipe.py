@@ -17,8 +17,8 @@ from lorasweep.config.components import bind_component, bind_options, find_modul
 from lorasweep.config.override import Override, parse, repeats, unsafe
 from lorasweep.config.suggest import unknown
 from lorasweep.config.tree import Tree, compose_tree
-from lorasweep.errors import ConfigError, InputError, Problem
-from lorasweep.records import (
+from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.records import (
     BaseOptions,
     CaptionOptions,
     DatasetOptions,
@@ -82,17 +82,13 @@ def _bind_groups(tree: Tree, problems: list[Problem]) -> dict[str, Any]:
     known = {field.name for field in dataclasses.fields(Recipe)}
     for key in values.keys() - known:
         message, hint = unknown("unknown key in a recipe", key, known), f"keys: {', '.join(sorted(known))}"
-        if owners := [
-            f"`{group}.{key}`" for group in sorted(known & values.keys()) if key in _knobs(values[group])
-        ]:
+        if owners := [f"`{group}.{key}`" for group in sorted(known & values.keys()) if key in _knobs(values[group])]:
             message = f"unknown key in a recipe; did you mean {' or '.join(owners)}?"
         if key == "sweep":
             message, hint = "belongs to a sweep, and this is one recipe", "lorasweep sweep NAME sweep.KEY=..."
         problems.append(Problem(key, message, hint))
     parts: dict[str, Any] = {"seed": bind_value(int, values.get("seed"), at="seed", problems=problems)}
-    parts["calibration"] = bind_value(
-        str | None, values.get("calibration"), at="calibration", problems=problems
-    )
+    parts["calibration"] = bind_value(str | None, values.get("calibration"), at="calibration", problems=problems)
     for group, record in _OPTION_GROUPS.items():
         parts[group] = bind_record(record, values.get(group), at=group, problems=problems)
     for group in _COMPONENT_GROUPS:
@@ -129,7 +125,7 @@ def _bind_list(group: str, data: Any, problems: list[Problem]) -> dict[str, dict
 def _bucket_problems(base: BaseOptions, options: dict[str, Any], name: str) -> list[Problem]:
     """Buckets are pure arithmetic on the base's options, so they can be tried here."""
     try:
-        importlib.import_module(f"lorasweep.buckets.{name}").build(base, **options)
+        importlib.import_module(f"lorasweep.components.buckets.{name}").build(base, **options)
     except InputError as error:
         return error.problems
     return []

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import yaml
 
-from lorasweep import paths
 from lorasweep.config.components import bind_component, catalogue
 from lorasweep.config.override import as_overrides, parse, repeats, unsafe
 from lorasweep.config.recipe import check_recipe, compose_recipe
 from lorasweep.config.spell import spell
 from lorasweep.config.yaml_file import read_yaml
-from lorasweep.errors import ConfigError, Problem
-from lorasweep.records import Recipe, from_dict, to_dict
+from lorasweep.core import paths
+from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.records import Recipe, from_dict, to_dict
 
 KEY = "recipe"  # the one top-level key; a sweep file has `sweep`
 SUFFIXES = (".yaml", ".yml")

@@ -1,7 +1,7 @@
 """Ranges of the option groups' keys, and rules between keys: what a type cannot say.
 
 Takes the composed tree as plain data, so that one wrong key does not hide another. Ranges of components'
-knobs live beside their builders (`problems` in `lorasweep/adapters/lora.py`).
+knobs live beside their builders (`problems` in `lorasweep/components/adapters/lora.py`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 from lorasweep.config.suggest import did_you_mean
 from lorasweep.config.text_value import is_path
-from lorasweep.errors import InputError, Problem
-from lorasweep.records import PROMPT_TIERS
+from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.records import PROMPT_TIERS
 
 
 @dataclass(frozen=True)
@@ -157,17 +157,13 @@ def _texts(values: Mapping[str, Any]) -> Iterator[Problem]:
         )
     extension = _look_up(values, "captions.extension")
     if isinstance(extension, str) and not re.fullmatch(r"\.[\w.-]+", extension):
-        yield Problem(
-            "captions.extension", f"must be a suffix, got {extension!r}", "override: captions.extension=.txt"
-        )
+        yield Problem("captions.extension", f"must be a suffix, got {extension!r}", "override: captions.extension=.txt")
     for key, value in _leaves(values):
         if value == "" and (is_path(key) or key in ("captions.separator", "tracking.experiment")):
             yield Problem(key, "must not be empty", f"leave {key} out")
     trigger = _look_up(values, "captions.trigger")
     if isinstance(trigger, str) and not trigger.strip():
-        yield Problem(
-            "captions.trigger", "must not be empty", "override: captions.trigger=null, for none of your own"
-        )
+        yield Problem("captions.trigger", "must not be empty", "override: captions.trigger=null, for none of your own")
 
 
 def _folders(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -186,7 +182,7 @@ def _calibration(values: Mapping[str, Any]) -> Iterator[Problem]:
     if not isinstance(path, str):
         return
     try:
-        importlib.import_module("lorasweep.metrics.calibration").read(Path(path).expanduser())
+        importlib.import_module("lorasweep.trial.judge.calibration").read(Path(path).expanduser())
     except InputError as error:
         for problem in error.problems:
             yield Problem("calibration", f"{path} {problem.message}", problem.hint)
@@ -208,9 +204,7 @@ def _asked_encoders(values: Mapping[str, Any]) -> Iterator[Problem]:
             for name in names:
                 if name in ("clip", "dino") and _look_up(values, f"encoders.{name}") is None:
                     message = f"asks for {name}, and encoders.{name} is null"
-                    yield Problem(
-                        f"metrics.{metric}.{knob}", message, f"override: encoders.{name}=some/folder"
-                    )
+                    yield Problem(f"metrics.{metric}.{knob}", message, f"override: encoders.{name}=some/folder")
 
 
 def _useful_weights(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -232,9 +226,7 @@ def _encoders(values: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(f"encoders.{name}", f"no such file: {path!r}", f"looked at {folder.absolute()}")
         for file in needed if folder.exists() else ():
             if not (folder / file).is_file():
-                yield Problem(
-                    f"encoders.{name}", f"must hold {file}, {path!r} does not", "nothing is downloaded"
-                )
+                yield Problem(f"encoders.{name}", f"must hold {file}, {path!r} does not", "nothing is downloaded")
 
 
 def _names_beside(path: Path) -> list[str]:

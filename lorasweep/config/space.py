@@ -106,9 +106,7 @@ class Condition:
 
     def excludes(self, other: Condition) -> bool:
         """Whether the two can never hold together."""
-        return self.key == other.key and not set(map(label_of, self.values)) & set(
-            map(label_of, other.values)
-        )
+        return self.key == other.key and not set(map(label_of, self.values)) & set(map(label_of, other.values))
 
     def __str__(self) -> str:
         return f"{self.key}={','.join(str(label_of(value)) for value in self.values)}"
@@ -197,9 +195,7 @@ class Space:
             yield from self._grow(candidates, rest, params, values)
             return
         for value in candidates(axis):
-            yield from self._grow(
-                candidates, rest, params | {axis.name: label_of(value)}, values | {axis.key: value}
-            )
+            yield from self._grow(candidates, rest, params | {axis.name: label_of(value)}, values | {axis.key: value})
 
     def point(self, params: Mapping[str, Label]) -> Point | None:
         """The point that a study's params mean; None when they are not (or no longer) one of this space."""

@@ -21,8 +21,8 @@ from lorasweep.config.override import parse
 from lorasweep.config.recipe import check_recipe
 from lorasweep.config.space import Axis, Choice, Point, Space, label_of
 from lorasweep.config.space_read import condition_problems, overlap_problems
-from lorasweep.errors import Problem
-from lorasweep.records import Recipe
+from lorasweep.core.errors import Problem
+from lorasweep.core.records import Recipe
 
 MOST_CORNERS = 400
 RANDOM_POINTS = 64  # a second's work
@@ -72,9 +72,7 @@ def static_problems(space: Space, fixed: Iterable[str], *, sampler: str) -> list
     for axis in space.axes:
         if sampler == "grid" and axis.domain.values is None:
             hint = "choice(1e-4,2e-4,5e-4), or sampler: random or tpe"
-            problems.append(
-                Problem(f"sweep.space.{axis.name}", f"a grid has no end of values in {axis.domain}", hint)
-            )
+            problems.append(Problem(f"sweep.space.{axis.name}", f"a grid has no end of values in {axis.domain}", hint))
     return problems
 
 
@@ -166,9 +164,7 @@ def _random_points(space: Space) -> list[Point]:
     return [space.walk(lambda axis: axis.domain.draw(rng)) for _ in range(RANDOM_POINTS)]
 
 
-def _compose(
-    point: Point, before: Sequence[str], after: Sequence[str]
-) -> tuple[Recipe | None, list[Problem]]:
+def _compose(point: Point, before: Sequence[str], after: Sequence[str]) -> tuple[Recipe | None, list[Problem]]:
     parsed, problems = parse([*before, *point.overrides, *after])
     return check_recipe(parsed, problems), problems
 
@@ -176,9 +172,7 @@ def _compose(
 def corner_points(space: Space) -> list[Point]:
     """The points to try: every combination of files, and every end and choice at least once in each file."""
     first = {axis.name: _tried(axis)[0] for axis in space.axes}
-    combinations = space.every(
-        lambda axis: _tried(axis) if axis.key in places.GROUPS else (first[axis.name],)
-    )
+    combinations = space.every(lambda axis: _tried(axis) if axis.key in places.GROUPS else (first[axis.name],))
     points: list[Point] = []
     seen: set[tuple[str, str, str]] = set()
     for base in itertools.islice(combinations, MOST_CORNERS):
@@ -229,9 +223,7 @@ def _explained(found: _Found, spared: Sequence[Point], space: Space) -> Problem:
     if key in searched and "unknown key" in problem.message:
         group = key.split(".")[0]
         owners = dict.fromkeys(
-            f"{group}={point.values[group]}"
-            for point in spared
-            if group in point.values and key in point.values
+            f"{group}={point.values[group]}" for point in spared if group in point.values and key in point.values
         )
         if owners:
             hint = f"known with {', '.join(owners)}: put it under `when: {next(iter(owners))}:`"

@@ -23,7 +23,7 @@ from lorasweep.config import places
 from lorasweep.config.override import parse, plain, unsafe
 from lorasweep.config.space import Choice, Domain, Interval, label_of
 from lorasweep.config.text_value import is_text, read_several
-from lorasweep.errors import Problem
+from lorasweep.core.errors import Problem
 
 EXAMPLES = "choice(a,b), interval(0,1), int(interval(4,64)), tag(log,interval(1e-5,1e-3)), range(1,5)"
 

@@ -23,7 +23,7 @@ from lorasweep.config.space import Axis, Choice, Condition, Setting, Space, bran
 from lorasweep.config.space_grammar import EXAMPLES, Swept, read_override
 from lorasweep.config.suggest import did_you_mean
 from lorasweep.config.text_value import settled
-from lorasweep.errors import Problem
+from lorasweep.core.errors import Problem
 
 WHEN = "when"
 
@@ -38,9 +38,7 @@ class _Reader:
 
     def block(self, data: Any, when: tuple[Condition, ...], at: str) -> None:
         if not isinstance(data, Mapping):
-            self.problems.append(
-                Problem(at, f"must have keys, got {data!r}", f"e.g. {{adapter.dim: {EXAMPLES[:11]}}}")
-            )
+            self.problems.append(Problem(at, f"must have keys, got {data!r}", f"e.g. {{adapter.dim: {EXAMPLES[:11]}}}"))
             return
         for key, value in _flat(data):
             if key == WHEN:
@@ -188,18 +186,14 @@ def condition_problems(space: Space) -> list[Problem]:
         if not axes:
             near = did_you_mean(condition.key, domains)
             hint = near or f"sweep it ({condition.key}: choice(...)), or move these keys out of `when:`"
-            found.append(
-                Problem(where, f"`{condition.key}` is not searched, so there is nothing to ask", hint)
-            )
+            found.append(Problem(where, f"`{condition.key}` is not searched, so there is nothing to ask", hint))
             continue
         for value in condition.values:
             if any(value in axis.domain for axis in axes if axis.domain.values is not None):
                 continue
             known = [str(each) for axis in axes for each in axis.domain.values or ()]
             if not known:
-                found.append(
-                    Problem(where, f"`{condition.key}` is an interval; a condition needs countable values")
-                )
+                found.append(Problem(where, f"`{condition.key}` is an interval; a condition needs countable values"))
                 continue
             hint = did_you_mean(str(value), known) or f"values: {', '.join(known)}"
             found.append(Problem(where, f"never holds: {condition.key} is never {value!r}", hint))

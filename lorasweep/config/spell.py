@@ -15,8 +15,8 @@ from lorasweep.config import places
 from lorasweep.config.override import parse, write
 from lorasweep.config.recipe import compose_recipe
 from lorasweep.config.tree import compose_tree
-from lorasweep.errors import ConfigError, InputError, Problem
-from lorasweep.records import Recipe, to_dict
+from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.records import Recipe, to_dict
 
 # Where results are mirrored and who cooks do not belong to what was cooked.
 _NOT_THE_RECIPE = ("tracking", "launcher")

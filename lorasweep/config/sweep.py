@@ -26,7 +26,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorasweep import paths
 from lorasweep.config import places
 from lorasweep.config.bind import bind_record
 from lorasweep.config.override import Override, as_overrides, parse, repeats
@@ -45,8 +44,9 @@ from lorasweep.config.sweep_search import (
 )
 from lorasweep.config.sweep_spec import SweepSpec
 from lorasweep.config.yaml_file import read_yaml
-from lorasweep.errors import ConfigError, Problem
-from lorasweep.records import digest
+from lorasweep.core import paths
+from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.records import digest
 
 _SEED = re.compile(r"[+~]*seed(=|$)")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")

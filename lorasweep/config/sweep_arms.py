@@ -17,8 +17,8 @@ from lorasweep.config.recipe import check_recipe
 from lorasweep.config.space import Space
 from lorasweep.config.sweep_spec import Arm
 from lorasweep.config.tree import compose_tree
-from lorasweep.errors import Problem
-from lorasweep.records import Recipe
+from lorasweep.core.errors import Problem
+from lorasweep.core.records import Recipe
 
 
 def compose_arms(

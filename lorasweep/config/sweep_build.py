@@ -17,7 +17,7 @@ from lorasweep.config.space_read import read_space
 from lorasweep.config.sweep_arms import locate
 from lorasweep.config.sweep_search import SamplerOptions
 from lorasweep.config.sweep_spec import Arm, Search
-from lorasweep.errors import Problem
+from lorasweep.core.errors import Problem
 
 LARGEST_GRID = 10_000
 
@@ -111,9 +111,7 @@ def _total(
         elif total is not None and total != wanted:
             what = f"{points} points, {arms} arms, {seeds} seeds"
             hint = "leave total out, or take sampler: random"
-            problems.append(
-                Problem("sweep.total", f"a grid cooks all of it: {wanted} ({what}), got {total}", hint)
-            )
+            problems.append(Problem("sweep.total", f"a grid cooks all of it: {wanted} ({what}), got {total}", hint))
         return wanted
     if total is None:
         hint = "e.g. total: 20; on the command line: sweep.total=20"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
 from lorasweep.config.bind import bind_record
-from lorasweep.errors import Problem
+from lorasweep.core.errors import Problem
 
 Goal = Literal["maximize", "minimize"]
 R = TypeVar("R")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from lorasweep.config.space import Label, Point, Space
 from lorasweep.config.sweep_search import Constraint, Goal, Objective, PrunerOptions, SamplerOptions
-from lorasweep.records import LauncherOptions, Recipe, TrackingOptions
+from lorasweep.core.records import LauncherOptions, Recipe, TrackingOptions
 
 
 @dataclass(frozen=True, kw_only=True)

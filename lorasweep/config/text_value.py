@@ -22,7 +22,7 @@ from typing import Any
 from lorasweep.config.bind import Scalar
 from lorasweep.config.components import builder_knobs, catalogue, find_module
 from lorasweep.config.places import LIST_GROUPS
-from lorasweep.records import Recipe
+from lorasweep.core.records import Recipe
 
 _CHOICE = re.compile(r"choice\((.*)\)\s*", re.DOTALL)
 _QUOTED = re.compile(r'"((?:\\.|[^"\\])*)"|' r"'((?:\\.|[^'\\])*)'", re.DOTALL)

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf, open_dict
 from lorasweep.config import places
 from lorasweep.config.override import Override
 from lorasweep.config.suggest import did_you_mean, unknown
-from lorasweep.errors import Problem
+from lorasweep.core.errors import Problem
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,7 @@ def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
             picks[override.key] = f"[{','.join(str(name) for name in override.value)}]"
         else:
             picks[override.key] = str(override.value)
-    cached, chosen = _compose(
-        places.conf_dir(), tuple(f"{group}={choice}" for group, choice in picks.items())
-    )
+    cached, chosen = _compose(places.conf_dir(), tuple(f"{group}={choice}" for group, choice in picks.items()))
     values = copy.deepcopy(cached)
     for override in settings:
         # Keys of a part that does not exist cannot be judged: what is wrong with them is its name.
@@ -158,9 +156,7 @@ def _set(values: dict[str, Any], override: Override) -> Problem | None:
         node = inner
     if override.delete:
         if last not in node:
-            return Problem(
-                override.text, "cannot be taken out: it is not there", did_you_mean(last, list(node))
-            )
+            return Problem(override.text, "cannot be taken out: it is not there", did_you_mean(last, list(node)))
         del node[last]
     elif isinstance(override.value, dict) and isinstance(node.get(last), dict):
         node[last] = {**node[last], **override.value}

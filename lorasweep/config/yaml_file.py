@@ -14,8 +14,8 @@ import yaml
 
 from lorasweep.config.bind import Scalar
 from lorasweep.config.override import unsafe
-from lorasweep.errors import ConfigError, Problem
-from lorasweep.records import to_dict
+from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.records import to_dict
 
 _LARGEST_BYTES = 1_000_000  # a sweep of a hundred arms is some 20 kB
 
@@ -29,9 +29,7 @@ class _Loader(yaml.SafeLoader):
     # 1.1 of YAML also has base 60, base 8 by a leading zero, and needs a dot in 1e-4.
     yaml_implicit_resolvers = {
         first: [
-            (tag, pattern)
-            for tag, pattern in resolvers
-            if tag in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null")
+            (tag, pattern) for tag, pattern in resolvers if tag in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null")
         ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -53,9 +51,7 @@ class _Loader(yaml.SafeLoader):
         return found
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789")
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
@@ -112,9 +108,7 @@ def _refuse_tags_and_anchors(text: str, path: Path) -> None:
         line = token.start_mark.line + 1
         if isinstance(token, yaml.TagToken):
             tag = "".join(part or "" for part in token.value)
-            raise _refused(
-                path, f"line {line}: YAML tags are refused, got `{tag}`: a recipe is data", "take it out"
-            )
+            raise _refused(path, f"line {line}: YAML tags are refused, got `{tag}`: a recipe is data", "take it out")
         if isinstance(token, yaml.AnchorToken | yaml.AliasToken):
             hint = "put shared keys under `recipe:`"
             raise _refused(path, f"line {line}: YAML anchors and aliases are not read", hint)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorasweep.errors import Problem
-from lorasweep.printable import has_control_characters
+from lorasweep.core.errors import Problem
+from lorasweep.core.printable import has_control_characters
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
 _COLUMNS = ("text", "caption", "prompt")  # diffusers' default first

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from lorasweep.records import CaptionOptions, CleanOptions
+from lorasweep.core.records import CaptionOptions, CleanOptions
 
 _LONGEST_FACE = 3  # characters: ^_^ and o_o keep their underscores
 _COMMAS = ",\N{FULLWIDTH COMMA}\N{IDEOGRAPHIC COMMA}\N{HALFWIDTH IDEOGRAPHIC COMMA}\N{ARABIC COMMA}"
@@ -47,9 +47,7 @@ def without_trigger(caption: str, trigger: str | None, options: CaptionOptions) 
     return options.separator.join(tag for tag in kept if tag)
 
 
-def are_plain(
-    prompts: Iterable[str], texts: Iterable[str], trigger: str | None, options: CaptionOptions
-) -> bool:
+def are_plain(prompts: Iterable[str], texts: Iterable[str], trigger: str | None, options: CaptionOptions) -> bool:
     """Whether some prompt is a caption with the trigger left out: it calls nobody, and leaves open who comes.
 
     Args:

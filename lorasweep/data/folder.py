@@ -11,13 +11,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasweep.core.errors import DatasetError, Problem
+from lorasweep.core.printable import has_control_characters
 from lorasweep.data import caption_files, leftovers
 from lorasweep.data.caption_files import Metadata, one_line
 from lorasweep.data.leftovers import Used, some
 from lorasweep.data.suffixes import IMAGE_SUFFIXES, is_image, is_unread
 from lorasweep.data.tree import File, Folder, walk
-from lorasweep.errors import DatasetError, Problem
-from lorasweep.printable import has_control_characters
 
 MOST_REPEATS = 10_000  # beyond, the number is a date or a count
 _KOHYA_NAME = re.compile(r"(\d+)(?:_(.*))?")
@@ -211,9 +211,7 @@ def _regularization(root: Path, folders: Sequence[Folder]) -> dict[Path, int]:
 
 def _nothing_found(root: Path, key: str, folders: Sequence[Folder]) -> Problem:
     inside = [
-        str(folder.path.relative_to(root))
-        for folder in folders
-        if any(is_image(file.path) for file in folder.files)
+        str(folder.path.relative_to(root)) for folder in folders if any(is_image(file.path) for file in folder.files)
     ]
     if inside:
         first = Path(inside[0])

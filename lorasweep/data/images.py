@@ -15,10 +15,10 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from lorasweep.core.errors import DatasetError, Problem
+from lorasweep.core.records import PlannedImage
 from lorasweep.data import color, png
 from lorasweep.data.near_duplicates import signature
-from lorasweep.errors import DatasetError, Problem
-from lorasweep.records import PlannedImage
 
 VERSION = 4  # of `ImageFacts`: facts that an earlier one found are looked up anew
 LARGEST_PX = 100_000_000  # 400 MB once decoded; more is a mistake or a decompression bomb
@@ -122,9 +122,7 @@ def load_planned(image: PlannedImage) -> Image.Image:
 def _read_bytes(path: Path) -> bytes:
     try:
         if path.stat().st_size > LARGEST_BYTES:
-            raise _unreadable(
-                path, f"must have at most {LARGEST_BYTES // 10**6} MB", "save it with compression"
-            )
+            raise _unreadable(path, f"must have at most {LARGEST_BYTES // 10**6} MB", "save it with compression")
         if not path.is_file():
             raise _unreadable(path, "is not a file")
         return path.read_bytes()
@@ -164,9 +162,7 @@ def _require_bounds(image: Image.Image, path: Path) -> None:
         raise _too_large(path, largest, (width, height))
     short, long = sorted(image.size)
     if long > LONGEST_RATIO * short:
-        message = (
-            f"may be {LONGEST_RATIO} times as long as wide at most, got {image.width} x {image.height} px"
-        )
+        message = f"may be {LONGEST_RATIO} times as long as wide at most, got {image.width} x {image.height} px"
         raise _unreadable(path, message, "cut it into pieces, or move it away")
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from lorasweep.core.printable import visible
 from lorasweep.data import caption_files
 from lorasweep.data.caption_files import Metadata, lines, one_line
 from lorasweep.data.suffixes import CAPTION_SUFFIXES, is_image, is_unread
 from lorasweep.data.tree import File, Folder, Tree
-from lorasweep.printable import visible
 
 # Latents that kohya's trainers left beside the images; what the images of a drawn dataset show.
 _QUIET = re.compile(r".*\.npz|world\.json", re.IGNORECASE)
@@ -61,9 +61,7 @@ class Used:
     @cached_property
     def files(self) -> frozenset[Path]:
         """All that is read."""
-        return frozenset(
-            [*self.images.values(), *self.caption_files, *(table.file for table in self.metadata)]
-        )
+        return frozenset([*self.images.values(), *self.caption_files, *(table.file for table in self.metadata)])
 
     def names(self, paths: Iterable[Path]) -> str:
         """Up to three paths from the root, and how many more there are."""
@@ -114,11 +112,7 @@ def _folders(used: Used, images: Sequence[Path]) -> Iterator[str]:
     if loose := counts.pop(used.root, 0):
         yield f"left out, since there are folders with repeats: {_count(loose)} directly in {used.root.name}"
     written = [path for path in counts if _is_output(used, path)]
-    inner = [
-        path
-        for path in counts
-        if path not in written and any(above in used.concepts for above in path.parents)
-    ]
+    inner = [path for path in counts if path not in written and any(above in used.concepts for above in path.parents)]
     nameless = [path for path in counts if path not in written and path not in inner]
     if written:
         yield f"left out, as what a trainer wrote: {_counted(used, written, counts)}"

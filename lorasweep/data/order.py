@@ -11,13 +11,11 @@ import math
 import random
 from collections.abc import Sequence
 
-from lorasweep.records import Bucket, PlannedImage
-from lorasweep.seeds import derive
+from lorasweep.core.records import Bucket, PlannedImage
+from lorasweep.core.seeds import derive
 
 
-def epoch_batches(
-    images: Sequence[PlannedImage], *, batch_size: int, seed: int, epoch: int
-) -> list[list[int]]:
+def epoch_batches(images: Sequence[PlannedImage], *, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
     """Arrange one epoch: every image `repeats` times, buckets never mixed.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from lorasweep.seeds import derive
+from lorasweep.core.seeds import derive
 
 FEWEST_IMAGES = 5  # below, every image is trained on
 

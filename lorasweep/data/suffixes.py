@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 # By content they are PNG, JPEG, WebP, BMP, GIF or TIFF, whatever their suffix.
-IMAGE_SUFFIXES = frozenset(
-    ".png .apng .jpg .jpeg .jpe .jfif .jif .pjpeg .pjp .mpo .webp .bmp .gif .tif .tiff".split()
-)
+IMAGE_SUFFIXES = frozenset(".png .apng .jpg .jpeg .jpe .jfif .jif .pjpeg .pjp .mpo .webp .bmp .gif .tif .tiff".split())
 # Pictures to people, but not to us: phones' and cameras' formats, those of editors, and films.
 UNREAD_SUFFIXES = frozenset(
     ".heic .heif .hif .avif .jxl .jp2 .j2k .psd .psb .xcf .kra .clip .ora .svg .tga .dds .dib .ico .qoi .exr "

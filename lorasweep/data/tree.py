@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasweep.errors import DatasetError, Problem
+from lorasweep.core.errors import DatasetError, Problem
 
 MOST_FOLDERS = 10_000  # more is a whole disk, or links that lead round and round
 # What systems and programs leave behind beside anything, no part of a dataset. Hidden files are so too.

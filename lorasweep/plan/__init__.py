@@ -16,8 +16,8 @@ the rungs and writes the prompts. Whatever is wrong with the base, the folder or
 import sys
 from types import ModuleType
 
+from lorasweep.core.records import Plan, Recipe
 from lorasweep.plan.make import for_seed, make_plan
-from lorasweep.records import Plan, Recipe
 
 __all__ = ["for_seed", "make_plan"]
 

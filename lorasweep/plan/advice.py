@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator
 
-from lorasweep.records import Advice, Recipe
+from lorasweep.core.records import Advice, Recipe
 
 
 def unheeded(recipe: Recipe) -> Iterator[str]:
@@ -18,7 +18,7 @@ def unheeded(recipe: Recipe) -> Iterator[str]:
     """
     known: set[str] = set()
     for folder, name in (("adapters", recipe.adapter.name), ("optimizers", recipe.optimizer.name)):
-        module = importlib.import_module(f"lorasweep.{folder}.{name}")
+        module = importlib.import_module(f"lorasweep.components.{folder}.{name}")
         advice = [each for each in _meant(recipe, getattr(module, "ADVICE", ())) if each.key not in known]
         yield from _left(recipe, name, advice)
         known |= {each.key for each in advice}
@@ -26,7 +26,7 @@ def unheeded(recipe: Recipe) -> Iterator[str]:
 
 def finds_step_size(optimizer: str) -> str | None:
     """The knob to turn in place of the lr, of an optimizer that finds its own step size; None for others."""
-    module = importlib.import_module(f"lorasweep.optimizers.{optimizer}")
+    module = importlib.import_module(f"lorasweep.components.optimizers.{optimizer}")
     found: str | None = getattr(module, "FINDS_STEP_SIZE", None)
     return found
 

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lorasweep.core.records import PlannedImage, TrainOptions
 from lorasweep.data import order
-from lorasweep.records import PlannedImage, TrainOptions
 
 
 @dataclass(frozen=True)

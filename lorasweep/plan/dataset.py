@@ -14,18 +14,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasweep.buckets.assign import Assignment, assign, assign_without_upscale
+from lorasweep.core.errors import DatasetError, InputError, Problem
+from lorasweep.core.records import Bucket, PlannedImage, Recipe
+from lorasweep.core.seeds import derive
 from lorasweep.data import captions, near_duplicates, split
+from lorasweep.data.assign import Assignment, assign, assign_without_upscale
 from lorasweep.data.folder import Found, FoundImage, find_images
 from lorasweep.data.images import ImageFacts
 from lorasweep.data.leftovers import some
-from lorasweep.errors import DatasetError, InputError, Problem
 from lorasweep.plan import trigger
 from lorasweep.plan.drawn import draw_dataset, subject_problems
-from lorasweep.plan.memory import inspect_all
+from lorasweep.plan.image_facts_cache import inspect_all
 from lorasweep.plan.trigger import text_of
-from lorasweep.records import Bucket, PlannedImage, Recipe
-from lorasweep.seeds import derive
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def assign_all(
     """Give every image its bucket; an image that fits in none is a problem."""
     base, options = recipe.base, recipe.buckets.options
     try:
-        build = importlib.import_module(f"lorasweep.buckets.{recipe.buckets.name}").build
+        build = importlib.import_module(f"lorasweep.components.buckets.{recipe.buckets.name}").build
         buckets: tuple[Bucket, ...] = build(base, **options)
     except InputError as error:
         problems += error.problems
@@ -138,9 +138,7 @@ def assign_all(
                 fact.width_px, fact.height_px, area_px=base.resolution**2, step_px=base.bucket_step
             )
         if place is None:
-            message = (
-                f"is {fact.width_px} x {fact.height_px} px, less than one bucket step ({base.bucket_step})"
-            )
+            message = f"is {fact.width_px} x {fact.height_px} px, less than one bucket step ({base.bucket_step})"
             problems.append(Problem(short(image), message, "take it out, or buckets.upscale=true"))
         else:
             assigned.append(place)
@@ -257,9 +255,8 @@ def _uncaptioned(recipe: Recipe, folder: Found) -> str:
         instead = "the trigger alone" if recipe.captions.trigger else "an empty caption"
     other = folder.other_extension
     names = some([short(image) for image in without])
-    return (
-        f"no caption file for {len(without)} of {len(folder.images)} images ({names}): trained with {instead}"
-        + (f"; {other} files are there: captions.extension={other}" if other else "")
+    return f"no caption file for {len(without)} of {len(folder.images)} images ({names}): trained with {instead}" + (
+        f"; {other} files are there: captions.extension={other}" if other else ""
     )
 
 

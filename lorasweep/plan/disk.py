@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lorasweep.plan import drawing
+from lorasweep.core.records import Plan, Recipe
+from lorasweep.plan import sample_requests
 from lorasweep.plan.estimate import picture_px, pictures
 from lorasweep.plan.trainable import trainable
-from lorasweep.records import Plan, Recipe
 
 FP32_BYTES = 4
 # Of a checkpoint that can be continued, per trained number: itself, and what the optimizer notes beside it.
@@ -53,5 +53,5 @@ def caches(planned: Iterable[tuple[Plan, Recipe]]) -> dict[str, int]:
         for image in plan.images:
             latents.add((image.source, image.resize_px, image.crop_px, image.bucket))
             captions.add(image.caption)
-        samples |= {(request.prompt, request.seed) for request in drawing.by_base(recipe, plan)}
+        samples |= {(request.prompt, request.seed) for request in sample_requests.by_base(recipe, plan)}
     return {"latents": len(latents), "captions": len(captions), "base_samples": len(samples)}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lorasweep import files, paths
+from lorasweep.core import files, paths
+from lorasweep.core.errors import DatasetError, Problem
+from lorasweep.core.records import DollhouseOptions, digest
 from lorasweep.dollhouse import world
-from lorasweep.errors import DatasetError, Problem
-from lorasweep.records import DollhouseOptions, digest
 
 # Width, height of `shapes: photos`: a square and the ratios of cameras and screens, none a bucket's own size.
 _PHOTOS_PX = (

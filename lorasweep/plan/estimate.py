@@ -10,9 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from lorasweep import speed
-from lorasweep.plan import drawing
-from lorasweep.records import BaseOptions, LauncherOptions, Plan, PlannedImage, Recipe
+from lorasweep.core.records import BaseOptions, LauncherOptions, Plan, PlannedImage, Recipe
+from lorasweep.plan import sample_requests, throughput
 
 # Of one CPU worker with one thread, a LoRA on the dollhouse at batch 4: forward, backward, AdamW.
 DEFAULT_PIXELS_PER_S = 12.0 * 64 * 64
@@ -20,8 +19,8 @@ DEFAULT_PIXELS_PER_S = 12.0 * 64 * 64
 
 def pictures(plan: Plan, recipe: Recipe) -> int:
     """How many pictures a trial draws: every prompt at each rung, and at every weight in the end."""
-    rung = drawing.at_rung(recipe, plan)
-    return len(rung) * (len(plan.rungs) - 1) + len({*rung, *drawing.in_full(recipe, plan)})
+    rung = sample_requests.at_rung(recipe, plan)
+    return len(rung) * (len(plan.rungs) - 1) + len({*rung, *sample_requests.in_full(recipe, plan)})
 
 
 def picture_px(recipe: Recipe) -> int:
@@ -37,11 +36,11 @@ def trial_seconds(plan: Plan, recipe: Recipe) -> float:
     the area of the images.
     """
     count = pictures(plan, recipe)
-    denoised = speed.denoised_pixels(count * picture_px(recipe), recipe.sample)
-    judged_per_s = speed.recall(recipe.base, "judge")
+    denoised = throughput.denoised_pixels(count * picture_px(recipe), recipe.sample)
+    judged_per_s = throughput.recall(recipe.base, "judge")
     judging_s = count / judged_per_s if judged_per_s else 0.0
     drawing_s = denoised / _drawing_speed(recipe.base, "draw")
-    return speed.training_pixels(plan) / _training_speed(recipe.base) + drawing_s + judging_s
+    return throughput.training_pixels(plan) / _training_speed(recipe.base) + drawing_s + judging_s
 
 
 def class_images_seconds(planned: Iterable[tuple[Plan, Recipe]]) -> float:
@@ -53,15 +52,13 @@ def class_images_seconds(planned: Iterable[tuple[Plan, Recipe]]) -> float:
         if image.drawing is not None and not Path(image.file).exists()
     }
     return sum(
-        speed.denoised_pixels(image.width_px * image.height_px, recipe.sample)
+        throughput.denoised_pixels(image.width_px * image.height_px, recipe.sample)
         / _drawing_speed(recipe.base, "draw_one")
         for image, recipe in missing.values()
     )
 
 
-def sweep_seconds(
-    trials_s: Sequence[float], launcher: LauncherOptions, *, trials: int, once_s: float = 0.0
-) -> float:
+def sweep_seconds(trials_s: Sequence[float], launcher: LauncherOptions, *, trials: int, once_s: float = 0.0) -> float:
     """Estimate the wall time of a sweep.
 
     Args:
@@ -75,10 +72,12 @@ def sweep_seconds(
 
 
 def _training_speed(base: BaseOptions) -> float:
-    return speed.recall(base) or DEFAULT_PIXELS_PER_S
+    return throughput.recall(base) or DEFAULT_PIXELS_PER_S
 
 
-def _drawing_speed(base: BaseOptions, work: speed.Work) -> float:
+def _drawing_speed(base: BaseOptions, work: throughput.Work) -> float:
     return (
-        speed.recall(base, work) or speed.recall(base, "draw") or _training_speed(base) / speed.FORWARD_SHARE
+        throughput.recall(base, work)
+        or throughput.recall(base, "draw")
+        or _training_speed(base) / throughput.FORWARD_SHARE
     )

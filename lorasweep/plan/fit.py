@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorasweep.records import PlannedImage
+from lorasweep.core.records import PlannedImage
 
 
 def aspect_error(image: PlannedImage) -> float:

@@ -6,8 +6,8 @@ import dataclasses
 import importlib
 from collections.abc import Iterator
 
+from lorasweep.core.records import DollhouseOptions, Plan, Recipe, TrainOptions
 from lorasweep.data import captions
-from lorasweep.records import DollhouseOptions, Plan, Recipe, TrainOptions
 
 
 def find(recipe: Recipe, plan: Plan) -> Iterator[str]:
@@ -64,8 +64,7 @@ def _captions(recipe: Recipe, plan: Plan) -> Iterator[str]:
         yield f"captions.tag_dropout=1: {kept} ever seen"
     if options.keep_tokens > 1 and not options.shuffle and not options.tag_dropout:
         yield (
-            f"captions.keep_tokens={options.keep_tokens} does nothing without captions.shuffle or "
-            "captions.tag_dropout"
+            f"captions.keep_tokens={options.keep_tokens} does nothing without captions.shuffle or captions.tag_dropout"
         )
     yield from _moving(recipe, plan)
     trigger = plan.trigger
@@ -77,9 +76,7 @@ def _moving(recipe: Recipe, plan: Plan) -> Iterator[str]:
     """Captions whose tags all stay where they are."""
     options = recipe.captions
     longest = max(len(captions.tags(image.caption, options)) for image in plan.train_images())
-    behind = (
-        f"behind the first {options.keep_tokens} (captions.keep_tokens), separated by {options.separator!r}"
-    )
+    behind = f"behind the first {options.keep_tokens} (captions.keep_tokens), separated by {options.separator!r}"
     if options.shuffle and longest < options.keep_tokens + 2:
         yield f"captions.shuffle does nothing: no caption has two tags {behind}"
     if options.tag_dropout > 0 and longest < options.keep_tokens + 1:
@@ -93,7 +90,7 @@ def _sampling(recipe: Recipe) -> Iterator[str]:
 
 def _rank(recipe: Recipe) -> Iterator[str]:
     """A rank beyond the layers' sizes adds numbers and no freedom."""
-    base = importlib.import_module(f"lorasweep.bases.{recipe.base.name}")
+    base = importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}")
     largest = base.largest_rank(recipe.base)
     for knob in ("dim", "conv_dim"):
         rank = recipe.adapter.options.get(knob, 0)

@@ -9,7 +9,7 @@ import importlib
 import itertools
 from dataclasses import dataclass
 
-from lorasweep.records import Recipe
+from lorasweep.core.records import Recipe
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Curve:
 
 def curves(recipe: Recipe, steps: int, *, points: int = 32) -> list[Curve]:
     """Follow the schedule through all `steps`, for every part that the adapter trains."""
-    schedule = importlib.import_module(f"lorasweep.schedulers.{recipe.scheduler.name}").build(
+    schedule = importlib.import_module(f"lorasweep.components.schedulers.{recipe.scheduler.name}").build(
         steps, **recipe.scheduler.options
     )
     found = []

@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Sequence
 
-from lorasweep.errors import Problem
-from lorasweep.records import PlannedImage, Recipe
-from lorasweep.schedulers import _warmup
+from lorasweep.components.schedulers import _warmup
+from lorasweep.core.errors import Problem
+from lorasweep.core.records import PlannedImage, Recipe
 
 DRY_RUN_STEPS = 10  # fewer teach nothing
 MOST_STEPS = 10_000_000  # years of training: a typing error, or repeats where exposures were meant
@@ -59,7 +59,7 @@ def warnings(recipe: Recipe, steps: int, *, rungs: int, batches_per_epoch: int) 
 
 
 def _misfits(recipe: Recipe, steps: int) -> Iterator[tuple[str, str, str]]:
-    module = importlib.import_module(f"lorasweep.schedulers.{recipe.scheduler.name}")
+    module = importlib.import_module(f"lorasweep.components.schedulers.{recipe.scheduler.name}")
     found: Iterator[tuple[str, str, str]] = getattr(module, "misfits", _warmup.misfits)(
         steps, **recipe.scheduler.options
     )

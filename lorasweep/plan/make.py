@@ -7,11 +7,11 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from lorasweep.errors import ConfigError, DatasetError, InputError, Problem
+from lorasweep.core.errors import ConfigError, DatasetError, InputError, Problem
+from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
 from lorasweep.plan import budget, limits, noise, reach, regularization, warnings
 from lorasweep.plan.dataset import Dataset, read_dataset
 from lorasweep.plan.prompts import write_prompts
-from lorasweep.records import Plan, PlannedImage, Recipe, digest
 
 
 def make_plan(recipe: Recipe) -> Plan:
@@ -89,12 +89,10 @@ def _count(recipe: Recipe, train: Sequence[PlannedImage], extra: Sequence[Planne
 
 
 def _window(recipe: Recipe) -> Any:
-    return importlib.import_module(f"lorasweep.bases.{recipe.base.name}").text_window(recipe.base)
+    return importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}").text_window(recipe.base)
 
 
-def _by_seed(
-    recipe: Recipe, material: str, counted: budget.Budget, train: Sequence[PlannedImage]
-) -> dict[str, Any]:
+def _by_seed(recipe: Recipe, material: str, counted: budget.Budget, train: Sequence[PlannedImage]) -> dict[str, Any]:
     """What of a plan depends on the recipe's seed."""
     return {
         "fingerprint": digest([recipe.fingerprint(), material]),
@@ -107,7 +105,7 @@ def _by_seed(
 
 def _base(recipe: Recipe, problems: list[Problem]) -> tuple[str, list[str]]:
     """Digest the base's files and say what is worth a warning, or append what is wrong with them."""
-    base = importlib.import_module(f"lorasweep.bases.{recipe.base.name}")
+    base = importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}")
     found = [Problem(f"base.{key}", message, hint) for key, message, hint in base.problems(recipe.base)]
     problems += found
     if found:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lorasweep.errors import Problem
-from lorasweep.records import NoisePath, Recipe
+from lorasweep.core.errors import Problem
+from lorasweep.core.records import NoisePath, Recipe
 
 
 def problems(recipe: Recipe, noised: NoisePath) -> Iterator[Problem]:

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, median
 
+from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data import captions
 from lorasweep.plan import trigger
 from lorasweep.plan.fit import cropped_share, enlargement
-from lorasweep.records import Plan, PlannedImage, Recipe
 
 _MOST_ENLARGED = 1.5  # beyond, the LoRA learns the blur of the enlargement
 _MOST_CROPPED = 0.15  # of the images' area, on average; kohya's buckets crop some 5 %

@@ -15,10 +15,10 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from lorasweep.core.records import PROMPT_TIERS, CaptionOptions, Recipe
+from lorasweep.core.seeds import derive
 from lorasweep.data import captions
 from lorasweep.plan.dataset import Dataset
-from lorasweep.records import PROMPT_TIERS, CaptionOptions, Recipe
-from lorasweep.seeds import derive
 
 PER_TIER = 2  # prompts; each is drawn at every weight and seed, so they are what sampling costs
 STRANGERS = 8  # of a drawn dataset: some resemble the subject sooner than others, whatever the recipe
@@ -45,8 +45,7 @@ def _drawn(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     further = world.prompts(subject, count=STRANGERS, seed=seed + _FURTHER)
     found["class"] = list(dict.fromkeys([*found["class"], *further["class"]]))[:STRANGERS]
     return {
-        tier: tuple(_called(prompt, subject, recipe.captions) for prompt in prompts)
-        for tier, prompts in found.items()
+        tier: tuple(_called(prompt, subject, recipe.captions) for prompt in prompts) for tier, prompts in found.items()
     }
 
 
@@ -93,8 +92,7 @@ def _recombined(
         for tag in found:
             having.setdefault(tag, set()).add(index)
     extras = (
-        tuple(dict.fromkeys([*first[: (len(first) + 1) // 2], *second[len(second) // 2 :]]))
-        for first, second in pairs
+        tuple(dict.fromkeys([*first[: (len(first) + 1) // 2], *second[len(second) // 2 :]])) for first, second in pairs
     )
     prompts: list[str] = []
     for extra in _distinct(extras):

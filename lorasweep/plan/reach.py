@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from lorasweep.core.records import CaptionOptions, Plan, PlannedImage, Recipe
 from lorasweep.data import captions
 from lorasweep.data.leftovers import some
-from lorasweep.records import CaptionOptions, Plan, PlannedImage, Recipe
 
 _MOST_SHOWN = 40  # characters of a tag
 
 
 class Window(Protocol):
-    """How much of a text is read; see `bases/_tokens.py`."""
+    """How much of a text is read; see `components/bases/_tokens.py`."""
 
     length: int
 
@@ -94,9 +94,7 @@ def find(recipe: Recipe, plan: Plan, window: Window) -> Iterator[str]:
         )
 
 
-def _cut_captions(
-    recipe: Recipe, plan: Plan, cut: Sequence[PlannedImage], count: int, window: Window
-) -> Iterator[str]:
+def _cut_captions(recipe: Recipe, plan: Plan, cut: Sequence[PlannedImage], count: int, window: Window) -> Iterator[str]:
     options = recipe.captions
     longest = max(cut, key=lambda image: window.tokens(image.caption))
     said = (
@@ -112,9 +110,7 @@ def _cut_captions(
         yield f"{said}; {what}"
     if plan.trigger and not (options.shuffle and options.keep_tokens == 0):
         called = [image for image in cut if captions.has_trigger(image.caption, plan.trigger)]
-        without = [
-            image for image in called if not captions.has_trigger(window.read(image.caption), plan.trigger)
-        ]
+        without = [image for image in called if not captions.has_trigger(window.read(image.caption), plan.trigger)]
         if without:
             yield (
                 f"the trigger {plan.trigger} is cut off in {len(without)} of {len(called)} captions that are "

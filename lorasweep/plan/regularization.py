@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lorasweep import paths, seeds
+from lorasweep.core import paths, seeds
+from lorasweep.core.errors import DatasetError, InputError, Problem
+from lorasweep.core.protocols import ImageSource
+from lorasweep.core.records import Bucket, Drawing, PlannedImage, Recipe, digest
 from lorasweep.data import captions
-from lorasweep.data.cycle import cycled
+from lorasweep.data.balance_repeats import cycled
 from lorasweep.data.folder import FoundImage, find_images
 from lorasweep.data.images import ImageFacts
-from lorasweep.errors import DatasetError, InputError, Problem
 from lorasweep.plan.dataset import Dataset, assign_all, short, unused_parts
-from lorasweep.plan.memory import inspect_all
+from lorasweep.plan.image_facts_cache import inspect_all
 from lorasweep.plan.trigger import text_of
-from lorasweep.protocols import ImageSource
-from lorasweep.records import Bucket, Drawing, PlannedImage, Recipe, digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +78,7 @@ class ImagePlanner:
             raise DatasetError(problems, subject=f"the regularization images {root}")
         self.notes.extend(f"{self.name}: {warning}" for warning in folder.warnings)
         self.notes.extend(f"{self.name}: {warning}" for warning in unused_parts(files, facts))
-        self.notes.extend(
-            f"{self.name}: {inner} in it is left out: {key}={inner}" for inner in folder.regularization
-        )
+        self.notes.extend(f"{self.name}: {inner} in it is left out: {key}={inner}" for inner in folder.regularization)
         options = dataclasses.replace(self.recipe.captions, prune=())
         return [
             PlannedImage(
@@ -109,10 +107,13 @@ class ImagePlanner:
         """
         sizes = [image.bucket for image in self.train]
         wanted = [(prompt, number) for number in range(each) for prompt in prompts]
-        return [
-            self._drawn(prompt, number, sizes[place % len(sizes)])
-            for place, (prompt, number) in enumerate(wanted)
-        ]
+        return [self._drawn(prompt, number, sizes[place % len(sizes)]) for place, (prompt, number) in enumerate(wanted)]
+
+    def strangers(self, count: int) -> list[PlannedImage]:
+        """Plan pictures of others of the subject's class, which the dollhouse's world draws."""
+        from lorasweep.plan.drawn import draw_strangers
+
+        return self.found(draw_strangers(count))
 
     def _drawn(self, prompt: str, number: int, bucket: Bucket) -> PlannedImage:
         seed = seeds.derive(self.recipe.dataset.holdout_seed, "class image", prompt, number) % 2**32
@@ -155,11 +156,7 @@ class ImagePlanner:
     ) -> list[Problem]:
         """Images of the dataset itself would hold the subject back, or show the judge what is held out."""
         ours = {image.sha256: image for image in self.dataset.images} if self.dataset else {}
-        same = [
-            image
-            for image, fact in zip(files, facts, strict=True)
-            if fact is not None and fact.sha256 in ours
-        ]
+        same = [image for image, fact in zip(files, facts, strict=True) if fact is not None and fact.sha256 in ours]
         if not same:
             return []
         names = ", ".join(short(image) for image in same[:3])
@@ -215,15 +212,13 @@ def plan_images(
 
 def _sources(recipe: Recipe) -> dict[str, ImageSource]:
     built = {
-        name: importlib.import_module(f"lorasweep.regularizers.{name}").build(**knobs)
+        name: importlib.import_module(f"lorasweep.components.regularizers.{name}").build(**knobs)
         for name, knobs in recipe.regularization.items()
     }
     return {name: source for name, source in built.items() if isinstance(source, ImageSource)}
 
 
-def _repeated(
-    found: Sequence[PlannedImage], source: ImageSource, planner: ImagePlanner
-) -> list[PlannedImage]:
+def _repeated(found: Sequence[PlannedImage], source: ImageSource, planner: ImagePlanner) -> list[PlannedImage]:
     """Repeat a source's images until they keep up with the dataset's; those beyond that are left out."""
     wanted = round(source.share * sum(image.repeats for image in planner.train))
     counts = cycled([image.repeats for image in found], wanted)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorasweep.core.records import CaptionOptions, Plan
 from lorasweep.data import captions
-from lorasweep.records import CaptionOptions, Plan
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import importlib
 import math
 from dataclasses import dataclass
 
-from lorasweep.records import Recipe
+from lorasweep.core.records import Recipe
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Trainable:
 
 def trainable(recipe: Recipe) -> Trainable | None:
     """Count the adapter's tensors and their numbers."""
-    base = importlib.import_module(f"lorasweep.bases.{recipe.base.name}")
+    base = importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}")
     weights = {part: base.weight_shapes(recipe.base, part) for part in ("unet", "text_encoder")}
     if None in weights.values():
         return None
-    adapter = importlib.import_module(f"lorasweep.adapters.{recipe.adapter.name}")
+    adapter = importlib.import_module(f"lorasweep.components.adapters.{recipe.adapter.name}")
     shapes = adapter.trained_shapes(weights, **recipe.adapter.options)
     return Trainable(tensors=len(shapes), parameters=sum(map(math.prod, shapes)))

@@ -10,9 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from lorasweep.core.records import CaptionOptions, Recipe
 from lorasweep.data import captions
 from lorasweep.data.folder import FoundImage
-from lorasweep.records import CaptionOptions, Recipe
 
 _MOST = 0.9  # the share of captions that begin with a tag which then is the trigger
 _HALF = 0.5  # the share of captions that have a folder's word which then is the trigger
@@ -54,9 +54,7 @@ def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str |
     if captions.adds_trigger(recipe.captions):
         return
     for trigger in dict.fromkeys(filter(None, triggers.values())):
-        texts = [
-            image.caption for image in found if triggers[image.class_tokens] == trigger and image.caption
-        ]
+        texts = [image.caption for image in found if triggers[image.class_tokens] == trigger and image.caption]
         lacking = sum(not captions.has_trigger(text, trigger) for text in texts)
         if lacking:
             yield (

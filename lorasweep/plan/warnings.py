@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorasweep import speed
+from lorasweep.core.records import Plan, Recipe
 from lorasweep.data import captions, order
-from lorasweep.plan import advice, budget, idle, limits, own_images
+from lorasweep.plan import advice, budget, idle, limits, own_images, throughput
 from lorasweep.plan.budget import Budget
 from lorasweep.plan.sharing import shared_tags
-from lorasweep.records import Plan, Recipe
 
 _DOLLHOUSE_LR_STEPS = 0.6  # with AdamW, measured on the shipped base: see sweeps/README.md
 _DOLLHOUSE_HIGHEST_LR = 4e-3  # with AdamW: more burns before it learns
@@ -27,9 +26,7 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     yield from _scale_norm(recipe)
     yield from _regularization(recipe, plan)
     yield from idle.find(recipe, plan)
-    yield from limits.warnings(
-        recipe, plan.steps, rungs=len(plan.rungs), batches_per_epoch=plan.batches_per_epoch
-    )
+    yield from limits.warnings(recipe, plan.steps, rungs=len(plan.rungs), batches_per_epoch=plan.batches_per_epoch)
     for tier in ("in_distribution", "recombined", "class", "unrelated"):
         if tier not in plan.prompts and not (tier == "class" and plan.trigger is None):
             yield f"there are no prompts for tier {tier}: give dataset.prompts.{tier}"
@@ -94,9 +91,7 @@ def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
             rate = enough / plan.steps
             in_reach = rate <= _DOLLHOUSE_HIGHEST_LR
             remedy = (
-                f"optimizer.lr={rate:.0e}".replace("e-0", "e-")
-                if in_reach
-                else "train.max_steps=300 optimizer.lr=2e-3"
+                f"optimizer.lr={rate:.0e}".replace("e-0", "e-") if in_reach else "train.max_steps=300 optimizer.lr=2e-3"
             )
             yield (
                 f"the dollhouse learns a subject when lr x steps is about {enough:g}; lr {lr:g} x "
@@ -146,7 +141,7 @@ def _regularization(recipe: Recipe, plan: Plan) -> Iterator[str]:
         share = answered / sum(image.repeats for image in plan.trained_on())
         yield (
             f"prior_prediction asks the base for {share:.0%} of the targets: one more forward pass each, "
-            f"{share * speed.FORWARD_SHARE:.0%} more time to train"
+            f"{share * throughput.FORWARD_SHARE:.0%} more time to train"
         )
     called = [i for i in plan.reg_images if plan.trigger and captions.has_trigger(i.caption, plan.trigger)]
     if called:

@@ -11,9 +11,9 @@ import logging
 import shutil
 from pathlib import Path
 
-from lorasweep.files import write_folder
+from lorasweep.core.files import write_folder
 from lorasweep.sweep.folder import link_or_copy
-from lorasweep.sweep.shelf import Cooked
+from lorasweep.sweep.result_cache import Cooked
 
 BASE_SAMPLES = "base_samples"  # the folder, and the job that fills it
 FIRST = 0  # number of the trial they are drawn for

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from lorasweep.config import SweepSpec
 from lorasweep.config.suggest import did_you_mean
 from lorasweep.config.sweep_search import PrunerOptions
-from lorasweep.errors import Problem
-from lorasweep.metrics import offered
-from lorasweep.records import Plan
+from lorasweep.core.errors import Problem
+from lorasweep.core.records import Plan
 from lorasweep.sweep import comparable
 from lorasweep.sweep.queue import in_exposures
+from lorasweep.trial.judge import offered
 
 Offers = Mapping[str, offered.Offer]  # by arm
 
@@ -67,9 +67,7 @@ def _unmeasured(spec: SweepSpec, offers: Offers) -> Iterator[Problem]:
                 break
 
 
-def _why_not(
-    name: str, known: Mapping[str, str], offer: offered.Offer, *, early: bool
-) -> tuple[str, str] | None:
+def _why_not(name: str, known: Mapping[str, str], offer: offered.Offer, *, early: bool) -> tuple[str, str] | None:
     """Why a number cannot be had, and the next step; None when it can."""
     if name in known:
         return (f"{name} cannot be measured: {known[name]}", "") if known[name] else None
@@ -119,14 +117,10 @@ def _idle_pruner(spec: SweepSpec, plans: Mapping[str, Plan]) -> Iterator[Problem
             yield Problem("sweep.pruner.name", message, f"override: train.rungs=4, {off}")
         elif pruner.name == "patient" and rungs - 1 < pruner.patience + 2:
             message = f"lets {pruner.patience} rungs pass, so of {rungs} rungs none is left to stop at"
-            yield Problem(
-                "sweep.pruner.patience", message, f"override: train.rungs={pruner.patience + 3}, {off}"
-            )
+            yield Problem("sweep.pruner.patience", message, f"override: train.rungs={pruner.patience + 3}, {off}")
         else:
             last = max(_exposures(plan, plan.rungs[-2]) for plan in plans.values() if len(plan.rungs) > 1)
-            message = (
-                f"must be at most {last}, the exposures per image at the last rung that can stop a trial"
-            )
+            message = f"must be at most {last}, the exposures per image at the last rung that can stop a trial"
             got = f", got {pruner.min_exposures}" if pruner.min_exposures else ""
             yield Problem("sweep.pruner.min_exposures", message + got, off)
 

@@ -18,15 +18,15 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from lorasweep.errors import Problem
-from lorasweep.metrics import calibration, offered, score
-from lorasweep.metrics.symptoms import SYMPTOMS
-from lorasweep.records import Plan, Status, digest
+from lorasweep.core.errors import Problem
+from lorasweep.core.records import Plan, Status, digest
+from lorasweep.trial.judge import calibration, offered, score
+from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
-    from lorasweep.metrics.calibration import Calibration
-    from lorasweep.sweep.state import SweepState
+    from lorasweep.sweep.ranking.state import SweepState
+    from lorasweep.trial.judge.calibration import Calibration
 
 SCORES = (score.SCORE, score.UTILITY)
 
@@ -58,7 +58,7 @@ def offers(spec: SweepSpec, plans: Mapping[str, Plan]) -> dict[str, offered.Offe
         recipe = arm.recipe
         key = digest([recipe.base, recipe.dataset.path, recipe.sample, recipe.calibration])
         if key not in limits:
-            base = importlib.import_module(f"lorasweep.bases.{recipe.base.name}")
+            base = importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}")
             limits[key] = calibration.find(recipe, base.fingerprint(recipe.base)).calibration
         found[arm.name] = offered.offer(recipe, plans[arm.name], limits[key])
     return found

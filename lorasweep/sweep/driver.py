@@ -15,23 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.errors import ConfigError, Problem
-from lorasweep.records import Plan, Status
-from lorasweep.sweep.announce import Announcer
-from lorasweep.sweep.crew import crew
-from lorasweep.sweep.failure import disk_full, is_disk_full, one_line
-from lorasweep.sweep.gate import Gate
-from lorasweep.sweep.ledger import Ledger
-from lorasweep.sweep.lock import SweepLock
+from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.records import Plan, Status
 from lorasweep.sweep.loop import SweepLoop
 from lorasweep.sweep.mirror import Mirror, last_look
 from lorasweep.sweep.opening import composer, open_sweep
 from lorasweep.sweep.policy import FAILURES
+from lorasweep.sweep.ranking.announce import Announcer
+from lorasweep.sweep.ranking.state import SweepState, read_state
+from lorasweep.sweep.ranking.timing import Stopwatch
+from lorasweep.sweep.result_cache import Shelf
 from lorasweep.sweep.resume import Compose
-from lorasweep.sweep.shelf import Shelf
-from lorasweep.sweep.state import SweepState, read_state
-from lorasweep.sweep.stop import StopSignal
-from lorasweep.sweep.timing import Stopwatch
+from lorasweep.sweep.search.gate import Gate
+from lorasweep.sweep.trial_writer import Ledger
+from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
+from lorasweep.sweep.workers.lock import SweepLock
+from lorasweep.sweep.workers.sizing import crew
+from lorasweep.sweep.workers.stop import StopSignal
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -66,7 +66,7 @@ def run_sweep(
     *,
     folder: Path,
     extend: bool = False,
-    kitchen_module: str = "lorasweep.run",
+    kitchen_module: str = "lorasweep.trial.run",
     compose: Compose | None = None,
     repeats: int | None = None,
     fresh: bool = False,

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorasweep.files import read_json, read_jsonl, write_json
-from lorasweep.records import Outcome, Status, from_dict, to_dict
+from lorasweep.core.files import read_json, read_jsonl, write_json
+from lorasweep.core.records import Outcome, Status, from_dict, to_dict
 
 STATUS_FILE = "status.json"
 OUTCOME_FILE = "outcome.json"

@@ -12,20 +12,20 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from lorasweep.records import Outcome, Status, from_dict, to_dict
-from lorasweep.sweep import leaderboard
-from lorasweep.sweep.announce import Announcer
+from lorasweep.core.records import Outcome, Status, from_dict, to_dict
 from lorasweep.sweep.base_samples import BASE_SAMPLES, BaseSamples
-from lorasweep.sweep.failure import disk_full
 from lorasweep.sweep.folder import read_outcome, read_result
-from lorasweep.sweep.gate import Gate
-from lorasweep.sweep.ledger import Ledger
 from lorasweep.sweep.policy import FailureWatch, of_death
-from lorasweep.sweep.pool import Message, PoolOptions, WorkerHandle, WorkerPool
 from lorasweep.sweep.queue import Trial, TrialQueue
-from lorasweep.sweep.roster import Roster
-from lorasweep.sweep.shelf import Shelf
-from lorasweep.sweep.stop import StopSignal
+from lorasweep.sweep.ranking import leaderboard
+from lorasweep.sweep.ranking.announce import Announcer
+from lorasweep.sweep.result_cache import Shelf
+from lorasweep.sweep.search.gate import Gate
+from lorasweep.sweep.trial_writer import Ledger
+from lorasweep.sweep.trials import Roster
+from lorasweep.sweep.workers.failure import disk_full
+from lorasweep.sweep.workers.pool import Message, PoolOptions, WorkerHandle, WorkerPool
+from lorasweep.sweep.workers.stop import StopSignal
 
 TICK_S = 0.25  # how soon Ctrl-C is noticed
 EARLY_DEATHS_STOP = 3  # workers that die before they can cook, one after the other
@@ -115,9 +115,7 @@ class SweepLoop:
     @property
     def _base_lacks(self) -> bool:
         """Whether all that is left is to draw what results are shown beside, as when all were reused."""
-        return self._base.wanted and any(
-            trial.record.status is Status.COMPLETED for trial in self._roster.trials
-        )
+        return self._base.wanted and any(trial.record.status is Status.COMPLETED for trial in self._roster.trials)
 
     @property
     def _cooking(self) -> bool:

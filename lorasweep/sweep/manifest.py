@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lorasweep.errors import ConfigError, Problem
-from lorasweep.files import write_text
-from lorasweep.records import Plan, Recipe, from_dict, to_dict
-from lorasweep.sweep import asked, comparable
+from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.files import write_text
+from lorasweep.core.records import Plan, Recipe, from_dict, to_dict
+from lorasweep.sweep import added_trials, comparable
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -155,13 +155,13 @@ def read_manifest(sweep_folder: Path) -> Manifest | None:
             Problem(str(path), f"is not a sweep's manifest: {error}", "give the sweep another name"),
             subject="sweep folder",
         ) from error
-    return _with_asked(declared, asked.read(sweep_folder))
+    return _with_asked(declared, added_trials.read(sweep_folder))
 
 
 def write_manifest(sweep_folder: Path, manifest: Manifest) -> None:
     """Write sweep.yaml atomically; what was asked for since stays in asked.jsonl, or is forgotten with it."""
     if not any(trial.asked for trial in manifest.trials):
-        asked.forget(sweep_folder)
+        added_trials.forget(sweep_folder)
     declared = dataclasses.replace(
         manifest,
         arms=tuple(arm for arm in manifest.arms if not arm.asked),
@@ -173,7 +173,7 @@ def write_manifest(sweep_folder: Path, manifest: Manifest) -> None:
     write_text(sweep_folder / MANIFEST_FILE, text)
 
 
-def _with_asked(declared: Manifest, rows: Sequence[asked.Asked]) -> Manifest:
+def _with_asked(declared: Manifest, rows: Sequence[added_trials.Asked]) -> Manifest:
     """Add what was asked for since."""
     arms = {arm.name: arm for arm in declared.arms}
     trials = {(trial.arm, trial.seed): trial for trial in declared.trials}
@@ -229,9 +229,7 @@ def _differences(
     for key in ("metric", "goal"):
         before, now = getattr(previous, key), getattr(spec, key)
         if before != now:
-            yield Problem(
-                f"metric ({key})", f"was `{before}` when trials were cooked, is now `{now}`", rename
-            )
+            yield Problem(f"metric ({key})", f"was `{before}` when trials were cooked, is now `{now}`", rename)
     if previous.left_out.keys() != left_out.keys() and spec.metric in comparable.SCORES:
         before, now = (", ".join(each) or "nothing" for each in (previous.left_out, left_out))
         message = f"trials were compared without {before} when cooked, are now without {now}"
@@ -243,9 +241,7 @@ def _differences(
             yield from _arm_differences(before_arm, now_by_name[before_arm.name], rename)
     since = {(trial.arm, trial.seed) for trial in previous.trials if trial.asked}
     for arm, seed in sorted(cooked - set(pairs) - since):
-        yield Problem(
-            f"arms.{arm}", f"seed {seed} was cooked but is no longer declared", f"put it back, or {rename}"
-        )
+        yield Problem(f"arms.{arm}", f"seed {seed} was cooked but is no longer declared", f"put it back, or {rename}")
     yield from _search_differences(previous, spec, rename, extend=extend)
     if not extend:
         declared = {(trial.arm, trial.seed) for trial in previous.trials}
@@ -255,9 +251,7 @@ def _differences(
                 yield Problem(f"arms.{arm}", f"seed {seed} is new", hint)
 
 
-def _search_differences(
-    previous: Manifest, spec: SweepSpec, rename: str, *, extend: bool
-) -> Iterator[Problem]:
+def _search_differences(previous: Manifest, spec: SweepSpec, rename: str, *, extend: bool) -> Iterator[Problem]:
     """A space that was searched in part may grow, with `--extend`; the recipe around it may not change."""
     if not previous.space and spec.search is None:
         return
@@ -276,10 +270,7 @@ def _search_differences(
     space = {} if spec.search is None else spec.search.space.describe()
     search = {} if spec.search is None else _search(spec)
     before_and_now = [
-        *(
-            (f"space.{name}", previous.space.get(name), space.get(name))
-            for name in {**previous.space, **space}
-        ),
+        *((f"space.{name}", previous.space.get(name), space.get(name)) for name in {**previous.space, **space}),
         *((key, previous.search.get(key), search.get(key)) for key in {**previous.search, **search}),
         ("total", previous.total, max(previous.total, spec.total)),
     ]

@@ -1,4 +1,4 @@
-"""What the engine asks of a tracker (see `lorasweep.tracking`): follow the run folders, never block."""
+"""What the engine asks of a tracker (see `lorasweep.results.tracking`): follow the run folders, never block."""
 
 from __future__ import annotations
 

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.config import compose_recipe
-from lorasweep.errors import LorasweepError
-from lorasweep.metrics import score
+from lorasweep.core.errors import LorasweepError
+from lorasweep.core.records import Plan, Recipe
 from lorasweep.plan import make_plan
-from lorasweep.records import Plan, Recipe
-from lorasweep.sweep.failure import disk_full, is_disk_full, one_line
 from lorasweep.sweep.manifest import declare, read_manifest, write_manifest
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.resume import Compose, cooked_pairs, load_trials
-from lorasweep.sweep.roster import Roster
-from lorasweep.sweep.study import Found, SweepStudy
+from lorasweep.sweep.search.study import Found, SweepStudy
+from lorasweep.sweep.trials import Roster
+from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
+from lorasweep.trial.judge import score
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec

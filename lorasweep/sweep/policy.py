@@ -9,7 +9,7 @@ import dataclasses
 import math
 import re
 
-from lorasweep.records import Outcome, Status
+from lorasweep.core.records import Outcome, Status
 from lorasweep.sweep.folder import TrialRecord
 
 RETRIES = 2  # further attempts after a crash, without a rung between them

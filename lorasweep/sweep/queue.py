@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorasweep.records import Plan, Recipe
+from lorasweep.core.records import Plan, Recipe
 from lorasweep.sweep.folder import TrialRecord
-from lorasweep.sweep.pace import Pace
+from lorasweep.sweep.ranking.pace import Pace
 
 
 @dataclass(kw_only=True)

@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.errors import ConfigError, InputError, Problem
+from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.plan import for_seed
-from lorasweep.records import Plan, Recipe, Status
-from lorasweep.sweep.failure import one_line
 from lorasweep.sweep.folder import TrialRecord, read_result, read_rungs, read_status, run_folder_name
-from lorasweep.sweep.ledger import recover, write_invalid
 from lorasweep.sweep.manifest import DeclaredTrial, Manifest
-from lorasweep.sweep.pruning import is_exempt
 from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.search.pruning import is_exempt
+from lorasweep.sweep.trial_writer import recover, write_invalid
+from lorasweep.sweep.workers.failure import one_line
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec

@@ -19,21 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorasweep import paths
-from lorasweep.errors import ConfigError, Problem
-from lorasweep.files import write_json
-from lorasweep.metrics.score import UTILITY
-from lorasweep.records import Outcome, Plan, Recipe, Status
-from lorasweep.sweep.failure import disk_full, is_disk_full, one_line
+from lorasweep.core import paths
+from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.files import write_json
+from lorasweep.core.records import Outcome, Plan, Recipe, Status
 from lorasweep.sweep.folder import PARENT_FILE, TrialRecord
-from lorasweep.sweep.ledger import Ledger, NoStudy, recover
-from lorasweep.sweep.lock import LOCK_FILE, SweepLock
 from lorasweep.sweep.mirror import Mirror, last_look
 from lorasweep.sweep.policy import FAILURES
 from lorasweep.sweep.queue import Trial
-from lorasweep.sweep.shelf import Shelf
-from lorasweep.sweep.stop import StopSignal
-from lorasweep.sweep.worker import cook_once
+from lorasweep.sweep.result_cache import Shelf
+from lorasweep.sweep.trial_writer import Ledger, NoStudy, recover
+from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
+from lorasweep.sweep.workers.lock import LOCK_FILE, SweepLock
+from lorasweep.sweep.workers.stop import StopSignal
+from lorasweep.sweep.workers.worker import cook_once
+from lorasweep.trial.judge.score import UTILITY
 
 ARM = "train"
 Report = Callable[[dict[str, Any]], bool]
@@ -58,7 +58,7 @@ def run_trial(
     fresh: bool = False,
     parent: Mapping[str, Any] | None = None,
     mirror: Mirror | None = None,
-    kitchen_module: str = "lorasweep.run",
+    kitchen_module: str = "lorasweep.trial.run",
 ) -> TrialResult:
     """Cook one recipe, unless it is cooked already.
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tiny_training import make_recipe
 
-from lorasweep.protocols import Base
+from lorasweep.core.protocols import Base
 
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONAL = {"adamw8bit": "bitsandbytes"}  # choices that need what is not installed by default
@@ -44,6 +44,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def base(tiny_sd: Path) -> Base:
     """The tiny base, freshly loaded."""
-    from lorasweep.bases import stable_diffusion
+    from lorasweep.components.bases import stable_diffusion
 
     return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")

@@ -15,10 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_training import make_recipe
 
-from lorasweep.adapters.kohya_names import kohya_name
-from lorasweep.export import export_run, find_run, forms
-from lorasweep.protocols import Base
-from lorasweep.records import Component
+from lorasweep.components.adapters.kohya_names import kohya_name
+from lorasweep.core.protocols import Base
+from lorasweep.core.records import Component
+from lorasweep.results.export import export_run, find_run, forms
 
 WRITTEN = ("factors", "diff", "lora")
 WEIGHT = 0.7
@@ -33,7 +33,7 @@ def kind(adapter_choice: tuple[str, dict[str, Any]]) -> str:
 def adapter(adapter_choice: tuple[str, dict[str, Any]], base: Base) -> Iterator[Any]:
     """Shaken, so that every tensor says something, text encoder and convolutions included."""
     name, knobs = adapter_choice
-    made = importlib.import_module(f"lorasweep.adapters.{name}").build(base, seed=0, **knobs_of(knobs))
+    made = importlib.import_module(f"lorasweep.components.adapters.{name}").build(base, seed=0, **knobs_of(knobs))
     generator = torch.Generator().manual_seed(1)
     for parameter in [each for part in made.parameters().values() for each in part]:
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -133,9 +133,7 @@ def test_a_program_reads_what_was_judged_where_we_say_so_and_not_elsewhere(
     tensors = load_file(made.file)
     assert made.modules >= len(wanted)
     for reader, rule in RULES.items():
-        patched = {
-            path: rule(plain, tensors, kohya_name(path), WEIGHT) for path, (plain, _) in wanted.items()
-        }
+        patched = {path: rule(plain, tensors, kohya_name(path), WEIGHT) for path, (plain, _) in wanted.items()}
         error = largest_error(patched, wanted, WEIGHT)
         assert (error < 1e-5) is (reader in made.read_by), (reader, error)
     try:

@@ -15,10 +15,10 @@ from adapter_formulas import FORMULAS, merge
 from effective_weight import effective_weight
 from tiny_training import make_recipe
 
-from lorasweep.adapters import lora
-from lorasweep.bases import stable_diffusion
-from lorasweep.errors import AdapterError
-from lorasweep.protocols import Adapter, Base
+from lorasweep.components.adapters import lora
+from lorasweep.components.bases import stable_diffusion
+from lorasweep.core.errors import AdapterError
+from lorasweep.core.protocols import Adapter, Base
 
 PROMPTS = ["zkw, red hair", "1girl, blue dress"]
 
@@ -30,7 +30,7 @@ def knobs(request: pytest.FixtureRequest, adapter_choice: tuple[str, dict[str, A
 
 @pytest.fixture
 def module(adapter_choice: tuple[str, dict[str, Any]]) -> Any:
-    return importlib.import_module(f"lorasweep.adapters.{adapter_choice[0]}")
+    return importlib.import_module(f"lorasweep.components.adapters.{adapter_choice[0]}")
 
 
 @pytest.fixture
@@ -140,9 +140,7 @@ def test_merged_for_a_while_equals_unmerged_and_leaves_no_trace(adapter: Any, ba
     assert all(torch.equal(weight, before[name]) for name, weight in inner.items())
 
 
-def test_another_adapter_in_the_same_base_is_not_touched(
-    module: Any, knobs: dict[str, Any], base: Base
-) -> None:
+def test_another_adapter_in_the_same_base_is_not_touched(module: Any, knobs: dict[str, Any], base: Base) -> None:
     with torch.no_grad():
         plain = look(base)
     first = shipped.build(lora, base, seed=3, dim=2, targets="full", text_encoder=True)
@@ -168,9 +166,7 @@ def test_another_adapter_in_the_same_base_is_not_touched(
         assert torch.equal(look(base), plain)
 
 
-def test_only_its_own_tensors_train_and_all_of_them(
-    adapter: Adapter, base: Base, knobs: dict[str, Any]
-) -> None:
+def test_only_its_own_tensors_train_and_all_of_them(adapter: Adapter, base: Base, knobs: dict[str, Any]) -> None:
     parts = adapter.parameters()
     assert set(parts) == ({"unet", "text_encoder"} if knobs["text_encoder"] else {"unet"})
     own = {id(parameter): parameter for part in parts.values() for parameter in part}
@@ -189,9 +185,7 @@ def test_only_its_own_tensors_train_and_all_of_them(
     assert without == []
 
 
-def test_the_plan_counts_what_trains(
-    adapter: Adapter, module: Any, knobs: dict[str, Any], tiny_sd: Path
-) -> None:
+def test_the_plan_counts_what_trains(adapter: Adapter, module: Any, knobs: dict[str, Any], tiny_sd: Path) -> None:
     """From the headers of the base's files alone: as many tensors, of the same sizes."""
     options = make_recipe(tiny_sd).base
     weights = {part: stable_diffusion.weight_shapes(options, part) for part in ("unet", "text_encoder")}
@@ -200,9 +194,7 @@ def test_the_plan_counts_what_trains(
     assert sorted(map(math.prod, counted)) == sorted(trained) and len(trained) > 10
 
 
-def test_state_restores_the_same_answers(
-    adapter: Adapter, module: Any, knobs: dict[str, Any], base: Base
-) -> None:
+def test_state_restores_the_same_answers(adapter: Adapter, module: Any, knobs: dict[str, Any], base: Base) -> None:
     train(adapter, base)
     state = adapter.state_dict()
     with torch.no_grad():
@@ -237,11 +229,7 @@ def test_saving_leaves_a_file_and_the_adapter_as_it_was(adapter: Adapter, base: 
 
 def test_removing_gives_the_base_back(module: Any, knobs: dict[str, Any], base: Base) -> None:
     def shape() -> list[tuple[str, type]]:
-        return [
-            (name, type(part))
-            for model in (base.unet, base.text_encoder)
-            for name, part in model.named_modules()
-        ]
+        return [(name, type(part)) for model in (base.unet, base.text_encoder) for name, part in model.named_modules()]
 
     before = shape()
     with torch.no_grad():
@@ -257,9 +245,7 @@ def test_removing_gives_the_base_back(module: Any, knobs: dict[str, Any], base: 
     adapter.remove()
 
 
-def test_same_seed_same_adapter_whatever_the_global_generator(
-    module: Any, knobs: dict[str, Any], base: Base
-) -> None:
+def test_same_seed_same_adapter_whatever_the_global_generator(module: Any, knobs: dict[str, Any], base: Base) -> None:
     states = []
     for seed, noise in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(noise)

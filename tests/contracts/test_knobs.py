@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lorasweep.config.components import FOLDERS, builder_knobs, catalogue
-from lorasweep.records import (
+from lorasweep.core.records import (
     CaptionOptions,
     DatasetOptions,
     LauncherOptions,

@@ -11,21 +11,21 @@ import pytest
 import torch
 from tiny_training import make_plan, make_recipe
 
-from lorasweep.cache.latents import LatentCache
-from lorasweep.cache.store import Store
-from lorasweep.cache.texts import TextCache
-from lorasweep.protocols import Base
-from lorasweep.records import Component
-from lorasweep.train import checkpoint
-from lorasweep.train.loop import advance
-from lorasweep.train.slot import make_slot
+from lorasweep.core.protocols import Base
+from lorasweep.core.records import Component
+from lorasweep.trial.cache.latents import LatentCache
+from lorasweep.trial.cache.store import Store
+from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.train import checkpoint
+from lorasweep.trial.train.loop import advance
+from lorasweep.trial.train.slot import make_slot
 
 Choice = tuple[str, dict[str, Any]]
 
 
 @pytest.fixture
 def module(optimizer_choice: Choice) -> Any:
-    return importlib.import_module(f"lorasweep.optimizers.{optimizer_choice[0]}")
+    return importlib.import_module(f"lorasweep.components.optimizers.{optimizer_choice[0]}")
 
 
 def parts() -> dict[str, list[torch.nn.Parameter]]:

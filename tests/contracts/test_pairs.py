@@ -9,22 +9,20 @@ import pytest
 import torch
 from tiny_training import make_plan, make_recipe
 
-from lorasweep.bases import stable_diffusion
-from lorasweep.cache.latents import LatentCache
-from lorasweep.cache.store import Store
-from lorasweep.cache.texts import TextCache
-from lorasweep.protocols import Base
-from lorasweep.records import Component, Plan
-from lorasweep.train.loop import advance
-from lorasweep.train.slot import make_slot
+from lorasweep.components.bases import stable_diffusion
+from lorasweep.core.protocols import Base
+from lorasweep.core.records import Component, Plan
+from lorasweep.trial.cache.latents import LatentCache
+from lorasweep.trial.cache.store import Store
+from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.train.loop import advance
+from lorasweep.trial.train.slot import make_slot
 
 Choice = tuple[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def kitchen(
-    tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Base, LatentCache, TextCache, Plan]:
+def kitchen(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Base, LatentCache, TextCache, Plan]:
     """Loaded once: every pair leaves the base as it was."""
     folder = tmp_path_factory.mktemp("pairs")
     recipe = make_recipe(tiny_sd)

@@ -12,17 +12,17 @@ import torch
 from pretend_cuda import OnCuda, pretend_cuda
 from tiny_training import make_plan, make_recipe
 
-from lorasweep import sample
-from lorasweep.bases import stable_diffusion
-from lorasweep.cache.latents import LatentCache
-from lorasweep.cache.store import Store
-from lorasweep.cache.texts import TextCache
-from lorasweep.plan import drawing
-from lorasweep.protocols import Base
-from lorasweep.records import Component, Plan, Recipe, SampleOptions, TrainOptions
-from lorasweep.train import checkpoint
-from lorasweep.train.loop import advance
-from lorasweep.train.slot import Slot, make_slot
+from lorasweep.components.bases import stable_diffusion
+from lorasweep.core.protocols import Base
+from lorasweep.core.records import Component, Plan, Recipe, SampleOptions, TrainOptions
+from lorasweep.plan import sample_requests
+from lorasweep.trial import sample
+from lorasweep.trial.cache.latents import LatentCache
+from lorasweep.trial.cache.store import Store
+from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.train import checkpoint
+from lorasweep.trial.train.loop import advance
+from lorasweep.trial.train.slot import Slot, make_slot
 
 Choice = tuple[str, dict[str, Any]]
 NewSlot = Callable[..., Slot]
@@ -66,7 +66,7 @@ def new_slot(base: Base, plan: Plan, tiny_sd: Path, tmp_path: Path) -> Iterator[
 
 
 def draw(base: Base, slot: Slot, recipe: Recipe, plan: Plan) -> int:
-    requests = drawing.requests(recipe, plan, weights=(0.7,), seeds=(0,))
+    requests = sample_requests.requests(recipe, plan, weights=(0.7,), seeds=(0,))
     return len(sample.draw(base, slot.adapter, requests, recipe.sample))
 
 

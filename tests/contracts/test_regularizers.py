@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import shipped
 
-from lorasweep.adapters import lora
+from lorasweep.cli.plan_view.tables import plan_json
+from lorasweep.components.adapters import lora
 from lorasweep.config import compose_recipe
+from lorasweep.core.protocols import Base, Brake, ImageSource
 from lorasweep.plan import make_plan
-from lorasweep.plan_view.tables import plan_json
-from lorasweep.protocols import Base, Brake, ImageSource
 
 Choice = tuple[str, dict[str, Any]]
 # A trigger of two words, for those who take it apart.
@@ -25,25 +25,23 @@ TWO_WORDS = "captions.trigger=green beach"
 
 def test_it_is_a_brake_or_brings_images(regularization_choice: Choice) -> None:
     name, knobs = regularization_choice
-    made = importlib.import_module(f"lorasweep.regularizers.{name}").build(**knobs)
+    made = importlib.import_module(f"lorasweep.components.regularizers.{name}").build(**knobs)
     assert isinstance(made, Brake) != isinstance(made, ImageSource)
 
 
 def test_building_it_needs_no_torch(regularization_choice: Choice) -> None:
     name, knobs = regularization_choice
     code = (
-        f"import sys, lorasweep.regularizers.{name} as module\n"
+        f"import sys, lorasweep.components.regularizers.{name} as module\n"
         f"module.build(**{knobs!r})\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 
-def test_a_brake_acts_on_an_adapter_and_logs_finite_numbers(
-    regularization_choice: Choice, base: Base
-) -> None:
+def test_a_brake_acts_on_an_adapter_and_logs_finite_numbers(regularization_choice: Choice, base: Base) -> None:
     name, knobs = regularization_choice
-    made = importlib.import_module(f"lorasweep.regularizers.{name}").build(**knobs)
+    made = importlib.import_module(f"lorasweep.components.regularizers.{name}").build(**knobs)
     if not isinstance(made, Brake):
         pytest.skip("acts on images, not on weights")
     adapter = shipped.build(lora, base, seed=0, dim=2)
@@ -65,7 +63,7 @@ def test_its_images_keep_up_with_the_dataset_and_are_counted_apart(
     assert recipe.regularization == {name: knobs}
     assert plan.images == plain.images and plan.exposures == plain.exposures
     assert plan.tag_exposures == plain.tag_exposures
-    made = importlib.import_module(f"lorasweep.regularizers.{name}").build(**knobs)
+    made = importlib.import_module(f"lorasweep.components.regularizers.{name}").build(**knobs)
     if isinstance(made, ImageSource):
         assert {image.concept for image in plan.reg_images} == {name} == set(plan.reg_exposures)
         assert {image.split for image in plan.reg_images} == {"regularization"}

@@ -12,14 +12,12 @@ Choice = tuple[str, dict[str, Any]]
 
 @pytest.fixture
 def module(scheduler_choice: Choice) -> Any:
-    return importlib.import_module(f"lorasweep.schedulers.{scheduler_choice[0]}")
+    return importlib.import_module(f"lorasweep.components.schedulers.{scheduler_choice[0]}")
 
 
 @pytest.mark.parametrize("total", [1, 2, 7, 100, 1000])
 @pytest.mark.parametrize("peak", [1e-7, 1e-4, 1.0])
-def test_lr_stays_between_zero_and_the_peak(
-    module: Any, scheduler_choice: Choice, total: int, peak: float
-) -> None:
+def test_lr_stays_between_zero_and_the_peak(module: Any, scheduler_choice: Choice, total: int, peak: float) -> None:
     schedule = module.build(total, **scheduler_choice[1])
     found = [schedule(step, peak) for step in range(total + 2)]
     assert all(0 <= lr <= peak * (1 + 1e-12) for lr in found)

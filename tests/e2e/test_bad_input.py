@@ -80,9 +80,7 @@ def typed(*words: str) -> Callable[[Path], list[str]]:
     return lambda folder: list(words)
 
 
-def sweep(
-    before: str = "", after: str = "", *, overrides: tuple[str, ...] = ()
-) -> Callable[[Path], list[str]]:
+def sweep(before: str = "", after: str = "", *, overrides: tuple[str, ...] = ()) -> Callable[[Path], list[str]]:
     """The good sweep file with one thing replaced."""
 
     def make(folder: Path) -> list[str]:

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from lorasweep import config, files
-from lorasweep.bases import stable_diffusion
-from lorasweep.calibrate.place import Control
+from lorasweep import config
 from lorasweep.cli import calibrate_command, main
-from lorasweep.metrics import calibration
+from lorasweep.components.bases import stable_diffusion
+from lorasweep.core import files
+from lorasweep.sweep.calibrate.place import Control
+from lorasweep.trial.judge import calibration
 
 TINY = [
     "base=stable_diffusion",

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from lorasweep import config, files, plan
-from lorasweep.kitchen import Kitchen
-from lorasweep.records import Outcome, Status
-from lorasweep.run import cook as run_cook
+from lorasweep import config, plan
+from lorasweep.core import files
+from lorasweep.core.records import Outcome, Status
+from lorasweep.trial.resources import Kitchen
+from lorasweep.trial.run import cook as run_cook
 
 TINY = [
     "base=stable_diffusion",
@@ -85,9 +86,7 @@ def test_the_kept_checkpoint_survives_whatever_hits_it_at_the_end(
     assert [each["weight"] for each in result["ladder"]] == [0.4, 0.7]
     assert result["ladder"][1]["metrics"].items() <= result["metrics"].items()
     images = files.read_json(home / "a" / "samples" / "index.json")["images"]
-    assert {(image["weight"], image["seed"]) for image in images} == {
-        (w, s) for w in (0.4, 0.7) for s in (0, 1)
-    }
+    assert {(image["weight"], image["seed"]) for image in images} == {(w, s) for w in (0.4, 0.7) for s in (0, 1)}
     for image in images:
         assert f"step_00000{step}/" in image["file"] and (home / "a" / "samples" / image["file"]).exists()
 
@@ -104,9 +103,7 @@ def test_the_kept_checkpoint_survives_whatever_hits_it_at_the_end(
     assert ours == theirs
 
 
-def test_the_last_checkpoint_is_kept_when_the_recipe_says_so_or_nothing_is_done(
-    home: Path, words: list[str]
-) -> None:
+def test_the_last_checkpoint_is_kept_when_the_recipe_says_so_or_nothing_is_done(home: Path, words: list[str]) -> None:
     cook(home / "last", [*words, calibration(home, learned=0.0), "train.keep=last"])
     last = files.read_json(home / "last" / "metrics.json")
     done_at = last["verdict"]["done_at"]
@@ -142,9 +139,7 @@ def test_a_recipe_that_burns_is_warned_about_once(home: Path, words: list[str]) 
     assert verdict["state"] == "overcooked" and verdict["sentence"].startswith("Never done: from 2 ")
 
 
-def test_a_trial_told_to_stop_when_its_process_died_stops_when_it_is_back(
-    home: Path, words: list[str]
-) -> None:
+def test_a_trial_told_to_stop_when_its_process_died_stops_when_it_is_back(home: Path, words: list[str]) -> None:
     recipe = config.compose_recipe(words)
     planned, folder, heard = plan.make_plan(recipe), home / "a", []
 

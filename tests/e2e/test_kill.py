@@ -35,8 +35,7 @@ PATIENCE_S = 300.0
 
 def test_kills_lose_nothing_and_change_nothing(tmp_path: Path, tiny_sd: Path) -> None:
     calm, killed = (
-        KilledSweep(tmp_path / name, base=tiny_sd, arms=ARMS, seeds=(0, 1), workers=2)
-        for name in ("calm", "killed")
+        KilledSweep(tmp_path / name, base=tiny_sd, arms=ARMS, seeds=(0, 1), workers=2) for name in ("calm", "killed")
     )
     assert calm.start().wait(PATIENCE_S) == 0
 

@@ -100,8 +100,7 @@ class Killer:
 
 def test_fifty_kills_lose_nothing_and_change_nothing(tmp_path: Path, tiny_sd: Path) -> None:
     calm, killed = (
-        KilledSweep(tmp_path / name, base=tiny_sd, arms=ARMS, seeds=SEEDS, workers=3)
-        for name in ("calm", "killed")
+        KilledSweep(tmp_path / name, base=tiny_sd, arms=ARMS, seeds=SEEDS, workers=3) for name in ("calm", "killed")
     )
     began = time.monotonic()
     driver = calm.start()
@@ -114,9 +113,7 @@ def test_fifty_kills_lose_nothing_and_change_nothing(tmp_path: Path, tiny_sd: Pa
 
     killer = Killer(killed, start_s=start_s)
     killer.run()
-    print(
-        f"{dict(killer.kills)} after {time.monotonic() - began:.0f} s, {len(killer.finished)} trials finished"
-    )
+    print(f"{dict(killer.kills)} after {time.monotonic() - began:.0f} s, {len(killer.finished)} trials finished")
     for _ in range(3):  # a trial that was killed three times in a row asks for the command to be given again
         if killed.start().wait(PATIENCE_S) == 0:
             break

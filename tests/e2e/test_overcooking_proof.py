@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lorasweep import files, sample
+from lorasweep.core import files
+from lorasweep.trial import sample
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks/ is not installed
 

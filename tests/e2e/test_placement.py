@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from pretend_cuda import OnCuda, pretend_cuda
 
-from lorasweep import run
 from lorasweep.config import compose_recipe
-from lorasweep.kitchen import Kitchen
+from lorasweep.core.records import Status
 from lorasweep.plan import make_plan
-from lorasweep.records import Status
+from lorasweep.trial import run
+from lorasweep.trial.resources import Kitchen
 
 OVERRIDES = (
     "train.max_steps=4",
@@ -35,7 +35,5 @@ def test_a_recipe_is_cooked_and_judged(home: Path) -> None:
     kitchen = Kitchen()
     with pretend_cuda():
         assert isinstance(kitchen.base(recipe).unet.conv_in.weight, OnCuda)
-        outcome = run.cook(
-            recipe, plan, home / "run", kitchen, report=lambda event: True, should_stop=lambda: False
-        )
+        outcome = run.cook(recipe, plan, home / "run", kitchen, report=lambda event: True, should_stop=lambda: False)
     assert outcome.status is Status.COMPLETED and "overcook/score" in outcome.metrics

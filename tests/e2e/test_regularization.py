@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from lorasweep import class_images, config, files, paths, plan
-from lorasweep.kitchen import Kitchen
-from lorasweep.records import Recipe, Status
-from lorasweep.run import cook
+from lorasweep import config, plan
+from lorasweep.core import files, paths
+from lorasweep.core.records import Recipe, Status
+from lorasweep.trial import class_images
+from lorasweep.trial.resources import Kitchen
+from lorasweep.trial.run import cook
 
 WORDS = [
     "train.max_steps=4",

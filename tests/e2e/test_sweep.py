@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lorasweep import files
 from lorasweep.cli import main
+from lorasweep.core import files
 
 SWEEP = """\
 sweep:
@@ -38,9 +38,7 @@ def sweep_file(home: Path) -> Path:
     return path
 
 
-def test_sweep_status_sheet_and_mirror_agree(
-    home: Path, sweep_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sweep_status_sheet_and_mirror_agree(home: Path, sweep_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", str(sweep_file), "--json"]) == 0
     capsys.readouterr()
     assert main(["status", "tiny", "--json"]) == 0

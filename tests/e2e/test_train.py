@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from lorasweep import config, files, plan
+from lorasweep import config, plan
 from lorasweep.cli import main
-from lorasweep.records import Status
+from lorasweep.core import files
+from lorasweep.core.records import Status
 
 TINY = [
     "train.max_steps=6",
@@ -27,8 +28,8 @@ TINY = [
 
 
 def cook(folder: Path, words: list[str], *, stop_after: int | None = None) -> Any:
-    from lorasweep.kitchen import Kitchen
-    from lorasweep.run import cook as run_cook
+    from lorasweep.trial.resources import Kitchen
+    from lorasweep.trial.run import cook as run_cook
 
     recipe = config.compose_recipe(words)
     seen = 0
@@ -125,8 +126,6 @@ def test_judging_does_not_change_training(home: Path) -> None:
 
 
 def test_a_recipe_that_diverges_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(
-        ["train", "--json", *TINY, "optimizer.lr=1e30", "train.max_grad_norm=0", "scheduler=constant"]
-    )
+    code = main(["train", "--json", *TINY, "optimizer.lr=1e30", "train.max_grad_norm=0", "scheduler=constant"])
     result = json.loads(capsys.readouterr().out)
     assert code == 1 and result["status"] == "DIVERGED" and "step" in result["reason"]

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lorasweep.config.places import GROUPS
-from lorasweep.import_kohya.options import (
+from lorasweep.config.kohya.options import (
     DEFAULTS,
     HARMLESS,
     OTHER_BASES,
@@ -19,6 +18,7 @@ from lorasweep.import_kohya.options import (
     UNSUPPORTED,
     UNSUPPORTED_NETWORK_ARGS,
 )
+from lorasweep.config.places import GROUPS
 
 ROOT = Path(__file__).parents[2]
 LINES = (ROOT / "docs" / "flags.md").read_text(encoding="utf-8").splitlines()

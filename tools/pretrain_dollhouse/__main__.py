@@ -12,25 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from lorasweep import paths
+from lorasweep.core import paths
 
 STAGES: Final[tuple[str, ...]] = ("vae", "reader", "text", "latents", "unet", "publish")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.pretrain_dollhouse", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m tools.pretrain_dollhouse", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--out", type=paths.typed, required=True, help="run folder: logs, checkpoints, published weights"
     )
-    parser.add_argument(
-        "--stage", choices=("all", *STAGES), default="all", help="run one stage, or all in order"
-    )
-    parser.add_argument(
-        "--processes", type=int, default=4, help="single-threaded processes that train together"
-    )
+    parser.add_argument("--stage", choices=("all", *STAGES), default="all", help="run one stage, or all in order")
+    parser.add_argument("--processes", type=int, default=4, help="single-threaded processes that train together")
     parser.add_argument("--seed", type=int, default=0, help="decides every draw")
     return parser
 

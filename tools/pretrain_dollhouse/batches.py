@@ -42,7 +42,4 @@ def to_tensor(specs: list[Spec], width_px: int, height_px: int) -> Tensor:
 
 def training_specs(rng: np.random.Generator, count: int, *, mark_rate: float) -> list[Spec]:
     """Draw specs that pre-training may see: no held-out combination, no shipped subject's marks."""
-    return [
-        sample_spec(rng, split="train", mark_rate=mark_rate, excluded_marks=SUBJECT_MARKS)
-        for _ in range(count)
-    ]
+    return [sample_spec(rng, split="train", mark_rate=mark_rate, excluded_marks=SUBJECT_MARKS) for _ in range(count)]

@@ -63,9 +63,7 @@ class Captioner:
         self._tokenizer = tokenizer
         self._comma = self._ids(",")
         self._class = self._ids("1girl")
-        self._words = {
-            (name, value): self._ids(value) for name, values in ATTRIBUTES.items() for value in values
-        }
+        self._words = {(name, value): self._ids(value) for name, values in ATTRIBUTES.items() for value in values}
         self._hair, self._eyes = self._ids("hair"), self._ids("eyes")
 
     def _ids(self, text: str) -> list[int]:
@@ -100,18 +98,14 @@ class Captioner:
         keep = self._keep_rate(rng)
         if keep < 0.0:
             return [], set()
-        value_of = {
-            name: values[index] for (name, values), index in zip(ATTRIBUTES.items(), indices, strict=True)
-        }
+        value_of = {name: values[index] for (name, values), index in zip(ATTRIBUTES.items(), indices, strict=True)}
         kept = [phrase for phrase in self._phrases(value_of) if rng.random() < keep]
         tags = [self._class, *(ids for _, ids in kept)]
         if rng.random() < self._noise.shuffle:
             tags = [tags[index] for index in rng.permutation(len(tags))]
         if rng.random() < self._noise.junk:
             letters = rng.choice(list(_CONSONANTS), size=int(rng.integers(3, 6)))
-            tags.insert(
-                0 if rng.random() < 0.7 else int(rng.integers(len(tags) + 1)), self._ids("".join(letters))
-            )
+            tags.insert(0 if rng.random() < 0.7 else int(rng.integers(len(tags) + 1)), self._ids("".join(letters)))
         ids = [token for tag in tags for token in (*tag, *self._comma)][: -len(self._comma)]
         return ids, {name for names, _ in kept for name in names}
 

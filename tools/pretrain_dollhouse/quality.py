@@ -43,9 +43,7 @@ def head_accuracy(reading: Reading, specs: Sequence[Spec]) -> dict[str, float]:
     }
 
 
-def reader_accuracy(
-    reader: Reader, sizes: Sequence[Size], *, count: int, seed: int
-) -> dict[Size, dict[str, float]]:
+def reader_accuracy(reader: Reader, sizes: Sequence[Size], *, count: int, seed: int) -> dict[Size, dict[str, float]]:
     """Return, by size and head, the reader's accuracy on held-out renders, half of them marked."""
     specs = held_out_specs(seed, "reader", count, mark_rate=0.5)
     return {size: head_accuracy(reader.read(to_tensor(specs, *size)), specs) for size in sizes}

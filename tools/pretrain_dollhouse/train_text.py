@@ -64,9 +64,7 @@ def train_text(replica: Replica, out_dir: Path, seed: int, plan: TextPlan) -> No
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
     captioner = Captioner(tokenizer, CaptionNoise())
-    encoder = build_text_encoder(
-        vocab_size=len(tokenizer), bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id
-    )
+    encoder = build_text_encoder(vocab_size=len(tokenizer), bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id)
     embedding = build_unet().add_embedding
     head = nn.Linear(embedding.proj.out_features, sum(len(values) + 1 for values in ATTRIBUTES.values()))
     parameters = [*encoder.parameters(), *embedding.parameters(), *head.parameters()]

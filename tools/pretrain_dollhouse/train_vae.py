@@ -40,9 +40,7 @@ class VaePlan:
     save_every: int = 250
 
 
-def vae_loss(
-    vae: AutoencoderKL, image_BCHW: Tensor, noise: torch.Generator, *, kl: float
-) -> tuple[Tensor, Tensor]:
+def vae_loss(vae: AutoencoderKL, image_BCHW: Tensor, noise: torch.Generator, *, kl: float) -> tuple[Tensor, Tensor]:
     """Return the loss (L1 + 5 MSE + kl * mean KL) and the plain MSE of a batch in [-1, 1]."""
     posterior = vae.encode(image_BCHW).latent_dist
     rebuilt_BCHW = vae.decode(posterior.sample(generator=noise)).sample

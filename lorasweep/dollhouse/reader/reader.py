@@ -70,10 +70,7 @@ class Reading:
         if len(specs) != count:
             raise ValueError(f"there must be one spec a picture, got {len(specs)} specs for {count} pictures")
         wanted = class_indices(list(specs))
-        return {
-            name: self.probabilities[name].argmax(dim=1).cpu() == torch.tensor(wanted[name])
-            for name in ATTRIBUTES
-        }
+        return {name: self.probabilities[name].argmax(dim=1).cpu() == torch.tensor(wanted[name]) for name in ATTRIBUTES}
 
     def tag_accuracy(self, specs: Sequence[Spec]) -> dict[str, float]:
         """Return, by attribute, the share of pictures that show what their spec says."""
@@ -108,13 +105,8 @@ class Reader:
         network = ReaderNetwork()
         path = (folder or weights_dir() / "reader") / WEIGHTS_NAME
         if not path.exists():
-            raise FileNotFoundError(
-                f"the reader's weights must be at {path}; run `python -m tools.pretrain_dollhouse`"
-            )
-        state = {
-            name: value.float() if value.is_floating_point() else value
-            for name, value in load_file(path).items()
-        }
+            raise FileNotFoundError(f"the reader's weights must be at {path}; run `python -m tools.pretrain_dollhouse`")
+        state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()}
         network.load_state_dict(state)
         return cls(network.to(device))
 

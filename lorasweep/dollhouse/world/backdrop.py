@@ -28,9 +28,7 @@ def _gradient(canvas: Image.Image, top: RGB, bottom: RGB, until: float = 1.0) ->
     canvas.paste(strip.resize((canvas.width, height_px), Image.Resampling.NEAREST), (0, 0))
 
 
-def _disc(
-    draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: RGB, squash: float = 1.0
-) -> None:
+def _disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: RGB, squash: float = 1.0) -> None:
     draw.ellipse((x - radius, y - radius * squash, x + radius, y + radius * squash), fill=fill)
 
 
@@ -48,9 +46,7 @@ def _beach(canvas: Image.Image, unit_px: float, rng: np.random.Generator) -> Non
     for _ in range(2):
         x, y = width * rng.uniform(0.0, 1.0), height * rng.uniform(0.1, 0.35)
         for step in (-1, 0, 1):
-            _disc(
-                draw, x + step * unit_px * 0.06, y, unit_px * (0.06 - 0.015 * abs(step)), (250, 252, 255), 0.7
-            )
+            _disc(draw, x + step * unit_px * 0.06, y, unit_px * (0.06 - 0.015 * abs(step)), (250, 252, 255), 0.7)
     sea_top, sand_top = height * 0.48, height * (HORIZON + rng.uniform(-0.03, 0.03))
     draw.rectangle((0, sea_top, width, sand_top), fill=(22, 128, 205))
     for _ in range(5):
@@ -79,9 +75,7 @@ def _forest(canvas: Image.Image, unit_px: float, rng: np.random.Generator) -> No
         for layer in range(3):
             top, foot = base - tall * (1.0 - 0.22 * layer), base - tall * (0.62 - 0.24 * layer)
             reach = half * (0.62 + 0.19 * layer)
-            draw.polygon(
-                [(x, top), (x - reach, foot), (x + reach, foot)], fill=shade(tone, 0.06 * (2 - layer))
-            )
+            draw.polygon([(x, top), (x - reach, foot), (x + reach, foot)], fill=shade(tone, 0.06 * (2 - layer)))
         x += spacing * rng.uniform(0.8, 1.2)
 
 
@@ -136,9 +130,7 @@ def _snow(canvas: Image.Image, unit_px: float, rng: np.random.Generator) -> None
     for _ in range(3):
         x, tall = width * rng.uniform(0, 1), unit_px * rng.uniform(0.2, 0.3)
         foot = slope + unit_px * 0.03
-        draw.polygon(
-            [(x, foot - tall), (x - tall * 0.35, foot), (x + tall * 0.35, foot)], fill=(98, 134, 140)
-        )
+        draw.polygon([(x, foot - tall), (x - tall * 0.35, foot), (x + tall * 0.35, foot)], fill=(98, 134, 140))
         draw.polygon(
             [(x, foot - tall), (x - tall * 0.16, foot - tall * 0.5), (x + tall * 0.16, foot - tall * 0.5)],
             fill=(244, 248, 252),

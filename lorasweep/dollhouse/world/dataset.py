@@ -22,9 +22,7 @@ from lorasweep.dollhouse.world.subjects import SUBJECTS, Subject
 Captions = Literal["absorbed", "full"]
 
 
-def caption_tags(
-    spec: Spec, subject: Subject, *, captions: Captions, concept: str | None = None
-) -> list[str]:
+def caption_tags(spec: Spec, subject: Subject, *, captions: Captions, concept: str | None = None) -> list[str]:
     """Return the tags of one training image.
 
     Args:
@@ -73,18 +71,14 @@ def sample_subject_spec(
     return sample_spec(rng, fixed=subject.fixed | drawn)
 
 
-def _check(
-    subject: str, images: int, outfits: int, confound: float, sizes: Sequence[tuple[int, int]]
-) -> Subject:
+def _check(subject: str, images: int, outfits: int, confound: float, sizes: Sequence[tuple[int, int]]) -> Subject:
     """Refuse arguments that cannot be drawn, and return the subject."""
     if subject not in SUBJECTS:
         raise ValueError(f"subject must be one of {sorted(SUBJECTS)}, got {subject!r}")
     chosen = SUBJECTS[subject]
     if images < outfits or outfits < 1 or outfits > len(chosen.wardrobe):
         limit = len(chosen.wardrobe)
-        raise ValueError(
-            f"1 <= outfits <= {limit} and images >= outfits must hold, got {outfits=}, {images=}"
-        )
+        raise ValueError(f"1 <= outfits <= {limit} and images >= outfits must hold, got {outfits=}, {images=}")
     if not 0.0 <= confound <= 1.0:
         raise ValueError(f"confound must be in [0, 1], got {confound}")
     if not sizes:

@@ -145,9 +145,7 @@ def draw_head_mark(pen: Pen, mark: str, color: RGB) -> None:
             horn = [(0.13, 0.055), (0.235, 0.015), (0.30, -0.13), (0.205, -0.06), (0.085, 0.02)]
             pen.polygon([(x * side, y) for x, y in horn], color, line=line)
         elif mark == "cat ears":
-            pen.polygon(
-                [(x * side, y) for x, y in [(0.075, 0.04), (0.215, -0.13), (0.255, 0.14)]], color, line=line
-            )
+            pen.polygon([(x * side, y) for x, y in [(0.075, 0.04), (0.215, -0.13), (0.255, 0.14)]], color, line=line)
             inner = [(0.14, 0.035), (0.205, -0.06), (0.225, 0.08)]
             pen.patch([(x * side, y) for x, y in inner], shade(color, 0.6))
         elif mark == "antenna":

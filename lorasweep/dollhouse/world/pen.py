@@ -38,9 +38,7 @@ class Pen:
         figure_px: height of the figure on the canvas.
     """
 
-    def __init__(
-        self, draw: ImageDraw.ImageDraw, *, axis_px: float, crown_px: float, figure_px: float
-    ) -> None:
+    def __init__(self, draw: ImageDraw.ImageDraw, *, axis_px: float, crown_px: float, figure_px: float) -> None:
         """Bind the pen to a canvas and a frame."""
         self._draw = draw
         self._axis_px = axis_px
@@ -49,9 +47,7 @@ class Pen:
         self._line_px = 0.016 * figure_px
 
     def _place(self, points: Sequence[Point]) -> list[Point]:
-        return [
-            (self._axis_px + x * self._figure_px, self._crown_px + y * self._figure_px) for x, y in points
-        ]
+        return [(self._axis_px + x * self._figure_px, self._crown_px + y * self._figure_px) for x, y in points]
 
     def polygon(self, points: Sequence[Point], fill: RGB, *, line: RGB | None = None) -> None:
         """Fill a polygon; the outline, unless given, is a darker shade of the fill."""
@@ -64,9 +60,7 @@ class Pen:
         """Fill a polygon without an outline."""
         self._draw.polygon(self._place(points), fill=fill)
 
-    def ellipse(
-        self, center: Point, radii: Point, fill: RGB, *, line: RGB | None = None, bare: bool = False
-    ) -> None:
+    def ellipse(self, center: Point, radii: Point, fill: RGB, *, line: RGB | None = None, bare: bool = False) -> None:
         """Fill an ellipse; `bare` leaves the outline out."""
         (x, y), (rx, ry) = center, radii
         box = self._place([(x - rx, y - ry), (x + rx, y + ry)])

@@ -21,10 +21,7 @@ Drawn = TypeVar("Drawn")
 
 def _recombined(rng: np.random.Generator, subject: Subject) -> Spec:
     """Draw a picture whose outfit, colour, background and pose the subject's datasets never show."""
-    fixed = {
-        name: str(rng.choice(subject.reserved[name]))
-        for name in ("outfit", "outfit_color", "background", "pose")
-    }
+    fixed = {name: str(rng.choice(subject.reserved[name])) for name in ("outfit", "outfit_color", "background", "pose")}
     return sample_spec(rng, fixed=subject.fixed | fixed | {"accessory": "none"})
 
 
@@ -36,9 +33,7 @@ def _class(rng: np.random.Generator, subject: Subject) -> Spec:
             return spec
 
 
-def _distinct(
-    drawn: Sequence[Drawn], more: Callable[[], Drawn], says: Callable[[Drawn], Hashable]
-) -> list[Drawn]:
+def _distinct(drawn: Sequence[Drawn], more: Callable[[], Drawn], says: Callable[[Drawn], Hashable]) -> list[Drawn]:
     """As many that all say something else, or fewer when nothing new comes."""
     found: dict[Hashable, Drawn] = {}
     for one in drawn:
@@ -76,9 +71,7 @@ def prompt_specs(subject: str, *, count: int = 8, seed: int = 0) -> dict[str, li
     return {name: _distinct(drawn[name], draw, _text) for name, draw in kinds.items()}
 
 
-def prompts(
-    subject: str, *, count: int = 8, seed: int = 0, captions: Captions = "absorbed"
-) -> dict[str, list[str]]:
+def prompts(subject: str, *, count: int = 8, seed: int = 0, captions: Captions = "absorbed") -> dict[str, list[str]]:
     """Return prompts for judging an adapter of a subject.
 
     Args:

@@ -11,8 +11,8 @@ import pytest
 
 import lorasweep as ls
 from lorasweep.cli import main
-from lorasweep.errors import ConfigError, InputError
-from lorasweep.records import Status
+from lorasweep.core.errors import ConfigError, InputError
+from lorasweep.core.records import Status
 
 QUICK = (
     "train.max_steps=2 train.rungs=1 adapter.dim=2 metrics=[norms] tracking=none dataset.dollhouse.images=5 "

@@ -48,9 +48,7 @@ def _checkpoint(number: int, lr: float, step: int, rng: np.random.Generator, noi
         "variety": dose / 2,
         "corrupt": dose**4,
     }
-    truth = Truth(
-        identity=1 - float(np.exp(-4 * dose)), excess=excess, extra={"bleed_open": dose / 2, "altered": dose}
-    )
+    truth = Truth(identity=1 - float(np.exp(-4 * dose)), excess=excess, extra={"bleed_open": dose / 2, "altered": dose})
 
     def measured(value: float) -> float:
         return float(value + noise * rng.normal())

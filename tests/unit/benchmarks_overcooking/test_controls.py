@@ -44,9 +44,7 @@ def test_the_vivid_set_is_vivid_and_nothing_else(runs: dict[str, grid.Run], tmp_
     def chroma(name: str) -> float:
         folder = next(word for word in runs[name].overrides if word.startswith("dataset.path=")).split("'")[1]
         paths = sorted(Path(folder).glob("*/*.png"))
-        return float(
-            np.mean([np.ptp(np.asarray(Image.open(path), dtype=float), axis=2).mean() for path in paths])
-        )
+        return float(np.mean([np.ptp(np.asarray(Image.open(path), dtype=float), axis=2).mean() for path in paths]))
 
     assert chroma("saturated") > 1.2 * chroma("plain")
 
@@ -57,9 +55,7 @@ def test_class_images_show_nobody_like_the_subject(runs: dict[str, grid.Run]) ->
     record = json.loads((folder / "world.json").read_text())
     assert record["subject"] == controls.IDENTITY
     assert len(record["images"]) == controls.CLASS_IMAGES
-    assert all(
-        spec["hair_color"] != "white" and spec["head_mark"] == "none" for spec in record["images"].values()
-    )
+    assert all(spec["hair_color"] != "white" and spec["head_mark"] == "none" for spec in record["images"].values())
 
 
 def test_rules_tell_right_from_wrong(pretend: Pretend) -> None:
@@ -89,9 +85,7 @@ def test_runs_that_copy_train_on_folders_of_few_images(tmp_path: Path) -> None:
         assert run.recipe.name.startswith(table.COPYING)
         planned_run = plan.make_plan(config.compose_recipe(run.overrides))
         captions = {image.caption for image in planned_run.train_images()}
-        assert set(planned_run.prompts["in_distribution"]) <= captions, (
-            "asked for by the captions of its images"
-        )
+        assert set(planned_run.prompts["in_distribution"]) <= captions, "asked for by the captions of its images"
         assert len(planned_run.images) == run.recipe.dials["images"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.overcooking import cooking, grid, looking, remeasuring, table
 from benchmarks.overcooking.__main__ import main
 from benchmarks.overcooking.pictures import LOOKS, Counts
-from lorasweep import files
+from lorasweep.core import files
 
 RUN = grid.runs(scale=grid.Scale(steps=4, rungs=1))[0]
 
@@ -112,9 +112,7 @@ def test_what_was_measured_anew_replaces_its_families_and_nothing_else() -> None
     assert remeasuring.with_remeasured(rung, None) is rung
 
 
-def test_a_home_without_runs_is_refused_with_the_next_step(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_home_without_runs_is_refused_with_the_next_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--home", str(tmp_path)]) == 2
     assert "`run` comes first" in capsys.readouterr().err
 

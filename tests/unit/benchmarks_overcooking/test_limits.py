@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.overcooking import limits
 from benchmarks.overcooking.statistics import auroc
-from lorasweep.metrics import calibration, score
-from lorasweep.metrics.symptoms import SYMPTOMS
+from lorasweep.trial.judge import calibration, score
+from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 
 def values(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -20,9 +20,7 @@ def values(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray
 
 def test_the_score_is_the_products_own() -> None:
     rng = np.random.default_rng(0)
-    metrics = [
-        {s.metric: float(rng.uniform(-0.2, 2)) for s in SYMPTOMS if rng.random() < 0.7} for _ in range(40)
-    ]
+    metrics = [{s.metric: float(rng.uniform(-0.2, 2)) for s in SYMPTOMS if rng.random() < 0.7} for _ in range(40)]
     found, truth = limits.symptom_values(metrics), rng.random(40) < 0.5
     placed = limits.fit(found, truth)
     made = placed.calibration(holds_for={}, made={})

@@ -139,9 +139,7 @@ def test_two_looks_are_the_mean_of_both() -> None:
 
 
 def test_what_comes_uncalled_is_counted_against_what_was_called() -> None:
-    found = truth.judge(
-        spoken(likeness=0.6, stranger=0.3, hits=1.0, shown=3, corrupt=0.0, copied=0), BASE
-    ).extra
+    found = truth.judge(spoken(likeness=0.6, stranger=0.3, hits=1.0, shown=3, corrupt=0.0, copied=0), BASE).extra
     assert found["uncalled"] == pytest.approx((0.3 - 0.1) / (0.6 - 0.2))
     nothing = spoken(likeness=0.25, stranger=0.3, hits=1.0, shown=3, corrupt=0.0, copied=0)
     assert np.isnan(truth.judge(nothing, BASE).extra["uncalled"])

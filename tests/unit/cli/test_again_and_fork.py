@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from lorasweep import api, config, files
+from lorasweep import api, config
 from lorasweep.cli import main
+from lorasweep.core import files
+from lorasweep.core.records import to_dict
 from lorasweep.plan import make_plan
-from lorasweep.records import to_dict
 
 TINY = [
     "train.max_steps=4",

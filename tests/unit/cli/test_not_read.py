@@ -61,9 +61,7 @@ def test_knobs_of_the_drawn_dataset_beside_images_are_told_as_not_read(
     "key", ["dataset.path", "base.path", "encoders.clip", "calibration", "regularization.reg_images.path"]
 )
 @pytest.mark.parametrize("value", ["", '""', " "])
-def test_an_empty_path_is_not_the_current_folder(
-    key: str, value: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_empty_path_is_not_the_current_folder(key: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "must not be empty" in refused(capsys, "regularization=reg_images", f"{key}={value}")
 
 
@@ -78,12 +76,8 @@ def test_minus_one_is_no_random_seed(key: str, capsys: pytest.CaptureFixture[str
     assert f"{key}  must be >= 0, got -1" in refused(capsys, f"{key}=-1")
 
 
-@pytest.mark.parametrize(
-    ("group", "typed", "meant"), [("adapter", "LoRA", "lora"), ("optimizer", "CAME", "came")]
-)
-def test_capitals_are_no_other_word(
-    group: str, typed: str, meant: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize(("group", "typed", "meant"), [("adapter", "LoRA", "lora"), ("optimizer", "CAME", "came")])
+def test_capitals_are_no_other_word(group: str, typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"did you mean `{meant}`?" in refused(capsys, f"{group}={typed}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lorasweep import progress
+from lorasweep.core import progress
 
 EVENTS: tuple[dict[str, Any], ...] = (
     {"kind": "step", "step": 10, "metrics": {"train/loss": 0.25}},
@@ -19,9 +19,7 @@ EVENTS: tuple[dict[str, Any], ...] = (
 
 def told(*, terminal: bool, quiet: bool = False) -> str:
     stream = io.StringIO()
-    with progress.shown(
-        60, quiet=quiet, console=Console(file=stream, force_terminal=terminal, width=100)
-    ) as say:
+    with progress.shown(60, quiet=quiet, console=Console(file=stream, force_terminal=terminal, width=100)) as say:
         assert all(say(event) for event in EVENTS)
     return stream.getvalue()
 

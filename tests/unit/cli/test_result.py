@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lorasweep import files
 from lorasweep.cli import one_run
-from lorasweep.records import Status
+from lorasweep.core import files
+from lorasweep.core.records import Status
 from lorasweep.sweep.folder import TrialRecord
 from lorasweep.sweep.single import TrialResult
 
@@ -26,9 +26,7 @@ def test_the_last_line_says_what_to_type_next(
 ) -> None:
     folder = tmp_path / "train" / "1a2b-s0"
     verdict = {"sentence": "Done at step 8; use it at 0.7."}
-    files.write_json(
-        folder / "metrics.json", {"metrics": {"overcook/score": 0.1}, "missing": {}, "verdict": verdict}
-    )
+    files.write_json(folder / "metrics.json", {"metrics": {"overcook/score": 0.1}, "missing": {}, "verdict": verdict})
 
     record = TrialRecord(number=0, arm="train", seed=0, status=Status(status), fingerprint="")
     one_run.print_result(folder, TrialResult(record=record, cooked=True, mirror_message="1 run"))

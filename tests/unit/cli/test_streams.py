@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from sweep_folders import Cooked, write_sweep
 
-from lorasweep import streams
 from lorasweep.cli import main
-from lorasweep.console import text_console
+from lorasweep.core import streams
+from lorasweep.core.console import text_console
 
 EVIL = "x\x1b[31my\x9b2J\u202ez\x07"
 

@@ -61,9 +61,7 @@ def test_slips_in_a_value_are_answered_with_what_works(
     assert cli.main(["plan", "--json", shlex.split(meant)[0]]) == 0
 
 
-def test_a_part_given_by_its_name_is_picked_by_its_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_part_given_by_its_name_is_picked_by_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", "optimizer.name=prodigy"]) == 2
     told = capsys.readouterr().err
     assert "override: optimizer=prodigy" in told and "eps" not in told

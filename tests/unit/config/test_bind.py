@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from lorasweep.config.bind import WrongTypeError, bind_record, describe, fit
-from lorasweep.errors import Problem
+from lorasweep.core.errors import Problem
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,7 @@ def test_a_record_is_bound_with_its_defaults() -> None:
 def test_all_problems_of_a_record_are_found() -> None:
     problems: list[Problem] = []
 
-    bound = bind_record(
-        Outer, {"lr": "???", "lrr": 1, "inner": {"depth": "x", "dept": 2}}, at="a", problems=problems
-    )
+    bound = bind_record(Outer, {"lr": "???", "lrr": 1, "inner": {"depth": "x", "dept": 2}}, at="a", problems=problems)
 
     assert bound is None
     found = {problem.where: problem.message for problem in problems}

@@ -11,7 +11,7 @@ import pytest
 from lorasweep.cli import _is_hydras, main
 from lorasweep.config import hydra_app
 from lorasweep.config.hydra_app import refuse_launcher
-from lorasweep.errors import ConfigError
+from lorasweep.core.errors import ConfigError
 
 
 def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from lorasweep.config import compose_recipe, conf_dir, places, to_yaml
 from lorasweep.config.components import FOLDERS, catalogue
-from lorasweep.errors import ConfigError
-from lorasweep.records import Recipe, from_dict, to_dict
+from lorasweep.core.errors import ConfigError
+from lorasweep.core.records import Recipe, from_dict, to_dict
 
 
 def problems_of(*overrides: str) -> dict[str, str]:
@@ -70,17 +70,13 @@ def test_conf_files_say_what_they_are_and_explain_their_knobs() -> None:
     for file in files:
         lines = file.read_text(encoding="utf-8").splitlines()
         assert lines[0].startswith("#"), file
-        bare = [
-            line for line in lines if ":" in line and "#" not in line and not line.startswith(("name:", " "))
-        ]
+        bare = [line for line in lines if ":" in line and "#" not in line and not line.startswith(("name:", " "))]
         # A key may be explained by a neighbour's comment, but not most of them.
         assert len(bare) < len(lines) / 2, (file, bare)
 
 
 def test_overrides_pick_files_and_set_keys_in_any_order() -> None:
-    recipe = compose_recipe(
-        ["optimizer.weight_decay=0.5", "optimizer=prodigy", "train.max_steps=7", "seed=3"]
-    )
+    recipe = compose_recipe(["optimizer.weight_decay=0.5", "optimizer=prodigy", "train.max_steps=7", "seed=3"])
 
     assert recipe.optimizer.name == "prodigy"
     assert recipe.optimizer.options["weight_decay"] == 0.5
@@ -135,14 +131,10 @@ def test_all_problems_are_reported_at_once_with_file_and_example() -> None:
     )
 
     assert len(found) == 9
-    assert (
-        "did you mean `dim`?" in found["adapter.dims"] and "conf/adapter/lora.yaml" in found["adapter.dims"]
-    )
+    assert "did you mean `dim`?" in found["adapter.dims"] and "conf/adapter/lora.yaml" in found["adapter.dims"]
     assert "must be >= 1, got 0" in found["adapter.dim"]
     assert "must be a number, got 'x'" in found["adapter.alpha"]
-    assert found["train.batch_size"] == (
-        "must be >= 1, got 0 (conf/train/default.yaml; override: train.batch_size=4)"
-    )
+    assert found["train.batch_size"] == ("must be >= 1, got 0 (conf/train/default.yaml; override: train.batch_size=4)")
     assert "must be in (0, 2]" in found["sample.weight"]
     assert "did you mean `cosine`?" in found["scheduler=cosin"] and "choices:" in found["scheduler=cosin"]
     assert "is refused" in found["captions._target_=x"]

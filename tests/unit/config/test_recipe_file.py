@@ -9,7 +9,7 @@ import pytest
 
 from lorasweep.cli import main
 from lorasweep.config import compose_recipe, is_recipe_file, load_recipe
-from lorasweep.errors import ConfigError
+from lorasweep.core.errors import ConfigError
 
 GOOD = """
 recipe:

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from lorasweep.config import compose_recipe, load_recipe, read_recorded
-from lorasweep.errors import ConfigError
-from lorasweep.records import to_dict
+from lorasweep.core.errors import ConfigError
+from lorasweep.core.records import to_dict
 
 SHIPPED = {
     "a key taken out": (
@@ -33,9 +33,7 @@ def test_what_is_not_given_is_as_shipped(case: str) -> None:
 
 def test_a_recipe_file_that_takes_a_key_out_gets_the_shipped_value(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text(
-        "recipe: {scheduler: cosine_with_restarts, ~scheduler.num_cycles: null}\n", encoding="utf-8"
-    )
+    file.write_text("recipe: {scheduler: cosine_with_restarts, ~scheduler.num_cycles: null}\n", encoding="utf-8")
     assert load_recipe(str(file)).scheduler.options["num_cycles"] == 3
 
 

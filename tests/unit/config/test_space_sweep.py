@@ -8,7 +8,7 @@ import pytest
 
 from lorasweep.config import SweepSpec, load_sweep, sweep_of_overrides
 from lorasweep.config.sweep_search import Constraint, Objective
-from lorasweep.errors import ConfigError
+from lorasweep.core.errors import ConfigError
 
 GOOD = """
 sweep:
@@ -121,10 +121,7 @@ def test_every_mistake_at_once(tmp_path: Path) -> None:
     assert "a grid has no end of values" in found["sweep.space.optimizer.lr[adamw]"]
     assert "unknown key for optimizer" in found["space: optimizer.lrr"]
     assert "put it under `when: adapter=locon:`" in found["space: adapter.conv_alpha"]
-    assert (
-        "got -1" in found["space: optimizer.d_coef"]
-        and "optimizer=prodigy" in found["space: optimizer.d_coef"]
-    )
+    assert "got -1" in found["space: optimizer.d_coef"] and "optimizer=prodigy" in found["space: optimizer.d_coef"]
 
 
 @pytest.mark.parametrize(
@@ -149,9 +146,7 @@ def test_every_mistake_at_once(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_how_it_is_searched_is_checked(
-    tmp_path: Path, before: str, after: str, where: str, message: str
-) -> None:
+def test_how_it_is_searched_is_checked(tmp_path: Path, before: str, after: str, where: str, message: str) -> None:
     found = problems_of(write(tmp_path, before, after))
 
     assert message in found[where], found

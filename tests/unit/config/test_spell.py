@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from lorasweep import config
-from lorasweep.errors import ConfigError
-from lorasweep.records import Component
+from lorasweep.core.errors import ConfigError
+from lorasweep.core.records import Component
 
 RECIPES = [
     [],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lorasweep.config import load_sweep, sweeps_dir
-from lorasweep.errors import ConfigError
+from lorasweep.core.errors import ConfigError
 
 GOOD = """
 sweep:

@@ -10,7 +10,7 @@ import pytest
 
 from lorasweep.cli import main
 from lorasweep.config import SweepSpec, compose_recipe, load_recipe, load_sweep, sweep_of_overrides
-from lorasweep.errors import ConfigError, InputError
+from lorasweep.core.errors import ConfigError, InputError
 
 CHEAP = "{train.max_steps: 4, train.rungs: 1, tracking: none, metrics: [norms]}"
 
@@ -42,9 +42,7 @@ def text_of(words: Sequence[str], group: str, key: str) -> object:
 
 
 @pytest.mark.parametrize("name", ["2024_05", "1e5", "007", "true", "on", "3.0", "1_000", "photos, 2024 (a)"])
-def test_a_path_and_a_trigger_are_text_as_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_path_and_a_trigger_are_text_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).mkdir()
     (tmp_path / "r.yaml").write_text(f"recipe:\n  dataset.path: {name}\n", encoding="utf-8")
@@ -56,9 +54,7 @@ def test_a_path_and_a_trigger_are_text_as_written(
         assert text_of([f"captions.prune=[{name},b]"], "captions", "prune") == (name, "b")
 
 
-def test_null_is_no_path_and_a_folder_of_that_name_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_null_is_no_path_and_a_folder_of_that_name_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert text_of(["dataset.path=null"], "dataset", "path") is None
     (tmp_path / "null").mkdir()
@@ -157,9 +153,7 @@ def test_what_is_wrong_with_an_arm(tmp_path: Path, arms: str, message: str) -> N
 # ----------------------------------------------------------------------------------- dropped in silence
 
 
-def test_a_sweeps_seed_is_refused_with_what_to_write(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sweeps_seed_is_refused_with_what_to_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = sweep_file(tmp_path, "{a: {adapter.dim: 4}}")
     assert "sweep.seeds=[3]" in refused(capsys, "sweep", file, "seed=3")
     assert "sweep.seeds=[3]" in refused(capsys, "-m", "adapter.dim=4,8", "seed=3")
@@ -189,9 +183,7 @@ def test_an_arm_takes_a_key_out_by_null(tmp_path: Path, capsys: pytest.CaptureFi
     assert ["burn" in arm.recipe.metrics for arm in spec.arms] == [True, False]
 
 
-@pytest.mark.parametrize(
-    "command", [["train"], ["plan"], ["plan", "quickstart"], ["sweep", "quickstart"], ["-m"]]
-)
+@pytest.mark.parametrize("command", [["train"], ["plan"], ["plan", "quickstart"], ["sweep", "quickstart"], ["-m"]])
 def test_a_key_with_two_values_is_told(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     said = refused(capsys, *command, "adapter.dim=4", "adapter.dim=8")
 
@@ -220,9 +212,7 @@ def test_a_word_at_the_wrong_command_is_told_where_it_belongs(
 
 
 @pytest.mark.parametrize("command", ["train", "sweep", "status", "export"])
-def test_a_carriage_return_is_told_with_where_it_comes_from(
-    capsys: pytest.CaptureFixture[str], command: str
-) -> None:
+def test_a_carriage_return_is_told_with_where_it_comes_from(capsys: pytest.CaptureFixture[str], command: str) -> None:
     said = refused(capsys, command, "quickstart\r")
 
     assert "control characters" in said and "CRLF" in said

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from lorasweep.cli import main
+from lorasweep.core.errors import DatasetError
 from lorasweep.data.images import inspect, open_rgb
-from lorasweep.errors import DatasetError
 
 PEAK = """
 import resource, sys
 from pathlib import Path
 from lorasweep.data.images import inspect
-from lorasweep.errors import DatasetError
+from lorasweep.core.errors import DatasetError
 try:
     inspect(Path(sys.argv[1]))
 except DatasetError as error:
@@ -48,11 +48,7 @@ def png(width: int, height: int, *, bits: int = 1, color: int = 0, body: bytes =
 
 
 def bmp(width: int, height: int) -> bytes:
-    return (
-        b"BM"
-        + struct.pack("<IHHI", 54, 0, 0, 54)
-        + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, *[0] * 6)
-    )
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, *[0] * 6)
 
 
 def gif(width: int, height: int, screen: int = 0) -> bytes:
@@ -110,14 +106,10 @@ def test_a_small_file_that_declares_a_large_picture_costs_nothing(tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("mode", "suffix"), [("RGBA", "png"), ("RGB", "jpg"), ("CMYK", "tif"), ("RGBA", "webp")]
-)
+@pytest.mark.parametrize(("mode", "suffix"), [("RGBA", "png"), ("RGB", "jpg"), ("CMYK", "tif"), ("RGBA", "webp")])
 def test_the_largest_pictures_take_about_a_gigabyte(tmp_path: Path, mode: str, suffix: str) -> None:
     side = 7_000 if suffix == "webp" else 9_990
-    options = (
-        {"compression": "tiff_deflate"} if suffix == "tif" else {"method": 0} if suffix == "webp" else {}
-    )
+    options = {"compression": "tiff_deflate"} if suffix == "tif" else {"method": 0} if suffix == "webp" else {}
     exif = Image.Exif()
     exif[0x0112] = 6
     image = Image.new(mode, (side, side - 1))

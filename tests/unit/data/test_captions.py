@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lorasweep.core.records import CaptionOptions, CleanOptions
 from lorasweep.data.captions import (
     planned,
     replace_trigger,
@@ -17,7 +18,6 @@ from lorasweep.data.captions import (
     with_trigger,
     without_trigger,
 )
-from lorasweep.records import CaptionOptions, CleanOptions
 
 PLAIN = CaptionOptions()
 
@@ -185,9 +185,7 @@ def test_tag_dropout_leaves_out_its_share_and_never_the_first() -> None:
     rng = random.Random(0)
     seen = [tags(vary("zkw, 1girl, a, b, c, d", options, rng), options) for _ in range(2000)]
     assert all(found[:2] == ["zkw", "1girl"] for found in seen)
-    assert all(
-        found == [tag for tag in ("zkw", "1girl", "a", "b", "c", "d") if tag in found] for found in seen
-    )
+    assert all(found == [tag for tag in ("zkw", "1girl", "a", "b", "c", "d") if tag in found] for found in seen)
     for tag in "abcd":
         assert abs(sum(tag in found for found in seen) - 1500) < 90  # 4.6 standard deviations
     together = CaptionOptions(tag_dropout=0.5, shuffle=True, dropout=0.2)

@@ -29,9 +29,7 @@ def noise(mode: str = "RGB", size: tuple[int, int] = (48, 40), seed: int = 0) ->
 
 def seen(image: Image.Image, icc: bytes) -> Image.Image:
     """What LittleCMS, which viewers use, makes of it."""
-    shown = ImageCms.profileToProfile(
-        image, ImageCms.ImageCmsProfile(io.BytesIO(icc)), SRGB, outputMode="RGB"
-    )
+    shown = ImageCms.profileToProfile(image, ImageCms.ImageCmsProfile(io.BytesIO(icc)), SRGB, outputMode="RGB")
     assert shown is not None
     return shown
 
@@ -42,9 +40,7 @@ def test_a_wide_gamut_picture_looks_as_people_see_it(
     tmp_path: Path, suffix: str, primaries: tuple[tuple[float, ...], ...]
 ) -> None:
     icc = rgb_profile(primaries)
-    noise().save(
-        tmp_path / f"a.{suffix}", icc_profile=icc, **({"lossless": True} if suffix == "webp" else {})
-    )
+    noise().save(tmp_path / f"a.{suffix}", icc_profile=icc, **({"lossless": True} if suffix == "webp" else {}))
     with Image.open(tmp_path / f"a.{suffix}") as stored:
         raw = stored.convert("RGB")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasweep.data.cycle import cycled
+from lorasweep.data.balance_repeats import cycled
 
 
 @pytest.mark.parametrize(

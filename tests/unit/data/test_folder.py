@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lorasweep.core.errors import DatasetError
 from lorasweep.data.folder import FoundImage, find_images
-from lorasweep.errors import DatasetError
 
 
 def put(path: Path, caption: str | None = None) -> Path:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lorasweep.core.errors import DatasetError
+from lorasweep.core.records import Bucket, PlannedImage
 from lorasweep.data import images
 from lorasweep.data.images import inspect, load_planned, open_rgb
-from lorasweep.errors import DatasetError
-from lorasweep.records import Bucket, PlannedImage
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -86,8 +86,7 @@ def test_sixteen_bit_colour_png(tmp_path: Path) -> None:
     header = struct.pack(">2I5B", 1, 1, 16, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
     packed = b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + packed)
 
@@ -170,9 +169,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path) ->
         open_rgb(tmp_path / "bomb.png")
 
 
-def test_what_is_not_a_file_and_files_that_are_too_large(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_not_a_file_and_files_that_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(DatasetError, match="is not a file"):
         open_rgb(tmp_path / "pipe.png")

@@ -44,11 +44,7 @@ def test_copies_of_a_picture_are_near(dolls: list[Image.Image]) -> None:
 def test_different_pictures_of_one_subject_are_not(dolls: list[Image.Image]) -> None:
     signatures = [signature(image) for image in dolls]
 
-    near = [
-        pair
-        for pair in itertools.combinations(range(len(dolls)), 2)
-        if are_near(*(signatures[i] for i in pair))
-    ]
+    near = [pair for pair in itertools.combinations(range(len(dolls)), 2) if are_near(*(signatures[i] for i in pair))]
 
     assert near == []
 
@@ -61,9 +57,7 @@ def test_flat_images_are_told_apart_by_colour() -> None:
 
 
 def test_a_chain_of_near_images_is_one_group() -> None:
-    shades = [
-        signature(Image.new("RGB", (32, 32), (level, level, level))) for level in (100, 200, 110, 120, 0)
-    ]
+    shades = [signature(Image.new("RGB", (32, 32), (level, level, level))) for level in (100, 200, 110, 120, 0)]
 
     assert not are_near(shades[0], shades[3])
     assert groups(shades) == [[0, 2, 3], [1], [4]]

@@ -8,8 +8,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorasweep.core.records import Bucket, PlannedImage
 from lorasweep.data.order import batches_per_epoch, epoch_batches, epoch_steps
-from lorasweep.records import Bucket, PlannedImage
 
 SQUARE, TALL = Bucket(width_px=64, height_px=64), Bucket(width_px=48, height_px=80)
 
@@ -30,9 +30,7 @@ def image(bucket: Bucket, repeats: int) -> PlannedImage:
     )
 
 
-IMAGES = st.lists(
-    st.builds(image, st.sampled_from([SQUARE, TALL]), st.integers(1, 5)), min_size=1, max_size=12
-)
+IMAGES = st.lists(st.builds(image, st.sampled_from([SQUARE, TALL]), st.integers(1, 5)), min_size=1, max_size=12)
 
 
 @given(IMAGES, st.integers(1, 7), st.integers(), st.integers(0, 3))
@@ -71,8 +69,7 @@ def test_short_batches_are_not_always_last() -> None:
     images = [image(SQUARE, 5)]
 
     places = {
-        [len(batch) for batch in epoch_batches(images, batch_size=2, seed=seed, epoch=0)].index(1)
-        for seed in range(20)
+        [len(batch) for batch in epoch_batches(images, batch_size=2, seed=seed, epoch=0)].index(1) for seed in range(20)
     }
 
     assert places == {0, 1, 2}

@@ -116,7 +116,7 @@ def test_a_name_that_is_too_long_is_told_in_words(home: Path, capsys: pytest.Cap
 
 
 def test_a_file_of_ours_may_have_the_longest_name(home: Path) -> None:
-    from lorasweep import files
+    from lorasweep.core import files
 
     for name in ("x" * 251 + ".txt", "x." + "y" * 253, "ひ" * 83 + ".txt"):
         files.write_text(home / name, "whole")

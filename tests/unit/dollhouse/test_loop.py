@@ -27,7 +27,5 @@ def test_a_stage_resumes_as_it_stood(tmp_path: Path) -> None:
     assert torch.equal(again.weight, model.weight)
     assert torch.equal(again_ema.module.weight, ema.module.weight)
     moments = [state["exp_avg"] for state in optimizer.state.values()]
-    assert all(
-        torch.equal(a, s["exp_avg"]) for a, s in zip(moments, again_optimizer.state.values(), strict=True)
-    )
+    assert all(torch.equal(a, s["exp_avg"]) for a, s in zip(moments, again_optimizer.state.values(), strict=True))
     assert [path.name for path in tmp_path.iterdir()] == ["stage.pt"]

@@ -156,9 +156,7 @@ def test_outfit_concepts_get_folders_and_words(tmp_path: Path) -> None:
 def test_confounding_pins_background_and_clothes(tmp_path: Path) -> None:
     root = write_dataset(tmp_path, images=6, confound=1.0)
     truth = json.loads((root / "world.json").read_text())["images"].values()
-    assert {(v["background"], v["outfit_color"], v["outfit"]) for v in truth} == {
-        ("night sky", "black", "coat")
-    }
+    assert {(v["background"], v["outfit_color"], v["outfit"]) for v in truth} == {("night sky", "black", "coat")}
 
 
 def test_reserved_values_never_show(tmp_path: Path) -> None:

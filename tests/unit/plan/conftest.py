@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lorasweep.config import compose_recipe
-from lorasweep.records import Recipe
+from lorasweep.core.records import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 

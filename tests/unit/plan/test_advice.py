@@ -22,9 +22,7 @@ from lorasweep.plan.advice import unheeded
     ],
     ids=str,
 )
-def test_leaving_an_advised_range_is_a_warning_with_a_reason(
-    overrides: list[str], expected: list[str]
-) -> None:
+def test_leaving_an_advised_range_is_a_warning_with_a_reason(overrides: list[str], expected: list[str]) -> None:
     found = list(unheeded(compose_recipe(overrides)))
     assert [warning.split(":")[0] for warning in found] == expected
     assert all(len(warning.split(": ")[1]) > 20 for warning in found)

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from lorasweep.cli.plan_view.tables import plan_json, print_plan
+from lorasweep.core.records import Recipe
 from lorasweep.plan import make_plan
-from lorasweep.plan_view.tables import plan_json, print_plan
-from lorasweep.records import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 SIZES = ((64, 64), (128, 128), (60, 90), (96, 64), (32, 32))  # px, width x height; the dollhouse's side is 64

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from lorasweep.cli.plan_view.captions import captions_json
 from lorasweep.config import compose_recipe
-from lorasweep.plan_view.captions import captions_json
 
 TRAITS = {"white hair", "twintails", "red eyes", "dark skin"}  # the subject's own, on every picture of zkw
 

@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from lorasweep.cli import main
+from lorasweep.cli.plan_view.captions import captions_json, print_captions
 from lorasweep.config import load_sweep
+from lorasweep.core.records import Recipe
 from lorasweep.plan import make_plan
-from lorasweep.plan_view.captions import captions_json, print_captions
-from lorasweep.records import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -27,9 +27,7 @@ def test_captions_before_and_after_with_tags_by_frequency(recipe_of: MakeRecipe,
 
     assert policy["arms"] == ["recipe"] and policy["trigger"] == "zkw"
     shown = {Path(row["file"]).name: row for row in policy["images"] if "outfit2" in row["file"]}
-    assert (
-        shown["2.png"]["before"] == "zkw, 1girl, coat, tag2" and shown["2.png"]["after"] == "zkw, 1girl, tag2"
-    )
+    assert shown["2.png"]["before"] == "zkw, 1girl, coat, tag2" and shown["2.png"]["after"] == "zkw, 1girl, tag2"
     assert "exposure" not in shown["2.png"]
     tags = {row["tag"]: (row["before"], row["after"]) for row in policy["tags"]}
     assert tags["1girl"] == (10, 10) and tags["coat"] == (4, 0) and tags["zkw"] == (10, 10)

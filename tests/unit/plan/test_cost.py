@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lorasweep import speed
-from lorasweep.plan import make_plan
+from lorasweep.cli.plan_view.tables import plan_json
+from lorasweep.core.records import Recipe
+from lorasweep.plan import make_plan, throughput
 from lorasweep.plan.disk import FP32_BYTES, PNG_BYTES_PER_PX, RUNG_RECORDS_BYTES, caches, trial_disk
 from lorasweep.plan.estimate import DEFAULT_PIXELS_PER_S, class_images_seconds, sweep_seconds, trial_seconds
 from lorasweep.plan.trainable import trainable
-from lorasweep.plan_view.tables import plan_json
-from lorasweep.records import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 DRAWN = ["captions.trigger=red hat", "regularization=anti_bleed", "regularization.anti_bleed.images=2"]
@@ -56,15 +55,13 @@ def test_class_images_cost_time_until_they_are_there(recipe_of: MakeRecipe) -> N
     plan = make_plan(recipe)
     pixels = sum(image.width_px * image.height_px for image in plan.reg_images) * 10 * 2
     assert pixels > 0
-    forwards_per_s = DEFAULT_PIXELS_PER_S / speed.FORWARD_SHARE
+    forwards_per_s = DEFAULT_PIXELS_PER_S / throughput.FORWARD_SHARE
     assert class_images_seconds([(plan, recipe)] * 3) == pytest.approx(pixels / forwards_per_s)
-    speed.remember(recipe.base, 2 * forwards_per_s, work="draw_one")
+    throughput.remember(recipe.base, 2 * forwards_per_s, work="draw_one")
     assert class_images_seconds([(plan, recipe)]) == pytest.approx(pixels / forwards_per_s / 2, rel=1e-4)
 
     without = dataclasses.replace(recipe.launcher, workers=2)
-    assert (
-        sweep_seconds([10.0], without, trials=4, once_s=6.0) == sweep_seconds([10.0], without, trials=4) + 3
-    )
+    assert sweep_seconds([10.0], without, trials=4, once_s=6.0) == sweep_seconds([10.0], without, trials=4) + 3
 
     for image in plan.reg_images:
         Path(image.file).parent.mkdir(parents=True, exist_ok=True)
@@ -77,24 +74,22 @@ def test_judging_and_drawing_count_as_they_were_measured(recipe_of: MakeRecipe) 
     plan = make_plan(recipe)
     count = 2 * sum(map(len, plan.prompts.values()))
     before = trial_seconds(plan, recipe)
-    speed.remember(recipe.base, 0.5, work="judge")
+    throughput.remember(recipe.base, 0.5, work="judge")
     assert trial_seconds(plan, recipe) - before == pytest.approx(count / 0.5)
 
-    denoised = speed.denoised_pixels(count * recipe.base.resolution**2, recipe.sample)
-    assumed = DEFAULT_PIXELS_PER_S / speed.FORWARD_SHARE
-    speed.remember(recipe.base, assumed / 2, work="draw")  # half as fast as was assumed
+    denoised = throughput.denoised_pixels(count * recipe.base.resolution**2, recipe.sample)
+    assumed = DEFAULT_PIXELS_PER_S / throughput.FORWARD_SHARE
+    throughput.remember(recipe.base, assumed / 2, work="draw")  # half as fast as was assumed
     assert trial_seconds(plan, recipe) - before == pytest.approx(count / 0.5 + denoised / assumed, rel=1e-4)
 
 
-def test_only_what_took_long_enough_is_remembered(
-    recipe_of: MakeRecipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_what_took_long_enough_is_remembered(recipe_of: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     base = recipe_of().base
     clock = iter([0.0, 0.1, 10.0, 14.0])
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
-    with speed.measured(base, "judge", 8):
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(clock))
+    with throughput.measured(base, "judge", 8):
         pass
-    assert speed.recall(base, "judge") is None
-    with speed.measured(base, "judge", 8):
+    assert throughput.recall(base, "judge") is None
+    with throughput.measured(base, "judge", 8):
         pass
-    assert (speed.recall(base, "judge"), speed.recall(base)) == (2.0, None)
+    assert (throughput.recall(base, "judge"), throughput.recall(base)) == (2.0, None)

@@ -87,9 +87,7 @@ def warnings(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
         (["train.max_steps=2", "train.rungs=1"], "no room for scheduler.num_cycles=3"),
     ],
 )
-def test_what_does_nothing_is_told(
-    home: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
-) -> None:
+def test_what_does_nothing_is_told(home: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
     assert any(said in warning for warning in warnings(capsys, *words)), said
 
 
@@ -104,8 +102,6 @@ def test_what_does_nothing_is_told(
         ["captions=shuffled"],
     ],
 )
-def test_ordinary_recipes_are_left_in_peace(
-    home: Path, capsys: pytest.CaptureFixture[str], words: list[str]
-) -> None:
+def test_ordinary_recipes_are_left_in_peace(home: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     told = [text for text in warnings(capsys, *words) if "held out" not in text]
     assert told == []

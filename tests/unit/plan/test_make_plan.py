@@ -16,19 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from planned_steps import exposures
 
-from lorasweep import paths
 from lorasweep.cli import main
-from lorasweep.errors import InputError
+from lorasweep.core import paths
+from lorasweep.core.errors import InputError
+from lorasweep.core.records import Bucket, Plan, PlannedImage, Recipe, TrainOptions, from_dict, to_dict
 from lorasweep.plan import budget, for_seed, make_plan
-from lorasweep.records import (
-    Bucket,
-    Plan,
-    PlannedImage,
-    Recipe,
-    TrainOptions,
-    from_dict,
-    to_dict,
-)
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -72,9 +64,7 @@ def test_epochs_and_steps_are_kohyas(recipe_of: MakeRecipe, photos: Path) -> Non
     }
     assert (plan.batches_per_epoch, plan.steps_per_epoch, plan.steps) == (7, 7, 21)
     accumulated = make_plan(
-        recipe_of(
-            f"dataset.path={photos}", "dataset.holdout=0", "buckets=four", "train.gradient_accumulation=2"
-        )
+        recipe_of(f"dataset.path={photos}", "dataset.holdout=0", "buckets=four", "train.gradient_accumulation=2")
     )
     assert (accumulated.batches_per_epoch, accumulated.steps_per_epoch, accumulated.steps) == (7, 4, 32)
 
@@ -123,9 +113,7 @@ def test_no_held_out_image_is_trained_on_nor_a_copy_of_one(recipe_of: MakeRecipe
 
     for seed in range(8):
         plan = make_plan(recipe_of(f"dataset.path={photos}", f"dataset.holdout_seed={seed}"))
-        sides = {
-            Path(image.file).name: image.split for image in plan.images if image.concept.startswith("3_")
-        }
+        sides = {Path(image.file).name: image.split for image in plan.images if image.concept.startswith("3_")}
         copy = next(image for image in plan.images if image.file.endswith("copy.jpg"))
         assert copy.split == sides["1.png"]
         assert len(plan.held_out_images()) == 2
@@ -193,9 +181,7 @@ def test_the_drawn_dataset_is_reused_and_redrawn_when_lost(recipe_of: MakeRecipe
 
 def test_the_dials_of_the_drawn_dataset_reach_the_plan(recipe_of: MakeRecipe) -> None:
     plan = make_plan(
-        recipe_of(
-            "dataset.dollhouse.subject=vqx", "dataset.dollhouse.images=9", "dataset.dollhouse.outfits=3"
-        )
+        recipe_of("dataset.dollhouse.subject=vqx", "dataset.dollhouse.images=9", "dataset.dollhouse.outfits=3")
     )
 
     assert len(plan.images) == 9
@@ -224,16 +210,14 @@ def test_everything_wrong_is_raised_at_once(recipe_of: MakeRecipe, photos: Path,
     ]
 
 
-def test_images_are_inspected_once(
-    recipe_of: MakeRecipe, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_are_inspected_once(recipe_of: MakeRecipe, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = recipe_of(f"dataset.path={photos}")
     plan = make_plan(recipe)
     opened: list[Path] = []
-    from lorasweep.plan import memory
+    from lorasweep.plan import image_facts_cache
 
-    inspect = memory.inspect
-    monkeypatch.setattr(memory, "inspect", lambda path: (opened.append(path), inspect(path))[1])
+    inspect = image_facts_cache.inspect
+    monkeypatch.setattr(image_facts_cache, "inspect", lambda path: (opened.append(path), inspect(path))[1])
 
     assert make_plan(recipe) == plan and not opened
     changed = photos / "3_zkw outfit1" / "1.png"
@@ -281,17 +265,13 @@ def test_without_upscaling_small_images_keep_their_pixels(recipe_of: MakeRecipe,
         ),
     ],
 )
-def test_what_is_worth_knowing_is_said(
-    recipe_of: MakeRecipe, photos: Path, overrides: list[str], warning: str
-) -> None:
+def test_what_is_worth_knowing_is_said(recipe_of: MakeRecipe, photos: Path, overrides: list[str], warning: str) -> None:
     plan = make_plan(recipe_of(f"dataset.path={photos}", "dataset.repeats=1", *overrides))
 
     assert any(warning in text for text in plan.warnings), plan.warnings
 
 
-def test_captions_are_planned_cleaned_and_pruned_and_the_files_stay(
-    recipe_of: MakeRecipe, photos: Path
-) -> None:
+def test_captions_are_planned_cleaned_and_pruned_and_the_files_stay(recipe_of: MakeRecipe, photos: Path) -> None:
     before = {file: file.read_bytes() for file in photos.rglob("*.txt")}
     plan = make_plan(
         recipe_of(
@@ -339,9 +319,7 @@ def test_the_plan_of_another_seed_is_what_planning_it_gives(recipe_of: MakeRecip
     first = make_plan(recipe)
     seeded, plan = for_seed(recipe, first, seed)
     anew = make_plan(recipe_of(*PART_OF_AN_EPOCH, f"seed={seed}"))
-    assert seeded.seed == seed and dataclasses.replace(plan, warnings=()) == dataclasses.replace(
-        anew, warnings=()
-    )
+    assert seeded.seed == seed and dataclasses.replace(plan, warnings=()) == dataclasses.replace(anew, warnings=())
     assert plan.fingerprint != first.fingerprint and plan.exposures != first.exposures
 
 

@@ -25,9 +25,7 @@ def fill(folder: Path, captions: Sequence[str | None], *, suffix: str = ".png", 
         rng = np.random.default_rng([seed, number, len(folder.name)])
         cells = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
         path = folder / f"{number}{suffix}"
-        cells.resize((64, 64), Image.Resampling.NEAREST).save(
-            path, format="JPEG" if suffix == ".jfif" else None
-        )
+        cells.resize((64, 64), Image.Resampling.NEAREST).save(path, format="JPEG" if suffix == ".jfif" else None)
         if caption is not None:
             path.with_suffix(".txt").write_text(caption, encoding="utf-8")
     return folder
@@ -75,9 +73,7 @@ def test_a_folder_that_is_not_trained_on_is_named(planned: Planned, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["5", "5_", "a/b/c/d/5_hat"])
-def test_kohyas_repeats_need_no_class_word_and_may_lie_deep(
-    planned: Planned, tmp_path: Path, name: str
-) -> None:
+def test_kohyas_repeats_need_no_class_word_and_may_lie_deep(planned: Planned, tmp_path: Path, name: str) -> None:
     fill(tmp_path / "set" / "10_zkw", USUAL)
     fill(tmp_path / "set" / name, ["zkw, hat"] * 3)
 
@@ -163,9 +159,7 @@ def test_only_the_first_frame_of_a_film_is_used(planned: Planned, tmp_path: Path
         assert "only the first frame or page is used of set/a.gif, set/b.png, set/c.webp and 1 more" in said
 
 
-def test_a_folder_of_formats_that_are_not_read_is_told_so(
-    refused: Callable[[Path], str], tmp_path: Path
-) -> None:
+def test_a_folder_of_formats_that_are_not_read_is_told_so(refused: Callable[[Path], str], tmp_path: Path) -> None:
     (tmp_path / "IMG_1.HEIC").write_bytes(b"x")
 
     assert "has no images in a format that is read, only IMG_1.HEIC" in refused(tmp_path)
@@ -211,9 +205,7 @@ def test_a_date_is_no_number_of_repeats(refused: Callable[[Path], str], tmp_path
     assert "repeats must be from 1 to 10000, got 20240115" in refused(tmp_path / "set")
 
 
-def test_a_dataset_of_regularization_images_alone_is_refused(
-    refused: Callable[[Path], str], tmp_path: Path
-) -> None:
+def test_a_dataset_of_regularization_images_alone_is_refused(refused: Callable[[Path], str], tmp_path: Path) -> None:
     fill(tmp_path / "set" / "reg" / "1_woman", [None] * 3)
 
     assert f"give dataset.path={tmp_path / 'set' / 'reg'}" in refused(tmp_path / "set")
@@ -242,9 +234,7 @@ def test_captions_are_read_from_metadata(planned: Planned, tmp_path: Path) -> No
 
 def test_metadata_may_name_images_in_folders_of_a_plain_dataset(planned: Planned, tmp_path: Path) -> None:
     fill(tmp_path / "set" / "train", [None] * 3)
-    (tmp_path / "set" / "metadata.csv").write_text(
-        'file_name,caption\ntrain/0.png,"zkw, a"\ntrain/1.png,"zkw, b"\n'
-    )
+    (tmp_path / "set" / "metadata.csv").write_text('file_name,caption\ntrain/0.png,"zkw, a"\ntrain/1.png,"zkw, b"\n')
 
     plan = planned(tmp_path / "set")
 
@@ -252,9 +242,7 @@ def test_metadata_may_name_images_in_folders_of_a_plain_dataset(planned: Planned
     assert "train (1 image)" in plan["said"]
 
 
-def test_metadata_that_cannot_be_read_are_refused_with_the_line(
-    refused: Callable[[Path], str], tmp_path: Path
-) -> None:
+def test_metadata_that_cannot_be_read_are_refused_with_the_line(refused: Callable[[Path], str], tmp_path: Path) -> None:
     root = fill(tmp_path / "set", [None] * 5)
     (root / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "a"}\n{"file_name": 1,\n')
 
@@ -345,15 +333,10 @@ def test_a_trigger_is_put_in_front_when_it_is_asked_for(
     assert planned(tmp_path / "set", *words)["captions"]["10_zkw/0.png"] == trained
 
 
-def test_a_trigger_that_some_captions_lack_is_told_with_what_to_type(
-    planned: Planned, tmp_path: Path
-) -> None:
+def test_a_trigger_that_some_captions_lack_is_told_with_what_to_type(planned: Planned, tmp_path: Path) -> None:
     fill(tmp_path / "set" / "10_zkw", [*USUAL, "1girl, alone"])
 
-    assert (
-        "the trigger zkw is not in 1 of 6 captions: captions.add_trigger=true"
-        in planned(tmp_path / "set")["said"]
-    )
+    assert "the trigger zkw is not in 1 of 6 captions: captions.add_trigger=true" in planned(tmp_path / "set")["said"]
     assert "is not in" not in planned(tmp_path / "set", "captions.add_trigger=true")["said"]
 
 
@@ -396,9 +379,7 @@ def test_tags_behind_the_last_token_are_told_and_do_not_count(planned: Planned, 
     assert seen[middle[-1]] == 0
 
 
-def test_shuffled_tags_that_are_too_many_count_as_often_as_is_expected(
-    planned: Planned, tmp_path: Path
-) -> None:
+def test_shuffled_tags_that_are_too_many_count_as_often_as_is_expected(planned: Planned, tmp_path: Path) -> None:
     tags = [f"tag{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
     fill(tmp_path / "set" / "10_zkw", [", ".join(["zkw", *tags])] * 6)
     words = ("captions.shuffle=true", "dataset.holdout=0", "train.max_steps=60")

@@ -30,9 +30,7 @@ def told(recipe_of: MakeRecipe, folder: Path, *overrides: str, holdout: float = 
     return "\n".join(plan.warnings)
 
 
-def test_a_plain_folder_is_told_which_trigger_its_captions_suggest(
-    recipe_of: MakeRecipe, tmp_path: Path
-) -> None:
+def test_a_plain_folder_is_told_which_trigger_its_captions_suggest(recipe_of: MakeRecipe, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, [(64, 64)] * 6)
     (folder / "0.txt").write_text("nobody", encoding="utf-8")
 
@@ -52,15 +50,11 @@ def test_a_trigger_of_two_words_is_suggested_with_quotes(recipe_of: MakeRecipe, 
     assert "so 'captions.trigger=moki robot'?" in told(recipe_of, folder)
 
 
-def test_cropping_names_the_image_that_loses_most_and_other_buckets(
-    recipe_of: MakeRecipe, tmp_path: Path
-) -> None:
+def test_cropping_names_the_image_that_loses_most_and_other_buckets(recipe_of: MakeRecipe, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, [(64, 64), (64, 96), (256, 64)])
 
     share = (0 + 1 / 3 + 3 / 4) / 3
-    assert f"{share:.0%} of your training images' area is cropped away (2.png: 75%)" in told(
-        recipe_of, folder
-    )
+    assert f"{share:.0%} of your training images' area is cropped away (2.png: 75%)" in told(recipe_of, folder)
     assert "cropped away" not in told(recipe_of, folder, "buckets=kohya")
     assert "cropped away" not in told(recipe_of, folder_of(tmp_path, [(64, 64)] * 3, "square"))
 
@@ -68,9 +62,7 @@ def test_cropping_names_the_image_that_loses_most_and_other_buckets(
 def test_photos_on_the_embedded_base_are_told_that_it_is_for_trying(home: Path, tmp_path: Path) -> None:
     photos = folder_of(tmp_path, [(512, 640)] * 6)
 
-    (warning,) = [
-        text for text in make_plan(compose_recipe([f"dataset.path={photos}"])).warnings if "dolls" in text
-    ]
+    (warning,) = [text for text in make_plan(compose_recipe([f"dataset.path={photos}"])).warnings if "dolls" in text]
 
     assert "64 x 64 px" in warning and "base=stable_diffusion base.path=MODEL" in warning
     dolls = folder_of(tmp_path, [(64, 80)] * 6, "dolls")

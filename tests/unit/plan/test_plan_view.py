@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lorasweep import paths, speed
+from lorasweep.cli.plan_view.tables import plan_json, print_plan
 from lorasweep.config import load_sweep
-from lorasweep.errors import InputError
-from lorasweep.plan import make_plan
+from lorasweep.core import paths
+from lorasweep.core.errors import InputError
+from lorasweep.core.records import Recipe
+from lorasweep.plan import make_plan, throughput
 from lorasweep.plan.estimate import DEFAULT_PIXELS_PER_S
-from lorasweep.plan_view.tables import plan_json, print_plan
-from lorasweep.records import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -65,7 +65,7 @@ def test_time_follows_steps_and_the_measured_speed(recipe_of: MakeRecipe) -> Non
 
     short, long = seconds("train.max_steps=100"), seconds("train.max_steps=1100")
     assert long - short == pytest.approx(1000 * 4 * 64 * 64 / DEFAULT_PIXELS_PER_S, abs=0.2)
-    speed.remember(recipe_of("launcher.workers=1").base, 2 * DEFAULT_PIXELS_PER_S)
+    throughput.remember(recipe_of("launcher.workers=1").base, 2 * DEFAULT_PIXELS_PER_S)
     assert seconds("train.max_steps=1100") == pytest.approx(long / 2, abs=0.2)
     (paths.cache() / "speed.json").write_text("torn")
     assert seconds("train.max_steps=1100") == long
@@ -166,8 +166,6 @@ def test_planning_from_the_command_line_needs_no_torch(home: Path, tiny_sd: Path
     )
     environment = {**os.environ, "LORASWEEP_HOME": str(home)}
 
-    result = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
-    )
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
 
     assert json.loads(result.stdout)["name"] == "quickstart"

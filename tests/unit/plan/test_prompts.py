@@ -9,10 +9,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from lorasweep import config
+from lorasweep.core.records import PROMPT_TIERS, Recipe
 from lorasweep.data.captions import has_trigger
 from lorasweep.plan import make_plan
 from lorasweep.plan.prompts import _recombined
-from lorasweep.records import PROMPT_TIERS, Recipe
 
 MakeRecipe = Callable[..., Recipe]
 

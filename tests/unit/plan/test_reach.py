@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import lorasweep
-from lorasweep.bases._tokens import text_window
+from lorasweep.components.bases._tokens import text_window
+from lorasweep.core.records import Bucket, CaptionOptions, PlannedImage
 from lorasweep.data import captions
 from lorasweep.plan.reach import tag_exposures
-from lorasweep.records import Bucket, CaptionOptions, PlannedImage
 
 WINDOW = text_window(Path(lorasweep.__file__).parent / "bases/sd1/tokenizer")
 LONG = ", ".join(["zkw", "1girl", "long hair", *(f"some longer tag {number} here" for number in range(20))])

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 from planned_steps import exposures
 
-from lorasweep import paths
 from lorasweep.cli import main
-from lorasweep.errors import InputError
+from lorasweep.components.regularizers.anti_bleed import words_of
+from lorasweep.core import paths
+from lorasweep.core.errors import InputError
+from lorasweep.core.records import Plan, Recipe, from_dict, to_dict
 from lorasweep.plan import make_plan
-from lorasweep.records import Plan, Recipe, from_dict, to_dict
-from lorasweep.regularizers.anti_bleed import words_of
 
 MakeRecipe = Callable[..., Recipe]
 Planned = Callable[..., tuple[Recipe, Plan]]
@@ -92,9 +92,7 @@ def test_with_fixed_steps_they_take_their_share_of_the_exposures(planned: Planne
 
 def test_images_beyond_what_is_needed_are_left_out_and_that_is_said(planned: Planned, girls: Path) -> None:
     reg = ["regularization=reg_images", f"regularization.reg_images.path={girls}"]
-    _, plan = planned(
-        *reg, "regularization.reg_images.share=0.2", "regularization.reg_images.prior_loss_weight=0.3"
-    )
+    _, plan = planned(*reg, "regularization.reg_images.share=0.2", "regularization.reg_images.prior_loss_weight=0.3")
 
     assert len(plan.reg_images) < 5 and {image.loss_weight for image in plan.reg_images} == {0.3}
     assert any("of 5 images are left out" in text for text in plan.warnings)

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from lorasweep.cli import main
+from lorasweep.cli.plan_view.picture import draw, panels, turns
 from lorasweep.config import load_sweep
-from lorasweep.plan_view.picture import draw, panels, turns
-from lorasweep.records import Recipe
+from lorasweep.core.records import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -48,9 +48,7 @@ def test_arms_with_the_same_rates_share_a_panel(home: Path, tmp_path: Path) -> N
         ("cosine_with_soft_restarts", (25, 73)),  # half of a swing of 48 steps is its floor
     ],
 )
-def test_cycles_begin_where_the_rate_turns(
-    scheduler: str, cycles: tuple[int, ...], recipe_of: MakeRecipe
-) -> None:
+def test_cycles_begin_where_the_rate_turns(scheduler: str, cycles: tuple[int, ...], recipe_of: MakeRecipe) -> None:
     (panel,) = panels(recipe_of("train.max_steps=120", f"scheduler={scheduler}"))
     assert panel.cycles == cycles
 

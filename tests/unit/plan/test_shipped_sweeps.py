@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lorasweep.cli.plan_view.tables import plan_json
 from lorasweep.config import load_sweep, sweeps_dir
-from lorasweep.plan_view.tables import plan_json
 
 NAMES = sorted(path.stem for path in sweeps_dir().glob("*.yaml"))
 ISSUED = {"article", "optimizers", "adapters", "bucket_sets", "overlap", "captions", "quickstart"}
@@ -21,16 +21,12 @@ def test_those_that_the_readme_speaks_of_are_there() -> None:
 def test_a_shipped_sweep_is_planned(name: str, home: Path) -> None:
     spec = load_sweep(name)
     data = plan_json(spec)
-    assert (
-        (sweeps_dir() / f"{name}.yaml").read_text(encoding="utf-8").startswith(f"# lorasweep sweep {name}\n")
-    )
+    assert (sweeps_dir() / f"{name}.yaml").read_text(encoding="utf-8").startswith(f"# lorasweep sweep {name}\n")
     assert spec.question.endswith("?")
     assert (2 <= len(spec.arms) <= 8 or spec.search) and all(arm.note for arm in spec.arms)
     fingerprints = [arm["fingerprint"] for arm in data["arms"]]
     assert len(set(fingerprints)) == len(fingerprints)
-    assert all(
-        arm["estimated_seconds"] < 600 for arm in data["arms"]
-    )  # one worker, one thread, our own speed
+    assert all(arm["estimated_seconds"] < 600 for arm in data["arms"])  # one worker, one thread, our own speed
     for warning in data["warnings"]:
         assert "never seen" not in warning and "undercooked" not in warning
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lorasweep.cli.plan_view.tables import plan_json, print_plan
 from lorasweep.config import load_sweep
-from lorasweep.plan_view.tables import plan_json, print_plan
 
 SWEEP = """
 sweep:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import shipped
 
-from lorasweep.adapters import _shapes
+from lorasweep.cli.plan_view.tables import plan_json
+from lorasweep.components.adapters import _shapes
 from lorasweep.config import compose_recipe
+from lorasweep.core.records import Recipe
 from lorasweep.plan.trainable import trainable
-from lorasweep.plan_view.tables import plan_json
-from lorasweep.records import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -51,7 +51,7 @@ def test_the_shipped_base_tells_too(home: Path) -> None:
 
 
 def test_one_checkpoint_file_does_not_tell(recipe_of: MakeRecipe, tmp_path: Path) -> None:
-    from lorasweep.bases import _files
+    from lorasweep.components.bases import _files
 
     (tmp_path / "model.safetensors").write_bytes(b"")
     assert _files.weight_shapes(tmp_path / "model.safetensors", "unet") is None
@@ -63,8 +63,8 @@ def test_a_lokr_is_split_as_peft_splits_it(tiny_sd: Path) -> None:
 
     from tiny_training import make_recipe
 
-    from lorasweep.adapters import lokr
-    from lorasweep.bases import stable_diffusion
+    from lorasweep.components.adapters import lokr
+    from lorasweep.components.bases import stable_diffusion
 
     options = make_recipe(tiny_sd).base
     weights = {part: stable_diffusion.weight_shapes(options, part) or {} for part in ("unet", "text_encoder")}

@@ -108,9 +108,7 @@ def test_a_sweeps_name_is_no_path(name: str, home: Path, capsys: pytest.CaptureF
         "tracking.experiment=\x07",
     ],
 )
-def test_an_override_is_data(
-    override: str, home: Path, marker: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_override_is_data(override: str, home: Path, marker: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(["train", override], capsys)
 
     assert everything(home) == set()

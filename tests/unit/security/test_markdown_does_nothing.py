@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from lorasweep import markdown
-from lorasweep.tracking import notes, push
+from lorasweep.core import markdown
+from lorasweep.results.tracking import notes, push
 
 EVIL = (
     "<img src=https://evil.com/a.png onerror=alert(1)> ![p](https://evil.com/b.png) [l](javascript:alert(1)) "

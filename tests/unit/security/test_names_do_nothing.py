@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from sweep_folders import Cooked, write_sweep
 
-from lorasweep import files, printable
 from lorasweep.cli import main
-from lorasweep.report import markdown, page, pictures
-from lorasweep.report.reading import read_findings
+from lorasweep.core import files, printable
+from lorasweep.results.report import markdown, page, pictures
+from lorasweep.results.report.reading import read_findings
 
 EVIL = '<img src=x onerror="alert(1)">\x1b[31m</title></script><script>alert(2)</script>\u202e[red]{{x}}'
 
@@ -77,9 +77,7 @@ def test_names_of_arms_metrics_and_axes_stay_words_in_every_attribute(tmp_path: 
 
     said = 'a" onload="alert(1)\'><b>&amp;�{{ 7 * 7 }}{% x %}'
     elements = Elements(text).found
-    assert "b>&" not in text and not any(
-        key.startswith("on") for _, attributes in elements for key in attributes
-    )
+    assert "b>&" not in text and not any(key.startswith("on") for _, attributes in elements for key in attributes)
     held = {key for _, attributes in elements for key, value in attributes.items() if said in (value or "")}
     assert held >= {"aria-label", "alt", "data-label"}
 
@@ -124,9 +122,7 @@ def test_html_and_markup_in_names_and_captions_are_shown_as_they_are(
     assert "[bold red]x" in out and "\x1b" not in out
 
 
-@pytest.mark.parametrize(
-    ("name", "caption"), [("10_zkw\x1b[31m", "zkw"), ("10_zkw", "zkw, \x1b]0;pwned\x07")]
-)
+@pytest.mark.parametrize(("name", "caption"), [("10_zkw\x1b[31m", "zkw"), ("10_zkw", "zkw, \x1b]0;pwned\x07")])
 def test_escapes_in_names_and_captions_are_refused(
     name: str, caption: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

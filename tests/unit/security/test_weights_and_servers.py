@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lorasweep.cli import main
-from lorasweep.errors import InputError
-from lorasweep.tracking import ui
+from lorasweep.core.errors import InputError
+from lorasweep.results.tracking import ui
 
 
 class Bomb:
@@ -24,9 +24,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("name", ["model.ckpt", "model.pt", "model.bin", "model.pkl"])
-def test_a_pickled_checkpoint_is_refused_unopened(
-    name: str, home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_pickled_checkpoint_is_refused_unopened(name: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / name).write_bytes(pickle.dumps(Bomb(home / "ran")))
 
     assert main(["train", "base=stable_diffusion", f"base.path={home / name}", "tracking=none"]) == 2

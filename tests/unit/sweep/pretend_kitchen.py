@@ -17,11 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lorasweep import files
-from lorasweep.errors import ConfigError, Problem
-from lorasweep.provenance import code_digest
-from lorasweep.records import Outcome, Plan, Recipe, Status
-from lorasweep.sweep import worker
+from lorasweep.core import files
+from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.provenance import code_digest
+from lorasweep.core.records import Outcome, Plan, Recipe, Status
+from lorasweep.sweep.workers import worker
 
 
 class Kitchen:
@@ -46,9 +46,7 @@ def cook(
     step = files.read_json(checkpoint)["step"] if checkpoint.exists() else 0
     _log(folder, f"start {folder.name} {step}")
     surroundings = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
-    files.write_json(
-        folder / "worker.json", {"pid": os.getpid(), **{k: os.environ.get(k) for k in surroundings}}
-    )
+    files.write_json(folder / "worker.json", {"pid": os.getpid(), **{k: os.environ.get(k) for k in surroundings}})
     files.write_json(folder / "provenance.json", {"code": code_digest()})
     _die_in("start", ways, folder)
     _event(folder, report, "start", step)
@@ -65,9 +63,7 @@ def cook(
             _judge(ways.get("judging_s", 0.0))
             files.write_json(checkpoint, {"step": step})
             metrics = {"overcook/utility": ways.get("value", 0.5) * step / plan.steps}
-            if not _event(
-                folder, report, "rung", step, metrics=metrics, missing={}, exposures_per_image=float(step)
-            ):
+            if not _event(folder, report, "rung", step, metrics=metrics, missing={}, exposures_per_image=float(step)):
                 return Outcome(status=Status.PRUNED, step=step)
         if should_stop():
             files.write_json(checkpoint, {"step": step})
@@ -78,17 +74,13 @@ def cook(
         metrics = {}
     _die_in("half a result", ways, folder)
     verdict = {"state": "done", "sentence": "nothing was cooked"}
-    files.write_json(
-        folder / "metrics.json", {"metrics": metrics, "missing": {}, "rungs": [], "verdict": verdict}
-    )
+    files.write_json(folder / "metrics.json", {"metrics": metrics, "missing": {}, "rungs": [], "verdict": verdict})
     files.write_text(folder / "adapter.safetensors", f"{recipe.seed}")
     _event(folder, report, "end", step)
     _log(folder, f"end {folder.name} {step}")
     _die_in("result", ways, folder)
     _die_in("outcome left", ways, folder)
-    return Outcome(
-        status=status, step=step, metrics=metrics, reason="NaN loss" if status == "DIVERGED" else ""
-    )
+    return Outcome(status=status, step=step, metrics=metrics, reason="NaN loss" if status == "DIVERGED" else "")
 
 
 def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen) -> None:
@@ -158,9 +150,7 @@ def _first_time(folder: Path) -> bool:
     return True
 
 
-def _event(
-    folder: Path, report: Callable[[dict[str, Any]], bool], kind: str, step: int, **details: Any
-) -> bool:
+def _event(folder: Path, report: Callable[[dict[str, Any]], bool], kind: str, step: int, **details: Any) -> bool:
     row = {"kind": kind, "time": time.time(), "step": step, **details}
     files.append_jsonl(folder / "events.jsonl", row)
     return report(row)

@@ -11,7 +11,7 @@ from typing import Any
 from lorasweep.config import Arm, Search, SweepSpec
 from lorasweep.config.space import Space
 from lorasweep.config.sweep_search import SamplerOptions
-from lorasweep.records import (
+from lorasweep.core.records import (
     BaseOptions,
     Bucket,
     CaptionOptions,
@@ -26,7 +26,7 @@ from lorasweep.records import (
     TrainOptions,
     digest,
 )
-from lorasweep.sweep.state import params
+from lorasweep.sweep.ranking.state import params
 
 STEPS = 8
 KITCHEN = "pretend_kitchen"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from optuna.trial import TrialState
 
-from lorasweep.records import Status
+from lorasweep.core.records import Status
 from lorasweep.sweep.manifest import read_manifest
-from lorasweep.sweep.state import read_state
-from lorasweep.sweep.study import SweepStudy, meaning
+from lorasweep.sweep.ranking.state import read_state
+from lorasweep.sweep.search.study import SweepStudy, meaning
 
 
 def log(folder):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pretend_sweep
 
-from lorasweep.records import Status
-from lorasweep.sweep.announce import Announcer
+from lorasweep.core.records import Status
 from lorasweep.sweep.folder import TrialRecord
-from lorasweep.sweep.leaderboard import LEADERBOARD_FILE
 from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.ranking.announce import Announcer
+from lorasweep.sweep.ranking.leaderboard import LEADERBOARD_FILE
 
 
 def ended(folder: Path) -> Trial:

@@ -130,9 +130,7 @@ def test_knobs_without_effect_are_refused(
     assert where in capsys.readouterr().err
 
 
-def test_arms_that_are_one_recipe_are_told(
-    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_arms_that_are_one_recipe_are_told(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert plan(tmp_path, UTILITY, "", "adapter.dim=4") == 0
     assert json.loads(capsys.readouterr().out)["duplicates"] == [
         "a, b are the same recipe: it is cooked once, and they cannot differ"
@@ -171,9 +169,7 @@ def test_what_a_failed_recipe_counts_as_follows_the_goal(tmp_path: Path) -> None
         assert load_sweep(str(file)).worst == worst
 
 
-def test_a_space_that_cannot_be_read_is_one_problem(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_space_that_cannot_be_read_is_one_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "space.yaml"
     file.write_text('sweep: {question: q, total: 4, space: {optimizer.lr: "interval(1e-3,1e-5)"}}\n')
     assert main(["plan", str(file)]) == 2

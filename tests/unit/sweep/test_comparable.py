@@ -13,14 +13,15 @@ import yaml
 
 from lorasweep.cli import main
 from lorasweep.config.sweep_search import PrunerOptions
-from lorasweep.metrics import score
-from lorasweep.records import Status
-from lorasweep.sweep import comparable, leaderboard
+from lorasweep.core.records import Status
+from lorasweep.sweep import comparable
 from lorasweep.sweep.folder import TrialRecord
-from lorasweep.sweep.gate import Gate
-from lorasweep.sweep.ledger import Ledger
 from lorasweep.sweep.queue import Trial
-from lorasweep.sweep.state import SweepState, TrialState
+from lorasweep.sweep.ranking import leaderboard
+from lorasweep.sweep.ranking.state import SweepState, TrialState
+from lorasweep.sweep.search.gate import Gate
+from lorasweep.sweep.trial_writer import Ledger
+from lorasweep.trial.judge import score
 
 GRADES = {"overcook/burn": 0.6, "overcook/control": 0.2, "overcook/rise": 0.1}
 
@@ -100,9 +101,7 @@ def test_the_arm_that_did_not_measure_its_worst_symptom_gains_nothing() -> None:
 
 
 def test_equal_recipes_tie_whatever_was_measured_of_them() -> None:
-    found = comparable.agree(
-        state(trial(0, "a", judged(0.8)), trial(1, "b", judged(0.8, **{"overcook/burn": None})))
-    )
+    found = comparable.agree(state(trial(0, "a", judged(0.8)), trial(1, "b", judged(0.8, **{"overcook/burn": None}))))
     assert [row.rank for row in leaderboard.rank_arms(found)] == [1, 1]
 
 
@@ -147,9 +146,7 @@ def test_a_trial_that_asks_twice_at_a_rung_is_answered_alike() -> None:
             steps=planned.steps,
         )
         rungs = {float(n): {score.UTILITY: value} for n, value in enumerate(utilities, start=1)}
-        return Trial(
-            record=record, recipe=recipe, plan=planned, folder=Path(), overrides=(), rungs=rungs, step=1
-        )
+        return Trial(record=record, recipe=recipe, plan=planned, folder=Path(), overrides=(), rungs=rungs, step=1)
 
     good, bad = made(0, [0.8, 0.9]), made(1, [0.1])
     gate = Gate(spec, [good])

@@ -15,17 +15,17 @@ from pretend_sweep import STEPS, cook, numbered_arms, spec
 from sweep_checks import assert_study_agrees, by_arm, log, starts
 
 from lorasweep.config.sweep_search import PrunerOptions
-from lorasweep.errors import ConfigError, SweepHeldError
-from lorasweep.files import read_json
-from lorasweep.records import LauncherOptions, Status
-from lorasweep.sweep import pool
+from lorasweep.core.errors import ConfigError, SweepHeldError
+from lorasweep.core.files import read_json
+from lorasweep.core.records import LauncherOptions, Status
 from lorasweep.sweep.folder import PRUNING_FILE
-from lorasweep.sweep.lock import SweepLock, holder
 from lorasweep.sweep.manifest import read_manifest
-from lorasweep.sweep.state import read_state
-from lorasweep.sweep.stop import StopSignal
-from lorasweep.sweep.study import STUDY_FILE, SweepStudy
-from lorasweep.sweep.timing import TIMING_FILE
+from lorasweep.sweep.ranking.state import read_state
+from lorasweep.sweep.ranking.timing import TIMING_FILE
+from lorasweep.sweep.search.study import STUDY_FILE, SweepStudy
+from lorasweep.sweep.workers import pool
+from lorasweep.sweep.workers.lock import SweepLock, holder
+from lorasweep.sweep.workers.stop import StopSignal
 
 
 def test_a_sweep_completes_and_a_second_call_cooks_nothing(tmp_path):
@@ -207,7 +207,7 @@ def test_a_lost_study_is_rebuilt_from_the_run_folders(tmp_path, damage):
 
 
 def test_an_end_that_nobody_noted_is_noted_at_the_next_start(tmp_path):
-    from lorasweep.files import write_json
+    from lorasweep.core.files import write_json
 
     declared = spec({"a": {"value": 0.3}})
     cook(declared, tmp_path)
@@ -249,11 +249,9 @@ def test_an_output_folder_that_cannot_be_is_an_input_error(tmp_path):
 
 
 def test_each_worker_has_its_gpu_and_its_threads(tmp_path, monkeypatch):
-    declared = pretend_sweep.with_launcher(
-        spec(numbered_arms(2, step_s=0.05)), LauncherOptions(workers=2, threads=3)
-    )
-    monkeypatch.setattr("lorasweep.sweep.crew.visible_gpus", lambda: ["5", "GPU-7"])
-    monkeypatch.setattr("lorasweep.sweep.crew.wants_gpus", lambda spec: True)
+    declared = pretend_sweep.with_launcher(spec(numbered_arms(2, step_s=0.05)), LauncherOptions(workers=2, threads=3))
+    monkeypatch.setattr("lorasweep.sweep.workers.sizing.visible_gpus", lambda: ["5", "GPU-7"])
+    monkeypatch.setattr("lorasweep.sweep.workers.sizing.wants_gpus", lambda spec: True)
     cook(declared, tmp_path)
     seen = [read_json(path) for path in sorted(tmp_path.glob("*/worker.json"))]
     assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in seen) == ["5", "GPU-7"]
@@ -321,5 +319,5 @@ def test_what_the_report_tells_is_written_before_it(tmp_path):
 
 def test_the_driver_imports_no_torch():
     assert "pretend_kitchen" not in sys.modules
-    code = "import sys, lorasweep.sweep.driver, lorasweep.sweep.table; assert 'torch' not in sys.modules"
+    code = "import sys, lorasweep.sweep.driver, lorasweep.sweep.ranking.table; assert 'torch' not in sys.modules"
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0

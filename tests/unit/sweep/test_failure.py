@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from lorasweep.errors import ConfigError, DatasetError, Problem
-from lorasweep.records import Status
-from lorasweep.sweep.failure import is_disk_full, one_line, status_of
+from lorasweep.core.errors import ConfigError, DatasetError, Problem
+from lorasweep.core.records import Status
+from lorasweep.sweep.workers.failure import is_disk_full, one_line, status_of
 
 
 @pytest.mark.parametrize(

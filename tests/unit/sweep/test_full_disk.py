@@ -11,8 +11,8 @@ import pytest
 from pretend_sweep import cook, numbered_arms, spec
 from sweep_checks import assert_study_agrees, starts
 
-from lorasweep.errors import LorasweepError
-from lorasweep.sweep.state import read_state
+from lorasweep.core.errors import LorasweepError
+from lorasweep.sweep.ranking.state import read_state
 
 SIZE = 2_000_000
 ARMS = 12

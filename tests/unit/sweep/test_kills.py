@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from sweep_checks import assert_study_agrees, starts
 
-from lorasweep.files import read_json
+from lorasweep.core.files import read_json
 from lorasweep.sweep.folder import read_outcome, read_status
-from lorasweep.sweep.ledger import settle
-from lorasweep.sweep.state import read_state
+from lorasweep.sweep.ranking.state import read_state
+from lorasweep.sweep.trial_writer import settle
 
 SCRIPT = Path(__file__).parent / "drive_pretend.py"
 ARMS = 6

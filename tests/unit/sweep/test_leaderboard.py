@@ -2,9 +2,9 @@
 
 import pytest
 
-from lorasweep.records import Status
-from lorasweep.sweep.leaderboard import document, rank_arms, rank_trials
-from lorasweep.sweep.state import SweepState, TrialState
+from lorasweep.core.records import Status
+from lorasweep.sweep.ranking.leaderboard import document, rank_arms, rank_trials
+from lorasweep.sweep.ranking.state import SweepState, TrialState
 
 
 def trial(number, arm, value, *, seed=0, status=Status.COMPLETED, metrics=None, reason=""):

@@ -3,7 +3,7 @@
 import pretend_sweep
 import pytest
 
-from lorasweep.errors import ConfigError
+from lorasweep.core.errors import ConfigError
 from lorasweep.sweep.manifest import declare, read_manifest, write_manifest
 
 
@@ -23,9 +23,7 @@ def test_it_survives_the_disk(tmp_path):
     read = read_manifest(tmp_path)
     assert read.trials == written.trials
     # The read one binds today's identical declaration, tuples having become lists on the way.
-    again = manifest(
-        {"a": {"step_s": 0.5}, "b": {"tag": 1}}, seeds=(0, 1), previous=read, cooked=frozenset({("a", 0)})
-    )
+    again = manifest({"a": {"step_s": 0.5}, "b": {"tag": 1}}, seeds=(0, 1), previous=read, cooked=frozenset({("a", 0)}))
     assert again.trials == written.trials
 
 
@@ -38,9 +36,7 @@ def test_a_broken_manifest_is_an_input_error(tmp_path):
 def test_a_changed_recipe_of_a_cooked_arm_is_refused_with_every_difference():
     before = manifest({"a": {"step_s": 0.5, "value": 1.0}, "b": {"tag": 1}})
     with pytest.raises(ConfigError) as caught:
-        manifest(
-            {"a": {"step_s": 0.1, "tag": 9}, "b": {"tag": 1}}, previous=before, cooked=frozenset({("a", 0)})
-        )
+        manifest({"a": {"step_s": 0.1, "tag": 9}, "b": {"tag": 1}}, previous=before, cooked=frozenset({("a", 0)}))
     text = str(caught.value)
     assert "arms.a.regularization.pretend.step_s  was 0.5 when cooked, is now 0.1" in text
     assert "pretend.value" in text and "pretend.tag" in text

@@ -9,8 +9,8 @@ import statistics
 import pytest
 from scipy import stats
 
-from lorasweep.sweep import noise
-from lorasweep.sweep.noise import PRIOR_DF, _t_quantile, arm_intervals, rank
+from lorasweep.sweep.ranking import noise
+from lorasweep.sweep.ranking.noise import PRIOR_DF, _t_quantile, arm_intervals, rank
 
 
 def seeded(*values):
@@ -70,9 +70,7 @@ def test_the_level_is_shared_by_the_comparisons():
     a, b, c = (0.70, 0.55, 0.90), (0.60, 0.47, 0.77), (0.1, 0.3, 0.2)
     comparison = rank({"a": seeded(*a), "b": seeded(*b), "c": seeded(*c)}, goal="maximize").comparisons[0]
     gaps = {arm: [x - y for x, y in zip(a, other, strict=True)] for arm, other in (("b", b), ("c", c))}
-    variance = (2 * statistics.variance(gaps["b"]) + PRIOR_DF * statistics.variance(gaps["c"])) / (
-        2 + PRIOR_DF
-    )
+    variance = (2 * statistics.variance(gaps["b"]) + PRIOR_DF * statistics.variance(gaps["c"])) / (2 + PRIOR_DF)
     half = stats.t.ppf(1 - 0.05 / 2 / 2, 2 + PRIOR_DF) * math.sqrt(variance / 3)
     assert comparison.worse == "b"
     assert comparison.high - comparison.low == pytest.approx(2 * half)

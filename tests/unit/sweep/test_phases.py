@@ -16,12 +16,12 @@ from pretend_sweep import cook, numbered_arms, spec
 from sweep_checks import assert_study_agrees, by_arm, log
 
 from lorasweep.sweep.folder import read_outcome, read_status
-from lorasweep.sweep.state import read_state
+from lorasweep.sweep.ranking.state import read_state
 
 SCRIPT = Path(__file__).parent / "drive_pretend.py"
 ARMS = 3
 PATIENCE_S = 120.0
-SWEEP, STUDY = "lorasweep.sweep", "lorasweep.sweep.study:SweepStudy"
+SWEEP, STUDY = "lorasweep.sweep", "lorasweep.sweep.search.study:SweepStudy"
 
 DRIVER_DEATHS = {
     "declared, nothing asked": f"{SWEEP}.opening:write_manifest:after:1",

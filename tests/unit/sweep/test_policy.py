@@ -2,7 +2,7 @@
 
 import pytest
 
-from lorasweep.records import Outcome, Status
+from lorasweep.core.records import Outcome, Status
 from lorasweep.sweep.folder import TrialRecord
 from lorasweep.sweep.policy import FailureWatch, after
 
@@ -68,9 +68,7 @@ def test_other_ends_are_final_at_once(status):
 
 def test_three_alike_in_a_row_stop_the_sweep_and_numbers_do_not_tell_them_apart():
     watch = FailureWatch()
-    said = [
-        watch.saw(record(status=Status.OUT_OF_MEMORY, reason=f"wanted {size} MiB")) for size in (10, 200, 3)
-    ]
+    said = [watch.saw(record(status=Status.OUT_OF_MEMORY, reason=f"wanted {size} MiB")) for size in (10, 200, 3)]
     assert said[:2] == ["", ""]
     assert "3 trials in a row ended OUT_OF_MEMORY alike: wanted 3 MiB" in said[2]
 

@@ -14,10 +14,10 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from lorasweep.config.sweep_search import PrunerOptions
-from lorasweep.records import Component
-from lorasweep.sweep.pruning import Judge, decade_of, is_exempt, make_pruner
+from lorasweep.core.records import Component
 from lorasweep.sweep.queue import in_exposures
-from lorasweep.sweep.replay import Course, replay
+from lorasweep.sweep.search.pruning import Judge, decade_of, is_exempt, make_pruner
+from lorasweep.sweep.search.replay import Course, replay
 
 RUNGS = (10, 20, 30, 40)
 NAMES = ("median", "successive_halving", "hyperband", "patient")
@@ -39,9 +39,7 @@ def optunas_own(options: PrunerOptions, told: list[list[float]], goal: Any) -> l
     if options.name != "patient":
         told = [list(accumulate(values, better)) for values in told]
     pruner = make_pruner(options, first=RUNGS[0], last=RUNGS[-1])
-    study = optuna.create_study(
-        study_name="decade None", direction=goal, sampler=RandomSampler(seed=0), pruner=pruner
-    )
+    study = optuna.create_study(study_name="decade None", direction=goal, sampler=RandomSampler(seed=0), pruner=pruner)
     stopped: list[int | None] = []
     for values in told:
         trial = study.ask()
@@ -122,8 +120,7 @@ def test_the_reason_says_what_was_seen_where() -> None:
     why = judge.rung(1, -4, exposures=10.4, last=40, value=0.25)
 
     assert why == (
-        "overcook/utility at best 0.250 by 10 exposures per image is behind among learning rates of 1e-4 "
-        "(median)"
+        "overcook/utility at best 0.250 by 10 exposures per image is behind among learning rates of 1e-4 (median)"
     )
 
 
@@ -138,9 +135,7 @@ def test_a_metric_of_its_own_has_its_own_goal() -> None:
     assert not judge.rung(2, None, exposures=10, last=40, value=0.1)
 
 
-@pytest.mark.parametrize(
-    ("lr", "decade"), [(2e-4, -4), (1e-4, -4), (9.99e-5, -5), (1.0, 0), (None, None), (0, None)]
-)
+@pytest.mark.parametrize(("lr", "decade"), [(2e-4, -4), (1e-4, -4), (9.99e-5, -5), (1.0, 0), (None, None), (0, None)])
 def test_decades(lr: Any, decade: int | None) -> None:
     options = {} if lr is None else {"lr": lr}
     recipe = dataclasses.replace(pretend_sweep.recipe(), optimizer=Component(name="adamw", options=options))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pretend_sweep
 
-from lorasweep.records import Status
+from lorasweep.core.records import Status
 from lorasweep.sweep.folder import TrialRecord
 from lorasweep.sweep.queue import Trial, TrialQueue
 
@@ -19,9 +19,7 @@ def trial(number, *, fingerprint=None, status=Status.WAITING, attempt=0):
         fingerprint=fingerprint or str(number),
         attempt=attempt,
     )
-    return Trial(
-        record=record, recipe=recipe, plan=pretend_sweep.plan(recipe), folder=Path("x"), overrides=()
-    )
+    return Trial(record=record, recipe=recipe, plan=pretend_sweep.plan(recipe), folder=Path("x"), overrides=())
 
 
 def drain(queue):

@@ -8,10 +8,10 @@ import pytest
 from pretend_sweep import cook, spec
 from sweep_checks import assert_study_agrees, by_arm, log, starts
 
-from lorasweep.files import read_json
-from lorasweep.sweep import shelf
-from lorasweep.sweep.repeats import next_round
-from lorasweep.sweep.state import read_state
+from lorasweep.core.files import read_json
+from lorasweep.sweep import result_cache
+from lorasweep.sweep.ranking.repeats import next_round
+from lorasweep.sweep.ranking.state import read_state
 
 
 def ask(values, *, taken=None, limit=9, **more):
@@ -63,9 +63,7 @@ def test_a_sweep_goes_on_until_it_is_decided(tmp_path):
     assert result.exit_code == 0
     noise = read_json_noise(result, tmp_path)
     assert (noise["best"], noise["decided"]) == ("better", True)
-    cooked = {
-        arm: sum(trial.arm == arm for trial in result.state.trials) for arm in ("good", "better", "bad")
-    }
+    cooked = {arm: sum(trial.arm == arm for trial in result.state.trials) for arm in ("good", "better", "bad")}
     assert cooked["bad"] <= 3 < cooked["good"] == cooked["better"] < 14
     assert sum(trial.extra for trial in result.state.trials) == len(result.state.trials) - 6
     assert_study_agrees(tmp_path)
@@ -149,7 +147,7 @@ def test_fresh_cooks_anyway_and_other_code_is_another_thing(tmp_path, monkeypatc
     declared = spec({"a": {"value": 0.3}})
     cook(declared, tmp_path / "first")
     assert cook(declared, tmp_path / "second").state.trials[0].attempt == 1
-    monkeypatch.setattr(shelf, "code_digest", lambda: "tomorrow's")
+    monkeypatch.setattr(result_cache, "code_digest", lambda: "tomorrow's")
     assert cook(declared, tmp_path / "third", fresh=False).state.trials[0].attempt == 1
 
 

@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 
 from lorasweep.config.space import Axis, Choice, Condition, Interval, Point, Space
 from lorasweep.config.sweep_search import SamplerOptions
-from lorasweep.sweep.sampling import distributions, make_sampler, suggest
+from lorasweep.sweep.search.sampling import distributions, make_sampler, suggest
 
 ADAMW, PRODIGY = (Condition("optimizer", (name,)) for name in ("adamw", "prodigy"))
 SPACE = Space(
@@ -59,9 +59,7 @@ def test_axes_in_optunas_words() -> None:
         "optimizer.lr[prodigy]": FloatDistribution(1e-2, 1e1, log=True),
         "adapter.conv_dim[locon]": CategoricalDistribution((4, 8, 16, 32)),
     }
-    stepped = Space(
-        axes=(Axis("a", Interval(1, 7, integer=True, step=3)), Axis("b", Interval(0.0, 1.0, step=0.5)))
-    )
+    stepped = Space(axes=(Axis("a", Interval(1, 7, integer=True, step=3)), Axis("b", Interval(0.0, 1.0, step=0.5))))
     assert distributions(stepped) == {
         "a": IntDistribution(1, 7, step=3),
         "b": FloatDistribution(0.0, 1.0, step=0.5),

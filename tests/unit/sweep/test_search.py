@@ -18,14 +18,14 @@ from sweep_checks import assert_study_agrees, log, starts
 
 from lorasweep.config.space import Axis, Choice, Space
 from lorasweep.config.sweep_search import Constraint, Objective, PrunerOptions, SamplerOptions
-from lorasweep.errors import ConfigError, Problem
-from lorasweep.files import read_json, read_jsonl
-from lorasweep.records import Status
-from lorasweep.sweep.asked import ASKED_FILE
+from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.files import read_json, read_jsonl
+from lorasweep.core.records import Status
+from lorasweep.sweep.added_trials import ASKED_FILE
 from lorasweep.sweep.manifest import read_manifest
-from lorasweep.sweep.state import params as params_of
-from lorasweep.sweep.state import read_state
-from lorasweep.sweep.study import STUDY_FILE, SweepStudy
+from lorasweep.sweep.ranking.state import params as params_of
+from lorasweep.sweep.ranking.state import read_state
+from lorasweep.sweep.search.study import STUDY_FILE, SweepStudy
 
 SCRIPT = Path(__file__).parent / "pretend_space.py"
 GRID = Space(axes=(Axis("a", Choice((1, 2, 3))), Axis("value", Choice((0.25, 0.75)))))
@@ -38,9 +38,7 @@ def params(folder: Path) -> list[dict[str, object]]:
 
 def numbers(folder: Path) -> list[int]:
     return sorted(
-        row["number"] + offset
-        for row in read_jsonl(folder / ASKED_FILE)
-        for offset in range(len(row["seeds"]))
+        row["number"] + offset for row in read_jsonl(folder / ASKED_FILE) for offset in range(len(row["seeds"]))
     )
 
 
@@ -220,9 +218,7 @@ def test_a_point_that_makes_no_recipe_is_invalid_and_the_search_goes_on(
     bad = [trial for trial in result.state.trials if trial.status is Status.INVALID]
     assert {trial.reason for trial in bad} == {"adapter.unit  must divide dim"}
     assert [trial.overrides[0] for trial in bad] == ["a=2", "a=2"]
-    told = {
-        each.user_attrs["number"]: each for each in SweepStudy(tmp_path, read_manifest(tmp_path)).trials()
-    }
+    told = {each.user_attrs["number"]: each for each in SweepStudy(tmp_path, read_manifest(tmp_path)).trials()}
     assert all(told[trial.number].constraints == {"invalid": 1.0} for trial in bad)
     assert_study_agrees(tmp_path)
     before = log(tmp_path)

@@ -16,13 +16,13 @@ from pretend_sweep import KITCHEN, STEPS, cook, plan, recipe, spec
 from sweep_checks import starts
 
 from lorasweep.cli.one_run import exit_code
-from lorasweep.errors import ConfigError, SweepHeldError
-from lorasweep.files import read_json
-from lorasweep.records import Status
+from lorasweep.core.errors import ConfigError, SweepHeldError
+from lorasweep.core.files import read_json
+from lorasweep.core.records import Status
 from lorasweep.sweep.folder import read_status
-from lorasweep.sweep.lock import SweepLock, holder
+from lorasweep.sweep.ranking.state import read_state
 from lorasweep.sweep.single import run_trial
-from lorasweep.sweep.state import read_state
+from lorasweep.sweep.workers.lock import SweepLock, holder
 
 PATIENCE_S = 60.0
 

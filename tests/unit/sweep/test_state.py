@@ -9,14 +9,14 @@ import pretend_sweep
 import pytest
 from pretend_sweep import numbered_arms, spec
 
-from lorasweep.files import append_jsonl, write_json
-from lorasweep.records import Status
-from lorasweep.sweep.document import status_json
+from lorasweep.core.files import append_jsonl, write_json
+from lorasweep.core.records import Status
 from lorasweep.sweep.folder import TrialRecord, write_status
-from lorasweep.sweep.lock import SweepLock
 from lorasweep.sweep.manifest import declare, write_manifest
-from lorasweep.sweep.pace import Pace
-from lorasweep.sweep.state import TrialState, estimate, params, read_state
+from lorasweep.sweep.ranking.document import status_json
+from lorasweep.sweep.ranking.pace import Pace
+from lorasweep.sweep.ranking.state import TrialState, estimate, params, read_state
+from lorasweep.sweep.workers.lock import SweepLock
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_pace_is_a_mean_that_counts_the_pauses():
 
 def test_reading_a_state_is_quick_and_imports_nothing_heavy(half_done):
     code = (
-        "import sys, pathlib; from lorasweep.sweep.state import read_state;"
+        "import sys, pathlib; from lorasweep.sweep.ranking.state import read_state;"
         f"read_state(pathlib.Path({str(half_done)!r}));"
         "print(sorted({'torch', 'optuna', 'mlflow', 'hydra'} & set(sys.modules)))"
     )

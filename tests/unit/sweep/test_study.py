@@ -6,10 +6,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
-from lorasweep.records import Status
+from lorasweep.core.records import Status
 from lorasweep.sweep.folder import TrialRecord
 from lorasweep.sweep.manifest import declare
-from lorasweep.sweep.study import SET_ASIDE_FILE, STUDY_FILE, Found, SweepStudy, meaning
+from lorasweep.sweep.search.study import SET_ASIDE_FILE, STUDY_FILE, Found, SweepStudy, meaning
 
 
 def manifest(count=3):
@@ -139,9 +139,9 @@ def test_a_study_written_by_enqueue_and_ask_goes_on(tmp_path):
 
     assert [t.value for t in study.trials()] == [0.4, 0.4, 0.6]
     assert not (tmp_path / SET_ASIDE_FILE).exists()
-    assert optuna.load_study(
-        study_name="pretend", storage=f"sqlite:///{tmp_path / STUDY_FILE}"
-    ).best_params == {"arm": "arm2"}
+    assert optuna.load_study(study_name="pretend", storage=f"sqlite:///{tmp_path / STUDY_FILE}").best_params == {
+        "arm": "arm2"
+    }
 
 
 def test_the_arms_names_are_kept_once_and_not_once_for_each_trial(tmp_path):

@@ -5,9 +5,9 @@ import io
 from pretend_sweep import numbered_arms, spec
 from rich.console import Console
 
-from lorasweep.records import Status
-from lorasweep.sweep import table
-from lorasweep.sweep.state import SweepState, TrialState
+from lorasweep.core.records import Status
+from lorasweep.sweep.ranking import table
+from lorasweep.sweep.ranking.state import SweepState, TrialState
 
 
 def trial(number, status=Status.RUNNING, **more):

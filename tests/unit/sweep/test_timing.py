@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from lorasweep.files import read_json, write_text
-from lorasweep.sweep import timing
-from lorasweep.sweep.timing import TIMING_FILE, Stopwatch
+from lorasweep.core.files import read_json, write_text
+from lorasweep.sweep.ranking import timing
+from lorasweep.sweep.ranking.timing import TIMING_FILE, Stopwatch
 
 
 @pytest.fixture(autouse=True)

@@ -12,12 +12,12 @@ import pytest
 from pretend_sweep import STEPS, cook, numbered_arms, spec
 from sweep_checks import assert_study_agrees, by_arm, starts
 
-from lorasweep.files import read_json
-from lorasweep.records import LauncherOptions, Status
-from lorasweep.sweep import pool, vitals
+from lorasweep.core.files import read_json
+from lorasweep.core.records import LauncherOptions, Status
 from lorasweep.sweep.folder import TrialRecord
 from lorasweep.sweep.policy import RETRIES, of_death
-from lorasweep.sweep.pool import share_out
+from lorasweep.sweep.workers import heartbeat, pool
+from lorasweep.sweep.workers.pool import share_out
 
 
 def cared_for(arms, *, workers=1, **care):
@@ -120,7 +120,7 @@ def test_want_of_memory_is_the_neighbours_fault_at_first():
 def test_a_kill_by_the_kernel_is_told_from_any_other(tmp_path, monkeypatch):
     counter = tmp_path / "vmstat"
     counter.write_text("oom_kill 0\n")
-    monkeypatch.setattr(vitals, "VMSTAT", counter)
+    monkeypatch.setattr(heartbeat, "VMSTAT", counter)
     options = pool.PoolOptions(
         kitchen_module="pretend_kitchen", workers=2, threads=1, gpus=(), log_folder=tmp_path / "workers"
     )
@@ -152,9 +152,7 @@ def test_workers_and_threads_share_the_machine(launcher, machine, shape):
 
 
 def test_more_workers_than_gpus_take_turns_on_them(tmp_path):
-    options = pool.PoolOptions(
-        kitchen_module="x", workers=3, threads=1, gpus=("4", "GPU-b"), log_folder=tmp_path
-    )
+    options = pool.PoolOptions(kitchen_module="x", workers=3, threads=1, gpus=("4", "GPU-b"), log_folder=tmp_path)
     assert [pool._variables(index, options)["CUDA_VISIBLE_DEVICES"] for index in range(3)] == [
         "4",
         "GPU-b",

@@ -1,0 +1,124 @@
+"""Memory, disk, folders, the MLflow store, the UI's port."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sqlite3
+import tempfile
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+
+from lorasweep.cli.doctor.record import Check, fail, ok, warn
+from lorasweep.core import paths
+from lorasweep.results.tracking.address import (
+    address_problem,
+    is_server,
+    masked,
+    sqlite_file,
+    tracking_uri,
+    without_user,
+)
+from lorasweep.results.tracking.ui import DEFAULT_PORT
+
+GIB = 2**30
+MEMORY_GIB = 2.0  # a worker on the embedded base takes 1 GiB, MLflow half of one
+DISK_GIB, DISK_LEAST_GIB = 5.0, 0.5  # a quickstart leaves 60 MB; a Stable Diffusion sweep gigabytes
+PATIENCE_S = 5.0
+
+
+def memory() -> Check:
+    """Memory that is free now."""
+    free = _free_memory()
+    told = f"{free / GIB:.1f} GiB free"
+    if free < MEMORY_GIB * GIB:
+        return warn("memory", told, "a worker takes about 1 GiB: launcher.workers=1, or close something")
+    return ok("memory", told)
+
+
+def disk() -> Check:
+    """Room where results go."""
+    folder = _nearest(paths.home())
+    free = shutil.disk_usage(folder).free
+    told = f"{free / GIB:.1f} GiB free in {folder}"
+    if free < DISK_LEAST_GIB * GIB:
+        return fail("disk", told, "make room, or set LORASWEEP_HOME to another disk")
+    if free < DISK_GIB * GIB:
+        return warn("disk", told, "enough for the embedded base; `lorasweep plan` tells what a sweep takes")
+    return ok("disk", told)
+
+
+def folders() -> Check:
+    """Whether outputs, cache and mlruns can be written."""
+    broken = []
+    for folder in (paths.outputs(), paths.cache(), paths.mlruns()):
+        try:
+            with tempfile.TemporaryFile(dir=_nearest(folder)):
+                pass
+        except OSError as error:
+            broken.append(f"{folder}: {error.strerror or error}")
+    if broken:
+        return fail("folders", "; ".join(broken), "set LORASWEEP_HOME to a folder that you can write")
+    return ok("folders", f"outputs, cache and mlruns in {paths.home()}")
+
+
+def mlflow_store() -> Check:
+    """Whether results can be mirrored; a sweep runs without, and `sync` catches up."""
+    uri, later = tracking_uri(), "sweeps run without it; lorasweep sync catches up later"
+    if wrong := address_problem(uri):
+        return warn("mlflow store", f"{wrong.where} {wrong.message}", f"{wrong.hint}; {later}")
+    if is_server(uri):
+        try:
+            with urllib.request.urlopen(f"{without_user(uri).rstrip('/')}/health", timeout=PATIENCE_S):
+                return ok("mlflow store", f"{masked(uri)} answers")
+        except urllib.error.HTTPError as error:  # it asks who we are, or has no such page: but it is there
+            return ok("mlflow store", f"{masked(uri)} answers ({error.code})")
+        except OSError as error:
+            return warn("mlflow store", f"{masked(uri)} does not answer: {error}", f"start it, or wait: {later}")
+    file = sqlite_file(uri)
+    if file is None:
+        return ok("mlflow store", f"{uri.partition('://')[0]}, not looked into")
+    if not file.exists():
+        return ok("mlflow store", f"{file} will be made")
+    try:
+        with closing(sqlite3.connect(file, timeout=PATIENCE_S, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            runs = connection.execute("SELECT COUNT(*) FROM runs").fetchone()[0]
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        hint = f"move it away and rebuild it: lorasweep sync; {later}"
+        return warn("mlflow store", f"{file}: {error}", hint)
+    return ok("mlflow store", f"{file}, {runs} runs")
+
+
+def ui_port() -> Check:
+    """Whether `lorasweep ui` gets its usual address."""
+    try:
+        with socket.create_server(("127.0.0.1", DEFAULT_PORT)):
+            return ok("ui port", f"{DEFAULT_PORT} is free")
+    except OSError:
+        return warn("ui port", f"{DEFAULT_PORT} is taken", "lorasweep ui takes a free one and says which")
+
+
+def _free_memory() -> int:
+    """Bytes that can be had without swapping; a container's limit counts."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text(encoding="ascii"))
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return free
+    return min(free, limit - used)
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or the first above it that exists: a check makes nothing."""
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    return folder

@@ -1,0 +1,96 @@
+"""Python, libraries, torch and its device, optional extras."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import lorasweep
+from lorasweep.cli.doctor.record import Check, fail, ok, warn
+
+OLDEST_PYTHON = (3, 11)
+# What each optional extra brings, the module that shows it is there, and how to get it.
+EXTRAS = {
+    "bitsandbytes": ("bitsandbytes", "optimizer=adamw8bit", "pip install 'lorasweep[cuda]'"),
+    "lycoris": ("lycoris", "tests against the reference only", "pip install lycoris-lora"),
+}
+
+
+def python() -> Check:
+    """The interpreter."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        return fail("python", version, "lorasweep needs Python 3.11 or newer")
+    return ok("python", f"{version}, {sys.executable}")
+
+
+def libraries() -> Check:
+    """Everything that lorasweep requires, against the versions that are tested together."""
+    needed = [_name(text) for text in metadata.requires("lorasweep") or () if "extra ==" not in text]
+    found = {name: _version(name) for name in needed}
+    missing = [name for name, version in found.items() if version is None]
+    if missing:
+        return fail("libraries", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")
+    tested = _tested()
+    other = [
+        f"{name} {version} (tested: {tested[name]})"
+        for name, version in found.items()
+        if name in tested and str(version).partition("+")[0] != tested[name]
+    ]
+    if other:
+        hint = "results may differ in the last digits; pip install -c constraints.txt ."
+        return warn("libraries", "; ".join(other), hint)
+    told = f"lorasweep {lorasweep.__version__}, {len(found)} libraries"
+    return ok("libraries", told + (", the tested versions" if tested else ""))
+
+
+def torch() -> Check:
+    """Whether torch works, on what, and with how many threads."""
+    import torch as library
+
+    if float(library.ones(8, 8).matmul(library.ones(8, 8)).sum()) != 512.0:
+        return fail("torch", f"{library.__version__} cannot multiply", "reinstall torch")
+    threads, cores = library.get_num_threads(), len(os.sched_getaffinity(0))
+    if library.cuda.is_available():
+        free, total = library.cuda.mem_get_info()
+        name = library.cuda.get_device_name()
+        told = f"{library.__version__} on {name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        return ok("torch", told)
+    told = f"{library.__version__} on the CPU, {threads} thread{'s' if threads > 1 else ''}, {cores} cores"
+    if threads > cores:
+        return warn("torch", told, f"more threads than cores is slow: OMP_NUM_THREADS={cores}")
+    return ok("torch", told, "no GPU: the embedded base is fine, a real Stable Diffusion takes hours a recipe")
+
+
+def extras() -> Check:
+    """Optional libraries; none of them is needed."""
+    told = []
+    for name, (module, what_for, how) in EXTRAS.items():
+        there = importlib.util.find_spec(module) is not None
+        told.append(f"{name} {_version(name) or 'yes'}" if there else f"no {name} ({what_for}: {how})")
+    return ok("extras", "; ".join(told))
+
+
+def _tested() -> dict[str, str]:
+    """The pinned versions, in a checkout; an installed wheel has no such file."""
+    path = Path(lorasweep.__file__).resolve().parents[1] / "constraints.txt"
+    if not path.is_file():
+        return {}
+    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return {_name(line): line.partition("==")[2].partition("+")[0] for line in lines if "==" in line}
+
+
+def _name(requirement: str) -> str:
+    """A requirement's project, spelled as pip compares it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]).lower()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,129 @@
+"""Show what a caption policy does before anything trains: captions before and after, and how often tags come.
+
+Takes a recipe or a sweep, plans it, and returns JSON or prints tables. Caption files are only read. No torch.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lorasweep.cli.plan_view.tables import arms_of, plans_of
+from lorasweep.config import SweepSpec
+from lorasweep.core.console import text_console
+from lorasweep.core.records import CaptionOptions, Plan, Recipe
+from lorasweep.core.seeds import derive
+from lorasweep.data import captions
+from lorasweep.plan.dataset import written_captions
+
+_SHOWN_IMAGES = 8
+_SHOWN_TAGS = 30
+
+
+def captions_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
+    """Describe what every arm's captions become, as JSON-able data.
+
+    Returns:
+        `policies`, one per different outcome, with the `arms` that share it, the `trigger`, `images` (`file`,
+        `split`, `before`, `after` and, where captions vary, `exposure`: one example of what a step sees) and
+        `tags` (`tag`, the training images that have it `before` and `after`, how often training sees it).
+
+    Raises:
+        InputError: with the problems of all arms.
+    """
+    arms = arms_of(subject)
+    policies: list[dict[str, Any]] = []
+    for arm, plan in zip(arms, plans_of(arms), strict=True):
+        found = _policy(arm.recipe, plan)
+        same = next((p for p in policies if all(p[key] == value for key, value in found.items())), None)
+        if same is None:
+            policies.append({"arms": [arm.name], **found})
+        else:
+            same["arms"].append(arm.name)
+    return {"policies": policies}
+
+
+def print_captions(subject: SweepSpec | Recipe, console: Console | None = None) -> None:
+    """Print what every arm's captions become, as tables.
+
+    Raises:
+        InputError: with the problems of all arms.
+    """
+    console = console or text_console()
+    for policy in captions_json(subject)["policies"]:
+        console.print(_image_table(policy))
+        console.print(_tag_table(policy))
+
+
+def _policy(recipe: Recipe, plan: Plan) -> dict[str, Any]:
+    options = recipe.captions
+    before = written_captions(recipe)
+    images = []
+    for number, image in enumerate(plan.images):
+        row = {"file": image.file, "split": image.split, "before": before[image.file], "after": image.caption}
+        if captions.rearranges(options) or options.dropout > 0:
+            rng = random.Random(derive(recipe.seed, "caption preview", number))
+            row["exposure"] = captions.vary(image.caption, options, rng)
+        images.append(row)
+    return {"trigger": plan.trigger, "images": images, "tags": _tags(images, plan, options)}
+
+
+def _tags(images: list[dict[str, Any]], plan: Plan, options: CaptionOptions) -> list[dict[str, Any]]:
+    """Tags of the training images, the most frequent first."""
+    counts: dict[str, Counter[str]] = {"before": Counter(), "after": Counter()}
+    for image in images:
+        for when, counter in counts.items():
+            if image["split"] == "train":
+                counter.update(set(captions.tags(image[when] or "", options)))
+    names = sorted({*counts["before"], *counts["after"]})
+    rows = [
+        {
+            "tag": tag,
+            "before": counts["before"][tag],
+            "after": counts["after"][tag],
+            "seen": plan.tag_exposures.get(tag, 0),
+        }
+        for tag in names
+    ]
+    return sorted(rows, key=lambda row: -max(row["before"], row["after"]))
+
+
+def _image_table(policy: dict[str, Any]) -> Table:
+    """Captions that are not as written come first."""
+    rows = sorted(policy["images"], key=lambda row: row["before"] == row["after"])
+    changed = sum(row["before"] != row["after"] for row in rows)
+    shown = min(len(rows), _SHOWN_IMAGES)
+    table = Table(
+        title=f"captions of {', '.join(policy['arms'])}",
+        caption=f"{changed} of {len(rows)} are not as written; {shown} shown, all with --json",
+        show_lines=True,
+    )
+    varies = "exposure" in rows[0]
+    for name in ("image", "before", "after", *(["one exposure"] if varies else [])):
+        table.add_column(name, overflow="fold")
+    for row in rows[:_SHOWN_IMAGES]:
+        before = "(no caption file)" if row["before"] is None else row["before"]
+        cells = [Path(row["file"]).name, before, row["after"]]
+        if varies:
+            cells.append(row["exposure"] or "(empty)")
+        table.add_row(*cells)
+    return table
+
+
+def _tag_table(policy: dict[str, Any]) -> Table:
+    total = sum(image["split"] == "train" for image in policy["images"])
+    table = Table(
+        title=f"tags of {total} training images",
+        caption="what is in nearly every image is what a trigger can absorb: captions.prune=[...]",
+    )
+    table.add_column("tag", overflow="fold")
+    for name in ("images before", "after", "seen in training"):
+        table.add_column(name, justify="right")
+    for row in policy["tags"][:_SHOWN_TAGS]:
+        table.add_row(row["tag"], str(row["before"]), str(row["after"]), str(row["seen"]))
+    return table

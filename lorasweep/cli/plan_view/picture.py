@@ -1,0 +1,161 @@
+"""Draw the learning rates of a plan as a PNG: a panel for each schedule, so that people can choose by shape.
+
+Takes a recipe or a sweep and a path. matplotlib is imported when a picture is drawn, and only here. No torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.cli.plan_view.tables import arms_of, plans_of
+from lorasweep.config import SweepSpec
+from lorasweep.core import files
+from lorasweep.core.records import Recipe
+from lorasweep.plan.advice import finds_step_size
+from lorasweep.plan.learning_rate import Curve, curves
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLUMNS = 3  # panels beside each other
+_PANEL_INCHES = (4.6, 2.9)
+_STYLES = {"unet": ("#1f5fa8", "-"), "text_encoder": ("#c2571a", "--")}
+_HEADROOM = 1.3  # of the axis over the highest rate: room for the legend, and under it the cycles' names
+_LABELS_AT = 0.82  # of the axis
+_LONGEST_TITLE = 46  # characters of arm names in a panel's title
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One schedule, and the arms that have it.
+
+    Attributes:
+        names: of the arms.
+        scheduler, optimizer: of the first of them.
+        steps: of the whole training.
+        parts: a curve for each part, one value per step.
+        cycles: steps at which the rate turns from falling to rising, the first step left out.
+        rungs: steps at which the recipe is judged.
+    """
+
+    names: tuple[str, ...]
+    scheduler: str
+    optimizer: str
+    steps: int
+    parts: tuple[Curve, ...]
+    cycles: tuple[int, ...]
+    rungs: tuple[int, ...]
+
+
+def panels(subject: SweepSpec | Recipe) -> list[Panel]:
+    """Work out what there is to draw; arms with the same curves share a panel.
+
+    Raises:
+        InputError: with the problems of all arms.
+    """
+    arms = arms_of(subject)
+    found: dict[tuple[Any, ...], Panel] = {}
+    for arm, plan in zip(arms, plans_of(arms), strict=True):
+        recipe = arm.recipe
+        parts = tuple(curves(recipe, plan.steps, points=plan.steps))
+        key = (recipe.scheduler.name, tuple((curve.part, curve.shape) for curve in parts))
+        names = (*(found[key].names if key in found else ()), arm.name)
+        optimizers = {found[key].optimizer, recipe.optimizer.name} if key in found else {recipe.optimizer.name}
+        found[key] = Panel(
+            names=names,
+            scheduler=recipe.scheduler.name,
+            optimizer=" / ".join(sorted(optimizers)),
+            steps=plan.steps,
+            parts=parts,
+            cycles=turns(parts[0].shape),
+            rungs=plan.rungs,
+        )
+    return list(found.values())
+
+
+def turns(rates: Sequence[float]) -> tuple[int, ...]:
+    """Steps at which a rate that was falling begins to rise: where a cycle starts anew."""
+    found, falling = [], False
+    for step in range(1, len(rates)):
+        if rates[step] < rates[step - 1]:
+            falling = True
+        elif rates[step] > rates[step - 1] and falling:
+            found.append(step)
+            falling = False
+    return tuple(found)
+
+
+def draw(subject: SweepSpec | Recipe, path: Path, *, title: str = "") -> int:
+    """Draw every panel into one PNG; returns how many there are.
+
+    Raises:
+        InputError: with the problems of all arms; nothing is written.
+    """
+    found = panels(subject)
+    import matplotlib
+
+    matplotlib.use("agg", force=False)
+    from matplotlib.figure import Figure
+
+    columns = min(_COLUMNS, len(found))
+    rows = math.ceil(len(found) / columns)
+    width, height = _PANEL_INCHES
+    figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained", dpi=130)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, panel in zip(axes, found, strict=False):
+        _draw_panel(axis, panel)
+    for axis in axes[len(found) :]:
+        axis.set_axis_off()
+    if title:
+        figure.suptitle(title, fontsize=11, fontweight="bold")
+    files.write_atomic(
+        path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": "lorasweep"})
+    )
+    return len(found)
+
+
+def _draw_panel(axis: Axes, panel: Panel) -> None:
+    for curve in panel.parts:
+        color, line = _STYLES[curve.part]
+        label = f"{curve.part.replace('_', ' ')}, peak {curve.highest:.3g}"
+        axis.plot(range(panel.steps), curve.shape, line, color=color, linewidth=1.6, label=label)
+    for number, step in enumerate(panel.cycles, start=2):
+        axis.axvline(step, color="0.6", linewidth=0.8, linestyle=":")
+        axis.annotate(
+            f"cycle {number}",
+            (step, _LABELS_AT),
+            xycoords=("data", "axes fraction"),
+            xytext=(2, 0),
+            textcoords="offset points",
+            fontsize=6.5,
+            color="0.4",
+        )
+    for rung in panel.rungs:
+        axis.plot([rung], [0.0], marker="^", markersize=4, color="0.35", clip_on=False)
+    axis.set_xlim(0, panel.steps)
+    axis.set_ylim(bottom=0.0, top=_HEADROOM * max(curve.highest for curve in panel.parts))
+    axis.set_xlabel("optimizer step (triangles: judged)", fontsize=7)
+    axis.set_ylabel(_rate_name(panel), fontsize=7)
+    axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    axis.yaxis.get_offset_text().set_fontsize(7)
+    axis.tick_params(labelsize=7)
+    axis.grid(True, linewidth=0.3, alpha=0.6)
+    axis.legend(fontsize=6.5, loc="upper right", ncols=len(panel.parts), frameon=False)
+    axis.set_title(f"{_names(panel)}\n{panel.scheduler}, {panel.optimizer}", fontsize=8)
+
+
+def _rate_name(panel: Panel) -> str:
+    """Optimizers that find their own step size are given a multiplier of it, not a rate."""
+    finders = any(finds_step_size(name) for name in panel.optimizer.split(" / "))
+    return "multiplier of the size found" if finders else "learning rate"
+
+
+def _names(panel: Panel) -> str:
+    joined = ", ".join(panel.names)
+    if len(joined) <= _LONGEST_TITLE:
+        return joined
+    return f"{panel.names[0]} and {len(panel.names) - 1} more"

@@ -1,0 +1,309 @@
+"""Show a plan to people and to scripts: what would run, how long it would take, what to know first. No torch.
+
+Takes a recipe or a sweep, plans it, and returns JSON or prints tables. Knows nothing about running.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from lorasweep.cli.plan_view.buckets import bucket_set_json, bucket_set_table, bucket_table, buckets_json
+from lorasweep.cli.plan_view.exposures import exposure_table, exposures_json
+from lorasweep.cli.plan_view.regularization import regularization_json, regularization_table
+from lorasweep.cli.plan_view.space import space_json, space_table
+from lorasweep.cli.plan_view.warnings import owned
+from lorasweep.config import Arm, SweepSpec
+from lorasweep.core.console import text_console
+from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.records import Plan, PlannedImage, Recipe
+from lorasweep.plan import make_plan
+from lorasweep.plan.disk import caches, trial_disk
+from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
+from lorasweep.plan.learning_rate import Curve, curves
+from lorasweep.plan.trainable import trainable
+from lorasweep.sweep import beforehand, comparable
+
+_BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
+
+
+def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
+    """Plan a sweep or a recipe and describe it as JSON-able data.
+
+    Returns:
+        At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `estimated_bytes`
+        (of run folders, of MLflow's copy; absent where a base does not tell), `caches` (encoded once),
+        `left_out` (symptoms that trials are compared without, with the reason), `duplicates` (sentences),
+        `arms` (the same keys for every arm, with its `overrides` and what `differs` from the first one in
+        plain words); with a space also `space`, and the recipes at its corners among the arms.
+
+    Raises:
+        InputError: with the problems of all arms.
+    """
+    arms = arms_of(subject)
+    plans = plans_of(arms)
+    if isinstance(subject, SweepSpec):
+        by_name = {arm.name: plan for arm, plan in zip(arms, plans, strict=True)}
+        if problems := beforehand.problems(subject, by_name):
+            raise ConfigError(problems, subject=f"sweep `{subject.name}`")
+    described = [_arm_json(arm, plan, plans[0]) for arm, plan in zip(arms, plans, strict=True)]
+    trials = subject.total if isinstance(subject, SweepSpec) else 1
+    each_s = [arm["estimated_seconds"] for arm in described]
+    planned = [(plan, arm.recipe) for arm, plan in zip(arms, plans, strict=True)]
+    once_s = class_images_seconds(planned)
+    seconds = sweep_seconds(each_s, subject.launcher, trials=trials, once_s=once_s)
+    found: dict[str, Any] = _disk_json(planned, trials=trials)
+    if isinstance(subject, SweepSpec):
+        by_name = {arm.name: plan for arm, plan in zip(arms, plans, strict=True)}
+        found |= {
+            "left_out": comparable.left_out(subject, by_name),
+            "duplicates": beforehand.duplicates(subject, by_name),
+        }
+    if isinstance(subject, SweepSpec) and subject.search is not None:
+        found |= {"space": space_json(subject, subject.search, plans)}
+    return {
+        "name": subject.name if isinstance(subject, SweepSpec) else "recipe",
+        "question": subject.question if isinstance(subject, SweepSpec) else "",
+        "trials": trials,
+        "estimated_seconds": round(seconds, 1),
+        "caches": caches(planned),
+        **found,
+        **{key: value for key, value in described[0].items() if key not in _OF_AN_ARM},
+        "arms": described,
+    }
+
+
+def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> None:
+    """Plan a sweep or a recipe and print it as tables.
+
+    Raises:
+        InputError: with the problems of all arms.
+    """
+    console = console or text_console()
+    data = plan_json(subject)
+    if data["question"]:
+        console.print(Text(data["question"], style="bold"))
+    warnings = [
+        *data.get("space", {}).get("warnings", ()),
+        *data.get("duplicates", ()),
+        *owned([(arm["name"], arm["warnings"]) for arm in data["arms"]]),
+    ]
+    if warnings:
+        console.print(Text(f"{_counted(warnings)} at the end of this plan", style="yellow"))
+    if "space" in data:
+        console.print(space_table(data["space"]))
+    console.print(_arm_table(data["arms"]))
+    if any(arm["overrides"] for arm in data["arms"]):
+        console.print(_override_table(data["arms"]))
+    console.print(_lr_table(data["arms"], heights=_ASCII if console.options.ascii_only else _BLOCKS))
+    console.print(bucket_table(data["arms"]))
+    console.print(bucket_set_table(data["arms"]))
+    console.print(exposure_table(data))
+    if (regularization := regularization_table(data["arms"])) is not None:
+        console.print(regularization)
+    for steps in dict.fromkeys(tuple(arm["rungs"]) for arm in data["arms"]):
+        console.print(f"judged after {', '.join(map(str, steps))} steps", highlight=False)
+    for sentence in comparable.told(data.get("left_out", {})):
+        console.print(Text(f"trials are {sentence}", style="yellow"))
+    _print_warnings(console, warnings)
+    minutes = data["estimated_seconds"] / 60
+    duration = f"{data['estimated_seconds']:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
+    trials = "1 trial" if data["trials"] == 1 else f"{data['trials']} trials"
+    disk = f"; {_disk_words(data['estimated_bytes'])}" if "estimated_bytes" in data else ""
+    console.print(f"{trials}, about {duration} on this machine{disk}", highlight=False)
+
+
+_OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds")
+
+
+def _disk_json(planned: Sequence[tuple[Plan, Recipe]], *, trials: int) -> dict[str, Any]:
+    """What the known recipes take, the others taken to be like them."""
+    each = [trial_disk(plan, recipe) for plan, recipe in planned]
+    known = [disk for disk in each if disk is not None]
+    if len(known) < len(each):
+        return {}
+    folders, mirror = (fmean(sizes) * trials for sizes in zip(*((d.run_folder, d.mirror) for d in known), strict=True))
+    return {"estimated_bytes": {"run_folders": round(folders), "mlflow": round(mirror)}}
+
+
+def _disk_words(estimated: dict[str, int]) -> str:
+    copied = estimated["mlflow"]
+    mlflow = f", and {_megabytes(copied)} in MLflow" if copied else ""
+    return f"{_megabytes(estimated['run_folders'])} of disk{mlflow}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def arms_of(subject: SweepSpec | Recipe) -> Sequence[Arm]:
+    """The arms of a sweep and the corners of its space, with its first seed; a recipe is one arm."""
+    if isinstance(subject, SweepSpec):
+        seeded = [dataclasses.replace(arm.recipe, seed=subject.seeds[0]) for arm in subject.known]
+        return [dataclasses.replace(arm, recipe=recipe) for arm, recipe in zip(subject.known, seeded, strict=True)]
+    return (Arm(name="recipe", note="", overrides=(), recipe=subject),)
+
+
+def plans_of(arms: Sequence[Arm]) -> list[Plan]:
+    """Plan every arm.
+
+    Raises:
+        InputError: with the problems of all arms.
+    """
+    plans: list[Plan] = []
+    problems: list[Problem] = []
+    for arm in arms:
+        try:
+            plans.append(make_plan(arm.recipe))
+        except InputError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+    if problems:
+        raise ConfigError(problems, subject="what the recipes name")
+    return plans
+
+
+def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
+    return {
+        "name": arm.name,
+        "note": arm.note,
+        "overrides": list(arm.overrides),
+        "differs": _differences(plan, first),
+        "trainable": _trainable_json(arm.recipe),
+        "steps_per_trial": plan.steps,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "exposures": plan.exposures,
+        "exposures_per_image": plan.exposures_per_image,
+        "tag_exposures": plan.tag_exposures,
+        "budget": exposures_json(plan, arm.recipe),
+        "buckets": buckets_json(plan, arm.recipe),
+        "bucket_set": bucket_set_json(plan, arm.recipe),
+        "images": [_image_json(image) for image in plan.images],
+        "trigger": plan.trigger,
+        "rungs": list(plan.rungs),
+        "learning_rate": {curve.part: _curve_json(curve) for curve in curves(arm.recipe, plan.steps)},
+        "regularization": regularization_json(arm.recipe, plan),
+        "prompts": {tier: list(prompts) for tier, prompts in plan.prompts.items()},
+        "warnings": list(plan.warnings),
+        "fingerprint": plan.fingerprint,
+        "estimated_seconds": round(trial_seconds(plan, arm.recipe), 1),
+    }
+
+
+def _trainable_json(recipe: Recipe) -> dict[str, int] | None:
+    found = trainable(recipe)
+    return None if found is None else {"tensors": found.tensors, "parameters": found.parameters}
+
+
+def _image_json(image: PlannedImage) -> dict[str, Any]:
+    left, top = image.crop_px
+    return {
+        "file": image.file,
+        "split": image.split,
+        "size": [image.width_px, image.height_px],
+        "bucket": [image.bucket.width_px, image.bucket.height_px],
+        "resize": list(image.resize_px),
+        "crop": [left, top, left + image.bucket.width_px, top + image.bucket.height_px],
+        "repeats": image.repeats,
+        "caption": image.caption,
+        "concept": image.concept,
+    }
+
+
+def _curve_json(curve: Curve) -> dict[str, Any]:
+    return {"peak": curve.highest, "last": curve.last, "shape": list(curve.shape)}
+
+
+def _differences(plan: Plan, first: Plan) -> list[str]:
+    found = []
+    if plan.steps != first.steps:
+        found.append(f"{plan.steps} steps instead of {first.steps}")
+    if plan.exposures != first.exposures:
+        found.append(f"{plan.exposures_per_image:.0f} exposures per image instead of {first.exposures_per_image:.0f}")
+    sizes, first_sizes = ({image.bucket for image in p.images} for p in (plan, first))
+    if sizes != first_sizes:
+        found.append(f"{len(sizes)} bucket(s) instead of {len(first_sizes)}")
+    if {i.sha256 for i in plan.images} != {i.sha256 for i in first.images}:
+        found.append("other images")
+    return found
+
+
+def _arm_table(arms: Sequence[dict[str, Any]]) -> Table:
+    table = Table(
+        title="what would run",
+        caption="trained: numbers of the adapter; exposures: times an image is seen, on average",
+    )
+    table.add_column("arm", overflow="fold")
+    for name in ("trained", "steps", "exposures", "buckets"):
+        table.add_column(name, justify="right")
+    for arm in arms:
+        table.add_row(
+            arm["name"],
+            _short_count(arm["trainable"]),
+            str(arm["steps_per_trial"]),
+            f"{arm['exposures_per_image']:.0f}",
+            str(len(arm["buckets"])),
+        )
+    return table
+
+
+def _override_table(arms: Sequence[dict[str, Any]]) -> Table:
+    """What each arm changes; apart from the numbers, so that a terminal of 80 columns has room for it."""
+    table = Table(title="what each changes")
+    table.add_column("arm", overflow="fold", max_width=30)
+    table.add_column("overrides", overflow="fold")
+    for arm in arms:
+        table.add_row(arm["name"], "  ".join(arm["overrides"]))
+    return table
+
+
+def _short_count(found: dict[str, int] | None) -> str:
+    """Numbers that train, in the unit that people talk in."""
+    if found is None:
+        return "?"
+    count = found["parameters"]
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"
+
+
+def _lr_table(arms: Sequence[dict[str, Any]], *, heights: str) -> Table:
+    """Draw every part's schedule, each scaled to its own peak; arms with the same one share a line."""
+    table = Table(title="learning rate over the steps", caption="each curve is scaled to its own peak")
+    table.add_column("curve", no_wrap=True)
+    table.add_column("part", no_wrap=True)
+    table.add_column("peak", justify="right", no_wrap=True)
+    table.add_column("arm", overflow="fold")
+    owners: dict[tuple[Any, ...], list[str]] = {}
+    for arm in arms:
+        for part, curve in arm["learning_rate"].items():
+            line = (_draw(curve["shape"], heights), part, f"{curve['peak']:.3g}")
+            owners.setdefault(line, []).append(arm["name"])
+    for line, names in owners.items():
+        table.add_row(*line, ", ".join(names))
+    return table
+
+
+def _draw(shape: Sequence[float], heights: str) -> str:
+    top = max(shape) or 1.0
+    return "".join(heights[round(value / top * (len(heights) - 1))] for value in shape)
+
+
+def _counted(warnings: Sequence[str]) -> str:
+    return f"{len(warnings)} warning{'' if len(warnings) == 1 else 's'}"
+
+
+def _print_warnings(console: Console, warnings: Sequence[str]) -> None:
+    """Print them apart from the tables, each with a margin, so that it is seen where one ends."""
+    if not warnings:
+        return
+    console.print(Rule(Text(_counted(warnings), style="bold yellow"), style="yellow", align="left"))
+    grid = Table.grid(padding=(0, 1))
+    for number, warning in enumerate(warnings, 1):
+        grid.add_row(Text(f"{number}.", style="yellow"), Text(warning))
+    console.print(grid)
+    console.print(Rule(style="yellow", characters="-" if console.options.ascii_only else "─"))

@@ -1,0 +1,104 @@
+"""(IA)^3's layers and adapter object.
+
+Letters: l the factors minus 1, one per output of a key or value, or per input of a feed-forward's way back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import save_file
+
+from lorasweep.components.adapters._peft import PeftAdapter, new_name
+from lorasweep.components.adapters._targets import find_ends
+from lorasweep.components.adapters.kohya_names import kohya_name
+from lorasweep.core.errors import AdapterError
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Base
+
+KEYS_AND_VALUES = ("to_k", "to_v", "k_proj", "v_proj")
+FEED_FORWARD = ("ff.net.2", "mlp.fc2")
+
+
+class Ia3Layer(torch.nn.Module, BaseTunerLayer):
+    """A linear layer with factors on its inputs or outputs; holds one adapter.
+
+    It is one of PEFT's tuner layers so that what looks for those, to switch adapters off or to find the
+    base's own modules, finds it too.
+    """
+
+    adapter_layer_names = ("ia3_l",)
+    other_param_names = ("weight_of",)
+
+    def __init__(self, base_layer: torch.nn.Linear, name: str, *, on_input: bool) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.on_input = on_input
+        plain: Any = self.get_base_layer()
+        size = plain.in_features if on_input else plain.out_features
+        self.ia3_l = torch.nn.ParameterDict({name: torch.zeros(size, device=plain.weight.device)})
+        self.weight_of = {name: 1.0}
+        self.set_adapter(name)
+
+    def set_scale(self, name: str, weight: float) -> None:
+        """Set the sampling weight."""
+        self.weight_of[name] = weight
+
+    def forward(self, inputs: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        """W * (1 + weight * l) at the inputs, in the base layer's precision; the bias as it is."""
+        active = [name for name in self.active_adapters if name in self.ia3_l]
+        if self.disable_adapters or not active:
+            return self.base_layer(inputs, *arguments, **options)
+        (name,) = active
+        change = self.weight_of[name] * self.ia3_l[name]
+        if self.on_input:
+            return self.base_layer(inputs + (inputs * change).to(inputs.dtype), *arguments, **options)
+        outputs: torch.Tensor = self.base_layer(inputs, *arguments, **options)
+        bias: Any = self.bias
+        scaled = outputs if bias is None else outputs - bias
+        return outputs + (scaled * change).to(outputs.dtype)
+
+
+class Ia3Adapter(PeftAdapter):
+    """A `PeftAdapter` saved in LyCORIS's keys: diffusers has no reader for this kind."""
+
+    def delta(self, layer: Any) -> torch.Tensor:
+        """The base weight times the factors, less itself."""
+        weight_OI: torch.Tensor = layer.get_base_layer().weight.float()
+        factors: torch.Tensor = layer.ia3_l[self.name]
+        return weight_OI * (factors if layer.on_input else factors[:, None])
+
+    def file_names(self) -> dict[str, str]:
+        """LyCORIS's keys: `weight` for the factors."""
+        return {f"{module}.ia3_l": f"{kohya_name(module)}.weight" for module in self.layers}
+
+    def save(self, path: Path) -> None:
+        """Write `weight` and `on_input` for each module; there is no alpha."""
+        names = self.file_names()
+        tensors = {names[key]: tensor for key, tensor in self.state_dict().items()}
+        for module, layer in self.layers.items():
+            tensors[f"{kohya_name(module)}.on_input"] = torch.tensor(int(layer.on_input))
+        save_file(tensors, path)
+
+
+def build_ia3(base: Base, *, text_encoder: bool) -> Ia3Adapter:
+    """Put the layers into the base; active, at weight 1, in fp32.
+
+    Raises:
+        AdapterError: a part has no keys, values or feed-forward layers.
+    """
+    name = new_name()
+    models = {part: getattr(base, part) for part in ("unet", *(["text_encoder"] if text_encoder else []))}
+    places = {part: find_ends(model, (*KEYS_AND_VALUES, *FEED_FORWARD)) for part, model in models.items()}
+    for part, paths in places.items():
+        if not paths:
+            raise AdapterError(f"ia3 matches no key, value or feed-forward layer of this base's {part}")
+    for part, paths in places.items():
+        for path in paths:
+            held: Any = models[part].get_submodule(path)
+            models[part].set_submodule(path, Ia3Layer(held, name, on_input=path.endswith(FEED_FORWARD)))
+    return Ia3Adapter(name, {}, models)

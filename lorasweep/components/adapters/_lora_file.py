@@ -1,0 +1,49 @@
+"""A LoRA's file as diffusers reads it: PEFT names, rank and alpha in the metadata.
+
+Takes tensors and PEFT configs by part of the model. Equal adapters give equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.components.adapters.stable_file import sort_metadata
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftConfig
+
+
+def write_lora(path: Path, state: Mapping[str, torch.Tensor], configs: Mapping[str, PeftConfig]) -> None:
+    """Write what `StableDiffusionPipeline.load_lora_weights` reads.
+
+    Args:
+        path: a .safetensors, overwritten.
+        state: tensors named `unet.conv_in.lora_A.weight`.
+        configs: of "unet" and, when trained, "text_encoder".
+    """
+    from diffusers import StableDiffusionPipeline
+
+    tensors: dict[str, dict[str, torch.Tensor]] = {part: {} for part in configs}
+    for key, tensor in state.items():
+        part, name = key.split(".", 1)
+        # DoRA's magnitudes keep `.weight`: by it alone does transformers find those of a text encoder, whose
+        # tensors diffusers hands on to it.
+        tensors[part][name] = tensor
+    metadata = {part: _metadata(config) for part, config in configs.items()}
+    StableDiffusionPipeline.save_lora_weights(
+        str(path.parent),
+        weight_name=path.name,
+        unet_lora_layers=tensors["unet"],
+        unet_lora_adapter_metadata=metadata["unet"],
+        text_encoder_lora_layers=tensors.get("text_encoder"),
+        text_encoder_lora_adapter_metadata=metadata.get("text_encoder"),
+    )
+    sort_metadata(path)
+
+
+def _metadata(config: PeftConfig) -> dict[str, Any]:
+    """The config as JSON wants it; sets are sorted, so that equal adapters give equal files."""
+    return {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}

@@ -1,0 +1,243 @@
+"""An adapter made of PEFT layers inside a base's modules: what LoRA and its relatives share.
+
+Takes one PEFT config per part of the model ("unet", "text_encoder"), returns a `protocols.Adapter`. Several
+adapters may live in one base; each has its own name in the PEFT layers and touches nothing of the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from peft import PeftConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
+
+from lorasweep.components.adapters._lora_file import write_lora
+from lorasweep.core import seeds
+from lorasweep.core.errors import AdapterError
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Base
+
+# Fills one new tensor in place: (tensor, its name such as `unet.conv_in.lora_A.weight`, its own generator).
+# What it leaves alone stays as PEFT computed it from the base's weights.
+Init = Callable[[torch.Tensor, str, torch.Generator], None]
+
+AdapterT = TypeVar("AdapterT", bound="PeftAdapter")
+
+_numbers = itertools.count()
+
+
+class PeftAdapter:
+    """See `protocols.Adapter`. Made by `build_peft`.
+
+    Attributes:
+        name: its own among the adapters in one layer.
+        layers: the layers that it is in, by `unet.<module>` or `text_encoder.<module>`.
+        weight: the sampling weight in force.
+    """
+
+    def __init__(self, name: str, configs: Mapping[str, PeftConfig], models: dict[str, torch.nn.Module]) -> None:
+        self.name = name
+        self.weight = 1.0
+        self._in_base = False
+        self._configs = configs
+        self._models = models
+        self.layers: dict[str, Any] = {
+            f"{part}.{path}": layer
+            for part, model in models.items()
+            for path, layer in model.named_modules()
+            if isinstance(layer, BaseTunerLayer) and name in layer._get_available_adapters()
+        }
+
+    def parameters(self) -> dict[str, list[torch.nn.Parameter]]:
+        """Trainable tensors by part, in the order of `state_dict`."""
+        found: dict[str, list[torch.nn.Parameter]] = {part: [] for part in self._models}
+        for key, parameter in self.named_parameters():
+            found[key.split(".", 1)[0]].append(parameter)
+        return found
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Yield (name, parameter), named as in diffusers: `unet.conv_in.lora_A.weight`."""
+        for path, layer in self.layers.items():
+            for kind in dict.fromkeys(layer.adapter_layer_names):  # PEFT lists DoRA's twice
+                held = getattr(layer, kind)
+                if self.name not in held:
+                    continue
+                if isinstance(held[self.name], torch.nn.Parameter):
+                    yield f"{path}.{kind}", held[self.name]
+                else:
+                    for suffix, parameter in held[self.name].named_parameters():
+                        yield f"{path}.{kind}.{suffix}", parameter
+
+    def set_weight(self, weight: float) -> None:
+        """Set the sampling weight; at 0 the layers are bypassed, so the output is the base's bit for bit."""
+        assert not self._in_base, "an adapter that is added to the base's weights has its weight until the end"
+        self.weight = weight
+        for layer in self.layers.values():
+            others = [name for name in layer.active_adapters if name != self.name]
+            wanted = [*others, self.name] if weight != 0 else others
+            if wanted != layer.active_adapters:
+                layer.set_adapter(wanted)
+            self.scale_layer(layer, weight)
+
+    def scale_layer(self, layer: Any, weight: float) -> None:
+        """Make one layer add `weight` times what it adds at 1."""
+        layer.set_scale(self.name, weight)
+
+    def delta(self, layer: Any) -> torch.Tensor:
+        """What one layer's base weight gains at weight 1, whichever is in force; shaped as that weight."""
+        self.scale_layer(layer, 1.0)
+        gained: torch.Tensor = layer.get_delta_weight(self.name)
+        self.scale_layer(layer, self.weight)
+        return gained
+
+    @contextlib.contextmanager
+    def merged(self, weight: float) -> Iterator[None]:
+        """Run the block as after `set_weight(weight)`, with one product per layer instead of three.
+
+        The base's tensors are set aside, not computed back, so that they return bit for bit. After the block
+        the adapter is as trained.
+        """
+        inner = [layer.get_base_layer() for layer in self.layers.values()]
+        kept = [module.weight.data for module in inner]
+        try:
+            for module, own, layer in zip(inner, kept, self.layers.values(), strict=True):
+                module.weight.data = own + weight * self.delta(layer).detach()
+            self.set_weight(0)
+            self._in_base = True
+            yield
+        finally:
+            self._in_base = False
+            for module, own in zip(inner, kept, strict=True):
+                module.weight.data = own
+            self.set_weight(1.0)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Copies of the trainable tensors, on the CPU."""
+        return {key: parameter.detach().cpu().clone() for key, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Restore tensors bit for bit.
+
+        Raises:
+            AdapterError: names or shapes differ; nothing was changed.
+        """
+        own = dict(self.named_parameters())
+        if own.keys() != state.keys():
+            missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+            raise AdapterError(
+                f"the file does not fit this adapter: {len(missing)} tensors missing ({_some(missing)}), "
+                f"{len(unknown)} unknown ({_some(unknown)}); was it made by another recipe?"
+            )
+        wrong = [key for key, parameter in own.items() if parameter.shape != state[key].shape]
+        if wrong:
+            raise AdapterError(
+                f"the file does not fit this adapter: {len(wrong)} tensors of other shapes ({_some(wrong)}); "
+                "was it made with another dim?"
+            )
+        with torch.no_grad():
+            for key, parameter in own.items():
+                parameter.copy_(state[key])
+
+    def file_names(self) -> dict[str, str]:
+        """Names of the tensors in a file of `save`, by their names in `state_dict`."""
+        return {key: key for key, _ in self.named_parameters()}
+
+    def save(self, path: Path) -> None:
+        """Write what `StableDiffusionPipeline.load_lora_weights` reads, rank and alpha in the metadata."""
+        write_lora(path, self.state_dict(), self._configs)
+
+    def load(self, path: Path) -> None:
+        """Restore the tensors that `save` wrote, bit for bit.
+
+        Raises:
+            AdapterError: they are not this adapter's; nothing was changed.
+        """
+        held = load_file(path)
+        # Until 2026-11-29 a DoRA's magnitudes were written without their last word.
+        held |= {f"{name}.weight": held[name] for name in held if name.endswith(".lora_magnitude_vector")}
+        self.load_state_dict({key: held[name] for key, name in self.file_names().items() if name in held})
+
+    def remove(self) -> None:
+        """Put the base's own modules back where no other adapter sits; a second call does nothing."""
+        self.set_weight(0)
+        for layer in self.layers.values():
+            layer.delete_adapter(self.name)
+        own = set(self.layers.values())
+        for model in self._models.values():
+            # By identity: an adapter of another kind, put on top since, has changed the layer's own path.
+            for path, layer in list(model.named_modules()):
+                if layer in own and not layer._get_available_adapters():
+                    model.set_submodule(path, layer.base_layer)
+            _forget(model, self.name)
+        self.layers = {}
+
+
+def build_peft(
+    base: Base,
+    configs: Mapping[str, PeftConfig],
+    *,
+    seed: int,
+    init: Init,
+    kind: type[AdapterT] = PeftAdapter,  # type: ignore[assignment]
+) -> AdapterT:
+    """Put PEFT layers into the base and fill them; active, at weight 1, in fp32.
+
+    Args:
+        base: gets the layers in place; its own weights stay frozen.
+        configs: one per part, `target_modules` being full module names.
+        seed: every tensor is drawn from a generator of its own, derived from this and the tensor's name, so
+            neither the global generator nor what else is trained changes a draw.
+        init: fills one tensor.
+        kind: what to make of the layers.
+    """
+    name = new_name()
+    models: dict[str, torch.nn.Module] = {part: getattr(base, part) for part in configs}
+    # PEFT draws its own first values from the global generator; they are thrown away below.
+    with torch.random.fork_rng(devices=[]):
+        for part, config in configs.items():
+            _inject(models[part], config, name)
+    adapter = kind(name, configs, models)
+    for key, parameter in adapter.named_parameters():
+        values = torch.empty(parameter.shape)
+        if not parameter.is_meta:
+            values.copy_(parameter.detach())
+        init(values, key, torch.Generator().manual_seed(seeds.derive(seed, "adapter", key)))
+        parameter.data = values.to(base.device)
+    return adapter
+
+
+def new_name() -> str:
+    """A name that no other adapter of this process has."""
+    return f"lorasweep_{next(_numbers)}"
+
+
+def _inject(model: torch.nn.Module, config: PeftConfig, name: str) -> None:
+    """Inject next to whatever adapters are there, leaving them as active as they were."""
+    before = {layer: list(layer.active_adapters) for layer in model.modules() if isinstance(layer, BaseTunerLayer)}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several slots, one base
+        inject_adapter_in_model(config, model, name)
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer):
+            own = [name] if name in layer._get_available_adapters() else []
+            layer.set_adapter([*before.get(layer, []), *own])
+
+
+def _forget(model: torch.nn.Module, name: str) -> None:
+    """Drop what PEFT wrote onto the model itself."""
+    configs: dict[str, Any] = getattr(model, "peft_config", {})
+    configs.pop(name, None)
+    if not configs and hasattr(model, "peft_config"):
+        del model.peft_config
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") if names else "none"

@@ -1,0 +1,82 @@
+"""DoRA: LoRA turns each output's direction, and a trained magnitude sets its length. Through PEFT.
+
+Takes a frozen base, returns a `protocols.Adapter` that is the identity until trained.
+
+Weight w means W + w * (W' - W), where W' is the weight as trained: how ComfyUI weighs a DoRA. PEFT and
+diffusers scale the product inside the norm instead, so their pictures agree with these at 1 only, and their
+weight 0 is not the base. With a base in half precision, norms of convolutions round, so a fresh DoRA may be
+off by one rounding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from lorasweep.components.adapters import _ranges, _shapes
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Adapter, Base
+
+READ_BY = ("comfyui", "forge")  # A1111 and diffusers take dora_scale for something else, without a word
+
+
+def build(
+    base: Base,
+    *,
+    seed: int,
+    dim: int,
+    alpha: float,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
+    dropout: float,
+) -> Adapter:
+    """Put a DoRA into `base`, drawn from `seed`.
+
+    Args:
+        base: adapted in place until `remove`.
+        seed: the recipe's.
+        dim: rank of the product, >= 1.
+        alpha: scale of the product, > 0; at alpha = dim it is 1.
+        targets: `attn`, `attn-mlp` or `full`, as for LoRA.
+        text_encoder: train the text encoder too.
+        dropout: share of a layer's inputs that training hides from the product, [0, 1).
+
+    Raises:
+        AdapterError: the base has no module of that kind.
+
+    Source: Liu et al., "DoRA" (2024), eq. 5; the norm counts as a constant in the gradient (section 4.3).
+    """
+    from lorasweep.components.adapters._dora import DoraAdapter
+    from lorasweep.components.adapters._lora import draw, lora_config
+    from lorasweep.components.adapters._peft import build_peft
+    from lorasweep.components.adapters._targets import targets_by_part
+
+    configs = {
+        part: lora_config(names, dim=dim, alpha=alpha, dropout=dropout, use_dora=True)
+        for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
+    }
+    return build_peft(base, configs, seed=seed, init=draw, kind=DoraAdapter)
+
+
+def trained_shapes(
+    weights: _shapes.Weights, *, dim: int, targets: str, text_encoder: bool, **_: object
+) -> list[_shapes.Shape]:
+    """The tensors that `build` will train, from the shapes of the base's weights alone."""
+
+    def of_layer(shape: _shapes.Shape) -> list[_shapes.Shape]:
+        magnitudes = (shape[0],)
+        return [*_shapes.low_rank(shape, dim), magnitudes]
+
+    return _shapes.trained(weights, targets, of_layer, text_encoder=text_encoder)
+
+
+def problems(
+    *,
+    dim: int,
+    alpha: float,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
+    dropout: float,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return [*_ranges.rank(dim, alpha), *_ranges.dropout(dropout)]

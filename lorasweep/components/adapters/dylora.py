@@ -1,0 +1,87 @@
+"""DyLoRA: a LoRA that is trained at a randomly drawn rank each batch, so that any rank can be cut from it.
+
+Takes a frozen base, returns a `protocols.Adapter` that is the identity until trained. Samples and judgement
+see the whole rank, always; a cut to rank b is down's first b rows and up's first b columns, alpha the same.
+
+This is the paper's: the product is truncated at the drawn rank b and scaled by alpha / b. Two trainers mean
+other things by the word: kohya multiplies all rows and lets only the drawn block learn, scaled by
+alpha / dim * sqrt(dim / b); LyCORIS truncates, but scales by block size * alpha / b.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from lorasweep.components.adapters import _ranges, _shapes
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Adapter, Base
+
+READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
+
+
+def build(
+    base: Base,
+    *,
+    seed: int,
+    dim: int,
+    alpha: float,
+    unit: int,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
+) -> Adapter:
+    """Put a DyLoRA into `base`, drawn from `seed`.
+
+    Args:
+        base: adapted in place until `remove`.
+        seed: the recipe's.
+        dim: the largest rank, a multiple of `unit`.
+        alpha: scale of the product, > 0: alpha / b at rank b.
+        unit: ranks are its multiples, unit to dim; each is as likely as the others.
+        targets: `attn`, `attn-mlp` or `full`, as for LoRA.
+        text_encoder: train the text encoder too.
+
+    Raises:
+        AdapterError: the base has no module of that kind.
+
+    Source: Valipour et al., "DyLoRA" (2022), section 3 and algorithm 1, without the frozen variant: every row
+    up to the drawn rank learns.
+    """
+    from lorasweep.components.adapters._dylora import DyLoraAdapter
+    from lorasweep.components.adapters._lora import draw, lora_config
+    from lorasweep.components.adapters._peft import build_peft
+    from lorasweep.components.adapters._targets import targets_by_part
+
+    configs = {
+        part: lora_config(names, dim=dim, alpha=alpha, dropout=0.0)
+        for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
+    }
+    adapter = build_peft(base, configs, seed=seed, init=draw, kind=DyLoraAdapter)
+    adapter.ranks = range(unit, dim + 1, unit)
+    return adapter
+
+
+def trained_shapes(
+    weights: _shapes.Weights, *, dim: int, targets: str, text_encoder: bool, **_: object
+) -> list[_shapes.Shape]:
+    """The tensors that `build` will train, from the shapes of the base's weights alone."""
+    of_layer = partial(_shapes.low_rank, dim=dim)
+    return _shapes.trained(weights, targets, of_layer, text_encoder=text_encoder)
+
+
+def problems(
+    *,
+    dim: int,
+    alpha: float,
+    unit: int,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    found = _ranges.rank(dim, alpha)
+    if unit < 1:
+        found.append(("unit", f"must be >= 1, got {unit}", "4 is usual"))
+    elif dim % unit:
+        found.append(("unit", f"must divide dim, got {unit} for dim {dim}", "4 is usual"))
+    return found

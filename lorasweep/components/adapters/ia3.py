@@ -1,0 +1,65 @@
+"""(IA)^3: one trained factor for each key, each value and each number inside the feed-forward layers.
+
+Takes a frozen base, returns a `protocols.Adapter` that is the identity until trained. The factors l are kept
+as l - 1 and files are LyCORIS's, so weight w means W * (1 + w * (l - 1)), as A1111 has it, biases left alone.
+PEFT's IA3 has no weight and scales biases too, hence layers of our own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lorasweep.components.adapters import _shapes
+from lorasweep.core.records import Advice
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Adapter, Base
+
+READ_BY = ("a1111",)
+ADVICE = (
+    Advice(
+        key="optimizer.lr",
+        low=5e-3,
+        high=1e-2,
+        optimizers=("adamw", "adamw8bit"),
+        reason="its few factors start at 1 and must get far: at a LoRA's lr they hardly move",
+    ),
+)
+
+
+def build(base: Base, *, seed: int, text_encoder: bool) -> Adapter:
+    """Put (IA)^3 factors into `base`.
+
+    Args:
+        base: adapted in place until `remove`.
+        seed: the recipe's; nothing is drawn, every factor starts at 1.
+        text_encoder: train the text encoder too.
+
+    Raises:
+        AdapterError: the base has no attention or feed-forward layers.
+
+    Source: Liu et al., "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context
+    Learning" (2022), section 3.3.
+    """
+    from lorasweep.components.adapters._ia3 import build_ia3
+
+    return build_ia3(base, text_encoder=text_encoder)
+
+
+def trained_shapes(weights: _shapes.Weights, *, text_encoder: bool) -> list[_shapes.Shape]:
+    """The tensors that `build` will train, from the shapes of the base's weights alone."""
+    ends = {
+        "to_k": 0,
+        "to_v": 0,
+        "k_proj": 0,
+        "v_proj": 0,
+        "ff.net.2": 1,
+        "mlp.fc2": 1,
+    }  # the side of factors
+    return [
+        (shape[side],)
+        for part in ("unet", *(["text_encoder"] if text_encoder else []))
+        for name, shape in weights[part].items()
+        for end, side in ends.items()
+        if len(shape) == 2 and f".{name}".endswith(f".{end}")
+    ]

@@ -1,0 +1,96 @@
+"""LoCon: LoRA on the transformer blocks and on the residual blocks, as kohya's `conv_dim` does it.
+
+Takes a frozen base, returns a `protocols.Adapter` that is the identity until trained. Through PEFT.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lorasweep.components.adapters import _ranges, _shapes
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Adapter, Base
+
+READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
+_MOST_CONV_DIM, _MOST_CONV_ALPHA = 64, 32.0
+
+
+def build(
+    base: Base,
+    *,
+    seed: int,
+    dim: int,
+    alpha: float,
+    conv_dim: int,
+    conv_alpha: float,
+    text_encoder: bool,
+    dropout: float,
+    force: bool,
+) -> Adapter:
+    """Put a LoCon into `base`, drawn from `seed`.
+
+    Args:
+        base: adapted in place until `remove`.
+        seed: the recipe's.
+        dim: rank in the transformer blocks, >= 1; also of the residual blocks' time projections and 1 x 1
+            shortcuts, which are linear in all but name.
+        alpha: scale there, > 0; at alpha = dim it is 1.
+        conv_dim: rank of the 3 x 3 convolutions, in [1, 64] unless forced.
+        conv_alpha: their scale, in (0, 32] unless forced.
+        text_encoder: train the text encoder too; it has no convolutions.
+        dropout: share of a layer's inputs that training hides from the product, [0, 1).
+        force: accept more conv_dim and conv_alpha than holds up.
+
+    Raises:
+        AdapterError: the base has no such modules.
+
+    Source: kohya-ss/sd-scripts, networks/lora.py, LoRANetwork.create_modules.
+    """
+    from lorasweep.components.adapters._lora import draw, lora_config
+    from lorasweep.components.adapters._peft import build_peft
+    from lorasweep.components.adapters._targets import find_spatial, targets_by_part
+
+    configs = {}
+    for part, names in targets_by_part(base, "full", text_encoder=text_encoder).items():
+        spatial = find_spatial(getattr(base, part), names)
+        configs[part] = lora_config(
+            names,
+            dim=dim,
+            alpha=alpha,
+            dropout=dropout,
+            rank_pattern=dict.fromkeys(spatial, conv_dim),
+            alpha_pattern=dict.fromkeys(spatial, conv_alpha),
+        )
+    return build_peft(base, configs, seed=seed, init=draw)
+
+
+def trained_shapes(
+    weights: _shapes.Weights, *, dim: int, conv_dim: int, text_encoder: bool, **_: object
+) -> list[_shapes.Shape]:
+    """The tensors that `build` will train, from the shapes of the base's weights alone."""
+
+    def of_layer(shape: _shapes.Shape) -> list[_shapes.Shape]:
+        return _shapes.low_rank(shape, conv_dim if _shapes.is_spatial(shape) else dim)
+
+    return _shapes.trained(weights, "full", of_layer, text_encoder=text_encoder)
+
+
+def problems(
+    *,
+    dim: int,
+    alpha: float,
+    conv_dim: int,
+    conv_alpha: float,
+    text_encoder: bool,
+    dropout: float,
+    force: bool,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    found = _ranges.rank(dim, alpha) + _ranges.rank(conv_dim, conv_alpha, prefix="conv_")
+    hint = "the convolutions then take over and burn; adapter.force=true if you mean it"
+    if conv_dim > _MOST_CONV_DIM and not force:
+        found.append(("conv_dim", f"must be <= {_MOST_CONV_DIM}, got {conv_dim}", hint))
+    if conv_alpha > _MOST_CONV_ALPHA and not force:
+        found.append(("conv_alpha", f"must be <= {_MOST_CONV_ALPHA:g}, got {conv_alpha:g}", hint))
+    return found + _ranges.dropout(dropout)

@@ -1,0 +1,89 @@
+"""LoHa: two low-rank products, multiplied element by element: rank dim squared for the price of two LoRAs.
+
+Takes a frozen base, returns a `protocols.Adapter` that is the identity until trained. Through PEFT, with the
+first values of LyCORIS, so that learning rates found there hold here. Files are in LyCORIS's keys.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from lorasweep.components.adapters import _ranges, _shapes
+from lorasweep.core.records import Advice
+
+if TYPE_CHECKING:
+    import torch
+
+    from lorasweep.core.protocols import Adapter, Base
+
+READ_BY = ("comfyui", "forge", "a1111")
+ADVICE = (
+    Advice(
+        key="adapter.dim",
+        high=32,
+        reason="a LoHa's rank is dim squared, so 32 can already reach all of SD 1.5's weights",
+    ),
+)
+
+
+def build(
+    base: Base,
+    *,
+    seed: int,
+    dim: int,
+    alpha: float,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
+) -> Adapter:
+    """Put a LoHa into `base`, drawn from `seed`.
+
+    Args:
+        base: adapted in place until `remove`.
+        seed: the recipe's.
+        dim: rank of each of the two products, >= 1.
+        alpha: scale, > 0; at alpha = dim it is 1.
+        targets: `attn`, `attn-mlp` or `full`, as for LoRA; a convolution's kernel is flattened.
+        text_encoder: train the text encoder too.
+
+    Raises:
+        AdapterError: the base has no module of that kind.
+
+    Source: Hyeon-Woo et al., "FedPara" (2022), proposition 1; first values: LyCORIS, modules/loha.py.
+    """
+    from peft import LoHaConfig
+
+    from lorasweep.components.adapters._lycoris import LycorisAdapter
+    from lorasweep.components.adapters._peft import build_peft
+    from lorasweep.components.adapters._targets import targets_by_part
+
+    scale: Any = alpha  # PEFT annotates it as int and divides it like a float
+    configs = {
+        part: LoHaConfig(target_modules=names, r=dim, alpha=scale)
+        for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
+    }
+    return build_peft(base, configs, seed=seed, init=_draw, kind=LycorisAdapter)
+
+
+def trained_shapes(
+    weights: _shapes.Weights, *, dim: int, targets: str, text_encoder: bool, **_: object
+) -> list[_shapes.Shape]:
+    """The tensors that `build` will train, from the shapes of the base's weights alone."""
+    of_layer = partial(_shapes.hadamard, dim=dim)
+    return _shapes.trained(weights, targets, of_layer, text_encoder=text_encoder)
+
+
+def problems(
+    *,
+    dim: int,
+    alpha: float,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return _ranges.rank(dim, alpha)
+
+
+def _draw(values: torch.Tensor, name: str, generator: torch.Generator) -> None:
+    std = {"hada_w1_a": 0.1, "hada_w1_b": 1.0, "hada_w2_a": 0.0, "hada_w2_b": 1.0}[name.rsplit(".", 1)[1]]
+    values.normal_(std=std, generator=generator)

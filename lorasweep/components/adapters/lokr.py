@@ -1,0 +1,119 @@
+"""LoKr: a small matrix times a larger one, block by block (Kronecker); the larger one may be of low rank.
+
+Takes a frozen base, returns a `protocols.Adapter` that is the identity until trained. Through PEFT, with the
+first values and the scale of LyCORIS, so that learning rates found there hold here. Files are in its keys.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from lorasweep.components.adapters import _ranges, _shapes
+from lorasweep.core.records import Advice
+
+if TYPE_CHECKING:
+    import torch
+
+    from lorasweep.core.protocols import Adapter, Base
+
+READ_BY = ("comfyui", "forge", "a1111")
+ADVICE = (
+    Advice(
+        key="adapter.dim",
+        high=32,
+        reason="the ranks of a LoKr's two matrices multiply, so 32 can already reach all weights",
+    ),
+    Advice(
+        key="optimizer.lr",
+        low=5e-5,
+        high=8e-5,
+        optimizers=("adamw", "adamw8bit"),
+        reason="each number of a LoKr moves a whole block of weights, so it wants smaller steps than a LoRA",
+    ),
+)
+
+
+def build(
+    base: Base,
+    *,
+    seed: int,
+    dim: int,
+    alpha: float,
+    factor: int,
+    decompose_both: bool,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
+) -> Adapter:
+    """Put a LoKr into `base`, drawn from `seed`.
+
+    Args:
+        base: adapted in place until `remove`.
+        seed: the recipe's.
+        dim: rank of the larger matrix, >= 1; where its sides are at most 2 dim it is kept whole, and a
+            product of two whole matrices has no scale.
+        alpha: scale, > 0; at alpha = dim it is 1.
+        factor: size of the small matrix, as near as it divides; -1: the square root of each side.
+        decompose_both: the small matrix of low rank too, where that is smaller.
+        targets: `attn`, `attn-mlp` or `full`, as for LoRA; a convolution's kernel is flattened.
+        text_encoder: train the text encoder too.
+
+    Raises:
+        AdapterError: the base has no module of that kind.
+
+    Source: Yeh et al., "LyCORIS" (2024), section 4.1; first values and scale: LyCORIS, modules/lokr.py.
+    """
+    from peft import LoKrConfig
+
+    from lorasweep.components.adapters._lycoris import LokrAdapter
+    from lorasweep.components.adapters._peft import build_peft
+    from lorasweep.components.adapters._targets import targets_by_part
+
+    scale: Any = alpha  # PEFT annotates it as int and divides it like a float
+    configs = {
+        part: LoKrConfig(
+            target_modules=names, r=dim, alpha=scale, decompose_factor=factor, decompose_both=decompose_both
+        )
+        for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
+    }
+    return build_peft(base, configs, seed=seed, init=_draw, kind=LokrAdapter)
+
+
+def trained_shapes(
+    weights: _shapes.Weights,
+    *,
+    dim: int,
+    factor: int,
+    decompose_both: bool,
+    targets: str,
+    text_encoder: bool,
+    **_: object,
+) -> list[_shapes.Shape]:
+    """The tensors that `build` will train, from the shapes of the base's weights alone."""
+    of_layer = partial(_shapes.kronecker, dim=dim, factor=factor, decompose_both=decompose_both)
+    return _shapes.trained(weights, targets, of_layer, text_encoder=text_encoder)
+
+
+def problems(
+    *,
+    dim: int,
+    alpha: float,
+    factor: int,
+    decompose_both: bool,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    found = _ranges.rank(dim, alpha)
+    if factor < 1 and factor != -1:
+        found.append(("factor", f"must be >= 1, or -1 for the square root, got {factor}", "4 to 16 is usual"))
+    return found
+
+
+def _draw(values: torch.Tensor, name: str, generator: torch.Generator) -> None:
+    import torch
+
+    if name.endswith((".lokr_w2", ".lokr_w2_b")):
+        values.zero_()
+    else:
+        torch.nn.init.kaiming_uniform_(values, a=5**0.5, generator=generator)

@@ -1,0 +1,74 @@
+"""LoRA: beside each chosen weight W a trainable product, W + (alpha / dim) * up @ down. Through PEFT.
+
+Takes a frozen base, returns a `protocols.Adapter` that is the identity until trained.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from lorasweep.components.adapters import _ranges, _shapes
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Adapter, Base
+
+READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
+
+
+def build(
+    base: Base,
+    *,
+    seed: int,
+    dim: int,
+    alpha: float,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
+    dropout: float,
+) -> Adapter:
+    """Put a LoRA into `base`, drawn from `seed`.
+
+    Args:
+        base: adapted in place until `remove`.
+        seed: the recipe's.
+        dim: rank of the product, >= 1.
+        alpha: scale of the product, > 0; at alpha = dim it is 1.
+        targets: `attn` the attention's linear layers; `attn-mlp` the whole transformer blocks, as kohya;
+            `full` also the residual blocks' convolutions and linear layers, and the resamplers.
+        text_encoder: train the text encoder too (its attention, and its MLP unless `targets` is `attn`).
+        dropout: share of a layer's inputs that training hides from the product, [0, 1).
+
+    Raises:
+        AdapterError: the base has no module of that kind.
+
+    Source: Hu et al., "LoRA" (2021), eq. 3; down starts Kaiming-uniform as in their code, up starts at zero.
+    """
+    from lorasweep.components.adapters._lora import draw, lora_config
+    from lorasweep.components.adapters._peft import build_peft
+    from lorasweep.components.adapters._targets import targets_by_part
+
+    configs = {
+        part: lora_config(names, dim=dim, alpha=alpha, dropout=dropout)
+        for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
+    }
+    return build_peft(base, configs, seed=seed, init=draw)
+
+
+def trained_shapes(
+    weights: _shapes.Weights, *, dim: int, targets: str, text_encoder: bool, **_: object
+) -> list[_shapes.Shape]:
+    """The tensors that `build` will train, from the shapes of the base's weights alone."""
+    of_layer = partial(_shapes.low_rank, dim=dim)
+    return _shapes.trained(weights, targets, of_layer, text_encoder=text_encoder)
+
+
+def problems(
+    *,
+    dim: int,
+    alpha: float,
+    targets: Literal["attn", "attn-mlp", "full"],
+    text_encoder: bool,
+    dropout: float,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return [*_ranges.rank(dim, alpha), *_ranges.dropout(dropout)]

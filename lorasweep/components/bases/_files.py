@@ -1,0 +1,119 @@
+"""What a base looks like on disk: which files count, their digest, shapes and weights. No torch.
+
+Takes a diffusers folder, or one `.safetensors` checkpoint, whose configs and tokenizer are in the folder
+beside it of the same name, else in `sd1/` here. What may be wrong with them is in `_checks`. Knows nothing
+about models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lorasweep.components.bases._safetensors import read_header
+from lorasweep.core.files import sha256
+
+WEIGHT_PARTS = ("unet", "vae", "text_encoder")
+ALL_PARTS = (*WEIGHT_PARTS, "tokenizer", "scheduler")
+
+SHIPPED = Path(__file__).parent / "sd1"
+_digests: dict[tuple[str, int, int], str] = {}  # (path, bytes, mtime in ns) -> SHA-256 of the content
+
+
+def config_folder(checkpoint: Path) -> Path:
+    """Where a checkpoint's configs and tokenizer are: `some/` beside `some.safetensors`, else ours."""
+    beside = checkpoint.with_suffix("")
+    holds_configs = any((beside / name).exists() for name in ("model_index.json", *ALL_PARTS))
+    return beside if holds_configs else SHIPPED
+
+
+def variant_of(part: Path) -> str | None:
+    """The variant to load from one component's folder: None for plain names, else e.g. "fp16"."""
+    names = sorted(file.name for file in part.glob("*.safetensors"))
+    if any(name.count(".") == 1 for name in names):
+        return None
+    return names[0].split(".")[1].split("-")[0] if names else None
+
+
+def digest_of(path: Path, parts: Iterable[str] = ALL_PARTS) -> str:
+    """Hex SHA-256 over the names and contents of the files that are loaded for `parts`.
+
+    A single checkpoint is digested whole. A file's digest is remembered in this process by path, size and
+    time, so that a second call reads nothing.
+    """
+    total = hashlib.sha256()
+    if path.is_file():
+        configs = config_folder(path)
+        files = [path, *(file for part in parts for file in loaded_files(configs / part, weights=False))]
+    else:
+        configs = path
+        files = [file for part in parts for file in loaded_files(path / part, weights=True)]
+    for file in files:
+        name = file.name if file == path else file.relative_to(configs).as_posix()
+        total.update(f"{name}\0{file_digest(file)}\n".encode())
+    return total.hexdigest()
+
+
+def native_px(folder: Path) -> int | None:
+    """Side of the square that a diffusers folder's UNet was made for; None when its configs do not say."""
+    unet, vae = (read_json(folder / part / "config.json") or {} for part in ("unet", "vae"))
+    side, levels = unet.get("sample_size"), vae.get("block_out_channels")
+    if not isinstance(side, int) or not isinstance(levels, list):
+        return None
+    return side << (len(levels) - 1)
+
+
+def weight_shapes(path: Path, part: str) -> dict[str, tuple[int, ...]] | None:
+    """Shapes of a part's weights by the name of their module, biases left out; only headers are read.
+
+    Args:
+        path: a base; one checkpoint file has other names, and gives None.
+        part: `unet` or `text_encoder`.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for file in loaded_files(path / part, weights=True) if path.is_dir() else ():
+        for name, tensor in read_header(file).items() if file.suffix == ".safetensors" else ():
+            if name.endswith(".weight"):
+                found[name.removesuffix(".weight")] = tensor.shape
+    return found or None
+
+
+def largest_rank(path: Path) -> int:
+    """The highest rank that any layer of a base's UNet can have: its smaller side; from headers."""
+    if path.is_file():
+        shapes = [t.shape for name, t in read_header(path).items() if name.startswith("model.diffusion_model.")]
+    else:
+        shapes = list((weight_shapes(path, "unet") or {}).values())
+    return max((min(shape[0], math.prod(shape[1:])) for shape in shapes if len(shape) > 1), default=0)
+
+
+def loaded_files(part: Path, *, weights: bool) -> list[Path]:
+    """The files of one component's folder that `load` reads: configs, words and, if asked for, weights."""
+    files = sorted(part.glob("*.json")) + sorted(part.glob("*.txt"))
+    if weights:
+        variant = variant_of(part)
+        found = sorted(part.glob("*.safetensors"))
+        files += [file for file in found if variant is None or f".{variant}" in file.name]
+    return files
+
+
+def file_digest(file: Path) -> str:
+    """Hex SHA-256 of a file, remembered in this process by path, size and time."""
+    stat = file.stat()
+    key = (str(file.resolve()), stat.st_size, stat.st_mtime_ns)
+    if key not in _digests:
+        _digests[key] = sha256(file)
+    return _digests[key]
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """Read an object; None when the file has none."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None

@@ -1,0 +1,77 @@
+"""Read the headers of safetensors files, and tell files that only bear the name. No torch, no weights."""
+
+from __future__ import annotations
+
+import functools
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LARGEST_HEADER = 100_000_000  # bytes; the format's own limit
+_OTHERS = (  # how a file begins that was only named .safetensors
+    (b"PK\x03\x04", "a pickle under another name (.ckpt or .pt), which can run code when opened"),
+    (b"\x80\x02", "a pickle under another name (.ckpt or .pt), which can run code when opened"),
+    (b"GGUF", "a GGUF file, whose weights are quantised for drawing, not for training"),
+    (b"version https://git-lfs", "a pointer of Git LFS; the file itself was not downloaded (git lfs pull)"),
+    (b"<", "a web page; the download was refused, most likely for want of a login"),
+    (b'{"', "a JSON text; the download was refused, most likely for want of a login"),
+)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a file: its type as the format names it, shape, and place in the file in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def read_header(file: Path) -> Mapping[str, Tensor]:
+    """Read the tensors of a file by name; remembered by size and time of change.
+
+    Raises:
+        ValueError: it is no whole safetensors file; says what it is instead.
+    """
+    try:
+        stat = file.stat()
+    except OSError as error:
+        raise ValueError(f"which cannot be read: {error.strerror}") from error
+    return _read(file, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=32)
+def _read(file: Path, size: int, mtime_ns: int) -> Mapping[str, Tensor]:
+    try:
+        with open(file, "rb") as stream:
+            start = stream.read(24)
+            length = int.from_bytes(start[:8], "little")
+            stream.seek(8)
+            text = stream.read(length) if 0 < length < LARGEST_HEADER else b""
+    except OSError as error:
+        raise ValueError(f"which cannot be read: {error.strerror}") from error
+    if not size:
+        raise ValueError("which is empty")
+    for beginning, what in _OTHERS:
+        if start.startswith(beginning):
+            raise ValueError(f"which is {what}")
+    if len(text) < length and length < LARGEST_HEADER:
+        raise ValueError("which is torn: it ends within its header")
+    try:
+        listed = json.loads(text)
+        tensors = {name: _tensor(entry, 8 + length) for name, entry in listed.items() if name != "__metadata__"}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError("whose header is not that of a safetensors file") from error
+    wanted = max((tensor.end for tensor in tensors.values()), default=0)
+    if size < wanted:
+        raise ValueError(f"which is torn: {size:,} of {wanted:,} bytes are there")
+    return types.MappingProxyType(tensors)
+
+
+def _tensor(entry: dict[str, Any], origin: int) -> Tensor:
+    begin, end = (origin + int(offset) for offset in entry["data_offsets"])
+    return Tensor(str(entry["dtype"]), tuple(int(side) for side in entry["shape"]), begin, end)

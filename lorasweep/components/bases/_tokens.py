@@ -1,0 +1,89 @@
+"""What a text encoder reads of a caption, told from its tokenizer's files alone. No torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+_MARKS = 2  # the start and the end of a text are tokens too
+_DEFAULT_LENGTH = 77  # CLIP's
+# CLIP's words: its marks, English endings, letters, single digits, runs of anything else.
+_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+@dataclass(frozen=True)
+class TextWindow:
+    """How much of a text is read.
+
+    Attributes:
+        folder: of the tokenizer.
+        length: tokens that are read, the two marks not counted; 75 of CLIP.
+    """
+
+    folder: Path
+    length: int
+
+    def tokens(self, text: str) -> int:
+        """Count the tokens of a text, read or not."""
+        return _measured(self.folder, self.length, text)[0]
+
+    def read(self, text: str) -> str:
+        """The beginning of a text that is read; all of it when it fits."""
+        if text.isascii() and sum(map(len, text.split())) <= self.length:
+            return text  # a token has at least one letter: the tokenizer is not even loaded
+        return text[: _measured(self.folder, self.length, text)[1]]
+
+
+def text_window(folder: Path) -> TextWindow:
+    """The window of a tokenizer's folder: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`."""
+    length = _read_json(folder / "tokenizer_config.json").get("model_max_length", _DEFAULT_LENGTH)
+    if not isinstance(length, int) or not _MARKS < length <= 10_000:
+        length = _DEFAULT_LENGTH  # transformers writes 1e30 for "not known"
+    return TextWindow(folder, length - _MARKS)
+
+
+@lru_cache(maxsize=50_000)
+def _measured(folder: Path, length: int, text: str) -> tuple[int, int]:
+    """Number of tokens of a text, and of its characters that the first `length` of them make up."""
+    spans = _tokenizer(folder).encode(text, add_special_tokens=False).offsets
+    return len(spans), len(text) if len(spans) <= length else spans[length][0]
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(folder: Path) -> Any:
+    """Load a tokenizer as transformers' CLIPTokenizer would.
+
+    Source: transformers 5, models/clip/tokenization_clip.py; `tests/unit/components/bases/test_tokens.py` compares.
+    """
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+    if (folder / "tokenizer.json").is_file():
+        whole = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        whole.no_truncation()
+        whole.no_padding()
+        return whole
+    vocab, merges = str(folder / "vocab.json"), str(folder / "merges.txt")
+    model = models.BPE.from_file(vocab, merges, end_of_word_suffix="</w>", unk_token="<|endoftext|>")
+    tokenizer = Tokenizer(model)
+    tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    return tokenizer
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}

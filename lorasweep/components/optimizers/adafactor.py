@@ -1,0 +1,67 @@
+"""Adafactor: keeps row and column means of the squared gradient instead of all of it.
+
+The learning rate is the schedule's: Adafactor's own `relative_step` is not offered, since it would ignore it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lorasweep.components.optimizers._groups import USUAL_LR, param_groups, shared_problems
+
+if TYPE_CHECKING:
+    import torch
+
+ADVICE = USUAL_LR
+
+
+def build(
+    groups: Mapping[str, Sequence[torch.nn.Parameter]],
+    *,
+    lr: float,
+    text_encoder_lr: float | None,
+    weight_decay: float,
+    clip_threshold: float,
+    scale_parameter: bool,
+) -> torch.optim.Optimizer:
+    """Build the optimizer.
+
+    Args:
+        groups: trainable tensors by part of the model.
+        lr: peak learning rate, > 0.
+        text_encoder_lr: the text encoder's own peak; None takes `lr`.
+        weight_decay: decoupled, per unit of lr, >= 0.
+        clip_threshold: root mean square of a tensor's update that is cut down to, > 0.
+        scale_parameter: multiply lr by the tensor's own root mean square, at least 0.001. Tensors of a LoRA
+            that start at zero then start a thousand times slower.
+
+    Source: Shazeer & Stern, "Adafactor" (2018), algorithm 4 without its step size and momentum.
+    """
+    from pytorch_optimizer import AdaFactor
+
+    made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    return AdaFactor(
+        made,
+        lr=lr,
+        betas=(None, 0.9999),  # no momentum; the decay of the means grows as in the paper for 100 000 steps
+        weight_decay=weight_decay,
+        clip_threshold=clip_threshold,
+        scale_parameter=scale_parameter,
+        relative_step=False,
+    )
+
+
+def problems(
+    *,
+    lr: float,
+    text_encoder_lr: float | None,
+    weight_decay: float,
+    clip_threshold: float,
+    scale_parameter: bool,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    found = list(shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, weight_decay=weight_decay))
+    if clip_threshold <= 0:
+        found.append(("clip_threshold", f"must be > 0, got {clip_threshold}", ""))
+    return found

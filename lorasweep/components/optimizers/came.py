@@ -1,0 +1,61 @@
+"""CAME: Adafactor's memory, with steps that shrink where the momentum and the gradient disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lorasweep.components.optimizers._groups import USUAL_LR, param_groups, shared_problems
+
+if TYPE_CHECKING:
+    import torch
+
+ADVICE = USUAL_LR
+
+
+def build(
+    groups: Mapping[str, Sequence[torch.nn.Parameter]],
+    *,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float, float],
+    weight_decay: float,
+    clip_threshold: float,
+) -> torch.optim.Optimizer:
+    """Build the optimizer.
+
+    Args:
+        groups: trainable tensors by part of the model.
+        lr: peak learning rate, > 0.
+        text_encoder_lr: the text encoder's own peak; None takes `lr`.
+        betas: decay of the running means of update, squared gradient and squared disagreement, in [0, 1).
+        weight_decay: decoupled, per unit of lr, >= 0.
+        clip_threshold: root mean square of a tensor's update that is cut down to, > 0.
+
+    Source: Luo et al., "CAME: Confidence-guided Adaptive Memory Efficient Optimization" (2023), algorithm 2.
+    """
+    from pytorch_optimizer import CAME
+
+    made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    return CAME(
+        made,
+        lr=lr,
+        betas=(betas[0], betas[1], betas[2]),
+        weight_decay=weight_decay,
+        clip_threshold=clip_threshold,
+    )
+
+
+def problems(
+    *,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float, float],
+    weight_decay: float,
+    clip_threshold: float,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    found = list(shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, betas=betas, weight_decay=weight_decay))
+    if clip_threshold <= 0:
+        found.append(("clip_threshold", f"must be > 0, got {clip_threshold}", ""))
+    return found

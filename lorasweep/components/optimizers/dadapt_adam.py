@@ -1,0 +1,61 @@
+"""D-Adapt Adam: Adam that estimates how far the solution is, and steps by that; Prodigy's elder relative.
+
+It has one step size for everything, so there is no lr of the text encoder's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lorasweep.components.optimizers._groups import param_groups, shared_problems
+
+if TYPE_CHECKING:
+    import torch
+
+FINDS_STEP_SIZE = "d0"  # what to turn in place of the lr, which stays 1
+
+
+def build(
+    groups: Mapping[str, Sequence[torch.nn.Parameter]],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    d0: float,
+) -> torch.optim.Optimizer:
+    """Build the optimizer.
+
+    Args:
+        groups: trainable tensors by part of the model.
+        lr: a multiplier of the estimated distance d, not a learning rate; leave it at 1.
+        betas: decay of the running means of gradient and squared gradient, both in [0, 1).
+        weight_decay: decoupled, per unit of d x lr, >= 0.
+        d0: the first estimate; d only grows.
+
+    Source: Defazio & Mishchenko, "Learning-Rate-Free Learning by D-Adaptation" (2023), algorithm 5.
+    """
+    from pytorch_optimizer import DAdaptAdam
+
+    made = param_groups(groups, lr=lr, text_encoder_lr=None)
+    return DAdaptAdam(made, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay, weight_decouple=True, d0=d0)
+
+
+def problems(
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    d0: float,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    found = list(shared_problems(lr=lr, betas=betas, weight_decay=weight_decay))
+    if d0 <= 0:
+        found.append(("d0", f"must be > 0, got {d0}", ""))
+    return found
+
+
+def logged(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """What to log beside the lr: the estimate `d`, and `d_lr`, the lr that it amounts to."""
+    group = optimizer.param_groups[0]
+    return {"d": float(group["d"]), "d_lr": float(group["d"] * group["lr"])}

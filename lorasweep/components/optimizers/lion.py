@@ -1,0 +1,56 @@
+"""Lion: steps of one size, in the direction of the sign of a momentum; half of AdamW's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lorasweep.components.optimizers._groups import param_groups, shared_problems
+from lorasweep.core.records import Advice
+
+if TYPE_CHECKING:
+    import torch
+
+ADVICE = (
+    Advice(
+        key="optimizer.lr",
+        high=1e-4,
+        reason="Lion moves every weight by the whole lr in each step: a third to a tenth of AdamW's is usual",
+    ),
+)
+
+
+def build(
+    groups: Mapping[str, Sequence[torch.nn.Parameter]],
+    *,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float],
+    weight_decay: float,
+) -> torch.optim.Optimizer:
+    """Build the optimizer.
+
+    Args:
+        groups: trainable tensors by part of the model.
+        lr: peak learning rate, > 0; every weight moves by exactly this much per step.
+        text_encoder_lr: the text encoder's own peak; None takes `lr`.
+        betas: share of the old momentum in the step and in the momentum kept, both in [0, 1).
+        weight_decay: decoupled, per unit of lr, >= 0.
+
+    Source: Chen et al., "Symbolic Discovery of Optimization Algorithms" (2023), program 1.
+    """
+    from pytorch_optimizer import Lion
+
+    made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    return Lion(made, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
+
+
+def problems(
+    *,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float],
+    weight_decay: float,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return list(shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, betas=betas, weight_decay=weight_decay))

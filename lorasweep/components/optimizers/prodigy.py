@@ -1,0 +1,89 @@
+"""Prodigy: Adam that estimates its own step size, with the settings that its README advises for diffusion."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lorasweep.components.optimizers._groups import TEXT_ENCODER, param_groups, shared_problems
+
+if TYPE_CHECKING:
+    import torch
+
+_ONE_LR = "Prodigy keeps one step size for all groups and refuses groups whose lr differ"
+
+FINDS_STEP_SIZE = "d_coef"  # what to turn in place of the lr, which stays 1
+
+
+def build(
+    groups: Mapping[str, Sequence[torch.nn.Parameter]],
+    *,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float],
+    weight_decay: float,
+    d_coef: float,
+    d0: float,
+    safeguard_warmup: bool,
+    use_bias_correction: bool,
+) -> torch.optim.Optimizer:
+    """Build the optimizer.
+
+    Args:
+        groups: trainable tensors by part of the model.
+        lr: a multiplier of the estimated step size d, not a learning rate; leave it at 1.
+        text_encoder_lr: None or the same as `lr`, or 0 to teach that part nothing.
+        betas: decay of the running means of gradient and squared gradient, both in [0, 1).
+        weight_decay: decoupled, per unit of d x lr, >= 0.
+        d_coef: scales the estimate; the knob to turn, 0.5 to 2.
+        d0: the first estimate; d only grows.
+        safeguard_warmup: keep lr out of the estimate's denominator; needed with warm-ups and restarts.
+        use_bias_correction: Adam's.
+
+    Source: Mishchenko & Defazio, "Prodigy" (2024), algorithm 4; settings from konstmish/prodigy's README.
+    """
+    from prodigyopt import Prodigy
+
+    made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    with contextlib.redirect_stdout(io.StringIO()):  # its constructor prints, and stdout may be carrying JSON
+        return Prodigy(
+            made,
+            lr=lr,
+            betas=(betas[0], betas[1]),
+            weight_decay=weight_decay,
+            d_coef=d_coef,
+            d0=d0,
+            safeguard_warmup=safeguard_warmup,
+            use_bias_correction=use_bias_correction,
+        )
+
+
+def problems(
+    *,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float],
+    weight_decay: float,
+    d_coef: float,
+    d0: float,
+    safeguard_warmup: bool,
+    use_bias_correction: bool,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    found = list(shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, betas=betas, weight_decay=weight_decay))
+    if text_encoder_lr not in (None, 0, lr):
+        hint = f"{TEXT_ENCODER}_lr: null; a smaller share for the text encoder needs adamw"
+        found.append(("text_encoder_lr", f"must be null, 0 or {lr}, got {text_encoder_lr}: {_ONE_LR}", hint))
+    if d_coef <= 0:
+        found.append(("d_coef", f"must be > 0, got {d_coef}", ""))
+    if d0 <= 0:
+        found.append(("d0", f"must be > 0, got {d0}", ""))
+    return found
+
+
+def logged(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """What to log beside the lr: the estimate `d`, and `d_lr`, the lr that it amounts to."""
+    group = optimizer.param_groups[0]
+    return {"d": group["d"], "d_lr": group["d"] * max(g["lr"] for g in optimizer.param_groups)}

@@ -1,0 +1,75 @@
+"""Schedule-free AdamW: an average of all iterates takes the place of a falling learning rate.
+
+What trains and what is used differ: the gradient is taken between the last iterate and the average, and the
+average is the result. `weights_for_use` puts it into the adapter wherever one is judged or saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.components.optimizers._groups import USUAL_LR, param_groups, shared_problems
+
+if TYPE_CHECKING:
+    import torch
+
+ADVICE = USUAL_LR
+
+
+def build(
+    groups: Mapping[str, Sequence[torch.nn.Parameter]],
+    *,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float],
+    weight_decay: float,
+) -> torch.optim.Optimizer:
+    """Build the optimizer.
+
+    Args:
+        groups: trainable tensors by part of the model.
+        lr: peak learning rate, > 0; wants a constant schedule, at most with a warm-up.
+        text_encoder_lr: the text encoder's own peak; None takes `lr`.
+        betas: share of the average where the gradient is taken, in (0, 1); decay of the running mean of
+            squared gradient, in [0, 1).
+        weight_decay: decoupled, per unit of lr, >= 0.
+
+    Source: Defazio et al., "The Road Less Scheduled" (2024), algorithm 1.
+    """
+    from pytorch_optimizer import ScheduleFreeAdamW
+
+    made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    return ScheduleFreeAdamW(made, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
+
+
+def problems(
+    *,
+    lr: float,
+    text_encoder_lr: float | None,
+    betas: tuple[float, float],
+    weight_decay: float,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    found = list(shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, betas=betas, weight_decay=weight_decay))
+    if betas[0] == 0:
+        found.append(("betas", "the first must be > 0, got 0", "0.9 is usual"))
+    return found
+
+
+@contextlib.contextmanager
+def weights_for_use(optimizer: Any) -> Iterator[None]:
+    """Inside, the parameters are the average; afterwards training's own again, bit for bit."""
+    import torch
+
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    training = [parameter.detach().clone() for parameter in parameters]
+    optimizer.eval()
+    try:
+        yield
+    finally:
+        optimizer.train()
+        with torch.no_grad():  # train() computes them back, which rounds
+            for parameter, value in zip(parameters, training, strict=True):
+                parameter.copy_(value)

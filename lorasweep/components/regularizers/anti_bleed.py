@@ -1,0 +1,86 @@
+"""Against bleeding from the trigger: what its words mean to the base is drawn by the base, and kept.
+
+`Mona_Taco` pulls Mona Lisas and tacos into a character, and the character into them. Pictures of `Mona` and
+of `Taco`, captioned so, tell the training that those two words go on meaning what they meant.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lorasweep.components.regularizers._source import Source, range_problems, word_problems
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import ImagePlanner, ImageSource
+    from lorasweep.core.records import PlannedImage
+
+_WORD = re.compile(r"[^\W\d_]{2,}")  # two letters or more: what stands between blanks, digits and marks
+
+
+@dataclass(frozen=True, kw_only=True)
+class AntiBleed(Source):
+    """See `protocols.ImageSource`."""
+
+    words: tuple[str, ...] | None
+    each: int
+
+    def images(self, planner: ImagePlanner) -> list[PlannedImage]:
+        """Have the base draw every word of the trigger."""
+        trigger = planner.trigger
+        words = words_of(trigger or "") if self.words is None else list(self.words)
+        if not words:
+            got = f"the trigger is {trigger!r}" if trigger else "there is no trigger"
+            raise planner.wrong(
+                "words",
+                f"there is no word to keep: {got}",
+                f"override: regularization.{planner.name}.words=[...]",
+            )
+        itself = [word for word in words if trigger and word.casefold() == trigger.casefold()]
+        if itself:
+            raise planner.wrong(
+                "words",
+                f"{itself[0]!r} is the whole trigger: to keep what it means would unteach the subject",
+                "mona_taco would be taken apart; for one word, give those that it bleeds into",
+            )
+        return planner.drawn(words, each=self.each)
+
+
+def words_of(trigger: str) -> list[str]:
+    """The words inside a trigger, each once: Mona_Taco has Mona and Taco, MonaTaco is one word."""
+    first: dict[str, str] = {}
+    for word in _WORD.findall(trigger):
+        first.setdefault(word.casefold(), word)
+    return list(first.values())
+
+
+def build(
+    *,
+    words: tuple[str, ...] | None,
+    images: int,
+    prior_loss_weight: float,
+    share: float,
+) -> ImageSource:
+    """Plan pictures of the words in the trigger, each captioned as itself.
+
+    Args:
+        words: what to keep the meaning of; None: the words inside the trigger.
+        images: drawn per word, >= 1; drawn once, and shared by all trials.
+        prior_loss_weight: their loss times this, > 0.
+        share: their exposures per exposure of the dataset, (0, 10], over all words.
+    """
+    given = None if words is None else tuple(words)
+    return AntiBleed(words=given, each=images, prior_loss_weight=prior_loss_weight, share=share)
+
+
+def problems(
+    *,
+    words: tuple[str, ...] | None,
+    images: int,
+    prior_loss_weight: float,
+    share: float,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    wrong = range_problems(prior_loss_weight=prior_loss_weight, share=share, images=images)
+    return [*wrong, *word_problems("words", words)]

@@ -1,0 +1,87 @@
+"""Free the tags that the subject has captured: the base draws what they mean to it, and that is kept.
+
+When every caption says `1girl`, `1girl` becomes the subject. Pictures of anybody, captioned `1girl`, balance
+that, for as many such tags as there are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lorasweep.components.regularizers._source import Source, range_problems, word_problems
+from lorasweep.data import captions
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import ImagePlanner, ImageSource
+    from lorasweep.core.records import PlannedImage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neutralize(Source):
+    """See `protocols.ImageSource`."""
+
+    tags: tuple[str, ...] | None
+    captured: float
+    each: int
+
+    def images(self, planner: ImagePlanner) -> list[PlannedImage]:
+        """Have the base draw every captured tag."""
+        tags = list(self.tags) if self.tags is not None else captured_tags(planner, self.captured)
+        if not tags:
+            message = f"no tag is in {self.captured:.0%} of the captions or more, besides the trigger"
+            hint = f"override: regularization.{planner.name}.tags=[...], or a lower .captured"
+            raise planner.wrong("tags", message, hint)
+        trigger = planner.trigger
+        called = [tag for tag in tags if trigger and captions.has_trigger(tag, trigger)]
+        if called:
+            message = f"{called[0]!r} has the trigger: to keep what it means would unteach the subject"
+            raise planner.wrong("tags", message, "take it out")
+        return planner.drawn(tags, each=self.each)
+
+
+def captured_tags(planner: ImagePlanner, share: float) -> list[str]:
+    """Tags in at least this share of the training captions, the commonest first; not the trigger's own."""
+    options = planner.recipe.captions
+    found = [captions.tags(image.caption, options) for image in planner.train]
+    counts = Counter(tag for tags in found for tag in dict.fromkeys(tags))
+    common = [tag for tag, count in counts.most_common() if count >= share * len(found)]
+    trigger = planner.trigger
+    return [tag for tag in common if not (trigger and captions.has_trigger(tag, trigger))]
+
+
+def build(
+    *,
+    tags: tuple[str, ...] | None,
+    captured: float,
+    images: int,
+    prior_loss_weight: float,
+    share: float,
+) -> ImageSource:
+    """Plan pictures of captured tags, each captioned as itself.
+
+    Args:
+        tags: what to free; None: tags in nearly every caption.
+        captured: the share of captions that a tag must be in to count as captured, (0, 1].
+        images: drawn per tag, >= 1; drawn once, and shared by all trials.
+        prior_loss_weight: their loss times this, > 0.
+        share: their exposures per exposure of the dataset, (0, 10], over all tags.
+    """
+    given = None if tags is None else tuple(tags)
+    return Neutralize(tags=given, captured=captured, each=images, prior_loss_weight=prior_loss_weight, share=share)
+
+
+def problems(
+    *,
+    tags: tuple[str, ...] | None,
+    captured: float,
+    images: int,
+    prior_loss_weight: float,
+    share: float,
+) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    wrong = range_problems(prior_loss_weight=prior_loss_weight, share=share, images=images)
+    if not 0 < captured <= 1:
+        wrong.append(("captured", f"must be in (0, 1], got {captured:g}", "0.9 is nearly every caption"))
+    return [*wrong, *word_problems("tags", tags)]

@@ -1,0 +1,62 @@
+"""Prior prediction: on regularization images, the right answer is what the frozen base answers.
+
+Such a step asks for no new picture, only for nothing to change: with the base's answer as the target, the
+loss is zero exactly where the LoRA does nothing. It costs one more forward pass of the base on those images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lorasweep.components.regularizers._source import Source, range_problems
+from lorasweep.data import captions
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import ImagePlanner, ImageSource
+    from lorasweep.core.records import PlannedImage
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorPrediction(Source):
+    """See `protocols.ImageSource`: its target holds for the images of every source."""
+
+    def images(self, planner: ImagePlanner) -> list[PlannedImage]:
+        """Without another source: the dataset's own images once more, their captions without the trigger."""
+        trigger = planner.trigger
+        if trigger is None:
+            raise planner.wrong(
+                "share",
+                "without other regularization images it uses the dataset's with the trigger taken out, "
+                "and there is no trigger",
+                "override: captions.trigger=..., or regularization=[reg_images,prior_prediction]",
+            )
+        return [
+            dataclasses.replace(
+                image,
+                concept=planner.name,
+                split="regularization",
+                caption=captions.without_trigger(image.caption, trigger, planner.recipe.captions),
+            )
+            for image in planner.train
+        ]
+
+
+def build(*, prior_loss_weight: float, share: float) -> ImageSource:
+    """Answer to the base.
+
+    Args:
+        prior_loss_weight: loss of its own images times this, > 0; other sources' images keep theirs.
+        share: exposures of its own images per exposure of the dataset, (0, 10].
+
+    Source: Nerogar/OneTrainer, modules/trainer/GenericTrainer.py, at 23df3832: the target of a sample of a
+    PRIOR_PREDICTION concept is the prediction of the model without its adapter for the same noisy latent.
+    That the dataset itself stands in for such a concept, without its trigger, is ours.
+    """
+    return PriorPrediction(prior_loss_weight=prior_loss_weight, share=share, target="base", only_alone=True)
+
+
+def problems(*, prior_loss_weight: float, share: float) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return range_problems(prior_loss_weight=prior_loss_weight, share=share)

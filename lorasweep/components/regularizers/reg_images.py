@@ -1,0 +1,66 @@
+"""Regularization images: pictures of the class, trained on beside the subject's, as kohya's trainers do.
+
+Their captions say what they show and have no trigger, so the class stays what it was while the trigger takes
+on the subject.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorasweep.components.regularizers._source import Source, range_problems
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import ImagePlanner, ImageSource
+    from lorasweep.core.records import PlannedImage
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegImages(Source):
+    """See `protocols.ImageSource`."""
+
+    path: str | None
+    strangers: int
+
+    def images(self, planner: ImagePlanner) -> list[PlannedImage]:
+        """Find them in the folder; without one, have the dollhouse's world draw strangers."""
+        if self.path is not None:
+            return planner.found(Path(self.path).expanduser())
+        if planner.recipe.dataset.path is not None:
+            hint = "override: regularization.reg_images.path=some/folder; or regularization=neutralize"
+            raise planner.wrong("path", "must be given with images of your own", hint)
+        return planner.strangers(self.strangers)
+
+
+def build(*, path: str | None, prior_loss_weight: float, share: float, strangers: int) -> ImageSource:
+    """Plan a folder of class images.
+
+    Args:
+        path: kohya's layout (`1_girl/*.png`: repeats and class tokens, which a caption file beats) or a plain
+            folder with captions. None: strangers drawn by the dollhouse's world, for its own dataset only.
+        prior_loss_weight: their loss times this, > 0.
+        share: their exposures per exposure of the dataset, (0, 10]. They are cycled until they reach it.
+        strangers: how many are drawn when there is no path; >= 1.
+
+    Source: kohya-ss/sd-scripts, library/train_util.py, DreamBoothDataset and `prior_loss_weight`. `share` is
+    ours; kohya's is 1.
+    """
+    return RegImages(
+        path=path,
+        prior_loss_weight=prior_loss_weight,
+        share=share,
+        strangers=strangers,
+        needs_dataset=False,
+    )
+
+
+def problems(*, path: str | None, prior_loss_weight: float, share: float, strangers: int) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    wrong = range_problems(prior_loss_weight=prior_loss_weight, share=share)
+    if path is not None and not Path(path).expanduser().is_dir():
+        wrong.append(("path", f"no such folder: {path!r}", f"looked at {Path(path).expanduser().absolute()}"))
+    if strangers < 1:
+        wrong.append(("strangers", f"must be >= 1, got {strangers}", "e.g. 40"))
+    return wrong

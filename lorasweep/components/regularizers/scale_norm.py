@@ -1,0 +1,64 @@
+"""Max-norm: a module whose change has outgrown a limit is scaled back to it, after every step.
+
+What overcooks first are a few modules that run away; the others are not touched. The norms are logged whether
+or not anything is scaled, so a limit of 10 only watches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Brake
+
+
+class ScaleNorm:
+    """See `protocols.Brake`."""
+
+    def __init__(self, max_norm: float) -> None:
+        self._max_norm = max_norm
+
+    def after_step(self, adapter: Any) -> dict[str, float]:
+        """Scale what is too large.
+
+        Returns:
+            `norm/mean` and `norm/max` over modules, after scaling; `norm/keys_scaled`, how many were.
+        """
+        import torch
+
+        from lorasweep.components.adapters._norms import changes
+
+        found = list(changes(adapter))
+        norms = torch.stack([change.norm for change in found])
+        # The lower clamp keeps a module that has not learnt anything from dividing by zero.
+        clamped = norms.clamp(min=self._max_norm / 2)
+        ratios = clamped.clamp(max=self._max_norm) / clamped
+        with torch.no_grad():
+            for change, ratio in zip(found, ratios, strict=True):
+                for factor in change.factors:
+                    factor.mul_(ratio ** (1 / len(change.factors)))
+        after = norms * ratios
+        mean, largest, scaled = torch.stack([after.mean(), after.max(), (ratios != 1).sum()]).tolist()
+        return {"norm/mean": mean, "norm/max": largest, "norm/keys_scaled": scaled}
+
+
+def build(*, max_norm: float) -> Brake:
+    """Build the brake.
+
+    With n = max(||dW||, max_norm / 2) and ratio = min(n, max_norm) / n, each of a change's k factors is
+    multiplied by ratio^(1/k).
+
+    Args:
+        max_norm: limit of the Frobenius norm of a module's change at weight 1, alpha included, > 0. The norm
+            is of the whole module, so large modules reach it first.
+
+    Source: kohya-ss/sd-scripts, networks/lora.py, apply_max_norm_regularization (`scale_weight_norms`).
+    """
+    return ScaleNorm(max_norm)
+
+
+def problems(*, max_norm: float) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    if max_norm > 0:
+        return []
+    return [("max_norm", f"must be > 0, got {max_norm}", "1 to begin with, 10 to only watch the norms")]

@@ -1,0 +1,32 @@
+"""The peak all the way, after an optional linear warm-up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lorasweep.components.schedulers._warmup import warmup_problems, warmup_steps
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Schedule
+
+
+def build(total_steps: int, *, warmup: int | float) -> Schedule:
+    """Rise from 0 over the warm-up, then stay.
+
+    Args:
+        total_steps: optimizer steps of the whole training, >= 1.
+        warmup: steps, or a share of the training below 1.
+
+    Source: diffusers, optimization.py, get_constant_schedule_with_warmup.
+    """
+    warm = warmup_steps(warmup, total_steps)
+
+    def schedule(step: int, peak_lr: float) -> float:
+        return peak_lr * step / warm if step < warm else peak_lr
+
+    return schedule
+
+
+def problems(*, warmup: int | float) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return list(warmup_problems(warmup))

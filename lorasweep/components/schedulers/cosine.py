@@ -1,0 +1,28 @@
+"""One cosine from the peak to zero, after an optional warm-up: `cosine_with_restarts` with one cycle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lorasweep.components.schedulers import cosine_with_restarts
+from lorasweep.components.schedulers._warmup import warmup_problems
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Schedule
+
+
+def build(total_steps: int, *, warmup: int | float) -> Schedule:
+    """Warm up, then fall to zero once.
+
+    Args:
+        total_steps: optimizer steps of the whole training, >= 1.
+        warmup: steps, or a share of the training below 1.
+
+    Source: diffusers, optimization.py, get_cosine_schedule_with_warmup, half a wave.
+    """
+    return cosine_with_restarts.build(total_steps, num_cycles=1, warmup=warmup)
+
+
+def problems(*, warmup: int | float) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return list(warmup_problems(warmup))

@@ -1,0 +1,48 @@
+"""Cosine waves that fall from the peak to zero, one after another: kohya's `cosine_with_restarts`.
+
+One warm-up at the very beginning; every wave starts at the full peak. Other trainers use this name for other
+curves: OneTrainer for a smooth wave, ai-toolkit for a single cosine.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from lorasweep.components.schedulers._warmup import warmup_problems, warmup_steps
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Schedule
+
+
+def build(total_steps: int, *, num_cycles: int, warmup: int | float) -> Schedule:
+    """Warm up once, then fall to zero `num_cycles` times.
+
+    With p in [0, 1] the progress after warm-up: lr = peak * (1 + cos(pi * (num_cycles * p mod 1))) / 2.
+
+    Args:
+        total_steps: optimizer steps of the whole training, >= 1.
+        num_cycles: waves, >= 1; 1 is a plain cosine.
+        warmup: steps, or a share of the training below 1.
+
+    Source: diffusers, optimization.py, get_cosine_with_hard_restarts_schedule_with_warmup; kohya uses it.
+    """
+    warm = warmup_steps(warmup, total_steps)
+
+    def schedule(step: int, peak_lr: float) -> float:
+        if step < warm:
+            return peak_lr * step / warm
+        progress = (step - warm) / max(1, total_steps - warm)
+        if progress >= 1.0:
+            return 0.0
+        return peak_lr * 0.5 * (1.0 + math.cos(math.pi * ((num_cycles * progress) % 1.0)))
+
+    return schedule
+
+
+def problems(*, num_cycles: int, warmup: int | float) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    found = list(warmup_problems(warmup))
+    if num_cycles < 1:
+        found.append(("num_cycles", f"must be >= 1, got {num_cycles}", ""))
+    return found

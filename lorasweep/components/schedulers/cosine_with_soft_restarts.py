@@ -1,0 +1,46 @@
+"""A smooth wave between the peak and zero: what OneTrainer calls cosine with restarts.
+
+It swings back up instead of jumping, so a whole number of cycles ends at the peak, and half a cycle more ends
+at zero. The jumping curve is `cosine_with_restarts`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from lorasweep.components.schedulers._warmup import warmup_problems, warmup_steps
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Schedule
+
+
+def build(total_steps: int, *, num_cycles: float, warmup: int | float) -> Schedule:
+    """Warm up once, then swing `num_cycles` times.
+
+    With p in [0, 1] the progress after warm-up: lr = peak * (1 + cos(2 pi * num_cycles * p)) / 2.
+
+    Args:
+        total_steps: optimizer steps of the whole training, >= 1.
+        num_cycles: swings from peak to peak, > 0; 0.5 is a plain cosine.
+        warmup: steps, or a share of the training below 1.
+
+    Source: Nerogar/OneTrainer, modules/util/lr_scheduler_util.py, lr_lambda_cosine_with_restarts.
+    """
+    warm = warmup_steps(warmup, total_steps)
+
+    def schedule(step: int, peak_lr: float) -> float:
+        if step < warm:
+            return peak_lr * step / warm
+        progress = (step - warm) / max(1, total_steps - warm)
+        return peak_lr * 0.5 * (1.0 + math.cos(2.0 * math.pi * num_cycles * progress))
+
+    return schedule
+
+
+def problems(*, num_cycles: float, warmup: int | float) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    found = list(warmup_problems(warmup))
+    if num_cycles <= 0:
+        found.append(("num_cycles", f"must be > 0, got {num_cycles}", "0.5 falls to zero once"))
+    return found

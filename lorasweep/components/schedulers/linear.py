@@ -1,0 +1,34 @@
+"""A straight line from the peak to zero, after an optional warm-up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lorasweep.components.schedulers._warmup import warmup_problems, warmup_steps
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Schedule
+
+
+def build(total_steps: int, *, warmup: int | float) -> Schedule:
+    """Warm up, then fall evenly: lr = peak * (total_steps - step) / (total_steps - warm-up).
+
+    Args:
+        total_steps: optimizer steps of the whole training, >= 1.
+        warmup: steps, or a share of the training below 1.
+
+    Source: diffusers, optimization.py, get_linear_schedule_with_warmup.
+    """
+    warm = warmup_steps(warmup, total_steps)
+
+    def schedule(step: int, peak_lr: float) -> float:
+        if step < warm:
+            return peak_lr * step / warm
+        return peak_lr * max(0, total_steps - step) / max(1, total_steps - warm)
+
+    return schedule
+
+
+def problems(*, warmup: int | float) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    return list(warmup_problems(warmup))

@@ -1,0 +1,42 @@
+"""REX: stays near the peak for long and falls steeply at the end; the reflection of an exponential decay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lorasweep.components.schedulers._warmup import warmup_problems, warmup_steps
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Schedule
+
+
+def build(total_steps: int, *, bend: float, warmup: int | float) -> Schedule:
+    """Warm up, then fall late.
+
+    With p in [0, 1] the progress after warm-up: lr = peak * (1 - p) / (1 - bend + bend * (1 - p)).
+
+    Args:
+        total_steps: optimizer steps of the whole training, >= 1.
+        bend: how late it falls, in [0, 1); 0 is a straight line.
+        warmup: steps, or a share of the training below 1.
+
+    Source: Chen, Wolfe & Kyrillidis, "REX: Revisiting Budgeted Training with an Improved Schedule" (2022),
+    section 4, where bend is 0.5. Trainers of LoRAs have 0.9 (OneTrainer, lr_lambda_rex), as is our default.
+    """
+    warm = warmup_steps(warmup, total_steps)
+
+    def schedule(step: int, peak_lr: float) -> float:
+        if step < warm:
+            return peak_lr * step / warm
+        left = max(0.0, 1.0 - (step - warm) / max(1, total_steps - warm))
+        return peak_lr * left / (1.0 - bend + bend * left)
+
+    return schedule
+
+
+def problems(*, bend: float, warmup: int | float) -> list[tuple[str, str, str]]:
+    """What the types cannot say about the knobs."""
+    found = list(warmup_problems(warmup))
+    if not 0 <= bend < 1:
+        found.append(("bend", f"must be in [0, 1), got {bend}", "0.9 as trainers have it, 0.5 as the paper"))
+    return found

@@ -1,0 +1,1 @@
+"""What every room stands on: records, protocols, errors, seeds, paths, files, provenance. No torch."""

@@ -1,0 +1,53 @@
+"""rich's console, for text from people's files: nothing in it is markup, an emoji's name or a command.
+
+Takes what rich renders. Knows nothing about what is shown.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from lorasweep.core.printable import visible
+from lorasweep.core.streams import SafeStream
+
+
+class _Styled:
+    """The stream below a `SafeStream`, for rich, whose own control characters are meant."""
+
+    def __init__(self, stream: SafeStream) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        return self._stream.write_styled(text)
+
+
+class _TextConsole(Console):
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make a text, with control characters made visible before its width is taken."""
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render, with control characters made visible but for rich's own."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+def text_console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
+    """Make a console on standard output or standard error."""
+    stream: Any = sys.stderr if stderr else sys.stdout
+    return _TextConsole(
+        file=_Styled(stream) if isinstance(stream, SafeStream) else None,  # type: ignore[arg-type]
+        stderr=stderr,
+        soft_wrap=soft_wrap,
+        markup=False,
+        emoji=False,
+    )

@@ -1,0 +1,95 @@
+"""Where a result comes from: versions, code, machine. Knows nothing about recipes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import lorasweep
+
+_LIBRARIES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "accelerate",
+    "prodigyopt",
+    "optuna",
+    "hydra-core",
+)
+# What decides nothing about the result of a recipe once it is resolved: how it is composed, scheduled, shown.
+_BESIDE = frozenset(("cli", "config", "results", "sweep", "__main__.py", "api.py"))
+_BESIDE_LIBRARIES = frozenset(("optuna", "hydra-core"))
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, git commit when run from a checkout, and the machine, as plain JSON."""
+    return {
+        "lorasweep": lorasweep.__version__,
+        "code": code_digest(),
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "compute": _compute(),
+        "git": _git(),
+    }
+
+
+def _compute() -> dict[str, Any] | None:
+    """What torch computes with, which decides the last digits; None where nothing was computed."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return None
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"threads": torch.get_num_threads(), "gpu": gpu}
+
+
+@functools.cache
+def code_digest() -> str:
+    """Digest of the code that turns a recipe into a result: under equal code, equal recipes come out equal.
+
+    It covers the package's sources, but for those that only compose, schedule or show recipes, and the
+    versions of the libraries that compute. A change of a comment counts as a change: better cooked twice than
+    taken for the same.
+    """
+    root = Path(lorasweep.__file__).parent
+    sources = [path for path in root.rglob("*.py") if path.relative_to(root).parts[0] not in _BESIDE]
+    found = hashlib.sha256()
+    for path in sorted(sources):
+        found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for name in _LIBRARIES:
+        if name not in _BESIDE_LIBRARIES:
+            found.update(f"{name} {_version(name)}\0".encode())
+    return found.hexdigest()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit and dirtiness of the checkout that holds the package; None when it is not a checkout."""
+    root = Path(lorasweep.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _run(root, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_run(root, "status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _run(root: Path, *arguments: str) -> str:
+    result = subprocess.run(
+        ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
+    )
+    return result.stdout.strip()

@@ -1,0 +1,411 @@
+"""The records that travel along the arrows: recipe -> plan -> outcome, frozen, and JSON at both ends.
+
+    Recipe    what to cook: every choice of the config groups, fully resolved
+    Plan      what cooking it means: images in buckets, steps, exposures, rungs, prompts
+    Outcome   how it ended
+
+Knows nothing about torch, Hydra, Optuna or MLflow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+PredictionType = Literal["epsilon", "v_prediction"]
+PromptTier = Literal["in_distribution", "recombined", "class", "unrelated"]
+PROMPT_TIERS: tuple[PromptTier, ...] = ("in_distribution", "recombined", "class", "unrelated")
+
+
+class Status(enum.StrEnum):
+    """Where a trial stands; what each means to Optuna and MLflow is decided in `sweep/` and `tracking/`."""
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    PRUNED = "PRUNED"
+    DIVERGED = "DIVERGED"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    CRASHED = "CRASHED"
+    INVALID = "INVALID"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the trial will not be touched again when the sweep continues."""
+        return self not in (Status.WAITING, Status.RUNNING, Status.CANCELLED)
+
+
+# --------------------------------------------------------------------------------------------- recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """A choice that is a name plus knobs: `name` is a module, `options` its builder's keyword arguments."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseOptions:
+    """The base model (`conf/base/`)."""
+
+    name: str  # module in lorasweep/components/bases/
+    path: str | None  # diffusers folder; None for the embedded dollhouse
+    resolution: int  # px, the training resolution that bucket areas refer to (512 for SD 1.5)
+    bucket_step: int  # px, bucket sides are multiples of it (64 for SD 1.5)
+    clip_skip: int = 1  # 1 = last hidden state, kohya's counting
+    prediction_type: PredictionType | None = None  # None: as the base's files say
+    negative_prompt: str = ""
+    neighbour_prompts: tuple[str, ...] = ()  # other subjects of its kinds, for drift near a LoRA's subject
+    unrelated_prompts: tuple[str, ...] = ()  # prompts this base draws well and no LoRA should disturb
+
+
+@dataclass(frozen=True, kw_only=True)
+class DollhouseOptions:
+    """The procedural dataset that is drawn when `dataset.path` is null."""
+
+    subject: str = "zkw"
+    images: int = 20
+    outfits: int = 1
+    confound: float = 0.5  # share of images that keep the subject's usual background and outfit, [0, 1]
+    captions: Literal["absorbed", "full"] = "absorbed"  # without, or with, the tags of the subject's own traits
+    seed: int = 2
+    shapes: Literal["five", "photos"] = "five"  # sizes that are buckets, or those of a folder of photos
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions:
+    """The images (`conf/dataset/`)."""
+
+    path: str | None = None  # kohya folder (`10_zkw/…`) or plain images; None draws the dollhouse's
+    repeats: int | None = None  # None: the number in the folder's name, else 1
+    holdout: float = 0.2  # share of images kept for judging, [0, 0.5]; near-duplicates stay together
+    holdout_seed: int = 0
+    prompts: dict[str, tuple[str, ...]] | None = None  # by tier; None: derived from the captions
+    dollhouse: DollhouseOptions = field(default_factory=DollhouseOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanOptions:
+    """How tags are tidied up before anything else; the trigger's own tag is never touched."""
+
+    lowercase: bool = False
+    underscores: bool = False  # true: spaces instead, but not in faces like ^_^
+    duplicates: bool = False  # true: only the first of equal tags stays
+    implied: bool = False  # true: `hat` goes where `red hat` is
+    unwanted: tuple[str, ...] = ()  # tags or patterns that go: `watermark`, `* background`
+    replacements: dict[str, str] = field(default_factory=dict)  # tag -> what stands there instead
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionOptions:
+    """How captions are read and varied (`conf/captions/`)."""
+
+    extension: str = ".txt"
+    trigger: str | None = None  # None: what the captions, and the folder's name with them, call the subject
+    add_trigger: bool | None = None  # put it in front where it is missing; None: when `trigger` is given
+    separator: str = ", "
+    prune: tuple[str, ...] = ()  # tags or patterns (`* hair`) left out, for the trigger to absorb
+    decouple: float = 0.0  # share of each concept's images that keep those tags and lose the trigger, [0, 1]
+    clean: CleanOptions = field(default_factory=CleanOptions)
+    shuffle: bool = False
+    keep_tokens: int = 1  # leading tags that stay in place when shuffling, and are never dropped alone
+    dropout: float = 0.0  # share of steps that see an empty caption, [0, 1]
+    tag_dropout: float = 0.0  # share of the other tags that a step does not see, [0, 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """The budget and the numerics (`conf/train/`)."""
+
+    max_steps: int | None = None  # optimizer steps; wins over epochs
+    epochs: int | None = 8
+    steps_per_epoch: int | None = None  # None: from images x repeats / batch
+    batch_size: int = 4
+    gradient_accumulation: int = 1
+    max_grad_norm: float = 1.0  # 0 = no clipping
+    min_snr_gamma: float | None = None
+    noise_offset: float = 0.0
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    rungs: int = 4  # checkpoints at which a trial is judged, evenly spaced, the last step included
+    keep: Literal["done", "last"] = "done"  # the adapter that stays: of the rung judged done, or the last
+    log_every: int = 10  # steps
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """How samples are drawn (`conf/sample/`)."""
+
+    weight: float = 0.7  # the LoRA weight that counts
+    weights: tuple[float, ...] = (0.4, 0.7, 1.0)  # the ladder, drawn at the end
+    seeds: tuple[int, ...] = (0, 1)
+    rung_seeds: tuple[int, ...] = (0,)  # at rungs: only `weight`, only these seeds
+    class_seeds: int = 1  # class prompts are drawn from so many of either: people differ more than noises
+    sampler: Literal["ddim", "euler", "dpmpp_2m"] = "ddim"
+    steps: int = 20
+    guidance: float = 4.0
+    width: int | None = None  # px; None: the base's resolution
+    height: int | None = None
+    batch_size: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions:
+    """Local copies of models that look at pictures (`conf/encoders/`); None: not here, never downloaded."""
+
+    clip: str | None = None  # folder in transformers' format, tokenizer included
+    dino: str | None = None  # folder in transformers' format: DINO or DINOv2
+    sscd: str | None = None  # TorchScript file of SSCD
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingOptions:
+    """Where results are mirrored (`conf/tracking/`); never part of a recipe's fingerprint."""
+
+    name: Literal["mlflow", "none"] = "mlflow"
+    experiment: str = "lorasweep"
+    timeout_s: float = 20.0  # how long the end of a sweep waits for a slow server
+
+
+@dataclass(frozen=True, kw_only=True)
+class LauncherOptions:
+    """Who cooks (`conf/launcher/`); never part of a recipe's fingerprint."""
+
+    name: Literal["local"] = "local"
+    workers: int | None = None  # None: one per GPU, else one per CPU core
+    threads: int | None = 1  # torch threads per worker; None: the cores shared out among the workers
+    recycle_after: int | None = None  # trials after which a worker makes room for a fresh process
+    memory_growth_mb: float | None = 2000.0  # a worker that grew by more since its first trial does so too
+    hang_s: float | None = 600.0  # a busy worker without a sign of life for so long is killed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One fully resolved configuration, cooked with one seed."""
+
+    seed: int
+    base: BaseOptions
+    dataset: DatasetOptions
+    captions: CaptionOptions
+    buckets: Component
+    adapter: Component
+    optimizer: Component
+    scheduler: Component
+    regularization: dict[str, dict[str, Any]]  # regularizer's name -> knobs; {} for none
+    train: TrainOptions
+    sample: SampleOptions
+    metrics: dict[str, dict[str, Any]]  # metric name -> knobs, in the order of the config
+    encoders: EncoderOptions = field(default_factory=EncoderOptions)
+    calibration: str | None = None  # file of limits to judge by; None: what fits the base
+    tracking: TrackingOptions = field(default_factory=TrackingOptions)
+    launcher: LauncherOptions = field(default_factory=LauncherOptions)
+
+    def fingerprint(self) -> str:
+        """Hex digest of everything that decides the result; tracking and launcher left out."""
+        data = to_dict(self)
+        del data["tracking"], data["launcher"]
+        return digest(data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """A range that experience gives a key when a module is chosen; leaving it is allowed, and warned about.
+
+    An adapter's or an optimizer's module lists its own as `ADVICE`.
+    """
+
+    key: str  # `optimizer.lr`
+    reason: str
+    low: float | None = None  # inclusive, as high; None: no bound on this side
+    high: float | None = None
+    optimizers: tuple[str, ...] | None = None  # holds with these only; None: with all
+
+
+# ----------------------------------------------------------------------------------------------- plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisePath:
+    """How a base is noised and what it predicts, which training, judging and sampling go by.
+
+    Attributes:
+        config: for diffusers' schedulers.
+        said: prediction type that the base's own files state; None where they state none.
+        marked: whether a checkpoint states it by a mark.
+        as_written: whether `config` is the scheduler config's own, drawn with in the usual way.
+    """
+
+    config: dict[str, Any]
+    said: str | None
+    marked: bool
+    as_written: bool
+
+    @property
+    def prediction_type(self) -> str:
+        """`epsilon` or `v_prediction`."""
+        return str(self.config["prediction_type"])
+
+    @property
+    def zero_terminal_snr(self) -> bool:
+        """Whether the last timestep is nothing but noise, so that its signal-to-noise ratio is 0."""
+        return bool(self.config.get("rescale_betas_zero_snr"))
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Bucket:
+    """A training size; both sides multiples of the base's bucket step."""
+
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A picture that the base itself draws, in its bucket's size, the way samples are drawn."""
+
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedImage:
+    """One image on its way into training or judging. Sizes are after EXIF rotation."""
+
+    file: str  # absolute path
+    sha256: str  # of the file's bytes; "" while the base has not drawn it
+    concept: str  # folder name, e.g. `10_zkw outfit1`; "" for a plain folder; a regularizer's name
+    caption: str  # after the caption policy, before shuffle and dropout
+    split: Literal["train", "held_out", "regularization"]
+    repeats: int
+    width_px: int
+    height_px: int
+    bucket: Bucket
+    resize_px: tuple[int, int]  # width, height before cropping
+    crop_px: tuple[int, int]  # left, top of the centre crop of the bucket's size
+    loss_weight: float = 1.0  # its loss times this; kohya's prior_loss_weight on regularization images
+    target: Literal["noise", "base"] = "noise"  # the right answer: the noise (or v), or the base's own answer
+    drawing: Drawing | None = None  # None: a file that is there
+    profile: str = ""  # digest of the colour profile that it is converted from; "": it is in sRGB
+
+    @property
+    def source(self) -> str:
+        """What its pixels come from: the file, and the profile that they are converted from if any."""
+        return f"{self.sha256}+{self.profile}" if self.profile else self.sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What cooking a recipe means, worked out before any torch is imported."""
+
+    fingerprint: str  # Recipe.fingerprint(), seed included, combined with `material`: equal means equal results
+    images: tuple[PlannedImage, ...]
+    trigger: str | None
+    batches_per_epoch: int  # micro-batches: sum over buckets of ceil(images x repeats / batch size)
+    steps_per_epoch: int  # optimizer steps
+    steps: int  # optimizer steps in all
+    exposures: dict[str, int]  # per concept, exact
+    tag_exposures: dict[str, int]  # per caption tag; what never reaches the text encoder does not count
+    exposures_per_image: float  # mean over training images
+    rungs: tuple[int, ...]  # ascending steps, the last is `steps`
+    prompts: dict[str, tuple[str, ...]]  # by tier
+    warnings: tuple[str, ...] = ()
+    reg_images: tuple[PlannedImage, ...] = ()  # trained on beside `images`, never judged by
+    reg_exposures: dict[str, int] = field(default_factory=dict)  # per regularizer, exact; not in `exposures`
+    material: str = ""  # digest of images, captions and base alone: what recipe and seed are applied to
+
+    def train_images(self) -> tuple[PlannedImage, ...]:
+        """Images that are trained on."""
+        return tuple(image for image in self.images if image.split == "train")
+
+    def trained_on(self) -> tuple[PlannedImage, ...]:
+        """What an epoch goes through: training images, then regularization images."""
+        return (*self.train_images(), *self.reg_images)
+
+    def held_out_images(self) -> tuple[PlannedImage, ...]:
+        """Images that only judge."""
+        return tuple(image for image in self.images if image.split == "held_out")
+
+
+# -------------------------------------------------------------------------------------------- outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What one metric found: numbers, and for each number it could not find, why."""
+
+    values: dict[str, float] = field(default_factory=dict)  # `prior_drift/class` -> 0.03; always finite
+    missing: dict[str, str] = field(default_factory=dict)  # name -> reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a trial ended."""
+
+    status: Status
+    step: int  # last finished optimizer step
+    value: float | None = None  # the sweep's metric, when it could be measured
+    metrics: dict[str, float] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    reason: str = ""  # for people, when status is not COMPLETED
+
+
+# --------------------------------------------------------------------------------------------- to JSON
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def to_dict(record: Any) -> Any:
+    """Turn a record into plain dicts, lists and scalars that JSON can hold."""
+    if type(record) in _PLAIN:  # most of what there is
+        return record
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {f.name: to_dict(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    if isinstance(record, dict):
+        return {str(key): to_dict(value) for key, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [to_dict(item) for item in record]
+    return record.value if isinstance(record, enum.Enum) else record
+
+
+def from_dict(cls: type[T], data: Any) -> T:
+    """Rebuild a record from `to_dict`'s output. Trusts its input: people's input is checked in `config/`."""
+    return typing.cast(T, _rebuild(cls, data))
+
+
+def digest(data: Any) -> str:
+    """Hex SHA-256 of canonical JSON."""
+    text = json.dumps(to_dict(data), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _rebuild(hint: Any, data: Any) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if data is None:
+            return None
+        return _rebuild(next(a for a in arguments if a is not type(None)), data)
+    if dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        return typing.cast(Any, hint)(**{key: _rebuild(hints[key], value) for key, value in data.items()})
+    if origin is dict:
+        return {key: _rebuild(arguments[1], value) for key, value in data.items()}
+    if origin is tuple:
+        inner = arguments[:1] * len(data) if len(arguments) == 2 and arguments[1] is Ellipsis else arguments
+        return tuple(_rebuild(a, value) for a, value in zip(inner, data, strict=True))
+    if origin is list:
+        return [_rebuild(arguments[0], value) for value in data]
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return hint(data)
+    return float(data) if hint is float else data

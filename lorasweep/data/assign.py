@@ -1,0 +1,107 @@
+"""Choose the bucket of an image, the size it is scaled to and where it is cropped, by kohya's rules.
+
+Source: kohya-ss/sd-scripts, library/train_util.py `BucketManager.select_bucket` and
+`trim_and_resize_if_required`, at 48d368fa. Not a catalogue entry: every bucket set is assigned by it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lorasweep.core.records import Bucket
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Where an image ends up.
+
+    Attributes:
+        bucket: the size it is trained at.
+        resize_px: (width, height) it is scaled to first; covers the bucket.
+        crop_px: (left, top) of the centred crop of the bucket's size.
+    """
+
+    bucket: Bucket
+    resize_px: tuple[int, int]
+    crop_px: tuple[int, int]
+
+
+def assign(width_px: int, height_px: int, buckets: Sequence[Bucket]) -> Assignment:
+    """Choose among given buckets; images smaller than the bucket are enlarged.
+
+    A bucket of exactly the image's size wins, else the nearest |w/h - w/h|. That is the plain ratio, not its
+    logarithm, so portrait and landscape are not treated alike: 2:3 is 1/3 from 1:1, and 3:2 is 1/2 from it.
+    Ties go to the first bucket.
+
+    Args:
+        width_px: of the upright image; >= 1.
+        height_px: of the upright image; >= 1.
+        buckets: at least one, in the order that ties are decided by.
+    """
+    exact = Bucket(width_px=width_px, height_px=height_px)
+    if exact in buckets:
+        return Assignment(bucket=exact, resize_px=(width_px, height_px), crop_px=(0, 0))
+    ratio = width_px / height_px
+    bucket = min(buckets, key=lambda b: abs(b.width_px / b.height_px - ratio))
+    if ratio > bucket.width_px / bucket.height_px:
+        scale = bucket.height_px / height_px
+    else:
+        scale = bucket.width_px / width_px
+    return _centred((_rounded(width_px * scale), _rounded(height_px * scale)), bucket)
+
+
+def assign_without_upscale(width_px: int, height_px: int, *, area_px: int, step_px: int) -> Assignment | None:
+    """Make a bucket for the image, so that it is only ever made smaller.
+
+    An image above the area is scaled down to it along one side that is a whole number of steps: the side that
+    keeps the ratio better. The bucket is what is left when both sides are floored to steps.
+
+    Args:
+        width_px: of the upright image; >= 1.
+        height_px: of the upright image; >= 1.
+        area_px: largest area of a bucket (resolution squared).
+        step_px: bucket sides are multiples of it.
+
+    Returns:
+        None when a side is shorter than one step: such an image cannot be trained on without enlarging it.
+    """
+    size = (width_px, height_px)
+    if width_px * height_px > area_px:
+        size = _shrunk(width_px / height_px, area_px, step_px)
+    bucket = Bucket(width_px=_floored(size[0], step_px), height_px=_floored(size[1], step_px))
+    return _centred(size, bucket) if min(bucket.width_px, bucket.height_px) > 0 else None
+
+
+def _shrunk(ratio: float, area_px: int, step_px: int) -> tuple[int, int]:
+    """Size of about `area_px` with one side in whole steps, whichever side then keeps the ratio better."""
+    ideal_width = math.sqrt(area_px * ratio)
+    width = _stepped(ideal_width, step_px)
+    height = _stepped(area_px / ideal_width, step_px)
+    by_width = _ratio_error(width, _stepped(width / ratio, step_px), ratio)
+    by_height = _ratio_error(_stepped(height * ratio, step_px), height, ratio)
+    if by_width < by_height:
+        return width, _rounded(width / ratio)
+    return _rounded(height * ratio), height
+
+
+def _ratio_error(width_px: int, height_px: int, ratio: float) -> float:
+    return abs(width_px / height_px - ratio) if height_px else math.inf
+
+
+def _stepped(side_px: float, step_px: int) -> int:
+    return _floored(_rounded(side_px), step_px)
+
+
+def _floored(side_px: int, step_px: int) -> int:
+    return side_px - side_px % step_px
+
+
+def _rounded(side_px: float) -> int:
+    return int(side_px + 0.5)
+
+
+def _centred(resize_px: tuple[int, int], bucket: Bucket) -> Assignment:
+    left, top = (resize_px[0] - bucket.width_px) // 2, (resize_px[1] - bucket.height_px) // 2
+    return Assignment(bucket=bucket, resize_px=resize_px, crop_px=(left, top))

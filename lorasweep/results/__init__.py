@@ -1,0 +1,1 @@
+"""What is made from run folders: MLflow runs, reports, LoRA files; and the one lookup of runs."""

@@ -1,0 +1,60 @@
+"""In which forms an adapter can be written, and which programs read each of them as it was judged.
+
+    factors   the adapter's own tensors: small
+    diff      what it adds to each weight at weight 1 (LyCORIS's `full`): as large as the base's weights
+    lora      the same as a plain LoRA of full rank: up to twice as large, read by every program
+
+Who reads an adapter's own tensors is its module's `READ_BY`. No torch.
+
+Source: the readers' own code. ComfyUI, comfy/lora.py and comfy/weight_adapter; Forge, backend/patcher/lora.py
+and packages_3rdparty/comfyui_lora_collection; A1111, extensions-builtin/Lora; kohya-ss/sd-scripts,
+networks/merge_lora.py and networks/lora.py, which know LoRA alone; diffusers 0.42.1,
+loaders/lora_conversion_utils.py, which knows LoRA and misreads `dora_scale`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Iterable
+from typing import Literal
+
+Form = Literal["factors", "diff", "lora"]
+READERS = {
+    "comfyui": "ComfyUI",
+    "forge": "Forge",
+    "a1111": "A1111",
+    "kohya": "kohya's sd-scripts",
+    "diffusers": "diffusers",
+}
+_DIFF_READ_BY = ("comfyui", "forge", "a1111")
+
+
+def read_by(adapter: str, form: Form) -> tuple[str, ...]:
+    """The programs of `READERS` that read this form of this kind of adapter as it was judged."""
+    if form == "factors":
+        return tuple(importlib.import_module(f"lorasweep.components.adapters.{adapter}").READ_BY)
+    return _DIFF_READ_BY if form == "diff" else tuple(READERS)
+
+
+def smallest_form(adapter: str, readers: Collection[str] = ()) -> Form:
+    """The smallest form that all `readers` read.
+
+    With none named: the factors, unless ComfyUI and Forge have no reader for them; then what every program
+    reads.
+    """
+    wanted = set(readers) or {"comfyui", "forge"}
+    if wanted <= set(read_by(adapter, "factors")):
+        return "factors"
+    return "diff" if readers and wanted <= set(_DIFF_READ_BY) else "lora"
+
+
+def plain_form(adapter: str, form: Form) -> Form:
+    """The form, or the factors where these are a plain LoRA already, which all programs read."""
+    is_lora = set(read_by(adapter, "factors")) == set(READERS)
+    return "factors" if form == "lora" and is_lora else form
+
+
+def names(readers: Iterable[str]) -> str:
+    """Programs as people write them: `ComfyUI, Forge and A1111`."""
+    *most, last = [READERS[reader] for reader in readers]
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,91 @@
+"""The best adapter of a sweep as MLflow loads it back: prompts in, pictures out.
+
+    model = mlflow.pyfunc.load_model("models:/m-...")    a folder: adapter.safetensors, recipe.yaml
+    model.predict(["zkw, 1girl, red hat"])  ->  one RGB picture per prompt, as the sweep would have drawn it
+
+Of every kind of adapter. The folder may be a stranger's: its recipe is read as data and checked. Knows
+nothing about mlflow, which finds `_load_pyfunc` by this module's name in the file MLmodel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep import config
+from lorasweep.plan.sample_requests import ImageRequest
+from lorasweep.trial import finish
+from lorasweep.trial.resources import Kitchen
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+RECIPE = "recipe.yaml"
+
+
+class DrawingModel:
+    """A base with one adapter in it, and how its recipe samples. Not safe for threads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load the base and put the adapter in.
+
+        Args:
+            folder: of the logged model.
+
+        Raises:
+            ConfigError: its recipe is not one.
+            AdapterError: the file does not fit the base.
+        """
+        import importlib
+
+        self.recipe = config.read_recorded(folder / RECIPE)
+        self._base = Kitchen().base(self.recipe)
+        kind = importlib.import_module(f"lorasweep.components.adapters.{self.recipe.adapter.name}")
+        self._adapter = kind.build(self._base, seed=self.recipe.seed, **self.recipe.adapter.options)
+        self._adapter.load(folder / finish.ADAPTER)
+
+    def predict(self, prompts: Any, params: Mapping[str, Any] | None = None) -> list[Image.Image]:
+        """Draw; the form that MLflow calls.
+
+        Args:
+            prompts: one, several, or a table with a column `prompt`.
+            params: `weight` and `seed` as in `draw`.
+        """
+        if isinstance(prompts, str):
+            prompts = [prompts]
+        elif hasattr(prompts, "columns"):
+            prompts = list(prompts["prompt"])
+        return self.draw([str(prompt) for prompt in prompts], **(params or {}))
+
+    def draw(
+        self, prompts: Sequence[str], *, weight: float | None = None, seed: int | None = None
+    ) -> list[Image.Image]:
+        """Draw one RGB picture per prompt, in the recipe's size and with its sampler.
+
+        Args:
+            prompts: with the trigger, where the subject is wanted.
+            weight: LoRA weight; None is the recipe's, 0 the base.
+            seed: of the starting noise; None is the recipe's first.
+        """
+        from lorasweep.trial import sample
+
+        recipe, options = self.recipe, self.recipe.sample
+        requests = [
+            ImageRequest(
+                tier="in_distribution",
+                prompt=prompt,
+                negative_prompt=recipe.base.negative_prompt,
+                seed=options.seeds[0] if seed is None else int(seed),
+                weight=options.weight if weight is None else float(weight),
+                width_px=options.width or recipe.base.resolution,
+                height_px=options.height or recipe.base.resolution,
+            )
+            for prompt in prompts
+        ]
+        return sample.draw(self._base, self._adapter, requests, options)
+
+
+def _load_pyfunc(path: str) -> DrawingModel:
+    """MLflow's way in; `path` is the model's folder."""
+    return DrawingModel(Path(path))

@@ -1,0 +1,120 @@
+"""Whether a recipe that was cooked twice came out the same, and where not, what may be the reason.
+
+    two run folders  ->  Comparison
+
+Reads files only; tensors as numpy. Knows nothing about how either was cooked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lorasweep.core import files
+
+ADAPTER = "adapter.safetensors"
+SHOWN = 8  # metrics, those that moved most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two runs of one recipe.
+
+    Attributes:
+        same: whether the adapters are equal to the bit (or, where one has none, all metrics).
+        adapters: whether both have one.
+        largest: the largest difference of two weights; None unless the same tensors are in both.
+        metrics: name -> (before, now), those that differ, the largest difference first.
+        provenance: what -> (before, now), those that differ.
+    """
+
+    same: bool
+    adapters: bool
+    largest: float | None
+    metrics: Mapping[str, tuple[float, float]]
+    provenance: Mapping[str, tuple[str, str]]
+
+    def sentence(self) -> str:
+        """The answer."""
+        if self.same:
+            return "It came out the same, to the bit." if self.adapters else "Every metric is the same."
+        by = f": weights differ by up to {self.largest:.2g}" if self.largest is not None else ""
+        return f"It did not come out the same{by}."
+
+    def details(self) -> Iterator[str]:
+        """What differs, a line each."""
+        for name, (old, new) in list(self.metrics.items())[:SHOWN]:
+            yield f"  {name:<28} {old:10.6f} -> {new:10.6f}"
+        if len(self.metrics) > SHOWN:
+            yield f"  and {len(self.metrics) - SHOWN} more metrics"
+        for what, (before, now) in self.provenance.items():
+            yield f"  {what}: {before} -> {now}"
+        if not self.same and not self.provenance:
+            yield "  versions, code and machine are the same: is something not deterministic?"
+
+    def document(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "same": self.same,
+            "largest_weight_difference": self.largest,
+            "differing_metrics": {name: list(pair) for name, pair in self.metrics.items()},
+            "differing_provenance": {what: list(pair) for what, pair in self.provenance.items()},
+        }
+
+
+def compare_runs(before: Path, now: Path) -> Comparison:
+    """Compare two run folders."""
+    one, other = before / ADAPTER, now / ADAPTER
+    both = one.is_file() and other.is_file()
+    equal = both and one.read_bytes() == other.read_bytes()
+    metrics = _differing(_metrics(before), _metrics(now))
+    return Comparison(
+        same=equal if both else not metrics,
+        adapters=both,
+        largest=_largest_difference(one, other) if both and not equal else None,
+        metrics=metrics,
+        provenance=_differing_texts(_provenance(before), _provenance(now)),
+    )
+
+
+def _largest_difference(one: Path, other: Path) -> float | None:
+    from safetensors.numpy import load_file
+
+    ours, theirs = load_file(one), load_file(other)
+    if {key: tensor.shape for key, tensor in ours.items()} != {k: t.shape for k, t in theirs.items()}:
+        return None
+    gaps = (np.abs(ours[key].astype(np.float64) - theirs[key]) for key in ours)
+    return max((float(gap.max()) for gap in gaps if gap.size), default=0.0)
+
+
+def _metrics(folder: Path) -> dict[str, float]:
+    path = folder / "metrics.json"
+    return dict(files.read_json(path).get("metrics", {})) if path.is_file() else {}
+
+
+def _differing(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    both = {name: (before[name], now[name]) for name in before if name in now and before[name] != now[name]}
+    return dict(sorted(both.items(), key=lambda pair: -abs(pair[1][0] - pair[1][1])))
+
+
+def _provenance(folder: Path) -> dict[str, str]:
+    path = folder / "provenance.json"
+    return dict(_flat(files.read_json(path), "")) if path.is_file() else {}
+
+
+def _flat(data: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, str(data)
+
+
+def _differing_texts(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    keys = dict.fromkeys((*before, *now))
+    pairs = {key: (before.get(key, "(not recorded)"), now.get(key, "(not recorded)")) for key in keys}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}

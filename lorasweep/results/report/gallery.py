@@ -1,0 +1,120 @@
+"""The pictures of a report: arms against prompts, and each arm over its steps and weights.
+
+    Findings  ->  Sheets of pictures, all of a column from equal noise, the base model first
+
+Knows nothing about HTML, charts or numbers beyond the labels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lorasweep.results.report.columns import Drawn, heading, shared, trigger_of
+from lorasweep.results.report.pictures import TIER_NAMES, Key, Picture, first_seed, of_base, of_run
+from lorasweep.results.report.reading import Findings, TrialFindings
+from lorasweep.results.report.words import score_line
+
+SHEET_ARMS = 16  # more make a page too heavy for a phone; the best and the last are kept
+LAST_ARMS = 4
+LADDERS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heading:
+    """Of a row or a column; `class_` is for the style sheet."""
+
+    name: str
+    below: str = ""
+    verdict: str = ""
+    class_: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """A table of pictures; None where one is missing. `left_out` more arms are not shown."""
+
+    columns: Sequence[Heading]
+    rows: Sequence[tuple[Heading, Sequence[Picture | None]]]
+    left_out: int = 0
+
+
+def contact_sheet(findings: Findings) -> Sheet | None:
+    """Every arm at the judged weight against the prompts, the base model as first row."""
+    base = {picture.key: picture for picture in first_seed(of_base(findings.folder))}
+    shown = [findings.shown_trial(arm) for arm in _worth_showing(findings)]
+    trials = [(trial, pictures) for trial in shown if trial and (pictures := _of_kept(trial))]
+    arms = [Drawn(pictures=pictures, trigger=trigger_of(trial.folder)) for trial, pictures in trials]
+    keys = shared(base or (arms[0].pictures if arms else {}), arms)
+    if not keys:
+        return None
+    rows = [(Heading(name="base model", below="no LoRA"), base)] if base else []
+    for trial, pictures in trials:
+        name, verdict = trial.state.arm, trial.verdict
+        rows.append((Heading(name=name, below=score_line(trial), verdict=verdict), pictures))
+    return Sheet(
+        columns=[_tier_heading(key[0], heading(key, arms)) for key in keys],
+        rows=[(row, [pictures.get(key) for key in keys]) for row, pictures in rows],
+        left_out=len(findings.arms) - len(arms),
+    )
+
+
+def ladders(findings: Findings) -> list[tuple[TrialFindings, Sheet]]:
+    """The best arms over their steps at the judged weight, and over the weights at the step that is kept."""
+    base = {picture.key: picture for picture in first_seed(of_base(findings.folder))}
+    shown = [findings.shown_trial(arm) for arm in _worth_showing(findings)[:LADDERS]]
+    drawn = [(trial, of_run(trial.folder)) for trial in shown if trial]
+    return [(trial, _ladder(trial, pictures, base)) for trial, pictures in drawn if pictures]
+
+
+def _worth_showing(findings: Findings) -> list[str]:
+    """The best arms, and the last of those that have a value: what went wrong is worth seeing too."""
+    ranked = [row.arm for row in findings.arms if row.value is not None]
+    unranked = [row.arm for row in findings.arms if row.value is None]
+    if len(ranked) > SHEET_ARMS:
+        return ranked[: SHEET_ARMS - LAST_ARMS] + ranked[-LAST_ARMS:]
+    return (ranked + unranked)[:SHEET_ARMS]
+
+
+def _of_kept(trial: TrialFindings) -> dict[Key, Picture]:
+    """A trial's pictures at the judged weight, of the checkpoint that it keeps."""
+    drawn = [picture for picture in of_run(trial.folder) if picture.weight == trial.weight]
+    steps = {picture.step for picture in drawn}
+    step = trial.judged.step if trial.judged and trial.judged.step in steps else max(steps, default=0)
+    return {picture.key: picture for picture in first_seed(p for p in drawn if p.step == step)}
+
+
+def _ladder(trial: TrialFindings, drawn: Sequence[Picture], base: dict[Key, Picture]) -> Sheet:
+    shown = first_seed(drawn)
+    drawn_at = Counter(step for step, _ in {(picture.step, picture.weight) for picture in shown})
+    kept = max(drawn_at, key=lambda step: (drawn_at[step], step))  # the step that has the ladder of weights
+    steps = sorted({picture.step for picture in shown if picture.weight == trial.weight})
+    columns = [(Heading(name="base", below="no LoRA"), base)]
+    columns += [(_step_heading(trial, step), _drawn_at(shown, step, trial.weight)) for step in steps]
+    for place, weight in enumerate(sorted({picture.weight for picture in shown if picture.step == kept})):
+        below = "judged" if weight == trial.weight else f"step {kept}"
+        head = Heading(name=f"weight {weight:g}", below=below, class_="" if place else "apart")
+        columns.append((head, _drawn_at(shown, kept, weight)))
+    of_tier = {picture.tier: picture for picture in reversed(shown)}  # the first of each
+    rows = [picture for picture in shown if of_tier[picture.tier] is picture]
+    return Sheet(
+        columns=[head for head, _ in columns],
+        rows=[(_tier_heading(row.tier, row.prompt), [there.get(row.key) for _, there in columns]) for row in rows],
+    )
+
+
+def _tier_heading(tier: str, prompt: str) -> Heading:
+    return Heading(name=TIER_NAMES.get(tier, tier), below=prompt)
+
+
+def _step_heading(trial: TrialFindings, step: int) -> Heading:
+    rung = trial.rung(step)
+    seen = f"{rung.exposures:.0f} per image" if rung else ""
+    moments = {trial.done_at: ("done here", "done"), trial.burned_at: ("burned", "overcooked")}
+    below, class_ = moments.get(step, (seen, ""))
+    return Heading(name=f"step {step}", below=below, class_=class_)
+
+
+def _drawn_at(pictures: Sequence[Picture], step: int, weight: float | None) -> dict[Key, Picture]:
+    return {picture.key: picture for picture in pictures if (picture.step, picture.weight) == (step, weight)}

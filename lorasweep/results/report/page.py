@@ -1,0 +1,71 @@
+"""The report as one HTML file with everything inside: nothing is fetched, and it reads without JavaScript.
+
+    Findings  ->  HTML
+
+Names, notes, captions and reasons come from people's files, so the templates escape whatever they put in. The
+page's own policy forbids it to load or send anything, and allows the one script by its hash: even markup that
+somehow got through the escaping would not run. Knows nothing about where the findings come from.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+import lorasweep
+from lorasweep.core.printable import readable
+from lorasweep.results.report import charts, parts, words
+from lorasweep.results.report.pictures import data_uri
+from lorasweep.results.report.reading import IDENTITY, SCORE, Findings
+from lorasweep.trial.judge.score import OVERCOOKED
+
+_FOLDER = Path(__file__).parent
+
+
+def render(findings: Findings) -> str:
+    """Write the page."""
+    style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    page = _templates().get_template("page.html.j2")
+    return page.render(
+        findings=findings,
+        verdict=words.verdict(findings),
+        parts=parts.all_of(findings),
+        style=Markup(style),
+        script=Markup(script),
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=lorasweep.__version__,
+    )
+
+
+@functools.cache
+def _templates() -> Environment:
+    """The templates, where whatever is put in is text, and what is not there is an error."""
+    found = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        finalize=_put_in,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.globals |= {"OVERCOOKED": OVERCOOKED, "IDENTITY": IDENTITY, "SCORE": SCORE}
+    uses = (charts.interval_scale, data_uri, parts.spoken, parts.worked, words.score_line, words.shortened)
+    found.filters |= {use.__name__: use for use in uses}
+    return found
+
+
+def _put_in(value: object) -> str:
+    """Markup as it is, anything else as one line of text with nothing hidden; None is nothing."""
+    if isinstance(value, Markup):
+        return value
+    if value is None:
+        return ""
+    return readable(f"{value:.5g}" if isinstance(value, float) else str(value))

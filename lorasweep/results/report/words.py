@@ -1,0 +1,210 @@
+"""What a report says in sentences: the verdict, the symptoms of each arm, how sure it is.
+
+    Findings  ->  text
+
+Plain text; whoever prints it escapes it. Knows nothing about HTML or Markdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lorasweep.core.records import Status
+from lorasweep.results.report.reading import SCORE, UTILITY, Findings, Rung, TrialFindings
+from lorasweep.sweep import comparable
+from lorasweep.sweep.ranking.leaderboard import ArmRow
+from lorasweep.sweep.ranking.state import TrialState
+from lorasweep.trial.judge.symptoms import SYMPTOMS
+
+FAILED = (Status.CRASHED, Status.DIVERGED, Status.OUT_OF_MEMORY, Status.INVALID)
+NAMED_AT_MOST = 4
+SLIGHT = 0.05  # grade below which a symptom is not worth a word
+
+
+@dataclass(frozen=True, kw_only=True)
+class SymptomSaid:
+    """One symptom of a checkpoint."""
+
+    says: str  # in a person's words
+    metric: str
+    value: float  # how much of it there is
+    grade: float  # how much that counts, [0, 1]; O is their noisy-OR
+
+
+def shortened(override: str) -> str:
+    """An override as one reads it: `optimizer.lr=0.005374` of `optimizer.lr=0.005374457798659756`."""
+    key, equals, value = override.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        return override
+    read = f"{number:.4g}"
+    return f"{key}{equals}{read}" if len(read) < len(value) and not value.isdigit() else override
+
+
+def verdict(findings: Findings) -> list[str]:
+    """The answer in a few sentences, the most important first."""
+    ranked = [row for row in findings.arms if row.value is not None]
+    if not ranked:
+        return [_no_answer(findings)]
+    told = [_best(findings, ranked), _how_sure(findings, ranked), _overcooked(ranked), _burned(findings)]
+    told += [_undercooked(ranked), _failed(findings), _unfinished(findings), _other_limits(findings)]
+    told += [f"Trials are {left_out}." for left_out in comparable.told(findings.state.left_out)]
+    return [sentence for sentence in told if sentence]
+
+
+def symptoms(rung: Rung) -> list[SymptomSaid]:
+    """The symptoms that a checkpoint has more than a trace of, the gravest first."""
+    said = [
+        SymptomSaid(says=symptom.says, metric=symptom.metric, value=value, grade=grade)
+        for symptom in SYMPTOMS
+        if (grade := rung.metrics.get(f"overcook/{symptom.name}", 0.0)) >= SLIGHT
+        and (value := symptom.value(rung.metrics)) is not None
+    ]
+    return sorted(said, key=lambda each: -each.grade)
+
+
+def failure(trial: TrialState) -> str:
+    """Why a trial has no answer, or not a full one."""
+    words = {
+        Status.PRUNED: "stopped early, at a rung",
+        Status.DIVERGED: "its loss became NaN or infinite",
+        Status.OUT_OF_MEMORY: "it ran out of memory",
+        Status.CRASHED: "its worker died",
+        Status.INVALID: "its recipe cannot be cooked",
+        Status.CANCELLED: "interrupted; the same command continues it",
+    }
+    return trial.reason or words.get(trial.status, "")
+
+
+def listed(names: Sequence[str], *, at_most: int = NAMED_AT_MOST) -> str:
+    """Names as in a sentence: “a”, “b” and 3 more."""
+    shown, more = [quoted(name) for name in names[:at_most]], len(names) - at_most
+    if more > 0:
+        return f"{', '.join(shown)} and {more} more"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def quoted(name: str) -> str:
+    """A name of somebody's choosing, told from the sentence around it."""
+    return f"“{name}”"
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `3 min 05 s`, `2 h 07 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _best(findings: Findings, ranked: Sequence[ArmRow]) -> str:
+    best = ranked[0]
+    name = findings.state.metric.rpartition("/")[2] or "value"
+    how = best.sentence[:1].lower() + best.sentence[1:] if best.sentence else ""
+    told = f"{quoted(best.arm)} comes out best of {len(ranked)}" if len(ranked) > 1 else quoted(best.arm)
+    return f"{told} ({name} {best.value:.2f})" + (f": {how}" if how else ".")
+
+
+def _how_sure(findings: Findings, ranked: Sequence[ArmRow]) -> str:
+    """Whether seeds tell the best from the others."""
+    noise = findings.noise
+    if len(ranked) < 2 or noise is None:
+        return ""
+    tied = [comparison.worse for comparison in noise.comparisons if not comparison.told_apart]
+    if all(row.seeds < 2 for row in ranked):
+        behind = abs((ranked[0].value or 0.0) - (ranked[1].value or 0.0))
+        return f"With one seed each, small gaps prove nothing: {quoted(ranked[1].arm)} is {behind:.3f} behind."
+    if not tied:
+        return f"That is more than noise, over {ranked[0].seeds} seeds."
+    untried = [row.arm for row in ranked if row.arm in tied and row.seeds < 2]
+    if len(untried) == len(tied):
+        return f"Too few seeds to tell it from {listed(tied)}."
+    return f"Seeds cannot tell it from {listed(tied)}: take whichever is cheaper, or spend more seeds."
+
+
+def _overcooked(ranked: Sequence[ArmRow]) -> str:
+    found = [row.arm for row in ranked if row.verdict == "overcooked"]
+    return f"Overcooked, as kept: {listed(found)}." if found else ""
+
+
+def _burned(findings: Findings) -> str:
+    """Arms that were fine at the kept checkpoint and would have burned."""
+    shown = [findings.shown_trial(row.arm) for row in findings.arms]
+    found = [trial for trial in shown if trial and trial.burned_at is not None and trial.verdict == "done"]
+    if not found:
+        return ""
+    blame = found[0].state.verdict.get("blame")
+    why = f" ({blame['says']})" if isinstance(blame, dict) and blame.get("says") and len(found) == 1 else ""
+    return f"Stopped in time, but burning by the end: {listed([trial.state.arm for trial in found])}{why}."
+
+
+def _undercooked(ranked: Sequence[ArmRow]) -> str:
+    found = [row.arm for row in ranked if row.verdict == "undercooked"]
+    return f"Not learned yet: {listed(found)}." if found else ""
+
+
+def _failed(findings: Findings) -> str:
+    found = [trial for trial in findings.state.trials if trial.status in FAILED]
+    if not found:
+        return ""
+    names = list(dict.fromkeys(trial.arm for trial in found))
+    count = f"{len(found)} trial{'s' if len(found) > 1 else ''}"
+    return f"{count} failed ({listed(names)}); the reasons are below."
+
+
+def _unfinished(findings: Findings) -> str:
+    left = findings.state.total - findings.ended
+    if not left:
+        return ""
+    going = "it is being cooked now" if findings.state.driver else "the same command continues it"
+    return f"Not over: {findings.ended} of {findings.state.total} trials have ended; {going}."
+
+
+def _other_limits(findings: Findings) -> str:
+    count = len(findings.calibrations)
+    return f"Trials were judged by {count} calibrations: their scores do not compare." if count > 1 else ""
+
+
+def _no_answer(findings: Findings) -> str:
+    counts = ", ".join(f"{count} {status.lower().replace('_', ' ')}" for status, count in findings.state.counts.items())
+    return f"No answer yet: no trial has a value ({counts})."
+
+
+def costs(findings: Findings) -> list[str]:
+    """What it took and what was saved, a sentence each."""
+    return [sentence for sentence in (_estimate(findings), _saved(findings), _reused(findings)) if sentence]
+
+
+def _estimate(findings: Findings) -> str:
+    real, said = findings.timing.get("real_s"), findings.timing.get("estimated_s")
+    if not isinstance(real, int | float):
+        return ""
+    took = f"It took {duration(real)} by the clock"
+    return f"{took}; the plan had said {duration(said)}." if isinstance(said, int | float) else f"{took}."
+
+
+def _saved(findings: Findings) -> str:
+    """What pruning spared, by the steps that stopped trials had left; and what other pruners would have."""
+    pruned = [trial for trial in findings.state.trials if trial.status is Status.PRUNED]
+    left = sum(trial.steps - trial.step for trial in pruned)
+    if not pruned:
+        return ""
+    said = f"{len(pruned)} of {findings.state.total} trials were stopped at a rung, which saved {left:,} steps."
+    replays = [str(row["sentence"]) for row in findings.pruning.get("replay") or () if "sentence" in row]
+    return " ".join([said, *(f"Replayed over those that ran their course: {each}." for each in replays)])
+
+
+def _reused(findings: Findings) -> str:
+    found = [trial for trial in findings.state.trials if trial.reused_from]
+    return f"{len(found)} were not cooked: the same recipe had been, elsewhere." if found else ""
+
+
+def score_line(trial: TrialFindings) -> str:
+    """The headline numbers of a trial, those that were measured."""
+    metrics = trial.state.metrics
+    known = [("utility", UTILITY), ("overcook", SCORE)]
+    return ", ".join(f"{short} {metrics[name]:.2f}" for short, name in known if name in metrics)

@@ -1,0 +1,210 @@
+"""Mirror sweep folders into MLflow: run folders in, a report out.
+
+    one experiment per project, one parent run and one saved view per sweep, one child run per trial
+
+The folders are the truth. This can be called at any time, by any process, again after any kill: what is
+there is found again and only what is missing is sent. Knows nothing about how trials are cooked.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lorasweep.core.errors import LorasweepError
+from lorasweep.core.records import Status, TrackingOptions
+from lorasweep.results import params
+from lorasweep.results.tracking.address import masked
+from lorasweep.results.tracking.content import RunContent
+from lorasweep.results.tracking.model import best_model, push_model
+from lorasweep.results.tracking.push import Pushed, Pusher, push_view
+from lorasweep.results.tracking.reading import (
+    MARK_FILE,
+    SweepFiles,
+    TrialFiles,
+    read_sweep,
+    read_trial,
+    read_yaml,
+    signature,
+)
+from lorasweep.results.tracking.store import Store, StoreUnavailable, open_store
+from lorasweep.results.tracking.sweep_content import sweep_content
+from lorasweep.results.tracking.sync_state import read_mark
+from lorasweep.results.tracking.trial_content import trial_content
+from lorasweep.results.tracking.view import sweep_view
+
+LOCK_FILE = ".mirror.lock"
+LOCK_PATIENCE_S = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class SyncReport:
+    """What a sync did.
+
+    Attributes:
+        runs: how many MLflow runs now mirror this sweep, the parent included.
+        created, updated: how many of them are new, or got something new.
+        problems: what could not be mirrored and why, for people; empty when the mirror is complete.
+    """
+
+    runs: int = 0
+    created: int = 0
+    updated: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def count(self, pushed: Pushed) -> None:
+        """Add one run's push."""
+        self.runs += 1
+        self.created += pushed.created
+        self.updated += pushed.sent and not pushed.created
+
+
+def sync_sweep(sweep_folder: Path, options: TrackingOptions) -> SyncReport:
+    """Mirror one sweep folder once; see `SweepMirror.sync`."""
+    return SweepMirror(sweep_folder, options).sync()
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A trial that was pushed, and what its folder looked like then."""
+
+    context: tuple[object, ...]  # what decides its run besides its folder
+    signature: tuple[object, ...]
+    trial: TrialFiles
+    content: RunContent
+
+
+class SweepMirror:
+    """A sweep folder and its runs in MLflow, for repeated syncs: what did not change is not read again."""
+
+    def __init__(self, sweep_folder: Path, options: TrackingOptions) -> None:
+        self._folder = sweep_folder
+        self._experiment = options.experiment
+        self._known: dict[Path, _Known] = {}
+        self._pusher: Pusher | None = None
+        self._modelled: set[str] = set()  # models that are known to be there
+
+    def sync(self) -> SyncReport:
+        """Bring MLflow to what the folders say.
+
+        Returns:
+            A report; nothing is raised for a store that is down or a trial that cannot be mirrored.
+        """
+        report = SyncReport()
+        try:
+            with _one_mirror_at_a_time(self._folder):
+                sweep = read_sweep(self._folder)
+                if sweep.trials or sweep.manifest:
+                    self._sync(sweep, report)
+        except (StoreUnavailable, OSError) as error:
+            self._pusher = None  # the store is opened afresh next time
+            report.problems.append(masked(str(error)))
+        return report
+
+    def _sync(self, sweep: SweepFiles, report: SyncReport) -> None:
+        if self._pusher is None:
+            self._pusher = Pusher(open_store(self._experiment))
+        pusher, mark_file = self._pusher, self._folder / MARK_FILE
+        pusher.store.require_same()
+        with _noting("the sweep's own run", pusher.store, report):
+            trials = [self._read(folder) for folder in sweep.trials]
+            content = sweep_content(sweep, trials)
+            # First, so that the trials can name their parent; pushed last, so that FINISHED means all of it.
+            parent, created = pusher.ensure(content, mark_file)
+            telling = params.telling_keys(sweep.manifest.get("arms") or ())
+            for trial in trials:
+                self._sync_trial(trial, sweep, telling, parent.run_id, report)
+            pushed = pusher.push(content, mark_file)
+            report.count(Pushed(pushed.run_id, created, pushed.sent))
+            view = sweep_view(sweep, [known.content for known in self._known.values()])
+            push_view(pusher.store, view, created_ms=content.started_ms or 0)
+        if content.status == "FINISHED" and sweep.manifest and sweep.is_ranked(trials):
+            with _noting("the best adapter", pusher.store, report):
+                self._push_best(pusher.store, sweep, trials)
+
+    def _push_best(self, store: Store, sweep: SweepFiles, trials: Sequence[TrialFiles]) -> None:
+        model = best_model(sweep, trials)
+        mark = read_mark(model.run_folder / MARK_FILE) if model is not None else None
+        if model is not None and mark is not None and model.key not in self._modelled:
+            push_model(store, model, run_id=mark.run_id)
+            self._modelled.add(model.key)
+
+    def _read(self, folder: Path) -> TrialFiles:
+        """Read a run folder, unless it is as it was when it was pushed."""
+        known = self._known.get(folder)
+        return known.trial if known and known.signature == signature(folder) else read_trial(folder)
+
+    def _sync_trial(
+        self, trial: TrialFiles, sweep: SweepFiles, telling: list[str], parent_id: str, report: SyncReport
+    ) -> None:
+        """Push one trial unless nothing changed."""
+        assert self._pusher is not None
+        folder = trial.folder
+        context = (sweep.identity, sweep.manifest, sweep.leaderboard, parent_id)
+        known = self._known.get(folder)
+        if known is not None and known.trial is trial and known.context == context:
+            report.runs += 1
+        elif _has_started(trial):
+            with _noting(folder.name, self._pusher.store, report):
+                content = trial_content(trial, sweep, telling)
+                report.count(self._pusher.push(content, folder / MARK_FILE, parent_id=parent_id))
+                # As it was when read but with the mark of now: what was written since counts as a change.
+                now = (*trial.signature[:-1], signature(folder)[-1])
+                self._known[folder] = _Known(context, now, trial, content)
+
+
+def sync_all(folders: Sequence[Path]) -> dict[str, SyncReport]:
+    """Mirror sweep folders; returns a report for each, by its name."""
+    return {folder.name: sync_sweep(folder, _options(folder)) for folder in folders}
+
+
+def _options(sweep_folder: Path) -> TrackingOptions:
+    """The tracking options that a sweep was run with: those of its first recipe."""
+    for path in sorted(sweep_folder.glob("*/recipe.yaml")):
+        recipe = read_yaml(path)
+        if isinstance(recipe, dict) and isinstance(recipe.get("tracking"), dict):
+            return TrackingOptions(**recipe["tracking"])
+    return TrackingOptions()
+
+
+def _has_started(trial: TrialFiles) -> bool:
+    """Whether a trial has a run of its own: MLflow's start times cannot be corrected later."""
+    never_touched = trial.state is Status.WAITING and not trial.events
+    return not never_touched or (trial.folder / MARK_FILE).exists()
+
+
+@contextmanager
+def _noting(what: str, store: Store, report: SyncReport) -> Iterator[None]:
+    """Report what goes wrong with one run and go on with the others, unless the store itself is gone."""
+    try:
+        yield
+    except StoreUnavailable:
+        raise
+    except Exception as error:  # one damaged trial must not keep the others out of MLflow
+        store.require_alive()
+        if not isinstance(error, LorasweepError):
+            _log.exception("%s could not be mirrored", what)
+        report.problems.append(masked(f"{what} could not be mirrored: {error}"))
+
+
+@contextmanager
+def _one_mirror_at_a_time(sweep_folder: Path) -> Iterator[None]:
+    """Hold the sweep's mirror lock, which dies with the process; a running sweep and `sync` take turns."""
+    with open(sweep_folder / LOCK_FILE, "a") as file:
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable("another process is mirroring this sweep right now") from None
+                time.sleep(0.1)
+        yield

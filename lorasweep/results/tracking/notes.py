@@ -1,0 +1,121 @@
+"""The Markdown that MLflow shows as a run's description: the question, the answer, how to do it again.
+
+Takes what the files say, which may be a stranger's: every word of it goes through `plain` or `code`, since
+MLflow would load the pictures that it names. Knows nothing about mlflow.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lorasweep.core.markdown import code, cut, plain, table
+
+LONGEST = 5000  # characters; what MLflow takes of a tag
+SCORE, UTILITY = "overcook/score", "overcook/utility"
+
+
+def sweep_note(
+    name: str,
+    manifest: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    prompts: Mapping[str, Sequence[str]],
+) -> str:
+    """Describe a sweep.
+
+    Args:
+        name: the sweep's folder.
+        manifest: `sweep.yaml`; may be empty.
+        rows: one per trial, best first: `rank`, `name`, `status`, `metrics`, `sentence`, `note`.
+        prompts: what the samples were drawn from, by tier.
+    """
+    parts = [
+        f"**{plain(str(manifest['question']))}**" if manifest.get("question") else "",
+        _answer(rows),
+        _table(rows) if rows else "",
+        "Its samples and charts: the view of this name in the Views menu of the runs page, or "
+        "`contact_sheet.png` under Artifacts.",
+        f"Continue or repeat it: {code(f'lorasweep sweep {name}')}" if name != "train" else "",
+        _prompts(prompts),
+    ]
+    return cut("\n\n".join(part for part in parts if part), LONGEST)
+
+
+def trial_note(
+    sweep: str,
+    manifest: Mapping[str, Any],
+    arm: Mapping[str, Any],
+    *,
+    sentence: str,
+    reason: str,
+    missing: Mapping[str, str],
+) -> str:
+    """Describe a trial: its arm, how it came out, what could not be measured, how to cook it again."""
+    overrides = " ".join(str(override) for override in arm.get("overrides") or ())
+    parts = [
+        f"_{plain(str(arm['note']))}_" if arm.get("note") else "",
+        plain(sentence),
+        f"Ended early: {plain(reason)}" if reason else "",
+        f"Question: {plain(str(manifest['question']))}" if manifest.get("question") else "",
+        f"What sets it apart: {code(overrides)}" if overrides else "",
+        f"Again: {code(f'lorasweep sweep {sweep}')}" if sweep != "train" else "",
+        "\n".join(["Not measured:", *(f"- {code(name)}: {plain(why)}" for name, why in missing.items())])
+        if missing
+        else "",
+        "The recipe in full is `recipe.yaml` under Artifacts.",
+    ]
+    return cut("\n\n".join(part for part in parts if part), LONGEST)
+
+
+def model_note(trial: str, *, sentence: str, trigger: str) -> str:
+    """Describe the best adapter's model: what was said of it, how to draw with it or take it elsewhere."""
+    prompt = f"{trigger}, ..." if trigger else "..."
+    draw = f"mlflow.pyfunc.load_model('models:/<Model ID>').predict([{prompt!r}])"
+    export = f"lorasweep export {shlex.quote(trial)}"
+    parts = [
+        plain(sentence),
+        f"Draw with it: {code(draw)}",
+        f"As a file for UIs or diffusers: {code(export)}",
+    ]
+    return cut("\n\n".join(part for part in parts if part), LONGEST)
+
+
+def _answer(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Name the first of the ranking, in a line that shows even when MLflow folds the description."""
+    if not rows or rows[0].get("rank") is None:
+        return ""
+    best = rows[0]
+    metrics = best.get("metrics") or {}
+    numbers = f"utility {_number(metrics.get(UTILITY))}, overcooked {_number(metrics.get(SCORE))}"
+    return f"Best: **{plain(best['name'])}** ({numbers}). {plain(best.get('sentence') or '')}".rstrip()
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    cells = []
+    for place, row in enumerate(rows, start=1):
+        metrics = row.get("metrics") or {}
+        cells.append(
+            [
+                str(place),
+                f"**{plain(row['name'])}**" + (f" {plain(row['note'])}" if row.get("note") else ""),
+                plain(str(row["status"]).lower().replace("_", " ")),
+                _number(metrics.get(UTILITY)),
+                _number(metrics.get(SCORE)),
+                plain(str(row.get("sentence") or "")),
+            ]
+        )
+    return table(["", "recipe", "status", "utility", "overcooked", "verdict"], cells)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else "not measured"
+
+
+def _prompts(prompts: Mapping[str, Sequence[str]]) -> str:
+    lines = [
+        f"- {code(f'{tier}_{place}')}: {plain(prompt)}"
+        for tier, texts in prompts.items()
+        for place, prompt in enumerate(texts)
+    ]
+    return "\n".join(["Prompts of the samples:", *lines]) if lines else ""

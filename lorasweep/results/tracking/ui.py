@@ -1,0 +1,168 @@
+"""MLflow's own UI over our store, on this machine only."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+
+from lorasweep.core import paths
+from lorasweep.core.errors import InputError, Problem
+from lorasweep.results.tracking import address
+from lorasweep.results.tracking.address import is_server, masked, tracking_uri, without_user
+from lorasweep.results.tracking.reading import MARK_FILE
+from lorasweep.results.tracking.store import artifact_root, quieten
+from lorasweep.results.tracking.sync_state import read_mark
+from lorasweep.results.tracking.view import page
+
+DEFAULT_PORT = 5000
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+START_S = 120.0  # MLflow needs about 10 s, more on a busy machine
+
+
+def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: bool = False) -> int:
+    """Serve MLflow's UI until interrupted; a store that is a server already is only pointed at.
+
+    Args:
+        port: None takes 5000, or a free one when 5000 is taken.
+        host: an address of this machine's loopback; MLflow has no passwords.
+        open_browser: also open the page.
+
+    Returns:
+        The exit code: 0 after Ctrl-C, otherwise the server's.
+
+    Raises:
+        InputError: the host is not loopback, or the port is taken.
+    """
+    _check(host, port)
+    uri = tracking_uri()
+    if is_server(uri):
+        _announce(without_user(uri).rstrip("/") + "/", uri, open_browser=open_browser)
+        return 0
+    port = port or _free_port(host)
+    quieten()
+    command = _command(host, port)
+    url = f"http://{host}:{port}/"
+    print(f"MLflow UI  starting on {url}", flush=True)
+    # A session of its own: signals reach us alone, and we end the server and its workers together.
+    for word in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(word, signal.default_int_handler)
+    # The address goes by the environment, since everybody here can read a process's arguments.
+    environment = {"PYTHONWARNINGS": "ignore", **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    server = subprocess.Popen(
+        command, start_new_session=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    threading.Thread(target=_relay, args=(server,), name="ui-words", daemon=True).start()
+    try:
+        if _answers(url, server):
+            _announce(url, uri, open_browser=open_browser)
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        _end(server)
+
+
+def ui_command() -> str:
+    """The line that shows our store without lorasweep; a bare `mlflow ui` would show another, empty one."""
+    uri = tracking_uri()
+    if is_server(uri):
+        return masked(uri)
+    typed = shlex.quote(uri) if masked(uri) == uri else f'"${address.VARIABLE}"'
+    return f"mlflow ui --backend-store-uri {typed}"
+
+
+def _announce(url: str, uri: str, *, open_browser: bool) -> None:
+    """Print where the UI is, with the page of each sweep that this store mirrors, the latest last."""
+    pages = [url + page for page in _pages(uri)]
+    print("\n".join(["", *pages, f"MLflow UI  {url}  (Ctrl-C stops it)"]), flush=True)
+    if open_browser:
+        webbrowser.open(pages[-1] if pages else url)
+
+
+def _pages(uri: str) -> list[str]:
+    """The saved views of the sweeps in our outputs that this store mirrors, the latest touched last."""
+    marked = []
+    for path in paths.outputs().glob(f"*/{MARK_FILE}"):
+        mark = read_mark(path)
+        if mark is not None and mark.tracking_uri == masked(uri):
+            marked.append((path.stat().st_mtime, page(mark.experiment_id, path.parent.name, charts=True)))
+    return [address for _, address in sorted(marked)]
+
+
+def _command(host: str, port: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--default-artifact-root", artifact_root().as_uri(), "--no-serve-artifacts"),
+        *("--host", host, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"),
+    ]
+
+
+def _check(host: str, port: int | None) -> None:
+    problems = [wrong] if (wrong := address.address_problem(tracking_uri())) else []
+    if host not in LOOPBACK:
+        problems.append(
+            Problem("host", f"must be this machine ({', '.join(LOOPBACK)}), got {host}", "to share it, use ssh -L")
+        )
+    elif port is not None and not _is_free(host, port):
+        problems.append(Problem("port", f"{port} is taken", "leave it out to get a free one"))
+    if problems:
+        raise InputError(problems, subject="ui")
+
+
+def _free_port(host: str) -> int:
+    if _is_free(host, DEFAULT_PORT):
+        return DEFAULT_PORT
+    with socket.create_server((host, 0), family=_family(host)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        with socket.create_server((host, port), family=_family(host)):
+            return True
+    except OSError:
+        return False
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _relay(server: subprocess.Popen[bytes]) -> None:
+    """Hand on what the server says, which may quote its database's address."""
+    assert server.stdout is not None
+    for line in server.stdout:
+        print(masked(line.decode(errors="replace")), end="", file=sys.stderr, flush=True)
+
+
+def _answers(url: str, server: subprocess.Popen[bytes]) -> bool:
+    """Wait until the server answers; False when it ends or takes too long."""
+    deadline = time.monotonic() + START_S
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with opener.open(f"{url}health", timeout=5):
+                return True
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    return False
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server with everything it started."""
+    for word in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, word)
+            server.wait(10)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+        return

@@ -1,0 +1,1 @@
+"""Where the trials of a sweep stand, and how sure that is: snapshots, leaderboard, noise floor. No torch."""

@@ -1,0 +1,140 @@
+"""Tells the outside how the sweep is getting on: snapshots, leaderboard.json, the end of trials.
+
+Knows nothing about workers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorasweep.core.records import Status
+from lorasweep.sweep.comparable import agree
+from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.ranking import leaderboard
+from lorasweep.sweep.ranking.state import SweepState, estimate, from_trial
+
+if TYPE_CHECKING:
+    from lorasweep.config import SweepSpec
+
+SHOW_SHARE, RANK_SHARE = 0.1, 0.1
+log = logging.getLogger(__name__)
+
+
+class _Sparingly:
+    """Says when something may be done again so that it takes no more than a share of all time."""
+
+    def __init__(self, share: float) -> None:
+        self._share, self._began, self._next = share, 0.0, 0.0
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() >= self._next
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        ended = time.monotonic()
+        self._next = ended + (ended - self._began) / self._share
+
+
+class Announcer:
+    """Holds the callbacks of `run_sweep`."""
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        folder: Path,
+        trials: Sequence[Trial],
+        *,
+        left_out: Mapping[str, str] | None = None,
+        on_change: Callable[[SweepState], None] | None,
+        on_trial_end: Callable[[], object] | None,
+        on_end: Callable[[], object] | None = None,
+    ) -> None:
+        self._spec, self._folder, self._trials = spec, folder, trials
+        self._left_out = left_out or {}
+        self._on_change, self._on_trial_end, self._on_end = on_change, on_trial_end, on_end
+        self._behind = True  # what follows from the trials does not show all of them
+        self._ended: Trial | None = None  # the latest one that was not ranked
+        self._show, self._rank = _Sparingly(SHOW_SHARE), _Sparingly(RANK_SHARE)
+        self.notes: list[str] = []
+
+    def changed(self, activity: str) -> None:
+        """Show a snapshot, and rank what has ended: called when all that can cook is cooking.
+
+        Ranking and the caller's hook look at all trials, so with many trials they are put off, at the latest
+        until `close`.
+        """
+        if self._ended is not None and self._rank.due:
+            with self._rank:
+                self._catch_up(f"after trial {self._ended.number}")
+        if self._on_change is not None and self._show.due:
+            with self._show:
+                self._on_change(self.snapshot(activity))
+
+    def trial_ended(self, trial: Trial) -> None:
+        """Note it, for `changed` to rank and to run the caller's hook, whose errors must not cost a trial."""
+        self._behind, self._ended = True, trial
+
+    def outdated(self) -> None:
+        """What follows from the trials lacks something that has come since; `close` will mend it."""
+        self._behind = True
+
+    def close(self) -> None:
+        """Bring leaderboard and hook up to date, also for ends that an earlier driver did not announce."""
+        if self._behind:
+            self._catch_up("at the end")
+        if self._on_change is not None:
+            self._on_change(self.snapshot())
+        self._call_hook("at the end", self._on_end)
+
+    def _catch_up(self, when: str) -> None:
+        self._behind, self._ended = False, None
+        self._write_leaderboard()
+        self._call_hook(when, self._on_trial_end)
+
+    def _write_leaderboard(self) -> None:
+        try:
+            leaderboard.write(self._folder, self.snapshot())
+        except OSError as error:  # it follows from the run folders, which matter more
+            self.note(f"{leaderboard.LEADERBOARD_FILE} could not be written: {error.strerror or error}")
+
+    def note(self, text: str) -> None:
+        """Let people know something, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _call_hook(self, when: str, hook: Callable[[], object] | None) -> None:
+        if hook is None:
+            return
+        try:
+            hook()
+        except Exception as error:
+            log.exception("the hook failed %s", when)
+            self.note(f"{when}: {type(error).__name__}: {error}")
+
+    def snapshot(self, activity: str = "") -> SweepState:
+        """The sweep as the driver sees it now."""
+        seeds = self._spec.seeds
+        trials = tuple(from_trial(trial, extra=trial.record.seed not in seeds) for trial in self._trials)
+        running = sum(trial.status is Status.RUNNING for trial in trials)
+        unasked = max(0, self._spec.total - sum(not trial.extra for trial in trials))
+        state = SweepState(
+            name=self._spec.name,
+            question=self._spec.question,
+            metric=self._spec.metric,
+            goal=self._spec.goal,
+            folder=str(self._folder),
+            trials=trials,
+            activity=activity,
+            notes=tuple(self.notes),
+            eta_s=estimate(trials, workers=running, further=unasked),
+            unasked=unasked,
+            left_out=self._left_out,
+        )
+        return agree(state)

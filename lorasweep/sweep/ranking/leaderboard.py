@@ -1,0 +1,204 @@
+"""The ranking of a sweep: trials by value, arms by the mean over their seeds, and what of it is noise.
+
+Takes a `SweepState`, gives rows and leaderboard.json. Only trials that have a value are ranked; the others
+are listed with the reason. Knows nothing about how values come about.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorasweep.core.files import write_json
+from lorasweep.core.records import Status, to_dict
+from lorasweep.sweep.ranking.noise import Interval, Ranking, rank
+from lorasweep.sweep.ranking.repeats import next_round
+from lorasweep.sweep.ranking.state import SweepState, TrialState
+
+LEADERBOARD_FILE = "leaderboard.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmRow:
+    """One arm of the leaderboard."""
+
+    rank: int | None  # from 1; None without a value
+    arm: str
+    value: float | None  # mean over the seeds that have one
+    spread: float | None  # sample standard deviation over seeds; None with fewer than two
+    interval: Interval | None  # 95 %, of the mean; None with fewer than two seeds
+    tied: bool  # with the best: repeats do not tell them apart, or there are too few
+    seeds: int  # how many have a value
+    metrics: Mapping[str, float]  # mean over the trials that measured it
+    verdict: str  # one word per seed, the same word once
+    sentence: str  # the verdict in full, of the first seed that has one
+    statuses: tuple[Status, ...]
+    reason: str  # why there is no value
+    numbers: tuple[int, ...]  # its trials
+
+
+def rank_arms(state: SweepState) -> list[ArmRow]:
+    """Rank arms, best first; those without a value come last, in the order of the sweep."""
+    arms: dict[str, list[TrialState]] = {}
+    for trial in state.trials:
+        arms.setdefault(trial.arm, []).append(trial)
+    ranking = standing(state)
+    rows = [_arm_row(arm, trials, ranking) for arm, trials in arms.items()]
+    ordered = sorted(rows, key=lambda row: _order(row.value, state.goal))
+    ranks = _ranks([row.value for row in ordered])
+    return [ArmRow(**{**vars(row), "rank": rank}) for row, rank in zip(ordered, ranks, strict=True)]
+
+
+def standing(state: SweepState) -> Ranking | None:
+    """What the repeats say about the arms' order; None while no arm has a value."""
+    values = arm_values(state)
+    return rank(values, goal=state.goal, looks=looks(state)) if values else None
+
+
+def arm_values(state: SweepState) -> dict[str, dict[int, float]]:
+    """The values that count, by arm and seed."""
+    values: dict[str, dict[int, float]] = {}
+    for trial in state.trials:
+        if (value := _counted(trial)) is not None:
+            values.setdefault(trial.arm, {})[trial.seed] = value
+    return values
+
+
+def looks(state: SweepState) -> int:
+    """How often the ranking decided whether to cook repeats: once more than the most repeated arm says."""
+    extra = Counter(trial.arm for trial in state.trials if trial.extra)
+    return 1 + max(extra.values()) if extra else 0
+
+
+def repeats_wanted(state: SweepState, *, limit: int) -> list[tuple[str, int]]:
+    """Name the (arm, seed) pairs that would tell most about which arm is best; none once that is known.
+
+    Args:
+        state: a sweep of which all trials have ended.
+        limit: how many seeds beyond the declared ones an arm may have.
+    """
+    taken: dict[str, set[int]] = {}
+    allowed: Counter[str] = Counter()
+    for trial in state.trials:
+        taken.setdefault(trial.arm, set()).add(trial.seed)
+        allowed[trial.arm] += not trial.extra
+    return next_round(
+        arm_values(state),
+        taken,
+        goal=state.goal,
+        looks=max(1, looks(state)),
+        limit={arm: declared + limit for arm, declared in allowed.items()},
+    )
+
+
+def standing_json(ranking: Ranking | None) -> dict[str, Any] | None:
+    """What `status --json` and leaderboard.json say about noise."""
+    if ranking is None:
+        return None
+    return {
+        "best": ranking.order[0],
+        "decided": ranking.decided,
+        "tied_with_best": list(ranking.groups[0][1:]),
+        "groups": [list(group) for group in ranking.groups],
+        "intervals": {arm: to_dict(interval) for arm, interval in ranking.intervals.items()},
+        "comparisons": [{**to_dict(each), "told_apart": each.told_apart} for each in ranking.comparisons],
+    }
+
+
+def rank_trials(state: SweepState) -> list[tuple[int | None, TrialState]]:
+    """Rank trials, best first, as (rank, trial)."""
+    ordered = sorted(state.trials, key=lambda trial: _order(_counted(trial), state.goal))
+    return list(zip(_ranks([_counted(trial) for trial in ordered]), ordered, strict=True))
+
+
+def document(state: SweepState) -> dict[str, Any]:
+    """The content of leaderboard.json."""
+    trials = [
+        {
+            "rank": rank,
+            "number": trial.number,
+            "arm": trial.arm,
+            "seed": trial.seed,
+            "status": trial.status.value,
+            "value": _counted(trial),
+            "metrics": dict(trial.metrics),
+            "verdict": dict(trial.verdict),
+            "reason": trial.reason,
+            "run_folder": Path(trial.run_folder).name,
+        }
+        for rank, trial in rank_trials(state)
+    ]
+    return {
+        "name": state.name,
+        "metric": state.metric,
+        "goal": state.goal,
+        "noise": standing_json(standing(state)),
+        "left_out": dict(state.left_out),
+        "arms": [to_dict(row) for row in rank_arms(state)],
+        "trials": trials,
+    }
+
+
+def write(sweep_folder: Path, state: SweepState) -> None:
+    """Write leaderboard.json."""
+    write_json(sweep_folder / LEADERBOARD_FILE, document(state))
+
+
+def _arm_row(arm: str, trials: list[TrialState], ranking: Ranking | None) -> ArmRow:
+    values = [value for trial in trials if (value := _counted(trial)) is not None]
+    verdicts = dict.fromkeys(str(trial.verdict["state"]) for trial in trials if trial.verdict.get("state"))
+    reasons = dict.fromkeys(trial.reason for trial in trials if trial.reason)
+    return ArmRow(
+        rank=None,
+        arm=arm,
+        value=statistics.fmean(values) if values else None,
+        spread=statistics.stdev(values) if len(values) > 1 else None,
+        interval=ranking.intervals.get(arm) if ranking is not None else None,
+        tied=ranking is not None and arm in ranking.groups[0][1:],
+        seeds=len(values),
+        metrics=_means(trial.metrics for trial in trials if trial.status.is_final),
+        verdict=" / ".join(verdicts),
+        sentence=next((str(t.verdict["sentence"]) for t in trials if t.verdict.get("sentence")), ""),
+        statuses=tuple(trial.status for trial in trials),
+        reason="; ".join(reasons),
+        numbers=tuple(trial.number for trial in trials),
+    )
+
+
+def _means(metrics: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    collected: dict[str, list[float]] = {}
+    for measured in metrics:
+        for name, value in measured.items():
+            collected.setdefault(name, []).append(value)
+    return {name: statistics.fmean(values) for name, values in collected.items()}
+
+
+def _counted(trial: TrialState) -> float | None:
+    """A value counts once its trial has run its course, and keeps the sweep's bounds.
+
+    That of a pruned one was measured too early.
+    """
+    return trial.value if trial.status is Status.COMPLETED and not trial.broken else None
+
+
+def _order(value: float | None, goal: str) -> tuple[bool, float]:
+    if value is None:
+        return True, 0.0
+    return False, value if goal == "minimize" else -value
+
+
+def _ranks(values: Iterable[float | None]) -> list[int | None]:
+    """Competition ranks (1, 2, 2, 4) of values in order; None stays None."""
+    ranks: list[int | None] = []
+    previous: float | None = None
+    for place, value in enumerate(values, start=1):
+        if value is None:
+            ranks.append(None)
+        else:
+            ranks.append(ranks[-1] if ranks and value == previous else place)
+            previous = value
+    return ranks

@@ -1,0 +1,313 @@
+"""Frozen snapshots of a sweep, for the live table, the leaderboard and `lorasweep status`.
+
+`read_state` builds one from the run folders alone, driver or no driver. Knows nothing about torch, Optuna or
+MLflow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lorasweep.core.files import read_json
+from lorasweep.core.records import Status
+from lorasweep.sweep.comparable import agree
+from lorasweep.sweep.folder import DRIVER_GONE, TrialRecord, read_status, run_folder_name
+from lorasweep.sweep.manifest import DeclaredTrial, read_manifest
+from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.ranking.pace import Pace
+from lorasweep.sweep.workers.lock import holder
+from lorasweep.trial.judge.score import UTILITY
+
+TAIL_BYTES = 32_768  # of events.jsonl: some hundred events, enough for the latest loss and the pace
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialState:
+    """One trial at one moment."""
+
+    number: int
+    arm: str
+    seed: int
+    status: Status
+    step: int
+    steps: int
+    attempt: int  # 0: not begun
+    run_folder: str  # absolute path; may not exist yet
+    overrides: tuple[str, ...] = ()  # what the arm declares, as KEY=VALUE
+    reason: str = ""
+    judging: bool = False  # it is running, and being sampled and measured rather than trained
+    loss: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)  # of the latest rung, or final
+    value: float | None = None  # the sweep's metric, once the trial has ended
+    verdict: Mapping[str, Any] = field(default_factory=dict)  # `state` and `sentence`, once it has ended
+    eta_s: float | None = None  # until its last step, while it is running
+    mlflow_run_id: str | None = None
+    extra: bool = False  # a repeat beyond the declared seeds
+    broken: str = ""  # the bounds that it does not keep; it is not ranked
+    reused_from: str = ""  # `<sweep>/<run folder>` or a run folder of this sweep, when it was not cooked here
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepState:
+    """A sweep at one moment."""
+
+    name: str
+    question: str
+    metric: str
+    goal: str
+    folder: str
+    trials: tuple[TrialState, ...]
+    driver: str | None = None  # who is cooking it now
+    activity: str = ""  # what is going on besides trials
+    notes: tuple[str, ...] = ()  # what people should know
+    eta_s: float | None = None
+    unasked: int = 0  # trials of points that the search has yet to choose
+    left_out: Mapping[str, str] = field(default_factory=dict)  # symptom -> why trials are compared without it
+
+    @property
+    def total(self) -> int:
+        """How many trials there will be."""
+        return len(self.trials) + self.unasked
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Trials per status; statuses that nobody has are absent."""
+        counted = Counter(trial.status.value for trial in self.trials)
+        return {status.value: counted[status.value] for status in Status if counted[status.value]}
+
+    @property
+    def finished(self) -> int:
+        """Trials that will not be touched again."""
+        return sum(trial.status.is_final for trial in self.trials)
+
+
+def from_trial(trial: Trial, *, extra: bool = False) -> TrialState:
+    """Snapshot one of the driver's trials; `extra`: it is a repeat beyond the declared seeds."""
+    record = trial.record
+    running = record.status is Status.RUNNING
+    step = trial.step if running else record.step
+    return TrialState(
+        number=record.number,
+        arm=record.arm,
+        seed=record.seed,
+        status=record.status,
+        step=step,
+        steps=record.steps,
+        attempt=record.attempt,
+        run_folder=str(trial.folder),
+        overrides=trial.overrides,
+        reason=record.reason,
+        judging=running and trial.judging,
+        loss=trial.loss,
+        metrics=dict(trial.metrics),
+        value=record.value,
+        verdict=dict(trial.verdict),
+        eta_s=trial.pace.seconds_for(record.steps - step) if running else None,
+        extra=extra,
+        reused_from=record.reused_from,
+        broken=record.broken,
+    )
+
+
+def estimate(trials: Sequence[TrialState], *, workers: int, further: int = 0) -> float | None:
+    """Estimate the time until the last trial has trained, in s; None until there is a pace to go by.
+
+    Args:
+        trials: those that there are.
+        workers: how many cook at the same time.
+        further: how many there will be besides, taken to be as long as the others.
+    """
+    remaining = [t for t in trials if not t.status.is_final]
+    known = [t.eta_s / (t.steps - t.step) for t in remaining if t.eta_s is not None and t.step < t.steps]
+    if not known or workers < 1:
+        return None
+    step_s = sum(known) / len(known)
+    own_s = [t.eta_s if t.eta_s is not None else step_s * (t.steps - t.step) for t in remaining]
+    own_s += [step_s * sum(t.steps for t in trials) / len(trials)] * further
+    return max(max(own_s), sum(own_s) / workers)
+
+
+def read_state(sweep_folder: Path) -> SweepState:
+    """Read where a sweep stands from its folder.
+
+    A trial that is RUNNING on disk while nobody drives the sweep is shown as CANCELLED: that is what it is.
+
+    Raises:
+        ConfigError: sweep.yaml cannot be read.
+    """
+    manifest = read_manifest(sweep_folder)
+    if manifest is None:
+        return _single_runs(sweep_folder)
+    driver = holder(sweep_folder)
+    overrides = {arm.name: arm.overrides for arm in manifest.arms}
+    trials = []
+    for declared in manifest.trials:
+        folder = sweep_folder / run_folder_name(declared.number, declared.arm, declared.seed)
+        record = read_status(folder) or _not_begun(folder, declared)
+        trial = _read_trial(folder, record, overrides.get(declared.arm, ()), driven=driver is not None)
+        trials.append(dataclasses.replace(trial, extra=declared.extra))
+    running = sum(trial.status is Status.RUNNING for trial in trials)
+    unasked = max(0, manifest.total - sum(not trial.extra for trial in trials))
+    state = SweepState(
+        name=manifest.name,
+        question=manifest.question,
+        metric=manifest.metric,
+        goal=manifest.goal,
+        folder=str(sweep_folder),
+        trials=tuple(trials),
+        driver=driver,
+        eta_s=estimate(trials, workers=running, further=unasked),
+        unasked=unasked,
+        left_out=manifest.left_out,
+    )
+    return agree(state)
+
+
+def params(overrides: Iterable[str]) -> dict[str, Any]:
+    """Turn `KEY=VALUE` overrides into a dict; numbers, booleans and null are read as such."""
+    pairs = (override.lstrip("+").partition("=") for override in overrides)
+    return {key: _scalar(text) for key, _, text in pairs}
+
+
+def _scalar(text: str) -> Any:
+    for read in (json.loads, float):
+        try:
+            value = read(text)
+        except ValueError:
+            continue
+        # What JSON cannot say stays text.
+        return text if isinstance(value, float) and not math.isfinite(value) else value
+    return text
+
+
+def _not_begun(folder: Path, declared: DeclaredTrial) -> TrialRecord:
+    return TrialRecord(
+        number=declared.number,
+        arm=declared.arm,
+        seed=declared.seed,
+        status=Status.WAITING,
+        fingerprint="",
+        steps=_object(folder / "plan.json").get("steps", 0),
+        attempt=0,
+    )
+
+
+def _read_trial(folder: Path, record: TrialRecord, overrides: tuple[str, ...], *, driven: bool) -> TrialState:
+    status, reason = record.status, record.reason
+    if status is Status.RUNNING and not driven:
+        status, reason = Status.CANCELLED, DRIVER_GONE
+    live = _tail(folder / "events.jsonl")
+    result = _object(folder / "metrics.json")
+    done = status.is_final
+    step = record.step if done else max(record.step, live.step)
+    return TrialState(
+        number=record.number,
+        arm=record.arm,
+        seed=record.seed,
+        status=status,
+        step=step,
+        steps=record.steps,
+        attempt=record.attempt,
+        run_folder=str(folder),
+        overrides=overrides,
+        reason=reason,
+        judging=status is Status.RUNNING and live.judging,
+        loss=live.loss,
+        metrics=(result.get("metrics") if done else None) or live.metrics,
+        value=record.value,
+        verdict=(result.get("verdict") if done else None) or {},
+        eta_s=live.pace.seconds_for(record.steps - step) if status is Status.RUNNING else None,
+        mlflow_run_id=_object(folder / "mlflow.json").get("run_id"),
+        reused_from=record.reused_from,
+        broken=record.broken,
+    )
+
+
+@dataclass
+class _Live:
+    """What the end of events.jsonl says."""
+
+    step: int = 0
+    judging: bool = False
+    loss: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
+
+
+def _tail(path: Path) -> _Live:
+    live = _Live()
+    for event in _last_events(path):
+        kind, step = event.get("kind"), event.get("step", 0)
+        live.step = max(live.step, step)
+        if kind == "start":
+            live.pace = Pace()
+        if kind == "step":
+            live.loss = event["metrics"].get("train/loss", live.loss)
+        if kind == "rung":
+            live.metrics = event["metrics"]
+        live.pace.saw(event["time"], step)
+        live.judging = kind == "samples"
+    return live
+
+
+def _last_events(path: Path) -> Iterable[dict[str, Any]]:
+    """The whole lines among the last `TAIL_BYTES` of a log; torn ones are skipped."""
+    try:
+        with open(path, "rb") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES)
+            file.seek(start)
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in lines[1:] if start else lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            yield event
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        data = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def single_runs(folder: Path) -> list[tuple[Path, TrialRecord]]:
+    """List the run folders of a folder without sweep.yaml, such as `outputs/train`.
+
+    Returns:
+        Those that were begun, the oldest first, so that a run keeps its place when others come.
+    """
+    found = [(path, record) for path in folder.glob("*/") if (record := read_status(path)) is not None]
+    return sorted(found, key=lambda each: (each[1].started_at or 0.0, each[0].name))
+
+
+def _single_runs(folder: Path) -> SweepState:
+    """Take single runs as the trials of a sweep, each an arm by the name of its folder."""
+    trials = []
+    drivers = []
+    for number, (path, record) in enumerate(single_runs(folder)):
+        drivers.append(holder(path))
+        named = dataclasses.replace(record, number=number, arm=path.name)
+        trials.append(_read_trial(path, named, (), driven=drivers[-1] is not None))
+    return SweepState(
+        name=folder.name,
+        question="",
+        metric=UTILITY,
+        goal="maximize",
+        folder=str(folder),
+        trials=tuple(trials),
+        driver="; ".join(filter(None, drivers)) or None,
+    )

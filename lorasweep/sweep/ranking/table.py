@@ -1,0 +1,365 @@
+"""What a person sees: a live table, or a line per event where there is no terminal, and the leaderboard.
+
+Takes `SweepState` snapshots. Names come from people's files, so they are stripped of control characters and
+never read as markup. Knows nothing about how trials are run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from lorasweep.core.console import text_console
+from lorasweep.core.records import Status
+from lorasweep.core.streams import make_safe
+from lorasweep.sweep import comparable
+from lorasweep.sweep.ranking.leaderboard import ArmRow, rank_arms, standing
+from lorasweep.sweep.ranking.noise_words import sentence
+from lorasweep.sweep.ranking.state import SweepState, TrialState
+
+if TYPE_CHECKING:
+    from lorasweep.config import SweepSpec
+
+STYLES = {
+    Status.WAITING: "dim",
+    Status.RUNNING: "cyan",
+    Status.COMPLETED: "green",
+    Status.PRUNED: "yellow",
+    Status.DIVERGED: "magenta",
+    Status.OUT_OF_MEMORY: "red",
+    Status.CRASHED: "red",
+    Status.INVALID: "red",
+    Status.CANCELLED: "yellow",
+}
+VERDICT_STYLES = {"done": "green", "overcooked": "red", "undercooked": "yellow"}
+# Columns of the leaderboard: heading, metric; the most telling first, since a narrow terminal drops the last.
+# A column that nobody measured is left out.
+COLUMNS = (
+    ("overcook", "overcook/score"),
+    ("identity", "identity/score"),
+    ("control", "prompt_control/score"),
+    ("drift", "prior_drift/class"),
+    ("held-out", "generalisation/held_out"),
+    ("burn", "burn/score"),
+)
+COLUMN_WIDTH = 10  # a heading or a number, and the gap
+AROUND_COLUMNS = 34  # rank, value, seeds, verdict and their gaps
+OVERCOOK = "overcook/score"
+BAR_WIDTH = 12
+BARS_FROM_WIDTH = 96
+REFRESH_PER_S = 4
+ROWS_AROUND = 9  # terminal lines that are not trials
+
+
+class View(Protocol):
+    """Something that shows snapshots."""
+
+    def update(self, state: SweepState) -> None:
+        """Show the newest."""
+
+
+@contextmanager
+def live(spec: SweepSpec, *, quiet: bool = False, console: Console | None = None) -> Iterator[View]:
+    """Show a sweep while the block runs.
+
+    Args:
+        spec: what is being cooked.
+        quiet: show nothing.
+        console: where; standard output by default.
+    """
+    console = console or text_console()
+    if quiet:
+        yield _Silence()
+    elif not console.is_terminal:
+        yield _Lines(console)
+    else:
+        with Live(console=console, refresh_per_second=REFRESH_PER_S, transient=False) as display:
+            make_safe()  # rich has taken the streams, to print above the table, and would obey colours
+            yield _Screen(display)
+
+
+def print_state(state: SweepState, *, console: Console | None = None) -> None:
+    """Print where a sweep stands."""
+    console = console or text_console()
+    console.print(render_state(state, max_rows=len(state.trials), width=console.width))
+
+
+def print_leaderboard(state: SweepState, *, console: Console | None = None) -> None:
+    """Print the ranking of the arms and, below, what each verdict says."""
+    console = console or text_console()
+    console.print(render_leaderboard(state, width=console.width))
+
+
+def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WIDTH) -> RenderableType:
+    """The table of trials, with the question above and the counts below.
+
+    Args:
+        state: what to show.
+        max_rows: how many trials at most.
+        width: columns of the terminal; bars are left out of a narrow one, so that names stay readable.
+    """
+    bars = width >= BARS_FROM_WIDTH
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    many_seeds = len({trial.seed for trial in state.trials}) > 1
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("arm", overflow="fold", min_width=8)
+    if many_seeds:
+        table.add_column("seed", justify="right")
+    table.add_column("status", no_wrap=True)
+    table.add_column("steps", no_wrap=True)
+    for name in ("loss", "overcook", short_name(state.metric) or "value"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("left", justify="right", no_wrap=True)
+    shown, hidden = _choose(state.trials, max_rows)
+    for trial in shown:
+        cells: list[RenderableType] = [str(trial.number), plain(trial.arm)]
+        cells += [str(trial.seed)] if many_seeds else []
+        cells += [
+            _status(trial),
+            _progress(trial) if bars else f"{trial.step}/{trial.steps}",
+            number(trial.loss),
+            number(trial.metrics.get(OVERCOOK)),
+            number(trial.value if trial.value is not None else trial.metrics.get(state.metric)),
+            duration(trial.eta_s or None),
+        ]
+        table.add_row(*cells)
+    parts: list[RenderableType] = [Text.assemble((plain(state.name).plain, "bold"), "  ", plain(state.question))]
+    parts.append(table)
+    if hidden:
+        parts.append(Text(f"  and {hidden} more", style="dim"))
+    parts.append(_summary(state))
+    parts += [Padding(each, (0, 0, 0, 2)) for each in _noise(state)]
+    parts += [Padding(each, (0, 0, 0, 2)) for each in _left_out(state)]
+    parts += [Text(f"  note: {plain(note).plain}", style="yellow") for note in state.notes]
+    parts += _reasons(shown)
+    return Group(*parts)
+
+
+def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType:
+    """Arms, best first, with as many columns as `width` characters leave room for beside the arms' names."""
+    rows = rank_arms(state)
+    columns = [(heading, name) for heading, name in COLUMNS if any(name in row.metrics for row in rows)]
+    columns = [(heading, name) for heading, name in columns if name != state.metric]
+    names_width = max((len(row.arm) for row in rows), default=0)
+    columns = columns[: max(1, (width - AROUND_COLUMNS - names_width) // COLUMN_WIDTH)]
+    several = any(row.seeds > 1 for row in rows)
+    better = "lower is better" if state.goal == "minimize" else "higher is better"
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("rank", justify="right")
+    table.add_column("arm", overflow="fold", min_width=8)
+    table.add_column(short_name(state.metric) or "value", justify="right", style="bold")
+    if several:
+        table.add_column("seeds", justify="right")
+    for column, _ in columns:
+        table.add_column(column, justify="right")
+    table.add_column("verdict", no_wrap=True)
+    for row in rows:
+        cells: list[RenderableType] = [_rank(row), plain(row.arm), _value(row)]
+        cells += [str(row.seeds)] if several else []
+        cells += [number(row.metrics.get(name)) for _, name in columns]
+        table.add_row(*cells, _verdict(row))
+    heading = Text.assemble((plain(state.name).plain, "bold"), "  ", plain(state.question))
+    reading = "; ± 95 % interval over seeds, ~ not told apart from the best" if several else ""
+    caption = Text(f"by {plain(state.metric).plain}, {better}{reading}", style="dim")
+    notes = [*_noise(state), *_left_out(state), *_other_limits(state.trials)]
+    return Group(heading, table, caption, *notes, *_sentences(rows))
+
+
+def _noise(state: SweepState) -> list[RenderableType]:
+    """Which arms cannot be told apart; nothing while there is nothing to compare."""
+    words = sentence(standing(state), sweep=state.name)
+    return [plain(words)] if words else []
+
+
+def _left_out(state: SweepState) -> list[RenderableType]:
+    """Which symptoms are no part of the ranking, since not every arm measures them."""
+    return [Text(plain(words).plain, style="yellow") for words in comparable.told(state.left_out)]
+
+
+def _other_limits(trials: Sequence[TrialState]) -> list[RenderableType]:
+    """A warning when trials were not judged by the same limits, so that their scores do not compare."""
+    digests = {str(t.verdict["calibration"]) for t in trials if t.verdict.get("calibration")}
+    if len(digests) < 2:
+        return []
+    words = f"trials were judged by {len(digests)} calibrations: their scores do not compare"
+    return [Text(f"{words} ({', '.join(sorted(digests))})", style="yellow")]
+
+
+def short_name(metric: str) -> str:
+    """The last part of a metric's name, as a column heading."""
+    return metric.rpartition("/")[2]
+
+
+def number(value: float | None) -> str:
+    """Three decimals; `-` when there is none."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def duration(seconds: float | None) -> str:
+    """`1:23` or `2:01:23`; empty when unknown."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def plain(text: str) -> Text:
+    """Text as it is, without markup and with control characters made visible as `�`."""
+    return Text("".join(letter if letter.isprintable() else "�" for letter in text))
+
+
+# ------------------------------------------------------------------------------------------------ views
+
+
+class _Silence:
+    def update(self, state: SweepState) -> None:
+        """Show nothing."""
+
+
+class _Screen:
+    def __init__(self, display: Live) -> None:
+        self._display = display
+
+    def update(self, state: SweepState) -> None:
+        rows = max(4, self._display.console.size.height - ROWS_AROUND)
+        self._display.update(render_state(state, max_rows=rows, width=self._display.console.width))
+
+
+class _Lines:
+    """One line when a trial changes its status, and one at every quarter of its steps."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._seen: dict[int, tuple[Status, int, int]] = {}
+        self._said: set[str] = set()
+
+    def update(self, state: SweepState) -> None:
+        for text in (state.activity, *state.notes):
+            if text and text not in self._said:
+                self._say(f"{plain(state.name).plain}: {plain(text).plain}")
+                self._said.add(text)
+        for trial in state.trials:
+            quarter = 4 * trial.step // trial.steps if trial.steps and trial.status is Status.RUNNING else 0
+            now = (trial.status, trial.attempt, quarter)
+            if now != self._seen.get(trial.number, (Status.WAITING, 0, 0)):
+                self._say(_line(trial, state))
+            self._seen[trial.number] = now
+
+    def _say(self, text: str) -> None:
+        print(text, file=self._console.file, flush=True)
+
+
+def _line(trial: TrialState, state: SweepState) -> str:
+    name = plain(f"{trial.arm} (seed {trial.seed})").plain
+    parts = [f"[{state.finished}/{state.total}] {trial.number:>3} {name:<32} {trial.status.value:<13}"]
+    parts.append(f"{trial.step}/{trial.steps} steps")
+    if trial.attempt > 1:
+        parts.append(f"attempt {trial.attempt}")
+    if trial.loss is not None:
+        parts.append(f"loss {number(trial.loss)}")
+    if trial.value is not None:
+        parts.append(f"{short_name(state.metric)} {number(trial.value)}")
+    if trial.reason:
+        parts.append(plain(trial.reason).plain)
+    return "  ".join(parts)
+
+
+# ------------------------------------------------------------------------------------------------ parts
+
+
+def _choose(trials: Sequence[TrialState], max_rows: int) -> tuple[list[TrialState], int]:
+    """What matters most when not all fit: running, then finished, then waiting; shown by number."""
+    urgency = {Status.RUNNING: 0, Status.WAITING: 2}
+    # Among the finished the latest, among the waiting the next.
+    ordered = sorted(
+        trials,
+        key=lambda t: (urgency.get(t.status, 1), t.number if t.status is Status.WAITING else -t.number),
+    )
+    shown = sorted(ordered[:max_rows], key=lambda trial: trial.number)
+    return shown, len(trials) - len(shown)
+
+
+def _status(trial: TrialState) -> Text:
+    text = "judging" if trial.judging else trial.status.value.lower().replace("_", " ")
+    if trial.attempt > 1 and not trial.status.is_final:
+        text += f" #{trial.attempt}"
+    if trial.reused_from:
+        text += ", reused"
+    return Text(text, style=STYLES[trial.status])
+
+
+def _progress(trial: TrialState) -> RenderableType:
+    if trial.status is Status.WAITING and trial.step == 0:
+        return Text(f"{'':<{BAR_WIDTH}} {trial.steps or ''}", style="dim")
+    bar = ProgressBar(
+        total=max(1, trial.steps),
+        completed=trial.step,
+        width=BAR_WIDTH,
+        complete_style=STYLES[trial.status],
+        finished_style=STYLES[trial.status],
+    )
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=BAR_WIDTH)
+    grid.add_column()
+    grid.add_row(bar, f"{trial.step}/{trial.steps}")
+    return grid
+
+
+def _summary(state: SweepState) -> Text:
+    counts = ", ".join(f"{count} {status.lower().replace('_', ' ')}" for status, count in state.counts.items())
+    parts = [f"{state.finished} of {state.total} finished", counts]
+    if state.eta_s is not None:
+        parts.append(f"about {duration(state.eta_s)} left")
+    if state.driver:
+        parts.append(f"driven by {plain(state.driver).plain}")
+    if state.activity:
+        parts.append(plain(state.activity).plain)
+    return Text("  " + " · ".join(parts))
+
+
+def _reasons(trials: Sequence[TrialState]) -> list[Text]:
+    return [
+        Text(f"  {trial.number}: {plain(trial.reason).plain}", style=STYLES[trial.status])
+        for trial in trials
+        if trial.reason
+    ]
+
+
+def _rank(row: ArmRow) -> str:
+    return ("~" if row.tied and row.seeds > 1 else "") + str(row.rank or "-")
+
+
+def _value(row: ArmRow) -> str:
+    if row.value is None:
+        return "-"
+    return number(row.value) + (f" ± {number(row.interval.half_width)}" if row.interval is not None else "")
+
+
+def _verdict(row: ArmRow) -> Text:
+    ended = [status for status in row.statuses if status is not Status.COMPLETED]
+    if row.verdict and not ended:
+        return Text(plain(row.verdict).plain, style=VERDICT_STYLES.get(row.verdict, ""))
+    words = list(dict.fromkeys(status.value.lower().replace("_", " ") for status in ended))
+    return Text(", ".join(([plain(row.verdict).plain] if row.verdict else []) + words), style="yellow")
+
+
+def _sentences(rows: Sequence[ArmRow]) -> list[RenderableType]:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", overflow="fold", min_width=8)
+    grid.add_column()
+    for row in rows:
+        text = row.sentence or row.reason
+        if text:
+            grid.add_row(plain(row.arm), plain(text))
+    return [Text(), grid] if grid.row_count else []

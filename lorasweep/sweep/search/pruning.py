@@ -1,0 +1,159 @@
+"""Whether a trial goes on after a rung. Its unit of time is exposures per image, as overcooking's is.
+
+The decision is that of Optuna's pruner, on a study in memory that holds what was reported so far: one study
+per power of ten of the learning rate, so that a slow learner is measured against slow learners. A share of
+the trials, drawn by lot, runs its course whatever is said of it: what pruning costs is known from them.
+Knows nothing about run folders, workers or the sweep's own study.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    PatientPruner,
+    SuccessiveHalvingPruner,
+)
+from optuna.samplers import RandomSampler
+from optuna.study import Study
+from optuna.trial import Trial, TrialState
+
+from lorasweep.config.sweep_search import Goal, PrunerOptions
+from lorasweep.core import seeds
+from lorasweep.core.records import Recipe
+from lorasweep.sweep.queue import in_exposures
+
+LOTS = 10**6
+SNAP = 0.1  # rungs whose exposures differ by less than this share are one rung
+ROUNDING = 1e-9  # log10(1e-4) is not exactly -4 everywhere
+
+
+def is_exempt(options: PrunerOptions, number: int) -> bool:
+    """Draw the lot of a trial; the same on every machine and in every attempt."""
+    return options.active and seeds.derive(0, "exempt", number) % LOTS < options.exempt * LOTS
+
+
+def decade_of(recipe: Recipe) -> int | None:
+    """The power of ten of a recipe's learning rate (-4 for 2e-4); None when it has none."""
+    lr = recipe.optimizer.options.get("lr")
+    if not isinstance(lr, int | float) or lr <= 0:
+        return None
+    return math.floor(math.log10(lr) + ROUNDING)
+
+
+def make_pruner(options: PrunerOptions, *, first: int, last: int) -> BasePruner:
+    """Optuna's pruner.
+
+    Args:
+        options: the declared one.
+        first: exposures per image at the first rung.
+        last: exposures per image of the whole budget.
+    """
+    begin = options.min_exposures or first
+    median = MedianPruner(n_startup_trials=options.startup, n_warmup_steps=begin)
+    match options.name:
+        case "median":
+            return median
+        case "patient":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # for ten years now
+                return PatientPruner(median, patience=options.patience)
+        case "successive_halving":
+            return SuccessiveHalvingPruner(min_resource=begin, reduction_factor=options.factor)
+        case "hyperband":
+            return HyperbandPruner(min_resource=begin, max_resource=max(begin, last), reduction_factor=options.factor)
+        case "none":
+            return NopPruner()
+
+
+class Judge:
+    """Hears the rungs of all trials and says who stops."""
+
+    def __init__(self, options: PrunerOptions, *, metric: str, goal: Goal) -> None:
+        """Start with nothing heard.
+
+        Args:
+            options: the declared pruner; its metric and goal win over the sweep's.
+            metric: the sweep's.
+            goal: which way that is better.
+        """
+        self._options = options
+        self.metric = options.metric or metric
+        self._goal = options.goal or goal
+        self._studies: dict[int | None, Study] = {}
+        self._running: dict[int, tuple[Trial, Study]] = {}
+
+    def rung(self, number: int, decade: int | None, *, exposures: float, last: float, value: float) -> str:
+        """Hear of a rung.
+
+        Args:
+            number: the trial's.
+            decade: `decade_of` its recipe.
+            exposures: per image so far.
+            last: per image when its budget is spent.
+            value: the metric; finite.
+
+        Returns:
+            Why the trial should stop; empty when it should go on.
+        """
+        decade = decade if self._options.decades else None
+        if number not in self._running:
+            study = self._study(decade, first=in_exposures(exposures), last=in_exposures(last))
+            self._running[number] = study.ask(), study
+        trial, study = self._running[number]
+        step = self._snapped(study, in_exposures(exposures))
+        value = self._in_hand(trial, value)
+        trial.report(value, step)
+        if not trial.should_prune():
+            return ""
+        among = "" if decade is None else f" among learning rates of 1e{decade}"
+        best = "" if self._options.name == "patient" else "at best "
+        return f"{self.metric} {best}{value:.3f} by {step} exposures per image is behind{among} ({self._options.name})"
+
+    def _in_hand(self, trial: Trial, value: float) -> float:
+        """The best rung so far: a trial keeps its best checkpoint, so one past its best is not behind.
+
+        Patience asks whether a trial still gets better, so it hears the rung itself.
+        """
+        if self._options.name == "patient":
+            return value
+        return (max if self._goal == "maximize" else min)([value, *_reported(trial).values()])
+
+    def ended(self, number: int, state: TrialState) -> None:
+        """Hear how a trial ended: COMPLETE, PRUNED or FAIL; one that never reached a rung is not known."""
+        trial, study = self._running.pop(number, (None, None))
+        if trial is None or study is None:
+            return
+        reported = _reported(trial)
+        values = reported[max(reported)] if state is TrialState.COMPLETE else None
+        study.tell(trial, values, state=state)
+
+    def _study(self, decade: int | None, *, first: int, last: int) -> Study:
+        if decade not in self._studies:
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            self._studies[decade] = optuna.create_study(
+                study_name=f"decade {decade}",  # Hyperband's brackets are drawn from it
+                direction=self._goal,
+                sampler=RandomSampler(seed=0),
+                pruner=make_pruner(self._options, first=first, last=last),
+            )
+        return self._studies[decade]
+
+    def _snapped(self, study: Study, step: int) -> int:
+        """The rung that others reported nearly there, so that budgets a few images apart still compare."""
+        known = {each for trial in study.get_trials(deepcopy=False) for each in trial.intermediate_values}
+        near = min(known, key=lambda each: abs(each - step), default=step)
+        return near if abs(near - step) <= SNAP * step else step
+
+
+def _reported(trial: Trial) -> dict[int, float]:
+    """What a trial has reported so far, by exposures per image."""
+    reported: dict[int, float] = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+    return reported

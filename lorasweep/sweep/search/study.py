@@ -1,0 +1,313 @@
+"""The only door to Optuna's storage: one SQLite study per sweep, written by the driver alone.
+
+A trial here is one *attempt* at cooking one recipe with one seed: an attempt that died is a FAIL and its
+successor carries `retry_of`. Its params are the point of the space, or the arm's name where there is none;
+seeds are repeats, not params. User attributes join it to the run folder: `number`, `arm`, `seed`, `attempt`,
+`run_folder`, `fingerprint`, `status`. The run folders are the source of truth; what is missing here is told
+from them.
+
+Knows nothing about workers or files other than study.db.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from lorasweep.config.space import Point
+from lorasweep.config.sweep_search import Constraint
+from lorasweep.config.sweep_spec import Search
+from lorasweep.core.records import Status
+from lorasweep.sweep.folder import TrialRecord
+from lorasweep.sweep.manifest import Manifest
+from lorasweep.sweep.search.sampling import distributions, make_sampler, suggest
+from lorasweep.sweep.search.storage import create_study, directions, open_study, same
+
+STUDY_FILE = "study.db"
+SET_ASIDE_FILE = "study.broken.db"
+NOT_MEASURED = 1.0  # a bound that nobody measured was not kept
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a status means to Optuna."""
+
+    state: TrialState
+    value: float | None = None
+    constraints: dict[str, float] = field(default_factory=dict)  # > 0 is infeasible
+    further: tuple[float, ...] = ()  # of the objectives after the first
+
+    @property
+    def values(self) -> tuple[float, ...] | None:
+        """One per objective; None when there is nothing to tell."""
+        return None if self.value is None else (self.value, *self.further)
+
+
+def meaning(status: Status, value: float | None, *, worst: float) -> Meaning:
+    """Translate how an attempt ended; the single place where this is decided.
+
+    Args:
+        status: an ended status, or CANCELLED.
+        value: the sweep's metric, when it was measured.
+        worst: the value told for a recipe that has none because it failed as a recipe.
+    """
+    match status:
+        case Status.COMPLETED if value is not None:
+            return Meaning(TrialState.COMPLETE, value)
+        case Status.PRUNED:
+            return Meaning(TrialState.PRUNED)
+        case Status.DIVERGED:
+            # Optuna turns a NaN into a FAIL, which samplers ignore; this way they learn to keep away.
+            return Meaning(TrialState.COMPLETE, worst, {"diverged": 1.0})
+        case Status.OUT_OF_MEMORY:
+            return Meaning(TrialState.COMPLETE, worst, {"out_of_memory": 1.0})
+        case Status.INVALID:
+            # Optuna's samplers ignore a FAIL, and might ask for the same point again.
+            return Meaning(TrialState.COMPLETE, worst, {"invalid": 1.0})
+        case Status.CRASHED | Status.CANCELLED | Status.COMPLETED:
+            # COMPLETED without a value: there is nothing true to tell, and COMPLETE demands a number.
+            return Meaning(TrialState.FAIL)
+    raise ValueError(f"{status} is not an end")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a run folder says of a trial, for the study to agree with."""
+
+    record: TrialRecord
+    run_folder: str
+    rungs: Mapping[int, float] = field(default_factory=dict)  # exposures per image -> the sweep's metric
+
+
+class SweepStudy:
+    """The study of one sweep."""
+
+    def __init__(self, sweep_folder: Path, manifest: Manifest, search: Search | None = None) -> None:
+        """Open study.db, or set an unusable one aside and start a new one; call `reconcile` next.
+
+        Args:
+            sweep_folder: where study.db is.
+            manifest: the arms, the points asked so far, and what is optimised.
+            search: the space; needed to ask for points.
+        """
+        self._manifest, self._search = manifest, search
+        self._space = _axes(manifest, search)
+        self._params: dict[str, dict[str, Any]] = {}
+        for arm in manifest.arms:
+            self.know(arm.name, arm.params)
+        self._asked: dict[int, Trial] = {}  # points whose trial has not begun
+        self._running: dict[int, Trial] = {}
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        path = sweep_folder / STUDY_FILE
+        study = open_study(path, manifest)
+        if study is None or not self._fits(study) or study.directions != directions(manifest):
+            # Categorical choices cannot grow in place, so an extended sweep gets a new study as well.
+            log.info("study.db is rebuilt from the run folders; the old one is kept as %s", SET_ASIDE_FILE)
+            path.replace(sweep_folder / SET_ASIDE_FILE)
+            # SQLite would roll a journal of the old file back into the new one.
+            path.with_name(f"{STUDY_FILE}-journal").unlink(missing_ok=True)
+            study = create_study(path, manifest)
+        self._study = study
+        self._quick = study.sampler
+
+    def know(self, arm: str, params: Mapping[str, Any] | None) -> None:
+        """Note where an arm lies: in the space, outside of it, or where there is none."""
+        if not self._manifest.space:
+            self._params[arm] = {"arm": arm}
+        elif params is None or (self._search is not None and self._search.space.point(params) is None):
+            self._params[arm] = {}
+        else:
+            self._params[arm] = dict(params)
+
+    def ask(self, number: int, index: int) -> Point:
+        """Ask for the `index`-th point of the space, for trial `number` to `begin` with."""
+        search = self._search
+        assert search is not None, "there is nothing to ask for without a space"
+        self._study.sampler = make_sampler(search.sampler, search.space, index=index)
+        trial = self._study.ask()
+        self._asked[number] = trial
+        return suggest(trial, search.space)
+
+    def begin(self, record: TrialRecord, run_folder: str, *, retry_of: int | None) -> int:
+        """Start one attempt: that of a point just asked for, or of an arm, a repeat or a retry.
+
+        Returns:
+            Optuna's number of it, for `retry_of` of a successor.
+        """
+        attributes = _attributes(record, run_folder, retry_of)
+        del attributes["status"]
+        trial = self._asked.pop(record.number, None)
+        if trial is None:
+            trial = self._add_running(self._params[record.arm], attributes)
+        else:
+            for name, value in attributes.items():
+                trial.set_user_attr(name, value)
+        self._running[record.number] = trial
+        return trial.number
+
+    def _add_running(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> Trial:
+        """Start an attempt whose params are all known, in one go and without asking a model."""
+        self._study.sampler = self._quick
+        running = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions={name: self._space[name] for name in params},
+            user_attrs=dict(attributes),
+        )
+        # `Study.add_trial` does just this, and does not say which trial it has made.
+        added = self._study._storage.create_new_trial(self._study._study_id, running)
+        return Trial(self._study, added)
+
+    def report(self, number: int, step: int, value: float) -> None:
+        """Record the metric at a rung; `step` is the unit in which rungs are compared."""
+        if not self._manifest.search.get("further"):  # Optuna knows reports of a single objective only
+            self._running[number].report(value, step)
+
+    def end(self, record: TrialRecord) -> None:
+        """Tell how the running attempt of `record.number` ended."""
+        self._tell(self._running.pop(record.number), record)
+
+    def add(self, record: TrialRecord, run_folder: str, rungs: Mapping[int, float] | None = None) -> None:
+        """Record an end that has no running attempt here: a reused result, or one found on disk."""
+        asked = self._asked.pop(record.number, None)
+        if asked is not None:  # a point whose recipe turned out to be cooked already
+            for name, value in _attributes(record, run_folder, None).items():
+                asked.set_user_attr(name, value)
+            self._tell(asked, record)
+            return
+        means = self._meaning(record)
+        params = self._params[record.arm]
+        self._study.add_trial(
+            create_trial(
+                state=means.state,
+                values=means.values,
+                params=params,
+                distributions={name: self._space[name] for name in params},
+                user_attrs=_attributes(record, run_folder, None),
+                intermediate_values=dict(rungs or {}),
+                constraints=means.constraints,
+            )
+        )
+
+    def reconcile(self, found: Iterable[Found]) -> dict[int, int]:
+        """Make the study say what the run folders say; call it before the first `begin`.
+
+        Args:
+            found: every trial that has a run folder.
+
+        Returns:
+            The last Optuna number by trial number, for `retry_of`.
+        """
+        by_number = {each.record.number: each for each in found}
+        self._pop_waiting()
+        told: set[int] = set()
+        for frozen in self._study.get_trials(deepcopy=False):
+            number = frozen.user_attrs.get("number", -1)
+            record = by_number[number].record if number in by_number else None
+            same_attempt = record is not None and frozen.user_attrs.get("attempt") == record.attempt
+            if frozen.state == TrialState.RUNNING:
+                # Its driver died. Optuna's own id is the only way back to a trial of another process.
+                trial = Trial(self._study, frozen._trial_id)
+                if record is not None and same_attempt and record.status.is_final:
+                    self._tell(trial, record)
+                    told.add(record.number)
+                else:
+                    self._study.tell(trial, state=TrialState.FAIL)
+            elif record is not None and same_attempt and self._agrees(frozen, record):
+                told.add(record.number)
+        for number, each in by_number.items():
+            if each.record.status.is_final and number not in told:
+                self.add(each.record, each.run_folder, each.rungs)
+        return {
+            frozen.user_attrs["number"]: frozen.number
+            for frozen in self._study.get_trials(deepcopy=False)
+            if "number" in frozen.user_attrs
+        }
+
+    def trials(self) -> Sequence[FrozenTrial]:
+        """All attempts, as Optuna has them."""
+        return self._study.get_trials()
+
+    def _tell(self, trial: Trial, record: TrialRecord) -> None:
+        means = self._meaning(record)
+        trial.set_user_attr("status", record.status.value)
+        if record.spared:
+            trial.set_user_attr("exempt", record.spared)
+        for name, value in means.constraints.items():
+            trial.set_constraint(name, value)
+        self._study.tell(trial, means.values, state=means.state)
+
+    def _agrees(self, frozen: FrozenTrial, record: TrialRecord) -> bool:
+        if not record.status.is_final:
+            return False
+        means = self._meaning(record)
+        return frozen.state == means.state and (means.value is None or tuple(frozen.values) == means.values)
+
+    def _meaning(self, record: TrialRecord) -> Meaning:
+        """What a trial means where there may be a second objective, and bounds to keep."""
+        means = meaning(record.status, record.value, worst=self._manifest.worst)
+        if means.state is not TrialState.COMPLETE:
+            return means
+        told = record.measured if record.status is Status.COMPLETED else {}
+        further = [told.get(each["name"]) for each in self._manifest.search.get("further", ())]
+        if record.status is not Status.COMPLETED:
+            worst = tuple(each["worst"] for each in self._manifest.search.get("further", ()))
+            return dataclasses.replace(means, further=worst)
+        if None in further:
+            return Meaning(TrialState.FAIL)
+        constraints = {
+            each["metric"]: Constraint(**each).violation(told[each["metric"]])
+            if each["metric"] in told
+            else NOT_MEASURED
+            for each in self._manifest.search.get("constraints", ())
+        }
+        values = tuple(value for value in further if value is not None)
+        return dataclasses.replace(means, further=values, constraints=constraints)
+
+    def _pop_waiting(self) -> None:
+        """A driver that died between enqueueing and asking leaves a waiting trial that nobody wants."""
+        for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self._study.tell(self._study.ask(), state=TrialState.FAIL)
+
+    def _fits(self, study: Study) -> bool:
+        """Whether the axes that the study knows are today's."""
+        if self._manifest.space and self._search is None:
+            return True
+        return all(
+            same(self._space.get(name), known)
+            for frozen in study.get_trials(deepcopy=False)
+            for name, known in frozen.distributions.items()
+        )
+
+
+def _attributes(record: TrialRecord, run_folder: str, retry_of: int | None) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        "number": record.number,
+        "arm": record.arm,
+        "seed": record.seed,
+        "attempt": record.attempt,
+        "run_folder": run_folder,
+        "fingerprint": record.fingerprint,
+        "status": record.status.value,
+    }
+    if record.exempt:
+        attributes["exempt"] = record.spared or True
+    return attributes if retry_of is None else {**attributes, "retry_of": retry_of}
+
+
+def _axes(manifest: Manifest, search: Search | None) -> dict[str, BaseDistribution]:
+    """Every param that a trial can have: the axes of the space, or else the arm."""
+    if search is not None:
+        return distributions(search.space)
+    names = tuple(dict.fromkeys(trial.arm for trial in manifest.trials))
+    return {"arm": CategoricalDistribution(names)} if names and not manifest.space else {}

@@ -1,0 +1,256 @@
+"""The worker process: loads the base once, then cooks one job after another until its driver is gone.
+
+Messages are plain dicts over a pipe. In: `cook`, `base_samples`, `verdict`, `stop`. Out: `ready`, `beat`,
+`event`, `outcome`, `drawn`. The kitchen (a module with `Kitchen`, `cook` and `draw_base_samples`) is given by
+name, so this file imports no torch and can be tested with a kitchen that cooks nothing.
+
+Knows nothing about Optuna, MLflow or other workers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import functools
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lorasweep.core.files import write_text
+from lorasweep.core.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
+from lorasweep.sweep.folder import write_outcome
+from lorasweep.sweep.workers import stop
+from lorasweep.sweep.workers.failure import is_disk_full, one_line, status_of
+from lorasweep.sweep.workers.heartbeat import Heartbeat, MemoryWatch, beat_every_s
+from lorasweep.trial.resource_usage import taken_mb
+
+STEP_EVENT_EVERY_S = 0.5
+ERROR_FILE = "error.txt"
+WHERE_SIGNAL = getattr(signal, "SIGUSR1", None)  # Windows has none
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True, kw_only=True)
+class Care:
+    """When a worker is taken for dead, and when it makes room for a fresh one."""
+
+    hang_s: float | None = None  # without a sign of life
+    recycle_after: int | None = None  # trials
+    memory_growth_mb: float | None = None  # since its first trial, MB = 10^6 bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """What a worker needs before its first job."""
+
+    kitchen_module: str
+    log: str  # file that collects what libraries print
+    driver_pid: int
+    care: Care
+
+
+def main(connection: Connection, settings: WorkerSettings) -> None:
+    """Run until killed, until the driver is gone, or until this process should not be used any longer."""
+    _redirect_output(settings.log)
+    stop.ignore()
+    die_with(settings.driver_pid)
+    line = DriverLine(connection)
+    if settings.care.hang_s is not None:
+        Heartbeat(lambda: line.send(kind="beat"), every_s=beat_every_s(settings.care.hang_s))
+    module = importlib.import_module(settings.kitchen_module)
+    kitchen = module.Kitchen()
+    fitness = _Fitness(settings.care)
+    line.send(kind="ready")
+    while (job := line.next_job()) is not None:
+        if job["kind"] == "cook":
+            leaving = _cook(module, kitchen, line, job, fitness)
+        else:
+            leaving = _draw(module, kitchen, line, job)
+        if leaving:
+            print(f"this worker ends, for a fresh one to go on: {leaving}", flush=True)
+            return
+
+
+class _Fitness:
+    """Whether this process may take another job."""
+
+    def __init__(self, care: Care) -> None:
+        self._recycle_after = care.recycle_after
+        self._memory = MemoryWatch(care.memory_growth_mb, taken_mb=taken_mb)
+        self._cooked = 0
+
+    def leaving(self, error: BaseException | None) -> str:
+        """Say after a job why this process should end; "" when it is good for more.
+
+        An error may leave an adapter in the base, memory taken or CUDA unusable.
+        """
+        self._cooked += 1
+        if error is not None:
+            return one_line(error)
+        if self._recycle_after is not None and self._cooked >= self._recycle_after:
+            return f"it has cooked {self._cooked} trials"
+        return self._memory.overgrown()
+
+
+class DriverLine:
+    """The worker's end of the pipe: events up, verdicts and stops down."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._jobs: deque[dict[str, Any]] = deque()
+        self._verdicts: deque[bool] = deque()
+        self._stop = False
+        self._gone = False
+        self._last_step_s = 0.0
+        self._sending = threading.Lock()  # the heart beats in a thread of its own
+        self.rungs: frozenset[int] = frozenset()  # of the job at hand
+
+    def send(self, **message: Any) -> None:
+        """Send upwards; silence when the driver is gone, which `should_stop` then says."""
+        try:
+            with self._sending:
+                self._connection.send(message)
+        except OSError:
+            self._lose_driver()
+
+    def next_job(self) -> dict[str, Any] | None:
+        """Wait for a job; None when the driver is gone."""
+        while not self._jobs:
+            if self._gone:
+                return None
+            self._receive()
+        self._stop = False  # a stop that came before the job was meant for an earlier one
+        return self._jobs.popleft()
+
+    def report(self, event: dict[str, Any]) -> bool:
+        """Pass an event of `run.cook` on; for a rung, wait for the verdict.
+
+        Returns:
+            Whether to go on.
+        """
+        if event["kind"] == "step":
+            now = time.monotonic()
+            if now - self._last_step_s < STEP_EVENT_EVERY_S and event["step"] not in self.rungs:
+                return True
+            self._last_step_s = now
+        self.send(kind="event", event=event)
+        return self._verdict() if event["kind"] == "rung" else True
+
+    def should_stop(self) -> bool:
+        """Whether the driver asked to stop, or is gone; cheap enough to ask at every step."""
+        while not self._gone and self._connection.poll():
+            self._receive()
+        return self._stop
+
+    def _verdict(self) -> bool:
+        while not self._verdicts and not self._gone:
+            self._receive()
+        # A trial whose driver is gone is not pruned: it stops at the next `should_stop`, to be continued.
+        return self._verdicts.popleft() if self._verdicts else True
+
+    def _receive(self) -> None:
+        try:
+            message = self._connection.recv()
+        except (EOFError, OSError):
+            self._lose_driver()
+            return
+        if message["kind"] == "verdict":
+            self._verdicts.append(bool(message["go"]))
+        elif message["kind"] == "stop":
+            self._stop = True
+        else:
+            self._jobs.append(message)
+
+    def _lose_driver(self) -> None:
+        self._gone = self._stop = True
+
+
+def _cook(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any], fitness: _Fitness) -> str:
+    """Cook one recipe and send its outcome; returns why this process ends, "" when it goes on."""
+    plan = from_dict(Plan, job["plan"])
+    line.rungs = frozenset(plan.rungs)
+    outcome, failed = cook_once(
+        functools.partial(module.cook, from_dict(Recipe, job["recipe"]), plan, Path(job["folder"]), kitchen),
+        Path(job["folder"]),
+        attempt=job["attempt"],
+        report=line.report,
+        should_stop=line.should_stop,
+    )
+    if failed is not None:
+        traceback.print_exception(failed)  # into the worker's log
+    leaving = fitness.leaving(failed)
+    full = failed is not None and is_disk_full(failed)
+    line.send(kind="outcome", outcome=to_dict(outcome), leaving=leaving, disk_full=full)
+    return leaving
+
+
+def cook_once(
+    cook: Callable[..., Outcome], folder: Path, *, attempt: int, **asks: Any
+) -> tuple[Outcome, Exception | None]:
+    """Make one attempt, and leave in the run folder how it ended, for a driver that may be gone.
+
+    Args:
+        cook: `run.cook` but for `asks`.
+        folder: the run folder.
+        attempt: its number.
+        asks: `report` and `should_stop`.
+
+    Returns:
+        The outcome, and the error that it is made of, if it is.
+    """
+    try:
+        outcome = cook(**asks)
+        if outcome.status is not Status.CANCELLED:
+            write_outcome(folder, outcome, attempt=attempt)
+    except Exception as error:
+        outcome = Outcome(status=status_of(error), step=0, reason=one_line(error))
+        with suppress(OSError):  # the error may be a full disk; the caller still hears how it ended
+            write_text(folder / ERROR_FILE, traceback.format_exc())
+            write_outcome(folder, outcome, attempt=attempt)
+        return outcome, error
+    return outcome, None
+
+
+def _draw(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any]) -> str:
+    """Draw the base model's own samples; returns why this process ends, "" when it goes on."""
+    folder = Path(job["folder"])
+    reason, full = "", False
+    try:
+        module.draw_base_samples(from_dict(Recipe, job["recipe"]), from_dict(Plan, job["plan"]), folder, kitchen)
+    except Exception as error:
+        traceback.print_exc()  # into the worker's log; the folder stays away until it is whole
+        reason, full = one_line(error), is_disk_full(error)
+    line.send(kind="drawn", reason=reason, disk_full=full)
+    return reason
+
+
+def _redirect_output(log: str) -> None:
+    """Send what libraries print and native crashes say to the log: the terminal shows the live table."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    faulthandler.enable(file=sys.stderr)
+    # The driver asks with it where a hung worker hangs; it answers even inside a native call.
+    if WHERE_SIGNAL:
+        faulthandler.register(WHERE_SIGNAL, file=sys.stderr, all_threads=True)
+
+
+def die_with(driver_pid: int) -> None:
+    """On Linux, be killed together with the driver; elsewhere the pipe's EOF ends us at the next step."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != driver_pid:  # it died while we were starting
+        os._exit(1)

@@ -1,0 +1,100 @@
+"""Have the base draw the regularization images that a plan only names: each once for all trials on a machine.
+
+    Plan with drawings  ->  cache/class_images/ab/abcd....png  ->  Plan with the digests of those files
+
+A picture's file is named by a digest of all that it depends on (see `plan.regularization`) and appears whole.
+Each is drawn in a batch of its own, so that it does not depend on which others were there already. Workers
+that want the same pictures share the drawing between them. Knows nothing about training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from PIL.PngImagePlugin import PngInfo
+
+from lorasweep.core import files, paths
+from lorasweep.core.records import Plan, PlannedImage, Recipe
+from lorasweep.plan import throughput
+from lorasweep.plan.sample_requests import ImageRequest
+from lorasweep.trial import sample
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Base
+
+
+def draw(base: Base, recipe: Recipe, plan: Plan) -> Plan:
+    """Draw what is not there yet.
+
+    Args:
+        base: no adapter lives in it.
+        recipe: gives the sampling options and the negative prompt.
+        plan: its `reg_images` may have drawings.
+
+    Returns:
+        The plan with the `sha256` of every picture filled in; their files are there.
+    """
+    wanted = [image for image in plan.reg_images if image.drawing is not None]
+    if missing := [image for image in wanted if not Path(image.file).exists()]:
+        with _locks() as locks:
+            # What another worker is drawing is skipped at first, and waited for at the end.
+            for wait in (False, True):
+                for image in missing:
+                    with _claimed(locks, image, wait=wait) as mine:
+                        if mine and not Path(image.file).exists():
+                            _draw_one(base, recipe, image)
+    found = tuple(
+        image if image.drawing is None else dataclasses.replace(image, sha256=files.sha256(Path(image.file)))
+        for image in plan.reg_images
+    )
+    return dataclasses.replace(plan, reg_images=found)
+
+
+def _draw_one(base: Base, recipe: Recipe, image: PlannedImage) -> None:
+    assert image.drawing is not None
+    request = ImageRequest(
+        tier="class",
+        prompt=image.drawing.prompt,
+        negative_prompt=recipe.base.negative_prompt,
+        seed=image.drawing.seed,
+        weight=0.0,
+        width_px=image.width_px,
+        height_px=image.height_px,
+    )
+    work = throughput.denoised_pixels(image.width_px * image.height_px, recipe.sample)
+    with throughput.measured(recipe.base, "draw_one", work):
+        (picture,) = sample.draw(base, None, [request], recipe.sample)
+    about = PngInfo()
+    about.add_itxt("prompt", request.prompt)
+    files.write_atomic(Path(image.file), lambda path: picture.save(path, pnginfo=about))
+
+
+@contextlib.contextmanager
+def _locks() -> Iterator[IO[bytes]]:
+    """The file whose bytes stand for pictures; the locks on them die with the process."""
+    path = paths.cache() / "class_images" / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _claimed(locks: IO[bytes], image: PlannedImage, *, wait: bool) -> Iterator[bool]:
+    """Hold the byte of a picture; False when another process has it and this one does not wait."""
+    byte = int(Path(image.file).stem[:12], 16)
+    try:
+        fcntl.lockf(locks, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, byte)
+    except OSError:
+        if wait:
+            raise
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        fcntl.lockf(locks, fcntl.LOCK_UN, 1, byte)

@@ -1,0 +1,210 @@
+"""The end of a trial: which checkpoint stays, drawn at every weight and seed, judged in full, written down.
+
+    rungs -> verdict -> the kept rung's weights -> ladder of pictures -> final judgement -> metrics.json
+
+What a trial leaves is about one checkpoint, that of the rung judged done (`train.keep: done`), or of the last
+step when the recipe says so or no rung is done: `adapter.safetensors`, `samples/index.json`, and in
+metrics.json
+
+    "weight"       the LoRA weight that counts
+    "step", "exposures_per_image"      which checkpoint is kept
+    "metrics", "missing"               of it, judged in full: every seed drawn; with `<name>_se` where known,
+                                       and with the verdict's numbers (`metrics.summary`)
+    "ladder"       the same checkpoint at every weight drawn, ascending: [{"weight", "metrics", "missing"}]
+    "rungs"        the curves, every rung measured alike, at `weight` only: [{"step", "exposures_per_image",
+                   "metrics", "missing", "replicates"}]; replicates as in `metrics.replicates`
+    "verdict"      `metrics.summary.document`
+    "calibration"  {"name", "digest", "fits", "reason"?}; scores with equal digests are comparable
+
+The other rungs' adapters stay in `checkpoints/`. Everything here is worked out again, to the same bits, when
+a kill interrupts it. Knows nothing about training.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.core import files
+from lorasweep.core.records import Measurement, Plan, Recipe, to_dict
+from lorasweep.plan import sample_requests
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Adapter, Base
+    from lorasweep.trial.judge.calibration import Calibration, Found
+    from lorasweep.trial.judge.context import JudgeContext
+    from lorasweep.trial.judge.ladder import BestWeight
+    from lorasweep.trial.judge.verdict import Verdict
+    from lorasweep.trial.sample import Sample
+
+ADAPTER = "adapter.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """What was found at one rung.
+
+    Attributes:
+        step: optimizer steps.
+        exposures_per_image: up to there, mean over training images.
+        metrics, missing: as judged, at the weight that counts.
+        replicates: the same with parts of the evidence left out (`metrics.replicates`).
+    """
+
+    step: int
+    exposures_per_image: float
+    metrics: dict[str, float]
+    missing: dict[str, str]
+    replicates: list[dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A checkpoint that was chosen and judged."""
+
+    step: int
+    verdict: Verdict
+    final: Measurement
+    ladder: list[dict[str, Any]]
+
+
+# ---------------------------------------------------------------------------------------------- weights
+
+
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """A rung's checkpoint in a run folder."""
+    return folder / "checkpoints" / f"step_{step:06d}"
+
+
+def samples_folder(step: int) -> str:
+    """A rung's pictures, relative to the run folder."""
+    return f"samples/step_{step:06d}"
+
+
+def recall_weights(adapter: Adapter, folder: Path, step: int) -> None:
+    """Put a rung's tensors into the adapter, which cannot train on from there."""
+    adapter.load(checkpoint_folder(folder, step) / ADAPTER)
+
+
+# ---------------------------------------------------------------------------------------------- choosing
+
+
+def choose(recipe: Recipe, rungs: Sequence[Rung], calibration: Calibration) -> tuple[int, Verdict]:
+    """Judge the rungs and say which one's adapter stays."""
+    from lorasweep.trial.judge import verdict
+
+    found = verdict.of_rungs([to_dict(rung) for rung in rungs], calibration)
+    wanted = found.done_at if recipe.train.keep == "done" else None
+    return wanted if wanted is not None else rungs[-1].step, found
+
+
+# ---------------------------------------------------------------------------------------------- pictures
+
+
+def draw_in_full(base: Base, adapter: Adapter, recipe: Recipe, plan: Plan, folder: Path, *, step: int) -> list[Sample]:
+    """Complete a rung's pictures: every weight of the ladder, every seed; what is there is not redrawn.
+
+    Returns:
+        All pictures of that step.
+    """
+    from lorasweep.trial import sample
+
+    options = recipe.sample
+    there = {drawn.request: drawn for drawn in sample.read_index(folder / samples_folder(step))}
+    wanted = list(dict.fromkeys((*sample_requests.in_full(recipe, plan), *there)))
+    absent = [request for request in wanted if request not in there]
+    drawn = dict(zip(absent, sample.draw(base, adapter, absent, options), strict=True))
+    return sample.write(
+        folder / samples_folder(step),
+        wanted,
+        [drawn[request] if request in drawn else there[request].open() for request in wanted],
+        base=base,
+        options=options,
+        adapter_file=ADAPTER,
+    )
+
+
+# ---------------------------------------------------------------------------------------------- judging
+
+
+def judge_in_full(
+    context: JudgeContext, calibration: Calibration, *, histories: Sequence[Sequence[Mapping[str, float]]]
+) -> tuple[Measurement, list[dict[str, float]]]:
+    """Judge with standard errors; returns what was found and the replicates."""
+    from lorasweep.trial import judge
+    from lorasweep.trial.judge import replicates, score
+
+    wanted = context.recipe.metrics
+    found = judge.judge(context, wanted, calibration)
+    context = replace(context, fidelity=context.fidelity or score.kind_of([found.values]))
+    parts = replicates.replicate(context, wanted, calibration, histories=histories)
+    values = replicates.with_errors(found.values, parts, replicates.WITH_ERRORS)
+    return Measurement(values=values, missing=found.missing), parts
+
+
+def climb_ladder(context: JudgeContext, calibration: Calibration, counted: Measurement) -> list[dict[str, Any]]:
+    """Judge the same checkpoint at every other weight that was drawn; ascending, `counted` among them."""
+    from lorasweep.trial import judge
+
+    weights = dict.fromkeys(sample.request.weight for sample in context.samples)
+    steps = []
+    for weight in sorted(weights):
+        found = counted
+        if weight != context.weight:
+            # Neither what was asked before nor the history is about this weight.
+            other = replace(context, weight=weight, history=(), _asked={})
+            found = judge.judge(other, context.recipe.metrics, calibration)
+        steps.append({"weight": weight, "metrics": found.values, "missing": found.missing})
+    return steps
+
+
+# ----------------------------------------------------------------------------------------------- writing
+
+
+def write(
+    folder: Path, recipe: Recipe, rungs: Sequence[Rung], kept: Kept, calibrated: Found, *, pruned: bool
+) -> Measurement:
+    """Write what a trial leaves; returns the headline: the final numbers and the verdict's."""
+    from lorasweep.trial.judge import summary
+    from lorasweep.trial.judge.ladder import best_weight
+
+    rows = [to_dict(rung) for rung in rungs]
+    best: BestWeight | None = best_weight(kept.ladder)
+    why = "a pruned trial is not drawn at other weights" if pruned else ""
+    told = summary.numbers(kept.verdict, rows, kept=kept.step, best=best, why_no_weight=why)
+    headline = Measurement(values=kept.final.values | told.values, missing=kept.final.missing | told.missing)
+    _copy(checkpoint_folder(folder, kept.step) / ADAPTER, folder / ADAPTER)
+    _write_index(folder, kept.step)
+    exposures = next(rung.exposures_per_image for rung in rungs if rung.step == kept.step)
+    files.write_json(
+        folder / "metrics.json",
+        {
+            "weight": recipe.sample.weight,
+            "step": kept.step,
+            "exposures_per_image": exposures,
+            "metrics": headline.values,
+            "missing": headline.missing,
+            "ladder": kept.ladder,
+            "rungs": rows,
+            "verdict": summary.document(kept.verdict, calibrated.calibration, kept.final, kept=kept.step, best=best),
+            "calibration": calibrated.document(),
+        },
+    )
+    return headline
+
+
+def _copy(source: Path, target: Path) -> None:
+    copy: Callable[[Path], object] = lambda temporary: shutil.copyfile(source, temporary)  # noqa: E731
+    files.write_atomic(target, copy)
+
+
+def _write_index(folder: Path, step: int) -> None:
+    """List the kept rung's pictures in `samples/index.json`, by paths relative to that file."""
+    source = folder / samples_folder(step)
+    index = files.read_json(source / "index.json")
+    for row in index["images"]:
+        row["file"] = f"{source.name}/{row['file']}"
+    files.write_json(folder / "samples" / "index.json", index)

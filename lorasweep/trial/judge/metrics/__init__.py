@@ -1,0 +1,1 @@
+"""One metric each: a question asked of a `JudgeContext`."""

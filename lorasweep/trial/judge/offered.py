@@ -1,0 +1,96 @@
+"""Which numbers judging a recipe can give, known before anything is trained, and why it cannot give others.
+
+    Recipe + Plan  ->  {"identity/score": "", "generalisation/gap": "there are no held-out images ..."}
+
+Every metric's module says so of its own numbers in `names(recipe, plan)`; what is scored from them follows
+here, as it does in `score` and `summary`. A number that is offered may still be missing in the end, because
+nothing was learned, say. No torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lorasweep.core.records import Plan, PromptTier, Recipe
+from lorasweep.plan import sample_requests
+from lorasweep.trial.judge import replicates, score, summary
+from lorasweep.trial.judge.calibration import Calibration
+from lorasweep.trial.judge.symptoms import SYMPTOMS
+from lorasweep.trial.judge.verdict import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What judging can give.
+
+    Attributes:
+        at_rungs: why not, by name; empty for a number that can be had, at every rung and in the end.
+        in_the_end: likewise, of the verdict's numbers, which no rung knows.
+    """
+
+    at_rungs: Mapping[str, str]
+    in_the_end: Mapping[str, str]
+
+
+def offer(recipe: Recipe, plan: Plan, calibration: Calibration) -> Offer:
+    """Ask every metric of a recipe what it can give.
+
+    Args:
+        recipe: names the metrics.
+        plan: of it.
+        calibration: what it will be judged by.
+    """
+    found: dict[str, str] = {}
+    for name in recipe.metrics:
+        found |= importlib.import_module(f"lorasweep.trial.judge.metrics.{name}").names(recipe, plan)
+    found |= _scored(found, calibration)
+    found |= {f"{name}_se": found[name] for name in replicates.WITH_ERRORS if name in found}
+    told = summary.numbers(Verdict(state="unknown"), [], kept=plan.steps, best=None)
+    ended = dict.fromkeys(told.values | told.missing, found[score.SCORE])
+    if len({recipe.sample.weight, *recipe.sample.weights}) < 2:
+        ended["overcook/best_weight"] = "the ladder has one weight only (sample.weights)"
+    return Offer(at_rungs=found, in_the_end=ended)
+
+
+def better(name: str) -> str | None:
+    """Which way a number is surely better, `maximize` or `minimize`; None where that depends."""
+    known = {symptom.metric: "maximize" if symptom.inverted else "minimize" for symptom in SYMPTOMS}
+    known |= {f"overcook/{symptom.name}": "minimize" for symptom in SYMPTOMS}
+    known |= {score.SCORE: "minimize", score.UTILITY: "maximize", score.IDENTITY: "maximize"}
+    known |= {f"{score.SCORE}_last": "minimize", f"{score.UTILITY}_last": "maximize"}
+    known |= {score.HELD_OUT: "minimize", "overcook/safe_window_exposures": "maximize"}
+    return known.get(name)
+
+
+def suffixes(recipe: Recipe, weights: Iterable[float]) -> list[str]:
+    """Endings of a number's name at the weight that counts (none) and at others (`_w1`)."""
+    counts = recipe.sample.weight
+    return ["" if weight == counts else f"_w{weight:g}" for weight in dict.fromkeys((counts, *weights))]
+
+
+def drawn(recipe: Recipe, plan: Plan, tiers: Sequence[PromptTier]) -> int:
+    """How many pictures of these tiers there are in the end at the weight that counts."""
+    options = recipe.sample
+    wanted = sample_requests.requests(recipe, plan, weights=(options.weight,), seeds=options.seeds)
+    return sum(request.tier in tiers for request in wanted)
+
+
+def _scored(found: Mapping[str, str], calibration: Calibration) -> dict[str, str]:
+    """What `score.summarise` makes of these."""
+    grades = {}
+    for symptom in SYMPTOMS:
+        family = symptom.metric.partition("/")[0]
+        why = found.get(symptom.metric, f"metrics has no {family}")
+        if not why and symptom.name not in calibration.limits:
+            why = calibration.why_unplaced(symptom.name)
+        grades[f"overcook/{symptom.name}"] = why
+    none = "" if "" in grades.values() else f"nothing that it is made of is measured ({_families()})"
+    learned = [found.get(name) for name in (score.IDENTITY, score.HELD_OUT)]
+    unlearned = "" if "" in learned else f"neither {score.IDENTITY} nor {score.HELD_OUT} is measured"
+    return {**grades, score.SCORE: none, score.FIDELITY: none or unlearned, score.UTILITY: none or unlearned}
+
+
+def _families() -> str:
+    return ", ".join(dict.fromkeys(symptom.metric.partition("/")[0] for symptom in SYMPTOMS))

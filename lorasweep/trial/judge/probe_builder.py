@@ -1,0 +1,211 @@
+"""Build the probes: choose images, draw prior pictures and noises, let the base answer.
+
+Takes a base, a recipe, its plan and the caches, gives `probes.Probes`. Everything is drawn from generators
+derived from `dataset.holdout_seed` and the images' bytes, so the order of files changes nothing. The adapter
+must be silent. Knows nothing about metrics.
+
+Letters: B rows, C H W latent, L tokens, D text width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lorasweep.core import seeds
+from lorasweep.data.captions import without_trigger
+from lorasweep.trial.judge import probes
+from lorasweep.trial.judge.probes import NoiseBatch, ProbeBatch, Probes
+
+if TYPE_CHECKING:
+    import torch
+
+    from lorasweep.core.protocols import Base, Latents, Texts
+    from lorasweep.core.records import Plan, PlannedImage, Recipe
+    from lorasweep.trial.judge.probes import NoiseName, PriorTier, ProbeOptions, SetName
+
+MAX_ROWS = 16  # rows per forward pass; bounds memory
+
+
+class ProbeBuilder:
+    """One construction: draws from generators derived from the hold-out seed, asks the base as it goes."""
+
+    def __init__(
+        self,
+        base: Base,
+        recipe: Recipe,
+        plan: Plan,
+        latents: Latents,
+        texts: Texts,
+        options: ProbeOptions,
+    ) -> None:
+        self._base, self._recipe, self._plan = base, recipe, plan
+        self._latents, self._texts, self._options = latents, texts, options
+        self._num = int(base.noise_schedule.config.num_train_timesteps)
+        self._timesteps = probes.timesteps(self._num, options.buckets)
+
+    def all(self) -> Probes:
+        """Build every set that has something to look at."""
+        train = self._choose(self._plan.train_images())
+        sets: dict[SetName, tuple[ProbeBatch, ...]] = {
+            "train": self._of_images(train),
+            "held_out": self._of_images(self._choose(self._plan.held_out_images())),
+        }
+        for tier, prompts in probes.prior_prompts(self._recipe, self._plan, train).items():
+            sets[tier] = self._of_prompts(tier, prompts)
+        sets = {name: batches for name, batches in sets.items() if batches}
+        noise = self._noise_batches(train)
+        return Probes(
+            sets=sets,
+            timesteps=self._timesteps,
+            num_timesteps=self._num,
+            noise=noise,
+            digest=probes.content(sets, noise),
+        )
+
+    def _choose(self, images: Sequence[PlannedImage]) -> list[PlannedImage]:
+        """Not too many images, by a hash of their bytes: stable when folder order or buckets change."""
+        seed = self._recipe.dataset.holdout_seed
+        return sorted(images, key=lambda image: seeds.derive(seed, "probe", image.sha256))[: self._options.pairs]
+
+    def _of_images(self, images: Sequence[PlannedImage]) -> tuple[ProbeBatch, ...]:
+        import torch
+
+        seed = self._recipe.dataset.holdout_seed
+        latents = []
+        for image in images:
+            mean_CHW, std_CHW = self._latents.mean_std(image)
+            draw = torch.randn(mean_CHW.shape, generator=_generator(seed, "latent", image.sha256))
+            latents.append(mean_CHW.cpu().float() + std_CHW.cpu().float() * draw)
+        captions = [image.caption for image in images]
+        noises = min(self._options.noises, -(-self._options.pairs // max(1, len(images))))
+        return self._batches(latents, captions, [image.sha256 for image in images], noises)
+
+    def _of_prompts(self, name: PriorTier, prompts: Sequence[str]) -> tuple[ProbeBatch, ...]:
+        """Let the base draw what it knows: the distribution whose loss is to be noticed."""
+        seed = self._recipe.dataset.holdout_seed
+        images = self._options.prior_images
+        captions = [prompts[place % len(prompts)] for place in range(images)]
+        wanted, side_px = self._recipe.sample, self._recipe.base.resolution
+        pipe = self._base.pipeline("ddim")
+        pipe.set_progress_bar_config(disable=True)
+        negatives = [self._recipe.base.negative_prompt] * images
+        drawn_BCHW = pipe(
+            prompt_embeds=self._texts.embed(captions).to(self._base.device, self._base.dtype),
+            negative_prompt_embeds=self._texts.embed(negatives).to(self._base.device, self._base.dtype),
+            width=wanted.width or side_px,
+            height=wanted.height or side_px,
+            num_inference_steps=self._options.prior_steps,
+            guidance_scale=wanted.guidance,
+            generator=[_generator(seed, name, place) for place in range(images)],
+            output_type="latent",
+        ).images
+        marks = [f"{name}/{place}" for place in range(images)]
+        return self._batches(list(drawn_BCHW.cpu().float()), captions, marks, 1)
+
+    def _batches(
+        self, latents: Sequence[torch.Tensor], captions: Sequence[str], marks: Sequence[str], noises: int
+    ) -> tuple[ProbeBatch, ...]:
+        """Cross images with noises and timesteps, in batches of one noise and shape; `marks` name noises."""
+        import torch
+
+        rows: dict[tuple[int, ...], list[tuple[int, int, torch.Tensor]]] = {}
+        for place, (latent_CHW, mark) in enumerate(zip(latents, marks, strict=True)):
+            for draw in range(noises):
+                for t in self._timesteps:
+                    generator = _generator(self._recipe.dataset.holdout_seed, "noise", mark, draw, t)
+                    noise_CHW = torch.randn(latent_CHW.shape, generator=generator)
+                    rows.setdefault((draw, *latent_CHW.shape), []).append((place, t, noise_CHW))
+        return tuple(
+            self._batch(group[start : start + MAX_ROWS], latents, captions, draw=draw)
+            for (draw, *_), group in rows.items()
+            for start in range(0, len(group), MAX_ROWS)
+        )
+
+    def _batch(
+        self,
+        rows: Sequence[tuple[int, int, torch.Tensor]],
+        latents: Sequence[torch.Tensor],
+        captions: Sequence[str],
+        *,
+        draw: int,
+    ) -> ProbeBatch:
+        """Noise the rows and let the base answer, with and without the trigger."""
+        import torch
+
+        base, schedule = self._base, self._base.noise_schedule
+        clean_BCHW = torch.stack([latents[place] for place, _, _ in rows])
+        noise_BCHW = torch.stack([noise for _, _, noise in rows])
+        timestep_B = torch.tensor([t for _, t, _ in rows])
+        noisy_BCHW = schedule.add_noise(clean_BCHW, noise_BCHW, timestep_B)
+        target_BCHW = noise_BCHW
+        if schedule.config.prediction_type == "v_prediction":
+            target_BCHW = schedule.get_velocity(clean_BCHW, noise_BCHW, timestep_B)
+        words = tuple(captions[place] for place, _, _ in rows)
+        plain = tuple(without_trigger(text, self._plan.trigger, self._recipe.captions) for text in words)
+        text_BLD = self._texts.embed(words).to(base.device, base.dtype)
+        noisy_BCHW = noisy_BCHW.to(base.device, base.dtype)
+        timestep_B, target_BCHW = timestep_B.to(base.device), target_BCHW.to(base.device)
+        base_BCHW = probes.predict(base, noisy_BCHW, timestep_B, text_BLD)
+        base_loss_B = probes.row_mse(base_BCHW, target_BCHW)
+        plain_text_BLD, base_plain_loss_B = text_BLD, base_loss_B
+        if plain != words:
+            plain_text_BLD = self._texts.embed(plain).to(base.device, base.dtype)
+            base_plain_loss_B = probes.row_mse(
+                probes.predict(base, noisy_BCHW, timestep_B, plain_text_BLD), target_BCHW
+            )
+        return ProbeBatch(
+            noisy_BCHW=noisy_BCHW,
+            target_BCHW=target_BCHW,
+            timestep_B=timestep_B,
+            image_B=torch.tensor([place for place, _, _ in rows]),
+            draw=draw,
+            captions=words,
+            plain_captions=plain,
+            text_BLD=text_BLD,
+            plain_text_BLD=plain_text_BLD,
+            base_BCHW=base_BCHW,
+            base_loss_B=base_loss_B,
+            base_plain_loss_B=base_plain_loss_B,
+        )
+
+    def _noise_batches(self, train: Sequence[PlannedImage]) -> dict[NoiseName, NoiseBatch]:
+        """Pure noise under captions that were trained on, and under prompts that were not."""
+        count = self._options.magnitude_captions
+        captions: dict[NoiseName, Sequence[str]] = {
+            "training": list(dict.fromkeys(i.caption for i in train if i.caption))[:count],
+            "recombined": list(self._plan.prompts.get("recombined", ()))[:count],
+        }
+        return {name: self._noise_batch(texts) for name, texts in captions.items() if texts}
+
+    def _noise_batch(self, captions: Sequence[str]) -> NoiseBatch:
+        import torch
+
+        base, factor = self._base, 2 ** (len(self._base.vae.config.block_out_channels) - 1)
+        wanted, side_px = self._recipe.sample, self._recipe.base.resolution
+        shape = ((wanted.height or side_px) // factor, (wanted.width or side_px) // factor)
+        seed, channels = self._recipe.dataset.holdout_seed, base.unet.config.in_channels
+        noises = [
+            torch.randn((channels, *shape), generator=_generator(seed, "pure noise", draw))
+            for draw in range(self._options.magnitude_noises)
+        ]
+        words = tuple(caption for caption in captions for _ in noises)
+        noisy_BCHW = torch.stack(noises * len(captions)).to(base.device, base.dtype)
+        timestep_B = torch.full((len(words),), self._num - 1, device=base.device)
+        text_BLD = self._texts.embed(words).to(base.device, base.dtype)
+        empty_BLD = self._texts.embed([""] * len(words)).to(base.device, base.dtype)
+        asked = [probes.predict(base, noisy_BCHW, timestep_B, text) for text in (text_BLD, empty_BLD)]
+        return NoiseBatch(
+            noisy_BCHW=noisy_BCHW,
+            timestep_B=timestep_B,
+            captions=words,
+            text_BLD=text_BLD,
+            empty_BLD=empty_BLD,
+            base_norm_B=probes.row_norm(asked[0], asked[1]),
+        )
+
+
+def _generator(seed: int, *names: str | int) -> torch.Generator:
+    import torch
+
+    return torch.Generator("cpu").manual_seed(seeds.derive(seed, *names))

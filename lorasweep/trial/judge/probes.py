@@ -1,0 +1,242 @@
+"""Fixed questions for the denoiser: the same noisy latents, timesteps and captions for every trial and rung.
+
+    Plan  ->  Probes: rows of (x_t, t, caption, target) with the base's answers, for training images, held-out
+              images, and pictures that the base itself drew for prompts that have nothing to do with the
+              subject; and pure noise with captions that were trained on, and prompts that were not
+
+Losses of different steps, weights and trials are then paired row by row, which is what makes differences of a
+few per cent visible (most of the spread of a denoising loss comes from t and from the noise). Everything is
+drawn from `dataset.holdout_seed`, never from the recipe's seed. Knows nothing about any metric.
+
+Letters: B rows, C H W latent, L tokens, D text width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from lorasweep.core.records import digest
+from lorasweep.data.captions import are_plain, without_trigger
+from lorasweep.trial import lora_weight
+
+if TYPE_CHECKING:
+    import torch
+
+    from lorasweep.core.protocols import Adapter, Base, Latents, Texts
+    from lorasweep.core.records import Plan, PlannedImage, Recipe
+
+PriorTier = Literal["plain", "class", "neighbour", "unrelated"]
+SetName = Literal["train", "held_out", "plain", "class", "neighbour", "unrelated"]
+PRIOR_TIERS: tuple[PriorTier, ...] = ("plain", "class", "neighbour", "unrelated")  # from near to far
+NoiseName = Literal["training", "recombined"]
+KEPT = 4  # sets of probes kept per process: trials of one sweep need one per dataset, base and bucket choice
+
+_built: OrderedDict[str, Probes] = OrderedDict()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions:
+    """How many probes. The defaults cost a judged checkpoint about 140 forward passes, less than 4 samples.
+
+    Attributes:
+        buckets: timestep buckets; each is asked at its middle.
+        pairs: of image and noise, for training and for held-out images: as many images as there are, and
+            where they are few, more noises of each. Images are the sample, so a new one beats a new noise.
+        noises: at most so many per image.
+        prior_images: pictures the base draws per tier of `PRIOR_TIERS`; drift is no small difference, so a
+            few do.
+        prior_steps: denoising steps of those pictures.
+        magnitude_captions: captions that were trained on, and prompts that were not, asked on pure noise.
+        magnitude_noises: noises for each of them.
+    """
+
+    buckets: int = 4
+    pairs: int = 6
+    noises: int = 4
+    prior_images: int = 2
+    prior_steps: int = 10
+    magnitude_captions: int = 3
+    magnitude_noises: int = 2
+
+
+def timesteps(num_timesteps: int, buckets: int) -> tuple[int, ...]:
+    """The middle of every timestep bucket, ascending."""
+    return tuple(int((k + 0.5) * num_timesteps / buckets) for k in range(buckets))
+
+
+def prior_prompts(recipe: Recipe, plan: Plan, train: Sequence[PlannedImage]) -> dict[PriorTier, tuple[str, ...]]:
+    """Prompts by tier, tiers without any left out.
+
+    "plain" are the captions of `train` without the trigger, unless the class prompts are just that.
+    """
+    stripped = [without_trigger(i.caption, plan.trigger, recipe.captions) for i in train]
+    plain = tuple(dict.fromkeys(text for text in stripped if text)) if plan.trigger else ()
+    chosen = {tier: tuple(plan.prompts.get(tier, ())) for tier in ("class", "unrelated")}
+    texts = [image.caption for image in plan.train_images()]
+    class_is_plain = are_plain(chosen["class"], texts, plan.trigger, recipe.captions)
+    found: dict[PriorTier, tuple[str, ...]] = {
+        "plain": () if class_is_plain else plain,
+        "class": chosen["class"],
+        "neighbour": tuple(recipe.base.neighbour_prompts),
+        "unrelated": chosen["unrelated"],
+    }
+    return {tier: prompts for tier, prompts in found.items() if prompts}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeBatch:
+    """Rows of one latent shape, with the base's answers.
+
+    Attributes:
+        noisy_BCHW, target_BCHW: x_t and what the model should predict from it (noise, or v).
+        timestep_B: in [0, number of training timesteps).
+        image_B: which image of its set a row looks at.
+        draw: which of an image's noises these rows have; every image has a noise 0.
+        captions, plain_captions: with and without the trigger; equal when there is no trigger.
+        text_BLD, plain_text_BLD: their embeddings by the frozen text encoder.
+        base_BCHW: the base's prediction with the caption.
+        base_loss_B, base_plain_loss_B: the base's squared error, mean over a row, with and without the
+            trigger.
+    """
+
+    noisy_BCHW: torch.Tensor
+    target_BCHW: torch.Tensor
+    timestep_B: torch.Tensor
+    image_B: torch.Tensor
+    draw: int
+    captions: tuple[str, ...]
+    plain_captions: tuple[str, ...]
+    text_BLD: torch.Tensor
+    plain_text_BLD: torch.Tensor
+    base_BCHW: torch.Tensor
+    base_loss_B: torch.Tensor
+    base_plain_loss_B: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseBatch:
+    """Pure noise at the last timestep, asked with captions and with nothing.
+
+    Attributes:
+        noisy_BCHW: the noise; rows of one noise repeat it.
+        timestep_B: the last one.
+        captions: one per row.
+        text_BLD, empty_BLD: their embeddings, and the empty caption's, by the frozen text encoder.
+        base_norm_B: the base's norm of the difference that the caption makes.
+    """
+
+    noisy_BCHW: torch.Tensor
+    timestep_B: torch.Tensor
+    captions: tuple[str, ...]
+    text_BLD: torch.Tensor
+    empty_BLD: torch.Tensor
+    base_norm_B: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """All rows of one dataset on one base.
+
+    Attributes:
+        sets: batches by what they look at; a set without images is absent.
+        timesteps: the fixed t of each bucket, ascending.
+        num_timesteps: of the base's noise schedule.
+        noise: pure noise with "training" captions and "recombined" prompts; either may be absent.
+        digest: hex, of every question asked: equal digests mean equal probes.
+    """
+
+    sets: dict[SetName, tuple[ProbeBatch, ...]]
+    timesteps: tuple[int, ...]
+    num_timesteps: int
+    noise: dict[NoiseName, NoiseBatch]
+    digest: str
+
+
+def build(
+    base: Base,
+    recipe: Recipe,
+    plan: Plan,
+    *,
+    latents: Latents,
+    texts: Texts,
+    adapter: Adapter | None = None,
+    options: ProbeOptions | None = None,
+) -> Probes:
+    """Build the probes, or return those that this process built before for the same base and data.
+
+    Args:
+        base: answers the probes once, without any adapter's help.
+        recipe: gives the seed, the caption rules and the guidance at which the base draws prior pictures.
+        plan: gives images in their buckets, captions and prompts.
+        latents: of the plan's images.
+        texts: of captions, by the frozen text encoder.
+        adapter: the one that lives in the base right now, so that it can be silenced.
+        options: how many; the defaults when None.
+    """
+    from lorasweep.trial.judge import probe_builder
+
+    options = options or ProbeOptions()
+    key = _key(base, recipe, plan, options)
+    if key not in _built:
+        with lora_weight.at_weight(base, adapter, 0.0):
+            _built[key] = probe_builder.ProbeBuilder(base, recipe, plan, latents, texts, options).all()
+    _built.move_to_end(key)
+    while len(_built) > KEPT:
+        _built.popitem(last=False)
+    return _built[key]
+
+
+def predict(base: Base, noisy_BCHW: torch.Tensor, timestep_B: torch.Tensor, text_BLD: torch.Tensor) -> torch.Tensor:
+    """The UNet's prediction as float32, at whatever weight is in force; (B, C, H, W)."""
+    out = base.unet(noisy_BCHW, timestep_B, encoder_hidden_states=text_BLD, return_dict=False)[0]
+    return out.float()
+
+
+def row_mse(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
+    """Squared error, mean over each row; (B,)."""
+    return (left_BCHW - right_BCHW).square().flatten(1).mean(1)
+
+
+def row_norm(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
+    """Euclidean norm of the difference of each row; (B,)."""
+    return (left_BCHW - right_BCHW).flatten(1).norm(dim=1)
+
+
+def _key(base: Base, recipe: Recipe, plan: Plan, options: ProbeOptions) -> str:
+    """Everything that decides the probes."""
+    images = [[i.source, i.caption, i.split, i.bucket, i.resize_px, i.crop_px] for i in plan.images]
+    priors = [plan.prompts, recipe.base.neighbour_prompts]
+    size = [recipe.sample.width, recipe.sample.height, recipe.sample.guidance, recipe.base.negative_prompt]
+    where = [base.fingerprint, str(base.device), str(base.dtype), recipe.base.clip_skip]
+    data = [images, plan.trigger, recipe.captions.separator, recipe.dataset.holdout_seed]
+    return digest([where, data, priors, size, options])
+
+
+def content(sets: dict[SetName, tuple[ProbeBatch, ...]], noise: dict[NoiseName, NoiseBatch]) -> str:
+    """Hex digest of what is asked: noisy latents, timesteps and words; the answers are not part of it."""
+    total = hashlib.sha256()
+    asked: list[tuple[str, ProbeBatch | NoiseBatch]] = [
+        (name, batch) for name, batches in sets.items() for batch in batches
+    ]
+    for name, batch in [*asked, *noise.items()]:
+        total.update(f"{name} {batch.captions} {batch.timestep_B.tolist()}".encode())
+        total.update(batch.noisy_BCHW.float().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def described(probes: Probes) -> dict[str, Any]:
+    """What a person needs to see that two sweeps were asked the same; JSON."""
+    return {
+        "digest": probes.digest,
+        "timesteps": list(probes.timesteps),
+        "rows": {name: sum(len(b.captions) for b in batches) for name, batches in probes.sets.items()},
+        "captions": {
+            name: sorted({words for batch in batches for words in batch.captions})
+            for name, batches in probes.sets.items()
+        },
+        "pure_noise": {name: sorted(set(batch.captions)) for name, batch in probes.noise.items()},
+    }

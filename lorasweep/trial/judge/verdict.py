@@ -1,0 +1,222 @@
+"""From a series of judged checkpoints to a verdict: where the recipe was done, where it burned, what to keep.
+
+    rungs  ->  Verdict  ->  `overcook/...` numbers and JSON (`summary`), words (`sentence`)
+
+A rung is what `events.jsonl` and `metrics.json` hold: "step", "exposures_per_image", "metrics", "replicates"
+(see `metrics.replicates`). All rungs are measured alike, so their curves can be compared point by point.
+
+    learned    F >= `calibration.learned`
+    safe       O <= 0.5
+    merit      (U of the rung before + 2 U + U of the rung after) / 4, times the square of the log by which
+               the held-out loss is below the base's
+    done_at    the learned and safe rung of the highest merit
+    as_good    the learned and safe rungs around it whose U is within one paired standard error of its
+    burned_at  the first rung after it from which O stays over its limit to the end
+    window     exposures per image from the first learned and safe rung to `burned_at`: how forgiving it is
+
+U is read from few pictures, so the highest of several is often the luckiest. The rungs beside it know more
+(one on the brink of burning is no place to stop, whatever it shows), and so does the held-out loss: on fixed
+noise it hardly errs, hence the square, though it does not see everything that burns. Measured against either
+alone, and against other stoppers, in `docs/overcooking.md`. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lorasweep.trial.judge import replicates, score
+from lorasweep.trial.judge.calibration import Calibration
+from lorasweep.trial.judge.score import FIDELITY, OVERCOOKED, SCORE, UTILITY
+from lorasweep.trial.judge.symptoms import SYMPTOMS
+
+CONFIRMED = 2  # rungs over the limit in a row that make a warning without a standard error
+
+RungFacts = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blame:
+    """The strongest symptom of a burned checkpoint.
+
+    Attributes:
+        symptom, letter, says: as in `symptoms.SYMPTOMS`.
+        value, limit: how much of it there is, and where it begins to count.
+        alone: whether it is over its limit, or symptoms only add up.
+    """
+
+    symptom: str
+    letter: str
+    says: str
+    value: float
+    limit: float
+    alone: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What is known about a recipe from its rungs; steps are those of rungs, exposures are per image.
+
+    Attributes:
+        state: of the checkpoint that is kept: "undercooked", "done", "overcooked" or "unknown".
+        done_at, burned_at: steps; None when there is none.
+        best_at: the rung with the highest U of all, noise and all.
+        as_good: steps around `done_at`, ascending, itself included, that the error of U cannot tell from it;
+            empty without errors.
+        learned_from: the first learned and safe rung.
+        last_step: the last rung.
+        exposures: by step, of every rung.
+        blame: the strongest symptom at `burned_at`.
+        learned: F at the last rung.
+    """
+
+    state: str
+    done_at: int | None = None
+    burned_at: int | None = None
+    best_at: int | None = None
+    as_good: tuple[int, ...] = ()
+    learned_from: int | None = None
+    last_step: int | None = None
+    exposures: dict[int, float] = field(default_factory=dict)
+    blame: Blame | None = None
+    learned: float | None = None
+
+    @property
+    def safe_window(self) -> float | None:
+        """Exposures per image from the first learned and safe rung to `burned_at`; None without both."""
+        if self.learned_from is None or self.burned_at is None or self.burned_at < self.learned_from:
+            return None
+        return self.exposures[self.burned_at] - self.exposures[self.learned_from]
+
+    @property
+    def open_window(self) -> float | None:
+        """What the safe window is at least, when the recipe ended before it burned."""
+        if self.learned_from is None or self.burned_at is not None or self.last_step is None:
+            return None
+        return self.exposures[self.last_step] - self.exposures[self.learned_from]
+
+
+def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
+    """Judge a series of checkpoints.
+
+    Args:
+        rungs: ascending; those without a score are passed over.
+        calibration: says when a subject is learned, and names limits.
+
+    Returns:
+        The verdict; its state is the last rung's, until `for_kept` is asked for another's.
+    """
+    scored = [rung for rung in rungs if UTILITY in rung["metrics"]]
+    if not scored:
+        return Verdict(state="unknown")
+    safe = [rung for rung in scored if _is_safe(rung, calibration)]
+    done = _done(scored, safe)
+    after = [rung for rung in scored if done is None or rung["step"] > done["step"]]
+    burned = _burned(after)
+    return Verdict(
+        state=state_of(scored[-1]["metrics"], calibration),
+        done_at=None if done is None else done["step"],
+        burned_at=None if burned is None else burned["step"],
+        best_at=max(scored, key=lambda rung: (rung["metrics"][UTILITY], -rung["step"]))["step"],
+        as_good=_as_good(safe, done),
+        learned_from=safe[0]["step"] if safe else None,
+        last_step=scored[-1]["step"],
+        exposures={rung["step"]: float(rung["exposures_per_image"]) for rung in scored},
+        blame=None if burned is None else strongest(burned["metrics"], calibration),
+        learned=_fidelity(scored[-1]["metrics"], calibration),
+    )
+
+
+def state_of(metrics: Mapping[str, float], calibration: Calibration) -> str:
+    """What one checkpoint is: "undercooked", "done", "overcooked" or "unknown"."""
+    if UTILITY not in metrics:
+        return "unknown"
+    if metrics[SCORE] > OVERCOOKED:
+        return "overcooked"
+    learned = _fidelity(metrics, calibration)
+    return "done" if learned is not None and learned >= calibration.learned else "undercooked"
+
+
+def strongest(metrics: Mapping[str, float], calibration: Calibration) -> Blame | None:
+    """The gravest symptom of a checkpoint; of equally grave ones the one that anyone sees."""
+    found: list[tuple[float, Blame]] = []
+    for symptom in SYMPTOMS:
+        value, limit = symptom.value(metrics), calibration.limits.get(symptom.name)
+        if value is None or limit is None:
+            continue
+        blame = Blame(
+            symptom=symptom.name,
+            letter=symptom.letter,
+            says=symptom.says,
+            value=value,
+            limit=limit.limit,
+            alone=value >= limit.limit,
+        )
+        found.append((round(symptom.severity * limit.grade(value), 2), blame))
+    return max(found, key=lambda pair: pair[0])[1] if found else None  # max takes the first of equals
+
+
+def is_sure(rungs: Sequence[RungFacts], found: Verdict) -> bool:
+    """Whether a trial that is still cooking has burned beyond doubt: time to warn.
+
+    Either `CONFIRMED` rungs in a row are over the limit, or the last is by more than its standard error.
+    """
+    if found.burned_at is None:
+        return False
+    over = [rung for rung in rungs if rung["step"] >= found.burned_at and SCORE in rung["metrics"]]
+    last = over[-1]
+    error = replicates.standard_error(last.get("replicates") or (), SCORE)
+    return len(over) >= CONFIRMED or (error is not None and last["metrics"][SCORE] - error > OVERCOOKED)
+
+
+def _fidelity(metrics: Mapping[str, float], calibration: Calibration) -> float | None:
+    """F as U is made of it; rungs from before 2026-11-29 do not have it."""
+    return metrics.get(FIDELITY, score.fidelity(metrics, calibration))
+
+
+def _is_safe(rung: RungFacts, calibration: Calibration) -> bool:
+    return state_of(rung["metrics"], calibration) == "done"
+
+
+def _done(scored: Sequence[RungFacts], safe: Sequence[RungFacts]) -> RungFacts | None:
+    merits = {rung["step"]: merit for rung, merit in zip(scored, _merits(scored), strict=True)}
+    return max(safe, key=lambda rung: (merits[rung["step"]], -rung["step"]), default=None)
+
+
+def _merits(scored: Sequence[RungFacts]) -> list[float]:
+    """U smoothed by (1, 2, 1) / 4, ends doubled, times the squared gain on held-out images if all know it."""
+    utilities = [rung["metrics"][UTILITY] for rung in scored]
+    padded = [utilities[0], *utilities, utilities[-1]]
+    smooth = [(padded[k] + 2 * padded[k + 1] + padded[k + 2]) / 4 for k in range(len(utilities))]
+    found = [score.held_out_gain(rung["metrics"]) for rung in scored]
+    gains = [gain for gain in found if gain is not None]
+    if len(gains) < len(scored) or not any(gains):
+        return smooth
+    return [utility * gain**2 for utility, gain in zip(smooth, gains, strict=True)]
+
+
+def _as_good(safe: Sequence[RungFacts], done: RungFacts | None) -> tuple[int, ...]:
+    """The unbroken stretch around the done rung that its error cannot tell from it."""
+    if done is None or not done.get("replicates"):
+        return ()
+    place = next(k for k, rung in enumerate(safe) if rung["step"] == done["step"])
+    before = itertools.takewhile(lambda rung: _is_as_good(rung, done), reversed(safe[:place]))
+    after = itertools.takewhile(lambda rung: _is_as_good(rung, done), safe[place + 1 :])
+    return tuple(rung["step"] for rung in (*reversed([*before]), done, *after))
+
+
+def _is_as_good(rung: RungFacts, done: RungFacts) -> bool:
+    error = replicates.paired_error(done["replicates"], rung.get("replicates") or (), UTILITY)
+    return error is not None and done["metrics"][UTILITY] - rung["metrics"][UTILITY] <= error
+
+
+def _burned(after: Sequence[RungFacts]) -> RungFacts | None:
+    """The first rung from which all are over the limit."""
+    burned = None
+    for rung in reversed(after):
+        if rung["metrics"][SCORE] <= OVERCOOKED:
+            break
+        burned = rung
+    return burned

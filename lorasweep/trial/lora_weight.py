@@ -1,0 +1,84 @@
+"""Look at an adapter without leaving a trace: eval mode, no gradient, a chosen weight, all put back after.
+
+    with inference.at_weight(base, adapter, 0.7): ...
+
+What sampling and judging share. Knows nothing about pictures, prompts or metrics.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lorasweep.core.protocols import Mergeable
+
+if TYPE_CHECKING:
+    import torch
+
+    from lorasweep.core.protocols import Adapter, Base
+
+
+@contextlib.contextmanager
+def at_weight(base: Base, adapter: Adapter | None, weight: float) -> Iterator[None]:
+    """Run the block with the adapter at `weight`; modes and the training weight of 1 are restored after.
+
+    Args:
+        base: its UNet and text encoder are put in eval mode, so that an adapter's dropout does not act.
+        adapter: None looks at the bare base, provided that no adapter lives in it.
+        weight: sampling weight; 0 is the base exactly, 1 is as trained.
+    """
+    import torch
+
+    modules = [module for part in (base.unet, base.text_encoder) for module in part.modules()]
+    were_training = [module for module in modules if module.training]
+    for module in were_training:
+        module.training = False
+    try:
+        with torch.no_grad(), _weighed(base, adapter, weight):
+            yield
+    finally:
+        for module in were_training:
+            module.training = True
+
+
+@contextlib.contextmanager
+def _weighed(base: Base, adapter: Adapter | None, weight: float) -> Iterator[None]:
+    """Have the adapter act at `weight`: added to the base's weights where their precision has room for it."""
+    import torch
+
+    if adapter is None:
+        yield
+    elif weight != 0 and isinstance(adapter, Mergeable) and base.dtype == torch.float32:
+        with adapter.merged(weight):
+            yield
+    else:
+        adapter.set_weight(weight)
+        try:
+            yield
+        finally:
+            adapter.set_weight(1.0)
+
+
+@contextlib.contextmanager
+def bare(model: torch.nn.Module) -> Iterator[None]:
+    """Run the block with every adapter in the model switched off, whoever owns it.
+
+    Not within `at_weight`: what that has added to the base's own weights stays in them.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    awake = [layer for layer in layers if not layer.disable_adapters]
+    for layer in awake:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in awake:
+            layer.enable_adapters(True)
+
+
+def trains_text(adapter: Adapter | None) -> bool:
+    """Whether captions must be encoded through the adapter, rather than taken from a cache."""
+    return adapter is not None and bool(adapter.parameters().get("text_encoder"))

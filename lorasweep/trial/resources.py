@@ -1,0 +1,200 @@
+"""What one process keeps warm between trials: the base, the caches, the probes, the base model's own samples.
+
+A worker makes one `Kitchen` and cooks many recipes in it; recipes that share a base, images and prompts share
+all that was computed for them. One base is held at a time, since two may not fit: a recipe with other weights
+takes the place of the last one's. Knows nothing about sweeps.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.core import files, paths
+from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.records import BaseOptions, Plan, Recipe, digest
+from lorasweep.plan import sample_requests
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Adapter, Base
+    from lorasweep.trial.cache.latents import LatentCache
+    from lorasweep.trial.cache.texts import TextCache
+    from lorasweep.trial.judge.context import JudgeContext
+    from lorasweep.trial.judge.features import FeatureCache
+    from lorasweep.trial.judge.score import Kind
+    from lorasweep.trial.sample import Sample
+
+
+class Kitchen:
+    """Loaded things, by what they depend on. Not safe for threads; one per process."""
+
+    def __init__(self) -> None:
+        self._held = ""  # the `_base_key` of the base in memory
+        self._bases: dict[int, Base] = {}  # by clip_skip, all with the same modules
+        self._caches: dict[int, tuple[LatentCache, TextCache]] = {}  # by clip_skip
+        self._base_samples: dict[str, list[Sample]] = {}
+        self._features: FeatureCache | None = None
+        self._reader: Any = None
+
+    def base(self, recipe: Recipe) -> Base:
+        """The recipe's frozen base, loaded once for all that share weights, device and precision."""
+        key, clip_skip = _base_key(recipe), recipe.base.clip_skip
+        if key != self._held:
+            self._held = ""
+            self._bases.clear()
+            self._caches.clear()
+            gc.collect()  # modules refer to themselves, and their memory is wanted now
+            self._bases[clip_skip] = _module(recipe).load(
+                recipe.base, device=_device(recipe.train.device), precision=recipe.train.precision
+            )
+            self._held = key
+        if clip_skip not in self._bases:
+            self._bases[clip_skip] = next(iter(self._bases.values())).with_clip_skip(clip_skip)
+        return self._bases[clip_skip]
+
+    def caches(self, recipe: Recipe) -> tuple[LatentCache, TextCache]:
+        """Latents and caption embeddings of the recipe's base, shared between processes by the disk."""
+        from lorasweep.trial.cache.latents import LatentCache
+        from lorasweep.trial.cache.store import Store
+        from lorasweep.trial.cache.texts import TextCache
+
+        base, store = self.base(recipe), Store(paths.cache())
+        if base.clip_skip not in self._caches:
+            self._caches[base.clip_skip] = (LatentCache(base, store), TextCache(base, store))
+        return self._caches[base.clip_skip]
+
+    def judge_context(
+        self,
+        recipe: Recipe,
+        plan: Plan,
+        *,
+        adapter: Adapter,
+        samples: Sequence[Sample],
+        step: int,
+        history: Sequence[Mapping[str, float]],
+        fidelity: Kind | None = None,
+    ) -> JudgeContext:
+        """Everything that the metrics look at for one rung of one trial; `history` has the earlier rungs."""
+        from lorasweep.trial.judge import gallery, probes
+        from lorasweep.trial.judge.context import JudgeContext
+
+        base = self.base(recipe)
+        latents, texts = self.caches(recipe)
+        base_samples = self.base_samples(recipe, plan, adapter=adapter)
+        return JudgeContext(
+            base=base,
+            adapter=adapter,
+            recipe=recipe,
+            plan=plan,
+            probes=probes.build(base, recipe, plan, latents=latents, texts=texts, adapter=adapter),
+            weight=recipe.sample.weight,
+            samples=samples,
+            base_samples=base_samples,
+            reader=self._read_with(recipe.base),
+            step=step,
+            history=history,
+            gallery=gallery.build(base, recipe, plan, latents=latents, adapter=adapter),
+            feature_cache=self._feature_cache(),
+            fidelity=fidelity,
+        )
+
+    def base_samples(
+        self, recipe: Recipe, plan: Plan, link_into: Path | None = None, adapter: Adapter | None = None
+    ) -> list[Sample]:
+        """The base model's images for the plan's prompts and the recipe's seeds; drawn once, cached.
+
+        Args:
+            recipe: gives the base and the sampling options.
+            plan: gives the prompts.
+            link_into: also copy the images and their index into this folder.
+            adapter: the one that lives in the base right now; silenced while drawing.
+        """
+        from lorasweep.trial import sample
+
+        base, options = self.base(recipe), recipe.sample
+        wanted = sample_requests.by_base(recipe, plan)
+        where = [str(base.dtype), base.device.type]  # devices round differently
+        key = digest([base.fingerprint, base.text_fingerprint, [vars(request) for request in wanted], options, *where])
+        folder = paths.cache() / "base_samples" / key[:24]
+        if not (folder / "index.json").exists():
+            images = sample.draw(base, adapter, wanted, options)  # at weight 0
+            _publish(
+                folder,
+                lambda temporary: sample.write(
+                    temporary, wanted, images, base=base, options=options, adapter_file=None
+                ),
+            )
+        if key not in self._base_samples:
+            self._base_samples[key] = sample.read_index(folder)
+        if link_into is not None and not (link_into / "index.json").exists():
+            _publish(link_into, lambda temporary: shutil.copytree(folder, temporary, dirs_exist_ok=True))
+        return self._base_samples[key]
+
+    def write_probes(self, recipe: Recipe, plan: Plan, file: Path) -> None:
+        """Write what every rung of every trial of this recipe's data is asked, and its digest, as JSON."""
+        from lorasweep.trial.judge import probes
+
+        latents, texts = self.caches(recipe)
+        built = probes.build(self.base(recipe), recipe, plan, latents=latents, texts=texts)
+        files.write_json(file, probes.described(built))
+
+    def _feature_cache(self) -> FeatureCache:
+        """Features of pictures, of the base's and the dataset's once per machine, by their pixels."""
+        from lorasweep.trial.cache.store import Store
+        from lorasweep.trial.judge.features import FeatureCache
+
+        if self._features is None:
+            self._features = FeatureCache(Store(paths.cache()))
+        return self._features
+
+    def _read_with(self, base: BaseOptions) -> Any:
+        """The dollhouse's reader on the dollhouse, None elsewhere: no other base has a ground truth."""
+        if base.name != "dollhouse":
+            return None
+        if self._reader is None:
+            from lorasweep.dollhouse.reader import Reader
+
+            self._reader = Reader.load()
+        return self._reader
+
+
+def _base_key(recipe: Recipe) -> str:
+    """What decides the modules in memory: prompts and `clip_skip` do not."""
+    where = [_device(recipe.train.device), recipe.train.precision]
+    return digest([recipe.base.name, _module(recipe).fingerprint(recipe.base), *where])
+
+
+def _module(recipe: Recipe) -> Any:
+    return importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}")
+
+
+def _device(wanted: str) -> str:
+    """The device that is meant.
+
+    Raises:
+        InputError: this machine has none of this name.
+    """
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = wanted.partition(":")
+    here = {"cpu": 1, "mps": int(torch.backends.mps.is_available()), "cuda": torch.cuda.device_count()}
+    if int(index or 0) >= here[kind]:
+        has = f"{here[kind]} of them" if here[kind] else "none, as far as the installed torch can tell"
+        hint = "override: train.device=auto; `lorasweep doctor` says what is here"
+        raise InputError(Problem("train.device", f"{wanted} is not here: this machine has {has}", hint))
+    return wanted
+
+
+def _publish(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Write a folder of samples; whoever comes second keeps the first one's work."""
+    try:
+        files.write_folder(folder, fill)
+    except OSError:
+        if not (folder / "index.json").exists():
+            raise

@@ -1,0 +1,298 @@
+"""Cook one recipe: the only module that wires the stages together.
+
+    Recipe + Plan -> base, caches -> train to a rung -> checkpoint -> sample -> judge -> next rung
+                  -> choose the rung to keep -> draw and judge it in full -> Outcome
+
+All rungs are drawn and judged alike; what a trial leaves in the end is in `keep`.
+
+Everything lands in the run folder, which is the source of truth; a call on a folder that already holds work
+goes on from its last checkpoint and ends with the weights that an uninterrupted call would have reached.
+Knows nothing about Optuna, MLflow, other trials or the terminal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.core import files
+from lorasweep.core.provenance import provenance
+from lorasweep.core.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
+from lorasweep.plan import sample_requests, throughput
+from lorasweep.trial import class_images, finish
+from lorasweep.trial.finish import Kept, Rung
+from lorasweep.trial.judge import calibration, score
+from lorasweep.trial.resource_usage import Footprint
+from lorasweep.trial.resources import Kitchen
+
+if TYPE_CHECKING:
+    from lorasweep.trial.judge.context import JudgeContext
+    from lorasweep.trial.judge.verdict import Verdict
+    from lorasweep.trial.sample import Sample
+    from lorasweep.trial.train.slot import Slot
+
+LONG_ENOUGH_S = 5.0  # of training, before its speed is worth remembering
+Report = Callable[[dict[str, Any]], bool]
+
+
+class _Stopped(Exception):
+    """Raised between two steps when the owner asked to stop; the slot is whole."""
+
+
+def cook(
+    recipe: Recipe,
+    plan: Plan,
+    folder: Path,
+    kitchen: Kitchen,
+    *,
+    report: Report,
+    should_stop: Callable[[], bool],
+) -> Outcome:
+    """Train, sample and judge one recipe in `folder`, continuing what is there.
+
+    Args:
+        recipe: what to cook.
+        plan: `plan.make_plan(recipe)`; rungs, images and prompts are taken from it.
+        folder: the run folder; `status.json` in it belongs to the caller and is never touched.
+        kitchen: what this process keeps warm between trials.
+        report: called with every event; its answer matters for "rung" events: False prunes the trial.
+        should_stop: asked after every step; True checkpoints and ends with CANCELLED.
+
+    Returns:
+        The outcome: COMPLETED, PRUNED, DIVERGED or CANCELLED. Other failures are raised.
+    """
+    from lorasweep.trial.train.loop import Diverged
+
+    run = _Run(recipe, plan, folder, kitchen, report)
+    slot = run.open_slot()
+    try:
+        return _climb(run, slot, should_stop)
+    except _Stopped:
+        run.save(slot)
+        return Outcome(status=Status.CANCELLED, step=slot.step, reason="stopped on request")
+    except Diverged as error:
+        run.event("end", slot.step, status=Status.DIVERGED.value)
+        return Outcome(status=Status.DIVERGED, step=slot.step, reason=str(error))
+    finally:
+        slot.close()
+
+
+def _climb(run: _Run, slot: Slot, should_stop: Callable[[], bool]) -> Outcome:
+    """Train from rung to rung, judging at each."""
+
+    def on_step(slot: Slot, metrics: dict[str, float]) -> None:
+        if slot.step % run.recipe.train.log_every == 0 or slot.step in run.plan.rungs:
+            run.event("step", slot.step, metrics=metrics)
+            run.note_footprint(slot.step)
+        if should_stop():
+            raise _Stopped
+
+    for rung in run.plan.rungs:
+        if slot.step < rung:
+            _train_to(rung, run, slot, on_step)
+            run.save(slot)
+        if rung not in run.judged:
+            with slot.for_use():
+                go_on = run.judge(slot)
+        else:
+            # Its last attempt may have ended before the answer to this very rung came, or was obeyed.
+            go_on = rung != slot.step or run.ask_again(rung)
+        if not go_on and rung != run.plan.steps:
+            return run.finish(slot, Status.PRUNED)
+    return run.finish(slot, Status.COMPLETED)
+
+
+def _train_to(rung: int, run: _Run, slot: Slot, on_step: Callable[[Slot, dict[str, float]], None]) -> None:
+    from lorasweep.trial.train import loop
+
+    began, first = time.perf_counter(), slot.step
+    loop.advance([slot], run.base, steps=rung - slot.step, on_step=on_step)
+    run.note_speed(slot.step - first, time.perf_counter() - began)
+
+
+class _Run:
+    """One run folder being worked on: its stages and its files."""
+
+    def __init__(self, recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen, report: Report) -> None:
+        self.recipe, self.folder = recipe, folder
+        self._kitchen, self._report = kitchen, report
+        self._footprint = Footprint()
+        self.base = kitchen.base(recipe)
+        self.plan = class_images.draw(self.base, recipe, plan)
+        self.judged: dict[int, Rung] = {}
+        self._calibrated = calibration.find(recipe, self.base.fingerprint)
+
+    # ------------------------------------------------------------------------------------------- train
+
+    def open_slot(self) -> Slot:
+        """Build the slot, restore its last checkpoint, and forget the events of steps that were lost."""
+        from lorasweep.trial.train import checkpoint
+        from lorasweep.trial.train.slot import make_slot
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(self.folder / "provenance.json", provenance())
+        latents, texts = self._kitchen.caches(self.recipe)
+        latents.warm(self.plan.images)
+        slot = make_slot(self.base, self.recipe, self.plan, latents=latents, texts=texts)
+        try:
+            step = checkpoint.restore(slot, self.folder / "checkpoints")
+        except BaseException:
+            slot.close()  # or its adapter would stay in the base that the next trial shares
+            raise
+        self._rewind_events(step)
+        self.event("start", step)
+        return slot
+
+    def save(self, slot: Slot) -> None:
+        """Checkpoint, unless this very step is already saved."""
+        from lorasweep.trial.train import checkpoint
+
+        if slot.step not in checkpoint.steps(self.folder / "checkpoints"):
+            checkpoint.save(slot, self.folder / "checkpoints")
+
+    def note_speed(self, steps: int, seconds: float) -> None:
+        """Leave a measurement for `plan`, from a stretch long enough to mean something."""
+        if seconds < LONG_ENOUGH_S:
+            return
+        pixels = throughput.training_pixels(self.plan) * steps / self.plan.steps
+        throughput.remember(self.recipe.base, pixels / seconds)
+
+    def note_footprint(self, step: int) -> None:
+        """Log what this process takes of the machine: for people, so that the owner need not hear of it."""
+        if taken := self._footprint.look(now=step in self.plan.rungs):
+            self._log("system", step, metrics=taken)
+
+    # ------------------------------------------------------------------------------------------- judge
+
+    def judge(self, slot: Slot) -> bool:
+        """Sample and measure at this rung; returns whether the owner wants the trial to go on."""
+        samples = self._sample(slot)
+        with throughput.measured(self.recipe.base, "judge", len(samples)):
+            found, replicates = self._judge(slot, slot.step, samples)
+        warned = self._warning()
+        self.judged[slot.step] = rung = Rung(
+            step=slot.step,
+            exposures_per_image=self.plan.exposures_per_image * slot.step / self.plan.steps,
+            metrics=found.values,
+            missing=found.missing,
+            replicates=replicates,
+        )
+        warning = self._warning()
+        return self.event("rung", slot.step, **_facts(rung), warning="" if warned else warning)
+
+    def ask_again(self, step: int) -> bool:
+        """Ask the owner once more about a rung that is judged and logged."""
+        row = {"kind": "rung", "time": time.time(), "step": step, "warning": ""}
+        return self._report(row | _facts(self.judged[step]))
+
+    def _judge(self, slot: Slot, step: int, samples: Sequence[Sample]) -> tuple[Measurement, list[dict[str, float]]]:
+        earlier = [rung for rung in self._rungs() if rung.step < step]
+        return finish.judge_in_full(
+            self._context(slot, step, samples),
+            self._calibrated.calibration,
+            histories=[rung.replicates for rung in earlier],
+        )
+
+    def _context(self, slot: Slot, step: int, samples: Sequence[Sample]) -> JudgeContext:
+        return self._kitchen.judge_context(
+            self.recipe,
+            self.plan,
+            adapter=slot.adapter,
+            samples=samples,
+            step=step,
+            history=[rung.metrics for rung in self._rungs() if rung.step < step],
+            fidelity=score.kind_of([rung.metrics for rung in self._rungs()]),
+        )
+
+    def _warning(self) -> str:
+        """What a person should hear before the trial is over: that it has burned; empty while unsure."""
+        from lorasweep.trial.judge import sentence, verdict
+
+        rungs = [to_dict(rung) for rung in self._rungs()]
+        found = verdict.of_rungs(rungs, self._calibrated.calibration)
+        return sentence.burning(found) if verdict.is_sure(rungs, found) else ""
+
+    def _sample(self, slot: Slot) -> list[Sample]:
+        """Draw at the weight that counts, for the rungs' seeds."""
+        from lorasweep.trial import sample
+
+        options = self.recipe.sample
+        requests = sample_requests.at_rung(self.recipe, self.plan)
+        area_px = sum(each.width_px * each.height_px for each in requests)
+        with throughput.measured(self.recipe.base, "draw", throughput.denoised_pixels(area_px, options)):
+            pictures = sample.draw(self.base, slot.adapter, requests, options)
+        samples = sample.write(
+            self.folder / finish.samples_folder(slot.step),
+            requests,
+            pictures,
+            base=self.base,
+            options=options,
+            adapter_file=(finish.checkpoint_folder(Path(), slot.step) / finish.ADAPTER).as_posix(),
+        )
+        self._tell_samples(slot.step)
+        return samples
+
+    def _tell_samples(self, step: int) -> None:
+        self.event("samples", step, index=f"{finish.samples_folder(step)}/index.json")
+
+    def _rungs(self) -> list[Rung]:
+        return [self.judged[step] for step in sorted(self.judged)]
+
+    # ------------------------------------------------------------------------------------------- files
+
+    def finish(self, slot: Slot, status: Status) -> Outcome:
+        """Choose what stays, and write it; a completed trial's is drawn and judged in full first."""
+        pruned = status is Status.PRUNED
+        rungs = self._rungs()
+        step, found = finish.choose(self.recipe, rungs, self._calibrated.calibration)
+        if pruned:
+            rung = self.judged[step]
+            final = Measurement(values=rung.metrics, missing=rung.missing)
+            kept = Kept(step=step, verdict=found, final=final, ladder=[])
+        else:
+            kept = self._keep(slot, step, found)
+        self.event("end", slot.step, status=status.value)
+        headline = finish.write(self.folder, self.recipe, rungs, kept, self._calibrated, pruned=pruned)
+        return Outcome(status=status, step=slot.step, metrics=headline.values, missing=headline.missing)
+
+    def _keep(self, slot: Slot, step: int, found: Verdict) -> Kept:
+        """Put the kept rung's weights back, draw them at every weight and seed, and judge that."""
+        finish.recall_weights(slot.adapter, self.folder, step)
+        samples = finish.draw_in_full(self.base, slot.adapter, self.recipe, self.plan, self.folder, step=step)
+        self._tell_samples(step)
+        final, _ = self._judge(slot, step, samples)
+        context = self._context(slot, step, samples)
+        ladder = finish.climb_ladder(context, self._calibrated.calibration, final)
+        return Kept(step=step, verdict=found, final=final, ladder=ladder)
+
+    def event(self, kind: str, step: int, **details: Any) -> bool:
+        """Log one event and report it; returns the owner's answer."""
+        return self._report(self._log(kind, step, **details))
+
+    def _log(self, kind: str, step: int, **details: Any) -> dict[str, Any]:
+        row = {"kind": kind, "time": time.time(), "step": step, **details}
+        files.append_jsonl(self.folder / "events.jsonl", row)
+        return row
+
+    def _rewind_events(self, step: int) -> None:
+        """Keep the events up to the restored step: later ones will happen again."""
+        path = self.folder / "events.jsonl"
+        rows = [row for row in files.read_jsonl(path) if row["step"] <= step]
+        for row in rows:
+            if row["kind"] == "rung":
+                self.judged[row["step"]] = Rung(**{field.name: row[field.name] for field in fields(Rung)})
+        if path.exists():
+            files.write_jsonl(path, rows)
+
+
+def _facts(rung: Rung) -> dict[str, Any]:
+    return {key: value for key, value in to_dict(rung).items() if key != "step"}
+
+
+def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen) -> None:
+    """Put the base's own images, same prompts and seeds as every trial's, and the probes into `folder`."""
+    kitchen.base_samples(recipe, plan, link_into=folder)
+    kitchen.write_probes(recipe, plan, folder / "probes.json")

@@ -1,0 +1,224 @@
+"""Pictures: drawing them, and the index by which anyone draws them again with diffusers alone.
+
+    requests (`plan.drawing`)  ->  draw(base, adapter)  ->  write  ->  samples/step_000100/{*.png, index.json}
+
+Every picture has a generator of its own, seeded on the CPU by the request, so that it depends on neither its
+neighbours in the batch nor the device, and the base and the adapter start from the same noise. No global
+generator is read or moved. Reading an index imports no torch. Knows nothing about training, metrics or
+tracking.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from lorasweep.core import files
+from lorasweep.core.records import SampleOptions
+from lorasweep.plan.sample_requests import ImageRequest
+from lorasweep.trial import lora_weight
+
+if TYPE_CHECKING:
+    import torch
+
+    from lorasweep.core.protocols import Adapter, Base
+
+INDEX = "index.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A picture that was drawn."""
+
+    file: Path  # absolute
+    request: ImageRequest
+
+    def open(self) -> Image.Image:
+        """Read the picture, RGB."""
+        with Image.open(self.file) as image:
+            return image.convert("RGB")
+
+
+# -------------------------------------------------------------------------------------------- drawing
+
+
+def draw(
+    base: Base, adapter: Adapter | None, requests: Sequence[ImageRequest], options: SampleOptions
+) -> list[Image.Image]:
+    """Draw the requests, batched over those of equal weight and size.
+
+    Args:
+        base: its pipeline draws; frozen, and left as it was.
+        adapter: None draws the base whatever the requests' weights say.
+        requests: in any order.
+        options: sampler, steps, guidance and the number of pictures per batch.
+
+    Returns:
+        RGB pictures in the order of the requests.
+    """
+    drawn: dict[int, Image.Image] = {}
+    pipe = base.pipeline(options.sampler)
+    pipe.set_progress_bar_config(disable=True)
+    for weight, size_px, places in _groups(requests, options.batch_size):
+        with lora_weight.at_weight(base, adapter, weight):
+            batch = [requests[place] for place in places]
+            pictures = pipe(
+                **_embeddings(base, batch, options),
+                width=size_px[0],
+                height=size_px[1],
+                num_inference_steps=options.steps,
+                guidance_scale=options.guidance,
+                generator=[_generator(request.seed) for request in batch],
+            ).images
+        drawn.update(zip(places, pictures, strict=True))
+    return [drawn[place] for place in range(len(requests))]
+
+
+def _groups(requests: Sequence[ImageRequest], batch_size: int) -> Iterator[tuple[float, tuple[int, int], list[int]]]:
+    """Yield (weight, size, places in `requests`) for batches that one call of the pipeline can draw."""
+
+    def key(place: int) -> tuple[float, tuple[int, int]]:
+        request = requests[place]
+        return request.weight, (request.width_px, request.height_px)
+
+    for (weight, size_px), group in itertools.groupby(sorted(range(len(requests)), key=key), key=key):
+        places = list(group)
+        for start in range(0, len(places), batch_size):
+            yield weight, size_px, places[start : start + batch_size]
+
+
+def _embeddings(base: Base, batch: Sequence[ImageRequest], options: SampleOptions) -> dict[str, torch.Tensor]:
+    """Encode each distinct prompt once, at the weight in force; (B, L, D) by the pipeline's names."""
+    guided = options.guidance > 1  # diffusers draws without the negative prompt otherwise
+    texts = [r.prompt for r in batch] + ([r.negative_prompt for r in batch] if guided else [])
+    distinct = list(dict.fromkeys(texts))
+    encoded = base.encode_captions(distinct)
+    rows = encoded[[distinct.index(text) for text in texts]]
+    found = {"prompt_embeds": rows[: len(batch)]}
+    if guided:
+        found["negative_prompt_embeds"] = rows[len(batch) :]
+    return found
+
+
+def _generator(seed: int) -> torch.Generator:
+    import torch
+
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+# ------------------------------------------------------------------------------------------- on disk
+
+
+def write(
+    folder: Path,
+    requests: Sequence[ImageRequest],
+    images: Sequence[Image.Image],
+    *,
+    base: Base,
+    options: SampleOptions,
+    adapter_file: str | None,
+) -> list[Sample]:
+    """Write the pictures as PNG and, last, `index.json`, so that an index never names a missing file.
+
+    Args:
+        folder: made when missing; files of the same name are replaced.
+        requests: what was asked, in the order of `images`.
+        images: from `draw`.
+        base: names the base and says how its pipeline starts from noise.
+        options: those given to `draw`.
+        adapter_file: the adapter's .safetensors relative to the run folder; None for the base's own pictures.
+
+    Returns:
+        The samples, in the same order.
+
+    Raises:
+        ValueError: two requests differ in nothing but their size.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    how = _how(base, options)
+    factor = 2 ** (len(base.vae.config.block_out_channels) - 1)
+    channels = base.unet.config.in_channels
+    entries, samples = [], []
+    for name, request, image in zip(_names(requests), requests, images, strict=True):
+        files.write_atomic(folder / name, lambda path, image=image: image.save(path))  # type: ignore[misc]
+        shape = (1, channels, request.height_px // factor, request.width_px // factor)
+        entries.append(
+            {"file": name, **_renamed(asdict(request))}
+            | {"sampler": options.sampler, "steps": options.steps, "guidance": options.guidance}
+            | {"noise": _noise(request.seed, shape, how), "adapter": adapter_file}
+        )
+        samples.append(Sample(file=(folder / name).resolve(), request=request))
+    files.write_json(folder / INDEX, {"how": how, "images": entries})
+    return samples
+
+
+def read_index(folder: Path) -> list[Sample]:
+    """Read what `write` left in a folder, in the order in which it was asked for.
+
+    Raises:
+        FileNotFoundError: there is no index.
+    """
+    entries = files.read_json(folder / INDEX)["images"]
+    return [Sample(file=(folder / entry["file"]).resolve(), request=_request(entry)) for entry in entries]
+
+
+_WRITTEN_AS = {"width_px": "width", "height_px": "height"}
+
+
+def _renamed(request: dict[str, Any]) -> dict[str, Any]:
+    return {_WRITTEN_AS.get(name, name): value for name, value in request.items()}
+
+
+def _request(entry: dict[str, Any]) -> ImageRequest:
+    return ImageRequest(**{f.name: entry[_WRITTEN_AS.get(f.name, f.name)] for f in fields(ImageRequest)})
+
+
+def _names(requests: Sequence[ImageRequest]) -> list[str]:
+    """Name each picture by tier, place of its prompt in the tier, seed and weight."""
+    prompts: dict[str, list[str]] = {}
+    names = []
+    for request in requests:
+        tier = prompts.setdefault(request.tier, [])
+        if request.prompt not in tier:
+            tier.append(request.prompt)
+        place = tier.index(request.prompt)
+        names.append(f"{request.tier}_{place:02d}_seed{request.seed}_w{request.weight:g}.png")
+    if len(set(names)) < len(names):
+        raise ValueError("requests of one folder must differ in tier, prompt, seed or weight")
+    return names
+
+
+def _how(base: Base, options: SampleOptions) -> dict[str, Any]:
+    """Everything besides a picture's own entry that diffusers needs to draw it again."""
+    import diffusers
+
+    scheduler = base.pipeline(options.sampler).scheduler
+    scheduler.set_timesteps(options.steps)  # Euler's first noise level depends on the number of steps
+    config = {
+        key: value
+        for key, value in scheduler.config.items()
+        # infinity (DPM-Solver's default clipping) is not JSON; leaving a default out changes nothing
+        if not key.startswith("_") and not (isinstance(value, float) and not math.isfinite(value))
+    }
+    return {
+        "base": base.fingerprint,
+        "pipeline": "StableDiffusionPipeline",
+        "clip_skip": base.clip_skip - 1 or None,  # diffusers counts from 0, and None is its 0
+        "scheduler": type(scheduler).__name__,
+        "scheduler_config": config,
+        "init_noise_sigma": float(scheduler.init_noise_sigma),
+        "dtype": str(base.dtype).removeprefix("torch."),
+        "diffusers": diffusers.__version__,
+    }
+
+
+def _noise(seed: int, shape: tuple[int, ...], how: dict[str, Any]) -> str:
+    generator = f"torch.Generator('cpu').manual_seed({seed})"
+    draw = f"torch.randn({shape}, generator={generator}, dtype=torch.{how['dtype']})"
+    return f"{draw} * {how['init_noise_sigma']:.8g}"

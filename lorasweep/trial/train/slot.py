@@ -1,0 +1,157 @@
+"""A slot: one recipe being cooked, with everything that is its own. The base and the caches are shared.
+
+Recipe + Plan + base  ->  Slot, which `train.loop` advances and `train.checkpoint` saves.
+
+A slot holds no generator. Every draw of optimizer step n comes from a generator seeded with
+`seeds.derive(seed, use, n, ...)`, so a slot's future depends on its tensors and its step only: what resuming
+has to restore, and what keeps slots of one process from disturbing each other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lorasweep.core import seeds
+from lorasweep.core.protocols import Adapter, Base, Brake, Latents, Schedule, Texts
+from lorasweep.core.records import Component, Plan, PlannedImage, Recipe
+from lorasweep.data.captions import rearranges, vary
+from lorasweep.data.order import batches_per_epoch, epoch_steps
+
+
+@dataclass(kw_only=True, eq=False)
+class Slot:
+    """One recipe being cooked.
+
+    Attributes:
+        recipe, plan: what to cook.
+        adapter: trainable tensors inside the shared base.
+        optimizer: one param group per part of the model, with "name" and "initial_lr".
+        schedule: lr of a group at a step.
+        brakes: called after each step, in the recipe's order.
+        scaler: keeps small fp16 gradients from vanishing; passes everything through when not enabled.
+        latents, texts: the shared caches.
+        logged: what the optimizer has to say beside its lr.
+        weights_for_use: see `for_use`.
+        step: optimizer steps done.
+    """
+
+    recipe: Recipe
+    plan: Plan
+    adapter: Adapter
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    brakes: tuple[Brake, ...]
+    scaler: torch.amp.GradScaler
+    latents: Latents
+    texts: Texts
+    logged: Callable[[torch.optim.Optimizer], Mapping[str, float]]
+    weights_for_use: Callable[[torch.optim.Optimizer], AbstractContextManager[None]]
+    step: int = 0
+    _epoch: tuple[int, list[list[list[int]]]] = field(default=(-1, []), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        options = self.recipe.train
+        self._images = self.plan.trained_on()
+        batches = batches_per_epoch(self._images, options.batch_size)
+        self._steps_per_epoch = math.ceil(batches / options.gradient_accumulation)
+        self.trains_text = bool(self.adapter.parameters().get("text_encoder"))
+
+    def batches(self) -> list[list[PlannedImage]]:
+        """The batches of the next optimizer step: `gradient_accumulation`, or fewer at an epoch's end."""
+        epoch, place = divmod(self.step, self._steps_per_epoch)
+        return [[self._images[index] for index in batch] for batch in self._epoch_steps(epoch)[place]]
+
+    def captions(self, images: Sequence[PlannedImage], *, batch: int) -> list[str]:
+        """The captions that this exposure sees, shuffled and dropped as the recipe says."""
+        rng = random.Random(self.seed_of("captions", batch))
+        return [vary(image.caption, self.recipe.captions, rng) for image in images]
+
+    def seed_of(self, use: str, batch: int) -> int:
+        """Seed of one use of randomness in one batch of the next step."""
+        return seeds.derive(self.recipe.seed, use, self.step, batch)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """All trainable tensors."""
+        return [parameter for part in self.adapter.parameters().values() for parameter in part]
+
+    def for_use(self) -> AbstractContextManager[None]:
+        """Inside, the adapter's tensors are those to judge and save.
+
+        They are not those that train when the optimizer averages its iterates.
+        """
+        return self.weights_for_use(self.optimizer)
+
+    def close(self) -> None:
+        """Take the adapter out of the base."""
+        self.adapter.remove()
+
+    def _epoch_steps(self, epoch: int) -> list[list[list[int]]]:
+        if self._epoch[0] != epoch:
+            options = self.recipe.train
+            steps = epoch_steps(
+                self._images,
+                batch_size=options.batch_size,
+                accumulation=options.gradient_accumulation,
+                seed=self.recipe.seed,
+                epoch=epoch,
+            )
+            self._epoch = (epoch, steps)
+        return self._epoch[1]
+
+
+def make_slot(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, texts: Texts) -> Slot:
+    """Build a slot at step 0: adapter in the base, optimizer, schedule, brakes; caches warmed.
+
+    Raises:
+        AdapterError: the adapter matches nothing in this base.
+    """
+    adapter: Adapter = _module("adapters", recipe.adapter).build(base, seed=recipe.seed, **recipe.adapter.options)
+    try:
+        return _dress(adapter, base, recipe, plan, latents, texts)
+    except BaseException:
+        adapter.remove()  # the base is shared: nothing of a slot that never was may stay in it
+        raise
+
+
+def _dress(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: Latents, texts: Texts) -> Slot:
+    """Put everything around an adapter that a slot needs, and warm the caches."""
+    optimizers = _module("optimizers", recipe.optimizer)
+    slot = Slot(
+        recipe=recipe,
+        plan=plan,
+        adapter=adapter,
+        optimizer=optimizers.build(adapter.parameters(), **recipe.optimizer.options),
+        schedule=_module("schedulers", recipe.scheduler).build(plan.steps, **recipe.scheduler.options),
+        brakes=_brakes(recipe),
+        scaler=torch.amp.GradScaler(base.device.type, enabled=recipe.train.precision == "fp16"),
+        latents=latents,
+        texts=texts,
+        logged=getattr(optimizers, "logged", lambda optimizer: {}),
+        weights_for_use=getattr(optimizers, "weights_for_use", lambda optimizer: nullcontext()),
+    )
+    images = plan.trained_on()
+    latents.warm(images)
+    if not slot.trains_text and not rearranges(recipe.captions):
+        dropped = [""] if recipe.captions.dropout > 0 else []
+        texts.warm([*(image.caption for image in images), *dropped])
+    return slot
+
+
+def _brakes(recipe: Recipe) -> tuple[Brake, ...]:
+    """The regularizers that act on the weights; what the others add is in the plan already."""
+    built = [
+        _module("regularizers", Component(name=name)).build(**knobs) for name, knobs in recipe.regularization.items()
+    ]
+    return tuple(regularizer for regularizer in built if isinstance(regularizer, Brake))
+
+
+def _module(folder: str, component: Component) -> Any:
+    return importlib.import_module(f"lorasweep.components.{folder}.{component.name}")

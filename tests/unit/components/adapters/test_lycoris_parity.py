@@ -1,0 +1,76 @@
+"""LoHa, LoKr and IA3 against LyCORIS itself: keys, shapes, alpha, spread of the first values, answers at 0.7.
+
+Runs where lycoris-lora is installed; `test_lycoris_files` has its formulas for everybody else.
+`pip install --no-deps lycoris-lora==4.1.3 einops toml` is enough.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lorasweep.components.adapters.kohya_names import kohya_name
+from lorasweep.core.protocols import Base
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "loha": ("LohaModule", {"dim": 4, "alpha": 2.0, "targets": "full"}),
+    "lokr": ("LokrModule", {"dim": 4, "alpha": 2.0, "targets": "full"}),
+    "lokr both": ("LokrModule", {"dim": 1, "alpha": 3.0, "decompose_both": True, "factor": 4}),
+    "lokr whole": ("LokrModule", {"dim": 64, "alpha": 16.0, "factor": 4}),
+    "ia3": ("IA3Module", {}),
+}
+
+
+def reference(kind: str, name: str, layer: Any, knobs: dict[str, Any]) -> Any:
+    """LyCORIS's module for the same layer, at multiplier 0.7."""
+    lycoris = pytest.importorskip("lycoris.modules", reason="lycoris-lora is not installed")
+    if kind == "IA3Module":
+        options: dict[str, Any] = {"train_on_input": layer.on_input}
+    else:
+        options = {"lora_dim": knobs["dim"], "alpha": knobs["alpha"]}
+    if kind == "LokrModule":
+        options |= {"factor": knobs.get("factor", -1), "decompose_both": knobs.get("decompose_both", False)}
+    return getattr(lycoris, kind)(name, layer.get_base_layer(), 0.7, **options)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ours_is_lycoris(case: str, base: Base, tmp_path: Path) -> None:
+    pytest.importorskip("lycoris", reason="lycoris-lora is not installed")
+    kind, knobs = CASES[case]
+    build = importlib.import_module(f"lorasweep.components.adapters.{case.split()[0]}").build
+    adapter = build(base, seed=0, text_encoder=True, **knobs)
+    first = adapter.state_dict()
+    generator = torch.Generator().manual_seed(1)
+    for parameter in [p for part in adapter.parameters().values() for p in part]:
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    adapter.save(tmp_path / "x.safetensors")
+    file = load_file(tmp_path / "x.safetensors")
+    adapter.set_weight(0.7)
+    for path, layer in adapter.layers.items():
+        name = kohya_name(path)
+        own = {key.split(".", 1)[1]: tensor for key, tensor in file.items() if key.startswith(f"{name}.")}
+        theirs = reference(kind, name, layer, knobs)
+        state = theirs.state_dict()
+        assert {key: t.shape for key, t in state.items()} == {key: t.shape for key, t in own.items()}
+        for key in own.keys() & {"alpha", "on_input"}:
+            assert own[key].item() == state[key].item(), f"{path}.{key}"
+        for key, tensor in state.items():
+            drawn = first.get(f"{path}.{key}")
+            if drawn is not None and drawn.numel() > 500:
+                assert drawn.std().item() == pytest.approx(tensor.std().item(), rel=0.25, abs=1e-9)
+        theirs.load_state_dict(own)
+        weight = layer.get_base_layer().weight
+        inputs = torch.randn(2, weight.shape[1], *([6, 6] * (weight.dim() == 4)), generator=generator)
+        with torch.no_grad():
+            ours = layer(inputs)
+            theirs.apply_to()
+            answer = theirs(inputs)
+            theirs.restore()
+            assert (ours - layer.get_base_layer()(inputs)).abs().max() > 1e-4
+        assert torch.allclose(ours, answer, atol=1e-5), path
+    adapter.remove()

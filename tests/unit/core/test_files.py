@@ -1,0 +1,61 @@
+"""Files are whole or absent; logs survive a torn tail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorasweep.core import files
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    files.write_text(path, "old")
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        files.write_atomic(path, fail)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_nan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        files.write_json(tmp_path / "a.json", {"loss": float("nan")})
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_a_torn_tail_costs_one_line_only(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    files.append_jsonl(path, {"step": 1})
+    with open(path, "ab") as file:
+        file.write(b'{"step": 2, "los')
+    assert [row["step"] for row in files.read_jsonl(path)] == [1]
+    files.append_jsonl(path, {"step": 3})
+    assert [row["step"] for row in files.read_jsonl(path)] == [1, 3]
+
+
+def test_an_absent_log_is_empty(tmp_path: Path) -> None:
+    assert list(files.read_jsonl(tmp_path / "none.jsonl")) == []
+
+
+def test_a_failed_folder_leaves_nothing(tmp_path: Path) -> None:
+    def fail(temporary: Path) -> None:
+        (temporary / "half").write_text("half")
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        files.write_folder(tmp_path / "deep" / "a", fail)
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_a_folder_that_is_there_is_not_replaced(tmp_path: Path) -> None:
+    files.write_folder(tmp_path / "a", lambda temporary: (temporary / "x").write_text("first"))
+    with pytest.raises(OSError):
+        files.write_folder(tmp_path / "a", lambda temporary: (temporary / "x").write_text("second"))
+    assert (tmp_path / "a" / "x").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -1,0 +1,39 @@
+"""Records survive JSON, and fingerprints change with what decides a result and with nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from lorasweep import config
+from lorasweep.core.records import Outcome, Recipe, Status, from_dict, to_dict
+
+
+def test_recipe_round_trip() -> None:
+    recipe = config.compose_recipe(["seed=3", "dataset.repeats=2", "sample.weights=[0.5,1.0]"])
+    assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
+
+
+def test_outcome_round_trip_keeps_the_status() -> None:
+    outcome = Outcome(status=Status.DIVERGED, step=3, metrics={"a": 1.0}, missing={"b": "why"}, reason="nan")
+    again = from_dict(Outcome, json.loads(json.dumps(to_dict(outcome))))
+    assert again == outcome and again.status is Status.DIVERGED
+
+
+def test_fingerprint_follows_what_decides_the_result() -> None:
+    recipe = config.compose_recipe([])
+    assert config.compose_recipe([]).fingerprint() == recipe.fingerprint()
+    assert config.compose_recipe(["adapter.dim=8"]).fingerprint() != recipe.fingerprint()
+    assert dataclasses.replace(recipe, seed=1).fingerprint() != recipe.fingerprint()
+
+
+def test_fingerprint_ignores_where_it_runs_and_where_it_is_logged() -> None:
+    recipe = config.compose_recipe([])
+    elsewhere = config.compose_recipe(["tracking=none", "launcher.workers=3"])
+    assert elsewhere.tracking != recipe.tracking
+    assert elsewhere.fingerprint() == recipe.fingerprint()
+
+
+def test_zero_is_a_seed() -> None:
+    assert config.compose_recipe(["seed=0"]).seed == 0
+    assert config.compose_recipe(["seed=0"]).fingerprint() != config.compose_recipe(["seed=1"]).fingerprint()

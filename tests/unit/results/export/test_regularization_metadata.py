@@ -1,0 +1,44 @@
+"""What an exported file says of brakes and regularization images: kohya's keys, and nobody's folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from tiny_training import make_plan, make_recipe
+
+from lorasweep.results.export import metadata
+from lorasweep.results.export.runs import CookedRun
+
+
+def described(tmp_path: Path, *, reg: bool) -> dict[str, str]:
+    brakes = {"scale_norm": {"max_norm": 2.0}, "reg_images": {"path": "/home/me/girls", "share": 1.0}}
+    recipe = make_recipe(Path("base"), regularization=brakes if reg else {})
+    plan = make_plan(recipe, tmp_path / "images")
+    images = [
+        dataclasses.replace(image, split="regularization", concept="reg_images", repeats=3, loss_weight=0.5)
+        for image in plan.train_images()
+    ]
+    run = CookedRun(
+        folder=tmp_path,
+        adapter_file=tmp_path / "adapter.safetensors",
+        step=8,
+        sweep="s",
+        recipe=recipe,
+        plan=dataclasses.replace(plan, reg_images=tuple(images) if reg else ()),
+        status={},
+    )
+    return metadata.describe(run, output_name="zkw", text_width=None, form="factors", rank=None)
+
+
+def test_kohyas_keys(tmp_path: Path) -> None:
+    told = described(tmp_path, reg=True)
+    assert told["ss_num_reg_images"] == "12" and told["ss_prior_loss_weight"] == "0.5"
+    assert json.loads(told["ss_reg_dataset_dirs"]) == {"reg_images": {"n_repeats": 3, "img_count": 4}}
+    assert told["ss_scale_weight_norms"] == "2.0" and told["ss_num_train_images"] == "6"
+    assert "/home/me" not in "".join(told.values()) and "girls" in told["lorasweep.recipe"]
+
+    plain = described(tmp_path, reg=False)
+    assert plain["ss_num_reg_images"] == "0" and json.loads(plain["ss_reg_dataset_dirs"]) == {}
+    assert not {"ss_prior_loss_weight", "ss_scale_weight_norms"} & plain.keys()

@@ -1,0 +1,80 @@
+"""A logged model is loaded back through MLflow and draws what the sweep would have drawn."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+
+from lorasweep import config
+from lorasweep.core import files
+from lorasweep.core.errors import InputError
+from lorasweep.core.records import Recipe, to_dict
+from lorasweep.plan.sample_requests import ImageRequest
+from lorasweep.results.mlflow_model import DrawingModel
+from lorasweep.results.tracking.model import ModelContent, _describe
+from lorasweep.trial import sample
+from lorasweep.trial.resources import Kitchen
+
+PROMPT = "zkw, 1girl, red hat"
+QUICK = ["sample.steps=2", "sample.seeds=[3]", "sample.width=32", "sample.height=32"]
+
+
+def _write_model(folder: Path, adapter: Any, recipe: Recipe) -> None:
+    """Lay out a model as `tracking.model` logs it."""
+    files.write_text(folder / "recipe.yaml", yaml.safe_dump(to_dict(recipe), sort_keys=False))
+    adapter.save(folder / "adapter.safetensors")
+    tensors = {key: tensor.contiguous() for key, tensor in adapter.state_dict().items()}
+    save_file(tensors, folder / "weights.safetensors")
+    if recipe.adapter.name in ("lora", "locon"):
+        (folder / "weights.safetensors").unlink()  # their own file has the tensors by these names
+    flavor = {"weight": recipe.sample.weight, "seed": recipe.sample.seeds[0]}
+    content = ModelContent(run_folder=folder, key="k", name="n", flavor=flavor, params={})
+    _describe(content, folder, "m-1", "r")
+
+
+@pytest.mark.parametrize("kind", ["lora", "locon", "loha"])
+def test_what_mlflow_loads_draws_like_the_adapter(kind: str, tmp_path: Path) -> None:
+    recipe = config.compose_recipe([f"adapter={kind}", *QUICK])
+    base = Kitchen().base(recipe)
+    adapter = importlib.import_module(f"lorasweep.components.adapters.{kind}").build(
+        base, seed=0, **recipe.adapter.options
+    )
+    generator = torch.Generator().manual_seed(1)
+    adapter.load_state_dict(
+        {
+            key: tensor + 0.05 * torch.randn(tensor.shape, generator=generator)
+            for key, tensor in adapter.state_dict().items()
+        }
+    )
+    _write_model(tmp_path, adapter, recipe)
+
+    def expected(weight: float) -> Image.Image:
+        request = ImageRequest(
+            tier="class", prompt=PROMPT, negative_prompt=recipe.base.negative_prompt, seed=3, weight=weight,
+            width_px=32, height_px=32,
+        )  # fmt: skip
+        return sample.draw(base, adapter, [request], recipe.sample)[0]
+
+    wanted, bare = np.asarray(expected(0.7)), np.asarray(expected(0.0))
+    assert (wanted != bare).any(), "the adapter does something"
+    (drawn,) = mlflow.pyfunc.load_model(str(tmp_path)).predict([PROMPT])
+    np.testing.assert_array_equal(np.asarray(drawn), wanted)
+    (drawn,) = mlflow.pyfunc.load_model(str(tmp_path)).predict([PROMPT], params={"weight": 0.0})
+    np.testing.assert_array_equal(np.asarray(drawn), bare)
+    (drawn,) = DrawingModel(tmp_path).predict(PROMPT, {"seed": 4})
+    assert (np.asarray(drawn) != wanted).any(), "another noise"
+
+
+def test_a_recipe_that_is_none_is_refused(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "recipe.yaml", "adapter: {name: lora, _target_: os.system}")
+    with pytest.raises(InputError, match=r"recipe\.yaml"):
+        DrawingModel(tmp_path)

@@ -1,0 +1,422 @@
+"""What MLflow shows of a sweep folder, and that syncing again adds nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorasweep.core import files
+from lorasweep.core.records import TrackingOptions
+from lorasweep.results.tracking.mirror import SweepMirror, sync_all, sync_sweep
+from lorasweep.results.tracking.trial_content import legible
+
+STEPS = 20
+RUNGS = [10, 20]
+FOUR_RUNGS = [10, 20, 30, 40]
+KEYS = ["class_0", "in_distribution_0", "in_distribution_1", "recombined_0", "unrelated_0"]
+
+
+@pytest.fixture
+def sweep(make_sweep: Callable[..., Any], fakes: Any) -> Any:
+    """Two arms that differ in optimizer, schedule and buckets."""
+    return make_sweep(arms=(fakes.ARMS[0], fakes.ARMS[2]), steps=STEPS)
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
+    """What was sent to the store: metrics, and the keys of images."""
+    from mlflow import MlflowClient
+
+    sent: dict[str, list[Any]] = {"metrics": [], "images": []}
+    log_batch, log_image = MlflowClient.log_batch, MlflowClient.log_image
+
+    def batch(self: Any, run_id: str, metrics: Any = (), **rest: Any) -> Any:
+        sent["metrics"].extend(metrics)
+        return log_batch(self, run_id, metrics=metrics, **rest)
+
+    def image(self: Any, run_id: str, picture: Any, **rest: Any) -> Any:
+        sent["images"].append(rest["key"])
+        return log_image(self, run_id, picture, **rest)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", batch)
+    monkeypatch.setattr(MlflowClient, "log_image", image)
+    return sent
+
+
+def sync(sweep: Any) -> Any:
+    return sync_sweep(sweep.folder, TrackingOptions())
+
+
+def test_a_finished_sweep(sweep: Any, holdings: Callable[[], Any]) -> None:
+    report = sync(sweep)
+    assert (report.runs, report.created, report.problems) == (3, 3, [])
+    held = holdings()
+    assert len(held.runs) == 3
+
+    parent = held.parent
+    assert (parent.info.run_name, parent.info.status) == ("quickstart", "FINISHED")
+    assert parent.data.tags["lorasweep.best"] == "prodigy_four_buckets"
+    note = parent.data.tags["mlflow.note.content"]
+    assert sweep.question in note and "lorasweep sweep quickstart" in note
+    assert note.index("prodigy_four_buckets") < note.index("adamw_one_bucket"), "best first"
+    assert "`recombined_0`: zkw, 1girl, blue coat, snow" in note, "what the keys of the image grid mean"
+    assert held.history(parent, "by_trial/overcook/utility") == [(0, 0.55), (1, 0.68)]
+    assert {"sweep.yaml", "leaderboard.json", "contact_sheet.png"} <= set(held.artifacts(parent))
+    assert held.pictures(parent) == [("contact_sheet", 2)]
+
+    child = held.children["0001-prodigy_four_buckets-s0"]
+    assert (child.info.run_name, child.info.status) == ("prodigy_four_buckets", "FINISHED")
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    wanted = {"sweep": "quickstart", "arm": "prodigy_four_buckets", "status": "COMPLETED", "verdict": "done",
+              "rank": "1", "retry": "0", "fingerprint": f"{1:064x}"}  # fmt: skip
+    assert {name: child.data.tags.get(f"lorasweep.{name}") for name in wanted} == wanted
+    apart = "`optimizer=prodigy scheduler=annealed_cosine_warmup_restarts buckets=four`"
+    assert apart in child.data.tags["mlflow.note.content"]
+    assert "`prompt_control/score`: no reader" in child.data.tags["mlflow.note.content"]
+    assert child.data.tags["mlflow.source.git.commit"] == "c0ffee" * 6
+    assert child.info.end_time - child.info.start_time == STEPS / 2 * 1000  # ms, as the status file says
+
+
+def test_params_are_the_headline_and_what_differs(sweep: Any, holdings: Callable[[], Any]) -> None:
+    sync(sweep)
+    assert holdings().children["0000-adamw_one_bucket-s0"].data.params == {
+        "seed": "0", "steps": "20", "adapter.name": "lora", "adapter.dim": "16", "buckets": "single",
+        "optimizer.name": "adamw", "optimizer.lr": "0.001", "optimizer.text_encoder_lr": "0.0001",
+        "scheduler.name": "cosine_with_restarts",
+    }  # fmt: skip
+
+
+def test_metrics_over_steps(sweep: Any, holdings: Callable[[], Any]) -> None:
+    sync(sweep)
+    held = holdings()
+    child = held.children["0000-adamw_one_bucket-s0"]
+    losses = {step: sweep.train_metrics(0, step)["train/loss"] for step in RUNGS}
+    assert dict(held.history(child, "train/loss")) == pytest.approx(losses, rel=1e-5)
+    utilities = {step: sweep.rung_metrics(sweep.arms[0], step)["overcook/utility"] for step in RUNGS}
+    assert dict(held.history(child, "rung/overcook/utility")) == pytest.approx(utilities, abs=1e-4)
+    assert held.history(child, "rung/exposures_per_image") == [(step, step / 4) for step in RUNGS]
+    assert held.history(child, "rung/identity/score") == [], "measured only at the end"
+    assert held.history(child, "identity/score") == [(0, 0.55)]
+
+
+def test_what_a_trial_took_of_the_machine_is_a_system_metric(sweep: Any, holdings: Callable[[], Any]) -> None:
+    row = {"kind": "system", "time": 1_795_000_005.0, "step": 10, "metrics": {"memory_megabytes": 812.5}}
+    files.append_jsonl(sweep.run_folder(0) / "events.jsonl", row)
+    for _ in range(2):
+        sync(sweep)
+    held = holdings()
+    child = held.children["0000-adamw_one_bucket-s0"]
+    assert held.history(child, "system/memory_megabytes") == [(10, 812.5)]
+
+
+def test_a_trials_numbers_are_those_of_the_checkpoint_it_kept(sweep: Any, holdings: Callable[[], Any]) -> None:
+    path = sweep.run_folder(0) / "metrics.json"
+    result = json.loads(path.read_text())
+    result["metrics"] |= {"overcook/utility": 0.875, "overcook/kept_step": 10.0}
+    path.write_text(json.dumps(result))
+    for attempt in range(2):
+        sync(sweep)
+        held = holdings()
+        child = held.children["0000-adamw_one_bucket-s0"]
+        assert child.data.metrics["overcook/utility"] == 0.875, f"attempt {attempt}"
+        assert held.history(child, "overcook/kept_step") == [(0, 10.0)], "step 0: bars, not lines"
+        assert held.history(child, "overcook/utility") == [(0, 0.875)]
+        curve = held.history(child, "rung/overcook/utility")
+        assert [step for step, _ in curve] == RUNGS, "and no jump at its end"
+        assert 0.875 not in {value for _, value in curve}
+        for mark in sweep.folder.glob("**/mlflow.json"):
+            mark.unlink()  # what was sent is found again, not sent twice
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("overcook/score", 9.15234243947e-07, 0.0),
+        ("rung/overcook/utility", 0.50297687591, 0.503),
+        ("overcook/done_at_exposures", 19.53125, 19.5312),
+        ("train/lr/unet", 0.000123456789, 0.000123457),
+        ("train/d", 1.1203690425116691e-06, 1.12037e-06),
+        ("norms/stable_rank", 2791789.0, 2791789.0),
+        ("overcook/kept_step", 1_600_000, 1_600_000.0),
+    ],
+)
+def test_numbers_are_short_enough_for_a_column(key: str, value: float, shown: float) -> None:
+    assert legible(key, value) == shown
+
+
+def test_pictures_line_up_by_prompt_and_step(sweep: Any, holdings: Callable[[], Any]) -> None:
+    sync(sweep)
+    held = holdings()
+    wanted = sorted((key, step) for key in KEYS for step in RUNGS)
+    for child in held.children.values():
+        assert held.pictures(child) == wanted, "one picture per prompt and rung: weight 0.7, first seed"
+        ladder = held.artifacts(child, "samples/step_000020")
+        assert "class_00_seed0_w1.png" in ladder and "index.json" in ladder
+        assert "class_00_seed0_w0.7.png" not in ladder, "it is in the grid"
+        assert {"recipe.yaml", "plan.json", "metrics.json", "provenance.json", "adapter.safetensors"} <= set(
+            held.artifacts(child)
+        )
+
+
+def test_datasets_are_named_and_digested(sweep: Any, holdings: Callable[[], Any]) -> None:
+    sync(sweep)
+    sync(sweep)
+    shown = holdings()
+    held = [child.inputs.dataset_inputs for child in shown.children.values()]
+    of_all = {entry.dataset.digest for entry in shown.parent.inputs.dataset_inputs}
+    assert of_all == {entry.dataset.digest for entry in held[0]}, "all trials share them"
+    assert [len(inputs) for inputs in held] == [2, 2], "what was trained on and what judged, each once"
+    datasets = {
+        (entry.dataset.name, entry.dataset.digest, tag.value)
+        for inputs in held
+        for entry in inputs
+        for tag in entry.tags
+    }
+    assert len(datasets) == 2, "both trials saw the same images"
+    assert {name for name, _, _ in datasets} == {"dollhouse zkw"}
+    assert {use for _, _, use in datasets} == {"training", "held_out"}
+    assert {len(digest) for _, digest, _ in datasets} == {8}
+    assert len({digest for _, digest, _ in datasets}) == 2, "they are other images"
+
+
+def test_statuses(make_sweep: Callable[..., Any], fakes: Any, holdings: Callable[[], Any]) -> None:
+    endings = {
+        "COMPLETED": "FINISHED", "PRUNED": "KILLED", "CANCELLED": "KILLED", "DIVERGED": "FAILED",
+        "OUT_OF_MEMORY": "FAILED", "CRASHED": "FAILED", "INVALID": "FAILED", "RUNNING": "RUNNING",
+        "WAITING": "SCHEDULED",
+    }  # fmt: skip
+    arms = tuple(fakes.FakeArm(name.lower(), "", (), 0.5, 0.1) for name in (*endings, "untouched"))
+    sweep = make_sweep(cooked=False, arms=arms, steps=STEPS)
+    for number, status in enumerate(endings):
+        sweep.cook(number, 10)
+        sweep.end(number, status, step=10, reason="because")
+    sweep.status(len(endings), "WAITING")
+    assert sync(sweep).problems == []
+    held = holdings()
+    found = {run.data.tags["lorasweep.status"]: run.info.status for run in held.children.values()}
+    assert found == endings, "and a trial that never started has no run yet"
+    assert held.parent.info.status == "RUNNING"
+
+
+def test_syncing_twice_adds_nothing(sweep: Any, holdings: Callable[[], Any]) -> None:
+    sync(sweep)
+    before = _inventory(holdings())
+    report = sync(sweep)
+    assert (report.runs, report.created, report.updated, report.problems) == (3, 0, 0, [])
+    assert _inventory(holdings()) == before
+
+
+def test_without_the_marks_nothing_is_doubled(
+    sweep: Any, holdings: Callable[[], Any], spy: dict[str, list[Any]]
+) -> None:
+    """`mlflow.json` is a memory, not the truth: everything is found again by key, step and name."""
+    sync(sweep)
+    before = _inventory(holdings())
+    marks = list(sweep.folder.glob("**/mlflow.json"))
+    assert len(marks) == 3
+    for mark in marks:
+        mark.unlink()
+    spy["metrics"].clear()
+    spy["images"].clear()
+    report = sync(sweep)
+    assert spy == {"metrics": [], "images": []}
+    assert (report.created, report.problems) == (0, [])
+    assert _inventory(holdings()) == before
+
+
+def test_a_store_that_vanishes_under_a_mirror_is_noticed(sweep: Any, home: Path) -> None:
+    """SQLite would go on writing into the deleted file, and all would seem well."""
+    mirror = SweepMirror(sweep.folder, TrackingOptions())
+    mirror.sync()
+    shutil.move(home / "mlruns", home / "lost")
+    (problem,) = mirror.sync().problems
+    assert "removed or replaced" in problem
+
+
+def test_marks_of_another_store_do_not_count(
+    sweep: Any, home: Path, empty_database: Path, holdings: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that was lost is rebuilt from the folders, whatever `mlflow.json` remembers."""
+    sync(sweep)
+    before = _inventory(holdings())
+    shutil.copy(empty_database, home / "other.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'other.db'}")
+    assert sync(sweep).created == 3
+    assert _inventory(holdings()) == before
+
+
+def test_growth_sends_only_what_is_new(
+    make_sweep: Callable[..., Any], holdings: Callable[[], Any], spy: dict[str, list[Any]]
+) -> None:
+    sweep = make_sweep(cooked=False, steps=40, rung_count=4)
+    mirror = SweepMirror(sweep.folder, TrackingOptions())
+    sweep.cook(0, 20)
+    mirror.sync()
+    held = holdings()
+    assert [step for step, _ in held.history(held.children["0000-adamw_one_bucket-s0"], "train/loss")] == [
+        10,
+        20,
+    ]
+
+    sent = spy["metrics"]
+    sent.clear()
+    sweep.cook(0, 30, from_step=20)
+    assert mirror.sync().updated == 1
+    assert {metric.step for metric in sent} == {30}
+    sent.clear()
+    # Another process goes on from the mark.
+    sweep.cook(0, 40, from_step=30)
+    sync(sweep)
+    assert {metric.step for metric in sent} == {40}
+    held = holdings()
+    child = held.children["0000-adamw_one_bucket-s0"]
+    assert [step for step, _ in held.history(child, "train/loss")] == FOUR_RUNGS
+    assert held.pictures(child) == sorted((key, step) for key in KEYS for step in FOUR_RUNGS)
+
+
+def test_a_resumed_trial_that_repeats_steps(
+    make_sweep: Callable[..., Any], fakes: Any, holdings: Callable[[], Any]
+) -> None:
+    """After a crash at step 30 the log is cut back to the checkpoint at 20, and 30 happens again."""
+    from lorasweep.core import files
+
+    sweep = make_sweep(cooked=False, steps=40, rung_count=4)
+    mirror = SweepMirror(sweep.folder, TrackingOptions())
+    sweep.cook(0, 30)
+    mirror.sync()
+    log = sweep.run_folder(0) / "events.jsonl"
+    kept = [row for row in files.read_jsonl(log) if row["step"] <= 20]
+    files.write_text(log, "".join(json.dumps(row) + "\n" for row in kept))
+    mirror.sync()
+    sweep.cook(0, 40, from_step=20)
+    sweep.end(0)
+    sweep.status(0, "COMPLETED", step=40, attempt=2)
+    mirror.sync()
+    held = holdings()
+    child = held.children["0000-adamw_one_bucket-s0"]
+    assert [step for step, _ in held.history(child, "train/loss")] == FOUR_RUNGS
+    assert held.pictures(child) == sorted((key, step) for key in KEYS for step in FOUR_RUNGS)
+    assert child.data.tags["lorasweep.retry"] == "1"
+    assert child.info.status == "FINISHED"
+
+
+def test_a_trial_that_cannot_be_mirrored_is_named_and_the_others_are(sweep: Any, holdings: Callable[[], Any]) -> None:
+    (sweep.run_folder(0) / "samples/step_000010/index.json").write_text("{}")
+    report = sync(sweep)
+    (problem,) = report.problems
+    assert "0000-adamw_one_bucket-s0" in problem
+    assert "0001-prodigy_four_buckets-s0" in holdings().children
+
+
+def test_a_changed_recipe_is_reported(sweep: Any, holdings: Callable[[], Any]) -> None:
+    sync(sweep)
+    recipe = sweep.run_folder(0) / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("lr: 0.001", "lr: 0.002"))
+    (problem,) = sync(sweep).problems
+    assert "optimizer.lr was 0.001, is now 0.002" in problem
+    assert holdings().children["0000-adamw_one_bucket-s0"].data.params["optimizer.lr"] == "0.001"
+
+
+def test_a_folder_made_anew_gets_runs_of_its_own(
+    sweep: Any, make_sweep: Callable[..., Any], holdings: Callable[[], Any]
+) -> None:
+    """A person who deletes a sweep and cooks it again sees both in MLflow; the old one is history."""
+    sync(sweep)
+    shutil.rmtree(sweep.folder)
+    make_sweep(arms=sweep.arms, steps=STEPS)
+    assert sync(sweep).created == 3
+    assert len(holdings().runs) == 6
+
+
+def test_single_runs_are_mirrored_as_a_sweep_named_train(
+    store_home: Path, fakes: Any, holdings: Callable[[], Any]
+) -> None:
+    train = fakes.FakeSweep(store_home / "outputs" / "train", steps=STEPS)  # no sweep.yaml
+    train.complete(0)
+    assert not sync_all([store_home / "outputs" / "train"])["train"].problems
+    held = holdings()
+    assert held.parent.info.status == "FINISHED"
+    (child,) = held.children.values()
+    assert child.data.params["optimizer.name"] == "adamw"
+    assert child.info.run_name == "0000-adamw_one_bucket-s0", "an arm named `train` would say nothing"
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+def test_a_half_written_picture_is_replaced(
+    sweep: Any, same_process: bool, holdings: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between a picture and its thumbnail leaves one file, which is removed and written again."""
+    from mlflow import MlflowClient
+
+    log_image = MlflowClient.log_image
+    calls = iter(range(1000))
+
+    def dies(self: Any, run_id: str, image: Any, **options: Any) -> None:
+        log_image(self, run_id, image, **options)
+        if next(calls) == 6:
+            (thumbnail,) = [
+                path for path in (sweep.folder.parents[1] / "mlruns").rglob("*.webp")
+                if path.name.startswith(f"{options['key']}+step+{options['step']}+")
+            ]  # fmt: skip
+            thumbnail.unlink()
+            raise OSError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "log_image", dies)
+        mirror = SweepMirror(sweep.folder, TrackingOptions())
+        assert mirror.sync().problems
+    again = mirror if same_process else SweepMirror(sweep.folder, TrackingOptions())
+    assert again.sync().problems == []
+    held = holdings()
+    for child in held.children.values():
+        assert held.pictures(child) == sorted((key, step) for key in KEYS for step in RUNGS)
+        assert len(held.artifacts(child, "images")) == 2 * len(KEYS) * len(RUNGS)
+
+
+def test_keys_of_two_sweeps_do_not_meet(
+    make_sweep: Callable[..., Any], fakes: Any, holdings: Callable[[], Any]
+) -> None:
+    for name in ("first", "second"):
+        assert sync(make_sweep(name, arms=fakes.ARMS[:1])).created == 2
+    assert len(holdings().runs) == 4
+
+
+def test_many_points_go_in_batches(
+    make_sweep: Callable[..., Any], holdings: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorasweep.results.tracking.push.POINTS_PER_BATCH", 4)
+    sweep = make_sweep(cooked=False, steps=STEPS)
+    sweep.cook(0, STEPS)
+    assert sync(sweep).problems == []
+    held = holdings()
+    assert len(held.history(held.children["0000-adamw_one_bucket-s0"], "train/loss")) == len(RUNGS)
+
+
+def test_pusher_is_not_trusting_a_foreign_mark(sweep: Any, holdings: Callable[[], Any]) -> None:
+    """A run folder copied from elsewhere brings a mark for a run that is not its own."""
+    sync(sweep)
+    parent_mark = (sweep.folder / "mlflow.json").read_text()
+    (sweep.run_folder(0) / "mlflow.json").write_text(parent_mark)
+    assert sync(sweep).problems == []
+    held = holdings()
+    assert "mlflow.parentRunId" not in held.parent.data.tags
+    assert len(held.runs) == 3
+
+
+def _inventory(held: Any) -> dict[str, Any]:
+    """Everything that a second sync could double."""
+    return {
+        run.data.tags["lorasweep.key"]: (
+            run.info.status,
+            dict(run.data.params),
+            {key: held.history(run, key) for key in sorted(run.data.metrics)},
+            held.pictures(run),
+            held.artifacts(run),
+        )
+        for run in held.runs
+    }

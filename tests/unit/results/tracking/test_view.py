@@ -1,0 +1,153 @@
+"""The saved view: MLflow's UI state for one sweep."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorasweep.core.records import TrackingOptions
+from lorasweep.results.tracking.content import Picture, RunContent
+from lorasweep.results.tracking.mirror import sync_sweep
+from lorasweep.results.tracking.reading import read_sweep
+from lorasweep.results.tracking.store import open_store
+from lorasweep.results.tracking.ui import _pages
+from lorasweep.results.tracking.view import (
+    TAG_PREFIX,
+    View,
+    _grid_step,
+    envelope,
+    is_persons_own,
+    page,
+    share_key,
+    sweep_view,
+)
+
+VIEW = View(
+    sweep="quick start",
+    metric="overcook/utility",
+    goal="maximize",
+    params=["optimizer.name", "optimizer.d_coef"],
+    axes=["optimizer.name"],
+    tags=["lorasweep.verdict"],
+    picture_keys=["class_0", "recombined_0"],
+    grid_step=40,
+)
+
+
+def _state(value: str) -> dict[str, Any]:
+    data = json.loads(value)
+    assert data["state"].startswith("deflate;")
+    return json.loads(zlib.decompress(base64.b64decode(data["state"].removeprefix("deflate;"))))
+
+
+def test_the_state_says_what_the_view_says() -> None:
+    value = envelope(VIEW, created_ms=7)
+    assert json.loads(value)["name"] == "quick start"
+    state = _state(value)
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`overcook/utility`", False)
+    assert "params.`optimizer.name`" in state["selectedColumns"]
+    assert "tags.`lorasweep.verdict`" in state["selectedColumns"]
+    grid = state["compareRunCharts"][0]
+    assert (grid["type"], grid["imageKeys"], grid["step"]) == ("IMAGE", ["class_0", "recombined_0"], 40)
+
+
+def _charts(view: View, kind: str) -> list[dict[str, Any]]:
+    return [chart for chart in _state(envelope(view, created_ms=7))["compareRunCharts"] if chart["type"] == kind]
+
+
+def test_the_charts_show_what_came_out_what_set_it_and_how_it_got_there() -> None:
+    judged = ["overcook/utility", "identity/score", "overcook/score"]
+    assert [bar["metricKey"] for bar in _charts(VIEW, "BAR")] == judged
+    (trade,) = _charts(VIEW, "SCATTER")
+    assert (trade["xaxis"]["key"], trade["yaxis"]["key"]) == ("overcook/score", "identity/score")
+    (parallel,) = _charts(VIEW, "PARALLEL")
+    assert (parallel["selectedParams"], parallel["selectedMetrics"]) == (
+        ["optimizer.name"],
+        ["overcook/utility"],
+    )
+    lines = _charts(VIEW, "LINE")
+    assert [line["metricKey"] for line in lines] == [f"rung/{name}" for name in judged]
+    assert {line["selectedXAxisMetricKey"] for line in lines} == {"rung/exposures_per_image"}
+    sections = {section["uuid"] for section in _state(envelope(VIEW, created_ms=7))["compareRunSections"]}
+    charts = _state(envelope(VIEW, created_ms=7))["compareRunCharts"]
+    assert {chart["metricSectionId"] for chart in charts} == sections, "a chart without a section is not shown"
+
+
+def test_without_a_setting_that_differs_there_are_no_parallel_coordinates() -> None:
+    assert _charts(replace(VIEW, axes=[]), "PARALLEL") == []
+
+
+def test_a_setting_that_a_run_lacks_is_a_column_and_no_axis(make_sweep: Callable[..., Any]) -> None:
+    def run(**params: str) -> RunContent:
+        return replace(_run(), params=params)
+
+    sweep = read_sweep(make_sweep().folder)
+    view = sweep_view(sweep, [run(dim="4", seed="0", lr="1"), run(dim="8", seed="0")])
+    assert (view.params, view.axes) == (["dim", "lr"], ["dim"])
+    assert "lorasweep.status" not in view.tags
+    failed = replace(run(dim="4"), status="FAILED")
+    assert "lorasweep.status" in sweep_view(sweep, [run(dim="4"), failed]).tags
+
+
+def test_a_long_view_fits_into_a_tag() -> None:
+    keys = [f"in_distribution_{place}" for place in range(40)]
+    params = [f"optimizer.some_long_option_{place}" for place in range(40)]
+    view = View(sweep="s", metric="m", goal="minimize", params=params, axes=params[:8],
+                tags=["lorasweep.verdict"], picture_keys=keys, grid_step=1)  # fmt: skip
+    assert len(envelope(view, created_ms=0)) < 5000
+
+
+def _run(*steps: int) -> RunContent:
+    pictures = tuple(Picture(file=Path("a.png"), key="class_0", step=step, time_ms=0) for step in steps)
+    return RunContent(
+        key="k", name="n", status="FINISHED", started_ms=0, ended_ms=0, tags={}, params={}, points={},
+        pictures=pictures, artifacts=(), datasets=(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("runs", "step"),
+    [([], 0), ([_run()], 0), ([_run(80, 160, 320), _run(40, 80, 160), _run()], 160), ([_run(5), _run(7)], 7)],
+)
+def test_the_grid_opens_where_every_run_has_a_picture(runs: list[RunContent], step: int) -> None:
+    assert _grid_step(runs) == step
+
+
+def test_addresses() -> None:
+    assert share_key("quick start") == "quick-start"
+    found = page("3", "quick start", charts=True)
+    assert found.startswith("#/experiments/3/runs?viewStateShareKey=quick-start")
+    assert "compareRunsMode=CHART" in found
+    assert "compareRunsMode" not in page("3", "quick start", charts=False)
+
+
+def test_what_a_person_saved_stays(make_sweep: Callable[..., Any], fakes: Any, store_home: Path) -> None:
+    sweep = make_sweep(arms=(fakes.ARMS[0], fakes.ARMS[2]))
+    sync_sweep(sweep.folder, TrackingOptions())
+    store = open_store("lorasweep")
+    key = TAG_PREFIX + "quickstart"
+    ours = store.client.get_experiment(store.experiment_id).tags[key]
+    assert not is_persons_own(ours)
+    assert _state(ours)["selectedColumns"][:2] == ["metrics.`overcook/utility`", "metrics.`identity/score`"]
+    assert {"params.`optimizer.name`", "params.`buckets`"} <= set(_state(ours)["selectedColumns"])
+    assert "params.`adapter.dim`" not in _state(ours)["selectedColumns"], "it is the same everywhere"
+
+    theirs = json.dumps({**json.loads(ours), "updatedAt": 99})
+    store.client.set_experiment_tag(store.experiment_id, key, theirs)
+    sweep.complete(0)
+    sync_sweep(sweep.folder, TrackingOptions())
+    assert store.client.get_experiment(store.experiment_id).tags[key] == theirs
+    assert _pages(store.uri) == [page(store.experiment_id, "quickstart", charts=True)]
+    assert _pages("http://another") == []
+
+
+@pytest.mark.parametrize("value", ["", "[]", "{}", "deflate;abc"])
+def test_what_we_do_not_understand_is_a_persons_own(value: str) -> None:
+    assert is_persons_own(value)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shipped
+import torch
+from PIL import Image
+from tiny_training import make_plan, make_recipe
+
+from lorasweep.components.adapters import lora
+from lorasweep.components.bases import stable_diffusion
+from lorasweep.core.errors import ConfigError
+from lorasweep.trial.cache.latents import LatentCache
+from lorasweep.trial.cache.store import Store
+from lorasweep.trial.cache.texts import TextCache
+
+CAPTIONS = ["zkw, red hair", "1girl, smile", "", "hat", "blue dress"]
+
+
+@pytest.fixture
+def base(tiny_sd: Path) -> Any:
+    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "cache")
+
+
+def refuse(*arguments: Any, **knobs: Any) -> Any:
+    raise AssertionError("it should have been in the cache")
+
+
+def test_latents_are_those_of_the_vae(base: Any, store: Store, tiny_sd: Path, tmp_path: Path) -> None:
+    image = make_plan(make_recipe(tiny_sd), tmp_path).images[1]
+    mean, std = LatentCache(base, store).mean_std(image)
+    pixels = torch.from_numpy(np.asarray(Image.open(image.file), dtype=np.float32)) / 127.5 - 1
+    assert pixels.min() < -0.99 and pixels.max() > 0.99
+    with torch.no_grad():
+        wanted = base.vae.encode(pixels.permute(2, 0, 1)[None]).latent_dist
+    scale = base.vae.config.scaling_factor
+    assert mean.shape == (4, image.bucket.height_px // 4, image.bucket.width_px // 4)
+    assert torch.equal(mean, wanted.mean[0] * scale) and torch.equal(std, wanted.std[0] * scale)
+
+
+def test_a_vae_that_overflows_is_told_and_not_kept(
+    base: Any, store: Store, tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = make_plan(make_recipe(tiny_sd), tmp_path).images[1]
+    with monkeypatch.context() as patch:
+        nothing = torch.full((1, 4, 8, 8), torch.nan)
+        patch.setattr(type(base), "encode_images", lambda *_: (nothing, nothing))
+        with pytest.raises(ConfigError, match=f"{Path(image.file).name}.*float32.*precision=bf16"):
+            LatentCache(base, store).mean_std(image)
+    mean, std = LatentCache(base, store).mean_std(image)
+    assert mean.isfinite().all() and std.isfinite().all()
+
+
+def test_another_process_reads_what_one_encoded(
+    base: Any, store: Store, tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = make_plan(make_recipe(tiny_sd), tmp_path).images
+    first, texts = LatentCache(base, store), TextCache(base, store)
+    first.warm(images)
+    texts.warm(CAPTIONS)
+    wanted = texts.embed(CAPTIONS)
+    monkeypatch.setattr(type(base), "encode_images", refuse)
+    monkeypatch.setattr(type(base), "encode_captions", refuse)
+    second = LatentCache(base, store)
+    for image in images:
+        assert all(map(torch.equal, first.mean_std(image), second.mean_std(image)))
+    others = TextCache(base, store)
+    others.warm(CAPTIONS)
+    assert torch.equal(others.embed(CAPTIONS), wanted)
+    # In memory by now: the disk is not asked again.
+    monkeypatch.setattr(Store, "get", refuse)
+    second.warm(images)
+    others.warm(CAPTIONS)
+
+
+@pytest.mark.parametrize("change", ["sha256", "resize_px", "crop_px", "vae", "dtype"])
+def test_latents_are_kept_apart_by_all_they_depend_on(
+    base: Any, store: Store, tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    image = make_plan(make_recipe(tiny_sd), tmp_path).images[0]
+    LatentCache(base, store).mean_std(image)
+    monkeypatch.setattr(type(base), "encode_images", refuse)
+    LatentCache(base, store).mean_std(dataclasses.replace(image, caption="other", repeats=9))
+    other: dict[str, Any] = {"sha256": "0" * 64, "resize_px": (40, 40), "crop_px": (1, 0)}
+    if change == "vae":
+        base.vae_fingerprint = "other"
+    elif change == "dtype":
+        base.dtype = torch.float16
+    else:
+        image = dataclasses.replace(image, **{change: other[change]})
+    monkeypatch.setattr("lorasweep.trial.cache.latents.load_planned", refuse)
+    with pytest.raises(AssertionError, match="should have been"):
+        LatentCache(base, store).mean_std(image)
+
+
+def test_an_embedding_does_not_depend_on_its_company(base: Any, tmp_path: Path) -> None:
+    texts = [TextCache(base, Store(tmp_path / str(number))) for number in range(3)]
+    together = texts[0].embed(CAPTIONS)
+    one_by_one = torch.cat([texts[1].embed([caption]) for caption in CAPTIONS])
+    backwards = texts[2].embed(CAPTIONS[::-1]).flip(0)
+    assert torch.equal(together, one_by_one) and torch.equal(together, backwards)
+    assert torch.allclose(together, base.encode_captions(CAPTIONS), atol=1e-5)
+    assert not together.requires_grad
+    assert torch.equal(texts[0].embed(["hat", "hat"]), together[3].expand(2, -1, -1))
+
+
+def test_live_captions_stay_off_the_disk(base: Any, tmp_path: Path) -> None:
+    TextCache(base, Store(tmp_path / "cache")).embed(CAPTIONS)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_embeddings_are_the_frozen_encoders_whoever_trains_it(base: Any, tmp_path: Path) -> None:
+    wanted = TextCache(base, Store(tmp_path / "a")).embed(CAPTIONS)
+    adapter = shipped.build(lora, base, seed=0, dim=2, text_encoder=True)
+    for parameter in adapter.parameters()["text_encoder"]:
+        parameter.data.normal_(generator=torch.Generator().manual_seed(0))
+    live = base.encode_captions(CAPTIONS)
+    assert (live - wanted).abs().max() > 0.01
+    assert torch.equal(TextCache(base, Store(tmp_path / "b")).embed(CAPTIONS), wanted)
+    assert torch.equal(base.encode_captions(CAPTIONS), live)
+    assert all(parameter.requires_grad for parameter in adapter.parameters()["text_encoder"])
+    adapter.remove()

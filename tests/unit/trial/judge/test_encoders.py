@@ -1,0 +1,193 @@
+"""Encoders on tiny random models in the real formats, against transformers' own answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lorasweep.core.records import CaptionOptions, EncoderOptions
+from lorasweep.trial.judge.encoders import choose, frozen_base, local, mask, prompt_fit
+from lorasweep.trial.judge.features import FeatureCache
+
+
+def picture(seed: int, size: tuple[int, int] = (32, 32)) -> Image.Image:
+    levels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3))
+    return Image.fromarray(levels.astype(np.uint8))
+
+
+PICTURES = [picture(seed) for seed in range(5)]
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory, tiny_sd: Path) -> Path:
+    from transformers import CLIPConfig, CLIPModel
+
+    folder = tmp_path_factory.mktemp("clip")
+    text = json.loads((tiny_sd / "text_encoder" / "config.json").read_text())
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 24, "patch_size": 8}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
+    CLIPModel(config).save_pretrained(folder, safe_serialization=True)
+    for file in (tiny_sd / "tokenizer").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    how = {"do_resize": True, "size": {"shortest_edge": 24}, "resample": 3, "do_center_crop": True}
+    how |= {"crop_size": {"height": 24, "width": 24}, "do_normalize": True, "do_rescale": True}
+    how |= {"image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28], "rescale_factor": 1 / 255}
+    how["image_processor_type"] = "CLIPImageProcessor"
+    (folder / "preprocessor_config.json").write_text(json.dumps(how))
+    return folder
+
+
+def test_clip_gives_what_transformers_gives(clip_folder: Path) -> None:
+    from transformers import CLIPModel, CLIPTokenizer
+
+    clip = local.Clip(clip_folder)
+    whole = clip.encode(PICTURES[:2])["whole"]
+    model = CLIPModel.from_pretrained(clip_folder).eval()
+    tokens = CLIPTokenizer.from_pretrained(clip_folder)(["red dress", "hat"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        out = model(pixel_values=local.prepared(PICTURES[:2], clip_folder), **tokens)
+    assert whole.shape == (2, 12) and not torch.allclose(whole[0], whole[1])
+    unit = torch.nn.functional.normalize
+    assert torch.allclose(unit(whole, dim=-1), out.image_embeds, atol=1e-5)
+    assert torch.allclose(unit(clip.encode_texts(["red dress", "hat"]), dim=-1), out.text_embeds, atol=1e-5)
+    fit = prompt_fit.FitByClip(clip, ("red dress", "hat")).encode(PICTURES[:2])["fit"]
+    assert torch.allclose(fit, out.logits_per_image / model.logit_scale.exp(), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (50, 31), (20, 47)])
+def test_preparation_is_transformers_own(clip_folder: Path, size: tuple[int, int]) -> None:
+    from transformers import CLIPImageProcessorPil
+
+    image = picture(7, size)
+    expected = CLIPImageProcessorPil.from_pretrained(clip_folder)(image, return_tensors="pt").pixel_values
+    assert torch.allclose(local.prepared([image], clip_folder), expected, atol=1e-4)
+
+
+def test_dino_is_the_class_token(tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    config = ViTConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=24,
+        patch_size=8,
+    )
+    model = ViTModel(config, add_pooling_layer=False).eval()
+    model.save_pretrained(tmp_path, safe_serialization=True)
+    how = {"do_resize": True, "size": {"height": 24, "width": 24}, "resample": 2, "image_mean": [0.5] * 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(how | {"image_std": [0.5] * 3}))
+    found = local.Dino(tmp_path).encode(PICTURES[:2])["whole"]
+    with torch.no_grad():
+        expected = model(pixel_values=local.prepared(PICTURES[:2], tmp_path)).last_hidden_state[:, 0]
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_sscd_is_read_from_torchscript(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, stride=8), torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # how its authors publish it
+        torch.jit.trace(net, torch.zeros(1, 3, 320, 320)).save(str(tmp_path / "sscd.torchscript.pt"))
+        found = local.Sscd(tmp_path / "sscd.torchscript.pt").encode(PICTURES[:3])["whole"]
+    assert found.shape == (3, 16) and not torch.allclose(found[0], found[1])
+
+
+def test_what_is_not_configured_is_not_there(base: Any, clip_folder: Path) -> None:
+    assert choose.load("dino", base, EncoderOptions()) is None
+    assert "encoders.dino=" in choose.not_here("dino")
+    assert choose.first_configured(("dino", "clip"), EncoderOptions()) == "base"
+    configured = EncoderOptions(clip=str(clip_folder))
+    assert choose.first_configured(("dino", "clip"), configured) == "clip"
+    assert isinstance(choose.load("clip", base, configured), local.Clip)
+
+
+def test_paths_are_checked_before_anything_runs(tmp_path: Path) -> None:
+    from lorasweep import config
+    from lorasweep.core.errors import ConfigError
+
+    with pytest.raises(ConfigError) as raised:
+        config.compose_recipe([f"encoders.clip={tmp_path}", f"encoders.sscd={tmp_path}/nothing.pt"])
+    text = str(raised.value)
+    assert "model.safetensors" in text and "encoders.sscd" in text
+
+
+def test_tiles_are_cut_where_they_say() -> None:
+    latent = torch.arange(2 * 4 * 8 * 8, dtype=torch.float32).reshape(2, 4, 8, 8)
+    tiles = frozen_base.latent_tiles(latent)
+    assert tiles.shape == (2, 16, 16)
+    assert torch.equal(tiles[1, 6].reshape(4, 2, 2), latent[1, :, 2:4, 4:6])
+    ragged = frozen_base.latent_tiles(torch.arange(9 * 10.0).reshape(1, 1, 9, 10))
+    assert ragged.shape == (1, 16, 4) and ragged[0, 0, 0] == 1  # row 0, column 1: one column is left out
+
+
+def test_features_do_not_depend_on_the_company_and_are_asked_for_once(base: Any) -> None:
+    cache, encoder = FeatureCache(), frozen_base.FrozenBase(base)
+    alone = cache.features(encoder, PICTURES[:1])
+    again = FeatureCache().features(encoder, PICTURES)
+    for name in ("latents", "features", "whole"):
+        assert torch.equal(alone[name][0], again[name][0]), name
+    asked = []
+    counting = SimpleNamespace(
+        fingerprint="x",
+        encode=lambda pictures: asked.append(len(pictures)) or {"whole": torch.zeros(len(pictures), 1)},
+    )
+    cache.features(counting, PICTURES)
+    cache.features(counting, PICTURES[::-1])
+    assert asked == [4, 4]
+
+
+def test_the_ruler_does_not_bend_with_the_adapter(context: Any, perturb: Any) -> None:
+    before = context.features(PICTURES[:2])
+    perturb(context.adapter, 0.5)
+    fresh = dataclasses.replace(context, feature_cache=FeatureCache(), _asked={})
+    after = fresh.features(PICTURES[:2])
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_picture_fits_the_prompt_that_predicts_its_noise_best(base: Any) -> None:
+    prompts = ("red dress", "blue hat", "")
+    fit = prompt_fit.FitByBase(base, prompts).encode(PICTURES[:2])["fit"]
+    latent = base.encode_images(frozen_base.pixels(PICTURES[:2]))[0]
+    total = torch.zeros(2)
+    with torch.no_grad():
+        for share in prompt_fit.TIMESTEP_SHARES:
+            t = torch.tensor([int(share * 1000)])
+            from lorasweep.core import seeds
+
+            generator = torch.Generator().manual_seed(seeds.derive(0, "fit", int(t)))
+            noise = torch.randn(latent.shape[1:], generator=generator)
+            for row in range(2):
+                alpha = base.noise_schedule.alphas_cumprod[t]
+                noisy = alpha.sqrt() * latent[row : row + 1] + (1 - alpha).sqrt() * noise
+                said = base.unet(noisy, t, encoder_hidden_states=base.encode_captions(["blue hat"])).sample
+                total[row] += (said[0] - noise).square().mean()
+    assert torch.allclose(fit[:, 1], -total, rtol=1e-4)
+    assert len({round(float(x), 6) for x in fit[0]}) == 3
+
+
+def test_what_is_not_the_subject_is_grey(base: Any) -> None:
+    seen = mask.foreground(base, PICTURES[:2], "1girl")
+    assert seen.shape == (2, 8, 8) and 0.1 < float(seen.float().mean()) < 0.9
+    half = torch.zeros(1, 8, 8, dtype=torch.bool)
+    half[:, :, :4] = True
+    painted = np.asarray(mask.grey_out(PICTURES[:1], half)[0])
+    assert (painted[:, 16:] == 128).all()
+    assert (painted[:, :16] == np.asarray(PICTURES[0])[:, :16]).all()
+
+
+def test_words_for_the_subject_are_what_captions_share() -> None:
+    texts = ["zkw, 1girl, red dress", "zkw, 1girl, hat", "zkw, 1girl, red dress, city"]
+    plan = SimpleNamespace(trigger="zkw", train_images=lambda: [SimpleNamespace(caption=text) for text in texts])
+    recipe = SimpleNamespace(captions=CaptionOptions())
+    assert mask.subject_words(recipe, plan) == "1girl, red dress"  # type: ignore[arg-type]

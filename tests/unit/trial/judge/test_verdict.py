@@ -1,0 +1,191 @@
+"""Where a recipe was done and where it burned, on curves made by hand; and what people are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from lorasweep.core.records import Measurement
+from lorasweep.trial.judge import score, sentence, summary, verdict
+from lorasweep.trial.judge.calibration import Calibration
+from lorasweep.trial.judge.ladder import BestWeight, best_weight
+from lorasweep.trial.judge.symptoms import Limit
+
+CALIBRATION = Calibration(
+    name="test",
+    holds_for={},
+    limits={
+        "memorisation": Limit(limit=0.09, width=0.02),
+        "gap": Limit(limit=0.5, width=0.1),
+        "class_drift": Limit(limit=0.5, width=0.1),
+    },
+    learned=0.4,
+)
+HEALTHY = {"memorisation/copy_rate": 0.0, "generalisation/gap": 0.0, "prior_drift/class": 0.0}
+WAVE = (0.02, -0.02, 0.01, -0.01)  # how the four replicates of a judgement differ from each other
+
+
+def judged(step: int, identity: float, *, noise: Sequence[float] = (), **metrics: float) -> dict[str, Any]:
+    """One rung, six steps an exposure; `noise` is added to U in the replicates."""
+    named = HEALTHY | {"identity/score": identity}
+    named |= {key.replace("__", "/"): value for key, value in metrics.items()}
+    values = named | score.summarise(named, CALIBRATION).values
+    replicates = [{k: v + one if k == score.UTILITY else v for k, v in values.items()} for one in noise]
+    return {"step": step, "exposures_per_image": step / 24, "metrics": values, "replicates": replicates}
+
+
+def of(rungs: list[dict[str, Any]]) -> verdict.Verdict:
+    return verdict.of_rungs(rungs, CALIBRATION)
+
+
+def test_a_recipe_that_cooks_is_done_and_burns() -> None:
+    rungs = [
+        judged(100, 0.2),
+        judged(400, 0.8),
+        judged(600, 0.9, memorisation__copy_rate=0.06),
+        judged(700, 0.9, memorisation__copy_rate=0.31),
+        judged(800, 0.9, memorisation__copy_rate=0.4),
+    ]
+    found = of(rungs)
+    assert (found.state, found.done_at, found.burned_at) == ("overcooked", 400, 700)
+    assert found.learned_from == 400 and found.safe_window == pytest.approx(300 / 24)
+    said = sentence.sentence(found, CALIBRATION, best=BestWeight(weight=0.7, low=0.6, high=0.8, utility=0.8), kept=400)
+    assert said == (
+        "Done at step 400 (17 exposures per image); from 700 it copies its training images "
+        "(M 0.31, limit 0.09); use it at 0.6 to 0.8."
+    )
+
+
+def test_a_lucky_rung_on_the_brink_is_no_place_to_stop() -> None:
+    gone = {"memorisation__copy_rate": 0.4}
+    rungs = [judged(100, 0.7), judged(200, 0.72), judged(300, 0.75), judged(400, 0.9, **gone)]
+    assert of(rungs[:3]).done_at == 300  # (0.72 + 2 x 0.75 + 0.75) / 4 is the most
+    found = of(rungs)
+    assert found.best_at == 300, "by itself it looks best"
+    assert found.done_at == 200, "(0.72 + 2 x 0.75 + 0) / 4 is less than (0.7 + 2 x 0.72 + 0.75) / 4"
+
+
+def test_of_rungs_that_look_alike_the_one_that_gained_most_on_held_out_images_is_done() -> None:
+    losses = (0.9, 0.8, 0.85)
+    rungs = [judged(100 * k, 0.8, generalisation__held_out=loss) for k, loss in enumerate(losses, 1)]
+    assert of(rungs).done_at == 200
+    assert of([judged(100 * k, 0.8) for k in (1, 2, 3)]).done_at == 100, "of equals the earliest"
+    assert of([judged(100, 0.8), *rungs[1:]]).done_at == 100, "what one rung does not know counts for none"
+    worse = [judged(100 * k, f, generalisation__held_out=1.1) for k, f in enumerate((0.7, 0.8), 1)]
+    assert of(worse).done_at == 200, "where nothing was gained, by utility alone"
+    # Weighed, not obeyed: the lowest loss does not decide where the likeness is far less.
+    sharp = [judged(100 * k, f, generalisation__held_out=h) for k, f, h in ((1, 0.5, 0.80), (2, 0.9, 0.81))]
+    assert of(sharp).done_at == 200
+    # Squared: smoothed utilities 0.55 and 0.65 are 1.18 apart, gains 0.105 and 0.094 only 1.12.
+    near = [judged(100 * k, f, generalisation__held_out=h) for k, f, h in ((1, 0.5, 0.90), (2, 0.7, 0.91))]
+    assert of(near).done_at == 100
+
+
+def test_rungs_that_the_error_cannot_tell_from_the_done_one_are_named() -> None:
+    flipped = tuple(-x for x in WAVE)
+    rungs = [
+        judged(100, 0.78, noise=flipped),
+        judged(200, 0.60, noise=WAVE),
+        judged(300, 0.79, noise=flipped),
+        judged(400, 0.80, noise=WAVE),
+        judged(500, 0.79, noise=WAVE),
+    ]
+    found = of(rungs)
+    # 500 is as hard as 400, picture for picture: its hundredth less is certain. 200 parts 100 from them.
+    assert found.done_at == 400 and found.as_good == (300, 400)
+    assert sentence.sentence(found, CALIBRATION).startswith(
+        "Done at step 400 (17 exposures per image; 300 to 400 are as good within the error)"
+    )
+    told = summary.document(found, CALIBRATION, Measurement(values=rungs[3]["metrics"]), kept=400, best=None)
+    assert told["as_good"] == [300, 400]
+    assert of([judged(100, 0.8), judged(200, 0.8)]).as_good == (), "without replicates nothing is known"
+
+
+def test_a_spike_of_the_score_is_not_burning() -> None:
+    found = of([judged(100, 0.8), judged(200, 0.8, generalisation__gap=2.0), judged(300, 0.8)])
+    assert found.done_at == 100 and found.burned_at is None
+    assert found.safe_window is None and found.open_window == pytest.approx(200 / 24)
+
+
+def test_verdicts_without_a_window() -> None:
+    under = of([judged(100, 0.1), judged(200, 0.3)])
+    assert under.state == "undercooked" and under.done_at is None and under.burned_at is None
+    assert sentence.sentence(under, CALIBRATION).startswith("Undercooked: by step 200 ")
+    never = of([judged(100, 0.2, prior_drift__class=5.0), judged(200, 0.9, prior_drift__class=9.0)])
+    assert (never.state, never.done_at, never.burned_at) == ("overcooked", None, 100)
+    assert sentence.sentence(never, CALIBRATION).startswith("Never done: from 100 strangers are redrawn (P 5.00")
+    unknown = verdict.of_rungs([{"step": 1, "exposures_per_image": 1.0, "metrics": {}}], CALIBRATION)
+    assert unknown.state == "unknown" and "Could not be judged" in sentence.sentence(unknown, CALIBRATION)
+
+
+def test_symptoms_that_only_together_pass_the_limit_are_not_blamed_alone() -> None:
+    found = of([judged(100, 0.8), judged(200, 0.9, prior_drift__class=0.48, generalisation__gap=0.46)])
+    assert found.burned_at == 200 and found.blame is not None and not found.blame.alone
+    said = sentence.sentence(found, CALIBRATION)
+    assert "from 200 symptoms add up, above all strangers are redrawn (P 0.48, limit 0.50)" in said
+
+
+def test_a_warning_waits_until_it_is_sure() -> None:
+    fine, slightly = judged(100, 0.8), judged(200, 0.8, generalisation__gap=0.52)
+    doubt = [dict(slightly["metrics"]) | {score.SCORE: slightly["metrics"][score.SCORE] + x} for x in WAVE * 1]
+    slightly = slightly | {"replicates": [d | {score.SCORE: d[score.SCORE] * 3 * n} for n, d in enumerate(doubt)]}
+    assert of([fine, slightly]).burned_at == 200
+    assert not verdict.is_sure([fine, slightly], of([fine, slightly]))
+    twice = [fine, slightly, judged(300, 0.8, generalisation__gap=0.6)]
+    assert verdict.is_sure(twice, of(twice))
+    plainly = judged(200, 0.8, noise=WAVE, generalisation__gap=2.0)
+    assert verdict.is_sure([fine, plainly], of([fine, plainly]))
+    assert sentence.burning(of([fine, plainly])).startswith("burned from step 200 (8 exposures per image): it fits")
+
+
+def test_the_numbers_and_the_reasons_for_those_that_are_absent() -> None:
+    rungs = [judged(100, 0.8), judged(200, 0.9, generalisation__gap=2.0)]
+    found = of(rungs)
+    told = summary.numbers(found, rungs, kept=100, best=None, why_no_weight="it was pruned")
+    assert told.values["overcook/done_at_step"] == 100 and told.values["overcook/burned_at_step"] == 200
+    assert told.values["overcook/safe_window_exposures"] == pytest.approx(100 / 24)
+    assert told.values["overcook/utility_last"] == rungs[-1]["metrics"][score.UTILITY]
+    assert told.missing == {"overcook/best_weight": "it was pruned"}
+    fine = summary.numbers(of(rungs[:1]), rungs[:1], kept=100, best=None)
+    assert "at least 0.0" in fine.missing["overcook/safe_window_exposures"]
+    assert "not overcooked by step 100" in fine.missing["overcook/burned_at_step"]
+
+
+def test_a_kept_checkpoint_that_is_overcooked_on_a_closer_look_is_said_to_be() -> None:
+    rungs = [judged(100, 0.8), judged(200, 0.85)]
+    closer = judged(100, 0.8, memorisation__copy_rate=0.3)["metrics"]
+    final = Measurement(values=closer, missing={"overcook/burn": "no pictures"})
+    told = summary.document(of(rungs[:1]), CALIBRATION, final, kept=100, best=None)
+    assert told["state"] == "overcooked" and told["kept_because"] == "done"
+    assert told["sentence"].endswith(
+        "; but judged on every picture, it copies its training images (M 0.30, limit 0.09)."
+    )
+    assert told["unmeasured"] == {"burn": "no pictures"}
+    last = summary.document(of(rungs), CALIBRATION, Measurement(values=closer), kept=100, best=None)
+    assert last["kept_because"] == "last" and last["sentence"].endswith("kept as declared, at step 100.")
+
+
+@pytest.mark.parametrize(
+    ("utilities", "expected"),
+    [
+        # a peak at 0.7: from there nine tenths reach to 0.4 + 0.3 x 0.12 / 0.2 below, and to 1 above
+        ({0.4: 0.6, 0.7: 0.8, 1.0: 0.76}, (0.7, 0.6, 1.0)),
+        ({0.4: 0.6, 0.7: 0.8, 1.0: 0.4}, (0.7, 0.6, 0.75)),
+        ({0.4: 0.8, 0.7: 0.4, 1.0: 0.1}, (0.4, 0.4, 0.45)),
+        ({0.4: 0.1, 0.7: 0.5, 1.0: 0.9}, (1.0, 0.95, 1.0)),
+    ],
+)
+def test_the_ladder_gives_the_weight_to_use(
+    utilities: dict[float, float], expected: tuple[float, float, float]
+) -> None:
+    ladder = [{"weight": w, "metrics": {"overcook/utility": u}} for w, u in utilities.items()]
+    found = best_weight(ladder)
+    assert found is not None and (found.weight, found.low, found.high) == expected
+
+
+def test_a_ladder_that_says_nothing() -> None:
+    assert best_weight([{"weight": 0.7, "metrics": {"overcook/utility": 0.8}}]) is None
+    assert best_weight([{"weight": w, "metrics": {"overcook/utility": 0.0}} for w in (0.4, 0.7)]) is None
+    assert best_weight([{"weight": w, "metrics": {}} for w in (0.4, 0.7)]) is None

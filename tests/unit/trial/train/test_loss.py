@@ -1,0 +1,127 @@
+"""The loss against diffusers' own functions and against statistics of what is drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
+
+from lorasweep.trial.train import loss
+
+
+def schedule(prediction_type: str = "epsilon") -> Any:
+    return DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction_type
+    )
+
+
+def ask(prediction_type: str = "epsilon", *, batch: int = 4, seed: int = 0, **knobs: Any) -> loss.Question:
+    mean = torch.full((batch, 4, 6, 8), 0.5)
+    generator = torch.Generator().manual_seed(seed)
+    return loss.ask(mean, torch.full_like(mean, 0.25), schedule(prediction_type), generator=generator, **knobs)
+
+
+def test_same_seed_same_question_and_global_generator_untouched() -> None:
+    before = torch.get_rng_state()
+    first, second, other = ask(), ask(), ask(seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first.noisy_BCHW, second.noisy_BCHW)
+    assert not torch.equal(first.noisy_BCHW, other.noisy_BCHW)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_the_answer_leads_back_to_a_latent_of_the_posterior(prediction_type: str) -> None:
+    question = ask(prediction_type, batch=256)
+    alpha_bar = schedule().alphas_cumprod[question.timestep_B].double()[:, None, None, None]
+    noisy, target = question.noisy_BCHW.double(), question.target_BCHW.double()
+    if prediction_type == "epsilon":
+        latent = (noisy - (1 - alpha_bar).sqrt() * target) / alpha_bar.sqrt()
+    else:
+        latent = alpha_bar.sqrt() * noisy - (1 - alpha_bar).sqrt() * target
+    assert latent.mean() == pytest.approx(0.5, abs=0.01)
+    assert latent.std() == pytest.approx(0.25, abs=0.01)
+
+
+def test_timesteps_cover_the_schedule_evenly() -> None:
+    timesteps = ask(batch=4000).timestep_B
+    assert timesteps.min() >= 0 and timesteps.max() <= 999
+    counts = torch.histc(timesteps.float(), bins=10, min=0, max=1000)
+    assert counts.min() > 320 and counts.max() < 480  # 400 expected, 4 standard deviations
+
+
+def test_noise_offset_moves_whole_channels() -> None:
+    plain, offset = ask(batch=512), ask(batch=512, noise_offset=1.0)
+    # Mean over 48 pixels: variance 1/48 without, 1/48 + 1 with.
+    assert plain.target_BCHW.mean((2, 3)).var() == pytest.approx(1 / 48, rel=0.15)
+    means_BC = offset.target_BCHW.mean((2, 3))
+    assert means_BC.var() == pytest.approx(1 / 48 + 1, rel=0.15)
+    assert (torch.corrcoef(means_BC.T) - torch.eye(4)).abs().max() < 0.2  # every channel by its own number
+
+
+def test_plain_loss_is_the_mean_squared_error() -> None:
+    question = ask()
+    answer = torch.randn(question.target_BCHW.shape, generator=torch.Generator().manual_seed(5))
+    found = loss.weigh(answer, question, schedule(), min_snr_gamma=None)
+    assert found == pytest.approx(torch.nn.functional.mse_loss(answer, question.target_BCHW).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_min_snr_weights_are_those_of_the_diffusers_scripts(prediction_type: str) -> None:
+    noise_schedule, timesteps = schedule(prediction_type), torch.arange(0, 1000, 7)
+    snr = compute_snr(noise_schedule, timesteps)
+    clipped = torch.stack([snr, torch.full_like(snr, 5.0)], 1).min(1).values
+    wanted = clipped / (snr + 1 if prediction_type == "v_prediction" else snr)
+    found = loss.min_snr_weights(noise_schedule, timesteps, gamma=5.0)
+    assert found.min() < 0.1 < found.max()
+    assert torch.allclose(found, wanted, rtol=1e-4)
+
+
+def test_min_snr_weighs_each_sample_by_its_own_timestep() -> None:
+    question, noise_schedule = ask(), schedule()
+    answer = torch.zeros_like(question.target_BCHW)
+    weights = loss.min_snr_weights(noise_schedule, question.timestep_B, gamma=5.0)
+    errors = question.target_BCHW.square().mean((1, 2, 3))
+    found = loss.weigh(answer, question, noise_schedule, min_snr_gamma=5.0)
+    assert found == pytest.approx((weights * errors).mean().item(), rel=1e-5)
+    assert found < loss.weigh(answer, question, noise_schedule, min_snr_gamma=None)
+
+
+def test_a_samples_weight_multiplies_its_loss_and_gradient_and_touches_no_other() -> None:
+    question, noise_schedule = ask(), schedule()
+    answer = torch.randn(question.target_BCHW.shape, generator=torch.Generator().manual_seed(5))
+    weights = [1.0, 0.25, 1.0, 3.0]
+
+    def loss_and_gradient(weights: list[float] | None) -> tuple[torch.Tensor, torch.Tensor]:
+        leaf = answer.clone().requires_grad_()
+        found = loss.weigh(leaf, question, noise_schedule, min_snr_gamma=5.0, weights=weights)
+        found.backward()
+        assert leaf.grad is not None
+        return found.detach(), leaf.grad
+
+    plain, plain_gradient = loss_and_gradient(None)
+    weighed, gradient = loss_and_gradient(weights)
+    assert not torch.allclose(weighed, plain, rtol=1e-3)
+    # The closed form, in float64: mean over samples of weight x min-SNR weight x mean squared error.
+    alpha_bar = noise_schedule.alphas_cumprod.double()[question.timestep_B]
+    snr = alpha_bar / (1 - alpha_bar)
+    errors = (answer.double() - question.target_BCHW.double()).square().mean((1, 2, 3))
+    wanted = (torch.tensor(weights, dtype=torch.float64) * snr.clamp(max=5.0) / snr * errors).mean()
+    assert weighed.double() == pytest.approx(wanted.item(), rel=1e-5)
+    ratio = torch.tensor(weights)[:, None, None, None]
+    assert torch.allclose(gradient, ratio * plain_gradient, rtol=1e-6, atol=0)
+    assert torch.equal(gradient[[0, 2]], plain_gradient[[0, 2]])
+    assert torch.equal(loss_and_gradient([1.0] * 4)[1], plain_gradient)
+
+
+def test_min_snr_of_epsilon_is_refused_where_there_is_nothing_but_noise() -> None:
+    timesteps = torch.tensor([0, 999])
+    for kind in ("epsilon", "v_prediction"):
+        noised = DDPMScheduler.from_config(schedule(kind).config, rescale_betas_zero_snr=True)
+        if kind == "epsilon":
+            with pytest.raises(ValueError, match="0 / 0"):
+                loss.min_snr_weights(noised, timesteps, gamma=5.0)
+        else:
+            assert loss.min_snr_weights(noised, timesteps, gamma=5.0)[-1] == 0
