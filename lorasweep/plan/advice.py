@@ -5,9 +5,9 @@ Takes a recipe, yields sentences. The ranges are data (`records.Advice`), kept b
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Iterator
 
+from lorasweep.core import registry
 from lorasweep.core.records import Advice, Recipe
 
 
@@ -17,8 +17,8 @@ def unheeded(recipe: Recipe) -> Iterator[str]:
     Where the adapter has a range for a key, the optimizer's own, which is for any adapter, does not count.
     """
     known: set[str] = set()
-    for folder, name in (("adapters", recipe.adapter.name), ("optimizers", recipe.optimizer.name)):
-        module = importlib.import_module(f"lorasweep.components.{folder}.{name}")
+    for group, name in (("adapter", recipe.adapter.name), ("optimizer", recipe.optimizer.name)):
+        module = registry.load(group, name)
         advice = [each for each in _meant(recipe, getattr(module, "ADVICE", ())) if each.key not in known]
         yield from _left(recipe, name, advice)
         known |= {each.key for each in advice}
@@ -26,7 +26,7 @@ def unheeded(recipe: Recipe) -> Iterator[str]:
 
 def finds_step_size(optimizer: str) -> str | None:
     """The knob to turn in place of the lr, of an optimizer that finds its own step size; None for others."""
-    module = importlib.import_module(f"lorasweep.components.optimizers.{optimizer}")
+    module = registry.load("optimizer", optimizer)
     found: str | None = getattr(module, "FINDS_STEP_SIZE", None)
     return found
 

@@ -7,13 +7,13 @@ steps.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasweep.core import registry
 from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.records import Bucket, PlannedImage, Recipe
 from lorasweep.core.seeds import derive
@@ -122,7 +122,7 @@ def assign_all(
     """Give every image its bucket; an image that fits in none is a problem."""
     base, options = recipe.base, recipe.buckets.options
     try:
-        build = importlib.import_module(f"lorasweep.components.buckets.{recipe.buckets.name}").build
+        build = registry.load("buckets", recipe.buckets.name).build
         buckets: tuple[Bucket, ...] = build(base, **options)
     except InputError as error:
         problems += error.problems

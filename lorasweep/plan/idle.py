@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Iterator
 
+from lorasweep.core import registry
 from lorasweep.core.records import DollhouseOptions, Plan, Recipe, TrainOptions
 from lorasweep.data import captions
 
@@ -90,7 +90,7 @@ def _sampling(recipe: Recipe) -> Iterator[str]:
 
 def _rank(recipe: Recipe) -> Iterator[str]:
     """A rank beyond the layers' sizes adds numbers and no freedom."""
-    base = importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}")
+    base = registry.load("base", recipe.base.name)
     largest = base.largest_rank(recipe.base)
     for knob in ("dim", "conv_dim"):
         rank = recipe.adapter.options.get(knob, 0)

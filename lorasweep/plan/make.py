@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
+from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, DatasetError, InputError, Problem
 from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
 from lorasweep.plan import budget, limits, noise, reach, regularization, warnings
@@ -89,7 +89,7 @@ def _count(recipe: Recipe, train: Sequence[PlannedImage], extra: Sequence[Planne
 
 
 def _window(recipe: Recipe) -> Any:
-    return importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}").text_window(recipe.base)
+    return registry.load("base", recipe.base.name).text_window(recipe.base)
 
 
 def _by_seed(recipe: Recipe, material: str, counted: budget.Budget, train: Sequence[PlannedImage]) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _by_seed(recipe: Recipe, material: str, counted: budget.Budget, train: Seque
 
 def _base(recipe: Recipe, problems: list[Problem]) -> tuple[str, list[str]]:
     """Digest the base's files and say what is worth a warning, or append what is wrong with them."""
-    base = importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}")
+    base = registry.load("base", recipe.base.name)
     found = [Problem(f"base.{key}", message, hint) for key, message, hint in base.problems(recipe.base)]
     problems += found
     if found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import shipped
 from lorasweep.cli.plan_view.tables import plan_json
 from lorasweep.components.adapters import lora
 from lorasweep.config import compose_recipe
+from lorasweep.core import registry
 from lorasweep.core.protocols import Base, Brake, ImageSource
 from lorasweep.plan import make_plan
 
@@ -25,7 +25,7 @@ TWO_WORDS = "captions.trigger=green beach"
 
 def test_it_is_a_brake_or_brings_images(regularization_choice: Choice) -> None:
     name, knobs = regularization_choice
-    made = importlib.import_module(f"lorasweep.components.regularizers.{name}").build(**knobs)
+    made = registry.load("regularization", name).build(**knobs)
     assert isinstance(made, Brake) != isinstance(made, ImageSource)
 
 
@@ -41,7 +41,7 @@ def test_building_it_needs_no_torch(regularization_choice: Choice) -> None:
 
 def test_a_brake_acts_on_an_adapter_and_logs_finite_numbers(regularization_choice: Choice, base: Base) -> None:
     name, knobs = regularization_choice
-    made = importlib.import_module(f"lorasweep.components.regularizers.{name}").build(**knobs)
+    made = registry.load("regularization", name).build(**knobs)
     if not isinstance(made, Brake):
         pytest.skip("acts on images, not on weights")
     adapter = shipped.build(lora, base, seed=0, dim=2)
@@ -63,7 +63,7 @@ def test_its_images_keep_up_with_the_dataset_and_are_counted_apart(
     assert recipe.regularization == {name: knobs}
     assert plan.images == plain.images and plan.exposures == plain.exposures
     assert plan.tag_exposures == plain.tag_exposures
-    made = importlib.import_module(f"lorasweep.components.regularizers.{name}").build(**knobs)
+    made = registry.load("regularization", name).build(**knobs)
     if isinstance(made, ImageSource):
         assert {image.concept for image in plan.reg_images} == {name} == set(plan.reg_exposures)
         assert {image.split for image in plan.reg_images} == {"regularization"}

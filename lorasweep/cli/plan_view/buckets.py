@@ -5,13 +5,13 @@ Takes plans, gives back JSON-able data and tables. No torch.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
 
+from lorasweep.core import registry
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data import order
 from lorasweep.plan.fit import aspect_error, cropped_share, enlargement
@@ -129,7 +129,7 @@ def _offered(recipe: Recipe) -> int | None:
     options = recipe.buckets.options
     if not options["upscale"]:
         return None
-    built = importlib.import_module(f"lorasweep.components.buckets.{recipe.buckets.name}").build(recipe.base, **options)
+    built = registry.load("buckets", recipe.buckets.name).build(recipe.base, **options)
     return len(built)
 
 

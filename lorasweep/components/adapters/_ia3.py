@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from lorasweep.components.adapters._peft import PeftAdapter, new_name
 from lorasweep.components.adapters._targets import find_ends
-from lorasweep.components.adapters.kohya_names import kohya_name
 from lorasweep.core.errors import AdapterError
+from lorasweep.core.kohya_names import kohya_name
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Base

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from lorasweep.components.adapters._peft import PeftAdapter
-from lorasweep.components.adapters.kohya_names import kohya_name
+from lorasweep.core.kohya_names import kohya_name
 
 
 class LycorisAdapter(PeftAdapter):

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from lorasweep.components.optimizers._groups import USUAL_LR, param_groups, shared_problems
+from pydantic import Field
+
+from lorasweep.components.optimizers._groups import USUAL_LR, Beta, TextEncoderRate, param_groups
+from lorasweep.core.ranges import NotNegative, Positive
 
 if TYPE_CHECKING:
     import torch
@@ -21,10 +24,10 @@ ADVICE = USUAL_LR
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float,
-    text_encoder_lr: float | None,
-    betas: tuple[float, float],
-    weight_decay: float,
+    lr: Positive,
+    text_encoder_lr: TextEncoderRate,
+    betas: tuple[Annotated[float, Field(gt=0, lt=1, description="0.9 is usual")], Beta],
+    weight_decay: NotNegative,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
@@ -42,20 +45,6 @@ def build(
 
     made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
     return ScheduleFreeAdamW(made, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
-
-
-def problems(
-    *,
-    lr: float,
-    text_encoder_lr: float | None,
-    betas: tuple[float, float],
-    weight_decay: float,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = list(shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, betas=betas, weight_decay=weight_decay))
-    if betas[0] == 0:
-        found.append(("betas", "the first must be > 0, got 0", "0.9 is usual"))
-    return found
 
 
 @contextlib.contextmanager

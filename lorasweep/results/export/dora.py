@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lorasweep.components.adapters.kohya_names import kohya_name
+from lorasweep.core.kohya_names import kohya_name
 from lorasweep.results.export.kohya import Tensors
 
 if TYPE_CHECKING:
