@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lorasweep
+from lorasweep.core import registry
 
 _LIBRARIES = (
     "torch",
@@ -34,6 +35,7 @@ def provenance() -> dict[str, Any]:
         "lorasweep": lorasweep.__version__,
         "code": code_digest(),
         "libraries": {name: _version(name) for name in _LIBRARIES},
+        "plugins": {plugin.distribution: plugin.version for plugin in registry.plugins()},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "compute": _compute(),

@@ -324,7 +324,7 @@ class PlannedImage:
 class Plan:
     """What cooking a recipe means, worked out before any torch is imported."""
 
-    fingerprint: str  # Recipe.fingerprint(), seed included, combined with `material`: equal means equal results
+    fingerprint: str  # of the recipe, its seed, `material` and the plugins it uses: equal means equal results
     images: tuple[PlannedImage, ...]
     trigger: str | None
     batches_per_epoch: int  # micro-batches: sum over buckets of ceil(images x repeats / batch size)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import lorasweep
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.records import Recipe
 
 FOLDERS = {  # config group -> folder of its modules; entry points are named by its last word
     "base": "components.bases",
@@ -69,6 +70,13 @@ def plugins() -> tuple[Plugin, ...]:
         if point.dist
     ]
     return tuple(sorted(found))
+
+
+def used(recipe: Recipe) -> tuple[Plugin, ...]:
+    """The plugins that decide a recipe's result."""
+    named = [(group, getattr(recipe, group).name) for group in ("base", "buckets", "adapter", "optimizer", "scheduler")]
+    named += [(group, name) for group in ("regularization", "metrics") for name in getattr(recipe, group)]
+    return tuple(plugin for group, name in named for plugin in find_plugins(group, name))
 
 
 def names(group: str) -> list[str]:

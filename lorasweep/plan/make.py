@@ -95,7 +95,7 @@ def _window(recipe: Recipe) -> Any:
 def _by_seed(recipe: Recipe, material: str, counted: budget.Budget, train: Sequence[PlannedImage]) -> dict[str, Any]:
     """What of a plan depends on the recipe's seed."""
     return {
-        "fingerprint": digest([recipe.fingerprint(), material]),
+        "fingerprint": digest([recipe.fingerprint(), material, *(each.digest() for each in registry.used(recipe))]),
         "exposures": counted.by_concept,
         "tag_exposures": reach.tag_exposures(train, counted.by_image, recipe.captions, _window(recipe)),
         "exposures_per_image": sum(counted.by_image) / len(counted.by_image),
