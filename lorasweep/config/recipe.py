@@ -97,8 +97,9 @@ def _bind_groups(tree: Tree, problems: list[Problem]) -> dict[str, Any]:
         parts[group] = bind_component(group, values.get(group), problems=problems)
     for group in places.LIST_GROUPS:
         parts[group] = _bind_list(group, values.get(group), problems)
-    if parts["base"] is not None:
-        find_module("base", parts["base"].name, at="base.name", problems=problems)
+    for group in ("base", "launcher"):
+        if parts[group] is not None:
+            find_module(group, parts[group].name, at=f"{group}.name", problems=problems)
     return parts
 
 

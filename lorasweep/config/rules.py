@@ -146,7 +146,7 @@ def _brakes(values: Mapping[str, Any]) -> Iterator[Problem]:
     if getattr(_module("adapter", adapter), "IS_PRODUCT", True) or not isinstance(picked, Mapping):
         return
     for name in picked:
-        if getattr(_module("regularization", name), "NEEDS_PRODUCT", False):
+        if getattr(_module("regularization", name), "SCALES_WEIGHTS", False):
             message = f"{name} cannot brake {adapter}, whose change is not a product that could be scaled"
             yield Problem(f"regularization.{name}", message, "override: regularization=none, or adapter=lora")
 

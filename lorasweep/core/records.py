@@ -198,7 +198,7 @@ class TrackingOptions:
 class LauncherOptions:
     """Who cooks (`conf/launcher/`); never part of a recipe's fingerprint."""
 
-    name: Literal["local"] = "local"
+    name: str = "local"  # module in lorasweep/sweep/launchers/
     workers: Annotated[int, Field(ge=1, examples=[4])] | None = None  # None: one per GPU, else one per CPU core
     threads: Count | None = 1  # torch threads per worker; None: the cores shared out among the workers
     recycle_after: Annotated[int, Field(ge=1, examples=[50])] | None = None  # trials until a worker is replaced

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lorasweep.core import registry
 from lorasweep.core.records import Plan, Recipe
 from lorasweep.data import captions, order
 from lorasweep.plan import advice, budget, idle, limits, own_images, throughput
@@ -23,7 +24,7 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     yield from _shared_trigger(recipe, plan)
     yield from _optimizer(recipe, plan)
     yield from advice.unheeded(recipe)
-    yield from _scale_norm(recipe)
+    yield from _scaled(recipe)
     yield from _regularization(recipe, plan)
     yield from idle.find(recipe, plan)
     yield from limits.warnings(recipe, plan.steps, rungs=len(plan.rungs), batches_per_epoch=plan.batches_per_epoch)
@@ -78,7 +79,7 @@ def _shared_trigger(recipe: Recipe, plan: Plan) -> Iterator[str]:
 
 
 def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
-    options, schedule = recipe.optimizer.options, recipe.scheduler.name
+    options = recipe.optimizer.options
     finds = advice.finds_step_size(recipe.optimizer.name)
     if finds is not None and options["lr"] != 1.0:
         yield (
@@ -97,26 +98,19 @@ def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
                 f"the dollhouse learns a subject when lr x steps is about {enough:g}; lr {lr:g} x "
                 f"{plan.steps} steps will stay undercooked: try {remedy}"
             )
-    if recipe.optimizer.name == "prodigy" and "restarts" in schedule:
-        if not options["safeguard_warmup"]:
-            yield "Prodigy with restarts wants optimizer.safeguard_warmup=true, by its author's advice"
-    if recipe.optimizer.name == "schedule_free_adamw" and schedule != "constant":
-        yield (
-            f"a schedule-free optimizer averages instead of lowering its lr: scheduler={schedule} lowers it "
-            "as well; scheduler=constant is meant, at most with a warm-up"
-        )
+    yield from getattr(registry.load("optimizer", recipe.optimizer.name), "warnings", lambda recipe: ())(recipe)
 
 
-def _scale_norm(recipe: Recipe) -> Iterator[str]:
-    if "scale_norm" not in recipe.regularization:
+def _scaled(recipe: Recipe) -> Iterator[str]:
+    """A regularizer that scales weights, with an optimizer that reckons with them."""
+    if advice.finds_step_size(recipe.optimizer.name) is None:
         return
-    if advice.finds_step_size(recipe.optimizer.name) is not None:
-        yield (
-            f"scale_norm moves the weights behind {recipe.optimizer.name}'s back, which finds its step size "
-            "by how far they have come: the two are better not combined"
-        )
-    if recipe.optimizer.name == "schedule_free_adamw":
-        yield "scale_norm limits the weights that train; schedule_free_adamw's average may exceed the limit"
+    for name in recipe.regularization:
+        if getattr(registry.load("regularization", name), "SCALES_WEIGHTS", False):
+            yield (
+                f"{name} moves the weights behind {recipe.optimizer.name}'s back, which finds its step size "
+                "by how far they have come: the two are better not combined"
+            )
 
 
 def _regularization(recipe: Recipe, plan: Plan) -> Iterator[str]:

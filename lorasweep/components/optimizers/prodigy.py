@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lorasweep.components.optimizers._groups import TEXT_ENCODER, Beta, TextEncoderRate, param_groups
@@ -12,6 +12,8 @@ from lorasweep.core.ranges import NotNegative, Positive
 
 if TYPE_CHECKING:
     import torch
+
+    from lorasweep.core.records import Recipe
 
 _ONE_LR = "Prodigy keeps one step size for all groups and refuses groups whose lr differ"
 
@@ -67,6 +69,12 @@ def problems(*, lr: float, text_encoder_lr: float | None) -> list[tuple[str, str
         return []
     hint = f"{TEXT_ENCODER}_lr: null; a smaller share for the text encoder needs adamw"
     return [("text_encoder_lr", f"must be null, 0 or {lr}, got {text_encoder_lr}: {_ONE_LR}", hint)]
+
+
+def warnings(recipe: Recipe) -> Iterator[str]:
+    """What a person would want to know, for `plan`."""
+    if "restarts" in recipe.scheduler.name and not recipe.optimizer.options["safeguard_warmup"]:
+        yield "Prodigy with restarts wants optimizer.safeguard_warmup=true, by its author's advice"
 
 
 def logged(optimizer: torch.optim.Optimizer) -> dict[str, float]:

@@ -18,6 +18,8 @@ from lorasweep.core.ranges import NotNegative, Positive
 if TYPE_CHECKING:
     import torch
 
+    from lorasweep.core.records import Recipe
+
 ADVICE = USUAL_LR
 
 
@@ -45,6 +47,18 @@ def build(
 
     made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
     return ScheduleFreeAdamW(made, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
+
+
+def warnings(recipe: Recipe) -> Iterator[str]:
+    """What a person would want to know, for `plan`."""
+    schedule = recipe.scheduler.name
+    if schedule != "constant":
+        yield (
+            f"a schedule-free optimizer averages instead of lowering its lr: scheduler={schedule} lowers it "
+            "as well; scheduler=constant is meant, at most with a warm-up"
+        )
+    if "scale_norm" in recipe.regularization:
+        yield "scale_norm limits the weights that train; schedule_free_adamw's average may exceed the limit"
 
 
 @contextlib.contextmanager

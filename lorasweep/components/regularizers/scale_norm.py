@@ -13,7 +13,7 @@ from pydantic import Field
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Brake
 
-NEEDS_PRODUCT = True  # of an adapter: it scales factors
+SCALES_WEIGHTS = True  # after every step, each factor of a product
 
 
 class ScaleNorm:
