@@ -84,6 +84,13 @@ def test_a_name_that_is_taken_is_refused(site: Path, home: Path, tmp_path: Path)
     assert "the plugin other-signs 3 cannot be imported" in told and "scheduler=gone has no file" in told
 
 
+def test_it_passes_the_suites_that_it_gets_by_an_import(site: Path, home: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(site), "LORASWEEP_HOME": str(home)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    done = subprocess.run(command, cwd=site, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "7 passed" in done.stdout, done.stdout
+
+
 def test_a_sweep_with_it_reaches_mlflow(site: Path, home: Path) -> None:
     sweep = home / "signs.yaml"
     sweep.write_text(
