@@ -44,6 +44,16 @@ class FoundImage:
     repeats: int
     caption: str | None
 
+    @property
+    def text(self) -> str:
+        """The caption as written; as kohya's trainers do, the words of the folder's name where there is none."""
+        return self.class_tokens if self.caption is None else self.caption
+
+    @property
+    def short(self) -> str:
+        """Its name as a person would look it up: folder and file."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
@@ -186,8 +196,8 @@ def _badly_named(images: Iterable[Path], concepts: Mapping[Path, _Concept]) -> I
             rule = f"repeats must be from 1 to {MOST_REPEATS}, got {concept.repeats}"
             yield Problem(str(folder), rule, "rename the folder, or move it away")
     for path in images:
-        if has_control_characters(f"{path.parent.name}{path.name}"):
-            short = f"{path.parent.name}/{path.name}"
+        short = f"{path.parent.name}/{path.name}"
+        if has_control_characters(short):
             yield Problem(short, "its name must have no control characters", "rename it")
 
 

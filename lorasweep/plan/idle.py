@@ -41,7 +41,7 @@ def _dollhouse(recipe: Recipe) -> Iterator[str]:
         for field in dataclasses.fields(given)
         if getattr(given, field.name) != getattr(default, field.name)
     ]
-    if recipe.dataset.path is not None and changed:
+    if recipe.dataset.drawn is None and changed:
         are = "is" if len(changed) == 1 else "are"
         yield f"{', '.join(changed)} {are} not read: dataset.path gives the images"
 

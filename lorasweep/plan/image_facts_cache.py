@@ -19,28 +19,27 @@ from lorasweep.data.images import VERSION, ImageFacts, inspect
 _MOST_REMEMBERED = 200_000  # images; some 60 MB
 
 
-def inspect_all(images: Sequence[Path]) -> tuple[list[ImageFacts | None], list[Problem]]:
+def inspect_all(images: Sequence[Path]) -> tuple[dict[Path, ImageFacts], list[Problem]]:
     """Inspect every image.
 
     Returns:
-        Facts in the order of the images, None for one that cannot be used, and the problems with those.
+        Facts of the images that can be used, and the problems with the others.
     """
     known = _read_memory()
-    seen: dict[str, dict[str, Any]] = {}
-    facts: list[ImageFacts | None] = []
+    new: dict[str, dict[str, Any]] = {}
+    facts: dict[Path, ImageFacts] = {}
     problems: list[Problem] = []
     for path in images:
         key = _key(path)
         try:
-            fact = ImageFacts(**known[key]) if key in known else inspect(path)
+            facts[path] = ImageFacts(**known[key]) if key in known else inspect(path)
         except DatasetError as error:
             problems += error.problems
-            facts.append(None)
             continue
-        facts.append(fact)
-        seen[key] = dataclasses.asdict(fact)
-    if seen.keys() - known.keys():
-        _write_memory(known | seen)
+        if key not in known:
+            new[key] = dataclasses.asdict(facts[path])
+    if new:
+        _write_memory(known | new)
     return facts, problems
 
 

@@ -24,7 +24,7 @@ _MOST_BEGIN = 0.6  # a first tag of at least this share of captions is likely me
 
 def find(recipe: Recipe, plan: Plan) -> Iterator[str]:
     """Find what is worth a warning."""
-    if recipe.dataset.path is None:
+    if recipe.dataset.drawn:
         return
     train = plan.train_images()
     if recipe.base.name == "dollhouse":

@@ -35,11 +35,11 @@ def write_prompts(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]
 
 
 def _drawn(recipe: Recipe) -> dict[str, tuple[str, ...]]:
-    if recipe.dataset.path is not None:
+    if recipe.dataset.drawn is None:
         return {}
     from lorasweep.dollhouse import world
 
-    subject = recipe.dataset.dollhouse.subject
+    subject = recipe.dataset.drawn.subject
     seed = recipe.dataset.holdout_seed
     found = world.prompts(subject, count=PER_TIER, seed=seed)
     further = world.prompts(subject, count=STRANGERS, seed=seed + _FURTHER)

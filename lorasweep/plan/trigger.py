@@ -25,16 +25,10 @@ _CLASS = re.compile(
 )
 
 
-def text_of(image: FoundImage) -> str:
-    """The caption as written; as kohya's trainers do, the words of the folder's name where there is none."""
-    return image.class_tokens if image.caption is None else image.caption
-
-
 def find_triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str | None]:
     """Find the trigger of every folder, by its class tokens."""
-    fixed = recipe.captions.trigger
-    if fixed is None and recipe.dataset.path is None:
-        fixed = recipe.dataset.dollhouse.subject
+    drawn = recipe.dataset.drawn
+    fixed = recipe.captions.trigger or (drawn.subject if drawn else None)
     groups: dict[str, list[FoundImage]] = {}
     for image in found:
         groups.setdefault(image.class_tokens, []).append(image)
