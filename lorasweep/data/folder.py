@@ -120,7 +120,7 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
     images = _once(_images_of(root, folders, concepts, metadata))
     files = (file.path for folder in folders for file in folder.files)
     beside = caption_files.by_image(files, caption_extension)
-    texts = {path: beside[path.with_suffix("")] for path in images.values() if path.with_suffix("") in beside}
+    texts = {path: beside[stem] for path in images.values() if (stem := path.with_suffix("")) in beside}
     captions = {path: caption_files.read_caption(caption, problems) for path, caption in texts.items()}
     problems += _badly_named(images.values(), concepts)
     if not images and not problems:

@@ -16,9 +16,12 @@ def find(recipe: Recipe, plan: Plan) -> Iterator[str]:
     yield from _dollhouse(recipe)
     yield from _text_encoder(recipe)
     yield from _captions(recipe, plan)
-    yield from _sampling(recipe)
+    if recipe.base.negative_prompt and recipe.sample.guidance <= 1:
+        yield f"base.negative_prompt is not used: sample.guidance={recipe.sample.guidance:g} guides nothing"
     yield from _rank(recipe)
-    yield from _floor(recipe)
+    floor, lr = recipe.scheduler.options.get("min_lr"), recipe.optimizer.options["lr"]
+    if floor and floor >= lr:
+        yield f"scheduler.min_lr={floor:g} is no floor under optimizer.lr={lr:g}: 0 is taken"
 
 
 def _budget(recipe: Recipe) -> Iterator[str]:
@@ -66,26 +69,16 @@ def _captions(recipe: Recipe, plan: Plan) -> Iterator[str]:
         yield (
             f"captions.keep_tokens={options.keep_tokens} does nothing without captions.shuffle or captions.tag_dropout"
         )
-    yield from _moving(recipe, plan)
+    if options.shuffle or options.tag_dropout > 0:
+        longest = max(len(captions.tags(image.caption, options)) for image in plan.train_images())
+        behind = f"behind the first {options.keep_tokens} (captions.keep_tokens), separated by {options.separator!r}"
+        if options.shuffle and longest < options.keep_tokens + 2:
+            yield f"captions.shuffle does nothing: no caption has two tags {behind}"
+        if options.tag_dropout > 0 and longest < options.keep_tokens + 1:
+            yield f"captions.tag_dropout does nothing: no caption has a tag {behind}"
     trigger = plan.trigger
     if trigger and not any(captions.has_trigger(i.caption, trigger) for i in plan.train_images()):
         yield f"no caption that is trained on has the trigger {trigger}, so it learns nothing"
-
-
-def _moving(recipe: Recipe, plan: Plan) -> Iterator[str]:
-    """Captions whose tags all stay where they are."""
-    options = recipe.captions
-    longest = max(len(captions.tags(image.caption, options)) for image in plan.train_images())
-    behind = f"behind the first {options.keep_tokens} (captions.keep_tokens), separated by {options.separator!r}"
-    if options.shuffle and longest < options.keep_tokens + 2:
-        yield f"captions.shuffle does nothing: no caption has two tags {behind}"
-    if options.tag_dropout > 0 and longest < options.keep_tokens + 1:
-        yield f"captions.tag_dropout does nothing: no caption has a tag {behind}"
-
-
-def _sampling(recipe: Recipe) -> Iterator[str]:
-    if recipe.base.negative_prompt and recipe.sample.guidance <= 1:
-        yield f"base.negative_prompt is not used: sample.guidance={recipe.sample.guidance:g} guides nothing"
 
 
 def _rank(recipe: Recipe) -> Iterator[str]:
@@ -99,9 +92,3 @@ def _rank(recipe: Recipe) -> Iterator[str]:
                 f"adapter.{knob}={rank} is beyond the rank of any layer of the base, {largest} at most: what "
                 "is over it only costs memory"
             )
-
-
-def _floor(recipe: Recipe) -> Iterator[str]:
-    floor, lr = recipe.scheduler.options.get("min_lr"), recipe.optimizer.options["lr"]
-    if floor and floor >= lr:
-        yield f"scheduler.min_lr={floor:g} is no floor under optimizer.lr={lr:g}: 0 is taken"

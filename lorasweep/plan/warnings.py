@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 
-from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.records import Advice, Plan, Recipe
 from lorasweep.data import captions, order
-from lorasweep.plan import advice, budget, idle, limits, own_images, throughput
+from lorasweep.plan import budget, idle, limits, own_images, throughput
 from lorasweep.plan.budget import Budget
-from lorasweep.plan.sharing import shared_tags
+from lorasweep.plan.learning_rate import finds_step_size
+from lorasweep.plan.reach import shared_tags
 
 _DOLLHOUSE_LR_STEPS = 0.6  # with AdamW, measured on the shipped base: see sweeps/README.md
 _DOLLHOUSE_HIGHEST_LR = 4e-3  # with AdamW: more burns before it learns
@@ -22,7 +24,7 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     yield from _exposures(plan, counted)
     yield from _shared_trigger(recipe, plan)
     yield from _optimizer(recipe, plan)
-    yield from advice.unheeded(recipe)
+    yield from _unheeded(recipe)
     yield from _scale_norm(recipe)
     yield from _regularization(recipe, plan)
     yield from idle.find(recipe, plan)
@@ -79,7 +81,7 @@ def _shared_trigger(recipe: Recipe, plan: Plan) -> Iterator[str]:
 
 def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
     options, schedule = recipe.optimizer.options, recipe.scheduler.name
-    finds = advice.finds_step_size(recipe.optimizer.name)
+    finds = finds_step_size(recipe.optimizer.name)
     if finds is not None and options["lr"] != 1.0:
         yield (
             f"{recipe.optimizer.name} finds its own step size: keep optimizer.lr=1 and turn {finds}, "
@@ -107,10 +109,35 @@ def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
         )
 
 
+def _unheeded(recipe: Recipe) -> Iterator[str]:
+    """Find the ranges that the chosen adapter and optimizer advise, and the recipe leaves.
+
+    Where the adapter has a range for a key, the optimizer's own, which is for any adapter, does not count.
+    """
+    known: set[str] = set()
+    for folder, name in (("adapters", recipe.adapter.name), ("optimizers", recipe.optimizer.name)):
+        module = importlib.import_module(f"lorasweep.components.{folder}.{name}")
+        meant: list[Advice] = [
+            each
+            for each in getattr(module, "ADVICE", ())
+            if each.key not in known and (not each.optimizers or recipe.optimizer.name in each.optimizers)
+        ]
+        for advice in meant:
+            group, knob = advice.key.split(".")
+            value = getattr(recipe, group).options.get(knob)
+            if value is None:
+                continue
+            if advice.low is not None and value < advice.low:
+                yield f"{advice.key}={value:g} is below {advice.low:g} with {name}: {advice.reason}"
+            if advice.high is not None and value > advice.high:
+                yield f"{advice.key}={value:g} is over {advice.high:g} with {name}: {advice.reason}"
+        known |= {each.key for each in meant}
+
+
 def _scale_norm(recipe: Recipe) -> Iterator[str]:
     if "scale_norm" not in recipe.regularization:
         return
-    if advice.finds_step_size(recipe.optimizer.name) is not None:
+    if finds_step_size(recipe.optimizer.name) is not None:
         yield (
             f"scale_norm moves the weights behind {recipe.optimizer.name}'s back, which finds its step size "
             "by how far they have come: the two are better not combined"

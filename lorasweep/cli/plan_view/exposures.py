@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lorasweep.core.records import Plan, Recipe
 from lorasweep.plan.budget import count
-from lorasweep.plan.sharing import shared_tags
+from lorasweep.plan.reach import shared_tags
 
 _SHOWN_TAGS = 8
 SHARES = (0.25, 0.5)  # of captions.decouple, to show what it would change

@@ -15,8 +15,7 @@ from lorasweep.cli.plan_view.tables import arms_of, plans_of
 from lorasweep.config import SweepSpec
 from lorasweep.core import files
 from lorasweep.core.records import Recipe
-from lorasweep.plan.advice import finds_step_size
-from lorasweep.plan.learning_rate import Curve, curves
+from lorasweep.plan.learning_rate import Curve, curves, finds_step_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -25,8 +25,7 @@ from lorasweep.core.console import text_console
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.plan import make_plan
-from lorasweep.plan.disk import caches, trial_disk
-from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
+from lorasweep.plan.estimate import caches, class_images_seconds, sweep_seconds, trial_disk, trial_seconds
 from lorasweep.plan.learning_rate import Curve, curves
 from lorasweep.plan.trainable import trainable
 from lorasweep.sweep import beforehand, comparable
