@@ -7,7 +7,6 @@ losing it costs time only.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,9 @@ def inspect_all(images: Sequence[Path]) -> tuple[dict[Path, ImageFacts], list[Pr
     Returns:
         Facts of the images that can be used, and the problems with the others.
     """
-    known = _read_memory()
+    fields = {field.name for field in dataclasses.fields(ImageFacts)}
+    remembered = files.read_cache(_memory())
+    known = {key: fact for key, fact in remembered.items() if isinstance(fact, dict) and fact.keys() == fields}
     new: dict[str, dict[str, Any]] = {}
     facts: dict[Path, ImageFacts] = {}
     problems: list[Problem] = []
@@ -39,7 +40,7 @@ def inspect_all(images: Sequence[Path]) -> tuple[dict[Path, ImageFacts], list[Pr
         if key not in known:
             new[key] = dataclasses.asdict(facts[path])
     if new:
-        _write_memory(known | new)
+        files.write_cache(_memory(), dict([*known.items(), *new.items()][-_MOST_REMEMBERED:]))
     return facts, problems
 
 
@@ -51,24 +52,5 @@ def _key(path: Path) -> str:
     return f"{VERSION}|{path}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
-def _read_memory() -> dict[str, dict[str, Any]]:
-    try:
-        memory = files.read_json(_memory_file())
-    except (OSError, json.JSONDecodeError):
-        return {}
-    if not isinstance(memory, dict):
-        return {}
-    fields = {field.name for field in dataclasses.fields(ImageFacts)}
-    return {key: fact for key, fact in memory.items() if isinstance(fact, dict) and fact.keys() == fields}
-
-
-def _write_memory(memory: dict[str, dict[str, Any]]) -> None:
-    try:
-        latest = list(memory.items())[-_MOST_REMEMBERED:]
-        files.write_json(_memory_file(), dict(latest))
-    except OSError:
-        return  # a cache that cannot be written only costs time
-
-
-def _memory_file() -> Path:
+def _memory() -> Path:
     return paths.cache() / "images.json"
