@@ -171,9 +171,8 @@ def plan_images(
     problems: list[Problem] = []
     notes: list[str] = []
     planned: list[PlannedImage] = []
-    target: Literal["noise", "base"] = "noise"
-    if any(source.target == "base" for source in sources.values()):
-        target = "base"
+    by_base = any(source.target == "base" for source in sources.values())
+    target: Literal["noise", "base"] = "base" if by_base else "noise"
     for name, source in sources.items():
         alone = len(sources) == 1
         if (source.only_alone and not alone) or (source.needs_dataset and dataset is None):
@@ -182,12 +181,11 @@ def plan_images(
             recipe=recipe, dataset=dataset, base_fingerprint=base_fingerprint, name=name, notes=notes
         )
         try:
-            found = source.images(planner)
+            images = _repeated(source.images(planner), source, planner)
         except InputError as error:
             problems += error.problems
-            continue
-        images = _repeated(found, source, planner)
-        planned += [dataclasses.replace(image, target=target) for image in images]
+        else:
+            planned += [dataclasses.replace(image, target=target) for image in images]
     if problems:
         raise DatasetError(problems, subject="the regularization")
     return tuple(planned), notes

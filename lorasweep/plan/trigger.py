@@ -37,9 +37,9 @@ def find_triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str 
 
 def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str | None]) -> Iterator[str]:
     """Say which triggers are to be taken out in vain, and which some captions lack and nothing puts there."""
-    clean = recipe.captions.clean
+    clean, known = recipe.captions.clean, dict.fromkeys(filter(None, triggers.values()))
     named = {captions.plain(tag) for tag in (*recipe.captions.prune, *clean.unwanted, *clean.replacements)}
-    for trigger in dict.fromkeys(filter(None, triggers.values())):
+    for trigger in known:
         if captions.plain(trigger) in named:
             yield f"the trigger {trigger} stays in the captions, though captions.prune or .clean names it"
     if len(every := by_images(found, triggers)) > 1:
@@ -47,7 +47,7 @@ def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str |
         yield f"the folders have triggers of their own, {words}: recombined prompts call {every[0]} alone"
     if captions.adds_trigger(recipe.captions):
         return
-    for trigger in dict.fromkeys(filter(None, triggers.values())):
+    for trigger in known:
         texts = [image.caption for image in found if triggers[image.class_tokens] == trigger and image.caption]
         lacking = sum(not captions.has_trigger(text, trigger) for text in texts)
         if lacking:
