@@ -120,19 +120,23 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
     images = _once(_images_of(root, folders, concepts, metadata))
     files = (file.path for folder in folders for file in folder.files)
     beside = caption_files.by_image(files, caption_extension)
-    texts = {path: beside[stem] for path in images.values() if (stem := path.with_suffix("")) in beside}
-    captions = {path: caption_files.read_caption(caption, problems) for path, caption in texts.items()}
+    written = {path: beside[stem] for path in images.values() if (stem := path.with_suffix("")) in beside}
+    captions: dict[Path, str | None] = {}
+    for table in reversed(metadata):  # of two that name an image, the first counts
+        captions |= table.captions
+    captions |= {path: caption_files.read_caption(file, problems) for path, file in written.items()}
     problems += _badly_named(images.values(), concepts)
     if not images and not problems:
         problems.append(_nothing_found(root, key, tree.folders))
     if problems:
         raise DatasetError(problems, subject=f"the dataset {root}")
+    texts = {path: text for path in images.values() if (text := captions.get(path)) is not None}
     used = Used(
         root=root,
         concepts=tuple(concepts),
         images=images,
-        captions={path: text for path, text in captions.items() if text is not None},
-        caption_files=tuple(texts.values()),
+        texts=texts,
+        caption_files=tuple(written.values()),
         metadata=tuple(metadata),
         extension=caption_extension,
     )
@@ -140,7 +144,7 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
         images=tuple(
             FoundImage(
                 path=path,
-                caption=one_line(used.texts[path]) if path in used.texts else None,
+                caption=one_line(texts[path]) if path in texts else None,
                 **vars(concepts.get(path.parent, _PLAIN)),
             )
             for path in images.values()
