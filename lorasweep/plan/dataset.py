@@ -168,8 +168,8 @@ def unused_parts(rows: Sequence[Row]) -> Iterator[str]:
 
 def _root(recipe: Recipe) -> Path:
     """The folder of the images, drawn when the dataset is the dollhouse's."""
-    path, dollhouse = recipe.dataset.path, recipe.dataset.dollhouse
-    return draw_dataset(dollhouse) if path is None else Path(path).expanduser()
+    options = recipe.dataset
+    return draw_dataset(options.dollhouse) if options.path is None else Path(options.path).expanduser()
 
 
 def _placing(recipe: Recipe) -> Callable[[int, int], Assignment | None]:
@@ -194,7 +194,7 @@ def _decoupled(recipe: Recipe, rows: Sequence[Row], held_out: Collection[int]) -
     """The share of each concept's training images that do without the trigger: the same in every trial."""
     share, seed = recipe.captions.decouple, recipe.dataset.holdout_seed
     concepts: dict[str, list[int]] = {}
-    for index, row in enumerate(rows) if share > 0 else ():
+    for index, row in enumerate(rows):
         if index not in held_out:
             concepts.setdefault(row.found.concept, []).append(index)
     chosen: set[int] = set()

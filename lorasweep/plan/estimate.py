@@ -100,7 +100,7 @@ class Disk:
 
 
 def trial_disk(plan: Plan, recipe: Recipe) -> Disk | None:
-    """Estimate one trial; None where the base's files do not tell how much will train.
+    """Estimate the disk of one trial; None where the base's files do not tell how much will train.
 
     A run folder keeps the adapter of every rung, that of the kept one once more, the newest checkpoint to
     continue from, and every picture.
