@@ -26,7 +26,7 @@ from lorasweep.data.folder import Found, FoundImage, find_images
 from lorasweep.data.images import ImageFacts
 from lorasweep.data.leftovers import some
 from lorasweep.plan import trigger
-from lorasweep.plan.drawn import draw_dataset
+from lorasweep.plan.dollhouse_dataset import draw_dataset
 from lorasweep.plan.image_facts_cache import inspect_all
 
 

@@ -20,7 +20,7 @@ from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.protocols import ImageSource
 from lorasweep.core.records import Bucket, Drawing, PlannedImage, Recipe, digest
 from lorasweep.data import captions
-from lorasweep.data.balance_repeats import cycled
+from lorasweep.data.balance_repeats import balance_repeats
 from lorasweep.data.folder import FoundImage, find_images
 from lorasweep.plan.dataset import Dataset, Row, make_rows, unused_parts
 
@@ -96,7 +96,7 @@ class ImagePlanner:
 
     def strangers(self, count: int) -> list[PlannedImage]:
         """Plan pictures of others of the subject's class, which the dollhouse's world draws."""
-        from lorasweep.plan.drawn import draw_strangers
+        from lorasweep.plan.dollhouse_dataset import draw_strangers
 
         return self.found(draw_strangers(count))
 
@@ -202,7 +202,7 @@ def _sources(recipe: Recipe) -> dict[str, ImageSource]:
 def _repeated(found: Sequence[PlannedImage], source: ImageSource, planner: ImagePlanner) -> list[PlannedImage]:
     """Repeat a source's images until they keep up with the dataset's; those beyond that are left out."""
     wanted = round(source.share * sum(image.repeats for image in planner.train))
-    counts = cycled([image.repeats for image in found], wanted)
+    counts = balance_repeats([image.repeats for image in found], wanted)
     used = [
         dataclasses.replace(image, repeats=count, loss_weight=source.prior_loss_weight)
         for image, count in zip(found, counts, strict=True)

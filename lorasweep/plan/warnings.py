@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from lorasweep.core.records import Advice, DollhouseOptions, Plan, Recipe, TrainOptions
 from lorasweep.data import captions, order
-from lorasweep.plan import budget, limits, own_images, throughput
+from lorasweep.plan import budget, limits, throughput, user_image_warnings
 from lorasweep.plan.budget import Budget
 from lorasweep.plan.learning_rate import finds_step_size
 from lorasweep.plan.reach import shared_tags
@@ -20,7 +20,7 @@ _MANY_EXPOSURES = 500  # per image; the common advice for characters is some 100
 
 def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     """Find what is worth a warning in a plan."""
-    yield from own_images.find(recipe, plan)
+    yield from user_image_warnings.find(recipe, plan)
     yield from _buckets(recipe, plan)
     yield from _exposures(plan, counted)
     yield from _shared_trigger(recipe, plan)
