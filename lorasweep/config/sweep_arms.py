@@ -16,7 +16,7 @@ from lorasweep.config.override import Override, as_overrides, parse
 from lorasweep.config.recipe import check_recipe
 from lorasweep.config.space import Space
 from lorasweep.config.sweep_spec import Arm
-from lorasweep.config.tree import compose_tree
+from lorasweep.config.tree import compose_tree, look_up
 from lorasweep.core.errors import Problem
 from lorasweep.core.records import Recipe
 
@@ -102,9 +102,6 @@ def _reader(overrides: Sequence[Override]) -> Any:
         if key in places.GROUPS:
             chosen = tree.files.get(key, "").rpartition("/")[2].removesuffix(".yaml")
             return picks.get(key, chosen)
-        node: Any = tree.values
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, Mapping) else None
-        return node
+        return look_up(tree.values, key)
 
     return value_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,13 @@ class Tree:
         if group in places.LIST_GROUPS and rest:
             return f"conf/{group}/{rest.split('.')[0]}.yaml"
         return self.files.get(group, "conf/recipe.yaml")
+
+
+def look_up(values: Any, key: str) -> Any:
+    """The value of a dotted key in nested dicts; None where there is none."""
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
 
 
 def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:

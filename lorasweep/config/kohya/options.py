@@ -1,7 +1,7 @@
 """What becomes of every option of sd-scripts' LoRA training: data, no logic.
 
     TRANSLATED   option -> what its value must be, and the recipe keys that it decides
-    UNSUPPORTED  option -> why it has no counterpart; UNSUPPORTED_NETWORK_ARGS: the same inside network_args
+    UNSUPPORTED  option -> why it has no counterpart; `network_args.rank_dropout` is one inside network_args
     HARMLESS     option -> why leaving it out changes nothing that is learned
 
 An option that is in none of them is unknown to sd-scripts' LoRA training (or newer than this list).
@@ -9,32 +9,27 @@ An option that is in none of them is unknown to sd-scripts' LoRA training (or ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Option:
-    """A translated option.
-
-    Attributes:
-        kind: int, float, bool or str.
-        keys: the recipe keys that it decides.
-        default: what sd-scripts takes when it is not given.
-        low, high: the least and the most that makes sense; None is open.
-        zero_is_unset: 0 is written for "not given", as windows over sd-scripts do.
-    """
-
-    kind: type
-    keys: tuple[str, ...]
-    default: Any = None
-    low: float | None = None
-    high: float | None = None
-    zero_is_unset: bool = False
+from lorasweep.config.importing.draft import Option, Table
 
 
 def _row(kind: type, *keys: str, **more: Any) -> Option:
     return Option(kind, keys, **more)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _spaced(separator: str) -> str:
+    return f"{separator} " if separator == separator.strip() else separator
+
+
+def _by_option(reasons: Mapping[str, str]) -> dict[str, str]:
+    """Reason -> options becomes option -> reason."""
+    return {option: reason for reason, options in reasons.items() for option in options.split()}
 
 
 MOST_PX = 16384  # beyond any picture; buckets are counted up to it
@@ -43,7 +38,7 @@ TRANSLATED: dict[str, Option] = {
     # the base
     "pretrained_model_name_or_path": _row(str, "base", "base.path"),
     "v_parameterization": _row(bool, "base.prediction_type", default=False),
-    "clip_skip": _row(int, "base.clip_skip", default=1, low=1, zero_is_unset=True),
+    "clip_skip": _row(int, "base.clip_skip", default=1, low=1, zero_is_unset=True, convert=_same),
     "resolution": _row(str, "base.resolution", "buckets.sizes"),
     "bucket_reso_steps": _row(int, "base.bucket_step", default=64, low=1, high=MOST_PX),
     # buckets
@@ -64,11 +59,11 @@ TRANSLATED: dict[str, Option] = {
     "caption_prefix": _row(str, "captions.trigger"),
     "caption_extension": _row(str, "captions.extension", default=".caption"),
     "caption_extention": _row(str, "captions.extension"),
-    "caption_separator": _row(str, "captions.separator", default=","),
-    "shuffle_caption": _row(bool, "captions.shuffle", default=False),
-    "keep_tokens": _row(int, "captions.keep_tokens", default=0, low=0),
-    "caption_dropout_rate": _row(float, "captions.dropout", default=0.0, low=0, high=1),
-    "caption_tag_dropout_rate": _row(float, "captions.tag_dropout", default=0.0, low=0, high=1),
+    "caption_separator": _row(str, "captions.separator", default=",", convert=_spaced),
+    "shuffle_caption": _row(bool, "captions.shuffle", default=False, convert=_same),
+    "keep_tokens": _row(int, "captions.keep_tokens", default=0, low=0, convert=_same),
+    "caption_dropout_rate": _row(float, "captions.dropout", default=0.0, low=0, high=1, convert=_same),
+    "caption_tag_dropout_rate": _row(float, "captions.tag_dropout", default=0.0, low=0, high=1, convert=_same),
     # the network
     "network_module": _row(str, "adapter"),
     "network_dim": _row(int, "adapter.dim", default=4, low=1),
@@ -97,10 +92,12 @@ TRANSLATED: dict[str, Option] = {
     "max_train_epochs": _row(int, "train.epochs", low=1, zero_is_unset=True),
     "train_batch_size": _row(int, "train.batch_size", default=1, low=1),
     "batch_size": _row(int, "train.batch_size", low=1),
-    "gradient_accumulation_steps": _row(int, "train.gradient_accumulation", default=1, low=1, zero_is_unset=True),
-    "max_grad_norm": _row(float, "train.max_grad_norm", default=1.0, low=0),
-    "min_snr_gamma": _row(float, "train.min_snr_gamma", low=0, zero_is_unset=True),
-    "noise_offset": _row(float, "train.noise_offset", default=0.0, low=0),
+    "gradient_accumulation_steps": _row(
+        int, "train.gradient_accumulation", default=1, low=1, zero_is_unset=True, convert=_same
+    ),
+    "max_grad_norm": _row(float, "train.max_grad_norm", default=1.0, low=0, convert=_same),
+    "min_snr_gamma": _row(float, "train.min_snr_gamma", low=0, zero_is_unset=True, convert=_same),
+    "noise_offset": _row(float, "train.noise_offset", default=0.0, low=0, convert=_same),
     "mixed_precision": _row(str, "train.precision", default="no"),
     "seed": _row(int, "seed"),
     # brakes
@@ -110,6 +107,28 @@ TRANSLATED: dict[str, Option] = {
     "reg_data_dir": _row(str, "regularization", "regularization.reg_images.path"),
     "is_reg": _row(bool, "regularization", "regularization.reg_images.path"),
     "prior_loss_weight": _row(float, "regularization.reg_images.prior_loss_weight", default=1.0, low=0),
+}
+
+# Arguments inside network_args and lr_scheduler_args; those of optimizers are beside the optimizers.
+ARGUMENTS: dict[str, Option] = {
+    "network_args.algo": _row(str, default="lora"),
+    "network_args.preset": _row(str, default="full"),
+    "network_args.conv_dim": _row(int, low=0),
+    "network_args.conv_alpha": _row(float, low=0),
+    "network_args.dropout": _row(float, low=0, high=1),
+    "network_args.unit": _row(int, default=1, low=1),
+    "network_args.block_size": _row(int, default=4, low=1),
+    "network_args.factor": _row(int, default=-1),
+    "network_args.decompose_both": _row(bool, default=False),
+    "network_args.dora_wd": _row(bool),
+    "network_args.wd_on_output": _row(bool),
+    "lr_scheduler_args.cycle_mult": _row(float, default=1.0),
+    "lr_scheduler_args.cycle_multiplier": _row(float, default=1.0),
+    "lr_scheduler_args.gamma": _row(float, default=0.9),
+    "lr_scheduler_args.min_lr": _row(float, default=1e-6),
+    "lr_scheduler_args.warmup_steps": _row(int, default=0, low=0),
+    "lr_scheduler_args.first_cycle_steps": _row(int, low=1),
+    "lr_scheduler_args.first_cycle_max_steps": _row(int, low=1),
 }
 
 DEFAULTS: dict[str, Any] = {name: option.default for name, option in TRANSLATED.items() if option.default is not None}
@@ -127,95 +146,76 @@ OF_DATASETS = frozenset(
     """.split()
 )
 
-UNSUPPORTED: dict[str, str] = {
-    # images
-    "color_aug": "images are trained on as they are; their latents are cached",
-    "flip_aug": "images are not mirrored: a character's hair and marks have sides",
-    "face_crop_aug_range": "crops are centred, and `lorasweep plan` shows them",
-    "random_crop": "crops are centred, and `lorasweep plan` shows them",
-    "resize_interpolation": "images are resized with Lanczos",
-    "in_json": "images with one metadata file are not read; captions are files beside the images",
-    "metadata_file": "images with one metadata file are not read; captions are files beside the images",
-    "conditioning_data_dir": "there are no masks or control images",
-    "masked_loss": "there are no masks: the loss is over the whole picture",
-    "alpha_mask": "there are no masks: the loss is over the whole picture",
-    "network_multiplier": "an adapter trains at weight 1",
-    "custom_attributes": "images have no attributes besides their caption",
-    "dataset_class": "a recipe is data, never code",
-    # captions
-    "caption_suffix": "tags are not added at the end",
-    "caption_dropout_every_n_epochs": "captions.dropout is a share of exposures, the same in every epoch",
-    "keep_tokens_separator": "captions.keep_tokens counts tags",
-    "secondary_separator": "there is one separator",
-    "enable_wildcard": "captions are read as they are",
-    "token_warmup_step": "all tags are there from the first step",
-    "weighted_captions": "(tag:1.2) is read as text, not as a weight",
-    "max_token_length": "captions are cut at the text encoder's own 75 tokens",
-    # the network
-    "network_weights": "an adapter starts from the recipe's seed, never from a file",
-    "dim_from_weights": "an adapter starts from the recipe's seed, never from a file",
-    "base_weights": "merge them into the base first, and give that as base.path",
-    "base_weights_multiplier": "merge them into the base first, and give that as base.path",
-    "network_train_text_encoder_only": "the UNet is always trained",
-    "vae": "the VAE is the base's own; save base and VAE as one folder",
-    "sdxl": "base.path says what the base is; `lorasweep plan` says whether it can be trained",
-    "train_inpainting": "there are no masks: the loss is over the whole picture",
-    "stop_text_encoder_training": "the text encoder trains to the end or not at all",
-    "additional_parameters": "flags of a command line are not read: write them as options",
-    # the optimizer
-    "lr_decay_steps": "no schedule has a stretch of decay of its own",
-    "lr_scheduler_timescale": "inverse square-root curves are not there",
-    "optimizer_schedulefree_wrapper": "only optimizer=schedule_free_adamw averages its iterates",
-    "schedulefree_wrapper_args": "only optimizer=schedule_free_adamw averages its iterates",
-    # noise and loss
-    "noise_offset_random_strength": "the noise offset has one strength",
-    "adaptive_noise_scale": "the noise offset has one strength",
-    "multires_noise_iterations": "pyramid noise is not there",
-    "perlin_noise": "Perlin noise is not there",
-    "ip_noise_gamma": "input perturbation is not there",
-    "zero_terminal_snr": "the noise schedule is as the base's own files say",
-    "min_timestep": "timesteps are drawn from all of them",
-    "max_timestep": "timesteps are drawn from all of them",
-    "loss_type": "the loss is the squared error",
-    "scale_v_pred_loss_like_noise_pred": "the loss is not rescaled, but for train.min_snr_gamma",
-    "v_pred_like_loss": "the loss is not rescaled, but for train.min_snr_gamma",
-    "debiased_estimation_loss": "the loss is not rescaled, but for train.min_snr_gamma",
-    # numerics
-    "full_fp16": "adapters always train in fp32",
-    "full_bf16": "adapters always train in fp32",
-    "fp8_base": "the frozen base is fp32, fp16 or bf16",
-    "fp8_base_unet": "the frozen base is fp32, fp16 or bf16",
-    "resume": "a kohya state cannot be continued; lorasweep continues its own runs",
-    "initial_epoch": "a kohya state cannot be continued; lorasweep continues its own runs",
-    "initial_step": "a kohya state cannot be continued; lorasweep continues its own runs",
-}
-
-# Names inside network_args that change what is learned and have no counterpart.
-UNSUPPORTED_NETWORK_ARGS: dict[str, str] = {
-    "rank_dropout": "only inputs are dropped, with adapter.dropout",
-    "module_dropout": "only inputs are dropped, with adapter.dropout",
-    **dict.fromkeys(
-        ("block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas"),
-        "there is one rank for all blocks, and one for the convolutions",
-    ),
-    **dict.fromkeys(
-        ("down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold"),
-        "there is one learning rate for the whole UNet",
-    ),
-    **dict.fromkeys(
-        ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio"),
-        "LoRA+ is not there: both factors have one learning rate",
-    ),
-    **dict.fromkeys(
-        ("use_tucker", "use_cp", "use_conv_cp"),
-        "convolutions are not Tucker-decomposed; kernels are flattened",
-    ),
-    "use_scalar": "there is no trained scalar beside the factors",
-    "rs_lora": "the scale is alpha / dim; give alpha = dim ** 0.5 * your alpha for the same at the start",
-    "train_norm": "norms are not trained",
-    "full_matrix": "a LoKr's larger matrix is whole only where its sides are small",
-    "bypass_mode": "that is how the layers compute, not what",
-}
+UNSUPPORTED: dict[str, str] = _by_option(
+    {
+        "images are trained on as they are; their latents are cached": "color_aug",
+        "images are not mirrored: a character's hair and marks have sides": "flip_aug",
+        "crops are centred, and `lorasweep plan` shows them": "face_crop_aug_range random_crop",
+        "images are resized with Lanczos": "resize_interpolation",
+        "images with one metadata file are not read; captions are files beside the images": "in_json metadata_file",
+        "there are no masks or control images": "conditioning_data_dir",
+        "there are no masks: the loss is over the whole picture": "masked_loss alpha_mask train_inpainting",
+        "an adapter trains at weight 1": "network_multiplier",
+        "images have no attributes besides their caption": "custom_attributes",
+        "a recipe is data, never code": "dataset_class",
+        "tags are not added at the end": "caption_suffix",
+        "captions.dropout is a share of exposures, the same in every epoch": "caption_dropout_every_n_epochs",
+        "captions.keep_tokens counts tags": "keep_tokens_separator",
+        "there is one separator": "secondary_separator",
+        "captions are read as they are": "enable_wildcard",
+        "all tags are there from the first step": "token_warmup_step",
+        "(tag:1.2) is read as text, not as a weight": "weighted_captions",
+        "captions are cut at the text encoder's own 75 tokens": "max_token_length",
+        "an adapter starts from the recipe's seed, never from a file": "network_weights dim_from_weights",
+        "merge them into the base first, and give that as base.path": "base_weights base_weights_multiplier",
+        "the UNet is always trained": "network_train_text_encoder_only",
+        "the VAE is the base's own; save base and VAE as one folder": "vae",
+        "base.path says what the base is; `lorasweep plan` says whether it can be trained": "sdxl",
+        "the text encoder trains to the end or not at all": "stop_text_encoder_training",
+        "flags of a command line are not read: write them as options": "additional_parameters",
+        "no schedule has a stretch of decay of its own": "lr_decay_steps",
+        "inverse square-root curves are not there": "lr_scheduler_timescale",
+        "only optimizer=schedule_free_adamw averages its iterates": """
+            optimizer_schedulefree_wrapper schedulefree_wrapper_args
+        """,
+        "the noise offset has one strength": "noise_offset_random_strength adaptive_noise_scale",
+        "pyramid noise is not there": "multires_noise_iterations",
+        "Perlin noise is not there": "perlin_noise",
+        "input perturbation is not there": "ip_noise_gamma",
+        "the noise schedule is as the base's own files say": "zero_terminal_snr",
+        "timesteps are drawn from all of them": "min_timestep max_timestep",
+        "the loss is the squared error": "loss_type",
+        "the loss is not rescaled, but for train.min_snr_gamma": """
+            scale_v_pred_loss_like_noise_pred v_pred_like_loss debiased_estimation_loss
+        """,
+        "adapters always train in fp32": "full_fp16 full_bf16",
+        "the frozen base is fp32, fp16 or bf16": "fp8_base fp8_base_unet",
+        "a kohya state cannot be continued; lorasweep continues its own runs": "resume initial_epoch initial_step",
+        "only inputs are dropped, with adapter.dropout": "network_args.rank_dropout network_args.module_dropout",
+        "there is one rank for all blocks, and one for the convolutions": """
+            network_args.block_dims network_args.block_alphas network_args.conv_block_dims
+            network_args.conv_block_alphas
+        """,
+        "there is one learning rate for the whole UNet": """
+            network_args.down_lr_weight network_args.mid_lr_weight network_args.up_lr_weight
+            network_args.block_lr_zero_threshold
+        """,
+        "LoRA+ is not there: both factors have one learning rate": """
+            network_args.loraplus_lr_ratio network_args.loraplus_unet_lr_ratio
+            network_args.loraplus_text_encoder_lr_ratio
+        """,
+        "convolutions are not Tucker-decomposed; kernels are flattened": """
+            network_args.use_tucker network_args.use_cp network_args.use_conv_cp
+        """,
+        "there is no trained scalar beside the factors": "network_args.use_scalar",
+        "the scale is alpha / dim; give alpha = dim ** 0.5 * your alpha for the same at the start": """
+            network_args.rs_lora
+        """,
+        "norms are not trained": "network_args.train_norm",
+        "a LoKr's larger matrix is whole only where its sides are small": "network_args.full_matrix",
+        "that is how the layers compute, not what": "network_args.bypass_mode",
+    }
+)
 
 # A value that switches an unsupported option off, where that is not false, 0, "" or nothing.
 OFF: dict[str, Any] = {
@@ -237,48 +237,59 @@ OTHER_BASES: dict[str, str] = {
     "byt5": "HunyuanImage",
 }
 
-_HARMLESS_BY_REASON = {
-    "memory and speed only": """
-        xformers sdpa mem_eff_attn gradient_checkpointing cpu_offload_checkpointing lowram highvram
-        torch_compile dynamo_backend blocks_to_swap fused_backward_pass no_half_vae vae_batch_size
-        max_data_loader_n_workers persistent_data_loader_workers ddp_timeout ddp_gradient_as_bucket_view
-        ddp_static_graph disable_mmap_load_safetensors text_encoder_batch_size deepspeed zero_stage
-        offload_optimizer_device offload_optimizer_nvme_path offload_param_device offload_param_nvme_path
-        zero3_init_flag zero3_save_16bit_model fp16_master_weights_and_gradients tokenizer_cache_dir
-    """,
-    "lorasweep caches by content, by itself": """
-        cache_latents cache_latents_to_disk cache_text_encoder_outputs cache_text_encoder_outputs_to_disk
-        cache_info skip_cache_check
-    """,
-    "lorasweep keeps every rung and `lorasweep export` writes the file": """
-        output_dir output_name save_model_as save_precision save_every_n_epochs save_every_n_steps
-        save_n_epoch_ratio save_last_n_epochs save_last_n_epochs_state save_last_n_steps
-        save_last_n_steps_state save_state save_state_on_train_end use_safetensors no_metadata
-        training_comment metadata_title metadata_author metadata_description metadata_license metadata_tags
-        metadata_usage_hint metadata_thumbnail metadata_merged_from metadata_trigger_phrase
-        metadata_preprocessor metadata_is_negative_embedding async_upload huggingface_repo_id
-        huggingface_repo_type huggingface_path_in_repo huggingface_token huggingface_repo_visibility
-        save_state_to_huggingface resume_from_huggingface skip_until_initial_step
-    """,
-    "lorasweep logs to run folders and MLflow": """
-        logging_dir log_with log_prefix log_tracker_name log_tracker_config log_config wandb_run_name
-        wandb_api_key console_log_level console_log_file console_log_simple
-    """,
-    "lorasweep draws its own pictures at LoRA weight 0.7, see dataset.prompts and sample.*": """
-        sample_every_n_steps sample_at_first sample_every_n_epochs sample_prompts sample_sampler
-    """,
-    "lorasweep judges at every rung by itself": """
-        validate_every_n_steps validate_every_n_epochs max_validation_steps
-    """,
-    "read from the base's own files": "v2",
-    "only read together with an option that is listed, or not given": """
-        token_warmup_min multires_noise_discount huber_schedule huber_c huber_scale
-        ip_noise_gamma_random_strength weighting_scheme logit_mean logit_std mode_scale
-    """,
-    "a switch of the program, not of the training": "config_file output_config debug_dataset",
-    "a field of the window that wrote the file; sd-scripts does not read it": """
-        epoch noise_offset_type name easy_name tag_occurrence tag_file_location save_toml save_toml_location
-        train_mode
-    """,
-}
-HARMLESS: dict[str, str] = {name: reason for reason, names in _HARMLESS_BY_REASON.items() for name in names.split()}
+HARMLESS: dict[str, str] = _by_option(
+    {
+        "memory and speed only": """
+            xformers sdpa mem_eff_attn gradient_checkpointing cpu_offload_checkpointing lowram highvram
+            torch_compile dynamo_backend blocks_to_swap fused_backward_pass no_half_vae vae_batch_size
+            max_data_loader_n_workers persistent_data_loader_workers ddp_timeout ddp_gradient_as_bucket_view
+            ddp_static_graph disable_mmap_load_safetensors text_encoder_batch_size deepspeed zero_stage
+            offload_optimizer_device offload_optimizer_nvme_path offload_param_device
+            offload_param_nvme_path zero3_init_flag zero3_save_16bit_model fp16_master_weights_and_gradients
+            tokenizer_cache_dir
+        """,
+        "lorasweep caches by content, by itself": """
+            cache_latents cache_latents_to_disk cache_text_encoder_outputs
+            cache_text_encoder_outputs_to_disk cache_info skip_cache_check
+        """,
+        "lorasweep keeps every rung and `lorasweep export` writes the file": """
+            output_dir output_name save_model_as save_precision save_every_n_epochs save_every_n_steps
+            save_n_epoch_ratio save_last_n_epochs save_last_n_epochs_state save_last_n_steps
+            save_last_n_steps_state save_state save_state_on_train_end use_safetensors no_metadata
+            training_comment metadata_title metadata_author metadata_description metadata_license
+            metadata_tags metadata_usage_hint metadata_thumbnail metadata_merged_from
+            metadata_trigger_phrase metadata_preprocessor metadata_is_negative_embedding async_upload
+            huggingface_repo_id huggingface_repo_type huggingface_path_in_repo huggingface_token
+            huggingface_repo_visibility save_state_to_huggingface resume_from_huggingface
+            skip_until_initial_step
+        """,
+        "lorasweep logs to run folders and MLflow": """
+            logging_dir log_with log_prefix log_tracker_name log_tracker_config log_config wandb_run_name
+            wandb_api_key console_log_level console_log_file console_log_simple
+        """,
+        "lorasweep draws its own pictures at LoRA weight 0.7, see dataset.prompts and sample.*": """
+            sample_every_n_steps sample_at_first sample_every_n_epochs sample_prompts sample_sampler
+        """,
+        "lorasweep judges at every rung by itself": """
+            validate_every_n_steps validate_every_n_epochs max_validation_steps
+        """,
+        "read from the base's own files": "v2",
+        "only read together with an option that is listed, or not given": """
+            token_warmup_min multires_noise_discount huber_schedule huber_c huber_scale
+            ip_noise_gamma_random_strength weighting_scheme logit_mean logit_std mode_scale
+        """,
+        "a switch of the program, not of the training": "config_file output_config debug_dataset",
+        "a field of the window that wrote the file; sd-scripts does not read it": """
+            epoch noise_offset_type name easy_name tag_occurrence tag_file_location save_toml
+            save_toml_location train_mode
+        """,
+    }
+)
+
+TABLE = Table(
+    trainer="sd-scripts' LoRA training",
+    translated=TRANSLATED | ARGUMENTS,
+    unsupported=UNSUPPORTED,
+    off=OFF,
+    harmless=HARMLESS,
+)

@@ -9,14 +9,16 @@ A file that has both is read as both; one that Easy Training Scripts saved is br
 from __future__ import annotations
 
 import json
+import os.path
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorasweep.config.kohya import easy_training, foreign
-from lorasweep.config.kohya.draft import Note
+from lorasweep.config.importing import foreign
+from lorasweep.config.importing.draft import Note
+from lorasweep.config.kohya import easy_training
 from lorasweep.config.kohya.options import OF_DATASETS, TRANSLATED, UNSUPPORTED
 from lorasweep.core.errors import ConfigError, Problem
 
@@ -149,11 +151,8 @@ def _flat(content: Mapping[str, Any], notes: list[Note]) -> dict[str, Any]:
 def _beside(config: Path, named: str) -> Path:
     """The dataset file where sd-scripts looks, in the working folder, or else beside the training file."""
     for path in (Path(named), config.parent / named):
-        try:
-            if path.is_file():
-                return path
-        except (OSError, ValueError):  # no name that a file can have
-            continue
+        if os.path.isfile(path):
+            return path
     hint = "give it with --dataset FILE, or take dataset_config out of the TOML"
     raise _refused(config, f"names dataset_config = {named!r}, which is not here", hint)
 
