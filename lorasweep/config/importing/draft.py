@@ -8,10 +8,11 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lorasweep.config.importing.table import Option, Table
 from lorasweep.config.suggest import unknown
 from lorasweep.core.errors import Problem
 from lorasweep.core.printable import has_control_characters
@@ -21,47 +22,6 @@ _NO_CHANGE = "changes nothing together with the other options that are given"
 _NOT_GIVEN = "stands for not given, there and here"
 # What stands between two arguments: `betas=0.9, 0.99 weight_decay=0.1` is two.
 _NEXT_ARGUMENT = re.compile(r"[\s,]+(?=[A-Za-z_]\w*\s*=)")
-
-
-@dataclass(frozen=True)
-class Option:
-    """A translated option.
-
-    Attributes:
-        kind: int, float, bool, str, or list for arguments, whose options are `option.argument`.
-        keys: the recipe keys that it decides.
-        default: what the trainer takes when it is not given.
-        low, high: the least and the most that makes sense; None is open.
-        zero_is_unset: 0 is written for "not given", as windows over trainers do.
-        convert: makes the value of the one key that it decides; None where a function decides its keys.
-    """
-
-    kind: type
-    keys: tuple[str, ...] = ()
-    default: Any = None
-    low: float | None = None
-    high: float | None = None
-    zero_is_unset: bool = False
-    convert: Callable[[Any], Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """What becomes of every option of a trainer.
-
-    Attributes:
-        trainer: whose, for messages.
-        translated: option -> how.
-        unsupported: option -> why it has no counterpart.
-        off: the value that switches an unsupported option off, where that is not false, 0, "" or nothing.
-        harmless: option -> why leaving it out changes nothing that is learned.
-    """
-
-    trainer: str
-    translated: Mapping[str, Option]
-    unsupported: Mapping[str, str]
-    off: Mapping[str, Any]
-    harmless: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -179,8 +139,8 @@ class Draft:
     def put_plain(self) -> None:
         """Decide the keys of all options that decide one by themselves."""
         for option, row in self.table.translated.items():
-            if row.convert:
-                self.put(row.keys[0], row.convert(self.take(option)), option)
+            if row.plain:
+                self.put(row.keys[0], self.take(option), option)
 
     def ignore(self, option: str, reason: str) -> None:
         """Leave out an option that, with the others as they are, changes nothing; not one already told."""

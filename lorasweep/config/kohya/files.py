@@ -19,7 +19,7 @@ from typing import Any
 from lorasweep.config.importing import foreign
 from lorasweep.config.importing.draft import Note
 from lorasweep.config.kohya import easy_training
-from lorasweep.config.kohya.options import OF_DATASETS, TRANSLATED, UNSUPPORTED
+from lorasweep.config.kohya.options import TABLE
 from lorasweep.core.errors import ConfigError, Problem
 
 _DATASET_SECTIONS = ("general", "datasets")
@@ -56,7 +56,7 @@ def read(config: Path, dataset: Path | None = None) -> Given:
         ConfigError: a file is missing, is something else, or has another shape.
     """
     content = _read_toml(config)
-    if easy_training.saved(content):
+    if easy_training.is_saved_by_it(content):
         content = easy_training.in_sections(content, config)
     notes: list[Note] = []
     training = _flat({key: value for key, value in content.items() if key != "datasets"}, notes)
@@ -79,8 +79,8 @@ def read(config: Path, dataset: Path | None = None) -> Given:
 
 
 def _require_training_options(training: Mapping[str, Any], path: Path, *, has_datasets: bool) -> None:
-    known = training.keys() & (TRANSLATED.keys() | UNSUPPORTED.keys())
-    if has_datasets and known <= OF_DATASETS:
+    known = training.keys() & (TABLE.translated.keys() | TABLE.unsupported.keys())
+    if has_datasets and known <= set(TABLE.more["of_datasets"].split()):
         hint = "give the training TOML first: lorasweep import-kohya TRAINING.toml --dataset THIS.toml"
         raise _refused(path, "is a dataset file, without any training option", hint)
     if not known:

@@ -67,6 +67,9 @@ def translate_images(draft: Draft, given: Given, *, link_into: Path | None) -> l
     draft.put("captions.extension", draft.take(extension), extension)
     if extension == _OLD_SPELLING:
         draft.ignore("caption_extension", f"{_OLD_SPELLING} takes its place, as in sd-scripts")
+    separator = draft.take("caption_separator")
+    spaced = f"{separator} " if separator == separator.strip() else separator
+    draft.put("captions.separator", spaced, "caption_separator")
     return links
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from lorasweep.config.importing.draft import Draft
-from lorasweep.config.kohya.options import UNSUPPORTED
 
 _LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")
 _ALGORITHMS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3": "ia3", "dylora": "dylora"}
@@ -38,7 +37,7 @@ def translate_network(draft: Draft) -> None:
     _dropout(draft, name)
     for argument, value in draft.untaken("network_args"):
         if value:
-            draft.leave(argument, UNSUPPORTED.get(argument, f"adapter={name} has nothing like it"))
+            draft.leave(argument, draft.table.unsupported.get(argument, f"adapter={name} has nothing like it"))
 
 
 def _rank(draft: Draft) -> tuple[int, float]:

@@ -10,7 +10,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from lorasweep.config.importing.draft import Draft, Option, as_kind
+from lorasweep.config.importing.draft import Draft, as_kind
+from lorasweep.config.importing.table import Option
+from lorasweep.config.kohya.options import TABLE
 from lorasweep.plan.advice import finds_step_size
 
 
@@ -33,43 +35,7 @@ class _Kind:
     note: str = ""
 
 
-_ADAMW = {"betas": [0.9, 0.999], "weight_decay": 0.01, "eps": 1e-8}
-_BETAS = {"betas": [0.9, 0.999], "weight_decay": 0.0}
-_LION = {"betas": [0.9, 0.99], "weight_decay": 0.0}
-_PAGED = "its states are paged to the CPU's memory there; what it computes is the same"
-_IN_32_BITS = "ours has 32-bit states"
-_DADAPT = _Kind(
-    "dadapt_adam",
-    {**_BETAS, "d0": 1e-6},
-    fixed={"decouple": True},
-    note="ours decouples the weight decay, which matters only where weight_decay is not 0",
-)
-_KINDS: dict[str, _Kind] = {
-    "adamw": _Kind("adamw", _ADAMW),
-    "pagedadamw": _Kind("adamw", _ADAMW, note=_PAGED),
-    "pagedadamw32bit": _Kind("adamw", _ADAMW, note=_PAGED),
-    "adamw8bit": _Kind("adamw8bit", _ADAMW),
-    "pagedadamw8bit": _Kind("adamw8bit", _ADAMW, note=_PAGED),
-    "lion": _Kind("lion", _LION),
-    "lion8bit": _Kind("lion", _LION, note=_IN_32_BITS),
-    "pagedlion8bit": _Kind("lion", _LION, note=_IN_32_BITS),
-    "prodigy": _Kind(
-        "prodigy",
-        {**_BETAS, "d_coef": 1.0, "d0": 1e-6, "safeguard_warmup": False, "use_bias_correction": False},
-        fixed={"decouple": True, "slice_p": 1},
-    ),
-    "dadaptadam": _DADAPT,
-    "dadaptation": _DADAPT,
-    "dadaptadampreprint": _DADAPT,
-    "adafactor": _Kind(
-        "adafactor",
-        {"weight_decay": 0.0, "clip_threshold": 1.0, "scale_parameter": True},
-        fixed={"relative_step": False, "warmup_init": False},
-        defaults={"relative_step": True},
-    ),
-    "came": _Kind("came", {"betas": [0.9, 0.999, 0.9999], "weight_decay": 0.0, "clip_threshold": 1.0}),
-    "adamwschedulefree": _Kind("schedule_free_adamw", _BETAS),
-}
+_KINDS = {name: _Kind(**kind) for names, kind in TABLE.more["optimizers"].items() for name in names.split()}
 # Optimizers that find their own step size, by their classes' names: DAdaptLion, ProdigyPlusScheduleFree.
 _FINDS_ITS_STEP = re.compile(r"prodigy|d[-_]?adapt|^(l?dog|dowg|cocob)$", re.IGNORECASE)
 _SWITCHES = {"use_8bit_adam": "AdamW8bit", "use_lion_optimizer": "Lion"}  # old ones, which win, as there

@@ -14,10 +14,11 @@ from lorasweep.config.kohya import files
 from lorasweep.config.kohya.images import effective, regularization_folder, translate_images
 from lorasweep.config.kohya.network import translate_network
 from lorasweep.config.kohya.optimizer import translate_optimizer
-from lorasweep.config.kohya.options import MOST_PX, OTHER_BASES, TABLE
+from lorasweep.config.kohya.options import TABLE
 from lorasweep.config.kohya.schedule import translate_schedule
 
 _SIDES_WRITTEN_FOR_PX = 512  # bucket sides in a recipe are written for this resolution and scale with the base
+_MOST_PX = 16384  # beyond any picture; buckets are counted up to it
 _PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _NOT_TRAINED_HERE = "such a base cannot be trained here"
@@ -78,7 +79,7 @@ def _base(draft: Draft) -> None:
     if draft.take("v_parameterization"):
         draft.put("base.prediction_type", "v_prediction", "v_parameterization")
     draft.ignore("v_parameterization", "what the base predicts is read from its own files")
-    for other, base in OTHER_BASES.items():
+    for other, base in draft.table.more["other_bases"].items():
         if draft.given(other):
             what = f"is of a training of {base}, must be of Stable Diffusion 1.x or 2.x"
             draft.problem(other, what, _NOT_TRAINED_HERE)
@@ -123,8 +124,8 @@ def _resolution(draft: Draft) -> tuple[int, int]:
         sides = [as_kind(part, int) for part in parts]
     except (ValueError, TypeError, OverflowError):
         sides = []
-    if len(sides) not in (1, 2) or not all(1 <= side <= MOST_PX for side in sides):
-        draft.problem("resolution", f"must be one side, or width,height, in px up to {MOST_PX}, got {value!r}")
+    if len(sides) not in (1, 2) or not all(1 <= side <= _MOST_PX for side in sides):
+        draft.problem("resolution", f"must be one side, or width,height, in px up to {_MOST_PX}, got {value!r}")
         return 512, 512
     return sides[0], sides[-1]
 

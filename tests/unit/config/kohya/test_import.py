@@ -13,7 +13,7 @@ from lorasweep.cli import main
 from lorasweep.config import load_recipe
 from lorasweep.config.importing.write import imported_json, recipe_text
 from lorasweep.config.kohya import import_kohya
-from lorasweep.config.kohya.options import DEFAULTS, HARMLESS, TRANSLATED, UNSUPPORTED
+from lorasweep.config.kohya.options import TABLE
 
 CHARACTER = """
 [model]
@@ -269,6 +269,5 @@ def test_what_makes_no_sense_ends_with_2(
 
 
 def test_every_option_is_in_one_list_and_leads_to_a_key_of_a_recipe() -> None:
-    lists = [set(TRANSLATED), set(UNSUPPORTED), set(HARMLESS)]
+    lists = [set(TABLE.translated), set(TABLE.unsupported), set(TABLE.harmless)]
     assert sum(map(len, lists)) == len(set.union(*lists)) > 150
-    assert set(DEFAULTS) <= set(TRANSLATED)
