@@ -51,7 +51,7 @@ from lorasweep.core.records import digest
 _SEED = re.compile(r"[+~]*seed(=|$)")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _LONGEST_NAME = 150  # bytes: folders are named by it, and file systems take 255
-UTILITY = Objective(name="overcook/utility")
+_UTILITY = Objective(name="overcook/utility")
 _OWN = "sweep"  # overrides of this key are the file's own keys
 _NOT_BY_OVERRIDE = ("arms", "space", "recipe")
 
@@ -61,7 +61,7 @@ class _SweepFile:
     """The keys under `sweep:` and their types; arms, space and recipe are checked as overrides."""
 
     question: str
-    metric: Objective = UTILITY
+    metric: Objective = _UTILITY
     arms: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -160,12 +160,8 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
 
     body, second = _parted(body, problems)
     declared = bind_record(_SweepFile, body, at=_OWN, problems=problems)
-    if not _NAME.fullmatch(name):
-        message = f"a sweep's name must be letters, digits, `-`, `_` and `.`, got {name!r}"
-        problems.append(Problem("sweep.name", message))
-    elif _is_long(name):
-        problems.append(Problem("sweep.name", f"a sweep's name must have at most {_LONGEST_NAME} bytes"))
-    elif name.lower() == paths.SINGLE_RUNS:
+    problems += _name_problems(name, "a sweep", at="sweep.name")
+    if name.lower() == paths.SINGLE_RUNS:
         problems.append(Problem(name, "is where single runs are kept", "sweep.name=another"))
     problems += _shape_problems(body, swept=bool(swept))
     common = as_overrides(body.get("recipe") or {}, "sweep.recipe", problems)
@@ -275,14 +271,14 @@ def _shape_problems(body: Mapping[str, Any], *, swept: bool) -> Iterator[Problem
         hint = "e.g. arms: {prodigy: {optimizer: prodigy}}, or space: {adapter.dim: choice(8,16)}"
         yield Problem("sweep.arms", "must have at least one arm, or a space", hint)
     for name in arms if isinstance(arms, Mapping) else ():
-        if not _NAME.fullmatch(str(name)):
-            yield Problem(f"sweep.arms.{name}", "an arm's name must be letters, digits, `-`, `_` and `.`")
-        elif _is_long(str(name)):
-            yield Problem(f"sweep.arms.{name}", f"an arm's name must have at most {_LONGEST_NAME} bytes")
+        yield from _name_problems(str(name), "an arm", at=f"sweep.arms.{name}")
     question = body.get("question")
     if isinstance(question, str) and not question.strip():
         yield Problem("sweep.question", "must not be empty", "one sentence: what should be known afterwards?")
 
 
-def _is_long(name: str) -> bool:
-    return len(name.encode(errors="replace")) > _LONGEST_NAME
+def _name_problems(name: str, whose: str, *, at: str) -> Iterator[Problem]:
+    if not _NAME.fullmatch(name):
+        yield Problem(at, f"{whose}'s name must be letters, digits, `-`, `_` and `.`, got {name!r}")
+    elif len(name.encode(errors="replace")) > _LONGEST_NAME:
+        yield Problem(at, f"{whose}'s name must have at most {_LONGEST_NAME} bytes")
