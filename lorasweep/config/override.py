@@ -19,7 +19,6 @@ from hydra.core.override_parser.types import Override as HydraOverride
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
-from lorasweep.config.places import GROUPS, LIST_GROUPS
 from lorasweep.config.suggest import word_advice
 from lorasweep.config.text_value import is_path, is_text, quoted, read_several, read_text, settled
 from lorasweep.core import paths
@@ -81,22 +80,6 @@ def repeats(texts: Sequence[str], at: str = "") -> list[Problem]:
             message = f"is given twice: {given[key]} and {value}"
             found.append(Problem(f"{at}.{key}".lstrip("."), message, "keep one of them"))
     return found
-
-
-def without_repicked(texts: Sequence[str], later: Sequence[str]) -> list[str]:
-    """Drop the keys of groups whose file is picked anew: the learning rate of AdamW means nothing to Prodigy.
-
-    Of a group with several files (`metrics`), those that are still picked keep their keys.
-    """
-    picked = {override.key: override.value for override in parse(later)[0] if override.key in GROUPS}
-
-    def stays(text: str) -> bool:
-        group, _, rest = text.lstrip("+~").partition("=")[0].partition(".")
-        names = picked.get(group)
-        is_kept = group in LIST_GROUPS and rest.split(".")[0] in (names if isinstance(names, list) else [names])
-        return group not in picked or is_kept
-
-    return [text for text in texts if stays(text)]
 
 
 def as_overrides(keys: Any, at: str, problems: list[Problem]) -> list[str]:

@@ -20,9 +20,10 @@ from pathlib import Path
 import yaml
 
 from lorasweep.config.components import bind_component, catalogue
-from lorasweep.config.override import as_overrides, parse, repeats, unsafe, without_repicked
+from lorasweep.config.override import as_overrides, parse, repeats, unsafe
 from lorasweep.config.recipe import check_recipe, compose_recipe
 from lorasweep.config.to_overrides import to_overrides
+from lorasweep.config.tree import without_replaced
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
@@ -49,8 +50,7 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         file: a path that ends in .yaml, with the one top-level key `recipe`.
-        overrides: `KEY=VALUE`s, applied after the file's own. A group's file that they pick takes the place of
-            all that the recipe says of that group.
+        overrides: `KEY=VALUE`s, applied after the file's own; see `without_replaced`.
 
     Raises:
         ConfigError: with every problem of the file and of the recipe at once.
@@ -71,7 +71,7 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
     problems: list[Problem] = []
     texts = as_overrides(data[KEY], KEY, problems)
     problems += repeats(overrides)
-    parsed, found = parse([*without_repicked(texts, overrides), *overrides])
+    parsed, found = parse([*without_replaced(texts, overrides), *overrides])
     recipe = check_recipe(parsed, problems := [*problems, *found])
     if recipe is None:
         raise ConfigError(problems, subject=f"the recipe {file}")

@@ -28,7 +28,7 @@ from typing import Any
 
 from lorasweep.config import places
 from lorasweep.config.bind import bind_record
-from lorasweep.config.override import Override, as_overrides, parse, repeats, without_repicked
+from lorasweep.config.override import Override, as_overrides, parse, repeats
 from lorasweep.config.space_grammar import split
 from lorasweep.config.suggest import folder_advice, unknown
 from lorasweep.config.sweep_arms import compose_arms
@@ -43,6 +43,7 @@ from lorasweep.config.sweep_search import (
     read_options,
 )
 from lorasweep.config.sweep_spec import SweepSpec
+from lorasweep.config.tree import without_replaced
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
@@ -78,9 +79,8 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
     Args:
         name_or_file: a path that ends in .yaml, or a name: of a sweep that comes with lorasweep, else
             `sweeps/<name>.yaml` in the current folder.
-        overrides: applied to every recipe, after the file's own. A group's file that they pick (`train=debug`)
-            takes the place of all that `recipe:` says of that group. `sweep.KEY=VALUE` changes the file's own
-            keys; `sweep.name=other` gives the results a folder of their own.
+        overrides: applied to every recipe, after the file's own; see `without_replaced`. `sweep.KEY=VALUE` changes the
+            file's own keys; `sweep.name=other` gives the results a folder of their own.
 
     Raises:
         ConfigError: with all problems at once.
@@ -166,7 +166,7 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     problems += _shape_problems(body, swept=bool(swept))
     common = as_overrides(body.get("recipe") or {}, "sweep.recipe", problems)
     problems += _seed_problems(common, file=True)
-    common = without_repicked(common, overrides)
+    common = without_replaced(common, overrides)
     arms, base = compose_arms(body.get("arms"), common, overrides, problems)
     if declared is None or base is None:
         raise ConfigError(problems, subject=subject)

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorasweep.config import places
-from lorasweep.config.override import parse, without_repicked, write
+from lorasweep.config.override import parse, write
 from lorasweep.config.recipe import compose_recipe
-from lorasweep.config.tree import compose_tree
+from lorasweep.config.tree import compose_tree, without_replaced
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Recipe, to_dict
 
@@ -54,7 +54,7 @@ def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> list[str]:
     """Write a recipe as overrides with further ones on top, which take the place of what they give anew."""
     given = {override.key for override in parse(overrides)[0]}
     kept = [text for text in to_overrides(recipe) if text.partition("=")[0] not in given]
-    return [*without_repicked(kept, overrides), *overrides]
+    return [*without_replaced(kept, overrides), *overrides]
 
 
 def _pick(group: str, value: Any, default: Any) -> str | None:

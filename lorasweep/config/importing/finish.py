@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasweep.config import places
+from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft, Line, Note
 from lorasweep.config.override import write
 from lorasweep.config.recipe import compose_recipe
 from lorasweep.core.errors import ConfigError, Problem
 
-TO_BE_GIVEN = "???"
 # May be on another machine, or only known to the person.
 _PLACES = ("base.path", "dataset.path", "regularization.reg_images.path")
 

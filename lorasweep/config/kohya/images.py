@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
+from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft, Note
-from lorasweep.config.importing.finish import TO_BE_GIVEN, Link
+from lorasweep.config.importing.finish import Link
 from lorasweep.config.kohya.files import Given
 from lorasweep.config.kohya.options import DEFAULTS
 

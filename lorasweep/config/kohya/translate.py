@@ -8,8 +8,9 @@ import re
 from pathlib import Path
 
 from lorasweep.components.buckets.kohya import resolutions
+from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft, Note, as_kind
-from lorasweep.config.importing.finish import TO_BE_GIVEN, Imported, finish
+from lorasweep.config.importing.finish import Imported, finish
 from lorasweep.config.kohya import files
 from lorasweep.config.kohya.images import effective, regularization_folder, translate_images
 from lorasweep.config.kohya.network import translate_network

@@ -45,11 +45,14 @@ def test_a_file_is_the_same_as_its_keys_typed(tmp_path: Path) -> None:
 
 def test_a_file_that_is_picked_later_takes_the_place_of_what_was_said_of_its_group(tmp_path: Path) -> None:
     file = write(
-        tmp_path, GOOD + "  train: {max_steps: 99}\n  metrics: [burn, identity]\n  metrics.identity.tiers: [class]\n"
+        tmp_path,
+        GOOD
+        + "  train: {max_steps: 99, precision: bf16}\n  metrics: [burn, identity]\n  metrics.identity.tiers: [class]\n",
     )
-    picked = load_recipe(file, ["train=debug", "optimizer=prodigy", "metrics=[identity]"])
+    picked = load_recipe(file, ["train=debug", "optimizer=prodigy", "metrics=[identity]", "captions=absorbed"])
+    assert picked.captions.trigger == "1e5"  # of which the file that is picked says nothing
     assert picked.metrics["identity"]["tiers"] == ["class"]  # still picked, so what was said of it stays
-    assert picked.train == compose_recipe(["train=debug"]).train
+    assert picked.train == compose_recipe(["train=debug", "train.precision=bf16"]).train
     assert picked.optimizer == compose_recipe(["optimizer=prodigy"]).optimizer
 
 
