@@ -106,11 +106,9 @@ class Draft:
     def spread(self) -> None:
         """Make an option of each argument, from a list of `name=value`s, one text of them, or a table."""
         for option in [option for option, row in self.table.translated.items() if row.kind is list]:
-            if given := self.options.get(option):
-                found = dict(self._arguments(option, given))
+            if found := dict(self._arguments(option, self.options.get(option) or [])):
+                del self.options[option]
                 self.options |= found
-                if found:
-                    del self.options[option]
 
     def _arguments(self, option: str, given: Any) -> Iterator[tuple[str, Any]]:
         """Numbers, booleans and tuples as Python has them; commas and blanks between arguments are only that."""
