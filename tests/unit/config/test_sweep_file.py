@@ -44,7 +44,8 @@ def test_utility_ranks_where_nothing_else_is_said(tmp_path: Path) -> None:
 
 
 def test_a_file_picked_on_the_command_line_wins_over_the_sweeps_keys_of_its_group(tmp_path: Path) -> None:
-    spec = load_sweep(write(tmp_path, GOOD), ["train=debug"])
+    arm = "    longer: {train.max_steps: 200}\n"
+    spec = load_sweep(write(tmp_path, GOOD + arm), ["train=debug"])
 
     debug = compose_recipe(["train=debug"]).train
     assert {arm.recipe.train for arm in spec.arms} == {debug} and debug.max_steps != 100
