@@ -52,7 +52,7 @@ from lorasweep.core.records import digest
 _SEED = re.compile(r"[+~]*seed(=|$)")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _LONGEST_NAME = 150  # bytes: folders are named by it, and file systems take 255
-_UTILITY = Objective(name="overcook/utility")
+UTILITY = Objective(name="overcook/utility")
 _OWN = "sweep"  # overrides of this key are the file's own keys
 _NOT_BY_OVERRIDE = ("arms", "space", "recipe")
 
@@ -62,7 +62,7 @@ class _SweepFile:
     """The keys under `sweep:` and their types; arms, space and recipe are checked as overrides."""
 
     question: str
-    metric: Objective = _UTILITY
+    metric: Objective = UTILITY
     arms: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     recipe: dict[str, Any] = field(default_factory=dict)
