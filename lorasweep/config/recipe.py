@@ -14,7 +14,7 @@ from typing import Any
 
 from lorasweep.config import places, rules
 from lorasweep.config.bind import bind_record, bind_value
-from lorasweep.config.components import bind_component, bind_options, catalogue, find_module
+from lorasweep.config.components import bind_component, bind_options, find_module
 from lorasweep.config.override import Override, parse, repeats, unsafe
 from lorasweep.config.suggest import unknown
 from lorasweep.config.tree import Tree, compose_tree
@@ -136,9 +136,9 @@ def _bucket_problems(base: BaseOptions, options: dict[str, Any], name: str) -> l
 
 def _missing_base(base: BaseOptions) -> list[Problem]:
     """What `plan` would say next of a base that is not there, so that one round tells of both folders."""
-    if base.path is None or Path(base.path).expanduser().exists() or base.name not in catalogue("base"):
+    module = find_module("base", base.name, at="base.name", problems=[])
+    if module is None or base.path is None or Path(base.path).expanduser().exists():
         return []
-    module = importlib.import_module(f"lorasweep.components.bases.{base.name}")
     return [Problem(f"base.{key}", message, hint) for key, message, hint in module.problems(base)]
 
 
