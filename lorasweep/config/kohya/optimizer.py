@@ -13,7 +13,7 @@ from typing import Any
 from lorasweep.config.importing.draft import Draft, as_kind
 from lorasweep.config.importing.table import Option
 from lorasweep.config.kohya.options import TABLE
-from lorasweep.plan.advice import finds_step_size
+from lorasweep.plan.learning_rate import finds_step_size
 
 
 @dataclass(frozen=True)
