@@ -27,7 +27,7 @@ from lorasweep.data.images import load_planned
 from lorasweep.dollhouse.world import SUBJECTS, Spec
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial import sample
-from lorasweep.trial.judge import dolls
+from lorasweep.components.metrics import _reader_scores as reader_scores
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter
@@ -123,7 +123,7 @@ class Witness:
     def _groups(
         self, questions: Sequence[pictures.Question], drawn: Sequence[Image.Image]
     ) -> dict[str, dict[str, list[Any]]]:
-        reading = dolls.read(self._reader, drawn)
+        reading = reader_scores.read(self._reader, drawn)
         features = {head: value for head, value in self._subject.fixed.items() if value != "none"}
         probabilities = [reading.probability_of(head, value) for head, value in features.items()]
         likeness = torch.stack(probabilities).mean(dim=0).tolist()

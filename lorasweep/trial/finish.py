@@ -154,9 +154,7 @@ def climb_ladder(context: JudgeContext, calibration: Calibration, counted: Measu
     for weight in sorted(weights):
         found = counted
         if weight != context.weight:
-            # Neither what was asked before nor the history is about this weight.
-            other = replace(context, weight=weight, history=(), _asked={})
-            found = judge.judge(other, context.recipe.metrics, calibration)
+            found = judge.judge(context.at_weight(weight), context.recipe.metrics, calibration)
         steps.append({"weight": weight, "metrics": found.values, "missing": found.missing})
     return steps
 

@@ -22,7 +22,7 @@ and from pictures:
 Endings: `_w1` at another weight, `_unet` and `_text_encoder` by one part alone, `_base`, `_clip` by a second
 encoder, `_se` a standard error. docs/metrics.md has the formulas, their sources and when they are wrong.
 
-A metric is a module with `build(**knobs)` and a `conf/metrics/<name>.yaml`; there is no list of them to edit.
+A metric is a module of `components/metrics/` and a `conf/metrics/<name>.yaml`; there is no list of them to edit.
 Importing this package imports no torch. Judging draws from no generator of the training and changes no
 weight.
 """
@@ -37,17 +37,10 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.core.records import Measurement
 
 if TYPE_CHECKING:
-    from lorasweep.core.protocols import Metric
     from lorasweep.trial.judge.calibration import Calibration
     from lorasweep.trial.judge.context import JudgeContext
 
-__all__ = ["build", "judge"]
-
-
-def build(name: str, knobs: Mapping[str, Any]) -> Metric:
-    """Build the metric of one `conf/metrics/<name>.yaml`."""
-    metric: Metric = importlib.import_module(f"lorasweep.trial.judge.metrics.{name}").build(**knobs)
-    return metric
+__all__ = ["judge"]
 
 
 def judge(
@@ -72,11 +65,11 @@ def judge(
     found = Measurement()
     broken = set()
     for name, knobs in metrics.items():
-        metric = build(name, knobs)
-        if metric.needs_samples and not context.samples:
+        module = importlib.import_module(f"lorasweep.components.metrics.{name}")
+        if module.NEEDS_PICTURES and not context.samples:
             found.missing[name] = f"needs pictures, and none were drawn at step {context.step}"
             continue
-        answer = metric.measure(context)
+        answer = module.build(**knobs).measure(context)
         found.missing.update(answer.missing)
         for key, value in answer.values.items():
             if math.isfinite(value):

@@ -9,10 +9,10 @@ for a difference. Knows nothing about features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorasweep.core import seeds
+from lorasweep.core.judging import Gallery
 from lorasweep.core.records import PlannedImage, digest
 from lorasweep.trial import lora_weight
 
@@ -26,20 +26,6 @@ LARGEST = 64  # images of a split; a hash of their bytes decides which, the same
 KEPT = 4  # galleries per process: trials of one sweep need one per dataset and bucket choice
 
 _built: dict[str, Gallery] = {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gallery:
-    """Pictures of one dataset, all of one size.
-
-    Attributes:
-        train, held_out: RGB.
-        train_captions: one per training picture, after the caption policy.
-    """
-
-    train: tuple[Image.Image, ...]
-    held_out: tuple[Image.Image, ...]
-    train_captions: tuple[str, ...]
 
 
 def build(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, adapter: Adapter | None = None) -> Gallery:

@@ -15,24 +15,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from lorasweep.core.judging import TIMESTEP_BUCKETS, NoiseName, SetName
 from lorasweep.core.records import digest
-from lorasweep.data.captions import are_plain, without_trigger
 from lorasweep.trial import lora_weight
 
 if TYPE_CHECKING:
     import torch
 
     from lorasweep.core.protocols import Adapter, Base, Latents, Texts
-    from lorasweep.core.records import Plan, PlannedImage, Recipe
+    from lorasweep.core.records import Plan, Recipe
 
-PriorTier = Literal["plain", "class", "neighbour", "unrelated"]
-SetName = Literal["train", "held_out", "plain", "class", "neighbour", "unrelated"]
-PRIOR_TIERS: tuple[PriorTier, ...] = ("plain", "class", "neighbour", "unrelated")  # from near to far
-NoiseName = Literal["training", "recombined"]
 KEPT = 4  # sets of probes kept per process: trials of one sweep need one per dataset, base and bucket choice
 
 _built: OrderedDict[str, Probes] = OrderedDict()
@@ -54,37 +49,13 @@ class ProbeOptions:
         magnitude_noises: noises for each of them.
     """
 
-    buckets: int = 4
+    buckets: int = TIMESTEP_BUCKETS
     pairs: int = 6
     noises: int = 4
     prior_images: int = 2
     prior_steps: int = 10
     magnitude_captions: int = 3
     magnitude_noises: int = 2
-
-
-def timesteps(num_timesteps: int, buckets: int) -> tuple[int, ...]:
-    """The middle of every timestep bucket, ascending."""
-    return tuple(int((k + 0.5) * num_timesteps / buckets) for k in range(buckets))
-
-
-def prior_prompts(recipe: Recipe, plan: Plan, train: Sequence[PlannedImage]) -> dict[PriorTier, tuple[str, ...]]:
-    """Prompts by tier, tiers without any left out.
-
-    "plain" are the captions of `train` without the trigger, unless the class prompts are just that.
-    """
-    stripped = [without_trigger(i.caption, plan.trigger, recipe.captions) for i in train]
-    plain = tuple(dict.fromkeys(text for text in stripped if text)) if plan.trigger else ()
-    chosen = {tier: tuple(plan.prompts.get(tier, ())) for tier in ("class", "unrelated")}
-    texts = [image.caption for image in plan.train_images()]
-    class_is_plain = are_plain(chosen["class"], texts, plan.trigger, recipe.captions)
-    found: dict[PriorTier, tuple[str, ...]] = {
-        "plain": () if class_is_plain else plain,
-        "class": chosen["class"],
-        "neighbour": tuple(recipe.base.neighbour_prompts),
-        "unrelated": chosen["unrelated"],
-    }
-    return {tier: prompts for tier, prompts in found.items() if prompts}
 
 
 @dataclass(frozen=True, kw_only=True)

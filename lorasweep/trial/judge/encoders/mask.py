@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.core.protocols import Base
+    from lorasweep.core.protocols import Base, Encoder
     from lorasweep.core.records import Plan, Recipe
-    from lorasweep.trial.judge.encoders import Encoder
 
 TIMESTEP_SHARE = 0.5  # of the noise schedule, as DiffEdit's encoding ratio
 NOISES = 4

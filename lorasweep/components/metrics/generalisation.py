@@ -21,18 +21,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lorasweep.components.metrics import _ranges
+from lorasweep.components.metrics._offers import suffixes
+from lorasweep.core.judging import PARTS, Symptom, probe_timesteps
 from lorasweep.core.records import Measurement
-from lorasweep.trial.judge.context import PARTS
-from lorasweep.trial.judge.metrics import _ranges
-from lorasweep.trial.judge.offered import suffixes
-from lorasweep.trial.judge.probes import ProbeOptions, timesteps
 
 if TYPE_CHECKING:
     import torch
 
+    from lorasweep.core.judging import Rows
+    from lorasweep.core.protocols import JudgeContext
     from lorasweep.core.records import Plan, Recipe
-    from lorasweep.trial.judge.context import JudgeContext, Rows
 
+NEEDS_PICTURES = False
+SYMPTOMS = (
+    Symptom(
+        name="rise",
+        letter="G",
+        rank=11,
+        metric="generalisation/rise",
+        says="the held-out loss is past its lowest",
+    ),
+    Symptom(
+        name="gap",
+        letter="G",
+        rank=12,
+        metric="generalisation/gap",
+        says="it fits the pictures rather than the subject",
+    ),
+)
 HIGH_NOISE = 0.8  # share of the schedule above which a timestep counts as high noise
 NAME = "generalisation"
 NUM_TIMESTEPS = 1000  # of every Stable Diffusion's noise schedule
@@ -45,7 +62,6 @@ class Generalisation:
     """See the module; `weights` are asked besides the weight that counts."""
 
     weights: tuple[float, ...]
-    needs_samples = False
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure at the weight that counts (plain names) and at the others (names ending in `_w1`, say)."""
@@ -55,7 +71,7 @@ class Generalisation:
             self._at(context, weight, suffix, found)
         for part in PARTS if context.trains_text else ():
             for name in SETS:
-                if name in context.probes.sets:
+                if name in context.probe_sets:
                     rows = context.losses(name, context.weight, part=part, first_noise=True)
                     ratio = log_ratio_by_timestep(rows).mean().exp()
                     found.values[f"{NAME}/{name}_{part}"] = float(ratio)
@@ -70,7 +86,7 @@ class Generalisation:
     def _at(self, context: JudgeContext, weight: float, suffix: str, found: Measurement) -> None:
         ratios = {}
         for name in SETS:
-            if name not in context.probes.sets:
+            if name not in context.probe_sets:
                 missing = NONE_HELD_OUT if name == "held_out" else "there are no training images"
                 found.missing[f"{NAME}/{name}{suffix}"] = missing
                 continue
@@ -87,7 +103,7 @@ class Generalisation:
         if not suffix:
             gaps = zip(timesteps_T.tolist(), gap_T.tolist(), strict=True)
             found.values.update({f"{NAME}/gap_t{t}": gap for t, gap in gaps})
-        high = timesteps_T >= HIGH_NOISE * context.probes.num_timesteps
+        high = timesteps_T >= HIGH_NOISE * context.num_timesteps
         if high.any():
             found.values[f"{NAME}/gap_high_noise{suffix}"] = float(gap_T[high].mean())
         error = standard_error(train, held_out)
@@ -120,7 +136,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     for suffix in suffixes(recipe, recipe.metrics[NAME]["weights"]):
         found |= {f"{NAME}/train{suffix}": "", f"{NAME}/gap_se{suffix}": why or few}
         found |= {f"{NAME}/{name}{suffix}": why for name in ("held_out", "gap", "gap_high_noise")}
-    found |= {f"{NAME}/gap_t{t}": why for t in timesteps(NUM_TIMESTEPS, ProbeOptions().buckets)}
+    found |= {f"{NAME}/gap_t{t}": why for t in probe_timesteps(NUM_TIMESTEPS)}
     for part in PARTS if recipe.adapter.options.get("text_encoder") else ():
         found |= {f"{NAME}/train_{part}": "", f"{NAME}/held_out_{part}": why}
     return found

@@ -23,16 +23,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lorasweep.components.metrics import _ranges
+from lorasweep.components.metrics._offers import prior_prompts, suffixes
+from lorasweep.core.judging import PARTS, PRIOR_TIERS, Symptom
 from lorasweep.core.records import Measurement
-from lorasweep.trial.judge.context import PARTS
-from lorasweep.trial.judge.metrics import _ranges
-from lorasweep.trial.judge.offered import suffixes
-from lorasweep.trial.judge.probes import PRIOR_TIERS, prior_prompts
 
 if TYPE_CHECKING:
+    from lorasweep.core.judging import Rows
+    from lorasweep.core.protocols import JudgeContext
     from lorasweep.core.records import Plan, Recipe
-    from lorasweep.trial.judge.context import JudgeContext, Rows
 
+NEEDS_PICTURES = False
+SYMPTOMS = (
+    Symptom(name="class_drift", letter="P", rank=8, metric="prior_drift/class", says="strangers are redrawn"),
+    Symptom(
+        name="neighbour_drift",
+        letter="P",
+        rank=9,
+        metric="prior_drift/neighbour",
+        says="the subject's neighbours are redrawn",
+    ),
+    # A prompt that leaves the person open drifts with the default person.
+    Symptom(
+        name="unrelated_drift",
+        letter="P",
+        rank=10,
+        metric="prior_drift/unrelated",
+        says="unrelated prompts are redrawn",
+    ),
+)
 WHY_MISSING = {
     "plain": "there is no trigger to leave out, or the class prompts are the captions without it",
     "class": "the plan has no class prompts (dataset.prompts)",
@@ -46,13 +65,12 @@ class PriorDrift:
     """See the module."""
 
     weights: tuple[float, ...]
-    needs_samples = False
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure each tier at the weight that counts, and at others under names ending in `_w1`, say."""
         found = Measurement()
         for tier in PRIOR_TIERS:
-            if tier not in context.probes.sets:
+            if tier not in context.probe_sets:
                 found.missing[f"prior_drift/{tier}"] = WHY_MISSING[tier]
                 continue
             for weight in dict.fromkeys((context.weight, *self.weights)):

@@ -20,15 +20,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lorasweep.components.metrics import _ranges
+from lorasweep.components.metrics.generalisation import NONE_HELD_OUT, log_ratio_by_timestep
 from lorasweep.core.records import Measurement
-from lorasweep.trial.judge.metrics import _ranges
-from lorasweep.trial.judge.metrics.generalisation import NONE_HELD_OUT, log_ratio_by_timestep
 
 if TYPE_CHECKING:
+    from lorasweep.core.protocols import JudgeContext
     from lorasweep.core.records import Plan, Recipe
-    from lorasweep.trial.judge.context import JudgeContext
 
 NAME = "useful_weight"
+NEEDS_PICTURES = False
 NAMES = (f"{NAME}/best", f"{NAME}/slope")
 Point = tuple[float, float]  # weight, log loss ratio
 
@@ -38,11 +39,10 @@ class UsefulWeight:
     """See the module; `weights` are asked besides the weight that counts and 0."""
 
     weights: tuple[float, ...]
-    needs_samples = False
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure on the held-out probes, one noise per image and timestep."""
-        if "held_out" not in context.probes.sets:
+        if "held_out" not in context.probe_sets:
             return Measurement(missing=dict.fromkeys(NAMES, NONE_HELD_OUT))
         points = [(0.0, 0.0)]
         for weight in sorted({context.weight, *self.weights} - {0.0}):

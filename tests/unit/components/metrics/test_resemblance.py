@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lorasweep.trial.judge import resemblance
+from lorasweep.components.metrics import _resemblance as resemblance
 
 SUBJECT, STRANGER = 2.0, 0.0  # what planted pictures show on every number, on the average
 
@@ -22,16 +22,10 @@ def pictures(shown: float, count: int, *, seed: int, scatter: float = 1.0) -> li
 def context() -> Any:
     """Pictures are their own features, (T, D) each."""
     return SimpleNamespace(
-        base=None,
-        recipe=SimpleNamespace(encoders={}),
+        encoder=lambda name, *, subject_only: object() if name == "base" else None,
         gallery=SimpleNamespace(train=pictures(SUBJECT, 20, seed=1), held_out=()),
         features=lambda pictures, *, encoder=None, keep=False: {"features": torch.stack(list(pictures))},
     )
-
-
-@pytest.fixture(autouse=True)
-def the_base_is_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resemblance.choose, "load", lambda *about: object())
 
 
 def test_the_squared_distance_in_closed_form() -> None:
@@ -53,7 +47,7 @@ def test_the_squared_distance_is_right_on_average_where_the_plain_one_is_not() -
 
 
 def test_likeness_goes_from_the_base_to_the_subject_and_falls_again_beyond(context: Any) -> None:
-    view = resemblance.look(context, "base", pictures(STRANGER, 8, seed=2))
+    view = resemblance.make_scale(context, "base", pictures(STRANGER, 8, seed=2))
     said = [view.likeness(pictures(shown, 8, seed=3)).value for shown in (STRANGER, 0.5, 1.0, 1.5, SUBJECT, 4.0, 7.0)]
     assert said[0] == pytest.approx(0, abs=0.1) and said[4] == pytest.approx(1, abs=0.1)
     assert said[:5] == sorted(said[:5]) and said[4] > said[5] > said[6]
@@ -64,17 +58,17 @@ def test_likeness_goes_from_the_base_to_the_subject_and_falls_again_beyond(conte
 
 def test_what_strangers_gained_is_the_share_of_the_way(context: Any) -> None:
     everything = pictures(STRANGER, 16, seed=5)
-    view = resemblance.look(context, "base", everything)
+    view = resemblance.make_scale(context, "base", everything)
     base = everything[:4]
-    assert view.gained(base, base) == 0
+    assert view.gain(base, base) == 0
     moved = [picture + 0.25 * (SUBJECT - STRANGER) for picture in base]
-    assert view.gained(moved, base) == pytest.approx(0.25, abs=0.03)
+    assert view.gain(moved, base) == pytest.approx(0.25, abs=0.03)
     generator = torch.Generator().manual_seed(6)
     aside = torch.randn(4, 50, generator=generator, dtype=torch.float64)
-    assert abs(view.gained([picture + 3 * aside for picture in base], base)) < 0.3, "another way is no bleeding"
+    assert abs(view.gain([picture + 3 * aside for picture in base], base)) < 0.3, "another way is no bleeding"
 
 
-def test_what_cannot_be_told_is_said(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_told_is_said(context: Any) -> None:
     for few, reason in (
         ({"gallery": None}, "two training images"),
         (
@@ -84,9 +78,8 @@ def test_what_cannot_be_told_is_said(context: Any, monkeypatch: pytest.MonkeyPat
     ):
         about = SimpleNamespace(**{**vars(context), **few})
         with pytest.raises(resemblance.CannotTell, match=reason):
-            resemblance.look(about, "base", pictures(STRANGER, 8, seed=2))
+            resemblance.make_scale(about, "base", pictures(STRANGER, 8, seed=2))
     with pytest.raises(resemblance.CannotTell, match="two pictures by the base"):
-        resemblance.look(context, "base", pictures(STRANGER, 1, seed=2))
-    monkeypatch.setattr(resemblance.choose, "load", lambda *about: None)
+        resemblance.make_scale(context, "base", pictures(STRANGER, 1, seed=2))
     with pytest.raises(resemblance.CannotTell, match="dino"):
-        resemblance.look(context, "dino", pictures(STRANGER, 8, seed=2))
+        resemblance.make_scale(context, "dino", pictures(STRANGER, 8, seed=2))

@@ -20,10 +20,10 @@ from lorasweep.dollhouse.world.subjects import SUBJECTS
 if TYPE_CHECKING:
     from PIL import Image
 
+    from lorasweep.core.protocols import JudgeContext
     from lorasweep.core.records import CaptionOptions, Recipe
     from lorasweep.dollhouse.reader import Reader, Reading
     from lorasweep.dollhouse.world.subjects import Subject
-    from lorasweep.trial.judge.context import JudgeContext
 
 UNREADABLE = "only the dollhouse's own pictures of its own subjects can be read back"
 
@@ -68,8 +68,7 @@ def features_shown(reading: Reading, subject: Subject) -> dict[str, float]:
     """Probability that each of the subject's features shows, mean over pictures; each in [0, 1].
 
     A feature is a trait (hair colour and style, eyes, skin) or a mark (on head and face, and their colour).
-    One
-    by one rather than all at once: likeness comes, and bleeds, feature by feature.
+    One by one rather than all at once: likeness comes, and bleeds, feature by feature.
     """
     features = {head: value for head, value in subject.fixed.items() if value != NO_MARK}
     return {head: float(reading.probability_of(head, value).mean()) for head, value in features.items()}

@@ -11,11 +11,11 @@ import shipped
 import torch
 
 from lorasweep.components.adapters import dora, ia3, loha
-from lorasweep.trial.judge.metrics import norms
+from lorasweep.components.metrics import norms
 
 
 def with_adapter(context: Any, adapter: Any) -> Any:
-    return dataclasses.replace(context, adapter=adapter, _asked={})
+    return dataclasses.replace(context, adapter=adapter, _cache={})
 
 
 def test_relative_norms_agree_with_numpy(context: Any, perturb: Any) -> None:
@@ -77,5 +77,5 @@ def test_intruders_of_a_full_rank_base() -> None:
 def test_half_the_weight_is_half_the_norm(context: Any, perturb: Any) -> None:
     perturb(context.adapter, 0.1)
     whole = norms.build(decompose=0).measure(context).values["norms/relative"]
-    half = dataclasses.replace(context, weight=0.35, _asked={})
+    half = dataclasses.replace(context, weight=0.35, _cache={})
     assert norms.build(decompose=0).measure(half).values["norms/relative"] == pytest.approx(whole / 2, rel=1e-4)

@@ -21,18 +21,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lorasweep.components.metrics import _ranges
+from lorasweep.components.metrics import _similarity as similarity
+from lorasweep.components.metrics._offers import num_pictures
+from lorasweep.core.judging import Symptom
 from lorasweep.core.records import Measurement, PromptTier
-from lorasweep.trial.judge import similarity
-from lorasweep.trial.judge.metrics import _ranges
-from lorasweep.trial.judge.offered import drawn
 
 if TYPE_CHECKING:
     import torch
 
+    from lorasweep.core.protocols import JudgeContext
     from lorasweep.core.records import Plan, Recipe
-    from lorasweep.trial.judge.context import JudgeContext
 
 NAME = "diversity"
+NEEDS_PICTURES = True
+SYMPTOMS = (
+    Symptom(
+        name="diversity",
+        letter="V",
+        rank=4,
+        metric="diversity/relative",
+        says="every seed gives the same picture",
+        inverted=True,
+        definite=0.5,  # half of the base's variety
+    ),
+)
 FEWEST = 3  # pictures; of two, one number decides
 
 
@@ -41,12 +54,11 @@ class Diversity:
     """See the module."""
 
     tiers: tuple[PromptTier, ...]
-    needs_samples = True
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure on this step's pictures at the weight that counts."""
-        base = {(s.request.prompt, s.request.seed): i for t in self.tiers for s, i in context.base_pictures(t)}
-        drawn = {(s.request.prompt, s.request.seed): i for t in self.tiers for s, i in context.pictures(t)}
+        base = {(picture.prompt, picture.seed): picture.image for picture in context.base_pictures(*self.tiers)}
+        drawn = {(picture.prompt, picture.seed): picture.image for picture in context.pictures(*self.tiers)}
         pairs = [pair for pair in drawn if pair in base]
         if len(pairs) < FEWEST:
             reason = f"needs {FEWEST} pictures that the base drew as well, got {len(pairs)}"
@@ -80,7 +92,7 @@ def problems(*, tiers: Sequence[PromptTier]) -> list[tuple[str, str, str]]:
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
-    pictures = drawn(recipe, plan, recipe.metrics[NAME]["tiers"])
+    pictures = num_pictures(recipe, plan, recipe.metrics[NAME]["tiers"])
     why = "" if pictures >= FEWEST else f"needs {FEWEST} pictures that the base drew as well, got {pictures}"
     return {f"{NAME}/{name}": why for name in ("vendi", "base_vendi", "relative")}
 

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 from lorasweep.core.records import Measurement
 
 if TYPE_CHECKING:
+    from lorasweep.core.judging import Rows
+    from lorasweep.core.protocols import JudgeContext
     from lorasweep.core.records import Plan, Recipe
-    from lorasweep.trial.judge.context import JudgeContext, Rows
 
 NAME = "trigger_selectivity"
+NEEDS_PICTURES = False
 NO_TRIGGER = "the captions have no trigger (captions.trigger)"
 
 
@@ -31,11 +33,10 @@ class TriggerSelectivity:
     """See the module."""
 
     min_gain: float
-    needs_samples = False
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure on the training probes at the weight that counts."""
-        if "train" not in context.probes.sets:
+        if "train" not in context.probe_sets:
             return Measurement(missing={f"{NAME}/score": "there are no training images"})
         with_trigger = gain(context.losses("train", context.weight))
         found = Measurement(values={f"{NAME}/gain": with_trigger})

@@ -26,18 +26,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from lorasweep.components.metrics import _similarity as similarity
+from lorasweep.components.metrics._offers import num_pictures
+from lorasweep.core.judging import Symptom
 from lorasweep.core.records import PROMPT_TIERS, Measurement
-from lorasweep.trial.judge import similarity
-from lorasweep.trial.judge.offered import drawn
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
+    from lorasweep.core.protocols import JudgeContext
     from lorasweep.core.records import Plan, Recipe
-    from lorasweep.trial.judge.context import JudgeContext
 
+NEEDS_PICTURES = True
+SYMPTOMS = (
+    # Six tenths as far from all that base and training images show as two other pictures are, squared.
+    Symptom(name="burn", letter="B", rank=0, metric="burn/score", says="pictures fall apart", definite=0.35),
+)
 FEWEST_BY_BASE = 3  # pictures; fewer have no usual distance
 
 # The smallest interquartile range that counts, per statistic, so that a reference without any spread (no
@@ -50,12 +55,13 @@ class Burn:
     """See the module."""
 
     min_reference: int
-    needs_samples = True
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure on all of this step's pictures at the weight that counts."""
-        drawn = [image for tier in PROMPT_TIERS for _, image in context.pictures(tier)]
-        base = [image for tier in PROMPT_TIERS for _, image in context.base_pictures(tier)]
+        import numpy as np
+
+        drawn = [picture.image for picture in context.pictures(*PROMPT_TIERS)]
+        base = [picture.image for picture in context.base_pictures(*PROMPT_TIERS)]
         if not drawn:
             return Measurement(missing={"burn/score": f"no pictures at weight {context.weight:g}"})
         trained = list(context.gallery.train) if context.gallery is not None else []
@@ -91,7 +97,7 @@ def problems(*, min_reference: int) -> list[tuple[str, str, str]]:
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
-    by_base, least = drawn(recipe, plan, PROMPT_TIERS), recipe.metrics["burn"]["min_reference"]
+    by_base, least = num_pictures(recipe, plan, PROMPT_TIERS), recipe.metrics["burn"]["min_reference"]
     fine = by_base + len(plan.train_images())
     too_few = "" if fine >= least else f"needs {least} pictures by the base and of training, got {fine}"
     why = "" if by_base >= FEWEST_BY_BASE else f"needs {FEWEST_BY_BASE} pictures by the base, got {by_base}"
@@ -125,6 +131,8 @@ def excesses(drawn: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> di
         drawn: pictures to judge, (H, W, 3) uint8.
         reference: pictures that are fine by definition.
     """
+    import numpy as np
+
     found = {}
     of_drawn, of_reference = _table(drawn), _table(reference)
     for name, least in STATISTICS.items():
@@ -145,6 +153,8 @@ def statistics(pixels_HWC: np.ndarray) -> dict[str, float]:
         saturation: mean chroma (max - min of the channels). contrast: standard deviation of luma. clipped:
         share of pixels with a channel at 0 or 255. grain: mean absolute 4-neighbour Laplacian of luma.
     """
+    import numpy as np
+
     rgb = pixels_HWC.astype(np.float64) / 255.0
     luma_HW = rgb @ np.array([0.2126, 0.7152, 0.0722])  # Rec. 709
     inner = luma_HW[1:-1, 1:-1]
@@ -158,5 +168,7 @@ def statistics(pixels_HWC: np.ndarray) -> dict[str, float]:
 
 
 def _table(pictures: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    import numpy as np
+
     rows = [statistics(picture) for picture in pictures]
     return {name: np.array([row[name] for row in rows]) for name in STATISTICS}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from lorasweep.trial.judge.metrics import useful_weight
+from lorasweep.components.metrics import useful_weight
 
 
 def points(curve: Any, weights: tuple[float, ...] = (0.0, 0.4, 0.7, 1.0)) -> list[tuple[float, float]]:
@@ -45,7 +45,7 @@ def test_a_live_adapters_slope_is_the_difference_of_its_losses(context: Any, per
     idle = metric.measure(context).values
     assert idle["useful_weight/slope"] == pytest.approx(0, abs=1e-4)
     perturb(context.adapter, 0.3)
-    context._asked.clear()
+    context._cache.clear()
     found = metric.measure(context).values["useful_weight/slope"]
     logs = []
     for weight in (0.69, 0.71):

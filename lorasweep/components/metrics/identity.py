@@ -7,7 +7,7 @@ prompts with the trigger. With a the mean over features and pictures at the weig
 
 so that the base, which shows some features by chance or because the prompt asks for them, has F = 0.
 
-On any other base F is the pictures' likeness to the training pictures (`metrics.resemblance`), cut to [0, 1]:
+On any other base F is the pictures' likeness to the training pictures (`_resemblance`), cut to [0, 1]:
 0 as the base's own pictures of the same prompts, 1 as other pictures of the subject.
 
 Source: identity on plain prompts as in DreamBooth (arXiv 2208.12242), on the dollhouse with a classifier of
@@ -20,20 +20,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from lorasweep.components.metrics import _ranges
+from lorasweep.components.metrics import _reader_scores as reader_scores
+from lorasweep.components.metrics import _resemblance as resemblance
+from lorasweep.components.metrics._offers import first_configured, is_here, not_here, num_pictures
 from lorasweep.core.records import Measurement, PromptTier
-from lorasweep.trial.judge import dolls, resemblance
-from lorasweep.trial.judge.encoders.choose import first_configured, is_here, not_here
-from lorasweep.trial.judge.metrics import _ranges
-from lorasweep.trial.judge.offered import drawn
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from lorasweep.core.protocols import JudgeContext
     from lorasweep.core.records import Plan, Recipe
     from lorasweep.dollhouse.world.subjects import Subject
-    from lorasweep.trial.judge.context import JudgeContext
 
 NAME = "identity"
+NEEDS_PICTURES = True
 Encoder = Literal["auto", "reader", "dino", "clip", "base"]
 
 
@@ -44,12 +45,11 @@ class Identity:
     tiers: tuple[PromptTier, ...]
     encoder: Encoder
     also: tuple[Encoder, ...]
-    needs_samples = True
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure by the encoder that counts, and by others under names ending in theirs."""
-        pictures = [image for tier in self.tiers for _, image in context.pictures(tier)]
-        base = [image for tier in self.tiers for _, image in context.base_pictures(tier)]
+        pictures = [picture.image for picture in context.pictures(*self.tiers)]
+        base = [picture.image for picture in context.base_pictures(*self.tiers)]
         if not pictures or not base:
             where = f"{' or '.join(self.tiers)} prompts"
             return Measurement(missing={f"{NAME}/score": f"no pictures of {where}, or none by the base"})
@@ -82,7 +82,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     knobs = recipe.metrics[NAME]
     tiers = knobs["tiers"]
-    few = "" if drawn(recipe, plan, tiers) else f"no pictures of {' or '.join(tiers)} prompts"
+    few = "" if num_pictures(recipe, plan, tiers) else f"no pictures of {' or '.join(tiers)} prompts"
     found: dict[str, str] = {}
     for encoder, ending in ((knobs["encoder"], ""), *((also, f"_{also}") for also in knobs["also"])):
         details, why = _details(recipe, encoder)
@@ -92,9 +92,9 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
 
 def _details(recipe: Recipe, encoder: Encoder) -> tuple[tuple[str, ...], str]:
     """The numbers that an encoder gives beside the score, and why it cannot."""
-    subject = dolls.subject_in(recipe)
+    subject = reader_scores.subject_in(recipe)
     if encoder == "reader" or (encoder == "auto" and subject is not None):
-        return ("likeness", "base_likeness", "all_features"), "" if subject else dolls.UNREADABLE
+        return ("likeness", "base_likeness", "all_features"), "" if subject else reader_scores.UNREADABLE
     name = first_configured(("dino", "clip"), recipe.encoders) if encoder == "auto" else encoder
     if not is_here(name, recipe.encoders):
         return (), not_here(name)
@@ -112,19 +112,19 @@ def by(
         pictures: that must show the subject.
         base: the base's, for the same prompts.
     """
-    subject = dolls.subject_of(context)
+    subject = reader_scores.subject_of(context)
     if encoder == "reader" or (encoder == "auto" and subject is not None):
         if subject is None:
-            return Measurement(missing={f"{NAME}/score": dolls.UNREADABLE})
+            return Measurement(missing={f"{NAME}/score": reader_scores.UNREADABLE})
         return _by_reader(context, subject, pictures, base)
     name = first_configured(("dino", "clip"), context.recipe.encoders) if encoder == "auto" else encoder
     try:
-        view = resemblance.look(context, name, base)
+        scale = resemblance.make_scale(context, name, base)
     except resemblance.CannotTell as reason:
         return Measurement(missing={f"{NAME}/score": str(reason)})
     if len(pictures) < resemblance.FEWEST:
         return Measurement(missing={f"{NAME}/score": "needs two pictures"})
-    likeness = view.likeness(pictures)
+    likeness = scale.likeness(pictures)
     details = {f"{NAME}/{key}": value for key, value in likeness.details.items()}
     return Measurement(values={f"{NAME}/score": min(1.0, max(0.0, likeness.value))} | details)
 
@@ -133,9 +133,9 @@ def _by_reader(
     context: JudgeContext, subject: Subject, pictures: Sequence[Image.Image], base: Sequence[Image.Image]
 ) -> Measurement:
     """What the reader sees; besides F, the probability that every feature shows at once."""
-    reading = dolls.read(context.reader, pictures)
-    shown = dolls.likeness(reading, subject)
-    by_chance = dolls.likeness(dolls.read(context.reader, base), subject)
+    reading = reader_scores.read(context.reader, pictures)
+    shown = reader_scores.likeness(reading, subject)
+    by_chance = reader_scores.likeness(reader_scores.read(context.reader, base), subject)
     values = {
         f"{NAME}/score": max(0.0, (shown - by_chance) / (1.0 - by_chance)),
         f"{NAME}/likeness": shown,

@@ -11,10 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from lorasweep.components.metrics import memorisation
+from lorasweep.core.judging import Gallery, Magnitudes
 from lorasweep.plan.sample_requests import ImageRequest
-from lorasweep.trial.judge.context import Magnitudes
-from lorasweep.trial.judge.gallery import Gallery
-from lorasweep.trial.judge.metrics import memorisation
 from lorasweep.trial.sample import Sample
 
 SIZE = (32, 32)
@@ -67,7 +66,7 @@ def judged(context: Any, tmp_path: Any) -> Any:
             samples=samples(pictures, "drawn", 0.7),
             base_samples=samples(base, "base", 0.0),
             gallery=gallery,
-            _asked={},
+            _cache={},
         )
         return memorisation.build(tiers=["in_distribution"], chance=0.05).measure(changed)
 
@@ -131,7 +130,7 @@ def test_magnitudes_agree_with_a_plain_computation(context: Any, perturb: Any) -
     idle = context.magnitudes("training")
     assert torch.allclose(idle.adapted, idle.base, rtol=1e-5)
     perturb(context.adapter, 0.1)
-    context._asked.clear()
+    context._cache.clear()
     found = context.magnitudes("training").adapted
     assert not torch.allclose(found, idle.base, rtol=1e-3)
     batch = context.probes.noise["training"]

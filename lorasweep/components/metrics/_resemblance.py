@@ -1,8 +1,8 @@
 """How like the training pictures are other pictures, where no reader knows the subject?
 
-    view = look(context, encoder's name, the base's pictures)
-    view.likeness(pictures).value   0 as the base's pictures of the same prompts, 1 as the subject's
-    view.gained(pictures, base's)   how much more of the subject they show than the base's did
+    scale = make_scale(context, encoder's name, the base's pictures)
+    scale.likeness(pictures).value   0 as the base's pictures of the same prompts, 1 as the subject's
+    scale.gain(pictures, base's)     how much more of the subject they show than the base's did
 
 What identity and bleed share. Published encoders are asked as their papers ask them, by cosines; the base
 itself by means, because its features hold scene and style before they hold anybody's face, and only
@@ -17,18 +17,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from lorasweep.trial.judge import similarity
-from lorasweep.trial.judge.encoders import choose
-from lorasweep.trial.judge.encoders.mask import Masked, subject_words
+from lorasweep.components.metrics import _similarity as similarity
+from lorasweep.components.metrics._offers import not_here
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.trial.judge.context import JudgeContext
-    from lorasweep.trial.judge.encoders import Encoder
-    from lorasweep.trial.judge.encoders.choose import EncoderName
-    from lorasweep.trial.judge.gallery import Gallery
+    from lorasweep.core.judging import EncoderName, Gallery
+    from lorasweep.core.protocols import Encoder, JudgeContext
 
     Pictures = Sequence[Image.Image]
 
@@ -52,18 +49,18 @@ class Likeness:
     details: dict[str, float]
 
 
-class View(Protocol):
-    """One encoder's view of one dataset."""
+class SimilarityScale(Protocol):
+    """How like the subject pictures are, as one encoder sees one dataset."""
 
     def likeness(self, pictures: Pictures) -> Likeness:
         """How like the subject's pictures are."""
 
-    def gained(self, pictures: Pictures, base: Pictures) -> float:
+    def gain(self, pictures: Pictures, base: Pictures) -> float:
         """How much more of the subject pictures show than the base's for the same prompts, on that scale."""
 
 
-def look(context: JudgeContext, name: EncoderName, base_pictures: Pictures) -> View:
-    """Look at a dataset with one encoder.
+def make_scale(context: JudgeContext, name: EncoderName, base_pictures: Pictures) -> SimilarityScale:
+    """Make the scale of one encoder for a dataset.
 
     Args:
         context: gives the gallery and the base.
@@ -73,17 +70,15 @@ def look(context: JudgeContext, name: EncoderName, base_pictures: Pictures) -> V
     Raises:
         CannotTell: there is no such encoder here, too few pictures, or no difference that it sees.
     """
-    encoder = choose.load(name, context.base, context.recipe.encoders)
+    encoder = context.encoder(name, subject_only=True)
     if encoder is None:
-        raise CannotTell(choose.not_here(name))
+        raise CannotTell(not_here(name))
     if context.gallery is None or len(context.gallery.train) < FEWEST:
         raise CannotTell("needs two training images")
     if len(base_pictures) < FEWEST:
         raise CannotTell("needs two pictures by the base")
     if name == "base":
         return ByMeans(context, context.gallery, base_pictures)
-    if words := subject_words(context.recipe, context.plan):
-        encoder = Masked(encoder, context.base, words)
     return ByCosines(context, context.gallery, name, encoder, base_pictures)
 
 
@@ -93,7 +88,7 @@ class ByMeans:
     With d^2(a, b) the squared distance of two sets' mean features, freed of what scatter within them adds,
 
         likeness = 1 - d^2(drawn, training) / d^2(base's, training)
-        gained   = <drawn - base's, training - all of the base's> / |training - all of the base's|^2 (means)
+        gain     = <drawn - base's, training - all of the base's> / |training - all of the base's|^2 (means)
 
     The mean over prompts leaves scenes behind, because the base drew the same ones. A picture that overshoots
     the subject, or falls apart, is far from it again.
@@ -117,7 +112,7 @@ class ByMeans:
         details = zip(DETAILS["base"], (mine, self._apart), strict=True)
         return Likeness(1 - mine / self._apart, dict(details))
 
-    def gained(self, pictures: Pictures, base: Pictures) -> float:
+    def gain(self, pictures: Pictures, base: Pictures) -> float:
         """See the class."""
         to_subject_D = self._train_MD.mean(0) - self._base_ND.mean(0)
         moved_D = self._features(pictures).mean(0) - self._features(base, keep=True).mean(0)
@@ -161,7 +156,7 @@ class ByCosines:
         details = zip(DETAILS["published"], (mine, self._none, self._full), strict=True)
         return Likeness(self._place(mine), dict(details))
 
-    def gained(self, pictures: Pictures, base: Pictures) -> float:
+    def gain(self, pictures: Pictures, base: Pictures) -> float:
         """Likeness over the base's."""
         return self._place(self._cosine(pictures)) - self._place(self._cosine(base, keep=True))
 

@@ -12,14 +12,14 @@ import shipped
 import torch
 
 from lorasweep.components.adapters import lora
+from lorasweep.components.metrics import generalisation, prior_drift, trigger_selectivity
+from lorasweep.core.judging import Rows
 from lorasweep.trial.judge import judge, probes
-from lorasweep.trial.judge.context import Rows
-from lorasweep.trial.judge.metrics import generalisation, prior_drift, trigger_selectivity
 
 
 def at(context: Any, **changes: Any) -> Any:
     """The same situation, with nothing remembered."""
-    return dataclasses.replace(context, _asked={}, **changes)
+    return dataclasses.replace(context, _cache={}, **changes)
 
 
 def rows(adapted: list[float], base: list[float], timestep: list[int], image: list[int]) -> Rows:
@@ -99,7 +99,7 @@ def test_selectivity_is_one_without_gain_and_zero_with_equal_gain() -> None:
     class Answers:
         def __init__(self, without: Rows) -> None:
             self.plan = type("P", (), {"trigger": "zkw"})
-            self.probes = type("S", (), {"sets": {"train": ()}})
+            self.probe_sets = {"train"}
             self.weight, self._without = 0.7, without
 
         def losses(self, name: str, weight: float, trigger: bool = True) -> Rows:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.stats import entropy
 
-from lorasweep.trial.judge import similarity
-from lorasweep.trial.judge.metrics import diversity
+from lorasweep.components.metrics import _similarity as similarity
+from lorasweep.components.metrics import diversity
 
 
 def test_vendi_in_closed_form() -> None:

@@ -32,21 +32,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lorasweep.components.metrics import _ranges
+from lorasweep.components.metrics import _similarity as similarity
+from lorasweep.components.metrics._offers import num_pictures
+from lorasweep.core.judging import Symptom
 from lorasweep.core.records import Measurement, PromptTier
-from lorasweep.trial.judge import similarity
-from lorasweep.trial.judge.encoders import choose
-from lorasweep.trial.judge.metrics import _ranges
-from lorasweep.trial.judge.offered import drawn
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from lorasweep.core.protocols import Encoder, JudgeContext
     from lorasweep.core.records import Plan, Recipe
-    from lorasweep.trial.judge.context import JudgeContext
-    from lorasweep.trial.judge.encoders import Encoder
 
 NAME = "memorisation"
+NEEDS_PICTURES = False  # the magnitude needs none, and `measure` says so for the rest
+SYMPTOMS = (
+    Symptom(
+        name="memorisation",
+        letter="M",
+        rank=1,
+        metric="memorisation/copy_rate",
+        says="it copies its training images",
+        definite=0.25,  # 0.05 is what copies nothing, by how a copy is told
+    ),
+    Symptom(
+        name="nearness",
+        letter="M",
+        rank=2,
+        metric="memorisation/nearness",
+        says="its pictures drift towards its training images",
+    ),
+)
 KINDS = ("latents", "features")
 RATES = ("copy_rate", "tile_max", "nearness")
 MIN_REFERENCE = 4  # pictures that cannot be copies, fewest for a quantile
@@ -61,7 +78,6 @@ class Memorisation:
 
     tiers: tuple[PromptTier, ...]
     chance: float
-    needs_samples = False  # the magnitude needs none, and says so for the rest
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure on the pictures at the weight that counts, and on pure noise."""
@@ -69,8 +85,8 @@ class Memorisation:
         return Measurement(values=copies.values | magnitude.values, missing=copies.missing | magnitude.missing)
 
     def _copies(self, context: JudgeContext) -> Measurement:
-        drawn = [image for tier in self.tiers for _, image in context.pictures(tier)]
-        base = [image for tier in self.tiers for _, image in context.base_pictures(tier)]
+        drawn = [picture.image for picture in context.pictures(*self.tiers)]
+        base = [picture.image for picture in context.base_pictures(*self.tiers)]
         reason = _why_not(context, drawn, base)
         if reason:
             return Measurement(missing={f"{NAME}/{name}": reason for name in RATES})
@@ -95,7 +111,7 @@ class Memorisation:
     def _kinds(context: JudgeContext) -> dict[str, tuple[Encoder | None, str]]:
         """Which encoder's which features to look at, by the name of a kind; None is the frozen base."""
         kinds: dict[str, tuple[Encoder | None, str]] = {kind: (None, kind) for kind in KINDS}
-        if (sscd := choose.load("sscd", context.base, context.recipe.encoders)) is not None:
+        if (sscd := context.encoder("sscd")) is not None:
             kinds["sscd"] = (sscd, "whole")
         return kinds
 
@@ -119,7 +135,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     train, held_out = len(plan.train_images()), len(plan.held_out_images())
     why = _too_few(train, held_out)
-    if not drawn(recipe, plan, recipe.metrics[NAME]["tiers"]):
+    if not num_pictures(recipe, plan, recipe.metrics[NAME]["tiers"]):
         why = "no pictures with the trigger are drawn"
     kinds = ("", *(f"_{kind}" for kind in KINDS), *(("_sscd",) if recipe.encoders.sscd else ()))
     captioned = any(image.caption for image in plan.train_images()) and plan.prompts.get("recombined")

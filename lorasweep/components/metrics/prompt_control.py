@@ -25,30 +25,70 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from lorasweep.components.metrics import _ranges
+from lorasweep.components.metrics import _reader_scores as reader_scores
+from lorasweep.components.metrics import _resemblance as resemblance
+from lorasweep.components.metrics._offers import first_configured, is_here, is_plain_class, not_here
+from lorasweep.core.judging import EncoderName, Picture, Symptom
 from lorasweep.core.records import PROMPT_TIERS, Measurement
-from lorasweep.data.captions import are_plain, without_trigger
+from lorasweep.data.captions import without_trigger
 from lorasweep.dollhouse.world.attributes import INTRINSIC
-from lorasweep.trial.judge import dolls, resemblance
-from lorasweep.trial.judge.encoders import choose
-from lorasweep.trial.judge.metrics import _ranges
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from lorasweep.core.protocols import Encoder as PictureEncoder
+    from lorasweep.core.protocols import JudgeContext
     from lorasweep.core.records import Plan, PromptTier, Recipe
     from lorasweep.dollhouse.world.subjects import Subject
-    from lorasweep.trial.judge.context import JudgeContext
-    from lorasweep.trial.judge.encoders import Encoder as PictureEncoder
-    from lorasweep.trial.sample import Sample
 
 NAME = "prompt_control"
+NEEDS_PICTURES = True
+SYMPTOMS = (
+    # A quarter of the prompts that the base obeys, 15 % of the subject on others.
+    Symptom(
+        name="control",
+        letter="C",
+        rank=3,
+        metric="prompt_control/score",
+        says="prompts are no longer obeyed",
+        inverted=True,
+        definite=0.25,
+    ),
+    Symptom(
+        name="bleed_class",
+        letter="C",
+        rank=5,
+        metric="prompt_control/bleed_class",
+        says="strangers look like the subject",
+        definite=0.15,
+    ),
+    # Without regularisation images every recipe turns the default person into the subject, so by themselves
+    # these two are blemishes, not failures.
+    Symptom(
+        name="bleed_plain",
+        letter="C",
+        rank=6,
+        metric="prompt_control/bleed_plain",
+        says="captions call the subject without its trigger",
+        severity=0.25,
+    ),
+    Symptom(
+        name="bleed_unrelated",
+        letter="C",
+        rank=7,
+        metric="prompt_control/bleed_unrelated",
+        says="the subject appears uncalled",
+        severity=0.25,
+    ),
+)
 Encoder = Literal["auto", "reader", "clip", "base"]
 WHY_NO_STRANGERS = (
     "the class prompts are captions without the trigger, which leave open who comes: "
     "name several others in dataset.prompts.class"
 )
 CAPTIONS = 3  # training captions that a picture may fall back to
-Pictures = Sequence[tuple["Sample", "Image.Image"]]
+Pictures = Sequence[Picture]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +98,6 @@ class PromptControl:
     min_base_accuracy: float
     encoder: Encoder
     also: tuple[Encoder, ...]
-    needs_samples = True
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure both by the encoder that counts, and by others under names ending in theirs."""
@@ -70,15 +109,16 @@ class PromptControl:
         return found
 
     def _by(self, context: JudgeContext, encoder: Encoder) -> Measurement:
-        subject = dolls.subject_of(context)
+        subject = reader_scores.subject_of(context)
         if encoder == "reader" or (encoder == "auto" and subject is not None):
             if subject is None:
                 names = (f"{NAME}/score", *_uncalled(context))
-                return Measurement(missing=dict.fromkeys(names, dolls.UNREADABLE))
+                return Measurement(missing=dict.fromkeys(names, reader_scores.UNREADABLE))
             control = self._control(*(accuracy(context, both) for both in _recombined(context)))
             bleed = _bleed_by_reader(context, subject)
         else:
-            control = self._control_by_fit(context, encoder)
+            name = first_configured(("clip",), context.recipe.encoders) if encoder == "auto" else encoder
+            control = self._control_by_fit(context, name)
             bleed = _bleed_by_resemblance(context)
         return Measurement(values=control.values | bleed.values, missing=control.missing | bleed.missing)
 
@@ -94,14 +134,14 @@ class PromptControl:
             found.values[f"{NAME}/score"] = adapted / base
         return found
 
-    def _control_by_fit(self, context: JudgeContext, encoder: Encoder) -> Measurement:
+    def _control_by_fit(self, context: JudgeContext, encoder: EncoderName) -> Measurement:
         prompts, rivals = _candidates(context)
         if len(prompts) + len(rivals) < 2:
             reason = "needs a second recombined prompt or a training caption to tell a prompt from"
             return Measurement(missing={f"{NAME}/score": reason})
-        fit = _fit(context, encoder, (*prompts, *rivals))
+        fit = context.prompt_fit(encoder, (*prompts, *rivals))
         if fit is None:
-            return Measurement(missing={f"{NAME}/score": choose.not_here("clip")})
+            return Measurement(missing={f"{NAME}/score": not_here("clip")})
         drawn, base = _recombined(context)
         return self._control(
             fitting(context, fit, prompts, drawn, keep=False), fitting(context, fit, prompts, base, keep=True)
@@ -131,8 +171,8 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     knobs = recipe.metrics[NAME]
     found: dict[str, str] = {}
     for encoder, ending in ((knobs["encoder"], ""), *((also, f"_{also}") for also in knobs["also"])):
-        unreadable = dolls.UNREADABLE if encoder == "reader" and not dolls.subject_in(recipe) else ""
-        no_clip = "" if encoder != "clip" or choose.is_here("clip", recipe.encoders) else choose.not_here("clip")
+        unreadable = reader_scores.UNREADABLE if encoder == "reader" and not reader_scores.subject_in(recipe) else ""
+        no_clip = "" if encoder != "clip" or is_here("clip", recipe.encoders) else not_here("clip")
         none = "" if plan.prompts.get("recombined") else "no pictures of recombined prompts"
         why = dict.fromkeys(("score", "accuracy", "base_accuracy"), unreadable or no_clip or none)
         for name, tier in uncalled(recipe, plan).items():
@@ -150,10 +190,10 @@ def accuracy(context: JudgeContext, pictures: Pictures) -> float | None:
     """Share of asked attributes that the reader sees, the subject's own traits left out; None without any."""
     if not pictures:
         return None
-    reading = dolls.read(context.reader, _images(pictures))
+    reading = reader_scores.read(context.reader, _images(pictures))
     hits = []
-    for place, (sample, _) in enumerate(pictures):
-        asked = dolls.asked_for(sample.request.prompt, context.recipe.captions)
+    for place, picture in enumerate(pictures):
+        asked = reader_scores.asked_for(picture.prompt, context.recipe.captions)
         hits += [
             reading.values(attribute)[place] == value
             for attribute, value in asked.items()
@@ -177,7 +217,7 @@ def fitting(
     if not pictures:
         return None
     best = context.features(_images(pictures), encoder=fit, keep=keep)["fit"].argmax(1).tolist()
-    asked = [prompts.index(_plain(context, sample.request.prompt)) for sample, _ in pictures]
+    asked = [prompts.index(_plain(context, picture.prompt)) for picture in pictures]
     return sum(a == b for a, b in zip(asked, best, strict=True)) / len(asked)
 
 
@@ -188,15 +228,6 @@ def _candidates(context: JudgeContext) -> tuple[list[str], list[str]]:
     seen = context.gallery.train_captions if context.gallery is not None else ()
     plain = dict.fromkeys(_plain(context, caption) for caption in seen)
     return prompts, [text for text in plain if text and text not in prompts][:CAPTIONS]
-
-
-def _fit(context: JudgeContext, encoder: Encoder, candidates: tuple[str, ...]) -> PictureEncoder | None:
-    from lorasweep.trial.judge.encoders.prompt_fit import FitByBase, FitByClip
-
-    clip = choose.load_clip(context.base, context.recipe.encoders)
-    if encoder == "base" or (encoder == "auto" and clip is None):
-        return FitByBase(context.base, candidates)
-    return None if clip is None else FitByClip(clip, candidates)
 
 
 def _plain(context: JudgeContext, prompt: str) -> str:
@@ -212,23 +243,21 @@ def _recombined(context: JudgeContext) -> tuple[Pictures, Pictures]:
 
 def uncalled(recipe: Recipe, plan: Plan) -> dict[str, PromptTier]:
     """Name of each bleeding, and the tier that it is read on."""
-    texts = [image.caption for image in plan.train_images()]
-    is_plain = are_plain(plan.prompts.get("class", ()), texts, plan.trigger, recipe.captions)
-    return {"bleed_plain" if is_plain else "bleed_class": "class", "bleed_unrelated": "unrelated"}
+    return {"bleed_plain" if is_plain_class(recipe, plan) else "bleed_class": "class", "bleed_unrelated": "unrelated"}
 
 
 def _uncalled(context: JudgeContext) -> dict[str, PromptTier]:
-    found: dict[str, PromptTier] = context.remembered("uncalled", lambda: uncalled(context.recipe, context.plan))
+    found: dict[str, PromptTier] = context.memoized("uncalled", lambda: uncalled(context.recipe, context.plan))
     return {f"{NAME}/{name}": tier for name, tier in found.items()}
 
 
-def _bleed(context: JudgeContext, gained: Callable[[Pictures, Pictures], float]) -> Measurement:
+def _bleed(context: JudgeContext, gain: Callable[[Pictures, Pictures], float]) -> Measurement:
     """Ask, tier by tier, how much of the subject pictures gained over the base's for the same prompts."""
     found = Measurement()
     for name, tier in _uncalled(context).items():
         pictures, base = context.pictures(tier), context.base_pictures(tier)
         if pictures and base:
-            found.values[name] = gained(pictures, base)
+            found.values[name] = gain(pictures, base)
         else:
             found.missing[name] = f"no pictures of {tier} prompts, or none by the base"
     if f"{NAME}/bleed_class" not in found.values | found.missing:
@@ -238,24 +267,24 @@ def _bleed(context: JudgeContext, gained: Callable[[Pictures, Pictures], float])
 
 def _bleed_by_reader(context: JudgeContext, subject: Subject) -> Measurement:
     def shown(pictures: Pictures) -> float:
-        return dolls.likeness(dolls.read(context.reader, _images(pictures)), subject)
+        return reader_scores.likeness(reader_scores.read(context.reader, _images(pictures)), subject)
 
     return _bleed(context, lambda pictures, base: shown(pictures) - shown(base))
 
 
 def _bleed_by_resemblance(context: JudgeContext) -> Measurement:
     """On the scale of F: 0 as the base draws them, 1 as pictures of the subject."""
-    name = choose.first_configured(("dino", "clip"), context.recipe.encoders)
-    everything = _images([pair for tier in PROMPT_TIERS for pair in context.base_pictures(tier)])
+    name = first_configured(("dino", "clip"), context.recipe.encoders)
+    everything = _images(context.base_pictures(*PROMPT_TIERS))
     try:
-        view = resemblance.look(context, name, everything)
+        scale = resemblance.make_scale(context, name, everything)
     except resemblance.CannotTell as reason:
         return Measurement(missing=dict.fromkeys(_uncalled(context), str(reason)))
-    return _bleed(context, lambda pictures, base: view.gained(_images(pictures), _images(base)))
+    return _bleed(context, lambda pictures, base: scale.gain(_images(pictures), _images(base)))
 
 
 def _images(pictures: Pictures) -> list[Image.Image]:
-    return [image for _, image in pictures]
+    return [picture.image for picture in pictures]
 
 
 def _suffixed(found: dict[str, Any], encoder: str) -> dict[str, Any]:

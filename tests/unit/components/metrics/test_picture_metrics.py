@@ -13,6 +13,9 @@ import shipped
 import torch
 from PIL import Image
 
+from lorasweep.components.metrics import _reader_scores as reader_scores
+from lorasweep.components.metrics import burn, identity, prompt_control
+from lorasweep.core import judging
 from lorasweep.core.records import CaptionOptions
 from lorasweep.data.captions import without_trigger
 from lorasweep.dollhouse.reader.labels import HEADS
@@ -20,9 +23,7 @@ from lorasweep.dollhouse.reader.reader import Reading
 from lorasweep.dollhouse.world import SUBJECTS, prompts, sample_spec, tags
 from lorasweep.dollhouse.world.prompts import prompt_specs
 from lorasweep.plan.sample_requests import ImageRequest
-from lorasweep.trial.judge import dolls, judge
-from lorasweep.trial.judge import gallery as metrics_gallery
-from lorasweep.trial.judge.metrics import burn, identity, prompt_control
+from lorasweep.trial.judge import judge
 from lorasweep.trial.sample import Sample
 
 ZKW = SUBJECTS["zkw"]
@@ -89,17 +90,17 @@ def gallery(tmp_path: Path) -> Gallery:
 
 def situation(context: Any, gallery: Gallery, samples: list[Sample], base_samples: list[Sample]) -> Any:
     reader = PlantedReader(gallery.truths)
-    return dataclasses.replace(context, samples=samples, base_samples=base_samples, reader=reader, _asked={})
+    return dataclasses.replace(context, samples=samples, base_samples=base_samples, reader=reader, _cache={})
 
 
 def test_every_prompt_of_the_world_parses_back_into_what_it_asked_for() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         spec = sample_spec(rng)
-        asked = dolls.asked_for(", ".join(tags(spec)), CaptionOptions())
+        asked = reader_scores.asked_for(", ".join(tags(spec)), CaptionOptions())
         assert asked.pop("accessory", "none") == spec.accessory
         assert len(asked) == 8 and all(getattr(spec, name) == value for name, value in asked.items())
-    assert dolls.asked_for("zkw, 1girl, plaid hair, red gadget, masterpiece", CaptionOptions()) == {}
+    assert reader_scores.asked_for("zkw, 1girl, plaid hair, red gadget, masterpiece", CaptionOptions()) == {}
 
 
 def test_identity_is_the_readers_answer_at_the_weight_that_counts(context: Any, gallery: Gallery) -> None:
@@ -119,7 +120,7 @@ def test_identity_is_the_readers_answer_at_the_weight_that_counts(context: Any, 
     assert found["identity/score"] == pytest.approx((13 / 14 - 1 / 7) / (6 / 7))
     as_base = [gallery.add("in_distribution", f"zkw, {letter}", chance, 0.7) for letter in "ab"]
     assert metric.measure(situation(context, gallery, as_base, base)).values["identity/score"] == 0
-    readerless = dataclasses.replace(context, samples=samples, base_samples=base, _asked={})
+    readerless = dataclasses.replace(context, samples=samples, base_samples=base, _cache={})
     asked_for_it = shipped.build(identity, tiers=["in_distribution"], encoder="reader").measure(readerless)
     assert not asked_for_it.values and "dollhouse" in asked_for_it.missing["identity/score"]
     without_images = metric.measure(readerless)
@@ -242,10 +243,10 @@ def test_picture_statistics_in_closed_form() -> None:
 
 def test_burn_needs_pictures_and_something_to_compare_with(context: Any, gallery: Gallery) -> None:
     drawn = gallery.add("class", "x", {}, 0.7)
-    few = dataclasses.replace(context, samples=[drawn], _asked={})
+    few = dataclasses.replace(context, samples=[drawn], _cache={})
     assert "needs 99 pictures" in burn.build(min_reference=99).measure(few).missing["burn/score"]
-    trained = metrics_gallery.Gallery(train=(few.pictures("class")[0][1],), held_out=(), train_captions=("x",))
-    no_base = dataclasses.replace(few, gallery=trained, base_samples=[], _asked={})
+    trained = judging.Gallery(train=(few.pictures("class")[0].image,), held_out=(), train_captions=("x",))
+    no_base = dataclasses.replace(few, gallery=trained, base_samples=[], _cache={})
     found = burn.build(min_reference=1).measure(no_base)
     assert "by the base, got 0" in found.missing["burn/score"] and found.values["burn/grain"] == 0
 
@@ -258,8 +259,8 @@ def test_burn_is_measured_on_the_features_of_the_frozen_base(
     drawn = dataclasses.replace(base[0].request, weight=0.7)
     samples = [dataclasses.replace(gallery.add("class", "a", {}, 0.7), request=drawn)]
     wanted = [dataclasses.replace(base[n], request=dataclasses.replace(base[n].request, prompt="a")) for n in (0, 2, 4)]
-    trained = metrics_gallery.Gallery(train=(base[8].open(),), held_out=(), train_captions=("x",))
-    situation = dataclasses.replace(context, samples=samples, base_samples=wanted, gallery=trained, _asked={})
+    trained = judging.Gallery(train=(base[8].open(),), held_out=(), train_captions=("x",))
+    situation = dataclasses.replace(context, samples=samples, base_samples=wanted, gallery=trained, _cache={})
 
     def features(self: Any, pictures: Any, **how: Any) -> dict[str, torch.Tensor]:
         return {"features": torch.tensor([float(np.asarray(p)[0, 0, 0]) for p in pictures])[:, None, None]}
@@ -276,12 +277,10 @@ def test_judge_says_why_a_metric_is_missing_and_never_returns_a_bad_number(
     found = judge(context, {name: shipped.knobs("metrics", name) for name in ("burn", "identity")})
     assert "none were drawn at step 10" in found.missing["burn"]
     assert "overcook/score" in found.missing
+    from lorasweep.components.metrics import prior_drift
     from lorasweep.core.records import Measurement
-    from lorasweep.trial.judge.metrics import prior_drift
 
     class Broken:
-        needs_samples = False
-
         def measure(self, context: Any) -> Measurement:
             return Measurement(values={"prior_drift/class": 0.0, "prior_drift/unrelated": float("nan")})
 

@@ -28,10 +28,11 @@ from lorasweep.core.records import Measurement
 if TYPE_CHECKING:
     import torch
 
+    from lorasweep.core.protocols import JudgeContext
     from lorasweep.core.records import Plan, Recipe
-    from lorasweep.trial.judge.context import JudgeContext
 
 NAME = "norms"
+NEEDS_PICTURES = False
 TOP = 10  # singular vectors that are looked at
 ALIKE = 0.5  # cosine from which a direction counts as the base's own
 
@@ -41,11 +42,10 @@ class Norms:
     """See the module."""
 
     decompose: int
-    needs_samples = False
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure every module's norm, and decompose some of them."""
-        values: dict[str, float] = context.remembered(NAME, lambda: self._of(context))
+        values: dict[str, float] = context.memoized(NAME, lambda: self._of(context))
         if not values:
             return Measurement(missing={f"{NAME}/relative": "the adapter has no linear or convolutional modules"})
         return Measurement(values=dict(values))
