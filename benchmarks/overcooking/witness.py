@@ -21,13 +21,13 @@ import torch
 from PIL import Image
 
 from benchmarks.overcooking import copies, pictures
+from lorasweep.components.metrics import _reader_scores as reader_scores
 from lorasweep.core import files, seeds
 from lorasweep.core.records import digest
 from lorasweep.data.images import load_planned
 from lorasweep.dollhouse.world import SUBJECTS, Spec
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial import sample
-from lorasweep.components.metrics import _reader_scores as reader_scores
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter

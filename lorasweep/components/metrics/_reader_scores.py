@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 
 from lorasweep.core import files
 from lorasweep.data import captions
-from lorasweep.dollhouse.world.attributes import ATTRIBUTES, NO_MARK
-from lorasweep.dollhouse.world.subjects import SUBJECTS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,6 +37,8 @@ def subject_in(recipe: Recipe) -> Subject | None:
 
 
 def _subject(recipe: Recipe) -> Subject | None:
+    from lorasweep.dollhouse.world import SUBJECTS
+
     if recipe.dataset.path is None:
         return SUBJECTS.get(recipe.dataset.dollhouse.subject)
     truth = Path(recipe.dataset.path).expanduser() / "world.json"
@@ -70,6 +70,8 @@ def features_shown(reading: Reading, subject: Subject) -> dict[str, float]:
     A feature is a trait (hair colour and style, eyes, skin) or a mark (on head and face, and their colour).
     One by one rather than all at once: likeness comes, and bleeds, feature by feature.
     """
+    from lorasweep.dollhouse.world.attributes import NO_MARK
+
     features = {head: value for head, value in subject.fixed.items() if value != NO_MARK}
     return {head: float(reading.probability_of(head, value).mean()) for head, value in features.items()}
 
@@ -81,6 +83,8 @@ def likeness(reading: Reading, subject: Subject) -> float:
 
 
 def _attributes_of_tag(tag: str) -> dict[str, str]:
+    from lorasweep.dollhouse.world import ATTRIBUTES
+
     for suffix, attribute in (("hair", "hair_color"), ("eyes", "eye_color")):
         color, _, noun = tag.rpartition(" ")
         if noun == suffix and color in ATTRIBUTES[attribute]:

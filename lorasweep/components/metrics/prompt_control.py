@@ -32,7 +32,6 @@ from lorasweep.components.metrics._offers import first_configured, is_here, is_p
 from lorasweep.core.judging import EncoderName, Picture, Symptom
 from lorasweep.core.records import PROMPT_TIERS, Measurement
 from lorasweep.data.captions import without_trigger
-from lorasweep.dollhouse.world.attributes import INTRINSIC
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -188,6 +187,8 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
 
 def accuracy(context: JudgeContext, pictures: Pictures) -> float | None:
     """Share of asked attributes that the reader sees, the subject's own traits left out; None without any."""
+    from lorasweep.dollhouse.world.attributes import INTRINSIC  # here, since it costs numpy
+
     if not pictures:
         return None
     reading = reader_scores.read(context.reader, _images(pictures))
