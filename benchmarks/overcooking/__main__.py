@@ -1,8 +1,6 @@
 """Command line of the benchmark; see the package.
 
 python -m benchmarks.overcooking run --home DIR [--processes 4] [--budget 60m] [--steps 320] [--rungs 8]
-python -m benchmarks.overcooking look --home DIR [--processes 4] [--budget 60m]
-python -m benchmarks.overcooking remeasure --home DIR [--processes 4]
 python -m benchmarks.overcooking analyse --home DIR
 python -m benchmarks.overcooking report --home DIR [--page docs/overcooking.md]
 python -m benchmarks.overcooking calibrate --home DIR --out FILE
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.overcooking import cooking, grid, pictures
-from benchmarks.overcooking.words import span
+from benchmarks.overcooking.page import span
 from lorasweep.core import files
 from lorasweep.core.errors import InputError, Problem
 
@@ -68,26 +66,6 @@ def run(options: argparse.Namespace, home: Path) -> int:
     left = sum(cooking.status_of(home / "runs" / item.name) not in cooking.FINAL for item in ordered)
     more = "; the same command goes on" if left else ""
     print(f"{done} runs ended, {left} of {len(ordered)} are left{more}")
-    return 0
-
-
-def look(options: argparse.Namespace, home: Path) -> int:
-    """Draw more pictures of what is cooked, so that the truth is known better."""
-    from benchmarks.overcooking import looking
-
-    began = time.time()
-    for name, left in looking.look_all(home, processes=options.processes, until=began + options.budget):
-        print(f"{_clock(time.time() - began)}  {left} left  {name}", flush=True)
-    return 0
-
-
-def remeasure(options: argparse.Namespace, home: Path) -> int:
-    """Draw what rungs lack for today's plan, and measure anew what was mended since they were cooked."""
-    from benchmarks.overcooking import remeasuring
-
-    began = time.time()
-    for name in remeasuring.remeasure_all(home, processes=options.processes, everything=options.everything):
-        print(f"{_clock(time.time() - began)}  {name}", flush=True)
     return 0
 
 
@@ -218,14 +196,6 @@ def _parser() -> argparse.ArgumentParser:
     for name, count in asdict(pictures.Counts()).items():
         cook.add_argument(f"--{name}", type=int, default=count, help=f"pictures of the witness: {name}")
     cook.set_defaults(command=run)
-    again = commands.add_parser("look", help="draw more pictures of what is cooked, to know the truth better")
-    again.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    again.add_argument("--budget", type=duration, default=duration("8h"), help="wall time: 90s, 60m, 2h")
-    again.set_defaults(command=look)
-    anew = commands.add_parser("remeasure", help="draw what rungs lack today, measure mended metrics anew")
-    anew.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    anew.add_argument("--everything", action="store_true", help="rungs that lack nothing too")
-    anew.set_defaults(command=remeasure)
     ask = commands.add_parser("analyse", help="answer the questions, print the headline")
     ask.set_defaults(command=analyse)
     tell = commands.add_parser("report", help="write the page and its figures")
@@ -234,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     place = commands.add_parser("calibrate", help="write the limits that fit the truth best")
     place.add_argument("--out", type=Path, required=True)
     place.set_defaults(command=calibrate)
-    for command in (cook, again, anew, ask, tell, place):
+    for command in (cook, ask, tell, place):
         command.add_argument("--home", type=Path, required=True, help="folder of the runs")
     return parser
 

@@ -23,9 +23,11 @@ from benchmarks.overcooking.pictures import Counts
 from lorasweep import config, plan
 from lorasweep.core import files
 from lorasweep.core.records import Status, to_dict
+from lorasweep.trial.resources import Kitchen
 
 if TYPE_CHECKING:
-    from benchmarks.overcooking.watching import WatchfulKitchen
+    from lorasweep.core.protocols import Adapter
+    from lorasweep.trial.judge.context import JudgeContext
 
 RANDOM_IS_LIKE = "centre_zkw_s0"  # the first run of the grid
 FINAL = {Status.COMPLETED.value, Status.DIVERGED.value, Status.PRUNED.value}
@@ -33,7 +35,7 @@ FINAL = {Status.COMPLETED.value, Status.DIVERGED.value, Status.PRUNED.value}
 
 @dataclass(frozen=True, kw_only=True)
 class Cooked:
-    """How one call on one run ended: a status, or ERROR; seconds of wall time in this call."""
+    """How one call on one run ended: a status, or ERROR, and seconds of wall time."""
 
     name: str
     status: str
@@ -92,7 +94,18 @@ def cook_one(run: Run, home: Path, *, until: float, counts: Counts) -> Cooked:
     return Cooked(name=run.name, status=status, seconds=seconds)
 
 
-_kitchen: WatchfulKitchen | None = None
+class WatchfulKitchen(Kitchen):
+    """Remembers whose adapter it judged last, live in the base while the rung's event is reported."""
+
+    judged: Adapter | None = None
+
+    def judge_context(self, *args: Any, adapter: Adapter, **rest: Any) -> JudgeContext:
+        """As the kitchen's own."""
+        self.judged = adapter
+        return super().judge_context(*args, adapter=adapter, **rest)
+
+
+_kitchen: WatchfulKitchen | None = None  # of this worker process
 
 
 def workers(processes: int) -> ProcessPoolExecutor:
@@ -111,15 +124,12 @@ def _set_up(driver_pid: int) -> None:
 
 
 def _cook(run: Run, folder: Path, home: Path, *, should_stop: Callable[[], bool], counts: Counts) -> str:
-    from benchmarks.overcooking.watching import WatchfulKitchen
     from benchmarks.overcooking.witness import Witness
     from lorasweep.dollhouse.reader import Reader
     from lorasweep.trial.run import cook
 
     global _kitchen
-    if _kitchen is None:
-        _kitchen = WatchfulKitchen()
-    kitchen = _kitchen
+    kitchen = _kitchen = _kitchen or WatchfulKitchen()
     if run.planted:
         return _plant(run, home, kitchen, counts)
     recipe = config.compose_recipe(run.overrides)

@@ -2,11 +2,11 @@
 
 A training image and a fresh render of the same attributes are drawn by one and the same process; to a model
 that copies nothing they are exchangeable. So the training set competes with replicas of itself, F of them, in
-which every image shows the same attributes with other nuisances: a picture is a copy when it is nearer to the
-training set than to every replica. That happens by chance once in F + 1 times, exactly, however blurred,
-average or wrong the picture is. To be called a copy it must be nearer by far: see `NEAR`.
+which every image shows the same attributes with another position, scale and light: a picture is a copy when it
+is nearer to the training set than to every replica. That happens by chance once in F + 1 times, exactly, however
+blurred, average or wrong the picture is. To be called a copy it must be nearer by far: see `NEAR`.
 
-Letters: N pictures, T training images, F replicas, H W C pixels, K nuisances.
+Letters: N pictures, T training images, F replicas, H W C pixels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ its training images happen to be on average, would be a copier.
 
 
 def pixel_distances(pictures_NHWC: np.ndarray, others_THWC: np.ndarray) -> np.ndarray:
-    """Root mean squared error of every picture to every other; (N, T), in units of the pixels."""
+    """Compute the root mean squared error of every picture to every other; (N, T), in units of the pixels."""
     flat_NP = pictures_NHWC.reshape(len(pictures_NHWC), -1).astype(np.float64)
     flat_TP = others_THWC.reshape(len(others_THWC), -1).astype(np.float64)
     squares_NT = (flat_NP**2).sum(1)[:, None] + (flat_TP**2).sum(1)[None] - 2 * flat_NP @ flat_TP.T
@@ -33,25 +33,11 @@ def pixel_distances(pictures_NHWC: np.ndarray, others_THWC: np.ndarray) -> np.nd
 
 
 def nearness(pictures_NHWC: np.ndarray, training_THWC: np.ndarray, replicas_FTHWC: np.ndarray) -> np.ndarray:
-    """Distance to the nearest training image over that to the nearest image of any replica; (N,).
+    """Divide the distance to the nearest training image by that to the nearest image of any replica; (N,).
 
     Around 1.1 for a picture that copies nothing, since the replicas are many; 0 for a training image.
     """
     own_N = pixel_distances(pictures_NHWC, training_THWC).min(axis=1)
     theirs_FN = np.stack([pixel_distances(pictures_NHWC, one_THWC).min(axis=1) for one_THWC in replicas_FTHWC])
     found: np.ndarray = own_N / theirs_FN.min(axis=0)
-    return found
-
-
-def copied_by_nuisances(pictures_TK: np.ndarray, training_TK: np.ndarray, replicas_FTK: np.ndarray) -> np.ndarray:
-    """Which pictures have the nuisances of their own caption's image rather than any replica's; (T,) bool.
-
-    Args:
-        pictures_TK: of one picture per training caption, in the order of the training images.
-        training_TK: of the training images.
-        replicas_FTK: of their replicas.
-    """
-    own_T = np.abs(pictures_TK - training_TK).max(axis=1)
-    theirs_FT = np.abs(pictures_TK[None] - replicas_FTK).max(axis=2)
-    found: np.ndarray = own_T < theirs_FT.min(axis=0)
     return found

@@ -1,76 +1,54 @@
-"""Where the figures come from: machine, base, code, scale, and what the cooking cost."""
+"""Where the figures come from: machine, base, code, scale, and what the training cost."""
 
 from __future__ import annotations
 
 import datetime
+import math
 import os
+import platform
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks.overcooking import scores
 from benchmarks.overcooking.cooking import run_folders
-from benchmarks.overcooking.pictures import LOOKS
-from benchmarks.overcooking.remeasuring import remeasured
 from benchmarks.overcooking.table import CONTROL, COPYING, Checkpoint, by_run
+from lorasweep import config
+from lorasweep.components.bases import dollhouse
 from lorasweep.core import files
-
-SETTINGS = "settings.json"  # what `run` was told, for every later call and for the page
 
 
 def gather(home: Path, checkpoints: Sequence[Checkpoint], *, grid_runs: int) -> dict[str, Any]:
-    """Everything that the page says about how the figures were made."""
-    settings = files.read_json(home / SETTINGS)
-    folders = run_folders(home)
-    seen = by_run(checkpoints)
-    cpu_s = {name: _cpu_s(home / "runs" / name) for name, rungs in seen.items() if rungs[0].ended}
-    witness_s = {name: sum(c.cpu_s for c in rungs) for name, rungs in seen.items() if name in cpu_s}
-    mean_s = sum(cpu_s.values()) / len(cpu_s) if cpu_s else float("nan")
-    first = folders[0]
-    cores = os.cpu_count() or 1
-    grid_folders = [folder for folder in folders if not folder.name.startswith((CONTROL, COPYING))]
+    """Collect everything that the page says about how the figures were made."""
+    folders, seen = run_folders(home), by_run(checkpoints)
+    ended = {name: rungs for name, rungs in seen.items() if rungs[0].ended}
+    cpu_s = sum(row["cpu_s"] for name in ended for row in files.read_jsonl(home / "runs" / name / "times.jsonl"))
+    witness_s = sum(c.cpu_s for rungs in ended.values() for c in rungs)
+    mean_s, cores = cpu_s / len(ended) if ended else math.nan, os.cpu_count() or 1
+    git = files.read_json(folders[0] / "provenance.json").get("git") or {}
+    grid_folders = {folder.name for folder in folders if not folder.name.startswith((CONTROL, COPYING))}
     return {
-        **settings,
+        **files.read_json(home / "settings.json"),  # what `run` was told
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": f"{_cpu_name()}, {cores} cores",
         "cores": cores,
         "grid_runs": grid_runs,
-        "runs_left_out": len({folder.name for folder in grid_folders} - set(seen)),
+        "runs_left_out": len(grid_folders - set(seen)),
         "run_cpu_s": mean_s,
-        "witness_share": sum(witness_s.values()) / sum(cpu_s.values()) if cpu_s else float("nan"),
+        "witness_share": witness_s / cpu_s if cpu_s else math.nan,
         "grid_hours": grid_runs * mean_s / cores / 3600,
         "weight": 0.7,
-        "looks": [
-            {
-                "pictures": sum(asdict(look.counts).values()),
-                "checkpoints": sum(len([*(home / "runs" / name / look.folder).glob("step_*")]) for name in seen),
-            }
-            for look in LOOKS
-        ],
-        "remeasured": any(remeasured(home / "runs" / name) for name in seen),
-        "base": _base_fingerprint(),
+        "base": dollhouse.fingerprint(config.compose_recipe(()).base),
         "calibration": scores.shipped().digest,
-        "commit": (files.read_json(first / "provenance.json").get("git") or {}).get("commit", "unknown"),
+        "commit": git.get("commit", "unknown"),
     }
-
-
-def _cpu_s(folder: Path) -> float:
-    return sum(row["cpu_s"] for row in files.read_jsonl(folder / "times.jsonl"))
 
 
 def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return "unknown processor"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "unknown processor"
-
-
-def _base_fingerprint() -> str:
-    from lorasweep import config
-    from lorasweep.components.bases import dollhouse
-
-    found: str = dollhouse.fingerprint(config.compose_recipe(()).base)
-    return found
+        return platform.processor() or "unknown processor"
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor"
+    )

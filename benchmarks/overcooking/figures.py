@@ -21,8 +21,8 @@ from matplotlib.axes import Axes  # noqa: E402
 
 from benchmarks.overcooking import areas, stopping  # noqa: E402
 from benchmarks.overcooking.following import followed  # noqa: E402
+from benchmarks.overcooking.page import span  # noqa: E402
 from benchmarks.overcooking.table import Checkpoint  # noqa: E402
-from benchmarks.overcooking.words import span  # noqa: E402
 from lorasweep.trial.judge.symptoms import SYMPTOMS  # noqa: E402
 
 # Okabe and Ito's palette (2008).

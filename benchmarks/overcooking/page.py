@@ -5,6 +5,7 @@ Takes plain JSON; gives Markdown, as page.md.j2 has it. Nothing is measured here
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.overcooking import areas, grid, stopping, truth
-from benchmarks.overcooking.words import number, signed, span
 from lorasweep.trial.judge import score
 from lorasweep.trial.judge.symptoms import SYMPTOMS
 
@@ -52,10 +52,24 @@ def write(found: Mapping[str, Any], *, pictures: str, story: str) -> str:
             story=story,
             clean=settled and found["stopping_settled"]["runs"] >= FEWEST_RUNS,
             headlines=headlines,
-            follow=sorted(found["follow"].items(), key=lambda pair: (pair[1]["follows"], -number(pair[1]["value"]))),
-            looks=[look for look in found["facts"]["looks"] if look["checkpoints"]],
+            follow=sorted(found["follow"].items(), key=lambda pair: (pair[1]["follows"], -pair[1]["value"])),
         )
     )
+
+
+def span(row: Row, digits: int = 2) -> str:
+    """Write an estimate: `0.97 (0.95 to 0.99)`, without the interval where there is none."""
+    if not math.isfinite(row["value"]):
+        return "not defined"
+    value = f"{row['value']:.{digits}f}"
+    return value if math.isnan(row["low"]) else f"{value} ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
+
+
+def signed(row: Row) -> str:
+    """Write a change and its interval: `+0.012, -0.003 to +0.027`."""
+    if not math.isfinite(row["value"]):
+        return "not defined"
+    return f"{row['value']:+.3f}, {row['low']:+.3f} to {row['high']:+.3f}"
 
 
 def _templates() -> Environment:
@@ -67,19 +81,14 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
     )
     made.globals |= {"span": span, "signed": signed, "GOALS": GOALS, "COUNTING": COUNTING, "WHAT": WHAT}
-    made.globals |= {
-        "LIMITS": truth.LIMITS,
-        "CLEAR": areas.CLEAR,
-        "SETTLED": areas.SETTLED,
-        "USEFUL": stopping.USEFUL,
-    }
-    made.globals |= {"OURS": stopping.OURS, "SETTLED_ON": grid.SETTLED_ON, "FEWEST_RUNS": FEWEST_RUNS}
+    made.globals |= {"FEWEST_RUNS": FEWEST_RUNS, "SETTLED_ON": grid.SETTLED_ON, "LIMITS": truth.LIMITS}
+    made.globals |= {"CLEAR": areas.CLEAR, "SETTLED": areas.SETTLED, "USEFUL": stopping.USEFUL, "OURS": stopping.OURS}
     made.filters |= {"beaten": _beaten, "unbeaten": _unbeaten, "by_regret": _by_regret}
     return made
 
 
 def _by_regret(stoppers: Mapping[str, Row]) -> list[tuple[str, Row]]:
-    return sorted(stoppers.items(), key=lambda pair: number(pair[1]["regret"]["value"]))
+    return sorted(stoppers.items(), key=lambda pair: pair[1]["regret"]["value"])
 
 
 def _simple(found: Row) -> dict[str, Row]:

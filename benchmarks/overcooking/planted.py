@@ -17,7 +17,7 @@ Letters: B rows, C channels, H W latent size, N training images.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,6 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.overcooking.pictures import Counts
-from benchmarks.overcooking.watching import WatchfulKitchen
 from benchmarks.overcooking.witness import Witness
 from lorasweep import config, plan
 from lorasweep.core import seeds
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from benchmarks.overcooking.grid import Run
     from lorasweep.core.protocols import Adapter, Base, Latents
     from lorasweep.core.records import Plan, Recipe
+    from lorasweep.trial.resources import Kitchen
 
 
 class Copier:
@@ -65,17 +65,6 @@ class Copier:
         """Nothing is trained."""
         return {"unet": []}
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """There are no tensors."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """There are no tensors."""
-
-    def save(self, path: Path) -> None:
-        """There is no file that could hold it."""
-        raise NotImplementedError("a copier is not an adapter that can be saved")
-
     def remove(self) -> None:
         """Give the UNet its own forward back."""
         self._unet.forward = self._forward
@@ -99,7 +88,7 @@ def ideal(x_BCHW: torch.Tensor, abar_B111: torch.Tensor, latent_NCHW: torch.Tens
     return signal * eps_BCHW - noise * clean_BCHW if prediction == "v_prediction" else eps_BCHW
 
 
-def judge(run: Run, home: Path, kitchen: WatchfulKitchen, *, like: Path, counts: Counts) -> dict[str, Any]:
+def judge(run: Run, home: Path, kitchen: Kitchen, *, like: Path, counts: Counts) -> dict[str, Any]:
     """Plant a control into the base, judge it once as the product and the witness do, and take it out.
 
     Args:
@@ -123,8 +112,8 @@ def judge(run: Run, home: Path, kitchen: WatchfulKitchen, *, like: Path, counts:
     return {"identity": run.identity, "rung": rung, "testimony": testimony, "base": base}
 
 
-def _measure(kitchen: WatchfulKitchen, recipe: Recipe, planned: Plan, adapter: Adapter, folder: Path) -> Measurement:
-    """What the product measures at a rung, on pictures drawn for it."""
+def _measure(kitchen: Kitchen, recipe: Recipe, planned: Plan, adapter: Adapter, folder: Path) -> Measurement:
+    """Measure what the product measures at a rung, on pictures drawn for it."""
     base, options = kitchen.base(recipe), recipe.sample
     wanted = sample_requests.at_rung(recipe, planned)
     drawn = sample.draw(base, adapter, wanted, options)

@@ -27,13 +27,7 @@ DVAR_LIMIT = 0.15  # ratio of variances; the default of yandex-research/DVAR
 
 
 def done_at(run: Run, calibration: Calibration | None = None, *, view: View = dict) -> int:
-    """The product's verdict; where it finds no checkpoint done, the one with its best utility.
-
-    Args:
-        run: the checkpoints.
-        calibration: other limits than the shipped ones.
-        view: what is seen of each checkpoint's metrics.
-    """
+    """The product's verdict; where it finds no checkpoint done, the one with its best utility."""
     found = product_verdict(run, calibration, view=view)
     step = found.best_at if found.done_at is None else found.done_at
     return last(run) if step is None else [checkpoint.step for checkpoint in run].index(step)
@@ -87,14 +81,21 @@ SIMPLE: Final[dict[str, Stopper]] = {
 
 
 def product_verdict(run: Run, calibration: Calibration | None = None, *, view: View = dict) -> Verdict:
-    """What the product says about a run, worked out anew from its rungs, by the shipped limits or others."""
+    """Judge a run anew, as the product does.
+
+    Args:
+        run: its checkpoints.
+        calibration: other limits than the shipped ones.
+        view: what is seen of each checkpoint's metrics.
+    """
     limits = calibration or scores.shipped()
-    rungs = []
-    for checkpoint in run:
-        rung = dict(checkpoint.rung)
-        rung["metrics"] = scores.rescored(view(rung["metrics"]), limits)
-        rung["replicates"] = [scores.rescored(view(values), limits) for values in rung.get("replicates", ())]
-        rungs.append(rung)
+
+    def seen(metrics: Mapping[str, float]) -> dict[str, float]:
+        return scores.rescored(view(metrics), limits)
+
+    rungs = [
+        {**c.rung, "metrics": seen(c.metrics), "replicates": [*map(seen, c.rung.get("replicates", ()))]} for c in run
+    ]
     return verdict.of_rungs(rungs, limits)
 
 

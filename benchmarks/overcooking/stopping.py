@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from benchmarks.overcooking import areas, limits, scores, stoppers
 from benchmarks.overcooking.following import MIN_RUNGS
-from benchmarks.overcooking.statistics import group_folds, over_runs
+from benchmarks.overcooking.statistics import group_folds, mean_over_runs
 from benchmarks.overcooking.stoppers import Run, View
 from benchmarks.overcooking.table import Checkpoint, by_run
 from lorasweep.trial.judge.calibration import Calibration
@@ -48,32 +47,12 @@ def stopping(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     return {"runs": len(runs), "never_useful": len(ended) - len(runs), "stoppers": table}
 
 
-def verdicts(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
-    """What the product says of every ended run beside the truth, and how often both say that it burns."""
-    rows = []
-    for name, rungs in by_run(checkpoints).items():
-        if not rungs[0].ended:
-            continue
-        said = stoppers.product_verdict(rungs)
-        truly = [c.step for c in rungs if c.truth.overcooked]
-        rows.append(
-            {
-                "run": name,
-                "done_at": said.done_at,
-                "burned_at": said.burned_at,
-                "truly_best_at": max(rungs, key=lambda c: (c.truth.utility, -c.step)).step,
-                "truly_overcooked_from": truly[0] if truly else None,
-            }
-        )
-    agree = [(row["burned_at"] is None) == (row["truly_overcooked_from"] is None) for row in rows]
-    return {"rows": rows, "agree": float(np.mean(agree)) if agree else math.nan}
-
-
-def mean_over_runs(values: np.ndarray) -> dict[str, Any]:
-    """Mean with its interval."""
-    if not len(values):
-        return {"value": math.nan, "low": math.nan, "high": math.nan, "n": 0}
-    return asdict(over_runs(range(len(values)), lambda rows: float(values[rows].mean())))
+def verdicts_agree(checkpoints: Sequence[Checkpoint]) -> float:
+    """Share of ended runs of which product and truth say alike whether they burn; NaN without any."""
+    ended = [rungs for rungs in by_run(checkpoints).values() if rungs[0].ended]
+    said = [stoppers.product_verdict(rungs).burned_at is not None for rungs in ended]
+    truly = [any(c.truth.overcooked for c in rungs) for rungs in ended]
+    return float(np.mean(np.equal(said, truly))) if ended else math.nan
 
 
 def _kept(runs: Sequence[Run], checkpoints: Sequence[Checkpoint]) -> dict[str, list[int]]:

@@ -96,7 +96,9 @@ def _curves(axes: Axes, run: Run) -> None:
         colour, line = COLOURS[place % len(COLOURS)], LINES[place % len(LINES)]
         axes.plot([0, *places], [0.0, *grades], color=colour, ls=line, lw=1.6, label=symptom.says)
     _mark_verdict(axes, run)
-    axes.set_xticks([0, *places], ["base", *(f"{c.step}\n{c.exposures_per_image:.0f}" for c in run)], fontsize=9)
+    axes.set_xticks(
+        [0, *places], ["base", *(f"{c.step}\n{c.rung['exposures_per_image']:.0f}" for c in run)], fontsize=9
+    )
     axes.set(xlim=(-0.5, len(run) + 0.5), ylim=(-0.03, 1.08), xlabel="step, and exposures per image")
     axes.legend(loc="upper center", bbox_to_anchor=(0.42, -0.2), ncol=2, fontsize=9, frameon=False)
 

@@ -23,8 +23,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log, nan
+from math import nan
 from typing import Any, Final
+
+import numpy as np
+from scipy.stats import entropy
 
 from benchmarks.overcooking import copies
 
@@ -54,8 +57,7 @@ class Truth:
         worst: the largest of them.
         extra: what is read besides: likeness uncalled, and its share of the likeness called (NaN before there
             is any); how much of strangers was altered (features of the subject gained, asked ones lost); how
-            much of what the base draws uncalled, from the same noise, is drawn otherwise; nuisances kept, all
-            features at once.
+            much of what the base draws uncalled, from the same noise, is drawn otherwise (NaN from few pictures).
     """
 
     identity: float
@@ -87,9 +89,8 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
     """Weigh what was read of one checkpoint against what was read of the base on the same questions.
 
     Args:
-        testimony: `groups` by name, each with per-picture lists `likeness`, `identity`, `corrupt`, `hits` and
-            `shown`; `copied` with lists `nearness` and `nuisance` (0 or 1) and the number of `replicas`,
-            absent when no image of the subject was trained on.
+        testimony: `groups` by name, each with per-picture lists `likeness`, `corrupt`, `hits` and `shown`;
+            `copied` with the list `nearness`, absent when no image of the subject was trained on.
         base: the same of the base, without the group `trained`.
         limits: by symptom.
     """
@@ -110,22 +111,8 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
             "uncalled": _uncalled(groups, by_base),
             "changed_open": _changed(groups["open"]["shown"], by_base["open"]["shown"]),
             "altered": bleed + max(0.0, _lost(groups, by_base, "stranger")),
-            "nuisances_kept": _nuisances_kept(testimony),
-            "all_features": _mean(groups["recombined"]["identity"]),
-            "control_rate": hit_rate(groups["recombined"]["hits"]),
         },
     )
-
-
-def together(first: Testimony, second: Testimony | None) -> Testimony:
-    """Two looks at one checkpoint as one; copies are looked for in the first only."""
-    if second is None:
-        return first
-    groups = {
-        name: {key: [*group[key], *second["groups"][name][key]] for key in group} if name in second["groups"] else group
-        for name, group in first["groups"].items()
-    }
-    return {**first, "groups": groups}
 
 
 def halves(testimony: Testimony, base: Testimony) -> tuple[Truth, Truth]:
@@ -141,6 +128,7 @@ def identity(groups: Mapping[str, Any], by_base: Mapping[str, Any]) -> float:
     return max(0.0, (shown - chance) / (1.0 - chance))
 
 
+FEWEST_OPEN: Final = 24  # bare prompts, to know how much of what they show has changed
 LEARNED: Final = 0.1  # likeness gained by being called, from which it makes sense to ask who called
 
 
@@ -157,6 +145,8 @@ def _uncalled(groups: Mapping[str, Any], by_base: Mapping[str, Any]) -> float:
 
 def _changed(shown: Sequence[Sequence[str]], by_base: Sequence[Sequence[str]]) -> float:
     """Share of attributes that are not what the base shows for the same prompt and noise, in [0, 1]."""
+    if len(shown) < FEWEST_OPEN:
+        return nan
     pairs = [pair for mine, base in zip(shown, by_base, strict=True) for pair in zip(mine, base, strict=True)]
     return _mean([float(mine != base) for mine, base in pairs])
 
@@ -168,11 +158,7 @@ def variety(shown: Sequence[Sequence[str]]) -> float:
         shown: per picture, the value of each attribute that the prompt leaves open.
     """
     columns = list(zip(*shown, strict=True))
-    numbers = []
-    for column in columns:
-        shares = [count / len(column) for count in Counter(column).values()]
-        numbers.append(exp(-sum(share * log(share) for share in shares)))
-    return _mean(numbers)
+    return _mean([float(np.exp(entropy(list(Counter(column).values())))) for column in columns])
 
 
 def hit_rate(hits: Sequence[Sequence[bool]]) -> float:
@@ -195,13 +181,6 @@ def _copied(testimony: Testimony) -> float:
     if "copied" not in testimony:
         return 0.0
     return _mean([float(value < copies.NEAR) for value in testimony["copied"]["nearness"]])
-
-
-def _nuisances_kept(testimony: Testimony) -> float:
-    """Share of pictures with the position, scale and light of their caption's image, above chance."""
-    if "copied" not in testimony:
-        return 0.0
-    return _mean(testimony["copied"]["nuisance"]) - 1.0 / (testimony["copied"]["replicas"] + 1)
 
 
 def _lost(groups: Mapping[str, Any], by_base: Mapping[str, Any], name: str) -> float:
