@@ -154,7 +154,7 @@ def base_folder(home: Path, run_folder: Path) -> Path:
 
 def caption(run: Run) -> str:
     """One sentence on the figure."""
-    from lorasweep.trial.judge import sentence
+    from lorasweep.trial.judge import summary
 
-    said = sentence.sentence(stoppers.product_verdict(run), scores.shipped(), best=None, kept=None)
+    said = summary.sentence(stoppers.product_verdict(run), scores.shipped())
     return f"{run[0].identity}, recipe `{run[0].recipe}`: {said}"

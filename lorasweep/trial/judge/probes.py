@@ -14,7 +14,6 @@ Letters: B rows, C H W latent, L tokens, D text width.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 
     from lorasweep.core.protocols import Adapter, Base, Latents, Texts
     from lorasweep.core.records import Plan, Recipe
-
-KEPT = 4  # sets of probes kept per process: trials of one sweep need one per dataset, base and bucket choice
-
-_built: OrderedDict[str, Probes] = OrderedDict()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +51,9 @@ class ProbeOptions:
     prior_steps: int = 10
     magnitude_captions: int = 3
     magnitude_noises: int = 2
+
+
+DEFAULTS = ProbeOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +133,9 @@ def build(
     latents: Latents,
     texts: Texts,
     adapter: Adapter | None = None,
-    options: ProbeOptions | None = None,
+    options: ProbeOptions = DEFAULTS,
 ) -> Probes:
-    """Build the probes, or return those that this process built before for the same base and data.
+    """Build the probes.
 
     Args:
         base: answers the probes once, without any adapter's help.
@@ -146,19 +144,12 @@ def build(
         latents: of the plan's images.
         texts: of captions, by the frozen text encoder.
         adapter: the one that lives in the base right now, so that it can be silenced.
-        options: how many; the defaults when None.
+        options: how many.
     """
     from lorasweep.trial.judge import probe_builder
 
-    options = options or ProbeOptions()
-    key = _key(base, recipe, plan, options)
-    if key not in _built:
-        with lora_weight.at_weight(base, adapter, 0.0):
-            _built[key] = probe_builder.ProbeBuilder(base, recipe, plan, latents, texts, options).all()
-    _built.move_to_end(key)
-    while len(_built) > KEPT:
-        _built.popitem(last=False)
-    return _built[key]
+    with lora_weight.at_weight(base, adapter, 0.0):
+        return probe_builder.ProbeBuilder(base, recipe, plan, latents, texts, options).all()
 
 
 def predict(base: Base, noisy_BCHW: torch.Tensor, timestep_B: torch.Tensor, text_BLD: torch.Tensor) -> torch.Tensor:
@@ -177,14 +168,14 @@ def row_norm(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
     return (left_BCHW - right_BCHW).flatten(1).norm(dim=1)
 
 
-def _key(base: Base, recipe: Recipe, plan: Plan, options: ProbeOptions) -> str:
-    """Everything that decides the probes."""
+def key(base: Base, recipe: Recipe, plan: Plan) -> str:
+    """Digest everything that decides the default probes."""
     images = [[i.source, i.caption, i.split, i.bucket, i.resize_px, i.crop_px] for i in plan.images]
     priors = [plan.prompts, recipe.base.neighbour_prompts]
     size = [recipe.sample.width, recipe.sample.height, recipe.sample.guidance, recipe.base.negative_prompt]
     where = [base.fingerprint, str(base.device), str(base.dtype), recipe.base.clip_skip]
     data = [images, plan.trigger, recipe.captions.separator, recipe.dataset.holdout_seed]
-    return digest([where, data, priors, size, options])
+    return digest([where, data, priors, size])
 
 
 def content(sets: dict[SetName, tuple[ProbeBatch, ...]], noise: dict[NoiseName, NoiseBatch]) -> str:

@@ -102,7 +102,7 @@ def read_control(arm: str, rungs: Sequence[Row]) -> Control:
     )
 
 
-def place(
+def fit_limits(
     controls: Sequence[Control],
     nulls: Mapping[str, Sequence[Row]],
     *,
@@ -110,7 +110,7 @@ def place(
     holds_for: Mapping[str, Any],
     made: Mapping[str, Any],
 ) -> Calibration:
-    """Place every symptom.
+    """Fit the limit of every symptom.
 
     Args:
         controls: the overtrained runs.

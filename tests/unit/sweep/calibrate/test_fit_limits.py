@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lorasweep.core.errors import LorasweepError
-from lorasweep.sweep.calibrate.place import Control, place, read_control
+from lorasweep.sweep.calibrate.fit_limits import Control, fit_limits, read_control
 from lorasweep.trial.judge import score
 from lorasweep.trial.judge.calibration import Calibration
 
@@ -27,7 +27,7 @@ def control(arm: str, healthy: dict[str, Any], burned: dict[str, Any], **more: A
 
 
 def placed(controls: list[Control], nulls: dict[str, list[dict[str, Any]]]) -> Calibration:
-    return place(controls, nulls, name="test", holds_for={}, made={})
+    return fit_limits(controls, nulls, name="test", holds_for={}, made={})
 
 
 def test_the_rungs_that_matter() -> None:
