@@ -103,11 +103,7 @@ def transfer(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
 
 
 def out_of_fold(
-    metrics: Sequence[Mapping[str, float]],
-    truth: np.ndarray,
-    groups: Sequence[str],
-    *,
-    folds: int | None = None,
+    metrics: Sequence[Mapping[str, float]], truth: np.ndarray, groups: Sequence[str], *, folds: int | None = None
 ) -> np.ndarray:
     """Score each checkpoint by limits that saw nothing of its group; NaN when there is one group only.
 

@@ -15,10 +15,9 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.overcooking import scores
-from benchmarks.overcooking.grid import CENTRE, Recipe, Run, Scale, overrides, quoted, run_name
+from benchmarks.overcooking.grid import CENTRE, Run, Scale, on_folder, run_name
 from benchmarks.overcooking.statistics import auroc, rows_by_run, spearman
 from benchmarks.overcooking.table import COPYING, Checkpoint
-from lorasweep.core import files
 from lorasweep.dollhouse import world
 
 SCALE: Final = Scale(steps=640, rungs=5)
@@ -45,19 +44,11 @@ def runs(home: Path) -> list[Run]:
 
 
 def _run(datasets: Path, identity: str, dials: dict[str, Any]) -> Run:
+    def draw(folder: Path) -> None:
+        world.write_dataset(folder, identity, images=dials["images"], confound=dials["confound"], seed=2)
+
     name = f"{COPYING}{dials['images']}-images"
-    run = run_name(name, identity, 0)
-    folder = datasets / run
-    if not folder.exists():
-        files.write_folder(
-            folder,
-            lambda draft: world.write_dataset(
-                draft, identity, images=dials["images"], confound=dials["confound"], seed=2
-            ),
-        )
-    own = ["dataset=folder", f"dataset.path={quoted(str(folder))}", *overrides(dials, seed=0, scale=SCALE)]
-    recipe = Recipe(name=name, dials=dials)
-    return Run(name=run, recipe=recipe, identity=identity, seed=0, overrides=tuple(own))
+    return on_folder(name, datasets / run_name(name, identity, 0), draw, identity, dials, scale=SCALE)
 
 
 def copied(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
@@ -84,7 +75,4 @@ def _against_truth(runs: Sequence[str], truth_N: np.ndarray, values_N: np.ndarra
     groups = rows_by_run([run for run, is_known in zip(runs, known, strict=True) if is_known])
     within = np.array([spearman(values_N[rows], truth_N[rows]) for rows in groups.values()])
     varied = within[np.isfinite(within)]
-    return {
-        "within": float(np.median(varied)) if len(varied) else nan,
-        "area": auroc(values_N, truth_N > 1),
-    }
+    return {"within": float(np.median(varied)) if len(varied) else nan, "area": auroc(values_N, truth_N > 1)}

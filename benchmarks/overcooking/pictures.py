@@ -22,16 +22,7 @@ from PIL import Image
 
 from lorasweep.core.records import PlannedImage
 from lorasweep.core.seeds import derive
-from lorasweep.dollhouse.world import (
-    SUBJECTS,
-    Spec,
-    Subject,
-    caption_tags,
-    prompt_specs,
-    render,
-    sample_spec,
-    tags,
-)
+from lorasweep.dollhouse.world import SUBJECTS, Spec, Subject, caption_tags, prompt_specs, render, sample_spec, tags
 from lorasweep.dollhouse.world.dataset import sample_subject_spec
 
 Group = Literal["trained", "recombined", "stranger", "open", "plain"]

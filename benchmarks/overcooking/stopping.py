@@ -75,7 +75,7 @@ def _placed_elsewhere(checkpoints: Sequence[Checkpoint], view: View) -> dict[str
         return {}
     values, truth = limits.symptom_values([view(c.metrics) for c in checkpoints]), areas.labels(checkpoints)
     return {
-        identities[int(test[0])]: limits.fit(values[train], truth[train]).calibration(holds_for={}, made={})
+        identities[int(test[0])]: limits.fit(values[train], truth[train]).calibration()
         for train, test in group_folds(identities, len(set(identities)))
     }
 

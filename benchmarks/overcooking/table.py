@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.overcooking import truth as truths
 from benchmarks.overcooking.cooking import FINAL, run_folders, status_of
-from benchmarks.overcooking.truth import Truth
+from benchmarks.overcooking.truth import Testimony, Truth
 from lorasweep.core import files
 
 
@@ -79,21 +79,14 @@ def _load_all(home: Path) -> list[Checkpoint]:
 
 
 def _load_planted(path: Path) -> Checkpoint:
-    found = files.read_json(path)
-    return Checkpoint(
-        run=f"{CONTROL}{path.stem}",
-        recipe=f"{CONTROL}{path.stem}",
-        turned=None,
-        dials={},
-        identity=found["identity"],
-        seed=0,
-        ended=True,
-        step=0,
-        rung=found["rung"],
-        truth=truths.judge(found["testimony"], found["base"]),
-        halves=truths.halves(found["testimony"], found["base"]),
-        cpu_s=0.0,
-    )
+    found, name = files.read_json(path), f"{CONTROL}{path.stem}"
+    run = {
+        "name": name,
+        "recipe": {"name": name, "turned": None, "dials": {}},
+        "identity": found["identity"],
+        "seed": 0,
+    }
+    return _checkpoint(run, found["rung"], found["testimony"], found["base"], ended=True)
 
 
 def _load_run(folder: Path) -> list[Checkpoint]:
@@ -101,25 +94,29 @@ def _load_run(folder: Path) -> list[Checkpoint]:
     rows: list[Checkpoint] = []
     for event in files.read_jsonl(folder / "events.jsonl"):
         witnessed = folder / "truth" / f"step_{event['step']:06d}.json"
-        if event["kind"] != "rung" or not witnessed.exists():
-            continue
-        testimony, base = files.read_json(witnessed), files.read_json(folder / "truth" / "base.json")
-        found = truths.judge(testimony, base)
-        best = max([found.identity, *(row.truth.identity for row in rows)])
-        rows.append(
-            Checkpoint(
-                run=run["name"],
-                recipe=run["recipe"]["name"],
-                turned=run["recipe"]["turned"],
-                dials=run["recipe"]["dials"],
-                identity=run["identity"],
-                seed=run["seed"],
-                ended=ended,
-                step=event["step"],
-                rung=event,
-                truth=replace(found, extra=found.extra | {"unlearned": best - found.identity}),
-                halves=truths.halves(testimony, base),
-                cpu_s=testimony["cpu_s"],
-            )
-        )
+        if event["kind"] == "rung" and witnessed.exists():
+            base = files.read_json(folder / "truth" / "base.json")
+            row = _checkpoint(run, event, files.read_json(witnessed), base, ended=ended)
+            row.truth.extra["unlearned"] = max(c.truth.identity for c in (*rows, row)) - row.truth.identity
+            rows.append(row)
     return rows
+
+
+def _checkpoint(
+    run: Mapping[str, Any], rung: Mapping[str, Any], testimony: Testimony, base: Testimony, *, ended: bool
+) -> Checkpoint:
+    recipe = run["recipe"]
+    return Checkpoint(
+        run=run["name"],
+        recipe=recipe["name"],
+        turned=recipe["turned"],
+        dials=recipe["dials"],
+        identity=run["identity"],
+        seed=run["seed"],
+        ended=ended,
+        step=rung["step"],
+        rung=rung,
+        truth=truths.judge(testimony, base),
+        halves=truths.halves(testimony, base),
+        cpu_s=testimony.get("cpu_s", 0.0),
+    )

@@ -31,19 +31,15 @@ from scipy.stats import entropy
 
 from benchmarks.overcooking import copies
 
-LIMITS: Final[dict[str, float]] = {
-    "copies": 0.10,
-    "bleed": 0.10,
-    "control": 0.20,
-    "variety": 0.40,
-    "corrupt": 0.10,
-}
+LIMITS: Final[dict[str, float]] = {"copies": 0.10, "bleed": 0.10, "control": 0.20, "variety": 0.40, "corrupt": 0.10}
 """From the study's definition: control below 0.8 of the base's, bleed above 0.1, variety below 0.6.
 
 Copies and corruption are allowed 0.10, rather than 0.05, because a dozen pictures a rung cannot tell 0.05
 from 0: healthy checkpoints would be called overcooked for one unlucky picture.
 """
 
+FEWEST_OPEN: Final = 24  # bare prompts, to know how much of what they show has changed
+LEARNED: Final = 0.1  # likeness gained by being called, from which it makes sense to ask who called
 Testimony = Mapping[str, Any]
 
 
@@ -95,20 +91,23 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
         limits: by symptom.
     """
     groups, by_base = testimony["groups"], base["groups"]
+    called, uncalled = _gain(groups, by_base, ("recombined", "plain")), _gain(groups, by_base, ("open",))
     bleed = _gain(groups, by_base, ("stranger",))
     found = {
-        "copies": _copied(testimony),
+        # Nothing can be copied where no image of the subject was trained on.
+        "copies": _mean([float(near < copies.NEAR) for near in testimony.get("copied", {}).get("nearness", [1.0])]),
         "bleed": bleed,
         "control": _lost(groups, by_base, "recombined"),
         "variety": 1.0 - _ratio(variety(groups["plain"]["shown"]), variety(by_base["plain"]["shown"])),
-        "corrupt": _corrupt(groups) - _corrupt(by_base),
+        # Over strangers: with the trigger, a subject that is half learned is no clean picture either.
+        "corrupt": _mean(groups["stranger"]["corrupt"]) - _mean(by_base["stranger"]["corrupt"]),
     }
     return Truth(
         identity=identity(groups, by_base),
         excess={name: max(0.0, value) / limits[name] for name, value in found.items()},
         extra={
-            "bleed_open": _gain(groups, by_base, ("open",)),
-            "uncalled": _uncalled(groups, by_base),
+            "bleed_open": uncalled,
+            "uncalled": uncalled / called if called > LEARNED else nan,
             "changed_open": _changed(groups["open"]["shown"], by_base["open"]["shown"]),
             "altered": bleed + max(0.0, _lost(groups, by_base, "stranger")),
         },
@@ -128,19 +127,10 @@ def identity(groups: Mapping[str, Any], by_base: Mapping[str, Any]) -> float:
     return max(0.0, (shown - chance) / (1.0 - chance))
 
 
-FEWEST_OPEN: Final = 24  # bare prompts, to know how much of what they show has changed
-LEARNED: Final = 0.1  # likeness gained by being called, from which it makes sense to ask who called
-
-
 def _gain(groups: Mapping[str, Any], by_base: Mapping[str, Any], names: Sequence[str]) -> float:
     """Likeness over the base's, over all pictures of some groups."""
     mine, base = ([value for name in names for value in found[name]["likeness"]] for found in (groups, by_base))
     return _mean(mine) - _mean(base)
-
-
-def _uncalled(groups: Mapping[str, Any], by_base: Mapping[str, Any]) -> float:
-    called = _gain(groups, by_base, ("recombined", "plain"))
-    return _gain(groups, by_base, ("open",)) / called if called > LEARNED else nan
 
 
 def _changed(shown: Sequence[Sequence[str]], by_base: Sequence[Sequence[str]]) -> float:
@@ -170,27 +160,15 @@ def _every_other(testimony: Testimony, start: int) -> Testimony:
     """The same with half of the pictures of every group."""
 
     def thin(found: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value[start::2] if isinstance(value, list) else value for key, value in found.items()}
+        return {key: value[start::2] for key, value in found.items() if isinstance(value, list)}
 
     left: dict[str, Any] = {"groups": {name: thin(group) for name, group in testimony["groups"].items()}}
     return left | ({"copied": thin(testimony["copied"])} if "copied" in testimony else {})
 
 
-def _copied(testimony: Testimony) -> float:
-    """Share of copies; 0 where nothing can be copied."""
-    if "copied" not in testimony:
-        return 0.0
-    return _mean([float(value < copies.NEAR) for value in testimony["copied"]["nearness"]])
-
-
 def _lost(groups: Mapping[str, Any], by_base: Mapping[str, Any], name: str) -> float:
     """Share of the asked attributes that the base shows and this does not."""
     return 1.0 - _ratio(hit_rate(groups[name]["hits"]), hit_rate(by_base[name]["hits"]))
-
-
-def _corrupt(groups: Mapping[str, Any]) -> float:
-    """Over strangers: with the trigger, a subject that is half learned is no clean picture either."""
-    return _mean(groups["stranger"]["corrupt"])
 
 
 def _ratio(value: float, reference: float) -> float:

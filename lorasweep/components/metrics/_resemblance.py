@@ -13,12 +13,13 @@ Letters: N pictures, M training pictures, T tiles, D numbers per tile or picture
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from lorasweep.components.metrics import _similarity as similarity
 from lorasweep.components.metrics._offers import not_here
+from lorasweep.core.records import Measurement
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,16 @@ DETAILS = {  # of a likeness, by the kind of encoder
     "base": ("distance", "base_distance"),
     "published": ("resemblance", "base_resemblance", "held_out_resemblance"),
 }
+
+
+def ask_encoders(ask: Callable[[str], Measurement], encoder: str, also: Sequence[str]) -> Measurement:
+    """Ask the encoder that counts, and others under names ending in theirs."""
+    found = ask(encoder)
+    for other in also:
+        answer = ask(other)
+        found.values.update({f"{name}_{other}": value for name, value in answer.values.items()})
+        found.missing.update({f"{name}_{other}": why for name, why in answer.missing.items()})
+    return found
 
 
 class CannotTell(Exception):
@@ -135,12 +146,7 @@ class ByCosines:
     """
 
     def __init__(
-        self,
-        context: JudgeContext,
-        gallery: Gallery,
-        name: EncoderName,
-        encoder: Encoder,
-        base_pictures: Pictures,
+        self, context: JudgeContext, gallery: Gallery, name: EncoderName, encoder: Encoder, base_pictures: Pictures
     ) -> None:
         self._context, self._encoder = context, encoder
         self._train_MD = self._features(gallery.train, keep=True)

@@ -36,11 +36,7 @@ if TYPE_CHECKING:
 NEEDS_PICTURES = False
 SYMPTOMS = (
     Symptom(
-        name="rise",
-        letter="G",
-        rank=11,
-        metric="generalisation/rise",
-        says="the held-out loss is past its lowest",
+        name="rise", letter="G", rank=11, metric="generalisation/rise", says="the held-out loss is past its lowest"
     ),
     Symptom(
         name="gap",

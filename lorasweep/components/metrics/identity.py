@@ -16,9 +16,10 @@ known accuracy in the place of DINO.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from lorasweep.components.metrics import _ranges
 from lorasweep.components.metrics import _reader_scores as reader_scores
@@ -53,12 +54,8 @@ class Identity:
         if not pictures or not base:
             where = f"{' or '.join(self.tiers)} prompts"
             return Measurement(missing={f"{NAME}/score": f"no pictures of {where}, or none by the base"})
-        found = by(context, self.encoder, pictures, base)
-        for encoder in self.also:
-            other = by(context, encoder, pictures, base)
-            found.values.update(_suffixed(other.values, encoder))
-            found.missing.update(_suffixed(other.missing, encoder))
-        return found
+        ask = functools.partial(by, context, pictures=pictures, base=base)
+        return resemblance.ask_encoders(ask, self.encoder, self.also)
 
 
 def build(*, tiers: Sequence[PromptTier], encoder: Encoder, also: Sequence[Encoder]) -> Identity:
@@ -143,7 +140,3 @@ def _by_reader(
         f"{NAME}/all_features": float(reading.identity(subject).mean()),
     }
     return Measurement(values=values)
-
-
-def _suffixed(found: dict[str, Any], encoder: str) -> dict[str, Any]:
-    return {f"{name}_{encoder}": value for name, value in found.items()}

@@ -21,9 +21,10 @@ start from the very same picture.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from lorasweep.components.metrics import _ranges
 from lorasweep.components.metrics import _reader_scores as reader_scores
@@ -100,12 +101,7 @@ class PromptControl:
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure both by the encoder that counts, and by others under names ending in theirs."""
-        found = self._by(context, self.encoder)
-        for encoder in self.also:
-            other = self._by(context, encoder)
-            found.values.update(_suffixed(other.values, encoder))
-            found.missing.update(_suffixed(other.missing, encoder))
-        return found
+        return resemblance.ask_encoders(functools.partial(self._by, context), self.encoder, self.also)
 
     def _by(self, context: JudgeContext, encoder: Encoder) -> Measurement:
         subject = reader_scores.subject_of(context)
@@ -286,7 +282,3 @@ def _bleed_by_resemblance(context: JudgeContext) -> Measurement:
 
 def _images(pictures: Pictures) -> list[Image.Image]:
     return [picture.image for picture in pictures]
-
-
-def _suffixed(found: dict[str, Any], encoder: str) -> dict[str, Any]:
-    return {f"{name}_{encoder}": value for name, value in found.items()}

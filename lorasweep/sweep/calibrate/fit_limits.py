@@ -94,11 +94,7 @@ def read_control(arm: str, rungs: Sequence[Row]) -> Control:
     lost = (rung for rung in later if -math.log(rung["metrics"][HELD_OUT]) <= (1 - LOST) * gain)
     found = [rung["metrics"][IDENTITY] for rung in judged if IDENTITY in rung["metrics"]]
     return Control(
-        arm=arm,
-        healthy=healthy,
-        burned=next(lost, later[-1]),
-        gain=gain,
-        identity=max(found) if found else None,
+        arm=arm, healthy=healthy, burned=next(lost, later[-1]), gain=gain, identity=max(found) if found else None
     )
 
 

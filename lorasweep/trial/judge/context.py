@@ -97,13 +97,7 @@ class JudgeContext:
         return self.probes.num_timesteps
 
     def losses(
-        self,
-        name: SetName,
-        weight: float,
-        *,
-        trigger: bool = True,
-        part: Part = "both",
-        first_noise: bool = False,
+        self, name: SetName, weight: float, *, trigger: bool = True, part: Part = "both", first_noise: bool = False
     ) -> Rows:
         """See the protocol."""
         batches = self._batches(name, first_noise)

@@ -34,13 +34,7 @@ class ProbeBuilder:
     """One construction: draws from generators derived from the hold-out seed, asks the base as it goes."""
 
     def __init__(
-        self,
-        base: Base,
-        recipe: Recipe,
-        plan: Plan,
-        latents: Latents,
-        texts: Texts,
-        options: ProbeOptions,
+        self, base: Base, recipe: Recipe, plan: Plan, latents: Latents, texts: Texts, options: ProbeOptions
     ) -> None:
         self._base, self._recipe, self._plan = base, recipe, plan
         self._latents, self._texts, self._options = latents, texts, options

@@ -71,12 +71,7 @@ def numbers(
 
 
 def document(
-    found: Verdict,
-    calibration: Calibration,
-    final: Measurement,
-    *,
-    kept: int,
-    best: BestWeight | None,
+    found: Verdict, calibration: Calibration, final: Measurement, *, kept: int, best: BestWeight | None
 ) -> dict[str, Any]:
     """Give the verdict as JSON.
 
