@@ -40,14 +40,14 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(options: argparse.Namespace, home: Path) -> int:
     """Cook what is not cooked yet, until the grid or the budget is done."""
-    from benchmarks.overcooking import controls, copying
+    from benchmarks.overcooking import controls
 
     began = time.time()
     scale = grid.Scale(steps=options.steps, rungs=options.rungs)
     counts = pictures.Counts(**{name: getattr(options, name) for name in asdict(pictures.Counts())})
     _settle(home, options, scale, counts)
     planned = grid.runs(scale=scale)
-    beside = [*controls.runs(home, scale=scale), *copying.runs(home)]
+    beside = [*controls.runs(home, scale=scale), *controls.copying_runs(home)]
     ordered = [*planned[:CONTROLS_AFTER], *beside, *planned[CONTROLS_AFTER:]]
     ordered = [item for item in ordered if re.search(options.only, item.name)]
     until = began + options.budget
@@ -66,11 +66,10 @@ def _settle(home: Path, options: argparse.Namespace, scale: grid.Scale, counts: 
     """
     fixed = {"steps": scale.steps, "rungs": scale.rungs, "counts": asdict(counts)}
     path = home / "settings.json"
-    if path.exists():
-        before = files.read_json(path)
-        if differ := [name for name, value in fixed.items() if before[name] != value]:
-            message = f"was begun with other {', '.join(differ)}: {[before[name] for name in differ]}"
-            raise InputError(Problem(str(home), message, "use the same, or another --home"), subject="--home")
+    before = files.read_json(path) if path.exists() else fixed
+    if differ := [name for name, value in fixed.items() if before[name] != value]:
+        message = f"was begun with other {', '.join(differ)}: {[before[name] for name in differ]}"
+        raise InputError(Problem(str(home), message, "use the same, or another --home"), subject="--home")
     per_rung = sum(asdict(counts).values()) - counts.replicas
     how = {"processes": options.processes, "budget": f"{options.budget / 60:g}m", "pictures": per_rung}
     files.write_json(path, fixed | how)
@@ -78,15 +77,15 @@ def _settle(home: Path, options: argparse.Namespace, scale: grid.Scale, counts: 
 
 def report(options: argparse.Namespace, home: Path) -> int:
     """Answer every question from what is there: write the figures and the page, print the headline."""
-    from benchmarks.overcooking import analysis, controls, copying, facts, figures, page, story, table
+    from benchmarks.overcooking import analysis, controls, figures, page, story, table
 
     checkpoints = table.load(home)
     if not checkpoints:
         raise InputError(Problem(str(home), "holds no judged checkpoint", "`run` comes first"), subject="--home")
     found = analysis.analyse(checkpoints)
     found["controls"] = controls.judged(table.load_controls(home))
-    found["copying"] = copying.copied(table.load_copying(home))
-    found["facts"] = facts.gather(home, checkpoints, grid_runs=len(grid.runs(scale=grid.Scale())))
+    found["copying"] = controls.copied(table.load_copying(home))
+    found["facts"] = page.gather_facts(home, checkpoints, grid_runs=len(grid.runs(scale=grid.Scale())))
     files.write_json(home / "analysis.json", _without_nan(found))
     folder = options.page.parent / "pictures"
     folder.mkdir(parents=True, exist_ok=True)

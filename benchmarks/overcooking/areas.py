@@ -60,10 +60,9 @@ def aurocs(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
 
 def clear_aurocs(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """Areas of O's variants where the truth itself is clear; scored by limits placed on all checkpoints."""
-    truth = labels(checkpoints)
     clear = np.array([not CLEAR[0] <= c.truth.worst <= CLEAR[1] for c in checkpoints], dtype=bool)
-    chosen = [c for c, keep in zip(checkpoints, clear, strict=True) if keep]
-    return {name: area(values[clear], chosen, truth[clear]) for name, values in variants(checkpoints).items()}
+    truth, found = labels(checkpoints), variants(checkpoints)
+    return {name: area(np.where(clear, values, math.nan), checkpoints, truth) for name, values in found.items()}
 
 
 def ablation(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
@@ -91,14 +90,9 @@ def transfer(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     found = {}
     for name, is_unseen in _unseen(checkpoints).items():
         test = np.array([is_unseen(c) for c in checkpoints], dtype=bool)
-        if not test.any() or test.all():
-            continue
-        chosen = [c for c, keep in zip(checkpoints, test, strict=True) if keep]
-        placed = limits.fit(values[~test], truth[~test])
-        found[name] = {
-            "calibrated": area(placed.score(values[test]), chosen, truth[test]),
-            "shipped": area(shipped[test], chosen, truth[test]),
-        }
+        if test.any() and not test.all():
+            both = {"calibrated": limits.fit(values[~test], truth[~test]).score(values), "shipped": shipped}
+            found[name] = {k: area(np.where(test, v, math.nan), checkpoints, truth) for k, v in both.items()}
     return found
 
 

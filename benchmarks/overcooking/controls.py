@@ -7,7 +7,10 @@
     saturated        a vivid training set, trained healthily   burn must not fire
     regularised      the same recipe with images of the class  less bleed than without
 
-Three are recipes and are cooked like any run; three are planted (see `planted`). Imports no torch.
+Three are recipes and are trained like any run; three are planted (see `planted`). And runs that copy: few images,
+many exposures, since the grid's own runs burn or bleed long before they copy. Their datasets are folders, so that
+the prompts in distribution are training captions, as they are for anybody's own images: a copy shows where its
+caption is asked for. Imports no torch.
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from benchmarks.overcooking import scores
-from benchmarks.overcooking.grid import CENTRE, Run, Scale, on_folder, quoted
-from benchmarks.overcooking.table import CONTROL, Checkpoint, by_run
+from benchmarks.overcooking.grid import CENTRE, Run, Scale, on_folder, quoted, run_name
+from benchmarks.overcooking.statistics import auroc, rows_by_run, spearman
+from benchmarks.overcooking.table import CONTROL, COPYING, Checkpoint, by_run
 from lorasweep.core.seeds import derive
 from lorasweep.dollhouse import world
 from lorasweep.trial.judge import score
@@ -154,3 +158,64 @@ def judged(checkpoints: Sequence[Checkpoint]) -> list[dict[str, Any]]:
             found = facts(best if name == "saturated" else runs[name][-1])
             rows.append({"control": name, "must be": rule.says, "right": bool(rule.holds(found, twin)), **found})
     return rows
+
+
+# ------------------------------------------------------------------------------------------- runs that copy
+
+COPYING_SCALE: Final = Scale(steps=640, rungs=5)
+COPYING_DIALS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("zkw", {"images": 4, "lr": 4e-3, "dim": 16}),
+    ("vqx", {"images": 4, "lr": 2e-3, "dim": 64}),
+    ("ohru", {"images": 6, "lr": 4e-3, "dim": 64}),
+    ("mona taco", {"images": 6, "lr": 2e-3, "dim": 64}),
+)
+SEE_COPIES: Final = (
+    ("memorisation/copy_rate", 1),
+    ("memorisation/tile_max", 1),
+    ("memorisation/nearness", 1),
+    ("memorisation/magnitude_ratio", 1),
+    ("generalisation/gap", 1),
+    ("generalisation/train", -1),
+)
+"""Those that might see copies, and which way."""
+
+
+def copying_runs(home: Path) -> list[Run]:
+    """Draw the datasets that are not there yet; return the runs."""
+
+    def run(identity: str, dials: dict[str, Any]) -> Run:
+        def draw(folder: Path) -> None:
+            world.write_dataset(folder, identity, images=dials["images"], confound=1.0, seed=2)
+
+        name = f"{COPYING}{dials['images']}-images"
+        folder = home / "datasets" / run_name(name, identity, 0)
+        return on_folder(name, folder, draw, identity, CENTRE | {"confound": 1.0} | dials, scale=COPYING_SCALE)
+
+    return [run(identity, dials) for identity, dials in COPYING_DIALS]
+
+
+def copied(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    """Whether the metrics that might see copies do, and O by the shipped limits.
+
+    Returns:
+        `runs`, `checkpoints`, `copying` (past the limit of true copies), and by metric `within` (median rank
+        correlation within a run with the true share of copies) and `area` for checkpoints that copy.
+    """
+    runs, truth = [c.run for c in checkpoints], np.array([c.truth.excess["copies"] for c in checkpoints])
+    asked = {key: [sign * c.metrics.get(key, nan) for c in checkpoints] for key, sign in SEE_COPIES}
+    asked["O as shipped"] = [scores.overcook(c.metrics) for c in checkpoints]
+    return {
+        "runs": len(set(runs)),
+        "checkpoints": len(checkpoints),
+        "copying": int((truth > 1).sum()),
+        "metrics": {key: _against_truth(runs, truth, np.array(values)) for key, values in asked.items()},
+    }
+
+
+def _against_truth(runs: Sequence[str], truth_N: np.ndarray, values_N: np.ndarray) -> dict[str, float]:
+    known = np.isfinite(values_N)
+    truth_N, values_N = truth_N[known], values_N[known]
+    groups = rows_by_run([run for run, is_known in zip(runs, known, strict=True) if is_known])
+    within = np.array([spearman(values_N[rows], truth_N[rows]) for rows in groups.values()])
+    varied = within[np.isfinite(within)]
+    return {"within": float(np.median(varied)) if len(varied) else nan, "area": auroc(values_N, truth_N > 1)}

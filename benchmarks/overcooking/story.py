@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.gridspec import GridSpec
 
-from benchmarks.overcooking import figures, scores, stoppers
-from benchmarks.overcooking.stoppers import Run
+from benchmarks.overcooking import figures, scores
+from benchmarks.overcooking.stopping import Run, product_verdict
 from lorasweep.core.records import PROMPT_TIERS, PromptTier
 from lorasweep.trial.judge import summary
 from lorasweep.trial.judge.score import SCORE
@@ -38,7 +38,7 @@ def choose(runs: Sequence[Run]) -> Run | None:
     """Choose the run that tells most: done, then burned, by the product and in truth; good first, ruined last."""
 
     def telling(run: Run) -> tuple[bool, float]:
-        said = stoppers.product_verdict(run)
+        said = product_verdict(run)
         both = said.done_at is not None and said.burned_at is not None and run[-1].truth.overcooked
         return both, max(checkpoint.truth.utility for checkpoint in run) + run[-1].truth.harm
 
@@ -57,7 +57,7 @@ def draw(run: Run, home: Path, path: Path) -> str:
     Returns:
         One sentence on it.
     """
-    said, folder = stoppers.product_verdict(run), home / "runs" / run[0].run
+    said, folder = product_verdict(run), home / "runs" / run[0].run
     steps = [checkpoint.step for checkpoint in run]
     folders = [_base_folder(home, folder), *(folder / "samples" / f"step_{step:06d}" for step in steps)]
     strips = [_first_by_tier(each) for each in folders]

@@ -5,7 +5,7 @@
 Five ways of being overcooked, each as an excess over its limit, so that 1 is the limit:
 
     copies   share of pictures of training captions that are nearer by far to the training images than to
-             every one of many replicas of them (see `copies`)
+             every one of many replicas of them
     bleed    likeness of strangers to the subject, above the base's
     control  share of asked attributes that was lost on recombined prompts, relative to the base
     variety  share of the base's variety that was lost on the plain prompt
@@ -16,6 +16,14 @@ Five ways of being overcooked, each as an excess over its limit, so that 1 is th
 
 F* is the likeness on recombined and plain prompts over the base's. Definitions follow Okawa et al. (arXiv
 2310.09336) in reading factors back one by one.
+
+A training image and a fresh render of the same attributes are drawn by one and the same process; to a model
+that copies nothing they are exchangeable. So the training set competes with replicas of itself, F of them, in
+which every image shows the same attributes with another position, scale and light: a picture is a copy when it
+is nearer to the training set than to every replica. That happens by chance once in F + 1 times, exactly, however
+blurred, average or wrong the picture is. To be called a copy it must be nearer by far: see `NEAR`.
+
+Letters: N pictures, T training images, F replicas, H W C pixels.
 """
 
 from __future__ import annotations
@@ -29,8 +37,6 @@ from typing import Any, Final
 import numpy as np
 from scipy.stats import entropy
 
-from benchmarks.overcooking import copies
-
 LIMITS: Final[dict[str, float]] = {"copies": 0.10, "bleed": 0.10, "control": 0.20, "variety": 0.40, "corrupt": 0.10}
 """From the study's definition: control below 0.8 of the base's, bleed above 0.1, variety below 0.6.
 
@@ -38,6 +44,13 @@ Copies and corruption are allowed 0.10, rather than 0.05, because a dozen pictur
 from 0: healthy checkpoints would be called overcooked for one unlucky picture.
 """
 
+NEAR: Final = 0.8
+"""`nearness` below which a picture is a copy.
+
+Replicas in the place of the training set are below 0.88 once in a thousand, and a training image that went
+through the VAE and back is below 0.5. Without it, an adapter that draws everything a little to the left, as
+its training images happen to be on average, would be a copier.
+"""
 FEWEST_OPEN: Final = 24  # bare prompts, to know how much of what they show has changed
 LEARNED: Final = 0.1  # likeness gained by being called, from which it makes sense to ask who called
 Testimony = Mapping[str, Any]
@@ -95,7 +108,7 @@ def judge(testimony: Testimony, base: Testimony, limits: Mapping[str, float] = L
     bleed = _gain(groups, by_base, ("stranger",))
     found = {
         # Nothing can be copied where no image of the subject was trained on.
-        "copies": _mean([float(near < copies.NEAR) for near in testimony.get("copied", {}).get("nearness", [1.0])]),
+        "copies": _mean([float(near < NEAR) for near in testimony.get("copied", {}).get("nearness", [1.0])]),
         "bleed": bleed,
         "control": _lost(groups, by_base, "recombined"),
         "variety": 1.0 - _ratio(variety(groups["plain"]["shown"]), variety(by_base["plain"]["shown"])),
@@ -139,6 +152,25 @@ def _changed(shown: Sequence[Sequence[str]], by_base: Sequence[Sequence[str]]) -
         return nan
     pairs = [pair for mine, base in zip(shown, by_base, strict=True) for pair in zip(mine, base, strict=True)]
     return _mean([float(mine != base) for mine, base in pairs])
+
+
+def pixel_distances(pictures_NHWC: np.ndarray, others_THWC: np.ndarray) -> np.ndarray:
+    """Compute the root mean squared error of every picture to every other; (N, T), in units of the pixels."""
+    flat_NP = pictures_NHWC.reshape(len(pictures_NHWC), -1).astype(np.float64)
+    flat_TP = others_THWC.reshape(len(others_THWC), -1).astype(np.float64)
+    squares_NT = (flat_NP**2).sum(1)[:, None] + (flat_TP**2).sum(1)[None] - 2 * flat_NP @ flat_TP.T
+    return np.sqrt(np.maximum(squares_NT, 0.0) / flat_NP.shape[1])
+
+
+def nearness(pictures_NHWC: np.ndarray, training_THWC: np.ndarray, replicas_FTHWC: np.ndarray) -> np.ndarray:
+    """Divide the distance to the nearest training image by that to the nearest image of any replica; (N,).
+
+    Around 1.1 for a picture that copies nothing, since the replicas are many; 0 for a training image.
+    """
+    own_N = pixel_distances(pictures_NHWC, training_THWC).min(axis=1)
+    theirs_FN = np.stack([pixel_distances(pictures_NHWC, one_THWC).min(axis=1) for one_THWC in replicas_FTHWC])
+    found: np.ndarray = own_N / theirs_FN.min(axis=0)
+    return found
 
 
 def variety(shown: Sequence[Sequence[str]]) -> float:

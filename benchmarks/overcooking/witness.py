@@ -3,7 +3,7 @@
     Witness(recipe, plan, kitchen).testify(adapter)  ->  testimony, plain JSON (see `truth.judge`)
 
 The base answers the same questions once per identity; what is a copy is decided against replicas of the
-training set (see `copies`). Knows nothing about the product's metrics.
+training set (see `truth`). Knows nothing about the product's metrics.
 
 Letters: N pictures, T training images, F replicas, C channels, H W pixels.
 """
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.overcooking import copies, pictures
+from benchmarks.overcooking import pictures, truth
 from lorasweep.components.metrics import _reader_scores as reader_scores
 from lorasweep.core import files, seeds
 from lorasweep.core.records import digest
@@ -95,8 +95,6 @@ class Witness:
         answer: dict[str, Any] = files.read_json(path)
         return answer
 
-    # ------------------------------------------------------------------------------------------- drawing
-
     def _draw(
         self, questions: Sequence[pictures.Question], adapter: Adapter | None, weight: float | None = None
     ) -> list[Image.Image]:
@@ -114,8 +112,6 @@ class Witness:
             for question in questions
         ]
         return sample.draw(self._base, adapter, requests, replace(self._recipe.sample, batch_size=4))
-
-    # ------------------------------------------------------------------------------------------- reading
 
     def _groups(
         self, questions: Sequence[pictures.Question], drawn: Sequence[Image.Image]
@@ -135,12 +131,10 @@ class Witness:
             group["shown"].append([shown[name][place] for name in OPEN])
         return groups
 
-    # ------------------------------------------------------------------------------------------- copying
-
     def _copied(self, drawn: Sequence[Image.Image]) -> dict[str, Any]:
         """How near pictures of training captions are to the training images, against replicas of them."""
         pictures_NHWC = np.stack([_pixels(image) for image in drawn])
-        nearness_N = copies.nearness(pictures_NHWC, self._pixels_THWC, self._replicas_FTHWC)
+        nearness_N = truth.nearness(pictures_NHWC, self._pixels_THWC, self._replicas_FTHWC)
         return {"nearness": [round(float(value), 4) for value in nearness_N]}
 
     def _render_replicas(self) -> np.ndarray:
@@ -165,5 +159,5 @@ def _spec_of(image: PlannedImage) -> Spec:
     """What a training image shows, from the `world.json` at the dataset's root."""
     file = Path(image.file)
     root = file.parent if (file.parent / "world.json").exists() else file.parent.parent
-    truth = json.loads((root / "world.json").read_text(encoding="utf-8"))
-    return Spec.from_dict(truth["images"][file.relative_to(root).as_posix()])
+    shown = json.loads((root / "world.json").read_text(encoding="utf-8"))
+    return Spec.from_dict(shown["images"][file.relative_to(root).as_posix()])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from benchmarks.overcooking import copies, truth
+from benchmarks.overcooking import truth
 
 VALUES = ("beach", "forest", "city")
 
@@ -94,7 +94,7 @@ def test_distances_are_root_mean_squares() -> None:
     rng = np.random.default_rng(0)
     pictures, training = rng.random((3, 4, 5, 3)), rng.random((2, 4, 5, 3))
     by_hand = [[np.sqrt(((p - t) ** 2).mean()) for t in training] for p in pictures]
-    assert copies.pixel_distances(pictures, training) == pytest.approx(np.array(by_hand))
+    assert truth.pixel_distances(pictures, training) == pytest.approx(np.array(by_hand))
 
 
 @pytest.mark.parametrize("shrink", [0.0, 0.5, 1.0])
@@ -104,7 +104,7 @@ def test_whoever_copies_nothing_is_the_nearest_once_in_twenty_times(shrink: floa
     found = []
     for _ in range(150):
         drawn = rng.normal(size=(21, 6, 2, 2, 3))  # a training set, 19 replicas of it, and pictures
-        found += (copies.nearness(shrink * drawn[20], drawn[0], drawn[1:20]) < 1).tolist()
+        found += (truth.nearness(shrink * drawn[20], drawn[0], drawn[1:20]) < 1).tolist()
     assert np.mean(found) == pytest.approx(0.05, abs=0.02)
 
 
@@ -112,8 +112,8 @@ def test_copies_are_called_copies_of_whichever_image() -> None:
     rng = np.random.default_rng(2)
     drawn = rng.random((20, 6, 4, 4, 3))
     blurred = drawn[0][::-1] + rng.normal(scale=0.1, size=drawn[0].shape)
-    assert (copies.nearness(blurred, drawn[0], drawn[1:]) < copies.NEAR).all()
-    assert copies.nearness(drawn[0], drawn[0], drawn[1:]) == pytest.approx(np.zeros(6), abs=1e-6)
+    assert (truth.nearness(blurred, drawn[0], drawn[1:]) < truth.NEAR).all()
+    assert truth.nearness(drawn[0], drawn[0], drawn[1:]) == pytest.approx(np.zeros(6), abs=1e-6)
 
 
 def test_what_comes_uncalled_is_counted_against_what_was_called() -> None:
