@@ -46,7 +46,7 @@ def offer(recipe: Recipe, plan: Plan, calibration: Calibration) -> Offer:
         found |= importlib.import_module(f"lorasweep.components.metrics.{name}").names(recipe, plan)
     found |= _scored(found, calibration)
     found |= {f"{name}_se": found[name] for name in replicates.WITH_ERRORS if name in found}
-    told = summary.numbers(Verdict(state="unknown"), [], kept=plan.steps, best=None)
+    told = summary.numbers(Verdict(), [], kept=plan.steps, best=None)
     ended = dict.fromkeys(told.values | told.missing, found[score.SCORE])
     if len({recipe.sample.weight, *recipe.sample.weights}) < 2:
         ended["overcook/best_weight"] = "the ladder has one weight only (sample.weights)"

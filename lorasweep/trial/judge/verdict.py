@@ -60,7 +60,6 @@ class Verdict:
     """What is known about a recipe from its rungs; steps are those of rungs, exposures are per image.
 
     Attributes:
-        state: of the checkpoint that is kept: "undercooked", "done", "overcooked" or "unknown".
         done_at, burned_at: steps; None when there is none.
         best_at: the rung with the highest U of all, noise and all.
         as_good: steps around `done_at`, ascending, itself included, that the error of U cannot tell from it;
@@ -72,7 +71,6 @@ class Verdict:
         learned: F at the last rung.
     """
 
-    state: str
     done_at: int | None = None
     burned_at: int | None = None
     best_at: int | None = None
@@ -105,18 +103,15 @@ def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
         rungs: ascending; those without a score are passed over.
         calibration: says when a subject is learned, and names limits.
 
-    Returns:
-        The verdict; its state is the last rung's, until `for_kept` is asked for another's.
     """
     scored = [rung for rung in rungs if UTILITY in rung["metrics"]]
     if not scored:
-        return Verdict(state="unknown")
+        return Verdict()
     safe = [rung for rung in scored if state_of(rung["metrics"], calibration) == "done"]
     done = _done(scored, safe)
     after = [rung for rung in scored if done is None or rung["step"] > done["step"]]
     burned = _burned(after)
     return Verdict(
-        state=state_of(scored[-1]["metrics"], calibration),
         done_at=None if done is None else done["step"],
         burned_at=None if burned is None else burned["step"],
         best_at=max(scored, key=lambda rung: (rung["metrics"][UTILITY], -rung["step"]))["step"],
@@ -141,21 +136,23 @@ def state_of(metrics: Mapping[str, float], calibration: Calibration) -> str:
 
 def main_symptom(metrics: Mapping[str, float], calibration: Calibration) -> MainSymptom | None:
     """The gravest symptom of a checkpoint; of equally grave ones the one that anyone sees."""
-    found: list[tuple[float, MainSymptom]] = []
-    for symptom in SYMPTOMS:
-        value, limit = symptom.value(metrics), calibration.limits.get(symptom.name)
-        if value is None or limit is None:
-            continue
-        blame = MainSymptom(
-            symptom=symptom.name,
-            letter=symptom.letter,
-            says=symptom.says,
-            value=value,
-            limit=limit.limit,
-            alone=value >= limit.limit,
-        )
-        found.append((round(symptom.severity * limit.grade(value), 2), blame))
-    return max(found, key=lambda pair: pair[0])[1] if found else None  # max takes the first of equals
+    found = [
+        (round(symptom.severity * calibration.limits[symptom.name].grade(value), 2), symptom, value)
+        for symptom in SYMPTOMS
+        if symptom.name in calibration.limits and (value := symptom.value(metrics)) is not None
+    ]
+    if not found:
+        return None
+    _, symptom, value = max(found, key=lambda row: row[0])  # the first of equals
+    limit = calibration.limits[symptom.name].limit
+    return MainSymptom(
+        symptom=symptom.name,
+        letter=symptom.letter,
+        says=symptom.says,
+        value=value,
+        limit=limit,
+        alone=value >= limit,
+    )
 
 
 def is_sure(rungs: Sequence[RungFacts], found: Verdict) -> bool:
