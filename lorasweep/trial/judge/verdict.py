@@ -102,7 +102,6 @@ def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
     Args:
         rungs: ascending; those without a score are passed over.
         calibration: says when a subject is learned, and names limits.
-
     """
     scored = [rung for rung in rungs if UTILITY in rung["metrics"]]
     if not scored:
