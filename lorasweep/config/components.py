@@ -38,10 +38,9 @@ FOLDERS = {
     "optimizer": "components.optimizers",
     "scheduler": "components.schedulers",
     "regularization": "components.regularizers",
-    "metrics": "trial.judge.metrics",
+    "metrics": "components.metrics",
 }
-# What makes a module a choice, where that is not any `build`: a metric's takes knobs only.
-_BUILDERS = {"base": r"^def load\(", "metrics": r"^def build\((\s*\*|\))"}
+_BUILDERS = {"base": r"^def load\("}  # what makes a module a choice, where that is not `build`
 _RUNTIME = {"seed"}  # keyword-only in builders, but given by the recipe, not by the component's YAML
 
 

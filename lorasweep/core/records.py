@@ -164,6 +164,10 @@ class SampleOptions:
     height: int | None = None
     batch_size: int = 8
 
+    def seeds_of(self, tier: PromptTier, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        """Return those of some seeds that the prompts of a tier are drawn from."""
+        return seeds[: self.class_seeds] if tier == "class" else seeds
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderOptions:
