@@ -27,7 +27,7 @@ FOLDERS = {  # config group -> folder of its modules; entry points are named by 
     "optimizer": "components.optimizers",
     "scheduler": "components.schedulers",
     "regularization": "components.regularizers",
-    "metrics": "trial.judge.metrics",
+    "metrics": "components.metrics",
     "launcher": "sweep.launchers",
 }
 

@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.core.protocols import Base
+    from lorasweep.core.protocols import Base, Encoder
     from lorasweep.core.records import Plan, Recipe
-    from lorasweep.trial.judge.encoders import Encoder
 
 TIMESTEP_SHARE = 0.5  # of the noise schedule, as DiffEdit's encoding ratio
 NOISES = 4
@@ -42,7 +41,7 @@ _COMMON = 0.6  # share of captions that a word for the subject is in
 
 @dataclass(frozen=True)
 class Masked:
-    """An encoder that sees the subject only: see `encoders.Encoder`."""
+    """An encoder that sees the subject only: see `protocols.Encoder`."""
 
     encoder: Encoder
     base: Base
@@ -77,9 +76,7 @@ def foreground(base: Base, pictures: Sequence[Image.Image], subject: str) -> tor
             noisy_BCHW = schedule.add_noise(latent_BCHW, noise_CHW.expand_as(latent_BCHW), timestep_B)
             with_words, without = (
                 base.unet(
-                    noisy_BCHW.to(base.dtype),
-                    timestep_B,
-                    encoder_hidden_states=text.expand(len(pictures), -1, -1),
+                    noisy_BCHW.to(base.dtype), timestep_B, encoder_hidden_states=text.expand(len(pictures), -1, -1)
                 ).sample.float()
                 for text in texts
             )

@@ -32,7 +32,7 @@ TIMESTEP_SHARES = (0.3, 0.5, 0.7, 0.85)
 
 @dataclass(frozen=True)
 class FitByBase:
-    """See `encoders.Encoder`; gives "fit" (B, K): minus the squared error of the base's prediction."""
+    """See `protocols.Encoder`; gives "fit" (B, K): minus the squared error of the base's prediction."""
 
     base: Base
     prompts: tuple[str, ...]
@@ -75,7 +75,7 @@ class FitByBase:
 
 @dataclass(frozen=True)
 class FitByClip:
-    """See `encoders.Encoder`; gives "fit" (B, K): cosine of picture and prompt."""
+    """See `protocols.Encoder`; gives "fit" (B, K): cosine of picture and prompt."""
 
     clip: Clip
     prompts: tuple[str, ...]
