@@ -98,15 +98,15 @@ _kitchen: WatchfulKitchen | None = None
 def workers(processes: int) -> ProcessPoolExecutor:
     """A pool whose workers have one thread each, and no life without this process."""
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_set_up, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_set_up)
 
 
-def _set_up(driver_pid: int) -> None:
+def _set_up() -> None:
     import torch
 
-    from lorasweep.sweep.workers.worker import die_with
+    from lorasweep.sweep.workers.worker import end_with_driver
 
-    die_with(driver_pid)
+    end_with_driver()
     torch.set_num_threads(1)
 
 

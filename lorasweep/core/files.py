@@ -7,9 +7,12 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+READ_PATIENCE_S = 5.0  # somebody reads a status or a log in milliseconds
 
 
 def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
@@ -29,14 +32,27 @@ def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool =
     try:
         write(temporary)
         os.chmod(temporary, 0o644)
-        with open(temporary, "rb") as file:
+        with open(temporary, "rb+") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename over what is there; on Windows as soon as nobody reads that just now."""
+    deadline = time.monotonic() + (READ_PATIENCE_S if os.name == "nt" else 0)
+    while True:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
 
 
 def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:

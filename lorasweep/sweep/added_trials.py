@@ -34,7 +34,7 @@ def append(sweep_folder: Path, row: Asked) -> None:
     """Add a line, flushed to disk before returning."""
     path = sweep_folder / ASKED_FILE
     append_jsonl(path, to_dict(row))
-    with open(path, "rb") as file:
+    with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
 

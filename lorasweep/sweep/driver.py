@@ -9,6 +9,7 @@ torch, MLflow or what a recipe is.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from lorasweep.sweep.resume import Compose
 from lorasweep.sweep.search.gate import Gate
 from lorasweep.sweep.trial_writer import Ledger
 from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
-from lorasweep.sweep.workers.lock import SweepLock
+from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.sizing import crew
 from lorasweep.sweep.workers.stop import StopSignal
 
@@ -106,7 +107,7 @@ def run_sweep(
     listening = stop is None
     stop = stop or StopSignal()
     _make_writable(folder)
-    with stop.listening() if listening else nullcontext(), SweepLock(folder):
+    with stop.listening() if listening else nullcontext(), sweep_lock(folder):
         roster, study = open_sweep(spec, plans, folder, extend=extend, compose=compose or composer(spec))
         announcer = Announcer(
             spec,
@@ -158,7 +159,8 @@ def run_sweep(
 def _make_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "lock").touch()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         hint = "set LORASWEEP_HOME to a folder that you can write"
         problem = Problem(str(folder), f"must be a folder that can be written: {error.strerror}", hint)

@@ -30,7 +30,7 @@ from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.result_cache import Shelf
 from lorasweep.sweep.trial_writer import Ledger, NoStudy, recover
 from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
-from lorasweep.sweep.workers.lock import LOCK_FILE, SweepLock
+from lorasweep.sweep.workers.lock import LOCK_FILE, OWNER_FILE, sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.sweep.workers.worker import cook_once
 from lorasweep.trial.judge.score import UTILITY
@@ -81,7 +81,7 @@ def run_trial(
     """
     stop = StopSignal()
     folder.mkdir(parents=True, exist_ok=True)
-    with stop.listening(at_once=_leave), SweepLock(folder):
+    with stop.listening(at_once=_leave), sweep_lock(folder):
         trial = _open(recipe, plan, folder, fresh=fresh)
         if parent is not None:
             write_json(folder / PARENT_FILE, dict(parent))
@@ -176,7 +176,7 @@ def _forget(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name not in (LOCK_FILE, PARENT_FILE, "mlflow.json"):
+        elif path.name not in (LOCK_FILE, OWNER_FILE, PARENT_FILE, "mlflow.json"):
             path.unlink()
 
 

@@ -33,7 +33,7 @@ from lorasweep.sweep.mirror import Mirror
 from lorasweep.sweep.policy import after
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.result_cache import Cooked
-from lorasweep.sweep.workers.lock import LOCK_FILE, SweepLock, holder
+from lorasweep.sweep.workers.lock import LOCK_FILE, OWNER_FILE, holder, sweep_lock
 from lorasweep.trial.judge import score
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ OWN_FILES = (
     "error.txt",
     PARENT_FILE,
     LOCK_FILE,
+    OWNER_FILE,
 )
 
 
@@ -240,7 +241,7 @@ def settle(held: Path, run_folders: Iterable[Path], *, metric: str) -> None:
     gone = [folder for folder in run_folders if _is_running(folder)]
     if not gone or holder(held) is not None:
         return
-    with SweepLock(held):
+    with sweep_lock(held):
         for folder in filter(_is_running, gone):
             record = recover(folder, metric, again=())
             if record is not None and record.status is Status.RUNNING:

@@ -8,13 +8,13 @@ there is found again and only what is missing is sent. Knows nothing about how t
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from lorasweep.core.errors import LorasweepError
 from lorasweep.core.records import Status, TrackingOptions
@@ -197,14 +197,9 @@ def _noting(what: str, store: Store, report: SyncReport) -> Iterator[None]:
 @contextmanager
 def _one_mirror_at_a_time(sweep_folder: Path) -> Iterator[None]:
     """Hold the sweep's mirror lock, which dies with the process; a running sweep and `sync` take turns."""
-    with open(sweep_folder / LOCK_FILE, "a") as file:
-        deadline = time.monotonic() + LOCK_PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StoreUnavailable("another process is mirroring this sweep right now") from None
-                time.sleep(0.1)
+    try:
+        lock = FileLock(sweep_folder / LOCK_FILE).acquire(LOCK_PATIENCE_S)
+    except Timeout:
+        raise StoreUnavailable("another process is mirroring this sweep right now") from None
+    with lock:
         yield

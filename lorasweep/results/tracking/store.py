@@ -7,7 +7,6 @@ processes meet a fresh database. Knows nothing about sweeps.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import sqlite3
@@ -16,6 +15,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from lorasweep.core import paths
 from lorasweep.core.errors import LorasweepError
@@ -183,8 +184,7 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
         yield
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    with open(database.parent / f".{database.name}.lock", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # dies with its holder
+    with FileLock(database.parent / f".{database.name}.lock"):  # dies with its holder
         yield
 
 

@@ -13,6 +13,9 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
+from contextlib import suppress
+
+import psutil
 
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, Problem
@@ -53,8 +56,9 @@ def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: boo
     url = f"http://{host}:{port}/"
     print(f"MLflow UI  starting on {url}", flush=True)
     # A session of its own: signals reach us alone, and we end the server and its workers together.
-    for word in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(word, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     # The address goes by the environment, since everybody here can read a process's arguments.
     environment = {"PYTHONWARNINGS": "ignore", **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
     server = subprocess.Popen(
@@ -159,10 +163,10 @@ def _answers(url: str, server: subprocess.Popen[bytes]) -> bool:
 
 def _end(server: subprocess.Popen[bytes]) -> None:
     """End the server with everything it started."""
-    for word in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(server.pid, word)
-            server.wait(10)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
-        return
+    with suppress(psutil.NoSuchProcess):
+        children = psutil.Process(server.pid).children(recursive=True)
+        server.terminate()
+        _, left = psutil.wait_procs([psutil.Process(server.pid), *children], timeout=10)
+        for process in left:
+            process.kill()
+    server.wait()

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +19,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.workers import stop, worker
 from lorasweep.sweep.workers.heartbeat import kernel_oom_kills
 
@@ -71,7 +68,6 @@ class WorkerHandle:
         settings = worker.WorkerSettings(
             kitchen_module=options.kitchen_module,
             log=str(self.log),
-            driver_pid=os.getpid(),
             care=options.care,
         )
         self.process: SpawnProcess = context.Process(
@@ -109,7 +105,7 @@ class WorkerHandle:
         if code is None or code >= 0:
             return Death(f"the worker exited with code {code}")
         name = signal.Signals(-code).name
-        if -code != signal.SIGKILL:
+        if name != "SIGKILL":
             return Death(f"the worker was killed by {name}")
         kills = kernel_oom_kills()
         if kills is not None and self._oom_kills is not None and kills > self._oom_kills:
@@ -221,40 +217,6 @@ class WorkerPool:
         for handle in self.workers:
             handle.kill()
         self.workers.clear()
-
-
-def share_out(launcher: LauncherOptions, *, gpus: int, cores: int, jobs: int) -> tuple[int, int]:
-    """Decide how many workers there are and how many CPU threads each has.
-
-    Args:
-        launcher: what the person asked for.
-        gpus: usable GPUs; one worker each unless asked otherwise.
-        cores: usable CPU cores.
-        jobs: how many trials can be cooked at the same time at most.
-
-    Returns:
-        (workers, threads), both at least 1.
-    """
-    workers = launcher.workers or gpus or max(1, cores // (launcher.threads or 1))
-    workers = max(1, min(workers, jobs))
-    return workers, launcher.threads or max(1, cores // workers)
-
-
-def visible_gpus() -> list[str]:
-    """CUDA devices that workers may use, found without importing torch; honours CUDA_VISIBLE_DEVICES."""
-    declared = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if declared is not None:
-        return [name.strip() for name in declared.split(",") if name.strip() not in ("", "-1")]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
-    count = sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
-    return [str(index) for index in range(count)]
-
-
-def cpu_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _variables(index: int, options: PoolOptions) -> dict[str, str]:

@@ -9,10 +9,10 @@ Knows nothing about Optuna, MLflow or other workers.
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import functools
 import importlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -39,7 +39,6 @@ from lorasweep.trial.resource_usage import taken_mb
 STEP_EVENT_EVERY_S = 0.5
 ERROR_FILE = "error.txt"
 WHERE_SIGNAL = getattr(signal, "SIGUSR1", None)  # Windows has none
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,6 @@ class WorkerSettings:
 
     kitchen_module: str
     log: str  # file that collects what libraries print
-    driver_pid: int
     care: Care
 
 
@@ -65,7 +63,7 @@ def main(connection: Connection, settings: WorkerSettings) -> None:
     """Run until killed, until the driver is gone, or until this process should not be used any longer."""
     _redirect_output(settings.log)
     stop.ignore()
-    die_with(settings.driver_pid)
+    end_with_driver()
     line = DriverLine(connection)
     if settings.care.hang_s is not None:
         Heartbeat(lambda: line.send(kind="beat"), every_s=beat_every_s(settings.care.hang_s))
@@ -248,9 +246,13 @@ def _redirect_output(log: str) -> None:
         faulthandler.register(WHERE_SIGNAL, file=sys.stderr, all_threads=True)
 
 
-def die_with(driver_pid: int) -> None:
-    """On Linux, be killed together with the driver; elsewhere the pipe's EOF ends us at the next step."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != driver_pid:  # it died while we were starting
+def end_with_driver() -> None:
+    """End this process at once when its driver is gone, in the middle of whatever it does."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None, "a worker is a child"
+
+    def wait() -> None:
+        driver.join()
         os._exit(1)
+
+    threading.Thread(target=wait, name="end-with-driver", daemon=True).start()

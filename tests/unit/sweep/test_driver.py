@@ -23,8 +23,8 @@ from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.state import read_state
 from lorasweep.sweep.ranking.timing import TIMING_FILE
 from lorasweep.sweep.search.study import STUDY_FILE, SweepStudy
-from lorasweep.sweep.workers import pool
-from lorasweep.sweep.workers.lock import SweepLock, holder
+from lorasweep.sweep.workers import sizing
+from lorasweep.sweep.workers.lock import holder, sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
 
 
@@ -145,7 +145,7 @@ def test_a_kitchen_that_cannot_start_is_explained(tmp_path):
 
 
 def test_two_drivers_cannot_share_a_sweep(tmp_path):
-    with SweepLock(tmp_path):
+    with sweep_lock(tmp_path):
         assert f"process {os.getpid()}" in holder(tmp_path)
         with pytest.raises(SweepHeldError, match=f"process {os.getpid()}"):
             cook(spec({"a": {}}), tmp_path)
@@ -261,9 +261,9 @@ def test_each_worker_has_its_gpu_and_its_threads(tmp_path, monkeypatch):
 
 def test_visible_gpus_follow_the_environment(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, GPU-3")
-    assert pool.visible_gpus() == ["2", "GPU-3"]
+    assert sizing.visible_gpus() == ["2", "GPU-3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert pool.visible_gpus() == []
+    assert sizing.visible_gpus() == []
 
 
 @dataclass

@@ -22,7 +22,7 @@ from lorasweep.core.records import Status
 from lorasweep.sweep.folder import read_status
 from lorasweep.sweep.ranking.state import read_state
 from lorasweep.sweep.single import run_trial
-from lorasweep.sweep.workers.lock import SweepLock, holder
+from lorasweep.sweep.workers.lock import holder, sweep_lock
 
 PATIENCE_S = 60.0
 
@@ -83,7 +83,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_later(folder):
 
 def test_two_processes_do_not_cook_in_one_folder(folder):
     folder.mkdir(parents=True)
-    with SweepLock(folder), pytest.raises(SweepHeldError, match=f"process {os.getpid()}"):
+    with sweep_lock(folder), pytest.raises(SweepHeldError, match=f"process {os.getpid()}"):
         run(folder, parent={"parent": "x/y"})
     assert {path.name for path in folder.iterdir()} == {"lock"}, "the second one has written nothing"
 

@@ -17,7 +17,7 @@ from lorasweep.core.records import LauncherOptions, Status
 from lorasweep.sweep.folder import TrialRecord
 from lorasweep.sweep.policy import RETRIES, of_death
 from lorasweep.sweep.workers import heartbeat, pool
-from lorasweep.sweep.workers.pool import share_out
+from lorasweep.sweep.workers.sizing import share_out
 
 
 def cared_for(arms, *, workers=1, **care):
