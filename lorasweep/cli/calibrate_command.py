@@ -74,14 +74,14 @@ def _nulls(
     """Judge the harmless controls, as large as the healthiest checkpoint of the first `long` run."""
     from lorasweep.sweep.calibrate.negative_controls import judge_nulls
     from lorasweep.trial.finish import ADAPTER, checkpoint_folder
-    from lorasweep.trial.resources import Kitchen
+    from lorasweep.trial.resources import TrialResources
 
     run = next((run for run, control in controls.items() if control.arm == "long"), None)
     if run is None:
         raise LorasweepError("no `long` control has ended: nothing can be placed")
     healthy = checkpoint_folder(run, controls[run].healthy["step"]) / ADAPTER
     limits = calibration.read(calibration.NEAREST)
-    return judge_nulls(recipe, planned, Kitchen(), limits, healthy=healthy, folder=folder / "nulls")
+    return judge_nulls(recipe, planned, TrialResources(), limits, healthy=healthy, folder=folder / "nulls")
 
 
 def _made(

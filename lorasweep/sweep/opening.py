@@ -1,7 +1,7 @@
 """Start-up of a sweep: manifest, run folders and study are brought to agree, before any worker starts.
 
-    open_sweep(...) -> Roster, SweepStudy
-    composer(spec)  -> what makes a point of the space a recipe and a plan
+    open_sweep(...) -> TrialSource, SweepStudy
+    recipe_factory(spec)  -> what makes a point of the space a recipe and a plan
 
 Knows nothing about workers.
 """
@@ -19,8 +19,8 @@ from lorasweep.plan import make_plan
 from lorasweep.sweep.manifest import declare, read_manifest, write_manifest
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.resume import Compose, cooked_pairs, load_trials
-from lorasweep.sweep.search.study import Found, SweepStudy
-from lorasweep.sweep.trials import Roster
+from lorasweep.sweep.search.study import FolderTrial, SweepStudy
+from lorasweep.sweep.trials import TrialSource
 from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
 from lorasweep.trial.judge import score
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def open_sweep(
     spec: SweepSpec, plans: Mapping[str, Plan], folder: Path, *, extend: bool, compose: Compose
-) -> tuple[Roster, SweepStudy]:
+) -> tuple[TrialSource, SweepStudy]:
     """Bring manifest, run folders and study to agree.
 
     Raises:
@@ -46,7 +46,7 @@ def open_sweep(
 
 def _opened(
     spec: SweepSpec, plans: Mapping[str, Plan], folder: Path, *, extend: bool, compose: Compose
-) -> tuple[Roster, SweepStudy]:
+) -> tuple[TrialSource, SweepStudy]:
     previous = read_manifest(folder)
     cooked = cooked_pairs(folder, previous)
     manifest = declare(spec, plans, previous=previous, cooked=cooked, extend=extend)
@@ -57,16 +57,16 @@ def _opened(
     last_attempts = study.reconcile(found)
     for trial in trials:
         trial.optuna_number = last_attempts.get(trial.number)
-    return Roster(spec, folder, manifest, trials, study, compose), study
+    return TrialSource(spec, folder, manifest, trials, study, compose), study
 
 
-def _found(trial: Trial, spec: SweepSpec, left_out: Collection[str]) -> Found:
+def _found(trial: Trial, spec: SweepSpec, left_out: Collection[str]) -> FolderTrial:
     rungs = {in_exposures(at): score.without(metrics, left_out) for at, metrics in trial.rungs.items()}
     reported = {at: metrics[spec.metric] for at, metrics in rungs.items() if spec.metric in metrics}
-    return Found(record=trial.record, run_folder=trial.folder.name, rungs={} if spec.further else reported)
+    return FolderTrial(record=trial.record, run_folder=trial.folder.name, rungs={} if spec.further else reported)
 
 
-def composer(spec: SweepSpec) -> Compose:
+def recipe_factory(spec: SweepSpec) -> Compose:
     """What makes a point of the space a recipe and a plan."""
 
     def compose(overrides: Sequence[str]) -> tuple[Recipe, Plan]:

@@ -42,7 +42,7 @@ class Cooked:
         )
 
 
-class Shelf:
+class ResultCache:
     """The completed trials beside a sweep, or beside a single run."""
 
     def __init__(self, outputs: Path, *, own: Path) -> None:

@@ -30,9 +30,9 @@ from lorasweep.sweep.folder import (
     write_status,
 )
 from lorasweep.sweep.mirror import Mirror
-from lorasweep.sweep.policy import after
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.result_cache import Cooked
+from lorasweep.sweep.retry import next_record
 from lorasweep.sweep.workers.lock import LOCK_FILE, OWNER_FILE, holder, sweep_lock
 from lorasweep.trial.judge import score
 
@@ -69,7 +69,7 @@ class NoStudy:
         """Nothing."""
 
 
-class Ledger:
+class TrialWriter:
     """Every durable change of a trial goes through here."""
 
     def __init__(
@@ -176,7 +176,7 @@ class Ledger:
 
     def _after(self, record: TrialRecord, outcome: Outcome) -> TrialRecord:
         compared = dataclasses.replace(outcome, metrics=self._compared(outcome.metrics))
-        return after(record, compared, metric=self._metric, now_s=time.time())
+        return next_record(record, compared, metric=self._metric, now_s=time.time())
 
     def _compared(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """The numbers as trials of this sweep are compared by them."""
@@ -223,7 +223,7 @@ def recover(run_folder: Path, metric: str, *, again: Collection[Status] = (Statu
     if record.status is Status.RUNNING:
         outcome = read_outcome(run_folder, attempt=record.attempt)
         if outcome is not None:
-            record = after(record, outcome, metric=metric, now_s=time.time())
+            record = next_record(record, outcome, metric=metric, now_s=time.time())
             write_status(run_folder, record)
     if record.status in again:
         record = dataclasses.replace(record, status=Status.WAITING)

@@ -1,7 +1,7 @@
 """All trials of a sweep, and where further ones come from: points of its space, repeats of its arms.
 
-    Roster.ask()             the next point of the space, once per seed, until the declared total
-    Roster.repeat(arm, seed) one more seed for an arm or a point, beyond that total
+    TrialSource.ask()             the next point of the space, once per seed, until the declared total
+    TrialSource.repeat(arm, seed) one more seed for an arm or a point, beyond that total
 
 Whatever is added is written down (asked.jsonl) before anybody hears of it. Knows nothing about workers.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
 
 
-class Roster:
+class TrialSource:
     """The driver's list of trials; `trials` grows while it is looked at.
 
     Attributes:
@@ -72,7 +72,7 @@ class Roster:
         recipe, plan, reason = made(self._compose, point.overrides)
         name = search.name(self._points, point)
         seeds = self._spec.seeds[: self._spec.total - self._counted]
-        row = added_trials.Asked(
+        row = added_trials.AddedTrials(
             number=number,
             arm=name,
             seeds=tuple(seeds),
@@ -99,7 +99,7 @@ class Roster:
         if not known or any(trial.record.seed == seed for trial in known):
             raise ValueError(f"arm {arm!r} cannot be given seed {seed}")
         first, number = known[0], self._next_number()
-        added_trials.append(self._folder, added_trials.Asked(number=number, arm=arm, seeds=(seed,)))
+        added_trials.append(self._folder, added_trials.AddedTrials(number=number, arm=arm, seeds=(seed,)))
         return self._add(number, arm, seed, first.recipe, first.plan, first.overrides)
 
     def _point(self, number: int) -> Point:

@@ -18,7 +18,6 @@ import yaml
 
 from lorasweep.core import files
 from lorasweep.results.params import flatten
-from lorasweep.sweep.folder import PRUNING_FILE
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.leaderboard import ArmRow, rank_arms, rank_trials, standing
 from lorasweep.sweep.ranking.noise import Ranking
@@ -125,7 +124,6 @@ class Findings:
     trials: tuple[TrialFindings, ...]  # best first
     notes: Mapping[str, str]  # arm -> what it is there for
     overrides: Mapping[str, tuple[str, ...]]  # arm -> what it declares
-    pruning: Mapping[str, Any]  # what was stopped early and what that saved; empty without a pruner
     timing: Mapping[str, Any]  # how long it was said to take, and took; empty before the driver's end
 
     @cached_property
@@ -176,7 +174,6 @@ def read_findings(sweep_folder: Path) -> Findings:
         trials=tuple(_trial(rank, trial) for rank, trial in rank_trials(state)),
         notes={name: arm.note for name, arm in declared.items() if arm.note},
         overrides={name: arm.overrides for name, arm in declared.items()},
-        pruning=_object(sweep_folder / PRUNING_FILE),
         timing=_object(sweep_folder / TIMING_FILE),
     )
 

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Meaning:
+class OptunaResult:
     """What a status means to Optuna."""
 
     state: TrialState
@@ -53,7 +53,7 @@ class Meaning:
         return None if self.value is None else (self.value, *self.further)
 
 
-def meaning(status: Status, value: float | None, *, worst: float) -> Meaning:
+def meaning(status: Status, value: float | None, *, worst: float) -> OptunaResult:
     """Translate how an attempt ended; the single place where this is decided.
 
     Args:
@@ -63,25 +63,25 @@ def meaning(status: Status, value: float | None, *, worst: float) -> Meaning:
     """
     match status:
         case Status.COMPLETED if value is not None:
-            return Meaning(TrialState.COMPLETE, value)
+            return OptunaResult(TrialState.COMPLETE, value)
         case Status.PRUNED:
-            return Meaning(TrialState.PRUNED)
+            return OptunaResult(TrialState.PRUNED)
         case Status.DIVERGED:
             # Optuna turns a NaN into a FAIL, which samplers ignore; this way they learn to keep away.
-            return Meaning(TrialState.COMPLETE, worst, {"diverged": 1.0})
+            return OptunaResult(TrialState.COMPLETE, worst, {"diverged": 1.0})
         case Status.OUT_OF_MEMORY:
-            return Meaning(TrialState.COMPLETE, worst, {"out_of_memory": 1.0})
+            return OptunaResult(TrialState.COMPLETE, worst, {"out_of_memory": 1.0})
         case Status.INVALID:
             # Optuna's samplers ignore a FAIL, and might ask for the same point again.
-            return Meaning(TrialState.COMPLETE, worst, {"invalid": 1.0})
+            return OptunaResult(TrialState.COMPLETE, worst, {"invalid": 1.0})
         case Status.CRASHED | Status.CANCELLED | Status.COMPLETED:
             # COMPLETED without a value: there is nothing true to tell, and COMPLETE demands a number.
-            return Meaning(TrialState.FAIL)
+            return OptunaResult(TrialState.FAIL)
     raise ValueError(f"{status} is not an end")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FolderTrial:
     """What a run folder says of a trial, for the study to agree with."""
 
     record: TrialRecord
@@ -199,7 +199,7 @@ class SweepStudy:
             )
         )
 
-    def reconcile(self, found: Iterable[Found]) -> dict[int, int]:
+    def reconcile(self, found: Iterable[FolderTrial]) -> dict[int, int]:
         """Make the study say what the run folders say; call it before the first `begin`.
 
         Args:
@@ -253,7 +253,7 @@ class SweepStudy:
         means = self._meaning(record)
         return frozen.state == means.state and (means.value is None or tuple(frozen.values) == means.values)
 
-    def _meaning(self, record: TrialRecord) -> Meaning:
+    def _meaning(self, record: TrialRecord) -> OptunaResult:
         """What a trial means where there may be a second objective, and bounds to keep."""
         means = meaning(record.status, record.value, worst=self._manifest.worst)
         if means.state is not TrialState.COMPLETE:
@@ -264,7 +264,7 @@ class SweepStudy:
             worst = tuple(each["worst"] for each in self._manifest.search.get("further", ()))
             return dataclasses.replace(means, further=worst)
         if None in further:
-            return Meaning(TrialState.FAIL)
+            return OptunaResult(TrialState.FAIL)
         constraints = {
             each["metric"]: Constraint(**each).violation(told[each["metric"]])
             if each["metric"] in told

@@ -34,16 +34,16 @@ LONGEST_LOOK_S = 2.0
 class PoolOptions:
     """How workers are made."""
 
-    kitchen_module: str  # has Kitchen, cook and draw_base_samples
+    trial_module: str  # has TrialResources, cook and draw_base_samples
     workers: int
     threads: int  # CPU threads of each
     gpus: Sequence[str]  # CUDA device ids; empty for CPU workers
     log_folder: Path
-    care: worker.Care = worker.Care()
+    limits: worker.WorkerLimits = worker.WorkerLimits()
 
 
 @dataclass(frozen=True)
-class Death:
+class WorkerExit:
     """How a worker ended."""
 
     cause: str  # for people
@@ -66,9 +66,9 @@ class WorkerHandle:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         settings = worker.WorkerSettings(
-            kitchen_module=options.kitchen_module,
+            trial_module=options.trial_module,
             log=str(self.log),
-            care=options.care,
+            limits=options.limits,
         )
         self.process: SpawnProcess = context.Process(
             target=worker.main, args=(theirs, settings), name=f"lorasweep-worker-{index}", daemon=True
@@ -96,22 +96,22 @@ class WorkerHandle:
             return messages, False
         return messages, alive
 
-    def death(self) -> Death:
+    def death(self) -> WorkerExit:
         """Find out how a dead worker ended."""
         self.process.join(REAP_PATIENCE_S)
         code = self.process.exitcode
         if self.hung:
-            return Death(self.hung)
+            return WorkerExit(self.hung)
         if code is None or code >= 0:
-            return Death(f"the worker exited with code {code}")
+            return WorkerExit(f"the worker exited with code {code}")
         name = signal.Signals(-code).name
         if name != "SIGKILL":
-            return Death(f"the worker was killed by {name}")
+            return WorkerExit(f"the worker was killed by {name}")
         kills = kernel_oom_kills()
         if kills is not None and self._oom_kills is not None and kills > self._oom_kills:
-            return Death("the worker was killed by the kernel for want of memory", starved=True)
+            return WorkerExit("the worker was killed by the kernel for want of memory", starved=True)
         unknown = ", perhaps by the system for want of memory" if kills is None else ""
-        return Death(f"the worker was killed by {name}{unknown}")
+        return WorkerExit(f"the worker was killed by {name}{unknown}")
 
     @property
     def busy(self) -> bool:
@@ -198,7 +198,7 @@ class WorkerPool:
 
     def end_hung(self) -> None:
         """Kill the workers of which nothing was heard for too long."""
-        deadline_s = self._options.care.hang_s
+        deadline_s = self._options.limits.hang_s
         for handle in self.workers:
             if deadline_s is not None and handle.silent_s > deadline_s and not handle.hung:
                 handle.end_hung()

@@ -16,7 +16,7 @@ from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking.repeats import CONTENDERS
 from lorasweep.sweep.workers.pool import PoolOptions
-from lorasweep.sweep.workers.worker import Care
+from lorasweep.sweep.workers.worker import WorkerLimits
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 LOG_FOLDER = "workers"
 
 
-def crew(spec: SweepSpec, folder: Path, trials: Sequence[Trial], kitchen_module: str, *, further: bool) -> PoolOptions:
+def pool_options(
+    spec: SweepSpec, folder: Path, trials: Sequence[Trial], trial_module: str, *, further: bool
+) -> PoolOptions:
     """Decide on the workers of one call.
 
     Args:
         spec: the sweep; its launcher has the person's wishes.
         folder: the sweep's; workers log below it.
         trials: those that are known so far.
-        kitchen_module: where workers find `Kitchen`, `cook` and `draw_base_samples`.
+        trial_module: where workers find `TrialResources`, `cook` and `draw_base_samples`.
         further: whether repeats may be added once all is cooked.
     """
     launcher = spec.launcher
@@ -42,12 +44,12 @@ def crew(spec: SweepSpec, folder: Path, trials: Sequence[Trial], kitchen_module:
         jobs = max(jobs, 1 + CONTENDERS)
     workers, threads = share_out(launcher, gpus=len(gpus), cores=cpu_cores(), jobs=jobs)
     return PoolOptions(
-        kitchen_module=kitchen_module,
+        trial_module=trial_module,
         workers=workers,
         threads=threads,
         gpus=gpus,
         log_folder=folder / LOG_FOLDER,
-        care=Care(
+        limits=WorkerLimits(
             hang_s=launcher.hang_s,
             recycle_after=launcher.recycle_after,
             memory_growth_mb=launcher.memory_growth_mb,

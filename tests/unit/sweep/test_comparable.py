@@ -19,8 +19,8 @@ from lorasweep.sweep.folder import TrialRecord
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking import leaderboard
 from lorasweep.sweep.ranking.state import SweepState, TrialState
-from lorasweep.sweep.search.gate import Gate
-from lorasweep.sweep.trial_writer import Ledger
+from lorasweep.sweep.search.pruning_gate import PruningGate
+from lorasweep.sweep.trial_writer import TrialWriter
 from lorasweep.trial.judge import score
 
 GRADES = {"overcook/burn": 0.6, "overcook/control": 0.2, "overcook/rise": 0.1}
@@ -120,10 +120,10 @@ def test_a_stand_in_for_identity_is_not_ranked_against_identities() -> None:
 
 
 def test_what_optuna_and_pruners_hear_is_what_is_ranked() -> None:
-    ledger = Ledger(None, None, metric=score.UTILITY, left_out={"burn": "why"})  # type: ignore[arg-type]
+    writer = TrialWriter(None, None, metric=score.UTILITY, left_out={"burn": "why"})  # type: ignore[arg-type]
     seen, blind = judged(0.8), judged(0.8, **{"overcook/burn": None})
-    assert ledger._compared(seen)[score.UTILITY] == ledger._compared(blind)[score.UTILITY]
-    gate = Gate(pretend_sweep.spec({"a": {}}), (), left_out={"burn"})
+    assert writer._compared(seen)[score.UTILITY] == writer._compared(blind)[score.UTILITY]
+    gate = PruningGate(pretend_sweep.spec({"a": {}}), (), left_out={"burn"})
     assert gate._compared(seen)[score.SCORE] == gate._compared(blind)[score.SCORE] < seen[score.SCORE]
 
 
@@ -149,7 +149,7 @@ def test_a_trial_that_asks_twice_at_a_rung_is_answered_alike() -> None:
         return Trial(record=record, recipe=recipe, plan=planned, folder=Path(), overrides=(), rungs=rungs, step=1)
 
     good, bad = made(0, [0.8, 0.9]), made(1, [0.1])
-    gate = Gate(spec, [good])
+    gate = PruningGate(spec, [good])
     assert not gate.rung(bad) and bad.stopped
     assert not gate.rung(bad), "asked again by the attempt that continues, in the same sweep"
-    assert not Gate(spec, [good, bad]).rung(bad), "and in one that was continued"
+    assert not PruningGate(spec, [good, bad]).rung(bad), "and in one that was continued"

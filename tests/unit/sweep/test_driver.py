@@ -1,4 +1,4 @@
-"""The engine with real worker processes and a kitchen that cooks nothing."""
+"""The engine with real worker processes and a resources that cooks nothing."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_trials_that_fail_alike_stop_the_sweep(tmp_path):
     assert result.state.counts == {"WAITING": 4, "INVALID": 3}
 
 
-def test_a_kitchen_that_cannot_start_is_explained(tmp_path):
+def test_a_trial_module_that_cannot_start_is_explained(tmp_path):
     from lorasweep.sweep.driver import run_sweep
 
     declared = spec({"a": {}}, workers=1)
@@ -137,10 +137,10 @@ def test_a_kitchen_that_cannot_start_is_explained(tmp_path):
         declared,
         pretend_sweep.plans(declared),
         folder=tmp_path,
-        kitchen_module="no_such_kitchen",
+        trial_module="no_such_module",
         fresh=True,  # another test's sweep beside this one may have cooked the same
     )
-    assert "No module named 'no_such_kitchen'" in result.halted
+    assert "No module named 'no_such_module'" in result.halted
     assert result.state.counts == {"WAITING": 1}
 
 
@@ -318,6 +318,6 @@ def test_what_the_report_tells_is_written_before_it(tmp_path):
 
 
 def test_the_driver_imports_no_torch():
-    assert "pretend_kitchen" not in sys.modules
+    assert "pretend_trial" not in sys.modules
     code = "import sys, lorasweep.sweep.driver, lorasweep.sweep.ranking.table; assert 'torch' not in sys.modules"
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from pretend_sweep import KITCHEN, STEPS, cook, plan, recipe, spec
+from pretend_sweep import STEPS, TRIAL_MODULE, cook, plan, recipe, spec
 from sweep_checks import starts
 
 from lorasweep.cli.one_run import exit_code
@@ -36,7 +36,7 @@ def run(folder: Path, *, fresh: bool = False, seed: int = 0, parent=None, **ways
         shown=lambda: nullcontext(lambda event: True),
         fresh=fresh,
         parent=parent,
-        kitchen_module=KITCHEN,
+        trial_module=TRIAL_MODULE,
     )
 
 

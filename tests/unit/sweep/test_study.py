@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from lorasweep.core.records import Status
 from lorasweep.sweep.folder import TrialRecord
 from lorasweep.sweep.manifest import declare
-from lorasweep.sweep.search.study import SET_ASIDE_FILE, STUDY_FILE, Found, SweepStudy, meaning
+from lorasweep.sweep.search.study import SET_ASIDE_FILE, STUDY_FILE, FolderTrial, SweepStudy, meaning
 
 
 def manifest(count=3):
@@ -85,7 +85,7 @@ def test_a_dead_drivers_trials_are_told_from_the_run_folders(tmp_path):
     # Meanwhile, on disk: 0 completed, 1 diverged, 2 is in the middle of it. A new driver starts.
     found = [record(0, Status.COMPLETED, value=0.4), record(1, Status.DIVERGED), record(2, Status.RUNNING)]
     study = SweepStudy(tmp_path, manifest())
-    assert study.reconcile([Found(record=each, run_folder=str(each.number)) for each in found]) == {
+    assert study.reconcile([FolderTrial(record=each, run_folder=str(each.number)) for each in found]) == {
         0: 0,
         1: 1,
         2: 2,
@@ -100,8 +100,8 @@ def test_a_dead_drivers_trials_are_told_from_the_run_folders(tmp_path):
 
 def test_reconciling_twice_adds_nothing(tmp_path):
     found = [
-        Found(record=record(0, Status.COMPLETED, value=0.4), run_folder="0"),
-        Found(record=record(1, Status.CRASHED, attempt=3), run_folder="1"),
+        FolderTrial(record=record(0, Status.COMPLETED, value=0.4), run_folder="0"),
+        FolderTrial(record=record(1, Status.CRASHED, attempt=3), run_folder="1"),
     ]
     SweepStudy(tmp_path, manifest()).reconcile(found)
     study = SweepStudy(tmp_path, manifest())
@@ -132,7 +132,7 @@ def test_a_study_written_by_enqueue_and_ask_goes_on(tmp_path):
         former.tell(former.ask({"arm": arms}), 0.4)
 
     study = SweepStudy(tmp_path, manifest())
-    done = [Found(record=record(n, Status.COMPLETED, value=0.4), run_folder=str(n)) for n in range(2)]
+    done = [FolderTrial(record=record(n, Status.COMPLETED, value=0.4), run_folder=str(n)) for n in range(2)]
     assert study.reconcile(done) == {0: 0, 1: 1}
     assert study.begin(record(2, Status.RUNNING), "2", retry_of=None) == 2
     study.end(record(2, Status.COMPLETED, value=0.6))
@@ -158,7 +158,7 @@ def test_the_arms_names_are_kept_once_and_not_once_for_each_trial(tmp_path):
 def test_a_corrupt_study_is_set_aside_and_told_again(tmp_path, damage):
     (tmp_path / STUDY_FILE).write_bytes(damage)
     study = SweepStudy(tmp_path, manifest())
-    study.reconcile([Found(record=record(0, Status.COMPLETED, value=0.4), run_folder="0")])
+    study.reconcile([FolderTrial(record=record(0, Status.COMPLETED, value=0.4), run_folder="0")])
     assert [t.value for t in SweepStudy(tmp_path, manifest()).trials()] == [0.4]
     if damage:
         assert (tmp_path / SET_ASIDE_FILE).read_bytes() == damage
@@ -181,7 +181,7 @@ def test_a_changed_goal_gets_a_study_of_its_direction(tmp_path):
 
 
 def test_an_extended_sweep_gets_new_choices_and_keeps_its_results(tmp_path):
-    done = Found(record=record(0, Status.COMPLETED, value=0.4), run_folder="0")
+    done = FolderTrial(record=record(0, Status.COMPLETED, value=0.4), run_folder="0")
     SweepStudy(tmp_path, manifest(1)).reconcile([done])
     study = SweepStudy(tmp_path, manifest(3))
     study.reconcile([done])
