@@ -20,15 +20,15 @@ from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.records import Plan, Status
 from lorasweep.sweep.loop import SweepLoop
 from lorasweep.sweep.mirror import Mirror, last_look
-from lorasweep.sweep.opening import open_sweep, recipe_factory
 from lorasweep.sweep.ranking.announce import Announcer
 from lorasweep.sweep.ranking.state import SweepState, read_state
 from lorasweep.sweep.ranking.timing import Stopwatch
 from lorasweep.sweep.result_cache import ResultCache
-from lorasweep.sweep.resume import Compose
 from lorasweep.sweep.retry import FAILURES
 from lorasweep.sweep.search.pruning_gate import PruningGate
+from lorasweep.sweep.startup import open_sweep, recipe_factory
 from lorasweep.sweep.trial_writer import TrialWriter
+from lorasweep.sweep.trials import Compose
 from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
 from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.sizing import pool_options
@@ -79,8 +79,6 @@ def run_sweep(
     stop: StopSignal | None = None,
 ) -> SweepResult:
     """Cook every declared trial that is not finished yet.
-
-    Call it from a thread that outlives it: on Linux, workers die with the thread that started them.
 
     Args:
         spec: what to cook.

@@ -2,7 +2,7 @@
 
     SweepLoop(folder, source, ...).run(options)   until nothing is left to wait for
 
-The only writer of statuses and of the study, both by way of the writer. Knows nothing about how a sweep is
+The only writer of statuses and of the study, both by way of the `TrialWriter`. Knows nothing about how a sweep is
 opened and closed, about torch or MLflow.
 """
 
@@ -47,18 +47,7 @@ class SweepLoop:
         cache: ResultCache | None,
         repeats: int | None,
     ) -> None:
-        """Take what `run_sweep` has opened.
-
-        Args:
-            folder: the sweep's.
-            source: its trials, and where further ones come from.
-            writer: writes down what happens to them.
-            gate: says at a rung whether a trial goes on.
-            announcer: tells the outside.
-            stop: how the caller asks to stop.
-            cache: what other sweeps have cooked; None: cook it again.
-            repeats: as in `run_sweep`.
-        """
+        """Take what `run_sweep` has opened; without a `cache`, what others have cooked is cooked again."""
         self.halted = ""
         self._cache, self._repeats = cache, repeats
         self._folder = folder
@@ -274,7 +263,7 @@ class SweepLoop:
             self._queue.put_back(trial)
         elif trial.record.status.is_final:
             self._trial_ended(trial)
-            self._reuse_twins()
+            self._reuse_duplicates()
 
     def _reuse_cooked(self) -> None:
         """Take out of the queue what was cooked already, here or by another sweep."""
@@ -289,12 +278,12 @@ class SweepLoop:
                 self._base.take_from(cooked, number=trial.number)
                 self._writer.reuse_elsewhere(trial, cooked)
                 self._announcer.trial_ended(trial)
-        self._reuse_twins()
+        self._reuse_duplicates()
 
-    def _reuse_twins(self) -> None:
-        for twin, original in self._queue.twins_ready():
-            self._writer.reuse(twin, original)
-            self._announcer.trial_ended(twin)
+    def _reuse_duplicates(self) -> None:
+        for duplicate, original in self._queue.duplicates_ready():
+            self._writer.reuse(duplicate, original)
+            self._announcer.trial_ended(duplicate)
 
     def _trial_ended(self, trial: Trial) -> None:
         self._gate.ended(trial)

@@ -28,7 +28,7 @@ from lorasweep.sweep.mirror import Mirror, last_look
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES
-from lorasweep.sweep.trial_writer import NoStudy, TrialWriter, recover
+from lorasweep.sweep.trial_writer import TrialWriter, recover
 from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
 from lorasweep.sweep.workers.lock import LOCK_FILE, OWNER_FILE, sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
@@ -87,7 +87,7 @@ def run_trial(
             write_json(folder / PARENT_FILE, dict(parent))
         if mirror is not None:
             mirror.start()
-        writer = TrialWriter(NoStudy(), mirror, metric=UTILITY)
+        writer = TrialWriter(None, mirror, metric=UTILITY)
         known = None if fresh or trial.record.attempt else _elsewhere(trial)
         cooked, halted = False, ""
         try:

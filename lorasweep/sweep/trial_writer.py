@@ -1,6 +1,6 @@
 """Writes down what happens to trials: run folder first, flushed, then the study, then a nudge to the mirror.
 
-Whatever is lost by dying between two of these is restored at the next start by `resume` and
+Whatever is lost by dying between two of these is restored at the next start by `startup` and
 `SweepStudy.reconcile`, because the run folder is always ahead. Knows nothing about workers.
 """
 
@@ -24,8 +24,6 @@ from lorasweep.sweep.folder import (
     TrialRecord,
     link_or_copy,
     read_outcome,
-    read_result,
-    read_rungs,
     read_status,
     write_status,
 )
@@ -39,7 +37,7 @@ from lorasweep.trial.judge import score
 if TYPE_CHECKING:
     from lorasweep.sweep.search.study import SweepStudy
 
-# What belongs to a trial and not to its recipe, so that a twin has its own.
+# What belongs to a trial and not to its recipe, so that a duplicate has its own.
 OWN_FILES = (
     "status.json",
     OUTCOME_FILE,
@@ -53,28 +51,12 @@ OWN_FILES = (
 )
 
 
-class NoStudy:
-    """What is told of a single run, from which no search learns: nothing."""
-
-    def begin(self, record: TrialRecord, run_folder: str, *, retry_of: int | None) -> None:
-        """As of `SweepStudy`, as are the others."""
-
-    def report(self, number: int, exposures: int, value: float) -> None:
-        """Nothing."""
-
-    def end(self, record: TrialRecord) -> None:
-        """Nothing."""
-
-    def add(self, record: TrialRecord, run_folder: str) -> None:
-        """Nothing."""
-
-
 class TrialWriter:
     """Every durable change of a trial goes through here."""
 
     def __init__(
         self,
-        study: SweepStudy | NoStudy,
+        study: SweepStudy | None,
         mirror: Mirror | None,
         *,
         metric: str,
@@ -85,7 +67,7 @@ class TrialWriter:
         """Collect who is told.
 
         Args:
-            study: told second.
+            study: told second; None for a single run, from which no search learns.
             mirror: nudged last.
             metric: the sweep's.
             left_out: symptoms that trials are compared without.
@@ -111,7 +93,8 @@ class TrialWriter:
         (trial.folder / OUTCOME_FILE).unlink(missing_ok=True)
         _write_inputs(trial)
         self._write(trial, record)
-        trial.optuna_number = self._study.begin(record, trial.folder.name, retry_of=trial.optuna_number)
+        if self._study is not None:
+            trial.optuna_number = self._study.begin(record, trial.folder.name, retry_of=trial.optuna_number)
         self._poke()
 
     def rung(self, trial: Trial) -> None:
@@ -119,44 +102,42 @@ class TrialWriter:
         # It got further than before, so whatever crashed it was not waiting at one place: count afresh.
         # A power cut may take the note back: the trial then continues as if it had come a moment earlier.
         self._write(trial, dataclasses.replace(trial.record, step=trial.step, crashes=0), durable=False)
-        value = self._compared(trial.metrics).get(self._metric)
+        value = score.without(trial.metrics, self._left_out).get(self._metric)
         at = [in_exposures(exposures) for exposures in trial.rungs]
         # In a budget of a few steps two rungs may be less than one exposure apart: the first one counts.
-        if value is not None and at.count(at[-1]) == 1:
+        if self._study is not None and value is not None and at.count(at[-1]) == 1:
             self._study.report(trial.number, at[-1], value)
         self._poke()
 
     def end(self, trial: Trial, outcome: Outcome) -> None:
         """Note the end of an attempt; the trial is WAITING afterwards when it will be cooked again."""
-        record = self._after(trial.record, outcome)
-        record = self._measured(record, outcome.metrics)
+        record = self._measured(self._next_record(trial.record, outcome), outcome.metrics)
         self._write(trial, record)
-        # To Optuna an attempt that will be repeated is over all the same.
-        self._study.end(dataclasses.replace(record, status=outcome.status))
+        if self._study is not None:  # to Optuna an attempt that will be repeated is over all the same
+            self._study.end(dataclasses.replace(record, status=outcome.status))
         self._poke()
 
     def invalid(self, trial: Trial) -> None:
         """Note that a trial's point makes no recipe, so that it is not asked again."""
-        write_invalid(trial.folder, trial.record)
-        self._study.add(trial.record, trial.folder.name)
-        self._poke()
+        write_invalid(trial)
+        self._tell(trial)
 
-    def reuse(self, twin: Trial, original: Trial) -> None:
+    def reuse(self, duplicate: Trial, original: Trial) -> None:
         """Give a trial the results of the identical recipe that was cooked under another name."""
-        self._adopt(twin, original.folder, original.record, cooked_as=original.folder.name)
-        twin.loss = original.loss
+        self._adopt(duplicate, original.folder, original.record, cooked_as=original.folder.name)
+        duplicate.loss = original.loss
 
     def reuse_elsewhere(self, trial: Trial, cooked: Cooked) -> None:
         """Give a trial the results of the identical recipe that another sweep has cooked."""
-        ended = self._after(cooked.record, cooked.outcome())
+        ended = self._next_record(cooked.record, cooked.outcome())
         self._adopt(trial, cooked.folder, ended, cooked_as=cooked.name)
 
     def _adopt(self, trial: Trial, folder: Path, ended: TrialRecord, *, cooked_as: str) -> None:
         trial.folder.mkdir(parents=True, exist_ok=True)
-        _copy_results(folder, trial.folder)
+        ignored = shutil.ignore_patterns(*OWN_FILES)
+        shutil.copytree(folder, trial.folder, ignore=ignored, copy_function=link_or_copy, dirs_exist_ok=True)
         _write_inputs(trial)
-        trial.metrics, trial.verdict = read_result(trial.folder)
-        trial.rungs = read_rungs(trial.folder)
+        trial.read_results()
         reason = f"the same recipe, seed and images as {cooked_as}: its results are reused"
         now = time.time()
         record = dataclasses.replace(
@@ -169,22 +150,16 @@ class TrialWriter:
             started_at=now,
             ended_at=now,
         )
-        record = self._measured(record, trial.metrics)
-        self._write(trial, record)
-        self._study.add(record, trial.folder.name)
-        self._poke()
+        self._write(trial, self._measured(record, trial.metrics))
+        self._tell(trial)
 
-    def _after(self, record: TrialRecord, outcome: Outcome) -> TrialRecord:
-        compared = dataclasses.replace(outcome, metrics=self._compared(outcome.metrics))
+    def _next_record(self, record: TrialRecord, outcome: Outcome) -> TrialRecord:
+        compared = dataclasses.replace(outcome, metrics=score.without(outcome.metrics, self._left_out))
         return next_record(record, compared, metric=self._metric, now_s=time.time())
-
-    def _compared(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """The numbers as trials of this sweep are compared by them."""
-        return score.without(metrics, self._left_out)
 
     def _measured(self, record: TrialRecord, metrics: Mapping[str, float]) -> TrialRecord:
         """Note what the study is told besides the metric, and which bounds are broken."""
-        metrics = self._compared(metrics)
+        metrics = score.without(metrics, self._left_out)
         measured = {name: metrics[name] for name in self._also if name in metrics}
         if record.status is not Status.COMPLETED:
             return dataclasses.replace(record, measured=measured)
@@ -199,6 +174,12 @@ class TrialWriter:
     def _write(self, trial: Trial, record: TrialRecord, *, durable: bool = True) -> None:
         write_status(trial.folder, record, durable=durable)
         trial.record = record
+
+    def _tell(self, trial: Trial) -> None:
+        """Tell of an end that had no attempt here."""
+        if self._study is not None:
+            self._study.add(trial.record, trial.folder.name)
+        self._poke()
 
     def _poke(self) -> None:
         if self._mirror is not None:
@@ -259,17 +240,7 @@ def _write_inputs(trial: Trial) -> None:
     write_json(trial.folder / "plan.json", to_dict(trial.plan), durable=False)
 
 
-def _copy_results(source: Path, target: Path) -> None:
-    shutil.copytree(
-        source,
-        target,
-        ignore=shutil.ignore_patterns(*OWN_FILES),
-        copy_function=link_or_copy,
-        dirs_exist_ok=True,
-    )
-
-
-def write_invalid(folder: Path, record: TrialRecord) -> None:
+def write_invalid(trial: Trial) -> None:
     """Write down that a trial is INVALID; there is nothing else to its run folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_status(folder, record)
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    write_status(trial.folder, trial.record)

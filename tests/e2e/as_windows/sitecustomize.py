@@ -12,8 +12,8 @@ from typing import Any
 ABSENT_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 ABSENT = {
     "os": """fork forkpty getegid geteuid getgid getloadavg getpgid getpgrp getsid getuid initgroups killpg lchown
-        mkfifo nice pathconf posix_fadvise sched_getaffinity sched_setaffinity sendfile setpgid setsid setuid statvfs sysconf
-        uname wait3 wait4 O_CLOEXEC O_DIRECTORY O_NOFOLLOW O_NONBLOCK""",
+        mkfifo nice pathconf posix_fadvise sched_getaffinity sched_setaffinity sendfile setpgid setsid setuid statvfs
+        sysconf uname wait3 wait4 O_CLOEXEC O_DIRECTORY O_NOFOLLOW O_NONBLOCK""",
     "signal": """SIGALRM SIGBUS SIGCHLD SIGCONT SIGHUP SIGKILL SIGPIPE SIGQUIT SIGSTOP SIGUSR1 SIGUSR2 SIG_BLOCK
         SIG_SETMASK alarm pause pthread_kill pthread_sigmask setitimer sigwait""",
     "faulthandler": "register unregister",
