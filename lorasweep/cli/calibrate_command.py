@@ -42,8 +42,8 @@ def run(options: argparse.Namespace) -> int:
     folder = paths.outputs() / name
     require_writable(folder)
 
-    with table.live(spec, quiet=options.json) as view:
-        result = driver.run_sweep(spec, plans, folder=folder, on_change=view.update)
+    with table.live(quiet=options.json) as show:
+        result = driver.run_sweep(spec, plans, folder=folder, on_change=show)
     if result.interrupted or result.halted:
         print(result.halted or "interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130 if result.interrupted else 1

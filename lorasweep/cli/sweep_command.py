@@ -49,8 +49,8 @@ def _run(
     of_arms = owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known])
     for warning in (*of_space, *beforehand.duplicates(spec, plans), *of_arms):
         print(f"warning  {warning}", file=sys.stderr)
-    with table.live(spec, quiet=as_json) as view:
-        ran = api.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=view.update)
+    with table.live(quiet=as_json) as show:
+        ran = api.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=show)
     result = ran.ended
     assert result is not None  # noqa: S101 - of a sweep that was opened only
     if result.halted:

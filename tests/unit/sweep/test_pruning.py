@@ -10,10 +10,10 @@ from typing import Any
 import optuna
 import pretend_sweep
 import pytest
-from lorasweep.sweep.search.replay import Course, replay
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
+from benchmarks.replay import Course, replay
 from lorasweep.config.sweep_search import PrunerOptions
 from lorasweep.core.records import Component
 from lorasweep.sweep.queue import in_exposures
