@@ -11,7 +11,6 @@ Knows nothing about workers or files other than study.db.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,44 +39,43 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OptunaResult:
-    """What a status means to Optuna."""
+    """What the end of an attempt means to Optuna."""
 
     state: TrialState
-    value: float | None = None
+    values: tuple[float, ...] | None = None  # one per objective; None when there is nothing to tell
     constraints: dict[str, float] = field(default_factory=dict)  # > 0 is infeasible
-    further: tuple[float, ...] = ()  # of the objectives after the first
-
-    @property
-    def values(self) -> tuple[float, ...] | None:
-        """One per objective; None when there is nothing to tell."""
-        return None if self.value is None else (self.value, *self.further)
 
 
-def meaning(status: Status, value: float | None, *, worst: float) -> OptunaResult:
-    """Translate how an attempt ended; the single place where this is decided.
+def meaning(record: TrialRecord, manifest: Manifest) -> OptunaResult:
+    """Translate how an attempt ended, by its record; the single place where this is decided.
 
-    Args:
-        status: an ended status, or CANCELLED.
-        value: the sweep's metric, when it was measured.
-        worst: the value told for a recipe that has none because it failed as a recipe.
+    Raises:
+        ValueError: it has not ended.
     """
-    match status:
-        case Status.COMPLETED if value is not None:
-            return OptunaResult(TrialState.COMPLETE, value)
+    further = manifest.search.get("further", ())
+    match record.status:
+        case Status.COMPLETED:
+            measured = (record.value, *(record.measured.get(each["name"]) for each in further))
+            values = tuple(value for value in measured if value is not None)
+            if len(values) < len(measured):  # there is nothing true to tell, and COMPLETE demands numbers
+                return OptunaResult(TrialState.FAIL)
+            bounds = [Constraint(**each) for each in manifest.search.get("constraints", ())]
+            broken = {
+                bound.metric: bound.violation(record.measured[bound.metric])
+                if bound.metric in record.measured
+                else NOT_MEASURED
+                for bound in bounds
+            }
+            return OptunaResult(TrialState.COMPLETE, values, broken)
         case Status.PRUNED:
             return OptunaResult(TrialState.PRUNED)
-        case Status.DIVERGED:
-            # Optuna turns a NaN into a FAIL, which samplers ignore; this way they learn to keep away.
-            return OptunaResult(TrialState.COMPLETE, worst, {"diverged": 1.0})
-        case Status.OUT_OF_MEMORY:
-            return OptunaResult(TrialState.COMPLETE, worst, {"out_of_memory": 1.0})
-        case Status.INVALID:
-            # Optuna's samplers ignore a FAIL, and might ask for the same point again.
-            return OptunaResult(TrialState.COMPLETE, worst, {"invalid": 1.0})
-        case Status.CRASHED | Status.CANCELLED | Status.COMPLETED:
-            # COMPLETED without a value: there is nothing true to tell, and COMPLETE demands a number.
+        case Status.DIVERGED | Status.OUT_OF_MEMORY | Status.INVALID:
+            # Optuna's samplers ignore a FAIL, and might ask for the same again; this way they keep away.
+            worst = (manifest.worst, *(each["worst"] for each in further))
+            return OptunaResult(TrialState.COMPLETE, worst, {record.status.value.lower(): 1.0})
+        case Status.CRASHED | Status.CANCELLED:
             return OptunaResult(TrialState.FAIL)
-    raise ValueError(f"{status} is not an end")
+    raise ValueError(f"{record.status} is not an end")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +183,7 @@ class SweepStudy:
                 asked.set_user_attr(name, value)
             self._tell(asked, record)
             return
-        means = self._meaning(record)
+        means = meaning(record, self._manifest)
         params = self._params[record.arm]
         self._study.add_trial(
             create_trial(
@@ -239,7 +237,7 @@ class SweepStudy:
         return self._study.get_trials()
 
     def _tell(self, trial: Trial, record: TrialRecord) -> None:
-        means = self._meaning(record)
+        means = meaning(record, self._manifest)
         trial.set_user_attr("status", record.status.value)
         if record.spared:
             trial.set_user_attr("exempt", record.spared)
@@ -250,29 +248,8 @@ class SweepStudy:
     def _agrees(self, frozen: FrozenTrial, record: TrialRecord) -> bool:
         if not record.status.is_final:
             return False
-        means = self._meaning(record)
-        return frozen.state == means.state and (means.value is None or tuple(frozen.values) == means.values)
-
-    def _meaning(self, record: TrialRecord) -> OptunaResult:
-        """What a trial means where there may be a second objective, and bounds to keep."""
-        means = meaning(record.status, record.value, worst=self._manifest.worst)
-        if means.state is not TrialState.COMPLETE:
-            return means
-        told = record.measured if record.status is Status.COMPLETED else {}
-        further = [told.get(each["name"]) for each in self._manifest.search.get("further", ())]
-        if record.status is not Status.COMPLETED:
-            worst = tuple(each["worst"] for each in self._manifest.search.get("further", ()))
-            return dataclasses.replace(means, further=worst)
-        if None in further:
-            return OptunaResult(TrialState.FAIL)
-        constraints = {
-            each["metric"]: Constraint(**each).violation(told[each["metric"]])
-            if each["metric"] in told
-            else NOT_MEASURED
-            for each in self._manifest.search.get("constraints", ())
-        }
-        values = tuple(value for value in further if value is not None)
-        return dataclasses.replace(means, further=values, constraints=constraints)
+        means = meaning(record, self._manifest)
+        return frozen.state == means.state and (means.values is None or tuple(frozen.values) == means.values)
 
     def _pop_waiting(self) -> None:
         """A driver that died between enqueueing and asking leaves a waiting trial that nobody wants."""

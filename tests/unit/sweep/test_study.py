@@ -1,5 +1,7 @@
 """What Optuna is told, and how study.db is repaired from the run folders."""
 
+import dataclasses
+
 import optuna
 import pretend_sweep
 import pytest
@@ -32,26 +34,26 @@ def record(number, status, *, attempt=1, value=None):
 @pytest.mark.parametrize(
     ("status", "value", "state", "told", "constraints"),
     [
-        (Status.COMPLETED, 0.7, TrialState.COMPLETE, 0.7, {}),
-        (Status.COMPLETED, 0.0, TrialState.COMPLETE, 0.0, {}),
+        (Status.COMPLETED, 0.7, TrialState.COMPLETE, (0.7,), {}),
+        (Status.COMPLETED, 0.0, TrialState.COMPLETE, (0.0,), {}),
         (Status.COMPLETED, None, TrialState.FAIL, None, {}),
         (Status.PRUNED, 0.7, TrialState.PRUNED, None, {}),
-        (Status.DIVERGED, None, TrialState.COMPLETE, -1.0, {"diverged": 1.0}),
-        (Status.OUT_OF_MEMORY, None, TrialState.COMPLETE, -1.0, {"out_of_memory": 1.0}),
+        (Status.DIVERGED, None, TrialState.COMPLETE, (-1.0,), {"diverged": 1.0}),
+        (Status.OUT_OF_MEMORY, None, TrialState.COMPLETE, (-1.0,), {"out_of_memory": 1.0}),
         (Status.CRASHED, None, TrialState.FAIL, None, {}),
-        (Status.INVALID, None, TrialState.COMPLETE, -1.0, {"invalid": 1.0}),
+        (Status.INVALID, None, TrialState.COMPLETE, (-1.0,), {"invalid": 1.0}),
         (Status.CANCELLED, None, TrialState.FAIL, None, {}),
     ],
 )
 def test_the_status_table(tmp_path, status, value, state, told, constraints):
-    means = meaning(status, value, worst=-1.0)
-    assert (means.state, means.value, means.constraints) == (state, told, constraints)
+    means = meaning(record(0, status, value=value), dataclasses.replace(manifest(), worst=-1.0))
+    assert (means.state, means.values, means.constraints) == (state, told, constraints)
 
 
 @pytest.mark.parametrize("status", [Status.WAITING, Status.RUNNING])
 def test_what_has_not_ended_means_nothing_yet(status):
     with pytest.raises(ValueError, match="not an end"):
-        meaning(status, None, worst=0.0)
+        meaning(record(0, status), manifest())
 
 
 def test_a_diverged_trial_is_told_as_infeasible_and_never_best(tmp_path):
