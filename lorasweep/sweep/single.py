@@ -88,7 +88,8 @@ def run_trial(
         if mirror is not None:
             mirror.start()
         writer = TrialWriter(None, mirror, metric=UTILITY)
-        known = None if fresh or trial.record.attempt else _elsewhere(trial)
+        cache = ResultCache(paths.outputs(), own=folder)
+        known = None if fresh or trial.record.attempt else cache.find(trial.record.fingerprint)
         cooked, halted = False, ""
         try:
             if known is not None and not trial.record.status.is_final:
@@ -127,10 +128,6 @@ def _open(recipe: Recipe, plan: Plan, folder: Path, *, fresh: bool) -> Trial:
             attempt=0,
         )
     return Trial(record=record, recipe=recipe, plan=plan, folder=folder, overrides=(), step=record.step)
-
-
-def _elsewhere(trial: Trial) -> Any:
-    return ResultCache(paths.outputs(), own=trial.folder).find(trial.record.fingerprint)
 
 
 def _attempt(

@@ -19,7 +19,7 @@ from lorasweep.plan import make_plan
 from lorasweep.sweep.folder import read_status, run_folder_name
 from lorasweep.sweep.manifest import Manifest, declare, read_manifest, write_manifest
 from lorasweep.sweep.queue import Trial, in_exposures
-from lorasweep.sweep.search.study import FolderTrial, SweepStudy
+from lorasweep.sweep.search.study import SweepStudy
 from lorasweep.sweep.trial_writer import recover, write_invalid
 from lorasweep.sweep.trials import Compose, Composed, TrialSource, compose_point, new_trial
 from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
@@ -51,7 +51,9 @@ def open_sweep(
         trials = _load_trials(folder, spec, plans, manifest, compose)
         write_manifest(folder, manifest)
         study = SweepStudy(folder, manifest, spec.search)
-        last_attempts = study.reconcile(_as_found(trial, spec, manifest) for trial in trials if trial.folder.exists())
+        last_attempts = study.reconcile(
+            (trial.record, _reported(trial, spec, manifest)) for trial in trials if trial.folder.exists()
+        )
     except Exception as error:
         if not is_disk_full(error):
             raise
@@ -109,7 +111,9 @@ def _load_trials(
     return trials
 
 
-def _as_found(trial: Trial, spec: SweepSpec, manifest: Manifest) -> FolderTrial:
+def _reported(trial: Trial, spec: SweepSpec, manifest: Manifest) -> dict[int, float]:
+    """What the study was told at the rungs: exposures per image -> the sweep's metric."""
+    if spec.further:  # Optuna knows reports of a single objective only
+        return {}
     rungs = {in_exposures(at): score.without(metrics, manifest.left_out) for at, metrics in trial.rungs.items()}
-    reported = {at: metrics[spec.metric] for at, metrics in rungs.items() if spec.metric in metrics}
-    return FolderTrial(record=trial.record, run_folder=trial.folder.name, rungs={} if spec.further else reported)
+    return {at: metrics[spec.metric] for at, metrics in rungs.items() if spec.metric in metrics}

@@ -94,7 +94,7 @@ class TrialWriter:
         _write_inputs(trial)
         self._write(trial, record)
         if self._study is not None:
-            trial.optuna_number = self._study.begin(record, trial.folder.name, retry_of=trial.optuna_number)
+            trial.optuna_number = self._study.begin(record, retry_of=trial.optuna_number)
         self._poke()
 
     def rung(self, trial: Trial) -> None:
@@ -178,7 +178,7 @@ class TrialWriter:
     def _tell(self, trial: Trial) -> None:
         """Tell of an end that had no attempt here."""
         if self._study is not None:
-            self._study.add(trial.record, trial.folder.name)
+            self._study.add(trial.record)
         self._poke()
 
     def _poke(self) -> None:

@@ -94,27 +94,24 @@ def from_trial(trial: Trial, *, extra: bool = False) -> TrialState:
     record = trial.record
     running = record.status is Status.RUNNING
     step = trial.step if running else record.step
-    return TrialState(
-        number=record.number,
-        arm=record.arm,
-        seed=record.seed,
-        status=record.status,
+    return _snapshot(
+        record,
+        trial.folder,
         step=step,
-        steps=record.steps,
-        attempt=record.attempt,
-        run_folder=str(trial.folder),
         overrides=trial.overrides,
-        reason=record.reason,
         judging=running and trial.judging,
         loss=trial.loss,
         metrics=dict(trial.metrics),
-        value=record.value,
         verdict=dict(trial.verdict),
         eta_s=trial.pace.seconds_for(record.steps - step) if running else None,
         extra=extra,
-        reused_from=record.reused_from,
-        broken=record.broken,
     )
+
+
+def _snapshot(record: TrialRecord, run_folder: Path, **live: Any) -> TrialState:
+    """What a record says of a trial, and what is known besides."""
+    names = ("number", "arm", "seed", "status", "steps", "attempt", "reason", "value", "reused_from", "broken")
+    return TrialState(run_folder=str(run_folder), **{name: getattr(record, name) for name in names}, **live)
 
 
 def estimate(trials: Sequence[TrialState], *, workers: int, further: int = 0) -> float | None:
@@ -152,8 +149,8 @@ def read_state(sweep_folder: Path) -> SweepState:
     for declared in manifest.trials:
         folder = sweep_folder / run_folder_name(declared.number, declared.arm, declared.seed)
         record = read_status(folder) or _not_begun(folder, declared)
-        trial = _read_trial(folder, record, overrides.get(declared.arm, ()), driven=driver is not None)
-        trials.append(dataclasses.replace(trial, extra=declared.extra))
+        changed = overrides.get(declared.arm, ())
+        trials.append(_read_trial(folder, record, changed, driven=driver is not None, extra=declared.extra))
     running = sum(trial.status is Status.RUNNING for trial in trials)
     unasked = max(0, manifest.total - sum(not trial.extra for trial in trials))
     state = SweepState(
@@ -200,34 +197,27 @@ def _not_begun(folder: Path, declared: DeclaredTrial) -> TrialRecord:
     )
 
 
-def _read_trial(folder: Path, record: TrialRecord, overrides: tuple[str, ...], *, driven: bool) -> TrialState:
-    status, reason = record.status, record.reason
-    if status is Status.RUNNING and not driven:
-        status, reason = Status.CANCELLED, DRIVER_GONE
+def _read_trial(
+    folder: Path, record: TrialRecord, overrides: tuple[str, ...], *, driven: bool, extra: bool = False
+) -> TrialState:
+    if record.status is Status.RUNNING and not driven:
+        record = dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE)
+    running, done = record.status is Status.RUNNING, record.status.is_final
     live = _tail(folder / "events.jsonl")
-    result = _object(folder / "metrics.json")
-    done = status.is_final
+    result = _object(folder / "metrics.json") if done else {}
     step = record.step if done else max(record.step, live.step)
-    return TrialState(
-        number=record.number,
-        arm=record.arm,
-        seed=record.seed,
-        status=status,
+    return _snapshot(
+        record,
+        folder,
         step=step,
-        steps=record.steps,
-        attempt=record.attempt,
-        run_folder=str(folder),
         overrides=overrides,
-        reason=reason,
-        judging=status is Status.RUNNING and live.judging,
+        judging=running and live.judging,
         loss=live.loss,
-        metrics=(result.get("metrics") if done else None) or live.metrics,
-        value=record.value,
-        verdict=(result.get("verdict") if done else None) or {},
-        eta_s=live.pace.seconds_for(record.steps - step) if status is Status.RUNNING else None,
+        metrics=result.get("metrics") or live.metrics,
+        verdict=result.get("verdict") or {},
+        eta_s=live.pace.seconds_for(record.steps - step) if running else None,
         mlflow_run_id=_object(folder / "mlflow.json").get("run_id"),
-        reused_from=record.reused_from,
-        broken=record.broken,
+        extra=extra,
     )
 
 

@@ -26,7 +26,7 @@ from lorasweep.config.space import Point
 from lorasweep.config.sweep_search import Constraint
 from lorasweep.config.sweep_spec import Search
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.sweep.folder import TrialRecord, run_folder_name
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.search.sampling import distributions, make_sampler, suggest
 from lorasweep.sweep.search.storage import create_study, directions, open_study, same
@@ -78,15 +78,6 @@ def meaning(record: TrialRecord, manifest: Manifest) -> OptunaResult:
     raise ValueError(f"{record.status} is not an end")
 
 
-@dataclass(frozen=True, kw_only=True)
-class FolderTrial:
-    """What a run folder says of a trial, for the study to agree with."""
-
-    record: TrialRecord
-    run_folder: str
-    rungs: Mapping[int, float] = field(default_factory=dict)  # exposures per image -> the sweep's metric
-
-
 class SweepStudy:
     """The study of one sweep."""
 
@@ -136,13 +127,13 @@ class SweepStudy:
         self._asked[number] = trial
         return suggest(trial, search.space)
 
-    def begin(self, record: TrialRecord, run_folder: str, *, retry_of: int | None) -> int:
+    def begin(self, record: TrialRecord, *, retry_of: int | None) -> int:
         """Start one attempt: that of a point just asked for, or of an arm, a repeat or a retry.
 
         Returns:
             Optuna's number of it, for `retry_of` of a successor.
         """
-        attributes = _attributes(record, run_folder, retry_of)
+        attributes = _attributes(record, retry_of)
         del attributes["status"]
         trial = self._asked.pop(record.number, None)
         if trial is None:
@@ -175,11 +166,11 @@ class SweepStudy:
         """Tell how the running attempt of `record.number` ended."""
         self._tell(self._running.pop(record.number), record)
 
-    def add(self, record: TrialRecord, run_folder: str, rungs: Mapping[int, float] | None = None) -> None:
+    def add(self, record: TrialRecord, rungs: Mapping[int, float] | None = None) -> None:
         """Record an end that has no running attempt here: a reused result, or one found on disk."""
         asked = self._asked.pop(record.number, None)
         if asked is not None:  # a point whose recipe turned out to be cooked already
-            for name, value in _attributes(record, run_folder, None).items():
+            for name, value in _attributes(record).items():
                 asked.set_user_attr(name, value)
             self._tell(asked, record)
             return
@@ -191,27 +182,26 @@ class SweepStudy:
                 values=means.values,
                 params=params,
                 distributions={name: self._space[name] for name in params},
-                user_attrs=_attributes(record, run_folder, None),
+                user_attrs=_attributes(record),
                 intermediate_values=dict(rungs or {}),
                 constraints=means.constraints,
             )
         )
 
-    def reconcile(self, found: Iterable[FolderTrial]) -> dict[int, int]:
+    def reconcile(self, found: Iterable[tuple[TrialRecord, Mapping[int, float]]]) -> dict[int, int]:
         """Make the study say what the run folders say; call it before the first `begin`.
 
         Args:
-            found: every trial that has a run folder.
+            found: every trial that has a run folder, with exposures per image -> the sweep's metric.
 
         Returns:
             The last Optuna number by trial number, for `retry_of`.
         """
-        by_number = {each.record.number: each for each in found}
-        self._pop_waiting()
+        by_number = {record.number: (record, rungs) for record, rungs in found}
         told: set[int] = set()
         for frozen in self._study.get_trials(deepcopy=False):
             number = frozen.user_attrs.get("number", -1)
-            record = by_number[number].record if number in by_number else None
+            record, _ = by_number.get(number, (None, {}))
             same_attempt = record is not None and frozen.user_attrs.get("attempt") == record.attempt
             if frozen.state == TrialState.RUNNING:
                 # Its driver died. Optuna's own id is the only way back to a trial of another process.
@@ -223,9 +213,9 @@ class SweepStudy:
                     self._study.tell(trial, state=TrialState.FAIL)
             elif record is not None and same_attempt and self._agrees(frozen, record):
                 told.add(record.number)
-        for number, each in by_number.items():
-            if each.record.status.is_final and number not in told:
-                self.add(each.record, each.run_folder, each.rungs)
+        for number, (record, rungs) in by_number.items():
+            if record.status.is_final and number not in told:
+                self.add(record, rungs)
         return {
             frozen.user_attrs["number"]: frozen.number
             for frozen in self._study.get_trials(deepcopy=False)
@@ -251,11 +241,6 @@ class SweepStudy:
         means = meaning(record, self._manifest)
         return frozen.state == means.state and (means.values is None or tuple(frozen.values) == means.values)
 
-    def _pop_waiting(self) -> None:
-        """A driver that died between enqueueing and asking leaves a waiting trial that nobody wants."""
-        for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            self._study.tell(self._study.ask(), state=TrialState.FAIL)
-
     def _fits(self, study: Study) -> bool:
         """Whether the axes that the study knows are today's."""
         if self._manifest.space and self._search is None:
@@ -267,13 +252,13 @@ class SweepStudy:
         )
 
 
-def _attributes(record: TrialRecord, run_folder: str, retry_of: int | None) -> dict[str, Any]:
+def _attributes(record: TrialRecord, retry_of: int | None = None) -> dict[str, Any]:
     attributes: dict[str, Any] = {
         "number": record.number,
         "arm": record.arm,
         "seed": record.seed,
         "attempt": record.attempt,
-        "run_folder": run_folder,
+        "run_folder": run_folder_name(record.number, record.arm, record.seed),
         "fingerprint": record.fingerprint,
         "status": record.status.value,
     }
