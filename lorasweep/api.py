@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from lorasweep import config
 from lorasweep.core import paths, progress
 from lorasweep.core.errors import ConfigError, InputError, Problem
-from lorasweep.core.output_folder import require_writable
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.plan import make_plan
 from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
@@ -235,7 +234,6 @@ def run_trial(
 
     planned = planned or make_plan(recipe)
     place = folder_of(recipe, planned) if folder is None else paths.typed(str(folder)).absolute()
-    require_writable(place)
     ended = cook(
         recipe,
         planned,
@@ -298,7 +296,6 @@ def run_sweep(
     spec = config.load_sweep(sweep, list(overrides)) if isinstance(sweep, str) else sweep
     plans = plans or plan_sweep(spec)
     folder = paths.outputs() / spec.name
-    require_writable(folder)
     ended = driver.run_sweep(
         spec,
         plans,

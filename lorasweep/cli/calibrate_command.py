@@ -15,7 +15,7 @@ import lorasweep
 from lorasweep import config, plan
 from lorasweep.core import files, paths
 from lorasweep.core.errors import LorasweepError
-from lorasweep.core.output_folder import require_replaceable, require_writable
+from lorasweep.core.output_folder import require_replaceable
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
 from lorasweep.sweep import driver
 from lorasweep.sweep.calibrate.controls import ControlOptions, sweep_of_controls
@@ -40,7 +40,6 @@ def run(options: argparse.Namespace) -> int:
     spec = sweep_of_controls(options.overrides, name=name, steps=steps, options=how)
     plans = {arm.name: plan.make_plan(arm.recipe) for arm in spec.arms}
     folder = paths.outputs() / name
-    require_writable(folder)
 
     with table.live(quiet=options.json) as show:
         result = driver.run_sweep(spec, plans, folder=folder, on_change=show)

@@ -9,14 +9,13 @@ torch, MLflow or what a recipe is.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.output_folder import require_writable
 from lorasweep.core.records import Plan, Status
 from lorasweep.sweep.loop import SweepLoop
 from lorasweep.sweep.mirror import Mirror, last_look
@@ -100,11 +99,11 @@ def run_sweep(
 
     Raises:
         SweepHeldError: another driver has this sweep.
-        ConfigError: the folder cannot be written, or holds trials that this declaration would contradict.
+        InputError: the folder cannot be written, or holds trials that this declaration would contradict.
     """
     listening = stop is None
     stop = stop or StopSignal()
-    _make_writable(folder)
+    require_writable(folder)
     with stop.listening() if listening else nullcontext(), sweep_lock(folder):
         source, study = open_sweep(spec, plans, folder, extend=extend, compose=compose or recipe_factory(spec))
         announcer = Announcer(
@@ -152,14 +151,3 @@ def run_sweep(
             mirror_ok=report is None or report.ok,
             mirror_message="" if report is None else report.message,
         )
-
-
-def _make_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        hint = "set LORASWEEP_HOME to a folder that you can write"
-        problem = Problem(str(folder), f"must be a folder that can be written: {error.strerror}", hint)
-        raise ConfigError(problem, subject="the output folder") from error

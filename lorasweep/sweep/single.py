@@ -22,6 +22,7 @@ from typing import Any
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import write_json
+from lorasweep.core.output_folder import require_writable
 from lorasweep.core.records import Outcome, Plan, Recipe, Status
 from lorasweep.sweep.folder import PARENT_FILE, TrialRecord
 from lorasweep.sweep.mirror import Mirror, last_look
@@ -77,10 +78,10 @@ def run_trial(
 
     Raises:
         SweepHeldError: another process cooks in this folder.
-        ConfigError: the folder holds a run of another recipe.
+        InputError: the folder cannot be written, or holds a run of another recipe.
     """
     stop = StopSignal()
-    folder.mkdir(parents=True, exist_ok=True)
+    require_writable(folder)
     with stop.listening(at_once=_leave), sweep_lock(folder):
         trial = _open(recipe, plan, folder, fresh=fresh)
         if parent is not None:

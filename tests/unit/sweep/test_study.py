@@ -68,7 +68,7 @@ def test_a_diverged_trial_is_told_as_infeasible_and_never_best(tmp_path):
     assert (completed.value, completed.intermediate_values) == (-5.0, {4: -3.0})
     assert completed.params == {"arm": "arm1"}
     assert completed.user_attrs["seed"] == 0
-    assert completed.user_attrs["run_folder"] == "0001"
+    assert completed.user_attrs["run_folder"] == "0001-arm1-s0"
 
 
 def test_a_retry_points_at_the_attempt_before_it(tmp_path):
