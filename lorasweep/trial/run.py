@@ -69,7 +69,7 @@ def cook(
     run = _Run(recipe, plan, folder, resources, report)
     slot = run.open_slot()
     try:
-        return _climb(run, slot, should_stop)
+        return _train_rungs(run, slot, should_stop)
     except _Stopped:
         run.save(slot)
         return Outcome(status=Status.CANCELLED, step=slot.step, reason="stopped on request")
@@ -80,7 +80,7 @@ def cook(
         slot.close()
 
 
-def _climb(run: _Run, slot: Slot, should_stop: Callable[[], bool]) -> Outcome:
+def _train_rungs(run: _Run, slot: Slot, should_stop: Callable[[], bool]) -> Outcome:
     """Train from rung to rung, judging at each."""
 
     def on_step(slot: Slot, metrics: dict[str, float]) -> None:

@@ -83,13 +83,13 @@ class Ranking:
         return all(comparison.told_apart for comparison in self.comparisons)
 
 
-def rank(values: Values, *, goal: str, looks: int = 0) -> Ranking:
+def rank(values: Values, *, goal: str, interim_looks: int = 0) -> Ranking:
     """Rank arms by their means and say which differences are more than noise.
 
     Args:
         values: at least one value for every arm.
         goal: "maximize" or "minimize".
-        looks: how often the ranking was looked at in order to decide whether to go on, this time included; 0
+        interim_looks: how often the ranking was looked at in order to decide whether to go on, this time included; 0
             when nothing depends on it. Looking again and again finds a difference by chance sooner or later,
             so look r is made at the level ALPHA / (r (r + 1)), which sums to ALPHA.
     """
@@ -97,7 +97,7 @@ def rank(values: Values, *, goal: str, looks: int = 0) -> Ranking:
     upward = {arm: {seed: sign * value for seed, value in seeds.items()} for arm, seeds in values.items()}
     means = {arm: statistics.fmean(seeds.values()) for arm, seeds in upward.items()}
     order = sorted(upward, key=lambda arm: -means[arm])  # stable, so equal arms keep the sweep's order
-    alpha = ALPHA / (looks * (looks + 1)) if looks else ALPHA
+    alpha = ALPHA / (interim_looks * (interim_looks + 1)) if interim_looks else ALPHA
     groups: list[tuple[str, ...]] = []
     first: tuple[Comparison, ...] = ()
     left = order
