@@ -156,10 +156,7 @@ Steps, exposures per concept and tag, buckets, every image's crop, time. Never i
     "status": (
         "show where a sweep stands",
         "Reads the run folders only, so it works while the sweep runs and after it was killed.",
-        (
-            _arg("sweep", metavar="NAME", nargs="?", help="a sweep; all of them when left out"),
-            _JSON,
-        ),
+        (_arg("sweep", metavar="NAME", nargs="?", help="a sweep; all of them when left out"), _JSON),
     ),
     "report": (
         "write a sweep's answer as one page",
@@ -284,18 +281,12 @@ What could not be translated is listed, with its reason, in the file and on stde
     "sync": (
         "bring MLflow up to date with the run folders",
         "For when the tracking server was down: the run folders have everything; nothing is logged twice.",
-        (
-            _arg("sweeps", metavar="NAME", nargs="*", help="sweeps; all of them when left out"),
-            _JSON,
-        ),
+        (_arg("sweeps", metavar="NAME", nargs="*", help="sweeps; all of them when left out"), _JSON),
     ),
     "doctor": (
         "check this machine, and cook for a few seconds",
         "Each line has its next step when something is wrong. Exit code 1 when something is broken.",
-        (
-            _arg("--no-cook", dest="cook", action="store_false", help="leave the cooking out"),
-            _JSON,
-        ),
+        (_arg("--no-cook", dest="cook", action="store_false", help="leave the cooking out"), _JSON),
     ),
     "dollhouse": (
         "look at the embedded world, or write a dataset from it",

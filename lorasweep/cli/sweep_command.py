@@ -37,12 +37,7 @@ def run_multirun(name: str | None, overrides: Sequence[str]) -> int:
 
 
 def _run(
-    spec: SweepSpec,
-    *,
-    extend: bool = False,
-    repeats: int | None = None,
-    fresh: bool = False,
-    as_json: bool = False,
+    spec: SweepSpec, *, extend: bool = False, repeats: int | None = None, fresh: bool = False, as_json: bool = False
 ) -> int:
     plans = api.plan_sweep(spec)
     of_space = () if spec.search is None else spec.search.warnings

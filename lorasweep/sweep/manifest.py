@@ -180,13 +180,7 @@ def _with_asked(declared: Manifest, rows: Sequence[added_trials.AddedTrials]) ->
     for row in rows:
         if row.arm not in arms:
             arms[row.arm] = DeclaredArm(
-                name=row.arm,
-                note="",
-                overrides=row.overrides,
-                plan=row.plan,
-                recipe={},
-                params=row.params,
-                asked=True,
+                name=row.arm, note="", overrides=row.overrides, plan=row.plan, recipe={}, params=row.params, asked=True
             )
         for offset, seed in enumerate(row.seeds):
             number, extra = row.number + offset, row.params is None

@@ -46,12 +46,7 @@ class ResultCache:
     """The completed trials beside a sweep, or beside a single run."""
 
     def __init__(self, outputs: Path, *, own: Path) -> None:
-        """Look nowhere yet.
-
-        Args:
-            outputs: holds the sweeps, and the single runs as if they were one.
-            own: the folder of the sweep or the run that asks; it is not beside itself.
-        """
+        """Look nowhere yet; `own`, the folder of the sweep or the run that asks, is not beside itself."""
         self._outputs, self._own = outputs, own
         self._known: dict[str, Cooked] | None = None
 

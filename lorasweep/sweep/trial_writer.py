@@ -64,16 +64,7 @@ class TrialWriter:
         further: Sequence[Objective] = (),
         constraints: Sequence[Constraint] = (),
     ) -> None:
-        """Collect who is told.
-
-        Args:
-            study: told second; None for a single run, from which no search learns.
-            mirror: nudged last.
-            metric: the sweep's.
-            left_out: symptoms that trials are compared without.
-            further: what is optimised besides it.
-            constraints: bounds that a good recipe keeps.
-        """
+        """Collect who is told; a single run has no `study`, for no search learns from it."""
         self._study = study
         self._mirror = mirror
         self._metric, self._left_out, self._constraints = metric, left_out, tuple(constraints)
@@ -212,13 +203,7 @@ def recover(run_folder: Path, metric: str, *, again: Collection[Status] = (Statu
 
 
 def settle(held: Path, run_folders: Iterable[Path], *, metric: str) -> None:
-    """Write down that trials are over whose driver is gone; nothing while there is one.
-
-    Args:
-        held: the folder that their driver locks.
-        run_folders: theirs.
-        metric: the sweep's.
-    """
+    """Write down that trials are over whose driver, which locks `held`, is gone; nothing while there is one."""
     gone = [folder for folder in run_folders if _is_running(folder)]
     if not gone or holder(held) is not None:
         return

@@ -22,11 +22,7 @@ class ResourceUsage:
     """Looks at the process now and then."""
 
     def __init__(self, *, every_s: float = EVERY_S) -> None:
-        """Begin; shares of computing time are counted from here, or from the last look.
-
-        Args:
-            every_s: how long a look waits after the one before.
-        """
+        """Begin; shares of computing time are counted from here, or from the last look."""
         self._every_s = every_s
         self._looked_s, self._computed_s = time.monotonic(), time.process_time()
 

@@ -107,12 +107,7 @@ def rank(values: Values, *, goal: str, interim_looks: int = 0) -> Ranking:
         tied = {comparison.worse for comparison in compared if not comparison.told_apart}
         groups.append((left[0], *(arm for arm in left[1:] if arm in tied)))
         left = [arm for arm in left[1:] if arm not in tied]
-    return Ranking(
-        order=tuple(order),
-        intervals=arm_intervals(values),
-        groups=tuple(groups),
-        comparisons=first,
-    )
+    return Ranking(order=tuple(order), intervals=arm_intervals(values), groups=tuple(groups), comparisons=first)
 
 
 def arm_intervals(values: Values) -> dict[str, Interval]:
@@ -146,13 +141,7 @@ def _paired(best: str, other: str, pair: list[float], pooled: _Pool, *, level: f
     mean, error = statistics.fmean(pair), math.sqrt(variance.value / len(pair))
     half = _t_quantile(1 - level / 2, variance.df) * error
     return Comparison(
-        better=best,
-        worse=other,
-        difference=mean,
-        low=mean - half,
-        high=mean + half,
-        seeds=len(pair),
-        how="paired",
+        better=best, worse=other, difference=mean, low=mean - half, high=mean + half, seeds=len(pair), how="paired"
     )
 
 
@@ -162,13 +151,7 @@ def _unpaired(best: str, other: str, upward: Values, *, level: float) -> Compari
     fewer = min(len(ours), len(theirs))
     if fewer < 2:
         return Comparison(
-            better=best,
-            worse=other,
-            difference=difference,
-            low=None,
-            high=None,
-            seeds=fewer,
-            how="too few seeds",
+            better=best, worse=other, difference=difference, low=None, high=None, seeds=fewer, how="too few seeds"
         )
     parts = [statistics.variance(each) / len(each) for each in (ours, theirs)]
     # Welch-Satterthwaite

@@ -258,8 +258,7 @@ def _choose(trials: Sequence[TrialState], max_rows: int) -> tuple[list[TrialStat
     urgency = {Status.RUNNING: 0, Status.WAITING: 2}
     # Among the finished the latest, among the waiting the next.
     ordered = sorted(
-        trials,
-        key=lambda t: (urgency.get(t.status, 1), t.number if t.status is Status.WAITING else -t.number),
+        trials, key=lambda t: (urgency.get(t.status, 1), t.number if t.status is Status.WAITING else -t.number)
     )
     shown = sorted(ordered[:max_rows], key=lambda trial: trial.number)
     return shown, len(trials) - len(shown)

@@ -13,14 +13,7 @@ import warnings
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import (
-    BasePruner,
-    HyperbandPruner,
-    MedianPruner,
-    NopPruner,
-    PatientPruner,
-    SuccessiveHalvingPruner,
-)
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PatientPruner, SuccessiveHalvingPruner
 from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
@@ -78,13 +71,7 @@ class RungPruner:
     """Hears the rungs of all trials and says who stops."""
 
     def __init__(self, options: PrunerOptions, *, metric: str, goal: Goal) -> None:
-        """Start with nothing heard.
-
-        Args:
-            options: the declared pruner; its metric and goal win over the sweep's.
-            metric: the sweep's.
-            goal: which way that is better.
-        """
+        """Start with nothing heard; the pruner's own metric and goal win over the sweep's."""
         self._options = options
         self.metric = options.metric or metric
         self._goal = options.goal or goal

@@ -28,13 +28,7 @@ class PruningGate:
     """Judges the rungs of one sweep."""
 
     def __init__(self, spec: SweepSpec, trials: Iterable[Trial], *, left_out: Collection[str] = ()) -> None:
-        """Hear again what was judged before.
-
-        Args:
-            spec: names the pruner.
-            trials: as they were found.
-            left_out: symptoms that trials are compared without.
-        """
+        """Hear again what was judged before."""
         self._left_out = left_out
         self._answers: dict[tuple[int, float], str] = {}  # by trial and rung: why it should stop, or nothing
         self._options = spec.pruner
@@ -80,11 +74,7 @@ class PruningGate:
             return ""
         assert trial.recipe is not None and trial.plan is not None, "only a recipe is judged"
         return self._pruner.rung(
-            trial.number,
-            decade_of(trial.recipe),
-            exposures=exposures,
-            last=trial.plan.exposures_per_image,
-            value=value,
+            trial.number, decade_of(trial.recipe), exposures=exposures, last=trial.plan.exposures_per_image, value=value
         )
 
     def write_summary(self, folder: Path, trials: Sequence[Trial]) -> None:

@@ -82,13 +82,7 @@ class SweepStudy:
     """The study of one sweep."""
 
     def __init__(self, sweep_folder: Path, manifest: Manifest, search: Search | None = None) -> None:
-        """Open study.db, or set an unusable one aside and start a new one; call `reconcile` next.
-
-        Args:
-            sweep_folder: where study.db is.
-            manifest: the arms, the points asked so far, and what is optimised.
-            search: the space; needed to ask for points.
-        """
+        """Open study.db, or set an unusable one aside and start a new one; call `reconcile` next."""
         self._manifest, self._search = manifest, search
         self._space = _axes(manifest, search)
         self._params: dict[str, dict[str, Any]] = {}

@@ -65,11 +65,7 @@ class WorkerHandle:
         self.log = options.log_folder / f"worker-{index}.log"
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        settings = worker.WorkerSettings(
-            trial_module=options.trial_module,
-            log=str(self.log),
-            limits=options.limits,
-        )
+        settings = worker.WorkerSettings(trial_module=options.trial_module, log=str(self.log), limits=options.limits)
         self.process: SpawnProcess = context.Process(
             target=worker.main, args=(theirs, settings), name=f"lorasweep-worker-{index}", daemon=True
         )

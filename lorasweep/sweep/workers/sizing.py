@@ -50,9 +50,7 @@ def pool_options(
         gpus=gpus,
         log_folder=folder / LOG_FOLDER,
         limits=WorkerLimits(
-            hang_s=launcher.hang_s,
-            recycle_after=launcher.recycle_after,
-            memory_growth_mb=launcher.memory_growth_mb,
+            hang_s=launcher.hang_s, recycle_after=launcher.recycle_after, memory_growth_mb=launcher.memory_growth_mb
         ),
     )
 
