@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-READ_PATIENCE_S = 5.0  # somebody reads a status or a log in milliseconds
+# Windows replaces no file that somebody reads just now, which takes milliseconds.
+READ_PATIENCE_S = 5.0 if os.name == "nt" else 0.0
 
 
 def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
@@ -43,8 +44,8 @@ def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool =
 
 
 def _replace(source: Path, target: Path) -> None:
-    """Rename over what is there; on Windows as soon as nobody reads that just now."""
-    deadline = time.monotonic() + (READ_PATIENCE_S if os.name == "nt" else 0)
+    """Rename over what is there, as soon as nobody is in the way."""
+    deadline = time.monotonic() + READ_PATIENCE_S
     while True:
         try:
             os.replace(source, target)
