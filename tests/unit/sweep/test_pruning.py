@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from benchmarks.replay import Course, replay
 from lorasweep.config.sweep_search import PrunerOptions
-from lorasweep.core.records import Component
+from lorasweep.core.records import Component, Status
 from lorasweep.sweep.queue import in_exposures
 from lorasweep.sweep.search.pruning import RungPruner, decade_of, is_exempt, make_pruner
 
@@ -64,7 +64,7 @@ def ours(options: PrunerOptions, told: list[list[float]], goal: Any) -> list[int
             if why and rung != RUNGS[-1]:
                 stopped[-1] = rung
                 break
-        judge.ended(number, TrialState.COMPLETE if stopped[-1] is None else TrialState.PRUNED)
+        judge.ended(number, Status.COMPLETED if stopped[-1] is None else Status.PRUNED)
     return stopped
 
 
@@ -88,7 +88,7 @@ def test_a_trial_past_its_best_is_not_behind() -> None:
         for number in range(4):
             for rung, value in zip(RUNGS, [0.3, 0.4, 0.4, 0.4], strict=True):
                 judge.rung(number, None, exposures=rung, last=40, value=value)
-            judge.ended(number, TrialState.COMPLETE)
+            judge.ended(number, Status.COMPLETED)
         judge.rung(9, None, exposures=10, last=40, value=0.6)
         return judge.rung(9, None, exposures=20, last=40, value=latest)
 
@@ -104,7 +104,7 @@ def test_slow_learners_are_measured_against_slow_learners() -> None:
         for number in range(4):
             for rung, value in zip(RUNGS, fast, strict=True):
                 judge.rung(number, -3, exposures=rung, last=40, value=value)
-            judge.ended(number, TrialState.COMPLETE)
+            judge.ended(number, Status.COMPLETED)
         return bool(judge.rung(9, decade, exposures=10, last=40, value=slow[0]))
 
     assert stopped(options, -3)
@@ -115,7 +115,7 @@ def test_slow_learners_are_measured_against_slow_learners() -> None:
 def test_the_reason_says_what_was_seen_where() -> None:
     judge = RungPruner(PrunerOptions(name="median", startup=1), metric="overcook/utility", goal="maximize")
     judge.rung(0, -4, exposures=9.8, last=40, value=0.5)
-    judge.ended(0, TrialState.COMPLETE)
+    judge.ended(0, Status.COMPLETED)
 
     why = judge.rung(1, -4, exposures=10.4, last=40, value=0.25)
 
@@ -128,7 +128,7 @@ def test_a_metric_of_its_own_has_its_own_goal() -> None:
     options = PrunerOptions(name="median", metric="burn/score", goal="minimize", startup=1)
     judge = RungPruner(options, metric="overcook/utility", goal="maximize")
     judge.rung(0, None, exposures=10, last=40, value=0.2)
-    judge.ended(0, TrialState.COMPLETE)
+    judge.ended(0, Status.COMPLETED)
 
     assert judge.metric == "burn/score"
     assert judge.rung(1, None, exposures=10, last=40, value=0.3)
