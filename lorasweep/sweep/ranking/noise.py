@@ -128,45 +128,38 @@ def compare_with(best: str, others: Sequence[str], upward: Values, *, alpha: flo
     pairs = {other: _differences(upward[best], upward[other]) for other in others}
     pooled = _Pool(_Variance.of(pair) for pair in pairs.values() if len(pair) > 1)
     level = alpha / max(1, len(others))
-    return tuple(
-        _paired(best, other, pairs[other], pooled, level=level)
-        if len(pairs[other]) > 1
-        else _unpaired(best, other, upward, level=level)
-        for other in others
-    )
+    return tuple(_compare(best, other, upward, pairs[other], pooled, level=level) for other in others)
 
 
-def _paired(best: str, other: str, pair: list[float], pooled: _Pool, *, level: float) -> Comparison:
-    variance = pooled.moderate(_Variance.of(pair))
-    mean, error = statistics.fmean(pair), math.sqrt(variance.value / len(pair))
-    half = _t_quantile(1 - level / 2, variance.df) * error
-    return Comparison(
-        better=best, worse=other, difference=mean, low=mean - half, high=mean + half, seeds=len(pair), how="paired"
-    )
-
-
-def _unpaired(best: str, other: str, upward: Values, *, level: float) -> Comparison:
+def _compare(best: str, other: str, upward: Values, pair: list[float], pooled: _Pool, *, level: float) -> Comparison:
     ours, theirs = list(upward[best].values()), list(upward[other].values())
-    difference = statistics.fmean(ours) - statistics.fmean(theirs)
-    fewer = min(len(ours), len(theirs))
-    if fewer < 2:
-        return Comparison(
-            better=best, worse=other, difference=difference, low=None, high=None, seeds=fewer, how="too few seeds"
-        )
-    parts = [statistics.variance(each) / len(each) for each in (ours, theirs)]
-    # Welch-Satterthwaite
-    below = sum(part**2 / (len(each) - 1) for part, each in zip(parts, (ours, theirs), strict=True))
-    df = sum(parts) ** 2 / below if below > 0 else float(len(ours) + len(theirs) - 2)
-    half = _t_quantile(1 - level / 2, df) * math.sqrt(sum(parts))
+    half: float | None = None
+    how: Literal["paired", "unpaired", "too few seeds"] = "too few seeds"
+    if len(pair) > 1:
+        how, difference, seeds = "paired", statistics.fmean(pair), len(pair)
+        variance = pooled.moderate(_Variance.of(pair))
+        half = _t_quantile(1 - level / 2, variance.df) * math.sqrt(variance.value / len(pair))
+    else:
+        difference, seeds = statistics.fmean(ours) - statistics.fmean(theirs), min(len(ours), len(theirs))
+        if seeds > 1:
+            how, half = "unpaired", _welch_half_width(ours, theirs, level=level)
     return Comparison(
         better=best,
         worse=other,
         difference=difference,
-        low=difference - half,
-        high=difference + half,
-        seeds=fewer,
-        how="unpaired",
+        low=None if half is None else difference - half,
+        high=None if half is None else difference + half,
+        seeds=seeds,
+        how=how,
     )
+
+
+def _welch_half_width(ours: list[float], theirs: list[float], *, level: float) -> float:
+    parts = [statistics.variance(each) / len(each) for each in (ours, theirs)]
+    # Welch-Satterthwaite
+    below = sum(part**2 / (len(each) - 1) for part, each in zip(parts, (ours, theirs), strict=True))
+    df = sum(parts) ** 2 / below if below > 0 else float(len(ours) + len(theirs) - 2)
+    return _t_quantile(1 - level / 2, df) * math.sqrt(sum(parts))
 
 
 def _differences(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
