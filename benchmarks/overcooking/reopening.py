@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Reopened:
-    """What can be asked of a run; `adapter` lives in the resources's base."""
+    """What can be asked of a run; `adapter` lives in its base."""
 
     folder: Path
     identity: str
@@ -47,7 +47,7 @@ _resources: TrialResources | None = None
 
 @contextmanager
 def reopened(folder: Path) -> Iterator[Reopened]:
-    """Open a run folder; the adapter leaves the base afterwards, the resources stays for the next."""
+    """Open a run folder; the adapter leaves the base afterwards, the resources stay for the next."""
     from lorasweep.trial.resources import TrialResources
 
     global _resources

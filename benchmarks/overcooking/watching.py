@@ -1,4 +1,4 @@
-"""A resources that remembers whose adapter it judged last, so that the witness can look at the same one."""
+"""Resources that remember whose adapter it judged last, so that the witness can look at the same one."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ class WatchfulResources(TrialResources):
     judged: Adapter | None = None
 
     def judge_context(self, *args: Any, adapter: Adapter, **rest: Any) -> JudgeContext:
-        """As the resources's own."""
+        """As the product's own."""
         self.judged = adapter
         return super().judge_context(*args, adapter=adapter, **rest)

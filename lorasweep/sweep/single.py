@@ -2,7 +2,7 @@
 
     run_trial(recipe, plan, folder) -> TrialResult
 
-The same lock, statuses, retries, fingerprint and cache as in a sweep, so that the same call starts a run,
+The same lock, statuses, retries, fingerprint and reuse as in a sweep, so that the same call starts a run,
 continues one that was interrupted or killed, tries a failed one again, and returns at once for one that is
 done; and so that `train` and `sweep` take each other's results. Knows nothing about torch, Optuna, MLflow or
 the terminal.
@@ -154,7 +154,7 @@ def _attempt(
             return report(event)
 
         try:
-            # A resources of its own: an error may have left an adapter in the base.
+            # Resources of its own: an error may have left an adapter in the base.
             outcome, failed = cook_once(
                 functools.partial(module.cook, trial.recipe, trial.plan, trial.folder, module.TrialResources()),
                 trial.folder,

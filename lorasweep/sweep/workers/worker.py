@@ -1,8 +1,8 @@
 """The worker process: loads the base once, then cooks one job after another until its driver is gone.
 
 Messages are plain dicts over a pipe. In: `cook`, `base_samples`, `verdict`, `stop`. Out: `ready`, `beat`,
-`event`, `outcome`, `drawn`. The resources (a module with `TrialResources`, `cook` and `draw_base_samples`) is given by
-name, so this file imports no torch and can be tested with a resources that cooks nothing.
+`event`, `outcome`, `drawn`. What cooks (a module with `TrialResources`, `cook` and `draw_base_samples`) is
+given by name, so this file imports no torch and can be tested with a module that cooks nothing.
 
 Knows nothing about Optuna, MLflow or other workers.
 """

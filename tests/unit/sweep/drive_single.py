@@ -1,4 +1,4 @@
-"""One recipe to kill or to stop: `python drive_single.py FOLDER STEP_S`, cooked by the pretend resources."""
+"""One recipe to kill or to stop: `python drive_single.py FOLDER STEP_S`, cooked by the pretend trial."""
 
 import sys
 from contextlib import nullcontext

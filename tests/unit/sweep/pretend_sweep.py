@@ -1,4 +1,4 @@
-"""Sweeps for the pretend resources."""
+"""Sweeps for the pretend trial."""
 
 from __future__ import annotations
 

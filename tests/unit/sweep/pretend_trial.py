@@ -1,4 +1,4 @@
-"""A resources that cooks nothing, to test the engine: steps that sleep, a checkpoint file, ways to misbehave.
+"""A trial module that cooks nothing, to test the engine: steps that sleep, a checkpoint file, ways to misbehave.
 
 How an arm behaves is in `recipe.regularization["pretend"]`: `ends` (a Status, or one of `raise`, `invalid`,
 `memory`, `cuda_memory`, `no_space`, `hang`, `die`), `die_once`, `hang_once`, `dies_in`, `grow_mb`,

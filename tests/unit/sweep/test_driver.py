@@ -1,4 +1,4 @@
-"""The engine with real worker processes and a resources that cooks nothing."""
+"""The engine with real worker processes and a trial module that cooks nothing."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_exempt_trials_run_their_course_and_are_remembered(tmp_path: Path) -> No
 
 
 def test_constraints_and_a_second_objective_are_told(tmp_path: Path) -> None:
-    # The pretend resources measures overcook/score 0.25 in every trial.
+    # The pretend trial measures overcook/score 0.25 in every trial.
     bounds = (Constraint(metric="overcook/score", sign="<=", bound=0.2),)
     further = (Objective(name="overcook/score", goal="minimize", worst=1.0),)
     sampler = SamplerOptions(name="pareto", startup=4)

@@ -1,4 +1,4 @@
-"""Workers that hang, grow, starve or serve their time: real processes, a resources that cooks nothing."""
+"""Workers that hang, grow, starve or serve their time: real processes, a trial module that cooks nothing."""
 
 from __future__ import annotations
 
