@@ -19,12 +19,12 @@ import yaml
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import write_text
 from lorasweep.core.records import Plan, Recipe, from_dict, to_dict
+from lorasweep.core.run_folder import MANIFEST_FILE, load_yaml
 from lorasweep.sweep import added_trials, comparable
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
 
-MANIFEST_FILE = "sweep.yaml"
 ABSENT = "(absent)"
 
 
@@ -147,9 +147,7 @@ def read_manifest(sweep_folder: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        # The C loader is ten times faster, which `status` on a big sweep notices.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        declared = from_dict(Manifest, yaml.load(path.read_text(encoding="utf-8"), loader))  # noqa: S506 - safe
+        declared = from_dict(Manifest, load_yaml(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise ConfigError(
             Problem(str(path), f"is not a sweep's manifest: {error}", "give the sweep another name"),

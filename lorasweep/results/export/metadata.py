@@ -1,6 +1,6 @@
 """What an exported file says about itself: kohya's `ss_*` keys, and `lorasweep.*` for what those cannot say.
 
-Takes a `CookedRun`, returns strings by key. Only what is known is said: an absent key beats a guess. UIs show
+Takes a `Checkpoint`, returns strings by key. Only what is known is said: an absent key beats a guess. UIs show
 these and guess the model family by them; none of them changes a picture.
 """
 
@@ -16,7 +16,7 @@ from lorasweep.core import files
 from lorasweep.core.records import Component, to_dict
 from lorasweep.results.export import forms
 from lorasweep.results.export.forms import Form
-from lorasweep.results.export.runs import CookedRun
+from lorasweep.results.runs import Checkpoint
 
 _FAMILIES = {768: ("sd_v1", False), 1024: ("sd_v2", True)}  # by the width of the text embeddings
 _ARGUMENTS = ("conv_dim", "conv_alpha", "factor")
@@ -24,12 +24,12 @@ _KOHYA_KINDS = ("lora", "locon", "dylora")  # LoRA files; the others are LyCORIS
 
 
 def describe(
-    run: CookedRun, *, output_name: str, text_width: int | None, form: Form, rank: int | None
+    saved: Checkpoint, *, output_name: str, text_width: int | None, form: Form, rank: int | None
 ) -> dict[str, str]:
     """The metadata of an exported file.
 
     Args:
-        run: what was cooked.
+        saved: what was cooked.
         output_name: the file's name without its ending, which UIs show as the LoRA's.
         text_width: numbers in a text embedding; None when it cannot be told from the file.
         form: what its tensors are.
@@ -39,13 +39,13 @@ def describe(
     """
     found: dict[str, Any] = {
         "ss_output_name": output_name,
-        **_network(run.recipe.adapter, form, rank),
-        **_base(run, text_width),
-        **_optimizer(run),
-        **_budget(run),
-        **_dataset(run),
-        **_regularization(run),
-        **_ours(run, form),
+        **_network(saved.recipe.adapter, form, rank),
+        **_base(saved, text_width),
+        **_optimizer(saved),
+        **_budget(saved),
+        **_dataset(saved),
+        **_regularization(saved),
+        **_ours(saved, form),
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in found.items()}
 
@@ -72,8 +72,8 @@ def _network(adapter: Component, form: Form, rank: int | None) -> dict[str, Any]
     return found | ({"ss_network_args": arguments} if arguments else {})
 
 
-def _base(run: CookedRun, text_width: int | None) -> dict[str, Any]:
-    base = run.recipe.base
+def _base(saved: Checkpoint, text_width: int | None) -> dict[str, Any]:
+    base = saved.recipe.base
     path = Path(base.path) if base.path else None
     found: dict[str, Any] = {
         "ss_sd_model_name": path.name if path else f"lorasweep {base.name}",
@@ -88,8 +88,8 @@ def _base(run: CookedRun, text_width: int | None) -> dict[str, Any]:
     return found
 
 
-def _optimizer(run: CookedRun) -> dict[str, Any]:
-    optimizer, scheduler, train = run.recipe.optimizer, run.recipe.scheduler, run.recipe.train
+def _optimizer(saved: Checkpoint) -> dict[str, Any]:
+    optimizer, scheduler, train = saved.recipe.optimizer, saved.recipe.scheduler, saved.recipe.train
     knobs = dict(optimizer.options)
     lr, text_lr = knobs.pop("lr", None), knobs.pop("text_encoder_lr", None)
     found: dict[str, Any] = {
@@ -99,11 +99,11 @@ def _optimizer(run: CookedRun) -> dict[str, Any]:
         "ss_noise_offset": str(train.noise_offset),
         "ss_min_snr_gamma": str(train.min_snr_gamma),
         "ss_mixed_precision": "no" if train.precision == "fp32" else train.precision,
-        "ss_seed": str(run.recipe.seed),
+        "ss_seed": str(saved.recipe.seed),
     }
     if lr is not None:
         found |= {"ss_learning_rate": str(lr), "ss_unet_lr": str(lr)}
-        if run.recipe.adapter.options.get("text_encoder"):
+        if saved.recipe.adapter.options.get("text_encoder"):
             found["ss_text_encoder_lr"] = str(lr if text_lr is None else text_lr)
     warmup = scheduler.options.get("warmup")
     if isinstance(warmup, int | float) and (warmup == 0 or warmup >= 1):
@@ -111,26 +111,26 @@ def _optimizer(run: CookedRun) -> dict[str, Any]:
     return found
 
 
-def _budget(run: CookedRun) -> dict[str, Any]:
-    plan, train, status = run.plan, run.recipe.train, run.status
+def _budget(saved: Checkpoint) -> dict[str, Any]:
+    plan, train = saved.plan, saved.recipe.train
     found = {
-        "ss_steps": str(run.step),
+        "ss_steps": str(saved.step),
         "ss_max_train_steps": str(plan.steps),
-        "ss_epoch": str(-(-run.step // plan.steps_per_epoch)),
+        "ss_epoch": str(-(-saved.step // plan.steps_per_epoch)),
         "ss_num_epochs": str(-(-plan.steps // plan.steps_per_epoch)),
         "ss_num_batches_per_epoch": str(plan.batches_per_epoch),
         "ss_total_batch_size": str(train.batch_size * train.gradient_accumulation),
         "ss_gradient_accumulation_steps": str(train.gradient_accumulation),
     }
-    for key, moment in (("started", "started_at"), ("finished", "ended_at")):
-        if status.get(moment) is not None:
-            found[f"ss_training_{key}_at"] = str(status[moment])
+    for key, moment_s in (("started", saved.record.started_at), ("finished", saved.record.ended_at)):
+        if moment_s is not None:
+            found[f"ss_training_{key}_at"] = str(moment_s)
     return found
 
 
-def _dataset(run: CookedRun) -> dict[str, Any]:
+def _dataset(saved: Checkpoint) -> dict[str, Any]:
     """Images as they were trained on: those held out are not counted."""
-    images, captions = run.plan.train_images(), run.recipe.captions
+    images, captions = saved.plan.train_images(), saved.recipe.captions
     buckets: Counter[tuple[int, int]] = Counter()
     tags: dict[str, Counter[str]] = {}
     folders: dict[str, dict[str, int]] = {}
@@ -154,9 +154,9 @@ def _dataset(run: CookedRun) -> dict[str, Any]:
     }
 
 
-def _regularization(run: CookedRun) -> dict[str, Any]:
+def _regularization(saved: Checkpoint) -> dict[str, Any]:
     """Brakes and regularization images; as in kohya's files, their number is with repeats."""
-    images, folders = run.plan.reg_images, dict[str, dict[str, int]]()
+    images, folders = saved.plan.reg_images, dict[str, dict[str, int]]()
     for image in images:
         folder = folders.setdefault(image.concept, {"n_repeats": image.repeats, "img_count": 0})
         folder["img_count"] += 1
@@ -166,33 +166,33 @@ def _regularization(run: CookedRun) -> dict[str, Any]:
     }
     if weights := {image.loss_weight for image in images}:
         found["ss_prior_loss_weight"] = ", ".join(f"{weight:g}" for weight in sorted(weights))
-    if (limit := run.recipe.regularization.get("scale_norm")) is not None:
+    if (limit := saved.recipe.regularization.get("scale_norm")) is not None:
         found["ss_scale_weight_norms"] = str(limit["max_norm"])
     return found
 
 
-def _ours(run: CookedRun, form: Form) -> dict[str, Any]:
+def _ours(saved: Checkpoint, form: Form) -> dict[str, Any]:
     found: dict[str, Any] = {
         "lorasweep.version": lorasweep.__version__,
-        "lorasweep.sweep": run.sweep,
-        "lorasweep.trial": run.folder.name,
-        "lorasweep.arm": str(run.status.get("arm", "")),
-        "lorasweep.step": str(run.step),
+        "lorasweep.sweep": saved.sweep,
+        "lorasweep.trial": saved.folder.name,
+        "lorasweep.arm": saved.record.arm,
+        "lorasweep.step": str(saved.step),
         "lorasweep.form": form,
-        "lorasweep.read_by": ", ".join(forms.read_by(run.recipe.adapter.name, form)),
-        "lorasweep.weight": str(run.recipe.sample.weight),
-        "lorasweep.recipe": _recipe(run),
-        "lorasweep.plan_fingerprint": run.plan.fingerprint,
+        "lorasweep.read_by": ", ".join(forms.read_by(saved.recipe.adapter.name, form)),
+        "lorasweep.weight": str(saved.recipe.sample.weight),
+        "lorasweep.recipe": _recipe(saved),
+        "lorasweep.plan_fingerprint": saved.plan.fingerprint,
     }
     for name in ("overcook/score", "overcook/utility"):
-        if name in run.metrics:
-            found[f"lorasweep.{name}"] = repr(run.metrics[name])
+        if name in saved.metrics:
+            found[f"lorasweep.{name}"] = repr(saved.metrics[name])
     return found
 
 
-def _recipe(run: CookedRun) -> dict[str, Any]:
+def _recipe(saved: Checkpoint) -> dict[str, Any]:
     """The recipe, its folders by name only: such a file travels, and paths tell of their owner."""
-    data: dict[str, Any] = to_dict(run.recipe)
+    data: dict[str, Any] = to_dict(saved.recipe)
     for part in (data["base"], data["dataset"], *data["regularization"].values()):
         if part.get("path"):
             part["path"] = Path(part["path"]).name

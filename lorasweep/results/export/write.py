@@ -19,8 +19,8 @@ from lorasweep.results.export import forms, metadata
 from lorasweep.results.export.dora import MAGNITUDE, dora_scales
 from lorasweep.results.export.forms import Form
 from lorasweep.results.export.kohya import Tensors, to_kohya
-from lorasweep.results.export.runs import CookedRun
 from lorasweep.results.export.whole import as_lora, differences, in_its_base
+from lorasweep.results.runs import Checkpoint
 
 Precision = Literal["fp32", "fp16"]
 _OTHER_ENDINGS = (".ckpt", ".pt", ".pth", ".bin", ".sft", ".safetensor", ".gguf")
@@ -40,7 +40,7 @@ class Exported:
 
 
 def export_run(
-    run: CookedRun,
+    saved: Checkpoint,
     *,
     out: Path | None = None,
     precision: Precision = "fp32",
@@ -50,7 +50,7 @@ def export_run(
     """Write the run's adapter in the names that UIs look for.
 
     Args:
-        run: what to export.
+        saved: what to export.
         out: a .safetensors, or a folder; None: `export/` in the run folder.
         precision: fp32 is what was judged; fp16 halves the file.
         ranks: a DyLoRA cut to each of these, or to "all" that it was trained at; empty: whole.
@@ -59,44 +59,41 @@ def export_run(
     Raises:
         InputError: no such ranks, or the base is needed and cannot be read; nothing was written.
     """
-    kind = run.recipe.adapter.name
+    kind = saved.recipe.adapter.name
     form = forms.plain_form(kind, form) if form else forms.smallest_form(kind)
-    trained = _trained_ranks(run)
-    problems = _problems(run, out, ranks, trained, form)
+    trained = _trained_ranks(saved)
+    problems = _problems(saved, out, ranks, trained, form)
     if problems:
         raise InputError(problems, subject="export")
     if form == "factors":
-        tensors, config = _read(run.adapter_file)
+        tensors, config = _read(saved.file)
         if kind == "dora":
             tensors = {key: tensor for key, tensor in tensors.items() if MAGNITUDE not in key}
-            with in_its_base(run) as adapter:
-                tensors = to_kohya(tensors, config) | dora_scales(adapter)
-            config = {}
+            tensors, config = to_kohya(tensors, config) | dora_scales(in_its_base(saved)), {}
     else:
-        with in_its_base(run) as adapter:
-            tensors, config = differences(adapter), {}
+        tensors, config = differences(in_its_base(saved)), {}
         tensors = as_lora(tensors) if form == "lora" else tensors
     chosen = (trained if ranks == "all" else tuple(ranks)) or (None,)
-    return [_write(run, tensors, config, out, precision, form, rank) for rank in chosen]
+    return [_write(saved, tensors, config, out, precision, form, rank) for rank in chosen]
 
 
-def _trained_ranks(run: CookedRun) -> tuple[int, ...]:
+def _trained_ranks(saved: Checkpoint) -> tuple[int, ...]:
     """Every rank that a DyLoRA was trained at; empty for other adapters."""
-    knobs = run.recipe.adapter.options
-    if run.recipe.adapter.name != "dylora":
+    knobs = saved.recipe.adapter.options
+    if saved.recipe.adapter.name != "dylora":
         return ()
     return tuple(range(knobs["unit"], knobs["dim"] + 1, knobs["unit"]))
 
 
 def _problems(
-    run: CookedRun,
+    saved: Checkpoint,
     out: Path | None,
     ranks: Sequence[int] | Literal["all"],
     trained: tuple[int, ...],
     form: Form,
 ) -> list[Problem]:
     found = []
-    name = run.recipe.adapter.name
+    name = saved.recipe.adapter.name
     if ranks and not trained:
         found.append(Problem("--rank", f"only a dylora is trained at several ranks, this is adapter={name}"))
     elif ranks and form != "factors":
@@ -108,8 +105,8 @@ def _problems(
         found.append(Problem("--out", f"must be a folder when there are several files, got {out}"))
     if out is not None and not _is_a_file(out) and (out.suffix.lower() in _OTHER_ENDINGS or out.is_file()):
         found.append(Problem("--out", f"must end in .safetensors, or be a folder, got {out}"))
-    for path in {_target(run, out, form, rank) for rank in (trained if ranks == "all" else ranks or (None,))}:
-        if _in_the_way(run, path):
+    for path in {_target(saved, out, form, rank) for rank in (trained if ranks == "all" else ranks or (None,))}:
+        if _in_the_way(saved, path):
             message = f"{path} is there already, and is not an export of this run"
             found.append(Problem("--out", message, "name another file, or move that one away"))
     return found
@@ -120,16 +117,16 @@ def _is_a_file(out: Path) -> bool:
     return out.suffix.lower() == ".safetensors"
 
 
-def _target(run: CookedRun, out: Path | None, form: Form, rank: int | None) -> Path:
+def _target(saved: Checkpoint, out: Path | None, form: Form, rank: int | None) -> Path:
     if out is not None and _is_a_file(out):
         return out
-    name = f"{files.cut(f'{run.sweep}-{run.folder.name}', 200)}-{run.step:06d}"
+    name = f"{files.cut(f'{saved.sweep}-{saved.folder.name}', 200)}-{saved.step:06d}"
     name += f"-rank{rank}" if rank else ""
     name += "" if form == "factors" else f"-{form}"
-    return (out or run.folder / "export") / f"{name}.safetensors"
+    return (out or saved.folder / "export") / f"{name}.safetensors"
 
 
-def _in_the_way(run: CookedRun, path: Path) -> bool:
+def _in_the_way(saved: Checkpoint, path: Path) -> bool:
     """Whether another file is there than what this run was exported to before."""
     if not path.exists():
         return False
@@ -138,11 +135,11 @@ def _in_the_way(run: CookedRun, path: Path) -> bool:
             told = file.metadata() or {}
     except (OSError, SafetensorError):
         return True
-    return (told.get("lorasweep.sweep"), told.get("lorasweep.trial")) != (run.sweep, run.folder.name)
+    return (told.get("lorasweep.sweep"), told.get("lorasweep.trial")) != (saved.sweep, saved.folder.name)
 
 
 def _write(
-    run: CookedRun,
+    saved: Checkpoint,
     tensors: Tensors,
     config: dict[str, Any],
     out: Path | None,
@@ -150,11 +147,11 @@ def _write(
     form: Form,
     rank: int | None,
 ) -> Exported:
-    path = _target(run, out, form, rank)
+    path = _target(saved, out, form, rank)
     renamed = to_kohya(tensors, config, rank=rank) if config else tensors
     if precision == "fp16":
         renamed = {key: _halved(tensor) for key, tensor in renamed.items()}
-    described = metadata.describe(run, output_name=path.stem, text_width=_text_width(renamed), form=form, rank=rank)
+    described = metadata.describe(saved, output_name=path.stem, text_width=_text_width(renamed), form=form, rank=rank)
 
     def save(temporary: Path) -> None:
         save_file(renamed, temporary, metadata=described)
@@ -163,9 +160,9 @@ def _write(
     files.write_atomic(path, save)
     return Exported(
         file=str(path.resolve()),
-        adapter=run.recipe.adapter.name,
+        adapter=saved.recipe.adapter.name,
         form=form,
-        read_by=forms.read_by(run.recipe.adapter.name, form),
+        read_by=forms.read_by(saved.recipe.adapter.name, form),
         rank=rank,
         modules=len({key.split(".", 1)[0] for key in renamed}),
         bytes=path.stat().st_size,

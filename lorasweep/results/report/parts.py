@@ -14,7 +14,6 @@ from typing import Any
 from lorasweep.core.records import Status
 from lorasweep.results.report import charts, factors, gallery, words
 from lorasweep.results.report.reading import Findings, TrialFindings
-from lorasweep.results.report.reproduce import reproduction
 
 Part = tuple[str, str, Any]  # title, name of its anchor and macro, what the macro takes
 _AS_A_FILE = "the best as a file for ComfyUI, A1111 and kohya's tools"
@@ -68,8 +67,8 @@ def failures(findings: Findings) -> list[tuple[TrialFindings, str]]:
     return [(trial, why) for trial in trials if (why := words.failure(trial.state))]
 
 
-def again(findings: Findings) -> tuple[list[tuple[str, str]], list[tuple[TrialFindings, Any]]] | None:
-    """What to do next with the sweep, as (what, command), and how to get each trial again.
+def again(findings: Findings) -> tuple[list[tuple[str, str]], list[TrialFindings]] | None:
+    """What to do next with the sweep, as (what, command), and the trials to get again.
 
     A best one is spoken of where there is one. None while no trial has begun.
     """
@@ -88,4 +87,4 @@ def again(findings: Findings) -> tuple[list[tuple[str, str]], list[tuple[TrialFi
             f"lorasweep fork {trial} train.batch_size=2",
         ),
     ]
-    return [(what, command) for there, what, command in told if there], [(t, reproduction(t)) for t in begun]
+    return [(what, command) for there, what, command in told if there], begun

@@ -157,11 +157,11 @@ def _failed(findings: Findings) -> str:
 
 
 def _unfinished(findings: Findings) -> str:
-    left = findings.state.total - findings.ended
+    left = findings.state.total - findings.state.finished
     if not left:
         return ""
     going = "it is being cooked now" if findings.state.driver else "the same command continues it"
-    return f"Not over: {findings.ended} of {findings.state.total} trials have ended; {going}."
+    return f"Not over: {findings.state.finished} of {findings.state.total} trials have ended; {going}."
 
 
 def _other_limits(findings: Findings) -> str:
