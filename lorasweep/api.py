@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
 from lorasweep.core import paths, progress
-from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.errors import ConfigError
 from lorasweep.core.output_folder import require_writable
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import INDEX_FILE, RunFolder
@@ -245,17 +245,10 @@ def plan_sweep(spec: config.SweepSpec) -> dict[str, Plan]:
     Raises:
         ConfigError: with the problems of all, and what of the question cannot be answered.
     """
-    plans: dict[str, Plan] = {}
-    problems: list[Problem] = []
-    for arm in spec.known:
-        try:
-            plans[arm.name] = make_plan(arm.recipe)
-        except InputError as error:
-            problems += [problem for problem in error.problems if problem not in problems]
-    if not problems:
-        problems = beforehand.problems(spec, plans)
-    if problems:
-        raise ConfigError(problems, subject=f"sweep `{spec.name}`")
+    subject = f"sweep `{spec.name}`"
+    plans = beforehand.plan_arms(spec.known, subject=subject)
+    if problems := beforehand.problems(spec, plans):
+        raise ConfigError(problems, subject=subject)
     return plans
 
 

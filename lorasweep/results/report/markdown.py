@@ -61,7 +61,7 @@ def _failures(findings: Findings) -> str:
     found = [trial for trial in findings.trials if words.failure(trial.state)]
     lines = [
         f"- {plain(trial.state.arm)} seed {trial.state.seed}, "
-        f"{trial.state.status.value.lower().replace('_', ' ')}: {plain(words.failure(trial.state))}"
+        f"{words.spoken(trial.state.status.value)}: {plain(words.failure(trial.state))}"
         for trial in found
     ]
     return "\n".join(["## What did not work", "", *lines]) if lines else ""

@@ -63,7 +63,7 @@ def _templates() -> Environment:
         commands,
         data_uri,
         facts,
-        parts.spoken,
+        words.spoken,
         parts.worked,
         words.score_line,
         words.shortened,

@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from lorasweep.core.records import Status
 from lorasweep.results.report import charts, factors, gallery, words
 from lorasweep.results.report.reading import Findings, TrialFindings
 
@@ -40,11 +39,6 @@ def worked(trials: Sequence[TrialFindings]) -> str:
     """How long trials took together, those that are over; empty while none is."""
     known = [trial.wall_s for trial in trials if trial.wall_s is not None]
     return words.duration(sum(known)) if known else ""
-
-
-def spoken(status: Status) -> str:
-    """`OUT_OF_MEMORY` in a person's words."""
-    return status.value.lower().replace("_", " ")
 
 
 def what_mattered(findings: Findings) -> tuple[factors.Importance | None, Sequence[factors.Change]] | None:

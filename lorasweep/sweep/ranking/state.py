@@ -94,26 +94,26 @@ def from_trial(trial: Trial, *, extra: bool = False) -> TrialState:
     running = record.status is Status.RUNNING
     step = trial.step if running else record.step
     return TrialState(
-        number=record.number,
-        arm=record.arm,
-        seed=record.seed,
-        status=record.status,
+        **_of_record(record),
         step=step,
-        steps=record.steps,
-        attempt=record.attempt,
         run_folder=str(trial.folder),
         overrides=trial.overrides,
-        reason=record.reason,
         judging=running and trial.judging,
         loss=trial.loss,
         metrics=dict(trial.metrics),
-        value=record.value,
         verdict=dict(trial.verdict),
         eta_s=trial.pace.seconds_for(record.steps - step) if running else None,
         extra=extra,
-        reused_from=record.reused_from,
-        broken=record.broken,
     )
+
+
+def _of_record(record: TrialRecord) -> dict[str, Any]:
+    """What a snapshot says as status.json does."""
+    names = (
+        *("number", "arm", "seed", "status", "steps", "attempt", "reason", "value"),
+        *("broken", "reused_from"),
+    )
+    return {name: getattr(record, name) for name in names}
 
 
 def estimate(trials: Sequence[TrialState], *, workers: int, further: int = 0) -> float | None:
@@ -200,33 +200,23 @@ def _not_begun(run: RunFolder, declared: DeclaredTrial) -> TrialRecord:
 
 
 def _read_trial(run: RunFolder, record: TrialRecord, overrides: tuple[str, ...], *, driven: bool) -> TrialState:
-    status, reason = record.status, record.reason
-    if status is Status.RUNNING and not driven:
-        status, reason = Status.CANCELLED, DRIVER_GONE
+    if record.status is Status.RUNNING and not driven:
+        record = dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE)
     live = _tail(run)
-    done = status.is_final
+    running, done = record.status is Status.RUNNING, record.status.is_final
     result = run.result if done else {}
     step = record.step if done else max(record.step, live.step)
     return TrialState(
-        number=record.number,
-        arm=record.arm,
-        seed=record.seed,
-        status=status,
+        **_of_record(record),
         step=step,
-        steps=record.steps,
-        attempt=record.attempt,
         run_folder=str(run.path),
         overrides=overrides,
-        reason=reason,
-        judging=status is Status.RUNNING and live.judging,
+        judging=running and live.judging,
         loss=live.loss,
         metrics=result.get("metrics") or live.metrics,
-        value=record.value,
         verdict=result.get("verdict") or {},
-        eta_s=live.pace.seconds_for(record.steps - step) if status is Status.RUNNING else None,
+        eta_s=live.pace.seconds_for(record.steps - step) if running else None,
         mlflow_run_id=run.mlflow_run_id,
-        reused_from=record.reused_from,
-        broken=record.broken,
     )
 
 
