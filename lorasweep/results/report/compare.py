@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lorasweep.core.records import flatten
 from lorasweep.core.run_folder import RunFolder
 
 SHOWN = 8  # metrics, those that moved most
@@ -71,12 +72,13 @@ def compare_runs(before: Path, now: Path) -> Comparison:
     both = one.is_file() and other.is_file()
     equal = both and one.read_bytes() == other.read_bytes()
     metrics = _differing(*(RunFolder(folder).result["metrics"] for folder in (before, now)))
+    made_by = [flatten(RunFolder(folder).provenance) for folder in (before, now)]
     return Comparison(
         same=equal if both else not metrics,
         adapters=both,
         largest=_largest_difference(one, other) if both and not equal else None,
         metrics=metrics,
-        provenance=_differing_texts(*(dict(_flat(RunFolder(folder).provenance, "")) for folder in (before, now))),
+        provenance=_differing_texts(*({key: str(value) for key, value in each.items()} for each in made_by)),
     )
 
 
@@ -93,14 +95,6 @@ def _largest_difference(one: Path, other: Path) -> float | None:
 def _differing(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, tuple[float, float]]:
     both = {name: (before[name], now[name]) for name in before if name in now and before[name] != now[name]}
     return dict(sorted(both.items(), key=lambda pair: -abs(pair[1][0] - pair[1][1])))
-
-
-def _flat(data: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    if isinstance(data, Mapping):
-        for key, value in data.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, str(data)
 
 
 def _differing_texts(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
