@@ -180,7 +180,7 @@ class Sweep:
         Raises:
             InputError: no trial has a value yet.
         """
-        return Run(runs.find_best(str(self.folder), subject="the best run"))
+        return Run(runs.best_of(self.folder, subject="the best run"))
 
 
 def compose(*words: str) -> Recipe:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
+from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.output_folder import require_writable
 from lorasweep.core.records import to_dict
-from lorasweep.core.run_folder import RunFolder
+from lorasweep.core.run_folder import RunFolder, SweepFolder
 from lorasweep.results import runs
 from lorasweep.results.export import export_run, forms
 from lorasweep.results.export.forms import Form
@@ -17,8 +19,8 @@ from lorasweep.results.export.forms import Form
 
 def run(options: argparse.Namespace) -> int:
     """Find the run, write its files, say where they are; returns the exit code."""
-    named = str(runs.find_best(options.run, subject="export")) if options.best else options.run
-    saved = runs.find_checkpoint(named, subject="export", step=options.step)
+    run = str(_best_of(options.run)) if options.best else options.run
+    saved = runs.find_checkpoint(run, subject="export", step=options.step)
     ranks: Sequence[int] | Literal["all"] = "all" if options.all_ranks else tuple(options.rank)
     kind = saved.recipe.adapter.name
     if options.out:
@@ -39,6 +41,14 @@ def run(options: argparse.Namespace) -> int:
     print(_readers(kind, written[0].form))
     print(f"judged at LoRA weight {saved.recipe.sample.weight:g}. {_verdict(saved)}".rstrip())
     return 0
+
+
+def _best_of(named: str) -> Path:
+    sweep = runs.find_sweep(named, subject="export")
+    if not SweepFolder(sweep).is_declared:
+        problem = Problem(named, "--best wants a sweep, and this is none", "leave --best out for a run folder")
+        raise InputError(problem, subject="export")
+    return runs.best_of(sweep, subject="export")
 
 
 def _readers(kind: str, form: Form) -> str:

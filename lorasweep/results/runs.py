@@ -109,20 +109,16 @@ def find_sweep(named: str, *, subject: str) -> Path:
     raise InputError(problem, subject=subject)
 
 
-def find_best(named: str, *, subject: str) -> Path:
+def best_of(sweep: Path, *, subject: str) -> Path:
     """Find the run folder of a sweep's best trial.
 
     Raises:
-        InputError: there is no such sweep, or no trial of it has a value yet.
+        InputError: no trial of it has a value yet.
     """
-    sweep = find_sweep(named, subject=subject)
-    if not SweepFolder(sweep).is_declared:
-        hint = "leave --best out for a run folder"
-        raise InputError(Problem(named, "--best wants a sweep, and this is none", hint), subject=subject)
     best = best_trial(read_state(sweep))
     if best is None:
         message = "no trial of this sweep is COMPLETED with a value yet"
-        raise InputError(Problem(named, message, "lorasweep status tells more"), subject=subject)
+        raise InputError(Problem(sweep.name, message, "lorasweep status tells more"), subject=subject)
     return Path(best.run_folder)
 
 
@@ -165,19 +161,22 @@ def find_checkpoint(named: str, *, subject: str, step: int | None = None) -> Che
     if plan is None or record is None:
         message = f"cannot be read: its {STATUS_FILE if plan else PLAN_FILE} is missing, or not as lorasweep wrote it"
         raise InputError(Problem(named, message), subject=subject)
-    steps = [each for each in steps_in(files.checkpoints) if files.weights(each).is_file()]
-    hint = f"checkpoints: --step {', '.join(map(str, steps))}" if steps else "nothing was saved yet"
-    if step is not None and step not in steps:
-        raise InputError(Problem(named, f"has no checkpoint of step {step}", hint), subject=subject)
-    if step is None and not files.adapter.is_file():
-        message = f"is {record.status.value} and has no {ADAPTER_FILE}"
-        raise InputError(Problem(named, message, hint), subject=subject)
+    file = files.adapter if step is None else files.weights(step)
+    if not file.is_file():
+        steps = [each for each in steps_in(files.checkpoints) if files.weights(each).is_file()]
+        lacks = (
+            f"has no checkpoint of step {step}"
+            if step is not None
+            else f"is {record.status.value} and has no {ADAPTER_FILE}"
+        )
+        hint = f"checkpoints: --step {', '.join(map(str, steps))}" if steps else "nothing was saved yet"
+        raise InputError(Problem(named, lacks, hint), subject=subject)
     judged = files.result
     rungs = {rung["step"]: rung for rung in judged.get("rungs", ())}
     return Checkpoint(
         folder=run.folder,
         recipe=run.recipe,
-        file=files.adapter if step is None else files.weights(step),
+        file=file,
         step=int(judged.get("step", record.step)) if step is None else step,
         plan=plan,
         record=record,

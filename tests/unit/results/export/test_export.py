@@ -19,7 +19,7 @@ from lorasweep.cli import main
 from lorasweep.core.errors import InputError
 from lorasweep.core.protocols import Base
 from lorasweep.results.export import export_run, forms
-from lorasweep.results.runs import find_best, find_checkpoint
+from lorasweep.results.runs import best_of, find_checkpoint
 
 Cook = Callable[..., tuple[Path, Any]]
 ADAPTERS = ("lora", "locon", "dylora", "loha", "lokr", "dora", "ia3")
@@ -263,7 +263,7 @@ def test_the_best_of_a_sweep(cook: Cook, home: Path) -> None:
         file = home / "outputs" / "sweep" / f"000{number}-{'ab'[number]}-s0" / "status.json"
         row = json.loads(file.read_text()) | {"number": number, "arm": "ab"[number], "fingerprint": "f"}
         file.write_text(json.dumps(row | {"value": value}))
-    assert find_best("sweep", subject="export") == folder
+    assert best_of(home / "outputs" / "sweep", subject="export") == folder
 
 
 def test_the_command(cook: Cook, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
