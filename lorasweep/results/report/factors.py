@@ -74,7 +74,7 @@ def importance(findings: Findings) -> Importance:
 def changes(findings: Findings) -> list[Change]:
     """Pairs of arms that differ in exactly one thing, the largest difference first."""
     values = {row.arm: row.value for row in findings.arms}
-    shown = [trial for row in findings.arms if (trial := findings.shown_trial(row.arm)) and trial.recipe]
+    shown = [trial for trial in findings.shown if trial.recipe]
     found = []
     for one, other in itertools.combinations(sorted(shown, key=lambda trial: trial.state.number), 2):
         before, after = values[one.state.arm], values[other.state.arm]

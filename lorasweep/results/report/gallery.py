@@ -61,8 +61,7 @@ class Drawn:
 def contact_sheet(findings: Findings) -> Sheet | None:
     """Every arm at the judged weight against the prompts, the base model as first row."""
     base = {picture.key: picture for picture in first_seed(of_base(findings.folder))}
-    shown = [findings.shown_trial(arm) for arm in _worth_showing(findings)]
-    trials = [(trial, pictures) for trial in shown if trial and (pictures := _of_kept(trial))]
+    trials = [(trial, pictures) for trial in _worth_showing(findings) if (pictures := _of_kept(trial))]
     arms = [Drawn(pictures=pictures, trigger=trial.trigger) for trial, pictures in trials]
     keys = shared(base or (arms[0].pictures if arms else {}), arms)
     if not keys:
@@ -81,8 +80,7 @@ def contact_sheet(findings: Findings) -> Sheet | None:
 def ladders(findings: Findings) -> list[tuple[TrialFindings, Sheet]]:
     """The best arms over their steps at the judged weight, and over the weights at the step that is kept."""
     base = {picture.key: picture for picture in first_seed(of_base(findings.folder))}
-    shown = [findings.shown_trial(arm) for arm in _worth_showing(findings)[:LADDERS]]
-    drawn = [(trial, of_run(trial.run)) for trial in shown if trial]
+    drawn = [(trial, of_run(trial.run)) for trial in _worth_showing(findings)[:LADDERS]]
     return [(trial, _ladder(trial, pictures, base)) for trial, pictures in drawn if pictures]
 
 
@@ -106,13 +104,12 @@ def heading(key: Key, arms: Sequence[Drawn]) -> str:
     return general.pop() if len(general) == 1 else f"{prompts[0]} {OTHERS_DIFFER}"
 
 
-def _worth_showing(findings: Findings) -> list[str]:
+def _worth_showing(findings: Findings) -> list[TrialFindings]:
     """The best arms, and the last of those that have a value: what went wrong is worth seeing too."""
-    ranked = [row.arm for row in findings.arms if row.value is not None]
-    unranked = [row.arm for row in findings.arms if row.value is None]
-    if len(ranked) > SHEET_ARMS:
-        return ranked[: SHEET_ARMS - LAST_ARMS] + ranked[-LAST_ARMS:]
-    return (ranked + unranked)[:SHEET_ARMS]
+    ranked = sum(row.value is not None for row in findings.arms)  # they come first
+    if ranked > SHEET_ARMS:
+        return findings.shown[: SHEET_ARMS - LAST_ARMS] + findings.shown[ranked - LAST_ARMS : ranked]
+    return findings.shown[:SHEET_ARMS]
 
 
 def _of_kept(trial: TrialFindings) -> dict[Key, Picture]:

@@ -51,8 +51,7 @@ def what_mattered(findings: Findings) -> tuple[factors.Importance | None, Sequen
 
 def symptoms(findings: Findings) -> list[tuple[TrialFindings, list[words.SymptomSaid]]]:
     """What is wrong with each arm's checkpoint."""
-    shown = [findings.shown_trial(row.arm) for row in findings.arms]
-    return [(trial, words.symptoms(trial.judged)) for trial in shown if trial and trial.judged]
+    return [(trial, words.symptoms(trial.judged)) for trial in findings.shown if trial.judged]
 
 
 def failures(findings: Findings) -> list[tuple[TrialFindings, str]]:

@@ -166,10 +166,15 @@ class Findings:
         found = (trial for trial in self.trials if trial.state.arm == arm)
         return tuple(sorted(found, key=lambda trial: (trial.state.seed, trial.state.number)))
 
-    def shown_trial(self, arm: str) -> TrialFindings | None:
+    def shown_trial(self, arm: str) -> TrialFindings:
         """The trial by which pictures show an arm: its first that has any rung."""
         trials = self.of_arm(arm)
-        return next((trial for trial in trials if trial.rungs), trials[0] if trials else None)
+        return next((trial for trial in trials if trial.rungs), trials[0])
+
+    @cached_property
+    def shown(self) -> list[TrialFindings]:
+        """The trial by which each arm is shown, the best arm's first."""
+        return [self.shown_trial(row.arm) for row in self.arms]
 
 
 def read_findings(sweep_folder: Path) -> Findings:

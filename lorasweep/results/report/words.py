@@ -147,8 +147,7 @@ def _judged(ranked: Sequence[ArmRow], verdict: str, said: str) -> str:
 
 def _burned(findings: Findings) -> str:
     """Arms that were fine at the kept checkpoint and would have burned."""
-    shown = [findings.shown_trial(row.arm) for row in findings.arms]
-    found = [trial for trial in shown if trial and trial.burned_at is not None and trial.verdict == "done"]
+    found = [trial for trial in findings.shown if trial.burned_at is not None and trial.verdict == "done"]
     if not found:
         return ""
     blame = found[0].state.verdict.get("blame")
