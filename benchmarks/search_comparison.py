@@ -20,8 +20,8 @@ from benchmarks.replay import Course, replay
 from lorasweep.config.sweep_search import PrunerOptions
 from lorasweep.core.files import read_json
 from lorasweep.core.records import Plan, Status, from_dict
+from lorasweep.core.run_folder import PRUNING_FILE, RunFolder
 from lorasweep.results.runs import find_run
-from lorasweep.sweep.folder import PRUNING_FILE, read_rungs, read_status
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.state import SweepState, read_state
 from lorasweep.sweep.search.pruning import decade_of
@@ -55,7 +55,7 @@ def main(folders: Sequence[Path]) -> int:
 def spent_and_best(state: SweepState) -> list[tuple[int, float | None]]:
     """Steps spent and best value so far, after each trial in the order in which they ended."""
     better = max if state.goal == "maximize" else min
-    ended = {trial.number: read_status(Path(trial.run_folder)) for trial in state.trials}
+    ended = {trial.number: RunFolder(Path(trial.run_folder)).record for trial in state.trials}
     order = sorted((record.ended_at or 0.0, number) for number, record in ended.items() if record)
     by_number = {trial.number: trial for trial in state.trials}
     spent, best = 0, None
@@ -102,13 +102,13 @@ def courses(state: SweepState) -> list[Course]:
     for trial in state.trials:
         if trial.status is not Status.COMPLETED or trial.value is None:
             continue
-        run = Path(trial.run_folder)
-        plan, rungs = from_dict(Plan, read_json(run / "plan.json")), sorted(read_rungs(run).items())
-        metrics = [(at, score.without(each, state.left_out)) for at, each in rungs]
+        run = RunFolder(Path(trial.run_folder))
+        plan = from_dict(Plan, run.plan)
+        metrics = [(row["exposures_per_image"], score.without(row["metrics"], state.left_out)) for row in run.rungs()]
         found.append(
             Course(
                 number=trial.number,
-                decade=decade_of(find_run(str(run), subject="replay", to_cook=False).recipe),
+                decade=decade_of(find_run(str(run.path), subject="replay", to_cook=False).recipe),
                 steps=trial.steps,
                 exposures=plan.exposures_per_image,
                 rungs=tuple((at, each[state.metric]) for at, each in metrics if state.metric in each),

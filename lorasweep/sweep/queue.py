@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.core.records import Plan, Recipe
-from lorasweep.sweep.folder import TrialRecord, read_result, read_rungs
+from lorasweep.core.run_folder import RunFolder, TrialRecord
 from lorasweep.sweep.ranking.pace import Pace
 
 
@@ -41,10 +41,12 @@ class Trial:
         """The number by which people know it."""
         return self.record.number
 
-    def read_results(self) -> None:
-        """Take in what was measured, as the run folder has it."""
-        self.metrics, self.verdict = read_result(self.folder)
-        self.rungs = read_rungs(self.folder)
+    def take_results(self) -> None:
+        """Take in what its run folder holds."""
+        run = RunFolder(self.folder)
+        result = run.result
+        self.metrics, self.verdict = result["metrics"], result["verdict"]
+        self.rungs = {row["exposures_per_image"]: row["metrics"] for row in run.rungs()}
 
     def note(self, event: Mapping[str, Any]) -> None:
         """Take in an event of `run.cook`."""

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from lorasweep.config import compose_recipe
 from lorasweep.core.errors import ConfigError, LorasweepError, Problem
 from lorasweep.core.records import Plan, Recipe, Status
+from lorasweep.core.run_folder import SweepFolder
 from lorasweep.plan import make_plan
-from lorasweep.sweep.folder import read_status, run_folder_name
 from lorasweep.sweep.manifest import Manifest, declare, read_manifest, write_manifest
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.search.study import SweepStudy
@@ -76,9 +76,8 @@ def recipe_factory(spec: SweepSpec) -> Compose:
 
 def _cooked_pairs(sweep_folder: Path, previous: Manifest | None) -> frozenset[tuple[str, int]]:
     """The (arm, seed) pairs that have a run folder with a status."""
-    trials = previous.trials if previous is not None else ()
-    named = ((t.arm, t.seed, run_folder_name(t.number, t.arm, t.seed)) for t in trials)
-    return frozenset((arm, seed) for arm, seed, name in named if read_status(sweep_folder / name) is not None)
+    trials, folder = previous.trials if previous is not None else (), SweepFolder(sweep_folder)
+    return frozenset((t.arm, t.seed) for t in trials if folder.run(t.number, t.arm, t.seed).record is not None)
 
 
 def _load_trials(
@@ -104,7 +103,7 @@ def _load_trials(
             strangers.append(Problem(str(trial.folder), message, "move it away, or give the sweep another name"))
         trial.record = record or trial.record
         trial.step = trial.record.step
-        trial.read_results()
+        trial.take_results()
         trials.append(trial)
     if strangers:
         raise ConfigError(strangers, subject=f"sweep `{spec.name}`")

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from lorasweep.core.errors import InputError
 from lorasweep.core.records import Plan, Recipe, Status
+from lorasweep.core.run_folder import SweepFolder, TrialRecord
 from lorasweep.plan import for_seed
 from lorasweep.sweep import added_trials
-from lorasweep.sweep.folder import TrialRecord, run_folder_name
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.search.pruning import is_exempt
@@ -74,7 +74,7 @@ def new_trial(
         exempt=is_exempt(spec.pruner, number),
         ended_at=time.time() if plan is None else None,
     )
-    folder = sweep_folder / run_folder_name(number, arm, seed)
+    folder = SweepFolder(sweep_folder).run(number, arm, seed).path
     return Trial(record=record, recipe=recipe, plan=plan, folder=folder, overrides=overrides)
 
 

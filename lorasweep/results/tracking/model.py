@@ -22,6 +22,7 @@ import yaml
 
 import lorasweep
 from lorasweep.core import files
+from lorasweep.core.run_folder import ADAPTER_FILE, RECIPE_FILE, RESULT_FILE
 from lorasweep.results.tracking import notes
 from lorasweep.results.tracking.content import Point
 from lorasweep.results.tracking.reading import SweepFiles, TrialFiles
@@ -29,7 +30,7 @@ from lorasweep.results.tracking.store import Store
 from lorasweep.results.tracking.trial_content import FINAL, points
 
 KEY_TAG = "lorasweep.key"
-DOCUMENTS = ("adapter.safetensors", "recipe.yaml", "metrics.json")
+DOCUMENTS = (ADAPTER_FILE, RECIPE_FILE, RESULT_FILE)
 MODEL_TYPE = "lora adapter"
 LOADER = "lorasweep.results.mlflow_model"
 HEADLINE = (notes.UTILITY, notes.SCORE, "identity/score")

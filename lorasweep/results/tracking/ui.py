@@ -19,9 +19,9 @@ import psutil
 
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.run_folder import MLFLOW_FILE
 from lorasweep.results.tracking import address
 from lorasweep.results.tracking.address import is_server, masked, tracking_uri, without_user
-from lorasweep.results.tracking.reading import MARK_FILE
 from lorasweep.results.tracking.store import artifact_root, quieten
 from lorasweep.results.tracking.sync_state import read_mark
 from lorasweep.results.tracking.view import page
@@ -95,7 +95,7 @@ def _announce(url: str, uri: str, *, open_browser: bool) -> None:
 def _pages(uri: str) -> list[str]:
     """The saved views of the sweeps in our outputs that this store mirrors, the latest touched last."""
     marked = []
-    for path in paths.outputs().glob(f"*/{MARK_FILE}"):
+    for path in paths.outputs().glob(f"*/{MLFLOW_FILE}"):
         mark = read_mark(path)
         if mark is not None and mark.tracking_uri == masked(uri):
             marked.append((path.stat().st_mtime, page(mark.experiment_id, path.parent.name, charts=True)))

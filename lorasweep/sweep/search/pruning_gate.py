@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lorasweep.core.files import write_json
 from lorasweep.core.records import Status, to_dict
-from lorasweep.sweep.folder import PRUNING_FILE
+from lorasweep.core.run_folder import PRUNING_FILE
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.search.pruning import RungPruner, decade_of
 from lorasweep.trial.judge import score

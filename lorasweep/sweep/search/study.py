@@ -26,12 +26,11 @@ from lorasweep.config.space import Point
 from lorasweep.config.sweep_search import Constraint
 from lorasweep.config.sweep_spec import Search
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import TrialRecord, run_folder_name
+from lorasweep.core.run_folder import STUDY_FILE, SweepFolder, TrialRecord
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.search.sampling import distributions, make_sampler, suggest
 from lorasweep.sweep.search.storage import create_study, directions, open_study, same
 
-STUDY_FILE = "study.db"
 SET_ASIDE_FILE = "study.broken.db"
 NOT_MEASURED = 1.0  # a bound that nobody measured was not kept
 log = logging.getLogger(__name__)
@@ -252,7 +251,7 @@ def _attributes(record: TrialRecord, retry_of: int | None = None) -> dict[str, A
         "arm": record.arm,
         "seed": record.seed,
         "attempt": record.attempt,
-        "run_folder": run_folder_name(record.number, record.arm, record.seed),
+        "run_folder": SweepFolder(Path()).run(record.number, record.arm, record.seed).path.name,
         "fingerprint": record.fingerprint,
         "status": record.status.value,
     }

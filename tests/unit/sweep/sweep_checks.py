@@ -7,7 +7,7 @@ from pathlib import Path
 from optuna.trial import TrialState
 
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import read_status
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.state import read_state
 from lorasweep.sweep.search.study import SweepStudy, meaning
@@ -39,7 +39,7 @@ def last_attempts(folder):
 def assert_study_agrees(folder):
     told = last_attempts(folder)
     for trial in read_state(folder).trials:
-        means = meaning(read_status(Path(trial.run_folder)), read_manifest(folder))
+        means = meaning(RunFolder(Path(trial.run_folder)).record, read_manifest(folder))
         # Of a pruned trial Optuna keeps what it reported last.
         values = None if trial.status is Status.PRUNED else told[trial.number].values
         assert told[trial.number].state == means.state, trial

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep.manifest import declare
 from lorasweep.sweep.search.study import SET_ASIDE_FILE, STUDY_FILE, SweepStudy, meaning
 
