@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from e2e.as_windows.sitecustomize import ABSENT_MODULES
-from e2e.test_sweep import SWEEP
 
 import lorasweep
 
@@ -21,15 +20,26 @@ if __name__ == "__main__":
     codes = [main(line.split()) for line in sys.stdin.read().splitlines()]
     print("exit codes", codes)
 """
-COMMANDS = """\
-sweep tiny.yaml launcher.workers=1 --json
+SWEEP = """\
+sweep:
+  question: Does nothing of POSIX matter?
+  metric: {name: overcook/score, goal: minimize}
+  arms:
+    low: {optimizer.lr: 1e-5}
+    high: {optimizer.lr: 1e-2}
+"""
+TINY = (
+    "train.max_steps=4 train.rungs=1 train.batch_size=2 adapter.dim=4 dataset.dollhouse.images=8 "
+    "sample.steps=2 sample.seeds=[0] sample.weights=[0.7] metrics=[burn] launcher.workers=1"
+)
+COMMANDS = f"""\
+sweep tiny.yaml --json {TINY}
 status tiny --json
 report tiny
 export tiny --best --out best.safetensors
-train train.max_steps=4 train.rungs=1 train.batch_size=2 adapter.dim=4 dataset.dollhouse.images=8 sample.steps=2 sample.seeds=[0] sample.weights=[0.7] metrics=[burn] tracking=none
-sync tiny
+train tracking=none {TINY}
 doctor --no-cook
-"""  # noqa: E501
+"""
 
 
 def test_nothing_of_posix_is_needed(home: Path) -> None:
