@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,12 @@ def read_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def write_cache(path: Path, found: Mapping[str, Any]) -> None:
+    """Write what is only remembered to save time; where that cannot be, it only costs time."""
+    with contextlib.suppress(OSError):
+        write_json(path, found)
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
