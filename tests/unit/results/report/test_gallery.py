@@ -113,7 +113,8 @@ def test_pictures_know_their_step_and_place(tmp_path: Path) -> None:
 
 def test_the_contact_sheet_shows_the_best_first_and_who_still_trains(tmp_path: Path) -> None:
     cooked = [Cooked(arm="poor", overcook=0.9), Cooked(arm="good"), Cooked(arm="new", status="RUNNING", rungs=(80,))]
-    shown = contact_sheet(read_findings(write_sweep(tmp_path / "mine", cooked)))
+    findings = read_findings(write_sweep(tmp_path / "mine", cooked))
+    shown = contact_sheet(findings, findings.shown)
 
     assert shown is not None
     assert [head.text.split("\n")[0] for head, _ in shown.rows] == ["base model", "good", "poor", "new"]
