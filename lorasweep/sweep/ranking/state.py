@@ -109,10 +109,7 @@ def from_trial(trial: Trial, *, extra: bool = False) -> TrialState:
 
 def _of_record(record: TrialRecord) -> dict[str, Any]:
     """What a snapshot says as status.json does."""
-    names = (
-        *("number", "arm", "seed", "status", "steps", "attempt", "reason", "value"),
-        *("broken", "reused_from"),
-    )
+    names = ("number", "arm", "seed", "status", "steps", "attempt", "reason", "value", "broken", "reused_from")
     return {name: getattr(record, name) for name in names}
 
 

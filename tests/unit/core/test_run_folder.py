@@ -23,6 +23,13 @@ def test_damaged_documents_are_empty(damage: str, tmp_path: Path) -> None:
     assert run.result == {"metrics": {}, "missing": {}, "verdict": {}}
 
 
+def test_parts_of_the_result_that_are_none_are_empty(tmp_path: Path) -> None:
+    files.write_json(
+        tmp_path / "metrics.json", {"step": 4, "metrics": {"burn/score": 0.5}, "verdict": None, "missing": 3}
+    )
+    assert RunFolder(tmp_path).result == {"step": 4, "metrics": {"burn/score": 0.5}, "missing": {}, "verdict": {}}
+
+
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     sweep = SweepFolder(tmp_path / "mine")
     run = sweep.run(3, "a b", 1)
