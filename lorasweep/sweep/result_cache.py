@@ -51,11 +51,11 @@ class ResultCache:
 
     def _read(self) -> dict[str, Cooked]:
         found: dict[str, Cooked] = {}
-        for sweep in folders_in(self._outputs):
-            for run in SweepFolder(sweep).runs if sweep != self._own else ():
-                record = run.record if run.path != self._own else None
-                if record is not None and record.status is Status.COMPLETED and _is_whole(run):
-                    found.setdefault(record.fingerprint, Cooked(run.path, record))
+        sweeps = [SweepFolder(folder) for folder in folders_in(self._outputs) if folder != self._own]
+        for run in (run for sweep in sweeps for run in sweep.runs if run.path != self._own):
+            record = run.record
+            if record is not None and record.status is Status.COMPLETED and _is_whole(run):
+                found.setdefault(record.fingerprint, Cooked(run.path, record))
         return found
 
 
