@@ -235,6 +235,7 @@ def run_trial(
 
     planned = planned or make_plan(recipe)
     place = folder_of(recipe, planned) if folder is None else paths.typed(str(folder)).absolute()
+    mirror = Mirror(place.parent, recipe.tracking)
     require_writable(place)
     ended = cook(
         recipe,
@@ -243,7 +244,7 @@ def run_trial(
         shown=lambda: progress.shown(planned.steps, quiet=quiet, on_event=on_event),
         fresh=fresh,
         parent=parent,
-        mirror=Mirror(place.parent, recipe.tracking) if recipe.tracking.name == "mlflow" else None,
+        mirror=mirror,
     )
     return Run(place, ended)
 
@@ -298,6 +299,7 @@ def run_sweep(
     spec = config.load_sweep(sweep, list(overrides)) if isinstance(sweep, str) else sweep
     plans = plans or plan_sweep(spec)
     folder = paths.outputs() / spec.name
+    mirror = Mirror(folder, spec.tracking)
     require_writable(folder)
     ended = driver.run_sweep(
         spec,
@@ -310,7 +312,7 @@ def run_sweep(
         on_change=on_change,
         on_trial_end=lambda: contact_sheet.write_contact_sheet(folder),
         on_end=lambda: write_report(folder),
-        mirror=Mirror(folder, spec.tracking) if spec.tracking.name == "mlflow" else None,
+        mirror=mirror,
     )
     return Sweep(folder, ended)
 

@@ -119,7 +119,6 @@ def run_sweep(
         )
         ledger = Ledger(
             study,
-            mirror,
             metric=spec.metric,
             left_out=roster.left_out,
             further=spec.further,

@@ -87,7 +87,7 @@ def run_trial(
             write_json(folder / PARENT_FILE, dict(parent))
         if mirror is not None:
             mirror.start()
-        ledger = Ledger(NoStudy(), mirror, metric=UTILITY)
+        ledger = Ledger(NoStudy(), metric=UTILITY)
         known = None if fresh or trial.record.attempt else _elsewhere(trial)
         cooked, halted = False, ""
         try:

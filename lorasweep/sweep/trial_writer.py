@@ -1,4 +1,4 @@
-"""Writes down what happens to trials: run folder first, flushed, then the study, then a nudge to the mirror.
+"""Writes down what happens to trials: run folder first, flushed, then the study.
 
 Whatever is lost by dying between two of these is restored at the next start by `resume` and
 `SweepStudy.reconcile`, because the run folder is always ahead. Knows nothing about workers.
@@ -29,7 +29,6 @@ from lorasweep.sweep.folder import (
     read_status,
     write_status,
 )
-from lorasweep.sweep.mirror import Mirror
 from lorasweep.sweep.policy import after
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.result_cache import Cooked
@@ -74,7 +73,6 @@ class Ledger:
     def __init__(
         self,
         study: SweepStudy | NoStudy,
-        mirror: Mirror | None,
         *,
         metric: str,
         left_out: Collection[str] = (),
@@ -85,14 +83,12 @@ class Ledger:
 
         Args:
             study: told second.
-            mirror: nudged last.
             metric: the sweep's.
             left_out: symptoms that trials are compared without.
             further: what is optimised besides it.
             constraints: bounds that a good recipe keeps.
         """
         self._study = study
-        self._mirror = mirror
         self._metric, self._left_out, self._constraints = metric, left_out, tuple(constraints)
         self._also = [each.name for each in further] + [each.metric for each in constraints]
 
@@ -111,7 +107,6 @@ class Ledger:
         _write_inputs(trial)
         self._write(trial, record)
         trial.optuna_number = self._study.begin(record, trial.folder.name, retry_of=trial.optuna_number)
-        self._poke()
 
     def rung(self, trial: Trial) -> None:
         """Note a rung and, when it was measured there, the sweep's metric."""
@@ -123,7 +118,6 @@ class Ledger:
         # In a budget of a few steps two rungs may be less than one exposure apart: the first one counts.
         if value is not None and at.count(at[-1]) == 1:
             self._study.report(trial.number, at[-1], value)
-        self._poke()
 
     def end(self, trial: Trial, outcome: Outcome) -> None:
         """Note the end of an attempt; the trial is WAITING afterwards when it will be cooked again."""
@@ -132,13 +126,11 @@ class Ledger:
         self._write(trial, record)
         # To Optuna an attempt that will be repeated is over all the same.
         self._study.end(dataclasses.replace(record, status=outcome.status))
-        self._poke()
 
     def invalid(self, trial: Trial) -> None:
         """Note that a trial's point makes no recipe, so that it is not asked again."""
         write_invalid(trial.folder, trial.record)
         self._study.add(trial.record, trial.folder.name)
-        self._poke()
 
     def reuse(self, twin: Trial, original: Trial) -> None:
         """Give a trial the results of the identical recipe that was cooked under another name."""
@@ -171,7 +163,6 @@ class Ledger:
         record = self._measured(record, trial.metrics)
         self._write(trial, record)
         self._study.add(record, trial.folder.name)
-        self._poke()
 
     def _after(self, record: TrialRecord, outcome: Outcome) -> TrialRecord:
         compared = dataclasses.replace(outcome, metrics=self._compared(outcome.metrics))
@@ -198,10 +189,6 @@ class Ledger:
     def _write(self, trial: Trial, record: TrialRecord, *, durable: bool = True) -> None:
         write_status(trial.folder, record, durable=durable)
         trial.record = record
-
-    def _poke(self) -> None:
-        if self._mirror is not None:
-            self._mirror.poke()
 
 
 def recover(run_folder: Path, metric: str, *, again: Collection[Status] = (Status.CRASHED,)) -> TrialRecord | None:

@@ -26,7 +26,7 @@ MARK_FILE = "mlflow.json"
 # What decides a run's content; when none of them changed, the run is not read again.
 _TRIAL_FILES = (
     "status.json", "events.jsonl", "metrics.json", "recipe.yaml", "plan.json", "provenance.json",
-    "adapter.safetensors", MARK_FILE,
+    "adapter.safetensors",
 )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def read_trial(folder: Path) -> TrialFiles:
 
 
 def signature(trial_folder: Path) -> tuple[tuple[int, int], ...]:
-    """Sizes and times of a run folder's files, the mark's last; equal ones mean that nothing changed."""
+    """Sizes and times of a run folder's files; equal ones mean that nothing changed."""
     found = []
     for name in _TRIAL_FILES:
         try:

@@ -120,7 +120,7 @@ def test_a_stand_in_for_identity_is_not_ranked_against_identities() -> None:
 
 
 def test_what_optuna_and_pruners_hear_is_what_is_ranked() -> None:
-    ledger = Ledger(None, None, metric=score.UTILITY, left_out={"burn": "why"})  # type: ignore[arg-type]
+    ledger = Ledger(None, metric=score.UTILITY, left_out={"burn": "why"})  # type: ignore[arg-type]
     seen, blind = judged(0.8), judged(0.8, **{"overcook/burn": None})
     assert ledger._compared(seen)[score.UTILITY] == ledger._compared(blind)[score.UTILITY]
     gate = Gate(pretend_sweep.spec({"a": {}}), (), left_out={"burn"})
