@@ -1,21 +1,26 @@
 """What a notebook or a script uses; `import lorasweep as ls` has all of it.
 
     recipe = ls.compose("adapter.dim=16", "train.max_steps=200")
+    ls.plan(recipe)                               # steps, images, exposures, time, what to mend first
     run = ls.run_trial(recipe)                    # trains, judges; or goes on; or is done already
     print(run.verdict["sentence"], run.metrics["overcook/utility"])
     run.export("my_lora.safetensors"), run.draw(["zkw, beach"], weight=0.7)
     ls.run_sweep("quickstart").leaderboard        # a pandas DataFrame
 
-The same engine, folders and rules as on the command line, which calls this. A script that calls `run_sweep`
+The same engine, folders and rules as on the command line, which calls this. Plans, runs and sweeps show
+themselves: as HTML in a notebook, as text on a terminal. A script that calls `run_sweep`
 needs `if __name__ == "__main__":` around it, since workers are processes of their own.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
@@ -25,6 +30,7 @@ from lorasweep.core.output_folder import require_writable
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.plan import make_plan
 from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
+from lorasweep.plan.trainable import trainable
 from lorasweep.results import runs
 from lorasweep.sweep import beforehand, driver
 from lorasweep.sweep.folder import RESULT_FILE, read_or_none, read_status
@@ -37,13 +43,87 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
+    from lorasweep.results.report.notebook import Shown
     from lorasweep.trial.sample import Sample
 
 OnEvent = Callable[[dict[str, Any]], object]
+OnChange = Callable[[SweepState], None]
 
 
-@dataclass(frozen=True)
-class Run:
+class _Shows:
+    """Shows itself where it is evaluated."""
+
+    def _shown(self) -> Shown:
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        """Draw it for a notebook."""
+        return self._shown().html()
+
+    def __repr__(self) -> str:
+        return self._shown().text()
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, repr=False)
+class Planned(_Shows):
+    """What a recipe, or a sweep, would do.
+
+    Attributes:
+        name: of the sweep; "recipe" for a single one.
+        recipes, plans: by arm; of a search, the recipes at the corners of its space.
+        trials: how many there would be.
+        seconds: how long it is expected to take.
+    """
+
+    name: str
+    recipes: Mapping[str, Recipe]
+    plans: Mapping[str, Plan]
+    trials: int
+    seconds: float
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed, but worth knowing; each once."""
+        return tuple(dict.fromkeys(warning for plan in self.plans.values() for warning in plan.warnings))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row an arm: steps, images, buckets, exposures per image, trained parameters."""
+        import pandas as pd
+
+        return pd.DataFrame([self._row(arm, made) for arm, made in self.plans.items()])
+
+    def _row(self, arm: str, made: Plan) -> dict[str, Any]:
+        counted = trainable(self.recipes[arm])
+        trained = made.train_images()
+        return {
+            "arm": arm,
+            "steps": made.steps,
+            "images": len(trained),
+            "held out": len(made.held_out_images()),
+            "buckets": len({(image.width_px, image.height_px) for image in trained}),
+            "exposures per image": round(made.exposures_per_image, 1),
+            "trained parameters": None if counted is None else counted.parameters,
+        }
+
+    def _shown(self) -> Shown:
+        from lorasweep.results.report.notebook import Shown
+        from lorasweep.results.report.words import duration
+
+        table = self.table
+        trials = "1 trial" if self.trials == 1 else f"{self.trials} trials"
+        return Shown(
+            title=f"plan of {self.name}",
+            lines=[f"{trials}, about {duration(self.seconds)}", *(f"warning: {said}" for said in self.warnings)],
+            head=list(table),
+            rows=list(table.itertuples(index=False)),
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Run(_Shows):
     """One recipe that was trained and judged, or is on its way; everything is read from its folder.
 
     Attributes:
@@ -127,7 +207,7 @@ class Run:
         self, prompts: Sequence[str], *, weight: float | None = None, seed: int | None = None
     ) -> list[Image.Image]:
         """Draw a picture per prompt with the adapter that it keeps; see `mlflow_model.DrawingModel.draw`."""
-        return self._model.draw(prompts, weight=weight, seed=seed)
+        return self._model.draw([prompts] if isinstance(prompts, str) else prompts, weight=weight, seed=seed)
 
     @functools.cached_property
     def _model(self) -> Any:
@@ -135,9 +215,16 @@ class Run:
 
         return DrawingModel(self.folder)
 
+    def _shown(self) -> Shown:
+        from lorasweep.results.report.notebook import of_run
 
-@dataclass(frozen=True)
-class Sweep:
+        record = read_status(self.folder)
+        told = self.status.value if record is None else f"{record.status.value}  {record.reason}".rstrip()
+        return of_run(self.name, told, self.result, self.folder, self.recipe.sample.weight)
+
+
+@dataclass(frozen=True, repr=False)
+class Sweep(_Shows):
     """A sweep, finished or not; everything is read from its folder.
 
     Attributes:
@@ -191,6 +278,11 @@ class Sweep:
         problem = Problem(self.folder.name, "no trial has a value yet", "lorasweep status tells more")
         raise InputError(problem, subject="the best run")
 
+    def _shown(self) -> Shown:
+        from lorasweep.results.report.notebook import of_sweep
+
+        return of_sweep(self.state)
+
 
 def compose(*words: str) -> Recipe:
     """Make a recipe from what one types after `lorasweep train`: KEY=VALUE, first perhaps a recipe file.
@@ -201,6 +293,37 @@ def compose(*words: str) -> Recipe:
     if words and words[0].endswith((".yaml", ".yml")) and "=" not in words[0]:
         return config.load_recipe(words[0], list(words[1:]))
     return config.compose_recipe(list(words))
+
+
+def plan(what: Recipe | config.SweepSpec | str, *overrides: str) -> Planned:
+    """Plan a recipe or a sweep, without torch: `ls.plan(recipe)`, `ls.plan("quickstart")`.
+
+    Args:
+        what: a recipe from `compose`; or a sweep: its name, its file, or what `config.load_sweep` made of it.
+        overrides: KEY=VALUE on top of the sweep's file.
+
+    Raises:
+        ConfigError, DatasetError, InputError: with every problem found.
+    """
+    if isinstance(what, Recipe):
+        made = make_plan(what)
+        seconds = trial_seconds(made, what) + class_images_seconds([(made, what)])
+        return Planned("recipe", {"recipe": what}, {"recipe": made}, 1, seconds)
+    spec = config.load_sweep(what, list(overrides)) if isinstance(what, str) else what
+    plans = plan_sweep(spec)
+    recipes = {arm.name: arm.recipe for arm in spec.known}
+    return Planned(spec.name, recipes, plans, spec.total, _estimate(spec, plans))
+
+
+class _PlanPackage(ModuleType):
+    """The package `lorasweep.plan`, which a notebook calls by the verb's name."""
+
+    def __call__(self, what: Recipe | config.SweepSpec | str, *overrides: str) -> Planned:
+        """Plan; see `lorasweep.api.plan`."""
+        return plan(what, *overrides)
+
+
+sys.modules["lorasweep.plan"].__class__ = _PlanPackage
 
 
 def run_trial(
@@ -224,7 +347,8 @@ def run_trial(
         planned: its plan, when it is known already.
         fresh: train it though this home has already done so elsewhere with the same code.
         parent: what it is a variation of; kept in the run folder.
-        on_event: hears every event (`kind`: step, rung, samples, end) instead of the progress bar.
+        on_event: hears every event (`kind`: start, step, rung, samples, end) instead of the progress bar; trains
+            no further when it returns False.
         quiet: no progress bar either.
 
     Raises:
@@ -241,7 +365,7 @@ def run_trial(
         recipe,
         planned,
         place,
-        shown=lambda: progress.shown(planned.steps, quiet=quiet, on_event=on_event),
+        shown=lambda: _heard(planned.steps, quiet=quiet, on_event=on_event),
         fresh=fresh,
         parent=parent,
         mirror=mirror,
@@ -276,7 +400,8 @@ def run_sweep(
     extend: bool = False,
     repeats: int | None = None,
     fresh: bool = False,
-    on_change: Callable[[SweepState], None] | None = None,
+    on_change: OnChange | None = None,
+    quiet: bool = False,
 ) -> Sweep:
     """Run a sweep, or continue it to its declared total.
 
@@ -287,7 +412,8 @@ def run_sweep(
         extend: allow arms and seeds that an earlier call did not declare.
         repeats: further seeds, up to so many an arm, until the best is known; None: none.
         fresh: train what other sweeps have already trained, too.
-        on_change: hears the state whenever it changes.
+        on_change: hears the state whenever it changes, instead of the progress bar.
+        quiet: no progress bar either.
 
     Raises:
         ConfigError: before any work; with every problem found.
@@ -301,19 +427,21 @@ def run_sweep(
     folder = paths.outputs() / spec.name
     mirror = Mirror(folder, spec.tracking)
     require_writable(folder)
-    ended = driver.run_sweep(
-        spec,
-        plans,
-        folder=folder,
-        extend=extend,
-        repeats=repeats,
-        fresh=fresh,
-        estimated_s=_estimate(spec, plans),
-        on_change=on_change,
-        on_trial_end=lambda: contact_sheet.write_contact_sheet(folder),
-        on_end=lambda: write_report(folder),
-        mirror=mirror,
-    )
+    shown = _bar(spec.total) if on_change is None and not quiet else nullcontext(on_change)
+    with shown as told:
+        ended = driver.run_sweep(
+            spec,
+            plans,
+            folder=folder,
+            extend=extend,
+            repeats=repeats,
+            fresh=fresh,
+            estimated_s=_estimate(spec, plans),
+            on_change=told,
+            on_trial_end=lambda: contact_sheet.write_contact_sheet(folder),
+            on_end=lambda: write_report(folder),
+            mirror=mirror,
+        )
     return Sweep(folder, ended)
 
 
@@ -338,6 +466,25 @@ def open_sweep(named: str | Path) -> Sweep:
 def folder_of(recipe: Recipe, planned: Plan) -> Path:
     """Where a single recipe is trained: equal recipes on equal images share a folder."""
     return paths.outputs() / paths.SINGLE_RUNS / f"{planned.fingerprint[:12]}-s{recipe.seed}"
+
+
+def _heard(steps: int, *, quiet: bool, on_event: OnEvent | None) -> AbstractContextManager[progress.Report]:
+    """What a run's events go to: the caller's own, nothing, or a bar."""
+    if on_event is not None:
+        hear = on_event
+        return nullcontext(lambda event: hear(event) is not False)
+    return nullcontext(lambda event: True) if quiet else progress.recipe_shown(steps)
+
+
+@contextmanager
+def _bar(trials: int) -> Iterator[OnChange]:
+    with progress.sweep_shown(trials) as tell:
+
+        def told(state: SweepState) -> None:
+            counts = ", ".join(f"{count} {status.lower()}" for status, count in state.counts.items())
+            tell(state.finished, counts)
+
+        yield told
 
 
 def _estimate(spec: config.SweepSpec, plans: Mapping[str, Plan]) -> float:
