@@ -347,8 +347,8 @@ def run_trial(
         planned: its plan, when it is known already.
         fresh: train it though this home has already done so elsewhere with the same code.
         parent: what it is a variation of; kept in the run folder.
-        on_event: hears every event (`kind`: start, step, rung, samples, end) instead of the progress bar; trains
-            no further when it returns False.
+        on_event: hears every event (`kind`: start, step, rung, samples, end) instead of the progress bar; a rung
+            that it answers with False is the last one.
         quiet: no progress bar either.
 
     Raises:
