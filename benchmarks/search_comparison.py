@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lorasweep.core.files import read_json
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import PRUNING_FILE, read_status
+from lorasweep.core.run_folder import PRUNING_FILE, RunFolder
 from lorasweep.sweep.ranking.state import SweepState, read_state
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -48,7 +48,7 @@ def main(folders: Sequence[Path]) -> int:
 def spent_and_best(state: SweepState) -> list[tuple[int, float | None]]:
     """Steps spent and best value so far, after each trial in the order in which they ended."""
     better = max if state.goal == "maximize" else min
-    ended = {trial.number: read_status(Path(trial.run_folder)) for trial in state.trials}
+    ended = {trial.number: RunFolder(Path(trial.run_folder)).record for trial in state.trials}
     order = sorted((record.ended_at or 0.0, number) for number, record in ended.items() if record)
     by_number = {trial.number: trial for trial in state.trials}
     spent, best = 0, None

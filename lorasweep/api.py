@@ -25,16 +25,16 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
 from lorasweep.core import paths, progress
-from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.errors import ConfigError
 from lorasweep.core.output_folder import require_writable
 from lorasweep.core.records import Plan, Recipe, Status
+from lorasweep.core.run_folder import INDEX_FILE, RunFolder
 from lorasweep.plan import make_plan
 from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
 from lorasweep.plan.trainable import trainable
 from lorasweep.results import runs
 from lorasweep.sweep import beforehand, driver
-from lorasweep.sweep.folder import RESULT_FILE, read_or_none, read_status
-from lorasweep.sweep.ranking.leaderboard import rank_arms, rank_trials
+from lorasweep.sweep.ranking.leaderboard import rank_arms
 from lorasweep.sweep.ranking.state import SweepState, read_state
 from lorasweep.sweep.single import TrialResult
 from lorasweep.sweep.single import run_trial as cook
@@ -137,7 +137,7 @@ class Run(_Shows):
     @property
     def name(self) -> str:
         """SWEEP/TRIAL, as every command takes it."""
-        return f"{self.folder.parent.name}/{self.folder.name}"
+        return RunFolder(self.folder).name
 
     @functools.cached_property
     def recipe(self) -> Recipe:
@@ -147,18 +147,13 @@ class Run(_Shows):
     @property
     def status(self) -> Status:
         """Where it stands."""
-        record = read_status(self.folder)
+        record = RunFolder(self.folder).record
         return Status.WAITING if record is None else record.status
 
     @property
     def result(self) -> dict[str, Any]:
         """What metrics.json holds: metrics, missing, ladder, rungs, verdict; empty before the end."""
-        return {
-            "metrics": {},
-            "missing": {},
-            "verdict": {},
-            **(read_or_none(self.folder / RESULT_FILE) or {}),
-        }
+        return RunFolder(self.folder).result
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -178,15 +173,15 @@ class Run(_Shows):
     @property
     def adapter(self) -> Path:
         """The file of the checkpoint that it keeps."""
-        return self.folder / "adapter.safetensors"
+        return RunFolder(self.folder).adapter
 
     @property
     def samples(self) -> list[Sample]:
         """The pictures of that checkpoint, with what was asked for each; none before the end."""
         from lorasweep.trial import sample
 
-        folder = self.folder / "samples"
-        return sample.read_index(folder) if (folder / sample.INDEX).exists() else []
+        folder = RunFolder(self.folder).samples()
+        return sample.read_index(folder) if (folder / INDEX_FILE).exists() else []
 
     def export(self, out: str | Path | None = None, **how: Any) -> Path:
         """Write the adapter as a file for ComfyUI, A1111, kohya's tools or diffusers.
@@ -198,9 +193,9 @@ class Run(_Shows):
         Raises:
             InputError: it has no adapter yet, or a file of somebody else's is in the way.
         """
-        from lorasweep.results.export import export_run, find_run
+        from lorasweep.results.export import export_run
 
-        found = find_run(str(self.folder))
+        found = runs.find_checkpoint(str(self.folder), subject="export")
         return Path(export_run(found, out=None if out is None else paths.typed(str(out)), **how)[0].file)
 
     def draw(
@@ -218,9 +213,7 @@ class Run(_Shows):
     def _shown(self) -> Shown:
         from lorasweep.results.report.notebook import of_run
 
-        record = read_status(self.folder)
-        told = self.status.value if record is None else f"{record.status.value}  {record.reason}".rstrip()
-        return of_run(self.name, told, self.result, self.folder, self.recipe.sample.weight)
+        return of_run(RunFolder(self.folder))
 
 
 @dataclass(frozen=True, repr=False)
@@ -272,11 +265,7 @@ class Sweep(_Shows):
         Raises:
             InputError: no trial has a value yet.
         """
-        for rank, trial in rank_trials(self.state):
-            if rank == 1:
-                return Run(Path(trial.run_folder))
-        problem = Problem(self.folder.name, "no trial has a value yet", "lorasweep status tells more")
-        raise InputError(problem, subject="the best run")
+        return Run(runs.best_of(self.folder, subject="the best run"))
 
     def _shown(self) -> Shown:
         from lorasweep.results.report.notebook import of_sweep
@@ -379,17 +368,10 @@ def plan_sweep(spec: config.SweepSpec) -> dict[str, Plan]:
     Raises:
         ConfigError: with the problems of all, and what of the question cannot be answered.
     """
-    plans: dict[str, Plan] = {}
-    problems: list[Problem] = []
-    for arm in spec.known:
-        try:
-            plans[arm.name] = make_plan(arm.recipe)
-        except InputError as error:
-            problems += [problem for problem in error.problems if problem not in problems]
-    if not problems:
-        problems = beforehand.problems(spec, plans)
-    if problems:
-        raise ConfigError(problems, subject=f"sweep `{spec.name}`")
+    subject = f"sweep `{spec.name}`"
+    plans = beforehand.plan_arms(spec.known, subject=subject)
+    if problems := beforehand.problems(spec, plans):
+        raise ConfigError(problems, subject=subject)
     return plans
 
 

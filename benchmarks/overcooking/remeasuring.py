@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks.overcooking.cooking import run_folders, workers
 from benchmarks.overcooking.reopening import Reopened, recipe_of, reopened
 from lorasweep.core import files
+from lorasweep.core.run_folder import INDEX_FILE
 from lorasweep.plan import make_plan, sample_requests
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial import sample
@@ -73,7 +74,7 @@ def remeasure(folder: Path, *, everything: bool) -> str:
     plan = make_plan(recipe)
     wanted = sample_requests.at_rung(recipe, plan)
     found = remeasured(folder)
-    rungs = [path for path in sorted((folder / "samples").glob("step_*")) if (path / sample.INDEX).exists()]
+    rungs = [path for path in sorted((folder / "samples").glob("step_*")) if (path / INDEX_FILE).exists()]
     stale = [path for path in rungs if not _is_of_today(found.get(str(_step(path))), path, wanted, everything)]
     if not stale:
         return folder.name
@@ -132,7 +133,7 @@ def _there(folders: Sequence[Path], wanted: Sequence[ImageRequest]) -> dict[Imag
 
 
 def _samples(folder: Path) -> list[Sample]:
-    return sample.read_index(folder) if (folder / sample.INDEX).exists() else []
+    return sample.read_index(folder) if (folder / INDEX_FILE).exists() else []
 
 
 def _draw(run: Reopened, path: Path, lacking: Sequence[ImageRequest]) -> dict[ImageRequest, Sample]:

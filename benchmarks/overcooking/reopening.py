@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lorasweep import config
 from lorasweep.core import files
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.trial import finish
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Reopened:
 
     def recall(self, step: int) -> bool:
         """Put a rung's weights into the adapter; False when they were not kept."""
-        if not finish.checkpoint_folder(self.folder, step).exists():
+        if not RunFolder(self.folder).weights(step).exists():
             return False
         finish.recall_weights(self.adapter, self.folder, step)
         return True

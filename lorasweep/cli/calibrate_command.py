@@ -17,6 +17,7 @@ from lorasweep.core import files, paths
 from lorasweep.core.errors import LorasweepError
 from lorasweep.core.output_folder import require_replaceable, require_writable
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.sweep import driver
 from lorasweep.sweep.calibrate.controls import ControlOptions, sweep_of_controls
 from lorasweep.sweep.calibrate.place import Control, place, read_control
@@ -48,7 +49,8 @@ def run(options: argparse.Namespace) -> int:
         print(result.halted or "interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130 if result.interrupted else 1
     runs = {trial.run_folder: trial.arm for trial in result.state.trials}
-    controls = {Path(run): read_control(arm, _rungs(Path(run))) for run, arm in runs.items()}
+    # From their logs: one that diverged in the end has no metrics.json, but has burned.
+    controls = {Path(run): read_control(arm, RunFolder(Path(run)).rungs()) for run, arm in runs.items()}
     nulls = _nulls(spec.arms[0].recipe, plans[spec.arms[0].name], folder, controls)
     made = place(
         list(controls.values()),
@@ -63,23 +65,17 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _rungs(folder: Path) -> list[dict[str, Any]]:
-    """A control's rungs, from its log: one that diverged in the end has no metrics.json, but has burned."""
-    return [event for event in files.read_jsonl(folder / "events.jsonl") if event["kind"] == "rung"]
-
-
 def _nulls(
     recipe: Recipe, planned: Plan, folder: Path, controls: dict[Path, Control]
 ) -> dict[str, list[dict[str, Any]]]:
     """Judge the harmless controls, as large as the healthiest checkpoint of the first `long` run."""
     from lorasweep.sweep.calibrate.negative_controls import judge_nulls
-    from lorasweep.trial.finish import ADAPTER, checkpoint_folder
     from lorasweep.trial.resources import Kitchen
 
     run = next((run for run, control in controls.items() if control.arm == "long"), None)
     if run is None:
         raise LorasweepError("no `long` control has ended: nothing can be placed")
-    healthy = checkpoint_folder(run, controls[run].healthy["step"]) / ADAPTER
+    healthy = RunFolder(run).weights(controls[run].healthy["step"])
     limits = calibration.read(calibration.NEAREST)
     return judge_nulls(recipe, planned, Kitchen(), limits, healthy=healthy, folder=folder / "nulls")
 

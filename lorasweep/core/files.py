@@ -73,6 +73,15 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty when there is none that can be read."""
+    try:
+        data = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
     """Append one event as a line; a single `write` call, so that a kill tears at most the last line.
 
@@ -104,6 +113,18 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(row, dict):
                 yield row
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Hard-link where the file system can: results are replaced whole, never edited; logs are appended to."""
+    Path(target).unlink(missing_ok=True)
+    if not source.endswith(".jsonl"):
+        try:
+            os.link(source, target)
+            return
+        except OSError:
+            pass
+    shutil.copy2(source, target)
 
 
 def sync_folder(folder: Path) -> None:

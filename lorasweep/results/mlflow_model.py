@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
+from lorasweep.core.run_folder import ADAPTER_FILE, RECIPE_FILE
 from lorasweep.plan.sample_requests import ImageRequest
-from lorasweep.trial import finish
 from lorasweep.trial.resources import Kitchen
 
 if TYPE_CHECKING:
     from PIL import Image
-
-RECIPE = "recipe.yaml"
 
 
 class DrawingModel:
@@ -39,11 +37,11 @@ class DrawingModel:
         """
         import importlib
 
-        self.recipe = config.read_recorded(folder / RECIPE)
+        self.recipe = config.read_recorded(folder / RECIPE_FILE)
         self._base = Kitchen().base(self.recipe)
         kind = importlib.import_module(f"lorasweep.components.adapters.{self.recipe.adapter.name}")
         self._adapter = kind.build(self._base, seed=self.recipe.seed, **self.recipe.adapter.options)
-        self._adapter.load(folder / finish.ADAPTER)
+        self._adapter.load(folder / ADAPTER_FILE)
 
     def predict(self, prompts: Any, params: Mapping[str, Any] | None = None) -> list[Image.Image]:
         """Draw; the form that MLflow calls.

@@ -14,8 +14,7 @@ from typing import Any
 
 from lorasweep.core.files import append_jsonl, read_jsonl
 from lorasweep.core.records import from_dict, to_dict
-
-ASKED_FILE = "asked.jsonl"
+from lorasweep.core.run_folder import ASKED_FILE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.core.records import Outcome, Status, from_dict, to_dict
-from lorasweep.sweep.base_samples import BASE_SAMPLES, BaseSamples
-from lorasweep.sweep.folder import read_outcome, read_result
+from lorasweep.core.run_folder import BASE_SAMPLES, RunFolder
+from lorasweep.sweep.base_samples import BaseSamples
 from lorasweep.sweep.policy import FailureWatch, of_death
 from lorasweep.sweep.queue import Trial, TrialQueue
 from lorasweep.sweep.ranking import leaderboard
@@ -241,7 +241,7 @@ class SweepLoop:
         job, death = handle.job, handle.death()
         if isinstance(job, Trial):
             # It may have finished its trial and died before it could say so.
-            left = read_outcome(job.folder, attempt=job.record.attempt)
+            left = RunFolder(job.folder).outcome(attempt=job.record.attempt)
             status = of_death(job.record, starved=death.starved)
             self._attempt_ended(job, left or Outcome(status=status, step=job.step, reason=death.cause))
         elif not handle.leaving:
@@ -258,7 +258,7 @@ class SweepLoop:
         handle.kill()
         trial, handle.job = handle.job, None
         if isinstance(trial, Trial):
-            left = read_outcome(trial.folder, attempt=trial.record.attempt)
+            left = RunFolder(trial.folder).outcome(attempt=trial.record.attempt)
             cancelled = Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once")
             self._attempt_ended(trial, left or cancelled)
 
@@ -266,7 +266,7 @@ class SweepLoop:
 
     def _attempt_ended(self, trial: Trial, outcome: Outcome) -> None:
         trial.metrics = dict(outcome.metrics) or trial.metrics
-        _, trial.verdict = read_result(trial.folder)
+        trial.verdict = RunFolder(trial.folder).result["verdict"]
         if outcome.status is Status.PRUNED:
             outcome = dataclasses.replace(outcome, reason=outcome.reason or trial.stopped)
         self._ledger.end(trial, outcome)

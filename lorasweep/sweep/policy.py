@@ -10,11 +10,12 @@ import math
 import re
 
 from lorasweep.core.records import Outcome, Status
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import TrialRecord
 
 RETRIES = 2  # further attempts after a crash, without a rung between them
 ALIKE_STOPS = 3  # trials that fail alike, one after the other, stop the sweep
 MEASURED = (Status.COMPLETED, Status.PRUNED)
+DRIVER_GONE = "its driver is gone; run the same command to continue"
 FAILURES = (Status.CRASHED, Status.INVALID, Status.OUT_OF_MEMORY)
 
 

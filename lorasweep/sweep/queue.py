@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.core.records import Plan, Recipe
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import RunFolder, TrialRecord
 from lorasweep.sweep.ranking.pace import Pace
 
 
@@ -40,6 +40,13 @@ class Trial:
     def number(self) -> int:
         """The number by which people know it."""
         return self.record.number
+
+    def take_results(self) -> None:
+        """Take in what its run folder holds."""
+        run = RunFolder(self.folder)
+        result = run.result
+        self.metrics, self.verdict = result["metrics"], result["verdict"]
+        self.rungs = {row["exposures_per_image"]: row["metrics"] for row in run.rungs()}
 
     def note(self, event: Mapping[str, Any]) -> None:
         """Take in an event of `run.cook`."""

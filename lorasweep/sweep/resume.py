@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Plan, Recipe, Status
+from lorasweep.core.run_folder import SweepFolder, TrialRecord
 from lorasweep.plan import for_seed
-from lorasweep.sweep.folder import TrialRecord, read_result, read_rungs, read_status, run_folder_name
-from lorasweep.sweep.manifest import DeclaredTrial, Manifest
+from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.search.pruning import is_exempt
 from lorasweep.sweep.trial_writer import recover, write_invalid
@@ -30,7 +30,8 @@ Compose = Callable[[Sequence[str]], tuple[Recipe, Plan]]
 def cooked_pairs(sweep_folder: Path, previous: Manifest | None) -> frozenset[tuple[str, int]]:
     """The (arm, seed) pairs that have a run folder with a status."""
     trials = previous.trials if previous is not None else ()
-    return frozenset((t.arm, t.seed) for t in trials if read_status(_folder(sweep_folder, t)) is not None)
+    folder = SweepFolder(sweep_folder)
+    return frozenset((t.arm, t.seed) for t in trials if folder.run(t.number, t.arm, t.seed).record is not None)
 
 
 def load_trials(
@@ -64,7 +65,7 @@ def load_trials(
         recipe, plan, reason = found[declared.arm]
         if recipe is not None and plan is not None:
             recipe, plan = for_seed(recipe, plan, declared.seed)
-        folder = _folder(sweep_folder, declared)
+        folder = SweepFolder(sweep_folder).run(declared.number, declared.arm, declared.seed).path
         wanted = new_record(
             declared.number,
             declared.arm,
@@ -83,20 +84,16 @@ def load_trials(
             message = "was cooked from another recipe, other images or another base than is declared now"
             message = f"cannot be cooked any more: {reason}" if reason else message
             strangers.append(Problem(str(folder), message, "move it away, or give the sweep another name"))
-        metrics, verdict = read_result(folder)
-        trials.append(
-            Trial(
-                record=record,
-                recipe=recipe,
-                plan=plan,
-                folder=folder,
-                overrides=overrides[declared.arm],
-                step=record.step,
-                metrics=metrics,
-                verdict=verdict,
-                rungs=read_rungs(folder),
-            )
+        trial = Trial(
+            record=record,
+            recipe=recipe,
+            plan=plan,
+            folder=folder,
+            overrides=overrides[declared.arm],
+            step=record.step,
         )
+        trial.take_results()
+        trials.append(trial)
     if strangers:
         raise ConfigError(strangers, subject=f"sweep `{spec.name}`")
     return trials
@@ -138,7 +135,3 @@ def new_record(
         exempt=exempt,
         ended_at=time.time() if lacking else None,
     )
-
-
-def _folder(sweep_folder: Path, declared: DeclaredTrial) -> Path:
-    return sweep_folder / run_folder_name(declared.number, declared.arm, declared.seed)

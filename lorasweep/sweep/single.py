@@ -23,7 +23,7 @@ from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import write_json
 from lorasweep.core.records import Outcome, Plan, Recipe, Status
-from lorasweep.sweep.folder import PARENT_FILE, TrialRecord
+from lorasweep.core.run_folder import MLFLOW_FILE, PARENT_FILE, TrialRecord
 from lorasweep.sweep.mirror import Mirror, last_look
 from lorasweep.sweep.policy import FAILURES
 from lorasweep.sweep.queue import Trial
@@ -176,7 +176,7 @@ def _forget(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name not in (LOCK_FILE, PARENT_FILE, "mlflow.json"):
+        elif path.name not in (LOCK_FILE, PARENT_FILE, MLFLOW_FILE):
             path.unlink()
 
 

@@ -15,21 +15,20 @@ from typing import TYPE_CHECKING
 
 from lorasweep.config import to_yaml
 from lorasweep.config.sweep_search import Constraint, Objective
-from lorasweep.core.files import write_json, write_text
+from lorasweep.core.files import link_or_copy, write_json, write_text
 from lorasweep.core.records import Outcome, Status, to_dict
-from lorasweep.sweep.folder import (
-    DRIVER_GONE,
+from lorasweep.core.run_folder import (
+    ERROR_FILE,
+    MLFLOW_FILE,
     OUTCOME_FILE,
     PARENT_FILE,
+    PLAN_FILE,
+    RECIPE_FILE,
+    STATUS_FILE,
+    RunFolder,
     TrialRecord,
-    link_or_copy,
-    read_outcome,
-    read_result,
-    read_rungs,
-    read_status,
-    write_status,
 )
-from lorasweep.sweep.policy import after
+from lorasweep.sweep.policy import DRIVER_GONE, after
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.result_cache import Cooked
 from lorasweep.sweep.workers.lock import LOCK_FILE, SweepLock, holder
@@ -40,12 +39,12 @@ if TYPE_CHECKING:
 
 # What belongs to a trial and not to its recipe, so that a twin has its own.
 OWN_FILES = (
-    "status.json",
+    STATUS_FILE,
     OUTCOME_FILE,
-    "mlflow.json",
-    "recipe.yaml",
-    "plan.json",
-    "error.txt",
+    MLFLOW_FILE,
+    RECIPE_FILE,
+    PLAN_FILE,
+    ERROR_FILE,
     PARENT_FILE,
     LOCK_FILE,
 )
@@ -146,8 +145,7 @@ class Ledger:
         trial.folder.mkdir(parents=True, exist_ok=True)
         _copy_results(folder, trial.folder)
         _write_inputs(trial)
-        trial.metrics, trial.verdict = read_result(trial.folder)
-        trial.rungs = read_rungs(trial.folder)
+        trial.take_results()
         reason = f"the same recipe, seed and images as {cooked_as}: its results are reused"
         now = time.time()
         record = dataclasses.replace(
@@ -187,7 +185,7 @@ class Ledger:
         return dataclasses.replace(record, measured=measured, broken="; ".join(broken), reason=reason)
 
     def _write(self, trial: Trial, record: TrialRecord, *, durable: bool = True) -> None:
-        write_status(trial.folder, record, durable=durable)
+        RunFolder(trial.folder).write_record(record, durable=durable)
         trial.record = record
 
 
@@ -203,14 +201,14 @@ def recover(run_folder: Path, metric: str, *, again: Collection[Status] = (Statu
     Returns:
         Its record; None when it was never begun.
     """
-    record = read_status(run_folder)
+    record = RunFolder(run_folder).record
     if record is None:
         return None
     if record.status is Status.RUNNING:
-        outcome = read_outcome(run_folder, attempt=record.attempt)
+        outcome = RunFolder(run_folder).outcome(attempt=record.attempt)
         if outcome is not None:
             record = after(record, outcome, metric=metric, now_s=time.time())
-            write_status(run_folder, record)
+            RunFolder(run_folder).write_record(record)
     if record.status in again:
         record = dataclasses.replace(record, status=Status.WAITING)
     return record if record.status.is_final else dataclasses.replace(record, crashes=0)
@@ -231,18 +229,18 @@ def settle(held: Path, run_folders: Iterable[Path], *, metric: str) -> None:
         for folder in filter(_is_running, gone):
             record = recover(folder, metric, again=())
             if record is not None and record.status is Status.RUNNING:
-                write_status(folder, dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE))
+                RunFolder(folder).write_record(dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE))
 
 
 def _is_running(run_folder: Path) -> bool:
-    record = read_status(run_folder)
+    record = RunFolder(run_folder).record
     return record is not None and record.status is Status.RUNNING
 
 
 def _write_inputs(trial: Trial) -> None:
     """Write what is cooked; status.json, written after it, makes these files durable with itself."""
-    write_text(trial.folder / "recipe.yaml", to_yaml(trial.recipe), durable=False)
-    write_json(trial.folder / "plan.json", to_dict(trial.plan), durable=False)
+    write_text(trial.folder / RECIPE_FILE, to_yaml(trial.recipe), durable=False)
+    write_json(trial.folder / PLAN_FILE, to_dict(trial.plan), durable=False)
 
 
 def _copy_results(source: Path, target: Path) -> None:
@@ -258,4 +256,4 @@ def _copy_results(source: Path, target: Path) -> None:
 def write_invalid(folder: Path, record: TrialRecord) -> None:
     """Write down that a trial is INVALID; there is nothing else to its run folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_status(folder, record)
+    RunFolder(folder).write_record(record)

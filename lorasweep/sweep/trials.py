@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from lorasweep.config.space import Point
 from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.run_folder import SweepFolder
 from lorasweep.plan import for_seed
 from lorasweep.sweep import added_trials
-from lorasweep.sweep.folder import run_folder_name
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.resume import Compose, made, new_record
@@ -123,7 +123,7 @@ class Roster:
             recipe, plan = for_seed(recipe, plan, seed)
         exempt = is_exempt(self._spec.pruner, number)
         record = new_record(number, arm, seed, recipe, plan, exempt=exempt, reason=reason)
-        folder = self._folder / run_folder_name(number, arm, seed)
+        folder = SweepFolder(self._folder).run(number, arm, seed).path
         trial = Trial(record=record, recipe=recipe, plan=plan, folder=folder, overrides=overrides)
         self.trials.append(trial)
         return trial

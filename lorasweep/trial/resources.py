@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.core import files, paths
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import BaseOptions, Plan, Recipe, digest
+from lorasweep.core.run_folder import INDEX_FILE
 from lorasweep.plan import sample_requests
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Kitchen:
         where = [str(base.dtype), base.device.type]  # devices round differently
         key = digest([base.fingerprint, base.text_fingerprint, [vars(request) for request in wanted], options, *where])
         folder = paths.cache() / "base_samples" / key[:24]
-        if not (folder / "index.json").exists():
+        if not (folder / INDEX_FILE).exists():
             images = sample.draw(base, adapter, wanted, options)  # at weight 0
             _publish(
                 folder,
@@ -130,7 +131,7 @@ class Kitchen:
             )
         if key not in self._base_samples:
             self._base_samples[key] = sample.read_index(folder)
-        if link_into is not None and not (link_into / "index.json").exists():
+        if link_into is not None and not (link_into / INDEX_FILE).exists():
             _publish(link_into, lambda temporary: shutil.copytree(folder, temporary, dirs_exist_ok=True))
         return self._base_samples[key]
 
@@ -196,5 +197,5 @@ def _publish(folder: Path, fill: Callable[[Path], object]) -> None:
     try:
         files.write_folder(folder, fill)
     except OSError:
-        if not (folder / "index.json").exists():
+        if not (folder / INDEX_FILE).exists():
             raise

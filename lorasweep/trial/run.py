@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.core import files
 from lorasweep.core.provenance import provenance
 from lorasweep.core.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
+from lorasweep.core.run_folder import EVENTS_FILE, INDEX_FILE, PROVENANCE_FILE, RunFolder, steps_in
 from lorasweep.plan import sample_requests, throughput
 from lorasweep.trial import class_images, finish
 from lorasweep.trial.finish import Kept, Rung
@@ -117,7 +118,7 @@ class _Run:
     """One run folder being worked on: its stages and its files."""
 
     def __init__(self, recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen, report: Report) -> None:
-        self.recipe, self.folder = recipe, folder
+        self.recipe, self.folder, self.files = recipe, folder, RunFolder(folder)
         self._kitchen, self._report = kitchen, report
         self._footprint = Footprint()
         self.base = kitchen.base(recipe)
@@ -133,12 +134,12 @@ class _Run:
         from lorasweep.trial.train.slot import make_slot
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(self.folder / "provenance.json", provenance())
+        files.write_json(self.folder / PROVENANCE_FILE, provenance())
         latents, texts = self._kitchen.caches(self.recipe)
         latents.warm(self.plan.images)
         slot = make_slot(self.base, self.recipe, self.plan, latents=latents, texts=texts)
         try:
-            step = checkpoint.restore(slot, self.folder / "checkpoints")
+            step = checkpoint.restore(slot, self.files.checkpoints)
         except BaseException:
             slot.close()  # or its adapter would stay in the base that the next trial shares
             raise
@@ -150,8 +151,8 @@ class _Run:
         """Checkpoint, unless this very step is already saved."""
         from lorasweep.trial.train import checkpoint
 
-        if slot.step not in checkpoint.steps(self.folder / "checkpoints"):
-            checkpoint.save(slot, self.folder / "checkpoints")
+        if slot.step not in steps_in(self.files.checkpoints):
+            checkpoint.save(slot, self.files.checkpoints)
 
     def note_speed(self, steps: int, seconds: float) -> None:
         """Leave a measurement for `plan`, from a stretch long enough to mean something."""
@@ -225,18 +226,19 @@ class _Run:
         with throughput.measured(self.recipe.base, "draw", throughput.denoised_pixels(area_px, options)):
             pictures = sample.draw(self.base, slot.adapter, requests, options)
         samples = sample.write(
-            self.folder / finish.samples_folder(slot.step),
+            self.files.samples(slot.step),
             requests,
             pictures,
             base=self.base,
             options=options,
-            adapter_file=(finish.checkpoint_folder(Path(), slot.step) / finish.ADAPTER).as_posix(),
+            adapter_file=self.files.weights(slot.step).relative_to(self.folder).as_posix(),
         )
         self._tell_samples(slot.step)
         return samples
 
     def _tell_samples(self, step: int) -> None:
-        self.event("samples", step, index=f"{finish.samples_folder(step)}/index.json")
+        index = self.files.samples(step) / INDEX_FILE
+        self.event("samples", step, index=index.relative_to(self.folder).as_posix())
 
     def _rungs(self) -> list[Rung]:
         return [self.judged[step] for step in sorted(self.judged)]
@@ -260,7 +262,7 @@ class _Run:
 
     def _keep(self, slot: Slot, step: int, found: Verdict) -> Kept:
         """Put the kept rung's weights back, draw them at every weight and seed, and judge that."""
-        finish.recall_weights(slot.adapter, self.folder, step)
+        slot.adapter.load(self.files.weights(step))  # which cannot train on from there
         samples = finish.draw_in_full(self.base, slot.adapter, self.recipe, self.plan, self.folder, step=step)
         self._tell_samples(step)
         final, _ = self._judge(slot, step, samples)
@@ -274,13 +276,13 @@ class _Run:
 
     def _log(self, kind: str, step: int, **details: Any) -> dict[str, Any]:
         row = {"kind": kind, "time": time.time(), "step": step, **details}
-        files.append_jsonl(self.folder / "events.jsonl", row)
+        files.append_jsonl(self.folder / EVENTS_FILE, row)
         return row
 
     def _rewind_events(self, step: int) -> None:
         """Keep the events up to the restored step: later ones will happen again."""
-        path = self.folder / "events.jsonl"
-        rows = [row for row in files.read_jsonl(path) if row["step"] <= step]
+        path = self.folder / EVENTS_FILE
+        rows = [row for row in self.files.events() if row["step"] <= step]
         for row in rows:
             if row["kind"] == "rung":
                 self.judged[row["step"]] = Rung(**{field.name: row[field.name] for field in fields(Rung)})

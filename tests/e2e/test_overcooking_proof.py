@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lorasweep.core import files
-from lorasweep.trial import sample
+from lorasweep.core.run_folder import INDEX_FILE
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks/ is not installed
 
@@ -34,7 +34,7 @@ def test_a_rung_that_lacks_pictures_gets_them_from_its_weights_and_is_judged_the
     assert not remeasuring.remeasured(folder)  # it lacks nothing
 
     rung = folder / "samples" / "step_000002"
-    count = len(files.read_json(rung / sample.INDEX)["images"])
+    count = len(files.read_json(rung / INDEX_FILE)["images"])
     for stranger in ("class_03", "class_05"):  # one after the other: what was drawn before stays what it was
         _take(rung, stranger)
         (folder / "remeasured.json").unlink(missing_ok=True)
@@ -49,9 +49,9 @@ def test_a_rung_that_lacks_pictures_gets_them_from_its_weights_and_is_judged_the
 
 
 def _take(rung: Path, name: str) -> None:
-    index = files.read_json(rung / sample.INDEX)
+    index = files.read_json(rung / INDEX_FILE)
     taken = [entry for entry in index["images"] if entry["file"].startswith(name)]
     assert len(taken) == 1
     (rung / taken[0]["file"]).unlink()
     kept = [entry for entry in index["images"] if entry not in taken]
-    files.write_json(rung / sample.INDEX, {**index, "images": kept})
+    files.write_json(rung / INDEX_FILE, {**index, "images": kept})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.cli.plan_view.tables import arms_of, plans_of
+from lorasweep.cli.plan_view.tables import planned_arms
 from lorasweep.config import SweepSpec
 from lorasweep.core import files
 from lorasweep.core.records import Recipe
@@ -57,9 +57,8 @@ def panels(subject: SweepSpec | Recipe) -> list[Panel]:
     Raises:
         InputError: with the problems of all arms.
     """
-    arms = arms_of(subject)
     found: dict[tuple[Any, ...], Panel] = {}
-    for arm, plan in zip(arms, plans_of(arms), strict=True):
+    for arm, plan in planned_arms(subject):
         recipe = arm.recipe
         parts = tuple(curves(recipe, plan.steps, points=plan.steps))
         key = (recipe.scheduler.name, tuple((curve.part, curve.shape) for curve in parts))

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lorasweep.core.printable import visible
+from lorasweep.core.records import Status
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.results.report.page import as_text, templates
 from lorasweep.results.report.pictures import Picture, first_seed, of_kept
-from lorasweep.sweep.ranking.leaderboard import rank_arms
+from lorasweep.sweep.ranking.leaderboard import best_trial, rank_arms
 from lorasweep.sweep.ranking.state import SweepState
 
 HEADLINE = (
@@ -59,24 +60,23 @@ class Shown:
         return "\n".join(visible(line) for line in (self.title, *self.lines, *table))
 
 
-def of_run(name: str, told: str, result: Mapping[str, Any], folder: Path, weight: float) -> Shown:
-    """Show a run: how it came out, the numbers that count, and what its checkpoint draws at the judged weight.
-
-    Args:
-        name: SWEEP/TRIAL.
-        told: its status, with the reason.
-        result: what metrics.json holds.
-        folder: of the run.
-        weight: LoRA weight of the pictures.
-    """
-    sentence = result["verdict"].get("sentence")
+def of_run(run: RunFolder) -> Shown:
+    """Show a run: how it came out, the numbers that count, and what its checkpoint draws at the judged weight."""
+    record, sentence = run.record, run.result["verdict"].get("sentence")
+    told = f"{record.status.value}  {record.reason}".rstrip() if record else Status.WAITING.value
     return Shown(
-        title=f"run {name}",
-        lines=[told, *([str(sentence)] if sentence else ()), str(folder)],
+        title=f"run {run.name}",
+        lines=[told, *([str(sentence)] if sentence else ()), str(run.path)],
         head=("metric", "value", "standard error"),
-        rows=list(_numbers(result["metrics"])),
-        pictures=[picture for picture in first_seed(of_kept(folder)) if picture.weight == weight],
+        rows=list(_numbers(run.result["metrics"])),
+        pictures=_judged(run),
     )
+
+
+def _judged(run: RunFolder) -> list[Picture]:
+    """What the kept checkpoint draws at the judged weight, from the first seed."""
+    weight = (run.recipe.get("sample") or {}).get("weight")
+    return [picture for picture in first_seed(of_kept(run)) if picture.weight == weight]
 
 
 def _numbers(metrics: Mapping[str, float]) -> Iterator[Sequence[object]]:
@@ -88,8 +88,7 @@ def _numbers(metrics: Mapping[str, float]) -> Iterator[Sequence[object]]:
 def of_sweep(state: SweepState) -> Shown:
     """Show a sweep: its question, how far it is, and its arms, best first, with the best one's pictures."""
     arms = rank_arms(state)
-    best = next((trial for trial in state.trials if arms and trial.number in arms[0].numbers), None)
-    kept = first_seed(of_kept(Path(best.run_folder))) if best else []
+    best = best_trial(state)
     return Shown(
         title=f"sweep {state.name}",
         lines=[line for line in (state.question, f"{state.finished} of {state.total} trials are over") if line],
@@ -105,5 +104,5 @@ def of_sweep(state: SweepState) -> Shown:
             )
             for arm in arms
         ],
-        pictures=[picture for picture in kept if picture.weight == kept[0].weight],
+        pictures=_judged(RunFolder(Path(best.run_folder))) if best else (),
     )

@@ -23,6 +23,7 @@ from lorasweep.core.printable import readable
 from lorasweep.results.report import charts, parts, words
 from lorasweep.results.report.pictures import data_uri
 from lorasweep.results.report.reading import IDENTITY, SCORE, Findings
+from lorasweep.results.report.reproduce import commands, facts
 from lorasweep.trial.judge.score import OVERCOOKED
 
 _FOLDER = Path(__file__).parent
@@ -57,7 +58,16 @@ def templates() -> Environment:
         keep_trailing_newline=True,
     )
     found.globals |= {"OVERCOOKED": OVERCOOKED, "IDENTITY": IDENTITY, "SCORE": SCORE}
-    uses = (charts.interval_scale, data_uri, parts.spoken, parts.worked, words.score_line, words.shortened)
+    uses = (
+        charts.interval_scale,
+        commands,
+        data_uri,
+        facts,
+        words.spoken,
+        parts.worked,
+        words.score_line,
+        words.shortened,
+    )
     found.filters |= {use.__name__: use for use in uses}
     return found
 

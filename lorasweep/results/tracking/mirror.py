@@ -18,18 +18,17 @@ from filelock import FileLock, Timeout
 
 from lorasweep.core.errors import LorasweepError
 from lorasweep.core.records import Status, TrackingOptions
+from lorasweep.core.run_folder import MLFLOW_FILE, SweepFolder
 from lorasweep.results import params
 from lorasweep.results.tracking.address import masked
 from lorasweep.results.tracking.content import RunContent
 from lorasweep.results.tracking.model import best_model, push_model
 from lorasweep.results.tracking.push import Pushed, Pusher
 from lorasweep.results.tracking.reading import (
-    MARK_FILE,
     SweepFiles,
     TrialFiles,
     read_sweep,
     read_trial,
-    read_yaml,
     signature,
 )
 from lorasweep.results.tracking.store import Store, StoreUnavailable, open_store
@@ -111,7 +110,7 @@ class SweepMirror:
     def _sync(self, sweep: SweepFiles, report: SyncReport) -> None:
         if self._pusher is None:
             self._pusher = Pusher(open_store(self._experiment))
-        pusher, state_file = self._pusher, self._folder / MARK_FILE
+        pusher, state_file = self._pusher, self._folder / MLFLOW_FILE
         pusher.store.require_same()
         with _noting("the sweep's own run", pusher.store, report):
             trials = [self._read(folder) for folder in sweep.trials]
@@ -151,12 +150,12 @@ class SweepMirror:
             elif _has_started(trial):
                 with _noting(folder.name, pusher.store, report):
                     content = trial_content(trial, sweep, telling)
-                    report.count(pusher.push(content, folder / MARK_FILE, parent_id=parent_id))
+                    report.count(pusher.push(content, folder / MLFLOW_FILE, parent_id=parent_id))
                     self._sent[folder] = trial, content
 
     def _push_best(self, store: Store, sweep: SweepFiles, trials: Sequence[TrialFiles]) -> None:
         model = best_model(sweep, trials)
-        state = read_state(model.run_folder / MARK_FILE) if model is not None else None
+        state = read_state(model.run_folder / MLFLOW_FILE) if model is not None else None
         if model is not None and state is not None and model.key not in self._modelled:
             push_model(store, model, run_id=state.run_id)
             self._modelled.add(model.key)
@@ -164,17 +163,17 @@ class SweepMirror:
 
 def _options(sweep_folder: Path) -> TrackingOptions:
     """The tracking options that a sweep was run with: those of its first recipe."""
-    for path in sorted(sweep_folder.glob("*/recipe.yaml")):
-        recipe = read_yaml(path)
-        if isinstance(recipe, dict) and isinstance(recipe.get("tracking"), dict):
-            return TrackingOptions(**recipe["tracking"])
+    for run in SweepFolder(sweep_folder).runs:
+        tracking = run.recipe.get("tracking")
+        if isinstance(tracking, dict):
+            return TrackingOptions(**tracking)
     return TrackingOptions()
 
 
 def _has_started(trial: TrialFiles) -> bool:
     """Whether a trial has a run of its own: MLflow's start times cannot be corrected later."""
     never_touched = trial.state is Status.WAITING and not trial.events
-    return not never_touched or (trial.folder / MARK_FILE).exists()
+    return not never_touched or (trial.folder / MLFLOW_FILE).exists()
 
 
 @contextmanager

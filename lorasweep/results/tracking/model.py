@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lorasweep
+from lorasweep.core.run_folder import ADAPTER_FILE, RECIPE_FILE, RESULT_FILE
 from lorasweep.results.tracking import notes
 from lorasweep.results.tracking.content import Point
 from lorasweep.results.tracking.reading import SweepFiles, TrialFiles
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 KEY_TAG = "lorasweep.key"
-DOCUMENTS = ("adapter.safetensors", "recipe.yaml", "metrics.json")
+DOCUMENTS = (ADAPTER_FILE, RECIPE_FILE, RESULT_FILE)
 DATA = "lora"  # the folder of these among the model's files
 MODEL_TYPE = "lora adapter"
 LOADER = "lorasweep.results.mlflow_model"
@@ -51,14 +52,14 @@ class ModelContent:
 def best_model(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> ModelContent | None:
     """Describe the best trial's adapter; None while none is ranked first or it has no weights."""
     best = next((trial for trial in trials if sweep.rank(trial.status.get("number")) == 1), None)
-    if best is None or not (best.folder / DOCUMENTS[0]).exists():
+    if best is None or not (best.folder / ADAPTER_FILE).exists():
         return None
     adapter, base, sampling = (best.recipe.get(group) or {} for group in ("adapter", "base", "sample"))
     name, trigger = f"{sweep.name}/{best.folder.name}", best.plan.get("trigger")
     flavor = {
         "adapter": adapter.get("name"),
         "base": base.get("path") or base.get("name"),
-        "file": f"data/{DATA}/{DOCUMENTS[0]}",
+        "file": f"data/{DATA}/{ADAPTER_FILE}",
         "weight": sampling.get("weight"),
         "seed": next(iter(sampling.get("seeds") or ()), None),
         "trigger": trigger,

@@ -18,6 +18,7 @@ from typing import Any
 
 from lorasweep.core import files
 from lorasweep.core.records import Status, digest
+from lorasweep.core.run_folder import ADAPTER_FILE, PLAN_FILE, PROVENANCE_FILE, RECIPE_FILE, RESULT_FILE
 from lorasweep.results import params
 from lorasweep.results.tracking import notes
 from lorasweep.results.tracking.content import (
@@ -49,7 +50,7 @@ FINAL = "final"  # stream of the trial's own numbers
 KEPT_STEP = 0  # of the numbers of the checkpoint that was kept
 DIGITS = 6  # significant ones
 SCORE_DIGITS = 4  # decimals of what overcook/... says, which lies in 0..1 or counts steps
-DOCUMENTS = ("recipe.yaml", "plan.json", "metrics.json", "provenance.json", "adapter.safetensors")
+DOCUMENTS = (RECIPE_FILE, PLAN_FILE, RESULT_FILE, PROVENANCE_FILE, ADAPTER_FILE)
 
 
 def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) -> RunContent:

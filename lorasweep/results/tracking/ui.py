@@ -19,9 +19,9 @@ import psutil
 
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.run_folder import MLFLOW_FILE
 from lorasweep.results.tracking import address
 from lorasweep.results.tracking.address import is_server, masked, tracking_uri, without_user
-from lorasweep.results.tracking.reading import MARK_FILE
 from lorasweep.results.tracking.store import artifact_root, quieten
 from lorasweep.results.tracking.sync_state import read_state
 from lorasweep.results.tracking.view import page
@@ -94,7 +94,7 @@ def _announce(url: str, uri: str, *, open_browser: bool) -> None:
 def _pages(uri: str) -> list[str]:
     """The saved views of the sweeps in our outputs that this store mirrors, the latest touched last."""
     mirrored = []
-    for path in paths.outputs().glob(f"*/{MARK_FILE}"):
+    for path in paths.outputs().glob(f"*/{MLFLOW_FILE}"):
         state = read_state(path)
         if state is not None and state.tracking_uri == masked(uri):
             mirrored.append((path.stat().st_mtime, page(state.experiment_id, path.parent.name)))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.core.records import Status
+from lorasweep.core.run_folder import LEADERBOARD_FILE
 from lorasweep.sweep.comparable import agree
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking import leaderboard
@@ -102,7 +103,7 @@ class Announcer:
         try:
             leaderboard.write(self._folder, self.snapshot())
         except OSError as error:  # it follows from the run folders, which matter more
-            self.note(f"{leaderboard.LEADERBOARD_FILE} could not be written: {error.strerror or error}")
+            self.note(f"{LEADERBOARD_FILE} could not be written: {error.strerror or error}")
 
     def note(self, text: str) -> None:
         """Let people know something, once."""

@@ -15,11 +15,10 @@ from typing import Any
 
 from lorasweep.core.files import write_json
 from lorasweep.core.records import Status, to_dict
+from lorasweep.core.run_folder import LEADERBOARD_FILE
 from lorasweep.sweep.ranking.noise import Interval, Ranking, rank
 from lorasweep.sweep.ranking.repeats import next_round
 from lorasweep.sweep.ranking.state import SweepState, TrialState
-
-LEADERBOARD_FILE = "leaderboard.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +112,11 @@ def rank_trials(state: SweepState) -> list[tuple[int | None, TrialState]]:
     """Rank trials, best first, as (rank, trial)."""
     ordered = sorted(state.trials, key=lambda trial: _order(_counted(trial), state.goal))
     return list(zip(_ranks([_counted(trial) for trial in ordered]), ordered, strict=True))
+
+
+def best_trial(state: SweepState) -> TrialState | None:
+    """The trial with the best value; None while none has one."""
+    return next((trial for rank, trial in rank_trials(state) if rank == 1), None)
 
 
 def document(state: SweepState) -> dict[str, Any]:

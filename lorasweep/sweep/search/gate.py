@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from lorasweep.config.sweep_search import PrunerOptions
 from lorasweep.core.files import write_json
 from lorasweep.core.records import Status, to_dict
-from lorasweep.sweep.folder import PRUNING_FILE
+from lorasweep.core.run_folder import PRUNING_FILE
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.search.pruning import Judge, decade_of
 from lorasweep.sweep.search.replay import Course, replay, to_json

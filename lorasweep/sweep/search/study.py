@@ -27,12 +27,11 @@ from lorasweep.config.space import Point
 from lorasweep.config.sweep_search import Constraint
 from lorasweep.config.sweep_spec import Search
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import STUDY_FILE, TrialRecord
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.search.sampling import distributions, make_sampler, suggest
 from lorasweep.sweep.search.storage import create_study, directions, open_study, same
 
-STUDY_FILE = "study.db"
 SET_ASIDE_FILE = "study.broken.db"
 NOT_MEASURED = 1.0  # a bound that nobody measured was not kept
 log = logging.getLogger(__name__)

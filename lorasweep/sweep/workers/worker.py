@@ -30,14 +30,13 @@ from typing import Any
 
 from lorasweep.core.files import write_text
 from lorasweep.core.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
-from lorasweep.sweep.folder import write_outcome
+from lorasweep.core.run_folder import ERROR_FILE, RunFolder
 from lorasweep.sweep.workers import stop
 from lorasweep.sweep.workers.failure import is_disk_full, one_line, status_of
 from lorasweep.sweep.workers.heartbeat import Heartbeat, MemoryWatch, beat_every_s
 from lorasweep.trial.resource_usage import taken_mb
 
 STEP_EVENT_EVERY_S = 0.5
-ERROR_FILE = "error.txt"
 WHERE_SIGNAL = getattr(signal, "SIGUSR1", None)  # Windows has none
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -213,12 +212,12 @@ def cook_once(
     try:
         outcome = cook(**asks)
         if outcome.status is not Status.CANCELLED:
-            write_outcome(folder, outcome, attempt=attempt)
+            RunFolder(folder).write_outcome(outcome, attempt=attempt)
     except Exception as error:
         outcome = Outcome(status=status_of(error), step=0, reason=one_line(error))
         with suppress(OSError):  # the error may be a full disk; the caller still hears how it ended
             write_text(folder / ERROR_FILE, traceback.format_exc())
-            write_outcome(folder, outcome, attempt=attempt)
+            RunFolder(folder).write_outcome(outcome, attempt=attempt)
         return outcome, error
     return outcome, None
 

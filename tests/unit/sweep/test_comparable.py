@@ -14,8 +14,8 @@ import yaml
 from lorasweep.cli import main
 from lorasweep.config.sweep_search import PrunerOptions
 from lorasweep.core.records import Status
+from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep import comparable
-from lorasweep.sweep.folder import TrialRecord
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking import leaderboard
 from lorasweep.sweep.ranking.state import SweepState, TrialState

@@ -18,7 +18,7 @@ from lorasweep.config.sweep_search import PrunerOptions
 from lorasweep.core.errors import ConfigError, SweepHeldError
 from lorasweep.core.files import read_json
 from lorasweep.core.records import LauncherOptions, Status
-from lorasweep.sweep.folder import PRUNING_FILE
+from lorasweep.core.run_folder import PRUNING_FILE
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.state import read_state
 from lorasweep.sweep.ranking.timing import TIMING_FILE

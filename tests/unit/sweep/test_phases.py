@@ -15,7 +15,7 @@ import pytest
 from pretend_sweep import cook, numbered_arms, spec
 from sweep_checks import assert_study_agrees, by_arm, log
 
-from lorasweep.sweep.folder import read_outcome, read_status
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.sweep.ranking.state import read_state
 
 SCRIPT = Path(__file__).parent / "drive_pretend.py"
@@ -53,8 +53,8 @@ def over(folder: Path) -> set[str]:
     """Run folders of trials whose end is on disk, noted by the driver or only left by the worker."""
     found = set()
     for path in folder.glob("*/status.json"):
-        record = read_status(path.parent)
-        if record.status.is_final or read_outcome(path.parent, attempt=record.attempt) is not None:
+        record = RunFolder(path.parent).record
+        if record.status.is_final or RunFolder(path.parent).outcome(attempt=record.attempt) is not None:
             found.add(path.parent.name)
     return found
 

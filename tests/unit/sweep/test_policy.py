@@ -3,7 +3,7 @@
 import pytest
 
 from lorasweep.core.records import Outcome, Status
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep.policy import FailureWatch, after
 
 METRIC = "overcook/utility"

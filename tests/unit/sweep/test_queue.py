@@ -5,7 +5,7 @@ from pathlib import Path
 import pretend_sweep
 
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep.queue import Trial, TrialQueue
 
 

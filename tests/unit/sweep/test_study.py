@@ -8,7 +8,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep.manifest import declare
 from lorasweep.sweep.search.storage import WRITTEN_FOR
 from lorasweep.sweep.search.study import SET_ASIDE_FILE, STUDY_FILE, Found, SweepStudy, meaning

@@ -14,7 +14,7 @@ from sweep_checks import assert_study_agrees, by_arm, starts
 
 from lorasweep.core.files import read_json
 from lorasweep.core.records import LauncherOptions, Status
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep.policy import RETRIES, of_death
 from lorasweep.sweep.workers import heartbeat, pool
 from lorasweep.sweep.workers.pool import share_out
