@@ -73,7 +73,7 @@ def test_the_same_call_takes_what_is_there(home: Path) -> None:
 
 
 def test_a_rung_that_is_answered_with_false_is_the_last(home: Path) -> None:
-    recipe = ls.compose(*QUICK, "train.rungs=2")
+    recipe = ls.compose(*[word.replace("rungs=1", "rungs=2") for word in QUICK])
     run = ls.run_trial(recipe, on_event=lambda event: event["kind"] != "rung")
     assert run.status is Status.PRUNED and recipe.train.max_steps == 2
 
