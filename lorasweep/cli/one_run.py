@@ -10,17 +10,9 @@ from typing import Any
 from lorasweep import api
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import RunFolder
+from lorasweep.results.report.notebook import HEADLINE
 from lorasweep.sweep.single import TrialResult
 
-HEADLINE = (
-    "overcook/utility",
-    "overcook/score",
-    "identity/score",
-    "prompt_control/score",
-    "prior_drift/class",
-    "generalisation/held_out",
-    "burn/score",
-)
 _EXIT_CODES = {Status.COMPLETED: 0, Status.PRUNED: 0, Status.INVALID: 2}
 _EXIT_CODES |= dict.fromkeys((Status.CANCELLED, Status.WAITING), 130)
 _GOES_ON = "the same command goes on where it stopped"

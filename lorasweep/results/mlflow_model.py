@@ -29,7 +29,7 @@ class DrawingModel:
         """Load the base and put the adapter in.
 
         Args:
-            folder: of the logged model.
+            folder: of the model's files.
 
         Raises:
             ConfigError: its recipe is not one.
@@ -85,5 +85,5 @@ class DrawingModel:
 
 
 def _load_pyfunc(path: str) -> DrawingModel:
-    """MLflow's way in; `path` is the model's folder."""
+    """MLflow's way in; `path` is the folder of the model's files, in older models the model's own."""
     return DrawingModel(Path(path))

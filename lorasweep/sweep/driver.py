@@ -117,7 +117,6 @@ def run_sweep(
         )
         writer = TrialWriter(
             study,
-            mirror,
             metric=spec.metric,
             left_out=source.left_out,
             further=spec.further,

@@ -88,7 +88,7 @@ def run_trial(
             write_json(folder / PARENT_FILE, dict(parent))
         if mirror is not None:
             mirror.start()
-        writer = TrialWriter(None, mirror, metric=UTILITY)
+        writer = TrialWriter(None, metric=UTILITY)
         cache = ResultCache(paths.outputs(), own=folder)
         known = None if fresh or trial.record.attempt else cache.find(trial.record.fingerprint)
         cooked, halted = False, ""

@@ -1,4 +1,4 @@
-"""Writes down what happens to trials: run folder first, flushed, then the study, then a nudge to the mirror.
+"""Writes down what happens to trials: run folder first, flushed, then the study.
 
 Whatever is lost by dying between two of these is restored at the next start by `startup` and
 `SweepStudy.reconcile`, because the run folder is always ahead. Knows nothing about workers.
@@ -28,7 +28,6 @@ from lorasweep.core.run_folder import (
     RunFolder,
     TrialRecord,
 )
-from lorasweep.sweep.mirror import Mirror
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.result_cache import Cooked
 from lorasweep.sweep.retry import DRIVER_GONE, next_record
@@ -58,7 +57,6 @@ class TrialWriter:
     def __init__(
         self,
         study: SweepStudy | None,
-        mirror: Mirror | None,
         *,
         metric: str,
         left_out: Collection[str] = (),
@@ -67,7 +65,6 @@ class TrialWriter:
     ) -> None:
         """Collect who is told; a single run has no `study`, for no search learns from it."""
         self._study = study
-        self._mirror = mirror
         self._metric, self._left_out, self._constraints = metric, left_out, tuple(constraints)
         self._also = [each.name for each in further] + [each.metric for each in constraints]
 
@@ -87,7 +84,6 @@ class TrialWriter:
         self._write(trial, record)
         if self._study is not None:
             trial.optuna_number = self._study.begin(record, retry_of=trial.optuna_number)
-        self._poke()
 
     def rung(self, trial: Trial) -> None:
         """Note a rung and, when it was measured there, the sweep's metric."""
@@ -99,7 +95,6 @@ class TrialWriter:
         # In a budget of a few steps two rungs may be less than one exposure apart: the first one counts.
         if self._study is not None and value is not None and at.count(at[-1]) == 1:
             self._study.report(trial.number, at[-1], value)
-        self._poke()
 
     def end(self, trial: Trial, outcome: Outcome) -> None:
         """Note the end of an attempt; the trial is WAITING afterwards when it will be cooked again."""
@@ -107,12 +102,12 @@ class TrialWriter:
         self._write(trial, record)
         if self._study is not None:  # to Optuna an attempt that will be repeated is over all the same
             self._study.end(dataclasses.replace(record, status=outcome.status))
-        self._poke()
 
     def invalid(self, trial: Trial) -> None:
         """Note that a trial's point makes no recipe, so that it is not asked again."""
         write_invalid(trial)
-        self._tell(trial)
+        if self._study is not None:
+            self._study.add(trial.record)
 
     def reuse(self, duplicate: Trial, original: Trial) -> None:
         """Give a trial the results of the identical recipe that was cooked under another name."""
@@ -143,7 +138,8 @@ class TrialWriter:
             ended_at=now,
         )
         self._write(trial, self._measured(record, trial.metrics))
-        self._tell(trial)
+        if self._study is not None:
+            self._study.add(trial.record)
 
     def _next_record(self, record: TrialRecord, outcome: Outcome) -> TrialRecord:
         compared = dataclasses.replace(outcome, metrics=score.without(outcome.metrics, self._left_out))
@@ -166,16 +162,6 @@ class TrialWriter:
     def _write(self, trial: Trial, record: TrialRecord, *, durable: bool = True) -> None:
         RunFolder(trial.folder).write_record(record, durable=durable)
         trial.record = record
-
-    def _tell(self, trial: Trial) -> None:
-        """Tell of an end that had no attempt here."""
-        if self._study is not None:
-            self._study.add(trial.record)
-        self._poke()
-
-    def _poke(self) -> None:
-        if self._mirror is not None:
-            self._mirror.poke()
 
 
 def recover(run_folder: Path, metric: str, *, again: Collection[Status] = (Status.CRASHED,)) -> TrialRecord | None:

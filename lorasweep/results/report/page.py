@@ -32,7 +32,7 @@ _FOLDER = Path(__file__).parent
 def render(findings: Findings) -> str:
     """Write the page."""
     style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    page = _templates().get_template("page.html.j2")
+    page = templates().get_template("page.html.j2")
     return page.render(
         findings=findings,
         verdict=words.verdict(findings),
@@ -46,12 +46,12 @@ def render(findings: Findings) -> str:
 
 
 @functools.cache
-def _templates() -> Environment:
+def templates() -> Environment:
     """The templates, where whatever is put in is text, and what is not there is an error."""
     found = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
-        finalize=_put_in,
+        finalize=as_text,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -72,7 +72,7 @@ def _templates() -> Environment:
     return found
 
 
-def _put_in(value: object) -> str:
+def as_text(value: object) -> str:
     """Markup as it is, anything else as one line of text with nothing hidden; None is nothing."""
     if isinstance(value, Markup):
         return value

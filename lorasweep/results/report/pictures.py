@@ -69,6 +69,11 @@ def of_step(run: RunFolder, step: int) -> list[Picture]:
     return _read(run.samples(step), step)
 
 
+def of_kept(run: RunFolder) -> list[Picture]:
+    """The samples of the checkpoint that a trial keeps; their step is 0."""
+    return _read(run.samples(), 0)
+
+
 def of_base(sweep_folder: Path) -> list[Picture]:
     """The base model's own samples, at the same seeds and at the prompts of one of the arms."""
     return _read(sweep_folder / BASE_SAMPLES, 0)

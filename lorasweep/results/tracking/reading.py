@@ -22,7 +22,6 @@ from lorasweep.core.run_folder import (
     ADAPTER_FILE,
     EVENTS_FILE,
     LEADERBOARD_FILE,
-    MLFLOW_FILE,
     PLAN_FILE,
     PROVENANCE_FILE,
     RECIPE_FILE,
@@ -36,7 +35,7 @@ from lorasweep.sweep.manifest import read_manifest
 IDENTITY_FILE = ".mirror_id"
 # What decides a run's content; when none of them changed, the run is not read again.
 _TRIAL_FILES = (
-    STATUS_FILE, EVENTS_FILE, RESULT_FILE, RECIPE_FILE, PLAN_FILE, PROVENANCE_FILE, ADAPTER_FILE, MLFLOW_FILE,
+    STATUS_FILE, EVENTS_FILE, RESULT_FILE, RECIPE_FILE, PLAN_FILE, PROVENANCE_FILE, ADAPTER_FILE,
 )  # fmt: skip
 
 
@@ -141,7 +140,7 @@ def read_trial(folder: Path) -> TrialFiles:
 
 
 def signature(trial_folder: Path) -> tuple[tuple[int, int], ...]:
-    """Sizes and times of a run folder's files, the mark's last; equal ones mean that nothing changed."""
+    """Sizes and times of a run folder's files; equal ones mean that nothing changed."""
     found = []
     for name in _TRIAL_FILES:
         try:

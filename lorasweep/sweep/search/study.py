@@ -140,15 +140,8 @@ class SweepStudy:
     def _add_running(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> Trial:
         """Start an attempt whose params are all known, in one go and without asking a model."""
         self._study.sampler = self._quick
-        running = create_trial(
-            state=TrialState.RUNNING,
-            params=dict(params),
-            distributions={name: self._space[name] for name in params},
-            user_attrs=dict(attributes),
-        )
-        # `Study.add_trial` does just this, and does not say which trial it has made.
-        added = self._study._storage.create_new_trial(self._study._study_id, running)
-        return Trial(self._study, added)
+        self._study.enqueue_trial(dict(params), user_attrs=dict(attributes))
+        return self._study.ask({name: self._space[name] for name in params})
 
     def report(self, number: int, step: int, value: float) -> None:
         """Record the metric at a rung; `step` is the unit in which rungs are compared."""
@@ -191,21 +184,16 @@ class SweepStudy:
             The last Optuna number by trial number, for `retry_of`.
         """
         by_number = {record.number: (record, rungs) for record, rungs in found}
-        told: set[int] = set()
-        for frozen in self._study.get_trials(deepcopy=False):
-            number = frozen.user_attrs.get("number", -1)
-            record, _ = by_number.get(number, (None, {}))
-            same_attempt = record is not None and frozen.user_attrs.get("attempt") == record.attempt
-            if frozen.state == TrialState.RUNNING:
-                # Its driver died. Optuna's own id is the only way back to a trial of another process.
-                trial = Trial(self._study, frozen._trial_id)
-                if record is not None and same_attempt and record.status.is_final:
-                    self._tell(trial, record)
-                    told.add(record.number)
-                else:
-                    self._study.tell(trial, state=TrialState.FAIL)
-            elif record is not None and same_attempt and self._agrees(frozen, record):
-                told.add(record.number)
+        self._pop_waiting()
+        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self._study.tell(frozen.number, state=TrialState.FAIL)  # its driver died
+        told = {
+            frozen.user_attrs["number"]
+            for frozen in self._study.get_trials(deepcopy=False)
+            if (each := by_number.get(frozen.user_attrs.get("number", -1))) is not None
+            and frozen.user_attrs.get("attempt") == each[0].attempt
+            and self._agrees(frozen, each[0])
+        }
         for number, (record, rungs) in by_number.items():
             if record.status.is_final and number not in told:
                 self.add(record, rungs)
@@ -233,6 +221,11 @@ class SweepStudy:
             return False
         means = meaning(record, self._manifest)
         return frozen.state == means.state and (means.values is None or tuple(frozen.values) == means.values)
+
+    def _pop_waiting(self) -> None:
+        """A driver that died between enqueueing and asking leaves a waiting trial that nobody wants."""
+        for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self._study.tell(self._study.ask(), state=TrialState.FAIL)
 
     def _fits(self, study: Study) -> bool:
         """Whether the axes that the study knows are today's."""

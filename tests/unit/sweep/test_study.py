@@ -6,11 +6,13 @@ import optuna
 import pretend_sweep
 import pytest
 from optuna.distributions import CategoricalDistribution
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep.manifest import declare
+from lorasweep.sweep.search.storage import WRITTEN_FOR
 from lorasweep.sweep.search.study import SET_ASIDE_FILE, STUDY_FILE, SweepStudy, meaning
 
 
@@ -88,15 +90,15 @@ def test_a_dead_drivers_trials_are_told_from_the_run_folders(tmp_path):
     found = [record(0, Status.COMPLETED, value=0.4), record(1, Status.DIVERGED), record(2, Status.RUNNING)]
     study = SweepStudy(tmp_path, manifest())
     assert study.reconcile([(each, {}) for each in found]) == {
-        0: 0,
-        1: 1,
+        0: 3,
+        1: 4,
         2: 2,
     }
     states = [(t.state, t.value, t.constraints) for t in study.trials()]
     assert states == [
+        *[(TrialState.FAIL, None, {})] * 3,  # the attempts of the dead driver
         (TrialState.COMPLETE, 0.4, {}),
         (TrialState.COMPLETE, 0.0, {"diverged": 1.0}),
-        (TrialState.FAIL, None, {}),
     ]
 
 
@@ -112,6 +114,16 @@ def test_reconciling_twice_adds_nothing(tmp_path):
         (TrialState.COMPLETE, 1),
         (TrialState.FAIL, 3),
     ]
+
+
+def test_a_trial_enqueued_but_never_asked_for_is_cleared(tmp_path):
+    study = SweepStudy(tmp_path, manifest())
+    study._study.enqueue_trial({"arm": "arm0"}, user_attrs={"number": 0, "attempt": 1})
+    study = SweepStudy(tmp_path, manifest())
+    study.reconcile([])
+    assert [t.state for t in study.trials()] == [TrialState.FAIL]
+    study.begin(record(1, Status.RUNNING), retry_of=None)
+    assert study.trials()[1].params == {"arm": "arm1"}
 
 
 def test_a_study_written_by_enqueue_and_ask_goes_on(tmp_path):
@@ -182,3 +194,9 @@ def test_an_extended_sweep_gets_new_choices_and_keeps_its_results(tmp_path):
         ("arm0", TrialState.COMPLETE),
         ("arm2", TrialState.RUNNING),
     ]
+
+
+def test_optuna_is_the_one_that_the_storage_was_written_for() -> None:
+    """Another one: see that it still reads trials by this method, then say so in WRITTEN_FOR."""
+    assert optuna.__version__.startswith(f"{WRITTEN_FOR}.")
+    assert hasattr(RDBStorage, "_build_frozen_trial_from_trial_model")
