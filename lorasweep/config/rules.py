@@ -71,7 +71,7 @@ RANGES: dict[str, Range] = {
     "sample.weight": _WEIGHT,
     "sample.weights": Range(0, 2, example="[0.4,0.7,1.0]"),
     "sample.steps": Range(1, 1000, example="20"),
-    "sample.guidance": Range(0, example="4.0"),
+    "sample.guidance": Range(0, 100, example="4.0"),
     "sample.width": Range(8, 4096, example="512"),
     "sample.height": Range(8, 4096, example="512"),
     "sample.batch_size": Range(1, example="8"),
@@ -109,8 +109,15 @@ def _seeds(values: Mapping[str, Any]) -> Iterator[Problem]:
         seeds = _look_up(values, key)
         if seeds == []:
             yield Problem(key, "must have at least one seed", f"override: {key}=[0]")
-        elif isinstance(seeds, list) and len({str(seed) for seed in seeds}) < len(seeds):
+        elif _repeats(seeds):
             yield Problem(key, f"must not repeat a seed, got {seeds}", f"override: {key}=[0,1]")
+    if _repeats(weights := _look_up(values, "sample.weights")):
+        hint = f"override: sample.weights={list(dict.fromkeys(weights))}".replace(" ", "").replace(":", ": ")
+        yield Problem("sample.weights", f"must not repeat a weight, got {weights}", hint)
+
+
+def _repeats(values: Any) -> bool:
+    return isinstance(values, list) and len({str(each) for each in values}) < len(values)
 
 
 def _class_seeds(values: Mapping[str, Any]) -> Iterator[Problem]:

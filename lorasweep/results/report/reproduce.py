@@ -27,7 +27,7 @@ def commands(trial: TrialFindings) -> Iterator[str]:
     yield again(trial)
     yield f"lorasweep export {shlex.quote(trial.run.name)}"
     try:
-        words = config.spell(config.read_recorded(trial.run.path / RECIPE_FILE))
+        words = config.to_overrides(config.read_recorded(trial.run.path / RECIPE_FILE))
     except InputError:
         return
     yield " ".join(["lorasweep train", *map(shlex.quote, words)])

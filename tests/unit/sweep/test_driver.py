@@ -15,7 +15,7 @@ from pretend_sweep import STEPS, cook, numbered_arms, spec
 from sweep_checks import assert_study_agrees, by_arm, log, starts
 
 from lorasweep.config.sweep_search import PrunerOptions
-from lorasweep.core.errors import ConfigError, SweepHeldError
+from lorasweep.core.errors import ConfigError, InputError, SweepHeldError
 from lorasweep.core.files import read_json
 from lorasweep.core.records import LauncherOptions, Status
 from lorasweep.core.run_folder import PRUNING_FILE
@@ -244,7 +244,7 @@ def test_a_run_folder_of_something_else_is_never_taken_for_a_result(tmp_path):
 
 def test_an_output_folder_that_cannot_be_is_an_input_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="LORASWEEP_HOME"):
+    with pytest.raises(InputError, match="LORASWEEP_HOME"):
         cook(spec({"a": {}}), tmp_path / "file" / "sweep")
 
 

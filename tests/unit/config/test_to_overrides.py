@@ -27,20 +27,20 @@ RECIPES = [
 def test_spelled_recipes_compose_to_the_same(words: list[str]) -> None:
     recipe = config.compose_recipe(words)
 
-    spelled = config.spell(recipe)
+    spelled = config.to_overrides(recipe)
 
     assert config.compose_recipe(spelled).fingerprint() == recipe.fingerprint()
     assert len(spelled) <= max(1, len(words) + 1)
 
 
 def test_where_results_go_is_not_part_of_the_recipe() -> None:
-    assert config.spell(config.compose_recipe(["tracking=none", "launcher.workers=3"])) == []
+    assert config.to_overrides(config.compose_recipe(["tracking=none", "launcher.workers=3"])) == []
 
 
 def test_a_variation_changes_what_was_asked_and_nothing_else() -> None:
     recipe = config.compose_recipe(["optimizer.lr=2e-3", "adapter.dim=8", "seed=5"])
 
-    varied = config.compose_recipe(config.vary(recipe, ["adapter.dim=16"]))
+    varied = config.compose_recipe(config.with_overrides(recipe, ["adapter.dim=16"]))
 
     assert varied.adapter.options == {**recipe.adapter.options, "dim": 16}
     assert dataclasses.replace(varied, adapter=recipe.adapter) == recipe
@@ -49,7 +49,7 @@ def test_a_variation_changes_what_was_asked_and_nothing_else() -> None:
 def test_another_part_does_not_inherit_the_old_ones_knobs() -> None:
     recipe = config.compose_recipe(["optimizer.lr=2e-3", "adapter.dim=8"])
 
-    varied = config.compose_recipe(config.vary(recipe, ["optimizer=prodigy"]))
+    varied = config.compose_recipe(config.with_overrides(recipe, ["optimizer=prodigy"]))
 
     assert varied.optimizer == config.compose_recipe(["optimizer=prodigy"]).optimizer
     assert varied.adapter == recipe.adapter
@@ -60,4 +60,4 @@ def test_a_recipe_of_another_version_is_refused() -> None:
     strange = dataclasses.replace(recipe, adapter=Component(name="lora", options={"rank_of_old": 3}))
 
     with pytest.raises(ConfigError):
-        config.spell(strange)
+        config.to_overrides(strange)

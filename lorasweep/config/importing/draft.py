@@ -1,6 +1,6 @@
-"""The recipe while it is being translated: what the options became, what is left out, what makes no sense.
+"""Translate options into recipe keys by a table, and account for every one of them.
 
-Knows the list of options, and nothing about what any of them means.
+Knows nothing about any trainer: which options there are, and what becomes of them, is the `Table`'s.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lorasweep.config.kohya.options import HARMLESS, OFF, TRANSLATED, UNSUPPORTED, Option
+from lorasweep.config.importing.table import Option, Table
 from lorasweep.config.suggest import unknown
 from lorasweep.core.errors import Problem
 from lorasweep.core.printable import has_control_characters
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_MEND = "mend the TOML"
 _NO_CHANGE = "changes nothing together with the other options that are given"
 _NOT_GIVEN = "stands for not given, there and here"
 # What stands between two arguments: `betas=0.9, 0.99 weight_decay=0.1` is two.
@@ -31,8 +30,8 @@ class Line:
 
     Attributes:
         value: plain data.
-        option: the kohya option that it comes from.
-        given: whether the files have that option; else the value is sd-scripts' default.
+        option: the option that it comes from.
+        given: whether the files have that option; else the value is the trainer's default.
     """
 
     value: Any
@@ -45,7 +44,7 @@ class Note:
     """Something that a person should know about one option.
 
     Attributes:
-        option: kohya's name, `network_args.rank_dropout` for one inside a list.
+        option: the trainer's name, `network_args.rank_dropout` for one inside a list.
         value: as given; None when it is about a default.
         reason: in a sentence.
     """
@@ -60,7 +59,8 @@ class Draft:
     """A recipe being translated from options.
 
     Attributes:
-        options: what the files say, one flat dict.
+        table: what becomes of the options.
+        options: what the files say, one flat dict; arguments as `network_args.conv_dim`.
         lines: recipe key -> value and origin, in the order of translation.
         untranslated: given, matters, and has no counterpart.
         differs: translated, but the counterpart is not quite the same.
@@ -68,41 +68,55 @@ class Draft:
         problems: values that make no sense.
     """
 
-    options: Mapping[str, Any]
+    table: Table
+    options: dict[str, Any]
     lines: dict[str, Line] = field(default_factory=dict)
     untranslated: list[Note] = field(default_factory=list)
     differs: list[Note] = field(default_factory=list)
     left_out: list[Note] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    _arguments: dict[str, Any] = field(default_factory=dict)  # `network_args.conv_dim` -> as given
+    _taken: set[str] = field(default_factory=set)
 
     def given(self, option: str) -> bool:
         """Whether the files say anything about it: empty text and, where it is written so, 0 do not."""
         value = self.options.get(option)
         if value is None or value in ("", [], {}):
             return False
-        row = TRANSLATED.get(option)
+        row = self.table.translated.get(option)
         return not (row and row.zero_is_unset and str(value).strip() in ("0", "0.0"))
 
-    def take(self, option: str) -> Any:
-        """The option's value as its kind, sd-scripts' default when it is not given, None without one."""
-        row = TRANSLATED[option]
+    def first(self, *options: str) -> str:
+        """The first of several names of one thing that is given, else the last."""
+        return next((option for option in options if self.given(option)), options[-1])
+
+    def take(self, option: str, row: Option | None = None) -> Any:
+        """The option's value as its kind, the trainer's default when it is not given, None without one."""
+        row = row or self.table.translated[option]
+        self._taken.add(option)
         if not self.given(option):
             return row.default
         value = self._checked(option, self.options[option], row)
         return row.default if value is None else value
 
-    def arguments(self, option: str) -> dict[str, Any]:
-        """Arguments as data, from a list of `name=value`s, one text of them, or a table.
+    def untaken(self, option: str) -> Iterator[tuple[str, Any]]:
+        """The arguments of an option that nobody has asked for, each with its value."""
+        for name in [name for name in self.options if name.startswith(f"{option}.") and name not in self._taken]:
+            yield name, self.options[name]
 
-        Numbers, booleans and tuples are read as Python has them, true and false as people write them; commas
-        and blanks between arguments and after a value are only that.
-        """
-        given = self.options.get(option) or []
-        found: dict[str, Any] = {}
+    def spread(self) -> None:
+        """Make an option of each argument, from a list of `name=value`s, one text of them, or a table."""
+        for option in [option for option, row in self.table.translated.items() if row.kind is list]:
+            if found := dict(self._arguments(option, self.options.get(option) or [])):
+                del self.options[option]
+                self.options |= found
+
+    def _arguments(self, option: str, given: Any) -> Iterator[tuple[str, Any]]:
+        """Numbers, booleans and tuples as Python has them; commas and blanks between arguments are only that."""
         if isinstance(given, Mapping):
-            found = {str(name): _as_data(value) if isinstance(value, str) else value for name, value in given.items()}
-            given = []
+            for name, value in given.items():
+                yield f"{option}.{name}", _as_data(value) if isinstance(value, str) else value
+            return
+        found: dict[str, Any] = {}
         for item in given if isinstance(given, list) else [given]:
             for text in _NEXT_ARGUMENT.split(str(item).strip(" ,\t\r\n")) if item != "" else ():
                 name, equals, value = (part.strip() for part in text.partition("="))
@@ -110,45 +124,36 @@ class Draft:
                     self.problem(option, f"must be name=value each, got {text!r}")
                     continue
                 if name in found and found[name] != _as_data(value):
-                    self.differ(f"{option}.{name}", found[name], "is given twice: the last one counts, as there")
+                    reason = "is given twice: the last one counts, as there"
+                    self.differ(f"{option}.{name}", reason, found[name])
                 found[name] = _as_data(value)
-        self._arguments |= {f"{option}.{name}": value for name, value in found.items()}
-        return found
-
-    def argument(
-        self,
-        arguments: dict[str, Any],
-        option: str,
-        name: str,
-        kind: type,
-        *,
-        low: float | None = None,
-        high: float | None = None,
-    ) -> Any:
-        """Take one out of an option's arguments as `kind`; None when it is not there or makes no sense."""
-        value = arguments.pop(name, None)
-        if value is None or value == "":
-            return None
-        return self._checked(f"{option}.{name}", value, Option(kind, (), low=low, high=high))
+        for name, value in found.items():
+            yield f"{option}.{name}", value
 
     def put(self, key: str, value: Any, option: str, *, given: bool | None = None) -> None:
-        """Decide a recipe key by an option; `given` says whether the files have it, for one inside a list."""
+        """Decide a recipe key by an option; `given` where it follows from more than that option."""
         self.lines[key] = Line(value, option, self.given(option) if given is None else given)
+
+    def put_plain(self) -> None:
+        """Decide the keys of all options that decide one by themselves."""
+        for option, row in self.table.translated.items():
+            if row.plain:
+                self.put(row.keys[0], self.take(option), option)
 
     def ignore(self, option: str, reason: str) -> None:
         """Leave out an option that, with the others as they are, changes nothing; not one already told."""
         if self.given(option) and option not in self._told_options():
             self.left_out.append(Note(option, self.options[option], reason))
 
-    def leave(self, option: str, value: Any, reason: str) -> None:
-        """Say that something given has no counterpart."""
-        self.untranslated.append(Note(option, value, reason))
+    def leave(self, option: str, reason: str, value: Any = None) -> None:
+        """Say that something given has no counterpart; `value` where it is not the option's own."""
+        self.untranslated.append(self._note(option, reason, value))
 
-    def differ(self, option: str, value: Any, reason: str) -> None:
-        """Say that the counterpart is not quite the same."""
-        self.differs.append(Note(option, value, reason))
+    def differ(self, option: str, reason: str, value: Any = None) -> None:
+        """Say that the counterpart is not quite the same; `value` where it is not the option's own."""
+        self.differs.append(self._note(option, reason, value))
 
-    def problem(self, option: str, message: str, hint: str = _MEND) -> None:
+    def problem(self, option: str, message: str, hint: str = "mend the file") -> None:
         """Say that a value makes no sense; once, however often it is looked at."""
         problem = Problem(option, message, hint)
         if problem not in self.problems:
@@ -156,25 +161,31 @@ class Draft:
 
     def judge_the_rest(self) -> None:
         """Sort every option of the files that nothing was said about: none is dropped in silence."""
-        told, roots = self._told(), self._told_options()
-        for option, value in (self._arguments | dict(self.options)).items():
+        table, told, roots = self.table, self._told(), self._told_options()
+        for option, value in self.options.items():
             if option in told or option in roots:
                 continue
-            if option in self._arguments:
+            if self._is_argument(option):
                 self.left_out.append(Note(option, value, _NO_CHANGE if value else _NOT_GIVEN))
-            elif option in HARMLESS:
-                self.left_out.append(Note(option, value, HARMLESS[option]))
-            elif option in UNSUPPORTED and not _is_off(option, value):
-                self.leave(option, value, UNSUPPORTED[option])
-            elif option in UNSUPPORTED:
+            elif option in table.harmless:
+                self.left_out.append(Note(option, value, table.harmless[option]))
+            elif option in table.unsupported and not _is_off(value, table.off.get(option)):
+                self.leave(option, table.unsupported[option])
+            elif option in table.unsupported:
                 self.left_out.append(Note(option, value, "is off, as it always is here"))
-            elif option in TRANSLATED and self.given(option):
-                self.left_out.append(Note(option, value, _NO_CHANGE))
-            elif option in TRANSLATED:
-                self.left_out.append(Note(option, value, _NOT_GIVEN))
+            elif option in table.translated:
+                self.left_out.append(Note(option, value, _NO_CHANGE if self.given(option) else _NOT_GIVEN))
             else:
-                reason = "not an option of sd-scripts' LoRA training that is known here"
-                self.leave(option, value, unknown(reason, option, TRANSLATED))
+                reason = f"not an option of {table.trainer} that is known here"
+                self.leave(option, unknown(reason, option, table.translated))
+
+    def _note(self, option: str, reason: str, value: Any) -> Note:
+        given = self.options.get(option) if self.given(option) else None
+        return Note(option, given if value is None else value, reason)
+
+    def _is_argument(self, option: str) -> bool:
+        root, dot, _ = option.partition(".")
+        return bool(dot) and root in self.table.translated
 
     def _told(self) -> set[str]:
         """What lines, notes and problems speak of: `network_dim`, `network_args.conv_dim`."""
@@ -183,7 +194,7 @@ class Draft:
         return {*lines, *notes, *(problem.where for problem in self.problems)}
 
     def _told_options(self) -> set[str]:
-        return {option.split(".")[0] for option in (*self._told(), *self._arguments)}
+        return {option.split(".")[0] for option in self._told()}
 
     def _checked(self, option: str, given: Any, row: Option) -> Any:
         """The value as the row's kind and in its range; None, with a problem, when it is not."""
@@ -196,20 +207,23 @@ class Draft:
             # "D:\new\train" in double quotes: a line break and a tab
             hint = "in TOML a path with backslashes stands in single quotes: 'D:\\new\\train'"
             self.problem(option, f"must be text without control characters, got {value!r}", hint)
-            return None
-        for is_broken, rule in _bounds(value, row):
-            if is_broken:
-                self.problem(option, f"{rule}, got {given!r}")
-                return None
-        return value
+        elif row.low is not None and value < row.low:
+            self.problem(option, f"must be >= {row.low:g}, got {given!r}")
+        elif row.high is not None and value > row.high:
+            self.problem(option, f"must be <= {row.high:g}, got {given!r}")
+        else:
+            return value
+        return None
 
 
 def as_kind(value: Any, kind: type) -> Any:
-    """Read a TOML value as a finite number, a boolean or text; numbers may be written as text.
+    """Read a value as a finite number, a boolean or text; numbers may be written as text, lists are left alone.
 
     Raises:
         ValueError, TypeError, OverflowError: it is none.
     """
+    if kind is list:
+        return value
     if kind is bool:
         word = str(value).strip().lower()
         if word not in ("true", "false", "1", "0"):
@@ -229,22 +243,15 @@ def as_kind(value: Any, kind: type) -> Any:
     return kind(number)
 
 
-def _bounds(value: Any, row: Option) -> Iterator[tuple[bool, str]]:
-    if row.low is not None:
-        yield value < row.low, f"must be >= {row.low:g}"
-    if row.high is not None:
-        yield value > row.high, f"must be <= {row.high:g}"
-
-
-def _is_off(option: str, value: Any) -> bool:
+def _is_off(value: Any, off: Any) -> bool:
     """Whether an option without a counterpart is switched off."""
     if isinstance(value, str):
-        return value.strip().lower() in ("", "false", "none", "0", str(OFF.get(option, "")).lower())
-    return not value or value == OFF.get(option)
+        return value.strip().lower() in ("", "false", "none", "0", str(off).lower())
+    return not value or value == off
 
 
 def _as_data(text: str) -> Any:
-    """An argument's value as Python writes it; else the text itself."""
+    """An argument's value as Python writes it, true and false as people do; else the text itself."""
     text = text.strip(" ,\t\r\n")
     if text.lower() in ("true", "false"):
         return text.lower() == "true"

@@ -14,7 +14,7 @@ from typing import Any
 from lorasweep.config import places
 from lorasweep.config.override import parse, write
 from lorasweep.config.recipe import compose_recipe
-from lorasweep.config.tree import compose_tree
+from lorasweep.config.tree import compose_tree, without_replaced
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Recipe, to_dict
 
@@ -23,7 +23,7 @@ _NOT_THE_RECIPE = ("tracking", "launcher")
 _ABSENT: Any = object()
 
 
-def spell(recipe: Recipe) -> list[str]:
+def to_overrides(recipe: Recipe) -> list[str]:
     """Write a recipe as overrides.
 
     Returns:
@@ -50,16 +50,11 @@ def spell(recipe: Recipe) -> list[str]:
     return found
 
 
-def vary(recipe: Recipe, overrides: Sequence[str]) -> list[str]:
-    """Spell a recipe with further overrides on top.
-
-    Keys that are given anew are dropped. Where a group's file is picked anew, so are the recipe's own keys of
-    that group: the learning rate of AdamW means nothing to Prodigy.
-    """
+def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> list[str]:
+    """Write a recipe as overrides with further ones on top, which take the place of what they give anew."""
     given = {override.key for override in parse(overrides)[0]}
-    repicked = given.intersection(places.GROUPS)
-    kept = parse(spell(recipe))[0]
-    return [*(o.text for o in kept if o.key not in given and o.key.split(".")[0] not in repicked), *overrides]
+    kept = [text for text in to_overrides(recipe) if text.partition("=")[0] not in given]
+    return [*without_replaced(kept, overrides), *overrides]
 
 
 def _pick(group: str, value: Any, default: Any) -> str | None:

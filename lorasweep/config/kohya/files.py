@@ -9,19 +9,22 @@ A file that has both is read as both; one that Easy Training Scripts saved is br
 from __future__ import annotations
 
 import json
+import os.path
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorasweep.config.kohya import easy_training, foreign
-from lorasweep.config.kohya.draft import Note
-from lorasweep.config.kohya.options import OF_DATASETS, TRANSLATED, UNSUPPORTED
+from lorasweep.config.importing import foreign
+from lorasweep.config.importing.draft import Note
+from lorasweep.config.kohya import easy_training
+from lorasweep.config.kohya.options import TABLE
+from lorasweep.config.yaml_file import read_text
 from lorasweep.core.errors import ConfigError, Problem
 
+_SUBJECT = "the kohya files"
 _DATASET_SECTIONS = ("general", "datasets")
-_LARGEST_BYTES = 1_000_000
 _LARGEST_NUMBER = 2**63
 
 
@@ -54,7 +57,7 @@ def read(config: Path, dataset: Path | None = None) -> Given:
         ConfigError: a file is missing, is something else, or has another shape.
     """
     content = _read_toml(config)
-    if easy_training.saved(content):
+    if easy_training.is_saved_by_it(content):
         content = easy_training.in_sections(content, config)
     notes: list[Note] = []
     training = _flat({key: value for key, value in content.items() if key != "datasets"}, notes)
@@ -67,8 +70,10 @@ def read(config: Path, dataset: Path | None = None) -> Given:
         dataset = _beside(config, named)
     if dataset is not None:
         described = _dataset_file(dataset)
-    where = dataset or config
-    datasets = _datasets(described, where)
+    where, general = dataset or config, described.get("general", {})
+    if not isinstance(general, Mapping):
+        raise _refused(where, f"[general] must be a table, got {general!r}")
+    datasets = [{**general, **each} for each in _tables(described.get("datasets", []), "datasets", where)]
     first = datasets[0].pop("subsets", []) if datasets else []
     for other in datasets[1:]:
         other["subsets"] = len(_tables(other.get("subsets", []), "subsets", where))
@@ -77,8 +82,8 @@ def read(config: Path, dataset: Path | None = None) -> Given:
 
 
 def _require_training_options(training: Mapping[str, Any], path: Path, *, has_datasets: bool) -> None:
-    known = training.keys() & (TRANSLATED.keys() | UNSUPPORTED.keys())
-    if has_datasets and known <= OF_DATASETS:
+    known = training.keys() & {*TABLE.translated, *TABLE.unsupported}
+    if has_datasets and known <= set(TABLE.more["of_datasets"].split()):
         hint = "give the training TOML first: lorasweep import-kohya TRAINING.toml --dataset THIS.toml"
         raise _refused(path, "is a dataset file, without any training option", hint)
     if not known:
@@ -88,7 +93,7 @@ def _require_training_options(training: Mapping[str, Any], path: Path, *, has_da
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    text = _read_text(path)
+    text = read_text(path, subject=_SUBJECT)
     try:
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -104,21 +109,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
     if key := next(_too_large("", content), None):
         raise _refused(path, f"{key} is a larger number than any option takes", "mend the TOML")
     return content
-
-
-def _read_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise _refused(path, "is too large for a kohya config")
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise _refused(path, f"cannot be read: {error.strerror}", f"looked at {path.absolute()}") from error
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:  # UTF-16 without a mark is full of them
-        what = "must be UTF-8 text, no UTF-16 or other code page"
-        raise _refused(path, what, "save it again as UTF-8")
-    return text
 
 
 def _too_large(at: str, value: Any) -> Iterator[str]:
@@ -149,11 +139,8 @@ def _flat(content: Mapping[str, Any], notes: list[Note]) -> dict[str, Any]:
 def _beside(config: Path, named: str) -> Path:
     """The dataset file where sd-scripts looks, in the working folder, or else beside the training file."""
     for path in (Path(named), config.parent / named):
-        try:
-            if path.is_file():
-                return path
-        except (OSError, ValueError):  # no name that a file can have
-            continue
+        if os.path.isfile(path):
+            return path
     hint = "give it with --dataset FILE, or take dataset_config out of the TOML"
     raise _refused(config, f"names dataset_config = {named!r}, which is not here", hint)
 
@@ -162,7 +149,7 @@ def _dataset_file(path: Path) -> dict[str, Any]:
     """sd-scripts reads TOML and, by the name's end, JSON."""
     if path.suffix.lower() == ".json":
         try:
-            content = json.loads(_read_text(path))
+            content = json.loads(read_text(path, subject=_SUBJECT))
         except (ValueError, RecursionError) as error:
             raise _refused(path, f"is not JSON: {error}") from error
     else:
@@ -175,13 +162,6 @@ def _dataset_file(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _datasets(described: Mapping[str, Any], where: Path) -> list[dict[str, Any]]:
-    general = described.get("general", {})
-    if not isinstance(general, Mapping):
-        raise _refused(where, f"[general] must be a table, got {general!r}")
-    return [{**general, **dataset} for dataset in _tables(described.get("datasets", []), "datasets", where)]
-
-
 def _tables(value: Any, name: str, where: Path) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
         raise _refused(where, f"[[{name}]] must be a list of tables, got {value!r}")
@@ -189,4 +169,4 @@ def _tables(value: Any, name: str, where: Path) -> list[dict[str, Any]]:
 
 
 def _refused(path: Path, message: str, hint: str = "") -> ConfigError:
-    return ConfigError(Problem(str(path), message, hint), subject="the kohya files")
+    return ConfigError(Problem(str(path), message, hint), subject=_SUBJECT)
