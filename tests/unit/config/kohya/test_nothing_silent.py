@@ -328,6 +328,7 @@ def test_a_path_with_backslashes_is_found_where_it_lies(
         recipe = tmp_path / "recipe.yaml"
         assert main(["import-kohya", str(tmp_path / "c.toml"), "-o", str(recipe)]) == 0
         assert main(["plan", str(recipe), "base=dollhouse", "captions.trigger=zkw"]) == 0, text
+        recipe.unlink()
         capsys.readouterr()
 
 
