@@ -24,7 +24,6 @@ from typing import Any
 from lorasweep import config
 from lorasweep.core import paths, progress
 from lorasweep.core.errors import ConfigError
-from lorasweep.core.output_folder import require_writable
 from lorasweep.core.records import Plan, Recipe
 from lorasweep.plan import make_plan
 from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
@@ -114,7 +113,6 @@ def run_trial(
     planned = planned or make_plan(recipe)
     place = folder_of(recipe, planned) if folder is None else paths.typed(str(folder)).absolute()
     mirror = Mirror(place.parent, recipe.tracking)
-    require_writable(place)
     ended = cook(
         recipe,
         planned,
@@ -173,7 +171,6 @@ def run_sweep(
     plans = plans or plan_sweep(spec)
     folder = paths.outputs() / spec.name
     mirror = Mirror(folder, spec.tracking)
-    require_writable(folder)
     shown = _bar(spec.total) if on_change is None and not quiet else nullcontext(on_change)
     with shown as told:
         ended = driver.run_sweep(

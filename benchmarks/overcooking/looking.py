@@ -64,7 +64,7 @@ def _look(run: Reopened, further: Look, home: Path, *, until: float) -> None:
         run.recipe,
         make_plan(run.recipe),
         run.identity,
-        run.kitchen,
+        run.resources,
         Reader.load(),
         home=home,
         counts=further.counts,

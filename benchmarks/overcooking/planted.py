@@ -26,7 +26,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.overcooking.pictures import Counts
-from benchmarks.overcooking.watching import WatchfulKitchen
+from benchmarks.overcooking.watching import WatchfulResources
 from benchmarks.overcooking.witness import Witness
 from lorasweep import config, plan
 from lorasweep.core import seeds
@@ -99,13 +99,13 @@ def ideal(x_BCHW: torch.Tensor, abar_B111: torch.Tensor, latent_NCHW: torch.Tens
     return signal * eps_BCHW - noise * clean_BCHW if prediction == "v_prediction" else eps_BCHW
 
 
-def judge(run: Run, home: Path, kitchen: WatchfulKitchen, *, like: Path, counts: Counts) -> dict[str, Any]:
+def judge(run: Run, home: Path, resources: WatchfulResources, *, like: Path, counts: Counts) -> dict[str, Any]:
     """Plant a control into the base, judge it once as the product and the witness do, and take it out.
 
     Args:
         run: says what to plant, and gives the recipe and the dataset; nothing is trained.
         home: for the base's answers and the control's pictures.
-        kitchen: gives the base.
+        resources: gives the base.
         like: an adapter's file; the random one takes its norms, layer by layer.
         counts: pictures of the witness.
 
@@ -114,22 +114,24 @@ def judge(run: Run, home: Path, kitchen: WatchfulKitchen, *, like: Path, counts:
     """
     recipe = config.compose_recipe(run.overrides)
     planned = plan.make_plan(recipe)
-    latents, _ = kitchen.caches(recipe)
-    with _planted(run.planted, kitchen.base(recipe), recipe, planned, latents, like) as adapter:
-        witness = Witness(recipe, planned, run.identity, kitchen, Reader.load(), home=home, counts=counts)
-        found = _measure(kitchen, recipe, planned, adapter, home / "controls" / run.planted)
+    latents, _ = resources.caches(recipe)
+    with _planted(run.planted, resources.base(recipe), recipe, planned, latents, like) as adapter:
+        witness = Witness(recipe, planned, run.identity, resources, Reader.load(), home=home, counts=counts)
+        found = _measure(resources, recipe, planned, adapter, home / "controls" / run.planted)
         testimony, base = witness.testify(adapter), witness.base_testimony(adapter)
     rung = {"step": 0, "exposures_per_image": 0.0, "metrics": found.values, "missing": found.missing}
     return {"identity": run.identity, "rung": rung, "testimony": testimony, "base": base}
 
 
-def _measure(kitchen: WatchfulKitchen, recipe: Recipe, planned: Plan, adapter: Adapter, folder: Path) -> Measurement:
+def _measure(
+    resources: WatchfulResources, recipe: Recipe, planned: Plan, adapter: Adapter, folder: Path
+) -> Measurement:
     """What the product measures at a rung, on pictures drawn for it."""
-    base, options = kitchen.base(recipe), recipe.sample
+    base, options = resources.base(recipe), recipe.sample
     wanted = sample_requests.at_rung(recipe, planned)
     drawn = sample.draw(base, adapter, wanted, options)
     samples = sample.write(folder, wanted, drawn, base=base, options=options, adapter_file=None)
-    context = kitchen.judge_context(recipe, planned, adapter=adapter, samples=samples, step=0, history=[])
+    context = resources.judge_context(recipe, planned, adapter=adapter, samples=samples, step=0, history=[])
     return judging.judge(context, recipe.metrics, calibration.find(recipe, base.fingerprint).calibration)
 
 

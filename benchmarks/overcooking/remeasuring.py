@@ -100,7 +100,7 @@ def _measure(run: Reopened, plan: Plan, path: Path, wanted: Sequence[ImageReques
     drawn = _drawn(path, wanted)
     if recalled:
         drawn |= _draw(run, path, [request for request in wanted if request not in drawn])
-    context = run.kitchen.judge_context(
+    context = run.resources.judge_context(
         run.recipe,
         plan,
         adapter=run.adapter,
@@ -139,7 +139,7 @@ def _samples(folder: Path) -> list[Sample]:
 def _draw(run: Reopened, path: Path, lacking: Sequence[ImageRequest]) -> dict[ImageRequest, Sample]:
     if not lacking:
         return {}
-    base, options, folder = run.kitchen.base(run.recipe), run.recipe.sample, _beside(path)
+    base, options, folder = run.resources.base(run.recipe), run.recipe.sample, _beside(path)
     earlier = _samples(folder)
     requests = [*(one.request for one in earlier), *lacking]
     pictures = [*(one.open() for one in earlier), *sample.draw(base, run.adapter, lacking, options)]

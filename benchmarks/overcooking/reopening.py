@@ -17,17 +17,17 @@ from lorasweep.trial import finish
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter
     from lorasweep.core.records import Recipe
-    from lorasweep.trial.resources import Kitchen
+    from lorasweep.trial.resources import TrialResources
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reopened:
-    """What can be asked of a run; `adapter` lives in the kitchen's base."""
+    """What can be asked of a run; `adapter` lives in its base."""
 
     folder: Path
     identity: str
     recipe: Recipe
-    kitchen: Kitchen
+    resources: TrialResources
     adapter: Adapter
 
     def recall(self, step: int) -> bool:
@@ -43,21 +43,21 @@ def recipe_of(folder: Path) -> Recipe:
     return config.compose_recipe(files.read_json(folder / "run.json")["overrides"])
 
 
-_kitchen: Kitchen | None = None
+_resources: TrialResources | None = None
 
 
 @contextmanager
 def reopened(folder: Path) -> Iterator[Reopened]:
-    """Open a run folder; the adapter leaves the base afterwards, the kitchen stays for the next."""
-    from lorasweep.trial.resources import Kitchen
+    """Open a run folder; the adapter leaves the base afterwards, the resources stay for the next."""
+    from lorasweep.trial.resources import TrialResources
 
-    global _kitchen
-    _kitchen = _kitchen or Kitchen()
+    global _resources
+    _resources = _resources or TrialResources()
     recipe = recipe_of(folder)
     kind = importlib.import_module(f"lorasweep.components.adapters.{recipe.adapter.name}")
-    adapter = kind.build(_kitchen.base(recipe), seed=recipe.seed, **recipe.adapter.options)
+    adapter = kind.build(_resources.base(recipe), seed=recipe.seed, **recipe.adapter.options)
     try:
         identity = files.read_json(folder / "run.json")["identity"]
-        yield Reopened(folder=folder, identity=identity, recipe=recipe, kitchen=_kitchen, adapter=adapter)
+        yield Reopened(folder=folder, identity=identity, recipe=recipe, resources=_resources, adapter=adapter)
     finally:
         adapter.remove()

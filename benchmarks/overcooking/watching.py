@@ -1,4 +1,4 @@
-"""A kitchen that remembers whose adapter it judged last, so that the witness can look at the same one."""
+"""Resources that remember whose adapter it judged last, so that the witness can look at the same one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 from lorasweep.core.protocols import Adapter
 from lorasweep.trial.judge.context import JudgeContext
-from lorasweep.trial.resources import Kitchen
+from lorasweep.trial.resources import TrialResources
 
 
-class WatchfulKitchen(Kitchen):
+class WatchfulResources(TrialResources):
     """See the module.
 
     Attributes:
@@ -19,6 +19,6 @@ class WatchfulKitchen(Kitchen):
     judged: Adapter | None = None
 
     def judge_context(self, *args: Any, adapter: Adapter, **rest: Any) -> JudgeContext:
-        """As the kitchen's own."""
+        """As the product's own."""
         self.judged = adapter
         return super().judge_context(*args, adapter=adapter, **rest)

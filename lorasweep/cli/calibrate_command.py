@@ -15,7 +15,7 @@ import lorasweep
 from lorasweep import config, plan
 from lorasweep.core import files, paths
 from lorasweep.core.errors import LorasweepError
-from lorasweep.core.output_folder import require_replaceable, require_writable
+from lorasweep.core.output_folder import require_replaceable
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
 from lorasweep.core.run_folder import RunFolder
 from lorasweep.sweep import driver
@@ -41,10 +41,9 @@ def run(options: argparse.Namespace) -> int:
     spec = sweep_of_controls(options.overrides, name=name, steps=steps, options=how)
     plans = {arm.name: plan.make_plan(arm.recipe) for arm in spec.arms}
     folder = paths.outputs() / name
-    require_writable(folder)
 
-    with table.live(spec, quiet=options.json) as view:
-        result = driver.run_sweep(spec, plans, folder=folder, on_change=view.update)
+    with table.live(quiet=options.json) as show:
+        result = driver.run_sweep(spec, plans, folder=folder, on_change=show)
     if result.interrupted or result.halted:
         print(result.halted or "interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130 if result.interrupted else 1
@@ -70,14 +69,14 @@ def _nulls(
 ) -> dict[str, list[dict[str, Any]]]:
     """Judge the harmless controls, as large as the healthiest checkpoint of the first `long` run."""
     from lorasweep.sweep.calibrate.negative_controls import judge_nulls
-    from lorasweep.trial.resources import Kitchen
+    from lorasweep.trial.resources import TrialResources
 
     run = next((run for run, control in controls.items() if control.arm == "long"), None)
     if run is None:
         raise LorasweepError("no `long` control has ended: nothing can be placed")
     healthy = RunFolder(run).weights(controls[run].healthy["step"])
     limits = calibration.read(calibration.NEAREST)
-    return judge_nulls(recipe, planned, Kitchen(), limits, healthy=healthy, folder=folder / "nulls")
+    return judge_nulls(recipe, planned, TrialResources(), limits, healthy=healthy, folder=folder / "nulls")
 
 
 def _made(

@@ -35,20 +35,15 @@ def run_multirun(name: str | None, overrides: Sequence[str]) -> int:
 
 
 def _run(
-    spec: SweepSpec,
-    *,
-    extend: bool = False,
-    repeats: int | None = None,
-    fresh: bool = False,
-    as_json: bool = False,
+    spec: SweepSpec, *, extend: bool = False, repeats: int | None = None, fresh: bool = False, as_json: bool = False
 ) -> int:
     plans = api.plan_sweep(spec)
     of_space = () if spec.search is None else spec.search.warnings
     of_arms = owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known])
     for warning in (*of_space, *beforehand.duplicates(spec, plans), *of_arms):
         print(f"warning  {warning}", file=sys.stderr)
-    with table.live(spec, quiet=as_json) as view:
-        ran = api.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=view.update)
+    with table.live(quiet=as_json) as show:
+        ran = api.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=show)
     result = ran.ended
     assert result is not None  # noqa: S101 - of a sweep that was opened only
     if result.halted:

@@ -6,11 +6,12 @@ Takes what rich renders. Knows nothing about what is shown.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from lorasweep.core.printable import visible
@@ -41,13 +42,23 @@ class _TextConsole(Console):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
 
 
-def text_console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
-    """Make a console on standard output or standard error."""
-    stream: Any = sys.stderr if stderr else sys.stdout
+def text_console(file: IO[str] | None = None, *, stderr: bool = False, **options: Any) -> Console:
+    """Make a console on standard output, standard error or a file; `options` are rich's."""
+    stream: Any = file or (sys.stderr if stderr else sys.stdout)
     return _TextConsole(
-        file=_Styled(stream) if isinstance(stream, SafeStream) else None,  # type: ignore[arg-type]
+        file=_Styled(stream) if isinstance(stream, SafeStream) else file,  # type: ignore[arg-type]
         stderr=stderr,
-        soft_wrap=soft_wrap,
         markup=False,
         emoji=False,
+        **options,
     )
+
+
+def text_table(title: str, *, texts: Sequence[str], numbers: Sequence[str] = (), caption: str | None = None) -> Table:
+    """Make a table of columns of text, which are folded where they are too long, and then of numbers."""
+    table = Table(title=title, caption=caption)
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table

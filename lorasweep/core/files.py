@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+# Windows replaces no file that somebody reads just now, which takes milliseconds.
+READ_PATIENCE_S = 5.0 if os.name == "nt" else 0.0
 
 
 def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
@@ -29,14 +34,27 @@ def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool =
     try:
         write(temporary)
         os.chmod(temporary, 0o644)
-        with open(temporary, "rb") as file:
+        with open(temporary, "rb+") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename over what is there, as soon as nobody is in the way."""
+    deadline = time.monotonic() + READ_PATIENCE_S
+    while True:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
 
 
 def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
@@ -80,6 +98,12 @@ def read_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def write_cache(path: Path, found: Mapping[str, Any]) -> None:
+    """Write what is only remembered to save time; where that cannot be, it only costs time."""
+    with contextlib.suppress(OSError):
+        write_json(path, found)
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:

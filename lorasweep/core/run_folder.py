@@ -108,8 +108,10 @@ class RunFolder:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What metrics.json holds; its three parts are empty before the end."""
-        return {"metrics": {}, "missing": {}, "verdict": {}, **files.read_object(self.path / RESULT_FILE)}
+        """What metrics.json holds; `metrics`, `missing` and `verdict` are there, and empty before the end."""
+        data = files.read_object(self.path / RESULT_FILE)
+        parts = ((name, data.get(name)) for name in ("metrics", "missing", "verdict"))
+        return data | {name: part if isinstance(part, dict) else {} for name, part in parts}
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep import config
 from lorasweep.core.run_folder import ADAPTER_FILE, RECIPE_FILE
 from lorasweep.plan.sample_requests import ImageRequest
-from lorasweep.trial.resources import Kitchen
+from lorasweep.trial.resources import TrialResources
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,7 +38,7 @@ class DrawingModel:
         import importlib
 
         self.recipe = config.read_recorded(folder / RECIPE_FILE)
-        self._base = Kitchen().base(self.recipe)
+        self._base = TrialResources().base(self.recipe)
         kind = importlib.import_module(f"lorasweep.components.adapters.{self.recipe.adapter.name}")
         self._adapter = kind.build(self._base, seed=self.recipe.seed, **self.recipe.adapter.options)
         self._adapter.load(folder / ADAPTER_FILE)

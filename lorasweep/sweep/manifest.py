@@ -171,20 +171,14 @@ def write_manifest(sweep_folder: Path, manifest: Manifest) -> None:
     write_text(sweep_folder / MANIFEST_FILE, text)
 
 
-def _with_asked(declared: Manifest, rows: Sequence[added_trials.Asked]) -> Manifest:
+def _with_asked(declared: Manifest, rows: Sequence[added_trials.AddedTrials]) -> Manifest:
     """Add what was asked for since."""
     arms = {arm.name: arm for arm in declared.arms}
     trials = {(trial.arm, trial.seed): trial for trial in declared.trials}
     for row in rows:
         if row.arm not in arms:
             arms[row.arm] = DeclaredArm(
-                name=row.arm,
-                note="",
-                overrides=row.overrides,
-                plan=row.plan,
-                recipe={},
-                params=row.params,
-                asked=True,
+                name=row.arm, note="", overrides=row.overrides, plan=row.plan, recipe={}, params=row.params, asked=True
             )
         for offset, seed in enumerate(row.seeds):
             number, extra = row.number + offset, row.params is None

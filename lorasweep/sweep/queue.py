@@ -1,7 +1,7 @@
 """What is cooked next, and who waits because an identical recipe is already on the stove.
 
 Trials may be added while others cook. `Trial` is the driver's working copy of one trial; everything durable
-about it is in its run folder. Knows nothing about processes, files or Optuna.
+about it is in its run folder. Knows nothing about processes or Optuna.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class TrialQueue:
 
     def __init__(self, trials: Iterable[Trial]) -> None:
         self._original: dict[str, Trial] = {}  # by fingerprint
-        self._twins: list[Trial] = []  # unfinished, each with an original
+        self._duplicates: list[Trial] = []  # unfinished, each with an original
         self._waiting: deque[Trial] = deque()
-        # A finished trial is the original of its twins, whatever its number; what was begun goes first: its
+        # A finished trial is the original of its duplicates, whatever its number; what was begun goes first: its
         # checkpoints are the work that is nearest to a result.
         for trial in sorted(trials, key=_urgency):
             self.add(trial)
@@ -89,7 +89,7 @@ class TrialQueue:
         if original is trial:
             self._waiting.append(trial)
         else:
-            self._twins.append(trial)
+            self._duplicates.append(trial)
 
     def take(self) -> Trial | None:
         """Remove and return the next trial; None when there is nothing to hand out now."""
@@ -99,18 +99,15 @@ class TrialQueue:
         """Queue a trial again, after those that wait."""
         self._waiting.append(trial)
 
-    def twins_ready(self) -> Iterator[tuple[Trial, Trial]]:
-        """Remove and yield (twin, original) for every twin whose original has ended for good."""
-        twins, self._twins = self._twins, []
-        for twin in twins:
-            original = self._original_of(twin)
+    def duplicates_ready(self) -> Iterator[tuple[Trial, Trial]]:
+        """Remove and yield (duplicate, original) for every duplicate whose original has ended for good."""
+        duplicates, self._duplicates = self._duplicates, []
+        for duplicate in duplicates:
+            original = self._original[duplicate.record.fingerprint]
             if original.record.status.is_final:
-                yield twin, original
+                yield duplicate, original
             else:
-                self._twins.append(twin)
-
-    def _original_of(self, twin: Trial) -> Trial:
-        return self._original[twin.record.fingerprint]
+                self._duplicates.append(duplicate)
 
 
 def in_exposures(exposures_per_image: float) -> int:

@@ -35,16 +35,11 @@ class Cooked:
         )
 
 
-class Shelf:
+class ResultCache:
     """The completed trials beside a sweep, or beside a single run."""
 
     def __init__(self, outputs: Path, *, own: Path) -> None:
-        """Look nowhere yet.
-
-        Args:
-            outputs: holds the sweeps, and the single runs as if they were one.
-            own: the folder of the sweep or the run that asks; it is not beside itself.
-        """
+        """Look nowhere yet; `own`, the folder of the sweep or the run that asks, is not beside itself."""
         self._outputs, self._own = outputs, own
         self._known: dict[str, Cooked] | None = None
 
@@ -56,11 +51,11 @@ class Shelf:
 
     def _read(self) -> dict[str, Cooked]:
         found: dict[str, Cooked] = {}
-        for sweep in folders_in(self._outputs):
-            for run in SweepFolder(sweep).runs if sweep != self._own else ():
-                record = run.record if run.path != self._own else None
-                if record is not None and record.status is Status.COMPLETED and _is_whole(run):
-                    found.setdefault(record.fingerprint, Cooked(run.path, record))
+        sweeps = [SweepFolder(folder) for folder in folders_in(self._outputs) if folder != self._own]
+        for run in (run for sweep in sweeps for run in sweep.runs if run.path != self._own):
+            record = run.record
+            if record is not None and record.status is Status.COMPLETED and _is_whole(run):
+                found.setdefault(record.fingerprint, Cooked(run.path, record))
         return found
 
 

@@ -1,6 +1,6 @@
 """What one process keeps warm between trials: the base, the caches, the probes, the base model's own samples.
 
-A worker makes one `Kitchen` and cooks many recipes in it; recipes that share a base, images and prompts share
+A worker makes one `TrialResources` and cooks many recipes in it; recipes that share a base, images and prompts share
 all that was computed for them. One base is held at a time, since two may not fit: a recipe with other weights
 takes the place of the last one's. Knows nothing about sweeps.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lorasweep.trial.sample import Sample
 
 
-class Kitchen:
+class TrialResources:
     """Loaded things, by what they depend on. Not safe for threads; one per process."""
 
     def __init__(self) -> None:

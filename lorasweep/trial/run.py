@@ -26,8 +26,8 @@ from lorasweep.plan import sample_requests, throughput
 from lorasweep.trial import class_images, finish
 from lorasweep.trial.finish import Kept, Rung
 from lorasweep.trial.judge import calibration, score
-from lorasweep.trial.resource_usage import Footprint
-from lorasweep.trial.resources import Kitchen
+from lorasweep.trial.resource_usage import ResourceUsage
+from lorasweep.trial.resources import TrialResources
 
 if TYPE_CHECKING:
     from lorasweep.trial.judge.context import JudgeContext
@@ -47,7 +47,7 @@ def cook(
     recipe: Recipe,
     plan: Plan,
     folder: Path,
-    kitchen: Kitchen,
+    resources: TrialResources,
     *,
     report: Report,
     should_stop: Callable[[], bool],
@@ -58,7 +58,7 @@ def cook(
         recipe: what to cook.
         plan: `plan.make_plan(recipe)`; rungs, images and prompts are taken from it.
         folder: the run folder; `status.json` in it belongs to the caller and is never touched.
-        kitchen: what this process keeps warm between trials.
+        resources: what this process keeps warm between trials.
         report: called with every event; its answer matters for "rung" events: False prunes the trial.
         should_stop: asked after every step; True checkpoints and ends with CANCELLED.
 
@@ -67,10 +67,10 @@ def cook(
     """
     from lorasweep.trial.train.loop import Diverged
 
-    run = _Run(recipe, plan, folder, kitchen, report)
+    run = _Run(recipe, plan, folder, resources, report)
     slot = run.open_slot()
     try:
-        return _climb(run, slot, should_stop)
+        return _train_rungs(run, slot, should_stop)
     except _Stopped:
         run.save(slot)
         return Outcome(status=Status.CANCELLED, step=slot.step, reason="stopped on request")
@@ -81,13 +81,13 @@ def cook(
         slot.close()
 
 
-def _climb(run: _Run, slot: Slot, should_stop: Callable[[], bool]) -> Outcome:
+def _train_rungs(run: _Run, slot: Slot, should_stop: Callable[[], bool]) -> Outcome:
     """Train from rung to rung, judging at each."""
 
     def on_step(slot: Slot, metrics: dict[str, float]) -> None:
         if slot.step % run.recipe.train.log_every == 0 or slot.step in run.plan.rungs:
             run.event("step", slot.step, metrics=metrics)
-            run.note_footprint(slot.step)
+            run.note_resource_usage(slot.step)
         if should_stop():
             raise _Stopped
 
@@ -117,11 +117,11 @@ def _train_to(rung: int, run: _Run, slot: Slot, on_step: Callable[[Slot, dict[st
 class _Run:
     """One run folder being worked on: its stages and its files."""
 
-    def __init__(self, recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen, report: Report) -> None:
+    def __init__(self, recipe: Recipe, plan: Plan, folder: Path, resources: TrialResources, report: Report) -> None:
         self.recipe, self.folder, self.files = recipe, folder, RunFolder(folder)
-        self._kitchen, self._report = kitchen, report
-        self._footprint = Footprint()
-        self.base = kitchen.base(recipe)
+        self._resources, self._report = resources, report
+        self._resource_usage = ResourceUsage()
+        self.base = resources.base(recipe)
         self.plan = class_images.draw(self.base, recipe, plan)
         self.judged: dict[int, Rung] = {}
         self._calibrated = calibration.find(recipe, self.base.fingerprint)
@@ -135,7 +135,7 @@ class _Run:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write_json(self.folder / PROVENANCE_FILE, provenance())
-        latents, texts = self._kitchen.caches(self.recipe)
+        latents, texts = self._resources.caches(self.recipe)
         latents.warm(self.plan.images)
         slot = make_slot(self.base, self.recipe, self.plan, latents=latents, texts=texts)
         try:
@@ -161,9 +161,9 @@ class _Run:
         pixels = throughput.training_pixels(self.plan) * steps / self.plan.steps
         throughput.remember(self.recipe.base, pixels / seconds)
 
-    def note_footprint(self, step: int) -> None:
+    def note_resource_usage(self, step: int) -> None:
         """Log what this process takes of the machine: for people, so that the owner need not hear of it."""
-        if taken := self._footprint.look(now=step in self.plan.rungs):
+        if taken := self._resource_usage.look(now=step in self.plan.rungs):
             self._log("system", step, metrics=taken)
 
     # ------------------------------------------------------------------------------------------- judge
@@ -198,7 +198,7 @@ class _Run:
         )
 
     def _context(self, slot: Slot, step: int, samples: Sequence[Sample]) -> JudgeContext:
-        return self._kitchen.judge_context(
+        return self._resources.judge_context(
             self.recipe,
             self.plan,
             adapter=slot.adapter,
@@ -294,7 +294,7 @@ def _facts(rung: Rung) -> dict[str, Any]:
     return {key: value for key, value in to_dict(rung).items() if key != "step"}
 
 
-def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen) -> None:
+def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, resources: TrialResources) -> None:
     """Put the base's own images, same prompts and seeds as every trial's, and the probes into `folder`."""
-    kitchen.base_samples(recipe, plan, link_into=folder)
-    kitchen.write_probes(recipe, plan, folder / "probes.json")
+    resources.base_samples(recipe, plan, link_into=folder)
+    resources.write_probes(recipe, plan, folder / "probes.json")

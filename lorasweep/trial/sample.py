@@ -65,7 +65,7 @@ def draw(
     pipe = base.pipeline(options.sampler)
     pipe.set_progress_bar_config(disable=True)
     for weight, size_px, places in _groups(requests, options.batch_size):
-        with lora_weight.at_weight(base, adapter, weight):
+        with lora_weight.lora_weight(base, adapter, weight):
             batch = [requests[place] for place in places]
             pictures = pipe(
                 **_embeddings(base, batch, options),

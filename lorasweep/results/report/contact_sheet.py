@@ -1,4 +1,4 @@
-"""The report's sheet of pictures as one file: arms x prompts at equal seeds, the base model as first row.
+"""The report's sheet of pictures as one file, of all arms: arms x prompts at equal seeds, the base model as first row.
 
 Reads run folders only; needs Pillow, not torch.
 """
@@ -15,13 +15,13 @@ from lorasweep.results.report.reading import read_findings
 
 
 def write_contact_sheet(sweep_folder: Path) -> Path | None:
-    """Draw `contact_sheet.png` from whatever trials have samples by now, as `gallery.contact_sheet`.
+    """Draw `contact_sheet.png` from whatever trials have samples by now.
 
     Returns:
         The picture's path, or None when there is nothing to show yet.
     """
     findings = read_findings(sweep_folder)
-    shown = gallery.contact_sheet(findings)
+    shown = gallery.contact_sheet(findings, findings.shown)
     if shown is None:
         return None
     rows = [(head.text, [each.open() if each else None for each in pictures]) for head, pictures in shown.rows]

@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lorasweep.core.run_folder import steps_in
 from lorasweep.data import captions
-from lorasweep.results.report.pictures import TIER_NAMES, Key, Picture, first_seed, of_base, of_run
+from lorasweep.results.report.pictures import TIER_NAMES, Key, Picture, first_seed, of_base, of_run, of_step
 from lorasweep.results.report.reading import Findings, TrialFindings
 from lorasweep.results.report.words import score_line
 
@@ -58,10 +59,18 @@ class Drawn:
     trigger: str | None  # in the arm's prompts; None: there is none, or it is not known
 
 
-def contact_sheet(findings: Findings) -> Sheet | None:
-    """Every arm at the judged weight against the prompts, the base model as first row."""
+def worth_showing(findings: Findings) -> list[TrialFindings]:
+    """The best arms, and the last of those that have a value: what went wrong is worth seeing too."""
+    ranked = sum(row.value is not None for row in findings.arms)  # they come first
+    if ranked > SHEET_ARMS:
+        return findings.shown[: SHEET_ARMS - LAST_ARMS] + findings.shown[ranked - LAST_ARMS : ranked]
+    return findings.shown[:SHEET_ARMS]
+
+
+def contact_sheet(findings: Findings, shown: Sequence[TrialFindings]) -> Sheet | None:
+    """Trials of several arms at the judged weight against the prompts, the base model as first row."""
     base = {picture.key: picture for picture in first_seed(of_base(findings.folder))}
-    trials = [(trial, pictures) for trial in _worth_showing(findings) if (pictures := _of_kept(trial))]
+    trials = [(trial, pictures) for trial in shown if (pictures := _of_kept(trial))]
     arms = [Drawn(pictures=pictures, trigger=trial.trigger) for trial, pictures in trials]
     keys = shared(base or (arms[0].pictures if arms else {}), arms)
     if not keys:
@@ -80,7 +89,7 @@ def contact_sheet(findings: Findings) -> Sheet | None:
 def ladders(findings: Findings) -> list[tuple[TrialFindings, Sheet]]:
     """The best arms over their steps at the judged weight, and over the weights at the step that is kept."""
     base = {picture.key: picture for picture in first_seed(of_base(findings.folder))}
-    drawn = [(trial, of_run(trial.run)) for trial in _worth_showing(findings)[:LADDERS]]
+    drawn = [(trial, of_run(trial.run)) for trial in worth_showing(findings)[:LADDERS]]
     return [(trial, _ladder(trial, pictures, base)) for trial, pictures in drawn if pictures]
 
 
@@ -104,20 +113,14 @@ def heading(key: Key, arms: Sequence[Drawn]) -> str:
     return general.pop() if len(general) == 1 else f"{prompts[0]} {OTHERS_DIFFER}"
 
 
-def _worth_showing(findings: Findings) -> list[TrialFindings]:
-    """The best arms, and the last of those that have a value: what went wrong is worth seeing too."""
-    ranked = sum(row.value is not None for row in findings.arms)  # they come first
-    if ranked > SHEET_ARMS:
-        return findings.shown[: SHEET_ARMS - LAST_ARMS] + findings.shown[ranked - LAST_ARMS : ranked]
-    return findings.shown[:SHEET_ARMS]
-
-
 def _of_kept(trial: TrialFindings) -> dict[Key, Picture]:
-    """A trial's pictures at the judged weight, of the checkpoint that it keeps."""
-    drawn = [picture for picture in of_run(trial.run) if picture.weight == trial.weight]
-    steps = {picture.step for picture in drawn}
-    step = trial.judged.step if trial.judged and trial.judged.step in steps else max(steps, default=0)
-    return {picture.key: picture for picture in first_seed(p for p in drawn if p.step == step)}
+    """A trial's pictures at the judged weight, of the checkpoint that it keeps, or else of its latest."""
+    judged = [trial.judged.step] if trial.judged else []
+    for step in (*judged, *reversed(steps_in(trial.run.samples()))):
+        drawn = first_seed(picture for picture in of_step(trial.run, step) if picture.weight == trial.weight)
+        if drawn:
+            return {picture.key: picture for picture in drawn}
+    return {}
 
 
 def _ladder(trial: TrialFindings, drawn: Sequence[Picture], base: dict[Key, Picture]) -> Sheet:

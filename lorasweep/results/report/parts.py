@@ -22,7 +22,7 @@ def all_of(findings: Findings) -> list[Part]:
     """Every part that has something to show."""
     parts: list[Part] = [
         ("Leaderboard", "leaderboard", findings.arms),
-        ("What it looks like", "pictures", gallery.contact_sheet(findings)),
+        ("What it looks like", "pictures", gallery.contact_sheet(findings, gallery.worth_showing(findings))),
         ("Identity against overcooking", "pareto", charts.pareto(findings)),
         ("How each one cooked", "curves", charts.curves(findings)),
         ("Over steps and weights", "ladder", gallery.ladders(findings)),

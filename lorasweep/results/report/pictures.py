@@ -61,7 +61,12 @@ class Picture:
 
 def of_run(run: RunFolder) -> list[Picture]:
     """All samples of a trial, rung by rung."""
-    return [picture for step in steps_in(run.samples()) for picture in _read(run.samples(step), step)]
+    return [picture for step in steps_in(run.samples()) for picture in of_step(run, step)]
+
+
+def of_step(run: RunFolder, step: int) -> list[Picture]:
+    """A trial's samples at one step."""
+    return _read(run.samples(step), step)
 
 
 def of_kept(run: RunFolder) -> list[Picture]:

@@ -142,7 +142,6 @@ class Findings:
     trials: tuple[TrialFindings, ...]  # best first
     notes: Mapping[str, str]  # arm -> what it is there for
     overrides: Mapping[str, tuple[str, ...]]  # arm -> what it declares
-    pruning: Mapping[str, Any]  # what was stopped early and what that saved; empty without a pruner
     timing: Mapping[str, Any]  # how long it was said to take, and took; empty before the driver's end
 
     @cached_property
@@ -193,7 +192,6 @@ def read_findings(sweep_folder: Path) -> Findings:
         trials=tuple(_trial(rank, trial) for rank, trial in rank_trials(state)),
         notes={name: arm.note for name, arm in declared.items() if arm.note},
         overrides={name: arm.overrides for name, arm in declared.items()},
-        pruning=SweepFolder(sweep_folder).pruning,
         timing=SweepFolder(sweep_folder).timing,
     )
 

@@ -191,14 +191,12 @@ def _estimate(findings: Findings) -> str:
 
 
 def _saved(findings: Findings) -> str:
-    """What pruning spared, by the steps that stopped trials had left; and what other pruners would have."""
+    """What pruning spared, by the steps that stopped trials had left."""
     pruned = [trial for trial in findings.state.trials if trial.status is Status.PRUNED]
     left = sum(trial.steps - trial.step for trial in pruned)
     if not pruned:
         return ""
-    said = f"{len(pruned)} of {findings.state.total} trials were stopped at a rung, which saved {left:,} steps."
-    replays = [str(row["sentence"]) for row in findings.pruning.get("replay") or () if "sentence" in row]
-    return " ".join([said, *(f"Replayed over those that ran their course: {each}." for each in replays)])
+    return f"{len(pruned)} of {findings.state.total} trials were stopped at a rung, which saved {left:,} steps."
 
 
 def _reused(findings: Findings) -> str:

@@ -127,7 +127,7 @@ def main(arguments: list[str]) -> int:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the driver's to interpret: it says when to end
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if hasattr(os, "nice"):
+    if hasattr(os, "nice"):  # Windows has none
         os.nice(NICENESS)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     # Libraries that print must not be taken for the report.

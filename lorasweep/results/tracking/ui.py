@@ -56,7 +56,7 @@ def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: boo
     print(f"MLflow UI  starting on {url}", flush=True)
     # A session of its own: signals reach us alone, and we end the server and its workers together.
     for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
+        if hasattr(signal, name):  # Windows has no SIGHUP
             signal.signal(getattr(signal, name), signal.default_int_handler)
     # The address goes by the environment, since everybody here can read a process's arguments.
     environment = {"PYTHONWARNINGS": "ignore", **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}

@@ -55,7 +55,7 @@ def rank_arms(state: SweepState) -> list[ArmRow]:
 def standing(state: SweepState) -> Ranking | None:
     """What the repeats say about the arms' order; None while no arm has a value."""
     values = arm_values(state)
-    return rank(values, goal=state.goal, looks=looks(state)) if values else None
+    return rank(values, goal=state.goal, interim_looks=interim_looks(state)) if values else None
 
 
 def arm_values(state: SweepState) -> dict[str, dict[int, float]]:
@@ -67,7 +67,7 @@ def arm_values(state: SweepState) -> dict[str, dict[int, float]]:
     return values
 
 
-def looks(state: SweepState) -> int:
+def interim_looks(state: SweepState) -> int:
     """How often the ranking decided whether to cook repeats: once more than the most repeated arm says."""
     extra = Counter(trial.arm for trial in state.trials if trial.extra)
     return 1 + max(extra.values()) if extra else 0
@@ -89,7 +89,7 @@ def repeats_wanted(state: SweepState, *, limit: int) -> list[tuple[str, int]]:
         arm_values(state),
         taken,
         goal=state.goal,
-        looks=max(1, looks(state)),
+        interim_looks=max(1, interim_looks(state)),
         limit={arm: declared + limit for arm, declared in allowed.items()},
     )
 

@@ -19,9 +19,9 @@ from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
 from lorasweep.sweep.comparable import agree
 from lorasweep.sweep.manifest import DeclaredTrial, read_manifest
-from lorasweep.sweep.policy import DRIVER_GONE
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking.pace import Pace
+from lorasweep.sweep.retry import DRIVER_GONE
 from lorasweep.sweep.workers.lock import holder
 from lorasweep.trial.judge.score import UTILITY
 
@@ -93,10 +93,10 @@ def from_trial(trial: Trial, *, extra: bool = False) -> TrialState:
     record = trial.record
     running = record.status is Status.RUNNING
     step = trial.step if running else record.step
-    return TrialState(
-        **_of_record(record),
+    return _snapshot(
+        record,
+        trial.folder,
         step=step,
-        run_folder=str(trial.folder),
         overrides=trial.overrides,
         judging=running and trial.judging,
         loss=trial.loss,
@@ -107,13 +107,10 @@ def from_trial(trial: Trial, *, extra: bool = False) -> TrialState:
     )
 
 
-def _of_record(record: TrialRecord) -> dict[str, Any]:
-    """What a snapshot says as status.json does."""
-    names = (
-        *("number", "arm", "seed", "status", "steps", "attempt", "reason", "value"),
-        *("broken", "reused_from"),
-    )
-    return {name: getattr(record, name) for name in names}
+def _snapshot(record: TrialRecord, run_folder: Path, **live: Any) -> TrialState:
+    """What a record says of a trial, and what is known besides."""
+    names = ("number", "arm", "seed", "status", "steps", "attempt", "reason", "value", "reused_from", "broken")
+    return TrialState(run_folder=str(run_folder), **{name: getattr(record, name) for name in names}, **live)
 
 
 def estimate(trials: Sequence[TrialState], *, workers: int, further: int = 0) -> float | None:
@@ -150,9 +147,8 @@ def read_state(sweep_folder: Path) -> SweepState:
     trials = []
     for declared in manifest.trials:
         run = SweepFolder(sweep_folder).run(declared.number, declared.arm, declared.seed)
-        record = run.record or _not_begun(run, declared)
-        trial = _read_trial(run, record, overrides.get(declared.arm, ()), driven=driver is not None)
-        trials.append(dataclasses.replace(trial, extra=declared.extra))
+        record, changed = run.record or _not_begun(run, declared), overrides.get(declared.arm, ())
+        trials.append(_read_trial(run, record, changed, driven=driver is not None, extra=declared.extra))
     running = sum(trial.status is Status.RUNNING for trial in trials)
     unasked = max(0, manifest.total - sum(not trial.extra for trial in trials))
     state = SweepState(
@@ -199,17 +195,19 @@ def _not_begun(run: RunFolder, declared: DeclaredTrial) -> TrialRecord:
     )
 
 
-def _read_trial(run: RunFolder, record: TrialRecord, overrides: tuple[str, ...], *, driven: bool) -> TrialState:
+def _read_trial(
+    run: RunFolder, record: TrialRecord, overrides: tuple[str, ...], *, driven: bool, extra: bool = False
+) -> TrialState:
     if record.status is Status.RUNNING and not driven:
         record = dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE)
     live = _tail(run)
     running, done = record.status is Status.RUNNING, record.status.is_final
     result = run.result if done else {}
     step = record.step if done else max(record.step, live.step)
-    return TrialState(
-        **_of_record(record),
+    return _snapshot(
+        record,
+        run.path,
         step=step,
-        run_folder=str(run.path),
         overrides=overrides,
         judging=running and live.judging,
         loss=live.loss,
@@ -217,6 +215,7 @@ def _read_trial(run: RunFolder, record: TrialRecord, overrides: tuple[str, ...],
         verdict=result.get("verdict") or {},
         eta_s=live.pace.seconds_for(record.steps - step) if running else None,
         mlflow_run_id=run.mlflow_run_id,
+        extra=extra,
     )
 
 

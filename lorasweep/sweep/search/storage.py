@@ -33,13 +33,7 @@ def open_study(path: Path, manifest: Manifest) -> Study | None:
     try:
         study = create_study(path, manifest)
         study.get_trials(deepcopy=False)
-    except (
-        SQLAlchemyError,
-        StorageInternalError,
-        optuna.exceptions.DuplicatedStudyError,
-        RuntimeError,
-        KeyError,
-    ):
+    except (SQLAlchemyError, StorageInternalError, optuna.exceptions.DuplicatedStudyError, RuntimeError, KeyError):
         if not existed:
             raise
         return None

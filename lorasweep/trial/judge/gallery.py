@@ -59,7 +59,7 @@ def build(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, adapter: 
     if key not in _built:
         while len(_built) >= KEPT:
             _built.pop(next(iter(_built)))
-        with lora_weight.at_weight(base, adapter, 0.0):
+        with lora_weight.lora_weight(base, adapter, 0.0):
             train, held_out = ([_decode(base, latents, i, size_px) for i in images] for images in chosen)
         _built[key] = Gallery(
             train=tuple(train),

@@ -182,7 +182,7 @@ def build(
     options = options or ProbeOptions()
     key = _key(base, recipe, plan, options)
     if key not in _built:
-        with lora_weight.at_weight(base, adapter, 0.0):
+        with lora_weight.lora_weight(base, adapter, 0.0):
             _built[key] = probe_builder.ProbeBuilder(base, recipe, plan, latents, texts, options).all()
     _built.move_to_end(key)
     while len(_built) > KEPT:

@@ -23,7 +23,7 @@ from lorasweep.results.mlflow_model import DrawingModel
 from lorasweep.results.tracking.model import save
 from lorasweep.results.tracking.reading import read_trial
 from lorasweep.trial import sample
-from lorasweep.trial.resources import Kitchen
+from lorasweep.trial.resources import TrialResources
 
 PROMPT = "zkw, 1girl, red hat"
 QUICK = ["sample.steps=2", "sample.seeds=[3]", "sample.width=32", "sample.height=32"]
@@ -61,7 +61,7 @@ def _write_model(folder: Path, adapter: Any, recipe: Recipe, logged_by: str) -> 
 )
 def test_what_mlflow_loads_draws_like_the_adapter(kind: str, logged_by: str, tmp_path: Path) -> None:
     recipe = config.compose_recipe([f"adapter={kind}", *QUICK])
-    base = Kitchen().base(recipe)
+    base = TrialResources().base(recipe)
     adapter = importlib.import_module(f"lorasweep.components.adapters.{kind}").build(
         base, seed=0, **recipe.adapter.options
     )

@@ -24,23 +24,23 @@ PATIENCE_S = 120.0
 SWEEP, STUDY = "lorasweep.sweep", "lorasweep.sweep.search.study:SweepStudy"
 
 DRIVER_DEATHS = {
-    "declared, nothing asked": f"{SWEEP}.opening:write_manifest:after:1",
+    "declared, nothing asked": f"{SWEEP}.startup:write_manifest:after:1",
     "manifest half written": "os:replace:before:1",
     "study made, nothing in it": f"{STUDY}.reconcile:before:1",
-    "inputs of a trial written": f"{SWEEP}.ledger:_write_inputs:after:2",
-    "written ahead, not asked": f"{SWEEP}.ledger:write_status:after:1",
+    "inputs of a trial written": f"{SWEEP}.trial_writer:_write_inputs:after:2",
+    "written ahead, not asked": f"{SWEEP}.trial_writer:write_status:after:1",
     "in the study, not handed out": f"{STUDY}._add_running:after:1",
     "asked": f"{STUDY}.begin:after:2",
     "handed out": f"{SWEEP}.loop:SweepLoop._give:after:2",
     "a rung noted, not reported": f"{STUDY}.report:before:1",
     "a rung reported, no verdict yet": f"{STUDY}.report:after:2",
-    "an end heard, not noted": f"{SWEEP}.ledger:Ledger.end:before:1",
+    "an end heard, not noted": f"{SWEEP}.trial_writer:TrialWriter.end:before:1",
     "an end noted, not told": f"{STUDY}.end:before:1",
     "in the middle of telling": "optuna.study:Study.tell:before:1",
     "told": f"{STUDY}.end:after:1",
-    "ranking": f"{SWEEP}.leaderboard:write:before:1",
+    "ranking": f"{SWEEP}.ranking.leaderboard:write:before:1",
     "the last one told": f"{STUDY}.end:after:{ARMS}",
-    "finished": f"{SWEEP}.announce:Announcer.close:after:1",
+    "finished": f"{SWEEP}.ranking.announce:Announcer.close:after:1",
 }
 
 

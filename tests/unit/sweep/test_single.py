@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from pretend_sweep import KITCHEN, STEPS, cook, plan, recipe, spec
+from pretend_sweep import STEPS, TRIAL_MODULE, cook, plan, recipe, spec
 from sweep_checks import starts
 
 from lorasweep.cli.one_run import exit_code
@@ -22,7 +22,7 @@ from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RunFolder
 from lorasweep.sweep.ranking.state import read_state
 from lorasweep.sweep.single import run_trial
-from lorasweep.sweep.workers.lock import SweepLock, holder
+from lorasweep.sweep.workers.lock import holder, sweep_lock
 
 PATIENCE_S = 60.0
 
@@ -36,7 +36,7 @@ def run(folder: Path, *, fresh: bool = False, seed: int = 0, parent=None, **ways
         shown=lambda: nullcontext(lambda event: True),
         fresh=fresh,
         parent=parent,
-        kitchen_module=KITCHEN,
+        trial_module=TRIAL_MODULE,
     )
 
 
@@ -83,7 +83,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_later(folder):
 
 def test_two_processes_do_not_cook_in_one_folder(folder):
     folder.mkdir(parents=True)
-    with SweepLock(folder), pytest.raises(SweepHeldError, match=f"process {os.getpid()}"):
+    with sweep_lock(folder), pytest.raises(SweepHeldError, match=f"process {os.getpid()}"):
         run(folder, parent={"parent": "x/y"})
     assert {path.name for path in folder.iterdir()} == {"lock"}, "the second one has written nothing"
 

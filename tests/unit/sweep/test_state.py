@@ -16,7 +16,7 @@ from lorasweep.sweep.manifest import declare, write_manifest
 from lorasweep.sweep.ranking.document import status_json
 from lorasweep.sweep.ranking.pace import Pace
 from lorasweep.sweep.ranking.state import TrialState, estimate, params, read_state
-from lorasweep.sweep.workers.lock import SweepLock
+from lorasweep.sweep.workers.lock import sweep_lock
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def half_done(tmp_path):
 
 
 def test_a_driven_sweep_is_read_with_progress_and_time_left(half_done):
-    with SweepLock(half_done):
+    with sweep_lock(half_done):
         state = read_state(half_done)
     assert state.counts == {"WAITING": 1, "RUNNING": 1, "COMPLETED": 1}
     done, running, waiting = state.trials
@@ -110,7 +110,7 @@ def test_single_runs_are_listed_though_nobody_declared_them(tmp_path):
     for name, started_at in (("abc-s3", 20.0), ("xyz-s3", 10.0)):
         RunFolder(tmp_path / name).write_record(dataclasses.replace(record, started_at=started_at))
     (tmp_path / "notes").mkdir()
-    with SweepLock(tmp_path / "abc-s3"):
+    with sweep_lock(tmp_path / "abc-s3"):
         state = read_state(tmp_path)
     told = [(t.number, t.arm, t.seed, t.status) for t in state.trials]
     assert told == [(0, "xyz-s3", 3, Status.CANCELLED), (1, "abc-s3", 3, Status.RUNNING)], "the oldest first"

@@ -14,7 +14,7 @@ from lorasweep.core.run_folder import RunFolder
 from lorasweep.results import sheet
 from lorasweep.results.report import page
 from lorasweep.results.report.contact_sheet import write_contact_sheet
-from lorasweep.results.report.gallery import OTHERS_DIFFER, Drawn, heading, shared
+from lorasweep.results.report.gallery import OTHERS_DIFFER, Drawn, contact_sheet, heading, shared
 from lorasweep.results.report.pictures import Picture, of_base, of_run
 from lorasweep.results.report.reading import read_findings
 
@@ -109,3 +109,13 @@ def test_pictures_know_their_step_and_place(tmp_path: Path) -> None:
     files.write_json(sweep / "base_samples" / "index.json", {"images": doubled})
     keys = [picture.key for picture in of_base(sweep) if picture.tier == "class"]
     assert keys == [("class", 0, 0), ("class", 1, 0), ("class", 0, 1), ("class", 1, 1)]
+
+
+def test_the_contact_sheet_shows_the_best_first_and_who_still_trains(tmp_path: Path) -> None:
+    cooked = [Cooked(arm="poor", overcook=0.9), Cooked(arm="good"), Cooked(arm="new", status="RUNNING", rungs=(80,))]
+    findings = read_findings(write_sweep(tmp_path / "mine", cooked))
+    shown = contact_sheet(findings, findings.shown)
+
+    assert shown is not None
+    assert [head.text.split("\n")[0] for head, _ in shown.rows] == ["base model", "good", "poor", "new"]
+    assert shown.rows[1][0].text.endswith("\ndone")

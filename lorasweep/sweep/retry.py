@@ -19,7 +19,7 @@ DRIVER_GONE = "its driver is gone; run the same command to continue"
 FAILURES = (Status.CRASHED, Status.INVALID, Status.OUT_OF_MEMORY)
 
 
-def after(record: TrialRecord, outcome: Outcome, *, metric: str, now_s: float) -> TrialRecord:
+def next_record(record: TrialRecord, outcome: Outcome, *, metric: str, now_s: float) -> TrialRecord:
     """Work out where a trial stands after an attempt.
 
     A crash leaves it WAITING while retries remain: the next attempt continues from its last checkpoint.
@@ -55,7 +55,7 @@ def after(record: TrialRecord, outcome: Outcome, *, metric: str, now_s: float) -
     )
 
 
-def of_death(record: TrialRecord, *, starved: bool) -> Status:
+def status_of_death(record: TrialRecord, *, starved: bool) -> Status:
     """Say what the death of its worker means for a trial.
 
     Memory may have been short for the neighbours' sake, so a kill by the kernel for want of it is a crash at
