@@ -1,7 +1,9 @@
 """Progress on stderr: a bar on a terminal and in a notebook, a line now and then in a log.
 
-recipe_shown(steps)   yields what the events of a run go to
-sweep_shown(trials)   yields what is told how many trials are over
+    recipe_shown(steps)   yields what the events of a run go to
+    sweep_shown(trials)   yields what is told how many trials are over
+
+Knows nothing about what runs.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ from filelock import FileLock, Timeout
 
 from lorasweep.core.errors import LorasweepError
 from lorasweep.core.records import Status, TrackingOptions
-from lorasweep.core.run_folder import MLFLOW_FILE, SweepFolder
+from lorasweep.core.run_folder import ADAPTER_FILE, MLFLOW_FILE, SweepFolder
 from lorasweep.results import params
 from lorasweep.results.tracking.address import masked
 from lorasweep.results.tracking.content import RunContent
-from lorasweep.results.tracking.model import best_model, push_model
+from lorasweep.results.tracking.model import model_key, push_model
 from lorasweep.results.tracking.push import Pushed, Pusher
 from lorasweep.results.tracking.reading import (
     SweepFiles,
@@ -85,7 +85,7 @@ class SweepMirror:
         self._trials: dict[Path, TrialFiles] = {}  # as last read
         self._sent: dict[Path, tuple[TrialFiles, RunContent]] = {}
         self._context: object = None  # what decides trials' runs besides their folders
-        self._modelled: set[str] = set()  # models that are known to be there
+        self._modelled: set[tuple[str, str]] = set()  # models, with their runs, that are known to be there
 
     def sync(self) -> SyncReport:
         """Bring MLflow to what the folders say.
@@ -154,11 +154,13 @@ class SweepMirror:
                     self._sent[folder] = trial, content
 
     def _push_best(self, store: Store, sweep: SweepFiles, trials: Sequence[TrialFiles]) -> None:
-        model = best_model(sweep, trials)
-        state = read_state(model.run_folder / MLFLOW_FILE) if model is not None else None
-        if model is not None and state is not None and model.key not in self._modelled:
-            push_model(store, model, run_id=state.run_id)
-            self._modelled.add(model.key)
+        best = next((trial for trial in trials if sweep.rank(trial.status.get("number")) == 1), None)
+        state = None if best is None else read_state(best.folder / MLFLOW_FILE)
+        if best is None or state is None or not (best.folder / ADAPTER_FILE).exists():
+            return
+        if (made := (model_key(sweep, best), state.run_id)) not in self._modelled:
+            push_model(store, sweep, best, run_id=state.run_id)
+            self._modelled.add(made)
 
 
 def _options(sweep_folder: Path) -> TrackingOptions:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -24,11 +24,8 @@ from lorasweep.results.tracking.sync_state import SyncState, read_state
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
-T = TypeVar("T")
-
 KEY_TAG = "lorasweep.key"
-POINTS_PER_BATCH = 900  # MLflow takes 1000 metrics at once
-KEYS_PER_BATCH = 90  # and 100 params or tags
+BATCH = {"metrics": 900, "params": 90, "tags": 90}  # MLflow takes 1000 and 100 at once
 TAG_CHARACTERS = 5000  # MLflow's limit for tags is 8000 bytes
 TERMINAL = ("FINISHED", "FAILED", "KILLED")
 
@@ -130,6 +127,11 @@ class Pusher:
 
     # ------------------------------------------------------------------------------------- what it holds
 
+    def _log(self, state: SyncState, kind: str, found: Sequence[object]) -> None:
+        for start in range(0, len(found), BATCH[kind]):
+            batch: dict[str, Any] = {kind: found[start : start + BATCH[kind]]}
+            self._client.log_batch(state.run_id, **batch)
+
     def _push_words(self, content: RunContent, state: SyncState, parent_id: str | None) -> None:
         from mlflow.entities import RunTag
 
@@ -140,8 +142,7 @@ class Pusher:
         if parent_id:
             wanted["mlflow.parentRunId"] = parent_id
         changed = [RunTag(key, value) for key, value in wanted.items() if state.tags.get(key) != value]
-        for tags in _batches(changed, KEYS_PER_BATCH):
-            self._client.log_batch(state.run_id, tags=tags)
+        self._log(state, "tags", changed)
         for key in state.tags.keys() - wanted.keys():
             self._client.delete_tag(state.run_id, key)
         state.tags = wanted
@@ -150,8 +151,7 @@ class Pusher:
         from mlflow.entities import Param
 
         new = [Param(key, value) for key, value in content.params.items() if key not in state.params]
-        for params in _batches(new, KEYS_PER_BATCH):
-            self._client.log_batch(state.run_id, params=params)
+        self._log(state, "params", new)
         state.params |= {param.key: param.value for param in new}
 
     def _push_datasets(self, content: RunContent, state: SyncState) -> None:
@@ -169,8 +169,7 @@ class Pusher:
             for point in points
             if point.step > state.points.get(stream, -1)
         ]
-        for metrics in _batches(unsent, POINTS_PER_BATCH):
-            self._client.log_batch(state.run_id, metrics=metrics)
+        self._log(state, "metrics", unsent)
         state.points |= {stream: points[-1].step for stream, points in content.points.items() if points}
 
     def _push_artifacts(self, content: RunContent, state: SyncState) -> None:
@@ -218,7 +217,3 @@ def _stamped(artifact: Artifact) -> tuple[str, list[int]]:
     stat = artifact.file.stat()
     folder = f"{artifact.folder}/" if artifact.folder else ""
     return folder + artifact.file.name, [stat.st_size, stat.st_mtime_ns]
-
-
-def _batches(found: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (found[start : start + size] for start in range(0, len(found), size))

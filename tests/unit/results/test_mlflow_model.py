@@ -20,7 +20,8 @@ from lorasweep.core.errors import InputError
 from lorasweep.core.records import Recipe, to_dict
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.results.mlflow_model import DrawingModel
-from lorasweep.results.tracking.model import ModelContent, save
+from lorasweep.results.tracking.model import save
+from lorasweep.results.tracking.reading import read_trial
 from lorasweep.trial import sample
 from lorasweep.trial.resources import TrialResources
 
@@ -50,9 +51,7 @@ def _write_model(folder: Path, adapter: Any, recipe: Recipe, logged_by: str) -> 
     if logged_by != "mlflow.pyfunc":
         files.write_text(folder / "MLmodel", OLDER.replace("MODULE", logged_by))
         return folder
-    flavor = {"weight": recipe.sample.weight, "seed": recipe.sample.seeds[0]}
-    content = ModelContent(run_folder=folder, key="k", name="n", flavor=flavor, params={})
-    save(content, folder / "model", model_id="m-1", run_id="r")
+    save(read_trial(folder), "sweep/trial", folder / "model", model_id="m-1", run_id="r")
     return folder / "model"
 
 

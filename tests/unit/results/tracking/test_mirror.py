@@ -13,6 +13,7 @@ import pytest
 from lorasweep.core import files
 from lorasweep.core.records import TrackingOptions
 from lorasweep.results.tracking.mirror import SweepMirror, sync_all, sync_sweep
+from lorasweep.results.tracking.push import BATCH
 from lorasweep.results.tracking.trial_content import legible
 
 STEPS = 20
@@ -429,7 +430,7 @@ def test_keys_of_two_sweeps_do_not_meet(
 def test_many_points_go_in_batches(
     make_sweep: Callable[..., Any], holdings: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorasweep.results.tracking.push.POINTS_PER_BATCH", 4)
+    monkeypatch.setitem(BATCH, "metrics", 4)
     sweep = make_sweep(cooked=False, steps=STEPS)
     sweep.cook(0, STEPS)
     assert sync(sweep).problems == []
