@@ -21,6 +21,7 @@ from PIL import Image
 
 from lorasweep.core import files
 from lorasweep.core.records import SampleOptions
+from lorasweep.core.run_folder import INDEX_FILE
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial import lora_weight
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     import torch
 
     from lorasweep.core.protocols import Adapter, Base
-
-INDEX = "index.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ def draw(
     pipe = base.pipeline(options.sampler)
     pipe.set_progress_bar_config(disable=True)
     for weight, size_px, places in _groups(requests, options.batch_size):
-        with lora_weight.at_weight(base, adapter, weight):
+        with lora_weight.lora_weight(base, adapter, weight):
             batch = [requests[place] for place in places]
             pictures = pipe(
                 **_embeddings(base, batch, options),
@@ -154,7 +153,7 @@ def write(
             | {"noise": _noise(request.seed, shape, how), "adapter": adapter_file}
         )
         samples.append(Sample(file=(folder / name).resolve(), request=request))
-    files.write_json(folder / INDEX, {"how": how, "images": entries})
+    files.write_json(folder / INDEX_FILE, {"how": how, "images": entries})
     return samples
 
 
@@ -164,7 +163,7 @@ def read_index(folder: Path) -> list[Sample]:
     Raises:
         FileNotFoundError: there is no index.
     """
-    entries = files.read_json(folder / INDEX)["images"]
+    entries = files.read_json(folder / INDEX_FILE)["images"]
     return [Sample(file=(folder / entry["file"]).resolve(), request=_request(entry)) for entry in entries]
 
 

@@ -69,7 +69,7 @@ class TextCache:
         made: dict[str, torch.Tensor] = {}
         # Asked for by a training step or not, a caption means the same bits: autocast would round otherwise.
         plainly = torch.autocast(self._base.device.type, enabled=False)
-        with lora_weight.bare(self._base.text_encoder), plainly:
+        with lora_weight.without_adapters(self._base.text_encoder), plainly:
             for start in range(0, len(captions), _ROWS):
                 chunk = captions[start : start + _ROWS]
                 rows = [*chunk, *[chunk[-1]] * (_ROWS - len(chunk))]

@@ -136,7 +136,7 @@ def _answered_by_base(
 ) -> loss.Question:
     """Put the frozen base's own answers, at LoRA weight 0, in the place of some rows' targets."""
     # An autocast of its own, so that no cast made here, without gradient, can serve the adapted pass.
-    with lora_weight.at_weight(base, slot.adapter, 0.0), _autocast(slot, base):
+    with lora_weight.lora_weight(base, slot.adapter, 0.0), _autocast(slot, base):
         answer_BCHW = _predict(
             slot,
             base,

@@ -3,7 +3,7 @@
 Takes RGB pictures of one size, gives per tile the VAE latent and the UNet's features, and the features of the
 whole. UNet features are taken as in DIFT: noise the latent to an early timestep with a noise that is the same
 for every picture, run one forward pass with an empty caption, and read a block in the middle of the way up.
-Adapters must be silent (`inference.at_weight(base, adapter, 0.0)`); this module does not look for them.
+Adapters must be silent (`inference.lora_weight(base, adapter, 0.0)`); this module does not look for them.
 
 Source: Tang et al., "Emergent correspondence from image diffusion" (arXiv 2306.03881), t = 261, up block 1 of
 SD 1.x's four. Departure: one noise instead of an ensemble of eight, since all pictures share it.
