@@ -15,7 +15,7 @@ needs `if __name__ == "__main__":` around it, since workers are processes of the
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -24,12 +24,12 @@ from typing import Any
 from lorasweep import config
 from lorasweep.core import paths, progress
 from lorasweep.core.errors import ConfigError
-from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.plan import make_plan
 from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
 from lorasweep.results import runs
 from lorasweep.results.handles import Planned, Run, Sweep
-from lorasweep.sweep import beforehand, driver
+from lorasweep.sweep import beforehand, driver, judge_files
 from lorasweep.sweep.ranking.state import SweepState
 from lorasweep.sweep.single import run_trial as cook
 
@@ -187,6 +187,45 @@ def run_sweep(
             mirror=mirror,
         )
     return Sweep(folder, ended)
+
+
+def judge(
+    *words: str | Path,
+    steps: Sequence[int] | None = None,
+    asked: config.SweepSpec | None = None,
+    plans: Mapping[str, Plan] | None = None,
+    quiet: bool = False,
+) -> Run | Sweep:
+    """Judge LoRA files that any trainer made: `ls.judge("my-000004.safetensors", "base=stable_diffusion", ...)`.
+
+    Args:
+        words: files, which are the rungs of one arm; `NAME=FILE`, for arms of their own; and KEY=VALUE.
+        steps: of the files, where neither metadata nor names say it.
+        asked: of `judge_files.question`, when it is known already.
+        plans: of `plan_sweep`, likewise.
+        quiet: no progress bar.
+
+    Returns:
+        The run; of several arms, the sweep. Files that were judged so before are not judged again.
+
+    Raises:
+        ConfigError, DatasetError, InputError: before any work; with every problem found.
+    """
+    asked = asked or judge_files.question([str(word) for word in words], steps=steps)
+    plans = plans or plan_sweep(asked)
+    if len(asked.arms) > 1:
+        return run_sweep(asked, plans=plans, quiet=quiet)
+    from lorasweep.results.report import contact_sheet
+    from lorasweep.results.report.write import write_report
+
+    (arm,) = asked.arms
+    planned = plans[arm.name]
+    place = paths.outputs() / paths.JUDGED_RUNS / f"{arm.name}-{planned.fingerprint[:8]}"
+    run = run_trial(arm.recipe, place, planned=planned, quiet=quiet)
+    if run.ended is not None and run.ended.record.status is Status.COMPLETED:
+        contact_sheet.write_step_sheet(place)
+        write_report(place.parent)
+    return run
 
 
 def open_run(named: str | Path) -> Run:

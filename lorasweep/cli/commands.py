@@ -42,6 +42,11 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
 _count = _whole(1)
 
 
+def _steps(text: str) -> list[int]:
+    """Whole numbers between commas."""
+    return [_count(part.strip()) for part in text.split(",")]
+
+
 def _path(text: str) -> Path:
     """A file or folder, `~` read as the home folder."""
     if not text.strip():
@@ -127,6 +132,33 @@ The same command again continues: nothing is cooked twice, nothing finished is l
                 help="how many further seeds --until-decided may give an arm (default: 5)",
             ),
             _FRESH,
+            _JSON,
+        ),
+    ),
+    "judge": (
+        "judge LoRA files that any trainer made",
+        """\
+examples:
+  lorasweep judge my_lora-*.safetensors base=stable_diffusion base.path=sd15.safetensors \\
+                  dataset.path=my/images captions.trigger=zkw        which file is done, which one burned?
+  lorasweep judge my_lora.safetensors captions.trigger=zkw base=...  without images: drift, burn, variety, control
+  lorasweep judge mine=a.safetensors theirs=b.safetensors base=...   side by side, with a leaderboard
+  lorasweep judge a.safetensors base=... --require 'overcook<0.5' --require 'identity>0.3'   for scripts
+Each file is drawn and judged at LoRA weight 0.7 (sample.weight). Their order is told by their metadata or names, or by
+--steps. All images of dataset.path count as trained on; dataset.holdout_path=FOLDER has some that were not. Judging the
+same files twice costs nothing. Exit code 3: a --require is not kept.""",
+        (
+            _arg(
+                "words", nargs="+", metavar="FILE|ARM=FILE|KEY=VALUE", help="files of one arm, or of several; a recipe"
+            ),
+            _arg("--steps", type=_steps, metavar="N,N", help="at which the files were saved, in their order"),
+            _arg(
+                "--require",
+                action="append",
+                default=[],
+                metavar="METRIC<BOUND",
+                help="a bound that the kept file must keep: overcook, identity, utility or any metric; may be repeated",
+            ),
             _JSON,
         ),
     ),

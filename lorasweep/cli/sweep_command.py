@@ -19,7 +19,7 @@ from lorasweep.sweep.ranking.state import SweepState
 
 def run(options: argparse.Namespace) -> int:
     """Run or continue a sweep; returns 0 when every trial has its answer, 130 when interrupted, else 1."""
-    return _run(
+    return run_spec(
         config.load_sweep(options.sweep, options.overrides),
         extend=options.extend,
         repeats=options.max_repeats if options.until_decided else None,
@@ -31,12 +31,13 @@ def run(options: argparse.Namespace) -> int:
 def run_multirun(name: str | None, overrides: Sequence[str]) -> int:
     """Run or continue what Hydra's `-m` was asked for: a sweep, or nothing but overrides; as `run`."""
     spec = config.sweep_of_overrides(overrides) if name is None else config.load_sweep(name, overrides)
-    return _run(spec)
+    return run_spec(spec)
 
 
-def _run(
+def run_spec(
     spec: SweepSpec, *, extend: bool = False, repeats: int | None = None, fresh: bool = False, as_json: bool = False
 ) -> int:
+    """Run or continue a sweep that is checked, and print what came out; as `run`."""
     plans = api.plan_sweep(spec)
     of_space = () if spec.search is None else spec.search.warnings
     of_arms = owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known])

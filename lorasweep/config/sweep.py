@@ -161,7 +161,7 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     body, second = _parted(body, problems)
     declared = bind_record(_SweepFile, body, at=_OWN, problems=problems)
     problems += _name_problems(name, "a sweep", at="sweep.name")
-    if name.lower() == paths.SINGLE_RUNS:
+    if name.lower() in (paths.SINGLE_RUNS, paths.JUDGED_RUNS):
         problems.append(Problem(name, "is where single runs are kept", "sweep.name=another"))
     problems += _shape_problems(body, swept=bool(swept))
     common = as_overrides(body.get("recipe") or {}, "sweep.recipe", problems)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lorasweep.core.errors import InputError, Problem
 
-SINGLE_RUNS = "train"  # in the outputs, beside the sweeps
+SINGLE_RUNS, JUDGED_RUNS = "train", "judge"  # in the outputs, beside the sweeps
 
 
 def typed(path: str) -> Path:

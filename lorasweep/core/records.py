@@ -96,7 +96,7 @@ class DollhouseOptions:
     """The procedural dataset that is drawn when `dataset.path` is null."""
 
     subject: str = "zkw"
-    images: Annotated[int, Field(ge=1, le=10_000)] = 20
+    images: Annotated[int, Field(ge=0, le=10_000)] = 20  # 0: none, for files that are judged by prompts alone
     outfits: Annotated[int, Field(ge=1, le=4)] = 1
     confound: Share = 0.5  # share of images that keep the subject's usual background and outfit
     captions: Literal["absorbed", "full"] = "absorbed"  # without, or with, the tags of the subject's own traits
@@ -112,13 +112,19 @@ class DatasetOptions:
     repeats: Annotated[int, Field(ge=1, examples=[10])] | None = None  # None: the number in the folder's name, else 1
     holdout: Annotated[float, Field(ge=0, le=0.5)] = 0.2  # share of images kept for judging, duplicates together
     holdout_seed: Seed = 0
+    holdout_path: Text | None = None  # a folder of images kept for judging; then none of the dataset's is
     prompts: dict[str, tuple[str, ...]] | None = None  # by tier; None: derived from the captions
     dollhouse: DollhouseOptions = field(default_factory=DollhouseOptions)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there are no images at all, so that files are judged by prompts alone."""
+        return self.path is None and self.dollhouse.images == 0
+
+    @property
     def drawn(self) -> DollhouseOptions | None:
         """What the dollhouse's world draws; None where the images are a person's own."""
-        return self.dollhouse if self.path is None else None
+        return self.dollhouse if self.path is None and not self.is_empty else None
 
 
 @dataclass(frozen=True, kw_only=True)

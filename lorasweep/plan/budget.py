@@ -33,6 +33,9 @@ class Budget:
     by_source: dict[str, int]
 
 
+NOTHING = Budget(batches_per_epoch=1, steps_per_epoch=1, steps=1, by_image=(), by_concept={}, by_source={})
+
+
 def count(
     train: Sequence[PlannedImage],
     options: TrainOptions,

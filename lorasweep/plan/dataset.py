@@ -28,6 +28,7 @@ from lorasweep.data.leftovers import some
 from lorasweep.plan import trigger
 from lorasweep.plan.dollhouse_dataset import draw_dataset
 from lorasweep.plan.image_facts_cache import inspect_all
+from lorasweep.plan.judged_files import has_files
 
 
 @dataclass(frozen=True)
@@ -84,22 +85,29 @@ def read_dataset(recipe: Recipe) -> Dataset:
     Raises:
         DatasetError, ConfigError: with every problem found.
     """
-    options, root = recipe.dataset, _root(recipe)
+    options = recipe.dataset
+    if options.is_empty:
+        return _no_images(recipe)
+    root, kept = _root(recipe), _kept_apart(recipe)
     folder = find_images(root, caption_extension=recipe.captions.extension)
     if options.drawn and recipe.captions.trigger is not None:
         folder = dataclasses.replace(folder, images=tuple(_without_word(image, recipe) for image in folder.images))
-    rows, problems = make_rows(recipe, folder.images)
+    rows, problems = make_rows(recipe, [*folder.images, *kept])
     if problems:
         raise DatasetError(problems, subject=f"the dataset {root}")
     groups = near_duplicates.groups([row.facts.signature for row in rows])
-    held_out = split.held_out(
-        [row.facts.sha256 for row in rows],
-        groups,
-        share=options.holdout,
-        seed=options.holdout_seed,
-        concepts=[row.found.concept for row in rows],
-    )
+    if kept:
+        held_out = set(range(len(folder.images), len(rows)))
+    else:
+        held_out = split.held_out(
+            [row.facts.sha256 for row in rows],
+            groups,
+            share=options.holdout,
+            seed=options.holdout_seed,
+            concepts=[row.found.concept for row in rows],
+        )
     triggers = trigger.find_triggers(recipe, folder.images)
+    triggers |= {each.class_tokens: next(iter(triggers.values())) for each in kept if each.class_tokens not in triggers}
     decoupled = _decoupled(recipe, rows, held_out)
     images = tuple(
         row.planned(
@@ -120,6 +128,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
         *_captions(recipe, folder),
         *_copies(rows, groups),
         *_held_out(recipe, images),
+        *_kept_copies(rows, groups, held_out if kept else ()),
     ]
     return Dataset(images=images, triggers=trigger.by_images(folder.images, triggers), warnings=tuple(notes))
 
@@ -164,6 +173,38 @@ def unused_parts(rows: Sequence[Row]) -> Iterator[str]:
             names.setdefault(row.facts.unused_profile, []).append(row.found.short)
     for why, those in names.items():
         yield f"the colour profile of {some(those)} {why}: read as sRGB; save them in sRGB if colours matter"
+
+
+def _no_images(recipe: Recipe) -> Dataset:
+    """What files are judged by that come without images: the trigger, if it is told.
+
+    Raises:
+        DatasetError: something is to be trained.
+    """
+    if not has_files(recipe):
+        raise DatasetError(Problem("dataset", "there are no images to train on", "dataset.path=FOLDER"))
+    given = recipe.captions.trigger
+    note = "no images: only drift, burn, diversity and prompt control are measured; dataset.path=FOLDER gives the rest"
+    return Dataset(images=(), triggers=(given,) if given else (), warnings=(note,))
+
+
+def _kept_apart(recipe: Recipe) -> tuple[FoundImage, ...]:
+    """The images of `dataset.holdout_path`."""
+    folder = recipe.dataset.holdout_path
+    if folder is None:
+        return ()
+    place, extension = Path(folder).expanduser(), recipe.captions.extension
+    return find_images(place, caption_extension=extension, key="dataset.holdout_path").images
+
+
+def _kept_copies(rows: Sequence[Row], groups: Sequence[Sequence[int]], held_out: Collection[int]) -> Iterator[str]:
+    """Say which images that were kept apart are copies of some that were trained on."""
+    both = [group for group in groups if any(i in held_out for i in group) and any(i not in held_out for i in group)]
+    if copies := [rows[index].found.short for group in both for index in group if index in held_out]:
+        yield (
+            f"{some(copies)} of dataset.holdout_path are near-duplicates of images that are trained on: what is "
+            "measured on them says nothing about unseen ones"
+        )
 
 
 def _root(recipe: Recipe) -> Path:
@@ -242,7 +283,7 @@ def _held_out(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[str]:
     concepts = Counter(image.concept for image in images)
     judged = Counter(image.concept for image in images if image.split == "held_out")
     count = judged.total()
-    if recipe.dataset.drawn is None and recipe.dataset.holdout == 0:
+    if recipe.dataset.drawn is None and recipe.dataset.holdout == 0 and not count:
         yield (
             "dataset.holdout=0 keeps no image to judge by, so overfitting cannot be measured on unseen "
             "images: dataset.holdout=0.2 would keep every fifth"

@@ -9,7 +9,7 @@ from typing import Any
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, DatasetError, InputError, Problem
 from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
-from lorasweep.plan import budget, limits, noise, reach, regularization, warnings
+from lorasweep.plan import budget, judged_files, limits, noise, reach, regularization, warnings
 from lorasweep.plan.dataset import Dataset, read_dataset
 from lorasweep.plan.prompts import write_prompts
 
@@ -29,6 +29,7 @@ def make_plan(recipe: Recipe) -> Plan:
     """
     problems: list[Problem] = []
     base_fingerprint, noise_notes = _base(recipe, problems)
+    problems += judged_files.problems(recipe)
     wrong_base = bool(problems)
     dataset: Dataset | None = None
     extra: tuple[PlannedImage, ...] = ()
@@ -64,23 +65,30 @@ def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], bas
     if problems := list(limits.epoch_problems(train)):
         raise DatasetError(problems, subject="the dataset")
     counted = budget.count(train, recipe.train, seed=recipe.seed, regularization=extra)
-    if problems := list(limits.problems(recipe, counted.steps)):
+    judged = judged_files.has_files(recipe)
+    if problems := [] if judged else list(limits.problems(recipe, counted.steps)):
         raise ConfigError(problems, subject="the recipe")
-    material = digest([base_fingerprint, [_identity(image) for image in (*dataset.images, *extra)]])
+    steps, rungs = counted.steps, budget.rungs(counted.steps, recipe.train.rungs)
+    if judged:
+        rungs = tuple(recipe.adapter.options["steps"])
+        steps = rungs[-1]
+    decides = [base_fingerprint, [_identity(image) for image in (*dataset.images, *extra)]]
+    material = digest([*decides, judged_files.digests(recipe)] if judged else decides)
     plan = Plan(
         material=material,
         images=dataset.images,
         trigger=dataset.trigger,
         batches_per_epoch=counted.batches_per_epoch,
         steps_per_epoch=counted.steps_per_epoch,
-        steps=counted.steps,
-        rungs=budget.rungs(counted.steps, recipe.train.rungs),
+        steps=steps,
+        rungs=rungs,
         prompts=write_prompts(recipe, dataset),
         reg_images=extra,
         **_by_seed(recipe, material, counted, train),
     )
     found = [*dataset.warnings, *reach.find(recipe, plan, _window(recipe))]
-    return dataclasses.replace(plan, warnings=(*found, *warnings.find(recipe, plan, counted)))
+    found += judged_files.notes(recipe, plan.trigger) if judged else warnings.find(recipe, plan, counted)
+    return dataclasses.replace(plan, warnings=tuple(found))
 
 
 def _window(recipe: Recipe) -> Any:
@@ -93,7 +101,7 @@ def _by_seed(recipe: Recipe, material: str, counted: budget.Budget, train: Seque
         "fingerprint": digest([recipe.fingerprint(), material, *(each.digest() for each in registry.used(recipe))]),
         "exposures": counted.by_concept,
         "tag_exposures": reach.tag_exposures(train, counted.by_image, recipe.captions, _window(recipe)),
-        "exposures_per_image": sum(counted.by_image) / len(counted.by_image),
+        "exposures_per_image": sum(counted.by_image) / max(1, len(counted.by_image)),
         "reg_exposures": counted.by_source,
     }
 

@@ -58,6 +58,8 @@ def _called(prompt: str, word: str, options: CaptionOptions) -> str:
 
 def _derived(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]]:
     options, trigger = recipe.captions, dataset.trigger
+    if recipe.dataset.is_empty:
+        return _without_images(recipe, trigger)
     texts = sorted({image.caption for image in dataset.images if image.split == "train" and image.caption})
     seen = _spread(texts, PER_TIER)
     without = list(seen)
@@ -69,6 +71,16 @@ def _derived(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]]:
         "class": tuple(dict.fromkeys(text for text in without if text)) if trigger else (),
         "unrelated": recipe.base.unrelated_prompts[:PER_TIER],
     }
+
+
+def _without_images(recipe: Recipe, trigger: str | None) -> dict[str, tuple[str, ...]]:
+    """Prompts that need no caption: the trigger alone and in scenes, the base's other subjects, the unrelated."""
+    own = {}
+    if trigger is not None:
+        scenes = tuple(recipe.captions.separator.join([trigger, scene]) for scene in _SCENES[:PER_TIER])
+        own = {"in_distribution": (trigger,), "recombined": scenes}
+    base = recipe.base
+    return {**own, "class": base.neighbour_prompts[:PER_TIER], "unrelated": base.unrelated_prompts[:PER_TIER]}
 
 
 def _recombined(

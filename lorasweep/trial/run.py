@@ -23,7 +23,9 @@ from lorasweep.core.provenance import provenance
 from lorasweep.core.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
 from lorasweep.core.run_folder import EVENTS_FILE, INDEX_FILE, PROVENANCE_FILE, RunFolder, steps_in
 from lorasweep.plan import sample_requests, throughput
+from lorasweep.plan.judged_files import has_files
 from lorasweep.trial import class_images, finish
+from lorasweep.trial.file_slot import FileSlot
 from lorasweep.trial.finish import FinalCheckpoint, Rung
 from lorasweep.trial.judge import calibration, probes, score
 from lorasweep.trial.resource_usage import ResourceUsage
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from lorasweep.trial.judge.verdict import Verdict
     from lorasweep.trial.sample import Sample
     from lorasweep.trial.train.slot import Slot
+
+    AnySlot = Slot | FileSlot
 
 LONG_ENOUGH_S = 5.0  # of training, before its speed is worth remembering
 Report = Callable[[dict[str, Any]], bool]
@@ -81,8 +85,8 @@ def cook(
         slot.close()
 
 
-def _train_rungs(run: _Run, slot: Slot, should_stop: Callable[[], bool]) -> Outcome:
-    """Train from rung to rung, judging at each."""
+def _train_rungs(run: _Run, slot: AnySlot, should_stop: Callable[[], bool]) -> Outcome:
+    """Train from rung to rung, or take one file after another, judging each."""
 
     def on_step(slot: Slot, metrics: dict[str, float]) -> None:
         if slot.step % run.recipe.train.log_every == 0 or slot.step in run.plan.rungs:
@@ -93,8 +97,13 @@ def _train_rungs(run: _Run, slot: Slot, should_stop: Callable[[], bool]) -> Outc
 
     for rung in run.plan.rungs:
         if slot.step < rung:
-            _train_to(rung, run, slot, on_step)
-            run.save(slot)
+            if isinstance(slot, FileSlot):
+                if should_stop():
+                    raise _Stopped
+                slot.advance(rung)
+            else:
+                _train_to(rung, run, slot, on_step)
+                run.save(slot)
         if rung not in run.judged:
             with slot.for_use():
                 go_on = run.judge(slot)
@@ -128,30 +137,36 @@ class _Run:
 
     # ------------------------------------------------------------------------------------------- train
 
-    def open_slot(self) -> Slot:
+    def open_slot(self) -> AnySlot:
         """Build the slot, restore its last checkpoint, and forget the events of steps that were lost."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(self.folder / PROVENANCE_FILE, provenance())
+        latents, _ = self._resources.caches(self.recipe)
+        latents.warm(self.plan.images)
+        judged = has_files(self.recipe)
+        slot = FileSlot(self.base, self.recipe, self.files) if judged else self._restored()
+        self._rewind_events(slot.step)
+        self.event("start", slot.step)
+        return slot
+
+    def _restored(self) -> Slot:
         from lorasweep.trial.train import checkpoint
         from lorasweep.trial.train.slot import make_slot
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(self.folder / PROVENANCE_FILE, provenance())
         latents, texts = self._resources.caches(self.recipe)
-        latents.warm(self.plan.images)
         slot = make_slot(self.base, self.recipe, self.plan, latents=latents, texts=texts)
         try:
-            step = checkpoint.restore(slot, self.files.checkpoints)
+            checkpoint.restore(slot, self.files.checkpoints)
         except BaseException:
             slot.close()  # or its adapter would stay in the base that the next trial shares
             raise
-        self._rewind_events(step)
-        self.event("start", step)
         return slot
 
-    def save(self, slot: Slot) -> None:
-        """Checkpoint, unless this very step is already saved."""
+    def save(self, slot: AnySlot) -> None:
+        """Checkpoint, unless this very step is already saved: a file is, from the start."""
         from lorasweep.trial.train import checkpoint
 
-        if slot.step not in steps_in(self.files.checkpoints):
+        if not isinstance(slot, FileSlot) and slot.step not in steps_in(self.files.checkpoints):
             checkpoint.save(slot, self.files.checkpoints)
 
     def note_speed(self, steps: int, seconds: float) -> None:
@@ -168,7 +183,7 @@ class _Run:
 
     # ------------------------------------------------------------------------------------------- judge
 
-    def judge(self, slot: Slot) -> bool:
+    def judge(self, slot: AnySlot) -> bool:
         """Sample and measure at this rung; returns whether the owner wants the trial to go on."""
         samples = self._sample(slot)
         with throughput.measured(self.recipe.base, "judge", len(samples)):
@@ -189,7 +204,7 @@ class _Run:
         row = {"kind": "rung", "time": time.time(), "step": step, "warning": ""}
         return self._report(row | _facts(self.judged[step]))
 
-    def _judge(self, slot: Slot, step: int, samples: Sequence[Sample]) -> tuple[Measurement, list[dict[str, float]]]:
+    def _judge(self, slot: AnySlot, step: int, samples: Sequence[Sample]) -> tuple[Measurement, list[dict[str, float]]]:
         earlier = [rung for rung in self._rungs() if rung.step < step]
         return finish.judge_in_full(
             self._context(slot, step, samples),
@@ -197,7 +212,7 @@ class _Run:
             histories=[rung.replicates for rung in earlier],
         )
 
-    def _context(self, slot: Slot, step: int, samples: Sequence[Sample]) -> JudgeContext:
+    def _context(self, slot: AnySlot, step: int, samples: Sequence[Sample]) -> JudgeContext:
         return self._resources.judge_context(
             self.recipe,
             self.plan,
@@ -216,7 +231,7 @@ class _Run:
         found = verdict.of_rungs(rungs, self._calibrated.calibration)
         return summary.burning(found) if verdict.is_sure(rungs, found) else ""
 
-    def _sample(self, slot: Slot) -> list[Sample]:
+    def _sample(self, slot: AnySlot) -> list[Sample]:
         """Draw at the weight that counts, for the rungs' seeds."""
         from lorasweep.trial import sample
 
@@ -245,7 +260,7 @@ class _Run:
 
     # ------------------------------------------------------------------------------------------- files
 
-    def finish(self, slot: Slot, status: Status) -> Outcome:
+    def finish(self, slot: AnySlot, status: Status) -> Outcome:
         """Choose what stays, and write it; a completed trial's is drawn and judged in full first."""
         pruned = status is Status.PRUNED
         rungs = self._rungs()
@@ -260,7 +275,7 @@ class _Run:
         headline = finish.write(self.folder, self.recipe, rungs, kept, self._calibrated, pruned=pruned)
         return Outcome(status=status, step=slot.step, metrics=headline.values, missing=headline.missing)
 
-    def _keep(self, slot: Slot, step: int, found: Verdict) -> FinalCheckpoint:
+    def _keep(self, slot: AnySlot, step: int, found: Verdict) -> FinalCheckpoint:
         """Put the kept rung's weights back, draw them at every weight and seed, and judge that."""
         slot.adapter.load(self.files.weights(step))  # which cannot train on from there
         samples = finish.draw_in_full(self.base, slot.adapter, self.recipe, self.plan, self.folder, step=step)

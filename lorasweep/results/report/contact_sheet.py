@@ -22,10 +22,24 @@ def write_contact_sheet(sweep_folder: Path) -> Path | None:
     """
     findings = read_findings(sweep_folder)
     shown = gallery.contact_sheet(findings, findings.shown)
-    if shown is None:
-        return None
+    return None if shown is None else _write(shown, sweep_folder, title=findings.state.question)
+
+
+def write_step_sheet(run_folder: Path) -> Path | None:
+    """Draw one run over its steps, and over the weights at the step that is kept, into its own folder.
+
+    Returns:
+        The picture's path, or None when there is nothing to show.
+    """
+    for trial, shown in gallery.ladders(read_findings(run_folder.parent)):
+        if trial.name == run_folder.name:
+            return _write(shown, run_folder, title=str(trial.state.verdict.get("sentence", "")))
+    return None
+
+
+def _write(shown: gallery.Sheet, folder: Path, *, title: str) -> Path:
     rows = [(head.text, [each.open() if each else None for each in pictures]) for head, pictures in shown.rows]
-    drawn = sheet.contact_sheet(rows, [head.text for head in shown.columns], title=findings.state.question)
-    path = sweep_folder / SHEET_FILE
+    drawn = sheet.contact_sheet(rows, [head.text for head in shown.columns], title=title)
+    path = folder / SHEET_FILE
     files.write_atomic(path, lambda temporary: drawn.save(temporary, format="PNG"))
     return path

@@ -128,7 +128,7 @@ def _ladder(trial: TrialFindings, drawn: Sequence[Picture], base: dict[Key, Pict
     drawn_at = Counter(step for step, _ in {(picture.step, picture.weight) for picture in shown})
     kept = max(drawn_at, key=lambda step: (drawn_at[step], step))  # the step that has the ladder of weights
     steps = sorted({picture.step for picture in shown if picture.weight == trial.weight})
-    columns = [(Heading(name="base", below="no LoRA"), base)]
+    columns = [(Heading(name="base", below="no LoRA"), base)] if base else []
     columns += [(_step_heading(trial, step), _drawn_at(shown, step, trial.weight)) for step in steps]
     for place, weight in enumerate(sorted({picture.weight for picture in shown if picture.step == kept})):
         below = "judged" if weight == trial.weight else f"step {kept}"

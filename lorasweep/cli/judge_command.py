@@ -1,0 +1,77 @@
+"""`lorasweep judge`: LoRA files judged as checkpoints of a training are, and compared when there are several arms."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lorasweep import api
+from lorasweep.cli import one_run, sweep_command
+from lorasweep.config import SweepSpec
+from lorasweep.config.sweep_search import Constraint
+from lorasweep.core.run_folder import SHEET_FILE
+from lorasweep.results.handles import Run
+from lorasweep.sweep import judge_files
+
+NOT_KEPT = 3
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judge and show what came out; returns 3 when a requirement is not kept, else as `train` and `sweep` do."""
+    required = judge_files.requirements(options.require)
+    asked = judge_files.question(options.words, steps=options.steps)
+    if len(asked.arms) > 1:
+        code = sweep_command.run_spec(asked, as_json=options.json)
+        judged = api.open_sweep(asked.name).trials
+    else:
+        one = _judge_one(asked, as_json=options.json)
+        assert one.ended is not None  # noqa: S101 - of a run that was opened only
+        code, judged = one_run.exit_code(one.ended), [one]
+    if code:
+        return code
+    broken = list(_broken(judged, required))
+    for text in broken:
+        print(f"not kept    {text}", file=sys.stderr)
+    return NOT_KEPT if broken else 0
+
+
+def _judge_one(asked: SweepSpec, *, as_json: bool) -> Run:
+    plans = api.plan_sweep(asked)
+    (planned,) = plans.values()
+    for warning in planned.warnings:
+        print(f"warning  {warning}", file=sys.stderr)
+    judged = api.judge(asked=asked, plans=plans, quiet=as_json)
+    assert isinstance(judged, Run) and judged.ended is not None  # noqa: S101 - one arm makes one run
+    if as_json:
+        files = {key: value for key, value in _files(judged).items() if value}
+        print(json.dumps({**one_run.result_json(judged.folder, judged.ended), **files}, indent=1))
+        return judged
+    one_run.print_result(judged.folder, judged.ended)
+    for what, file in _files(judged).items():
+        if file:
+            print(f"{what:<11} {file}")
+    if (sheet := judged.folder / SHEET_FILE).exists():
+        print(f"sheet       {sheet}")
+    return judged
+
+
+def _files(judged: Run) -> dict[str, str | None]:
+    """The files that the verdict's steps stand for."""
+    options = judged.recipe.adapter.options
+    by_step: dict[Any, str] = dict(zip(options["steps"], options["paths"], strict=True))
+    return {f"{what} file": by_step.get(judged.verdict.get(f"{what}_at")) for what in ("done", "burned")}
+
+
+def _broken(judged: Sequence[Run], required: Sequence[Constraint]) -> Iterator[str]:
+    """Bounds that the kept file of a run does not keep; what is not measured keeps none."""
+    for each in judged:
+        for bound in required:
+            value = each.metrics.get(bound.metric)
+            if value is None:
+                why = each.missing.get(bound.metric, "not measured")
+                yield f"{each.name}: {bound}, and it is missing: {why}"
+            elif bound.violation(value) > 0:
+                yield f"{each.name}: {bound}, got {value:.3f}"

@@ -1,0 +1,171 @@
+"""LoRA files in the place of training: which recipe has them, and in which order they were saved. No torch.
+
+    [my-000002.safetensors, my-000004.safetensors, my.safetensors]  ->  Ordered(steps=(2, 4, 6), unit="epochs")
+
+A file's metadata say best when it was saved, then its name and those of its folders, as trainers write them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from safetensors import SafetensorError, safe_open
+
+from lorasweep.core import files, registry
+from lorasweep.core.errors import Problem
+from lorasweep.core.records import Recipe
+
+Unit = Literal["steps", "epochs"]
+SUFFIX = ".safetensors"
+_OFFERED = 5  # tags
+_STEP_NAMES = (
+    r"(?:^|[^a-z])step[_-]?0*(\d+)$",  # kohya, OneTrainer, a run folder of ours: my-step00000500, step_000100
+    r"^checkpoint-(\d+)$",  # diffusers, SimpleTuner
+    r"_0*(\d{9})$",  # ai-toolkit
+    r"-(\d+)-\d+-\d+$",  # OneTrainer: step, epoch, step of the epoch
+)
+_EPOCH_NAMES = (r"-(\d{6})$", r"(?:^|[^a-z])e(?:poch)?[_-]?0*(\d+)$")
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """Files by ascending step."""
+
+    paths: tuple[Path, ...]
+    steps: tuple[int, ...]
+    unit: Unit
+
+
+def has_files(recipe: Recipe) -> bool:
+    """Whether files are judged, so that nothing is trained."""
+    return not getattr(registry.load("adapter", recipe.adapter.name), "TRAINS", True)
+
+
+def digests(recipe: Recipe) -> list[str]:
+    """Digest every judged file's bytes."""
+    return [files.sha256(Path(path)) for path in recipe.adapter.options["paths"]] if has_files(recipe) else []
+
+
+def problems(recipe: Recipe) -> Iterator[Problem]:
+    """Find files that are not there or hold no tensors, and a recipe that would train them."""
+    if not has_files(recipe):
+        return
+    if not recipe.adapter.options["paths"]:
+        yield Problem("adapter", "files are judged, not trained", "lorasweep judge FILE... KEY=VALUE ...")
+    for path in map(Path, recipe.adapter.options["paths"]):
+        if problem := unreadable(path):
+            yield problem
+
+
+def unreadable(path: Path) -> Problem | None:
+    """What keeps a file from being a LoRA at all; None when nothing does."""
+    if not path.is_file():
+        return Problem(str(path), "no such file", "judge takes .safetensors files")
+    if path.suffix.lower() != SUFFIX:
+        message = f"must be a {SUFFIX}, since other files may hold code"
+        return Problem(str(path), message, "its trainer can save it as one")
+    try:
+        with safe_open(path, "np") as opened:
+            empty = not list(opened.keys())
+    except (OSError, SafetensorError) as error:
+        return Problem(str(path), f"cannot be read: {error}", "it may be torn: copy it once more")
+    return Problem(str(path), "holds no tensors") if empty else None
+
+
+def changes_text(path: Path) -> bool:
+    """Whether a file changes the text encoder too."""
+    with safe_open(path, "np") as opened:
+        return any(re.match(r"lora_te|text_encoder|te\d?_", key) for key in opened.keys())  # noqa: SIM118
+
+
+def tags(path: Path) -> list[tuple[str, int]]:
+    """The tags that kohya's trainers note in a file, the most frequent first, with their numbers; often none."""
+    try:
+        folders = json.loads(_metadata(path).get("ss_tag_frequency", "{}"))
+        counted: Counter[str] = Counter()
+        for found in folders.values():
+            counted.update({str(tag).strip(): int(count) for tag, count in found.items()})
+    except (ValueError, TypeError, AttributeError):
+        return []
+    return counted.most_common()
+
+
+def notes(recipe: Recipe, trigger: str | None) -> Iterator[str]:
+    """Offer a trigger word from the files, where none is known."""
+    if trigger is not None:
+        return
+    told = "no trigger word: whether the subject is there, and still obeys, is not asked; captions.trigger=WORD"
+    found = tags(Path(recipe.adapter.options["paths"][-1]))[:_OFFERED]
+    if found:
+        told += f"; most frequent in the file's own notes: {', '.join(f'{tag} ({count})' for tag, count in found)}"
+    yield told
+
+
+def order(paths: Sequence[Path], *, steps: Sequence[int] | None = None) -> Ordered | Problem:
+    """Put files in the order in which they were saved.
+
+    Args:
+        paths: at least one; each of them readable.
+        steps: one for each path, where the person says it.
+    """
+    if steps is not None:
+        if len(steps) != len(paths) or len(set(steps)) < len(steps):
+            message = f"must be one step for each of the {len(paths)} files, none twice, got {_listed(steps)}"
+            return Problem("--steps", message)
+        return _ordered(paths, steps, "steps")
+    sources: tuple[tuple[Callable[[Path], int | None], Unit], ...] = (
+        (lambda path: _noted(path, "ss_steps"), "steps"),
+        (lambda path: _named(path, _STEP_NAMES), "steps"),
+        (lambda path: _noted(path, "ss_epoch"), "epochs"),
+        (lambda path: _named(path, _EPOCH_NAMES), "epochs"),
+    )
+    for read, unit in sources:
+        if told := _complete([read(path) for path in paths]):
+            return _ordered(paths, told, unit)
+    if len(paths) == 1:
+        return Ordered(tuple(paths), (1,), "steps")
+    message = f"nothing tells in which order these {len(paths)} files were saved: neither metadata nor names do"
+    return Problem(str(paths[0]), message, "--steps 500,1000,... in the order of the files")
+
+
+def _ordered(paths: Sequence[Path], steps: Sequence[int], unit: Unit) -> Ordered:
+    by_step = sorted(zip(steps, paths, strict=True))
+    return Ordered(tuple(path for _, path in by_step), tuple(step for step, _ in by_step), unit)
+
+
+def _complete(told: Sequence[int | None]) -> list[int] | None:
+    """Steps that are all known and differ; one that has none is the last, as the end of a training has no number."""
+    known = sorted(step for step in told if step is not None)
+    if len(known) < len(told) - 1 or not known or len(set(known)) < len(known):
+        return None
+    last = known[-1] + (known[-1] - known[-2] if len(known) > 1 else known[-1])
+    return [last if step is None else step for step in told]
+
+
+def _noted(path: Path, key: str) -> int | None:
+    text = _metadata(path).get(key, "")
+    return int(text) if text.isascii() and text.isdigit() and int(text) > 0 else None
+
+
+def _named(path: Path, patterns: Sequence[str]) -> int | None:
+    """The number in a file's name, else in its folder's."""
+    for name in (path.stem, path.absolute().parent.name):
+        for pattern in patterns:
+            if (found := re.search(pattern, name, re.IGNORECASE)) and int(found[1]) > 0:
+                return int(found[1])
+    return None
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "np") as opened:
+        return opened.metadata() or {}
+
+
+def _listed(steps: Sequence[int]) -> str:
+    return ", ".join(map(str, steps)) or "none"

@@ -1,0 +1,163 @@
+"""What `judge` is given, as a question: files become the rungs of arms, arms a sweep. No torch.
+
+    my-*.safetensors base=... captions.trigger=zkw    one arm, its files by step
+    mine=a.safetensors theirs=b.safetensors base=...  two arms, one file each
+
+A word is a file where it names one, by its ending or because it is there; any other is `KEY=VALUE` of the recipe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os.path
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lorasweep.config import Arm, SweepSpec, compose_recipe
+from lorasweep.config.sweep_search import Constraint, Objective
+from lorasweep.core import paths
+from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.records import Component, Recipe, digest
+from lorasweep.plan import judged_files
+from lorasweep.trial.judge.score import IDENTITY, SCORE, UTILITY
+
+SUBJECT = "what is to be judged"
+_SHORT = {"overcook": SCORE, "utility": UTILITY, "identity": IDENTITY}
+_ARM = re.compile(r"([A-Za-z0-9][\w-]*)=(.+)")
+_BOUND = re.compile(r"\s*([\w/.]+)\s*(<=|<|>=|>)\s*([-+\d.eE]+)\s*")
+_KEYS = frozenset(field.name for field in dataclasses.fields(Recipe))
+
+
+def question(words: Sequence[str], *, steps: Sequence[int] | None = None) -> SweepSpec:
+    """Read files and overrides, and compose a recipe for every arm.
+
+    Args:
+        words: files, `ARM=FILE`s and `KEY=VALUE`s. Without `dataset` there are no images; with `dataset.path` all of
+            them were trained on, unless a `dataset.holdout` is given.
+        steps: of the files, in their order; only of a single arm.
+
+    Raises:
+        ConfigError: with every problem of the files, their order and the recipe.
+    """
+    arms, overrides = _parted(words)
+    problems: list[Problem] = []
+    if not arms:
+        problems.append(Problem("FILE", "no file is named", "lorasweep judge my_lora-*.safetensors KEY=VALUE ..."))
+    if steps is not None and len(arms) > 1:
+        problems.append(Problem("--steps", "is for the files of one arm", "name files by step: my-step00000500"))
+        steps = None
+    problems += [problem for files in arms.values() for path in files if (problem := judged_files.unreadable(path))]
+    ordered = {}
+    for name, files in arms.items() if not problems else ():
+        found = judged_files.order(files, steps=steps)
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            ordered[name] = found
+    recipe = None
+    try:
+        recipe = compose_recipe([*_defaults(overrides), "adapter=files"], overrides)
+    except InputError as error:
+        problems += error.problems
+    if problems or recipe is None:
+        raise ConfigError(problems, subject=SUBJECT)
+    names = "-".join(ordered)[:80]
+    return SweepSpec(
+        name=f"judge-{names}-{digest(sorted(words))[:8]}",
+        question="Which file is done?" if len(ordered) == 1 else f"Which is done: {', '.join(ordered)}?",
+        metric=UTILITY,
+        goal="maximize",
+        worst=Objective(name=UTILITY).told(),
+        seeds=(recipe.seed,),
+        arms=tuple(_arm(name, recipe, found) for name, found in ordered.items()),
+        launcher=recipe.launcher,
+        tracking=recipe.tracking,
+    )
+
+
+def requirements(texts: Sequence[str]) -> tuple[Constraint, ...]:
+    """Read `overcook<0.5`: a metric, or its short name, and a bound; `<` means `<=`.
+
+    Raises:
+        ConfigError: with every text that is no such bound.
+    """
+    found, problems = [], []
+    for text in texts:
+        match = _BOUND.fullmatch(text)
+        try:
+            bound = float(match[3]) if match else None
+        except ValueError:
+            bound = None
+        if match is None or bound is None:
+            problems.append(Problem("--require", f"must be a metric and a bound, got {text!r}", "'overcook<0.5'"))
+        else:
+            name = _SHORT.get(match[1], match[1])
+            found.append(Constraint(metric=name, sign="<=" if match[2].startswith("<") else ">=", bound=bound))
+    if problems:
+        raise ConfigError(problems, subject=SUBJECT)
+    return tuple(found)
+
+
+def _parted(words: Sequence[str]) -> tuple[dict[str, list[Path]], list[str]]:
+    """The files of every arm, and the overrides."""
+    bare: list[Path] = []
+    named: dict[str, list[Path]] = {}
+    overrides = []
+    for word in words:
+        match = _ARM.fullmatch(word)
+        if "=" not in word or os.path.isfile(word):
+            bare += _files(word)
+        elif match and match[1] not in _KEYS and _is_file(match[2]):
+            named.setdefault(match[1], []).extend(_files(match[2]))
+        else:
+            overrides.append(word)
+    if bare:
+        named = {_common_name(bare): bare, **named}
+    return named, overrides
+
+
+def _is_file(text: str) -> bool:
+    return text.lower().endswith(judged_files.SUFFIX) or os.path.exists(os.path.expanduser(text))
+
+
+def _files(word: str) -> list[Path]:
+    """The files that a word names: itself, those that match it where no shell has expanded it, or a folder's."""
+    path = paths.typed(word)
+    if path.is_dir():
+        return sorted(path.glob(f"*{judged_files.SUFFIX}")) or [path]
+    if not path.exists() and (matching := sorted(glob.glob(str(path)))):
+        return [Path(each) for each in matching]
+    return [path]
+
+
+def _common_name(files: Sequence[Path]) -> str:
+    """What the names of an arm's files begin with; their folder's, where that is all that is common."""
+    common = os.path.commonprefix([path.stem for path in files]) if len(files) > 1 else files[0].stem
+    common = re.sub(r"[^A-Za-z0-9._-]+", "-", common).strip("-_.0")
+    return common or re.sub(r"[^A-Za-z0-9._-]+", "-", files[0].absolute().parent.name).strip("-_.") or "files"
+
+
+def _defaults(overrides: Sequence[str]) -> list[str]:
+    """What is judged by, where the person does not say: no images; or all of them were trained on."""
+    keys = {text.split("=")[0].lstrip("+~") for text in overrides}
+    if "dataset" not in keys and not keys & {"dataset.path", "dataset.dollhouse.images"}:
+        return ["dataset=none"]
+    return ["dataset.holdout=0"] if "dataset.path" in keys and "dataset.holdout" not in keys else []
+
+
+def _arm(name: str, recipe: Recipe, found: judged_files.Ordered) -> Arm:
+    files = {
+        "paths": [str(path.absolute()) for path in found.paths],
+        "steps": list(found.steps),
+        "text_encoder": any(map(judged_files.changes_text, found.paths)),
+    }
+    last = found.steps[-1]
+    length = {"max_steps": last} if found.unit == "steps" else {"max_steps": None, "epochs": last}
+    judged = dataclasses.replace(
+        recipe,
+        adapter=Component(name="files", options=files),
+        train=dataclasses.replace(recipe.train, **length),  # by which exposures are counted
+    )
+    return Arm(name=name, note=", ".join(path.name for path in found.paths), overrides=(), recipe=judged)
