@@ -13,7 +13,7 @@ from typing import Any
 from lorasweep.components.bases import _families, _files, _finite
 from lorasweep.components.bases._files import read_json
 from lorasweep.components.bases._noise import PREDICTION_TYPES
-from lorasweep.components.bases._safetensors import Tensor, read_header
+from lorasweep.core.safetensors_header import Tensor, read_header
 
 Finding = tuple[str, str, str]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from lorasweep.components.bases._safetensors import Tensor
+from lorasweep.core.safetensors_header import Tensor
 
 UNET = "model.diffusion_model."
 PARTS = {  # of a checkpoint: name for people -> what the names of its tensors begin with

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lorasweep.components.bases._safetensors import read_header
 from lorasweep.core.files import sha256
+from lorasweep.core.safetensors_header import read_header
 
 WEIGHT_PARTS = ("unet", "vae", "text_encoder")
 ALL_PARTS = (*WEIGHT_PARTS, "tokenizer", "scheduler")
