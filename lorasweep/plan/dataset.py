@@ -97,7 +97,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
         raise DatasetError(problems, subject=f"the dataset {root}")
     groups = near_duplicates.groups([row.facts.signature for row in rows])
     if kept:
-        held_out = set(range(len(folder.images), len(rows)))
+        held_out = frozenset(range(len(folder.images), len(rows)))
     else:
         held_out = split.held_out(
             [row.facts.sha256 for row in rows],

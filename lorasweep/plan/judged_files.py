@@ -7,7 +7,6 @@ A file's metadata say best when it was saved, then its name and those of its fol
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from safetensors import SafetensorError, safe_open
-
+from lorasweep.components.adapters import file
 from lorasweep.core import files, registry
-from lorasweep.core.errors import Problem
+from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import Recipe
 
 Unit = Literal["steps", "epochs"]
@@ -47,53 +45,41 @@ def has_files(recipe: Recipe) -> bool:
     return not getattr(registry.load("adapter", recipe.adapter.name), "TRAINS", True)
 
 
+def _shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    """Of the base's weights, by part and module; empty where headers do not tell."""
+    base = registry.load("base", recipe.base.name)
+    parts = {part: base.weight_shapes(recipe.base, part) for part in ("unet", "text_encoder")}
+    return {f"{part}.{name}": shape for part, found in parts.items() for name, shape in (found or {}).items()}
+
+
 def digests(recipe: Recipe) -> list[str]:
     """Digest every judged file's bytes."""
     return [files.sha256(Path(path)) for path in recipe.adapter.options["paths"]] if has_files(recipe) else []
 
 
 def problems(recipe: Recipe) -> Iterator[Problem]:
-    """Find files that are not there or hold no tensors, and a recipe that would train them."""
+    """Find files that are not there, are no LoRAs or are of another base, and a recipe that would train them.
+
+    Whether they are of this base is not known from one checkpoint file: it is seen when they are loaded.
+    """
     if not has_files(recipe):
         return
     if not recipe.adapter.options["paths"]:
         yield Problem("adapter", "files are judged, not trained", "lorasweep judge FILE... KEY=VALUE ...")
+    shapes = _shapes(recipe)
     for path in map(Path, recipe.adapter.options["paths"]):
-        if problem := unreadable(path):
-            yield problem
+        yield from unreadable(path) or (file.problems_with(path, shapes) if shapes else [])
 
 
-def unreadable(path: Path) -> Problem | None:
-    """What keeps a file from being a LoRA at all; None when nothing does."""
+def unreadable(path: Path) -> list[Problem]:
+    """What keeps a file from being a LoRA at all; nothing when it is one."""
     if not path.is_file():
-        return Problem(str(path), "no such file", "judge takes .safetensors files")
-    if path.suffix.lower() != SUFFIX:
-        message = f"must be a {SUFFIX}, since other files may hold code"
-        return Problem(str(path), message, "its trainer can save it as one")
+        return [Problem(str(path), "no such file", f"judge takes {SUFFIX} files")]
     try:
-        with safe_open(path, "np") as opened:
-            empty = not list(opened.keys())
-    except (OSError, SafetensorError) as error:
-        return Problem(str(path), f"cannot be read: {error}", "it may be torn: copy it once more")
-    return Problem(str(path), "holds no tensors") if empty else None
-
-
-def changes_text(path: Path) -> bool:
-    """Whether a file changes the text encoder too."""
-    with safe_open(path, "np") as opened:
-        return any(re.match(r"lora_te|text_encoder|te\d?_", key) for key in opened.keys())  # noqa: SIM118
-
-
-def tags(path: Path) -> list[tuple[str, int]]:
-    """The tags that kohya's trainers note in a file, the most frequent first, with their numbers; often none."""
-    try:
-        folders = json.loads(_metadata(path).get("ss_tag_frequency", "{}"))
-        counted: Counter[str] = Counter()
-        for found in folders.values():
-            counted.update({str(tag).strip(): int(count) for tag, count in found.items()})
-    except (ValueError, TypeError, AttributeError):
-        return []
-    return counted.most_common()
+        file.describe(path)
+    except InputError as error:
+        return error.problems
+    return []
 
 
 def notes(recipe: Recipe, trigger: str | None) -> Iterator[str]:
@@ -101,8 +87,10 @@ def notes(recipe: Recipe, trigger: str | None) -> Iterator[str]:
     if trigger is not None:
         return
     told = "no trigger word: whether the subject is there, and still obeys, is not asked; captions.trigger=WORD"
-    found = tags(Path(recipe.adapter.options["paths"][-1]))[:_OFFERED]
-    if found:
+    counted: Counter[str] = Counter()
+    for tags in file.describe(recipe.adapter.options["paths"][-1]).tag_frequency.values():
+        counted.update(tags)
+    if found := counted.most_common(_OFFERED):
         told += f"; most frequent in the file's own notes: {', '.join(f'{tag} ({count})' for tag, count in found)}"
     yield told
 
@@ -120,9 +108,9 @@ def order(paths: Sequence[Path], *, steps: Sequence[int] | None = None) -> Order
             return Problem("--steps", message)
         return _ordered(paths, steps, "steps")
     sources: tuple[tuple[Callable[[Path], int | None], Unit], ...] = (
-        (lambda path: _noted(path, "ss_steps"), "steps"),
+        (lambda path: file.describe(path).steps, "steps"),
         (lambda path: _named(path, _STEP_NAMES), "steps"),
-        (lambda path: _noted(path, "ss_epoch"), "epochs"),
+        (lambda path: file.describe(path).epoch, "epochs"),
         (lambda path: _named(path, _EPOCH_NAMES), "epochs"),
     )
     for read, unit in sources:
@@ -141,16 +129,11 @@ def _ordered(paths: Sequence[Path], steps: Sequence[int], unit: Unit) -> Ordered
 
 def _complete(told: Sequence[int | None]) -> list[int] | None:
     """Steps that are all known and differ; one that has none is the last, as the end of a training has no number."""
-    known = sorted(step for step in told if step is not None)
+    known = sorted(step for step in told if step)
     if len(known) < len(told) - 1 or not known or len(set(known)) < len(known):
         return None
     last = known[-1] + (known[-1] - known[-2] if len(known) > 1 else known[-1])
-    return [last if step is None else step for step in told]
-
-
-def _noted(path: Path, key: str) -> int | None:
-    text = _metadata(path).get(key, "")
-    return int(text) if text.isascii() and text.isdigit() and int(text) > 0 else None
+    return [step or last for step in told]
 
 
 def _named(path: Path, patterns: Sequence[str]) -> int | None:
@@ -160,11 +143,6 @@ def _named(path: Path, patterns: Sequence[str]) -> int | None:
             if (found := re.search(pattern, name, re.IGNORECASE)) and int(found[1]) > 0:
                 return int(found[1])
     return None
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, "np") as opened:
-        return opened.metadata() or {}
 
 
 def _listed(steps: Sequence[int]) -> str:

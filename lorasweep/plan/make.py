@@ -29,8 +29,8 @@ def make_plan(recipe: Recipe) -> Plan:
     """
     problems: list[Problem] = []
     base_fingerprint, noise_notes = _base(recipe, problems)
-    problems += judged_files.problems(recipe)
     wrong_base = bool(problems)
+    problems += [] if wrong_base else judged_files.problems(recipe)
     dataset: Dataset | None = None
     extra: tuple[PlannedImage, ...] = ()
     notes: list[str] = []

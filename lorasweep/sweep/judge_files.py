@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from lorasweep.components.adapters import file
 from lorasweep.config import Arm, SweepSpec, compose_recipe
 from lorasweep.config.sweep_search import Constraint, Objective
 from lorasweep.core import paths
@@ -48,7 +49,7 @@ def question(words: Sequence[str], *, steps: Sequence[int] | None = None) -> Swe
     if steps is not None and len(arms) > 1:
         problems.append(Problem("--steps", "is for the files of one arm", "name files by step: my-step00000500"))
         steps = None
-    problems += [problem for files in arms.values() for path in files if (problem := judged_files.unreadable(path))]
+    problems += [problem for files in arms.values() for path in files for problem in judged_files.unreadable(path)]
     ordered = {}
     for name, files in arms.items() if not problems else ():
         found = judged_files.order(files, steps=steps)
@@ -151,7 +152,7 @@ def _arm(name: str, recipe: Recipe, found: judged_files.Ordered) -> Arm:
     files = {
         "paths": [str(path.absolute()) for path in found.paths],
         "steps": list(found.steps),
-        "text_encoder": any(map(judged_files.changes_text, found.paths)),
+        "text_encoder": any(file.describe(path).text_encoder for path in found.paths),
     }
     last = found.steps[-1]
     length = {"max_steps": last} if found.unit == "steps" else {"max_steps": None, "epochs": last}
