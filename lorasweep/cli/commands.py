@@ -149,7 +149,10 @@ Each file is drawn and judged at LoRA weight 0.7 (sample.weight). Their order is
 same files twice costs nothing. Exit code 3: a --require is not kept.""",
         (
             _arg(
-                "words", nargs="+", metavar="FILE|ARM=FILE|KEY=VALUE", help="files of one arm, or of several; a recipe"
+                "overrides",
+                nargs="+",
+                metavar="FILE|ARM=FILE|KEY=VALUE",
+                help="files of one arm, or of several; a recipe",
             ),
             _arg("--steps", type=_steps, metavar="N,N", help="at which the files were saved, in their order"),
             _arg(

@@ -22,7 +22,7 @@ NOT_KEPT = 3
 def run(options: argparse.Namespace) -> int:
     """Judge and show what came out; returns 3 when a requirement is not kept, else as `train` and `sweep` do."""
     required = judge_files.requirements(options.require)
-    asked = judge_files.question(options.words, steps=options.steps)
+    asked = judge_files.question(options.overrides, steps=options.steps)
     if len(asked.arms) > 1:
         code = sweep_command.run_spec(asked, as_json=options.json)
         judged = api.open_sweep(asked.name).trials

@@ -13,6 +13,7 @@ from statistics import fmean
 
 from lorasweep.core.records import BaseOptions, LauncherOptions, Plan, PlannedImage, Recipe
 from lorasweep.plan import sample_requests, throughput
+from lorasweep.plan.judged_files import has_files
 from lorasweep.plan.trainable import trainable
 
 FP32_BYTES = 4
@@ -48,7 +49,8 @@ def trial_seconds(plan: Plan, recipe: Recipe) -> float:
     judged_per_s = throughput.recall(recipe.base, "judge")
     judging_s = count / judged_per_s if judged_per_s else 0.0
     drawing_s = denoised / _drawing_speed(recipe.base, "draw")
-    return throughput.training_pixels(plan) / _training_speed(recipe.base) + drawing_s + judging_s
+    training_s = 0.0 if has_files(recipe) else throughput.training_pixels(plan) / _training_speed(recipe.base)
+    return training_s + drawing_s + judging_s
 
 
 def class_images_seconds(planned: Iterable[tuple[Plan, Recipe]]) -> float:

@@ -64,7 +64,7 @@ def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], bas
     train = tuple(image for image in dataset.images if image.split == "train")
     if problems := list(limits.epoch_problems(train)):
         raise DatasetError(problems, subject="the dataset")
-    counted = budget.count(train, recipe.train, seed=recipe.seed, regularization=extra)
+    counted = budget.count(train, recipe.train, seed=recipe.seed, regularization=extra) if train else budget.NOTHING
     judged = judged_files.has_files(recipe)
     if problems := [] if judged else list(limits.problems(recipe, counted.steps)):
         raise ConfigError(problems, subject="the recipe")

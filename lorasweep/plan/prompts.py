@@ -75,12 +75,14 @@ def _derived(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]]:
 
 def _without_images(recipe: Recipe, trigger: str | None) -> dict[str, tuple[str, ...]]:
     """Prompts that need no caption: the trigger alone and in scenes, the base's other subjects, the unrelated."""
-    own = {}
-    if trigger is not None:
-        scenes = tuple(recipe.captions.separator.join([trigger, scene]) for scene in _SCENES[:PER_TIER])
-        own = {"in_distribution": (trigger,), "recombined": scenes}
-    base = recipe.base
-    return {**own, "class": base.neighbour_prompts[:PER_TIER], "unrelated": base.unrelated_prompts[:PER_TIER]}
+    base, scenes = recipe.base, _SCENES[:PER_TIER]
+    called = [] if trigger is None else [trigger, *(recipe.captions.separator.join([trigger, each]) for each in scenes)]
+    return {
+        "in_distribution": tuple(called[:1]),
+        "recombined": tuple(called[1:]),
+        "class": base.neighbour_prompts[:PER_TIER] or scenes,
+        "unrelated": base.unrelated_prompts[:PER_TIER],
+    }
 
 
 def _recombined(

@@ -134,10 +134,12 @@ def _files(word: str) -> list[Path]:
 
 
 def _common_name(files: Sequence[Path]) -> str:
-    """What the names of an arm's files begin with; their folder's, where that is all that is common."""
-    common = os.path.commonprefix([path.stem for path in files]) if len(files) > 1 else files[0].stem
-    common = re.sub(r"[^A-Za-z0-9._-]+", "-", common).strip("-_.0")
-    return common or re.sub(r"[^A-Za-z0-9._-]+", "-", files[0].absolute().parent.name).strip("-_.") or "files"
+    """The file's name, or what the names of several begin with; their folder's, where that is nothing."""
+    common = files[0].stem
+    if len(files) > 1:
+        common = os.path.commonprefix([path.stem for path in files]).rstrip("0123456789")
+    names = (re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-_.") for name in (common, files[0].absolute().parent.name))
+    return next(filter(None, names), "files")
 
 
 def _defaults(overrides: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter, Base
 
 TRAINS = False
-READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
+READ_BY = ("comfyui", "forge")  # which read every form; others may, too
 
 Steps = Annotated[int, Field(ge=1)]
 

@@ -1,0 +1,67 @@
+"""`lorasweep judge`: files of a run are judged as the run judged itself; several arms; what is asked and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lorasweep.cli import main
+from lorasweep.core.run_folder import RunFolder
+
+SMALL = ("sample.steps=2", "sample.weights=[0.4,0.7]", "dataset.dollhouse.images=8", "tracking=none")
+STEPS = (4, 8)
+
+
+@pytest.fixture
+def trained(home: Path, capsys: pytest.CaptureFixture[str]) -> tuple[RunFolder, list[str]]:
+    """A run of two rungs, and both as files of kohya's form."""
+    assert main(["train", "train.max_steps=8", "train.rungs=2", "optimizer.lr=1e-2", "--json", *SMALL]) == 0
+    run = RunFolder(Path(json.loads(capsys.readouterr().out)["run_folder"]))
+    files = [str(home / f"my-{step:06d}.safetensors") for step in STEPS]
+    for step, file in zip(STEPS, files, strict=True):
+        assert main(["export", str(run.path), "--step", str(step), "--out", file]) == 0
+    capsys.readouterr()
+    return run, files
+
+
+def test_files_are_judged_as_the_run_judged_itself(
+    trained: tuple[RunFolder, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, files = trained
+    words = ["judge", *reversed(files), "dataset=dollhouse", "--json", *SMALL]
+    assert main(words) == 0
+    told = json.loads(capsys.readouterr().out)
+    judged = RunFolder(Path(told["run_folder"]))
+    assert judged.path.parent.name == "judge"
+    assert judged.result == run.result
+    assert (judged.path / "contact_sheet.png").exists()
+
+    before = (judged.path / "metrics.json").stat().st_mtime_ns
+    assert main([*words, "--require", "overcook<1"]) == 0
+    assert main([*words, "--require", "overcook<1", "--require", "identity>2"]) == 3
+    assert "identity/score >= 2" in capsys.readouterr().err
+    assert (judged.path / "metrics.json").stat().st_mtime_ns == before, "it was judged again"
+
+
+def test_arms_without_images_are_a_sweep(
+    trained: tuple[RunFolder, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, (early, late) = trained
+    small = [word for word in SMALL if "dollhouse" not in word]
+    words = ["judge", f"mine={early}", f"theirs={late}", "captions.trigger=zkw", "launcher.workers=1", "--json", *small]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert {trial["arm"] for trial in json.loads(said.out)["trials"]} == {"mine", "theirs"}
+    assert "no images" in said.err
+
+
+def test_everything_wrong_is_said_before_any_work(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "torn.safetensors").write_bytes(b"torn")
+    torn, gone = str(home / "torn.safetensors"), str(home / "gone.safetensors")
+    assert main(["judge", torn, gone, "sample.wieght=1"]) == 2
+    said = capsys.readouterr().err
+    assert "3 problems" in said
+    assert all(each in said for each in (torn, gone, "sample.wieght"))
+    assert not (home / "outputs").exists()

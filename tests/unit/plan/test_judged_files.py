@@ -1,0 +1,52 @@
+"""The order in which files were saved, by what their trainers write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from lorasweep.core.errors import Problem
+from lorasweep.plan.judged_files import Ordered, order
+
+MODULE = "lora_unet_mid_block_attentions_0_proj_in"
+
+
+def lora(path: Path, **metadata: str) -> Path:
+    """Write a LoRA of one module."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    down, up = np.ones((2, 8), "f4"), np.ones((8, 2), "f4")
+    save_file({f"{MODULE}.lora_down.weight": down, f"{MODULE}.lora_up.weight": up}, path, metadata=metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "steps", "unit"),
+    [
+        (["my-000004", "my-000002", "my"], (2, 4, 6), "epochs"),
+        (["my-step00001000", "my-step00000500"], (500, 1000), "steps"),
+        (["my_000000500", "my_000001000"], (500, 1000), "steps"),
+        (["checkpoint-500/pytorch_lora_weights", "checkpoint-50/pytorch_lora_weights"], (50, 500), "steps"),
+        (["step_000020/adapter", "step_000010/adapter"], (10, 20), "steps"),
+        (["alone"], (1,), "steps"),
+    ],
+)
+def test_names_tell_the_order(tmp_path: Path, names: list[str], steps: tuple[int, ...], unit: str) -> None:
+    found = order([lora(tmp_path / f"{name}.safetensors") for name in names])
+    assert isinstance(found, Ordered)
+    assert (found.steps, found.unit) == (steps, unit)
+
+
+def test_metadata_wins_over_names(tmp_path: Path) -> None:
+    late = lora(tmp_path / "a-000001.safetensors", ss_steps="900", ss_epoch="9")
+    early = lora(tmp_path / "a-000002.safetensors", ss_steps="300", ss_epoch="3")
+    assert order([late, early]) == Ordered((early, late), (300, 900), "steps")
+
+
+def test_no_order_is_a_problem_unless_steps_are_given(tmp_path: Path) -> None:
+    files = [lora(tmp_path / f"{name}.safetensors") for name in ("good", "better")]
+    assert isinstance(order(files), Problem)
+    assert order(files, steps=[200, 100]) == Ordered((files[1], files[0]), (100, 200), "steps")
+    assert isinstance(order(files, steps=[100]), Problem)
