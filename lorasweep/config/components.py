@@ -41,7 +41,7 @@ FOLDERS = {
     "metrics": "trial.judge.metrics",
 }
 # What makes a module a choice, where that is not any `build`: a metric's takes knobs only.
-_BUILDERS = {"base": r"^def load\(", "metrics": r"^def build\((\s*\*|\))"}
+_BUILDERS = {"base": r"^load = ", "metrics": r"^def build\((\s*\*|\))"}
 _RUNTIME = {"seed"}  # keyword-only in builders, but given by the recipe, not by the component's YAML
 
 

@@ -72,6 +72,7 @@ RANGES: dict[str, Range] = {
     "sample.weights": Range(0, 2, example="[0.4,0.7,1.0]"),
     "sample.steps": Range(1, 1000, example="20"),
     "sample.guidance": Range(0, example="4.0"),
+    "sample.guidance_rescale": Range(0, 1, example="0.7"),
     "sample.width": Range(8, 4096, example="512"),
     "sample.height": Range(8, 4096, example="512"),
     "sample.batch_size": Range(1, example="8"),

@@ -155,6 +155,7 @@ class SampleOptions:
     sampler: Literal["ddim", "euler", "dpmpp_2m"] = "ddim"
     steps: int = 20
     guidance: float = 4.0
+    guidance_rescale: float | None = None  # [0, 1]; None: 0.7 on zero terminal SNR with v, else 0
     width: int | None = None  # px; None: the base's resolution
     height: int | None = None
     batch_size: int = 8
@@ -236,8 +237,8 @@ class Advice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoisePath:
-    """How a base is noised and what it predicts, which training, judging and sampling go by.
+class NoiseSchedule:
+    """How a base is noised and what it predicts, as far as its files say; what `protocols.NoisePath` is made of.
 
     Attributes:
         config: for diffusers' schedulers.
@@ -268,6 +269,32 @@ class Bucket:
 
     width_px: int
     height_px: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Where a picture comes from, as some bases want to be told; (width, height) and (left, top)."""
+
+    original_px: tuple[int, int]  # of the file, before resizing
+    crop_px: tuple[int, int]
+    size_px: tuple[int, int]
+
+    @classmethod
+    def whole(cls, width_px: int, height_px: int) -> Frame:
+        """A picture that was neither resized nor cropped: what is asked for when drawing."""
+        return cls(original_px=(width_px, height_px), crop_px=(0, 0), size_px=(width_px, height_px))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentShape:
+    """How pictures and latents of a base go together."""
+
+    channels: int
+    px: int  # pixels per latent, along a side
+
+    def of(self, width_px: int, height_px: int) -> tuple[int, int, int]:
+        """The (C, H, W) of a picture's latent."""
+        return self.channels, height_px // self.px, width_px // self.px
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,6 +329,12 @@ class PlannedImage:
     def source(self) -> str:
         """What its pixels come from: the file, and the profile that they are converted from if any."""
         return f"{self.sha256}+{self.profile}" if self.profile else self.sha256
+
+    @property
+    def frame(self) -> Frame:
+        """Its true original size and crop."""
+        bucket = (self.bucket.width_px, self.bucket.height_px)
+        return Frame(original_px=(self.width_px, self.height_px), crop_px=self.crop_px, size_px=bucket)
 
 
 @dataclass(frozen=True, kw_only=True)

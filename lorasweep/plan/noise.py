@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lorasweep.core.errors import Problem
-from lorasweep.core.records import NoisePath, Recipe
+from lorasweep.core.records import NoiseSchedule, Recipe
 
 
-def problems(recipe: Recipe, noised: NoisePath) -> Iterator[Problem]:
+def problems(recipe: Recipe, noised: NoiseSchedule) -> Iterator[Problem]:
     """Find a loss weight that is no number on this noise."""
     if recipe.train.min_snr_gamma is None or not noised.zero_terminal_snr:
         return
@@ -22,7 +22,7 @@ def problems(recipe: Recipe, noised: NoisePath) -> Iterator[Problem]:
         )
 
 
-def warnings(recipe: Recipe, noised: NoisePath) -> Iterator[str]:
+def warnings(recipe: Recipe, noised: NoiseSchedule) -> Iterator[str]:
     """Find what a person would want to know about what the base predicts."""
     chosen = recipe.base.prediction_type
     if noised.said is not None and chosen not in (None, noised.said):

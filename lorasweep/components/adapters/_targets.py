@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from lorasweep.core.errors import AdapterError
+from lorasweep.core.protocols import is_text_encoder
 
 if TYPE_CHECKING:
     import torch
@@ -27,17 +28,22 @@ CONVOLUTION = ("ResnetBlock2D", "Downsample2D", "Upsample2D")
 
 
 def targets_by_part(base: Base, scope: Scope, *, text_encoder: bool) -> dict[str, list[str]]:
-    """Names of the modules in `scope` for "unet" and, when trained, "text_encoder".
+    """Names of the modules in `scope` for the denoiser and, when trained, the text encoders.
 
     Raises:
         AdapterError: a part has no module of that kind.
     """
     found = {}
-    for part in ("unet", "text_encoder") if text_encoder else ("unet",):
-        found[part] = find_targets(getattr(base, part), scope)
+    for part, model in trained_parts(base, text_encoder=text_encoder).items():
+        found[part] = find_targets(model, scope)
         if not found[part]:
             raise AdapterError(f"adapter.targets={scope} matches no module of this base's {part}")
     return found
+
+
+def trained_parts(base: Base, *, text_encoder: bool) -> dict[str, torch.nn.Module]:
+    """The denoiser and, when they are trained too, the text encoders."""
+    return {part: model for part, model in base.parts.items() if text_encoder or not is_text_encoder(part)}
 
 
 def find_targets(model: torch.nn.Module, scope: Scope) -> list[str]:

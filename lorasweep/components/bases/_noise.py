@@ -11,13 +11,13 @@ import json
 from pathlib import Path
 
 from lorasweep.components.bases._safetensors import read_header
-from lorasweep.core.records import NoisePath, PredictionType
+from lorasweep.core.records import NoiseSchedule, PredictionType
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 _V_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"  # tensors that mark a checkpoint
 
 
-def noise_path(path: Path, configs: Path, *, shipped: bool, override: PredictionType | None) -> NoisePath:
+def noise_schedule(path: Path, configs: Path, *, shipped: bool, override: PredictionType | None) -> NoiseSchedule:
     """Read how a base is noised.
 
     Args:
@@ -36,4 +36,4 @@ def noise_path(path: Path, configs: Path, *, shipped: bool, override: Prediction
         "rescale_betas_zero_snr": bool(written.get("rescale_betas_zero_snr")) or _ZERO_SNR in marks,
     }
     as_written = config["prediction_type"] == stated and not config["rescale_betas_zero_snr"]
-    return NoisePath(config=config, said=said, marked=_V_PREDICTION in marks, as_written=as_written)
+    return NoiseSchedule(config=config, said=said, marked=_V_PREDICTION in marks, as_written=as_written)

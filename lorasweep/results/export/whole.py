@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorasweep.components.adapters.kohya_names import kohya_name
 from lorasweep.core.errors import AdapterError, InputError, Problem
 from lorasweep.results.export.kohya import Tensors
 from lorasweep.results.export.runs import CookedRun
@@ -50,7 +49,7 @@ def in_its_base(run: CookedRun) -> Iterator[Any]:
 def differences(adapter: PeftAdapter) -> Tensors:
     """W' - W as `<module>.diff`, shaped as the weight; no kind of adapter moves a bias."""
     return {
-        f"{kohya_name(path)}.diff": adapter.delta(layer).detach().float().contiguous().numpy()
+        f"{adapter.kohya_name(path)}.diff": adapter.delta(layer).detach().float().contiguous().numpy()
         for path, layer in adapter.layers.items()
     }
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.core.protocols import Adapter, Base
+    from lorasweep.core.protocols import Adapter, Base, Text
     from lorasweep.core.records import Plan, PromptTier, Recipe
     from lorasweep.trial.judge.encoders import Encoder
     from lorasweep.trial.judge.gallery import Gallery
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 # Which of the parts that an adapter trains is at work.
-Part = Literal["both", "unet", "text_encoder"]
+Part = Literal["both", "unet", "text_encoder"]  # the denoiser, all text encoders
 PARTS: tuple[Part, ...] = ("unet", "text_encoder")
 
 
@@ -137,10 +137,10 @@ class JudgeContext:
         key = ("magnitudes", name, self.weight)
         if key not in self._asked:
             with lora_weight.at_weight(self.base, self.adapter, self.weight):
-                texts = [batch.text_BLD, batch.empty_BLD]
+                texts = [batch.text, batch.empty]
                 if self.trains_text:
                     texts = [self.base.encode_captions(w) for w in (batch.captions, [""] * len(batch.captions))]
-                asked = [probing.predict(self.base, batch.noisy_BCHW, batch.timestep_B, text) for text in texts]
+                asked = [self.base.predict(batch.noisy_BCHW, batch.t_B, text, batch.frames) for text in texts]
             adapted = probing.row_norm(asked[0], asked[1]).double().cpu()
             self._asked[key] = Magnitudes(adapted=adapted, base=batch.base_norm_B.double().cpu())
         found: Magnitudes = self._asked[key]
@@ -226,20 +226,20 @@ class JudgeContext:
                 )
         return [self._asked[key] for key in keys]
 
-    def _texts(self, batches: Sequence[ProbeBatch], weight: float, trigger: bool, part: Part) -> list[torch.Tensor]:
-        """Captions of each batch as the text encoder, adapted if it is, understands them; (B, L, D)."""
+    def _texts(self, batches: Sequence[ProbeBatch], weight: float, trigger: bool, part: Part) -> list[Text]:
+        """Captions of each batch as the text encoders, adapted if they are, understand them."""
         if not self.trains_text or part == "unet":
-            return [batch.text_BLD if trigger else batch.plain_text_BLD for batch in batches]
+            return [batch.text if trigger else batch.plain_text for batch in batches]
         with lora_weight.at_weight(self.base, self.adapter, weight):
             return [self.base.encode_captions(batch.captions if trigger else batch.plain_captions) for batch in batches]
 
     def _predictions(
-        self, batches: Sequence[ProbeBatch], texts: Sequence[torch.Tensor], weight: float, part: Part
+        self, batches: Sequence[ProbeBatch], texts: Sequence[Text], weight: float, part: Part
     ) -> list[torch.Tensor]:
         with lora_weight.at_weight(self.base, self.adapter, 0.0 if part == "text_encoder" else weight):
             return [
-                probing.predict(self.base, batch.noisy_BCHW, batch.timestep_B, text_BLD)
-                for batch, text_BLD in zip(batches, texts, strict=True)
+                self.base.predict(batch.noisy_BCHW, batch.t_B, text, batch.frames)
+                for batch, text in zip(batches, texts, strict=True)
             ]
 
     def _rows(
@@ -251,7 +251,7 @@ class JudgeContext:
         rows = Rows(
             adapted=torch.cat(list(adapted)).double().cpu(),
             base=torch.cat(list(base)).double().cpu(),
-            timestep=torch.cat([batch.timestep_B for batch in batches]).cpu(),
+            timestep=torch.cat([batch.timestep_B for batch in batches]),
             image=torch.cat([batch.image_B for batch in batches]).cpu(),
         )
         return self._thinned(rows)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lorasweep.core import seeds
 from lorasweep.core.records import PlannedImage, digest
 from lorasweep.trial import lora_weight
+from lorasweep.trial.sample import pictures
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,7 +56,7 @@ def build(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, adapter: 
     size_px = (recipe.sample.width or recipe.base.resolution, recipe.sample.height or recipe.base.resolution)
     chosen = [_choose(images) for images in (plan.train_images(), plan.held_out_images())]
     marks = [[i.source, i.caption, i.bucket, i.resize_px, i.crop_px] for images in chosen for i in images]
-    key = digest([base.vae_fingerprint, str(base.dtype), size_px, len(chosen[0]), marks])
+    key = digest([base.vae_fingerprint, "torch.float32", size_px, len(chosen[0]), marks])
     if key not in _built:
         while len(_built) >= KEPT:
             _built.pop(next(iter(_built)))
@@ -77,14 +78,10 @@ def _choose(images: Sequence[PlannedImage]) -> list[PlannedImage]:
 
 def _decode(base: Base, latents: Latents, image: PlannedImage, size_px: tuple[int, int]) -> Image.Image:
     """Mean latent to picture, then to the samples' size: cover it, cut the middle."""
-    import torch
     from PIL import Image, ImageOps
 
     mean_CHW, _ = latents.mean_std(image)
-    latent_BCHW = mean_CHW[None].to(base.device, base.dtype)
-    decoded = base.vae.decode(latent_BCHW / base.vae.config.scaling_factor).sample[0]
-    levels_CHW = ((decoded.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    picture = Image.fromarray(levels_CHW.permute(1, 2, 0).cpu().numpy(), "RGB")
+    (picture,) = pictures(base.decode_latents(mean_CHW[None].to(base.device)))
     if picture.size == size_px:
         return picture
     return ImageOps.fit(picture, size_px, Image.Resampling.LANCZOS)

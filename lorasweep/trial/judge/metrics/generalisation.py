@@ -25,7 +25,7 @@ from lorasweep.core.records import Measurement
 from lorasweep.trial.judge.context import PARTS
 from lorasweep.trial.judge.metrics import _ranges
 from lorasweep.trial.judge.offered import suffixes
-from lorasweep.trial.judge.probes import ProbeOptions, timesteps
+from lorasweep.trial.judge.probes import NUM_TIMESTEPS, ProbeOptions, timesteps
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 HIGH_NOISE = 0.8  # share of the schedule above which a timestep counts as high noise
 NAME = "generalisation"
-NUM_TIMESTEPS = 1000  # of every Stable Diffusion's noise schedule
 NONE_HELD_OUT = "there are no held-out images (dataset.holdout)"
 SETS: tuple[Literal["train", "held_out"], ...] = ("train", "held_out")
 
@@ -87,7 +86,7 @@ class Generalisation:
         if not suffix:
             gaps = zip(timesteps_T.tolist(), gap_T.tolist(), strict=True)
             found.values.update({f"{NAME}/gap_t{t}": gap for t, gap in gaps})
-        high = timesteps_T >= HIGH_NOISE * context.probes.num_timesteps
+        high = timesteps_T >= HIGH_NOISE * NUM_TIMESTEPS
         if high.any():
             found.values[f"{NAME}/gap_high_noise{suffix}"] = float(gap_T[high].mean())
         error = standard_error(train, held_out)
@@ -120,7 +119,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     for suffix in suffixes(recipe, recipe.metrics[NAME]["weights"]):
         found |= {f"{NAME}/train{suffix}": "", f"{NAME}/gap_se{suffix}": why or few}
         found |= {f"{NAME}/{name}{suffix}": why for name in ("held_out", "gap", "gap_high_noise")}
-    found |= {f"{NAME}/gap_t{t}": why for t in timesteps(NUM_TIMESTEPS, ProbeOptions().buckets)}
+    found |= {f"{NAME}/gap_t{t}": why for t in timesteps(ProbeOptions().buckets)}
     for part in PARTS if recipe.adapter.options.get("text_encoder") else ():
         found |= {f"{NAME}/train_{part}": "", f"{NAME}/held_out_{part}": why}
     return found
