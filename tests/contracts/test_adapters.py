@@ -43,7 +43,7 @@ def adapter(module: Any, knobs: dict[str, Any], base: Base) -> Iterator[Adapter]
 def look(base: Base) -> torch.Tensor:
     """The denoiser's answer to two prompts, at whatever weight is in force."""
     noisy = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    answer: torch.Tensor = base.unet(noisy, torch.tensor([10, 700]), base.encode_captions(PROMPTS)).sample
+    answer: torch.Tensor = base.unet(noisy, torch.tensor([10, 700]), base.encode_captions(PROMPTS)["embeds"]).sample
     return answer
 
 
@@ -172,7 +172,7 @@ def test_only_its_own_tensors_train_and_all_of_them(adapter: Adapter, base: Base
     own = {id(parameter): parameter for part in parts.values() for parameter in part}
     trainable = [
         parameter
-        for model in (base.unet, base.text_encoder, base.vae)
+        for model in (*base.parts.values(), base.vae)
         for parameter in model.parameters()
         if parameter.requires_grad
     ]
@@ -229,7 +229,7 @@ def test_saving_leaves_a_file_and_the_adapter_as_it_was(adapter: Adapter, base: 
 
 def test_removing_gives_the_base_back(module: Any, knobs: dict[str, Any], base: Base) -> None:
     def shape() -> list[tuple[str, type]]:
-        return [(name, type(part)) for model in (base.unet, base.text_encoder) for name, part in model.named_modules()]
+        return [(name, type(part)) for model in base.parts.values() for name, part in model.named_modules()]
 
     before = shape()
     with torch.no_grad():
@@ -261,7 +261,7 @@ def test_same_seed_same_adapter_whatever_the_global_generator(module: Any, knobs
 
 
 def test_a_base_without_a_place_for_it_is_refused(module: Any, knobs: dict[str, Any], base: Base) -> None:
-    base.unet = torch.nn.Sequential(torch.nn.ReLU())
+    base.parts["unet"] = torch.nn.Sequential(torch.nn.ReLU())  # type: ignore[index]
     with pytest.raises(AdapterError, match="unet"):
         module.build(base, seed=0, **knobs)
 

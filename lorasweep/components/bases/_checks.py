@@ -148,8 +148,9 @@ def _weight_files(part: Path) -> list[Path]:
 
 def _tokenizer_problems(tokenizer: Path) -> Iterator[Finding]:
     folder, name = tokenizer.parent, tokenizer.name
-    pair = (tokenizer / "vocab.json", tokenizer / "merges.txt")
-    whole = tokenizer / "tokenizer.json"
+    words = _files.words_folder(tokenizer)
+    pair = (words / "vocab.json", words / "merges.txt")
+    whole = words / "tokenizer.json"
     if not whole.exists() and not all(file.exists() for file in pair):
         message = f"must hold {name}/tokenizer.json, or vocab.json and merges.txt there"
         yield _of_path(f"{message}, got {folder}", f"copy {name}/ of its family there")

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lorasweep.components.bases._families import UNET, Family
+from lorasweep.components.bases._families import FAMILIES, STABLE_DIFFUSION, UNET, Family
 from lorasweep.components.bases._safetensors import read_header
 from lorasweep.core.files import sha256
 
@@ -28,6 +28,12 @@ def config_folder(path: Path, family: Family) -> Path:
     beside = path.with_suffix("")
     holds_configs = any((beside / name).exists() for name in ("model_index.json", *family.all_parts))
     return beside if holds_configs else family.shipped
+
+
+def words_folder(tokenizer: Path) -> Path:
+    """Where a tokenizer's words are: all of CLIP's have the same, which ship once."""
+    shipped = any(tokenizer.parent == family.shipped for family in FAMILIES)
+    return STABLE_DIFFUSION.shipped / "tokenizer" if shipped else tokenizer
 
 
 def variant_of(part: Path) -> str | None:

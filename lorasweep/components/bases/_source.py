@@ -80,7 +80,8 @@ class Source:
 
     def text_window(self, options: BaseOptions) -> TextWindow:
         """How captions are read; see `_tokens.TextWindow`."""
-        return _tokens.text_window(_files.config_folder(self._checked(options), self.family) / "tokenizer")
+        configs = _files.config_folder(self._checked(options), self.family)
+        return _tokens.text_window(_files.words_folder(configs / "tokenizer"))
 
     def load(self, options: BaseOptions, *, device: str, precision: str) -> Base:
         """Load the base, frozen, in eval mode.
@@ -184,22 +185,32 @@ class Source:
             else:
                 torch_dtype = torch.float32 if part == "vae" else dtype
                 parts[part] = getattr(diffusers, name).from_pretrained(folder / part, torch_dtype=torch_dtype, **how)
+        return parts | self._tokenizers(folder)
+
+    def _tokenizers(self, configs: Path) -> dict[str, Any]:
+        from transformers import CLIPTokenizer
+
+        found = {}
         for part in self.family.tokenizers:
-            parts[part] = transformers.CLIPTokenizer.from_pretrained(folder / part, local_files_only=True)
-        return parts
+            words = _files.words_folder(configs / part)
+            own = {} if words == configs / part else _files.read_json(configs / part / "tokenizer_config.json") or {}
+            pad = {"pad_token": own["pad_token"]} if own else {}
+            found[part] = CLIPTokenizer.from_pretrained(words, local_files_only=True, **pad)
+        return found
 
     def _checkpoint_parts(self, checkpoint: Path, dtype: torch.dtype) -> dict[str, Any]:
         import diffusers
         import torch
 
         # With a local `config` folder diffusers asks no hub; without one it would, told to stay offline or not.
-        configs = str(_files.config_folder(checkpoint, self.family))
-        local: dict[str, Any] = {"config": configs, "local_files_only": True}
+        configs = _files.config_folder(checkpoint, self.family)
+        local: dict[str, Any] = {"config": str(configs), "local_files_only": True}
         file = str(checkpoint)
         vae = diffusers.AutoencoderKL.from_single_file(file, torch_dtype=torch.float32, subfolder="vae", **local)
         kind = getattr(diffusers, self.family.pipeline)
-        unused = {name: _UNUSED[name] for name in inspect.signature(kind).parameters if name in _UNUSED}
-        return dict(kind.from_single_file(file, torch_dtype=dtype, vae=vae, **local, **unused).components)
+        given = {name: _UNUSED[name] for name in inspect.signature(kind).parameters if name in _UNUSED}
+        given |= {"vae": vae, **self._tokenizers(configs)}
+        return dict(kind.from_single_file(file, torch_dtype=dtype, **local, **given).components)
 
 
 def _error(options: BaseOptions, found: Sequence[_checks.Finding]) -> ConfigError:

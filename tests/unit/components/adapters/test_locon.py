@@ -80,7 +80,7 @@ def test_diffusers_alone_gets_the_same_answers(base: Base, tiny_sd: Path, tmp_pa
         warnings.simplefilter("error", UserWarning)
         pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, local_files_only=True)
         pipeline.load_lora_weights(str(tmp_path), weight_name="adapter.safetensors", adapter_name="x")
-    text = base.encode_captions(["zkw"])
+    text = base.encode_captions(["zkw"])["embeds"]
     noisy = torch.randn(1, 4, 8, 8, generator=generator)
     with torch.no_grad():
         made.set_weight(0)

@@ -43,7 +43,7 @@ def look(unet: Any, text_encoder_output: torch.Tensor) -> torch.Tensor:
 
 def outputs(base: Base) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.no_grad():
-        text = base.encode_captions(PROMPTS)
+        text = base.encode_captions(PROMPTS)["embeds"]
     return text, look(base.unet, text)
 
 

@@ -117,14 +117,14 @@ def test_the_target_is_what_a_base_that_never_saw_the_adapter_answers(
     question = loss.ask(
         torch.stack([mean for mean, _ in pairs]),
         torch.stack([std for _, std in pairs]),
-        bench.base.noise_schedule,
+        bench.base.path,
         generator=torch.Generator().manual_seed(slot.seed_of("noise", 0)),
     )
 
     def answer(base: Base) -> torch.Tensor:
-        text = base.encode_captions([image.caption, other.caption])
+        text = base.encode_captions([image.caption, other.caption])["embeds"]
         sample: torch.Tensor = base.unet(
-            question.noisy_BCHW, question.timestep_B, encoder_hidden_states=text, return_dict=False
+            question.noisy_BCHW, question.t_B, encoder_hidden_states=text, return_dict=False
         )[0]
         return sample
 
@@ -134,7 +134,7 @@ def test_the_target_is_what_a_base_that_never_saw_the_adapter_answers(
         by_hand = (adapted[0] - wanted[0]).square().mean() + (adapted[1] - question.target_BCHW[1]).square().mean()
         assert found == pytest.approx(by_hand.item() / 2, rel=1e-5)
     assert (adapted[0] - wanted[0]).square().mean() > 1e-6  # the adapter has learnt something
-    answered = loop._answered_by_base(slot, bench.base, question, [image.caption, other.caption], [0])
+    answered = loop._answered_by_base(slot, bench.base, question, [image.caption, other.caption], [image, other], [0])
     assert torch.allclose(answered.target_BCHW[0], wanted[0], atol=1e-5)
     assert torch.equal(answered.target_BCHW[1], question.target_BCHW[1])
     with torch.no_grad():
