@@ -14,7 +14,7 @@ from lorasweep.core.records import Bucket, CaptionOptions, PlannedImage
 from lorasweep.data import captions
 from lorasweep.plan.reach import tag_exposures
 
-WINDOW = text_window(Path(lorasweep.__file__).parent / "bases/sd1/tokenizer")
+WINDOW = text_window(Path(lorasweep.__file__).parent / "components/bases/sd1/tokenizer")
 LONG = ", ".join(["zkw", "1girl", "long hair", *(f"some longer tag {number} here" for number in range(20))])
 
 

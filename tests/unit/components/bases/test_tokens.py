@@ -19,7 +19,7 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("folder", ["bases/sd1/tokenizer", "dollhouse/weights/tokenizer"])
+@pytest.mark.parametrize("folder", ["components/bases/sd1/tokenizer", "dollhouse/weights/tokenizer"])
 @pytest.mark.parametrize("text", TEXTS)
 def test_tokens_are_those_of_transformers(folder: str, text: str) -> None:
     from transformers import CLIPTokenizer
