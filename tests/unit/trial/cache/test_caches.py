@@ -13,7 +13,6 @@ from tiny_training import make_plan, make_recipe
 
 from lorasweep.components.adapters import lora
 from lorasweep.components.bases import stable_diffusion
-from lorasweep.core.errors import ConfigError
 from lorasweep.trial.cache.latents import LatentCache
 from lorasweep.trial.cache.store import Store
 from lorasweep.trial.cache.texts import TextCache
@@ -45,19 +44,6 @@ def test_latents_are_those_of_the_vae(base: Any, store: Store, tiny_sd: Path, tm
     scale = base.vae.config.scaling_factor
     assert mean.shape == (4, image.bucket.height_px // 4, image.bucket.width_px // 4)
     assert torch.equal(mean, wanted.mean[0] * scale) and torch.equal(std, wanted.std[0] * scale)
-
-
-def test_a_vae_that_overflows_is_told_and_not_kept(
-    base: Any, store: Store, tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    image = make_plan(make_recipe(tiny_sd), tmp_path).images[1]
-    with monkeypatch.context() as patch:
-        nothing = torch.full((1, 4, 8, 8), torch.nan)
-        patch.setattr(type(base), "encode_images", lambda *_: (nothing, nothing))
-        with pytest.raises(ConfigError, match=f"{Path(image.file).name}.*float32.*precision=bf16"):
-            LatentCache(base, store).mean_std(image)
-    mean, std = LatentCache(base, store).mean_std(image)
-    assert mean.isfinite().all() and std.isfinite().all()
 
 
 def test_another_process_reads_what_one_encoded(
