@@ -6,11 +6,12 @@ Takes what rich renders. Knows nothing about what is shown.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from lorasweep.core.printable import visible
@@ -51,3 +52,13 @@ def text_console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
         markup=False,
         emoji=False,
     )
+
+
+def text_table(title: str, *, texts: Sequence[str], numbers: Sequence[str] = (), caption: str | None = None) -> Table:
+    """Make a table of columns of text, which are folded where they are too long, and then of numbers."""
+    table = Table(title=title, caption=caption)
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,21 @@ def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON; raises FileNotFoundError or json.JSONDecodeError as `open` and `json` do."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_cache(path: Path) -> dict[str, Any]:
+    """Read a JSON object that is only remembered to save time: empty where it is missing or damaged."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_cache(path: Path, found: Mapping[str, Any]) -> None:
+    """Write what `read_cache` reads; where that cannot be, it only costs time."""
+    with contextlib.suppress(OSError):
+        write_json(path, found)
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:

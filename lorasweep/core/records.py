@@ -94,6 +94,11 @@ class DatasetOptions:
     prompts: dict[str, tuple[str, ...]] | None = None  # by tier; None: derived from the captions
     dollhouse: DollhouseOptions = field(default_factory=DollhouseOptions)
 
+    @property
+    def drawn(self) -> DollhouseOptions | None:
+        """What the dollhouse's world draws; None where the images are a person's own."""
+        return self.dollhouse if self.path is None else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class CleanOptions:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def cycled(repeats: Sequence[int], wanted: int) -> list[int]:
+def balance_repeats(repeats: Sequence[int], wanted: int) -> list[int]:
     """Raise the repeats of images, one image at a time and round after round, until they reach a number.
 
     The first round takes images at the repeats they come with, and ends as soon as that is enough: the images

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from lorasweep.core.records import CaptionOptions, CleanOptions
 
 _LONGEST_FACE = 3  # characters: ^_^ and o_o keep their underscores
-_COMMAS = ",\N{FULLWIDTH COMMA}\N{IDEOGRAPHIC COMMA}\N{HALFWIDTH IDEOGRAPHIC COMMA}\N{ARABIC COMMA}"
+_COMMAS = re.compile("[,\N{FULLWIDTH COMMA}\N{IDEOGRAPHIC COMMA}\N{HALFWIDTH IDEOGRAPHIC COMMA}\N{ARABIC COMMA}]")
 
 
 def tags(caption: str, options: CaptionOptions) -> list[str]:
@@ -24,7 +24,9 @@ def tags(caption: str, options: CaptionOptions) -> list[str]:
 
     Where that is a comma, those of other scripts separate too.
     """
-    return [tag for part in _split(caption, _separator(options)) if (tag := part.strip())]
+    separator = options.separator.strip() or options.separator
+    parts = caption.split(separator) if separator != "," or caption.isascii() else _COMMAS.split(caption)
+    return [tag for part in parts if (tag := part.strip())]
 
 
 def plain(tag: str) -> str:
@@ -104,10 +106,10 @@ def planned(caption: str, trigger: str | None, options: CaptionOptions, *, decou
 
 def unmatched(written: Iterable[str], options: CaptionOptions) -> list[str]:
     """Find what `prune` and `clean` name and no caption has: misspelt, most likely."""
-    there = {tag for caption in written for tag in tags(caption, options)}
+    named = [*options.prune, *options.clean.unwanted, *options.clean.replacements]
+    there = {tag for caption in written for tag in tags(caption, options)} if named else set()
     # What a replacement puts there may be pruned.
     there |= {tag for text in options.clean.replacements.values() for tag in tags(text, options)}
-    named = [*options.prune, *options.clean.unwanted, *options.clean.replacements]
     return [name for name in dict.fromkeys(named) if not any(_matches(tag, [name]) for tag in there)]
 
 
@@ -174,14 +176,6 @@ def _matches(tag: str, patterns: Sequence[str]) -> bool:
 
 def _is_trigger(tag: str, trigger: str | None) -> bool:
     return bool(trigger) and has_trigger(tag, trigger or "")
-
-
-def _separator(options: CaptionOptions) -> str:
-    return options.separator.strip() or options.separator
-
-
-def _split(caption: str, separator: str) -> list[str]:
-    return re.split(f"[{_COMMAS}]", caption) if separator == "," else caption.split(separator)
 
 
 def _word(trigger: str) -> re.Pattern[str]:

@@ -44,6 +44,16 @@ class FoundImage:
     repeats: int
     caption: str | None
 
+    @property
+    def text(self) -> str:
+        """The caption as written; as kohya's trainers do, the words of the folder's name where there is none."""
+        return self.class_tokens if self.caption is None else self.caption
+
+    @property
+    def short(self) -> str:
+        """Its name as a person would look it up: folder and file."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
@@ -110,19 +120,23 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
     images = _once(_images_of(root, folders, concepts, metadata))
     files = (file.path for folder in folders for file in folder.files)
     beside = caption_files.by_image(files, caption_extension)
-    texts = {path: beside[path.with_suffix("")] for path in images.values() if path.with_suffix("") in beside}
-    captions = {path: caption_files.read_caption(caption, problems) for path, caption in texts.items()}
+    written = {path: beside[stem] for path in images.values() if (stem := path.with_suffix("")) in beside}
+    captions: dict[Path, str | None] = {}
+    for table in reversed(metadata):  # of two that name an image, the first counts
+        captions |= table.captions
+    captions |= {path: caption_files.read_caption(file, problems) for path, file in written.items()}
     problems += _badly_named(images.values(), concepts)
     if not images and not problems:
         problems.append(_nothing_found(root, key, tree.folders))
     if problems:
         raise DatasetError(problems, subject=f"the dataset {root}")
+    texts = {path: text for path in images.values() if (text := captions.get(path)) is not None}
     used = Used(
         root=root,
         concepts=tuple(concepts),
         images=images,
-        captions={path: text for path, text in captions.items() if text is not None},
-        caption_files=tuple(texts.values()),
+        texts=texts,
+        caption_files=tuple(written.values()),
         metadata=tuple(metadata),
         extension=caption_extension,
     )
@@ -130,7 +144,7 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
         images=tuple(
             FoundImage(
                 path=path,
-                caption=one_line(used.texts[path]) if path in used.texts else None,
+                caption=one_line(texts[path]) if path in texts else None,
                 **vars(concepts.get(path.parent, _PLAIN)),
             )
             for path in images.values()
@@ -186,8 +200,8 @@ def _badly_named(images: Iterable[Path], concepts: Mapping[Path, _Concept]) -> I
             rule = f"repeats must be from 1 to {MOST_REPEATS}, got {concept.repeats}"
             yield Problem(str(folder), rule, "rename the folder, or move it away")
     for path in images:
-        if has_control_characters(f"{path.parent.name}{path.name}"):
-            short = f"{path.parent.name}/{path.name}"
+        short = f"{path.parent.name}/{path.name}"
+        if has_control_characters(short):
             yield Problem(short, "its name must have no control characters", "rename it")
 
 

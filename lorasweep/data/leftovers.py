@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from lorasweep.core.printable import visible
@@ -32,7 +31,7 @@ class Used:
         root: of the dataset.
         concepts: folders whose own images are trained on; the root alone, of a plain dataset.
         images: by where they really lie, sorted by path.
-        captions: what is in the caption files, by image.
+        texts: captions by image, as written.
         caption_files: that were read.
         metadata: tables of captions that were found; of two that name an image, the first counts.
         extension: of caption files.
@@ -41,7 +40,7 @@ class Used:
     root: Path
     concepts: Sequence[Path]
     images: Mapping[str, Path]
-    captions: Mapping[Path, str]
+    texts: Mapping[Path, str]
     caption_files: Sequence[Path]
     metadata: Sequence[Metadata]
     extension: str
@@ -50,18 +49,6 @@ class Used:
     def is_plain(self) -> bool:
         """Whether there are no folders with repeats inside the root."""
         return list(self.concepts) == [self.root]
-
-    @cached_property
-    def texts(self) -> dict[Path, str]:
-        """Captions by image, as written: the file's, else a table's."""
-        listed = {path: text for table in reversed(self.metadata) for path, text in table.captions.items()}
-        found = {path: self.captions.get(path, listed.get(path)) for path in self.images.values()}
-        return {path: text for path, text in found.items() if text is not None}
-
-    @cached_property
-    def files(self) -> frozenset[Path]:
-        """All that is read."""
-        return frozenset([*self.images.values(), *self.caption_files, *(table.file for table in self.metadata)])
 
     def names(self, paths: Iterable[Path]) -> str:
         """Up to three paths from the root, and how many more there are."""
@@ -85,7 +72,8 @@ def find(used: Used, folders: Sequence[Folder], tree: Tree) -> Iterator[str]:
     files = [file for folder in folders for file in folder.files]
     # Of several ways to a file, the one without a link; none where it is used.
     once = {file.real: file.path for file in sorted(files, key=lambda file: not file.linked)}
-    unused = sorted(path for real, path in once.items() if real not in used.images and path not in used.files)
+    read = {*used.caption_files, *(table.file for table in used.metadata)}
+    unused = sorted(path for real, path in once.items() if real not in used.images and path not in read)
     yield from _folders(used, [path for path in unused if is_image(path)])
     yield from _files(used, folders, unused)
     yield from _links(used, tree, files)

@@ -39,16 +39,6 @@ def signature(image: Image.Image) -> str:
     return gradient.to_bytes(_GRID * _GRID // 8, "big").hex() + colors.hex()
 
 
-def are_near(first: str, second: str) -> bool:
-    """Whether two signatures are of near-duplicates."""
-    one, two = bytes.fromhex(first), bytes.fromhex(second)
-    split = _GRID * _GRID // 8
-    gradients = int.from_bytes(one[:split], "big") ^ int.from_bytes(two[:split], "big")
-    if gradients.bit_count() > _MOST_BITS:
-        return False
-    return max(abs(a - b) for a, b in zip(one[split:], two[split:], strict=True)) <= _MOST_COLOR
-
-
 def groups(signatures: Sequence[str]) -> list[list[int]]:
     """Group indices of near-duplicates; a chain of near images is one group, a lone image a group of one.
 

@@ -1,5 +1,7 @@
 """The images of a recipe: found or drawn, inspected, captioned, split, in buckets.
 
+    FoundImage -> Row: + ImageFacts, + Assignment -> PlannedImage: + caption, + split
+
 Takes a recipe, returns a `Dataset` of planned images, or raises with every problem. Knows nothing about
 steps.
 """
@@ -10,12 +12,13 @@ import dataclasses
 import importlib
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from lorasweep.core.errors import DatasetError, InputError, Problem
-from lorasweep.core.records import Bucket, PlannedImage, Recipe
+from lorasweep.core.records import PlannedImage, Recipe
 from lorasweep.core.seeds import derive
 from lorasweep.data import captions, near_duplicates, split
 from lorasweep.data.assign import Assignment, assign, assign_without_upscale
@@ -23,9 +26,8 @@ from lorasweep.data.folder import Found, FoundImage, find_images
 from lorasweep.data.images import ImageFacts
 from lorasweep.data.leftovers import some
 from lorasweep.plan import trigger
-from lorasweep.plan.drawn import draw_dataset, subject_problems
+from lorasweep.plan.dollhouse_dataset import draw_dataset
 from lorasweep.plan.image_facts_cache import inspect_all
-from lorasweep.plan.trigger import text_of
 
 
 @dataclass(frozen=True)
@@ -48,159 +50,191 @@ class Dataset:
         return next(iter(self.triggers), None)
 
 
+@dataclass(frozen=True)
+class Row:
+    """An image on its way into the plan: the file, what is in it, where it goes."""
+
+    found: FoundImage
+    facts: ImageFacts
+    place: Assignment
+
+    def planned(
+        self, *, concept: str, caption: str, split: Literal["train", "held_out", "regularization"], repeats: int
+    ) -> PlannedImage:
+        """Plan the image."""
+        return PlannedImage(
+            file=str(self.found.path),
+            sha256=self.facts.sha256,
+            concept=concept,
+            caption=caption,
+            split=split,
+            repeats=repeats,
+            width_px=self.facts.width_px,
+            height_px=self.facts.height_px,
+            bucket=self.place.bucket,
+            resize_px=self.place.resize_px,
+            crop_px=self.place.crop_px,
+            profile=self.facts.profile,
+        )
+
+
 def read_dataset(recipe: Recipe) -> Dataset:
     """Read, or draw and read, the images of a recipe.
 
     Raises:
         DatasetError, ConfigError: with every problem found.
     """
-    options = recipe.dataset
-    if options.path is None:
-        if problems := subject_problems(options.dollhouse):
-            raise DatasetError(problems, subject="the dollhouse dataset")
-        root = draw_dataset(options.dollhouse)
-    else:
-        root = Path(options.path).expanduser()
+    options, root = recipe.dataset, _root(recipe)
     folder = find_images(root, caption_extension=recipe.captions.extension)
-    found: Sequence[FoundImage] = folder.images
-    if options.path is None and recipe.captions.trigger is not None:
-        found = [_without_word(image, options.dollhouse.subject, recipe) for image in found]
-    inspected, problems = inspect_all([image.path for image in found])
-    facts = [fact for fact in inspected if fact is not None]
-    assigned = assign_all(recipe, found, inspected, problems)
+    if options.drawn and recipe.captions.trigger is not None:
+        folder = dataclasses.replace(folder, images=tuple(_without_word(image, recipe) for image in folder.images))
+    rows, problems = make_rows(recipe, folder.images)
     if problems:
         raise DatasetError(problems, subject=f"the dataset {root}")
-    groups = near_duplicates.groups([fact.signature for fact in facts])
-    chosen = split.held_out(
-        [fact.sha256 for fact in facts],
+    groups = near_duplicates.groups([row.facts.signature for row in rows])
+    held_out = split.held_out(
+        [row.facts.sha256 for row in rows],
         groups,
         share=options.holdout,
         seed=options.holdout_seed,
-        concepts=[image.concept for image in found],
+        concepts=[row.found.concept for row in rows],
     )
-    triggers = trigger.find_triggers(recipe, found)
-    apart = _decoupled(recipe, found, facts, held_out=chosen)
+    triggers = trigger.find_triggers(recipe, folder.images)
+    decoupled = _decoupled(recipe, rows, held_out)
     images = tuple(
-        PlannedImage(
-            file=str(image.path),
-            sha256=fact.sha256,
-            concept=image.concept,
+        row.planned(
+            concept=row.found.concept,
             caption=captions.planned(
-                text_of(image), triggers[image.class_tokens], recipe.captions, decoupled=index in apart
+                row.found.text, triggers[row.found.class_tokens], recipe.captions, decoupled=index in decoupled
             ),
-            split="held_out" if index in chosen else "train",
-            repeats=options.repeats or image.repeats,
-            width_px=fact.width_px,
-            height_px=fact.height_px,
-            bucket=place.bucket,
-            resize_px=place.resize_px,
-            crop_px=place.crop_px,
-            profile=fact.profile,
+            split="held_out" if index in held_out else "train",
+            repeats=options.repeats or row.found.repeats,
         )
-        for index, (image, fact, place) in enumerate(zip(found, facts, assigned, strict=True))
+        for index, row in enumerate(rows)
     )
     notes = [
         *folder.warnings,
-        *unused_parts(found, facts),
-        *trigger.notes(recipe, found, triggers),
-        *_notes(recipe, folder, groups, images),
+        *unused_parts(rows),
+        *trigger.notes(recipe, folder.images, triggers),
+        *_unused_folders(recipe, folder),
+        *_captions(recipe, folder),
+        *_copies(rows, groups),
+        *_held_out(recipe, images),
     ]
-    return Dataset(images=images, triggers=trigger.by_images(found, triggers), warnings=tuple(notes))
+    return Dataset(images=images, triggers=trigger.by_images(folder.images, triggers), warnings=tuple(notes))
 
 
 def written_captions(recipe: Recipe) -> dict[str, str | None]:
     """Captions as their owner wrote them, by the image's path; None where there is none."""
-    options = recipe.dataset
-    root = draw_dataset(options.dollhouse) if options.path is None else Path(options.path).expanduser()
-    found = find_images(root, caption_extension=recipe.captions.extension)
+    found = find_images(_root(recipe), caption_extension=recipe.captions.extension)
     return {str(image.path): image.caption for image in found.images}
 
 
-def assign_all(
-    recipe: Recipe, found: Sequence[FoundImage], facts: Sequence[ImageFacts | None], problems: list[Problem]
-) -> list[Assignment]:
-    """Give every image its bucket; an image that fits in none is a problem."""
-    base, options = recipe.base, recipe.buckets.options
+def make_rows(recipe: Recipe, found: Sequence[FoundImage]) -> tuple[list[Row], list[Problem]]:
+    """Inspect images and give each its bucket.
+
+    Returns:
+        A row for every image that can be used, and the problems with the others.
+    """
+    facts, problems = inspect_all([image.path for image in found])
     try:
-        build = importlib.import_module(f"lorasweep.components.buckets.{recipe.buckets.name}").build
-        buckets: tuple[Bucket, ...] = build(base, **options)
+        place_in_bucket = _placing(recipe)
     except InputError as error:
-        problems += error.problems
-        return []
-    assigned = []
-    for image, fact in zip(found, facts, strict=True):
-        if fact is None:
+        return [], [*problems, *error.problems]
+    rows = []
+    for image in found:
+        if (fact := facts.get(image.path)) is None:
             continue
-        if options["upscale"]:
-            place: Assignment | None = assign(fact.width_px, fact.height_px, buckets)
+        if (place := place_in_bucket(fact.width_px, fact.height_px)) is None:
+            step = recipe.base.bucket_step
+            message = f"is {fact.width_px} x {fact.height_px} px, less than one bucket step ({step})"
+            problems.append(Problem(image.short, message, "take it out, or buckets.upscale=true"))
         else:
-            place = assign_without_upscale(
-                fact.width_px, fact.height_px, area_px=base.resolution**2, step_px=base.bucket_step
-            )
-        if place is None:
-            message = f"is {fact.width_px} x {fact.height_px} px, less than one bucket step ({base.bucket_step})"
-            problems.append(Problem(short(image), message, "take it out, or buckets.upscale=true"))
-        else:
-            assigned.append(place)
-    return assigned
+            rows.append(Row(image, fact, place))
+    return rows, problems
 
 
-def unused_parts(found: Sequence[FoundImage], facts: Sequence[ImageFacts | None]) -> list[str]:
+def unused_parts(rows: Sequence[Row]) -> Iterator[str]:
     """Say what of image files is not used: frames, and colour profiles that cannot be."""
-    animated: list[str] = []
+    if animated := [row.found.short for row in rows if row.facts.is_animated]:
+        yield f"only the first frame or page is used of {some(animated)}"
     names: dict[str, list[str]] = {}
-    for image, fact in zip(found, facts, strict=True):
-        if fact is not None and fact.is_animated:
-            animated.append(short(image))
-        if fact is not None and fact.unused_profile:
-            names.setdefault(fact.unused_profile, []).append(short(image))
-    notes = [f"only the first frame or page is used of {some(animated)}"] if animated else []
-    return notes + [
-        f"the colour profile of {some(those)} {why}: read as sRGB; save them in sRGB if colours matter"
-        for why, those in names.items()
-    ]
+    for row in rows:
+        if row.facts.unused_profile:
+            names.setdefault(row.facts.unused_profile, []).append(row.found.short)
+    for why, those in names.items():
+        yield f"the colour profile of {some(those)} {why}: read as sRGB; save them in sRGB if colours matter"
 
 
-def _without_word(image: FoundImage, word: str, recipe: Recipe) -> FoundImage:
+def _root(recipe: Recipe) -> Path:
+    """The folder of the images, drawn when the dataset is the dollhouse's."""
+    options = recipe.dataset
+    return draw_dataset(options.dollhouse) if options.path is None else Path(options.path).expanduser()
+
+
+def _placing(recipe: Recipe) -> Callable[[int, int], Assignment | None]:
+    """A function from an image's width and height to where it goes; None where it fits in no bucket."""
+    base, options = recipe.base, recipe.buckets.options
+    buckets = importlib.import_module(f"lorasweep.components.buckets.{recipe.buckets.name}").build(base, **options)
+    if options["upscale"]:
+        return lambda width_px, height_px: assign(width_px, height_px, buckets)
+    return lambda width_px, height_px: assign_without_upscale(
+        width_px, height_px, area_px=base.resolution**2, step_px=base.bucket_step
+    )
+
+
+def _without_word(image: FoundImage, recipe: Recipe) -> FoundImage:
     """A drawn image that another trigger calls: the word that the subject was drawn under goes."""
+    word = recipe.dataset.dollhouse.subject
     caption = captions.without_trigger(image.caption or "", word, recipe.captions)
     return dataclasses.replace(image, caption=caption)
 
 
-def _decoupled(
-    recipe: Recipe, found: Sequence[FoundImage], facts: Sequence[ImageFacts], *, held_out: Collection[int]
-) -> set[int]:
+def _decoupled(recipe: Recipe, rows: Sequence[Row], held_out: Collection[int]) -> set[int]:
     """The share of each concept's training images that do without the trigger: the same in every trial."""
+    share, seed = recipe.captions.decouple, recipe.dataset.holdout_seed
     concepts: dict[str, list[int]] = {}
-    for index, image in enumerate(found):
+    for index, row in enumerate(rows):
         if index not in held_out:
-            concepts.setdefault(image.concept, []).append(index)
+            concepts.setdefault(row.found.concept, []).append(index)
     chosen: set[int] = set()
     for members in concepts.values():
-        members.sort(key=lambda index: derive(recipe.dataset.holdout_seed, "decouple", facts[index].sha256))
-        chosen.update(members[: round(recipe.captions.decouple * len(members))])
+        members.sort(key=lambda index: derive(seed, "decouple", rows[index].facts.sha256))
+        chosen.update(members[: round(share * len(members))])
     return chosen
 
 
-def _notes(
-    recipe: Recipe, folder: Found, groups: Sequence[Sequence[int]], images: Sequence[PlannedImage]
-) -> Iterator[str]:
-    found = folder.images
-    yield from _regularization(recipe, folder)
-    if any(image.caption is None for image in found):
-        yield _uncaptioned(recipe, folder)
-    for name in captions.unmatched((image.caption or "" for image in found), recipe.captions):
+def _captions(recipe: Recipe, folder: Found) -> Iterator[str]:
+    """Say which images have no caption file, and what a caption policy does in vain."""
+    without = [image for image in folder.images if image.caption is None]
+    if without:
+        if all(image.class_tokens for image in without):
+            instead = "the words of the folder's name"
+        elif any(image.class_tokens for image in without):
+            instead = "the words of the folder's name, where it has some"
+        else:
+            instead = "the trigger alone" if recipe.captions.trigger else "an empty caption"
+        other = folder.other_extension
+        remedy = f"; {other} files are there: captions.extension={other}" if other else ""
+        names = some([image.short for image in without])
+        yield (
+            f"no caption file for {len(without)} of {len(folder.images)} images ({names}): trained with "
+            f"{instead}{remedy}"
+        )
+    for name in captions.unmatched((image.caption or "" for image in folder.images), recipe.captions):
         yield f"captions: {name!r} is to be pruned or replaced, but is in no caption"
     if recipe.captions.decouple > 0 and not recipe.captions.prune:
         yield (
             "captions.decouple takes the trigger out for the tags in captions.prune, and there are none: "
             "those captions only lose the trigger"
         )
+
+
+def _copies(rows: Sequence[Row], groups: Sequence[Sequence[int]]) -> Iterator[str]:
     copies = [group for group in groups if len(group) > 1]
     if copies:
-        names = ", ".join(short(found[index]) for index in copies[0][:4])
+        names = ", ".join(rows[index].found.short for index in copies[0][:4])
         yield f"{sum(map(len, copies))} images are near-duplicates of others, e.g. {names}"
-    yield from _held_out(recipe, images)
 
 
 def _held_out(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[str]:
@@ -208,7 +242,7 @@ def _held_out(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[str]:
     concepts = Counter(image.concept for image in images)
     judged = Counter(image.concept for image in images if image.split == "held_out")
     count = judged.total()
-    if recipe.dataset.path is not None and recipe.dataset.holdout == 0:
+    if recipe.dataset.drawn is None and recipe.dataset.holdout == 0:
         yield (
             "dataset.holdout=0 keeps no image to judge by, so overfitting cannot be measured on unseen "
             "images: dataset.holdout=0.2 would keep every fifth"
@@ -228,7 +262,7 @@ def _held_out(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[str]:
         yield f"no image of {some(unjudged)} is held out, so overfitting there is not measured"
 
 
-def _regularization(recipe: Recipe, folder: Found) -> Iterator[str]:
+def _unused_folders(recipe: Recipe, folder: Found) -> Iterator[str]:
     """Offer the folders of regularization images that the recipe does not use, with what to type."""
     given = recipe.regularization.get("reg_images", {}).get("path")
     used = Path(given).expanduser().absolute() if given else None
@@ -242,24 +276,3 @@ def _regularization(recipe: Recipe, folder: Found) -> Iterator[str]:
             f"{path.name}/ has {count} regularization images, which are not trained on as the subject's; "
             f"to use them: {typed}"
         )
-
-
-def _uncaptioned(recipe: Recipe, folder: Found) -> str:
-    """Say which images have no caption file, and what they are trained with instead."""
-    without = [image for image in folder.images if image.caption is None]
-    if all(image.class_tokens for image in without):
-        instead = "the words of the folder's name"
-    elif any(image.class_tokens for image in without):
-        instead = "the words of the folder's name, where it has some"
-    else:
-        instead = "the trigger alone" if recipe.captions.trigger else "an empty caption"
-    other = folder.other_extension
-    names = some([short(image) for image in without])
-    return f"no caption file for {len(without)} of {len(folder.images)} images ({names}): trained with {instead}" + (
-        f"; {other} files are there: captions.extension={other}" if other else ""
-    )
-
-
-def short(image: FoundImage) -> str:
-    """An image as a person would look it up."""
-    return f"{image.path.parent.name}/{image.path.name}"

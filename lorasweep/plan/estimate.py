@@ -1,18 +1,26 @@
-"""How long cooking takes on this machine, before anything runs: by the speed of the last run, else a default.
+"""What cooking takes, before anything runs: time, by the speed of the last run, and disk.
 
-Takes plans and recipes, gives seconds. Knows nothing about torch or about sweeps.
+Takes plans and recipes, gives seconds, bytes and counts. Knows nothing about torch or about sweeps.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from lorasweep.core.records import BaseOptions, LauncherOptions, Plan, PlannedImage, Recipe
 from lorasweep.plan import sample_requests, throughput
+from lorasweep.plan.trainable import trainable
 
+FP32_BYTES = 4
+# Of a checkpoint that can be continued, per trained number: itself, and what the optimizer notes beside it.
+# Adam and most others note two numbers, Lion one, Prodigy three to four, Adafactor hardly any.
+RESUMED = 1 + 2
+PNG_BYTES_PER_PX = 1.8  # measured: pictures drawn by a model hardly compress
+RECORDS_BYTES, RUNG_RECORDS_BYTES = 30_000, 40_000  # recipe, plan, log and metrics; more with every rung
 # Of one CPU worker with one thread, a LoRA on the dollhouse at batch 4: forward, backward, AdamW.
 DEFAULT_PIXELS_PER_S = 12.0 * 64 * 64
 
@@ -81,3 +89,39 @@ def _drawing_speed(base: BaseOptions, work: throughput.Work) -> float:
         or throughput.recall(base, "draw")
         or _training_speed(base) / throughput.FORWARD_SHARE
     )
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes of one trial."""
+
+    run_folder: int
+    mirror: int  # what MLflow's store gets a copy of
+
+
+def trial_disk(plan: Plan, recipe: Recipe) -> Disk | None:
+    """Estimate the disk of one trial; None where the base's files do not tell how much will train.
+
+    A run folder keeps the adapter of every rung, that of the kept one once more, the newest checkpoint to
+    continue from, and every picture.
+    """
+    found = trainable(recipe)
+    if found is None:
+        return None
+    adapter = found.parameters * FP32_BYTES
+    drawn = round(pictures(plan, recipe) * picture_px(recipe) * PNG_BYTES_PER_PX)
+    rungs = len(plan.rungs)
+    records = RECORDS_BYTES + RUNG_RECORDS_BYTES * rungs
+    mirror = 0 if recipe.tracking.name == "none" else adapter + drawn
+    return Disk(run_folder=(rungs + 1 + RESUMED) * adapter + drawn + records, mirror=mirror)
+
+
+def caches(planned: Iterable[tuple[Plan, Recipe]]) -> dict[str, int]:
+    """Count what is encoded or drawn once and shared by all trials."""
+    latents, captions, samples = set(), set(), set()
+    for plan, recipe in planned:
+        for image in plan.images:
+            latents.add((image.source, image.resize_px, image.crop_px, image.bucket))
+            captions.add(image.caption)
+        samples |= {(request.prompt, request.seed) for request in sample_requests.by_base(recipe, plan)}
+    return {"latents": len(latents), "captions": len(captions), "base_samples": len(samples)}

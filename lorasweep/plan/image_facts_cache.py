@@ -7,7 +7,6 @@ losing it costs time only.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,28 +18,29 @@ from lorasweep.data.images import VERSION, ImageFacts, inspect
 _MOST_REMEMBERED = 200_000  # images; some 60 MB
 
 
-def inspect_all(images: Sequence[Path]) -> tuple[list[ImageFacts | None], list[Problem]]:
+def inspect_all(images: Sequence[Path]) -> tuple[dict[Path, ImageFacts], list[Problem]]:
     """Inspect every image.
 
     Returns:
-        Facts in the order of the images, None for one that cannot be used, and the problems with those.
+        Facts of the images that can be used, and the problems with the others.
     """
-    known = _read_memory()
-    seen: dict[str, dict[str, Any]] = {}
-    facts: list[ImageFacts | None] = []
+    fields = {field.name for field in dataclasses.fields(ImageFacts)}
+    remembered = files.read_cache(_memory())
+    known = {key: fact for key, fact in remembered.items() if isinstance(fact, dict) and fact.keys() == fields}
+    new: dict[str, dict[str, Any]] = {}
+    facts: dict[Path, ImageFacts] = {}
     problems: list[Problem] = []
     for path in images:
         key = _key(path)
         try:
-            fact = ImageFacts(**known[key]) if key in known else inspect(path)
+            facts[path] = ImageFacts(**known[key]) if key in known else inspect(path)
         except DatasetError as error:
             problems += error.problems
-            facts.append(None)
             continue
-        facts.append(fact)
-        seen[key] = dataclasses.asdict(fact)
-    if seen.keys() - known.keys():
-        _write_memory(known | seen)
+        if key not in known:
+            new[key] = dataclasses.asdict(facts[path])
+    if new:
+        files.write_cache(_memory(), dict([*known.items(), *new.items()][-_MOST_REMEMBERED:]))
     return facts, problems
 
 
@@ -52,24 +52,5 @@ def _key(path: Path) -> str:
     return f"{VERSION}|{path}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
-def _read_memory() -> dict[str, dict[str, Any]]:
-    try:
-        memory = files.read_json(_memory_file())
-    except (OSError, json.JSONDecodeError):
-        return {}
-    if not isinstance(memory, dict):
-        return {}
-    fields = {field.name for field in dataclasses.fields(ImageFacts)}
-    return {key: fact for key, fact in memory.items() if isinstance(fact, dict) and fact.keys() == fields}
-
-
-def _write_memory(memory: dict[str, dict[str, Any]]) -> None:
-    try:
-        latest = list(memory.items())[-_MOST_REMEMBERED:]
-        files.write_json(_memory_file(), dict(latest))
-    except OSError:
-        return  # a cache that cannot be written only costs time
-
-
-def _memory_file() -> Path:
+def _memory() -> Path:
     return paths.cache() / "images.json"

@@ -54,3 +54,10 @@ def _peaks(recipe: Recipe) -> dict[str, float]:
         own = options.get("text_encoder_lr")
         peaks["text_encoder"] = options["lr"] if own is None else own
     return peaks
+
+
+def finds_step_size(optimizer: str) -> str | None:
+    """The knob to turn in place of the lr, of an optimizer that finds its own step size; None for others."""
+    module = importlib.import_module(f"lorasweep.components.optimizers.{optimizer}")
+    found: str | None = getattr(module, "FINDS_STEP_SIZE", None)
+    return found

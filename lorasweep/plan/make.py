@@ -31,12 +31,12 @@ def make_plan(recipe: Recipe) -> Plan:
     base_fingerprint, noise_notes = _base(recipe, problems)
     wrong_base = bool(problems)
     dataset: Dataset | None = None
+    extra: tuple[PlannedImage, ...] = ()
+    notes: list[str] = []
     try:
         dataset = read_dataset(recipe)
     except InputError as error:
         problems += error.problems
-    extra: tuple[PlannedImage, ...] = ()
-    notes: list[str] = []
     try:
         extra, notes = regularization.plan_images(recipe, dataset, base_fingerprint)
     except InputError as error:
@@ -55,16 +55,15 @@ def for_seed(recipe: Recipe, plan: Plan, seed: int) -> tuple[Recipe, Plan]:
     if seed == recipe.seed:
         return recipe, plan
     recipe = dataclasses.replace(recipe, seed=seed)
-    train = plan.train_images()
-    counted = _count(recipe, train, plan.reg_images)
-    return recipe, dataclasses.replace(plan, **_by_seed(recipe, plan.material, counted, train))
+    counted = budget.count(plan.train_images(), recipe.train, seed=seed, regularization=plan.reg_images)
+    return recipe, dataclasses.replace(plan, **_by_seed(recipe, plan.material, counted, plan.train_images()))
 
 
 def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], base_fingerprint: str) -> Plan:
     train = tuple(image for image in dataset.images if image.split == "train")
     if problems := list(limits.epoch_problems(train)):
         raise DatasetError(problems, subject="the dataset")
-    counted = _count(recipe, train, extra)
+    counted = budget.count(train, recipe.train, seed=recipe.seed, regularization=extra)
     if problems := list(limits.problems(recipe, counted.steps)):
         raise ConfigError(problems, subject="the recipe")
     material = digest([base_fingerprint, [_identity(image) for image in (*dataset.images, *extra)]])
@@ -82,10 +81,6 @@ def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], bas
     )
     found = [*dataset.warnings, *reach.find(recipe, plan, _window(recipe))]
     return dataclasses.replace(plan, warnings=(*found, *warnings.find(recipe, plan, counted)))
-
-
-def _count(recipe: Recipe, train: Sequence[PlannedImage], extra: Sequence[PlannedImage]) -> budget.Budget:
-    return budget.count(train, recipe.train, seed=recipe.seed, regularization=extra)
 
 
 def _window(recipe: Recipe) -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from lorasweep.core.records import PROMPT_TIERS, CaptionOptions, Recipe
 from lorasweep.core.seeds import derive
@@ -35,11 +35,11 @@ def write_prompts(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]
 
 
 def _drawn(recipe: Recipe) -> dict[str, tuple[str, ...]]:
-    if recipe.dataset.path is not None:
+    if recipe.dataset.drawn is None:
         return {}
     from lorasweep.dollhouse import world
 
-    subject = recipe.dataset.dollhouse.subject
+    subject = recipe.dataset.drawn.subject
     seed = recipe.dataset.holdout_seed
     found = world.prompts(subject, count=PER_TIER, seed=seed)
     further = world.prompts(subject, count=STRANGERS, seed=seed + _FURTHER)
@@ -91,25 +91,15 @@ def _recombined(
     for index, found in enumerate(tagged):
         for tag in found:
             having.setdefault(tag, set()).add(index)
-    extras = (
-        tuple(dict.fromkeys([*first[: (len(first) + 1) // 2], *second[len(second) // 2 :]])) for first, second in pairs
-    )
-    prompts: list[str] = []
-    for extra in _distinct(extras):
+    prompts: dict[str, None] = {}
+    for first, second in pairs:
+        extra = dict.fromkeys([*first[: (len(first) + 1) // 2], *second[len(second) // 2 :]])
         if len(extra) >= 2 and not set.intersection(*sorted((having[tag] for tag in extra), key=len)):
-            prompts.append(options.separator.join([*common, *extra]))
+            prompts[options.separator.join([*common, *extra])] = None
         if len(prompts) == PER_TIER:
             break
     scenes = [options.separator.join([*common, scene]) for scene in _SCENES] if common else []
     return tuple(dict.fromkeys([*prompts, *scenes]))[:PER_TIER]
-
-
-def _distinct(items: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    seen: set[tuple[str, ...]] = set()
-    for item in items:
-        if item not in seen:
-            seen.add(item)
-            yield item
 
 
 def _spread(items: Sequence[str], count: int) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What of captions and prompts reaches the text encoder: what is behind its last token is never trained.
+"""What of captions and prompts reaches the text encoder, how often each tag does, and for how many concepts.
 
 Takes planned images and the base's window, gives back counts and sentences. No torch.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -131,3 +132,48 @@ def _lost(cut: Sequence[PlannedImage], options: CaptionOptions, window: Window) 
 def _beginning(tag: str) -> str:
     """A tag as it is shown: of a sentence, its first words."""
     return tag if len(tag) <= _MOST_SHOWN else f"{tag[:_MOST_SHOWN].rstrip()}..."
+
+
+@dataclass(frozen=True)
+class SharedTag:
+    """A tag in the captions of more than one concept that is trained more than any of them.
+
+    Attributes:
+        tag: as in the captions.
+        times: a caption with it is seen.
+        concepts: that have it.
+        largest: times the most frequent concept is seen.
+    """
+
+    tag: str
+    times: int
+    concepts: int
+    largest: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times as much as the most frequent concept."""
+        return self.times / self.largest
+
+    def decoupled(self, share: float) -> int:
+        """About how often it would be trained if a share of each concept's images did without it."""
+        return round(self.times * (1 - share))
+
+
+def shared_tags(plan: Plan, options: CaptionOptions) -> list[SharedTag]:
+    """Find the shared tags, the most trained first; none where there is one concept only.
+
+    Three outfits of one character train the character three times as much as each outfit.
+    """
+    if len(plan.exposures) < 2:
+        return []
+    owners: dict[str, set[str]] = {}
+    for image in plan.train_images():
+        for tag in captions.tags(image.caption, options):
+            owners.setdefault(tag, set()).add(image.concept)
+    largest = max(plan.exposures.values())
+    return [
+        SharedTag(tag=tag, times=times, concepts=len(owners[tag]), largest=largest)
+        for tag, times in plan.tag_exposures.items()
+        if times > largest and len(owners.get(tag, ())) > 1
+    ]

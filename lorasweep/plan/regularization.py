@@ -20,12 +20,9 @@ from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.protocols import ImageSource
 from lorasweep.core.records import Bucket, Drawing, PlannedImage, Recipe, digest
 from lorasweep.data import captions
-from lorasweep.data.balance_repeats import cycled
+from lorasweep.data.balance_repeats import balance_repeats
 from lorasweep.data.folder import FoundImage, find_images
-from lorasweep.data.images import ImageFacts
-from lorasweep.plan.dataset import Dataset, assign_all, short, unused_parts
-from lorasweep.plan.image_facts_cache import inspect_all
-from lorasweep.plan.trigger import text_of
+from lorasweep.plan.dataset import Dataset, Row, make_rows, unused_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,34 +66,22 @@ class ImagePlanner:
         """
         key = f"regularization.{self.name}.path"
         folder = find_images(root, caption_extension=self.recipe.captions.extension, key=key)
-        files = folder.images
-        facts, problems = inspect_all([image.path for image in files])
-        places = assign_all(self.recipe, files, facts, problems)
-        problems += self._uncaptioned(files, key)
-        problems += self._not_of_their_own(files, facts, key)
+        rows, problems = make_rows(self.recipe, folder.images)
+        problems += self._uncaptioned(folder.images, key)
+        problems += self._not_of_their_own(rows, len(folder.images), key)
         if problems:
             raise DatasetError(problems, subject=f"the regularization images {root}")
-        self.notes.extend(f"{self.name}: {warning}" for warning in folder.warnings)
-        self.notes.extend(f"{self.name}: {warning}" for warning in unused_parts(files, facts))
-        self.notes.extend(f"{self.name}: {inner} in it is left out: {key}={inner}" for inner in folder.regularization)
+        nested = [f"{inner} in it is left out: {key}={inner}" for inner in folder.regularization]
+        self.notes.extend(f"{self.name}: {said}" for said in (*folder.warnings, *unused_parts(rows), *nested))
         options = dataclasses.replace(self.recipe.captions, prune=())
         return [
-            PlannedImage(
-                file=str(image.path),
-                sha256=fact.sha256,
+            row.planned(
                 concept=self.name,
-                caption=captions.planned(text_of(image), None, options),
+                caption=captions.planned(row.found.text, None, options),
                 split="regularization",
-                repeats=image.repeats,
-                width_px=fact.width_px,
-                height_px=fact.height_px,
-                bucket=place.bucket,
-                resize_px=place.resize_px,
-                crop_px=place.crop_px,
-                profile=fact.profile,
+                repeats=row.found.repeats,
             )
-            for image, fact, place in zip(files, facts, places, strict=True)
-            if fact is not None
+            for row in rows
         ]
 
     def drawn(self, prompts: Sequence[str], *, each: int) -> list[PlannedImage]:
@@ -111,7 +96,7 @@ class ImagePlanner:
 
     def strangers(self, count: int) -> list[PlannedImage]:
         """Plan pictures of others of the subject's class, which the dollhouse's world draws."""
-        from lorasweep.plan.drawn import draw_strangers
+        from lorasweep.plan.dollhouse_dataset import draw_strangers
 
         return self.found(draw_strangers(count))
 
@@ -147,20 +132,18 @@ class ImagePlanner:
             return []
         message = (
             f"{len(without)} of {len(files)} images have neither a caption file nor a folder name that says "
-            f"what they show, e.g. {short(without[0])}"
+            f"what they show, e.g. {without[0].short}"
         )
         return [Problem(key, message, "add .txt files, or name their folder like `1_girl`")]
 
-    def _not_of_their_own(
-        self, files: Sequence[FoundImage], facts: Sequence[ImageFacts | None], key: str
-    ) -> list[Problem]:
+    def _not_of_their_own(self, rows: Sequence[Row], count: int, key: str) -> list[Problem]:
         """Images of the dataset itself would hold the subject back, or show the judge what is held out."""
-        ours = {image.sha256: image for image in self.dataset.images} if self.dataset else {}
-        same = [image for image, fact in zip(files, facts, strict=True) if fact is not None and fact.sha256 in ours]
+        ours = {image.sha256 for image in self.dataset.images} if self.dataset else set()
+        same = [row.found for row in rows if row.facts.sha256 in ours]
         if not same:
             return []
-        names = ", ".join(short(image) for image in same[:3])
-        message = f"{len(same)} of {len(files)} images are also in the dataset, e.g. {names}"
+        names = ", ".join(image.short for image in same[:3])
+        message = f"{len(same)} of {count} images are also in the dataset, e.g. {names}"
         hint = "give images of the class; regularization=prior_prediction uses the dataset's own"
         root = self.recipe.dataset.path
         if root is not None and same[0].path.is_relative_to(Path(root).expanduser().absolute()):
@@ -188,9 +171,8 @@ def plan_images(
     problems: list[Problem] = []
     notes: list[str] = []
     planned: list[PlannedImage] = []
-    target: Literal["noise", "base"] = "noise"
-    if any(source.target == "base" for source in sources.values()):
-        target = "base"
+    by_base = any(source.target == "base" for source in sources.values())
+    target: Literal["noise", "base"] = "base" if by_base else "noise"
     for name, source in sources.items():
         alone = len(sources) == 1
         if (source.only_alone and not alone) or (source.needs_dataset and dataset is None):
@@ -199,12 +181,11 @@ def plan_images(
             recipe=recipe, dataset=dataset, base_fingerprint=base_fingerprint, name=name, notes=notes
         )
         try:
-            found = source.images(planner)
+            images = _repeated(source.images(planner), source, planner)
         except InputError as error:
             problems += error.problems
-            continue
-        images = _repeated(found, source, planner)
-        planned += [dataclasses.replace(image, target=target) for image in images]
+        else:
+            planned += [dataclasses.replace(image, target=target) for image in images]
     if problems:
         raise DatasetError(problems, subject="the regularization")
     return tuple(planned), notes
@@ -221,7 +202,7 @@ def _sources(recipe: Recipe) -> dict[str, ImageSource]:
 def _repeated(found: Sequence[PlannedImage], source: ImageSource, planner: ImagePlanner) -> list[PlannedImage]:
     """Repeat a source's images until they keep up with the dataset's; those beyond that are left out."""
     wanted = round(source.share * sum(image.repeats for image in planner.train))
-    counts = cycled([image.repeats for image in found], wanted)
+    counts = balance_repeats([image.repeats for image in found], wanted)
     used = [
         dataclasses.replace(image, repeats=count, loss_weight=source.prior_loss_weight)
         for image, count in zip(found, counts, strict=True)

@@ -12,7 +12,6 @@ Knows nothing of torch.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +51,7 @@ def measured(base: BaseOptions, work: Work, amount: float) -> Iterator[None]:
 
 def remember(base: BaseOptions, per_second: float, *, work: Work = "train") -> None:
     """Keep a measurement; the last one wins, and losing one to another worker costs nothing."""
-    files.write_json(_path(), _read() | {_key(base, work): round(per_second, 4)})
+    files.write_cache(_path(), _read() | {_key(base, work): round(per_second, 4)})
 
 
 def recall(base: BaseOptions, work: Work = "train") -> float | None:
@@ -61,12 +60,9 @@ def recall(base: BaseOptions, work: Work = "train") -> float | None:
 
 
 def _read() -> dict[str, float]:
-    try:
-        found = files.read_json(_path())
-    except (OSError, json.JSONDecodeError):
-        return {}
-    numbers = found.items() if isinstance(found, dict) else ()
-    return {key: value for key, value in numbers if isinstance(value, int | float) and value > 0}
+    return {
+        key: value for key, value in files.read_cache(_path()).items() if isinstance(value, int | float) and value > 0
+    }
 
 
 def _work(image: PlannedImage) -> float:

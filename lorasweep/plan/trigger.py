@@ -25,16 +25,10 @@ _CLASS = re.compile(
 )
 
 
-def text_of(image: FoundImage) -> str:
-    """The caption as written; as kohya's trainers do, the words of the folder's name where there is none."""
-    return image.class_tokens if image.caption is None else image.caption
-
-
 def find_triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str | None]:
     """Find the trigger of every folder, by its class tokens."""
-    fixed = recipe.captions.trigger
-    if fixed is None and recipe.dataset.path is None:
-        fixed = recipe.dataset.dollhouse.subject
+    drawn = recipe.dataset.drawn
+    fixed = recipe.captions.trigger or (drawn.subject if drawn else None)
     groups: dict[str, list[FoundImage]] = {}
     for image in found:
         groups.setdefault(image.class_tokens, []).append(image)
@@ -43,9 +37,9 @@ def find_triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str 
 
 def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str | None]) -> Iterator[str]:
     """Say which triggers are to be taken out in vain, and which some captions lack and nothing puts there."""
-    clean = recipe.captions.clean
+    clean, known = recipe.captions.clean, dict.fromkeys(filter(None, triggers.values()))
     named = {captions.plain(tag) for tag in (*recipe.captions.prune, *clean.unwanted, *clean.replacements)}
-    for trigger in dict.fromkeys(filter(None, triggers.values())):
+    for trigger in known:
         if captions.plain(trigger) in named:
             yield f"the trigger {trigger} stays in the captions, though captions.prune or .clean names it"
     if len(every := by_images(found, triggers)) > 1:
@@ -53,7 +47,7 @@ def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str |
         yield f"the folders have triggers of their own, {words}: recombined prompts call {every[0]} alone"
     if captions.adds_trigger(recipe.captions):
         return
-    for trigger in dict.fromkeys(filter(None, triggers.values())):
+    for trigger in known:
         texts = [image.caption for image in found if triggers[image.class_tokens] == trigger and image.caption]
         lacking = sum(not captions.has_trigger(text, trigger) for text in texts)
         if lacking:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 from collections.abc import Iterator
 
-from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.records import Advice, DollhouseOptions, Plan, Recipe, TrainOptions
 from lorasweep.data import captions, order
-from lorasweep.plan import advice, budget, idle, limits, own_images, throughput
+from lorasweep.plan import budget, limits, throughput, user_image_warnings
 from lorasweep.plan.budget import Budget
-from lorasweep.plan.sharing import shared_tags
+from lorasweep.plan.learning_rate import finds_step_size
+from lorasweep.plan.reach import shared_tags
 
 _DOLLHOUSE_LR_STEPS = 0.6  # with AdamW, measured on the shipped base: see sweeps/README.md
 _DOLLHOUSE_HIGHEST_LR = 4e-3  # with AdamW: more burns before it learns
@@ -17,15 +20,15 @@ _MANY_EXPOSURES = 500  # per image; the common advice for characters is some 100
 
 def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     """Find what is worth a warning in a plan."""
-    yield from own_images.find(recipe, plan)
+    yield from user_image_warnings.find(recipe, plan)
     yield from _buckets(recipe, plan)
     yield from _exposures(plan, counted)
     yield from _shared_trigger(recipe, plan)
     yield from _optimizer(recipe, plan)
-    yield from advice.unheeded(recipe)
+    yield from _unheeded(recipe)
     yield from _scale_norm(recipe)
     yield from _regularization(recipe, plan)
-    yield from idle.find(recipe, plan)
+    yield from _idle(recipe, plan)
     yield from limits.warnings(recipe, plan.steps, rungs=len(plan.rungs), batches_per_epoch=plan.batches_per_epoch)
     for tier in ("in_distribution", "recombined", "class", "unrelated"):
         if tier not in plan.prompts and not (tier == "class" and plan.trigger is None):
@@ -79,7 +82,7 @@ def _shared_trigger(recipe: Recipe, plan: Plan) -> Iterator[str]:
 
 def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
     options, schedule = recipe.optimizer.options, recipe.scheduler.name
-    finds = advice.finds_step_size(recipe.optimizer.name)
+    finds = finds_step_size(recipe.optimizer.name)
     if finds is not None and options["lr"] != 1.0:
         yield (
             f"{recipe.optimizer.name} finds its own step size: keep optimizer.lr=1 and turn {finds}, "
@@ -107,10 +110,35 @@ def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
         )
 
 
+def _unheeded(recipe: Recipe) -> Iterator[str]:
+    """Find the ranges that the chosen adapter and optimizer advise, and the recipe leaves.
+
+    Where the adapter has a range for a key, the optimizer's own, which is for any adapter, does not count.
+    """
+    known: set[str] = set()
+    for folder, name in (("adapters", recipe.adapter.name), ("optimizers", recipe.optimizer.name)):
+        module = importlib.import_module(f"lorasweep.components.{folder}.{name}")
+        meant: list[Advice] = [
+            each
+            for each in getattr(module, "ADVICE", ())
+            if each.key not in known and (not each.optimizers or recipe.optimizer.name in each.optimizers)
+        ]
+        for advice in meant:
+            group, knob = advice.key.split(".")
+            value = getattr(recipe, group).options.get(knob)
+            if value is None:
+                continue
+            if advice.low is not None and value < advice.low:
+                yield f"{advice.key}={value:g} is below {advice.low:g} with {name}: {advice.reason}"
+            if advice.high is not None and value > advice.high:
+                yield f"{advice.key}={value:g} is over {advice.high:g} with {name}: {advice.reason}"
+        known |= {each.key for each in meant}
+
+
 def _scale_norm(recipe: Recipe) -> Iterator[str]:
     if "scale_norm" not in recipe.regularization:
         return
-    if advice.finds_step_size(recipe.optimizer.name) is not None:
+    if finds_step_size(recipe.optimizer.name) is not None:
         yield (
             f"scale_norm moves the weights behind {recipe.optimizer.name}'s back, which finds its step size "
             "by how far they have come: the two are better not combined"
@@ -149,3 +177,65 @@ def _regularization(recipe: Recipe, plan: Plan) -> Iterator[str]:
             f"{len(called)} regularization captions have the trigger {plan.trigger}, which they are meant to "
             f"do without, e.g. {called[0].caption!r} of {called[0].concept}"
         )
+
+
+def _idle(recipe: Recipe, plan: Plan) -> Iterator[str]:
+    """Find keys that do nothing, or undo the training, as they stand together."""
+    train, drawn, default = recipe.train, recipe.dataset.dollhouse, DollhouseOptions()
+    for knob in ("epochs", "steps_per_epoch"):
+        value = getattr(train, knob)
+        if train.max_steps is not None and value not in (None, getattr(TrainOptions(), knob)):
+            yield (
+                f"train.max_steps={train.max_steps} decides: train.{knob} is not read, got {value} "
+                "(train.max_steps=null for epochs)"
+            )
+    changed = [
+        f"dataset.dollhouse.{field.name}={getattr(drawn, field.name)}"
+        for field in dataclasses.fields(drawn)
+        if getattr(drawn, field.name) != getattr(default, field.name)
+    ]
+    if recipe.dataset.drawn is None and changed:
+        are = "is" if len(changed) == 1 else "are"
+        yield f"{', '.join(changed)} {are} not read: dataset.path gives the images"
+    rate, trains = recipe.optimizer.options.get("text_encoder_lr"), recipe.adapter.options.get("text_encoder")
+    if rate is not None and not trains:
+        yield f"optimizer.text_encoder_lr={rate:g} is not used: adapter.text_encoder is false"
+    if rate == 0 and trains:
+        yield "optimizer.text_encoder_lr=0 never moves it: adapter.text_encoder=false costs less"
+    yield from _captions(recipe, plan)
+    if recipe.base.negative_prompt and recipe.sample.guidance <= 1:
+        yield f"base.negative_prompt is not used: sample.guidance={recipe.sample.guidance:g} guides nothing"
+    largest = importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}").largest_rank(recipe.base)
+    for knob in ("dim", "conv_dim"):
+        rank = recipe.adapter.options.get(knob, 0)
+        if rank > largest:
+            yield (
+                f"adapter.{knob}={rank} is beyond the rank of any layer of the base, {largest} at most: what "
+                "is over it only costs memory"
+            )
+    floor, lr = recipe.scheduler.options.get("min_lr"), recipe.optimizer.options["lr"]
+    if floor and floor >= lr:
+        yield f"scheduler.min_lr={floor:g} is no floor under optimizer.lr={lr:g}: 0 is taken"
+
+
+def _captions(recipe: Recipe, plan: Plan) -> Iterator[str]:
+    options = recipe.captions
+    if options.dropout == 1:
+        yield "captions.dropout=1 trains on empty captions only: no word, and no trigger, is learned"
+    if options.tag_dropout == 1:
+        kept = "no tag is" if options.keep_tokens == 0 else f"only the first {options.keep_tokens} tags are"
+        yield f"captions.tag_dropout=1: {kept} ever seen"
+    if options.keep_tokens > 1 and not options.shuffle and not options.tag_dropout:
+        yield (
+            f"captions.keep_tokens={options.keep_tokens} does nothing without captions.shuffle or captions.tag_dropout"
+        )
+    if options.shuffle or options.tag_dropout > 0:
+        longest = max(len(captions.tags(image.caption, options)) for image in plan.train_images())
+        behind = f"behind the first {options.keep_tokens} (captions.keep_tokens), separated by {options.separator!r}"
+        if options.shuffle and longest < options.keep_tokens + 2:
+            yield f"captions.shuffle does nothing: no caption has two tags {behind}"
+        if options.tag_dropout > 0 and longest < options.keep_tokens + 1:
+            yield f"captions.tag_dropout does nothing: no caption has a tag {behind}"
+    trigger = plan.trigger
+    if trigger and not any(captions.has_trigger(i.caption, trigger) for i in plan.train_images()):
+        yield f"no caption that is trained on has the trigger {trigger}, so it learns nothing"

@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lorasweep.dollhouse.reader.corruption import gross, slight
 from lorasweep.dollhouse.reader.labels import class_indices
 from lorasweep.dollhouse.reader.network import Outputs, ReaderNetwork
 from lorasweep.dollhouse.reader.reader import Reader
 from lorasweep.dollhouse.world.spec import NUISANCES, Spec, sample_spec
 from tools.pretrain_dollhouse.batches import draw_size, generator_for, to_tensor
+from tools.pretrain_dollhouse.corruption import gross, slight
 from tools.pretrain_dollhouse.loop import Ema, Progress, channels_last, learning_rate, resume, save
 from tools.pretrain_dollhouse.replicas import Replica
 

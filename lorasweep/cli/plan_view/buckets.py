@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from rich.table import Table
 
+from lorasweep.core.console import text_table
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data import order
 from lorasweep.plan.fit import aspect_error, cropped_share, enlargement
@@ -28,8 +30,8 @@ def buckets_json(plan: Plan, recipe: Recipe) -> list[dict[str, Any]]:
                 "size": [bucket.width_px, bucket.height_px],
                 "images": len(images),
                 "batches_per_epoch": order.batches_per_epoch(images, recipe.train.batch_size),
-                "aspect_error": round(_mean([aspect_error(image) for image in images]), 4),
-                "cropped_share": round(_mean([cropped_share(image) for image in images]), 4),
+                "aspect_error": round(fmean(map(aspect_error, images)), 4),
+                "cropped_share": round(fmean(map(cropped_share, images)), 4),
                 "largest_enlargement": round(max(map(enlargement, images)), 3),
             }
         )
@@ -52,11 +54,11 @@ def bucket_set_json(plan: Plan, recipe: Recipe) -> dict[str, Any]:
     return {
         "offered": _offered(recipe),
         "used": len({image.bucket for image in train}),
-        "aspect_error": {"mean": round(_mean(errors), 4), "max": round(max(errors), 4)},
-        "cropped_share": {"mean": round(_mean(cropped), 4), "max": round(max(cropped), 4)},
+        "aspect_error": {"mean": round(fmean(errors), 4), "max": round(max(errors), 4)},
+        "cropped_share": {"mean": round(fmean(cropped), 4), "max": round(max(cropped), 4)},
         "enlargement": {
             "least": round(min(factors), 3),
-            "mean": round(_mean(factors), 3),
+            "mean": round(fmean(factors), 3),
             "most": round(max(factors), 3),
         },
         "enlarged": sum(factor > 1 for factor in factors),
@@ -83,13 +85,14 @@ def bucket_table(arms: Sequence[dict[str, Any]]) -> Table:
 
 def bucket_set_table(arms: Sequence[dict[str, Any]]) -> Table:
     """One line per bucket set; arms with the same one share it."""
-    table = Table(
-        title="bucket sets",
+    table = text_table(
+        "bucket sets",
+        texts=["arm"],
+        numbers=["sizes", "aspect error", "cropped", "scaled", "steps"],
         caption="mean (worst) of the training images; steps of an epoch (if all shapes could share a batch)",
     )
-    table.add_column("arm", overflow="fold")
-    for name in ("sizes", "aspect error", "cropped", "scaled", "steps"):  # 80 columns leave 13 for the arm
-        table.add_column(name, justify="right", no_wrap=True)
+    for column in table.columns[1:]:
+        column.no_wrap = True  # 80 columns leave 13 for the arm
     owners: dict[tuple[str, ...], list[str]] = {}
     for arm in arms:
         owners.setdefault(_set_cells(arm["bucket_set"]), []).append(arm["name"])
@@ -99,12 +102,12 @@ def bucket_set_table(arms: Sequence[dict[str, Any]]) -> Table:
 
 
 def _set_cells(found: dict[str, Any]) -> tuple[str, ...]:
-    offered = "of any" if found["offered"] is None else f"of {found['offered']}"
-    epoch, factors = found["epoch"], found["enlargement"]
+    offered = "any" if found["offered"] is None else found["offered"]
+    errors, cropped, factors, epoch = (found[key] for key in ("aspect_error", "cropped_share", "enlargement", "epoch"))
     return (
-        f"{found['used']} {offered}",
-        f"{found['aspect_error']['mean']:.2f} ({found['aspect_error']['max']:.2f})",
-        f"{found['cropped_share']['mean']:.0%} ({found['cropped_share']['max']:.0%})",
+        f"{found['used']} of {offered}",
+        f"{errors['mean']:.2f} ({errors['max']:.2f})",
+        f"{cropped['mean']:.0%} ({cropped['max']:.0%})",
         f"{factors['mean']:.2f} ({factors['most']:.2f})",
         f"{epoch['steps']} ({epoch['steps_if_shared']})",
     )
@@ -131,7 +134,3 @@ def _offered(recipe: Recipe) -> int | None:
         return None
     built = importlib.import_module(f"lorasweep.components.buckets.{recipe.buckets.name}").build(recipe.base, **options)
     return len(built)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

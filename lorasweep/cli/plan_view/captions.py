@@ -15,7 +15,7 @@ from rich.table import Table
 
 from lorasweep.cli.plan_view.tables import arms_of, plans_of
 from lorasweep.config import SweepSpec
-from lorasweep.core.console import text_console
+from lorasweep.core.console import text_console, text_table
 from lorasweep.core.records import CaptionOptions, Plan, Recipe
 from lorasweep.core.seeds import derive
 from lorasweep.data import captions
@@ -75,20 +75,14 @@ def _policy(recipe: Recipe, plan: Plan) -> dict[str, Any]:
 
 def _tags(images: list[dict[str, Any]], plan: Plan, options: CaptionOptions) -> list[dict[str, Any]]:
     """Tags of the training images, the most frequent first."""
-    counts: dict[str, Counter[str]] = {"before": Counter(), "after": Counter()}
-    for image in images:
-        for when, counter in counts.items():
-            if image["split"] == "train":
-                counter.update(set(captions.tags(image[when] or "", options)))
-    names = sorted({*counts["before"], *counts["after"]})
+    train = [image for image in images if image["split"] == "train"]
+    before, after = (
+        Counter(tag for image in train for tag in set(captions.tags(image[when] or "", options)))
+        for when in ("before", "after")
+    )
     rows = [
-        {
-            "tag": tag,
-            "before": counts["before"][tag],
-            "after": counts["after"][tag],
-            "seen": plan.tag_exposures.get(tag, 0),
-        }
-        for tag in names
+        {"tag": tag, "before": before[tag], "after": after[tag], "seen": plan.tag_exposures.get(tag, 0)}
+        for tag in sorted({*before, *after})
     ]
     return sorted(rows, key=lambda row: -max(row["before"], row["after"]))
 
@@ -98,14 +92,13 @@ def _image_table(policy: dict[str, Any]) -> Table:
     rows = sorted(policy["images"], key=lambda row: row["before"] == row["after"])
     changed = sum(row["before"] != row["after"] for row in rows)
     shown = min(len(rows), _SHOWN_IMAGES)
-    table = Table(
-        title=f"captions of {', '.join(policy['arms'])}",
-        caption=f"{changed} of {len(rows)} are not as written; {shown} shown, all with --json",
-        show_lines=True,
-    )
     varies = "exposure" in rows[0]
-    for name in ("image", "before", "after", *(["one exposure"] if varies else [])):
-        table.add_column(name, overflow="fold")
+    table = text_table(
+        f"captions of {', '.join(policy['arms'])}",
+        texts=["image", "before", "after", *(["one exposure"] if varies else [])],
+        caption=f"{changed} of {len(rows)} are not as written; {shown} shown, all with --json",
+    )
+    table.show_lines = True
     for row in rows[:_SHOWN_IMAGES]:
         before = "(no caption file)" if row["before"] is None else row["before"]
         cells = [Path(row["file"]).name, before, row["after"]]
@@ -117,13 +110,12 @@ def _image_table(policy: dict[str, Any]) -> Table:
 
 def _tag_table(policy: dict[str, Any]) -> Table:
     total = sum(image["split"] == "train" for image in policy["images"])
-    table = Table(
-        title=f"tags of {total} training images",
+    table = text_table(
+        f"tags of {total} training images",
+        texts=["tag"],
+        numbers=["images before", "after", "seen in training"],
         caption="what is in nearly every image is what a trigger can absorb: captions.prune=[...]",
     )
-    table.add_column("tag", overflow="fold")
-    for name in ("images before", "after", "seen in training"):
-        table.add_column(name, justify="right")
     for row in policy["tags"][:_SHOWN_TAGS]:
         table.add_row(row["tag"], str(row["before"]), str(row["after"]), str(row["seen"]))
     return table

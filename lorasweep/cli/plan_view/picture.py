@@ -9,14 +9,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorasweep.cli.plan_view.tables import arms_of, plans_of
-from lorasweep.config import SweepSpec
+from lorasweep.config import Arm, SweepSpec
 from lorasweep.core import files
-from lorasweep.core.records import Recipe
-from lorasweep.plan.advice import finds_step_size
-from lorasweep.plan.learning_rate import Curve, curves
+from lorasweep.core.records import Plan, Recipe
+from lorasweep.plan.learning_rate import Curve, curves, finds_step_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +34,8 @@ class Panel:
 
     Attributes:
         names: of the arms.
-        scheduler, optimizer: of the first of them.
+        scheduler: of all of them.
+        optimizers: none twice, sorted.
         steps: of the whole training.
         parts: a curve for each part, one value per step.
         cycles: steps at which the rate turns from falling to rising, the first step left out.
@@ -44,7 +44,7 @@ class Panel:
 
     names: tuple[str, ...]
     scheduler: str
-    optimizer: str
+    optimizers: tuple[str, ...]
     steps: int
     parts: tuple[Curve, ...]
     cycles: tuple[int, ...]
@@ -58,23 +58,22 @@ def panels(subject: SweepSpec | Recipe) -> list[Panel]:
         InputError: with the problems of all arms.
     """
     arms = arms_of(subject)
-    found: dict[tuple[Any, ...], Panel] = {}
+    alike: dict[tuple[str, tuple[Curve, ...]], list[tuple[Arm, Plan]]] = {}
     for arm, plan in zip(arms, plans_of(arms), strict=True):
-        recipe = arm.recipe
-        parts = tuple(curves(recipe, plan.steps, points=plan.steps))
-        key = (recipe.scheduler.name, tuple((curve.part, curve.shape) for curve in parts))
-        names = (*(found[key].names if key in found else ()), arm.name)
-        optimizers = {found[key].optimizer, recipe.optimizer.name} if key in found else {recipe.optimizer.name}
-        found[key] = Panel(
-            names=names,
-            scheduler=recipe.scheduler.name,
-            optimizer=" / ".join(sorted(optimizers)),
-            steps=plan.steps,
+        parts = tuple(curves(arm.recipe, plan.steps, points=plan.steps))
+        alike.setdefault((arm.recipe.scheduler.name, parts), []).append((arm, plan))
+    return [
+        Panel(
+            names=tuple(arm.name for arm, _ in members),
+            scheduler=scheduler,
+            optimizers=tuple(sorted({arm.recipe.optimizer.name for arm, _ in members})),
+            steps=members[0][1].steps,
             parts=parts,
             cycles=turns(parts[0].shape),
-            rungs=plan.rungs,
+            rungs=members[0][1].rungs,
         )
-    return list(found.values())
+        for (scheduler, parts), members in alike.items()
+    ]
 
 
 def turns(rates: Sequence[float]) -> tuple[int, ...]:
@@ -139,23 +138,15 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
     axis.set_xlim(0, panel.steps)
     axis.set_ylim(bottom=0.0, top=_HEADROOM * max(curve.highest for curve in panel.parts))
     axis.set_xlabel("optimizer step (triangles: judged)", fontsize=7)
-    axis.set_ylabel(_rate_name(panel), fontsize=7)
+    # Optimizers that find their own step size are given a multiplier of it, not a rate.
+    multiplies = any(map(finds_step_size, panel.optimizers))
+    axis.set_ylabel("multiplier of the size found" if multiplies else "learning rate", fontsize=7)
     axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     axis.yaxis.get_offset_text().set_fontsize(7)
     axis.tick_params(labelsize=7)
     axis.grid(True, linewidth=0.3, alpha=0.6)
     axis.legend(fontsize=6.5, loc="upper right", ncols=len(panel.parts), frameon=False)
-    axis.set_title(f"{_names(panel)}\n{panel.scheduler}, {panel.optimizer}", fontsize=8)
-
-
-def _rate_name(panel: Panel) -> str:
-    """Optimizers that find their own step size are given a multiplier of it, not a rate."""
-    finders = any(finds_step_size(name) for name in panel.optimizer.split(" / "))
-    return "multiplier of the size found" if finders else "learning rate"
-
-
-def _names(panel: Panel) -> str:
-    joined = ", ".join(panel.names)
-    if len(joined) <= _LONGEST_TITLE:
-        return joined
-    return f"{panel.names[0]} and {len(panel.names) - 1} more"
+    names = ", ".join(panel.names)
+    if len(names) > _LONGEST_TITLE:
+        names = f"{panel.names[0]} and {len(panel.names) - 1} more"
+    axis.set_title(f"{names}\n{panel.scheduler}, {' / '.join(panel.optimizers)}", fontsize=8)

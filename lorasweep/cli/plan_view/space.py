@@ -14,8 +14,7 @@ from rich.text import Text
 
 from lorasweep.config import Search, SweepSpec
 from lorasweep.core.records import Plan, to_dict
-from lorasweep.plan.disk import caches
-from lorasweep.plan.estimate import sweep_seconds, trial_seconds
+from lorasweep.plan.estimate import caches, sweep_seconds, trial_seconds
 
 
 def space_json(spec: SweepSpec, search: Search, plans: Sequence[Plan]) -> dict[str, Any]:

@@ -16,18 +16,21 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasweep.cli.plan_view.buckets import bucket_set_json, bucket_set_table, bucket_table, buckets_json
-from lorasweep.cli.plan_view.exposures import exposure_table, exposures_json
-from lorasweep.cli.plan_view.regularization import regularization_json, regularization_table
+from lorasweep.cli.plan_view.exposures import (
+    exposure_table,
+    exposures_json,
+    regularization_json,
+    regularization_table,
+)
 from lorasweep.cli.plan_view.space import space_json, space_table
 from lorasweep.cli.plan_view.warnings import owned
 from lorasweep.config import Arm, SweepSpec
-from lorasweep.core.console import text_console
+from lorasweep.core.console import text_console, text_table
 from lorasweep.core.errors import ConfigError, InputError, Problem
-from lorasweep.core.records import Plan, PlannedImage, Recipe
+from lorasweep.core.records import Plan, PlannedImage, Recipe, to_dict
 from lorasweep.plan import make_plan
-from lorasweep.plan.disk import caches, trial_disk
-from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
-from lorasweep.plan.learning_rate import Curve, curves
+from lorasweep.plan.estimate import caches, class_images_seconds, sweep_seconds, trial_disk, trial_seconds
+from lorasweep.plan.learning_rate import curves
 from lorasweep.plan.trainable import trainable
 from lorasweep.sweep import beforehand, comparable
 
@@ -49,32 +52,29 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     """
     arms = arms_of(subject)
     plans = plans_of(arms)
+    name, question, trials = "recipe", "", 1
+    of_sweep: dict[str, Any] = {}
     if isinstance(subject, SweepSpec):
+        name, question, trials = subject.name, subject.question, subject.total
         by_name = {arm.name: plan for arm, plan in zip(arms, plans, strict=True)}
         if problems := beforehand.problems(subject, by_name):
-            raise ConfigError(problems, subject=f"sweep `{subject.name}`")
+            raise ConfigError(problems, subject=f"sweep `{name}`")
+        of_sweep["left_out"] = comparable.left_out(subject, by_name)
+        of_sweep["duplicates"] = beforehand.duplicates(subject, by_name)
+        if subject.search is not None:
+            of_sweep["space"] = space_json(subject, subject.search, plans)
     described = [_arm_json(arm, plan, plans[0]) for arm, plan in zip(arms, plans, strict=True)]
-    trials = subject.total if isinstance(subject, SweepSpec) else 1
     each_s = [arm["estimated_seconds"] for arm in described]
     planned = [(plan, arm.recipe) for arm, plan in zip(arms, plans, strict=True)]
-    once_s = class_images_seconds(planned)
-    seconds = sweep_seconds(each_s, subject.launcher, trials=trials, once_s=once_s)
-    found: dict[str, Any] = _disk_json(planned, trials=trials)
-    if isinstance(subject, SweepSpec):
-        by_name = {arm.name: plan for arm, plan in zip(arms, plans, strict=True)}
-        found |= {
-            "left_out": comparable.left_out(subject, by_name),
-            "duplicates": beforehand.duplicates(subject, by_name),
-        }
-    if isinstance(subject, SweepSpec) and subject.search is not None:
-        found |= {"space": space_json(subject, subject.search, plans)}
+    seconds = sweep_seconds(each_s, subject.launcher, trials=trials, once_s=class_images_seconds(planned))
     return {
-        "name": subject.name if isinstance(subject, SweepSpec) else "recipe",
-        "question": subject.question if isinstance(subject, SweepSpec) else "",
+        "name": name,
+        "question": question,
         "trials": trials,
         "estimated_seconds": round(seconds, 1),
         "caches": caches(planned),
-        **found,
+        **_disk_json(planned, trials=trials),
+        **of_sweep,
         **{key: value for key, value in described[0].items() if key not in _OF_AN_ARM},
         "arms": described,
     }
@@ -113,11 +113,18 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
     for sentence in comparable.told(data.get("left_out", {})):
         console.print(Text(f"trials are {sentence}", style="yellow"))
     _print_warnings(console, warnings)
+    console.print(_cost(data), highlight=False)
+
+
+def _cost(data: dict[str, Any]) -> str:
     minutes = data["estimated_seconds"] / 60
     duration = f"{data['estimated_seconds']:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
     trials = "1 trial" if data["trials"] == 1 else f"{data['trials']} trials"
-    disk = f"; {_disk_words(data['estimated_bytes'])}" if "estimated_bytes" in data else ""
-    console.print(f"{trials}, about {duration} on this machine{disk}", highlight=False)
+    cost = f"{trials}, about {duration} on this machine"
+    if "estimated_bytes" in data:
+        folders, copied = data["estimated_bytes"]["run_folders"], data["estimated_bytes"]["mlflow"]
+        cost += f"; {_megabytes(folders)} of disk" + (f", and {_megabytes(copied)} in MLflow" if copied else "")
+    return cost
 
 
 _OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds")
@@ -131,12 +138,6 @@ def _disk_json(planned: Sequence[tuple[Plan, Recipe]], *, trials: int) -> dict[s
         return {}
     folders, mirror = (fmean(sizes) * trials for sizes in zip(*((d.run_folder, d.mirror) for d in known), strict=True))
     return {"estimated_bytes": {"run_folders": round(folders), "mlflow": round(mirror)}}
-
-
-def _disk_words(estimated: dict[str, int]) -> str:
-    copied = estimated["mlflow"]
-    mlflow = f", and {_megabytes(copied)} in MLflow" if copied else ""
-    return f"{_megabytes(estimated['run_folders'])} of disk{mlflow}"
 
 
 def _megabytes(size: int) -> str:
@@ -175,7 +176,7 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
         "note": arm.note,
         "overrides": list(arm.overrides),
         "differs": _differences(plan, first),
-        "trainable": _trainable_json(arm.recipe),
+        "trainable": to_dict(trainable(arm.recipe)),
         "steps_per_trial": plan.steps,
         "steps_per_epoch": plan.steps_per_epoch,
         "exposures": plan.exposures,
@@ -187,18 +188,16 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
         "images": [_image_json(image) for image in plan.images],
         "trigger": plan.trigger,
         "rungs": list(plan.rungs),
-        "learning_rate": {curve.part: _curve_json(curve) for curve in curves(arm.recipe, plan.steps)},
+        "learning_rate": {
+            curve.part: {"peak": curve.highest, "last": curve.last, "shape": list(curve.shape)}
+            for curve in curves(arm.recipe, plan.steps)
+        },
         "regularization": regularization_json(arm.recipe, plan),
         "prompts": {tier: list(prompts) for tier, prompts in plan.prompts.items()},
         "warnings": list(plan.warnings),
         "fingerprint": plan.fingerprint,
         "estimated_seconds": round(trial_seconds(plan, arm.recipe), 1),
     }
-
-
-def _trainable_json(recipe: Recipe) -> dict[str, int] | None:
-    found = trainable(recipe)
-    return None if found is None else {"tensors": found.tensors, "parameters": found.parameters}
 
 
 def _image_json(image: PlannedImage) -> dict[str, Any]:
@@ -216,10 +215,6 @@ def _image_json(image: PlannedImage) -> dict[str, Any]:
     }
 
 
-def _curve_json(curve: Curve) -> dict[str, Any]:
-    return {"peak": curve.highest, "last": curve.last, "shape": list(curve.shape)}
-
-
 def _differences(plan: Plan, first: Plan) -> list[str]:
     found = []
     if plan.steps != first.steps:
@@ -235,13 +230,12 @@ def _differences(plan: Plan, first: Plan) -> list[str]:
 
 
 def _arm_table(arms: Sequence[dict[str, Any]]) -> Table:
-    table = Table(
-        title="what would run",
+    table = text_table(
+        "what would run",
+        texts=["arm"],
+        numbers=["trained", "steps", "exposures", "buckets"],
         caption="trained: numbers of the adapter; exposures: times an image is seen, on average",
     )
-    table.add_column("arm", overflow="fold")
-    for name in ("trained", "steps", "exposures", "buckets"):
-        table.add_column(name, justify="right")
     for arm in arms:
         table.add_row(
             arm["name"],
@@ -255,9 +249,8 @@ def _arm_table(arms: Sequence[dict[str, Any]]) -> Table:
 
 def _override_table(arms: Sequence[dict[str, Any]]) -> Table:
     """What each arm changes; apart from the numbers, so that a terminal of 80 columns has room for it."""
-    table = Table(title="what each changes")
-    table.add_column("arm", overflow="fold", max_width=30)
-    table.add_column("overrides", overflow="fold")
+    table = text_table("what each changes", texts=["arm", "overrides"])
+    table.columns[0].max_width = 30
     for arm in arms:
         table.add_row(arm["name"], "  ".join(arm["overrides"]))
     return table
@@ -274,8 +267,8 @@ def _short_count(found: dict[str, int] | None) -> str:
 def _lr_table(arms: Sequence[dict[str, Any]], *, heights: str) -> Table:
     """Draw every part's schedule, each scaled to its own peak; arms with the same one share a line."""
     table = Table(title="learning rate over the steps", caption="each curve is scaled to its own peak")
-    table.add_column("curve", no_wrap=True)
-    table.add_column("part", no_wrap=True)
+    for name in ("curve", "part"):
+        table.add_column(name, no_wrap=True)
     table.add_column("peak", justify="right", no_wrap=True)
     table.add_column("arm", overflow="fold")
     owners: dict[tuple[Any, ...], list[str]] = {}

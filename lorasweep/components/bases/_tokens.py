@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -48,11 +50,32 @@ def text_window(folder: Path) -> TextWindow:
 @lru_cache(maxsize=50_000)
 def _measured(folder: Path, length: int, text: str) -> tuple[int, int]:
     """Number of tokens of a text, and of its characters that the first `length` of them make up."""
-    spans = _tokenizer(folder).encode(text, add_special_tokens=False).offsets
-    return len(spans), len(text) if len(spans) <= length else spans[length][0]
+    starts, reaches_over_blanks = _token_starts(folder)
+    count, end = 0, len(text)
+    for word in re.finditer(".+" if reaches_over_blanks else "[^ ]+", text, re.DOTALL):
+        found = starts(word[0])
+        if count <= length < count + len(found):
+            end = word.start() + found[length - count]
+        count += len(found)
+    return count, end
 
 
 @lru_cache(maxsize=4)
+def _token_starts(folder: Path) -> tuple[Callable[[str], list[int]], bool]:
+    """A tokenizer as a function to where tokens begin, remembered, and whether a token may hold a blank.
+
+    CLIP's do not: captions are measured word by word, and nearly all of their words are in other captions too.
+    """
+    tokenizer = _tokenizer(folder)
+
+    @lru_cache(maxsize=100_000)
+    def starts(text: str) -> list[int]:
+        return [start for start, _ in tokenizer.encode(text, add_special_tokens=False).offsets]
+
+    splitter = tokenizer.pre_tokenizer
+    return starts, splitter is None or [part for part, _ in splitter.pre_tokenize_str("a b")] != ["a", "b"]
+
+
 def _tokenizer(folder: Path) -> Any:
     """Load a tokenizer as transformers' CLIPTokenizer would.
 

@@ -28,7 +28,7 @@ class RegImages(Source):
         """Find them in the folder; without one, have the dollhouse's world draw strangers."""
         if self.path is not None:
             return planner.found(Path(self.path).expanduser())
-        if planner.recipe.dataset.path is not None:
+        if planner.recipe.dataset.drawn is None:
             hint = "override: regularization.reg_images.path=some/folder; or regularization=neutralize"
             raise planner.wrong("path", "must be given with images of your own", hint)
         return planner.strangers(self.strangers)

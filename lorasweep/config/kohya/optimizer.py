@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lorasweep.config.kohya.draft import Draft, as_kind
-from lorasweep.plan.advice import finds_step_size
+from lorasweep.plan.learning_rate import finds_step_size
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from lorasweep.data.near_duplicates import are_near, groups, signature
+from lorasweep.data.near_duplicates import groups, signature
 from lorasweep.dollhouse.world import render
 from lorasweep.dollhouse.world.dataset import sample_subject_spec
 from lorasweep.dollhouse.world.subjects import SUBJECTS
@@ -22,6 +22,13 @@ def dolls() -> list[Image.Image]:
     """Forty pictures of one character, most in its usual clothes and place: as alike as a dataset gets."""
     rng = np.random.default_rng(0)
     return [render(sample_subject_spec(rng, SUBJECTS["zkw"], confound=0.8), 64, 64) for _ in range(40)]
+
+
+def are_near(first: str, second: str) -> bool:
+    """The rule, on its own: at most 24 bits of the gradients, and 12 levels of any colour, are different."""
+    one, two = bytes.fromhex(first), bytes.fromhex(second)
+    bits = sum((a ^ b).bit_count() for a, b in zip(one[:32], two[:32], strict=True))
+    return bits <= 24 and all(abs(a - b) <= 12 for a, b in zip(one[32:], two[32:], strict=True))
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from lorasweep.dollhouse.reader import Reader
-from lorasweep.dollhouse.reader.corruption import gross, slight
 from lorasweep.dollhouse.reader.labels import HEADS, class_indices
 from lorasweep.dollhouse.world import SIZES_PX, SUBJECTS, Spec, sample_spec
 from tools.pretrain_dollhouse.batches import to_tensor
+from tools.pretrain_dollhouse.corruption import gross, slight
 from tools.pretrain_dollhouse.quality import head_accuracy
 
 

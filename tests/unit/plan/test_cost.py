@@ -11,8 +11,17 @@ import pytest
 from lorasweep.cli.plan_view.tables import plan_json
 from lorasweep.core.records import Recipe
 from lorasweep.plan import make_plan, throughput
-from lorasweep.plan.disk import FP32_BYTES, PNG_BYTES_PER_PX, RUNG_RECORDS_BYTES, caches, trial_disk
-from lorasweep.plan.estimate import DEFAULT_PIXELS_PER_S, class_images_seconds, sweep_seconds, trial_seconds
+from lorasweep.plan.estimate import (
+    DEFAULT_PIXELS_PER_S,
+    FP32_BYTES,
+    PNG_BYTES_PER_PX,
+    RUNG_RECORDS_BYTES,
+    caches,
+    class_images_seconds,
+    sweep_seconds,
+    trial_disk,
+    trial_seconds,
+)
 from lorasweep.plan.trainable import trainable
 
 MakeRecipe = Callable[..., Recipe]

@@ -15,6 +15,7 @@ TEXTS = [
     "A PHOTO of  zkw's cat_(animal), 12345, 100%!?",
     "ひめ，帽子、é e\u0301 İ 🙂 <|endoftext|>",
     ", ".join(f"a very long tag number {number}" for number in range(40)),
+    "  two  blanks,\tand\nlines (of_it:1.2) <|endoftext|>" * 20,
     "",
 ]
 

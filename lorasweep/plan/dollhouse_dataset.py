@@ -26,8 +26,9 @@ def draw_dataset(options: DollhouseOptions) -> Path:
     Safe for several processes: it is drawn beside its place and renamed, and the first one wins.
 
     Raises:
-        DatasetError: it cannot be written there.
+        DatasetError: there is no such subject, or it cannot be written there.
     """
+    _require_wardrobe(options)
     folder = paths.cache() / "dollhouse" / digest([options, _world_version()])[:16]
     return _once(folder, lambda draft: _write_dataset(options, draft))
 
@@ -81,19 +82,23 @@ def _write_dataset(options: DollhouseOptions, folder: Path) -> None:
     )
 
 
-def subject_problems(options: DollhouseOptions) -> list[Problem]:
-    """Find what cannot be drawn."""
-    if options.subject not in world.SUBJECTS:
-        known = ", ".join(world.SUBJECTS)
-        return [Problem("dataset.dollhouse.subject", f"must be one of {known}, got {options.subject!r}")]
-    wardrobe = len(world.SUBJECTS[options.subject].wardrobe)
-    if options.outfits > wardrobe:
-        message = f"{options.subject} has {wardrobe} outfits, got {options.outfits}"
-        return [Problem("dataset.dollhouse.outfits", message)]
-    if options.images < options.outfits:
+def _require_wardrobe(options: DollhouseOptions) -> None:
+    """Refuse a subject that cannot be drawn so.
+
+    Raises:
+        DatasetError: nobody is called so, or has so many outfits, or there are fewer images than outfits.
+    """
+    wardrobe = len(world.SUBJECTS[options.subject].wardrobe) if options.subject in world.SUBJECTS else 0
+    if not wardrobe:
+        key, message = "subject", f"must be one of {', '.join(world.SUBJECTS)}, got {options.subject!r}"
+    elif options.outfits > wardrobe:
+        key, message = "outfits", f"{options.subject} has {wardrobe} outfits, got {options.outfits}"
+    elif options.images < options.outfits:
+        key = "images"
         message = f"must be at least dataset.dollhouse.outfits ({options.outfits}), got {options.images}"
-        return [Problem("dataset.dollhouse.images", message)]
-    return []
+    else:
+        return
+    raise DatasetError(Problem(f"dataset.dollhouse.{key}", message), subject="the dollhouse dataset")
 
 
 def _world_version() -> str:

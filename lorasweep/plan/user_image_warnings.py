@@ -24,26 +24,20 @@ _MOST_BEGIN = 0.6  # a first tag of at least this share of captions is likely me
 
 def find(recipe: Recipe, plan: Plan) -> Iterator[str]:
     """Find what is worth a warning."""
-    if recipe.dataset.path is None:
+    if recipe.dataset.drawn:
         return
     train = plan.train_images()
-    if recipe.base.name == "dollhouse":
-        yield from _shrunk(recipe, train)
-    else:
+    if recipe.base.name != "dollhouse":
         yield from _few_exposures(recipe, plan)
-    yield from _enlarged(plan.images)
-    yield from _cropped(recipe, train)
-    if plan.trigger is None and "class" not in plan.prompts:
-        yield _no_trigger(recipe, train)
-
-
-def _shrunk(recipe: Recipe, train: Sequence[PlannedImage]) -> Iterator[str]:
-    if recipe.base.path is None and median(map(enlargement, train)) < _LEAST_KEPT:
+    elif recipe.base.path is None and median(map(enlargement, train)) < _LEAST_KEPT:
         side = recipe.base.resolution
         yield (
             f"the embedded base sees your images at {side} x {side} px and knows nothing but paper dolls: it "
             "is there to try lorasweep out; for a LoRA to use: base=stable_diffusion base.path=MODEL"
         )
+    yield from _misfits(recipe, plan)
+    if plan.trigger is None and "class" not in plan.prompts:
+        yield _no_trigger(recipe, train)
 
 
 def _few_exposures(recipe: Recipe, plan: Plan) -> Iterator[str]:
@@ -63,25 +57,24 @@ def _few_exposures(recipe: Recipe, plan: Plan) -> Iterator[str]:
     )
 
 
-def _enlarged(images: Sequence[PlannedImage]) -> Iterator[str]:
-    most = [image for image in images if enlargement(image) > _MOST_ENLARGED]
+def _misfits(recipe: Recipe, plan: Plan) -> Iterator[str]:
+    """Images that are much enlarged, or much of which is cropped away, to fit their buckets."""
+    most = [image for image in plan.images if enlargement(image) > _MOST_ENLARGED]
     if most:
         worst = max(most, key=enlargement)
         which = f"{len(most)} images are" if len(most) > 1 else "an image is"
         yield (
             f"{which} enlarged more than {_MOST_ENLARGED} times "
-            f"({_name(worst)}: {enlargement(worst):.1f} times): the LoRA will learn the blur"
+            f"({Path(worst.file).name}: {enlargement(worst):.1f} times): the LoRA will learn the blur"
         )
-
-
-def _cropped(recipe: Recipe, train: Sequence[PlannedImage]) -> Iterator[str]:
     if recipe.buckets.name != "chosen" or not recipe.buckets.options["upscale"]:
         return
+    train = plan.train_images()
     share = fmean(map(cropped_share, train))
     if share > _MOST_CROPPED:
         worst = max(train, key=cropped_share)
         yield (
-            f"{share:.0%} of your training images' area is cropped away ({_name(worst)}: "
+            f"{share:.0%} of your training images' area is cropped away ({Path(worst.file).name}: "
             f"{cropped_share(worst):.0%}): buckets=five and buckets=kohya have more shapes"
         )
 
@@ -106,7 +99,3 @@ def _no_trigger(recipe: Recipe, train: Sequence[PlannedImage]) -> str:
 
 def _typed(word: str) -> str:
     return f"'captions.trigger={word}'" if " " in word else f"captions.trigger={word}"
-
-
-def _name(image: PlannedImage) -> str:
-    return Path(image.file).name

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasweep.data.balance_repeats import cycled
+from lorasweep.data.balance_repeats import balance_repeats
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from lorasweep.data.balance_repeats import cycled
     ],
 )
 def test_by_hand(repeats: list[int], wanted: int, expected: list[int]) -> None:
-    assert cycled(repeats, wanted) == expected
+    assert balance_repeats(repeats, wanted) == expected
 
 
 @settings(deadline=None)
@@ -36,4 +36,4 @@ def test_as_if_dealt_one_by_one(repeats: list[int], wanted: int) -> None:
         dealt[index] += repeats[index] if place < len(repeats) else 1
         place += 1
 
-    assert cycled(repeats, wanted) == dealt
+    assert balance_repeats(repeats, wanted) == dealt
