@@ -79,7 +79,7 @@ def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], bas
         reg_images=extra,
         **_by_seed(recipe, material, counted, train),
     )
-    found = [*dataset.warnings, *reach.find(recipe, plan, _window(recipe))]
+    found = [*dataset.warnings, *reach.long_captions(plan, _window(recipe))]
     return dataclasses.replace(plan, warnings=(*found, *warnings.find(recipe, plan, counted)))
 
 
@@ -92,7 +92,7 @@ def _by_seed(recipe: Recipe, material: str, counted: budget.Budget, train: Seque
     return {
         "fingerprint": digest([recipe.fingerprint(), material]),
         "exposures": counted.by_concept,
-        "tag_exposures": reach.tag_exposures(train, counted.by_image, recipe.captions, _window(recipe)),
+        "tag_exposures": reach.tag_exposures(train, counted.by_image, recipe.captions),
         "exposures_per_image": sum(counted.by_image) / len(counted.by_image),
         "reg_exposures": counted.by_source,
     }
