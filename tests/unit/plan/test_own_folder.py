@@ -373,8 +373,8 @@ def test_captions_longer_than_the_text_encoders_window_are_told_and_read_whole(
 
     plan = planned(tmp_path / "set")
 
-    assert "6 of 6 captions are longer than 75 tokens (0.png has 2" in plan["said"]
-    assert "read whole, in up to 3 chunks of 75" in plan["said"]
+    assert "6 of 6 captions are longer than 75 tokens (0.png has 870)" in plan["said"]
+    assert "read whole, in up to 12 chunks of 75" in plan["said"]
     seen = plan["tag_exposures"]
     assert seen["1girl"] == seen[middle[-1]] == seen["zkw"] == plan["exposures"]["10_zkw"]
 
