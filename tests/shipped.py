@@ -6,7 +6,9 @@ import types
 from typing import Any
 
 from lorasweep.config import places
-from lorasweep.config.components import FOLDERS
+from lorasweep.config.components import bind_options
+from lorasweep.core import registry
+from lorasweep.core.errors import Problem
 
 
 def knobs(group: str, name: str) -> dict[str, Any]:
@@ -16,16 +18,17 @@ def knobs(group: str, name: str) -> dict[str, Any]:
 
 def build(module: types.ModuleType, *objects: Any, **changes: Any) -> Any:
     """What the module's `build` makes of run-time objects and the shipped knobs, with changes."""
-    return module.build(*objects, **{**_knobs_of(module), **changes})
+    return module.build(*objects, **{**knobs(*_named(module)), **changes})
 
 
 def problems(module: types.ModuleType, **changes: Any) -> list[tuple[str, str, str]]:
-    """What the module's `problems` says about the shipped knobs, with changes."""
-    found: list[tuple[str, str, str]] = module.problems(**{**_knobs_of(module), **changes})
-    return found
+    """What is wrong with the shipped knobs, with changes: (knob, message, next step)."""
+    found: list[Problem] = []
+    group, name = _named(module)
+    bind_options(group, name, module, {**knobs(group, name), **changes}, at=group, problems=found)
+    return [(each.where.removeprefix(f"{group}."), each.message, each.hint) for each in found]
 
 
-def _knobs_of(module: types.ModuleType) -> dict[str, Any]:
+def _named(module: types.ModuleType) -> tuple[str, str]:
     folder, _, name = module.__name__.removeprefix("lorasweep.").rpartition(".")
-    group = next(group for group, inside in FOLDERS.items() if inside == folder)
-    return knobs(group, name)
+    return next(group for group, inside in registry.FOLDERS.items() if inside == folder), name

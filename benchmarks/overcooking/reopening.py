@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep import config
-from lorasweep.core import files
+from lorasweep.core import files, registry
 from lorasweep.trial import finish
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def reopened(folder: Path) -> Iterator[Reopened]:
     global _kitchen
     _kitchen = _kitchen or Kitchen()
     recipe = recipe_of(folder)
-    kind = importlib.import_module(f"lorasweep.components.adapters.{recipe.adapter.name}")
+    kind = registry.load("adapter", recipe.adapter.name)
     adapter = kind.build(_kitchen.base(recipe), seed=recipe.seed, **recipe.adapter.options)
     try:
         identity = files.read_json(folder / "run.json")["identity"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import json
 import sys
 from datetime import date
@@ -13,7 +12,7 @@ from typing import Any
 
 import lorasweep
 from lorasweep import config, plan
-from lorasweep.core import files, paths
+from lorasweep.core import files, paths, registry
 from lorasweep.core.errors import LorasweepError
 from lorasweep.core.output_folder import require_replaceable, require_writable
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
@@ -29,7 +28,7 @@ from lorasweep.trial.judge.symptoms import SYMPTOMS
 def run(options: argparse.Namespace) -> int:
     """Run or continue the controls, and write the calibration; returns the exit code."""
     recipe = config.compose_recipe(options.overrides)
-    base_module = importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}")
+    base_module = registry.load("base", recipe.base.name)
     holds_for = calibration.conditions(recipe, base_module.fingerprint(recipe.base))
     require_replaceable(options.out, lambda file: bool(calibration.read(file)), option="--out")
     how = ControlOptions(times=options.times, rungs=options.rungs, seeds=tuple(range(options.seeds)))

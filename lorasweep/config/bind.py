@@ -1,26 +1,45 @@
-"""Bind plain data to type hints: every wrong type, unknown key and missing key at once.
+"""Bind plain data to type hints: every wrong type, broken range, unknown key and missing key at once.
 
-Takes a hint (or a dataclass, or a set of keyword arguments) and data; gives back the value and appends
-problems to a list. Knows nothing about files, groups or ranges.
+Takes a hint (or a dataclass, or named knobs) and data; gives back the value and appends problems to a list.
+pydantic checks; what it finds is said in our words. A hint may carry a `pydantic.Field`:
+
+    ge, gt, le, lt, min_length, pattern   the range
+    title         the rule in words, where these do not say it: "be whole steps or a share below 1"
+    description   the next step: "4 to 32 is usual"; without one it is to override the knob with
+    examples      the first of these, else with the knob's default
+
+Knows nothing about files and groups.
 """
 
 from __future__ import annotations
 
 import collections.abc
 import dataclasses
-import math
+import functools
+import inspect
+import json
+import operator
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from lorasweep.config.suggest import did_you_mean, unknown
 from lorasweep.core.errors import Problem
+from lorasweep.core.records import to_dict
 
 T = TypeVar("T")
-REQUIRED: Any = dataclasses.MISSING
+REQUIRED: Any = inspect.Parameter.empty
 TO_BE_GIVEN = "???"  # OmegaConf's mark, in our YAML, for a value that only the person knows
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)  # "8" and true are no numbers
+_UNIONS = (typing.Union, types.UnionType)
+_LISTS = (tuple, list, Sequence, collections.abc.Sequence)
+_MAPPINGS = (dict, Mapping, collections.abc.Mapping)
 
 
 @dataclass(frozen=True)
@@ -29,23 +48,6 @@ class Knob:
 
     hint: Any
     default: Any = REQUIRED
-
-
-@dataclass(frozen=True)
-class Scalar:
-    """An unquoted number or boolean of a YAML file: text where text is wanted, else its value."""
-
-    text: str
-    value: bool | int | float
-
-    def __repr__(self) -> str:
-        return self.text
-
-    __str__ = __repr__
-
-
-class WrongTypeError(Exception):
-    """A value does not fit its hint; carries what was expected."""
 
 
 def bind_knobs(knobs: Mapping[str, Knob], data: Any, *, at: str, problems: list[Problem], owner: str) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def bind_knobs(knobs: Mapping[str, Knob], data: Any, *, at: str, problems: list[
             problems.append(Problem(where, "must be given", f"override: {where}=..."))
             continue
         before = len(problems)
-        value = bind_value(knob.hint, data[key], at=where, problems=problems)
+        value = bind_value(knob.hint, data[key], at=where, problems=problems, default=knob.default)
         if len(problems) == before:
             bound[key] = value
     return bound
@@ -90,81 +92,53 @@ def bind_knobs(knobs: Mapping[str, Knob], data: Any, *, at: str, problems: list[
 
 def bind_record(cls: type[T], data: Any, *, at: str, problems: list[Problem]) -> T | None:
     """Fit a dict of values to a dataclass; None when something is wrong."""
-    before = len(problems)
-    bound = bind_knobs(record_knobs(cls), data, at=at, problems=problems, owner=f"`{at}`")
+    before, hint = len(problems), typing.cast(Any, cls)
+    bound = bind_knobs(record_knobs(hint), data, at=at, problems=problems, owner=f"`{at}`")
     return cls(**bound) if len(problems) == before else None
 
 
+@functools.cache
 def record_knobs(cls: Any) -> dict[str, Knob]:
     """The knobs of a dataclass: one per field."""
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     knobs = {}
     for field in dataclasses.fields(cls):
-        default = field.default
-        if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+        default = REQUIRED if field.default is dataclasses.MISSING else field.default
+        if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
         knobs[field.name] = Knob(hints[field.name], default)
     return knobs
 
 
-def bind_value(hint: Any, value: Any, *, at: str, problems: list[Problem]) -> Any:
-    """Fit one value to a hint; a problem is appended when it does not fit."""
+def bind_value(hint: Any, value: Any, *, at: str, problems: list[Problem], default: Any = None) -> Any:
+    """Fit one value to a hint: lists become tuples, and ints floats, where those are wanted.
+
+    Returns:
+        The value; None, and one more problem, when it does not fit.
+    """
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return bind_record(hint, value, at=at, problems=problems)
     try:
-        return fit(hint, value)
-    except WrongTypeError as error:
-        advice = "quote it to make it text" if _wants_text(hint) and isinstance(value, int | float) else ""
-        problems.append(Problem(at, f"must be {error}, got {_show(value)}", advice))
+        return _adapter(hint).validate_python(value)
+    except ValidationError as error:
+        problems.append(_problem(hint, value, error.errors(), at, default))
         return None
-
-
-def fit(hint: Any, value: Any) -> Any:
-    """Return `value` as `hint` wants it: ints become floats where a float is wanted, lists become tuples.
-
-    Raises:
-        WrongTypeError: with what was expected, in words.
-    """
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if isinstance(value, Scalar):
-        return value.text if hint is str else fit(hint, value.value)
-    if origin in (typing.Union, types.UnionType):
-        return _fit_union(hint, arguments, value)
-    if origin is Literal:
-        if value not in arguments or isinstance(value, bool) not in {isinstance(a, bool) for a in arguments}:
-            raise WrongTypeError(describe(hint) + _near(value, arguments))
-        return value
-    if origin in (tuple, list, Sequence, collections.abc.Sequence):
-        return _fit_list(hint, origin, arguments, value)
-    if origin in (dict, Mapping, collections.abc.Mapping):
-        if not isinstance(value, Mapping):
-            raise WrongTypeError(describe(hint))
-        return {fit(arguments[0], key): fit(arguments[1], inner) for key, inner in value.items()}
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise WrongTypeError("a finite number")
-        return float(value)
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if hint in (bool, str) and isinstance(value, hint):
-        return value
-    raise WrongTypeError(describe(hint))
 
 
 def describe(hint: Any) -> str:
     """A type hint in words: `int | None` is "a whole number or null"."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
+    if origin is Annotated:
+        return describe(arguments[0])
+    if origin in _UNIONS:
         return " or ".join(describe(a) for a in arguments)
     if origin is Literal:
         return "one of " + ", ".join(str(a) for a in arguments)
-    if origin in (tuple, list, Sequence, collections.abc.Sequence):
+    if origin in _LISTS:
         if origin is tuple and Ellipsis not in arguments:
             return f"a list of {len(arguments)}: " + ", ".join(describe(a) for a in arguments)
         return f"a list ({describe(arguments[0])} each)"
-    if origin in (dict, Mapping, collections.abc.Mapping):
+    if origin in _MAPPINGS:
         return "keys with values" if arguments[1] is Any else f"keys with {describe(arguments[1])} each"
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         knobs = record_knobs(hint)
@@ -173,40 +147,79 @@ def describe(hint: Any) -> str:
     return words.get(hint, str(hint))
 
 
-def _fit_union(hint: Any, arguments: tuple[Any, ...], value: Any) -> Any:
-    if value is None and type(None) in arguments:
-        return None
-    candidates = [a for a in arguments if a is not type(None)]
-    # An exact type first, so that `int | float` keeps 3 an int.
-    for candidate in sorted(candidates, key=lambda a: type(value) is not a):
-        try:
-            return fit(candidate, value)
-        except WrongTypeError:
-            continue
-    raise WrongTypeError(describe(hint))
+@functools.cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(_from_lists(hint), config=_STRICT)
 
 
-def _fit_list(hint: Any, origin: Any, arguments: tuple[Any, ...], value: Any) -> Any:
-    if not isinstance(value, list | tuple):
-        raise WrongTypeError(describe(hint))
-    fixed = origin is tuple and Ellipsis not in arguments
-    if fixed and len(value) != len(arguments):
-        raise WrongTypeError(describe(hint))
-    inner = arguments if fixed else arguments[:1] * len(value)
-    try:
-        items = [fit(a, item) for a, item in zip(inner, value, strict=True)]
-    except WrongTypeError as error:
-        raise WrongTypeError(describe(hint)) from error
-    return items if origin is list else tuple(items)
+def _from_lists(hint: Any) -> Any:
+    """The hint with its tuples taken from lists, which is what YAML has."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return Annotated[(_from_lists(arguments[0]), *arguments[1:])]
+    if origin is None or origin is Literal:
+        return hint
+    inner = tuple(map(_from_lists, arguments))
+    if origin in _UNIONS:
+        return functools.reduce(operator.or_, inner)
+    return Annotated[origin[inner], Strict(False)] if origin is tuple else origin[inner]
 
 
-def _near(value: Any, arguments: tuple[Any, ...]) -> str:
-    near = did_you_mean(str(value), [str(a) for a in arguments])
-    return f" ({near})" if near else ""
+def _problem(hint: Any, value: Any, errors: Sequence[ErrorDetails], at: str, default: Any) -> Problem:
+    """Say what pydantic found about one value: the rule that it breaks, and the next step."""
+    # A list whose items are wrong is also called too short: of those that are right.
+    for error in [each for each in errors if each["type"] != "too_short"] or errors:
+        if error["type"] == "value_error":
+            return Problem(at, f"{error['ctx']['error']}, got {_show(value)}")
+        for field in _fields(hint):
+            if _limits(field).items() & error.get("ctx", {}).items():
+                rule = field.title or _interval(_limits(field))
+                example = (field.examples or [default])[0]
+                example = "" if example in (None, REQUIRED) else f"override: {at}={_plain(example)}"
+                return Problem(at, f"must {rule}, got {_show(value)}", field.description or example)
+    kinds = {error["type"]: error["input"] for error in errors}
+    rule = "a finite number" if "finite_number" in kinds else describe(hint)
+    if "literal_error" in kinds and (near := did_you_mean(str(kinds["literal_error"]), _choices(hint))):
+        rule += f" ({near})"
+    quote = "string_type" in kinds and isinstance(value, int | float)
+    return Problem(at, f"must be {rule}, got {_show(value)}", "quote it to make it text" if quote else "")
 
 
-def _wants_text(hint: Any) -> bool:
-    return hint is str or str in typing.get_args(hint)
+def _fields(hint: Any) -> Iterator[FieldInfo]:
+    """Every `Field` in a hint, those of its parts included."""
+    for part in typing.get_args(hint):
+        if isinstance(part, FieldInfo):
+            yield part
+        yield from _fields(part)
+
+
+def _limits(field: FieldInfo) -> dict[str, Any]:
+    """What a `Field` demands, in pydantic's words: {"ge": 0, "lt": 1}."""
+    parts: list[Any] = field.metadata  # frozen dataclasses for bounds, plain objects for the rest
+    found = [dataclasses.asdict(part) if dataclasses.is_dataclass(part) else vars(part) for part in parts]
+    return {key: value for limits in found for key, value in limits.items()}
+
+
+def _interval(limits: Mapping[str, Any]) -> str:
+    if "min_length" in limits:
+        return "not be empty"
+    low, high = (next((key for key in keys if key in limits), "") for keys in (("ge", "gt"), ("le", "lt")))
+    if low and high:
+        brackets = f"{'[' if low == 'ge' else '('}%s{']' if high == 'le' else ')'}"
+        return f"be in {brackets % f'{limits[low]:g}, {limits[high]:g}'}"
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    return f"be {signs[low or high]} {limits[low or high]:g}"
+
+
+def _choices(hint: Any) -> list[str]:
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return list(map(str, arguments))
+    return [choice for part in arguments for choice in _choices(part)]
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(to_dict(value), separators=(",", ":"))
 
 
 def _show(value: Any) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import hydra
 
 from lorasweep.config.override import parse, repeats, write
-from lorasweep.config.places import conf_dir, sweeps_dir
+from lorasweep.config.places import conf_dir, search_path, sweeps_dir
 from lorasweep.config.text_value import is_text
 from lorasweep.config.tree import compose_tree
 from lorasweep.core.errors import ConfigError, Problem
@@ -163,7 +163,7 @@ def _hydra(words: Sequence[str]) -> None:
     def task(config: Any) -> None:
         """Nothing: a single run is `lorasweep train`, and a multirun is the sweeper's."""
 
-    sys.argv = ["lorasweep", *words]
+    sys.argv = ["lorasweep", *search_path(), *words]
     hydra.main(version_base=None, config_path=str(conf_dir()), config_name="recipe")(task)()
 
 

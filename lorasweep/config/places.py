@@ -1,5 +1,7 @@
 """Where `conf/` and `sweeps/` are: beside the package in a checkout, inside it in an installed wheel.
 
+A plugin brings a `conf/` of its own, beside its module, whose files are choices like lorasweep's.
+
 Each knob's default stands in `conf/` alone: `read_choice` is how the rest of lorasweep comes by it.
 """
 
@@ -13,6 +15,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 import lorasweep
+from lorasweep.core import registry
+from lorasweep.core.errors import Problem
 
 GROUPS = (
     "base",
@@ -44,19 +48,67 @@ def sweeps_dir() -> Path:
     return _data_dir("sweeps")
 
 
+@functools.cache
+def plugin_dirs() -> tuple[Path, ...]:
+    """The `conf/` folders of the installed plugins."""
+    beside = dict.fromkeys(folder / "conf" for plugin in registry.plugins() if (folder := plugin.folder()))
+    return tuple(folder for folder in beside if folder.is_dir())
+
+
+def search_path() -> list[str]:
+    """The override by which Hydra looks into the plugins' folders; none without plugins."""
+    written = ",".join(f'"file://{folder}"' for folder in plugin_dirs())
+    return [f"hydra.searchpath=[{written}]"] if written else []
+
+
 def choices(group: str) -> list[str]:
     """The files of an option group, without their suffix, sorted."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+    return sorted({path.stem for conf in (conf_dir(), *plugin_dirs()) for path in (conf / group).glob("*.yaml")})
+
+
+def choice_files(group: str, choice: str) -> list[Path]:
+    """The files of a choice: none when there is no such choice, several when a plugin's is called like another."""
+    files = [conf / group / f"{choice}.yaml" for conf in (conf_dir(), *plugin_dirs())]
+    return [file for file in files if file.is_file()]
+
+
+def clash(group: str, choice: str) -> Problem | None:
+    """The problem with a choice that has several files."""
+    files = choice_files(group, choice)
+    if len(files) < 2:
+        return None
+    message = f"is the name of several files: {', '.join(map(str, files))}"
+    return Problem(f"{group}={choice}", message, "uninstall the plugin, or rename its file")
+
+
+def plugin_problems() -> list[Problem]:
+    """What is wrong with the plugins' files: names that are taken, and components without a file."""
+    found = [clash(group, choice) for group in GROUPS for choice in choices(group)]
+    for plugin in registry.plugins():
+        choice_of = (read_choice(plugin.group, choice).get("name", choice) for choice in choices(plugin.group))
+        if plugin.name not in choice_of:
+            where = f"{plugin.group}={plugin.name}"
+            hint = f"it would be conf/{plugin.group}/{plugin.name}.yaml beside {plugin.module}"
+            found.append(Problem(where, f"has no file among those of {plugin}", hint))
+    return [problem for problem in found if problem is not None]
+
+
+def named(group: str, choice: str) -> str:
+    """A choice's file as people look it up: `conf/adapter/lora.yaml`, or a plugin's whole path."""
+    inside = f"{group}/{choice}.yaml"
+    files = choice_files(group, choice)
+    return str(files[0]) if files and files[0] != conf_dir() / inside else f"conf/{inside}"
 
 
 def read_choice(group: str, choice: str) -> Mapping[str, Any]:
     """Read `conf/<group>/<choice>.yaml` as plain data, not to be changed; {} without that file."""
-    return _read(conf_dir() / group / f"{choice}.yaml")
+    files = choice_files(group, choice)
+    return _read(files[0]) if files else {}
 
 
 @functools.lru_cache(maxsize=256)
 def _read(file: Path) -> Mapping[str, Any]:
-    values = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else {}
+    values = OmegaConf.to_container(OmegaConf.load(file))
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 

@@ -7,16 +7,16 @@ the images that a recipe will meet: that is `plan`.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorasweep.config import places, rules
-from lorasweep.config.bind import bind_record, bind_value
+from lorasweep.config.bind import bind_record, bind_value, record_knobs
 from lorasweep.config.components import bind_component, bind_options, find_module
 from lorasweep.config.override import Override, parse, repeats, unsafe
 from lorasweep.config.suggest import unknown
 from lorasweep.config.tree import Tree, compose_tree
+from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import (
     BaseOptions,
@@ -87,16 +87,19 @@ def _bind_groups(tree: Tree, problems: list[Problem]) -> dict[str, Any]:
         if key == "sweep":
             message, hint = "belongs to a sweep, and this is one recipe", "lorasweep sweep NAME sweep.KEY=..."
         problems.append(Problem(key, message, hint))
-    parts: dict[str, Any] = {"seed": bind_value(int, values.get("seed"), at="seed", problems=problems)}
-    parts["calibration"] = bind_value(str | None, values.get("calibration"), at="calibration", problems=problems)
+    parts: dict[str, Any] = {}
+    for key, knob in record_knobs(Recipe).items():
+        if key in ("seed", "calibration"):
+            parts[key] = bind_value(knob.hint, values.get(key), at=key, problems=problems)
     for group, record in _OPTION_GROUPS.items():
         parts[group] = bind_record(record, values.get(group), at=group, problems=problems)
     for group in _COMPONENT_GROUPS:
         parts[group] = bind_component(group, values.get(group), problems=problems)
     for group in places.LIST_GROUPS:
         parts[group] = _bind_list(group, values.get(group), problems)
-    if parts["base"] is not None:
-        find_module("base", parts["base"].name, at="base.name", problems=problems)
+    for group in ("base", "launcher"):
+        if parts[group] is not None:
+            find_module(group, parts[group].name, at=f"{group}.name", problems=problems)
     return parts
 
 
@@ -125,7 +128,7 @@ def _bind_list(group: str, data: Any, problems: list[Problem]) -> dict[str, dict
 def _bucket_problems(base: BaseOptions, options: dict[str, Any], name: str) -> list[Problem]:
     """Buckets are pure arithmetic on the base's options, so they can be tried here."""
     try:
-        importlib.import_module(f"lorasweep.components.buckets.{name}").build(base, **options)
+        registry.load("buckets", name).build(base, **options)
     except InputError as error:
         return error.problems
     return []

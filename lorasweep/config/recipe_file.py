@@ -19,12 +19,12 @@ from pathlib import Path
 
 import yaml
 
-from lorasweep.config.components import bind_component, catalogue
+from lorasweep.config.components import bind_component
 from lorasweep.config.override import as_overrides, parse, repeats, unsafe
 from lorasweep.config.recipe import check_recipe, compose_recipe
 from lorasweep.config.spell import spell
 from lorasweep.config.yaml_file import read_yaml
-from lorasweep.core import paths
+from lorasweep.core import paths, registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.records import Recipe, from_dict, to_dict
 
@@ -109,7 +109,7 @@ def _to_read(recipe: Recipe) -> Recipe:
     """Check what its adapter is read by: that it is data, and its base and adapter are among today's."""
     problems, adapter = list(unsafe("", to_dict(recipe))), None
     for group, name in (("base", recipe.base.name), ("adapter", recipe.adapter.name)):
-        if name not in catalogue(group):
+        if name not in registry.names(group):
             problems.append(Problem(f"{group}.name", f"no {group} is called {name!r}"))
     if not problems:
         given = {"name": recipe.adapter.name, **recipe.adapter.options}

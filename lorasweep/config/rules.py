@@ -1,101 +1,25 @@
-"""Ranges of the option groups' keys, and rules between keys: what a type cannot say.
+"""Rules between keys of a recipe, and files that keys name: what no single key's type can say.
 
-Takes the composed tree as plain data, so that one wrong key does not hide another. Ranges of components'
-knobs live beside their builders (`problems` in `lorasweep/components/adapters/lora.py`).
+Takes the composed tree as plain data, so that one wrong key does not hide another. What a component's knobs say
+together is told by its module (`problems` in `lorasweep/components/adapters/locon.py`).
 """
 
 from __future__ import annotations
 
 import importlib
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lorasweep.config.suggest import did_you_mean
-from lorasweep.config.text_value import is_path
+from lorasweep.core import registry
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import PROMPT_TIERS
 
 
-@dataclass(frozen=True)
-class Range:
-    """Bounds of a number, or of every number of a list; `example` is a value that works."""
-
-    low: float
-    high: float | None = None
-    open_low: bool = False
-    example: str = ""
-
-    def holds(self, value: float) -> bool:
-        """Whether `value` is inside."""
-        above = value > self.low if self.open_low else value >= self.low
-        return above and (self.high is None or value <= self.high)
-
-    def __str__(self) -> str:
-        if self.high is None:
-            return f"must be {'>' if self.open_low else '>='} {self.low:g}"
-        return f"must be in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
-
-
-_WEIGHT = Range(0, 2, open_low=True, example="0.7")
-
-RANGES: dict[str, Range] = {
-    "seed": Range(0, example="0"),
-    "base.resolution": Range(8, 4096, example="512"),
-    "base.bucket_step": Range(1, 512, example="64"),
-    "base.clip_skip": Range(1, 12, example="1"),
-    "dataset.repeats": Range(1, example="10"),
-    "dataset.holdout_seed": Range(0, example="0"),
-    "dataset.holdout": Range(0, 0.5, example="0.2"),
-    "dataset.dollhouse.images": Range(1, 10_000, example="20"),
-    "dataset.dollhouse.outfits": Range(1, 4, example="1"),
-    "dataset.dollhouse.confound": Range(0, 1, example="0.5"),
-    "dataset.dollhouse.seed": Range(0, example="0"),
-    "captions.keep_tokens": Range(0, example="1"),
-    "captions.decouple": Range(0, 1, example="0.5"),
-    "captions.dropout": Range(0, 1, example="0.05"),
-    "captions.tag_dropout": Range(0, 1, example="0.1"),
-    "train.max_steps": Range(1, example="300"),
-    "train.epochs": Range(1, example="8"),
-    "train.steps_per_epoch": Range(1, example="50"),
-    "train.batch_size": Range(1, example="4"),
-    "train.gradient_accumulation": Range(1, example="1"),
-    "train.max_grad_norm": Range(0, example="1.0"),
-    "train.min_snr_gamma": Range(0, open_low=True, example="5"),
-    "train.noise_offset": Range(0, 1, example="0.05"),
-    "train.rungs": Range(1, example="4"),
-    "train.log_every": Range(1, example="10"),
-    "sample.weight": _WEIGHT,
-    "sample.weights": Range(0, 2, example="[0.4,0.7,1.0]"),
-    "sample.steps": Range(1, 1000, example="20"),
-    "sample.guidance": Range(0, example="4.0"),
-    "sample.guidance_rescale": Range(0, 1, example="0.7"),
-    "sample.width": Range(8, 4096, example="512"),
-    "sample.height": Range(8, 4096, example="512"),
-    "sample.batch_size": Range(1, example="8"),
-    "sample.seeds": Range(0, 2**63 - 1, example="[0,1]"),
-    "sample.rung_seeds": Range(0, 2**63 - 1, example="[0]"),
-    "sample.class_seeds": Range(1, example="1"),
-    "tracking.timeout_s": Range(0, example="20"),
-    "launcher.workers": Range(1, example="4"),
-    "launcher.threads": Range(1, example="1"),
-    "launcher.recycle_after": Range(1, example="50"),
-    "launcher.memory_growth_mb": Range(0, open_low=True, example="2000"),
-    "launcher.hang_s": Range(1, example="600"),
-}
-
-
 def check(values: Mapping[str, Any]) -> Iterator[Problem]:
     """Find every broken rule in a composed tree; values of the wrong type are left to `bind`."""
-    for key, rule in RANGES.items():
-        value = _look_up(values, key)
-        items = value if isinstance(value, list | tuple) else [value]
-        bad = [item for item in items if _is_number(item) and not rule.holds(item)]
-        if bad:
-            yield Problem(key, f"{rule}, got {value!r}", f"override: {key}={rule.example}")
     for between in _BETWEEN_KEYS:
         yield from between(values)
 
@@ -103,15 +27,6 @@ def check(values: Mapping[str, Any]) -> Iterator[Problem]:
 def _budget(values: Mapping[str, Any]) -> Iterator[Problem]:
     if _look_up(values, "train.max_steps") is None and _look_up(values, "train.epochs") is None:
         yield Problem("train", "max_steps or epochs must be given, both are null", "override: train.epochs=8")
-
-
-def _seeds(values: Mapping[str, Any]) -> Iterator[Problem]:
-    for key in ("sample.seeds", "sample.rung_seeds"):
-        seeds = _look_up(values, key)
-        if seeds == []:
-            yield Problem(key, "must have at least one seed", f"override: {key}=[0]")
-        elif isinstance(seeds, list) and len({str(seed) for seed in seeds}) < len(seeds):
-            yield Problem(key, f"must not repeat a seed, got {seeds}", f"override: {key}=[0,1]")
 
 
 def _class_seeds(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -148,22 +63,14 @@ def _sides(values: Mapping[str, Any]) -> Iterator[Problem]:
             )
 
 
-def _texts(values: Mapping[str, Any]) -> Iterator[Problem]:
-    device = _look_up(values, "train.device")
-    if isinstance(device, str) and not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-        yield Problem(
-            "train.device",
-            f"must be auto, cpu, cuda or cuda:N, got {device!r}",
-            "override: train.device=auto",
-        )
-    extension = _look_up(values, "captions.extension")
-    if isinstance(extension, str) and not re.fullmatch(r"\.[\w.-]+", extension):
-        yield Problem("captions.extension", f"must be a suffix, got {extension!r}", "override: captions.extension=.txt")
-    for key, value in _leaves(values):
-        if value == "" and (is_path(key) or key in ("captions.separator", "tracking.experiment")):
-            yield Problem(key, "must not be empty", f"leave {key} out")
+def _trigger(values: Mapping[str, Any]) -> Iterator[Problem]:
     trigger = _look_up(values, "captions.trigger")
-    if isinstance(trigger, str) and not trigger.strip():
+    if not isinstance(trigger, str) or (bare := trigger.strip()) == trigger != "":
+        return
+    if bare:
+        hint = f"override: captions.trigger={bare}"
+        yield Problem("captions.trigger", f"must have no blanks around it, got {trigger!r}", hint)
+    else:
         yield Problem("captions.trigger", "must not be empty", "override: captions.trigger=null, for none of your own")
 
 
@@ -235,36 +142,32 @@ def _names_beside(path: Path) -> list[str]:
 
 
 def _brakes(values: Mapping[str, Any]) -> Iterator[Problem]:
-    brakes = _look_up(values, "regularization")
-    if isinstance(brakes, Mapping) and "scale_norm" in brakes and _look_up(values, "adapter.name") == "dora":
-        yield Problem(
-            "regularization.scale_norm",
-            "scale_norm cannot brake dora, whose change is not a product that could be scaled",
-            "override: regularization=none, or adapter=lora",
-        )
+    adapter, picked = _look_up(values, "adapter.name"), _look_up(values, "regularization")
+    if getattr(_module("adapter", adapter), "IS_PRODUCT", True) or not isinstance(picked, Mapping):
+        return
+    for name in picked:
+        if getattr(_module("regularization", name), "SCALES_WEIGHTS", False):
+            message = f"{name} cannot brake {adapter}, whose change is not a product that could be scaled"
+            yield Problem(f"regularization.{name}", message, "override: regularization=none, or adapter=lora")
 
 
-def _blanks(values: Mapping[str, Any]) -> Iterator[Problem]:
-    trigger = _look_up(values, "captions.trigger")
-    if isinstance(trigger, str) and trigger.strip() not in ("", trigger):
-        hint = f"override: captions.trigger={trigger.strip()}"
-        yield Problem("captions.trigger", f"must have no blanks around it, got {trigger!r}", hint)
+def _module(group: str, name: Any) -> Any:
+    """The module of a name; None of one that is wrong, which is told once, by `bind`."""
+    return registry.load(group, name) if name in registry.names(group) and not registry.clash(group, name) else None
 
 
 _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _budget,
-    _seeds,
     _class_seeds,
     _tiers,
     _sides,
-    _texts,
+    _trigger,
     _folders,
     _calibration,
     _encoders,
     _asked_encoders,
     _useful_weights,
     _brakes,
-    _blanks,
 )
 
 
@@ -273,15 +176,6 @@ def _look_up(values: Mapping[str, Any], key: str) -> Any:
     for part in key.split("."):
         node = node.get(part) if isinstance(node, Mapping) else None
     return node
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every dotted key with a value of its own."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _is_number(value: Any) -> bool:

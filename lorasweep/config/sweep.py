@@ -38,15 +38,15 @@ from lorasweep.config.sweep_search import (
     PrunerOptions,
     SamplerOptions,
     mode_problems,
-    range_problems,
     read_constraints,
     read_options,
 )
 from lorasweep.config.sweep_spec import SweepSpec
+from lorasweep.config.text_value import settled
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
-from lorasweep.core.records import digest
+from lorasweep.core.records import Seeds, digest
 
 _SEED = re.compile(r"[+~]*seed(=|$)")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -63,7 +63,7 @@ class _SweepFile:
     question: str
     metric: Objective = UTILITY
     arms: dict[str, Any] = field(default_factory=dict)
-    seeds: tuple[int, ...] = (0,)
+    seeds: Seeds = (0,)
     recipe: dict[str, Any] = field(default_factory=dict)
     space: dict[str, Any] | None = None
     total: int | None = None
@@ -173,13 +173,10 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     if declared is None or base is None:
         raise ConfigError(problems, subject=subject)
 
-    if negative := [seed for seed in declared.seeds if seed < 0]:
-        problems.append(Problem("sweep.seeds", f"must be >= 0, got {negative[0]}", "e.g. seeds: [0, 1]"))
     objectives = (declared.metric, *second)
     constraints = read_constraints(declared.constraints, problems)
     sampler = read_options(SamplerOptions, declared.sampler or "tpe", at="sweep.sampler", problems=problems)
     pruner = read_options(PrunerOptions, declared.pruner, at="sweep.pruner", problems=problems)
-    problems += range_problems(sampler, pruner)
     problems += mode_problems(sampler, pruner, objectives, constraints)
     arms, search = build_search(
         declared.space,
@@ -226,7 +223,7 @@ def _changed(
     body: Mapping[str, Any], name: str, texts: Sequence[str], problems: list[Problem]
 ) -> tuple[dict[str, Any], str]:
     """Apply `sweep.KEY=VALUE`s to the file's own keys."""
-    changed = dict(body)
+    changed = {k: value if k in _NOT_BY_OVERRIDE else settled(f"{_OWN}.{k}", value) for k, value in body.items()}
     parsed, found = parse(texts)
     problems += found
     for override in parsed:
@@ -264,11 +261,7 @@ def _parted(body: Mapping[str, Any], problems: list[Problem]) -> tuple[dict[str,
 
 def _shape_problems(body: Mapping[str, Any], *, swept: bool) -> Iterator[Problem]:
     """Find what types cannot say about the keys under `sweep:`."""
-    seeds, arms = body.get("seeds"), body.get("arms")
-    if seeds == []:
-        yield Problem("sweep.seeds", "must have at least one seed", "e.g. seeds: [0]")
-    elif isinstance(seeds, list) and len({str(seed) for seed in seeds}) < len(seeds):
-        yield Problem("sweep.seeds", f"must not repeat a seed, got {seeds}")
+    arms = body.get("arms")
     if not arms and not body.get("space") and not swept and (arms is None or isinstance(arms, Mapping)):
         hint = "e.g. arms: {prodigy: {optimizer: prodigy}}, or space: {adapter.dim: choice(8,16)}"
         yield Problem("sweep.arms", "must have at least one arm, or a space", hint)

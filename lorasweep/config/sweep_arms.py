@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorasweep.config import places
-from lorasweep.config.bind import Scalar
 from lorasweep.config.override import Override, as_overrides, parse
 from lorasweep.config.recipe import check_recipe
 from lorasweep.config.space import Space
 from lorasweep.config.sweep_spec import Arm
+from lorasweep.config.text_value import Scalar
 from lorasweep.config.tree import compose_tree
 from lorasweep.core.errors import Problem
 from lorasweep.core.records import Recipe

@@ -13,10 +13,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+from pydantic import Field
 
 from lorasweep.config.bind import bind_record
 from lorasweep.core.errors import Problem
+from lorasweep.core.ranges import Count, Share
+from lorasweep.core.records import Seed
 
 Goal = Literal["maximize", "minimize"]
 R = TypeVar("R")
@@ -42,8 +46,8 @@ class SamplerOptions:
     """Who chooses the next point."""
 
     name: Literal["tpe", "random", "grid", "pareto"] = "tpe"
-    seed: int = 0
-    startup: int = 10  # trials drawn at random before tpe models anything; the first generation of pareto
+    seed: Seed = 0
+    startup: Count = 10  # trials drawn at random before tpe models anything; the first generation of pareto
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +57,11 @@ class PrunerOptions:
     name: Literal["none", "median", "successive_halving", "hyperband", "patient"] = "none"
     metric: str | None = None  # judged at rungs; None: the sweep's own
     goal: Goal | None = None  # of that metric; None: the sweep's own
-    min_exposures: int | None = None  # per image, before a trial can be stopped; None: the first rung's
-    factor: int = 2  # halving and hyperband: one in so many goes on
-    startup: int = 5  # median and patient: trials that end before anything is compared
-    patience: int = 1  # patient: rungs without an improvement that are let pass
-    exempt: float = 0.1  # share of trials, drawn by lot, that run their course whatever is said of them
+    min_exposures: Count | None = None  # per image, before a trial can be stopped; None: the first rung's
+    factor: Annotated[int, Field(ge=2)] = 2  # halving and hyperband: one in so many goes on
+    startup: Count = 5  # median and patient: trials that end before anything is compared
+    patience: Annotated[int, Field(ge=0)] = 1  # patient: rungs without an improvement that are let pass
+    exempt: Share = 0.1  # share of trials, drawn by lot, that run their course whatever is said of them
     decades: bool = True  # compare only trials whose learning rates have the same power of ten
 
     @property
@@ -125,20 +129,6 @@ def read_constraints(data: Mapping[str, Any], problems: list[Problem]) -> tuple[
         sign = cast(Literal["<=", ">="], match.group(1))
         found.append(Constraint(metric=str(metric), sign=sign, bound=bound))
     return tuple(found)
-
-
-def range_problems(sampler: SamplerOptions, pruner: PrunerOptions) -> list[Problem]:
-    """Find numbers out of range."""
-    rules = (
-        ("sampler.seed", sampler.seed >= 0, "must be >= 0", sampler.seed),
-        ("sampler.startup", sampler.startup >= 1, "must be >= 1", sampler.startup),
-        ("pruner.factor", pruner.factor >= 2, "must be >= 2", pruner.factor),
-        ("pruner.startup", pruner.startup >= 1, "must be >= 1", pruner.startup),
-        ("pruner.patience", pruner.patience >= 0, "must be >= 0", pruner.patience),
-        ("pruner.exempt", 0 <= pruner.exempt <= 1, "must be in [0, 1]", pruner.exempt),
-        ("pruner.min_exposures", (pruner.min_exposures or 1) >= 1, "must be >= 1", pruner.min_exposures),
-    )
-    return [Problem(f"sweep.{key}", f"{rule}, got {got}") for key, holds, rule, got in rules if not holds]
 
 
 def mode_problems(

@@ -17,11 +17,12 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from lorasweep.config.bind import Scalar
-from lorasweep.config.components import builder_knobs, catalogue, find_module
+from lorasweep.config.components import builder_knobs
 from lorasweep.config.places import LIST_GROUPS
+from lorasweep.core import registry
 from lorasweep.core.records import Recipe
 
 _CHOICE = re.compile(r"choice\((.*)\)\s*", re.DOTALL)
@@ -29,6 +30,19 @@ _QUOTED = re.compile(r'"((?:\\.|[^"\\])*)"|' r"'((?:\\.|[^'\\])*)'", re.DOTALL)
 _ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
 _OF_A_SWEEP = ("sweep.name", "sweep.question")  # the only keys of text that are not the recipe's
 _CUT_OPEN = re.compile(r"[\w ]\([^)]*$")  # `saber (fate`, but not `:(`
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """An unquoted number or boolean of a YAML file: text where text is wanted, else its value."""
+
+    text: str
+    value: bool | int | float
+
+    def __repr__(self) -> str:
+        return self.text
+
+    __str__ = __repr__
 
 
 @functools.cache
@@ -198,9 +212,8 @@ def _hint(key: str) -> Any:
     if key in _OF_A_SWEEP:
         return str
     group, *path = key.split(".")
-    if group in LIST_GROUPS and len(path) == 2 and path[0] in catalogue(group):
-        module = find_module(group, path[0], at=key, problems=[])
-        knob = None if module is None else builder_knobs(module).get(path[1])
+    if group in LIST_GROUPS and len(path) == 2 and path[0] in registry.names(group):
+        knob = builder_knobs(registry.load(group, path[0])).get(path[1])
         return None if knob is None else knob.hint
     hint: Any = Recipe
     for part in (group, *path):
@@ -210,6 +223,8 @@ def _hint(key: str) -> Any:
 
 def _all_text(hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _all_text(arguments[0])
     if origin in (typing.Union, types.UnionType):
         return all(_all_text(each) for each in arguments if each is not type(None))
     if origin in (tuple, list):

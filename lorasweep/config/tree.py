@@ -38,7 +38,7 @@ class Tree:
         """The YAML file where a person would look a dotted key up."""
         group, _, rest = key.partition(".")
         if group in places.LIST_GROUPS and rest:
-            return f"conf/{group}/{rest.split('.')[0]}.yaml"
+            return places.named(group, rest.split(".")[0])
         return self.files.get(group, "conf/recipe.yaml")
 
 
@@ -66,7 +66,8 @@ def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
             picks[override.key] = f"[{','.join(str(name) for name in override.value)}]"
         else:
             picks[override.key] = str(override.value)
-    cached, chosen = _compose(places.conf_dir(), tuple(f"{group}={choice}" for group, choice in picks.items()))
+    picked = (*places.search_path(), *(f"{group}={choice}" for group, choice in picks.items()))
+    cached, chosen = _compose(places.conf_dir(), picked)
     values = copy.deepcopy(cached)
     for override in settings:
         # Keys of a part that does not exist cannot be judged: what is wrong with them is its name.
@@ -75,7 +76,7 @@ def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
         problem = _unpicked(values, override) or _picked_by_name(values, override) or _set(values, override)
         if problem:
             problems.append(problem)
-    files = {group: f"conf/{group}/{choice}.yaml" for group, choice in chosen.items()}
+    files = {group: places.named(group, choice) for group, choice in chosen.items()}
     return Tree(values=values, files=files), problems
 
 
@@ -113,6 +114,8 @@ def _choice_problem(override: Override) -> Problem | None:
     for name in names:
         if name not in known:
             return Problem(f"{group}={name}", unknown(f"no such {group}", name, known), listed)
+        if problem := places.clash(group, name):
+            return problem
     return None
 
 

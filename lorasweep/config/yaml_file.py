@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from lorasweep.config.bind import Scalar
 from lorasweep.config.override import unsafe
+from lorasweep.config.text_value import Scalar
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.records import to_dict
 

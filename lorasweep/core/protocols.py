@@ -143,7 +143,6 @@ class Adapter(Protocol):
     """Trainable weights living inside a base's modules, until removed.
 
     `lorasweep/components/adapters/<name>.py` has `build(base: Base, *, seed: int, **knobs) -> Adapter`.
-    Also `trained_shapes(weights, **knobs)`, torch-free: shapes of all that `build` would train, for `plan`.
     """
 
     def parameters(self) -> Mapping[str, Sequence[torch.nn.Parameter]]:

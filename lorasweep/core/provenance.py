@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lorasweep
+from lorasweep.core import registry
 
 _LIBRARIES = (
     "torch",
@@ -24,7 +25,7 @@ _LIBRARIES = (
     "hydra-core",
 )
 # What decides nothing about the result of a recipe once it is resolved: how it is composed, scheduled, shown.
-_BESIDE = frozenset(("cli", "config", "results", "sweep", "__main__.py", "api.py"))
+_BESIDE = frozenset(("cli", "config", "results", "sweep", "testing", "__main__.py", "api.py"))
 _BESIDE_LIBRARIES = frozenset(("optuna", "hydra-core"))
 
 
@@ -34,6 +35,7 @@ def provenance() -> dict[str, Any]:
         "lorasweep": lorasweep.__version__,
         "code": code_digest(),
         "libraries": {name: _version(name) for name in _LIBRARIES},
+        "plugins": {plugin.distribution: plugin.version for plugin in registry.plugins()},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "compute": _compute(),

@@ -16,7 +16,11 @@ import json
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, Field
+
+from lorasweep.core.ranges import Count, LoraWeight, NotNegative, Positive, Share, Text
 
 T = TypeVar("T")
 
@@ -47,6 +51,18 @@ class Status(enum.StrEnum):
 # --------------------------------------------------------------------------------------------- recipe
 
 
+def _apart(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("must not repeat a seed")
+    return seeds
+
+
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, title="have at least one seed"), AfterValidator(_apart)]
+Side = Annotated[int, Field(ge=8, le=4096, examples=[512])]  # px
+_DEVICES = "be auto, cpu, cuda or cuda:N"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Component:
     """A choice that is a name plus knobs: `name` is a module, `options` its builder's keyword arguments."""
@@ -60,10 +76,10 @@ class BaseOptions:
     """The base model (`conf/base/`)."""
 
     name: str  # module in lorasweep/components/bases/
-    path: str | None  # diffusers folder; None for the embedded dollhouse
-    resolution: int  # px, the training resolution that bucket areas refer to (512 for SD 1.5)
-    bucket_step: int  # px, bucket sides are multiples of it (64 for SD 1.5)
-    clip_skip: int = 1  # 1 = last hidden state, kohya's counting
+    path: Text | None  # diffusers folder; None for the embedded dollhouse
+    resolution: Annotated[int, Field(ge=8, le=4096, examples=[512])]  # px, trained at; bucket areas refer to it
+    bucket_step: Annotated[int, Field(ge=1, le=512, examples=[64])]  # px, bucket sides are its multiples
+    clip_skip: Annotated[int, Field(ge=1, le=12)] = 1  # 1 = last hidden state, kohya's counting
     prediction_type: PredictionType | None = None  # None: as the base's files say
     negative_prompt: str = ""
     neighbour_prompts: tuple[str, ...] = ()  # other subjects of its kinds, for drift near a LoRA's subject
@@ -75,11 +91,11 @@ class DollhouseOptions:
     """The procedural dataset that is drawn when `dataset.path` is null."""
 
     subject: str = "zkw"
-    images: int = 20
-    outfits: int = 1
-    confound: float = 0.5  # share of images that keep the subject's usual background and outfit, [0, 1]
+    images: Annotated[int, Field(ge=1, le=10_000)] = 20
+    outfits: Annotated[int, Field(ge=1, le=4)] = 1
+    confound: Share = 0.5  # share of images that keep the subject's usual background and outfit
     captions: Literal["absorbed", "full"] = "absorbed"  # without, or with, the tags of the subject's own traits
-    seed: int = 2
+    seed: Seed = 2
     shapes: Literal["five", "photos"] = "five"  # sizes that are buckets, or those of a folder of photos
 
 
@@ -87,10 +103,10 @@ class DollhouseOptions:
 class DatasetOptions:
     """The images (`conf/dataset/`)."""
 
-    path: str | None = None  # kohya folder (`10_zkw/…`) or plain images; None draws the dollhouse's
-    repeats: int | None = None  # None: the number in the folder's name, else 1
-    holdout: float = 0.2  # share of images kept for judging, [0, 0.5]; near-duplicates stay together
-    holdout_seed: int = 0
+    path: Text | None = None  # kohya folder (`10_zkw/…`) or plain images; None draws the dollhouse's
+    repeats: Annotated[int, Field(ge=1, examples=[10])] | None = None  # None: the number in the folder's name, else 1
+    holdout: Annotated[float, Field(ge=0, le=0.5)] = 0.2  # share of images kept for judging, duplicates together
+    holdout_seed: Seed = 0
     prompts: dict[str, tuple[str, ...]] | None = None  # by tier; None: derived from the captions
     dollhouse: DollhouseOptions = field(default_factory=DollhouseOptions)
 
@@ -116,63 +132,63 @@ class CleanOptions:
 class CaptionOptions:
     """How captions are read and varied (`conf/captions/`)."""
 
-    extension: str = ".txt"
+    extension: Annotated[str, Field(pattern=r"^\.[\w.-]+$", title="be a suffix")] = ".txt"
     trigger: str | None = None  # None: what the captions, and the folder's name with them, call the subject
     add_trigger: bool | None = None  # put it in front where it is missing; None: when `trigger` is given
-    separator: str = ", "
+    separator: Text = ", "
     prune: tuple[str, ...] = ()  # tags or patterns (`* hair`) left out, for the trigger to absorb
-    decouple: float = 0.0  # share of each concept's images that keep those tags and lose the trigger, [0, 1]
+    decouple: Share = 0.0  # share of each concept's images that keep those tags and lose the trigger
     clean: CleanOptions = field(default_factory=CleanOptions)
     shuffle: bool = False
-    keep_tokens: int = 1  # leading tags that stay in place when shuffling, and are never dropped alone
-    dropout: float = 0.0  # share of steps that see an empty caption, [0, 1]
-    tag_dropout: float = 0.0  # share of the other tags that a step does not see, [0, 1]
+    keep_tokens: Annotated[int, Field(ge=0)] = 1  # leading tags that stay in place, and are never dropped alone
+    dropout: Share = 0.0  # share of steps that see an empty caption
+    tag_dropout: Share = 0.0  # share of the other tags that a step does not see
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """The budget and the numerics (`conf/train/`)."""
 
-    max_steps: int | None = None  # optimizer steps; wins over epochs
-    epochs: int | None = 8
-    steps_per_epoch: int | None = None  # None: from images x repeats / batch
-    batch_size: int = 4
-    gradient_accumulation: int = 1
-    max_grad_norm: float = 1.0  # 0 = no clipping
-    min_snr_gamma: float | None = None
-    noise_offset: float = 0.0
+    max_steps: Annotated[int, Field(ge=1, examples=[300])] | None = None  # optimizer steps; wins over epochs
+    epochs: Count | None = 8
+    steps_per_epoch: Annotated[int, Field(ge=1, examples=[50])] | None = None  # None: from images x repeats / batch
+    batch_size: Count = 4
+    gradient_accumulation: Count = 1
+    max_grad_norm: NotNegative = 1.0  # 0 = no clipping
+    min_snr_gamma: Annotated[float, Field(gt=0, examples=[5])] | None = None
+    noise_offset: Share = 0.0
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    rungs: int = 4  # checkpoints at which a trial is judged, evenly spaced, the last step included
+    rungs: Count = 4  # checkpoints at which a trial is judged, evenly spaced, the last step included
     keep: Literal["done", "last"] = "done"  # the adapter that stays: of the rung judged done, or the last
-    log_every: int = 10  # steps
-    device: str = "auto"
+    log_every: Count = 10  # steps
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", title=_DEVICES)] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
     """How samples are drawn (`conf/sample/`)."""
 
-    weight: float = 0.7  # the LoRA weight that counts
-    weights: tuple[float, ...] = (0.4, 0.7, 1.0)  # the ladder, drawn at the end
-    seeds: tuple[int, ...] = (0, 1)
-    rung_seeds: tuple[int, ...] = (0,)  # at rungs: only `weight`, only these seeds
-    class_seeds: int = 1  # class prompts are drawn from so many of either: people differ more than noises
+    weight: LoraWeight = 0.7  # the LoRA weight that counts
+    weights: tuple[Annotated[float, Field(ge=0, le=2)], ...] = (0.4, 0.7, 1.0)  # the ladder, drawn at the end
+    seeds: Seeds = (0, 1)
+    rung_seeds: Seeds = (0,)  # at rungs: only `weight`, only these seeds
+    class_seeds: Count = 1  # class prompts are drawn from so many of either: people differ more than noises
     sampler: Literal["ddim", "euler", "dpmpp_2m"] = "ddim"
-    steps: int = 20
-    guidance: float = 4.0
-    guidance_rescale: float | None = None  # [0, 1]; None: 0.7 on zero terminal SNR with v, else 0
-    width: int | None = None  # px; None: the base's resolution
-    height: int | None = None
-    batch_size: int = 8
+    steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    guidance: NotNegative = 4.0
+    guidance_rescale: Share | None = None  # None: 0.7 on zero terminal SNR with v, else 0
+    width: Side | None = None  # px; None: the base's resolution
+    height: Side | None = None
+    batch_size: Count = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderOptions:
     """Local copies of models that look at pictures (`conf/encoders/`); None: not here, never downloaded."""
 
-    clip: str | None = None  # folder in transformers' format, tokenizer included
-    dino: str | None = None  # folder in transformers' format: DINO or DINOv2
-    sscd: str | None = None  # TorchScript file of SSCD
+    clip: Text | None = None  # folder in transformers' format, tokenizer included
+    dino: Text | None = None  # folder in transformers' format: DINO or DINOv2
+    sscd: Text | None = None  # TorchScript file of SSCD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,27 +196,27 @@ class TrackingOptions:
     """Where results are mirrored (`conf/tracking/`); never part of a recipe's fingerprint."""
 
     name: Literal["mlflow", "none"] = "mlflow"
-    experiment: str = "lorasweep"
-    timeout_s: float = 20.0  # how long the end of a sweep waits for a slow server
+    experiment: Text = "lorasweep"
+    timeout_s: NotNegative = 20.0  # how long the end of a sweep waits for a slow server
 
 
 @dataclass(frozen=True, kw_only=True)
 class LauncherOptions:
     """Who cooks (`conf/launcher/`); never part of a recipe's fingerprint."""
 
-    name: Literal["local"] = "local"
-    workers: int | None = None  # None: one per GPU, else one per CPU core
-    threads: int | None = 1  # torch threads per worker; None: the cores shared out among the workers
-    recycle_after: int | None = None  # trials after which a worker makes room for a fresh process
-    memory_growth_mb: float | None = 2000.0  # a worker that grew by more since its first trial does so too
-    hang_s: float | None = 600.0  # a busy worker without a sign of life for so long is killed
+    name: str = "local"  # module in lorasweep/sweep/launchers/
+    workers: Annotated[int, Field(ge=1, examples=[4])] | None = None  # None: one per GPU, else one per CPU core
+    threads: Count | None = 1  # torch threads per worker; None: the cores shared out among the workers
+    recycle_after: Annotated[int, Field(ge=1, examples=[50])] | None = None  # trials until a worker is replaced
+    memory_growth_mb: Positive | None = 2000.0  # a worker that grew by more since its first trial does so too
+    hang_s: Annotated[float, Field(ge=1)] | None = 600.0  # a busy worker without a sign of life for so long is killed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One fully resolved configuration, cooked with one seed."""
 
-    seed: int
+    seed: Seed
     base: BaseOptions
     dataset: DatasetOptions
     captions: CaptionOptions
@@ -213,7 +229,7 @@ class Recipe:
     sample: SampleOptions
     metrics: dict[str, dict[str, Any]]  # metric name -> knobs, in the order of the config
     encoders: EncoderOptions = field(default_factory=EncoderOptions)
-    calibration: str | None = None  # file of limits to judge by; None: what fits the base
+    calibration: Text | None = None  # file of limits to judge by; None: what fits the base
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
     launcher: LauncherOptions = field(default_factory=LauncherOptions)
 
@@ -346,7 +362,7 @@ class PlannedImage:
 class Plan:
     """What cooking a recipe means, worked out before any torch is imported."""
 
-    fingerprint: str  # Recipe.fingerprint(), seed included, combined with `material`: equal means equal results
+    fingerprint: str  # of the recipe, its seed, `material` and the plugins it uses: equal means equal results
     images: tuple[PlannedImage, ...]
     trigger: str | None
     batches_per_epoch: int  # micro-batches: sum over buckets of ceil(images x repeats / batch size)

@@ -9,7 +9,6 @@ steps.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lorasweep.core import registry
 from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.records import PlannedImage, Recipe
 from lorasweep.core.seeds import derive
@@ -175,7 +175,7 @@ def _root(recipe: Recipe) -> Path:
 def _placing(recipe: Recipe) -> Callable[[int, int], Assignment | None]:
     """A function from an image's width and height to where it goes; None where it fits in no bucket."""
     base, options = recipe.base, recipe.buckets.options
-    buckets = importlib.import_module(f"lorasweep.components.buckets.{recipe.buckets.name}").build(base, **options)
+    buckets = registry.load("buckets", recipe.buckets.name).build(base, **options)
     if options["upscale"]:
         return lambda width_px, height_px: assign(width_px, height_px, buckets)
     return lambda width_px, height_px: assign_without_upscale(

@@ -5,10 +5,10 @@ Takes a recipe and its number of steps. For Prodigy and its like the curve is th
 
 from __future__ import annotations
 
-import importlib
 import itertools
 from dataclasses import dataclass
 
+from lorasweep.core import registry
 from lorasweep.core.records import Recipe
 
 
@@ -30,9 +30,7 @@ class Curve:
 
 def curves(recipe: Recipe, steps: int, *, points: int = 32) -> list[Curve]:
     """Follow the schedule through all `steps`, for every part that the adapter trains."""
-    schedule = importlib.import_module(f"lorasweep.components.schedulers.{recipe.scheduler.name}").build(
-        steps, **recipe.scheduler.options
-    )
+    schedule = registry.load("scheduler", recipe.scheduler.name).build(steps, **recipe.scheduler.options)
     found = []
     for part, peak in _peaks(recipe).items():
         columns = min(points, steps)
@@ -58,6 +56,6 @@ def _peaks(recipe: Recipe) -> dict[str, float]:
 
 def finds_step_size(optimizer: str) -> str | None:
     """The knob to turn in place of the lr, of an optimizer that finds its own step size; None for others."""
-    module = importlib.import_module(f"lorasweep.components.optimizers.{optimizer}")
+    module = registry.load("optimizer", optimizer)
     found: str | None = getattr(module, "FINDS_STEP_SIZE", None)
     return found

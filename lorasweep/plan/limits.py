@@ -6,10 +6,10 @@ are. Any other is meant as it is declared.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Sequence
 
 from lorasweep.components.schedulers import _warmup
+from lorasweep.core import registry
 from lorasweep.core.errors import Problem
 from lorasweep.core.records import PlannedImage, Recipe
 
@@ -59,7 +59,7 @@ def warnings(recipe: Recipe, steps: int, *, rungs: int, batches_per_epoch: int) 
 
 
 def _misfits(recipe: Recipe, steps: int) -> Iterator[tuple[str, str, str]]:
-    module = importlib.import_module(f"lorasweep.components.schedulers.{recipe.scheduler.name}")
+    module = registry.load("scheduler", recipe.scheduler.name)
     found: Iterator[tuple[str, str, str]] = getattr(module, "misfits", _warmup.misfits)(
         steps, **recipe.scheduler.options
     )

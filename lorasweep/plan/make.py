@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
+from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, DatasetError, InputError, Problem
 from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
 from lorasweep.plan import budget, limits, noise, reach, regularization, warnings
@@ -84,13 +84,13 @@ def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], bas
 
 
 def _window(recipe: Recipe) -> Any:
-    return importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}").text_window(recipe.base)
+    return registry.load("base", recipe.base.name).text_window(recipe.base)
 
 
 def _by_seed(recipe: Recipe, material: str, counted: budget.Budget, train: Sequence[PlannedImage]) -> dict[str, Any]:
     """What of a plan depends on the recipe's seed."""
     return {
-        "fingerprint": digest([recipe.fingerprint(), material]),
+        "fingerprint": digest([recipe.fingerprint(), material, *(each.digest() for each in registry.used(recipe))]),
         "exposures": counted.by_concept,
         "tag_exposures": reach.tag_exposures(train, counted.by_image, recipe.captions),
         "exposures_per_image": sum(counted.by_image) / len(counted.by_image),
@@ -100,7 +100,7 @@ def _by_seed(recipe: Recipe, material: str, counted: budget.Budget, train: Seque
 
 def _base(recipe: Recipe, problems: list[Problem]) -> tuple[str, list[str]]:
     """Digest the base's files and say what is worth a warning, or append what is wrong with them."""
-    base = importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}")
+    base = registry.load("base", recipe.base.name)
     found = [Problem(f"base.{key}", message, hint) for key, message, hint in base.problems(recipe.base)]
     problems += found
     if found:

@@ -9,13 +9,12 @@ the base is to draw is only named here: prompt, seed, size, and the file that it
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lorasweep.core import paths, seeds
+from lorasweep.core import paths, registry, seeds
 from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.protocols import ImageSource
 from lorasweep.core.records import Bucket, Drawing, PlannedImage, Recipe, digest
@@ -193,8 +192,7 @@ def plan_images(
 
 def _sources(recipe: Recipe) -> dict[str, ImageSource]:
     built = {
-        name: importlib.import_module(f"lorasweep.components.regularizers.{name}").build(**knobs)
-        for name, knobs in recipe.regularization.items()
+        name: registry.load("regularization", name).build(**knobs) for name, knobs in recipe.regularization.items()
     }
     return {name: source for name, source in built.items() if isinstance(source, ImageSource)}
 

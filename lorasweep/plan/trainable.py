@@ -1,15 +1,24 @@
 """How much an adapter will train on a base, from the headers of its weight files. No torch, no weights read.
 
-Takes a recipe, gives back counts, or None where the base's files do not tell.
+Takes a recipe, gives back counts, or None where the base's files, or the adapter's module, do not tell. Names
+tell the blocks that `_targets` of the adapters tells by their classes: diffusers and transformers name them so.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
+import re
 from dataclasses import dataclass
 
+from lorasweep.core import registry
+from lorasweep.core.protocols import is_text_encoder
 from lorasweep.core.records import Recipe
+
+_SCOPES = {
+    "attn": re.compile(r"\.attn\d\.|\.self_attn\."),
+    "attn-mlp": re.compile(r"\.attentions\.|\.self_attn\.|\.mlp\."),
+    "full": re.compile(r"\.(attentions|resnets|downsamplers|upsamplers|self_attn|mlp)\."),
+}
 
 
 @dataclass(frozen=True)
@@ -27,10 +36,18 @@ class Trainable:
 
 def trainable(recipe: Recipe) -> Trainable | None:
     """Count the adapter's tensors and their numbers."""
-    base = importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}")
-    weights = {part: base.weight_shapes(recipe.base, part) for part in ("unet", "text_encoder")}
-    if None in weights.values():
+    base, adapter = registry.load("base", recipe.base.name), registry.load("adapter", recipe.adapter.name)
+    options = recipe.adapter.options
+    weights = base.weight_shapes(recipe.base)
+    if weights is None or not hasattr(adapter, "layer_shapes"):
         return None
-    adapter = importlib.import_module(f"lorasweep.components.adapters.{recipe.adapter.name}")
-    shapes = adapter.trained_shapes(weights, **recipe.adapter.options)
+    scope = _SCOPES[options.get("targets", "full")]
+    shapes = [
+        tensor
+        for part, modules in weights.items()
+        if options.get("text_encoder") or not is_text_encoder(part)
+        for name, shape in modules.items()
+        if len(shape) > 1 and scope.search(f".{name}")
+        for tensor in adapter.layer_shapes(shape, name=name, **options)
+    ]
     return Trainable(tensors=len(shapes), parameters=sum(map(math.prod, shapes)))

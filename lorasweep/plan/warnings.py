@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Iterator
 
+from lorasweep.core import registry
 from lorasweep.core.records import Advice, DollhouseOptions, Plan, Recipe, TrainOptions
 from lorasweep.data import captions, order
 from lorasweep.plan import budget, limits, throughput, user_image_warnings
@@ -26,7 +26,7 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     yield from _shared_trigger(recipe, plan)
     yield from _optimizer(recipe, plan)
     yield from _unheeded(recipe)
-    yield from _scale_norm(recipe)
+    yield from _scaled(recipe)
     yield from _regularization(recipe, plan)
     yield from _idle(recipe, plan)
     yield from limits.warnings(recipe, plan.steps, rungs=len(plan.rungs), batches_per_epoch=plan.batches_per_epoch)
@@ -81,7 +81,7 @@ def _shared_trigger(recipe: Recipe, plan: Plan) -> Iterator[str]:
 
 
 def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
-    options, schedule = recipe.optimizer.options, recipe.scheduler.name
+    options = recipe.optimizer.options
     finds = finds_step_size(recipe.optimizer.name)
     if finds is not None and options["lr"] != 1.0:
         yield (
@@ -100,14 +100,19 @@ def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:
                 f"the dollhouse learns a subject when lr x steps is about {enough:g}; lr {lr:g} x "
                 f"{plan.steps} steps will stay undercooked: try {remedy}"
             )
-    if recipe.optimizer.name == "prodigy" and "restarts" in schedule:
-        if not options["safeguard_warmup"]:
-            yield "Prodigy with restarts wants optimizer.safeguard_warmup=true, by its author's advice"
-    if recipe.optimizer.name == "schedule_free_adamw" and schedule != "constant":
-        yield (
-            f"a schedule-free optimizer averages instead of lowering its lr: scheduler={schedule} lowers it "
-            "as well; scheduler=constant is meant, at most with a warm-up"
-        )
+    yield from getattr(registry.load("optimizer", recipe.optimizer.name), "warnings", lambda recipe: ())(recipe)
+
+
+def _scaled(recipe: Recipe) -> Iterator[str]:
+    """A regularizer that scales weights, with an optimizer that reckons with them."""
+    if finds_step_size(recipe.optimizer.name) is None:
+        return
+    for name in recipe.regularization:
+        if getattr(registry.load("regularization", name), "SCALES_WEIGHTS", False):
+            yield (
+                f"{name} moves the weights behind {recipe.optimizer.name}'s back, which finds its step size "
+                "by how far they have come: the two are better not combined"
+            )
 
 
 def _unheeded(recipe: Recipe) -> Iterator[str]:
@@ -116,8 +121,8 @@ def _unheeded(recipe: Recipe) -> Iterator[str]:
     Where the adapter has a range for a key, the optimizer's own, which is for any adapter, does not count.
     """
     known: set[str] = set()
-    for folder, name in (("adapters", recipe.adapter.name), ("optimizers", recipe.optimizer.name)):
-        module = importlib.import_module(f"lorasweep.components.{folder}.{name}")
+    for part, name in (("adapter", recipe.adapter.name), ("optimizer", recipe.optimizer.name)):
+        module = registry.load(part, name)
         meant: list[Advice] = [
             each
             for each in getattr(module, "ADVICE", ())
@@ -133,18 +138,6 @@ def _unheeded(recipe: Recipe) -> Iterator[str]:
             if advice.high is not None and value > advice.high:
                 yield f"{advice.key}={value:g} is over {advice.high:g} with {name}: {advice.reason}"
         known |= {each.key for each in meant}
-
-
-def _scale_norm(recipe: Recipe) -> Iterator[str]:
-    if "scale_norm" not in recipe.regularization:
-        return
-    if finds_step_size(recipe.optimizer.name) is not None:
-        yield (
-            f"scale_norm moves the weights behind {recipe.optimizer.name}'s back, which finds its step size "
-            "by how far they have come: the two are better not combined"
-        )
-    if recipe.optimizer.name == "schedule_free_adamw":
-        yield "scale_norm limits the weights that train; schedule_free_adamw's average may exceed the limit"
 
 
 def _regularization(recipe: Recipe, plan: Plan) -> Iterator[str]:
@@ -205,7 +198,7 @@ def _idle(recipe: Recipe, plan: Plan) -> Iterator[str]:
     yield from _captions(recipe, plan)
     if recipe.base.negative_prompt and recipe.sample.guidance <= 1:
         yield f"base.negative_prompt is not used: sample.guidance={recipe.sample.guidance:g} guides nothing"
-    largest = importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}").largest_rank(recipe.base)
+    largest = registry.load("base", recipe.base.name).largest_rank(recipe.base)
     for knob in ("dim", "conv_dim"):
         rank = recipe.adapter.options.get(knob, 0)
         if rank > largest:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
+from lorasweep.core import registry
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial import finish
 from lorasweep.trial.resources import Kitchen
@@ -37,11 +38,9 @@ class DrawingModel:
             ConfigError: its recipe is not one.
             AdapterError: the file does not fit the base.
         """
-        import importlib
-
         self.recipe = config.read_recorded(folder / RECIPE)
         self._base = Kitchen().base(self.recipe)
-        kind = importlib.import_module(f"lorasweep.components.adapters.{self.recipe.adapter.name}")
+        kind = registry.load("adapter", self.recipe.adapter.name)
         self._adapter = kind.build(self._base, seed=self.recipe.seed, **self.recipe.adapter.options)
         self._adapter.load(folder / finish.ADAPTER)
 

@@ -14,10 +14,10 @@ torch.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from lorasweep.core import registry
 from lorasweep.core.errors import Problem
 from lorasweep.core.records import Plan, Status, digest
 from lorasweep.trial.judge import calibration, offered, score
@@ -58,7 +58,7 @@ def offers(spec: SweepSpec, plans: Mapping[str, Plan]) -> dict[str, offered.Offe
         recipe = arm.recipe
         key = digest([recipe.base, recipe.dataset.path, recipe.sample, recipe.calibration])
         if key not in limits:
-            base = importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}")
+            base = registry.load("base", recipe.base.name)
             limits[key] = calibration.find(recipe, base.fingerprint(recipe.base)).calibration
         found[arm.name] = offered.offer(recipe, plans[arm.name], limits[key])
     return found

@@ -12,6 +12,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from lorasweep.core import registry
 from lorasweep.core.records import Outcome, Status, from_dict, to_dict
 from lorasweep.sweep.base_samples import BASE_SAMPLES, BaseSamples
 from lorasweep.sweep.folder import read_outcome, read_result
@@ -72,14 +73,15 @@ class SweepLoop:
 
     def run(self, options: PoolOptions) -> None:
         """Cook until nothing is left, or until told to stop."""
-        self._pool = WorkerPool(options)
+        launcher = registry.load("launcher", options.launcher)
+        self._pool: WorkerPool = launcher.build(options)
         self._reuse_cooked()
         self._add_repeats()
         if not self._more:
             return
         if not self._queue and not self._roster.open and self._repeats is None:
             # Only the base's samples are left to draw, which is one worker's work.
-            self._pool = WorkerPool(dataclasses.replace(options, workers=1))
+            self._pool = launcher.build(dataclasses.replace(options, workers=1))
         with self._pool:
             while self._advance():
                 self._announcer.changed(self._activity())

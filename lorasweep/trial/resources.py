@@ -8,13 +8,12 @@ takes the place of the last one's. Knows nothing about sweeps.
 from __future__ import annotations
 
 import gc
-import importlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.core import files, paths
+from lorasweep.core import files, paths, registry
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import BaseOptions, Plan, Recipe, digest
 from lorasweep.plan import sample_requests
@@ -169,7 +168,7 @@ def _base_key(recipe: Recipe) -> str:
 
 
 def _module(recipe: Recipe) -> Any:
-    return importlib.import_module(f"lorasweep.components.bases.{recipe.base.name}")
+    return registry.load("base", recipe.base.name)
 
 
 def _device(wanted: str) -> str:

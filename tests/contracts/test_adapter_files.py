@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_training import make_recipe
 
-from lorasweep.components.adapters.kohya_names import kohya_name
+from lorasweep.core import registry
+from lorasweep.core.kohya_names import kohya_name
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import Component
 from lorasweep.results.export import export_run, find_run, forms
@@ -33,7 +33,7 @@ def kind(adapter_choice: tuple[str, dict[str, Any]]) -> str:
 def adapter(adapter_choice: tuple[str, dict[str, Any]], base: Base) -> Iterator[Any]:
     """Shaken, so that every tensor says something, text encoder and convolutions included."""
     name, knobs = adapter_choice
-    made = importlib.import_module(f"lorasweep.components.adapters.{name}").build(base, seed=0, **knobs_of(knobs))
+    made = registry.load("adapter", name).build(base, seed=0, **knobs_of(knobs))
     generator = torch.Generator().manual_seed(1)
     for parameter in [each for part in made.parameters().values() for each in part]:
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)

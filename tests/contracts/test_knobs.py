@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections import defaultdict
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lorasweep.config.components import FOLDERS, builder_knobs, catalogue
+from lorasweep.config.components import builder_knobs
+from lorasweep.core import registry
 from lorasweep.core.records import (
     CaptionOptions,
     DatasetOptions,
@@ -50,19 +50,17 @@ def shipped_keys() -> dict[tuple[str, str], list[tuple[Path, set[str]]]]:
 def test_every_file_and_every_builder_of_the_groups_is_looked_at() -> None:
     shipped = shipped_keys()
     assert sum(map(len, shipped.values())) == 46
-    assert set(shipped) == {(group, name) for group in GROUPS for name in catalogue(group)}
+    assert set(shipped) == {(group, name) for group in GROUPS for name in registry.names(group)}
 
 
 @pytest.mark.parametrize(("group", "name"), list(shipped_keys()))
 def test_knobs_stand_in_the_yaml_and_their_defaults_there_alone(group: str, name: str) -> None:
-    module = importlib.import_module(f"lorasweep.{FOLDERS[group]}.{name}")
+    module = registry.load(group, name)
     knobs = set(builder_knobs(module))
     for file, keys in shipped_keys()[group, name]:
         assert keys == knobs, file
-    for function in filter(None, (module.build, getattr(module, "problems", None))):
-        parameters = inspect.signature(function).parameters.values()
-        repeated = [p.name for p in parameters if p.name in knobs and p.default is not p.empty]
-        assert repeated == [], function
+    parameters = inspect.signature(module.build).parameters.values()
+    assert [p.name for p in parameters if p.name in knobs and p.default is not p.empty] == []
 
 
 @pytest.mark.parametrize("file", RECORDS)

@@ -18,7 +18,7 @@ ROOT = Path(lorasweep.__file__).parent
 # Lowest first, as in the README's tree; a module imports from its own room and from lower ones.
 ROOMS = (
     *("core", "dollhouse", "data", "components", "plan", "trial", "config"),
-    *("sweep", "results", "api", "cli", "__main__"),
+    *("sweep", "results", "api", "cli", "testing", "__main__"),
 )
 # What a folder of a room may import from the same room. "" stands for the room's own files.
 WITHIN = {

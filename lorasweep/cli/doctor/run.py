@@ -12,6 +12,7 @@ _CHECKS: tuple[Callable[[], Check], ...] = (
     software.libraries,
     software.torch,
     software.extras,
+    software.plugins,
     machine.memory,
     machine.disk,
     machine.folders,

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import lorasweep
 from lorasweep.cli.doctor.record import Check, fail, ok, warn
+from lorasweep.config import places
+from lorasweep.core import registry
+from lorasweep.core.errors import ConfigError, Problem
 
 OLDEST_PYTHON = (3, 11)
 # What each optional extra brings, the module that shows it is there, and how to get it.
@@ -73,6 +76,23 @@ def extras() -> Check:
         there = importlib.util.find_spec(module) is not None
         told.append(f"{name} {_version(name) or 'yes'}" if there else f"no {name} ({what_for}: {how})")
     return ok("extras", "; ".join(told))
+
+
+def plugins() -> Check:
+    """What installed plugins add, and whether each can be imported under a name of its own."""
+    added: dict[str, list[str]] = {}
+    wrong: list[Problem] = []
+    for plugin in registry.plugins():
+        added.setdefault(str(plugin), []).append(f"{plugin.group}={plugin.name}")
+        try:
+            registry.load(plugin.group, plugin.name)
+        except ConfigError as error:
+            wrong += [problem for problem in error.problems if problem not in wrong]
+    wrong += places.plugin_problems()
+    if wrong:
+        return fail("plugins", "; ".join(f"{each.where} {each.message}" for each in wrong), wrong[0].hint)
+    told = "; ".join(f"{name}: {', '.join(names)}" for name, names in added.items())
+    return ok("plugins", told or "none installed")
 
 
 def _tested() -> dict[str, str]:

@@ -5,7 +5,6 @@ Takes plans, gives back JSON-able data and tables. No torch.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Sequence
 from statistics import fmean
@@ -13,6 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
+from lorasweep.core import registry
 from lorasweep.core.console import text_table
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data import order
@@ -132,5 +132,5 @@ def _offered(recipe: Recipe) -> int | None:
     options = recipe.buckets.options
     if not options["upscale"]:
         return None
-    built = importlib.import_module(f"lorasweep.components.buckets.{recipe.buckets.name}").build(recipe.base, **options)
+    built = registry.load("buckets", recipe.buckets.name).build(recipe.base, **options)
     return len(built)

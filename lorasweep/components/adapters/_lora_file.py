@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.components.adapters.stable_file import sort_metadata
+from lorasweep.core.stable_file import sort_metadata
 
 if TYPE_CHECKING:
     import torch

@@ -19,9 +19,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 
 from lorasweep.components.adapters._lora_file import write_lora
-from lorasweep.components.adapters.kohya_names import kohya_name
 from lorasweep.core import seeds
 from lorasweep.core.errors import AdapterError
+from lorasweep.core.kohya_names import kohya_name
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Base

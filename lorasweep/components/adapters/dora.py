@@ -10,13 +10,15 @@ off by one rounding.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
-from lorasweep.components.adapters import _ranges, _shapes
+from lorasweep.components.adapters import _shapes
+from lorasweep.components.adapters._knobs import Alpha, Dropout, Rank, Targets
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter, Base
 
+IS_PRODUCT = False  # what it adds to a weight is no product whose factors could be scaled
 READ_BY = ("comfyui", "forge")  # A1111 and diffusers take dora_scale for something else, without a word
 
 
@@ -24,11 +26,11 @@ def build(
     base: Base,
     *,
     seed: int,
-    dim: int,
-    alpha: float,
-    targets: Literal["attn", "attn-mlp", "full"],
+    dim: Rank,
+    alpha: Alpha,
+    targets: Targets,
     text_encoder: bool,
-    dropout: float,
+    dropout: Dropout,
 ) -> Adapter:
     """Put a DoRA into `base`, drawn from `seed`.
 
@@ -58,25 +60,6 @@ def build(
     return build_peft(base, configs, seed=seed, init=draw, kind=DoraAdapter)
 
 
-def trained_shapes(
-    weights: _shapes.Weights, *, dim: int, targets: str, text_encoder: bool, **_: object
-) -> list[_shapes.Shape]:
-    """The tensors that `build` will train, from the shapes of the base's weights alone."""
-
-    def of_layer(shape: _shapes.Shape) -> list[_shapes.Shape]:
-        magnitudes = (shape[0],)
-        return [*_shapes.low_rank(shape, dim), magnitudes]
-
-    return _shapes.trained(weights, targets, of_layer, text_encoder=text_encoder)
-
-
-def problems(
-    *,
-    dim: int,
-    alpha: float,
-    targets: Literal["attn", "attn-mlp", "full"],
-    text_encoder: bool,
-    dropout: float,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return [*_ranges.rank(dim, alpha), *_ranges.dropout(dropout)]
+def layer_shapes(shape: _shapes.Shape, **knobs: Any) -> list[_shapes.Shape]:
+    """A LoRA's, and the magnitudes."""
+    return [*_shapes.low_rank(shape, **knobs), shape[:1]]

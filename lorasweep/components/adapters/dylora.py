@@ -10,14 +10,17 @@ alpha / dim * sqrt(dim / b); LyCORIS truncates, but scales by block size * alpha
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from lorasweep.components.adapters import _ranges, _shapes
+from pydantic import Field
+
+from lorasweep.components.adapters import _shapes
+from lorasweep.components.adapters._knobs import Alpha, Rank, Targets
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter, Base
 
+layer_shapes = _shapes.low_rank
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
 
 
@@ -25,10 +28,10 @@ def build(
     base: Base,
     *,
     seed: int,
-    dim: int,
-    alpha: float,
-    unit: int,
-    targets: Literal["attn", "attn-mlp", "full"],
+    dim: Rank,
+    alpha: Alpha,
+    unit: Annotated[int, Field(ge=1, description="4 is usual")],
+    targets: Targets,
     text_encoder: bool,
 ) -> Adapter:
     """Put a DyLoRA into `base`, drawn from `seed`.
@@ -62,26 +65,6 @@ def build(
     return adapter
 
 
-def trained_shapes(
-    weights: _shapes.Weights, *, dim: int, targets: str, text_encoder: bool, **_: object
-) -> list[_shapes.Shape]:
-    """The tensors that `build` will train, from the shapes of the base's weights alone."""
-    of_layer = partial(_shapes.low_rank, dim=dim)
-    return _shapes.trained(weights, targets, of_layer, text_encoder=text_encoder)
-
-
-def problems(
-    *,
-    dim: int,
-    alpha: float,
-    unit: int,
-    targets: Literal["attn", "attn-mlp", "full"],
-    text_encoder: bool,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = _ranges.rank(dim, alpha)
-    if unit < 1:
-        found.append(("unit", f"must be >= 1, got {unit}", "4 is usual"))
-    elif dim % unit:
-        found.append(("unit", f"must divide dim, got {unit} for dim {dim}", "4 is usual"))
-    return found
+def problems(*, dim: int, unit: int) -> list[tuple[str, str, str]]:
+    """A rank that is no multiple of its unit."""
+    return [("unit", f"must divide dim, got {unit} for dim {dim}", "4 is usual")] if dim % unit else []

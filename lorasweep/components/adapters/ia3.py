@@ -7,6 +7,7 @@ PEFT's IA3 has no weight and scales biases too, hence layers of our own.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from lorasweep.components.adapters import _shapes
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter, Base
 
 READ_BY = ("a1111",)
+_ON_INPUT = re.compile(r"\.(ff\.net\.2|mlp\.fc2)$")
+_ON_OUTPUT = re.compile(r"\.(to_k|to_v|k_proj|v_proj)$")
 ADVICE = (
     Advice(
         key="optimizer.lr",
@@ -46,20 +49,8 @@ def build(base: Base, *, seed: int, text_encoder: bool) -> Adapter:
     return build_ia3(base, text_encoder=text_encoder)
 
 
-def trained_shapes(weights: _shapes.Weights, *, text_encoder: bool) -> list[_shapes.Shape]:
-    """The tensors that `build` will train, from the shapes of the base's weights alone."""
-    ends = {
-        "to_k": 0,
-        "to_v": 0,
-        "k_proj": 0,
-        "v_proj": 0,
-        "ff.net.2": 1,
-        "mlp.fc2": 1,
-    }  # the side of factors
-    return [
-        (shape[side],)
-        for part in ("unet", *(["text_encoder"] if text_encoder else []))
-        for name, shape in weights[part].items()
-        for end, side in ends.items()
-        if len(shape) == 2 and f".{name}".endswith(f".{end}")
-    ]
+def layer_shapes(shape: _shapes.Shape, *, name: str, **_: object) -> list[_shapes.Shape]:
+    """The factors of one layer: of its outputs, of its inputs, or none."""
+    if _ON_OUTPUT.search(name):
+        return [shape[:1]]
+    return [shape[1:]] if _ON_INPUT.search(name) else []

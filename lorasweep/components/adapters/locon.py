@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lorasweep.components.adapters import _ranges, _shapes
+from lorasweep.components.adapters import _shapes
+from lorasweep.components.adapters._knobs import Alpha, Dropout, Rank
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter, Base
 
+layer_shapes = _shapes.low_rank
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
 _MOST_CONV_DIM, _MOST_CONV_ALPHA = 64, 32.0
 
@@ -20,12 +22,12 @@ def build(
     base: Base,
     *,
     seed: int,
-    dim: int,
-    alpha: float,
-    conv_dim: int,
-    conv_alpha: float,
+    dim: Rank,
+    alpha: Alpha,
+    conv_dim: Rank,
+    conv_alpha: Alpha,
     text_encoder: bool,
-    dropout: float,
+    dropout: Dropout,
     force: bool,
 ) -> Adapter:
     """Put a LoCon into `base`, drawn from `seed`.
@@ -65,32 +67,12 @@ def build(
     return build_peft(base, configs, seed=seed, init=draw)
 
 
-def trained_shapes(
-    weights: _shapes.Weights, *, dim: int, conv_dim: int, text_encoder: bool, **_: object
-) -> list[_shapes.Shape]:
-    """The tensors that `build` will train, from the shapes of the base's weights alone."""
-
-    def of_layer(shape: _shapes.Shape) -> list[_shapes.Shape]:
-        return _shapes.low_rank(shape, conv_dim if _shapes.is_spatial(shape) else dim)
-
-    return _shapes.trained(weights, "full", of_layer, text_encoder=text_encoder)
-
-
-def problems(
-    *,
-    dim: int,
-    alpha: float,
-    conv_dim: int,
-    conv_alpha: float,
-    text_encoder: bool,
-    dropout: float,
-    force: bool,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = _ranges.rank(dim, alpha) + _ranges.rank(conv_dim, conv_alpha, prefix="conv_")
+def problems(*, conv_dim: int, conv_alpha: float, force: bool) -> list[tuple[str, str, str]]:
+    """More than holds up, unless it is meant."""
     hint = "the convolutions then take over and burn; adapter.force=true if you mean it"
-    if conv_dim > _MOST_CONV_DIM and not force:
-        found.append(("conv_dim", f"must be <= {_MOST_CONV_DIM}, got {conv_dim}", hint))
-    if conv_alpha > _MOST_CONV_ALPHA and not force:
-        found.append(("conv_alpha", f"must be <= {_MOST_CONV_ALPHA:g}, got {conv_alpha:g}", hint))
-    return found + _ranges.dropout(dropout)
+    most = {"conv_dim": (conv_dim, _MOST_CONV_DIM), "conv_alpha": (conv_alpha, _MOST_CONV_ALPHA)}
+    return [
+        (knob, f"must be <= {limit:g}, got {value:g}", hint)
+        for knob, (value, limit) in most.items()
+        if value > limit and not force
+    ]

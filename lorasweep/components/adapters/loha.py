@@ -6,10 +6,10 @@ first values of LyCORIS, so that learning rates found there hold here. Files are
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from lorasweep.components.adapters import _ranges, _shapes
+from lorasweep.components.adapters import _shapes
+from lorasweep.components.adapters._knobs import Alpha, Rank, Targets
 from lorasweep.core.records import Advice
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lorasweep.core.protocols import Adapter, Base
 
+layer_shapes = _shapes.hadamard
 READ_BY = ("comfyui", "forge", "a1111")
 ADVICE = (
     Advice(
@@ -31,9 +32,9 @@ def build(
     base: Base,
     *,
     seed: int,
-    dim: int,
-    alpha: float,
-    targets: Literal["attn", "attn-mlp", "full"],
+    dim: Rank,
+    alpha: Alpha,
+    targets: Targets,
     text_encoder: bool,
 ) -> Adapter:
     """Put a LoHa into `base`, drawn from `seed`.
@@ -63,25 +64,6 @@ def build(
         for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
     }
     return build_peft(base, configs, seed=seed, init=_draw, kind=LycorisAdapter)
-
-
-def trained_shapes(
-    weights: _shapes.Weights, *, dim: int, targets: str, text_encoder: bool, **_: object
-) -> list[_shapes.Shape]:
-    """The tensors that `build` will train, from the shapes of the base's weights alone."""
-    of_layer = partial(_shapes.hadamard, dim=dim)
-    return _shapes.trained(weights, targets, of_layer, text_encoder=text_encoder)
-
-
-def problems(
-    *,
-    dim: int,
-    alpha: float,
-    targets: Literal["attn", "attn-mlp", "full"],
-    text_encoder: bool,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return _ranges.rank(dim, alpha)
 
 
 def _draw(values: torch.Tensor, name: str, generator: torch.Generator) -> None:

@@ -6,10 +6,12 @@ first values and the scale of LyCORIS, so that learning rates found there hold h
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from lorasweep.components.adapters import _ranges, _shapes
+from pydantic import Field
+
+from lorasweep.components.adapters import _shapes
+from lorasweep.components.adapters._knobs import Alpha, Rank, Targets
 from lorasweep.core.records import Advice
 
 if TYPE_CHECKING:
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 
     from lorasweep.core.protocols import Adapter, Base
 
+Factor = (
+    Literal[-1]
+    | Annotated[int, Field(ge=1, title="be >= 1, or -1 for the square root", description="4 to 16 is usual")]
+)
+layer_shapes = _shapes.kronecker
 READ_BY = ("comfyui", "forge", "a1111")
 ADVICE = (
     Advice(
@@ -38,11 +45,11 @@ def build(
     base: Base,
     *,
     seed: int,
-    dim: int,
-    alpha: float,
-    factor: int,
+    dim: Rank,
+    alpha: Alpha,
+    factor: Factor,
     decompose_both: bool,
-    targets: Literal["attn", "attn-mlp", "full"],
+    targets: Targets,
     text_encoder: bool,
 ) -> Adapter:
     """Put a LoKr into `base`, drawn from `seed`.
@@ -77,37 +84,6 @@ def build(
         for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
     }
     return build_peft(base, configs, seed=seed, init=_draw, kind=LokrAdapter)
-
-
-def trained_shapes(
-    weights: _shapes.Weights,
-    *,
-    dim: int,
-    factor: int,
-    decompose_both: bool,
-    targets: str,
-    text_encoder: bool,
-    **_: object,
-) -> list[_shapes.Shape]:
-    """The tensors that `build` will train, from the shapes of the base's weights alone."""
-    of_layer = partial(_shapes.kronecker, dim=dim, factor=factor, decompose_both=decompose_both)
-    return _shapes.trained(weights, targets, of_layer, text_encoder=text_encoder)
-
-
-def problems(
-    *,
-    dim: int,
-    alpha: float,
-    factor: int,
-    decompose_both: bool,
-    targets: Literal["attn", "attn-mlp", "full"],
-    text_encoder: bool,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = _ranges.rank(dim, alpha)
-    if factor < 1 and factor != -1:
-        found.append(("factor", f"must be >= 1, or -1 for the square root, got {factor}", "4 to 16 is usual"))
-    return found
 
 
 def _draw(values: torch.Tensor, name: str, generator: torch.Generator) -> None:

@@ -5,14 +5,15 @@ Takes a frozen base, returns a `protocols.Adapter` that is the identity until tr
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from lorasweep.components.adapters import _ranges, _shapes
+from lorasweep.components.adapters import _shapes
+from lorasweep.components.adapters._knobs import Alpha, Dropout, Rank, Targets
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter, Base
 
+layer_shapes = _shapes.low_rank
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
 
 
@@ -20,11 +21,11 @@ def build(
     base: Base,
     *,
     seed: int,
-    dim: int,
-    alpha: float,
-    targets: Literal["attn", "attn-mlp", "full"],
+    dim: Rank,
+    alpha: Alpha,
+    targets: Targets,
     text_encoder: bool,
-    dropout: float,
+    dropout: Dropout,
 ) -> Adapter:
     """Put a LoRA into `base`, drawn from `seed`.
 
@@ -52,23 +53,3 @@ def build(
         for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
     }
     return build_peft(base, configs, seed=seed, init=draw)
-
-
-def trained_shapes(
-    weights: _shapes.Weights, *, dim: int, targets: str, text_encoder: bool, **_: object
-) -> list[_shapes.Shape]:
-    """The tensors that `build` will train, from the shapes of the base's weights alone."""
-    of_layer = partial(_shapes.low_rank, dim=dim)
-    return _shapes.trained(weights, targets, of_layer, text_encoder=text_encoder)
-
-
-def problems(
-    *,
-    dim: int,
-    alpha: float,
-    targets: Literal["attn", "attn-mlp", "full"],
-    text_encoder: bool,
-    dropout: float,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return [*_ranges.rank(dim, alpha), *_ranges.dropout(dropout)]

@@ -70,19 +70,27 @@ def native_px(folder: Path) -> int | None:
     return side << (len(levels) - 1)
 
 
-def weight_shapes(path: Path, part: str) -> dict[str, tuple[int, ...]] | None:
-    """Shapes of a part's weights by the name of their module, biases left out; only headers are read.
+def weight_shapes(path: Path, family: Family) -> dict[str, dict[str, tuple[int, ...]]] | None:
+    """Shapes of the weights by part and the name of their module, biases and the VAE left out.
 
-    Args:
-        path: a base; one checkpoint file has other names, and gives None.
-        part: `unet`, `text_encoder` or `text_encoder_2`.
+    Of a folder by the headers of its files. A checkpoint has other names: its family's shapes ship with its configs.
     """
-    found: dict[str, tuple[int, ...]] = {}
-    for file in loaded_files(path / part, weights=True) if path.is_dir() else ():
-        for name, tensor in read_header(file).items() if file.suffix == ".safetensors" else ():
-            if name.endswith(".weight"):
-                found[name.removesuffix(".weight")] = tensor.shape
-    return found or None
+    if path.is_dir():
+        return {part: _part_shapes(path / part) for part in ("unet", *family.text_encoders)}
+    shipped = read_json(config_folder(path, family) / "weight_shapes.json")
+    if shipped is None:
+        return None
+    return {part: {name: tuple(shape) for name, shape in found.items()} for part, found in shipped.items()}
+
+
+def _part_shapes(part: Path) -> dict[str, tuple[int, ...]]:
+    return {
+        name.removesuffix(".weight"): tensor.shape
+        for file in loaded_files(part, weights=True)
+        if file.suffix == ".safetensors"
+        for name, tensor in read_header(file).items()
+        if name.endswith(".weight")
+    }
 
 
 def largest_rank(path: Path) -> int:
@@ -90,7 +98,7 @@ def largest_rank(path: Path) -> int:
     if path.is_file():
         shapes = [t.shape for name, t in read_header(path).items() if name.startswith(UNET)]
     else:
-        shapes = list((weight_shapes(path, "unet") or {}).values())
+        shapes = list(_part_shapes(path / "unet").values())
     return max((min(shape[0], math.prod(shape[1:])) for shape in shapes if len(shape) > 1), default=0)
 
 

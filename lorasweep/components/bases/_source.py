@@ -70,9 +70,9 @@ class Source:
         path = self._checked(options)
         return self._fingerprint(path, self._noise(path, options.prediction_type))
 
-    def weight_shapes(self, options: BaseOptions, part: str) -> dict[str, tuple[int, ...]] | None:
-        """Shapes of the weights of a part by module; None for one checkpoint file."""
-        return _files.weight_shapes(self._checked(options), part)
+    def weight_shapes(self, options: BaseOptions) -> dict[str, dict[str, tuple[int, ...]]] | None:
+        """Shapes of weights by part and module; None for a checkpoint file of which only configs tell more."""
+        return _files.weight_shapes(self._checked(options), self.family)
 
     def largest_rank(self, options: BaseOptions) -> int:
         """The highest rank that any layer of the UNet can have."""

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from lorasweep.components.buckets.sides import checked, to_base
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from lorasweep.components.buckets._sides import checked, to_base
 from lorasweep.core.records import BaseOptions, Bucket
 
 
-def build(base: BaseOptions, *, sizes: tuple[tuple[int, int], ...], upscale: bool) -> tuple[Bucket, ...]:
+def _apart(sizes: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    if len(set(sizes)) < len(sizes):
+        raise ValueError("must not repeat a size")
+    return sizes
+
+
+_SOME = Field(min_length=1, title="have at least one size", description="override: buckets.sizes=[[512,512]]")
+Sizes = Annotated[tuple[tuple[int, int], ...], _SOME, AfterValidator(_apart)]
+
+
+def build(base: BaseOptions, *, sizes: Sizes, upscale: bool) -> tuple[Bucket, ...]:
     """Scale the list to the base, in the order given (an image between two equal ratios takes the first).
 
     Args:
@@ -19,11 +33,3 @@ def build(base: BaseOptions, *, sizes: tuple[tuple[int, int], ...], upscale: boo
     """
     scaled = [(to_base(width, base), to_base(height, base)) for width, height in sizes]
     return checked(scaled, base, written=[list(size) for size in sizes])
-
-
-def problems(*, sizes: tuple[tuple[int, int], ...], upscale: bool) -> list[tuple[str, str, str]]:
-    """Find an empty list, or a size given twice."""
-    if not sizes:
-        return [("sizes", "must have at least one size", "override: buckets.sizes=[[512,512]]")]
-    repeated = sorted({size for size in sizes if sizes.count(size) > 1})
-    return [("sizes", f"must not repeat a size, got {list(size)} twice", "") for size in repeated]

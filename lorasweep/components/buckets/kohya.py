@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 
-from lorasweep.components.buckets.sides import to_base
+from lorasweep.components.buckets._sides import to_base
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.ranges import Count
 from lorasweep.core.records import BaseOptions, Bucket
 
 
-def build(base: BaseOptions, *, min_side: int, max_side: int, upscale: bool) -> tuple[Bucket, ...]:
+def build(base: BaseOptions, *, min_side: Count, max_side: Count, upscale: bool) -> tuple[Bucket, ...]:
     """Generate the buckets for a base, sorted by width, then height.
 
     Args:
@@ -53,16 +54,8 @@ def resolutions(area_px: int, min_px: int, max_px: int, step_px: int) -> tuple[B
     return tuple(Bucket(width_px=width, height_px=height) for width, height in sorted(sizes))
 
 
-def problems(*, min_side: int, max_side: int, upscale: bool) -> list[tuple[str, str, str]]:
-    """Find bounds that are not positive or not in order."""
-    if min_side < 1:
-        return [("min_side", f"must be >= 1, got {min_side}", "override: buckets.min_side=256")]
-    if max_side < min_side:
-        return [
-            (
-                "max_side",
-                f"must be >= min_side ({min_side}), got {max_side}",
-                "override: buckets.max_side=1024",
-            )
-        ]
-    return []
+def problems(*, min_side: int, max_side: int) -> list[tuple[str, str, str]]:
+    """Bounds that are not in order."""
+    if max_side >= min_side:
+        return []
+    return [("max_side", f"must be >= min_side ({min_side}), got {max_side}", "override: buckets.max_side=1024")]

@@ -1,9 +1,11 @@
-"""Param groups by part of the model, with name and peak lr; and the rules that optimizers share."""
+"""Param groups by part of the model, with name and peak lr; and the knobs that optimizers share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from lorasweep.core.records import Advice
 
@@ -18,6 +20,8 @@ USUAL_LR = (  # of optimizers in Adam's scale
     ),
 )
 TEXT_ENCODER = "text_encoder"
+Beta = Annotated[float, Field(ge=0, lt=1)]
+TextEncoderRate = Annotated[float, Field(ge=0, description="null: the same as lr")] | None
 
 
 def param_groups(
@@ -29,21 +33,3 @@ def param_groups(
         peak = text_encoder_lr if name == TEXT_ENCODER and text_encoder_lr is not None else lr
         made.append({"params": list(parameters), "name": name, "lr": peak, "initial_lr": peak})
     return made
-
-
-def shared_problems(
-    *,
-    lr: float,
-    text_encoder_lr: float | None = None,
-    betas: tuple[float, ...] = (),
-    weight_decay: float,
-) -> Iterator[tuple[str, str, str]]:
-    """What is wrong with the knobs that many optimizers have, as (key, rule and value, next step)."""
-    if lr <= 0:
-        yield ("lr", f"must be > 0, got {lr}", "")
-    if text_encoder_lr is not None and text_encoder_lr < 0:
-        yield ("text_encoder_lr", f"must be >= 0 or null, got {text_encoder_lr}", "null: the same as lr")
-    if not all(0 <= beta < 1 for beta in betas):
-        yield ("betas", f"must all be in [0, 1), got {list(betas)}", "")
-    if weight_decay < 0:
-        yield ("weight_decay", f"must be >= 0, got {weight_decay}", "")

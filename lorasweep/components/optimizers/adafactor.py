@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorasweep.components.optimizers._groups import USUAL_LR, param_groups, shared_problems
+from lorasweep.components.optimizers._groups import USUAL_LR, TextEncoderRate, param_groups
+from lorasweep.core.ranges import NotNegative, Positive
 
 if TYPE_CHECKING:
     import torch
@@ -19,10 +20,10 @@ ADVICE = USUAL_LR
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float,
-    text_encoder_lr: float | None,
-    weight_decay: float,
-    clip_threshold: float,
+    lr: Positive,
+    text_encoder_lr: TextEncoderRate,
+    weight_decay: NotNegative,
+    clip_threshold: Positive,
     scale_parameter: bool,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
@@ -50,18 +51,3 @@ def build(
         scale_parameter=scale_parameter,
         relative_step=False,
     )
-
-
-def problems(
-    *,
-    lr: float,
-    text_encoder_lr: float | None,
-    weight_decay: float,
-    clip_threshold: float,
-    scale_parameter: bool,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = list(shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, weight_decay=weight_decay))
-    if clip_threshold <= 0:
-        found.append(("clip_threshold", f"must be > 0, got {clip_threshold}", ""))
-    return found

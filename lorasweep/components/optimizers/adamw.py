@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorasweep.components.optimizers._groups import USUAL_LR, param_groups, shared_problems
+from lorasweep.components.optimizers._groups import USUAL_LR, Beta, TextEncoderRate, param_groups
+from lorasweep.core.ranges import NotNegative, Positive
 
 if TYPE_CHECKING:
     import torch
@@ -16,11 +17,11 @@ ADVICE = USUAL_LR
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float,
-    text_encoder_lr: float | None,
-    betas: tuple[float, float],
-    weight_decay: float,
-    eps: float,
+    lr: Positive,
+    text_encoder_lr: TextEncoderRate,
+    betas: tuple[Beta, Beta],
+    weight_decay: NotNegative,
+    eps: Positive,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
@@ -39,18 +40,3 @@ def build(
     made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
     # Fused: one kernel for all tensors; 168 of 32 x 128 take 1.1 ms a step on a CPU core instead of 6.1.
     return torch.optim.AdamW(made, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay, eps=eps, fused=True)
-
-
-def problems(
-    *,
-    lr: float,
-    text_encoder_lr: float | None,
-    betas: tuple[float, float],
-    weight_decay: float,
-    eps: float,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = list(shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, betas=betas, weight_decay=weight_decay))
-    if eps <= 0:
-        found.append(("eps", f"must be > 0, got {eps}", ""))
-    return found

@@ -10,7 +10,8 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorasweep.components.optimizers._groups import USUAL_LR, param_groups, shared_problems
+from lorasweep.components.optimizers._groups import USUAL_LR, Beta, TextEncoderRate, param_groups
+from lorasweep.core.ranges import NotNegative, Positive
 
 if TYPE_CHECKING:
     import torch
@@ -23,11 +24,11 @@ ADVICE = USUAL_LR
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float,
-    text_encoder_lr: float | None,
-    betas: tuple[float, float],
-    weight_decay: float,
-    eps: float,
+    lr: Positive,
+    text_encoder_lr: TextEncoderRate,
+    betas: tuple[Beta, Beta],
+    weight_decay: NotNegative,
+    eps: Positive,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
@@ -55,22 +56,12 @@ def build(
     return optimizer
 
 
-def problems(
-    *,
-    lr: float,
-    text_encoder_lr: float | None,
-    betas: tuple[float, float],
-    weight_decay: float,
-    eps: float,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs, and whether the library is there."""
-    found = list(shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, betas=betas, weight_decay=weight_decay))
-    if eps <= 0:
-        found.append(("eps", f"must be > 0, got {eps}", ""))
-    if importlib.util.find_spec("bitsandbytes") is None:
-        hint = "pip install 'lorasweep[cuda]', or override: optimizer=adamw"
-        found.append(("name", "adamw8bit needs bitsandbytes, which is not installed", hint))
-    return found
+def problems() -> list[tuple[str, str, str]]:
+    """Whether the library is there."""
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        return []
+    hint = "pip install 'lorasweep[cuda]', or override: optimizer=adamw"
+    return [("name", "adamw8bit needs bitsandbytes, which is not installed", hint)]
 
 
 def logged(optimizer: torch.optim.Optimizer) -> dict[str, float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorasweep.components.optimizers._groups import USUAL_LR, param_groups, shared_problems
+from lorasweep.components.optimizers._groups import USUAL_LR, Beta, TextEncoderRate, param_groups
+from lorasweep.core.ranges import NotNegative, Positive
 
 if TYPE_CHECKING:
     import torch
@@ -16,11 +17,11 @@ ADVICE = USUAL_LR
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float,
-    text_encoder_lr: float | None,
-    betas: tuple[float, float, float],
-    weight_decay: float,
-    clip_threshold: float,
+    lr: Positive,
+    text_encoder_lr: TextEncoderRate,
+    betas: tuple[Beta, Beta, Beta],
+    weight_decay: NotNegative,
+    clip_threshold: Positive,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
@@ -44,18 +45,3 @@ def build(
         weight_decay=weight_decay,
         clip_threshold=clip_threshold,
     )
-
-
-def problems(
-    *,
-    lr: float,
-    text_encoder_lr: float | None,
-    betas: tuple[float, float, float],
-    weight_decay: float,
-    clip_threshold: float,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = list(shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, betas=betas, weight_decay=weight_decay))
-    if clip_threshold <= 0:
-        found.append(("clip_threshold", f"must be > 0, got {clip_threshold}", ""))
-    return found

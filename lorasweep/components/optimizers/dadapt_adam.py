@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorasweep.components.optimizers._groups import param_groups, shared_problems
+from lorasweep.components.optimizers._groups import Beta, param_groups
+from lorasweep.core.ranges import NotNegative, Positive
 
 if TYPE_CHECKING:
     import torch
@@ -19,10 +20,10 @@ FINDS_STEP_SIZE = "d0"  # what to turn in place of the lr, which stays 1
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float,
-    betas: tuple[float, float],
-    weight_decay: float,
-    d0: float,
+    lr: Positive,
+    betas: tuple[Beta, Beta],
+    weight_decay: NotNegative,
+    d0: Positive,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
@@ -39,20 +40,6 @@ def build(
 
     made = param_groups(groups, lr=lr, text_encoder_lr=None)
     return DAdaptAdam(made, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay, weight_decouple=True, d0=d0)
-
-
-def problems(
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    weight_decay: float,
-    d0: float,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = list(shared_problems(lr=lr, betas=betas, weight_decay=weight_decay))
-    if d0 <= 0:
-        found.append(("d0", f"must be > 0, got {d0}", ""))
-    return found
 
 
 def logged(optimizer: torch.optim.Optimizer) -> dict[str, float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorasweep.components.optimizers._groups import param_groups, shared_problems
+from lorasweep.components.optimizers._groups import Beta, TextEncoderRate, param_groups
+from lorasweep.core.ranges import NotNegative, Positive
 from lorasweep.core.records import Advice
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ ADVICE = (
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float,
-    text_encoder_lr: float | None,
-    betas: tuple[float, float],
-    weight_decay: float,
+    lr: Positive,
+    text_encoder_lr: TextEncoderRate,
+    betas: tuple[Beta, Beta],
+    weight_decay: NotNegative,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
@@ -43,14 +44,3 @@ def build(
 
     made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
     return Lion(made, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
-
-
-def problems(
-    *,
-    lr: float,
-    text_encoder_lr: float | None,
-    betas: tuple[float, float],
-    weight_decay: float,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return list(shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, betas=betas, weight_decay=weight_decay))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorasweep.components.optimizers._groups import TEXT_ENCODER, param_groups, shared_problems
+from lorasweep.components.optimizers._groups import TEXT_ENCODER, Beta, TextEncoderRate, param_groups
+from lorasweep.core.ranges import NotNegative, Positive
 
 if TYPE_CHECKING:
     import torch
+
+    from lorasweep.core.records import Recipe
 
 _ONE_LR = "Prodigy keeps one step size for all groups and refuses groups whose lr differ"
 
@@ -20,12 +23,12 @@ FINDS_STEP_SIZE = "d_coef"  # what to turn in place of the lr, which stays 1
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float,
-    text_encoder_lr: float | None,
-    betas: tuple[float, float],
-    weight_decay: float,
-    d_coef: float,
-    d0: float,
+    lr: Positive,
+    text_encoder_lr: TextEncoderRate,
+    betas: tuple[Beta, Beta],
+    weight_decay: NotNegative,
+    d_coef: Positive,
+    d0: Positive,
     safeguard_warmup: bool,
     use_bias_correction: bool,
 ) -> torch.optim.Optimizer:
@@ -60,27 +63,18 @@ def build(
         )
 
 
-def problems(
-    *,
-    lr: float,
-    text_encoder_lr: float | None,
-    betas: tuple[float, float],
-    weight_decay: float,
-    d_coef: float,
-    d0: float,
-    safeguard_warmup: bool,
-    use_bias_correction: bool,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = list(shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, betas=betas, weight_decay=weight_decay))
-    if text_encoder_lr not in (None, 0, lr):
-        hint = f"{TEXT_ENCODER}_lr: null; a smaller share for the text encoder needs adamw"
-        found.append(("text_encoder_lr", f"must be null, 0 or {lr}, got {text_encoder_lr}: {_ONE_LR}", hint))
-    if d_coef <= 0:
-        found.append(("d_coef", f"must be > 0, got {d_coef}", ""))
-    if d0 <= 0:
-        found.append(("d0", f"must be > 0, got {d0}", ""))
-    return found
+def problems(*, lr: float, text_encoder_lr: float | None) -> list[tuple[str, str, str]]:
+    """Two rates, of which it has one."""
+    if text_encoder_lr in (None, 0, lr):
+        return []
+    hint = f"{TEXT_ENCODER}_lr: null; a smaller share for the text encoder needs adamw"
+    return [("text_encoder_lr", f"must be null, 0 or {lr}, got {text_encoder_lr}: {_ONE_LR}", hint)]
+
+
+def warnings(recipe: Recipe) -> Iterator[str]:
+    """What a person would want to know, for `plan`."""
+    if "restarts" in recipe.scheduler.name and not recipe.optimizer.options["safeguard_warmup"]:
+        yield "Prodigy with restarts wants optimizer.safeguard_warmup=true, by its author's advice"
 
 
 def logged(optimizer: torch.optim.Optimizer) -> dict[str, float]:

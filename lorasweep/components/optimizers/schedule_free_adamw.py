@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from lorasweep.components.optimizers._groups import USUAL_LR, param_groups, shared_problems
+from pydantic import Field
+
+from lorasweep.components.optimizers._groups import USUAL_LR, Beta, TextEncoderRate, param_groups
+from lorasweep.core.ranges import NotNegative, Positive
 
 if TYPE_CHECKING:
     import torch
+
+    from lorasweep.core.records import Recipe
 
 ADVICE = USUAL_LR
 
@@ -21,10 +26,10 @@ ADVICE = USUAL_LR
 def build(
     groups: Mapping[str, Sequence[torch.nn.Parameter]],
     *,
-    lr: float,
-    text_encoder_lr: float | None,
-    betas: tuple[float, float],
-    weight_decay: float,
+    lr: Positive,
+    text_encoder_lr: TextEncoderRate,
+    betas: tuple[Annotated[float, Field(gt=0, lt=1, description="0.9 is usual")], Beta],
+    weight_decay: NotNegative,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
@@ -44,18 +49,16 @@ def build(
     return ScheduleFreeAdamW(made, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
 
 
-def problems(
-    *,
-    lr: float,
-    text_encoder_lr: float | None,
-    betas: tuple[float, float],
-    weight_decay: float,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = list(shared_problems(lr=lr, text_encoder_lr=text_encoder_lr, betas=betas, weight_decay=weight_decay))
-    if betas[0] == 0:
-        found.append(("betas", "the first must be > 0, got 0", "0.9 is usual"))
-    return found
+def warnings(recipe: Recipe) -> Iterator[str]:
+    """What a person would want to know, for `plan`."""
+    schedule = recipe.scheduler.name
+    if schedule != "constant":
+        yield (
+            f"a schedule-free optimizer averages instead of lowering its lr: scheduler={schedule} lowers it "
+            "as well; scheduler=constant is meant, at most with a warm-up"
+        )
+    if "scale_norm" in recipe.regularization:
+        yield "scale_norm limits the weights that train; schedule_free_adamw's average may exceed the limit"
 
 
 @contextlib.contextmanager

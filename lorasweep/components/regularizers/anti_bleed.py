@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorasweep.components.regularizers._source import Source, range_problems, word_problems
+from lorasweep.components.regularizers._source import ExposureShare, Images, LossWeight, Source, Words
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import ImagePlanner, ImageSource
@@ -57,10 +57,10 @@ def words_of(trigger: str) -> list[str]:
 
 def build(
     *,
-    words: tuple[str, ...] | None,
-    images: int,
-    prior_loss_weight: float,
-    share: float,
+    words: Words,
+    images: Images,
+    prior_loss_weight: LossWeight,
+    share: ExposureShare,
 ) -> ImageSource:
     """Plan pictures of the words in the trigger, each captioned as itself.
 
@@ -72,15 +72,3 @@ def build(
     """
     given = None if words is None else tuple(words)
     return AntiBleed(words=given, each=images, prior_loss_weight=prior_loss_weight, share=share)
-
-
-def problems(
-    *,
-    words: tuple[str, ...] | None,
-    images: int,
-    prior_loss_weight: float,
-    share: float,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    wrong = range_problems(prior_loss_weight=prior_loss_weight, share=share, images=images)
-    return [*wrong, *word_problems("words", words)]

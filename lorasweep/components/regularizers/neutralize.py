@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from lorasweep.components.regularizers._source import Source, range_problems, word_problems
+from pydantic import Field
+
+from lorasweep.components.regularizers._source import ExposureShare, Images, LossWeight, Source, Words
 from lorasweep.data import captions
 
 if TYPE_CHECKING:
@@ -53,11 +55,11 @@ def captured_tags(planner: ImagePlanner, share: float) -> list[str]:
 
 def build(
     *,
-    tags: tuple[str, ...] | None,
-    captured: float,
-    images: int,
-    prior_loss_weight: float,
-    share: float,
+    tags: Words,
+    captured: Annotated[float, Field(gt=0, le=1, description="0.9 is nearly every caption")],
+    images: Images,
+    prior_loss_weight: LossWeight,
+    share: ExposureShare,
 ) -> ImageSource:
     """Plan pictures of captured tags, each captioned as itself.
 
@@ -70,18 +72,3 @@ def build(
     """
     given = None if tags is None else tuple(tags)
     return Neutralize(tags=given, captured=captured, each=images, prior_loss_weight=prior_loss_weight, share=share)
-
-
-def problems(
-    *,
-    tags: tuple[str, ...] | None,
-    captured: float,
-    images: int,
-    prior_loss_weight: float,
-    share: float,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    wrong = range_problems(prior_loss_weight=prior_loss_weight, share=share, images=images)
-    if not 0 < captured <= 1:
-        wrong.append(("captured", f"must be in (0, 1], got {captured:g}", "0.9 is nearly every caption"))
-    return [*wrong, *word_problems("tags", tags)]

@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorasweep.components.regularizers._source import Source, range_problems
+from lorasweep.components.regularizers._source import ExposureShare, LossWeight, Source
 from lorasweep.data import captions
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class PriorPrediction(Source):
         ]
 
 
-def build(*, prior_loss_weight: float, share: float) -> ImageSource:
+def build(*, prior_loss_weight: LossWeight, share: ExposureShare) -> ImageSource:
     """Answer to the base.
 
     Args:
@@ -55,8 +55,3 @@ def build(*, prior_loss_weight: float, share: float) -> ImageSource:
     That the dataset itself stands in for such a concept, without its trigger, is ours.
     """
     return PriorPrediction(prior_loss_weight=prior_loss_weight, share=share, target="base", only_alone=True)
-
-
-def problems(*, prior_loss_weight: float, share: float) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return range_problems(prior_loss_weight=prior_loss_weight, share=share)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from lorasweep.components.regularizers._source import Source, range_problems
+from pydantic import Field
+
+from lorasweep.components.regularizers._source import ExposureShare, LossWeight, Source
+from lorasweep.core.ranges import Text
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import ImagePlanner, ImageSource
@@ -34,7 +37,13 @@ class RegImages(Source):
         return planner.strangers(self.strangers)
 
 
-def build(*, path: str | None, prior_loss_weight: float, share: float, strangers: int) -> ImageSource:
+def build(
+    *,
+    path: Text | None,
+    prior_loss_weight: LossWeight,
+    share: ExposureShare,
+    strangers: Annotated[int, Field(ge=1, description="e.g. 40")],
+) -> ImageSource:
     """Plan a folder of class images.
 
     Args:
@@ -56,11 +65,8 @@ def build(*, path: str | None, prior_loss_weight: float, share: float, strangers
     )
 
 
-def problems(*, path: str | None, prior_loss_weight: float, share: float, strangers: int) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    wrong = range_problems(prior_loss_weight=prior_loss_weight, share=share)
-    if path is not None and not Path(path).expanduser().is_dir():
-        wrong.append(("path", f"no such folder: {path!r}", f"looked at {Path(path).expanduser().absolute()}"))
-    if strangers < 1:
-        wrong.append(("strangers", f"must be >= 1, got {strangers}", "e.g. 40"))
-    return wrong
+def problems(*, path: str | None) -> list[tuple[str, str, str]]:
+    """A folder that is not there."""
+    if path is None or Path(path).expanduser().is_dir():
+        return []
+    return [("path", f"no such folder: {path!r}", f"looked at {Path(path).expanduser().absolute()}")]

@@ -6,10 +6,14 @@ or not anything is scaled, so a limit of 10 only watches.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Brake
+
+SCALES_WEIGHTS = True  # after every step, each factor of a product
 
 
 class ScaleNorm:
@@ -42,7 +46,9 @@ class ScaleNorm:
         return {"norm/mean": mean, "norm/max": largest, "norm/keys_scaled": scaled}
 
 
-def build(*, max_norm: float) -> Brake:
+def build(
+    *, max_norm: Annotated[float, Field(gt=0, description="1 to begin with, 10 to only watch the norms")]
+) -> Brake:
     """Build the brake.
 
     With n = max(||dW||, max_norm / 2) and ratio = min(n, max_norm) / n, each of a change's k factors is
@@ -55,10 +61,3 @@ def build(*, max_norm: float) -> Brake:
     Source: kohya-ss/sd-scripts, networks/lora.py, apply_max_norm_regularization (`scale_weight_norms`).
     """
     return ScaleNorm(max_norm)
-
-
-def problems(*, max_norm: float) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    if max_norm > 0:
-        return []
-    return [("max_norm", f"must be > 0, got {max_norm}", "1 to begin with, 10 to only watch the norms")]

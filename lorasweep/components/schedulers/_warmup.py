@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
+from pydantic import Field
+
+_RULE = "be whole steps or a share below 1"
+Warmup = Annotated[int, Field(ge=0, title=_RULE)] | Annotated[float, Field(ge=0, lt=1, title=_RULE)]
 _SHORTER = "a share of the training: scheduler.warmup=0.05"
 
 
 def warmup_steps(warmup: int | float, total_steps: int) -> int:
     """Steps of warm-up: an int is steps, a float below 1 is a share of `total_steps`, rounded."""
     return warmup if isinstance(warmup, int) else round(warmup * total_steps)
-
-
-def warmup_problems(warmup: int | float) -> Iterator[tuple[str, str, str]]:
-    """What is wrong with a warm-up, as (key, rule and value, next step)."""
-    if warmup < 0:
-        yield ("warmup", f"must be >= 0, got {warmup}", "")
-    elif isinstance(warmup, float) and warmup >= 1:
-        yield ("warmup", f"must be whole steps or a share below 1, got {warmup}", f"steps: {int(warmup)}")
 
 
 def misfits(

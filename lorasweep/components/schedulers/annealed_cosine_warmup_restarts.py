@@ -10,10 +10,13 @@ import bisect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from lorasweep.components.schedulers import _warmup
-from lorasweep.components.schedulers._warmup import warmup_problems, warmup_steps
+from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
+from lorasweep.core.ranges import Count, NotNegative, Positive
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Schedule
@@ -29,11 +32,11 @@ class _Cycle:
 def build(
     total_steps: int,
     *,
-    num_cycles: int,
-    warmup: int | float,
-    cycle_mult: float,
-    gamma: float,
-    min_lr: float,
+    num_cycles: Count,
+    warmup: Warmup,
+    cycle_mult: Positive,
+    gamma: Annotated[float, Field(gt=0, le=1, description="1 keeps every peak at the full lr")],
+    min_lr: NotNegative,
 ) -> Schedule:
     """Warm up and anneal, cycle after cycle.
 
@@ -71,27 +74,6 @@ def build(
         return floor + span * 0.5 * (1.0 + math.cos(math.pi * progress))
 
     return schedule
-
-
-def problems(
-    *,
-    num_cycles: int,
-    warmup: int | float,
-    cycle_mult: float,
-    gamma: float,
-    min_lr: float,
-) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = list(warmup_problems(warmup))
-    if num_cycles < 1:
-        found.append(("num_cycles", f"must be >= 1, got {num_cycles}", ""))
-    if cycle_mult <= 0:
-        found.append(("cycle_mult", f"must be > 0, got {cycle_mult}", ""))
-    if not 0 < gamma <= 1:
-        found.append(("gamma", f"must be in (0, 1], got {gamma}", "1 keeps every peak at the full lr"))
-    if min_lr < 0:
-        found.append(("min_lr", f"must be >= 0, got {min_lr}", ""))
-    return found
 
 
 def misfits(total_steps: int, *, num_cycles: int, warmup: int | float, **_: object) -> Iterator[tuple[str, str, str]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lorasweep.components.schedulers._warmup import warmup_problems, warmup_steps
+from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Schedule
 
 
-def build(total_steps: int, *, warmup: int | float) -> Schedule:
+def build(total_steps: int, *, warmup: Warmup) -> Schedule:
     """Rise from 0 over the warm-up, then stay.
 
     Args:
@@ -25,8 +25,3 @@ def build(total_steps: int, *, warmup: int | float) -> Schedule:
         return peak_lr * step / warm if step < warm else peak_lr
 
     return schedule
-
-
-def problems(*, warmup: int | float) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return list(warmup_problems(warmup))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lorasweep.components.schedulers import cosine_with_restarts
-from lorasweep.components.schedulers._warmup import warmup_problems
+from lorasweep.components.schedulers._warmup import Warmup
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Schedule
 
 
-def build(total_steps: int, *, warmup: int | float) -> Schedule:
+def build(total_steps: int, *, warmup: Warmup) -> Schedule:
     """Warm up, then fall to zero once.
 
     Args:
@@ -21,8 +21,3 @@ def build(total_steps: int, *, warmup: int | float) -> Schedule:
     Source: diffusers, optimization.py, get_cosine_schedule_with_warmup, half a wave.
     """
     return cosine_with_restarts.build(total_steps, num_cycles=1, warmup=warmup)
-
-
-def problems(*, warmup: int | float) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return list(warmup_problems(warmup))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lorasweep.components.schedulers._warmup import warmup_problems, warmup_steps
+from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
+from lorasweep.core.ranges import Count
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Schedule
 
 
-def build(total_steps: int, *, num_cycles: int, warmup: int | float) -> Schedule:
+def build(total_steps: int, *, num_cycles: Count, warmup: Warmup) -> Schedule:
     """Warm up once, then fall to zero `num_cycles` times.
 
     With p in [0, 1] the progress after warm-up: lr = peak * (1 + cos(pi * (num_cycles * p mod 1))) / 2.
@@ -38,11 +39,3 @@ def build(total_steps: int, *, num_cycles: int, warmup: int | float) -> Schedule
         return peak_lr * 0.5 * (1.0 + math.cos(math.pi * ((num_cycles * progress) % 1.0)))
 
     return schedule
-
-
-def problems(*, num_cycles: int, warmup: int | float) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = list(warmup_problems(warmup))
-    if num_cycles < 1:
-        found.append(("num_cycles", f"must be >= 1, got {num_cycles}", ""))
-    return found

@@ -7,15 +7,19 @@ at zero. The jumping curve is `cosine_with_restarts`.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from lorasweep.components.schedulers._warmup import warmup_problems, warmup_steps
+from pydantic import Field
+
+from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Schedule
 
 
-def build(total_steps: int, *, num_cycles: float, warmup: int | float) -> Schedule:
+def build(
+    total_steps: int, *, num_cycles: Annotated[float, Field(gt=0, description="0.5 falls to zero once")], warmup: Warmup
+) -> Schedule:
     """Warm up once, then swing `num_cycles` times.
 
     With p in [0, 1] the progress after warm-up: lr = peak * (1 + cos(2 pi * num_cycles * p)) / 2.
@@ -36,11 +40,3 @@ def build(total_steps: int, *, num_cycles: float, warmup: int | float) -> Schedu
         return peak_lr * 0.5 * (1.0 + math.cos(2.0 * math.pi * num_cycles * progress))
 
     return schedule
-
-
-def problems(*, num_cycles: float, warmup: int | float) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = list(warmup_problems(warmup))
-    if num_cycles <= 0:
-        found.append(("num_cycles", f"must be > 0, got {num_cycles}", "0.5 falls to zero once"))
-    return found

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lorasweep.components.schedulers._warmup import warmup_problems, warmup_steps
+from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Schedule
 
 
-def build(total_steps: int, *, warmup: int | float) -> Schedule:
+def build(total_steps: int, *, warmup: Warmup) -> Schedule:
     """Warm up, then fall evenly: lr = peak * (total_steps - step) / (total_steps - warm-up).
 
     Args:
@@ -27,8 +27,3 @@ def build(total_steps: int, *, warmup: int | float) -> Schedule:
         return peak_lr * max(0, total_steps - step) / max(1, total_steps - warm)
 
     return schedule
-
-
-def problems(*, warmup: int | float) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return list(warmup_problems(warmup))

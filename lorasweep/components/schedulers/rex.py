@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from lorasweep.components.schedulers._warmup import warmup_problems, warmup_steps
+from pydantic import Field
+
+from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Schedule
 
 
-def build(total_steps: int, *, bend: float, warmup: int | float) -> Schedule:
+def build(
+    total_steps: int,
+    *,
+    bend: Annotated[float, Field(ge=0, lt=1, description="0.9 as trainers have it, 0.5 as the paper")],
+    warmup: Warmup,
+) -> Schedule:
     """Warm up, then fall late.
 
     With p in [0, 1] the progress after warm-up: lr = peak * (1 - p) / (1 - bend + bend * (1 - p)).
@@ -32,11 +39,3 @@ def build(total_steps: int, *, bend: float, warmup: int | float) -> Schedule:
         return peak_lr * left / (1.0 - bend + bend * left)
 
     return schedule
-
-
-def problems(*, bend: float, warmup: int | float) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = list(warmup_problems(warmup))
-    if not 0 <= bend < 1:
-        found.append(("bend", f"must be in [0, 1), got {bend}", "0.9 as trainers have it, 0.5 as the paper"))
-    return found

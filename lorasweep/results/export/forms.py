@@ -14,9 +14,10 @@ loaders/lora_conversion_utils.py, which knows LoRA and misreads `dora_scale`.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Collection, Iterable
 from typing import Literal
+
+from lorasweep.core import registry
 
 Form = Literal["factors", "diff", "lora"]
 READERS = {
@@ -32,7 +33,7 @@ _DIFF_READ_BY = ("comfyui", "forge", "a1111")
 def read_by(adapter: str, form: Form) -> tuple[str, ...]:
     """The programs of `READERS` that read this form of this kind of adapter as it was judged."""
     if form == "factors":
-        return tuple(importlib.import_module(f"lorasweep.components.adapters.{adapter}").READ_BY)
+        return tuple(registry.load("adapter", adapter).READ_BY)
     return _DIFF_READ_BY if form == "diff" else tuple(READERS)
 
 

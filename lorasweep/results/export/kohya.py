@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lorasweep.components.adapters.kohya_names import kohya_name
+from lorasweep.core.kohya_names import kohya_name
 
 Tensors = dict[str, np.ndarray]
 

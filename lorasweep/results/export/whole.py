@@ -5,13 +5,13 @@ Letters: O outputs, I inputs, k the kernel's numbers (1 for a linear layer).
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError, InputError, Problem
 from lorasweep.results.export.kohya import Tensors
 from lorasweep.results.export.runs import CookedRun
@@ -32,10 +32,8 @@ def in_its_base(run: CookedRun) -> Iterator[Any]:
         InputError: the base is not there any more, or is another one.
     """
     recipe = run.recipe
-    base_kind, adapter_kind = (
-        importlib.import_module(f"lorasweep.components.{group}.{name}")
-        for group, name in (("bases", recipe.base.name), ("adapters", recipe.adapter.name))
-    )
+    base_kind = registry.load("base", recipe.base.name)
+    adapter_kind = registry.load("adapter", recipe.adapter.name)
     try:
         base = base_kind.load(recipe.base, device="cpu", precision="fp32")
         adapter = adapter_kind.build(base, seed=recipe.seed, **recipe.adapter.options)

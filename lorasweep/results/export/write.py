@@ -12,9 +12,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from lorasweep.components.adapters.stable_file import sort_metadata
 from lorasweep.core import files
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.stable_file import sort_metadata
 from lorasweep.results.export import forms, metadata
 from lorasweep.results.export.dora import MAGNITUDE, dora_scales
 from lorasweep.results.export.forms import Form

@@ -9,13 +9,12 @@ adapter's module adds, whatever the kind of adapter. Knows nothing about limits.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.core import files, seeds
+from lorasweep.core import files, registry, seeds
 from lorasweep.core.errors import LorasweepError
 from lorasweep.core.records import Plan, Recipe
 from lorasweep.plan import sample_requests
@@ -56,7 +55,7 @@ def judge_nulls(
     """
     base = kitchen.base(recipe)
     plan = class_images.draw(base, recipe, plan)
-    module = importlib.import_module(f"lorasweep.components.adapters.{recipe.adapter.name}")
+    module = registry.load("adapter", recipe.adapter.name)
     adapter: Any = module.build(base, seed=recipe.seed, **recipe.adapter.options)
     try:
         found: dict[str, list[dict[str, Any]]] = {}

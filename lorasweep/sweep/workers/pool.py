@@ -42,6 +42,7 @@ class PoolOptions:
     threads: int  # CPU threads of each
     gpus: Sequence[str]  # CUDA device ids; empty for CPU workers
     log_folder: Path
+    launcher: str = "local"
     care: worker.Care = worker.Care()
 
 

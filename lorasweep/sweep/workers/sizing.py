@@ -43,6 +43,7 @@ def crew(spec: SweepSpec, folder: Path, trials: Sequence[Trial], kitchen_module:
         threads=threads,
         gpus=gpus,
         log_folder=folder / LOG_FOLDER,
+        launcher=launcher.name,
         care=Care(
             hang_s=launcher.hang_s,
             recycle_after=launcher.recycle_after,

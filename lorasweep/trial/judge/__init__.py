@@ -29,11 +29,11 @@ weight.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lorasweep.core import registry
 from lorasweep.core.records import Measurement
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ __all__ = ["build", "judge"]
 
 def build(name: str, knobs: Mapping[str, Any]) -> Metric:
     """Build the metric of one `conf/metrics/<name>.yaml`."""
-    metric: Metric = importlib.import_module(f"lorasweep.trial.judge.metrics.{name}").build(**knobs)
+    metric: Metric = registry.load("metrics", name).build(**knobs)
     return metric
 
 

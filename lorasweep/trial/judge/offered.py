@@ -9,10 +9,10 @@ nothing was learned, say. No torch.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lorasweep.core import registry
 from lorasweep.core.records import Plan, PromptTier, Recipe
 from lorasweep.plan import sample_requests
 from lorasweep.trial.judge import replicates, score, summary
@@ -44,7 +44,7 @@ def offer(recipe: Recipe, plan: Plan, calibration: Calibration) -> Offer:
     """
     found: dict[str, str] = {}
     for name in recipe.metrics:
-        found |= importlib.import_module(f"lorasweep.trial.judge.metrics.{name}").names(recipe, plan)
+        found |= registry.load("metrics", name).names(recipe, plan)
     found |= _scored(found, calibration)
     found |= {f"{name}_se": found[name] for name in replicates.WITH_ERRORS if name in found}
     told = summary.numbers(Verdict(state="unknown"), [], kept=plan.steps, best=None)

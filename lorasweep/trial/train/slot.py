@@ -9,19 +9,17 @@ has to restore, and what keeps slots of one process from disturbing each other.
 
 from __future__ import annotations
 
-import importlib
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
-from lorasweep.core import seeds
+from lorasweep.core import registry, seeds
 from lorasweep.core.protocols import Adapter, Base, Brake, Latents, Schedule, Texts
-from lorasweep.core.records import Component, Plan, PlannedImage, Recipe
+from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data.captions import rearranges, vary
 from lorasweep.data.order import batches_per_epoch, epoch_steps
 from lorasweep.trial import lora_weight
@@ -114,7 +112,9 @@ def make_slot(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, texts
     Raises:
         AdapterError: the adapter matches nothing in this base.
     """
-    adapter: Adapter = _module("adapters", recipe.adapter).build(base, seed=recipe.seed, **recipe.adapter.options)
+    adapter: Adapter = registry.load("adapter", recipe.adapter.name).build(
+        base, seed=recipe.seed, **recipe.adapter.options
+    )
     try:
         return _dress(adapter, base, recipe, plan, latents, texts)
     except BaseException:
@@ -124,13 +124,13 @@ def make_slot(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, texts
 
 def _dress(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: Latents, texts: Texts) -> Slot:
     """Put everything around an adapter that a slot needs, and warm the caches."""
-    optimizers = _module("optimizers", recipe.optimizer)
+    optimizers = registry.load("optimizer", recipe.optimizer.name)
     slot = Slot(
         recipe=recipe,
         plan=plan,
         adapter=adapter,
         optimizer=optimizers.build(adapter.parameters(), **recipe.optimizer.options),
-        schedule=_module("schedulers", recipe.scheduler).build(plan.steps, **recipe.scheduler.options),
+        schedule=registry.load("scheduler", recipe.scheduler.name).build(plan.steps, **recipe.scheduler.options),
         brakes=_brakes(recipe),
         scaler=torch.amp.GradScaler(base.device.type, enabled=recipe.train.precision == "fp16"),
         latents=latents,
@@ -148,11 +148,5 @@ def _dress(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: La
 
 def _brakes(recipe: Recipe) -> tuple[Brake, ...]:
     """The regularizers that act on the weights; what the others add is in the plan already."""
-    built = [
-        _module("regularizers", Component(name=name)).build(**knobs) for name, knobs in recipe.regularization.items()
-    ]
+    built = [registry.load("regularization", name).build(**knobs) for name, knobs in recipe.regularization.items()]
     return tuple(regularizer for regularizer in built if isinstance(regularizer, Brake))
-
-
-def _module(folder: str, component: Component) -> Any:
-    return importlib.import_module(f"lorasweep.components.{folder}.{component.name}")

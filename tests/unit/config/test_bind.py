@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import Field
 
-from lorasweep.config.bind import WrongTypeError, bind_record, describe, fit
+from lorasweep.config.bind import bind_record, bind_value, describe
 from lorasweep.core.errors import Problem
+
+
+def bound(hint: Any, value: Any, **options: Any) -> tuple[Any, list[Problem]]:
+    problems: list[Problem] = []
+    return bind_value(hint, value, at="a.b", problems=problems, **options), problems
 
 
 @pytest.mark.parametrize(
@@ -26,41 +32,70 @@ from lorasweep.core.errors import Problem
         (tuple[float, ...], [1, 2.5], (1.0, 2.5)),
         (tuple[int, int], [1, 2], (1, 2)),
         (tuple[tuple[int, int], ...], [[1, 2]], ((1, 2),)),
-        (Sequence[str], ["a"], ("a",)),
+        (tuple[int, ...] | None, [1], (1,)),
+        (Sequence[str], ["a"], ["a"]),
         (dict[str, tuple[str, ...]], {"a": ["b"]}, {"a": ("b",)}),
         (Any, {"x": [1]}, {"x": [1]}),
+        (Annotated[float, Field(ge=0)], 0, 0.0),
     ],
 )
 def test_values_that_fit(hint: Any, value: Any, expected: Any) -> None:
-    found = fit(hint, value)
+    found, problems = bound(hint, value)
 
-    assert found == expected
-    assert type(found) is type(expected)
+    assert problems == []
+    assert found == expected and type(found) is type(expected)
+
+
+AT_LEAST_ONE = Annotated[int, Field(ge=1)]
+STEPS_OR_SHARE = Annotated[int, Field(ge=0, title="be steps or a share")] | Annotated[float, Field(ge=0, lt=1)]
 
 
 @pytest.mark.parametrize(
     ("hint", "value", "words"),
     [
-        (int, 3.0, "a whole number"),
-        (int, True, "a whole number"),
-        (int, "3", "a whole number"),
-        (float, "1e-4", "a number"),
-        (float, True, "a number"),
-        (float, float("nan"), "a finite number"),
-        (float, float("inf"), "a finite number"),
-        (str, 3, "text"),
-        (bool, 1, "true or false"),
-        (int | None, "x", "a whole number or null"),
-        (Literal["fp32", "bf16"], "fp3", r"one of fp32, bf16 \(did you mean `fp32`\?\)"),
-        (tuple[int, ...], 3, r"a list \(a whole number each\)"),
-        (tuple[int, int], [1], "a list of 2"),
-        (tuple[int, ...], [1, "x"], r"a list \(a whole number each\)"),
-        (dict[str, int], [1], "keys with a whole number each"),
+        (int, 3.0, "must be a whole number, got 3.0"),
+        (int, True, "must be a whole number, got true"),
+        (int, "3", "must be a whole number, got '3'"),
+        (float, "1e-4", "must be a number"),
+        (float, True, "must be a number"),
+        (float, float("nan"), "must be a finite number"),
+        (float, float("inf"), "must be a finite number"),
+        (str, 3, "must be text"),
+        (bool, 1, "must be true or false"),
+        (int | None, "x", "must be a whole number or null"),
+        (Literal["fp32", "bf16"], "fp3", "must be one of fp32, bf16 (did you mean `fp32`?)"),
+        (tuple[int, ...], 3, "must be a list (a whole number each)"),
+        (tuple[int, int], [1], "must be a list of 2"),
+        (tuple[int, ...], [1, "x"], "must be a list (a whole number each)"),
+        (tuple[str, ...], "abc", "must be a list (text each)"),
+        (dict[str, int], [1], "must be keys with a whole number each"),
+        (AT_LEAST_ONE, 0, "must be >= 1, got 0"),
+        (AT_LEAST_ONE, 1.5, "must be a whole number, got 1.5"),
+        (AT_LEAST_ONE | None, 0, "must be >= 1, got 0"),
+        (Annotated[float, Field(gt=0, le=2)], 3, "must be in (0, 2], got 3"),
+        (Annotated[float, Field(ge=0, lt=1)], 1, "must be in [0, 1), got 1"),
+        (Annotated[float, Field(lt=1)], 1, "must be < 1"),
+        (tuple[AT_LEAST_ONE, ...], [1, 0], "must be >= 1, got [1, 0]"),
+        (Annotated[tuple[int, ...], Field(min_length=1)], ["x"], "must be a list (a whole number each)"),
+        (Annotated[tuple[int, ...], Field(min_length=1)], [], "must not be empty, got []"),
+        (Annotated[str, Field(pattern="^a$", title="be an a")], "b", "must be an a, got 'b'"),
+        (STEPS_OR_SHARE, -1, "must be steps or a share, got -1"),
+        (STEPS_OR_SHARE, 1.5, "must be in [0, 1), got 1.5"),
+        (STEPS_OR_SHARE, "x", "must be a whole number or a number"),
     ],
 )
 def test_values_that_do_not_fit(hint: Any, value: Any, words: str) -> None:
-    with pytest.raises(WrongTypeError, match=words):
-        fit(hint, value)
+    found, (problem,) = bound(hint, value)
+
+    assert found is None
+    assert problem.where == "a.b" and words in problem.message
+
+
+def test_the_next_step_is_a_sentence_an_example_or_the_default() -> None:
+    assert bound(Annotated[int, Field(ge=1, description="4 is usual")], 0, default=8)[1][0].hint == "4 is usual"
+    assert bound(Annotated[int, Field(ge=1, examples=[4])], 0)[1][0].hint == "override: a.b=4"
+    assert bound(tuple[AT_LEAST_ONE, ...], [0], default=(1, 2))[1][0].hint == "override: a.b=[1,2]"
+    assert bound(AT_LEAST_ONE | None, 0)[1][0].hint == ""
 
 
 @dataclass(frozen=True)

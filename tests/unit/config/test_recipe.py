@@ -12,7 +12,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from lorasweep.config import compose_recipe, conf_dir, places, to_yaml
-from lorasweep.config.components import FOLDERS, catalogue
+from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import Recipe, from_dict, to_dict
 
@@ -53,15 +53,15 @@ def test_every_choice_of_every_group_composes(group: str) -> None:
         compose_recipe([f"{group}={choice}", *given, *size])
 
 
-@pytest.mark.parametrize("group", FOLDERS)
-def test_every_module_of_a_catalogue_has_a_yaml_that_names_it(group: str) -> None:
+@pytest.mark.parametrize("group", registry.FOLDERS)
+def test_every_module_of_a_group_has_a_yaml_that_names_it(group: str) -> None:
     if group in places.LIST_GROUPS:
         named = set(places.choices(group)) - {"none"}
     else:
         files = (conf_dir() / group).glob("*.yaml")
         named = {yaml.safe_load(file.read_text(encoding="utf-8"))["name"] for file in files}
 
-    assert named == set(catalogue(group))
+    assert named == set(registry.names(group))
 
 
 def test_conf_files_say_what_they_are_and_explain_their_knobs() -> None:

@@ -241,7 +241,10 @@ def test_every_problem_is_said_at_once_and_ends_with_2(
         ),
         (["regularization=reg_images"], "must be given with images of your own"),
         (["regularization=anti_bleed", "captions.trigger=x1"], "the trigger is 'x1'"),
-        (["regularization=anti_bleed", "regularization.anti_bleed.words=[]"], "must be null or have words"),
+        (
+            ["regularization=anti_bleed", "regularization.anti_bleed.words=[]"],
+            "must be null, which works them out, or have words",
+        ),
         (
             ["regularization=anti_bleed", "regularization.anti_bleed.words=[ZKW]"],
             "'ZKW' is the whole trigger",

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import shipped
 
 from lorasweep.cli.plan_view.tables import plan_json
-from lorasweep.components.adapters import _shapes
+from lorasweep.components.bases import stable_diffusion
 from lorasweep.config import compose_recipe
-from lorasweep.core.records import Recipe
-from lorasweep.plan.trainable import trainable
+from lorasweep.core.records import Component, Recipe
+from lorasweep.plan.trainable import Trainable, trainable
 
 MakeRecipe = Callable[..., Recipe]
 
 
-def test_modules_of_stable_diffusion_15_are_kohyas() -> None:
-    """Reference: sd-scripts makes 192 LoRA modules for its UNet, 278 with conv_dim (50 of them 3 x 3)."""
-    import torch
-    from diffusers import UNet2DConditionModel
-
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
-    weights = {
-        "unet": {
-            name.removesuffix(".weight"): tuple(parameter.shape)
-            for name, parameter in unet.named_parameters()
-            if name.endswith(".weight")
-        }
-    }
-    lora = list(_shapes.in_scope(weights, "attn-mlp", text_encoder=False))
-    locon = list(_shapes.in_scope(weights, "full", text_encoder=False))
-    assert (len(lora), len(locon), sum(map(_shapes.is_spatial, locon))) == (192, 278, 50)
+@pytest.mark.parametrize(
+    ("family", "adapter", "modules"),
+    [("sd1", "lora", 192), ("sd1", "locon", 278), ("sdxl_configs", "lora", 722), ("sdxl_configs", "locon", 788)],
+)
+def test_a_checkpoint_is_counted_by_the_shapes_of_its_family(
+    recipe_of: MakeRecipe, monkeypatch: pytest.MonkeyPatch, family: str, adapter: str, modules: int
+) -> None:
+    """Reference: the modules that sd-scripts makes for the UNets of SD 1.5 and XL, 72 and 72 + 192 for their text."""
+    folder = Path(stable_diffusion.__file__).parent / family
+    shapes = json.loads((folder / "weight_shapes.json").read_text())
+    monkeypatch.setattr(stable_diffusion, "weight_shapes", lambda options: shapes)
+    found, both = (trainable(recipe_of(f"adapter={adapter}", f"adapter.text_encoder={on}")) for on in (False, True))
+    assert found is not None and found.tensors == 2 * modules
+    assert both is not None and both.tensors == 2 * (modules + {"sd1": 72, "sdxl_configs": 264}[family])
+    if (family, adapter) == ("sdxl_configs", "lora"):
+        dim_32 = trainable(recipe_of("adapter=lora", "adapter.dim=32"))
+        assert dim_32 is not None and round(dim_32.parameters * 2 / 2**20) == 162  # MiB in fp16
 
 
 def test_a_plan_says_how_much_trains(recipe_of: MakeRecipe) -> None:
@@ -50,33 +52,25 @@ def test_the_shipped_base_tells_too(home: Path) -> None:
     assert found is not None and found.parameters > 100_000
 
 
-def test_one_checkpoint_file_does_not_tell(recipe_of: MakeRecipe, tmp_path: Path) -> None:
-    from lorasweep.components.bases import _files
-
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    assert _files.weight_shapes(tmp_path / "model.safetensors", "unet") is None
-
-
 def test_a_lokr_is_split_as_peft_splits_it(tiny_sd: Path) -> None:
     """Reference: PEFT's LoKr layers, for factors that divide and that do not."""
-    import math
-
     from tiny_training import make_recipe
 
     from lorasweep.components.adapters import lokr
-    from lorasweep.components.bases import stable_diffusion
 
     options = make_recipe(tiny_sd).base
-    weights = {part: stable_diffusion.weight_shapes(options, part) or {} for part in ("unet", "text_encoder")}
     base = stable_diffusion.load(options, device="cpu", precision="fp32")
-    for knobs in (
-        {"dim": 2, "factor": 8, "decompose_both": True},
-        {"dim": 1, "factor": 6, "decompose_both": True},
-        {"dim": 2, "factor": -1, "decompose_both": False},
-        {"dim": 64, "factor": 4, "decompose_both": False},
-    ):
-        adapter = shipped.build(lokr, base, seed=0, targets="full", text_encoder=True, **knobs)
+    for dim, factor, both in ((2, 8, True), (1, 6, True), (2, -1, False), (64, 4, False)):
+        knobs = {
+            "dim": dim,
+            "alpha": 1.0,
+            "factor": factor,
+            "decompose_both": both,
+            "targets": "full",
+            "text_encoder": True,
+        }
+        adapter = shipped.build(lokr, base, seed=0, **knobs)
         trained = [p.numel() for part in adapter.parameters().values() for p in part]
         adapter.remove()
-        counted = lokr.trained_shapes(weights, targets="full", text_encoder=True, **knobs)
-        assert sorted(map(math.prod, counted)) == sorted(trained), knobs
+        counted = trainable(make_recipe(tiny_sd, adapter=Component(name="lokr", options=knobs)))
+        assert counted == Trainable(tensors=len(trained), parameters=sum(trained)), knobs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from lorasweep import config
-from lorasweep.core import files
+from lorasweep.core import files, registry
 from lorasweep.core.errors import InputError
 from lorasweep.core.records import Recipe, to_dict
 from lorasweep.plan.sample_requests import ImageRequest
@@ -45,9 +44,7 @@ def _write_model(folder: Path, adapter: Any, recipe: Recipe) -> None:
 def test_what_mlflow_loads_draws_like_the_adapter(kind: str, tmp_path: Path) -> None:
     recipe = config.compose_recipe([f"adapter={kind}", *QUICK])
     base = Kitchen().base(recipe)
-    adapter = importlib.import_module(f"lorasweep.components.adapters.{kind}").build(
-        base, seed=0, **recipe.adapter.options
-    )
+    adapter = registry.load("adapter", kind).build(base, seed=0, **recipe.adapter.options)
     generator = torch.Generator().manual_seed(1)
     adapter.load_state_dict(
         {

@@ -24,9 +24,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import Field
 
 from lorasweep.core.records import PROMPT_TIERS, Measurement
 from lorasweep.trial.judge import similarity
@@ -74,19 +75,13 @@ class Burn:
         return found
 
 
-def build(*, min_reference: int) -> Burn:
+def build(*, min_reference: Annotated[int, Field(ge=2, title="be >= 2, what an interval takes")]) -> Burn:
     """Build the metric.
 
     Args:
         min_reference: fewest pictures that span an interval worth the name.
     """
     return Burn(min_reference=min_reference)
-
-
-def problems(*, min_reference: int) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    message = f"must be >= 2, what an interval takes, got {min_reference}"
-    return [("min_reference", message, "e.g. 4")] if min_reference < 2 else []
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

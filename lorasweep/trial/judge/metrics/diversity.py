@@ -17,13 +17,12 @@ Source: Friedman and Dieng, "The Vendi score" (arXiv 2210.02410), eq. 2; the rat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorasweep.core.records import Measurement, PromptTier
 from lorasweep.trial.judge import similarity
-from lorasweep.trial.judge.metrics import _ranges
+from lorasweep.trial.judge.metrics._ranges import Tiers
 from lorasweep.trial.judge.offered import drawn
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class Diversity:
         )
 
 
-def build(*, tiers: Sequence[PromptTier]) -> Diversity:
+def build(*, tiers: Tiers) -> Diversity:
     """Build the metric.
 
     Args:
@@ -71,11 +70,6 @@ def build(*, tiers: Sequence[PromptTier]) -> Diversity:
             who is always the same is seen.
     """
     return Diversity(tiers=tuple(tiers))
-
-
-def problems(*, tiers: Sequence[PromptTier]) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return _ranges.tiers(tiers)
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lorasweep.core.records import Measurement
 from lorasweep.trial.judge.context import PARTS
-from lorasweep.trial.judge.metrics import _ranges
+from lorasweep.trial.judge.metrics._ranges import OtherWeight
 from lorasweep.trial.judge.offered import suffixes
 from lorasweep.trial.judge.probes import NUM_TIMESTEPS, ProbeOptions, timesteps
 
@@ -96,18 +96,13 @@ class Generalisation:
             found.values[f"{NAME}/gap_se{suffix}"] = error
 
 
-def build(*, weights: Sequence[float]) -> Generalisation:
+def build(*, weights: tuple[OtherWeight, ...]) -> Generalisation:
     """Build the metric.
 
     Args:
         weights: LoRA weights to ask at besides the one that counts; each costs as much again.
     """
     return Generalisation(weights=tuple(weights))
-
-
-def problems(*, weights: Sequence[float]) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return _ranges.weights(weights, low=0.01)
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lorasweep.core.records import Measurement, PromptTier
 from lorasweep.trial.judge import dolls, resemblance
 from lorasweep.trial.judge.encoders.choose import first_configured, is_here, not_here
-from lorasweep.trial.judge.metrics import _ranges
+from lorasweep.trial.judge.metrics._ranges import Tiers
 from lorasweep.trial.judge.offered import drawn
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Identity:
         return found
 
 
-def build(*, tiers: Sequence[PromptTier], encoder: Encoder, also: Sequence[Encoder]) -> Identity:
+def build(*, tiers: Tiers, encoder: Encoder, also: tuple[Encoder, ...]) -> Identity:
     """Build the metric.
 
     Args:
@@ -71,11 +71,6 @@ def build(*, tiers: Sequence[PromptTier], encoder: Encoder, also: Sequence[Encod
         also: encoders that are asked as well, under `identity/score_<encoder>`.
     """
     return Identity(tiers=tuple(tiers), encoder=encoder, also=tuple(also))
-
-
-def problems(*, tiers: Sequence[PromptTier], encoder: Encoder, also: Sequence[Encoder]) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return _ranges.tiers(tiers)
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -30,12 +30,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from lorasweep.core.records import Measurement, PromptTier
 from lorasweep.trial.judge import similarity
 from lorasweep.trial.judge.encoders import choose
-from lorasweep.trial.judge.metrics import _ranges
+from lorasweep.trial.judge.metrics._ranges import Tiers
 from lorasweep.trial.judge.offered import drawn
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ class Memorisation:
         return kinds
 
 
-def build(*, tiers: Sequence[PromptTier], chance: float) -> Memorisation:
+def build(*, tiers: Tiers, chance: Annotated[float, Field(gt=0, le=0.5)]) -> Memorisation:
     """Build the metric.
 
     Args:
@@ -108,11 +110,6 @@ def build(*, tiers: Sequence[PromptTier], chance: float) -> Memorisation:
         chance: share of pictures that are no copies but would be taken for some, (0, 0.5].
     """
     return Memorisation(tiers=tuple(tiers), chance=chance)
-
-
-def problems(*, tiers: Sequence[PromptTier], chance: float) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return [*_ranges.tiers(tiers), *_ranges.share("chance", chance, most=0.5, example="0.05")]
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -21,7 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from lorasweep.core.records import Measurement
 
@@ -72,7 +74,7 @@ class Norms:
         return found
 
 
-def build(*, decompose: int) -> Norms:
+def build(*, decompose: Annotated[int, Field(ge=0)]) -> Norms:
     """Build the metric.
 
     Args:
@@ -86,11 +88,6 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     decomposed = ("spectral_max", "stable_rank", "intruders")
     why = "" if recipe.metrics[NAME]["decompose"] else f"metrics.{NAME}.decompose is 0"
     return {f"{NAME}/relative": "", f"{NAME}/relative_max": ""} | {f"{NAME}/{name}": why for name in decomposed}
-
-
-def problems(*, decompose: int) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return [("decompose", f"must be >= 0, got {decompose}", "e.g. 12")] if decompose < 0 else []
 
 
 @dataclass(frozen=True, kw_only=True)

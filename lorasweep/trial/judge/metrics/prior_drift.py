@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from lorasweep.core.records import Measurement
 from lorasweep.trial.judge.context import PARTS
-from lorasweep.trial.judge.metrics import _ranges
+from lorasweep.trial.judge.metrics._ranges import OtherWeight
 from lorasweep.trial.judge.offered import suffixes
 from lorasweep.trial.judge.probes import PRIOR_TIERS, prior_prompts
 
@@ -64,18 +64,13 @@ class PriorDrift:
         return found
 
 
-def build(*, weights: tuple[float, ...] | list[float]) -> PriorDrift:
+def build(*, weights: tuple[OtherWeight, ...]) -> PriorDrift:
     """Build the metric.
 
     Args:
         weights: LoRA weights to ask at besides the one that counts.
     """
     return PriorDrift(weights=tuple(weights))
-
-
-def problems(*, weights: tuple[float, ...] | list[float]) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return _ranges.weights(weights, low=0.01)
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -23,14 +23,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from lorasweep.core.records import PROMPT_TIERS, Measurement
 from lorasweep.data.captions import are_plain, without_trigger
 from lorasweep.dollhouse.world.attributes import INTRINSIC
 from lorasweep.trial.judge import dolls, resemblance
 from lorasweep.trial.judge.encoders import choose
-from lorasweep.trial.judge.metrics import _ranges
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -108,7 +109,9 @@ class PromptControl:
         )
 
 
-def build(*, min_base_accuracy: float, encoder: Encoder, also: Sequence[Encoder]) -> PromptControl:
+def build(
+    *, min_base_accuracy: Annotated[float, Field(gt=0, le=1)], encoder: Encoder, also: tuple[Encoder, ...]
+) -> PromptControl:
     """Build the metric.
 
     Args:
@@ -119,11 +122,6 @@ def build(*, min_base_accuracy: float, encoder: Encoder, also: Sequence[Encoder]
         also: encoders that are asked as well, under `prompt_control/score_<encoder>`.
     """
     return PromptControl(min_base_accuracy=min_base_accuracy, encoder=encoder, also=tuple(also))
-
-
-def problems(*, min_base_accuracy: float, encoder: Encoder, also: Sequence[Encoder]) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return _ranges.share("min_base_accuracy", min_base_accuracy, most=1, example="0.3")
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lorasweep.core.ranges import Positive
 from lorasweep.core.records import Measurement
 
 if TYPE_CHECKING:
@@ -53,18 +54,13 @@ class TriggerSelectivity:
         return found
 
 
-def build(*, min_gain: float) -> TriggerSelectivity:
+def build(*, min_gain: Positive) -> TriggerSelectivity:
     """Build the metric.
 
     Args:
         min_gain: smallest gain with the trigger for which the ratio is more than noise; > 0.
     """
     return TriggerSelectivity(min_gain=min_gain)
-
-
-def problems(*, min_gain: float) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    return [("min_gain", f"must be > 0, got {min_gain}", "e.g. 0.01")] if min_gain <= 0 else []
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

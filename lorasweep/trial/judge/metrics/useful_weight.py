@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from lorasweep.core.records import Measurement
-from lorasweep.trial.judge.metrics import _ranges
 from lorasweep.trial.judge.metrics.generalisation import NONE_HELD_OUT, log_ratio_by_timestep
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class UsefulWeight:
         return Measurement(values={f"{NAME}/best": lowest(points), f"{NAME}/slope": slope(points, context.weight)})
 
 
-def build(*, weights: Sequence[float]) -> UsefulWeight:
+def build(*, weights: tuple[Annotated[float, Field(ge=0, le=2)], ...]) -> UsefulWeight:
     """Build the metric.
 
     Args:
@@ -61,17 +62,14 @@ def build(*, weights: Sequence[float]) -> UsefulWeight:
     return UsefulWeight(weights=tuple(weights))
 
 
+def problems(*, weights: Sequence[float]) -> list[tuple[str, str, str]]:
+    """Nothing but the base itself."""
+    return [] if any(weights) else [("weights", f"needs a weight above 0, got {list(weights)}", "e.g. [0.4,1.0]")]
+
+
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
     return dict.fromkeys(NAMES, "" if plan.held_out_images() else NONE_HELD_OUT)
-
-
-def problems(*, weights: Sequence[float]) -> list[tuple[str, str, str]]:
-    """What the types cannot say about the knobs."""
-    found = _ranges.weights(weights, low=0)
-    if not [weight for weight in weights if weight > 0]:
-        found.append(("weights", f"needs a weight above 0, got {list(weights)}", "e.g. [0.4,1.0]"))
-    return found
 
 
 def lowest(points: Sequence[Point]) -> float:

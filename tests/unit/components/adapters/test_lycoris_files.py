@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from lorasweep.components.adapters import lokr
+from lorasweep.core import registry
 from lorasweep.core.protocols import Base
 
 CASES: dict[str, dict[str, Any]] = {
@@ -50,7 +50,7 @@ def difference(file: dict[str, torch.Tensor], name: str, weight: torch.Tensor) -
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_ui_adds_to_every_module_what_ours_adds(case: str, base: Base, tmp_path: Path) -> None:
-    module = importlib.import_module(f"lorasweep.components.adapters.{case.split()[0]}")
+    module = registry.load("adapter", case.split()[0])
     adapter = shipped.build(module, base, seed=0, text_encoder=True, **CASES[case])
     generator = torch.Generator().manual_seed(1)
     for parameter in [p for part in adapter.parameters().values() for p in part]:

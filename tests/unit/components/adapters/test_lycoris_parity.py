@@ -6,7 +6,6 @@ Runs where lycoris-lora is installed; `test_lycoris_files` has its formulas for 
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lorasweep.core import registry
 from lorasweep.core.protocols import Base
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -41,7 +41,7 @@ def reference(kind: str, name: str, layer: Any, knobs: dict[str, Any]) -> Any:
 def test_ours_is_lycoris(case: str, base: Base, tmp_path: Path) -> None:
     pytest.importorskip("lycoris", reason="lycoris-lora is not installed")
     kind, knobs = CASES[case]
-    build = importlib.import_module(f"lorasweep.components.adapters.{case.split()[0]}").build
+    build = registry.load("adapter", case.split()[0]).build
     adapter = build(base, seed=0, text_encoder=True, **knobs)
     first = adapter.state_dict()
     generator = torch.Generator().manual_seed(1)

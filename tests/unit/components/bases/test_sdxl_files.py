@@ -177,3 +177,7 @@ def test_the_shipped_configs_are_sdxl_with_kohyas_modules() -> None:
     assert counts == [2_567_463_684, 83_653_863, 123_060_480, 694_659_840]
     assert [len(find_targets(unet, scope)) for scope in ("attn", "attn-mlp", "full")] == [560, 722, 788]
     assert [len(find_targets(part, "attn-mlp")) for part in (first, second)] == [72, 192]
+    shipped = json.loads((folder / "weight_shapes.json").read_text())
+    for part, model in (("unet", unet), ("text_encoder", first), ("text_encoder_2", second)):
+        weights = {name: list(t.shape) for name, t in model.state_dict().items() if name.endswith(".weight")}
+        assert {f"{name}.weight": shape for name, shape in shipped[part].items()} == weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import shipped
 import yaml
 
 from lorasweep.components.buckets import all_under_area, chosen, kohya
@@ -99,17 +100,17 @@ def test_every_size_that_does_not_fit_the_step_is_named() -> None:
 
 
 def test_lists_that_make_no_sense_are_problems() -> None:
-    assert chosen.problems(sizes=(), upscale=True)
-    assert chosen.problems(sizes=((512, 512), (512, 512)), upscale=True)
-    assert not chosen.problems(sizes=((512, 512),), upscale=True)
-    assert kohya.problems(min_side=0, max_side=10, upscale=True)
-    assert kohya.problems(min_side=20, max_side=10, upscale=True)
+    assert "at least one size" in shipped.problems(chosen, sizes=[], upscale=True)[0][1]
+    assert "must not repeat a size" in shipped.problems(chosen, sizes=[[512, 512], [512, 512]], upscale=True)[0][1]
+    assert not shipped.problems(chosen, sizes=[[512, 512]], upscale=True)
+    assert [key for key, _, _ in shipped.problems(kohya, min_side=0, max_side=10)] == ["min_side"]
+    assert "must be >= min_side (20)" in shipped.problems(kohya, min_side=20, max_side=10)[0][1]
 
 
 SDXL = BaseOptions(name="stable_diffusion", path=None, resolution=1024, bucket_step=64)
 
 
-def shipped(name: str, base: BaseOptions) -> list[tuple[int, int]]:
+def sizes_of(name: str, base: BaseOptions) -> list[tuple[int, int]]:
     """The sizes of a file of conf/buckets/."""
     knobs = yaml.safe_load((conf_dir() / "buckets" / f"{name}.yaml").read_text(encoding="utf-8"))
     build = {"chosen": chosen.build, "kohya": kohya.build, "all_under_area": all_under_area.build}
@@ -131,17 +132,17 @@ def shipped(name: str, base: BaseOptions) -> list[tuple[int, int]]:
     ],
 )
 def test_shipped_sets_have_as_many_sizes_as_they_say(name: str, base: BaseOptions, count: int) -> None:
-    found = shipped(name, base)
+    found = sizes_of(name, base)
     assert len(found) == len(set(found)) == count
     assert all(side % base.bucket_step == 0 for size in found for side in size)
 
 
 def test_sdxls_list_is_the_papers() -> None:
     """Podell et al. (2023), appendix I: about 1024 x 1024 pixels each, 1/4 to 4, and not quite mirrored."""
-    found = shipped("sdxl", SDXL)
+    found = sizes_of("sdxl", SDXL)
     assert all(0.9 * 1024**2 <= width * height <= 1024**2 * 1.01 for width, height in found)
     assert (found[0], found[1], found[-1]) == ((1024, 1024), (2048, 512), (512, 2048))
     unmirrored = {(width, height) for width, height in found if (height, width) not in found}
     assert unmirrored == {(1344, 704)}
     with pytest.raises(ConfigError, match="multiples of base.bucket_step"):
-        shipped("sdxl", SD)
+        sizes_of("sdxl", SD)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tiny_training import make_plan, make_recipe
 from lorasweep.components.bases import stable_diffusion
 from lorasweep.components.regularizers import scale_norm
 from lorasweep.config import compose_recipe
+from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.protocols import Base
 from lorasweep.trial.cache.latents import LatentCache
@@ -43,7 +43,7 @@ def base(tiny_sd: Path) -> Base:
 def adapter(request: pytest.FixtureRequest, base: Base) -> Iterator[tuple[str, Any]]:
     """An adapter whose tensors were all moved at random, as if trained."""
     name = request.param
-    made = shipped.build(importlib.import_module(f"lorasweep.components.adapters.{name}"), base, seed=0, **KNOBS[name])
+    made = shipped.build(registry.load("adapter", name), base, seed=0, **KNOBS[name])
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for part in made.parameters().values():
@@ -119,7 +119,7 @@ def test_training_stays_under_the_limit_and_logs_it(base: Base, tiny_sd: Path, t
 
 
 def test_what_cannot_be_is_refused() -> None:
-    ((key, message, hint),) = scale_norm.problems(max_norm=0.0)
+    ((key, message, hint),) = shipped.problems(scale_norm, max_norm=0.0)
     assert key == "max_norm" and "0.0" in message and "10 to only watch" in hint
     with pytest.raises(ConfigError, match="scale_norm cannot brake dora"):
         compose_recipe(["adapter=dora", "regularization=scale_norm"])

@@ -189,13 +189,14 @@ def test_short_trainings_and_long_warm_ups_stay_in_range(module: types.ModuleTyp
 
 
 def test_problems_are_listed_all_at_once() -> None:
-    assert shipped.problems(annealed) == [] and cosine_with_restarts.problems(num_cycles=3, warmup=0.5) == []
-    found = annealed.problems(num_cycles=0, warmup=1.5, cycle_mult=0.0, gamma=1.5, min_lr=-1.0)
-    assert [key for key, _, _ in found] == ["warmup", "num_cycles", "cycle_mult", "gamma", "min_lr"]
-    assert [key for key, _, _ in rex.problems(bend=1.0, warmup=-1)] == ["warmup", "bend"]
+    assert shipped.problems(annealed) == [] and shipped.problems(cosine_with_restarts, num_cycles=3, warmup=0.5) == []
+    found = shipped.problems(annealed, num_cycles=0, warmup=1.5, cycle_mult=0.0, gamma=1.5, min_lr=-1.0)
+    assert [key for key, _, _ in found] == ["num_cycles", "warmup", "cycle_mult", "gamma", "min_lr"]
+    assert [key for key, _, _ in shipped.problems(rex, bend=1.0, warmup=-1)] == ["bend", "warmup"]
     assert [key for key, _, _ in shipped.problems(cosine_with_soft_restarts, num_cycles=0)] == ["num_cycles"]
-    assert [key for key, _, _ in linear.problems(warmup=1.5)] == ["warmup"]
-    assert [key for key, _, _ in constant.problems(warmup=-1) + cosine.problems(warmup=1.0)] == ["warmup"] * 2
+    for module, warmup in ((linear, 1.5), (constant, -1), (cosine, 1.0)):
+        ((key, message, _),) = shipped.problems(module, warmup=warmup)
+        assert key == "warmup" and message == f"must be whole steps or a share below 1, got {warmup}"
 
 
 def test_schedules_need_no_torch() -> None:

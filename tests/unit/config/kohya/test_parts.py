@@ -13,6 +13,7 @@ import shipped
 
 from lorasweep.config.kohya import Imported
 from lorasweep.config.kohya.options import DEFAULTS
+from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError
 
 Bring = Callable[[str], tuple[dict[str, Any], Imported]]
@@ -167,7 +168,7 @@ def test_rates_and_arguments(bring: Bring) -> None:
 
 def curve(recipe: dict[str, Any], steps: int, peak: float) -> list[float]:
     options = {key.split(".")[1]: value for key, value in recipe.items() if key.startswith("scheduler.")}
-    module = importlib.import_module(f"lorasweep.components.schedulers.{recipe['scheduler']}")
+    module = registry.load("scheduler", recipe["scheduler"])
     built = shipped.build(module, steps, **options)
     return [built(step, peak) for step in range(steps)]
 
@@ -269,7 +270,7 @@ def test_buckets_are_kohyas(resolution: str, low: int, high: int, step: int, bri
     )
     name = {"kohya": "kohya", "single": "chosen"}[recipe["buckets"]]
     options = {key.split(".")[1]: value for key, value in recipe.items() if key.startswith("buckets.")}
-    built = importlib.import_module(f"lorasweep.components.buckets.{name}").build(base, **options)
+    built = registry.load("buckets", name).build(base, **options)
     found = [(bucket.width_px, bucket.height_px) for bucket in built]
     assert set(found) == kohya_sizes(sides[0], sides[-1], low, high, step) and found == sorted(found)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from run_folders import write_run
 from tiny_training import make_recipe
 
 from lorasweep.components.bases import stable_diffusion
+from lorasweep.core import registry
 from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Component
 
@@ -31,7 +31,7 @@ def cook(base: Base, tiny_sd: Path, home: Path) -> Iterator[Cook]:
 
     def run(name: str, *, trial: str = "0000-a-s0", **knobs: Any) -> tuple[Path, Any]:
         recipe = make_recipe(tiny_sd, adapter=Component(name=name, options=knobs))
-        adapter = shipped.build(importlib.import_module(f"lorasweep.components.adapters.{name}"), base, seed=0, **knobs)
+        adapter = shipped.build(registry.load("adapter", name), base, seed=0, **knobs)
         made.append(adapter)
         generator = torch.Generator().manual_seed(1)
         for parameter in [p for part in adapter.parameters().values() for p in part]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 
 from lorasweep import config
 from lorasweep.components.adapters import loha, lora
+from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError, ConfigError, LorasweepError
 from lorasweep.core.records import Recipe
 from lorasweep.sweep.calibrate import negative_controls
@@ -56,7 +56,7 @@ def test_random_controls_of_every_kind_are_as_large_as_the_healthy_file(
     home: Path, tiny_sd: Path, kitchen: Kitchen, kind: str
 ) -> None:
     recipe = _recipe(tiny_sd, f"adapter={kind}", "adapter.text_encoder=true")
-    build = importlib.import_module(f"lorasweep.components.adapters.{recipe.adapter.name}").build
+    build = registry.load("adapter", recipe.adapter.name).build
     base = kitchen.base(recipe)
     healthy = build(base, seed=0, **recipe.adapter.options)
     generator = torch.Generator().manual_seed(0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shipped
 from scipy.optimize import minimize_scalar
 
 from lorasweep.trial.judge.metrics import useful_weight
@@ -60,6 +61,6 @@ def test_a_live_adapters_slope_is_the_difference_of_its_losses(context: Any, per
 
 
 def test_weights_must_make_sense() -> None:
-    assert useful_weight.problems(weights=[0.4, 1.0]) == []
-    assert "above 0" in useful_weight.problems(weights=[0.0])[0][1]
-    assert "[0, 2]" in useful_weight.problems(weights=[-1.0, 0.5])[0][1]
+    assert shipped.problems(useful_weight, weights=[0.4, 1.0]) == []
+    assert "above 0" in shipped.problems(useful_weight, weights=[0.0])[0][1]
+    assert "[0, 2]" in shipped.problems(useful_weight, weights=[-1.0, 0.5])[0][1]

@@ -1,0 +1,14 @@
+"""Ranges that many knobs have, as types: what may be given is said where a knob is declared, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Text = Annotated[str, Field(min_length=1, description="leave it out")]
+LoraWeight = Annotated[float, Field(gt=0, le=2)]  # at sampling: 1.0 is as trained

@@ -1,0 +1,64 @@
+"""One Python file and one YAML make an adapter of lorasweep's own: it plans, trains and exports in a copy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from safetensors import safe_open
+
+import lorasweep
+
+ADAPTER = '''"""LoRA whose up factor alone is trained: half the numbers."""
+
+from __future__ import annotations
+
+from lorasweep.components.adapters import _shapes
+from lorasweep.components.adapters._knobs import Alpha, Rank, Targets
+
+READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
+layer_shapes = _shapes.low_rank
+
+
+def build(base, *, seed: int, dim: Rank, alpha: Alpha, targets: Targets, text_encoder: bool):
+    from lorasweep.components.adapters._lora import draw, lora_config
+    from lorasweep.components.adapters._peft import build_peft
+    from lorasweep.components.adapters._targets import targets_by_part
+
+    places = targets_by_part(base, targets, text_encoder=text_encoder)
+    configs = {part: lora_config(names, dim=dim, alpha=alpha, dropout=0.0) for part, names in places.items()}
+    return build_peft(base, configs, seed=seed, init=draw)
+'''
+YAML = "name: fictitious\ndim: 4\nalpha: 2.0\ntargets: attn\ntext_encoder: false\n"
+SMALL = ("train.max_steps=4", "train.rungs=1", "sample.steps=2", "sample.seeds=[0]", "dataset.dollhouse.images=6")
+CODE = """
+import sys
+from lorasweep.cli import main
+from lorasweep.core import paths
+recipe = ["adapter=fictitious", "metrics=[generalisation]", "tracking=none", *sys.argv[2:]]
+assert main(["plan", *recipe]) == 0 and main(["train", *recipe]) == 0
+(run,) = [folder for folder in (paths.outputs() / paths.SINGLE_RUNS).iterdir() if folder.is_dir()]
+assert main(["export", str(run), "--out", sys.argv[1]]) == 0
+"""
+
+
+def test_an_adapter_is_one_python_file_and_one_yaml(home: Path, tmp_path: Path) -> None:
+    root = Path(lorasweep.__file__).parents[1]
+    copy = tmp_path / "copy"
+    for folder in ("lorasweep", "conf", "sweeps"):
+        shutil.copytree(root / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "lorasweep/components/adapters/fictitious.py").write_text(ADAPTER, encoding="utf-8")
+    (copy / "conf/adapter/fictitious.yaml").write_text(YAML, encoding="utf-8")
+
+    out = tmp_path / "fictitious.safetensors"
+    command = [sys.executable, "-c", CODE, str(out), *SMALL]
+    environment = {**os.environ, "PYTHONPATH": str(copy), "LORASWEEP_HOME": str(home)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fictitious" in done.stdout
+    with safe_open(out, "np") as file:
+        assert len(list(file.keys())) > 10 and file.metadata()["ss_network_dim"] == "4"

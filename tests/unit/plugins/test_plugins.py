@@ -1,0 +1,119 @@
+"""The worked example of docs/plugins.md, installed: it is listed, planned, refused and swept like lorasweep's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import worked_plugin
+
+SMALL = ("train.max_steps=4", "train.rungs=1", "sample.steps=2", "sample.seeds=[0]", "dataset.dollhouse.images=6")
+BOTH = ("optimizer=sign_sgd", "metrics=[generalisation,largest_change]")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return worked_plugin.install(tmp_path_factory.mktemp("site"))
+
+
+def lorasweep(site: Path, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process that has the folder's distributions installed."""
+    environment = {**os.environ, "PYTHONPATH": str(site), "LORASWEEP_HOME": str(home)}
+    command = [sys.executable, "-m", "lorasweep", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def as_json(done: subprocess.CompletedProcess[str]) -> Any:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_doctor_lists_it_with_its_version(site: Path, home: Path) -> None:
+    checks = as_json(lorasweep(site, home, "doctor", "--no-cook", "--json"))["checks"]
+    (told,) = [check for check in checks if check["name"] == "plugins"]
+    assert told["state"] == "ok"
+    assert told["found"] == "lorasweep-signs 1.0: launcher=one_by_one, metrics=largest_change, optimizer=sign_sgd"
+
+
+def test_it_is_planned_and_its_version_counts(site: Path, home: Path, tmp_path: Path) -> None:
+    words = ("plan", *SMALL, *BOTH, "optimizer.lr=0.1", "--json")
+    told = as_json(lorasweep(site, home, *words))
+    assert any("every weight moves by the whole lr" in warning for warning in told["warnings"])
+    again = as_json(lorasweep(worked_plugin.install(tmp_path / "newer", version="1.1"), home, *words))
+    assert again["fingerprint"] != told["fingerprint"]
+    assert again["warnings"] == told["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["optimizer=sign_sg"], ["did you mean `sign_sgd`?", "schedule_free_adamw, sign_sgd"]),
+        (
+            ["optimizer=sign_sgd", "optimizer.momentum=1", "optimizer.betas=[0.9,0.9]"],
+            [
+                "must be in [0, 1), got 1",
+                "conf/optimizer/sign_sgd.yaml; 0.9 is usual",
+                "unknown key for optimizer `sign_sgd`",
+            ],
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_as_of_ones_own(site: Path, home: Path, words: list[str], told: list[str]) -> None:
+    done = lorasweep(site, home, "plan", *words)
+    assert done.returncode == 2
+    assert all(text in " ".join(done.stderr.split()) for text in told), done.stderr
+
+
+def test_a_name_that_is_taken_is_refused(site: Path, home: Path, tmp_path: Path) -> None:
+    groups = {
+        "lorasweep.optimizers": {"adamw": "lorasweep_signs.sign_sgd"},
+        "lorasweep.schedulers": {"gone": "no.such"},
+    }
+    worked_plugin.install(tmp_path)
+    worked_plugin.write_metadata(tmp_path, "other-signs", "3", groups)
+    done = lorasweep(tmp_path, home, "plan", "optimizer=adamw")
+    assert done.returncode == 2 and "is added by lorasweep and by other-signs 3" in done.stderr
+    done = lorasweep(tmp_path, home, "doctor", "--no-cook")
+    told = " ".join(done.stdout.split())
+    assert done.returncode == 1 and "is added by lorasweep and by other-signs 3" in told
+    assert "the plugin other-signs 3 cannot be imported" in told and "scheduler=gone has no file" in told
+
+
+def test_it_passes_the_suites_that_it_gets_by_an_import(site: Path, home: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(site), "LORASWEEP_HOME": str(home)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    done = subprocess.run(command, cwd=site, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "7 passed" in done.stdout, done.stdout
+
+
+def test_a_sweep_with_it_reaches_mlflow(site: Path, home: Path) -> None:
+    sweep = home / "signs.yaml"
+    sweep.write_text(
+        "sweep:\n"
+        "  question: Does the sign do?\n"
+        "  metric: {name: largest_change/value, goal: minimize, worst: 1}\n"
+        "  arms: {signs: {optimizer: sign_sgd}, usual: {optimizer: adamw}}\n",
+        encoding="utf-8",
+    )
+    done = lorasweep(site, home, "sweep", str(sweep), *SMALL, BOTH[1], "launcher=one_by_one")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folders = sorted((home / "outputs" / "signs").glob("0*"))
+    found = {folder.name.split("-")[1]: json.loads((folder / "metrics.json").read_text()) for folder in folders}
+    assert found.keys() == {"signs", "usual"}
+    told = lorasweep(site, home, "status", "signs", "--json")
+    assert told.returncode == 0 and "largest_change/value" in told.stdout
+    noted = json.loads((folders[0] / "provenance.json").read_text())
+    assert noted["plugins"] == {"lorasweep-signs": "1.0"}
+    code = (
+        "import mlflow, sys\n"
+        "runs = mlflow.search_runs(search_all_experiments=True, output_format='list')\n"
+        "print([list(run.data.params.values()) for run in runs], [list(run.data.metrics) for run in runs])"
+    )
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlruns/mlflow.db"}
+    seen = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert "'sign_sgd'" in seen.stdout and "largest_change/value" in seen.stdout, seen.stderr
