@@ -10,7 +10,7 @@ import pytest
 import shipped
 
 from lorasweep.cli.plan_view.tables import plan_json
-from lorasweep.components.bases import stable_diffusion
+from lorasweep.components.bases import dollhouse, stable_diffusion
 from lorasweep.config import compose_recipe
 from lorasweep.core.records import Component, Recipe
 from lorasweep.plan.trainable import Trainable, trainable
@@ -28,7 +28,7 @@ def test_a_checkpoint_is_counted_by_the_shapes_of_its_family(
     """Reference: the modules that sd-scripts makes for the UNets of SD 1.5 and XL, 72 and 72 + 192 for their text."""
     folder = Path(stable_diffusion.__file__).parent / family
     shapes = json.loads((folder / "weight_shapes.json").read_text())
-    monkeypatch.setattr(stable_diffusion, "weight_shapes", lambda options: shapes)
+    monkeypatch.setattr(dollhouse, "weight_shapes", lambda options: shapes)
     found, both = (trainable(recipe_of(f"adapter={adapter}", f"adapter.text_encoder={on}")) for on in (False, True))
     assert found is not None and found.tensors == 2 * modules
     assert both is not None and both.tensors == 2 * (modules + {"sd1": 72, "sdxl_configs": 264}[family])
