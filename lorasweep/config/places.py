@@ -27,6 +27,7 @@ GROUPS = (
     "optimizer",
     "scheduler",
     "regularization",
+    "noise",
     "train",
     "sample",
     "metrics",

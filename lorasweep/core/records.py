@@ -80,7 +80,8 @@ class BaseOptions:
     resolution: Annotated[int, Field(ge=8, le=4096, examples=[512])]  # px, trained at; bucket areas refer to it
     bucket_step: Annotated[int, Field(ge=1, le=512, examples=[64])]  # px, bucket sides are its multiples
     clip_skip: Annotated[int, Field(ge=1, le=12)] = 1  # 1 = last hidden state, kohya's counting
-    prediction_type: PredictionType | None = None  # None: as the base's files say
+    prediction_type: PredictionType | None = None  # None: as the base's files say, as below
+    zero_terminal_snr: bool | None = None  # whether the noise schedule ends in nothing but noise
     negative_prompt: str = ""
     neighbour_prompts: tuple[str, ...] = ()  # other subjects of its kinds, for drift near a LoRA's subject
     unrelated_prompts: tuple[str, ...] = ()  # prompts this base draws well and no LoRA should disturb
@@ -155,13 +156,30 @@ class TrainOptions:
     batch_size: Count = 4
     gradient_accumulation: Count = 1
     max_grad_norm: NotNegative = 1.0  # 0 = no clipping
-    min_snr_gamma: Annotated[float, Field(gt=0, examples=[5])] | None = None
-    noise_offset: Share = 0.0
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     rungs: Count = 4  # checkpoints at which a trial is judged, evenly spaced, the last step included
     keep: Literal["done", "last"] = "done"  # the adapter that stays: of the rung judged done, or the last
     log_every: Count = 10  # steps
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", title=_DEVICES)] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseOptions:
+    """Which levels of noise are trained, and how much each counts (`conf/noise/`).
+
+    A level is a share of the base's noise path: 0 is clean, 1 nothing but noise.
+    """
+
+    levels: Literal["uniform", "logit_normal"] = "uniform"
+    low: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    high: Annotated[float, Field(gt=0, le=1)] = 1.0
+    mean: float = 0.0  # of a level's logit; as std, for logit_normal only
+    std: Positive = 1.0
+    shift: Positive = 1.0  # level u -> shift u / (1 + (shift - 1) u)
+    min_snr_gamma: Annotated[float, Field(gt=0, examples=[5])] | None = None  # at most one of these three
+    debiased: bool = False
+    p2_gamma: Annotated[float, Field(gt=0, examples=[1])] | None = None
+    offset: Share = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +246,7 @@ class Recipe:
     train: TrainOptions
     sample: SampleOptions
     metrics: dict[str, dict[str, Any]]  # metric name -> knobs, in the order of the config
+    noise: NoiseOptions = field(default_factory=NoiseOptions)
     encoders: EncoderOptions = field(default_factory=EncoderOptions)
     calibration: Text | None = None  # file of limits to judge by; None: what fits the base
     tracking: TrackingOptions = field(default_factory=TrackingOptions)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.components.bases import _checks, _files, _tokens
 from lorasweep.components.bases._noise import noise_schedule
 from lorasweep.core.errors import ConfigError, Problem
-from lorasweep.core.records import BaseOptions, NoiseSchedule, PredictionType, digest
+from lorasweep.core.records import BaseOptions, NoiseSchedule, digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +59,7 @@ class Source:
         Raises:
             ConfigError: `problems` found some.
         """
-        return self._noise(self._checked(options), options.prediction_type)
+        return self._noise(self._checked(options), options)
 
     def fingerprint(self, options: BaseOptions) -> str:
         """Hex digest of the weights, configs and tokenizers that `load` would read, and of what it would predict.
@@ -68,7 +68,7 @@ class Source:
             ConfigError: `problems` found some.
         """
         path = self._checked(options)
-        return self._fingerprint(path, self._noise(path, options.prediction_type))
+        return self._fingerprint(path, self._noise(path, options))
 
     def weight_shapes(self, options: BaseOptions) -> dict[str, dict[str, tuple[int, ...]]] | None:
         """Shapes of weights by part and module; None for a checkpoint file of which only configs tell more."""
@@ -106,7 +106,7 @@ class Source:
             library.utils.logging.disable_progress_bar()  # the terminal belongs to the caller
             library.utils.logging.set_verbosity_error()
         dtype = _loaded.DTYPES[precision]
-        noised = self._noise(path, options.prediction_type)
+        noised = self._noise(path, options)
         try:
             parts = self._checkpoint_parts(path, dtype) if path.is_file() else self._folder_parts(path, dtype)
         except (OSError, ValueError, RuntimeError, KeyError) as error:  # what the libraries raise for weights
@@ -158,9 +158,9 @@ class Source:
                 message = f"must have weights that are numbers in {precision}, got a {part} with {_checks.some(broken)}"
                 raise _error(options, [("path", message, "override: train.precision=fp32 or bf16")])
 
-    def _noise(self, path: Path, override: PredictionType | None) -> NoiseSchedule:
+    def _noise(self, path: Path, options: BaseOptions) -> NoiseSchedule:
         configs = _files.config_folder(path, self.family)
-        return noise_schedule(path, configs, shipped=configs == self.family.shipped, override=override)
+        return noise_schedule(path, configs, options, shipped=configs == self.family.shipped)
 
     def _fingerprint(self, path: Path, noised: NoiseSchedule) -> str:
         """The files' digest; what is not as the scheduler config has it makes another base of the same files."""

@@ -22,9 +22,10 @@ class _Dollhouse(Source):
 
     def problems(self, options: BaseOptions) -> list[tuple[str, str, str]]:
         found = super().problems(options)
-        if options.prediction_type is not None:
-            rule = f"must be null: the dollhouse predicts what its files say, got {options.prediction_type}"
-            found.append(("prediction_type", rule, "override: base.prediction_type=null"))
+        for key in ("prediction_type", "zero_terminal_snr"):
+            if (given := getattr(options, key)) is not None:
+                rule = f"must be null: the dollhouse is noised as its files say, got {str(given).lower()}"
+                found.append((key, rule, f"override: base.{key}=null"))
         if options.path is None or found:
             return found
         path = self.place(options)

@@ -96,8 +96,8 @@ def _optimizer(run: CookedRun) -> dict[str, Any]:
         "ss_optimizer": f"{optimizer.name}({','.join(f'{key}={value}' for key, value in knobs.items())})",
         "ss_lr_scheduler": scheduler.name,
         "ss_max_grad_norm": str(train.max_grad_norm),
-        "ss_noise_offset": str(train.noise_offset),
-        "ss_min_snr_gamma": str(train.min_snr_gamma),
+        "ss_noise_offset": str(run.recipe.noise.offset),
+        "ss_min_snr_gamma": str(run.recipe.noise.min_snr_gamma),
         "ss_mixed_precision": "no" if train.precision == "fp32" else train.precision,
         "ss_seed": str(run.recipe.seed),
     }

@@ -104,14 +104,14 @@ def _may_be_the_scale(scaler: torch.amp.GradScaler) -> bool:
 
 def _batch_loss(slot: Slot, base: Base, images: Sequence[PlannedImage], number: int) -> torch.Tensor:
     """Loss of one batch, with everything drawn from seeds of this slot, step and batch."""
-    options = slot.recipe.train
+    options = slot.recipe.noise
     pairs = [slot.latents.mean_std(image) for image in images]
     question = loss.ask(
         torch.stack([mean for mean, _ in pairs]),
         torch.stack([std for _, std in pairs]),
         base.path,
         generator=torch.Generator().manual_seed(slot.seed_of("noise", number)),
-        noise_offset=options.noise_offset,
+        options=options,
     )
     if isinstance(slot.adapter, DrawsPerBatch):
         slot.adapter.draw(slot.seed_of("adapter", number))
@@ -126,7 +126,7 @@ def _batch_loss(slot: Slot, base: Base, images: Sequence[PlannedImage], number: 
         prediction_BCHW,
         question,
         base.path,
-        min_snr_gamma=options.min_snr_gamma,
+        options=options,
         weights=weights if set(weights) != {1.0} else None,
     )
 

@@ -313,10 +313,10 @@ def test_min_snr_of_epsilon_with_zero_terminal_snr_is_refused(
         edit_json("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True})(path)
     else:
         mark(path, "ztsnr")
-    assert plan(path, "train.min_snr_gamma=5") == 2
-    assert "train.min_snr_gamma" in capsys.readouterr().err
+    assert plan(path, "noise.min_snr_gamma=5") == 2
+    assert "noise.min_snr_gamma" in capsys.readouterr().err
     assert plan(path) == 0
-    assert plan(path, "train.min_snr_gamma=5", "base.prediction_type=v_prediction") == 0
+    assert plan(path, "noise.min_snr_gamma=5", "base.prediction_type=v_prediction") == 0
     out = capsys.readouterr().out
     assert "the last timestep of a base with zero terminal SNR the weight 0" in out.replace("\\n", " ")
 
@@ -327,6 +327,6 @@ def test_a_marked_checkpoint_is_trained_and_judged(
 ) -> None:
     mark(checkpoint, "v_pred", "ztsnr")
     small = ["train.max_steps=2", "train.rungs=1", "sample.steps=1", "sample.seeds=[0]", "tracking=none"]
-    assert main(["train", "--json", *words(checkpoint, "train.min_snr_gamma=5", *small)]) == 0
+    assert main(["train", "--json", *words(checkpoint, "noise.min_snr_gamma=5", *small)]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["status"] == "COMPLETED" and "overcook/score" in result["metrics"]

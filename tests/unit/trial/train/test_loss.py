@@ -10,7 +10,16 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
 from lorasweep.components.bases._paths import VP
+from lorasweep.core.records import NoiseOptions
 from lorasweep.trial.train import loss
+
+MIN_SNR = NoiseOptions(min_snr_gamma=5.0)
+
+
+def min_snr_weights(path: VP, t: torch.Tensor) -> torch.Tensor:
+    found = loss.level_weights(path, t, MIN_SNR)
+    assert found is not None
+    return found
 
 
 def schedule(prediction_type: str = "epsilon", **more: Any) -> Any:
@@ -25,7 +34,8 @@ def noise_path(prediction_type: str = "epsilon", **more: Any) -> VP:
 def ask(prediction_type: str = "epsilon", *, batch: int = 4, seed: int = 0, **knobs: Any) -> loss.Question:
     mean = torch.full((batch, 4, 6, 8), 0.5)
     generator = torch.Generator().manual_seed(seed)
-    return loss.ask(mean, torch.full_like(mean, 0.25), noise_path(prediction_type), generator=generator, **knobs)
+    path, options = noise_path(prediction_type), NoiseOptions(**knobs)
+    return loss.ask(mean, torch.full_like(mean, 0.25), path, generator=generator, options=options)
 
 
 def test_same_seed_same_question_and_global_generator_untouched() -> None:
@@ -57,7 +67,7 @@ def test_timesteps_cover_the_schedule_evenly() -> None:
 
 
 def test_noise_offset_moves_whole_channels() -> None:
-    plain, offset = ask(batch=512), ask(batch=512, noise_offset=1.0)
+    plain, offset = ask(batch=512), ask(batch=512, offset=1.0)
     # Mean over 48 pixels: variance 1/48 without, 1/48 + 1 with.
     assert plain.target_BCHW.mean((2, 3)).var() == pytest.approx(1 / 48, rel=0.15)
     means_BC = offset.target_BCHW.mean((2, 3))
@@ -68,7 +78,7 @@ def test_noise_offset_moves_whole_channels() -> None:
 def test_plain_loss_is_the_mean_squared_error() -> None:
     question = ask()
     answer = torch.randn(question.target_BCHW.shape, generator=torch.Generator().manual_seed(5))
-    found = loss.weigh(answer, question, noise_path(), min_snr_gamma=None)
+    found = loss.weigh(answer, question, noise_path(), options=NoiseOptions())
     assert found == pytest.approx(torch.nn.functional.mse_loss(answer, question.target_BCHW).item(), rel=1e-6)
 
 
@@ -78,7 +88,7 @@ def test_min_snr_weights_are_those_of_the_diffusers_scripts(prediction_type: str
     snr = compute_snr(noise_schedule, timesteps)
     clipped = torch.stack([snr, torch.full_like(snr, 5.0)], 1).min(1).values
     wanted = clipped / (snr + 1 if prediction_type == "v_prediction" else snr)
-    found = loss.min_snr_weights(noise_path(prediction_type), timesteps, gamma=5.0)
+    found = min_snr_weights(noise_path(prediction_type), timesteps)
     assert found.min() < 0.1 < found.max()
     assert torch.allclose(found, wanted, rtol=1e-4)
 
@@ -86,11 +96,11 @@ def test_min_snr_weights_are_those_of_the_diffusers_scripts(prediction_type: str
 def test_min_snr_weighs_each_sample_by_its_own_timestep() -> None:
     question, path = ask(), noise_path()
     answer = torch.zeros_like(question.target_BCHW)
-    weights = loss.min_snr_weights(path, question.t_B, gamma=5.0)
+    weights = min_snr_weights(path, question.t_B)
     errors = question.target_BCHW.square().mean((1, 2, 3))
-    found = loss.weigh(answer, question, path, min_snr_gamma=5.0)
+    found = loss.weigh(answer, question, path, options=MIN_SNR)
     assert found == pytest.approx((weights * errors).mean().item(), rel=1e-5)
-    assert found < loss.weigh(answer, question, path, min_snr_gamma=None)
+    assert found < loss.weigh(answer, question, path, options=NoiseOptions())
 
 
 def test_a_samples_weight_multiplies_its_loss_and_gradient_and_touches_no_other() -> None:
@@ -100,7 +110,7 @@ def test_a_samples_weight_multiplies_its_loss_and_gradient_and_touches_no_other(
 
     def loss_and_gradient(weights: list[float] | None) -> tuple[torch.Tensor, torch.Tensor]:
         leaf = answer.clone().requires_grad_()
-        found = loss.weigh(leaf, question, path, min_snr_gamma=5.0, weights=weights)
+        found = loss.weigh(leaf, question, path, options=MIN_SNR, weights=weights)
         found.backward()
         assert leaf.grad is not None
         return found.detach(), leaf.grad
@@ -122,7 +132,7 @@ def test_a_samples_weight_multiplies_its_loss_and_gradient_and_touches_no_other(
 
 def test_min_snr_of_v_leaves_the_last_timestep_of_zero_terminal_snr_out() -> None:
     path = noise_path("v_prediction", rescale_betas_zero_snr=True)
-    assert loss.min_snr_weights(path, torch.tensor([999]), gamma=5.0) == 0
+    assert min_snr_weights(path, torch.tensor([999])) == 0
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
@@ -132,3 +142,33 @@ def test_what_is_asked_is_what_the_diffusers_scripts_ask(prediction_type: str) -
     assert torch.equal(path.add(clean, noise, t), noised.add_noise(clean, noise, t))
     target = noise if prediction_type == "epsilon" else noised.get_velocity(clean, noise, t)
     assert torch.equal(path.target(clean, noise, t), target)
+
+
+def test_debiased_and_p2_are_kohyas_and_onetrainers() -> None:
+    t = torch.tensor([0, 400, 999])
+    for prediction_type in ("epsilon", "v_prediction"):
+        path, snr = noise_path(prediction_type), compute_snr(schedule(prediction_type), t)
+        clipped = snr.clamp(max=1000)
+        debiased = 1 / (clipped + 1) if prediction_type == "v_prediction" else 1 / clipped.sqrt()
+        p2 = (1 + snr + (prediction_type == "v_prediction")) ** -0.5
+        options = NoiseOptions(debiased=True), NoiseOptions(p2_gamma=0.5)
+        found = [loss.level_weights(path, t, each) for each in options]
+        for one, wanted in zip(found, (debiased, p2), strict=True):
+            assert one is not None and torch.allclose(one, wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "median", "least", "most"),
+    [
+        ({}, 500, 0, 999),
+        ({"low": 0.2, "high": 0.6}, 400, 200, 599),
+        ({"shift": 3.0}, 750, 0, 999),
+        ({"levels": "logit_normal"}, 500, 0, 999),
+        ({"levels": "logit_normal", "mean": 1.0, "std": 0.5}, 731, 0, 999),
+        ({"levels": "logit_normal", "shift": 2.0, "low": 0.5}, 833, 500, 999),
+    ],
+)
+def test_levels_are_drawn_where_they_say(knobs: dict[str, Any], median: int, least: int, most: int) -> None:
+    t = loss.draw_levels(noise_path(), 20_000, torch.Generator().manual_seed(0), NoiseOptions(**knobs))
+    assert int(t.min()) >= least and int(t.max()) <= most
+    assert float(t.float().median()) == pytest.approx(median, abs=12)

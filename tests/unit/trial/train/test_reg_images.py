@@ -13,7 +13,7 @@ from tiny_training import make_plan, make_recipe
 
 from lorasweep.components.bases import stable_diffusion
 from lorasweep.core.protocols import Base
-from lorasweep.core.records import CaptionOptions, Component, Plan, PlannedImage, Recipe, TrainOptions
+from lorasweep.core.records import CaptionOptions, Component, NoiseOptions, Plan, PlannedImage, Recipe, TrainOptions
 from lorasweep.trial.cache.latents import LatentCache
 from lorasweep.trial.cache.store import Store
 from lorasweep.trial.cache.texts import TextCache
@@ -119,6 +119,7 @@ def test_the_target_is_what_a_base_that_never_saw_the_adapter_answers(
         torch.stack([std for _, std in pairs]),
         bench.base.path,
         generator=torch.Generator().manual_seed(slot.seed_of("noise", 0)),
+        options=NoiseOptions(),
     )
 
     def answer(base: Base) -> torch.Tensor:
@@ -171,9 +172,10 @@ VARIED = CaptionOptions(shuffle=True, keep_tokens=1, dropout=0.3)
 def test_resumed_equals_uninterrupted(
     bench: Bench, tmp_path: Path, changes: dict[str, Any], text_encoder: bool
 ) -> None:
-    options = TrainOptions(max_steps=8, batch_size=2, gradient_accumulation=2, min_snr_gamma=5.0, device="cpu")
+    options = TrainOptions(max_steps=8, batch_size=2, gradient_accumulation=2, device="cpu")
     more: dict[str, Any] = {"adapter": TEXT, "captions": VARIED, "train": options} if text_encoder else {}
-    recipe = bench.recipe(regularization={"scale_norm": {"max_norm": 0.5}}, **more)
+    noise = NoiseOptions(min_snr_gamma=5.0)
+    recipe = bench.recipe(regularization={"scale_norm": {"max_norm": 0.5}}, noise=noise, **more)
     straight = bench.slot(recipe, **changes)
     before = straight.adapter.state_dict()
     wanted = trained(bench, straight, steps=8).adapter.state_dict()

@@ -12,7 +12,7 @@ from diffusers.training_utils import compute_snr
 from tiny_training import make_plan, make_recipe
 
 from lorasweep.components.bases import sdxl
-from lorasweep.core.records import BaseOptions, TrainOptions
+from lorasweep.core.records import BaseOptions, NoiseOptions, TrainOptions
 from lorasweep.trial.cache.latents import LatentCache
 from lorasweep.trial.cache.store import Store
 from lorasweep.trial.cache.texts import TextCache
@@ -25,9 +25,10 @@ STEPS = 50
 @pytest.mark.parametrize("kind", ["epsilon", "v and zero terminal SNR"])
 def test_fifty_losses_are_those_of_the_script(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     folder = request.getfixturevalue("tiny_sdxl" if kind == "epsilon" else "tiny_sdxl_v")
-    options = TrainOptions(max_steps=STEPS, batch_size=2, min_snr_gamma=5.0, noise_offset=0.1, device="cpu")
+    options = TrainOptions(max_steps=STEPS, batch_size=2, device="cpu")
     base_options = BaseOptions(name="sdxl", path=str(folder), resolution=32, bucket_step=8)
-    recipe = dataclasses.replace(make_recipe(folder, train=options), base=base_options)
+    noise = NoiseOptions(min_snr_gamma=5.0, offset=0.1)
+    recipe = dataclasses.replace(make_recipe(folder, train=options, noise=noise), base=base_options)
     plan = make_plan(recipe, tmp_path / "images")
     cut = [dataclasses.replace(i, width_px=50, height_px=70, crop_px=(3, 5)) for i in plan.images]
     plan = dataclasses.replace(plan, images=tuple(cut), steps=STEPS)
