@@ -28,6 +28,7 @@ GROUPS = (
     "scheduler",
     "regularization",
     "noise",
+    "memory",
     "train",
     "sample",
     "metrics",

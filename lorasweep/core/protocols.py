@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from lorasweep.core.errors import InputError
-    from lorasweep.core.records import Frame, LatentShape, Measurement, PlannedImage, Recipe
+    from lorasweep.core.records import Frame, LatentShape, Measurement, MemoryOptions, PlannedImage, Recipe
 
 # lr of a param group at an optimizer step: (step, that group's peak lr) -> lr. Step 0 is the first update.
 Schedule = Callable[[int, float], float]
@@ -95,8 +95,9 @@ def is_text_encoder(part: str) -> bool:
 class Base(Protocol):
     """A loaded base model, frozen. One per process, shared by every slot.
 
-    `lorasweep/components/bases/<name>.py` has `load(options: BaseOptions, *, device: str, precision: str) -> Base`, and
-    torch-free `problems`, `fingerprint`, `noise`, `weight_shapes`, `largest_rank`, `text_window` of `BaseOptions`.
+    `lorasweep/components/bases/<name>.py` has `load(options: BaseOptions, *, device: str, precision: str, memory:
+    MemoryOptions) -> Base`, and torch-free `problems`, `fingerprint`, `noise`, `weight_shapes`, `largest_rank` and
+    `text_window`.
     """
 
     parts: Mapping[str, torch.nn.Module]  # what adapters sit on, by diffusers' prefixes: the denoiser, text encoders
@@ -108,6 +109,7 @@ class Base(Protocol):
     text_fingerprint: str  # what cached captions depend on, clip_skip included
     device: torch.device
     dtype: torch.dtype  # of the frozen denoiser and text encoders; adapters train in fp32
+    memory: MemoryOptions
 
     def with_clip_skip(self, clip_skip: int) -> Base:
         """The same modules in the same memory, with captions read at another `clip_skip`."""

@@ -183,6 +183,16 @@ class NoiseOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryOptions:
+    """What is traded for room on the device (`conf/memory/`); of these, `storage` alone changes results."""
+
+    gradient_checkpointing: bool | None = False  # None: where the device is too small without, as the next two
+    offload_text_encoders: bool | None = False
+    tile_vae: bool | None = False
+    storage: Literal["plain", "fp8"] = "plain"  # of the denoiser's frozen weights
+
+
+@dataclass(frozen=True, kw_only=True)
 class SampleOptions:
     """How samples are drawn (`conf/sample/`)."""
 
@@ -247,15 +257,17 @@ class Recipe:
     sample: SampleOptions
     metrics: dict[str, dict[str, Any]]  # metric name -> knobs, in the order of the config
     noise: NoiseOptions = field(default_factory=NoiseOptions)
+    memory: MemoryOptions = field(default_factory=MemoryOptions)
     encoders: EncoderOptions = field(default_factory=EncoderOptions)
     calibration: Text | None = None  # file of limits to judge by; None: what fits the base
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
     launcher: LauncherOptions = field(default_factory=LauncherOptions)
 
     def fingerprint(self) -> str:
-        """Hex digest of everything that decides the result; tracking and launcher left out."""
+        """Hex digest of everything that decides the result: not where it runs, nor what is traded for room there."""
         data = to_dict(self)
         del data["tracking"], data["launcher"]
+        data["memory"] = self.memory.storage
         return digest(data)
 
 

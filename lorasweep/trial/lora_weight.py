@@ -43,11 +43,9 @@ def at_weight(base: Base, adapter: Adapter | None, weight: float) -> Iterator[No
 @contextlib.contextmanager
 def _weighed(base: Base, adapter: Adapter | None, weight: float) -> Iterator[None]:
     """Have the adapter act at `weight`: added to the base's weights where their precision has room for it."""
-    import torch
-
     if adapter is None:
         yield
-    elif weight != 0 and isinstance(adapter, Mergeable) and base.dtype == torch.float32:
+    elif weight != 0 and isinstance(adapter, Mergeable) and _has_room(base):
         with adapter.merged(weight):
             yield
     else:
@@ -56,6 +54,13 @@ def _weighed(base: Base, adapter: Adapter | None, weight: float) -> Iterator[Non
             yield
         finally:
             adapter.set_weight(1.0)
+
+
+def _has_room(base: Base) -> bool:
+    """Whether the base's own weights can hold an adapter's without rounding it away."""
+    import torch
+
+    return base.dtype == torch.float32 and base.memory.storage == "plain"
 
 
 @contextlib.contextmanager

@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 
+from lorasweep.components.bases import _fp8
 from lorasweep.components.bases._paths import VP
 from lorasweep.core.protocols import Text
-from lorasweep.core.records import Frame, LatentShape
+from lorasweep.core.records import Frame, LatentShape, MemoryOptions
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -38,16 +39,25 @@ class StableDiffusionBase:
     text_fingerprint: str
     device: torch.device
     dtype: torch.dtype
+    memory: MemoryOptions
 
     pipeline = "StableDiffusionPipeline"
 
     def __post_init__(self) -> None:
         for module in (*self.parts.values(), self.vae):
-            module.eval().requires_grad_(False).to(self.device)
-        self.vae.enable_slicing()  # one picture at a time: at 1024 px each takes gigabytes
+            waits = self.memory.offload_text_encoders and module in self.text_encoders
+            module.eval().requires_grad_(False).to("cpu" if waits else self.device)
+        if self.memory.gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+        if self.memory.storage == "fp8":
+            _fp8.store(self.unet, self.dtype)
         self.path = VP(self.noise_schedule.alphas_cumprod.to(self.device), self.noise_schedule.config.prediction_type)
         levels = len(self.vae.config.block_out_channels)
         self.latent = LatentShape(channels=self.vae.config.latent_channels, px=2 ** (levels - 1))
+        self.vae.enable_slicing()  # one picture at a time: at 1024 px each takes gigabytes
+        # Tiles of half the size that a VAE was made for, which may be that of the picture.
+        self.vae.tile_sample_min_size = min(512, self.vae.config.sample_size // 2)
+        self.vae.tile_latent_min_size = self.vae.tile_sample_min_size // self.latent.px
 
     @property
     def unet(self) -> Any:
@@ -76,7 +86,12 @@ class StableDiffusionBase:
     @torch.no_grad()
     def decode_latents(self, latent_BCHW: torch.Tensor) -> torch.Tensor:
         """Decode latents to pixels in about [-1, 1]; fp32."""
-        pixels_BCHW: torch.Tensor = self.vae.decode(latent_BCHW.float() / self.vae.config.scaling_factor).sample
+        if self.memory.tile_vae:
+            self.vae.enable_tiling()
+        try:
+            pixels_BCHW: torch.Tensor = self.vae.decode(latent_BCHW.float() / self.vae.config.scaling_factor).sample
+        finally:
+            self.vae.disable_tiling()  # latents to train on are never tiled
         return pixels_BCHW
 
     def encode_captions(self, captions: Sequence[str]) -> Text:
@@ -188,7 +203,10 @@ class StableDiffusionBase:
         mask_BL = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
         # Most were trained attending to their padding; only configs that say so mask it.
         masked = getattr(encoder.config, "use_attention_mask", False)
+        encoder.to(self.device)
         hidden_BLD, said = self._hidden(encoder, ids_BL.to(self.device), mask_BL.to(self.device) if masked else None)
+        if self.memory.offload_text_encoders:
+            encoder.to("cpu")
         if count == 1:
             return hidden_BLD, said
         chunks = hidden_BLD.unflatten(0, (-1, count))

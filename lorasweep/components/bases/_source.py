@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.components.bases import _checks, _files, _tokens
 from lorasweep.components.bases._noise import noise_schedule
 from lorasweep.core.errors import ConfigError, Problem
-from lorasweep.core.records import BaseOptions, NoiseSchedule, digest
+from lorasweep.core.records import BaseOptions, MemoryOptions, NoiseSchedule, digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lorasweep.core.protocols import Base
 
 
+_ALL_ROOM = MemoryOptions()
 # Of pipelines, with what stands for nothing.
 _UNUSED = {"safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
 
@@ -61,14 +62,14 @@ class Source:
         """
         return self._noise(self._checked(options), options)
 
-    def fingerprint(self, options: BaseOptions) -> str:
+    def fingerprint(self, options: BaseOptions, memory: MemoryOptions = _ALL_ROOM) -> str:
         """Hex digest of the weights, configs and tokenizers that `load` would read, and of what it would predict.
 
         Raises:
             ConfigError: `problems` found some.
         """
         path = self._checked(options)
-        return self._fingerprint(path, self._noise(path, options))
+        return self._fingerprint(path, self._noise(path, options), memory)
 
     def weight_shapes(self, options: BaseOptions) -> dict[str, dict[str, tuple[int, ...]]] | None:
         """Shapes of weights by part and module; None for a checkpoint file of which only configs tell more."""
@@ -83,13 +84,14 @@ class Source:
         configs = _files.config_folder(self._checked(options), self.family)
         return _tokens.text_window(_files.words_folder(configs / "tokenizer"))
 
-    def load(self, options: BaseOptions, *, device: str, precision: str) -> Base:
+    def load(self, options: BaseOptions, *, device: str, precision: str, memory: MemoryOptions = _ALL_ROOM) -> Base:
         """Load the base, frozen, in eval mode.
 
         Args:
             options: where it is.
             device: as torch names it, `cpu` or `cuda`.
             precision: of the frozen weights: `fp32`, `fp16` or `bf16`; the VAE's are fp32.
+            memory: what is traded for room; null counts as false.
 
         Raises:
             ConfigError: `problems` found some, or weights are missing or do not fit `precision`.
@@ -127,7 +129,8 @@ class Source:
             vae=parts["vae"],
             noise_schedule=DDPMScheduler.from_config(noised.config, clip_sample=False),
             clip_skip=clip_skip,
-            fingerprint=self._fingerprint(path, noised),
+            fingerprint=self._fingerprint(path, noised, memory),
+            memory=memory,
             vae_fingerprint=_files.digest_of(path, self.family, ["vae"]),
             text_fingerprint=f"{_files.digest_of(path, self.family, text_parts)}-skip{clip_skip}",
             device=torch.device(device),
@@ -162,12 +165,12 @@ class Source:
         configs = _files.config_folder(path, self.family)
         return noise_schedule(path, configs, options, shipped=configs == self.family.shipped)
 
-    def _fingerprint(self, path: Path, noised: NoiseSchedule) -> str:
-        """The files' digest; what is not as the scheduler config has it makes another base of the same files."""
+    def _fingerprint(self, path: Path, noised: NoiseSchedule, memory: MemoryOptions) -> str:
+        """The files' digest; other noise than the scheduler config's, or other storage, makes it another base."""
         found = _files.digest_of(path, self.family)
-        if noised.as_written:
-            return found
-        return digest([found, noised.prediction_type, noised.zero_terminal_snr])
+        if not noised.as_written:
+            found = digest([found, noised.prediction_type, noised.zero_terminal_snr])
+        return found if memory.storage == "plain" else digest([found, memory.storage])
 
     def _folder_parts(self, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         import diffusers
