@@ -111,7 +111,7 @@ def staging(clock: Clock) -> Iterator[None]:
             (loop, "advance", clock.around(loop.advance, lambda: "training")),
             (sample, "draw", clock.around(sample.draw, when("drawing"))),
             (finish, "judge_in_full", clock.around(finish.judge_in_full, when("scores and errors"))),
-            (finish, "climb_ladder", clock.around(finish.climb_ladder, when("scores and errors"))),
+            (finish, "judge_at_weights", clock.around(finish.judge_at_weights, when("scores and errors"))),
             (finish, "draw_in_full", at_the_end),
             (judge, "build", build),
         ):

@@ -1,11 +1,7 @@
 """Command line of the benchmark; see the package.
 
 python -m benchmarks.overcooking run --home DIR [--processes 4] [--budget 60m] [--steps 320] [--rungs 8]
-python -m benchmarks.overcooking look --home DIR [--processes 4] [--budget 60m]
-python -m benchmarks.overcooking remeasure --home DIR [--processes 4]
-python -m benchmarks.overcooking analyse --home DIR
 python -m benchmarks.overcooking report --home DIR [--page docs/overcooking.md]
-python -m benchmarks.overcooking calibrate --home DIR --out FILE
 """
 
 from __future__ import annotations
@@ -22,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.overcooking import cooking, grid, pictures
-from benchmarks.overcooking.words import span
 from lorasweep.core import files
 from lorasweep.core.errors import InputError, Problem
 
@@ -43,51 +38,23 @@ def main(arguments: Sequence[str]) -> int:
         return 2
 
 
-# ------------------------------------------------------------------------------------------------- run
-
-
 def run(options: argparse.Namespace, home: Path) -> int:
     """Cook what is not cooked yet, until the grid or the budget is done."""
-    from benchmarks.overcooking import controls, copying
+    from benchmarks.overcooking import controls
 
     began = time.time()
     scale = grid.Scale(steps=options.steps, rungs=options.rungs)
     counts = pictures.Counts(**{name: getattr(options, name) for name in asdict(pictures.Counts())})
     _settle(home, options, scale, counts)
     planned = grid.runs(scale=scale)
-    beside = [*controls.runs(home, scale=scale), *copying.runs(home)]
+    beside = [*controls.runs(home, scale=scale), *controls.copying_runs(home)]
     ordered = [*planned[:CONTROLS_AFTER], *beside, *planned[CONTROLS_AFTER:]]
     ordered = [item for item in ordered if re.search(options.only, item.name)]
-    done = 0
-    for cooked in cooking.cook_all(
-        ordered, home, processes=options.processes, until=began + options.budget, counts=counts
-    ):
-        done += cooked.status in cooking.FINAL
-        at = _clock(time.time() - began)
-        print(f"{at}  {cooked.status:<10} {cooked.seconds:6.0f} s  {cooked.name}", flush=True)
+    until = began + options.budget
+    for line in cooking.cook_all(ordered, home, processes=options.processes, until=until, counts=counts):
+        print(f"{(time.time() - began) / 60:5.1f} min  {line}", flush=True)
     left = sum(cooking.status_of(home / "runs" / item.name) not in cooking.FINAL for item in ordered)
-    more = "; the same command goes on" if left else ""
-    print(f"{done} runs ended, {left} of {len(ordered)} are left{more}")
-    return 0
-
-
-def look(options: argparse.Namespace, home: Path) -> int:
-    """Draw more pictures of what is cooked, so that the truth is known better."""
-    from benchmarks.overcooking import looking
-
-    began = time.time()
-    for name, left in looking.look_all(home, processes=options.processes, until=began + options.budget):
-        print(f"{_clock(time.time() - began)}  {left} left  {name}", flush=True)
-    return 0
-
-
-def remeasure(options: argparse.Namespace, home: Path) -> int:
-    """Draw what rungs lack for today's plan, and measure anew what was mended since they were cooked."""
-    from benchmarks.overcooking import remeasuring
-
-    began = time.time()
-    for name in remeasuring.remeasure_all(home, processes=options.processes, everything=options.everything):
-        print(f"{_clock(time.time() - began)}  {name}", flush=True)
+    print(f"{left} of {len(ordered)} runs are left{'; the same command goes on' if left else ''}")
     return 0
 
 
@@ -99,38 +66,27 @@ def _settle(home: Path, options: argparse.Namespace, scale: grid.Scale, counts: 
     """
     fixed = {"steps": scale.steps, "rungs": scale.rungs, "counts": asdict(counts)}
     path = home / "settings.json"
-    if path.exists():
-        before = files.read_json(path)
-        if differ := [name for name, value in fixed.items() if before[name] != value]:
-            message = f"was begun with other {', '.join(differ)}: {[before[name] for name in differ]}"
-            raise InputError(Problem(str(home), message, "use the same, or another --home"), subject="--home")
+    before = files.read_json(path) if path.exists() else fixed
+    if differ := [name for name, value in fixed.items() if before[name] != value]:
+        message = f"was begun with other {', '.join(differ)}: {[before[name] for name in differ]}"
+        raise InputError(Problem(str(home), message, "use the same, or another --home"), subject="--home")
     per_rung = sum(asdict(counts).values()) - counts.replicas
     how = {"processes": options.processes, "budget": f"{options.budget / 60:g}m", "pictures": per_rung}
     files.write_json(path, fixed | how)
 
 
-# -------------------------------------------------------------------------------------------- the rest
-
-
-def analyse(options: argparse.Namespace, home: Path) -> int:
-    """Answer every question from what is there; print the headline."""
-    found, _ = _analysis(home)
-    coverage, judged = found["coverage"], found["controls"]
-    print(f"{coverage['runs']} runs, {coverage['checkpoints']} checkpoints, {coverage['overcooked']} sick")
-    for name in [name for name in found["auroc"] if name.startswith("O")]:
-        print(f"area    {span(found['auroc'][name], 3)}  {name}")
-    for name, row in found["stopping"]["stoppers"].items():
-        print(f"regret  {span(row['regret'], 3)}  {name}")
-    print(f"controls  {sum(row['right'] for row in judged)} of {len(judged)} rightly judged")
-    return 0
-
-
 def report(options: argparse.Namespace, home: Path) -> int:
-    """Write the figures and the page."""
-    from benchmarks.overcooking import figures, page, story
-    from benchmarks.overcooking.table import by_run
+    """Answer every question from what is there: write the figures and the page, print the headline."""
+    from benchmarks.overcooking import analysis, controls, figures, page, story, table
 
-    found, checkpoints = _analysis(home)
+    checkpoints = table.load(home)
+    if not checkpoints:
+        raise InputError(Problem(str(home), "holds no judged checkpoint", "`run` comes first"), subject="--home")
+    found = analysis.analyse(checkpoints)
+    found["controls"] = controls.judged(table.load_controls(home))
+    found["copying"] = controls.copied(table.load_copying(home))
+    found["facts"] = page.gather_facts(home, checkpoints, grid_runs=len(grid.runs(scale=grid.Scale())))
+    files.write_json(home / "analysis.json", _without_nan(found))
     folder = options.page.parent / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     figures.roc(checkpoints, found, folder / "overcooking_roc.png")
@@ -138,55 +94,15 @@ def report(options: argparse.Namespace, home: Path) -> int:
     figures.regrets(found, folder / "overcooking_regret.png")
     figures.responses(found, folder / "overcooking_dose.png")
     figures.scatter(checkpoints, folder / "overcooking_scatter.png")
-    chosen = story.choose(list(by_run(checkpoints).values()))
-    caption = ""
-    if chosen is not None:
-        runs = home / "runs" / chosen[0].run
-        story.draw(chosen, runs / "samples", story.base_folder(home, runs), folder / "overcooking_story.png")
-        caption = story.caption(chosen)
+    chosen = story.choose(list(table.by_run(checkpoints).values()))
+    caption = "" if chosen is None else story.draw(chosen, home, folder / "overcooking_story.png")
     files.write_text(options.page, page.write(found, pictures="pictures", story=caption))
+    for name in [name for name in found["auroc"] if name.startswith("O")]:
+        print(f"area    {page.span(found['auroc'][name], 3)}  {name}")
+    for name, row in found["stopping"]["stoppers"].items():
+        print(f"regret  {page.span(row['regret'], 3)}  {name}")
     print(f"wrote {options.page} and its figures in {folder}")
     return 0
-
-
-def calibrate(options: argparse.Namespace, home: Path) -> int:
-    """Place the product's limits on all checkpoints and write them as a calibration."""
-    from benchmarks.overcooking import areas, limits
-    from benchmarks.overcooking.table import load
-    from lorasweep import config
-    from lorasweep.components.bases import dollhouse
-    from lorasweep.trial.judge import calibration
-
-    checkpoints = load(home)
-    placed = limits.fit(limits.symptom_values([c.metrics for c in checkpoints]), areas.labels(checkpoints))
-    recipe = config.compose_recipe(())
-    made = placed.calibration(
-        holds_for=calibration.conditions(recipe, dollhouse.fingerprint(recipe.base)),
-        made={
-            "by": "python -m benchmarks.overcooking calibrate",
-            "checkpoints": len(checkpoints),
-            "on": time.strftime("%Y-%m-%d", time.gmtime()),
-        },
-    )
-    made.write(options.out)
-    print(f"wrote {options.out}")
-    return 0
-
-
-def _analysis(home: Path) -> tuple[dict[str, Any], list[Any]]:
-    from benchmarks.overcooking import controls, copying, facts
-    from benchmarks.overcooking.analysis import analyse as ask
-    from benchmarks.overcooking.table import load, load_controls, load_copying
-
-    checkpoints = load(home)
-    if not checkpoints:
-        raise InputError(Problem(str(home), "holds no judged checkpoint", "`run` comes first"), subject="--home")
-    found = ask(checkpoints)
-    found["controls"] = controls.judged(load_controls(home))
-    found["copying"] = copying.copied(load_copying(home))
-    found["facts"] = facts.gather(home, checkpoints, grid_runs=len(grid.runs(scale=grid.Scale())))
-    files.write_json(home / "analysis.json", _without_nan(found))
-    return found, checkpoints
 
 
 def _without_nan(value: Any) -> Any:
@@ -195,13 +111,6 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60:3d}:{int(seconds) % 60:02d}"
-
-
-# ---------------------------------------------------------------------------------------------- options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -218,23 +127,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, count in asdict(pictures.Counts()).items():
         cook.add_argument(f"--{name}", type=int, default=count, help=f"pictures of the witness: {name}")
     cook.set_defaults(command=run)
-    again = commands.add_parser("look", help="draw more pictures of what is cooked, to know the truth better")
-    again.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    again.add_argument("--budget", type=duration, default=duration("8h"), help="wall time: 90s, 60m, 2h")
-    again.set_defaults(command=look)
-    anew = commands.add_parser("remeasure", help="draw what rungs lack today, measure mended metrics anew")
-    anew.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    anew.add_argument("--everything", action="store_true", help="rungs that lack nothing too")
-    anew.set_defaults(command=remeasure)
-    ask = commands.add_parser("analyse", help="answer the questions, print the headline")
-    ask.set_defaults(command=analyse)
     tell = commands.add_parser("report", help="write the page and its figures")
     tell.add_argument("--page", type=Path, default=PAGE)
     tell.set_defaults(command=report)
-    place = commands.add_parser("calibrate", help="write the limits that fit the truth best")
-    place.add_argument("--out", type=Path, required=True)
-    place.set_defaults(command=calibrate)
-    for command in (cook, again, anew, ask, tell, place):
+    for command in (cook, tell):
         command.add_argument("--home", type=Path, required=True, help="folder of the runs")
     return parser
 

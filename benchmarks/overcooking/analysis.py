@@ -1,28 +1,23 @@
 """Ask the judged checkpoints every question of the proof; the answers are plain JSON. Imports no torch.
 
-Every section copes with a grid that is only partly cooked and says what it was computed from.
+Every section copes with a grid that is only partly trained and says what it was computed from.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.overcooking import areas, doses, following, grid, stopping
+from benchmarks.overcooking import areas, following, grid, scores, stopping
 from benchmarks.overcooking.table import Checkpoint, by_run
 
 
 def analyse(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
-    """Answer everything that these checkpoints can answer.
-
-    Raises:
-        ValueError: there are none.
-    """
-    if not checkpoints:
-        raise ValueError("no checkpoint has been judged yet; `run` comes first")
+    """Answer everything that these checkpoints, one or more, can answer."""
     settled = grid.cooked_after_settling()
     return {
         "coverage": coverage(checkpoints),
@@ -31,15 +26,15 @@ def analyse(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
         "follow": following.follow(checkpoints),
         "stopping": stopping.stopping(checkpoints),
         "stopping_settled": stopping.stopping([c for c in checkpoints if c.run in settled]),
-        "verdicts": stopping.verdicts(checkpoints),
-        "dose": doses.doses(checkpoints),
+        "verdicts_agree": stopping.verdicts_agree(checkpoints),
+        "dose": doses(checkpoints),
         "ablation": areas.ablation(checkpoints),
         "transfer": areas.transfer(checkpoints),
     }
 
 
 def coverage(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
-    """What there is, and which symptoms make checkpoints overcooked."""
+    """Count what there is, and which symptoms make checkpoints overcooked."""
     runs = by_run(checkpoints)
     blamed = Counter(name for c in checkpoints for name, excess in c.truth.excess.items() if excess > 1.0)
     return {
@@ -51,6 +46,32 @@ def coverage(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
         "identities": dict(Counter(rungs[0].identity for rungs in runs.values())),
         "seeds": {str(seed): n for seed, n in sorted(Counter(r[0].seed for r in runs.values()).items())},
         "blamed": {name: blamed[name] for name in checkpoints[0].truth.excess},
-        "runs_with_both": sum(len({c.truth.overcooked for c in rungs}) == 2 for rungs in runs.values()),
-        "witness_cpu_s": float(np.mean([c.cpu_s for c in checkpoints])),
+    }
+
+
+def doses(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    """Average O, harm and identity by step over all runs, and by each dial where runs of that dial end.
+
+    Only runs that differ from the centre in that one dial are counted; a run that blew up stands with its
+    last judged checkpoint.
+    """
+    last = [rungs[-1] for rungs in by_run(checkpoints).values() if rungs[0].ended]
+    found: dict[str, Any] = {"step": _by([(c.step, c) for c in checkpoints])}
+    for dial in grid.CENTRE:
+        found[dial] = _by([(c.dials[dial], c) for c in last if c.turned == dial or c.recipe == "centre"])
+    return found
+
+
+def _by(pairs: Sequence[tuple[Any, Checkpoint]]) -> dict[str, Any]:
+    """Average by the first of each pair, ascending."""
+    values = sorted({value for value, _ in pairs}, key=lambda value: (isinstance(value, str), value))
+    return {str(value): _means([c for other, c in pairs if other == value]) for value in values}
+
+
+def _means(checkpoints: Sequence[Checkpoint]) -> dict[str, float]:
+    scored = np.array([scores.overcook(c.metrics) for c in checkpoints])
+    return {
+        "O": float(np.nanmean(scored)) if np.isfinite(scored).any() else math.nan,
+        "harm": float(np.mean([c.truth.harm for c in checkpoints])),
+        "identity": float(np.mean([c.truth.identity for c in checkpoints])),
     }

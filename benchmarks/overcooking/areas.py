@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from benchmarks.overcooking import grid, limits, scores
 from benchmarks.overcooking.following import followed
-from benchmarks.overcooking.statistics import auroc, group_folds, over_runs
+from benchmarks.overcooking.statistics import Estimate, auroc, group_folds, over_runs
 from benchmarks.overcooking.table import Checkpoint
 from lorasweep.trial.judge.symptoms import SYMPTOMS
 
@@ -61,10 +60,9 @@ def aurocs(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
 
 def clear_aurocs(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """Areas of O's variants where the truth itself is clear; scored by limits placed on all checkpoints."""
-    truth = labels(checkpoints)
     clear = np.array([not CLEAR[0] <= c.truth.worst <= CLEAR[1] for c in checkpoints], dtype=bool)
-    chosen = [c for c, keep in zip(checkpoints, clear, strict=True) if keep]
-    return {name: area(values[clear], chosen, truth[clear]) for name, values in variants(checkpoints).items()}
+    truth, found = labels(checkpoints), variants(checkpoints)
+    return {name: area(np.where(clear, values, math.nan), checkpoints, truth) for name, values in found.items()}
 
 
 def ablation(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
@@ -81,12 +79,8 @@ def ablation(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
 
     cuts: dict[str, Collection[str]] = {f"without {symptom.name}": [symptom.metric] for symptom in SYMPTOMS}
     cuts["forward passes only"] = scores.needs_pictures(keys(checkpoints))
-    whole = both(())
-    found: dict[str, Any] = {}
-    for name, hidden in cuts.items():
-        cut = both(hidden)
-        found[name] = {kind: _change(whole[kind], cut[kind], checkpoints, truth) for kind in whole}
-    return found
+    whole, cut = both(()), {name: both(hidden) for name, hidden in cuts.items()}
+    return {name: {k: _change(whole[k], cut[name][k], checkpoints, truth) for k in whole} for name in cuts}
 
 
 def transfer(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
@@ -96,25 +90,16 @@ def transfer(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     found = {}
     for name, is_unseen in _unseen(checkpoints).items():
         test = np.array([is_unseen(c) for c in checkpoints], dtype=bool)
-        if not test.any() or test.all():
-            continue
-        chosen = [c for c, keep in zip(checkpoints, test, strict=True) if keep]
-        placed = limits.fit(values[~test], truth[~test])
-        found[name] = {
-            "calibrated": area(placed.score(values[test]), chosen, truth[test]),
-            "shipped": area(shipped[test], chosen, truth[test]),
-        }
+        if test.any() and not test.all():
+            both = {"calibrated": limits.fit(values[~test], truth[~test]).score(values), "shipped": shipped}
+            found[name] = {k: area(np.where(test, v, math.nan), checkpoints, truth) for k, v in both.items()}
     return found
 
 
 def out_of_fold(
-    metrics: Sequence[Mapping[str, float]],
-    truth: np.ndarray,
-    groups: Sequence[str],
-    *,
-    folds: int | None = None,
+    metrics: Sequence[Mapping[str, float]], truth: np.ndarray, groups: Sequence[str], *, folds: int | None = None
 ) -> np.ndarray:
-    """O of each checkpoint by limits that saw nothing of its group; NaN when there is one group only.
+    """Score each checkpoint by limits that saw nothing of its group; NaN when there is one group only.
 
     Args:
         metrics: of every checkpoint.
@@ -141,11 +126,11 @@ def keys(checkpoints: Sequence[Checkpoint]) -> set[str]:
     return {key for c in checkpoints for key in c.metrics if scores.family(key) != "overcook"}
 
 
-def area(values: np.ndarray, checkpoints: Sequence[Checkpoint], truth: np.ndarray) -> dict[str, Any]:
-    """Area over the checkpoints that have a value, with its interval over runs."""
+def area(values: np.ndarray, checkpoints: Sequence[Checkpoint], truth: np.ndarray) -> Estimate:
+    """Estimate the area over the checkpoints that have a value, with its interval over runs."""
     there = np.flatnonzero(np.isfinite(values))
     values, truth, runs = values[there], truth[there], [checkpoints[int(place)].run for place in there]
-    return asdict(over_runs(runs, lambda rows: auroc(values[rows], truth[rows])))
+    return over_runs(runs, lambda rows: auroc(values[rows], truth[rows]))
 
 
 def _change(whole: np.ndarray, cut: np.ndarray, checkpoints: Sequence[Checkpoint], truth: np.ndarray) -> dict[str, Any]:
@@ -153,7 +138,7 @@ def _change(whole: np.ndarray, cut: np.ndarray, checkpoints: Sequence[Checkpoint
     whole, cut = np.nan_to_num(whole), np.nan_to_num(cut)
     runs = [c.run for c in checkpoints]
     estimate = over_runs(runs, lambda rows: auroc(cut[rows], truth[rows]) - auroc(whole[rows], truth[rows]))
-    return {"auroc": auroc(cut, truth), "change": asdict(estimate)}
+    return {"auroc": auroc(cut, truth), "change": estimate}
 
 
 def _direction(key: str, values: np.ndarray, truth: np.ndarray) -> int:
@@ -171,13 +156,11 @@ def _direction(key: str, values: np.ndarray, truth: np.ndarray) -> int:
 def _unseen(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Callable[[Checkpoint], bool]]:
     """What limits are kept from, by name."""
     identities = sorted({c.identity for c in checkpoints})
-    found: dict[str, Callable[[Checkpoint], bool]] = {}
-    for identity in identities:
-        found[f"identity {identity}"] = lambda c, it=identity: c.identity == it  # type: ignore[misc]
-    for seed in sorted({c.seed for c in checkpoints}):
-        found[f"seed {seed}"] = lambda c, it=seed: c.seed == it  # type: ignore[misc]
+    seeds = sorted({c.seed for c in checkpoints})
     after = grid.cooked_after_settling()
-    return found | {
+    return {
+        **{f"identity {it}": lambda c, it=it: c.identity == it for it in identities},  # type: ignore[misc]
+        **{f"seed {it}": lambda c, it=it: c.seed == it for it in seeds},  # type: ignore[misc]
         SETTLED: lambda c: c.run in after,
         "half of the identities": lambda c: c.identity in identities[::2],
         "confound above 0.5": lambda c: c.dials["confound"] > 0.5,

@@ -7,7 +7,10 @@
     saturated        a vivid training set, trained healthily   burn must not fire
     regularised      the same recipe with images of the class  less bleed than without
 
-Three are recipes and are cooked like any run; three are planted (see `planted`). Imports no torch.
+Three are recipes and are trained like any run; three are planted (see `planted`). And runs that copy: few images,
+many exposures, since the grid's own runs burn or bleed long before they copy. Their datasets are folders, so that
+the prompts in distribution are training captions, as they are for anybody's own images: a copy shows where its
+caption is asked for. Imports no torch.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +26,9 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from benchmarks.overcooking import scores
-from benchmarks.overcooking.grid import CENTRE, Recipe, Run, Scale, overrides, quoted, run_name
-from benchmarks.overcooking.table import Checkpoint, by_run
-from lorasweep.core import files
+from benchmarks.overcooking.grid import CENTRE, Run, Scale, on_folder, quoted, run_name
+from benchmarks.overcooking.statistics import auroc, rows_by_run, spearman
+from benchmarks.overcooking.table import CONTROL, COPYING, Checkpoint, by_run
 from lorasweep.core.seeds import derive
 from lorasweep.dollhouse import world
 from lorasweep.trial.judge import score
@@ -37,96 +41,66 @@ CLASS_IMAGES = 20
 
 def runs(home: Path, *, scale: Scale) -> list[Run]:
     """Draw the datasets that are not there yet; return the controls, with the twin of `regularised`."""
-    plain = _run("control-plain", _plain(home / "datasets" / "plain"), scale)
-    planted = [
-        replace(
-            plain,
-            name=f"control-{kind}",
-            recipe=Recipe(name=f"control-{kind}", dials=dict(CENTRE)),
-            planted=kind,
-        )
-        for kind in PLANTED
-    ]
-    return [
-        *planted,
-        _run("control-class-only", _class_only(home / "datasets" / "class-only"), scale),
-        _run("control-saturated", _saturated(home / "datasets" / "saturated"), scale),
-        _run("control-regularised", _regularised(home / "datasets" / "regularised"), scale),
-        plain,
-    ]
-
-
-def _run(name: str, folder: Path, scale: Scale) -> Run:
     prompts = world.prompts(IDENTITY, count=2, seed=0)
     texts = ",".join(f"{tier}:[{','.join(map(quoted, found))}]" for tier, found in prompts.items())
-    own = [
-        "dataset=folder",
-        f"dataset.path={quoted(str(folder))}",
-        f"dataset.prompts={{{texts}}}",
-        *overrides(CENTRE, seed=0, scale=scale),
+
+    def control(name: str, draw: Callable[[Path], None]) -> Run:
+        folder = home / "datasets" / name
+        return on_folder(
+            f"{CONTROL}{name}", folder, draw, IDENTITY, CENTRE, f"dataset.prompts={{{texts}}}", scale=scale
+        )
+
+    plain = control("plain", _subject)
+    planted = [
+        replace(plain, name=f"{CONTROL}{kind}", recipe=replace(plain.recipe, name=f"{CONTROL}{kind}"), planted=kind)
+        for kind in PLANTED
     ]
-    recipe = Recipe(name=name, dials=dict(CENTRE))
-    return Run(name=run_name(name, IDENTITY, 0), recipe=recipe, identity=IDENTITY, seed=0, overrides=tuple(own))
+    trained = {"class-only": _class_only, "saturated": _saturated, "regularised": _regularised}
+    return [*planted, *(control(name, draw) for name, draw in trained.items()), plain]
 
 
 # --------------------------------------------------------------------------------------------- datasets
 
 
-def _plain(folder: Path) -> Path:
-    if not folder.exists():
-        files.write_folder(folder, lambda draft: world.write_dataset(draft, IDENTITY, confound=0.5, seed=2))
-    return folder
+def _subject(folder: Path) -> None:
+    world.write_dataset(folder, IDENTITY, confound=0.5, seed=2)
 
 
-def _saturated(folder: Path) -> Path:
-    """The subject's images, every colour pushed away from grey."""
-
-    def draw(draft: Path) -> None:
-        world.write_dataset(draft, IDENTITY, confound=0.5, seed=2)
-        for path in draft.glob("*/*.png"):
-            with Image.open(path) as image:
-                vivid = ImageEnhance.Color(image.convert("RGB")).enhance(VIVID)
-            vivid.save(path)
-
-    if not folder.exists():
-        files.write_folder(folder, draw)
-    return folder
+def _saturated(folder: Path) -> None:
+    """Draw the subject's images, every colour pushed away from grey."""
+    _subject(folder)
+    for path in folder.glob("*/*.png"):
+        with Image.open(path) as image:
+            vivid = ImageEnhance.Color(image.convert("RGB")).enhance(VIVID)
+        vivid.save(path)
 
 
-def _class_only(folder: Path) -> Path:
-    """Other dolls with all their tags, and no trigger; `world.json` names the subject to look for."""
-    if not folder.exists():
-        files.write_folder(folder, lambda draft: _draw_class(draft, folder="", record=draft / "world.json"))
-    return folder
+def _regularised(folder: Path) -> None:
+    """Draw the subject's images, and as many of the class beside them, as kohya's regularisation folders are."""
+    _subject(folder)
+    _draw_class(folder / "5_1girl")
 
 
-def _regularised(folder: Path) -> Path:
-    """The subject's images, and as many of the class beside them, as kohya's regularisation folders are."""
-
-    def draw(draft: Path) -> None:
-        world.write_dataset(draft, IDENTITY, confound=0.5, seed=2)
-        _draw_class(draft, folder="5_1girl", record=None)
-
-    if not folder.exists():
-        files.write_folder(folder, draw)
-    return folder
+def _class_only(folder: Path) -> None:
+    """Draw other dolls with all their tags, and no trigger; `world.json` names the subject to look for."""
+    record = {"subject": IDENTITY, "images": _draw_class(folder)}
+    (folder / "world.json").write_text(json.dumps(record), encoding="utf-8")
 
 
-def _draw_class(root: Path, *, folder: str, record: Path | None) -> None:
+def _draw_class(folder: Path) -> dict[str, Any]:
+    """Draw dolls that share no trait with the subject; returns what each file shows."""
     rng = np.random.default_rng(derive(0, "class images") % 2**32)
-    place = root / folder
-    place.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     specs: dict[str, Any] = {}
     while len(specs) < CLASS_IMAGES:
         spec = world.sample_spec(rng)
         if any(getattr(spec, name) == value for name, value in world.SUBJECTS[IDENTITY].traits.items()):
             continue
-        path = place / f"{len(specs) + 1:04d}.png"
+        path = folder / f"{len(specs) + 1:04d}.png"
         world.render(spec, 64, 64).save(path)
         path.with_suffix(".txt").write_text(", ".join(world.tags(spec)) + "\n", encoding="utf-8")
-        specs[path.relative_to(root).as_posix()] = spec.to_dict()
-    if record is not None:
-        record.write_text(json.dumps({"subject": IDENTITY, "images": specs}), encoding="utf-8")
+        specs[path.name] = spec.to_dict()
+    return specs
 
 
 # ------------------------------------------------------------------------------------------------ rules
@@ -155,41 +129,93 @@ RULES: Final[dict[str, Rule]] = {
 
 
 def facts(checkpoint: Checkpoint) -> dict[str, float]:
-    """What the rules ask about: O and F as shipped, the grades of burn and copies, drift, and the truth."""
-    measured = {key: v for key, v in checkpoint.metrics.items() if scores.family(key) != "overcook"}
-    scored = score.summarise(measured, scores.shipped()).values
-    learned = score.fidelity(measured, scores.shipped())
+    """Collect what the rules ask about: O and F as shipped, the grades of burn and copies, drift, true harm."""
+    found = scores.rescored(checkpoint.metrics, scores.shipped())
+    learned = score.fidelity(found, scores.shipped())
     return {
-        "O": scored.get(score.SCORE, float("nan")),
-        "F": float("nan") if learned is None else learned,
-        "burn": scored.get("overcook/burn", float("nan")),
-        "copies": scored.get("overcook/memorisation", float("nan")),
-        "drift": measured.get("prior_drift/class", float("nan")),
+        "O": found.get(score.SCORE, nan),
+        "F": nan if learned is None else learned,
+        "burn": found.get("overcook/burn", nan),
+        "copies": found.get("overcook/memorisation", nan),
+        "drift": found.get("prior_drift/class", nan),
         "true_harm": checkpoint.truth.harm,
-        "true_identity": checkpoint.truth.identity,
-        **{f"true_{name}": excess for name, excess in checkpoint.truth.excess.items()},
     }
-
-
-def _name(checkpoint: Checkpoint) -> str:
-    return checkpoint.recipe.removeprefix("control-").replace("-", " ")
 
 
 def judged(checkpoints: Sequence[Checkpoint]) -> list[dict[str, Any]]:
     """Say of each control that is there whether it is judged rightly.
 
     Args:
-        checkpoints: of cooked controls every rung, of planted ones their only one. The saturated control is
+        checkpoints: of trained controls every rung, of planted ones their only one. The saturated control is
             judged where its true utility is highest, the others at their end.
     """
-    runs = {rungs[0].recipe.removeprefix("control-").replace("-", " "): rungs for rungs in by_run(checkpoints).values()}
-    twin = facts(runs["plain"][-1]) if "plain" in runs else {"drift": float("nan")}
+    runs = {rungs[0].recipe.removeprefix(CONTROL).replace("-", " "): rungs for rungs in by_run(checkpoints).values()}
+    twin = facts(runs["plain"][-1]) if "plain" in runs else {"drift": nan}
     rows = []
     for name, rule in RULES.items():
-        if name not in runs:
-            continue
-        rungs = runs[name]
-        chosen = max(rungs, key=lambda c: c.truth.utility) if name == "saturated" else rungs[-1]
-        found = facts(chosen)
-        rows.append({"control": name, "must be": rule.says, "right": bool(rule.holds(found, twin)), **found})
+        if name in runs:
+            best = max(runs[name], key=lambda c: c.truth.utility)
+            found = facts(best if name == "saturated" else runs[name][-1])
+            rows.append({"control": name, "must be": rule.says, "right": bool(rule.holds(found, twin)), **found})
     return rows
+
+
+# ------------------------------------------------------------------------------------------- runs that copy
+
+COPYING_SCALE: Final = Scale(steps=640, rungs=5)
+COPYING_DIALS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("zkw", {"images": 4, "lr": 4e-3, "dim": 16}),
+    ("vqx", {"images": 4, "lr": 2e-3, "dim": 64}),
+    ("ohru", {"images": 6, "lr": 4e-3, "dim": 64}),
+    ("mona taco", {"images": 6, "lr": 2e-3, "dim": 64}),
+)
+SEE_COPIES: Final = (
+    ("memorisation/copy_rate", 1),
+    ("memorisation/tile_max", 1),
+    ("memorisation/nearness", 1),
+    ("memorisation/magnitude_ratio", 1),
+    ("generalisation/gap", 1),
+    ("generalisation/train", -1),
+)
+"""Those that might see copies, and which way."""
+
+
+def copying_runs(home: Path) -> list[Run]:
+    """Draw the datasets that are not there yet; return the runs."""
+
+    def run(identity: str, dials: dict[str, Any]) -> Run:
+        def draw(folder: Path) -> None:
+            world.write_dataset(folder, identity, images=dials["images"], confound=1.0, seed=2)
+
+        name = f"{COPYING}{dials['images']}-images"
+        folder = home / "datasets" / run_name(name, identity, 0)
+        return on_folder(name, folder, draw, identity, CENTRE | {"confound": 1.0} | dials, scale=COPYING_SCALE)
+
+    return [run(identity, dials) for identity, dials in COPYING_DIALS]
+
+
+def copied(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    """Whether the metrics that might see copies do, and O by the shipped limits.
+
+    Returns:
+        `runs`, `checkpoints`, `copying` (past the limit of true copies), and by metric `within` (median rank
+        correlation within a run with the true share of copies) and `area` for checkpoints that copy.
+    """
+    runs, truth = [c.run for c in checkpoints], np.array([c.truth.excess["copies"] for c in checkpoints])
+    asked = {key: [sign * c.metrics.get(key, nan) for c in checkpoints] for key, sign in SEE_COPIES}
+    asked["O as shipped"] = [scores.overcook(c.metrics) for c in checkpoints]
+    return {
+        "runs": len(set(runs)),
+        "checkpoints": len(checkpoints),
+        "copying": int((truth > 1).sum()),
+        "metrics": {key: _against_truth(runs, truth, np.array(values)) for key, values in asked.items()},
+    }
+
+
+def _against_truth(runs: Sequence[str], truth_N: np.ndarray, values_N: np.ndarray) -> dict[str, float]:
+    known = np.isfinite(values_N)
+    truth_N, values_N = truth_N[known], values_N[known]
+    groups = rows_by_run([run for run, is_known in zip(runs, known, strict=True) if is_known])
+    within = np.array([spearman(values_N[rows], truth_N[rows]) for rows in groups.values()])
+    varied = within[np.isfinite(within)]
+    return {"within": float(np.median(varied)) if len(varied) else nan, "area": auroc(values_N, truth_N > 1)}

@@ -1,8 +1,8 @@
-"""Cook runs with the product's own `run.cook`, a witness at every rung, N processes, within a budget.
+"""Train runs with the product's own `run.cook`, a witness at every rung, N processes, within a budget.
 
     cook_all(runs, home, ...)  ->  home/runs/<run>/{recipe.yaml, events.jsonl, truth/step_000040.json, ...}
 
-A run that ended is never cooked again; one that was interrupted goes on from its checkpoint. Knows nothing
+A run that ended is never trained again; one that was interrupted goes on from its checkpoint. Knows nothing
 about what is made of it.
 """
 
@@ -13,8 +13,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,85 +22,82 @@ from benchmarks.overcooking.pictures import Counts
 from lorasweep import config, plan
 from lorasweep.core import files
 from lorasweep.core.records import Status, to_dict
+from lorasweep.trial.resources import Kitchen
 
 if TYPE_CHECKING:
-    from benchmarks.overcooking.watching import WatchfulKitchen
+    from lorasweep.core.protocols import Adapter
+    from lorasweep.trial.judge.context import JudgeContext
 
 RANDOM_IS_LIKE = "centre_zkw_s0"  # the first run of the grid
 FINAL = {Status.COMPLETED.value, Status.DIVERGED.value, Status.PRUNED.value}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cooked:
-    """How one call on one run ended: a status, or ERROR; seconds of wall time in this call."""
-
-    name: str
-    status: str
-    seconds: float
-
-
-def cook_all(runs: Sequence[Run], home: Path, *, processes: int, until: float, counts: Counts) -> Iterator[Cooked]:
-    """Cook, in order, what is not cooked yet; yields each run as it ends or is cut short.
+def cook_all(runs: Sequence[Run], home: Path, *, processes: int, until: float, counts: Counts) -> Iterator[str]:
+    """Train, in order, what is not trained yet; yields how each run ended or was cut short, in one line.
 
     Args:
         runs: in the order of their worth.
         home: `LORASWEEP_HOME` of the workers; run folders go to `home/runs`.
         processes: workers, one thread each.
-        until: unix time after which nothing starts and what cooks saves and stops.
+        until: unix time after which nothing starts and what trains saves and stops.
         counts: pictures the witness draws at a rung.
     """
-    waiting = [run for run in runs if status_of(home / "runs" / run.name) not in FINAL]
-    os.environ["LORASWEEP_HOME"] = str(home)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with workers(processes) as pool:
-        cooking: set[Future[Cooked]] = set()
-        while waiting or cooking:
-            while waiting and len(cooking) < processes and time.time() < until:
-                cooking.add(pool.submit(cook_one, waiting.pop(0), home, until=until, counts=counts))
-            if not cooking:
-                return
-            done, cooking = wait(cooking, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+    os.environ |= {"LORASWEEP_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_set_up, initargs=(os.getpid(),)) as pool:
+        waiting = [run for run in runs if status_of(home / "runs" / run.name) not in FINAL]
+        begun = [pool.submit(cook_one, run, home, until=until, counts=counts) for run in waiting]
+        yield from (line for future in as_completed(begun) if (line := future.result()))
 
 
 def run_folders(home: Path) -> list[Path]:
-    """Every run that was begun, by name."""
+    """List every run that was begun, by name."""
     return [path.parent for path in sorted((home / "runs").glob("*/run.json"))]
 
 
 def status_of(folder: Path) -> str | None:
-    """How a run stands; None when it was never begun."""
+    """Read how a run stands; None when it was never begun."""
     path = folder / "status.json"
     return str(files.read_json(path)["status"]) if path.exists() else None
 
 
-def cook_one(run: Run, home: Path, *, until: float, counts: Counts) -> Cooked:
-    """Cook one run in this process; an error is kept in `error.txt` and does not stop the others."""
+def cook_one(run: Run, home: Path, *, until: float, counts: Counts) -> str:
+    """Train one run in this process; an error is kept in `error.txt` and does not stop the others.
+
+    Returns:
+        Status, seconds and name; empty when there is no time left to begin.
+    """
     began, began_cpu, folder = time.time(), time.process_time(), home / "runs" / run.name
+    if began > until:
+        return ""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         status = _cook(run, folder, home, should_stop=lambda: time.time() > until, counts=counts)
     except Exception:
         files.write_text(folder / "error.txt", traceback.format_exc())
         status = "ERROR"
-    seconds = time.time() - began
-    spent = {"wall_s": seconds, "cpu_s": time.process_time() - began_cpu, "status": status}
+    spent = {"wall_s": time.time() - began, "cpu_s": time.process_time() - began_cpu, "status": status}
     files.append_jsonl(folder / "times.jsonl", spent)
-    files.write_json(folder / "status.json", {"status": status, "identity": run.identity, "seed": run.seed})
-    return Cooked(name=run.name, status=status, seconds=seconds)
+    files.write_json(folder / "status.json", {"status": status})
+    return f"{status:<10} {spent['wall_s']:6.0f} s  {run.name}"
 
 
-_kitchen: WatchfulKitchen | None = None
+class WatchfulKitchen(Kitchen):
+    """Remembers whose adapter it judged last, live in the base while the rung's event is reported."""
+
+    judged: Adapter | None = None
+
+    def judge_context(self, *args: Any, adapter: Adapter, **rest: Any) -> JudgeContext:
+        """As the kitchen's own."""
+        self.judged = adapter
+        return super().judge_context(*args, adapter=adapter, **rest)
 
 
-def workers(processes: int) -> ProcessPoolExecutor:
-    """A pool whose workers have one thread each, and no life without this process."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_set_up, initargs=(os.getpid(),))
+_kitchen: WatchfulKitchen | None = None  # of this worker process
 
 
 def _set_up(driver_pid: int) -> None:
+    """Give a worker one thread, and no life without its driver."""
     import torch
 
     from lorasweep.sweep.workers.worker import die_with
@@ -111,15 +107,12 @@ def _set_up(driver_pid: int) -> None:
 
 
 def _cook(run: Run, folder: Path, home: Path, *, should_stop: Callable[[], bool], counts: Counts) -> str:
-    from benchmarks.overcooking.watching import WatchfulKitchen
     from benchmarks.overcooking.witness import Witness
     from lorasweep.dollhouse.reader import Reader
     from lorasweep.trial.run import cook
 
     global _kitchen
-    if _kitchen is None:
-        _kitchen = WatchfulKitchen()
-    kitchen = _kitchen
+    kitchen = _kitchen = _kitchen or WatchfulKitchen()
     if run.planted:
         return _plant(run, home, kitchen, counts)
     recipe = config.compose_recipe(run.overrides)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -49,19 +49,17 @@ OCCURS: Final[dict[str, float]] = {
 }
 """What the truth has to reach in a run to have happened there; for symptoms, their limit."""
 
-SATURATED: Final = 2.0
-"""Excess over its limit at which a symptom's harm is full; ranks beyond it mean nothing."""
-
+SATURATED: Final = 2.0  # excess over its limit at which a symptom's harm is full; ranks beyond mean nothing
 MIN_RUNGS = 4  # of a run, for ranks to mean something
 
 
 def followed(key: str) -> tuple[str, int]:
-    """What a metric, or the base's answer in the reader's place, ought to follow; ("", 0) if nothing."""
+    """Look up what a metric, or the base's answer in the reader's place, ought to follow; ("", 0) if nothing."""
     return FOLLOWS.get(key.removesuffix(scores.IN_ITS_PLACE), ("", 0))
 
 
 def follow(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
-    """Median within-run rank correlation of each metric with its truth, over the runs where that happens.
+    """Correlate each metric with its truth within runs: the median over the runs where that happens.
 
     Returns:
         By metric: `follows`, and the median with its interval over runs; `n` is the number of such runs. And
@@ -69,17 +67,20 @@ def follow(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """
     checkpoints = [_scored_today(c) for c in checkpoints]
     runs = [rungs for rungs in by_run(checkpoints).values() if len(rungs) >= MIN_RUNGS]
-    keys = sorted({key for c in checkpoints for key in c.metrics if followed(key)[0]})
     found = {}
-    for key in keys:
+    for key in sorted({key for c in checkpoints for key in c.metrics if followed(key)[0]}):
         target, direction = followed(key)
-        there = [rungs for rungs in runs if happens(rungs, target)]
-        correlations = np.array([direction * _within(rungs, key, target) for rungs in there])
-        known = correlations[np.isfinite(correlations)]
+        within = [_correlate(rungs, key, target) for rungs in runs if happens(rungs, target)]
+        known = direction * np.array([value for value in within if math.isfinite(value)])
+        rows = _known(checkpoints, key, target)
+        left, right = np.array([c.metrics[key] for c in rows]), np.array([true(c, target) for c in rows])
         found[key] = {
             "follows": target,
-            **asdict(over_runs(range(len(known)), _median_of(known))),
-            "everywhere": _everywhere(checkpoints, key, target, direction),
+            **over_runs(range(len(known)), lambda chosen, known=known: float(np.median(known[chosen]))),  # type: ignore[misc]
+            "everywhere": over_runs(
+                [c.run for c in rows],
+                lambda chosen, left=direction * left, right=right: spearman(left[chosen], right[chosen]),  # type: ignore[misc]
+            ),
         }
     return found
 
@@ -94,13 +95,12 @@ def happens(rungs: Sequence[Checkpoint], target: str) -> bool:
 
 
 def true(checkpoint: Checkpoint, target: str) -> float:
-    """One part of the truth by name: a symptom's excess, an extra, or a property of `Truth`."""
+    """Look up one part of the truth: a symptom's excess, an extra, or a property of `Truth`."""
     truth = checkpoint.truth
-    if target in truth.excess:
-        return min(SATURATED, truth.excess[target])
     if target in truth.extra:
         return truth.extra[target]
-    return min(SATURATED, truth.worst) if target == "worst" else float(getattr(truth, target))
+    value = truth.excess[target] if target in truth.excess else float(getattr(truth, target))
+    return min(SATURATED, value)
 
 
 def _scored_today(checkpoint: Checkpoint) -> Checkpoint:
@@ -108,25 +108,13 @@ def _scored_today(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, rung={**checkpoint.rung, "metrics": metrics})
 
 
-def _everywhere(checkpoints: Sequence[Checkpoint], key: str, target: str, direction: int) -> dict[str, Any]:
-    rows = _known(checkpoints, key, target)
-    left = np.array([direction * c.metrics[key] for c in rows])
-    right = np.array([true(c, target) for c in rows])
-    return asdict(over_runs([c.run for c in rows], lambda chosen: spearman(left[chosen], right[chosen])))
-
-
 def _known(checkpoints: Sequence[Checkpoint], key: str, target: str) -> list[Checkpoint]:
-    """Those of which both the metric and its truth are known."""
+    """Choose those of which both the metric and its truth are known."""
     return [c for c in checkpoints if key in c.metrics and math.isfinite(true(c, target))]
 
 
-def _within(rungs: Sequence[Checkpoint], key: str, target: str) -> float:
-    pairs = [(c.metrics[key], true(c, target)) for c in _known(rungs, key, target)]
-    if len(pairs) < MIN_RUNGS:
+def _correlate(rungs: Sequence[Checkpoint], key: str, target: str) -> float:
+    known = _known(rungs, key, target)
+    if len(known) < MIN_RUNGS:
         return math.nan
-    left, right = np.array(pairs).T
-    return spearman(left, right)
-
-
-def _median_of(values: np.ndarray) -> Any:
-    return lambda rows: float(np.median(values[rows])) if len(rows) else math.nan
+    return spearman(np.array([c.metrics[key] for c in known]), np.array([true(c, target) for c in known]))

@@ -7,12 +7,14 @@ dealt out in turn, so that whatever share of the grid a budget pays for is balan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from scipy.stats import qmc
 
+from lorasweep.core import files
 from lorasweep.core.seeds import derive
 from lorasweep.dollhouse.world import SUBJECTS
 
@@ -82,46 +84,30 @@ class Scale:
 
 
 def recipes() -> list[Recipe]:
-    """Every setting: centre, lr, corners, the other dials, the hypercube, what burns slowly."""
-    singles = [
-        Recipe(name=f"{dial}-{value}", dials=CENTRE | {dial: value}, turned=dial)
-        for dial, values in DIALS.items()
-        for value in values
-    ]
-    corners = [Recipe(name=name, dials=CENTRE | dials) for name, dials in CORNERS.items()]
-    by_lr = [recipe for recipe in singles if recipe.turned == "lr"]
-    others = [recipe for recipe in singles if recipe.turned != "lr"]
-    slow = [Recipe(name=name, dials=CENTRE | dials) for name, dials in SLOW_BURNS.items()]
-    return [Recipe(name="centre", dials=dict(CENTRE)), *by_lr, *corners, *others, *_hypercube(), *slow]
+    """List every setting: centre, lr, corners, the other dials, the hypercube, what burns slowly."""
+
+    def turned(dial: str) -> list[Recipe]:
+        return [Recipe(name=f"{dial}-{it}", dials=CENTRE | {dial: it}, turned=dial) for it in DIALS[dial]]
+
+    def named(table: dict[str, dict[str, Any]]) -> list[Recipe]:
+        return [Recipe(name=name, dials=CENTRE | dials) for name, dials in table.items()]
+
+    others = [recipe for dial in DIALS if dial != "lr" for recipe in turned(dial)]
+    return [*named({"centre": {}}), *turned("lr"), *named(CORNERS), *others, *_hypercube(), *named(SLOW_BURNS)]
 
 
-def runs(*, scale: Scale, identities: Sequence[str] = IDENTITIES, seeds: Sequence[int] = SEEDS) -> list[Run]:
-    """Every run of the grid in the order in which it is cooked.
+def runs(*, scale: Scale) -> list[Run]:
+    """List every run of the grid in the order in which it is trained.
 
-    In block b the i-th recipe has identity number i + b and seed number i // len(identities) + b, both modulo
-    how many there are; when the two lengths share no factor, as 4 and 3, the blocks cover every recipe x
-    identity x seed exactly once.
-
-    Raises:
-        ValueError: the lengths share a factor, so that blocks would repeat.
+    In block b the i-th recipe has identity number i + b and seed number i // 4 + b, both modulo how many there
+    are; 4 identities and 3 seeds share no factor, so the blocks cover every recipe x identity x seed once.
     """
-    blocks = len(identities) * len(seeds)
-    every = recipes()
-    planned = [
-        _run(
-            recipe,
-            identities[(place + block) % len(identities)],
-            seeds[(place // len(identities) + block) % len(seeds)],
-            scale,
-        )
-        for block in range(blocks)
-        for place, recipe in enumerate(every)
+    every, count = recipes(), len(IDENTITIES)
+    return [
+        _run(recipe, IDENTITIES[(i + block) % count], SEEDS[(i // count + block) % len(SEEDS)], scale)
+        for block in range(count * len(SEEDS))
+        for i, recipe in enumerate(every)
     ]
-    if len({run.name for run in planned}) < len(planned):
-        raise ValueError(
-            f"numbers of identities and seeds must share no factor, got {len(identities)} and {len(seeds)}"
-        )
-    return planned
 
 
 SETTLED_ON = 122  # runs, the first of the grid, that were looked at before the score was last changed
@@ -168,6 +154,17 @@ def run_name(recipe: str, identity: str, seed: int) -> str:
 def quoted(text: str) -> str:
     """A value with blanks or signs in it, for an override."""
     return "'" + text.replace("'", "\\'") + "'"
+
+
+def on_folder(
+    name: str, folder: Path, draw: Callable[[Path], None], identity: str, dials: dict[str, Any], *own: str, scale: Scale
+) -> Run:
+    """Make the run of a recipe beside the grid, at seed 0, on a dataset folder that is drawn when it is not there."""
+    if not folder.exists():
+        files.write_folder(folder, draw)
+    words = ("dataset=folder", f"dataset.path={quoted(str(folder))}", *own, *overrides(dials, seed=0, scale=scale))
+    recipe = Recipe(name=name, dials=dict(dials))
+    return Run(name=run_name(name, identity, 0), recipe=recipe, identity=identity, seed=0, overrides=words)
 
 
 def _run(recipe: Recipe, identity: str, seed: int, scale: Scale) -> Run:

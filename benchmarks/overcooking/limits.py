@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from scipy.optimize import minimize
@@ -29,11 +29,7 @@ PRIOR: Final = 0.02  # per checkpoint, on the log of a limit over its start
 FEWEST: Final = 3  # checkpoints of either label without which a symptom gets no limit
 DEFINITE_M: Final = np.array([symptom.definite or np.inf for symptom in SYMPTOMS])
 SEVERITY_M: Final = np.array([symptom.severity for symptom in SYMPTOMS])
-QUESTIONS: Final = tuple(
-    np.array([place for place, symptom in enumerate(SYMPTOMS) if symptom.letter == letter])
-    for letter in dict.fromkeys(symptom.letter for symptom in SYMPTOMS)
-)
-"""Places of the symptoms of one question: only the worst of them counts."""
+LETTERS_M: Final = np.array([symptom.letter for symptom in SYMPTOMS])  # of the question that a symptom answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +42,11 @@ class Limits:
         """O of each checkpoint by the product's formula; (N,), in [0, 1)."""
         return _score(values_NM, self.limit_M)
 
-    def calibration(self, *, holds_for: Mapping[str, Any], made: Mapping[str, Any]) -> Calibration:
-        """The same as a file that `lorasweep.trial.judge` judges by."""
-        found = {s.name: float(limit) for s, limit in zip(SYMPTOMS, self.limit_M, strict=True)}
-        return Calibration(
-            name="dollhouse",
-            holds_for=dict(holds_for),
-            limits={
-                name: Limit(limit=limit, width=limit / SHARPNESS) for name, limit in found.items() if np.isfinite(limit)
-            },
-            unplaced={
-                name: "too few healthy or overcooked checkpoints show it"
-                for name, limit in found.items()
-                if not np.isfinite(limit)
-            },
-            made=dict(made),
-        )
+    def calibration(self) -> Calibration:
+        """Give what `lorasweep.trial.judge` judges by."""
+        found = {s.name: float(limit) for s, limit in zip(SYMPTOMS, self.limit_M, strict=True) if np.isfinite(limit)}
+        limits = {name: Limit(limit=limit, width=limit / SHARPNESS) for name, limit in found.items()}
+        return Calibration(name="dollhouse", holds_for={}, limits=limits)
 
 
 def symptom_values(metrics: Sequence[Mapping[str, float]]) -> np.ndarray:
@@ -115,6 +100,6 @@ def _score(values_NM: np.ndarray, limit_M: np.ndarray) -> np.ndarray:
     grade_NM = (1.0 / (1.0 + np.exp(-scaled_NM)) - at_zero) / (1.0 - at_zero)
     known_NM = np.isfinite(values_NM) & np.isfinite(limit_M)[None]
     sick_NM = np.where(known_NM, SEVERITY_M * grade_NM, 0.0)
-    worst_LN = np.stack([sick_NM[:, places].max(axis=1) for places in QUESTIONS])
+    worst_LN = np.stack([sick_NM[:, LETTERS_M == letter].max(axis=1) for letter in dict.fromkeys(LETTERS_M)])
     score: np.ndarray = 1.0 - (1.0 - worst_LN).prod(axis=0)
     return score

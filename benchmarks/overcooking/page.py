@@ -1,18 +1,26 @@
 """docs/overcooking.md from the analysis: tables, figures, and what falls short, in words that follow them.
 
-Takes plain JSON; gives Markdown, as page.md.j2 has it. Nothing is measured here.
+Takes plain JSON; gives Markdown, as page.md.j2 has it. Nothing is measured here, but what the training cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import datetime
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from benchmarks.overcooking import areas, grid, stopping, truth
-from benchmarks.overcooking.words import number, signed, span
+from benchmarks.overcooking import areas, grid, scores, stopping, truth
+from benchmarks.overcooking.cooking import run_folders
+from benchmarks.overcooking.table import CONTROL, COPYING, Checkpoint, by_run
+from lorasweep import config
+from lorasweep.components.bases import dollhouse
+from lorasweep.core import files
 from lorasweep.trial.judge import score
 from lorasweep.trial.judge.symptoms import SYMPTOMS
 
@@ -35,7 +43,7 @@ def write(found: Mapping[str, Any], *, pictures: str, story: str) -> str:
     """Compose the page.
 
     Args:
-        found: of `analysis.analyse`, with `facts` and `controls`.
+        found: of `analysis.analyse`, with `facts`, `controls` and `copying`.
         pictures: folder of the figures, relative to the page.
         story: what the story figure shows, one sentence; empty when there is none.
     """
@@ -43,19 +51,61 @@ def write(found: Mapping[str, Any], *, pictures: str, story: str) -> str:
     headlines = {name: found["auroc"][name] for name in HEADLINES}  # the areas that have a goal
     if settled:
         headlines[f"{areas.SHIPPED}, {areas.SETTLED}"] = settled["shipped"]
-    return (
-        _templates()
-        .get_template("page.md.j2")
-        .render(
-            found=found,
-            pictures=pictures,
-            story=story,
-            clean=settled and found["stopping_settled"]["runs"] >= FEWEST_RUNS,
-            headlines=headlines,
-            follow=sorted(found["follow"].items(), key=lambda pair: (pair[1]["follows"], -number(pair[1]["value"]))),
-            looks=[look for look in found["facts"]["looks"] if look["checkpoints"]],
-        )
+    follow = sorted(found["follow"].items(), key=lambda pair: (pair[1]["follows"], -pair[1]["value"]))
+    clean = settled and found["stopping_settled"]["runs"] >= FEWEST_RUNS
+    page = _templates().get_template("page.md.j2")
+    return page.render(found=found, pictures=pictures, story=story, clean=clean, headlines=headlines, follow=follow)
+
+
+def gather_facts(home: Path, checkpoints: Sequence[Checkpoint], *, grid_runs: int) -> dict[str, Any]:
+    """Collect everything that the page says about how the figures were made."""
+    folders, seen = run_folders(home), by_run(checkpoints)
+    ended = {name: rungs for name, rungs in seen.items() if rungs[0].ended}
+    cpu_s = sum(row["cpu_s"] for name in ended for row in files.read_jsonl(home / "runs" / name / "times.jsonl"))
+    witness_s = sum(c.cpu_s for rungs in ended.values() for c in rungs)
+    mean_s, cores = cpu_s / len(ended) if ended else math.nan, os.cpu_count() or 1
+    git = files.read_json(folders[0] / "provenance.json").get("git") or {}
+    grid_folders = {folder.name for folder in folders if not folder.name.startswith((CONTROL, COPYING))}
+    return {
+        **files.read_json(home / "settings.json"),  # what `run` was told
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": f"{_cpu_name()}, {cores} cores",
+        "cores": cores,
+        "grid_runs": grid_runs,
+        "runs_left_out": len(grid_folders - set(seen)),
+        "run_cpu_s": mean_s,
+        "witness_share": witness_s / cpu_s if cpu_s else math.nan,
+        "grid_hours": grid_runs * mean_s / cores / 3600,
+        "weight": 0.7,
+        "base": dollhouse.fingerprint(config.compose_recipe(()).base),
+        "calibration": scores.shipped().digest,
+        "commit": git.get("commit", "unknown"),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor"
     )
+
+
+def span(row: Row, digits: int = 2) -> str:
+    """Write an estimate: `0.97 (0.95 to 0.99)`, without the interval where there is none."""
+    if not math.isfinite(row["value"]):
+        return "not defined"
+    value = f"{row['value']:.{digits}f}"
+    return value if math.isnan(row["low"]) else f"{value} ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
+
+
+def signed(row: Row) -> str:
+    """Write a change and its interval: `+0.012, -0.003 to +0.027`."""
+    if not math.isfinite(row["value"]):
+        return "not defined"
+    return f"{row['value']:+.3f}, {row['low']:+.3f} to {row['high']:+.3f}"
 
 
 def _templates() -> Environment:
@@ -67,19 +117,14 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
     )
     made.globals |= {"span": span, "signed": signed, "GOALS": GOALS, "COUNTING": COUNTING, "WHAT": WHAT}
-    made.globals |= {
-        "LIMITS": truth.LIMITS,
-        "CLEAR": areas.CLEAR,
-        "SETTLED": areas.SETTLED,
-        "USEFUL": stopping.USEFUL,
-    }
-    made.globals |= {"OURS": stopping.OURS, "SETTLED_ON": grid.SETTLED_ON, "FEWEST_RUNS": FEWEST_RUNS}
+    made.globals |= {"FEWEST_RUNS": FEWEST_RUNS, "SETTLED_ON": grid.SETTLED_ON, "LIMITS": truth.LIMITS}
+    made.globals |= {"CLEAR": areas.CLEAR, "SETTLED": areas.SETTLED, "USEFUL": stopping.USEFUL, "OURS": stopping.OURS}
     made.filters |= {"beaten": _beaten, "unbeaten": _unbeaten, "by_regret": _by_regret}
     return made
 
 
 def _by_regret(stoppers: Mapping[str, Row]) -> list[tuple[str, Row]]:
-    return sorted(stoppers.items(), key=lambda pair: number(pair[1]["regret"]["value"]))
+    return sorted(stoppers.items(), key=lambda pair: pair[1]["regret"]["value"])
 
 
 def _simple(found: Row) -> dict[str, Row]:

@@ -22,17 +22,7 @@ from PIL import Image
 
 from lorasweep.core.records import PlannedImage
 from lorasweep.core.seeds import derive
-from lorasweep.dollhouse.world import (
-    SUBJECTS,
-    Spec,
-    Subject,
-    caption_tags,
-    prompt_specs,
-    render,
-    sample_spec,
-    tags,
-)
-from lorasweep.dollhouse.world.attributes import INTRINSIC
+from lorasweep.dollhouse.world import SUBJECTS, Spec, Subject, caption_tags, prompt_specs, render, sample_spec, tags
 from lorasweep.dollhouse.world.dataset import sample_subject_spec
 
 Group = Literal["trained", "recombined", "stranger", "open", "plain"]
@@ -46,39 +36,9 @@ class Counts:
     trained: int = 12
     recombined: int = 10
     stranger: int = 14
-    open: int = 2
+    open: int = 24
     plain: int = 10
     replicas: int = 39
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """More pictures of checkpoints that are cooked already.
-
-    Attributes:
-        folder: in a run folder, what was found.
-        counts: pictures by group.
-        seed: of prompts and noises, which no other look has.
-    """
-
-    folder: str
-    counts: Counts
-    seed: int
-
-
-LOOKS = (
-    Look(
-        folder="truth_again",
-        counts=Counts(trained=0, recombined=10, stranger=14, open=10, plain=20, replicas=0),
-        seed=30_000,
-    ),
-    Look(
-        folder="truth_third",
-        counts=Counts(trained=0, recombined=0, stranger=0, open=24, plain=0, replicas=0),
-        seed=40_000,
-    ),
-)
-"""What `look` adds: most of where the first look's own noise is largest, then what bare prompts show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,33 +54,30 @@ class Question:
 
     group: Group
     prompt: str
-    seed: int
     asked: dict[str, str]
+    seed: int = 0
 
 
-def questions(
-    identity: str, trained_captions: Sequence[str], counts: Counts, *, seed: int = PROMPT_SEED
-) -> list[Question]:
-    """List every picture of one rung; those of all groups but `trained` depend on identity and seed only."""
+def questions(identity: str, trained_captions: Sequence[str], counts: Counts) -> list[Question]:
+    """List every picture of one rung; those of all groups but `trained` depend on the identity only."""
     subject = SUBJECTS[identity]
-    rng = np.random.default_rng([seed, derive(0, identity) % 2**32])
-    strangers = prompt_specs(identity, count=counts.stranger, seed=seed)["class"]
+    rng = np.random.default_rng([PROMPT_SEED, derive(0, identity) % 2**32])
+    strangers = prompt_specs(identity, count=counts.stranger, seed=PROMPT_SEED)["class"]
     found = [
-        Question(group="trained", prompt=text, seed=0, asked={})
+        Question(group="trained", prompt=text, asked={})
         for text in itertools.islice(itertools.cycle(trained_captions), counts.trained)
     ]
     for _ in range(counts.recombined):
         spec = recombined(rng, subject)
         text = ", ".join(caption_tags(spec, subject, captions="absorbed"))
-        found.append(Question(group="recombined", prompt=text, seed=0, asked=_asked(spec)))
-    found += [
-        Question(group="stranger", prompt=", ".join(tags(spec)), seed=0, asked=_asked(spec)) for spec in strangers
+        found.append(Question(group="recombined", prompt=text, asked=_asked(spec)))
+    found += [Question(group="stranger", prompt=", ".join(tags(spec)), asked=_asked(spec)) for spec in strangers]
+    found += [Question(group="open", prompt=sample_spec(rng).background, asked={}) for _ in range(counts.open)]
+    found += [Question(group="plain", prompt=f"{subject.trigger}, 1girl", asked={}) for _ in range(counts.plain)]
+    return [
+        replace(question, seed=derive(PROMPT_SEED, question.group, place) % 2**31)
+        for place, question in enumerate(found)
     ]
-    found += [Question(group="open", prompt=sample_spec(rng).background, seed=0, asked={}) for _ in range(counts.open)]
-    found += [
-        Question(group="plain", prompt=f"{subject.trigger}, 1girl", seed=0, asked={}) for _ in range(counts.plain)
-    ]
-    return [replace(question, seed=derive(seed, question.group, place) % 2**31) for place, question in enumerate(found)]
 
 
 def recombined(rng: np.random.Generator, subject: Subject) -> Spec:
@@ -151,6 +108,3 @@ def _asked(spec: Spec) -> dict[str, str]:
     """What a prompt names besides the person: no accessory is not asked for."""
     named = ("outfit", "outfit_color", "pose", "background", "accessory")
     return {name: value for name in named if (value := getattr(spec, name)) != "none"}
-
-
-assert not set(INTRINSIC) & {"outfit", "outfit_color", "pose", "background", "accessory"}

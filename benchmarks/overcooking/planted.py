@@ -17,8 +17,6 @@ Letters: B rows, C channels, H W latent size, N training images.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +24,10 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.overcooking.pictures import Counts
-from benchmarks.overcooking.watching import WatchfulKitchen
 from benchmarks.overcooking.witness import Witness
 from lorasweep import config, plan
+from lorasweep.components.adapters import lora
 from lorasweep.core import seeds
-from lorasweep.core.records import Measurement
 from lorasweep.dollhouse.reader import Reader
 from lorasweep.plan import sample_requests
 from lorasweep.trial import judge as judging
@@ -39,8 +36,9 @@ from lorasweep.trial.judge import calibration
 
 if TYPE_CHECKING:
     from benchmarks.overcooking.grid import Run
-    from lorasweep.core.protocols import Adapter, Base, Latents
+    from lorasweep.core.protocols import Base, Latents
     from lorasweep.core.records import Plan, Recipe
+    from lorasweep.trial.resources import Kitchen
 
 
 class Copier:
@@ -65,17 +63,6 @@ class Copier:
         """Nothing is trained."""
         return {"unet": []}
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """There are no tensors."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """There are no tensors."""
-
-    def save(self, path: Path) -> None:
-        """There is no file that could hold it."""
-        raise NotImplementedError("a copier is not an adapter that can be saved")
-
     def remove(self) -> None:
         """Give the UNet its own forward back."""
         self._unet.forward = self._forward
@@ -99,7 +86,7 @@ def ideal(x_BCHW: torch.Tensor, abar_B111: torch.Tensor, latent_NCHW: torch.Tens
     return signal * eps_BCHW - noise * clean_BCHW if prediction == "v_prediction" else eps_BCHW
 
 
-def judge(run: Run, home: Path, kitchen: WatchfulKitchen, *, like: Path, counts: Counts) -> dict[str, Any]:
+def judge(run: Run, home: Path, kitchen: Kitchen, *, like: Path, counts: Counts) -> dict[str, Any]:
     """Plant a control into the base, judge it once as the product and the witness do, and take it out.
 
     Args:
@@ -113,41 +100,30 @@ def judge(run: Run, home: Path, kitchen: WatchfulKitchen, *, like: Path, counts:
         `identity`, `rung` as in events.jsonl, `testimony` and `base`.
     """
     recipe = config.compose_recipe(run.overrides)
-    planned = plan.make_plan(recipe)
-    latents, _ = kitchen.caches(recipe)
-    with _planted(run.planted, kitchen.base(recipe), recipe, planned, latents, like) as adapter:
-        witness = Witness(recipe, planned, run.identity, kitchen, Reader.load(), home=home, counts=counts)
-        found = _measure(kitchen, recipe, planned, adapter, home / "controls" / run.planted)
-        testimony, base = witness.testify(adapter), witness.base_testimony(adapter)
-    rung = {"step": 0, "exposures_per_image": 0.0, "metrics": found.values, "missing": found.missing}
-    return {"identity": run.identity, "rung": rung, "testimony": testimony, "base": base}
-
-
-def _measure(kitchen: WatchfulKitchen, recipe: Recipe, planned: Plan, adapter: Adapter, folder: Path) -> Measurement:
-    """What the product measures at a rung, on pictures drawn for it."""
-    base, options = kitchen.base(recipe), recipe.sample
-    wanted = sample_requests.at_rung(recipe, planned)
-    drawn = sample.draw(base, adapter, wanted, options)
-    samples = sample.write(folder, wanted, drawn, base=base, options=options, adapter_file=None)
-    context = kitchen.judge_context(recipe, planned, adapter=adapter, samples=samples, step=0, history=[])
-    return judging.judge(context, recipe.metrics, calibration.find(recipe, base.fingerprint).calibration)
-
-
-@contextmanager
-def _planted(kind: str, base: Base, recipe: Recipe, planned: Plan, latents: Latents, like: Path) -> Iterator[Adapter]:
-    from lorasweep.components.adapters import lora
-
-    if kind == "copier":
-        means = [latents.mean_std(image)[0] for image in planned.train_images()]
-        adapter: Any = Copier(base, torch.stack(means))
-    else:
-        adapter = lora.build(base, seed=recipe.seed, **recipe.adapter.options)
-        if kind == "random":
-            _fill(adapter, like)
+    planned, base, options = plan.make_plan(recipe), kitchen.base(recipe), recipe.sample
+    limits = calibration.find(recipe, base.fingerprint).calibration
+    adapter = _plant(run.planted, base, recipe, planned, kitchen.caches(recipe)[0], like)
     try:
-        yield adapter
+        wanted = sample_requests.at_rung(recipe, planned)
+        drawn, folder = sample.draw(base, adapter, wanted, options), home / "controls" / run.planted
+        samples = sample.write(folder, wanted, drawn, base=base, options=options, adapter_file=None)
+        context = kitchen.judge_context(recipe, planned, adapter=adapter, samples=samples, step=0, history=[])
+        found = judging.judge(context, recipe.metrics, limits)
+        witness = Witness(recipe, planned, run.identity, kitchen, Reader.load(), home=home, counts=counts)
+        seen = {"testimony": witness.testify(adapter), "base": witness.base_testimony(adapter)}
     finally:
         adapter.remove()
+    rung = {"step": 0, "exposures_per_image": 0.0, "metrics": found.values, "missing": found.missing}
+    return {"identity": run.identity, "rung": rung, **seen}
+
+
+def _plant(kind: str, base: Base, recipe: Recipe, planned: Plan, latents: Latents, like: Path) -> Any:
+    if kind == "copier":
+        return Copier(base, torch.stack([latents.mean_std(image)[0] for image in planned.train_images()]))
+    adapter = lora.build(base, seed=recipe.seed, **recipe.adapter.options)
+    if kind == "random":
+        _fill(adapter, like)
+    return adapter
 
 
 def _fill(adapter: Any, like: Path) -> None:

@@ -5,35 +5,31 @@ Takes checkpoints' metrics by key and hides some from `lorasweep.trial.judge.sco
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 
 from lorasweep.trial.judge import calibration, score
 
-CALIBRATED_ON = "zkw"
-"""The identity that the controls of the shipped calibration were cooked on: the config's own."""
-READER_FAMILIES = ("identity", "prompt_control")
-"""Families that the dollhouse's reader answers, by which the ground truth is read as well."""
-IN_ITS_PLACE = "_base"
-"""Ends the names of what the base answered in the reader's place."""
+CALIBRATED_ON = "zkw"  # the identity that the controls of the shipped calibration were trained on
+READER_FAMILIES = ("identity", "prompt_control")  # answered by the reader, by which the truth is read as well
+IN_ITS_PLACE = "_base"  # ends the names of what the base answered in the reader's place
 FORWARD_FAMILIES = ("generalisation", "prior_drift", "trigger_selectivity", "useful_weight", "norms")
-FORWARD_KEYS = ("memorisation/magnitude_ratio",)
-"""What needs no picture."""
 
 
 @lru_cache
 def shipped() -> calibration.Calibration:
-    """The dollhouse's calibration as it comes with lorasweep."""
+    """Read the dollhouse's calibration as it comes with lorasweep."""
     return calibration.read(calibration.NEAREST)
 
 
 def overcook(metrics: Mapping[str, float]) -> float:
-    """O by the shipped limits; NaN when no symptom was measured."""
-    return rescored(metrics, shipped()).get(score.SCORE, float("nan"))
+    """Compute O by the shipped limits; NaN when no symptom was measured."""
+    return rescored(metrics, shipped()).get(score.SCORE, math.nan)
 
 
 def rescored(metrics: Mapping[str, float], limits: calibration.Calibration) -> dict[str, float]:
-    """The same with today's scores by these limits in the place of those that were given while it cooked."""
+    """Replace the scores that were given during training by today's with these limits."""
     measured = {key: value for key, value in metrics.items() if family(key) != "overcook"}
     return measured | score.summarise(measured, limits).values
 
@@ -44,15 +40,12 @@ def family(key: str) -> str:
 
 
 def needs_pictures(keys: Collection[str]) -> set[str]:
-    """Those of the keys that cannot be had from forward passes alone."""
-    return {key for key in keys if family(key) not in FORWARD_FAMILIES and key not in FORWARD_KEYS}
+    """Choose the keys that cannot be had from forward passes alone."""
+    return {key for key in keys if family(key) not in FORWARD_FAMILIES and key != "memorisation/magnitude_ratio"}
 
 
 def blind(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The same without the reader: what the base answered in its place (`.._base`) takes its name."""
+    """Hide the reader's answers: what the base answered in its place (`.._base`) takes their names."""
     found = {key: value for key, value in metrics.items() if family(key) not in READER_FAMILIES}
-    answered = {key: value for key, value in metrics.items() if family(key) in READER_FAMILIES}
-    for key, value in answered.items():
-        if key.endswith(IN_ITS_PLACE):
-            found[key.removesuffix(IN_ITS_PLACE)] = value
-    return found
+    by_base = {key: value for key, value in metrics.items() if key not in found and key.endswith(IN_ITS_PLACE)}
+    return found | {key.removesuffix(IN_ITS_PLACE): value for key, value in by_base.items()}

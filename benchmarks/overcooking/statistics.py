@@ -1,4 +1,4 @@
-"""The statistics of the proof: ranks, areas, intervals. Pure numpy and scipy, each checked against another.
+"""The statistics of the proof: ranks, areas, intervals.
 
 Runs, not checkpoints, are the sample: checkpoints of one run resemble each other, so every interval comes
 from drawing whole runs with replacement.
@@ -8,8 +8,9 @@ Letters: N checkpoints.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata, spearmanr
@@ -17,88 +18,79 @@ from scipy.stats import rankdata, spearmanr
 DRAWS = 500
 CONFIDENCE = 0.95
 
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A number with its interval over runs; NaN where it is not defined."""
-
-    value: float
-    low: float
-    high: float
-    n: int  # checkpoints or runs that it was computed from
+Estimate = dict[str, Any]  # "value", its interval "low" to "high", and "n", of how many rows; NaN where undefined
 
 
 def auroc(scores_N: np.ndarray, positive_N: np.ndarray) -> float:
-    """Probability that a positive scores above a negative, ties counting half; NaN with one class only.
+    """Compute the area under the ROC curve, ties counting half; NaN with one class only.
 
-    Source: Mann and Whitney (1947); the area under the ROC curve.
+    By ranks (Mann and Whitney, 1947): scikit-learn's `roc_auc_score` gives the same and takes a hundred times
+    as long, for which the intervals have no time.
     """
     positive_N = positive_N.astype(bool)
     positives, negatives = int(positive_N.sum()), int((~positive_N).sum())
-    if positives == 0 or negatives == 0:
-        return float("nan")
-    ranks_N = rankdata(scores_N)
-    return float((ranks_N[positive_N].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    if not positives or not negatives:
+        return math.nan
+    return float((rankdata(scores_N)[positive_N].sum() / positives - (positives + 1) / 2) / negatives)
 
 
 def spearman(left_N: np.ndarray, right_N: np.ndarray) -> float:
-    """Rank correlation; NaN when either does not vary or there are fewer than 3."""
+    """Compute the rank correlation; NaN when either does not vary or there are fewer than 3."""
     if len(left_N) < 3 or np.ptp(left_N) == 0 or np.ptp(right_N) == 0:
-        return float("nan")
+        return math.nan
     return float(spearmanr(left_N, right_N).statistic)
 
 
-def over_runs(
-    runs: Sequence[Hashable],
-    statistic: Callable[[np.ndarray], float],
-    *,
-    seed: int = 0,
-    draws: int | None = None,
-) -> Estimate:
+def over_runs(runs: Sequence[Hashable], statistic: Callable[[np.ndarray], float], *, draws: int = 0) -> Estimate:
     """Estimate a statistic and its percentile interval by drawing runs with replacement.
 
     Args:
         runs: per row, which run it belongs to.
         statistic: of the indices of rows, with repetitions; may be NaN, such draws are left out.
-        seed: of the draws.
-        draws: how many; `DRAWS` when None.
+        draws: how many; `DRAWS` when 0.
     """
     members = list(rows_by_run(runs).values())
-    rng = np.random.default_rng(seed)
-    everything = np.arange(len(runs))
     if not members:
-        return Estimate(value=float("nan"), low=float("nan"), high=float("nan"), n=0)
-    found = [
-        statistic(np.concatenate([members[place] for place in rng.integers(len(members), size=len(members))]))
-        for _ in range(DRAWS if draws is None else draws)
-    ]
-    finite = np.array([value for value in found if np.isfinite(value)])
+        return {"value": math.nan, "low": math.nan, "high": math.nan, "n": 0}
+    rng = np.random.default_rng(0)
+    found = np.array(
+        [
+            statistic(np.concatenate([members[place] for place in rng.integers(len(members), size=len(members))]))
+            for _ in range(draws or DRAWS)
+        ]
+    )
+    finite = found[np.isfinite(found)]
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(finite, [tail, 1 - tail]) if len(finite) else (float("nan"), float("nan"))
-    return Estimate(value=statistic(everything), low=float(low), high=float(high), n=len(runs))
+    low, high = np.quantile(finite, [tail, 1 - tail]) if len(finite) else (math.nan, math.nan)
+    return {"value": statistic(np.arange(len(runs))), "low": float(low), "high": float(high), "n": len(runs)}
+
+
+def mean_over_runs(values_N: np.ndarray) -> Estimate:
+    """Estimate the mean of one number per run."""
+    return over_runs(range(len(values_N)), lambda rows: float(values_N[rows].mean()))
 
 
 def rows_by_run(runs: Sequence[Hashable]) -> dict[Hashable, np.ndarray]:
-    """Indices of the rows of each run."""
+    """Group the indices of rows by run."""
     groups: dict[Hashable, list[int]] = {}
     for place, run in enumerate(runs):
         groups.setdefault(run, []).append(place)
     return {run: np.array(places) for run, places in groups.items()}
 
 
-def group_folds(groups: Sequence[Hashable], folds: int, *, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def group_folds(groups: Sequence[Hashable], folds: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (train, test) indices such that a group is never on both sides; every group is tested once.
+
+    Unlike scikit-learn's `GroupKFold` it deals the groups out shuffled whatever their sizes, as when the page was made.
 
     Args:
         groups: per row.
         folds: at most; as many as there are groups leaves one group out at a time.
-        seed: decides which groups share a fold.
     """
     by_group = rows_by_run(groups)
     order = sorted(by_group, key=str)
-    np.random.default_rng(seed).shuffle(order)
+    np.random.default_rng(0).shuffle(order)
     count = min(folds, len(order))
     for fold in range(count):
-        test = np.concatenate([by_group[group] for group in order[fold::count]])
-        train = np.setdiff1d(np.arange(len(groups)), test)
-        yield train, np.sort(test)
+        test = np.sort(np.concatenate([by_group[group] for group in order[fold::count]]))
+        yield np.setdiff1d(np.arange(len(groups)), test), test

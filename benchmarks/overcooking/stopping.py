@@ -1,28 +1,35 @@
-"""Is `done_at` a better place to stop than what people do? Regret in true utility, run by run.
+"""Which checkpoint of a run to keep: is lorasweep's `done_at` better than what people do? Regret in true utility.
 
-Imports no torch.
+Each stopper takes a run's checkpoints, ascending, and returns the place of the one to keep. `fixed_steps`
+alone also sees other runs, from which it learns the step that would have been best for them: the strongest
+form of the habit "always 240 steps". Imports no torch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.overcooking import areas, limits, scores, stoppers
+from benchmarks.overcooking import areas, limits, scores
 from benchmarks.overcooking.following import MIN_RUNGS
-from benchmarks.overcooking.statistics import group_folds, over_runs
-from benchmarks.overcooking.stoppers import Run, View
+from benchmarks.overcooking.statistics import group_folds, mean_over_runs
 from benchmarks.overcooking.table import Checkpoint, by_run
+from lorasweep.trial.judge import score, verdict
 from lorasweep.trial.judge.calibration import Calibration
+from lorasweep.trial.judge.verdict import Verdict
+
+Run = Sequence[Checkpoint]
+View = Callable[[Mapping[str, float]], dict[str, float]]  # what is seen of a checkpoint's metrics
 
 USEFUL = 0.1  # true utility that a run must reach at some rung, or there is nothing to stop at
 OURS = "done_at"
 CALIBRATED = "done_at, limits from other identities"
 BLIND = "done_at, limits from other identities, no reader"
+DVAR_WINDOW = 3  # rungs; the original's 200 losses are about a tenth to a quarter of its runs
+DVAR_LIMIT = 0.15  # ratio of variances; the default of yandex-research/DVAR
 
 
 def stopping(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
@@ -48,32 +55,12 @@ def stopping(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     return {"runs": len(runs), "never_useful": len(ended) - len(runs), "stoppers": table}
 
 
-def verdicts(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
-    """What the product says of every ended run beside the truth, and how often both say that it burns."""
-    rows = []
-    for name, rungs in by_run(checkpoints).items():
-        if not rungs[0].ended:
-            continue
-        said = stoppers.product_verdict(rungs)
-        truly = [c.step for c in rungs if c.truth.overcooked]
-        rows.append(
-            {
-                "run": name,
-                "done_at": said.done_at,
-                "burned_at": said.burned_at,
-                "truly_best_at": max(rungs, key=lambda c: (c.truth.utility, -c.step)).step,
-                "truly_overcooked_from": truly[0] if truly else None,
-            }
-        )
-    agree = [(row["burned_at"] is None) == (row["truly_overcooked_from"] is None) for row in rows]
-    return {"rows": rows, "agree": float(np.mean(agree)) if agree else math.nan}
-
-
-def mean_over_runs(values: np.ndarray) -> dict[str, Any]:
-    """Mean with its interval."""
-    if not len(values):
-        return {"value": math.nan, "low": math.nan, "high": math.nan, "n": 0}
-    return asdict(over_runs(range(len(values)), lambda rows: float(values[rows].mean())))
+def verdicts_agree(checkpoints: Sequence[Checkpoint]) -> float:
+    """Share of ended runs of which product and truth say alike whether they burn; NaN without any."""
+    ended = [rungs for rungs in by_run(checkpoints).values() if rungs[0].ended]
+    said = [product_verdict(rungs).burned_at is not None for rungs in ended]
+    truly = [any(c.truth.overcooked for c in rungs) for rungs in ended]
+    return float(np.mean(np.equal(said, truly))) if ended else math.nan
 
 
 def _kept(runs: Sequence[Run], checkpoints: Sequence[Checkpoint]) -> dict[str, list[int]]:
@@ -81,11 +68,11 @@ def _kept(runs: Sequence[Run], checkpoints: Sequence[Checkpoint]) -> dict[str, l
     others = {id(rungs): [other for other in runs if other is not rungs] for rungs in runs}
     seeing, blind = (_placed_elsewhere(checkpoints, view) for view in (dict, scores.blind))
     return {
-        OURS: [stoppers.done_at(rungs) for rungs in runs],
-        CALIBRATED: [stoppers.done_at(rungs, seeing.get(rungs[0].identity)) for rungs in runs],
-        BLIND: [stoppers.done_at(rungs, blind.get(rungs[0].identity), view=scores.blind) for rungs in runs],
-        "fixed steps": [stoppers.fixed_steps(rungs, others[id(rungs)]) for rungs in runs],
-        **{name: [stop(rungs) for rungs in runs] for name, stop in stoppers.SIMPLE.items()},
+        OURS: [done_at(rungs) for rungs in runs],
+        CALIBRATED: [done_at(rungs, seeing.get(rungs[0].identity)) for rungs in runs],
+        BLIND: [done_at(rungs, blind.get(rungs[0].identity), view=scores.blind) for rungs in runs],
+        "fixed steps": [fixed_steps(rungs, others[id(rungs)]) for rungs in runs],
+        **{name: [stop(rungs) for rungs in runs] for name, stop in SIMPLE.items()},
     }
 
 
@@ -96,10 +83,103 @@ def _placed_elsewhere(checkpoints: Sequence[Checkpoint], view: View) -> dict[str
         return {}
     values, truth = limits.symptom_values([view(c.metrics) for c in checkpoints]), areas.labels(checkpoints)
     return {
-        identities[int(test[0])]: limits.fit(values[train], truth[train]).calibration(holds_for={}, made={})
+        identities[int(test[0])]: limits.fit(values[train], truth[train]).calibration()
         for train, test in group_folds(identities, len(set(identities)))
     }
 
 
 def _regrets(runs: Sequence[Run], places: Sequence[int]) -> np.ndarray:
-    return np.array([stoppers.regret(rungs, place) for rungs, place in zip(runs, places, strict=True)])
+    return np.array([regret(rungs, place) for rungs, place in zip(runs, places, strict=True)])
+
+
+def done_at(run: Run, calibration: Calibration | None = None, *, view: View = dict) -> int:
+    """The product's verdict; where it finds no checkpoint done, the one with its best utility."""
+    found = product_verdict(run, calibration, view=view)
+    step = found.best_at if found.done_at is None else found.done_at
+    return last(run) if step is None else [checkpoint.step for checkpoint in run].index(step)
+
+
+def last(run: Run) -> int:
+    """The end of training."""
+    return len(run) - 1
+
+
+def validation_loss(run: Run) -> int:
+    """Lowest held-out loss on fixed noise."""
+    losses = [checkpoint.metrics.get(score.HELD_OUT) for checkpoint in run]
+    return _best([None if loss is None else -loss for loss in losses])
+
+
+def best_identity(run: Run) -> int:
+    """Most like the subject, as the product measures it."""
+    return _best([score.fidelity(checkpoint.metrics, scores.shipped()) for checkpoint in run])
+
+
+def dvar(run: Run) -> int:
+    """First rung at which the fixed-noise training loss varies little compared with the whole run so far.
+
+    The last rung when it never settles.
+
+    Source: Voronov et al., "Is This Loss Informative?" (arXiv 2302.04841), with rungs in the place of steps
+    and the base, whose ratio is 1, as the first of them.
+    """
+    losses = [1.0, *(checkpoint.metrics.get("generalisation/train", np.nan) for checkpoint in run)]
+    for place in range(DVAR_WINDOW, len(losses)):
+        so_far = np.array(losses[: place + 1])
+        if np.nanvar(so_far[-DVAR_WINDOW:]) < DVAR_LIMIT * np.nanvar(so_far):
+            return place - 1
+    return last(run)
+
+
+def fixed_steps(run: Run, others: Sequence[Run]) -> int:
+    """The step that was best on average for the other runs."""
+    places = range(min(len(run), *(len(other) for other in others)) if others else len(run))
+    means = [float(np.mean([other[place].truth.utility for other in others])) if others else 0.0 for place in places]
+    return int(np.argmax(means))
+
+
+SIMPLE: Final[dict[str, Callable[[Run], int]]] = {
+    "validation loss": validation_loss,
+    "DVAR": dvar,
+    "last checkpoint": last,
+    "best identity": best_identity,
+}
+
+
+def product_verdict(run: Run, calibration: Calibration | None = None, *, view: View = dict) -> Verdict:
+    """Judge a run anew, as the product does.
+
+    Args:
+        run: its checkpoints.
+        calibration: other limits than the shipped ones.
+        view: what is seen of each checkpoint's metrics.
+    """
+    limits = calibration or scores.shipped()
+
+    def seen(metrics: Mapping[str, float]) -> dict[str, float]:
+        return scores.rescored(view(metrics), limits)
+
+    rungs = [
+        {**c.rung, "metrics": seen(c.metrics), "replicates": [*map(seen, c.rung.get("replicates", ()))]} for c in run
+    ]
+    return verdict.of_rungs(rungs, limits)
+
+
+def regret(run: Run, place: int) -> float:
+    """How much true utility the kept checkpoint lacks of the best one of the run; in [-1, 1].
+
+    Which one is best is said by one half of the witness's pictures, how much better it is by the other, both
+    ways round. The best of several noisy numbers is too high, so that one witness alone would find a regret
+    even in the perfect choice.
+    """
+    lacks = []
+    for chooser, valuer in ((0, 1), (1, 0)):
+        best = max(run, key=lambda checkpoint: checkpoint.halves[chooser].utility)
+        lacks.append(best.halves[valuer].utility - run[place].halves[valuer].utility)
+    return sum(lacks) / len(lacks)
+
+
+def _best(values: Sequence[float | None]) -> int:
+    """Place of the largest value, the earliest of equals; the last place when there is none."""
+    known = [(value, -place) for place, value in enumerate(values) if value is not None]
+    return -max(known)[1] if known else len(values) - 1

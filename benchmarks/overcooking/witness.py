@@ -3,9 +3,9 @@
     Witness(recipe, plan, kitchen).testify(adapter)  ->  testimony, plain JSON (see `truth.judge`)
 
 The base answers the same questions once per identity; what is a copy is decided against replicas of the
-training set (see `copies`). Knows nothing about the product's metrics.
+training set (see `truth`). Knows nothing about the product's metrics.
 
-Letters: N pictures, T training images, F replicas, C channels, H W pixels, K nuisances.
+Letters: N pictures, T training images, F replicas, C channels, H W pixels.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.overcooking import copies, pictures
+from benchmarks.overcooking import pictures, truth
+from lorasweep.components.metrics import _reader_scores as reader_scores
 from lorasweep.core import files, seeds
 from lorasweep.core.records import digest
 from lorasweep.data.images import load_planned
 from lorasweep.dollhouse.world import SUBJECTS, Spec
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial import sample
-from lorasweep.trial.judge import dolls
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter
@@ -49,7 +49,6 @@ class Witness:
         reader: reads pictures back.
         home: keeps the base's answers in `base/`.
         counts: pictures per group.
-        seed: of prompts and noises.
     """
 
     def __init__(
@@ -62,16 +61,14 @@ class Witness:
         *,
         home: Path,
         counts: pictures.Counts,
-        seed: int = pictures.PROMPT_SEED,
     ) -> None:
         self._recipe, self._base, self._reader = recipe, kitchen.base(recipe), reader
         self._subject, self._counts, self._home = SUBJECTS[identity], counts, home
         called = [image for image in plan.train_images() if self._subject.trigger in image.caption]
         asked = list({image.caption: image for image in called}.values())[: counts.trained]
-        self._asked = len(asked)
         # What is asked for comes first; what is copied may be any of them.
         self._training = [*asked, *(image for image in called if image not in asked)]
-        self._questions = pictures.questions(identity, [image.caption for image in asked], counts, seed=seed)
+        self._questions = pictures.questions(identity, [image.caption for image in asked], counts)
         self._pixels_THWC = np.stack([_pixels(load_planned(image)) for image in self._training] or [EMPTY])
         self._replicas_FTHWC = self._render_replicas() if asked else EMPTY
 
@@ -79,7 +76,7 @@ class Witness:
         """Draw every question at the recipe's weight and write down what shows; None is the base."""
         drawn = self._draw(self._questions, adapter)
         testimony: dict[str, Any] = {"groups": self._groups(self._questions, drawn)}
-        if self._asked:
+        if self._replicas_FTHWC.size:
             trained = [image for q, image in zip(self._questions, drawn, strict=True) if q.group == "trained"]
             testimony["copied"] = self._copied(trained)
         return testimony
@@ -97,8 +94,6 @@ class Witness:
             files.write_json(path, {"groups": self._groups(asked, self._draw(asked, adapter, weight=0.0))})
         answer: dict[str, Any] = files.read_json(path)
         return answer
-
-    # ------------------------------------------------------------------------------------------- drawing
 
     def _draw(
         self, questions: Sequence[pictures.Question], adapter: Adapter | None, weight: float | None = None
@@ -118,46 +113,29 @@ class Witness:
         ]
         return sample.draw(self._base, adapter, requests, replace(self._recipe.sample, batch_size=4))
 
-    # ------------------------------------------------------------------------------------------- reading
-
     def _groups(
         self, questions: Sequence[pictures.Question], drawn: Sequence[Image.Image]
     ) -> dict[str, dict[str, list[Any]]]:
-        reading = dolls.read(self._reader, drawn)
+        reading = reader_scores.read(self._reader, drawn)
         features = {head: value for head, value in self._subject.fixed.items() if value != "none"}
         probabilities = [reading.probability_of(head, value) for head, value in features.items()]
         likeness = torch.stack(probabilities).mean(dim=0).tolist()
-        identity, corrupt = reading.identity(self._subject).tolist(), reading.corrupt_B.tolist()
+        corrupt = reading.corrupt_B.tolist()
         shown = {head: reading.values(head) for head in (*OPEN, "accessory")}
         groups: dict[str, dict[str, list[Any]]] = {}
         for place, question in enumerate(questions):
-            group = groups.setdefault(
-                question.group, {"likeness": [], "identity": [], "corrupt": [], "hits": [], "shown": []}
-            )
+            group = groups.setdefault(question.group, {"likeness": [], "corrupt": [], "hits": [], "shown": []})
             group["likeness"].append(round(likeness[place], 4))
-            group["identity"].append(round(identity[place], 4))
             group["corrupt"].append(round(corrupt[place], 4))
             group["hits"].append([shown[name][place] == value for name, value in question.asked.items()])
             group["shown"].append([shown[name][place] for name in OPEN])
         return groups
 
-    # ------------------------------------------------------------------------------------------- copying
-
     def _copied(self, drawn: Sequence[Image.Image]) -> dict[str, Any]:
-        """Which pictures of training captions are copies, by pixels and by nuisances."""
+        """How near pictures of training captions are to the training images, against replicas of them."""
         pictures_NHWC = np.stack([_pixels(image) for image in drawn])
-        nearness_N = copies.nearness(pictures_NHWC, self._pixels_THWC, self._replicas_FTHWC)
-        own = [place % self._asked for place in range(len(drawn))]  # captions are asked in turn
-        nuisance_N = copies.copied_by_nuisances(
-            self._nuisances(pictures_NHWC),
-            self._nuisances(self._pixels_THWC[own]),
-            np.stack([self._nuisances(one_THWC[own]) for one_THWC in self._replicas_FTHWC]),
-        )
-        return {
-            "nearness": [round(float(value), 4) for value in nearness_N],
-            "nuisance": [int(value) for value in nuisance_N],
-            "replicas": self._counts.replicas,
-        }
+        nearness_N = truth.nearness(pictures_NHWC, self._pixels_THWC, self._replicas_FTHWC)
+        return {"nearness": [round(float(value), 4) for value in nearness_N]}
 
     def _render_replicas(self) -> np.ndarray:
         """Replicas of the training set, (F, T, H, W, C)."""
@@ -167,11 +145,6 @@ class Witness:
             renders = pictures.replicas(_spec_of(image), image, self._counts.replicas, rng)
             by_image.append(np.stack([_pixels(render) for render in renders]))
         return np.stack(by_image, axis=1) if by_image else EMPTY
-
-    def _nuisances(self, pixels_NHWC: np.ndarray) -> np.ndarray:
-        reading = self._reader.read(torch.from_numpy(pixels_NHWC).permute(0, 3, 1, 2).float())
-        nuisances: np.ndarray = reading.nuisances_BN.cpu().numpy()
-        return nuisances
 
 
 EMPTY = np.zeros(0)
@@ -186,5 +159,5 @@ def _spec_of(image: PlannedImage) -> Spec:
     """What a training image shows, from the `world.json` at the dataset's root."""
     file = Path(image.file)
     root = file.parent if (file.parent / "world.json").exists() else file.parent.parent
-    truth = json.loads((root / "world.json").read_text(encoding="utf-8"))
-    return Spec.from_dict(truth["images"][file.relative_to(root).as_posix()])
+    shown = json.loads((root / "world.json").read_text(encoding="utf-8"))
+    return Spec.from_dict(shown["images"][file.relative_to(root).as_posix()])

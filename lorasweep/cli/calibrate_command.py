@@ -18,7 +18,7 @@ from lorasweep.core.output_folder import require_replaceable, require_writable
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
 from lorasweep.sweep import driver
 from lorasweep.sweep.calibrate.controls import ControlOptions, sweep_of_controls
-from lorasweep.sweep.calibrate.place import Control, place, read_control
+from lorasweep.sweep.calibrate.fit_limits import Control, fit_limits, read_control
 from lorasweep.sweep.ranking import table
 from lorasweep.trial.judge import calibration
 from lorasweep.trial.judge.calibration import Calibration
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     runs = {trial.run_folder: trial.arm for trial in result.state.trials}
     controls = {Path(run): read_control(arm, _rungs(Path(run))) for run, arm in runs.items()}
     nulls = _nulls(spec.arms[0].recipe, plans[spec.arms[0].name], folder, controls)
-    made = place(
+    made = fit_limits(
         list(controls.values()),
         nulls,
         name=options.name or recipe.base.name,

@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.overrides:
         hint = f"to cook it again as it is: lorasweep train --from {parent.name}"
         raise InputError(Problem("KEY=VALUE", "a fork must change something", hint), subject="fork")
-    recipe = config.compose_recipe(config.vary(parent.recipe, options.overrides))
+    recipe = config.compose_recipe(config.with_overrides(parent.recipe, options.overrides))
     planned = plan.make_plan(recipe)
     for warning in planned.warnings:
         print(f"warning  {warning}", file=sys.stderr)

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import argparse
 import json
+import os.path
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lorasweep.config.kohya import Imported, import_kohya, imported_json, recipe_text
-from lorasweep.config.kohya.images import Link, on_disk
+from lorasweep.config.importing.finish import Imported, Link
+from lorasweep.config.importing.write import imported_json, recipe_text
+from lorasweep.config.kohya import import_kohya
 from lorasweep.core import files
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.output_folder import require_replaceable
 from lorasweep.core.printable import readable
 from lorasweep.core.streams import can_show
 
+_TRAINER = "kohya"
+
 
 def run(options: argparse.Namespace) -> int:
     """Translate, write or print the recipe, say what is missing; returns the exit code."""
     link_into = options.link.absolute() if options.link else None
     imported = import_kohya(options.config, options.dataset, link_into=link_into)
-    text = recipe_text(imported, source=_command(options))
+    text = recipe_text(imported, source=_command(options), trainer=_TRAINER)
     require_replaceable(options.out, lambda file: file.read_bytes() == text.encode(), option="--out")
     if link_into is not None:
         _make_links(link_into, imported.links)
     if options.out:
         files.write_text(options.out, text)
     if options.json:
-        print(json.dumps(imported_json(imported), indent=1, default=str))
+        print(json.dumps(imported_json(imported, trainer=_TRAINER), indent=1, default=str))
     elif not options.out:
         print(text, end="")
         if not can_show(text):
@@ -53,7 +57,9 @@ def _make_links(folder: Path, links: Sequence[Link]) -> None:
     Raises:
         ConfigError: something else is in the way, or a folder of images is missing; nothing was made.
     """
-    problems = [Problem(str(link.target), "no such folder of images") for link in links if not on_disk(link.target)]
+    problems = [
+        Problem(str(link.target), "no such folder of images") for link in links if not os.path.isdir(link.target)
+    ]
     try:
         for link in links:
             place = folder / link.name

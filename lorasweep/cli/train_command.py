@@ -43,7 +43,7 @@ def _again(options: argparse.Namespace) -> int:
         problem = Problem("--fresh", "says nothing beside --from, which takes no other result", "leave it out")
         raise InputError(problem, subject="train --from")
     run = runs.find_run(options.source, subject="train --from")
-    recipe = config.compose_recipe([*config.spell(run.recipe), *_not_of_the_recipe(options.overrides)])
+    recipe = config.compose_recipe([*config.to_overrides(run.recipe), *_not_of_the_recipe(options.overrides)])
     planned = _planned(recipe)
     if run.material and run.material != planned.material:
         print("warning  its images, captions or base model have changed since", file=sys.stderr)

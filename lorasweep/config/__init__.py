@@ -4,7 +4,7 @@
     load_recipe(file)         -> Recipe      one recipe, as shared in a file
     read_recorded(file)       -> Recipe      one recipe, as a run wrote it down
     load_sweep(name_or_file)  -> SweepSpec   a question: arms x seeds, and what answers it
-    spell(recipe), vary(recipe, overrides)   and back: the overrides that compose to it
+    to_overrides(recipe)      -> KEY=VALUEs     and back: the overrides that compose to it
 
 All raise a ConfigError that lists every problem. Configuration stops here: past this package there are only
 frozen records.
@@ -13,9 +13,9 @@ frozen records.
 from lorasweep.config.places import conf_dir, sweeps_dir
 from lorasweep.config.recipe import compose_recipe
 from lorasweep.config.recipe_file import is_recipe_file, load_recipe, read_recorded
-from lorasweep.config.spell import spell, vary
 from lorasweep.config.sweep import load_sweep, sweep_of_overrides
 from lorasweep.config.sweep_spec import Arm, Search, SweepSpec
+from lorasweep.config.to_overrides import to_overrides, with_overrides
 from lorasweep.config.yaml_file import to_yaml
 from lorasweep.core.records import Recipe
 
@@ -30,9 +30,9 @@ __all__ = [
     "load_recipe",
     "load_sweep",
     "read_recorded",
-    "spell",
     "sweep_of_overrides",
     "sweeps_dir",
+    "to_overrides",
     "to_yaml",
-    "vary",
+    "with_overrides",
 ]

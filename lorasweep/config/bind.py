@@ -196,7 +196,7 @@ def _fields(hint: Any) -> Iterator[FieldInfo]:
 def _limits(field: FieldInfo) -> dict[str, Any]:
     """What a `Field` demands, in pydantic's words: {"ge": 0, "lt": 1}."""
     parts: list[Any] = field.metadata  # frozen dataclasses for bounds, plain objects for the rest
-    found = [dataclasses.asdict(part) if dataclasses.is_dataclass(part) else vars(part) for part in parts]
+    found = [dataclasses.asdict(part) if hasattr(part, "__dataclass_fields__") else vars(part) for part in parts]
     return {key: value for limits in found for key, value in limits.items()}
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import hydra
@@ -54,20 +54,21 @@ def run_app(words: Sequence[str], *, commands: Sequence[str]) -> int:
     asked = list(words[1:] if words[:1] == ["train"] else words)
     if any(word in COMPLETION for word in asked):
         return _complete(asked, commands)
-    _refuse_unknown(asked)
     overrides, options = _parted(asked)
-    _refuse_together(options)
-    _refuse_hydras(overrides)
+    problems = [*_option_problems(options), *_setting_problems(overrides)]
     ours = [word for word in overrides if not _HYDRAS.match(word)]
-    if found := repeats([word for word in ours if word.startswith(_FILE)]):
-        raise ConfigError(found, subject="the command line")
+    problems += repeats([word for word in ours if word.startswith(_FILE)])
+    is_multirun = set(options) <= set(MULTIRUN)
+    if not is_multirun and not problems:
+        problems += _unknown_files(ours)
+    if problems:
+        raise ConfigError(problems, subject="the command line")
     # Hydra's parser wants its overrides side by side; ours may be typed anywhere.
     chosen = f"{SWEEPER}={OURS}"
-    if set(options) <= set(MULTIRUN):
+    if is_multirun:
         _of_multirun[:] = ours
         _hydra([chosen, *options])
     else:
-        _refuse_unknown_files(ours)
         _hydra([*map(_spelled, ours), chosen, *options])
     return 0
 
@@ -109,54 +110,43 @@ def refuse_launcher(name: str) -> None:
     Raises:
         ConfigError: it is another one.
     """
-    if name == BASIC or "basic_launcher" in name or not name:
-        return
-    message = f"`{name}` cannot start lorasweep's trials: jobs of a launcher load the base model anew each"
-    hint = "leave it out: workers are launcher.workers=4, one per GPU by default"
-    raise ConfigError(Problem(LAUNCHER, message, hint), subject="the command line")
+    if name and name != BASIC and "basic_launcher" not in name:
+        message = f"`{name}` cannot start lorasweep's trials: jobs of a launcher load the base model anew each"
+        hint = "leave it out: workers are launcher.workers=4, one per GPU by default"
+        raise ConfigError(Problem(LAUNCHER, message, hint), subject="the command line")
 
 
-def _refuse_hydras(words: Sequence[str]) -> None:
-    """Refuse settings of Hydra's own, which would have no effect here."""
-    problems = []
+def _setting_problems(words: Sequence[str]) -> Iterator[Problem]:
+    """Settings of Hydra's own, which would have no effect here."""
     for word in words:
         key, _, name = word.partition("=")
         if key == LAUNCHER:
             refuse_launcher(name)
-        elif key == SWEEPER:
-            if name != OURS:
-                hint = "leave it out: sweep.sampler=random, grid, tpe or pareto says how to search"
-                problems.append(Problem(SWEEPER, f"`{name}` cannot drive lorasweep's workers", hint))
-        elif _HYDRAS.match(word):
+        elif key == SWEEPER and name != OURS:
+            hint = "leave it out: sweep.sampler=random, grid, tpe or pareto says how to search"
+            yield Problem(SWEEPER, f"`{name}` cannot drive lorasweep's workers", hint)
+        elif key != SWEEPER and _HYDRAS.match(word):
             hint = "only the recipe's keys, see conf/recipe.yaml; results go to LORASWEEP_HOME"
-            problems.append(Problem(word, "Hydra's own settings cannot be changed", hint))
-    if problems:
-        raise ConfigError(problems, subject="the command line")
+            yield Problem(word, "Hydra's own settings cannot be changed", hint)
 
 
-def _refuse_unknown(words: Sequence[str]) -> None:
-    strange = [word for word in words if word.startswith("-") and word.split("=")[0] not in FLAGS]
-    if strange:
-        problems = [Problem(word, "does not apply here", f"known: {', '.join(FLAGS)}") for word in strange]
-        raise ConfigError(problems, subject="the command line")
-
-
-def _refuse_unknown_files(words: Sequence[str]) -> None:
-    """Refuse what composes to nothing, in our words."""
-    overrides, problems = parse([word for word in words if not re.match(rf"\+?{_OWN}[.=]", word)])
-    problems += compose_tree(overrides)[1]
-    if problems:
-        raise ConfigError(problems, subject="the command line")
-
-
-def _refuse_together(options: Sequence[str]) -> None:
-    """Refuse several of Hydra's questions at once, of which it answers one."""
+def _option_problems(options: Sequence[str]) -> Iterator[Problem]:
+    """Options that do not apply, and several of Hydra's questions at once, of which it answers one."""
     kinds = {"-m": "--multirun", "-c": "--cfg", "-i": "--info"}
-    given = [kinds.get(word, word) for word in (each.split("=")[0] for each in options)]
-    asked = dict.fromkeys(word for word in given if word in kinds.values())
-    if len(asked) > 1:
-        message = f"cannot be combined with {', '.join(list(asked)[1:])}"
-        raise ConfigError(Problem(next(iter(asked)), message, "leave one out"), subject="the command line")
+    given = [word.split("=")[0] for word in options if word.startswith("-")]
+    yield from (
+        Problem(word, "does not apply here", f"known: {', '.join(FLAGS)}") for word in given if word not in FLAGS
+    )
+    asked = dict.fromkeys(kinds.get(word, word) for word in given)
+    first, *others = [word for word in asked if word in kinds.values()] or [""]
+    if others:
+        yield Problem(first, f"cannot be combined with {', '.join(others)}", "leave one out")
+
+
+def _unknown_files(words: Sequence[str]) -> list[Problem]:
+    """What composes to nothing, in our words."""
+    overrides, problems = parse([word for word in words if not re.match(rf"\+?{_OWN}[.=]", word)])
+    return problems + compose_tree(overrides)[1]
 
 
 def _hydra(words: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lorasweep.config import places, rules
@@ -77,6 +78,8 @@ def check_recipe(overrides: Sequence[Override], problems: list[Problem]) -> Reci
     found += rules.check(tree.values)
     if parts.get("base") and parts.get("buckets"):
         found += _bucket_problems(parts["base"], parts["buckets"].options, parts["buckets"].name)
+    if found and parts.get("base"):
+        found += _missing_base(parts["base"])
     problems += [_with_file(problem, tree) for problem in _unique(found)]
     return None if problems else Recipe(**parts)
 
@@ -136,6 +139,14 @@ def _bucket_problems(base: BaseOptions, options: dict[str, Any], name: str) -> l
     except InputError as error:
         return error.problems
     return []
+
+
+def _missing_base(base: BaseOptions) -> list[Problem]:
+    """What `plan` would say next of a base that is not there, so that one round tells of both folders."""
+    module = find_module("base", base.name, at="base.name", problems=[])
+    if module is None or base.path is None or Path(base.path).expanduser().exists():
+        return []
+    return [Problem(f"base.{key}", message, hint) for key, message, hint in module.problems(base)]
 
 
 def _unique(problems: Sequence[Problem]) -> list[Problem]:

@@ -22,7 +22,8 @@ import yaml
 from lorasweep.config.components import bind_component
 from lorasweep.config.override import as_overrides, parse, repeats, unsafe
 from lorasweep.config.recipe import check_recipe, compose_recipe
-from lorasweep.config.spell import spell
+from lorasweep.config.to_overrides import to_overrides
+from lorasweep.config.tree import without_replaced
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import paths, registry
 from lorasweep.core.errors import ConfigError, Problem
@@ -49,7 +50,7 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         file: a path that ends in .yaml, with the one top-level key `recipe`.
-        overrides: `KEY=VALUE`s, applied after the file's own.
+        overrides: `KEY=VALUE`s, applied after the file's own; see `without_replaced`.
 
     Raises:
         ConfigError: with every problem of the file and of the recipe at once.
@@ -70,7 +71,7 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
     problems: list[Problem] = []
     texts = as_overrides(data[KEY], KEY, problems)
     problems += repeats(overrides)
-    parsed, found = parse([*texts, *overrides])
+    parsed, found = parse([*without_replaced(texts, overrides), *overrides])
     recipe = check_recipe(parsed, problems := [*problems, *found])
     if recipe is None:
         raise ConfigError(problems, subject=f"the recipe {file}")
@@ -101,7 +102,7 @@ def read_recorded(file: Path, *, to_cook: bool = True) -> Recipe:
 
 def _to_cook(recipe: Recipe) -> Recipe:
     """Check all of it; where its results are mirrored and who cooks stay as recorded."""
-    checked = compose_recipe(spell(recipe))
+    checked = compose_recipe(to_overrides(recipe))
     return dataclasses.replace(checked, tracking=recipe.tracking, launcher=recipe.launcher)
 
 

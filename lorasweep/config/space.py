@@ -37,6 +37,10 @@ class Choice:
         """Draw one value."""
         return rng.choice(self.values)
 
+    def take(self, value: Any) -> Any:
+        """The value that a label or a value means; a ValueError when it is out of reach."""
+        return self.values[self.labels.index(label_of(value))]
+
     def __contains__(self, value: Any) -> bool:
         return label_of(value) in self.labels
 
@@ -74,6 +78,12 @@ class Interval:
         else:
             value = rng.uniform(self.low, self.high)
         return round(value) if self.integer else value
+
+    def take(self, value: Any) -> float:
+        """The number; a ValueError when it is out of reach."""
+        if value not in self:
+            raise ValueError(f"{self} does not reach {value!r}")
+        return int(value) if self.integer else float(value)
 
     def __contains__(self, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -200,7 +210,7 @@ class Space:
     def point(self, params: Mapping[str, Label]) -> Point | None:
         """The point that a study's params mean; None when they are not (or no longer) one of this space."""
         try:
-            found = self.walk(lambda axis: _value(axis, params[axis.name]))
+            found = self.walk(lambda axis: axis.domain.take(params[axis.name]))
         except (KeyError, ValueError):
             return None
         return found if found.params.keys() == params.keys() else None
@@ -212,7 +222,7 @@ class Space:
             value_of: the recipe's value of a key.
         """
         try:
-            return self.walk(lambda axis: _inside(axis, value_of(axis.key)))
+            return self.walk(lambda axis: axis.domain.take(value_of(axis.key)))
         except ValueError:
             return None
 
@@ -264,17 +274,3 @@ def _values(axis: Axis) -> Sequence[Any]:
     if values is None:
         raise ValueError(f"{axis.name} has no end of values: {axis.domain}")
     return values
-
-
-def _value(axis: Axis, label: Label) -> Any:
-    if isinstance(axis.domain, Choice):
-        return axis.domain.values[axis.domain.labels.index(label)]
-    return _inside(axis, label)
-
-
-def _inside(axis: Axis, value: Any) -> Any:
-    if value not in axis.domain:
-        raise ValueError(f"{axis.name} does not reach {value!r}")
-    if isinstance(axis.domain, Interval):
-        return int(value) if axis.domain.integer else float(value)
-    return value

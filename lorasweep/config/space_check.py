@@ -10,26 +10,27 @@ looks at those.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from lorasweep.config import places
-from lorasweep.config.override import parse
-from lorasweep.config.recipe import check_recipe
 from lorasweep.config.space import Axis, Choice, Point, Space, label_of
 from lorasweep.config.space_read import condition_problems, overlap_problems
+from lorasweep.config.sweep_arms import compose
+from lorasweep.config.sweep_spec import Arm
 from lorasweep.core.errors import Problem
-from lorasweep.core.records import Recipe
 
 MOST_CORNERS = 400
 RANDOM_POINTS = 64  # a second's work
 _RUNGS = "one run gives every step up to its budget: its rungs are judged and `done_at` names the best"
 _LADDER = "one run is already drawn at every weight of sample.weights: compare them there"
 _MEASURING = "changes how recipes are judged, not what is cooked"
+_NO_RECIPE = "decides nothing about a recipe"
 _REFUSED = {
+    "train": "its files hold the budget; " + _RUNGS,
     "train.max_steps": _RUNGS,
     "train.epochs": _RUNGS,
     "train.steps_per_epoch": _RUNGS,
@@ -41,13 +42,7 @@ _REFUSED = {
     "dataset.holdout": _MEASURING,
     "dataset.holdout_seed": _MEASURING,
 }
-_REFUSED_GROUPS = {
-    "train": "its files hold the budget; " + _RUNGS,
-    "sample": _MEASURING,
-    "metrics": _MEASURING,
-    "tracking": "decides nothing about a recipe",
-    "launcher": "decides nothing about a recipe",
-}
+_REFUSED_GROUPS = {"sample": _MEASURING, "metrics": _MEASURING, "tracking": _NO_RECIPE, "launcher": _NO_RECIPE}
 
 
 def static_problems(space: Space, fixed: Iterable[str], *, sampler: str) -> list[Problem]:
@@ -62,8 +57,7 @@ def static_problems(space: Space, fixed: Iterable[str], *, sampler: str) -> list
     fixed_keys = set(fixed)
     for key in space.keys:
         where = f"sweep.space.{key}"
-        reason = _REFUSED.get(key) or _REFUSED_GROUPS.get(key) or _group_reason(key)
-        if reason:
+        if reason := _REFUSED.get(key) or _REFUSED_GROUPS.get(key.split(".")[0]):
             hint = "sweep.seeds: [0, 1, 2]" if key == "seed" else "give it one value under `recipe:`"
             problems.append(Problem(where, f"cannot be searched: {reason}", hint))
         if key in fixed_keys:
@@ -76,30 +70,9 @@ def static_problems(space: Space, fixed: Iterable[str], *, sampler: str) -> list
     return problems
 
 
-def _group_reason(key: str) -> str:
-    group = key.split(".")[0]
-    return _REFUSED_GROUPS[group] if group in ("sample", "metrics", "tracking", "launcher") else ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Corner:
-    """A point at the edge of the space and its recipe."""
-
-    point: Point
-    recipe: Recipe
-
-
-@dataclass
-class _Found:
-    """A problem, the corners that have it, and what it is about."""
-
-    problem: Problem
-    at: list[Point] = field(default_factory=list)
-
-
 def compose_corners(
     space: Space, before: Sequence[str], after: Sequence[str], problems: list[Problem]
-) -> tuple[Corner, ...]:
+) -> tuple[Arm, ...]:
     """Compose the recipes at the corners of a space; what is wrong with any is reported once.
 
     Args:
@@ -108,20 +81,23 @@ def compose_corners(
         after: those applied after.
         problems: appended to.
     """
-    good: list[Corner] = []
+    corners: list[Arm] = []
     tried = corner_points(space)
-    found: dict[tuple[str, str], _Found] = {}
+    found: dict[tuple[str, str], tuple[Problem, list[Point]]] = {}
     for point in tried:
-        recipe, local = _compose(point, before, after)
+        local: list[Problem] = []
+        recipe = compose((*before, *point.overrides, *after), local)
         if recipe is not None:
-            good.append(Corner(point=point, recipe=recipe))
+            name = "-".join((f"corner{len(corners):02d}", *point.picks))
+            arm = Arm(name=name, note="", overrides=point.overrides, recipe=recipe, params=point.params)
+            corners.append(arm)
         for problem in local:
-            found.setdefault((problem.where, problem.message), _Found(problem)).at.append(point)
-    for each in found.values():
-        unknown_at = [point for other in found.values() if _same_unknown(other, each) for point in other.at]
-        spared = [point for point in tried if point not in (*each.at, *unknown_at)]
-        problems.append(_explained(each, spared, space))
-    return tuple(good)
+            # Each component says in its own words that it does not know a key.
+            message = "" if _is_unknown_key(problem) else problem.message
+            found.setdefault((problem.where, message), (problem, []))[1].append(point)
+    for problem, at in found.values():
+        problems.append(_explained(problem, at, [point for point in tried if point not in at], space))
+    return tuple(corners)
 
 
 def try_random_points(
@@ -139,13 +115,17 @@ def try_random_points(
         A warning that says which share makes none; nothing when all do.
     """
     tried = _random_points(space)
-    failed = [(point, found) for point in tried if (found := _compose(point, before, after)[1])]
+    failed: list[tuple[Point, Problem]] = []
+    for point in tried:
+        found: list[Problem] = []
+        compose((*before, *point.overrides, *after), found)
+        failed += [(point, problem) for problem in found[:1]]
     if not failed:
         return ()
-    point, found = failed[0]
+    point, problem = failed[0]
     message = (
         f"{len(failed)} of {len(tried)} points tried make no recipe, e.g. {' '.join(point.overrides)}: "
-        f"{found[0].where} {found[0].message}"
+        f"{problem.where} {problem.message}"
     )
     hint = "give the axes only values that do, e.g. range(8,65,4) or choice(8,16,32)"
     if len(failed) == len(tried):
@@ -164,39 +144,29 @@ def _random_points(space: Space) -> list[Point]:
     return [space.walk(lambda axis: axis.domain.draw(rng)) for _ in range(RANDOM_POINTS)]
 
 
-def _compose(point: Point, before: Sequence[str], after: Sequence[str]) -> tuple[Recipe | None, list[Problem]]:
-    parsed, problems = parse([*before, *point.overrides, *after])
-    return check_recipe(parsed, problems), problems
-
-
 def corner_points(space: Space) -> list[Point]:
     """The points to try: every combination of files, and every end and choice at least once in each file."""
-    first = {axis.name: _tried(axis)[0] for axis in space.axes}
-    combinations = space.every(lambda axis: _tried(axis) if axis.key in places.GROUPS else (first[axis.name],))
     points: list[Point] = []
     seen: set[tuple[str, str, str]] = set()
-    for base in itertools.islice(combinations, MOST_CORNERS):
-        points.append(base)
-        seen |= set(_traits(base))
-        variants = max((len(_tried(axis)) for axis in space.axes if axis.name in base.params), default=1)
-        for turn in range(1, variants):
-            point = _turned(space, base, turn)
+    for turn in range(max(len(_ends(axis)) for axis in space.axes)):
+        for point in space.every(functools.partial(_tried, turn=turn)):
             traits = set(_traits(point))
-            if point.params != base.params and traits - seen and len(points) < MOST_CORNERS:
+            if turn == 0 or traits - seen:
                 points.append(point)
                 seen |= traits
+            if len(points) == MOST_CORNERS:
+                return points
     return points
 
 
-def _turned(space: Space, base: Point, turn: int) -> Point:
-    """The point with the same files, and of each other axis the `turn`-th thing to try."""
+def _tried(axis: Axis, *, turn: int) -> Sequence[Any]:
+    """Every file of a group, and of each other axis the `turn`-th of its ends."""
+    ends = _ends(axis)
+    return ends if axis.key in places.GROUPS else (ends[turn % len(ends)],)
 
-    def choose(axis: Axis) -> Any:
-        if axis.key in places.GROUPS and axis.key in base.values:
-            return base.values[axis.key]
-        return _tried(axis)[turn % len(_tried(axis))]
 
-    return space.walk(choose)
+def _ends(axis: Axis) -> Sequence[Any]:
+    return axis.domain.values if isinstance(axis.domain, Choice) else (axis.domain.low, axis.domain.high)
 
 
 def _traits(point: Point) -> Iterator[tuple[str, str, str]]:
@@ -206,40 +176,22 @@ def _traits(point: Point) -> Iterator[tuple[str, str, str]]:
         yield name, str(owner), str(label)
 
 
-def _tried(axis: Axis) -> Sequence[Any]:
-    return axis.domain.values if isinstance(axis.domain, Choice) else (axis.domain.low, axis.domain.high)
+def _is_unknown_key(problem: Problem) -> bool:
+    return "unknown key" in problem.message
 
 
-def _same_unknown(one: _Found, other: _Found) -> bool:
-    return one.problem.where == other.problem.where and "unknown key" in one.problem.message
-
-
-def _explained(found: _Found, spared: Sequence[Point], space: Space) -> Problem:
+def _explained(problem: Problem, at: Sequence[Point], spared: Sequence[Point], space: Space) -> Problem:
     """Say where in the space a problem is met, and where the key would be known."""
-    problem, searched = found.problem, {axis.key for axis in space.axes}
+    searched = {axis.key for axis in space.axes}
     where = problem.where if problem.where.startswith("sweep.") else f"space: {problem.where}"
-    key = problem.where.partition("=")[0]
-    hint = problem.hint
-    if key in searched and "unknown key" in problem.message:
-        group = key.split(".")[0]
-        owners = dict.fromkeys(
-            f"{group}={point.values[group]}" for point in spared if group in point.values and key in point.values
-        )
-        if owners:
+    key, hint, message = problem.where.partition("=")[0], problem.hint, problem.message
+    group = key.split(".")[0]
+    if key in searched and _is_unknown_key(problem):
+        knows = [point.values[group] for point in spared if group in point.values and key in point.values]
+        if owners := dict.fromkeys(f"{group}={name}" for name in knows):
             hint = f"known with {', '.join(owners)}: put it under `when: {next(iter(owners))}:`"
-    picks = sorted({_picks(point, space) for point in found.at} - {""})
-    message = problem.message
-    if picks and spared:
-        message = f"{message} (with {'; '.join(picks[:3])}{'; ...' if len(picks) > 3 else ''})"
+    files = [name for name in places.GROUPS if name in searched]
+    picks = {" ".join(f"{k}={label_of(point.values[k])}" for k in files if k in point.values) for point in at}
+    if spared and (picks := picks - {""}):
+        message += f" (with {'; '.join(sorted(picks)[:3])}{'; ...' if len(picks) > 3 else ''})"
     return dataclasses.replace(problem, where=where, message=message, hint=hint)
-
-
-def _picks(point: Point, space: Space) -> str:
-    chosen: Mapping[str, Any] = point.values
-    return " ".join(
-        f"{key}={label_of(chosen[key])}" for key in places.GROUPS if key in chosen and _searched(key, space)
-    )
-
-
-def _searched(key: str, space: Space) -> bool:
-    return any(axis.key == key for axis in space.axes)

@@ -14,9 +14,10 @@ Knows nothing about recipes: whether a key exists is found by composing (`space_
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from lorasweep.config.override import is_special, parse, special
 from lorasweep.config.space import Axis, Choice, Condition, Setting, Space, branch_of
@@ -26,6 +27,7 @@ from lorasweep.config.text_value import settled
 from lorasweep.core.errors import Problem
 
 WHEN = "when"
+T = TypeVar("T", Axis, Setting)
 
 
 @dataclass
@@ -144,17 +146,11 @@ def _pin(
             return None
         return tuple(each for each in when if each not in asked)
 
-    kept_axes = [
-        Axis(key=axis.key, domain=axis.domain, when=when)
-        for axis in axes
-        if axis.key not in pinned and (when := left(axis.when)) is not None
-    ]
-    kept_settings = [
-        Setting(key=each.key, value=each.value, when=when)
-        for each in settings
-        if each.key not in pinned and (when := left(each.when)) is not None
-    ]
-    return kept_axes, kept_settings
+    def kept(items: Sequence[T]) -> list[T]:
+        free = [each for each in items if each.key not in pinned]
+        return [dataclasses.replace(each, when=when) for each in free if (when := left(each.when)) is not None]
+
+    return kept(axes), kept(settings)
 
 
 def _in_order(axes: Sequence[Axis], problems: list[Problem]) -> tuple[Axis, ...]:

@@ -43,6 +43,7 @@ from lorasweep.config.sweep_search import (
 )
 from lorasweep.config.sweep_spec import SweepSpec
 from lorasweep.config.text_value import settled
+from lorasweep.config.tree import without_replaced
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
@@ -78,8 +79,8 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
     Args:
         name_or_file: a path that ends in .yaml, or a name: of a sweep that comes with lorasweep, else
             `sweeps/<name>.yaml` in the current folder.
-        overrides: applied to every recipe, after the file's own. `sweep.KEY=VALUE` changes the file's own
-            keys; `sweep.name=other` gives the results a folder of their own.
+        overrides: applied to every recipe, after the file's own; see `without_replaced`. `sweep.KEY=VALUE` changes the
+            file's own keys; `sweep.name=other` gives the results a folder of their own.
 
     Raises:
         ConfigError: with all problems at once.
@@ -159,16 +160,13 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
 
     body, second = _parted(body, problems)
     declared = bind_record(_SweepFile, body, at=_OWN, problems=problems)
-    if not _NAME.fullmatch(name):
-        message = f"a sweep's name must be letters, digits, `-`, `_` and `.`, got {name!r}"
-        problems.append(Problem("sweep.name", message))
-    elif _is_long(name):
-        problems.append(Problem("sweep.name", f"a sweep's name must have at most {_LONGEST_NAME} bytes"))
-    elif name.lower() == paths.SINGLE_RUNS:
+    problems += _name_problems(name, "a sweep", at="sweep.name")
+    if name.lower() == paths.SINGLE_RUNS:
         problems.append(Problem(name, "is where single runs are kept", "sweep.name=another"))
     problems += _shape_problems(body, swept=bool(swept))
     common = as_overrides(body.get("recipe") or {}, "sweep.recipe", problems)
     problems += _seed_problems(common, file=True)
+    common = without_replaced(common, overrides)
     arms, base = compose_arms(body.get("arms"), common, overrides, problems)
     if declared is None or base is None:
         raise ConfigError(problems, subject=subject)
@@ -266,14 +264,14 @@ def _shape_problems(body: Mapping[str, Any], *, swept: bool) -> Iterator[Problem
         hint = "e.g. arms: {prodigy: {optimizer: prodigy}}, or space: {adapter.dim: choice(8,16)}"
         yield Problem("sweep.arms", "must have at least one arm, or a space", hint)
     for name in arms if isinstance(arms, Mapping) else ():
-        if not _NAME.fullmatch(str(name)):
-            yield Problem(f"sweep.arms.{name}", "an arm's name must be letters, digits, `-`, `_` and `.`")
-        elif _is_long(str(name)):
-            yield Problem(f"sweep.arms.{name}", f"an arm's name must have at most {_LONGEST_NAME} bytes")
+        yield from _name_problems(str(name), "an arm", at=f"sweep.arms.{name}")
     question = body.get("question")
     if isinstance(question, str) and not question.strip():
         yield Problem("sweep.question", "must not be empty", "one sentence: what should be known afterwards?")
 
 
-def _is_long(name: str) -> bool:
-    return len(name.encode(errors="replace")) > _LONGEST_NAME
+def _name_problems(name: str, whose: str, *, at: str) -> Iterator[Problem]:
+    if not _NAME.fullmatch(name):
+        yield Problem(at, f"{whose}'s name must be letters, digits, `-`, `_` and `.`, got {name!r}")
+    elif len(name.encode(errors="replace")) > _LONGEST_NAME:
+        yield Problem(at, f"{whose}'s name must have at most {_LONGEST_NAME} bytes")

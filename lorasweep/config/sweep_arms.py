@@ -16,7 +16,7 @@ from lorasweep.config.recipe import check_recipe
 from lorasweep.config.space import Space
 from lorasweep.config.sweep_spec import Arm
 from lorasweep.config.text_value import Scalar
-from lorasweep.config.tree import compose_tree
+from lorasweep.config.tree import compose_tree, look_up, without_replaced
 from lorasweep.core.errors import Problem
 from lorasweep.core.records import Recipe
 
@@ -47,7 +47,7 @@ def compose_arms(
             problems.append(Problem(f"sweep.arms.{name}", message, "e.g. {optimizer: prodigy}"))
             continue
         found: list[Problem] = []
-        own = _own_overrides(str(name), keys, found)
+        own = without_replaced(_own_overrides(str(name), keys, found), overrides)
         recipe = compose((*common, *own, *overrides), found)
         problems += [placed(p, f"arm `{name}`") for p in found if (p.where, p.message) not in seen]
         if recipe is not None:
@@ -102,9 +102,6 @@ def _reader(overrides: Sequence[Override]) -> Any:
         if key in places.GROUPS:
             chosen = tree.files.get(key, "").rpartition("/")[2].removesuffix(".yaml")
             return picks.get(key, chosen)
-        node: Any = tree.values
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, Mapping) else None
-        return node
+        return look_up(tree.values, key)
 
     return value_of

@@ -77,16 +77,7 @@ def build_search(
         sampler=sampler,
         common=tuple(common),
         overrides=tuple(overrides),
-        corners=tuple(
-            Arm(
-                name="-".join((f"corner{index:02d}", *each.point.picks)),
-                note="",
-                overrides=each.point.overrides,
-                recipe=each.recipe,
-                params=each.point.params,
-            )
-            for index, each in enumerate(corners)
-        ),
+        corners=corners,
         warnings=warnings,
     )
     return [locate(arm, space, common, overrides) for arm in arms], search

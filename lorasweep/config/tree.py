@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
 from lorasweep.config import places
-from lorasweep.config.override import Override
+from lorasweep.config.bind import TO_BE_GIVEN
+from lorasweep.config.override import Override, parse
 from lorasweep.config.suggest import did_you_mean, unknown
 from lorasweep.core.errors import Problem
 
@@ -40,6 +41,13 @@ class Tree:
         if group in places.LIST_GROUPS and rest:
             return places.named(group, rest.split(".")[0])
         return self.files.get(group, "conf/recipe.yaml")
+
+
+def look_up(values: Any, key: str) -> Any:
+    """The value of a dotted key in nested dicts; None where there is none."""
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
 
 
 def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
@@ -78,6 +86,30 @@ def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
             problems.append(problem)
     files = {group: places.named(group, choice) for group, choice in chosen.items()}
     return Tree(values=values, files=files), problems
+
+
+def without_replaced(texts: Sequence[str], later: Sequence[str]) -> list[str]:
+    """Drop the keys of groups that later overrides pick a file for: it takes their place.
+
+    All of them where it is another part (the learning rate of AdamW means nothing to Prodigy) or the default
+    itself; else those of which it says something of its own, so that `train=debug` leaves `train.precision`, and
+    `captions=absorbed` the trigger. Of a group with several files, those that are still picked keep their keys.
+    """
+    picked = {each.key: each.value for each in parse(later)[0] if each.key in places.GROUPS}
+    usual = compose_tree([])[0].values
+
+    def is_replaced(text: str) -> bool:
+        group, _, knob = text.lstrip("+~").partition("=")[0].partition(".")
+        if group not in picked or not knob:
+            return group in picked
+        choice, before = picked[group], usual[group]
+        if group in places.LIST_GROUPS:
+            return knob.split(".")[0] not in (choice if isinstance(choice, list) else [choice])
+        said = places.read_choice(group, str(choice))
+        is_another = said == before or said.get("name") != before.get("name")
+        return is_another or look_up(said, knob) not in (look_up(before, knob), TO_BE_GIVEN)
+
+    return [text for text in texts if not is_replaced(text)]
 
 
 @functools.lru_cache(maxsize=64)

@@ -68,7 +68,7 @@ def read_yaml(path: Path) -> Any:
     Raises:
         ConfigError: the file is missing, empty, not UTF-8, not YAML, or more than data.
     """
-    text = _read_text(path)
+    text = read_text(path, subject="the sweep file")
     try:
         _refuse_tags_and_anchors(text, path)
         data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
@@ -92,15 +92,25 @@ def to_yaml(record: Any) -> str:
     return text
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path, *, subject: str) -> str:
+    """Read a small text file that came from somebody else.
+
+    Raises:
+        ConfigError: it is missing, larger than any config, or not UTF-8; UTF-16 without a mark is full of NUL.
+    """
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise _refused(path, f"is too large for a sweep file ({path.stat().st_size} bytes)")
-        return path.read_text(encoding="utf-8-sig")
+        size = path.stat().st_size
+        text = path.read_bytes().decode("utf-8-sig") if size <= _LARGEST_BYTES else ""
     except OSError as error:
-        raise _refused(path, f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise _refused(path, "must be UTF-8 text", "save it again as UTF-8") from error
+        hint = f"looked at {path.absolute()}"
+        raise ConfigError(Problem(str(path), f"cannot be read: {error.strerror}", hint), subject=subject) from error
+    except UnicodeDecodeError:
+        text = "\0"
+    if size > _LARGEST_BYTES:
+        raise ConfigError(Problem(str(path), f"is too large for a config ({size} bytes)"), subject=subject)
+    if "\0" in text:
+        raise ConfigError(Problem(str(path), "must be UTF-8 text", "save it again as UTF-8"), subject=subject)
+    return text
 
 
 def _refuse_tags_and_anchors(text: str, path: Path) -> None:
@@ -121,9 +131,5 @@ def _refused(path: Path, message: str, hint: str = "") -> ConfigError:
 def _where_and_why(error: yaml.YAMLError) -> str:
     """`line 8: could not find expected ':'`, where what is at fault begins."""
     mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
-    why = getattr(error, "problem", None) or _one_line(error)
+    why = getattr(error, "problem", None) or " ".join(str(error).split())
     return f"line {mark.line + 1}: {why}" if mark else why
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -6,19 +6,31 @@ torch appears in annotations only, so importing this module costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
     from lorasweep.core.errors import InputError
-    from lorasweep.core.records import Frame, LatentShape, Measurement, MemoryOptions, PlannedImage, Recipe
+    from lorasweep.core.judging import EncoderName, Gallery, Magnitudes, NoiseName, Part, Picture, Rows, SetName
+    from lorasweep.core.records import (
+        Frame,
+        LatentShape,
+        Measurement,
+        MemoryOptions,
+        Plan,
+        PlannedImage,
+        PromptTier,
+        Recipe,
+    )
 
+T = TypeVar("T")
+ImageList = Sequence["Image.Image"]
 # lr of a param group at an optimizer step: (step, that group's peak lr) -> lr. Step 0 is the first update.
 Schedule = Callable[[int, float], float]
 
@@ -188,13 +200,119 @@ class Mergeable(Protocol):
 class Metric(Protocol):
     """One question about an adapter.
 
-    `lorasweep/trial/judge/<name>.py` has `build(**knobs) -> Metric`.
+    `lorasweep/components/metrics/<name>.py` has `build(**knobs) -> Metric` and, torch-free,
+    `names(recipe, plan) -> {name: why it cannot be measured, or ""}`. Facts of the module: `NEEDS_PICTURES`
+    (False: forward passes only), and `SYMPTOMS`, the `Symptom`s of being overcooked that are read from it.
     """
 
-    needs_samples: bool  # False: forward passes only, so it runs at every rung
+    def measure(self, context: JudgeContext) -> Measurement:
+        """Measure; what cannot be measured is in `missing` with its reason."""
 
-    def measure(self, context: Any) -> Measurement:
-        """Measure; `context` is `lorasweep.trial.judge.context.JudgeContext`."""
+
+class Encoder(Protocol):
+    """Turns pictures into features."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything that decides the features: what they are cached by."""
+
+    def encode(self, pictures: ImageList) -> dict[str, torch.Tensor]:
+        """Features by name, each (B, ...) in float32 on the CPU, one row per picture; B of any size >= 1."""
+
+
+class JudgeContext(Protocol):
+    """One adapter at one step, about to be judged: all that a metric may ask. N rows of a set of probes."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """What was trained."""
+
+    @property
+    def plan(self) -> Plan:
+        """Its images, captions and prompts."""
+
+    @property
+    def adapter(self) -> Adapter:
+        """Live in the base, and to be left as it is."""
+
+    @property
+    def weight(self) -> float:
+        """The judged LoRA weight."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps so far."""
+
+    @property
+    def history(self) -> Sequence[Mapping[str, float]]:
+        """Values of the earlier rungs, oldest first."""
+
+    @property
+    def reader(self) -> Any:
+        """Reads a dollhouse picture back (`lorasweep.dollhouse.reader`); None on any other base."""
+
+    @property
+    def gallery(self) -> Gallery | None:
+        """The dataset as pictures."""
+
+    @property
+    def trains_text(self) -> bool:
+        """Whether the adapter sits in the text encoder too, so that its parts can be judged apart."""
+
+    @property
+    def probe_sets(self) -> Collection[SetName]:
+        """The sets of probes that there are."""
+
+    def losses(
+        self,
+        name: SetName,
+        weight: float,
+        *,
+        trigger: bool = True,
+        part: Part = "both",
+        first_noise: bool = False,
+    ) -> Rows:
+        """Squared error of the prediction per row, adapted and base.
+
+        Args:
+            name: one of `probe_sets`.
+            weight: LoRA weight.
+            trigger: False asks with captions from which the trigger was removed.
+            part: what of the adapter is at work.
+            first_noise: only the rows of every image's first noise, for questions that need fewer.
+        """
+
+    def drift(self, name: SetName, weight: float, *, part: Part = "both") -> Rows:
+        """Squared distance between adapted and base prediction per row, beside the base's squared error."""
+
+    def magnitudes(self, name: NoiseName) -> Magnitudes | None:
+        """How hard captions pull on pure noise at the judged weight; None without such captions."""
+
+    def pictures(self, *tiers: PromptTier) -> list[Picture]:
+        """This step's pictures of some tiers at the judged weight, tier by tier."""
+
+    def base_pictures(self, *tiers: PromptTier) -> list[Picture]:
+        """The base's pictures for the prompts and seeds of `pictures(*tiers)`."""
+
+    def features(
+        self, pictures: ImageList, *, encoder: Encoder | None = None, keep: bool = False
+    ) -> dict[str, torch.Tensor]:
+        """Features of pictures of one size, with the adapter silenced; (B, ...) by name.
+
+        Args:
+            pictures: at least one, RGB.
+            encoder: the frozen base when None.
+            keep: pictures that come back in other trials: the base's and the dataset's.
+        """
+
+    def encoder(self, name: EncoderName, *, subject_only: bool = False) -> Encoder | None:
+        """The encoder of a name, None where no copy is configured; with the background greyed out if asked."""
+
+    def prompt_fit(self, name: EncoderName, prompts: tuple[str, ...]) -> Encoder | None:
+        """An encoder whose "fit" (B, K) says how well pictures fit K prompts: by the base or by CLIP."""
+
+    def memoized(self, key: str, compute: Callable[[], T]) -> T:
+        """What `compute` gives, computed once for this checkpoint whatever evidence is left out."""
 
 
 @runtime_checkable
@@ -297,6 +415,3 @@ class Texts(Protocol):
 
     def warm(self, captions: Iterable[str]) -> None:
         """Encode every caption that is not at hand, so that training never waits for it."""
-
-
-ImageList = Sequence["Image.Image"]

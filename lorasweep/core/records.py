@@ -51,14 +51,18 @@ class Status(enum.StrEnum):
 # --------------------------------------------------------------------------------------------- recipe
 
 
-def _apart(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("must not repeat a seed")
-    return seeds
+def _apart(what: str) -> Any:
+    def check(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"must not repeat a {what}")
+        return values
+
+    return AfterValidator(check)
 
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, title="have at least one seed"), AfterValidator(_apart)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, title="have at least one seed"), _apart("seed")]
+Ladder = Annotated[tuple[Annotated[float, Field(ge=0, le=2)], ...], _apart("weight")]  # LoRA weights
 Side = Annotated[int, Field(ge=8, le=4096, examples=[512])]  # px
 _DEVICES = "be auto, cpu, cuda or cuda:N"
 
@@ -197,17 +201,21 @@ class SampleOptions:
     """How samples are drawn (`conf/sample/`)."""
 
     weight: LoraWeight = 0.7  # the LoRA weight that counts
-    weights: tuple[Annotated[float, Field(ge=0, le=2)], ...] = (0.4, 0.7, 1.0)  # the ladder, drawn at the end
+    weights: Ladder = (0.4, 0.7, 1.0)  # the ladder, drawn at the end
     seeds: Seeds = (0, 1)
     rung_seeds: Seeds = (0,)  # at rungs: only `weight`, only these seeds
     class_seeds: Count = 1  # class prompts are drawn from so many of either: people differ more than noises
     sampler: Literal["ddim", "euler", "dpmpp_2m"] = "ddim"
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
-    guidance: NotNegative = 4.0
+    guidance: Annotated[float, Field(ge=0, le=100)] = 4.0
     guidance_rescale: Share | None = None  # None: 0.7 on zero terminal SNR with v, else 0
     width: Side | None = None  # px; None: the base's resolution
     height: Side | None = None
     batch_size: Count = 8
+
+    def seeds_of(self, tier: PromptTier, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        """Return those of some seeds that the prompts of a tier are drawn from."""
+        return seeds[: self.class_seeds] if tier == "class" else seeds
 
 
 @dataclass(frozen=True, kw_only=True)

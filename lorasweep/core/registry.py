@@ -27,7 +27,7 @@ FOLDERS = {  # config group -> folder of its modules; entry points are named by 
     "optimizer": "components.optimizers",
     "scheduler": "components.schedulers",
     "regularization": "components.regularizers",
-    "metrics": "trial.judge.metrics",
+    "metrics": "components.metrics",
     "launcher": "sweep.launchers",
 }
 
@@ -91,19 +91,18 @@ def load(group: str, name: str) -> types.ModuleType:
     Raises:
         ConfigError: there is none, there are two, or a plugin's cannot be imported.
     """
-    brought = find_plugins(group, name)
-    own = name in _own(group)
     if problem := clash(group, name):
         raise ConfigError(problem, subject="the installed plugins")
-    if own:
+    if name in _own(group):
         return importlib.import_module(f"lorasweep.{FOLDERS[group]}.{name}")
-    if not brought:
+    if not (brought := find_plugins(group, name)):
         choices = f"choices: {', '.join(names(group))}"
         raise ConfigError(Problem(f"{group}.name", f"no {group} is called {name!r}", choices))
+    (plugin,) = brought
     try:
-        return importlib.import_module(brought[0].module)
-    except Exception as error:
-        message = f"the plugin {brought[0]} cannot be imported: {type(error).__name__}: {error}"
+        return importlib.import_module(plugin.module)
+    except Exception as error:  # whatever a stranger's module does when it is imported
+        message = f"the plugin {plugin} cannot be imported: {type(error).__name__}: {error}"
         raise ConfigError(Problem(f"{group}={name}", message, "mend or uninstall it")) from error
 
 
@@ -117,9 +116,7 @@ def clash(group: str, name: str) -> Problem | None:
     owners = [*(["lorasweep"] if name in _own(group) else []), *map(str, find_plugins(group, name))]
     if len(owners) < 2:
         return None
-    return Problem(
-        f"{group}={name}", f"is added by {' and by '.join(owners)}", "uninstall the plugin, or rename its own"
-    )
+    return Problem(f"{group}={name}", f"is added by {' and by '.join(owners)}", "uninstall one of them")
 
 
 @functools.cache

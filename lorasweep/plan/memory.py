@@ -81,7 +81,7 @@ def resolve(recipe: Recipe, room_gib: float | None) -> MemoryOptions:
     found = recipe.memory
     for knob in ("tile_vae", "offload_text_encoders", "gradient_checkpointing"):
         if getattr(found, knob) is None:
-            open_ones = dataclasses.replace(found, **{knob: False})
-            needed = peak_gib(recipe, open_ones) if room_gib is not None else None
-            found = dataclasses.replace(found, **{knob: needed is not None and needed > room_gib})
+            needed = None if room_gib is None else peak_gib(recipe, found)
+            too_much = needed is not None and room_gib is not None and needed > room_gib
+            found = dataclasses.replace(found, **{knob: too_much})  # type: ignore[arg-type]
     return found

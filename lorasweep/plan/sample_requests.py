@@ -35,7 +35,7 @@ class ImageRequest:
     height_px: int
 
 
-def requests(recipe: Recipe, plan: Plan, *, weights: Sequence[float], seeds: Sequence[int]) -> list[ImageRequest]:
+def requests(recipe: Recipe, plan: Plan, *, weights: Sequence[float], seeds: tuple[int, ...]) -> list[ImageRequest]:
     """List every prompt of the plan at every weight and seed: weights outermost, then tiers, prompts, seeds.
 
     Args:
@@ -58,7 +58,7 @@ def requests(recipe: Recipe, plan: Plan, *, weights: Sequence[float], seeds: Seq
         for weight in weights
         for tier in PROMPT_TIERS
         for prompt in plan.prompts.get(tier, ())
-        for seed in (seeds[: recipe.sample.class_seeds] if tier == "class" else seeds)
+        for seed in recipe.sample.seeds_of(tier, seeds)
     ]
 
 

@@ -15,7 +15,7 @@ import torch
 from lorasweep.config import compose_recipe
 from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError
-from lorasweep.core.protocols import Adapter, Base, Mergeable
+from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Frame
 from lorasweep.testing import Choice, load, parametrize
 from lorasweep.testing import base as base
@@ -93,7 +93,7 @@ def test_weight_zero_is_the_base_and_weights_differ(adapter: Adapter, base: Base
 
 
 def test_merged_for_a_while_equals_unmerged_and_leaves_no_trace(adapter: Any, base: Base) -> None:
-    if not isinstance(adapter, Mergeable):
+    if not hasattr(adapter, "merged"):
         pytest.skip("is never added to the base's weights")
     train(adapter, base)
     inner = {name: layer.get_base_layer().weight for name, layer in adapter.layers.items()}

@@ -32,7 +32,7 @@ def module(metrics_choice: Choice) -> Any:
 
 def test_it_is_built_from_its_knobs(module: Any, metrics_choice: Choice) -> None:
     metric: Metric = module.build(**metrics_choice[1])
-    assert isinstance(metric.needs_samples, bool) and callable(metric.measure)
+    assert callable(metric.measure) and isinstance(module.NEEDS_PICTURES, bool)
 
 
 def test_planning_it_needs_no_torch(metrics_choice: Choice) -> None:

@@ -60,7 +60,7 @@ def test_it_goes_down_and_lr_zero_stands_still(module: Any, optimizer_choice: Ch
 
 def test_what_it_logs_are_finite_numbers(module: Any, optimizer_choice: Choice) -> None:
     optimizer = module.build(parts(), **optimizer_choice[1])
-    found = getattr(module, "logged", lambda optimizer: {})(optimizer)
+    found: dict[str, float] = getattr(module, "logged", lambda optimizer: {})(optimizer)
     json.dumps(found, allow_nan=False)
     assert all(isinstance(value, float) for value in found.values())
 

@@ -9,11 +9,11 @@ metrics.json
     "weight"       the LoRA weight that counts
     "step", "exposures_per_image"      which checkpoint is kept
     "metrics", "missing"               of it, judged in full: every seed drawn; with `<name>_se` where known,
-                                       and with the verdict's numbers (`metrics.summary`)
+                                       and with the verdict's numbers (`judge.summary`)
     "ladder"       the same checkpoint at every weight drawn, ascending: [{"weight", "metrics", "missing"}]
     "rungs"        the curves, every rung measured alike, at `weight` only: [{"step", "exposures_per_image",
-                   "metrics", "missing", "replicates"}]; replicates as in `metrics.replicates`
-    "verdict"      `metrics.summary.document`
+                   "metrics", "missing", "replicates"}]; replicates as in `judge.replicates`
+    "verdict"      `judge.summary.document`
     "calibration"  {"name", "digest", "fits", "reason"?}; scores with equal digests are comparable
 
 The other rungs' adapters stay in `checkpoints/`. Everything here is worked out again, to the same bits, when
@@ -23,7 +23,7 @@ a kill interrupts it. Knows nothing about training.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter, Base
     from lorasweep.trial.judge.calibration import Calibration, Found
     from lorasweep.trial.judge.context import JudgeContext
-    from lorasweep.trial.judge.ladder import BestWeight
     from lorasweep.trial.judge.verdict import Verdict
     from lorasweep.trial.sample import Sample
 
@@ -51,7 +50,7 @@ class Rung:
         step: optimizer steps.
         exposures_per_image: up to there, mean over training images.
         metrics, missing: as judged, at the weight that counts.
-        replicates: the same with parts of the evidence left out (`metrics.replicates`).
+        replicates: the same with parts of the evidence left out (`judge.replicates`).
     """
 
     step: int
@@ -62,16 +61,13 @@ class Rung:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
-    """A checkpoint that was chosen and judged."""
+class FinalCheckpoint:
+    """The checkpoint that is kept, judged in full."""
 
     step: int
     verdict: Verdict
     final: Measurement
     ladder: list[dict[str, Any]]
-
-
-# ---------------------------------------------------------------------------------------------- weights
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:
@@ -89,9 +85,6 @@ def recall_weights(adapter: Adapter, folder: Path, step: int) -> None:
     adapter.load(checkpoint_folder(folder, step) / ADAPTER)
 
 
-# ---------------------------------------------------------------------------------------------- choosing
-
-
 def choose(recipe: Recipe, rungs: Sequence[Rung], calibration: Calibration) -> tuple[int, Verdict]:
     """Judge the rungs and say which one's adapter stays."""
     from lorasweep.trial.judge import verdict
@@ -99,9 +92,6 @@ def choose(recipe: Recipe, rungs: Sequence[Rung], calibration: Calibration) -> t
     found = verdict.of_rungs([to_dict(rung) for rung in rungs], calibration)
     wanted = found.done_at if recipe.train.keep == "done" else None
     return wanted if wanted is not None else rungs[-1].step, found
-
-
-# ---------------------------------------------------------------------------------------------- pictures
 
 
 def draw_in_full(base: Base, adapter: Adapter, recipe: Recipe, plan: Plan, folder: Path, *, step: int) -> list[Sample]:
@@ -127,9 +117,6 @@ def draw_in_full(base: Base, adapter: Adapter, recipe: Recipe, plan: Plan, folde
     )
 
 
-# ---------------------------------------------------------------------------------------------- judging
-
-
 def judge_in_full(
     context: JudgeContext, calibration: Calibration, *, histories: Sequence[Sequence[Mapping[str, float]]]
 ) -> tuple[Measurement, list[dict[str, float]]]:
@@ -141,11 +128,11 @@ def judge_in_full(
     found = judge.judge(context, wanted, calibration)
     context = replace(context, fidelity=context.fidelity or score.kind_of([found.values]))
     parts = replicates.replicate(context, wanted, calibration, histories=histories)
-    values = replicates.with_errors(found.values, parts, replicates.WITH_ERRORS)
+    values = replicates.with_errors(found.values, parts)
     return Measurement(values=values, missing=found.missing), parts
 
 
-def climb_ladder(context: JudgeContext, calibration: Calibration, counted: Measurement) -> list[dict[str, Any]]:
+def judge_at_weights(context: JudgeContext, calibration: Calibration, counted: Measurement) -> list[dict[str, Any]]:
     """Judge the same checkpoint at every other weight that was drawn; ascending, `counted` among them."""
     from lorasweep.trial import judge
 
@@ -154,29 +141,25 @@ def climb_ladder(context: JudgeContext, calibration: Calibration, counted: Measu
     for weight in sorted(weights):
         found = counted
         if weight != context.weight:
-            # Neither what was asked before nor the history is about this weight.
-            other = replace(context, weight=weight, history=(), _asked={})
-            found = judge.judge(other, context.recipe.metrics, calibration)
+            found = judge.judge(context.at_weight(weight), context.recipe.metrics, calibration)
         steps.append({"weight": weight, "metrics": found.values, "missing": found.missing})
     return steps
 
 
-# ----------------------------------------------------------------------------------------------- writing
-
-
 def write(
-    folder: Path, recipe: Recipe, rungs: Sequence[Rung], kept: Kept, calibrated: Found, *, pruned: bool
+    folder: Path, recipe: Recipe, rungs: Sequence[Rung], kept: FinalCheckpoint, calibrated: Found, *, pruned: bool
 ) -> Measurement:
     """Write what a trial leaves; returns the headline: the final numbers and the verdict's."""
     from lorasweep.trial.judge import summary
     from lorasweep.trial.judge.ladder import best_weight
 
     rows = [to_dict(rung) for rung in rungs]
-    best: BestWeight | None = best_weight(kept.ladder)
+    best = best_weight(kept.ladder)
     why = "a pruned trial is not drawn at other weights" if pruned else ""
     told = summary.numbers(kept.verdict, rows, kept=kept.step, best=best, why_no_weight=why)
     headline = Measurement(values=kept.final.values | told.values, missing=kept.final.missing | told.missing)
-    _copy(checkpoint_folder(folder, kept.step) / ADAPTER, folder / ADAPTER)
+    source = checkpoint_folder(folder, kept.step) / ADAPTER
+    files.write_atomic(folder / ADAPTER, lambda temporary: shutil.copyfile(source, temporary))
     _write_index(folder, kept.step)
     exposures = next(rung.exposures_per_image for rung in rungs if rung.step == kept.step)
     files.write_json(
@@ -194,11 +177,6 @@ def write(
         },
     )
     return headline
-
-
-def _copy(source: Path, target: Path) -> None:
-    copy: Callable[[Path], object] = lambda temporary: shutil.copyfile(source, temporary)  # noqa: E731
-    files.write_atomic(target, copy)
 
 
 def _write_index(folder: Path, step: int) -> None:

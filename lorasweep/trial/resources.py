@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import gc
 import shutil
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lorasweep.core import files, paths, registry
 from lorasweep.core.errors import InputError, Problem
@@ -19,13 +20,19 @@ from lorasweep.core.records import BaseOptions, MemoryOptions, Plan, Recipe, dig
 from lorasweep.plan import memory, sample_requests
 
 if TYPE_CHECKING:
+    from lorasweep.core.judging import Gallery
     from lorasweep.core.protocols import Adapter, Base
     from lorasweep.trial.cache.latents import LatentCache
     from lorasweep.trial.cache.texts import TextCache
     from lorasweep.trial.judge.context import JudgeContext
     from lorasweep.trial.judge.features import FeatureCache
+    from lorasweep.trial.judge.probes import Probes
     from lorasweep.trial.judge.score import Kind
     from lorasweep.trial.sample import Sample
+
+
+T = TypeVar("T")
+RECENT = 4  # probes and galleries that are kept: trials of one sweep need one per dataset, base and bucket choice
 
 
 class Kitchen:
@@ -36,6 +43,8 @@ class Kitchen:
         self._bases: dict[int, Base] = {}  # by clip_skip, all with the same modules
         self._caches: dict[int, tuple[LatentCache, TextCache]] = {}  # by clip_skip
         self._base_samples: dict[str, list[Sample]] = {}
+        self._probes: OrderedDict[str, Probes] = OrderedDict()
+        self._galleries: OrderedDict[str, Gallery] = OrderedDict()
         self._features: FeatureCache | None = None
         self._reader: Any = None
 
@@ -81,25 +90,29 @@ class Kitchen:
         fidelity: Kind | None = None,
     ) -> JudgeContext:
         """Everything that the metrics look at for one rung of one trial; `history` has the earlier rungs."""
-        from lorasweep.trial.judge import gallery, probes
+        from lorasweep.trial.judge import gallery
         from lorasweep.trial.judge.context import JudgeContext
 
         base = self.base(recipe)
-        latents, texts = self.caches(recipe)
+        latents, _ = self.caches(recipe)
         base_samples = self.base_samples(recipe, plan, adapter=adapter)
         return JudgeContext(
             base=base,
             adapter=adapter,
             recipe=recipe,
             plan=plan,
-            probes=probes.build(base, recipe, plan, latents=latents, texts=texts, adapter=adapter),
+            probes=self.probes(recipe, plan, adapter=adapter),
             weight=recipe.sample.weight,
             samples=samples,
             base_samples=base_samples,
             reader=self._read_with(recipe.base),
             step=step,
             history=history,
-            gallery=gallery.build(base, recipe, plan, latents=latents, adapter=adapter),
+            gallery=_recent(
+                self._galleries,
+                gallery.key(base, recipe, plan),
+                lambda: gallery.build(base, recipe, plan, latents=latents, adapter=adapter),
+            ),
             feature_cache=self._feature_cache(),
             fidelity=fidelity,
         )
@@ -136,13 +149,16 @@ class Kitchen:
             _publish(link_into, lambda temporary: shutil.copytree(folder, temporary, dirs_exist_ok=True))
         return self._base_samples[key]
 
-    def write_probes(self, recipe: Recipe, plan: Plan, file: Path) -> None:
-        """Write what every rung of every trial of this recipe's data is asked, and its digest, as JSON."""
+    def probes(self, recipe: Recipe, plan: Plan, adapter: Adapter | None = None) -> Probes:
+        """What every rung of every trial of this recipe's data is asked; `adapter` is silenced meanwhile."""
         from lorasweep.trial.judge import probes
 
-        latents, texts = self.caches(recipe)
-        built = probes.build(self.base(recipe), recipe, plan, latents=latents, texts=texts)
-        files.write_json(file, probes.described(built))
+        base, (latents, texts) = self.base(recipe), self.caches(recipe)
+        return _recent(
+            self._probes,
+            probes.key(base, recipe, plan),
+            lambda: probes.build(base, recipe, plan, latents=latents, texts=texts, adapter=adapter),
+        )
 
     def _feature_cache(self) -> FeatureCache:
         """Features of pictures, of the base's and the dataset's once per machine, by their pixels."""
@@ -162,6 +178,16 @@ class Kitchen:
 
             self._reader = Reader.load()
         return self._reader
+
+
+def _recent(held: OrderedDict[str, T], key: str, build: Callable[[], T]) -> T:
+    """Take what is held under a key, built when it is not; the `RECENT` last used stay."""
+    if key not in held:
+        held[key] = build()
+    held.move_to_end(key)
+    while len(held) > RECENT:
+        held.popitem(last=False)
+    return held[key]
 
 
 def _base_key(recipe: Recipe) -> str:

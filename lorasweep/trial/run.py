@@ -23,8 +23,8 @@ from lorasweep.core.provenance import provenance
 from lorasweep.core.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
 from lorasweep.plan import sample_requests, throughput
 from lorasweep.trial import class_images, finish
-from lorasweep.trial.finish import Kept, Rung
-from lorasweep.trial.judge import calibration, score
+from lorasweep.trial.finish import FinalCheckpoint, Rung
+from lorasweep.trial.judge import calibration, probes, score
 from lorasweep.trial.resource_usage import Footprint
 from lorasweep.trial.resources import Kitchen
 
@@ -209,11 +209,11 @@ class _Run:
 
     def _warning(self) -> str:
         """What a person should hear before the trial is over: that it has burned; empty while unsure."""
-        from lorasweep.trial.judge import sentence, verdict
+        from lorasweep.trial.judge import summary, verdict
 
         rungs = [to_dict(rung) for rung in self._rungs()]
         found = verdict.of_rungs(rungs, self._calibrated.calibration)
-        return sentence.burning(found) if verdict.is_sure(rungs, found) else ""
+        return summary.burning(found) if verdict.is_sure(rungs, found) else ""
 
     def _sample(self, slot: Slot) -> list[Sample]:
         """Draw at the weight that counts, for the rungs' seeds."""
@@ -251,22 +251,22 @@ class _Run:
         if pruned:
             rung = self.judged[step]
             final = Measurement(values=rung.metrics, missing=rung.missing)
-            kept = Kept(step=step, verdict=found, final=final, ladder=[])
+            kept = FinalCheckpoint(step=step, verdict=found, final=final, ladder=[])
         else:
             kept = self._keep(slot, step, found)
         self.event("end", slot.step, status=status.value)
         headline = finish.write(self.folder, self.recipe, rungs, kept, self._calibrated, pruned=pruned)
         return Outcome(status=status, step=slot.step, metrics=headline.values, missing=headline.missing)
 
-    def _keep(self, slot: Slot, step: int, found: Verdict) -> Kept:
+    def _keep(self, slot: Slot, step: int, found: Verdict) -> FinalCheckpoint:
         """Put the kept rung's weights back, draw them at every weight and seed, and judge that."""
         finish.recall_weights(slot.adapter, self.folder, step)
         samples = finish.draw_in_full(self.base, slot.adapter, self.recipe, self.plan, self.folder, step=step)
         self._tell_samples(step)
         final, _ = self._judge(slot, step, samples)
         context = self._context(slot, step, samples)
-        ladder = finish.climb_ladder(context, self._calibrated.calibration, final)
-        return Kept(step=step, verdict=found, final=final, ladder=ladder)
+        ladder = finish.judge_at_weights(context, self._calibrated.calibration, final)
+        return FinalCheckpoint(step=step, verdict=found, final=final, ladder=ladder)
 
     def event(self, kind: str, step: int, **details: Any) -> bool:
         """Log one event and report it; returns the owner's answer."""
@@ -295,4 +295,4 @@ def _facts(rung: Rung) -> dict[str, Any]:
 def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen) -> None:
     """Put the base's own images, same prompts and seeds as every trial's, and the probes into `folder`."""
     kitchen.base_samples(recipe, plan, link_into=folder)
-    kitchen.write_probes(recipe, plan, folder / "probes.json")
+    files.write_json(folder / "probes.json", probes.described(kitchen.probes(recipe, plan)))

@@ -17,7 +17,7 @@ from lorasweep import config
 from lorasweep.cli import calibrate_command, main
 from lorasweep.components.bases import stable_diffusion
 from lorasweep.core import files
-from lorasweep.sweep.calibrate.place import Control
+from lorasweep.sweep.calibrate.fit_limits import Control
 from lorasweep.trial.judge import calibration
 
 TINY = [

@@ -10,14 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lorasweep.config.kohya.options import (
-    DEFAULTS,
-    HARMLESS,
-    OTHER_BASES,
-    TRANSLATED,
-    UNSUPPORTED,
-    UNSUPPORTED_NETWORK_ARGS,
-)
+from lorasweep.config.kohya.options import DEFAULTS, TABLE
 from lorasweep.config.places import GROUPS
 
 ROOT = Path(__file__).parents[2]
@@ -52,11 +45,11 @@ def test_every_key_of_ours_in_the_table_is_in_a_recipe() -> None:
         assert not equals or (ROOT / "conf" / group / f"{choice}.yaml").is_file(), key
 
 
-@pytest.mark.parametrize("option", sorted(TRANSLATED))
+@pytest.mark.parametrize("option", [name for name in TABLE.translated if "." not in name])
 def test_what_import_kohya_translates_is_in_the_table(option: str) -> None:
     rows = [row for row in MAPPED if f"`{option}`" in row[0]]
     assert len(rows) == 1
-    assert set(CODE.findall(rows[0][3])) == set(TRANSLATED[option].keys)
+    assert set(CODE.findall(rows[0][3])) == set(TABLE.translated[option].keys)
     if DEFAULTS.get(option) and f"[{DEFAULTS[option]}]" not in rows[0][0]:
         told = re.search(r"\[(.*)\]", rows[0][0])
         assert told is None or float(told[1]) == float(DEFAULTS[option])
@@ -64,10 +57,9 @@ def test_what_import_kohya_translates_is_in_the_table(option: str) -> None:
 
 def test_what_has_no_counterpart_is_told_with_the_reason() -> None:
     told = {row[0]: row[1] for row in ROWS if len(row) == 2}
-    for option, reason in UNSUPPORTED.items():
-        assert told.get(f"`{option}`") == reason
-    for option, reason in UNSUPPORTED_NETWORK_ARGS.items():
-        assert told.get(f"`{option}` in `network_args`") == reason
+    for option, reason in TABLE.unsupported.items():
+        root, dot, argument = option.partition(".")
+        assert told.get(f"`{argument}` in `{root}`" if dot else f"`{option}`") == reason
     harmless = {option: why for cells, why in told.items() for option in CODE.findall(cells)}
-    assert {option: harmless.get(option) for option in HARMLESS} == HARMLESS
-    assert OTHER_BASES.keys() <= harmless.keys()
+    assert {option: harmless.get(option) for option in TABLE.harmless} == TABLE.harmless
+    assert TABLE.more["other_bases"].keys() <= harmless.keys()

@@ -26,6 +26,7 @@ WITHIN = {
         "adapters": set(),
         "bases": set(),
         "buckets": set(),
+        "metrics": set(),
         "optimizers": set(),
         "regularizers": {"adapters"},  # scale_norm acts on an adapter's norms
         "schedulers": set(),

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
+from torch.nn.grad import conv2d_input
 
 STORAGE = torch.float8_e4m3fn  # 4 bits of exponent, 3 of mantissa, up to 448: what weights are kept in
 
@@ -48,10 +49,10 @@ class _Cast(torch.autograd.Function):
         return functional.conv2d(x, weight.to(x.dtype), None, layer.stride, layer.padding, layer.dilation, layer.groups)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (weight,), layer = ctx.saved_tensors, ctx.layer
         weight = weight.to(gradient.dtype)
         if isinstance(layer, torch.nn.Linear):
             return gradient @ weight, None, None
         how = layer.stride, layer.padding, layer.dilation, layer.groups
-        return torch.nn.grad.conv2d_input(ctx.shape, weight, gradient, *how), None, None
+        return conv2d_input(ctx.shape, weight, gradient, *how), None, None

@@ -18,7 +18,7 @@ from lorasweep.core.errors import ConfigError, Problem
 _PARTS = {"args", "dataset_args"}
 
 
-def saved(content: Mapping[str, Any]) -> bool:
+def is_saved_by_it(content: Mapping[str, Any]) -> bool:
     """Whether Easy Training Scripts wrote this."""
     return any(isinstance(value, Mapping) and value and set(value) <= _PARTS for value in content.values())
 
@@ -34,8 +34,7 @@ def in_sections(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if mode not in (None, "lora"):
         what = f"is of Easy Training Scripts, for train_mode {mode!r}: only lora is translated"
         raise ConfigError(Problem(str(path), what, "save it again with LoRA chosen"), subject="the kohya files")
-    sections: dict[str, Any] = {}
-    general: dict[str, Any] = {}
+    sections: dict[str, Any] = {"general": {}, "datasets": [{"subsets": content.get("subsets", [])}]}
     for name, section in content.items():
         if name == "subsets":
             continue
@@ -46,25 +45,23 @@ def in_sections(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
             if not isinstance(values, Mapping):
                 sections[f"{name}.{part}"] = values
             elif part == "args":
-                sections[name] = dict(values)
+                sections[name] = _with_network(dict(values))
             else:
-                general |= values
-    _name_the_network(sections)
-    return {**sections, "general": general, "datasets": [{"subsets": content.get("subsets", [])}]}
+                sections["general"] |= values
+    return sections
 
 
-def _name_the_network(sections: dict[str, Any]) -> None:
-    for section in sections.values():
-        if not isinstance(section, dict) or "network_module" in section:
-            continue
-        freezes_down = section.pop("fa", False)
-        arguments = section.get("network_args")
-        names = arguments.keys() if isinstance(arguments, Mapping) else ()
-        if "algo" in names:
-            section["network_module"] = "lycoris.kohya"
-        elif "unit" in names:
-            section["network_module"] = "networks.dylora"
-        elif freezes_down:
-            section["network_module"] = "networks.lora_fa"
-        elif section.keys() & {"network_dim", "network_args"}:
-            section["network_module"] = "networks.lora"
+def _with_network(section: dict[str, Any]) -> dict[str, Any]:
+    """A section with the network that its arguments are of."""
+    freezes_down, arguments = section.pop("fa", False), section.get("network_args")
+    names = arguments if isinstance(arguments, Mapping) else ()
+    module = None
+    if "algo" in names:
+        module = "lycoris.kohya"
+    elif "unit" in names:
+        module = "networks.dylora"
+    elif freezes_down:
+        module = "networks.lora_fa"
+    elif section.keys() & {"network_dim", "network_args"}:
+        module = "networks.lora"
+    return {"network_module": module, **section} if module else section

@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import os.path
+import re
 from pathlib import Path
 
-from lorasweep.config import compose_recipe, places
-from lorasweep.config.kohya import toml_files
-from lorasweep.config.kohya.brakes import translate_brakes
-from lorasweep.config.kohya.budget import planned_steps, translate_base, translate_budget
-from lorasweep.config.kohya.draft import Draft, Line, Note
-from lorasweep.config.kohya.images import TO_BE_GIVEN, Link, effective, translate_buckets, translate_images
+from lorasweep.components.buckets.kohya import resolutions
+from lorasweep.config.bind import TO_BE_GIVEN
+from lorasweep.config.importing.draft import Draft, Note, as_kind
+from lorasweep.config.importing.finish import Imported, finish
+from lorasweep.config.kohya import files
+from lorasweep.config.kohya.images import effective, regularization_folder, translate_images
 from lorasweep.config.kohya.network import translate_network
 from lorasweep.config.kohya.optimizer import translate_optimizer
+from lorasweep.config.kohya.options import TABLE
 from lorasweep.config.kohya.schedule import translate_schedule
-from lorasweep.config.override import write
-from lorasweep.core.errors import ConfigError, Problem
 
-_PLACES = (
-    "base.path",
-    "dataset.path",
-    "regularization.reg_images.path",
-)  # may be on another machine, or only known to the person
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What became of the files.
-
-    Attributes:
-        lines: recipe key -> value and origin.
-        untranslated: given, matters, and has no counterpart.
-        differs: translated, but not quite the same.
-        left_out: given, and changes nothing that is learned.
-        links: folders of images to link, by the name that says their repeats.
-        to_give: keys that only the person knows.
-    """
-
-    lines: dict[str, Line]
-    untranslated: tuple[Note, ...]
-    differs: tuple[Note, ...]
-    left_out: tuple[Note, ...]
-    links: tuple[Link, ...]
-    to_give: tuple[str, ...]
-
-    def overrides(self) -> list[str]:
-        """The recipe as `KEY=VALUE`s."""
-        return [write(key, line.value) for key, line in self.lines.items()]
+_SIDES_WRITTEN_FOR_PX = 512  # bucket sides in a recipe are written for this resolution and scale with the base
+_MOST_PX = 16384  # beyond any picture; buckets are counted up to it
+_PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
+_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+_NOT_TRAINED_HERE = "such a base cannot be trained here"
 
 
 def import_kohya(config: Path, dataset: Path | None = None, *, link_into: Path | None = None) -> Imported:
@@ -60,75 +36,138 @@ def import_kohya(config: Path, dataset: Path | None = None, *, link_into: Path |
     Raises:
         ConfigError: a file cannot be read, or has values that make no sense: all of them at once.
     """
-    given = toml_files.read(config, dataset)
+    given = files.read(config, dataset)
     options, hidden = effective(given)
-    draft = Draft(options, untranslated=[*given.notes], left_out=hidden)
-    _first_rate(draft)
-    translate_base(draft)
+    draft = Draft(TABLE, options, untranslated=[*given.notes], left_out=hidden)
+    draft.spread()
+    _take_the_first_rate(draft)
+    _base(draft)
     links = translate_images(draft, given, link_into=link_into)
-    translate_buckets(draft)
+    _buckets(draft)
     translate_network(draft)
-    optimizer, trains_text = translate_optimizer(draft)
-    draft.put("adapter.text_encoder", trains_text, "network_train_unet_only")
-    translate_schedule(draft, steps=planned_steps(draft), is_scheduled=optimizer.is_scheduled)
-    translate_brakes(draft, given)
-    translate_budget(draft)
-    draft.judge_the_rest()
-    if draft.problems:
-        raise ConfigError(draft.problems, subject=f"the kohya config {config}")
-    _drop_what_is_refused(draft)
-    groups = {name: number for number, name in enumerate(places.GROUPS)}
-    in_order = sorted(draft.lines, key=lambda key: groups.get(key.split(".")[0], len(groups)))
-    return Imported(
-        lines={key: draft.lines[key] for key in in_order},
-        untranslated=tuple(draft.untranslated),
-        differs=tuple(draft.differs),
-        left_out=tuple(draft.left_out),
-        links=tuple(links),
-        to_give=tuple(key for key in in_order if draft.lines[key].value == TO_BE_GIVEN),
-    )
+    is_scheduled = translate_optimizer(draft)
+    _budget(draft)
+    translate_schedule(draft, steps=draft.lines["train.max_steps"].value, is_scheduled=is_scheduled)
+    _brakes(draft, regularization_folder(draft, given))
+    _precision(draft)
+    draft.put_plain()
+    return finish(draft, links, subject=f"the kohya config {config}")
 
 
-def _first_rate(draft: Draft) -> None:
+def _take_the_first_rate(draft: Draft) -> None:
     """sd-scripts takes a list of rates, for bases with several text encoders."""
     rates = draft.options.get("text_encoder_lr")
     if isinstance(rates, list):
         if len(rates) > 1:
             draft.left_out.append(Note("text_encoder_lr", rates, "the first rate is of the one text encoder"))
-        draft.options = {**draft.options, "text_encoder_lr": rates[0] if rates else None}
+        draft.options["text_encoder_lr"] = rates[0] if rates else None
 
 
-def _drop_what_is_refused(draft: Draft) -> None:
-    """Take out what a recipe may not say, each with the rule that it breaks, until the recipe composes."""
-    while problems := _refusals(draft):
-        refused = [problem for problem in problems if problem.where in draft.lines]
-        if not refused:
-            raise ConfigError(problems, subject="the translated recipe")
-        for problem in refused:
-            if problem.where not in draft.lines:
-                continue  # went with another one
-            line = draft.lines[problem.where]
-            reason = f"{problem.where}={line.value} is refused here: {problem.message}"
-            given = draft.options.get(line.option, line.value)
-            draft.leave(line.option, given, f"{reason}; lorasweep's default is taken")
-            for key in [key for key in draft.lines if f"{key}.".startswith(f"{problem.where}.")]:
-                del draft.lines[key]
+def _base(draft: Draft) -> None:
+    """Decide which frozen model; nothing is downloaded, so a name on a hub is not a path."""
+    option = "pretrained_model_name_or_path"
+    draft.put("base", "stable_diffusion", option, given=True)
+    path, reason = draft.take(option), ""
+    if not path:
+        reason = "no base is named: give base.path=some/folder"
+    elif path.lower().endswith(_PICKLES):
+        reason = "pickles can run code when opened: save it as .safetensors, and give base.path"
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", path) and not Path(path).suffix and not os.path.isdir(path):
+        reason = "nothing is downloaded: if that is a name on a hub, give base.path=the folder on your disk"
+    if reason:
+        draft.leave(option, reason)
+    draft.put("base.path", TO_BE_GIVEN if reason else path, option)
+    if draft.take("v_parameterization"):
+        draft.put("base.prediction_type", "v_prediction", "v_parameterization")
+    draft.ignore("v_parameterization", "what the base predicts is read from its own files")
+    for other, base in draft.table.more["other_bases"].items():
+        if draft.given(other):
+            what = f"is of a training of {base}, must be of Stable Diffusion 1.x or 2.x"
+            draft.problem(other, what, _NOT_TRAINED_HERE)
 
 
-def _refusals(draft: Draft) -> list[Problem]:
+def _buckets(draft: Draft) -> None:
+    """Decide the base's resolution and step, and the buckets."""
+    width, height = _resolution(draft)
+    has_buckets, step = draft.take("enable_bucket"), draft.take("bucket_reso_steps")
+    low, high = draft.take("min_bucket_reso"), draft.take("max_bucket_reso")
+    upscale = not draft.take("bucket_no_upscale")
+    is_square = width == height
+    # Bucket sides scale with the base's resolution: for sides that are no square's, write them for 512.
+    draft.put("base.resolution", width if is_square else _SIDES_WRITTEN_FOR_PX, "resolution")
+    draft.put("base.bucket_step", step if has_buckets else math.gcd(64, width, height), "bucket_reso_steps")
+    draft.put("buckets", "kohya" if has_buckets and is_square else "single", "enable_bucket")
+    if has_buckets and is_square:
+        draft.put("buckets.min_side", math.ceil(low * _SIDES_WRITTEN_FOR_PX / width), "min_bucket_reso")
+        draft.put("buckets.max_side", math.floor(high * _SIDES_WRITTEN_FOR_PX / width), "max_bucket_reso")
+    elif not is_square:
+        sizes = [[width, height]]
+        if has_buckets:
+            found = resolutions(width * height, low // step * step, -(-high // step) * step, step)
+            sizes = [[bucket.width_px, bucket.height_px] for bucket in found]
+        draft.put("buckets.sizes", sizes, "resolution")
+        reason = "pictures are drawn at 512 x 512, unless sample.width and sample.height say otherwise"
+        draft.differ("resolution", reason, f"{width},{height}")
+    if has_buckets and not upscale and not is_square:
+        draft.leave("bucket_no_upscale", "without enlarging, the area must be a square's, e.g. 512 x 512")
+    else:
+        draft.put("buckets.upscale", upscale or not has_buckets, "bucket_no_upscale")
+
+
+def _resolution(draft: Draft) -> tuple[int, int]:
+    """Width and height in px: one side, `width,height`, or a list of the two."""
+    if not draft.given("resolution"):
+        draft.leave("resolution", "is not given, and sd-scripts needs it: 512 is taken")
+        return 512, 512
+    value = draft.options["resolution"]
+    parts = value if isinstance(value, list) else str(value).strip(" ()[]").split(",")
     try:
-        compose_recipe([write(key, line.value) for key, line in draft.lines.items()])
-    except ConfigError as error:
-        return [problem for problem in error.problems if not _can_be_mended(problem, draft)]
-    return []
+        sides = [as_kind(part, int) for part in parts]
+    except (ValueError, TypeError, OverflowError):
+        sides = []
+    if len(sides) not in (1, 2) or not all(1 <= side <= _MOST_PX for side in sides):
+        draft.problem("resolution", f"must be one side, or width,height, in px up to {_MOST_PX}, got {value!r}")
+        return 512, 512
+    return sides[0], sides[-1]
 
 
-def _can_be_mended(problem: Problem, draft: Draft) -> bool:
-    """Whether only this machine lacks something: a folder, a library."""
-    if problem.where == "optimizer.name":
-        option = draft.lines["optimizer"].option
-        note = Note(option, draft.options.get(option), f"{problem.message} ({problem.hint})")
-        if note not in draft.differs:
-            draft.differs.append(note)
-        return True
-    return problem.where in _PLACES
+def _budget(draft: Draft) -> None:
+    """Decide steps, batches and seed: epochs win over steps, and a dataset's own batch over the training's."""
+    if draft.given("max_train_epochs"):
+        draft.put("train.epochs", draft.take("max_train_epochs"), "max_train_epochs")
+        draft.put("train.max_steps", None, "max_train_epochs")
+        draft.ignore("max_train_steps", "max_train_epochs takes its place, as in sd-scripts")
+    else:
+        draft.put("train.max_steps", draft.take("max_train_steps"), "max_train_steps")
+    batch = draft.first("batch_size", "train_batch_size")
+    draft.put("train.batch_size", draft.take(batch), batch)
+    if draft.given("seed"):
+        draft.put("seed", draft.take("seed"), "seed")
+    else:
+        draft.differ("seed", "sd-scripts draws another each time; ours is 0 unless it is given")
+
+
+def _precision(draft: Draft) -> None:
+    asked = draft.take("mixed_precision")
+    if asked not in _PRECISIONS:
+        draft.problem("mixed_precision", f"must be one of {', '.join(_PRECISIONS)}, got {asked!r}")
+    draft.put("train.precision", _PRECISIONS.get(asked, "fp32"), "mixed_precision")
+    if asked in ("fp16", "bf16"):
+        reason = "the frozen base is held in it, and adapters train in fp32; there, fp32 weights are autocast"
+        draft.differ("mixed_precision", reason)
+
+
+def _brakes(draft: Draft, folder: str | None) -> None:
+    """Decide `regularization`: none, one or both."""
+    limit, weight = draft.take("scale_weight_norms"), draft.take("prior_loss_weight")
+    names = [name for name, on in (("scale_norm", limit), ("reg_images", folder)) if on]
+    if names:
+        draft.put("regularization", names, "scale_weight_norms" if limit else "reg_data_dir", given=True)
+    if limit:
+        draft.put("regularization.scale_norm.max_norm", limit, "scale_weight_norms")
+    if folder:
+        draft.put("regularization.reg_images.path", folder, "reg_data_dir", given=True)
+        draft.put("regularization.reg_images.prior_loss_weight", weight, "prior_loss_weight")
+        draft.put("regularization.reg_images.share", 1.0, "reg_data_dir", given=True)
+    else:
+        draft.ignore("prior_loss_weight", "there are no regularization images")

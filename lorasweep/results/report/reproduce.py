@@ -53,7 +53,7 @@ def reproduction(trial: TrialFindings) -> Reproduction:
 def _elsewhere(trial: TrialFindings) -> str | None:
     """The recipe as one command; paths in it are this machine's."""
     try:
-        words = config.spell(config.read_recorded(trial.folder / "recipe.yaml"))
+        words = config.to_overrides(config.read_recorded(trial.folder / "recipe.yaml"))
     except InputError:
         return None
     return " ".join(["lorasweep train", *map(shlex.quote, words)])

@@ -66,10 +66,7 @@ def sweep_of_controls(overrides: Sequence[str], *, name: str, steps: int, option
     notes = {"long": f"{options.times} times the exposures", "hot": f"{HOT:g} times the learning rate"}
     arms = tuple(
         config.Arm(
-            name=arm,
-            note=notes[arm],
-            overrides=(*overrides, *words),
-            recipe=config.compose_recipe(overrides, words),
+            name=arm, note=notes[arm], overrides=(*overrides, *words), recipe=config.compose_recipe(overrides, words)
         )
         for arm, words in (("long", long), ("hot", hot))
     )

@@ -144,11 +144,6 @@ def _judge(
     samples = sample.write(folder, requests, images, base=base, options=options, adapter_file=None)
     context = kitchen.judge_context(recipe, plan, adapter=adapter, samples=samples, step=0, history=())
     found, replicates = finish.judge_in_full(context, calibration, histories=[])
-    row = {
-        "metrics": found.values,
-        "missing": found.missing,
-        "replicates": replicates,
-        "size": size(adapter),
-    }
+    row = {"metrics": found.values, "missing": found.missing, "replicates": replicates, "size": size(adapter)}
     files.write_json(folder / "judged.json", row)
     return row

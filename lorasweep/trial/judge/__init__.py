@@ -2,27 +2,11 @@
 
     JudgeContext  ->  judge  ->  Measurement (numbers, and a reason for each number that could not be had)
 
-At every rung, from forward passes:
+docs/metrics.md lists the numbers by metric, with formulas, their sources and when they are wrong. Endings of
+names: `_w1` at another weight, `_unet` and `_text_encoder` by one part alone, `_base`, `_clip` by a second
+encoder, `_se` a standard error.
 
-    generalisation       gap, gap_t<t>, gap_high_noise, gap_se, held_out, train, rise
-    useful_weight        best, slope
-    prior_drift          plain, class, neighbour, unrelated
-    trigger_selectivity  score, gain, gain_without
-    memorisation         magnitude_ratio
-    norms                relative, relative_max, spectral_max, stable_rank, intruders
-
-and from pictures:
-
-    memorisation         copy_rate, tile_max, nearness, each also _latents and _features
-    diversity            relative, vendi, base_vendi
-    burn                 score, saturation, contrast, clipped, grain
-    identity             score; likeness ... by the reader, distance ... by the base, resemblance by others
-    prompt_control       score, accuracy, base_accuracy, bleed_class or bleed_plain, bleed_unrelated
-
-Endings: `_w1` at another weight, `_unet` and `_text_encoder` by one part alone, `_base`, `_clip` by a second
-encoder, `_se` a standard error. docs/metrics.md has the formulas, their sources and when they are wrong.
-
-A metric is a module with `build(**knobs)` and a `conf/metrics/<name>.yaml`; there is no list of them to edit.
+A metric is a module of `components/metrics/` and a `conf/metrics/<name>.yaml`; there is no list of them to edit.
 Importing this package imports no torch. Judging draws from no generator of the training and changes no
 weight.
 """
@@ -37,23 +21,14 @@ from lorasweep.core import registry
 from lorasweep.core.records import Measurement
 
 if TYPE_CHECKING:
-    from lorasweep.core.protocols import Metric
     from lorasweep.trial.judge.calibration import Calibration
     from lorasweep.trial.judge.context import JudgeContext
 
-__all__ = ["build", "judge"]
-
-
-def build(name: str, knobs: Mapping[str, Any]) -> Metric:
-    """Build the metric of one `conf/metrics/<name>.yaml`."""
-    metric: Metric = registry.load("metrics", name).build(**knobs)
-    return metric
+__all__ = ["judge"]
 
 
 def judge(
-    context: JudgeContext,
-    metrics: Mapping[str, Mapping[str, Any]],
-    calibration: Calibration | None = None,
+    context: JudgeContext, metrics: Mapping[str, Mapping[str, Any]], calibration: Calibration | None = None
 ) -> Measurement:
     """Ask every metric, then score the answers.
 
@@ -72,11 +47,11 @@ def judge(
     found = Measurement()
     broken = set()
     for name, knobs in metrics.items():
-        metric = build(name, knobs)
-        if metric.needs_samples and not context.samples:
+        module = registry.load("metrics", name)
+        if module.NEEDS_PICTURES and not context.samples:
             found.missing[name] = f"needs pictures, and none were drawn at step {context.step}"
             continue
-        answer = metric.measure(context)
+        answer = module.build(**knobs).measure(context)
         found.missing.update(answer.missing)
         for key, value in answer.values.items():
             if math.isfinite(value):

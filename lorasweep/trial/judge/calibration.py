@@ -17,7 +17,7 @@ Knows nothing about how limits are found; imports no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -83,11 +83,8 @@ class Found:
 
     def document(self) -> dict[str, Any]:
         """What `metrics.json` says about it."""
-        found: dict[str, Any] = {
-            "name": self.calibration.name,
-            "digest": self.calibration.digest,
-            "fits": not self.reason,
-        }
+        made = self.calibration
+        found: dict[str, Any] = {"name": made.name, "digest": made.digest, "fits": not self.reason}
         return found | ({"reason": self.reason} if self.reason else {})
 
 
@@ -123,7 +120,7 @@ def find(recipe: Recipe, base_fingerprint: str) -> Found:
         return Found(calibration=named, reason=_difference(named, wanted))
     if own_path(wanted).exists():
         return Found(calibration=read(own_path(wanted)))
-    for shipped in _shipped():
+    for shipped in map(read, sorted(SHIPPED.glob("*.json"))):
         if shipped.key == key_of(wanted):
             return Found(calibration=shipped)
     nearest = read(NEAREST)
@@ -151,11 +148,6 @@ def read(path: Path) -> Calibration:
     if not all(0 < number < math.inf for number in numbers):
         raise _refuse(path, "has a limit or a width that is no number > 0", hint)
     return made
-
-
-def _shipped() -> Iterator[Calibration]:
-    for path in sorted(SHIPPED.glob("*.json")):
-        yield read(path)
 
 
 def _dataset_kind(recipe: Recipe) -> str:

@@ -8,60 +8,42 @@ Letters: N rows of a set of probes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from lorasweep.core.judging import Magnitudes, Picture, Rows
 from lorasweep.trial import lora_weight
+from lorasweep.trial.judge import encoders
 from lorasweep.trial.judge import probes as probing
 from lorasweep.trial.judge.encoders.frozen_base import FrozenBase
+from lorasweep.trial.judge.encoders.local import Clip
+from lorasweep.trial.judge.encoders.mask import Masked, subject_words
+from lorasweep.trial.judge.encoders.prompt_fit import FitByBase, FitByClip
 from lorasweep.trial.judge.features import FeatureCache
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
-    from lorasweep.core.protocols import Adapter, Base, Text
+    from lorasweep.core.judging import EncoderName, Gallery, NoiseName, Part, SetName
+    from lorasweep.core.protocols import Adapter, Base, Encoder, ImageList, Text
     from lorasweep.core.records import Plan, PromptTier, Recipe
-    from lorasweep.trial.judge.encoders import Encoder
-    from lorasweep.trial.judge.gallery import Gallery
-    from lorasweep.trial.judge.probes import NoiseName, ProbeBatch, Probes, SetName
+    from lorasweep.trial.judge.probes import ProbeBatch, Probes
     from lorasweep.trial.judge.score import Kind
     from lorasweep.trial.sample import Sample
 
-Answer = TypeVar("Answer")
-# Which of the parts that an adapter trains is at work.
-Part = Literal["both", "unet", "text_encoder"]  # the denoiser, all text encoders
-PARTS: tuple[Part, ...] = ("unet", "text_encoder")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """One number per probe row, and which row is which; all (N,)."""
-
-    adapted: torch.Tensor
-    base: torch.Tensor
-    timestep: torch.Tensor
-    image: torch.Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class Magnitudes:
-    """How hard captions pull on pure noise: norm of the difference that each makes; both (N,)."""
-
-    adapted: torch.Tensor
-    base: torch.Tensor
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeContext:
-    """One adapter at one step, about to be judged.
+    """One adapter at one step, about to be judged: what `protocols.JudgeContext` says that metrics may ask.
 
     Attributes:
         base, adapter: live; left as they were.
-        recipe, plan: what is being cooked.
+        recipe, plan: what is being trained.
         probes: from `probes.build`.
-        weight: the LoRA weight that counts.
+        weight: the judged LoRA weight.
         samples: pictures drawn at this step, at any weights; may be empty.
         base_samples: the base's pictures for the same prompts and seeds.
         reader: reads a dollhouse picture back (`lorasweep.dollhouse.reader`); None on any other base.
@@ -89,86 +71,84 @@ class JudgeContext:
     gallery: Gallery | None = None
     feature_cache: FeatureCache = field(default_factory=FeatureCache, repr=False, compare=False)
     fidelity: Kind | None = None
-    _asked: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def leaving_out(self, part: int, parts: int, *, history: Sequence[Mapping[str, float]]) -> JudgeContext:
         """The same with one part of the evidence left out; forward passes already made are not made again."""
         return replace(self, left_out=(part, parts), history=history)
 
+    def at_weight(self, weight: float) -> JudgeContext:
+        """The same checkpoint at another weight, about which there is no history."""
+        return replace(self, weight=weight, history=(), _cache={})
+
     @property
     def trains_text(self) -> bool:
-        """Whether the adapter sits in the text encoder too, so that its parts can be judged apart."""
+        """See the protocol."""
         return lora_weight.trains_text(self.adapter)
 
-    def losses(
-        self,
-        name: SetName,
-        weight: float,
-        *,
-        trigger: bool = True,
-        part: Part = "both",
-        first_noise: bool = False,
-    ) -> Rows:
-        """Squared error of the prediction per row, adapted and base.
+    @property
+    def probe_sets(self) -> Collection[SetName]:
+        """See the protocol."""
+        return self.probes.sets
 
-        Args:
-            name: a set that `probes.sets` has.
-            weight: LoRA weight.
-            trigger: False asks with captions from which the trigger was removed.
-            part: what of the adapter is at work.
-            first_noise: only the rows of every image's first noise, for questions that need fewer.
-        """
+    def losses(
+        self, name: SetName, weight: float, *, trigger: bool = True, part: Part = "both", first_noise: bool = False
+    ) -> Rows:
+        """See the protocol."""
         batches = self._batches(name, first_noise)
         found = [loss_B for loss_B, _ in self._answers(batches, weight, trigger, part)]
         base = [batch.base_loss_B if trigger else batch.base_plain_loss_B for batch in batches]
         return self._rows(batches, found, base)
 
     def drift(self, name: SetName, weight: float, *, part: Part = "both") -> Rows:
-        """Squared distance between adapted and base prediction per row, beside the base's squared error."""
+        """See the protocol."""
         batches = self._batches(name, False)
         found = [distance_B for _, distance_B in self._answers(batches, weight, True, part)]
         return self._rows(batches, found, [batch.base_loss_B for batch in batches])
 
     def magnitudes(self, name: NoiseName) -> Magnitudes | None:
-        """How hard captions pull on pure noise at the weight that counts; None without such captions."""
+        """See the protocol."""
         batch = self.probes.noise.get(name)
         if batch is None:
             return None
-        key = ("magnitudes", name, self.weight)
-        if key not in self._asked:
+
+        def measure() -> Magnitudes:
             with lora_weight.at_weight(self.base, self.adapter, self.weight):
                 texts = [batch.text, batch.empty]
                 if self.trains_text:
                     texts = [self.base.encode_captions(w) for w in (batch.captions, [""] * len(batch.captions))]
                 asked = [self.base.predict(batch.noisy_BCHW, batch.t_B, text, batch.frames) for text in texts]
             adapted = probing.row_norm(asked[0], asked[1]).double().cpu()
-            self._asked[key] = Magnitudes(adapted=adapted, base=batch.base_norm_B.double().cpu())
-        found: Magnitudes = self._asked[key]
+            return Magnitudes(adapted=adapted, base=batch.base_norm_B.double().cpu())
+
+        return self.memoized(f"magnitudes of {name}", measure)
+
+    def memoized(self, key: str, compute: Callable[[], T]) -> T:
+        """See the protocol."""
+        if key not in self._cache:
+            self._cache[key] = compute()
+        found: T = self._cache[key]
         return found
 
-    def remembered(self, key: str, compute: Callable[[], Answer]) -> Answer:
-        """What `compute` gives, computed once for this checkpoint whatever evidence is left out."""
-        if key not in self._asked:
-            self._asked[key] = compute()
-        answer: Answer = self._asked[key]
-        return answer
+    def pictures(self, *tiers: PromptTier) -> list[Picture]:
+        """See the protocol."""
+        return [self._opened(sample) for tier in tiers for sample in self._samples_of(tier)]
 
-    def pictures(self, tier: PromptTier) -> list[tuple[Sample, Image.Image]]:
-        """This step's pictures of a tier at the weight that counts."""
+    def base_pictures(self, *tiers: PromptTier) -> list[Picture]:
+        """See the protocol."""
+        found = []
+        for tier in tiers:
+            wanted = {(s.request.prompt, s.request.seed) for s in self._samples_of(tier)}
+            mine = [s for s in self.base_samples if s.request.tier == tier]
+            found += [self._opened(s) for s in mine if (s.request.prompt, s.request.seed) in wanted]
+        return found
+
+    def _samples_of(self, tier: PromptTier) -> list[Sample]:
         # Numbered over all tiers, so that a part that is left out takes from each tier in turn.
-        counted = [sample for sample in self.samples if sample.request.weight == self.weight]
-        mine = [(place, s) for place, s in enumerate(counted) if s.request.tier == tier]
+        judged = [sample for sample in self.samples if sample.request.weight == self.weight]
+        mine = [(place, sample) for place, sample in enumerate(judged) if sample.request.tier == tier]
         kept = [sample for place, sample in mine if not self._is_left_out(place)]
-        return [(sample, self._opened(sample)) for sample in kept or [sample for _, sample in mine]]
-
-    def base_pictures(self, tier: PromptTier) -> list[tuple[Sample, Image.Image]]:
-        """The base's pictures for the prompts and seeds of `pictures(tier)`."""
-        wanted = {(s.request.prompt, s.request.seed) for s, _ in self.pictures(tier)}
-        return [
-            (sample, self._opened(sample))
-            for sample in self.base_samples
-            if sample.request.tier == tier and (sample.request.prompt, sample.request.seed) in wanted
-        ]
+        return kept or [sample for _, sample in mine]
 
     def _is_left_out(self, place: int) -> bool:
         return self.left_out is not None and place % self.left_out[1] == self.left_out[0]
@@ -188,24 +168,28 @@ class JudgeContext:
         )
 
     def features(
-        self, pictures: Sequence[Image.Image], *, encoder: Encoder | None = None, keep: bool = False
+        self, pictures: ImageList, *, encoder: Encoder | None = None, keep: bool = False
     ) -> dict[str, torch.Tensor]:
-        """Features of pictures of one size, with the adapter silenced; (B, ...) by name.
-
-        Args:
-            pictures: at least one, RGB.
-            encoder: the frozen base when None.
-            keep: pictures that come back in other trials: the base's and the dataset's.
-        """
+        """See the protocol."""
         with lora_weight.at_weight(self.base, self.adapter, 0.0):
             return self.feature_cache.features(encoder or FrozenBase(self.base), pictures, keep=keep)
 
-    def _opened(self, sample: Sample) -> Image.Image:
-        key = ("picture", sample.file)
-        if key not in self._asked:
-            self._asked[key] = sample.open()
-        picture: Image.Image = self._asked[key]
-        return picture
+    def encoder(self, name: EncoderName, *, subject_only: bool = False) -> Encoder | None:
+        """See the protocol."""
+        found = encoders.load(name, self.base, self.recipe.encoders)
+        words = subject_words(self.recipe, self.plan) if subject_only else ""
+        return Masked(found, self.base, words) if found is not None and words else found
+
+    def prompt_fit(self, name: EncoderName, prompts: tuple[str, ...]) -> Encoder | None:
+        """See the protocol."""
+        if name == "base":
+            return FitByBase(self.base, prompts)
+        clip = self.encoder(name)
+        return FitByClip(clip, prompts) if isinstance(clip, Clip) else None
+
+    def _opened(self, sample: Sample) -> Picture:
+        image = self.memoized(f"picture {sample.file}", sample.open)
+        return Picture(prompt=sample.request.prompt, seed=sample.request.seed, image=image)
 
     def _batches(self, name: SetName, first_noise: bool) -> list[ProbeBatch]:
         return [batch for batch in self.probes.sets[name] if not first_noise or batch.draw == 0]
@@ -215,16 +199,16 @@ class JudgeContext:
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Squared error, and squared distance from the base, of each row of each batch; asked for once."""
         keys = [("answers", id(batch), weight, trigger, part) for batch in batches]  # probes outlive this
-        fresh = {key: batch for key, batch in zip(keys, batches, strict=True) if key not in self._asked}
+        fresh = {key: batch for key, batch in zip(keys, batches, strict=True) if key not in self._cache}
         if fresh:
             asked = list(fresh.values())
             said = self._predictions(asked, self._texts(asked, weight, trigger, part), weight, part)
             for key, batch, said_BCHW in zip(fresh, asked, said, strict=True):
-                self._asked[key] = (
+                self._cache[key] = (
                     probing.row_mse(said_BCHW, batch.target_BCHW),
                     probing.row_mse(said_BCHW, batch.base_BCHW),
                 )
-        return [self._asked[key] for key in keys]
+        return [self._cache[key] for key in keys]
 
     def _texts(self, batches: Sequence[ProbeBatch], weight: float, trigger: bool, part: Part) -> list[Text]:
         """Captions of each batch as the text encoders, adapted if they are, understand them."""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from lorasweep.core.protocols import Encoder
     from lorasweep.trial.cache.store import Store
-    from lorasweep.trial.judge.encoders import Encoder
 
 _KIND = "features"
 # Pictures are encoded in batches of exactly this many, filled up with repeats: how a kernel rounds depends on

@@ -9,10 +9,10 @@ for a difference. Knows nothing about features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorasweep.core import seeds
+from lorasweep.core.judging import Gallery
 from lorasweep.core.records import PlannedImage, digest
 from lorasweep.trial import lora_weight
 from lorasweep.trial.sample import pictures
@@ -24,27 +24,10 @@ if TYPE_CHECKING:
     from lorasweep.core.records import Plan, Recipe
 
 LARGEST = 64  # images of a split; a hash of their bytes decides which, the same ones for every trial
-KEPT = 4  # galleries per process: trials of one sweep need one per dataset and bucket choice
-
-_built: dict[str, Gallery] = {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gallery:
-    """Pictures of one dataset, all of one size.
-
-    Attributes:
-        train, held_out: RGB.
-        train_captions: one per training picture, after the caption policy.
-    """
-
-    train: tuple[Image.Image, ...]
-    held_out: tuple[Image.Image, ...]
-    train_captions: tuple[str, ...]
 
 
 def build(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, adapter: Adapter | None = None) -> Gallery:
-    """Decode the gallery, or return the one that this process decoded before for the same images.
+    """Decode the gallery.
 
     Args:
         base: its VAE decodes.
@@ -53,21 +36,28 @@ def build(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, adapter: 
         latents: of the plan's images.
         adapter: lives in the base right now; the VAE has no part of it, so it is only put in eval mode.
     """
-    size_px = (recipe.sample.width or recipe.base.resolution, recipe.sample.height or recipe.base.resolution)
-    chosen = [_choose(images) for images in (plan.train_images(), plan.held_out_images())]
-    marks = [[i.source, i.caption, i.bucket, i.resize_px, i.crop_px] for images in chosen for i in images]
-    key = digest([base.vae_fingerprint, "torch.float32", size_px, len(chosen[0]), marks])
-    if key not in _built:
-        while len(_built) >= KEPT:
-            _built.pop(next(iter(_built)))
-        with lora_weight.at_weight(base, adapter, 0.0):
-            train, held_out = ([_decode(base, latents, i, size_px) for i in images] for images in chosen)
-        _built[key] = Gallery(
-            train=tuple(train),
-            held_out=tuple(held_out),
-            train_captions=tuple(image.caption for image in chosen[0]),
+    size_px, (train, held_out) = _size_px(recipe), _chosen(plan)
+    with lora_weight.at_weight(base, adapter, 0.0):
+        return Gallery(
+            train=tuple(_decode(base, latents, image, size_px) for image in train),
+            held_out=tuple(_decode(base, latents, image, size_px) for image in held_out),
+            train_captions=tuple(image.caption for image in train),
         )
-    return _built[key]
+
+
+def key(base: Base, recipe: Recipe, plan: Plan) -> str:
+    """Digest everything that decides the gallery."""
+    train, held_out = _chosen(plan)
+    marks = [[i.source, i.caption, i.bucket, i.resize_px, i.crop_px] for i in (*train, *held_out)]
+    return digest([base.vae_fingerprint, _size_px(recipe), len(train), marks])
+
+
+def _size_px(recipe: Recipe) -> tuple[int, int]:
+    return recipe.sample.width or recipe.base.resolution, recipe.sample.height or recipe.base.resolution
+
+
+def _chosen(plan: Plan) -> tuple[list[PlannedImage], list[PlannedImage]]:
+    return _choose(plan.train_images()), _choose(plan.held_out_images())
 
 
 def _choose(images: Sequence[PlannedImage]) -> list[PlannedImage]:

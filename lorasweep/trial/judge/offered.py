@@ -9,12 +9,11 @@ nothing was learned, say. No torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lorasweep.core import registry
-from lorasweep.core.records import Plan, PromptTier, Recipe
-from lorasweep.plan import sample_requests
+from lorasweep.core.records import Plan, Recipe
 from lorasweep.trial.judge import replicates, score, summary
 from lorasweep.trial.judge.calibration import Calibration
 from lorasweep.trial.judge.symptoms import SYMPTOMS
@@ -47,7 +46,7 @@ def offer(recipe: Recipe, plan: Plan, calibration: Calibration) -> Offer:
         found |= registry.load("metrics", name).names(recipe, plan)
     found |= _scored(found, calibration)
     found |= {f"{name}_se": found[name] for name in replicates.WITH_ERRORS if name in found}
-    told = summary.numbers(Verdict(state="unknown"), [], kept=plan.steps, best=None)
+    told = summary.numbers(Verdict(), [], kept=plan.steps, best=None)
     ended = dict.fromkeys(told.values | told.missing, found[score.SCORE])
     if len({recipe.sample.weight, *recipe.sample.weights}) < 2:
         ended["overcook/best_weight"] = "the ladder has one weight only (sample.weights)"
@@ -62,19 +61,6 @@ def better(name: str) -> str | None:
     known |= {f"{score.SCORE}_last": "minimize", f"{score.UTILITY}_last": "maximize"}
     known |= {score.HELD_OUT: "minimize", "overcook/safe_window_exposures": "maximize"}
     return known.get(name)
-
-
-def suffixes(recipe: Recipe, weights: Iterable[float]) -> list[str]:
-    """Endings of a number's name at the weight that counts (none) and at others (`_w1`)."""
-    counts = recipe.sample.weight
-    return ["" if weight == counts else f"_w{weight:g}" for weight in dict.fromkeys((counts, *weights))]
-
-
-def drawn(recipe: Recipe, plan: Plan, tiers: Sequence[PromptTier]) -> int:
-    """How many pictures of these tiers there are in the end at the weight that counts."""
-    options = recipe.sample
-    wanted = sample_requests.requests(recipe, plan, weights=(options.weight,), seeds=options.seeds)
-    return sum(request.tier in tiers for request in wanted)
 
 
 def _scored(found: Mapping[str, str], calibration: Calibration) -> dict[str, str]:

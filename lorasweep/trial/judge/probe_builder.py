@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lorasweep.components.metrics._offers import prior_prompts
 from lorasweep.core import seeds
+from lorasweep.core.judging import probe_timesteps
 from lorasweep.core.records import Frame
 from lorasweep.data.captions import without_trigger
 from lorasweep.trial.denoise import denoise
@@ -22,9 +24,10 @@ from lorasweep.trial.judge.probes import NoiseBatch, ProbeBatch, Probes
 if TYPE_CHECKING:
     import torch
 
+    from lorasweep.core.judging import NoiseName, PriorTier, SetName
     from lorasweep.core.protocols import Base, Latents, Texts
     from lorasweep.core.records import Plan, PlannedImage, Recipe
-    from lorasweep.trial.judge.probes import NoiseName, PriorTier, ProbeOptions, SetName
+    from lorasweep.trial.judge.probes import ProbeOptions
 
 MAX_ROWS = 16  # rows per forward pass; bounds memory
 
@@ -33,17 +36,11 @@ class ProbeBuilder:
     """One construction: draws from generators derived from the hold-out seed, asks the base as it goes."""
 
     def __init__(
-        self,
-        base: Base,
-        recipe: Recipe,
-        plan: Plan,
-        latents: Latents,
-        texts: Texts,
-        options: ProbeOptions,
+        self, base: Base, recipe: Recipe, plan: Plan, latents: Latents, texts: Texts, options: ProbeOptions
     ) -> None:
         self._base, self._recipe, self._plan = base, recipe, plan
         self._latents, self._texts, self._options = latents, texts, options
-        self._timesteps = probes.timesteps(options.buckets)
+        self._timesteps = probe_timesteps(options.buckets)
         side_px = recipe.base.resolution
         self._size_px = (recipe.sample.width or side_px, recipe.sample.height or side_px)
 
@@ -54,7 +51,7 @@ class ProbeBuilder:
             "train": self._of_images(train),
             "held_out": self._of_images(self._choose(self._plan.held_out_images())),
         }
-        for tier, prompts in probes.prior_prompts(self._recipe, self._plan, train).items():
+        for tier, prompts in prior_prompts(self._recipe, self._plan, train).items():
             sets[tier] = self._of_prompts(tier, prompts)
         sets = {name: batches for name, batches in sets.items() if batches}
         noise = self._noise_batches(train)

@@ -14,29 +14,18 @@ Letters: B rows, C H W latent.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from lorasweep.core.judging import TIMESTEP_BUCKETS, NoiseName, SetName
 from lorasweep.core.records import digest
-from lorasweep.data.captions import are_plain, without_trigger
 from lorasweep.trial import lora_weight
 
 if TYPE_CHECKING:
     import torch
 
     from lorasweep.core.protocols import Adapter, Base, Latents, Text, Texts
-    from lorasweep.core.records import Frame, Plan, PlannedImage, Recipe
-
-PriorTier = Literal["plain", "class", "neighbour", "unrelated"]
-SetName = Literal["train", "held_out", "plain", "class", "neighbour", "unrelated"]
-PRIOR_TIERS: tuple[PriorTier, ...] = ("plain", "class", "neighbour", "unrelated")  # from near to far
-NoiseName = Literal["training", "recombined"]
-NUM_TIMESTEPS = 1000  # of Stable Diffusion, by whose noise every base is asked (`NoisePath.as_noisy_as`)
-KEPT = 4  # sets of probes kept per process: trials of one sweep need one per dataset, base and bucket choice
-
-_built: OrderedDict[str, Probes] = OrderedDict()
+    from lorasweep.core.records import Frame, Plan, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +44,7 @@ class ProbeOptions:
         magnitude_noises: noises for each of them.
     """
 
-    buckets: int = 4
+    buckets: int = TIMESTEP_BUCKETS
     pairs: int = 6
     noises: int = 4
     prior_images: int = 2
@@ -64,28 +53,7 @@ class ProbeOptions:
     magnitude_noises: int = 2
 
 
-def timesteps(buckets: int) -> tuple[int, ...]:
-    """The middle of every bucket of noise, ascending: Stable Diffusion's timesteps, of 1000."""
-    return tuple(int((k + 0.5) * NUM_TIMESTEPS / buckets) for k in range(buckets))
-
-
-def prior_prompts(recipe: Recipe, plan: Plan, train: Sequence[PlannedImage]) -> dict[PriorTier, tuple[str, ...]]:
-    """Prompts by tier, tiers without any left out.
-
-    "plain" are the captions of `train` without the trigger, unless the class prompts are just that.
-    """
-    stripped = [without_trigger(i.caption, plan.trigger, recipe.captions) for i in train]
-    plain = tuple(dict.fromkeys(text for text in stripped if text)) if plan.trigger else ()
-    chosen = {tier: tuple(plan.prompts.get(tier, ())) for tier in ("class", "unrelated")}
-    texts = [image.caption for image in plan.train_images()]
-    class_is_plain = are_plain(chosen["class"], texts, plan.trigger, recipe.captions)
-    found: dict[PriorTier, tuple[str, ...]] = {
-        "plain": () if class_is_plain else plain,
-        "class": chosen["class"],
-        "neighbour": tuple(recipe.base.neighbour_prompts),
-        "unrelated": chosen["unrelated"],
-    }
-    return {tier: prompts for tier, prompts in found.items() if prompts}
+DEFAULTS = ProbeOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,9 +137,9 @@ def build(
     latents: Latents,
     texts: Texts,
     adapter: Adapter | None = None,
-    options: ProbeOptions | None = None,
+    options: ProbeOptions = DEFAULTS,
 ) -> Probes:
-    """Build the probes, or return those that this process built before for the same base and data.
+    """Build the probes.
 
     Args:
         base: answers the probes once, without any adapter's help.
@@ -180,19 +148,12 @@ def build(
         latents: of the plan's images.
         texts: of captions, by the frozen text encoder.
         adapter: the one that lives in the base right now, so that it can be silenced.
-        options: how many; the defaults when None.
+        options: how many.
     """
     from lorasweep.trial.judge import probe_builder
 
-    options = options or ProbeOptions()
-    key = _key(base, recipe, plan, options)
-    if key not in _built:
-        with lora_weight.at_weight(base, adapter, 0.0):
-            _built[key] = probe_builder.ProbeBuilder(base, recipe, plan, latents, texts, options).all()
-    _built.move_to_end(key)
-    while len(_built) > KEPT:
-        _built.popitem(last=False)
-    return _built[key]
+    with lora_weight.at_weight(base, adapter, 0.0):
+        return probe_builder.ProbeBuilder(base, recipe, plan, latents, texts, options).all()
 
 
 def row_mse(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
@@ -205,14 +166,14 @@ def row_norm(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
     return (left_BCHW - right_BCHW).flatten(1).norm(dim=1)
 
 
-def _key(base: Base, recipe: Recipe, plan: Plan, options: ProbeOptions) -> str:
-    """Everything that decides the probes."""
+def key(base: Base, recipe: Recipe, plan: Plan) -> str:
+    """Digest everything that decides the default probes."""
     images = [[i.source, i.caption, i.split, i.bucket, i.resize_px, i.crop_px] for i in plan.images]
     priors = [plan.prompts, recipe.base.neighbour_prompts]
     size = [recipe.sample.width, recipe.sample.height, recipe.sample.guidance, recipe.base.negative_prompt]
     where = [base.fingerprint, str(base.device), str(base.dtype), recipe.base.clip_skip]
     data = [images, plan.trigger, recipe.captions.separator, recipe.dataset.holdout_seed]
-    return digest([where, data, priors, size, options])
+    return digest([where, data, priors, size])
 
 
 def content(sets: dict[SetName, tuple[ProbeBatch, ...]], noise: dict[NoiseName, NoiseBatch]) -> str:

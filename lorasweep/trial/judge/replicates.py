@@ -69,9 +69,9 @@ def paired_error(left: Replicates, right: Replicates, name: str) -> float | None
     return _jackknife([a[name] - b[name] for a, b in zip(left, right, strict=True)])
 
 
-def with_errors(values: Mapping[str, float], replicates: Replicates, names: Sequence[str]) -> dict[str, float]:
-    """The values, and for each of `names` that has one its standard error as `<name>_se`."""
-    errors = {name: standard_error(replicates, name) for name in names if name in values}
+def with_errors(values: Mapping[str, float], replicates: Replicates) -> dict[str, float]:
+    """Add the standard errors that are known of `WITH_ERRORS`, as `<name>_se`."""
+    errors = {name: standard_error(replicates, name) for name in WITH_ERRORS if name in values}
     return dict(values) | {f"{name}_se": error for name, error in errors.items() if error is not None}
 
 

@@ -1,4 +1,4 @@
-"""A verdict as files and tables read it: `overcook/...` numbers, reasons for those that are absent, and JSON.
+"""A verdict as files, tables and people read it: `overcook/...` numbers, JSON, and one sentence.
 
     numbers    overcook/done_at_step, /done_at_exposures       where to stop
                overcook/burned_at_step, /burned_at_exposures   where it is ruined
@@ -7,6 +7,8 @@
                overcook/kept_step                              the checkpoint that every other number is about
                overcook/score_last, /utility_last              O and U where the recipe ends, as declared
     document   "verdict" of metrics.json, see `document`
+    sentence   "Done at step 400 (17 exposures per image); from 700 it copies its training images (M 0.31,
+               limit 0.09); use it at 0.6 to 0.8."
 
 Exposures are per image. Measures nothing; imports no torch.
 """
@@ -14,16 +16,15 @@ Exposures are per image. Measures nothing; imports no torch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lorasweep.core.records import Measurement
-from lorasweep.trial.judge import sentence
 from lorasweep.trial.judge.calibration import Calibration
 from lorasweep.trial.judge.ladder import BestWeight
 from lorasweep.trial.judge.score import OVERCOOKED, SCORE, UTILITY
 from lorasweep.trial.judge.symptoms import SYMPTOMS
-from lorasweep.trial.judge.verdict import RungFacts, Verdict, state_of, strongest
+from lorasweep.trial.judge.verdict import MainSymptom, RungFacts, Verdict, main_symptom, state_of
 
 FAMILY = SCORE.partition("/")[0]
 
@@ -40,37 +41,37 @@ def numbers(
         best: what the ladder showed.
         why_no_weight: the reason, when the ladder showed nothing.
     """
-    values: dict[str, float | None] = {"kept_step": float(kept)}
     never = "no checkpoint is both learned and safe"
     still = f"not overcooked by step {found.last_step}"
     if found.last_step is None:
         never = still = "no checkpoint has a score"
-    missing = {"best_weight": why_no_weight or "fewer than two weights have a utility, or none is above 0"}
-    for name, step, reason in (("done_at", found.done_at, never), ("burned_at", found.burned_at, still)):
-        values[f"{name}_step"] = None if step is None else float(step)
-        values[f"{name}_exposures"] = None if step is None else found.exposures[step]
-        missing |= dict.fromkeys((f"{name}_step", f"{name}_exposures"), reason)
-    values["safe_window_exposures"] = found.safe_window
-    at_least = found.open_window
-    missing["safe_window_exposures"] = never if at_least is None else f"{still}: at least {at_least:.1f}"
-    values["best_weight"] = None if best is None else best.weight
+    open_window = never if found.open_window is None else f"{still}: at least {found.open_window:.1f}"
+    no_weight = why_no_weight or "fewer than two weights have a utility, or none is above 0"
     last = rungs[-1]["metrics"] if rungs else {}
-    for name, key in (("score_last", SCORE), ("utility_last", UTILITY)):
-        values[name] = last.get(key)
-        missing[name] = "the last checkpoint has no score"
+    unscored = "the last checkpoint has no score"
+
+    def exposures(step: int | None) -> float | None:
+        return None if step is None else found.exposures[step]
+
+    rows: dict[str, tuple[float | None, str]] = {  # the number, and why it is absent when it is
+        "kept_step": (kept, ""),
+        "done_at_step": (found.done_at, never),
+        "done_at_exposures": (exposures(found.done_at), never),
+        "burned_at_step": (found.burned_at, still),
+        "burned_at_exposures": (exposures(found.burned_at), still),
+        "safe_window_exposures": (found.safe_window, open_window),
+        "best_weight": (None if best is None else best.weight, no_weight),
+        "score_last": (last.get(SCORE), unscored),
+        "utility_last": (last.get(UTILITY), unscored),
+    }
     return Measurement(
-        values={f"{FAMILY}/{name}": value for name, value in values.items() if value is not None},
-        missing={f"{FAMILY}/{name}": why for name, why in missing.items() if values.get(name) is None},
+        values={f"{FAMILY}/{name}": float(value) for name, (value, _) in rows.items() if value is not None},
+        missing={f"{FAMILY}/{name}": why for name, (value, why) in rows.items() if value is None},
     )
 
 
 def document(
-    found: Verdict,
-    calibration: Calibration,
-    final: Measurement,
-    *,
-    kept: int,
-    best: BestWeight | None,
+    found: Verdict, calibration: Calibration, final: Measurement, *, kept: int, best: BestWeight | None
 ) -> dict[str, Any]:
     """Give the verdict as JSON.
 
@@ -89,13 +90,11 @@ def document(
         (low, high); "blame" (symptom, letter, says, value, limit, alone) at `burned_at`; "unmeasured"
         (symptom -> reason); "calibration", the digest of the limits. A key without an answer is absent.
     """
-    steps = {
-        "done_at": found.done_at,
-        "burned_at": found.burned_at,
-        "best_at": found.best_at,
-        "learned_from": found.learned_from,
-    }
-    known = {name: step for name, step in steps.items() if step is not None}
+    said = sentence(found, calibration, best=best, kept=kept)
+    if kept == found.done_at and final.values.get(SCORE, 0.0) > OVERCOOKED:
+        said = f"{said[:-1]}; but judged on every picture, {blamed(main_symptom(final.values, calibration))}."
+    names = ("done_at", "burned_at", "best_at", "learned_from")
+    steps = {name: step for name in names if (step := getattr(found, name)) is not None}
     optional = {
         "as_good": list(found.as_good) or None,
         "safe_window_exposures": found.safe_window,
@@ -104,29 +103,69 @@ def document(
         "weights": None if best is None else [best.low, best.high],
         "blame": None if found.blame is None else dataclasses.asdict(found.blame),
     }
+    graded = {symptom.name: f"{FAMILY}/{symptom.name}" for symptom in SYMPTOMS}
     return {
         "state": state_of(final.values, calibration),
-        "sentence": _sentence(found, calibration, final, kept=kept, best=best),
+        "sentence": said,
         "kept": kept,
         "kept_because": "done" if kept == found.done_at else "last",
-        **known,
-        "exposures": {name: found.exposures[step] for name, step in known.items()},
+        **steps,
+        "exposures": {name: found.exposures[step] for name, step in steps.items()},
         **{key: value for key, value in optional.items() if value is not None},
-        "unmeasured": _unmeasured(final.missing),
+        "unmeasured": {name: final.missing[key] for name, key in graded.items() if key in final.missing},
         "calibration": calibration.digest,
     }
 
 
-def _sentence(
-    found: Verdict, calibration: Calibration, final: Measurement, *, kept: int, best: BestWeight | None
+def sentence(
+    found: Verdict, calibration: Calibration, *, best: BestWeight | None = None, kept: int | None = None
 ) -> str:
-    """The rungs' sentence, and a word of doubt when the full judgement of the kept one contradicts it."""
-    said = sentence.sentence(found, calibration, best=best, kept=kept)
-    if kept != found.done_at or final.values.get(SCORE, 0.0) <= OVERCOOKED:
-        return said
-    return f"{said[:-1]}; but judged on every picture, {sentence.blamed(strongest(final.values, calibration))}."
+    """Say the verdict in one sentence.
+
+    Args:
+        found: what the rungs showed.
+        calibration: what "learned" was.
+        best: the weight to use, when the ladder was drawn.
+        kept: the step whose adapter is kept; said when it is not the one that was done.
+    """
+    if found.last_step is None:
+        return "Could not be judged: no checkpoint has a score."
+    said = _where(found, calibration)
+    if found.done_at is not None and kept not in (None, found.done_at):
+        return f"{said}; kept as declared, at step {kept}."
+    if found.done_at is not None and best is not None:
+        alone = best.low == best.high
+        return f"{said}; use it at {f'{best.weight:g}' if alone else f'{best.low:g} to {best.high:g}'}."
+    return f"{said}."
 
 
-def _unmeasured(missing: Mapping[str, str]) -> dict[str, str]:
-    keys = {symptom.name: f"{FAMILY}/{symptom.name}" for symptom in SYMPTOMS}
-    return {name: missing[key] for name, key in keys.items() if key in missing}
+def burning(found: Verdict) -> str:
+    """Warn during training: "burned from step 700 (30 exposures per image): ..."."""
+    exposures = found.exposures[found.burned_at or 0]
+    return f"burned from step {found.burned_at} ({exposures:.0f} exposures per image): {blamed(found.blame)}"
+
+
+def blamed(blame: MainSymptom | None) -> str:
+    """Say what the main symptom looks like, with its number and its limit."""
+    if blame is None:
+        return "it is overcooked"
+    alone = f"{blame.says} ({blame.letter} {blame.value:.2f}, limit {blame.limit:.2f})"
+    return alone if blame.alone else f"symptoms add up, above all {alone}"
+
+
+def _where(found: Verdict, calibration: Calibration) -> str:
+    trouble = "" if found.burned_at is None else f"from {found.burned_at} {blamed(found.blame)}"
+    if found.done_at is not None:
+        many = len(found.as_good) > 1
+        as_good = f"; {found.as_good[0]} to {found.as_good[-1]} are as good within the error" if many else ""
+        where = f"Done at step {found.done_at} ({found.exposures[found.done_at]:.0f} exposures per image{as_good})"
+        return f"{where}; {trouble or f'not overcooked by step {found.last_step}'}"
+    if trouble:
+        return f"Never done: {trouble}, and no checkpoint before has learned the subject"
+    if found.learned is not None and found.learned >= calibration.learned:
+        return f"Never done: no checkpoint is both learned and safe by step {found.last_step}"
+    learned = "unknown" if found.learned is None else f"{found.learned:.2f}"
+    return (
+        f"Undercooked: by step {found.last_step} the subject is not learned yet "
+        f"(identity {learned}, needs {calibration.learned:.2f})"
+    )

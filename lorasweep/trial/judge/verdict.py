@@ -1,6 +1,6 @@
 """From a series of judged checkpoints to a verdict: where the recipe was done, where it burned, what to keep.
 
-    rungs  ->  Verdict  ->  `overcook/...` numbers and JSON (`summary`), words (`sentence`)
+    rungs  ->  Verdict  ->  `overcook/...` numbers, JSON and words (`summary`)
 
 A rung is what `events.jsonl` and `metrics.json` hold: "step", "exposures_per_image", "metrics", "replicates"
 (see `metrics.replicates`). All rungs are measured alike, so their curves can be compared point by point.
@@ -38,11 +38,11 @@ RungFacts = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blame:
+class MainSymptom:
     """The strongest symptom of a burned checkpoint.
 
     Attributes:
-        symptom, letter, says: as in `symptoms.SYMPTOMS`.
+        symptom, letter, says: as the `Symptom` has them.
         value, limit: how much of it there is, and where it begins to count.
         alone: whether it is over its limit, or symptoms only add up.
     """
@@ -60,7 +60,6 @@ class Verdict:
     """What is known about a recipe from its rungs; steps are those of rungs, exposures are per image.
 
     Attributes:
-        state: of the checkpoint that is kept: "undercooked", "done", "overcooked" or "unknown".
         done_at, burned_at: steps; None when there is none.
         best_at: the rung with the highest U of all, noise and all.
         as_good: steps around `done_at`, ascending, itself included, that the error of U cannot tell from it;
@@ -72,7 +71,6 @@ class Verdict:
         learned: F at the last rung.
     """
 
-    state: str
     done_at: int | None = None
     burned_at: int | None = None
     best_at: int | None = None
@@ -80,7 +78,7 @@ class Verdict:
     learned_from: int | None = None
     last_step: int | None = None
     exposures: dict[int, float] = field(default_factory=dict)
-    blame: Blame | None = None
+    blame: MainSymptom | None = None
     learned: float | None = None
 
     @property
@@ -104,19 +102,15 @@ def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
     Args:
         rungs: ascending; those without a score are passed over.
         calibration: says when a subject is learned, and names limits.
-
-    Returns:
-        The verdict; its state is the last rung's, until `for_kept` is asked for another's.
     """
     scored = [rung for rung in rungs if UTILITY in rung["metrics"]]
     if not scored:
-        return Verdict(state="unknown")
-    safe = [rung for rung in scored if _is_safe(rung, calibration)]
+        return Verdict()
+    safe = [rung for rung in scored if state_of(rung["metrics"], calibration) == "done"]
     done = _done(scored, safe)
     after = [rung for rung in scored if done is None or rung["step"] > done["step"]]
     burned = _burned(after)
     return Verdict(
-        state=state_of(scored[-1]["metrics"], calibration),
         done_at=None if done is None else done["step"],
         burned_at=None if burned is None else burned["step"],
         best_at=max(scored, key=lambda rung: (rung["metrics"][UTILITY], -rung["step"]))["step"],
@@ -124,7 +118,7 @@ def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
         learned_from=safe[0]["step"] if safe else None,
         last_step=scored[-1]["step"],
         exposures={rung["step"]: float(rung["exposures_per_image"]) for rung in scored},
-        blame=None if burned is None else strongest(burned["metrics"], calibration),
+        blame=None if burned is None else main_symptom(burned["metrics"], calibration),
         learned=_fidelity(scored[-1]["metrics"], calibration),
     )
 
@@ -139,23 +133,25 @@ def state_of(metrics: Mapping[str, float], calibration: Calibration) -> str:
     return "done" if learned is not None and learned >= calibration.learned else "undercooked"
 
 
-def strongest(metrics: Mapping[str, float], calibration: Calibration) -> Blame | None:
+def main_symptom(metrics: Mapping[str, float], calibration: Calibration) -> MainSymptom | None:
     """The gravest symptom of a checkpoint; of equally grave ones the one that anyone sees."""
-    found: list[tuple[float, Blame]] = []
-    for symptom in SYMPTOMS:
-        value, limit = symptom.value(metrics), calibration.limits.get(symptom.name)
-        if value is None or limit is None:
-            continue
-        blame = Blame(
-            symptom=symptom.name,
-            letter=symptom.letter,
-            says=symptom.says,
-            value=value,
-            limit=limit.limit,
-            alone=value >= limit.limit,
-        )
-        found.append((round(symptom.severity * limit.grade(value), 2), blame))
-    return max(found, key=lambda pair: pair[0])[1] if found else None  # max takes the first of equals
+    found = [
+        (round(symptom.severity * calibration.limits[symptom.name].grade(value), 2), symptom, value)
+        for symptom in SYMPTOMS
+        if symptom.name in calibration.limits and (value := symptom.value(metrics)) is not None
+    ]
+    if not found:
+        return None
+    _, symptom, value = max(found, key=lambda row: row[0])  # the first of equals
+    limit = calibration.limits[symptom.name].limit
+    return MainSymptom(
+        symptom=symptom.name,
+        letter=symptom.letter,
+        says=symptom.says,
+        value=value,
+        limit=limit,
+        alone=value >= limit,
+    )
 
 
 def is_sure(rungs: Sequence[RungFacts], found: Verdict) -> bool:
@@ -176,16 +172,12 @@ def _fidelity(metrics: Mapping[str, float], calibration: Calibration) -> float |
     return metrics.get(FIDELITY, score.fidelity(metrics, calibration))
 
 
-def _is_safe(rung: RungFacts, calibration: Calibration) -> bool:
-    return state_of(rung["metrics"], calibration) == "done"
-
-
 def _done(scored: Sequence[RungFacts], safe: Sequence[RungFacts]) -> RungFacts | None:
-    merits = {rung["step"]: merit for rung, merit in zip(scored, _merits(scored), strict=True)}
+    merits = dict(zip((rung["step"] for rung in scored), _checkpoint_scores(scored), strict=True))
     return max(safe, key=lambda rung: (merits[rung["step"]], -rung["step"]), default=None)
 
 
-def _merits(scored: Sequence[RungFacts]) -> list[float]:
+def _checkpoint_scores(scored: Sequence[RungFacts]) -> list[float]:
     """U smoothed by (1, 2, 1) / 4, ends doubled, times the squared gain on held-out images if all know it."""
     utilities = [rung["metrics"][UTILITY] for rung in scored]
     padded = [utilities[0], *utilities, utilities[-1]]

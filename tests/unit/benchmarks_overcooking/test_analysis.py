@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.overcooking import analysis, areas, copying, following, page, scores, stoppers, stopping
+from benchmarks.overcooking import analysis, areas, controls, following, page, scores, stopping
 from benchmarks.overcooking.statistics import auroc
 from benchmarks.overcooking.table import Checkpoint, by_run
 from benchmarks.overcooking.truth import Truth
@@ -85,13 +85,13 @@ def test_the_score_without_the_reader_is_another_and_still_good(pretend: Pretend
 def test_stoppers_by_hand(pretend: Pretend) -> None:
     run = next(rungs for rungs in by_run(pretend()).values() if rungs[0].dials["lr"] == 4e-3)
     utilities = [c.truth.utility for c in run]
-    assert stoppers.last(run) == len(run) - 1
+    assert stopping.last(run) == len(run) - 1
     losses = [c.metrics["generalisation/held_out"] for c in run]
-    assert stoppers.validation_loss(run) == int(np.argmin(losses))
-    assert stoppers.best_identity(run) == len(run) - 1  # it only ever rises
-    assert stoppers.regret(run, int(np.argmax(utilities))) == 0
-    assert stoppers.regret(run, stoppers.last(run)) == pytest.approx(max(utilities) - utilities[-1])
-    assert stoppers.fixed_steps(run, [run, run]) == int(np.argmax(utilities))
+    assert stopping.validation_loss(run) == int(np.argmin(losses))
+    assert stopping.best_identity(run) == len(run) - 1  # it only ever rises
+    assert stopping.regret(run, int(np.argmax(utilities))) == 0
+    assert stopping.regret(run, stopping.last(run)) == pytest.approx(max(utilities) - utilities[-1])
+    assert stopping.fixed_steps(run, [run, run]) == int(np.argmax(utilities))
 
 
 def test_the_perfect_choice_has_no_regret_on_average_however_noisy_the_witness(pretend: Pretend) -> None:
@@ -105,7 +105,7 @@ def test_the_perfect_choice_has_no_regret_on_average_however_noisy_the_witness(p
     found, naive = [], []
     for _ in range(300):
         run = [replace(c, halves=(seen(), seen())) for c in pretended]
-        found.append(stoppers.regret(run, 0))
+        found.append(stopping.regret(run, 0))
         utilities = [c.halves[0].utility for c in run]
         naive.append(max(utilities) - utilities[0])
     assert np.mean(naive) > 0.1
@@ -122,8 +122,8 @@ def test_dvar_stops_where_the_loss_has_settled(pretend: Pretend) -> None:
             rows.append(replace(checkpoint, rung=dict(checkpoint.rung) | {"metrics": metrics}))
         return rows
 
-    assert stoppers.dvar(with_losses([0.5, 0.2, 0.2, 0.2, 0.2, 0.2])) == 3
-    assert stoppers.dvar(with_losses([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])) == 5  # never settles: the end
+    assert stopping.dvar(with_losses([0.5, 0.2, 0.2, 0.2, 0.2, 0.2])) == 3
+    assert stopping.dvar(with_losses([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])) == 5  # never settles: the end
 
 
 def test_done_at_beats_the_last_checkpoint_where_runs_burn(pretend: Pretend) -> None:
@@ -141,7 +141,7 @@ def test_half_cooked_runs_are_not_asked_where_to_stop(pretend: Pretend) -> None:
 def test_the_page_says_what_is_missing(pretend: Pretend) -> None:
     found = analysis.analyse(pretend(runs=4))
     found["controls"] = []
-    found["copying"] = copying.copied([])
+    found["copying"] = controls.copied([])
     found["facts"] = {
         "date": "2026-01-01",
         "machine": "a machine",
@@ -159,16 +159,13 @@ def test_the_page_says_what_is_missing(pretend: Pretend) -> None:
         "rungs": 6,
         "counts": {"trained": 10, "open": 2},
         "pictures": 10,
-        "looks": [{"pictures": 54, "checkpoints": 20}, {"pictures": 24, "checkpoints": 0}],
-        "remeasured": False,
         "processes": 4,
         "budget": "60m",
     }
     text = page.write(found, pictures="pictures", story="")
     assert "4 of the grid's 276 runs" in text
     assert "The grid is not complete" in text
-    assert "10 pictures a rung, 54 more of 20 checkpoints in further looks," in text
-    assert "overcooking look" in text and "overcooking remeasure" not in text
+    assert "10 pictures a rung" in text and "--open 2" in text
     assert "nan" not in text
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.overcooking import controls, copying, grid, table
+from benchmarks.overcooking import controls, grid, table
 from benchmarks.overcooking.table import Checkpoint
 from lorasweep import config, plan
 
@@ -79,7 +79,7 @@ def test_rules_tell_right_from_wrong(pretend: Pretend) -> None:
 
 
 def test_runs_that_copy_train_on_folders_of_few_images(tmp_path: Path) -> None:
-    planned = copying.runs(tmp_path)
+    planned = controls.copying_runs(tmp_path)
     assert len({run.name for run in planned}) == len(planned) == 4
     for run in planned:
         assert run.recipe.name.startswith(table.COPYING)
@@ -91,7 +91,7 @@ def test_runs_that_copy_train_on_folders_of_few_images(tmp_path: Path) -> None:
 
 def test_what_sees_copies_is_held_against_their_true_share(pretend: Pretend) -> None:
     checkpoints = pretend(runs=3)  # copy_rate is a tenth of the true excess
-    found = copying.copied(checkpoints)
+    found = controls.copied(checkpoints)
     assert found["runs"] == 3 and 0 < found["copying"] < found["checkpoints"]
     assert found["metrics"]["memorisation/copy_rate"] == {"within": 1.0, "area": 1.0}
     assert np.isnan(found["metrics"]["memorisation/nearness"]["area"]), "not among the metrics"

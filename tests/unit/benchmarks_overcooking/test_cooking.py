@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.overcooking import cooking, grid, looking, remeasuring, table
+from benchmarks.overcooking import cooking, grid, table
 from benchmarks.overcooking.__main__ import main
-from benchmarks.overcooking.pictures import LOOKS, Counts
+from benchmarks.overcooking.pictures import Counts
 from lorasweep.core import files
 
 RUN = grid.runs(scale=grid.Scale(steps=4, rungs=1))[0]
@@ -29,21 +29,19 @@ def test_what_has_ended_is_not_cooked_again(tmp_path: Path) -> None:
 
 def test_an_error_is_kept_and_stops_nobody(tmp_path: Path) -> None:
     broken = replace(RUN, overrides=("adapter=no_such_adapter",))
-    cooked = cooking.cook_one(broken, tmp_path, until=time.time() + 60, counts=Counts())
-    assert cooked.status == "ERROR"
+    assert cooking.cook_one(broken, tmp_path, until=time.time() + 60, counts=Counts()).startswith("ERROR")
     assert "no_such_adapter" in (tmp_path / "runs" / RUN.name / "error.txt").read_text()
     assert cooking.status_of(tmp_path / "runs" / RUN.name) not in cooking.FINAL
 
 
 def test_the_random_control_waits_for_an_adapter_to_be_like(tmp_path: Path) -> None:
     planted = replace(RUN, name="control-random", planted="random")
-    assert cooking.cook_one(planted, tmp_path, until=time.time() + 60, counts=Counts()).status == "WAITING"
+    assert cooking.cook_one(planted, tmp_path, until=time.time() + 60, counts=Counts()).startswith("WAITING")
 
 
 def group() -> dict[str, list[Any]]:
     return {
         "likeness": [0.5, 0.5],
-        "identity": [0.1, 0.1],
         "corrupt": [0.0, 0.0],
         "hits": [[True], [True]],
         "shown": [["beach"], ["city"]],
@@ -62,25 +60,8 @@ def test_checkpoints_are_rungs_that_were_both_measured_and_witnessed(tmp_path: P
         files.append_jsonl(folder / "events.jsonl", event)
     (found,) = table.load(tmp_path)
     assert (found.step, found.metrics, found.ended) == (20, {"burn/score": 0.2}, True)
-    assert not found.truth.overcooked and found.looks == 1
+    assert not found.truth.overcooked
     assert table.load_controls(tmp_path) == []
-
-    second, third = LOOKS
-    assert looking.steps_left(folder, second) == []  # its adapter is gone
-    (folder / "checkpoints" / "step_000020").mkdir(parents=True)
-    assert looking.steps_left(folder, second) == looking.steps_left(folder, third) == [20]
-    likeness = {name: group() | {"likeness": [0.9, 0.9]} for name in groups}
-    files.write_json(folder / second.folder / "base.json", {"groups": groups})
-    files.write_json(folder / second.folder / "step_000020.json", {"groups": likeness})
-    assert looking.steps_left(folder, second) == [] and looking.steps_left(folder, third) == [20]
-    (again,) = table.load(tmp_path)
-    assert again.looks == 2 and again.truth.excess["bleed"] > found.truth.excess["bleed"] == 0
-    bare = {"open": group() | {"likeness": [0.9, 0.9]}}
-    files.write_json(folder / third.folder / "base.json", {"groups": {"open": group()}})
-    files.write_json(folder / third.folder / "step_000020.json", {"groups": bare})
-    (once_more,) = table.load(tmp_path)
-    assert once_more.looks == 3 and once_more.truth.excess["bleed"] == again.truth.excess["bleed"]
-    assert once_more.truth.extra["bleed_open"] > again.truth.extra["bleed_open"]
 
 
 def test_likeness_that_was_lost_again_is_unlearned(tmp_path: Path) -> None:
@@ -97,19 +78,6 @@ def test_likeness_that_was_lost_again_is_unlearned(tmp_path: Path) -> None:
         files.append_jsonl(folder / "events.jsonl", event)
     unlearned = [c.truth.extra["unlearned"] for c in table.load(tmp_path)]
     assert unlearned == pytest.approx([0.0, 0.0, 0.5])
-
-
-def test_what_was_measured_anew_replaces_its_families_and_nothing_else() -> None:
-    rung = {
-        "step": 20,
-        "metrics": {"burn/score": 0.2, "burn/grain": 0.1, "norms/relative": 0.5},
-        "replicates": [{"burn/score": 0.3, "norms/relative": 0.4}],
-    }
-    anew = {"metrics": {"burn/score": 0.9}, "replicates": [{"burn/score": 0.8}]}
-    found = remeasuring.with_remeasured(rung, anew)
-    assert found["metrics"] == {"burn/score": 0.9, "norms/relative": 0.5}
-    assert found["replicates"] == [{"burn/score": 0.8, "norms/relative": 0.4}] and found["step"] == 20
-    assert remeasuring.with_remeasured(rung, None) is rung
 
 
 def test_a_home_without_runs_is_refused_with_the_next_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,11 +44,6 @@ def test_every_recipe_composes() -> None:
         assert recipe.optimizer.options["lr"] == pytest.approx(run.recipe.dials["lr"], rel=1e-4)
 
 
-def test_lengths_that_share_a_factor_are_refused() -> None:
-    with pytest.raises(ValueError, match="share no factor"):
-        grid.runs(scale=grid.Scale(), identities=("zkw", "vqx"), seeds=(0, 1))
-
-
 def test_durations() -> None:
     assert [duration(text) for text in ("90s", "60m", "2h", "5")] == [90, 3600, 7200, 300]
 

@@ -23,7 +23,7 @@ def test_the_score_is_the_products_own() -> None:
     metrics = [{s.metric: float(rng.uniform(-0.2, 2)) for s in SYMPTOMS if rng.random() < 0.7} for _ in range(40)]
     found, truth = limits.symptom_values(metrics), rng.random(40) < 0.5
     placed = limits.fit(found, truth)
-    made = placed.calibration(holds_for={}, made={})
+    made = placed.calibration()
     by_product = [score.summarise(row, made).values.get(score.SCORE, 0.0) for row in metrics]
     assert max(by_product) > 0.2
     assert placed.score(found) == pytest.approx(np.array(by_product), abs=1e-9)
@@ -53,15 +53,14 @@ def test_without_both_labels_only_definite_limits_are_there() -> None:
     placed = limits.fit(found, np.zeros(50, dtype=bool))
     assert (placed.limit_M == limits.DEFINITE_M).all() and not np.isfinite(placed.limit_M).all()
     own = {symptom.name for symptom in SYMPTOMS if symptom.definite}
-    assert placed.calibration(holds_for={}, made={}).limits.keys() == own
+    assert placed.calibration().limits.keys() == own
 
 
 def test_the_limits_are_a_file_that_the_product_reads(tmp_path: Path) -> None:
     found, truth = values(np.random.default_rng(5), 100)
-    made = limits.fit(found, truth).calibration(holds_for={"weight": 0.7}, made={"checkpoints": 100})
+    made = limits.fit(found, truth).calibration()
     made.write(tmp_path / "dollhouse.json")
     back = calibration.read(tmp_path / "dollhouse.json")
     assert back == made
     own = {symptom.name for symptom in SYMPTOMS if symptom.definite}
     assert set(back.limits) == {symptom.name for symptom in SYMPTOMS[:3]} | own
-    assert set(back.limits) | set(back.unplaced) == {symptom.name for symptom in SYMPTOMS}

@@ -38,8 +38,8 @@ def test_the_interval_of_a_mean_over_runs_is_the_classical_one() -> None:
     values = rng.normal(size=200)
     found = statistics.over_runs(range(200), lambda rows: float(values[rows].mean()), draws=4000)
     half = 1.96 * values.std(ddof=1) / math.sqrt(200)
-    assert found.value == pytest.approx(values.mean())
-    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.1)
+    assert found["value"] == pytest.approx(values.mean())
+    assert (found["high"] - found["low"]) / 2 == pytest.approx(half, rel=0.1)
 
 
 def test_runs_not_rows_are_drawn() -> None:
@@ -49,15 +49,15 @@ def test_runs_not_rows_are_drawn() -> None:
     once = statistics.over_runs(range(15), lambda rows: float(values[rows].mean()))
     tenfold = np.repeat(values, 10)
     many = statistics.over_runs([n // 10 for n in range(150)], lambda rows: float(tenfold[rows].mean()))
-    assert many.high - many.low == pytest.approx(once.high - once.low, rel=1e-6)
+    assert many["high"] - many["low"] == pytest.approx(once["high"] - once["low"], rel=1e-6)
     naive = statistics.over_runs(range(150), lambda rows: float(tenfold[rows].mean()))
-    assert naive.high - naive.low < 0.5 * (once.high - once.low)
+    assert naive["high"] - naive["low"] < 0.5 * (once["high"] - once["low"])
 
 
 def test_nothing_gives_nothing() -> None:
     found = statistics.over_runs([], lambda rows: 1.0)
-    assert math.isnan(found.value)
-    assert found.n == 0
+    assert math.isnan(found["value"])
+    assert found["n"] == 0
 
 
 @pytest.mark.parametrize("folds", [2, 3, 7])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from benchmarks.overcooking import copies, truth
+from benchmarks.overcooking import truth
 
 VALUES = ("beach", "forest", "city")
 
@@ -17,7 +17,6 @@ def spoken(*, likeness: float, stranger: float, hits: float, shown: int, corrupt
     def group(like: float) -> dict[str, list[Any]]:
         return {
             "likeness": [like] * 10,
-            "identity": [like] * 10,
             "corrupt": [corrupt] * 10,
             "hits": [[n < 10 * hits] for n in range(10)],
             "shown": [[VALUES[n % shown]] for n in range(10)],
@@ -26,8 +25,7 @@ def spoken(*, likeness: float, stranger: float, hits: float, shown: int, corrupt
     groups = {"recombined": group(likeness), "plain": group(likeness), "stranger": group(stranger)}
     groups["open"] = group(stranger)
     nearness = [0.3] * copied + [1.1] * (20 - copied)
-    flags = [1] * copied + [0] * (20 - copied)
-    return {"groups": groups, "copied": {"nearness": nearness, "nuisance": flags, "replicas": 19}}
+    return {"groups": groups, "copied": {"nearness": nearness}}
 
 
 BASE = spoken(likeness=0.2, stranger=0.1, hits=1.0, shown=3, corrupt=0.0, copied=0)
@@ -65,7 +63,6 @@ def test_excess_and_harm_by_hand() -> None:
     assert found.excess["bleed"] == pytest.approx(0.05 / truth.LIMITS["bleed"])
     assert found.excess["control"] == pytest.approx(0.1 / truth.LIMITS["control"])
     assert found.excess["copies"] == pytest.approx(0.05 / truth.LIMITS["copies"])
-    assert found.extra["nuisances_kept"] == pytest.approx(0.0, abs=1e-12)  # one in twenty is chance
     assert found.harm == pytest.approx(found.worst / 2)
 
 
@@ -97,7 +94,7 @@ def test_distances_are_root_mean_squares() -> None:
     rng = np.random.default_rng(0)
     pictures, training = rng.random((3, 4, 5, 3)), rng.random((2, 4, 5, 3))
     by_hand = [[np.sqrt(((p - t) ** 2).mean()) for t in training] for p in pictures]
-    assert copies.pixel_distances(pictures, training) == pytest.approx(np.array(by_hand))
+    assert truth.pixel_distances(pictures, training) == pytest.approx(np.array(by_hand))
 
 
 @pytest.mark.parametrize("shrink", [0.0, 0.5, 1.0])
@@ -107,9 +104,7 @@ def test_whoever_copies_nothing_is_the_nearest_once_in_twenty_times(shrink: floa
     found = []
     for _ in range(150):
         drawn = rng.normal(size=(21, 6, 2, 2, 3))  # a training set, 19 replicas of it, and pictures
-        found += (copies.nearness(shrink * drawn[20], drawn[0], drawn[1:20]) < 1).tolist()
-        nuisances = rng.uniform(-1, 1, size=(21, 6, 4))
-        found += copies.copied_by_nuisances(shrink * nuisances[20], nuisances[0], nuisances[1:20]).tolist()
+        found += (truth.nearness(shrink * drawn[20], drawn[0], drawn[1:20]) < 1).tolist()
     assert np.mean(found) == pytest.approx(0.05, abs=0.02)
 
 
@@ -117,25 +112,8 @@ def test_copies_are_called_copies_of_whichever_image() -> None:
     rng = np.random.default_rng(2)
     drawn = rng.random((20, 6, 4, 4, 3))
     blurred = drawn[0][::-1] + rng.normal(scale=0.1, size=drawn[0].shape)
-    assert (copies.nearness(blurred, drawn[0], drawn[1:]) < copies.NEAR).all()
-    assert copies.nearness(drawn[0], drawn[0], drawn[1:]) == pytest.approx(np.zeros(6), abs=1e-6)
-    nuisances = rng.uniform(-1, 1, size=(20, 6, 4))
-    assert copies.copied_by_nuisances(nuisances[0], nuisances[0], nuisances[1:]).all()
-
-
-def test_two_looks_are_the_mean_of_both() -> None:
-    kind = spoken(likeness=0.8, stranger=0.1, hits=1.0, shown=3, corrupt=0.0, copied=4)
-    harsh = spoken(likeness=0.4, stranger=0.3, hits=0.6, shown=1, corrupt=0.2, copied=0)
-    del harsh["copied"]
-    both = truth.judge(truth.together(kind, harsh), truth.together(BASE, BASE))
-    one, other = (truth.judge(each, BASE) for each in (kind, harsh))
-    assert one.identity != other.identity
-    for name in ("bleed", "corrupt"):
-        means = (one.excess[name] + other.excess[name]) / 2
-        assert both.excess[name] == pytest.approx(means) and means > 0
-    assert both.identity == pytest.approx((one.identity + other.identity) / 2)
-    assert both.excess["copies"] == one.excess["copies"] > 0  # looked for once
-    assert truth.together(kind, None) is kind
+    assert (truth.nearness(blurred, drawn[0], drawn[1:]) < truth.NEAR).all()
+    assert truth.nearness(drawn[0], drawn[0], drawn[1:]) == pytest.approx(np.zeros(6), abs=1e-6)
 
 
 def test_what_comes_uncalled_is_counted_against_what_was_called() -> None:
@@ -146,7 +124,13 @@ def test_what_comes_uncalled_is_counted_against_what_was_called() -> None:
 
 
 def test_change_is_against_the_base_picture_of_the_same_noise() -> None:
-    found = truth.judge(spoken(likeness=0.6, stranger=0.3, hits=1.0, shown=2, corrupt=0.0, copied=0), BASE)
-    same = sum(VALUES[n % 2] == VALUES[n % 3] for n in range(10)) / 10
-    assert 0 < same < 1 and found.extra["changed_open"] == pytest.approx(1 - same)
-    assert truth.judge(BASE, BASE).extra["changed_open"] == 0
+    def bare(shown: int, count: int) -> Any:
+        found = spoken(likeness=0.6, stranger=0.3, hits=1.0, shown=shown, corrupt=0.0, copied=0)
+        found["groups"]["open"]["shown"] = [[VALUES[n % shown]] for n in range(count)]
+        return found
+
+    same = sum(VALUES[n % 2] == VALUES[n % 3] for n in range(24)) / 24
+    assert 0 < same < 1
+    assert truth.judge(bare(2, 24), bare(3, 24)).extra["changed_open"] == pytest.approx(1 - same)
+    assert truth.judge(bare(3, 24), bare(3, 24)).extra["changed_open"] == 0
+    assert np.isnan(truth.judge(bare(2, 10), bare(3, 10)).extra["changed_open"]), "too few to know"

@@ -152,9 +152,11 @@ def test_knobs_of_a_part_that_does_not_exist_are_not_held_against_another() -> N
         ("train.epochs=null", "train", "max_steps or epochs must be given"),
         ("sample.seeds=[]", "sample.seeds", "at least one seed"),
         ("sample.seeds=[1,1]", "sample.seeds", "must not repeat"),
+        ("sample.weights=[0.4,0.4]", "sample.weights", "must not repeat a weight"),
+        ("sample.guidance=-1", "sample.guidance", "must be in [0, 100]"),
+        ("sample.guidance=1e9", "sample.guidance", "must be in [0, 100]"),
         ("sample.seeds=[-1]", "sample.seeds", "must be in [0"),
         ("launcher.threads=0", "launcher.threads", "must be >= 1"),
-        ("sample.guidance=-1", "sample.guidance", "must be >= 0"),
         ("sample.width=70", "sample.width", "override: sample.width=72"),
         ("train.device=gpu", "train.device", "must be auto, cpu, cuda"),
         ("dataset.prompts.clas=[a]", "dataset.prompts.clas", "must be one of"),
@@ -181,6 +183,12 @@ def test_knobs_of_a_part_that_does_not_exist_are_not_held_against_another() -> N
 )
 def test_each_rule_names_key_value_and_next_step(override: str, where: str, message: str) -> None:
     assert message in problems_of(override)[where]
+
+
+def test_two_folders_that_are_not_there_are_told_in_one_round() -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_recipe(["base=stable_diffusion", "base.path=no/base", "dataset.path=no/images"])
+    assert [problem.where for problem in caught.value.problems] == ["dataset.path", "base.path"]
 
 
 def test_composing_does_not_import_torch() -> None:

@@ -43,6 +43,19 @@ def test_a_file_is_the_same_as_its_keys_typed(tmp_path: Path) -> None:
     assert load_recipe(file, ["adapter.dim=4"]) == compose_recipe(SAME, ["adapter.dim=4"])
 
 
+def test_a_file_that_is_picked_later_takes_the_place_of_what_was_said_of_its_group(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        GOOD
+        + "  train: {max_steps: 99, precision: bf16}\n  metrics: [burn, identity]\n  metrics.identity.tiers: [class]\n",
+    )
+    picked = load_recipe(file, ["train=debug", "optimizer=prodigy", "metrics=[identity]", "captions=absorbed"])
+    assert picked.captions.trigger == "1e5"  # of which the file that is picked says nothing
+    assert picked.metrics["identity"]["tiers"] == ["class"]  # still picked, so what was said of it stays
+    assert picked.train == compose_recipe(["train=debug", "train.precision=bf16"]).train
+    assert picked.optimizer == compose_recipe(["optimizer=prodigy"]).optimizer
+
+
 def test_all_problems_at_once(tmp_path: Path) -> None:
     file = write(tmp_path, "recipe: {adapter.dim: 0, optimizer: prodigyy, sample.weight: 9}")
     with pytest.raises(ConfigError) as caught:

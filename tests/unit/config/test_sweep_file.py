@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasweep.config import load_sweep, sweeps_dir
+from lorasweep.config import compose_recipe, load_sweep, sweeps_dir
 from lorasweep.core.errors import ConfigError
 
 GOOD = """
@@ -41,6 +41,14 @@ def test_utility_ranks_where_nothing_else_is_said(tmp_path: Path) -> None:
     assert text != GOOD
     spec = load_sweep(write(tmp_path, text))
     assert (spec.metric, spec.goal, spec.worst) == ("overcook/utility", "maximize", 0.0)
+
+
+def test_a_file_picked_on_the_command_line_wins_over_the_sweeps_keys_of_its_group(tmp_path: Path) -> None:
+    arm = "    longer: {train.max_steps: 200}\n"
+    spec = load_sweep(write(tmp_path, GOOD + arm), ["train=debug"])
+
+    debug = compose_recipe(["train=debug"]).train
+    assert {arm.recipe.train for arm in spec.arms} == {debug} and debug.max_steps != 100
 
 
 def test_a_sweep_is_arms_times_seeds(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def test_a_search_is_planned_by_its_corners(file: str) -> None:
         "known",
         "outside",
         "corner00-adamw",
-        "corner01-adamw",
-        "corner02-prodigy",
+        "corner01-prodigy",
+        "corner02-adamw",
     ]
     each = data["arms"][0]["estimated_seconds"]
     assert data["estimated_seconds"] == pytest.approx(each * 9 / 2, rel=0.02)

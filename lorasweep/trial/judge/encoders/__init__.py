@@ -1,8 +1,9 @@
-"""Rulers for pictures: each turns pictures into features by a model that no training ever touches.
+"""Encoders of pictures: each turns pictures into features by a model that no training ever touches.
 
     frozen_base   VAE latents and UNet features of the base itself; always there
     mask          where the subject is in a picture, by the frozen base
     local         CLIP, DINO and SSCD from a local copy; nothing is downloaded
+    prompt_fit    how well pictures fit prompts, by the base or by CLIP
 
 Always the *frozen* base, never the adapted one: otherwise the ruler bends with what it measures. Importing
 this package imports no torch.
@@ -10,22 +11,24 @@ this package imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorasweep.trial.judge.encoders.frozen_base import FrozenBase
+from lorasweep.trial.judge.encoders.local import Clip, Dino, Sscd
 
 if TYPE_CHECKING:
-    import torch
-    from PIL import Image
+    from lorasweep.core.judging import EncoderName
+    from lorasweep.core.protocols import Base, Encoder
+    from lorasweep.core.records import EncoderOptions
 
-__all__ = ["Encoder"]
 
-
-class Encoder(Protocol):
-    """Turns pictures into features."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Of everything that decides the features: what they are cached by."""
-
-    def encode(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        """Features by name, each (B, ...) in float32 on the CPU, one row per picture; B of any size >= 1."""
+def load(name: EncoderName, base: Base, paths: EncoderOptions) -> Encoder | None:
+    """Load the encoder of a name; None when it needs a path and has none. Weights are read when first used."""
+    if name == "base":
+        return FrozenBase(base)
+    if (path := getattr(paths, name)) is None:
+        return None
+    kinds: dict[str, Callable[[Path, str], Encoder]] = {"clip": Clip, "dino": Dino, "sscd": Sscd}
+    return kinds[name](Path(path).expanduser(), str(base.device))

@@ -32,7 +32,7 @@ TILES_PER_SIDE = 4  # 16 tiles, as Carlini et al. (arXiv 2301.13188) cut 512 px 
 
 @dataclass(frozen=True)
 class FrozenBase:
-    """See `encoders.Encoder`; gives "latents" (B, T, C * h * w), "features" (B, T, D) and "whole" (B, D)."""
+    """See `protocols.Encoder`; gives "latents" (B, T, C * h * w), "features" (B, T, D) and "whole" (B, D)."""
 
     base: Base
 

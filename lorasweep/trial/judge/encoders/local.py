@@ -31,24 +31,30 @@ SSCD_SIDE_PX = 320
 
 
 @dataclass(frozen=True)
-class Clip:
-    """See `encoders.Encoder`; gives "whole" (B, D)."""
+class _Local:
+    """What an encoder read from a file or folder is."""
 
-    folder: Path
+    path: Path
     device: str = "cpu"
 
     @property
     def fingerprint(self) -> str:
         """Of the files, by name, size and time."""
-        return _fingerprint("clip", self.folder)
+        found = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+        marks = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in found]
+        return digest([type(self).__name__.lower(), marks])
+
+
+class Clip(_Local):
+    """See `protocols.Encoder`; gives "whole" (B, D)."""
 
     def encode(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """Projected image embeddings."""
         import torch
 
-        model = _transformers_model("CLIPModel", self.folder, self.device)
+        model = _transformers_model("CLIPModel", self.path, self.device)
         with torch.no_grad():
-            seen = model.vision_model(pixel_values=prepared(pictures, self.folder).to(self.device))
+            seen = model.vision_model(pixel_values=prepared(pictures, self.path).to(self.device))
             return {"whole": model.visual_projection(seen.pooler_output).float().cpu()}
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
@@ -56,8 +62,8 @@ class Clip:
         import torch
         from transformers import CLIPTokenizer
 
-        model = _transformers_model("CLIPModel", self.folder, self.device)
-        tokenizer = CLIPTokenizer.from_pretrained(str(self.folder), local_files_only=True)
+        model = _transformers_model("CLIPModel", self.path, self.device)
+        tokenizer = CLIPTokenizer.from_pretrained(str(self.path), local_files_only=True)
         length = model.config.text_config.max_position_embeddings
         tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=length, return_tensors="pt")
         with torch.no_grad():
@@ -66,39 +72,21 @@ class Clip:
         return embedded
 
 
-@dataclass(frozen=True)
-class Dino:
-    """See `encoders.Encoder`; gives "whole" (B, D)."""
-
-    folder: Path
-    device: str = "cpu"
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the files, by name, size and time."""
-        return _fingerprint("dino", self.folder)
+class Dino(_Local):
+    """See `protocols.Encoder`; gives "whole" (B, D)."""
 
     def encode(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """The class token of the last layer."""
         import torch
 
-        model = _transformers_model("AutoModel", self.folder, self.device)
+        model = _transformers_model("AutoModel", self.path, self.device)
         with torch.no_grad():
-            seen = model(pixel_values=prepared(pictures, self.folder).to(self.device))
+            seen = model(pixel_values=prepared(pictures, self.path).to(self.device))
         return {"whole": seen.last_hidden_state[:, 0].float().cpu()}
 
 
-@dataclass(frozen=True)
-class Sscd:
-    """See `encoders.Encoder`; gives "whole" (B, D)."""
-
-    file: Path
-    device: str = "cpu"
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the file, by name, size and time."""
-        return _fingerprint("sscd", self.file)
+class Sscd(_Local):
+    """See `protocols.Encoder`; gives "whole" (B, D)."""
 
     def encode(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """Copy detection descriptors."""
@@ -108,7 +96,7 @@ class Sscd:
         side = (SSCD_SIDE_PX, SSCD_SIDE_PX)
         resized = [picture.convert("RGB").resize(side, Image.Resampling.BILINEAR) for picture in pictures]
         with torch.no_grad():
-            seen = _torchscript(self.file, self.device)(_normalised(resized, **IMAGENET).to(self.device))
+            seen = _torchscript(self.path, self.device)(_normalised(resized, **IMAGENET).to(self.device))
         return {"whole": seen.float().cpu()}
 
 
@@ -153,11 +141,6 @@ def _normalised(pictures: Sequence[Image.Image], *, mean: Sequence[float], std: 
     stacked_BHWC = np.stack([np.asarray(picture) for picture in pictures]).astype(np.float32) / 255.0
     normal_BHWC = (stacked_BHWC - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     return torch.from_numpy(normal_BHWC).permute(0, 3, 1, 2).contiguous()
-
-
-def _fingerprint(kind: str, path: Path) -> str:
-    found = sorted(path.iterdir()) if path.is_dir() else [path]
-    return digest([kind, [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in found]])
 
 
 @functools.lru_cache(maxsize=4)

@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.core.protocols import Base
+    from lorasweep.core.protocols import Base, Encoder
     from lorasweep.core.records import Plan, Recipe
-    from lorasweep.trial.judge.encoders import Encoder
 
 TIMESTEP = 500  # by Stable Diffusion's noise, as DiffEdit's encoding ratio of a half
 NOISES = 4
@@ -42,7 +41,7 @@ _COMMON = 0.6  # share of captions that a word for the subject is in
 
 @dataclass(frozen=True)
 class Masked:
-    """An encoder that sees the subject only: see `encoders.Encoder`."""
+    """An encoder that sees the subject only: see `protocols.Encoder`."""
 
     encoder: Encoder
     base: Base

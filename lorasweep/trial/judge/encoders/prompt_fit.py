@@ -32,7 +32,7 @@ TIMESTEPS = (300, 500, 700, 850)  # by Stable Diffusion's noise
 
 @dataclass(frozen=True)
 class FitByBase:
-    """See `encoders.Encoder`; gives "fit" (B, K): minus the squared error of the base's prediction."""
+    """See `protocols.Encoder`; gives "fit" (B, K): minus the squared error of the base's prediction."""
 
     base: Base
     prompts: tuple[str, ...]
@@ -71,7 +71,7 @@ class FitByBase:
 
 @dataclass(frozen=True)
 class FitByClip:
-    """See `encoders.Encoder`; gives "fit" (B, K): cosine of picture and prompt."""
+    """See `protocols.Encoder`; gives "fit" (B, K): cosine of picture and prompt."""
 
     clip: Clip
     prompts: tuple[str, ...]

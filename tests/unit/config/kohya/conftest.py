@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from lorasweep.config.kohya import Imported, import_kohya
+from lorasweep.config.importing.finish import Imported
+from lorasweep.config.kohya import import_kohya
 
 Bring = Callable[[str], tuple[dict[str, Any], Imported]]
 

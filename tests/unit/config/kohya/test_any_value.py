@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lorasweep.cli import main
 from lorasweep.config import load_recipe
-from lorasweep.config.kohya.options import HARMLESS, TRANSLATED, UNSUPPORTED
+from lorasweep.config.kohya.options import TABLE
 
 
 class Raw(str):
@@ -44,8 +44,9 @@ ARGUMENTS = st.lists(
     max_size=3,
 )
 VALUES = SCALARS | ARGUMENTS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.sampled_from(NAMES), SCALARS)
-OPTIONS = st.sampled_from(sorted({*TRANSLATED, *UNSUPPORTED, *HARMLESS, "no such"}))
-LISTS = [option for option, row in TRANSLATED.items() if row.kind is list]
+OWN = {name for name in {*TABLE.translated, *TABLE.unsupported, *TABLE.harmless} if "." not in name}
+OPTIONS = st.sampled_from(sorted(OWN | {"no such"}))
+LISTS = [option for option, row in TABLE.translated.items() if row.kind is list]
 FILES = st.dictionaries(OPTIONS, VALUES, max_size=4) | st.builds(
     lambda some, name, arguments: {**some, name: arguments},
     st.dictionaries(OPTIONS, VALUES, max_size=3),

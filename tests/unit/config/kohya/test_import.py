@@ -11,8 +11,9 @@ from PIL import Image
 
 from lorasweep.cli import main
 from lorasweep.config import load_recipe
-from lorasweep.config.kohya import import_kohya, imported_json, recipe_text
-from lorasweep.config.kohya.options import DEFAULTS, HARMLESS, TRANSLATED, UNSUPPORTED
+from lorasweep.config.importing.write import imported_json, recipe_text
+from lorasweep.config.kohya import import_kohya
+from lorasweep.config.kohya.options import TABLE
 
 CHARACTER = """
 [model]
@@ -176,7 +177,7 @@ def test_what_is_written_is_read_back_as_the_same_recipe(tmp_path: Path, images:
     text = CHARACTER.format(images=images).replace("AdamW8bit", "AdamW")
     (tmp_path / "c.toml").write_text(text)
     imported = import_kohya(tmp_path / "c.toml")
-    written = recipe_text(imported, source="a test")
+    written = recipe_text(imported, source="a test", trainer="kohya")
     (tmp_path / "r.yaml").write_text(written)
     recipe = load_recipe(str(tmp_path / "r.yaml"))
     assert (recipe.optimizer.name, recipe.optimizer.options["lr"]) == ("adamw", 1e-4)
@@ -235,7 +236,7 @@ def test_folders_that_already_say_their_repeats_need_no_links(tmp_path: Path) ->
 
 def test_kohyas_defaults_are_written_down_and_those_that_differ_are_told(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('network_module = "networks.lora"')
-    data = imported_json(import_kohya(tmp_path / "c.toml"))
+    data = imported_json(import_kohya(tmp_path / "c.toml"), trainer="kohya")
     assert data["recipe"]["train.max_steps"] == 1600 and data["recipe"]["adapter.alpha"] == 1.0
     assert data["recipe"]["adapter.dim"] == 4 and data["recipe"]["captions.extension"] == ".caption"
     differing = {row["key"]: (row["kohya"], row["lorasweep"]) for row in data["defaults"]}
@@ -268,6 +269,5 @@ def test_what_makes_no_sense_ends_with_2(
 
 
 def test_every_option_is_in_one_list_and_leads_to_a_key_of_a_recipe() -> None:
-    lists = [set(TRANSLATED), set(UNSUPPORTED), set(HARMLESS)]
+    lists = [set(TABLE.translated), set(TABLE.unsupported), set(TABLE.harmless)]
     assert sum(map(len, lists)) == len(set.union(*lists)) > 150
-    assert set(DEFAULTS) <= set(TRANSLATED)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lorasweep.cli import main
-from lorasweep.config.kohya.options import TRANSLATED
+from lorasweep.config.kohya.options import TABLE
 
 Answer = dict[str, Any]
 BASE = 'pretrained_model_name_or_path = "/m.safetensors"\ntrain_data_dir = "/data"\nresolution = "512,512"\n'
@@ -331,7 +331,7 @@ def test_zero_epochs_are_not_given(
     assert json.loads(capsys.readouterr().out)["steps_per_trial"] == 500
 
 
-@pytest.mark.parametrize("option", sorted(name for name, row in TRANSLATED.items() if row.zero_is_unset))
+@pytest.mark.parametrize("option", sorted(name for name, row in TABLE.translated.items() if row.zero_is_unset))
 def test_zero_for_not_given_is_as_if_it_were_not_there(option: str, answer: Callable[..., Answer]) -> None:
     without = answer(BASE)
     with_zero = answer(f"{BASE}{option} = 0\n")

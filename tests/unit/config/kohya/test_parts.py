@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import shipped
 
-from lorasweep.config.kohya import Imported
+from lorasweep.config.importing.finish import Imported
 from lorasweep.config.kohya.options import DEFAULTS
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError

@@ -14,8 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
+from lorasweep.components.metrics import _offers
 from lorasweep.core.records import CaptionOptions, EncoderOptions
-from lorasweep.trial.judge.encoders import choose, frozen_base, local, mask, prompt_fit
+from lorasweep.trial.judge import encoders
+from lorasweep.trial.judge.encoders import frozen_base, local, mask, prompt_fit
 from lorasweep.trial.judge.features import FeatureCache
 
 
@@ -104,12 +106,12 @@ def test_sscd_is_read_from_torchscript(tmp_path: Path) -> None:
 
 
 def test_what_is_not_configured_is_not_there(base: Any, clip_folder: Path) -> None:
-    assert choose.load("dino", base, EncoderOptions()) is None
-    assert "encoders.dino=" in choose.not_here("dino")
-    assert choose.first_configured(("dino", "clip"), EncoderOptions()) == "base"
+    assert encoders.load("dino", base, EncoderOptions()) is None
+    assert "encoders.dino=" in _offers.not_here("dino")
+    assert _offers.first_configured(("dino", "clip"), EncoderOptions()) == "base"
     configured = EncoderOptions(clip=str(clip_folder))
-    assert choose.first_configured(("dino", "clip"), configured) == "clip"
-    assert isinstance(choose.load("clip", base, configured), local.Clip)
+    assert _offers.first_configured(("dino", "clip"), configured) == "clip"
+    assert isinstance(encoders.load("clip", base, configured), local.Clip)
 
 
 def test_paths_are_checked_before_anything_runs(tmp_path: Path) -> None:
@@ -150,7 +152,7 @@ def test_features_do_not_depend_on_the_company_and_are_asked_for_once(base: Any)
 def test_the_ruler_does_not_bend_with_the_adapter(context: Any, perturb: Any) -> None:
     before = context.features(PICTURES[:2])
     perturb(context.adapter, 0.5)
-    fresh = dataclasses.replace(context, feature_cache=FeatureCache(), _asked={})
+    fresh = dataclasses.replace(context, feature_cache=FeatureCache(), _cache={})
     after = fresh.features(PICTURES[:2])
     assert all(torch.equal(before[name], after[name]) for name in before)
 

@@ -47,11 +47,9 @@ def test_an_error_that_cannot_be_had_is_none() -> None:
     assert replicates.standard_error([{"m": 1.0}, {}], "m") is None
     assert replicates.standard_error([{"m": 1.0}, {"m": 2.0}, {}], "m") is None
     assert replicates.paired_error([{"m": 1.0}] * 2, [{"m": 1.0}] * 3, "m") is None
-    assert replicates.with_errors({"m": 1.0, "n": 2.0}, [{"m": 0.0}, {"m": 2.0}], ["m", "n"]) == {
-        "m": 1.0,
-        "n": 2.0,
-        "m_se": 1.0,
-    }
+    score, utility = "overcook/score", "overcook/utility"
+    errors = replicates.with_errors({score: 1.0, utility: 2.0}, [{score: 0.0}, {score: 2.0}])
+    assert errors == {score: 1.0, utility: 2.0, f"{score}_se": 1.0}
 
 
 def test_every_replicate_leaves_out_evidence_and_asks_nothing_new(

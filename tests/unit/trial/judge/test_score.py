@@ -77,12 +77,9 @@ def test_utility_falls_back_on_what_was_gained_on_held_out_images() -> None:
 
 
 def test_the_catalogue_imports_without_torch() -> None:
-    names = (
-        "burn diversity generalisation identity memorisation norms prior_drift prompt_control "
-        "trigger_selectivity useful_weight context score verdict"
-    )
-    imports = "; ".join(f"import lorasweep.trial.judge.{name}" for name in names.split())
-    code = f"import sys; {imports}; sys.exit('torch' in sys.modules)"
+    # `symptoms`, which `score` reads, imports every metric.
+    imports = "from lorasweep.trial.judge import context, score, symptoms, verdict"
+    code = f"import sys; {imports}; sys.exit('torch' in sys.modules or not symptoms.SYMPTOMS)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

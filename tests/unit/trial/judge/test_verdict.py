@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lorasweep.core.records import Measurement
-from lorasweep.trial.judge import score, sentence, summary, verdict
+from lorasweep.trial.judge import score, summary, verdict
 from lorasweep.trial.judge.calibration import Calibration
 from lorasweep.trial.judge.ladder import BestWeight, best_weight
 from lorasweep.trial.judge.symptoms import Limit
@@ -49,9 +49,9 @@ def test_a_recipe_that_cooks_is_done_and_burns() -> None:
         judged(800, 0.9, memorisation__copy_rate=0.4),
     ]
     found = of(rungs)
-    assert (found.state, found.done_at, found.burned_at) == ("overcooked", 400, 700)
+    assert (found.done_at, found.burned_at) == (400, 700)
     assert found.learned_from == 400 and found.safe_window == pytest.approx(300 / 24)
-    said = sentence.sentence(found, CALIBRATION, best=BestWeight(weight=0.7, low=0.6, high=0.8, utility=0.8), kept=400)
+    said = summary.sentence(found, CALIBRATION, best=BestWeight(weight=0.7, low=0.6, high=0.8, utility=0.8), kept=400)
     assert said == (
         "Done at step 400 (17 exposures per image); from 700 it copies its training images "
         "(M 0.31, limit 0.09); use it at 0.6 to 0.8."
@@ -95,7 +95,7 @@ def test_rungs_that_the_error_cannot_tell_from_the_done_one_are_named() -> None:
     found = of(rungs)
     # 500 is as hard as 400, picture for picture: its hundredth less is certain. 200 parts 100 from them.
     assert found.done_at == 400 and found.as_good == (300, 400)
-    assert sentence.sentence(found, CALIBRATION).startswith(
+    assert summary.sentence(found, CALIBRATION).startswith(
         "Done at step 400 (17 exposures per image; 300 to 400 are as good within the error)"
     )
     told = summary.document(found, CALIBRATION, Measurement(values=rungs[3]["metrics"]), kept=400, best=None)
@@ -111,19 +111,19 @@ def test_a_spike_of_the_score_is_not_burning() -> None:
 
 def test_verdicts_without_a_window() -> None:
     under = of([judged(100, 0.1), judged(200, 0.3)])
-    assert under.state == "undercooked" and under.done_at is None and under.burned_at is None
-    assert sentence.sentence(under, CALIBRATION).startswith("Undercooked: by step 200 ")
+    assert under.done_at is None and under.burned_at is None
+    assert summary.sentence(under, CALIBRATION).startswith("Undercooked: by step 200 ")
     never = of([judged(100, 0.2, prior_drift__class=5.0), judged(200, 0.9, prior_drift__class=9.0)])
-    assert (never.state, never.done_at, never.burned_at) == ("overcooked", None, 100)
-    assert sentence.sentence(never, CALIBRATION).startswith("Never done: from 100 strangers are redrawn (P 5.00")
+    assert (never.done_at, never.burned_at) == (None, 100)
+    assert summary.sentence(never, CALIBRATION).startswith("Never done: from 100 strangers are redrawn (P 5.00")
     unknown = verdict.of_rungs([{"step": 1, "exposures_per_image": 1.0, "metrics": {}}], CALIBRATION)
-    assert unknown.state == "unknown" and "Could not be judged" in sentence.sentence(unknown, CALIBRATION)
+    assert "Could not be judged" in summary.sentence(unknown, CALIBRATION)
 
 
 def test_symptoms_that_only_together_pass_the_limit_are_not_blamed_alone() -> None:
     found = of([judged(100, 0.8), judged(200, 0.9, prior_drift__class=0.48, generalisation__gap=0.46)])
     assert found.burned_at == 200 and found.blame is not None and not found.blame.alone
-    said = sentence.sentence(found, CALIBRATION)
+    said = summary.sentence(found, CALIBRATION)
     assert "from 200 symptoms add up, above all strangers are redrawn (P 0.48, limit 0.50)" in said
 
 
@@ -137,7 +137,7 @@ def test_a_warning_waits_until_it_is_sure() -> None:
     assert verdict.is_sure(twice, of(twice))
     plainly = judged(200, 0.8, noise=WAVE, generalisation__gap=2.0)
     assert verdict.is_sure([fine, plainly], of([fine, plainly]))
-    assert sentence.burning(of([fine, plainly])).startswith("burned from step 200 (8 exposures per image): it fits")
+    assert summary.burning(of([fine, plainly])).startswith("burned from step 200 (8 exposures per image): it fits")
 
 
 def test_the_numbers_and_the_reasons_for_those_that_are_absent() -> None:

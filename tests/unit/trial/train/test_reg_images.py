@@ -196,7 +196,6 @@ def test_the_judge_never_looks_at_them(bench: Bench) -> None:
     recipe = bench.recipe()
     plan = bench.plan(recipe)
     without = probes.build(bench.base, recipe, plan, latents=bench.latents, texts=bench.texts)
-    probes._built.clear()
     plan = with_reg_images(plan)
     beside = probes.build(bench.base, recipe, plan, latents=bench.latents, texts=bench.texts)
     assert without.sets.keys() == beside.sets.keys() and "held_out" in beside.sets

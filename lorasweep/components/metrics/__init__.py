@@ -1,0 +1,1 @@
+"""Metrics, one module each: `build(**knobs) -> protocols.Metric`, a question asked of a `protocols.JudgeContext`."""

@@ -1,0 +1,137 @@
+"""F: is it the subject? Never part of the overcooking score, because burned adapters show the subject too.
+
+On the dollhouse the reader says how many of the subject's features (traits and marks) show in the pictures of
+prompts with the trigger. With a the mean over features and pictures at the weight that counts,
+
+    F = max(0, (a - a_base) / (1 - a_base))
+
+so that the base, which shows some features by chance or because the prompt asks for them, has F = 0.
+
+On any other base F is the pictures' likeness to the training pictures (`_resemblance`), cut to [0, 1]:
+0 as the base's own pictures of the same prompts, 1 as other pictures of the subject.
+
+Source: identity on plain prompts as in DreamBooth (arXiv 2208.12242), on the dollhouse with a classifier of
+known accuracy in the place of DINO.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lorasweep.components.metrics import _reader_scores as reader_scores
+from lorasweep.components.metrics import _resemblance as resemblance
+from lorasweep.components.metrics._offers import first_configured, is_here, not_here, num_pictures
+from lorasweep.components.metrics._ranges import Tiers
+from lorasweep.core.records import Measurement, PromptTier
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from lorasweep.core.protocols import JudgeContext
+    from lorasweep.core.records import Plan, Recipe
+    from lorasweep.dollhouse.world.subjects import Subject
+
+NAME = "identity"
+NEEDS_PICTURES = True
+Encoder = Literal["auto", "reader", "dino", "clip", "base"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """See the module."""
+
+    tiers: tuple[PromptTier, ...]
+    encoder: Encoder
+    also: tuple[Encoder, ...]
+
+    def measure(self, context: JudgeContext) -> Measurement:
+        """Measure by the encoder that counts, and by others under names ending in theirs."""
+        pictures = [picture.image for picture in context.pictures(*self.tiers)]
+        base = [picture.image for picture in context.base_pictures(*self.tiers)]
+        if not pictures or not base:
+            where = f"{' or '.join(self.tiers)} prompts"
+            return Measurement(missing={f"{NAME}/score": f"no pictures of {where}, or none by the base"})
+        ask = functools.partial(by, context, pictures=pictures, base=base)
+        return resemblance.ask_encoders(ask, self.encoder, self.also)
+
+
+def build(*, tiers: Tiers, encoder: Encoder, also: tuple[Encoder, ...]) -> Identity:
+    """Build the metric.
+
+    Args:
+        tiers: prompt tiers whose pictures must show the subject.
+        encoder: `auto` takes the dollhouse's reader there, elsewhere DINO or CLIP when a copy is configured,
+            else the base itself.
+        also: encoders that are asked as well, under `identity/score_<encoder>`.
+    """
+    return Identity(tiers=tuple(tiers), encoder=encoder, also=tuple(also))
+
+
+def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
+    """The numbers that `measure` gives for a recipe, and why it cannot; empty when it can."""
+    knobs = recipe.metrics[NAME]
+    tiers = knobs["tiers"]
+    few = "" if num_pictures(recipe, plan, tiers) else f"no pictures of {' or '.join(tiers)} prompts"
+    found: dict[str, str] = {}
+    for encoder, ending in ((knobs["encoder"], ""), *((also, f"_{also}") for also in knobs["also"])):
+        details, why = _details(recipe, encoder)
+        found |= {f"{NAME}/{name}{ending}": few or why for name in ("score", *details)}
+    return found
+
+
+def _details(recipe: Recipe, encoder: Encoder) -> tuple[tuple[str, ...], str]:
+    """The numbers that an encoder gives beside the score, and why it cannot."""
+    subject = reader_scores.subject_in(recipe)
+    if encoder == "reader" or (encoder == "auto" and subject is not None):
+        return ("likeness", "base_likeness", "all_features"), "" if subject else reader_scores.UNREADABLE
+    name = first_configured(("dino", "clip"), recipe.encoders) if encoder == "auto" else encoder
+    if not is_here(name, recipe.encoders):
+        return (), not_here(name)
+    return resemblance.DETAILS["base" if name == "base" else "published"], ""
+
+
+def by(
+    context: JudgeContext, encoder: Encoder, pictures: Sequence[Image.Image], base: Sequence[Image.Image]
+) -> Measurement:
+    """F by one encoder.
+
+    Args:
+        context: gives the reader, the subject and the dataset.
+        encoder: which.
+        pictures: that must show the subject.
+        base: the base's, for the same prompts.
+    """
+    subject = reader_scores.subject_of(context)
+    if encoder == "reader" or (encoder == "auto" and subject is not None):
+        if subject is None:
+            return Measurement(missing={f"{NAME}/score": reader_scores.UNREADABLE})
+        return _by_reader(context, subject, pictures, base)
+    name = first_configured(("dino", "clip"), context.recipe.encoders) if encoder == "auto" else encoder
+    try:
+        scale = resemblance.make_scale(context, name, base)
+    except resemblance.CannotTell as reason:
+        return Measurement(missing={f"{NAME}/score": str(reason)})
+    if len(pictures) < resemblance.FEWEST:
+        return Measurement(missing={f"{NAME}/score": "needs two pictures"})
+    likeness = scale.likeness(pictures)
+    details = {f"{NAME}/{key}": value for key, value in likeness.details.items()}
+    return Measurement(values={f"{NAME}/score": min(1.0, max(0.0, likeness.value))} | details)
+
+
+def _by_reader(
+    context: JudgeContext, subject: Subject, pictures: Sequence[Image.Image], base: Sequence[Image.Image]
+) -> Measurement:
+    """What the reader sees; besides F, the probability that every feature shows at once."""
+    reading = reader_scores.read(context.reader, pictures)
+    shown = reader_scores.likeness(reading, subject)
+    by_chance = reader_scores.likeness(reader_scores.read(context.reader, base), subject)
+    values = {
+        f"{NAME}/score": max(0.0, (shown - by_chance) / (1.0 - by_chance)),
+        f"{NAME}/likeness": shown,
+        f"{NAME}/base_likeness": by_chance,
+        f"{NAME}/all_features": float(reading.identity(subject).mean()),
+    }
+    return Measurement(values=values)

@@ -1,0 +1,261 @@
+"""Translate options into recipe keys by a table, and account for every one of them.
+
+Knows nothing about any trainer: which options there are, and what becomes of them, is the `Table`'s.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lorasweep.config.importing.table import Option, Table
+from lorasweep.config.suggest import unknown
+from lorasweep.core.errors import Problem
+from lorasweep.core.printable import has_control_characters
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_NO_CHANGE = "changes nothing together with the other options that are given"
+_NOT_GIVEN = "stands for not given, there and here"
+# What stands between two arguments: `betas=0.9, 0.99 weight_decay=0.1` is two.
+_NEXT_ARGUMENT = re.compile(r"[\s,]+(?=[A-Za-z_]\w*\s*=)")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One key of the recipe.
+
+    Attributes:
+        value: plain data.
+        option: the option that it comes from.
+        given: whether the files have that option; else the value is the trainer's default.
+    """
+
+    value: Any
+    option: str
+    given: bool
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a person should know about one option.
+
+    Attributes:
+        option: the trainer's name, `network_args.rank_dropout` for one inside a list.
+        value: as given; None when it is about a default.
+        reason: in a sentence.
+    """
+
+    option: str
+    value: Any
+    reason: str
+
+
+@dataclass
+class Draft:
+    """A recipe being translated from options.
+
+    Attributes:
+        table: what becomes of the options.
+        options: what the files say, one flat dict; arguments as `network_args.conv_dim`.
+        lines: recipe key -> value and origin, in the order of translation.
+        untranslated: given, matters, and has no counterpart.
+        differs: translated, but the counterpart is not quite the same.
+        left_out: given, and changes nothing that is learned.
+        problems: values that make no sense.
+    """
+
+    table: Table
+    options: dict[str, Any]
+    lines: dict[str, Line] = field(default_factory=dict)
+    untranslated: list[Note] = field(default_factory=list)
+    differs: list[Note] = field(default_factory=list)
+    left_out: list[Note] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    _taken: set[str] = field(default_factory=set)
+
+    def given(self, option: str) -> bool:
+        """Whether the files say anything about it: empty text and, where it is written so, 0 do not."""
+        value = self.options.get(option)
+        if value is None or value in ("", [], {}):
+            return False
+        row = self.table.translated.get(option)
+        return not (row and row.zero_is_unset and str(value).strip() in ("0", "0.0"))
+
+    def first(self, *options: str) -> str:
+        """The first of several names of one thing that is given, else the last."""
+        return next((option for option in options if self.given(option)), options[-1])
+
+    def take(self, option: str, row: Option | None = None) -> Any:
+        """The option's value as its kind, the trainer's default when it is not given, None without one."""
+        row = row or self.table.translated[option]
+        self._taken.add(option)
+        if not self.given(option):
+            return row.default
+        value = self._checked(option, self.options[option], row)
+        return row.default if value is None else value
+
+    def untaken(self, option: str) -> Iterator[tuple[str, Any]]:
+        """The arguments of an option that nobody has asked for, each with its value."""
+        for name in [name for name in self.options if name.startswith(f"{option}.") and name not in self._taken]:
+            yield name, self.options[name]
+
+    def spread(self) -> None:
+        """Make an option of each argument, from a list of `name=value`s, one text of them, or a table."""
+        for option in [option for option, row in self.table.translated.items() if row.kind is list]:
+            if found := dict(self._arguments(option, self.options.get(option) or [])):
+                del self.options[option]
+                self.options |= found
+
+    def _arguments(self, option: str, given: Any) -> Iterator[tuple[str, Any]]:
+        """Numbers, booleans and tuples as Python has them; commas and blanks between arguments are only that."""
+        if isinstance(given, Mapping):
+            for name, value in given.items():
+                yield f"{option}.{name}", _as_data(value) if isinstance(value, str) else value
+            return
+        found: dict[str, Any] = {}
+        for item in given if isinstance(given, list) else [given]:
+            for text in _NEXT_ARGUMENT.split(str(item).strip(" ,\t\r\n")) if item != "" else ():
+                name, equals, value = (part.strip() for part in text.partition("="))
+                if not equals or not name:
+                    self.problem(option, f"must be name=value each, got {text!r}")
+                    continue
+                if name in found and found[name] != _as_data(value):
+                    reason = "is given twice: the last one counts, as there"
+                    self.differ(f"{option}.{name}", reason, found[name])
+                found[name] = _as_data(value)
+        for name, value in found.items():
+            yield f"{option}.{name}", value
+
+    def put(self, key: str, value: Any, option: str, *, given: bool | None = None) -> None:
+        """Decide a recipe key by an option; `given` where it follows from more than that option."""
+        self.lines[key] = Line(value, option, self.given(option) if given is None else given)
+
+    def put_plain(self) -> None:
+        """Decide the keys of all options that decide one by themselves."""
+        for option, row in self.table.translated.items():
+            if row.plain:
+                self.put(row.keys[0], self.take(option), option)
+
+    def ignore(self, option: str, reason: str) -> None:
+        """Leave out an option that, with the others as they are, changes nothing; not one already told."""
+        if self.given(option) and option not in self._told_options():
+            self.left_out.append(Note(option, self.options[option], reason))
+
+    def leave(self, option: str, reason: str, value: Any = None) -> None:
+        """Say that something given has no counterpart; `value` where it is not the option's own."""
+        self.untranslated.append(self._note(option, reason, value))
+
+    def differ(self, option: str, reason: str, value: Any = None) -> None:
+        """Say that the counterpart is not quite the same; `value` where it is not the option's own."""
+        self.differs.append(self._note(option, reason, value))
+
+    def problem(self, option: str, message: str, hint: str = "mend the file") -> None:
+        """Say that a value makes no sense; once, however often it is looked at."""
+        problem = Problem(option, message, hint)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def judge_the_rest(self) -> None:
+        """Sort every option of the files that nothing was said about: none is dropped in silence."""
+        table, told, roots = self.table, self._told(), self._told_options()
+        for option, value in self.options.items():
+            if option in told or option in roots:
+                continue
+            if self._is_argument(option):
+                self.left_out.append(Note(option, value, _NO_CHANGE if value else _NOT_GIVEN))
+            elif option in table.harmless:
+                self.left_out.append(Note(option, value, table.harmless[option]))
+            elif option in table.unsupported and not _is_off(value, table.off.get(option)):
+                self.leave(option, table.unsupported[option])
+            elif option in table.unsupported:
+                self.left_out.append(Note(option, value, "is off, as it always is here"))
+            elif option in table.translated:
+                self.left_out.append(Note(option, value, _NO_CHANGE if self.given(option) else _NOT_GIVEN))
+            else:
+                reason = f"not an option of {table.trainer} that is known here"
+                self.leave(option, unknown(reason, option, table.translated))
+
+    def _note(self, option: str, reason: str, value: Any) -> Note:
+        given = self.options.get(option) if self.given(option) else None
+        return Note(option, given if value is None else value, reason)
+
+    def _is_argument(self, option: str) -> bool:
+        root, dot, _ = option.partition(".")
+        return bool(dot) and root in self.table.translated
+
+    def _told(self) -> set[str]:
+        """What lines, notes and problems speak of: `network_dim`, `network_args.conv_dim`."""
+        lines = (line.option for line in self.lines.values() if line.given)
+        notes = (note.option for note in (*self.untranslated, *self.differs, *self.left_out))
+        return {*lines, *notes, *(problem.where for problem in self.problems)}
+
+    def _told_options(self) -> set[str]:
+        return {option.split(".")[0] for option in self._told()}
+
+    def _checked(self, option: str, given: Any, row: Option) -> Any:
+        """The value as the row's kind and in its range; None, with a problem, when it is not."""
+        try:
+            value = as_kind(given, row.kind)
+        except (ValueError, TypeError, OverflowError):
+            self.problem(option, f"must be {_WORDS[row.kind]}, got {given!r}")
+            return None
+        if row.kind is str and (has_control_characters(value) or re.search(r"[\t\n]", value)):
+            # "D:\new\train" in double quotes: a line break and a tab
+            hint = "in TOML a path with backslashes stands in single quotes: 'D:\\new\\train'"
+            self.problem(option, f"must be text without control characters, got {value!r}", hint)
+        elif row.low is not None and value < row.low:
+            self.problem(option, f"must be >= {row.low:g}, got {given!r}")
+        elif row.high is not None and value > row.high:
+            self.problem(option, f"must be <= {row.high:g}, got {given!r}")
+        else:
+            return value
+        return None
+
+
+def as_kind(value: Any, kind: type) -> Any:
+    """Read a value as a finite number, a boolean or text; numbers may be written as text, lists are left alone.
+
+    Raises:
+        ValueError, TypeError, OverflowError: it is none.
+    """
+    if kind is list:
+        return value
+    if kind is bool:
+        word = str(value).strip().lower()
+        if word not in ("true", "false", "1", "0"):
+            raise ValueError
+        return word in ("true", "1")
+    if kind is str:
+        if not isinstance(value, str):
+            raise ValueError
+        return value
+    if isinstance(value, bool):
+        raise ValueError
+    if kind is int and isinstance(value, int):
+        return value
+    number = float(value)
+    if not math.isfinite(number) or (kind is int and number != int(number)):
+        raise ValueError
+    return kind(number)
+
+
+def _is_off(value: Any, off: Any) -> bool:
+    """Whether an option without a counterpart is switched off."""
+    if isinstance(value, str):
+        return value.strip().lower() in ("", "false", "none", "0", str(off).lower())
+    return not value or value == off
+
+
+def _as_data(text: str) -> Any:
+    """An argument's value as Python writes it, true and false as people do; else the text itself."""
+    text = text.strip(" ,\t\r\n")
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text

@@ -1,0 +1,65 @@
+"""Name the file that an importer does not read: which program wrote it, and what to do instead.
+
+Knows only the marks by which such files are told apart; reads nothing of what they say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_BY_HAND = "docs/flags.md has its options beside lorasweep's: write a recipe file by it"
+_TO_TOML = "press `Print training command` there and take the TOML that the command names"
+_TO_CONFIG = "add `--config_file my.toml --output_config` to that command: sd-scripts then only writes the TOML"
+_GUI = "the JSON of kohya_ss, the window over sd-scripts"
+_ONE_TRAINER, _SIMPLE_TUNER = "a OneTrainer config", "a SimpleTuner config"
+
+# Keys that only one program writes -> what the file is, and the next step. First match wins.
+_KEYS = {
+    "nbformat": ("a notebook (JSON)", "give the TOML files that it wrote into its config folder"),
+    "LoRA_type": (_GUI, _TO_TOML),
+    "train_data_dir max_resolution": (_GUI, _TO_TOML),
+    "training_method": (_ONE_TRAINER, _BY_HAND),
+    "concept_file_name": (_ONE_TRAINER, _BY_HAND),
+    "job config": ("an ai-toolkit config", _BY_HAND),
+    "adapter.type adapter.rank": ("a diffusion-pipe config", _BY_HAND),
+    "data_backend_config": (_SIMPLE_TUNER, _BY_HAND),
+    "--data_backend_config": (_SIMPLE_TUNER, _BY_HAND),
+    "--model_family": (_SIMPLE_TUNER, _BY_HAND),
+    "--model_type": (_SIMPLE_TUNER, _BY_HAND),
+    "model_family lora_rank": (_SIMPLE_TUNER, _BY_HAND),
+    "recipe": ("a recipe of lorasweep already", "give it to `lorasweep plan` as it is"),
+}
+
+
+def named_by_keys(content: Any) -> tuple[str, str] | None:
+    """What a file is by its keys, and the next step; None when they say nothing."""
+    if not isinstance(content, Mapping):
+        return None
+    inner = content.get("adapter")
+    return _named([*content, *(f"adapter.{key}" for key in inner)] if isinstance(inner, Mapping) else content)
+
+
+def _named(keys: Iterable[str]) -> tuple[str, str] | None:
+    present = set(keys)
+    return next((answer for marks, answer in _KEYS.items() if present.issuperset(marks.split())), None)
+
+
+def named_by_text(text: str) -> tuple[str, str] | None:
+    """What a file is that is no TOML, and the next step; None when it looks like a broken TOML."""
+    if text.lstrip().startswith(("{", "[{")):
+        try:
+            return named_by_keys(json.loads(text)) or ("JSON, not the TOML of sd-scripts", _BY_HAND)
+        except (ValueError, RecursionError):
+            pass
+    if re.search(r"\S+\.py\b", text) and "--" in text:
+        if re.search(r"\w*train_network\.py", text):
+            return "a command line of sd-scripts", _TO_CONFIG
+        return "the command line of another trainer (diffusers' examples have such)", _BY_HAND
+    if keys := re.findall(r"^([A-Za-z_]\w*):(?:\s|$)", text, re.MULTILINE):
+        return _named(keys) or ("YAML, not the TOML of sd-scripts", _BY_HAND)
+    if re.search(r"^\s*(export\s+)?[A-Z_]+=", text, re.MULTILINE):
+        return "a file of environment variables (SimpleTuner's config.env is one)", _BY_HAND
+    return None

@@ -1,0 +1,77 @@
+"""The table of what becomes of every option of a trainer: data, read from a YAML file beside its importer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_KINDS: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "list": list}
+
+
+@dataclass(frozen=True)
+class Option:
+    """A translated option.
+
+    Attributes:
+        kind: int, float, bool, str, or list for arguments, whose options are `option.argument`.
+        keys: the recipe keys that it decides.
+        default: what the trainer takes when it is not given.
+        low, high: the least and the most that makes sense; None is open.
+        zero_is_unset: 0 is written for "not given", as windows over trainers do.
+        plain: it alone decides its one key, whose value is the option's.
+    """
+
+    kind: type
+    keys: tuple[str, ...] = ()
+    default: Any = None
+    low: float | None = None
+    high: float | None = None
+    zero_is_unset: bool = False
+    plain: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What becomes of every option of a trainer.
+
+    Attributes:
+        trainer: whose, for messages.
+        translated: option -> how.
+        unsupported: option -> why it has no counterpart.
+        off: the value that switches an unsupported option off, where that is not false, 0, "" or nothing.
+        harmless: option -> why leaving it out changes nothing that is learned.
+        more: what else the file holds, for the trainer's own functions.
+    """
+
+    trainer: str
+    translated: Mapping[str, Option]
+    unsupported: Mapping[str, str]
+    off: Mapping[str, Any]
+    harmless: Mapping[str, str]
+    more: Mapping[str, Any]
+
+
+def read_table(file: Path) -> Table:
+    """Read the table; `config/kohya/options.yaml` shows and explains the form."""
+    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    rows = data.pop("translated")
+    return Table(
+        trainer=data.pop("trainer"),
+        translated={
+            name: Option(**{**row, "kind": _KINDS[row["kind"]], "keys": tuple(row.get("keys", ()))})
+            for name, row in rows.items()
+        },
+        unsupported=_by_option(data.pop("unsupported")),
+        off=data.pop("switched_off"),
+        harmless=_by_option(data.pop("harmless")),
+        more=data,
+    )
+
+
+def _by_option(reasons: Mapping[str, str]) -> dict[str, str]:
+    """Reason -> options becomes option -> reason."""
+    return {option: reason for reason, options in reasons.items() for option in options.split()}

@@ -1,0 +1,172 @@
+"""Read kohya's TOML files as data: the training options as one flat dict, the subsets of images as a list.
+
+As sd-scripts does it: sections of the training file are only headlines, their keys lie side by side, and of a
+key that stands in two the last one counts. The dataset file is another grammar: `[general]`, `[[datasets]]`
+and `[[datasets.subsets]]`, each taking what it lacks from the one before, and that from the training options.
+A file that has both is read as both; one that Easy Training Scripts saved is brought into this form first.
+"""
+
+from __future__ import annotations
+
+import json
+import os.path
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lorasweep.config.importing import foreign
+from lorasweep.config.importing.draft import Note
+from lorasweep.config.kohya import easy_training
+from lorasweep.config.kohya.options import TABLE
+from lorasweep.config.yaml_file import read_text
+from lorasweep.core.errors import ConfigError, Problem
+
+_SUBJECT = "the kohya files"
+_DATASET_SECTIONS = ("general", "datasets")
+_LARGEST_NUMBER = 2**63
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the files say.
+
+    Attributes:
+        training: the training options by name.
+        datasets: the `[[datasets]]`, each with what it inherits from `[general]`, but for its subsets.
+        subsets: of the first dataset, each with what it inherits from that; one without a dataset file, when
+            there is a `train_data_dir`.
+        notes: what is said twice, with what counts.
+    """
+
+    training: dict[str, Any]
+    datasets: list[dict[str, Any]]
+    subsets: list[dict[str, Any]]
+    notes: list[Note] = field(default_factory=list)
+
+
+def read(config: Path, dataset: Path | None = None) -> Given:
+    """Read the training file, and the dataset file that is given, or stands in it, or is named there.
+
+    Args:
+        config: the training TOML; may hold `[[datasets]]` too.
+        dataset: the dataset file, TOML or JSON.
+
+    Raises:
+        ConfigError: a file is missing, is something else, or has another shape.
+    """
+    content = _read_toml(config)
+    if easy_training.is_saved_by_it(content):
+        content = easy_training.in_sections(content, config)
+    notes: list[Note] = []
+    training = _flat({key: value for key, value in content.items() if key != "datasets"}, notes)
+    described = {key: content[key] for key in _DATASET_SECTIONS if key in content and "datasets" in content}
+    _require_training_options(training, config, has_datasets=bool(described))
+    named = training.get("dataset_config")
+    if dataset is not None and described:
+        notes.append(Note("datasets", described["datasets"], f"{dataset.name} takes their place"))
+    elif dataset is None and not described and isinstance(named, str) and named:
+        dataset = _beside(config, named)
+    if dataset is not None:
+        described = _dataset_file(dataset)
+    where, general = dataset or config, described.get("general", {})
+    if not isinstance(general, Mapping):
+        raise _refused(where, f"[general] must be a table, got {general!r}")
+    datasets = [{**general, **each} for each in _tables(described.get("datasets", []), "datasets", where)]
+    first = datasets[0].pop("subsets", []) if datasets else []
+    for other in datasets[1:]:
+        other["subsets"] = len(_tables(other.get("subsets", []), "subsets", where))
+    subsets = [{**datasets[0], **subset} for subset in _tables(first, "subsets", where)]
+    return Given(training=training, datasets=datasets, subsets=subsets, notes=notes)
+
+
+def _require_training_options(training: Mapping[str, Any], path: Path, *, has_datasets: bool) -> None:
+    known = training.keys() & {*TABLE.translated, *TABLE.unsupported}
+    if has_datasets and known <= set(TABLE.more["of_datasets"].split()):
+        hint = "give the training TOML first: lorasweep import-kohya TRAINING.toml --dataset THIS.toml"
+        raise _refused(path, "is a dataset file, without any training option", hint)
+    if not known:
+        what = f"has no option of sd-scripts' LoRA training, only {', '.join([*training][:9])}"
+        hint = "e.g. network_module, learning_rate, max_train_steps: see docs/flags.md"
+        raise _refused(path, what if training else "is empty", hint)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    text = read_text(path, subject=_SUBJECT)
+    try:
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        if other := foreign.named_by_text(text):
+            raise _refused(path, f"is {other[0]}", other[1]) from error
+        is_path = "\\" in text and ("Unescaped" in str(error) or "hex" in str(error))
+        hint = "a path with backslashes stands in single quotes: 'D:\\images'" if is_path else ""
+        is_toml_error = isinstance(error, tomllib.TOMLDecodeError)
+        what = str(error) if is_toml_error else "a number or a nesting in it is beyond any option"
+        raise _refused(path, f"is not TOML: {what}", hint) from error
+    if other := foreign.named_by_keys(content):
+        raise _refused(path, f"is {other[0]}", other[1])
+    if key := next(_too_large("", content), None):
+        raise _refused(path, f"{key} is a larger number than any option takes", "mend the TOML")
+    return content
+
+
+def _too_large(at: str, value: Any) -> Iterator[str]:
+    """Whole numbers beyond 64 bits, which no TOML may have and which cannot even be shown."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _too_large(f"{at}.{key}".lstrip("."), inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _too_large(f"{at}[{index}]", inner)
+    elif isinstance(value, int) and not -_LARGEST_NUMBER <= value < _LARGEST_NUMBER:
+        yield at
+
+
+def _flat(content: Mapping[str, Any], notes: list[Note]) -> dict[str, Any]:
+    """All options side by side; one that stands in two sections counts as it stands in the last."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        for option, inner in (value if isinstance(value, Mapping) else {key: value}).items():
+            if option in flat and flat[option] != inner:
+                place = f"as in [{key}]" if isinstance(value, Mapping) else "as outside of all sections"
+                reason = f"stands there twice: the last one counts, {place}, as in sd-scripts"
+                notes.append(Note(option, flat[option], reason))
+            flat[option] = inner
+    return flat
+
+
+def _beside(config: Path, named: str) -> Path:
+    """The dataset file where sd-scripts looks, in the working folder, or else beside the training file."""
+    for path in (Path(named), config.parent / named):
+        if os.path.isfile(path):
+            return path
+    hint = "give it with --dataset FILE, or take dataset_config out of the TOML"
+    raise _refused(config, f"names dataset_config = {named!r}, which is not here", hint)
+
+
+def _dataset_file(path: Path) -> dict[str, Any]:
+    """sd-scripts reads TOML and, by the name's end, JSON."""
+    if path.suffix.lower() == ".json":
+        try:
+            content = json.loads(read_text(path, subject=_SUBJECT))
+        except (ValueError, RecursionError) as error:
+            raise _refused(path, f"is not JSON: {error}") from error
+    else:
+        content = _read_toml(path)
+    unknown = sorted(set(content) - set(_DATASET_SECTIONS)) if isinstance(content, Mapping) else ["a list"]
+    if unknown or not content.get("datasets"):
+        hint = "a dataset file has [general] and [[datasets]] with [[datasets.subsets]]"
+        what = f"has sections that a dataset file has not: {', '.join(unknown)}" if unknown else "has no [[datasets]]"
+        raise _refused(path, what, hint)
+    return dict(content)
+
+
+def _tables(value: Any, name: str, where: Path) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        raise _refused(where, f"[[{name}]] must be a list of tables, got {value!r}")
+    return [dict(item) for item in value]
+
+
+def _refused(path: Path, message: str, hint: str = "") -> ConfigError:
+    return ConfigError(Problem(str(path), message, hint), subject=_SUBJECT)

@@ -1,1 +1,0 @@
-"""One metric each: a question asked of a `JudgeContext`."""
