@@ -108,8 +108,8 @@ class Base(Protocol):
     """A loaded base model, frozen. One per process, shared by every slot.
 
     `lorasweep/components/bases/<name>.py` has `load(options: BaseOptions, *, device: str, precision: str, memory:
-    MemoryOptions) -> Base`, and torch-free `problems`, `fingerprint`, `noise`, `weight_shapes`, `largest_rank` and
-    `text_window`.
+    MemoryOptions) -> Base`, and torch-free `PARTS`, `problems`, `fingerprint`, `noise`, `weight_shapes`,
+    `largest_rank` and `text_window`.
     """
 
     parts: Mapping[str, torch.nn.Module]  # what adapters sit on, by diffusers' prefixes: the denoiser, text encoders

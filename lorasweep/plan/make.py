@@ -9,7 +9,7 @@ from typing import Any
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, DatasetError, InputError, Problem
 from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
-from lorasweep.plan import budget, limits, memory, noise, reach, regularization, warnings
+from lorasweep.plan import budget, learning_rate, limits, memory, noise, reach, regularization, warnings
 from lorasweep.plan.dataset import Dataset, read_dataset
 from lorasweep.plan.prompts import write_prompts
 
@@ -106,7 +106,7 @@ def _base(recipe: Recipe, problems: list[Problem]) -> tuple[str, list[str]]:
     if found:
         return "", []
     noised = base.noise(recipe.base)
-    problems += [*noise.problems(recipe, noised), *memory.problems(recipe)]
+    problems += [*noise.problems(recipe, noised), *memory.problems(recipe), *learning_rate.problems(recipe)]
     return base.fingerprint(recipe.base, recipe.memory), list(noise.warnings(recipe, noised))
 
 

@@ -181,7 +181,7 @@ def _schedule_problems(file: Path) -> list[Finding]:
 
 def _misfits(configs: Path, family: Family) -> Iterator[Finding]:
     """Parts of different families that were put together."""
-    unet, *texts = (read_json(configs / part / "config.json") or {} for part in ("unet", *family.text_encoders))
+    unet, *texts = (read_json(configs / part / "config.json") or {} for part in family.parts)
     takes, said = unet.get("cross_attention_dim"), [text.get("hidden_size") for text in texts]
     gives = [width for width in said if isinstance(width, int)]
     if isinstance(takes, int) and len(gives) == len(said) and takes != sum(gives):

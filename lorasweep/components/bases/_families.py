@@ -48,6 +48,11 @@ class Family:
         return [part for part in self.classes if part.startswith("text_encoder")]
 
     @property
+    def parts(self) -> list[str]:
+        """What adapters may sit on, the denoiser first."""
+        return ["unet", *self.text_encoders]
+
+    @property
     def tokenizers(self) -> list[str]:
         """Folders of what cuts captions into tokens, one per text encoder."""
         return [part.replace("text_encoder", "tokenizer") for part in self.text_encoders]

@@ -76,7 +76,7 @@ def weight_shapes(path: Path, family: Family) -> dict[str, dict[str, tuple[int, 
     Of a folder by the headers of its files. A checkpoint has other names: its family's shapes ship with its configs.
     """
     if path.is_dir():
-        return {part: _part_shapes(path / part) for part in ("unet", *family.text_encoders)}
+        return {part: _part_shapes(path / part) for part in family.parts}
     shipped = read_json(config_folder(path, family) / "weight_shapes.json")
     if shipped is None:
         return None

@@ -124,7 +124,7 @@ class Source:
         text_parts = [*self.family.text_encoders, *self.family.tokenizers]
         kind = getattr(_loaded, self.family.pipeline.replace("Pipeline", "Base"))
         base: Base = kind(
-            parts={part: parts[part] for part in ("unet", *self.family.text_encoders)},
+            parts={part: parts[part] for part in self.family.parts},
             tokenizers=[parts[part] for part in self.family.tokenizers],
             vae=parts["vae"],
             noise_schedule=DDPMScheduler.from_config(noised.config, clip_sample=False),

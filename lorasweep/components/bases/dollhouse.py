@@ -38,6 +38,7 @@ class _Dollhouse(Source):
 
 
 _SOURCE = _Dollhouse(STABLE_DIFFUSION)
+PARTS = _SOURCE.family.parts
 problems = _SOURCE.problems
 noise = _SOURCE.noise
 fingerprint = _SOURCE.fingerprint

@@ -23,6 +23,7 @@ def _clip_skip_problems(options: BaseOptions) -> Iterator[tuple[str, str, str]]:
 
 
 _SOURCE = _StableDiffusionXL(SDXL)
+PARTS = _SOURCE.family.parts
 problems = _SOURCE.problems
 noise = _SOURCE.noise
 fingerprint = _SOURCE.fingerprint

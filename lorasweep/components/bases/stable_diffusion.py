@@ -6,6 +6,7 @@ from lorasweep.components.bases._families import STABLE_DIFFUSION
 from lorasweep.components.bases._source import Source
 
 _SOURCE = Source(STABLE_DIFFUSION)
+PARTS = _SOURCE.family.parts
 problems = _SOURCE.problems
 noise = _SOURCE.noise
 fingerprint = _SOURCE.fingerprint
