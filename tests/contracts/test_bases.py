@@ -22,7 +22,8 @@ from lorasweep.trial.train import checkpoint
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import Slot, make_slot
 
-FILES = sorted((Path(__file__).parents[2] / "conf" / "base").glob("*.yaml"))
+CONF = Path(__file__).parents[2] / "conf" / "base"
+FILES = sorted({*CONF.glob("*.yaml")} - {CONF / "auto.yaml"})  # which picks another file
 TINY = {"stable_diffusion": "tiny_sd", "sdxl": "tiny_sdxl"}  # fixtures; what is not here comes with the package
 SIZE_PX = (48, 32)
 CAPTIONS = ["zkw, red hair", "1girl", ""]

@@ -379,21 +379,6 @@ def test_captions_longer_than_the_text_encoders_window_are_told_and_read_whole(
     assert seen["1girl"] == seen[middle[-1]] == seen["zkw"] == plan["exposures"]["10_zkw"]
 
 
-def test_shuffled_tags_that_are_too_many_count_as_often_as_is_expected(planned: Planned, tmp_path: Path) -> None:
-    tags = [f"tag{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
-    fill(tmp_path / "set" / "10_zkw", [", ".join(["zkw", *tags])] * 6)
-    words = ("captions.shuffle=true", "dataset.holdout=0", "train.max_steps=60")
-
-    long = planned(tmp_path / "set", *words)
-
-    seen = long["tag_exposures"]
-    assert seen["zkw"] == 240
-    assert 0.4 * 240 < seen["taga"] == seen["tagz"] < 0.9 * 240
-    assert "every step cuts off other tags" in long["said"] and "never read" not in long["said"]
-    dropped = planned(tmp_path / "set", *words, "captions.dropout=0.5")
-    assert dropped["tag_exposures"]["zkw"] == 120
-
-
 def test_no_concept_loses_its_last_image(planned: Planned, tmp_path: Path) -> None:
     for folder, count in {"10_zkw outfit1": 20, "40_zkw outfit2": 2, "60_zkw outfit3": 1}.items():
         fill(

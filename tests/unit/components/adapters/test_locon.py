@@ -22,7 +22,7 @@ def sd15() -> Any:
     with torch.device("meta"):
         unet = UNet2DConditionModel(cross_attention_dim=768)  # its defaults otherwise are SD 1.5's
         text = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12))
-    return types.SimpleNamespace(unet=unet, text_encoder=text, device=torch.device("meta"))
+    return types.SimpleNamespace(parts={"unet": unet, "text_encoder": text}, device=torch.device("meta"))
 
 
 def ranks(state: dict[str, torch.Tensor]) -> list[tuple[int, ...]]:
@@ -53,6 +53,24 @@ def test_kohyas_modules_and_sizes_on_sd15(sd15: Any) -> None:
         assert [shape[1:] for shape in unet].count((3, 3)) == 50
         assert all(shape[0] == (conv_dim if shape[1:] == (3, 3) else dim) for shape in unet)
         assert len(ranks(state)) == 278 + 72
+
+
+def test_kohyas_sizes_on_sdxl() -> None:
+    """fp16 sizes of the files that sd-scripts makes for the UNet."""
+    from diffusers import UNet2DConditionModel
+
+    from lorasweep.components.bases import sdxl
+
+    folder = Path(sdxl.__file__).parent / "sdxl_configs" / "unet"
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder))
+    base: Any = types.SimpleNamespace(parts={"unet": unet}, device=torch.device("meta"))
+    made = [(lora, {"dim": dim}, 5.073 * dim) for dim in (8, 32, 128)]
+    made += [(locon, {"dim": 32, "conv_dim": 16}, 177), (locon, {"dim": 64, "conv_dim": 64}, 375)]
+    for module, knobs, size in made:
+        adapter = shipped.build(module, base, seed=0, text_encoder=False, **knobs)
+        assert mebibytes_fp16(meta_state(adapter)) == pytest.approx(size, rel=0.005)
+        adapter.remove()
 
 
 def meta_state(adapter: Any) -> dict[str, torch.Tensor]:

@@ -16,7 +16,9 @@ from tiny_sdxl import change_json, config_only, write_sdxl_checkpoint
 from lorasweep.cli import main
 from lorasweep.components.adapters._targets import find_targets
 from lorasweep.components.bases import sdxl
+from lorasweep.config import compose_recipe
 from lorasweep.core.records import BaseOptions
+from lorasweep.plan.learning_rate import curves
 
 Shapes = dict[str, list[int]]
 
@@ -181,3 +183,29 @@ def test_the_shipped_configs_are_sdxl_with_kohyas_modules() -> None:
     for part, model in (("unet", unet), ("text_encoder", first), ("text_encoder_2", second)):
         weights = {name: list(t.shape) for name, t in model.state_dict().items() if name.endswith(".weight")}
         assert {f"{name}.weight": shape for name, shape in shipped[part].items()} == weights
+
+
+def test_auto_picks_the_family_of_the_file(
+    tiny_sdxl: Path, tiny_sd: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    single = headed(tmp_path / "noob.safetensors", XL)
+    wanted = ((tiny_sdxl, "sdxl", 1024), (tiny_sd, "stable_diffusion", 512), (single, "sdxl", 1024))
+    for path, name, resolution in wanted:
+        recipe = compose_recipe(["base=auto", f"base.path={path}"])
+        assert (recipe.base.name, recipe.base.resolution) == (name, resolution)
+    assert (
+        main(["plan", "base=auto", f"base.path={headed(tmp_path / 'f.safetensors', {'double_blocks.0.x': [4]})}"]) == 2
+    )
+    assert "which is a FLUX.1" in capsys.readouterr().err
+    assert main(["plan", "base=auto"]) == 2
+    assert "base.path" in capsys.readouterr().err
+
+
+def test_each_text_encoder_has_its_own_rate(tiny_sdxl: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["base=sdxl", f"base.path={tiny_sdxl}", "base.resolution=32", "base.bucket_step=8"]
+    words += ["dataset.dollhouse.images=8", "adapter.text_encoder=true", "train.max_steps=2"]
+    recipe = compose_recipe([*words, "optimizer.lr=1e-3", "optimizer.text_encoder_lr=[1e-4,0]"])
+    peaks = {curve.part: curve.highest for curve in curves(recipe, 2)}
+    assert peaks == {"unet": 1e-3, "text_encoder": 1e-4, "text_encoder_2": 0.0}
+    assert main(["plan", *words, "optimizer.text_encoder_lr=[1e-4,1e-4,1e-4]"]) == 2
+    assert "one for each of text_encoder, text_encoder_2, got 3" in capsys.readouterr().err
