@@ -10,7 +10,7 @@ driver's memory and its slope, how soon a worker that is done has its next trial
 driver is not in demand), how long it takes to find a finished sweep finished, and which promises were kept.
 On a busy machine wall times say little; CPU times hold.
 
-Uses the kitchen and the sweeps of the engine's tests.
+Uses the pretend trial and the sweeps of the engine's tests.
 """
 
 from __future__ import annotations

@@ -131,12 +131,12 @@ def main(overrides: list[str]) -> int:
     import torch
 
     from lorasweep import config, plan
-    from lorasweep.trial.resources import Kitchen
+    from lorasweep.trial.resources import TrialResources
     from lorasweep.trial.run import cook
 
     torch.set_num_threads(1)
     recipe = config.compose_recipe(DEFAULTS, overrides)
-    planned, kitchen = plan.make_plan(recipe), Kitchen()
+    planned, resources = plan.make_plan(recipe), TrialResources()
     computed, staged = Clock(), Clock()
     with tempfile.TemporaryDirectory() as scratch:
 
@@ -145,13 +145,13 @@ def main(overrides: list[str]) -> int:
                 recipe,
                 planned,
                 Path(scratch) / name,
-                kitchen,
+                resources,
                 report=lambda event: True,
                 should_stop=lambda: False,
             )
 
         once("warm-up")
-        with computing(kitchen.base(recipe).unet, computed), staging(staged):
+        with computing(resources.base(recipe).unet, computed), staging(staged):
             began = time.process_time()
             once("timed")
             whole_s = time.process_time() - began

@@ -2,7 +2,7 @@
 
     lorasweep sweep conditional
     lorasweep sweep conditional sweep.name=conditional_random sweep.sampler=random sweep.pruner=none
-    python benchmarks/search_comparison.py outputs/conditional outputs/conditional_random
+    python -m benchmarks.search_comparison outputs/conditional outputs/conditional_random
 
 Every trial counts with the steps that it really trained. `best after` is the best value once so many steps
 were spent, in the order in which trials ended: what a person would have had by then. `replay` judges the
@@ -16,12 +16,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.replay import Course, replay
+from lorasweep.config.sweep_search import PrunerOptions
 from lorasweep.core.files import read_json
-from lorasweep.core.records import Status
-from lorasweep.sweep.folder import PRUNING_FILE, read_status
+from lorasweep.core.records import Plan, Status, from_dict
+from lorasweep.core.run_folder import PRUNING_FILE, RunFolder
+from lorasweep.results.runs import find_run
+from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.state import SweepState, read_state
+from lorasweep.sweep.search.pruning import decade_of
+from lorasweep.trial.judge import score
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
+PRUNERS = ("median", "successive_halving", "hyperband", "patient")
 
 
 def main(folders: Sequence[Path]) -> int:
@@ -48,7 +55,7 @@ def main(folders: Sequence[Path]) -> int:
 def spent_and_best(state: SweepState) -> list[tuple[int, float | None]]:
     """Steps spent and best value so far, after each trial in the order in which they ended."""
     better = max if state.goal == "maximize" else min
-    ended = {trial.number: read_status(Path(trial.run_folder)) for trial in state.trials}
+    ended = {trial.number: RunFolder(Path(trial.run_folder)).record for trial in state.trials}
     order = sorted((record.ended_at or 0.0, number) for number, record in ended.items() if record)
     by_number = {trial.number: trial for trial in state.trials}
     spent, best = 0, None
@@ -79,8 +86,36 @@ def print_replays(folder: Path) -> None:
     for each in found["spared"]:
         value = shown(each["value"])
         print(f"  spared by lot: {each['arm']}, which would have been stopped, ended at {value}")
-    for replayed in found["replay"]:
-        print(f"  replay  {replayed['sentence']}")
+    manifest, trials = read_manifest(folder), courses(read_state(folder))
+    if manifest is None or len(trials) < 2:
+        return
+    declared = PrunerOptions(**found["pruner"])
+    options = [declared] if declared.active else []
+    options += [PrunerOptions(name=name) for name in PRUNERS if declared.name != name]
+    for each in options:
+        print(f"  replay  {replay(trials, each, metric=manifest.metric, goal=manifest.goal)}")
+
+
+def courses(state: SweepState) -> list[Course]:
+    """The trials that ran their course; of a pruned sweep, those are the survivors."""
+    found = []
+    for trial in state.trials:
+        if trial.status is not Status.COMPLETED or trial.value is None:
+            continue
+        run = RunFolder(Path(trial.run_folder))
+        plan = from_dict(Plan, run.plan)
+        metrics = [(row["exposures_per_image"], score.without(row["metrics"], state.left_out)) for row in run.rungs()]
+        found.append(
+            Course(
+                number=trial.number,
+                decade=decade_of(find_run(str(run.path), subject="replay", to_cook=False).recipe),
+                steps=trial.steps,
+                exposures=plan.exposures_per_image,
+                rungs=tuple((at, each[state.metric]) for at, each in metrics if state.metric in each),
+                value=trial.value,
+            )
+        )
+    return found
 
 
 def shown(value: float | None) -> str:

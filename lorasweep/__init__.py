@@ -4,18 +4,18 @@ What a notebook uses is in `lorasweep.api`, and here by the same names.
 """
 
 import importlib
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Run", "Sweep", "compose", "open_run", "open_sweep", "plan", "run_sweep", "run_trial"]
+__all__ = ["Planned", "Run", "Sweep", "compose", "open_run", "open_sweep", "plan", "run_sweep", "run_trial"]
 
 
 def __getattr__(name: str) -> Any:
     """Load the API when it is asked for: `lorasweep --help` needs none of it."""
-    if name == "plan":  # a package; it can be called
-        return importlib.import_module("lorasweep.plan")
     if name in __all__:
-        return getattr(importlib.import_module("lorasweep.api"), name)
+        api = importlib.import_module("lorasweep.api")  # which makes the package `lorasweep.plan` one to call
+        return sys.modules["lorasweep.plan"] if name == "plan" else getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

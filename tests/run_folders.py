@@ -19,6 +19,8 @@ def write_run(folder: Path, recipe: Recipe, images: Path, adapter: Adapter) -> N
     files.write_json(folder / "plan.json", to_dict(make_plan(recipe, images)))
     status = {
         "status": "COMPLETED",
+        "number": 0,
+        "fingerprint": "",
         "arm": "a",
         "seed": 0,
         "step": 8,

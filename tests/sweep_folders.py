@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from lorasweep import config
 from lorasweep.core import files
 from lorasweep.core.records import to_dict
-from lorasweep.sweep.folder import run_folder_name
+from lorasweep.core.run_folder import SweepFolder
 
 START = 1_795_000_000.0  # unix s
 PROMPTS = {
@@ -66,7 +66,7 @@ def write_sweep(folder: Path, trials: Sequence[Cooked], *, question: str = "Whic
     files.write_text(folder / "sweep.yaml", yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True))
     _pictures(folder / "base_samples", weights=(0.0,), burn=0.0)
     for number, trial in enumerate(trials):
-        _trial(folder / run_folder_name(number, trial.arm, trial.seed), number, trial)
+        _trial(SweepFolder(folder).run(number, trial.arm, trial.seed).path, number, trial)
     return folder
 
 

@@ -22,7 +22,7 @@ from benchmarks.overcooking.pictures import Counts
 from lorasweep import config, plan
 from lorasweep.core import files
 from lorasweep.core.records import Status, to_dict
-from lorasweep.trial.resources import Kitchen
+from lorasweep.trial.resources import TrialResources
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter
@@ -82,27 +82,32 @@ def cook_one(run: Run, home: Path, *, until: float, counts: Counts) -> str:
     return f"{status:<10} {spent['wall_s']:6.0f} s  {run.name}"
 
 
-class WatchfulKitchen(Kitchen):
+class WatchfulResources(TrialResources):
     """Remembers whose adapter it judged last, live in the base while the rung's event is reported."""
 
     judged: Adapter | None = None
 
     def judge_context(self, *args: Any, adapter: Adapter, **rest: Any) -> JudgeContext:
-        """As the kitchen's own."""
+        """As the resources' own."""
         self.judged = adapter
         return super().judge_context(*args, adapter=adapter, **rest)
 
 
-_kitchen: WatchfulKitchen | None = None  # of this worker process
+_resources: WatchfulResources | None = None  # of this worker process
 
 
-def _set_up(driver_pid: int) -> None:
-    """Give a worker one thread, and no life without its driver."""
+def workers(processes: int) -> ProcessPoolExecutor:
+    """A pool whose workers have one thread each, and no life without this process."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_set_up)
+
+
+def _set_up() -> None:
     import torch
 
-    from lorasweep.sweep.workers.worker import die_with
+    from lorasweep.sweep.workers.worker import end_with_driver
 
-    die_with(driver_pid)
+    end_with_driver()
     torch.set_num_threads(1)
 
 
@@ -111,36 +116,36 @@ def _cook(run: Run, folder: Path, home: Path, *, should_stop: Callable[[], bool]
     from lorasweep.dollhouse.reader import Reader
     from lorasweep.trial.run import cook
 
-    global _kitchen
-    kitchen = _kitchen = _kitchen or WatchfulKitchen()
+    global _resources
+    resources = _resources = _resources or WatchfulResources()
     if run.planted:
-        return _plant(run, home, kitchen, counts)
+        return _plant(run, home, resources, counts)
     recipe = config.compose_recipe(run.overrides)
     planned = plan.make_plan(recipe)
     files.write_text(folder / "recipe.yaml", config.to_yaml(recipe))
     files.write_json(folder / "plan.json", to_dict(planned))
     files.write_json(folder / "run.json", to_dict(run))
-    witness = Witness(recipe, planned, run.identity, kitchen, Reader.load(), home=home, counts=counts)
+    witness = Witness(recipe, planned, run.identity, resources, Reader.load(), home=home, counts=counts)
 
     def report(event: dict[str, Any]) -> bool:
         path = folder / "truth" / f"step_{event['step']:06d}.json"
         if event["kind"] == "rung" and not path.exists():
             began = time.process_time()
-            files.write_json(folder / "truth" / "base.json", witness.base_testimony(kitchen.judged))
-            testimony = witness.testify(kitchen.judged)
+            files.write_json(folder / "truth" / "base.json", witness.base_testimony(resources.judged))
+            testimony = witness.testify(resources.judged)
             files.write_json(path, {**testimony, "cpu_s": time.process_time() - began})
         return True
 
-    return cook(recipe, planned, folder, kitchen, report=report, should_stop=should_stop).status.value
+    return cook(recipe, planned, folder, resources, report=report, should_stop=should_stop).status.value
 
 
-def _plant(run: Run, home: Path, kitchen: WatchfulKitchen, counts: Counts) -> str:
+def _plant(run: Run, home: Path, resources: WatchfulResources, counts: Counts) -> str:
     """Judge a planted control; the random one waits for the first trained adapter, whose norms it takes."""
     from benchmarks.overcooking import planted
 
     like = home / "runs" / RANDOM_IS_LIKE / "adapter.safetensors"
     if run.planted == "random" and not like.exists():
         return Status.WAITING.value
-    found = planted.judge(run, home, kitchen, like=like, counts=counts)
+    found = planted.judge(run, home, resources, like=like, counts=counts)
     files.write_json(home / "controls" / f"{run.planted}.json", found)
     return Status.COMPLETED.value

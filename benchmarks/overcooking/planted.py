@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from benchmarks.overcooking.grid import Run
     from lorasweep.core.protocols import Base, Latents
     from lorasweep.core.records import Plan, Recipe
-    from lorasweep.trial.resources import Kitchen
+    from lorasweep.trial.resources import TrialResources
 
 
 class Copier:
@@ -86,13 +86,13 @@ def ideal(x_BCHW: torch.Tensor, abar_B111: torch.Tensor, latent_NCHW: torch.Tens
     return signal * eps_BCHW - noise * clean_BCHW if prediction == "v_prediction" else eps_BCHW
 
 
-def judge(run: Run, home: Path, kitchen: Kitchen, *, like: Path, counts: Counts) -> dict[str, Any]:
+def judge(run: Run, home: Path, resources: TrialResources, *, like: Path, counts: Counts) -> dict[str, Any]:
     """Plant a control into the base, judge it once as the product and the witness do, and take it out.
 
     Args:
         run: says what to plant, and gives the recipe and the dataset; nothing is trained.
         home: for the base's answers and the control's pictures.
-        kitchen: gives the base.
+        resources: gives the base.
         like: an adapter's file; the random one takes its norms, layer by layer.
         counts: pictures of the witness.
 
@@ -100,16 +100,16 @@ def judge(run: Run, home: Path, kitchen: Kitchen, *, like: Path, counts: Counts)
         `identity`, `rung` as in events.jsonl, `testimony` and `base`.
     """
     recipe = config.compose_recipe(run.overrides)
-    planned, base, options = plan.make_plan(recipe), kitchen.base(recipe), recipe.sample
+    planned, base, options = plan.make_plan(recipe), resources.base(recipe), recipe.sample
     limits = calibration.find(recipe, base.fingerprint).calibration
-    adapter = _plant(run.planted, base, recipe, planned, kitchen.caches(recipe)[0], like)
+    adapter = _plant(run.planted, base, recipe, planned, resources.caches(recipe)[0], like)
     try:
         wanted = sample_requests.at_rung(recipe, planned)
         drawn, folder = sample.draw(base, adapter, wanted, options), home / "controls" / run.planted
         samples = sample.write(folder, wanted, drawn, base=base, options=options, adapter_file=None)
-        context = kitchen.judge_context(recipe, planned, adapter=adapter, samples=samples, step=0, history=[])
+        context = resources.judge_context(recipe, planned, adapter=adapter, samples=samples, step=0, history=[])
         found = judging.judge(context, recipe.metrics, limits)
-        witness = Witness(recipe, planned, run.identity, kitchen, Reader.load(), home=home, counts=counts)
+        witness = Witness(recipe, planned, run.identity, resources, Reader.load(), home=home, counts=counts)
         seen = {"testimony": witness.testify(adapter), "base": witness.base_testimony(adapter)}
     finally:
         adapter.remove()

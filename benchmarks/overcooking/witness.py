@@ -1,6 +1,6 @@
 """The witness: draws pictures of an adapter, has the dollhouse's reader read them, writes down what was read.
 
-    Witness(recipe, plan, kitchen).testify(adapter)  ->  testimony, plain JSON (see `truth.judge`)
+    Witness(recipe, plan, resources).testify(adapter)  ->  testimony, plain JSON (see `truth.judge`)
 
 The base answers the same questions once per identity; what is a copy is decided against replicas of the
 training set (see `truth`). Knows nothing about the product's metrics.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter
     from lorasweep.core.records import Plan, PlannedImage, Recipe
     from lorasweep.dollhouse.reader import Reader
-    from lorasweep.trial.resources import Kitchen
+    from lorasweep.trial.resources import TrialResources
 
 OPEN = ("background", "pose", "outfit", "outfit_color")  # what the plain prompt leaves to the model
 
@@ -45,7 +45,7 @@ class Witness:
         recipe: gives the weight, the sampler and the picture's size.
         plan: gives the training images; `world.json` beside them says what they show.
         identity: whose features are looked for.
-        kitchen: gives the base.
+        resources: gives the base.
         reader: reads pictures back.
         home: keeps the base's answers in `base/`.
         counts: pictures per group.
@@ -56,13 +56,13 @@ class Witness:
         recipe: Recipe,
         plan: Plan,
         identity: str,
-        kitchen: Kitchen,
+        resources: TrialResources,
         reader: Reader,
         *,
         home: Path,
         counts: pictures.Counts,
     ) -> None:
-        self._recipe, self._base, self._reader = recipe, kitchen.base(recipe), reader
+        self._recipe, self._base, self._reader = recipe, resources.base(recipe), reader
         self._subject, self._counts, self._home = SUBJECTS[identity], counts, home
         called = [image for image in plan.train_images() if self._subject.trigger in image.caption]
         asked = list({image.caption: image for image in called}.values())[: counts.trained]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import lorasweep
+from lorasweep.cli.commands import COMMANDS
 from lorasweep.cli.parser import build_parser
 from lorasweep.core import streams
 from lorasweep.core.errors import InputError, LorasweepError, Problem
@@ -79,8 +80,8 @@ def _run(words: list[str]) -> int:
     if strange := [word for word in words if has_control_characters(word)]:
         run = functools.partial(_refuse_control_characters, strange)
     elif _is_hydras(words):
-        run = functools.partial(_module("lorasweep.config.hydra_app").run_app, words, commands=_commands())
-    elif not words[0].startswith("-") and words[0] not in _commands():
+        run = functools.partial(_module("lorasweep.config.hydra_app").run_app, words, commands=tuple(sorted(COMMANDS)))
+    elif not words[0].startswith("-") and words[0] not in COMMANDS:
         run = functools.partial(_no_such_command, words[0])
     else:
         options = _parse(words)
@@ -135,24 +136,15 @@ def _no_such_command(word: str) -> int:
     advice = suggest.folder_advice(word)
     if "=" in word or advice:
         advice = f"to cook a recipe: lorasweep train {word if '=' in word else f'dataset.path={word}'}"
-    message = suggest.unknown("no such command", word, _commands())
-    hint = advice or f"commands: {', '.join(_commands())}"
+    message = suggest.unknown("no such command", word, sorted(COMMANDS))
+    hint = advice or f"commands: {', '.join(sorted(COMMANDS))}"
     raise InputError(Problem(word, message, hint), subject="the command line")
 
 
 def _is_hydras(words: list[str]) -> bool:
     """Whether somebody uses lorasweep as the Hydra app that it also is."""
-    return (not words or words[0] not in _commands() or words[0] == "train") and any(
+    return (not words or words[0] not in COMMANDS or words[0] == "train") and any(
         word.split("=")[0] in HYDRA_FLAGS for word in words
-    )
-
-
-def _commands() -> tuple[str, ...]:
-    """Our own commands: what `lorasweep/cli/` has a module for."""
-    return tuple(
-        sorted(
-            file.stem.removesuffix("_command").replace("_", "-") for file in Path(__file__).parent.glob("*_command.py")
-        )
     )
 
 

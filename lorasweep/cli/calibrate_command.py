@@ -14,8 +14,9 @@ import lorasweep
 from lorasweep import config, plan
 from lorasweep.core import files, paths, registry
 from lorasweep.core.errors import LorasweepError
-from lorasweep.core.output_folder import require_replaceable, require_writable
+from lorasweep.core.output_folder import require_replaceable
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.sweep import driver
 from lorasweep.sweep.calibrate.controls import ControlOptions, sweep_of_controls
 from lorasweep.sweep.calibrate.fit_limits import Control, fit_limits, read_control
@@ -39,15 +40,15 @@ def run(options: argparse.Namespace) -> int:
     spec = sweep_of_controls(options.overrides, name=name, steps=steps, options=how)
     plans = {arm.name: plan.make_plan(arm.recipe) for arm in spec.arms}
     folder = paths.outputs() / name
-    require_writable(folder)
 
-    with table.live(spec, quiet=options.json) as view:
-        result = driver.run_sweep(spec, plans, folder=folder, on_change=view.update)
+    with table.live(quiet=options.json) as show:
+        result = driver.run_sweep(spec, plans, folder=folder, on_change=show)
     if result.interrupted or result.halted:
         print(result.halted or "interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130 if result.interrupted else 1
     runs = {trial.run_folder: trial.arm for trial in result.state.trials}
-    controls = {Path(run): read_control(arm, _rungs(Path(run))) for run, arm in runs.items()}
+    # From their logs: one that diverged in the end has no metrics.json, but has burned.
+    controls = {Path(run): read_control(arm, RunFolder(Path(run)).rungs()) for run, arm in runs.items()}
     nulls = _nulls(spec.arms[0].recipe, plans[spec.arms[0].name], folder, controls)
     made = fit_limits(
         list(controls.values()),
@@ -62,25 +63,19 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _rungs(folder: Path) -> list[dict[str, Any]]:
-    """A control's rungs, from its log: one that diverged in the end has no metrics.json, but has burned."""
-    return [event for event in files.read_jsonl(folder / "events.jsonl") if event["kind"] == "rung"]
-
-
 def _nulls(
     recipe: Recipe, planned: Plan, folder: Path, controls: dict[Path, Control]
 ) -> dict[str, list[dict[str, Any]]]:
     """Judge the harmless controls, as large as the healthiest checkpoint of the first `long` run."""
     from lorasweep.sweep.calibrate.negative_controls import judge_nulls
-    from lorasweep.trial.finish import ADAPTER, checkpoint_folder
-    from lorasweep.trial.resources import Kitchen
+    from lorasweep.trial.resources import TrialResources
 
     run = next((run for run, control in controls.items() if control.arm == "long"), None)
     if run is None:
         raise LorasweepError("no `long` control has ended: nothing can be placed")
-    healthy = checkpoint_folder(run, controls[run].healthy["step"]) / ADAPTER
+    healthy = RunFolder(run).weights(controls[run].healthy["step"])
     limits = calibration.read(calibration.NEAREST)
-    return judge_nulls(recipe, planned, Kitchen(), limits, healthy=healthy, folder=folder / "nulls")
+    return judge_nulls(recipe, planned, TrialResources(), limits, healthy=healthy, folder=folder / "nulls")
 
 
 def _made(

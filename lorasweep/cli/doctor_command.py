@@ -30,7 +30,6 @@ def _shown(with_cook: bool) -> list[Check]:
 
     from lorasweep.cli.doctor import examine
     from lorasweep.core.console import text_console
-    from lorasweep.sweep.ranking.table import plain
 
     console = text_console()
     checks: list[Check] = []
@@ -40,9 +39,9 @@ def _shown(with_cook: bool) -> list[Check]:
         row.add_column(width=4)
         row.add_column(width=12)
         row.add_column(overflow="fold")
-        row.add_row(Text(check.state.value, style=STYLES[check.state.value]), check.name, plain(check.found))
+        row.add_row(Text(check.state.value, style=STYLES[check.state.value]), check.name, check.found)
         if check.hint:
-            row.add_row("", "", Text(f"→ {plain(check.hint).plain}", style="dim"))
+            row.add_row("", "", Text(f"→ {check.hint}", style="dim"))
         console.print(row)
     counts = Counter(check.state.value for check in checks)
     console.print(", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state]))

@@ -5,24 +5,28 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
-from lorasweep.core import files
+from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.output_folder import require_writable
 from lorasweep.core.records import to_dict
-from lorasweep.results.export import CookedRun, export_run, find_run, forms
+from lorasweep.core.run_folder import RunFolder, SweepFolder
+from lorasweep.results import runs
+from lorasweep.results.export import export_run, forms
 from lorasweep.results.export.forms import Form
 
 
 def run(options: argparse.Namespace) -> int:
     """Find the run, write its files, say where they are; returns the exit code."""
-    cooked = find_run(options.run, best=options.best, step=options.step)
+    run = str(_best_of(options.run)) if options.best else options.run
+    saved = runs.find_checkpoint(run, subject="export", step=options.step)
     ranks: Sequence[int] | Literal["all"] = "all" if options.all_ranks else tuple(options.rank)
-    kind = cooked.recipe.adapter.name
+    kind = saved.recipe.adapter.name
     if options.out:
         require_writable(options.out.parent, option="--out")
     written = export_run(
-        cooked,
+        saved,
         out=options.out,
         precision=options.precision,
         ranks=ranks,
@@ -35,8 +39,16 @@ def run(options: argparse.Namespace) -> int:
         rank = f" rank {each.rank}" if each.rank else ""
         print(f"{each.adapter}{rank}, {each.modules} modules, {each.bytes / 2**20:.1f} MiB: {each.file}")
     print(_readers(kind, written[0].form))
-    print(f"judged at LoRA weight {cooked.recipe.sample.weight:g}. {_verdict(cooked)}".rstrip())
+    print(f"judged at LoRA weight {saved.recipe.sample.weight:g}. {_verdict(saved)}".rstrip())
     return 0
+
+
+def _best_of(named: str) -> Path:
+    sweep = runs.find_sweep(named, subject="export")
+    if not SweepFolder(sweep).is_declared:
+        problem = Problem(named, "--best wants a sweep, and this is none", "leave --best out for a run folder")
+        raise InputError(problem, subject="export")
+    return runs.best_of(sweep, subject="export")
 
 
 def _readers(kind: str, form: Form) -> str:
@@ -48,8 +60,7 @@ def _readers(kind: str, form: Form) -> str:
     return line
 
 
-def _verdict(cooked: CookedRun) -> str:
+def _verdict(saved: runs.Checkpoint) -> str:
     """What the judges said, at which weight to use it included; nothing about a rung that was not kept."""
-    path = cooked.folder / "metrics.json"
-    verdict = files.read_json(path).get("verdict", {}) if path.is_file() else {}
-    return str(verdict.get("sentence", "")) if verdict.get("kept") == cooked.step else ""
+    verdict = RunFolder(saved.folder).result["verdict"]
+    return str(verdict.get("sentence", "")) if verdict.get("kept") == saved.step else ""

@@ -9,18 +9,10 @@ from typing import Any
 
 from lorasweep import api
 from lorasweep.core.records import Plan, Recipe, Status
-from lorasweep.sweep.folder import RESULT_FILE, read_or_none
+from lorasweep.core.run_folder import RunFolder
+from lorasweep.results.report.notebook import HEADLINE
 from lorasweep.sweep.single import TrialResult
 
-HEADLINE = (
-    "overcook/utility",
-    "overcook/score",
-    "identity/score",
-    "prompt_control/score",
-    "prior_drift/class",
-    "generalisation/held_out",
-    "burn/score",
-)
 _EXIT_CODES = {Status.COMPLETED: 0, Status.PRUNED: 0, Status.INVALID: 2}
 _EXIT_CODES |= dict.fromkeys((Status.CANCELLED, Status.WAITING), 130)
 _GOES_ON = "the same command goes on where it stopped"
@@ -62,7 +54,7 @@ def exit_code(result: TrialResult) -> int:
 
 def result_json(folder: Path, done: TrialResult) -> dict[str, Any]:
     """What `--json` prints about a run."""
-    result, record = _read_result(folder), done.record
+    result, record = RunFolder(folder).result, done.record
     return {
         "run_folder": str(folder),
         "status": record.status.value,
@@ -77,7 +69,7 @@ def result_json(folder: Path, done: TrialResult) -> dict[str, Any]:
 
 def print_result(folder: Path, done: TrialResult) -> None:
     """Print how it came out."""
-    result, record = _read_result(folder), done.record
+    result, record = RunFolder(folder).result, done.record
     print(f"{record.status.value}  {record.reason}".rstrip())
     if record.reused_from:
         print("            --fresh cooks it anyway")
@@ -101,7 +93,3 @@ def print_result(folder: Path, done: TrialResult) -> None:
 def _error(metrics: Mapping[str, float], name: str) -> str:
     error = metrics.get(f"{name}_se")
     return "" if error is None else f" +- {error:.3f}"
-
-
-def _read_result(folder: Path) -> dict[str, Any]:
-    return {"metrics": {}, "missing": {}, "verdict": {}, **(read_or_none(folder / RESULT_FILE) or {})}

@@ -7,17 +7,18 @@ import json
 import webbrowser
 
 from lorasweep.core.output_folder import require_replaceable, require_writable
+from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE
 from lorasweep.results import runs
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the pages, say where they are; returns the exit code."""
-    from lorasweep.results.report.write import HTML_FILE, MARKDOWN_FILE, is_ours, write_report
+    from lorasweep.results.report.write import is_ours, write_report
 
     folder = runs.find_sweep(options.sweep, subject="report")
     if options.out is not None:
         require_writable(options.out, option="--out")
-        for name in (HTML_FILE, MARKDOWN_FILE):
+        for name in (REPORT_FILE, REPORT_TEXT_FILE):
             require_replaceable(options.out / name, is_ours, option="--out")
     page, text = write_report(folder, options.out)
     if options.json:

@@ -11,12 +11,10 @@ from pathlib import Path
 from lorasweep import api, config
 from lorasweep.cli.plan_view.warnings import owned
 from lorasweep.config import SweepSpec
-from lorasweep.results.report.write import HTML_FILE
+from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, SweepFolder
 from lorasweep.sweep import beforehand
-from lorasweep.sweep.folder import PRUNING_FILE, read_or_none
 from lorasweep.sweep.ranking import document, leaderboard, table
 from lorasweep.sweep.ranking.state import SweepState
-from lorasweep.sweep.ranking.timing import TIMING_FILE
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,20 +35,15 @@ def run_multirun(name: str | None, overrides: Sequence[str]) -> int:
 
 
 def _run(
-    spec: SweepSpec,
-    *,
-    extend: bool = False,
-    repeats: int | None = None,
-    fresh: bool = False,
-    as_json: bool = False,
+    spec: SweepSpec, *, extend: bool = False, repeats: int | None = None, fresh: bool = False, as_json: bool = False
 ) -> int:
     plans = api.plan_sweep(spec)
     of_space = () if spec.search is None else spec.search.warnings
     of_arms = owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known])
     for warning in (*of_space, *beforehand.duplicates(spec, plans), *of_arms):
         print(f"warning  {warning}", file=sys.stderr)
-    with table.live(spec, quiet=as_json) as view:
-        ran = api.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=view.update)
+    with table.live(quiet=as_json) as show:
+        ran = api.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=show)
     result = ran.ended
     assert result is not None  # noqa: S101 - of a sweep that was opened only
     if result.halted:
@@ -70,14 +63,13 @@ def _run(
 
 def _print_best_point(snapshot: SweepState) -> None:
     """Say what the best recipe is when it is a point of the space: its name does not tell."""
-    ranked = [trial for rank, trial in leaderboard.rank_trials(snapshot) if rank == 1]
-    if ranked:
-        print(f"best           {ranked[0].arm}: {' '.join(ranked[0].overrides)}")
+    if best := leaderboard.best_trial(snapshot):
+        print(f"best           {best.arm}: {' '.join(best.overrides)}")
 
 
 def _print_cost(folder: Path) -> None:
     """Say what pruning saved and what the estimate was worth, once there is something to say."""
-    pruning, timing = (read_or_none(folder / name) or {} for name in (PRUNING_FILE, TIMING_FILE))
+    pruning, timing = SweepFolder(folder).pruning, SweepFolder(folder).timing
     if pruning.get("pruned"):
         saved, spent = pruning["saved_steps"], pruning["spent_steps"]
         share = saved / (saved + spent)
@@ -89,7 +81,7 @@ def _print_cost(folder: Path) -> None:
 
 def _print_whereabouts(folder: Path, mirror_message: str) -> None:
     """Say where to look next."""
-    for what, path in (("report", folder / HTML_FILE), ("contact sheet", folder / "contact_sheet.png")):
+    for what, path in (("report", folder / REPORT_FILE), ("contact sheet", folder / SHEET_FILE)):
         if path.exists():
             print(f"{what:<13}  {path}")
     print(f"run folders    {folder}")

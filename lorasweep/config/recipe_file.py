@@ -28,6 +28,7 @@ from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import paths, registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.records import Recipe, from_dict, to_dict
+from lorasweep.core.run_folder import PLAN_FILE, load_yaml
 
 KEY = "recipe"  # the one top-level key; a sweep file has `sweep`
 SUFFIXES = (".yaml", ".yml")
@@ -65,7 +66,7 @@ def load_recipe(file: str, overrides: Sequence[str] = ()) -> Recipe:
         hint = f"put all of it under `{KEY}:`"
         if held == "sweep":
             hint = f"a sweep is run by: lorasweep sweep {file}"
-        elif (path.parent / "plan.json").is_file():
+        elif (path.parent / PLAN_FILE).is_file():
             hint = f"of a run that was cooked: lorasweep train --from {path.parent}"
         raise ConfigError(Problem(file, f"must have one top-level key, `{KEY}`, got {held}", hint))
     problems: list[Problem] = []
@@ -90,7 +91,7 @@ def read_recorded(file: Path, *, to_cook: bool = True) -> Recipe:
         ConfigError: it cannot be read, or is no recipe.
     """
     try:
-        recipe = from_dict(Recipe, yaml.safe_load(file.read_text(encoding="utf-8")))
+        recipe = from_dict(Recipe, load_yaml(file.read_text(encoding="utf-8")))
         return _to_cook(recipe) if to_cook else _to_read(recipe)
     except ConfigError as error:
         raise ConfigError(error.problems, subject=str(file)) from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -42,15 +42,15 @@ class _TextConsole(Console):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
 
 
-def text_console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
-    """Make a console on standard output or standard error."""
-    stream: Any = sys.stderr if stderr else sys.stdout
+def text_console(file: IO[str] | None = None, *, stderr: bool = False, **options: Any) -> Console:
+    """Make a console on standard output, standard error or a file; `options` are rich's."""
+    stream: Any = file or (sys.stderr if stderr else sys.stdout)
     return _TextConsole(
-        file=_Styled(stream) if isinstance(stream, SafeStream) else None,  # type: ignore[arg-type]
+        file=_Styled(stream) if isinstance(stream, SafeStream) else file,  # type: ignore[arg-type]
         stderr=stderr,
-        soft_wrap=soft_wrap,
         markup=False,
         emoji=False,
+        **options,
     )
 
 

@@ -8,9 +8,13 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+# Windows replaces no file that somebody reads just now, which takes milliseconds.
+READ_PATIENCE_S = 5.0 if os.name == "nt" else 0.0
 
 
 def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
@@ -30,14 +34,27 @@ def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool =
     try:
         write(temporary)
         os.chmod(temporary, 0o644)
-        with open(temporary, "rb") as file:
+        with open(temporary, "rb+") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename over what is there, as soon as nobody is in the way."""
+    deadline = time.monotonic() + READ_PATIENCE_S
+    while True:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
 
 
 def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
@@ -74,17 +91,17 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_cache(path: Path) -> dict[str, Any]:
-    """Read a JSON object that is only remembered to save time: empty where it is missing or damaged."""
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty when there is none that can be read."""
     try:
-        found = read_json(path)
+        data = read_json(path)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return data if isinstance(data, dict) else {}
 
 
 def write_cache(path: Path, found: Mapping[str, Any]) -> None:
-    """Write what `read_cache` reads; where that cannot be, it only costs time."""
+    """Write what is only remembered to save time; where that cannot be, it only costs time."""
     with contextlib.suppress(OSError):
         write_json(path, found)
 
@@ -120,6 +137,18 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(row, dict):
                 yield row
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Hard-link where the file system can: results are replaced whole, never edited; logs are appended to."""
+    Path(target).unlink(missing_ok=True)
+    if not source.endswith(".jsonl"):
+        try:
+            os.link(source, target)
+            return
+        except OSError:
+            pass
+    shutil.copy2(source, target)
 
 
 def sync_folder(folder: Path) -> None:

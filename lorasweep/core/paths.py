@@ -26,6 +26,13 @@ def typed(path: str) -> Path:
     return Path(expanded)
 
 
+def as_here(path: str) -> str:
+    """A path from a file that may come from Windows; with `/` for its backslashes where that names something here."""
+    here = path.replace("\\", "/")
+    found = os.sep == "/" and not os.path.exists(path) and os.path.exists(os.path.expanduser(here))
+    return here if found else path
+
+
 def home() -> Path:
     """The folder that holds `outputs/`, `mlruns/` and `cache/`; absolute."""
     return typed(os.environ.get("LORASWEEP_HOME") or ".").resolve()

@@ -1,90 +1,87 @@
-"""Progress of one recipe on stderr: a bar on a terminal, a line at every judged step in a log."""
+"""Progress on stderr: a bar on a terminal and in a notebook, a line now and then in a log.
+
+    recipe_shown(steps)   yields what the events of a run go to
+    sweep_shown(trials)   yields what is told how many trials are over
+
+Knows nothing about what runs.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from lorasweep.core.streams import make_safe
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from lorasweep.core.printable import visible
 
 Report = Callable[[dict[str, Any]], bool]
 
 
-@contextmanager
-def shown(
-    steps: int,
-    *,
-    quiet: bool,
-    console: Console | None = None,
-    on_event: Callable[[dict[str, Any]], object] | None = None,
-) -> Iterator[Report]:
-    """Yield a report callback that shows the events of a run.
-
-    Args:
-        steps: the run has in all.
-        quiet: show nothing.
-        console: stderr when None.
-        on_event: hears the events instead.
-    """
-    if on_event is not None:
-        yield lambda event: on_event(event) is not False
-        return
-    if quiet:
-        yield lambda event: True
-        return
-    from lorasweep.core.console import text_console
-
-    console = console or text_console(stderr=True, soft_wrap=True)
-    if not console.is_terminal:
-        yield _lines(console, steps)
-        return
-    with _bar(console, steps) as report:
-        yield report
-
-
-def _lines(console: Console, steps: int) -> Report:
-    def report(event: dict[str, Any]) -> bool:
-        _warn(console, event)
-        if event.get("kind") == "rung":
-            told = f"{event['step']}/{steps} steps  {_note(event)}".rstrip()
-            console.print(told, highlight=False, markup=False, soft_wrap=True)
-        return True
-
-    return report
+class _Tell(Protocol):
+    def __call__(self, done: int, note: str, *, milestone: bool) -> None:
+        """Show how far it is; a log gets a line at a milestone only."""
 
 
 @contextmanager
-def _bar(console: Console, steps: int) -> Iterator[Report]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        make_safe()  # rich has taken the streams, to print above the bar, and would obey colours
-        task = progress.add_task("cooking", total=steps, note="")
+def recipe_shown(steps: int) -> Iterator[Report]:
+    """Yield a report callback that shows the events of a run of so many steps."""
+    with _shown("cooking", steps, "step") as tell:
 
         def report(event: dict[str, Any]) -> bool:
-            # The kept checkpoint is drawn last, and is usually not the last one: the bar never goes back.
-            done = max(event["step"], int(progress.tasks[task].completed))
-            progress.update(task, completed=done, note=_note(event))
-            _warn(console, event)
+            if event.get("warning"):
+                _warn(event["warning"])
+            tell(event["step"], _note(event), milestone=event.get("kind") == "rung")
             return True
 
         yield report
 
 
-def _warn(console: Console, event: dict[str, Any]) -> None:
-    if event.get("warning"):
-        console.print(f"warning  {event['warning']}", highlight=False, markup=False, soft_wrap=True)
+@contextmanager
+def sweep_shown(trials: int) -> Iterator[Callable[[int, str], None]]:
+    """Yield a callback that shows how many of the trials are over, and a note."""
+    with _shown("trials", trials, "trial") as tell:
+        said = -1
+
+        def told(done: int, note: str) -> None:
+            nonlocal said
+            tell(done, note, milestone=done > said)
+            said = done
+
+        yield told
+
+
+@contextmanager
+def _shown(what: str, total: int, unit: str) -> Iterator[_Tell]:
+    from lorasweep.core.console import text_console
+
+    console = text_console(stderr=True, soft_wrap=True)
+    if not (console.is_terminal or "ipykernel" in sys.modules):
+
+        def tell(done: int, note: str, *, milestone: bool) -> None:
+            if milestone:
+                console.print(f"{done}/{total} {unit}s  {note}".rstrip(), highlight=False)
+
+        yield tell
+        return
+    from tqdm.auto import tqdm
+
+    # The console's file takes the bar's own control characters.
+    with tqdm(total=total, desc=what, unit=unit, file=console.file, dynamic_ncols=True) as bar:
+
+        def move(done: int, note: str, *, milestone: bool) -> None:
+            bar.set_postfix_str(note, refresh=milestone)
+            # The kept checkpoint is drawn last, and is usually not the last one: the bar never goes back.
+            bar.update(max(done - bar.n, 0))
+
+        yield move
+
+
+def _warn(text: str) -> None:
+    """Print above a bar, if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(visible(f"warning  {text}"), file=sys.stderr)
 
 
 def _note(event: dict[str, Any]) -> str:

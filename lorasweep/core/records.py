@@ -15,6 +15,7 @@ import hashlib
 import json
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -470,6 +471,16 @@ def to_dict(record: Any) -> Any:
     if isinstance(record, list | tuple):
         return [to_dict(item) for item in record]
     return record.value if isinstance(record, enum.Enum) else record
+
+
+def flatten(data: Any, prefix: str = "") -> dict[str, Any]:
+    """Name the leaves of nested dicts by dotted keys; lists are leaves, and an empty dict has none."""
+    if not isinstance(data, Mapping):
+        return {prefix: data}
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
 
 def from_dict(cls: type[T], data: Any) -> T:

@@ -13,21 +13,6 @@ the rungs and writes the prompts. Whatever is wrong with the base, the folder or
     warnings        what is allowed, but worth knowing
 """
 
-import sys
-from types import ModuleType
-
-from lorasweep.core.records import Plan, Recipe
 from lorasweep.plan.make import for_seed, make_plan
 
 __all__ = ["for_seed", "make_plan"]
-
-
-class _PlanPackage(ModuleType):
-    """This package, which a notebook calls: `ls.plan(recipe)`."""
-
-    def __call__(self, recipe: Recipe) -> Plan:
-        """Make the plan of a recipe; see `make_plan`."""
-        return make_plan(recipe)
-
-
-sys.modules[__name__].__class__ = _PlanPackage

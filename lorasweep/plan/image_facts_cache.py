@@ -25,7 +25,7 @@ def inspect_all(images: Sequence[Path]) -> tuple[dict[Path, ImageFacts], list[Pr
         Facts of the images that can be used, and the problems with the others.
     """
     fields = {field.name for field in dataclasses.fields(ImageFacts)}
-    remembered = files.read_cache(_memory())
+    remembered = files.read_object(_memory())
     known = {key: fact for key, fact in remembered.items() if isinstance(fact, dict) and fact.keys() == fields}
     new: dict[str, dict[str, Any]] = {}
     facts: dict[Path, ImageFacts] = {}

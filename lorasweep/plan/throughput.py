@@ -61,7 +61,7 @@ def recall(base: BaseOptions, work: Work = "train") -> float | None:
 
 def _read() -> dict[str, float]:
     return {
-        key: value for key, value in files.read_cache(_path()).items() if isinstance(value, int | float) and value > 0
+        key: value for key, value in files.read_object(_path()).items() if isinstance(value, int | float) and value > 0
     }
 
 

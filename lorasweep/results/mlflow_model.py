@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
 from lorasweep.core import registry
+from lorasweep.core.run_folder import ADAPTER_FILE, RECIPE_FILE
 from lorasweep.plan.sample_requests import ImageRequest
-from lorasweep.trial import finish
-from lorasweep.trial.resources import Kitchen
+from lorasweep.trial.resources import TrialResources
 
 if TYPE_CHECKING:
     from PIL import Image
-
-RECIPE = "recipe.yaml"
 
 
 class DrawingModel:
@@ -32,17 +30,17 @@ class DrawingModel:
         """Load the base and put the adapter in.
 
         Args:
-            folder: of the logged model.
+            folder: of the model's files.
 
         Raises:
             ConfigError: its recipe is not one.
             AdapterError: the file does not fit the base.
         """
-        self.recipe = config.read_recorded(folder / RECIPE)
-        self._base = Kitchen().base(self.recipe)
+        self.recipe = config.read_recorded(folder / RECIPE_FILE)
+        self._base = TrialResources().base(self.recipe)
         kind = registry.load("adapter", self.recipe.adapter.name)
         self._adapter = kind.build(self._base, seed=self.recipe.seed, **self.recipe.adapter.options)
-        self._adapter.load(folder / finish.ADAPTER)
+        self._adapter.load(folder / ADAPTER_FILE)
 
     def predict(self, prompts: Any, params: Mapping[str, Any] | None = None) -> list[Image.Image]:
         """Draw; the form that MLflow calls.
@@ -86,5 +84,5 @@ class DrawingModel:
 
 
 def _load_pyfunc(path: str) -> DrawingModel:
-    """MLflow's way in; `path` is the model's folder."""
+    """MLflow's way in; `path` is the folder of the model's files, in older models the model's own."""
     return DrawingModel(Path(path))

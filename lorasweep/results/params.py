@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lorasweep.core import records
+
 HEADLINE = ("seed", "adapter.name", "adapter.dim", "optimizer.name", "optimizer.lr", "scheduler.name")
 NOT_THE_RECIPE = ("tracking", "launcher")  # groups that never decide a result
 
@@ -19,17 +21,8 @@ def flatten(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
     Regularizers, of which a recipe may have none or several, get a name together: `scale_norm+reg_images`.
     """
-    flat: dict[str, Any] = {}
-
-    def walk(node: Mapping[str, Any], prefix: str) -> None:
-        for key, value in node.items():
-            name = prefix if key == "options" and "name" in node else f"{prefix}{key}"
-            if isinstance(value, Mapping):
-                walk(value, name if name == prefix else f"{name}.")
-            else:
-                flat[name] = value
-
-    walk({key: value for key, value in recipe.items() if key not in NOT_THE_RECIPE}, "")
+    of_result = {key: value for key, value in recipe.items() if key not in NOT_THE_RECIPE}
+    flat = {key.replace(".options.", "."): value for key, value in records.flatten(of_result).items()}
     if isinstance(brakes := recipe.get("regularization"), Mapping):
         flat["regularization.name"] = "+".join(brakes) or "none"
     return flat

@@ -4,7 +4,6 @@
     quickstart/3   quickstart/0003-prodigy-s0   any/path     a run
     train   train/1a2b3c4d5e6f-s0                            the single runs, and one of them
 
-A sweep folder has a sweep.yaml or holds run folders; a run folder has a status.json or a plan.json.
 Whatever else lies about (notebooks' and file managers' leftovers, links that lead nowhere) is neither. What a
 run folder says came from somebody: its recipe is checked like one that was typed, before it is used.
 """
@@ -12,29 +11,38 @@ run folder says came from somebody: its recipe is checked like one that was type
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lorasweep import config
 from lorasweep.config.suggest import unknown
-from lorasweep.core import files, paths
+from lorasweep.core import paths
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.records import Recipe
+from lorasweep.core.records import Plan, Recipe, from_dict
+from lorasweep.core.run_folder import (
+    ADAPTER_FILE,
+    PLAN_FILE,
+    RECIPE_FILE,
+    STATUS_FILE,
+    RunFolder,
+    SweepFolder,
+    TrialRecord,
+    folders_in,
+    steps_in,
+)
 from lorasweep.sweep import trial_writer
-from lorasweep.sweep.folder import run_folder_name
-from lorasweep.sweep.manifest import MANIFEST_FILE, read_manifest
-from lorasweep.sweep.ranking.state import single_runs
+from lorasweep.sweep.manifest import read_manifest
+from lorasweep.sweep.ranking.leaderboard import best_trial
+from lorasweep.sweep.ranking.state import read_state, single_runs
 from lorasweep.trial.judge.score import UTILITY
 
-RECIPE_FILE = "recipe.yaml"
 SHOWN = 6  # names in a hint
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedRun:
-    """A run folder and what was cooked in it."""
+    """A run folder and what was trained in it."""
 
     folder: Path  # absolute
     recipe: Recipe
@@ -42,21 +50,40 @@ class RecordedRun:
     @property
     def name(self) -> str:
         """SWEEP/TRIAL."""
-        return f"{self.folder.parent.name}/{self.folder.name}"
+        return RunFolder(self.folder).name
 
     @property
     def material(self) -> str:
         """Digest of images, captions and base; empty when nobody wrote it down."""
-        try:
-            plan: Any = files.read_json(self.folder / "plan.json")
-        except (OSError, ValueError):
-            return ""
-        return str(plan.get("material", "")) if isinstance(plan, dict) else ""
+        return str(RunFolder(self.folder).plan.get("material", ""))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(RecordedRun):
+    """A run and an adapter that it saved, with what its folder tells about it.
+
+    Attributes:
+        file: the adapter.
+        step: optimizer steps behind it; the kept checkpoint's need not be the last.
+        plan, record: as in the run folder.
+        metrics: measured at that step; empty when nothing was.
+    """
+
+    file: Path
+    step: int
+    plan: Plan
+    record: TrialRecord
+    metrics: Mapping[str, float]
+
+    @property
+    def sweep(self) -> str:
+        """Name of the folder that the run is in."""
+        return self.folder.parent.name
 
 
 def sweep_folders() -> list[Path]:
     """List the sweeps in the output folder, by name."""
-    return [folder for folder in _folders_in(paths.outputs()) if is_sweep(folder)]
+    return [folder for folder in folders_in(paths.outputs()) if SweepFolder(folder).exists]
 
 
 def find_sweep(named: str, *, subject: str) -> Path:
@@ -70,7 +97,7 @@ def find_sweep(named: str, *, subject: str) -> Path:
         InputError: there is none of this name.
     """
     for folder in _candidates(named):
-        if is_sweep(folder):
+        if SweepFolder(folder).exists:
             return folder
     known = [folder.name for folder in sweep_folders()]
     run = _first_run(named)
@@ -80,6 +107,19 @@ def find_sweep(named: str, *, subject: str) -> Path:
         hint = f"known: {', '.join(known) or 'none yet'}"
         problem = Problem(named, unknown(f"no such sweep in {paths.outputs()}", named, known), hint)
     raise InputError(problem, subject=subject)
+
+
+def best_of(sweep: Path, *, subject: str) -> Path:
+    """Find the run folder of a sweep's best trial.
+
+    Raises:
+        InputError: no trial of it has a value yet.
+    """
+    best = best_trial(read_state(sweep))
+    if best is None:
+        message = "no trial of this sweep is COMPLETED with a value yet"
+        raise InputError(Problem(sweep.name, message, "lorasweep status tells more"), subject=subject)
+    return Path(best.run_folder)
 
 
 def find_run(named: str, *, subject: str, to_cook: bool = True, for_sweeps: str = "") -> RecordedRun:
@@ -100,27 +140,59 @@ def find_run(named: str, *, subject: str, to_cook: bool = True, for_sweeps: str 
     return RecordedRun(folder=folder, recipe=config.read_recorded(folder / RECIPE_FILE, to_cook=to_cook))
 
 
+def find_checkpoint(named: str, *, subject: str, step: int | None = None) -> Checkpoint:
+    """Find an adapter that a run saved, with all that its folder tells about it.
+
+    Args:
+        named: as in `find_run`.
+        subject: the command, for errors.
+        step: a rung's; None takes the checkpoint that the run kept.
+
+    Raises:
+        InputError: there is no such run, or it has no such adapter.
+    """
+    run = find_run(named, subject=subject, to_cook=False, for_sweeps="add --best")
+    files = RunFolder(run.folder)
+    record = files.record
+    try:
+        plan = from_dict(Plan, files.plan)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        plan = None
+    if plan is None or record is None:
+        message = f"cannot be read: its {STATUS_FILE if plan else PLAN_FILE} is missing, or not as lorasweep wrote it"
+        raise InputError(Problem(named, message), subject=subject)
+    file = files.adapter if step is None else files.weights(step)
+    if not file.is_file():
+        steps = [each for each in steps_in(files.checkpoints) if files.weights(each).is_file()]
+        lacks = (
+            f"has no checkpoint of step {step}"
+            if step is not None
+            else f"is {record.status.value} and has no {ADAPTER_FILE}"
+        )
+        hint = f"checkpoints: --step {', '.join(map(str, steps))}" if steps else "nothing was saved yet"
+        raise InputError(Problem(named, lacks, hint), subject=subject)
+    judged = files.result
+    rungs = {rung["step"]: rung for rung in judged.get("rungs", ())}
+    return Checkpoint(
+        folder=run.folder,
+        recipe=run.recipe,
+        file=file,
+        step=int(judged.get("step", record.step)) if step is None else step,
+        plan=plan,
+        record=record,
+        metrics=dict((judged if step is None else rungs.get(step, {})).get("metrics", {})),
+    )
+
+
 def settle(sweep: Path) -> None:
     """Write down that runs of a sweep are over whose driver is gone, so that none is RUNNING for ever."""
-    inside = [folder for folder in _folders_in(sweep) if is_run(folder)]
+    inside = [run.path for run in SweepFolder(sweep).runs]
     manifest = read_manifest(sweep)
     if manifest is not None:
         trial_writer.settle(sweep, inside, metric=manifest.metric)
         return
     for run in inside:
         trial_writer.settle(run, [run], metric=UTILITY)
-
-
-def is_sweep(folder: Path) -> bool:
-    """Whether runs are listed here: a sweep's folder, or one of single runs, as `train` is."""
-    return os.path.isfile(folder / MANIFEST_FILE) or (
-        not is_run(folder) and any(is_run(inside) for inside in _folders_in(folder))
-    )
-
-
-def is_run(folder: Path) -> bool:
-    """Whether one recipe was, or is being, cooked here."""
-    return any(os.path.isfile(folder / name) for name in ("status.json", "plan.json"))
 
 
 def _candidates(named: str) -> Iterator[Path]:
@@ -139,45 +211,37 @@ def _first_run(named: str) -> Path | None:
 
 def _run_at(place: Path) -> Path | None:
     """The run folder at this place, or of this number in the sweep above it."""
-    if is_run(place):
+    if RunFolder(place).exists:
         return place
-    if not (place.name.isascii() and place.name.isdigit() and is_sweep(place.parent)):
+    sweep = SweepFolder(place.parent)
+    if not (place.name.isascii() and place.name.isdigit() and sweep.exists):
         return None
-    number, manifest = int(place.name), read_manifest(place.parent)
+    number, manifest = int(place.name), read_manifest(sweep.path)
     if manifest is None:
-        runs = [folder for folder, _ in single_runs(place.parent)]
-        return runs[number] if number < len(runs) else None
-    trial = next((trial for trial in manifest.trials if trial.number == number), None)
-    named = trial and place.parent / run_folder_name(trial.number, trial.arm, trial.seed)
-    return named if named and is_run(named) else None
+        numbered = {place: run for place, (run, _) in enumerate(single_runs(sweep.path))}
+    else:
+        numbered = {trial.number: sweep.run(trial.number, trial.arm, trial.seed) for trial in manifest.trials}
+    run = numbered.get(number)
+    return run.path if run and run.exists else None
 
 
 def _no_such_run(named: str, for_sweeps: str) -> Problem:
     for place in _candidates(named):
-        if is_run(place.parent):
+        sweep, above = SweepFolder(place), SweepFolder(place.parent)
+        if RunFolder(place.parent).exists:
             return Problem(named, "is inside a run folder", f"the run: {place.parent}")
-        if is_sweep(place):
-            other = f"; or {for_sweeps}" if for_sweeps and os.path.isfile(place / MANIFEST_FILE) else ""
-            hint = f"name one of its runs: {_listed(place)}{other}"
-            return Problem(named, "is a sweep, not a run", hint)
-        if is_sweep(place.parent):
-            runs = [run.name for run in _folders_in(place.parent) if is_run(run)]
+        if sweep.exists:
+            other = f"; or {for_sweeps}" if for_sweeps and sweep.is_declared else ""
+            return Problem(named, "is a sweep, not a run", f"name one of its runs: {_listed(sweep)}{other}")
+        if above.exists:
+            runs = [run.path.name for run in above.runs]
             message = unknown(f"no such run in {place.parent.name}", place.name, runs)
-            return Problem(named, message, f"its runs: {_listed(place.parent)}")
+            return Problem(named, message, f"its runs: {_listed(above)}")
     known = [folder.name for folder in sweep_folders()]
     message = unknown("no such run or sweep", named.partition("/")[0], known)
     return Problem(named, message, f"sweeps in {paths.outputs()}: {', '.join(known) or 'none yet'}")
 
 
-def _listed(sweep: Path) -> str:
-    runs = [f"{sweep.name}/{run.name}" for run in _folders_in(sweep) if is_run(run)]
+def _listed(sweep: SweepFolder) -> str:
+    runs = [run.name for run in sweep.runs]
     return ", ".join(runs[:SHOWN]) + (f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else "")
-
-
-def _folders_in(folder: Path) -> list[Path]:
-    """The folders in a folder, by name, but hidden ones; none when it cannot be read."""
-    try:
-        inside = sorted(folder.iterdir())
-    except OSError:
-        return []
-    return [path for path in inside if not path.name.startswith(".") and os.path.isdir(path)]

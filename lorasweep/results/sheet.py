@@ -1,4 +1,4 @@
-"""Sheets of pictures that a person can judge at a glance: arms, weights or steps down, prompts across.
+"""A sheet of pictures that a person can judge at a glance: arms down, prompts across.
 
 Takes pictures and words, gives back one Pillow image. A label's first line is its name; further lines are set
 smaller and lighter. Knows nothing about run folders, metrics or torch.
@@ -7,7 +7,7 @@ smaller and lighter. Knows nothing about run folders, metrics or torch.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
@@ -22,7 +22,7 @@ ROW_LABEL_PX = 190
 LINE_SPACING = 1.32
 
 PAPER, EMPTY = (252, 251, 248), (240, 238, 233)
-INK, GREY, ACCENT = (32, 31, 36), (112, 109, 118), (196, 72, 44)
+INK, GREY = (32, 31, 36), (112, 109, 118)
 
 
 def contact_sheet(rows: Sequence[Row], columns: Sequence[str], *, title: str = "") -> Image.Image:
@@ -39,40 +39,6 @@ def contact_sheet(rows: Sequence[Row], columns: Sequence[str], *, title: str = "
     Raises:
         ValueError: no row, or a row with another number of pictures than there are columns.
     """
-    return _draw(rows, columns, title, marked=None)
-
-
-def ladder(
-    weights: Mapping[float, Sequence[Image.Image | None]],
-    columns: Sequence[str],
-    *,
-    counts: float,
-    title: str = "",
-) -> Image.Image:
-    """Lay LoRA weights (rows, ascending) against prompts for one adapter; `counts` is the judged one."""
-    ascending = sorted(weights)
-    rows = [(f"weight {weight:g}" + ("\njudged" if weight == counts else ""), weights[weight]) for weight in ascending]
-    return _draw(rows, columns, title, marked=ascending.index(counts) if counts in weights else None)
-
-
-def strip(
-    steps: Mapping[int, Sequence[Image.Image | None]],
-    columns: Sequence[str],
-    *,
-    done_at: int | None = None,
-    title: str = "",
-) -> Image.Image:
-    """Lay training steps (rows, ascending; 0 is the base) against prompts, marking where it is done."""
-    ascending = sorted(steps)
-    names = {step: f"step {step}" if step else "base" for step in ascending}
-    rows = [(names[step] + ("\ndone" if step == done_at else ""), steps[step]) for step in ascending]
-    return _draw(rows, columns, title, marked=ascending.index(done_at) if done_at in ascending else None)
-
-
-# --------------------------------------------------------------------------------------------- layout
-
-
-def _draw(rows: Sequence[Row], columns: Sequence[str], title: str, *, marked: int | None) -> Image.Image:
     if not rows or any(len(pictures) != len(columns) for _, pictures in rows):
         got = [len(pictures) for _, pictures in rows]
         raise ValueError(f"every row must have one picture per column ({len(columns)}), got {got}")
@@ -84,23 +50,24 @@ def _draw(rows: Sequence[Row], columns: Sequence[str], title: str, *, marked: in
     heading_px = _height(heading) + 2 * GAP_PX * bool(heading)
     header_px = max((_height(lines) for lines in headers), default=0) + 2 * GAP_PX
     heights_px = [max(cell_px[1], _height(lines)) for lines in labels]
-    height_px = 2 * MARGIN_PX + heading_px + header_px + sum(heights_px) + GAP_PX * (len(rows) - 1)
+    total_px = 2 * MARGIN_PX + heading_px + header_px + sum(heights_px) + GAP_PX * (len(rows) - 1)
 
-    sheet = Image.new("RGB", (width_px, height_px), PAPER)
+    sheet = Image.new("RGB", (width_px, total_px), PAPER)
     pen = ImageDraw.Draw(sheet)
     _write(pen, (MARGIN_PX, MARGIN_PX), heading)
     top, left = MARGIN_PX + heading_px + header_px, MARGIN_PX + ROW_LABEL_PX
     for place, lines in enumerate(headers):
         # headers stand on the pictures, so that short ones do not float
         _write(pen, (left + place * (cell_px[0] + GAP_PX), top - 2 * GAP_PX - _height(lines)), lines)
-    for place, (lines, (_, pictures)) in enumerate(zip(labels, rows, strict=True)):
-        if place == marked:
-            pen.rectangle((MARGIN_PX - 10, top, MARGIN_PX - 6, top + heights_px[place] - 1), fill=ACCENT)
+    for lines, height_px, (_, pictures) in zip(labels, heights_px, rows, strict=True):
         _write(pen, (MARGIN_PX, top + 2), lines)
         for column, picture in enumerate(pictures):
             _paste(sheet, picture, (left + column * (cell_px[0] + GAP_PX), top), cell_px)
-        top += heights_px[place] + GAP_PX
+        top += height_px + GAP_PX
     return sheet
+
+
+# -------------------------------------------------------------------------------------------- pictures
 
 
 def _cell(pictures: Sequence[Image.Image]) -> tuple[int, int]:

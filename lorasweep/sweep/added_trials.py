@@ -14,12 +14,11 @@ from typing import Any
 
 from lorasweep.core.files import append_jsonl, read_jsonl
 from lorasweep.core.records import from_dict, to_dict
-
-ASKED_FILE = "asked.jsonl"
+from lorasweep.core.run_folder import ASKED_FILE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class AddedTrials:
     """One recipe and the trials that it gets, numbered from `number` in the order of `seeds`."""
 
     number: int
@@ -30,20 +29,20 @@ class Asked:
     plan: str = ""  # fingerprint of its plan
 
 
-def append(sweep_folder: Path, row: Asked) -> None:
+def append(sweep_folder: Path, row: AddedTrials) -> None:
     """Add a line, flushed to disk before returning."""
     path = sweep_folder / ASKED_FILE
     append_jsonl(path, to_dict(row))
-    with open(path, "rb") as file:
+    with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
 
-def read(sweep_folder: Path) -> list[Asked]:
+def read(sweep_folder: Path) -> list[AddedTrials]:
     """Read all lines that are whole, in the order in which they were asked."""
     found = []
     for data in read_jsonl(sweep_folder / ASKED_FILE):
         try:
-            found.append(from_dict(Asked, data))
+            found.append(from_dict(AddedTrials, data))
         except (TypeError, KeyError):
             continue
     return found

@@ -11,11 +11,10 @@ import logging
 import shutil
 from pathlib import Path
 
-from lorasweep.core.files import write_folder
-from lorasweep.sweep.folder import link_or_copy
+from lorasweep.core.files import link_or_copy, write_folder
+from lorasweep.core.run_folder import BASE_SAMPLES, INDEX_FILE
 from lorasweep.sweep.result_cache import Cooked
 
-BASE_SAMPLES = "base_samples"  # the folder, and the job that fills it
 FIRST = 0  # number of the trial they are drawn for
 log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ class BaseSamples:
 
 
 def _whole(folder: Path) -> bool:
-    return (folder / "index.json").exists()
+    return (folder / INDEX_FILE).exists()
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -7,18 +7,37 @@ A sweep that asks for what nobody measures otherwise runs to its end and then sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from lorasweep.config import SweepSpec
+from lorasweep.config import Arm, SweepSpec
 from lorasweep.config.suggest import did_you_mean
 from lorasweep.config.sweep_search import PrunerOptions
-from lorasweep.core.errors import Problem
+from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Plan
+from lorasweep.plan import make_plan
 from lorasweep.sweep import comparable
 from lorasweep.sweep.queue import in_exposures
 from lorasweep.trial.judge import offered
 
 Offers = Mapping[str, offered.Offer]  # by arm
+
+
+def plan_arms(arms: Iterable[Arm], *, subject: str) -> dict[str, Plan]:
+    """Plan every arm, by name.
+
+    Raises:
+        ConfigError: with the problems of all arms.
+    """
+    plans: dict[str, Plan] = {}
+    found: list[Problem] = []
+    for arm in arms:
+        try:
+            plans[arm.name] = make_plan(arm.recipe)
+        except InputError as error:
+            found += [problem for problem in error.problems if problem not in found]
+    if found:
+        raise ConfigError(found, subject=subject)
+    return plans
 
 
 def problems(spec: SweepSpec, plans: Mapping[str, Plan]) -> list[Problem]:

@@ -15,22 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.output_folder import require_writable
 from lorasweep.core.records import Plan, Status
 from lorasweep.sweep.loop import SweepLoop
 from lorasweep.sweep.mirror import Mirror, last_look
-from lorasweep.sweep.opening import composer, open_sweep
-from lorasweep.sweep.policy import FAILURES
 from lorasweep.sweep.ranking.announce import Announcer
 from lorasweep.sweep.ranking.state import SweepState, read_state
 from lorasweep.sweep.ranking.timing import Stopwatch
-from lorasweep.sweep.result_cache import Shelf
-from lorasweep.sweep.resume import Compose
-from lorasweep.sweep.search.gate import Gate
-from lorasweep.sweep.trial_writer import Ledger
+from lorasweep.sweep.result_cache import ResultCache
+from lorasweep.sweep.retry import FAILURES
+from lorasweep.sweep.search.pruning_gate import PruningGate
+from lorasweep.sweep.startup import open_sweep, recipe_factory
+from lorasweep.sweep.trial_writer import TrialWriter
+from lorasweep.sweep.trials import Compose
 from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
-from lorasweep.sweep.workers.lock import SweepLock
-from lorasweep.sweep.workers.sizing import crew
+from lorasweep.sweep.workers.lock import sweep_lock
+from lorasweep.sweep.workers.sizing import pool_options
 from lorasweep.sweep.workers.stop import StopSignal
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def run_sweep(
     *,
     folder: Path,
     extend: bool = False,
-    kitchen_module: str = "lorasweep.trial.run",
+    trial_module: str = "lorasweep.trial.run",
     compose: Compose | None = None,
     repeats: int | None = None,
     fresh: bool = False,
@@ -79,8 +79,6 @@ def run_sweep(
 ) -> SweepResult:
     """Cook every declared trial that is not finished yet.
 
-    Call it from a thread that outlives it: on Linux, workers die with the thread that started them.
-
     Args:
         spec: what to cook.
         plans: one plan per arm.
@@ -90,7 +88,7 @@ def run_sweep(
         repeats: afterwards, cook arms again with up to so many further seeds each, where that helps to tell
             the best one from the others, until it is known; None: cook what is declared and no more.
         fresh: cook also what this home has already cooked elsewhere with the same code.
-        kitchen_module: where workers find `Kitchen`, `cook` and `draw_base_samples`.
+        trial_module: where workers find `TrialResources`, `cook` and `draw_base_samples`.
         estimated_s: how long it is expected to take, to be compared with how long it took.
         on_change: called with a snapshot several times a second.
         on_trial_end: called whenever a trial ended for good, at least once; its errors are noted and do not
@@ -101,38 +99,37 @@ def run_sweep(
 
     Raises:
         SweepHeldError: another driver has this sweep.
-        ConfigError: the folder cannot be written, or holds trials that this declaration would contradict.
+        InputError: the folder cannot be written, or holds trials that this declaration would contradict.
     """
     listening = stop is None
     stop = stop or StopSignal()
-    _make_writable(folder)
-    with stop.listening() if listening else nullcontext(), SweepLock(folder):
-        roster, study = open_sweep(spec, plans, folder, extend=extend, compose=compose or composer(spec))
+    require_writable(folder)
+    with stop.listening() if listening else nullcontext(), sweep_lock(folder):
+        source, study = open_sweep(spec, plans, folder, extend=extend, compose=compose or recipe_factory(spec))
         announcer = Announcer(
             spec,
             folder,
-            roster.trials,
-            left_out=roster.left_out,
+            source.trials,
+            left_out=source.left_out,
             on_change=on_change,
             on_trial_end=on_trial_end,
             on_end=on_end,
         )
-        ledger = Ledger(
+        writer = TrialWriter(
             study,
-            mirror,
             metric=spec.metric,
-            left_out=roster.left_out,
+            left_out=source.left_out,
             further=spec.further,
             constraints=spec.constraints,
         )
-        gate = Gate(spec, roster.trials, left_out=roster.left_out)
-        shelf = None if fresh else Shelf(folder.parent, own=folder)
+        gate = PruningGate(spec, source.trials, left_out=source.left_out)
+        cache = None if fresh else ResultCache(folder.parent, own=folder)
         stopwatch = Stopwatch(folder, estimated_s)
-        loop = SweepLoop(folder, roster, ledger, gate, announcer, stop, shelf=shelf, repeats=repeats)
+        loop = SweepLoop(folder, source, writer, gate, announcer, stop, cache=cache, repeats=repeats)
         if mirror is not None:
             mirror.start()
         try:
-            loop.run(crew(spec, folder, roster.trials, kitchen_module, further=repeats is not None))
+            loop.run(pool_options(spec, folder, source.trials, trial_module, further=repeats is not None))
         except Exception as error:
             if not is_disk_full(error):
                 raise
@@ -140,9 +137,9 @@ def run_sweep(
             loop.halted = disk_full(folder, one_line(error))
         finally:
             with suppress(OSError):  # a full disk: both follow from what is written elsewhere
-                stopwatch.stop(done=roster.done)
+                stopwatch.stop(done=source.done)
                 if spec.search is not None or spec.pruner.active:
-                    gate.write_summary(folder, roster.trials)
+                    gate.write_summary(folder, source.trials)
             announcer.close()  # the report tells of both
             report = last_look(mirror, spec.tracking.timeout_s, hurry=stop.now)
         state = read_state(folder)
@@ -153,13 +150,3 @@ def run_sweep(
             mirror_ok=report is None or report.ok,
             mirror_message="" if report is None else report.message,
         )
-
-
-def _make_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "lock").touch()
-    except OSError as error:
-        hint = "set LORASWEEP_HOME to a folder that you can write"
-        problem = Problem(str(folder), f"must be a folder that can be written: {error.strerror}", hint)
-        raise ConfigError(problem, subject="the output folder") from error

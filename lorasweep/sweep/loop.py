@@ -1,8 +1,8 @@
 """What happens while workers are alive: trials are handed out, ends are heard, and each is decided.
 
-    SweepLoop(folder, roster, ...).run(options)   until nothing is left to wait for
+    SweepLoop(folder, source, ...).run(options)   until nothing is left to wait for
 
-The only writer of statuses and of the study, both by way of the ledger. Knows nothing about how a sweep is
+The only writer of statuses and of the study, both by way of the `TrialWriter`. Knows nothing about how a sweep is
 opened and closed, about torch or MLflow.
 """
 
@@ -14,16 +14,16 @@ from typing import Any
 
 from lorasweep.core import registry
 from lorasweep.core.records import Outcome, Status, from_dict, to_dict
-from lorasweep.sweep.base_samples import BASE_SAMPLES, BaseSamples
-from lorasweep.sweep.folder import read_outcome, read_result
-from lorasweep.sweep.policy import FailureWatch, of_death
+from lorasweep.core.run_folder import BASE_SAMPLES, RunFolder
+from lorasweep.sweep.base_samples import BaseSamples
 from lorasweep.sweep.queue import Trial, TrialQueue
 from lorasweep.sweep.ranking import leaderboard
 from lorasweep.sweep.ranking.announce import Announcer
-from lorasweep.sweep.result_cache import Shelf
-from lorasweep.sweep.search.gate import Gate
-from lorasweep.sweep.trial_writer import Ledger
-from lorasweep.sweep.trials import Roster
+from lorasweep.sweep.result_cache import ResultCache
+from lorasweep.sweep.retry import FailureWatch, status_of_death
+from lorasweep.sweep.search.pruning_gate import PruningGate
+from lorasweep.sweep.trial_writer import TrialWriter
+from lorasweep.sweep.trials import TrialSource
 from lorasweep.sweep.workers.failure import disk_full
 from lorasweep.sweep.workers.pool import Message, PoolOptions, WorkerHandle, WorkerPool
 from lorasweep.sweep.workers.stop import StopSignal
@@ -39,34 +39,23 @@ class SweepLoop:
     def __init__(
         self,
         folder: Path,
-        roster: Roster,
-        ledger: Ledger,
-        gate: Gate,
+        source: TrialSource,
+        writer: TrialWriter,
+        gate: PruningGate,
         announcer: Announcer,
         stop: StopSignal,
         *,
-        shelf: Shelf | None,
+        cache: ResultCache | None,
         repeats: int | None,
     ) -> None:
-        """Take what `run_sweep` has opened.
-
-        Args:
-            folder: the sweep's.
-            roster: its trials, and where further ones come from.
-            ledger: writes down what happens to them.
-            gate: says at a rung whether a trial goes on.
-            announcer: tells the outside.
-            stop: how the caller asks to stop.
-            shelf: what other sweeps have cooked; None: cook it again.
-            repeats: as in `run_sweep`.
-        """
+        """Take what `run_sweep` has opened; without a `cache`, what others have cooked is cooked again."""
         self.halted = ""
-        self._shelf, self._repeats = shelf, repeats
+        self._cache, self._repeats = cache, repeats
         self._folder = folder
-        self._roster = roster
-        self._ledger, self._gate = ledger, gate
+        self._source = source
+        self._writer, self._gate = writer, gate
         self._announcer, self._stop = announcer, stop
-        self._queue = TrialQueue(roster.trials)
+        self._queue = TrialQueue(source.trials)
         self._watch = FailureWatch()
         self._base = BaseSamples(folder)
         self._early_deaths = self._invalid_points = 0
@@ -79,7 +68,7 @@ class SweepLoop:
         self._add_repeats()
         if not self._more:
             return
-        if not self._queue and not self._roster.open and self._repeats is None:
+        if not self._queue and not self._source.open and self._repeats is None:
             # Only the base's samples are left to draw, which is one worker's work.
             self._pool = launcher.build(dataclasses.replace(options, workers=1))
         with self._pool:
@@ -112,12 +101,12 @@ class SweepLoop:
     @property
     def _more(self) -> bool:
         """Whether there is a trial to hand out or to be asked for, or a result that lacks its base."""
-        return bool(self._queue) or self._roster.open or self._base_lacks
+        return bool(self._queue) or self._source.open or self._base_lacks
 
     @property
     def _base_lacks(self) -> bool:
         """Whether all that is left is to draw what results are shown beside, as when all were reused."""
-        return self._base.wanted and any(trial.record.status is Status.COMPLETED for trial in self._roster.trials)
+        return self._base.wanted and any(trial.record.status is Status.COMPLETED for trial in self._source.trials)
 
     @property
     def _cooking(self) -> bool:
@@ -141,20 +130,20 @@ class SweepLoop:
             trial = self._next()
             if trial is None:
                 return
-            self._ledger.begin(trial)
+            self._writer.begin(trial)
             self._give(handle, trial, trial, trial.folder)
 
     def _next(self) -> Trial | None:
         """The next trial: one that waits, or else one of a point that is asked for now."""
-        while (trial := self._queue.take()) is None and self._roster.open and not self._stopping:
+        while (trial := self._queue.take()) is None and self._source.open and not self._stopping:
             self._ask()
         return trial
 
     def _ask(self) -> None:
-        asked = self._roster.ask()
+        asked = self._source.ask()
         for trial in asked:
             if trial.record.status is Status.INVALID:
-                self._ledger.invalid(trial)
+                self._writer.invalid(trial)
                 self._announcer.trial_ended(trial)
             else:
                 self._queue.add(trial)
@@ -173,11 +162,11 @@ class SweepLoop:
         if self._repeats is None or self._more or self._cooking:
             return
         for arm, seed in leaderboard.repeats_wanted(self._announcer.snapshot(), limit=self._repeats):
-            self._queue.add(self._roster.repeat(arm, seed))
+            self._queue.add(self._source.repeat(arm, seed))
         self._reuse_cooked()
 
     def _give_base_samples(self, handle: WorkerHandle) -> None:
-        while not self._recipes and self._roster.open and not self._stopping:
+        while not self._recipes and self._source.open and not self._stopping:
             self._ask()
         if self._recipes:
             self._give(handle, BASE_SAMPLES, self._recipes[0], self._base.folder)
@@ -185,7 +174,7 @@ class SweepLoop:
     @property
     def _recipes(self) -> list[Trial]:
         """The trials that can be cooked."""
-        return [trial for trial in self._roster.trials if trial.recipe is not None]
+        return [trial for trial in self._source.trials if trial.recipe is not None]
 
     def _give(self, handle: WorkerHandle, job: Trial | str, trial: Trial, folder: Path) -> None:
         handle.job = job
@@ -224,7 +213,7 @@ class SweepLoop:
         self._early_deaths = 0
         if event["kind"] == "rung":
             go = self._gate.rung(trial)
-            self._ledger.rung(trial)
+            self._writer.rung(trial)
             handle.send(kind="verdict", go=go)
 
     def _job_done(self, handle: WorkerHandle, *, leaving: str) -> Any:
@@ -243,8 +232,8 @@ class SweepLoop:
         job, death = handle.job, handle.death()
         if isinstance(job, Trial):
             # It may have finished its trial and died before it could say so.
-            left = read_outcome(job.folder, attempt=job.record.attempt)
-            status = of_death(job.record, starved=death.starved)
+            left = RunFolder(job.folder).outcome(attempt=job.record.attempt)
+            status = status_of_death(job.record, starved=death.starved)
             self._attempt_ended(job, left or Outcome(status=status, step=job.step, reason=death.cause))
         elif not handle.leaving:
             self._early_deaths += 1
@@ -260,7 +249,7 @@ class SweepLoop:
         handle.kill()
         trial, handle.job = handle.job, None
         if isinstance(trial, Trial):
-            left = read_outcome(trial.folder, attempt=trial.record.attempt)
+            left = RunFolder(trial.folder).outcome(attempt=trial.record.attempt)
             cancelled = Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once")
             self._attempt_ended(trial, left or cancelled)
 
@@ -268,15 +257,15 @@ class SweepLoop:
 
     def _attempt_ended(self, trial: Trial, outcome: Outcome) -> None:
         trial.metrics = dict(outcome.metrics) or trial.metrics
-        _, trial.verdict = read_result(trial.folder)
+        trial.verdict = RunFolder(trial.folder).result["verdict"]
         if outcome.status is Status.PRUNED:
             outcome = dataclasses.replace(outcome, reason=outcome.reason or trial.stopped)
-        self._ledger.end(trial, outcome)
+        self._writer.end(trial, outcome)
         if trial.record.status is Status.WAITING:
             self._queue.put_back(trial)
         elif trial.record.status.is_final:
             self._trial_ended(trial)
-            self._reuse_twins()
+            self._reuse_duplicates()
 
     def _reuse_cooked(self) -> None:
         """Take out of the queue what was cooked already, here or by another sweep."""
@@ -284,19 +273,19 @@ class SweepLoop:
             trial = self._queue.take()
             assert trial is not None
             begun = trial.record.attempt > 0
-            cooked = None if begun or self._shelf is None else self._shelf.find(trial.record.fingerprint)
+            cooked = None if begun or self._cache is None else self._cache.find(trial.record.fingerprint)
             if cooked is None:
                 self._queue.put_back(trial)
             else:
                 self._base.take_from(cooked, number=trial.number)
-                self._ledger.reuse_elsewhere(trial, cooked)
+                self._writer.reuse_elsewhere(trial, cooked)
                 self._announcer.trial_ended(trial)
-        self._reuse_twins()
+        self._reuse_duplicates()
 
-    def _reuse_twins(self) -> None:
-        for twin, original in self._queue.twins_ready():
-            self._ledger.reuse(twin, original)
-            self._announcer.trial_ended(twin)
+    def _reuse_duplicates(self) -> None:
+        for duplicate, original in self._queue.duplicates_ready():
+            self._writer.reuse(duplicate, original)
+            self._announcer.trial_ended(duplicate)
 
     def _trial_ended(self, trial: Trial) -> None:
         self._gate.ended(trial)

@@ -18,13 +18,13 @@ import yaml
 
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import write_text
-from lorasweep.core.records import Plan, Recipe, from_dict, to_dict
+from lorasweep.core.records import Plan, Recipe, flatten, from_dict, to_dict
+from lorasweep.core.run_folder import MANIFEST_FILE, load_yaml
 from lorasweep.sweep import added_trials, comparable
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
 
-MANIFEST_FILE = "sweep.yaml"
 ABSENT = "(absent)"
 
 
@@ -147,9 +147,7 @@ def read_manifest(sweep_folder: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        # The C loader is ten times faster, which `status` on a big sweep notices.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        declared = from_dict(Manifest, yaml.load(path.read_text(encoding="utf-8"), loader))  # noqa: S506 - safe
+        declared = from_dict(Manifest, load_yaml(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise ConfigError(
             Problem(str(path), f"is not a sweep's manifest: {error}", "give the sweep another name"),
@@ -173,20 +171,14 @@ def write_manifest(sweep_folder: Path, manifest: Manifest) -> None:
     write_text(sweep_folder / MANIFEST_FILE, text)
 
 
-def _with_asked(declared: Manifest, rows: Sequence[added_trials.Asked]) -> Manifest:
+def _with_asked(declared: Manifest, rows: Sequence[added_trials.AddedTrials]) -> Manifest:
     """Add what was asked for since."""
     arms = {arm.name: arm for arm in declared.arms}
     trials = {(trial.arm, trial.seed): trial for trial in declared.trials}
     for row in rows:
         if row.arm not in arms:
             arms[row.arm] = DeclaredArm(
-                name=row.arm,
-                note="",
-                overrides=row.overrides,
-                plan=row.plan,
-                recipe={},
-                params=row.params,
-                asked=True,
+                name=row.arm, note="", overrides=row.overrides, plan=row.plan, recipe={}, params=row.params, asked=True
             )
         for offset, seed in enumerate(row.seeds):
             number, extra = row.number + offset, row.params is None
@@ -282,8 +274,8 @@ def _search_differences(previous: Manifest, spec: SweepSpec, rename: str, *, ext
 
 def _arm_differences(before: DeclaredArm, now: DeclaredArm, hint: str) -> Iterator[Problem]:
     # Through JSON, so that tuples and lists, 1 and 1.0 of the two sides read alike.
-    old = _flat(json.loads(json.dumps(before.recipe)))
-    new = _flat(json.loads(json.dumps(now.recipe)))
+    old = flatten(json.loads(json.dumps(before.recipe)))
+    new = flatten(json.loads(json.dumps(now.recipe)))
     changed = [key for key in {**old, **new} if old.get(key, ABSENT) != new.get(key, ABSENT)]
     for key in changed:
         message = f"was {old.get(key, ABSENT)!r} when cooked, is now {new.get(key, ABSENT)!r}"
@@ -291,12 +283,3 @@ def _arm_differences(before: DeclaredArm, now: DeclaredArm, hint: str) -> Iterat
     if not changed and before.plan != now.plan:
         message = "the images, captions or base model changed since it was cooked"
         yield Problem(f"arms.{before.name}", message, hint)
-
-
-def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(data, dict):
-        return {prefix: data}
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat

@@ -25,9 +25,6 @@ class Mirror(Protocol):
     def start(self) -> None:
         """Begin."""
 
-    def poke(self) -> None:
-        """Something in the run folders changed; returns at once."""
-
     def finish(self, timeout_s: float) -> MirrorReport:
         """Bring the tracker up to date, waiting at most so long."""
 

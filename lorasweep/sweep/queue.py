@@ -1,7 +1,7 @@
 """What is cooked next, and who waits because an identical recipe is already on the stove.
 
 Trials may be added while others cook. `Trial` is the driver's working copy of one trial; everything durable
-about it is in its run folder. Knows nothing about processes, files or Optuna.
+about it is in its run folder. Knows nothing about processes or Optuna.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.core.records import Plan, Recipe
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import RunFolder, TrialRecord
 from lorasweep.sweep.ranking.pace import Pace
 
 
@@ -41,6 +41,13 @@ class Trial:
         """The number by which people know it."""
         return self.record.number
 
+    def take_results(self) -> None:
+        """Take in what its run folder holds."""
+        run = RunFolder(self.folder)
+        result = run.result
+        self.metrics, self.verdict = result["metrics"], result["verdict"]
+        self.rungs = {row["exposures_per_image"]: row["metrics"] for row in run.rungs()}
+
     def note(self, event: Mapping[str, Any]) -> None:
         """Take in an event of `run.cook`."""
         # The checkpoint that is kept is looked at after the last rung, and is usually an earlier one.
@@ -64,9 +71,9 @@ class TrialQueue:
 
     def __init__(self, trials: Iterable[Trial]) -> None:
         self._original: dict[str, Trial] = {}  # by fingerprint
-        self._twins: list[Trial] = []  # unfinished, each with an original
+        self._duplicates: list[Trial] = []  # unfinished, each with an original
         self._waiting: deque[Trial] = deque()
-        # A finished trial is the original of its twins, whatever its number; what was begun goes first: its
+        # A finished trial is the original of its duplicates, whatever its number; what was begun goes first: its
         # checkpoints are the work that is nearest to a result.
         for trial in sorted(trials, key=_urgency):
             self.add(trial)
@@ -82,7 +89,7 @@ class TrialQueue:
         if original is trial:
             self._waiting.append(trial)
         else:
-            self._twins.append(trial)
+            self._duplicates.append(trial)
 
     def take(self) -> Trial | None:
         """Remove and return the next trial; None when there is nothing to hand out now."""
@@ -92,18 +99,15 @@ class TrialQueue:
         """Queue a trial again, after those that wait."""
         self._waiting.append(trial)
 
-    def twins_ready(self) -> Iterator[tuple[Trial, Trial]]:
-        """Remove and yield (twin, original) for every twin whose original has ended for good."""
-        twins, self._twins = self._twins, []
-        for twin in twins:
-            original = self._original_of(twin)
+    def duplicates_ready(self) -> Iterator[tuple[Trial, Trial]]:
+        """Remove and yield (duplicate, original) for every duplicate whose original has ended for good."""
+        duplicates, self._duplicates = self._duplicates, []
+        for duplicate in duplicates:
+            original = self._original[duplicate.record.fingerprint]
             if original.record.status.is_final:
-                yield twin, original
+                yield duplicate, original
             else:
-                self._twins.append(twin)
-
-    def _original_of(self, twin: Trial) -> Trial:
-        return self._original[twin.record.fingerprint]
+                self._duplicates.append(duplicate)
 
 
 def in_exposures(exposures_per_image: float) -> int:

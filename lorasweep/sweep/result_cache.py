@@ -7,16 +7,12 @@ Read from the run folders when it is first asked. Knows nothing about Optuna or 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasweep.core.files import read_json
 from lorasweep.core.provenance import code_digest
 from lorasweep.core.records import Outcome, Status
-from lorasweep.sweep.folder import TrialRecord, read_status
-
-RESULT_FILES = ("metrics.json", "adapter.safetensors")
+from lorasweep.core.run_folder import RESULT_FILE, RunFolder, SweepFolder, TrialRecord, folders_in
 
 
 @dataclass(frozen=True)
@@ -29,29 +25,21 @@ class Cooked:
     @property
     def name(self) -> str:
         """`<sweep>/<run folder>`; of a trial that was itself reused, where it was cooked."""
-        return self.record.reused_from or f"{self.folder.parent.name}/{self.folder.name}"
+        return self.record.reused_from or RunFolder(self.folder).name
 
     def outcome(self) -> Outcome:
         """How it ended, with all that was measured, since another sweep may be about another metric."""
-        result = read_json(self.folder / "metrics.json")
+        result = RunFolder(self.folder).result
         return Outcome(
-            status=Status.COMPLETED,
-            step=self.record.step,
-            metrics=result["metrics"],
-            missing=result.get("missing") or {},
+            status=Status.COMPLETED, step=self.record.step, metrics=result["metrics"], missing=result["missing"]
         )
 
 
-class Shelf:
+class ResultCache:
     """The completed trials beside a sweep, or beside a single run."""
 
     def __init__(self, outputs: Path, *, own: Path) -> None:
-        """Look nowhere yet.
-
-        Args:
-            outputs: holds the sweeps, and the single runs as if they were one.
-            own: the folder of the sweep or the run that asks; it is not beside itself.
-        """
+        """Look nowhere yet; `own`, the folder of the sweep or the run that asks, is not beside itself."""
         self._outputs, self._own = outputs, own
         self._known: dict[str, Cooked] | None = None
 
@@ -63,20 +51,15 @@ class Shelf:
 
     def _read(self) -> dict[str, Cooked]:
         found: dict[str, Cooked] = {}
-        for path in sorted(self._outputs.glob("*/*/status.json")):
-            folder = path.parent
-            if self._own in (folder, folder.parent):
-                continue
-            record = read_status(folder)
-            if record is not None and record.status is Status.COMPLETED and _is_whole(folder):
-                found.setdefault(record.fingerprint, Cooked(folder, record))
+        sweeps = [SweepFolder(folder) for folder in folders_in(self._outputs) if folder != self._own]
+        for run in (run for sweep in sweeps for run in sweep.runs if run.path != self._own):
+            record = run.record
+            if record is not None and record.status is Status.COMPLETED and _is_whole(run):
+                found.setdefault(record.fingerprint, Cooked(run.path, record))
         return found
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(run: RunFolder) -> bool:
     """Whether the result is there and was made by the code of today."""
-    try:
-        made_by = read_json(folder / "provenance.json").get("code")
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-        return False
-    return made_by == code_digest() and all((folder / name).exists() for name in RESULT_FILES)
+    there = (run.path / RESULT_FILE).exists() and run.adapter.exists()
+    return there and run.provenance.get("code") == code_digest()

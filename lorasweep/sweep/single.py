@@ -2,7 +2,7 @@
 
     run_trial(recipe, plan, folder) -> TrialResult
 
-The same lock, statuses, retries, fingerprint and shelf as in a sweep, so that the same call starts a run,
+The same lock, statuses, retries, fingerprint and reuse as in a sweep, so that the same call starts a run,
 continues one that was interrupted or killed, tries a failed one again, and returns at once for one that is
 done; and so that `train` and `sweep` take each other's results. Knows nothing about torch, Optuna, MLflow or
 the terminal.
@@ -22,15 +22,16 @@ from typing import Any
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import write_json
+from lorasweep.core.output_folder import require_writable
 from lorasweep.core.records import Outcome, Plan, Recipe, Status
-from lorasweep.sweep.folder import PARENT_FILE, TrialRecord
+from lorasweep.core.run_folder import MLFLOW_FILE, PARENT_FILE, TrialRecord
 from lorasweep.sweep.mirror import Mirror, last_look
-from lorasweep.sweep.policy import FAILURES
 from lorasweep.sweep.queue import Trial
-from lorasweep.sweep.result_cache import Shelf
-from lorasweep.sweep.trial_writer import Ledger, NoStudy, recover
+from lorasweep.sweep.result_cache import ResultCache
+from lorasweep.sweep.retry import FAILURES
+from lorasweep.sweep.trial_writer import TrialWriter, recover
 from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
-from lorasweep.sweep.workers.lock import LOCK_FILE, SweepLock
+from lorasweep.sweep.workers.lock import LOCK_FILE, OWNER_FILE, sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.sweep.workers.worker import cook_once
 from lorasweep.trial.judge.score import UTILITY
@@ -58,7 +59,7 @@ def run_trial(
     fresh: bool = False,
     parent: Mapping[str, Any] | None = None,
     mirror: Mirror | None = None,
-    kitchen_module: str = "lorasweep.trial.run",
+    trial_module: str = "lorasweep.trial.run",
 ) -> TrialResult:
     """Cook one recipe, unless it is cooked already.
 
@@ -73,29 +74,30 @@ def run_trial(
         fresh: cook it though this home has already cooked it elsewhere with the same code.
         parent: what it is a variation of; kept in the run folder.
         mirror: follows the run folder.
-        kitchen_module: has `Kitchen` and `cook`.
+        trial_module: has `TrialResources` and `cook`.
 
     Raises:
         SweepHeldError: another process cooks in this folder.
-        ConfigError: the folder holds a run of another recipe.
+        InputError: the folder cannot be written, or holds a run of another recipe.
     """
     stop = StopSignal()
-    folder.mkdir(parents=True, exist_ok=True)
-    with stop.listening(at_once=_leave), SweepLock(folder):
+    require_writable(folder)
+    with stop.listening(at_once=_leave), sweep_lock(folder):
         trial = _open(recipe, plan, folder, fresh=fresh)
         if parent is not None:
             write_json(folder / PARENT_FILE, dict(parent))
         if mirror is not None:
             mirror.start()
-        ledger = Ledger(NoStudy(), mirror, metric=UTILITY)
-        known = None if fresh or trial.record.attempt else _elsewhere(trial)
+        writer = TrialWriter(None, metric=UTILITY)
+        cache = ResultCache(paths.outputs(), own=folder)
+        known = None if fresh or trial.record.attempt else cache.find(trial.record.fingerprint)
         cooked, halted = False, ""
         try:
             if known is not None and not trial.record.status.is_final:
-                ledger.reuse_elsewhere(trial, known)
+                writer.reuse_elsewhere(trial, known)
             while not (trial.record.status.is_final or stop.gently):
                 cooked = True
-                _attempt(trial, ledger, stop, shown, kitchen_module)
+                _attempt(trial, writer, stop, shown, trial_module)
         except Exception as error:
             if not is_disk_full(error):
                 raise
@@ -129,36 +131,32 @@ def _open(recipe: Recipe, plan: Plan, folder: Path, *, fresh: bool) -> Trial:
     return Trial(record=record, recipe=recipe, plan=plan, folder=folder, overrides=(), step=record.step)
 
 
-def _elsewhere(trial: Trial) -> Any:
-    return Shelf(paths.outputs(), own=trial.folder).find(trial.record.fingerprint)
-
-
 def _attempt(
     trial: Trial,
-    ledger: Ledger,
+    writer: TrialWriter,
     stop: StopSignal,
     shown: Callable[[], AbstractContextManager[Report]],
-    kitchen_module: str,
+    trial_module: str,
 ) -> None:
     """Cook until done, stopped or failed.
 
     Raises:
         OSError: there is no room left to write.
     """
-    module = importlib.import_module(kitchen_module)
-    ledger.begin(trial)
+    module = importlib.import_module(trial_module)
+    writer.begin(trial)
     with shown() as report:
 
         def heard(event: dict[str, Any]) -> bool:
             trial.note(event)
             if event["kind"] == "rung":
-                ledger.rung(trial)
+                writer.rung(trial)
             return report(event)
 
         try:
-            # A kitchen of its own: an error may have left an adapter in the base.
+            # Resources of its own: an error may have left an adapter in the base.
             outcome, failed = cook_once(
-                functools.partial(module.cook, trial.recipe, trial.plan, trial.folder, module.Kitchen()),
+                functools.partial(module.cook, trial.recipe, trial.plan, trial.folder, module.TrialResources()),
                 trial.folder,
                 attempt=trial.record.attempt,
                 report=heard,
@@ -168,7 +166,7 @@ def _attempt(
                 raise failed
         except KeyboardInterrupt:
             outcome = Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once")
-    ledger.end(trial, outcome)
+    writer.end(trial, outcome)
 
 
 def _forget(folder: Path) -> None:
@@ -176,7 +174,7 @@ def _forget(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name not in (LOCK_FILE, PARENT_FILE, "mlflow.json"):
+        elif path.name not in (LOCK_FILE, OWNER_FILE, PARENT_FILE, MLFLOW_FILE):
             path.unlink()
 
 

@@ -1,6 +1,6 @@
-"""Writes down what happens to trials: run folder first, flushed, then the study, then a nudge to the mirror.
+"""Writes down what happens to trials: run folder first, flushed, then the study.
 
-Whatever is lost by dying between two of these is restored at the next start by `resume` and
+Whatever is lost by dying between two of these is restored at the next start by `startup` and
 `SweepStudy.reconcile`, because the run folder is always ahead. Knows nothing about workers.
 """
 
@@ -15,84 +15,56 @@ from typing import TYPE_CHECKING
 
 from lorasweep.config import to_yaml
 from lorasweep.config.sweep_search import Constraint, Objective
-from lorasweep.core.files import write_json, write_text
+from lorasweep.core.files import link_or_copy, write_json, write_text
 from lorasweep.core.records import Outcome, Status, to_dict
-from lorasweep.sweep.folder import (
-    DRIVER_GONE,
+from lorasweep.core.run_folder import (
+    ERROR_FILE,
+    MLFLOW_FILE,
     OUTCOME_FILE,
     PARENT_FILE,
+    PLAN_FILE,
+    RECIPE_FILE,
+    STATUS_FILE,
+    RunFolder,
     TrialRecord,
-    link_or_copy,
-    read_outcome,
-    read_result,
-    read_rungs,
-    read_status,
-    write_status,
 )
-from lorasweep.sweep.mirror import Mirror
-from lorasweep.sweep.policy import after
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.result_cache import Cooked
-from lorasweep.sweep.workers.lock import LOCK_FILE, SweepLock, holder
+from lorasweep.sweep.retry import DRIVER_GONE, next_record
+from lorasweep.sweep.workers.lock import LOCK_FILE, OWNER_FILE, holder, sweep_lock
 from lorasweep.trial.judge import score
 
 if TYPE_CHECKING:
     from lorasweep.sweep.search.study import SweepStudy
 
-# What belongs to a trial and not to its recipe, so that a twin has its own.
+# What belongs to a trial and not to its recipe, so that a duplicate has its own.
 OWN_FILES = (
-    "status.json",
+    STATUS_FILE,
     OUTCOME_FILE,
-    "mlflow.json",
-    "recipe.yaml",
-    "plan.json",
-    "error.txt",
+    MLFLOW_FILE,
+    RECIPE_FILE,
+    PLAN_FILE,
+    ERROR_FILE,
     PARENT_FILE,
     LOCK_FILE,
+    OWNER_FILE,
 )
 
 
-class NoStudy:
-    """What is told of a single run, from which no search learns: nothing."""
-
-    def begin(self, record: TrialRecord, run_folder: str, *, retry_of: int | None) -> None:
-        """As of `SweepStudy`, as are the others."""
-
-    def report(self, number: int, exposures: int, value: float) -> None:
-        """Nothing."""
-
-    def end(self, record: TrialRecord) -> None:
-        """Nothing."""
-
-    def add(self, record: TrialRecord, run_folder: str) -> None:
-        """Nothing."""
-
-
-class Ledger:
+class TrialWriter:
     """Every durable change of a trial goes through here."""
 
     def __init__(
         self,
-        study: SweepStudy | NoStudy,
-        mirror: Mirror | None,
+        study: SweepStudy | None,
         *,
         metric: str,
         left_out: Collection[str] = (),
         further: Sequence[Objective] = (),
         constraints: Sequence[Constraint] = (),
     ) -> None:
-        """Collect who is told.
-
-        Args:
-            study: told second.
-            mirror: nudged last.
-            metric: the sweep's.
-            left_out: symptoms that trials are compared without.
-            further: what is optimised besides it.
-            constraints: bounds that a good recipe keeps.
-        """
+        """Collect who is told; a single run has no `study`, for no search learns from it."""
         self._study = study
-        self._mirror = mirror
         self._metric, self._left_out, self._constraints = metric, left_out, tuple(constraints)
         self._also = [each.name for each in further] + [each.metric for each in constraints]
 
@@ -110,52 +82,49 @@ class Ledger:
         (trial.folder / OUTCOME_FILE).unlink(missing_ok=True)
         _write_inputs(trial)
         self._write(trial, record)
-        trial.optuna_number = self._study.begin(record, trial.folder.name, retry_of=trial.optuna_number)
-        self._poke()
+        if self._study is not None:
+            trial.optuna_number = self._study.begin(record, retry_of=trial.optuna_number)
 
     def rung(self, trial: Trial) -> None:
         """Note a rung and, when it was measured there, the sweep's metric."""
         # It got further than before, so whatever crashed it was not waiting at one place: count afresh.
         # A power cut may take the note back: the trial then continues as if it had come a moment earlier.
         self._write(trial, dataclasses.replace(trial.record, step=trial.step, crashes=0), durable=False)
-        value = self._compared(trial.metrics).get(self._metric)
+        value = score.without(trial.metrics, self._left_out).get(self._metric)
         at = [in_exposures(exposures) for exposures in trial.rungs]
         # In a budget of a few steps two rungs may be less than one exposure apart: the first one counts.
-        if value is not None and at.count(at[-1]) == 1:
+        if self._study is not None and value is not None and at.count(at[-1]) == 1:
             self._study.report(trial.number, at[-1], value)
-        self._poke()
 
     def end(self, trial: Trial, outcome: Outcome) -> None:
         """Note the end of an attempt; the trial is WAITING afterwards when it will be cooked again."""
-        record = self._after(trial.record, outcome)
-        record = self._measured(record, outcome.metrics)
+        record = self._measured(self._next_record(trial.record, outcome), outcome.metrics)
         self._write(trial, record)
-        # To Optuna an attempt that will be repeated is over all the same.
-        self._study.end(dataclasses.replace(record, status=outcome.status))
-        self._poke()
+        if self._study is not None:  # to Optuna an attempt that will be repeated is over all the same
+            self._study.end(dataclasses.replace(record, status=outcome.status))
 
     def invalid(self, trial: Trial) -> None:
         """Note that a trial's point makes no recipe, so that it is not asked again."""
-        write_invalid(trial.folder, trial.record)
-        self._study.add(trial.record, trial.folder.name)
-        self._poke()
+        write_invalid(trial)
+        if self._study is not None:
+            self._study.add(trial.record)
 
-    def reuse(self, twin: Trial, original: Trial) -> None:
+    def reuse(self, duplicate: Trial, original: Trial) -> None:
         """Give a trial the results of the identical recipe that was cooked under another name."""
-        self._adopt(twin, original.folder, original.record, cooked_as=original.folder.name)
-        twin.loss = original.loss
+        self._adopt(duplicate, original.folder, original.record, cooked_as=original.folder.name)
+        duplicate.loss = original.loss
 
     def reuse_elsewhere(self, trial: Trial, cooked: Cooked) -> None:
         """Give a trial the results of the identical recipe that another sweep has cooked."""
-        ended = self._after(cooked.record, cooked.outcome())
+        ended = self._next_record(cooked.record, cooked.outcome())
         self._adopt(trial, cooked.folder, ended, cooked_as=cooked.name)
 
     def _adopt(self, trial: Trial, folder: Path, ended: TrialRecord, *, cooked_as: str) -> None:
         trial.folder.mkdir(parents=True, exist_ok=True)
-        _copy_results(folder, trial.folder)
+        ignored = shutil.ignore_patterns(*OWN_FILES)
+        shutil.copytree(folder, trial.folder, ignore=ignored, copy_function=link_or_copy, dirs_exist_ok=True)
         _write_inputs(trial)
-        trial.metrics, trial.verdict = read_result(trial.folder)
-        trial.rungs = read_rungs(trial.folder)
+        trial.take_results()
         reason = f"the same recipe, seed and images as {cooked_as}: its results are reused"
         now = time.time()
         record = dataclasses.replace(
@@ -168,22 +137,17 @@ class Ledger:
             started_at=now,
             ended_at=now,
         )
-        record = self._measured(record, trial.metrics)
-        self._write(trial, record)
-        self._study.add(record, trial.folder.name)
-        self._poke()
+        self._write(trial, self._measured(record, trial.metrics))
+        if self._study is not None:
+            self._study.add(trial.record)
 
-    def _after(self, record: TrialRecord, outcome: Outcome) -> TrialRecord:
-        compared = dataclasses.replace(outcome, metrics=self._compared(outcome.metrics))
-        return after(record, compared, metric=self._metric, now_s=time.time())
-
-    def _compared(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """The numbers as trials of this sweep are compared by them."""
-        return score.without(metrics, self._left_out)
+    def _next_record(self, record: TrialRecord, outcome: Outcome) -> TrialRecord:
+        compared = dataclasses.replace(outcome, metrics=score.without(outcome.metrics, self._left_out))
+        return next_record(record, compared, metric=self._metric, now_s=time.time())
 
     def _measured(self, record: TrialRecord, metrics: Mapping[str, float]) -> TrialRecord:
         """Note what the study is told besides the metric, and which bounds are broken."""
-        metrics = self._compared(metrics)
+        metrics = score.without(metrics, self._left_out)
         measured = {name: metrics[name] for name in self._also if name in metrics}
         if record.status is not Status.COMPLETED:
             return dataclasses.replace(record, measured=measured)
@@ -196,12 +160,8 @@ class Ledger:
         return dataclasses.replace(record, measured=measured, broken="; ".join(broken), reason=reason)
 
     def _write(self, trial: Trial, record: TrialRecord, *, durable: bool = True) -> None:
-        write_status(trial.folder, record, durable=durable)
+        RunFolder(trial.folder).write_record(record, durable=durable)
         trial.record = record
-
-    def _poke(self) -> None:
-        if self._mirror is not None:
-            self._mirror.poke()
 
 
 def recover(run_folder: Path, metric: str, *, again: Collection[Status] = (Status.CRASHED,)) -> TrialRecord | None:
@@ -216,59 +176,43 @@ def recover(run_folder: Path, metric: str, *, again: Collection[Status] = (Statu
     Returns:
         Its record; None when it was never begun.
     """
-    record = read_status(run_folder)
+    record = RunFolder(run_folder).record
     if record is None:
         return None
     if record.status is Status.RUNNING:
-        outcome = read_outcome(run_folder, attempt=record.attempt)
+        outcome = RunFolder(run_folder).outcome(attempt=record.attempt)
         if outcome is not None:
-            record = after(record, outcome, metric=metric, now_s=time.time())
-            write_status(run_folder, record)
+            record = next_record(record, outcome, metric=metric, now_s=time.time())
+            RunFolder(run_folder).write_record(record)
     if record.status in again:
         record = dataclasses.replace(record, status=Status.WAITING)
     return record if record.status.is_final else dataclasses.replace(record, crashes=0)
 
 
 def settle(held: Path, run_folders: Iterable[Path], *, metric: str) -> None:
-    """Write down that trials are over whose driver is gone; nothing while there is one.
-
-    Args:
-        held: the folder that their driver locks.
-        run_folders: theirs.
-        metric: the sweep's.
-    """
+    """Write down that trials are over whose driver, which locks `held`, is gone; nothing while there is one."""
     gone = [folder for folder in run_folders if _is_running(folder)]
     if not gone or holder(held) is not None:
         return
-    with SweepLock(held):
+    with sweep_lock(held):
         for folder in filter(_is_running, gone):
             record = recover(folder, metric, again=())
             if record is not None and record.status is Status.RUNNING:
-                write_status(folder, dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE))
+                RunFolder(folder).write_record(dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE))
 
 
 def _is_running(run_folder: Path) -> bool:
-    record = read_status(run_folder)
+    record = RunFolder(run_folder).record
     return record is not None and record.status is Status.RUNNING
 
 
 def _write_inputs(trial: Trial) -> None:
     """Write what is cooked; status.json, written after it, makes these files durable with itself."""
-    write_text(trial.folder / "recipe.yaml", to_yaml(trial.recipe), durable=False)
-    write_json(trial.folder / "plan.json", to_dict(trial.plan), durable=False)
+    write_text(trial.folder / RECIPE_FILE, to_yaml(trial.recipe), durable=False)
+    write_json(trial.folder / PLAN_FILE, to_dict(trial.plan), durable=False)
 
 
-def _copy_results(source: Path, target: Path) -> None:
-    shutil.copytree(
-        source,
-        target,
-        ignore=shutil.ignore_patterns(*OWN_FILES),
-        copy_function=link_or_copy,
-        dirs_exist_ok=True,
-    )
-
-
-def write_invalid(folder: Path, record: TrialRecord) -> None:
+def write_invalid(trial: Trial) -> None:
     """Write down that a trial is INVALID; there is nothing else to its run folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_status(folder, record)
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    RunFolder(trial.folder).write_record(trial.record)

@@ -1,7 +1,7 @@
 """All trials of a sweep, and where further ones come from: points of its space, repeats of its arms.
 
-    Roster.ask()             the next point of the space, once per seed, until the declared total
-    Roster.repeat(arm, seed) one more seed for an arm or a point, beyond that total
+    TrialSource.ask()             the next point of the space, once per seed, until the declared total
+    TrialSource.repeat(arm, seed) one more seed for an arm or a point, beyond that total
 
 Whatever is added is written down (asked.jsonl) before anybody hears of it. Knows nothing about workers.
 """
@@ -9,29 +9,80 @@ Whatever is added is written down (asked.jsonl) before anybody hears of it. Know
 from __future__ import annotations
 
 import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.config.space import Point
-from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.errors import InputError
+from lorasweep.core.records import Plan, Recipe, Status
+from lorasweep.core.run_folder import SweepFolder, TrialRecord
 from lorasweep.plan import for_seed
 from lorasweep.sweep import added_trials
-from lorasweep.sweep.folder import run_folder_name
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.queue import Trial
-from lorasweep.sweep.resume import Compose, made, new_record
 from lorasweep.sweep.search.pruning import is_exempt
 from lorasweep.sweep.search.study import SweepStudy
+from lorasweep.sweep.workers.failure import one_line
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
 
+Compose = Callable[[Sequence[str]], tuple[Recipe, Plan]]
 
-class Roster:
-    """The driver's list of trials; `trials` grows while it is looked at.
+
+@dataclass(frozen=True)
+class Composed:
+    """What an arm or a point of the space makes; no recipe and no plan, when `reason` says why there are none."""
+
+    recipe: Recipe | None
+    plan: Plan | None
+    reason: str = ""
+
+
+def compose_point(compose: Compose, overrides: Sequence[str]) -> Composed:
+    """Compose and plan a point of the space."""
+    try:
+        return Composed(*compose(overrides))
+    except InputError as error:
+        return Composed(None, None, one_line(error))
+
+
+def new_trial(
+    spec: SweepSpec,
+    sweep_folder: Path,
+    number: int,
+    arm: str,
+    seed: int,
+    composed: Composed,
+    overrides: tuple[str, ...],
+) -> Trial:
+    """Make a trial that nobody has begun: WAITING, or INVALID when there is no recipe."""
+    recipe, plan = composed.recipe, composed.plan
+    if recipe is not None and plan is not None:
+        recipe, plan = for_seed(recipe, plan, seed)
+    record = TrialRecord(
+        number=number,
+        arm=arm,
+        seed=seed,
+        status=Status.INVALID if plan is None else Status.WAITING,
+        fingerprint="" if plan is None else plan.fingerprint,
+        steps=0 if plan is None else plan.steps,
+        attempt=0,
+        reason=composed.reason,
+        exempt=is_exempt(spec.pruner, number),
+        ended_at=time.time() if plan is None else None,
+    )
+    folder = SweepFolder(sweep_folder).run(number, arm, seed).path
+    return Trial(record=record, recipe=recipe, plan=plan, folder=folder, overrides=overrides)
+
+
+class TrialSource:
+    """The driver's trials, and where further ones come from.
 
     Attributes:
-        trials: all there are.
+        trials: all there are; grows while it is looked at.
         left_out: symptoms that they are compared without, each with the reason.
     """
 
@@ -68,26 +119,26 @@ class Roster:
         search = self._spec.search
         assert search is not None, "there is nothing to ask for without a space"
         number = self._next_number()
-        point = self._point(number)
-        recipe, plan, reason = made(self._compose, point.overrides)
+        if search.sampler.name == "grid":
+            point = next(itertools.islice(search.space.grid(), self._points, None))
+        else:
+            point = self._study.ask(number, self._points)
+        composed = compose_point(self._compose, point.overrides)
         name = search.name(self._points, point)
         seeds = self._spec.seeds[: self._spec.total - self._counted]
-        row = added_trials.Asked(
+        row = added_trials.AddedTrials(
             number=number,
             arm=name,
             seeds=tuple(seeds),
             overrides=point.overrides,
             params=dict(point.params),
-            plan="" if plan is None else plan.fingerprint,
+            plan="" if composed.plan is None else composed.plan.fingerprint,
         )
         added_trials.append(self._folder, row)
         self._study.know(name, point.params)
         self._points += 1
         self._counted += len(seeds)
-        return [
-            self._add(number + offset, name, seed, recipe, plan, point.overrides, reason)
-            for offset, seed in enumerate(seeds)
-        ]
+        return [self._add(number + offset, name, seed, composed, point.overrides) for offset, seed in enumerate(seeds)]
 
     def repeat(self, arm: str, seed: int) -> Trial:
         """Give an arm or a point one more seed.
@@ -99,34 +150,12 @@ class Roster:
         if not known or any(trial.record.seed == seed for trial in known):
             raise ValueError(f"arm {arm!r} cannot be given seed {seed}")
         first, number = known[0], self._next_number()
-        added_trials.append(self._folder, added_trials.Asked(number=number, arm=arm, seeds=(seed,)))
-        return self._add(number, arm, seed, first.recipe, first.plan, first.overrides)
+        added_trials.append(self._folder, added_trials.AddedTrials(number=number, arm=arm, seeds=(seed,)))
+        return self._add(number, arm, seed, Composed(first.recipe, first.plan), first.overrides)
 
-    def _point(self, number: int) -> Point:
-        search = self._spec.search
-        assert search is not None
-        if search.sampler.name == "grid":
-            return next(itertools.islice(search.space.grid(), self._points, None))
-        return self._study.ask(number, self._points)
-
-    def _add(
-        self,
-        number: int,
-        arm: str,
-        seed: int,
-        recipe: Recipe | None,
-        plan: Plan | None,
-        overrides: tuple[str, ...],
-        reason: str = "",
-    ) -> Trial:
-        if recipe is not None and plan is not None:
-            recipe, plan = for_seed(recipe, plan, seed)
-        exempt = is_exempt(self._spec.pruner, number)
-        record = new_record(number, arm, seed, recipe, plan, exempt=exempt, reason=reason)
-        folder = self._folder / run_folder_name(number, arm, seed)
-        trial = Trial(record=record, recipe=recipe, plan=plan, folder=folder, overrides=overrides)
-        self.trials.append(trial)
-        return trial
+    def _add(self, number: int, arm: str, seed: int, composed: Composed, overrides: tuple[str, ...]) -> Trial:
+        self.trials.append(new_trial(self._spec, self._folder, number, arm, seed, composed, overrides))
+        return self.trials[-1]
 
     def _next_number(self) -> int:
         return max((trial.number for trial in self.trials), default=-1) + 1

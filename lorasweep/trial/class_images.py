@@ -9,16 +9,14 @@ that want the same pictures share the drawing between them. Knows nothing about 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
 from PIL.PngImagePlugin import PngInfo
 
-from lorasweep.core import files, paths
+from lorasweep.core import files
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.plan import throughput
 from lorasweep.plan.sample_requests import ImageRequest
@@ -41,18 +39,27 @@ def draw(base: Base, recipe: Recipe, plan: Plan) -> Plan:
     """
     wanted = [image for image in plan.reg_images if image.drawing is not None]
     if missing := [image for image in wanted if not Path(image.file).exists()]:
-        with _locks() as locks:
-            # What another worker is drawing is skipped at first, and waited for at the end.
-            for wait in (False, True):
-                for image in missing:
-                    with _claimed(locks, image, wait=wait) as mine:
-                        if mine and not Path(image.file).exists():
-                            _draw_one(base, recipe, image)
+        # What another worker is drawing is skipped at first, and waited for at the end.
+        for wait in (False, True):
+            for image in missing:
+                _draw_if_missing(base, recipe, image, wait=wait)
     found = tuple(
         image if image.drawing is None else dataclasses.replace(image, sha256=files.sha256(Path(image.file)))
         for image in plan.reg_images
     )
     return dataclasses.replace(plan, reg_images=found)
+
+
+def _draw_if_missing(base: Base, recipe: Recipe, image: PlannedImage, *, wait: bool) -> None:
+    """Draw a picture, unless another worker has done so, or does so now and this one does not wait."""
+    folder = Path(image.file).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock").acquire(blocking=wait):  # one for the few that share a folder
+            if not Path(image.file).exists():
+                _draw_one(base, recipe, image)
+    except Timeout:
+        pass
 
 
 def _draw_one(base: Base, recipe: Recipe, image: PlannedImage) -> None:
@@ -72,29 +79,3 @@ def _draw_one(base: Base, recipe: Recipe, image: PlannedImage) -> None:
     about = PngInfo()
     about.add_itxt("prompt", request.prompt)
     files.write_atomic(Path(image.file), lambda path: picture.save(path, pnginfo=about))
-
-
-@contextlib.contextmanager
-def _locks() -> Iterator[IO[bytes]]:
-    """The file whose bytes stand for pictures; the locks on them die with the process."""
-    path = paths.cache() / "class_images" / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
-        yield file
-
-
-@contextlib.contextmanager
-def _claimed(locks: IO[bytes], image: PlannedImage, *, wait: bool) -> Iterator[bool]:
-    """Hold the byte of a picture; False when another process has it and this one does not wait."""
-    byte = int(Path(image.file).stem[:12], 16)
-    try:
-        fcntl.lockf(locks, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, byte)
-    except OSError:
-        if wait:
-            raise
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        fcntl.lockf(locks, fcntl.LOCK_UN, 1, byte)

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.core import files
 from lorasweep.core.records import Measurement, Plan, Recipe, to_dict
+from lorasweep.core.run_folder import ADAPTER_FILE, INDEX_FILE, RESULT_FILE, RunFolder
 from lorasweep.plan import sample_requests
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from lorasweep.trial.judge.context import JudgeContext
     from lorasweep.trial.judge.verdict import Verdict
     from lorasweep.trial.sample import Sample
-
-ADAPTER = "adapter.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,21 +69,6 @@ class FinalCheckpoint:
     ladder: list[dict[str, Any]]
 
 
-def checkpoint_folder(folder: Path, step: int) -> Path:
-    """A rung's checkpoint in a run folder."""
-    return folder / "checkpoints" / f"step_{step:06d}"
-
-
-def samples_folder(step: int) -> str:
-    """A rung's pictures, relative to the run folder."""
-    return f"samples/step_{step:06d}"
-
-
-def recall_weights(adapter: Adapter, folder: Path, step: int) -> None:
-    """Put a rung's tensors into the adapter, which cannot train on from there."""
-    adapter.load(checkpoint_folder(folder, step) / ADAPTER)
-
-
 def choose(recipe: Recipe, rungs: Sequence[Rung], calibration: Calibration) -> tuple[int, Verdict]:
     """Judge the rungs and say which one's adapter stays."""
     from lorasweep.trial.judge import verdict
@@ -103,17 +87,18 @@ def draw_in_full(base: Base, adapter: Adapter, recipe: Recipe, plan: Plan, folde
     from lorasweep.trial import sample
 
     options = recipe.sample
-    there = {drawn.request: drawn for drawn in sample.read_index(folder / samples_folder(step))}
+    place = RunFolder(folder).samples(step)
+    there = {drawn.request: drawn for drawn in sample.read_index(place)}
     wanted = list(dict.fromkeys((*sample_requests.in_full(recipe, plan), *there)))
     absent = [request for request in wanted if request not in there]
     drawn = dict(zip(absent, sample.draw(base, adapter, absent, options), strict=True))
     return sample.write(
-        folder / samples_folder(step),
+        place,
         wanted,
         [drawn[request] if request in drawn else there[request].open() for request in wanted],
         base=base,
         options=options,
-        adapter_file=ADAPTER,
+        adapter_file=ADAPTER_FILE,
     )
 
 
@@ -158,12 +143,12 @@ def write(
     why = "a pruned trial is not drawn at other weights" if pruned else ""
     told = summary.numbers(kept.verdict, rows, kept=kept.step, best=best, why_no_weight=why)
     headline = Measurement(values=kept.final.values | told.values, missing=kept.final.missing | told.missing)
-    source = checkpoint_folder(folder, kept.step) / ADAPTER
-    files.write_atomic(folder / ADAPTER, lambda temporary: shutil.copyfile(source, temporary))
-    _write_index(folder, kept.step)
+    run = RunFolder(folder)
+    files.write_atomic(run.adapter, lambda temporary: shutil.copyfile(run.weights(kept.step), temporary))
+    _write_index(run, kept.step)
     exposures = next(rung.exposures_per_image for rung in rungs if rung.step == kept.step)
     files.write_json(
-        folder / "metrics.json",
+        folder / RESULT_FILE,
         {
             "weight": recipe.sample.weight,
             "step": kept.step,
@@ -179,10 +164,10 @@ def write(
     return headline
 
 
-def _write_index(folder: Path, step: int) -> None:
+def _write_index(run: RunFolder, step: int) -> None:
     """List the kept rung's pictures in `samples/index.json`, by paths relative to that file."""
-    source = folder / samples_folder(step)
-    index = files.read_json(source / "index.json")
+    source = run.samples(step)
+    index = files.read_json(source / INDEX_FILE)
     for row in index["images"]:
         row["file"] = f"{source.name}/{row['file']}"
-    files.write_json(folder / "samples" / "index.json", index)
+    files.write_json(run.samples() / INDEX_FILE, index)

@@ -1,6 +1,6 @@
 """Look at an adapter without leaving a trace: eval mode, no gradient, a chosen weight, all put back after.
 
-    with lora_weight.at_weight(base, adapter, 0.7): ...
+    with lora_weight.lora_weight(base, adapter, 0.7): ...
 
 What sampling and judging share. Knows nothing about pictures, prompts or metrics.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def at_weight(base: Base, adapter: Adapter | None, weight: float) -> Iterator[None]:
+def lora_weight(base: Base, adapter: Adapter | None, weight: float) -> Iterator[None]:
     """Run the block with the adapter at `weight`; modes and the training weight of 1 are restored after.
 
     Args:
@@ -64,10 +64,10 @@ def _has_room(base: Base) -> bool:
 
 
 @contextlib.contextmanager
-def bare(base: Base) -> Iterator[None]:
+def without_adapters(base: Base) -> Iterator[None]:
     """Run the block with every adapter in the base switched off, whoever owns it.
 
-    Not within `at_weight`: what that has added to the base's own weights stays in them.
+    Not within `lora_weight`: what that has added to the base's own weights stays in them.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 

@@ -1,6 +1,6 @@
 """What this process takes of the machine while it cooks: memory, computing time, the GPU.
 
-    Footprint().look()  ->  {"memory_megabytes": 812.4, "cpu_percentage": 98.7}
+    ResourceUsage().look()  ->  {"memory_megabytes": 812.4, "cpu_percentage": 98.7}
 
 From psutil and, where it is already loaded and on a GPU, from torch. A kind that cannot be measured here is
 absent. Knows nothing about trials.
@@ -18,15 +18,11 @@ MB = 1_000_000
 EVERY_S = 5.0  # a look costs under 0.1 ms
 
 
-class Footprint:
+class ResourceUsage:
     """Looks at the process now and then."""
 
     def __init__(self, *, every_s: float = EVERY_S) -> None:
-        """Begin; shares of computing time are counted from here, or from the last look.
-
-        Args:
-            every_s: how long a look waits after the one before.
-        """
+        """Begin; shares of computing time are counted from here, or from the last look."""
         self._every_s = every_s
         self._looked_s, self._computed_s = time.monotonic(), time.process_time()
 

@@ -1,6 +1,6 @@
 """What one process keeps warm between trials: the base, the caches, the probes, the base model's own samples.
 
-A worker makes one `Kitchen` and cooks many recipes in it; recipes that share a base, images and prompts share
+A worker makes one `TrialResources` and cooks many recipes in it; recipes that share a base, images and prompts share
 all that was computed for them. One base is held at a time, since two may not fit: a recipe with other weights
 takes the place of the last one's. Knows nothing about sweeps.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lorasweep.core import files, paths, registry
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import BaseOptions, MemoryOptions, Plan, Recipe, digest
+from lorasweep.core.run_folder import INDEX_FILE
 from lorasweep.plan import memory, sample_requests
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ T = TypeVar("T")
 RECENT = 4  # probes and galleries that are kept: trials of one sweep need one per dataset, base and bucket choice
 
 
-class Kitchen:
+class TrialResources:
     """Loaded things, by what they depend on. Not safe for threads; one per process."""
 
     def __init__(self) -> None:
@@ -135,7 +136,7 @@ class Kitchen:
         where = [str(base.dtype), base.device.type]  # devices round differently
         key = digest([base.fingerprint, base.text_fingerprint, [vars(request) for request in wanted], options, *where])
         folder = paths.cache() / "base_samples" / key[:24]
-        if not (folder / "index.json").exists():
+        if not (folder / INDEX_FILE).exists():
             images = sample.draw(base, adapter, wanted, options)  # at weight 0
             _publish(
                 folder,
@@ -145,7 +146,7 @@ class Kitchen:
             )
         if key not in self._base_samples:
             self._base_samples[key] = sample.read_index(folder)
-        if link_into is not None and not (link_into / "index.json").exists():
+        if link_into is not None and not (link_into / INDEX_FILE).exists():
             _publish(link_into, lambda temporary: shutil.copytree(folder, temporary, dirs_exist_ok=True))
         return self._base_samples[key]
 
@@ -233,5 +234,5 @@ def _publish(folder: Path, fill: Callable[[Path], object]) -> None:
     try:
         files.write_folder(folder, fill)
     except OSError:
-        if not (folder / "index.json").exists():
+        if not (folder / INDEX_FILE).exists():
             raise

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.core import files
 from lorasweep.core.provenance import provenance
 from lorasweep.core.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
+from lorasweep.core.run_folder import EVENTS_FILE, INDEX_FILE, PROVENANCE_FILE, RunFolder, steps_in
 from lorasweep.plan import sample_requests, throughput
 from lorasweep.trial import class_images, finish
 from lorasweep.trial.finish import FinalCheckpoint, Rung
 from lorasweep.trial.judge import calibration, probes, score
-from lorasweep.trial.resource_usage import Footprint
-from lorasweep.trial.resources import Kitchen
+from lorasweep.trial.resource_usage import ResourceUsage
+from lorasweep.trial.resources import TrialResources
 
 if TYPE_CHECKING:
     from lorasweep.trial.judge.context import JudgeContext
@@ -46,7 +47,7 @@ def cook(
     recipe: Recipe,
     plan: Plan,
     folder: Path,
-    kitchen: Kitchen,
+    resources: TrialResources,
     *,
     report: Report,
     should_stop: Callable[[], bool],
@@ -57,7 +58,7 @@ def cook(
         recipe: what to cook.
         plan: `plan.make_plan(recipe)`; rungs, images and prompts are taken from it.
         folder: the run folder; `status.json` in it belongs to the caller and is never touched.
-        kitchen: what this process keeps warm between trials.
+        resources: what this process keeps warm between trials.
         report: called with every event; its answer matters for "rung" events: False prunes the trial.
         should_stop: asked after every step; True checkpoints and ends with CANCELLED.
 
@@ -66,10 +67,10 @@ def cook(
     """
     from lorasweep.trial.train.loop import Diverged
 
-    run = _Run(recipe, plan, folder, kitchen, report)
+    run = _Run(recipe, plan, folder, resources, report)
     slot = run.open_slot()
     try:
-        return _climb(run, slot, should_stop)
+        return _train_rungs(run, slot, should_stop)
     except _Stopped:
         run.save(slot)
         return Outcome(status=Status.CANCELLED, step=slot.step, reason="stopped on request")
@@ -80,13 +81,13 @@ def cook(
         slot.close()
 
 
-def _climb(run: _Run, slot: Slot, should_stop: Callable[[], bool]) -> Outcome:
+def _train_rungs(run: _Run, slot: Slot, should_stop: Callable[[], bool]) -> Outcome:
     """Train from rung to rung, judging at each."""
 
     def on_step(slot: Slot, metrics: dict[str, float]) -> None:
         if slot.step % run.recipe.train.log_every == 0 or slot.step in run.plan.rungs:
             run.event("step", slot.step, metrics=metrics)
-            run.note_footprint(slot.step)
+            run.note_resource_usage(slot.step)
         if should_stop():
             raise _Stopped
 
@@ -116,11 +117,11 @@ def _train_to(rung: int, run: _Run, slot: Slot, on_step: Callable[[Slot, dict[st
 class _Run:
     """One run folder being worked on: its stages and its files."""
 
-    def __init__(self, recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen, report: Report) -> None:
-        self.recipe, self.folder = recipe, folder
-        self._kitchen, self._report = kitchen, report
-        self._footprint = Footprint()
-        self.base = kitchen.base(recipe)
+    def __init__(self, recipe: Recipe, plan: Plan, folder: Path, resources: TrialResources, report: Report) -> None:
+        self.recipe, self.folder, self.files = recipe, folder, RunFolder(folder)
+        self._resources, self._report = resources, report
+        self._resource_usage = ResourceUsage()
+        self.base = resources.base(recipe)
         self.plan = class_images.draw(self.base, recipe, plan)
         self.judged: dict[int, Rung] = {}
         self._calibrated = calibration.find(recipe, self.base.fingerprint)
@@ -133,12 +134,12 @@ class _Run:
         from lorasweep.trial.train.slot import make_slot
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(self.folder / "provenance.json", provenance())
-        latents, texts = self._kitchen.caches(self.recipe)
+        files.write_json(self.folder / PROVENANCE_FILE, provenance())
+        latents, texts = self._resources.caches(self.recipe)
         latents.warm(self.plan.images)
         slot = make_slot(self.base, self.recipe, self.plan, latents=latents, texts=texts)
         try:
-            step = checkpoint.restore(slot, self.folder / "checkpoints")
+            step = checkpoint.restore(slot, self.files.checkpoints)
         except BaseException:
             slot.close()  # or its adapter would stay in the base that the next trial shares
             raise
@@ -150,8 +151,8 @@ class _Run:
         """Checkpoint, unless this very step is already saved."""
         from lorasweep.trial.train import checkpoint
 
-        if slot.step not in checkpoint.steps(self.folder / "checkpoints"):
-            checkpoint.save(slot, self.folder / "checkpoints")
+        if slot.step not in steps_in(self.files.checkpoints):
+            checkpoint.save(slot, self.files.checkpoints)
 
     def note_speed(self, steps: int, seconds: float) -> None:
         """Leave a measurement for `plan`, from a stretch long enough to mean something."""
@@ -160,9 +161,9 @@ class _Run:
         pixels = throughput.training_pixels(self.plan) * steps / self.plan.steps
         throughput.remember(self.recipe.base, pixels / seconds)
 
-    def note_footprint(self, step: int) -> None:
+    def note_resource_usage(self, step: int) -> None:
         """Log what this process takes of the machine: for people, so that the owner need not hear of it."""
-        if taken := self._footprint.look(now=step in self.plan.rungs):
+        if taken := self._resource_usage.look(now=step in self.plan.rungs):
             self._log("system", step, metrics=taken)
 
     # ------------------------------------------------------------------------------------------- judge
@@ -197,7 +198,7 @@ class _Run:
         )
 
     def _context(self, slot: Slot, step: int, samples: Sequence[Sample]) -> JudgeContext:
-        return self._kitchen.judge_context(
+        return self._resources.judge_context(
             self.recipe,
             self.plan,
             adapter=slot.adapter,
@@ -225,18 +226,19 @@ class _Run:
         with throughput.measured(self.recipe.base, "draw", throughput.denoised_pixels(area_px, options)):
             pictures = sample.draw(self.base, slot.adapter, requests, options)
         samples = sample.write(
-            self.folder / finish.samples_folder(slot.step),
+            self.files.samples(slot.step),
             requests,
             pictures,
             base=self.base,
             options=options,
-            adapter_file=(finish.checkpoint_folder(Path(), slot.step) / finish.ADAPTER).as_posix(),
+            adapter_file=self.files.weights(slot.step).relative_to(self.folder).as_posix(),
         )
         self._tell_samples(slot.step)
         return samples
 
     def _tell_samples(self, step: int) -> None:
-        self.event("samples", step, index=f"{finish.samples_folder(step)}/index.json")
+        index = self.files.samples(step) / INDEX_FILE
+        self.event("samples", step, index=index.relative_to(self.folder).as_posix())
 
     def _rungs(self) -> list[Rung]:
         return [self.judged[step] for step in sorted(self.judged)]
@@ -260,7 +262,7 @@ class _Run:
 
     def _keep(self, slot: Slot, step: int, found: Verdict) -> FinalCheckpoint:
         """Put the kept rung's weights back, draw them at every weight and seed, and judge that."""
-        finish.recall_weights(slot.adapter, self.folder, step)
+        slot.adapter.load(self.files.weights(step))  # which cannot train on from there
         samples = finish.draw_in_full(self.base, slot.adapter, self.recipe, self.plan, self.folder, step=step)
         self._tell_samples(step)
         final, _ = self._judge(slot, step, samples)
@@ -274,13 +276,13 @@ class _Run:
 
     def _log(self, kind: str, step: int, **details: Any) -> dict[str, Any]:
         row = {"kind": kind, "time": time.time(), "step": step, **details}
-        files.append_jsonl(self.folder / "events.jsonl", row)
+        files.append_jsonl(self.folder / EVENTS_FILE, row)
         return row
 
     def _rewind_events(self, step: int) -> None:
         """Keep the events up to the restored step: later ones will happen again."""
-        path = self.folder / "events.jsonl"
-        rows = [row for row in files.read_jsonl(path) if row["step"] <= step]
+        path = self.folder / EVENTS_FILE
+        rows = [row for row in self.files.events() if row["step"] <= step]
         for row in rows:
             if row["kind"] == "rung":
                 self.judged[row["step"]] = Rung(**{field.name: row[field.name] for field in fields(Rung)})
@@ -292,7 +294,7 @@ def _facts(rung: Rung) -> dict[str, Any]:
     return {key: value for key, value in to_dict(rung).items() if key != "step"}
 
 
-def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen) -> None:
+def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, resources: TrialResources) -> None:
     """Put the base's own images, same prompts and seeds as every trial's, and the probes into `folder`."""
-    kitchen.base_samples(recipe, plan, link_into=folder)
-    files.write_json(folder / "probes.json", probes.described(kitchen.probes(recipe, plan)))
+    resources.base_samples(recipe, plan, link_into=folder)
+    files.write_json(folder / "probes.json", probes.described(resources.probes(recipe, plan)))

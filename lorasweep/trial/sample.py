@@ -20,6 +20,7 @@ from PIL import Image
 
 from lorasweep.core import files
 from lorasweep.core.records import Frame, SampleOptions
+from lorasweep.core.run_folder import INDEX_FILE
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial import lora_weight
 from lorasweep.trial.denoise import denoise
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     import torch
 
     from lorasweep.core.protocols import Adapter, Base, Text
-
-INDEX = "index.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,7 @@ def draw(
     drawn: dict[int, Image.Image] = {}
     for weight, size_px, places in _groups(base, requests, options.batch_size):
         batch = [requests[place] for place in places]
-        with lora_weight.at_weight(base, adapter, weight):
+        with lora_weight.lora_weight(base, adapter, weight):
             text, negative = _texts(base, batch, guided=options.guidance > 1)
             latent_BCHW = denoise(
                 base,
@@ -169,7 +168,7 @@ def write(
             | {"noise": _noise(request.seed, shape, how), "adapter": adapter_file}
         )
         samples.append(Sample(file=(folder / name).resolve(), request=request))
-    files.write_json(folder / INDEX, {"how": how, "images": entries})
+    files.write_json(folder / INDEX_FILE, {"how": how, "images": entries})
     return samples
 
 
@@ -179,7 +178,7 @@ def read_index(folder: Path) -> list[Sample]:
     Raises:
         FileNotFoundError: there is no index.
     """
-    entries = files.read_json(folder / INDEX)["images"]
+    entries = files.read_json(folder / INDEX_FILE)["images"]
     return [Sample(file=(folder / entry["file"]).resolve(), request=_request(entry)) for entry in entries]
 
 

@@ -18,7 +18,8 @@ from lorasweep.core import registry
 from lorasweep.core.kohya_names import kohya_name
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import Component
-from lorasweep.results.export import export_run, find_run, forms
+from lorasweep.results.export import export_run, forms
+from lorasweep.results.runs import find_checkpoint
 
 WRITTEN = ("factors", "diff", "lora")
 WEIGHT = 0.7
@@ -56,7 +57,7 @@ def run(adapter_choice: tuple[str, dict[str, Any]], adapter: Any, tiny_sd: Path,
     recipe = make_recipe(tiny_sd, adapter=Component(name=name, options=knobs_of(knobs)))
     folder = home / "outputs" / "sweep" / "0000-a-s0"
     write_run(folder, recipe, home / "images", adapter)
-    return find_run(str(folder))
+    return find_checkpoint(str(folder), subject="export")
 
 
 def changes(adapter: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

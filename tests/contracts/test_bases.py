@@ -125,7 +125,7 @@ def test_every_adapter_trains_resumes_and_leaves_the_base_as_it_was(
         for part in base.parts:
             moved = [key for key in wanted if key.startswith(f"{part}.") and not torch.equal(first[key], wanted[key])]
             assert moved, f"{part} was not trained"
-        with lora_weight.at_weight(base, slot.adapter, 0.0):
+        with lora_weight.lora_weight(base, slot.adapter, 0.0):
             assert torch.equal(look(), before)
         slot.adapter.save(tmp_path / "adapter.safetensors")
     finally:

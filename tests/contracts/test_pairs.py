@@ -22,7 +22,7 @@ Choice = tuple[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def kitchen(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Base, LatentCache, TextCache, Plan]:
+def resources(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Base, LatentCache, TextCache, Plan]:
     """Loaded once: every pair leaves the base as it was."""
     folder = tmp_path_factory.mktemp("pairs")
     recipe = make_recipe(tiny_sd)
@@ -35,9 +35,9 @@ def test_every_pair_trains(
     adapter_choice: Choice,
     optimizer_choice: Choice,
     tiny_sd: Path,
-    kitchen: tuple[Base, LatentCache, TextCache, Plan],
+    resources: tuple[Base, LatentCache, TextCache, Plan],
 ) -> None:
-    base, latents, texts, plan = kitchen
+    base, latents, texts, plan = resources
     brakes: dict[str, dict[str, Any]] = {} if adapter_choice[0] == "dora" else {"scale_norm": {}}
     recipe = make_recipe(
         tiny_sd,

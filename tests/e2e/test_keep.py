@@ -10,7 +10,7 @@ import pytest
 from lorasweep import config, plan
 from lorasweep.core import files
 from lorasweep.core.records import Outcome, Status
-from lorasweep.trial.resources import Kitchen
+from lorasweep.trial.resources import TrialResources
 from lorasweep.trial.run import cook as run_cook
 
 TINY = [
@@ -44,7 +44,7 @@ def cook(folder: Path, words: list[str], *, hit: str = "", prune_at: int | None 
             raise Hit(hit)
         return not (event["kind"] == "rung" and event["step"] == prune_at)
 
-    return run_cook(recipe, planned, folder, Kitchen(), report=report, should_stop=lambda: False)
+    return run_cook(recipe, planned, folder, TrialResources(), report=report, should_stop=lambda: False)
 
 
 def calibration(home: Path, *, learned: float, limit: float = 1e6) -> str:
@@ -153,8 +153,8 @@ def test_a_trial_told_to_stop_when_its_process_died_stops_when_it_is_back(home: 
         return event["kind"] != "rung"
 
     with pytest.raises(Hit):
-        run_cook(recipe, planned, folder, Kitchen(), report=dies, should_stop=lambda: False)
-    outcome = run_cook(recipe, planned, folder, Kitchen(), report=stops, should_stop=lambda: False)
+        run_cook(recipe, planned, folder, TrialResources(), report=dies, should_stop=lambda: False)
+    outcome = run_cook(recipe, planned, folder, TrialResources(), report=stops, should_stop=lambda: False)
     assert (outcome.status, outcome.step) == (Status.PRUNED, planned.rungs[0])
     assert [kind for kind, _ in heard if kind in ("rung", "step")] == ["rung"], "asked once, not a step more"
     logged = [row["step"] for row in files.read_jsonl(folder / "events.jsonl") if row["kind"] == "rung"]

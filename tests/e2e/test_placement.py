@@ -15,7 +15,7 @@ from lorasweep.config import compose_recipe
 from lorasweep.core.records import Status
 from lorasweep.plan import make_plan
 from lorasweep.trial import run
-from lorasweep.trial.resources import Kitchen
+from lorasweep.trial.resources import TrialResources
 
 OVERRIDES = (
     "train.max_steps=4",
@@ -32,8 +32,8 @@ def test_a_recipe_is_cooked_and_judged(home: Path) -> None:
     recipe = compose_recipe(list(OVERRIDES))
     plan = make_plan(recipe)
     recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, device="cuda"))
-    kitchen = Kitchen()
+    resources = TrialResources()
     with pretend_cuda():
-        assert isinstance(kitchen.base(recipe).unet.conv_in.weight, OnCuda)
-        outcome = run.cook(recipe, plan, home / "run", kitchen, report=lambda event: True, should_stop=lambda: False)
+        assert isinstance(resources.base(recipe).unet.conv_in.weight, OnCuda)
+        outcome = run.cook(recipe, plan, home / "run", resources, report=lambda event: True, should_stop=lambda: False)
     assert outcome.status is Status.COMPLETED and "overcook/score" in outcome.metrics

@@ -11,7 +11,7 @@ from lorasweep import config, plan
 from lorasweep.core import files, paths
 from lorasweep.core.records import Recipe, Status
 from lorasweep.trial import class_images
-from lorasweep.trial.resources import Kitchen
+from lorasweep.trial.resources import TrialResources
 from lorasweep.trial.run import cook
 
 WORDS = [
@@ -45,7 +45,7 @@ def run(folder: Path, recipe: Recipe, *, stop_after: int | None = None) -> Any:
         recipe,
         plan.make_plan(recipe),
         folder,
-        Kitchen(),
+        TrialResources(),
         report=lambda event: True,
         should_stop=should_stop,
     )

@@ -28,7 +28,7 @@ TINY = [
 
 
 def cook(folder: Path, words: list[str], *, stop_after: int | None = None) -> Any:
-    from lorasweep.trial.resources import Kitchen
+    from lorasweep.trial.resources import TrialResources
     from lorasweep.trial.run import cook as run_cook
 
     recipe = config.compose_recipe(words)
@@ -40,7 +40,7 @@ def cook(folder: Path, words: list[str], *, stop_after: int | None = None) -> An
         return seen == stop_after
 
     return run_cook(
-        recipe, plan.make_plan(recipe), folder, Kitchen(), report=lambda event: True, should_stop=should_stop
+        recipe, plan.make_plan(recipe), folder, TrialResources(), report=lambda event: True, should_stop=should_stop
     )
 
 

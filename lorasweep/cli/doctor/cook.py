@@ -34,11 +34,7 @@ def cook() -> Check:
         command = [sys.executable, "-m", "lorasweep", "train", "--json", *RECIPE]
         try:
             done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE_S,
-                env={**os.environ, "LORASWEEP_HOME": home},
+                command, capture_output=True, text=True, timeout=PATIENCE_S, env={**os.environ, "LORASWEEP_HOME": home}
             )
         except subprocess.TimeoutExpired:
             return fail(NAME, f"not done after {PATIENCE_S:.0f} s", "is the machine busy? try again")

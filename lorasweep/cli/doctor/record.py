@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from dataclasses import dataclass
 
 
@@ -14,33 +15,23 @@ class State(enum.StrEnum):
     FAIL = "fail"  # will not work
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Check:
     """One thing that was looked at.
 
     Attributes:
-        name: what.
         state: how well.
+        name: what.
         found: what is there, in a few words.
         hint: the next step; empty when there is nothing to do.
     """
 
-    name: str
     state: State
+    name: str
     found: str
     hint: str = ""
 
 
-def ok(name: str, found: str, hint: str = "") -> Check:
-    """Nothing to mend."""
-    return Check(name=name, state=State.OK, found=found, hint=hint)
-
-
-def warn(name: str, found: str, hint: str) -> Check:
-    """Something to know."""
-    return Check(name=name, state=State.WARN, found=found, hint=hint)
-
-
-def fail(name: str, found: str, hint: str) -> Check:
-    """Something to mend."""
-    return Check(name=name, state=State.FAIL, found=found, hint=hint)
+ok = functools.partial(Check, State.OK)
+warn = functools.partial(Check, State.WARN)
+fail = functools.partial(Check, State.FAIL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import sys
 from importlib import metadata
@@ -14,6 +13,7 @@ from lorasweep.cli.doctor.record import Check, fail, ok, warn
 from lorasweep.config import places
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.sweep.workers.sizing import cpu_cores
 
 OLDEST_PYTHON = (3, 11)
 # What each optional extra brings, the module that shows it is there, and how to get it.
@@ -57,7 +57,7 @@ def torch() -> Check:
 
     if float(library.ones(8, 8).matmul(library.ones(8, 8)).sum()) != 512.0:
         return fail("torch", f"{library.__version__} cannot multiply", "reinstall torch")
-    threads, cores = library.get_num_threads(), len(os.sched_getaffinity(0))
+    threads, cores = library.get_num_threads(), cpu_cores()
     if library.cuda.is_available():
         free, total = library.cuda.mem_get_info()
         name = library.cuda.get_device_name()

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lorasweep.cli.plan_view.tables import arms_of, plans_of
+from lorasweep.cli.plan_view.tables import planned_arms
 from lorasweep.config import SweepSpec
 from lorasweep.core.console import text_console, text_table
 from lorasweep.core.records import CaptionOptions, Plan, Recipe
@@ -36,9 +36,8 @@ def captions_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     Raises:
         InputError: with the problems of all arms.
     """
-    arms = arms_of(subject)
     policies: list[dict[str, Any]] = []
-    for arm, plan in zip(arms, plans_of(arms), strict=True):
+    for arm, plan in planned_arms(subject):
         found = _policy(arm.recipe, plan)
         same = next((p for p in policies if all(p[key] == value for key, value in found.items())), None)
         if same is None:

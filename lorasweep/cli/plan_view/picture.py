@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.cli.plan_view.tables import arms_of, plans_of
+from lorasweep.cli.plan_view.tables import planned_arms
 from lorasweep.config import Arm, SweepSpec
 from lorasweep.core import files
 from lorasweep.core.records import Plan, Recipe
@@ -57,9 +57,8 @@ def panels(subject: SweepSpec | Recipe) -> list[Panel]:
     Raises:
         InputError: with the problems of all arms.
     """
-    arms = arms_of(subject)
     alike: dict[tuple[str, tuple[Curve, ...]], list[tuple[Arm, Plan]]] = {}
-    for arm, plan in zip(arms, plans_of(arms), strict=True):
+    for arm, plan in planned_arms(subject):
         parts = tuple(curves(arm.recipe, plan.steps, points=plan.steps))
         alike.setdefault((arm.recipe.scheduler.name, parts), []).append((arm, plan))
     return [

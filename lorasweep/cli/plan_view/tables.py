@@ -26,9 +26,8 @@ from lorasweep.cli.plan_view.space import space_json, space_table
 from lorasweep.cli.plan_view.warnings import owned
 from lorasweep.config import Arm, SweepSpec
 from lorasweep.core.console import text_console, text_table
-from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import Plan, PlannedImage, Recipe, to_dict
-from lorasweep.plan import make_plan
 from lorasweep.plan.estimate import caches, class_images_seconds, sweep_seconds, trial_disk, trial_seconds
 from lorasweep.plan.learning_rate import curves
 from lorasweep.plan.trainable import trainable
@@ -50,22 +49,22 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     Raises:
         InputError: with the problems of all arms.
     """
-    arms = arms_of(subject)
-    plans = plans_of(arms)
+    arms = planned_arms(subject)
+    plans = [plan for _, plan in arms]
     name, question, trials = "recipe", "", 1
     of_sweep: dict[str, Any] = {}
     if isinstance(subject, SweepSpec):
         name, question, trials = subject.name, subject.question, subject.total
-        by_name = {arm.name: plan for arm, plan in zip(arms, plans, strict=True)}
+        by_name = {arm.name: plan for arm, plan in arms}
         if problems := beforehand.problems(subject, by_name):
             raise ConfigError(problems, subject=f"sweep `{name}`")
         of_sweep["left_out"] = comparable.left_out(subject, by_name)
         of_sweep["duplicates"] = beforehand.duplicates(subject, by_name)
         if subject.search is not None:
             of_sweep["space"] = space_json(subject, subject.search, plans)
-    described = [_arm_json(arm, plan, plans[0]) for arm, plan in zip(arms, plans, strict=True)]
+    described = [_arm_json(arm, plan, plans[0]) for arm, plan in arms]
     each_s = [arm["estimated_seconds"] for arm in described]
-    planned = [(plan, arm.recipe) for arm, plan in zip(arms, plans, strict=True)]
+    planned = [(plan, arm.recipe) for arm, plan in arms]
     seconds = sweep_seconds(each_s, subject.launcher, trials=trials, once_s=class_images_seconds(planned))
     return {
         "name": name,
@@ -144,30 +143,18 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def arms_of(subject: SweepSpec | Recipe) -> Sequence[Arm]:
-    """The arms of a sweep and the corners of its space, with its first seed; a recipe is one arm."""
-    if isinstance(subject, SweepSpec):
-        seeded = [dataclasses.replace(arm.recipe, seed=subject.seeds[0]) for arm in subject.known]
-        return [dataclasses.replace(arm, recipe=recipe) for arm, recipe in zip(subject.known, seeded, strict=True)]
-    return (Arm(name="recipe", note="", overrides=(), recipe=subject),)
-
-
-def plans_of(arms: Sequence[Arm]) -> list[Plan]:
-    """Plan every arm.
+def planned_arms(subject: SweepSpec | Recipe) -> list[tuple[Arm, Plan]]:
+    """Plan the arms of a sweep and the corners of its space, with its first seed; a recipe is one arm.
 
     Raises:
         InputError: with the problems of all arms.
     """
-    plans: list[Plan] = []
-    problems: list[Problem] = []
-    for arm in arms:
-        try:
-            plans.append(make_plan(arm.recipe))
-        except InputError as error:
-            problems += [problem for problem in error.problems if problem not in problems]
-    if problems:
-        raise ConfigError(problems, subject="what the recipes name")
-    return plans
+    if isinstance(subject, SweepSpec):
+        seeded = [dataclasses.replace(arm.recipe, seed=subject.seeds[0]) for arm in subject.known]
+        arms = [dataclasses.replace(arm, recipe=recipe) for arm, recipe in zip(subject.known, seeded, strict=True)]
+    else:
+        arms = [Arm(name="recipe", note="", overrides=(), recipe=subject)]
+    return list(zip(arms, beforehand.plan_arms(arms, subject="what the recipes name").values(), strict=True))
 
 
 def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:

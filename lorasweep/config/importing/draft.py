@@ -14,6 +14,7 @@ from typing import Any
 
 from lorasweep.config.importing.table import Option, Table
 from lorasweep.config.suggest import unknown
+from lorasweep.core import paths
 from lorasweep.core.errors import Problem
 from lorasweep.core.printable import has_control_characters
 
@@ -211,6 +212,8 @@ class Draft:
             self.problem(option, f"must be >= {row.low:g}, got {given!r}")
         elif row.high is not None and value > row.high:
             self.problem(option, f"must be <= {row.high:g}, got {given!r}")
+        elif row.kind is str and any(key.endswith(".path") for key in row.keys):
+            return paths.as_here(value)
         else:
             return value
         return None

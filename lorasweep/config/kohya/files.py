@@ -21,6 +21,7 @@ from lorasweep.config.importing.draft import Note
 from lorasweep.config.kohya import easy_training
 from lorasweep.config.kohya.options import TABLE
 from lorasweep.config.yaml_file import read_text
+from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
 
 _SUBJECT = "the kohya files"
@@ -138,7 +139,7 @@ def _flat(content: Mapping[str, Any], notes: list[Note]) -> dict[str, Any]:
 
 def _beside(config: Path, named: str) -> Path:
     """The dataset file where sd-scripts looks, in the working folder, or else beside the training file."""
-    for path in (Path(named), config.parent / named):
+    for path in (Path(paths.as_here(named)), Path(paths.as_here(str(config.parent / named)))):
         if os.path.isfile(path):
             return path
     hint = "give it with --dataset FILE, or take dataset_config out of the TOML"

@@ -1,11 +1,10 @@
 """From a run folder to a .safetensors that ComfyUI, Forge, A1111, kohya's tools or diffusers read.
 
-`runs` finds the run and its adapter, `forms` says which program reads what, `kohya` renames the tensors,
+`results.runs` finds the adapter, `forms` says which program reads what, `kohya` renames the tensors,
 `dora` and `whole` make those that need torch and the base, `metadata` says what kohya says in such a file and
 what lorasweep knows besides, `write` writes them together.
 """
 
-from lorasweep.results.export.runs import CookedRun, find_run
 from lorasweep.results.export.write import Exported, export_run
 
-__all__ = ["CookedRun", "Exported", "export_run", "find_run"]
+__all__ = ["Exported", "export_run"]

@@ -5,8 +5,6 @@ Letters: O outputs, I inputs, k the kernel's numbers (1 for a linear layer).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +12,7 @@ import numpy as np
 from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError, InputError, Problem
 from lorasweep.results.export.kohya import Tensors
-from lorasweep.results.export.runs import CookedRun
+from lorasweep.results.runs import Checkpoint
 
 if TYPE_CHECKING:
     from lorasweep.components.adapters._peft import PeftAdapter
@@ -24,24 +22,23 @@ if TYPE_CHECKING:
 ALPHA = 512.0
 
 
-@contextmanager
-def in_its_base(run: CookedRun) -> Iterator[Any]:
-    """The run's adapter in its base, as trained; on the CPU, in fp32.
+def in_its_base(saved: Checkpoint) -> Any:
+    """Put the adapter into its base, as trained; on the CPU, in fp32.
 
     Raises:
         InputError: the base is not there any more, or is another one.
     """
-    recipe = run.recipe
+    recipe = saved.recipe
     base_kind = registry.load("base", recipe.base.name)
     adapter_kind = registry.load("adapter", recipe.adapter.name)
     try:
         base = base_kind.load(recipe.base, device="cpu", precision="fp32")
         adapter = adapter_kind.build(base, seed=recipe.seed, **recipe.adapter.options)
-        adapter.load(run.adapter_file)
+        adapter.load(saved.file)
     except (InputError, AdapterError, OSError) as error:
         message = f"this form is written with the base at hand: {type(error).__name__}: {error}"
         raise InputError(Problem("base.path", message, "it must be where it was trained"), subject="export") from error
-    yield adapter
+    return adapter
 
 
 def differences(adapter: PeftAdapter) -> Tensors:

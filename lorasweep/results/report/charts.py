@@ -187,10 +187,9 @@ class Curves:
 
 def curves(findings: Findings) -> list[Curves]:
     """Place the curves of every arm that has any checkpoint, best arm first."""
-    ends = [trial.last.exposures for trial in findings.trials if trial.last]
+    ends = [trial.rungs[-1].exposures for trial in findings.trials if trial.rungs]
     x, y = Scale(0.0, max(ends, default=1.0), 30, 250), Scale(0.0, 1.0, 176, 26)
-    shown = [findings.shown_trial(row.arm) for row in findings.arms]
-    return [_curves(findings, trial, x, y) for trial in shown if trial and trial.rungs]
+    return [_curves(findings, trial, x, y) for trial in findings.shown if trial.rungs]
 
 
 def _curves(findings: Findings, trial: TrialFindings, x: Scale, y: Scale) -> Curves:

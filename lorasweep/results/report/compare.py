@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from lorasweep.core import files
+from lorasweep.core.records import flatten
+from lorasweep.core.run_folder import RunFolder
 
-ADAPTER = "adapter.safetensors"
 SHOWN = 8  # metrics, those that moved most
 
 
@@ -68,16 +68,17 @@ class Comparison:
 
 def compare_runs(before: Path, now: Path) -> Comparison:
     """Compare two run folders."""
-    one, other = before / ADAPTER, now / ADAPTER
+    one, other = RunFolder(before).adapter, RunFolder(now).adapter
     both = one.is_file() and other.is_file()
     equal = both and one.read_bytes() == other.read_bytes()
-    metrics = _differing(_metrics(before), _metrics(now))
+    metrics = _differing(*(RunFolder(folder).result["metrics"] for folder in (before, now)))
+    made_by = [flatten(RunFolder(folder).provenance) for folder in (before, now)]
     return Comparison(
         same=equal if both else not metrics,
         adapters=both,
         largest=_largest_difference(one, other) if both and not equal else None,
         metrics=metrics,
-        provenance=_differing_texts(_provenance(before), _provenance(now)),
+        provenance=_differing_texts(*({key: str(value) for key, value in each.items()} for each in made_by)),
     )
 
 
@@ -91,27 +92,9 @@ def _largest_difference(one: Path, other: Path) -> float | None:
     return max((float(gap.max()) for gap in gaps if gap.size), default=0.0)
 
 
-def _metrics(folder: Path) -> dict[str, float]:
-    path = folder / "metrics.json"
-    return dict(files.read_json(path).get("metrics", {})) if path.is_file() else {}
-
-
 def _differing(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, tuple[float, float]]:
     both = {name: (before[name], now[name]) for name in before if name in now and before[name] != now[name]}
     return dict(sorted(both.items(), key=lambda pair: -abs(pair[1][0] - pair[1][1])))
-
-
-def _provenance(folder: Path) -> dict[str, str]:
-    path = folder / "provenance.json"
-    return dict(_flat(files.read_json(path), "")) if path.is_file() else {}
-
-
-def _flat(data: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    if isinstance(data, Mapping):
-        for key, value in data.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, str(data)
 
 
 def _differing_texts(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:

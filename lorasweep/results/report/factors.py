@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lorasweep.core.records import Status
 from lorasweep.results.report.reading import Findings, TrialFindings
@@ -44,7 +43,8 @@ class Change:
 
 def is_space(findings: Findings) -> bool:
     """Whether so many different recipes were cooked that axes are weighed rather than arms compared."""
-    return len(_distinct(findings.trials)) >= RECIPES_AT_LEAST
+    recipes = [{**trial.recipe, "seed": None} for trial in findings.trials if trial.recipe]
+    return len({json.dumps(recipe, sort_keys=True) for recipe in recipes}) >= RECIPES_AT_LEAST
 
 
 def importance(findings: Findings) -> Importance:
@@ -52,30 +52,29 @@ def importance(findings: Findings) -> Importance:
     from lorasweep.sweep.search.importance import TRIALS_AT_LEAST
     from lorasweep.sweep.search.importance import importance as weigh
 
-    told = [
+    known = [
         (params(trial.state.overrides), trial.state.value)
         for trial in findings.trials
         if trial.state.value is not None and trial.state.status is Status.COMPLETED
     ]
-    known = [(chosen, value) for chosen, value in told if value is not None]
-    why_not = ""
+    shares: Mapping[str, float] = {}
     if len(known) < TRIALS_AT_LEAST:
         why_not = f"{len(known)} trials have a value; weighing axes takes {TRIALS_AT_LEAST}"
-        return Importance(shares={}, conditions={}, trials=len(known), why_not=why_not)
-    try:
-        shares = weigh(known)
-    except ImportError as error:
-        return Importance(shares={}, conditions={}, trials=len(known), why_not=f"it needs {error.name}")
+    else:
+        try:
+            shares = weigh(known)
+            why_not = "" if shares else "every trial has the same value, or no axis varies"
+        except ImportError as error:
+            why_not = f"it needs {error.name}"
     having = {axis: sum(axis in chosen for chosen, _ in known) for axis in shares}
     conditions = {axis: f"of {count} trials" for axis, count in having.items() if count < len(known)}
-    why_not = "" if shares else "every trial has the same value, or no axis varies"
     return Importance(shares=shares, conditions=conditions, trials=len(known), why_not=why_not)
 
 
 def changes(findings: Findings) -> list[Change]:
     """Pairs of arms that differ in exactly one thing, the largest difference first."""
     values = {row.arm: row.value for row in findings.arms}
-    shown = [trial for row in findings.arms if (trial := findings.shown_trial(row.arm)) and trial.recipe]
+    shown = [trial for trial in findings.shown if trial.recipe]
     found = []
     for one, other in itertools.combinations(sorted(shown, key=lambda trial: trial.state.number), 2):
         before, after = values[one.state.arm], values[other.state.arm]
@@ -112,11 +111,3 @@ def said(trial: TrialFindings, factor: str) -> str:
     if factor == "buckets" and factor not in typed:
         return _UNSAID
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _distinct(trials: Sequence[TrialFindings]) -> set[str]:
-    return {json.dumps(_but_seed(trial.recipe), sort_keys=True) for trial in trials if trial.recipe}
-
-
-def _but_seed(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in recipe.items() if key != "seed"}

@@ -1,24 +1,30 @@
 """The pictures of a report: arms against prompts, and each arm over its steps and weights.
 
-    Findings  ->  Sheets of pictures, all of a column from equal noise, the base model first
+    Findings  ->  Sheets of pictures, the base model first
 
-Knows nothing about HTML, charts or numbers beyond the labels.
+Two pictures stand side by side when they were drawn at the same place of the same tier and from the same
+seed. Their prompts may differ all the same: an arm may train another trigger. The words above say so. Knows
+nothing about HTML, charts or numbers beyond the labels.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lorasweep.results.report.columns import Drawn, heading, shared, trigger_of
-from lorasweep.results.report.pictures import TIER_NAMES, Key, Picture, first_seed, of_base, of_run
+from lorasweep.core.run_folder import steps_in
+from lorasweep.data import captions
+from lorasweep.results.report.pictures import TIER_NAMES, Key, Picture, first_seed, of_base, of_run, of_step
 from lorasweep.results.report.reading import Findings, TrialFindings
 from lorasweep.results.report.words import score_line
 
 SHEET_ARMS = 16  # more make a page too heavy for a phone; the best and the last are kept
 LAST_ARMS = 4
 LADDERS = 6
+TRIGGER = "<trigger>"
+STRANGERS_SHOWN = 2  # there are more so that their mean can be trusted
+OTHERS_DIFFER = "(other arms: other words)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +36,11 @@ class Heading:
     verdict: str = ""
     class_: str = ""
 
+    @property
+    def text(self) -> str:
+        """In lines, for a sheet that is one picture."""
+        return "\n".join(filter(None, (self.name, self.below, self.verdict)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
@@ -40,12 +51,27 @@ class Sheet:
     left_out: int = 0
 
 
-def contact_sheet(findings: Findings) -> Sheet | None:
-    """Every arm at the judged weight against the prompts, the base model as first row."""
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """One arm's row of a sheet."""
+
+    pictures: Mapping[Key, Picture]
+    trigger: str | None  # in the arm's prompts; None: there is none, or it is not known
+
+
+def worth_showing(findings: Findings) -> list[TrialFindings]:
+    """The best arms, and the last of those that have a value: what went wrong is worth seeing too."""
+    ranked = sum(row.value is not None for row in findings.arms)  # they come first
+    if ranked > SHEET_ARMS:
+        return findings.shown[: SHEET_ARMS - LAST_ARMS] + findings.shown[ranked - LAST_ARMS : ranked]
+    return findings.shown[:SHEET_ARMS]
+
+
+def contact_sheet(findings: Findings, shown: Sequence[TrialFindings]) -> Sheet | None:
+    """Trials of several arms at the judged weight against the prompts, the base model as first row."""
     base = {picture.key: picture for picture in first_seed(of_base(findings.folder))}
-    shown = [findings.shown_trial(arm) for arm in _worth_showing(findings)]
-    trials = [(trial, pictures) for trial in shown if trial and (pictures := _of_kept(trial))]
-    arms = [Drawn(pictures=pictures, trigger=trigger_of(trial.folder)) for trial, pictures in trials]
+    trials = [(trial, pictures) for trial in shown if (pictures := _of_kept(trial))]
+    arms = [Drawn(pictures=pictures, trigger=trial.trigger) for trial, pictures in trials]
     keys = shared(base or (arms[0].pictures if arms else {}), arms)
     if not keys:
         return None
@@ -63,26 +89,38 @@ def contact_sheet(findings: Findings) -> Sheet | None:
 def ladders(findings: Findings) -> list[tuple[TrialFindings, Sheet]]:
     """The best arms over their steps at the judged weight, and over the weights at the step that is kept."""
     base = {picture.key: picture for picture in first_seed(of_base(findings.folder))}
-    shown = [findings.shown_trial(arm) for arm in _worth_showing(findings)[:LADDERS]]
-    drawn = [(trial, of_run(trial.folder)) for trial in shown if trial]
+    drawn = [(trial, of_run(trial.run)) for trial in worth_showing(findings)[:LADDERS]]
     return [(trial, _ladder(trial, pictures, base)) for trial, pictures in drawn if pictures]
 
 
-def _worth_showing(findings: Findings) -> list[str]:
-    """The best arms, and the last of those that have a value: what went wrong is worth seeing too."""
-    ranked = [row.arm for row in findings.arms if row.value is not None]
-    unranked = [row.arm for row in findings.arms if row.value is None]
-    if len(ranked) > SHEET_ARMS:
-        return ranked[: SHEET_ARMS - LAST_ARMS] + ranked[-LAST_ARMS:]
-    return (ranked + unranked)[:SHEET_ARMS]
+def shared(first: Mapping[Key, Picture], arms: Sequence[Drawn]) -> list[Key]:
+    """The columns: what the first row has and any arm has, in the first row's order; of strangers a few."""
+    worth = [key for key in first if key[0] != "class" or key[1] < STRANGERS_SHOWN]
+    return [key for key in worth if any(key in arm.pictures for arm in arms)]
+
+
+def heading(key: Key, arms: Sequence[Drawn]) -> str:
+    """The prompt of a column.
+
+    Where arms differ in the trigger alone it reads `<trigger>, 1girl, beach`; where they differ in more it is
+    the first arm's prompt, and says that the others have other words.
+    """
+    there = [(arm.pictures[key].prompt, arm.trigger) for arm in arms if key in arm.pictures]
+    prompts = list(dict.fromkeys(prompt for prompt, _ in there))
+    if len(prompts) <= 1:
+        return "".join(prompts)
+    general = {captions.replace_trigger(prompt, trigger, TRIGGER) for prompt, trigger in there}
+    return general.pop() if len(general) == 1 else f"{prompts[0]} {OTHERS_DIFFER}"
 
 
 def _of_kept(trial: TrialFindings) -> dict[Key, Picture]:
-    """A trial's pictures at the judged weight, of the checkpoint that it keeps."""
-    drawn = [picture for picture in of_run(trial.folder) if picture.weight == trial.weight]
-    steps = {picture.step for picture in drawn}
-    step = trial.judged.step if trial.judged and trial.judged.step in steps else max(steps, default=0)
-    return {picture.key: picture for picture in first_seed(p for p in drawn if p.step == step)}
+    """A trial's pictures at the judged weight, of the checkpoint that it keeps, or else of its latest."""
+    judged = [trial.judged.step] if trial.judged else []
+    for step in (*judged, *reversed(steps_in(trial.run.samples()))):
+        drawn = first_seed(picture for picture in of_step(trial.run, step) if picture.weight == trial.weight)
+        if drawn:
+            return {picture.key: picture for picture in drawn}
+    return {}
 
 
 def _ladder(trial: TrialFindings, drawn: Sequence[Picture], base: dict[Key, Picture]) -> Sheet:

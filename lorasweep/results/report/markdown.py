@@ -8,9 +8,10 @@ Text from people's files is escaped, so that it can neither format nor embed any
 from __future__ import annotations
 
 from lorasweep.core.markdown import code, plain, table
+from lorasweep.core.run_folder import SHEET_FILE
 from lorasweep.results.report import factors, words
 from lorasweep.results.report.reading import IDENTITY, SCORE, Findings
-from lorasweep.results.report.reproduce import reproduction
+from lorasweep.results.report.reproduce import again
 
 
 def render(findings: Findings) -> str:
@@ -20,7 +21,7 @@ def render(findings: Findings) -> str:
         f"# {plain(state.question or state.name)}",
         " ".join(plain(sentence) for sentence in words.verdict(findings)),
         _leaderboard(findings),
-        "![contact sheet](contact_sheet.png)" if (findings.folder / "contact_sheet.png").exists() else "",
+        f"![contact sheet]({SHEET_FILE})" if (findings.folder / SHEET_FILE).exists() else "",
         _what_mattered(findings),
         _failures(findings),
         _again(findings),
@@ -60,7 +61,7 @@ def _failures(findings: Findings) -> str:
     found = [trial for trial in findings.trials if words.failure(trial.state)]
     lines = [
         f"- {plain(trial.state.arm)} seed {trial.state.seed}, "
-        f"{trial.state.status.value.lower().replace('_', ' ')}: {plain(words.failure(trial.state))}"
+        f"{words.spoken(trial.state.status.value)}: {plain(words.failure(trial.state))}"
         for trial in found
     ]
     return "\n".join(["## What did not work", "", *lines]) if lines else ""
@@ -70,8 +71,8 @@ def _again(findings: Findings) -> str:
     rows = []
     for trial in findings.trials:
         if trial.recipe:
-            how = reproduction(trial)
-            rows.append([str(trial.state.number), code(how.again), str(how.seed), code(how.fingerprint[:12])])
+            state, fingerprint = trial.state, trial.record.fingerprint if trial.record else ""
+            rows.append([str(state.number), code(again(trial)), str(state.seed), code(fingerprint[:12])])
     if not rows:
         return ""
     return "## Cook it again\n\n" + table(["trial", "command", "seed", "fingerprint"], rows)

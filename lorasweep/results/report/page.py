@@ -23,6 +23,7 @@ from lorasweep.core.printable import readable
 from lorasweep.results.report import charts, parts, words
 from lorasweep.results.report.pictures import data_uri
 from lorasweep.results.report.reading import IDENTITY, SCORE, Findings
+from lorasweep.results.report.reproduce import commands, facts
 from lorasweep.trial.judge.score import OVERCOOKED
 
 _FOLDER = Path(__file__).parent
@@ -31,7 +32,7 @@ _FOLDER = Path(__file__).parent
 def render(findings: Findings) -> str:
     """Write the page."""
     style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    page = _templates().get_template("page.html.j2")
+    page = templates().get_template("page.html.j2")
     return page.render(
         findings=findings,
         verdict=words.verdict(findings),
@@ -45,24 +46,33 @@ def render(findings: Findings) -> str:
 
 
 @functools.cache
-def _templates() -> Environment:
+def templates() -> Environment:
     """The templates, where whatever is put in is text, and what is not there is an error."""
     found = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
-        finalize=_put_in,
+        finalize=as_text,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     found.globals |= {"OVERCOOKED": OVERCOOKED, "IDENTITY": IDENTITY, "SCORE": SCORE}
-    uses = (charts.interval_scale, data_uri, parts.spoken, parts.worked, words.score_line, words.shortened)
+    uses = (
+        charts.interval_scale,
+        commands,
+        data_uri,
+        facts,
+        words.spoken,
+        parts.worked,
+        words.score_line,
+        words.shortened,
+    )
     found.filters |= {use.__name__: use for use in uses}
     return found
 
 
-def _put_in(value: object) -> str:
+def as_text(value: object) -> str:
     """Markup as it is, anything else as one line of text with nothing hidden; None is nothing."""
     if isinstance(value, Markup):
         return value

@@ -11,10 +11,8 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from lorasweep.core.records import Status
 from lorasweep.results.report import charts, factors, gallery, words
 from lorasweep.results.report.reading import Findings, TrialFindings
-from lorasweep.results.report.reproduce import reproduction
 
 Part = tuple[str, str, Any]  # title, name of its anchor and macro, what the macro takes
 _AS_A_FILE = "the best as a file for ComfyUI, A1111 and kohya's tools"
@@ -24,7 +22,7 @@ def all_of(findings: Findings) -> list[Part]:
     """Every part that has something to show."""
     parts: list[Part] = [
         ("Leaderboard", "leaderboard", findings.arms),
-        ("What it looks like", "pictures", gallery.contact_sheet(findings)),
+        ("What it looks like", "pictures", gallery.contact_sheet(findings, gallery.worth_showing(findings))),
         ("Identity against overcooking", "pareto", charts.pareto(findings)),
         ("How each one cooked", "curves", charts.curves(findings)),
         ("Over steps and weights", "ladder", gallery.ladders(findings)),
@@ -43,11 +41,6 @@ def worked(trials: Sequence[TrialFindings]) -> str:
     return words.duration(sum(known)) if known else ""
 
 
-def spoken(status: Status) -> str:
-    """`OUT_OF_MEMORY` in a person's words."""
-    return status.value.lower().replace("_", " ")
-
-
 def what_mattered(findings: Findings) -> tuple[factors.Importance | None, Sequence[factors.Change]] | None:
     """Importance of a space's axes, else what single changes made; None with a single arm."""
     if len(findings.arms) < 2:
@@ -58,8 +51,7 @@ def what_mattered(findings: Findings) -> tuple[factors.Importance | None, Sequen
 
 def symptoms(findings: Findings) -> list[tuple[TrialFindings, list[words.SymptomSaid]]]:
     """What is wrong with each arm's checkpoint."""
-    shown = [findings.shown_trial(row.arm) for row in findings.arms]
-    return [(trial, words.symptoms(trial.judged)) for trial in shown if trial and trial.judged]
+    return [(trial, words.symptoms(trial.judged)) for trial in findings.shown if trial.judged]
 
 
 def failures(findings: Findings) -> list[tuple[TrialFindings, str]]:
@@ -68,8 +60,8 @@ def failures(findings: Findings) -> list[tuple[TrialFindings, str]]:
     return [(trial, why) for trial in trials if (why := words.failure(trial.state))]
 
 
-def again(findings: Findings) -> tuple[list[tuple[str, str]], list[tuple[TrialFindings, Any]]] | None:
-    """What to do next with the sweep, as (what, command), and how to get each trial again.
+def again(findings: Findings) -> tuple[list[tuple[str, str]], list[TrialFindings]] | None:
+    """What to do next with the sweep, as (what, command), and the trials to get again.
 
     A best one is spoken of where there is one. None while no trial has begun.
     """
@@ -88,4 +80,4 @@ def again(findings: Findings) -> tuple[list[tuple[str, str]], list[tuple[TrialFi
             f"lorasweep fork {trial} train.batch_size=2",
         ),
     ]
-    return [(what, command) for there, what, command in told if there], [(t, reproduction(t)) for t in begun]
+    return [(what, command) for there, what, command in told if there], begun

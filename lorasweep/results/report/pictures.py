@@ -19,6 +19,7 @@ from PIL import Image
 
 from lorasweep.core import files
 from lorasweep.core.errors import DatasetError
+from lorasweep.core.run_folder import BASE_SAMPLES, INDEX_FILE, RunFolder, steps_in
 from lorasweep.data.images import open_rgb
 
 SIDE_PX = 320  # larger pictures are scaled down to it
@@ -50,23 +51,32 @@ class Picture:
         """What makes two pictures comparable; not the prompt, which has another trigger in another arm."""
         return self.tier, self.place, self.seed
 
+    def open(self) -> Image.Image | None:
+        """Read it, RGB; None when it is gone or cannot be read, for the folder may be a stranger's."""
+        try:
+            return open_rgb(self.file)
+        except DatasetError:
+            return None
 
-def of_run(run_folder: Path) -> list[Picture]:
+
+def of_run(run: RunFolder) -> list[Picture]:
     """All samples of a trial, rung by rung."""
-    found = []
-    for index in sorted(run_folder.glob("samples/step_*/index.json")):
-        found += _read(index)
-    return found
+    return [picture for step in steps_in(run.samples()) for picture in of_step(run, step)]
 
 
-def of_kept(run_folder: Path) -> list[Picture]:
-    """The samples of the checkpoint that a finished trial keeps."""
-    return _read(run_folder / "samples" / "index.json")
+def of_step(run: RunFolder, step: int) -> list[Picture]:
+    """A trial's samples at one step."""
+    return _read(run.samples(step), step)
+
+
+def of_kept(run: RunFolder) -> list[Picture]:
+    """The samples of the checkpoint that a trial keeps; their step is 0."""
+    return _read(run.samples(), 0)
 
 
 def of_base(sweep_folder: Path) -> list[Picture]:
     """The base model's own samples, at the same seeds and at the prompts of one of the arms."""
-    return _read(sweep_folder / "base_samples" / "index.json")
+    return _read(sweep_folder / BASE_SAMPLES, 0)
 
 
 def first_seed(pictures: Iterable[Picture]) -> list[Picture]:
@@ -77,11 +87,10 @@ def first_seed(pictures: Iterable[Picture]) -> list[Picture]:
 
 
 @functools.lru_cache(maxsize=4096)
-def data_uri(file: Path) -> str | None:
+def data_uri(sample: Picture) -> str | None:
     """A picture as text; None when it is gone or cannot be read."""
-    try:
-        picture = open_rgb(file)
-    except DatasetError:  # the folder may be a stranger's
+    picture = sample.open()
+    if picture is None:
         return None
     lossless = max(picture.size) <= _LOSSLESS_TO_PX
     picture.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
@@ -90,13 +99,13 @@ def data_uri(file: Path) -> str | None:
     return "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode()
 
 
-def _read(index: Path) -> list[Picture]:
+def _read(folder: Path, step: int) -> list[Picture]:
     places: dict[str, dict[str, int]] = defaultdict(dict)  # tier -> prompt -> place
     try:
-        rows: Sequence[dict[str, object]] = files.read_json(index)["images"]
+        rows: Sequence[dict[str, object]] = files.read_json(folder / INDEX_FILE)["images"]
         found = []
         for row in rows:
-            file, tier, prompt = index.parent / str(row["file"]), str(row["tier"]), str(row["prompt"])
+            file, tier, prompt = folder / str(row["file"]), str(row["tier"]), str(row["prompt"])
             picture = Picture(
                 file=file,
                 tier=tier,
@@ -104,16 +113,11 @@ def _read(index: Path) -> list[Picture]:
                 prompt=prompt,
                 seed=int(str(row["seed"])),
                 weight=float(str(row["weight"])),
-                step=_step(file.parent.name),
+                step=step,
             )
             found.append(picture)
     except (OSError, ValueError, KeyError, TypeError):
         return []
     # An index that came from somebody else may only name its own neighbours.
-    inside = index.parent.resolve()
+    inside = folder.resolve()
     return [picture for picture in found if picture.file.resolve().is_relative_to(inside)]
-
-
-def _step(folder: str) -> int:
-    """`step_000320` -> 320; 0 for the base's folder."""
-    return int(folder.removeprefix("step_")) if folder.startswith("step_") else 0

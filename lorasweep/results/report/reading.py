@@ -8,22 +8,18 @@ Knows nothing about HTML, pictures or how anything came about.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lorasweep.core import files
+from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
 from lorasweep.results.params import flatten
-from lorasweep.sweep.folder import PRUNING_FILE
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.leaderboard import ArmRow, rank_arms, rank_trials, standing
 from lorasweep.sweep.ranking.noise import Ranking
 from lorasweep.sweep.ranking.state import SweepState, TrialState, read_state
-from lorasweep.sweep.ranking.timing import TIMING_FILE
 from lorasweep.trial.judge.score import IDENTITY, SCORE, UTILITY
 
 __all__ = ["IDENTITY", "SCORE", "UTILITY", "Findings", "Rung", "TrialFindings", "read_findings"]
@@ -53,37 +49,63 @@ class TrialFindings:
     Attributes:
         state: number, arm, seed, status, final metrics, verdict.
         rank: among the sweep's trials, from 1; None without a value.
-        folder: the run folder; may not exist yet.
+        run: its folder, which may not exist yet; what few parts of a report show is read when it is asked.
+        result: what metrics.json holds.
         rungs: ascending; the curves.
-        kept: the checkpoint that `adapter.safetensors` and the final numbers are about; None before the end.
-        ladder: the kept checkpoint's numbers by LoRA weight, ascending.
-        missing: symptom or number -> why it could not be measured.
-        recipe: flat, `adapter.dim` -> 32; empty before the trial began.
-        weight: the LoRA weight that was judged.
-        fingerprint: of recipe, images and base.
-        provenance: versions, commit, machine.
-        wall_s: from the first start to the end; None while it is not over.
-        parent: the trial that it was forked from.
     """
 
     state: TrialState
     rank: int | None
-    folder: Path
-    rungs: tuple[Rung, ...] = ()
-    kept: Rung | None = None
-    ladder: tuple[tuple[float, Mapping[str, float]], ...] = ()
-    missing: Mapping[str, str] = field(default_factory=dict)
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    weight: float | None = None
-    fingerprint: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    wall_s: float | None = None
-    parent: str | None = None
+    run: RunFolder
+    result: Mapping[str, Any]
+    rungs: tuple[Rung, ...]
 
     @property
     def name(self) -> str:
         """The run folder's name, by which commands know the trial."""
-        return self.folder.name
+        return self.run.path.name
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """Flat, `adapter.dim` -> 32; empty before the trial began."""
+        return flatten(self.run.recipe)
+
+    @property
+    def weight(self) -> float | None:
+        """The LoRA weight that was judged."""
+        return self.result["weight"] if "weight" in self.result else self.recipe.get("sample.weight")
+
+    @property
+    def trigger(self) -> str | None:
+        """The trigger in its prompts; None: there is none, or it is not known."""
+        return self.run.plan.get("trigger") or None
+
+    @property
+    def missing(self) -> Mapping[str, Any]:
+        """Symptom or number -> why it could not be measured."""
+        return self.result["verdict"].get("unmeasured", self.result["missing"])
+
+    @cached_property
+    def record(self) -> TrialRecord | None:
+        """What status.json holds: when it began and ended, its fingerprint."""
+        return self.run.record
+
+    @property
+    def wall_s(self) -> float | None:
+        """From the first start to the end; None while it is not over."""
+        if self.record is None or self.record.started_at is None or self.record.ended_at is None:
+            return None
+        return self.record.ended_at - self.record.started_at
+
+    @property
+    def kept(self) -> Rung | None:
+        """The final numbers, at the step of the checkpoint that they are about; None before the end."""
+        if not self.result["metrics"] or not self.rungs:
+            return None
+        step = self.result.get("step", self.rungs[-1].step)
+        at = self.rung(step) or self.rungs[-1]
+        exposures = self.result.get("exposures_per_image", at.exposures)
+        return Rung(step=step, exposures=exposures, metrics=self.result["metrics"])
 
     @property
     def done_at(self) -> int | None:
@@ -105,14 +127,9 @@ class TrialFindings:
         return next((rung for rung in self.rungs if rung.step == step), None)
 
     @property
-    def last(self) -> Rung | None:
-        """The last rung so far."""
-        return self.rungs[-1] if self.rungs else None
-
-    @property
     def judged(self) -> Rung | None:
         """What the trial is judged by: the checkpoint it keeps, or its latest while it has none."""
-        return self.kept or self.last
+        return self.kept or (self.rungs[-1] if self.rungs else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +142,6 @@ class Findings:
     trials: tuple[TrialFindings, ...]  # best first
     notes: Mapping[str, str]  # arm -> what it is there for
     overrides: Mapping[str, tuple[str, ...]]  # arm -> what it declares
-    pruning: Mapping[str, Any]  # what was stopped early and what that saved; empty without a pruner
     timing: Mapping[str, Any]  # how long it was said to take, and took; empty before the driver's end
 
     @cached_property
@@ -144,20 +160,20 @@ class Findings:
         """Seeds that were declared, ascending."""
         return tuple(sorted({trial.state.seed for trial in self.trials}))
 
-    @property
-    def ended(self) -> int:
-        """Trials that will not be touched again."""
-        return self.state.finished
-
     def of_arm(self, arm: str) -> tuple[TrialFindings, ...]:
         """An arm's trials by seed."""
         found = (trial for trial in self.trials if trial.state.arm == arm)
         return tuple(sorted(found, key=lambda trial: (trial.state.seed, trial.state.number)))
 
-    def shown_trial(self, arm: str) -> TrialFindings | None:
+    def shown_trial(self, arm: str) -> TrialFindings:
         """The trial by which pictures show an arm: its first that has any rung."""
         trials = self.of_arm(arm)
-        return next((trial for trial in trials if trial.rungs), trials[0] if trials else None)
+        return next((trial for trial in trials if trial.rungs), trials[0])
+
+    @cached_property
+    def shown(self) -> list[TrialFindings]:
+        """The trial by which each arm is shown, the best arm's first."""
+        return [self.shown_trial(row.arm) for row in self.arms]
 
 
 def read_findings(sweep_folder: Path) -> Findings:
@@ -176,71 +192,20 @@ def read_findings(sweep_folder: Path) -> Findings:
         trials=tuple(_trial(rank, trial) for rank, trial in rank_trials(state)),
         notes={name: arm.note for name, arm in declared.items() if arm.note},
         overrides={name: arm.overrides for name, arm in declared.items()},
-        pruning=_object(sweep_folder / PRUNING_FILE),
-        timing=_object(sweep_folder / TIMING_FILE),
+        timing=SweepFolder(sweep_folder).timing,
     )
 
 
 def _trial(rank: int | None, state: TrialState) -> TrialFindings:
-    folder = Path(state.run_folder)
-    status, result = _object(folder / "status.json"), _object(folder / "metrics.json")
-    recipe = _recipe(folder / "recipe.yaml")
-    rungs = _rungs(folder, result)
-    verdict = result.get("verdict") or {}
-    started, ended = status.get("started_at"), status.get("ended_at")
-    return TrialFindings(
-        state=state,
-        rank=rank,
-        folder=folder,
-        rungs=rungs,
-        kept=_kept(result, rungs),
-        ladder=tuple((float(row["weight"]), row["metrics"]) for row in result.get("ladder") or ()),
-        missing={str(k): str(why) for k, why in verdict.get("unmeasured", result.get("missing") or {}).items()},
-        recipe=flatten(recipe),
-        weight=result.get("weight", (recipe.get("sample") or {}).get("weight")),
-        fingerprint=str(status.get("fingerprint") or ""),
-        provenance=_object(folder / "provenance.json"),
-        wall_s=ended - started if started is not None and ended is not None else None,
-        parent=_object(folder / "parent.json").get("parent"),
-    )
-
-
-def _rungs(folder: Path, result: Mapping[str, Any]) -> tuple[Rung, ...]:
-    """From metrics.json once a trial has ended, from its log before that."""
-    rows: Sequence[Mapping[str, Any]] = result.get("rungs") or [
-        row for row in files.read_jsonl(folder / "events.jsonl") if row.get("kind") == "rung"
-    ]
-    found = {
+    run = RunFolder(Path(state.run_folder))
+    result = run.result
+    # From metrics.json once it has ended, from its log before that.
+    rungs = {
         row["step"]: Rung(step=row["step"], exposures=row["exposures_per_image"], metrics=row["metrics"])
-        for row in rows
+        for row in result.get("rungs") or run.rungs()
     }
-    return tuple(found[step] for step in sorted(found))
-
-
-def _kept(result: Mapping[str, Any], rungs: Sequence[Rung]) -> Rung | None:
-    """The final numbers as a rung, at the step they are about."""
-    if not result.get("metrics") or not rungs:
-        return None
-    step = result.get("step", rungs[-1].step)
-    exposures = next((rung.exposures for rung in rungs if rung.step == step), rungs[-1].exposures)
-    return Rung(step=step, exposures=result.get("exposures_per_image", exposures), metrics=result["metrics"])
-
-
-def _recipe(path: Path) -> Mapping[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, and as safe
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), loader)  # noqa: S506 - both are safe
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        data = files.read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
+    ascending = tuple(rungs[step] for step in sorted(rungs))
+    return TrialFindings(state=state, rank=rank, run=run, result=result, rungs=ascending)
 
 
 def _step(verdict: Mapping[str, Any], key: str) -> int | None:

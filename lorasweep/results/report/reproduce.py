@@ -1,71 +1,51 @@
 """How to get any row of a report again: the commands, the seed, the versions, the fingerprints.
 
-    TrialFindings  ->  Reproduction
-
 Commands are spelled for a shell. Knows nothing about HTML.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 from lorasweep import config
 from lorasweep.core.errors import InputError
+from lorasweep.core.run_folder import RECIPE_FILE
 from lorasweep.results.report.reading import TrialFindings
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reproduction:
-    """What it takes to cook one trial again.
+def again(trial: TrialFindings) -> str:
+    """The command that trains a trial again on this machine, from its run folder."""
+    return f"lorasweep train --from {shlex.quote(trial.run.name)}"
 
-    Attributes:
-        again: on this machine, from the run folder.
-        elsewhere: what to type on another; None when the recipe cannot be spelled.
-        export: the adapter as a file for UIs.
-        seed: of every draw.
-        fingerprint: of recipe, images, captions and base: equal ones mean equal results.
-        made_with: versions, commit and machine, as (what, which).
+
+def commands(trial: TrialFindings) -> Iterator[str]:
+    """Train it again here, export its adapter, and train it on another machine, where paths in it are to be changed.
+
+    The last is left out of a recipe that cannot be spelled.
     """
-
-    again: str
-    elsewhere: str | None
-    export: str
-    seed: int
-    fingerprint: str
-    made_with: Sequence[tuple[str, str]]
-
-
-def reproduction(trial: TrialFindings) -> Reproduction:
-    """Say how to cook a trial again."""
-    place = shlex.quote(f"{trial.folder.parent.name}/{trial.name}")
-    return Reproduction(
-        again=f"lorasweep train --from {place}",
-        elsewhere=_elsewhere(trial),
-        export=f"lorasweep export {place}",
-        seed=trial.state.seed,
-        fingerprint=trial.fingerprint,
-        made_with=_made_with(trial.provenance),
-    )
-
-
-def _elsewhere(trial: TrialFindings) -> str | None:
-    """The recipe as one command; paths in it are this machine's."""
+    yield again(trial)
+    yield f"lorasweep export {shlex.quote(trial.run.name)}"
     try:
-        words = config.to_overrides(config.read_recorded(trial.folder / "recipe.yaml"))
+        words = config.to_overrides(config.read_recorded(trial.run.path / RECIPE_FILE))
     except InputError:
-        return None
-    return " ".join(["lorasweep train", *map(shlex.quote, words)])
+        return
+    yield " ".join(["lorasweep train", *map(shlex.quote, words)])
 
 
-def _made_with(provenance: Mapping[str, object]) -> list[tuple[str, str]]:
-    libraries, git = provenance.get("libraries"), provenance.get("git")
-    found = [("lorasweep", str(provenance["lorasweep"]))] if "lorasweep" in provenance else []
+def facts(trial: TrialFindings) -> Iterator[tuple[str, str]]:
+    """Seed, fingerprint, versions, commit, machine and parent, as (what, which): those that are known."""
+    yield "seed", str(trial.state.seed)
+    if trial.record is not None and trial.record.fingerprint:
+        yield "fingerprint", trial.record.fingerprint
+    made_with = trial.run.provenance
+    libraries, git = made_with.get("libraries"), made_with.get("git")
+    if "lorasweep" in made_with:
+        yield "lorasweep", str(made_with["lorasweep"])
     if isinstance(git, Mapping) and git.get("commit"):
-        dirty = ", with changes that were not committed" if git.get("dirty") else ""
-        found.append(("commit", f"{git['commit']}{dirty}"))
+        yield "commit", f"{git['commit']}{', with changes that were not committed' if git.get('dirty') else ''}"
     if isinstance(libraries, Mapping):
-        found += [(str(name), str(version)) for name, version in libraries.items() if version]
-    found += [(key, str(provenance[key])) for key in ("python", "platform") if provenance.get(key)]
-    return found
+        yield from ((str(name), str(version)) for name, version in libraries.items() if version)
+    yield from ((key, str(made_with[key])) for key in ("python", "platform") if made_with.get(key))
+    if parent := trial.run.parent.get("parent"):
+        yield "forked from", str(parent)

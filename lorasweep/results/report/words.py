@@ -47,10 +47,19 @@ def verdict(findings: Findings) -> list[str]:
     """The answer in a few sentences, the most important first."""
     ranked = [row for row in findings.arms if row.value is not None]
     if not ranked:
-        return [_no_answer(findings)]
-    told = [_best(findings, ranked), _how_sure(findings, ranked), _overcooked(ranked), _burned(findings)]
-    told += [_undercooked(ranked), _failed(findings), _unfinished(findings), _other_limits(findings)]
-    told += [f"Trials are {left_out}." for left_out in comparable.told(findings.state.left_out)]
+        counts = [f"{count} {spoken(status)}" for status, count in findings.state.counts.items()]
+        return [f"No answer yet: no trial has a value ({', '.join(counts)})."]
+    told = [
+        _best(findings, ranked),
+        _how_sure(findings, ranked),
+        _judged(ranked, "overcooked", "Overcooked, as kept"),
+        _burned(findings),
+        _judged(ranked, "undercooked", "Not learned yet"),
+        _failed(findings),
+        _unfinished(findings),
+        _other_limits(findings),
+        *(f"Trials are {left_out}." for left_out in comparable.told(findings.state.left_out)),
+    ]
     return [sentence for sentence in told if sentence]
 
 
@@ -76,6 +85,11 @@ def failure(trial: TrialState) -> str:
         Status.CANCELLED: "interrupted; the same command continues it",
     }
     return trial.reason or words.get(trial.status, "")
+
+
+def spoken(status: str) -> str:
+    """`OUT_OF_MEMORY` in a person's words."""
+    return status.lower().replace("_", " ")
 
 
 def listed(names: Sequence[str], *, at_most: int = NAMED_AT_MOST) -> str:
@@ -126,25 +140,19 @@ def _how_sure(findings: Findings, ranked: Sequence[ArmRow]) -> str:
     return f"Seeds cannot tell it from {listed(tied)}: take whichever is cheaper, or spend more seeds."
 
 
-def _overcooked(ranked: Sequence[ArmRow]) -> str:
-    found = [row.arm for row in ranked if row.verdict == "overcooked"]
-    return f"Overcooked, as kept: {listed(found)}." if found else ""
+def _judged(ranked: Sequence[ArmRow], verdict: str, said: str) -> str:
+    found = [row.arm for row in ranked if row.verdict == verdict]
+    return f"{said}: {listed(found)}." if found else ""
 
 
 def _burned(findings: Findings) -> str:
     """Arms that were fine at the kept checkpoint and would have burned."""
-    shown = [findings.shown_trial(row.arm) for row in findings.arms]
-    found = [trial for trial in shown if trial and trial.burned_at is not None and trial.verdict == "done"]
+    found = [trial for trial in findings.shown if trial.burned_at is not None and trial.verdict == "done"]
     if not found:
         return ""
     blame = found[0].state.verdict.get("blame")
     why = f" ({blame['says']})" if isinstance(blame, dict) and blame.get("says") and len(found) == 1 else ""
     return f"Stopped in time, but burning by the end: {listed([trial.state.arm for trial in found])}{why}."
-
-
-def _undercooked(ranked: Sequence[ArmRow]) -> str:
-    found = [row.arm for row in ranked if row.verdict == "undercooked"]
-    return f"Not learned yet: {listed(found)}." if found else ""
 
 
 def _failed(findings: Findings) -> str:
@@ -157,21 +165,16 @@ def _failed(findings: Findings) -> str:
 
 
 def _unfinished(findings: Findings) -> str:
-    left = findings.state.total - findings.ended
+    left = findings.state.total - findings.state.finished
     if not left:
         return ""
     going = "it is being cooked now" if findings.state.driver else "the same command continues it"
-    return f"Not over: {findings.ended} of {findings.state.total} trials have ended; {going}."
+    return f"Not over: {findings.state.finished} of {findings.state.total} trials have ended; {going}."
 
 
 def _other_limits(findings: Findings) -> str:
     count = len(findings.calibrations)
     return f"Trials were judged by {count} calibrations: their scores do not compare." if count > 1 else ""
-
-
-def _no_answer(findings: Findings) -> str:
-    counts = ", ".join(f"{count} {status.lower().replace('_', ' ')}" for status, count in findings.state.counts.items())
-    return f"No answer yet: no trial has a value ({counts})."
 
 
 def costs(findings: Findings) -> list[str]:
@@ -188,14 +191,12 @@ def _estimate(findings: Findings) -> str:
 
 
 def _saved(findings: Findings) -> str:
-    """What pruning spared, by the steps that stopped trials had left; and what other pruners would have."""
+    """What pruning spared, by the steps that stopped trials had left."""
     pruned = [trial for trial in findings.state.trials if trial.status is Status.PRUNED]
     left = sum(trial.steps - trial.step for trial in pruned)
     if not pruned:
         return ""
-    said = f"{len(pruned)} of {findings.state.total} trials were stopped at a rung, which saved {left:,} steps."
-    replays = [str(row["sentence"]) for row in findings.pruning.get("replay") or () if "sentence" in row]
-    return " ".join([said, *(f"Replayed over those that ran their course: {each}." for each in replays)])
+    return f"{len(pruned)} of {findings.state.total} trials were stopped at a rung, which saved {left:,} steps."
 
 
 def _reused(findings: Findings) -> str:

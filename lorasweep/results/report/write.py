@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lorasweep.core import files
+from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE
 from lorasweep.results.report import markdown, page
 from lorasweep.results.report.reading import read_findings
-
-HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 
 _MARKS = ("· lorasweep</title>", "\n## Leaderboard\n")  # in every page that we write
 
@@ -34,6 +33,6 @@ def write_report(sweep_folder: Path, out: Path | None = None) -> tuple[Path, Pat
     """
     findings = read_findings(sweep_folder)
     folder = out or sweep_folder
-    files.write_text(folder / HTML_FILE, page.render(findings))
-    files.write_text(folder / MARKDOWN_FILE, markdown.render(findings))
-    return folder / HTML_FILE, folder / MARKDOWN_FILE
+    files.write_text(folder / REPORT_FILE, page.render(findings))
+    files.write_text(folder / REPORT_TEXT_FILE, markdown.render(findings))
+    return folder / REPORT_FILE, folder / REPORT_TEXT_FILE

@@ -5,10 +5,12 @@
                         with the words from notes.py and the params from params.py
     address.py          the store's address, without its secrets wherever it is shown
     store.py            where MLflow keeps its runs
-    mark.py push.py     how far a run is mirrored; sending what it lacks
+    sync_state.py       what a run was sent so far
+    push.py             sending what it lacks
     model.py            the best adapter of a finished sweep as a model
     mirror.py           a sweep folder -> a parent run and its children
-    process.py          the same in a process of its own, which a sweep pokes and never waits for
+    view.py             the saved view of a sweep, in the words of MLflow's UI
+    process.py          mirroring in a process of its own, which a sweep never waits for
     ui.py               MLflow's own UI over the store
 
 Importing this package, or `process`, does not import mlflow.

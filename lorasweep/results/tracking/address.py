@@ -25,7 +25,7 @@ MASK = "***"
 _SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN")
 _SHORTEST = 5  # characters; shorter secrets are masked in addresses only, or half of all words would go
 _DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
-_LOCAL = "unset it for the store on this machine"
+_LOCAL = "unset it for the store on this machine, or track nothing: tracking=none"
 
 # user:password@ to the last @, since a password may hold a / or @ not encoded; a port is no password.
 _USERINFO = r"(?!/)(?:(?P<user>[^{stop}/?#:@]*):(?!\d+(?:[/?#{stop}]|$))[^{stop}]*@|[^{stop}/?#]*@)"

@@ -62,7 +62,7 @@ class RunContent:
         name: for people.
         status: MLflow's own word.
         started_ms, ended_ms: None when it has not happened.
-        tags, params: MLflow's; a param never changes its value, a tag may.
+        tags, params: MLflow's; when a param gets another value, the run is made anew.
         points: by stream; within a stream steps ascend, and all points of a step are known at once.
         pictures: ascending steps.
         artifacts: sent again when the file changes.

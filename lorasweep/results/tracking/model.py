@@ -1,155 +1,141 @@
 """The best adapter of a finished sweep as an MLflow model, so that it is in the Models tab beside its run.
 
-    run folder of the best trial  ->  ModelContent  ->  a logged model: MLmodel, adapter, recipe, metrics
+    run folder of the best trial  ->  a logged model: adapter, recipe, metrics
 
-The flavour is our own, `lorasweep`, for every kind of adapter: MLflow's diffusers flavour knows LoRA only and
-loads the base to log it. The flavour `python_function` beside it names `lorasweep.results.mlflow_model`, by which
-`mlflow.pyfunc.load_model` draws; `lorasweep export` makes a file for other programs. Knows nothing about how
-runs are mirrored.
+`mlflow.pyfunc` draws with it through `lorasweep.results.mlflow_model`, whatever kind of adapter it is (MLflow's
+own flavour for diffusers knows LoRA only, and loads the base to log it). It is saved here and sent by the client,
+since `log_model` changes the tracking address of the whole process and opens the run again. Knows nothing about
+how runs are mirrored.
 """
 
 from __future__ import annotations
 
-import json
-import platform
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 import lorasweep
-from lorasweep.core import files
+from lorasweep.core.run_folder import ADAPTER_FILE, RECIPE_FILE, RESULT_FILE
 from lorasweep.results.tracking import notes
 from lorasweep.results.tracking.content import Point
 from lorasweep.results.tracking.reading import SweepFiles, TrialFiles
 from lorasweep.results.tracking.store import Store
 from lorasweep.results.tracking.trial_content import FINAL, points
 
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
 KEY_TAG = "lorasweep.key"
-DOCUMENTS = ("adapter.safetensors", "recipe.yaml", "metrics.json")
+DOCUMENTS = (ADAPTER_FILE, RECIPE_FILE, RESULT_FILE)
+DATA = "lora"  # the folder of these among the model's files
 MODEL_TYPE = "lora adapter"
 LOADER = "lorasweep.results.mlflow_model"
 HEADLINE = (notes.UTILITY, notes.SCORE, "identity/score")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelContent:
-    """What the model of a sweep is made of."""
+def push_model(store: Store, sweep: SweepFiles, best: TrialFiles, *, run_id: str) -> None:
+    """Log the adapter of a sweep's best trial under that trial's run, unless it is there.
 
-    run_folder: Path  # of the trial
-    key: str  # says which trial and which weights; a model with this key is not logged twice
-    name: str
-    flavor: dict[str, Any]
-    params: dict[str, str]
-    tags: dict[str, str] = field(default_factory=dict)
-    points: tuple[Point, ...] = ()  # the run's own numbers that are the model's too
-    artifacts: tuple[Path, ...] = ()
-
-
-def best_model(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> ModelContent | None:
-    """Describe the best trial's adapter; None while none is ranked first or it has no weights."""
-    best = next((trial for trial in trials if sweep.rank(trial.status.get("number")) == 1), None)
-    if best is None or not (best.folder / DOCUMENTS[0]).exists():
-        return None
-    recipe = best.recipe
-    adapter = recipe.get("adapter") or {}
-    base, sampling = recipe.get("base") or {}, recipe.get("sample") or {}
-    flavor = {
-        "adapter": adapter.get("name"),
-        "base": base.get("path") or base.get("name"),
-        "file": DOCUMENTS[0],
-        "weight": sampling.get("weight"),
-        "seed": next(iter(sampling.get("seeds") or ()), None),
-        "trigger": best.plan.get("trigger"),
-        "trial": f"{sweep.name}/{best.folder.name}",
-    }
-    return ModelContent(
-        run_folder=best.folder,
-        key=f"{sweep.identity}/{best.folder.name}/{best.status.get('fingerprint')}",
-        name=f"{sweep.name}-best".replace(".", "-"),
-        flavor={key: value for key, value in flavor.items() if value is not None},
-        params={key: str(value) for key, value in (adapter.get("options") or {}).items()},
-        tags={
-            "lorasweep.sweep": sweep.name,
-            "lorasweep.trial": best.folder.name,
-            "mlflow.note.content": notes.model_note(
-                f"{sweep.name}/{best.folder.name}",
-                sentence=str(best.verdict.get("sentence", "")),
-                trigger=str(best.plan.get("trigger") or ""),
-            ),
-        },
-        points=tuple(
-            point for point in points(best).get(FINAL, ()) if point.key in (sweep.manifest.get("metric"), *HEADLINE)
-        ),
-        artifacts=tuple(path for name in DOCUMENTS if (path := best.folder / name).exists()),
-    )
-
-
-def push_model(store: Store, content: ModelContent, *, run_id: str) -> bool:
-    """Log the model under the run that it came from, unless it is there; returns whether it was logged now.
-
-    A model that a kill left half sent is not READY; the next call makes a whole one.
+    One that a kill left half sent is not READY, and one of a run that was made anew names the old run: both are
+    made again.
     """
-    client = store.client
+    client, key = store.client, model_key(sweep, best)
     held = client.search_logged_models(
-        [store.experiment_id], filter_string=f"tags.`{KEY_TAG}` = '{content.key}'", max_results=10
+        [store.experiment_id], filter_string=f"tags.`{KEY_TAG}` = '{key}'", max_results=10
     )
-    if any(str(model.status) == "READY" for model in held):
-        return False
-    for half in held:
-        client.delete_logged_model(half.model_id)
+    if any(str(model.status) == "READY" and model.source_run_id == run_id for model in held):
+        return
+    for stale in held:
+        client.delete_logged_model(stale.model_id)
+    name = f"{sweep.name}/{best.folder.name}"
+    sentence, trigger = str(best.verdict.get("sentence", "")), str(best.plan.get("trigger") or "")
     model = client.create_logged_model(
         store.experiment_id,
-        name=content.name,
+        name=f"{sweep.name}-best".replace(".", "-"),
         source_run_id=run_id,
-        tags={**content.tags, KEY_TAG: content.key},
-        params=content.params,
+        tags={
+            KEY_TAG: key,
+            "lorasweep.sweep": sweep.name,
+            "lorasweep.trial": best.folder.name,
+            "mlflow.note.content": notes.model_note(name, sentence=sentence, trigger=trigger),
+        },
+        params={key: str(value) for key, value in ((best.recipe.get("adapter") or {}).get("options") or {}).items()},
         model_type=MODEL_TYPE,
     )
     with tempfile.TemporaryDirectory() as folder:
-        for path in (*_describe(content, Path(folder), model.model_id, run_id), *content.artifacts):
-            client.log_model_artifact(model.model_id, str(path))
-    _join(store, content, model_id=model.model_id, run_id=run_id)
+        save(best, name, Path(folder) / "model", model_id=model.model_id, run_id=run_id)
+        client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
+    told = (sweep.manifest.get("metric"), *HEADLINE)
+    shown = [point for point in points(best).get(FINAL, ()) if point.key in told]
+    _join(store, shown, model_id=model.model_id, run_id=run_id)
     client.finalize_logged_model(model.model_id, "READY")
-    return True
 
 
-def _describe(content: ModelContent, folder: Path, model_id: str, run_id: str) -> list[Path]:
-    """Write what MLflow reads to load a model."""
-    loader = {"loader_module": LOADER, "python_version": platform.python_version()}
-    described = {
-        "flavors": {"lorasweep": content.flavor, "python_function": loader},
-        "signature": _signature(content.flavor),
-        "model_id": model_id,
-        "run_id": run_id,
+def model_key(sweep: SweepFiles, best: TrialFiles) -> str:
+    """Say which trial and which weights; a model with this key is not logged twice."""
+    return f"{sweep.identity}/{best.folder.name}/{best.status.get('fingerprint')}"
+
+
+def save(best: TrialFiles, name: str, folder: Path, *, model_id: str, run_id: str) -> None:
+    """Write the folder that MLflow loads the model from.
+
+    Args:
+        best: the trial.
+        name: SWEEP/TRIAL.
+        folder: to be made.
+        model_id: MLflow's.
+        run_id: of the trial, in MLflow.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    adapter, base, sampling = (best.recipe.get(group) or {} for group in ("adapter", "base", "sample"))
+    told = {
+        "adapter": adapter.get("name"),
+        "base": base.get("path") or base.get("name"),
+        "file": f"data/{DATA}/{ADAPTER_FILE}",
+        "weight": sampling.get("weight"),
+        "seed": next(iter(sampling.get("seeds") or ()), None),
+        "trigger": best.plan.get("trigger"),
+        "trial": name,
     }
-    files.write_text(folder / "MLmodel", yaml.safe_dump(described, sort_keys=False))
-    files.write_text(folder / "requirements.txt", f"lorasweep=={lorasweep.__version__}\n")
-    return [folder / "MLmodel", folder / "requirements.txt"]
+    flavor = {key: value for key, value in told.items() if value is not None}
+    described = Model(model_id=model_id, run_id=run_id, signature=_signature(flavor))
+    described.add_flavor("lorasweep", **flavor)
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(scratch) / DATA
+        data.mkdir()
+        for document in DOCUMENTS:
+            if (best.folder / document).exists():
+                shutil.copy(best.folder / document, data)
+        mlflow.pyfunc.save_model(
+            str(folder),
+            mlflow_model=described,
+            loader_module=LOADER,
+            data_path=str(data),
+            pip_requirements=[f"lorasweep=={lorasweep.__version__}"],
+        )
 
 
-def _signature(flavor: Mapping[str, Any]) -> dict[str, str]:
+def _signature(flavor: Mapping[str, Any]) -> ModelSignature | None:
     """What `predict` takes beside prompts; MLflow drops params that no signature names."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ParamSchema, ParamSpec
+
     types = {"weight": "double", "seed": "long"}
-    params = [
-        {"name": name, "type": kind, "default": flavor[name], "shape": None}
-        for name, kind in types.items()
-        if name in flavor
-    ]
-    return {"params": json.dumps(params)} if params else {}
+    params = [ParamSpec(name, kind, flavor[name]) for name, kind in types.items() if name in flavor]
+    return ModelSignature(params=ParamSchema(params)) if params else None
 
 
-def _join(store: Store, content: ModelContent, *, model_id: str, run_id: str) -> None:
+def _join(store: Store, shown: Sequence[Point], *, model_id: str, run_id: str) -> None:
     """Show the model on its run, and the run's numbers on the model; MLflow drops what it has already."""
     from mlflow.entities import LoggedModelOutput, Metric
 
     store.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     metrics = [
-        Metric(point.key, point.value, point.time_ms, point.step, model_id=model_id, run_id=run_id)
-        for point in content.points
+        Metric(point.key, point.value, point.time_ms, point.step, model_id=model_id, run_id=run_id) for point in shown
     ]
     if metrics:
         store.client.log_batch(run_id, metrics=metrics)

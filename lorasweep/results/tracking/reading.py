@@ -8,7 +8,6 @@ so that is damage, which is for `lorasweep status` to report). Knows nothing abo
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Iterable, Mapping
@@ -16,17 +15,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lorasweep.core import files
-from lorasweep.core.records import Status
+from lorasweep.core.errors import InputError
+from lorasweep.core.records import Status, to_dict
+from lorasweep.core.run_folder import (
+    ADAPTER_FILE,
+    EVENTS_FILE,
+    LEADERBOARD_FILE,
+    PLAN_FILE,
+    PROVENANCE_FILE,
+    RECIPE_FILE,
+    RESULT_FILE,
+    STATUS_FILE,
+    RunFolder,
+    SweepFolder,
+)
+from lorasweep.sweep.manifest import read_manifest
 
 IDENTITY_FILE = ".mirror_id"
-MARK_FILE = "mlflow.json"
 # What decides a run's content; when none of them changed, the run is not read again.
 _TRIAL_FILES = (
-    "status.json", "events.jsonl", "metrics.json", "recipe.yaml", "plan.json", "provenance.json",
-    "adapter.safetensors", MARK_FILE,
+    STATUS_FILE, EVENTS_FILE, RESULT_FILE, RECIPE_FILE, PLAN_FILE, PROVENANCE_FILE, ADAPTER_FILE,
 )  # fmt: skip
 
 
@@ -37,7 +46,7 @@ class SweepFiles:
     folder: Path
     identity: str  # of this folder for its whole life, wherever it is moved; a folder made anew has a new one
     manifest: Mapping[str, Any]
-    leaderboard: Any
+    leaderboard: Mapping[str, Any]
     trials: tuple[Path, ...]  # run folders, by name
 
     @property
@@ -68,9 +77,7 @@ class SweepFiles:
 
     def _rows(self) -> dict[Any, Mapping[str, Any]]:
         """The leaderboard by trials' numbers."""
-        found = self.leaderboard
-        rows = found.get("trials", ()) if isinstance(found, dict) else found or ()
-        return {row.get("number"): row for row in rows}
+        return {row.get("number"): row for row in self.leaderboard.get("trials", ())}
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,8 @@ class TrialFiles:
     @property
     def verdict(self) -> Mapping[str, Any]:
         """What the score says in words; may be empty."""
-        verdict = self.result.get("verdict")
-        return verdict if isinstance(verdict, dict) else {}
+        verdict: Mapping[str, Any] = self.result["verdict"]
+        return verdict
 
 
 def read_sweep(folder: Path) -> SweepFiles:
@@ -104,53 +111,36 @@ def read_sweep(folder: Path) -> SweepFiles:
     Raises:
         OSError: the folder does not exist or cannot be written.
     """
-    trials = sorted(
-        path for path in folder.iterdir() if (path / "status.json").exists() or (path / "recipe.yaml").exists()
-    )
+    try:
+        manifest = read_manifest(folder)
+    except InputError:
+        manifest = None
     return SweepFiles(
         folder=folder,
         identity=_identity(folder),
-        manifest=_with_asked(_mapping(read_yaml(folder / "sweep.yaml")), folder),
-        leaderboard=_json(folder / "leaderboard.json"),
-        trials=tuple(trials),
+        manifest={} if manifest is None else to_dict(manifest),
+        leaderboard=files.read_object(folder / LEADERBOARD_FILE),
+        trials=tuple(run.path for run in SweepFolder(folder).runs),
     )
-
-
-def _with_asked(manifest: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """Add the points and repeats that a search came to hold since the sweep was declared."""
-    rows = list(files.read_jsonl(folder / "asked.jsonl")) if manifest else []
-    if not rows:
-        return manifest
-    points = [
-        {"name": row["arm"], "note": "", "overrides": row["overrides"], "recipe": {}}
-        for row in rows
-        if row.get("params") is not None
-    ]
-    trials = [
-        {"number": row["number"] + offset, "arm": row["arm"], "seed": seed}
-        for row in rows
-        for offset, seed in enumerate(row["seeds"])
-    ]
-    arms, declared = manifest.get("arms") or [], manifest.get("trials") or []
-    return {**manifest, "arms": [*arms, *points], "trials": [*declared, *trials]}
 
 
 def read_trial(folder: Path) -> TrialFiles:
     """Read a run folder."""
+    run = RunFolder(folder)
     return TrialFiles(
         folder=folder,
         signature=signature(folder),
-        status=_mapping(_json(folder / "status.json")),
-        recipe=_mapping(read_yaml(folder / "recipe.yaml")),
-        plan=_mapping(_json(folder / "plan.json")),
-        result=_mapping(_json(folder / "metrics.json")),
-        provenance=_mapping(_json(folder / "provenance.json")),
-        events=tuple(files.read_jsonl(folder / "events.jsonl")),
+        status=run.status,
+        recipe=run.recipe,
+        plan=run.plan,
+        result=run.result,
+        provenance=run.provenance,
+        events=tuple(run.events()),
     )
 
 
 def signature(trial_folder: Path) -> tuple[tuple[int, int], ...]:
-    """Sizes and times of a run folder's files, the mark's last; equal ones mean that nothing changed."""
+    """Sizes and times of a run folder's files; equal ones mean that nothing changed."""
     found = []
     for name in _TRIAL_FILES:
         try:
@@ -159,26 +149,6 @@ def signature(trial_folder: Path) -> tuple[tuple[int, int], ...]:
         except FileNotFoundError:
             found.append((-1, -1))
     return tuple(found)
-
-
-def read_yaml(path: Path) -> Any:
-    """Read YAML as data; None when absent or broken."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times faster
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), loader)  # noqa: S506 - both loaders are safe
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
-
-
-def _json(path: Path) -> Any:
-    try:
-        return files.read_json(path)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-        return None
-
-
-def _mapping(data: Any) -> Mapping[str, Any]:
-    return data if isinstance(data, dict) else {}
 
 
 def _identity(folder: Path) -> str:

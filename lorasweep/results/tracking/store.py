@@ -7,20 +7,20 @@ processes meet a fresh database. Knows nothing about sweeps.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from lorasweep.core import paths
 from lorasweep.core.errors import LorasweepError
-from lorasweep.results.tracking import address
-from lorasweep.results.tracking.address import is_server, masked, sqlite_file, tracking_uri
+from lorasweep.results.tracking.address import address_problem, is_server, masked, sqlite_file, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,6 +34,7 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # `sync --json` prints JSON and nothing else
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # a model takes no pyproject.toml of the folder where somebody stands
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _EXPERIMENT_TAGS = {
@@ -114,7 +115,7 @@ def open_store(experiment: str) -> Store:
     """
     uri = tracking_uri()
     quieten()
-    if wrong := address.address_problem(uri):
+    if wrong := address_problem(uri):
         raise StoreUnavailable(str(wrong))
     with _explained(uri), _one_at_a_time(uri):
         if (database := sqlite_file(uri)) is not None:
@@ -175,17 +176,12 @@ def _require_writable(database: Path) -> None:
         connection.execute("ROLLBACK")
 
 
-@contextmanager
-def _one_at_a_time(uri: str) -> Iterator[None]:
-    """Hold a lock beside the database, so that one process at a time makes its tables."""
-    database = sqlite_file(uri)
-    if database is None:
-        yield
-        return
+def _one_at_a_time(uri: str) -> AbstractContextManager[object]:
+    """Lock beside the database, so that one process at a time makes its tables; dies with its holder."""
+    if (database := sqlite_file(uri)) is None:
+        return nullcontext()
     database.parent.mkdir(parents=True, exist_ok=True)
-    with open(database.parent / f".{database.name}.lock", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # dies with its holder
-        yield
+    return FileLock(database.parent / f".{database.name}.lock")
 
 
 @contextmanager

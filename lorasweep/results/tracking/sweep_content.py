@@ -15,6 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.core.records import Status
+from lorasweep.core.run_folder import (
+    LEADERBOARD_FILE,
+    MANIFEST_FILE,
+    REPORT_FILE,
+    REPORT_TEXT_FILE,
+    SHEET_FILE,
+)
 from lorasweep.results.tracking import notes
 from lorasweep.results.tracking.content import Artifact, DatasetLabel, Picture, Point, RunContent, RunStatus
 from lorasweep.results.tracking.reading import SweepFiles, TrialFiles
@@ -55,7 +62,7 @@ def sweep_content(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> RunContent
         pictures=_sheet(sweep.folder, trials, done=status == "FINISHED"),
         artifacts=tuple(
             Artifact(file=sweep.folder / name)
-            for name in ("sweep.yaml", "leaderboard.json", "contact_sheet.png", "report.html", "report.md")
+            for name in (MANIFEST_FILE, LEADERBOARD_FILE, SHEET_FILE, REPORT_FILE, REPORT_TEXT_FILE)
             if (sweep.folder / name).exists()
         ),
         datasets=_shared_datasets(trials),
@@ -136,7 +143,7 @@ def _points(trial: TrialFiles, sweep: SweepFiles) -> tuple[Point, ...]:
 
 def _sheet(folder: Path, trials: Sequence[TrialFiles], *, done: bool) -> tuple[Picture, ...]:
     """The contact sheet as a picture, once it is complete; until then it is an artifact that is replaced."""
-    path = folder / "contact_sheet.png"
+    path = folder / SHEET_FILE
     if not (done and path.exists()):
         return ()
     step = len(trials)  # a sweep that grew gets a new picture beside the old one

@@ -1,7 +1,6 @@
-"""`mlflow.json` in a run folder: which MLflow run mirrors it, and how far.
+"""`mlflow.json` in a run folder: which MLflow run mirrors it, and what that run was sent.
 
-A high-water mark is written after what it speaks of was sent, so it may be behind the store (a kill in
-between) but never ahead of it. Knows nothing about mlflow.
+Knows nothing about mlflow.
 """
 
 from __future__ import annotations
@@ -15,11 +14,12 @@ from lorasweep.core import files
 
 
 @dataclass(kw_only=True)
-class Mark:
-    """How far one run is mirrored.
+class SyncState:
+    """What one run was sent; may be behind the store (a kill in between) but never ahead of it.
 
     Attributes:
         run_id, experiment_id, tracking_uri: where; the address without its secrets.
+        whole: false while pictures are on their way: the one thing that a second sending would double.
         name, status, tags, params: as last sent.
         datasets: by use, the digest that was sent.
         points: by stream, the last step whose points were sent.
@@ -30,6 +30,7 @@ class Mark:
     run_id: str
     experiment_id: str
     tracking_uri: str
+    whole: bool = True
     name: str | None = None
     status: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
@@ -46,10 +47,10 @@ class Mark:
         files.write_json(path, {**whereabouts, "mirrored": data})
 
 
-def read_mark(path: Path) -> Mark | None:
-    """Read a mark; None when there is none that can be read, as if nothing was mirrored."""
+def read_state(path: Path) -> SyncState | None:
+    """Read a state; None when there is none that can be read, as if nothing was mirrored."""
     try:
         data: dict[str, Any] = files.read_json(path)
-        return Mark(**{key: value for key, value in data.items() if key != "mirrored"}, **data["mirrored"])
+        return SyncState(**{key: value for key, value in data.items() if key != "mirrored"}, **data["mirrored"])
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError):
         return None

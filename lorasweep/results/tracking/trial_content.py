@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lorasweep.core import files
 from lorasweep.core.records import Status, digest
+from lorasweep.core.run_folder import ADAPTER_FILE, PLAN_FILE, PROVENANCE_FILE, RECIPE_FILE, RESULT_FILE
 from lorasweep.results import params
 from lorasweep.results.tracking import notes
 from lorasweep.results.tracking.content import (
@@ -49,7 +50,7 @@ FINAL = "final"  # stream of the trial's own numbers
 KEPT_STEP = 0  # of the numbers of the checkpoint that was kept
 DIGITS = 6  # significant ones
 SCORE_DIGITS = 4  # decimals of what overcook/... says, which lies in 0..1 or counts steps
-DOCUMENTS = ("recipe.yaml", "plan.json", "metrics.json", "provenance.json", "adapter.safetensors")
+DOCUMENTS = (RECIPE_FILE, PLAN_FILE, RESULT_FILE, PROVENANCE_FILE, ADAPTER_FILE)
 
 
 def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) -> RunContent:
@@ -62,7 +63,8 @@ def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) 
     """
     status = trial.status
     arm = sweep.arm(str(status.get("arm", "")))
-    indexes = list(_indexes(trial))
+    samples = list(_samples(trial))
+    documents = [Artifact(file=trial.folder / name) for name in DOCUMENTS if (trial.folder / name).exists()]
     chosen = params.run_params(trial.recipe, arm, telling) if trial.recipe else {}
     if "steps" in trial.plan:
         chosen["steps"] = str(trial.plan["steps"])
@@ -75,20 +77,15 @@ def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) 
         tags=_tags(trial, sweep, arm),
         params=chosen,
         points=points(trial),
-        pictures=tuple(picture for index in indexes for picture in index.pictures),
-        artifacts=tuple(_artifacts(trial, indexes)),
+        pictures=tuple(each for each in samples if isinstance(each, Picture)),
+        artifacts=(*documents, *(each for each in samples if isinstance(each, Artifact))),
         datasets=tuple(datasets(trial)),
     )
 
 
 def milliseconds(time: Any) -> int | None:
-    """Unix seconds or an ISO date -> Unix milliseconds; None for anything else."""
-    if isinstance(time, int | float):
-        return int(time * 1000)
-    try:
-        return int(datetime.fromisoformat(time).timestamp() * 1000)
-    except (TypeError, ValueError):
-        return None
+    """Turn Unix seconds into milliseconds; None for anything else."""
+    return int(time * 1000) if isinstance(time, int | float) else None
 
 
 def _name(trial: TrialFiles, sweep: SweepFiles) -> str:
@@ -188,47 +185,29 @@ def metric_key(name: str) -> str:
 # -------------------------------------------------------------------------------------------- pictures
 
 
-class _Index:
-    """One `samples/step_*/index.json`: the grid's pictures, and the others."""
+def _samples(trial: TrialFiles) -> Iterator[Picture | Artifact]:
+    """List what the indexes hold that the events announce, by step, each once; one that is gone shows nothing.
 
-    def __init__(self, path: Path, step: int, time_ms: int, weight: float) -> None:
-        entries = files.read_json(path)["images"]
-        counted = [entry for entry in entries if entry["weight"] == weight]
-        seed = counted[0]["seed"] if counted else None
-        self.path, self.step = path, step
-        self.pictures: list[Picture] = []
-        self.others: list[Path] = []
-        prompts: dict[str, list[str]] = {}
-        for entry in entries:
-            tier = prompts.setdefault(entry["tier"], [])
-            if entry["prompt"] not in tier:
-                tier.append(entry["prompt"])
-            file = path.parent / entry["file"]
-            if entry["weight"] == weight and entry["seed"] == seed:
-                key = f"{entry['tier']}_{tier.index(entry['prompt'])}"
-                self.pictures.append(Picture(file=file, key=key, step=step, time_ms=time_ms))
-            else:
-                self.others.append(file)
-
-
-def _indexes(trial: TrialFiles) -> Iterator[_Index]:
-    """Read the indexes that the events announce, by step, each once; one that is gone shows nothing."""
+    A picture per prompt goes to the grid: at the judged weight, from the first seed. All others are artifacts.
+    """
     weight = (trial.recipe.get("sample") or {}).get("weight", 0.7)
     announced = {e["step"]: e for e in reversed(trial.events) if e.get("kind") == "samples" and "index" in e}
     for step, event in sorted(announced.items()):
-        path = trial.folder / event["index"]
-        if path.exists():
-            yield _Index(path, step, milliseconds(event.get("time")) or 0, weight)
-
-
-def _artifacts(trial: TrialFiles, indexes: Sequence[_Index]) -> Iterator[Artifact]:
-    for name in DOCUMENTS:
-        if (trial.folder / name).exists():
-            yield Artifact(file=trial.folder / name)
-    for index in indexes:
-        folder = index.path.parent.relative_to(trial.folder).as_posix()
-        for file in (index.path, *index.others):
-            yield Artifact(file=file, folder=folder)
+        path, time_ms = trial.folder / event["index"], milliseconds(event.get("time")) or 0
+        if not path.exists():
+            continue
+        folder = path.parent.relative_to(trial.folder).as_posix()
+        yield Artifact(file=path, folder=folder)
+        entries = files.read_json(path)["images"]
+        seed = next((entry["seed"] for entry in entries if entry["weight"] == weight), None)
+        places: dict[str, dict[str, int]] = defaultdict(dict)  # tier -> prompt -> place
+        for entry in entries:
+            file, tier = path.parent / entry["file"], entry["tier"]
+            place = places[tier].setdefault(entry["prompt"], len(places[tier]))
+            if entry["weight"] == weight and entry["seed"] == seed:
+                yield Picture(file=file, key=f"{tier}_{place}", step=step, time_ms=time_ms)
+            else:
+                yield Artifact(file=file, folder=folder)
 
 
 def datasets(trial: TrialFiles) -> Iterator[DatasetLabel]:

@@ -13,14 +13,17 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
+from contextlib import suppress
+
+import psutil
 
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.run_folder import MLFLOW_FILE
 from lorasweep.results.tracking import address
 from lorasweep.results.tracking.address import is_server, masked, tracking_uri, without_user
-from lorasweep.results.tracking.reading import MARK_FILE
 from lorasweep.results.tracking.store import artifact_root, quieten
-from lorasweep.results.tracking.sync_state import read_mark
+from lorasweep.results.tracking.sync_state import read_state
 from lorasweep.results.tracking.view import page
 
 DEFAULT_PORT = 5000
@@ -49,16 +52,16 @@ def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: boo
         return 0
     port = port or _free_port(host)
     quieten()
-    command = _command(host, port)
     url = f"http://{host}:{port}/"
     print(f"MLflow UI  starting on {url}", flush=True)
     # A session of its own: signals reach us alone, and we end the server and its workers together.
-    for word in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(word, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     # The address goes by the environment, since everybody here can read a process's arguments.
     environment = {"PYTHONWARNINGS": "ignore", **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
     server = subprocess.Popen(
-        command, start_new_session=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        _command(host, port), start_new_session=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     threading.Thread(target=_relay, args=(server,), name="ui-words", daemon=True).start()
     try:
@@ -90,12 +93,12 @@ def _announce(url: str, uri: str, *, open_browser: bool) -> None:
 
 def _pages(uri: str) -> list[str]:
     """The saved views of the sweeps in our outputs that this store mirrors, the latest touched last."""
-    marked = []
-    for path in paths.outputs().glob(f"*/{MARK_FILE}"):
-        mark = read_mark(path)
-        if mark is not None and mark.tracking_uri == masked(uri):
-            marked.append((path.stat().st_mtime, page(mark.experiment_id, path.parent.name, charts=True)))
-    return [address for _, address in sorted(marked)]
+    mirrored = []
+    for path in paths.outputs().glob(f"*/{MLFLOW_FILE}"):
+        state = read_state(path)
+        if state is not None and state.tracking_uri == masked(uri):
+            mirrored.append((path.stat().st_mtime, page(state.experiment_id, path.parent.name)))
+    return [address for _, address in sorted(mirrored)]
 
 
 def _command(host: str, port: int) -> list[str]:
@@ -159,10 +162,13 @@ def _answers(url: str, server: subprocess.Popen[bytes]) -> bool:
 
 def _end(server: subprocess.Popen[bytes]) -> None:
     """End the server with everything it started."""
-    for word in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(server.pid, word)
-            server.wait(10)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
-        return
+    with suppress(psutil.NoSuchProcess):
+        family = psutil.Process(server.pid)
+        members = [family, *family.children(recursive=True)]
+        for member in members:
+            with suppress(psutil.NoSuchProcess):
+                member.terminate()
+        for member in psutil.wait_procs(members, timeout=10)[1]:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+    server.wait()

@@ -2,8 +2,8 @@
 
 MLflow opens on one folded row otherwise: no trials, no params, no metrics. A saved view is a tag of the
 experiment that holds the UI's state; the page reads it from `?viewStateShareKey=`, and the "Views" menu
-lists it by name. The state's keys are the UI's own (mlflow 3.17), which ignores those it does not know.
-Knows nothing about mlflow's Python side.
+lists it by name. That state is the UI's own affair: this file is written for `UI_VERSION`, and another UI
+ignores the keys that it does not know. Nothing but the view depends on it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,22 @@ from lorasweep.results.params import HEADLINE
 from lorasweep.results.tracking.content import RunContent
 from lorasweep.results.tracking.notes import SCORE, UTILITY
 from lorasweep.results.tracking.reading import SweepFiles
+from lorasweep.results.tracking.store import Store
 from lorasweep.results.tracking.trial_content import PREFIX
 
+UI_VERSION = "3.17"  # of mlflow
 TAG_PREFIX = "mlflow.sharedViewState."
 IDENTITY = "identity/score"
 EXPOSURES = f"{PREFIX['rung']}exposures_per_image"
 VERDICT_TAGS = ("lorasweep.verdict", "lorasweep.done_at", "lorasweep.burned_at")
 MOST_AXES = 8  # of the parallel coordinates; more are not read
-# Sections of the charts, from top to bottom.
-PICTURES, RESULTS, SETTINGS, CURVES = "pictures", "results", "settings", "curves"
+# Of the charts, from top to bottom: title, columns, height in px.
+SECTIONS = {
+    "pictures": ("Samples at the weight that counts", 1, 820),
+    "results": ("What came out: the checkpoint that each recipe kept", 2, 330),
+    "settings": ("Settings against what came out", 1, 420),
+    "curves": ("How each cooked: over exposures per image", 3, 360),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +62,14 @@ class View:
     picture_keys: Sequence[str]
     grid_step: int
 
+    @property
+    def metrics(self) -> list[str]:
+        """Columns, bars and curves."""
+        return list(dict.fromkeys((self.metric, UTILITY, IDENTITY, SCORE)))
 
-def sweep_view(sweep: SweepFiles, trials: Iterable[RunContent]) -> View:
+
+def sweep_view(sweep: SweepFiles, contents: Sequence[RunContent]) -> View:
     """Derive a sweep's view from what its runs show: the params that differ, the pictures that exist."""
-    contents = list(trials)
-    pictures = [picture for content in contents for picture in content.pictures]
     keys = list(dict.fromkeys([*HEADLINE, *(key for content in contents for key in content.params)]))
     values = {key: {content.params.get(key) for content in contents} for key in keys}
     telling = [key for key in keys if len(values[key]) > 1]
@@ -71,7 +81,7 @@ def sweep_view(sweep: SweepFiles, trials: Iterable[RunContent]) -> View:
         params=telling,
         axes=[key for key in telling if None not in values[key]][:MOST_AXES],
         tags=VERDICT_TAGS if all_went_well else ("lorasweep.status", *VERDICT_TAGS),
-        picture_keys=list(dict.fromkeys(picture.key for picture in pictures)),
+        picture_keys=list(dict.fromkeys(picture.key for content in contents for picture in content.pictures)),
         grid_step=_grid_step(contents),
     )
 
@@ -84,16 +94,22 @@ def _grid_step(contents: Sequence[RunContent]) -> int:
     return max(set.intersection(*steps) or set.union(*steps))
 
 
+def push_view(store: Store, view: View, *, created_ms: int) -> None:
+    """Save a view of the experiment, unless a person has saved changes over it."""
+    key, value = TAG_PREFIX + share_key(view.sweep), envelope(view, created_ms=created_ms)
+    held = store.client.get_experiment(store.experiment_id).tags.get(key)
+    if held is None or (held != value and not is_persons_own(held)):
+        store.client.set_experiment_tag(store.experiment_id, key, value)
+
+
 def share_key(sweep: str) -> str:
     """The view's id: the sweep's name in characters that a tag and an address allow."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", sweep)
 
 
-def page(experiment_id: str, sweep: str, *, charts: bool) -> str:
-    """The view's place in the UI, after the server's address: its charts, or its table."""
-    query = {"viewStateShareKey": share_key(sweep), "workflowType": "machine_learning"}
-    if charts:
-        query["compareRunsMode"] = "CHART"
+def page(experiment_id: str, sweep: str) -> str:
+    """The place of a view's charts in the UI, after the server's address."""
+    query = {"viewStateShareKey": share_key(sweep), "workflowType": "machine_learning", "compareRunsMode": "CHART"}
     return f"#/experiments/{experiment_id}/runs?{urlencode(query)}"
 
 
@@ -114,13 +130,18 @@ def is_persons_own(value: str) -> bool:
 
 
 def _state(view: View) -> dict[str, Any]:
-    metrics = list(dict.fromkeys((view.metric, UTILITY, IDENTITY, SCORE)))
     columns = [
-        *(f"metrics.`{name}`" for name in metrics),
+        *(f"metrics.`{name}`" for name in view.metrics),
         *(f"tags.`{name}`" for name in view.tags),
         *(f"params.`{name}`" for name in view.params),
         "attributes.`Duration`",
     ]
+    charts = {
+        "pictures": list(_pictures(view)),
+        "results": list(_results(view)),
+        "settings": list(_settings(view)),
+        "curves": [_curve(metric) for metric in view.metrics],
+    }
     return {
         # Any order but by time shows the trials flat, without their parent.
         "orderByKey": f"metrics.`{view.metric}`",
@@ -129,76 +150,43 @@ def _state(view: View) -> dict[str, Any]:
         "selectedColumns": columns,
         "columnOrder": columns,
         "columnWidths": {column: 140 if column.startswith("tags") else 120 for column in columns},
-        "compareRunCharts": [
-            _pictures(view),
-            *_single_pictures(view),
-            *(_bar(name) for name in metrics),
-            _scatter(),
-            *_parallel(view),
-            *(_line(name) for name in metrics),
-        ],
-        "compareRunSections": _sections(view),
+        "compareRunCharts": [_card(section, *chart) for section, found in charts.items() for chart in found],
+        "compareRunSections": [_section(section, *SECTIONS[section]) for section, found in charts.items() if found],
         "isAccordionReordered": True,  # keep our order of sections
         "hideEmptyCharts": True,
     }
 
 
-def _sections(view: View) -> list[dict[str, Any]]:
-    return [
-        _section(PICTURES, "Samples at the weight that counts", columns=1, height_px=820),
-        _section(RESULTS, "What came out: the checkpoint that each recipe kept", columns=2, height_px=330),
-        *([_section(SETTINGS, "Settings against what came out", columns=1, height_px=420)] if view.axes else []),
-        _section(CURVES, "How each cooked: over exposures per image", columns=3, height_px=360),
-    ]
+# A chart of the page: its kind, the end of its id, and what is its own.
+_Chart = tuple[str, str, dict[str, Any]]
 
 
-def _pictures(view: View) -> dict[str, Any]:
-    return {
-        **_card("IMAGE", "lorasweep-pictures", PICTURES),
-        "imageKeys": list(view.picture_keys),
-        "step": view.grid_step,
-        "showRunParams": False,
-    }
+def _pictures(view: View) -> Iterable[_Chart]:
+    grid = {"imageKeys": list(view.picture_keys), "step": view.grid_step, "showRunParams": False}
+    yield "IMAGE", "pictures", grid
+    for key in view.picture_keys:  # the cards that the UI would add for each key, taken out: the grid has them all
+        yield "IMAGE", key, {"imageKeys": [key], "deleted": True}
 
 
-def _single_pictures(view: View) -> list[dict[str, Any]]:
-    """The cards that the UI would add for each key, taken out: the grid has them all."""
-    return [
-        {**_card("IMAGE", f"lorasweep-{key}", PICTURES), "imageKeys": [key], "deleted": True}
-        for key in view.picture_keys
-    ]
+def _results(view: View) -> Iterable[_Chart]:
+    """Bars, and the trade-off of identity against overcooking: best is the top left."""
+    for metric in view.metrics:
+        yield "BAR", f"bar-{metric}", {"metricKey": metric, "displayName": metric}
+    x, y = ({"key": key, "type": "METRIC"} for key in (SCORE, IDENTITY))
+    yield "SCATTER", "trade", {"xaxis": x, "yaxis": y, "runsCountToCompare": 100}
 
 
-def _bar(metric: str) -> dict[str, Any]:
-    return {**_card("BAR", f"lorasweep-bar-{metric}", RESULTS), "metricKey": metric, "displayName": metric}
-
-
-def _scatter() -> dict[str, Any]:
-    """The trade-off: identity against overcooking; best is the top left."""
-    return {
-        **_card("SCATTER", "lorasweep-trade", RESULTS),
-        "xaxis": {"key": SCORE, "type": "METRIC"},
-        "yaxis": {"key": IDENTITY, "type": "METRIC"},
-        "runsCountToCompare": 100,
-    }
-
-
-def _parallel(view: View) -> list[dict[str, Any]]:
+def _settings(view: View) -> Iterable[_Chart]:
     """Params against the metric, when any param differs."""
-    card = {
-        **_card("PARALLEL", "lorasweep-parallel", SETTINGS),
-        "selectedParams": list(view.axes),
-        "selectedMetrics": [view.metric],
-        "showAllRuns": False,
-    }
-    return [card] if view.axes else []
+    if view.axes:
+        shown = {"selectedParams": list(view.axes), "selectedMetrics": [view.metric], "showAllRuns": False}
+        yield "PARALLEL", "parallel", shown
 
 
-def _line(metric: str) -> dict[str, Any]:
+def _curve(metric: str) -> _Chart:
     """A curve over exposures: overcooking follows them, whatever the batch."""
     bounded = metric in (UTILITY, SCORE, IDENTITY)
-    return {
-        **_card("LINE", f"lorasweep-{metric}", CURVES),
+    shown = {
         "metricKey": PREFIX["rung"] + metric,
         "displayName": metric,
         "lineSmoothness": 0,
@@ -213,20 +201,22 @@ def _line(metric: str) -> dict[str, Any]:
         "useGlobalXaxisKey": False,
         "useGlobalLineSmoothing": True,
     }
+    return "LINE", metric, shown
 
 
-def _card(kind: str, uuid: str, section: str) -> dict[str, Any]:
+def _card(section: str, kind: str, name: str, shown: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": kind,
-        "uuid": uuid,
+        "uuid": f"lorasweep-{name}",
         "metricSectionId": section,
         "runsCountToCompare": 10,
         "deleted": False,
         "isGenerated": True,
+        **shown,
     }
 
 
-def _section(uuid: str, name: str, *, columns: int, height_px: int) -> dict[str, Any]:
+def _section(uuid: str, name: str, columns: int, height_px: int) -> dict[str, Any]:
     return {
         "uuid": uuid,
         "name": name,

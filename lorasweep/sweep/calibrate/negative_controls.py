@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lorasweep.components.adapters._peft import PeftAdapter
     from lorasweep.trial.judge.calibration import Calibration
-    from lorasweep.trial.resources import Kitchen
+    from lorasweep.trial.resources import TrialResources
 
 RANDOM = 2  # random adapters
 CLOSE = 0.01  # a random adapter's size may differ from the healthy one's by this share
@@ -33,14 +33,14 @@ TRIES = 30  # at the scale of the noise; ten halve a factor of two to a thousand
 
 
 def judge_nulls(
-    recipe: Recipe, plan: Plan, kitchen: Kitchen, calibration: Calibration, *, healthy: Path, folder: Path
+    recipe: Recipe, plan: Plan, resources: TrialResources, calibration: Calibration, *, healthy: Path, folder: Path
 ) -> dict[str, list[dict[str, Any]]]:
     """Judge the harmless controls as a rung is judged.
 
     Args:
         recipe: a control's: the same adapter.
         plan: its images and prompts.
-        kitchen: gives the base and the probes.
+        resources: gives the base and the probes.
         calibration: only to score with; the limits are not looked at.
         healthy: the `adapter.safetensors` that gives the random ones their size.
         folder: gets the pictures.
@@ -53,14 +53,14 @@ def judge_nulls(
         AdapterError: the healthy file is not of this kind of adapter.
         LorasweepError: it changes nothing, or no random adapter of its size could be made.
     """
-    base = kitchen.base(recipe)
+    base = resources.base(recipe)
     plan = class_images.draw(base, recipe, plan)
     module = registry.load("adapter", recipe.adapter.name)
     adapter: Any = module.build(base, seed=recipe.seed, **recipe.adapter.options)
     try:
         found: dict[str, list[dict[str, Any]]] = {}
         for name, number in _ready(adapter, recipe, healthy):
-            row = _judge(recipe, plan, kitchen, calibration, adapter, folder=folder / f"{name}_{number}")
+            row = _judge(recipe, plan, resources, calibration, adapter, folder=folder / f"{name}_{number}")
             found.setdefault(name, []).append(row)
         return found
     finally:
@@ -134,15 +134,15 @@ def randomise(adapter: PeftAdapter, fresh: Mapping[str, torch.Tensor], seed: int
 
 
 def _judge(
-    recipe: Recipe, plan: Plan, kitchen: Kitchen, calibration: Calibration, adapter: Any, *, folder: Path
+    recipe: Recipe, plan: Plan, resources: TrialResources, calibration: Calibration, adapter: Any, *, folder: Path
 ) -> dict[str, Any]:
     from lorasweep.trial import sample
 
-    options, base = recipe.sample, kitchen.base(recipe)
+    options, base = recipe.sample, resources.base(recipe)
     requests = sample_requests.at_rung(recipe, plan)
     images = sample.draw(base, adapter, requests, options)
     samples = sample.write(folder, requests, images, base=base, options=options, adapter_file=None)
-    context = kitchen.judge_context(recipe, plan, adapter=adapter, samples=samples, step=0, history=())
+    context = resources.judge_context(recipe, plan, adapter=adapter, samples=samples, step=0, history=())
     found, replicates = finish.judge_in_full(context, calibration, histories=[])
     row = {"metrics": found.values, "missing": found.missing, "replicates": replicates, "size": size(adapter)}
     files.write_json(folder / "judged.json", row)

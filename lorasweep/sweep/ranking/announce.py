@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.core.records import Status
+from lorasweep.core.run_folder import LEADERBOARD_FILE
 from lorasweep.sweep.comparable import agree
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking import leaderboard
@@ -25,21 +26,17 @@ log = logging.getLogger(__name__)
 
 
 class _Sparingly:
-    """Says when something may be done again so that it takes no more than a share of all time."""
+    """Does something so often that it takes no more than a share of all time."""
 
     def __init__(self, share: float) -> None:
-        self._share, self._began, self._next = share, 0.0, 0.0
+        self._share, self._next = share, 0.0
 
-    @property
-    def due(self) -> bool:
-        return time.monotonic() >= self._next
-
-    def __enter__(self) -> None:
-        self._began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        ended = time.monotonic()
-        self._next = ended + (ended - self._began) / self._share
+    def do(self, action: Callable[[], object]) -> None:
+        began = time.monotonic()
+        if began >= self._next:
+            action()
+            ended = time.monotonic()
+            self._next = ended + (ended - began) / self._share
 
 
 class Announcer:
@@ -70,12 +67,11 @@ class Announcer:
         Ranking and the caller's hook look at all trials, so with many trials they are put off, at the latest
         until `close`.
         """
-        if self._ended is not None and self._rank.due:
-            with self._rank:
-                self._catch_up(f"after trial {self._ended.number}")
-        if self._on_change is not None and self._show.due:
-            with self._show:
-                self._on_change(self.snapshot(activity))
+        if self._ended is not None:
+            when = f"after trial {self._ended.number}"
+            self._rank.do(lambda: self._catch_up(when))
+        if (show := self._on_change) is not None:
+            self._show.do(lambda: show(self.snapshot(activity)))
 
     def trial_ended(self, trial: Trial) -> None:
         """Note it, for `changed` to rank and to run the caller's hook, whose errors must not cost a trial."""
@@ -95,14 +91,11 @@ class Announcer:
 
     def _catch_up(self, when: str) -> None:
         self._behind, self._ended = False, None
-        self._write_leaderboard()
-        self._call_hook(when, self._on_trial_end)
-
-    def _write_leaderboard(self) -> None:
         try:
             leaderboard.write(self._folder, self.snapshot())
         except OSError as error:  # it follows from the run folders, which matter more
-            self.note(f"{leaderboard.LEADERBOARD_FILE} could not be written: {error.strerror or error}")
+            self.note(f"{LEADERBOARD_FILE} could not be written: {error.strerror or error}")
+        self._call_hook(when, self._on_trial_end)
 
     def note(self, text: str) -> None:
         """Let people know something, once."""

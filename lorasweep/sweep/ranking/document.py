@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lorasweep.sweep.folder import PRUNING_FILE, read_or_none
+from lorasweep.core.run_folder import SweepFolder
 from lorasweep.sweep.ranking.leaderboard import standing, standing_json
 from lorasweep.sweep.ranking.state import SweepState, TrialState, params
-from lorasweep.sweep.ranking.timing import TIMING_FILE
 
 
 def status_json(state: SweepState) -> dict[str, Any]:
     """Build the document; `noise` says which arms cannot be told apart."""
+    folder = SweepFolder(Path(state.folder))
     return {
         "name": state.name,
         "question": state.question,
@@ -27,8 +27,8 @@ def status_json(state: SweepState) -> dict[str, Any]:
         "counts": state.counts,
         "noise": standing_json(standing(state)),
         "left_out": dict(state.left_out),
-        "pruning": read_or_none(Path(state.folder) / PRUNING_FILE),
-        "timing": read_or_none(Path(state.folder) / TIMING_FILE),
+        "pruning": folder.pruning or None,
+        "timing": folder.timing or None,
         "trials": [_trial(trial) for trial in state.trials],
     }
 

@@ -15,11 +15,10 @@ from typing import Any
 
 from lorasweep.core.files import write_json
 from lorasweep.core.records import Status, to_dict
+from lorasweep.core.run_folder import LEADERBOARD_FILE
 from lorasweep.sweep.ranking.noise import Interval, Ranking, rank
 from lorasweep.sweep.ranking.repeats import next_round
 from lorasweep.sweep.ranking.state import SweepState, TrialState
-
-LEADERBOARD_FILE = "leaderboard.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ def rank_arms(state: SweepState) -> list[ArmRow]:
 def standing(state: SweepState) -> Ranking | None:
     """What the repeats say about the arms' order; None while no arm has a value."""
     values = arm_values(state)
-    return rank(values, goal=state.goal, looks=looks(state)) if values else None
+    return rank(values, goal=state.goal, interim_looks=interim_looks(state)) if values else None
 
 
 def arm_values(state: SweepState) -> dict[str, dict[int, float]]:
@@ -68,7 +67,7 @@ def arm_values(state: SweepState) -> dict[str, dict[int, float]]:
     return values
 
 
-def looks(state: SweepState) -> int:
+def interim_looks(state: SweepState) -> int:
     """How often the ranking decided whether to cook repeats: once more than the most repeated arm says."""
     extra = Counter(trial.arm for trial in state.trials if trial.extra)
     return 1 + max(extra.values()) if extra else 0
@@ -90,7 +89,7 @@ def repeats_wanted(state: SweepState, *, limit: int) -> list[tuple[str, int]]:
         arm_values(state),
         taken,
         goal=state.goal,
-        looks=max(1, looks(state)),
+        interim_looks=max(1, interim_looks(state)),
         limit={arm: declared + limit for arm, declared in allowed.items()},
     )
 
@@ -113,6 +112,11 @@ def rank_trials(state: SweepState) -> list[tuple[int | None, TrialState]]:
     """Rank trials, best first, as (rank, trial)."""
     ordered = sorted(state.trials, key=lambda trial: _order(_counted(trial), state.goal))
     return list(zip(_ranks([_counted(trial) for trial in ordered]), ordered, strict=True))
+
+
+def best_trial(state: SweepState) -> TrialState | None:
+    """The trial with the best value; None while none has one."""
+    return next((trial for rank, trial in rank_trials(state) if rank == 1), None)
 
 
 def document(state: SweepState) -> dict[str, Any]:

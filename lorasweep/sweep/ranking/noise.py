@@ -83,13 +83,13 @@ class Ranking:
         return all(comparison.told_apart for comparison in self.comparisons)
 
 
-def rank(values: Values, *, goal: str, looks: int = 0) -> Ranking:
+def rank(values: Values, *, goal: str, interim_looks: int = 0) -> Ranking:
     """Rank arms by their means and say which differences are more than noise.
 
     Args:
         values: at least one value for every arm.
         goal: "maximize" or "minimize".
-        looks: how often the ranking was looked at in order to decide whether to go on, this time included; 0
+        interim_looks: how often the ranking was looked at in order to decide whether to go on, this time included; 0
             when nothing depends on it. Looking again and again finds a difference by chance sooner or later,
             so look r is made at the level ALPHA / (r (r + 1)), which sums to ALPHA.
     """
@@ -97,7 +97,7 @@ def rank(values: Values, *, goal: str, looks: int = 0) -> Ranking:
     upward = {arm: {seed: sign * value for seed, value in seeds.items()} for arm, seeds in values.items()}
     means = {arm: statistics.fmean(seeds.values()) for arm, seeds in upward.items()}
     order = sorted(upward, key=lambda arm: -means[arm])  # stable, so equal arms keep the sweep's order
-    alpha = ALPHA / (looks * (looks + 1)) if looks else ALPHA
+    alpha = ALPHA / (interim_looks * (interim_looks + 1)) if interim_looks else ALPHA
     groups: list[tuple[str, ...]] = []
     first: tuple[Comparison, ...] = ()
     left = order
@@ -107,12 +107,7 @@ def rank(values: Values, *, goal: str, looks: int = 0) -> Ranking:
         tied = {comparison.worse for comparison in compared if not comparison.told_apart}
         groups.append((left[0], *(arm for arm in left[1:] if arm in tied)))
         left = [arm for arm in left[1:] if arm not in tied]
-    return Ranking(
-        order=tuple(order),
-        intervals=arm_intervals(values),
-        groups=tuple(groups),
-        comparisons=first,
-    )
+    return Ranking(order=tuple(order), intervals=arm_intervals(values), groups=tuple(groups), comparisons=first)
 
 
 def arm_intervals(values: Values) -> dict[str, Interval]:
@@ -133,57 +128,38 @@ def compare_with(best: str, others: Sequence[str], upward: Values, *, alpha: flo
     pairs = {other: _differences(upward[best], upward[other]) for other in others}
     pooled = _Pool(_Variance.of(pair) for pair in pairs.values() if len(pair) > 1)
     level = alpha / max(1, len(others))
-    return tuple(
-        _paired(best, other, pairs[other], pooled, level=level)
-        if len(pairs[other]) > 1
-        else _unpaired(best, other, upward, level=level)
-        for other in others
-    )
+    return tuple(_compare(best, other, upward, pairs[other], pooled, level=level) for other in others)
 
 
-def _paired(best: str, other: str, pair: list[float], pooled: _Pool, *, level: float) -> Comparison:
-    variance = pooled.moderate(_Variance.of(pair))
-    mean, error = statistics.fmean(pair), math.sqrt(variance.value / len(pair))
-    half = _t_quantile(1 - level / 2, variance.df) * error
-    return Comparison(
-        better=best,
-        worse=other,
-        difference=mean,
-        low=mean - half,
-        high=mean + half,
-        seeds=len(pair),
-        how="paired",
-    )
-
-
-def _unpaired(best: str, other: str, upward: Values, *, level: float) -> Comparison:
+def _compare(best: str, other: str, upward: Values, pair: list[float], pooled: _Pool, *, level: float) -> Comparison:
     ours, theirs = list(upward[best].values()), list(upward[other].values())
-    difference = statistics.fmean(ours) - statistics.fmean(theirs)
-    fewer = min(len(ours), len(theirs))
-    if fewer < 2:
-        return Comparison(
-            better=best,
-            worse=other,
-            difference=difference,
-            low=None,
-            high=None,
-            seeds=fewer,
-            how="too few seeds",
-        )
-    parts = [statistics.variance(each) / len(each) for each in (ours, theirs)]
-    # Welch-Satterthwaite
-    below = sum(part**2 / (len(each) - 1) for part, each in zip(parts, (ours, theirs), strict=True))
-    df = sum(parts) ** 2 / below if below > 0 else float(len(ours) + len(theirs) - 2)
-    half = _t_quantile(1 - level / 2, df) * math.sqrt(sum(parts))
+    half: float | None = None
+    how: Literal["paired", "unpaired", "too few seeds"] = "too few seeds"
+    if len(pair) > 1:
+        how, difference, seeds = "paired", statistics.fmean(pair), len(pair)
+        variance = pooled.moderate(_Variance.of(pair))
+        half = _t_quantile(1 - level / 2, variance.df) * math.sqrt(variance.value / len(pair))
+    else:
+        difference, seeds = statistics.fmean(ours) - statistics.fmean(theirs), min(len(ours), len(theirs))
+        if seeds > 1:
+            how, half = "unpaired", _welch_half_width(ours, theirs, level=level)
     return Comparison(
         better=best,
         worse=other,
         difference=difference,
-        low=difference - half,
-        high=difference + half,
-        seeds=fewer,
-        how="unpaired",
+        low=None if half is None else difference - half,
+        high=None if half is None else difference + half,
+        seeds=seeds,
+        how=how,
     )
+
+
+def _welch_half_width(ours: list[float], theirs: list[float], *, level: float) -> float:
+    parts = [statistics.variance(each) / len(each) for each in (ours, theirs)]
+    # Welch-Satterthwaite
+    below = sum(part**2 / (len(each) - 1) for part, each in zip(parts, (ours, theirs), strict=True))
+    df = sum(parts) ** 2 / below if below > 0 else float(len(ours) + len(theirs) - 2)
+    return _t_quantile(1 - level / 2, df) * math.sqrt(sum(parts))
 
 
 def _differences(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:

@@ -18,7 +18,7 @@ CONTENDERS = 3  # beside the best, in one round
 
 
 def next_round(
-    values: Values, taken: Mapping[str, Set[int]], *, goal: str, looks: int, limit: Mapping[str, int]
+    values: Values, taken: Mapping[str, Set[int]], *, goal: str, interim_looks: int, limit: Mapping[str, int]
 ) -> list[tuple[str, int]]:
     """Choose the repeats of one round.
 
@@ -26,7 +26,7 @@ def next_round(
         values: by arm and seed, of the trials that have one.
         taken: seeds that an arm was cooked with, with or without a value.
         goal: "maximize" or "minimize".
-        looks: how often was looked, this time included.
+        interim_looks: how often was looked, this time included.
         limit: how many seeds an arm may have at most.
 
     Returns:
@@ -34,7 +34,7 @@ def next_round(
     """
     if len(values) < 2:
         return []
-    ranking = rank(values, goal=goal, looks=looks)
+    ranking = rank(values, goal=goal, interim_looks=interim_looks)
     best = ranking.order[0]
     open_ones = [each for each in ranking.comparisons if not each.told_apart and _room(each.worse, taken, limit)]
     if not open_ones or not _room(best, taken, limit):

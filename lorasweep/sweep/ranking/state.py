@@ -9,20 +9,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorasweep.core.files import read_json
 from lorasweep.core.records import Status
+from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
 from lorasweep.sweep.comparable import agree
-from lorasweep.sweep.folder import DRIVER_GONE, TrialRecord, read_status, run_folder_name
 from lorasweep.sweep.manifest import DeclaredTrial, read_manifest
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking.pace import Pace
+from lorasweep.sweep.retry import DRIVER_GONE
 from lorasweep.sweep.workers.lock import holder
 from lorasweep.trial.judge.score import UTILITY
 
@@ -94,27 +93,24 @@ def from_trial(trial: Trial, *, extra: bool = False) -> TrialState:
     record = trial.record
     running = record.status is Status.RUNNING
     step = trial.step if running else record.step
-    return TrialState(
-        number=record.number,
-        arm=record.arm,
-        seed=record.seed,
-        status=record.status,
+    return _snapshot(
+        record,
+        trial.folder,
         step=step,
-        steps=record.steps,
-        attempt=record.attempt,
-        run_folder=str(trial.folder),
         overrides=trial.overrides,
-        reason=record.reason,
         judging=running and trial.judging,
         loss=trial.loss,
         metrics=dict(trial.metrics),
-        value=record.value,
         verdict=dict(trial.verdict),
         eta_s=trial.pace.seconds_for(record.steps - step) if running else None,
         extra=extra,
-        reused_from=record.reused_from,
-        broken=record.broken,
     )
+
+
+def _snapshot(record: TrialRecord, run_folder: Path, **live: Any) -> TrialState:
+    """What a record says of a trial, and what is known besides."""
+    names = ("number", "arm", "seed", "status", "steps", "attempt", "reason", "value", "reused_from", "broken")
+    return TrialState(run_folder=str(run_folder), **{name: getattr(record, name) for name in names}, **live)
 
 
 def estimate(trials: Sequence[TrialState], *, workers: int, further: int = 0) -> float | None:
@@ -150,10 +146,9 @@ def read_state(sweep_folder: Path) -> SweepState:
     overrides = {arm.name: arm.overrides for arm in manifest.arms}
     trials = []
     for declared in manifest.trials:
-        folder = sweep_folder / run_folder_name(declared.number, declared.arm, declared.seed)
-        record = read_status(folder) or _not_begun(folder, declared)
-        trial = _read_trial(folder, record, overrides.get(declared.arm, ()), driven=driver is not None)
-        trials.append(dataclasses.replace(trial, extra=declared.extra))
+        run = SweepFolder(sweep_folder).run(declared.number, declared.arm, declared.seed)
+        record, changed = run.record or _not_begun(run, declared), overrides.get(declared.arm, ())
+        trials.append(_read_trial(run, record, changed, driven=driver is not None, extra=declared.extra))
     running = sum(trial.status is Status.RUNNING for trial in trials)
     unasked = max(0, manifest.total - sum(not trial.extra for trial in trials))
     state = SweepState(
@@ -188,46 +183,39 @@ def _scalar(text: str) -> Any:
     return text
 
 
-def _not_begun(folder: Path, declared: DeclaredTrial) -> TrialRecord:
+def _not_begun(run: RunFolder, declared: DeclaredTrial) -> TrialRecord:
     return TrialRecord(
         number=declared.number,
         arm=declared.arm,
         seed=declared.seed,
         status=Status.WAITING,
         fingerprint="",
-        steps=_object(folder / "plan.json").get("steps", 0),
+        steps=run.plan.get("steps", 0),
         attempt=0,
     )
 
 
-def _read_trial(folder: Path, record: TrialRecord, overrides: tuple[str, ...], *, driven: bool) -> TrialState:
-    status, reason = record.status, record.reason
-    if status is Status.RUNNING and not driven:
-        status, reason = Status.CANCELLED, DRIVER_GONE
-    live = _tail(folder / "events.jsonl")
-    result = _object(folder / "metrics.json")
-    done = status.is_final
+def _read_trial(
+    run: RunFolder, record: TrialRecord, overrides: tuple[str, ...], *, driven: bool, extra: bool = False
+) -> TrialState:
+    if record.status is Status.RUNNING and not driven:
+        record = dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE)
+    live = _tail(run)
+    running, done = record.status is Status.RUNNING, record.status.is_final
+    result = run.result if done else {}
     step = record.step if done else max(record.step, live.step)
-    return TrialState(
-        number=record.number,
-        arm=record.arm,
-        seed=record.seed,
-        status=status,
+    return _snapshot(
+        record,
+        run.path,
         step=step,
-        steps=record.steps,
-        attempt=record.attempt,
-        run_folder=str(folder),
         overrides=overrides,
-        reason=reason,
-        judging=status is Status.RUNNING and live.judging,
+        judging=running and live.judging,
         loss=live.loss,
-        metrics=(result.get("metrics") if done else None) or live.metrics,
-        value=record.value,
-        verdict=(result.get("verdict") if done else None) or {},
-        eta_s=live.pace.seconds_for(record.steps - step) if status is Status.RUNNING else None,
-        mlflow_run_id=_object(folder / "mlflow.json").get("run_id"),
-        reused_from=record.reused_from,
-        broken=record.broken,
+        metrics=result.get("metrics") or live.metrics,
+        verdict=result.get("verdict") or {},
+        eta_s=live.pace.seconds_for(record.steps - step) if running else None,
+        mlflow_run_id=run.mlflow_run_id,
+        extra=extra,
     )
 
 
@@ -242,9 +230,9 @@ class _Live:
     pace: Pace = field(default_factory=Pace)
 
 
-def _tail(path: Path) -> _Live:
+def _tail(run: RunFolder) -> _Live:
     live = _Live()
-    for event in _last_events(path):
+    for event in run.last_events(TAIL_BYTES):
         kind, step = event.get("kind"), event.get("step", 0)
         live.step = max(live.step, step)
         if kind == "start":
@@ -258,50 +246,24 @@ def _tail(path: Path) -> _Live:
     return live
 
 
-def _last_events(path: Path) -> Iterable[dict[str, Any]]:
-    """The whole lines among the last `TAIL_BYTES` of a log; torn ones are skipped."""
-    try:
-        with open(path, "rb") as file:
-            start = max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES)
-            file.seek(start)
-            lines = file.read().splitlines()
-    except OSError:
-        return
-    for line in lines[1:] if start else lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict):
-            yield event
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        data = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def single_runs(folder: Path) -> list[tuple[Path, TrialRecord]]:
+def single_runs(folder: Path) -> list[tuple[RunFolder, TrialRecord]]:
     """List the run folders of a folder without sweep.yaml, such as `outputs/train`.
 
     Returns:
         Those that were begun, the oldest first, so that a run keeps its place when others come.
     """
-    found = [(path, record) for path in folder.glob("*/") if (record := read_status(path)) is not None]
-    return sorted(found, key=lambda each: (each[1].started_at or 0.0, each[0].name))
+    found = [(run, record) for run in SweepFolder(folder).runs if (record := run.record) is not None]
+    return sorted(found, key=lambda each: (each[1].started_at or 0.0, each[0].path))
 
 
 def _single_runs(folder: Path) -> SweepState:
     """Take single runs as the trials of a sweep, each an arm by the name of its folder."""
     trials = []
     drivers = []
-    for number, (path, record) in enumerate(single_runs(folder)):
-        drivers.append(holder(path))
-        named = dataclasses.replace(record, number=number, arm=path.name)
-        trials.append(_read_trial(path, named, (), driven=drivers[-1] is not None))
+    for number, (run, record) in enumerate(single_runs(folder)):
+        drivers.append(holder(run.path))
+        named = dataclasses.replace(record, number=number, arm=run.path.name)
+        trials.append(_read_trial(run, named, (), driven=drivers[-1] is not None))
     return SweepState(
         name=folder.name,
         question="",

@@ -1,15 +1,14 @@
 """What a person sees: a live table, or a line per event where there is no terminal, and the leaderboard.
 
-Takes `SweepState` snapshots. Names come from people's files, so they are stripped of control characters and
-never read as markup. Knows nothing about how trials are run.
+Takes `SweepState` snapshots. Names come from people's files, so all goes by `core.console`, where no name is
+markup or steers the terminal. Knows nothing about how trials are run.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -20,15 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasweep.core.console import text_console
+from lorasweep.core.printable import visible
 from lorasweep.core.records import Status
 from lorasweep.core.streams import make_safe
 from lorasweep.sweep import comparable
 from lorasweep.sweep.ranking.leaderboard import ArmRow, rank_arms, standing
 from lorasweep.sweep.ranking.noise_words import sentence
 from lorasweep.sweep.ranking.state import SweepState, TrialState
-
-if TYPE_CHECKING:
-    from lorasweep.config import SweepSpec
 
 STYLES = {
     Status.WAITING: "dim",
@@ -61,42 +58,39 @@ REFRESH_PER_S = 4
 ROWS_AROUND = 9  # terminal lines that are not trials
 
 
-class View(Protocol):
-    """Something that shows snapshots."""
-
-    def update(self, state: SweepState) -> None:
-        """Show the newest."""
-
-
 @contextmanager
-def live(spec: SweepSpec, *, quiet: bool = False, console: Console | None = None) -> Iterator[View]:
-    """Show a sweep while the block runs.
+def live(*, quiet: bool = False, console: Console | None = None) -> Iterator[Callable[[SweepState], None]]:
+    """Yield what shows a sweep's newest snapshot, while the block runs.
 
     Args:
-        spec: what is being cooked.
         quiet: show nothing.
         console: where; standard output by default.
     """
     console = console or text_console()
     if quiet:
-        yield _Silence()
+        yield lambda state: None
     elif not console.is_terminal:
-        yield _Lines(console)
+        yield _Lines(console).show
     else:
         with Live(console=console, refresh_per_second=REFRESH_PER_S, transient=False) as display:
             make_safe()  # rich has taken the streams, to print above the table, and would obey colours
-            yield _Screen(display)
+
+            def show(state: SweepState) -> None:
+                rows = max(4, console.size.height - ROWS_AROUND)
+                display.update(render_state(state, max_rows=rows, width=console.width))
+
+            yield show
 
 
-def print_state(state: SweepState, *, console: Console | None = None) -> None:
+def print_state(state: SweepState) -> None:
     """Print where a sweep stands."""
-    console = console or text_console()
+    console = text_console()
     console.print(render_state(state, max_rows=len(state.trials), width=console.width))
 
 
-def print_leaderboard(state: SweepState, *, console: Console | None = None) -> None:
+def print_leaderboard(state: SweepState) -> None:
     """Print the ranking of the arms and, below, what each verdict says."""
-    console = console or text_console()
+    console = text_console()
     console.print(render_leaderboard(state, width=console.width))
 
 
@@ -122,7 +116,7 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
     table.add_column("left", justify="right", no_wrap=True)
     shown, hidden = _choose(state.trials, max_rows)
     for trial in shown:
-        cells: list[RenderableType] = [str(trial.number), plain(trial.arm)]
+        cells: list[RenderableType] = [str(trial.number), trial.arm]
         cells += [str(trial.seed)] if many_seeds else []
         cells += [
             _status(trial),
@@ -133,14 +127,14 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
             duration(trial.eta_s or None),
         ]
         table.add_row(*cells)
-    parts: list[RenderableType] = [Text.assemble((plain(state.name).plain, "bold"), "  ", plain(state.question))]
+    parts: list[RenderableType] = [_heading(state)]
     parts.append(table)
     if hidden:
-        parts.append(Text(f"  and {hidden} more", style="dim"))
+        parts.append(_text(f"  and {hidden} more", style="dim"))
     parts.append(_summary(state))
     parts += [Padding(each, (0, 0, 0, 2)) for each in _noise(state)]
     parts += [Padding(each, (0, 0, 0, 2)) for each in _left_out(state)]
-    parts += [Text(f"  note: {plain(note).plain}", style="yellow") for note in state.notes]
+    parts += [_text(f"  note: {note}", style="yellow") for note in state.notes]
     parts += _reasons(shown)
     return Group(*parts)
 
@@ -164,13 +158,13 @@ def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType
         table.add_column(column, justify="right")
     table.add_column("verdict", no_wrap=True)
     for row in rows:
-        cells: list[RenderableType] = [_rank(row), plain(row.arm), _value(row)]
+        cells: list[RenderableType] = [_rank(row), row.arm, _value(row)]
         cells += [str(row.seeds)] if several else []
         cells += [number(row.metrics.get(name)) for _, name in columns]
         table.add_row(*cells, _verdict(row))
-    heading = Text.assemble((plain(state.name).plain, "bold"), "  ", plain(state.question))
+    heading = _heading(state)
     reading = "; ± 95 % interval over seeds, ~ not told apart from the best" if several else ""
-    caption = Text(f"by {plain(state.metric).plain}, {better}{reading}", style="dim")
+    caption = _text(f"by {state.metric}, {better}{reading}", style="dim")
     notes = [*_noise(state), *_left_out(state), *_other_limits(state.trials)]
     return Group(heading, table, caption, *notes, *_sentences(rows))
 
@@ -178,12 +172,12 @@ def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType
 def _noise(state: SweepState) -> list[RenderableType]:
     """Which arms cannot be told apart; nothing while there is nothing to compare."""
     words = sentence(standing(state), sweep=state.name)
-    return [plain(words)] if words else []
+    return [_text(words)] if words else []
 
 
 def _left_out(state: SweepState) -> list[RenderableType]:
     """Which symptoms are no part of the ranking, since not every arm measures them."""
-    return [Text(plain(words).plain, style="yellow") for words in comparable.told(state.left_out)]
+    return [_text(words, style="yellow") for words in comparable.told(state.left_out)]
 
 
 def _other_limits(trials: Sequence[TrialState]) -> list[RenderableType]:
@@ -192,7 +186,7 @@ def _other_limits(trials: Sequence[TrialState]) -> list[RenderableType]:
     if len(digests) < 2:
         return []
     words = f"trials were judged by {len(digests)} calibrations: their scores do not compare"
-    return [Text(f"{words} ({', '.join(sorted(digests))})", style="yellow")]
+    return [_text(f"{words} ({', '.join(sorted(digests))})", style="yellow")]
 
 
 def short_name(metric: str) -> str:
@@ -214,26 +208,7 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def plain(text: str) -> Text:
-    """Text as it is, without markup and with control characters made visible as `�`."""
-    return Text("".join(letter if letter.isprintable() else "�" for letter in text))
-
-
 # ------------------------------------------------------------------------------------------------ views
-
-
-class _Silence:
-    def update(self, state: SweepState) -> None:
-        """Show nothing."""
-
-
-class _Screen:
-    def __init__(self, display: Live) -> None:
-        self._display = display
-
-    def update(self, state: SweepState) -> None:
-        rows = max(4, self._display.console.size.height - ROWS_AROUND)
-        self._display.update(render_state(state, max_rows=rows, width=self._display.console.width))
 
 
 class _Lines:
@@ -244,10 +219,10 @@ class _Lines:
         self._seen: dict[int, tuple[Status, int, int]] = {}
         self._said: set[str] = set()
 
-    def update(self, state: SweepState) -> None:
+    def show(self, state: SweepState) -> None:
         for text in (state.activity, *state.notes):
             if text and text not in self._said:
-                self._say(f"{plain(state.name).plain}: {plain(text).plain}")
+                self._say(f"{state.name}: {text}")
                 self._said.add(text)
         for trial in state.trials:
             quarter = 4 * trial.step // trial.steps if trial.steps and trial.status is Status.RUNNING else 0
@@ -257,11 +232,11 @@ class _Lines:
             self._seen[trial.number] = now
 
     def _say(self, text: str) -> None:
-        print(text, file=self._console.file, flush=True)
+        self._console.print(text, highlight=False, soft_wrap=True)
 
 
 def _line(trial: TrialState, state: SweepState) -> str:
-    name = plain(f"{trial.arm} (seed {trial.seed})").plain
+    name = f"{trial.arm} (seed {trial.seed})"
     parts = [f"[{state.finished}/{state.total}] {trial.number:>3} {name:<32} {trial.status.value:<13}"]
     parts.append(f"{trial.step}/{trial.steps} steps")
     if trial.attempt > 1:
@@ -271,7 +246,7 @@ def _line(trial: TrialState, state: SweepState) -> str:
     if trial.value is not None:
         parts.append(f"{short_name(state.metric)} {number(trial.value)}")
     if trial.reason:
-        parts.append(plain(trial.reason).plain)
+        parts.append(trial.reason)
     return "  ".join(parts)
 
 
@@ -283,8 +258,7 @@ def _choose(trials: Sequence[TrialState], max_rows: int) -> tuple[list[TrialStat
     urgency = {Status.RUNNING: 0, Status.WAITING: 2}
     # Among the finished the latest, among the waiting the next.
     ordered = sorted(
-        trials,
-        key=lambda t: (urgency.get(t.status, 1), t.number if t.status is Status.WAITING else -t.number),
+        trials, key=lambda t: (urgency.get(t.status, 1), t.number if t.status is Status.WAITING else -t.number)
     )
     shown = sorted(ordered[:max_rows], key=lambda trial: trial.number)
     return shown, len(trials) - len(shown)
@@ -296,12 +270,12 @@ def _status(trial: TrialState) -> Text:
         text += f" #{trial.attempt}"
     if trial.reused_from:
         text += ", reused"
-    return Text(text, style=STYLES[trial.status])
+    return _text(text, style=STYLES[trial.status])
 
 
 def _progress(trial: TrialState) -> RenderableType:
     if trial.status is Status.WAITING and trial.step == 0:
-        return Text(f"{'':<{BAR_WIDTH}} {trial.steps or ''}", style="dim")
+        return _text(f"{'':<{BAR_WIDTH}} {trial.steps or ''}", style="dim")
     bar = ProgressBar(
         total=max(1, trial.steps),
         completed=trial.step,
@@ -322,18 +296,14 @@ def _summary(state: SweepState) -> Text:
     if state.eta_s is not None:
         parts.append(f"about {duration(state.eta_s)} left")
     if state.driver:
-        parts.append(f"driven by {plain(state.driver).plain}")
+        parts.append(f"driven by {state.driver}")
     if state.activity:
-        parts.append(plain(state.activity).plain)
-    return Text("  " + " · ".join(parts))
+        parts.append(state.activity)
+    return _text("  " + " · ".join(parts))
 
 
 def _reasons(trials: Sequence[TrialState]) -> list[Text]:
-    return [
-        Text(f"  {trial.number}: {plain(trial.reason).plain}", style=STYLES[trial.status])
-        for trial in trials
-        if trial.reason
-    ]
+    return [_text(f"  {trial.number}: {trial.reason}", style=STYLES[trial.status]) for trial in trials if trial.reason]
 
 
 def _rank(row: ArmRow) -> str:
@@ -349,9 +319,9 @@ def _value(row: ArmRow) -> str:
 def _verdict(row: ArmRow) -> Text:
     ended = [status for status in row.statuses if status is not Status.COMPLETED]
     if row.verdict and not ended:
-        return Text(plain(row.verdict).plain, style=VERDICT_STYLES.get(row.verdict, ""))
+        return _text(row.verdict, style=VERDICT_STYLES.get(row.verdict, ""))
     words = list(dict.fromkeys(status.value.lower().replace("_", " ") for status in ended))
-    return Text(", ".join(([plain(row.verdict).plain] if row.verdict else []) + words), style="yellow")
+    return _text(", ".join(([row.verdict] if row.verdict else []) + words), style="yellow")
 
 
 def _sentences(rows: Sequence[ArmRow]) -> list[RenderableType]:
@@ -361,5 +331,14 @@ def _sentences(rows: Sequence[ArmRow]) -> list[RenderableType]:
     for row in rows:
         text = row.sentence or row.reason
         if text:
-            grid.add_row(plain(row.arm), plain(text))
-    return [Text(), grid] if grid.row_count else []
+            grid.add_row(row.arm, text)
+    return [_text(), grid] if grid.row_count else []
+
+
+def _heading(state: SweepState) -> Text:
+    return Text.assemble((visible(state.name), "bold"), "  ", visible(state.question))
+
+
+def _text(words: str = "", style: str = "") -> Text:
+    """Text whose control characters are made visible, since rich takes some of them out."""
+    return Text(visible(words), style=style)

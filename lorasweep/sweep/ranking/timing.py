@@ -9,9 +9,7 @@ import time
 from pathlib import Path
 
 from lorasweep.core.files import write_json
-from lorasweep.sweep.folder import read_or_none
-
-TIMING_FILE = "timing.json"
+from lorasweep.core.run_folder import TIMING_FILE, SweepFolder
 
 
 class Stopwatch:
@@ -20,7 +18,7 @@ class Stopwatch:
     def __init__(self, sweep_folder: Path, estimated_s: float | None) -> None:
         """Start; the estimate of a sweep that was begun before stays what it was then."""
         self._path = sweep_folder / TIMING_FILE
-        self._before = read_or_none(self._path) or {}
+        self._before = SweepFolder(sweep_folder).timing
         self._estimated_s = self._before.get("estimated_s", estimated_s)
         self._began_s = time.monotonic()
 

@@ -13,25 +13,19 @@ import warnings
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import (
-    BasePruner,
-    HyperbandPruner,
-    MedianPruner,
-    NopPruner,
-    PatientPruner,
-    SuccessiveHalvingPruner,
-)
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PatientPruner, SuccessiveHalvingPruner
 from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
 from lorasweep.config.sweep_search import Goal, PrunerOptions
 from lorasweep.core import seeds
-from lorasweep.core.records import Recipe
+from lorasweep.core.records import Recipe, Status
 from lorasweep.sweep.queue import in_exposures
 
 LOTS = 10**6
 SNAP = 0.1  # rungs whose exposures differ by less than this share are one rung
+_ENDS = {Status.COMPLETED: TrialState.COMPLETE, Status.PRUNED: TrialState.PRUNED}
 ROUNDING = 1e-9  # log10(1e-4) is not exactly -4 everywhere
 
 
@@ -73,17 +67,11 @@ def make_pruner(options: PrunerOptions, *, first: int, last: int) -> BasePruner:
             return NopPruner()
 
 
-class Judge:
+class RungPruner:
     """Hears the rungs of all trials and says who stops."""
 
     def __init__(self, options: PrunerOptions, *, metric: str, goal: Goal) -> None:
-        """Start with nothing heard.
-
-        Args:
-            options: the declared pruner; its metric and goal win over the sweep's.
-            metric: the sweep's.
-            goal: which way that is better.
-        """
+        """Start with nothing heard; the pruner's own metric and goal win over the sweep's."""
         self._options = options
         self.metric = options.metric or metric
         self._goal = options.goal or goal
@@ -126,14 +114,14 @@ class Judge:
             return value
         return (max if self._goal == "maximize" else min)([value, *_reported(trial).values()])
 
-    def ended(self, number: int, state: TrialState) -> None:
-        """Hear how a trial ended: COMPLETE, PRUNED or FAIL; one that never reached a rung is not known."""
-        trial, study = self._running.pop(number, (None, None))
-        if trial is None or study is None:
+    def ended(self, number: int, status: Status) -> None:
+        """Hear how a trial ended for good; one that never reached a rung is not known."""
+        if number not in self._running:
             return
+        trial, study = self._running.pop(number)
         reported = _reported(trial)
-        values = reported[max(reported)] if state is TrialState.COMPLETE else None
-        study.tell(trial, values, state=state)
+        state = _ENDS.get(status, TrialState.FAIL)
+        study.tell(trial, reported[max(reported)] if state is TrialState.COMPLETE else None, state=state)
 
     def _study(self, decade: int | None, *, first: int, last: int) -> Study:
         if decade not in self._studies:

@@ -10,12 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
@@ -44,7 +39,7 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 
 def suggest(trial: Trial, space: Space) -> Point:
     """Ask Optuna for a value of every axis whose conditions hold."""
-    return space.walk(lambda axis: _chosen(axis, trial._suggest(axis.name, distribution(axis))))
+    return space.walk(lambda axis: _suggested(trial, axis))
 
 
 def make_sampler(options: SamplerOptions, space: Space, *, index: int) -> BaseSampler:
@@ -80,7 +75,12 @@ class _NSGA2(NSGAIISampler):
         return dict(self._always)
 
 
-def _chosen(axis: Axis, value: Any) -> Any:
-    if isinstance(axis.domain, Choice):
-        return axis.domain.values[axis.domain.labels.index(value)]
-    return value
+def _suggested(trial: Trial, axis: Axis) -> Any:
+    domain = axis.domain
+    if isinstance(domain, Choice):
+        label = trial.suggest_categorical(axis.name, domain.labels)
+        return domain.values[domain.labels.index(label)]
+    if domain.integer:
+        low, high = int(domain.low), int(domain.high)
+        return trial.suggest_int(axis.name, low, high, log=domain.log, step=int(domain.step or 1))
+    return trial.suggest_float(axis.name, domain.low, domain.high, log=domain.log, step=domain.step)

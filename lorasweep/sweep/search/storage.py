@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from lorasweep.sweep.manifest import Manifest
 
 LOCKED_PATIENCE_S = 60
+WRITTEN_FOR = "5.0"  # Optuna
 
 
 def open_study(path: Path, manifest: Manifest) -> Study | None:
@@ -32,13 +33,7 @@ def open_study(path: Path, manifest: Manifest) -> Study | None:
     try:
         study = create_study(path, manifest)
         study.get_trials(deepcopy=False)
-    except (
-        SQLAlchemyError,
-        StorageInternalError,
-        optuna.exceptions.DuplicatedStudyError,
-        RuntimeError,
-        KeyError,
-    ):
+    except (SQLAlchemyError, StorageInternalError, optuna.exceptions.DuplicatedStudyError, RuntimeError, KeyError):
         if not existed:
             raise
         return None
@@ -83,7 +78,8 @@ class _Sharing(RDBStorage):
     """Lets all trials share one copy of each axis.
 
     Optuna reads an axis from the file anew for every trial, with all its choices, and keeps the trials: of a
-    thousand arms that is a thousand copies of their thousand names, 60 KB for each trial.
+    thousand arms that is a thousand copies of their thousand names, 60 KB for each trial. The method is Optuna's
+    own affair: where a version has none of this name (`WRITTEN_FOR` has), memory grows and nothing else changes.
     """
 
     def __init__(self, url: str, *, engine_kwargs: dict[str, Any]) -> None:

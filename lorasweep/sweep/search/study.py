@@ -11,7 +11,6 @@ Knows nothing about workers or files other than study.db.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,79 +26,62 @@ from lorasweep.config.space import Point
 from lorasweep.config.sweep_search import Constraint
 from lorasweep.config.sweep_spec import Search
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import STUDY_FILE, SweepFolder, TrialRecord
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.search.sampling import distributions, make_sampler, suggest
 from lorasweep.sweep.search.storage import create_study, directions, open_study, same
 
-STUDY_FILE = "study.db"
 SET_ASIDE_FILE = "study.broken.db"
 NOT_MEASURED = 1.0  # a bound that nobody measured was not kept
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Meaning:
-    """What a status means to Optuna."""
+class OptunaResult:
+    """What the end of an attempt means to Optuna."""
 
     state: TrialState
-    value: float | None = None
+    values: tuple[float, ...] | None = None  # one per objective; None when there is nothing to tell
     constraints: dict[str, float] = field(default_factory=dict)  # > 0 is infeasible
-    further: tuple[float, ...] = ()  # of the objectives after the first
-
-    @property
-    def values(self) -> tuple[float, ...] | None:
-        """One per objective; None when there is nothing to tell."""
-        return None if self.value is None else (self.value, *self.further)
 
 
-def meaning(status: Status, value: float | None, *, worst: float) -> Meaning:
-    """Translate how an attempt ended; the single place where this is decided.
+def meaning(record: TrialRecord, manifest: Manifest) -> OptunaResult:
+    """Translate how an attempt ended, by its record; the single place where this is decided.
 
-    Args:
-        status: an ended status, or CANCELLED.
-        value: the sweep's metric, when it was measured.
-        worst: the value told for a recipe that has none because it failed as a recipe.
+    Raises:
+        ValueError: it has not ended.
     """
-    match status:
-        case Status.COMPLETED if value is not None:
-            return Meaning(TrialState.COMPLETE, value)
+    further = manifest.search.get("further", ())
+    match record.status:
+        case Status.COMPLETED:
+            measured = (record.value, *(record.measured.get(each["name"]) for each in further))
+            values = tuple(value for value in measured if value is not None)
+            if len(values) < len(measured):  # there is nothing true to tell, and COMPLETE demands numbers
+                return OptunaResult(TrialState.FAIL)
+            bounds = [Constraint(**each) for each in manifest.search.get("constraints", ())]
+            broken = {
+                bound.metric: bound.violation(record.measured[bound.metric])
+                if bound.metric in record.measured
+                else NOT_MEASURED
+                for bound in bounds
+            }
+            return OptunaResult(TrialState.COMPLETE, values, broken)
         case Status.PRUNED:
-            return Meaning(TrialState.PRUNED)
-        case Status.DIVERGED:
-            # Optuna turns a NaN into a FAIL, which samplers ignore; this way they learn to keep away.
-            return Meaning(TrialState.COMPLETE, worst, {"diverged": 1.0})
-        case Status.OUT_OF_MEMORY:
-            return Meaning(TrialState.COMPLETE, worst, {"out_of_memory": 1.0})
-        case Status.INVALID:
-            # Optuna's samplers ignore a FAIL, and might ask for the same point again.
-            return Meaning(TrialState.COMPLETE, worst, {"invalid": 1.0})
-        case Status.CRASHED | Status.CANCELLED | Status.COMPLETED:
-            # COMPLETED without a value: there is nothing true to tell, and COMPLETE demands a number.
-            return Meaning(TrialState.FAIL)
-    raise ValueError(f"{status} is not an end")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a run folder says of a trial, for the study to agree with."""
-
-    record: TrialRecord
-    run_folder: str
-    rungs: Mapping[int, float] = field(default_factory=dict)  # exposures per image -> the sweep's metric
+            return OptunaResult(TrialState.PRUNED)
+        case Status.DIVERGED | Status.OUT_OF_MEMORY | Status.INVALID:
+            # Optuna's samplers ignore a FAIL, and might ask for the same again; this way they keep away.
+            worst = (manifest.worst, *(each["worst"] for each in further))
+            return OptunaResult(TrialState.COMPLETE, worst, {record.status.value.lower(): 1.0})
+        case Status.CRASHED | Status.CANCELLED:
+            return OptunaResult(TrialState.FAIL)
+    raise ValueError(f"{record.status} is not an end")
 
 
 class SweepStudy:
     """The study of one sweep."""
 
     def __init__(self, sweep_folder: Path, manifest: Manifest, search: Search | None = None) -> None:
-        """Open study.db, or set an unusable one aside and start a new one; call `reconcile` next.
-
-        Args:
-            sweep_folder: where study.db is.
-            manifest: the arms, the points asked so far, and what is optimised.
-            search: the space; needed to ask for points.
-        """
+        """Open study.db, or set an unusable one aside and start a new one; call `reconcile` next."""
         self._manifest, self._search = manifest, search
         self._space = _axes(manifest, search)
         self._params: dict[str, dict[str, Any]] = {}
@@ -138,13 +120,13 @@ class SweepStudy:
         self._asked[number] = trial
         return suggest(trial, search.space)
 
-    def begin(self, record: TrialRecord, run_folder: str, *, retry_of: int | None) -> int:
+    def begin(self, record: TrialRecord, *, retry_of: int | None) -> int:
         """Start one attempt: that of a point just asked for, or of an arm, a repeat or a retry.
 
         Returns:
             Optuna's number of it, for `retry_of` of a successor.
         """
-        attributes = _attributes(record, run_folder, retry_of)
+        attributes = _attributes(record, retry_of)
         del attributes["status"]
         trial = self._asked.pop(record.number, None)
         if trial is None:
@@ -158,15 +140,8 @@ class SweepStudy:
     def _add_running(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> Trial:
         """Start an attempt whose params are all known, in one go and without asking a model."""
         self._study.sampler = self._quick
-        running = create_trial(
-            state=TrialState.RUNNING,
-            params=dict(params),
-            distributions={name: self._space[name] for name in params},
-            user_attrs=dict(attributes),
-        )
-        # `Study.add_trial` does just this, and does not say which trial it has made.
-        added = self._study._storage.create_new_trial(self._study._study_id, running)
-        return Trial(self._study, added)
+        self._study.enqueue_trial(dict(params), user_attrs=dict(attributes))
+        return self._study.ask({name: self._space[name] for name in params})
 
     def report(self, number: int, step: int, value: float) -> None:
         """Record the metric at a rung; `step` is the unit in which rungs are compared."""
@@ -177,15 +152,15 @@ class SweepStudy:
         """Tell how the running attempt of `record.number` ended."""
         self._tell(self._running.pop(record.number), record)
 
-    def add(self, record: TrialRecord, run_folder: str, rungs: Mapping[int, float] | None = None) -> None:
+    def add(self, record: TrialRecord, rungs: Mapping[int, float] | None = None) -> None:
         """Record an end that has no running attempt here: a reused result, or one found on disk."""
         asked = self._asked.pop(record.number, None)
         if asked is not None:  # a point whose recipe turned out to be cooked already
-            for name, value in _attributes(record, run_folder, None).items():
+            for name, value in _attributes(record).items():
                 asked.set_user_attr(name, value)
             self._tell(asked, record)
             return
-        means = self._meaning(record)
+        means = meaning(record, self._manifest)
         params = self._params[record.arm]
         self._study.add_trial(
             create_trial(
@@ -193,41 +168,35 @@ class SweepStudy:
                 values=means.values,
                 params=params,
                 distributions={name: self._space[name] for name in params},
-                user_attrs=_attributes(record, run_folder, None),
+                user_attrs=_attributes(record),
                 intermediate_values=dict(rungs or {}),
                 constraints=means.constraints,
             )
         )
 
-    def reconcile(self, found: Iterable[Found]) -> dict[int, int]:
+    def reconcile(self, found: Iterable[tuple[TrialRecord, Mapping[int, float]]]) -> dict[int, int]:
         """Make the study say what the run folders say; call it before the first `begin`.
 
         Args:
-            found: every trial that has a run folder.
+            found: every trial that has a run folder, with exposures per image -> the sweep's metric.
 
         Returns:
             The last Optuna number by trial number, for `retry_of`.
         """
-        by_number = {each.record.number: each for each in found}
+        by_number = {record.number: (record, rungs) for record, rungs in found}
         self._pop_waiting()
-        told: set[int] = set()
-        for frozen in self._study.get_trials(deepcopy=False):
-            number = frozen.user_attrs.get("number", -1)
-            record = by_number[number].record if number in by_number else None
-            same_attempt = record is not None and frozen.user_attrs.get("attempt") == record.attempt
-            if frozen.state == TrialState.RUNNING:
-                # Its driver died. Optuna's own id is the only way back to a trial of another process.
-                trial = Trial(self._study, frozen._trial_id)
-                if record is not None and same_attempt and record.status.is_final:
-                    self._tell(trial, record)
-                    told.add(record.number)
-                else:
-                    self._study.tell(trial, state=TrialState.FAIL)
-            elif record is not None and same_attempt and self._agrees(frozen, record):
-                told.add(record.number)
-        for number, each in by_number.items():
-            if each.record.status.is_final and number not in told:
-                self.add(each.record, each.run_folder, each.rungs)
+        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self._study.tell(frozen.number, state=TrialState.FAIL)  # its driver died
+        told = {
+            frozen.user_attrs["number"]
+            for frozen in self._study.get_trials(deepcopy=False)
+            if (each := by_number.get(frozen.user_attrs.get("number", -1))) is not None
+            and frozen.user_attrs.get("attempt") == each[0].attempt
+            and self._agrees(frozen, each[0])
+        }
+        for number, (record, rungs) in by_number.items():
+            if record.status.is_final and number not in told:
+                self.add(record, rungs)
         return {
             frozen.user_attrs["number"]: frozen.number
             for frozen in self._study.get_trials(deepcopy=False)
@@ -239,7 +208,7 @@ class SweepStudy:
         return self._study.get_trials()
 
     def _tell(self, trial: Trial, record: TrialRecord) -> None:
-        means = self._meaning(record)
+        means = meaning(record, self._manifest)
         trial.set_user_attr("status", record.status.value)
         if record.spared:
             trial.set_user_attr("exempt", record.spared)
@@ -250,29 +219,8 @@ class SweepStudy:
     def _agrees(self, frozen: FrozenTrial, record: TrialRecord) -> bool:
         if not record.status.is_final:
             return False
-        means = self._meaning(record)
-        return frozen.state == means.state and (means.value is None or tuple(frozen.values) == means.values)
-
-    def _meaning(self, record: TrialRecord) -> Meaning:
-        """What a trial means where there may be a second objective, and bounds to keep."""
-        means = meaning(record.status, record.value, worst=self._manifest.worst)
-        if means.state is not TrialState.COMPLETE:
-            return means
-        told = record.measured if record.status is Status.COMPLETED else {}
-        further = [told.get(each["name"]) for each in self._manifest.search.get("further", ())]
-        if record.status is not Status.COMPLETED:
-            worst = tuple(each["worst"] for each in self._manifest.search.get("further", ()))
-            return dataclasses.replace(means, further=worst)
-        if None in further:
-            return Meaning(TrialState.FAIL)
-        constraints = {
-            each["metric"]: Constraint(**each).violation(told[each["metric"]])
-            if each["metric"] in told
-            else NOT_MEASURED
-            for each in self._manifest.search.get("constraints", ())
-        }
-        values = tuple(value for value in further if value is not None)
-        return dataclasses.replace(means, further=values, constraints=constraints)
+        means = meaning(record, self._manifest)
+        return frozen.state == means.state and (means.values is None or tuple(frozen.values) == means.values)
 
     def _pop_waiting(self) -> None:
         """A driver that died between enqueueing and asking leaves a waiting trial that nobody wants."""
@@ -290,13 +238,13 @@ class SweepStudy:
         )
 
 
-def _attributes(record: TrialRecord, run_folder: str, retry_of: int | None) -> dict[str, Any]:
+def _attributes(record: TrialRecord, retry_of: int | None = None) -> dict[str, Any]:
     attributes: dict[str, Any] = {
         "number": record.number,
         "arm": record.arm,
         "seed": record.seed,
         "attempt": record.attempt,
-        "run_folder": run_folder,
+        "run_folder": SweepFolder(Path()).run(record.number, record.arm, record.seed).path.name,
         "fingerprint": record.fingerprint,
         "status": record.status.value,
     }

@@ -26,12 +26,7 @@ class Heartbeat:
     """
 
     def __init__(self, beat: Callable[[], object], *, every_s: float) -> None:
-        """Start beating.
-
-        Args:
-            beat: called from the heart's own thread.
-            every_s: how often to look.
-        """
+        """Start; `beat` is called from the heart's own thread."""
         self._beat, self._every_s = beat, every_s
         self._watched = threading.main_thread().ident or 0
         threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
@@ -55,12 +50,7 @@ class MemoryWatch:
     """Notices that a process takes much more memory than after its first job, when all models were loaded."""
 
     def __init__(self, limit_mb: float | None, *, taken_mb: Callable[[], Mapping[str, float]]) -> None:
-        """Begin.
-
-        Args:
-            limit_mb: growth that is tolerated, MB = 10^6 bytes; None: any.
-            taken_mb: measures, by kind of memory.
-        """
+        """Tolerate growth of `limit_mb` (MB = 10^6 bytes; None: any), measured by kind of memory."""
         self._limit_mb, self._taken_mb = limit_mb, taken_mb
         self._first: Mapping[str, float] = {}
 

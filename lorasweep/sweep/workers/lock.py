@@ -1,82 +1,69 @@
 """One driver per sweep or single run: an advisory lock that dies with its process, however that dies.
 
+The lock is `<folder>/lock`; who holds it is written beside it, since Windows lets nobody read a locked file.
 Knows nothing about what a driver does.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from lorasweep.core.errors import SweepHeldError
 
-LOCK_FILE = "lock"
-# `status` takes a shared lock for microseconds to see whether a driver is there; a driver waits that out.
-PATIENCE_S = 1.0
+LOCK_FILE, OWNER_FILE = "lock", "lock.owner"
+# `status` holds the lock for microseconds to see whether a driver is there: drivers wait that out, and other
+# calls of `status` as well.
+PATIENCE_S, LOOK_S = 1.0, 0.1
 
 
-class SweepLock:
-    """Context manager that holds `<folder>/lock`, of a sweep or a single run.
+@contextmanager
+def sweep_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a sweep or a single run.
 
     Raises:
-        SweepHeldError: on entering, when another driver holds it; the message says who.
+        SweepHeldError: another driver holds it; the message says who.
     """
-
-    def __init__(self, sweep_folder: Path) -> None:
-        self._path = sweep_folder / LOCK_FILE
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> SweepLock:
-        file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - lives as long as the lock
-        deadline = time.monotonic() + PATIENCE_S
-        while not _try_lock(file, fcntl.LOCK_EX):
-            if time.monotonic() > deadline:
-                who = _owner(file)
-                file.close()
-                raise SweepHeldError(
-                    f"{self._path.parent} is being cooked by {who}. Wait for it, or stop it with Ctrl-C; "
-                    "`lorasweep status` shows how far it is."
-                )
-            time.sleep(0.05)
-        file.truncate(0)
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._file = file
-        with suppress(OSError):  # a full disk: it is held all the same
-            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.truncate(0)
-            self._file.close()
-            self._file = None
-
-
-def holder(sweep_folder: Path) -> str | None:
-    """Say who is driving this sweep right now; None when nobody is."""
     try:
-        with open(sweep_folder / LOCK_FILE, encoding="utf-8") as file:
-            return None if _try_lock(file, fcntl.LOCK_SH) else _owner(file)
+        lock = FileLock(folder / LOCK_FILE).acquire(PATIENCE_S, poll_interval=0.05)
+    except Timeout:
+        raise SweepHeldError(
+            f"{folder} is being cooked by {_owner(folder)}. Wait for it, or stop it with Ctrl-C; "
+            "`lorasweep status` shows how far it is."
+        ) from None
+    owner = folder / OWNER_FILE
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    with lock:
+        with suppress(OSError):  # a full disk: it is held all the same
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}", encoding="utf-8")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                owner.unlink()
+
+
+def holder(folder: Path) -> str | None:
+    """Say who is driving this sweep right now; None when nobody is."""
+    if not (folder / LOCK_FILE).exists():
+        return None
+    try:
+        with FileLock(folder / LOCK_FILE).acquire(LOOK_S, poll_interval=0.02):
+            return None
+    except Timeout:
+        return _owner(folder)
     except OSError:
         return None
 
 
-def _try_lock(file: IO[str], kind: int) -> bool:
+def _owner(folder: Path) -> str:
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _owner(file: IO[str]) -> str:
-    file.seek(0)
-    return file.read().strip() or "another process"
+        return (folder / OWNER_FILE).read_text(encoding="utf-8").strip() or "another process"
+    except OSError:
+        return "another process"

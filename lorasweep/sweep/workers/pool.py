@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +19,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.workers import stop, worker
 from lorasweep.sweep.workers.heartbeat import kernel_oom_kills
 
@@ -37,17 +34,17 @@ LONGEST_LOOK_S = 2.0
 class PoolOptions:
     """How workers are made."""
 
-    kitchen_module: str  # has Kitchen, cook and draw_base_samples
+    trial_module: str  # has TrialResources, cook and draw_base_samples
     workers: int
     threads: int  # CPU threads of each
     gpus: Sequence[str]  # CUDA device ids; empty for CPU workers
     log_folder: Path
     launcher: str = "local"
-    care: worker.Care = worker.Care()
+    limits: worker.WorkerLimits = worker.WorkerLimits()
 
 
 @dataclass(frozen=True)
-class Death:
+class WorkerExit:
     """How a worker ended."""
 
     cause: str  # for people
@@ -69,12 +66,7 @@ class WorkerHandle:
         self.log = options.log_folder / f"worker-{index}.log"
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        settings = worker.WorkerSettings(
-            kitchen_module=options.kitchen_module,
-            log=str(self.log),
-            driver_pid=os.getpid(),
-            care=options.care,
-        )
+        settings = worker.WorkerSettings(trial_module=options.trial_module, log=str(self.log), limits=options.limits)
         self.process: SpawnProcess = context.Process(
             target=worker.main, args=(theirs, settings), name=f"lorasweep-worker-{index}", daemon=True
         )
@@ -101,22 +93,22 @@ class WorkerHandle:
             return messages, False
         return messages, alive
 
-    def death(self) -> Death:
+    def death(self) -> WorkerExit:
         """Find out how a dead worker ended."""
         self.process.join(REAP_PATIENCE_S)
         code = self.process.exitcode
         if self.hung:
-            return Death(self.hung)
+            return WorkerExit(self.hung)
         if code is None or code >= 0:
-            return Death(f"the worker exited with code {code}")
+            return WorkerExit(f"the worker exited with code {code}")
         name = signal.Signals(-code).name
-        if -code != signal.SIGKILL:
-            return Death(f"the worker was killed by {name}")
+        if name != "SIGKILL":
+            return WorkerExit(f"the worker was killed by {name}")
         kills = kernel_oom_kills()
         if kills is not None and self._oom_kills is not None and kills > self._oom_kills:
-            return Death("the worker was killed by the kernel for want of memory", starved=True)
+            return WorkerExit("the worker was killed by the kernel for want of memory", starved=True)
         unknown = ", perhaps by the system for want of memory" if kills is None else ""
-        return Death(f"the worker was killed by {name}{unknown}")
+        return WorkerExit(f"the worker was killed by {name}{unknown}")
 
     @property
     def busy(self) -> bool:
@@ -203,7 +195,7 @@ class WorkerPool:
 
     def end_hung(self) -> None:
         """Kill the workers of which nothing was heard for too long."""
-        deadline_s = self._options.care.hang_s
+        deadline_s = self._options.limits.hang_s
         for handle in self.workers:
             if deadline_s is not None and handle.silent_s > deadline_s and not handle.hung:
                 handle.end_hung()
@@ -222,40 +214,6 @@ class WorkerPool:
         for handle in self.workers:
             handle.kill()
         self.workers.clear()
-
-
-def share_out(launcher: LauncherOptions, *, gpus: int, cores: int, jobs: int) -> tuple[int, int]:
-    """Decide how many workers there are and how many CPU threads each has.
-
-    Args:
-        launcher: what the person asked for.
-        gpus: usable GPUs; one worker each unless asked otherwise.
-        cores: usable CPU cores.
-        jobs: how many trials can be cooked at the same time at most.
-
-    Returns:
-        (workers, threads), both at least 1.
-    """
-    workers = launcher.workers or gpus or max(1, cores // (launcher.threads or 1))
-    workers = max(1, min(workers, jobs))
-    return workers, launcher.threads or max(1, cores // workers)
-
-
-def visible_gpus() -> list[str]:
-    """CUDA devices that workers may use, found without importing torch; honours CUDA_VISIBLE_DEVICES."""
-    declared = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if declared is not None:
-        return [name.strip() for name in declared.split(",") if name.strip() not in ("", "-1")]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
-    count = sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
-    return [str(index) for index in range(count)]
-
-
-def cpu_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _variables(index: int, options: PoolOptions) -> dict[str, str]:

@@ -5,14 +5,18 @@ Takes the declaration and what the machine has, returns `PoolOptions`. Knows not
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking.repeats import CONTENDERS
-from lorasweep.sweep.workers.pool import PoolOptions, cpu_cores, share_out, visible_gpus
-from lorasweep.sweep.workers.worker import Care
+from lorasweep.sweep.workers.pool import PoolOptions
+from lorasweep.sweep.workers.worker import WorkerLimits
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -20,14 +24,16 @@ if TYPE_CHECKING:
 LOG_FOLDER = "workers"
 
 
-def crew(spec: SweepSpec, folder: Path, trials: Sequence[Trial], kitchen_module: str, *, further: bool) -> PoolOptions:
+def pool_options(
+    spec: SweepSpec, folder: Path, trials: Sequence[Trial], trial_module: str, *, further: bool
+) -> PoolOptions:
     """Decide on the workers of one call.
 
     Args:
         spec: the sweep; its launcher has the person's wishes.
         folder: the sweep's; workers log below it.
         trials: those that are known so far.
-        kitchen_module: where workers find `Kitchen`, `cook` and `draw_base_samples`.
+        trial_module: where workers find `TrialResources`, `cook` and `draw_base_samples`.
         further: whether repeats may be added once all is cooked.
     """
     launcher = spec.launcher
@@ -38,16 +44,14 @@ def crew(spec: SweepSpec, folder: Path, trials: Sequence[Trial], kitchen_module:
         jobs = max(jobs, 1 + CONTENDERS)
     workers, threads = share_out(launcher, gpus=len(gpus), cores=cpu_cores(), jobs=jobs)
     return PoolOptions(
-        kitchen_module=kitchen_module,
+        trial_module=trial_module,
         workers=workers,
         threads=threads,
         gpus=gpus,
         log_folder=folder / LOG_FOLDER,
         launcher=launcher.name,
-        care=Care(
-            hang_s=launcher.hang_s,
-            recycle_after=launcher.recycle_after,
-            memory_growth_mb=launcher.memory_growth_mb,
+        limits=WorkerLimits(
+            hang_s=launcher.hang_s, recycle_after=launcher.recycle_after, memory_growth_mb=launcher.memory_growth_mb
         ),
     )
 
@@ -55,3 +59,37 @@ def crew(spec: SweepSpec, folder: Path, trials: Sequence[Trial], kitchen_module:
 def wants_gpus(spec: SweepSpec) -> bool:
     """Whether any arm may be trained on a GPU."""
     return any(arm.recipe.train.device != "cpu" for arm in spec.known)
+
+
+def share_out(launcher: LauncherOptions, *, gpus: int, cores: int, jobs: int) -> tuple[int, int]:
+    """Decide how many workers there are and how many CPU threads each has.
+
+    Args:
+        launcher: what the person asked for.
+        gpus: usable GPUs; one worker each unless asked otherwise.
+        cores: usable CPU cores.
+        jobs: how many trials can be cooked at the same time at most.
+
+    Returns:
+        (workers, threads), both at least 1.
+    """
+    workers = launcher.workers or gpus or max(1, cores // (launcher.threads or 1))
+    workers = max(1, min(workers, jobs))
+    return workers, launcher.threads or max(1, cores // workers)
+
+
+def visible_gpus() -> list[str]:
+    """CUDA devices that workers may use, found without importing torch; honours CUDA_VISIBLE_DEVICES."""
+    declared = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if declared is not None:
+        return [name.strip() for name in declared.split(",") if name.strip() not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
+    count = sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+    return [str(index) for index in range(count)]
+
+
+def cpu_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,18 +1,18 @@
 """The worker process: loads the base once, then cooks one job after another until its driver is gone.
 
 Messages are plain dicts over a pipe. In: `cook`, `base_samples`, `verdict`, `stop`. Out: `ready`, `beat`,
-`event`, `outcome`, `drawn`. The kitchen (a module with `Kitchen`, `cook` and `draw_base_samples`) is given by
-name, so this file imports no torch and can be tested with a kitchen that cooks nothing.
+`event`, `outcome`, `drawn`. What cooks (a module with `TrialResources`, `cook` and `draw_base_samples`) is
+given by name, so this file imports no torch and can be tested with a module that cooks nothing.
 
 Knows nothing about Optuna, MLflow or other workers.
 """
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import functools
 import importlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -30,20 +30,18 @@ from typing import Any
 
 from lorasweep.core.files import write_text
 from lorasweep.core.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
-from lorasweep.sweep.folder import write_outcome
+from lorasweep.core.run_folder import ERROR_FILE, RunFolder
 from lorasweep.sweep.workers import stop
 from lorasweep.sweep.workers.failure import is_disk_full, one_line, status_of
 from lorasweep.sweep.workers.heartbeat import Heartbeat, MemoryWatch, beat_every_s
 from lorasweep.trial.resource_usage import taken_mb
 
 STEP_EVENT_EVERY_S = 0.5
-ERROR_FILE = "error.txt"
 WHERE_SIGNAL = getattr(signal, "SIGUSR1", None)  # Windows has none
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True, kw_only=True)
-class Care:
+class WorkerLimits:
     """When a worker is taken for dead, and when it makes room for a fresh one."""
 
     hang_s: float | None = None  # without a sign of life
@@ -55,29 +53,28 @@ class Care:
 class WorkerSettings:
     """What a worker needs before its first job."""
 
-    kitchen_module: str
+    trial_module: str
     log: str  # file that collects what libraries print
-    driver_pid: int
-    care: Care
+    limits: WorkerLimits
 
 
 def main(connection: Connection, settings: WorkerSettings) -> None:
     """Run until killed, until the driver is gone, or until this process should not be used any longer."""
     _redirect_output(settings.log)
     stop.ignore()
-    die_with(settings.driver_pid)
+    end_with_driver()
     line = DriverLine(connection)
-    if settings.care.hang_s is not None:
-        Heartbeat(lambda: line.send(kind="beat"), every_s=beat_every_s(settings.care.hang_s))
-    module = importlib.import_module(settings.kitchen_module)
-    kitchen = module.Kitchen()
-    fitness = _Fitness(settings.care)
+    if settings.limits.hang_s is not None:
+        Heartbeat(lambda: line.send(kind="beat"), every_s=beat_every_s(settings.limits.hang_s))
+    module = importlib.import_module(settings.trial_module)
+    resources = module.TrialResources()
+    fitness = _Fitness(settings.limits)
     line.send(kind="ready")
     while (job := line.next_job()) is not None:
         if job["kind"] == "cook":
-            leaving = _cook(module, kitchen, line, job, fitness)
+            leaving = _cook(module, resources, line, job, fitness)
         else:
-            leaving = _draw(module, kitchen, line, job)
+            leaving = _draw(module, resources, line, job)
         if leaving:
             print(f"this worker ends, for a fresh one to go on: {leaving}", flush=True)
             return
@@ -86,9 +83,9 @@ def main(connection: Connection, settings: WorkerSettings) -> None:
 class _Fitness:
     """Whether this process may take another job."""
 
-    def __init__(self, care: Care) -> None:
-        self._recycle_after = care.recycle_after
-        self._memory = MemoryWatch(care.memory_growth_mb, taken_mb=taken_mb)
+    def __init__(self, limits: WorkerLimits) -> None:
+        self._recycle_after = limits.recycle_after
+        self._memory = MemoryWatch(limits.memory_growth_mb, taken_mb=taken_mb)
         self._cooked = 0
 
     def leaving(self, error: BaseException | None) -> str:
@@ -177,12 +174,12 @@ class DriverLine:
         self._gone = self._stop = True
 
 
-def _cook(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any], fitness: _Fitness) -> str:
+def _cook(module: ModuleType, resources: Any, line: DriverLine, job: dict[str, Any], fitness: _Fitness) -> str:
     """Cook one recipe and send its outcome; returns why this process ends, "" when it goes on."""
     plan = from_dict(Plan, job["plan"])
     line.rungs = frozenset(plan.rungs)
     outcome, failed = cook_once(
-        functools.partial(module.cook, from_dict(Recipe, job["recipe"]), plan, Path(job["folder"]), kitchen),
+        functools.partial(module.cook, from_dict(Recipe, job["recipe"]), plan, Path(job["folder"]), resources),
         Path(job["folder"]),
         attempt=job["attempt"],
         report=line.report,
@@ -213,22 +210,22 @@ def cook_once(
     try:
         outcome = cook(**asks)
         if outcome.status is not Status.CANCELLED:
-            write_outcome(folder, outcome, attempt=attempt)
+            RunFolder(folder).write_outcome(outcome, attempt=attempt)
     except Exception as error:
         outcome = Outcome(status=status_of(error), step=0, reason=one_line(error))
         with suppress(OSError):  # the error may be a full disk; the caller still hears how it ended
             write_text(folder / ERROR_FILE, traceback.format_exc())
-            write_outcome(folder, outcome, attempt=attempt)
+            RunFolder(folder).write_outcome(outcome, attempt=attempt)
         return outcome, error
     return outcome, None
 
 
-def _draw(module: ModuleType, kitchen: Any, line: DriverLine, job: dict[str, Any]) -> str:
+def _draw(module: ModuleType, resources: Any, line: DriverLine, job: dict[str, Any]) -> str:
     """Draw the base model's own samples; returns why this process ends, "" when it goes on."""
     folder = Path(job["folder"])
     reason, full = "", False
     try:
-        module.draw_base_samples(from_dict(Recipe, job["recipe"]), from_dict(Plan, job["plan"]), folder, kitchen)
+        module.draw_base_samples(from_dict(Recipe, job["recipe"]), from_dict(Plan, job["plan"]), folder, resources)
     except Exception as error:
         traceback.print_exc()  # into the worker's log; the folder stays away until it is whole
         reason, full = one_line(error), is_disk_full(error)
@@ -248,9 +245,13 @@ def _redirect_output(log: str) -> None:
         faulthandler.register(WHERE_SIGNAL, file=sys.stderr, all_threads=True)
 
 
-def die_with(driver_pid: int) -> None:
-    """On Linux, be killed together with the driver; elsewhere the pipe's EOF ends us at the next step."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != driver_pid:  # it died while we were starting
+def end_with_driver() -> None:
+    """End this process at once when its driver is gone, in the middle of whatever it does."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None, "a worker is a child"
+
+    def wait() -> None:
+        driver.join()
         os._exit(1)
+
+    threading.Thread(target=wait, name="end-with-driver", daemon=True).start()

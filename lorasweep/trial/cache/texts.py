@@ -71,7 +71,7 @@ class TextCache:
         for caption in captions:
             by_length.setdefault(self._base.chunks(caption), []).append(caption)
         # Asked for by a training step or not, a caption means the same bits: autocast would round otherwise.
-        with lora_weight.bare(self._base), torch.autocast(self._base.device.type, enabled=False):
+        with lora_weight.without_adapters(self._base), torch.autocast(self._base.device.type, enabled=False):
             for group in by_length.values():
                 for start in range(0, len(group), _ROWS):
                     chunk = group[start : start + _ROWS]

@@ -113,7 +113,7 @@ class JudgeContext:
             return None
 
         def measure() -> Magnitudes:
-            with lora_weight.at_weight(self.base, self.adapter, self.weight):
+            with lora_weight.lora_weight(self.base, self.adapter, self.weight):
                 texts = [batch.text, batch.empty]
                 if self.trains_text:
                     texts = [self.base.encode_captions(w) for w in (batch.captions, [""] * len(batch.captions))]
@@ -171,7 +171,7 @@ class JudgeContext:
         self, pictures: ImageList, *, encoder: Encoder | None = None, keep: bool = False
     ) -> dict[str, torch.Tensor]:
         """See the protocol."""
-        with lora_weight.at_weight(self.base, self.adapter, 0.0):
+        with lora_weight.lora_weight(self.base, self.adapter, 0.0):
             return self.feature_cache.features(encoder or FrozenBase(self.base), pictures, keep=keep)
 
     def encoder(self, name: EncoderName, *, subject_only: bool = False) -> Encoder | None:
@@ -214,13 +214,13 @@ class JudgeContext:
         """Captions of each batch as the text encoders, adapted if they are, understand them."""
         if not self.trains_text or part == "unet":
             return [batch.text if trigger else batch.plain_text for batch in batches]
-        with lora_weight.at_weight(self.base, self.adapter, weight):
+        with lora_weight.lora_weight(self.base, self.adapter, weight):
             return [self.base.encode_captions(batch.captions if trigger else batch.plain_captions) for batch in batches]
 
     def _predictions(
         self, batches: Sequence[ProbeBatch], texts: Sequence[Text], weight: float, part: Part
     ) -> list[torch.Tensor]:
-        with lora_weight.at_weight(self.base, self.adapter, 0.0 if part == "text_encoder" else weight):
+        with lora_weight.lora_weight(self.base, self.adapter, 0.0 if part == "text_encoder" else weight):
             return [
                 self.base.predict(batch.noisy_BCHW, batch.t_B, text, batch.frames)
                 for batch, text in zip(batches, texts, strict=True)

@@ -37,7 +37,7 @@ def build(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, adapter: 
         adapter: lives in the base right now; the VAE has no part of it, so it is only put in eval mode.
     """
     size_px, (train, held_out) = _size_px(recipe), _chosen(plan)
-    with lora_weight.at_weight(base, adapter, 0.0):
+    with lora_weight.lora_weight(base, adapter, 0.0):
         return Gallery(
             train=tuple(_decode(base, latents, image, size_px) for image in train),
             held_out=tuple(_decode(base, latents, image, size_px) for image in held_out),

@@ -152,7 +152,7 @@ def build(
     """
     from lorasweep.trial.judge import probe_builder
 
-    with lora_weight.at_weight(base, adapter, 0.0):
+    with lora_weight.lora_weight(base, adapter, 0.0):
         return probe_builder.ProbeBuilder(base, recipe, plan, latents, texts, options).all()
 
 

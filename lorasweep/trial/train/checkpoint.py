@@ -10,7 +10,6 @@ generators that are seeded by its step (see `train.slot`), so no generator's sta
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,9 +20,9 @@ from safetensors.torch import load_file, save_file
 
 from lorasweep.core import files
 from lorasweep.core.errors import LorasweepError
+from lorasweep.core.run_folder import ADAPTER_FILE, step_name, steps_in
 from lorasweep.trial.train.slot import Slot
 
-_NAME = re.compile(r"step_(\d{6,})")
 _STATE = ("state.safetensors", "state.json")
 
 
@@ -32,14 +31,14 @@ def save(slot: Slot, folder: Path) -> Path:
 
     Saving a step that is already there changes nothing.
     """
-    target = folder / f"step_{slot.step:06d}"
+    target = folder / step_name(slot.step)
     if not target.exists():
         _remove_torn(folder)
         files.write_folder(target, lambda temporary: _write(slot, temporary))
-    for step in steps(folder):
+    for step in steps_in(folder):
         if step != slot.step:
             for name in _STATE:
-                (folder / f"step_{step:06d}" / name).unlink(missing_ok=True)
+                (folder / step_name(step) / name).unlink(missing_ok=True)
     return target
 
 
@@ -53,10 +52,10 @@ def restore(slot: Slot, folder: Path) -> int:
         LorasweepError: the checkpoint belongs to another recipe, other images or another base.
         AdapterError: its tensors do not fit.
     """
-    found = [step for step in steps(folder) if (folder / f"step_{step:06d}" / "state.json").exists()]
+    found = [step for step in steps_in(folder) if (folder / step_name(step) / "state.json").exists()]
     if not found:
         return 0
-    newest = folder / f"step_{found[-1]:06d}"
+    newest = folder / step_name(found[-1])
     state = files.read_json(newest / "state.json")
     if state["fingerprint"] != slot.plan.fingerprint:
         raise LorasweepError(
@@ -71,12 +70,6 @@ def restore(slot: Slot, folder: Path) -> int:
     return slot.step
 
 
-def steps(folder: Path) -> list[int]:
-    """Steps that have a checkpoint, ascending."""
-    names = [_NAME.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name[1]) for name in names if name)
-
-
 def _write(slot: Slot, folder: Path) -> None:
     optimizer, optimizer_tensors = _flatten_optimizer(slot.optimizer)
     tensors = {f"adapter/{key}": tensor for key, tensor in slot.adapter.state_dict().items()}
@@ -88,7 +81,7 @@ def _write(slot: Slot, folder: Path) -> None:
         "scaler": _pack(slot.scaler.state_dict()),
     }
     with slot.for_use():
-        files.write_atomic(folder / "adapter.safetensors", slot.adapter.save)
+        files.write_atomic(folder / ADAPTER_FILE, slot.adapter.save)
     files.write_atomic(folder / "state.safetensors", lambda path: save_file(tensors, path))
     files.write_json(folder / "state.json", state)
 

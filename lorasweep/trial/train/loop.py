@@ -141,7 +141,7 @@ def _answered_by_base(
 ) -> loss.Question:
     """Put the frozen base's own answers, at LoRA weight 0, in the place of some rows' targets."""
     # An autocast of its own, so that no cast made here, without gradient, can serve the adapted pass.
-    with lora_weight.at_weight(base, slot.adapter, 0.0), _autocast(slot, base):
+    with lora_weight.lora_weight(base, slot.adapter, 0.0), _autocast(slot, base):
         asked, images = [captions[row] for row in rows], [images[row] for row in rows]
         answer_BCHW = _predict(slot, base, question.noisy_BCHW[rows], question.t_B[rows], asked, images)
     target_BCHW = question.target_BCHW.clone()

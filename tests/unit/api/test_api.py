@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import functools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +16,7 @@ import lorasweep as ls
 from lorasweep.cli import main
 from lorasweep.core.errors import ConfigError, InputError
 from lorasweep.core.records import Status
+from lorasweep.results.report.notebook import Shown
 
 QUICK = (
     "train.max_steps=2 train.rungs=1 adapter.dim=2 metrics=[norms] tracking=none dataset.dollhouse.images=5 "
@@ -68,20 +72,55 @@ def test_the_same_call_takes_what_is_there(home: Path) -> None:
     assert second.ended is not None and not second.ended.cooked
 
 
-def test_a_sweep_from_python_has_a_table(home: Path, tmp_path: Path) -> None:
-    shared = ", ".join(word.replace("=", ": ") for word in QUICK if not word.startswith("adapter"))
-    (tmp_path / "dims.yaml").write_text(
-        "sweep:\n  question: which?\n  metric: {name: norms/relative, goal: minimize}\n"
-        f"  recipe: {{{shared}, launcher.workers: 1}}\n"
-        "  arms: {8: {adapter.dim: 8}, 2: {adapter.dim: 2}}\n"
-    )
-    sweep = ls.run_sweep(str(tmp_path / "dims.yaml"))
+def test_a_rung_that_is_answered_with_false_is_the_last(home: Path) -> None:
+    recipe = ls.compose(*[word.replace("rungs=1", "rungs=2") for word in QUICK])
+    run = ls.run_trial(recipe, on_event=lambda event: event["kind"] != "rung")
+    assert run.status is Status.PRUNED and recipe.train.max_steps == 2
 
-    table = sweep.leaderboard
-    assert sorted(table["arm"]) == ["2", "8"] and list(table["rank"]) == [1, 2]
-    assert table["value"].is_monotonic_increasing and (table["value"] == table["norms/relative"]).all()
-    assert sweep.best.metrics["norms/relative"] == table["value"][0]
-    assert [run.status for run in ls.open_sweep("dims").trials] == [Status.COMPLETED] * 2
+
+def test_the_notebook_runs_and_everything_shows_itself(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known: dict[str, Any] = {}
+    shown = [value for value in map(functools.partial(evaluate, known), cells()) if value is not None]
+
+    plan, run, identity, file, picture, sweep_plan, sweep, table, best = shown
+    for each, words in ((plan, "plan of recipe"), (run, "run train/"), (sweep, "How large must the LoRA be?")):
+        assert words in each._repr_html_() and words in str(each) == repr(each)
+    assert all("<table>" in each._repr_html_() for each in (plan, run, sweep_plan, sweep))
+    assert run._repr_html_().count("<img") > 2 and "<img" in best._repr_html_()
+    assert plan.warnings and (sweep_plan.trials, list(sweep_plan.table["arm"])) == (2, ["small", "large"])
+    assert identity == run.metrics["identity/score"] and file == tmp_path / "my_lora.safetensors" and file.exists()
+    assert picture.size == (64, 64)
+    assert sorted(table["arm"]) == ["large", "small"] and list(table["rank"]) == [1, 2]
+    assert table["value"].is_monotonic_decreasing
+    assert best.metrics["overcook/utility"] == table["value"][0]
+    assert [each.status for each in ls.open_sweep("dims").trials] == [Status.COMPLETED] * 2
+    said = capsys.readouterr()
+    assert run.verdict["sentence"] in said.out and "4/4 steps" in said.err and "2/2 trials" in said.err
+
+
+def cells() -> list[str]:
+    """The code of docs/notebook.ipynb."""
+    path = Path(__file__).parents[3] / "docs" / "notebook.ipynb"
+    found = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in found if cell["cell_type"] == "code"]
+
+
+def evaluate(known: dict[str, Any], code: str) -> Any:
+    """Run a cell as a notebook does; returns the value of its last expression."""
+    *statements, last = ast.parse(code).body
+    if not isinstance(last, ast.Expr):
+        statements.append(last)
+    exec(compile(ast.Module(statements, []), "cell", "exec"), known)
+    return eval(compile(ast.Expression(last.value), "cell", "eval"), known) if isinstance(last, ast.Expr) else None
+
+
+def test_what_a_stranger_wrote_is_text_in_a_notebook(home: Path) -> None:
+    shown = Shown(title="<script>x</script>", lines=["\x1b[2J<b>"], head=["<i>"], rows=[["<u>"]])
+    assert not any(mark in shown.html() for mark in ("<script>", "<b>", "<i>", "<u>", "\x1b"))
+    assert "\x1b" not in shown.text()
 
 
 def test_what_is_wrong_is_told_before_any_work(home: Path) -> None:

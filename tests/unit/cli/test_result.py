@@ -9,7 +9,7 @@ import pytest
 from lorasweep.cli import one_run
 from lorasweep.core import files
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep.single import TrialResult
 
 

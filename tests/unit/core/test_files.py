@@ -59,3 +59,26 @@ def test_a_folder_that_is_there_is_not_replaced(tmp_path: Path) -> None:
         files.write_folder(tmp_path / "a", lambda temporary: (temporary / "x").write_text("second"))
     assert (tmp_path / "a" / "x").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_reader_in_the_way_is_waited_for_where_files_are_not_replaced_under_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, where renaming over an open file is refused."""
+    refusals, replace = iter(range(3)), files.os.replace
+
+    def busy(source: Path, target: Path) -> None:
+        if next(refusals, None) is not None:
+            raise PermissionError(13, "Permission denied", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", busy)
+    monkeypatch.setattr(files, "READ_PATIENCE_S", 5.0)
+    files.write_text(tmp_path / "status.json", "done")
+    assert (tmp_path / "status.json").read_text() == "done"
+
+    refusals = iter(range(10**6))
+    monkeypatch.setattr(files, "READ_PATIENCE_S", 0.0)
+    with pytest.raises(PermissionError):
+        files.write_text(tmp_path / "status.json", "again")
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]

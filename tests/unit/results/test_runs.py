@@ -16,7 +16,7 @@ from lorasweep.cli import main
 from lorasweep.core import files
 from lorasweep.core.errors import InputError
 from lorasweep.results import runs
-from lorasweep.sweep.workers.lock import SweepLock
+from lorasweep.sweep.workers.lock import sweep_lock
 
 DOTTED = "sd1.5_rates"
 
@@ -188,7 +188,7 @@ def test_what_was_killed_is_not_running_for_ever(dotted: Path, home: Path) -> No
     killed = [dotted / "0000-a-s0", train / "aaaa-s0"]
     for run in killed:
         files.write_json(run / "status.json", {**files.read_json(run / "status.json"), "status": "RUNNING"})
-    with SweepLock(train / "aaaa-s0"):
+    with sweep_lock(train / "aaaa-s0"):
         assert main(["sync"]) == 0
         assert [files.read_json(run / "status.json")["status"] for run in killed] == ["CANCELLED", "RUNNING"]
     assert main(["sync", "train"]) == 0

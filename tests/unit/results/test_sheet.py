@@ -51,19 +51,6 @@ def test_a_long_title_takes_more_lines_not_more_width() -> None:
     assert long.width == short.width and long.height > short.height
 
 
-def test_ladder_and_strip_sort_their_rows_and_mark_one() -> None:
-    rows = {1.0: [plain(BLUE)], 0.7: [plain(RED)]}
-    marked, unmarked = (sheet.ladder(rows, ["a"], counts=counts) for counts in (0.7, 0.5))
-    pixels = np.asarray(marked)
-    first = int(np.nonzero((pixels == RED).all(-1))[0].min())
-    assert first < int(np.nonzero((pixels == BLUE).all(-1))[0].min())
-    accent = np.argwhere((pixels == sheet.ACCENT).all(-1))
-    assert accent[:, 0].min() == first
-    assert not (np.asarray(unmarked) == sheet.ACCENT).all(-1).any()
-    steps = sheet.strip({400: [plain(BLUE)], 0: [plain(RED)]}, ["a"], done_at=400)
-    assert (np.asarray(steps) == sheet.ACCENT).all(-1).any()
-
-
 def test_a_row_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match=r"one picture per column \(2\), got \[1\]"):
         sheet.contact_sheet([("base", [plain(RED)])], ["a", "b"])

@@ -1,4 +1,4 @@
-"""Makes the pretend sweep and its kitchen importable, here and in spawned workers."""
+"""Makes the pretend sweep and its resources importable, here and in spawned workers."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""One recipe to kill or to stop: `python drive_single.py FOLDER STEP_S`, cooked by the pretend kitchen."""
+"""One recipe to kill or to stop: `python drive_single.py FOLDER STEP_S`, cooked by the pretend trial."""
 
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 if __name__ == "__main__":
-    from pretend_sweep import KITCHEN, plan, recipe
+    from pretend_sweep import TRIAL_MODULE, plan, recipe
 
     from lorasweep.cli.one_run import exit_code
     from lorasweep.sweep.single import run_trial
@@ -16,6 +16,6 @@ if __name__ == "__main__":
         plan(made),
         Path(sys.argv[1]),
         shown=lambda: nullcontext(lambda event: True),
-        kitchen_module=KITCHEN,
+        trial_module=TRIAL_MODULE,
     )
     sys.exit(exit_code(result))

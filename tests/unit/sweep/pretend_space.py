@@ -1,4 +1,4 @@
-"""A space for the pretend kitchen, and a driver of it to kill: `python pretend_space.py FOLDER TOTAL STEP_S`.
+"""A space for the pretend trial, and a driver of it to kill: `python pretend_space.py FOLDER TOTAL STEP_S`.
 
 Spawned workers import this file again, so it cooks nothing until it is the program.
 """
@@ -27,7 +27,7 @@ def slowed(step_s: float) -> Space:
 
 
 def sweep(folder: Path, *, total: int, space: Space = SPACE, **more: Any) -> Any:
-    """Cook a search with the pretend kitchen."""
+    """Cook a search with the pretend trial."""
     from pretend_sweep import cook, space_spec
 
     # Other tests' sweeps lie beside this one: their results are not to be taken.

@@ -1,4 +1,4 @@
-"""Sweeps for the pretend kitchen."""
+"""Sweeps for the pretend trial."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lorasweep.core.records import (
 from lorasweep.sweep.ranking.state import params
 
 STEPS = 8
-KITCHEN = "pretend_kitchen"
+TRIAL_MODULE = "pretend_trial"
 sys.path.insert(0, str(Path(__file__).parent))  # spawned workers inherit it
 
 
@@ -148,7 +148,7 @@ def cook(spec: SweepSpec, folder: Path, **more: Any) -> Any:
 
     # The folders of other tests lie beside this one, and what was cooked there must not be taken from there.
     more = {"fresh": True, **more}
-    return run_sweep(spec, plans(spec), folder=folder, kitchen_module=KITCHEN, compose=compose, **more)
+    return run_sweep(spec, plans(spec), folder=folder, trial_module=TRIAL_MODULE, compose=compose, **more)
 
 
 def numbered_arms(count: int, **ways: Any) -> dict[str, dict[str, Any]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from optuna.trial import TrialState
 
 from lorasweep.core.records import Status
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.state import read_state
 from lorasweep.sweep.search.study import SweepStudy, meaning
@@ -36,8 +39,9 @@ def last_attempts(folder):
 def assert_study_agrees(folder):
     told = last_attempts(folder)
     for trial in read_state(folder).trials:
-        means = meaning(trial.status, trial.value, worst=0.0)
+        means = meaning(RunFolder(Path(trial.run_folder)).record, read_manifest(folder))
         # Of a pruned trial Optuna keeps what it reported last.
-        value = None if trial.status is Status.PRUNED else told[trial.number].value
-        assert (told[trial.number].state, value) == (means.state, means.value), trial
+        values = None if trial.status is Status.PRUNED else told[trial.number].values
+        assert told[trial.number].state == means.state, trial
+        assert values == (None if means.values is None else list(means.values)), trial
         assert told[trial.number].constraints == means.constraints

@@ -7,7 +7,7 @@ from pathlib import Path
 import pretend_sweep
 
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking.announce import Announcer
 from lorasweep.sweep.ranking.leaderboard import LEADERBOARD_FILE

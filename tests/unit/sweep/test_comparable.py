@@ -12,15 +12,16 @@ import pytest
 import yaml
 
 from lorasweep.cli import main
+from lorasweep.config import SweepSpec
 from lorasweep.config.sweep_search import PrunerOptions
-from lorasweep.core.records import Status
+from lorasweep.core.records import Outcome, Status
+from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep import comparable
-from lorasweep.sweep.folder import TrialRecord
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking import leaderboard
 from lorasweep.sweep.ranking.state import SweepState, TrialState
-from lorasweep.sweep.search.gate import Gate
-from lorasweep.sweep.trial_writer import Ledger
+from lorasweep.sweep.search.pruning_gate import PruningGate
+from lorasweep.sweep.trial_writer import TrialWriter
 from lorasweep.trial.judge import score
 
 GRADES = {"overcook/burn": 0.6, "overcook/control": 0.2, "overcook/rise": 0.1}
@@ -119,37 +120,45 @@ def test_a_stand_in_for_identity_is_not_ranked_against_identities() -> None:
     assert (first.arm, last.rank) == ("a", None) and "identity/score could not be read" in last.reason
 
 
-def test_what_optuna_and_pruners_hear_is_what_is_ranked() -> None:
-    ledger = Ledger(None, None, metric=score.UTILITY, left_out={"burn": "why"})  # type: ignore[arg-type]
+def pruned_spec(**how: Any) -> SweepSpec:
+    return dataclasses.replace(
+        pretend_sweep.spec({"good": {"tag": 1}, "bad": {"tag": 2}}),
+        pruner=PrunerOptions(name="median", startup=1, exempt=0.0, **how),
+    )
+
+
+def at_rungs(spec: SweepSpec, number: int, *rungs: dict[str, float], folder: Path = Path()) -> Trial:
+    """A trial of the driver's as far as its rungs; number 0 has ended."""
+    arm = spec.arms[number]
+    planned = pretend_sweep.plan(arm.recipe)
+    status = Status.COMPLETED if number == 0 else Status.WAITING
+    record = TrialRecord(number=number, arm=arm.name, seed=0, status=status, fingerprint="f", steps=planned.steps)
+    found = {float(n): metrics for n, metrics in enumerate(rungs, start=1)}
+    return Trial(record=record, recipe=arm.recipe, plan=planned, folder=folder, overrides=(), rungs=found, step=1)
+
+
+def test_what_optuna_and_pruners_hear_is_what_is_ranked(tmp_path: Path) -> None:
     seen, blind = judged(0.8), judged(0.8, **{"overcook/burn": None})
-    assert ledger._compared(seen)[score.UTILITY] == ledger._compared(blind)[score.UTILITY]
-    gate = Gate(pretend_sweep.spec({"a": {}}), (), left_out={"burn"})
-    assert gate._compared(seen)[score.SCORE] == gate._compared(blind)[score.SCORE] < seen[score.SCORE]
+    spec = pruned_spec(metric=score.SCORE, goal="minimize")
+    writer = TrialWriter(None, metric=score.UTILITY, left_out={"burn": "why"})
+    values = []
+    for number, metrics in enumerate((seen, blind)):
+        trial = at_rungs(spec, number, metrics, folder=tmp_path / str(number))
+        writer.begin(trial)
+        writer.end(trial, Outcome(status=Status.COMPLETED, step=1, metrics=metrics))
+        values.append(trial.record.value)
+    assert values[0] == values[1] is not None
+
+    ended, running = at_rungs(spec, 0, blind), at_rungs(spec, 1, seen)
+    assert PruningGate(spec, [ended], left_out={"burn"}).rung(running)
+    assert not PruningGate(spec, [ended]).rung(running), "it would count against it that its burn was measured"
 
 
 def test_a_trial_that_asks_twice_at_a_rung_is_answered_alike() -> None:
-    spec = dataclasses.replace(
-        pretend_sweep.spec({"good": {"tag": 1}, "bad": {"tag": 2}}),
-        pruner=PrunerOptions(name="median", startup=1, exempt=0.0),
-    )
-
-    def made(number: int, utilities: list[float]) -> Trial:
-        recipe = spec.arms[number].recipe
-        planned = pretend_sweep.plan(recipe)
-        status = Status.COMPLETED if number == 0 else Status.WAITING
-        record = TrialRecord(
-            number=number,
-            arm=spec.arms[number].name,
-            seed=0,
-            status=status,
-            fingerprint="f",
-            steps=planned.steps,
-        )
-        rungs = {float(n): {score.UTILITY: value} for n, value in enumerate(utilities, start=1)}
-        return Trial(record=record, recipe=recipe, plan=planned, folder=Path(), overrides=(), rungs=rungs, step=1)
-
-    good, bad = made(0, [0.8, 0.9]), made(1, [0.1])
-    gate = Gate(spec, [good])
+    spec = pruned_spec()
+    good = at_rungs(spec, 0, {score.UTILITY: 0.8}, {score.UTILITY: 0.9})
+    bad = at_rungs(spec, 1, {score.UTILITY: 0.1})
+    gate = PruningGate(spec, [good])
     assert not gate.rung(bad) and bad.stopped
     assert not gate.rung(bad), "asked again by the attempt that continues, in the same sweep"
-    assert not Gate(spec, [good, bad]).rung(bad), "and in one that was continued"
+    assert not PruningGate(spec, [good, bad]).rung(bad), "and in one that was continued"

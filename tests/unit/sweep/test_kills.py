@@ -14,7 +14,7 @@ import pytest
 from sweep_checks import assert_study_agrees, starts
 
 from lorasweep.core.files import read_json
-from lorasweep.sweep.folder import read_outcome, read_status
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.sweep.ranking.state import read_state
 from lorasweep.sweep.trial_writer import settle
 
@@ -45,8 +45,8 @@ def ended(folder: Path) -> dict[str, int]:
 
 
 def is_over(run_folder: Path) -> bool:
-    record = read_status(run_folder)
-    return record.status.is_final or read_outcome(run_folder, attempt=record.attempt) is not None
+    record = RunFolder(run_folder).record
+    return record.status.is_final or RunFolder(run_folder).outcome(attempt=record.attempt) is not None
 
 
 def worker_pids(folder: Path) -> set[int]:
@@ -97,7 +97,7 @@ def test_a_killed_sweep_that_was_settled_goes_on(tmp_path):
     driver.kill()
     driver.wait()
     settle(tmp_path, sorted(tmp_path.glob("000*")), metric="overcook/utility")
-    assert {read_status(run).status for run in tmp_path.glob("000*")} == {"CANCELLED"}
+    assert {RunFolder(run).record.status for run in tmp_path.glob("000*")} == {"CANCELLED"}
     assert start_driver(tmp_path, arms=2, step_s=0.1).wait(PATIENCE_S) == 0
     assert read_state(tmp_path).counts == {"COMPLETED": 2}
     assert_study_agrees(tmp_path)

@@ -109,7 +109,7 @@ def test_a_difference_is_positive_where_the_best_is_better():
 
 def test_looking_again_and_again_asks_for_more():
     values = {"a": seeded(0.70, 0.55, 0.90), "b": seeded(0.60, 0.47, 0.77)}
-    widths = [rank(values, goal="maximize", looks=looks).comparisons[0].width for looks in (0, 1, 2, 3)]
+    widths = [rank(values, goal="maximize", interim_looks=looks).comparisons[0].width for looks in (0, 1, 2, 3)]
     assert widths == sorted(widths) and len(set(widths)) == 4
     assert sum(noise.ALPHA / (look * (look + 1)) for look in range(1, 10_000)) <= noise.ALPHA
 

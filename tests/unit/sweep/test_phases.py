@@ -15,7 +15,7 @@ import pytest
 from pretend_sweep import cook, numbered_arms, spec
 from sweep_checks import assert_study_agrees, by_arm, log
 
-from lorasweep.sweep.folder import read_outcome, read_status
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.sweep.ranking.state import read_state
 
 SCRIPT = Path(__file__).parent / "drive_pretend.py"
@@ -24,23 +24,23 @@ PATIENCE_S = 120.0
 SWEEP, STUDY = "lorasweep.sweep", "lorasweep.sweep.search.study:SweepStudy"
 
 DRIVER_DEATHS = {
-    "declared, nothing asked": f"{SWEEP}.opening:write_manifest:after:1",
+    "declared, nothing asked": f"{SWEEP}.startup:write_manifest:after:1",
     "manifest half written": "os:replace:before:1",
     "study made, nothing in it": f"{STUDY}.reconcile:before:1",
-    "inputs of a trial written": f"{SWEEP}.ledger:_write_inputs:after:2",
-    "written ahead, not asked": f"{SWEEP}.ledger:write_status:after:1",
+    "inputs of a trial written": f"{SWEEP}.trial_writer:_write_inputs:after:2",
+    "written ahead, not asked": f"{SWEEP}.trial_writer:write_status:after:1",
     "in the study, not handed out": f"{STUDY}._add_running:after:1",
     "asked": f"{STUDY}.begin:after:2",
     "handed out": f"{SWEEP}.loop:SweepLoop._give:after:2",
     "a rung noted, not reported": f"{STUDY}.report:before:1",
     "a rung reported, no verdict yet": f"{STUDY}.report:after:2",
-    "an end heard, not noted": f"{SWEEP}.ledger:Ledger.end:before:1",
+    "an end heard, not noted": f"{SWEEP}.trial_writer:TrialWriter.end:before:1",
     "an end noted, not told": f"{STUDY}.end:before:1",
     "in the middle of telling": "optuna.study:Study.tell:before:1",
     "told": f"{STUDY}.end:after:1",
-    "ranking": f"{SWEEP}.leaderboard:write:before:1",
+    "ranking": f"{SWEEP}.ranking.leaderboard:write:before:1",
     "the last one told": f"{STUDY}.end:after:{ARMS}",
-    "finished": f"{SWEEP}.announce:Announcer.close:after:1",
+    "finished": f"{SWEEP}.ranking.announce:Announcer.close:after:1",
 }
 
 
@@ -53,8 +53,8 @@ def over(folder: Path) -> set[str]:
     """Run folders of trials whose end is on disk, noted by the driver or only left by the worker."""
     found = set()
     for path in folder.glob("*/status.json"):
-        record = read_status(path.parent)
-        if record.status.is_final or read_outcome(path.parent, attempt=record.attempt) is not None:
+        record = RunFolder(path.parent).record
+        if record.status.is_final or RunFolder(path.parent).outcome(attempt=record.attempt) is not None:
             found.add(path.parent.name)
     return found
 

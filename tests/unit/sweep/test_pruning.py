@@ -13,11 +13,11 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
+from benchmarks.replay import Course, replay
 from lorasweep.config.sweep_search import PrunerOptions
-from lorasweep.core.records import Component
+from lorasweep.core.records import Component, Status
 from lorasweep.sweep.queue import in_exposures
-from lorasweep.sweep.search.pruning import Judge, decade_of, is_exempt, make_pruner
-from lorasweep.sweep.search.replay import Course, replay
+from lorasweep.sweep.search.pruning import RungPruner, decade_of, is_exempt, make_pruner
 
 RUNGS = (10, 20, 30, 40)
 NAMES = ("median", "successive_halving", "hyperband", "patient")
@@ -55,7 +55,7 @@ def optunas_own(options: PrunerOptions, told: list[list[float]], goal: Any) -> l
 
 
 def ours(options: PrunerOptions, told: list[list[float]], goal: Any) -> list[int | None]:
-    judge = Judge(options, metric="overcook/utility", goal=goal)
+    judge = RungPruner(options, metric="overcook/utility", goal=goal)
     stopped: list[int | None] = []
     for number, values in enumerate(told):
         stopped.append(None)
@@ -64,7 +64,7 @@ def ours(options: PrunerOptions, told: list[list[float]], goal: Any) -> list[int
             if why and rung != RUNGS[-1]:
                 stopped[-1] = rung
                 break
-        judge.ended(number, TrialState.COMPLETE if stopped[-1] is None else TrialState.PRUNED)
+        judge.ended(number, Status.COMPLETED if stopped[-1] is None else Status.PRUNED)
     return stopped
 
 
@@ -84,11 +84,11 @@ def test_the_decision_is_optunas_own(name: Any, goal: Any) -> None:
 
 def test_a_trial_past_its_best_is_not_behind() -> None:
     def stopped(name: Any, latest: float) -> str:
-        judge = Judge(PrunerOptions(name=name, startup=2), metric="overcook/utility", goal="maximize")
+        judge = RungPruner(PrunerOptions(name=name, startup=2), metric="overcook/utility", goal="maximize")
         for number in range(4):
             for rung, value in zip(RUNGS, [0.3, 0.4, 0.4, 0.4], strict=True):
                 judge.rung(number, None, exposures=rung, last=40, value=value)
-            judge.ended(number, TrialState.COMPLETE)
+            judge.ended(number, Status.COMPLETED)
         judge.rung(9, None, exposures=10, last=40, value=0.6)
         return judge.rung(9, None, exposures=20, last=40, value=latest)
 
@@ -100,11 +100,11 @@ def test_slow_learners_are_measured_against_slow_learners() -> None:
     fast, slow = [0.5, 0.55, 0.6, 0.65], [0.1, 0.3, 0.6, 0.9]
 
     def stopped(options: PrunerOptions, decade: int) -> bool:
-        judge = Judge(options, metric="overcook/utility", goal="maximize")
+        judge = RungPruner(options, metric="overcook/utility", goal="maximize")
         for number in range(4):
             for rung, value in zip(RUNGS, fast, strict=True):
                 judge.rung(number, -3, exposures=rung, last=40, value=value)
-            judge.ended(number, TrialState.COMPLETE)
+            judge.ended(number, Status.COMPLETED)
         return bool(judge.rung(9, decade, exposures=10, last=40, value=slow[0]))
 
     assert stopped(options, -3)
@@ -113,9 +113,9 @@ def test_slow_learners_are_measured_against_slow_learners() -> None:
 
 
 def test_the_reason_says_what_was_seen_where() -> None:
-    judge = Judge(PrunerOptions(name="median", startup=1), metric="overcook/utility", goal="maximize")
+    judge = RungPruner(PrunerOptions(name="median", startup=1), metric="overcook/utility", goal="maximize")
     judge.rung(0, -4, exposures=9.8, last=40, value=0.5)
-    judge.ended(0, TrialState.COMPLETE)
+    judge.ended(0, Status.COMPLETED)
 
     why = judge.rung(1, -4, exposures=10.4, last=40, value=0.25)
 
@@ -126,9 +126,9 @@ def test_the_reason_says_what_was_seen_where() -> None:
 
 def test_a_metric_of_its_own_has_its_own_goal() -> None:
     options = PrunerOptions(name="median", metric="burn/score", goal="minimize", startup=1)
-    judge = Judge(options, metric="overcook/utility", goal="maximize")
+    judge = RungPruner(options, metric="overcook/utility", goal="maximize")
     judge.rung(0, None, exposures=10, last=40, value=0.2)
-    judge.ended(0, TrialState.COMPLETE)
+    judge.ended(0, Status.COMPLETED)
 
     assert judge.metric == "burn/score"
     assert judge.rung(1, None, exposures=10, last=40, value=0.3)

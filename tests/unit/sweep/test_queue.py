@@ -5,7 +5,7 @@ from pathlib import Path
 import pretend_sweep
 
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep.queue import Trial, TrialQueue
 
 
@@ -69,15 +69,15 @@ def test_of_identical_recipes_one_is_cooked_and_the_other_waits_for_its_end():
     first, twin = trial(0, fingerprint="same"), trial(1, fingerprint="same")
     queue = TrialQueue([first, twin, trial(2)])
     assert drain(queue) == [0, 2]
-    assert list(queue.twins_ready()) == []
+    assert list(queue.duplicates_ready()) == []
     first.record = trial(0, fingerprint="same", status=Status.COMPLETED).record
-    assert list(queue.twins_ready()) == [(twin, first)]
+    assert list(queue.duplicates_ready()) == [(twin, first)]
     twin.record = first.record
-    assert list(queue.twins_ready()) == []
+    assert list(queue.duplicates_ready()) == []
 
 
 def test_a_finished_trial_is_the_original_even_with_a_higher_number():
     done = trial(5, fingerprint="same", status=Status.COMPLETED, attempt=1)
     queue = TrialQueue([trial(0, fingerprint="same"), done])
     assert len(queue) == 0
-    assert [(twin.number, original.number) for twin, original in queue.twins_ready()] == [(0, 5)]
+    assert [(twin.number, original.number) for twin, original in queue.duplicates_ready()] == [(0, 5)]

@@ -16,7 +16,7 @@ from lorasweep.sweep.ranking.state import read_state
 
 def ask(values, *, taken=None, limit=9, **more):
     taken = taken or {arm: set(seeds) for arm, seeds in values.items()}
-    more = {"goal": "maximize", "looks": 1, **more}
+    more = {"goal": "maximize", "interim_looks": 1, **more}
     return next_round(values, taken, limit=dict.fromkeys(values, limit), **more)
 
 

@@ -149,7 +149,6 @@ def test_pruned_trials_stop_at_a_rung_and_say_why(tmp_path: Path) -> None:
     assert summary["pruned"] == counts["PRUNED"]
     assert summary["saved_steps"] == 4 * counts["PRUNED"]
     assert summary["spent_steps"] == 64 - summary["saved_steps"]
-    assert {each["pruner"] for each in summary["replay"]} >= {"median", "hyperband"}
     assert_study_agrees(tmp_path)
 
 
@@ -169,7 +168,7 @@ def test_exempt_trials_run_their_course_and_are_remembered(tmp_path: Path) -> No
 
 
 def test_constraints_and_a_second_objective_are_told(tmp_path: Path) -> None:
-    # The pretend kitchen measures overcook/score 0.25 in every trial.
+    # The pretend trial measures overcook/score 0.25 in every trial.
     bounds = (Constraint(metric="overcook/score", sign="<=", bound=0.2),)
     further = (Objective(name="overcook/score", goal="minimize", worst=1.0),)
     sampler = SamplerOptions(name="pareto", startup=4)

@@ -12,17 +12,17 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from pretend_sweep import KITCHEN, STEPS, cook, plan, recipe, spec
+from pretend_sweep import STEPS, TRIAL_MODULE, cook, plan, recipe, spec
 from sweep_checks import starts
 
 from lorasweep.cli.one_run import exit_code
 from lorasweep.core.errors import ConfigError, SweepHeldError
 from lorasweep.core.files import read_json
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import read_status
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.sweep.ranking.state import read_state
 from lorasweep.sweep.single import run_trial
-from lorasweep.sweep.workers.lock import SweepLock, holder
+from lorasweep.sweep.workers.lock import holder, sweep_lock
 
 PATIENCE_S = 60.0
 
@@ -36,7 +36,7 @@ def run(folder: Path, *, fresh: bool = False, seed: int = 0, parent=None, **ways
         shown=lambda: nullcontext(lambda event: True),
         fresh=fresh,
         parent=parent,
-        kitchen_module=KITCHEN,
+        trial_module=TRIAL_MODULE,
     )
 
 
@@ -49,7 +49,7 @@ def folder(home: Path) -> Path:
 def test_it_leaves_what_a_trial_leaves_and_is_not_cooked_twice(folder):
     done = run(folder, value=0.3)
     assert (done.cooked, done.record.status, done.record.value) == (True, Status.COMPLETED, 0.3)
-    assert (done.record.attempt, done.record.step) == (1, STEPS) and read_status(folder) == done.record
+    assert (done.record.attempt, done.record.step) == (1, STEPS) and RunFolder(folder).record == done.record
     for name in ("recipe.yaml", "plan.json", "outcome.json", "events.jsonl", "adapter.safetensors"):
         assert (folder / name).exists(), name
     again = run(folder, value=0.3)
@@ -83,7 +83,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_later(folder):
 
 def test_two_processes_do_not_cook_in_one_folder(folder):
     folder.mkdir(parents=True)
-    with SweepLock(folder), pytest.raises(SweepHeldError, match=f"process {os.getpid()}"):
+    with sweep_lock(folder), pytest.raises(SweepHeldError, match=f"process {os.getpid()}"):
         run(folder, parent={"parent": "x/y"})
     assert {path.name for path in folder.iterdir()} == {"lock"}, "the second one has written nothing"
 
@@ -154,9 +154,9 @@ def test_a_stop_saves_the_step_and_the_same_command_goes_on(folder, numbers):
     for number in numbers:
         os.killpg(running.pid, number)
     assert running.wait(PATIENCE_S) == 130
-    assert read_status(folder).status is Status.CANCELLED
+    assert RunFolder(folder).record.status is Status.CANCELLED
     saved = read_json(folder / "checkpoints" / "step.json")["step"]
-    assert 0 < saved < STEPS and read_status(folder).step == saved
+    assert 0 < saved < STEPS and RunFolder(folder).record.step == saved
     done = run(folder, step_s=0.2)
     assert done.record.status is Status.COMPLETED
     assert starts(folder.parent) == [f"start {folder.name} 0", f"start {folder.name} {saved}"]
@@ -168,7 +168,7 @@ def test_a_second_ctrl_c_stops_at_once(folder):
     time.sleep(0.12)
     os.killpg(running.pid, signal.SIGINT)
     assert running.wait(PATIENCE_S) == 130
-    assert read_status(folder).status is Status.CANCELLED
+    assert RunFolder(folder).record.status is Status.CANCELLED
 
 
 def test_fresh_where_it_is_cooked_already_is_told_what_would_cook_it_again(folder, capsys):

@@ -11,12 +11,12 @@ from pretend_sweep import numbered_arms, spec
 
 from lorasweep.core.files import append_jsonl, write_json
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import TrialRecord, write_status
+from lorasweep.core.run_folder import RunFolder, TrialRecord
 from lorasweep.sweep.manifest import declare, write_manifest
 from lorasweep.sweep.ranking.document import status_json
 from lorasweep.sweep.ranking.pace import Pace
 from lorasweep.sweep.ranking.state import TrialState, estimate, params, read_state
-from lorasweep.sweep.workers.lock import SweepLock
+from lorasweep.sweep.workers.lock import sweep_lock
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def half_done(tmp_path):
     done = TrialRecord(number=0, arm="arm0", status=Status.COMPLETED, step=100, value=0.7, **common)
     running = TrialRecord(number=1, arm="arm1", status=Status.RUNNING, step=0, **common)
     for record in (done, running):
-        write_status(tmp_path / f"000{record.number}-{record.arm}-s0", record)
+        RunFolder(tmp_path / f"000{record.number}-{record.arm}-s0").write_record(record)
     verdict = {"state": "done", "sentence": "Done."}
     write_json(tmp_path / "0000-arm0-s0" / "metrics.json", {"metrics": {"a/b": 1.0}, "verdict": verdict})
     write_json(tmp_path / "0000-arm0-s0" / "mlflow.json", {"run_id": "abc"})
@@ -41,7 +41,7 @@ def half_done(tmp_path):
 
 
 def test_a_driven_sweep_is_read_with_progress_and_time_left(half_done):
-    with SweepLock(half_done):
+    with sweep_lock(half_done):
         state = read_state(half_done)
     assert state.counts == {"WAITING": 1, "RUNNING": 1, "COMPLETED": 1}
     done, running, waiting = state.trials
@@ -108,9 +108,9 @@ def test_damaged_files_read_as_absent(half_done):
 def test_single_runs_are_listed_though_nobody_declared_them(tmp_path):
     record = TrialRecord(number=0, arm="train", seed=3, status=Status.RUNNING, fingerprint="f", steps=10)
     for name, started_at in (("abc-s3", 20.0), ("xyz-s3", 10.0)):
-        write_status(tmp_path / name, dataclasses.replace(record, started_at=started_at))
+        RunFolder(tmp_path / name).write_record(dataclasses.replace(record, started_at=started_at))
     (tmp_path / "notes").mkdir()
-    with SweepLock(tmp_path / "abc-s3"):
+    with sweep_lock(tmp_path / "abc-s3"):
         state = read_state(tmp_path)
     told = [(t.number, t.arm, t.seed, t.status) for t in state.trials]
     assert told == [(0, "xyz-s3", 3, Status.CANCELLED), (1, "abc-s3", 3, Status.RUNNING)], "the oldest first"

@@ -1,15 +1,19 @@
 """What Optuna is told, and how study.db is repaired from the run folders."""
 
+import dataclasses
+
 import optuna
 import pretend_sweep
 import pytest
 from optuna.distributions import CategoricalDistribution
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from lorasweep.core.records import Status
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep.manifest import declare
-from lorasweep.sweep.search.study import SET_ASIDE_FILE, STUDY_FILE, Found, SweepStudy, meaning
+from lorasweep.sweep.search.storage import WRITTEN_FOR
+from lorasweep.sweep.search.study import SET_ASIDE_FILE, STUDY_FILE, SweepStudy, meaning
 
 
 def manifest(count=3):
@@ -32,32 +36,32 @@ def record(number, status, *, attempt=1, value=None):
 @pytest.mark.parametrize(
     ("status", "value", "state", "told", "constraints"),
     [
-        (Status.COMPLETED, 0.7, TrialState.COMPLETE, 0.7, {}),
-        (Status.COMPLETED, 0.0, TrialState.COMPLETE, 0.0, {}),
+        (Status.COMPLETED, 0.7, TrialState.COMPLETE, (0.7,), {}),
+        (Status.COMPLETED, 0.0, TrialState.COMPLETE, (0.0,), {}),
         (Status.COMPLETED, None, TrialState.FAIL, None, {}),
         (Status.PRUNED, 0.7, TrialState.PRUNED, None, {}),
-        (Status.DIVERGED, None, TrialState.COMPLETE, -1.0, {"diverged": 1.0}),
-        (Status.OUT_OF_MEMORY, None, TrialState.COMPLETE, -1.0, {"out_of_memory": 1.0}),
+        (Status.DIVERGED, None, TrialState.COMPLETE, (-1.0,), {"diverged": 1.0}),
+        (Status.OUT_OF_MEMORY, None, TrialState.COMPLETE, (-1.0,), {"out_of_memory": 1.0}),
         (Status.CRASHED, None, TrialState.FAIL, None, {}),
-        (Status.INVALID, None, TrialState.COMPLETE, -1.0, {"invalid": 1.0}),
+        (Status.INVALID, None, TrialState.COMPLETE, (-1.0,), {"invalid": 1.0}),
         (Status.CANCELLED, None, TrialState.FAIL, None, {}),
     ],
 )
 def test_the_status_table(tmp_path, status, value, state, told, constraints):
-    means = meaning(status, value, worst=-1.0)
-    assert (means.state, means.value, means.constraints) == (state, told, constraints)
+    means = meaning(record(0, status, value=value), dataclasses.replace(manifest(), worst=-1.0))
+    assert (means.state, means.values, means.constraints) == (state, told, constraints)
 
 
 @pytest.mark.parametrize("status", [Status.WAITING, Status.RUNNING])
 def test_what_has_not_ended_means_nothing_yet(status):
     with pytest.raises(ValueError, match="not an end"):
-        meaning(status, None, worst=0.0)
+        meaning(record(0, status), manifest())
 
 
 def test_a_diverged_trial_is_told_as_infeasible_and_never_best(tmp_path):
     study = SweepStudy(tmp_path, manifest())
-    study.begin(record(0, Status.RUNNING), "0000", retry_of=None)
-    study.begin(record(1, Status.RUNNING), "0001", retry_of=None)
+    study.begin(record(0, Status.RUNNING), retry_of=None)
+    study.begin(record(1, Status.RUNNING), retry_of=None)
     study.report(1, 4, -3.0)
     study.end(record(0, Status.DIVERGED))
     study.end(record(1, Status.COMPLETED, value=-5.0))
@@ -66,14 +70,14 @@ def test_a_diverged_trial_is_told_as_infeasible_and_never_best(tmp_path):
     assert (completed.value, completed.intermediate_values) == (-5.0, {4: -3.0})
     assert completed.params == {"arm": "arm1"}
     assert completed.user_attrs["seed"] == 0
-    assert completed.user_attrs["run_folder"] == "0001"
+    assert completed.user_attrs["run_folder"] == "0001-arm1-s0"
 
 
 def test_a_retry_points_at_the_attempt_before_it(tmp_path):
     study = SweepStudy(tmp_path, manifest())
-    first = study.begin(record(0, Status.RUNNING), "0000", retry_of=None)
+    first = study.begin(record(0, Status.RUNNING), retry_of=None)
     study.end(record(0, Status.CRASHED))
-    study.begin(record(0, Status.RUNNING, attempt=2), "0000", retry_of=first)
+    study.begin(record(0, Status.RUNNING, attempt=2), retry_of=first)
     assert [t.state for t in study.trials()] == [TrialState.FAIL, TrialState.RUNNING]
     assert study.trials()[1].user_attrs["retry_of"] == first
 
@@ -81,27 +85,27 @@ def test_a_retry_points_at_the_attempt_before_it(tmp_path):
 def test_a_dead_drivers_trials_are_told_from_the_run_folders(tmp_path):
     study = SweepStudy(tmp_path, manifest())
     for number in range(3):
-        study.begin(record(number, Status.RUNNING), f"{number}", retry_of=None)
+        study.begin(record(number, Status.RUNNING), retry_of=None)
     # Meanwhile, on disk: 0 completed, 1 diverged, 2 is in the middle of it. A new driver starts.
     found = [record(0, Status.COMPLETED, value=0.4), record(1, Status.DIVERGED), record(2, Status.RUNNING)]
     study = SweepStudy(tmp_path, manifest())
-    assert study.reconcile([Found(record=each, run_folder=str(each.number)) for each in found]) == {
-        0: 0,
-        1: 1,
+    assert study.reconcile([(each, {}) for each in found]) == {
+        0: 3,
+        1: 4,
         2: 2,
     }
     states = [(t.state, t.value, t.constraints) for t in study.trials()]
     assert states == [
+        *[(TrialState.FAIL, None, {})] * 3,  # the attempts of the dead driver
         (TrialState.COMPLETE, 0.4, {}),
         (TrialState.COMPLETE, 0.0, {"diverged": 1.0}),
-        (TrialState.FAIL, None, {}),
     ]
 
 
 def test_reconciling_twice_adds_nothing(tmp_path):
     found = [
-        Found(record=record(0, Status.COMPLETED, value=0.4), run_folder="0"),
-        Found(record=record(1, Status.CRASHED, attempt=3), run_folder="1"),
+        (record(0, Status.COMPLETED, value=0.4), {}),
+        (record(1, Status.CRASHED, attempt=3), {}),
     ]
     SweepStudy(tmp_path, manifest()).reconcile(found)
     study = SweepStudy(tmp_path, manifest())
@@ -118,7 +122,7 @@ def test_a_trial_enqueued_but_never_asked_for_is_cleared(tmp_path):
     study = SweepStudy(tmp_path, manifest())
     study.reconcile([])
     assert [t.state for t in study.trials()] == [TrialState.FAIL]
-    study.begin(record(1, Status.RUNNING), "1", retry_of=None)
+    study.begin(record(1, Status.RUNNING), retry_of=None)
     assert study.trials()[1].params == {"arm": "arm1"}
 
 
@@ -132,9 +136,9 @@ def test_a_study_written_by_enqueue_and_ask_goes_on(tmp_path):
         former.tell(former.ask({"arm": arms}), 0.4)
 
     study = SweepStudy(tmp_path, manifest())
-    done = [Found(record=record(n, Status.COMPLETED, value=0.4), run_folder=str(n)) for n in range(2)]
+    done = [(record(n, Status.COMPLETED, value=0.4), {}) for n in range(2)]
     assert study.reconcile(done) == {0: 0, 1: 1}
-    assert study.begin(record(2, Status.RUNNING), "2", retry_of=None) == 2
+    assert study.begin(record(2, Status.RUNNING), retry_of=None) == 2
     study.end(record(2, Status.COMPLETED, value=0.6))
 
     assert [t.value for t in study.trials()] == [0.4, 0.4, 0.6]
@@ -147,7 +151,7 @@ def test_a_study_written_by_enqueue_and_ask_goes_on(tmp_path):
 def test_the_arms_names_are_kept_once_and_not_once_for_each_trial(tmp_path):
     study = SweepStudy(tmp_path, manifest(3))
     for number in range(3):
-        study.begin(record(number, Status.RUNNING), str(number), retry_of=None)
+        study.begin(record(number, Status.RUNNING), retry_of=None)
         study.end(record(number, Status.COMPLETED, value=0.5))
     for opened in (study, SweepStudy(tmp_path, manifest(3))):
         axes = {id(t.distributions["arm"]) for t in opened._study.get_trials(deepcopy=False)}
@@ -158,7 +162,7 @@ def test_the_arms_names_are_kept_once_and_not_once_for_each_trial(tmp_path):
 def test_a_corrupt_study_is_set_aside_and_told_again(tmp_path, damage):
     (tmp_path / STUDY_FILE).write_bytes(damage)
     study = SweepStudy(tmp_path, manifest())
-    study.reconcile([Found(record=record(0, Status.COMPLETED, value=0.4), run_folder="0")])
+    study.reconcile([(record(0, Status.COMPLETED, value=0.4), {})])
     assert [t.value for t in SweepStudy(tmp_path, manifest()).trials()] == [0.4]
     if damage:
         assert (tmp_path / SET_ASIDE_FILE).read_bytes() == damage
@@ -181,12 +185,18 @@ def test_a_changed_goal_gets_a_study_of_its_direction(tmp_path):
 
 
 def test_an_extended_sweep_gets_new_choices_and_keeps_its_results(tmp_path):
-    done = Found(record=record(0, Status.COMPLETED, value=0.4), run_folder="0")
+    done = (record(0, Status.COMPLETED, value=0.4), {})
     SweepStudy(tmp_path, manifest(1)).reconcile([done])
     study = SweepStudy(tmp_path, manifest(3))
     study.reconcile([done])
-    study.begin(record(2, Status.RUNNING), "2", retry_of=None)
+    study.begin(record(2, Status.RUNNING), retry_of=None)
     assert [(t.params["arm"], t.state) for t in study.trials()] == [
         ("arm0", TrialState.COMPLETE),
         ("arm2", TrialState.RUNNING),
     ]
+
+
+def test_optuna_is_the_one_that_the_storage_was_written_for() -> None:
+    """Another one: see that it still reads trials by this method, then say so in WRITTEN_FOR."""
+    assert optuna.__version__.startswith(f"{WRITTEN_FOR}.")
+    assert hasattr(RDBStorage, "_build_frozen_trial_from_trial_model")

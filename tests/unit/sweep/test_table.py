@@ -2,9 +2,7 @@
 
 import io
 
-from pretend_sweep import numbered_arms, spec
-from rich.console import Console
-
+from lorasweep.core.console import text_console
 from lorasweep.core.records import Status
 from lorasweep.sweep.ranking import table
 from lorasweep.sweep.ranking.state import SweepState, TrialState
@@ -28,7 +26,7 @@ def sweep(*trials, **more):
 
 
 def shown(render, *arguments, width=120, **more):
-    console = Console(file=io.StringIO(), width=width)
+    console = text_console(io.StringIO(), width=width)
     console.print(render(*arguments, **more))
     return console.file.getvalue()
 
@@ -109,8 +107,8 @@ def test_the_leaderboard_says_what_is_noise():
 
 
 def test_without_a_terminal_every_change_is_one_line():
-    console = Console(file=io.StringIO(), width=80)
-    with table.live(spec(numbered_arms(1)), console=console) as view:
+    console = text_console(io.StringIO(), width=80)
+    with table.live(console=console) as show:
         for state in (
             sweep(trial(0, Status.WAITING, step=0, attempt=0), activity="starting workers"),
             sweep(trial(0, step=1), activity="starting workers"),
@@ -118,7 +116,7 @@ def test_without_a_terminal_every_change_is_one_line():
             sweep(trial(0, step=2, loss=0.5)),
             sweep(trial(0, Status.COMPLETED, step=8, value=0.7)),
         ):
-            view.update(state)
+            show(state)
     lines = console.file.getvalue().splitlines()
     assert [line.split()[:1] for line in lines] == [["s:"], ["[0/1]"], ["[0/1]"], ["[1/1]"]]
     assert "utility 0.700" in lines[-1]
@@ -126,16 +124,16 @@ def test_without_a_terminal_every_change_is_one_line():
 
 
 def test_quiet_is_quiet():
-    console = Console(file=io.StringIO(), force_terminal=True)
-    with table.live(spec(numbered_arms(1)), quiet=True, console=console) as view:
-        view.update(sweep(trial(0)))
+    console = text_console(io.StringIO(), force_terminal=True)
+    with table.live(quiet=True, console=console) as show:
+        show(sweep(trial(0)))
     assert console.file.getvalue() == ""
 
 
 def test_the_live_table_is_drawn_on_a_terminal():
-    console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with table.live(spec(numbered_arms(1)), console=console) as view:
-        view.update(sweep(trial(0)))
+    console = text_console(io.StringIO(), force_terminal=True, width=100)
+    with table.live(console=console) as show:
+        show(sweep(trial(0)))
     assert "arm0" in console.file.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""Workers that hang, grow, starve or serve their time: real processes, a kitchen that cooks nothing."""
+"""Workers that hang, grow, starve or serve their time: real processes, a trial module that cooks nothing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sweep_checks import assert_study_agrees, by_arm, starts
 
 from lorasweep.core.files import read_json
 from lorasweep.core.records import LauncherOptions, Status
-from lorasweep.sweep.folder import TrialRecord
-from lorasweep.sweep.policy import RETRIES, of_death
+from lorasweep.core.run_folder import TrialRecord
+from lorasweep.sweep.retry import RETRIES, status_of_death
 from lorasweep.sweep.workers import heartbeat, pool
-from lorasweep.sweep.workers.pool import share_out
+from lorasweep.sweep.workers.sizing import share_out
 
 
-def cared_for(arms, *, workers=1, **care):
-    return dataclasses.replace(spec(arms), launcher=LauncherOptions(workers=workers, **care))
+def cared_for(arms, *, workers=1, **limits):
+    return dataclasses.replace(spec(arms), launcher=LauncherOptions(workers=workers, **limits))
 
 
 def pids(folder):
@@ -112,9 +112,9 @@ def record(**changes):
 
 
 def test_want_of_memory_is_the_neighbours_fault_at_first():
-    assert of_death(record(), starved=True) is Status.CRASHED
-    assert of_death(record(crashes=RETRIES), starved=True) is Status.OUT_OF_MEMORY
-    assert of_death(record(crashes=RETRIES), starved=False) is Status.CRASHED
+    assert status_of_death(record(), starved=True) is Status.CRASHED
+    assert status_of_death(record(crashes=RETRIES), starved=True) is Status.OUT_OF_MEMORY
+    assert status_of_death(record(crashes=RETRIES), starved=False) is Status.CRASHED
 
 
 def test_a_kill_by_the_kernel_is_told_from_any_other(tmp_path, monkeypatch):
@@ -122,12 +122,12 @@ def test_a_kill_by_the_kernel_is_told_from_any_other(tmp_path, monkeypatch):
     counter.write_text("oom_kill 0\n")
     monkeypatch.setattr(heartbeat, "VMSTAT", counter)
     options = pool.PoolOptions(
-        kitchen_module="pretend_kitchen", workers=2, threads=1, gpus=(), log_folder=tmp_path / "workers"
+        trial_module="pretend_trial", workers=2, threads=1, gpus=(), log_folder=tmp_path / "workers"
     )
     with pool.WorkerPool(options) as workers:
         first, second = workers.workers
         os.kill(first.process.pid, signal.SIGKILL)
-        assert first.death() == pool.Death("the worker was killed by SIGKILL")
+        assert first.death() == pool.WorkerExit("the worker was killed by SIGKILL")
         counter.write_text("oom_kill 1\n")
         os.kill(second.process.pid, signal.SIGKILL)
         assert second.death().starved
@@ -152,7 +152,7 @@ def test_workers_and_threads_share_the_machine(launcher, machine, shape):
 
 
 def test_more_workers_than_gpus_take_turns_on_them(tmp_path):
-    options = pool.PoolOptions(kitchen_module="x", workers=3, threads=1, gpus=("4", "GPU-b"), log_folder=tmp_path)
+    options = pool.PoolOptions(trial_module="x", workers=3, threads=1, gpus=("4", "GPU-b"), log_folder=tmp_path)
     assert [pool._variables(index, options)["CUDA_VISIBLE_DEVICES"] for index in range(3)] == [
         "4",
         "GPU-b",

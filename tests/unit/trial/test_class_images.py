@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import multiprocessing
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from PIL import Image
 from tiny_training import make_recipe
 
@@ -86,9 +86,9 @@ def test_a_plan_without_drawings_is_left_alone(base: Base, recipe: Recipe, count
     assert class_images.draw(base, plain, plan) == plan and counted == []
 
 
-def _hold(byte: int, ready: Any, release: Any) -> None:
-    with class_images._locks() as locks:
-        fcntl.lockf(locks, fcntl.LOCK_EX, 1, byte)
+def _hold(folder: Path, ready: Any, release: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
         ready.set()
         release.wait(60)
 
@@ -101,8 +101,7 @@ def test_what_another_process_is_drawing_is_left_to_it(
     first = Path(plan.reg_images[0].file)
     context = multiprocessing.get_context("fork")
     ready, release = context.Event(), context.Event()
-    byte = int(first.stem[:12], 16)
-    other = context.Process(target=_hold, args=(byte, ready, release), daemon=True)
+    other = context.Process(target=_hold, args=(first.parent, ready, release), daemon=True)
     other.start()
     assert ready.wait(60)
     order: list[str] = []
@@ -112,7 +111,6 @@ def test_what_another_process_is_drawing_is_left_to_it(
         draw_one(base, recipe, image)
         order.append(image.file)
         if len(order) == 3:  # everything but the other's: it finishes now
-            first.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(image.file, first)
             release.set()
 

@@ -37,9 +37,9 @@ def losses(base: Any, folder: Path, tmp_path: Path, *, adapter: str = "lora", st
     rows: list[dict[str, float]] = []
     try:
         advance([slot], base, steps=steps, on_step=lambda slot, metrics: rows.append(metrics))
-        with lora_weight.at_weight(base, slot.adapter, 0.0):
+        with lora_weight.lora_weight(base, slot.adapter, 0.0):
             assert torch.equal(look(base), before)
-        with lora_weight.at_weight(base, slot.adapter, 0.7):
+        with lora_weight.lora_weight(base, slot.adapter, 0.7):
             assert not torch.equal(look(base), before)
     finally:
         slot.close()

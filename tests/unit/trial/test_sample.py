@@ -36,7 +36,7 @@ def options(**changes: Any) -> SampleOptions:
 def wanted(*, seeds: Any = (0, 1), weights: Any = (0.7,)) -> list[sample_requests.ImageRequest]:
     recipe = SimpleNamespace(
         base=SimpleNamespace(negative_prompt="green hat", resolution=32),
-        sample=SimpleNamespace(width=None, height=24, class_seeds=2),
+        sample=options(height=24, class_seeds=2),
     )
     plan = SimpleNamespace(prompts={"class": PROMPTS[1:], "in_distribution": PROMPTS[:1]})
     return sample_requests.requests(recipe, plan, weights=weights, seeds=seeds)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 Takes RGB pictures of one size, gives per tile the VAE latent and the denoiser's features, and the features of the
 whole. Features are taken as in DIFT: noise the latent to an early timestep with a noise that is the same
 for every picture, run one forward pass with an empty caption, and read the middle (`Base.features`).
-Adapters must be silent (`lora_weight.at_weight(base, adapter, 0.0)`); this module does not look for them.
+Adapters must be silent (`lora_weight.lora_weight(base, adapter, 0.0)`); this module does not look for them.
 
 Source: Tang et al., "Emergent correspondence from image diffusion" (arXiv 2306.03881), t = 261. Departure: one noise
 instead of an ensemble of eight, since all pictures share it.

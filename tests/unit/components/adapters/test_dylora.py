@@ -54,7 +54,7 @@ def test_training_at_rank_b_is_a_lora_of_rank_b_with_alpha_over_b(base: Base) ->
     answer = look(base)
     answer.square().mean().backward()
     gradients = {key: parameter.grad for key, parameter in adapter.named_parameters()}
-    with lora_weight.at_weight(base, adapter, 1.0):
+    with lora_weight.lora_weight(base, adapter, 1.0):
         whole = look(base)
     base.unet.eval()
     adapter.remove()

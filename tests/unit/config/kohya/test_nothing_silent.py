@@ -313,6 +313,25 @@ def test_windows_paths_marks_and_line_ends_are_text(answer: Callable[..., Answer
     assert found["recipe"]["dataset.path"] == "D:\\img" and found["recipe"]["adapter.dim"] == 8
 
 
+def test_a_path_with_backslashes_is_found_where_it_lies(
+    answer: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Written on Windows, read beside the same folders elsewhere."""
+    (tmp_path / "img" / "5_zkw").mkdir(parents=True)
+    Image.new("RGB", (64, 64)).save(tmp_path / "img" / "5_zkw" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "d.toml").write_text("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'img\\5_zkw'\n")
+    for text in (r"train_data_dir = 'img'", r"train_data_dir = '.\img'", r"dataset_config = 'sets\d.toml'"):
+        found = answer(f"network_dim = 8\n{text}\n")
+        assert found["recipe"]["dataset.path"] in ("img", "./img", "img/5_zkw")
+        recipe = tmp_path / "recipe.yaml"
+        assert main(["import-kohya", str(tmp_path / "c.toml"), "-o", str(recipe)]) == 0
+        assert main(["plan", str(recipe), "base=dollhouse", "captions.trigger=zkw"]) == 0, text
+        recipe.unlink()
+        capsys.readouterr()
+
+
 # ----------------------------------------------------------------------------------------- values
 
 

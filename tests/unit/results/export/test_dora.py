@@ -17,7 +17,8 @@ from tiny_checkpoint import write_checkpoint
 
 from lorasweep.cli import main
 from lorasweep.core.errors import InputError
-from lorasweep.results.export import export_run, find_run
+from lorasweep.results.export import export_run
+from lorasweep.results.runs import find_checkpoint
 
 Cook = Callable[..., tuple[Path, Any]]
 KNOBS = {"dim": 4, "alpha": 2.0}
@@ -45,10 +46,10 @@ def test_metadata_and_the_command(cook: Cook, home: Path, capsys: pytest.Capture
 def test_on_a_single_checkpoint(cook: Cook, tiny_sd: Path, tmp_path: Path) -> None:
     """Bases mostly come as one file, whose weights have other names."""
     folder, _ = cook("dora", text_encoder=True, **KNOBS)
-    (expected,) = export_run(find_run(str(folder)), out=tmp_path / "folder.safetensors")
+    (expected,) = export_run(find_checkpoint(str(folder), subject="export"), out=tmp_path / "folder.safetensors")
     write_checkpoint(tiny_sd, tmp_path / "base.safetensors")
     shutil.copytree(tiny_sd, tmp_path / "base")
-    run = find_run(str(folder))
+    run = find_checkpoint(str(folder), subject="export")
     base = dataclasses.replace(run.recipe.base, path=str(tmp_path / "base.safetensors"))
     one_file = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, base=base))
     (made,) = export_run(one_file, out=tmp_path / "file.safetensors")
@@ -58,7 +59,7 @@ def test_on_a_single_checkpoint(cook: Cook, tiny_sd: Path, tmp_path: Path) -> No
 
 def test_without_its_base_nothing_is_written(cook: Cook, tmp_path: Path) -> None:
     folder, _ = cook("dora", **KNOBS)
-    run = find_run(str(folder))
+    run = find_checkpoint(str(folder), subject="export")
     elsewhere = dataclasses.replace(run.recipe.base, path=str(tmp_path / "moved"))
     moved = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, base=elsewhere))
     with pytest.raises(InputError, match="base at hand"):

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from lorasweep.cli import main
 from lorasweep.core.errors import InputError
 from lorasweep.core.protocols import Base
-from lorasweep.results.export import export_run, find_run, forms
+from lorasweep.results.export import export_run, forms
+from lorasweep.results.runs import best_of, find_checkpoint
 
 Cook = Callable[..., tuple[Path, Any]]
 ADAPTERS = ("lora", "locon", "dylora", "loha", "lokr", "dora", "ia3")
@@ -52,7 +53,7 @@ def test_diffusers_reads_the_exported_file_as_ours_at_every_weight(
     from diffusers import StableDiffusionPipeline
 
     folder, adapter = cook(name, text_encoder=True, **knobs)
-    (made,) = export_run(find_run(str(folder)), out=tmp_path / "x.safetensors")
+    (made,) = export_run(find_checkpoint(str(folder), subject="export"), out=tmp_path / "x.safetensors")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, local_files_only=True)
@@ -76,7 +77,7 @@ def test_diffusers_reads_the_exported_file_as_ours_at_every_weight(
 def test_names_and_alphas_are_those_that_uis_look_for(cook: Cook, tmp_path: Path) -> None:
     """Alpha is not the rank, differs by module, and the text encoder's names have `text_model`."""
     folder, adapter = cook("locon", dim=4, alpha=2.0, conv_dim=3, conv_alpha=1.5, text_encoder=True)
-    (made,) = export_run(find_run(str(folder)), out=tmp_path)
+    (made,) = export_run(find_checkpoint(str(folder), subject="export"), out=tmp_path)
     tensors = load_file(made.file)
     modules = {key.split(".")[0] for key in tensors}
     assert made.modules == len(modules) == len(adapter.layers)
@@ -97,7 +98,7 @@ def test_names_and_alphas_are_those_that_uis_look_for(cook: Cook, tmp_path: Path
 
 def test_a_cut_dylora_is_its_first_rows_with_alpha_unchanged(cook: Cook, tmp_path: Path) -> None:
     folder, adapter = cook("dylora", dim=8, alpha=4.0, unit=2)
-    made = export_run(find_run(str(folder)), out=tmp_path, ranks="all")
+    made = export_run(find_checkpoint(str(folder), subject="export"), out=tmp_path, ranks="all")
     assert [each.rank for each in made] == [2, 4, 6, 8]
     state = adapter.state_dict()
     module = "mid_block.attentions.0.proj_in"
@@ -114,7 +115,7 @@ def test_a_cut_dylora_is_its_first_rows_with_alpha_unchanged(cook: Cook, tmp_pat
 def test_lycoris_kinds_keep_their_tensors(name: str, cook: Cook, tmp_path: Path) -> None:
     """Their own keys are checked against the UIs' formulas where the adapters are tested."""
     folder, _ = cook(name, **({} if name == "ia3" else {"dim": 2, "alpha": 1.0}))
-    (made,) = export_run(find_run(str(folder)), out=tmp_path, form="factors")
+    (made,) = export_run(find_checkpoint(str(folder), subject="export"), out=tmp_path, form="factors")
     ours, theirs = load_file(folder / "adapter.safetensors"), load_file(made.file)
     assert ours.keys() == theirs.keys() and all(torch.equal(t, theirs[key]) for key, t in ours.items())
     told = metadata(Path(made.file))
@@ -124,7 +125,7 @@ def test_lycoris_kinds_keep_their_tensors(name: str, cook: Cook, tmp_path: Path)
 
 def test_metadata_tell_the_truth(cook: Cook, tiny_sd: Path, tmp_path: Path) -> None:
     folder, _ = cook("locon", dim=4, alpha=2.0, conv_dim=3, conv_alpha=1.5)
-    (made,) = export_run(find_run(str(folder)), out=tmp_path / "zkw.safetensors")
+    (made,) = export_run(find_checkpoint(str(folder), subject="export"), out=tmp_path / "zkw.safetensors")
     told = metadata(Path(made.file))
     expected = {
         "ss_output_name": "zkw",
@@ -172,7 +173,7 @@ def test_the_family_is_told_by_the_text_width(width: int, family: str, is_v2: st
     module = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
     tensors = {f"{module}.lora_A.weight": torch.ones(2, width), f"{module}.lora_B.weight": torch.ones(8, 2)}
     save_file(tensors, path, metadata=header)
-    (made,) = export_run(find_run(str(folder)), out=tmp_path)
+    (made,) = export_run(find_checkpoint(str(folder), subject="export"), out=tmp_path)
     told = metadata(Path(made.file))
     assert (told["ss_base_model_version"], told["ss_v2"]) == (family, is_v2)
 
@@ -181,43 +182,45 @@ def test_an_earlier_rung_says_so_and_twice_gives_the_same_bytes(cook: Cook, tmp_
     folder, _ = cook("lora", dim=2, alpha=1.0)
     contents = []
     for _ in range(3):
-        (made,) = export_run(find_run("sweep/0000-a-s0", step=4), out=tmp_path)
+        (made,) = export_run(find_checkpoint("sweep/0000-a-s0", step=4, subject="export"), out=tmp_path)
         contents.append(Path(made.file).read_bytes())
     assert len(set(contents)) == 1 and made.file.endswith("sweep-0000-a-s0-000004.safetensors")
     told = metadata(Path(made.file))
     assert told["ss_steps"] == told["lorasweep.step"] == "4" and told["lorasweep.overcook/score"] == "0.125"
     assert "lorasweep.overcook/utility" not in told
-    (half,) = export_run(find_run(str(folder)), precision="fp16")
+    (half,) = export_run(find_checkpoint(str(folder), subject="export"), precision="fp16")
     assert Path(half.file).parent == folder / "export"
     assert {tensor.dtype for tensor in load_file(half.file).values()} == {torch.float16}
 
 
-def test_what_cannot_be_exported_is_said_at_once(cook: Cook, home: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_exported_is_said_at_once(
+    cook: Cook, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, _ = cook("dora", dim=2, alpha=1.0)
     with pytest.raises(InputError, match="only a dylora"):
-        export_run(find_run(str(folder)), ranks=[4])
+        export_run(find_checkpoint(str(folder), subject="export"), ranks=[4])
     folder, _ = cook("dylora", trial="0001-b-s0", dim=8, alpha=4.0, unit=4)
     with pytest.raises(InputError, match="multiples of 4 up to 8") as caught:
-        export_run(find_run(str(folder)), ranks=[4, 6], out=tmp_path / "x.safetensors")
+        export_run(find_checkpoint(str(folder), subject="export"), ranks=[4, 6], out=tmp_path / "x.safetensors")
     assert [problem.where for problem in caught.value.problems] == ["--rank", "--out"]
     assert list(tmp_path.glob("*.safetensors")) == []
-    for where, options, words in (
-        ("nowhere", {}, "outputs: sweep"),
-        ("sweep", {}, "sweep/0000-a-s0, sweep/0001-b-s0"),
-        ("sweep", {"best": True}, "--best wants a sweep"),
-        ("sweep/0000-a-s0", {"step": 5}, "--step 4"),
+    for words, said in (
+        (["nowhere"], "outputs: sweep"),
+        (["sweep"], "sweep/0000-a-s0, sweep/0001-b-s0"),
+        (["sweep", "--best"], "--best wants a sweep"),
+        (["sweep/0000-a-s0", "--step", "5"], "--step 4"),
     ):
-        with pytest.raises(InputError, match=words):
-            find_run(where, **options)
+        assert main(["export", *words]) == 2
+        assert said in capsys.readouterr().err
     for damage in ('{"torn', "[]", "{}"):
         broken = home / "outputs" / "sweep" / "0002-c-s0"
         shutil.copytree(folder, broken, dirs_exist_ok=True)
         (broken / "status.json").write_text(damage)
         with pytest.raises(InputError, match="cannot be read"):
-            find_run(str(broken))
+            find_checkpoint(str(broken), subject="export")
     (folder / "adapter.safetensors").unlink()
     with pytest.raises(InputError, match=r"has no adapter.safetensors  \(checkpoints: --step 4\)"):
-        find_run(str(folder))
+        find_checkpoint(str(folder), subject="export")
 
 
 def test_a_file_of_another_run_or_of_somebody_else_is_not_replaced(
@@ -260,7 +263,7 @@ def test_the_best_of_a_sweep(cook: Cook, home: Path) -> None:
         file = home / "outputs" / "sweep" / f"000{number}-{'ab'[number]}-s0" / "status.json"
         row = json.loads(file.read_text()) | {"number": number, "arm": "ab"[number], "fingerprint": "f"}
         file.write_text(json.dumps(row | {"value": value}))
-    assert find_run("sweep", best=True).folder == folder
+    assert best_of(home / "outputs" / "sweep", subject="export") == folder
 
 
 def test_the_command(cook: Cook, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -277,7 +280,7 @@ def test_the_command(cook: Cook, home: Path, capsys: pytest.CaptureFixture[str])
 
 def test_the_command_repeats_what_the_judges_said(cook: Cook, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, _ = cook("lora", dim=2, alpha=1.0)
-    kept, file = find_run("sweep/0000-a-s0").step, folder / "metrics.json"
+    kept, file = find_checkpoint("sweep/0000-a-s0", subject="export").step, folder / "metrics.json"
     verdict = {"kept": kept, "sentence": "Done at step 8; use it at 0.9 to 1."}
     file.write_text(json.dumps(json.loads(file.read_text()) | {"verdict": verdict}))
 
@@ -307,7 +310,7 @@ def test_the_command_says_who_reads_the_file_and_what_to_type_for_the_others(
 
 def test_an_ia3_is_written_for_everyone_unless_told_otherwise(cook: Cook, tmp_path: Path) -> None:
     folder, _ = cook("ia3", text_encoder=True)
-    (made,) = export_run(find_run(str(folder)), out=tmp_path)
+    (made,) = export_run(find_checkpoint(str(folder), subject="export"), out=tmp_path)
     assert made.form == "lora" and made.read_by == tuple(forms.READERS)
     told = metadata(Path(made.file))
     assert told["ss_network_module"] == "networks.lora" and told["ss_network_dim"] == "Dynamic"
@@ -315,7 +318,7 @@ def test_an_ia3_is_written_for_everyone_unless_told_otherwise(cook: Cook, tmp_pa
 
 def test_a_lora_is_its_own_plain_form(cook: Cook, tmp_path: Path) -> None:
     folder, _ = cook("dylora", dim=8, alpha=4.0, unit=4)
-    run = find_run(str(folder))
+    run = find_checkpoint(str(folder), subject="export")
     (made,) = export_run(run, out=tmp_path, ranks=[4], form="lora")
     assert made.form == "factors" and made.rank == 4
     with pytest.raises(InputError, match="cuts factors, got --form diff"):

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from tiny_training import make_plan, make_recipe
 
+from lorasweep.core.records import Status
+from lorasweep.core.run_folder import TrialRecord
 from lorasweep.results.export import metadata
-from lorasweep.results.export.runs import CookedRun
+from lorasweep.results.runs import Checkpoint
 
 
 def described(tmp_path: Path, *, reg: bool) -> dict[str, str]:
@@ -20,14 +22,14 @@ def described(tmp_path: Path, *, reg: bool) -> dict[str, str]:
         dataclasses.replace(image, split="regularization", concept="reg_images", repeats=3, loss_weight=0.5)
         for image in plan.train_images()
     ]
-    run = CookedRun(
+    run = Checkpoint(
         folder=tmp_path,
-        adapter_file=tmp_path / "adapter.safetensors",
+        file=tmp_path / "adapter.safetensors",
         step=8,
-        sweep="s",
         recipe=recipe,
         plan=dataclasses.replace(plan, reg_images=tuple(images) if reg else ()),
-        status={},
+        record=TrialRecord(number=0, arm="a", seed=0, status=Status.COMPLETED, fingerprint=""),
+        metrics={},
     )
     return metadata.describe(run, output_name="zkw", text_width=None, form="factors", rank=None)
 

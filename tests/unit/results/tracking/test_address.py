@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from tracking_server import free_port
 
 from lorasweep.cli import main
 from lorasweep.cli.doctor import machine
+from lorasweep.core.errors import InputError
 from lorasweep.core.records import TrackingOptions
 from lorasweep.results.tracking.address import address_problem, masked, without_user
 from lorasweep.results.tracking.process import Mirror
@@ -109,11 +111,21 @@ def test_an_address_that_is_none_is_refused_with_what_is_missing(
         assert main([command]) == 2
         said = capsys.readouterr()
         assert words in said.err and said.out == ""
-    (home / "outputs").mkdir()
-    mirror = Mirror(home / "outputs" / "s", TrackingOptions())
-    mirror.start()
-    assert words in capsys.readouterr().err  # before the first step
-    assert words in mirror.finish(1.0).message and capsys.readouterr().err == ""
+    with pytest.raises(InputError, match=re.escape(words)):
+        Mirror(home / "outputs" / "s", TrackingOptions())
+    Mirror(home / "outputs" / "s", TrackingOptions(name="none"))
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_an_address_that_is_none_is_refused_before_any_work(
+    command: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "htp://host")
+    words = ["quickstart"] if command == "sweep" else []
+    assert main([command, *words, "train.max_steps=2"]) == 2
+    said = capsys.readouterr()
+    assert "MLFLOW_TRACKING_URI" in said.err and "tracking=none" in said.err
+    assert not (home / "outputs").exists()
 
 
 def test_a_password_that_was_given_in_the_wrong_place_is_not_said(

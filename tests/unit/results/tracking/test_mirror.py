@@ -13,6 +13,7 @@ import pytest
 from lorasweep.core import files
 from lorasweep.core.records import TrackingOptions
 from lorasweep.results.tracking.mirror import SweepMirror, sync_all, sync_sweep
+from lorasweep.results.tracking.push import BATCH
 from lorasweep.results.tracking.trial_content import legible
 
 STEPS = 20
@@ -129,8 +130,6 @@ def test_a_trials_numbers_are_those_of_the_checkpoint_it_kept(sweep: Any, holdin
         curve = held.history(child, "rung/overcook/utility")
         assert [step for step, _ in curve] == RUNGS, "and no jump at its end"
         assert 0.875 not in {value for _, value in curve}
-        for mark in sweep.folder.glob("**/mlflow.json"):
-            mark.unlink()  # what was sent is found again, not sent twice
 
 
 @pytest.mark.parametrize(
@@ -211,22 +210,19 @@ def test_syncing_twice_adds_nothing(sweep: Any, holdings: Callable[[], Any]) -> 
     assert _inventory(holdings()) == before
 
 
-def test_without_the_marks_nothing_is_doubled(
-    sweep: Any, holdings: Callable[[], Any], spy: dict[str, list[Any]]
-) -> None:
-    """`mlflow.json` is a memory, not the truth: everything is found again by key, step and name."""
+def test_without_the_states_the_runs_are_made_again(sweep: Any, holdings: Callable[[], Any]) -> None:
+    """`mlflow.json` is a memory, not the truth: a run that nobody remembers is replaced, and nothing is doubled."""
     sync(sweep)
     before = _inventory(holdings())
-    marks = list(sweep.folder.glob("**/mlflow.json"))
-    assert len(marks) == 3
-    for mark in marks:
-        mark.unlink()
-    spy["metrics"].clear()
-    spy["images"].clear()
+    states = list(sweep.folder.glob("**/mlflow.json"))
+    assert len(states) == 3
+    for state in states:
+        state.unlink()
     report = sync(sweep)
-    assert spy == {"metrics": [], "images": []}
-    assert (report.created, report.problems) == (0, [])
-    assert _inventory(holdings()) == before
+    assert (report.created, report.problems) == (3, [])
+    held = holdings()
+    assert _inventory(held) == before
+    assert {run.data.tags["mlflow.parentRunId"] for run in held.children.values()} == {held.parent.info.run_id}
 
 
 def test_a_store_that_vanishes_under_a_mirror_is_noticed(sweep: Any, home: Path) -> None:
@@ -313,13 +309,42 @@ def test_a_trial_that_cannot_be_mirrored_is_named_and_the_others_are(sweep: Any,
     assert "0001-prodigy_four_buckets-s0" in holdings().children
 
 
-def test_a_changed_recipe_is_reported(sweep: Any, holdings: Callable[[], Any]) -> None:
+def test_a_run_that_contradicts_its_folder_is_made_again(sweep: Any, holdings: Callable[[], Any]) -> None:
+    """MLflow cannot change a param: the folder is the truth."""
     sync(sweep)
     recipe = sweep.run_folder(0) / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("lr: 0.001", "lr: 0.002"))
-    (problem,) = sync(sweep).problems
-    assert "optimizer.lr was 0.001, is now 0.002" in problem
-    assert holdings().children["0000-adamw_one_bucket-s0"].data.params["optimizer.lr"] == "0.001"
+    report = sync(sweep)
+    assert (report.created, report.problems) == (1, [])
+    assert holdings().children["0000-adamw_one_bucket-s0"].data.params["optimizer.lr"] == "0.002"
+
+
+@pytest.mark.parametrize("send", ["log_batch", "log_artifact", "log_inputs"])
+def test_what_fails_is_sent_again_to_the_same_run(
+    send: str, sweep: Any, holdings: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that takes no files, say, would otherwise collect deleted runs."""
+    from mlflow import MlflowClient
+
+    original, calls = getattr(MlflowClient, send), iter(range(1000))
+
+    def breaks(self: Any, *words: Any, **options: Any) -> Any:
+        found = original(self, *words, **options)
+        if next(calls) % 2:
+            raise OSError("broken off after all had arrived")
+        return found
+
+    mirror = SweepMirror(sweep.folder, TrackingOptions())
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, send, breaks)
+        assert mirror.sync().problems
+    before = {run.info.run_id for run in holdings().runs}
+    assert mirror.sync().problems == []
+    held = holdings()
+    assert before <= {run.info.run_id for run in held.runs} and len(held.runs) == 3
+    for child in held.children.values():
+        assert [step for step, _ in held.history(child, "train/loss")] == RUNGS
+        assert len(child.inputs.dataset_inputs) == 2
 
 
 def test_a_folder_made_anew_gets_runs_of_its_own(
@@ -347,10 +372,10 @@ def test_single_runs_are_mirrored_as_a_sweep_named_train(
 
 
 @pytest.mark.parametrize("same_process", [True, False])
-def test_a_half_written_picture_is_replaced(
+def test_a_run_that_died_among_its_pictures_is_made_again(
     sweep: Any, same_process: bool, holdings: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill between a picture and its thumbnail leaves one file, which is removed and written again."""
+    """A kill between a picture and its thumbnail leaves one file of the two."""
     from mlflow import MlflowClient
 
     log_image = MlflowClient.log_image
@@ -378,6 +403,22 @@ def test_a_half_written_picture_is_replaced(
         assert len(held.artifacts(child, "images")) == 2 * len(KEYS) * len(RUNGS)
 
 
+@pytest.mark.parametrize("harm", ["unreadable sweep", "unknown words"])
+def test_a_view_that_cannot_be_saved_keeps_nothing_else_back(
+    harm: str, sweep: Any, holdings: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise ValueError(harm)
+
+    name = "sweep_view" if harm == "unreadable sweep" else "push_view"
+    monkeypatch.setattr(f"lorasweep.results.tracking.mirror.{name}", fails)
+    (problem,) = sync(sweep).problems
+    assert "the saved view" in problem
+    held = holdings()
+    assert held.parent.info.status == "FINISHED" and len(held.children) == 2
+    assert len(held.client.search_logged_models([held.experiment.experiment_id])) == 1
+
+
 def test_keys_of_two_sweeps_do_not_meet(
     make_sweep: Callable[..., Any], fakes: Any, holdings: Callable[[], Any]
 ) -> None:
@@ -389,7 +430,7 @@ def test_keys_of_two_sweeps_do_not_meet(
 def test_many_points_go_in_batches(
     make_sweep: Callable[..., Any], holdings: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorasweep.results.tracking.push.POINTS_PER_BATCH", 4)
+    monkeypatch.setitem(BATCH, "metrics", 4)
     sweep = make_sweep(cooked=False, steps=STEPS)
     sweep.cook(0, STEPS)
     assert sync(sweep).problems == []
@@ -397,7 +438,7 @@ def test_many_points_go_in_batches(
     assert len(held.history(held.children["0000-adamw_one_bucket-s0"], "train/loss")) == len(RUNGS)
 
 
-def test_pusher_is_not_trusting_a_foreign_mark(sweep: Any, holdings: Callable[[], Any]) -> None:
+def test_a_foreign_state_is_not_trusted(sweep: Any, holdings: Callable[[], Any]) -> None:
     """A run folder copied from elsewhere brings a mark for a run that is not its own."""
     sync(sweep)
     parent_mark = (sweep.folder / "mlflow.json").read_text()

@@ -29,10 +29,11 @@ def test_the_best_adapter_is_a_model_once(make_sweep: Callable[..., Any], holdin
     assert model.name == "quickstart-best" and model.model_type == "lora adapter"
     folder = Path(model.artifact_location.removeprefix("file://"))
     described = yaml.safe_load((folder / "MLmodel").read_text())
-    assert described["flavors"]["lorasweep"]["file"] == "adapter.safetensors"
+    file = folder / described["flavors"]["lorasweep"]["file"]
     assert described["flavors"]["lorasweep"]["weight"] == 0.7
     assert described["flavors"]["python_function"]["loader_module"] == LOADER
-    assert {"requirements.txt", "recipe.yaml"} <= {path.name for path in folder.iterdir()}
+    assert "lorasweep==" in (folder / "requirements.txt").read_text()
+    assert {path.name for path in file.parent.iterdir()} == {"adapter.safetensors", "recipe.yaml", "metrics.json"}
     assert [output.model_id for output in best.outputs.model_outputs] == [model.model_id], "the run shows it"
     shown = {metric.key: metric.value for metric in model.metrics}
     headline = ("overcook/utility", "overcook/score", "identity/score")
@@ -40,7 +41,7 @@ def test_the_best_adapter_is_a_model_once(make_sweep: Callable[..., Any], holdin
     assert len(held.history(best, "overcook/utility")) == 1, "and the run has no number twice"
     assert "lorasweep export quickstart/" in model.tags["mlflow.note.content"], "what to do with it"
     trial = sweep.folder / best.data.tags["lorasweep.trial"]
-    assert (folder / "adapter.safetensors").read_bytes() == (trial / "adapter.safetensors").read_bytes()
+    assert file.read_bytes() == (trial / "adapter.safetensors").read_bytes()
 
 
 def test_an_unfinished_sweep_has_none(make_sweep: Callable[..., Any], holdings: Callable[[], Any]) -> None:
@@ -76,3 +77,14 @@ def test_half_a_model_is_made_whole(make_sweep: Callable[..., Any], holdings: Ca
     assert sync_sweep(sweep.folder, TrackingOptions()).problems == []
     (model,) = models(held)
     assert (str(model.status), model.name) == ("READY", "quickstart-best")
+
+
+def test_a_run_that_was_made_again_has_its_model(make_sweep: Callable[..., Any], holdings: Callable[[], Any]) -> None:
+    sweep = make_sweep()
+    sync_sweep(sweep.folder, TrackingOptions())
+    for state in sweep.folder.glob("**/mlflow.json"):
+        state.unlink()
+    assert sync_sweep(sweep.folder, TrackingOptions()).problems == []
+    held = holdings()
+    (model,) = models(held)
+    assert model.source_run_id in {run.info.run_id for run in held.children.values()}

@@ -9,11 +9,13 @@ import yaml
 from lorasweep.core.files import append_jsonl, write_text
 from lorasweep.results.tracking.reading import read_sweep
 
+DECLARED = {"name": "search", "question": "", "metric": "overcook/utility", "goal": "maximize", "worst": 0.0}
+
 
 def test_points_and_repeats_are_read_with_what_was_declared(tmp_path: Path) -> None:
     manifest = {
-        "name": "search",
-        "arms": [{"name": "known", "note": "usual", "overrides": [], "recipe": {"seed": 0}}],
+        **DECLARED,
+        "arms": [{"name": "known", "note": "usual", "overrides": [], "plan": "", "recipe": {"seed": 0}}],
         "trials": [{"number": 0, "arm": "known", "seed": 0}],
         "total": 9,
     }
@@ -37,7 +39,7 @@ def test_points_and_repeats_are_read_with_what_was_declared(tmp_path: Path) -> N
 
 
 def test_a_sweep_of_arms_declares_as_many_as_it_lists(tmp_path: Path) -> None:
-    manifest = {"name": "arms", "arms": [], "trials": [{"number": 0, "arm": "a", "seed": 0}], "total": 1}
+    manifest = {**DECLARED, "arms": [], "trials": [{"number": 0, "arm": "a", "seed": 0}], "total": 1}
     write_text(tmp_path / "sweep.yaml", yaml.safe_dump(manifest))
 
     assert read_sweep(tmp_path).declared == 1

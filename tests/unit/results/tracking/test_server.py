@@ -34,11 +34,9 @@ def test_gone_and_back(
         mirror.start()
         for number in (0, 1):
             sweep.complete(number)
-            mirror.poke()
         time.sleep(4)  # somewhere in the middle of the first trials
     for number in (2, 3):
         sweep.complete(number)
-        mirror.poke()
     sweep.rank()
     started = time.monotonic()
     report = mirror.finish(20.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import json
 import zlib
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from lorasweep.results.tracking.store import open_store
 from lorasweep.results.tracking.ui import _pages
 from lorasweep.results.tracking.view import (
     TAG_PREFIX,
+    UI_VERSION,
     View,
     _grid_step,
     envelope,
@@ -39,6 +41,11 @@ VIEW = View(
     picture_keys=["class_0", "recombined_0"],
     grid_step=40,
 )
+
+
+def test_the_ui_is_the_one_that_the_view_was_written_for() -> None:
+    """Another one: look at a sweep in its UI (docs/mlflow.md has the pictures), then say so in UI_VERSION."""
+    assert importlib.metadata.version("mlflow").startswith(f"{UI_VERSION}.")
 
 
 def _state(value: str) -> dict[str, Any]:
@@ -122,10 +129,9 @@ def test_the_grid_opens_where_every_run_has_a_picture(runs: list[RunContent], st
 
 def test_addresses() -> None:
     assert share_key("quick start") == "quick-start"
-    found = page("3", "quick start", charts=True)
+    found = page("3", "quick start")
     assert found.startswith("#/experiments/3/runs?viewStateShareKey=quick-start")
     assert "compareRunsMode=CHART" in found
-    assert "compareRunsMode" not in page("3", "quick start", charts=False)
 
 
 def test_what_a_person_saved_stays(make_sweep: Callable[..., Any], fakes: Any, store_home: Path) -> None:
@@ -144,7 +150,7 @@ def test_what_a_person_saved_stays(make_sweep: Callable[..., Any], fakes: Any, s
     sweep.complete(0)
     sync_sweep(sweep.folder, TrackingOptions())
     assert store.client.get_experiment(store.experiment_id).tags[key] == theirs
-    assert _pages(store.uri) == [page(store.experiment_id, "quickstart", charts=True)]
+    assert _pages(store.uri) == [page(store.experiment_id, "quickstart")]
     assert _pages("http://another") == []
 
 

@@ -16,7 +16,7 @@ from lorasweep.core.errors import AdapterError, ConfigError, LorasweepError
 from lorasweep.core.records import Recipe
 from lorasweep.sweep.calibrate import negative_controls
 from lorasweep.sweep.calibrate.controls import ControlOptions, sweep_of_controls
-from lorasweep.trial.resources import Kitchen
+from lorasweep.trial.resources import TrialResources
 
 FEW = ControlOptions(times=6, rungs=5, seeds=(0, 1))
 
@@ -43,8 +43,8 @@ KINDS = sorted(path.stem for path in (config.conf_dir() / "adapter").glob("*.yam
 
 
 @pytest.fixture(scope="module")
-def kitchen() -> Kitchen:
-    return Kitchen()
+def resources() -> TrialResources:
+    return TrialResources()
 
 
 def _recipe(base: Path, *words: str) -> Recipe:
@@ -53,11 +53,11 @@ def _recipe(base: Path, *words: str) -> Recipe:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_controls_of_every_kind_are_as_large_as_the_healthy_file(
-    home: Path, tiny_sd: Path, kitchen: Kitchen, kind: str
+    home: Path, tiny_sd: Path, resources: TrialResources, kind: str
 ) -> None:
     recipe = _recipe(tiny_sd, f"adapter={kind}", "adapter.text_encoder=true")
     build = registry.load("adapter", recipe.adapter.name).build
-    base = kitchen.base(recipe)
+    base = resources.base(recipe)
     healthy = build(base, seed=0, **recipe.adapter.options)
     generator = torch.Generator().manual_seed(0)
     for _, parameter in healthy.named_parameters():
@@ -89,9 +89,9 @@ def _changes(adapter: Any) -> tuple[dict[str, float], torch.Tensor]:
     return sizes, torch.cat([change.flatten() for change in found.values()])
 
 
-def test_a_healthy_file_of_another_kind_is_refused(home: Path, tiny_sd: Path, kitchen: Kitchen) -> None:
+def test_a_healthy_file_of_another_kind_is_refused(home: Path, tiny_sd: Path, resources: TrialResources) -> None:
     recipes = {kind: _recipe(tiny_sd, f"adapter={kind}") for kind in ("lora", "loha")}
-    base = kitchen.base(recipes["lora"])
+    base = resources.base(recipes["lora"])
     made = loha.build(base, seed=0, **recipes["loha"].adapter.options)
     made.save(home / "adapter.safetensors")
     made.remove()
@@ -101,9 +101,9 @@ def test_a_healthy_file_of_another_kind_is_refused(home: Path, tiny_sd: Path, ki
     adapter.remove()
 
 
-def test_a_healthy_file_that_changes_nothing_is_refused(home: Path, tiny_sd: Path, kitchen: Kitchen) -> None:
+def test_a_healthy_file_that_changes_nothing_is_refused(home: Path, tiny_sd: Path, resources: TrialResources) -> None:
     recipe = _recipe(tiny_sd)
-    adapter = lora.build(kitchen.base(recipe), seed=0, **recipe.adapter.options)
+    adapter = lora.build(resources.base(recipe), seed=0, **recipe.adapter.options)
     adapter.save(home / "adapter.safetensors")
     with pytest.raises(LorasweepError, match="has size 0"):
         list(negative_controls._ready(adapter, recipe, home / "adapter.safetensors"))

@@ -40,7 +40,7 @@ BY_CHANCE = (
 @pytest.mark.parametrize("kind", ["dollhouse", "stable_diffusion"])
 def test_what_is_offered_is_what_a_run_is_judged_by(kind: str, tiny_sd: Path, home: Path) -> None:
     from lorasweep.components.bases import stable_diffusion
-    from lorasweep.trial.resources import Kitchen
+    from lorasweep.trial.resources import TrialResources
     from lorasweep.trial.run import cook
 
     words = [*TINY]
@@ -53,7 +53,7 @@ def test_what_is_offered_is_what_a_run_is_judged_by(kind: str, tiny_sd: Path, ho
     limits = calibration.find(recipe, fingerprint(recipe.base)).calibration
     offer = offered.offer(recipe, planned, limits)
 
-    cook(recipe, planned, home / "run", Kitchen(), report=lambda event: True, should_stop=lambda: False)
+    cook(recipe, planned, home / "run", TrialResources(), report=lambda event: True, should_stop=lambda: False)
     judged = files.read_json(home / "run" / "metrics.json")
     (rung,) = judged["rungs"]
 

@@ -161,7 +161,7 @@ def test_an_adapter_that_is_looked_at_while_it_trains_does_not_drop_out(new_slot
     base.unet.train()
     with torch.random.fork_rng():
         assert not torch.equal(answer(), answer())
-        with lora_weight.at_weight(base, slot.adapter, 1.0):
+        with lora_weight.lora_weight(base, slot.adapter, 1.0):
             assert torch.equal(answer(), answer())
         assert not torch.equal(answer(), answer())
     base.unet.eval()

@@ -13,6 +13,7 @@ from tiny_training import make_recipe, train
 
 from lorasweep.core.errors import AdapterError, LorasweepError
 from lorasweep.core.records import CaptionOptions, Component, NoiseOptions, TrainOptions
+from lorasweep.core.run_folder import steps_in
 from lorasweep.trial.train import checkpoint
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import Slot
@@ -114,14 +115,14 @@ def test_slots_in_one_process_end_as_if_alone(new_slot: Any, base: Any) -> None:
 
 def test_only_the_newest_step_keeps_what_resuming_needs(new_slot: Any, base: Any, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
-    assert checkpoint.steps(folder) == []
+    assert steps_in(folder) == []
     slot = new_slot()
     assert checkpoint.restore(slot, folder) == 0
     for _ in range(2):
         train(slot, base, 1)
         checkpoint.save(slot, folder)
     checkpoint.save(slot, folder)  # again: nothing happens
-    assert checkpoint.steps(folder) == [1, 2]
+    assert steps_in(folder) == [1, 2]
     assert {path.name for path in (folder / "step_000001").iterdir()} == {"adapter.safetensors"}
     assert {path.name for path in (folder / "step_000002").iterdir()} == {
         "adapter.safetensors",

@@ -3,8 +3,8 @@
 import pytest
 
 from lorasweep.core.records import Outcome, Status
-from lorasweep.sweep.folder import TrialRecord
-from lorasweep.sweep.policy import FailureWatch, after
+from lorasweep.core.run_folder import TrialRecord
+from lorasweep.sweep.retry import FailureWatch, next_record
 
 METRIC = "overcook/utility"
 
@@ -25,7 +25,7 @@ def record(**changes):
 
 
 def end(before, **outcome):
-    return after(before, Outcome(**{"step": 8, **outcome}), metric=METRIC, now_s=100.0)
+    return next_record(before, Outcome(**{"step": 8, **outcome}), metric=METRIC, now_s=100.0)
 
 
 def test_completed_takes_the_sweeps_metric():

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from optuna.trial import TrialState
 
 from lorasweep.config.sweep_search import Goal, PrunerOptions
-from lorasweep.sweep.search.pruning import Judge
+from lorasweep.core.records import Status
+from lorasweep.sweep.search.pruning import RungPruner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +57,11 @@ def replay(courses: Sequence[Course], options: PrunerOptions, *, metric: str, go
         metric: the sweep's.
         goal: which way that is better.
     """
-    judge = Judge(options, metric=metric, goal=goal)
+    pruner = RungPruner(options, metric=metric, goal=goal)
     spent, kept, stopped = 0, [], 0
     for course in courses:
-        steps = _steps_until_stopped(course, judge)
-        judge.ended(course.number, TrialState.COMPLETE if steps is None else TrialState.PRUNED)
+        steps = _steps_until_stopped(course, pruner)
+        pruner.ended(course.number, Status.COMPLETED if steps is None else Status.PRUNED)
         spent += course.steps if steps is None else steps
         if steps is None:
             kept.append(course.value)
@@ -85,15 +83,10 @@ def replay(courses: Sequence[Course], options: PrunerOptions, *, metric: str, go
     )
 
 
-def _steps_until_stopped(course: Course, judge: Judge) -> int | None:
+def _steps_until_stopped(course: Course, pruner: RungPruner) -> int | None:
     """The step at which a pruner stops it; None when it runs its course. The last rung stops nobody."""
     for exposures, value in course.rungs:
-        why = judge.rung(course.number, course.decade, exposures=exposures, last=course.exposures, value=value)
+        why = pruner.rung(course.number, course.decade, exposures=exposures, last=course.exposures, value=value)
         if why and exposures < course.exposures:
             return round(course.steps * exposures / course.exposures)
     return None
-
-
-def to_json(done: Replay) -> dict[str, Any]:
-    """A replay as plain data, with the sentence that says it."""
-    return {**vars(done), "sentence": str(done)}

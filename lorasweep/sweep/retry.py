@@ -10,15 +10,16 @@ import math
 import re
 
 from lorasweep.core.records import Outcome, Status
-from lorasweep.sweep.folder import TrialRecord
+from lorasweep.core.run_folder import TrialRecord
 
 RETRIES = 2  # further attempts after a crash, without a rung between them
 ALIKE_STOPS = 3  # trials that fail alike, one after the other, stop the sweep
 MEASURED = (Status.COMPLETED, Status.PRUNED)
+DRIVER_GONE = "its driver is gone; run the same command to continue"
 FAILURES = (Status.CRASHED, Status.INVALID, Status.OUT_OF_MEMORY)
 
 
-def after(record: TrialRecord, outcome: Outcome, *, metric: str, now_s: float) -> TrialRecord:
+def next_record(record: TrialRecord, outcome: Outcome, *, metric: str, now_s: float) -> TrialRecord:
     """Work out where a trial stands after an attempt.
 
     A crash leaves it WAITING while retries remain: the next attempt continues from its last checkpoint.
@@ -54,7 +55,7 @@ def after(record: TrialRecord, outcome: Outcome, *, metric: str, now_s: float) -
     )
 
 
-def of_death(record: TrialRecord, *, starved: bool) -> Status:
+def status_of_death(record: TrialRecord, *, starved: bool) -> Status:
     """Say what the death of its worker means for a trial.
 
     Memory may have been short for the neighbours' sake, so a kill by the kernel for want of it is a crash at

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from lorasweep.trial import resource_usage
-from lorasweep.trial.resource_usage import Footprint, taken_mb
+from lorasweep.trial.resource_usage import ResourceUsage, taken_mb
 
 ON_LINUX = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
 
@@ -29,7 +29,7 @@ def test_memory_that_is_taken_shows() -> None:
 
 @ON_LINUX
 def test_a_look_tells_computing_from_waiting() -> None:
-    looks = Footprint(every_s=0.0)
+    looks = ResourceUsage(every_s=0.0)
     time.sleep(0.3)
     waited = looks.look()
     began_s = time.process_time()
@@ -42,7 +42,7 @@ def test_a_look_tells_computing_from_waiting() -> None:
 
 
 def test_looks_are_rare_unless_asked_for() -> None:
-    looks = Footprint(every_s=3600.0)
+    looks = ResourceUsage(every_s=3600.0)
     time.sleep(0.001)
     assert looks.look() == {}
     assert looks.look(now=True) != {}
@@ -60,7 +60,7 @@ def test_a_gpu_is_told_of_only_when_it_is_in_use(monkeypatch: pytest.MonkeyPatch
         utilization=lambda: 87,
     )
     monkeypatch.setitem(resource_usage.sys.modules, "torch", SimpleNamespace(cuda=cuda))
-    looks = Footprint(every_s=0.0)
+    looks = ResourceUsage(every_s=0.0)
     assert not [kind for kind in looks.look(now=True) if kind.startswith("gpu")]
     cuda.is_initialized = lambda: True
     found = looks.look(now=True)

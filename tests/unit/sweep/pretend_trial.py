@@ -1,4 +1,4 @@
-"""A kitchen that cooks nothing, to test the engine: steps that sleep, a checkpoint file, ways to misbehave.
+"""A trial module that cooks nothing, to test the engine: steps that sleep, a checkpoint file, ways to misbehave.
 
 How an arm behaves is in `recipe.regularization["pretend"]`: `ends` (a Status, or one of `raise`, `invalid`,
 `memory`, `cuda_memory`, `no_space`, `hang`, `die`), `die_once`, `hang_once`, `dies_in`, `grow_mb`,
@@ -24,7 +24,7 @@ from lorasweep.core.records import Outcome, Plan, Recipe, Status
 from lorasweep.sweep.workers import worker
 
 
-class Kitchen:
+class TrialResources:
     def __init__(self) -> None:
         self.cooked = 0
         self.leak: list[bytes] = []
@@ -34,14 +34,14 @@ def cook(
     recipe: Recipe,
     plan: Plan,
     folder: Path,
-    kitchen: Kitchen,
+    resources: TrialResources,
     *,
     report: Callable[[dict[str, Any]], bool],
     should_stop: Callable[[], bool],
 ) -> Outcome:
     ways = recipe.regularization["pretend"]
-    kitchen.cooked += 1
-    kitchen.leak.append(b"x" * (1_000_000 * ways.get("grow_mb", 0)))
+    resources.cooked += 1
+    resources.leak.append(b"x" * (1_000_000 * ways.get("grow_mb", 0)))
     checkpoint = folder / "checkpoints" / "step.json"
     step = files.read_json(checkpoint)["step"] if checkpoint.exists() else 0
     _log(folder, f"start {folder.name} {step}")
@@ -83,7 +83,7 @@ def cook(
     return Outcome(status=status, step=step, metrics=metrics, reason="NaN loss" if status == "DIVERGED" else "")
 
 
-def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, kitchen: Kitchen) -> None:
+def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, resources: TrialResources) -> None:
     _log(folder, "base")
     files.write_json(folder / "index.json", {"images": []})
 

@@ -11,7 +11,7 @@ import torch
 from lorasweep import config, plan
 from lorasweep.components.bases import stable_diffusion
 from lorasweep.core.records import Recipe
-from lorasweep.trial.resources import Kitchen
+from lorasweep.trial.resources import TrialResources
 
 TINY = ["base=stable_diffusion", "base.resolution=32", "base.bucket_step=8", "train.device=cpu"]
 QUICK = ["dataset.dollhouse.images=4", "sample.steps=2", "sample.seeds=[0]", "sample.guidance=4"]
@@ -22,8 +22,8 @@ def _recipe(folder: Path, *words: str) -> Recipe:
 
 
 def test_prompts_and_clip_skip_put_no_second_base_into_memory(home: Path, tiny_sd: Path) -> None:
-    kitchen = Kitchen()
-    plain = kitchen.base(_recipe(tiny_sd))
+    resources = TrialResources()
+    plain = resources.base(_recipe(tiny_sd))
     others = [
         _recipe(tiny_sd, "base.negative_prompt=red hat"),
         _recipe(tiny_sd, "base.unrelated_prompts=[smile]"),
@@ -31,16 +31,16 @@ def test_prompts_and_clip_skip_put_no_second_base_into_memory(home: Path, tiny_s
         _recipe(tiny_sd, "base.clip_skip=2"),
     ]
     for recipe in others:
-        base = kitchen.base(recipe)
+        base = resources.base(recipe)
         assert base.unet is plain.unet and base.parts["text_encoder"] is plain.parts["text_encoder"], recipe.base
         assert base.clip_skip == recipe.base.clip_skip
-    assert kitchen.base(_recipe(tiny_sd)) is plain
+    assert resources.base(_recipe(tiny_sd)) is plain
 
 
 def test_a_copy_of_the_base_elsewhere_is_the_same_base(home: Path, tiny_sd: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(tiny_sd, tmp_path / "copied")
-    kitchen = Kitchen()
-    assert kitchen.base(_recipe(tiny_sd)) is kitchen.base(_recipe(copied))
+    resources = TrialResources()
+    assert resources.base(_recipe(tiny_sd)) is resources.base(_recipe(copied))
 
 
 def test_other_weights_or_precision_take_the_place_of_the_last_base(home: Path, tiny_sd: Path, tmp_path: Path) -> None:
@@ -49,10 +49,10 @@ def test_other_weights_or_precision_take_the_place_of_the_last_base(home: Path, 
 
     from tiny_sd import make_tiny_sd
 
-    other, kitchen = make_tiny_sd(tmp_path / "other", seed=1), Kitchen()
+    other, resources = make_tiny_sd(tmp_path / "other", seed=1), TrialResources()
     for recipe in (_recipe(other), _recipe(tiny_sd, "train.precision=bf16")):
-        first = weakref.ref(kitchen.base(_recipe(tiny_sd)).unet)
-        second = kitchen.base(recipe)
+        first = weakref.ref(resources.base(_recipe(tiny_sd)).unet)
+        second = resources.base(recipe)
         gc.collect()
         assert first() is None, "the base that was there before is gone"
         assert second.fingerprint == stable_diffusion.fingerprint(recipe.base)
@@ -60,19 +60,19 @@ def test_other_weights_or_precision_take_the_place_of_the_last_base(home: Path, 
 
 
 def test_clip_skip_still_acts_on_captions_and_on_the_bases_pictures(home: Path, tiny_sd: Path) -> None:
-    kitchen, (one, two) = Kitchen(), (_recipe(tiny_sd), _recipe(tiny_sd, "base.clip_skip=2"))
-    texts = [kitchen.caches(recipe)[1].embed(["zkw, red hat"])["embeds"] for recipe in (one, two, one)]
+    resources, (one, two) = TrialResources(), (_recipe(tiny_sd), _recipe(tiny_sd, "base.clip_skip=2"))
+    texts = [resources.caches(recipe)[1].embed(["zkw, red hat"])["embeds"] for recipe in (one, two, one)]
     assert torch.equal(texts[0], texts[2]) and not torch.equal(texts[0], texts[1])
-    pictures = [_pictures(kitchen, recipe) for recipe in (one, two, one)]
+    pictures = [_pictures(resources, recipe) for recipe in (one, two, one)]
     assert np.array_equal(pictures[0], pictures[2]) and not np.array_equal(pictures[0], pictures[1])
 
 
 def test_the_negative_prompt_still_acts_on_the_bases_pictures(home: Path, tiny_sd: Path) -> None:
-    kitchen = Kitchen()
+    resources = TrialResources()
     plain, negative = (_recipe(tiny_sd, f"base.negative_prompt={text}") for text in ("''", "red hat"))
-    assert not np.array_equal(_pictures(kitchen, plain), _pictures(kitchen, negative))
+    assert not np.array_equal(_pictures(resources, plain), _pictures(resources, negative))
 
 
-def _pictures(kitchen: Kitchen, recipe: Recipe) -> np.ndarray:
-    samples = kitchen.base_samples(recipe, plan.make_plan(recipe))
+def _pictures(resources: TrialResources, recipe: Recipe) -> np.ndarray:
+    samples = resources.base_samples(recipe, plan.make_plan(recipe))
     return np.stack([np.asarray(sample.open()) for sample in samples])

@@ -10,11 +10,12 @@ from PIL import Image
 from sweep_folders import PROMPTS, Cooked, write_sweep
 
 from lorasweep.core import files
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.results import sheet
 from lorasweep.results.report import page
-from lorasweep.results.report.columns import OTHERS_DIFFER, Drawn, heading, shared
 from lorasweep.results.report.contact_sheet import write_contact_sheet
-from lorasweep.results.report.pictures import Picture, of_base, of_kept, of_run
+from lorasweep.results.report.gallery import OTHERS_DIFFER, Drawn, contact_sheet, heading, shared
+from lorasweep.results.report.pictures import Picture, of_base, of_run
 from lorasweep.results.report.reading import read_findings
 
 
@@ -102,10 +103,19 @@ def test_pictures_know_their_step_and_place(tmp_path: Path) -> None:
     sweep = two_triggers(tmp_path)
 
     assert {picture.step for picture in of_base(sweep)} == {0}
-    assert {picture.step for picture in of_kept(sweep / "0000-usual-s0")} == {320}
-    assert {picture.step for picture in of_run(sweep / "0000-usual-s0")} == {80, 160, 240, 320}
+    assert {picture.step for picture in of_run(RunFolder(sweep / "0000-usual-s0"))} == {80, 160, 240, 320}
     rows = files.read_json(sweep / "base_samples" / "index.json")["images"]
     doubled = [{**row, "prompt": prompt, "seed": seed} for seed in (0, 1) for row in rows for prompt in "ab"]
     files.write_json(sweep / "base_samples" / "index.json", {"images": doubled})
     keys = [picture.key for picture in of_base(sweep) if picture.tier == "class"]
     assert keys == [("class", 0, 0), ("class", 1, 0), ("class", 0, 1), ("class", 1, 1)]
+
+
+def test_the_contact_sheet_shows_the_best_first_and_who_still_trains(tmp_path: Path) -> None:
+    cooked = [Cooked(arm="poor", overcook=0.9), Cooked(arm="good"), Cooked(arm="new", status="RUNNING", rungs=(80,))]
+    findings = read_findings(write_sweep(tmp_path / "mine", cooked))
+    shown = contact_sheet(findings, findings.shown)
+
+    assert shown is not None
+    assert [head.text.split("\n")[0] for head, _ in shown.rows] == ["base model", "good", "poor", "new"]
+    assert shown.rows[1][0].text.endswith("\ndone")

@@ -1,0 +1,267 @@
+"""The one owner of run folders and sweep folders: what their files are called, and how each is read.
+
+    outputs/<sweep>/<trial>/   RunFolder     one recipe that was, or is being, trained and judged
+    outputs/<sweep>/           SweepFolder   its trials and what they say together; `outputs/train` too
+
+A folder may be half written, damaged, or a stranger's. Whatever is not there, or is not what it should be,
+reads as empty. What is read is plain data: a recipe is checked by `config.read_recorded` before it is used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lorasweep.core import files
+from lorasweep.core.records import Outcome, Status, from_dict, to_dict
+
+# Of a run, in the order in which they come to be.
+RECIPE_FILE = "recipe.yaml"  # in full, as it was resolved
+PLAN_FILE = "plan.json"
+STATUS_FILE = "status.json"  # a `TrialRecord`, written only by the driver
+EVENTS_FILE = "events.jsonl"  # a line per `kind`: start, step, rung, samples, system, end
+PROVENANCE_FILE = "provenance.json"  # versions, code and machine
+RESULT_FILE = "metrics.json"  # see `trial.finish`
+ADAPTER_FILE = "adapter.safetensors"  # of the checkpoint that is kept; and in each checkpoint its own
+OUTCOME_FILE = "outcome.json"  # written only by the worker, so that an end is not lost with the driver
+ERROR_FILE = "error.txt"  # the last traceback
+PARENT_FILE = "parent.json"  # of a single run: what it is a variation of
+MLFLOW_FILE = "mlflow.json"  # what MLflow has of it, or of the sweep
+CHECKPOINTS, SAMPLES = "checkpoints", "samples"  # folders: step_000100/ each
+INDEX_FILE = "index.json"  # of a folder of pictures
+
+# Of a sweep.
+MANIFEST_FILE = "sweep.yaml"  # what it was declared to hold
+ASKED_FILE = "asked.jsonl"  # the trials that it came to hold since
+STUDY_FILE = "study.db"  # Optuna's
+BASE_SAMPLES = "base_samples"  # the base model's own pictures
+LEADERBOARD_FILE = "leaderboard.json"
+PRUNING_FILE = "pruning.json"  # what pruning saved and cost
+TIMING_FILE = "timing.json"  # how long it was said to take, and took
+SHEET_FILE = "contact_sheet.png"
+REPORT_FILE, REPORT_TEXT_FILE = "report.html", "report.md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """The content of status.json."""
+
+    number: int  # stable over the life of the sweep, from 0
+    arm: str
+    seed: int
+    status: Status
+    fingerprint: str  # of recipe, seed, images, captions and base: equal means that the results are equal
+    step: int = 0  # last finished optimizer step that the driver knows of
+    steps: int = 0  # planned optimizer steps
+    attempt: int = 1  # how many times it was handed to a worker, from 1
+    crashes: int = 0  # attempts lost to a dead worker or an unexpected error, since the last rung
+    reason: str = ""
+    value: float | None = None  # the sweep's metric
+    measured: dict[str, float] = field(default_factory=dict)  # the second objective, constrained metrics
+    broken: str = ""  # the bounds that it does not keep: it has a value, and is not ranked
+    exempt: bool = False  # by lot: it runs its course whatever a pruner says
+    spared: str = ""  # why a pruner would have stopped it, had it not been exempt
+    reused_from: str = ""  # a run folder here, or `<sweep>/<run folder>`: it was cooked there, not here
+    started_at: float | None = None  # unix s, first attempt
+    ended_at: float | None = None  # unix s
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's files."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """SWEEP/TRIAL, as every command takes it."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def exists(self) -> bool:
+        """Whether one recipe was, or is being, trained here."""
+        return any(os.path.isfile(self.path / name) for name in (STATUS_FILE, PLAN_FILE))
+
+    # ----------------------------------------------------------------------------------------- documents
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as data, unchecked."""
+        try:
+            data = load_yaml((self.path / RECIPE_FILE).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The plan as data."""
+        return files.read_object(self.path / PLAN_FILE)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What metrics.json holds; `metrics`, `missing` and `verdict` are there, and empty before the end."""
+        data = files.read_object(self.path / RESULT_FILE)
+        parts = ((name, data.get(name)) for name in ("metrics", "missing", "verdict"))
+        return data | {name: part if isinstance(part, dict) else {} for name, part in parts}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, code and machine."""
+        return files.read_object(self.path / PROVENANCE_FILE)
+
+    @property
+    def parent(self) -> dict[str, Any]:
+        """`parent` and `overrides` of a variation."""
+        return files.read_object(self.path / PARENT_FILE)
+
+    @property
+    def mlflow_run_id(self) -> str | None:
+        """Its run in MLflow; None when it has none."""
+        return files.read_object(self.path / MLFLOW_FILE).get("run_id")
+
+    # ---------------------------------------------------------------------------------- driver and worker
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What status.json holds, as data."""
+        return files.read_object(self.path / STATUS_FILE)
+
+    @property
+    def record(self) -> TrialRecord | None:
+        """What status.json says; None when it says nothing, as if the run was never begun."""
+        known = {field.name for field in dataclasses.fields(TrialRecord)}
+        try:
+            return from_dict(TrialRecord, {key: value for key, value in self.status.items() if key in known})
+        except (TypeError, ValueError):
+            return None
+
+    def write_record(self, record: TrialRecord, *, durable: bool = True) -> None:
+        """Write status.json, flushed to disk before returning; `durable` as in `files.write_atomic`."""
+        files.write_json(self.path / STATUS_FILE, to_dict(record), durable=durable)
+
+    def outcome(self, *, attempt: int) -> Outcome | None:
+        """What the worker left for this attempt; None when the attempt did not end."""
+        data = files.read_object(self.path / OUTCOME_FILE)
+        return from_dict(Outcome, data["outcome"]) if data.get("attempt") == attempt else None
+
+    def write_outcome(self, outcome: Outcome, *, attempt: int) -> None:
+        """Leave the outcome of an attempt for a driver that may be gone."""
+        files.write_json(self.path / OUTCOME_FILE, {"attempt": attempt, "outcome": to_dict(outcome)})
+
+    # --------------------------------------------------------------------------------------------- events
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Everything that was logged."""
+        return files.read_jsonl(self.path / EVENTS_FILE)
+
+    def last_events(self, tail_bytes: int) -> Iterator[dict[str, Any]]:
+        """The whole lines among the last bytes of the log; torn ones are skipped."""
+        try:
+            with open(self.path / EVENTS_FILE, "rb") as file:
+                start = max(0, file.seek(0, os.SEEK_END) - tail_bytes)
+                file.seek(start)
+                lines = file.read().splitlines()
+        except OSError:
+            return
+        for line in lines[1:] if start else lines:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                yield event
+
+    def rungs(self) -> list[dict[str, Any]]:
+        """What was measured at the rungs so far: `step`, `exposures_per_image`, `metrics`, ..."""
+        return [event for event in self.events() if event.get("kind") == "rung"]
+
+    # ------------------------------------------------------------------------------- weights and pictures
+
+    @property
+    def adapter(self) -> Path:
+        """The file of the checkpoint that is kept."""
+        return self.path / ADAPTER_FILE
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder with a checkpoint per rung."""
+        return self.path / CHECKPOINTS
+
+    def weights(self, step: int) -> Path:
+        """The adapter of a rung's checkpoint."""
+        return self.checkpoints / step_name(step) / ADAPTER_FILE
+
+    def samples(self, step: int | None = None) -> Path:
+        """The folder of a rung's pictures; None: of those of the checkpoint that is kept, by their index."""
+        folder = self.path / SAMPLES
+        return folder if step is None else folder / step_name(step)
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """A sweep's files, or those of the single runs."""
+
+    path: Path
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether it is a sweep's, rather than one of single runs."""
+        return os.path.isfile(self.path / MANIFEST_FILE)
+
+    @property
+    def exists(self) -> bool:
+        """Whether runs are listed here: a sweep's folder, or one of single runs, as `outputs/train` is."""
+        return self.is_declared or (not RunFolder(self.path).exists and bool(self.runs))
+
+    @property
+    def runs(self) -> list[RunFolder]:
+        """The run folders in it, by name."""
+        return [run for path in folders_in(self.path) if (run := RunFolder(path)).exists]
+
+    def run(self, number: int, arm: str, seed: int) -> RunFolder:
+        """The run folder of a trial, e.g. `0003-adamw_cosine-s1`; what file systems dislike becomes `-`."""
+        return RunFolder(self.path / f"{number:04d}-{re.sub(r'[^A-Za-z0-9._-]+', '-', arm)}-s{seed}")
+
+    @property
+    def pruning(self) -> dict[str, Any]:
+        """What was stopped early and what that saved; empty without a pruner."""
+        return files.read_object(self.path / PRUNING_FILE)
+
+    @property
+    def timing(self) -> dict[str, Any]:
+        """`estimated_s`, `real_s`, `done`, `error`; empty before the driver's end."""
+        return files.read_object(self.path / TIMING_FILE)
+
+
+def step_name(step: int) -> str:
+    """The name of a step's folder: `step_000320`."""
+    return f"step_{step:06d}"
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps that have a folder here, ascending."""
+    names = [re.fullmatch(r"step_(\d{6,})", path.name) for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name[1]) for name in names if name)
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, by name, but hidden ones; none when it cannot be read."""
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [path for path in inside if not path.name.startswith(".") and os.path.isdir(path)]
+
+
+def load_yaml(text: str) -> Any:
+    """Parse YAML as plain data; by the C loader, which is ten times faster and as safe."""
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe

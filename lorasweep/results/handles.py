@@ -1,0 +1,252 @@
+"""What a notebook holds: a plan, a run, a sweep; each shows itself, and reads its folder whenever it is asked.
+
+Knows nothing about how they are made.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.core import paths
+from lorasweep.core.records import Plan, Recipe, Status
+from lorasweep.core.run_folder import INDEX_FILE, RunFolder
+from lorasweep.plan.trainable import trainable
+from lorasweep.results import runs
+from lorasweep.sweep.driver import SweepResult
+from lorasweep.sweep.ranking.leaderboard import rank_arms
+from lorasweep.sweep.ranking.state import SweepState, read_state
+from lorasweep.sweep.single import TrialResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL import Image
+
+    from lorasweep.results.report.notebook import Shown
+    from lorasweep.trial.sample import Sample
+
+
+class _Shows:
+    """Shows itself where it is evaluated."""
+
+    def _shown(self) -> Shown:
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        """Draw it for a notebook."""
+        return self._shown().html()
+
+    def __repr__(self) -> str:
+        return self._shown().text()
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, repr=False)
+class Planned(_Shows):
+    """What a recipe, or a sweep, would do.
+
+    Attributes:
+        name: of the sweep; "recipe" for a single one.
+        recipes, plans: by arm; of a search, the recipes at the corners of its space.
+        trials: how many there would be.
+        seconds: how long it is expected to take.
+    """
+
+    name: str
+    recipes: Mapping[str, Recipe]
+    plans: Mapping[str, Plan]
+    trials: int
+    seconds: float
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed, but worth knowing; each once."""
+        return tuple(dict.fromkeys(warning for plan in self.plans.values() for warning in plan.warnings))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row an arm: steps, images, buckets, exposures per image, trained parameters."""
+        import pandas as pd
+
+        return pd.DataFrame([self._row(arm, made) for arm, made in self.plans.items()])
+
+    def _row(self, arm: str, made: Plan) -> dict[str, Any]:
+        counted = trainable(self.recipes[arm])
+        trained = made.train_images()
+        return {
+            "arm": arm,
+            "steps": made.steps,
+            "images": len(trained),
+            "held out": len(made.held_out_images()),
+            "buckets": len({(image.width_px, image.height_px) for image in trained}),
+            "exposures per image": round(made.exposures_per_image, 1),
+            "trained parameters": None if counted is None else counted.parameters,
+        }
+
+    def _shown(self) -> Shown:
+        from lorasweep.results.report.notebook import Shown
+        from lorasweep.results.report.words import duration
+
+        table = self.table
+        trials = "1 trial" if self.trials == 1 else f"{self.trials} trials"
+        return Shown(
+            title=f"plan of {self.name}",
+            lines=[f"{trials}, about {duration(self.seconds)}", *(f"warning: {said}" for said in self.warnings)],
+            head=list(table),
+            rows=list(table.itertuples(index=False)),
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Run(_Shows):
+    """One recipe that was trained and judged, or is on its way; everything is read from its folder.
+
+    Attributes:
+        folder: the run folder, absolute.
+        ended: how the call that made it ended; None for one that was opened.
+    """
+
+    folder: Path
+    ended: TrialResult | None = None
+
+    @property
+    def name(self) -> str:
+        """SWEEP/TRIAL, as every command takes it."""
+        return RunFolder(self.folder).name
+
+    @functools.cached_property
+    def recipe(self) -> Recipe:
+        """The recipe that it recorded."""
+        return runs.find_run(str(self.folder), subject="the run", to_cook=False).recipe
+
+    @property
+    def status(self) -> Status:
+        """Where it stands."""
+        record = RunFolder(self.folder).record
+        return Status.WAITING if record is None else record.status
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What metrics.json holds: metrics, missing, ladder, rungs, verdict; empty before the end."""
+        return RunFolder(self.folder).result
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Numbers of the checkpoint that it keeps, by name."""
+        return dict(self.result["metrics"])
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """Why numbers are not there, by name."""
+        return dict(self.result["missing"])
+
+    @property
+    def verdict(self) -> Mapping[str, Any]:
+        """Where it was done, from where it burns, which weight to use; "sentence" says it in words."""
+        return dict(self.result["verdict"])
+
+    @property
+    def adapter(self) -> Path:
+        """The file of the checkpoint that it keeps."""
+        return RunFolder(self.folder).adapter
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The pictures of that checkpoint, with what was asked for each; none before the end."""
+        from lorasweep.trial import sample
+
+        folder = RunFolder(self.folder).samples()
+        return sample.read_index(folder) if (folder / INDEX_FILE).exists() else []
+
+    def export(self, out: str | Path | None = None, **how: Any) -> Path:
+        """Write the adapter as a file for ComfyUI, A1111, kohya's tools or diffusers.
+
+        Args:
+            out: a folder or a .safetensors; None: `export/` in the run folder.
+            how: as `lorasweep.results.export.export_run` takes it: `form`, `precision`.
+
+        Raises:
+            InputError: it has no adapter yet, or a file of somebody else's is in the way.
+        """
+        from lorasweep.results.export import export_run
+
+        found = runs.find_checkpoint(str(self.folder), subject="export")
+        return Path(export_run(found, out=None if out is None else paths.typed(str(out)), **how)[0].file)
+
+    def draw(
+        self, prompts: Sequence[str], *, weight: float | None = None, seed: int | None = None
+    ) -> list[Image.Image]:
+        """Draw a picture per prompt with the adapter that it keeps; see `mlflow_model.DrawingModel.draw`."""
+        return self._model.draw([prompts] if isinstance(prompts, str) else prompts, weight=weight, seed=seed)
+
+    @functools.cached_property
+    def _model(self) -> Any:
+        from lorasweep.results.mlflow_model import DrawingModel
+
+        return DrawingModel(self.folder)
+
+    def _shown(self) -> Shown:
+        from lorasweep.results.report.notebook import of_run
+
+        return of_run(RunFolder(self.folder))
+
+
+@dataclass(frozen=True, repr=False)
+class Sweep(_Shows):
+    """A sweep, finished or not; everything is read from its folder.
+
+    Attributes:
+        folder: of the sweep, absolute.
+        ended: how the call that ran it ended; None for one that was opened.
+    """
+
+    folder: Path
+    ended: SweepResult | None = None
+
+    @property
+    def state(self) -> SweepState:
+        """Where its trials stand now."""
+        return read_state(self.folder)
+
+    @property
+    def leaderboard(self) -> pd.DataFrame:
+        """A row an arm, best first: rank, value, 95 % interval, verdict, and the mean of each metric."""
+        import pandas as pd
+
+        rows = [
+            {
+                "rank": row.rank,
+                "arm": row.arm,
+                "value": row.value,
+                "low": row.interval.low if row.interval else None,
+                "high": row.interval.high if row.interval else None,
+                "seeds": row.seeds,
+                "verdict": row.verdict,
+                **row.metrics,
+            }
+            for row in rank_arms(self.state)
+        ]
+        return pd.DataFrame(rows)
+
+    @property
+    def trials(self) -> list[Run]:
+        """Its runs in the order of their numbers; one that has not begun has no folder yet."""
+        return [Run(Path(trial.run_folder)) for trial in self.state.trials]
+
+    @property
+    def best(self) -> Run:
+        """The run with the best value.
+
+        Raises:
+            InputError: no trial has a value yet.
+        """
+        return Run(runs.best_of(self.folder, subject="the best run"))
+
+    def _shown(self) -> Shown:
+        from lorasweep.results.report.notebook import of_sweep
+
+        return of_sweep(self.state)
