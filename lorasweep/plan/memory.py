@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lorasweep.core import registry
 from lorasweep.core.errors import Problem
@@ -46,29 +46,33 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
         yield Problem("memory.offload_text_encoders", message, "override: memory.offload_text_encoders=false")
 
 
-def peak_gib(recipe: Recipe, memory: MemoryOptions) -> float | None:
-    """Estimate the highest use of a card's memory; None where the base's files do not tell their sizes.
+def peaks_gib(recipe: Recipe, kinds: Mapping[str, MemoryOptions]) -> dict[str, float]:
+    """Estimate the highest use of a card's memory; {} where the base's files do not tell their sizes.
 
     Args:
         recipe: gives base, batch, precision and adapter.
-        memory: null counts as false.
+        kinds: by name; null counts as false.
     """
     shapes = registry.load("base", recipe.base.name).weight_shapes(recipe.base)
     trained = trainable(recipe)
     if shapes is None or trained is None:
-        return None
+        return {}
     counts = {part: sum(math.prod(shape) for shape in modules.values()) for part, modules in shapes.items()}
-    number = _BYTES[recipe.train.precision]
     denoiser = sum(count for part, count in counts.items() if not is_text_encoder(part))
-    texts = 0 if memory.offload_text_encoders else sum(counts.values()) - denoiser
-    weights = denoiser * (1 if memory.storage == "fp8" else number) + texts * number
+    texts = sum(counts.values()) - denoiser
+    return {name: _peak(recipe, memory, denoiser, texts, trained.parameters) for name, memory in kinds.items()}
+
+
+def _peak(recipe: Recipe, memory: MemoryOptions, denoiser: int, texts: int, trained: int) -> float:
+    number, side = _BYTES[recipe.train.precision], recipe.base.resolution
+    weights = denoiser * (1 if memory.storage == "fp8" else number)
+    weights += 0 if memory.offload_text_encoders else texts * number
     kind = "large" if denoiser >= _LARGE else "small"
     kept = _KEPT_CHECKPOINTED[kind] + _RECOMPUTED if memory.gradient_checkpointing else _KEPT[kind]
-    px = recipe.base.resolution**2
-    training = trained.parameters * _TRAINED + kept * number / 2 * px / _LATENT_PX * recipe.train.batch_size
-    drawn_px = (recipe.sample.width or recipe.base.resolution) * (recipe.sample.height or recipe.base.resolution)
-    decoding = trained.parameters * _TRAINED + _DECODED * (min(drawn_px, _TILE_PX) if memory.tile_vae else drawn_px)
-    return (weights + max(training, decoding)) / GIB + _VAE + _CONTEXT
+    training = kept * number / 2 * side**2 / _LATENT_PX * recipe.train.batch_size
+    drawn_px = (recipe.sample.width or side) * (recipe.sample.height or side)
+    decoding = _DECODED * (min(drawn_px, _TILE_PX) if memory.tile_vae else drawn_px)
+    return (weights + trained * _TRAINED + max(training, decoding)) / GIB + _VAE + _CONTEXT
 
 
 def resolve(recipe: Recipe, room_gib: float | None) -> MemoryOptions:
@@ -81,7 +85,6 @@ def resolve(recipe: Recipe, room_gib: float | None) -> MemoryOptions:
     found = recipe.memory
     for knob in ("tile_vae", "offload_text_encoders", "gradient_checkpointing"):
         if getattr(found, knob) is None:
-            needed = None if room_gib is None else peak_gib(recipe, found)
-            too_much = needed is not None and room_gib is not None and needed > room_gib
+            too_much = room_gib is not None and peaks_gib(recipe, {"": found}).get("", 0.0) > room_gib
             found = dataclasses.replace(found, **{knob: too_much})  # type: ignore[arg-type]
     return found

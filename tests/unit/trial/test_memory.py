@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch
 from tiny_training import make_plan, make_recipe
 
 from lorasweep.cli import main
-from lorasweep.components.bases import sdxl
+from lorasweep.components.bases import dollhouse, sdxl
+from lorasweep.config import compose_recipe
 from lorasweep.core.records import BaseOptions, Component, Frame, MemoryOptions, NoiseOptions
+from lorasweep.plan import memory
 from lorasweep.trial import lora_weight
 from lorasweep.trial.cache.latents import LatentCache
 from lorasweep.trial.cache.store import Store
@@ -106,3 +109,25 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     assert main(["plan", "--json", "dataset.dollhouse.images=8", *words]) == 2
     assert said in " ".join(capsys.readouterr().err.split("\n")).replace("   ", "  ")
+
+
+def test_the_plan_says_how_much_of_a_card_is_taken(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SDXL's real shapes; kohya's docs give 8 to 10 GB with checkpointing and cached texts, and over 16 without."""
+    shapes = json.loads((Path(sdxl.__file__).parent / "sdxl_configs" / "weight_shapes.json").read_text())
+    monkeypatch.setattr(dollhouse, "weight_shapes", lambda options: shapes)
+    words = ["dataset.dollhouse.images=8", "train.precision=bf16", "train.batch_size=1", "adapter.dim=16"]
+    words += ["base.resolution=1024", "base.bucket_step=64"]
+    assert main(["plan", "--json", *words]) == 0
+    found = json.loads(capsys.readouterr().out)["arms"][0]["estimated_gpu_gib"]
+    assert found[""] == found["fast"] and 16 < found["fast"] < 20
+    assert 7.5 < found["12gb"] < 10 and 5 < found["8gb"] < 7
+    assert main(["plan", *words]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"a GPU needs about {found['fast']} GiB (memory=12gb {found['12gb']}" in said
+    recipe = compose_recipe([*words, "memory=auto"])
+    assert memory.resolve(recipe, None) == memory.resolve(recipe, 40.0) == MemoryOptions()
+    on = [knob for knob, value in vars(memory.resolve(recipe, 16.0)).items() if value is True]
+    assert on == ["offload_text_encoders", "tile_vae"]
+    assert memory.resolve(recipe, 12.0).gradient_checkpointing and memory.resolve(recipe, 12.0).storage == "plain"
