@@ -108,11 +108,12 @@ class Base(Protocol):
     """A loaded base model, frozen. One per process, shared by every slot.
 
     `lorasweep/components/bases/<name>.py` has `load(options: BaseOptions, *, device: str, precision: str, memory:
-    MemoryOptions) -> Base`, and torch-free `PARTS`, `problems`, `fingerprint`, `noise`, `weight_shapes`,
+    MemoryOptions) -> Base`, and torch-free `PARTS`, `SCOPES`, `problems`, `fingerprint`, `noise`, `weight_shapes`,
     `largest_rank` and `text_window`.
     """
 
     parts: Mapping[str, torch.nn.Module]  # what adapters sit on, by diffusers' prefixes: the denoiser, text encoders
+    scopes: Mapping[str, str]  # `adapter.targets` -> pattern of the names of modules, with a dot in front
     latent: LatentShape
     path: NoisePath
     clip_skip: int  # 1 = last hidden state

@@ -31,6 +31,7 @@ def test_a_step_at_1024_px_takes_less_than_20_gb() -> None:
 
     class Base:
         parts = {"unet": unet}
+        scopes = sdxl.SCOPES
         device = torch.device("cpu")
 
     adapter: Any = shipped.build(lora, Base, seed=0, dim=16, alpha=8.0)  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from lorasweep.components.bases import _fp8
+from lorasweep.components.bases._families import UNET_SCOPES
 from lorasweep.components.bases._paths import VP
 from lorasweep.core.protocols import Text
 from lorasweep.core.records import Frame, LatentShape, MemoryOptions
@@ -42,6 +43,7 @@ class StableDiffusionBase:
     memory: MemoryOptions
 
     pipeline = "StableDiffusionPipeline"
+    scopes = UNET_SCOPES
 
     def __post_init__(self) -> None:
         for module in (*self.parts.values(), self.vae):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lorasweep.components.bases import _files
-from lorasweep.components.bases._families import STABLE_DIFFUSION
+from lorasweep.components.bases._families import STABLE_DIFFUSION, UNET_SCOPES
 from lorasweep.components.bases._source import Source
 from lorasweep.core.records import BaseOptions
 
@@ -38,7 +38,7 @@ class _Dollhouse(Source):
 
 
 _SOURCE = _Dollhouse(STABLE_DIFFUSION)
-PARTS = _SOURCE.family.parts
+PARTS, SCOPES = _SOURCE.family.parts, UNET_SCOPES
 problems = _SOURCE.problems
 noise = _SOURCE.noise
 fingerprint = _SOURCE.fingerprint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorasweep.components.bases._families import SDXL
+from lorasweep.components.bases._families import SDXL, UNET_SCOPES
 from lorasweep.components.bases._source import Source
 from lorasweep.core.records import BaseOptions
 
@@ -23,7 +23,7 @@ def _clip_skip_problems(options: BaseOptions) -> Iterator[tuple[str, str, str]]:
 
 
 _SOURCE = _StableDiffusionXL(SDXL)
-PARTS = _SOURCE.family.parts
+PARTS, SCOPES = _SOURCE.family.parts, UNET_SCOPES
 problems = _SOURCE.problems
 noise = _SOURCE.noise
 fingerprint = _SOURCE.fingerprint

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lorasweep.components.bases._families import STABLE_DIFFUSION
+from lorasweep.components.bases._families import STABLE_DIFFUSION, UNET_SCOPES
 from lorasweep.components.bases._source import Source
 
 _SOURCE = Source(STABLE_DIFFUSION)
-PARTS = _SOURCE.family.parts
+PARTS, SCOPES = _SOURCE.family.parts, UNET_SCOPES
 problems = _SOURCE.problems
 noise = _SOURCE.noise
 fingerprint = _SOURCE.fingerprint

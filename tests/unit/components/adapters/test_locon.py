@@ -10,6 +10,7 @@ import shipped
 import torch
 
 from lorasweep.components.adapters import locon, lora
+from lorasweep.components.bases._families import UNET_SCOPES
 from lorasweep.core.protocols import Base
 
 
@@ -22,7 +23,9 @@ def sd15() -> Any:
     with torch.device("meta"):
         unet = UNet2DConditionModel(cross_attention_dim=768)  # its defaults otherwise are SD 1.5's
         text = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12))
-    return types.SimpleNamespace(parts={"unet": unet, "text_encoder": text}, device=torch.device("meta"))
+    return types.SimpleNamespace(
+        parts={"unet": unet, "text_encoder": text}, scopes=UNET_SCOPES, device=torch.device("meta")
+    )
 
 
 def ranks(state: dict[str, torch.Tensor]) -> list[tuple[int, ...]]:
@@ -64,7 +67,7 @@ def test_kohyas_sizes_on_sdxl() -> None:
     folder = Path(sdxl.__file__).parent / "sdxl_configs" / "unet"
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder))
-    base: Any = types.SimpleNamespace(parts={"unet": unet}, device=torch.device("meta"))
+    base: Any = types.SimpleNamespace(parts={"unet": unet}, scopes=UNET_SCOPES, device=torch.device("meta"))
     made = [(lora, {"dim": dim}, 5.073 * dim) for dim in (8, 32, 128)]
     made += [(locon, {"dim": 32, "conv_dim": 16}, 177), (locon, {"dim": 64, "conv_dim": 64}, 375)]
     for module, knobs, size in made:

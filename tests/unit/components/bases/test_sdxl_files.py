@@ -16,6 +16,7 @@ from tiny_sdxl import change_json, config_only, write_sdxl_checkpoint
 from lorasweep.cli import main
 from lorasweep.components.adapters._targets import find_targets
 from lorasweep.components.bases import sdxl
+from lorasweep.components.bases._families import UNET_SCOPES
 from lorasweep.config import compose_recipe
 from lorasweep.core.records import BaseOptions
 from lorasweep.plan.learning_rate import curves
@@ -177,8 +178,8 @@ def test_the_shipped_configs_are_sdxl_with_kohyas_modules() -> None:
         second = CLIPTextModelWithProjection(CLIPTextConfig.from_pretrained(folder / "text_encoder_2"))
     counts = [sum(weight.numel() for weight in part.parameters()) for part in (unet, vae, first, second)]
     assert counts == [2_567_463_684, 83_653_863, 123_060_480, 694_659_840]
-    assert [len(find_targets(unet, scope)) for scope in ("attn", "attn-mlp", "full")] == [560, 722, 788]
-    assert [len(find_targets(part, "attn-mlp")) for part in (first, second)] == [72, 192]
+    assert [len(find_targets(unet, UNET_SCOPES[scope])) for scope in ("attn", "attn-mlp", "full")] == [560, 722, 788]
+    assert [len(find_targets(part, UNET_SCOPES["attn-mlp"])) for part in (first, second)] == [72, 192]
     shipped = json.loads((folder / "weight_shapes.json").read_text())
     for part, model in (("unet", unet), ("text_encoder", first), ("text_encoder_2", second)):
         weights = {name: list(t.shape) for name, t in model.state_dict().items() if name.endswith(".weight")}
