@@ -160,7 +160,7 @@ def name_other(tensors: Mapping[str, Tensor], family: Family) -> tuple[str, str]
     if channels != 4:
         kind = _EDITING.get(channels, "another UNet")
         return f"{kind} with {channels} input channels instead of 4", whole
-    if found not in (None, family):
+    if found is not None and found.name != family.name:
         return f"a checkpoint of {found.title}", f"override: base={found.name}"
     return None
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.components.bases import _checks, _files, _tokens
 from lorasweep.components.bases._noise import noise_schedule
 from lorasweep.core.errors import ConfigError, Problem
-from lorasweep.core.records import BaseOptions, MemoryOptions, NoiseSchedule, digest
+from lorasweep.core.records import BaseOptions, Frame, MemoryOptions, NoiseSchedule, digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -136,6 +136,13 @@ class Source:
             device=torch.device(device),
             dtype=dtype,
         )
+        if noised.said is None and options.prediction_type is None and (found := _likeness_to_noise(base)) < 0.5:
+            message = (
+                "must be given: the file does not say what it predicts, and shown nothing but noise it does not answer "
+                f"with that noise, as a base that predicts epsilon does (cosine {found:.2f}, must be over 0.5)"
+            )
+            hint = "override: base.prediction_type=v_prediction, and base.zero_terminal_snr=true if it is of that kind"
+            raise _error(options, [("prediction_type", message, hint)])
         return base
 
     def _checked(self, options: BaseOptions) -> Path:
@@ -214,6 +221,19 @@ class Source:
         given = {name: _UNUSED[name] for name in inspect.signature(kind).parameters if name in _UNUSED}
         given |= {"vae": vae, **self._tokenizers(configs)}
         return dict(kind.from_single_file(file, torch_dtype=dtype, **local, **given).components)
+
+
+def _likeness_to_noise(base: Base) -> float:
+    """Cosine of a base's answer to nothing but noise with that noise: about 1 for epsilon, about 0 for v."""
+    import torch
+
+    side_px = 64 * base.latent.px
+    generator = torch.Generator().manual_seed(0)
+    noise_BCHW = torch.randn((1, *base.latent.of(side_px, side_px)), generator=generator)
+    t_B = base.path.t_of(torch.ones(1))
+    with torch.no_grad():
+        answer_BCHW = base.predict(noise_BCHW, t_B, base.encode_captions([""]), [Frame.whole(side_px, side_px)])
+    return float(torch.nn.functional.cosine_similarity(answer_BCHW.cpu().flatten(), noise_BCHW.flatten(), dim=0))
 
 
 def _error(options: BaseOptions, found: Sequence[_checks.Finding]) -> ConfigError:

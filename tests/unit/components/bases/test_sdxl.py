@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from tiny_checkpoint import same_tensors
 from tiny_sdxl import config_only, write_sdxl_checkpoint
 
 from lorasweep.components.bases import sdxl
+from lorasweep.components.bases._families import SDXL
+from lorasweep.components.bases._loaded import StableDiffusionXLBase
+from lorasweep.components.bases._source import Source
+from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import BaseOptions, Frame
 
 CAPTIONS = ["zkw, red hair", ""]
@@ -100,3 +105,22 @@ def test_the_vae_stays_in_fp32(tiny_sdxl: Path, checkpoint: Path, precision: str
 def test_clip_skip_is_refused_with_the_reason(tiny_sdxl: Path) -> None:
     ((key, said, _),) = sdxl.problems(options(tiny_sdxl, clip_skip=2))
     assert key == "clip_skip" and "last layer but one of both text encoders" in said
+
+
+def test_a_file_without_marks_that_answers_like_v_is_refused(
+    tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A merge that lost `v_pred` would be trained to answer another question, and the LoRA be useless."""
+    folder = Path(shutil.copytree(tiny_sdxl, tmp_path / "configs"))
+    file = write_sdxl_checkpoint(folder, tmp_path / "merge.safetensors")
+    config_only(folder)
+    source = Source(dataclasses.replace(SDXL, shipped=folder))  # as if these were SDXL's own: they say nothing about it
+
+    def load(**changes: Any) -> Any:
+        return source.load(options(file, **changes), device="cpu", precision="fp32")
+
+    with pytest.raises(ConfigError, match=r"base.prediction_type.*does not answer with that noise"):
+        load()
+    assert load(prediction_type="v_prediction").path.prediction == "v_prediction"
+    monkeypatch.setattr(StableDiffusionXLBase, "predict", lambda self, noisy, *_: noisy * 0.9)
+    assert load().path.prediction == "epsilon"
