@@ -23,15 +23,16 @@ from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import Slot, make_slot
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
-FILES = sorted({*CONF.glob("*.yaml")} - {CONF / "auto.yaml"})  # which picks another file
+NAMES = {yaml.safe_load(file.read_text(encoding="utf-8"))["name"] for file in CONF.glob("*.yaml")}
+NAMES -= {"auto"}  # which picks another
 TINY = {"stable_diffusion": "tiny_sd", "sdxl": "tiny_sdxl"}  # fixtures; what is not here comes with the package
 SIZE_PX = (48, 32)
 CAPTIONS = ["zkw, red hair", "1girl", ""]
 
 
-@pytest.fixture(scope="module", params=FILES, ids=lambda file: file.stem)
+@pytest.fixture(scope="module", params=sorted(NAMES))
 def base(request: pytest.FixtureRequest) -> Base:
-    name = yaml.safe_load(request.param.read_text(encoding="utf-8"))["name"]
+    name = request.param
     path = str(request.getfixturevalue(TINY[name])) if name in TINY else None
     options = BaseOptions(name=name, path=path, resolution=64, bucket_step=8)
     module = importlib.import_module(f"lorasweep.components.bases.{name}")

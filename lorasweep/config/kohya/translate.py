@@ -92,6 +92,9 @@ def _base(draft: Draft) -> None:
         draft.ignore("clip_skip", "SDXL is always read at the last layer but one, by sd-scripts too")
     else:
         draft.put("base.clip_skip", draft.take("clip_skip"), "clip_skip")
+    for option in ("fp8_base", "fp8_base_unet"):
+        if draft.take(option):
+            draft.put("memory.storage", "fp8", option)
     draft.put("noise.low", draft.take("min_timestep") / 1000, "min_timestep")
     draft.put("noise.high", draft.take("max_timestep") / 1000, "max_timestep")
     for other, base in draft.table.more["other_bases"].items():
