@@ -208,5 +208,7 @@ def test_each_text_encoder_has_its_own_rate(tiny_sdxl: Path, home: Path, capsys:
     recipe = compose_recipe([*words, "optimizer.lr=1e-3", "optimizer.text_encoder_lr=[1e-4,0]"])
     peaks = {curve.part: curve.highest for curve in curves(recipe, 2)}
     assert peaks == {"unet": 1e-3, "text_encoder": 1e-4, "text_encoder_2": 0.0}
+    assert main(["plan", *words, "--png", str(home / "rates.png")]) == 0 and (home / "rates.png").exists()
+    capsys.readouterr()
     assert main(["plan", *words, "optimizer.text_encoder_lr=[1e-4,1e-4,1e-4]"]) == 2
     assert "one for each of text_encoder, text_encoder_2, got 3" in capsys.readouterr().err
