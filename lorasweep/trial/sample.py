@@ -210,16 +210,12 @@ def _names(requests: Sequence[ImageRequest]) -> list[str]:
 
 def _how(base: Base, options: SampleOptions) -> dict[str, Any]:
     """Everything besides a picture's own entry that diffusers needs to draw it again."""
-    import diffusers
-
+    own = options.guidance_rescale
     return {
         "base": base.fingerprint,
         **base.reproduction(options.sampler, options.steps),
-        "guidance_rescale": base.path.sampling(options.sampler, options.steps).rescale
-        if options.guidance_rescale is None
-        else options.guidance_rescale,
+        "guidance_rescale": base.path.sampling(options.sampler, options.steps).rescale if own is None else own,
         "dtype": str(base.dtype).removeprefix("torch."),
-        "diffusers": diffusers.__version__,
     }
 
 

@@ -156,7 +156,7 @@ class PeftAdapter:
         return {key: key for key, _ in self.named_parameters()}
 
     def save(self, path: Path) -> None:
-        """Write what `StableDiffusionPipeline.load_lora_weights` reads, rank and alpha in the metadata."""
+        """Write what diffusers' `load_lora_weights` reads, rank and alpha in the metadata."""
         write_lora(path, self.state_dict(), self._configs)
 
     def load(self, path: Path) -> None:

@@ -152,6 +152,8 @@ class StableDiffusionBase:
 
     def reproduction(self, sampler: str, steps: int) -> dict[str, Any]:
         """By which pipeline, scheduler and first noise diffusers draws the same."""
+        import diffusers
+
         scheduler = self._scheduler(sampler)
         scheduler.set_timesteps(steps)  # Euler's first noise level depends on the number of steps
         config = {
@@ -161,6 +163,7 @@ class StableDiffusionBase:
             if not key.startswith("_") and not (isinstance(value, float) and not math.isfinite(value))
         }
         return {
+            "diffusers": diffusers.__version__,
             "pipeline": self.pipeline,
             "clip_skip": self.clip_skip - 1 or None,  # diffusers counts from 0, and None is its 0
             "scheduler": type(scheduler).__name__,
