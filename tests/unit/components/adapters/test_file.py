@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lorasweep.components.adapters.file import describe
+from lorasweep.components.adapters.file import describe, problems_with
 from lorasweep.core import registry
 from lorasweep.core.errors import InputError
 from lorasweep.core.kohya_names import kohya_name
@@ -250,6 +250,36 @@ def test_a_lora_is_what_diffusers_reads(form: str, base: Base, tiny_sd: Path, tm
     check_against_diffusers(base, file, tiny_sd)
 
 
+OURS = {
+    "lora": {"dim": 4, "alpha": 2.0, "targets": "full", "dropout": 0.0},
+    "locon": {"dim": 4, "alpha": 2.0, "conv_dim": 2, "conv_alpha": 3.0, "dropout": 0.0, "force": False},
+    "dora": {"dim": 4, "alpha": 2.0, "targets": "full", "dropout": 0.0},
+    "dylora": {"dim": 4, "alpha": 2.0, "unit": 2, "targets": "full"},
+    "loha": {"dim": 4, "alpha": 2.0, "targets": "full"},
+    "lokr": {"dim": 4, "alpha": 2.0, "factor": -1, "decompose_both": False, "targets": "full"},
+    "ia3": {},
+}
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_what_a_trial_keeps_acts_as_it_did(kind: str, base: Base, tmp_path: Path) -> None:
+    ours = registry.load("adapter", kind).build(base, seed=0, text_encoder=True, **OURS[kind])
+    for seed, parameter in enumerate(each for part in ours.parameters().values() for each in part):
+        parameter.data += drawn(*parameter.shape, seed=seed)
+    ours.save(tmp_path / "x.safetensors")
+    with lora_weight(base, ours, WEIGHT):
+        wanted = look(base)
+    ours.remove()
+    adapter = build(base, tmp_path / "x.safetensors")
+    with lora_weight(base, adapter, WEIGHT):
+        assert (look(base) - wanted).abs().max() < 1e-5 * max(1.0, wanted.abs().max().item())
+    adapter.save(tmp_path / "copy.safetensors")
+    assert (tmp_path / "copy.safetensors").read_bytes() == (tmp_path / "x.safetensors").read_bytes()
+    state = adapter.state_dict()
+    adapter.load(tmp_path / "copy.safetensors")
+    assert all(torch.equal(tensor, state[key]) for key, tensor in adapter.state_dict().items())
+
+
 ORIGINAL = {  # of the tiny UNet, whose blocks have one layer each, by hand
     "unet.down_blocks.0.attentions.0.proj_in": "input_blocks.1.1.proj_in",
     "unet.down_blocks.0.downsamplers.0.conv": "input_blocks.2.0.op",
@@ -359,6 +389,16 @@ def test_describe(base: Base, tmp_path: Path) -> None:
     assert set(found.kinds) == {"lora", "locon"} and set(found.dims) == {3} and found.text_encoder
     save_file(tensors, file, metadata={"ss_steps": "many", "ss_tag_frequency": "[["})
     assert (describe(file).steps, describe(file).tag_frequency) == (None, {})
+
+
+def test_a_base_is_told_apart_by_headers_alone(base: Base, tmp_path: Path) -> None:
+    weights = plain_weights(base)
+    shapes = {path: tuple(weight.shape) for path, weight in weights.items()}
+    write(tmp_path / "x.safetensors", weights, lora)
+    assert problems_with(tmp_path / "x.safetensors", shapes) == []
+    save_file(pair(Q, 2048), tmp_path / "x.safetensors")
+    (problem,) = problems_with(tmp_path / "x.safetensors", shapes)
+    assert "this is a LoRA of SDXL; the base is" in problem.message and "1 of 1 modules" in problem.message
 
 
 def header(listed: Any, body: bytes = b"") -> bytes:
