@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.components.bases._families import FAMILIES, STABLE_DIFFUSION, UNET, Family
-from lorasweep.components.bases._safetensors import read_header
 from lorasweep.core.files import sha256
+from lorasweep.core.safetensors_header import read_header
 
 _digests: dict[tuple[str, int, int], str] = {}  # (path, bytes, mtime in ns) -> SHA-256 of the content
 
