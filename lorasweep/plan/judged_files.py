@@ -47,9 +47,8 @@ def has_files(recipe: Recipe) -> bool:
 
 def _shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
     """Of the base's weights, by part and module; empty where headers do not tell."""
-    base = registry.load("base", recipe.base.name)
-    parts = {part: base.weight_shapes(recipe.base, part) for part in ("unet", "text_encoder")}
-    return {f"{part}.{name}": shape for part, found in parts.items() for name, shape in (found or {}).items()}
+    parts = registry.load("base", recipe.base.name).weight_shapes(recipe.base) or {}
+    return {f"{part}.{name}": shape for part, found in parts.items() for name, shape in found.items()}
 
 
 def digests(recipe: Recipe) -> list[str]:

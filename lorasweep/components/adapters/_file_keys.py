@@ -24,7 +24,7 @@ _LORA = re.compile(
     r"(?P<module>.+?)(\.lora_linear_layer\.|[._]lora[._])(?P<factor>down|up|mid|A|B)(\.(?!weight|bias)\w+)?\.(?P<end>weight|bias)"
 )
 _OTHER = re.compile(
-    r"(?P<module>.+)\.(?P<factor>alpha|dora_scale|lora_magnitude_vector|hada_(w[12]_[ab]|t[12])"
+    r"(?P<module>.+?)\.(?P<factor>alpha|dora_scale|lora_magnitude_vector|hada_(w[12]_[ab]|t[12])"
     r"|lokr_(w[12]|w[12]_[ab]|t2)|on_input|weight|diff|diff_b|w_norm|b_norm)(\.weight)?"
 )
 _RENAMED = {

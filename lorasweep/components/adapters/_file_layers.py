@@ -193,12 +193,8 @@ def build_file(base: Base, file: Path) -> FileAdapter:
     Raises:
         InputError: see `file.build`.
     """
-    models: dict[str, torch.nn.Module] = getattr(base, "parts", None) or {
-        "unet": base.unet,
-        "text_encoder": base.text_encoder,
-    }
     plain: dict[str, Any] = {
-        f"{part}.{path}": module for part, model in models.items() for path, module in find_weighted(model)
+        f"{part}.{path}": module for part, model in base.parts.items() for path, module in find_weighted(model)
     }
     placed = place(file, {path: tuple(module.weight.shape) for path, module in plain.items()})
     try:
@@ -213,10 +209,10 @@ def build_file(base: Base, file: Path) -> FileAdapter:
         own = {factor: key for factor, key in module.keys.items() if factor != "alpha"}
         keys |= {f"{path}.factors.{factor}": key for factor, key in own.items()}
         factors = {factor: tensors[key].to(base.device) for factor, key in own.items()}
-        held = models[part].get_submodule(inner)
-        models[part].set_submodule(inner, FileLayer(held, name, module.kind, _scale(module, tensors), factors))
+        held = base.parts[part].get_submodule(inner)
+        base.parts[part].set_submodule(inner, FileLayer(held, name, module.kind, _scale(module, tensors), factors))
     parts = {path.split(".", 1)[0] for path in placed}
-    adapter = FileAdapter(name, {}, {part: model for part, model in models.items() if part in parts})
+    adapter = FileAdapter(name, {}, {part: model for part, model in base.parts.items() if part in parts})
     adapter.file, adapter.keys = file, keys
     return adapter
 

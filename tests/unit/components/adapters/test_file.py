@@ -11,12 +11,11 @@ from typing import Any
 import lora_readers
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from lorasweep.components.adapters.file import describe
-from lorasweep.core import registry
+from lorasweep.components.adapters.file import describe, problems_with
+from lorasweep.core import kohya_names, registry
 from lorasweep.core.errors import InputError
-from lorasweep.core.kohya_names import kohya_name
 from lorasweep.core.protocols import Base
 from lorasweep.trial.lora_weight import lora_weight
 
@@ -29,10 +28,14 @@ def build(base: Base, path: Path) -> Any:
     return registry.load("adapter", "file").build(base, seed=0, path=str(path))
 
 
+def kohya_name(path: str) -> str:
+    return kohya_names.kohya_name(path, numbered=False)
+
+
 def look(base: Base) -> torch.Tensor:
     noisy = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    answer: torch.Tensor = base.unet(
-        noisy, torch.tensor([10, 700]), base.encode_captions(["zkw, red hair", "dress"])
+    answer: torch.Tensor = base.parts["unet"](
+        noisy, torch.tensor([10, 700]), base.encode_captions(["zkw, red hair", "dress"])["embeds"]
     ).sample
     return answer
 
@@ -41,7 +44,7 @@ def plain_weights(base: Base, *, convolutions: bool = True) -> dict[str, torch.T
     """Weights of every linear layer and convolution inside the blocks, by part and module."""
     return {
         f"{part}.{path}": module.weight.detach().double()
-        for part, model in (("unet", base.unet), ("text_encoder", base.text_encoder))
+        for part, model in base.parts.items()
         for path, module in model.named_modules()
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) and (convolutions or module.weight.dim() == 2)
     }
@@ -198,7 +201,7 @@ def from_peft(base: Base, *, text_encoder: bool) -> tuple[dict[str, Tensors], di
         if part == "text_encoder" and not text_encoder:
             continue
         config = LoraConfig(r=4, lora_alpha=2, target_modules=targets)
-        model = inject_adapter_in_model(config, getattr(base, part))
+        model = inject_adapter_in_model(config, base.parts[part])
         states[part] = {key: drawn(*t.shape) for key, t in get_peft_model_state_dict(model).items()}
         configs[part] = config
     return states, configs
@@ -222,7 +225,7 @@ def test_what_the_example_scripts_save(told: bool, base: Base, tiny_sd: Path, tm
         text_encoder_lora_layers=states["text_encoder"],
         **(more if told else {}),
     )
-    for model in (base.unet, base.text_encoder):
+    for model in base.parts.values():
         for path, layer in list(model.named_modules()):
             if isinstance(layer, BaseTunerLayer):
                 model.set_submodule(path, layer.get_base_layer())
@@ -248,3 +251,226 @@ def test_a_lora_is_what_diffusers_reads(form: str, base: Base, tiny_sd: Path, tm
             file,
         )
     check_against_diffusers(base, file, tiny_sd)
+
+
+OURS = {
+    "lora": {"dim": 4, "alpha": 2.0, "targets": "full", "dropout": 0.0},
+    "locon": {"dim": 4, "alpha": 2.0, "conv_dim": 2, "conv_alpha": 3.0, "dropout": 0.0, "force": False},
+    "dora": {"dim": 4, "alpha": 2.0, "targets": "full", "dropout": 0.0},
+    "dylora": {"dim": 4, "alpha": 2.0, "unit": 2, "targets": "full"},
+    "loha": {"dim": 4, "alpha": 2.0, "targets": "full"},
+    "lokr": {"dim": 4, "alpha": 2.0, "factor": -1, "decompose_both": False, "targets": "full"},
+    "ia3": {},
+}
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_what_a_trial_keeps_acts_as_it_did(kind: str, base: Base, tmp_path: Path) -> None:
+    ours = registry.load("adapter", kind).build(base, seed=0, text_encoder=True, **OURS[kind])
+    for seed, parameter in enumerate(each for part in ours.parameters().values() for each in part):
+        parameter.data += drawn(*parameter.shape, seed=seed)
+    ours.save(tmp_path / "x.safetensors")
+    with lora_weight(base, ours, WEIGHT):
+        wanted = look(base)
+    ours.remove()
+    adapter = build(base, tmp_path / "x.safetensors")
+    with lora_weight(base, adapter, WEIGHT):
+        assert (look(base) - wanted).abs().max() < 1e-5 * max(1.0, wanted.abs().max().item())
+    adapter.save(tmp_path / "copy.safetensors")
+    assert (tmp_path / "copy.safetensors").read_bytes() == (tmp_path / "x.safetensors").read_bytes()
+    state = adapter.state_dict()
+    adapter.load(tmp_path / "copy.safetensors")
+    assert all(torch.equal(tensor, state[key]) for key, tensor in adapter.state_dict().items())
+
+
+ORIGINAL = {  # of the tiny UNet, whose blocks have one layer each, by hand
+    "unet.down_blocks.0.attentions.0.proj_in": "input_blocks.1.1.proj_in",
+    "unet.down_blocks.0.downsamplers.0.conv": "input_blocks.2.0.op",
+    "unet.down_blocks.1.resnets.0.time_emb_proj": "input_blocks.3.0.emb_layers.1",
+    "unet.mid_block.resnets.1.conv2": "middle_block.2.out_layers.3",
+    "unet.up_blocks.0.upsamplers.0.conv": "output_blocks.1.2.conv",
+    "unet.up_blocks.1.resnets.1.conv_shortcut": "output_blocks.3.0.skip_connection",
+}
+WRITTEN_AS: dict[str, Rename] = {
+    "comfyui": lambda path: path.replace("unet.", "diffusion_model.").replace(
+        "text_encoder.", "text_encoders.clip_l.transformer.text_model."
+    ),
+    "simpletuner": lambda path: "lycoris_" + path.split(".", 1)[1].replace(".", "_"),
+    "bare": lambda path: path.split(".", 1)[1],
+    "peft": lambda path: f"base_model.model.{path.split('.', 1)[1]}",
+    "onetrainer": lambda path: path.replace("text_encoder.", "text_encoder.text_model."),
+}
+
+
+@pytest.mark.parametrize("form", WRITTEN_AS)
+def test_names_of_other_programs(form: str, base: Base, tmp_path: Path) -> None:
+    weights = plain_weights(base)
+    write(tmp_path / "x.safetensors", weights, lora, WRITTEN_AS[form])
+    assert set(build(base, tmp_path / "x.safetensors").layers) == set(weights)
+
+
+@pytest.mark.parametrize("dotted", [True, False], ids=["diffusion_model", "lora_unet"])
+def test_names_of_the_original_code(dotted: bool, base: Base, tmp_path: Path) -> None:
+    weights = {path: weight for path, weight in plain_weights(base).items() if path in ORIGINAL}
+
+    def name(path: str) -> str:
+        inner = ORIGINAL[path]
+        return f"diffusion_model.{inner}" if dotted else f"lora_unet_{inner.replace('.', '_')}"
+
+    write(tmp_path / "x.safetensors", weights, lora, name)
+    assert set(build(base, tmp_path / "x.safetensors").layers) == set(ORIGINAL)
+
+
+def test_attention_processors_of_old_diffusers(base: Base, tmp_path: Path) -> None:
+    root = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1"
+    tensors = {}
+    for old, now in (("to_q", "to_q"), ("to_out", "to_out.0")):
+        made = lora(plain_weights(base)[f"{root}.{now}"])
+        tensors[f"{root}.processor.{old}_lora.down.weight"] = made["lora_down.weight"]
+        tensors[f"{root}.processor.{old}_lora.up.weight"] = made["lora_up.weight"]
+    save_file(tensors, tmp_path / "x.safetensors")
+    assert set(build(base, tmp_path / "x.safetensors").layers) == {f"{root}.to_q", f"{root}.to_out.0"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_storage(dtype: torch.dtype, base: Base, tmp_path: Path) -> None:
+    weights = plain_weights(base)
+    tensors = write(tmp_path / "x.safetensors", weights, lora)
+    stored = {key: tensor.to(dtype) for key, tensor in tensors.items()}
+    save_file(stored, tmp_path / "x.safetensors")
+    adapter = build(base, tmp_path / "x.safetensors")
+    rounded = {key: tensor.float() for key, tensor in stored.items()}
+    for path, weight in weights.items():
+        wanted = lora_readers.comfyui(weight, rounded, kohya_name(path), 1.0) - weight
+        assert (adapter.delta(adapter.layers[path]) - wanted).abs().max() < 1e-5
+
+
+def test_norms_and_biases_are_moved_too(base: Base, tmp_path: Path) -> None:
+    tensors = {
+        "lora_unet_conv_norm_out.w_norm": drawn(32),
+        "lora_unet_conv_norm_out.b_norm": drawn(32, seed=1),
+        "lora_unet_conv_out.diff": drawn(4, 32, 3, 3),
+        "lora_unet_conv_out.diff_b": drawn(4),
+    }
+    save_file(tensors, tmp_path / "x.safetensors")
+    adapter = build(base, tmp_path / "x.safetensors")
+    with torch.no_grad():
+        adapter.set_weight(WEIGHT)
+        hooked = look(base)
+        adapter.set_weight(1)
+        with lora_weight(base, adapter, WEIGHT):
+            merged = look(base)
+        adapter.remove()
+        for key, tensor in tensors.items():
+            module = base.parts["unet"].conv_norm_out if "norm" in key else base.parts["unet"].conv_out
+            (module.bias if key.endswith(("b_norm", "diff_b")) else module.weight).data += WEIGHT * tensor
+        wanted = look(base)
+    assert (hooked - wanted).abs().max() < 1e-4 and (merged - wanted).abs().max() < 1e-4
+
+
+def test_tucker_products(base: Base, tmp_path: Path) -> None:
+    """A core of r x r x 3 x 3 between two matrices, by LyCORIS's formula written out as loops over r."""
+    weight = base.parts["unet"].mid_block.resnets[0].conv1.weight
+    up, down, mid = drawn(weight.shape[0], 2, 1, 1), drawn(2, weight.shape[1], 1, 1), drawn(2, 2, 3, 3)
+    ends = {"lora_up.weight": up, "lora_down.weight": down, "lora_mid.weight": mid, "alpha": torch.tensor(1.0)}
+    save_file({f"lora_unet_mid_block_resnets_0_conv1.{end}": t for end, t in ends.items()}, tmp_path / "x.safetensors")
+    (layer,) = (adapter := build(base, tmp_path / "x.safetensors")).layers.values()
+    wanted = torch.zeros_like(weight)
+    for i in range(2):
+        for j in range(2):
+            wanted += 0.5 * up[:, i].reshape(-1, 1, 1, 1) * mid[i, j] * down[j].reshape(1, -1, 1, 1)
+    assert (adapter.delta(layer) - wanted).abs().max() < 1e-6
+
+
+def test_describe(base: Base, tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    tensors = write(file, plain_weights(base), lora)
+    told = {"ss_steps": "1500", "ss_epoch": "4", "ss_tag_frequency": json.dumps({"10_zkw": {"zkw": 9, "hat": 2}})}
+    save_file(tensors, file, metadata=told)
+    found = describe(file)
+    assert found.steps == 1500 and found.epoch == 4 and found.tag_frequency == {"10_zkw": {"zkw": 9, "hat": 2}}
+    assert set(found.kinds) == {"lora", "locon"} and set(found.dims) == {3} and found.text_encoder
+    save_file(tensors, file, metadata={"ss_steps": "many", "ss_tag_frequency": "[["})
+    assert (describe(file).steps, describe(file).tag_frequency) == (None, {})
+
+
+def test_a_base_is_told_apart_by_headers_alone(base: Base, tmp_path: Path) -> None:
+    weights = plain_weights(base)
+    shapes = {path: tuple(weight.shape) for path, weight in weights.items()}
+    write(tmp_path / "x.safetensors", weights, lora)
+    assert problems_with(tmp_path / "x.safetensors", shapes) == []
+    save_file(pair(Q, 2048), tmp_path / "x.safetensors")
+    (problem,) = problems_with(tmp_path / "x.safetensors", shapes)
+    assert "this is a LoRA of SDXL; the base is" in problem.message and "1 of 1 modules" in problem.message
+
+
+def header(listed: Any, body: bytes = b"") -> bytes:
+    text = listed if isinstance(listed, bytes) else json.dumps(listed).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+Q = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
+
+
+def pair(name: str, inputs: int = 32, outputs: int = 64) -> Tensors:
+    return {f"{name}.lora_down.weight": drawn(2, inputs), f"{name}.lora_up.weight": drawn(outputs, 2)}
+
+
+BROKEN: dict[str, tuple[bytes | Tensors, str]] = {
+    "empty": (b"", "empty"),
+    "pickle": (b"\x80\x02}q\x00.", "a pickle"),
+    "zip": (b"PK\x03\x04 archive/data.pkl", "a pickle"),
+    "web page": (b"<!DOCTYPE html><html>", "a web page"),
+    "git lfs": (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
+    "huge header": ((1 << 60).to_bytes(8, "little") + b"{}", "not that of a safetensors"),
+    "torn header": ((500).to_bytes(8, "little") + b'{"a": ', "torn"),
+    "torn body": (header({"a.alpha": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}), "torn"),
+    "nested header": (header(b"[" * 200_000), "not that of a safetensors"),
+    "not an object": (header([1, 2]), "not that of a safetensors"),
+    "no tensors": (header({}), "without tensors"),
+    "shape lies": (
+        header(
+            {
+                f"{Q}.{end}": {"dtype": "F32", "shape": shape, "data_offsets": [at, at + 4]}
+                for at, (end, shape) in zip(
+                    (0, 4), (("lora_down.weight", [2, 32]), ("lora_up.weight", [64, 2])), strict=True
+                )
+            },
+            b"\0" * 8,
+        ),
+        "cannot be read",
+    ),
+    "a checkpoint": ({"model.diffusion_model.out.2.weight": drawn(4, 32, 3, 3)}, "1 of 1 keys are no LoRA's"),
+    "half a product": ({f"{Q}.lora_down.weight": drawn(2, 32)}, "1 of 1 keys"),
+    "oft": ({f"{Q}.oft_blocks": drawn(2, 4, 4)}, "of OFT, which is not read"),
+    "quantised": ({key: t.to(torch.int8) for key, t in pair(Q).items()}, "stored as I8"),
+    "sdxl": (pair(Q, 2048) | pair("lora_te2_text_model_encoder_layers_0_self_attn_k_proj"), "a LoRA of SDXL; the base"),
+    "sd 1.5": (pair(Q, 768), "a LoRA of Stable Diffusion 1.x; the base"),
+    "a text model": (pair("base_model.model.model.layers.0.self_attn.q_proj"), "1 of 1 modules are not in this base"),
+    "flux": (pair("transformer.single_transformer_blocks.0.attn.to_q"), "a LoRA of FLUX"),
+    "another module": (pair(Q) | pair("lora_unet_down_blocks_7_x"), "1 of 2 modules are not in this base"),
+    "twice": (pair(Q) | pair("unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"), "named twice"),
+    "nan": ({key: t * float("nan") for key, t in pair(Q).items()}, "2 of 2 tensors hold NaN"),
+    "escapes": (pair("lora_unet_\x1b[2J\u202eevil"), r"\x1b[2J\u202eevil"),
+    "bias of none": (pair(Q) | {f"{Q}.diff_b": drawn(64)}, "none in this base"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_cannot_be_judged_says_why_and_leaves_the_base_alone(case: str, base: Base, tmp_path: Path) -> None:
+    content, words = BROKEN[case]
+    file = tmp_path / "x.safetensors"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        save_file(content, file)
+    before = [(name, type(module)) for name, module in base.parts["unet"].named_modules()]
+    with pytest.raises(InputError) as raised:
+        build(base, file)
+    assert words in str(raised.value) and "\x1b" not in str(raised.value)
+    assert [(name, type(module)) for name, module in base.parts["unet"].named_modules()] == before
+
+
+def test_a_missing_file(base: Base, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        build(base, tmp_path / "nowhere.safetensors")
