@@ -51,7 +51,7 @@ def _choices(group: str, wanted: list[str]) -> Iterator[Any]:
     for choice in wanted:
         knobs = dict(places.read_choice(group, choice))
         name = knobs.pop("name", choice)
-        if name in registry.names(group):  # regularization=none is no module
+        if name in registry.names(group) and name != "files":  # regularization=none is no module, files are not trained
             needs = _OPTIONAL.get(name, "yaml")
             marks = pytest.mark.skipif(find_spec(needs) is None, reason=f"{needs} is not installed")
             yield pytest.param((name, knobs), id=choice, marks=marks)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lorasweep.api import compose, run_trial
 from lorasweep.cli import main
 from lorasweep.core.run_folder import RunFolder
 
@@ -14,16 +16,18 @@ SMALL = ("sample.steps=2", "sample.weights=[0.4,0.7]", "dataset.dollhouse.images
 STEPS = (4, 8)
 
 
-@pytest.fixture
-def trained(home: Path, capsys: pytest.CaptureFixture[str]) -> tuple[RunFolder, list[str]]:
-    """A run of two rungs, and both as files of kohya's form."""
-    assert main(["train", "train.max_steps=8", "train.rungs=2", "optimizer.lr=1e-2", "--json", *SMALL]) == 0
-    run = RunFolder(Path(json.loads(capsys.readouterr().out)["run_folder"]))
-    files = [str(home / f"my-{step:06d}.safetensors") for step in STEPS]
-    for step, file in zip(STEPS, files, strict=True):
-        assert main(["export", str(run.path), "--step", str(step), "--out", file]) == 0
-    capsys.readouterr()
-    return run, files
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunFolder, list[str]]]:
+    """A run of two rungs, and both as files of kohya's form; the home stays while they are judged."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LORASWEEP_HOME", str(home))
+        recipe = compose("train.max_steps=8", "train.rungs=2", "optimizer.lr=1e-2", *SMALL)
+        run = RunFolder(run_trial(recipe, quiet=True).folder)
+        files = [str(home / f"my-{step:06d}.safetensors") for step in STEPS]
+        for step, file in zip(STEPS, files, strict=True):
+            assert main(["export", str(run.path), "--step", str(step), "--out", file]) == 0
+        yield run, files
 
 
 def test_files_are_judged_as_the_run_judged_itself(
@@ -50,8 +54,8 @@ def test_arms_without_images_are_a_sweep(
 ) -> None:
     _, (early, late) = trained
     small = [word for word in SMALL if "dollhouse" not in word]
-    words = ["judge", f"mine={early}", f"theirs={late}", "captions.trigger=zkw", "launcher.workers=1", "--json", *small]
-    assert main(words) == 0
+    words = ["judge", f"mine={early}", f"theirs={late}", "captions.trigger=zkw", "launcher.workers=1", *small]
+    assert main([*words, "metrics=[burn,diversity]", "--json"]) == 0
     said = capsys.readouterr()
     assert {trial["arm"] for trial in json.loads(said.out)["trials"]} == {"mine", "theirs"}
     assert "no images" in said.err
