@@ -201,8 +201,8 @@ def judge(
     Args:
         words: files, which are the rungs of one arm; `NAME=FILE`, for arms of their own; and KEY=VALUE.
         steps: of the files, where neither metadata nor names say it.
-        asked: of `judge_files.question`, when it is known already.
-        plans: of `plan_sweep`, likewise.
+        asked: of `judge_files.planned`, in place of words, when it is known already.
+        plans: likewise.
         quiet: no progress bar.
 
     Returns:
@@ -211,8 +211,8 @@ def judge(
     Raises:
         ConfigError, DatasetError, InputError: before any work; with every problem found.
     """
-    asked = asked or judge_files.question([str(word) for word in words], steps=steps)
-    plans = plans or plan_sweep(asked)
+    if asked is None or plans is None:
+        asked, plans = judge_files.planned(judge_files.question([str(word) for word in words], steps=steps))
     if len(asked.arms) > 1:
         return run_sweep(asked, plans=plans, quiet=quiet)
     from lorasweep.results.report import contact_sheet

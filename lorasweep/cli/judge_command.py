@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lorasweep import api
 from lorasweep.cli import one_run, sweep_command
 from lorasweep.config import SweepSpec
 from lorasweep.config.sweep_search import Constraint
+from lorasweep.core.records import Plan
 from lorasweep.core.run_folder import SHEET_FILE
 from lorasweep.results.handles import Run
 from lorasweep.sweep import judge_files
@@ -22,12 +23,12 @@ NOT_KEPT = 3
 def run(options: argparse.Namespace) -> int:
     """Judge and show what came out; returns 3 when a requirement is not kept, else as `train` and `sweep` do."""
     required = judge_files.requirements(options.require)
-    asked = judge_files.question(options.overrides, steps=options.steps)
+    asked, plans = judge_files.planned(judge_files.question(options.overrides, steps=options.steps))
     if len(asked.arms) > 1:
         code = sweep_command.run_spec(asked, as_json=options.json)
         judged = api.open_sweep(asked.name).trials
     else:
-        one = _judge_one(asked, as_json=options.json)
+        one = _judge_one(asked, plans, as_json=options.json)
         assert one.ended is not None  # noqa: S101 - of a run that was opened only
         code, judged = one_run.exit_code(one.ended), [one]
     if code:
@@ -38,8 +39,7 @@ def run(options: argparse.Namespace) -> int:
     return NOT_KEPT if broken else 0
 
 
-def _judge_one(asked: SweepSpec, *, as_json: bool) -> Run:
-    plans = api.plan_sweep(asked)
+def _judge_one(asked: SweepSpec, plans: Mapping[str, Plan], *, as_json: bool) -> Run:
     (planned,) = plans.values()
     for warning in planned.warnings:
         print(f"warning  {warning}", file=sys.stderr)

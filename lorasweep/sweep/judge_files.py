@@ -20,8 +20,9 @@ from lorasweep.config import Arm, SweepSpec, compose_recipe
 from lorasweep.config.sweep_search import Constraint, Objective
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
-from lorasweep.core.records import Component, Recipe, digest
+from lorasweep.core.records import Component, Plan, Recipe, digest
 from lorasweep.plan import judged_files
+from lorasweep.sweep import beforehand, comparable
 from lorasweep.trial.judge.score import IDENTITY, SCORE, UTILITY
 
 SUBJECT = "what is to be judged"
@@ -76,6 +77,19 @@ def question(words: Sequence[str], *, steps: Sequence[int] | None = None) -> Swe
         launcher=recipe.launcher,
         tracking=recipe.tracking,
     )
+
+
+def planned(asked: SweepSpec) -> tuple[SweepSpec, dict[str, Plan]]:
+    """Plan every arm; where nothing tells whether the subject is learned, arms are ranked by how little is overcooked.
+
+    Raises:
+        ConfigError, DatasetError: with every problem of all arms.
+    """
+    plans = beforehand.plan_arms(asked.arms, subject=SUBJECT)
+    if any(offer.at_rungs.get(UTILITY) for offer in comparable.offers(asked, plans).values()):
+        worst = Objective(name=SCORE, goal="minimize").told()
+        asked = dataclasses.replace(asked, metric=SCORE, goal="minimize", worst=worst)
+    return asked, plans
 
 
 def requirements(texts: Sequence[str]) -> tuple[Constraint, ...]:
