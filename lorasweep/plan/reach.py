@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lorasweep.core.findings import Finding
 from lorasweep.core.records import CaptionOptions, Plan, PlannedImage, Recipe
-from lorasweep.data import captions
+from lorasweep.data import captions, mending
 from lorasweep.data.leftovers import some
 
 _MOST_SHOWN = 40  # characters of a tag
@@ -108,7 +109,10 @@ def _cut_captions(recipe: Recipe, plan: Plan, cut: Sequence[PlannedImage], count
         lost = _lost(cut, options, window)
         names = some([f"{_beginning(tag)} ({times})" for tag, times in lost.items()])
         what = f"never read, with the number of captions: {names}" if lost else "the rest is never read"
-        yield f"{said}; {what}"
+        places = [f"{Path(image.file).parent.name}/{Path(image.file).name}" for image in cut]
+        root = Path(recipe.dataset.path or "")
+        command = mending.rewrite(root, mending.listed("captions.clean.unwanted", lost)) if lost else ""
+        yield Finding(f"{said}; {what}", level="should", places=places, command=command)
     if plan.trigger and not (options.shuffle and options.keep_tokens == 0):
         called = [image for image in cut if captions.has_trigger(image.caption, plan.trigger)]
         without = [image for image in called if not captions.has_trigger(window.read(image.caption), plan.trigger)]
