@@ -102,6 +102,7 @@ def inspect(path: Path) -> ImageFacts:
     """
     content = _read_bytes(path)
     decoded = _decode(content, path)
+    gray = look.levels(decoded.pixels)
     return ImageFacts(
         sha256=hashlib.sha256(content).hexdigest(),
         width_px=decoded.pixels.width,
@@ -112,8 +113,8 @@ def inspect(path: Path) -> ImageFacts:
         is_animated=decoded.is_animated,
         is_see_through=decoded.is_see_through,
         is_cmyk=decoded.is_cmyk,
-        sharpness=look.sharpness(decoded.pixels),
-        border=look.border(decoded.pixels),
+        sharpness=look.sharpness(gray),
+        border=look.border(gray),
     )
 
 

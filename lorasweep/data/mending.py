@@ -6,6 +6,7 @@ What is set aside goes to `.aside/` in the dataset, which is hidden and so never
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ def look_again(root: Path, *words: str) -> str:
 def aside(root: Path, images: Iterable[Path], *, extension: str = "") -> str:
     """Move files out of the training; with an extension, the captions beside them too."""
     files = [file for path in images for file in (path, path.with_suffix(extension or path.suffix))]
-    moved = dict.fromkeys(str(file) for file in files if file.exists())
+    moved = dict.fromkeys(str(file) for file in files if os.path.exists(file))  # no error, whatever its name
     place = str(root / ".aside")
     return f"{shlex.join(['mkdir', '-p', place])} && {shlex.join(['mv', *moved, place])}"
 

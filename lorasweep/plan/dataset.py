@@ -162,7 +162,11 @@ def unused_parts(rows: Sequence[Row]) -> Iterator[str]:
     """Say what of image files is not used: frames, and colour profiles that cannot be."""
     if animated := [row.found for row in rows if row.facts.is_animated]:
         places = [image.short for image in animated]
-        yield Finding(f"only the first frame or page is used of {some(places)}", places=places)
+        yield Finding(
+            f"only the first frame or page is used of {some(places)}",
+            places=places,
+            command=mending.aside(animated[0].path.parent, [image.path for image in animated], extension=".txt"),
+        )
     names: dict[str, list[str]] = {}
     for row in rows:
         if row.facts.unused_profile:
@@ -254,9 +258,11 @@ def _held_out(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[str]:
     judged = Counter(image.concept for image in images if image.split == "held_out")
     count = judged.total()
     if recipe.dataset.drawn is None and recipe.dataset.holdout == 0:
-        yield (
+        yield Finding(
             "dataset.holdout=0 keeps no image to judge by, so overfitting cannot be measured on unseen "
-            "images: dataset.holdout=0.2 would keep every fifth"
+            "images: dataset.holdout=0.2 would keep every fifth",
+            level="should",
+            command=mending.look_again(_root(recipe), "dataset.holdout=0.2"),
         )
     elif recipe.dataset.holdout > 0 and count == 0:
         why = (
