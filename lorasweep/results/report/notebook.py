@@ -1,6 +1,6 @@
 """How plans, runs and sweeps look in a notebook and on a terminal: the same words and numbers as HTML and as text.
 
-run folder or sweep's state  ->  Shown  ->  HTML, everything put in escaped as in the report; or text
+    run folder or sweep's state  ->  Shown  ->  HTML, everything put in escaped as in the report; or text
 
 Knows nothing about what made them.
 """

@@ -21,7 +21,7 @@ from lorasweep.core import files
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.provenance import code_digest
 from lorasweep.core.records import Outcome, Plan, Recipe, Status
-from lorasweep.sweep.workers import worker
+from lorasweep.core.run_folder import RunFolder
 
 
 class TrialResources:
@@ -131,13 +131,13 @@ def _die_in(phase: str, ways: dict[str, Any], folder: Path) -> None:
         (folder / "metrics.json").write_text('{"metr')  # as a program would leave it that does not rename
     if phase == "outcome left":
         # Nothing here comes after it, so the worker's own last deed is where to wait.
-        write = worker.write_outcome
+        write = RunFolder.write_outcome
 
         def write_and_die(*arguments: Any, **options: Any) -> None:
             write(*arguments, **options)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        worker.write_outcome = write_and_die
+        RunFolder.write_outcome = write_and_die  # type: ignore[method-assign]
         return
     os.kill(os.getpid(), signal.SIGKILL)
 

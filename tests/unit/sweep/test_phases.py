@@ -28,7 +28,7 @@ DRIVER_DEATHS = {
     "manifest half written": "os:replace:before:1",
     "study made, nothing in it": f"{STUDY}.reconcile:before:1",
     "inputs of a trial written": f"{SWEEP}.trial_writer:_write_inputs:after:2",
-    "written ahead, not asked": f"{SWEEP}.trial_writer:write_status:after:1",
+    "written ahead, not asked": "lorasweep.core.run_folder:RunFolder.write_record:after:1",
     "in the study, not handed out": f"{STUDY}._add_running:after:1",
     "asked": f"{STUDY}.begin:after:2",
     "handed out": f"{SWEEP}.loop:SweepLoop._give:after:2",
