@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -37,8 +38,9 @@ def listed(key: str, values: Iterable[str]) -> str:
 
 
 def mapped(key: str, values: Mapping[str, str]) -> str:
-    """Write `key={zkv: "zkw"}` in Hydra's grammar, which takes keys without quotes."""
-    pairs = ", ".join(f"{old}: {json.dumps(new, ensure_ascii=False)}" for old, new in values.items())
+    """Write `key={zkv: "zkw"}` in Hydra's grammar, which takes keys without quotes, but with backslashes."""
+    escaped = {re.sub(r"([\\()\[\]{}:=,])", r"\\\1", old): new for old, new in values.items()}
+    pairs = ", ".join(f"{old}: {json.dumps(new, ensure_ascii=False)}" for old, new in escaped.items())
     return f"{key}={{{pairs}}}"
 
 
