@@ -25,3 +25,19 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_sd import make_tiny_sd
 
     return make_tiny_sd(tmp_path_factory.mktemp("bases") / "tiny_sd")
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers folder with a tiny random Stable Diffusion XL; made once, not to be written to."""
+    from tiny_sdxl import make_tiny_sdxl
+
+    return make_tiny_sdxl(tmp_path_factory.mktemp("bases") / "tiny_sdxl")
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl_v(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same kind, predicting v with zero terminal SNR."""
+    from tiny_sdxl import make_tiny_sdxl
+
+    return make_tiny_sdxl(tmp_path_factory.mktemp("bases") / "tiny_sdxl_v", v_and_zero_snr=True)

@@ -38,11 +38,11 @@ def write_checkpoint(folder: Path, file: Path) -> Path:
     unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
     vae = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
     text = load_file(folder / "text_encoder" / "model.safetensors")
-    tensors = {f"model.diffusion_model.{_unet_name(name)}": tensor for name, tensor in unet.items()}
+    tensors = {f"model.diffusion_model.{unet_name(name)}": tensor for name, tensor in unet.items()}
     for name, tensor in vae.items():
         # The original's attention is made of 1 x 1 convolutions.
         is_projection = ".attentions." in name and tensor.ndim == 2
-        tensors[f"first_stage_model.{_vae_name(name)}"] = tensor[:, :, None, None] if is_projection else tensor
+        tensors[f"first_stage_model.{vae_name(name)}"] = tensor[:, :, None, None] if is_projection else tensor
     for name, tensor in text.items():
         plain = name.removeprefix("text_model.")
         tensors[f"cond_stage_model.transformer.text_model.{plain}"] = tensor
@@ -56,7 +56,7 @@ def same_tensors(left: torch.nn.Module, right: torch.nn.Module) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
 
 
-def _unet_name(name: str) -> str:
+def unet_name(name: str) -> str:
     for ours, original in _UNET_ENDS.items():
         if name.startswith(f"{ours}."):
             return original + name.removeprefix(ours)
@@ -81,7 +81,7 @@ def _resnet(rest: str) -> str:
     return f"{_RESNET[part]}.{leaf}"
 
 
-def _vae_name(name: str) -> str:
+def vae_name(name: str) -> str:
     name = name.replace("conv_shortcut", "nin_shortcut").replace("conv_norm_out", "norm_out")
     name = re.sub(r"down_blocks\.(\d)\.resnets\.(\d)", r"down.\1.block.\2", name)
     name = re.sub(r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample", name)

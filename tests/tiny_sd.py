@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 WORDS = tuple("1girl zkw red blue green hair dress hat smile standing simple background".split())
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -22,10 +23,10 @@ def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 
         seed: of the weights.
     """
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    vocab, merges = _byte_pairs(WORDS)
+    vocab, merges = byte_pairs(WORDS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet = UNet2DConditionModel(
@@ -38,14 +39,7 @@ def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 
             attention_head_dim=4,
             norm_num_groups=8,
         )
-        vae = AutoencoderKL(
-            block_out_channels=(8, 8, 16),
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            latent_channels=4,
-            norm_num_groups=4,
-            sample_size=32,
-        )
+        vae = tiny_vae()
         text_encoder = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=len(vocab),
@@ -81,14 +75,40 @@ def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
-    # The layout of published checkpoints: the two byte-pair files beside the fast tokenizer's.
-    (folder / "tokenizer" / "vocab.json").write_text(json.dumps(vocab))
-    lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
-    (folder / "tokenizer" / "merges.txt").write_text("\n".join(lines) + "\n")
+    write_words(folder / "tokenizer", vocab, merges)
     return folder
 
 
-def _byte_pairs(words: tuple[str, ...]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def write_words(tokenizer: Path, vocab: dict[str, int], merges: list[tuple[str, str]]) -> None:
+    """Write the layout of published checkpoints: the two byte-pair files beside the fast tokenizer's."""
+    (tokenizer / "vocab.json").write_text(json.dumps(vocab))
+    lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
+    (tokenizer / "merges.txt").write_text("\n".join(lines) + "\n")
+
+
+def tiny_vae(**config: Any) -> Any:
+    """A random VAE: 4 latent channels, 4 px per latent."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+        **config,
+    )
+
+
+def zero_snr(folder: Path) -> Path:
+    """Make a folder's noise schedule end in nothing but noise."""
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "rescale_betas_zero_snr": True}))
+    return folder
+
+
+def byte_pairs(words: tuple[str, ...]) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """CLIP's vocabulary layout: bytes, bytes that end a word, one token per merge, then the two marks."""
     printable = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256))]
     # GPT-2's stand-ins for the bytes that cannot be printed

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """Run or continue the controls, and write the calibration; returns the exit code."""
     recipe = config.compose_recipe(options.overrides)
     base_module = registry.load("base", recipe.base.name)
-    holds_for = calibration.conditions(recipe, base_module.fingerprint(recipe.base))
+    holds_for = calibration.conditions(recipe, base_module.fingerprint(recipe.base, recipe.memory))
     require_replaceable(options.out, lambda file: bool(calibration.read(file)), option="--out")
     how = ControlOptions(times=options.times, rungs=options.rungs, seeds=tuple(range(options.seeds)))
     cooked = dataclasses.replace(recipe, tracking=TrackingOptions(), launcher=LauncherOptions())

@@ -27,6 +27,8 @@ GROUPS = (
     "optimizer",
     "scheduler",
     "regularization",
+    "noise",
+    "memory",
     "train",
     "sample",
     "metrics",

@@ -16,6 +16,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
+from lorasweep.components import bases
 from lorasweep.config import places
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.override import Override, parse
@@ -74,6 +75,8 @@ def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
             picks[override.key] = f"[{','.join(str(name) for name in override.value)}]"
         else:
             picks[override.key] = str(override.value)
+    if picks.get("base") == "auto":
+        picks["base"] = _base_of([setting for setting in settings if setting.key == "base.path"])
     picked = (*places.search_path(), *(f"{group}={choice}" for group, choice in picks.items()))
     cached, chosen = _compose(places.conf_dir(), picked)
     values = copy.deepcopy(cached)
@@ -127,6 +130,12 @@ def _compose(conf: Path, picks: tuple[str, ...]) -> tuple[dict[str, Any], dict[s
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}, chosen
+
+
+def _base_of(paths: Sequence[Override]) -> str:
+    """The file of conf/base/ for what lies at the last of the paths; of nothing known, the one that says what it is."""
+    found = bases.detect(Path(str(paths[-1].value)).expanduser()) if paths else None
+    return found or "stable_diffusion"
 
 
 def _choice_problem(override: Override) -> Problem | None:

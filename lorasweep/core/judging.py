@@ -21,12 +21,13 @@ NoiseName = Literal["training", "recombined"]
 EncoderName = Literal["base", "clip", "dino", "sscd"]
 Part = Literal["both", "unet", "text_encoder"]  # of what an adapter trains, at work
 PARTS: tuple[Part, ...] = ("unet", "text_encoder")
+NUM_TIMESTEPS = 1000  # of Stable Diffusion, by whose noise every base is asked (`NoisePath.as_noisy_as`)
 TIMESTEP_BUCKETS = 4  # of the probes
 
 
-def probe_timesteps(num_timesteps: int, buckets: int = TIMESTEP_BUCKETS) -> tuple[int, ...]:
+def probe_timesteps(buckets: int = TIMESTEP_BUCKETS) -> tuple[int, ...]:
     """Return the middle of every timestep bucket, ascending."""
-    return tuple(int((k + 0.5) * num_timesteps / buckets) for k in range(buckets))
+    return tuple(int((k + 0.5) * NUM_TIMESTEPS / buckets) for k in range(buckets))
 
 
 @dataclass(frozen=True, kw_only=True)

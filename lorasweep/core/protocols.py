@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -17,7 +18,16 @@ if TYPE_CHECKING:
 
     from lorasweep.core.errors import InputError
     from lorasweep.core.judging import EncoderName, Gallery, Magnitudes, NoiseName, Part, Picture, Rows, SetName
-    from lorasweep.core.records import Measurement, Plan, PlannedImage, PromptTier, Recipe
+    from lorasweep.core.records import (
+        Frame,
+        LatentShape,
+        Measurement,
+        MemoryOptions,
+        Plan,
+        PlannedImage,
+        PromptTier,
+        Recipe,
+    )
 
 T = TypeVar("T")
 ImageList = Sequence["Image.Image"]
@@ -25,36 +35,123 @@ ImageList = Sequence["Image.Image"]
 Schedule = Callable[[int, float], float]
 
 
-class Base(Protocol):
-    """A loaded Stable Diffusion base, frozen. One per process, shared by every slot.
+@dataclass(frozen=True)
+class Sampling:
+    """The way from noise to an image: the model is asked at `t`, then noise goes from one level to the next.
 
-    `lorasweep/components/bases/<name>.py` has `load(options: BaseOptions, *, device: str, precision: str) -> Base`
-    and `fingerprint(options: BaseOptions) -> str` (torch-free: digest of the weight files).
+    Attributes:
+        start: what standard normal noise is multiplied by at first.
+        rescale: of guided answers (`trial.denoise.guided`), unless a recipe says otherwise.
+        steps: t, (alpha, sigma) there, (alpha, sigma) afterwards.
     """
 
-    unet: Any  # diffusers UNet2DConditionModel, eval mode, requires_grad False
-    text_encoder: Any  # transformers CLIPTextModel
-    tokenizer: Any
-    vae: Any  # diffusers AutoencoderKL
-    noise_schedule: Any  # diffusers DDPMScheduler: alphas_cumprod and prediction_type
+    start: float
+    rescale: float
+    steps: Sequence[tuple[torch.Tensor, tuple[float, float], tuple[float, float]]]
+
+
+# What a base was told in words: tensors by name, one row a caption, e.g. "embeds" (B, L, D), "pooled" (B, P).
+Text = dict[str, "torch.Tensor"]
+
+
+class NoisePath(Protocol):
+    """How an image x and noise n are mixed, x_t = alpha x + sigma n, and what a model answers about it.
+
+    t is the path's own coordinate of noise, (B,), larger for more of it; only a path and `Base.predict` know its unit.
+    """
+
+    prediction: str  # epsilon, v_prediction or flow
+
+    def scales(self, t_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return alpha and sigma, (B,)."""
+
+    def add(self, clean_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+        """Mix images with noise."""
+
+    def target(self, clean_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+        """Return the right answer."""
+
+    def split(
+        self, noisy_BCHW: torch.Tensor, answer_BCHW: torch.Tensor, alpha: float, sigma: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the image and the noise that an answer implies."""
+
+    def snr(self, t_B: torch.Tensor) -> torch.Tensor:
+        """Return alpha^2 / sigma^2, (B,); 0 where nothing but noise is left."""
+
+    def t_of(self, u_B: torch.Tensor) -> torch.Tensor:
+        """Return t at shares u in [0, 1) of the whole path, clean to noise."""
+
+    def as_noisy_as(self, timestep: int) -> torch.Tensor:
+        """Return the t, 0-dimensional, with the SNR of Stable Diffusion's `timestep` in [0, 1000)."""
+
+    def uniform(self, count: int, generator: torch.Generator, *, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+        """Draw `count` t evenly between two shares of the path, on the CPU."""
+
+    def error_scale(self, t_B: torch.Tensor) -> torch.Tensor:
+        """Return squared error of an answer per squared error of the image that it implies, (B,)."""
+
+    def sampling(self, sampler: str, steps: int) -> Sampling:
+        """Return the steps from noise to an image.
+
+        Raises:
+            ValueError: the path has no such sampler.
+        """
+
+
+def is_text_encoder(part: str) -> bool:
+    """Whether a part of `Base.parts` reads captions; the other one denoises."""
+    return part.startswith("text_encoder")
+
+
+class Base(Protocol):
+    """A loaded base model, frozen. One per process, shared by every slot.
+
+    `lorasweep/components/bases/<name>.py` has `load(options: BaseOptions, *, device: str, precision: str, memory:
+    MemoryOptions) -> Base`, and torch-free `PARTS`, `SCOPES`, `problems`, `fingerprint`, `noise`, `weight_shapes`,
+    `largest_rank` and `text_window`.
+    """
+
+    parts: Mapping[str, torch.nn.Module]  # what adapters sit on, by diffusers' prefixes: the denoiser, text encoders
+    scopes: Mapping[str, str]  # `adapter.targets` -> pattern of the names of modules, with a dot in front
+    latent: LatentShape
+    path: NoisePath
     clip_skip: int  # 1 = last hidden state
     fingerprint: str
     vae_fingerprint: str  # what cached latents depend on
-    text_fingerprint: str  # what cached caption embeddings depend on, clip_skip included
+    text_fingerprint: str  # what cached captions depend on, clip_skip included
     device: torch.device
-    dtype: torch.dtype  # of the frozen weights; adapters train in fp32
+    dtype: torch.dtype  # of the frozen denoiser and text encoders; adapters train in fp32
+    memory: MemoryOptions
 
     def with_clip_skip(self, clip_skip: int) -> Base:
         """The same modules in the same memory, with captions read at another `clip_skip`."""
 
     def encode_images(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pixels in [-1, 1] -> posterior mean and std times the VAE's scaling factor, both (B, C, H, W)."""
+        """Pixels in [-1, 1] -> posterior mean and std in the denoiser's units, both (B, C, H, W) fp32."""
 
-    def encode_captions(self, captions: Sequence[str]) -> torch.Tensor:
-        """Captions -> (B, L, D), honouring clip_skip; with gradient when the text encoder has an adapter."""
+    def decode_latents(self, latent_BCHW: torch.Tensor) -> torch.Tensor:
+        """Latents -> pixels in about [-1, 1], fp32."""
 
-    def pipeline(self, sampler: str) -> Any:
-        """A StableDiffusionPipeline over these very modules with `sampler` (ddim, euler, dpmpp_2m)."""
+    def encode_captions(self, captions: Sequence[str]) -> Text:
+        """Captions -> Text, with gradient when a text encoder has an adapter; none is cut."""
+
+    def chunks(self, caption: str) -> int:
+        """In how many pieces a caption is read; those of one number need no padding beside each other."""
+
+    def stack(self, rows: Sequence[Text], empty: Text) -> Text:
+        """Put rows of `encode_captions` together; shorter ones get what "" is encoded to, `empty`, behind them."""
+
+    def predict(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
+        """Answer as `path.target` does, (B, C, H, W) fp32, with whatever adapter, mode and gradient are in force."""
+
+    def features(
+        self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]
+    ) -> torch.Tensor:
+        """What the denoiser sees, by its middle; (B, D, h, w) fp32."""
+
+    def reproduction(self, sampler: str, steps: int) -> dict[str, Any]:
+        """By which pipeline, scheduler and first noise diffusers draws the same; JSON."""
 
 
 class Adapter(Protocol):
@@ -64,7 +161,7 @@ class Adapter(Protocol):
     """
 
     def parameters(self) -> Mapping[str, Sequence[torch.nn.Parameter]]:
-        """Trainable tensors by part: "unet" and, when trained, "text_encoder". fp32."""
+        """Trainable tensors by part of `Base.parts`, the denoiser first. fp32."""
 
     def set_weight(self, weight: float) -> None:
         """Sampling weight as UIs mean it: 0 is the base exactly, 1 is as trained. Training runs at 1."""
@@ -166,10 +263,6 @@ class JudgeContext(Protocol):
     @property
     def probe_sets(self) -> Collection[SetName]:
         """The sets of probes that there are."""
-
-    @property
-    def num_timesteps(self) -> int:
-        """Of the base's noise schedule."""
 
     def losses(
         self,
@@ -318,8 +411,8 @@ class Latents(Protocol):
 class Texts(Protocol):
     """What training and judging ask of the caption cache."""
 
-    def embed(self, captions: Iterable[str]) -> torch.Tensor:
-        """(B, L, D) embeddings by the frozen text encoder."""
+    def embed(self, captions: Iterable[str]) -> Text:
+        """What the frozen text encoders make of them."""
 
     def warm(self, captions: Iterable[str]) -> None:
         """Encode every caption that is not at hand, so that training never waits for it."""

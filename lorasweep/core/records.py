@@ -85,7 +85,8 @@ class BaseOptions:
     resolution: Annotated[int, Field(ge=8, le=4096, examples=[512])]  # px, trained at; bucket areas refer to it
     bucket_step: Annotated[int, Field(ge=1, le=512, examples=[64])]  # px, bucket sides are its multiples
     clip_skip: Annotated[int, Field(ge=1, le=12)] = 1  # 1 = last hidden state, kohya's counting
-    prediction_type: PredictionType | None = None  # None: as the base's files say
+    prediction_type: PredictionType | None = None  # None: as the base's files say, as below
+    zero_terminal_snr: bool | None = None  # whether the noise schedule ends in nothing but noise
     negative_prompt: str = ""
     neighbour_prompts: tuple[str, ...] = ()  # other subjects of its kinds, for drift near a LoRA's subject
     unrelated_prompts: tuple[str, ...] = ()  # prompts this base draws well and no LoRA should disturb
@@ -160,13 +161,40 @@ class TrainOptions:
     batch_size: Count = 4
     gradient_accumulation: Count = 1
     max_grad_norm: NotNegative = 1.0  # 0 = no clipping
-    min_snr_gamma: Annotated[float, Field(gt=0, examples=[5])] | None = None
-    noise_offset: Share = 0.0
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     rungs: Count = 4  # checkpoints at which a trial is judged, evenly spaced, the last step included
     keep: Literal["done", "last"] = "done"  # the adapter that stays: of the rung judged done, or the last
     log_every: Count = 10  # steps
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", title=_DEVICES)] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseOptions:
+    """Which levels of noise are trained, and how much each counts (`conf/noise/`).
+
+    A level is a share of the base's noise path: 0 is clean, 1 nothing but noise.
+    """
+
+    levels: Literal["uniform", "logit_normal"] = "uniform"
+    low: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    high: Annotated[float, Field(gt=0, le=1)] = 1.0
+    mean: float = 0.0  # of a level's logit; as std, for logit_normal only
+    std: Positive = 1.0
+    shift: Positive = 1.0  # level u -> shift u / (1 + (shift - 1) u)
+    min_snr_gamma: Annotated[float, Field(gt=0, examples=[5])] | None = None  # at most one of these three
+    debiased: bool = False
+    p2_gamma: Annotated[float, Field(gt=0, examples=[1])] | None = None
+    offset: Share = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryOptions:
+    """What is traded for room on the device (`conf/memory/`); of these, `storage` alone changes results."""
+
+    gradient_checkpointing: bool | None = False  # None: where the device is too small without, as the next two
+    offload_text_encoders: bool | None = False
+    tile_vae: bool | None = False
+    storage: Literal["plain", "fp8"] = "plain"  # of the denoiser's frozen weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +209,7 @@ class SampleOptions:
     sampler: Literal["ddim", "euler", "dpmpp_2m"] = "ddim"
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
     guidance: Annotated[float, Field(ge=0, le=100)] = 4.0
+    guidance_rescale: Share | None = None  # None: 0.7 on zero terminal SNR with v, else 0
     width: Side | None = None  # px; None: the base's resolution
     height: Side | None = None
     batch_size: Count = 8
@@ -236,15 +265,18 @@ class Recipe:
     train: TrainOptions
     sample: SampleOptions
     metrics: dict[str, dict[str, Any]]  # metric name -> knobs, in the order of the config
+    noise: NoiseOptions = field(default_factory=NoiseOptions)
+    memory: MemoryOptions = field(default_factory=MemoryOptions)
     encoders: EncoderOptions = field(default_factory=EncoderOptions)
     calibration: Text | None = None  # file of limits to judge by; None: what fits the base
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
     launcher: LauncherOptions = field(default_factory=LauncherOptions)
 
     def fingerprint(self) -> str:
-        """Hex digest of everything that decides the result; tracking and launcher left out."""
+        """Hex digest of everything that decides the result: not where it runs, nor what is traded for room there."""
         data = to_dict(self)
         del data["tracking"], data["launcher"]
+        data["memory"] = self.memory.storage
         return digest(data)
 
 
@@ -266,8 +298,8 @@ class Advice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoisePath:
-    """How a base is noised and what it predicts, which training, judging and sampling go by.
+class NoiseSchedule:
+    """How a base is noised and what it predicts, as far as its files say; what `protocols.NoisePath` is made of.
 
     Attributes:
         config: for diffusers' schedulers.
@@ -298,6 +330,32 @@ class Bucket:
 
     width_px: int
     height_px: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Where a picture comes from, as some bases want to be told; (width, height) and (left, top)."""
+
+    original_px: tuple[int, int]  # of the file, before resizing
+    crop_px: tuple[int, int]
+    size_px: tuple[int, int]
+
+    @classmethod
+    def whole(cls, width_px: int, height_px: int) -> Frame:
+        """A picture that was neither resized nor cropped: what is asked for when drawing."""
+        return cls(original_px=(width_px, height_px), crop_px=(0, 0), size_px=(width_px, height_px))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentShape:
+    """How pictures and latents of a base go together."""
+
+    channels: int
+    px: int  # pixels per latent, along a side
+
+    def of(self, width_px: int, height_px: int) -> tuple[int, int, int]:
+        """The (C, H, W) of a picture's latent."""
+        return self.channels, height_px // self.px, width_px // self.px
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,6 +390,12 @@ class PlannedImage:
     def source(self) -> str:
         """What its pixels come from: the file, and the profile that they are converted from if any."""
         return f"{self.sha256}+{self.profile}" if self.profile else self.sha256
+
+    @property
+    def frame(self) -> Frame:
+        """Its true original size and crop."""
+        bucket = (self.bucket.width_px, self.bucket.height_px)
+        return Frame(original_px=(self.width_px, self.height_px), crop_px=self.crop_px, size_px=bucket)
 
 
 @dataclass(frozen=True, kw_only=True)

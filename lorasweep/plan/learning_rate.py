@@ -6,9 +6,12 @@ Takes a recipe and its number of steps. For Prodigy and its like the curve is th
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lorasweep.components.optimizers._groups import peak_rates
 from lorasweep.core import registry
+from lorasweep.core.errors import Problem
 from lorasweep.core.records import Recipe
 
 
@@ -17,7 +20,7 @@ class Curve:
     """One part's learning rate.
 
     Attributes:
-        part: "unet" or "text_encoder".
+        part: of the base.
         highest, last: lr over all steps, and at the last one.
         shape: at most `points` values, each the mean lr of an equal stretch of the training.
     """
@@ -46,12 +49,19 @@ def curves(recipe: Recipe, steps: int, *, points: int = 32) -> list[Curve]:
 
 def _peaks(recipe: Recipe) -> dict[str, float]:
     """Peak lr by part; an optimizer's `text_encoder_lr` of null is its `lr`."""
-    options = recipe.optimizer.options
-    peaks = {"unet": options["lr"]}
-    if recipe.adapter.options.get("text_encoder"):
-        own = options.get("text_encoder_lr")
-        peaks["text_encoder"] = options["lr"] if own is None else own
-    return peaks
+    options, (denoiser, *texts) = recipe.optimizer.options, registry.load("base", recipe.base.name).PARTS
+    parts = [denoiser, *(texts if recipe.adapter.options.get("text_encoder") else [])]
+    return peak_rates(parts, lr=options["lr"], text_encoder_lr=options.get("text_encoder_lr"))
+
+
+def problems(recipe: Recipe) -> Iterator[Problem]:
+    """Find rates that no part has."""
+    try:
+        _peaks(recipe)
+    except ValueError as error:
+        yield Problem(
+            "optimizer.text_encoder_lr", str(error), "override: optimizer.text_encoder_lr=null, for that of lr"
+        )
 
 
 def finds_step_size(optimizer: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, DatasetError, InputError, Problem
 from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
-from lorasweep.plan import budget, limits, noise, reach, regularization, warnings
+from lorasweep.plan import budget, learning_rate, limits, memory, noise, reach, regularization, warnings
 from lorasweep.plan.dataset import Dataset, read_dataset
 from lorasweep.plan.prompts import write_prompts
 
@@ -79,7 +79,7 @@ def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], bas
         reg_images=extra,
         **_by_seed(recipe, material, counted, train),
     )
-    found = [*dataset.warnings, *reach.find(recipe, plan, _window(recipe))]
+    found = [*dataset.warnings, *reach.long_captions(plan, _window(recipe))]
     return dataclasses.replace(plan, warnings=(*found, *warnings.find(recipe, plan, counted)))
 
 
@@ -92,7 +92,7 @@ def _by_seed(recipe: Recipe, material: str, counted: budget.Budget, train: Seque
     return {
         "fingerprint": digest([recipe.fingerprint(), material, *(each.digest() for each in registry.used(recipe))]),
         "exposures": counted.by_concept,
-        "tag_exposures": reach.tag_exposures(train, counted.by_image, recipe.captions, _window(recipe)),
+        "tag_exposures": reach.tag_exposures(train, counted.by_image, recipe.captions),
         "exposures_per_image": sum(counted.by_image) / len(counted.by_image),
         "reg_exposures": counted.by_source,
     }
@@ -106,8 +106,8 @@ def _base(recipe: Recipe, problems: list[Problem]) -> tuple[str, list[str]]:
     if found:
         return "", []
     noised = base.noise(recipe.base)
-    problems += noise.problems(recipe, noised)
-    return base.fingerprint(recipe.base), list(noise.warnings(recipe, noised))
+    problems += [*noise.problems(recipe, noised), *memory.problems(recipe), *learning_rate.problems(recipe)]
+    return base.fingerprint(recipe.base, recipe.memory), list(noise.warnings(recipe, noised))
 
 
 def _identity(image: PlannedImage) -> dict[str, object]:

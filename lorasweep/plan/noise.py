@@ -6,25 +6,39 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lorasweep.core.errors import Problem
-from lorasweep.core.records import NoisePath, Recipe
+from lorasweep.core.records import NoiseSchedule, Recipe
+
+_OVER_SNR = {  # weights that divide by the SNR, which is 0 at the end of zero terminal SNR, and how they weigh
+    "min_snr_gamma": "min(SNR, gamma) / SNR, which is 0 / 0",
+    "debiased": "1 / sqrt(SNR), which is infinite",
+}
 
 
-def problems(recipe: Recipe, noised: NoisePath) -> Iterator[Problem]:
-    """Find a loss weight that is no number on this noise."""
-    if recipe.train.min_snr_gamma is None or not noised.zero_terminal_snr:
+def problems(recipe: Recipe, noised: NoiseSchedule) -> Iterator[Problem]:
+    """Find levels and loss weights that exclude each other, or that are no number on this noise."""
+    noise = recipe.noise
+    if noise.low >= noise.high:
+        yield Problem("noise.low", f"must be below noise.high, got {noise.low:g} and {noise.high:g}")
+    given = _weights(recipe)
+    if len(given) > 1:
+        hint = f"override: noise.{given[1]}={'false' if given[1] == 'debiased' else 'null'}"
+        yield Problem(f"noise.{given[0]}", f"must stand alone, got {' and '.join(given)} as well", hint)
+    if not noised.zero_terminal_snr or noised.prediction_type != "epsilon":
         return
-    if noised.prediction_type == "epsilon":
-        yield Problem(
-            "train.min_snr_gamma",
-            "weighs the loss by min(SNR, gamma) / SNR, which is 0 / 0 at the last timestep of this base: it "
-            f"has zero terminal SNR and predicts epsilon, got {recipe.train.min_snr_gamma:g}",
-            "override: train.min_snr_gamma=null, or base.prediction_type=v_prediction if it predicts v",
-        )
+    for key in given:
+        if key in _OVER_SNR and noise.high == 1:
+            off = "false" if key == "debiased" else "null"
+            yield Problem(
+                f"noise.{key}",
+                f"weighs the loss by {_OVER_SNR[key]} at the last timestep of this base: it has zero terminal SNR and "
+                "predicts epsilon",
+                f"override: noise.{key}={off}, or base.prediction_type=v_prediction if it predicts v",
+            )
 
 
-def warnings(recipe: Recipe, noised: NoisePath) -> Iterator[str]:
+def warnings(recipe: Recipe, noised: NoiseSchedule) -> Iterator[str]:
     """Find what a person would want to know about what the base predicts."""
-    chosen = recipe.base.prediction_type
+    chosen, noise = recipe.base.prediction_type, recipe.noise
     if noised.said is not None and chosen not in (None, noised.said):
         yield f"base.prediction_type={chosen}, though the base's own files say {noised.said}"
     elif noised.marked and chosen is None and recipe.base.path:
@@ -32,6 +46,8 @@ def warnings(recipe: Recipe, noised: NoisePath) -> Iterator[str]:
             f"{Path(recipe.base.path).name} is marked v_pred: it is trained, judged and drawn as predicting "
             "v (base.prediction_type=epsilon if that is wrong)"
         )
+    if noise.levels == "uniform" and (noise.mean, noise.std) != (0.0, 1.0):
+        yield "noise.mean and noise.std are not used: noise.levels=uniform (noise=logit_normal)"
     if not noised.zero_terminal_snr:
         return
     if noised.prediction_type == "epsilon":
@@ -40,8 +56,14 @@ def warnings(recipe: Recipe, noised: NoisePath) -> Iterator[str]:
             "learned from that, and drawing begins before it; such bases as a rule predict v "
             "(base.prediction_type=v_prediction)"
         )
-    elif recipe.train.min_snr_gamma is not None:
+    elif noise.min_snr_gamma is not None:
         yield (
-            f"train.min_snr_gamma={recipe.train.min_snr_gamma:g} gives the last timestep of a base with zero "
+            f"noise.min_snr_gamma={noise.min_snr_gamma:g} gives the last timestep of a base with zero "
             "terminal SNR the weight 0: what is drawn from pure noise is not trained"
         )
+
+
+def _weights(recipe: Recipe) -> list[str]:
+    noise = recipe.noise
+    given = {"min_snr_gamma": noise.min_snr_gamma, "debiased": noise.debiased or None, "p2_gamma": noise.p2_gamma}
+    return [key for key, value in given.items() if value is not None]

@@ -1,7 +1,6 @@
 """How much an adapter will train on a base, from the headers of its weight files. No torch, no weights read.
 
-Takes a recipe, gives back counts, or None where the base's files, or the adapter's module, do not tell. Names
-tell the blocks that `_targets` of the adapters tells by their classes: diffusers and transformers name them so.
+Takes a recipe, gives back counts, or None where the base's files, or the adapter's module, do not tell.
 """
 
 from __future__ import annotations
@@ -11,13 +10,8 @@ import re
 from dataclasses import dataclass
 
 from lorasweep.core import registry
+from lorasweep.core.protocols import is_text_encoder
 from lorasweep.core.records import Recipe
-
-_SCOPES = {
-    "attn": re.compile(r"\.attn\d\.|\.self_attn\."),
-    "attn-mlp": re.compile(r"\.attentions\.|\.self_attn\.|\.mlp\."),
-    "full": re.compile(r"\.(attentions|resnets|downsamplers|upsamplers|self_attn|mlp)\."),
-}
 
 
 @dataclass(frozen=True)
@@ -37,18 +31,16 @@ def trainable(recipe: Recipe) -> Trainable | None:
     """Count the adapter's tensors and their numbers."""
     base, adapter = registry.load("base", recipe.base.name), registry.load("adapter", recipe.adapter.name)
     options = recipe.adapter.options
-    weights = [
-        base.weight_shapes(recipe.base, part)
-        for part in ("unet", *(["text_encoder"] if options.get("text_encoder") else []))
-    ]
-    if None in weights or not hasattr(adapter, "layer_shapes"):
+    weights = base.weight_shapes(recipe.base)
+    if weights is None or not hasattr(adapter, "layer_shapes"):
         return None
-    scope = _SCOPES[options.get("targets", "full")]
+    scope = base.SCOPES[options.get("targets", "full")]
     shapes = [
         tensor
-        for part in weights
-        for name, shape in part.items()
-        if len(shape) > 1 and scope.search(f".{name}")
+        for part, modules in weights.items()
+        if options.get("text_encoder") or not is_text_encoder(part)
+        for name, shape in modules.items()
+        if len(shape) > 1 and re.search(scope, f".{name}")
         for tensor in adapter.layer_shapes(shape, name=name, **options)
     ]
     return Trainable(tensors=len(shapes), parameters=sum(map(math.prod, shapes)))

@@ -192,7 +192,7 @@ def _idle(recipe: Recipe, plan: Plan) -> Iterator[str]:
         yield f"{', '.join(changed)} {are} not read: dataset.path gives the images"
     rate, trains = recipe.optimizer.options.get("text_encoder_lr"), recipe.adapter.options.get("text_encoder")
     if rate is not None and not trains:
-        yield f"optimizer.text_encoder_lr={rate:g} is not used: adapter.text_encoder is false"
+        yield f"optimizer.text_encoder_lr={rate} is not used: adapter.text_encoder is false"
     if rate == 0 and trains:
         yield "optimizer.text_encoder_lr=0 never moves it: adapter.text_encoder=false costs less"
     yield from _captions(recipe, plan)

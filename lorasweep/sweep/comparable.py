@@ -59,7 +59,7 @@ def offers(spec: SweepSpec, plans: Mapping[str, Plan]) -> dict[str, offered.Offe
         key = digest([recipe.base, recipe.dataset.path, recipe.sample, recipe.calibration])
         if key not in limits:
             base = registry.load("base", recipe.base.name)
-            limits[key] = calibration.find(recipe, base.fingerprint(recipe.base)).calibration
+            limits[key] = calibration.find(recipe, base.fingerprint(recipe.base, recipe.memory)).calibration
         found[arm.name] = offered.offer(recipe, plans[arm.name], limits[key])
     return found
 

@@ -16,6 +16,7 @@ from lorasweep.config import compose_recipe
 from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError
 from lorasweep.core.protocols import Adapter, Base
+from lorasweep.core.records import Frame
 from lorasweep.testing import Choice, load, parametrize
 from lorasweep.testing import base as base
 
@@ -50,8 +51,8 @@ def adapter(module: Any, knobs: dict[str, Any], base: Base) -> Iterator[Adapter]
 def look(base: Base) -> torch.Tensor:
     """The denoiser's answer to two prompts, at whatever weight is in force."""
     noisy = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    answer: torch.Tensor = base.unet(noisy, torch.tensor([10, 700]), base.encode_captions(PROMPTS)).sample
-    return answer
+    t = base.path.t_of(torch.tensor([0.01, 0.7]))
+    return base.predict(noisy, t, base.encode_captions(PROMPTS), [Frame.whole(64, 64)] * 2)
 
 
 def train(adapter: Adapter, base: Base, steps: int = 3, lr: float = 1e-2) -> None:
@@ -142,13 +143,10 @@ def test_another_adapter_in_the_same_base_is_not_touched(module: Any, knobs: dic
 
 def test_only_its_own_tensors_train_and_all_of_them(adapter: Adapter, base: Base, knobs: dict[str, Any]) -> None:
     parts = adapter.parameters()
-    assert set(parts) == ({"unet", "text_encoder"} if knobs["text_encoder"] else {"unet"})
+    assert set(parts) == (set(base.parts) if knobs["text_encoder"] else {"unet"})
     own = {id(parameter): parameter for part in parts.values() for parameter in part}
     trainable = [
-        parameter
-        for model in (base.unet, base.text_encoder, base.vae)
-        for parameter in model.parameters()
-        if parameter.requires_grad
+        parameter for model in base.parts.values() for parameter in model.parameters() if parameter.requires_grad
     ]
     assert {id(parameter) for parameter in trainable} == own.keys() and len(own) > 0
     assert {parameter.dtype for parameter in own.values()} == {torch.float32}
@@ -194,7 +192,7 @@ def test_saving_leaves_a_file_and_the_adapter_as_it_was(adapter: Adapter, base: 
 
 def test_removing_gives_the_base_back(module: Any, knobs: dict[str, Any], base: Base) -> None:
     def shape() -> list[tuple[str, type]]:
-        return [(name, type(part)) for model in (base.unet, base.text_encoder) for name, part in model.named_modules()]
+        return [(name, type(part)) for model in base.parts.values() for name, part in model.named_modules()]
 
     before = shape()
     with torch.no_grad():
@@ -206,7 +204,7 @@ def test_removing_gives_the_base_back(module: Any, knobs: dict[str, Any], base: 
     assert shape() == before
     with torch.no_grad():
         assert torch.equal(look(base), plain)
-    assert not any(parameter.requires_grad for parameter in base.unet.parameters())
+    assert not any(p.requires_grad for model in base.parts.values() for p in model.parameters())
     adapter.remove()
 
 
@@ -226,6 +224,6 @@ def test_same_seed_same_adapter_whatever_the_global_generator(module: Any, knobs
 
 
 def test_a_base_without_a_place_for_it_is_refused(module: Any, knobs: dict[str, Any], base: Base) -> None:
-    base.unet = torch.nn.Sequential(torch.nn.ReLU())
+    base.parts["unet"] = torch.nn.Sequential(torch.nn.ReLU())  # type: ignore[index]
     with pytest.raises(AdapterError, match="unet"):
         module.build(base, seed=0, **knobs)

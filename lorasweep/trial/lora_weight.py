@@ -1,6 +1,6 @@
 """Look at an adapter without leaving a trace: eval mode, no gradient, a chosen weight, all put back after.
 
-    with inference.lora_weight(base, adapter, 0.7): ...
+    with lora_weight.lora_weight(base, adapter, 0.7): ...
 
 What sampling and judging share. Knows nothing about pictures, prompts or metrics.
 """
@@ -11,11 +11,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lorasweep.core.protocols import Mergeable
+from lorasweep.core.protocols import Mergeable, is_text_encoder
 
 if TYPE_CHECKING:
-    import torch
-
     from lorasweep.core.protocols import Adapter, Base
 
 
@@ -24,13 +22,13 @@ def lora_weight(base: Base, adapter: Adapter | None, weight: float) -> Iterator[
     """Run the block with the adapter at `weight`; modes and the training weight of 1 are restored after.
 
     Args:
-        base: its UNet and text encoder are put in eval mode, so that an adapter's dropout does not act.
+        base: its parts are put in eval mode, so that an adapter's dropout does not act.
         adapter: None looks at the bare base, provided that no adapter lives in it.
         weight: sampling weight; 0 is the base exactly, 1 is as trained.
     """
     import torch
 
-    modules = [module for part in (base.unet, base.text_encoder) for module in part.modules()]
+    modules = [module for part in base.parts.values() for module in part.modules()]
     were_training = [module for module in modules if module.training]
     for module in were_training:
         module.training = False
@@ -45,11 +43,9 @@ def lora_weight(base: Base, adapter: Adapter | None, weight: float) -> Iterator[
 @contextlib.contextmanager
 def _weighed(base: Base, adapter: Adapter | None, weight: float) -> Iterator[None]:
     """Have the adapter act at `weight`: added to the base's weights where their precision has room for it."""
-    import torch
-
     if adapter is None:
         yield
-    elif weight != 0 and isinstance(adapter, Mergeable) and base.dtype == torch.float32:
+    elif weight != 0 and isinstance(adapter, Mergeable) and _has_room(base):
         with adapter.merged(weight):
             yield
     else:
@@ -60,16 +56,23 @@ def _weighed(base: Base, adapter: Adapter | None, weight: float) -> Iterator[Non
             adapter.set_weight(1.0)
 
 
+def _has_room(base: Base) -> bool:
+    """Whether the base's own weights can hold an adapter's without rounding it away."""
+    import torch
+
+    return base.dtype == torch.float32 and base.memory.storage == "plain"
+
+
 @contextlib.contextmanager
-def without_adapters(model: torch.nn.Module) -> Iterator[None]:
-    """Run the block with every adapter in the model switched off, whoever owns it.
+def without_adapters(base: Base) -> Iterator[None]:
+    """Run the block with every adapter in the base switched off, whoever owns it.
 
     Not within `lora_weight`: what that has added to the base's own weights stays in them.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    awake = [layer for layer in layers if not layer.disable_adapters]
+    modules = [module for part in base.parts.values() for module in part.modules()]
+    awake = [module for module in modules if isinstance(module, BaseTunerLayer) and not module.disable_adapters]
     for layer in awake:
         layer.enable_adapters(False)
     try:
@@ -81,4 +84,6 @@ def without_adapters(model: torch.nn.Module) -> Iterator[None]:
 
 def trains_text(adapter: Adapter | None) -> bool:
     """Whether captions must be encoded through the adapter, rather than taken from a cache."""
-    return adapter is not None and bool(adapter.parameters().get("text_encoder"))
+    return adapter is not None and any(
+        is_text_encoder(part) and tensors for part, tensors in adapter.parameters().items()
+    )

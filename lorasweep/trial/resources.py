@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lorasweep.core import files, paths, registry
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.records import BaseOptions, Plan, Recipe, digest
+from lorasweep.core.records import BaseOptions, MemoryOptions, Plan, Recipe, digest
 from lorasweep.core.run_folder import INDEX_FILE
-from lorasweep.plan import sample_requests
+from lorasweep.plan import memory, sample_requests
 
 if TYPE_CHECKING:
     from lorasweep.core.judging import Gallery
@@ -58,7 +58,10 @@ class TrialResources:
             self._caches.clear()
             gc.collect()  # modules refer to themselves, and their memory is wanted now
             self._bases[clip_skip] = _module(recipe).load(
-                recipe.base, device=_device(recipe.train.device), precision=recipe.train.precision
+                recipe.base,
+                device=_device(recipe.train.device),
+                precision=recipe.train.precision,
+                memory=_memory(recipe),
             )
             self._held = key
         if clip_skip not in self._bases:
@@ -190,8 +193,17 @@ def _recent(held: OrderedDict[str, T], key: str, build: Callable[[], T]) -> T:
 
 def _base_key(recipe: Recipe) -> str:
     """What decides the modules in memory: prompts and `clip_skip` do not."""
-    where = [_device(recipe.train.device), recipe.train.precision]
-    return digest([recipe.base.name, _module(recipe).fingerprint(recipe.base), *where])
+    where = [_device(recipe.train.device), recipe.train.precision, _memory(recipe)]
+    return digest([recipe.base.name, _module(recipe).fingerprint(recipe.base, recipe.memory), *where])
+
+
+def _memory(recipe: Recipe) -> MemoryOptions:
+    """What is traded for room on the recipe's device."""
+    import torch
+
+    device = _device(recipe.train.device)
+    total = torch.cuda.get_device_properties(device).total_memory if device.startswith("cuda") else None
+    return memory.resolve(recipe, None if total is None else total / memory.GIB)
 
 
 def _module(recipe: Recipe) -> Any:

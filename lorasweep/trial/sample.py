@@ -1,6 +1,6 @@
 """Pictures: drawing them, and the index by which anyone draws them again with diffusers alone.
 
-    requests (`plan.drawing`)  ->  draw(base, adapter)  ->  write  ->  samples/step_000100/{*.png, index.json}
+    requests (`plan.sample_requests`)  ->  draw(base, adapter)  ->  write  ->  samples/step_000100/{*.png, index.json}
 
 Every picture has a generator of its own, seeded on the CPU by the request, so that it depends on neither its
 neighbours in the batch nor the device, and the base and the adapter start from the same noise. No global
@@ -11,7 +11,6 @@ tracking.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,15 +19,16 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from lorasweep.core import files
-from lorasweep.core.records import SampleOptions
+from lorasweep.core.records import Frame, SampleOptions
 from lorasweep.core.run_folder import INDEX_FILE
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial import lora_weight
+from lorasweep.trial.denoise import denoise
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.protocols import Adapter, Base
+    from lorasweep.core.protocols import Adapter, Base, Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def draw(
     """Draw the requests, batched over those of equal weight and size.
 
     Args:
-        base: its pipeline draws; frozen, and left as it was.
+        base: draws; frozen, and left as it was.
         adapter: None draws the base whatever the requests' weights say.
         requests: in any order.
         options: sampler, steps, guidance and the number of pictures per batch.
@@ -62,47 +62,64 @@ def draw(
         RGB pictures in the order of the requests.
     """
     drawn: dict[int, Image.Image] = {}
-    pipe = base.pipeline(options.sampler)
-    pipe.set_progress_bar_config(disable=True)
-    for weight, size_px, places in _groups(requests, options.batch_size):
+    for weight, size_px, places in _groups(base, requests, options.batch_size):
+        batch = [requests[place] for place in places]
         with lora_weight.lora_weight(base, adapter, weight):
-            batch = [requests[place] for place in places]
-            pictures = pipe(
-                **_embeddings(base, batch, options),
-                width=size_px[0],
-                height=size_px[1],
-                num_inference_steps=options.steps,
-                guidance_scale=options.guidance,
-                generator=[_generator(request.seed) for request in batch],
-            ).images
-        drawn.update(zip(places, pictures, strict=True))
+            text, negative = _texts(base, batch, guided=options.guidance > 1)
+            latent_BCHW = denoise(
+                base,
+                _noise_batch(base, batch),
+                text,
+                negative,
+                [Frame.whole(*size_px)] * len(batch),
+                sampler=options.sampler,
+                steps=options.steps,
+                guidance=options.guidance,
+                rescale=options.guidance_rescale,
+            )
+            drawn.update(zip(places, pictures(base.decode_latents(latent_BCHW)), strict=True))
     return [drawn[place] for place in range(len(requests))]
 
 
-def _groups(requests: Sequence[ImageRequest], batch_size: int) -> Iterator[tuple[float, tuple[int, int], list[int]]]:
-    """Yield (weight, size, places in `requests`) for batches that one call of the pipeline can draw."""
+def pictures(pixels_BCHW: torch.Tensor) -> list[Image.Image]:
+    """Pixels in [-1, 1] as RGB pictures, what lies beyond cut off."""
+    levels_BCHW = ((pixels_BCHW.clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+    return [Image.fromarray(levels_CHW.permute(1, 2, 0).numpy(), "RGB") for levels_CHW in levels_BCHW]
 
-    def key(place: int) -> tuple[float, tuple[int, int]]:
+
+def _groups(
+    base: Base, requests: Sequence[ImageRequest], batch_size: int
+) -> Iterator[tuple[float, tuple[int, int], list[int]]]:
+    """Yield (weight, size, places in `requests`) for batches of pictures that do not depend on each other."""
+
+    def key(place: int) -> tuple[float, tuple[int, int], int]:
         request = requests[place]
-        return request.weight, (request.width_px, request.height_px)
+        chunks = max(base.chunks(request.prompt), base.chunks(request.negative_prompt))
+        return request.weight, (request.width_px, request.height_px), chunks
 
-    for (weight, size_px), group in itertools.groupby(sorted(range(len(requests)), key=key), key=key):
+    for (weight, size_px, _), group in itertools.groupby(sorted(range(len(requests)), key=key), key=key):
         places = list(group)
         for start in range(0, len(places), batch_size):
             yield weight, size_px, places[start : start + batch_size]
 
 
-def _embeddings(base: Base, batch: Sequence[ImageRequest], options: SampleOptions) -> dict[str, torch.Tensor]:
-    """Encode each distinct prompt once, at the weight in force; (B, L, D) by the pipeline's names."""
-    guided = options.guidance > 1  # diffusers draws without the negative prompt otherwise
-    texts = [r.prompt for r in batch] + ([r.negative_prompt for r in batch] if guided else [])
-    distinct = list(dict.fromkeys(texts))
+def _texts(base: Base, batch: Sequence[ImageRequest], *, guided: bool) -> tuple[Text, Text | None]:
+    """Encode each distinct prompt once, at the weight in force; a row a picture."""
+    prompts, negatives = [r.prompt for r in batch], [r.negative_prompt for r in batch] if guided else []
+    distinct = list(dict.fromkeys([*prompts, *negatives]))
     encoded = base.encode_captions(distinct)
-    rows = encoded[[distinct.index(text) for text in texts]]
-    found = {"prompt_embeds": rows[: len(batch)]}
-    if guided:
-        found["negative_prompt_embeds"] = rows[len(batch) :]
-    return found
+
+    def rows(texts: Sequence[str]) -> Text:
+        return {name: tensor[[distinct.index(text) for text in texts]] for name, tensor in encoded.items()}
+
+    return rows(prompts), rows(negatives) if guided else None
+
+
+def _noise_batch(base: Base, batch: Sequence[ImageRequest]) -> torch.Tensor:
+    import torch
+
+    shape = base.latent.of(batch[0].width_px, batch[0].height_px)
+    return torch.stack([torch.randn(shape, generator=_generator(r.seed), dtype=base.dtype) for r in batch])
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -129,7 +146,7 @@ def write(
         folder: made when missing; files of the same name are replaced.
         requests: what was asked, in the order of `images`.
         images: from `draw`.
-        base: names the base and says how its pipeline starts from noise.
+        base: names the base and says by which pipeline diffusers draws the same.
         options: those given to `draw`.
         adapter_file: the adapter's .safetensors relative to the run folder; None for the base's own pictures.
 
@@ -141,12 +158,10 @@ def write(
     """
     folder.mkdir(parents=True, exist_ok=True)
     how = _how(base, options)
-    factor = 2 ** (len(base.vae.config.block_out_channels) - 1)
-    channels = base.unet.config.in_channels
     entries, samples = [], []
     for name, request, image in zip(_names(requests), requests, images, strict=True):
         files.write_atomic(folder / name, lambda path, image=image: image.save(path))  # type: ignore[misc]
-        shape = (1, channels, request.height_px // factor, request.width_px // factor)
+        shape = (1, *base.latent.of(request.width_px, request.height_px))
         entries.append(
             {"file": name, **_renamed(asdict(request))}
             | {"sampler": options.sampler, "steps": options.steps, "guidance": options.guidance}
@@ -195,25 +210,12 @@ def _names(requests: Sequence[ImageRequest]) -> list[str]:
 
 def _how(base: Base, options: SampleOptions) -> dict[str, Any]:
     """Everything besides a picture's own entry that diffusers needs to draw it again."""
-    import diffusers
-
-    scheduler = base.pipeline(options.sampler).scheduler
-    scheduler.set_timesteps(options.steps)  # Euler's first noise level depends on the number of steps
-    config = {
-        key: value
-        for key, value in scheduler.config.items()
-        # infinity (DPM-Solver's default clipping) is not JSON; leaving a default out changes nothing
-        if not key.startswith("_") and not (isinstance(value, float) and not math.isfinite(value))
-    }
+    own = options.guidance_rescale
     return {
         "base": base.fingerprint,
-        "pipeline": "StableDiffusionPipeline",
-        "clip_skip": base.clip_skip - 1 or None,  # diffusers counts from 0, and None is its 0
-        "scheduler": type(scheduler).__name__,
-        "scheduler_config": config,
-        "init_noise_sigma": float(scheduler.init_noise_sigma),
+        **base.reproduction(options.sampler, options.steps),
+        "guidance_rescale": base.path.sampling(options.sampler, options.steps).rescale if own is None else own,
         "dtype": str(base.dtype).removeprefix("torch."),
-        "diffusers": diffusers.__version__,
     }
 
 

@@ -14,7 +14,7 @@ from tiny_training import make_plan, make_recipe
 
 from lorasweep.components.bases import stable_diffusion
 from lorasweep.core.protocols import Base
-from lorasweep.core.records import Component, Plan, Recipe, SampleOptions, TrainOptions
+from lorasweep.core.records import Component, NoiseOptions, Plan, Recipe, SampleOptions, TrainOptions
 from lorasweep.plan import sample_requests
 from lorasweep.trial import sample
 from lorasweep.trial.cache.latents import LatentCache
@@ -54,8 +54,9 @@ def new_slot(base: Base, plan: Plan, tiny_sd: Path, tmp_path: Path) -> Iterator[
     made: list[Slot] = []
 
     def make(**changes: Any) -> Slot:
-        options: Any = {"batch_size": 4, "noise_offset": 0.05, "min_snr_gamma": 5.0, "device": "cuda"}
-        recipe = make_recipe(tiny_sd, train=TrainOptions(**options), **changes)
+        options: Any = {"batch_size": 4, "device": "cuda"}
+        noise = NoiseOptions(offset=0.05, min_snr_gamma=5.0)
+        recipe = make_recipe(tiny_sd, train=TrainOptions(**options), noise=noise, **changes)
         slot = make_slot(base, recipe, plan, latents=LatentCache(base, store), texts=TextCache(base, store))
         made.append(slot)
         return slot

@@ -15,8 +15,7 @@ import pytest
 
 from lorasweep import config
 from lorasweep.cli import calibrate_command, main
-from lorasweep.components.bases import stable_diffusion
-from lorasweep.core import files
+from lorasweep.core import files, registry
 from lorasweep.sweep.calibrate.fit_limits import Control
 from lorasweep.trial.judge import calibration
 
@@ -34,12 +33,19 @@ TINY = [
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "fixture"), [("stable_diffusion", "tiny_sd"), ("sdxl", "tiny_sdxl")])
 def test_a_base_is_calibrated_once_and_recipes_find_it(
-    home: Path, tiny_sd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    fixture: str,
+    request: pytest.FixtureRequest,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # A tiny random base is not ruined reliably; how ruin is found is tested with `read_control`.
     monkeypatch.setattr(calibrate_command, "read_control", _first_and_last)
-    words = [*TINY, f"base.path={tiny_sd}", "launcher.workers=2", "optimizer.lr=1e-2", "train.max_steps=4"]
+    base = [f"base={name}", f"base.path={request.getfixturevalue(fixture)}"]
+    words = [*TINY[1:], *base, "launcher.workers=2", "optimizer.lr=1e-2", "train.max_steps=4"]
     command = ["calibrate", *words, "--times", "4", "--rungs", "3", "--seeds", "1", "--json"]
     assert main(command) == 0
     told = json.loads(capsys.readouterr().out)
@@ -50,9 +56,9 @@ def test_a_base_is_calibrated_once_and_recipes_find_it(
         assert limit.null < limit.limit < (limit.burned or math.inf)
     assert {run["healthy_step"] < run["burned_step"] for run in made.made["controls"].values()} == {True}
 
-    recipe = config.compose_recipe([*TINY, f"base.path={tiny_sd}", "adapter.dim=4", "optimizer=prodigy"])
-    found = calibration.find(recipe, stable_diffusion.fingerprint(recipe.base))
-    assert found.document() == {"name": "stable_diffusion", "digest": told["digest"], "fits": True}
+    recipe = config.compose_recipe([*TINY[1:], *base, "adapter.dim=4", "optimizer=prodigy"])
+    found = calibration.find(recipe, registry.load("base", name).fingerprint(recipe.base))
+    assert found.document() == {"name": name, "digest": told["digest"], "fits": True}
 
     assert main(command) == 0, "nothing is left to cook"
     assert json.loads(capsys.readouterr().out)["digest"] == told["digest"], "and the same comes out"

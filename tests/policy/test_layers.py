@@ -53,7 +53,7 @@ DOORS = {
     "mlflow": {"results/tracking"},
     "transformers": {"components/bases", "dollhouse", "trial/judge"},
     "tokenizers": {"components/bases"},
-    "diffusers": {"components/bases", "components/adapters", "dollhouse", "trial"},
+    "diffusers": {"components/bases", "components/adapters", "dollhouse"},
     "peft": {"components/adapters", "trial"},
     "prodigyopt": {"components/optimizers"},
     "pytorch_optimizer": {"components/optimizers"},

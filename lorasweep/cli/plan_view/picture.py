@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 3  # panels beside each other
 _PANEL_INCHES = (4.6, 2.9)
-_STYLES = {"unet": ("#1f5fa8", "-"), "text_encoder": ("#c2571a", "--")}
+_STYLES = (("#1f5fa8", "-"), ("#c2571a", "--"), ("#6a3d9a", ":"))  # of the denoiser and of text encoders
 _HEADROOM = 1.3  # of the axis over the highest rate: room for the legend, and under it the cycles' names
 _LABELS_AT = 0.82  # of the axis
 _LONGEST_TITLE = 46  # characters of arm names in a panel's title
@@ -117,8 +117,7 @@ def draw(subject: SweepSpec | Recipe, path: Path, *, title: str = "") -> int:
 
 
 def _draw_panel(axis: Axes, panel: Panel) -> None:
-    for curve in panel.parts:
-        color, line = _STYLES[curve.part]
+    for (color, line), curve in zip(_STYLES, panel.parts, strict=False):
         label = f"{curve.part.replace('_', ' ')}, peak {curve.highest:.3g}"
         axis.plot(range(panel.steps), curve.shape, line, color=color, linewidth=1.6, label=label)
     for number, step in enumerate(panel.cycles, start=2):

@@ -24,12 +24,13 @@ from lorasweep.cli.plan_view.exposures import (
 )
 from lorasweep.cli.plan_view.space import space_json, space_table
 from lorasweep.cli.plan_view.warnings import owned
-from lorasweep.config import Arm, SweepSpec
+from lorasweep.config import Arm, SweepSpec, places
 from lorasweep.core.console import text_console, text_table
 from lorasweep.core.errors import ConfigError
-from lorasweep.core.records import Plan, PlannedImage, Recipe, to_dict
+from lorasweep.core.records import MemoryOptions, Plan, PlannedImage, Recipe, to_dict
 from lorasweep.plan.estimate import caches, class_images_seconds, sweep_seconds, trial_disk, trial_seconds
 from lorasweep.plan.learning_rate import curves
+from lorasweep.plan.memory import peaks_gib
 from lorasweep.plan.trainable import trainable
 from lorasweep.sweep import beforehand, comparable
 
@@ -41,7 +42,8 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
 
     Returns:
         At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `estimated_bytes`
-        (of run folders, of MLflow's copy; absent where a base does not tell), `caches` (encoded once),
+        (of run folders, of MLflow's copy; absent where a base does not tell), `estimated_gpu_gib` of every arm (the
+        recipe's as "", and by choices of group memory), `caches` (encoded once),
         `left_out` (symptoms that trials are compared without, with the reason), `duplicates` (sentences),
         `arms` (the same keys for every arm, with its `overrides` and what `differs` from the first one in
         plain words); with a space also `space`, and the recipes at its corners among the arms.
@@ -123,10 +125,15 @@ def _cost(data: dict[str, Any]) -> str:
     if "estimated_bytes" in data:
         folders, copied = data["estimated_bytes"]["run_folders"], data["estimated_bytes"]["mlflow"]
         cost += f"; {_megabytes(folders)} of disk" + (f", and {_megabytes(copied)} in MLflow" if copied else "")
+    peak = max((arm["estimated_gpu_gib"] for arm in data["arms"]), key=lambda each: each.get("", 0.0))
+    if peak.get("", 0.0) > _ANY_GPU_GIB:
+        others = ", ".join(f"memory={name} {gib}" for name, gib in peak.items() if name)
+        cost += f"; a GPU needs about {peak['']} GiB ({others})"
     return cost
 
 
-_OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds")
+_ANY_GPU_GIB = 3.0  # what every GPU for this work has
+_OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds", "estimated_gpu_gib")
 
 
 def _disk_json(planned: Sequence[tuple[Plan, Recipe]], *, trials: int) -> dict[str, Any]:
@@ -184,7 +191,16 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
         "warnings": list(plan.warnings),
         "fingerprint": plan.fingerprint,
         "estimated_seconds": round(trial_seconds(plan, arm.recipe), 1),
+        "estimated_gpu_gib": _gpu_json(arm.recipe),
     }
+
+
+def _gpu_json(recipe: Recipe) -> dict[str, float]:
+    """Peak of a GPU's memory: of the recipe, as "", and by the files of conf/memory/; nothing where it is not known."""
+    kinds = {"": recipe.memory} | {
+        name: MemoryOptions(**places.read_choice("memory", name)) for name in places.choices("memory") if name != "auto"
+    }
+    return {name: round(peak, 1) for name, peak in peaks_gib(recipe, kinds).items()}
 
 
 def _image_json(image: PlannedImage) -> dict[str, Any]:

@@ -13,9 +13,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 
 from lorasweep.components.adapters._peft import PeftAdapter, new_name
-from lorasweep.components.adapters._targets import find_ends
+from lorasweep.components.adapters._targets import find_ends, trained_parts
 from lorasweep.core.errors import AdapterError
-from lorasweep.core.kohya_names import kohya_name
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Base
@@ -74,14 +73,14 @@ class Ia3Adapter(PeftAdapter):
 
     def file_names(self) -> dict[str, str]:
         """LyCORIS's keys: `weight` for the factors."""
-        return {f"{module}.ia3_l": f"{kohya_name(module)}.weight" for module in self.layers}
+        return {f"{module}.ia3_l": f"{self.kohya_name(module)}.weight" for module in self.layers}
 
     def save(self, path: Path) -> None:
         """Write `weight` and `on_input` for each module; there is no alpha."""
         names = self.file_names()
         tensors = {names[key]: tensor for key, tensor in self.state_dict().items()}
         for module, layer in self.layers.items():
-            tensors[f"{kohya_name(module)}.on_input"] = torch.tensor(int(layer.on_input))
+            tensors[f"{self.kohya_name(module)}.on_input"] = torch.tensor(int(layer.on_input))
         save_file(tensors, path)
 
 
@@ -92,7 +91,7 @@ def build_ia3(base: Base, *, text_encoder: bool) -> Ia3Adapter:
         AdapterError: a part has no keys, values or feed-forward layers.
     """
     name = new_name()
-    models = {part: getattr(base, part) for part in ("unet", *(["text_encoder"] if text_encoder else []))}
+    models = trained_parts(base, text_encoder=text_encoder)
     places = {part: find_ends(model, (*KEYS_AND_VALUES, *FEED_FORWARD)) for part, model in models.items()}
     for part, paths in places.items():
         if not paths:

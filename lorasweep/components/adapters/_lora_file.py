@@ -17,30 +17,24 @@ if TYPE_CHECKING:
 
 
 def write_lora(path: Path, state: Mapping[str, torch.Tensor], configs: Mapping[str, PeftConfig]) -> None:
-    """Write what `StableDiffusionPipeline.load_lora_weights` reads.
+    """Write what diffusers' `load_lora_weights` reads.
 
     Args:
         path: a .safetensors, overwritten.
         state: tensors named `unet.conv_in.lora_A.weight`.
-        configs: of "unet" and, when trained, "text_encoder".
+        configs: of every part that is trained, by diffusers' prefixes.
     """
-    from diffusers import StableDiffusionPipeline
+    from diffusers import StableDiffusionXLPipeline
 
-    tensors: dict[str, dict[str, torch.Tensor]] = {part: {} for part in configs}
+    layers: dict[str, Any] = {f"{part}_lora_layers": {} for part in configs}
     for key, tensor in state.items():
         part, name = key.split(".", 1)
         # DoRA's magnitudes keep `.weight`: by it alone does transformers find those of a text encoder, whose
         # tensors diffusers hands on to it.
-        tensors[part][name] = tensor
-    metadata = {part: _metadata(config) for part, config in configs.items()}
-    StableDiffusionPipeline.save_lora_weights(
-        str(path.parent),
-        weight_name=path.name,
-        unet_lora_layers=tensors["unet"],
-        unet_lora_adapter_metadata=metadata["unet"],
-        text_encoder_lora_layers=tensors.get("text_encoder"),
-        text_encoder_lora_adapter_metadata=metadata.get("text_encoder"),
-    )
+        layers[f"{part}_lora_layers"][name] = tensor
+    metadata = {f"{part}_lora_adapter_metadata": _metadata(config) for part, config in configs.items()}
+    # Of all pipelines with a UNet, this one's knows every text encoder; the files are alike.
+    StableDiffusionXLPipeline.save_lora_weights(str(path.parent), weight_name=path.name, **layers, **metadata)
     sort_metadata(path)
 
 

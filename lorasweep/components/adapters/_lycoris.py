@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save_file
 
 from lorasweep.components.adapters._peft import PeftAdapter
-from lorasweep.core.kohya_names import kohya_name
 
 
 class LycorisAdapter(PeftAdapter):
@@ -18,14 +17,14 @@ class LycorisAdapter(PeftAdapter):
     def file_names(self) -> dict[str, str]:
         """LyCORIS's keys."""
         parts = {key: key.rsplit(".", 1) for key, _ in self.named_parameters()}
-        return {key: f"{kohya_name(module)}.{suffix}" for key, (module, suffix) in parts.items()}
+        return {key: f"{self.kohya_name(module)}.{suffix}" for key, (module, suffix) in parts.items()}
 
     def save(self, path: Path) -> None:
         """Write LyCORIS's keys, with alpha per module."""
         names = self.file_names()
         tensors = {names[key]: tensor.contiguous() for key, tensor in self.state_dict().items()}
         for module, layer in self.layers.items():
-            tensors[f"{kohya_name(module)}.alpha"] = torch.tensor(float(layer.alpha[self.name]))
+            tensors[f"{self.kohya_name(module)}.alpha"] = torch.tensor(float(layer.alpha[self.name]))
         save_file(tensors, path)
 
 

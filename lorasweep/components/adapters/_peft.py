@@ -1,6 +1,6 @@
 """An adapter made of PEFT layers inside a base's modules: what LoRA and its relatives share.
 
-Takes one PEFT config per part of the model ("unet", "text_encoder"), returns a `protocols.Adapter`. Several
+Takes one PEFT config per part of the model, returns a `protocols.Adapter`. Several
 adapters may live in one base; each has its own name in the PEFT layers and touches nothing of the others.
 """
 
@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from lorasweep.components.adapters._lora_file import write_lora
 from lorasweep.core import seeds
 from lorasweep.core.errors import AdapterError
+from lorasweep.core.kohya_names import kohya_name
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Base
@@ -146,12 +147,16 @@ class PeftAdapter:
             for key, parameter in own.items():
                 parameter.copy_(state[key])
 
+    def kohya_name(self, path: str) -> str:
+        """A layer's name in kohya's and LyCORIS's files."""
+        return kohya_name(path, numbered="text_encoder_2" in self._models)
+
     def file_names(self) -> dict[str, str]:
         """Names of the tensors in a file of `save`, by their names in `state_dict`."""
         return {key: key for key, _ in self.named_parameters()}
 
     def save(self, path: Path) -> None:
-        """Write what `StableDiffusionPipeline.load_lora_weights` reads, rank and alpha in the metadata."""
+        """Write what diffusers' `load_lora_weights` reads, rank and alpha in the metadata."""
         write_lora(path, self.state_dict(), self._configs)
 
     def load(self, path: Path) -> None:
@@ -199,7 +204,7 @@ def build_peft(
         kind: what to make of the layers.
     """
     name = new_name()
-    models: dict[str, torch.nn.Module] = {part: getattr(base, part) for part in configs}
+    models: dict[str, torch.nn.Module] = {part: base.parts[part] for part in configs}
     # PEFT draws its own first values from the global generator; they are thrown away below.
     with torch.random.fork_rng(devices=[]):
         for part, config in configs.items():

@@ -1,60 +1,56 @@
-"""Which modules of a Stable Diffusion an adapter may sit on, by the block that they belong to.
+"""Which modules of a base an adapter may sit on.
 
-Takes a UNet or a CLIP text encoder, returns module names. Modules that already carry an adapter are found
+Takes parts of a base and its scopes, returns module names. Modules that already carry an adapter are found
 under their own name.
-
-Source: kohya-ss/sd-scripts, networks/lora.py, LoRANetwork.*_TARGET_REPLACE_MODULE*. On the UNet of SD 1.5 the
-scope `attn-mlp` gives its 192 modules, on the text encoder its 72.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lorasweep.core.errors import AdapterError
+from lorasweep.core.protocols import is_text_encoder
 
 if TYPE_CHECKING:
     import torch
 
     from lorasweep.core.protocols import Base
 
-Scope = Literal["attn", "attn-mlp", "full"]
 
-ATTENTION = ("Attention", "CLIPAttention")
-TRANSFORMER = ("Transformer2DModel", "CLIPAttention", "CLIPMLP")
-CONVOLUTION = ("ResnetBlock2D", "Downsample2D", "Upsample2D")
-
-
-def targets_by_part(base: Base, scope: Scope, *, text_encoder: bool) -> dict[str, list[str]]:
-    """Names of the modules in `scope` for "unet" and, when trained, "text_encoder".
+def targets_by_part(base: Base, scope: str, *, text_encoder: bool) -> dict[str, list[str]]:
+    """Names of the modules in `scope` for the denoiser and, when trained, the text encoders.
 
     Raises:
         AdapterError: a part has no module of that kind.
     """
     found = {}
-    for part in ("unet", "text_encoder") if text_encoder else ("unet",):
-        found[part] = find_targets(getattr(base, part), scope)
+    for part, model in trained_parts(base, text_encoder=text_encoder).items():
+        found[part] = find_targets(model, base.scopes[scope])
         if not found[part]:
             raise AdapterError(f"adapter.targets={scope} matches no module of this base's {part}")
     return found
 
 
-def find_targets(model: torch.nn.Module, scope: Scope) -> list[str]:
-    """Names of the Linear and Conv2d modules in `scope`, in the model's own order.
+def trained_parts(base: Base, *, text_encoder: bool) -> dict[str, torch.nn.Module]:
+    """The denoiser and, when they are trained too, the text encoders."""
+    return {part: model for part, model in base.parts.items() if text_encoder or not is_text_encoder(part)}
+
+
+def find_targets(model: torch.nn.Module, pattern: str) -> list[str]:
+    """Names of the Linear and Conv2d modules that a scope's pattern finds in, in the model's own order.
 
     Args:
-        model: a UNet2DConditionModel or CLIPTextModel, adapted or not, on any device.
-        scope: `attn`: queries, keys, values and outputs of attention; `attn-mlp`: everything in the
-            transformer blocks, as kohya's LoRA; `full`: also the residual blocks and the resamplers.
+        model: adapted or not, on any device.
+        pattern: of names with a dot in front.
     """
     import torch
 
-    blocks = {"attn": ATTENTION, "attn-mlp": TRANSFORMER, "full": (*TRANSFORMER, *CONVOLUTION)}[scope]
     return [
         name
-        for name, module, kinds in _leaves(model, "", frozenset())
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) and not kinds.isdisjoint(blocks)
+        for name, module in _leaves(model, "")
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) and re.search(pattern, f".{name}")
     ]
 
 
@@ -65,7 +61,7 @@ def find_spatial(model: torch.nn.Module, names: list[str]) -> list[str]:
     wanted = set(names)
     return [
         name
-        for name, module, _ in _leaves(model, "", frozenset())
+        for name, module in _leaves(model, "")
         if name in wanted and isinstance(module, torch.nn.Conv2d) and module.kernel_size != (1, 1)
     ]
 
@@ -76,21 +72,18 @@ def find_ends(model: torch.nn.Module, ends: tuple[str, ...]) -> list[str]:
 
     return [
         name
-        for name, module, _ in _leaves(model, "", frozenset())
+        for name, module in _leaves(model, "")
         if isinstance(module, torch.nn.Linear) and f".{name}".endswith(tuple(f".{end}" for end in ends))
     ]
 
 
-def _leaves(
-    module: torch.nn.Module, name: str, kinds: frozenset[str]
-) -> Iterator[tuple[str, torch.nn.Module, frozenset[str]]]:
-    """Yield (name, plain module, class names of all blocks around it) without looking inside adapters."""
+def _leaves(module: torch.nn.Module, name: str) -> Iterator[tuple[str, torch.nn.Module]]:
+    """Yield (name, plain module) without looking inside adapters."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     if isinstance(module, BaseTunerLayer):
-        yield name, module.get_base_layer(), kinds
+        yield name, module.get_base_layer()
         return
-    yield name, module, kinds
-    inside = kinds | {type(module).__name__}
+    yield name, module
     for child_name, child in module.named_children():
-        yield from _leaves(child, f"{name}.{child_name}" if name else child_name, inside)
+        yield from _leaves(child, f"{name}.{child_name}" if name else child_name)

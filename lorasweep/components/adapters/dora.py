@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter, Base
 
 IS_PRODUCT = False  # what it adds to a weight is no product whose factors could be scaled
+NEEDS_BASE_WEIGHTS = True  # for the norm of each output
 READ_BY = ("comfyui", "forge")  # A1111 and diffusers take dora_scale for something else, without a word
 
 

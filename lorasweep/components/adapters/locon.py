@@ -55,7 +55,7 @@ def build(
 
     configs = {}
     for part, names in targets_by_part(base, "full", text_encoder=text_encoder).items():
-        spatial = find_spatial(getattr(base, part), names)
+        spatial = find_spatial(base.parts[part], names)
         configs[part] = lora_config(
             names,
             dim=dim,

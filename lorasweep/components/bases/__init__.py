@@ -1,4 +1,4 @@
-"""Base models, one module each: `load(options, *, device, precision)`, and what is known without torch.
+"""Base models, one module each: `load(options, *, device, precision, memory)`, and what is known without torch.
 
 That is `problems`, `fingerprint`, `noise` (what is predicted, from what noise), `weight_shapes`,
 `largest_rank` and `text_window`, all of `BaseOptions`.
@@ -6,3 +6,22 @@ That is `problems`, `fingerprint`, `noise` (what is predicted, from what noise),
 `name: x` in `conf/base/` is the module `lorasweep/components/bases/x.py`. This folder is the one door to diffusers and
 transformers; importing a module here imports neither, only `load` does.
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lorasweep.components.bases import _families, _files
+from lorasweep.components.bases._safetensors import read_header
+
+
+def detect(path: Path) -> str | None:
+    """Name the family of the base at a path, from its index or its header; None when it is none of ours."""
+    if path.is_dir():
+        pipeline = (_files.read_json(path / "model_index.json") or {}).get("_class_name")
+        return next((family.name for family in _families.FAMILIES if family.pipeline == pipeline), None)
+    try:
+        family = _families.family_of(read_header(path))
+    except ValueError:
+        return None
+    return family.name if family else None

@@ -1,4 +1,4 @@
-"""What keeps a folder or a checkpoint from being loaded as Stable Diffusion 1.x or 2.x. No torch.
+"""What keeps a folder or a checkpoint from being loaded as a base of some family. No torch.
 
 Reads configs and headers and, once per machine, looks through the weights for NaN. Everything that is wrong
 is told at once, each as (key of the options, rule and value, next step).
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.components.bases import _families, _files, _finite
+from lorasweep.components.bases._families import FAMILIES, Family
 from lorasweep.components.bases._files import read_json
 from lorasweep.components.bases._noise import PREDICTION_TYPES
 from lorasweep.components.bases._safetensors import Tensor, read_header
@@ -19,30 +20,31 @@ Finding = tuple[str, str, str]
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 _BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
-_CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
-_WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-_ARGUMENTS = {"VAE": "vae", "text encoder": "text_encoder"}  # of diffusers' pipeline
+_ARGUMENTS = {"VAE": "vae", "text encoder": "text_encoder", "second text encoder": "text_encoder_2"}  # of diffusers
+_WIDTHS = "768 is Stable Diffusion 1.x, 1024 is 2.x, 2048 is XL"
 _SHOWN = 3  # broken tensors that are named
 
 _MAKE_FOLDER = "save it once with diffusers: pipeline.save_pretrained(folder, safe_serialization=True)"
 _ANOTHER_COPY = "take another copy"
 
 
-def find_problems(path: Path) -> list[Finding]:
+def find_problems(path: Path, family: Family) -> list[Finding]:
     """Find everything that keeps `path` from being loaded."""
     if not path.exists():
         return [_of_path(f"must exist, got {path}", "give a diffusers folder or a .safetensors file")]
     if path.is_dir():
-        return _folder_problems(path, weights=True)
+        return _folder_problems(path, family, weights=True)
     if path.suffix in PICKLES:
         return [_of_path(f"must not be a pickle, which can run code when opened, got {path.name}", _MAKE_FOLDER)]
     if path.suffix != ".safetensors":
         return [_of_path(f"must be a diffusers folder or a .safetensors file, got {path.name}")]
-    return _checkpoint_problems(path)
+    return _checkpoint_problems(path, family)
 
 
 def option_problems(configs: Path, *, clip_skip: int, bucket_step: int) -> Iterator[Finding]:
     """Find options that a base of these configs cannot do; configs that do not say are passed over."""
+    if clip_skip < 1:
+        yield ("clip_skip", f"must be >= 1 (1 = last hidden state), got {clip_skip}", "")
     layers = (read_json(configs / "text_encoder" / "config.json") or {}).get("num_hidden_layers")
     if isinstance(layers, int) and clip_skip > layers:
         yield ("clip_skip", f"must be at most {layers}, the layers of its text encoder, got {clip_skip}", "")
@@ -66,17 +68,17 @@ def _of_path(message: str, hint: str = "") -> Finding:
 # --------------------------------------------------------------------------------------------- folder
 
 
-def _folder_problems(folder: Path, *, weights: bool) -> list[Finding]:
+def _folder_problems(folder: Path, family: Family, *, weights: bool) -> list[Finding]:
     index = read_json(folder / "model_index.json")
     if index is None:
         return [_of_path(f"must hold a readable model_index.json, got {folder}", _meant(folder))]
-    if index.get("_class_name") != "StableDiffusionPipeline":
-        kind = index.get("_class_name")
-        return [_of_path(f"must hold a StableDiffusionPipeline (SD 1.x or 2.x), got {kind}")]
-    found = [finding for part in _files.WEIGHT_PARTS for finding in _part_problems(folder / part, weights=weights)]
-    found += _tokenizer_problems(folder)
+    if (kind := index.get("_class_name")) != family.pipeline:
+        other = next((f"override: base={f.name}" for f in FAMILIES if f.pipeline == kind), "")
+        return [_of_path(f"must hold a {family.pipeline} ({family.title}), got {kind}", other)]
+    found = [finding for part in family.classes for finding in _part_problems(folder / part, family, weights=weights)]
+    found += [finding for part in family.tokenizers for finding in _tokenizer_problems(folder / part)]
     found += _schedule_problems(folder / "scheduler" / "scheduler_config.json")
-    return found or list(_misfits(folder)) or (_broken_parts(folder) if weights else [])
+    return found or list(_misfits(folder, family)) or (_broken_parts(folder, family) if weights else [])
 
 
 def _meant(folder: Path) -> str:
@@ -90,21 +92,21 @@ def _meant(folder: Path) -> str:
     return "give the folder that holds unet/, vae/, ..."
 
 
-def _part_problems(part: Path, *, weights: bool) -> list[Finding]:
+def _part_problems(part: Path, family: Family, *, weights: bool) -> list[Finding]:
     config = read_json(part / "config.json")
     if config is None:
         hint = f"copy {part.name}/ of its family there; half a folder cannot be loaded"
         return [_of_path(f"must hold a readable {part.name}/config.json, got {part.parent}", hint)]
-    found = [_of_path(message) for message in _config_problems(part.name, config)]
+    found = [_of_path(message) for message in _config_problems(part.name, config, family)]
     if not weights:
         return found
     files = _weight_files(part)
     if not files:
         got = "pickles" if any(file.suffix in PICKLES for file in part.glob("*")) else "none"
         return [*found, _of_path(f"must hold {part.name}/*.safetensors, got {got}", _MAKE_FOLDER)]
-    if not any(file.name.startswith(f"{_WEIGHTS[part.name]}.") for file in files) and len(files) == 1:
-        got = files[0].name
-        message = f"must hold {part.name}/{_WEIGHTS[part.name]}.safetensors, as diffusers names it, got {got}"
+    stem = "model" if part.name in family.text_encoders else "diffusion_pytorch_model"
+    if not any(file.name.startswith(f"{stem}.") for file in files) and len(files) == 1:
+        message = f"must hold {part.name}/{stem}.safetensors, as diffusers names it, got {files[0].name}"
         found.append(_of_path(message, "rename it, if it is that"))
     for index in part.glob("*.safetensors.index.json"):
         shards = set((read_json(index) or {}).get("weight_map", {}).values())
@@ -120,18 +122,21 @@ def _part_problems(part: Path, *, weights: bool) -> list[Finding]:
     return found
 
 
-def _config_problems(part: str, config: Mapping[str, Any]) -> Iterator[str]:
-    """What a part's own config says that is not Stable Diffusion 1.x or 2.x."""
+def _config_problems(part: str, config: Mapping[str, Any], family: Family) -> Iterator[str]:
+    """What a part's own config says that is not of its family."""
     named = config.get("_class_name") or (config.get("architectures") or [None])[0]
-    if named not in (None, _CLASSES[part]):
-        yield f"must have a {_CLASSES[part]} as {part}, got {named}"
+    if named not in (None, family.classes[part]):
+        yield f"must have a {family.classes[part]} as {part}, got {named}"
     channels = {"unet": "in_channels", "vae": "latent_channels"}.get(part, "")
     if (got := config.get(channels, 4)) != 4:
         what = "be a text-to-image UNet with 4 input" if part == "unet" else "have a VAE with 4 latent"
         yield f"must {what} channels, got {got}"
     added, classes = config.get("addition_embed_type"), config.get("class_embed_type")
-    if added not in (None, "text") or classes is not None:
-        yield "must have a UNet that is told caption and timestep only, got one that wants sizes too"
+    if part == "unet" and (added not in family.added or classes is not None):
+        if "text_time" in family.added:
+            yield f"must have a UNet that is told sizes and pooled text as well, got addition_embed_type={added}"
+        else:
+            yield "must have a UNet that is told caption and timestep only, got one that wants sizes too"
 
 
 def _weight_files(part: Path) -> list[Path]:
@@ -141,16 +146,17 @@ def _weight_files(part: Path) -> list[Path]:
     return [file for file in files if variant is not None or file.name.count(".") == 1]
 
 
-def _tokenizer_problems(folder: Path) -> Iterator[Finding]:
-    tokenizer = folder / "tokenizer"
-    pair = (tokenizer / "vocab.json", tokenizer / "merges.txt")
-    whole = tokenizer / "tokenizer.json"
+def _tokenizer_problems(tokenizer: Path) -> Iterator[Finding]:
+    folder, name = tokenizer.parent, tokenizer.name
+    words = _files.words_folder(tokenizer)
+    pair = (words / "vocab.json", words / "merges.txt")
+    whole = words / "tokenizer.json"
     if not whole.exists() and not all(file.exists() for file in pair):
-        message = "must hold tokenizer/tokenizer.json, or vocab.json and merges.txt there"
-        yield _of_path(f"{message}, got {folder}", "copy tokenizer/ of its family there")
+        message = f"must hold {name}/tokenizer.json, or vocab.json and merges.txt there"
+        yield _of_path(f"{message}, got {folder}", f"copy {name}/ of its family there")
     for file in (pair[0], whole):
         if file.exists() and read_json(file) is None:
-            yield _of_path(f"must hold a readable tokenizer/{file.name}, got {folder}", _ANOTHER_COPY)
+            yield _of_path(f"must hold a readable {name}/{file.name}, got {folder}", _ANOTHER_COPY)
 
 
 def _schedule_problems(file: Path) -> list[Finding]:
@@ -173,13 +179,15 @@ def _schedule_problems(file: Path) -> list[Finding]:
     return found
 
 
-def _misfits(configs: Path) -> Iterator[Finding]:
+def _misfits(configs: Path, family: Family) -> Iterator[Finding]:
     """Parts of different families that were put together."""
-    unet, text = (read_json(configs / part / "config.json") or {} for part in ("unet", "text_encoder"))
-    takes, gives = unet.get("cross_attention_dim"), text.get("hidden_size")
-    if isinstance(takes, int) and isinstance(gives, int) and takes != gives:
-        hint = "768 is Stable Diffusion 1.x, 1024 is 2.x"
-        yield _of_path(f"its UNet takes text of width {takes}, its text encoder gives {gives}", hint)
+    unet, *texts = (read_json(configs / part / "config.json") or {} for part in family.parts)
+    takes, said = unet.get("cross_attention_dim"), [text.get("hidden_size") for text in texts]
+    gives = [width for width in said if isinstance(width, int)]
+    if isinstance(takes, int) and len(gives) == len(said) and takes != sum(gives):
+        what = "text encoder gives" if len(gives) == 1 else "text encoders give"
+        message = f"its UNet takes text of width {takes}, its {what} {' and '.join(map(str, gives))}"
+        yield _of_path(message, _WIDTHS)
     for file in _weight_files(configs / "unet"):
         yield from _width_problems(read_header(file), configs, file.name)
 
@@ -189,14 +197,14 @@ def _width_problems(tensors: Mapping[str, Tensor], configs: Path, name: str) -> 
     says = (read_json(configs / "unet" / "config.json") or {}).get("cross_attention_dim")
     width = next((t.shape[-1] for key, t in tensors.items() if key.endswith("attn2.to_k.weight")), says)
     if isinstance(says, int) and width != says:
-        hint = "768 is Stable Diffusion 1.x, 1024 is 2.x: give configs of its own family"
+        hint = f"{_WIDTHS}: give configs of its own family"
         yield _of_path(f"{name} takes text of width {width}, the config {configs / 'unet'} says {says}", hint)
 
 
-def _broken_parts(folder: Path) -> list[Finding]:
+def _broken_parts(folder: Path, family: Family) -> list[Finding]:
     return [
         finding
-        for part in _files.WEIGHT_PARTS
+        for part in family.classes
         for file in _weight_files(folder / part)
         for finding in _broken(file, f"{part}/{file.name}", ("",))
     ]
@@ -205,36 +213,40 @@ def _broken_parts(folder: Path) -> list[Finding]:
 # ----------------------------------------------------------------------------------------- checkpoint
 
 
-def _checkpoint_problems(checkpoint: Path) -> list[Finding]:
+def _checkpoint_problems(checkpoint: Path, family: Family) -> list[Finding]:
     """A checkpoint holds weights only; without configs on this disk diffusers would fetch them from a hub."""
     name = checkpoint.name
     try:
         tensors = read_header(checkpoint)
     except ValueError as error:
         return [_of_path(f"must be a readable safetensors file, got {name}, {error}", _ANOTHER_COPY)]
-    if other := _families.name_other(tensors):
+    if other := _families.name_other(tensors, family):
         what, hint = other
-        return [_of_path(f"must be a whole Stable Diffusion 1.x or 2.x, got {name}, which is {what}", hint)]
-    found = [_missing(part, name) for part in _families.missing_parts(tensors)]
-    configs = _files.config_folder(checkpoint)
-    is_first = any(key.startswith(_families.PARTS["text encoder"][0]) for key in tensors)
-    if configs == _files.SHIPPED and not is_first:
+        return [_of_path(f"must be a whole {family.title}, got {name}, which is {what}", hint)]
+    found = [_missing(part, name, family) for part in _families.missing_parts(tensors, family)]
+    configs = _files.config_folder(checkpoint, family)
+    if configs == family.shipped and _is_second(tensors):
         if not found:
             message = f"{name} is not a Stable Diffusion 1.x, so its configs and tokenizer must be in a folder"
             hint = "copy a diffusers folder of its family there; the weights in it are not needed"
             found.append(_of_path(f"{message} {checkpoint.with_suffix('')}", hint))
         return found
-    found += _folder_problems(configs, weights=False)
+    found += _folder_problems(configs, family, weights=False)
     found = found or list(_width_problems(tensors, configs, name))
-    return found or _broken(checkpoint, name, sum(_families.PARTS.values(), ()))
+    return found or _broken(checkpoint, name, sum(family.held.values(), ()))
 
 
-def _missing(part: str, name: str) -> Finding:
+def _is_second(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether it is a Stable Diffusion 2.x, of which there are two kinds that files do not tell apart."""
+    return any(key.startswith("cond_stage_model.model.") for key in tensors)
+
+
+def _missing(part: str, name: str, family: Family) -> Finding:
     hint = (
-        "take one that holds it, or join them once with diffusers: StableDiffusionPipeline.from_single_file("
+        f"take one that holds it, or join them once with diffusers: {family.pipeline}.from_single_file("
         f"file, {_ARGUMENTS[part]}=...).save_pretrained(folder)"
     )
-    return _of_path(f"must be a whole Stable Diffusion checkpoint, got {name} without a {part}", hint)
+    return _of_path(f"must be a whole checkpoint of {family.title}, got {name} without a {part}", hint)
 
 
 def _broken(file: Path, name: str, beginnings: tuple[str, ...]) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Tell what a file of weights is, when it is no whole Stable Diffusion 1.x or 2.x. No torch.
+"""The families of bases that are trained here, and how a file of weights tells which one it is, if any. No torch.
 
 Published files state their family nowhere; everybody tells them by a tensor that only they have, with or
 without the prefix that the original code gives its UNet.
@@ -10,38 +10,124 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from lorasweep.components.bases._safetensors import Tensor
 
 UNET = "model.diffusion_model."
-PARTS = {  # of a checkpoint: name for people -> what the names of its tensors begin with
-    "UNet": (UNET,),
-    "VAE": ("first_stage_model.", "vae."),
-    "text encoder": ("cond_stage_model.transformer.text_model.", "cond_stage_model.model."),
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What bases of one kind have in common.
+
+    Attributes:
+        name: as chosen in a recipe, `base=<name>`.
+        title: for people.
+        pipeline: diffusers' class.
+        classes: parts with weights and their classes; text encoders in the order in which they are read.
+        added: the UNet's `addition_embed_type`s.
+        shipped: folder of configs and tokenizers, for checkpoints that have none beside them.
+        held: parts of a checkpoint, by name for people -> what the names of its tensors begin with.
+        mark: what a tensor's name begins with in checkpoints of this family only.
+    """
+
+    name: str
+    title: str
+    pipeline: str
+    classes: Mapping[str, str]
+    added: tuple[str | None, ...]
+    shipped: Path
+    held: Mapping[str, tuple[str, ...]]
+    mark: str
+
+    @property
+    def text_encoders(self) -> list[str]:
+        """Parts that read captions."""
+        return [part for part in self.classes if part.startswith("text_encoder")]
+
+    @property
+    def parts(self) -> list[str]:
+        """What adapters may sit on, the denoiser first."""
+        return ["unet", *self.text_encoders]
+
+    @property
+    def tokenizers(self) -> list[str]:
+        """Folders of what cuts captions into tokens, one per text encoder."""
+        return [part.replace("text_encoder", "tokenizer") for part in self.text_encoders]
+
+    @property
+    def all_parts(self) -> list[str]:
+        """Every folder that is read."""
+        return [*self.classes, *self.tokenizers, "scheduler"]
+
+
+# Which modules an adapter takes, by their names: queries, keys, values and outputs of attention; the whole transformer
+# blocks, as kohya's LoRA; also the residual blocks and the resamplers, as LoCon. 192 modules of SD 1.5's UNet are in
+# `attn-mlp` and 72 of its text encoder, 722 of SDXL's UNet.
+# Source: kohya-ss/sd-scripts, networks/lora.py, LoRANetwork.*_TARGET_REPLACE_MODULE*.
+UNET_SCOPES = {
+    "attn": r"\.attn\d\.|\.self_attn\.",
+    "attn-mlp": r"\.(attentions|self_attn|mlp)\.",
+    "full": r"\.(attentions|resnets|downsamplers|upsamplers|self_attn|mlp)\.",
 }
+_HERE = Path(__file__).parent
+_COMMON = {"UNet": (UNET,), "VAE": ("first_stage_model.", "vae.")}
 
-_WHOLE = "give a whole checkpoint or a diffusers folder of Stable Diffusion 1.x or 2.x"
+STABLE_DIFFUSION = Family(
+    name="stable_diffusion",
+    title="Stable Diffusion 1.x or 2.x",
+    pipeline="StableDiffusionPipeline",
+    classes={"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"},
+    added=(None, "text"),
+    shipped=_HERE / "sd1",
+    held=_COMMON | {"text encoder": ("cond_stage_model.transformer.text_model.", "cond_stage_model.model.")},
+    mark="cond_stage_model.",
+)
+SDXL = Family(
+    name="sdxl",
+    title="Stable Diffusion XL",
+    pipeline="StableDiffusionXLPipeline",
+    classes={
+        "unet": "UNet2DConditionModel",
+        "vae": "AutoencoderKL",
+        "text_encoder": "CLIPTextModel",
+        "text_encoder_2": "CLIPTextModelWithProjection",
+    },
+    added=("text_time",),
+    shipped=_HERE / "sdxl_configs",
+    held=_COMMON
+    | {
+        "text encoder": ("conditioner.embedders.0.transformer.text_model.",),
+        "second text encoder": ("conditioner.embedders.1.model.",),
+    },
+    mark="conditioner.embedders.1.",
+)
+FAMILIES = (STABLE_DIFFUSION, SDXL)
+
+_WHOLE = "give a whole checkpoint or a diffusers folder of {title}"
 _OF_BASE = "give the base that it was made for"
-_LATER = "lorasweep trains Stable Diffusion 1.x and 2.x"
+_NEVER = "lorasweep trains Stable Diffusion 1.x, 2.x and XL"
 
+_QUANTISED = "quantised, made for drawing only"
 _OTHERS = (  # how some tensor's name begins, what the file is, next step
     (r".*(lora_(up|down|A|B|te|unet)|lora\.(up|down)\.|lycoris_|hada_w|lokr_w)", "a LoRA", _OF_BASE),
-    (r".*(\.absmax|\.quant_map|scale_weight|scaled_fp8)$", "quantised, made for drawing only", _WHOLE),
+    (r".*(\.absmax|\.quant_map|scale_weight|scaled_fp8|\.(weight_scale|comfy_quant))$", _QUANTISED, _WHOLE),
     (r"(controlnet_|control_model\.|input_hint_block|lllite_)", "a ControlNet", _OF_BASE),
     (r"(ip_adapter|image_proj)\.", "an IP-Adapter", _OF_BASE),
     (r".*motion_modules\.", "a motion module", _OF_BASE),
     (r"(emb_params|string_to_param|clip_[gl])$", "an embedding of a few tokens", _OF_BASE),
-    (r"conditioner\.embedders\.1\.", "an SDXL checkpoint", _LATER),
-    (r"conditioner\.embedders\.", "an SDXL refiner", _LATER),
-    (r"edm_(mean|std|vpred)", "a checkpoint in the EDM formulation", _LATER),
-    (r".*llm_adapter\.", "an Anima", _LATER),
-    (r"distilled_guidance_layer\.", "a Chroma", _LATER),
-    (r"joint_blocks\.", "a Stable Diffusion 3", _LATER),
-    (r"(single|double)_stream_modulation", "a FLUX.2", _LATER),
-    (r"(double_blocks|single_transformer_blocks)\.", "a FLUX.1", _LATER),
-    (r"cap_embedder\.", "a Lumina 2 or Z-Image", _LATER),
-    (r"(txt_in\.|txtfusion\.|transformer_blocks\.0\.img_mod\.)", "a Qwen-Image or one of its kin", _LATER),
-    (r"(adaln_single|y_embedder)\.", "a PixArt", _LATER),
+    (r"edm_vpred", "a CosXL, which is noised in the EDM formulation", _NEVER),
+    (r"edm_(mean|std)", "a Playground 2.5, which is noised in the EDM formulation", _NEVER),
+    (r".*llm_adapter\.", "an Anima", _NEVER),
+    (r"distilled_guidance_layer\.", "a Chroma", _NEVER),
+    (r"joint_blocks\.", "a Stable Diffusion 3", _NEVER),
+    (r"(single|double)_stream_modulation", "a FLUX.2", _NEVER),
+    (r"(double_blocks|single_transformer_blocks)\.", "a FLUX.1", _NEVER),
+    (r"cap_embedder\.", "a Lumina 2 or Z-Image", _NEVER),
+    (r"(txt_in\.|txtfusion\.|transformer_blocks\.0\.img_mod\.)", "a Qwen-Image or one of its kin", _NEVER),
+    (r"(adaln_single|y_embedder)\.", "a PixArt", _NEVER),
 )
 _ALONE = (  # one part, under the names that it has outside a checkpoint
     (r"(down_blocks|input_blocks)\.", "a UNet alone"),
@@ -51,23 +137,34 @@ _ALONE = (  # one part, under the names that it has outside a checkpoint
 _EDITING = {9: "an inpainting UNet", 8: "a picture-editing UNet", 5: "a depth UNet"}  # by input channels
 
 
-def name_other(tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
-    """Say what a file is that cannot be a base here, and the next step; None when it can."""
+def family_of(tensors: Mapping[str, Tensor]) -> Family | None:
+    """The family of a checkpoint; None when it is of none."""
+    return next((family for family in FAMILIES if any(name.startswith(family.mark) for name in tensors)), None)
+
+
+def name_other(tensors: Mapping[str, Tensor], family: Family) -> tuple[str, str] | None:
+    """Say what a file is that cannot be a base of this family, and the next step; None when it can."""
+    whole = _WHOLE.format(title=family.title)
     plain = [name.removeprefix(UNET) for name in tensors]
     for beginning, what, hint in _OTHERS:
         if any(re.match(beginning, name) for name in plain):
-            return what, hint
+            return what, whole if hint is _WHOLE else hint
+    found = family_of(tensors)
+    if found is None and any(name.startswith("conditioner.embedders.") for name in tensors):
+        return "an SDXL refiner, which nobody trains LoRAs on", "give the SDXL base"
     if not any(name.startswith(UNET) for name in tensors):
         alone = (what for beginning, what in _ALONE if any(re.match(beginning, name) for name in tensors))
-        return next(alone, "nothing that is known"), _WHOLE
+        return next(alone, "nothing that is known"), whole
     first = tensors.get(f"{UNET}input_blocks.0.0.weight")
     channels = first.shape[1] if first is not None and len(first.shape) == 4 else 4
     if channels != 4:
         kind = _EDITING.get(channels, "another UNet")
-        return f"{kind} with {channels} input channels instead of 4", _WHOLE
+        return f"{kind} with {channels} input channels instead of 4", whole
+    if found is not None and found.name != family.name:
+        return f"a checkpoint of {found.title}", f"override: base={found.name}"
     return None
 
 
-def missing_parts(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Name the parts of Stable Diffusion of which a checkpoint holds nothing."""
-    return [part for part, beginnings in PARTS.items() if not any(name.startswith(beginnings) for name in tensors)]
+def missing_parts(tensors: Mapping[str, Tensor], family: Family) -> list[str]:
+    """Name the parts of which a checkpoint holds nothing."""
+    return [part for part, starts in family.held.items() if not any(name.startswith(starts) for name in tensors)]

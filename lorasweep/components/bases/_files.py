@@ -1,7 +1,7 @@
 """What a base looks like on disk: which files count, their digest, shapes and weights. No torch.
 
-Takes a diffusers folder, or one `.safetensors` checkpoint, whose configs and tokenizer are in the folder
-beside it of the same name, else in `sd1/` here. What may be wrong with them is in `_checks`. Knows nothing
+Takes a diffusers folder, or one `.safetensors` checkpoint, whose configs and tokenizers are in the folder
+beside it of the same name, else with its family here. What may be wrong with them is in `_checks`. Knows nothing
 about models.
 """
 
@@ -14,21 +14,26 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lorasweep.components.bases._families import FAMILIES, STABLE_DIFFUSION, UNET, Family
 from lorasweep.components.bases._safetensors import read_header
 from lorasweep.core.files import sha256
 
-WEIGHT_PARTS = ("unet", "vae", "text_encoder")
-ALL_PARTS = (*WEIGHT_PARTS, "tokenizer", "scheduler")
-
-SHIPPED = Path(__file__).parent / "sd1"
 _digests: dict[tuple[str, int, int], str] = {}  # (path, bytes, mtime in ns) -> SHA-256 of the content
 
 
-def config_folder(checkpoint: Path) -> Path:
-    """Where a checkpoint's configs and tokenizer are: `some/` beside `some.safetensors`, else ours."""
-    beside = checkpoint.with_suffix("")
-    holds_configs = any((beside / name).exists() for name in ("model_index.json", *ALL_PARTS))
-    return beside if holds_configs else SHIPPED
+def config_folder(path: Path, family: Family) -> Path:
+    """Where a base's configs and tokenizers are: itself, or of `some.safetensors` `some/` beside it, else ours."""
+    if path.is_dir():
+        return path
+    beside = path.with_suffix("")
+    holds_configs = any((beside / name).exists() for name in ("model_index.json", *family.all_parts))
+    return beside if holds_configs else family.shipped
+
+
+def words_folder(tokenizer: Path) -> Path:
+    """Where a tokenizer's words are: all of CLIP's have the same, which ship once."""
+    shipped = any(tokenizer.parent == family.shipped for family in FAMILIES)
+    return STABLE_DIFFUSION.shipped / "tokenizer" if shipped else tokenizer
 
 
 def variant_of(part: Path) -> str | None:
@@ -39,19 +44,17 @@ def variant_of(part: Path) -> str | None:
     return names[0].split(".")[1].split("-")[0] if names else None
 
 
-def digest_of(path: Path, parts: Iterable[str] = ALL_PARTS) -> str:
-    """Hex SHA-256 over the names and contents of the files that are loaded for `parts`.
+def digest_of(path: Path, family: Family, parts: Iterable[str] | None = None) -> str:
+    """Hex SHA-256 over the names and contents of the files that are loaded for `parts`, or for all.
 
     A single checkpoint is digested whole. A file's digest is remembered in this process by path, size and
     time, so that a second call reads nothing.
     """
     total = hashlib.sha256()
-    if path.is_file():
-        configs = config_folder(path)
-        files = [path, *(file for part in parts for file in loaded_files(configs / part, weights=False))]
-    else:
-        configs = path
-        files = [file for part in parts for file in loaded_files(path / part, weights=True)]
+    configs, is_folder = config_folder(path, family), path.is_dir()
+    files = [] if is_folder else [path]
+    for part in family.all_parts if parts is None else parts:
+        files += loaded_files(configs / part, weights=is_folder)
     for file in files:
         name = file.name if file == path else file.relative_to(configs).as_posix()
         total.update(f"{name}\0{file_digest(file)}\n".encode())
@@ -67,27 +70,35 @@ def native_px(folder: Path) -> int | None:
     return side << (len(levels) - 1)
 
 
-def weight_shapes(path: Path, part: str) -> dict[str, tuple[int, ...]] | None:
-    """Shapes of a part's weights by the name of their module, biases left out; only headers are read.
+def weight_shapes(path: Path, family: Family) -> dict[str, dict[str, tuple[int, ...]]] | None:
+    """Shapes of the weights by part and the name of their module, biases and the VAE left out.
 
-    Args:
-        path: a base; one checkpoint file has other names, and gives None.
-        part: `unet` or `text_encoder`.
+    Of a folder by the headers of its files. A checkpoint has other names: its family's shapes ship with its configs.
     """
-    found: dict[str, tuple[int, ...]] = {}
-    for file in loaded_files(path / part, weights=True) if path.is_dir() else ():
-        for name, tensor in read_header(file).items() if file.suffix == ".safetensors" else ():
-            if name.endswith(".weight"):
-                found[name.removesuffix(".weight")] = tensor.shape
-    return found or None
+    if path.is_dir():
+        return {part: _part_shapes(path / part) for part in family.parts}
+    shipped = read_json(config_folder(path, family) / "weight_shapes.json")
+    if shipped is None:
+        return None
+    return {part: {name: tuple(shape) for name, shape in found.items()} for part, found in shipped.items()}
+
+
+def _part_shapes(part: Path) -> dict[str, tuple[int, ...]]:
+    return {
+        name.removesuffix(".weight"): tensor.shape
+        for file in loaded_files(part, weights=True)
+        if file.suffix == ".safetensors"
+        for name, tensor in read_header(file).items()
+        if name.endswith(".weight")
+    }
 
 
 def largest_rank(path: Path) -> int:
     """The highest rank that any layer of a base's UNet can have: its smaller side; from headers."""
     if path.is_file():
-        shapes = [t.shape for name, t in read_header(path).items() if name.startswith("model.diffusion_model.")]
+        shapes = [t.shape for name, t in read_header(path).items() if name.startswith(UNET)]
     else:
-        shapes = list((weight_shapes(path, "unet") or {}).values())
+        shapes = list(_part_shapes(path / "unet").values())
     return max((min(shape[0], math.prod(shape[1:])) for shape in shapes if len(shape) > 1), default=0)
 
 

@@ -2,7 +2,7 @@
 
 A folder says it in `scheduler/scheduler_config.json`. A single checkpoint has no configs; two empty tensors,
 `v_pred` and `ztsnr`, mark one that differs from the rest of its family, and where they were lost
-`base.prediction_type` says it.
+`base.prediction_type` and `base.zero_terminal_snr` say it.
 """
 
 from __future__ import annotations
@@ -11,29 +11,30 @@ import json
 from pathlib import Path
 
 from lorasweep.components.bases._safetensors import read_header
-from lorasweep.core.records import NoisePath, PredictionType
+from lorasweep.core.records import BaseOptions, NoiseSchedule
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 _V_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"  # tensors that mark a checkpoint
 
 
-def noise_path(path: Path, configs: Path, *, shipped: bool, override: PredictionType | None) -> NoisePath:
+def noise_schedule(path: Path, configs: Path, options: BaseOptions, *, shipped: bool) -> NoiseSchedule:
     """Read how a base is noised.
 
     Args:
         path: a folder or checkpoint known to be sound.
         configs: the folder of its configs.
+        options: what the recipe says; wins over the files.
         shipped: whether those are ours, so that they say nothing about this very base.
-        override: what the recipe says; wins over the files.
     """
     written = json.loads((configs / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     marks = read_header(path).keys() & {_V_PREDICTION, _ZERO_SNR} if path.is_file() else set()
     stated = written.get("prediction_type", "epsilon")
     said = "v_prediction" if _V_PREDICTION in marks else None if shipped else stated
+    zero_snr = bool(written.get("rescale_betas_zero_snr")) or _ZERO_SNR in marks
     config = {
         **written,
-        "prediction_type": override or said or stated,
-        "rescale_betas_zero_snr": bool(written.get("rescale_betas_zero_snr")) or _ZERO_SNR in marks,
+        "prediction_type": options.prediction_type or said or stated,
+        "rescale_betas_zero_snr": zero_snr if options.zero_terminal_snr is None else options.zero_terminal_snr,
     }
     as_written = config["prediction_type"] == stated and not config["rescale_betas_zero_snr"]
-    return NoisePath(config=config, said=said, marked=_V_PREDICTION in marks, as_written=as_written)
+    return NoiseSchedule(config=config, said=said, marked=_V_PREDICTION in marks, as_written=as_written)

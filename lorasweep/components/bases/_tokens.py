@@ -1,14 +1,14 @@
-"""What a text encoder reads of a caption, told from its tokenizer's files alone. No torch."""
+"""How many tokens a caption has, told from the tokenizer's files alone. No torch."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from lorasweep.components.bases._files import read_json
 
 _MARKS = 2  # the start and the end of a text are tokens too
 _DEFAULT_LENGTH = 77  # CLIP's
@@ -18,46 +18,34 @@ _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\
 
 @dataclass(frozen=True)
 class TextWindow:
-    """How much of a text is read.
+    """How a text is read.
 
     Attributes:
         folder: of the tokenizer.
-        length: tokens that are read, the two marks not counted; 75 of CLIP.
+        length: tokens of one chunk, its two marks not counted; 75 of CLIP.
     """
 
     folder: Path
     length: int
 
     def tokens(self, text: str) -> int:
-        """Count the tokens of a text, read or not."""
-        return _measured(self.folder, self.length, text)[0]
+        """Count the tokens of a text."""
+        starts, reaches_over_blanks = _token_starts(self.folder)
+        return sum(len(starts(word)) for word in ([text] if reaches_over_blanks else text.split(" ")))
 
-    def read(self, text: str) -> str:
-        """The beginning of a text that is read; all of it when it fits."""
+    def fits(self, text: str) -> bool:
+        """Whether one chunk holds a text."""
         if text.isascii() and sum(map(len, text.split())) <= self.length:
-            return text  # a token has at least one letter: the tokenizer is not even loaded
-        return text[: _measured(self.folder, self.length, text)[1]]
+            return True  # a token has at least one letter: the tokenizer is not even loaded
+        return self.tokens(text) <= self.length
 
 
 def text_window(folder: Path) -> TextWindow:
     """The window of a tokenizer's folder: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`."""
-    length = _read_json(folder / "tokenizer_config.json").get("model_max_length", _DEFAULT_LENGTH)
+    length = (read_json(folder / "tokenizer_config.json") or {}).get("model_max_length", _DEFAULT_LENGTH)
     if not isinstance(length, int) or not _MARKS < length <= 10_000:
         length = _DEFAULT_LENGTH  # transformers writes 1e30 for "not known"
     return TextWindow(folder, length - _MARKS)
-
-
-@lru_cache(maxsize=50_000)
-def _measured(folder: Path, length: int, text: str) -> tuple[int, int]:
-    """Number of tokens of a text, and of its characters that the first `length` of them make up."""
-    starts, reaches_over_blanks = _token_starts(folder)
-    count, end = 0, len(text)
-    for word in re.finditer(".+" if reaches_over_blanks else "[^ ]+", text, re.DOTALL):
-        found = starts(word[0])
-        if count <= length < count + len(found):
-            end = word.start() + found[length - count]
-        count += len(found)
-    return count, end
 
 
 @lru_cache(maxsize=4)
@@ -102,11 +90,3 @@ def _tokenizer(folder: Path) -> Any:
         ]
     )
     return tokenizer
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}

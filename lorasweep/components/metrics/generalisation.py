@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lorasweep.components.metrics._offers import suffixes
 from lorasweep.components.metrics._ranges import OtherWeight
-from lorasweep.core.judging import PARTS, Symptom, probe_timesteps
+from lorasweep.core.judging import NUM_TIMESTEPS, PARTS, Symptom, probe_timesteps
 from lorasweep.core.records import Measurement
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ SYMPTOMS = (
 )
 HIGH_NOISE = 0.8  # share of the schedule above which a timestep counts as high noise
 NAME = "generalisation"
-NUM_TIMESTEPS = 1000  # of every Stable Diffusion's noise schedule
 NONE_HELD_OUT = "there are no held-out images (dataset.holdout)"
 SETS: tuple[Literal["train", "held_out"], ...] = ("train", "held_out")
 
@@ -99,7 +98,7 @@ class Generalisation:
         if not suffix:
             gaps = zip(timesteps_T.tolist(), gap_T.tolist(), strict=True)
             found.values.update({f"{NAME}/gap_t{t}": gap for t, gap in gaps})
-        high = timesteps_T >= HIGH_NOISE * context.num_timesteps
+        high = timesteps_T >= HIGH_NOISE * NUM_TIMESTEPS
         if high.any():
             found.values[f"{NAME}/gap_high_noise{suffix}"] = float(gap_T[high].mean())
         error = standard_error(train, held_out)
@@ -127,7 +126,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     for suffix in suffixes(recipe, recipe.metrics[NAME]["weights"]):
         found |= {f"{NAME}/train{suffix}": "", f"{NAME}/gap_se{suffix}": why or few}
         found |= {f"{NAME}/{name}{suffix}": why for name in ("held_out", "gap", "gap_high_noise")}
-    found |= {f"{NAME}/gap_t{t}": why for t in probe_timesteps(NUM_TIMESTEPS)}
+    found |= {f"{NAME}/gap_t{t}": why for t in probe_timesteps()}
     for part in PARTS if recipe.adapter.options.get("text_encoder") else ():
         found |= {f"{NAME}/train_{part}": "", f"{NAME}/held_out_{part}": why}
     return found

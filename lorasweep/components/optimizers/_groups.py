@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from lorasweep.core.protocols import is_text_encoder
 from lorasweep.core.records import Advice
 
 if TYPE_CHECKING:
@@ -21,15 +22,34 @@ USUAL_LR = (  # of optimizers in Adam's scale
 )
 TEXT_ENCODER = "text_encoder"
 Beta = Annotated[float, Field(ge=0, lt=1)]
-TextEncoderRate = Annotated[float, Field(ge=0, description="null: the same as lr")] | None
+_Rate = Annotated[float, Field(ge=0, description="null: the same as lr")]
+TextEncoderRate = _Rate | tuple[_Rate, ...] | None
 
 
 def param_groups(
-    groups: Mapping[str, Sequence[torch.nn.Parameter]], *, lr: float, text_encoder_lr: float | None
+    groups: Mapping[str, Sequence[torch.nn.Parameter]], *, lr: float, text_encoder_lr: TextEncoderRate
 ) -> list[dict[str, Any]]:
-    """One torch param group per part; the text encoder's peak lr is its own when given, else `lr`."""
-    made = []
-    for name, parameters in groups.items():
-        peak = text_encoder_lr if name == TEXT_ENCODER and text_encoder_lr is not None else lr
-        made.append({"params": list(parameters), "name": name, "lr": peak, "initial_lr": peak})
-    return made
+    """One torch param group per part, with its peak lr."""
+    peaks = peak_rates(list(groups), lr=lr, text_encoder_lr=text_encoder_lr)
+    return [
+        {"params": list(parameters), "name": name, "lr": peaks[name], "initial_lr": peaks[name]}
+        for name, parameters in groups.items()
+    ]
+
+
+def peak_rates(parts: Sequence[str], *, lr: float, text_encoder_lr: TextEncoderRate) -> dict[str, float]:
+    """Peak lr by part; of text encoders their own where given, one for all or one each, else `lr`.
+
+    Raises:
+        ValueError: there are more or fewer rates than text encoders.
+    """
+    texts = [part for part in parts if is_text_encoder(part)]
+    if text_encoder_lr is None:
+        own = [lr] * len(texts)
+    elif isinstance(text_encoder_lr, Sequence):
+        own = list(text_encoder_lr)
+    else:
+        own = [text_encoder_lr] * len(texts)
+    if texts and len(own) != len(texts):
+        raise ValueError(f"must have one rate, or one for each of {', '.join(texts)}, got {len(own)}")
+    return {part: lr for part in parts} | dict(zip(texts, own, strict=False))

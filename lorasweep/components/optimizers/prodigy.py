@@ -63,9 +63,10 @@ def build(
         )
 
 
-def problems(*, lr: float, text_encoder_lr: float | None) -> list[tuple[str, str, str]]:
+def problems(*, lr: float, text_encoder_lr: TextEncoderRate) -> list[tuple[str, str, str]]:
     """Two rates, of which it has one."""
-    if text_encoder_lr in (None, 0, lr):
+    rates = text_encoder_lr if isinstance(text_encoder_lr, Sequence) else [text_encoder_lr]
+    if all(rate in (None, 0, lr) for rate in rates):
         return []
     hint = f"{TEXT_ENCODER}_lr: null; a smaller share for the text encoder needs adamw"
     return [("text_encoder_lr", f"must be null, 0 or {lr}, got {text_encoder_lr}: {_ONE_LR}", hint)]

@@ -7,6 +7,7 @@ import os.path
 import re
 from pathlib import Path
 
+from lorasweep.components import bases
 from lorasweep.components.buckets.kohya import resolutions
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft, Note, as_kind
@@ -40,8 +41,8 @@ def import_kohya(config: Path, dataset: Path | None = None, *, link_into: Path |
     options, hidden = effective(given)
     draft = Draft(TABLE, options, untranslated=[*given.notes], left_out=hidden)
     draft.spread()
-    _take_the_first_rate(draft)
     _base(draft)
+    _take_rates(draft)
     links = translate_images(draft, given, link_into=link_into)
     _buckets(draft)
     translate_network(draft)
@@ -54,11 +55,14 @@ def import_kohya(config: Path, dataset: Path | None = None, *, link_into: Path |
     return finish(draft, links, subject=f"the kohya config {config}")
 
 
-def _take_the_first_rate(draft: Draft) -> None:
+def _take_rates(draft: Draft) -> None:
     """sd-scripts takes a list of rates, for bases with several text encoders."""
     rates = draft.options.get("text_encoder_lr")
     if isinstance(rates, list):
-        if len(rates) > 1:
+        if len({*rates}) > 1 and draft.lines["base"].value == "sdxl":
+            hint = f"override: optimizer.text_encoder_lr=[{rates[0]},{rates[1]}]"
+            draft.differ("text_encoder_lr", f"both text encoders get the first rate; {hint}")
+        elif len(rates) > 1:
             draft.left_out.append(Note("text_encoder_lr", rates, "the first rate is of the one text encoder"))
         draft.options["text_encoder_lr"] = rates[0] if rates else None
 
@@ -66,8 +70,9 @@ def _take_the_first_rate(draft: Draft) -> None:
 def _base(draft: Draft) -> None:
     """Decide which frozen model; nothing is downloaded, so a name on a hub is not a path."""
     option = "pretrained_model_name_or_path"
-    draft.put("base", "stable_diffusion", option, given=True)
-    path, reason = draft.take(option), ""
+    path, reason, is_sdxl = draft.take(option), "", draft.take("sdxl")
+    kind = "sdxl" if is_sdxl else (bases.detect(Path(path).expanduser()) if path else None) or "stable_diffusion"
+    draft.put("base", kind, "sdxl" if is_sdxl else option, given=True)
     if not path:
         reason = "no base is named: give base.path=some/folder"
     elif path.lower().endswith(_PICKLES):
@@ -80,9 +85,21 @@ def _base(draft: Draft) -> None:
     if draft.take("v_parameterization"):
         draft.put("base.prediction_type", "v_prediction", "v_parameterization")
     draft.ignore("v_parameterization", "what the base predicts is read from its own files")
+    if draft.take("zero_terminal_snr"):
+        draft.put("base.zero_terminal_snr", True, "zero_terminal_snr")
+    draft.ignore("zero_terminal_snr", "the noise schedule is as the base's own files say")
+    if kind == "sdxl":
+        draft.ignore("clip_skip", "SDXL is always read at the last layer but one, by sd-scripts too")
+    else:
+        draft.put("base.clip_skip", draft.take("clip_skip"), "clip_skip")
+    for option in ("fp8_base", "fp8_base_unet"):
+        if draft.take(option):
+            draft.put("memory.storage", "fp8", option)
+    draft.put("noise.low", draft.take("min_timestep") / 1000, "min_timestep")
+    draft.put("noise.high", draft.take("max_timestep") / 1000, "max_timestep")
     for other, base in draft.table.more["other_bases"].items():
         if draft.given(other):
-            what = f"is of a training of {base}, must be of Stable Diffusion 1.x or 2.x"
+            what = f"is of a training of {base}, must be of Stable Diffusion 1.x, 2.x or XL"
             draft.problem(other, what, _NOT_TRAINED_HERE)
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lorasweep.core.kohya_names import kohya_name
 from lorasweep.results.export.kohya import Tensors
 
 if TYPE_CHECKING:
@@ -38,5 +37,5 @@ def dora_scales(adapter: DoraAdapter) -> Tensors:
         before, after = (torch.linalg.vector_norm(each.flatten(1), dim=1) for each in (weight, moved))
         magnitude = layer.lora_magnitude_vector[adapter.name].weight.detach().double().flatten()
         folded = (magnitude * before / after).float().view(-1, *[1] * (weight.ndim - 1))
-        found[f"{kohya_name(path)}.dora_scale"] = folded.numpy()
+        found[f"{adapter.kohya_name(path)}.dora_scale"] = folded.numpy()
     return found

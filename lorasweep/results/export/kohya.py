@@ -30,9 +30,10 @@ def to_kohya(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any], *, ra
     Source: kohya-ss/sd-scripts, networks/lora.py; the cut: networks/extract_lora_from_dylora.py.
     """
     found: Tensors = {}
+    numbered = any(key.startswith("text_encoder_2.") for key in tensors)
     for key, tensor in tensors.items():
         module, _, factor = key.rpartition(".lora_")
-        name = kohya_name(module)
+        name = kohya_name(module, numbered=numbered)
         if factor == "A.weight":
             found[f"{name}.lora_down.weight"] = tensor[:rank]
             found[f"{name}.alpha"] = np.array(alpha_of(module, config), dtype=np.float32)

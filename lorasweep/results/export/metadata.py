@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import lorasweep
-from lorasweep.core import files
+from lorasweep.core import files, registry
+from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import Component, PlannedImage, to_dict
 from lorasweep.results.export import forms
 from lorasweep.results.export.forms import Form
 from lorasweep.results.runs import Checkpoint
 
-_FAMILIES = {768: ("sd_v1", False), 1024: ("sd_v2", True)}  # by the width of the text embeddings
+_FAMILIES = {  # by the width of the text embeddings: kohya's version, whether it is 2.x, modelspec's architecture
+    768: ("sd_v1", False, "stable-diffusion-v1/lora"),
+    1024: ("sd_v2", True, "stable-diffusion-v2/lora"),
+    2048: ("sdxl_base_v1-0", False, "stable-diffusion-xl-v1-base/lora"),
+}
 _ARGUMENTS = ("conv_dim", "conv_alpha", "factor")
 _KOHYA_KINDS = ("lora", "locon", "dylora")  # LoRA files; the others are LyCORIS's
 
@@ -41,7 +46,7 @@ def describe(
     found: dict[str, Any] = {
         "ss_output_name": output_name,
         **_network(saved.recipe.adapter, form, rank),
-        **_base(saved, text_width),
+        **_base(saved, text_width, title=output_name),
         **_training(saved),
         **_dataset(saved),
         **_ours(saved, form),
@@ -76,13 +81,26 @@ def _network(adapter: Component, form: Form, rank: int | None) -> dict[str, Any]
     }
 
 
-def _base(saved: Checkpoint, text_width: int | None) -> dict[str, Any]:
+def _base(saved: Checkpoint, text_width: int | None, *, title: str) -> dict[str, Any]:
     base = saved.recipe.base
     path = Path(base.path) if base.path else None
-    version, is_v2 = _FAMILIES.get(text_width or 0, (None, None))
+    version, is_v2, architecture = _FAMILIES.get(text_width or 0, (None, None, None))
+    try:
+        noised = registry.load("base", base.name).noise(base)
+    except ConfigError:  # the base has gone since
+        noised = None
+    spec = {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": architecture,
+        "modelspec.title": title,
+        "modelspec.resolution": f"{base.resolution}x{base.resolution}",
+        "modelspec.prediction_type": noised and ("v" if noised.prediction_type == "v_prediction" else "epsilon"),
+    }
     return {
+        **(spec if architecture else {}),
+        "ss_zero_terminal_snr": noised and noised.zero_terminal_snr,
         "ss_sd_model_name": path.name if path else f"lorasweep {base.name}",
-        "ss_clip_skip": base.clip_skip,
+        "ss_clip_skip": None if text_width == 2048 else base.clip_skip,  # SDXL has none
         "ss_resolution": f"({base.resolution}, {base.resolution})",
         "ss_base_model_version": version,
         "ss_v2": is_v2,
@@ -107,8 +125,9 @@ def _training(saved: Checkpoint) -> dict[str, Any]:
         "ss_lr_scheduler": recipe.scheduler.name,
         "ss_lr_warmup_steps": None if warmup is None else int(warmup),
         "ss_max_grad_norm": train.max_grad_norm,
-        "ss_noise_offset": train.noise_offset,
-        "ss_min_snr_gamma": str(train.min_snr_gamma),
+        "ss_noise_offset": recipe.noise.offset,
+        "ss_min_snr_gamma": str(recipe.noise.min_snr_gamma),
+        "ss_debiased_estimation": recipe.noise.debiased,
         "ss_scale_weight_norms": recipe.regularization.get("scale_norm", {}).get("max_norm"),
         "ss_mixed_precision": "no" if train.precision == "fp32" else train.precision,
         "ss_seed": recipe.seed,

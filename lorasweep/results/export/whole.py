@@ -11,7 +11,6 @@ import numpy as np
 
 from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError, InputError, Problem
-from lorasweep.core.kohya_names import kohya_name
 from lorasweep.results.export.kohya import Tensors
 from lorasweep.results.runs import Checkpoint
 
@@ -45,7 +44,7 @@ def in_its_base(saved: Checkpoint) -> Any:
 def differences(adapter: PeftAdapter) -> Tensors:
     """W' - W as `<module>.diff`, shaped as the weight; no kind of adapter moves a bias."""
     return {
-        f"{kohya_name(path)}.diff": adapter.delta(layer).detach().float().contiguous().numpy()
+        f"{adapter.kohya_name(path)}.diff": adapter.delta(layer).detach().float().contiguous().numpy()
         for path, layer in adapter.layers.items()
     }
 

@@ -1,9 +1,7 @@
-"""Caption embeddings by the frozen text encoder.
+"""What the frozen text encoders make of captions.
 
-Implements `protocols.Texts` over memory, then disk, then the base's text encoder with every adapter in it
-silenced. Recipes that train the text encoder do not come here: they encode live.
-
-B captions, L tokens, D width.
+Implements `protocols.Texts` over memory, then disk, then the base's text encoders with every adapter in them
+silenced. Recipes that train a text encoder do not come here: they encode live.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from lorasweep.core.protocols import Base
+from lorasweep.core.protocols import Base, Text
 from lorasweep.core.records import digest
 from lorasweep.trial import lora_weight
 from lorasweep.trial.cache.store import Memory, Store
@@ -31,23 +29,24 @@ class TextCache:
         self._store = store
         self._memory = Memory(memory_bytes)
 
-    def embed(self, captions: Iterable[str]) -> torch.Tensor:
-        """Embeddings (B, L, D) on the base's device, without gradient.
+    def embed(self, captions: Iterable[str]) -> Text:
+        """Captions together on the base's device, without gradient.
 
         What is missing is encoded and kept in memory only: shuffled captions hardly ever come twice, and
         training should not wait for the disk.
         """
         wanted = list(captions)
-        held = {caption: self._memory.get(self._key(caption)) for caption in dict.fromkeys(wanted)}
-        found = {caption: entry["text"] for caption, entry in held.items() if entry is not None}
-        found.update(self._encode([caption for caption in held if caption not in found]))
-        return torch.stack([found[caption] for caption in wanted])
+        needed = dict.fromkeys(wanted if len({*map(self._base.chunks, wanted)}) < 2 else [*wanted, ""])
+        held = {caption: self._memory.get(self._key(caption)) for caption in needed}
+        found = {caption: entry for caption, entry in held.items() if entry is not None}
+        found.update(self._encode([caption for caption in needed if caption not in found]))
+        return self._base.stack([found[caption] for caption in wanted], found.get("", {}))
 
     def warm(self, captions: Iterable[str]) -> None:
         """Bring captions into memory, encoding what no process has encoded before and keeping it on disk."""
         missing = [caption for caption in dict.fromkeys(captions) if not self._hold(caption)]
-        for caption, text_LD in self._encode(missing).items():
-            self._store.put(_KIND, self._key(caption), {"text": text_LD})
+        for caption, text in self._encode(missing).items():
+            self._store.put(_KIND, self._key(caption), text)
 
     def _key(self, caption: str) -> str:
         base = self._base
@@ -59,23 +58,27 @@ class TextCache:
         if key in self._memory:
             return True
         found = self._store.get(_KIND, key)
-        if found is None or "text" not in found:
+        if found is None or "embeds" not in found:
             return False
-        self._memory.put(key, {"text": found["text"].to(self._base.device)})
+        self._memory.put(key, {name: tensor.to(self._base.device) for name, tensor in found.items()})
         return True
 
     @torch.no_grad()
-    def _encode(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
-        made: dict[str, torch.Tensor] = {}
+    def _encode(self, captions: Sequence[str]) -> dict[str, Text]:
+        """Encode captions, those of one length together."""
+        made: dict[str, Text] = {}
+        by_length: dict[int, list[str]] = {}
+        for caption in captions:
+            by_length.setdefault(self._base.chunks(caption), []).append(caption)
         # Asked for by a training step or not, a caption means the same bits: autocast would round otherwise.
-        plainly = torch.autocast(self._base.device.type, enabled=False)
-        with lora_weight.without_adapters(self._base.text_encoder), plainly:
-            for start in range(0, len(captions), _ROWS):
-                chunk = captions[start : start + _ROWS]
-                rows = [*chunk, *[chunk[-1]] * (_ROWS - len(chunk))]
-                text_BLD = self._base.encode_captions(rows)
-                # Copies: a view would keep the whole batch alive.
-                made.update((caption, text_BLD[row].clone()) for row, caption in enumerate(chunk))
-        for caption, text_LD in made.items():
-            self._memory.put(self._key(caption), {"text": text_LD})
+        with lora_weight.without_adapters(self._base), torch.autocast(self._base.device.type, enabled=False):
+            for group in by_length.values():
+                for start in range(0, len(group), _ROWS):
+                    chunk = group[start : start + _ROWS]
+                    text = self._base.encode_captions([*chunk, *[chunk[-1]] * (_ROWS - len(chunk))])
+                    for row, caption in enumerate(chunk):
+                        # Copies: a view would keep the whole batch alive.
+                        made[caption] = {name: tensor[row].clone() for name, tensor in text.items()}
+        for caption, text in made.items():
+            self._memory.put(self._key(caption), text)
         return made

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from lorasweep.core.judging import EncoderName, Gallery, NoiseName, Part, SetName
-    from lorasweep.core.protocols import Adapter, Base, Encoder, ImageList
+    from lorasweep.core.protocols import Adapter, Base, Encoder, ImageList, Text
     from lorasweep.core.records import Plan, PromptTier, Recipe
     from lorasweep.trial.judge.probes import ProbeBatch, Probes
     from lorasweep.trial.judge.score import Kind
@@ -91,11 +91,6 @@ class JudgeContext:
         """See the protocol."""
         return self.probes.sets
 
-    @property
-    def num_timesteps(self) -> int:
-        """See the protocol."""
-        return self.probes.num_timesteps
-
     def losses(
         self, name: SetName, weight: float, *, trigger: bool = True, part: Part = "both", first_noise: bool = False
     ) -> Rows:
@@ -119,10 +114,10 @@ class JudgeContext:
 
         def measure() -> Magnitudes:
             with lora_weight.lora_weight(self.base, self.adapter, self.weight):
-                texts = [batch.text_BLD, batch.empty_BLD]
+                texts = [batch.text, batch.empty]
                 if self.trains_text:
                     texts = [self.base.encode_captions(w) for w in (batch.captions, [""] * len(batch.captions))]
-                asked = [probing.predict(self.base, batch.noisy_BCHW, batch.timestep_B, text) for text in texts]
+                asked = [self.base.predict(batch.noisy_BCHW, batch.t_B, text, batch.frames) for text in texts]
             adapted = probing.row_norm(asked[0], asked[1]).double().cpu()
             return Magnitudes(adapted=adapted, base=batch.base_norm_B.double().cpu())
 
@@ -215,20 +210,20 @@ class JudgeContext:
                 )
         return [self._cache[key] for key in keys]
 
-    def _texts(self, batches: Sequence[ProbeBatch], weight: float, trigger: bool, part: Part) -> list[torch.Tensor]:
-        """Captions of each batch as the text encoder, adapted if it is, understands them; (B, L, D)."""
+    def _texts(self, batches: Sequence[ProbeBatch], weight: float, trigger: bool, part: Part) -> list[Text]:
+        """Captions of each batch as the text encoders, adapted if they are, understand them."""
         if not self.trains_text or part == "unet":
-            return [batch.text_BLD if trigger else batch.plain_text_BLD for batch in batches]
+            return [batch.text if trigger else batch.plain_text for batch in batches]
         with lora_weight.lora_weight(self.base, self.adapter, weight):
             return [self.base.encode_captions(batch.captions if trigger else batch.plain_captions) for batch in batches]
 
     def _predictions(
-        self, batches: Sequence[ProbeBatch], texts: Sequence[torch.Tensor], weight: float, part: Part
+        self, batches: Sequence[ProbeBatch], texts: Sequence[Text], weight: float, part: Part
     ) -> list[torch.Tensor]:
         with lora_weight.lora_weight(self.base, self.adapter, 0.0 if part == "text_encoder" else weight):
             return [
-                probing.predict(self.base, batch.noisy_BCHW, batch.timestep_B, text_BLD)
-                for batch, text_BLD in zip(batches, texts, strict=True)
+                self.base.predict(batch.noisy_BCHW, batch.t_B, text, batch.frames)
+                for batch, text in zip(batches, texts, strict=True)
             ]
 
     def _rows(
@@ -240,7 +235,7 @@ class JudgeContext:
         rows = Rows(
             adapted=torch.cat(list(adapted)).double().cpu(),
             base=torch.cat(list(base)).double().cpu(),
-            timestep=torch.cat([batch.timestep_B for batch in batches]).cpu(),
+            timestep=torch.cat([batch.timestep_B for batch in batches]),
             image=torch.cat([batch.image_B for batch in batches]).cpu(),
         )
         return self._thinned(rows)

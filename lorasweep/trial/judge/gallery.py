@@ -15,6 +15,7 @@ from lorasweep.core import seeds
 from lorasweep.core.judging import Gallery
 from lorasweep.core.records import PlannedImage, digest
 from lorasweep.trial import lora_weight
+from lorasweep.trial.sample import pictures
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,7 +49,7 @@ def key(base: Base, recipe: Recipe, plan: Plan) -> str:
     """Digest everything that decides the gallery."""
     train, held_out = _chosen(plan)
     marks = [[i.source, i.caption, i.bucket, i.resize_px, i.crop_px] for i in (*train, *held_out)]
-    return digest([base.vae_fingerprint, str(base.dtype), _size_px(recipe), len(train), marks])
+    return digest([base.vae_fingerprint, _size_px(recipe), len(train), marks])
 
 
 def _size_px(recipe: Recipe) -> tuple[int, int]:
@@ -67,14 +68,10 @@ def _choose(images: Sequence[PlannedImage]) -> list[PlannedImage]:
 
 def _decode(base: Base, latents: Latents, image: PlannedImage, size_px: tuple[int, int]) -> Image.Image:
     """Mean latent to picture, then to the samples' size: cover it, cut the middle."""
-    import torch
     from PIL import Image, ImageOps
 
     mean_CHW, _ = latents.mean_std(image)
-    latent_BCHW = mean_CHW[None].to(base.device, base.dtype)
-    decoded = base.vae.decode(latent_BCHW / base.vae.config.scaling_factor).sample[0]
-    levels_CHW = ((decoded.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    picture = Image.fromarray(levels_CHW.permute(1, 2, 0).cpu().numpy(), "RGB")
+    (picture,) = pictures(base.decode_latents(mean_CHW[None].to(base.device)))
     if picture.size == size_px:
         return picture
     return ImageOps.fit(picture, size_px, Image.Resampling.LANCZOS)

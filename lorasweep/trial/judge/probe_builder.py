@@ -4,7 +4,7 @@ Takes a base, a recipe, its plan and the caches, gives `probes.Probes`. Everythi
 derived from `dataset.holdout_seed` and the images' bytes, so the order of files changes nothing. The adapter
 must be silent. Knows nothing about metrics.
 
-Letters: B rows, C H W latent, L tokens, D text width.
+Letters: B rows, C H W latent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from lorasweep.components.metrics._offers import prior_prompts
 from lorasweep.core import seeds
 from lorasweep.core.judging import probe_timesteps
+from lorasweep.core.records import Frame
 from lorasweep.data.captions import without_trigger
+from lorasweep.trial.denoise import denoise
 from lorasweep.trial.judge import probes
 from lorasweep.trial.judge.probes import NoiseBatch, ProbeBatch, Probes
 
@@ -38,8 +40,9 @@ class ProbeBuilder:
     ) -> None:
         self._base, self._recipe, self._plan = base, recipe, plan
         self._latents, self._texts, self._options = latents, texts, options
-        self._num = int(base.noise_schedule.config.num_train_timesteps)
-        self._timesteps = probe_timesteps(self._num, options.buckets)
+        self._timesteps = probe_timesteps(options.buckets)
+        side_px = recipe.base.resolution
+        self._size_px = (recipe.sample.width or side_px, recipe.sample.height or side_px)
 
     def all(self) -> Probes:
         """Build every set that has something to look at."""
@@ -55,7 +58,6 @@ class ProbeBuilder:
         return Probes(
             sets=sets,
             timesteps=self._timesteps,
-            num_timesteps=self._num,
             noise=noise,
             digest=probes.content(sets, noise),
         )
@@ -76,32 +78,42 @@ class ProbeBuilder:
             latents.append(mean_CHW.cpu().float() + std_CHW.cpu().float() * draw)
         captions = [image.caption for image in images]
         noises = min(self._options.noises, -(-self._options.pairs // max(1, len(images))))
-        return self._batches(latents, captions, [image.sha256 for image in images], noises)
+        frames = [image.frame for image in images]
+        return self._batches(latents, captions, frames, [image.sha256 for image in images], noises)
 
     def _of_prompts(self, name: PriorTier, prompts: Sequence[str]) -> tuple[ProbeBatch, ...]:
         """Let the base draw what it knows: the distribution whose loss is to be noticed."""
+        import torch
+
         seed = self._recipe.dataset.holdout_seed
         images = self._options.prior_images
         captions = [prompts[place % len(prompts)] for place in range(images)]
-        wanted, side_px = self._recipe.sample, self._recipe.base.resolution
-        pipe = self._base.pipeline("ddim")
-        pipe.set_progress_bar_config(disable=True)
+        shape = self._base.latent.of(*self._size_px)
+        noises = [torch.randn(shape, generator=_generator(seed, name, place)) for place in range(images)]
+        guided = self._recipe.sample.guidance > 1
         negatives = [self._recipe.base.negative_prompt] * images
-        drawn_BCHW = pipe(
-            prompt_embeds=self._texts.embed(captions).to(self._base.device, self._base.dtype),
-            negative_prompt_embeds=self._texts.embed(negatives).to(self._base.device, self._base.dtype),
-            width=wanted.width or side_px,
-            height=wanted.height or side_px,
-            num_inference_steps=self._options.prior_steps,
-            guidance_scale=wanted.guidance,
-            generator=[_generator(seed, name, place) for place in range(images)],
-            output_type="latent",
-        ).images
+        together = self._texts.embed([*captions, *negatives])  # so that all are padded alike
+        frames = [Frame.whole(*self._size_px)] * images
+        drawn_BCHW = denoise(
+            self._base,
+            torch.stack(noises).to(self._base.dtype),
+            {key: tensor[:images] for key, tensor in together.items()},
+            {key: tensor[images:] for key, tensor in together.items()} if guided else None,
+            frames,
+            sampler="ddim",
+            steps=self._options.prior_steps,
+            guidance=self._recipe.sample.guidance,
+        )
         marks = [f"{name}/{place}" for place in range(images)]
-        return self._batches(list(drawn_BCHW.cpu().float()), captions, marks, 1)
+        return self._batches(list(drawn_BCHW.cpu()), captions, frames, marks, 1)
 
     def _batches(
-        self, latents: Sequence[torch.Tensor], captions: Sequence[str], marks: Sequence[str], noises: int
+        self,
+        latents: Sequence[torch.Tensor],
+        captions: Sequence[str],
+        frames: Sequence[Frame],
+        marks: Sequence[str],
+        noises: int,
     ) -> tuple[ProbeBatch, ...]:
         """Cross images with noises and timesteps, in batches of one noise and shape; `marks` name noises."""
         import torch
@@ -114,7 +126,7 @@ class ProbeBuilder:
                     noise_CHW = torch.randn(latent_CHW.shape, generator=generator)
                     rows.setdefault((draw, *latent_CHW.shape), []).append((place, t, noise_CHW))
         return tuple(
-            self._batch(group[start : start + MAX_ROWS], latents, captions, draw=draw)
+            self._batch(group[start : start + MAX_ROWS], latents, captions, frames, draw=draw)
             for (draw, *_), group in rows.items()
             for start in range(0, len(group), MAX_ROWS)
         )
@@ -124,43 +136,42 @@ class ProbeBuilder:
         rows: Sequence[tuple[int, int, torch.Tensor]],
         latents: Sequence[torch.Tensor],
         captions: Sequence[str],
+        frames: Sequence[Frame],
         *,
         draw: int,
     ) -> ProbeBatch:
         """Noise the rows and let the base answer, with and without the trigger."""
         import torch
 
-        base, schedule = self._base, self._base.noise_schedule
+        base = self._base
         clean_BCHW = torch.stack([latents[place] for place, _, _ in rows])
         noise_BCHW = torch.stack([noise for _, _, noise in rows])
-        timestep_B = torch.tensor([t for _, t, _ in rows])
-        noisy_BCHW = schedule.add_noise(clean_BCHW, noise_BCHW, timestep_B)
-        target_BCHW = noise_BCHW
-        if schedule.config.prediction_type == "v_prediction":
-            target_BCHW = schedule.get_velocity(clean_BCHW, noise_BCHW, timestep_B)
+        t_B = torch.stack([base.path.as_noisy_as(timestep) for _, timestep, _ in rows])
+        noisy_BCHW = base.path.add(clean_BCHW, noise_BCHW, t_B).to(base.device, base.dtype)
+        target_BCHW = base.path.target(clean_BCHW, noise_BCHW, t_B).to(base.device)
+        t_B = t_B.to(base.device)
         words = tuple(captions[place] for place, _, _ in rows)
         plain = tuple(without_trigger(text, self._plan.trigger, self._recipe.captions) for text in words)
-        text_BLD = self._texts.embed(words).to(base.device, base.dtype)
-        noisy_BCHW = noisy_BCHW.to(base.device, base.dtype)
-        timestep_B, target_BCHW = timestep_B.to(base.device), target_BCHW.to(base.device)
-        base_BCHW = probes.predict(base, noisy_BCHW, timestep_B, text_BLD)
+        told = tuple(frames[place] for place, _, _ in rows)
+        text = self._texts.embed(words)
+        base_BCHW = base.predict(noisy_BCHW, t_B, text, told)
         base_loss_B = probes.row_mse(base_BCHW, target_BCHW)
-        plain_text_BLD, base_plain_loss_B = text_BLD, base_loss_B
+        plain_text, base_plain_loss_B = text, base_loss_B
         if plain != words:
-            plain_text_BLD = self._texts.embed(plain).to(base.device, base.dtype)
-            base_plain_loss_B = probes.row_mse(
-                probes.predict(base, noisy_BCHW, timestep_B, plain_text_BLD), target_BCHW
-            )
+            plain_text = self._texts.embed(plain)
+            base_plain_loss_B = probes.row_mse(base.predict(noisy_BCHW, t_B, plain_text, told), target_BCHW)
         return ProbeBatch(
             noisy_BCHW=noisy_BCHW,
             target_BCHW=target_BCHW,
-            timestep_B=timestep_B,
+            t_B=t_B,
+            timestep_B=torch.tensor([timestep for _, timestep, _ in rows]),
+            frames=told,
             image_B=torch.tensor([place for place, _, _ in rows]),
             draw=draw,
             captions=words,
             plain_captions=plain,
-            text_BLD=text_BLD,
-            plain_text_BLD=plain_text_BLD,
+            text=text,
+            plain_text=plain_text,
             base_BCHW=base_BCHW,
             base_loss_B=base_loss_B,
             base_plain_loss_B=base_plain_loss_B,
@@ -178,26 +189,25 @@ class ProbeBuilder:
     def _noise_batch(self, captions: Sequence[str]) -> NoiseBatch:
         import torch
 
-        base, factor = self._base, 2 ** (len(self._base.vae.config.block_out_channels) - 1)
-        wanted, side_px = self._recipe.sample, self._recipe.base.resolution
-        shape = ((wanted.height or side_px) // factor, (wanted.width or side_px) // factor)
-        seed, channels = self._recipe.dataset.holdout_seed, base.unet.config.in_channels
+        base, seed = self._base, self._recipe.dataset.holdout_seed
+        shape = base.latent.of(*self._size_px)
         noises = [
-            torch.randn((channels, *shape), generator=_generator(seed, "pure noise", draw))
+            torch.randn(shape, generator=_generator(seed, "pure noise", draw))
             for draw in range(self._options.magnitude_noises)
         ]
         words = tuple(caption for caption in captions for _ in noises)
         noisy_BCHW = torch.stack(noises * len(captions)).to(base.device, base.dtype)
-        timestep_B = torch.full((len(words),), self._num - 1, device=base.device)
-        text_BLD = self._texts.embed(words).to(base.device, base.dtype)
-        empty_BLD = self._texts.embed([""] * len(words)).to(base.device, base.dtype)
-        asked = [probes.predict(base, noisy_BCHW, timestep_B, text) for text in (text_BLD, empty_BLD)]
+        t_B = base.path.t_of(torch.ones(len(words))).to(base.device)
+        frames = (Frame.whole(*self._size_px),) * len(words)
+        text, empty = self._texts.embed(words), self._texts.embed([""] * len(words))
+        asked = [base.predict(noisy_BCHW, t_B, told, frames) for told in (text, empty)]
         return NoiseBatch(
             noisy_BCHW=noisy_BCHW,
-            timestep_B=timestep_B,
+            t_B=t_B,
+            frames=frames,
             captions=words,
-            text_BLD=text_BLD,
-            empty_BLD=empty_BLD,
+            text=text,
+            empty=empty,
             base_norm_B=probes.row_norm(asked[0], asked[1]),
         )
 

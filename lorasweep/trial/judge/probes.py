@@ -8,7 +8,7 @@ Losses of different steps, weights and trials are then paired row by row, which 
 few per cent visible (most of the spread of a denoising loss comes from t and from the noise). Everything is
 drawn from `dataset.holdout_seed`, never from the recipe's seed. Knows nothing about any metric.
 
-Letters: B rows, C H W latent, L tokens, D text width.
+Letters: B rows, C H W latent.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from lorasweep.trial import lora_weight
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.protocols import Adapter, Base, Latents, Texts
-    from lorasweep.core.records import Plan, Recipe
+    from lorasweep.core.protocols import Adapter, Base, Latents, Text, Texts
+    from lorasweep.core.records import Frame, Plan, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class ProbeOptions:
     """How many probes. The defaults cost a judged checkpoint about 140 forward passes, less than 4 samples.
 
     Attributes:
-        buckets: timestep buckets; each is asked at its middle.
+        buckets: of noise; each is asked at its middle.
         pairs: of image and noise, for training and for held-out images: as many images as there are, and
             where they are few, more noises of each. Images are the sample, so a new one beats a new noise.
         noises: at most so many per image.
@@ -61,12 +61,14 @@ class ProbeBatch:
     """Rows of one latent shape, with the base's answers.
 
     Attributes:
-        noisy_BCHW, target_BCHW: x_t and what the model should predict from it (noise, or v).
-        timestep_B: in [0, number of training timesteps).
+        noisy_BCHW, target_BCHW: x_t and what the model should predict from it.
+        t_B: of the base's noise path.
+        timestep_B: as noisy as Stable Diffusion's, one of `timesteps`.
+        frames: of the images.
         image_B: which image of its set a row looks at.
         draw: which of an image's noises these rows have; every image has a noise 0.
         captions, plain_captions: with and without the trigger; equal when there is no trigger.
-        text_BLD, plain_text_BLD: their embeddings by the frozen text encoder.
+        text, plain_text: what the frozen text encoders make of them.
         base_BCHW: the base's prediction with the caption.
         base_loss_B, base_plain_loss_B: the base's squared error, mean over a row, with and without the
             trigger.
@@ -74,13 +76,15 @@ class ProbeBatch:
 
     noisy_BCHW: torch.Tensor
     target_BCHW: torch.Tensor
+    t_B: torch.Tensor
     timestep_B: torch.Tensor
+    frames: tuple[Frame, ...]
     image_B: torch.Tensor
     draw: int
     captions: tuple[str, ...]
     plain_captions: tuple[str, ...]
-    text_BLD: torch.Tensor
-    plain_text_BLD: torch.Tensor
+    text: Text
+    plain_text: Text
     base_BCHW: torch.Tensor
     base_loss_B: torch.Tensor
     base_plain_loss_B: torch.Tensor
@@ -88,21 +92,23 @@ class ProbeBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseBatch:
-    """Pure noise at the last timestep, asked with captions and with nothing.
+    """Pure noise at the end of the noise path, asked with captions and with nothing.
 
     Attributes:
         noisy_BCHW: the noise; rows of one noise repeat it.
-        timestep_B: the last one.
+        t_B: the last one.
+        frames: of the pictures that are asked for.
         captions: one per row.
-        text_BLD, empty_BLD: their embeddings, and the empty caption's, by the frozen text encoder.
+        text, empty: what the frozen text encoders make of them, and of the empty caption.
         base_norm_B: the base's norm of the difference that the caption makes.
     """
 
     noisy_BCHW: torch.Tensor
-    timestep_B: torch.Tensor
+    t_B: torch.Tensor
+    frames: tuple[Frame, ...]
     captions: tuple[str, ...]
-    text_BLD: torch.Tensor
-    empty_BLD: torch.Tensor
+    text: Text
+    empty: Text
     base_norm_B: torch.Tensor
 
 
@@ -112,15 +118,13 @@ class Probes:
 
     Attributes:
         sets: batches by what they look at; a set without images is absent.
-        timesteps: the fixed t of each bucket, ascending.
-        num_timesteps: of the base's noise schedule.
+        timesteps: the middle of each bucket, ascending.
         noise: pure noise with "training" captions and "recombined" prompts; either may be absent.
         digest: hex, of every question asked: equal digests mean equal probes.
     """
 
     sets: dict[SetName, tuple[ProbeBatch, ...]]
     timesteps: tuple[int, ...]
-    num_timesteps: int
     noise: dict[NoiseName, NoiseBatch]
     digest: str
 
@@ -152,12 +156,6 @@ def build(
         return probe_builder.ProbeBuilder(base, recipe, plan, latents, texts, options).all()
 
 
-def predict(base: Base, noisy_BCHW: torch.Tensor, timestep_B: torch.Tensor, text_BLD: torch.Tensor) -> torch.Tensor:
-    """The UNet's prediction as float32, at whatever weight is in force; (B, C, H, W)."""
-    out = base.unet(noisy_BCHW, timestep_B, encoder_hidden_states=text_BLD, return_dict=False)[0]
-    return out.float()
-
-
 def row_mse(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
     """Squared error, mean over each row; (B,)."""
     return (left_BCHW - right_BCHW).square().flatten(1).mean(1)
@@ -185,7 +183,7 @@ def content(sets: dict[SetName, tuple[ProbeBatch, ...]], noise: dict[NoiseName, 
         (name, batch) for name, batches in sets.items() for batch in batches
     ]
     for name, batch in [*asked, *noise.items()]:
-        total.update(f"{name} {batch.captions} {batch.timestep_B.tolist()}".encode())
+        total.update(f"{name} {batch.captions} {batch.t_B.tolist()}".encode())
         total.update(batch.noisy_BCHW.float().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()
 

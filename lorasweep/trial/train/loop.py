@@ -104,63 +104,62 @@ def _may_be_the_scale(scaler: torch.amp.GradScaler) -> bool:
 
 def _batch_loss(slot: Slot, base: Base, images: Sequence[PlannedImage], number: int) -> torch.Tensor:
     """Loss of one batch, with everything drawn from seeds of this slot, step and batch."""
-    options = slot.recipe.train
+    options = slot.recipe.noise
     pairs = [slot.latents.mean_std(image) for image in images]
     question = loss.ask(
         torch.stack([mean for mean, _ in pairs]),
         torch.stack([std for _, std in pairs]),
-        base.noise_schedule,
+        base.path,
         generator=torch.Generator().manual_seed(slot.seed_of("noise", number)),
-        noise_offset=options.noise_offset,
+        options=options,
     )
     if isinstance(slot.adapter, DrawsPerBatch):
         slot.adapter.draw(slot.seed_of("adapter", number))
     captions = slot.captions(images, batch=number)
     rows = [row for row, image in enumerate(images) if image.target == "base"]
     if rows:
-        question = _answered_by_base(slot, base, question, captions, rows)
+        question = _answered_by_base(slot, base, question, captions, images, rows)
     with _seeded_dropout(slot.seed_of("dropout", number), base.device), _autocast(slot, base):
-        prediction_BCHW = _predict(slot, base, question.noisy_BCHW, question.timestep_B, captions)
+        prediction_BCHW = _predict(slot, base, question.noisy_BCHW, question.t_B, captions, images)
     weights = [image.loss_weight for image in images]
     return loss.weigh(
         prediction_BCHW,
         question,
-        base.noise_schedule,
-        min_snr_gamma=options.min_snr_gamma,
+        base.path,
+        options=options,
         weights=weights if set(weights) != {1.0} else None,
     )
 
 
 def _answered_by_base(
-    slot: Slot, base: Base, question: loss.Question, captions: Sequence[str], rows: Sequence[int]
+    slot: Slot,
+    base: Base,
+    question: loss.Question,
+    captions: Sequence[str],
+    images: Sequence[PlannedImage],
+    rows: Sequence[int],
 ) -> loss.Question:
     """Put the frozen base's own answers, at LoRA weight 0, in the place of some rows' targets."""
     # An autocast of its own, so that no cast made here, without gradient, can serve the adapted pass.
     with lora_weight.lora_weight(base, slot.adapter, 0.0), _autocast(slot, base):
-        answer_BCHW = _predict(
-            slot,
-            base,
-            question.noisy_BCHW[rows],
-            question.timestep_B[rows],
-            [captions[row] for row in rows],
-        )
+        asked, images = [captions[row] for row in rows], [images[row] for row in rows]
+        answer_BCHW = _predict(slot, base, question.noisy_BCHW[rows], question.t_B[rows], asked, images)
     target_BCHW = question.target_BCHW.clone()
     target_BCHW[rows] = answer_BCHW.to(target_BCHW.dtype)
     return dataclasses.replace(question, target_BCHW=target_BCHW)
 
 
 def _predict(
-    slot: Slot, base: Base, noisy_BCHW: torch.Tensor, timestep_B: torch.Tensor, captions: Sequence[str]
+    slot: Slot,
+    base: Base,
+    noisy_BCHW: torch.Tensor,
+    t_B: torch.Tensor,
+    captions: Sequence[str],
+    images: Sequence[PlannedImage],
 ) -> torch.Tensor:
-    """Ask the UNet, with whatever adapter weight, mode and gradient are in force."""
-    text_BLD = base.encode_captions(captions) if slot.trains_text else slot.texts.embed(captions)
-    prediction_BCHW: torch.Tensor = base.unet(
-        noisy_BCHW.to(base.dtype),
-        timestep_B,
-        encoder_hidden_states=text_BLD.to(base.dtype),
-        return_dict=False,
-    )[0]
-    return prediction_BCHW
+    """Ask the base, with whatever adapter weight, mode and gradient are in force."""
+    text = base.encode_captions(captions) if slot.trains_text else slot.texts.embed(captions)
+    return base.predict(noisy_BCHW, t_B, text, [image.frame for image in images])
 
 
 def _autocast(slot: Slot, base: Base) -> torch.autocast:
@@ -186,7 +185,8 @@ def _clip(parameters: Sequence[torch.nn.Parameter], max_norm: float) -> torch.Te
 @contextlib.contextmanager
 def _train_mode(base: Base, slots: Sequence[Slot]) -> Iterator[None]:
     """Train mode, so that adapters' dropout acts, for the parts that are trained; eval mode again after."""
-    parts = [base.unet, *([base.text_encoder] if any(slot.trains_text for slot in slots) else [])]
+    trained = {part for slot in slots for part, tensors in slot.adapter.parameters().items() if tensors}
+    parts = [module for part, module in base.parts.items() if part in trained]
     try:
         for part in parts:
             part.train()

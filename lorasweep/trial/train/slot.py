@@ -22,6 +22,7 @@ from lorasweep.core.protocols import Adapter, Base, Brake, Latents, Schedule, Te
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data.captions import rearranges, vary
 from lorasweep.data.order import batches_per_epoch, epoch_steps
+from lorasweep.trial import lora_weight
 
 
 @dataclass(kw_only=True, eq=False)
@@ -60,7 +61,7 @@ class Slot:
         self._images = self.plan.trained_on()
         batches = batches_per_epoch(self._images, options.batch_size)
         self._steps_per_epoch = math.ceil(batches / options.gradient_accumulation)
-        self.trains_text = bool(self.adapter.parameters().get("text_encoder"))
+        self.trains_text = lora_weight.trains_text(self.adapter)
 
     def batches(self) -> list[list[PlannedImage]]:
         """The batches of the next optimizer step: `gradient_accumulation`, or fewer at an epoch's end."""

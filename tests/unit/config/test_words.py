@@ -109,7 +109,7 @@ def test_several_texts_are_an_axis_of_the_texts_as_written() -> None:
 
 @pytest.mark.parametrize("where", ["file", "words"])
 def test_null_is_a_value_of_a_choice(tmp_path: Path, where: str) -> None:
-    axis = "train.min_snr_gamma"
+    axis = "noise.min_snr_gamma"
     if where == "file":
         more = f'  total: 4\n  space: {{{axis}: "choice(null,5)"}}\n'
         spec = load_sweep(sweep_file(tmp_path, "{}", more))
@@ -117,7 +117,7 @@ def test_null_is_a_value_of_a_choice(tmp_path: Path, where: str) -> None:
         spec = sweep_of_overrides([f"{axis}=choice(null,5)"])
 
     assert spec.search is not None
-    assert {arm.recipe.train.min_snr_gamma for arm in spec.search.corners} == {None, 5.0}
+    assert {arm.recipe.noise.min_snr_gamma for arm in spec.search.corners} == {None, 5.0}
 
 
 # ------------------------------------------------------------------------------------------------- arms
@@ -223,7 +223,7 @@ def test_a_carriage_return_is_told_with_where_it_comes_from(capsys: pytest.Captu
 
 @pytest.mark.parametrize("values", ["0,0.0", "8,8.0", "1e-4,0.0001", "null,null"])
 def test_a_choice_has_no_value_twice(capsys: pytest.CaptureFixture[str], values: str) -> None:
-    assert "must not repeat a value" in refused(capsys, "-m", f"train.noise_offset=choice({values})")
+    assert "must not repeat a value" in refused(capsys, "-m", f"noise.offset=choice({values})")
 
 
 def test_the_share_of_a_space_that_makes_no_recipe_is_told(capsys: pytest.CaptureFixture[str]) -> None:

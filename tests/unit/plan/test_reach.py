@@ -1,20 +1,16 @@
-"""Expected exposures of tags against what the drawn captions really show the text encoder."""
+"""Expected exposures of tags against what the drawn captions really show."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-import lorasweep
-from lorasweep.components.bases._tokens import text_window
 from lorasweep.core.records import Bucket, CaptionOptions, PlannedImage
 from lorasweep.data import captions
 from lorasweep.plan.reach import tag_exposures
 
-WINDOW = text_window(Path(lorasweep.__file__).parent / "components/bases/sd1/tokenizer")
 LONG = ", ".join(["zkw", "1girl", "long hair", *(f"some longer tag {number} here" for number in range(20))])
 
 
@@ -44,10 +40,9 @@ def test_tags_count_as_often_as_they_are_read(options: CaptionOptions) -> None:
     rng, seen = random.Random(0), Counter[str]()
     for _ in range(1000):
         drawn = captions.vary(LONG, options, rng)
-        whole = zip(captions.tags(drawn, options), captions.tags(WINDOW.read(drawn), options), strict=False)
-        seen.update(tag for tag, read in whole if tag == read)
+        seen.update(captions.tags(drawn, options))
 
-    expected = tag_exposures([image], [1000], options, WINDOW)
+    expected = tag_exposures([image], [1000], options)
 
-    assert WINDOW.tokens(LONG) > 75 and expected.keys() == set(captions.tags(LONG, options))
+    assert expected.keys() == set(captions.tags(LONG, options))
     assert all(abs(times - seen[tag]) < 65 for tag, times in expected.items()), (expected, seen)

@@ -9,7 +9,8 @@ import pytest
 from lorasweep.cli.plan_view.tables import plan_json
 from lorasweep.config import load_sweep, sweeps_dir
 
-NAMES = sorted(path.stem for path in sweeps_dir().glob("*.yaml"))
+YOURS = {"sdxl"}  # asks about a base of one's own
+NAMES = sorted({path.stem for path in sweeps_dir().glob("*.yaml")} - YOURS)
 ISSUED = {"article", "optimizers", "adapters", "bucket_sets", "overlap", "captions", "quickstart"}
 
 
@@ -37,3 +38,14 @@ def test_overlap_trains_the_character_more_than_any_outfit(home: Path) -> None:
     assert trained["joint"] == trained["scale_norm"] == trained["prodigy"] > 2.5 * 720
     assert trained["decoupled"] == pytest.approx(trained["joint"] / 2, rel=0.05)
     assert len({tuple(arm["exposures"].items()) for arm in arms.values()}) == 1
+
+
+def test_the_questions_about_sdxl_are_planned_on_any_sdxl(tiny_sdxl: Path, home: Path) -> None:
+    size = ["base.resolution=32", "base.bucket_step=8", "buckets=kohya"]
+    spec = load_sweep("sdxl", [f"base.path={tiny_sdxl}", *size])
+    assert len(spec.arms) == 8 and all(arm.note for arm in spec.arms)
+    data = plan_json(spec)
+    assert len({arm["fingerprint"] for arm in data["arms"]}) == 8
+    trained = {arm["name"]: arm["trainable"]["tensors"] for arm in data["arms"]}
+    assert trained["start"] < trained["full"] and trained["start"] < trained["text_encoders"]
+    assert data["arms"][-1]["learning_rate"].keys() == {"unet", "text_encoder", "text_encoder_2"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import shipped
 
 from lorasweep.cli.plan_view.tables import plan_json
-from lorasweep.components.bases import stable_diffusion
+from lorasweep.components.bases import dollhouse, stable_diffusion
 from lorasweep.config import compose_recipe
 from lorasweep.core.records import Component, Recipe
 from lorasweep.plan.trainable import Trainable, trainable
@@ -17,22 +18,23 @@ from lorasweep.plan.trainable import Trainable, trainable
 MakeRecipe = Callable[..., Recipe]
 
 
-def test_modules_of_stable_diffusion_15_are_kohyas(recipe_of: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reference: sd-scripts makes 192 LoRA modules for its UNet, 278 with conv_dim."""
-    import torch
-    from diffusers import UNet2DConditionModel
-
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
-    shapes = {
-        name.removesuffix(".weight"): tuple(parameter.shape)
-        for name, parameter in unet.named_parameters()
-        if name.endswith(".weight")
-    }
-    monkeypatch.setattr(stable_diffusion, "weight_shapes", lambda options, part: shapes)
-    for adapter, modules in (("lora", 192), ("locon", 278)):
-        found = trainable(recipe_of(f"adapter={adapter}"))
-        assert found is not None and found.tensors == 2 * modules
+@pytest.mark.parametrize(
+    ("family", "adapter", "modules"),
+    [("sd1", "lora", 192), ("sd1", "locon", 278), ("sdxl_configs", "lora", 722), ("sdxl_configs", "locon", 788)],
+)
+def test_a_checkpoint_is_counted_by_the_shapes_of_its_family(
+    recipe_of: MakeRecipe, monkeypatch: pytest.MonkeyPatch, family: str, adapter: str, modules: int
+) -> None:
+    """Reference: the modules that sd-scripts makes for the UNets of SD 1.5 and XL, 72 and 72 + 192 for their text."""
+    folder = Path(stable_diffusion.__file__).parent / family
+    shapes = json.loads((folder / "weight_shapes.json").read_text())
+    monkeypatch.setattr(dollhouse, "weight_shapes", lambda options: shapes)
+    found, both = (trainable(recipe_of(f"adapter={adapter}", f"adapter.text_encoder={on}")) for on in (False, True))
+    assert found is not None and found.tensors == 2 * modules
+    assert both is not None and both.tensors == 2 * (modules + {"sd1": 72, "sdxl_configs": 264}[family])
+    if (family, adapter) == ("sdxl_configs", "lora"):
+        dim_32 = trainable(recipe_of("adapter=lora", "adapter.dim=32"))
+        assert dim_32 is not None and round(dim_32.parameters * 2 / 2**20) == 162  # MiB in fp16
 
 
 def test_a_plan_says_how_much_trains(recipe_of: MakeRecipe) -> None:
@@ -48,13 +50,6 @@ def test_a_plan_says_how_much_trains(recipe_of: MakeRecipe) -> None:
 def test_the_shipped_base_tells_too(home: Path) -> None:
     found = trainable(compose_recipe([]))
     assert found is not None and found.parameters > 100_000
-
-
-def test_one_checkpoint_file_does_not_tell(recipe_of: MakeRecipe, tmp_path: Path) -> None:
-    from lorasweep.components.bases import _files
-
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    assert _files.weight_shapes(tmp_path / "model.safetensors", "unet") is None
 
 
 def test_a_lokr_is_split_as_peft_splits_it(tiny_sd: Path) -> None:

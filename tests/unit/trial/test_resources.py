@@ -32,7 +32,7 @@ def test_prompts_and_clip_skip_put_no_second_base_into_memory(home: Path, tiny_s
     ]
     for recipe in others:
         base = resources.base(recipe)
-        assert base.unet is plain.unet and base.text_encoder is plain.text_encoder, recipe.base
+        assert base.unet is plain.unet and base.parts["text_encoder"] is plain.parts["text_encoder"], recipe.base
         assert base.clip_skip == recipe.base.clip_skip
     assert resources.base(_recipe(tiny_sd)) is plain
 
@@ -61,7 +61,7 @@ def test_other_weights_or_precision_take_the_place_of_the_last_base(home: Path, 
 
 def test_clip_skip_still_acts_on_captions_and_on_the_bases_pictures(home: Path, tiny_sd: Path) -> None:
     resources, (one, two) = TrialResources(), (_recipe(tiny_sd), _recipe(tiny_sd, "base.clip_skip=2"))
-    texts = [resources.caches(recipe)[1].embed(["zkw, red hat"]) for recipe in (one, two, one)]
+    texts = [resources.caches(recipe)[1].embed(["zkw, red hat"])["embeds"] for recipe in (one, two, one)]
     assert torch.equal(texts[0], texts[2]) and not torch.equal(texts[0], texts[1])
     pictures = [_pictures(resources, recipe) for recipe in (one, two, one)]
     assert np.array_equal(pictures[0], pictures[2]) and not np.array_equal(pictures[0], pictures[1])

@@ -103,7 +103,7 @@ def redraw(tiny_sd: Path, folder: Path, place: int) -> tuple[Any, Any]:
 
     index = json.loads((folder / "samples" / "index.json").read_text())
     how, entry = index["how"], index["images"][place]
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(tiny_sd)
+    pipe = getattr(diffusers, how["pipeline"]).from_pretrained(tiny_sd)
     pipe.scheduler = getattr(diffusers, how["scheduler"]).from_config(how["scheduler_config"])
     pipe.set_progress_bar_config(disable=True)
     if entry["adapter"]:

@@ -1,12 +1,12 @@
-"""The base as a ruler: what its VAE and its UNet make of a picture, cut into tiles.
+"""The base as a ruler: what its VAE and its denoiser make of a picture, cut into tiles.
 
-Takes RGB pictures of one size, gives per tile the VAE latent and the UNet's features, and the features of the
-whole. UNet features are taken as in DIFT: noise the latent to an early timestep with a noise that is the same
-for every picture, run one forward pass with an empty caption, and read a block in the middle of the way up.
-Adapters must be silent (`inference.lora_weight(base, adapter, 0.0)`); this module does not look for them.
+Takes RGB pictures of one size, gives per tile the VAE latent and the denoiser's features, and the features of the
+whole. Features are taken as in DIFT: noise the latent to an early timestep with a noise that is the same
+for every picture, run one forward pass with an empty caption, and read the middle (`Base.features`).
+Adapters must be silent (`lora_weight.lora_weight(base, adapter, 0.0)`); this module does not look for them.
 
-Source: Tang et al., "Emergent correspondence from image diffusion" (arXiv 2306.03881), t = 261, up block 1 of
-SD 1.x's four. Departure: one noise instead of an ensemble of eight, since all pictures share it.
+Source: Tang et al., "Emergent correspondence from image diffusion" (arXiv 2306.03881), t = 261. Departure: one noise
+instead of an ensemble of eight, since all pictures share it.
 
 Letters: B pictures, C latent channels, H W latent size, T tiles, D numbers per tile.
 """
@@ -15,18 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorasweep.core import seeds
-from lorasweep.core.records import digest
+from lorasweep.core.records import Frame, digest
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.core.protocols import Base
+    from lorasweep.core.protocols import Base, Text
 
-TIMESTEP_SHARE = 0.261  # of the noise schedule: t = 261 of 1000
+TIMESTEP = 261  # by Stable Diffusion's noise
 TILES_PER_SIDE = 4  # 16 tiles, as Carlini et al. (arXiv 2301.13188) cut 512 px into 128 px
 
 
@@ -40,7 +40,7 @@ class FrozenBase:
     def fingerprint(self) -> str:
         """Of the weights and of how they are asked."""
         base = self.base
-        return digest(["frozen_base", base.fingerprint, str(base.dtype), TIMESTEP_SHARE, TILES_PER_SIDE])
+        return digest(["frozen_base", base.fingerprint, str(base.dtype), TIMESTEP, TILES_PER_SIDE])
 
     def encode(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """Encode pictures of one size."""
@@ -48,46 +48,36 @@ class FrozenBase:
 
         with torch.no_grad():
             latent_BCHW = self.base.encode_images(pixels(pictures))[0]
-            feature_BDHW = self._unet_features(latent_BCHW)
+            feature_BDHW = self._features(latent_BCHW)
         return {
             "latents": latent_tiles(latent_BCHW.cpu()),
             "features": feature_tiles(feature_BDHW.cpu()),
             "whole": feature_BDHW.mean((2, 3)).cpu(),
         }
 
-    def _unet_features(self, latent_BCHW: torch.Tensor) -> torch.Tensor:
-        """Output of the middle up block at the early timestep; (B, D, h, w) fp32."""
+    def _features(self, latent_BCHW: torch.Tensor) -> torch.Tensor:
+        """What the denoiser sees at the early timestep; (B, D, h, w) fp32."""
         import torch
 
-        base, schedule = self.base, self.base.noise_schedule
-        t = int(TIMESTEP_SHARE * schedule.config.num_train_timesteps)
+        base, count = self.base, len(latent_BCHW)
         generator = torch.Generator("cpu").manual_seed(seeds.derive(0, "frozen base's noise"))
         noise_CHW = torch.randn(latent_BCHW.shape[1:], generator=generator).to(latent_BCHW)
-        timestep_B = torch.full((len(latent_BCHW),), t, device=base.device)
-        noisy_BCHW = schedule.add_noise(latent_BCHW, noise_CHW.expand_as(latent_BCHW), timestep_B)
-        empty_BLD = base.encode_captions([""]).to(base.dtype).expand(len(latent_BCHW), -1, -1)
-        blocks = base.unet.up_blocks
-        handle = blocks[(len(blocks) - 1) // 2].register_forward_hook(_stop_here)
-        try:
-            base.unet(noisy_BCHW.to(base.dtype), timestep_B, encoder_hidden_states=empty_BLD)
-        except _SeenEnough as seen:
-            features: torch.Tensor = seen.output.float()
-            return features
-        finally:
-            handle.remove()
-        raise RuntimeError("the UNet never ran the block that is read")  # pragma: no cover
+        t_B = base.path.as_noisy_as(TIMESTEP).expand(count).to(base.device)
+        noisy_BCHW = base.path.add(latent_BCHW, noise_CHW.expand_as(latent_BCHW), t_B)
+        return base.features(
+            noisy_BCHW, t_B, repeated(base.encode_captions([""]), count), whole_frames(base, latent_BCHW)
+        )
 
 
-class _SeenEnough(Exception):
-    """Ends a forward pass where its features are: the blocks after it, at full size, cost the most."""
-
-    def __init__(self, output: torch.Tensor) -> None:
-        super().__init__()
-        self.output = output
+def repeated(text: Text, count: int) -> Text:
+    """One caption for many pictures."""
+    return {name: tensor.expand(count, *tensor.shape[1:]) for name, tensor in text.items()}
 
 
-def _stop_here(module: torch.nn.Module, arguments: Any, output: torch.Tensor) -> None:
-    raise _SeenEnough(output)
+def whole_frames(base: Base, latent_BCHW: torch.Tensor) -> list[Frame]:
+    """Frames of pictures that were drawn in their own size."""
+    height, width = (side * base.latent.px for side in latent_BCHW.shape[2:])
+    return [Frame.whole(width, height)] * len(latent_BCHW)
 
 
 def pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:

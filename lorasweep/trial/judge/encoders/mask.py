@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from lorasweep.core import seeds
 from lorasweep.core.records import digest
 from lorasweep.data import captions
-from lorasweep.trial.judge.encoders.frozen_base import pixels
+from lorasweep.trial.judge.encoders.frozen_base import pixels, repeated, whole_frames
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lorasweep.core.protocols import Base, Encoder
     from lorasweep.core.records import Plan, Recipe
 
-TIMESTEP_SHARE = 0.5  # of the noise schedule, as DiffEdit's encoding ratio
+TIMESTEP = 500  # by Stable Diffusion's noise, as DiffEdit's encoding ratio of a half
 NOISES = 4
 GREY = (128, 128, 128)
 _COMMON = 0.6  # share of captions that a word for the subject is in
@@ -50,7 +50,7 @@ class Masked:
     @property
     def fingerprint(self) -> str:
         """Of the encoder, the base that finds the subject, and the words."""
-        how = [self.subject, TIMESTEP_SHARE, NOISES, GREY]
+        how = [self.subject, TIMESTEP, NOISES, GREY]
         return digest([self.encoder.fingerprint, self.base.fingerprint, str(self.base.dtype), how])
 
     def encode(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
@@ -62,24 +62,17 @@ def foreground(base: Base, pictures: Sequence[Image.Image], subject: str) -> tor
     """Where the subject is, true or false at latent resolution; (B, H, W)."""
     import torch
 
-    schedule = base.noise_schedule
     with torch.no_grad():
         latent_BCHW = base.encode_images(pixels(pictures))[0]
-        texts = [base.encode_captions([words]).to(base.dtype) for words in (subject, "")]
-        timestep_B = torch.full(
-            (len(pictures),), int(TIMESTEP_SHARE * schedule.config.num_train_timesteps), device=base.device
-        )
+        texts = [repeated(base.encode_captions([words]), len(pictures)) for words in (subject, "")]
+        frames = whole_frames(base, latent_BCHW)
+        t_B = base.path.as_noisy_as(TIMESTEP).expand(len(pictures)).to(base.device)
         difference_BHW = torch.zeros_like(latent_BCHW[:, 0])
         for draw in range(NOISES):
             generator = torch.Generator("cpu").manual_seed(seeds.derive(0, "mask", draw))
             noise_CHW = torch.randn(latent_BCHW.shape[1:], generator=generator).to(latent_BCHW)
-            noisy_BCHW = schedule.add_noise(latent_BCHW, noise_CHW.expand_as(latent_BCHW), timestep_B)
-            with_words, without = (
-                base.unet(
-                    noisy_BCHW.to(base.dtype), timestep_B, encoder_hidden_states=text.expand(len(pictures), -1, -1)
-                ).sample.float()
-                for text in texts
-            )
+            noisy_BCHW = base.path.add(latent_BCHW, noise_CHW.expand_as(latent_BCHW), t_B)
+            with_words, without = (base.predict(noisy_BCHW, t_B, text, frames) for text in texts)
             difference_BHW += (with_words - without).abs().mean(1)
     smooth_BHW = torch.nn.functional.avg_pool2d(difference_BHW[:, None], 3, stride=1, padding=1)[:, 0]
     return (smooth_BHW > smooth_BHW.mean((1, 2), keepdim=True)).cpu()

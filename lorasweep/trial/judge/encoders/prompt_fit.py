@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lorasweep.core import seeds
 from lorasweep.core.records import digest
-from lorasweep.trial.judge.encoders.frozen_base import pixels
+from lorasweep.trial.judge.encoders.frozen_base import pixels, repeated, whole_frames
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lorasweep.trial.judge.encoders.local import Clip
 
 # Where prompts make a difference: above, noise hides everything; below, the picture itself says it all.
-TIMESTEP_SHARES = (0.3, 0.5, 0.7, 0.85)
+TIMESTEPS = (300, 500, 700, 850)  # by Stable Diffusion's noise
 
 
 @dataclass(frozen=True)
@@ -41,35 +41,31 @@ class FitByBase:
     def fingerprint(self) -> str:
         """Of the base and the prompts."""
         base = self.base
-        where = [base.fingerprint, base.text_fingerprint, str(base.dtype), TIMESTEP_SHARES]
+        where = [base.fingerprint, base.text_fingerprint, str(base.dtype), TIMESTEPS]
         return digest(["fit by base", where, self.prompts])
 
     def encode(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """Ask every picture at every timestep for every prompt, on noise that all of them share."""
         import torch
 
-        base, schedule = self.base, self.base.noise_schedule
+        base, count = self.base, len(pictures)
         with torch.no_grad():
             latent_BCHW = base.encode_images(pixels(pictures))[0]
-            texts = base.encode_captions(list(self.prompts)).to(base.dtype)
-            error_BK = torch.zeros(len(pictures), len(self.prompts))
-            for share in TIMESTEP_SHARES:
-                t = int(share * schedule.config.num_train_timesteps)
-                timestep_B = torch.full((len(pictures),), t, device=base.device)
-                generator = torch.Generator("cpu").manual_seed(seeds.derive(0, "fit", t))
+            frames = whole_frames(base, latent_BCHW)
+            together = base.encode_captions(self.prompts)
+            rows = ({name: tensor[[place]] for name, tensor in together.items()} for place in range(len(self.prompts)))
+            texts = [repeated(row, count) for row in rows]
+            error_BK = torch.zeros(count, len(self.prompts))
+            for timestep in TIMESTEPS:
+                generator = torch.Generator("cpu").manual_seed(seeds.derive(0, "fit", timestep))
                 noise_CHW = torch.randn(latent_BCHW.shape[1:], generator=generator).to(latent_BCHW)
                 noise_BCHW = noise_CHW.expand_as(latent_BCHW)
-                noisy_BCHW = schedule.add_noise(latent_BCHW, noise_BCHW, timestep_B)
-                target_BCHW = noise_BCHW
-                if schedule.config.prediction_type == "v_prediction":
-                    target_BCHW = schedule.get_velocity(latent_BCHW, noise_BCHW, timestep_B)
-                for place, text_LD in enumerate(texts):
-                    said = base.unet(
-                        noisy_BCHW.to(base.dtype),
-                        timestep_B,
-                        encoder_hidden_states=text_LD.expand(len(pictures), -1, -1),
-                    ).sample
-                    error_BK[:, place] += (said.float() - target_BCHW).square().flatten(1).mean(1).cpu()
+                t_B = base.path.as_noisy_as(timestep).expand(count).to(base.device)
+                noisy_BCHW = base.path.add(latent_BCHW, noise_BCHW, t_B)
+                target_BCHW = base.path.target(latent_BCHW, noise_BCHW, t_B)
+                for place, text in enumerate(texts):
+                    said_BCHW = base.predict(noisy_BCHW, t_B, text, frames)
+                    error_BK[:, place] += (said_BCHW - target_BCHW).square().flatten(1).mean(1).cpu()
         return {"fit": -error_BK}
 
 

@@ -10,6 +10,7 @@ import shipped
 import torch
 
 from lorasweep.components.adapters import locon, lora
+from lorasweep.components.bases._families import UNET_SCOPES
 from lorasweep.core.protocols import Base
 
 
@@ -22,7 +23,9 @@ def sd15() -> Any:
     with torch.device("meta"):
         unet = UNet2DConditionModel(cross_attention_dim=768)  # its defaults otherwise are SD 1.5's
         text = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12))
-    return types.SimpleNamespace(unet=unet, text_encoder=text, device=torch.device("meta"))
+    return types.SimpleNamespace(
+        parts={"unet": unet, "text_encoder": text}, scopes=UNET_SCOPES, device=torch.device("meta")
+    )
 
 
 def ranks(state: dict[str, torch.Tensor]) -> list[tuple[int, ...]]:
@@ -55,6 +58,24 @@ def test_kohyas_modules_and_sizes_on_sd15(sd15: Any) -> None:
         assert len(ranks(state)) == 278 + 72
 
 
+def test_kohyas_sizes_on_sdxl() -> None:
+    """fp16 sizes of the files that sd-scripts makes for the UNet."""
+    from diffusers import UNet2DConditionModel
+
+    from lorasweep.components.bases import sdxl
+
+    folder = Path(sdxl.__file__).parent / "sdxl_configs" / "unet"
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder))
+    base: Any = types.SimpleNamespace(parts={"unet": unet}, scopes=UNET_SCOPES, device=torch.device("meta"))
+    made = [(lora, {"dim": dim}, 5.073 * dim) for dim in (8, 32, 128)]
+    made += [(locon, {"dim": 32, "conv_dim": 16}, 177), (locon, {"dim": 64, "conv_dim": 64}, 375)]
+    for module, knobs, size in made:
+        adapter = shipped.build(module, base, seed=0, text_encoder=False, **knobs)
+        assert mebibytes_fp16(meta_state(adapter)) == pytest.approx(size, rel=0.005)
+        adapter.remove()
+
+
 def meta_state(adapter: Any) -> dict[str, torch.Tensor]:
     return {key: parameter.detach() for key, parameter in adapter.named_parameters()}
 
@@ -80,7 +101,7 @@ def test_diffusers_alone_gets_the_same_answers(base: Base, tiny_sd: Path, tmp_pa
         warnings.simplefilter("error", UserWarning)
         pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, local_files_only=True)
         pipeline.load_lora_weights(str(tmp_path), weight_name="adapter.safetensors", adapter_name="x")
-    text = base.encode_captions(["zkw"])
+    text = base.encode_captions(["zkw"])["embeds"]
     noisy = torch.randn(1, 4, 8, 8, generator=generator)
     with torch.no_grad():
         made.set_weight(0)

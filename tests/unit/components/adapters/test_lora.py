@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from lorasweep.components.adapters import lora
 from lorasweep.components.adapters._targets import find_targets
+from lorasweep.components.bases._families import UNET_SCOPES
 from lorasweep.core.errors import AdapterError
 from lorasweep.core.protocols import Adapter, Base
 
@@ -43,7 +44,7 @@ def look(unet: Any, text_encoder_output: torch.Tensor) -> torch.Tensor:
 
 def outputs(base: Base) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.no_grad():
-        text = base.encode_captions(PROMPTS)
+        text = base.encode_captions(PROMPTS)["embeds"]
     return text, look(base.unet, text)
 
 
@@ -55,11 +56,11 @@ def test_kohya_counts_on_a_unet_shaped_like_sd15() -> None:
         unet = UNet2DConditionModel(cross_attention_dim=768)  # its defaults otherwise are SD 1.5's
         text = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12))
     assert sum(p.numel() for p in unet.parameters()) == 859_520_964
-    assert len(find_targets(unet, "attn-mlp")) == 192
-    assert len(find_targets(unet, "attn")) == 128
+    assert len(find_targets(unet, UNET_SCOPES["attn-mlp"])) == 192
+    assert len(find_targets(unet, UNET_SCOPES["attn"])) == 128
     # 22 residual blocks (conv1, conv2, time_emb_proj; 14 shortcuts), 3 down- and 3 upsamplers.
-    assert len(find_targets(unet, "full")) == 192 + 22 * 3 + 14 + 6
-    assert [len(find_targets(text, scope)) for scope in ("attn", "attn-mlp", "full")] == [48, 72, 72]
+    assert len(find_targets(unet, UNET_SCOPES["full"])) == 192 + 22 * 3 + 14 + 6
+    assert [len(find_targets(text, UNET_SCOPES[scope])) for scope in ("attn", "attn-mlp", "full")] == [48, 72, 72]
 
 
 @pytest.mark.parametrize("targets", ["attn", "attn-mlp", "full"])

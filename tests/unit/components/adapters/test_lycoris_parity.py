@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 
 from lorasweep.core import registry
-from lorasweep.core.kohya_names import kohya_name
 from lorasweep.core.protocols import Base
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -52,7 +51,7 @@ def test_ours_is_lycoris(case: str, base: Base, tmp_path: Path) -> None:
     file = load_file(tmp_path / "x.safetensors")
     adapter.set_weight(0.7)
     for path, layer in adapter.layers.items():
-        name = kohya_name(path)
+        name = adapter.kohya_name(path)
         own = {key.split(".", 1)[1]: tensor for key, tensor in file.items() if key.startswith(f"{name}.")}
         theirs = reference(kind, name, layer, knobs)
         state = theirs.state_dict()

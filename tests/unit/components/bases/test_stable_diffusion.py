@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from oracle import pipeline_of
 from tiny_checkpoint import same_tensors, write_checkpoint
 from tiny_sd import make_tiny_sd
 
@@ -60,7 +61,7 @@ def test_it_is_frozen_and_what_the_folder_holds(tiny_sd: Path, no_network: None)
     for mine, other in (
         (base.unet, theirs.unet),
         (base.vae, theirs.vae),
-        (base.text_encoder, theirs.text_encoder),
+        (base.parts["text_encoder"], theirs.text_encoder),
     ):
         assert same_tensors(mine, other)
         assert not mine.training and not any(p.requires_grad for p in mine.parameters())
@@ -68,7 +69,7 @@ def test_it_is_frozen_and_what_the_folder_holds(tiny_sd: Path, no_network: None)
     assert torch.equal(base.noise_schedule.alphas_cumprod, theirs.scheduler.alphas_cumprod)
     with torch.no_grad():
         wanted, _ = theirs.encode_prompt(CAPTIONS, "cpu", 1, False)
-    assert torch.equal(base.encode_captions(CAPTIONS), wanted)
+    assert torch.equal(base.encode_captions(CAPTIONS)["embeds"], wanted)
 
 
 def test_latents_are_the_posterior_times_the_scaling_factor(tiny_sd: Path) -> None:
@@ -84,26 +85,40 @@ def test_latents_are_the_posterior_times_the_scaling_factor(tiny_sd: Path) -> No
 def test_clip_skip_counts_as_kohya(tiny_sd: Path) -> None:
     """1 is the last layer; 2 the one before, through the final layer norm."""
     base = load(tiny_sd, clip_skip=2)
-    ids = base.tokenizer(CAPTIONS, padding="max_length", return_tensors="pt").input_ids
+    ids = base.tokenizers[0](CAPTIONS, padding="max_length", return_tensors="pt").input_ids
     with torch.no_grad():
-        hidden = base.text_encoder(ids, output_hidden_states=True).hidden_states
-        wanted = base.text_encoder.final_layer_norm(hidden[-2])
-        found = base.encode_captions(CAPTIONS)
+        hidden = base.parts["text_encoder"](ids, output_hidden_states=True).hidden_states
+        wanted = base.parts["text_encoder"].final_layer_norm(hidden[-2])
+        found = base.encode_captions(CAPTIONS)["embeds"]
     assert torch.equal(found, wanted)
     plain = load(tiny_sd)
-    assert not torch.allclose(found, plain.encode_captions(CAPTIONS), atol=1e-2)
+    assert not torch.allclose(found, plain.encode_captions(CAPTIONS)["embeds"], atol=1e-2)
     assert base.fingerprint == plain.fingerprint and base.text_fingerprint != plain.text_fingerprint
 
 
-def test_long_captions_are_cut(tiny_sd: Path) -> None:
+def test_long_captions_are_read_in_chunks_of_75(tiny_sd: Path) -> None:
+    """As kohya's max_token_length of 150 and 225: each chunk between marks of its own, the inner ones dropped."""
     base = load(tiny_sd)
-    assert base.encode_captions(["red hair, " * 50]).shape == (1, 77, 32)
+    long = "red hair, " * 50  # 150 tokens, of which the 75th and 76th are in two chunks
+    with torch.no_grad():
+        found = base.encode_captions([long, "zkw"])["embeds"]
+        ids = base.tokenizers[0](long, add_special_tokens=False).input_ids
+        assert len(ids) == 150 and base.chunks(long) == 2
+        start, end = base.tokenizers[0].bos_token_id, base.tokenizers[0].eos_token_id
+        rows = torch.tensor([[start, *ids[:75], end], [start, *ids[75:], end]])
+        first, second = base.parts["text_encoder"](rows).last_hidden_state
+        alone, empty = (base.encode_captions([text])["embeds"][0] for text in ("zkw", ""))
+    assert found.shape == (2, 152, 32)
+    assert torch.allclose(found[0], torch.cat([first[:-1], second[1:]]), atol=1e-6)
+    assert torch.allclose(found[1], torch.cat([alone[:-1], empty[1:]]), atol=1e-6)
+    rows = base.stack([{"embeds": alone}, {"embeds": found[0]}], {"embeds": empty})["embeds"]
+    assert torch.equal(rows[1], found[0]) and torch.allclose(rows[0], found[1], atol=1e-6)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
 def test_pipelines_draw_over_the_very_modules(tiny_sd: Path, sampler: str, capsys: pytest.CaptureFixture[str]) -> None:
     base = load(tiny_sd)
-    pipeline = base.pipeline(sampler)
+    pipeline = pipeline_of(base, sampler)
     assert pipeline.unet is base.unet and pipeline.vae is base.vae and pipeline.safety_checker is None
     assert pipeline.scheduler.config.steps_offset == 1
     assert not pipeline.scheduler.config.get("clip_sample", False)
@@ -116,7 +131,7 @@ def test_pipelines_draw_over_the_very_modules(tiny_sd: Path, sampler: str, capsy
 def test_prediction_type_comes_from_the_folder(tmp_path: Path) -> None:
     base = load(make_tiny_sd(tmp_path / "v", prediction_type="v_prediction"))
     assert base.noise_schedule.config.prediction_type == "v_prediction"
-    assert base.pipeline("euler").scheduler.config.prediction_type == "v_prediction"
+    assert pipeline_of(base, "euler").scheduler.config.prediction_type == "v_prediction"
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -145,9 +160,9 @@ def test_one_checkpoint_file_with_its_configs_beside_it(
     capfd.readouterr()
     base, wanted = load(file), load(tiny_sd)
     assert capfd.readouterr().err == ""  # diffusers' own bars and remarks stay out of the terminal
-    for part in ("unet", "vae", "text_encoder"):
-        assert same_tensors(getattr(base, part), getattr(wanted, part)), part
-    assert torch.equal(base.encode_captions(CAPTIONS), wanted.encode_captions(CAPTIONS))
+    assert same_tensors(base.vae, wanted.vae)
+    assert all(same_tensors(base.parts[part], wanted.parts[part]) for part in wanted.parts)
+    assert torch.equal(base.encode_captions(CAPTIONS)["embeds"], wanted.encode_captions(CAPTIONS)["embeds"])
     assert base.noise_schedule.config.prediction_type == "epsilon"
 
 
@@ -241,7 +256,10 @@ def test_a_checkpoint_of_stable_diffusion_1_needs_nothing_beside_it(tmp_path: Pa
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        ({**CONV_IN, "conditioner.embedders.1.model.ln_final.weight": [1280]}, "which is an SDXL checkpoint"),
+        (
+            {**CONV_IN, "conditioner.embedders.1.model.ln_final.weight": [1280]},
+            "a checkpoint of Stable Diffusion XL",
+        ),
         ({**CONV_IN, **VAE, **SD2_TEXT}, "must be in a folder"),
         ({**SD1, "model.diffusion_model.input_blocks.0.0.weight": [320, 9, 3, 3]}, "9 input channels"),
         ({"lora_unet_mid_block.lora_up.weight": [4, 4]}, "which is a LoRA"),

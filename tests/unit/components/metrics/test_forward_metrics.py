@@ -64,10 +64,8 @@ def test_loss_ratios_agree_with_a_plain_computation(context: Any, perturb: Any) 
                 losses = []
                 for weight in (0.7, 0.0):
                     context.adapter.set_weight(weight)
-                    text = context.base.encode_captions([batch.captions[row]])
-                    guess = context.base.unet(
-                        batch.noisy_BCHW[one], batch.timestep_B[one], encoder_hidden_states=text
-                    ).sample
+                    text = context.base.encode_captions([batch.captions[row]])["embeds"]
+                    guess = context.base.unet(batch.noisy_BCHW[one], batch.t_B[one], encoder_hidden_states=text).sample
                     losses.append(float(torch.nn.functional.mse_loss(guess, batch.target_BCHW[one])))
                 total = sums.setdefault(int(batch.timestep_B[row]), [0.0, 0.0])
                 total[0] += losses[0]
@@ -179,12 +177,9 @@ def test_an_adapted_text_encoder_is_judged_through_its_own_embeddings(context: A
 def test_v_prediction_targets_lead_back_to_the_latent(
     base: Any, recipe: Any, plan: Any, build_probes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diffusers import DDPMScheduler
-
-    schedule = DDPMScheduler.from_config(base.noise_schedule.config, prediction_type="v_prediction")
-    monkeypatch.setattr(base, "noise_schedule", schedule)
+    monkeypatch.setattr(base, "path", dataclasses.replace(base.path, prediction="v_prediction"))
     batch = build_probes().sets["train"][0]
-    alpha_B111 = schedule.alphas_cumprod[batch.timestep_B].reshape(-1, 1, 1, 1)
+    alpha_B111 = base.path.alpha_bar_T[batch.t_B].reshape(-1, 1, 1, 1)
     # v = sqrt(alpha) eps - sqrt(1 - alpha) x (Salimans and Ho 2022, appendix D), solved for x
     latent_BCHW = alpha_B111.sqrt() * batch.noisy_BCHW - (1 - alpha_B111).sqrt() * batch.target_BCHW
     same = [latent_BCHW[row] for row in range(len(batch.captions)) if batch.image_B[row] == batch.image_B[0]]

@@ -136,10 +136,9 @@ def test_magnitudes_agree_with_a_plain_computation(context: Any, perturb: Any) -
     batch = context.probes.noise["training"]
     context.adapter.set_weight(0.7)
     with torch.no_grad():
-        texts = [context.base.encode_captions([words]) for words in (batch.captions[0], "")]
+        texts = [context.base.encode_captions([words])["embeds"] for words in (batch.captions[0], "")]
         asked = [
-            context.base.unet(batch.noisy_BCHW[:1], batch.timestep_B[:1], encoder_hidden_states=text).sample
-            for text in texts
+            context.base.unet(batch.noisy_BCHW[:1], batch.t_B[:1], encoder_hidden_states=text).sample for text in texts
         ]
     context.adapter.set_weight(1.0)
     assert float(found[0]) == pytest.approx(float((asked[0] - asked[1]).norm()), rel=1e-4)

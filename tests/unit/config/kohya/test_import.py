@@ -155,8 +155,11 @@ def test_a_character_recipe(tmp_path: Path, images: Path) -> None:
         "train.batch_size": 6,
         "train.gradient_accumulation": 1,
         "train.max_grad_norm": 1.0,
-        "train.min_snr_gamma": 5.0,
-        "train.noise_offset": 0.03,
+        "noise.min_snr_gamma": 5.0,
+        "noise.offset": 0.03,
+        "noise.debiased": False,
+        "noise.low": 0.0,
+        "noise.high": 1.0,
         "train.precision": "fp16",
         "seed": 42,
     }

@@ -193,7 +193,7 @@ def test_what_easy_training_scripts_saves_is_translated(answer: Callable[..., An
         "scheduler.warmup": 0.1,
         "train.epochs": 10,
         "train.batch_size": 2,
-        "train.min_snr_gamma": 5.0,
+        "noise.min_snr_gamma": 5.0,
     }
     assert {key: found["recipe"].get(key) for key in expected} == expected
     assert told(found).keys() == {"optimizer_args.amsgrad"}
@@ -240,8 +240,8 @@ def test_the_defaults_of_a_window_are_no_loss(answer: Callable[..., Answer]) -> 
         vae = ""
         """
     )
-    assert found["untranslated"] == [] and found["recipe"]["train.min_snr_gamma"] is None
-    assert "off" in told(found, "left_out")["max_timestep"]  # read, and named as harmless
+    assert found["untranslated"] == [] and found["recipe"]["noise.min_snr_gamma"] is None
+    assert found["recipe"]["noise.high"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,20 @@ def test_v_parameterization_is_obeyed_or_named_never_harmless(answer: Callable[.
     found = answer(f"{BASE}v_parameterization = true\nzero_terminal_snr = true\n")
     is_obeyed = found["recipe"].get("base.prediction_type") == "v_prediction"
     assert is_obeyed or "v_parameterization" in told(found)
-    assert "v_parameterization" not in told(found, "left_out") and "zero_terminal_snr" in told(found)
+    assert "v_parameterization" not in told(found, "left_out")
+    assert found["recipe"]["base.zero_terminal_snr"] is True
+
+
+def test_an_sdxl_is_told_by_its_header_or_by_the_file(answer: Callable[..., Answer], tmp_path: Path) -> None:
+    entry = {"dtype": "F16", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({"conditioner.embedders.1.model.ln_final.weight": entry})
+    file = tmp_path / "illustrious.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    rates = "text_encoder_lr = [5e-5, 1e-5]\nclip_skip = 2\nmax_timestep = 900\n"
+    for text in (BASE.replace("/m.safetensors", str(file)), f"{BASE}sdxl = true\n"):
+        found = answer(text + rates)
+        assert found["recipe"]["base"] == "sdxl" and "base.clip_skip" not in found["recipe"]
+        assert "last layer but one" in told(found, "left_out")["clip_skip"] and found["recipe"]["noise.high"] == 0.9
 
 
 def test_a_dora_of_lycoris_says_how_its_magnitudes_lie(answer: Callable[..., Answer]) -> None:

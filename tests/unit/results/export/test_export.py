@@ -60,13 +60,13 @@ def test_diffusers_reads_the_exported_file_as_ours_at_every_weight(
         pipeline.load_lora_weights(str(tmp_path), weight_name=Path(made.file).name, adapter_name="x")
     adapter.set_weight(0)
     with torch.no_grad():
-        plain_text = base.encode_captions(PROMPTS)
+        plain_text = base.encode_captions(PROMPTS)["embeds"]
     plain = look(base.unet, plain_text)
     for weight in (0.7, 1.0):
         adapter.set_weight(weight)
         pipeline.set_adapters(["x"], [weight])
         with torch.no_grad():
-            text = base.encode_captions(PROMPTS)
+            text = base.encode_captions(PROMPTS)["embeds"]
             their_text, _ = pipeline.encode_prompt(PROMPTS, "cpu", 1, False)
         answer = look(base.unet, text)
         assert (text - plain_text).abs().max() > 0.01 and (answer - plain).abs().max() > 0.01

@@ -163,8 +163,8 @@ def test_a_picture_fits_the_prompt_that_predicts_its_noise_best(base: Any) -> No
     latent = base.encode_images(frozen_base.pixels(PICTURES[:2]))[0]
     total = torch.zeros(2)
     with torch.no_grad():
-        for share in prompt_fit.TIMESTEP_SHARES:
-            t = torch.tensor([int(share * 1000)])
+        for timestep in prompt_fit.TIMESTEPS:
+            t = torch.tensor([timestep])
             from lorasweep.core import seeds
 
             generator = torch.Generator().manual_seed(seeds.derive(0, "fit", int(t)))
@@ -172,7 +172,7 @@ def test_a_picture_fits_the_prompt_that_predicts_its_noise_best(base: Any) -> No
             for row in range(2):
                 alpha = base.noise_schedule.alphas_cumprod[t]
                 noisy = alpha.sqrt() * latent[row : row + 1] + (1 - alpha).sqrt() * noise
-                said = base.unet(noisy, t, encoder_hidden_states=base.encode_captions(["blue hat"])).sample
+                said = base.unet(noisy, t, encoder_hidden_states=base.encode_captions(["blue hat"])["embeds"]).sample
                 total[row] += (said[0] - noise).square().mean()
     assert torch.allclose(fit[:, 1], -total, rtol=1e-4)
     assert len({round(float(x), 6) for x in fit[0]}) == 3

@@ -55,7 +55,7 @@ def test_an_error_that_cannot_be_had_is_none() -> None:
 def test_every_replicate_leaves_out_evidence_and_asks_nothing_new(
     context: object, adapter: object, perturb: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lorasweep.trial.judge import calibration, probes
+    from lorasweep.trial.judge import calibration
 
     perturb(adapter, 0.05)  # type: ignore[operator]
     metrics = {"generalisation": {"weights": ()}, "prior_drift": {"weights": ()}}
@@ -63,7 +63,7 @@ def test_every_replicate_leaves_out_evidence_and_asks_nothing_new(
     from lorasweep.trial import judge as judging
 
     whole = judging.judge(context, metrics, limits).values  # type: ignore[arg-type]
-    monkeypatch.setattr(probes, "predict", lambda *_: pytest.fail("a forward pass was made again"))
+    monkeypatch.setattr(type(context.base), "predict", lambda *_: pytest.fail("a forward pass was made again"))  # type: ignore[attr-defined]
     parts = replicates.replicate(context, metrics, limits)  # type: ignore[arg-type]
     assert len(parts) == replicates.GROUPS
     for name in ("generalisation/held_out", "generalisation/train", "prior_drift/class"):

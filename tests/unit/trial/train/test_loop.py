@@ -153,7 +153,7 @@ def test_a_slot_that_cannot_be_made_leaves_nothing_in_the_base(new_slot: Any, ba
 def test_an_adapter_that_is_looked_at_while_it_trains_does_not_drop_out(new_slot: Any, base: Any) -> None:
     slot = new_slot(adapter=Component(name="lora", options={"dim": 2, "dropout": 0.5}))
     train(slot, base, 2)
-    noisy, text = torch.ones(1, 4, 8, 8), base.encode_captions(["zkw"])
+    noisy, text = torch.ones(1, 4, 8, 8), base.encode_captions(["zkw"])["embeds"]
 
     def answer() -> torch.Tensor:
         return base.unet(noisy, torch.tensor([500]), text).sample.detach()

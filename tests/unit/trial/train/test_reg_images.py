@@ -13,7 +13,7 @@ from tiny_training import make_plan, make_recipe
 
 from lorasweep.components.bases import stable_diffusion
 from lorasweep.core.protocols import Base
-from lorasweep.core.records import CaptionOptions, Component, Plan, PlannedImage, Recipe, TrainOptions
+from lorasweep.core.records import CaptionOptions, Component, NoiseOptions, Plan, PlannedImage, Recipe, TrainOptions
 from lorasweep.trial.cache.latents import LatentCache
 from lorasweep.trial.cache.store import Store
 from lorasweep.trial.cache.texts import TextCache
@@ -117,14 +117,15 @@ def test_the_target_is_what_a_base_that_never_saw_the_adapter_answers(
     question = loss.ask(
         torch.stack([mean for mean, _ in pairs]),
         torch.stack([std for _, std in pairs]),
-        bench.base.noise_schedule,
+        bench.base.path,
         generator=torch.Generator().manual_seed(slot.seed_of("noise", 0)),
+        options=NoiseOptions(),
     )
 
     def answer(base: Base) -> torch.Tensor:
-        text = base.encode_captions([image.caption, other.caption])
+        text = base.encode_captions([image.caption, other.caption])["embeds"]
         sample: torch.Tensor = base.unet(
-            question.noisy_BCHW, question.timestep_B, encoder_hidden_states=text, return_dict=False
+            question.noisy_BCHW, question.t_B, encoder_hidden_states=text, return_dict=False
         )[0]
         return sample
 
@@ -134,7 +135,7 @@ def test_the_target_is_what_a_base_that_never_saw_the_adapter_answers(
         by_hand = (adapted[0] - wanted[0]).square().mean() + (adapted[1] - question.target_BCHW[1]).square().mean()
         assert found == pytest.approx(by_hand.item() / 2, rel=1e-5)
     assert (adapted[0] - wanted[0]).square().mean() > 1e-6  # the adapter has learnt something
-    answered = loop._answered_by_base(slot, bench.base, question, [image.caption, other.caption], [0])
+    answered = loop._answered_by_base(slot, bench.base, question, [image.caption, other.caption], [image, other], [0])
     assert torch.allclose(answered.target_BCHW[0], wanted[0], atol=1e-5)
     assert torch.equal(answered.target_BCHW[1], question.target_BCHW[1])
     with torch.no_grad():
@@ -171,9 +172,10 @@ VARIED = CaptionOptions(shuffle=True, keep_tokens=1, dropout=0.3)
 def test_resumed_equals_uninterrupted(
     bench: Bench, tmp_path: Path, changes: dict[str, Any], text_encoder: bool
 ) -> None:
-    options = TrainOptions(max_steps=8, batch_size=2, gradient_accumulation=2, min_snr_gamma=5.0, device="cpu")
+    options = TrainOptions(max_steps=8, batch_size=2, gradient_accumulation=2, device="cpu")
     more: dict[str, Any] = {"adapter": TEXT, "captions": VARIED, "train": options} if text_encoder else {}
-    recipe = bench.recipe(regularization={"scale_norm": {"max_norm": 0.5}}, **more)
+    noise = NoiseOptions(min_snr_gamma=5.0)
+    recipe = bench.recipe(regularization={"scale_norm": {"max_norm": 0.5}}, noise=noise, **more)
     straight = bench.slot(recipe, **changes)
     before = straight.adapter.state_dict()
     wanted = trained(bench, straight, steps=8).adapter.state_dict()

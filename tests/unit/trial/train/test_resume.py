@@ -12,7 +12,7 @@ import torch
 from tiny_training import make_recipe, train
 
 from lorasweep.core.errors import AdapterError, LorasweepError
-from lorasweep.core.records import CaptionOptions, Component, TrainOptions
+from lorasweep.core.records import CaptionOptions, Component, NoiseOptions, TrainOptions
 from lorasweep.core.run_folder import steps_in
 from lorasweep.trial.train import checkpoint
 from lorasweep.trial.train.loop import advance
@@ -34,10 +34,9 @@ RECIPES: dict[str, dict[str, Any]] = {
             max_steps=8,
             batch_size=2,
             gradient_accumulation=2,
-            noise_offset=0.05,
-            min_snr_gamma=5.0,
             device="cpu",
         ),
+        "noise": NoiseOptions(offset=0.05, min_snr_gamma=5.0, levels="logit_normal"),
     },
 }
 

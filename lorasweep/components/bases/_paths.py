@@ -1,0 +1,143 @@
+"""Noise paths: how images and noise are mixed, what is asked for, and the steps back. They know no model.
+
+Implements `protocols.NoisePath`. B rows, C H W latent; alpha scales the image and sigma the noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lorasweep.core.protocols import Sampling
+
+# What samplers that work with noise levels take for the SNR of zero terminal SNR's last timestep, as diffusers does.
+_LEAST_ALPHA_BAR = 2.0**-24
+_RESCALE = 0.7  # of guided answers on zero terminal SNR, which are too bright without; Lin et al., section 3.4
+_SAMPLERS = ("ddim", "euler", "dpmpp_2m")
+
+
+@dataclass(frozen=True, eq=False)
+class VP:
+    """Variance preserving: alpha^2 + sigma^2 = 1, in T discrete timesteps; t is a whole number in [0, T).
+
+    Source: Ho et al., "DDPM" (2020), algorithm 1; Salimans & Ho, "Progressive Distillation" (2022), appendix D,
+    for v = alpha noise - sigma image.
+
+    Attributes:
+        alpha_bar_T: alpha^2 by timestep, falling; 0 at the end with zero terminal SNR.
+        prediction: `epsilon` or `v_prediction`.
+    """
+
+    alpha_bar_T: torch.Tensor
+    prediction: str
+
+    @property
+    def zero_terminal_snr(self) -> bool:
+        """Whether the last timestep is nothing but noise."""
+        return bool(self.alpha_bar_T[-1] == 0)
+
+    def scales(self, t_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `protocols.NoisePath`."""
+        alpha_bar_B = self._alpha_bar(t_B)
+        return alpha_bar_B**0.5, (1 - alpha_bar_B) ** 0.5
+
+    def add(self, clean_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+        """See `protocols.NoisePath`."""
+        alpha, sigma = self._broadcast(t_B)
+        return alpha * clean_BCHW + sigma * noise_BCHW
+
+    def target(self, clean_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+        """See `protocols.NoisePath`."""
+        if self.prediction == "epsilon":
+            return noise_BCHW
+        alpha, sigma = self._broadcast(t_B)
+        return alpha * noise_BCHW - sigma * clean_BCHW
+
+    def split(
+        self, noisy_BCHW: torch.Tensor, answer_BCHW: torch.Tensor, alpha: float, sigma: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `protocols.NoisePath`."""
+        if self.prediction == "epsilon":
+            return (noisy_BCHW - sigma * answer_BCHW) / alpha, answer_BCHW
+        return alpha * noisy_BCHW - sigma * answer_BCHW, alpha * answer_BCHW + sigma * noisy_BCHW
+
+    def snr(self, t_B: torch.Tensor) -> torch.Tensor:
+        """See `protocols.NoisePath`."""
+        alpha_bar_B = self._alpha_bar(t_B)
+        return alpha_bar_B / (1.0 - alpha_bar_B)
+
+    def t_of(self, u_B: torch.Tensor) -> torch.Tensor:
+        """See `protocols.NoisePath`."""
+        last = len(self.alpha_bar_T) - 1
+        return (u_B * len(self.alpha_bar_T)).long().clamp(0, last)
+
+    def as_noisy_as(self, timestep: int) -> torch.Tensor:
+        """See `protocols.NoisePath`."""
+        wanted = torch.logit(_STABLE_DIFFUSION[timestep])
+        return (torch.logit(self.alpha_bar_T.cpu()) - wanted).abs().argmin()
+
+    def uniform(self, count: int, generator: torch.Generator, *, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+        """See `protocols.NoisePath`."""
+        steps = len(self.alpha_bar_T)
+        first = min(int(low * steps), steps - 1)
+        return torch.randint(first, max(first + 1, round(high * steps)), (count,), generator=generator)
+
+    def error_scale(self, t_B: torch.Tensor) -> torch.Tensor:
+        """See `protocols.NoisePath`: SNR for epsilon, SNR + 1 for v."""
+        return self.snr(t_B) if self.prediction == "epsilon" else self.snr(t_B) + 1.0
+
+    def sampling(self, sampler: str, steps: int) -> Sampling:
+        """See `protocols.NoisePath`: the timesteps of diffusers' DDIM, Euler and DPM-Solver++ 2M schedulers.
+
+        Zero terminal SNR with v begins at the last timestep ("trailing"), which such a base was trained to begin
+        from; all others take "leading" timesteps, one later.
+
+        Source: Lin et al., "Common Diffusion Noise Schedules and Sample Steps Are Flawed" (2024), section 3.3.
+        """
+        if sampler not in _SAMPLERS:
+            raise ValueError(f"sampler must be one of {', '.join(_SAMPLERS)}, got {sampler!r}")
+        total = len(self.alpha_bar_T)
+        trailing = self.zero_terminal_snr and self.prediction == "v_prediction"
+        if trailing:
+            asked = [round(total - place * total / steps) - 1 for place in range(steps)]
+        else:
+            spaces = steps + 1 if sampler == "dpmpp_2m" else steps
+            asked = [min(place * (total // spaces) + 1, total - 1) for place in range(spaces)][::-1][:steps]
+        alpha_bars = self.alpha_bar_T.double().tolist()
+        if sampler == "ddim":
+            after = [alpha_bars[max(0, t - total // steps)] for t in asked]
+            start = 1.0
+        else:
+            alpha_bars = [max(value, _LEAST_ALPHA_BAR) for value in alpha_bars]
+            after = [*(alpha_bars[t] for t in asked[1:]), 1.0]
+            # Euler's first noise is as loud as the level says; without "trailing", as that and an image together.
+            start = math.sqrt(1 - alpha_bars[asked[0]]) if trailing and sampler == "euler" else 1.0
+        return Sampling(
+            start=start,
+            rescale=_RESCALE if trailing else 0.0,
+            steps=[
+                (torch.tensor(t), _scales(alpha_bars[t]), _scales(goal)) for t, goal in zip(asked, after, strict=True)
+            ],
+        )
+
+    def _alpha_bar(self, t_B: torch.Tensor) -> torch.Tensor:
+        return self.alpha_bar_T.to(t_B.device)[t_B]
+
+    def _broadcast(self, t_B: torch.Tensor) -> Sequence[torch.Tensor]:
+        return [scale_B[:, None, None, None] for scale_B in self.scales(t_B)]
+
+
+def _scales(alpha_bar: float) -> tuple[float, float]:
+    return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
+
+
+def _scaled_linear() -> torch.Tensor:
+    """alpha^2 by timestep of Stable Diffusion 1.x and XL, against which other paths are measured."""
+    betas_T = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    return (1 - betas_T).cumprod(0)
+
+
+_STABLE_DIFFUSION = _scaled_linear()

@@ -1,0 +1,241 @@
+"""Bases of a family on the disk: a diffusers folder, or one .safetensors checkpoint.
+
+Takes `BaseOptions`, returns a frozen `protocols.Base`. Never touches the network, whatever the environment
+says, and never opens a pickle. A checkpoint `some.safetensors` holds weights only: its configs and tokenizers
+are those of a folder `some/` beside it, or those that ship with its family.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasweep.components.bases import _checks, _files, _tokens
+from lorasweep.components.bases._noise import noise_schedule
+from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.records import BaseOptions, Frame, MemoryOptions, NoiseSchedule, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+
+    from lorasweep.components.bases._families import Family
+    from lorasweep.components.bases._tokens import TextWindow
+    from lorasweep.core.protocols import Base
+
+
+_ALL_ROOM = MemoryOptions()
+# Of pipelines, with what stands for nothing.
+_UNUSED = {"safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the module of a base offers, for one family."""
+
+    family: Family
+
+    def place(self, options: BaseOptions) -> Path | None:
+        """Where the base is; None when nobody says."""
+        return Path(options.path).expanduser() if options.path else None
+
+    def problems(self, options: BaseOptions) -> list[tuple[str, str, str]]:
+        """What is wrong, each as (key, rule and value, next step).
+
+        Reads configs and headers and, once per machine, looks through the weights for NaN.
+        """
+        path = self.place(options)
+        if path is None:
+            return [("path", "must be given for a base of your own", "override: base.path=some/folder")]
+        configs = _files.config_folder(path, self.family)
+        found = list(_checks.option_problems(configs, clip_skip=options.clip_skip, bucket_step=options.bucket_step))
+        return found + _checks.find_problems(path, self.family)
+
+    def noise(self, options: BaseOptions) -> NoiseSchedule:
+        """How the base is noised and what it predicts: as its files say, or `options` for them.
+
+        Raises:
+            ConfigError: `problems` found some.
+        """
+        return self._noise(self._checked(options), options)
+
+    def fingerprint(self, options: BaseOptions, memory: MemoryOptions = _ALL_ROOM) -> str:
+        """Hex digest of the weights, configs and tokenizers that `load` would read, and of what it would predict.
+
+        Raises:
+            ConfigError: `problems` found some.
+        """
+        path = self._checked(options)
+        return self._fingerprint(path, self._noise(path, options), memory)
+
+    def weight_shapes(self, options: BaseOptions) -> dict[str, dict[str, tuple[int, ...]]] | None:
+        """Shapes of weights by part and module; None for a checkpoint file of which only configs tell more."""
+        return _files.weight_shapes(self._checked(options), self.family)
+
+    def largest_rank(self, options: BaseOptions) -> int:
+        """The highest rank that any layer of the UNet can have."""
+        return _files.largest_rank(self._checked(options))
+
+    def text_window(self, options: BaseOptions) -> TextWindow:
+        """How captions are read; see `_tokens.TextWindow`."""
+        configs = _files.config_folder(self._checked(options), self.family)
+        return _tokens.text_window(_files.words_folder(configs / "tokenizer"))
+
+    def load(self, options: BaseOptions, *, device: str, precision: str, memory: MemoryOptions = _ALL_ROOM) -> Base:
+        """Load the base, frozen, in eval mode.
+
+        Args:
+            options: where it is.
+            device: as torch names it, `cpu` or `cuda`.
+            precision: of the frozen weights: `fp32`, `fp16` or `bf16`; the VAE's are fp32.
+            memory: what is traded for room; null counts as false.
+
+        Raises:
+            ConfigError: `problems` found some, or weights are missing or do not fit `precision`.
+        """
+        path, clip_skip = self._checked(options), options.clip_skip
+        import diffusers.utils.logging
+        import torch
+        import transformers.utils.logging
+        from diffusers import DDPMScheduler
+
+        from lorasweep.components.bases import _loaded
+
+        for library in (diffusers, transformers):
+            library.utils.logging.disable_progress_bar()  # the terminal belongs to the caller
+            library.utils.logging.set_verbosity_error()
+        dtype = _loaded.DTYPES[precision]
+        noised = self._noise(path, options)
+        try:
+            parts = self._checkpoint_parts(path, dtype) if path.is_file() else self._folder_parts(path, dtype)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:  # what the libraries raise for weights
+            said = " ".join(str(error).split())[:300]
+            said = "weights are missing in it" if "meta tensor" in said else said
+            hint = "are its weights of the family that its configs say?"
+            raise _error(options, [("path", f"cannot be loaded: {said}", hint)]) from error
+        self._require_whole(options, parts, precision)
+        for name in self.family.text_encoders:
+            # A tokenizer without a config of its own does not know how long a text may be.
+            tokenizer = parts[name.replace("text_encoder", "tokenizer")]
+            tokenizer.model_max_length = min(tokenizer.model_max_length, parts[name].config.max_position_embeddings)
+        text_parts = [*self.family.text_encoders, *self.family.tokenizers]
+        kind = getattr(_loaded, self.family.pipeline.replace("Pipeline", "Base"))
+        base: Base = kind(
+            parts={part: parts[part] for part in self.family.parts},
+            tokenizers=[parts[part] for part in self.family.tokenizers],
+            vae=parts["vae"],
+            noise_schedule=DDPMScheduler.from_config(noised.config, clip_sample=False),
+            clip_skip=clip_skip,
+            fingerprint=self._fingerprint(path, noised, memory),
+            memory=memory,
+            vae_fingerprint=_files.digest_of(path, self.family, ["vae"]),
+            text_fingerprint=f"{_files.digest_of(path, self.family, text_parts)}-skip{clip_skip}",
+            device=torch.device(device),
+            dtype=dtype,
+        )
+        if noised.said is None and options.prediction_type is None and (found := _likeness_to_noise(base)) < 0.5:
+            message = (
+                "must be given: the file does not say what it predicts, and shown nothing but noise it does not answer "
+                f"with that noise, as a base that predicts epsilon does (cosine {found:.2f}, must be over 0.5)"
+            )
+            hint = "override: base.prediction_type=v_prediction, and base.zero_terminal_snr=true if it is of that kind"
+            raise _error(options, [("prediction_type", message, hint)])
+        return base
+
+    def _checked(self, options: BaseOptions) -> Path:
+        found = self.problems(options)
+        if found:
+            raise _error(options, found)
+        path = self.place(options)
+        assert path is not None  # one of the problems
+        return path
+
+    def _require_whole(self, options: BaseOptions, parts: Mapping[str, Any], precision: str) -> None:
+        """Refuse weights that the files do not have, or that are no longer numbers in this precision.
+
+        Libraries make up what is missing, or leave it without content.
+        """
+        for part in self.family.classes:
+            state = parts[part].state_dict()
+            missing = parts.get(f"{part}_missing", []) + [name for name, value in state.items() if value.is_meta]
+            if missing:
+                message = f"must be whole, got a {part} without {_checks.some(missing)}"
+                raise _error(options, [("path", message, "take another copy")])
+            if broken := [name for name, value in state.items() if not value.isfinite().all()]:
+                message = f"must have weights that are numbers in {precision}, got a {part} with {_checks.some(broken)}"
+                raise _error(options, [("path", message, "override: train.precision=fp32 or bf16")])
+
+    def _noise(self, path: Path, options: BaseOptions) -> NoiseSchedule:
+        configs = _files.config_folder(path, self.family)
+        return noise_schedule(path, configs, options, shipped=configs == self.family.shipped)
+
+    def _fingerprint(self, path: Path, noised: NoiseSchedule, memory: MemoryOptions) -> str:
+        """The files' digest; other noise than the scheduler config's, or other storage, makes it another base."""
+        found = _files.digest_of(path, self.family)
+        if not noised.as_written:
+            found = digest([found, noised.prediction_type, noised.zero_terminal_snr])
+        return found if memory.storage == "plain" else digest([found, memory.storage])
+
+    def _folder_parts(self, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+        import diffusers
+        import torch
+        import transformers
+
+        local: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
+        parts: dict[str, Any] = {}
+        for part, name in self.family.classes.items():
+            how = {**local, "variant": _files.variant_of(folder / part)}
+            if part in self.family.text_encoders:
+                kind = getattr(transformers, name)
+                parts[part], info = kind.from_pretrained(folder / part, dtype=dtype, output_loading_info=True, **how)
+                parts[f"{part}_missing"] = sorted(info["missing_keys"])
+            else:
+                torch_dtype = torch.float32 if part == "vae" else dtype
+                parts[part] = getattr(diffusers, name).from_pretrained(folder / part, torch_dtype=torch_dtype, **how)
+        return parts | self._tokenizers(folder)
+
+    def _tokenizers(self, configs: Path) -> dict[str, Any]:
+        from transformers import CLIPTokenizer
+
+        found = {}
+        for part in self.family.tokenizers:
+            words = _files.words_folder(configs / part)
+            own = {} if words == configs / part else _files.read_json(configs / part / "tokenizer_config.json") or {}
+            pad = {"pad_token": own["pad_token"]} if own else {}
+            found[part] = CLIPTokenizer.from_pretrained(words, local_files_only=True, **pad)
+        return found
+
+    def _checkpoint_parts(self, checkpoint: Path, dtype: torch.dtype) -> dict[str, Any]:
+        import diffusers
+        import torch
+
+        # With a local `config` folder diffusers asks no hub; without one it would, told to stay offline or not.
+        configs = _files.config_folder(checkpoint, self.family)
+        local: dict[str, Any] = {"config": str(configs), "local_files_only": True}
+        file = str(checkpoint)
+        vae = diffusers.AutoencoderKL.from_single_file(file, torch_dtype=torch.float32, subfolder="vae", **local)
+        kind = getattr(diffusers, self.family.pipeline)
+        given = {name: _UNUSED[name] for name in inspect.signature(kind).parameters if name in _UNUSED}
+        given |= {"vae": vae, **self._tokenizers(configs)}
+        return dict(kind.from_single_file(file, torch_dtype=dtype, **local, **given).components)
+
+
+def _likeness_to_noise(base: Base) -> float:
+    """Cosine of a base's answer to nothing but noise with that noise: about 1 for epsilon, about 0 for v."""
+    import torch
+
+    side_px = 64 * base.latent.px
+    generator = torch.Generator().manual_seed(0)
+    noise_BCHW = torch.randn((1, *base.latent.of(side_px, side_px)), generator=generator)
+    t_B = base.path.t_of(torch.ones(1))
+    with torch.no_grad():
+        answer_BCHW = base.predict(noise_BCHW, t_B, base.encode_captions([""]), [Frame.whole(side_px, side_px)])
+    return float(torch.nn.functional.cosine_similarity(answer_BCHW.cpu().flatten(), noise_BCHW.flatten(), dim=0))
+
+
+def _error(options: BaseOptions, found: Sequence[_checks.Finding]) -> ConfigError:
+    listed = [Problem(f"base.{key}", message, hint) for key, message, hint in found]
+    return ConfigError(listed, subject=f"base `{options.name}`")

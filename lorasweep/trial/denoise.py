@@ -1,0 +1,107 @@
+"""From noise to latents: one loop for every base, noise path and sampler.
+
+Takes a base, noise and texts, asks `base.predict`, gives latents. No generator: who starts from the same noise ends
+at the same latents. diffusers' pipelines are what tests hold it against.
+
+Letters: B pictures, C H W latent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from lorasweep.core.protocols import Base, Text
+    from lorasweep.core.records import Frame
+
+
+def denoise(
+    base: Base,
+    noise_BCHW: torch.Tensor,
+    text: Text,
+    negative: Text | None,
+    frames: Sequence[Frame],
+    *,
+    sampler: str,
+    steps: int,
+    guidance: float,
+    rescale: float | None = None,
+) -> torch.Tensor:
+    """Draw latents, with whatever adapter is in force; (B, C, H, W) fp32 on the base's device.
+
+    Every sampler goes in straight lines from (image, noise) at one level to the next: DDIM (Song et al., 2021) and
+    Euler (Karras et al., 2022) by what the answer says, DPM-Solver++ 2M (Lu et al., 2022) by what the last two
+    answers say when they are continued half a step. They differ in the levels, which the noise path gives.
+
+    Args:
+        base: asked.
+        noise_BCHW: standard normal.
+        text: of the prompts, a row a picture.
+        negative: likewise; None draws without guidance.
+        frames: a row a picture.
+        sampler: `ddim`, `euler` or `dpmpp_2m`.
+        steps: at least 1.
+        guidance: of `guided`.
+        rescale: likewise; None is what suits the noise path.
+    """
+    way = base.path.sampling(sampler, steps)
+    rescale = way.rescale if rescale is None else rescale
+    noisy_BCHW = noise_BCHW.to(base.device).float() * way.start
+    last: tuple[torch.Tensor, float] | None = None  # image and log of alpha / sigma at the step before
+    for t, (alpha, sigma), (alpha_next, sigma_next) in way.steps:
+        answer_BCHW = guided(base, noisy_BCHW, t, text, negative, frames, guidance=guidance, rescale=rescale)
+        image_BCHW, noise_BCHW = base.path.split(noisy_BCHW, answer_BCHW, alpha, sigma)
+        if sampler == "dpmpp_2m":
+            here, said = math.log(alpha / sigma), image_BCHW
+            if last is not None and sigma_next > 0:
+                before, there = last[1], math.log(alpha_next / sigma_next)
+                image_BCHW = said + (said - last[0]) * ((there - here) / (here - before) / 2)
+                noise_BCHW = (noisy_BCHW - alpha * image_BCHW) / sigma
+            last = (said, here)
+        noisy_BCHW = alpha_next * image_BCHW + sigma_next * noise_BCHW
+    return noisy_BCHW
+
+
+def guided(
+    base: Base,
+    noisy_BCHW: torch.Tensor,
+    t: torch.Tensor,
+    text: Text,
+    negative: Text | None,
+    frames: Sequence[Frame],
+    *,
+    guidance: float,
+    rescale: float,
+) -> torch.Tensor:
+    """Ask with and without the prompt, and go on from the latter past the former; (B, C, H, W).
+
+    Args:
+        base: asked once, about both.
+        noisy_BCHW: at one level of noise.
+        t: that level.
+        text: with the prompt.
+        negative: without; None asks with the prompt only.
+        frames: a row a picture.
+        guidance: how far; 1 is the answer with the prompt.
+        rescale: how far the answer's standard deviation is put back to that with the prompt, in [0, 1].
+
+    Source: Ho & Salimans, "Classifier-Free Diffusion Guidance" (2022); Lin et al., "Common Diffusion Noise Schedules
+    and Sample Steps Are Flawed" (2024), section 3.4, for `rescale`.
+    """
+    import torch
+
+    if negative is None:
+        return base.predict(noisy_BCHW, t.expand(len(noisy_BCHW)), text, frames)
+    both = {name: torch.cat([negative[name], text[name]]) for name in text}
+    twice_BCHW = torch.cat([noisy_BCHW, noisy_BCHW])
+    without, with_prompt = base.predict(twice_BCHW, t.expand(len(twice_BCHW)), both, [*frames, *frames]).chunk(2)
+    answer_BCHW = without + guidance * (with_prompt - without)
+    if rescale > 0:
+        dims = (1, 2, 3)
+        matched = answer_BCHW * (with_prompt.std(dims, keepdim=True) / answer_BCHW.std(dims, keepdim=True))
+        answer_BCHW = rescale * matched + (1 - rescale) * answer_BCHW
+    return answer_BCHW

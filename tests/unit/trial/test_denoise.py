@@ -1,0 +1,66 @@
+"""The one sampling loop against diffusers' pipelines: the same noise gives the same latents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from oracle import pipeline_of
+from tiny_sd import make_tiny_sd, zero_snr
+from tiny_sdxl import make_tiny_sdxl
+
+from lorasweep.components.bases import sdxl, stable_diffusion
+from lorasweep.core.records import BaseOptions, Frame
+from lorasweep.trial.denoise import denoise
+
+PROMPTS, NEGATIVES = ["zkw, red hair", "1girl, hat"], ["", "green hat"]
+
+
+@pytest.fixture(scope="module", params=["sd epsilon", "sd v", "sd v and zero SNR", "xl epsilon", "xl v and zero SNR"])
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder, kind = tmp_path_factory.mktemp("base") / "it", stable_diffusion
+    if request.param.startswith("xl"):
+        kind = sdxl
+        make_tiny_sdxl(folder, v_and_zero_snr="zero" in request.param)
+    else:
+        make_tiny_sd(folder, prediction_type="epsilon" if "epsilon" in request.param else "v_prediction")
+        if "zero" in request.param:
+            zero_snr(folder)
+    options = BaseOptions(name="any", path=str(folder), resolution=32, bucket_step=8)
+    return kind.load(options, device="cpu", precision="fp32")
+
+
+@pytest.mark.parametrize("steps", [7, 20])
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
+def test_latents_are_those_of_the_pipeline(base: Any, sampler: str, steps: int) -> None:
+    found, wanted = drawn(base, sampler, steps), oracle(base, sampler, steps)
+    assert wanted.abs().max() > 0.1 and (found - wanted).abs().max() < 1e-4 * max(1.0, wanted.abs().max())
+
+
+def drawn(base: Any, sampler: str, steps: int, *, guidance: float = 5.0) -> torch.Tensor:
+    frames = [Frame.whole(40, 24)] * 2
+    with torch.no_grad():
+        text, negative = base.encode_captions(PROMPTS), base.encode_captions(NEGATIVES)
+        return denoise(base, noise(base), text, negative, frames, sampler=sampler, steps=steps, guidance=guidance)
+
+
+def noise(base: Any) -> torch.Tensor:
+    shape = base.latent.of(40, 24)
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4)])
+
+
+def oracle(base: Any, sampler: str, steps: int) -> torch.Tensor:
+    pipeline = pipeline_of(base, sampler, steps=steps)
+    latents: torch.Tensor = pipeline(
+        prompt=PROMPTS,
+        negative_prompt=NEGATIVES,
+        width=40,
+        height=24,
+        num_inference_steps=steps,
+        guidance_scale=5.0,
+        guidance_rescale=base.path.sampling(sampler, steps).rescale,
+        generator=[torch.Generator().manual_seed(seed) for seed in (3, 4)],
+        output_type="latent",
+    ).images
+    return latents
