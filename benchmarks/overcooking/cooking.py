@@ -44,7 +44,7 @@ def cook_all(runs: Sequence[Run], home: Path, *, processes: int, until: float, c
     """
     os.environ |= {"LORASWEEP_HOME": str(home), "OMP_NUM_THREADS": "1"}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_set_up, initargs=(os.getpid(),)) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_set_up) as pool:
         waiting = [run for run in runs if status_of(home / "runs" / run.name) not in FINAL]
         begun = [pool.submit(cook_one, run, home, until=until, counts=counts) for run in waiting]
         yield from (line for future in as_completed(begun) if (line := future.result()))
@@ -94,12 +94,6 @@ class WatchfulResources(TrialResources):
 
 
 _resources: WatchfulResources | None = None  # of this worker process
-
-
-def workers(processes: int) -> ProcessPoolExecutor:
-    """A pool whose workers have one thread each, and no life without this process."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_set_up)
 
 
 def _set_up() -> None:

@@ -203,12 +203,13 @@ def _limits(field: FieldInfo) -> dict[str, Any]:
 def _interval(limits: Mapping[str, Any]) -> str:
     if "min_length" in limits:
         return "not be empty"
+    text = {key: str(limit) if isinstance(limit, int) else f"{limit:g}" for key, limit in limits.items()}
     low, high = (next((key for key in keys if key in limits), "") for keys in (("ge", "gt"), ("le", "lt")))
     if low and high:
         brackets = f"{'[' if low == 'ge' else '('}%s{']' if high == 'le' else ')'}"
-        return f"be in {brackets % f'{limits[low]:g}, {limits[high]:g}'}"
+        return f"be in {brackets % f'{text[low]}, {text[high]}'}"
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    return f"be {signs[low or high]} {limits[low or high]:g}"
+    return f"be {signs[low or high]} {text[low or high]}"
 
 
 def _choices(hint: Any) -> list[str]:

@@ -11,6 +11,7 @@ from sweep_folders import Cooked, write_sweep
 
 from lorasweep.cli import main
 from lorasweep.core import files, printable
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.results.report import markdown, page, pictures
 from lorasweep.results.report.reading import read_findings
 
@@ -90,13 +91,14 @@ def test_an_index_may_only_name_its_neighbours(tmp_path: Path) -> None:
     files.write_json(folder / "index.json", {"images": [{**row, "file": name} for name in names]})
     Image.new("RGB", (8, 8)).save(folder / "fine.png")
 
-    assert [picture.file.name for picture in pictures.of_run(tmp_path / "run")] == ["fine.png"]
+    assert [picture.file.name for picture in pictures.of_run(RunFolder(tmp_path / "run"))] == ["fine.png"]
 
 
 def test_a_picture_that_is_none_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("<script>alert(1)</script>")
 
-    assert pictures.data_uri(tmp_path / "a.png") is None
+    picture = pictures.Picture(file=tmp_path / "a.png", tier="class", place=0, prompt="p", seed=0, weight=0.7, step=1)
+    assert pictures.data_uri(picture) is None
 
 
 def photos(root: Path, name: str, caption: str) -> Path:
