@@ -77,6 +77,17 @@ def find_ends(model: torch.nn.Module, ends: tuple[str, ...]) -> list[str]:
     ]
 
 
+def find_weighted(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+    """Names and plain modules of whatever has a weight of its own: norms and embeddings too."""
+    import torch
+
+    return [
+        (name, module)
+        for name, module in _leaves(model, "")
+        if isinstance(getattr(module, "weight", None), torch.nn.Parameter)
+    ]
+
+
 def _leaves(module: torch.nn.Module, name: str) -> Iterator[tuple[str, torch.nn.Module]]:
     """Yield (name, plain module) without looking inside adapters."""
     from peft.tuners.tuners_utils import BaseTunerLayer

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lorasweep.components.bases import _families, _files
-from lorasweep.components.bases._safetensors import read_header
+from lorasweep.core.safetensors_header import read_header
 
 
 def detect(path: Path) -> str | None:

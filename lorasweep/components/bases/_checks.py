@@ -14,7 +14,7 @@ from lorasweep.components.bases import _families, _files, _finite
 from lorasweep.components.bases._families import FAMILIES, Family
 from lorasweep.components.bases._files import read_json
 from lorasweep.components.bases._noise import PREDICTION_TYPES
-from lorasweep.components.bases._safetensors import Tensor, read_header
+from lorasweep.core.safetensors_header import Tensor, read_header
 
 Finding = tuple[str, str, str]
 

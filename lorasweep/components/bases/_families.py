@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasweep.components.bases._safetensors import Tensor
+from lorasweep.core.safetensors_header import Tensor
 
 UNET = "model.diffusion_model."
 

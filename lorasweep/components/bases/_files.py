@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.components.bases._families import FAMILIES, STABLE_DIFFUSION, UNET, Family
-from lorasweep.components.bases._safetensors import read_header
 from lorasweep.core import files, paths
+from lorasweep.core.safetensors_header import read_header
 
 _LARGE_BYTES = 2**28  # an SDXL of 7 GB takes a quarter of a minute to read
 _digests: dict[str, str] = {}  # path, bytes, mtime in ns -> SHA-256 of the content

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lorasweep.components.bases._safetensors import Tensor, read_header
 from lorasweep.core import files, paths
+from lorasweep.core.safetensors_header import Tensor, read_header
 
 # Of a float whose exponent bits are all set: infinity or NaN, by the type's width and mask.
 _EXPONENTS = {

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lorasweep.components.bases._safetensors import read_header
 from lorasweep.core.records import BaseOptions, NoiseSchedule
+from lorasweep.core.safetensors_header import read_header
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 _V_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"  # tensors that mark a checkpoint

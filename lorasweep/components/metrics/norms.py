@@ -55,7 +55,7 @@ class Norms:
     def _of(self, context: JudgeContext) -> dict[str, float]:
         adapter: Any = context.adapter
         layers = list(getattr(adapter, "layers", {}).values())
-        layers = [layer for layer in layers if hasattr(layer.get_base_layer(), "weight")]
+        layers = [layer for layer in layers if getattr(getattr(layer.get_base_layer(), "weight", None), "ndim", 0) > 1]
         if not layers:
             return {}
         every = max(1, -(-len(layers) // self.decompose)) if self.decompose else len(layers) + 1

@@ -37,6 +37,19 @@ def read_header(file: Path) -> Mapping[str, Tensor]:
     Raises:
         ValueError: it is no whole safetensors file; says what it is instead.
     """
+    return _remembered(file)[0]
+
+
+def read_metadata(file: Path) -> Mapping[str, str]:
+    """Read what a file says about itself; empty when it says nothing.
+
+    Raises:
+        ValueError: as `read_header`.
+    """
+    return _remembered(file)[1]
+
+
+def _remembered(file: Path) -> tuple[Mapping[str, Tensor], Mapping[str, str]]:
     try:
         stat = file.stat()
     except OSError as error:
@@ -45,7 +58,7 @@ def read_header(file: Path) -> Mapping[str, Tensor]:
 
 
 @functools.lru_cache(maxsize=32)
-def _read(file: Path, size: int, mtime_ns: int) -> Mapping[str, Tensor]:
+def _read(file: Path, size: int, mtime_ns: int) -> tuple[Mapping[str, Tensor], Mapping[str, str]]:
     try:
         with open(file, "rb") as stream:
             start = stream.read(24)
@@ -63,13 +76,14 @@ def _read(file: Path, size: int, mtime_ns: int) -> Mapping[str, Tensor]:
         raise ValueError("which is torn: it ends within its header")
     try:
         listed = json.loads(text)
-        tensors = {name: _tensor(entry, 8 + length) for name, entry in listed.items() if name != "__metadata__"}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        told = {str(key): str(value) for key, value in (listed.pop("__metadata__", None) or {}).items()}
+        tensors = {name: _tensor(entry, 8 + length) for name, entry in listed.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError("whose header is not that of a safetensors file") from error
     wanted = max((tensor.end for tensor in tensors.values()), default=0)
     if size < wanted:
         raise ValueError(f"which is torn: {size:,} of {wanted:,} bytes are there")
-    return types.MappingProxyType(tensors)
+    return types.MappingProxyType(tensors), types.MappingProxyType(told)
 
 
 def _tensor(entry: dict[str, Any], origin: int) -> Tensor:

@@ -1,0 +1,239 @@
+"""Keys of LoRA files, of any trainer: which module each names, and which factor of which kind. No torch.
+
+A file is what its keys and shapes are. Of its metadata one thing is read, the alpha of PEFT's files, which is
+nowhere else; never a name.
+
+Letters: O outputs, I inputs, k the kernel's numbers (1 for a linear layer), r the rank.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.safetensors_header import Tensor, read_header, read_metadata
+
+Shape = tuple[int, ...]
+_LORA = re.compile(
+    r"(?P<module>.+?)(\.lora_linear_layer\.|[._]lora[._])(?P<factor>down|up|mid|A|B)(\.(?!weight|bias)\w+)?\.(?P<end>weight|bias)"
+)
+_OTHER = re.compile(
+    r"(?P<module>.+?)\.(?P<factor>alpha|dora_scale|lora_magnitude_vector|hada_(w[12]_[ab]|t[12])"
+    r"|lokr_(w[12]|w[12]_[ab]|t2)|on_input|weight|diff|diff_b|w_norm|b_norm)(\.weight)?"
+)
+_RENAMED = {
+    "A": "down",
+    "B": "up",
+    "lora_magnitude_vector": "magnitude",
+    "weight": "ia3",
+    "w_norm": "diff",
+    "b_norm": "diff_b",
+}
+_EITHER = {"alpha", "dora_scale", "magnitude", "diff_b", "up_bias"}  # beside what makes the kind
+_KINDS: tuple[tuple[str, frozenset[str], frozenset[str]], ...] = (  # kind, factors that it has, and may have
+    ("lora", frozenset({"down", "up"}), frozenset({"mid"})),
+    ("loha", frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}), frozenset({"hada_t1", "hada_t2"})),
+    *(
+        ("lokr", frozenset({*first, *second}), frozenset({"lokr_t2"} if len(second) == 2 else ()))
+        for first in (("lokr_w1",), ("lokr_w1_a", "lokr_w1_b"))
+        for second in (("lokr_w2",), ("lokr_w2_a", "lokr_w2_b"))
+    ),
+    ("ia3", frozenset({"ia3", "on_input"}), frozenset()),
+    ("full", frozenset({"diff"}), frozenset()),
+    ("full", frozenset(), frozenset()),  # a bias alone
+)
+_NOT_READ = ((r"\.(oft_|boft_)", "OFT"), (r"\.[ab][12]\.weight$", "GLoRA"), (r"^bundle_emb\.", "embedding"))
+_FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
+
+
+@dataclass(frozen=True)
+class FileModule:
+    """What a file has for one module.
+
+    Attributes:
+        name: as the file has it.
+        kind: lora, loha, lokr, ia3 or full.
+        keys: of the file, by factor.
+        shapes: by factor.
+        told_scale: of the product, alpha / r, where alpha is no tensor of the file.
+    """
+
+    name: str
+    kind: str
+    keys: Mapping[str, str]
+    shapes: Mapping[str, Shape] = field(repr=False)
+    told_scale: float
+
+    @property
+    def rank(self) -> int | None:
+        """Of the product; None where it has none."""
+        shapes = self.shapes
+        for factor in ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b"):
+            if factor in shapes:
+                return shapes[factor][0]
+        return None
+
+    @property
+    def has_weight(self) -> bool:
+        """Whether it changes the weight, rather than the bias alone."""
+        return self.kind != "full" or "diff" in self.keys
+
+    @property
+    def output(self) -> tuple[int, int] | None:
+        """Outputs, and all numbers, of the weight that it was made for; None when its own factors disagree."""
+        try:
+            return _output(self.kind, self.shapes)
+        except (IndexError, ValueError):
+            return None
+
+
+def read_modules(path: Path) -> dict[str, FileModule]:
+    """Sort a file's keys by the module that they name.
+
+    Raises:
+        InputError: it is no safetensors file, or has keys that are of no kind that is read; counts them.
+    """
+    try:
+        tensors, metadata = read_header(path), read_metadata(path)
+    except ValueError as error:
+        message = f"must be a LoRA in a .safetensors, got one {error}"
+        raise InputError(Problem(str(path), message), subject="the LoRA file") from error
+    found: dict[str, dict[str, str]] = {}
+    strange = []
+    for key in tensors:
+        split = _split(key)
+        if split is None or split[1] in found.get(split[0], ()):
+            strange.append(key)
+        else:
+            found.setdefault(split[0], {})[split[1]] = key
+    config = _peft_config(path, metadata)
+    modules = {}
+    for name, keys in found.items():
+        shapes = {factor: tensors[key].shape for factor, key in keys.items()}
+        if kind := _kind(set(keys)):
+            modules[name] = FileModule(name, kind, keys, shapes, _told_scale(name, shapes, config))
+        else:
+            strange += keys.values()
+    problems = [*_strange(path, strange, len(tensors)), *_not_floats(path, modules, tensors)]
+    if not tensors:
+        problems = [Problem(str(path), "must be a LoRA, got a file without tensors")]
+    if problems:
+        raise InputError(problems, subject="the LoRA file")
+    return modules
+
+
+def some(names: list[str]) -> str:
+    """A few names for a message, without what could move a cursor."""
+    shown = ", ".join(ascii(name)[1:-1][:100] for name in names[:3])
+    return shown + (", ..." if len(names) > 3 else "")
+
+
+def _split(key: str) -> tuple[str, str] | None:
+    """Module and factor of a key."""
+    if match := _LORA.fullmatch(key):
+        factor = _RENAMED.get(match["factor"], match["factor"])
+        if match["end"] == "bias":
+            factor = f"{factor}_bias"
+        return _plain(match["module"]), factor
+    if match := _OTHER.fullmatch(key):
+        return _plain(match["module"]), _RENAMED.get(match["factor"], match["factor"])
+    return None
+
+
+def _plain(module: str) -> str:
+    """A module's name without the attention processors that diffusers once put into it."""
+    module = re.sub(r"\.processor\.(to_[qkv])$", r".\1", module)
+    return re.sub(r"\.(processor\.)?to_out$", ".to_out.0", module)
+
+
+def _kind(factors: set[str]) -> str | None:
+    own = factors - _EITHER
+    for kind, must, may in _KINDS:
+        if must <= own <= must | may and (own or "diff_b" in factors):
+            return kind
+    return None
+
+
+def _output(kind: str, shapes: Mapping[str, Shape]) -> tuple[int, int] | None:
+    if kind == "lora":
+        down, up, mid = shapes["down"], shapes["up"], shapes.get("mid", ())
+        fits = down[0] == (mid[1] if mid else up[1]) and (not mid or mid[0] == up[1])
+        return (up[0], up[0] * math.prod(down[1:]) * math.prod(mid[2:])) if fits else None
+    if kind == "loha":
+        sides = {_pair(shapes[f"hada_w{n}_a"], shapes[f"hada_w{n}_b"], shapes.get(f"hada_t{n}")) for n in (1, 2)}
+        return sides.pop() if len(sides) == 1 else None
+    if kind == "lokr":
+        first = shapes.get("lokr_w1") or _whole(shapes, "lokr_w1")
+        second = shapes.get("lokr_w2") or _whole(shapes, "lokr_w2")
+        return None if None in (first, second) else (first[0] * second[0], math.prod(first) * math.prod(second))
+    diff = shapes.get("diff", ())
+    return (diff[0], math.prod(diff)) if diff else None
+
+
+def _whole(shapes: Mapping[str, Shape], side: str) -> Any:
+    pair = _pair(shapes[f"{side}_a"], shapes[f"{side}_b"], shapes.get("lokr_t2") if side.endswith("2") else None)
+    return pair and (pair[0], pair[1] // pair[0])
+
+
+def _pair(a: Shape, b: Shape, core: Shape | None) -> tuple[int, int] | None:
+    """Outputs and all numbers of a product a @ b, or of a Tucker product whose core has the kernel."""
+    if core is None:
+        return (a[0], a[0] * math.prod(b[1:])) if a[1] == b[0] else None
+    return (a[1], a[1] * b[1] * math.prod(core[2:])) if (a[0], b[0]) == core[:2] else None
+
+
+def _peft_config(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
+    """PEFT's config, which has the alpha of files without one: in the metadata, or beside the file."""
+    text = metadata.get("lora_adapter_metadata", "")
+    beside = path.with_name("adapter_config.json")
+    try:
+        if not text and path.name == "adapter_model.safetensors" and beside.is_file():
+            text = beside.read_text(encoding="utf-8")
+        config = json.loads(text or "{}")
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _told_scale(name: str, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> float:
+    """Alpha / r by PEFT's config; 1 where nobody tells."""
+    part = next((f"{part}." for part in ("unet", "text_encoder", "text_encoder_2") if name.startswith(f"{part}.")), "")
+    alpha = config.get(f"{part}lora_alpha")
+    for pattern, value in (config.get(f"{part}alpha_pattern") or {}).items():
+        if f".{name}".endswith(f".{pattern}"):
+            alpha = value
+    if "down" not in shapes or not isinstance(alpha, int | float):
+        return 1.0
+    rank = shapes["down"][0]
+    return float(alpha / (math.sqrt(rank) if config.get(f"{part}use_rslora") else rank))
+
+
+def _strange(path: Path, keys: list[str], total: int) -> Iterator[Problem]:
+    rest = list(keys)
+    for pattern, what in _NOT_READ:
+        of_it = [key for key in rest if re.search(pattern, key)]
+        rest = [key for key in rest if key not in of_it]
+        if of_it:
+            message = f"{len(of_it)} of {total} keys are of {what}, which is not read ({some(of_it)})"
+            yield Problem(str(path), message, "merge it with the tools of its trainer, and extract a LoRA")
+    if rest:
+        hint = "a base's own weights are for base.path" if len(rest) == total else "was it made by another program?"
+        yield Problem(str(path), f"{len(rest)} of {total} keys are no LoRA's ({some(rest)})", hint)
+
+
+def _not_floats(path: Path, modules: Mapping[str, FileModule], tensors: Mapping[str, Tensor]) -> Iterator[Problem]:
+    wrong = [
+        key
+        for module in modules.values()
+        for factor, key in module.keys.items()
+        if factor not in ("alpha", "on_input") and tensors[key].dtype not in _FLOATS
+    ]
+    if wrong:
+        types = ", ".join(sorted({tensors[key].dtype for key in wrong}))
+        yield Problem(str(path), f"{len(wrong)} tensors are stored as {types}, which is not read ({some(wrong)})")

@@ -1,0 +1,249 @@
+"""Layers and adapter object of a LoRA file: what each kind's factors add to a module's weight and bias.
+
+Letters: O outputs, I inputs, k a kernel's sides, r rank; W the base's weight, D what is added to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from lorasweep.components.adapters._file_keys import FileModule, some
+from lorasweep.components.adapters._file_names import place
+from lorasweep.components.adapters._peft import PeftAdapter, new_name
+from lorasweep.components.adapters._targets import find_weighted
+from lorasweep.core.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Base
+
+Factors = Mapping[str, torch.Tensor]
+
+
+def _lora(weight: torch.Tensor, own: Factors) -> torch.Tensor:
+    up, down = own["up"].flatten(1), own["down"].flatten(1)
+    return _tucker(own["mid"], up.T, down) if "mid" in own else up @ down
+
+
+def _loha(weight: torch.Tensor, own: Factors) -> torch.Tensor:
+    first, second = (_product(own, f"hada_w{n}", own.get(f"hada_t{n}")) for n in (1, 2))
+    return first * second
+
+
+def _lokr(weight: torch.Tensor, own: Factors) -> torch.Tensor:
+    small, large = _product(own, "lokr_w1"), _product(own, "lokr_w2", own.get("lokr_t2"))
+    return torch.kron(small.flatten(1), large.flatten(1))
+
+
+def _ia3(weight: torch.Tensor, own: Factors) -> torch.Tensor:
+    factors, ones = own["ia3"].flatten(), [1] * (weight.dim() - 2)
+    return weight * (factors.view(1, -1, *ones) if own["on_input"].item() else factors.view(-1, 1, *ones))
+
+
+def _full(weight: torch.Tensor, own: Factors) -> torch.Tensor:
+    return own["diff"] if "diff" in own else torch.zeros_like(weight)
+
+
+_ADDED: dict[str, Callable[[torch.Tensor, Factors], torch.Tensor]] = {
+    "lora": _lora,
+    "loha": _loha,
+    "lokr": _lokr,
+    "ia3": _ia3,
+    "full": _full,
+}
+
+
+def _product(own: Factors, side: str, core: torch.Tensor | None = None) -> torch.Tensor:
+    """A matrix as it is, or of low rank, or of low rank with a core that has the kernel."""
+    if side in own:
+        return own[side]
+    a, b = own[f"{side}_a"], own[f"{side}_b"]
+    return a @ b.flatten(1) if core is None else _tucker(core, a, b)
+
+
+def _tucker(core_rrk: torch.Tensor, a_rO: torch.Tensor, b_rI: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("ij...,io,jn->on...", core_rrk, a_rO, b_rI)
+
+
+class FileLayer(torch.nn.Module, BaseTunerLayer):
+    """A module with what a file adds to it; holds one adapter. One of PEFT's tuner layers, so that others find it.
+
+    Attributes:
+        kind: lora, loha, lokr, ia3 or full.
+        scale: of the product, alpha / r.
+        factors: the file's tensors, fp32, by adapter and factor.
+    """
+
+    adapter_layer_names = ("factors",)
+    other_param_names = ("weight_of",)
+
+    def __init__(
+        self, base_layer: torch.nn.Module, name: str, kind: str, scale: float, factors: dict[str, torch.Tensor]
+    ) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.kind, self.scale = kind, scale
+        self.factors = torch.nn.ModuleDict({name: torch.nn.ParameterDict(factors)})
+        self.weight_of = {name: 1.0}
+        self.set_adapter(name)
+
+    def set_scale(self, name: str, weight: float) -> None:
+        """Set the sampling weight."""
+        self.weight_of[name] = weight
+
+    def added(self, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What the base's weight and bias gain at weight 1, fp32.
+
+        A `dora_scale` is taken as ComfyUI takes it: over the rows of W, or the columns of W + D. A magnitude of
+        PEFT's is over the rows of W + D, as trained.
+        """
+        plain: Any = self.get_base_layer()
+        factors: Any = self.factors[name]
+        weight, own = plain.weight.float(), dict(factors.items())
+        change = self.scale * _ADDED[self.kind](weight, own).reshape(weight.shape)
+        if "dora_scale" in own or "magnitude" in own:
+            moved = weight + change
+            change = moved * _lengths(weight, moved, own) - weight
+        if "up_bias" in own:
+            return change, self.scale * own["up_bias"]
+        return change, own.get("diff_b")
+
+    def forward(self, inputs: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        """The base's answer, and in fp32 what the same module answers with only what is added to it."""
+        outputs: torch.Tensor = self.base_layer(inputs, *arguments, **options)
+        active = [name for name in self.active_adapters if name in self.factors]
+        if self.disable_adapters or not active:
+            return outputs
+        (name,) = active
+        plain: Any = self.get_base_layer()
+        weight, bias = self.added(name)
+        tensors = {"weight": self.weight_of[name] * weight}
+        if plain.bias is not None:
+            tensors["bias"] = torch.zeros_like(plain.bias).float() if bias is None else self.weight_of[name] * bias
+        more: torch.Tensor = torch.func.functional_call(plain, tensors, (inputs.float(),))
+        return outputs + more.to(outputs.dtype)
+
+
+def _lengths(weight: torch.Tensor, moved: torch.Tensor, own: Factors) -> torch.Tensor:
+    """What each row or column of a moved DoRA weight is multiplied by."""
+    ones = [1] * (weight.dim() - 2)
+    if "magnitude" in own:
+        return (own["magnitude"].flatten() / moved.flatten(1).norm(dim=1)).view(-1, 1, *ones)
+    scale = own["dora_scale"]
+    if scale.shape[0] == weight.shape[0]:
+        return (scale.flatten() / weight.flatten(1).norm(dim=1)).view(-1, 1, *ones)
+    return (scale.flatten() / moved.transpose(0, 1).flatten(1).norm(dim=1)).view(1, -1, *ones)
+
+
+class FileAdapter(PeftAdapter):
+    """A `PeftAdapter` of `FileLayer`s.
+
+    Attributes:
+        file: what it was read from.
+        keys: of the file, by the names of `state_dict`.
+    """
+
+    file: Path
+    keys: Mapping[str, str]
+
+    def delta(self, layer: Any) -> torch.Tensor:
+        """What one layer's base weight gains at weight 1."""
+        gained: torch.Tensor = layer.added(self.name)[0]
+        return gained
+
+    @contextlib.contextmanager
+    def merged(self, weight: float) -> Iterator[None]:
+        """As for the others, biases too."""
+        layers = list(self.layers.values())
+        found = [(layer.get_base_layer(), layer.added(self.name)[1]) for layer in layers if _has_bias(layer, self.name)]
+        kept = [module.bias.data for module, _ in found]
+        try:
+            for (module, bias), own in zip(found, kept, strict=True):
+                module.bias.data = own + weight * bias.detach()
+            with super().merged(weight):
+                yield
+        finally:
+            for (module, _), own in zip(found, kept, strict=True):
+                module.bias.data = own
+
+    def file_names(self) -> dict[str, str]:
+        """The file's own keys."""
+        return dict(self.keys)
+
+    def save(self, path: Path) -> None:
+        """Copy the file."""
+        shutil.copyfile(self.file, path)
+
+
+def _has_bias(layer: Any, name: str) -> bool:
+    return not layer.factors[name].keys().isdisjoint(("diff_b", "up_bias"))
+
+
+def build_file(base: Base, file: Path) -> FileAdapter:
+    """Put the layers into the base; active, at weight 1, in fp32.
+
+    Raises:
+        InputError: see `file.build`.
+    """
+    plain: dict[str, Any] = {
+        f"{part}.{path}": module for part, model in base.parts.items() for path, module in find_weighted(model)
+    }
+    placed = place(file, {path: tuple(module.weight.shape) for path, module in plain.items()})
+    try:
+        tensors = {key: tensor.float() for key, tensor in load_file(file).items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(Problem(str(file), f"cannot be read: {error}"), subject="the LoRA file") from error
+    _check_values(file, placed, tensors, plain)
+    name = new_name()
+    keys: dict[str, str] = {}
+    for path, module in placed.items():
+        part, inner = path.split(".", 1)
+        own = {factor: key for factor, key in module.keys.items() if factor != "alpha"}
+        keys |= {f"{path}.factors.{factor}": key for factor, key in own.items()}
+        factors = {factor: tensors[key].to(base.device) for factor, key in own.items()}
+        held = base.parts[part].get_submodule(inner)
+        base.parts[part].set_submodule(inner, FileLayer(held, name, module.kind, _scale(module, tensors), factors))
+    parts = {path.split(".", 1)[0] for path in placed}
+    adapter = FileAdapter(name, {}, {part: model for part, model in base.parts.items() if part in parts})
+    adapter.file, adapter.keys = file, keys
+    return adapter
+
+
+def _scale(module: FileModule, tensors: Factors) -> float:
+    """Alpha / r; loaders take a product of two whole matrices as it is."""
+    if module.rank is None or "alpha" not in module.keys:
+        return module.told_scale
+    return tensors[module.keys["alpha"]].item() / module.rank
+
+
+def _check_values(file: Path, placed: Mapping[str, FileModule], tensors: Factors, plain: Mapping[str, Any]) -> None:
+    spoilt = [key for key, tensor in tensors.items() if not tensor.isfinite().all()]
+    without = [
+        module.name
+        for path, module in placed.items()
+        if {"diff_b", "up_bias"} & module.keys.keys() and plain[path].bias is None
+    ]
+    idle = [
+        module.name
+        for module in placed.values()
+        if "alpha" in module.keys and tensors[module.keys["alpha"]].numel() != 1
+    ]
+    problems = [
+        Problem(str(file), f"{len(names)} of {len(held)} {what} ({some(names)})", hint)
+        for names, held, what, hint in (
+            (spoilt, tensors, "tensors hold NaN or infinity", "the training diverged: take an earlier file"),
+            (without, placed, "modules have a bias in the file and none in this base", "is it of another base?"),
+            (idle, placed, "modules have an alpha that is no number", ""),
+        )
+        if names
+    ]
+    if problems:
+        raise InputError(problems, subject="the LoRA file")

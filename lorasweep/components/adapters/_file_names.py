@@ -1,0 +1,198 @@
+"""What trainers call the modules of a base, and to whose modules a file belongs. No torch.
+
+    unet.mid_block.attentions.0.proj_in            diffusers; PEFT: base_model.model.mid_block...
+    lora_unet_mid_block_attentions_0_proj_in       kohya, LyCORIS, OneTrainer, ai-toolkit
+    diffusion_model.middle_block.1.proj_in         ComfyUI; the original code's names (sgm)
+    lora_unet_middle_block_1_proj_in               those, as kohya writes them for SDXL
+
+Every name is made from the base's own modules, so none can be split at a wrong underscore.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from lorasweep.components.adapters._file_keys import FileModule, Shape, read_modules, some
+from lorasweep.core.errors import InputError, Problem
+
+_DOTTED = {
+    "unet": ("", "unet.", "base_model.model.", "base_model.model.unet.", "diffusion_model.", "model.diffusion_model."),
+    "text_encoder": ("", "text_encoder.", "base_model.model.", "text_encoders.clip_l.transformer.", "clip_l."),
+    "text_encoder_2": ("text_encoder_2.", "text_encoders.clip_g.transformer.", "clip_g."),
+}
+_UNDERSCORED = {
+    "unet": ("lora_unet_", "lycoris_", "lycoris_unet_"),
+    "text_encoder": ("lora_te_", "lora_te1_", "lycoris_", "lycoris_text_encoder_"),
+    "text_encoder_2": ("lora_te2_", "lycoris_text_encoder_2_"),
+}
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_OUTSIDE = {
+    "conv_in": "input_blocks.0.0",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+_BLOCK = re.compile(r"(down_blocks|up_blocks)\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
+_MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
+_WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL", 1280: "SDXL's refiner"}
+_OTHERS = (
+    (r"(lora_te2_|text_encoder_2\.|text_encoders\.clip_g\.|clip_g\.)", "SDXL"),
+    (r"(base_model\.model\.)?(transformer\.h|model\.layers)\.\d+\.", "a text model"),
+    (r".*joint_blocks[._]", "Stable Diffusion 3"),
+    (r".*single_transformer_blocks[._]|.*(double|single)_blocks[._]", "FLUX"),
+    (r".*llm_adapter[._]", "Anima"),
+    (r".*(img_mlp|txt_mlp|img_mod|txt_mod)[._]", "Qwen-Image"),
+    (r".*(temporal|motion_modules|ffn)[._]", "a video model"),
+    (r"transformer[._]|(diffusion_model|lora_unet)[._](layers|blocks|transformer_blocks)[._]", "a transformer"),
+)
+
+
+def place(file: Path, shapes: Mapping[str, Shape]) -> dict[str, FileModule]:
+    """Find the base's module for each of a file's.
+
+    Args:
+        file: a .safetensors.
+        shapes: of the base's weights, by `unet.<module>` or `text_encoder.<module>`.
+
+    Raises:
+        InputError: some have none, or one of another shape; says how many, and of what base the file is.
+    """
+    modules = read_modules(file)
+    names = find_names(shapes)
+    placed: dict[str, FileModule] = {}
+    nowhere, twice, misfits = [], [], []
+    for name, module in modules.items():
+        where = names.get(name)
+        if where is None:
+            nowhere.append(name)
+        elif where in placed:
+            twice.append(name)
+        elif not _fits(module, shapes[where]):
+            misfits.append(f"{name} of {module.output or module.shapes}, here {shapes[where]}")
+        else:
+            placed[where] = module
+    problems = []
+    if nowhere:
+        problems.append(f"{len(nowhere)} of {len(modules)} modules are not in this base ({some(nowhere)})")
+    if misfits:
+        problems.append(f"{len(misfits)} of {len(modules)} modules have other shapes than here ({some(misfits)})")
+    if twice:
+        problems.append(f"{len(twice)} of {len(modules)} modules are named twice ({some(twice)})")
+    if problems:
+        made_for, here = family(modules), base_family(shapes)
+        told = f"this is a LoRA of {made_for}; the base is {here}: " if made_for not in (None, here) else ""
+        hint = "give the base that it was trained on" if told else "was it trained on a base of another kind?"
+        raise InputError(
+            [Problem(str(file), told + message, hint) for message in problems], subject="the LoRA file for this base"
+        )
+    return placed
+
+
+def is_text(name: str) -> bool:
+    """Whether a module's name, as files have it, is of a text encoder."""
+    return (
+        re.match(r"(lora_te|lycoris_text|text_encoder|text_model\.|clip_[lg]\.|.*model\.text_model\.)", name)
+        is not None
+    )
+
+
+def _fits(module: FileModule, shape: Shape) -> bool:
+    if module.kind == "ia3":
+        return math.prod(module.shapes["ia3"]) in shape[:2]
+    biases = [math.prod(module.shapes[factor]) for factor in ("diff_b", "up_bias") if factor in module.shapes]
+    lengths = [math.prod(module.shapes[factor]) for factor in ("dora_scale", "magnitude") if factor in module.shapes]
+    weight = not module.has_weight or module.output == (shape[0], math.prod(shape))
+    return weight and all(bias == shape[0] for bias in biases) and all(length in shape[:2] for length in lengths)
+
+
+def find_names(paths: Iterable[str]) -> dict[str, str]:
+    """Map every name that a file may use to the base's module, `unet.<module>` or `text_encoder.<module>`."""
+    found: dict[str, str] = {}
+    paths = list(paths)
+    original = _original_names([path.removeprefix("unet.") for path in paths if path.startswith("unet.")])
+    for path in paths:
+        part, inner = path.split(".", 1)
+        short = inner.removeprefix("text_model.")
+        forms = (inner, original.get(inner, inner)) if part == "unet" else (f"text_model.{short}", short)
+        for form in forms:
+            for root in _DOTTED[part]:
+                found.setdefault(root + form, path)
+            for root in _UNDERSCORED[part]:
+                found.setdefault(root + form.replace(".", "_"), path)
+    return found
+
+
+def family(modules: Mapping[str, FileModule]) -> str | None:
+    """What a file's modules were trained in, told by their names and by the width of the text that they read."""
+    for pattern, what in _OTHERS:
+        if any(re.match(pattern, name) for name in modules):
+            return what
+    for name, module in modules.items():
+        if re.search(r"attn2[._]to_[kv]$", name) and module.output is not None:
+            return of_width(module.output[1] // module.output[0])
+    return None
+
+
+def base_family(shapes: Mapping[str, Shape]) -> str:
+    """What a base is, by the same width."""
+    widths = (shape[1] for path, shape in shapes.items() if path.endswith("attn2.to_k"))
+    return of_width(next(widths, 0))
+
+
+def of_width(width: int) -> str:
+    """The family whose text embeddings are that wide."""
+    return _WIDTHS.get(width, f"a model with text embeddings of width {width}")
+
+
+def _original_names(paths: list[str]) -> dict[str, str]:
+    """Diffusers' names of a UNet's modules -> those of the original code."""
+    layers: dict[tuple[str, int], int] = {}
+    attentive = set()
+    for path in paths:
+        if match := _BLOCK.fullmatch(path):
+            block = match[1], int(match[2])
+            if match[3] == "resnets":
+                layers[block] = max(layers.get(block, 0), int(match[4]) + 1)
+            attentive |= {block} if match[3] == "attentions" else set()
+    starts, count = {}, {"down_blocks": 1, "up_blocks": 0}
+    for block in sorted(layers, key=lambda each: each[1]):
+        starts[block] = count[block[0]]
+        count[block[0]] += layers[block] + (block[0] == "down_blocks")
+    return dict(_renamed(paths, layers, attentive, starts))
+
+
+def _renamed(
+    paths: list[str],
+    layers: Mapping[tuple[str, int], int],
+    attentive: set[tuple[str, int]],
+    starts: Mapping[tuple[str, int], int],
+) -> Iterator[tuple[str, str]]:
+    for path in paths:
+        if path in _OUTSIDE:
+            yield path, _OUTSIDE[path]
+        elif match := _MIDDLE.fullmatch(path):
+            place = 2 * int(match[2]) if match[1] == "resnets" else 1
+            yield path, f"middle_block.{place}.{_RESNET.get(match[3], match[3])}"
+        elif match := _BLOCK.fullmatch(path):
+            block, kind, number, inner = (match[1], int(match[2])), match[3], int(match[4]), match[5]
+            blocks = "input_blocks" if block[0] == "down_blocks" else "output_blocks"
+            if kind == "downsamplers":
+                yield path, f"{blocks}.{starts[block] + layers[block]}.0.{'op' if inner == 'conv' else inner}"
+            elif kind == "upsamplers":
+                yield path, f"{blocks}.{starts[block] + layers[block] - 1}.{1 + (block in attentive)}.{inner}"
+            else:
+                place, inner = (0, _RESNET.get(inner, inner)) if kind == "resnets" else (1, inner)
+                yield path, f"{blocks}.{starts[block] + number}.{place}.{inner}"

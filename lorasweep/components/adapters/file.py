@@ -1,0 +1,127 @@
+"""A LoRA file of any trainer, as an adapter: to judge it, not to train it.
+
+Kohya's and LyCORIS's LoRA, LoCon, LoHa, LoKr, (IA)^3, DyLoRA, DoRA, full differences and norms; diffusers', PEFT's,
+OneTrainer's, ai-toolkit's, SimpleTuner's and ComfyUI's keys. What a file is comes from its keys and shapes; every
+key is accounted for, or the file is refused. `describe` needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorasweep.components.adapters import _file_names
+from lorasweep.components.adapters._file_keys import FileModule, Shape, read_modules
+from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.safetensors_header import read_metadata
+
+if TYPE_CHECKING:
+    from lorasweep.components.adapters._file_layers import FileAdapter
+    from lorasweep.core.protocols import Base
+
+READ_BY = ()  # as it was judged: which programs read the file itself depends on the file
+IS_PRODUCT = False
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a LoRA file is, and what its trainer says of it.
+
+    Attributes:
+        kinds: number of modules by kind: lora, locon (a LoRA with a product on a kernel wider than 1 x 1), dora,
+            loha, lokr, ia3, full (whole differences), norm.
+        family: of the base, told by names and shapes; None when they do not tell.
+        dims: number of modules by rank; those without one are left out.
+        text_encoder: whether it changes a text encoder.
+        steps, epoch: of its training, as kohya writes them; None when it does not say.
+        tag_frequency: how often each tag was in the captions, by folder; empty when it does not say.
+    """
+
+    kinds: Mapping[str, int]
+    family: str | None
+    dims: Mapping[int, int]
+    text_encoder: bool
+    steps: int | None
+    epoch: int | None
+    tag_frequency: Mapping[str, Mapping[str, int]]
+
+
+def describe(path: str | Path) -> Description:
+    """Read the header of a file.
+
+    Raises:
+        InputError: it is no LoRA that is read.
+    """
+    modules, told = read_modules(Path(path)), read_metadata(Path(path))
+    return Description(
+        kinds=dict(Counter(map(_kind, modules.values())).most_common()),
+        family=_file_names.family(modules),
+        dims=dict(Counter(module.rank for module in modules.values() if module.rank is not None).most_common()),
+        text_encoder=any(_file_names.is_text(name) for name in modules),
+        steps=_count(told.get("ss_steps")),
+        epoch=_count(told.get("ss_epoch")),
+        tag_frequency=_tags(told.get("ss_tag_frequency")),
+    )
+
+
+def problems_with(path: str | Path, shapes: Mapping[str, Shape]) -> list[Problem]:
+    """What keeps a file from acting on a base, told by headers alone.
+
+    Args:
+        path: of the file.
+        shapes: of the base's weights, by `unet.<module>` or `text_encoder.<module>`.
+    """
+    try:
+        _file_names.place(Path(path), shapes)
+    except InputError as error:
+        return error.problems
+    return []
+
+
+def build(base: Base, *, seed: int, path: str) -> FileAdapter:
+    """Put what a file adds into `base`, at weight 1.
+
+    Args:
+        base: adapted in place until `remove`.
+        seed: the recipe's; nothing is drawn.
+        path: a .safetensors.
+
+    Raises:
+        InputError: it is no LoRA that is read, or it is of another base, or holds NaN; the base is as it was.
+    """
+    from lorasweep.components.adapters._file_layers import build_file
+
+    return build_file(base, Path(path))
+
+
+def _kind(module: FileModule) -> str:
+    if module.kind == "full" and len(module.shapes.get("diff", (0,))) == 1:
+        return "norm"
+    if {"dora_scale", "magnitude"} & module.shapes.keys():
+        return "dora"
+    kernel = module.shapes.get("mid") or module.shapes.get("down", ())
+    return "locon" if math.prod(kernel[2:]) > 1 else module.kind
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,12}", text) else None
+
+
+def _tags(text: str | None) -> dict[str, dict[str, int]]:
+    """Kohya's `ss_tag_frequency`; what is not shaped like one is left out."""
+    try:
+        told = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    folders = told.items() if isinstance(told, dict) else ()
+    return {
+        folder: {tag: count for tag, count in tags.items() if isinstance(count, int)}
+        for folder, tags in folders
+        if isinstance(tags, dict)
+    }
