@@ -188,6 +188,47 @@ Steps, exposures per concept and tag, buckets, every image's crop, time. Never i
             _JSON,
         ),
     ),
+    "audit": (
+        "say what a dataset will teach, and what to mend before training",
+        """\
+examples:
+  lorasweep audit my/images
+  lorasweep audit my/images captions=absorbed buckets=kohya    as it would be trained on with these
+  lorasweep audit my/images --html look.html                   thumbnails, crops, captions, findings beside them
+  lorasweep audit my/images --strict                           exit code 1 while a `must` is open
+Every finding has a level (must, should, note), a reason and, where one helps, a command that mends it. Nothing
+is changed. Never imports torch. See docs/dataset.md.""",
+        (
+            _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
+            _OVERRIDES,
+            _arg("--strict", action="store_true", help="exit with 1 when a `must` is open"),
+            _arg("--html", type=_path, metavar="FILE", help="also write a page to look at"),
+            _JSON,
+        ),
+    ),
+    "caption": (
+        "write a caption policy into files, and take it back",
+        """\
+examples:
+  lorasweep caption my/images --apply captions=absorbed                      show what would change
+  lorasweep caption my/images --apply captions=cleaned --out cleaned         into a new folder
+  lorasweep caption my/images --apply captions.trigger=zkw captions.add_trigger=true --write   where none are
+  lorasweep caption my/images --apply captions=cleaned --write --overwrite   in place of yours
+  lorasweep caption my/images --undo                                         every byte as it was
+For trainers elsewhere: lorasweep itself applies a policy while it trains, and leaves the files alone.""",
+        (
+            _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
+            _arg("--apply", nargs="*", metavar="KEY=VALUE", help="the policy: captions=cleaned, captions.prune=[...]"),
+            _arg("--out", type=_path, metavar="FOLDER", help="write all captions into this new folder"),
+            _arg("--write", action="store_true", help="write beside the images, where no caption is"),
+            _arg("--overwrite", action="store_true", help="with --write: replace captions that are there"),
+            _arg("--undo", action="store_true", help="bring back what the last --write replaced"),
+            _arg("--trigger-first", action="store_true", help="move the trigger to the front"),
+            _arg("--add", default="", metavar="TAG", help="add a class word to captions without one"),
+            _arg("--encoding", default="utf-8", help="of captions that are not UTF-8, e.g. cp1252"),
+            _JSON,
+        ),
+    ),
     "status": (
         "show where a sweep stands",
         "Reads the run folders only, so it works while the sweep runs and after it was killed.",

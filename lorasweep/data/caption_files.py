@@ -15,9 +15,11 @@ from typing import Any
 
 from lorasweep.core.errors import Problem
 from lorasweep.core.printable import has_control_characters
+from lorasweep.data import mending
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
 _COLUMNS = ("text", "caption", "prompt")  # diffusers' default first
+BYTE_ORDER_MARK = "\ufeff"
 LARGEST_BYTES = 64_000  # of a caption; CLIP reads some 300
 
 
@@ -54,8 +56,14 @@ def by_image(files: Iterable[Path], extension: str) -> dict[Path, Path]:
     return found
 
 
-def read_caption(path: Path, problems: list[Problem]) -> str | None:
-    """Read a caption file as it is; None when it is unfit, which is a problem."""
+def read_caption(path: Path, problems: list[Problem], encoding: str = "utf-8") -> str | None:
+    """Read a caption file as it is, a byte order mark included; None when it is unfit, which is a problem.
+
+    Args:
+        path: of the file.
+        problems: what is wrong with it is appended.
+        encoding: of files that are not UTF-8.
+    """
     where = f"{path.parent.name}/{path.name}"
     try:
         with open(path, "rb") as stream:
@@ -64,11 +72,13 @@ def read_caption(path: Path, problems: list[Problem]) -> str | None:
             message = f"caption must have at most {LARGEST_BYTES // 1000} KB"
             problems.append(Problem(where, message, "is it a caption? move it away, or shorten it"))
             return None
-        text = content.decode("utf-8-sig")
+        text = _decoded(content, encoding)
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         message = f"caption must be UTF-8, got byte 0x{byte:02x} at {error.start}"
-        problems.append(Problem(where, message, "save it again as UTF-8"))
+        likely = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252"
+        again = mending.rewrite(path.parent, "--encoding", likely)
+        problems.append(Problem(where, message, f"save it again as UTF-8: {again}"))
     except OSError as error:
         problems.append(Problem(where, f"caption cannot be read: {error.strerror}"))
     else:
@@ -78,9 +88,16 @@ def read_caption(path: Path, problems: list[Problem]) -> str | None:
     return None
 
 
+def _decoded(content: bytes, encoding: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content.decode(encoding)
+
+
 def one_line(text: str) -> str:
     """Join a caption's lines, whatever the editor did: line breaks separate no tags anywhere else."""
-    return " ".join(text.split())
+    return " ".join(text.removeprefix(BYTE_ORDER_MARK).split())
 
 
 def lines(text: str) -> int:

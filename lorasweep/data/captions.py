@@ -97,7 +97,7 @@ def planned(caption: str, trigger: str | None, options: CaptionOptions, *, decou
     if options.clean != CleanOptions() or options.prune:
         found = _clean(tags(caption, options), options.clean, lambda tag: _is_trigger(tag, trigger))
         absorbed = () if decoupled else options.prune
-        kept = [tag for tag in found if _is_trigger(tag, trigger) or not _matches(tag, absorbed)]
+        kept = [tag for tag in found if _is_trigger(tag, trigger) or not matches(tag, absorbed)]
         caption = options.separator.join(kept)
     if decoupled:
         return without_trigger(caption, trigger, options)
@@ -110,7 +110,7 @@ def unmatched(written: Iterable[str], options: CaptionOptions) -> list[str]:
     there = {tag for caption in written for tag in tags(caption, options)} if named else set()
     # What a replacement puts there may be pruned.
     there |= {tag for text in options.clean.replacements.values() for tag in tags(text, options)}
-    return [name for name in dict.fromkeys(named) if not any(_matches(tag, [name]) for tag in there)]
+    return [name for name in dict.fromkeys(named) if not any(matches(tag, [name]) for tag in there)]
 
 
 def rearranges(options: CaptionOptions) -> bool:
@@ -153,7 +153,7 @@ def _clean(found: Sequence[str], options: CleanOptions, is_trigger: Callable[[st
             tag = " ".join(tag.replace("_", " ").split())
         if options.lowercase:
             tag = tag.lower()
-        if tag and not _matches(tag, options.unwanted):
+        if tag and not matches(tag, options.unwanted):
             cleaned.append(tag)
     if options.duplicates:
         first: dict[str, str] = {}
@@ -170,7 +170,8 @@ def _clean(found: Sequence[str], options: CleanOptions, is_trigger: Callable[[st
     return cleaned
 
 
-def _matches(tag: str, patterns: Sequence[str]) -> bool:
+def matches(tag: str, patterns: Sequence[str]) -> bool:
+    """Whether a tag is one of some tags or patterns (`* hair`)."""
     return any(fnmatchcase(plain(tag), plain(pattern)) for pattern in patterns)
 
 

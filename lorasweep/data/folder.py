@@ -84,7 +84,7 @@ class _Concept:
 _PLAIN = _Concept("", "", 1)
 
 
-def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path") -> Found:
+def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path", encoding: str = "utf-8") -> Found:
     """Find images and captions.
 
     An image's caption is in the file beside it, else in a `metadata.jsonl` or `metadata.csv` of the dataset.
@@ -95,6 +95,7 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
             of images. Hidden files are left out; links are followed.
         caption_extension: of the caption file beside each image, e.g. `.txt`.
         key: of the recipe, that names `root`; for the problems.
+        encoding: of captions that are not UTF-8.
 
     Raises:
         DatasetError: no such folder, no images, captions that are not UTF-8: all at once.
@@ -124,7 +125,7 @@ def find_images(root: Path, *, caption_extension: str, key: str = "dataset.path"
     captions: dict[Path, str | None] = {}
     for table in reversed(metadata):  # of two that name an image, the first counts
         captions |= table.captions
-    captions |= {path: caption_files.read_caption(file, problems) for path, file in written.items()}
+    captions |= {path: caption_files.read_caption(file, problems, encoding) for path, file in written.items()}
     problems += _badly_named(images.values(), concepts)
     if not images and not problems:
         problems.append(_nothing_found(root, key, tree.folders))

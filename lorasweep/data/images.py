@@ -13,14 +13,15 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from lorasweep.core.errors import DatasetError, Problem
 from lorasweep.core.records import PlannedImage
-from lorasweep.data import color, png
+from lorasweep.data import color, look, png
 from lorasweep.data.near_duplicates import signature
 
-VERSION = 4  # of `ImageFacts`: facts that an earlier one found are looked up anew
+VERSION = 5  # of `ImageFacts`: facts that an earlier one found are looked up anew
 LARGEST_PX = 100_000_000  # 400 MB once decoded; more is a mistake or a decompression bomb
 LARGEST_WEBP_PX = 50_000_000  # its decoder holds a picture four times
 LARGEST_BYTES = 1_000_000_000  # 100 million pixels in 16-bit colour with alpha are 800 MB
@@ -55,6 +56,10 @@ class ImageFacts:
         profile: hex digest of the colour profile that it is converted from; "" when it is in sRGB as it is.
         unused_profile: why the profile that it has is not used, "" when it is or there is none.
         is_animated: whether it holds several frames or pages, of which the first is used.
+        is_see_through: whether parts of it are transparent, which become white.
+        is_cmyk: whether it is in printers' colours, which screens show otherwise.
+        sharpness: see `look`.
+        border: see `look`.
     """
 
     sha256: str
@@ -64,6 +69,10 @@ class ImageFacts:
     profile: str
     unused_profile: str
     is_animated: bool
+    is_see_through: bool
+    is_cmyk: bool
+    sharpness: float
+    border: float
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,8 @@ class _Decoded:
     profile: str
     unused_profile: str
     is_animated: bool
+    is_see_through: bool
+    is_cmyk: bool
 
 
 def open_rgb(path: Path | str) -> Image.Image:
@@ -91,6 +102,7 @@ def inspect(path: Path) -> ImageFacts:
     """
     content = _read_bytes(path)
     decoded = _decode(content, path)
+    gray = look.levels(decoded.pixels)
     return ImageFacts(
         sha256=hashlib.sha256(content).hexdigest(),
         width_px=decoded.pixels.width,
@@ -99,6 +111,10 @@ def inspect(path: Path) -> ImageFacts:
         profile=decoded.profile,
         unused_profile=decoded.unused_profile,
         is_animated=decoded.is_animated,
+        is_see_through=decoded.is_see_through,
+        is_cmyk=decoded.is_cmyk,
+        sharpness=look.sharpness(gray),
+        border=look.border(gray),
     )
 
 
@@ -169,6 +185,7 @@ def _require_bounds(image: Image.Image, path: Path) -> None:
 def _upright_srgb(image: Image.Image, icc: bytes | None) -> _Decoded:
     is_animated = _is_animated(image)
     image.load()
+    is_cmyk, is_see_through = image.mode == "CMYK", _is_see_through(image)
     unused = ""
     try:
         convert = color.conversion(icc, image.mode)
@@ -187,6 +204,8 @@ def _upright_srgb(image: Image.Image, icc: bytes | None) -> _Decoded:
         profile=hashlib.sha256(icc).hexdigest() if convert and icc else "",
         unused_profile=unused,
         is_animated=is_animated,
+        is_see_through=is_see_through,
+        is_cmyk=is_cmyk,
     )
 
 
@@ -196,6 +215,12 @@ def _is_animated(image: Image.Image) -> bool:
         return image.format != "MPO" and bool(getattr(image, "is_animated", False))
     except Exception:  # what is broken behind the first frame is not needed
         return False
+
+
+def _is_see_through(image: Image.Image) -> bool:
+    if "A" in image.getbands():
+        return bool(np.asarray(image.getchannel("A")).min() < 255)
+    return "transparency" in image.info
 
 
 def _orientation(image: Image.Image) -> int | None:

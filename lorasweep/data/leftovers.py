@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasweep.core.findings import Finding
 from lorasweep.core.printable import visible
-from lorasweep.data import caption_files
-from lorasweep.data.caption_files import Metadata, lines, one_line
+from lorasweep.data import caption_files, mending
+from lorasweep.data.caption_files import BYTE_ORDER_MARK, Metadata, lines, one_line
 from lorasweep.data.suffixes import CAPTION_SUFFIXES, is_image, is_unread
 from lorasweep.data.tree import File, Folder, Tree
 
@@ -52,7 +53,11 @@ class Used:
 
     def names(self, paths: Iterable[Path]) -> str:
         """Up to three paths from the root, and how many more there are."""
-        return some([visible(path.relative_to(self.root).as_posix()) for path in paths])
+        return some(self.places(paths))
+
+    def places(self, paths: Iterable[Path]) -> list[str]:
+        """Paths from the root."""
+        return [visible(path.relative_to(self.root).as_posix()) for path in paths]
 
 
 def some(names: Sequence[str]) -> str:
@@ -152,11 +157,24 @@ def _files(used: Used, folders: Sequence[Folder], unused: Sequence[Path]) -> Ite
         yield f"left out, in a format that is not read: {used.names(unread)}; PNG, JPEG and WebP are"
     if astray:
         example = next(iter(used.images.values())).with_suffix(used.extension).name
-        yield f"captions of no image: {used.names(astray)}; they are named as their image is, e.g. {example}"
+        yield Finding(
+            f"captions of no image: {used.names(astray)}; they are named as their image is, e.g. {example}",
+            level="must",
+            places=used.places(astray),
+            command=_named_anew(used, astray),
+        )
     if tables:
         yield f"kohya's metadata are not read: {used.names(tables)}; captions are files beside the images"
     if others:
         yield f"not used: {used.names(others)}"
+
+
+def _named_anew(used: Used, astray: Sequence[Path]) -> str:
+    """`0.png.txt` becomes `0.txt`; what is named after no image at all is set aside."""
+    renamed = {path: Path(path.stem).with_suffix(used.extension) for path in astray if is_image(Path(path.stem))}
+    if not renamed:
+        return mending.aside(used.root, astray)
+    return " && ".join(mending.moved(path, path.with_name(str(name))) for path, name in renamed.items())
 
 
 def _is_output(used: Used, path: Path) -> bool:
@@ -177,14 +195,31 @@ def _links(used: Used, tree: Tree, files: Sequence[File]) -> Iterator[str]:
 
 
 def _captions(used: Used) -> Iterator[str]:
-    empty = [path for path, text in used.texts.items() if not text.strip(" \t\r\n,")]
+    empty = [path for path, text in used.texts.items() if not text.strip(f"{BYTE_ORDER_MARK} \t\r\n,")]
     if empty:
-        yield f"captions that say nothing: {used.names(empty)}; these images are trained without words"
+        yield Finding(
+            f"captions that say nothing: {used.names(empty)}; these images are trained without words",
+            level="must",
+            places=used.places(empty),
+            command=mending.aside(used.root, empty, extension=used.extension),
+        )
+    marked = [path for path, text in used.texts.items() if text.startswith(BYTE_ORDER_MARK)]
+    if marked:
+        yield Finding(
+            f"captions with a byte order mark: {used.names(marked)}; it is left out here, where other trainers "
+            "take it for a part of the first tag",
+            level="should",
+            places=used.places(marked),
+            command=mending.rewrite(used.root),
+        )
     several = [path for path, text in used.texts.items() if lines(text) > 1]
     if several:
-        yield (
+        yield Finding(
             f"captions of several lines: {used.names(several)}; the lines are joined, where kohya's trainers "
-            "read the first alone"
+            "read the first alone",
+            level="should",
+            places=used.places(several),
+            command=mending.rewrite(used.root),
         )
 
 

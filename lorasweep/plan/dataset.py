@@ -18,14 +18,15 @@ from typing import Literal
 
 from lorasweep.core import registry
 from lorasweep.core.errors import DatasetError, InputError, Problem
+from lorasweep.core.findings import Finding
 from lorasweep.core.records import PlannedImage, Recipe
 from lorasweep.core.seeds import derive
-from lorasweep.data import captions, near_duplicates, split
+from lorasweep.data import captions, mending, near_duplicates, split
 from lorasweep.data.assign import Assignment, assign, assign_without_upscale
 from lorasweep.data.folder import Found, FoundImage, find_images
 from lorasweep.data.images import ImageFacts
 from lorasweep.data.leftovers import some
-from lorasweep.plan import trigger
+from lorasweep.plan import caption_findings, image_findings, trigger
 from lorasweep.plan.dollhouse_dataset import draw_dataset
 from lorasweep.plan.image_facts_cache import inspect_all
 from lorasweep.plan.judged_files import has_files
@@ -120,17 +121,20 @@ def read_dataset(recipe: Recipe) -> Dataset:
         )
         for index, row in enumerate(rows)
     )
+    called = trigger.by_images(folder.images, triggers)
     notes = [
         *folder.warnings,
         *unused_parts(rows),
         *trigger.notes(recipe, folder.images, triggers),
         *_unused_folders(recipe, folder),
         *_captions(recipe, folder),
-        *_copies(rows, groups),
         *_held_out(recipe, images),
         *_kept_copies(rows, groups, held_out if kept else ()),
     ]
-    return Dataset(images=images, triggers=trigger.by_images(folder.images, triggers), warnings=tuple(notes))
+    if options.path is not None:
+        notes += image_findings.find(recipe, rows, groups, images)
+        notes += caption_findings.find(recipe, images, called)
+    return Dataset(images=images, triggers=called, warnings=tuple(notes))
 
 
 def written_captions(recipe: Recipe) -> dict[str, str | None]:
@@ -165,8 +169,13 @@ def make_rows(recipe: Recipe, found: Sequence[FoundImage]) -> tuple[list[Row], l
 
 def unused_parts(rows: Sequence[Row]) -> Iterator[str]:
     """Say what of image files is not used: frames, and colour profiles that cannot be."""
-    if animated := [row.found.short for row in rows if row.facts.is_animated]:
-        yield f"only the first frame or page is used of {some(animated)}"
+    if animated := [row.found for row in rows if row.facts.is_animated]:
+        places = [image.short for image in animated]
+        yield Finding(
+            f"only the first frame or page is used of {some(places)}",
+            places=places,
+            command=mending.aside(animated[0].path.parent, [image.path for image in animated], extension=".txt"),
+        )
     names: dict[str, list[str]] = {}
     for row in rows:
         if row.facts.unused_profile:
@@ -245,6 +254,14 @@ def _decoupled(recipe: Recipe, rows: Sequence[Row], held_out: Collection[int]) -
     return chosen
 
 
+def _with_trigger(recipe: Recipe, folder: Found, *, new_only: bool) -> str:
+    """The command that puts a trigger into captions: the one that is known, else one to think of."""
+    known = trigger.by_images(folder.images, trigger.find_triggers(recipe, folder.images))
+    word = next(iter(known), trigger.first_word(folder.images[0].class_tokens) or "WORD")
+    keys = (f"captions.trigger={word}", "captions.add_trigger=true")
+    return mending.rewrite(_root(recipe), *keys, new_only=new_only)
+
+
 def _captions(recipe: Recipe, folder: Found) -> Iterator[str]:
     """Say which images have no caption file, and what a caption policy does in vain."""
     without = [image for image in folder.images if image.caption is None]
@@ -258,9 +275,14 @@ def _captions(recipe: Recipe, folder: Found) -> Iterator[str]:
         other = folder.other_extension
         remedy = f"; {other} files are there: captions.extension={other}" if other else ""
         names = some([image.short for image in without])
-        yield (
+        yield Finding(
             f"no caption file for {len(without)} of {len(folder.images)} images ({names}): trained with "
-            f"{instead}{remedy}"
+            f"{instead}{remedy}",
+            level="must",
+            places=[image.short for image in without],
+            command=_with_trigger(recipe, folder, new_only=True)
+            if other is None
+            else mending.look_again(_root(recipe), f"captions.extension={other}"),
         )
     for name in captions.unmatched((image.caption or "" for image in folder.images), recipe.captions):
         yield f"captions: {name!r} is to be pruned or replaced, but is in no caption"
@@ -271,22 +293,17 @@ def _captions(recipe: Recipe, folder: Found) -> Iterator[str]:
         )
 
 
-def _copies(rows: Sequence[Row], groups: Sequence[Sequence[int]]) -> Iterator[str]:
-    copies = [group for group in groups if len(group) > 1]
-    if copies:
-        names = ", ".join(rows[index].found.short for index in copies[0][:4])
-        yield f"{sum(map(len, copies))} images are near-duplicates of others, e.g. {names}"
-
-
 def _held_out(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[str]:
     """Say where there is too little to judge by."""
     concepts = Counter(image.concept for image in images)
     judged = Counter(image.concept for image in images if image.split == "held_out")
     count = judged.total()
     if recipe.dataset.drawn is None and recipe.dataset.holdout == 0 and not count:
-        yield (
+        yield Finding(
             "dataset.holdout=0 keeps no image to judge by, so overfitting cannot be measured on unseen "
-            "images: dataset.holdout=0.2 would keep every fifth"
+            "images: dataset.holdout=0.2 would keep every fifth",
+            level="should",
+            command=mending.look_again(_root(recipe), "dataset.holdout=0.2"),
         )
     elif recipe.dataset.holdout > 0 and count == 0:
         why = (

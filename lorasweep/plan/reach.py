@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lorasweep.core.findings import Finding
 from lorasweep.core.records import CaptionOptions, Plan, PlannedImage
 from lorasweep.data import captions
 
@@ -50,10 +51,11 @@ def long_captions(plan: Plan, window: Window) -> Iterator[str]:
     long = {image.file: window.tokens(image.caption) for image in images if not window.fits(image.caption)}
     if long:
         file, most = max(long.items(), key=lambda item: item[1])
-        yield (
+        yield Finding(
             f"{len(long)} of {len(images)} captions are longer than {window.length} tokens ({Path(file).name} has "
             f"{most}): they are read whole, in up to {-(-most // window.length)} chunks of {window.length}, as with "
-            "kohya's max_token_length"
+            "kohya's max_token_length",
+            places=[f"{Path(name).parent.name}/{Path(name).name}" for name in long],
         )
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from lorasweep.core.findings import Finding
 from lorasweep.core.records import CaptionOptions, Recipe
-from lorasweep.data import captions
+from lorasweep.data import captions, mending
 from lorasweep.data.folder import FoundImage
 
 _MOST = 0.9  # the share of captions that begin with a tag which then is the trigger
@@ -48,12 +50,16 @@ def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str |
     if captions.adds_trigger(recipe.captions):
         return
     for trigger in known:
-        texts = [image.caption for image in found if triggers[image.class_tokens] == trigger and image.caption]
-        lacking = sum(not captions.has_trigger(text, trigger) for text in texts)
+        called = [image for image in found if triggers[image.class_tokens] == trigger and image.caption]
+        lacking = [image.short for image in called if not captions.has_trigger(image.text, trigger)]
         if lacking:
-            yield (
-                f"the trigger {trigger} is not in {lacking} of {len(texts)} captions: "
-                "captions.add_trigger=true would put it in front of them"
+            root = Path(recipe.dataset.path or "")
+            yield Finding(
+                f"the trigger {trigger} is not in {len(lacking)} of {len(called)} captions: "
+                "captions.add_trigger=true would put it in front of them",
+                level="must",
+                places=lacking,
+                command=mending.rewrite(root, f"captions.trigger={trigger}", "captions.add_trigger=true"),
             )
 
 

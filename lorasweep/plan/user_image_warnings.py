@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, median
 
+from lorasweep.core.findings import Finding
 from lorasweep.core.records import Plan, PlannedImage, Recipe
-from lorasweep.data import captions
+from lorasweep.data import captions, mending
 from lorasweep.plan import trigger
+from lorasweep.plan.caption_findings import short
 from lorasweep.plan.fit import cropped_share, enlargement
 
 _MOST_ENLARGED = 1.5  # beyond, the LoRA learns the blur of the enlargement
@@ -63,9 +65,16 @@ def _misfits(recipe: Recipe, plan: Plan) -> Iterator[str]:
     if most:
         worst = max(most, key=enlargement)
         which = f"{len(most)} images are" if len(most) > 1 else "an image is"
-        yield (
+        yield Finding(
             f"{which} enlarged more than {_MOST_ENLARGED} times "
-            f"({Path(worst.file).name}: {enlargement(worst):.1f} times): the LoRA will learn the blur"
+            f"({Path(worst.file).name}: {enlargement(worst):.1f} times): the LoRA will learn the blur",
+            level="should",
+            places=[short(image) for image in most],
+            command=mending.aside(
+                Path(recipe.dataset.path or ""),
+                [Path(image.file) for image in most],
+                extension=recipe.captions.extension,
+            ),
         )
     if recipe.buckets.name != "chosen" or not recipe.buckets.options["upscale"]:
         return
@@ -79,7 +88,7 @@ def _misfits(recipe: Recipe, plan: Plan) -> Iterator[str]:
         )
 
 
-def _no_trigger(recipe: Recipe, train: Sequence[PlannedImage]) -> str:
+def _no_trigger(recipe: Recipe, train: Sequence[PlannedImage]) -> Finding:
     firsts = [captions.tags(image.caption, recipe.captions)[:1] for image in train]
     found = Counter(tag for first in firsts for tag in first if not trigger.is_class(tag)).most_common(1)
     likely = found[0] if found and found[0][1] >= _MOST_BEGIN * len(train) else None
@@ -87,13 +96,18 @@ def _no_trigger(recipe: Recipe, train: Sequence[PlannedImage]) -> str:
     if likely is not None:
         word, count = likely
         advice = f"{count} of {len(train)} captions begin with {word}, so {_typed(word)}?"
+        chosen = word
     elif folder is not None:
         advice = f"the folder's word is in too few captions; {_typed(folder)} puts it in front of all"
+        chosen = folder
     else:
+        chosen = "WORD"
         advice = "captions.trigger=WORD puts one in front of every caption"
-    return (
+    return Finding(
         "no trigger word is known, so there are no prompts for tier class (the same without it), and nothing "
-        f"can tell whether the LoRA fires by itself: {advice}"
+        f"can tell whether the LoRA fires by itself: {advice}",
+        level="should",
+        command=mending.rewrite(Path(recipe.dataset.path or ""), f"captions.trigger={chosen}"),
     )
 
 

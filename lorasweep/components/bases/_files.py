@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.components.bases._families import FAMILIES, STABLE_DIFFUSION, UNET, Family
-from lorasweep.core.files import sha256
+from lorasweep.core import files, paths
 from lorasweep.core.safetensors_header import read_header
 
-_digests: dict[tuple[str, int, int], str] = {}  # (path, bytes, mtime in ns) -> SHA-256 of the content
+_LARGE_BYTES = 2**28  # an SDXL of 7 GB takes a quarter of a minute to read
+_digests: dict[str, str] = {}  # path, bytes, mtime in ns -> SHA-256 of the content
 
 
 def config_folder(path: Path, family: Family) -> Path:
@@ -52,10 +53,10 @@ def digest_of(path: Path, family: Family, parts: Iterable[str] | None = None) ->
     """
     total = hashlib.sha256()
     configs, is_folder = config_folder(path, family), path.is_dir()
-    files = [] if is_folder else [path]
+    read = [] if is_folder else [path]
     for part in family.all_parts if parts is None else parts:
-        files += loaded_files(configs / part, weights=is_folder)
-    for file in files:
+        read += loaded_files(configs / part, weights=is_folder)
+    for file in read:
         name = file.name if file == path else file.relative_to(configs).as_posix()
         total.update(f"{name}\0{file_digest(file)}\n".encode())
     return total.hexdigest()
@@ -104,20 +105,26 @@ def largest_rank(path: Path) -> int:
 
 def loaded_files(part: Path, *, weights: bool) -> list[Path]:
     """The files of one component's folder that `load` reads: configs, words and, if asked for, weights."""
-    files = sorted(part.glob("*.json")) + sorted(part.glob("*.txt"))
+    listed = sorted(part.glob("*.json")) + sorted(part.glob("*.txt"))
     if weights:
         variant = variant_of(part)
         found = sorted(part.glob("*.safetensors"))
-        files += [file for file in found if variant is None or f".{variant}" in file.name]
-    return files
+        listed += [file for file in found if variant is None or f".{variant}" in file.name]
+    return listed
 
 
 def file_digest(file: Path) -> str:
-    """Hex SHA-256 of a file, remembered in this process by path, size and time."""
+    """Hex SHA-256 of a file, remembered by path, size and time; of a large one in `cache/digests.json` too."""
     stat = file.stat()
-    key = (str(file.resolve()), stat.st_size, stat.st_mtime_ns)
+    key = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     if key not in _digests:
-        _digests[key] = sha256(file)
+        memory = paths.cache() / "digests.json"
+        known = files.read_object(memory) if stat.st_size >= _LARGE_BYTES else {}
+        if key not in known:
+            known = {**known, key: files.sha256(file)}
+            if stat.st_size >= _LARGE_BYTES:
+                files.write_cache(memory, known)
+        _digests[key] = known[key]
     return _digests[key]
 
 

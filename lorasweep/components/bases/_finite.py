@@ -6,7 +6,6 @@ remembered in `cache/finite.json` by the file's digest: a base is read through o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -36,10 +35,10 @@ def broken_tensors(file: Path, digest: str, beginnings: Iterable[str] = ("",)) -
         digest: of its content.
         beginnings: only tensors whose names begin with one of these count.
     """
-    known = _recall()
+    known = files.read_object(_memory())
     if digest not in known:
         known = {**known, digest: _search(file, read_header(file))}
-        _remember(known)
+        files.write_cache(_memory(), known)
     return [name for name in known[digest] if name.startswith(tuple(beginnings))]
 
 
@@ -65,21 +64,6 @@ def _is_broken(content: np.ndarray, dtype: str) -> bool:
     return any(
         bool(((numbers[start : start + _AT_ONCE] & mask) == mask).any()) for start in range(0, len(numbers), _AT_ONCE)
     )
-
-
-def _recall() -> dict[str, list[str]]:
-    try:
-        known = files.read_json(_memory())
-    except (OSError, json.JSONDecodeError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _remember(known: Mapping[str, list[str]]) -> None:
-    try:
-        files.write_json(_memory(), known)
-    except OSError:
-        return  # a cache that cannot be written only costs time
 
 
 def _memory() -> Path:

@@ -16,7 +16,8 @@ from tiny_sdxl import change_json, config_only, write_sdxl_checkpoint
 from lorasweep.cli import main
 from lorasweep.components.adapters._targets import find_targets
 from lorasweep.components.bases import sdxl
-from lorasweep.components.bases._families import UNET_SCOPES
+from lorasweep.components.bases._families import SDXL, UNET_SCOPES
+from lorasweep.components.bases._source import Source
 from lorasweep.config import compose_recipe
 from lorasweep.core.records import BaseOptions
 from lorasweep.plan.learning_rate import curves
@@ -180,6 +181,9 @@ def test_the_shipped_configs_are_sdxl_with_kohyas_modules() -> None:
     assert counts == [2_567_463_684, 83_653_863, 123_060_480, 694_659_840]
     assert [len(find_targets(unet, UNET_SCOPES[scope])) for scope in ("attn", "attn-mlp", "full")] == [560, 722, 788]
     assert [len(find_targets(part, UNET_SCOPES["attn-mlp"])) for part in (first, second)] == [72, 192]
+    first_words, second_words = Source(SDXL)._tokenizers(folder).values()
+    assert (first_words.pad_token_id, second_words.pad_token_id) == (49407, 0)
+    assert first_words("zkw, 1girl").input_ids == second_words("zkw, 1girl").input_ids
     shipped = json.loads((folder / "weight_shapes.json").read_text())
     for part, model in (("unet", unet), ("text_encoder", first), ("text_encoder_2", second)):
         weights = {name: list(t.shape) for name, t in model.state_dict().items() if name.endswith(".weight")}

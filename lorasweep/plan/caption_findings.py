@@ -1,0 +1,222 @@
+"""What the captions of a dataset will teach: triggers, fused and absorbed tags, spellings, copies.
+
+Takes a recipe and planned images, gives back findings. The captions are those that are trained on, so that a
+caption policy which mends a fault ends its finding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from lorasweep.core.findings import Finding
+from lorasweep.core.records import PlannedImage, Recipe
+from lorasweep.data import captions, mending
+from lorasweep.data.leftovers import some
+from lorasweep.plan.trigger import is_class
+
+FUSED = 0.8  # share of a concept's captions from which a tag cannot be told from the trigger
+FEWEST = 5  # captions of a concept, to speak of shares
+_MOSTLY = 0.5  # share of captions with a class word, from which the others lack it
+_RARE = 0.1  # share of captions with a word that is near the trigger: a slip, not another subject
+# What belongs to a subject, in booru tags: meant to be absorbed by its trigger.
+_OWN = ("* hair", "* eyes", "* skin", "twintails", "ponytail", "*braid*", "bangs", "ahoge", "* horns", "* ears")
+_WATERMARKS = {"watermark", "signature", "artist name", "web address", "logo", "copyright name", "twitter username"}
+_SYNONYMS = {
+    "gray hair": "grey hair",
+    "blond hair": "blonde hair",
+    "twin tails": "twintails",
+    "pony tail": "ponytail",
+    "tshirt": "t-shirt",
+    "tee shirt": "t-shirt",
+    "gray background": "grey background",
+    "spectacles": "glasses",
+}
+
+Tagged = list[tuple[PlannedImage, list[str]]]
+
+
+def find(recipe: Recipe, images: Sequence[PlannedImage], triggers: Sequence[str]) -> Iterator[Finding]:
+    """Find what captions teach that their owner may not want."""
+    tagged = [(image, captions.tags(image.caption, recipe.captions)) for image in images]
+    root = Path(recipe.dataset.path or "")
+    for trigger in triggers:
+        yield from _position(root, tagged, trigger, recipe.captions.keep_tokens)
+        yield from _misspelt(root, tagged, trigger)
+    yield from _class_words(root, tagged)
+    for concept in dict.fromkeys(image.concept for image in images):
+        yield from _fused(recipe, [row for row in tagged if row[0].concept == concept], triggers)
+    yield from _spellings(root, tagged)
+    yield from _side_by_side(root, tagged)
+    yield from _once(root, tagged, triggers)
+    yield from _watermarks(root, tagged, recipe.captions.extension)
+
+
+def short(image: PlannedImage) -> str:
+    """An image's name as a person would look it up."""
+    path = Path(image.file)
+    return f"{path.parent.name}/{path.name}"
+
+
+def _where(tagged: Tagged, is_meant: Callable[[list[str]], bool]) -> list[str]:
+    return [short(image) for image, tags in tagged if is_meant(tags)]
+
+
+def _position(root: Path, tagged: Tagged, trigger: str, kept: int) -> Iterator[Finding]:
+    def is_behind(tags: list[str]) -> bool:
+        calls = [captions.has_trigger(tag, trigger) for tag in tags]
+        return any(calls) and not any(calls[: max(1, kept)])
+
+    if places := _where(tagged, is_behind):
+        yield Finding(
+            f"the trigger {trigger} is not in front in {some(places)}: captions.shuffle and tag dropout only "
+            "spare what is, and the end of a long caption is cut",
+            level="should",
+            places=places,
+            command=mending.rewrite(root, "captions.trigger=" + trigger, "--trigger-first"),
+        )
+
+
+def _misspelt(root: Path, tagged: Tagged, trigger: str) -> Iterator[Finding]:
+    counts = Counter(tag for _, tags in tagged for tag in set(tags) if _is_near(tag, trigger))
+    for tag, count in counts.items():
+        if count <= max(1, _RARE * len(tagged)):
+            places = [short(image) for image, tags in tagged if tag in tags]
+            yield Finding(
+                f"{tag} in {some(places)} is nearly the trigger {trigger}: a slip of the keyboard?",
+                level="must",
+                places=places,
+                command=mending.rewrite(root, mending.mapped("captions.clean.replacements", {tag: trigger})),
+            )
+
+
+def _is_near(tag: str, trigger: str) -> bool:
+    """Whether one letter more, less, another or a swap of two makes one word the other."""
+    one, other = sorted((captions.plain(tag), captions.plain(trigger)), key=len)
+    if one == other or len(one) < 3 or len(other) - len(one) > 1 or is_class(tag):
+        return False
+    first = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+    if len(one) < len(other):
+        return one[first:] == other[first + 1 :]
+    swapped = one[first + 1 : first + 2] + one[first : first + 1] + one[first + 2 :]
+    return one[first + 1 :] == other[first + 1 :] or swapped == other[first:]
+
+
+def _class_words(root: Path, tagged: Tagged) -> Iterator[Finding]:
+    counts = Counter(tag for _, tags in tagged for tag in set(tags) if is_class(tag))
+    for tag, count in counts.most_common(1):
+        places = _where(tagged, lambda tags: not any(map(is_class, tags)))
+        if places and count >= max(FEWEST, _MOSTLY * len(tagged)):
+            yield Finding(
+                f"{some(places)} lack a class word, where {count} of {len(tagged)} captions have {tag}",
+                level="should",
+                places=places,
+                command=mending.rewrite(root, "--add", tag),
+            )
+
+
+def _fused(recipe: Recipe, tagged: Tagged, triggers: Sequence[str]) -> Iterator[Finding]:
+    """Tags that always come with the trigger: the LoRA cannot learn which of the two is meant."""
+    if len(tagged) < FEWEST or not triggers:
+        return
+    root, concept = Path(recipe.dataset.path or ""), tagged[0][0].concept or "the dataset"
+    counts = Counter(tag for _, tags in tagged for tag in {captions.plain(tag) for tag in tags})
+    often = [
+        tag
+        for tag, count in counts.most_common()
+        if count >= FUSED * len(tagged)
+        and not is_class(tag)
+        and not any(captions.has_trigger(tag, t) for t in triggers)
+    ]
+    own = [tag for tag in often if captions.matches(tag, _OWN)]
+    fused = [] if "neutralize" in recipe.regularization else [tag for tag in often if tag not in own]
+    if fused:
+        yield Finding(
+            f"fused with the trigger: {some([f'{t} ({counts[t]} of {len(tagged)})' for t in fused])} in {concept}: "
+            "the LoRA will show it unasked; add images without it, or let the base keep what it means",
+            level="should",
+            places=[concept],
+            command=mending.look_again(
+                root, "regularization=neutralize", mending.listed("regularization.neutralize.tags", fused)
+            ),
+            tags=dict.fromkeys(fused, "fused"),
+        )
+    if own:
+        yield Finding(
+            f"the subject's own {some(own)} are in nearly every caption of {concept}: pruned, its trigger absorbs "
+            "them; kept, they can be changed by a prompt",
+            places=[concept],
+            command=mending.rewrite(root, mending.listed("captions.prune", own)),
+            tags=dict.fromkeys(own, "absorbed"),
+        )
+
+
+def _spellings(root: Path, tagged: Tagged) -> Iterator[Finding]:
+    written: dict[str, Counter[str]] = {}
+    for _, tags in tagged:
+        for tag in tags:
+            written.setdefault(captions.plain(tag), Counter())[tag] += 1
+    odd = {tag: counts.most_common(1)[0][0] for counts in written.values() for tag, _ in counts.most_common()[1:]}
+    odd |= {tag: _SYNONYMS[tag] for tag in written if _SYNONYMS.get(tag) in written}
+    if odd:
+        places = _where(tagged, lambda tags: not odd.keys().isdisjoint(tags))
+        pairs = some([f"{old} for {new}" for old, new in odd.items()])
+        replaced = mending.mapped("captions.clean.replacements", odd)
+        yield Finding(
+            f"one thing under several names: {pairs}; each is learnt from fewer images",
+            level="should",
+            places=places,
+            command=mending.rewrite(root, replaced),
+        )
+
+
+def _side_by_side(root: Path, tagged: Tagged) -> Iterator[Finding]:
+    """Tags twice in a caption, or beside one that says the same and more."""
+
+    def twice(tags: list[str]) -> bool:
+        return len({captions.plain(tag) for tag in tags}) < len(tags)
+
+    def implied(tags: list[str]) -> bool:
+        plain = [captions.plain(tag) for tag in tags]
+        return any(other.endswith(f" {tag}") for tag in plain for other in plain)
+
+    for is_meant, what, knob in (
+        (twice, "a tag twice", "duplicates"),
+        (implied, "a tag that another implies, as `red hat` does `hat`", "implied"),
+    ):
+        if places := _where(tagged, is_meant):
+            yield Finding(
+                f"captions have {what}: {some(places)}; it takes room and weight from the others",
+                level="should",
+                places=places,
+                command=mending.rewrite(root, f"captions.clean.{knob}=true"),
+            )
+
+
+def _once(root: Path, tagged: Tagged, triggers: Sequence[str]) -> Iterator[Finding]:
+    counts = Counter(tag for _, tags in tagged for tag in set(tags))
+    once = [
+        tag
+        for tag, count in counts.items()
+        if count == 1 and not is_class(tag) and not any(captions.has_trigger(tag, trigger) for trigger in triggers)
+    ]
+    if once and len(tagged) >= FEWEST:
+        places = _where(tagged, lambda tags: not set(once).isdisjoint(tags))
+        yield Finding(
+            f"tags in a single caption teach next to nothing, unless that image alone shows them: {some(once)}",
+            places=places,
+            command=mending.rewrite(root, mending.listed("captions.clean.unwanted", once)),
+        )
+
+
+def _watermarks(root: Path, tagged: Tagged, extension: str) -> Iterator[Finding]:
+    marked = [image for image, tags in tagged if any(captions.plain(tag) in _WATERMARKS for tag in tags)]
+    if marked:
+        yield Finding(
+            f"by their tags, {some([short(image) for image in marked])} bear a watermark or a signature, which a "
+            "LoRA learns early: crop it away, or set them aside",
+            level="should",
+            places=[short(image) for image in marked],
+            command=mending.aside(root, [Path(image.file) for image in marked], extension=extension),
+        )

@@ -1,0 +1,237 @@
+"""Datasets with one planted fault each, through the command line: found, placed, and mended by its command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clean_dataset import CONCEPT, doll, make_clean, tags
+from PIL import Image, ImageFilter
+
+from lorasweep.cli import main
+
+Audit = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def clean(home: Path) -> Path:
+    return make_clean(home)
+
+
+@pytest.fixture
+def audit(capsys: pytest.CaptureFixture[str]) -> Audit:
+    def run(root: Path, *words: str) -> list[dict[str, Any]]:
+        capsys.readouterr()
+        assert main(["audit", str(root), *words, "--json"]) == 0
+        return list(json.loads(capsys.readouterr().out)["findings"])
+
+    return run
+
+
+def say(text: str, number: int = 3) -> Callable[[Path], None]:
+    return lambda folder: (folder / f"{number}.txt").write_text(text) and None
+
+
+def say_bytes(content: bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / "3.txt").write_bytes(content) and None
+
+
+def say_all(change: Callable[[str], str]) -> Callable[[Path], None]:
+    def plant(folder: Path) -> None:
+        for file in folder.glob("*.txt"):
+            file.write_text(change(file.read_text()))
+
+    return plant
+
+
+def draw(change: Callable[[Image.Image], Image.Image], name: str = "3.png") -> Callable[[Path], None]:
+    def plant(folder: Path) -> None:
+        picture = change(doll(3))
+        (folder / "3.png").unlink()
+        picture.save(folder / name)
+
+    return plant
+
+
+def bordered(picture: Image.Image) -> Image.Image:
+    page = Image.new("RGB", (96, 136))
+    page.paste(picture, (0, 20))
+    return page
+
+
+def see_through(picture: Image.Image) -> Image.Image:
+    picture.putalpha(128)
+    return picture
+
+
+def animated(folder: Path) -> None:
+    (folder / "3.png").unlink()
+    doll(3).save(folder / "3.gif", save_all=True, append_images=[doll(77)])
+
+
+def copied(concept: str) -> Callable[[Path], None]:
+    def plant(folder: Path) -> None:
+        other = folder.parent / concept
+        other.mkdir(exist_ok=True)
+        for number in range(20, 28) if other != folder else ():
+            doll(number).save(other / f"{number}.png")
+            (other / f"{number}.txt").write_text(tags(number))
+        doll(3).save(other / "30.png")
+        (other / "30.txt").write_text(tags(3))
+
+    return plant
+
+
+def small_concept(folder: Path) -> None:
+    other = folder.parent / "1_zkw suit"
+    other.mkdir()
+    for number in range(20, 28):
+        doll(number).save(other / f"{number}.png")
+        (other / f"{number}.txt").write_text(tags(number))
+
+
+def doubled(folder: Path) -> None:
+    doll(50).save(folder / "3.jpg")
+
+
+def stray(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / "3.txt").rename(folder / name) and None
+
+
+# What is planted; level, place and a word of the finding.
+FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
+    "no caption": (lambda folder: (folder / "3.txt").unlink(), "must", "3.png", "no caption file"),
+    "caption of no image": (lambda folder: (folder / "3.png").unlink(), "must", "3.txt", "of no image"),
+    "stray suffix": (stray("3.png.txt"), "must", "3.png.txt", "of no image"),
+    "empty": (say(""), "must", "3.png", "say nothing"),
+    "latin-1": (say_bytes("zkw, 1girl, caf\u00e9".encode("cp1252")), "must", "3.txt", "UTF-8"),
+    "utf-16": (say_bytes(tags(3).encode("utf-16")), "must", "3.txt", "UTF-8"),
+    "byte order mark": (say_bytes(tags(3).encode("utf-8-sig")), "should", "3.png", "byte order mark"),
+    "control characters": (say("zkw, 1girl\x07, beach"), "must", "3.txt", "control characters"),
+    "several lines": (say("zkw, 1girl,\nbeach, hat"), "should", "3.png", "several lines"),
+    "doubled stem": (doubled, "should", "3.png", "share their name"),
+    "no trigger": (say("1girl, beach, hat"), "must", "3.png", "is not in"),
+    "trigger behind": (say("1girl, beach, hat, zkw"), "should", "3.png", "not in front"),
+    "misspelt": (say("zkw, zkv, 1girl, beach"), "must", "3.png", "nearly the trigger"),
+    "no class word": (say("zkw, beach, hat"), "should", "3.png", "class word"),
+    "fused": (say_all(lambda text: f"{text}, night sky"), "should", CONCEPT, "fused"),
+    "absorbed": (say_all(lambda text: f"{text}, red hair"), "note", CONCEPT, "own red hair"),
+    "once": (say("zkw, 1girl, beach, trombone"), "note", "3.png", "single caption"),
+    "synonym": (
+        lambda folder: (say("zkw, 1girl, grey hair")(folder), say("zkw, 1girl, gray hair", 4)(folder)) and None,
+        "should",
+        "4.png",
+        "several names",
+    ),
+    "underscore": (say("zkw, 1girl, beach, Hat"), "should", "3.png", "several names"),
+    "twice": (say("zkw, 1girl, beach, hat, hat"), "should", "3.png", "twice"),
+    "implied": (say("zkw, 1girl, beach, hat, red hat"), "should", "3.png", "implies"),
+    "watermark": (say("zkw, 1girl, beach, watermark"), "should", "3.png", "watermark"),
+    "copy": (copied(CONCEPT), "should", "30.png", "near-duplicates of others"),
+    "copy in two concepts": (copied("10_zkw suit"), "should", "30.png", "several concepts"),
+    "uneven": (small_concept, "should", "1_zkw suit", "drowned"),
+    "too small": (draw(lambda picture: picture.resize((24, 24))), "should", "3.png", "enlarged"),
+    "blurred": (draw(lambda p: p.resize((512, 512)).filter(ImageFilter.GaussianBlur(6))), "should", "3.png", "blurred"),
+    "border": (draw(bordered), "should", "3.png", "border"),
+    "see-through": (draw(see_through), "note", "3.png", "see-through"),
+    "cmyk": (draw(lambda p: p.convert("CMYK"), "3.jpg"), "note", "3.jpg", "CMYK"),
+    "animated": (animated, "note", "3.gif", "first frame"),
+    "cropped": (draw(lambda p: p.resize((300, 96))), "should", "3.png", "cropped away to fit"),
+    "broken": (lambda folder: (folder / "3.png").write_bytes(b"\x89PNG") and None, "must", "3.png", "not an image"),
+    "held out": (lambda folder: None, "should", "", "keeps no image"),
+}
+
+
+def test_a_clean_dataset_has_nothing_above_a_note(clean: Path, audit: Audit) -> None:
+    assert [each for each in audit(clean) if each["level"] != "note"] == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the commands are for a POSIX shell")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found_and_its_command_mends_it(
+    clean: Path, audit: Audit, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant, level, place, said = FAULTS[fault]
+    plant(clean / CONCEPT)
+    words = ["dataset.holdout=0"] if fault == "held out" else []
+
+    found = next(each for each in audit(clean, *words) if said in each["reason"])
+
+    assert found["level"] == level
+    assert any(place in each for each in found["places"]) or not place
+    assert found["command"]
+    assert not any(said in each["reason"] for each in mended(clean, found["command"], audit))
+
+
+def mended(root: Path, command: str, audit: Audit) -> list[dict[str, Any]]:
+    """Run a command that mends, and audit again."""
+    import shlex
+
+    if command.startswith("lorasweep audit"):
+        return audit(*[Path(word) if n == 0 else word for n, word in enumerate(shlex.split(command)[2:])])
+    if command.startswith("lorasweep"):
+        assert main(shlex.split(command)[1:]) == 0
+    else:
+        subprocess.run(command, shell=True, check=True)  # noqa: S602 - written by ourselves
+    return audit(root)
+
+
+def test_a_long_caption_is_worth_a_note(clean: Path, audit: Audit) -> None:
+    say("zkw, 1girl, " + ", ".join(f"tag number {n}" for n in range(60)))(clean / CONCEPT)
+    (found,) = (each for each in audit(clean) if "longer than" in each["reason"])
+    assert (found["level"], found["places"]) == ("note", [f"{CONCEPT}/3.png"])
+
+
+def test_plan_says_the_same(clean: Path, audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
+    say("zkw, zkv, 1girl, beach")(clean / CONCEPT)
+    reasons = {each["reason"] for each in audit(clean)}
+
+    assert main(["plan", f"dataset.path='{clean}'", "--json"]) == 0
+
+    assert set(json.loads(capsys.readouterr().out)["warnings"]) == reasons
+
+
+def test_strict_fails_on_an_open_must_alone(clean: Path) -> None:
+    assert main(["audit", str(clean), "--strict"]) == 0
+    say("1girl, beach")(clean / CONCEPT)
+    assert main(["audit", str(clean), "--strict"]) == 1
+
+
+def test_a_folder_that_is_not_there_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", str(home / "nowhere")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_the_page_shows_everything_and_runs_nothing(clean: Path, home: Path) -> None:
+    say("zkw, 1girl, <script>alert(1)</script>")(clean / CONCEPT)
+    page = home / "look.html"
+
+    assert main(["audit", str(clean), "--html", str(page)]) == 0
+    assert main(["audit", str(clean), "--html", str(page)]) == 0  # its own page is replaced
+
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<figure") == 12
+    assert "<script>alert" not in text
+    assert 'class="tag trigger">zkw' in text
+    assert "held out" in text
+
+
+def test_the_page_of_somebody_else_is_kept(clean: Path, home: Path) -> None:
+    page = home / "look.html"
+    page.write_text("mine")
+    assert main(["audit", str(clean), "--html", str(page)]) == 2
+    assert page.read_text() == "mine"
+
+
+def test_audit_never_imports_torch(clean: Path) -> None:
+    code = (
+        "import sys; from lorasweep.cli import main; main(['audit', sys.argv[1]]); "
+        "assert not {'torch', 'mlflow', 'optuna'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(clean)], check=True, timeout=120, stdout=subprocess.DEVNULL)
