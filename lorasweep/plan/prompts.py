@@ -74,14 +74,21 @@ def _derived(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]]:
 
 
 def _without_images(recipe: Recipe, trigger: str | None) -> dict[str, tuple[str, ...]]:
-    """Prompts that need no caption: the trigger alone and in scenes, the base's other subjects, the unrelated."""
-    base, scenes = recipe.base, _SCENES[:PER_TIER]
-    called = [] if trigger is None else [trigger, *(recipe.captions.separator.join([trigger, each]) for each in scenes)]
+    """Prompts that need no caption: the trigger alone and in scenes, the base's other subjects, the unrelated.
+
+    A base that names no other subjects draws one kind alone: its unrelated prompts are these, but for the last.
+    """
+    base = recipe.base
+    called = (
+        [] if trigger is None else [trigger, *(recipe.captions.separator.join([trigger, each]) for each in _SCENES)]
+    )
+    unrelated = base.unrelated_prompts[-PER_TIER:]
+    others = base.neighbour_prompts[:PER_TIER] or base.unrelated_prompts[:-PER_TIER][:STRANGERS]
     return {
         "in_distribution": tuple(called[:1]),
-        "recombined": tuple(called[1:]),
-        "class": base.neighbour_prompts[:PER_TIER] or scenes,
-        "unrelated": base.unrelated_prompts[:PER_TIER],
+        "recombined": tuple(called[1 : 1 + PER_TIER]),
+        "class": others,
+        "unrelated": unrelated,
     }
 
 
