@@ -141,8 +141,19 @@ def sentence(
 
 def burning(found: Verdict) -> str:
     """Warn during training: "burned from step 700 (30 exposures per image): ..."."""
-    exposures = found.exposures[found.burned_at or 0]
-    return f"burned from step {found.burned_at} ({exposures:.0f} exposures per image): {blamed(found.blame)}"
+    burned_at = found.burned_at or 0
+    return f"burned from step {burned_at}{_in_brackets(_exposures(found, burned_at))}: {blamed(found.blame)}"
+
+
+def _exposures(found: Verdict, step: int) -> str:
+    """Exposures up to a step, in words; empty where files are judged without images."""
+    count = found.exposures[step]
+    return f"{count:.0f} exposures per image" if count else ""
+
+
+def _in_brackets(*said: str) -> str:
+    told = "; ".join(filter(None, said))
+    return f" ({told})" if told else ""
 
 
 def blamed(blame: MainSymptom | None) -> str:
@@ -157,8 +168,8 @@ def _where(found: Verdict, calibration: Calibration) -> str:
     trouble = "" if found.burned_at is None else f"from {found.burned_at} {blamed(found.blame)}"
     if found.done_at is not None:
         many = len(found.as_good) > 1
-        as_good = f"; {found.as_good[0]} to {found.as_good[-1]} are as good within the error" if many else ""
-        where = f"Done at step {found.done_at} ({found.exposures[found.done_at]:.0f} exposures per image{as_good})"
+        as_good = f"{found.as_good[0]} to {found.as_good[-1]} are as good within the error" if many else ""
+        where = f"Done at step {found.done_at}{_in_brackets(_exposures(found, found.done_at), as_good)}"
         return f"{where}; {trouble or f'not overcooked by step {found.last_step}'}"
     if trouble:
         return f"Never done: {trouble}, and no checkpoint before has learned the subject"
