@@ -132,8 +132,10 @@ def read_dataset(recipe: Recipe) -> Dataset:
         *_kept_copies(rows, groups, held_out if kept else ()),
     ]
     if options.path is not None:
-        notes += image_findings.find(recipe, rows, groups, images)
-        notes += caption_findings.find(recipe, images, called)
+        count = len(folder.images)  # what was kept apart behind them is no part of what is trained on
+        own = [[index for index in group if index < count] for group in groups]
+        notes += image_findings.find(recipe, rows[:count], [group for group in own if group], images[:count])
+        notes += caption_findings.find(recipe, images[:count], called)
     return Dataset(images=images, triggers=called, warnings=tuple(notes))
 
 
@@ -316,7 +318,7 @@ def _held_out(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[str]:
         plural = "s" if count > 1 else ""
         yield f"only {count} image{plural} held out: held-out losses will be noisy"
     unjudged = [name for name, size in concepts.items() if size >= split.FEWEST_IMAGES and not judged[name]]
-    if count and unjudged:
+    if count and unjudged and recipe.dataset.holdout_path is None:
         yield f"no image of {some(unjudged)} is held out, so overfitting there is not measured"
 
 

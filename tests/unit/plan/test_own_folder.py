@@ -40,7 +40,9 @@ def planned(home: Path, capsys: pytest.CaptureFixture[str]) -> Planned:
         found: dict[str, Any] = json.loads(capsys.readouterr().out)
         found["said"] = "\n".join(found["warnings"])
         found["captions"] = {
-            Path(image["file"]).relative_to(root).as_posix(): image["caption"] for image in found["images"]
+            Path(image["file"]).relative_to(root).as_posix(): image["caption"]
+            for image in found["images"]
+            if Path(image["file"]).is_relative_to(root)
         }
         return found
 
@@ -413,3 +415,27 @@ def test_no_subject_is_called_by_prompts_of_the_class(planned: Planned, tmp_path
     assert not any("aaa" in prompt or "bbb" in prompt for prompt in plan["prompts"]["class"])
     assert all("aaa" in prompt and "bbb" not in prompt for prompt in plan["prompts"]["recombined"])
     assert "triggers of their own, aaa, bbb: recombined prompts call aaa alone" in plan["said"]
+
+
+# ------------------------------------------------------------------------------------ images kept apart
+
+
+def test_images_of_another_folder_are_held_out_and_none_of_the_dataset(planned: Planned, tmp_path: Path) -> None:
+    fill(tmp_path / "set" / "10_zkw", USUAL)
+    fill(tmp_path / "kept", ["zkw, 1girl, beach"] * 3, seed=7)
+
+    found = planned(tmp_path / "set", f"dataset.holdout_path={tmp_path / 'kept'}")
+
+    splits = {Path(image["file"]).parent.name: image["split"] for image in found["images"]}
+    assert splits == {"10_zkw": "train", "kept": "held_out"}
+    assert "near-duplicates" not in found["said"] and "no image of" not in found["said"]
+
+
+def test_images_kept_apart_that_are_trained_on_are_told(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set" / "10_zkw", USUAL).parent
+    fill(tmp_path / "kept", ["zkw, 1girl, beach"] * 3, seed=7)
+    (tmp_path / "kept" / "0.png").write_bytes((root / "10_zkw" / "0.png").read_bytes())
+
+    said = planned(root, f"dataset.holdout_path={tmp_path / 'kept'}")["said"]
+
+    assert "kept/0.png of dataset.holdout_path" in said and "in several concepts" not in said
