@@ -16,12 +16,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from lorasweep.config.components import bind_component
 from lorasweep.config.override import as_overrides, parse, repeats, unsafe
 from lorasweep.config.recipe import check_recipe, compose_recipe
+from lorasweep.config.suggest import MOVED
 from lorasweep.config.to_overrides import to_overrides
 from lorasweep.config.tree import without_replaced
 from lorasweep.config.yaml_file import read_yaml
@@ -91,7 +93,7 @@ def read_recorded(file: Path, *, to_cook: bool = True) -> Recipe:
         ConfigError: it cannot be read, or is no recipe.
     """
     try:
-        recipe = from_dict(Recipe, load_yaml(file.read_text(encoding="utf-8")))
+        recipe = from_dict(Recipe, _with_keys_of_now(load_yaml(file.read_text(encoding="utf-8"))))
         return _to_cook(recipe) if to_cook else _to_read(recipe)
     except ConfigError as error:
         raise ConfigError(error.problems, subject=str(file)) from error
@@ -99,6 +101,15 @@ def read_recorded(file: Path, *, to_cook: bool = True) -> Recipe:
         told = " ".join(str(error).split())[:200]
         message = f"its recipe cannot be read: {type(error).__name__}: {told}"
         raise ConfigError(Problem(str(file), message, "it is not as lorasweep wrote it")) from error
+
+
+def _with_keys_of_now(recorded: Any) -> Any:
+    """Move what an earlier version wrote under another key."""
+    for old, new in MOVED.items():
+        (was, key), (group, name) = old.split("."), new.split(".")
+        if key in recorded.get(was, {}):
+            recorded.setdefault(group, {})[name] = recorded[was].pop(key)
+    return recorded
 
 
 def _to_cook(recipe: Recipe) -> Recipe:

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 
 from lorasweep.config import places
 
+# Keys of earlier versions: recipes that runs recorded are read by them, who types one is told.
+MOVED = {"train.min_snr_gamma": "noise.min_snr_gamma", "train.noise_offset": "noise.offset"}
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``did you mean `dim`?``, or an empty string when nothing known is near."""

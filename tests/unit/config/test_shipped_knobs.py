@@ -62,3 +62,20 @@ def test_ranges_are_told_beside_a_wrong_type() -> None:
         "buckets.min_side",
         "buckets.max_side",
     }
+
+
+def test_keys_that_moved_are_read_where_they_were_recorded(tmp_path: Path) -> None:
+    recorded = to_dict(compose_recipe(["noise.min_snr_gamma=5", "noise.offset=0.05"]))
+    del recorded["noise"]
+    recorded["train"] |= {"min_snr_gamma": 5.0, "noise_offset": 0.05}
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recorded), encoding="utf-8")
+
+    noise = read_recorded(file).noise
+
+    assert (noise.min_snr_gamma, noise.offset) == (5.0, 0.05)
+
+
+def test_who_types_a_key_that_moved_is_told_where_it_is() -> None:
+    with pytest.raises(ConfigError, match=r"it is noise\.offset now"):
+        compose_recipe(["train.noise_offset=0.05"])
