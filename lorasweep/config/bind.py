@@ -29,7 +29,7 @@ from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from lorasweep.config.suggest import MOVED, did_you_mean, unknown
+from lorasweep.config.suggest import did_you_mean, unknown
 from lorasweep.core.errors import Problem
 from lorasweep.core.records import to_dict
 
@@ -71,8 +71,7 @@ def bind_knobs(knobs: Mapping[str, Knob], data: Any, *, at: str, problems: list[
         if key not in knobs:
             known = f"keys: {', '.join(knobs)}" if knobs else "it has no keys"
             message = unknown(f"unknown key for {owner}", str(key), knobs)
-            where = f"{at}.{key}".lstrip(".")
-            problems.append(Problem(where, message, f"it is {MOVED[where]} now" if where in MOVED else known))
+            problems.append(Problem(f"{at}.{key}".lstrip("."), message, known))
     for key, knob in knobs.items():
         where = f"{at}.{key}".lstrip(".")
         if key not in data:

@@ -19,7 +19,7 @@ from hydra.core.override_parser.types import Override as HydraOverride
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
-from lorasweep.config.suggest import word_advice
+from lorasweep.config.suggest import MOVED, word_advice
 from lorasweep.config.text_value import is_path, is_text, quoted, read_several, read_text, settled
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError, Problem
@@ -37,7 +37,7 @@ class Override:
     """One `KEY=VALUE`, parsed.
 
     Attributes:
-        key: dotted key, or a group's name.
+        key: dotted key, or a group's name; of one that moved, where it is now.
         value: plain data; lists and dicts hold plain data.
         delete: `~KEY`: take the key out.
         text: as it was typed.
@@ -144,6 +144,7 @@ def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
     except HydraException as error:
         return Problem(text, f"must be KEY=VALUE, {_first_line(error)}", _advice(parser, text))
     key = parsed.key_or_group.replace("/", ".")
+    key = MOVED.get(key, key)
     if is_special(key):
         return special(text, key)
     if key.split(".")[0] == "hydra":

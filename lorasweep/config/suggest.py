@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from lorasweep.config import places
 
-# Keys of earlier versions: recipes that runs recorded are read by them, who types one is told.
+# Keys of earlier versions, in recorded recipes and in what people type: they mean what they meant.
 MOVED = {"train.min_snr_gamma": "noise.min_snr_gamma", "train.noise_offset": "noise.offset"}
 
 
