@@ -7,6 +7,7 @@ Tags are compared without regard to case and underscores, and may be asked for b
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from collections import Counter
@@ -29,6 +30,7 @@ def tags(caption: str, options: CaptionOptions) -> list[str]:
     return [tag for part in parts if (tag := part.strip())]
 
 
+@functools.lru_cache(maxsize=16384)
 def plain(tag: str) -> str:
     """What is compared of a tag: lower case, single spaces for underscores."""
     return " ".join(tag.replace("_", " ").split()).casefold()

@@ -178,8 +178,9 @@ def _side_by_side(root: Path, tagged: Tagged) -> Iterator[Finding]:
         return len({captions.plain(tag) for tag in tags}) < len(tags)
 
     def implied(tags: list[str]) -> bool:
-        plain = [captions.plain(tag) for tag in tags]
-        return any(other.endswith(f" {tag}") for tag in plain for other in plain)
+        plain = {captions.plain(tag) for tag in tags}
+        words = [tag.split(" ") for tag in plain]
+        return any(" ".join(tag[count:]) in plain for tag in words for count in range(1, len(tag)))
 
     for is_meant, what, knob in (
         (twice, "a tag twice", "duplicates"),
@@ -196,17 +197,17 @@ def _side_by_side(root: Path, tagged: Tagged) -> Iterator[Finding]:
 
 def _once(root: Path, tagged: Tagged, triggers: Sequence[str]) -> Iterator[Finding]:
     counts = Counter(tag for _, tags in tagged for tag in set(tags))
-    once = [
-        tag
+    once = {
+        tag: None  # in their order
         for tag, count in counts.items()
         if count == 1 and not is_class(tag) and not any(captions.has_trigger(tag, trigger) for trigger in triggers)
-    ]
+    }
     if once and len(tagged) >= FEWEST:
-        places = _where(tagged, lambda tags: not set(once).isdisjoint(tags))
+        places = _where(tagged, lambda tags: not once.keys().isdisjoint(tags))
         yield Finding(
-            f"tags in a single caption teach next to nothing, unless that image alone shows them: {some(once)}",
+            f"tags in a single caption teach next to nothing, unless that image alone shows them: {some([*once])}",
             places=places,
-            command=mending.rewrite(root, mending.listed("captions.clean.unwanted", once)),
+            command=mending.rewrite(root, mending.listed("captions.clean.unwanted", [*once])),
         )
 
 
