@@ -14,6 +14,15 @@ WORDS = tuple("1girl zkw red blue green hair dress hat smile standing simple bac
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
+def draw_value_biases(encoder: Any) -> None:
+    """Draw the biases of a text encoder's values: zero at first, they would hide what an adapter does to them."""
+    import torch
+
+    for name, parameter in encoder.named_parameters():
+        if name.endswith("v_proj.bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
+
+
 def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 0) -> Path:
     """Write the folder and return it.
 
@@ -53,9 +62,7 @@ def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 
                 pad_token_id=vocab[END],
             )
         )
-        for name, parameter in text_encoder.named_parameters():
-            if name.endswith("v_proj.bias"):  # zero at first, which would hide what an adapter does to it
-                torch.nn.init.normal_(parameter, std=0.1)
+        draw_value_biases(text_encoder)
     pipeline = StableDiffusionPipeline(
         unet=unet,
         vae=vae,

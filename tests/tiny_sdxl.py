@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_checkpoint import unet_name, vae_name
-from tiny_sd import END, START, WORDS, byte_pairs, tiny_vae, write_words, zero_snr
+from tiny_sd import END, START, WORDS, byte_pairs, draw_value_biases, tiny_vae, write_words, zero_snr
 
 WIDTHS, POOLED = (32, 48), 40
 
@@ -63,9 +64,7 @@ def make_tiny_sdxl(folder: Path, *, v_and_zero_snr: bool = False, seed: int = 0)
                 hidden_act="quick_gelu" if kind is CLIPTextModel else "gelu",
             )
             encoders.append(kind(config))
-            for name, parameter in encoders[-1].named_parameters():
-                if name.endswith("v_proj.bias"):  # zero at first, which would hide what an adapter does to it
-                    torch.nn.init.normal_(parameter, std=0.1)
+            draw_value_biases(encoders[-1])
         vae = tiny_vae(scaling_factor=0.13025, force_upcast=True)
     pipeline = StableDiffusionXLPipeline(
         unet=unet,
@@ -148,6 +147,14 @@ def config_only(folder: Path) -> Path:
     for weights in folder.rglob("*.safetensors"):
         weights.unlink()
     return folder
+
+
+def as_one_file(folder: Path, file: Path, *, marks: tuple[str, ...] = ()) -> Path:
+    """Write a folder's weights as `file`, with its configs in the folder beside it; see `write_sdxl_checkpoint`."""
+    beside = Path(shutil.copytree(folder, file.with_suffix("")))
+    write_sdxl_checkpoint(beside, file, marks=marks)
+    config_only(beside)
+    return file
 
 
 def change_json(file: Path, **changes: object) -> None:

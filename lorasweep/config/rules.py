@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.config.suggest import did_you_mean
+from lorasweep.config.tree import look_up
 from lorasweep.core import registry
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import PROMPT_TIERS
@@ -25,12 +26,12 @@ def check(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _budget(values: Mapping[str, Any]) -> Iterator[Problem]:
-    if _look_up(values, "train.max_steps") is None and _look_up(values, "train.epochs") is None:
+    if look_up(values, "train.max_steps") is None and look_up(values, "train.epochs") is None:
         yield Problem("train", "max_steps or epochs must be given, both are null", "override: train.epochs=8")
 
 
 def _class_seeds(values: Mapping[str, Any]) -> Iterator[Problem]:
-    seeds, wanted = _look_up(values, "sample.seeds"), _look_up(values, "sample.class_seeds")
+    seeds, wanted = look_up(values, "sample.seeds"), look_up(values, "sample.class_seeds")
     if isinstance(seeds, list) and seeds and _is_number(wanted) and wanted > len(seeds):
         yield Problem(
             "sample.class_seeds",
@@ -40,20 +41,20 @@ def _class_seeds(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _tiers(values: Mapping[str, Any]) -> Iterator[Problem]:
-    prompts = _look_up(values, "dataset.prompts")
+    prompts = look_up(values, "dataset.prompts")
     for tier in prompts if isinstance(prompts, Mapping) else ():
         if tier not in PROMPT_TIERS:
             yield Problem(f"dataset.prompts.{tier}", f"must be one of {', '.join(PROMPT_TIERS)}")
 
 
 def _sides(values: Mapping[str, Any]) -> Iterator[Problem]:
-    step, resolution = _look_up(values, "base.bucket_step"), _look_up(values, "base.resolution")
+    step, resolution = look_up(values, "base.bucket_step"), look_up(values, "base.resolution")
     if not _is_number(step) or step < 1:
         return
     if _is_number(resolution) and resolution < step:
         yield Problem("base.resolution", f"must be at least base.bucket_step ({step}), got {resolution}")
     for key in ("sample.width", "sample.height"):
-        side = _look_up(values, key)
+        side = look_up(values, key)
         if _is_number(side) and side % step:
             nearest = max(step, round(side / step) * step)
             yield Problem(
@@ -64,7 +65,7 @@ def _sides(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _trigger(values: Mapping[str, Any]) -> Iterator[Problem]:
-    trigger = _look_up(values, "captions.trigger")
+    trigger = look_up(values, "captions.trigger")
     if not isinstance(trigger, str) or (bare := trigger.strip()) == trigger != "":
         return
     if bare:
@@ -75,7 +76,7 @@ def _trigger(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _folders(values: Mapping[str, Any]) -> Iterator[Problem]:
-    path = _look_up(values, "dataset.path")
+    path = look_up(values, "dataset.path")
     if isinstance(path, str) and path != "???" and not Path(path).expanduser().exists():
         near = did_you_mean(Path(path).name, _names_beside(Path(path).expanduser()))
         yield Problem(
@@ -86,7 +87,7 @@ def _folders(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _calibration(values: Mapping[str, Any]) -> Iterator[Problem]:
-    path = _look_up(values, "calibration")
+    path = look_up(values, "calibration")
     if not isinstance(path, str):
         return
     try:
@@ -106,18 +107,18 @@ _ENCODER_FILES = {
 def _asked_encoders(values: Mapping[str, Any]) -> Iterator[Problem]:
     """An encoder that a metric names must be there; `auto` takes what is."""
     for metric in ("identity", "prompt_control"):
-        chosen, also = (_look_up(values, f"metrics.{metric}.{knob}") for knob in ("encoder", "also"))
+        chosen, also = (look_up(values, f"metrics.{metric}.{knob}") for knob in ("encoder", "also"))
         asked = {"encoder": [chosen], "also": also if isinstance(also, list) else []}
         for knob, names in asked.items():
             for name in names:
-                if name in ("clip", "dino") and _look_up(values, f"encoders.{name}") is None:
+                if name in ("clip", "dino") and look_up(values, f"encoders.{name}") is None:
                     message = f"asks for {name}, and encoders.{name} is null"
                     yield Problem(f"metrics.{metric}.{knob}", message, f"override: encoders.{name}=some/folder")
 
 
 def _useful_weights(values: Mapping[str, Any]) -> Iterator[Problem]:
     """A parabola takes a third weight, beside 0 and the one that counts."""
-    weights, counts = (_look_up(values, key) for key in ("metrics.useful_weight.weights", "sample.weight"))
+    weights, counts = (look_up(values, key) for key in ("metrics.useful_weight.weights", "sample.weight"))
     asked = set(weights) if isinstance(weights, list) and all(map(_is_number, weights)) else set()
     if any(asked) and not asked - {0, counts}:
         message = f"needs a weight besides 0 and sample.weight, {counts}, got {weights}"
@@ -126,7 +127,7 @@ def _useful_weights(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _encoders(values: Mapping[str, Any]) -> Iterator[Problem]:
     for name, needed in _ENCODER_FILES.items():
-        path = _look_up(values, f"encoders.{name}")
+        path = look_up(values, f"encoders.{name}")
         if not isinstance(path, str):
             continue
         folder = Path(path).expanduser()
@@ -142,7 +143,7 @@ def _names_beside(path: Path) -> list[str]:
 
 
 def _brakes(values: Mapping[str, Any]) -> Iterator[Problem]:
-    adapter, picked = _look_up(values, "adapter.name"), _look_up(values, "regularization")
+    adapter, picked = look_up(values, "adapter.name"), look_up(values, "regularization")
     if getattr(_module("adapter", adapter), "IS_PRODUCT", True) or not isinstance(picked, Mapping):
         return
     for name in picked:
@@ -169,13 +170,6 @@ _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _useful_weights,
     _brakes,
 )
-
-
-def _look_up(values: Mapping[str, Any], key: str) -> Any:
-    node: Any = values
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return node
 
 
 def _is_number(value: Any) -> bool:

@@ -13,8 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lorasweep.core import paths
+
 # Windows replaces no file that somebody reads just now, which takes milliseconds.
 READ_PATIENCE_S = 5.0 if os.name == "nt" else 0.0
+
+_LARGE_BYTES = 2**28  # an SDXL of 7 GB takes a quarter of a minute to read
+_digests: dict[str, str] = {}  # path, bytes, mtime in ns -> SHA-256 of the content
 
 
 def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
@@ -91,13 +96,18 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty when there is none that can be read."""
+def find_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None when there is none that can be read."""
     try:
         data = read_json(path)
     except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty when there is none that can be read."""
+    return find_object(path) or {}
 
 
 def write_cache(path: Path, found: Mapping[str, Any]) -> None:
@@ -171,3 +181,18 @@ def sha256(path: Path) -> str:
     """Hex digest of a file's content, read piece by piece."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_digest(file: Path) -> str:
+    """Hex SHA-256 of a file, remembered by path, size and time; of a large one in `cache/digests.json` too."""
+    stat = file.stat()
+    key = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    if key not in _digests:
+        memory = paths.cache() / "digests.json"
+        known = read_object(memory) if stat.st_size >= _LARGE_BYTES else {}
+        if key not in known:
+            known = {**known, key: sha256(file)}
+            if stat.st_size >= _LARGE_BYTES:
+                write_cache(memory, known)
+        _digests[key] = known[key]
+    return _digests[key]

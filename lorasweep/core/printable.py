@@ -7,6 +7,7 @@ is read, and made visible where it is shown all the same.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # C0, DEL and C1, but for the tab and the line break that ordinary text has.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -29,3 +30,9 @@ def readable(text: str) -> str:
     """One line of text: control characters and marks that turn text around become visible as `�`."""
     one_line = re.sub(r"\s+", " ", text)
     return "".join(letter if letter.isprintable() or letter in _JOINERS else "�" for letter in one_line)
+
+
+def some(names: Sequence[str]) -> str:
+    """Up to three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasweep.core.errors import DatasetError, Problem
-from lorasweep.core.printable import has_control_characters
+from lorasweep.core.printable import has_control_characters, some
 from lorasweep.data import caption_files, leftovers
 from lorasweep.data.caption_files import Metadata, one_line
-from lorasweep.data.leftovers import Used, some
+from lorasweep.data.leftovers import Used
 from lorasweep.data.suffixes import IMAGE_SUFFIXES, is_image, is_unread
 from lorasweep.data.tree import File, Folder, walk
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasweep.core.findings import Finding
-from lorasweep.core.printable import visible
+from lorasweep.core.printable import some, visible
 from lorasweep.data import caption_files, mending
 from lorasweep.data.caption_files import BYTE_ORDER_MARK, Metadata, lines, one_line
 from lorasweep.data.suffixes import CAPTION_SUFFIXES, is_image, is_unread
@@ -58,12 +58,6 @@ class Used:
     def places(self, paths: Iterable[Path]) -> list[str]:
         """Paths from the root."""
         return [visible(path.relative_to(self.root).as_posix()) for path in paths]
-
-
-def some(names: Sequence[str]) -> str:
-    """Up to three names, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def find(used: Used, folders: Sequence[Folder], tree: Tree) -> Iterator[str]:

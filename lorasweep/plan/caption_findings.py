@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lorasweep.core.findings import Finding
+from lorasweep.core.printable import some
 from lorasweep.core.records import PlannedImage, Recipe
 from lorasweep.data import captions, mending
-from lorasweep.data.leftovers import some
 from lorasweep.plan.trigger import is_class
 
 FUSED = 0.8  # share of a concept's captions from which a tag cannot be told from the trigger

@@ -19,13 +19,13 @@ from typing import Literal
 from lorasweep.core import registry
 from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.findings import Finding
+from lorasweep.core.printable import some
 from lorasweep.core.records import PlannedImage, Recipe
 from lorasweep.core.seeds import derive
 from lorasweep.data import captions, mending, near_duplicates, split
 from lorasweep.data.assign import Assignment, assign, assign_without_upscale
 from lorasweep.data.folder import Found, FoundImage, find_images
 from lorasweep.data.images import ImageFacts
-from lorasweep.data.leftovers import some
 from lorasweep.plan import caption_findings, image_findings, trigger
 from lorasweep.plan.dollhouse_dataset import draw_dataset
 from lorasweep.plan.image_facts_cache import inspect_all

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.core.findings import Finding, Level
+from lorasweep.core.printable import some
 from lorasweep.core.records import PlannedImage, Recipe
 from lorasweep.data import mending
 from lorasweep.data.images import ImageFacts
-from lorasweep.data.leftovers import some
 from lorasweep.plan.caption_findings import short
 from lorasweep.plan.fit import cropped_share
 

@@ -53,7 +53,7 @@ def _shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
 
 def digests(recipe: Recipe) -> list[str]:
     """Digest every judged file's bytes."""
-    return [files.sha256(Path(path)) for path in recipe.adapter.options["paths"]] if has_files(recipe) else []
+    return [files.file_digest(Path(path)) for path in recipe.adapter.options["paths"]] if has_files(recipe) else []
 
 
 def problems(recipe: Recipe) -> Iterator[Problem]:

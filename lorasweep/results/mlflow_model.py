@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
-from lorasweep.core import registry
 from lorasweep.core.run_folder import ADAPTER_FILE, RECIPE_FILE
 from lorasweep.plan.sample_requests import ImageRequest
-from lorasweep.trial.resources import TrialResources
+from lorasweep.trial.resources import TrialResources, build_adapter
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,8 +37,7 @@ class DrawingModel:
         """
         self.recipe = config.read_recorded(folder / RECIPE_FILE)
         self._base = TrialResources().base(self.recipe)
-        kind = registry.load("adapter", self.recipe.adapter.name)
-        self._adapter = kind.build(self._base, seed=self.recipe.seed, **self.recipe.adapter.options)
+        self._adapter = build_adapter(self._base, self.recipe)
         self._adapter.load(folder / ADAPTER_FILE)
 
     def predict(self, prompts: Any, params: Mapping[str, Any] | None = None) -> list[Image.Image]:

@@ -9,6 +9,8 @@ Adapters and regularizers are tried on the embedded dollhouse; a fixture `base` 
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -40,6 +42,12 @@ def load(group: str, choice: Choice) -> Any:
     return registry.load(group, choice[0])
 
 
+def loads_torch(statement: str) -> bool:
+    """Whether a statement about `registry` loads torch, in a process of its own."""
+    code = f"import sys\nfrom lorasweep.core import registry\n{statement}\nsys.exit('torch' in sys.modules)"
+    return subprocess.run([sys.executable, "-c", code], timeout=120).returncode != 0
+
+
 @pytest.fixture
 def base() -> Base:
     """The embedded base, freshly loaded."""
@@ -51,7 +59,8 @@ def _choices(group: str, wanted: list[str]) -> Iterator[Any]:
     for choice in wanted:
         knobs = dict(places.read_choice(group, choice))
         name = knobs.pop("name", choice)
-        if name in registry.names(group) and name != "files":  # regularization=none is no module, files are not trained
+        # regularization=none is no module; adapter=files has files to judge
+        if name in registry.names(group) and getattr(registry.load(group, name), "TRAINS", True):
             needs = _OPTIONAL.get(name, "yaml")
             marks = pytest.mark.skipif(find_spec(needs) is None, reason=f"{needs} is not installed")
             yield pytest.param((name, knobs), id=choice, marks=marks)

@@ -10,10 +10,11 @@ import shutil
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from lorasweep.core import files, registry
+from lorasweep.core import files
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import Recipe
 from lorasweep.core.run_folder import ADAPTER_FILE, RunFolder, steps_in
+from lorasweep.trial.resources import build_adapter
 
 
 class FileSlot:
@@ -29,7 +30,7 @@ class FileSlot:
         options = recipe.adapter.options
         self._run = run
         self._files = dict(zip(options["steps"], map(Path, options["paths"]), strict=True))
-        self.adapter = registry.load("adapter", recipe.adapter.name).build(base, seed=recipe.seed, **options)
+        self.adapter = build_adapter(base, recipe)
         self.step = 0
         if done := steps_in(run.checkpoints):
             self.adapter.load(run.weights(done[-1]))
@@ -37,7 +38,7 @@ class FileSlot:
 
     def advance(self, step: int) -> None:
         """Copy the file of a step into the run folder, and load it."""
-        target = self._run.checkpoints / self._run.weights(step).parent.name
+        target = self._run.weights(step).parent
         files.write_folder(target, lambda temporary: shutil.copyfile(self._files[step], temporary / ADAPTER_FILE))
         self.adapter.load(self._run.weights(step))
         self.step = step

@@ -36,6 +36,18 @@ T = TypeVar("T")
 RECENT = 4  # probes and galleries that are kept: trials of one sweep need one per dataset, base and bucket choice
 
 
+def build_adapter(base: Base, recipe: Recipe) -> Adapter:
+    """Put the recipe's adapter into `base`, fresh from its seed.
+
+    Raises:
+        AdapterError: it matches nothing in this base.
+    """
+    adapter: Adapter = registry.load("adapter", recipe.adapter.name).build(
+        base, seed=recipe.seed, **recipe.adapter.options
+    )
+    return adapter
+
+
 class TrialResources:
     """Loaded things, by what they depend on. Not safe for threads; one per process."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 from oracle import pipeline_of
 from safetensors import safe_open
-from tiny_sdxl import config_only, write_sdxl_checkpoint
+from tiny_sdxl import as_one_file
 
 from lorasweep.cli import main
 from lorasweep.components.bases import sdxl
@@ -26,10 +25,7 @@ QUICK = ["train.max_steps=2", "train.rungs=1", "sample.steps=2", "sample.seeds=[
 @pytest.fixture
 def checkpoint(tiny_sdxl_v: Path, tmp_path: Path) -> Path:
     """A file with NoobAI's marks, its configs in the folder beside it."""
-    folder = Path(shutil.copytree(tiny_sdxl_v, tmp_path / "noob"))
-    file = write_sdxl_checkpoint(folder, tmp_path / "noob.safetensors", marks=("v_pred", "ztsnr"))
-    config_only(folder)
-    return file
+    return as_one_file(tiny_sdxl_v, tmp_path / "noob.safetensors", marks=("v_pred", "ztsnr"))
 
 
 @pytest.mark.parametrize("adapter", ["lora", "locon"])

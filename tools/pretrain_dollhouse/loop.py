@@ -11,12 +11,15 @@ import logging
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
+
+from tools.pretrain_dollhouse.replicas import Replica
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -56,6 +59,23 @@ class Ema(Generic[Module]):
             average.lerp_(weight, 1.0 - decay)
         for kept, current in zip(self.module.buffers(), module.buffers(), strict=True):
             kept.copy_(current)
+
+
+def descend(
+    loss: torch.Tensor,
+    parameters: Sequence[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    replica: Replica,
+    *,
+    max_norm: float | None = 1.0,
+) -> None:
+    """Take one optimizer step down the mean gradient of all processes, clipped to `max_norm`; None clips nothing."""
+    optimizer.zero_grad()
+    loss.backward()
+    replica.average_gradients(parameters)
+    if max_norm is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+    optimizer.step()
 
 
 def channels_last(module: Module) -> Module:

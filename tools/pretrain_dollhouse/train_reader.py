@@ -22,7 +22,7 @@ from lorasweep.dollhouse.reader.reader import Reader
 from lorasweep.dollhouse.world.spec import NUISANCES, Spec, sample_spec
 from tools.pretrain_dollhouse.batches import draw_size, generator_for, to_tensor
 from tools.pretrain_dollhouse.corruption import gross, slight
-from tools.pretrain_dollhouse.loop import Ema, Progress, channels_last, learning_rate, resume, save
+from tools.pretrain_dollhouse.loop import Ema, Progress, channels_last, descend, learning_rate, resume, save
 from tools.pretrain_dollhouse.replicas import Replica
 
 if TYPE_CHECKING:
@@ -108,10 +108,7 @@ def train_reader(replica: Replica, out_dir: Path, seed: int, plan: ReaderPlan) -
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, peak=plan.lr, steps=plan.steps, warmup=plan.warmup)
         loss, right = reader_loss(network(image_BCHW), specs, ruined)
-        optimizer.zero_grad()
-        loss.backward()
-        replica.average_gradients(network.parameters())
-        optimizer.step()
+        descend(loss, [*network.parameters()], optimizer, replica, max_norm=None)
         ema.update(network, step)
         if replica.leads:
             progress.add(step, loss=loss.item(), right=right.item())

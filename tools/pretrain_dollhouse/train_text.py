@@ -21,7 +21,7 @@ from lorasweep.dollhouse.world.attributes import ATTRIBUTES
 from tools.pretrain_dollhouse.architecture import TEXT_WIDTH, build_text_encoder, build_unet
 from tools.pretrain_dollhouse.batches import generator_for
 from tools.pretrain_dollhouse.captions import Captioner, CaptionNoise
-from tools.pretrain_dollhouse.loop import Progress, learning_rate
+from tools.pretrain_dollhouse.loop import Progress, descend, learning_rate
 from tools.pretrain_dollhouse.replicas import Replica
 from tools.pretrain_dollhouse.vocabulary import build_tokenizer
 
@@ -78,11 +78,7 @@ def train_text(replica: Replica, out_dir: Path, seed: int, plan: TextPlan) -> No
             group["lr"] = learning_rate(step, peak=plan.lr, steps=plan.steps, warmup=plan.warmup)
         hidden_BTD = encoder(ids_BT).last_hidden_state
         loss, right = attribute_loss(head(embedding(hidden_BTD)), named_BA)
-        optimizer.zero_grad()
-        loss.backward()
-        replica.average_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        descend(loss, parameters, optimizer, replica)
         if replica.leads:
             progress.add(step, loss=loss.item(), right=right.item())
     if replica.leads:

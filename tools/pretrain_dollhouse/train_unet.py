@@ -23,7 +23,7 @@ from tools.pretrain_dollhouse.architecture import build_training_noise, build_un
 from tools.pretrain_dollhouse.batches import draw_size, generator_for
 from tools.pretrain_dollhouse.captions import Captioner, CaptionNoise
 from tools.pretrain_dollhouse.latents import LatentPool
-from tools.pretrain_dollhouse.loop import Ema, Progress, channels_last, resume, save, trapezoid
+from tools.pretrain_dollhouse.loop import Ema, Progress, channels_last, descend, resume, save, trapezoid
 from tools.pretrain_dollhouse.publish import publish
 from tools.pretrain_dollhouse.replicas import Replica
 
@@ -161,9 +161,5 @@ def _step(
     for group in optimizer.param_groups:
         peak, cooldown = group["peak"], plan.cooldown
         group["lr"] = trapezoid(step, peak=peak, steps=plan.steps, warmup=plan.warmup, cooldown=cooldown)
-    optimizer.zero_grad()
-    loss.backward()
-    replica.average_gradients(model.parameters())
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+    descend(loss, [*model.parameters()], optimizer, replica)
     return loss.item()

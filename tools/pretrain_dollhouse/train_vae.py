@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tools.pretrain_dollhouse.architecture import build_vae
 from tools.pretrain_dollhouse.batches import draw_size, generator_for, to_tensor, training_specs
-from tools.pretrain_dollhouse.loop import Ema, Progress, channels_last, learning_rate, resume, save
+from tools.pretrain_dollhouse.loop import Ema, Progress, channels_last, descend, learning_rate, resume, save
 from tools.pretrain_dollhouse.replicas import Replica
 
 if TYPE_CHECKING:
@@ -82,11 +82,7 @@ def train_vae(replica: Replica, out_dir: Path, seed: int, plan: VaePlan) -> None
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, peak=plan.lr, steps=plan.steps, warmup=plan.warmup)
         loss, mse = vae_loss(vae, image_BCHW, noise, kl=plan.kl)
-        optimizer.zero_grad()
-        loss.backward()
-        replica.average_gradients(vae.parameters())
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
+        descend(loss, [*vae.parameters()], optimizer, replica)
         ema.update(vae, step)
         if replica.leads:
             progress.add(step, loss=loss.item(), psnr_db=float(-10 * torch.log10(mse.detach() / 4.0)))

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lorasweep.components.bases import _families, _files
+from lorasweep.components.bases import _families
+from lorasweep.core.files import read_object
 from lorasweep.core.safetensors_header import read_header
 
 
 def detect(path: Path) -> str | None:
     """Name the family of the base at a path, from its index or its header; None when it is none of ours."""
     if path.is_dir():
-        pipeline = (_files.read_json(path / "model_index.json") or {}).get("_class_name")
+        pipeline = read_object(path / "model_index.json").get("_class_name")
         return next((family.name for family in _families.FAMILIES if family.pipeline == pipeline), None)
     try:
         family = _families.family_of(read_header(path))

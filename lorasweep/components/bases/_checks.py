@@ -6,14 +6,15 @@ is told at once, each as (key of the options, rule and value, next step).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lorasweep.components.bases import _families, _files, _finite
 from lorasweep.components.bases._families import FAMILIES, Family
-from lorasweep.components.bases._files import read_json
 from lorasweep.components.bases._noise import PREDICTION_TYPES
+from lorasweep.core.files import file_digest, find_object, read_object
+from lorasweep.core.printable import some
 from lorasweep.core.safetensors_header import Tensor, read_header
 
 Finding = tuple[str, str, str]
@@ -22,7 +23,6 @@ PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 _BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 _ARGUMENTS = {"VAE": "vae", "text encoder": "text_encoder", "second text encoder": "text_encoder_2"}  # of diffusers
 _WIDTHS = "768 is Stable Diffusion 1.x, 1024 is 2.x, 2048 is XL"
-_SHOWN = 3  # broken tensors that are named
 
 _MAKE_FOLDER = "save it once with diffusers: pipeline.save_pretrained(folder, safe_serialization=True)"
 _ANOTHER_COPY = "take another copy"
@@ -45,20 +45,14 @@ def option_problems(configs: Path, *, clip_skip: int, bucket_step: int) -> Itera
     """Find options that a base of these configs cannot do; configs that do not say are passed over."""
     if clip_skip < 1:
         yield ("clip_skip", f"must be >= 1 (1 = last hidden state), got {clip_skip}", "")
-    layers = (read_json(configs / "text_encoder" / "config.json") or {}).get("num_hidden_layers")
+    layers = read_object(configs / "text_encoder" / "config.json").get("num_hidden_layers")
     if isinstance(layers, int) and clip_skip > layers:
         yield ("clip_skip", f"must be at most {layers}, the layers of its text encoder, got {clip_skip}", "")
-    levels = (read_json(configs / "vae" / "config.json") or {}).get("block_out_channels")
+    levels = read_object(configs / "vae" / "config.json").get("block_out_channels")
     px = 2 ** (len(levels) - 1) if isinstance(levels, list) and levels else 1
     if bucket_step % px:
         hint = f"override: base.bucket_step={max(px, bucket_step // px * px)}"
         yield ("bucket_step", f"must be a multiple of {px} px, a latent of its VAE, got {bucket_step}", hint)
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few of many names, and how many more there are."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
 
 
 def _of_path(message: str, hint: str = "") -> Finding:
@@ -69,7 +63,7 @@ def _of_path(message: str, hint: str = "") -> Finding:
 
 
 def _folder_problems(folder: Path, family: Family, *, weights: bool) -> list[Finding]:
-    index = read_json(folder / "model_index.json")
+    index = find_object(folder / "model_index.json")
     if index is None:
         return [_of_path(f"must hold a readable model_index.json, got {folder}", _meant(folder))]
     if (kind := index.get("_class_name")) != family.pipeline:
@@ -93,7 +87,7 @@ def _meant(folder: Path) -> str:
 
 
 def _part_problems(part: Path, family: Family, *, weights: bool) -> list[Finding]:
-    config = read_json(part / "config.json")
+    config = find_object(part / "config.json")
     if config is None:
         hint = f"copy {part.name}/ of its family there; half a folder cannot be loaded"
         return [_of_path(f"must hold a readable {part.name}/config.json, got {part.parent}", hint)]
@@ -109,7 +103,7 @@ def _part_problems(part: Path, family: Family, *, weights: bool) -> list[Finding
         message = f"must hold {part.name}/{stem}.safetensors, as diffusers names it, got {files[0].name}"
         found.append(_of_path(message, "rename it, if it is that"))
     for index in part.glob("*.safetensors.index.json"):
-        shards = set((read_json(index) or {}).get("weight_map", {}).values())
+        shards = set(read_object(index).get("weight_map", {}).values())
         if absent := sorted(shards - {file.name for file in part.glob("*.safetensors")}):
             message = f"must hold every file that {part.name}/{index.name} lists, got none of {some(absent)}"
             found.append(_of_path(message, "complete the download"))
@@ -155,12 +149,12 @@ def _tokenizer_problems(tokenizer: Path) -> Iterator[Finding]:
         message = f"must hold {name}/tokenizer.json, or vocab.json and merges.txt there"
         yield _of_path(f"{message}, got {folder}", f"copy {name}/ of its family there")
     for file in (pair[0], whole):
-        if file.exists() and read_json(file) is None:
+        if file.exists() and find_object(file) is None:
             yield _of_path(f"must hold a readable {name}/{file.name}, got {folder}", _ANOTHER_COPY)
 
 
 def _schedule_problems(file: Path) -> list[Finding]:
-    config = read_json(file)
+    config = find_object(file)
     if config is None:
         hint = "copy scheduler/ of its family there"
         return [_of_path(f"must hold a readable scheduler/{file.name}, got {file.parent.parent}", hint)]
@@ -181,7 +175,7 @@ def _schedule_problems(file: Path) -> list[Finding]:
 
 def _misfits(configs: Path, family: Family) -> Iterator[Finding]:
     """Parts of different families that were put together."""
-    unet, *texts = (read_json(configs / part / "config.json") or {} for part in family.parts)
+    unet, *texts = (read_object(configs / part / "config.json") for part in family.parts)
     takes, said = unet.get("cross_attention_dim"), [text.get("hidden_size") for text in texts]
     gives = [width for width in said if isinstance(width, int)]
     if isinstance(takes, int) and len(gives) == len(said) and takes != sum(gives):
@@ -194,7 +188,7 @@ def _misfits(configs: Path, family: Family) -> Iterator[Finding]:
 
 def _width_problems(tensors: Mapping[str, Tensor], configs: Path, name: str) -> Iterator[Finding]:
     """Weights of another family than their configs."""
-    says = (read_json(configs / "unet" / "config.json") or {}).get("cross_attention_dim")
+    says = read_object(configs / "unet" / "config.json").get("cross_attention_dim")
     width = next((t.shape[-1] for key, t in tensors.items() if key.endswith("attn2.to_k.weight")), says)
     if isinstance(says, int) and width != says:
         hint = f"{_WIDTHS}: give configs of its own family"
@@ -250,7 +244,7 @@ def _missing(part: str, name: str, family: Family) -> Finding:
 
 
 def _broken(file: Path, name: str, beginnings: tuple[str, ...]) -> list[Finding]:
-    broken = _finite.broken_tensors(file, _files.file_digest(file), beginnings)
+    broken = _finite.broken_tensors(file, file_digest(file), beginnings)
     if not broken:
         return []
     hint = f"a merge or a download went wrong, which no learning rate mends: {_ANOTHER_COPY}"

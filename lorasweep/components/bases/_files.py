@@ -8,18 +8,13 @@ about models.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from lorasweep.components.bases._families import FAMILIES, STABLE_DIFFUSION, UNET, Family
-from lorasweep.core import files, paths
+from lorasweep.core import files
 from lorasweep.core.safetensors_header import read_header
-
-_LARGE_BYTES = 2**28  # an SDXL of 7 GB takes a quarter of a minute to read
-_digests: dict[str, str] = {}  # path, bytes, mtime in ns -> SHA-256 of the content
 
 
 def config_folder(path: Path, family: Family) -> Path:
@@ -58,13 +53,13 @@ def digest_of(path: Path, family: Family, parts: Iterable[str] | None = None) ->
         read += loaded_files(configs / part, weights=is_folder)
     for file in read:
         name = file.name if file == path else file.relative_to(configs).as_posix()
-        total.update(f"{name}\0{file_digest(file)}\n".encode())
+        total.update(f"{name}\0{files.file_digest(file)}\n".encode())
     return total.hexdigest()
 
 
 def native_px(folder: Path) -> int | None:
     """Side of the square that a diffusers folder's UNet was made for; None when its configs do not say."""
-    unet, vae = (read_json(folder / part / "config.json") or {} for part in ("unet", "vae"))
+    unet, vae = (files.read_object(folder / part / "config.json") for part in ("unet", "vae"))
     side, levels = unet.get("sample_size"), vae.get("block_out_channels")
     if not isinstance(side, int) or not isinstance(levels, list):
         return None
@@ -78,7 +73,7 @@ def weight_shapes(path: Path, family: Family) -> dict[str, dict[str, tuple[int, 
     """
     if path.is_dir():
         return {part: _part_shapes(path / part) for part in family.parts}
-    shipped = read_json(config_folder(path, family) / "weight_shapes.json")
+    shipped = files.find_object(config_folder(path, family) / "weight_shapes.json")
     if shipped is None:
         return None
     return {part: {name: tuple(shape) for name, shape in found.items()} for part, found in shipped.items()}
@@ -111,27 +106,3 @@ def loaded_files(part: Path, *, weights: bool) -> list[Path]:
         found = sorted(part.glob("*.safetensors"))
         listed += [file for file in found if variant is None or f".{variant}" in file.name]
     return listed
-
-
-def file_digest(file: Path) -> str:
-    """Hex SHA-256 of a file, remembered by path, size and time; of a large one in `cache/digests.json` too."""
-    stat = file.stat()
-    key = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-    if key not in _digests:
-        memory = paths.cache() / "digests.json"
-        known = files.read_object(memory) if stat.st_size >= _LARGE_BYTES else {}
-        if key not in known:
-            known = {**known, key: files.sha256(file)}
-            if stat.st_size >= _LARGE_BYTES:
-                files.write_cache(memory, known)
-        _digests[key] = known[key]
-    return _digests[key]
-
-
-def read_json(file: Path) -> dict[str, Any] | None:
-    """Read an object; None when the file has none."""
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.components.bases import _checks, _files, _tokens
 from lorasweep.components.bases._noise import noise_schedule
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.files import read_object
+from lorasweep.core.printable import some
 from lorasweep.core.records import BaseOptions, Frame, MemoryOptions, NoiseSchedule, digest
 
 if TYPE_CHECKING:
@@ -162,10 +164,10 @@ class Source:
             state = parts[part].state_dict()
             missing = parts.get(f"{part}_missing", []) + [name for name, value in state.items() if value.is_meta]
             if missing:
-                message = f"must be whole, got a {part} without {_checks.some(missing)}"
+                message = f"must be whole, got a {part} without {some(missing)}"
                 raise _error(options, [("path", message, "take another copy")])
             if broken := [name for name, value in state.items() if not value.isfinite().all()]:
-                message = f"must have weights that are numbers in {precision}, got a {part} with {_checks.some(broken)}"
+                message = f"must have weights that are numbers in {precision}, got a {part} with {some(broken)}"
                 raise _error(options, [("path", message, "override: train.precision=fp32 or bf16")])
 
     def _noise(self, path: Path, options: BaseOptions) -> NoiseSchedule:
@@ -203,7 +205,7 @@ class Source:
         found = {}
         for part in self.family.tokenizers:
             words = _files.words_folder(configs / part)
-            own = {} if words == configs / part else _files.read_json(configs / part / "tokenizer_config.json") or {}
+            own = {} if words == configs / part else read_object(configs / part / "tokenizer_config.json")
             pad = {"pad_token": own["pad_token"]} if own else {}
             found[part] = CLIPTokenizer.from_pretrained(words, local_files_only=True, **pad)
         return found

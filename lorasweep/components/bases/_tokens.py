@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lorasweep.components.bases._files import read_json
+from lorasweep.core.files import read_object
 
 _MARKS = 2  # the start and the end of a text are tokens too
 _DEFAULT_LENGTH = 77  # CLIP's
@@ -42,7 +42,7 @@ class TextWindow:
 
 def text_window(folder: Path) -> TextWindow:
     """The window of a tokenizer's folder: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`."""
-    length = (read_json(folder / "tokenizer_config.json") or {}).get("model_max_length", _DEFAULT_LENGTH)
+    length = read_object(folder / "tokenizer_config.json").get("model_max_length", _DEFAULT_LENGTH)
     if not isinstance(length, int) or not _MARKS < length <= 10_000:
         length = _DEFAULT_LENGTH  # transformers writes 1e30 for "not known"
     return TextWindow(folder, length - _MARKS)

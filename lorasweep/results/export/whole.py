@@ -13,6 +13,7 @@ from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError, InputError, Problem
 from lorasweep.results.export.kohya import Tensors
 from lorasweep.results.runs import Checkpoint
+from lorasweep.trial.resources import build_adapter
 
 if TYPE_CHECKING:
     from lorasweep.components.adapters._peft import PeftAdapter
@@ -30,10 +31,9 @@ def in_its_base(saved: Checkpoint) -> Any:
     """
     recipe = saved.recipe
     base_kind = registry.load("base", recipe.base.name)
-    adapter_kind = registry.load("adapter", recipe.adapter.name)
     try:
         base = base_kind.load(recipe.base, device="cpu", precision="fp32")
-        adapter = adapter_kind.build(base, seed=recipe.seed, **recipe.adapter.options)
+        adapter = build_adapter(base, recipe)
         adapter.load(saved.file)
     except (InputError, AdapterError, OSError) as error:
         message = f"this form is written with the base at hand: {type(error).__name__}: {error}"

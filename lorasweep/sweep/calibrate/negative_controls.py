@@ -14,11 +14,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.core import files, registry, seeds
+from lorasweep.core import files, seeds
 from lorasweep.core.errors import LorasweepError
 from lorasweep.core.records import Plan, Recipe
 from lorasweep.plan import sample_requests
 from lorasweep.trial import class_images, finish
+from lorasweep.trial.resources import build_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -55,8 +56,7 @@ def judge_nulls(
     """
     base = resources.base(recipe)
     plan = class_images.draw(base, recipe, plan)
-    module = registry.load("adapter", recipe.adapter.name)
-    adapter: Any = module.build(base, seed=recipe.seed, **recipe.adapter.options)
+    adapter: Any = build_adapter(base, recipe)
     try:
         found: dict[str, list[dict[str, Any]]] = {}
         for name, number in _ready(adapter, recipe, healthy):

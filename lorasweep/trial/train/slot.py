@@ -23,6 +23,7 @@ from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data.captions import rearranges, vary
 from lorasweep.data.order import batches_per_epoch, epoch_steps
 from lorasweep.trial import lora_weight
+from lorasweep.trial.resources import build_adapter
 
 
 @dataclass(kw_only=True, eq=False)
@@ -112,9 +113,7 @@ def make_slot(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, texts
     Raises:
         AdapterError: the adapter matches nothing in this base.
     """
-    adapter: Adapter = registry.load("adapter", recipe.adapter.name).build(
-        base, seed=recipe.seed, **recipe.adapter.options
-    )
+    adapter = build_adapter(base, recipe)
     try:
         return _dress(adapter, base, recipe, plan, latents, texts)
     except BaseException:

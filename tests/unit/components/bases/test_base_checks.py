@@ -119,12 +119,11 @@ def test_weights_are_looked_through_once(folder: Path, home: Path, monkeypatch: 
 
 
 def test_large_files_are_digested_once_per_machine(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lorasweep.components.bases import _files
     from lorasweep.core import files
 
-    monkeypatch.setattr(_files, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(files, "_LARGE_BYTES", 0)
     assert plan(folder) == 0
-    _files._digests.clear()  # another process
+    files._digests.clear()  # another process
     monkeypatch.setattr(files, "sha256", lambda _: pytest.fail("read again"))
     assert plan(folder) == 0
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from oracle import pipeline_of
 from tiny_checkpoint import same_tensors
-from tiny_sdxl import config_only, write_sdxl_checkpoint
+from tiny_sdxl import as_one_file, config_only, write_sdxl_checkpoint
 
 from lorasweep.components.bases import sdxl
 from lorasweep.components.bases._families import SDXL
@@ -39,10 +39,7 @@ def load(path: Path, precision: str = "fp32", **changes: Any) -> Any:
 @pytest.fixture
 def checkpoint(tiny_sdxl: Path, tmp_path: Path) -> Path:
     """The tiny base as one file, with its configs in the folder beside it."""
-    folder = Path(shutil.copytree(tiny_sdxl, tmp_path / "xl"))
-    file = write_sdxl_checkpoint(folder, tmp_path / "xl.safetensors", marks=("v_pred", "ztsnr"))
-    config_only(folder)
-    return file
+    return as_one_file(tiny_sdxl, tmp_path / "xl.safetensors", marks=("v_pred", "ztsnr"))
 
 
 def test_captions_are_read_as_the_pipeline_reads_them(tiny_sdxl: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_sdxl import change_json, config_only, write_sdxl_checkpoint
+from tiny_sdxl import as_one_file, change_json, config_only
 
 from lorasweep.cli import main
 from lorasweep.components.adapters._targets import find_targets
@@ -154,9 +154,7 @@ def test_folders_that_do_not_fit_together_are_refused(
 def test_a_torn_or_broken_checkpoint_is_refused(
     tiny_sdxl: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = Path(shutil.copytree(tiny_sdxl, tmp_path / "xl"))
-    file = write_sdxl_checkpoint(folder, tmp_path / "xl.safetensors")
-    config_only(folder)
+    file = as_one_file(tiny_sdxl, tmp_path / "xl.safetensors")
     tensors = load_file(file)
     name = "conditioner.embedders.1.model.ln_final.bias"
     save_file({**tensors, name: tensors[name] * torch.nan}, file)

@@ -11,6 +11,7 @@ import torch
 
 from lorasweep import config
 from lorasweep.components.adapters import loha, lora
+from lorasweep.config import places
 from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError, ConfigError, LorasweepError
 from lorasweep.core.records import Recipe
@@ -39,7 +40,12 @@ def test_a_recipe_that_cannot_be_judged_is_refused_with_every_reason() -> None:
     assert {problem.where for problem in refused.value.problems} == {"dataset.holdout", "metrics"}
 
 
-KINDS = sorted({path.stem for path in (config.conf_dir() / "adapter").glob("*.yaml")} - {"files"})  # is not trained
+def _trains(choice: str) -> bool:
+    module = registry.load("adapter", places.read_choice("adapter", choice)["name"])
+    return getattr(module, "TRAINS", True)
+
+
+KINDS = [choice for choice in places.choices("adapter") if _trains(choice)]
 
 
 @pytest.fixture(scope="module")
