@@ -13,7 +13,7 @@ from lorasweep.cli.plan_view.warnings import owned
 from lorasweep.config import SweepSpec
 from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, SweepFolder
 from lorasweep.sweep import beforehand
-from lorasweep.sweep.ranking import document, leaderboard, table
+from lorasweep.sweep.ranking import leaderboard, table
 from lorasweep.sweep.ranking.state import SweepState
 
 
@@ -53,7 +53,7 @@ def run_spec(
         print("interrupted; the same command continues where it stopped", file=sys.stderr)
     snapshot = result.state
     if as_json:
-        print(json.dumps(document.status_json(snapshot), indent=1))
+        print(json.dumps(leaderboard.status_json(snapshot), indent=1))
     else:
         table.print_leaderboard(snapshot)
         if spec.search is not None:

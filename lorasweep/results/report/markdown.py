@@ -71,8 +71,8 @@ def _again(findings: Findings) -> str:
     rows = []
     for trial in findings.trials:
         if trial.recipe:
-            state, fingerprint = trial.state, trial.record.fingerprint if trial.record else ""
-            rows.append([str(state.number), code(again(trial)), str(state.seed), code(fingerprint[:12])])
+            state = trial.state
+            rows.append([str(state.number), code(again(trial)), str(state.seed), code(state.fingerprint[:12])])
     if not rows:
         return ""
     return "## Cook it again\n\n" + table(["trial", "command", "seed", "fingerprint"], rows)

@@ -36,8 +36,8 @@ def commands(trial: TrialFindings) -> Iterator[str]:
 def facts(trial: TrialFindings) -> Iterator[tuple[str, str]]:
     """Seed, fingerprint, versions, commit, machine and parent, as (what, which): those that are known."""
     yield "seed", str(trial.state.seed)
-    if trial.record is not None and trial.record.fingerprint:
-        yield "fingerprint", trial.record.fingerprint
+    if trial.state.fingerprint:
+        yield "fingerprint", trial.state.fingerprint
     made_with = trial.run.provenance
     libraries, git = made_with.get("libraries"), made_with.get("git")
     if "lorasweep" in made_with:
