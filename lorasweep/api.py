@@ -163,7 +163,7 @@ def run_sweep(
     Raises:
         ConfigError: before any work; with every problem found.
     """
-    from lorasweep.results.report import contact_sheet
+    from lorasweep.results.report import write
     from lorasweep.results.report.write import write_report
     from lorasweep.results.tracking.process import Mirror
 
@@ -182,7 +182,7 @@ def run_sweep(
             fresh=fresh,
             estimated_s=_estimate(spec, plans),
             on_change=told,
-            on_trial_end=lambda: contact_sheet.write_contact_sheet(folder),
+            on_trial_end=lambda: write.write_contact_sheet(folder),
             on_end=lambda: write_report(folder),
             mirror=mirror,
         )
@@ -215,7 +215,7 @@ def judge(
         asked, plans = judge_files.planned(judge_files.question([str(word) for word in words], steps=steps))
     if len(asked.arms) > 1:
         return run_sweep(asked, plans=plans, quiet=quiet)
-    from lorasweep.results.report import contact_sheet
+    from lorasweep.results.report import write
     from lorasweep.results.report.write import write_report
 
     (arm,) = asked.arms
@@ -223,7 +223,7 @@ def judge(
     place = paths.outputs() / paths.JUDGED_RUNS / f"{arm.name}-{planned.fingerprint[:8]}"
     run = run_trial(arm.recipe, place, planned=planned, quiet=quiet)
     if run.ended is not None and run.ended.record.status is Status.COMPLETED:
-        contact_sheet.write_step_sheet(place)
+        write.write_step_sheet(place)
         write_report(place.parent)
     return run
 

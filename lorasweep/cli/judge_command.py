@@ -11,7 +11,7 @@ from typing import Any
 from lorasweep import api
 from lorasweep.cli import one_run, sweep_command
 from lorasweep.config import SweepSpec
-from lorasweep.config.sweep_search import Constraint
+from lorasweep.config.sweep_spec import Constraint
 from lorasweep.core.records import Plan
 from lorasweep.core.run_folder import SHEET_FILE
 from lorasweep.results.handles import Run

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lorasweep.config import Arm, SweepSpec
 from lorasweep.config.suggest import did_you_mean
-from lorasweep.config.sweep_search import PrunerOptions
+from lorasweep.config.sweep_spec import PrunerOptions
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Plan
 from lorasweep.plan import make_plan

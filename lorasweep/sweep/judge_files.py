@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lorasweep.components.adapters import file
 from lorasweep.config import Arm, SweepSpec, compose_recipe
-from lorasweep.config.sweep_search import Constraint, Objective
+from lorasweep.config.sweep_spec import Constraint, Objective
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Component, Plan, Recipe, digest

@@ -15,13 +15,12 @@ from typing import Any
 from lorasweep.core import registry
 from lorasweep.core.records import Outcome, Status, from_dict, to_dict
 from lorasweep.core.run_folder import BASE_SAMPLES, RunFolder
-from lorasweep.sweep.base_samples import BaseSamples
 from lorasweep.sweep.queue import Trial, TrialQueue
 from lorasweep.sweep.ranking import leaderboard
 from lorasweep.sweep.ranking.announce import Announcer
-from lorasweep.sweep.result_cache import ResultCache
+from lorasweep.sweep.result_cache import BaseSamples, ResultCache
 from lorasweep.sweep.retry import FailureWatch, status_of_death
-from lorasweep.sweep.search.pruning_gate import PruningGate
+from lorasweep.sweep.search.pruning import PruningGate
 from lorasweep.sweep.trial_writer import TrialWriter
 from lorasweep.sweep.trials import TrialSource
 from lorasweep.sweep.workers.failure import disk_full

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lorasweep.cli.doctor import cook, machine, software, weights
+from lorasweep.cli.doctor import cook, machine, software
 from lorasweep.cli.doctor.record import Check, fail
 
 _CHECKS: tuple[Callable[[], Check], ...] = (
@@ -18,7 +18,7 @@ _CHECKS: tuple[Callable[[], Check], ...] = (
     machine.folders,
     machine.mlflow_store,
     machine.ui_port,
-    weights.dollhouse,
+    software.dollhouse,
 )
 
 

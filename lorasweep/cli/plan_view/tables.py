@@ -23,7 +23,6 @@ from lorasweep.cli.plan_view.exposures import (
     regularization_table,
 )
 from lorasweep.cli.plan_view.space import space_json, space_table
-from lorasweep.cli.plan_view.warnings import owned
 from lorasweep.config import Arm, SweepSpec, places
 from lorasweep.core.console import text_console, text_table
 from lorasweep.core.errors import ConfigError
@@ -303,3 +302,18 @@ def _print_warnings(console: Console, warnings: Sequence[str]) -> None:
         grid.add_row(Text(f"{number}.", style="yellow"), Text(warning))
     console.print(grid)
     console.print(Rule(style="yellow", characters="-" if console.options.ascii_only else "─"))
+
+
+def owned(arms: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """Put the arms' names before what is not about all of them.
+
+    Args:
+        arms: names with their plans' warnings.
+    """
+    owners: dict[str, list[str]] = {}
+    for name, warnings in arms:
+        for warning in warnings:
+            owners.setdefault(warning, []).append(name)
+    return [
+        warning if len(names) == len(arms) else f"{', '.join(names)}: {warning}" for warning, names in owners.items()
+    ]

@@ -11,7 +11,7 @@ from lorasweep.core.markdown import code, plain, table
 from lorasweep.core.run_folder import SHEET_FILE
 from lorasweep.results.report import factors, words
 from lorasweep.results.report.reading import IDENTITY, SCORE, Findings
-from lorasweep.results.report.reproduce import again
+from lorasweep.results.report.words import again
 
 
 def render(findings: Findings) -> str:

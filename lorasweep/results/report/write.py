@@ -1,12 +1,16 @@
-"""Write a sweep's report: `report.html` and `report.md`, beside the run folders or where the person wants."""
+"""Write what a sweep has to show: `report.html` and `report.md`, and the sheet of its pictures as one file.
+
+Reads run folders only; needs Pillow, not torch.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from lorasweep.core import files
-from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE
-from lorasweep.results.report import markdown, page
+from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE, SHEET_FILE
+from lorasweep.results import sheet
+from lorasweep.results.report import gallery, markdown, page
 from lorasweep.results.report.reading import read_findings
 
 _MARKS = ("· lorasweep</title>", "\n## Leaderboard\n")  # in every page that we write
@@ -36,3 +40,34 @@ def write_report(sweep_folder: Path, out: Path | None = None) -> tuple[Path, Pat
     files.write_text(folder / REPORT_FILE, page.render(findings))
     files.write_text(folder / REPORT_TEXT_FILE, markdown.render(findings))
     return folder / REPORT_FILE, folder / REPORT_TEXT_FILE
+
+
+def write_contact_sheet(sweep_folder: Path) -> Path | None:
+    """Draw `contact_sheet.png` from whatever trials have samples by now.
+
+    Returns:
+        The picture's path, or None when there is nothing to show yet.
+    """
+    findings = read_findings(sweep_folder)
+    shown = gallery.contact_sheet(findings, findings.shown)
+    return None if shown is None else _write(shown, sweep_folder, title=findings.state.question)
+
+
+def write_step_sheet(run_folder: Path) -> Path | None:
+    """Draw one run over its steps, and over the weights at the step that is kept, into its own folder.
+
+    Returns:
+        The picture's path, or None when there is nothing to show.
+    """
+    for trial, shown in gallery.ladders(read_findings(run_folder.parent)):
+        if trial.name == run_folder.name:
+            return _write(shown, run_folder, title=str(trial.state.verdict.get("sentence", "")))
+    return None
+
+
+def _write(shown: gallery.Sheet, folder: Path, *, title: str) -> Path:
+    rows = [(head.text, [each.open() if each else None for each in pictures]) for head, pictures in shown.rows]
+    drawn = sheet.contact_sheet(rows, [head.text for head in shown.columns], title=title)
+    path = folder / SHEET_FILE
+    files.write_atomic(path, lambda temporary: drawn.save(temporary, format="PNG"))
+    return path

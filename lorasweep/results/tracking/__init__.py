@@ -1,12 +1,11 @@
 """The only door to MLflow, which mirrors the run folders and can be rebuilt from them at any time.
 
     reading.py          what lies in a sweep folder
-    content.py          what one MLflow run should show; made by trial_content.py and sweep_content.py,
+    content.py          what one MLflow run should show, of a trial; of a sweep: sweep_content.py;
                         with the words from notes.py and the params from params.py
     address.py          the store's address, without its secrets wherever it is shown
     store.py            where MLflow keeps its runs
-    sync_state.py       what a run was sent so far
-    push.py             sending what it lacks
+    push.py             what a run was sent so far, and sending what it lacks
     model.py            the best adapter of a finished sweep as a model
     mirror.py           a sweep folder -> a parent run and its children
     view.py             the saved view of a sweep, in the words of MLflow's UI

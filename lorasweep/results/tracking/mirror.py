@@ -21,9 +21,9 @@ from lorasweep.core.records import Status, TrackingOptions
 from lorasweep.core.run_folder import ADAPTER_FILE, MLFLOW_FILE, SweepFolder
 from lorasweep.results import params
 from lorasweep.results.tracking.address import masked
-from lorasweep.results.tracking.content import RunContent
+from lorasweep.results.tracking.content import RunContent, trial_content
 from lorasweep.results.tracking.model import model_key, push_model
-from lorasweep.results.tracking.push import Pushed, Pusher
+from lorasweep.results.tracking.push import Pushed, Pusher, read_state
 from lorasweep.results.tracking.reading import (
     SweepFiles,
     TrialFiles,
@@ -33,8 +33,6 @@ from lorasweep.results.tracking.reading import (
 )
 from lorasweep.results.tracking.store import Store, StoreUnavailable, open_store
 from lorasweep.results.tracking.sweep_content import sweep_content
-from lorasweep.results.tracking.sync_state import read_state
-from lorasweep.results.tracking.trial_content import trial_content
 from lorasweep.results.tracking.view import push_view, sweep_view
 
 LOCK_FILE = ".mirror.lock"

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any
 import lorasweep
 from lorasweep.core.run_folder import ADAPTER_FILE, RECIPE_FILE, RESULT_FILE
 from lorasweep.results.tracking import notes
-from lorasweep.results.tracking.content import Point
+from lorasweep.results.tracking.content import FINAL, Point, points
 from lorasweep.results.tracking.reading import SweepFiles, TrialFiles
 from lorasweep.results.tracking.store import Store
-from lorasweep.results.tracking.trial_content import FINAL, points
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

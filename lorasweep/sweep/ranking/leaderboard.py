@@ -16,8 +16,7 @@ from typing import Any
 from lorasweep.core.files import write_json
 from lorasweep.core.records import Status, to_dict
 from lorasweep.core.run_folder import LEADERBOARD_FILE, SweepFolder
-from lorasweep.sweep.ranking.noise import Interval, Ranking, rank
-from lorasweep.sweep.ranking.repeats import next_round
+from lorasweep.sweep.ranking.noise import Interval, Ranking, next_round, rank
 from lorasweep.sweep.ranking.state import SweepState, TrialState, params
 
 _LIVE = ("activity", "notes", "eta_s", "judging", "loss")  # of the moment, for the live table

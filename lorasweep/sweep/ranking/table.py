@@ -24,7 +24,7 @@ from lorasweep.core.records import Status
 from lorasweep.core.streams import make_safe
 from lorasweep.sweep import comparable
 from lorasweep.sweep.ranking.leaderboard import ArmRow, rank_arms, standing
-from lorasweep.sweep.ranking.noise_words import sentence
+from lorasweep.sweep.ranking.noise import sentence
 from lorasweep.sweep.ranking.state import SweepState, TrialState
 
 STYLES = {

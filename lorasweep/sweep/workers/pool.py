@@ -20,7 +20,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 from lorasweep.sweep.workers import stop, worker
-from lorasweep.sweep.workers.heartbeat import kernel_oom_kills
+from lorasweep.sweep.workers.worker import kernel_oom_kills
 
 Message = dict[str, Any]
 LEAVE_PATIENCE_S = 2.0

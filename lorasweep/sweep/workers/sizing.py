@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.queue import Trial
-from lorasweep.sweep.ranking.repeats import CONTENDERS
+from lorasweep.sweep.ranking.noise import CONTENDERS
 from lorasweep.sweep.workers.pool import PoolOptions
 from lorasweep.sweep.workers.worker import WorkerLimits
 

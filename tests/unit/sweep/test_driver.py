@@ -14,14 +14,14 @@ from optuna.trial import TrialState
 from pretend_sweep import STEPS, cook, numbered_arms, spec
 from sweep_checks import assert_study_agrees, by_arm, log, starts
 
-from lorasweep.config.sweep_search import PrunerOptions
+from lorasweep.config.sweep_spec import PrunerOptions
 from lorasweep.core.errors import ConfigError, InputError, SweepHeldError
 from lorasweep.core.files import read_json
 from lorasweep.core.records import LauncherOptions, Status
 from lorasweep.core.run_folder import PRUNING_FILE
+from lorasweep.sweep.driver import TIMING_FILE
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.state import read_state
-from lorasweep.sweep.ranking.timing import TIMING_FILE
 from lorasweep.sweep.search.study import STUDY_FILE, SweepStudy
 from lorasweep.sweep.workers import sizing
 from lorasweep.sweep.workers.lock import holder, sweep_lock

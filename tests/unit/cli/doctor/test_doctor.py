@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lorasweep.cli import main
-from lorasweep.cli.doctor import State, cook, machine, run, software, weights
+from lorasweep.cli.doctor import State, cook, machine, run, software
 from lorasweep.cli.doctor.record import ok
 
 
@@ -103,22 +103,22 @@ def test_weights_against_the_wheels_record(tmp_path: Path, monkeypatch: pytest.M
     folder = tmp_path / "lorasweep" / "dollhouse" / "weights"
     folder.mkdir(parents=True)
     (folder / "model_index.json").write_text("{}")
-    monkeypatch.setattr(weights.lorasweep, "__file__", str(tmp_path / "lorasweep" / "__init__.py"))
-    recorded = {folder / "model_index.json": weights._digest(folder / "model_index.json")}
-    monkeypatch.setattr(weights, "_recorded", lambda: recorded)
+    monkeypatch.setattr(software.lorasweep, "__file__", str(tmp_path / "lorasweep" / "__init__.py"))
+    recorded = {folder / "model_index.json": software._digest(folder / "model_index.json")}
+    monkeypatch.setattr(software, "_recorded", lambda: recorded)
 
-    assert "intact" in weights.dollhouse().found
+    assert "intact" in software.dollhouse().found
     (folder / "model_index.json").write_text("{ }")
-    assert weights.dollhouse().state is State.FAIL
+    assert software.dollhouse().state is State.FAIL
     (folder / "model_index.json").unlink()
-    assert "no weights" in weights.dollhouse().found
+    assert "no weights" in software.dollhouse().found
 
 
 def test_the_digest_is_the_one_that_wheels_record(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
 
     # SHA-256 of nothing, URL-safe base64 without padding, as PEP 376 and the wheel format have it.
-    assert weights._digest(tmp_path / "a") == "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+    assert software._digest(tmp_path / "a") == "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
 
 
 def test_weights_against_the_commit(tmp_path: Path) -> None:
@@ -128,9 +128,9 @@ def test_weights_against_the_commit(tmp_path: Path) -> None:
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *words], check=True)
 
-    assert weights._changed_since_commit(tmp_path / "weights") == []
+    assert software._changed_since_commit(tmp_path / "weights") == []
     (tmp_path / "weights" / "a").write_text("2")
-    assert weights._changed_since_commit(tmp_path / "weights") == ["a"]
+    assert software._changed_since_commit(tmp_path / "weights") == ["a"]
 
 
 def test_a_cook_that_fails_says_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:

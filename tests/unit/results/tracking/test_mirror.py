@@ -12,9 +12,9 @@ import pytest
 
 from lorasweep.core import files
 from lorasweep.core.records import TrackingOptions
+from lorasweep.results.tracking.content import legible
 from lorasweep.results.tracking.mirror import SweepMirror, sync_all, sync_sweep
 from lorasweep.results.tracking.push import BATCH
-from lorasweep.results.tracking.trial_content import legible
 
 STEPS = 20
 RUNGS = [10, 20]
