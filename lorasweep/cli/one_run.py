@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lorasweep import api
 from lorasweep.core.records import Plan, Recipe, Status
-from lorasweep.core.run_folder import RunFolder
+from lorasweep.plan import make_plan
+from lorasweep.results.handles import EndedRun
 from lorasweep.results.report.notebook import HEADLINE
 from lorasweep.sweep.single import TrialResult
 
@@ -31,20 +32,32 @@ def cook_one(
     quiet: bool,
     fresh: bool = False,
     parent: Mapping[str, Any] | None = None,
-) -> tuple[Path, TrialResult]:
-    """Cook a recipe as `api.run_trial` does, say what is special; returns run folder and result."""
+) -> EndedRun:
+    """Cook a recipe as `api.run_trial` does, and say what is special."""
     run = api.run_trial(recipe, folder, planned=planned, fresh=fresh, parent=parent, quiet=quiet)
-    folder, result = run.folder, run.ended
-    assert result is not None  # noqa: S101 - of a run that was opened only
+    result = run.ended
     if result.halted:
         print(f"stopped early: {result.halted}", file=sys.stderr)
     elif result.record.status.is_final and not result.cooked and not result.record.reused_from:
         if not quiet:
-            print(f"already cooked: {folder}")
+            print(f"already cooked: {run.folder}")
         if fresh and parent is None:
             again = f"lorasweep train --from {run.name}"
             print(f"note  --fresh takes no other run's result; to cook this one again: {again}", file=sys.stderr)
-    return folder, result
+    return run
+
+
+def plan_one(recipe: Recipe) -> Plan:
+    """Plan a recipe, and print what to know first."""
+    planned = make_plan(recipe)
+    print_warnings(planned.warnings)
+    return planned
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """Print what is allowed, but worth knowing; stdout may carry JSON."""
+    for warning in warnings:
+        print(f"warning  {warning}", file=sys.stderr)
 
 
 def exit_code(result: TrialResult) -> int:
@@ -52,11 +65,11 @@ def exit_code(result: TrialResult) -> int:
     return 1 if result.halted else _EXIT_CODES.get(result.record.status, 1)
 
 
-def result_json(folder: Path, done: TrialResult) -> dict[str, Any]:
+def result_json(run: EndedRun) -> dict[str, Any]:
     """What `--json` prints about a run."""
-    result, record = RunFolder(folder).result, done.record
+    result, record = run.result, run.ended.record
     return {
-        "run_folder": str(folder),
+        "run_folder": str(run.folder),
         "status": record.status.value,
         "reason": record.reason,
         "step": record.step,
@@ -67,9 +80,9 @@ def result_json(folder: Path, done: TrialResult) -> dict[str, Any]:
     }
 
 
-def print_result(folder: Path, done: TrialResult) -> None:
+def print_result(run: EndedRun) -> None:
     """Print how it came out."""
-    result, record = RunFolder(folder).result, done.record
+    result, record = run.result, run.ended.record
     print(f"{record.status.value}  {record.reason}".rstrip())
     if record.reused_from:
         print("            --fresh cooks it anyway")
@@ -80,12 +93,11 @@ def print_result(folder: Path, done: TrialResult) -> None:
             print(f"  {name:<24} {result['metrics'][name]:6.3f}{_error(result['metrics'], name)}")
     if doubt := result.get("calibration", {}).get("reason"):
         print(f"note        {doubt}")
-    print(f"run folder  {folder}  (every metric in metrics.json)")
-    if done.mirror_message:
-        print(f"MLflow      {done.mirror_message}")
-    if exit_code(done) == 0:
-        name = f"{folder.parent.name}/{folder.name}"
-        print(f"next        lorasweep report {folder.parent.name}; lorasweep export {name}")
+    print(f"run folder  {run.folder}  (every metric in metrics.json)")
+    if run.ended.mirrored.message:
+        print(f"MLflow      {run.ended.mirrored.message}")
+    if exit_code(run.ended) == 0:
+        print(f"next        lorasweep report {run.folder.parent.name}; lorasweep export {run.name}")
     elif record.status in _NEXT:
         print(f"next        {_NEXT[record.status]}")
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
 
-from lorasweep import api, config, plan
+from lorasweep import api, config
 from lorasweep.cli import one_run
 from lorasweep.core import files, paths
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.records import Plan, Recipe
 from lorasweep.results import runs
 
 
@@ -20,19 +18,12 @@ def run(options: argparse.Namespace) -> int:
     if options.source is not None:
         return _again(options)
     recipe = api.compose(*options.overrides)
-    folder, done = one_run.cook_one(recipe, _planned(recipe), quiet=options.json, fresh=options.fresh)
+    run = one_run.cook_one(recipe, one_run.plan_one(recipe), quiet=options.json, fresh=options.fresh)
     if options.json:
-        print(json.dumps(one_run.result_json(folder, done), indent=1))
+        print(json.dumps(one_run.result_json(run), indent=1))
     else:
-        one_run.print_result(folder, done)
-    return one_run.exit_code(done)
-
-
-def _planned(recipe: Recipe) -> Plan:
-    planned = plan.make_plan(recipe)
-    for warning in planned.warnings:
-        print(f"warning  {warning}", file=sys.stderr)
-    return planned
+        one_run.print_result(run)
+    return one_run.exit_code(run.ended)
 
 
 def _again(options: argparse.Namespace) -> int:
@@ -44,20 +35,20 @@ def _again(options: argparse.Namespace) -> int:
         raise InputError(problem, subject="train --from")
     run = runs.find_run(options.source, subject="train --from")
     recipe = config.compose_recipe([*config.to_overrides(run.recipe), *_not_of_the_recipe(options.overrides)])
-    planned = _planned(recipe)
+    planned = one_run.plan_one(recipe)
     if run.material and run.material != planned.material:
         print("warning  its images, captions or base model have changed since", file=sys.stderr)
     of = files.cut(f"{run.folder.parent.name}-{run.folder.name}", 200)
     folder = paths.outputs() / paths.SINGLE_RUNS / f"again-{of}-{planned.fingerprint[:8]}"
     parent = {"parent": run.name, "overrides": []}
-    _, done = one_run.cook_one(recipe, planned, folder, quiet=options.json, fresh=True, parent=parent)
-    if code := one_run.exit_code(done):
-        print(f"{done.record.status.value}  {done.record.reason}".rstrip(), file=sys.stderr)
+    again = one_run.cook_one(recipe, planned, folder, quiet=options.json, fresh=True, parent=parent)
+    if code := one_run.exit_code(again.ended):
+        print(f"{again.ended.record.status.value}  {again.ended.record.reason}".rstrip(), file=sys.stderr)
         return code
     found = compare.compare_runs(run.folder, folder)
     if options.json:
-        document: dict[str, Any] = one_run.result_json(folder, done)
-        print(json.dumps({**document, "compared_with": str(run.folder), **found.document()}, indent=1))
+        compared = {"compared_with": str(run.folder), **found.document()}
+        print(json.dumps({**one_run.result_json(again), **compared}, indent=1))
     else:
         print(found.sentence())
         print("\n".join(found.details()))

@@ -26,7 +26,7 @@ from lorasweep.core.run_folder import TIMING_FILE, SweepFolder
 from lorasweep.plan import make_plan
 from lorasweep.sweep.loop import SweepLoop
 from lorasweep.sweep.manifest import Manifest, declare, read_manifest, write_manifest
-from lorasweep.sweep.mirror import Mirror, last_look
+from lorasweep.sweep.mirror import Mirror, MirrorReport, last_look
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.ranking.announce import Announcer
 from lorasweep.sweep.ranking.state import SweepState, read_state
@@ -53,8 +53,7 @@ class SweepResult:
     state: SweepState
     interrupted: bool = False
     halted: str = ""  # why the rest was not cooked, when it was not for a person's wish
-    mirror_ok: bool = True
-    mirror_message: str = ""
+    mirrored: MirrorReport = MirrorReport()
 
     @property
     def exit_code(self) -> int:
@@ -156,8 +155,7 @@ def run_sweep(
             state=state,
             interrupted=stop.gently and state.finished < state.total,
             halted=loop.halted,
-            mirror_ok=report is None or report.ok,
-            mirror_message="" if report is None else report.message,
+            mirrored=report,
         )
 
 

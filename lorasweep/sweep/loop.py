@@ -61,7 +61,7 @@ class SweepLoop:
 
     def run(self, options: PoolOptions) -> None:
         """Cook until nothing is left, or until told to stop."""
-        launcher = registry.load("launcher", options.launcher)
+        launcher = registry.load("launcher", options.launcher.name)
         self._pool: WorkerPool = launcher.build(options)
         self._reuse_cooked()
         self._add_repeats()

@@ -25,7 +25,7 @@ from lorasweep.core.files import write_json
 from lorasweep.core.output_folder import require_writable
 from lorasweep.core.records import Outcome, Plan, Recipe, Status
 from lorasweep.core.run_folder import MLFLOW_FILE, PARENT_FILE, TrialRecord
-from lorasweep.sweep.mirror import Mirror, last_look
+from lorasweep.sweep.mirror import Mirror, MirrorReport, last_look
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES
@@ -47,7 +47,7 @@ class TrialResult:
     record: TrialRecord
     cooked: bool  # by this call; otherwise it was done already, here or elsewhere
     halted: str = ""  # why it is not done, when that is not the recipe's fault
-    mirror_message: str = ""
+    mirrored: MirrorReport = MirrorReport()
 
 
 def run_trial(
@@ -105,8 +105,7 @@ def run_trial(
             halted = disk_full(folder, one_line(error))
         finally:
             report = last_look(mirror, recipe.tracking.timeout_s, hurry=stop.now)
-        message = "" if report is None else report.message
-        return TrialResult(record=trial.record, cooked=cooked, halted=halted, mirror_message=message)
+        return TrialResult(record=trial.record, cooked=cooked, halted=halted, mirrored=report)
 
 
 def _open(recipe: Recipe, plan: Plan, folder: Path, *, fresh: bool) -> Trial:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 
-from lorasweep.cli.doctor.record import Check, fail, ok, warn
+from lorasweep.cli.doctor import Check, fail, ok, warn
 
 NAME = "cook"
 LONG_S, PATIENCE_S = 60.0, 600.0

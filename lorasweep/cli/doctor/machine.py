@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from lorasweep.cli.doctor.record import Check, fail, ok, warn
+from lorasweep.cli.doctor import Check, fail, ok, warn
 from lorasweep.core import paths
 from lorasweep.results.tracking.address import (
     address_problem,

@@ -68,9 +68,11 @@ def sync_sweep(sweep_folder: Path, options: TrackingOptions) -> SyncReport:
     return SweepMirror(sweep_folder, options).sync()
 
 
-def sync_all(folders: Sequence[Path]) -> dict[str, SyncReport]:
-    """Mirror sweep folders; returns a report for each, by its name."""
-    return {folder.name: sync_sweep(folder, _options(folder)) for folder in folders}
+def sync_folder(sweep_folder: Path) -> SyncReport:
+    """Mirror one sweep folder once, with the tracking options that it was run with: those of its first recipe."""
+    recorded = (run.recipe.get("tracking") for run in SweepFolder(sweep_folder).runs)
+    options = next((each for each in recorded if isinstance(each, dict)), {})
+    return sync_sweep(sweep_folder, TrackingOptions(**options))
 
 
 class SweepMirror:
@@ -159,15 +161,6 @@ class SweepMirror:
         if (made := (model_key(sweep, best), state.run_id)) not in self._modelled:
             push_model(store, sweep, best, run_id=state.run_id)
             self._modelled.add(made)
-
-
-def _options(sweep_folder: Path) -> TrackingOptions:
-    """The tracking options that a sweep was run with: those of its first recipe."""
-    for run in SweepFolder(sweep_folder).runs:
-        tracking = run.recipe.get("tracking")
-        if isinstance(tracking, dict):
-            return TrackingOptions(**tracking)
-    return TrackingOptions()
 
 
 def _has_started(trial: TrialFiles) -> bool:

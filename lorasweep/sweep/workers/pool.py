@@ -19,6 +19,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.workers import stop, worker
 from lorasweep.sweep.workers.worker import kernel_oom_kills
 
@@ -39,8 +40,7 @@ class PoolOptions:
     threads: int  # CPU threads of each
     gpus: Sequence[str]  # CUDA device ids; empty for CPU workers
     log_folder: Path
-    launcher: str = "local"
-    limits: worker.WorkerLimits = worker.WorkerLimits()
+    launcher: LauncherOptions = LauncherOptions()  # where they live, and when one is taken for dead
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class WorkerHandle:
         self.log = options.log_folder / f"worker-{index}.log"
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        settings = worker.WorkerSettings(trial_module=options.trial_module, log=str(self.log), limits=options.limits)
+        arguments = (theirs, options.trial_module, str(self.log), options.launcher)
         self.process: SpawnProcess = context.Process(
-            target=worker.main, args=(theirs, settings), name=f"lorasweep-worker-{index}", daemon=True
+            target=worker.main, args=arguments, name=f"lorasweep-worker-{index}", daemon=True
         )
         with _environment(_variables(index, options)), stop.blocked():
             self.process.start()
@@ -195,7 +195,7 @@ class WorkerPool:
 
     def end_hung(self) -> None:
         """Kill the workers of which nothing was heard for too long."""
-        deadline_s = self._options.limits.hang_s
+        deadline_s = self._options.launcher.hang_s
         for handle in self.workers:
             if deadline_s is not None and handle.silent_s > deadline_s and not handle.hung:
                 handle.end_hung()

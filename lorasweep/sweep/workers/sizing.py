@@ -16,7 +16,6 @@ from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking.noise import CONTENDERS
 from lorasweep.sweep.workers.pool import PoolOptions
-from lorasweep.sweep.workers.worker import WorkerLimits
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -49,10 +48,7 @@ def pool_options(
         threads=threads,
         gpus=gpus,
         log_folder=folder / LOG_FOLDER,
-        launcher=launcher.name,
-        limits=WorkerLimits(
-            hang_s=launcher.hang_s, recycle_after=launcher.recycle_after, memory_growth_mb=launcher.memory_growth_mb
-        ),
+        launcher=launcher,
     )
 
 

@@ -22,14 +22,13 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from lorasweep.core.files import write_text
-from lorasweep.core.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
+from lorasweep.core.records import LauncherOptions, Outcome, Plan, Recipe, Status, from_dict, to_dict
 from lorasweep.core.run_folder import ERROR_FILE, RunFolder
 from lorasweep.sweep.workers import stop
 from lorasweep.sweep.workers.failure import is_disk_full, one_line, status_of
@@ -43,35 +42,24 @@ BUSY_SHARE = 0.05  # of a CPU core's time; waiting takes far less, computing mor
 VMSTAT = Path("/proc/vmstat")
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerLimits:
-    """When a worker is taken for dead, and when it makes room for a fresh one."""
+def main(connection: Connection, trial_module: str, log: str, launcher: LauncherOptions) -> None:
+    """Run until killed, until the driver is gone, or until this process should not be used any longer.
 
-    hang_s: float | None = None  # without a sign of life
-    recycle_after: int | None = None  # trials
-    memory_growth_mb: float | None = None  # since its first trial, MB = 10^6 bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerSettings:
-    """What a worker needs before its first job."""
-
-    trial_module: str
-    log: str  # file that collects what libraries print
-    limits: WorkerLimits
-
-
-def main(connection: Connection, settings: WorkerSettings) -> None:
-    """Run until killed, until the driver is gone, or until this process should not be used any longer."""
-    _redirect_output(settings.log)
+    Args:
+        connection: to the driver.
+        trial_module: has `TrialResources`, `cook` and `draw_base_samples`.
+        log: file that collects what libraries print.
+        launcher: says when a worker is taken for dead, and when it makes room for a fresh one.
+    """
+    _redirect_output(log)
     stop.ignore()
     end_with_driver()
     line = DriverLine(connection)
-    if settings.limits.hang_s is not None:
-        Heartbeat(lambda: line.send(kind="beat"), every_s=beat_every_s(settings.limits.hang_s))
-    module = importlib.import_module(settings.trial_module)
+    if launcher.hang_s is not None:
+        Heartbeat(lambda: line.send(kind="beat"), every_s=beat_every_s(launcher.hang_s))
+    module = importlib.import_module(trial_module)
     resources = module.TrialResources()
-    fitness = _Fitness(settings.limits)
+    fitness = _Fitness(launcher)
     line.send(kind="ready")
     while (job := line.next_job()) is not None:
         if job["kind"] == "cook":
@@ -86,9 +74,9 @@ def main(connection: Connection, settings: WorkerSettings) -> None:
 class _Fitness:
     """Whether this process may take another job."""
 
-    def __init__(self, limits: WorkerLimits) -> None:
-        self._recycle_after = limits.recycle_after
-        self._memory = MemoryWatch(limits.memory_growth_mb, taken_mb=taken_mb)
+    def __init__(self, launcher: LauncherOptions) -> None:
+        self._recycle_after = launcher.recycle_after
+        self._memory = MemoryWatch(launcher.memory_growth_mb, taken_mb=taken_mb)
         self._cooked = 0
 
     def leaving(self, error: BaseException | None) -> str:

@@ -296,7 +296,7 @@ def test_the_mirror_follows_and_a_failing_hook_costs_nothing(tmp_path):
         on_change=lambda state: notes.append(state.notes),
     )
     assert result.exit_code == 0
-    assert (result.mirror_ok, result.mirror_message) == (False, mirror.message)
+    assert (result.mirrored.ok, result.mirrored.message) == (False, mirror.message)
     assert mirror.calls == ["start", "finish 20.0"]
     assert notes[-1] == ("after trial 0: OSError: no space for the sheet",)
 

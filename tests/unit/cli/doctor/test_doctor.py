@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from lorasweep.cli import main
-from lorasweep.cli.doctor import State, cook, machine, run, software
-from lorasweep.cli.doctor.record import ok
+from lorasweep.cli import doctor_command, main
+from lorasweep.cli.doctor import State, cook, machine, ok, software
 
 
 def test_a_sound_machine_is_told_so_and_left_as_it_was(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,9 +41,9 @@ def test_a_check_that_breaks_does_not_hide_the_others(monkeypatch: pytest.Monkey
     def broken() -> Any:
         raise RuntimeError("the sky fell")
 
-    monkeypatch.setattr(run, "_CHECKS", (broken, lambda: ok("after", "fine")))
+    monkeypatch.setattr(doctor_command, "CHECKS", (broken, lambda: ok("after", "fine")))
 
-    first, second = run.examine(with_cook=False)
+    first, second = doctor_command.examine(with_cook=False)
 
     assert first.state is State.FAIL and "the sky fell" in first.found and second.state is State.OK
 
