@@ -12,7 +12,7 @@ from pathlib import Path
 from lorasweep import config
 from lorasweep.core import files
 from lorasweep.core.findings import LEVELS, Finding
-from lorasweep.core.output_folder import require_replaceable
+from lorasweep.core.paths import require_replaceable
 from lorasweep.core.printable import readable
 from lorasweep.core.records import Recipe
 from lorasweep.plan.audit import Audit, audit

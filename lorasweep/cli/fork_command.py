@@ -6,7 +6,7 @@ import argparse
 import json
 
 from lorasweep import config
-from lorasweep.cli import one_run
+from lorasweep.cli import train_command
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.results import runs
 
@@ -18,16 +18,16 @@ def run(options: argparse.Namespace) -> int:
         hint = f"to cook it again as it is: lorasweep train --from {parent.name}"
         raise InputError(Problem("KEY=VALUE", "a fork must change something", hint), subject="fork")
     recipe = config.compose_recipe(config.with_overrides(parent.recipe, options.overrides))
-    planned = one_run.plan_one(recipe)
+    planned = train_command.plan_one(recipe)
     if recipe.fingerprint() == parent.recipe.fingerprint():
         changed = " ".join(options.overrides)
         problem = Problem(changed, "changes nothing: that is what the parent has already")
         raise InputError(problem, subject="fork")
     variation = {"parent": parent.name, "overrides": list(options.overrides)}
-    run = one_run.cook_one(recipe, planned, quiet=options.json, fresh=options.fresh, parent=variation)
+    run = train_command.cook_one(recipe, planned, quiet=options.json, fresh=options.fresh, parent=variation)
     if options.json:
-        print(json.dumps({**one_run.result_json(run), **variation}, indent=1))
+        print(json.dumps({**train_command.result_json(run), **variation}, indent=1))
     else:
-        one_run.print_result(run)
+        train_command.print_result(run)
         print(f"forked from {parent.name}: {' '.join(options.overrides)}")
-    return one_run.exit_code(run.ended)
+    return train_command.exit_code(run.ended)

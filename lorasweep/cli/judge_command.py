@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lorasweep import api
-from lorasweep.cli import one_run, sweep_command
+from lorasweep.cli import sweep_command, train_command
 from lorasweep.config import SweepSpec
 from lorasweep.config.sweep_spec import Constraint
 from lorasweep.core.records import Plan
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         judged: Sequence[Run] = api.open_sweep(asked.name).trials
     else:
         one = _judge_one(asked, plans, as_json=options.json)
-        code, judged = one_run.exit_code(one.ended), [one]
+        code, judged = train_command.exit_code(one.ended), [one]
     if code:
         return code
     broken = list(_broken(judged, required))
@@ -40,14 +40,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _judge_one(asked: SweepSpec, plans: Mapping[str, Plan], *, as_json: bool) -> EndedRun:
     (planned,) = plans.values()
-    one_run.print_warnings(planned.warnings)
+    train_command.print_warnings(planned.warnings)
     judged = api.judge(asked=asked, plans=plans, quiet=as_json)
     assert isinstance(judged, EndedRun), "one arm makes one run"
     if as_json:
         files = {key: value for key, value in _files(judged).items() if value}
-        print(json.dumps({**one_run.result_json(judged), **files}, indent=1))
+        print(json.dumps({**train_command.result_json(judged), **files}, indent=1))
         return judged
-    one_run.print_result(judged)
+    train_command.print_result(judged)
     for what, file in _files(judged).items():
         if file:
             print(f"{what:<11} {file}")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lorasweep import api, config
-from lorasweep.cli import one_run
+from lorasweep.cli import train_command
 from lorasweep.cli.plan_view.tables import owned
 from lorasweep.config import SweepSpec
 from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, SweepFolder
@@ -43,7 +43,7 @@ def run_spec(
     plans = api.plan_sweep(spec)
     of_space = () if spec.search is None else spec.search.warnings
     of_arms = owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known])
-    one_run.print_warnings((*of_space, *beforehand.duplicates(spec, plans), *of_arms))
+    train_command.print_warnings((*of_space, *beforehand.duplicates(spec, plans), *of_arms))
     with table.live(quiet=as_json) as show:
         ran = api.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=show)
     result = ran.ended

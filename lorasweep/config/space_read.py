@@ -10,7 +10,7 @@
 A domain is written in Hydra's grammar, in a file as on the command line. A branch may fix a key as well as sweep it,
 and have a `when:` of its own. On the command line a swept key replaces the file's axis, and a fixed one pins it: of
 the branches on it, only the one that is left stays. Knows nothing about recipes: whether a key exists is found by
-composing (`space_check`).
+composing (`sweep_arms`).
 """
 
 from __future__ import annotations

@@ -11,9 +11,8 @@ from typing import Any
 
 from lorasweep.config.override import parse
 from lorasweep.config.space import Space
-from lorasweep.config.space_check import compose_corners, static_problems, try_random_points
 from lorasweep.config.space_read import Swept, read_space
-from lorasweep.config.sweep_arms import locate
+from lorasweep.config.sweep_arms import compose_corners, locate, static_problems, try_random_points
 from lorasweep.config.sweep_spec import Arm, SamplerOptions, Search
 from lorasweep.core.errors import Problem
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from lorasweep.config import compose_recipe
 from lorasweep.core.errors import ConfigError, LorasweepError, Problem
 from lorasweep.core.files import write_json
-from lorasweep.core.output_folder import require_writable
+from lorasweep.core.paths import require_writable
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import TIMING_FILE, SweepFolder
 from lorasweep.plan import make_plan
@@ -31,12 +31,11 @@ from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.ranking.announce import Announcer
 from lorasweep.sweep.ranking.state import SweepState, read_state
 from lorasweep.sweep.result_cache import ResultCache
-from lorasweep.sweep.retry import FAILURES
+from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line
 from lorasweep.sweep.search.pruning import PruningGate
 from lorasweep.sweep.search.study import SweepStudy
 from lorasweep.sweep.trial_writer import TrialWriter, recover, write_invalid
 from lorasweep.sweep.trials import Compose, Composed, TrialSource, compose_point, new_trial
-from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
 from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.sizing import pool_options
 from lorasweep.sweep.workers.stop import StopSignal

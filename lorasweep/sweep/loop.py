@@ -19,11 +19,10 @@ from lorasweep.sweep.queue import Trial, TrialQueue
 from lorasweep.sweep.ranking import leaderboard
 from lorasweep.sweep.ranking.announce import Announcer
 from lorasweep.sweep.result_cache import BaseSamples, ResultCache
-from lorasweep.sweep.retry import FailureWatch, status_of_death
+from lorasweep.sweep.retry import FailureWatch, disk_full, status_of_death
 from lorasweep.sweep.search.pruning import PruningGate
 from lorasweep.sweep.trial_writer import TrialWriter
 from lorasweep.sweep.trials import TrialSource
-from lorasweep.sweep.workers.failure import disk_full
 from lorasweep.sweep.workers.pool import Message, PoolOptions, WorkerHandle, WorkerPool
 from lorasweep.sweep.workers.stop import StopSignal
 

@@ -22,15 +22,14 @@ from typing import Any
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import write_json
-from lorasweep.core.output_folder import require_writable
+from lorasweep.core.paths import require_writable
 from lorasweep.core.records import Outcome, Plan, Recipe, Status
 from lorasweep.core.run_folder import MLFLOW_FILE, PARENT_FILE, TrialRecord
 from lorasweep.sweep.mirror import Mirror, MirrorReport, last_look
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.result_cache import ResultCache
-from lorasweep.sweep.retry import FAILURES
+from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line
 from lorasweep.sweep.trial_writer import TrialWriter, recover
-from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
 from lorasweep.sweep.workers.lock import LOCK_FILE, OWNER_FILE, sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.sweep.workers.worker import cook_once

@@ -22,9 +22,9 @@ from lorasweep.plan import for_seed
 from lorasweep.sweep import manifest
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.retry import one_line
 from lorasweep.sweep.search.pruning import is_exempt
 from lorasweep.sweep.search.study import SweepStudy
-from lorasweep.sweep.workers.failure import one_line
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec

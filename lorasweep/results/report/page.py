@@ -25,7 +25,7 @@ from markupsafe import Markup
 import lorasweep
 from lorasweep.core.printable import readable
 from lorasweep.results.report import charts, factors, gallery, words
-from lorasweep.results.report.pictures import data_uri
+from lorasweep.results.report.gallery import data_uri
 from lorasweep.results.report.reading import IDENTITY, SCORE, Findings, TrialFindings
 from lorasweep.results.report.words import commands, facts
 from lorasweep.trial.judge.score import OVERCOOKED

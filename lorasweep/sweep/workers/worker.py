@@ -30,8 +30,8 @@ from typing import Any
 from lorasweep.core.files import write_text
 from lorasweep.core.records import LauncherOptions, Outcome, Plan, Recipe, Status, from_dict, to_dict
 from lorasweep.core.run_folder import ERROR_FILE, RunFolder
+from lorasweep.sweep.retry import is_disk_full, one_line, status_of
 from lorasweep.sweep.workers import stop
-from lorasweep.sweep.workers.failure import is_disk_full, one_line, status_of
 from lorasweep.trial.resource_usage import taken_mb
 
 STEP_EVENT_EVERY_S = 0.5
