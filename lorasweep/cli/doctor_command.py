@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lorasweep.cli.doctor import Check, State, cook, fail, machine, software
+from lorasweep.cli.doctor import Check, State, fail, machine, software
 from lorasweep.core.console import text_console
 from lorasweep.core.records import to_dict
 
@@ -29,7 +29,7 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     machine.mlflow_store,
     machine.ui_port,
     software.dollhouse,
-    cook.cook,
+    machine.cook,
 )
 
 
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 def examine(*, with_cook: bool = True) -> Iterator[Check]:
     """Look at everything, perhaps without cooking a recipe; results come as they are known."""
     for check in CHECKS:
-        if check is cook.cook and not with_cook:
+        if check is machine.cook and not with_cook:
             continue
         try:
             yield check()

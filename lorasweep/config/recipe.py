@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.config import places, rules
-from lorasweep.config.bind import bind_record, bind_value, record_knobs
-from lorasweep.config.components import bind_component, bind_options, find_module
+from lorasweep.config.bind import bind_component, bind_options, bind_record, bind_value, find_module, record_knobs
 from lorasweep.config.override import Override, parse, repeats, unsafe
 from lorasweep.config.suggest import unknown
 from lorasweep.config.tree import Tree, compose_tree

@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from lorasweep.config import places
-from lorasweep.config.components import bind_component
+from lorasweep.config.bind import bind_component
 from lorasweep.config.override import as_overrides, parse, repeats, unsafe, write
 from lorasweep.config.recipe import check_recipe, compose_recipe
 from lorasweep.config.suggest import MOVED

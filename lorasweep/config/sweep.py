@@ -31,8 +31,7 @@ from lorasweep.config.bind import bind_record
 from lorasweep.config.override import Override, as_overrides, parse, repeats
 from lorasweep.config.space_read import split
 from lorasweep.config.suggest import folder_advice, unknown
-from lorasweep.config.sweep_arms import compose_arms
-from lorasweep.config.sweep_build import build_search
+from lorasweep.config.sweep_arms import build_search, compose_arms
 from lorasweep.config.sweep_spec import (
     Objective,
     PrunerOptions,

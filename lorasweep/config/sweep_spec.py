@@ -23,6 +23,10 @@ from lorasweep.core.errors import Problem
 from lorasweep.core.ranges import Count, Share
 from lorasweep.core.records import LauncherOptions, Recipe, Seed, TrackingOptions
 
+Goal = Literal["maximize", "minimize"]
+R = TypeVar("R")
+_BOUND = re.compile(r"\s*(<=|>=)\s*([-+0-9.eE]+)\s*")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
@@ -156,11 +160,6 @@ def mode_problems(
         hint = "pruner: {goal: minimize, ...}"
         found.append(Problem("sweep.pruner.goal", f"must say which way {pruner.metric} is better", hint))
     return found
-
-
-Goal = Literal["maximize", "minimize"]
-R = TypeVar("R")
-_BOUND = re.compile(r"\s*(<=|>=)\s*([-+0-9.eE]+)\s*")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ from lorasweep.sweep.search.study import SweepStudy
 from lorasweep.sweep.trial_writer import TrialWriter, recover, write_invalid
 from lorasweep.sweep.trials import Compose, Composed, TrialSource, compose_point, new_trial
 from lorasweep.sweep.workers.lock import sweep_lock
-from lorasweep.sweep.workers.sizing import pool_options
+from lorasweep.sweep.workers.pool import pool_options
 from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.trial.judge import score
 

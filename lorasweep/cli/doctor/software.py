@@ -16,7 +16,7 @@ from lorasweep.cli.doctor import Check, fail, ok, warn
 from lorasweep.config import places
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
-from lorasweep.sweep.workers.sizing import cpu_cores
+from lorasweep.sweep.workers.pool import cpu_cores
 
 OLDEST_PYTHON = (3, 11)
 # What each optional extra brings, the module that shows it is there, and how to get it.

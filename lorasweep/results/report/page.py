@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import io
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -21,9 +22,17 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 import lorasweep
+from lorasweep.core.errors import DatasetError
+from lorasweep.core.findings import Finding
 from lorasweep.core.printable import readable
+from lorasweep.core.records import PlannedImage, Recipe
+from lorasweep.data import captions
+from lorasweep.data.images import open_rgb
+from lorasweep.plan.audit import Audit
+from lorasweep.plan.caption_findings import short
 from lorasweep.results.report import charts, factors, gallery, words
 from lorasweep.results.report.gallery import data_uri
 from lorasweep.results.report.reading import IDENTITY, SCORE, Findings, TrialFindings
@@ -33,6 +42,8 @@ from lorasweep.trial.judge.score import OVERCOOKED
 _FOLDER = Path(__file__).parent
 Part = tuple[str, str, Any]  # title, name of its anchor and macro, what the macro takes
 _AS_A_FILE = "the best as a file for ComfyUI, A1111 and kohya's tools"
+_THUMBNAIL_PX = 200
+_AUDIT_MARK = "· lorasweep audit</title>"
 
 
 def render(findings: Findings) -> str:
@@ -150,3 +161,67 @@ def again(findings: Findings) -> tuple[list[tuple[str, str]], list[TrialFindings
         ),
     ]
     return [(what, command) for there, what, command in told if there], begun
+
+
+def is_audit(file: Path) -> bool:
+    """Whether a file is a page of an audit, and not somebody's own."""
+    return _AUDIT_MARK in file.read_text(encoding="utf-8")
+
+
+def render_audit(recipe: Recipe, found: Audit) -> str:
+    """Write the page."""
+    style, extra, script = (
+        (_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "audit.css", "audit.js")
+    )
+    images = found.plan.images if found.plan else ()
+    concepts = dict.fromkeys(image.concept for image in images)
+    return (
+        templates()
+        .get_template("audit.html.j2")
+        .render(
+            name=Path(recipe.dataset.path or "").name,
+            findings=found.findings,
+            concepts={name: [_card(i, recipe, found) for i in images if i.concept == name] for name in concepts},
+            style=Markup(style + extra),
+            script=Markup(script),
+            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+def _card(image: PlannedImage, recipe: Recipe, found: Audit) -> dict[str, object]:
+    """What the page shows of one image; the crop in percent of the thumbnail."""
+    (width, height), (left, top) = image.resize_px, image.crop_px
+    crop = (left / width, top / height, image.bucket.width_px / width, image.bucket.height_px / height)
+    about = [each for each in found.findings if {short(image), Path(image.file).name} & set(each.places)]
+    trigger = found.plan.trigger if found.plan else None
+    return {
+        "name": Path(image.file).name,
+        "picture": _thumbnail(Path(image.file)),
+        "crop": "left:{:.1%};top:{:.1%};width:{:.1%};height:{:.1%}".format(*crop),
+        "bucket": f"{image.bucket.width_px} x {image.bucket.height_px}",
+        "size": f"{image.width_px} x {image.height_px}",
+        "held_out": image.split == "held_out",
+        "tags": [(tag, _kind(tag, trigger, found.findings)) for tag in captions.tags(image.caption, recipe.captions)],
+        "findings": about,
+    }
+
+
+def _kind(tag: str, trigger: str | None, findings: tuple[Finding, ...]) -> str:
+    """What a tag is to the LoRA: its trigger, fused with it, absorbed by it, or a tag."""
+    if trigger and captions.has_trigger(tag, trigger):
+        return "trigger"
+    plain = captions.plain(tag)
+    return next((each.tags[plain] for each in findings if plain in each.tags), "tag")
+
+
+def _thumbnail(file: Path) -> str:
+    """A small JPEG as a data URI; empty when the file cannot be read any more."""
+    try:
+        picture = open_rgb(file)
+    except DatasetError:
+        return ""
+    picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    kept = io.BytesIO()
+    picture.save(kept, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(kept.getvalue()).decode()}"

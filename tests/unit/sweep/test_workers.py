@@ -17,7 +17,7 @@ from lorasweep.core.records import LauncherOptions, Status
 from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep.retry import RETRIES, status_of_death
 from lorasweep.sweep.workers import pool, worker
-from lorasweep.sweep.workers.sizing import share_out
+from lorasweep.sweep.workers.pool import share_out
 
 
 def cared_for(arms, *, workers=1, **limits):

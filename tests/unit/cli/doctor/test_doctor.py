@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lorasweep.cli import doctor_command, main
-from lorasweep.cli.doctor import State, cook, machine, ok, software
+from lorasweep.cli.doctor import State, machine, ok, software
 
 
 def test_a_sound_machine_is_told_so_and_left_as_it_was(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,9 +133,9 @@ def test_weights_against_the_commit(tmp_path: Path) -> None:
 
 
 def test_a_cook_that_fails_says_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cook, "RECIPE", ("adapter.dim=0",))
+    monkeypatch.setattr(machine, "RECIPE", ("adapter.dim=0",))
 
-    check = cook.cook()
+    check = machine.cook()
 
     assert check.state is State.FAIL and "exit code 2" in check.found and "adapter.dim" in check.found
 
@@ -143,6 +143,6 @@ def test_a_cook_that_fails_says_its_last_words(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.slow
 def test_a_real_cook() -> None:
     """Run with: pytest -m slow tests/unit/cli/doctor."""
-    check = cook.cook()
+    check = machine.cook()
 
     assert check.state in (State.OK, State.WARN) and "10 steps" in check.found
