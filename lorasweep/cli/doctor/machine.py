@@ -147,13 +147,8 @@ def cook() -> Check:
     with tempfile.TemporaryDirectory(prefix="lorasweep-doctor-") as home:
         command = [sys.executable, "-m", "lorasweep", "train", "--json", *RECIPE]
         try:
-            done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                timeout=COOK_PATIENCE_S,
-                env={**os.environ, "LORASWEEP_HOME": home},
-            )
+            env = {**os.environ, "LORASWEEP_HOME": home}
+            done = subprocess.run(command, capture_output=True, text=True, timeout=COOK_PATIENCE_S, env=env)
         except subprocess.TimeoutExpired:
             return fail("cook", f"not done after {COOK_PATIENCE_S:.0f} s", "is the machine busy? try again")
     seconds = time.perf_counter() - started

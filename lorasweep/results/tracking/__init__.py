@@ -6,8 +6,7 @@
     address.py          the store's address, without its secrets wherever it is shown
     store.py            where MLflow keeps its runs
     push.py             what a run was sent so far, and sending what it lacks
-    model.py            the best adapter of a finished sweep as a model
-    mirror.py           a sweep folder -> a parent run and its children
+    mirror.py           a sweep folder -> a parent run and its children, the best adapter as a model
     view.py             the saved view of a sweep, in the words of MLflow's UI
     process.py          mirroring in a process of its own, which a sweep never waits for
     ui.py               MLflow's own UI over the store
