@@ -157,9 +157,7 @@ def to_overrides(recipe: Recipe) -> list[str]:
         if group in data and (pick := _pick(group, data[group], default.values.get(group))):
             picks.append(pick)
     composed, _ = compose_tree(parse(picks)[0])
-    # A list group that is empty was picked as such, and leaves no key to compare.
-    emptied = {key for key in places.LIST_GROUPS if not data.get(key)}
-    wanted = {key: _as_typed(value) for key, value in data.items() if key not in emptied}
+    wanted = {key: _as_typed(value) for key, value in data.items()}
     found = [*picks, *_differences(wanted, composed.values, "")]
     again = to_dict(compose_recipe(found))
     if lost := _differences(wanted, {key: _as_typed(value) for key, value in again.items()}, ""):
