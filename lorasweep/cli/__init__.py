@@ -31,14 +31,7 @@ _OF_THE_DISK = {getattr(errno, name, None) for name in "ENOSPC EDQUOT EROFS EACC
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        argv: arguments without the program's name; the process's own when None.
-
-    Returns:
-        The exit code.
-    """
+    """Run one command of these arguments (None: the process's own); returns the exit code."""
     streams.make_safe()
     code = _run(list(sys.argv[1:] if argv is None else argv))
     if unwritten := streams.unwritten():

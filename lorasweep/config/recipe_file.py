@@ -102,7 +102,12 @@ def read_recorded(file: Path, *, to_cook: bool = True) -> Recipe:
     """
     try:
         recipe = from_dict(Recipe, _with_keys_of_now(load_yaml(file.read_text(encoding="utf-8"))))
-        return _to_cook(recipe) if to_cook else _to_read(recipe)
+        if not to_cook:
+            return _to_read(recipe)
+        # Where its results are mirrored and who cooks stay as recorded.
+        return dataclasses.replace(
+            compose_recipe(to_overrides(recipe)), tracking=recipe.tracking, launcher=recipe.launcher
+        )
     except ConfigError as error:
         raise ConfigError(error.problems, subject=str(file)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
@@ -118,12 +123,6 @@ def _with_keys_of_now(recorded: Any) -> Any:
         if key in recorded.get(was, {}):
             recorded.setdefault(group, {})[name] = recorded[was].pop(key)
     return recorded
-
-
-def _to_cook(recipe: Recipe) -> Recipe:
-    """Check all of it; where its results are mirrored and who cooks stay as recorded."""
-    checked = compose_recipe(to_overrides(recipe))
-    return dataclasses.replace(checked, tracking=recipe.tracking, launcher=recipe.launcher)
 
 
 def _to_read(recipe: Recipe) -> Recipe:

@@ -28,7 +28,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, R
 from hydra.errors import HydraException
 
 from lorasweep.config import places
-from lorasweep.config.override import is_special, parse, plain, special, unsafe
+from lorasweep.config.override import first_line, is_special, parse, plain, special, unsafe
 from lorasweep.config.space import Axis, Choice, Condition, Domain, Interval, Setting, Space, branch_of, label_of
 from lorasweep.config.suggest import did_you_mean
 from lorasweep.config.text_value import is_text, read_several, settled
@@ -272,7 +272,7 @@ def read_override(text: str) -> Swept | Problem | None:
         # `tag(log,interval(1))` is a sweep with a mistake in it; the grammar of one value would not tell.
         name = text.partition("=")[2].partition("(")[0]
         if name in ("choice", "interval", "range", "tag", "int", "float", "glob", "shuffle", "sort"):
-            return Problem(text.partition("=")[0], f"cannot be read: {_reason(error)}", f"e.g. {EXAMPLES}")
+            return Problem(text.partition("=")[0], f"cannot be read: {first_line(error)}", f"e.g. {EXAMPLES}")
         return None
     if not parsed.is_sweep_override() or parsed.package is not None:
         return None
@@ -353,7 +353,3 @@ def _range(key: str, value: RangeSweep) -> Domain | Problem:
     ends = sorted((start, start + (count - 1) * step))
     integer = all(isinstance(each, int) for each in (start, stop, step))
     return Interval(low=ends[0], high=ends[1], integer=integer, step=abs(step))
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0].strip()

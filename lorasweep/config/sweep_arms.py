@@ -54,13 +54,7 @@ LARGEST_GRID = 10_000
 def compose_arms(
     declared: Any, common: Sequence[str], overrides: Sequence[str], problems: list[Problem]
 ) -> tuple[list[Arm], Recipe | None]:
-    """Compose every arm.
-
-    Args:
-        declared: what stands under `arms:`.
-        common: `recipe:` as overrides.
-        overrides: the command line's, applied last.
-        problems: appended to.
+    """Compose every arm: the common overrides of `recipe:`, its own, the command line's.
 
     Returns:
         The arms that are right, and the common recipe, None when that is wrong.
@@ -138,13 +132,7 @@ def _reader(overrides: Sequence[Override]) -> Any:
 
 
 def static_problems(space: Space, fixed: Iterable[str], *, sampler: str) -> list[Problem]:
-    """Find what can be seen without composing a recipe.
-
-    Args:
-        space: the axes.
-        fixed: keys that `recipe:` gives one value.
-        sampler: who chooses; a grid needs an end of values.
-    """
+    """Find what can be seen without composing a recipe; `fixed` are the keys that `recipe:` gives one value."""
     problems = [*condition_problems(space), *overlap_problems(space)]
     fixed_keys = set(fixed)
     for key in space.keys:
@@ -167,11 +155,7 @@ def compose_corners(
 ) -> tuple[Arm, ...]:
     """Compose the recipes at the corners of a space; what is wrong with any is reported once.
 
-    Args:
-        space: the axes.
-        before: overrides of every recipe, applied before the point's own.
-        after: those applied after.
-        problems: appended to.
+    The overrides `before` and `after` are applied around a point's own.
     """
     corners: list[Arm] = []
     tried = corner_points(space)
@@ -195,13 +179,7 @@ def compose_corners(
 def try_random_points(
     space: Space, before: Sequence[str], after: Sequence[str], problems: list[Problem]
 ) -> tuple[str, ...]:
-    """Compose recipes inside a space whose corners all compose.
-
-    Args:
-        space: the axes.
-        before: overrides of every recipe, applied before the point's own.
-        after: those applied after.
-        problems: appended to when none of the points makes a recipe.
+    """Compose recipes inside a space whose corners all compose; that none does is a problem.
 
     Returns:
         A warning that says which share makes none; nothing when all do.
@@ -301,18 +279,10 @@ def build_search(
     sampler: SamplerOptions | None,
     problems: list[Problem],
 ) -> tuple[list[Arm], Search | None]:
-    """Read and check the space.
+    """Read and check the space; problems are appended.
 
-    Args:
-        declared: what stands under `space:`.
-        swept: the command line's axes.
-        common: overrides of every recipe, applied before a point's own.
-        overrides: those applied after.
-        arms: known recipes; those that are points of the space learn where they lie.
-        seeds: repeats of every recipe.
-        total: declared number of trials; a grid knows its own.
-        sampler: None when none was declared.
-        problems: appended to.
+    The command line's axes are `swept`; the overrides `common` and `overrides` go before and after a point's own; arms
+    that are points of the space learn where they lie; a grid knows its own `total`.
 
     Returns:
         The arms, and the search; None without a space, or when something is wrong.

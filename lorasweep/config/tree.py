@@ -73,7 +73,9 @@ def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
         else:
             picks[override.key] = str(override.value)
     if picks.get("base") == "auto":
-        picks["base"] = _base_of([setting for setting in settings if setting.key == "base.path"])
+        # The file of conf/base/ for what lies there; of nothing known, the one that says what it is.
+        folders = [Path(str(each.value)).expanduser() for each in settings if each.key == "base.path"]
+        picks["base"] = (bases.detect(folders[-1]) if folders else None) or "stable_diffusion"
     usual, own = places.read_map()
     chosen = {**usual, **picks}
     values = copy.deepcopy({group: _chosen(group, choice) for group, choice in chosen.items()} | own)
@@ -118,12 +120,6 @@ def _chosen(group: str, choice: str | Sequence[str]) -> Mapping[str, Any]:
         return places.read_choice(group, str(choice))
     names = [choice] if isinstance(choice, str) else choice
     return {name: places.read_choice(group, name) for name in names if name != "none"}
-
-
-def _base_of(paths: Sequence[Override]) -> str:
-    """The file of conf/base/ for what lies at the last of the paths; of nothing known, the one that says what it is."""
-    found = bases.detect(Path(str(paths[-1].value)).expanduser()) if paths else None
-    return found or "stable_diffusion"
 
 
 def _choice_problem(override: Override) -> Problem | None:

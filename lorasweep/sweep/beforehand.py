@@ -41,12 +41,7 @@ def plan_arms(arms: Iterable[Arm], *, subject: str) -> dict[str, Plan]:
 
 
 def problems(spec: SweepSpec, plans: Mapping[str, Plan]) -> list[Problem]:
-    """Find what cannot be answered.
-
-    Args:
-        spec: the sweep.
-        plans: of its arms and corners, by name.
-    """
+    """Find what cannot be answered; `plans` are those of the arms and corners, by name."""
     return [
         *_unmeasured(spec, comparable.offers(spec, plans)),
         *comparable.problems(spec),

@@ -161,14 +161,7 @@ def run_sweep(
 def open_sweep(
     spec: SweepSpec, plans: Mapping[str, Plan], folder: Path, *, extend: bool, compose: Compose
 ) -> tuple[TrialSource, SweepStudy]:
-    """Bring manifest, run folders and study to agree.
-
-    Args:
-        spec: the arms, composed.
-        plans: one plan per arm.
-        folder: the sweep's.
-        extend: allow arms and seeds that an earlier declaration did not have.
-        compose: turns the overrides of a point into its recipe and plan.
+    """Bring manifest, run folders and study to agree; the arguments are those of `run_sweep`.
 
     Raises:
         ConfigError: trials were cooked from something else than is declared now.
@@ -176,7 +169,10 @@ def open_sweep(
     """
     try:
         previous = read_manifest(folder)
-        manifest = declare(spec, plans, previous=previous, cooked=_cooked_pairs(folder, previous), extend=extend)
+        declared = () if previous is None else previous.trials
+        runs = {(each.arm, each.seed): SweepFolder(folder).run(each.number, each.arm, each.seed) for each in declared}
+        cooked = frozenset(pair for pair, run in runs.items() if run.record is not None)
+        manifest = declare(spec, plans, previous=previous, cooked=cooked, extend=extend)
         trials = _load_trials(folder, spec, plans, manifest, compose)
         write_manifest(folder, manifest)
         study = SweepStudy(folder, manifest, spec.search)
@@ -201,12 +197,6 @@ def recipe_factory(spec: SweepSpec) -> Compose:
         return recipe, make_plan(recipe)
 
     return compose
-
-
-def _cooked_pairs(sweep_folder: Path, previous: Manifest | None) -> frozenset[tuple[str, int]]:
-    """The (arm, seed) pairs that have a run folder with a status."""
-    trials, folder = previous.trials if previous is not None else (), SweepFolder(sweep_folder)
-    return frozenset((t.arm, t.seed) for t in trials if folder.run(t.number, t.arm, t.seed).record is not None)
 
 
 def _load_trials(

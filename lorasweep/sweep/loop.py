@@ -262,7 +262,9 @@ class SweepLoop:
         if trial.record.status is Status.WAITING:
             self._queue.put_back(trial)
         elif trial.record.status.is_final:
-            self._trial_ended(trial)
+            self._gate.ended(trial)
+            self._halt(self._watch.saw(trial.record))
+            self._announcer.trial_ended(trial)
             self._reuse_duplicates()
 
     def _reuse_cooked(self) -> None:
@@ -284,11 +286,6 @@ class SweepLoop:
         for duplicate, original in self._queue.duplicates_ready():
             self._writer.reuse(duplicate, original)
             self._announcer.trial_ended(duplicate)
-
-    def _trial_ended(self, trial: Trial) -> None:
-        self._gate.ended(trial)
-        self._halt(self._watch.saw(trial.record))
-        self._announcer.trial_ended(trial)
 
     def _halt(self, why: str) -> None:
         """Hand out nothing more, unless there is no reason to."""

@@ -90,17 +90,15 @@ class BaseSamples:
         self.wanted = not _whole(self.folder)  # still to be drawn
 
     def take_from(self, cooked: Cooked, *, number: int) -> None:
-        """Take those that were drawn for the same recipe elsewhere, if there are any.
-
-        Args:
-            cooked: the trial of the other sweep.
-            number: of the trial here that has the same fingerprint.
-        """
+        """Take those that another sweep drew for the same recipe, which is trial `number` here, if there are any."""
         theirs = cooked.folder.parent / BASE_SAMPLES
         if not (number == cooked.record.number == FIRST and self.wanted and _whole(theirs)):
             return
         try:
-            write_folder(self.folder, lambda temporary: _copy(theirs, temporary))
+            write_folder(
+                self.folder,
+                lambda place: shutil.copytree(theirs, place, copy_function=link_or_copy, dirs_exist_ok=True),
+            )
         except OSError as error:  # they can be drawn all the same
             log.info("%s could not be copied: %s", theirs, error)
         else:
@@ -109,7 +107,3 @@ class BaseSamples:
 
 def _whole(folder: Path) -> bool:
     return (folder / INDEX_FILE).exists()
-
-
-def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, copy_function=link_or_copy, dirs_exist_ok=True)

@@ -35,16 +35,10 @@ MEMORY_WORDS = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED"
 
 
 def next_record(record: TrialRecord, outcome: Outcome, *, metric: str, now_s: float) -> TrialRecord:
-    """Work out where a trial stands after an attempt.
+    """Work out where a trial stands after an attempt, of which `record` is the RUNNING one; `now_s` is unix time, s.
 
     A crash leaves it WAITING while retries remain: the next attempt continues from its last checkpoint.
     Retries are counted between rungs, so that a long trial on a shaky machine gets there.
-
-    Args:
-        record: the RUNNING record of the attempt.
-        outcome: how the attempt ended.
-        metric: name of the sweep's metric.
-        now_s: unix time, s.
     """
     crashed = outcome.status is Status.CRASHED
     crashes = record.crashes + crashed

@@ -304,11 +304,7 @@ def _print_warnings(console: Console, warnings: Sequence[str]) -> None:
 
 
 def owned(arms: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    """Put the arms' names before what is not about all of them.
-
-    Args:
-        arms: names with their plans' warnings.
-    """
+    """Put arms' names before those of their plans' warnings that are not about all of them."""
     owners: dict[str, list[str]] = {}
     for name, warnings in arms:
         for warning in warnings:
@@ -319,13 +315,7 @@ def owned(arms: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
 
 
 def space_json(spec: SweepSpec, search: Search, plans: Sequence[Plan]) -> dict[str, Any]:
-    """Describe the search of a sweep.
-
-    Args:
-        spec: the sweep.
-        search: its space.
-        plans: of `spec.known`, in that order.
-    """
+    """Describe the search of a sweep; the plans are of `spec.known`, in that order."""
     first, last = _share_of_first_rung(spec, plans), 1.0
     steps = [plan.steps for plan in plans]
     seconds = [trial_seconds(plan, arm.recipe) for plan, arm in zip(plans, spec.known, strict=True)]

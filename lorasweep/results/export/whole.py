@@ -74,11 +74,7 @@ def differences(adapter: PeftAdapter) -> Tensors:
 
 
 def as_lora(whole: Tensors) -> Tensors:
-    """The same as a plain LoRA: the difference is one factor, the other is the identity on its shorter side.
-
-    Args:
-        whole: of `differences`.
-    """
+    """Give the same as a plain LoRA: one factor is the difference, the other the identity on its shorter side."""
     found: Tensors = {}
     for key, difference in whole.items():
         module = key.removesuffix(".diff")

@@ -117,13 +117,7 @@ class RunContent:
 
 
 def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) -> RunContent:
-    """Say what MLflow should show of a trial.
-
-    Args:
-        trial: its run folder.
-        sweep: the sweep it belongs to.
-        telling: the keys that tell the sweep's arms apart (`params.telling_keys`).
-    """
+    """Say what MLflow should show of a trial; `telling` are the `params.telling_keys` of its sweep."""
     status = trial.status
     arm = sweep.arm(str(status.get("arm", "")))
     samples = list(_samples(trial))

@@ -245,15 +245,7 @@ def model_key(sweep: SweepFiles, best: TrialFiles) -> str:
 
 
 def save(best: TrialFiles, name: str, folder: Path, *, model_id: str, run_id: str) -> None:
-    """Write the folder that MLflow loads the model from.
-
-    Args:
-        best: the trial.
-        name: SWEEP/TRIAL.
-        folder: to be made.
-        model_id: MLflow's.
-        run_id: of the trial, in MLflow.
-    """
+    """Write the folder that MLflow loads the model of trial `name` (SWEEP/TRIAL) from; the ids are MLflow's."""
     import mlflow.pyfunc
     from mlflow.models import Model
 

@@ -73,10 +73,7 @@ class Pusher:
     def push(self, content: RunContent, state_file: Path, *, parent_id: str | None = None) -> Pushed:
         """Send what the run lacks; a terminal status goes last, so that FINISHED means that all is there.
 
-        Args:
-            content: what the run should show.
-            state_file: `mlflow.json` beside the files.
-            parent_id: MLflow run id of the sweep, for a trial.
+        `state_file` is the `mlflow.json` beside the files; `parent_id` the MLflow run of a trial's sweep.
         """
         state, created = self.ensure(content, state_file, parent_id=parent_id)
         before = copy.deepcopy(state)

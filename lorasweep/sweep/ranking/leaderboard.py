@@ -77,9 +77,7 @@ def interim_looks(state: SweepState) -> int:
 def repeats_wanted(state: SweepState, *, limit: int) -> list[tuple[str, int]]:
     """Name the (arm, seed) pairs that would tell most about which arm is best; none once that is known.
 
-    Args:
-        state: a sweep of which all trials have ended.
-        limit: how many seeds beyond the declared ones an arm may have.
+    All trials have ended; an arm may have `limit` seeds beyond the declared ones.
     """
     taken: dict[str, set[int]] = {}
     allowed: Counter[str] = Counter()

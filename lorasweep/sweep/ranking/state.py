@@ -109,15 +109,7 @@ def _snapshot(record: TrialRecord, folder: Path, live: Live, *, step: int, **kno
 def sweep_state(
     about: Manifest | SweepSpec, folder: Path, trials: Sequence[TrialState], *, left_out: Mapping[str, str], **now: Any
 ) -> SweepState:
-    """Put a sweep's trials together, with values that can be compared.
-
-    Args:
-        about: the sweep, as declared.
-        folder: its own.
-        trials: those that there are.
-        left_out: symptoms that they are compared without, with the reason.
-        now: `driver`, `activity` and `notes` of the state.
-    """
+    """Put a sweep's trials together, with values that can be compared; `now`: `driver`, `activity`, `notes`."""
     running = sum(trial.status is Status.RUNNING for trial in trials)
     unasked = max(0, about.total - sum(not trial.extra for trial in trials))
     state = SweepState(
@@ -138,10 +130,7 @@ def sweep_state(
 def estimate(trials: Sequence[TrialState], *, workers: int, further: int = 0) -> float | None:
     """Estimate the time until the last trial has trained, in s; None until there is a pace to go by.
 
-    Args:
-        trials: those that there are.
-        workers: how many cook at the same time.
-        further: how many there will be besides, taken to be as long as the others.
+    `workers` cook at the same time; `further` trials will come, taken to be as long as the others.
     """
     remaining = [t for t in trials if not t.status.is_final]
     known = [t.eta_s / (t.steps - t.step) for t in remaining if t.eta_s is not None and t.step < t.steps]

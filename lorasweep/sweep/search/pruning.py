@@ -55,13 +55,7 @@ def decade_of(recipe: Recipe) -> int | None:
 
 
 def make_pruner(options: PrunerOptions, *, first: int, last: int) -> BasePruner:
-    """Optuna's pruner.
-
-    Args:
-        options: the declared one.
-        first: exposures per image at the first rung.
-        last: exposures per image of the whole budget.
-    """
+    """Make Optuna's pruner; exposures per image are `first` at the first rung and `last` at the budget's end."""
     begin = options.min_exposures or first
     median = MedianPruner(n_startup_trials=options.startup, n_warmup_steps=begin)
     match options.name:
@@ -91,17 +85,10 @@ class RungPruner:
         self._running: dict[int, tuple[optuna.Trial, Study]] = {}
 
     def rung(self, number: int, decade: int | None, *, exposures: float, last: float, value: float) -> str:
-        """Hear of a rung.
+        """Hear of a trial's rung; returns why it should stop, empty when it should go on.
 
-        Args:
-            number: the trial's.
-            decade: `decade_of` its recipe.
-            exposures: per image so far.
-            last: per image when its budget is spent.
-            value: the metric; finite.
-
-        Returns:
-            Why the trial should stop; empty when it should go on.
+        `decade` is `decade_of` its recipe; `exposures` are per image so far, `last` when its budget is spent; the value
+        of the metric is finite.
         """
         decade = decade if self._options.decades else None
         if number not in self._running:

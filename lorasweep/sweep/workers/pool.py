@@ -251,15 +251,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 def pool_options(
     spec: SweepSpec, folder: Path, trials: Sequence[Trial], trial_module: str, *, further: bool
 ) -> PoolOptions:
-    """Decide on the workers of one call.
-
-    Args:
-        spec: the sweep; its launcher has the person's wishes.
-        folder: the sweep's; workers log below it.
-        trials: those that are known so far.
-        trial_module: where workers find `TrialResources`, `cook` and `draw_base_samples`.
-        further: whether repeats may be added once all is cooked.
-    """
+    """Decide on the workers of one call; `further`: repeats may be added once the trials known so far are cooked."""
     launcher = spec.launcher
     gpus = visible_gpus() if wants_gpus(spec) else []
     jobs = len({trial.record.fingerprint for trial in trials if not trial.record.status.is_final})
@@ -283,16 +275,9 @@ def wants_gpus(spec: SweepSpec) -> bool:
 
 
 def share_out(launcher: LauncherOptions, *, gpus: int, cores: int, jobs: int) -> tuple[int, int]:
-    """Decide how many workers there are and how many CPU threads each has.
+    """Decide how many workers there are and how many CPU threads each has, both at least 1.
 
-    Args:
-        launcher: what the person asked for.
-        gpus: usable GPUs; one worker each unless asked otherwise.
-        cores: usable CPU cores.
-        jobs: how many trials can be cooked at the same time at most.
-
-    Returns:
-        (workers, threads), both at least 1.
+    `jobs` trials can be cooked at the same time at most; a usable GPU has one worker unless asked otherwise.
     """
     workers = launcher.workers or gpus or max(1, cores // (launcher.threads or 1))
     workers = max(1, min(workers, jobs))

@@ -189,14 +189,8 @@ def cook_once(
 ) -> tuple[Outcome, Exception | None]:
     """Make one attempt, and leave in the run folder how it ended, for a driver that may be gone.
 
-    Args:
-        cook: `run.cook` but for `asks`.
-        folder: the run folder.
-        attempt: its number.
-        asks: `report` and `should_stop`.
-
-    Returns:
-        The outcome, and the error that it is made of, if it is.
+    `cook` is `run.cook` but for `asks`, its `report` and `should_stop`. Returns the outcome, and the error that it is
+    made of, if it is.
     """
     try:
         outcome = cook(**asks)
