@@ -55,7 +55,7 @@ class FlowPlan:
     shift: float = FLOW_SHIFT
     ema_decay: float = 0.999
     publish_every: int = 250
-    text_steps: int = 400
+    text_steps: int = 250
     text_batch: int = 64
 
 
@@ -72,7 +72,7 @@ class FlowDenoiser(nn.Module):
         """Predict the velocity n - x."""
         height, width = noisy_BCHW.shape[-2] // 2, noisy_BCHW.shape[-1] // 2
         hidden_BTD = self.text_encoder_2(ids_BT).last_hidden_state
-        places_P3 = torch.cartesian_prod(torch.zeros(1), torch.arange(height), torch.arange(width))
+        places_P3 = torch.cartesian_prod(torch.zeros(1), torch.arange(height).float(), torch.arange(width).float())
         answer_BPF = self.transformer(
             hidden_states=F.pixel_unshuffle(noisy_BCHW, 2).flatten(2).transpose(1, 2),
             encoder_hidden_states=hidden_BTD,
