@@ -32,7 +32,7 @@ def make_tiny_flux(folder: Path, *, dynamic_shift: bool = False, seed: int = 0) 
             num_layers=1,
             num_single_layers=2,
             attention_head_dim=16,
-            num_attention_heads=2,
+            num_attention_heads=4,
             joint_attention_dim=48,
             pooled_projection_dim=32,
             axes_dims_rope=(4, 6, 6),

@@ -38,9 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def pretrain(
-    out_dir: Path, *, stages: Sequence[str] = STAGES, processes: int = 4, seed: int = 0, **knobs: int
-) -> None:
+def pretrain(out_dir: Path, *, stages: Sequence[str] = STAGES, processes: int = 4, seed: int = 0, **knobs: int) -> None:
     """Run stages in order.
 
     Args:

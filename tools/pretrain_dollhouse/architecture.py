@@ -7,6 +7,7 @@ its time embedding: without the pooled path colours land on the wrong part.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ def build_text_encoder(*, vocab_size: int, bos: int, eos: int) -> CLIPTextModel:
 
 def build_unet() -> UNet2DConditionModel:
     """Return an untrained UNet: 64 and 128 channels, cross-attention at both, pooled text with the time."""
-    from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     return UNet2DConditionModel(
@@ -136,7 +136,7 @@ def build_transformer() -> FluxTransformer2DModel:
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
-            if name == "proj_out" or name.endswith((".norm.linear", "norm1.linear", "_context.linear", "norm_out.linear")):
+            if name == "proj_out" or re.search(r"norm\w*\.linear$", name):
                 nn.init.zeros_(module.weight)
     return transformer
 

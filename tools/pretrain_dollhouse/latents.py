@@ -1,6 +1,7 @@
 """Stage 4: draw the pool of training pictures once and keep their latents; the denoiser's steps only train.
 
-A pool that is there already grows to the counts asked for, so that training can begin on a part of it. Writes `latents/<w>x<h>.npy` (float16, scaled) and `latents/<w>x<h>.attributes.npy` (uint8) in the run folder.
+A pool that is there already grows to the counts asked for, so that training can begin on a part of it.
+Writes `latents/<w>x<h>.npy` (float16, scaled) and `latents/<w>x<h>.attributes.npy` (uint8) in the run folder.
 
 Shapes: N pictures, C channels, H height, W width of latents, A attributes.
 """

@@ -45,6 +45,7 @@ def _flow(out_dir: Path, processes: int, seed: int, **plan: int) -> None:
 
     run_replicas(train_flow, out_dir, seed, FlowPlan(**plan), processes=processes)
 
+
 def _unet(out_dir: Path, processes: int, seed: int) -> None:
     from tools.pretrain_dollhouse.train_unet import UnetPlan, train_unet
 

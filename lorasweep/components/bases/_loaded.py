@@ -73,7 +73,7 @@ class LoadedBase:
 
     @torch.no_grad()
     def encode_images(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode pixels in [-1, 1] to the posterior's mean and std, shifted and scaled as the VAE's config says; fp32."""
+        """Encode pixels in [-1, 1] to the posterior's mean and std, shifted and scaled as configured; fp32."""
         posterior = self.vae.encode(pixels_BCHW.to(self.device, torch.float32)).latent_dist
         scale = self.vae.config.scaling_factor
         return (posterior.mean - self._latent_shift) * scale, posterior.std * scale

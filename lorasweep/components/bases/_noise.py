@@ -18,9 +18,7 @@ SAMPLERS = {"epsilon": _VP_SAMPLERS, "v_prediction": _VP_SAMPLERS, "flow": ("eul
 _V_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"  # tensors that mark a checkpoint
 
 
-def noise_schedule(
-    path: Path, configs: Path, options: BaseOptions, *, shipped: bool, default: str
-) -> NoiseSchedule:
+def noise_schedule(path: Path, configs: Path, options: BaseOptions, *, shipped: bool, default: str) -> NoiseSchedule:
     """Read how a base is noised.
 
     Args:
@@ -41,4 +39,10 @@ def noise_schedule(
         "rescale_betas_zero_snr": zero_snr if options.zero_terminal_snr is None else options.zero_terminal_snr,
     }
     as_written = config["prediction_type"] == stated and not config["rescale_betas_zero_snr"]
-    return NoiseSchedule(config=config, said=said, marked=_V_PREDICTION in marks, as_written=as_written, samplers=SAMPLERS[config["prediction_type"]])
+    return NoiseSchedule(
+        config=config,
+        said=said,
+        marked=_V_PREDICTION in marks,
+        as_written=as_written,
+        samplers=SAMPLERS[config["prediction_type"]],
+    )

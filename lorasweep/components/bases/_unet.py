@@ -182,4 +182,3 @@ def _pieces(tokenizer: Any, caption: str) -> tuple[tuple[int, ...], ...]:
     ids = tuple(tokenizer(caption, add_special_tokens=False, verbose=False).input_ids)
     size = tokenizer.model_max_length - 2
     return tuple(ids[start : start + size] for start in range(0, len(ids), size)) or ((),)
-

@@ -75,6 +75,9 @@ def as_lora(whole: Tensors) -> Tensors:
 def _factors(module: str, down: np.ndarray, up: np.ndarray) -> Tensors:
     """Down as it is, up flat; their rank is down's first side."""
     ones = [1] * (down.ndim - 2)
+    if module.startswith(("transformer.", "text_encoder.")):
+        scale = np.array(ALPHA / len(down), dtype=up.dtype)
+        return {f"{module}.lora_A.weight": down, f"{module}.lora_B.weight": up * scale}
     return {
         f"{module}.lora_down.weight": down,
         f"{module}.lora_up.weight": up.reshape(len(up), len(down), *ones),
