@@ -17,14 +17,17 @@ from pathlib import Path
 
 from lorasweep.components.adapters._file_keys import FileModule, Shape, read_modules, some
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.protocols import is_text_encoder
 
 _DOTTED = {
     "unet": ("", "unet.", "base_model.model.", "base_model.model.unet.", "diffusion_model.", "model.diffusion_model."),
+    "transformer": ("transformer.", "", "base_model.model.", "base_model.model.transformer."),
     "text_encoder": ("", "text_encoder.", "base_model.model.", "text_encoders.clip_l.transformer.", "clip_l."),
     "text_encoder_2": ("text_encoder_2.", "text_encoders.clip_g.transformer.", "clip_g."),
 }
 _UNDERSCORED = {
     "unet": ("lora_unet_", "lycoris_", "lycoris_unet_"),
+    "transformer": ("lora_transformer_", "lora_unet_", "lycoris_"),
     "text_encoder": ("lora_te_", "lora_te1_", "lycoris_", "lycoris_text_encoder_"),
     "text_encoder_2": ("lora_te2_", "lycoris_text_encoder_2_"),
 }
@@ -126,7 +129,7 @@ def find_names(paths: Iterable[str]) -> dict[str, str]:
     for path in paths:
         part, inner = path.split(".", 1)
         short = inner.removeprefix("text_model.")
-        forms = (inner, original.get(inner, inner)) if part == "unet" else (f"text_model.{short}", short)
+        forms = (inner, original.get(inner, inner)) if not is_text_encoder(part) else (f"text_model.{short}", short)
         for form in forms:
             for root in _DOTTED[part]:
                 found.setdefault(root + form, path)
