@@ -32,7 +32,6 @@ from tools.pretrain_dollhouse.quality import (
     vae_round_trip,
 )
 
-
 BASES = {"dollhouse": weights_dir(), "dollhouse_flow": flow_weights_dir()}
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.config import places, rules
-from lorasweep.config.bind import bind_record, bind_value, record_knobs
-from lorasweep.config.components import bind_component, bind_options, find_module
+from lorasweep.config.bind import bind_component, bind_options, bind_record, bind_value, find_module, record_knobs
 from lorasweep.config.override import Override, parse, repeats, unsafe
 from lorasweep.config.suggest import unknown
 from lorasweep.config.tree import Tree, compose_tree
@@ -118,9 +117,7 @@ def _bind_list(group: str, data: Any, problems: list[Problem]) -> dict[str, dict
     """Check every module of a group of which there may be several: its name is the key above its knobs."""
     found: dict[str, dict[str, Any]] = {}
     if not isinstance(data, Mapping):
-        # `metrics=[]` leaves no node at all: measure nothing.
-        if data is not None:
-            problems.append(Problem(group, f"must be {_MODULES[group]} names with their knobs, got {data!r}"))
+        problems.append(Problem(group, f"must be {_MODULES[group]} names with their knobs, got {data!r}"))
         return found
     for name, knobs in data.items():
         at = f"{group}.{name}"

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from lorasweep.config.components import builder_knobs
+from lorasweep.config.bind import builder_knobs
 from lorasweep.config.places import LIST_GROUPS
 from lorasweep.core import registry
 from lorasweep.core.records import Recipe

@@ -1,14 +1,16 @@
-"""sweep.yaml: what a sweep folder was declared to hold, and whether today's declaration may continue it.
+"""sweep.yaml and asked.jsonl: what a sweep folder was declared to hold, and may today's declaration continue it?
 
-Takes a `SweepSpec` and its plans, returns a `Manifest`: what is declared, and what was asked for since
-(`asked.jsonl`). The rule: what was cooked must still mean the same. Knows nothing about processes, Optuna or
-MLflow.
+Takes a `SweepSpec` and its plans, returns a `Manifest`: what is declared, and what came since, a line of asked.jsonl
+for each recipe: points of a space, and further seeds of an arm. Lines are only added, so that asking costs the same
+for the first and the thousandth; one that a kill tore was never asked. The rule: what was cooked must still mean the
+same. Knows nothing about processes, Optuna or MLflow.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lorasweep.core.errors import ConfigError, Problem
-from lorasweep.core.files import write_text
+from lorasweep.core.files import append_jsonl, read_jsonl, write_text
 from lorasweep.core.records import Plan, Recipe, flatten, from_dict, to_dict
-from lorasweep.core.run_folder import MANIFEST_FILE, load_yaml
-from lorasweep.sweep import added_trials, comparable
+from lorasweep.core.run_folder import ASKED_FILE, MANIFEST_FILE, load_yaml
+from lorasweep.sweep import comparable
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
+
 
 ABSENT = "(absent)"
 
@@ -153,13 +156,13 @@ def read_manifest(sweep_folder: Path) -> Manifest | None:
             Problem(str(path), f"is not a sweep's manifest: {error}", "give the sweep another name"),
             subject="sweep folder",
         ) from error
-    return _with_asked(declared, added_trials.read(sweep_folder))
+    return _with_asked(declared, read(sweep_folder))
 
 
 def write_manifest(sweep_folder: Path, manifest: Manifest) -> None:
     """Write sweep.yaml atomically; what was asked for since stays in asked.jsonl, or is forgotten with it."""
     if not any(trial.asked for trial in manifest.trials):
-        added_trials.forget(sweep_folder)
+        forget(sweep_folder)
     declared = dataclasses.replace(
         manifest,
         arms=tuple(arm for arm in manifest.arms if not arm.asked),
@@ -171,7 +174,7 @@ def write_manifest(sweep_folder: Path, manifest: Manifest) -> None:
     write_text(sweep_folder / MANIFEST_FILE, text)
 
 
-def _with_asked(declared: Manifest, rows: Sequence[added_trials.AddedTrials]) -> Manifest:
+def _with_asked(declared: Manifest, rows: Sequence[AddedTrials]) -> Manifest:
     """Add what was asked for since."""
     arms = {arm.name: arm for arm in declared.arms}
     trials = {(trial.arm, trial.seed): trial for trial in declared.trials}
@@ -283,3 +286,39 @@ def _arm_differences(before: DeclaredArm, now: DeclaredArm, hint: str) -> Iterat
     if not changed and before.plan != now.plan:
         message = "the images, captions or base model changed since it was cooked"
         yield Problem(f"arms.{before.name}", message, hint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddedTrials:
+    """One recipe and the trials that it gets, numbered from `number` in the order of `seeds`."""
+
+    number: int
+    arm: str
+    seeds: tuple[int, ...]
+    overrides: tuple[str, ...] = ()  # of a new point; empty for an arm that is known already
+    params: dict[str, Any] | None = None  # where it lies in the space
+    plan: str = ""  # fingerprint of its plan
+
+
+def append(sweep_folder: Path, row: AddedTrials) -> None:
+    """Add a line, flushed to disk before returning."""
+    path = sweep_folder / ASKED_FILE
+    append_jsonl(path, to_dict(row))
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def read(sweep_folder: Path) -> list[AddedTrials]:
+    """Read all lines that are whole, in the order in which they were asked."""
+    found = []
+    for data in read_jsonl(sweep_folder / ASKED_FILE):
+        try:
+            found.append(from_dict(AddedTrials, data))
+        except (TypeError, KeyError):
+            continue
+    return found
+
+
+def forget(sweep_folder: Path) -> None:
+    """Start over, when nothing of it was begun."""
+    (sweep_folder / ASKED_FILE).unlink(missing_ok=True)

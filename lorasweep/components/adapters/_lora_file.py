@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.core.stable_file import sort_metadata
+from lorasweep.core.safetensors_header import sort_metadata
 
 if TYPE_CHECKING:
     import torch

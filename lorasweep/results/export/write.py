@@ -14,12 +14,10 @@ from safetensors.numpy import save_file
 
 from lorasweep.core import files
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.stable_file import sort_metadata
+from lorasweep.core.safetensors_header import sort_metadata
 from lorasweep.results.export import forms, metadata
-from lorasweep.results.export.dora import MAGNITUDE, dora_scales
 from lorasweep.results.export.forms import Form
-from lorasweep.results.export.kohya import Tensors, to_kohya
-from lorasweep.results.export.whole import as_lora, differences, in_its_base
+from lorasweep.results.export.whole import MAGNITUDE, Tensors, as_lora, differences, dora_scales, in_its_base, to_kohya
 from lorasweep.results.runs import Checkpoint
 
 Precision = Literal["fp32", "fp16"]

@@ -159,7 +159,7 @@ def test_diffusers_reads_its_loras_back(tiny_flux: Path, tmp_path: Path, form: s
     from safetensors.numpy import save_file
 
     from lorasweep.components.adapters import lora
-    from lorasweep.results.export.kohya import to_kohya
+    from lorasweep.results.export.whole import to_kohya
     from lorasweep.results.export.write import _read
 
     base = load(tiny_flux)
