@@ -140,9 +140,8 @@ def find_names(paths: Iterable[str]) -> dict[str, str]:
 
 def family(modules: Mapping[str, FileModule]) -> str | None:
     """What a file's modules were trained in, told by their names and by the width of the text that they read."""
-    for pattern, what in _OTHERS:
-        if any(re.match(pattern, name) for name in modules):
-            return what
+    if told := _by_names(modules):
+        return told
     for name, module in modules.items():
         if re.search(r"attn2[._]to_[kv]$", name) and module.output is not None:
             return of_width(module.output[1] // module.output[0])
@@ -150,9 +149,16 @@ def family(modules: Mapping[str, FileModule]) -> str | None:
 
 
 def base_family(shapes: Mapping[str, Shape]) -> str:
-    """What a base is, by the same width."""
+    """What a base is, told likewise."""
+    if told := _by_names(shapes):
+        return told
     widths = (shape[1] for path, shape in shapes.items() if path.endswith("attn2.to_k"))
     return of_width(next(widths, 0))
+
+
+def _by_names(names: Iterable[str]) -> str | None:
+    found = list(names)
+    return next((what for pattern, what in _OTHERS if any(re.match(pattern, name) for name in found)), None)
 
 
 def of_width(width: int) -> str:

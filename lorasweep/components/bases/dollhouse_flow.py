@@ -20,6 +20,12 @@ class _DollhouseFlow(Source):
         shipped = dollhouse.flow_weights_dir()
         return super().place(options) or (shipped if shipped.is_dir() else None)
 
+    def problems(self, options: BaseOptions) -> list[tuple[str, str, str]]:
+        if self.place(options) is None:
+            rule = "must be given: this package has no weights of it, which are still being trained"
+            return [("path", rule, "a folder that `python -m tools.pretrain_dollhouse --stage flow` wrote")]
+        return super().problems(options)
+
 
 _SOURCE = _DollhouseFlow(DOLLHOUSE_FLOW)
 PARTS, SCOPES = _SOURCE.family.parts, FLUX_SCOPES

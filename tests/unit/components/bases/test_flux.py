@@ -159,7 +159,7 @@ def test_diffusers_reads_its_loras_back(tiny_flux: Path, tmp_path: Path, form: s
     from safetensors.numpy import save_file
 
     from lorasweep.components.adapters import lora
-    from lorasweep.results.export.kohya import to_kohya
+    from lorasweep.results.export.whole import to_kohya
     from lorasweep.results.export.write import _read
 
     base = load(tiny_flux)
@@ -182,3 +182,62 @@ def test_diffusers_reads_its_loras_back(tiny_flux: Path, tmp_path: Path, form: s
         pipeline_of(plain, "euler").load_lora_weights(tmp_path, weight_name=file.name, adapter_name="it")
         found = plain.predict(noise(plain), level, plain.encode_captions(PROMPTS), FRAMES)
     assert (wanted - before).abs().max() > 0.1 and (found - wanted).abs().max() < 1e-5
+
+
+def test_dynamic_levels_are_shifted_as_the_pipeline_shifts_its_own(base: Any) -> None:
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+    options = NoiseOptions(levels="logit_normal", std=1.3, shift="dynamic")
+    mean = torch.zeros(64, *base.latent.of(WIDTH, HEIGHT))
+    question = loss.ask(mean, mean, base.path, generator=torch.Generator().manual_seed(0), options=options)
+    again = torch.Generator().manual_seed(0)
+    torch.randn(2, *mean.shape, generator=again)
+    plain = torch.sigmoid(1.3 * torch.randn(64, generator=again))
+    scheduler = base.noise_schedule
+    names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+    mu = calculate_shift((WIDTH // 8) * (HEIGHT // 8), *(scheduler.config[name] for name in names))
+    if scheduler.config.use_dynamic_shifting:
+        wanted = scheduler.time_shift(mu, 1.0, plain)
+    else:
+        wanted = 2.0 * plain / (1.0 + plain)
+    assert torch.allclose(question.t_B, wanted, atol=1e-6) and (question.t_B != plain).all()
+
+
+def test_what_makes_no_sense_on_flow_is_refused_before_any_work(
+    tiny_flux: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lorasweep.cli import main
+
+    words = ["base=dollhouse_flow", f"base.path={tiny_flux}", "dataset.dollhouse.images=8"]
+    wrong = ["noise.min_snr_gamma=5", "noise.debiased=true", "noise.p2_gamma=1", "noise.offset=0.1"]
+    assert main(["train", *words, *wrong, "sample.sampler=dpmpp_2m"]) == 2
+    told = capsys.readouterr().err
+    assert all(f"override: noise.{key}={off}" in told for key, off in
+               {"min_snr_gamma": "null", "debiased": "false", "p2_gamma": "null", "offset": "0.0"}.items())  # fmt: skip
+    assert "must be euler or ddim on a base that predicts flow, got dpmpp_2m" in " ".join(told.split())
+    assert main(["plan", *words, "base.prediction_type=v_prediction", "base.zero_terminal_snr=true"]) == 2
+    assert "base.zero_terminal_snr" in capsys.readouterr().err
+    assert main(["plan", "noise=dynamic_shift"]) == 2
+    assert "noise.shift  must be a number on a base that predicts epsilon, got dynamic" in capsys.readouterr().err
+
+
+def test_a_file_that_was_exported_is_judged_on_it_again(tiny_flux: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    from lorasweep.components.adapters import file, lora
+    from lorasweep.results.export.whole import to_kohya
+    from lorasweep.results.export.write import _read
+
+    base, path = load(tiny_flux), tmp_path / "it.safetensors"
+    adapter = lora.build(base, seed=0, dim=4, alpha=2.0, dropout=0.0, targets="attn-mlp", text_encoder=False)
+    for tensor in adapter.parameters()["transformer"]:
+        torch.nn.init.normal_(tensor, std=0.2, generator=torch.Generator().manual_seed(0))
+    adapter.save(path)
+    save_file(to_kohya(*_read(path)), path)
+    level = torch.full((2,), 0.5)
+    with torch.no_grad():
+        text = base.encode_captions(PROMPTS)
+        wanted = base.predict(noise(base), level, text, FRAMES)
+        adapter.remove()
+        file.build(base, seed=0, path=str(path))
+        assert torch.allclose(base.predict(noise(base), level, text, FRAMES), wanted, atol=1e-5)
