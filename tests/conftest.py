@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,15 @@ def tiny_flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_flux import make_tiny_flux
 
     return make_tiny_flux(tmp_path_factory.mktemp("bases") / "tiny_flux")
+
+
+@pytest.fixture(scope="session")
+def tiny_flow(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """By the name of a base, a diffusers folder with a tiny random one; made once, not to be written to."""
+    from tiny_flow import make_tiny
+
+    folder = tmp_path_factory.mktemp("flow")
+    return functools.cache(lambda name: make_tiny(name, folder / name))
 
 
 @pytest.fixture(scope="session")

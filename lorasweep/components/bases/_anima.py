@@ -24,6 +24,12 @@ class AnimaBase(TransformerBase):
     pipeline = "AnimaModularPipeline"
     scopes = ANIMA_SCOPES
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Where the frame is padded is told in another channel: nowhere. For zeros of another size the transformer
+        # would ask torchvision, so `_velocity` gives them in the right size, as the channel of another use.
+        self.denoiser.register_to_config(concat_padding_mask=False)
+
     def encode_captions(self, captions: Sequence[str]) -> Text:
         """Encode captions to "embeds" (B, L, D), which end in zeros; one by one, so that none depends on another."""
         rows = {caption: self._row(caption) for caption in dict.fromkeys(captions)}
@@ -50,12 +56,11 @@ class AnimaBase(TransformerBase):
         return {"embeds": self._hidden(1, states_1LD, target_input_ids=asked.to(self.device))[0]}
 
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
-        height, width = (side * self.latent.px for side in noisy_BCHW.shape[-2:])
         answer_BCFHW: torch.Tensor = self.denoiser(
             hidden_states=noisy_BCHW.unsqueeze(2),
             timestep=level_B.to(self.dtype),
             encoder_hidden_states=text["embeds"],
-            padding_mask=noisy_BCHW.new_zeros(1, 1, height, width),
+            condition_mask=torch.zeros_like(noisy_BCHW[:, :1, None]),
             return_dict=False,
         )[0]
         return answer_BCFHW.squeeze(2)

@@ -15,6 +15,7 @@ from lorasweep.components.bases import _families, _files, _finite
 from lorasweep.components.bases._families import FAMILIES, Family
 from lorasweep.core.files import file_digest, find_object, read_object
 from lorasweep.core.printable import some
+from lorasweep.core.protocols import is_text_encoder
 from lorasweep.core.records import BaseOptions
 from lorasweep.core.safetensors_header import Tensor, read_header
 
@@ -119,7 +120,7 @@ def _part_problems(part: Path, family: Family, *, weights: bool) -> list[Finding
     if not files:
         got = "pickles" if any(file.suffix in PICKLES for file in part.glob("*")) else "none"
         return [*found, _of_path(f"must hold {part.name}/*.safetensors, got {got}", _MAKE_FOLDER)]
-    stem = "model" if part.name in family.text_encoders else "diffusion_pytorch_model"
+    stem = "model" if is_text_encoder(part.name) else "diffusion_pytorch_model"
     if not any(file.name.startswith(f"{stem}.") for file in files) and len(files) == 1:
         message = f"must hold {part.name}/{stem}.safetensors, as diffusers names it, got {files[0].name}"
         found.append(_of_path(message, "rename it, if it is that"))

@@ -1,0 +1,194 @@
+"""Tiny random transformers that people train on, in diffusers' folder format: real classes, meaningless weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tiny_sd import WORDS, byte_pairs, tiny_vae
+
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+)
+_DYNAMIC = {"use_dynamic_shifting": True, "base_image_seq_len": 16, "max_image_seq_len": 64}
+
+
+def make_tiny(name: str, folder: Path) -> Path:
+    """Write the folder of the base with that name and return it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for part, saved in _PARTS[name]().items():
+            saved.save_pretrained(folder / part)
+    index = "modular_model_index.json" if name == "anima" else "model_index.json"
+    (folder / index).write_text(json.dumps({"_class_name": PIPELINES[name]}))
+    return folder
+
+
+def _language_model(layers: int = 3) -> dict[str, Any]:
+    from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
+
+    vocab, merges = byte_pairs(WORDS)
+    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=merges)
+    tokenizer.chat_template = CHAT
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=2048,
+    )
+    return {"text_encoder": Qwen3Model(config), "tokenizer": tokenizer}
+
+
+def _t5_tokenizer() -> Any:
+    from transformers import T5Tokenizer
+
+    marks = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), ("▁", -2.0)]
+    return T5Tokenizer(vocab=[*marks, *((letter, -3.0) for letter in "abcdefghijklmnopqrstuvwxyz,1")], extra_ids=0)
+
+
+def _scheduler(**config: Any) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(**config)
+
+
+def _flux1_dev() -> dict[str, Any]:
+    from diffusers import FluxTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel
+
+    vocab, merges = byte_pairs(WORDS)
+    end = len(vocab) - 1
+    narrow = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    clip = CLIPTextConfig(vocab_size=len(vocab), bos_token_id=end - 1, eos_token_id=end, pad_token_id=end, **narrow)
+    words = _t5_tokenizer()
+    t5 = T5Config(vocab_size=len(words), d_model=48, d_kv=12, d_ff=64, num_layers=2, num_heads=4)
+    return {
+        "transformer": FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=4,
+            joint_attention_dim=48,
+            pooled_projection_dim=32,
+            axes_dims_rope=(4, 6, 6),
+            guidance_embeds=True,
+        ),
+        "vae": tiny_vae(scaling_factor=0.36, shift_factor=0.12),
+        "text_encoder": CLIPTextModel(clip),
+        "text_encoder_2": T5EncoderModel(t5),
+        "tokenizer": CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77),
+        "tokenizer_2": words,
+        "scheduler": _scheduler(**_DYNAMIC),
+    }
+
+
+def _z_image() -> dict[str, Any]:
+    from diffusers import ZImageTransformer2DModel
+
+    transformer = ZImageTransformer2DModel(
+        in_channels=4,
+        dim=64,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=4,
+        n_kv_heads=4,
+        cap_feat_dim=32,
+        axes_dims=[4, 6, 6],
+        axes_lens=[1024, 64, 64],
+    )
+    for name, parameter in transformer.named_parameters():
+        if name.endswith("pad_token"):
+            torch.nn.init.normal_(parameter)
+    vae = tiny_vae(scaling_factor=0.36, shift_factor=0.12)
+    return {"transformer": transformer, "vae": vae, **_language_model(), "scheduler": _scheduler(shift=3.0)}
+
+
+def _flux2_klein() -> dict[str, Any]:
+    from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+    )
+    vae.bn.running_mean.normal_()
+    vae.bn.running_var.uniform_(0.5, 2.0)
+    transformer = Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        joint_attention_dim=96,
+        timestep_guidance_channels=32,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )
+    return {"transformer": transformer, "vae": vae, **_language_model(27), "scheduler": _scheduler(**_DYNAMIC)}
+
+
+def _anima() -> dict[str, Any]:
+    from diffusers import AnimaTextConditioner, AutoencoderKLQwenImage, CosmosTransformer3DModel
+
+    words = _t5_tokenizer()
+    return {
+        "transformer": CosmosTransformer3DModel(
+            in_channels=4,
+            out_channels=4,
+            num_attention_heads=4,
+            attention_head_dim=16,
+            num_layers=2,
+            mlp_ratio=2.0,
+            text_embed_dim=32,
+            adaln_lora_dim=8,
+            max_size=(1, 64, 64),
+            extra_pos_embed_type=None,
+        ),
+        "vae": AutoencoderKLQwenImage(
+            base_dim=8,
+            z_dim=4,
+            dim_mult=[1, 1, 2],
+            num_res_blocks=1,
+            temperal_downsample=[False, False],
+            latents_mean=[0.1, -0.2, 0.3, 0.0],
+            latents_std=[1.2, 0.8, 1.0, 2.0],
+        ),
+        "text_conditioner": AnimaTextConditioner(
+            source_dim=32,
+            target_dim=32,
+            model_dim=32,
+            num_layers=1,
+            num_attention_heads=2,
+            target_vocab_size=len(words),
+            min_sequence_length=64,
+        ),
+        **_language_model(),
+        "t5_tokenizer": words,
+        "scheduler": _scheduler(shift=3.0),
+    }
+
+
+_PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "flux1_dev": _flux1_dev,
+    "z_image": _z_image,
+    "flux2_klein": _flux2_klein,
+    "anima": _anima,
+}
+PIPELINES = {
+    "flux1_dev": "FluxPipeline",
+    "z_image": "ZImagePipeline",
+    "flux2_klein": "Flux2KleinPipeline",
+    "anima": "AnimaModularPipeline",
+}

@@ -1,0 +1,267 @@
+"""The transformers that people train on, on tiny random weights: against diffusers' pipelines and examples."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from oracle import pipeline_of
+from peft.tuners.tuners_utils import BaseTunerLayer
+from tiny_flow import PIPELINES
+
+from lorasweep.core.records import BaseOptions, Frame, NoiseOptions
+from lorasweep.trial.denoise import denoise
+from lorasweep.trial.train import loss
+
+PROMPTS, NEGATIVES = ["zkw, red hair, blue dress", "1girl"], ["", ""]
+WIDTH, HEIGHT = 40, 24
+FRAMES = [Frame.whole(WIDTH, HEIGHT)] * 2
+Load = Callable[[str], Any]
+
+
+@pytest.fixture(scope="module")
+def load(tiny_flow: Callable[[str], Path]) -> Load:
+    """A fresh base of a name."""
+
+    def load(name: str) -> Any:
+        options = BaseOptions(name=name, path=str(tiny_flow(name)), resolution=32, bucket_step=8)
+        module = importlib.import_module(f"lorasweep.components.bases.{name}")
+        return module.load(options, device="cpu", precision="fp32")
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def shared(load: Load) -> Load:
+    """The same base of a name for all who leave it as it is."""
+    return functools.cache(load)
+
+
+def noise(base: Any) -> torch.Tensor:
+    return torch.randn(2, *base.latent.of(WIDTH, HEIGHT), generator=torch.Generator().manual_seed(3))
+
+
+def said(base: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Prompts and negatives, encoded together as `trial.sample` does."""
+    together = base.encode_captions([*PROMPTS, *NEGATIVES])
+    first, last = ({name: tensor[rows] for name, tensor in together.items()} for rows in (slice(2), slice(2, 4)))
+    return first, last
+
+
+def drawn_by_pipeline(base: Any, steps: int, guidance: float, output: str) -> torch.Tensor:
+    """The pipeline's pictures in [0, 1], or its latents, in the units of its VAE for FLUX.2."""
+    pipeline, latents = pipeline_of(base, "euler"), noise(base)
+    common = {"prompt": [*PROMPTS], "width": WIDTH, "height": HEIGHT, "num_inference_steps": steps}
+    if base.pipeline == "AnimaModularPipeline":
+        from diffusers import ClassifierFreeGuidance
+
+        pipeline.update_components(guider=ClassifierFreeGuidance(guidance_scale=guidance))
+        wanted = "latents" if output == "latent" else "images"
+        more = {"negative_prompt": NEGATIVES, "latents": latents.unsqueeze(2), "output_type": "pt", "output": wanted}
+        found = pipeline(**common, **more)
+        return found.squeeze(2) if output == "latent" else found
+    how = {
+        "FluxPipeline": {"guidance_scale": guidance, "latents": base._pack(latents)},
+        "ZImagePipeline": {"guidance_scale": guidance - 1, "negative_prompt": [*NEGATIVES], "latents": latents},
+        "Flux2KleinPipeline": {
+            "guidance_scale": guidance,
+            "latents": torch.nn.functional.pixel_unshuffle(latents, 2),
+        },
+    }[base.pipeline]
+    found = pipeline(**common, **how, output_type=output).images
+    return base._unpack(found, latents.shape[-2:]) if base.pipeline == "FluxPipeline" and output == "latent" else found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize(("steps", "within"), [(1, 1e-5), (6, 1e-4)])
+def test_latents_are_those_of_the_pipeline(shared: Load, name: str, steps: int, within: float) -> None:
+    """After one step they are the noise without the answer: that is what the pipeline computes inside."""
+    base = shared(name)
+    text, negative = said(base)
+    found = denoise(base, noise(base), text, negative, FRAMES, sampler="euler", steps=steps, guidance=4.0)
+    wanted = drawn_by_pipeline(base, steps, 4.0, "latent")
+    if name == "flux2_klein":
+        shift, scale = base._affine(wanted)
+        wanted = (wanted - shift) * scale
+    assert wanted.abs().max() > 0.1 and (found - wanted).abs().max() < within * max(1.0, wanted.abs().max())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", PIPELINES)
+def test_pictures_are_those_of_the_pipeline(shared: Load, name: str) -> None:
+    base = shared(name)
+    text, negative = said(base)
+    found = denoise(base, noise(base), text, negative, FRAMES, sampler="euler", steps=2, guidance=4.0)
+    pixels = (base.decode_latents(found) / 2 + 0.5).clamp(0, 1)
+    wanted = drawn_by_pipeline(base, 2, 4.0, "pt")
+    assert wanted.std() > 0.01 and (pixels - wanted).abs().max() < 1e-4
+    mean, _ = base.encode_images(pixels * 2 - 1)
+    shift, scale = base._affine(mean)
+    inside = base.vae.encode((pixels * 2 - 1)[:, :, None] if name == "anima" else pixels * 2 - 1).latent_dist.mean
+    assert torch.allclose(mean / scale + shift, inside.view_as(mean), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", PIPELINES)
+def test_an_answer_does_not_depend_on_the_captions_beside_it(shared: Load, name: str) -> None:
+    base, level = shared(name), torch.tensor([0.3, 0.8])
+    text, rows = base.encode_captions(PROMPTS), [base.encode_captions([prompt]) for prompt in PROMPTS]
+    together = base.predict(noise(base), level, text, FRAMES)
+    for row, alone in enumerate(rows):
+        one = base.predict(noise(base)[row : row + 1], level[row : row + 1], alone, FRAMES[:1])
+        assert (one[0] - together[row]).abs().max() < 1e-5
+
+
+def _z_image_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    embeds, _ = pipeline_of(base, "euler").encode_prompt([*PROMPTS], do_classifier_free_guidance=False)
+    timesteps = sigmas.flatten() * 1000
+    answers = base.denoiser(list(noisy.unsqueeze(2).unbind(0)), (1000 - timesteps) / 1000, embeds, return_dict=False)[0]
+    return -torch.stack(answers, dim=0).squeeze(2)
+
+
+def _klein_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    pipeline = pipeline_of(base, "euler")
+    embeds, text_ids = pipeline.encode_prompt([*PROMPTS])
+    patched = pipeline._patchify_latents(noisy)
+    ids = pipeline._prepare_latent_ids(patched)
+    answer = base.denoiser(
+        hidden_states=pipeline._pack_latents(patched),
+        timestep=sigmas.flatten() * 1000 / 1000,
+        guidance=None,
+        encoder_hidden_states=embeds,
+        txt_ids=text_ids,
+        img_ids=ids,
+        return_dict=False,
+    )[0]
+    return pipeline._unpatchify_latents(pipeline._unpack_latents_with_ids(answer, ids))
+
+
+@pytest.mark.parametrize(("name", "example"), [("z_image", _z_image_example), ("flux2_klein", _klein_example)])
+def test_loss_and_gradient_are_those_of_diffusers_example(load: Load, name: str, example: Callable[..., Any]) -> None:
+    """Source: huggingface/diffusers, examples/dreambooth/train_dreambooth_lora_{z_image,flux2_klein}.py."""
+    base = load(name)
+    weight = next(p for n, p in base.denoiser.named_parameters() if n.endswith("to_q.weight")).requires_grad_(True)
+    mean, std = noise(base), torch.full_like(noise(base), 0.1)
+    options = NoiseOptions(levels="logit_normal")
+    question = loss.ask(mean, std, base.path, generator=torch.Generator().manual_seed(5), options=options)
+    answer = base.predict(question.noisy_BCHW, question.t_B, base.encode_captions(PROMPTS), FRAMES)
+    found = loss.weigh(answer, question, base.path, options=NoiseOptions())
+    found.backward()
+    ours, weight.grad = weight.grad.clone(), None
+
+    again = torch.Generator().manual_seed(5)
+    model_input = mean + std * torch.randn(mean.shape, generator=again)
+    drawn = torch.randn(mean.shape, generator=again)
+    sigmas = torch.sigmoid(torch.randn(2, generator=again))[:, None, None, None]
+    answer = example(base, (1.0 - sigmas) * model_input + sigmas * drawn, sigmas)
+    wanted = ((answer - (drawn - model_input)) ** 2).reshape(2, -1).mean(1).mean()
+    wanted.backward()
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert torch.allclose(ours, weight.grad, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_lora_of_one_picture_draws_that_picture(load: Load, name: str) -> None:
+    """A wrong sign, or time running the other way, cannot do it."""
+    from lorasweep.components.adapters import lora
+
+    base = load(name)
+    adapter = lora.build(base, seed=0, dim=16, alpha=16.0, dropout=0.0, targets="full", text_encoder=False)
+    optimizer = torch.optim.AdamW(adapter.parameters()["transformer"], lr=5e-3)
+    picture = torch.randn(1, *base.latent.of(16, 16), generator=torch.Generator().manual_seed(1))
+    generator, frames = torch.Generator().manual_seed(2), [Frame.whole(16, 16)] * 4
+    with torch.no_grad():
+        text = {
+            key: value[:, :64] if key == "embeds" else value for key, value in base.encode_captions(["zkw"]).items()
+        }
+    text = {key: value.expand(4, *value.shape[1:]) for key, value in text.items()}
+    for _ in range(100):
+        mean = picture.expand(4, -1, -1, -1)
+        question = loss.ask(mean, torch.zeros_like(mean), base.path, generator=generator, options=NoiseOptions())
+        answer = base.predict(question.noisy_BCHW, question.t_B, text, frames)
+        optimizer.zero_grad()
+        loss.weigh(answer, question, base.path, options=NoiseOptions()).backward()
+        optimizer.step()
+    start = torch.randn(2, *picture.shape[1:], generator=generator)
+    row = {key: tensor[:2] for key, tensor in text.items()}
+    with torch.no_grad():
+        drawn = denoise(base, start, row, None, frames[:2], sampler="euler", steps=10, guidance=1.0)
+        adapter.set_weight(0.0)
+        plain = denoise(base, start, row, None, frames[:2], sampler="euler", steps=10, guidance=1.0)
+    near, far = ((each - picture).square().mean().item() for each in (drawn, plain))
+    print(name, near, picture.square().mean().item(), far)
+    assert near < 0.5 * picture.square().mean() < far
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("form", ["trained", "exported"])
+def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, form: str) -> None:
+    """Every module, at the strength that was trained, whether alpha is told or folded."""
+    from safetensors.numpy import save_file
+
+    from lorasweep.components.adapters import lora
+    from lorasweep.results.export.whole import to_kohya
+    from lorasweep.results.export.write import _read
+
+    base = load(name)
+    adapter = lora.build(base, seed=0, dim=4, alpha=2.0, dropout=0.0, targets="full", text_encoder=False)
+    torch.manual_seed(0)
+    for tensor in adapter.parameters()["transformer"]:
+        torch.nn.init.normal_(tensor, std=0.2)
+    file = tmp_path / "it.safetensors"
+    adapter.save(file)
+    if form == "exported":
+        tensors = to_kohya(*_read(file))
+        assert not any("alpha" in key for key in tensors) and len(tensors) == 2 * len(adapter.layers)
+        assert all(key.startswith("diffusion_model.blocks." if name == "anima" else "transformer.") for key in tensors)
+        save_file(tensors, file)
+    level, text = torch.full((2,), 0.5), base.encode_captions(PROMPTS)
+    wanted, plain = base.predict(noise(base), level, text, FRAMES), load(name)
+    before = plain.predict(noise(base), level, text, FRAMES)
+    pipeline_of(plain, "euler").load_lora_weights(tmp_path, weight_name=file.name, adapter_name="it")
+    found = plain.predict(noise(base), level, text, FRAMES)
+    wrapped = sum(isinstance(module, BaseTunerLayer) for module in plain.denoiser.modules())
+    assert wrapped == len(adapter.layers)
+    assert (wanted - before).abs().max() > 0.02 and (found - wanted).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "billions", "modules"),
+    [
+        ("flux1_dev", {"guidance_embeds": True}, 11.90, (266, 418, 494)),
+        ("z_image", {}, 6.15, (136, 210, 270)),
+        (
+            "flux2_klein",
+            {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680},
+            3.88,
+            (80, 100, 103),
+        ),
+        (
+            "flux2_klein",
+            {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288},
+            9.08,
+            (112, 144, 147),
+        ),
+        ("anima", {"num_attention_heads": 16, "extra_pos_embed_type": None}, 1.96, (224, 280, 448)),
+    ],
+)
+def test_the_large_ones_have_the_sizes_and_modules_that_are_told(
+    name: str, config: dict[str, Any], billions: float, modules: tuple[int, ...]
+) -> None:
+    import diffusers
+
+    from lorasweep.components.adapters._targets import find_targets
+
+    module = importlib.import_module(f"lorasweep.components.bases.{name}")
+    more = {"guidance_embeds": False} if name == "flux2_klein" else {}
+    with torch.device("meta"):
+        model = getattr(diffusers, module._SOURCE.family.classes["transformer"])(**config, **more)
+    counts = [len(find_targets(model, module.SCOPES[scope])) for scope in ("attn", "attn-mlp", "full")]
+    assert round(sum(p.numel() for p in model.parameters()) / 1e9, 2) == billions and tuple(counts) == modules
