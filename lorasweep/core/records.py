@@ -82,6 +82,7 @@ class BaseOptions:
 
     name: str  # module in lorasweep/components/bases/
     path: Text | None  # diffusers folder; None for the embedded dollhouse
+    weights: Text | None = None  # a .safetensors of the denoiser, in place of that of the folder
     resolution: Annotated[int, Field(ge=8, le=4096, examples=[512])]  # px, trained at; bucket areas refer to it
     bucket_step: Annotated[int, Field(ge=1, le=512, examples=[64])]  # px, bucket sides are its multiples
     clip_skip: Annotated[int, Field(ge=1, le=12)] = 1  # 1 = last hidden state, kohya's counting

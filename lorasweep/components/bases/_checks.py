@@ -28,6 +28,8 @@ _WIDTHS = "768 is Stable Diffusion 1.x, 1024 is 2.x, 2048 is XL"
 
 _MAKE_FOLDER = "save it once with diffusers: pipeline.save_pretrained(folder, safe_serialization=True)"
 _ANOTHER_COPY = "take another copy"
+_WHOLE_WEIGHTS = "give its weights in bf16, fp16 or plain fp8"
+_FEW_STEPS = "must not be distilled to few steps, which training on it undoes, got {}"
 _DISTILLED = re.compile(r"(?<!de)(?<!de[-_])(turbo|schnell|distilled)", re.IGNORECASE)  # in the names of folders
 
 
@@ -67,6 +69,37 @@ def option_problems(configs: Path, family: Family, options: BaseOptions) -> Iter
             yield ("clip_skip", f"must be 1: {family.title} reads last layers, got {options.clip_skip}", "")
 
 
+def weights_problems(weights: str | None, family: Family) -> Iterator[Finding]:
+    """Find what keeps a file from taking the place of a folder's denoiser."""
+    if weights is None:
+        return
+    file = Path(weights).expanduser()
+    if not family.alone:
+        hint = "override: base.weights=null, and give a whole checkpoint as base.path"
+        yield ("weights", f"must be null: {family.title} takes no transformer of its own, got {file.name}", hint)
+    elif file.suffix == ".gguf":
+        yield (
+            "weights",
+            f"must not be GGUF, which is quantised, made for drawing only, got {file.name}",
+            _WHOLE_WEIGHTS,
+        )
+    elif file.suffix != ".safetensors" or not file.is_file():
+        yield ("weights", f"must be a .safetensors file that exists, got {file}", "")
+    else:
+        try:
+            other = _families.name_alone(read_header(file), family)
+        except ValueError as error:
+            other = f"unreadable: {error}"
+        if other:
+            yield (
+                "weights",
+                f"must be a transformer of {family.title}, got {file.name}, which is {other}",
+                _WHOLE_WEIGHTS,
+            )
+        if _DISTILLED.search(file.name):
+            yield ("weights", _FEW_STEPS.format(file.name), f"train on weights of {family.title}")
+
+
 def _of_path(message: str, hint: str = "") -> Finding:
     return ("path", message, hint)
 
@@ -93,8 +126,9 @@ def _distilled(folder: Path, family: Family) -> Iterator[Finding]:
     file, key, value = family.distilled or ("", "", None)
     by_name = family.predicts == ("flow",) and _DISTILLED.search(folder.name)
     if by_name or (file and read_object(folder / file).get(key) == value):
-        message = f"must not be distilled to few steps, which training on it undoes, got {folder.name}"
-        yield _of_path(message, f"train on {family.title}; its LoRAs work on what was distilled from it")
+        yield _of_path(
+            _FEW_STEPS.format(folder.name), f"train on {family.title}; its LoRAs work on what was distilled from it"
+        )
 
 
 def _meant(folder: Path) -> str:

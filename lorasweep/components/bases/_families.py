@@ -44,6 +44,7 @@ class Family:
             no checkpoints, folders only.
         mark: what a tensor's name begins with in checkpoints of this family only.
         index: the file that says a folder's pipeline.
+        alone: how a tensor's name begins in files of the denoiser alone.
         distilled: what tells those that draw in a few steps: file, key, value.
     """
 
@@ -65,6 +66,7 @@ class Family:
     held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     mark: str = ""
     index: str = "model_index.json"
+    alone: str = ""
     distilled: tuple[str, str, bool] | None = None
 
     @property
@@ -199,6 +201,7 @@ FLUX1_DEV = Family(
     frozen=("text_encoder_2",),
     window="tokenizer_2",
     tokens=(512, 1),
+    alone=r"(double_blocks|single_transformer_blocks)\.",
     distilled=("scheduler/scheduler_config.json", "use_dynamic_shifting", False),
     **_FLOW,
 )
@@ -210,6 +213,7 @@ Z_IMAGE = Family(
     classes={"transformer": "ZImageTransformer2DModel", "vae": "AutoencoderKL", "text_encoder": "Qwen3Model"},
     frozen=("text_encoder",),
     tokens=(512, 8),
+    alone=r"(cap_embedder\.|layers\.0\.attention\.)",
     **_FLOW,
 )
 FLUX2_KLEIN = Family(
@@ -220,6 +224,7 @@ FLUX2_KLEIN = Family(
     classes={"transformer": "Flux2Transformer2DModel", "vae": "AutoencoderKLFlux2", "text_encoder": "Qwen3Model"},
     frozen=("text_encoder",),
     tokens=(512, 12),
+    alone=r"(single|double)_stream_modulation",
     distilled=("model_index.json", "is_distilled", True),
     **_FLOW,
 )
@@ -239,13 +244,15 @@ ANIMA = Family(
     window="t5_tokenizer",
     tokens=(512, 1),
     index="modular_model_index.json",
+    alone=r"(net\.)?(blocks\.0\.self_attn|transformer_blocks\.0\.attn1)\.",
     **_FLOW,
 )
 FAMILIES = (STABLE_DIFFUSION, SDXL, FLUX1_DEV, Z_IMAGE, FLUX2_KLEIN, ANIMA)
 
 _WHOLE = "give a whole checkpoint or a diffusers folder of {title}"
 _OF_BASE = "give the base that it was made for"
-_NEVER = "lorasweep trains Stable Diffusion 1.x, 2.x and XL"
+_NEVER = "lorasweep does not train these"
+_ALONE_HINT = "override: base={}, base.path=its diffusers folder, and this file as base.weights"
 
 _QUANTISED = "quantised, made for drawing only"
 _OTHERS = (  # how some tensor's name begins, what the file is, next step
@@ -257,12 +264,12 @@ _OTHERS = (  # how some tensor's name begins, what the file is, next step
     (r"(emb_params|string_to_param|clip_[gl])$", "an embedding of a few tokens", _OF_BASE),
     (r"edm_vpred", "a CosXL, which is noised in the EDM formulation", _NEVER),
     (r"edm_(mean|std)", "a Playground 2.5, which is noised in the EDM formulation", _NEVER),
-    (r".*llm_adapter\.", "an Anima", _NEVER),
+    (r".*llm_adapter\.", "an Anima", _ALONE_HINT.format("anima")),
     (r"distilled_guidance_layer\.", "a Chroma", _NEVER),
     (r"joint_blocks\.", "a Stable Diffusion 3", _NEVER),
-    (r"(single|double)_stream_modulation", "a FLUX.2", _NEVER),
-    (r"(double_blocks|single_transformer_blocks)\.", "a FLUX.1", _NEVER),
-    (r"cap_embedder\.", "a Lumina 2 or Z-Image", _NEVER),
+    (r"(single|double)_stream_modulation", "a FLUX.2", _ALONE_HINT.format("flux2_klein")),
+    (r"(double_blocks|single_transformer_blocks)\.", "a FLUX.1", _ALONE_HINT.format("flux1_dev")),
+    (r"cap_embedder\.", "a Lumina 2 or Z-Image", _ALONE_HINT.format("z_image")),
     (r"(txt_in\.|txtfusion\.|transformer_blocks\.0\.img_mod\.)", "a Qwen-Image or one of its kin", _NEVER),
     (r"(adaln_single|y_embedder)\.", "a PixArt", _NEVER),
 )
@@ -301,6 +308,18 @@ def name_other(tensors: Mapping[str, Tensor], family: Family) -> tuple[str, str]
     if found is not None and found.name != family.name:
         return f"a checkpoint of {found.title}", f"override: base={found.name}"
     return None
+
+
+def name_alone(tensors: Mapping[str, Tensor], family: Family) -> str | None:
+    """Say what a file is that cannot be the denoiser of a base of this family; None when it can."""
+    plain = [name.removeprefix(UNET) for name in tensors]
+    for beginning, what, _ in _OTHERS[:2]:
+        if any(re.match(beginning, name) for name in plain):
+            return what
+    if any(re.match(family.alone, name) for name in plain):
+        return None
+    others = (other.title for other in FAMILIES if other.alone and any(re.match(other.alone, name) for name in plain))
+    return f"of {found}" if (found := next(others, None)) else "nothing that is known"
 
 
 def missing_parts(tensors: Mapping[str, Tensor], family: Family) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.components.bases import _checks, _files, _tokens
 from lorasweep.components.bases._noise import noise_schedule
 from lorasweep.core.errors import ConfigError, Problem
-from lorasweep.core.files import read_object
+from lorasweep.core.files import file_digest, read_object
 from lorasweep.core.printable import some
 from lorasweep.core.records import BaseOptions, Frame, MemoryOptions, NoiseSchedule, digest
 
@@ -54,7 +54,8 @@ class Source:
         if path is None:
             return [("path", "must be given for a base of your own", "override: base.path=some/folder")]
         configs = _files.config_folder(path, self.family)
-        return [*_checks.option_problems(configs, self.family, options), *_checks.find_problems(path, self.family)]
+        found = [*_checks.option_problems(configs, self.family, options), *_checks.find_problems(path, self.family)]
+        return [*found, *_checks.weights_problems(options.weights, self.family)]
 
     def noise(self, options: BaseOptions) -> NoiseSchedule:
         """How the base is noised and what it predicts: as its files say, or `options` for them.
@@ -71,7 +72,7 @@ class Source:
             ConfigError: `problems` found some.
         """
         path = self._checked(options)
-        return self._fingerprint(path, self._noise(path, options), memory)
+        return self._fingerprint(path, options, memory)
 
     def weight_shapes(self, options: BaseOptions) -> dict[str, dict[str, tuple[int, ...]]] | None:
         """Shapes of weights by part and module; None for a checkpoint file of which only configs tell more."""
@@ -112,7 +113,7 @@ class Source:
         dtype = _loaded.DTYPES[precision]
         noised = self._noise(path, options)
         try:
-            parts = self._checkpoint_parts(path, dtype) if path.is_file() else self._folder_parts(path, dtype)
+            parts = self._checkpoint_parts(path, dtype) if path.is_file() else self._folder_parts(path, dtype, options)
         except (OSError, ValueError, RuntimeError, KeyError) as error:  # what the libraries raise for weights
             said = " ".join(str(error).split())[:300]
             said = "weights are missing in it" if "meta tensor" in said else said
@@ -134,7 +135,7 @@ class Source:
             vae=parts["vae"],
             noise_schedule=getattr(diffusers, self.family.scheduler).from_config(noised.config, clip_sample=False),
             clip_skip=clip_skip,
-            fingerprint=self._fingerprint(path, noised, memory),
+            fingerprint=self._fingerprint(path, options, memory),
             memory=memory,
             vae_fingerprint=_files.digest_of(path, self.family, ["vae"]),
             text_fingerprint=f"{_files.digest_of(path, self.family, text_parts)}-skip{clip_skip}",
@@ -178,14 +179,16 @@ class Source:
         shipped = configs == self.family.shipped
         return noise_schedule(path, configs, options, shipped=shipped, default=self.family.predicts[0])
 
-    def _fingerprint(self, path: Path, noised: NoiseSchedule, memory: MemoryOptions) -> str:
-        """The files' digest; other noise than the scheduler config's, or other storage, makes it another base."""
-        found = _files.digest_of(path, self.family)
+    def _fingerprint(self, path: Path, options: BaseOptions, memory: MemoryOptions) -> str:
+        """The files' digest; other noise than the scheduler config's, weights or storage make it another base."""
+        found, noised = _files.digest_of(path, self.family), self._noise(path, options)
+        if options.weights:
+            found = digest([found, file_digest(Path(options.weights).expanduser())])
         if not noised.as_written:
             found = digest([found, noised.prediction_type, noised.zero_terminal_snr])
         return found if memory.storage == "plain" else digest([found, memory.storage])
 
-    def _folder_parts(self, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    def _folder_parts(self, folder: Path, dtype: torch.dtype, options: BaseOptions) -> dict[str, Any]:
         import diffusers
         import torch
         import transformers
@@ -198,6 +201,10 @@ class Source:
                 kind = getattr(transformers, name)
                 parts[part], info = kind.from_pretrained(folder / part, dtype=dtype, output_loading_info=True, **how)
                 parts[f"{part}_missing"] = sorted(info["missing_keys"])
+            elif part == self.family.denoiser and options.weights:
+                file, one = str(Path(options.weights).expanduser()), getattr(diffusers, name)
+                where = {"config": str(folder), "subfolder": part, "local_files_only": True}
+                parts[part] = one.from_single_file(file, torch_dtype=dtype, **where)
             else:
                 torch_dtype = torch.float32 if part == "vae" else dtype
                 parts[part] = getattr(diffusers, name).from_pretrained(folder / part, torch_dtype=torch_dtype, **how)
