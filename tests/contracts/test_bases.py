@@ -29,6 +29,7 @@ NAMES = {yaml.safe_load(file.read_text(encoding="utf-8"))["name"] for file in CO
 NAMES -= {"auto"}  # which picks another
 # Fixtures; what is not here comes with the package.
 TINY = {"stable_diffusion": "tiny_sd", "sdxl": "tiny_sdxl", "dollhouse_flow": "tiny_flux"}
+FLOW = {"flux1_dev", "z_image", "flux2_klein", "anima"}
 SIZE_PX = (48, 32)
 CAPTIONS = ["zkw, red hair", "1girl", ""]
 
@@ -37,6 +38,8 @@ CAPTIONS = ["zkw, red hair", "1girl", ""]
 def base(request: pytest.FixtureRequest) -> Base:
     name = request.param
     path = str(request.getfixturevalue(TINY[name])) if name in TINY else None
+    if name in FLOW:
+        path = str(request.getfixturevalue("tiny_flow")(name))
     options = BaseOptions(name=name, path=path, resolution=64, bucket_step=8)
     module = importlib.import_module(f"lorasweep.components.bases.{name}")
     assert module.problems(options) == []

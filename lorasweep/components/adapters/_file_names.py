@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lorasweep.components.adapters._file_keys import FileModule, Shape, read_modules, some
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.kohya_names import anima_name, is_anima
 from lorasweep.core.protocols import is_text_encoder
 
 _DOTTED = {
@@ -135,6 +136,8 @@ def find_names(paths: Iterable[str]) -> dict[str, str]:
                 found.setdefault(root + form, path)
             for root in _UNDERSCORED[part]:
                 found.setdefault(root + form.replace(".", "_"), path)
+    if is_anima(paths):
+        found |= {anima_name(path): path for path in paths}
     return found
 
 
