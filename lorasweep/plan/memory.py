@@ -41,6 +41,9 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
             f"fp8 cannot be trained on by {recipe.adapter.name}, which computes with the base's weights themselves"
         )
         yield Problem("memory.storage", message, "override: memory.storage=plain, or adapter=lora")
+    if recipe.adapter.options.get("text_encoder") and len(registry.load("base", recipe.base.name).PARTS) < 2:
+        message = f"must be false: no adapter sits on the language model that {recipe.base.name} reads captions with"
+        yield Problem("adapter.text_encoder", message, "override: adapter.text_encoder=false")
     if memory.offload_text_encoders and recipe.adapter.options.get("text_encoder"):
         message = "must be false where text encoders are trained: adapter.text_encoder is true"
         yield Problem("memory.offload_text_encoders", message, "override: memory.offload_text_encoders=false")

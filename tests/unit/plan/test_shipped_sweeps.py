@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from lorasweep.cli.plan_view.tables import plan_json
 from lorasweep.config import load_sweep, sweeps_dir
 
-YOURS = {"sdxl"}  # asks about a base of one's own
+YOURS = {"sdxl", "flux", "z_image", "anima"}  # ask about a base of one's own
 NAMES = sorted({path.stem for path in sweeps_dir().glob("*.yaml")} - YOURS)
 ISSUED = {"article", "optimizers", "adapters", "bucket_sets", "overlap", "captions", "quickstart"}
 
@@ -49,3 +50,13 @@ def test_the_questions_about_sdxl_are_planned_on_any_sdxl(tiny_sdxl: Path, home:
     trained = {arm["name"]: arm["trainable"]["tensors"] for arm in data["arms"]}
     assert trained["start"] < trained["full"] and trained["start"] < trained["text_encoders"]
     assert data["arms"][-1]["learning_rate"].keys() == {"unet", "text_encoder", "text_encoder_2"}
+
+
+@pytest.mark.parametrize(("name", "base"), [("flux", "flux1_dev"), ("z_image", "z_image"), ("anima", "anima")])
+def test_the_questions_about_transformers_are_planned_on_any_of_them(
+    name: str, base: str, tiny_flow: Callable[[str], Path], home: Path
+) -> None:
+    spec = load_sweep(name, [f"base.path={tiny_flow(base)}", "base.resolution=32", "base.bucket_step=8"])
+    data = plan_json(spec)
+    assert len({arm["fingerprint"] for arm in data["arms"]}) == len(spec.arms) >= 7 and all(a.note for a in spec.arms)
+    assert {tuple(arm["learning_rate"]) for arm in data["arms"]} == {("transformer",)}

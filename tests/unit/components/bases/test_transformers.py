@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from oracle import pipeline_of
 from peft.tuners.tuners_utils import BaseTunerLayer
 from tiny_flow import PIPELINES
 
+from lorasweep.components.bases import detect
 from lorasweep.core.records import BaseOptions, Frame, NoiseOptions
 from lorasweep.trial.denoise import denoise
 from lorasweep.trial.train import loss
@@ -288,3 +291,76 @@ def test_an_exported_lora_of_anima_is_judged_on_it_again(load: Load, tmp_path: P
     adapter.remove()
     file.build(base, seed=0, path=str(path))
     assert torch.allclose(base.predict(noise(base), level, text, FRAMES), wanted, atol=1e-5)
+
+
+def test_a_transformer_alone_takes_the_place_of_the_folders(tiny_flow: Callable[[str], Path], tmp_path: Path) -> None:
+    """As ComfyUI has it: queries, keys and values in one, under the names of the original code."""
+    from safetensors.torch import load_file, save_file
+
+    folder, file = tiny_flow("z_image"), tmp_path / "finetune.safetensors"
+    weights = {
+        key: tensor * 1.01 for key, tensor in load_file(next((folder / "transformer").glob("*.safetensors"))).items()
+    }
+    native: dict[str, torch.Tensor] = {}
+    for key, tensor in weights.items():
+        for ours, theirs in _Z_IMAGE_NATIVE.items():
+            key = key.replace(ours, theirs)
+        native[f"model.diffusion_model.{key}"] = tensor
+    for key in [key for key in native if key.endswith("attention.to_q.weight")]:
+        fused = [native.pop(key.replace("to_q", part)) for part in ("to_q", "to_k", "to_v")]
+        native[key.replace("to_q", "qkv")] = torch.cat(fused)
+    save_file(native, file)
+    module = importlib.import_module("lorasweep.components.bases.z_image")
+    options = [
+        BaseOptions(name="z_image", path=str(folder), weights=weights, resolution=32, bucket_step=8)
+        for weights in (None, str(file))
+    ]
+    base = module.load(options[1], device="cpu", precision="fp32")
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in base.denoiser.state_dict().items())
+    assert base.fingerprint == module.fingerprint(options[1]) != module.fingerprint(options[0])
+
+
+_Z_IMAGE_NATIVE = {
+    "all_final_layer.2-1.": "final_layer.",
+    "all_x_embedder.2-1.": "x_embedder.",
+    ".attention.to_out.0.": ".attention.out.",
+    ".attention.norm_k.": ".attention.k_norm.",
+    ".attention.norm_q.": ".attention.q_norm.",
+}
+
+
+def test_what_cannot_be_trained_is_refused(
+    tiny_flow: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bases distilled to few steps, quantised files, other families' files, language models."""
+    from safetensors.torch import save_file
+
+    from lorasweep.cli import main
+
+    size = ["base.resolution=32", "base.bucket_step=8", "dataset=none"]
+
+    def told(name: str, path: Path, *words: str) -> str:
+        assert main(["plan", f"base={name}", f"base.path={path}", *size, *words]) == 2
+        return " ".join(capsys.readouterr().err.split())
+
+    for name, file, key, value in [
+        ("flux2_klein", "model_index.json", "is_distilled", True),
+        ("flux1_dev", "scheduler/scheduler_config.json", "use_dynamic_shifting", False),
+    ]:
+        folder = shutil.copytree(tiny_flow(name), tmp_path / name)
+        config = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps({**config, key: value}))
+        assert "base.path must not be distilled to few steps" in told(name, folder)
+    turbo = shutil.copytree(tiny_flow("z_image"), tmp_path / "Z-Image-Turbo")
+    assert "must not be distilled to few steps, which training on it undoes, got Z-Image-Turbo" in told(
+        "z_image", turbo
+    )
+    whole = tiny_flow("z_image")
+    scaled, other = tmp_path / "scaled.safetensors", tmp_path / "other.safetensors"
+    save_file({"layers.0.attention.qkv.scale_weight": torch.ones(1)}, scaled)
+    save_file({"double_stream_modulation_img.lin.weight": torch.ones(1, 1)}, other)
+    assert "which is quantised, made for drawing only" in told("z_image", whole, f"base.weights={scaled}")
+    assert "which is of FLUX.2 klein base" in told("z_image", whole, f"base.weights={other}")
+    assert "must not be GGUF" in told("z_image", whole, "base.weights=it.gguf")
+    assert "adapter.text_encoder must be false" in told("z_image", whole, "adapter.text_encoder=true")
+    assert detect(whole) == "z_image" and detect(tiny_flow("anima")) == "anima"
