@@ -283,6 +283,8 @@ class Recipe:
         data = to_dict(self)
         del data["tracking"], data["launcher"]
         data["memory"] = self.memory.storage
+        if data["adapter"]["options"].get("init") is None:
+            data["adapter"]["options"].pop("init", None)  # as when there was no such knob
         return digest(data)
 
 

@@ -59,7 +59,7 @@ def in_its_base(saved: Checkpoint) -> Any:
     base_kind = registry.load("base", recipe.base.name)
     try:
         base = base_kind.load(recipe.base, device="cpu", precision="fp32")
-        adapter = build_adapter(base, recipe)
+        adapter = build_adapter(base, recipe, trained=True)
         adapter.load(saved.file)
     except (InputError, AdapterError, OSError) as error:
         message = f"this form is written with the base at hand: {type(error).__name__}: {error}"

@@ -69,8 +69,8 @@ def export_run(
     config: dict[str, Any] = {}
     if form == "factors":
         tensors, config = _read(saved.file)
-        if kind == "dora":
-            factors = {key: tensor for key, tensor in tensors.items() if MAGNITUDE not in key}
+        factors = {key: tensor for key, tensor in tensors.items() if MAGNITUDE not in key}
+        if len(factors) < len(tensors):
             tensors, config = to_kohya(factors, config) | dora_scales(in_its_base(saved)), {}
     else:
         tensors = differences(in_its_base(saved))
@@ -87,7 +87,7 @@ def export_run(
 def _trained_ranks(saved: Checkpoint) -> tuple[int, ...]:
     """Every rank that a DyLoRA was trained at; empty for other adapters."""
     knobs = saved.recipe.adapter.options
-    if saved.recipe.adapter.name != "dylora":
+    if "unit" not in knobs:
         return ()
     return tuple(range(knobs["unit"], knobs["dim"] + 1, knobs["unit"]))
 
