@@ -58,8 +58,13 @@ class NoisePath(Protocol):
     t is the path's own coordinate of noise, (B,), larger for more of it; only a path and `Base.predict` know its unit.
     """
 
-    prediction: str  # epsilon, v_prediction or flow
-    rescale: float  # of guided answers (`trial.denoise.guided`), unless a recipe says otherwise
+    @property
+    def prediction(self) -> str:
+        """What is predicted: epsilon, v_prediction or flow."""
+
+    @property
+    def rescale(self) -> float:
+        """Of guided answers (`trial.denoise.guided`), unless a recipe says otherwise."""
 
     def scales(self, t_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return alpha and sigma, (B,)."""
