@@ -59,7 +59,7 @@ def _is_whole(key: str) -> bool:
 def is_path(key: str) -> bool:
     """Whether a dotted key takes a file or folder, whose name may hold commas and brackets."""
     group, _, last = key.rpartition(".")
-    return is_text(key) and (last == "path" or group == "encoders" or key == "calibration")
+    return is_text(key) and (last in ("path", "init") or group == "encoders" or key == "calibration")
 
 
 def read_text(key: str, written: str) -> Any:

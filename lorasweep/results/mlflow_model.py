@@ -34,7 +34,7 @@ class DrawingModel:
         """
         self.recipe = config.read_recorded(folder / RECIPE_FILE)
         self._base = TrialResources().base(self.recipe)
-        self._adapter = build_adapter(self._base, self.recipe)
+        self._adapter = build_adapter(self._base, self.recipe, trained=True)
         self._adapter.load(folder / ADAPTER_FILE)
 
     def predict(self, prompts: Any, params: Mapping[str, Any] | None = None) -> list[Image.Image]:

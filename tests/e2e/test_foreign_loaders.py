@@ -158,7 +158,7 @@ def test_kohyas_network_for_sdxl_finds_a_module_for_every_name_and_shape(monkeyp
     for part, module in parts.items():
         for name in find_targets(module, UNET_SCOPES["full" if part == "unet" else "attn-mlp"]):
             weight = module.get_submodule(name).weight
-            key, area = kohya_name(f"{part}.{name}", numbered=True), weight.shape[2:]
+            key, area = kohya_name(f"{part}.{name}", parts=parts), weight.shape[2:]
             tensors[f"{key}.lora_down.weight"] = torch.zeros(2, weight.shape[1], *area)
             tensors[f"{key}.lora_up.weight"] = torch.zeros(weight.shape[0], 2, *(1 for _ in area))
             tensors[f"{key}.alpha"] = torch.tensor(1.0)

@@ -6,7 +6,9 @@ Letters: O outputs, I inputs, k the kernel's numbers (1 for a linear layer).
     unet.<module>.lora_B.weight  ->  lora_unet_<module>.lora_up.weight
     metadata                     ->  lora_unet_<module>.alpha
 
-Without alpha per module a UI takes a scale of 1, and a dim 32, alpha 16 LoRA acts twice as strong as trained.
+Without alpha per module a UI takes a scale of 1, and a dim 32, alpha 16 LoRA acts twice as strong as trained. A
+transformer's file keeps diffusers' names, `transformer.<module>.lora_A.weight`, and has alpha / rank folded into its
+`lora_B`: for most of them diffusers 0.42.1 reads no alpha, or refuses it, and ComfyUI takes a missing one as 1.
 
 A DoRA is W' = m * (W + D) / |W + D|, D = alpha / dim * up @ down, norms per output. Loaders disagree on m:
 
@@ -57,7 +59,7 @@ def in_its_base(saved: Checkpoint) -> Any:
     base_kind = registry.load("base", recipe.base.name)
     try:
         base = base_kind.load(recipe.base, device="cpu", precision="fp32")
-        adapter = build_adapter(base, recipe)
+        adapter = build_adapter(base, recipe, trained=True)
         adapter.load(saved.file)
     except (InputError, AdapterError, OSError) as error:
         message = f"this form is written with the base at hand: {type(error).__name__}: {error}"
@@ -95,6 +97,9 @@ def as_lora(whole: Tensors) -> Tensors:
 def _factors(module: str, down: np.ndarray, up: np.ndarray) -> Tensors:
     """Down as it is, up flat; their rank is down's first side."""
     ones = [1] * (down.ndim - 2)
+    if module.startswith(("transformer.", "text_encoder.")):
+        scale = np.array(ALPHA / len(down), dtype=up.dtype)
+        return {f"{module}.lora_A.weight": down, f"{module}.lora_B.weight": up * scale}
     return {
         f"{module}.lora_down.weight": down,
         f"{module}.lora_up.weight": up.reshape(len(up), len(down), *ones),
@@ -118,7 +123,7 @@ def dora_scales(adapter: DoraAdapter) -> Tensors:
 
 
 def to_kohya(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any], *, rank: int | None = None) -> Tensors:
-    """Rename the tensors and give each module its alpha.
+    """Rename the tensors and give each module its alpha, or fold it into a transformer's.
 
     Args:
         tensors: of an `adapter.safetensors` in PEFT's names.
@@ -128,11 +133,15 @@ def to_kohya(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any], *, ra
     Source: kohya-ss/sd-scripts, networks/lora.py; the cut: networks/extract_lora_from_dylora.py.
     """
     found: Tensors = {}
-    numbered = any(key.startswith("text_encoder_2.") for key in tensors)
+    parts = {key.split(".", 1)[0] for key in tensors}
     for key, tensor in tensors.items():
         module, _, factor = key.rpartition(".lora_")
-        name = kohya_name(module, numbered=numbered)
-        if factor == "A.weight":
+        name = kohya_name(module, parts=parts)
+        if "transformer" in parts:
+            cut = tensor[:rank] if factor == "A.weight" else np.ascontiguousarray(tensor[:, :rank])
+            scale = 1.0 if factor == "A.weight" else alpha_of(module, config) / cut.shape[1]
+            found[f"{name}.lora_{factor}"] = cut * np.array(scale, dtype=cut.dtype)
+        elif factor == "A.weight":
             found[f"{name}.lora_down.weight"] = tensor[:rank]
             found[f"{name}.alpha"] = np.array(alpha_of(module, config), dtype=np.float32)
         else:

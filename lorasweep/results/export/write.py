@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from lorasweep.results.export.whole import MAGNITUDE, Tensors, as_lora, differen
 from lorasweep.results.runs import Checkpoint
 
 Precision = Literal["fp32", "fp16"]
+_AFTER_MODULE = re.compile(r"(\.lora_\w+)?\.[^.]+$")
 _OTHER_ENDINGS = (".ckpt", ".pt", ".pth", ".bin", ".sft", ".safetensor", ".gguf")
 
 
@@ -149,7 +151,7 @@ def _write(saved: Checkpoint, tensors: Tensors, path: Path, form: Form, rank: in
         form=form,
         read_by=forms.read_by(saved.recipe.adapter.name, form),
         rank=rank,
-        modules=len({key.split(".", 1)[0] for key in tensors}),
+        modules=len({_AFTER_MODULE.sub("", key) for key in tensors}),
         bytes=path.stat().st_size,
     )
 

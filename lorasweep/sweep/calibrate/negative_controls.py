@@ -56,7 +56,7 @@ def judge_nulls(
     """
     base = resources.base(recipe)
     plan = class_images.draw(base, recipe, plan)
-    adapter: Any = build_adapter(base, recipe)
+    adapter: Any = build_adapter(base, recipe, trained=True)
     try:
         found: dict[str, list[dict[str, Any]]] = {}
         for name, number in _ready(adapter, recipe, healthy):
