@@ -248,6 +248,27 @@ Works while a sweep runs and after it was killed, from the run folders alone. Re
             _JSON,
         ),
     ),
+    "rate": (
+        "compare pictures blind, by your own eye",
+        """\
+examples:
+  lorasweep rate quickstart                     its arms, at the checkpoint and weight that each keeps
+  lorasweep rate quickstart/2                   the steps of one run; or of judged files: judge/NAME
+  lorasweep rate quickstart --rater anna        several people, each apart
+  lorasweep rate quickstart --results           the ranks, and whether the score agrees with the eye
+A page on this machine shows two pictures of one prompt and one noise, and not whose they are: left, right, as good,
+both bad, by keys, clicks or taps; U takes an answer back. It stops when the ranks are settled or after --pairs; every
+answer is kept at once, and the same command goes on. See docs/rate.md.""",
+        (
+            _arg("named", metavar="SWEEP|SWEEP/TRIAL", help="a sweep, or a run"),
+            _arg("--rater", default="me", metavar="NAME", help="whose answers they are (me)"),
+            _arg("--pairs", type=_count, default=60, metavar="N", help="how many answers are enough (60)"),
+            _arg("--port", type=_whole(1, 65535), help="default: a free one"),
+            _arg("--no-browser", dest="browser", action="store_false", help="only say the page's address"),
+            _arg("--results", action="store_true", help="only show what came of it"),
+            _JSON,
+        ),
+    ),
     "ui": (
         "open the MLflow UI on this machine",
         "Listens on loopback only; Ctrl-C ends it.",

@@ -8,11 +8,9 @@ One self-contained file by the templates of the report, which escape whatever th
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from pathlib import Path
 
-from markupsafe import Markup
 from PIL import Image
 
 from lorasweep.core.errors import DatasetError
@@ -22,9 +20,8 @@ from lorasweep.data import captions
 from lorasweep.data.images import open_rgb
 from lorasweep.plan.audit import Audit
 from lorasweep.plan.caption_findings import short
-from lorasweep.results.report.page import templates
+from lorasweep.results.report.page import assets, templates
 
-_FOLDER = Path(__file__).parent
 _SIDE_PX = 200
 _MARK = "· lorasweep audit</title>"
 
@@ -36,9 +33,6 @@ def is_ours(file: Path) -> bool:
 
 def render(recipe: Recipe, found: Audit) -> str:
     """Write the page."""
-    style, extra, script = (
-        (_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "audit.css", "audit.js")
-    )
     images = found.plan.images if found.plan else ()
     concepts = dict.fromkeys(image.concept for image in images)
     return (
@@ -48,9 +42,7 @@ def render(recipe: Recipe, found: Audit) -> str:
             name=Path(recipe.dataset.path or "").name,
             findings=found.findings,
             concepts={name: [_card(i, recipe, found) for i in images if i.concept == name] for name in concepts},
-            style=Markup(style + extra),
-            script=Markup(script),
-            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            **assets("page.css", "audit.css", script="audit.js"),
         )
     )
 

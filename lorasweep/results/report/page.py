@@ -31,18 +31,22 @@ _FOLDER = Path(__file__).parent
 
 def render(findings: Findings) -> str:
     """Write the page."""
-    style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     page = templates().get_template("page.html.j2")
     return page.render(
         findings=findings,
         verdict=words.verdict(findings),
         parts=parts.all_of(findings),
-        style=Markup(style),
-        script=Markup(script),
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **assets("page.css", script="page.js"),
         now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=lorasweep.__version__,
     )
+
+
+def assets(*styles: str, script: str) -> dict[str, str]:
+    """What every page has inside: its style sheets, its script, and the digest by which its policy allows that."""
+    style, code = ("".join((_FOLDER / name).read_text("utf-8") for name in names) for names in (styles, (script,)))
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    return {"style": Markup(style), "script": Markup(code), "script_digest": digest}
 
 
 @functools.cache

@@ -1,0 +1,283 @@
+"""What people said of pictures without knowing whose they are: the record, the ranks, and whether the score agrees.
+
+    <sweep or run>/ratings/NAME.jsonl  ->  Book of answers  ->  Rated
+
+A sweep's items are its arms, a run's its steps. An answer is a line; undoing one is a line too, so that nothing
+written is ever changed, and a kill tears the last line at most, which is not counted. Knows nothing about how
+pictures are shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from lorasweep.core import files
+from lorasweep.core.run_folder import RunFolder, SweepFolder, ratings_file, raters
+from lorasweep.results import preference
+from lorasweep.results.preference import ANSWERS, Z95, Strengths
+from lorasweep.sweep.ranking.state import read_state
+from lorasweep.trial.judge import score
+from lorasweep.trial.judge.symptoms import SYMPTOMS
+
+SAME = 0.005  # scores that differ by less look the same, and say nothing about which picture is better
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Whose picture stood on one side."""
+
+    item: str
+    run: str  # name of its run folder
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What was said of two pictures of one prompt and noise; `pair` is what the page called them."""
+
+    pair: str
+    answer: str  # one of ANSWERS
+    left: Shown
+    right: Shown
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Book:
+    """A file of answers as it was read: those that stand, the oldest first; its lines, and those that are torn."""
+
+    answers: tuple[Answer, ...] = ()
+    lines: int = 0
+    unread: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """An arm or a step in a person's eye.
+
+    Attributes:
+        strength: log odds of being preferred to the average of all; `low` and `high` are its 95 % interval.
+        won, lost, tied, both_bad: how often.
+        ruined: more likely to be called bad, both of a pair, than to be chosen.
+    """
+
+    item: str
+    strength: float
+    low: float
+    high: float
+    won: int
+    lost: int
+    tied: int
+    both_bad: int
+    ruined: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Whether a number that lorasweep measured says what the person said; intervals are 95 %.
+
+    Attributes:
+        metric: its name; of a symptom, less is taken to be better.
+        share: of the `decided` pairs, those with a better picture and a number that differs, in which it agrees.
+        share_low, share_high: Wilson's interval: it speaks of this person, these items and prompts.
+        tau: Kendall's, between the items' strengths and their mean numbers.
+        tau_low, tau_high: over what the strengths may be.
+    """
+
+    metric: str
+    share: float
+    share_low: float
+    share_high: float
+    decided: int
+    tau: float
+    tau_low: float
+    tau_high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rated:
+    """What came of one person's answers about a sweep's arms, or a run's steps; the best first."""
+
+    name: str  # of the sweep or the run
+    rater: str
+    answers: int
+    lines: int  # of the file, those of undone answers too: it only grows
+    unread: int
+    settled: bool  # every rank is told from the next
+    standings: tuple[Standing, ...]
+    agreements: tuple[Agreement, ...]  # of the utility, then of each symptom
+
+
+def read_book(file: Path) -> Book:
+    """Read the answers of one person; an absent file is an empty one."""
+    answers: list[Answer] = []
+    read = lines = 0
+    for row in files.read_jsonl(file):
+        read += 1
+        if "undo" in row:
+            answers = answers[:-1]
+        elif answer := _answer(row):
+            answers.append(answer)
+        else:
+            read -= 1
+    if file.exists():
+        lines = sum(1 for line in file.read_bytes().splitlines() if line.strip())
+    return Book(answers=tuple(answers), lines=lines, unread=lines - read)
+
+
+def write_answer(file: Path, answer: Answer) -> None:
+    """Keep an answer, on the disk before this returns."""
+    _append(file, asdict(answer))
+
+
+def write_undo(file: Path, undone: Answer) -> None:
+    """Keep that the last answer does not stand."""
+    _append(file, {"undo": undone.pair})
+
+
+def read_rated(folder: Path) -> list[Rated]:
+    """What everybody said of a sweep's arms, or of a run's steps."""
+    books = {rater: read_book(ratings_file(folder, rater)) for rater in raters(folder)}
+    if not any(book.answers for book in books.values()):
+        return []
+    judged = _Judged(folder)
+    return [_rated(judged, rater, book) for rater, book in books.items() if book.answers]
+
+
+def strengths(answers: Iterable[Answer], items: Sequence[str] = ()) -> Strengths:
+    """Fit the items that were shown, and those named besides."""
+    choices = [(answer.left.item, answer.right.item, answer.answer) for answer in answers]
+    shown = (item for left, right, _ in choices for item in (left, right))
+    return preference.fit(tuple(dict.fromkeys([*items, *shown])), choices)
+
+
+class _Judged:
+    """What was measured at the checkpoints of a sweep, or of a run, over the symptoms that all have."""
+
+    def __init__(self, folder: Path) -> None:
+        run, sweep = RunFolder(folder), SweepFolder(folder)
+        self.name = run.name if run.exists else folder.name
+        left_out = {} if run.exists else read_state(folder).left_out
+        self._metrics = {
+            (each.path.name, step): score.without(metrics, left_out)
+            for each in ([run] if run.exists else sweep.runs)
+            for step, metrics in _by_step(each).items()
+        }
+
+    def value(self, shown: Shown, metric: str, sign: int) -> float | None:
+        """A number of the checkpoint that drew a picture, times the sign by which more is better."""
+        value = self._metrics.get((shown.run, shown.step), {}).get(metric)
+        return None if value is None else sign * value
+
+
+def _by_step(run: RunFolder) -> dict[int, Mapping[str, float]]:
+    result = run.result
+    found = {rung["step"]: rung["metrics"] for rung in result.get("rungs") or run.rungs()}
+    return found | ({result["step"]: result["metrics"]} if "step" in result else {})
+
+
+def _rated(judged: _Judged, rater: str, book: Book) -> Rated:
+    fitted = strengths(book.answers)
+    metrics = [(score.UTILITY, 1), *((f"overcook/{symptom.name}", -1) for symptom in SYMPTOMS)]
+    agreements = (_agreement(judged, book.answers, fitted, metric, sign) for metric, sign in metrics)
+    return Rated(
+        name=judged.name,
+        rater=rater,
+        answers=len(book.answers),
+        lines=book.lines,
+        unread=book.unread,
+        settled=fitted.settled,
+        standings=tuple(_standing(item, fitted, book.answers) for item in fitted.order),
+        agreements=tuple(found for found in agreements if found),
+    )
+
+
+def _standing(item: str, fitted: Strengths, answers: Sequence[Answer]) -> Standing:
+    mean, error = fitted.against_average(item)
+    counted = Counter(
+        _outcome(answer, side)
+        for answer in answers
+        for side, shown in (("left", answer.left), ("right", answer.right))
+        if shown.item == item
+    )
+    return Standing(
+        item=item,
+        strength=mean,
+        low=mean - Z95 * error,
+        high=mean + Z95 * error,
+        won=counted["won"],
+        lost=counted["lost"],
+        tied=counted["tie"],
+        both_bad=counted["both_bad"],
+        ruined=fitted.is_ruined(item),
+    )
+
+
+def _outcome(answer: Answer, side: str) -> str:
+    """What an answer says of the picture on one side."""
+    if answer.answer in ("left", "right"):
+        return "won" if answer.answer == side else "lost"
+    return answer.answer
+
+
+def _agreement(
+    judged: _Judged, answers: Sequence[Answer], fitted: Strengths, metric: str, sign: int
+) -> Agreement | None:
+    """Compare a number with what was said; None where it never differs, or was not measured."""
+    of_item: dict[str, list[float]] = {}
+    agreed = decided = 0
+    for answer in answers:
+        left, right = judged.value(answer.left, metric, sign), judged.value(answer.right, metric, sign)
+        if left is None or right is None:
+            continue
+        of_item.setdefault(answer.left.item, []).append(left)
+        of_item.setdefault(answer.right.item, []).append(right)
+        if answer.answer in ("left", "right") and abs(left - right) >= SAME:
+            decided += 1
+            agreed += (left > right) == (answer.answer == "left")
+    tau = fitted.rank_correlation({item: fmean(values) for item, values in of_item.items()}, same=SAME)
+    if not decided or tau is None:
+        return None
+    low, high = preference.share_interval(agreed, decided)
+    return Agreement(
+        metric=metric,
+        share=agreed / decided,
+        share_low=low,
+        share_high=high,
+        decided=decided,
+        tau=tau[0],
+        tau_low=tau[1],
+        tau_high=tau[2],
+    )
+
+
+def _answer(row: Mapping[str, Any]) -> Answer | None:
+    """A line as an answer; None when it is none."""
+    try:
+        left, right = (
+            Shown(item=str(row[side]["item"]), run=str(row[side]["run"]), step=int(row[side]["step"]))
+            for side in ("left", "right")
+        )
+        told = Answer(
+            pair=str(row["pair"]),
+            answer=str(row["answer"]),
+            left=left,
+            right=right,
+            prompt=str(row["prompt"]),
+            seed=int(row["seed"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+    return told if told.answer in ANSWERS else None
+
+
+def _append(file: Path, row: dict[str, Any]) -> None:
+    file.parent.mkdir(exist_ok=True)
+    files.append_jsonl(file, {**row, "time": time.time()}, durable=True)
