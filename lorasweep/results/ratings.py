@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import Any
 
 from lorasweep.core import files
-from lorasweep.core.run_folder import RunFolder, SweepFolder, ratings_file, raters
+from lorasweep.core.run_folder import RunFolder, SweepFolder, raters, ratings_file
 from lorasweep.results import preference
 from lorasweep.results.preference import ANSWERS, Z95, Strengths
 from lorasweep.sweep.ranking.state import read_state
