@@ -56,6 +56,7 @@ class Book:
     answers: tuple[Answer, ...] = ()
     lines: int = 0
     unread: int = 0
+    time_ms: int = 0  # Unix time of its last change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,7 @@ class Rated:
     answers: int
     lines: int  # of the file, those of undone answers too: it only grows
     unread: int
+    time_ms: int  # when the last one was given
     settled: bool  # every rank is told from the next
     standings: tuple[Standing, ...]
     agreements: tuple[Agreement, ...]  # of the utility, then of each symptom
@@ -117,19 +119,20 @@ class Rated:
 
 def read_book(file: Path) -> Book:
     """Read the answers of one person; an absent file is an empty one."""
+    if not file.exists():
+        return Book()
     answers: list[Answer] = []
-    read = lines = 0
+    lines = [line for line in file.read_bytes().splitlines() if line.strip()]
+    read = 0
     for row in files.read_jsonl(file):
-        read += 1
+        answer = _answer(row)
+        read += "undo" in row or answer is not None
         if "undo" in row:
             answers = answers[:-1]
-        elif answer := _answer(row):
+        elif answer is not None:
             answers.append(answer)
-        else:
-            read -= 1
-    if file.exists():
-        lines = sum(1 for line in file.read_bytes().splitlines() if line.strip())
-    return Book(answers=tuple(answers), lines=lines, unread=lines - read)
+    time_ms = file.stat().st_mtime_ns // 10**6
+    return Book(answers=tuple(answers), lines=len(lines), unread=len(lines) - read, time_ms=time_ms)
 
 
 def write_answer(file: Path, answer: Answer) -> None:
@@ -193,6 +196,7 @@ def _rated(judged: _Judged, rater: str, book: Book) -> Rated:
         answers=len(book.answers),
         lines=book.lines,
         unread=book.unread,
+        time_ms=book.time_ms,
         settled=fitted.settled,
         standings=tuple(_standing(item, fitted, book.answers) for item in fitted.order),
         agreements=tuple(found for found in agreements if found),

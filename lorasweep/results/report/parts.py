@@ -23,6 +23,7 @@ def all_of(findings: Findings) -> list[Part]:
     parts: list[Part] = [
         ("Leaderboard", "leaderboard", findings.arms),
         ("What it looks like", "pictures", gallery.contact_sheet(findings, gallery.worth_showing(findings))),
+        ("By eye, blind", "rated", findings.rated),
         ("Identity against overcooking", "pareto", charts.pareto(findings)),
         ("How each one cooked", "curves", charts.curves(findings)),
         ("Over steps and weights", "ladder", gallery.ladders(findings)),
