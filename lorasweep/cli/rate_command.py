@@ -44,7 +44,7 @@ def _print(rated: Rated) -> None:
     console = text_console()
     console.print(table)
     if rated.unread:
-        print(f"{rated.unread} torn lines of the answers are not counted")
+        print(f"{rated.unread} lines of the answers are torn, or none, and not counted")
     agreement = text_table(
         "does the score see what the eye sees?", texts=["number"], numbers=["agrees", "95 %", "of pairs", "tau", "95 %"]
     )

@@ -21,7 +21,9 @@ from lorasweep.results.preference import ANSWERS, Choice, fit
 FLAT = 1e4  # a prior that says nothing
 
 
-def simulated(truth: Sequence[float], tie: float, bad: float, pairs: Sequence[tuple[int, int]], seed: int) -> list[Choice]:
+def simulated(
+    truth: Sequence[float], tie: float, bad: float, pairs: Sequence[tuple[int, int]], seed: int
+) -> list[Choice]:
     """Answers by the model itself: log strengths, log nu, log beta."""
     chance = np.random.default_rng(seed)
     return [
