@@ -36,11 +36,11 @@ def run(options: argparse.Namespace) -> int:
 def _print(rated: Rated) -> None:
     settled = "every rank is settled" if rated.settled else "not every rank is settled"
     title = f"{rated.name} by the eye of {rated.rater}: {rated.answers} answers, {settled}"
-    table = text_table(title, texts=["", "", "called"], numbers=["strength", "95 %", "won", "lost", "tied", "both bad"])
+    table = text_table(title, texts=["", ""], numbers=["strength", "95 %", "won/lost/tied/bad"])
     for rank, each in enumerate(rated.standings, start=1):
-        numbers = [f"{each.strength:+.2f}", f"{each.low:+.2f} to {each.high:+.2f}"]
-        counts = [str(count) for count in (each.won, each.lost, each.tied, each.both_bad)]
-        table.add_row(str(rank), each.item, "ruined" if each.ruined else "", *numbers, *counts)
+        counts = f"{each.won}/{each.lost}/{each.tied}/{each.both_bad}"
+        interval = f"{each.low:+.1f} to {each.high:+.1f}"
+        table.add_row(str(rank), each.item + " (ruined)" * each.ruined, f"{each.strength:+.2f}", interval, counts)
     console = text_console()
     console.print(table)
     if rated.unread:

@@ -18,7 +18,7 @@ of the information there, the prior's included. Knows nothing about pictures or 
 
 from __future__ import annotations
 
-import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,12 +43,14 @@ class Strengths:
         log_P: log strengths of the items around their prior's mean, log nu, log beta.
         covariance_PP: of these.
         rejects: whether anything was called bad, so that there is a beta.
+        posterior: what they were fitted to.
     """
 
     items: tuple[str, ...]
     log_P: np.ndarray
     covariance_PP: np.ndarray
     rejects: bool
+    posterior: _Posterior
 
     @property
     def order(self) -> list[str]:
@@ -70,9 +72,11 @@ class Strengths:
         return self._contrast(contrast_P)
 
     def information(self, one: str, other: str) -> float:
-        """How much is expected to be learned by showing these two: most where they are close, or little known."""
-        difference, error = self.difference(one, other)
-        return error**2 / (2 + 2 * math.cosh(difference))
+        """How much is expected to be learned of two: most where they are close, or little known, and not both bad."""
+        error = self.difference(one, other)[1]
+        ours, theirs = (math.exp(self.log_P[self.items.index(item)]) for item in (one, other))
+        total = ours + theirs + (math.exp(self.log_P[-1]) if self.rejects else 0.0)
+        return error**2 * ((ours + theirs) / total - ((ours - theirs) / total) ** 2) / 4
 
     def is_ruined(self, item: str) -> bool:
         """Whether it is more likely to be rejected than to be chosen."""
@@ -80,9 +84,19 @@ class Strengths:
 
     @property
     def settled(self) -> bool:
-        """Whether every item is told apart from the next one."""
-        pairs = zip(self.order, self.order[1:], strict=False)
-        return all(gap > Z_SETTLED * error for gap, error in (self.difference(*pair) for pair in pairs))
+        """Whether every item is told apart from the next one; what is ruined needs no order."""
+        pairs = itertools.pairwise(self.order)
+        return all(self.evidence(*pair) > Z_SETTLED for pair in pairs if not self.is_ruined(pair[0]))
+
+    def evidence(self, one: str, other: str) -> float:
+        """In standard errors, how much worse choices are explained when two items are taken to be equally strong.
+
+        The root of the likelihood ratio: where one always wins, its strength has no end, and Wald's ratio sees little.
+        """
+        places = [self.items.index(item) for item in (one, other)]
+        equal = self.posterior.merged(*places)
+        lost = equal.cost(equal.mode())[0] - self.posterior.cost(self.log_P)[0]
+        return math.sqrt(2 * max(0.0, lost))
 
     def rank_correlation(self, values: Mapping[str, float], *, same: float) -> tuple[float, float, float] | None:
         """Kendall's tau between strengths and values, and its 95 % interval over what strengths may be.
@@ -114,42 +128,60 @@ class Strengths:
 
 def fit(items: Sequence[str], choices: Sequence[Choice], *, prior_sd: float = PRIOR_SD) -> Strengths:
     """Fit the strengths of some items to the choices between them, of which there may be none yet."""
-    from scipy.optimize import minimize
-
     place = {item: number for number, item in enumerate(items)}
-    size = len(items) + 2
     answered_N = np.array([ANSWERS.index(answer) for _, _, answer in choices], dtype=int)
     there = [0, 1, *(option for option in (2, 3) if option in answered_N)]
-    design_NOP = np.zeros((len(choices), len(ANSWERS), size))
+    design_NOP = np.zeros((len(choices), len(ANSWERS), len(items) + 2))
     for row, (left, right, _) in enumerate(choices):
         design_NOP[row, 0, place[left]] = design_NOP[row, 1, place[right]] = 1
         design_NOP[row, 2, [place[left], place[right]]] = 0.5
     design_NOP[:, 2, -2] = design_NOP[:, 3, -1] = 1
     observed_P = design_NOP[np.arange(len(choices)), answered_N].sum(0)
-    cost = functools.partial(_cost, design_NOP[:, there], observed_P, prior_sd)
-    found = minimize(lambda log_P: cost(log_P)[:2], np.zeros(size), jac=True, hess=lambda log_P: cost(log_P)[2],
-                     method="trust-exact", options={"gtol": 1e-6})  # fmt: skip
-    return Strengths(tuple(items), found.x, np.linalg.inv(cost(found.x)[2]), 3 in there)
+    posterior = _Posterior(design_NOP[:, there], observed_P, np.eye(len(items) + 2) / prior_sd**2)
+    log_P = posterior.mode()
+    covariance_PP = np.linalg.inv(posterior.cost(log_P)[2])
+    return Strengths(tuple(items), log_P, covariance_PP, rejects=3 in there, posterior=posterior)
 
 
-def _cost(
-    design_NOP: np.ndarray, observed_P: np.ndarray, prior_sd: float, log_P: np.ndarray
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Negative log posterior density, its gradient, its Hessian."""
-    from scipy.special import logsumexp, softmax
+@dataclass(frozen=True, eq=False)
+class _Posterior:
+    """What was shown and answered: a row of the design an option, as linear in the parameters as their logits are."""
 
-    utility_NO = design_NOP @ log_P
-    chance_NO = softmax(utility_NO, axis=1)
-    expected_NP = np.einsum("no,nop->np", chance_NO, design_NOP)
-    value = logsumexp(utility_NO, axis=1).sum() - observed_P @ log_P + log_P @ log_P / (2 * prior_sd**2)
-    gradient_P = expected_NP.sum(0) - observed_P + log_P / prior_sd**2
-    hessian_PP = np.einsum("no,nop,noq->pq", chance_NO, design_NOP, design_NOP, optimize=True)
-    hessian_PP += np.eye(len(log_P)) / prior_sd**2 - expected_NP.T @ expected_NP
-    return float(value), gradient_P, hessian_PP
+    design_NOP: np.ndarray
+    observed_P: np.ndarray
+    prior_PP: np.ndarray  # precision
+
+    def mode(self) -> np.ndarray:
+        """The parameters of highest density."""
+        from scipy.optimize import minimize
+
+        start_P = np.zeros(len(self.observed_P))
+        found = minimize(lambda log_P: self.cost(log_P)[:2], start_P, jac=True, method="trust-exact",
+                         hess=lambda log_P: self.cost(log_P)[2], options={"gtol": 1e-6})  # fmt: skip
+        return np.asarray(found.x)
+
+    def cost(self, log_P: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """Negative log density, its gradient, its Hessian."""
+        from scipy.special import logsumexp, softmax
+
+        utility_NO = self.design_NOP @ log_P
+        chance_NO = softmax(utility_NO, axis=1)
+        expected_NP = np.einsum("no,nop->np", chance_NO, self.design_NOP)
+        value = logsumexp(utility_NO, axis=1).sum() - self.observed_P @ log_P + log_P @ self.prior_PP @ log_P / 2
+        gradient_P = expected_NP.sum(0) - self.observed_P + self.prior_PP @ log_P
+        second_PP = np.einsum("no,nop,noq->pq", chance_NO, self.design_NOP, self.design_NOP, optimize=True)
+        return float(value), gradient_P, second_PP - expected_NP.T @ expected_NP + self.prior_PP
+
+    def merged(self, one: int, other: int) -> _Posterior:
+        """With two items that are equally strong."""
+        merge_PQ = np.delete(np.eye(len(self.observed_P)), other, axis=1)
+        merge_PQ[other, one - (one > other)] = 1
+        prior_QQ = merge_PQ.T @ self.prior_PP @ merge_PQ
+        return _Posterior(self.design_NOP @ merge_PQ, self.observed_P @ merge_PQ, prior_QQ)
 
 
 def share_interval(agreed: int, of: int) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson, J. Am. Stat. Assoc. 22, 1927); `of` > 0."""
     middle = (agreed + Z95**2 / 2) / (of + Z95**2)
     half = Z95 / (of + Z95**2) * math.sqrt(agreed * (of - agreed) / of + Z95**2 / 4)
-    return middle - half, middle + half
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -154,6 +154,32 @@ def read_rated(folder: Path) -> list[Rated]:
     return [_rated(judged, rater, book) for rater, book in books.items() if book.answers]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """The rungs that a person was shown, by what they called them: rows of metrics.json by arm or step."""
+
+    runs: tuple[RunFolder, ...]
+    harmless: dict[str, list[Mapping[str, Any]]]
+    ruined: dict[str, list[Mapping[str, Any]]]
+
+
+def read_labels(folder: Path, rater: str) -> Labels:
+    """Read what a person called ruined, and what not; the strongest first."""
+    answers = read_book(ratings_file(folder, rater)).answers
+    fitted = strengths(answers)
+    runs = {
+        run.path.name: run for run in ([RunFolder(folder)] if RunFolder(folder).exists else SweepFolder(folder).runs)
+    }
+    shown = {side for answer in answers for side in (answer.left, answer.right) if side.run in runs}
+    labels = Labels(runs=tuple(runs[name] for name in sorted({each.run for each in shown})), harmless={}, ruined={})
+    rungs = {(run.path.name, rung["step"]): rung for run in labels.runs for rung in run.result.get("rungs", ())}
+    for item in fitted.order:
+        rows = [rungs[each.run, each.step] for each in shown if each.item == item and (each.run, each.step) in rungs]
+        if rows:
+            (labels.ruined if fitted.is_ruined(item) else labels.harmless)[item] = rows
+    return labels
+
+
 def strengths(answers: Iterable[Answer], items: Sequence[str] = ()) -> Strengths:
     """Fit the items that were shown, and those named besides."""
     choices = [(answer.left.item, answer.right.item, answer.answer) for answer in answers]

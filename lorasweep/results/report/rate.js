@@ -19,13 +19,14 @@ async function show(told) {
   asked = told;
   const bar = document.querySelector("progress");
   [bar.max, bar.value] = [told.most, told.answered];
+  document.getElementById("pair").hidden = Boolean(told.over);
   document.getElementById("prompt").textContent = told.prompt ?? "";
   for (const [image, data] of [[left, told.left], [right, told.right]]) {
     if (data) image.src = data;
     else image.removeAttribute("src");
   }
   await Promise.allSettled([left, right].map((image) => image.decode()));
-  tell(told.over ? `Enough: ${told.over}. You may close this page; undo takes the last answer back.` : `${told.answered} answered`);
+  tell(told.over ? `Enough: ${told.over}. You may close this page; for a few seconds, undo takes the last answer back.` : `${told.answered} answered`);
   setTimeout(enable, PAUSE_MS);
 }
 async function ask(path, how) {

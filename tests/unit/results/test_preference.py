@@ -26,10 +26,11 @@ def simulated(
 ) -> list[Choice]:
     """Answers by the model itself: log strengths, log nu, log beta."""
     chance = np.random.default_rng(seed)
-    return [
-        (str(i), str(j), ANSWERS[chance.choice(4, p=softmax([truth[i], truth[j], tie + (truth[i] + truth[j]) / 2, bad]))])
-        for i, j in pairs
-    ]  # fmt: skip
+    found = []
+    for i, j in pairs:
+        log_odds = [truth[i], truth[j], tie + (truth[i] + truth[j]) / 2, bad]
+        found.append((str(i), str(j), ANSWERS[chance.choice(4, p=softmax(log_odds))]))
+    return found
 
 
 def test_two_items_have_a_closed_form() -> None:

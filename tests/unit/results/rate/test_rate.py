@@ -246,7 +246,8 @@ def test_the_page_is_only_for_who_has_the_token_on_this_machine(server: RatingSe
     others = ["evil.example", "evil.example:80", f"127.0.0.1.evil.example:{server.server_port}", ""]
     assert [ask(server, "GET", inside, Host=name)[0] for name in others] == [404] * 4
     paths = ["/", "/asked", "//asked", f"/{server.token}", f"/{server.token[:-1]}x/", f"{inside}../../../etc/passwd",
-             f"{inside}..%2f..%2fsweep.yaml", f"{inside}sweep.yaml", f"{inside}asked?x=1", f"{inside}%61sked"]  # fmt: skip
+             f"{inside}..%2f..%2fsweep.yaml", f"{inside}sweep.yaml", f"{inside}asked?x=1",
+             f"{inside}%61sked"]  # fmt: skip
     assert [ask(server, "GET", path)[0] for path in paths] == [404] * len(paths)
     assert ask(server, "POST", "/answer", b"{}")[0] == 404
     assert [ask(server, method, inside)[0] for method in ("PUT", "DELETE", "OPTIONS")] == [501] * 3
@@ -256,7 +257,7 @@ def test_nothing_but_answers_is_taken_and_nothing_else_is_written(server: Rating
     before = {file for file in sweep.rglob("*") if file.is_file()}
     path, pair = f"/{server.token}/answer", json.loads(ask(server, "GET", f"/{server.token}/asked")[1])["pair"]
     junk = [b"", b"[]", b"null", b"{", b"\xff", b'"pair"', b'{"pair": 1, "answer": "left"}', b"[" * 900,
-            json.dumps({"pair": pair, "answer": "best"}).encode(), json.dumps({"pair": pair, "answer": ["left"]}).encode(),
+            *(json.dumps({"pair": pair, "answer": answer}).encode() for answer in ("best", ["left"], None)),
             json.dumps({"pair": pair}).encode()]  # fmt: skip
     assert [ask(server, "POST", path, body)[0] for body in junk] == [400] * len(junk)
     assert ask(server, "POST", path, b"{}", **{"Content-Length": "-1"})[0] == 411
