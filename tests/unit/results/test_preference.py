@@ -1,10 +1,11 @@
 """Strengths from choices: against closed forms, scikit-learn and scipy, and against truths that are known.
 
-pytest -m slow tests/unit/results/test_preference.py      (coverage, and how often equal items are called settled)
+pytest -m slow tests/unit/results/test_preference.py      (coverage)
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -99,7 +100,7 @@ def test_the_interval_of_a_share_is_scipys(agreed: int, of: int) -> None:
 
 @pytest.mark.slow
 def test_intervals_cover_the_truth() -> None:
-    """Half a minute; strengths are drawn from the prior of the fit, so 95 % is meant."""
+    """Seconds; strengths are drawn from the prior of the fit, so 95 % is meant."""
     chance, inside = np.random.default_rng(1), []
     for seed in range(150):
         truth = chance.normal(0, preference.PRIOR_SD, 4)
@@ -111,11 +112,31 @@ def test_intervals_cover_the_truth() -> None:
     assert 0.92 < np.mean(inside) < 0.98  # 600 intervals: 0.95 +- 0.02
 
 
-@pytest.mark.slow
-def test_looking_after_every_answer_seldom_settles_what_is_equal() -> None:
-    """A minute."""
-    items, called = ["0", "1"], 0
-    for seed in range(200):
-        choices = simulated([0, 0], -1, -3, [(0, 1), (1, 0)] * 30, seed)
-        called += any(fit(items, choices[:count]).settled for count in range(1, 61))
-    assert called / 200 < 0.08
+@pytest.mark.parametrize(("share", "told_apart", "wrongly"), [(0.5, 0.05, 0.025), (0.75, 0.94, 0.001)])
+def test_how_often_two_are_told_apart_within_sixty_answers(share: float, told_apart: float, wrongly: float) -> None:
+    """Exactly, over all ways in which one may win with a chance of `share`, and one looks after every answer."""
+    alive, told, wrong = {(0, 0): 1.0}, 0.0, 0.0
+    for _ in range(60):
+        after: dict[tuple[int, int], float] = {}
+        for (won, lost), chance in alive.items():
+            for counts, part in (((won + 1, lost), share), ((won, lost + 1), 1 - share)):
+                after[counts] = after.get(counts, 0.0) + part * chance
+        ended = {counts for counts in after if told_from(max(counts), min(counts))}
+        told += sum(after[counts] for counts in ended)
+        wrong += sum(after[won, lost] for won, lost in ended if won < lost)
+        alive = {counts: chance for counts, chance in after.items() if counts not in ended}
+    assert told == pytest.approx(told_apart, abs=0.01) and wrong <= wrongly
+
+
+@functools.cache
+def told_from(won: int, lost: int) -> bool:
+    return won - lost > 3 and fit("ab", [("a", "b", "left")] * won + [("a", "b", "right")] * lost).settled
+
+
+def test_what_always_wins_is_settled_soon_and_what_is_ruined_needs_no_order() -> None:
+    order = [(a, b, "left") for a, b in itertools.pairwise("abc")] * 12
+    assert fit("abc", order).settled and not fit("abc", order[:10]).settled
+    assert not fit("abcd", [*order, ("c", "d", "tie")]).settled
+    rejected = [("c", "d", "both_bad")] * 6 + [("a", "d", "left")] * 2
+    assert fit("abcd", [*order, *rejected]).settled
+    assert not fit("abcd", [*order, *rejected[6:]]).settled

@@ -293,3 +293,28 @@ def test_over_ssh_it_says_the_tunnel_and_it_ends_by_itself(
     said = capsys.readouterr().err
     assert "ssh -L" in said and "127.0.0.1" in said
     assert [rated.answers for rated in ls.ratings(sweep)] == [1]
+
+
+# ---------------------------------------------------------------------------------------------- calibration
+
+
+def test_limits_are_placed_by_what_somebody_called_ruined(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = sweep / "0002-bad-s0"
+    result = files.read_json(run / "metrics.json")
+    for rung in result["rungs"]:
+        rung["replicates"] = [{"burn/score": rung["metrics"]["burn/score"] + error} for error in (0, 0, 0.01, 0.01)]
+    files.write_json(run / "metrics.json", result)
+    command = ["calibrate", "--ratings", "mine/2", "--json"]
+    assert main(command) == 2
+    assert "me has called nothing ruined" in capsys.readouterr().err
+    answer_all(session_of(run), ruined=1e6)
+    assert main([*command, "seed=1"]) == 2
+    capsys.readouterr()
+    assert main(command) == 0
+    made = json.loads(capsys.readouterr().out)
+    burn = made["limits"]["burn"]
+    values = {f"step {rung['step']}": rung["metrics"]["burn/score"] for rung in result["rungs"]}
+    assert burn["null"] == max(values[item] for item in made["made"]["harmless"])
+    assert burn["burned"] == min(values[item] for item in made["made"]["ruined"])
+    assert burn["null"] < burn["limit"] < burn["burned"]
+    assert Path(made["file"]).exists() and "memorisation" in made["unplaced"]
