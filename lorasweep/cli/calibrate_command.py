@@ -14,7 +14,7 @@ import lorasweep
 from lorasweep import config, plan
 from lorasweep.core import files, paths, registry
 from lorasweep.core.errors import ConfigError, InputError, LorasweepError, Problem
-from lorasweep.core.output_folder import require_replaceable
+from lorasweep.core.paths import require_replaceable
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
 from lorasweep.core.run_folder import RECIPE_FILE, RunFolder
 from lorasweep.results import runs

@@ -20,8 +20,8 @@ from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.run_folder import RunFolder
 from lorasweep.data import captions
 from lorasweep.results.ratings import Answer, Shown, strengths
-from lorasweep.results.report import gallery, pictures
-from lorasweep.results.report.pictures import Picture
+from lorasweep.results.report import gallery
+from lorasweep.results.report.gallery import Picture
 from lorasweep.results.report.reading import TrialFindings, read_findings
 
 
@@ -115,7 +115,7 @@ def next_pair(asked: Contest, answers: Sequence[Answer], *, rater: str) -> Pair:
 
 def _of_arm(trial: TrialFindings) -> Iterator[tuple[Candidate, str, int]]:
     """An arm's pictures of the checkpoint that is kept, with their prompts in general and the training seed."""
-    for picture in gallery.of_kept(trial):
+    for picture in gallery.as_judged(trial):
         shown = Shown(item=trial.state.arm, run=trial.name, step=picture.step)
         prompt = captions.replace_trigger(picture.prompt, trial.trigger, gallery.TRIGGER)
         yield Candidate(shown=shown, picture=picture), prompt, trial.state.seed
@@ -123,7 +123,7 @@ def _of_arm(trial: TrialFindings) -> Iterator[tuple[Candidate, str, int]]:
 
 def _of_steps(trial: TrialFindings) -> Iterator[tuple[Candidate, str, int]]:
     """A run's pictures at every step."""
-    for picture in pictures.of_run(trial.run):
+    for picture in gallery.of_run(trial.run):
         if picture.weight == trial.weight:
             shown = Shown(item=f"step {picture.step}", run=trial.name, step=picture.step)
             yield Candidate(shown=shown, picture=picture), picture.prompt, 0

@@ -20,7 +20,7 @@ from filelock import FileLock
 from lorasweep.core.run_folder import ratings_file
 from lorasweep.results.rate.pairs import Contest, Pair, next_pair
 from lorasweep.results.ratings import Answer, Book, read_book, strengths, write_answer, write_undo
-from lorasweep.results.report.pictures import Picture
+from lorasweep.results.report.gallery import Picture
 
 UNDO = "undo"
 

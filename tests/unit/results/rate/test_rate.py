@@ -26,9 +26,9 @@ from lorasweep.results.rate.server import RatingServer
 from lorasweep.results.rate.session import Session
 from lorasweep.results.ratings import read_book
 from lorasweep.results.report.write import write_report
+from lorasweep.results.tracking.content import trial_content
 from lorasweep.results.tracking.reading import read_sweep, read_trial
 from lorasweep.results.tracking.sweep_content import sweep_content
-from lorasweep.results.tracking.trial_content import trial_content
 
 ARMS = {"good": 0.1, "middling": 0.4, "bad": 0.9}
 
