@@ -25,6 +25,7 @@ from lorasweep.sweep.ranking.state import read_state
 from lorasweep.trial.judge import score
 from lorasweep.trial.judge.symptoms import SYMPTOMS
 
+Judged = Mapping[tuple[str, int], Mapping[str, float]]  # run and step -> metrics
 SAME = 0.005  # scores that differ by less look the same, and say nothing about which picture is better
 
 
@@ -135,14 +136,11 @@ def read_book(file: Path) -> Book:
     return Book(answers=tuple(answers), lines=len(lines), unread=len(lines) - read, time_ms=time_ms)
 
 
-def write_answer(file: Path, answer: Answer) -> None:
-    """Keep an answer, on the disk before this returns."""
-    _append(file, asdict(answer))
-
-
-def write_undo(file: Path, undone: Answer) -> None:
-    """Keep that the last answer does not stand."""
-    _append(file, {"undo": undone.pair})
+def write_answer(file: Path, answer: Answer, *, undo: bool = False) -> None:
+    """Keep an answer, or that it does not stand; it is on the disk before this returns."""
+    file.parent.mkdir(exist_ok=True)
+    row = {"undo": answer.pair} if undo else asdict(answer)
+    files.append_jsonl(file, {**row, "time": time.time()}, durable=True)
 
 
 def read_rated(folder: Path) -> list[Rated]:
@@ -150,8 +148,9 @@ def read_rated(folder: Path) -> list[Rated]:
     books = {rater: read_book(ratings_file(folder, rater)) for rater in raters(folder)}
     if not any(book.answers for book in books.values()):
         return []
-    judged = _Judged(folder)
-    return [_rated(judged, rater, book) for rater, book in books.items() if book.answers]
+    judged, run = _judged(folder), RunFolder(folder)
+    name = run.name if run.exists else folder.name
+    return [_rated(name, judged, rater, book) for rater, book in books.items() if book.answers]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +166,7 @@ def read_labels(folder: Path, rater: str) -> Labels:
     """Read what a person called ruined, and what not; the strongest first."""
     answers = read_book(ratings_file(folder, rater)).answers
     fitted = strengths(answers)
-    runs = {
-        run.path.name: run for run in ([RunFolder(folder)] if RunFolder(folder).exists else SweepFolder(folder).runs)
-    }
+    runs = {run.path.name: run for run in _runs(folder)}
     shown = {side for answer in answers for side in (answer.left, answer.right) if side.run in runs}
     labels = Labels(runs=tuple(runs[name] for name in sorted({each.run for each in shown})), harmless={}, ruined={})
     rungs = {(run.path.name, rung["step"]): rung for run in labels.runs for rung in run.result.get("rungs", ())}
@@ -187,23 +184,19 @@ def strengths(answers: Iterable[Answer], items: Sequence[str] = ()) -> Strengths
     return preference.fit(tuple(dict.fromkeys([*items, *shown])), choices)
 
 
-class _Judged:
-    """What was measured at the checkpoints of a sweep, or of a run, over the symptoms that all have."""
+def _runs(folder: Path) -> list[RunFolder]:
+    """The runs that are rated: one by its steps, or those of a sweep."""
+    return [RunFolder(folder)] if RunFolder(folder).exists else SweepFolder(folder).runs
 
-    def __init__(self, folder: Path) -> None:
-        run, sweep = RunFolder(folder), SweepFolder(folder)
-        self.name = run.name if run.exists else folder.name
-        left_out = {} if run.exists else read_state(folder).left_out
-        self._metrics = {
-            (each.path.name, step): score.without(metrics, left_out)
-            for each in ([run] if run.exists else sweep.runs)
-            for step, metrics in _by_step(each).items()
-        }
 
-    def value(self, shown: Shown, metric: str, sign: int) -> float | None:
-        """A number of the checkpoint that drew a picture, times the sign by which more is better."""
-        value = self._metrics.get((shown.run, shown.step), {}).get(metric)
-        return None if value is None else sign * value
+def _judged(folder: Path) -> Judged:
+    """What was measured at each checkpoint, over the symptoms that all trials of a sweep have."""
+    left_out = {} if RunFolder(folder).exists else read_state(folder).left_out
+    return {
+        (run.path.name, step): score.without(metrics, left_out)
+        for run in _runs(folder)
+        for step, metrics in _by_step(run).items()
+    }
 
 
 def _by_step(run: RunFolder) -> dict[int, Mapping[str, float]]:
@@ -212,12 +205,12 @@ def _by_step(run: RunFolder) -> dict[int, Mapping[str, float]]:
     return found | ({result["step"]: result["metrics"]} if "step" in result else {})
 
 
-def _rated(judged: _Judged, rater: str, book: Book) -> Rated:
+def _rated(name: str, judged: Judged, rater: str, book: Book) -> Rated:
     fitted = strengths(book.answers)
     metrics = [(score.UTILITY, 1), *((f"overcook/{symptom.name}", -1) for symptom in SYMPTOMS)]
     agreements = (_agreement(judged, book.answers, fitted, metric, sign) for metric, sign in metrics)
     return Rated(
-        name=judged.name,
+        name=name,
         rater=rater,
         answers=len(book.answers),
         lines=book.lines,
@@ -258,15 +251,16 @@ def _outcome(answer: Answer, side: str) -> str:
 
 
 def _agreement(
-    judged: _Judged, answers: Sequence[Answer], fitted: Strengths, metric: str, sign: int
+    judged: Judged, answers: Sequence[Answer], fitted: Strengths, metric: str, sign: int
 ) -> Agreement | None:
     """Compare a number with what was said; None where it never differs, or was not measured."""
     of_item: dict[str, list[float]] = {}
     agreed = decided = 0
     for answer in answers:
-        left, right = judged.value(answer.left, metric, sign), judged.value(answer.right, metric, sign)
-        if left is None or right is None:
+        both = [judged.get((each.run, each.step), {}).get(metric) for each in (answer.left, answer.right)]
+        if None in both:
             continue
+        left, right = (sign * value for value in both if value is not None)
         of_item.setdefault(answer.left.item, []).append(left)
         of_item.setdefault(answer.right.item, []).append(right)
         if answer.answer in ("left", "right") and abs(left - right) >= SAME:
@@ -306,8 +300,3 @@ def _answer(row: Mapping[str, Any]) -> Answer | None:
     except (KeyError, TypeError, ValueError):
         return None
     return told if told.answer in ANSWERS else None
-
-
-def _append(file: Path, row: dict[str, Any]) -> None:
-    file.parent.mkdir(exist_ok=True)
-    files.append_jsonl(file, {**row, "time": time.time()}, durable=True)

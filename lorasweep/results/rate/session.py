@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from lorasweep.core.run_folder import ratings_file
 from lorasweep.results.rate.pairs import Contest, Pair, next_pair
-from lorasweep.results.ratings import Answer, Book, read_book, strengths, write_answer, write_undo
+from lorasweep.results.ratings import Answer, Book, read_book, strengths, write_answer
 from lorasweep.results.report.gallery import Picture
 
 UNDO = "undo"
@@ -63,7 +63,7 @@ class Session:
                 return
             if answer == UNDO:
                 if book.answers:
-                    write_undo(self.file, book.answers[-1])
+                    write_answer(self.file, book.answers[-1], undo=True)
             elif not self._why_over(book):
                 asked = self._pair(book)
                 write_answer(
