@@ -48,7 +48,8 @@ class Sampling:
     steps: Sequence[tuple[torch.Tensor, tuple[float, float], tuple[float, float]]]
 
 
-# What a base was told in words: tensors by name, one row a caption, e.g. "embeds" (B, L, D), "pooled" (B, P).
+# What a base was told in words: tensors by name, one row a caption, e.g. "embeds" (B, L, D), "pooled" (B, P). Where
+# there is a "mask" (B, L), all are (B, L, ...) and count only where it is True.
 Text = dict[str, "torch.Tensor"]
 
 
@@ -119,6 +120,7 @@ class Base(Protocol):
     latent: LatentShape
     path: NoisePath
     clip_skip: int  # 1 = last hidden state
+    embeds_guidance: bool  # whether it is told how far to be guided, as "guidance" (B,) in its text, 1 if it is not
     fingerprint: str
     vae_fingerprint: str  # what cached latents depend on
     text_fingerprint: str  # what cached captions depend on, clip_skip included
