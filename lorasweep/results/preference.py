@@ -78,15 +78,18 @@ class Strengths:
         total = ours + theirs + (math.exp(self.log_P[-1]) if self.rejects else 0.0)
         return error**2 * ((ours + theirs) / total - ((ours - theirs) / total) ** 2) / 4
 
-    def is_ruined(self, item: str) -> bool:
-        """Whether it is more likely to be rejected than to be chosen."""
-        return self.rejects and bool(self.log_P[self.items.index(item)] < self.log_P[-1])
+    def is_ruined(self, item: str, *, surely: bool = False) -> bool:
+        """Whether it is more likely to be rejected than to be chosen; `surely`: with a confidence of 97.5 %."""
+        contrast_P = np.zeros(len(self.log_P))
+        contrast_P[self.items.index(item)], contrast_P[-1] = 1, -1
+        gap, error = self._contrast(contrast_P)
+        return self.rejects and gap + surely * Z95 * error < 0
 
     @property
     def settled(self) -> bool:
-        """Whether every item is told apart from the next one; what is ruined needs no order."""
+        """Whether every item is told apart from the next one; what is surely ruined needs no order."""
         pairs = itertools.pairwise(self.order)
-        return all(self.evidence(*pair) > Z_SETTLED for pair in pairs if not self.is_ruined(pair[0]))
+        return all(self.evidence(*pair) > Z_SETTLED for pair in pairs if not self.is_ruined(pair[0], surely=True))
 
     def evidence(self, one: str, other: str) -> float:
         """In standard errors, how much worse choices are explained when two items are taken to be equally strong.

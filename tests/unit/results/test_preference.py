@@ -137,6 +137,7 @@ def test_what_always_wins_is_settled_soon_and_what_is_ruined_needs_no_order() ->
     order = [(a, b, "left") for a, b in itertools.pairwise("abc")] * 12
     assert fit("abc", order).settled and not fit("abc", order[:10]).settled
     assert not fit("abcd", [*order, ("c", "d", "tie")]).settled
-    rejected = [("c", "d", "both_bad")] * 6 + [("a", "d", "left")] * 2
+    rejected = [("c", "d", "both_bad")] * 8 + [("a", "d", "left")] * 2
     assert fit("abcd", [*order, *rejected]).settled
-    assert not fit("abcd", [*order, *rejected[6:]]).settled
+    assert not fit("abcd", [*order, *rejected[8:]]).settled
+    assert not fit("abcd", [("c", "d", "both_bad")] * 2).settled  # nothing is known of a and b
