@@ -10,6 +10,7 @@ All raise a ConfigError that lists every problem. Configuration stops here: past
 frozen records.
 """
 
+from lorasweep.config.beside_recipe import take_component
 from lorasweep.config.places import conf_dir, sweeps_dir
 from lorasweep.config.recipe import compose_recipe
 from lorasweep.config.recipe_file import is_recipe_file, load_recipe, read_recorded
@@ -32,6 +33,7 @@ __all__ = [
     "read_recorded",
     "sweep_of_overrides",
     "sweeps_dir",
+    "take_component",
     "to_overrides",
     "to_yaml",
     "with_overrides",
