@@ -13,7 +13,12 @@ RATINGS = ("general", "sensitive", "questionable", "explicit")
 
 
 def make_wd(
-    folder: Path, *, general: Sequence[str] = GENERAL, batch: int | str = "batch", outputs: int | None = None, last: str = "Sigmoid"
+    folder: Path,
+    *,
+    general: Sequence[str] = GENERAL,
+    batch: int | str = "batch",
+    outputs: int | None = None,
+    last: str = "Sigmoid",
 ) -> Path:
     """A graph as WD taggers have it: pictures in BGR, a convolution, a mean, a confidence per line of the table."""
     from onnx import TensorProto, checker, helper, numpy_helper, save
@@ -23,7 +28,7 @@ def make_wd(
     count = outputs or len(names)
     weights = {
         "kernel": rng.normal(0, 0.05 / 255, (16, 3, 16, 16)),
-        "matrix": rng.normal(0, 6, (16, count)),
+        "matrix": rng.normal(0, 2, (16, count)),
         "offset": rng.normal(0, 0.5, (count,)),
     }
     nodes = [
@@ -54,16 +59,36 @@ def make_wd(
 def make_blip(folder: Path) -> Path:
     """A BLIP of random weights that knows a handful of words."""
     import torch
-    from transformers import BertTokenizerFast, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+    from transformers import (
+        BertTokenizerFast,
+        BlipConfig,
+        BlipForConditionalGeneration,
+        BlipImageProcessor,
+        BlipProcessor,
+    )
 
     folder.mkdir(parents=True)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]", *"a doll in red blue hat at the sea with and".split()]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "[DEC]",
+        "[ENC]",
+        *"a doll in red blue hat at the sea with and".split(),
+    ]
     (folder / "words.txt").write_text("\n".join(words))
     small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = BlipConfig(
         text_config={
             **small,
-            **{"vocab_size": len(words), "encoder_hidden_size": 16, "max_position_embeddings": 64, "projection_dim": 16},
+            **{
+                "vocab_size": len(words),
+                "encoder_hidden_size": 16,
+                "max_position_embeddings": 64,
+                "projection_dim": 16,
+            },
             **{"bos_token_id": 5, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0},
         },
         vision_config={**small, "image_size": 32, "patch_size": 16, "projection_dim": 16},

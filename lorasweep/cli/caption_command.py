@@ -85,7 +85,9 @@ def _require_one_way(options: argparse.Namespace) -> None:
     """
     problems = []
     if options.apply is None and not options.overrides and not options.undo:
-        problems.append(Problem("caption", "needs to know what to do", "tagger=wd, --apply captions=cleaned, or --undo"))
+        problems.append(
+            Problem("caption", "needs to know what to do", "tagger=wd, --apply captions=cleaned, or --undo")
+        )
     if options.overwrite and not options.write:
         problems.append(Problem("--overwrite", "only means something with --write", "add --write"))
     if sum((options.undo, options.write, options.out is not None)) > 1:

@@ -197,12 +197,18 @@ examples:
   lorasweep audit my/images --html look.html                   thumbnails, crops, captions, findings beside them
   lorasweep audit my/images --strict                           exit code 1 while a `must` is open
 Every finding has a level (must, should, note), a reason and, where one helps, a command that mends it. Nothing
-is changed. Never imports torch. See docs/dataset.md.""",
+is changed without --aside or --rename. Never imports torch. See docs/dataset.md.""",
         (
             _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
             _OVERRIDES,
             _arg("--strict", action="store_true", help="exit with 1 when a `must` is open"),
             _arg("--html", type=_path, metavar="FILE", help="also write a page to look at"),
+            _arg(
+                "--aside", nargs="+", default=[], metavar="FILE", help="instead: move files to .aside/, not trained on"
+            ),
+            _arg(
+                "--rename", nargs=2, action="append", default=[], metavar=("OLD", "NEW"), help="instead: rename a file"
+            ),
             _JSON,
         ),
     ),

@@ -28,7 +28,9 @@ def look_at(tagger: Tagger, images: Mapping[Path, str], tell: Callable[[int, int
     memory = paths.cache() / "tags" / f"{VERSION}-{tagger.fingerprint}.jsonl"
     memory.parent.mkdir(parents=True, exist_ok=True)
     known = {row["image"]: [Tag(*tag) for tag in row["tags"]] for row in files.read_jsonl(memory)}
-    new = [(content, path) for content, path in {sha: path for path, sha in images.items()}.items() if content not in known]
+    new = [
+        (content, path) for content, path in {sha: path for path, sha in images.items()}.items() if content not in known
+    ]
     for start in range(0, len(new), tagger.batch_size):
         batch = new[start : start + tagger.batch_size]
         said = tagger.tag([open_rgb(path) for _, path in batch])

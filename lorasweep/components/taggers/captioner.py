@@ -46,9 +46,13 @@ def build(*, path: Text, prompt: Text | None, max_tokens: Count, beams: Count, b
         model = AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True, **local)
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # transformers' for what it does not know or like
         message = f"cannot be loaded as a captioner: {str(error).splitlines()[0]}"
-        raise ConfigError(Problem("tagger.path", message, "BLIP, BLIP-2, GIT or Florence-2"), subject="the tagger") from error
+        raise ConfigError(
+            Problem("tagger.path", message, "BLIP, BLIP-2, GIT or Florence-2"), subject="the tagger"
+        ) from error
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    made_by = [files.file_digest(file) for pattern in ("*.json", "*.safetensors") for file in sorted(folder.glob(pattern))]
+    made_by = [
+        files.file_digest(file) for pattern in ("*.json", "*.safetensors") for file in sorted(folder.glob(pattern))
+    ]
     return Captioner(
         processor,
         model,
@@ -63,7 +67,14 @@ class Captioner:
     """See `protocols.Tagger`; a sentence is one tag."""
 
     def __init__(
-        self, processor: Any, model: Any, *, asked: dict[str, str], how: dict[str, Any], batch_size: int, fingerprint: str
+        self,
+        processor: Any,
+        model: Any,
+        *,
+        asked: dict[str, str],
+        how: dict[str, Any],
+        batch_size: int,
+        fingerprint: str,
     ) -> None:
         self._processor, self._model, self._asked, self._how = processor, model, asked, how
         self.thresholds, self.batch_size, self.fingerprint = {"sentence": 0.0}, batch_size, fingerprint

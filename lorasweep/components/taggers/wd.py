@@ -47,11 +47,15 @@ def problems(*, path: str) -> list[tuple[str, str, str]]:
         return found
     rows = _rows(path)
     if not rows or rows[0][:3] != _COLUMNS:
-        message = f"{_TABLE} must begin with the columns {', '.join(_COLUMNS)}, got {', '.join(rows[0] if rows else [])}"
+        message = (
+            f"{_TABLE} must begin with the columns {', '.join(_COLUMNS)}, got {', '.join(rows[0] if rows else [])}"
+        )
         return [("path", message, "take it from the same place as model.onnx")]
     for number, row in enumerate(rows[1:], 2):
         if len(row) < 3 or row[2] not in _KINDS:
-            message = f"{_TABLE}:{number} must have category 0, 4 or 9 (general, character, rating), got {','.join(row)}"
+            message = (
+                f"{_TABLE}:{number} must have category 0, 4 or 9 (general, character, rating), got {','.join(row)}"
+            )
             return [("path", message, "is it of another family?")]
     return []
 
