@@ -45,7 +45,7 @@ def compose_recipe(overrides: Sequence[str] = (), *further: Sequence[str]) -> Re
 
 
 def take_component(group: str, words: Sequence[str]) -> tuple[Component | None, list[str], list[Problem]]:
-    """Take a component that is chosen as a recipe's are, but is no part of one, out of what was typed: `tagger=wd tagger.path=...`.
+    """Take a component that is no part of a recipe out of what was typed: `tagger=wd tagger.path=...`.
 
     Returns:
         The component, None without one; the words that are left; and what is wrong with those that were taken.
