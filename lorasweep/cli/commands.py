@@ -198,17 +198,23 @@ examples:
   lorasweep audit my/images --html look.html                   thumbnails, crops, captions, findings beside them
   lorasweep audit my/images --strict                           exit code 1 while a `must` is open
 Every finding has a level (must, should, note), a reason and, where one helps, a command that mends it. Nothing
-is changed. Never imports torch. See docs/dataset.md.""",
+is changed without --aside or --rename. Never imports torch. See docs/dataset.md.""",
         (
             _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
             _OVERRIDES,
             _arg("--strict", action="store_true", help="exit with 1 when a `must` is open"),
             _arg("--html", type=_path, metavar="FILE", help="also write a page to look at"),
+            _arg(
+                "--aside", nargs="+", default=[], metavar="FILE", help="instead: move files to .aside/, not trained on"
+            ),
+            _arg(
+                "--rename", nargs=2, action="append", default=[], metavar=("OLD", "NEW"), help="instead: rename a file"
+            ),
             _JSON,
         ),
     ),
     "caption": (
-        "write a caption policy into files, and take it back",
+        "caption images by a tagger or a policy, and take it back",
         """\
 examples:
   lorasweep caption my/images --apply captions=absorbed                      show what would change
@@ -216,9 +222,12 @@ examples:
   lorasweep caption my/images --apply captions.trigger=zkw captions.add_trigger=true --write   where none are
   lorasweep caption my/images --apply captions=cleaned --write --overwrite   in place of yours
   lorasweep caption my/images --undo                                         every byte as it was
-For trainers elsewhere: lorasweep itself applies a policy while it trains, and leaves the files alone.""",
+  lorasweep caption my/images tagger=wd tagger.path=wd-vit-tagger-v3 captions.trigger=zkw   what a tagger sees
+Taggers: wd, captioner, dollhouse (conf/tagger/); nothing is downloaded. lorasweep itself applies a policy while
+it trains, and leaves the files alone. See docs/dataset.md.""",
         (
             _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
+            _arg("overrides", nargs="*", metavar="KEY=VALUE", help="tagger=NAME and its keys; the policy"),
             _arg("--apply", nargs="*", metavar="KEY=VALUE", help="the policy: captions=cleaned, captions.prune=[...]"),
             _arg("--out", type=_path, metavar="FOLDER", help="write all captions into this new folder"),
             _arg("--write", action="store_true", help="write beside the images, where no caption is"),

@@ -407,6 +407,26 @@ class ImageSource(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Tag:
+    """One thing that is said of a picture; a sentence is one tag. Confidence is in [0, 1]."""
+
+    text: str
+    confidence: float
+    kind: Literal["general", "character", "sentence"]
+
+
+class Tagger(Protocol):
+    """Says what pictures show (`components/taggers/`)."""
+
+    fingerprint: str  # of all that decides what `tag` says; thresholds do not
+    batch_size: int  # pictures at once
+    thresholds: Mapping[str, float]  # kind of a tag -> the least confidence that is kept
+
+    def tag(self, pictures: ImageList) -> list[list[Tag]]:
+        """Return what each picture, RGB of any size, shows; tags below the thresholds may be among it."""
+
+
 class Latents(Protocol):
     """What training asks of the cache."""
 

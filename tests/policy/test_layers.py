@@ -30,6 +30,7 @@ WITHIN = {
         "optimizers": set(),
         "regularizers": {"adapters"},  # scale_norm acts on an adapter's norms
         "schedulers": set(),
+        "taggers": set(),
     },
     "trial": {
         "cache": {""},
@@ -52,7 +53,8 @@ DOORS = {
     "omegaconf": {"config"},
     "optuna": {"sweep"},
     "mlflow": {"results/tracking"},
-    "transformers": {"components/bases", "dollhouse", "trial/judge"},
+    "transformers": {"components/bases", "components/taggers", "dollhouse", "trial/judge"},
+    "onnxruntime": {"components/taggers"},
     "tokenizers": {"components/bases"},
     "diffusers": {"components/bases", "components/adapters", "dollhouse"},
     "peft": {"components/adapters", "trial"},
