@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ class Option:
         low, high: the least and the most that makes sense; None is open.
         zero_is_unset: 0 is written for "not given", as windows over trainers do.
         plain: it alone decides its one key, whose value is the option's.
+        values: the trainer's words, in lower case, and what of ours each is; nothing else may stand there.
+        otherwise: our word where the trainer's has no counterpart.
+        note: how ours differs, told where it is on.
     """
 
     kind: type
@@ -32,6 +35,9 @@ class Option:
     high: float | None = None
     zero_is_unset: bool = False
     plain: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
+    otherwise: Any = None
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,8 @@ class Table:
 
     Attributes:
         trainer: whose, for messages.
+        label: the same in a word.
+        source: repository and commit that names and defaults were read at.
         translated: option -> how.
         unsupported: option -> why it has no counterpart.
         off: the value that switches an unsupported option off, where that is not false, 0, "" or nothing.
@@ -48,11 +56,21 @@ class Table:
     """
 
     trainer: str
+    label: str
+    source: str
     translated: Mapping[str, Option]
     unsupported: Mapping[str, str]
     off: Mapping[str, Any]
     harmless: Mapping[str, str]
     more: Mapping[str, Any]
+
+    def why_unsupported(self, option: str) -> str | None:
+        """The reason why an option, or the whole section that it is in, has no counterpart; None when it has."""
+        return _of_section(self.unsupported, option)
+
+    def why_harmless(self, option: str) -> str | None:
+        """The reason why leaving out an option, or its whole section, changes nothing; None when it does."""
+        return _of_section(self.harmless, option)
 
 
 def read_table(file: Path) -> Table:
@@ -61,12 +79,14 @@ def read_table(file: Path) -> Table:
     rows = data.pop("translated")
     return Table(
         trainer=data.pop("trainer"),
+        label=data.pop("label"),
+        source=data.pop("source"),
         translated={
             name: Option(**{**row, "kind": _KINDS[row["kind"]], "keys": tuple(row.get("keys", ()))})
             for name, row in rows.items()
         },
         unsupported=_by_option(data.pop("unsupported")),
-        off=data.pop("switched_off"),
+        off=data.pop("switched_off", {}),
         harmless=_by_option(data.pop("harmless")),
         more=data,
     )
@@ -75,3 +95,9 @@ def read_table(file: Path) -> Table:
 def _by_option(reasons: Mapping[str, str]) -> dict[str, str]:
     """Reason -> options becomes option -> reason."""
     return {option: reason for reason, options in reasons.items() for option in options.split()}
+
+
+def _of_section(reasons: Mapping[str, str], option: str) -> str | None:
+    parts = option.split(".")
+    named = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((reasons[name] for name in named if name in reasons), None)

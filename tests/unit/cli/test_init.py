@@ -68,9 +68,9 @@ def test_every_kind_goes_on_from_its_own_files(base: Any, tmp_path: Path, name: 
         torch.testing.assert_close(found[key], tensor, rtol=0, atol=0, msg=key)
 
 
-@pytest.mark.parametrize("name", ["locon", "dora"])
-def test_training_goes_on_from_an_exported_file(home: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    words = [f"adapter={name}", *SMALL]
+def test_training_goes_on_from_an_exported_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A DoRA, whose magnitudes mean something else in kohya's files."""
+    words = ["adapter=dora", *SMALL]
     trained = train([*words, "train.max_steps=2", "optimizer.lr=1e-2"], capsys)
     exported = home / "exported.safetensors"
     assert main(["export", f"train/{trained.parent.name}", "--out", str(exported)]) == 0
