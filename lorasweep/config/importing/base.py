@@ -45,7 +45,7 @@ def put_path(draft: Draft, option: str) -> None:
         reason = "no base is named: give base.path=some/folder"
     elif path.lower().endswith(_PICKLES):
         reason = "pickles can run code when opened: save it as .safetensors, and give base.path"
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", path) and not Path(path).suffix and not os.path.isdir(path):
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", path) and not os.path.exists(path) and not path.endswith(".safetensors"):
         reason = "nothing is downloaded: if that is a name on a hub, give base.path=the folder on your disk"
     if reason:
         draft.leave(option, reason)

@@ -181,10 +181,11 @@ class Draft:
                 continue
             if self._is_argument(option):
                 self.left_out.append(Note(option, value, _NO_CHANGE if value else _NOT_GIVEN))
-            elif reason := table.why_harmless(option):
-                self.left_out.append(Note(option, value, reason))
-            elif reason := table.why_unsupported(option):
-                if _is_off(value, table.off.get(option)):
+            elif found := table.matters(option):
+                matters, reason = found
+                if not matters:
+                    self.left_out.append(Note(option, value, reason))
+                elif _is_off(value, table.off.get(option)):
                     self.left_out.append(Note(option, value, "is off, as it always is here"))
                 else:
                     self.leave(option, reason)

@@ -92,7 +92,7 @@ def finish(draft: Draft, links: Sequence[Link], *, subject: str) -> Imported:
 def _renamed(draft: Draft, said: SaidT, attribute: str = "option") -> SaidT:
     """The same under the file's own name for the option."""
     option = getattr(said, attribute)
-    return dataclasses.replace(said, **{attribute: draft.names.get(option, option)})  # type: ignore[type-var]
+    return dataclasses.replace(said, **{attribute: draft.names.get(option, option)})
 
 
 def _drop_what_is_refused(draft: Draft) -> None:

@@ -57,9 +57,9 @@ def put_optimizer(draft: Draft, asked: str, option: str, *, arguments: str) -> K
     for argument, value in {**others, **dict(draft.untaken(arguments))}.items():
         knob = argument.removeprefix(f"{arguments}.")
         if knob not in kind.fixed:
-            reason = draft.table.unsupported.get(argument)
-            if reason or not draft.table.why_harmless(argument):
-                draft.leave(argument, reason or f"optimizer={kind.name} has no such knob", value)
+            matters, reason = draft.table.matters(argument) or (True, f"optimizer={kind.name} has no such knob")
+            if matters:
+                draft.leave(argument, reason, value)
         elif value != kind.fixed[knob]:
             draft.leave(argument, f"optimizer={kind.name} works as with {knob}={kind.fixed[knob]}", value)
     return kind

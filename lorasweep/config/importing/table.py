@@ -64,13 +64,17 @@ class Table:
     harmless: Mapping[str, str]
     more: Mapping[str, Any]
 
-    def why_unsupported(self, option: str) -> str | None:
-        """The reason why an option, or the whole section that it is in, has no counterpart; None when it has."""
-        return _of_section(self.unsupported, option)
+    def matters(self, option: str) -> tuple[bool, str] | None:
+        """Whether leaving out an option matters, and why; None when the table says nothing.
 
-    def why_harmless(self, option: str) -> str | None:
-        """The reason why leaving out an option, or its whole section, changes nothing; None when it does."""
-        return _of_section(self.harmless, option)
+        What it says of the option itself comes before what it says of the section that the option is in.
+        """
+        parts = option.split(".")
+        for name in (".".join(parts[:length]) for length in range(len(parts), 0, -1)):
+            for reasons, matters in ((self.unsupported, True), (self.harmless, False)):
+                if name in reasons:
+                    return matters, reasons[name]
+        return None
 
 
 def read_table(file: Path) -> Table:
@@ -95,9 +99,3 @@ def read_table(file: Path) -> Table:
 def _by_option(reasons: Mapping[str, str]) -> dict[str, str]:
     """Reason -> options becomes option -> reason."""
     return {option: reason for reason, options in reasons.items() for option in options.split()}
-
-
-def _of_section(reasons: Mapping[str, str], option: str) -> str | None:
-    parts = option.split(".")
-    named = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
-    return next((reasons[name] for name in named if name in reasons), None)

@@ -39,6 +39,7 @@ class Given:
         subsets: of the first dataset, each with what it inherits from that; one without a dataset file, when
             there is a `train_data_dir`.
         notes: what is said twice, with what counts.
+        left_out: what changes nothing.
         names: what the file calls an option that sd-scripts calls otherwise.
     """
 
@@ -46,6 +47,7 @@ class Given:
     datasets: list[dict[str, Any]]
     subsets: list[dict[str, Any]]
     notes: list[Note] = field(default_factory=list)
+    left_out: list[Note] = field(default_factory=list)
     names: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -59,7 +61,7 @@ def read(config: Path, dataset: Path | None = None) -> Given:
     Raises:
         ConfigError: a file is missing, is something else, or has another shape.
     """
-    content, names = gui.as_options(config) or (_read_toml(config), {})
+    content, names, left_out = gui.as_options(config) or (_read_toml(config), {}, [])
     if easy_training.is_saved_by_it(content):
         content = easy_training.in_sections(content, config)
     notes: list[Note] = []
@@ -81,13 +83,13 @@ def read(config: Path, dataset: Path | None = None) -> Given:
     for other in datasets[1:]:
         other["subsets"] = len(_tables(other.get("subsets", []), "subsets", where))
     subsets = [{**datasets[0], **subset} for subset in _tables(first, "subsets", where)]
-    return Given(training=training, datasets=datasets, subsets=subsets, notes=notes, names=names)
+    return Given(training=training, datasets=datasets, subsets=subsets, notes=notes, left_out=left_out, names=names)
 
 
 def _require_training_options(training: Mapping[str, Any], path: Path, *, has_datasets: bool) -> None:
     known = training.keys() & {*TABLE.translated, *TABLE.unsupported}
     if has_datasets and known <= set(TABLE.more["of_datasets"].split()):
-        hint = "give the training TOML first: lorasweep import-kohya TRAINING.toml --dataset THIS.toml"
+        hint = "give the training TOML first: lorasweep import TRAINING.toml --dataset THIS.toml"
         raise _refused(path, "is a dataset file, without any training option", hint)
     if not known:
         what = f"has no option of sd-scripts' LoRA training, only {', '.join([*training][:9])}"
@@ -109,8 +111,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise _refused(path, f"is not TOML: {what}", hint) from error
     if other := foreign.named_by_keys(content):
         raise _refused(path, f"is {other[0]}", other[1])
-    if what := next(strange_numbers("", content), None):
-        raise _refused(path, what, "mend the TOML")
+    if strange := next(strange_numbers("", content), None):
+        raise _refused(path, strange, "mend the TOML")
     return content
 
 

@@ -9,20 +9,24 @@ from typing import Any
 import yaml
 
 from lorasweep.config.importing import document
+from lorasweep.config.importing.draft import Note
 from lorasweep.config.kohya.options import TABLE
 from lorasweep.core.errors import ConfigError, Problem
 
 _TABLE: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+_OWN = {*_TABLE["own"].split()}
+_OF_OTHER_BASES = tuple(_TABLE["prefixes"].split())
 _MARKS = ("LoRA_type", "max_resolution")
-_OFF = (None, False, "", 0, "0", 0.0, [])
+_OFF: tuple[Any, ...] = (None, False, "", 0, "0", 0.0, [])
 _KNOWN = {*TABLE.translated, *TABLE.unsupported, *TABLE.harmless}
 
 
-def as_options(path: Path) -> tuple[dict[str, Any], dict[str, str]] | None:
+def as_options(path: Path) -> tuple[dict[str, Any], dict[str, str], list[Note]] | None:
     """Read what kohya_ss saved.
 
     Returns:
-        sd-scripts' options, and by some of them what the window calls them; None where it is another file.
+        sd-scripts' options, by some of them what the window calls them, and what it keeps to itself; None where it
+        is another file.
 
     Raises:
         ConfigError: it cannot be read, or is for another base.
@@ -53,19 +57,15 @@ def as_options(path: Path) -> tuple[dict[str, Any], dict[str, str]] | None:
         options.pop("noise_offset", None)
     if isinstance(arguments := options.get("optimizer_args"), str):
         options["optimizer_args"] = arguments.replace('"', "")
-    on = {field: value for field, value in fields.items() if field not in options and _is_unknown(field, value)}
-    return {**options, **on}, names
+    rest = [field for field, value in fields.items() if field not in {*options, *names.values()} and value not in _OFF]
+    own = [field for field in rest if field in _OWN or field in _KNOWN or field.startswith(_OF_OTHER_BASES)]
+    options |= {field: fields[field] for field in rest if field not in own}
+    reason = "of the window alone, of another base or kind of network, or without effect there"
+    return options, names, [Note(", ".join(own), None, reason)] if own else []
 
 
 def _is_handed_on(field: str) -> bool:
-    own = {*_TABLE["own"].split()}
-    return field in _TABLE["renamed"] or (field in _KNOWN and field not in own)
-
-
-def _is_unknown(field: str, value: Any) -> bool:
-    """Whether a field says something that nobody has looked at."""
-    looked_at = field in {*_TABLE["own"].split(), *_TABLE["renamed"], *_TABLE["other_bases"]} or field in _KNOWN
-    return not looked_at and value not in _OFF and not field.startswith(tuple(_TABLE["prefixes"].split()))
+    return field in _TABLE["renamed"] or (field in _KNOWN and field not in _OWN)
 
 
 def _network(fields: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:

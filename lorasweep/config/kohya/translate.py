@@ -34,7 +34,7 @@ def import_kohya(config: Path, dataset: Path | None = None, *, link_into: Path |
     """
     given = files.read(config, dataset)
     options, hidden = effective(given)
-    draft = Draft(TABLE, options, untranslated=[*given.notes], left_out=hidden, names=given.names)
+    draft = Draft(TABLE, options, untranslated=[*given.notes], left_out=[*hidden, *given.left_out], names=given.names)
     draft.spread()
     _base(draft)
     _take_rates(draft)

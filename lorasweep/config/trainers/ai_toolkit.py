@@ -31,7 +31,9 @@ def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
     for number, other in enumerate(processes[1:], start=2):
         options[f"process[{number}]"] = other.get("type")
     if not (arch := options.get("model.arch")):
-        flags = [key.removeprefix("model.is_") for key in options if key.startswith("model.is_") and options[key] is True]
+        flags = [
+            key.removeprefix("model.is_") for key in options if key.startswith("model.is_") and options[key] is True
+        ]
         options["model.arch"] = next((_FLAGS.get(flag, flag) for flag in flags if flag != "v_pred"), None)
     elif isinstance(arch, str):
         options["model.arch"] = arch.partition(":")[0]
@@ -42,7 +44,7 @@ def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
 
 def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Link]:
     """Decide all keys that are not one option each."""
-    if (kind := draft.options.get("type")) not in (None, *_TRAINERS):
+    if (kind := draft.options.get("type")) not in _TRAINERS:
         draft.problem("type", f"must be one of {', '.join(_TRAINERS)}, got {kind!r}", "only LoRAs are trained here")
     put_base(draft, kind="model.arch", path="model.name_or_path")
     if draft.take("model.is_v_pred"):
@@ -53,12 +55,9 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     draft.put("noise.low", draft.take("train.min_denoising_steps") / 1000, "train.min_denoising_steps")
     highest = draft.take("train.max_denoising_steps")
     draft.put("noise.high", min(1.0, (highest + 1) / 1000), "train.max_denoising_steps")
-    if draft.given("train.snr_gamma"):
-        draft.leave("train.snr_gamma", "min_snr_gamma is the one that is capped at gamma; this one is not there")
     accumulated = draft.first("train.gradient_accumulation_steps", "train.gradient_accumulation")
     draft.put("train.gradient_accumulation", draft.take(accumulated), accumulated)
     common.put_no_seed(draft, "seed")
-    draft.ignore("sample.seed", "is of its pictures; see sample.seeds")
     return links
 
 
@@ -133,3 +132,5 @@ def _optimizer(draft: Draft) -> None:
     if str(draft.take("train.lr_scheduler")).lower() == "constant_with_warmup":
         steps = f"{_PARAMS[1]}.num_warmup_steps"
         draft.put("scheduler.warmup", draft.take(steps), steps)
+    for argument, value in draft.untaken(_PARAMS[1]):
+        draft.leave(argument, "this schedule has no such knob", value)

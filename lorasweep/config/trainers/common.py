@@ -79,8 +79,8 @@ def put_images(draft: Draft, given: Given, *, option: str, repeats: str, link_in
     draft.put("dataset", "folder", option, given=True)
     for name in dict.fromkeys(key for each in given.trained for key in each if key not in (option, repeats)):
         values = [each.get(name) for each in given.trained]
-        known = name in draft.table.translated or draft.table.why_unsupported(name)
-        if known and any(value != values[0] for value in values):
+        matters = name in draft.table.translated or (draft.table.matters(name) or (True, ""))[0]
+        if matters and any(value != values[0] for value in values):
             draft.differ(name, "one value for all images: the first dataset's is taken", values)
     folders = [
         Folder(path, _whole(draft, repeats, each.get(repeats)))

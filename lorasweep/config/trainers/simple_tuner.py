@@ -79,7 +79,9 @@ def _resolution(draft: Draft) -> None:
     if unit == "pixel":
         draft.differ(kind, "there the shorter side has this many px; here the area is that of a square")
     for other in ("resolution", "resolution_type"):
-        draft.ignore(other, "the dataset's own counts" if option.startswith("datasets") else "is read")
+        draft.ignore(
+            other, "the dataset's own counts" if option.startswith("datasets") else "says how resolution is counted"
+        )
 
 
 def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
@@ -114,18 +116,25 @@ def _seen(repeats: Any) -> Any:
 
 
 def _adapter(draft: Draft) -> None:
-    if draft.choose("lora_type") == "lycoris":
+    is_lycoris = draft.choose("lora_type") == "lycoris"
+    if is_lycoris:
         draft.ignore("lora_type", "is LyCORIS: its own config says which network")
-        draft.ignore("lycoris_config", "was read too")
+        found = any(option.startswith("lycoris.") for option in draft.options)
+        if found:
+            draft.ignore("lycoris_config", "was read too")
+        else:
+            draft.leave("lycoris_config", "is not here: only a LoRA stands in for its network")
         name, option = draft.choose("lycoris.algo"), "lycoris.algo"
+    else:
+        name, option = ("dora", "use_dora") if draft.take("use_dora") else ("lora", "lora_type")
+    draft.put("adapter", name, option)
+    if is_lycoris:
         common.put_rank(draft, "lycoris.linear_dim", "lycoris.linear_alpha")
         for unused in ("lora_rank", "lora_alpha", "lora_dropout"):
             draft.ignore(unused, "LyCORIS has its own")
     else:
-        name, option = ("dora", "use_dora") if draft.take("use_dora") else ("lora", "lora_type")
         common.put_rank(draft, "lora_rank", "lora_alpha")
         common.put_dropout(draft, "lora_dropout", name)
-    draft.put("adapter", name, option)
     draft.put("adapter.targets", "attn", option)
     if name == "lokr":
         draft.put("adapter.factor", draft.take("lycoris.factor"), "lycoris.factor")

@@ -130,7 +130,7 @@ def test_what_is_no_lora_of_this_base_is_refused(home: Path, capsys: pytest.Capt
 def test_kohyas_network_weights_are_where_training_starts(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = home / "kohya.toml"
     config.write_text('network_module = "networks.lora"\nnetwork_weights = "my, last.safetensors"\n')
-    assert main(["import-kohya", str(config)]) == 0
+    assert main(["import", str(config)]) == 0
     assert 'adapter.init: "my, last.safetensors"' in capsys.readouterr().out
 
 

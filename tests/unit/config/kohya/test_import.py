@@ -197,7 +197,7 @@ def test_several_folders_are_linked_into_one_and_planned_with_their_repeats(
 ) -> None:
     (tmp_path / "c.toml").write_text('learning_rate = 1e-4\nmax_train_epochs = 2\nnetwork_module="networks.lora"')
     (tmp_path / "d.toml").write_text(WIDE.format(images=images))
-    words = ["import-kohya", str(tmp_path / "c.toml"), "--dataset", str(tmp_path / "d.toml")]
+    words = ["import", str(tmp_path / "c.toml"), "--dataset", str(tmp_path / "d.toml")]
     out, links = str(tmp_path / "r.yaml"), tmp_path / "links"
     assert main([*words, "--json"]) == 0
     unlinked = json.loads(capsys.readouterr().out)
@@ -265,10 +265,10 @@ def test_what_makes_no_sense_ends_with_2(
     text: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "c.toml").write_text(text)
-    assert main(["import-kohya", str(tmp_path / "c.toml"), "-o", str(tmp_path / "r.yaml")]) == 2
+    assert main(["import", str(tmp_path / "c.toml"), "-o", str(tmp_path / "r.yaml")]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "r.yaml").exists()
-    assert main(["import-kohya", str(tmp_path / "nowhere.toml")]) == 2
+    assert main(["import", str(tmp_path / "nowhere.toml")]) == 2
 
 
 def test_every_option_is_in_one_list_and_leads_to_a_key_of_a_recipe() -> None:
