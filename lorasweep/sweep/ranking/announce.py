@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import LEADERBOARD_FILE
+from lorasweep.plan.judged_files import has_files
 from lorasweep.sweep.comparable import agree
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking import leaderboard
@@ -129,5 +130,6 @@ class Announcer:
             eta_s=estimate(trials, workers=running, further=unasked),
             unasked=unasked,
             left_out=self._left_out,
+            seeds_tell=not self._spec.arms or not all(has_files(arm.recipe) for arm in self._spec.arms),
         )
         return agree(state)

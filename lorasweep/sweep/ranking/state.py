@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lorasweep.core import registry
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
 from lorasweep.sweep.comparable import agree
@@ -70,6 +71,7 @@ class SweepState:
     eta_s: float | None = None
     unasked: int = 0  # trials of points that the search has yet to choose
     left_out: Mapping[str, str] = field(default_factory=dict)  # symptom -> why trials are compared without it
+    seeds_tell: bool = True  # whether another seed gives another result; it does not where files are judged
 
     @property
     def total(self) -> int:
@@ -162,8 +164,15 @@ def read_state(sweep_folder: Path) -> SweepState:
         eta_s=estimate(trials, workers=running, further=unasked),
         unasked=unasked,
         left_out=manifest.left_out,
+        seeds_tell=_are_trained([arm.recipe for arm in manifest.arms]),
     )
     return agree(state)
+
+
+def _are_trained(recipes: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether any is trained, rather than judged as the files that it has; of points of a space nothing is said."""
+    names = {recipe.get("adapter", {}).get("name") for recipe in recipes} - {None}
+    return not names or any(getattr(registry.load("adapter", name), "TRAINS", True) for name in names)
 
 
 def params(overrides: Iterable[str]) -> dict[str, Any]:
@@ -272,4 +281,5 @@ def _single_runs(folder: Path) -> SweepState:
         folder=str(folder),
         trials=tuple(trials),
         driver="; ".join(filter(None, drivers)) or None,
+        seeds_tell=_are_trained(run.recipe for run, _ in single_runs(folder)),
     )
