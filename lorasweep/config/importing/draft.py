@@ -262,7 +262,9 @@ def as_kind(value: Any, kind: type) -> Any:
 
 
 def _is_off(value: Any, off: Any) -> bool:
-    """Whether an option without a counterpart is switched off."""
+    """Whether an option without a counterpart is switched off; some are by being true."""
+    if off is True:
+        return str(value).strip().lower() not in ("false", "0")
     if isinstance(value, str):
         return value.strip().lower() in ("", "false", "none", "0", str(off).lower())
     return not value or value == off

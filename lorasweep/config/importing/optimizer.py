@@ -95,30 +95,25 @@ def _knob(draft: Draft, option: str, default: Any) -> Any:
     return default
 
 
-def put_rates(
-    draft: Draft, name: str, *, rate: str, unet: str, text: str, trains_text: bool, has_own_rate: bool
-) -> bool:
+def put_rates(draft: Draft, name: str, *, trains_text: bool, has_own_rate: bool) -> bool:
     """Decide two rates for two parts; the text encoder is trained unless it is switched off or its rate is 0.
 
     Args:
-        draft: gets the keys.
+        draft: its table's `rates` name the option for both, and those for one of them, which win.
         name: our optimizer's.
-        rate: the option for both.
-        unet: the option for the UNet alone, which wins.
-        text: the option for the text encoder alone, which wins.
         trains_text: whether the text encoder is not switched off.
         has_own_rate: the optimizer takes its own.
 
     Returns:
         Whether the text encoder is trained.
     """
+    rate, unet, text = draft.table.more["rates"]
     option, text_option = draft.first(unet, rate), draft.first(text, rate)
     if option == unet and draft.take(unet) == 0:
         draft.leave(unet, f"the UNet is always trained: at {rate}")
         option = rate
     value, text_value = draft.take(option), draft.take(text_option)
     trains_text = trains_text and text_value != 0
-    draft.put("adapter.text_encoder", trains_text, text)
     if has_own_rate:
         for given in (rate, unet, text):
             if draft.given(given) and draft.take(given) != 0:

@@ -47,17 +47,15 @@ class Table:
     Attributes:
         trainer: whose, for messages.
         label: the same in a word.
-        source: repository and commit that names and defaults were read at.
         translated: option -> how.
         unsupported: option -> why it has no counterpart.
         off: the value that switches an unsupported option off, where that is not false, 0, "" or nothing.
         harmless: option -> why leaving it out changes nothing that is learned.
-        more: what else the file holds, for the trainer's own functions.
+        more: what else the file holds: for the trainer's own functions, and where names and defaults were read.
     """
 
     trainer: str
     label: str
-    source: str
     translated: Mapping[str, Option]
     unsupported: Mapping[str, str]
     off: Mapping[str, Any]
@@ -84,7 +82,6 @@ def read_table(file: Path) -> Table:
     return Table(
         trainer=data.pop("trainer"),
         label=data.pop("label"),
-        source=data.pop("source"),
         translated={
             name: Option(**{**row, "kind": _KINDS[row["kind"]], "keys": tuple(row.get("keys", ()))})
             for name, row in rows.items()

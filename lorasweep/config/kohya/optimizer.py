@@ -22,14 +22,7 @@ def translate_optimizer(draft: Draft) -> bool:
     name = asked.rsplit(".", 1)[-1]  # any class by its dotted path: pytorch_optimizer.CAME
     kind = put_optimizer(draft, name, option, arguments=_ARGUMENTS)
     is_relative = kind.name == "adafactor" and bool(draft.options.get(f"{_ARGUMENTS}.relative_step", True))
-    trains_text = put_rates(
-        draft,
-        kind.name,
-        rate="learning_rate",
-        unet="unet_lr",
-        text="text_encoder_lr",
-        trains_text=not draft.take("network_train_unet_only"),
-        has_own_rate=kind.has_own_rate or is_relative,
-    )
+    switch, has_own_rate = draft.take("network_train_unet_only"), kind.has_own_rate or is_relative
+    trains_text = put_rates(draft, kind.name, trains_text=not switch, has_own_rate=has_own_rate)
     draft.put("adapter.text_encoder", trains_text, "network_train_unet_only")
     return not is_relative and not name.lower().endswith("schedulefree")

@@ -9,7 +9,6 @@ from typing import Any
 from lorasweep.config.importing.base import put_base
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Link
-from lorasweep.config.importing.optimizer import put_optimizer, put_rates
 from lorasweep.config.importing.table import read_table
 from lorasweep.config.trainers import common
 from lorasweep.config.trainers.common import Given
@@ -18,7 +17,7 @@ TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _TRAINERS = ("sd_trainer", "diffusion_trainer", "ui_trainer")
 _FLAGS = {"xl": "sdxl", "v2": "sd2", "v3": "sd3"}  # how the base was told before there was `arch`
 _FINDS_ITS_STEP_AT = 0.1  # a lower rate of Prodigy's and D-Adaptation's becomes 1
-_PARAMS = ("train.optimizer_params", "train.lr_scheduler_params")
+_SCHEDULE = "train.lr_scheduler_params"
 
 
 def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
@@ -26,7 +25,7 @@ def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
     config = content.get("config")
     processes = common.tables(config.get("process")) if isinstance(config, Mapping) else []
     process = dict(processes[0]) if processes else {}
-    datasets = common.tables(process.pop("datasets", None))
+    datasets = [dict(dataset) for dataset in common.tables(process.pop("datasets", None))]
     options = common.flatten(process)
     for number, other in enumerate(processes[1:], start=2):
         options[f"process[{number}]"] = other.get("type")
@@ -37,6 +36,8 @@ def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
         options["model.arch"] = next((_FLAGS.get(flag, flag) for flag in flags if flag != "v_pred"), None)
     elif isinstance(arch, str):
         options["model.arch"] = arch.partition(":")[0]
+    for dataset in datasets:
+        dataset["folder_path"] = dataset.get("dataset_path") or dataset.get("folder_path")
     return common.sort_datasets(
         options, datasets, "datasets", lambda dataset: "regularization" if dataset.get("is_reg") is True else None
     )
@@ -62,13 +63,10 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
 
 
 def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
-    option = draft.first("datasets.dataset_path", "datasets.folder_path")
-    links = common.put_images(draft, given, option=option, repeats="datasets.num_repeats", link_into=link_into)
+    with_prior = any(each.get("datasets.prior_reg") is True for each in given.regularization)
+    links = common.put_datasets(draft, given, with_prior=with_prior, link_into=link_into)
     common.put_resolution(draft, "datasets.resolution")
     common.put_buckets(draft, "datasets.buckets", on=draft.take("datasets.buckets"))
-    common.put_holdout(draft, given, option)
-    with_prior = any(each.get("datasets.prior_reg") is True for each in given.regularization)
-    common.put_regularization(draft, given, option, weight="train.reg_weight", with_prior=with_prior)
     if draft.take("train.diff_output_preservation"):
         _preserve(draft, is_alone=not given.regularization)
     extension = draft.take("datasets.caption_ext")
@@ -113,24 +111,13 @@ def _adapter(draft: Draft) -> None:
 
 
 def _optimizer(draft: Draft) -> None:
-    kind = put_optimizer(draft, draft.take("train.optimizer"), "train.optimizer", arguments=_PARAMS[0])
-    put_rates(
-        draft,
-        kind.name,
-        rate="train.lr",
-        unet="train.unet_lr",
-        text="train.text_encoder_lr",
-        trains_text=draft.take("train.train_text_encoder"),
-        has_own_rate=kind.has_own_rate,
-    )
-    trains = draft.lines["adapter.text_encoder"].value
-    draft.put("adapter.text_encoder", trains, "train.train_text_encoder")
+    kind = common.put_optimizer(draft)
     rate = draft.lines.get("optimizer.lr")
     if kind.name in ("prodigy", "dadapt_adam") and rate and rate.value < _FINDS_ITS_STEP_AT:
         draft.put("optimizer.lr", 1.0, rate.option)
         draft.differ(rate.option, f"ai-toolkit takes 1 where it is below {_FINDS_ITS_STEP_AT}, and so does this recipe")
     if str(draft.take("train.lr_scheduler")).lower() == "constant_with_warmup":
-        steps = f"{_PARAMS[1]}.num_warmup_steps"
+        steps = f"{_SCHEDULE}.num_warmup_steps"
         draft.put("scheduler.warmup", draft.take(steps), steps)
-    for argument, value in draft.untaken(_PARAMS[1]):
+    for argument, value in draft.untaken(_SCHEDULE):
         draft.leave(argument, "this schedule has no such knob", value)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lorasweep.config.bind import TO_BE_GIVEN
+from lorasweep.config.importing import optimizer
 from lorasweep.config.importing.draft import Draft, as_kind
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.folders import Folder, put_folders
+from lorasweep.config.importing.optimizer import Kind
 from lorasweep.core import paths
 
 Options = dict[str, Any]
@@ -74,59 +76,61 @@ def sort_datasets(
     return Given({**options, **first}, **found)
 
 
-def put_images(draft: Draft, given: Given, *, option: str, repeats: str, link_into: Path | None) -> list[Link]:
-    """Decide `dataset`, and tell of options that are not the same for all folders."""
+def put_datasets(draft: Draft, given: Given, *, with_prior: bool, link_into: Path | None) -> list[Link]:
+    """Decide what is trained on, what is kept to judge by, and what brakes.
+
+    Args:
+        draft: its table's `datasets` name the options for a folder, its repeats, and the weight of a brake's loss.
+        given: the datasets.
+        with_prior: the target of images that brake is the base's own answer.
+        link_into: a folder for links to several folders.
+    """
+    names = draft.table.more["datasets"]
+    option, repeats, weight = names["path"], names["repeats"], names.get("weight")
     draft.put("dataset", "folder", option, given=True)
-    for name in dict.fromkeys(key for each in given.trained for key in each if key not in (option, repeats)):
-        values = [each.get(name) for each in given.trained]
-        matters = name in draft.table.translated or (draft.table.matters(name) or (True, ""))[0]
-        if matters and any(value != values[0] for value in values):
-            draft.differ(name, "one value for all images: the first dataset's is taken", values)
+    _tell_differing(draft, given.trained, apart=(option, repeats))
     folders = [
-        Folder(path, _whole(draft, repeats, each.get(repeats)))
+        Folder(path, _repeats(draft, repeats, each.get(repeats)))
         for each in given.trained
         if (path := _path(draft, option, each.get(option)))
     ]
+    links = []
     if folders:
-        return put_folders(draft, folders, option=option, repeats=repeats, link_into=link_into)
-    draft.put("dataset.path", TO_BE_GIVEN, option)
-    draft.leave(option, "no images are named: give dataset.path=some/folder")
-    return []
-
-
-def put_holdout(draft: Draft, given: Given, option: str) -> None:
-    """Decide what is kept to judge by: a folder that the trainer only looks at, else nothing, as there."""
-    draft.put("dataset.holdout", 0.0, option, given=False)
-    if given.holdout and (path := _path(draft, option, given.holdout[0].get(option))):
-        draft.put("dataset.holdout_path", path, option)
-        _only_first(draft, option, given.holdout)
+        links = put_folders(draft, folders, option=option, repeats=repeats, link_into=link_into)
     else:
-        reason = "nothing is held back, as there; dataset.holdout=0.2 lets lorasweep judge on unseen images"
-        draft.differ(option, reason)
+        draft.put("dataset.path", TO_BE_GIVEN, option)
+        draft.leave(option, "no images are named: give dataset.path=some/folder")
+    draft.put("dataset.holdout", 0.0, option, given=False)
+    if held_out := _first_path(draft, option, given.holdout):
+        draft.put("dataset.holdout_path", held_out, option)
+    else:
+        draft.differ(option, "nothing is held back, as there; dataset.holdout=0.2 judges on unseen images")
+    if given.regularization:
+        draft.put("regularization", ["reg_images", *(["prior_prediction"] if with_prior else [])], option, given=True)
+        path = _first_path(draft, option, given.regularization) or TO_BE_GIVEN
+        draft.put("regularization.reg_images.path", path, option)
+        draft.put("regularization.reg_images.share", 1.0, option)
+        draft.differ(option, "regularization images are repeated until they are as many as the others", path)
+        if weight is not None:
+            own = _alone(draft, weight, given.regularization[0].get(weight, draft.options.get(weight)))
+            draft.put("regularization.reg_images.prior_loss_weight", own, weight)
+    return links
 
 
-def put_regularization(draft: Draft, given: Given, option: str, *, weight: str | None, with_prior: bool) -> None:
-    """Decide `regularization`: images of another subject, whose target may be the base's own answer."""
-    if not given.regularization:
-        return
-    first = given.regularization[0]
-    names = ["reg_images", *(["prior_prediction"] if with_prior else [])]
-    draft.put("regularization", names, option, given=True)
-    path = _path(draft, option, first.get(option)) or TO_BE_GIVEN
-    draft.put("regularization.reg_images.path", path, option)
-    if weight is not None:
-        own = Draft(draft.table, {weight: first.get(weight, draft.options.get(weight))}, problems=draft.problems)
-        draft.put("regularization.reg_images.prior_loss_weight", own.take(weight), weight)
-    draft.put("regularization.reg_images.share", 1.0, option)
-    draft.differ(option, "regularization images are repeated until they are as many as the others", path)
-    _only_first(draft, option, given.regularization)
+def _tell_differing(draft: Draft, datasets: Sequence[Options], apart: Sequence[str]) -> None:
+    """Say which options are not the same for all datasets."""
+    for name in dict.fromkeys(key for each in datasets for key in each if key not in apart):
+        values = [each.get(name) for each in datasets]
+        matters = name in draft.table.translated or (draft.table.matters(name) or (True, ""))[0]
+        if matters and any(value != values[0] for value in values):
+            draft.differ(name, "one value for all images: the first dataset's is taken", values)
 
 
-def _only_first(draft: Draft, option: str, datasets: Sequence[Options]) -> None:
-    if len(datasets) > 1:
-        draft.leave(
-            option, "these images lie in one folder: the first is taken", [each.get(option) for each in datasets]
-        )
+def _first_path(draft: Draft, option: str, datasets: Sequence[Options]) -> str | None:
+    folders = [each.get(option) for each in datasets]
+    if len(folders) > 1:
+        draft.leave(option, "these images lie in one folder: the first is taken", folders)
+    return _path(draft, option, folders[0]) if folders else None
 
 
 def put_resolution(draft: Draft, option: str) -> None:
@@ -187,17 +191,29 @@ def put_no_seed(draft: Draft, option: str) -> None:
     draft.differ(option, f"{draft.table.label} draws another each time; ours is 0 unless it is given")
 
 
+def put_optimizer(draft: Draft) -> Kind:
+    """Decide the optimizer, its rates, and whether the text encoder is trained, by the table's `optimizer`."""
+    names = draft.table.more["optimizer"]
+    kind = optimizer.put_optimizer(draft, draft.take(names["name"]), names["name"], arguments=names["arguments"])
+    wanted = draft.take(names["text"])
+    trains = optimizer.put_rates(draft, kind.name, trains_text=wanted, has_own_rate=kind.has_own_rate)
+    draft.put("adapter.text_encoder", trains, names["text"])
+    return kind
+
+
+def _alone(draft: Draft, option: str, value: Any) -> Any:
+    """An option as it stands in a dataset of its own."""
+    return Draft(draft.table, {option: value}, problems=draft.problems).take(option)
+
+
 def _path(draft: Draft, option: str, value: Any) -> str | None:
-    one = Draft(draft.table, {option: value}, problems=draft.problems)
-    path: str | None = one.take(option)
+    path: str | None = _alone(draft, option, value)
     return path
 
 
-def _whole(draft: Draft, option: str, value: Any) -> int:
-    one = Draft(draft.table, {option: value}, problems=draft.problems)
-    repeats = one.take(option)
-    if repeats is None:
-        return 1
-    if repeats != (nearest := max(1, round(repeats))):
+def _repeats(draft: Draft, option: str, value: Any) -> int:
+    repeats = _alone(draft, option, value)
+    nearest = max(1, round(repeats))
+    if repeats != nearest:
         draft.leave(option, f"images are repeated a whole number of times: {nearest} is taken", repeats)
     return nearest

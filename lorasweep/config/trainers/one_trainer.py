@@ -9,7 +9,6 @@ from typing import Any
 from lorasweep.config.importing.base import put_base
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Link
-from lorasweep.config.importing.optimizer import put_optimizer, put_rates
 from lorasweep.config.importing.table import read_table
 from lorasweep.config.trainers import common
 from lorasweep.config.trainers.common import Given
@@ -71,9 +70,9 @@ def _read_base(draft: Draft, base: str) -> None:
 
 def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
     draft.ignore("concept_file_name", "was read too" if given.trained else "is not here: give it with --dataset")
-    links = common.put_images(draft, given, option="concepts.path", repeats="concepts.balancing", link_into=link_into)
-    common.put_holdout(draft, given, "concepts.path")
-    common.put_regularization(draft, given, "concepts.path", weight="concepts.loss_weight", with_prior=True)
+    links = common.put_datasets(draft, given, with_prior=True, link_into=link_into)
+    if given.trained and draft.take("concepts.loss_weight") != 1:
+        draft.leave("concepts.loss_weight", "every image counts the same, but those of a brake")
     if draft.take("concepts.text.prompt_source") not in ("sample", ""):
         draft.leave("concepts.text.prompt_source", "captions are files beside the images")
     draft.put("captions.extension", ".txt", "concepts.text.prompt_source")
@@ -105,18 +104,10 @@ def _adapter(draft: Draft) -> None:
 
 
 def _optimizer(draft: Draft) -> None:
-    kind = put_optimizer(draft, draft.take("optimizer.optimizer"), "optimizer.optimizer", arguments="optimizer")
-    put_rates(
-        draft,
-        kind.name,
-        rate="learning_rate",
-        unet="unet.learning_rate",
-        text="text_encoder.learning_rate",
-        trains_text=draft.take("text_encoder.train"),
-        has_own_rate=kind.has_own_rate,
-    )
+    common.put_optimizer(draft)
     trains = draft.lines["adapter.text_encoder"].value
-    draft.put("adapter.text_encoder", trains, "text_encoder.train")
+    if draft.lines["base"].value == "sdxl" and draft.take("text_encoder_2.train") != trains:
+        draft.leave("text_encoder_2.train", "both text encoders are trained, or none")
     if trains and "text_encoder.stop_training_after" not in draft.options:
         reason = "there it stops after 30 epochs unless the file says otherwise; ours trains to the end"
         draft.differ("text_encoder.stop_training_after", reason)

@@ -10,7 +10,6 @@ from typing import Any
 from lorasweep.config.importing.base import put_base
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Link
-from lorasweep.config.importing.optimizer import put_optimizer, put_rates
 from lorasweep.config.importing.table import read_table
 from lorasweep.config.trainers import common
 from lorasweep.config.trainers.common import Given
@@ -27,7 +26,7 @@ def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
     if options.get("lora_type") == "lycoris" and isinstance(lycoris, str):
         options |= common.flatten(beside(lycoris) or {}, "lycoris")
     datasets = [
-        dataset
+        {**dataset, "repeats": _seen(dataset.get("repeats"))}
         for dataset in common.tables(beside(named) if isinstance(named, str) else None)
         if dataset.get("dataset_type") in _OF_IMAGES and not (dataset.get("disabled") or dataset.get("disable"))
     ]
@@ -85,19 +84,14 @@ def _resolution(draft: Draft) -> None:
 
 
 def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
-    option = "datasets.instance_data_dir"
     draft.ignore("data_backend_config", "was read too" if given.trained else "is not here: give it with --dataset")
-    counted = [{**each, "datasets.repeats": _seen(each.get("datasets.repeats"))} for each in given.trained]
-    once_more = Given(given.options, counted, given.holdout, given.regularization)
-    links = common.put_images(draft, once_more, option=option, repeats="datasets.repeats", link_into=link_into)
+    links = common.put_datasets(draft, given, with_prior=True, link_into=link_into)
     if given.trained:
         draft.differ("datasets.repeats", "there 0 is once, ours is 1 for once")
     is_square = draft.take("datasets.crop") and draft.take("datasets.crop_aspect") == "square"
     common.put_buckets(draft, "datasets.crop_aspect", on=not is_square)
     draft.ignore("datasets.crop", "is read with crop_aspect")
-    common.put_holdout(draft, given, option)
     draft.ignore("datasets.dataset_type", "is of images")
-    common.put_regularization(draft, given, option, weight=None, with_prior=True)
     strategy = draft.first("datasets.caption_strategy", "caption_strategy")
     prompt = draft.first("datasets.instance_prompt", "instance_prompt")
     draft.put("captions.extension", ".txt", strategy)
@@ -111,7 +105,9 @@ def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
 
 
 def _seen(repeats: Any) -> Any:
-    """Repeats counted from 1."""
+    """Repeats counted from 1, not from 0 as there."""
+    if repeats is None:
+        return 1
     return repeats + 1 if isinstance(repeats, int) and not isinstance(repeats, bool) else repeats
 
 
@@ -142,17 +138,7 @@ def _adapter(draft: Draft) -> None:
 
 
 def _optimizer(draft: Draft) -> None:
-    kind = put_optimizer(draft, draft.take("optimizer"), "optimizer", arguments="optimizer_config")
-    put_rates(
-        draft,
-        kind.name,
-        rate="learning_rate",
-        unet="unet_lr",
-        text="text_encoder_lr",
-        trains_text=draft.take("train_text_encoder"),
-        has_own_rate=kind.has_own_rate,
-    )
-    draft.put("adapter.text_encoder", draft.lines["adapter.text_encoder"].value, "train_text_encoder")
+    common.put_optimizer(draft)
     if not draft.given("grad_clip_method"):
         draft.differ(
             "max_grad_norm", "there every number is clipped to it, unless grad_clip_method=norm; ours the norm"
