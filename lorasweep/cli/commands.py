@@ -65,6 +65,7 @@ def _arg(*names: str, **how: Any) -> Argument:
 _OVERRIDES = _arg("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of the recipe")
 _JSON = _arg("--json", action="store_true", help="print one JSON document instead of a table")
 _FRESH = _arg("--fresh", action="store_true", help="cook again what a sweep or `train` here has already cooked")
+_RATER = _arg("--rater", default="me", metavar="NAME", help="whose answers they are (me)")
 _READERS, _FORMS = ("comfyui", "forge", "a1111", "kohya", "diffusers"), ("factors", "diff", "lora")
 _OLDER_FORMS = {"comfyui": "factors", "any": "diff"}  # as `--form` was called until 2026-11-29
 
@@ -248,6 +249,27 @@ Works while a sweep runs and after it was killed, from the run folders alone. Re
             _JSON,
         ),
     ),
+    "rate": (
+        "compare pictures blind, by your own eye",
+        """\
+examples:
+  lorasweep rate quickstart                     its arms, at the checkpoint and weight that each keeps
+  lorasweep rate quickstart/2                   the steps of one run; or of judged files: judge/NAME
+  lorasweep rate quickstart --rater anna        several people, each apart
+  lorasweep rate quickstart --results           the ranks, and whether the score agrees with the eye
+A page on this machine shows two pictures of one prompt and one noise, and not whose they are: left, right, as good,
+both bad, by keys, clicks or taps; U takes an answer back. It stops when the ranks are settled or after --pairs; every
+answer is kept at once, and the same command goes on. See docs/rate.md.""",
+        (
+            _arg("named", metavar="SWEEP|SWEEP/TRIAL", help="a sweep, or a run"),
+            _RATER,
+            _arg("--pairs", type=_count, default=60, metavar="N", help="how many answers are enough (60)"),
+            _arg("--port", type=_whole(1, 65535), help="default: a free one"),
+            _arg("--no-browser", dest="browser", action="store_false", help="only say the page's address"),
+            _arg("--results", action="store_true", help="only show what came of it"),
+            _JSON,
+        ),
+    ),
     "ui": (
         "open the MLflow UI on this machine",
         "Listens on loopback only; Ctrl-C ends it.",
@@ -262,6 +284,7 @@ Works while a sweep runs and after it was killed, from the run folders alone. Re
 examples:
   lorasweep calibrate base=stable_diffusion base.path=models/sd15 dataset.path=my/images
   lorasweep calibrate optimizer.lr=2e-3 train.max_steps=100       on the dollhouse
+  lorasweep calibrate --ratings quickstart/2 --rater anna         by what anna called ruined; trains nothing
 Cooks the recipe far too long and far too hot, beside the base itself and random adapters of a healthy one's
 size. Every symptom gets its limit half way between what the harmless and the ruined show. Later recipes on
 that base, with that kind of dataset, at that LoRA weight and guidance, find the file by themselves; scores
@@ -271,6 +294,8 @@ with the same digest in metrics.json are comparable. The same command continues 
             _arg("--times", type=_count, default=10, help="times the recipe's exposures (10)"),
             _arg("--rungs", type=_count, default=12, help="times each control is judged (12)"),
             _arg("--seeds", type=_count, default=2, help="runs of each control (2)"),
+            _arg("--ratings", metavar="SWEEP|SWEEP/TRIAL", help="instead of controls: what was rated there"),
+            _RATER,
             _arg("--name", help="of the calibration, for people; default: the base's"),
             _arg("--out", type=_path, metavar="FILE", help="default: where recipes find it"),
             _JSON,

@@ -42,12 +42,12 @@ LIST_GROUPS = ("regularization", "metrics")
 
 def conf_dir() -> Path:
     """The folder of `recipe.yaml` and the option groups; absolute."""
-    return _data_dir("conf")
+    return _data_dir("conf", lorasweep.__file__)
 
 
 def sweeps_dir() -> Path:
     """The folder of the sweep files that come with lorasweep; absolute."""
-    return _data_dir("sweeps")
+    return _data_dir("sweeps", lorasweep.__file__)
 
 
 @functools.cache
@@ -108,6 +108,13 @@ def read_choice(group: str, choice: str) -> Mapping[str, Any]:
     return _read(files[0]) if files else {}
 
 
+def read_map() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read `conf/recipe.yaml`: the choice for each group, and the values of the keys that are no group."""
+    values = dict(_read(conf_dir() / "recipe.yaml"))
+    chosen = [each for each in values.pop("defaults") if isinstance(each, dict)]  # `_self_` is no group
+    return {group: choice for each in chosen for group, choice in each.items()}, values
+
+
 @functools.lru_cache(maxsize=256)
 def _read(file: Path) -> Mapping[str, Any]:
     values = OmegaConf.to_container(OmegaConf.load(file))
@@ -115,8 +122,9 @@ def _read(file: Path) -> Mapping[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _data_dir(name: str) -> Path:
-    package = Path(lorasweep.__file__).resolve().parent
+@functools.cache
+def _data_dir(name: str, package_file: str) -> Path:
+    package = Path(package_file).resolve().parent
     beside = package.parent / name
     # A site-packages folder may hold somebody else's `conf`: ours has the map in it.
     return beside if (package.parent / "conf" / "recipe.yaml").is_file() else package / "_data" / name

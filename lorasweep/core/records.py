@@ -186,7 +186,7 @@ class NoiseOptions:
     high: Annotated[float, Field(gt=0, le=1)] = 1.0
     mean: float = 0.0  # of a level's logit; as std, for logit_normal only
     std: Positive = 1.0
-    shift: Positive = 1.0  # level u -> shift u / (1 + (shift - 1) u)
+    shift: Positive | Literal["dynamic"] = 1.0  # level u -> shift u / (1 + (shift - 1) u); dynamic: as drawing has it
     min_snr_gamma: Annotated[float, Field(gt=0, examples=[5])] | None = None  # at most one of these three
     debiased: bool = False
     p2_gamma: Annotated[float, Field(gt=0, examples=[1])] | None = None
@@ -314,16 +314,18 @@ class NoiseSchedule:
         said: prediction type that the base's own files state; None where they state none.
         marked: whether a checkpoint states it by a mark.
         as_written: whether `config` is the scheduler config's own, drawn with in the usual way.
+        samplers: that it can be drawn with.
     """
 
     config: dict[str, Any]
     said: str | None
     marked: bool
     as_written: bool
+    samplers: tuple[str, ...]
 
     @property
     def prediction_type(self) -> str:
-        """`epsilon` or `v_prediction`."""
+        """`epsilon`, `v_prediction` or `flow`."""
         return str(self.config["prediction_type"])
 
     @property

@@ -1,4 +1,4 @@
-"""Read the headers of safetensors files, and tell files that only bear the name. No torch, no weights."""
+"""Read and order the headers of safetensors files, and tell files that only bear the name. No torch, no weights."""
 
 from __future__ import annotations
 
@@ -106,3 +106,14 @@ def _read(file: Path, size: int, mtime_ns: int) -> tuple[Mapping[str, Tensor], M
 def _tensor(entry: dict[str, Any], origin: int) -> Tensor:
     begin, end = (origin + int(offset) for offset in entry["data_offsets"])
     return Tensor(str(entry["dtype"]), tuple(int(side) for side in entry["shape"]), begin, end)
+
+
+def sort_metadata(path: Path) -> None:
+    """Put the metadata of a .safetensors into order: the library hashes it, differently in every process."""
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8, as the library has it
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])

@@ -26,10 +26,7 @@ class DrawingModel:
     """A base with one adapter in it, and how its recipe samples. Not safe for threads."""
 
     def __init__(self, folder: Path) -> None:
-        """Load the base and put the adapter in.
-
-        Args:
-            folder: of the model's files.
+        """Load the base and put the adapter of a model's folder in.
 
         Raises:
             ConfigError: its recipe is not one.

@@ -43,13 +43,17 @@ def denoise(
         text: of the prompts, a row a picture.
         negative: likewise; None draws without guidance.
         frames: a row a picture.
-        sampler: `ddim`, `euler` or `dpmpp_2m`.
+        sampler: `ddim`, `euler` or `dpmpp_2m`, which flow matching does not have.
         steps: at least 1.
-        guidance: of `guided`.
+        guidance: of `guided`, or what a base that embeds it is told, in which case `negative` is left out.
         rescale: likewise; None is what suits the noise path.
     """
-    way = base.path.sampling(sampler, steps)
-    rescale = way.rescale if rescale is None else rescale
+    import torch
+
+    if base.embeds_guidance:
+        text, negative = {**text, "guidance": torch.full((len(frames),), guidance)}, None
+    way = base.path.sampling(sampler, steps, (noise_BCHW.shape[-2], noise_BCHW.shape[-1]))
+    rescale = base.path.rescale if rescale is None else rescale
     noisy_BCHW = noise_BCHW.to(base.device).float() * way.start
     last: tuple[torch.Tensor, float] | None = None  # image and log of alpha / sigma at the step before
     for t, (alpha, sigma), (alpha_next, sigma_next) in way.steps:

@@ -188,8 +188,8 @@ class TrialResources:
         return self._features
 
     def _read_with(self, base: BaseOptions) -> Any:
-        """The dollhouse's reader on the dollhouse, None elsewhere: no other base has a ground truth."""
-        if base.name != "dollhouse":
+        """The dollhouse's reader on its bases, None elsewhere: no other has a ground truth."""
+        if not getattr(registry.load("base", base.name), "READABLE", False):
             return None
         if self._reader is None:
             from lorasweep.dollhouse.reader import Reader

@@ -38,6 +38,7 @@ WITHIN = {
     },
     "results": {
         "export": {""},
+        "rate": {"", "report"},  # shows the pictures that a report finds, in a page like its
         "report": {""},
         "tracking": {""},
     },

@@ -155,7 +155,7 @@ class PeftAdapter:
 
     def kohya_name(self, path: str) -> str:
         """A layer's name in kohya's and LyCORIS's files."""
-        return kohya_name(path, numbered="text_encoder_2" in self._models)
+        return kohya_name(path, parts=self._models)
 
     def file_names(self) -> dict[str, str]:
         """Names of the tensors in a file of `save`, by their names in `state_dict`."""

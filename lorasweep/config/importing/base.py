@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from lorasweep.components import bases
+from lorasweep.config import places
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft
-from lorasweep.core import registry
 
 NOT_TRAINED_HERE = "such a base cannot be trained here"
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -28,8 +28,8 @@ def put_base(draft: Draft, *, kind: str, path: str) -> str:
     """
     asked = draft.take(kind)
     name = draft.table.translated[kind].values.get(str(asked).strip().lower(), "")
-    if name not in (known := registry.names("base")):
-        trained = ", ".join(base for base in known if base != "dollhouse")
+    if name not in (known := places.choices("base")):
+        trained = ", ".join(base for base in known if "dollhouse" not in base and base != "auto")
         what = f"is of {asked!r}{name and f', base={name}'}, must be of a base that is here: {trained}"
         draft.problem(kind, what, NOT_TRAINED_HERE)
         name = "stable_diffusion"

@@ -14,8 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
+from lorasweep.core.run_folder import RunFolder, SweepFolder
 from lorasweep.results.params import flatten
+from lorasweep.results.ratings import Rated, read_rated
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.leaderboard import ArmRow, rank_arms, rank_trials, standing
 from lorasweep.sweep.ranking.noise import Ranking
@@ -85,17 +86,11 @@ class TrialFindings:
         """Symptom or number -> why it could not be measured."""
         return self.result["verdict"].get("unmeasured", self.result["missing"])
 
-    @cached_property
-    def record(self) -> TrialRecord | None:
-        """What status.json holds: when it began and ended, its fingerprint."""
-        return self.run.record
-
     @property
     def wall_s(self) -> float | None:
         """From the first start to the end; None while it is not over."""
-        if self.record is None or self.record.started_at is None or self.record.ended_at is None:
-            return None
-        return self.record.ended_at - self.record.started_at
+        began, ended = self.state.started_at, self.state.ended_at
+        return None if began is None or ended is None else ended - began
 
     @property
     def kept(self) -> Rung | None:
@@ -148,6 +143,12 @@ class Findings:
     def noise(self) -> Ranking | None:
         """What seeds say about the order of the arms; None while no trial has a value."""
         return standing(self.state)
+
+    @cached_property
+    def rated(self) -> list[Rated]:
+        """What people said of the arms, and of the steps of the trials by which arms are shown."""
+        folders = [self.folder, *(trial.run.path for trial in self.shown)]
+        return [rated for folder in folders for rated in read_rated(folder)]
 
     @property
     def calibrations(self) -> tuple[str, ...]:

@@ -23,9 +23,20 @@ from lorasweep.core.run_folder import (
     SHEET_FILE,
 )
 from lorasweep.results.tracking import notes
-from lorasweep.results.tracking.content import Artifact, DatasetLabel, Picture, Point, RunContent, RunStatus
+from lorasweep.results.tracking.content import (
+    Artifact,
+    DatasetLabel,
+    Picture,
+    Point,
+    RunContent,
+    RunStatus,
+    datasets,
+    legible,
+    metric_key,
+    milliseconds,
+    rating_points,
+)
 from lorasweep.results.tracking.reading import SweepFiles, TrialFiles
-from lorasweep.results.tracking.trial_content import datasets, legible, metric_key, milliseconds
 
 SHEET_KEY = "contact_sheet"
 BY_TRIAL = "by_trial"
@@ -58,7 +69,8 @@ def sweep_content(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> RunContent
         params={},
         points={
             f"trial {trial.status.get('number')}": _points(trial, sweep) for trial in trials if trial.state.is_final
-        },
+        }
+        | rating_points(sweep.rated),
         pictures=_sheet(sweep.folder, trials, done=status == "FINISHED"),
         artifacts=tuple(
             Artifact(file=sweep.folder / name)

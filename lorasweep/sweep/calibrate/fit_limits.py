@@ -24,6 +24,7 @@ the practice of any calibrated assay.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -108,12 +109,8 @@ def fit_limits(
 ) -> Calibration:
     """Fit the limit of every symptom.
 
-    Args:
-        controls: the overtrained runs.
-        nulls: the harmless ones, by kind.
-        name: of the calibration, for people.
-        holds_for: `calibration.conditions`.
-        made: with what, for people.
+    The harmless runs come by kind; `holds_for` is of `calibration.conditions`; `name` and `made` (with what) are for
+    people.
     """
     limits: dict[str, Limit] = {}
     unplaced: dict[str, str] = {}
@@ -147,6 +144,35 @@ def fit_limits(
     )
 
 
+def fit_labels(
+    harmless: Mapping[str, Sequence[Row]],
+    ruined: Mapping[str, Sequence[Row]],
+    *,
+    name: str,
+    now: Calibration,
+    holds_for: Mapping[str, Any],
+    made: Mapping[str, Any],
+) -> Calibration:
+    """Fit the limits where somebody else says what is ruined: as controls do, a group an item.
+
+    Args:
+        harmless: rungs by item.
+        ruined: rungs by item.
+        name: of the calibration, for people.
+        now: what the rungs were judged by; how F is read stays as it is there.
+        holds_for: `calibration.conditions`.
+        made: with what, for people.
+    """
+    (healthy, *_), *_ = harmless.values()
+    controls = [
+        Control(arm=item, healthy=healthy, burned=row, gain=now.gain, identity=None)
+        for item, rows in ruined.items()
+        for row in rows
+    ]
+    fitted = fit_limits(controls, harmless, name=name, holds_for=holds_for, made=made)
+    return dataclasses.replace(fitted, gain=now.gain, learned=now.learned)
+
+
 def definite(symptom: Symptom, harmless: float) -> Limit | None:
     """The limit that a symptom has by what its number means, if harmless controls leave it room."""
     if symptom.definite is None or harmless > symptom.definite / 2:
@@ -156,7 +182,11 @@ def definite(symptom: Symptom, harmless: float) -> Limit | None:
 
 def _between(null: _Level, burned: Sequence[_Level]) -> Limit | None:
     """Half way from the harmless to the least of the ruined that are told from it; None without those."""
-    clear = [level.value for level in burned if _is_clear(null, level)]
+    clear = [
+        level.value
+        for level in burned
+        if level.value - null.value > max(0.0, CLEARLY * math.hypot(null.error, level.error))
+    ]
     if not clear:
         return None
     ruined = min(clear)
@@ -175,8 +205,3 @@ def _levels(symptom: Symptom, groups: Sequence[Sequence[Row]]) -> list[_Level]:
             known = [error for error in errors if error is not None]
             levels.append(_Level(statistics.median(values), statistics.fmean(known) if known else math.inf))
     return levels
-
-
-def _is_clear(null: _Level, burned: _Level) -> bool:
-    gap = burned.value - null.value
-    return gap > 0 and gap > CLEARLY * math.hypot(null.error, burned.error)
