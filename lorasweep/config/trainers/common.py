@@ -158,12 +158,6 @@ def put_buckets(draft: Draft, option: str, *, on: bool) -> None:
         draft.differ(option, f"{draft.table.label} has its own list of aspects; kohya's buckets stand in for it")
 
 
-def put_separator(draft: Draft, option: str) -> None:
-    """Decide what stands between tags."""
-    separator = draft.take(option) or ","
-    draft.put("captions.separator", f"{separator} " if separator == separator.strip() else separator, option)
-
-
 def put_rank(draft: Draft, dim: str, alpha: str) -> None:
     """Decide dim and alpha; an alpha that is not given, or 0, is the dim where the trainer has no default."""
     draft.put("adapter.dim", draft.take(dim), dim)

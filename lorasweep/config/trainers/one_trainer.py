@@ -25,9 +25,14 @@ def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
     concepts = content.get(_CONCEPTS)
     if not concepts and isinstance(named := content.get("concept_file_name"), str):
         concepts = beside(named)
+    if isinstance(options.get("optimizer"), str):  # before 2024: optimizer_beta1 beside it
+        own = [key for key in options if key.startswith("optimizer_") and key != "optimizer_defaults"]
+        name = options.pop("optimizer")
+        options["optimizer"] = {"optimizer": name, **{key.removeprefix("optimizer_"): options.pop(key) for key in own}}
     flat = common.flatten(options)
-    if betas := [flat.pop(name) for name in _BETAS if flat.get(name) is not None]:
-        flat["optimizer.betas"] = betas
+    given = [name for name in _BETAS if flat.get(name) is not None]
+    if len(given) > 1:
+        flat["optimizer.betas"] = [flat.pop(name) for name in given]
     for option in [option for option in flat if option.startswith("optimizer.") and flat[option] in (None, False, "")]:
         del flat[option]  # a file has the fields of all optimizers
     enabled = [concept for concept in common.tables(concepts) if concept.get("enabled", True) is not False]
@@ -76,7 +81,9 @@ def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
     if draft.take("concepts.text.prompt_source") not in ("sample", ""):
         draft.leave("concepts.text.prompt_source", "captions are files beside the images")
     draft.put("captions.extension", ".txt", "concepts.text.prompt_source")
-    common.put_separator(draft, "concepts.text.tag_delimiter")
+    separator = draft.take("concepts.text.tag_delimiter")
+    spaced = f"{separator} " if separator == separator.strip() else separator
+    draft.put("captions.separator", spaced, "concepts.text.tag_delimiter")
     drops = draft.take("concepts.text.tag_dropout_enable")
     share = draft.take("concepts.text.tag_dropout_probability") if drops else 0.0
     draft.put("captions.tag_dropout", share, "concepts.text.tag_dropout_probability")

@@ -152,6 +152,13 @@ def has(found: dict[str, Any], **wanted: Any) -> bool:
     return {key: recipe.get(key) for key in wanted} == wanted
 
 
+def test_one_trainers_optimizer_as_it_was_once_written(run: Run) -> None:
+    config = {"training_method": "LORA", "optimizer": "LION", "optimizer_weight_decay": 0.5, "optimizer_beta1": 0.8}
+    found = run(config)
+    assert has(found, optimizer="lion", optimizer__weight_decay=0.5)
+    assert "or none" in told(found, "untranslated")["optimizer.beta1"]
+
+
 def test_one_trainer(run: Run) -> None:
     found = run(ONE_TRAINER)
     assert has(found, base="sdxl", base__path="models/illustrious.safetensors", base__resolution=1024)
