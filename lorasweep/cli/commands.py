@@ -369,20 +369,20 @@ The run's recipe with your KEY=VALUEs on top, in a run folder of its own that re
             _JSON,
         ),
     ),
-    "import-kohya": (
-        "turn a kohya (sd-scripts) TOML into a recipe file",
+    "import": (
+        "turn another trainer's config into a recipe file",
         """\
 examples:
-  lorasweep import-kohya config.toml                                  print the recipe
-  lorasweep import-kohya config.toml --dataset dataset.toml -o my.yaml
-  lorasweep import-kohya config.toml -o my.yaml --link my_images      several image_dir: a folder of links
+  lorasweep import config.toml                                        print the recipe
+  lorasweep import config.toml --dataset dataset.toml -o my.yaml
+  lorasweep import config.toml -o my.yaml --link my_images            several folders: one of links
   lorasweep plan my.yaml && lorasweep train my.yaml
-What could not be translated is listed, with its reason, in the file and on stderr. See docs/flags.md.""",
+Reads kohya's sd-scripts (TOML), kohya_ss (JSON), Easy Training Scripts, OneTrainer (JSON), ai-toolkit (YAML, JSON)
+and SimpleTuner (JSON), whatever the file is called. What could not be translated is listed, with its reason, in the
+file and on stderr. See docs/flags.md.""",
         (
-            _arg(
-                "config", type=_path, metavar="CONFIG.toml", help="the training options, with or without [[datasets]]"
-            ),
-            _arg("--dataset", type=_path, metavar="FILE", help="the file of [[datasets]], when apart"),
+            _arg("config", type=_path, metavar="CONFIG", help="the config of the training"),
+            _arg("--dataset", type=_path, metavar="FILE", help="the file of the images, when apart"),
             _arg("-o", "--out", type=_path, metavar="FILE", help="the recipe file; printed when left out"),
             _arg("--link", type=_path, metavar="FOLDER", help="link several folders of images into this"),
             _JSON,
@@ -407,6 +407,8 @@ examples:
         (),
     ),
 }
+
+ALIASES = {"import-kohya": "import"}  # older names, which still work
 
 # The actions of `dollhouse`.
 DOLLHOUSE: dict[str, tuple[str, tuple[Argument, ...]]] = {
