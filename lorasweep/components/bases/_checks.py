@@ -50,6 +50,8 @@ def find_problems(path: Path, family: Family) -> list[Finding]:
 
 def option_problems(configs: Path, family: Family, options: BaseOptions) -> Iterator[Finding]:
     """Find options that a base of these configs cannot do; configs that do not say are passed over."""
+    if options.clip_skip < 1:
+        yield ("clip_skip", f"must be >= 1 (1 = last hidden state), got {options.clip_skip}", "")
     layers = read_object(configs / "text_encoder" / "config.json").get("num_hidden_layers")
     if isinstance(layers, int) and options.clip_skip > layers:
         yield ("clip_skip", f"must be at most {layers}, the layers of its text encoder, got {options.clip_skip}", "")
@@ -65,7 +67,7 @@ def option_problems(configs: Path, family: Family, options: BaseOptions) -> Iter
             if given is not None:
                 rule = f"must be null: {family.title} is trained with flow matching, got {str(given).lower()}"
                 yield (key, rule, f"override: base.{key}=null")
-        if options.clip_skip != 1:
+        if options.clip_skip > 1:
             yield ("clip_skip", f"must be 1: {family.title} reads last layers, got {options.clip_skip}", "")
 
 
