@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,9 +27,10 @@ def run(options: argparse.Namespace) -> int:
     require_replaceable(options.html, page.is_audit, option="--html")
     root = options.folder.absolute()
     if options.aside or options.rename:
-        names = {Path(old).absolute(): Path(new).absolute() for old, new in options.rename}
-        names |= mending.aside_of(root, [Path(file).absolute() for file in options.aside])
-        mending.move(root, names)
+        whole, *asides = (Path(os.path.abspath(file)) for file in (root, *options.aside))
+        names = {Path(os.path.abspath(old)): Path(os.path.abspath(new)) for old, new in options.rename}
+        names |= mending.aside_of(whole, asides)
+        mending.move(whole, names)
         print(f"{len(names)} moved")
         return 0
     recipe = recipe_of(root, options.overrides)
