@@ -3,8 +3,8 @@
     python -m benchmarks.judging [KEY=VALUE ...]
 
 A row is one picture going once through the UNet; a trained row goes forward and backward, which is counted as three.
-The trial is cooked in a temporary home, with one thread, and its base's pictures and features come from a first trial
-of one step whose cost is `once`: later trials of a sweep find them there.
+The trial is cooked in a temporary home, with one thread. A trial of one step comes before it and is not on the bill:
+imports, latents, probes and the base's pictures are there for all trials of a sweep but the first.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ PURPOSES = (  # of the innermost function on the stack, as (module, function)
     ("lorasweep.trial.train.loop", "advance", "training"),
     ("lorasweep.trial.finish", "draw_in_full", "drawing, kept checkpoint"),
     ("lorasweep.trial.sample", "draw", "drawing, rungs"),
-    ("lorasweep.trial.judge.probes", "build", "once: probes"),
-    ("lorasweep.trial.resources.TrialResources", "base_samples", "once: the base's pictures"),
     ("lorasweep.trial.judge.context.JudgeContext", "_predictions", "probes"),
     ("lorasweep.trial.judge.context.JudgeContext", "magnitudes", "probes, pure noise"),
     ("lorasweep.trial.judge.features.FeatureCache", "features", "features of pictures"),
@@ -35,7 +33,6 @@ PURPOSES = (  # of the innermost function on the stack, as (module, function)
     ("lorasweep.trial.judge.replicates", "replicate", "replicates"),
     ("lorasweep.trial.judge", "judge", "judging, the rest"),
 )
-KEEPS_ROWS = {"decoding", "captions"}  # whose UNet rows, if any, belong to the caller
 
 
 class Meter:
@@ -45,6 +42,10 @@ class Meter:
         self.rows: Counter[str] = Counter()
         self.seconds: Counter[str] = Counter()
         self._stack = ["the rest"]
+        self.start()
+
+    def start(self) -> None:
+        """Begin to count seconds."""
         self._since = time.process_time()
 
     def _settle(self) -> None:
@@ -96,13 +97,19 @@ def measure(overrides: list[str], home: Path) -> Meter:
     from lorasweep.trial.resources import TrialResources
     from lorasweep.trial.run import cook
 
-    recipe = config.compose_recipe([*overrides, "tracking=none", "train.device=cpu"])
     resources, meter = TrialResources(), Meter()
+
+    def trial(*more: str) -> None:
+        recipe = config.compose_recipe([*overrides, "tracking=none", "train.device=cpu", *more])
+        folder = home / f"run-{len(more)}"
+        cook(recipe, plan.make_plan(recipe), folder, resources, report=_go_on, should_stop=_never)
+
+    trial("train.max_steps=1")
     with mock.patch.object(StableDiffusionBase, "predict", meter.counted(StableDiffusionBase.predict)):
         patches = [_patch(meter, *each) for each in PURPOSES]
         try:
-            resources.base(recipe)
-            cook(recipe, plan.make_plan(recipe), home / "run", resources, report=_go_on, should_stop=_never)
+            meter.start()
+            trial()
         finally:
             for patch in patches:
                 patch.stop()
@@ -112,7 +119,7 @@ def measure(overrides: list[str], home: Path) -> Meter:
 def table(meter: Meter) -> str:
     """The bill, dearest first, with judging over training in its last line."""
     trained = meter.seconds["training"]
-    judging = sum(s for name, s in meter.seconds.items() if name != "training" and not name.startswith("once"))
+    judging = meter.seconds.total() - trained
     lines = [f"{'purpose':28s} {'rows':>7s} {'CPU s':>7s} {'rows/s':>7s}"]
     for name, seconds in meter.seconds.most_common():
         rows = meter.rows[name] * (3 if name == "training" else 1)

@@ -2,6 +2,8 @@
 
 python -m benchmarks.overcooking run --home DIR [--processes 4] [--budget 60m] [--steps 320] [--rungs 8]
 python -m benchmarks.overcooking report --home DIR [--page docs/overcooking.md]
+python -m benchmarks.overcooking rejudge --home DIR --into OTHER [KEY=VALUE ...]
+python -m benchmarks.overcooking compare --home DIR --other OTHER
 """
 
 from __future__ import annotations
@@ -105,6 +107,26 @@ def report(options: argparse.Namespace, home: Path) -> int:
     return 0
 
 
+def rejudge(options: argparse.Namespace, home: Path) -> int:
+    """Judge the checkpoints of a home otherwise."""
+    from benchmarks.overcooking import rejudging
+
+    for name in rejudging.rejudge(home, options.into, options.overrides):
+        print(name, flush=True)
+    return 0
+
+
+def compare(options: argparse.Namespace, home: Path) -> int:
+    """Print what another way of judging costs in truth."""
+    from benchmarks.overcooking import page, rejudging
+
+    found = rejudging.compare(home, options.other)
+    for name, value in found.items():
+        rows = value if isinstance(value, list) else [value]
+        print(f"{name:14s}", *(page.span(row, 3) if isinstance(row, dict) else row for row in rows), sep="  ")
+    return 0
+
+
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
@@ -130,7 +152,14 @@ def _parser() -> argparse.ArgumentParser:
     tell = commands.add_parser("report", help="write the page and its figures")
     tell.add_argument("--page", type=Path, default=PAGE)
     tell.set_defaults(command=report)
-    for command in (cook, tell):
+    again = commands.add_parser("rejudge", help="judge the checkpoints of a home otherwise")
+    again.add_argument("--into", type=Path, required=True, help="folder of the judgements")
+    again.add_argument("overrides", nargs="*", help="KEY=VALUE, on top of the product's own sampling and metrics")
+    again.set_defaults(command=rejudge)
+    beside = commands.add_parser("compare", help="what another way of judging costs in truth")
+    beside.add_argument("--other", type=Path, required=True, help="folder of the other judgements")
+    beside.set_defaults(command=compare)
+    for command in (cook, tell, again, beside):
         command.add_argument("--home", type=Path, required=True, help="folder of the runs")
     return parser
 

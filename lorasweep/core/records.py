@@ -209,11 +209,11 @@ class SampleOptions:
 
     weight: LoraWeight = 0.7  # the LoRA weight that counts
     weights: Ladder = (0.4, 0.7, 1.0)  # the ladder, drawn at the end
-    seeds: Seeds = (0, 1)
-    rung_seeds: Seeds = (0,)  # at rungs: only `weight`, only these seeds
+    seeds: Seeds = (0, 1)  # at the end, at `weight`
+    rung_seeds: Seeds = (0,)  # at rungs, and at the ladder's other weights
     class_seeds: Count = 1  # class prompts are drawn from so many of either: people differ more than noises
-    sampler: Literal["ddim", "euler", "dpmpp_2m"] = "ddim"
-    steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    sampler: Literal["ddim", "euler", "dpmpp_2m"] = "dpmpp_2m"
+    steps: Annotated[int, Field(ge=1, le=1000)] = 10
     guidance: Annotated[float, Field(ge=0, le=100)] = 4.0
     guidance_rescale: Share | None = None  # None: 0.7 on zero terminal SNR with v, else 0
     width: Side | None = None  # px; None: the base's resolution
