@@ -91,11 +91,8 @@ def report(options: argparse.Namespace, home: Path) -> int:
     files.write_json(home / "analysis.json", _without_nan(found))
     folder = options.page.parent / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    figures.roc(checkpoints, found, folder / "overcooking_roc.png")
     figures.bars(found, folder / "overcooking_areas.png")
     figures.regrets(found, folder / "overcooking_regret.png")
-    figures.responses(found, folder / "overcooking_dose.png")
-    figures.scatter(checkpoints, folder / "overcooking_scatter.png")
     chosen = story.choose(list(table.by_run(checkpoints).values()))
     caption = "" if chosen is None else story.draw(chosen, home, folder / "overcooking_story.png")
     files.write_text(options.page, page.write(found, pictures="pictures", story=caption))

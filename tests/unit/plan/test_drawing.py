@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 from collections.abc import Callable
+from dataclasses import replace
 
 from lorasweep.core.records import Recipe
 from lorasweep.plan import make_plan, sample_requests
