@@ -1,6 +1,6 @@
 """Measure the shipped dollhouse against its targets, on held-out combinations, and print a table.
 
-    python benchmarks/dollhouse_quality.py [--weights DIR] [--quick] [--json] [--sheet FILE.png]
+    python benchmarks/dollhouse_quality.py [--base NAME | --weights DIR] [--quick] [--json] [--sheet FILE.png]
 
 Exits with 0 whether or not the targets are met: it reports. Every number is measured when it runs.
 """
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline
 from PIL import Image
 
-from lorasweep.dollhouse import weights_dir
+from lorasweep.dollhouse import flow_weights_dir, weights_dir
 from lorasweep.dollhouse.reader import Reader
 from lorasweep.dollhouse.reader.labels import HEADS
 from lorasweep.dollhouse.world import ATTRIBUTES, NUISANCES, SIZES_PX, tags
@@ -31,6 +31,8 @@ from tools.pretrain_dollhouse.quality import (
     seconds_per_sample,
     vae_round_trip,
 )
+
+BASES = {"dollhouse": weights_dir(), "dollhouse_flow": flow_weights_dir()}
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def vae_rows(vae: AutoencoderKL, reader: Reader, *, count: int, seed: int) -> li
     return rows
 
 
-def base_rows(pipeline: StableDiffusionPipeline, reader: Reader, *, count: int, seed: int) -> list[Row]:
+def base_rows(pipeline: DiffusionPipeline, reader: Reader, *, count: int, seed: int) -> list[Row]:
     """Return the accuracy of every attribute at every size, its mean, and the spread of nuisances."""
     rows = []
     for (width, height), figures in base_quality(pipeline, reader, SIZES_PX, count=count, seed=seed).items():
@@ -87,9 +89,9 @@ def base_rows(pipeline: StableDiffusionPipeline, reader: Reader, *, count: int, 
     return rows
 
 
-def load_pipeline(folder: Path) -> StableDiffusionPipeline:
+def load_pipeline(folder: Path) -> DiffusionPipeline:
     """Load a published pipeline as anybody would."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipeline = DiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -98,13 +100,14 @@ def measure(folder: Path, *, quick: bool, seed: int) -> list[Row]:
     """Measure everything.
 
     Args:
-        folder: a published pipeline with `reader/`.
+        folder: a published pipeline; read by its own `reader/`, or by the shipped one.
         quick: fewer pictures: 200 renders and 32 samples a size instead of 1000 and 128.
         seed: of the held-out specs and the initial noise.
     """
     renders, samples = (200, 32) if quick else (1000, 128)
     pipeline = load_pipeline(folder)
-    reader = Reader.load(folder=folder / "reader")
+    own = folder / "reader"
+    reader = Reader.load(folder=own if own.is_dir() else None)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     wall_s = seconds_per_sample(pipeline)
@@ -118,7 +121,7 @@ def measure(folder: Path, *, quick: bool, seed: int) -> list[Row]:
     ]
 
 
-def write_sheet(pipeline: StableDiffusionPipeline, path: Path, *, columns: int = 12, seed: int) -> None:
+def write_sheet(pipeline: DiffusionPipeline, path: Path, *, columns: int = 12, seed: int) -> None:
     """Write samples of held-out prompts (upper row) over renders of what they ask for, at twice the size.
 
     Args:
@@ -138,16 +141,18 @@ def write_sheet(pipeline: StableDiffusionPipeline, path: Path, *, columns: int =
 def main() -> int:
     """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--weights", type=Path, default=weights_dir(), help="a published pipeline")
+    parser.add_argument("--base", choices=sorted(BASES), default="dollhouse", help="one that ships with the package")
+    parser.add_argument("--weights", type=Path, help="a published pipeline instead")
     parser.add_argument("--quick", action="store_true", help="fewer pictures")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--sheet", type=Path, help="write samples beside renders to this PNG, and measure nothing")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    folder = arguments.weights or BASES[arguments.base]
     if arguments.sheet:
-        write_sheet(load_pipeline(arguments.weights), arguments.sheet, seed=arguments.seed)
+        write_sheet(load_pipeline(folder), arguments.sheet, seed=arguments.seed)
         return 0
-    rows = measure(arguments.weights, quick=arguments.quick, seed=arguments.seed)
+    rows = measure(folder, quick=arguments.quick, seed=arguments.seed)
     if arguments.json:
         print(json.dumps([vars(row) for row in rows], indent=1))
         return 0

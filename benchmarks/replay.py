@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lorasweep.config.sweep_search import Goal, PrunerOptions
+from lorasweep.config.sweep_spec import Goal, PrunerOptions
 from lorasweep.core.records import Status
 from lorasweep.sweep.search.pruning import RungPruner
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.replay import Course, replay
-from lorasweep.config.sweep_search import PrunerOptions
+from lorasweep.config.sweep_spec import PrunerOptions
 from lorasweep.core.files import read_json
 from lorasweep.core.records import Plan, Status, from_dict
 from lorasweep.core.run_folder import PRUNING_FILE, RunFolder

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -31,8 +30,6 @@ class LorasweepSweeper(Sweeper):
         from lorasweep.cli import exit_code
         from lorasweep.cli.sweep_command import run_multirun
 
-        # Recipes are composed with Hydra as well, and it keeps one configuration at a time.
-        GlobalHydra.instance().clear()
         code = exit_code(lambda: run_multirun(*read_words()))
         if code:
             raise SystemExit(code)

@@ -28,7 +28,7 @@ from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.plan import make_plan
 from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
 from lorasweep.results import runs
-from lorasweep.results.handles import Planned, Run, Sweep
+from lorasweep.results.handles import EndedRun, EndedSweep, Planned, Run, Sweep
 from lorasweep.sweep import beforehand, driver, judge_files
 from lorasweep.sweep.ranking.state import SweepState
 from lorasweep.sweep.single import run_trial as cook
@@ -88,7 +88,7 @@ def run_trial(
     parent: Mapping[str, Any] | None = None,
     on_event: OnEvent | None = None,
     quiet: bool = False,
-) -> Run:
+) -> EndedRun:
     """Train and judge one recipe, go on where it stopped, or take what is there.
 
     One Ctrl-C finishes the step and saves.
@@ -122,7 +122,7 @@ def run_trial(
         parent=parent,
         mirror=mirror,
     )
-    return Run(place, ended)
+    return EndedRun(place, ended)
 
 
 def plan_sweep(spec: config.SweepSpec) -> dict[str, Plan]:
@@ -147,7 +147,7 @@ def run_sweep(
     fresh: bool = False,
     on_change: OnChange | None = None,
     quiet: bool = False,
-) -> Sweep:
+) -> EndedSweep:
     """Run a sweep, or continue it to its declared total.
 
     Args:
@@ -163,7 +163,7 @@ def run_sweep(
     Raises:
         ConfigError: before any work; with every problem found.
     """
-    from lorasweep.results.report import contact_sheet
+    from lorasweep.results.report import write
     from lorasweep.results.report.write import write_report
     from lorasweep.results.tracking.process import Mirror
 
@@ -182,11 +182,11 @@ def run_sweep(
             fresh=fresh,
             estimated_s=_estimate(spec, plans),
             on_change=told,
-            on_trial_end=lambda: contact_sheet.write_contact_sheet(folder),
+            on_trial_end=lambda: write.write_contact_sheet(folder),
             on_end=lambda: write_report(folder),
             mirror=mirror,
         )
-    return Sweep(folder, ended)
+    return EndedSweep(folder, ended)
 
 
 def judge(
@@ -195,7 +195,7 @@ def judge(
     asked: config.SweepSpec | None = None,
     plans: Mapping[str, Plan] | None = None,
     quiet: bool = False,
-) -> Run | Sweep:
+) -> EndedRun | EndedSweep:
     """Judge LoRA files that any trainer made: `ls.judge("my-000004.safetensors", "base=stable_diffusion", ...)`.
 
     Args:
@@ -215,15 +215,15 @@ def judge(
         asked, plans = judge_files.planned(judge_files.question([str(word) for word in words], steps=steps))
     if len(asked.arms) > 1:
         return run_sweep(asked, plans=plans, quiet=quiet)
-    from lorasweep.results.report import contact_sheet
+    from lorasweep.results.report import write
     from lorasweep.results.report.write import write_report
 
     (arm,) = asked.arms
     planned = plans[arm.name]
     place = paths.outputs() / paths.JUDGED_RUNS / f"{arm.name}-{planned.fingerprint[:8]}"
     run = run_trial(arm.recipe, place, planned=planned, quiet=quiet)
-    if run.ended is not None and run.ended.record.status is Status.COMPLETED:
-        contact_sheet.write_step_sheet(place)
+    if run.ended.record.status is Status.COMPLETED:
+        write.write_step_sheet(place)
         write_report(place.parent)
     return run
 

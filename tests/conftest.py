@@ -36,6 +36,14 @@ def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers folder with a tiny random FLUX.1; made once, not to be written to."""
+    from tiny_flux import make_tiny_flux
+
+    return make_tiny_flux(tmp_path_factory.mktemp("bases") / "tiny_flux")
+
+
+@pytest.fixture(scope="session")
 def tiny_sdxl_v(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same kind, predicting v with zero terminal SNR."""
     from tiny_sdxl import make_tiny_sdxl

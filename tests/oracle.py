@@ -13,8 +13,9 @@ def pipeline_of(base: Any, sampler: str, *, steps: int = 1) -> Any:
     kind = getattr(diffusers, how["pipeline"])
     scheduler = getattr(diffusers, how["scheduler"]).from_config(how["scheduler_config"])
     tokenizers = dict(zip(("tokenizer", "tokenizer_2"), base.tokenizers, strict=False))
+    texts = dict(zip(("text_encoder", "text_encoder_2"), base.text_encoders, strict=False))
     unsafe: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
     unused = unsafe if len(tokenizers) == 1 else {}
-    pipeline = kind(**base.parts, **tokenizers, **unused, vae=base.vae, scheduler=scheduler)
+    pipeline = kind(**{**base.parts, **texts}, **tokenizers, **unused, vae=base.vae, scheduler=scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -6,7 +6,7 @@ import types
 from typing import Any
 
 from lorasweep.config import places
-from lorasweep.config.components import bind_options
+from lorasweep.config.bind import bind_options
 from lorasweep.core import registry
 from lorasweep.core.errors import Problem
 

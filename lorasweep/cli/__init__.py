@@ -13,13 +13,12 @@ import functools
 import importlib
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lorasweep
-from lorasweep.cli.commands import COMMANDS
-from lorasweep.cli.parser import build_parser
+from lorasweep.cli.commands import COMMANDS, DOLLHOUSE, EPILOG, Argument
 from lorasweep.core import streams
 from lorasweep.core.errors import InputError, LorasweepError, Problem
 from lorasweep.core.printable import has_control_characters, visible
@@ -32,14 +31,7 @@ _OF_THE_DISK = {getattr(errno, name, None) for name in "ENOSPC EDQUOT EROFS EACC
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        argv: arguments without the program's name; the process's own when None.
-
-    Returns:
-        The exit code.
-    """
+    """Run one command of these arguments (None: the process's own); returns the exit code."""
     streams.make_safe()
     code = _run(list(sys.argv[1:] if argv is None else argv))
     if unwritten := streams.unwritten():
@@ -150,3 +142,41 @@ def _is_hydras(words: list[str]) -> bool:
 
 def _module(name: str) -> Any:
     return importlib.import_module(name)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command; the chosen one is in `.command`."""
+    parser = argparse.ArgumentParser(
+        prog="lorasweep",
+        description="Declare a question about LoRA recipes, cook each, measure which one is overcooked.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"lorasweep {lorasweep.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (summary, more, arguments) in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=more,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        _add(command, arguments)
+        if name == "dollhouse":
+            actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+            for action, (what, its_arguments) in DOLLHOUSE.items():
+                _add(actions.add_parser(action, help=what), its_arguments)
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, arguments: Iterable[Argument]) -> None:
+    groups: dict[str, argparse._MutuallyExclusiveGroup] = {}
+    for names, how in arguments:
+        options = {key: value for key, value in how.items() if key != "group"}
+        if (group := how.get("group")) is None:
+            parser.add_argument(*names, **options)
+            continue
+        if group not in groups:
+            groups[group] = parser.add_mutually_exclusive_group()
+        groups[group].add_argument(*names, **options)

@@ -12,7 +12,7 @@ from pathlib import Path
 from lorasweep import config
 from lorasweep.core import files
 from lorasweep.core.findings import LEVELS, Finding
-from lorasweep.core.output_folder import require_replaceable
+from lorasweep.core.paths import require_replaceable
 from lorasweep.core.printable import readable
 from lorasweep.core.records import Recipe
 from lorasweep.plan.audit import Audit, audit
@@ -20,14 +20,14 @@ from lorasweep.plan.audit import Audit, audit
 
 def run(options: argparse.Namespace) -> int:
     """Print the findings, perhaps write the page; returns the exit code."""
-    from lorasweep.results.report import audit_page
+    from lorasweep.results.report import page
 
-    require_replaceable(options.html, audit_page.is_ours, option="--html")
+    require_replaceable(options.html, page.is_audit, option="--html")
     root = options.folder.absolute()
     recipe = recipe_of(root, options.overrides)
     found = audit(recipe)
     if options.html is not None:
-        files.write_text(options.html, audit_page.render(recipe, found))
+        files.write_text(options.html, page.render_audit(recipe, found))
     if options.json:
         print(json.dumps(_described(root, found), indent=1))
     else:

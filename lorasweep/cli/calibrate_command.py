@@ -14,7 +14,7 @@ import lorasweep
 from lorasweep import config, plan
 from lorasweep.core import files, paths, registry
 from lorasweep.core.errors import LorasweepError
-from lorasweep.core.output_folder import require_replaceable
+from lorasweep.core.paths import require_replaceable
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
 from lorasweep.core.run_folder import RunFolder
 from lorasweep.sweep import driver

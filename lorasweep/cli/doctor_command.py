@@ -5,44 +5,69 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Callable, Iterator
 
-from lorasweep.cli.doctor.record import Check, State
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lorasweep.cli.doctor import Check, State, fail, machine, software
+from lorasweep.core.console import text_console
 from lorasweep.core.records import to_dict
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+# In an order in which the first broken one explains the later ones; the last takes the longest.
+CHECKS: tuple[Callable[[], Check], ...] = (
+    software.python,
+    software.libraries,
+    software.torch,
+    software.extras,
+    software.plugins,
+    machine.memory,
+    machine.disk,
+    machine.folders,
+    machine.mlflow_store,
+    machine.ui_port,
+    software.dollhouse,
+    machine.cook,
+)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Examine, show every check with its next step; 1 when something is broken."""
-    from lorasweep.cli.doctor import examine
-
-    checks = list(examine(with_cook=options.cook)) if options.json else _shown(options.cook)
+    """Examine, show every check with its next step as it comes; 1 when something is broken."""
+    console = text_console()
+    checks = []
+    for check in examine(with_cook=options.cook):
+        checks.append(check)
+        if not options.json:
+            _show(check, console)
     broken = any(check.state is State.FAIL for check in checks)
     if options.json:
         print(json.dumps({"ok": not broken, "checks": [to_dict(check) for check in checks]}, indent=1))
+    else:
+        counts = Counter(check.state.value for check in checks)
+        console.print(", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state]))
     return 1 if broken else 0
 
 
-def _shown(with_cook: bool) -> list[Check]:
-    """Print the checks as they come: the last one takes a while."""
-    from rich.table import Table
-    from rich.text import Text
+def examine(*, with_cook: bool = True) -> Iterator[Check]:
+    """Look at everything, perhaps without cooking a recipe; results come as they are known."""
+    for check in CHECKS:
+        if check is machine.cook and not with_cook:
+            continue
+        try:
+            yield check()
+        except Exception as error:  # a check that breaks is a finding, and the others still matter
+            told = " ".join(str(error).split())[:200]
+            yield fail(check.__name__.replace("_", " "), f"{type(error).__name__}: {told}", "tell us about it")
 
-    from lorasweep.cli.doctor import examine
-    from lorasweep.core.console import text_console
 
-    console = text_console()
-    checks: list[Check] = []
-    for check in examine(with_cook=with_cook):
-        checks.append(check)
-        row = Table.grid(padding=(0, 2, 0, 0))
-        row.add_column(width=4)
-        row.add_column(width=12)
-        row.add_column(overflow="fold")
-        row.add_row(Text(check.state.value, style=STYLES[check.state.value]), check.name, check.found)
-        if check.hint:
-            row.add_row("", "", Text(f"→ {check.hint}", style="dim"))
-        console.print(row)
-    counts = Counter(check.state.value for check in checks)
-    console.print(", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state]))
-    return checks
+def _show(check: Check, console: Console) -> None:
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.add_column(width=4)
+    row.add_column(width=12)
+    row.add_column(overflow="fold")
+    row.add_row(Text(check.state.value, style=STYLES[check.state.value]), check.name, check.found)
+    if check.hint:
+        row.add_row("", "", Text(f"→ {check.hint}", style="dim"))
+    console.print(row)

@@ -6,7 +6,7 @@ import argparse
 import re
 
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.output_folder import require_picture, require_writable
+from lorasweep.core.paths import require_picture, require_writable
 
 _MOST_PX = 100_000_000  # of a sheet: 300 MB in memory
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.output_folder import require_writable
+from lorasweep.core.paths import require_writable
 from lorasweep.core.records import to_dict
 from lorasweep.core.run_folder import RunFolder, SweepFolder
 from lorasweep.results import runs

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
-from lorasweep import config, plan
-from lorasweep.cli import one_run
+from lorasweep import config
+from lorasweep.cli import train_command
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.results import runs
 
@@ -19,18 +18,16 @@ def run(options: argparse.Namespace) -> int:
         hint = f"to cook it again as it is: lorasweep train --from {parent.name}"
         raise InputError(Problem("KEY=VALUE", "a fork must change something", hint), subject="fork")
     recipe = config.compose_recipe(config.with_overrides(parent.recipe, options.overrides))
-    planned = plan.make_plan(recipe)
-    for warning in planned.warnings:
-        print(f"warning  {warning}", file=sys.stderr)
+    planned = train_command.plan_one(recipe)
     if recipe.fingerprint() == parent.recipe.fingerprint():
         changed = " ".join(options.overrides)
         problem = Problem(changed, "changes nothing: that is what the parent has already")
         raise InputError(problem, subject="fork")
     variation = {"parent": parent.name, "overrides": list(options.overrides)}
-    folder, done = one_run.cook_one(recipe, planned, quiet=options.json, fresh=options.fresh, parent=variation)
+    run = train_command.cook_one(recipe, planned, quiet=options.json, fresh=options.fresh, parent=variation)
     if options.json:
-        print(json.dumps({**one_run.result_json(folder, done), **variation}, indent=1))
+        print(json.dumps({**train_command.result_json(run), **variation}, indent=1))
     else:
-        one_run.print_result(folder, done)
+        train_command.print_result(run)
         print(f"forked from {parent.name}: {' '.join(options.overrides)}")
-    return one_run.exit_code(done)
+    return train_command.exit_code(run.ended)

@@ -15,7 +15,7 @@ from lorasweep.config.importing.write import imported_json, recipe_text
 from lorasweep.config.kohya import import_kohya
 from lorasweep.core import files
 from lorasweep.core.errors import ConfigError, Problem
-from lorasweep.core.output_folder import require_replaceable
+from lorasweep.core.paths import require_replaceable
 from lorasweep.core.printable import readable
 from lorasweep.core.streams import can_show
 

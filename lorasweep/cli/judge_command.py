@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lorasweep import api
-from lorasweep.cli import one_run, sweep_command
+from lorasweep.cli import sweep_command, train_command
 from lorasweep.config import SweepSpec
-from lorasweep.config.sweep_search import Constraint
+from lorasweep.config.sweep_spec import Constraint
 from lorasweep.core.records import Plan
 from lorasweep.core.run_folder import SHEET_FILE
-from lorasweep.results.handles import Run
+from lorasweep.results.handles import EndedRun, Run
 from lorasweep.sweep import judge_files
 
 NOT_KEPT = 3
@@ -26,11 +26,10 @@ def run(options: argparse.Namespace) -> int:
     asked, plans = judge_files.planned(judge_files.question(options.overrides, steps=options.steps))
     if len(asked.arms) > 1:
         code = sweep_command.run_spec(asked, as_json=options.json)
-        judged = api.open_sweep(asked.name).trials
+        judged: Sequence[Run] = api.open_sweep(asked.name).trials
     else:
         one = _judge_one(asked, plans, as_json=options.json)
-        assert one.ended is not None  # noqa: S101 - of a run that was opened only
-        code, judged = one_run.exit_code(one.ended), [one]
+        code, judged = train_command.exit_code(one.ended), [one]
     if code:
         return code
     broken = list(_broken(judged, required))
@@ -39,17 +38,16 @@ def run(options: argparse.Namespace) -> int:
     return NOT_KEPT if broken else 0
 
 
-def _judge_one(asked: SweepSpec, plans: Mapping[str, Plan], *, as_json: bool) -> Run:
+def _judge_one(asked: SweepSpec, plans: Mapping[str, Plan], *, as_json: bool) -> EndedRun:
     (planned,) = plans.values()
-    for warning in planned.warnings:
-        print(f"warning  {warning}", file=sys.stderr)
+    train_command.print_warnings(planned.warnings)
     judged = api.judge(asked=asked, plans=plans, quiet=as_json)
-    assert isinstance(judged, Run) and judged.ended is not None  # noqa: S101 - one arm makes one run
+    assert isinstance(judged, EndedRun), "one arm makes one run"
     if as_json:
         files = {key: value for key, value in _files(judged).items() if value}
-        print(json.dumps({**one_run.result_json(judged.folder, judged.ended), **files}, indent=1))
+        print(json.dumps({**train_command.result_json(judged), **files}, indent=1))
         return judged
-    one_run.print_result(judged.folder, judged.ended)
+    train_command.print_result(judged)
     for what, file in _files(judged).items():
         if file:
             print(f"{what:<11} {file}")

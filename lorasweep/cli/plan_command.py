@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lorasweep import config
 from lorasweep.cli.plan_view import captions, tables
-from lorasweep.core.output_folder import require_picture
+from lorasweep.core.paths import require_picture
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import json
 import webbrowser
 
-from lorasweep.core.output_folder import require_replaceable, require_writable
+from lorasweep.core.paths import require_replaceable, require_writable
 from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE
 from lorasweep.results import runs
 

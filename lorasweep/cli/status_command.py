@@ -9,7 +9,7 @@ import sys
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError
 from lorasweep.results import runs
-from lorasweep.sweep.ranking import document, state, table
+from lorasweep.sweep.ranking import leaderboard, state, table
 
 
 def run(options: argparse.Namespace) -> int:
@@ -19,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         states, unread = _all()
     if options.json:
-        documents = [document.status_json(each) for each in states]
+        documents = [leaderboard.status_json(each) for each in states]
         print(json.dumps(documents[0] if options.sweep else documents, indent=1))
     elif not states and not unread:
         print(f"no sweeps in {paths.outputs()} yet; start one with: lorasweep sweep quickstart")

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lorasweep import api, config
-from lorasweep.cli.plan_view.warnings import owned
+from lorasweep.cli import train_command
+from lorasweep.cli.plan_view.tables import owned
 from lorasweep.config import SweepSpec
 from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, SweepFolder
 from lorasweep.sweep import beforehand
-from lorasweep.sweep.ranking import document, leaderboard, table
+from lorasweep.sweep.mirror import MirrorReport
+from lorasweep.sweep.ranking import leaderboard, table
 from lorasweep.sweep.ranking.state import SweepState
 
 
@@ -41,24 +43,22 @@ def run_spec(
     plans = api.plan_sweep(spec)
     of_space = () if spec.search is None else spec.search.warnings
     of_arms = owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known])
-    for warning in (*of_space, *beforehand.duplicates(spec, plans), *of_arms):
-        print(f"warning  {warning}", file=sys.stderr)
+    train_command.print_warnings((*of_space, *beforehand.duplicates(spec, plans), *of_arms))
     with table.live(quiet=as_json) as show:
         ran = api.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=show)
     result = ran.ended
-    assert result is not None  # noqa: S101 - of a sweep that was opened only
     if result.halted:
         print(f"stopped early: {result.halted}", file=sys.stderr)
     if result.interrupted:
         print("interrupted; the same command continues where it stopped", file=sys.stderr)
     snapshot = result.state
     if as_json:
-        print(json.dumps(document.status_json(snapshot), indent=1))
+        print(json.dumps(leaderboard.status_json(snapshot), indent=1))
     else:
         table.print_leaderboard(snapshot)
         if spec.search is not None:
             _print_best_point(snapshot)
-        _print_whereabouts(ran.folder, result.mirror_message)
+        _print_whereabouts(ran.folder, result.mirrored)
     return result.exit_code
 
 
@@ -80,13 +80,13 @@ def _print_cost(folder: Path) -> None:
         print("time           {:.1f} min, estimated {:.1f} min".format(*minutes))
 
 
-def _print_whereabouts(folder: Path, mirror_message: str) -> None:
+def _print_whereabouts(folder: Path, mirrored: MirrorReport) -> None:
     """Say where to look next."""
     for what, path in (("report", folder / REPORT_FILE), ("contact sheet", folder / SHEET_FILE)):
         if path.exists():
             print(f"{what:<13}  {path}")
     print(f"run folders    {folder}")
     _print_cost(folder)
-    if mirror_message:
-        print(f"MLflow         {mirror_message}", file=sys.stderr if "sync" in mirror_message else sys.stdout)
+    if mirrored.message:
+        print(f"MLflow         {mirrored.message}", file=sys.stdout if mirrored.ok else sys.stderr)
     print("look at them   lorasweep ui")

@@ -12,10 +12,9 @@ frozen records.
 
 from lorasweep.config.places import conf_dir, sweeps_dir
 from lorasweep.config.recipe import compose_recipe
-from lorasweep.config.recipe_file import is_recipe_file, load_recipe, read_recorded
+from lorasweep.config.recipe_file import is_recipe_file, load_recipe, read_recorded, to_overrides, with_overrides
 from lorasweep.config.sweep import load_sweep, sweep_of_overrides
 from lorasweep.config.sweep_spec import Arm, Search, SweepSpec
-from lorasweep.config.to_overrides import to_overrides, with_overrides
 from lorasweep.config.yaml_file import to_yaml
 from lorasweep.core.records import Recipe
 

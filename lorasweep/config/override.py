@@ -142,7 +142,7 @@ def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
     try:
         parsed: HydraOverride = parser.parse_override(text)
     except HydraException as error:
-        return Problem(text, f"must be KEY=VALUE, {_first_line(error)}", _advice(parser, text))
+        return Problem(text, f"must be KEY=VALUE, {first_line(error)}", _advice(parser, text))
     key = parsed.key_or_group.replace("/", ".")
     key = MOVED.get(key, key)
     if is_special(key):
@@ -200,7 +200,8 @@ def plain(value: Any) -> Any:
     return getattr(value, "text", value)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a library says, without its stack of causes."""
     return str(error).splitlines()[0].strip()
 
 
@@ -234,12 +235,9 @@ def _literal(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(_literal(inner) for inner in value) + "]"
     if isinstance(value, str):
-        return value if _reads_as_text(value) else _quote(value)
+        plain_text = _PLAIN_TEXT.fullmatch(value) and value.lower() not in _NOT_TEXT
+        return value if plain_text else _quote(value)
     return json.dumps(value)
-
-
-def _reads_as_text(value: str) -> bool:
-    return bool(_PLAIN_TEXT.fullmatch(value)) and value.lower() not in _NOT_TEXT
 
 
 def _quote(value: str) -> str:

@@ -108,6 +108,13 @@ def read_choice(group: str, choice: str) -> Mapping[str, Any]:
     return _read(files[0]) if files else {}
 
 
+def read_map() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read `conf/recipe.yaml`: the choice for each group, and the values of the keys that are no group."""
+    values = dict(_read(conf_dir() / "recipe.yaml"))
+    chosen = [each for each in values.pop("defaults") if isinstance(each, dict)]  # `_self_` is no group
+    return {group: choice for each in chosen for group, choice in each.items()}, values
+
+
 @functools.lru_cache(maxsize=256)
 def _read(file: Path) -> Mapping[str, Any]:
     values = OmegaConf.to_container(OmegaConf.load(file))

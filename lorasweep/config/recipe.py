@@ -12,40 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.config import places, rules
-from lorasweep.config.bind import bind_record, bind_value, record_knobs
-from lorasweep.config.components import bind_component, bind_options, find_module
+from lorasweep.config.bind import bind_component, bind_options, bind_value, find_module, record_knobs
 from lorasweep.config.override import Override, parse, repeats, unsafe
 from lorasweep.config.suggest import unknown
 from lorasweep.config.tree import Tree, compose_tree
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, InputError, Problem
-from lorasweep.core.records import (
-    BaseOptions,
-    CaptionOptions,
-    DatasetOptions,
-    EncoderOptions,
-    LauncherOptions,
-    MemoryOptions,
-    NoiseOptions,
-    Recipe,
-    SampleOptions,
-    TrackingOptions,
-    TrainOptions,
-)
+from lorasweep.core.records import BaseOptions, Component, Recipe
 
-_OPTION_GROUPS: dict[str, type] = {
-    "base": BaseOptions,
-    "dataset": DatasetOptions,
-    "captions": CaptionOptions,
-    "noise": NoiseOptions,
-    "memory": MemoryOptions,
-    "train": TrainOptions,
-    "sample": SampleOptions,
-    "encoders": EncoderOptions,
-    "tracking": TrackingOptions,
-    "launcher": LauncherOptions,
-}
-_COMPONENT_GROUPS = ("buckets", "adapter", "optimizer", "scheduler")
 _MODULES = {"regularization": "regularizer", "metrics": "metric"}  # what one of a list is called
 
 
@@ -96,14 +70,12 @@ def _bind_groups(tree: Tree, problems: list[Problem]) -> dict[str, Any]:
         problems.append(Problem(key, message, hint))
     parts: dict[str, Any] = {}
     for key, knob in record_knobs(Recipe).items():
-        if key in ("seed", "calibration"):
+        if key in places.LIST_GROUPS:
+            parts[key] = _bind_list(key, values.get(key), problems)
+        elif knob.hint is Component:
+            parts[key] = bind_component(key, values.get(key), problems=problems)
+        else:
             parts[key] = bind_value(knob.hint, values.get(key), at=key, problems=problems)
-    for group, record in _OPTION_GROUPS.items():
-        parts[group] = bind_record(record, values.get(group), at=group, problems=problems)
-    for group in _COMPONENT_GROUPS:
-        parts[group] = bind_component(group, values.get(group), problems=problems)
-    for group in places.LIST_GROUPS:
-        parts[group] = _bind_list(group, values.get(group), problems)
     for group in ("base", "launcher"):
         if parts[group] is not None:
             find_module(group, parts[group].name, at=f"{group}.name", problems=problems)
@@ -118,9 +90,7 @@ def _bind_list(group: str, data: Any, problems: list[Problem]) -> dict[str, dict
     """Check every module of a group of which there may be several: its name is the key above its knobs."""
     found: dict[str, dict[str, Any]] = {}
     if not isinstance(data, Mapping):
-        # `metrics=[]` leaves no node at all: measure nothing.
-        if data is not None:
-            problems.append(Problem(group, f"must be {_MODULES[group]} names with their knobs, got {data!r}"))
+        problems.append(Problem(group, f"must be {_MODULES[group]} names with their knobs, got {data!r}"))
         return found
     for name, knobs in data.items():
         at = f"{group}.{name}"

@@ -178,11 +178,7 @@ class Space:
     settings: tuple[Setting, ...] = ()
 
     def walk(self, choose: Callable[[Axis], Any]) -> Point:
-        """Choose a value for every axis whose conditions hold.
-
-        Args:
-            choose: gives a value of the axis' domain.
-        """
+        """Choose a value of its domain for every axis whose conditions hold."""
         return next(self.every(lambda axis: (choose(axis),)))
 
     def every(self, candidates: Callable[[Axis], Iterable[Any]]) -> Iterator[Point]:
@@ -216,11 +212,7 @@ class Space:
         return found if found.params.keys() == params.keys() else None
 
     def locate(self, value_of: Callable[[str], Any]) -> Point | None:
-        """The point whose axes have the values that a recipe has; None when one is out of its axis' reach.
-
-        Args:
-            value_of: the recipe's value of a key.
-        """
+        """The point whose axes have the values that a recipe has by key; None when one is out of its axis' reach."""
         try:
             return self.walk(lambda axis: axis.domain.take(value_of(axis.key)))
         except ValueError:

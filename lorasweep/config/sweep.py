@@ -29,19 +29,18 @@ from typing import Any
 from lorasweep.config import places
 from lorasweep.config.bind import bind_record
 from lorasweep.config.override import Override, as_overrides, parse, repeats
-from lorasweep.config.space_grammar import split
+from lorasweep.config.space_read import split
 from lorasweep.config.suggest import folder_advice, unknown
-from lorasweep.config.sweep_arms import compose_arms
-from lorasweep.config.sweep_build import build_search
-from lorasweep.config.sweep_search import (
+from lorasweep.config.sweep_arms import build_search, compose_arms
+from lorasweep.config.sweep_spec import (
     Objective,
     PrunerOptions,
     SamplerOptions,
+    SweepSpec,
     mode_problems,
     read_constraints,
     read_options,
 )
-from lorasweep.config.sweep_spec import SweepSpec
 from lorasweep.config.text_value import settled
 from lorasweep.config.tree import without_replaced
 from lorasweep.config.yaml_file import read_yaml

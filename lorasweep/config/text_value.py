@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from lorasweep.config.components import builder_knobs
+from lorasweep.config.bind import builder_knobs
 from lorasweep.config.places import LIST_GROUPS
 from lorasweep.core import registry
 from lorasweep.core.records import Recipe
@@ -59,7 +59,7 @@ def _is_whole(key: str) -> bool:
 def is_path(key: str) -> bool:
     """Whether a dotted key takes a file or folder, whose name may hold commas and brackets."""
     group, _, last = key.rpartition(".")
-    return is_text(key) and (last == "path" or group == "encoders" or key == "calibration")
+    return is_text(key) and (last in ("path", "init") or group == "encoders" or key == "calibration")
 
 
 def read_text(key: str, written: str) -> Any:
@@ -127,24 +127,18 @@ class _Reader:
     """Reads from left to right; `ends` are the characters that end a bare word where it stands."""
 
     def __init__(self, text: str) -> None:
-        self.text, self.at = text, 0
+        self.text, self.at = text.lstrip(" \t"), 0
 
     def value(self, *, ends: str) -> Any:
-        self._skip_spaces()
-        opened = self.text[self.at : self.at + 1]
-        if opened == "[":
-            self.at += 1
+        if self._take("["):
             items = self.items(ends="]")
             self._expect("]")
             return items
-        if opened == "{":
-            return self._dict()
-        return self._word(ends)
+        return self._dict() if self._take("{") else self._word(ends)
 
     def items(self, *, ends: str, top: bool = False) -> list[Any]:
         """Values between commas; `null` is None where it is a value of its own (`top`)."""
         values: list[Any] = []
-        self._skip_spaces()
         while self.at < len(self.text) and self.text[self.at] not in ends:
             begin = self.at
             value = self.value(ends="," + ends)
@@ -152,34 +146,26 @@ class _Reader:
                 raise ValueError(f"it is not clear where {value!r} ends")
             bare_null = top and self.text[begin : self.at].strip().lower() == "null"
             values.append(None if bare_null else value)
-            if self.text[self.at : self.at + 1] != ",":
+            if not self._take(","):
                 break
-            self.at += 1
-            self._skip_spaces()
         return values
 
     def _dict(self) -> dict[str, Any]:
-        self.at += 1
         found: dict[str, Any] = {}
-        self._skip_spaces()
         while self.at < len(self.text) and self.text[self.at] != "}":
             key = self._word(":")
             self._expect(":")
             if key in found:
                 raise ValueError(f"{key!r} is given twice")
             found[key] = self.value(ends=",}")
-            if self.text[self.at : self.at + 1] != ",":
+            if not self._take(","):
                 break
-            self.at += 1
-            self._skip_spaces()
         self._expect("}")
         return found
 
     def _word(self, ends: str) -> str:
-        self._skip_spaces()
         if match := _QUOTED.match(self.text, self.at):
-            self.at = match.end()
-            self._skip_spaces()
+            self._go_to(match.end())
             quote = match.group()[0]
             return re.sub(rf"(\\+)(?={quote}|$)", lambda m: "\\" * (len(m[1]) // 2), match.group()[1:-1])
         begin = self.at
@@ -196,15 +182,20 @@ class _Reader:
         if self.at < len(self.text):
             raise ValueError(f"nothing may follow before {self.text[self.at :]!r}")
 
-    def _expect(self, character: str) -> None:
-        if self.text[self.at : self.at + 1] != character:
-            raise ValueError(f"a `{character}` is missing")
-        self.at += 1
-        self._skip_spaces()
+    def _take(self, character: str) -> bool:
+        """Read a character, if it is the next one."""
+        found = self.text.startswith(character, self.at)
+        if found:
+            self._go_to(self.at + 1)
+        return found
 
-    def _skip_spaces(self) -> None:
-        while self.at < len(self.text) and self.text[self.at] in " \t":
-            self.at += 1
+    def _expect(self, character: str) -> None:
+        if not self._take(character):
+            raise ValueError(f"a `{character}` is missing")
+
+    def _go_to(self, place: int) -> None:
+        """Stand behind the blanks that begin at a place."""
+        self.at = len(self.text) - len(self.text[place:].lstrip(" \t"))
 
 
 def _hint(key: str) -> Any:

@@ -1,8 +1,10 @@
-"""Where things live: `LORASWEEP_HOME` when it is set, else the current folder."""
+"""Where things live: `LORASWEEP_HOME` when it is set, else the current folder; and may results be written there?"""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from lorasweep.core.errors import InputError, Problem
@@ -51,3 +53,73 @@ def cache() -> Path:
 def mlruns() -> Path:
     """The default MLflow store: `mlruns/mlflow.db` and its artifacts."""
     return home() / "mlruns"
+
+
+def require_writable(folder: Path, *, option: str = "") -> None:
+    """Make `folder`, or explain why it cannot hold results.
+
+    Args:
+        folder: where results go.
+        option: by which it was named; empty: it is in LORASWEEP_HOME.
+
+    Raises:
+        InputError: the folder, or one above it, cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            Problem(
+                str(folder),
+                f"results cannot be written here: {error.strerror or error}",
+                f"choose another place with {option or 'LORASWEEP_HOME=/some/folder'}",
+            ),
+            subject="the output folder",
+        ) from error
+
+
+def require_replaceable(path: Path | None, is_ours: Callable[[Path], bool], *, option: str) -> None:
+    """Refuse a place that cannot be written to, or a file there that this command would not write just so.
+
+    Args:
+        path: what was named for the result; None: nothing was.
+        is_ours: whether an existing file may be replaced.
+        option: by which it was named.
+
+    Raises:
+        InputError: a folder, or somebody's own file, is there; or the folder for it cannot be made.
+    """
+    if path is None:
+        return
+    if not path.exists():
+        require_writable(path.parent, option=option)
+        return
+    try:
+        replaceable = path.is_file() and is_ours(path)
+    except (OSError, ValueError, InputError):
+        replaceable = False
+    if not replaceable:
+        message = f"{path} is there already, and is not a file that this command wrote"
+        raise InputError(Problem(option, message, "name another file, or move that one away"), subject=option)
+
+
+def require_picture(path: Path | None, *, option: str) -> None:
+    """Refuse a place for a picture, as `require_replaceable`, or a name that says another format than PNG.
+
+    Raises:
+        InputError: the picture cannot be written there.
+    """
+    if path is not None and path.suffix.lower() not in ("", ".png"):
+        message = f"must end in .png, got {path}"
+        raise InputError(Problem(option, message, f"e.g. {path.with_suffix('.png')}"), subject=option)
+    require_replaceable(path, _is_our_picture, option=option)
+
+
+def _is_our_picture(path: Path) -> bool:
+    """Whether a PNG says that it was drawn by lorasweep."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return picture.info.get("Software") == "lorasweep"

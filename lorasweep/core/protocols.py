@@ -41,12 +41,10 @@ class Sampling:
 
     Attributes:
         start: what standard normal noise is multiplied by at first.
-        rescale: of guided answers (`trial.denoise.guided`), unless a recipe says otherwise.
         steps: t, (alpha, sigma) there, (alpha, sigma) afterwards.
     """
 
     start: float
-    rescale: float
     steps: Sequence[tuple[torch.Tensor, tuple[float, float], tuple[float, float]]]
 
 
@@ -61,6 +59,7 @@ class NoisePath(Protocol):
     """
 
     prediction: str  # epsilon, v_prediction or flow
+    rescale: float  # of guided answers (`trial.denoise.guided`), unless a recipe says otherwise
 
     def scales(self, t_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return alpha and sigma, (B,)."""
@@ -91,8 +90,11 @@ class NoisePath(Protocol):
     def error_scale(self, t_B: torch.Tensor) -> torch.Tensor:
         """Return squared error of an answer per squared error of the image that it implies, (B,)."""
 
-    def sampling(self, sampler: str, steps: int) -> Sampling:
-        """Return the steps from noise to an image.
+    def shift(self, size: tuple[int, int]) -> float:
+        """Return by how much levels u go to u shift / (1 + (shift - 1) u) in drawing latents of (height, width)."""
+
+    def sampling(self, sampler: str, steps: int, size: tuple[int, int]) -> Sampling:
+        """Return the steps from noise to an image with latents of (height, width).
 
         Raises:
             ValueError: the path has no such sampler.

@@ -186,7 +186,7 @@ class NoiseOptions:
     high: Annotated[float, Field(gt=0, le=1)] = 1.0
     mean: float = 0.0  # of a level's logit; as std, for logit_normal only
     std: Positive = 1.0
-    shift: Positive = 1.0  # level u -> shift u / (1 + (shift - 1) u)
+    shift: Positive | Literal["dynamic"] = 1.0  # level u -> shift u / (1 + (shift - 1) u); dynamic: as drawing has it
     min_snr_gamma: Annotated[float, Field(gt=0, examples=[5])] | None = None  # at most one of these three
     debiased: bool = False
     p2_gamma: Annotated[float, Field(gt=0, examples=[1])] | None = None
@@ -212,8 +212,8 @@ class SampleOptions:
     seeds: Seeds = (0, 1)  # at the end, at `weight`
     rung_seeds: Seeds = (0,)  # at rungs, and at the ladder's other weights
     class_seeds: Count = 1  # class prompts are drawn from so many of either: people differ more than noises
-    sampler: Literal["ddim", "euler", "dpmpp_2m"] = "dpmpp_2m"
-    steps: Annotated[int, Field(ge=1, le=1000)] = 10
+    sampler: Literal["ddim", "euler", "dpmpp_2m"] = "ddim"
+    steps: Annotated[int, Field(ge=1, le=1000)] = 20
     guidance: Annotated[float, Field(ge=0, le=100)] = 4.0
     guidance_rescale: Share | None = None  # None: 0.7 on zero terminal SNR with v, else 0
     width: Side | None = None  # px; None: the base's resolution
@@ -283,6 +283,8 @@ class Recipe:
         data = to_dict(self)
         del data["tracking"], data["launcher"]
         data["memory"] = self.memory.storage
+        if data["adapter"]["options"].get("init") is None:
+            data["adapter"]["options"].pop("init", None)  # as when there was no such knob
         return digest(data)
 
 
@@ -312,16 +314,18 @@ class NoiseSchedule:
         said: prediction type that the base's own files state; None where they state none.
         marked: whether a checkpoint states it by a mark.
         as_written: whether `config` is the scheduler config's own, drawn with in the usual way.
+        samplers: that it can be drawn with.
     """
 
     config: dict[str, Any]
     said: str | None
     marked: bool
     as_written: bool
+    samplers: tuple[str, ...]
 
     @property
     def prediction_type(self) -> str:
-        """`epsilon` or `v_prediction`."""
+        """`epsilon`, `v_prediction` or `flow`."""
         return str(self.config["prediction_type"])
 
     @property

@@ -58,7 +58,7 @@ class TrialRecord:
     arm: str
     seed: int
     status: Status
-    fingerprint: str  # of recipe, seed, images, captions and base: equal means that the results are equal
+    fingerprint: str = ""  # of recipe, seed, images, captions and base: equal means that the results are equal
     step: int = 0  # last finished optimizer step that the driver knows of
     steps: int = 0  # planned optimizer steps
     attempt: int = 1  # how many times it was handed to a worker, from 1

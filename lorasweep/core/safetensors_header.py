@@ -1,9 +1,11 @@
-"""Read the headers of safetensors files, and tell files that only bear the name. No torch, no weights."""
+"""Read and order the headers of safetensors files, and tell files that only bear the name. No torch, no weights."""
 
 from __future__ import annotations
 
 import functools
 import json
+import math
+import struct
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ _OTHERS = (  # how a file begins that was only named .safetensors
     (b"<", "a web page; the download was refused, most likely for want of a login"),
     (b'{"', "a JSON text; the download was refused, most likely for want of a login"),
 )
+
+_NUMBERS = {"F64": "<d", "F32": "<f", "BF16": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "U8": "<B", "BOOL": "<?"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,19 @@ def read_metadata(file: Path) -> Mapping[str, str]:
         ValueError: as `read_header`.
     """
     return _remembered(file)[1]
+
+
+def read_number(file: Path, tensor: Tensor) -> float:
+    """Read a tensor that is one number; NaN where it is none, or of a type that is not read."""
+    with open(file, "rb") as stream:
+        stream.seek(tensor.begin)
+        held = stream.read(tensor.end - tensor.begin if math.prod(tensor.shape) == 1 else 0)
+    if tensor.dtype == "BF16":
+        held = b"\0\0" + held
+    form = _NUMBERS.get(tensor.dtype)
+    if form is None or len(held) != struct.calcsize(form):
+        return math.nan
+    return float(struct.unpack(form, held)[0])
 
 
 def _remembered(file: Path) -> tuple[Mapping[str, Tensor], Mapping[str, str]]:
@@ -89,3 +106,14 @@ def _read(file: Path, size: int, mtime_ns: int) -> tuple[Mapping[str, Tensor], M
 def _tensor(entry: dict[str, Any], origin: int) -> Tensor:
     begin, end = (origin + int(offset) for offset in entry["data_offsets"])
     return Tensor(str(entry["dtype"]), tuple(int(side) for side in entry["shape"]), begin, end)
+
+
+def sort_metadata(path: Path) -> None:
+    """Put the metadata of a .safetensors into order: the library hashes it, differently in every process."""
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8, as the library has it
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])

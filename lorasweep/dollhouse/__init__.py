@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["weights_dir"]
+__all__ = ["flow_weights_dir", "weights_dir"]
 
 
 def weights_dir() -> Path:
     """Return the folder of the shipped pipeline, in diffusers' format; the reader is in its `reader/`."""
     return Path(__file__).resolve().parent / "weights"
+
+
+def flow_weights_dir() -> Path:
+    """Return the folder of the second pipeline, trained with flow matching."""
+    return Path(__file__).resolve().parent / "weights_flow"

@@ -16,7 +16,7 @@ from typing import Literal
 
 from lorasweep.components.adapters import file
 from lorasweep.core import files, registry
-from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.errors import Problem
 from lorasweep.core.records import Recipe
 
 Unit = Literal["steps", "epochs"]
@@ -45,7 +45,7 @@ def has_files(recipe: Recipe) -> bool:
     return not getattr(registry.load("adapter", recipe.adapter.name), "TRAINS", True)
 
 
-def _shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
+def base_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
     """Of the base's weights, by part and module; empty where headers do not tell."""
     parts = registry.load("base", recipe.base.name).weight_shapes(recipe.base) or {}
     return {f"{part}.{name}": shape for part, found in parts.items() for name, shape in found.items()}
@@ -65,7 +65,7 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
         return
     if not recipe.adapter.options["paths"]:
         yield Problem("adapter", "files are judged, not trained", "lorasweep judge FILE... KEY=VALUE ...")
-    shapes = _shapes(recipe)
+    shapes = base_shapes(recipe)
     for path in map(Path, recipe.adapter.options["paths"]):
         yield from unreadable(path) or (file.problems_with(path, shapes) if shapes else [])
 
@@ -74,11 +74,7 @@ def unreadable(path: Path) -> list[Problem]:
     """What keeps a file from being a LoRA at all; nothing when it is one."""
     if not path.is_file():
         return [Problem(str(path), "no such file", f"judge takes {SUFFIX} files")]
-    try:
-        file.describe(path)
-    except InputError as error:
-        return error.problems
-    return []
+    return file.unreadable(path)
 
 
 def notes(recipe: Recipe, trigger: str | None) -> Iterator[str]:

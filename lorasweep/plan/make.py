@@ -18,6 +18,7 @@ from lorasweep.plan import (
     noise,
     reach,
     regularization,
+    start_file,
     warnings,
 )
 from lorasweep.plan.dataset import Dataset, read_dataset
@@ -40,7 +41,7 @@ def make_plan(recipe: Recipe) -> Plan:
     problems: list[Problem] = []
     base_fingerprint, noise_notes = _base(recipe, problems)
     wrong_base = bool(problems)
-    problems += [] if wrong_base else judged_files.problems(recipe)
+    problems += [] if wrong_base else [*judged_files.problems(recipe), *start_file.problems(recipe)]
     dataset: Dataset | None = None
     extra: tuple[PlannedImage, ...] = ()
     notes: list[str] = []
@@ -83,7 +84,8 @@ def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], bas
         rungs = tuple(recipe.adapter.options["steps"])
         steps = rungs[-1]
     decides = [base_fingerprint, [_identity(image) for image in (*dataset.images, *extra)]]
-    material = digest([*decides, judged_files.digests(recipe)] if judged else decides)
+    given = judged_files.digests(recipe) + start_file.digests(recipe)
+    material = digest([*decides, given] if given else decides)
     plan = Plan(
         material=material,
         images=dataset.images,

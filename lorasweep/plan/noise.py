@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from lorasweep.core.errors import Problem
-from lorasweep.core.records import NoiseSchedule, Recipe
+from lorasweep.core.records import NoiseOptions, NoiseSchedule, Recipe
 
 _OVER_SNR = {  # weights that divide by the SNR, which is 0 at the end of zero terminal SNR, and how they weigh
     "min_snr_gamma": "min(SNR, gamma) / SNR, which is 0 / 0",
@@ -14,9 +15,18 @@ _OVER_SNR = {  # weights that divide by the SNR, which is 0 at the end of zero t
 }
 
 
+_OF_VP = {  # what flow matching has no use for
+    "min_snr_gamma": "there is no signal-to-noise ratio to even out: a velocity counts alike at every level",
+    "debiased": "it evens out what epsilon does to the levels",
+    "p2_gamma": "it is made for epsilon and v",
+    "offset": "training ends in pure noise, from which drawing starts, so that dark and bright are in reach",
+}
+
+
 def problems(recipe: Recipe, noised: NoiseSchedule) -> Iterator[Problem]:
-    """Find levels and loss weights that exclude each other, or that are no number on this noise."""
+    """Find levels, loss weights and samplers that exclude each other, or that make no sense on this noise."""
     noise = recipe.noise
+    yield from _unsuited(recipe, noised)
     if noise.low >= noise.high:
         yield Problem("noise.low", f"must be below noise.high, got {noise.low:g} and {noise.high:g}")
     given = _weights(recipe)
@@ -34,6 +44,23 @@ def problems(recipe: Recipe, noised: NoiseSchedule) -> Iterator[Problem]:
                 "predicts epsilon",
                 f"override: noise.{key}={off}, or base.prediction_type=v_prediction if it predicts v",
             )
+
+
+def _unsuited(recipe: Recipe, noised: NoiseSchedule) -> Iterator[Problem]:
+    """Find what a base that predicts this has no use for."""
+    noise, sampler, predicts = recipe.noise, recipe.sample.sampler, noised.prediction_type
+    if sampler not in noised.samplers:
+        message = f"must be {' or '.join(noised.samplers)} on a base that predicts {predicts}, got {sampler}"
+        yield Problem("sample.sampler", message, f"override: sample.sampler={noised.samplers[0]}")
+    if predicts != "flow":
+        if noise.shift == "dynamic":
+            message = f"must be a number on a base that predicts {predicts}, got dynamic"
+            yield Problem("noise.shift", message, "dynamic is for flow matching: override: noise.shift=1")
+        return
+    for key, why in _OF_VP.items():
+        if value := getattr(noise, key):
+            message = f"must be left out on a base that was trained with flow matching: {why}, got {json.dumps(value)}"
+            yield Problem(f"noise.{key}", message, f"override: noise.{key}={json.dumps(getattr(NoiseOptions(), key))}")
 
 
 def warnings(recipe: Recipe, noised: NoiseSchedule) -> Iterator[str]:

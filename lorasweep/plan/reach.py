@@ -19,6 +19,7 @@ class Window(Protocol):
     """How a text is read; see `components/bases/_tokens.py`."""
 
     length: int
+    cut: bool
 
     def tokens(self, text: str) -> int:
         """Count the tokens of a text."""
@@ -51,10 +52,11 @@ def long_captions(plan: Plan, window: Window) -> Iterator[str]:
     long = {image.file: window.tokens(image.caption) for image in images if not window.fits(image.caption)}
     if long:
         file, most = max(long.items(), key=lambda item: item[1])
+        chunks = f"they are read whole, in up to {-(-most // window.length)} chunks of {window.length}"
+        read = "what goes beyond is not read" if window.cut else f"{chunks}, as with kohya's max_token_length"
         yield Finding(
             f"{len(long)} of {len(images)} captions are longer than {window.length} tokens ({Path(file).name} has "
-            f"{most}): they are read whole, in up to {-(-most // window.length)} chunks of {window.length}, as with "
-            "kohya's max_token_length",
+            f"{most}): {read}",
             places=[f"{Path(name).parent.name}/{Path(name).name}" for name in long],
         )
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, median
 
+from lorasweep.core import registry
 from lorasweep.core.findings import Finding
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data import captions, mending
@@ -29,7 +30,7 @@ def find(recipe: Recipe, plan: Plan) -> Iterator[str]:
     if recipe.dataset.drawn:
         return
     train = plan.train_images()
-    if recipe.base.name != "dollhouse":
+    if not getattr(registry.load("base", recipe.base.name), "READABLE", False):
         yield from _few_exposures(recipe, plan)
     elif recipe.base.path is None and median(map(enlargement, train)) < _LEAST_KEPT:
         side = recipe.base.resolution

@@ -196,6 +196,13 @@ class Run(_Shows):
 
 
 @dataclass(frozen=True, repr=False)
+class EndedRun(Run):
+    """A run that a call has just made, or found to be done."""
+
+    ended: TrialResult
+
+
+@dataclass(frozen=True, repr=False)
 class Sweep(_Shows):
     """A sweep, finished or not; everything is read from its folder.
 
@@ -250,3 +257,10 @@ class Sweep(_Shows):
         from lorasweep.results.report.notebook import of_sweep
 
         return of_sweep(self.state)
+
+
+@dataclass(frozen=True, repr=False)
+class EndedSweep(Sweep):
+    """A sweep that a call has just run, or found to be done."""
+
+    ended: SweepResult

@@ -26,10 +26,7 @@ class DrawingModel:
     """A base with one adapter in it, and how its recipe samples. Not safe for threads."""
 
     def __init__(self, folder: Path) -> None:
-        """Load the base and put the adapter in.
-
-        Args:
-            folder: of the model's files.
+        """Load the base and put the adapter of a model's folder in.
 
         Raises:
             ConfigError: its recipe is not one.
@@ -37,7 +34,7 @@ class DrawingModel:
         """
         self.recipe = config.read_recorded(folder / RECIPE_FILE)
         self._base = TrialResources().base(self.recipe)
-        self._adapter = build_adapter(self._base, self.recipe)
+        self._adapter = build_adapter(self._base, self.recipe, trained=True)
         self._adapter.load(folder / ADAPTER_FILE)
 
     def predict(self, prompts: Any, params: Mapping[str, Any] | None = None) -> list[Image.Image]:

@@ -29,13 +29,10 @@ def flatten(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def telling_keys(arms: Sequence[Mapping[str, Any]]) -> list[str]:
-    """List the keys that tell a sweep's arms apart.
+    """List the keys that tell the arms of a manifest apart, by their `recipe` and `overrides`.
 
     A key that all arms have and that differs, or one that somebody typed. The remaining knobs of a scheduler
     that only one arm uses follow from `scheduler.name` and are left out.
-
-    Args:
-        arms: of the sweep's manifest: `recipe` (a nested dict) and `overrides` (`key=value` strings).
     """
     # A point of a search is known by its overrides alone.
     recipes = [flatten(arm["recipe"]) for arm in arms if arm.get("recipe")]
@@ -52,13 +49,7 @@ def typed_overrides(arm: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def run_params(recipe: Mapping[str, Any], arm: Mapping[str, Any], telling: Sequence[str]) -> dict[str, str]:
-    """Choose and format the params of one run.
-
-    Args:
-        recipe: the run's own, nested.
-        arm: its entry in the manifest; may be empty.
-        telling: `telling_keys` of the whole sweep.
-    """
+    """Choose and format the params of a run: of its recipe, its arm in the manifest (or {}), the `telling_keys`."""
     flat = flatten(recipe)
     chosen = {key: _text(flat[key]) for key in (*HEADLINE, *telling) if key in flat}
     # `buckets: four` is what people know it by; the recipe only keeps the generator's name and its sizes.

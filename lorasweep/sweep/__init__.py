@@ -1,16 +1,13 @@
 """The sweep engine: one driver, long-lived workers, an Optuna study, and run folders as the source of truth.
 
-driver.py         run_sweep: opens a sweep, lets its loop run, closes it
+driver.py         run_sweep: opens a sweep, where manifest, run folders and study agree; lets its loop run; closes it
 loop.py           while workers are alive: hands out trials and decides what each end means
 single.py         run_trial: one recipe in this process, by the same rules: what `train` runs
-startup.py        manifest, run folders and study are brought to agree
-manifest.py       sweep.yaml: which trials are declared; may this sweep continue that one?
-added_trials.py   asked.jsonl: which trials came since: points of a space, further seeds
+manifest.py       sweep.yaml, asked.jsonl: which trials are declared, which came since; may this continue that?
 trials.py         all trials, and where further ones come from
 folder.py         a run folder's name, status.json and outcome.json
 queue.py          what is cooked next, and who waits for an identical recipe
-result_cache.py   what other sweeps and single runs have cooked already
-base_samples.py   the base model's own samples: there, taken from another sweep, or to be drawn
+result_cache.py   what other sweeps and single runs have cooked already, and drawn of the base
 retry.py          what the end of an attempt means: final, or cooked again
 trial_writer.py   writes what happens to a trial: run folder first, then the study
 beforehand.py     what of the question cannot be answered, before anything is trained

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lorasweep.config import Arm, SweepSpec
 from lorasweep.config.suggest import did_you_mean
-from lorasweep.config.sweep_search import PrunerOptions
+from lorasweep.config.sweep_spec import PrunerOptions
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Plan
 from lorasweep.plan import make_plan
@@ -41,12 +41,7 @@ def plan_arms(arms: Iterable[Arm], *, subject: str) -> dict[str, Plan]:
 
 
 def problems(spec: SweepSpec, plans: Mapping[str, Plan]) -> list[Problem]:
-    """Find what cannot be answered.
-
-    Args:
-        spec: the sweep.
-        plans: of its arms and corners, by name.
-    """
+    """Find what cannot be answered; `plans` are those of the arms and corners, by name."""
     return [
         *_unmeasured(spec, comparable.offers(spec, plans)),
         *comparable.problems(spec),

@@ -34,9 +34,7 @@ SCORES = (score.SCORE, score.UTILITY)
 def left_out(spec: SweepSpec, plans: Mapping[str, Plan]) -> dict[str, str]:
     """Find the symptoms that some arms can measure and others cannot, each with who and why.
 
-    Args:
-        spec: the sweep.
-        plans: of its arms and of the corners of its space, by name.
+    `plans` are those of the arms and of the corners of the space, by name.
     """
     lacking: dict[str, list[tuple[str, str]]] = {symptom.name: [] for symptom in SYMPTOMS}
     for arm, offer in offers(spec, plans).items():

@@ -3,35 +3,43 @@
     run_sweep(spec, plans, folder=...) -> SweepResult
 
 The same call starts a sweep, continues one that was interrupted or killed, tries crashed trials again, and
-returns at once for one that is done. What happens while workers are alive is in `loop`. Knows nothing about
-torch, MLflow or what a recipe is.
+returns at once for one that is done. Before any worker starts, manifest, run folders and study are brought to
+agree; an attempt that ended while nobody was there to note it is noted then. What happens while workers are alive
+is in `loop`. Knows nothing about torch, MLflow or what a recipe is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.core.output_folder import require_writable
-from lorasweep.core.records import Plan, Status
+from lorasweep.config import compose_recipe
+from lorasweep.core.errors import ConfigError, LorasweepError, Problem
+from lorasweep.core.files import write_json
+from lorasweep.core.paths import require_writable
+from lorasweep.core.records import Plan, Recipe, Status
+from lorasweep.core.run_folder import TIMING_FILE, SweepFolder
+from lorasweep.plan import make_plan
 from lorasweep.sweep.loop import SweepLoop
-from lorasweep.sweep.mirror import Mirror, last_look
+from lorasweep.sweep.manifest import Manifest, declare, read_manifest, write_manifest
+from lorasweep.sweep.mirror import Mirror, MirrorReport, last_look
+from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.ranking.announce import Announcer
 from lorasweep.sweep.ranking.state import SweepState, read_state
-from lorasweep.sweep.ranking.timing import Stopwatch
 from lorasweep.sweep.result_cache import ResultCache
-from lorasweep.sweep.retry import FAILURES
-from lorasweep.sweep.search.pruning_gate import PruningGate
-from lorasweep.sweep.startup import open_sweep, recipe_factory
-from lorasweep.sweep.trial_writer import TrialWriter
-from lorasweep.sweep.trials import Compose
-from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
+from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line
+from lorasweep.sweep.search.pruning import PruningGate
+from lorasweep.sweep.search.study import SweepStudy
+from lorasweep.sweep.trial_writer import TrialWriter, recover, write_invalid
+from lorasweep.sweep.trials import Compose, Composed, TrialSource, compose_point, new_trial
 from lorasweep.sweep.workers.lock import sweep_lock
-from lorasweep.sweep.workers.sizing import pool_options
+from lorasweep.sweep.workers.pool import pool_options
 from lorasweep.sweep.workers.stop import StopSignal
+from lorasweep.trial.judge import score
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -44,8 +52,7 @@ class SweepResult:
     state: SweepState
     interrupted: bool = False
     halted: str = ""  # why the rest was not cooked, when it was not for a person's wish
-    mirror_ok: bool = True
-    mirror_message: str = ""
+    mirrored: MirrorReport = MirrorReport()
 
     @property
     def exit_code(self) -> int:
@@ -147,6 +154,105 @@ def run_sweep(
             state=state,
             interrupted=stop.gently and state.finished < state.total,
             halted=loop.halted,
-            mirror_ok=report is None or report.ok,
-            mirror_message="" if report is None else report.message,
+            mirrored=report,
         )
+
+
+def open_sweep(
+    spec: SweepSpec, plans: Mapping[str, Plan], folder: Path, *, extend: bool, compose: Compose
+) -> tuple[TrialSource, SweepStudy]:
+    """Bring manifest, run folders and study to agree; the arguments are those of `run_sweep`.
+
+    Raises:
+        ConfigError: trials were cooked from something else than is declared now.
+        LorasweepError: there is no room to write them.
+    """
+    try:
+        previous = read_manifest(folder)
+        declared = () if previous is None else previous.trials
+        runs = {(each.arm, each.seed): SweepFolder(folder).run(each.number, each.arm, each.seed) for each in declared}
+        cooked = frozenset(pair for pair, run in runs.items() if run.record is not None)
+        manifest = declare(spec, plans, previous=previous, cooked=cooked, extend=extend)
+        trials = _load_trials(folder, spec, plans, manifest, compose)
+        write_manifest(folder, manifest)
+        study = SweepStudy(folder, manifest, spec.search)
+        last_attempts = study.reconcile(
+            (trial.record, _reported(trial, spec, manifest)) for trial in trials if trial.folder.exists()
+        )
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise LorasweepError(disk_full(folder, one_line(error))) from error
+    for trial in trials:
+        trial.optuna_number = last_attempts.get(trial.number)
+    return TrialSource(spec, folder, manifest, trials, study, compose), study
+
+
+def recipe_factory(spec: SweepSpec) -> Compose:
+    """Make what turns a point of the space into a recipe and a plan."""
+
+    def compose(overrides: Sequence[str]) -> tuple[Recipe, Plan]:
+        common, more = ((), ()) if spec.search is None else (spec.search.common, spec.search.overrides)
+        recipe = compose_recipe(common, overrides, more)
+        return recipe, make_plan(recipe)
+
+    return compose
+
+
+def _load_trials(
+    sweep_folder: Path, spec: SweepSpec, plans: Mapping[str, Plan], manifest: Manifest, compose: Compose
+) -> list[Trial]:
+    """Build the driver's trials from what is declared, what was asked for since, and what is on disk."""
+    composed = {arm.name: Composed(arm.recipe, plans[arm.name]) for arm in spec.arms}
+    overrides = {arm.name: tuple(arm.overrides) for arm in manifest.arms}
+    trials, strangers = [], []
+    for declared in manifest.trials:
+        arm = declared.arm
+        if arm not in composed:
+            composed[arm] = compose_point(compose, overrides[arm])
+        trial = new_trial(spec, sweep_folder, declared.number, arm, declared.seed, composed[arm], overrides[arm])
+        record = recover(trial.folder, manifest.metric)
+        if record is None:
+            if trial.record.status is Status.INVALID:  # its driver died before it could write that down
+                write_invalid(trial)
+        elif record.fingerprint and record.fingerprint != trial.record.fingerprint:
+            reason = composed[arm].reason
+            message = "was cooked from another recipe, other images or another base than is declared now"
+            message = f"cannot be cooked any more: {reason}" if reason else message
+            strangers.append(Problem(str(trial.folder), message, "move it away, or give the sweep another name"))
+        trial.record = record or trial.record
+        trial.step = trial.record.step
+        trial.take_results()
+        trials.append(trial)
+    if strangers:
+        raise ConfigError(strangers, subject=f"sweep `{spec.name}`")
+    return trials
+
+
+def _reported(trial: Trial, spec: SweepSpec, manifest: Manifest) -> dict[int, float]:
+    """What the study was told at the rungs: exposures per image -> the sweep's metric."""
+    if spec.further:  # Optuna knows reports of a single objective only
+        return {}
+    rungs = {in_exposures(at): score.without(metrics, manifest.left_out) for at, metrics in trial.rungs.items()}
+    return {at: metrics[spec.metric] for at, metrics in rungs.items() if spec.metric in metrics}
+
+
+class Stopwatch:
+    """Runs from when it is made."""
+
+    def __init__(self, sweep_folder: Path, estimated_s: float | None) -> None:
+        """Start; the estimate of a sweep that was begun before stays what it was then."""
+        self._path = sweep_folder / TIMING_FILE
+        self._before = SweepFolder(sweep_folder).timing
+        self._estimated_s = self._before.get("estimated_s", estimated_s)
+        self._began_s = time.monotonic()
+
+    def stop(self, *, done: bool) -> None:
+        """Write what has passed; `done`: every trial has its end, so that the error is known."""
+        if done and self._before.get("done"):
+            return  # looking at it again is not cooking
+        passed_s = time.monotonic() - self._began_s + self._before.get("real_s", 0.0)
+        data = {"estimated_s": self._estimated_s, "real_s": round(passed_s, 1), "done": done}
+        if done and self._estimated_s:
+            data["error"] = round(passed_s / self._estimated_s - 1, 3)  # 0.5: it took half as long again
+        write_json(self._path, data)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lorasweep.components.adapters import file
 from lorasweep.config import Arm, SweepSpec, compose_recipe
-from lorasweep.config.sweep_search import Constraint, Objective
+from lorasweep.config.sweep_spec import Constraint, Objective
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Component, Plan, Recipe, digest
@@ -124,17 +124,17 @@ def _parted(words: Sequence[str]) -> tuple[dict[str, list[Path]], list[str]]:
         match = _ARM.fullmatch(word)
         if "=" not in word or os.path.isfile(word):
             bare += _files(word)
-        elif match and match[1] not in _KEYS and _is_file(match[2]):
+        elif (
+            match
+            and match[1] not in _KEYS
+            and (match[2].lower().endswith(judged_files.SUFFIX) or os.path.exists(os.path.expanduser(match[2])))
+        ):
             named.setdefault(match[1], []).extend(_files(match[2]))
         else:
             overrides.append(word)
     if bare:
         named = {_common_name(bare): bare, **named}
     return named, overrides
-
-
-def _is_file(text: str) -> bool:
-    return text.lower().endswith(judged_files.SUFFIX) or os.path.exists(os.path.expanduser(text))
 
 
 def _files(word: str) -> list[Path]:

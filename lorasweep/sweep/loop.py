@@ -15,16 +15,14 @@ from typing import Any
 from lorasweep.core import registry
 from lorasweep.core.records import Outcome, Status, from_dict, to_dict
 from lorasweep.core.run_folder import BASE_SAMPLES, RunFolder
-from lorasweep.sweep.base_samples import BaseSamples
 from lorasweep.sweep.queue import Trial, TrialQueue
 from lorasweep.sweep.ranking import leaderboard
 from lorasweep.sweep.ranking.announce import Announcer
-from lorasweep.sweep.result_cache import ResultCache
-from lorasweep.sweep.retry import FailureWatch, status_of_death
-from lorasweep.sweep.search.pruning_gate import PruningGate
+from lorasweep.sweep.result_cache import BaseSamples, ResultCache
+from lorasweep.sweep.retry import FailureWatch, disk_full, status_of_death
+from lorasweep.sweep.search.pruning import PruningGate
 from lorasweep.sweep.trial_writer import TrialWriter
 from lorasweep.sweep.trials import TrialSource
-from lorasweep.sweep.workers.failure import disk_full
 from lorasweep.sweep.workers.pool import Message, PoolOptions, WorkerHandle, WorkerPool
 from lorasweep.sweep.workers.stop import StopSignal
 
@@ -62,7 +60,7 @@ class SweepLoop:
 
     def run(self, options: PoolOptions) -> None:
         """Cook until nothing is left, or until told to stop."""
-        launcher = registry.load("launcher", options.launcher)
+        launcher = registry.load("launcher", options.launcher.name)
         self._pool: WorkerPool = launcher.build(options)
         self._reuse_cooked()
         self._add_repeats()
@@ -264,7 +262,9 @@ class SweepLoop:
         if trial.record.status is Status.WAITING:
             self._queue.put_back(trial)
         elif trial.record.status.is_final:
-            self._trial_ended(trial)
+            self._gate.ended(trial)
+            self._halt(self._watch.saw(trial.record))
+            self._announcer.trial_ended(trial)
             self._reuse_duplicates()
 
     def _reuse_cooked(self) -> None:
@@ -286,11 +286,6 @@ class SweepLoop:
         for duplicate, original in self._queue.duplicates_ready():
             self._writer.reuse(duplicate, original)
             self._announcer.trial_ended(duplicate)
-
-    def _trial_ended(self, trial: Trial) -> None:
-        self._gate.ended(trial)
-        self._halt(self._watch.saw(trial.record))
-        self._announcer.trial_ended(trial)
 
     def _halt(self, why: str) -> None:
         """Hand out nothing more, unless there is no reason to."""

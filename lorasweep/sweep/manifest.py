@@ -1,14 +1,16 @@
-"""sweep.yaml: what a sweep folder was declared to hold, and whether today's declaration may continue it.
+"""sweep.yaml and asked.jsonl: what a sweep folder was declared to hold, and may today's declaration continue it?
 
-Takes a `SweepSpec` and its plans, returns a `Manifest`: what is declared, and what was asked for since
-(`asked.jsonl`). The rule: what was cooked must still mean the same. Knows nothing about processes, Optuna or
-MLflow.
+Takes a `SweepSpec` and its plans, returns a `Manifest`: what is declared, and what came since, a line of asked.jsonl
+for each recipe: points of a space, and further seeds of an arm. Lines are only added, so that asking costs the same
+for the first and the thousandth; one that a kill tore was never asked. The rule: what was cooked must still mean the
+same. Knows nothing about processes, Optuna or MLflow.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lorasweep.core.errors import ConfigError, Problem
-from lorasweep.core.files import write_text
+from lorasweep.core.files import append_jsonl, read_jsonl, write_text
 from lorasweep.core.records import Plan, Recipe, flatten, from_dict, to_dict
-from lorasweep.core.run_folder import MANIFEST_FILE, load_yaml
-from lorasweep.sweep import added_trials, comparable
+from lorasweep.core.run_folder import ASKED_FILE, MANIFEST_FILE, load_yaml
+from lorasweep.sweep import comparable
 
 if TYPE_CHECKING:
-    from lorasweep.config import SweepSpec
+    from lorasweep.config import Search, SweepSpec
+
 
 ABSENT = "(absent)"
 
@@ -101,16 +104,12 @@ def declare(
         )
         for arm in spec.arms
     )
-    without = comparable.left_out(spec, plans)
     # Seeds outermost: every arm is seen once before any arm is seen twice.
     pairs = [(arm.name, seed) for seed in spec.seeds for arm in spec.arms]
     numbers: dict[tuple[str, int], int] = {}
     since: tuple[DeclaredTrial, ...] = ()
     if previous is not None and cooked:
         since = tuple(each for each in previous.trials if each.asked and (each.arm, each.seed) not in pairs)
-        problems = list(_differences(previous, spec, arms, pairs, cooked, without, extend=extend))
-        if problems:
-            raise ConfigError(problems, subject=f"sweep `{spec.name}`, which has already been cooked in part")
         numbers = {(trial.arm, trial.seed): trial.number for trial in previous.trials}
     following = max(numbers.values(), default=-1) + 1
     for pair in pairs:
@@ -121,7 +120,7 @@ def declare(
     asked_arms = {each.arm for each in since}
     points = previous.arms if previous is not None else ()
     search = spec.search
-    return Manifest(
+    now = Manifest(
         name=spec.name,
         question=spec.question,
         metric=spec.metric,
@@ -131,10 +130,13 @@ def declare(
         trials=tuple(sorted([*trials, *since], key=lambda trial: trial.number)),
         total=spec.total,
         space={} if search is None else search.space.describe(),
-        search={} if search is None else _search(spec),
+        search={} if search is None else _search(spec, search),
         common=() if search is None else (*search.common, *search.overrides),
-        left_out=without,
+        left_out=comparable.left_out(spec, plans),
     )
+    if previous is not None and cooked and (problems := list(_differences(previous, now, cooked, extend=extend))):
+        raise ConfigError(problems, subject=f"sweep `{spec.name}`, which has already been cooked in part")
+    return now
 
 
 def read_manifest(sweep_folder: Path) -> Manifest | None:
@@ -153,13 +155,13 @@ def read_manifest(sweep_folder: Path) -> Manifest | None:
             Problem(str(path), f"is not a sweep's manifest: {error}", "give the sweep another name"),
             subject="sweep folder",
         ) from error
-    return _with_asked(declared, added_trials.read(sweep_folder))
+    return _with_asked(declared, read(sweep_folder))
 
 
 def write_manifest(sweep_folder: Path, manifest: Manifest) -> None:
     """Write sweep.yaml atomically; what was asked for since stays in asked.jsonl, or is forgotten with it."""
     if not any(trial.asked for trial in manifest.trials):
-        added_trials.forget(sweep_folder)
+        forget(sweep_folder)
     declared = dataclasses.replace(
         manifest,
         arms=tuple(arm for arm in manifest.arms if not arm.asked),
@@ -171,7 +173,7 @@ def write_manifest(sweep_folder: Path, manifest: Manifest) -> None:
     write_text(sweep_folder / MANIFEST_FILE, text)
 
 
-def _with_asked(declared: Manifest, rows: Sequence[added_trials.AddedTrials]) -> Manifest:
+def _with_asked(declared: Manifest, rows: Sequence[AddedTrials]) -> Manifest:
     """Add what was asked for since."""
     arms = {arm.name: arm for arm in declared.arms}
     trials = {(trial.arm, trial.seed): trial for trial in declared.trials}
@@ -188,17 +190,10 @@ def _with_asked(declared: Manifest, rows: Sequence[added_trials.AddedTrials]) ->
     return dataclasses.replace(declared, arms=tuple(arms.values()), trials=ordered)
 
 
-def _search(spec: SweepSpec) -> dict[str, Any]:
+def _search(spec: SweepSpec, search: Search) -> dict[str, Any]:
     """How the space is searched, as plain data."""
-    assert spec.search is not None
-    described: dict[str, Any] = to_dict(
-        {
-            "sampler": spec.search.sampler,
-            "pruner": spec.pruner,
-            "further": spec.further,
-            "constraints": spec.constraints,
-        }
-    )
+    how = {"sampler": search.sampler, "pruner": spec.pruner, "further": spec.further, "constraints": spec.constraints}
+    described: dict[str, Any] = to_dict(how)
     return described
 
 
@@ -207,34 +202,27 @@ def _comparable(recipe: Recipe) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key not in ("seed", "tracking", "launcher")}
 
 
-def _differences(
-    previous: Manifest,
-    spec: SweepSpec,
-    arms: tuple[DeclaredArm, ...],
-    pairs: list[tuple[str, int]],
-    cooked: Set[tuple[str, int]],
-    left_out: Mapping[str, str],
-    *,
-    extend: bool,
-) -> Iterator[Problem]:
+def _differences(previous: Manifest, now: Manifest, cooked: Set[tuple[str, int]], *, extend: bool) -> Iterator[Problem]:
     rename = "give the sweep another name, or delete its folder"
+    pairs = [(trial.arm, trial.seed) for trial in now.trials if not trial.asked]
     for key in ("metric", "goal"):
-        before, now = getattr(previous, key), getattr(spec, key)
-        if before != now:
-            yield Problem(f"metric ({key})", f"was `{before}` when trials were cooked, is now `{now}`", rename)
-    if previous.left_out.keys() != left_out.keys() and spec.metric in comparable.SCORES:
-        before, now = (", ".join(each) or "nothing" for each in (previous.left_out, left_out))
-        message = f"trials were compared without {before} when cooked, are now without {now}"
+        old, new = getattr(previous, key), getattr(now, key)
+        if old != new:
+            yield Problem(f"metric ({key})", f"was `{old}` when trials were cooked, is now `{new}`", rename)
+    if previous.left_out.keys() != now.left_out.keys() and now.metric in comparable.SCORES:
+        old, new = (", ".join(each.left_out) or "nothing" for each in (previous, now))
+        message = f"trials were compared without {old} when cooked, are now without {new}"
         yield Problem("metric (symptoms)", message, rename)
-    now_by_name = {arm.name: arm for arm in arms}
+    arms = {arm.name: arm for arm in now.arms}
     cooked_arms = {arm for arm, _ in cooked}
-    for before_arm in previous.arms:
-        if before_arm.name in cooked_arms and before_arm.name in now_by_name:
-            yield from _arm_differences(before_arm, now_by_name[before_arm.name], rename)
+    for before in previous.arms:
+        if before.name in cooked_arms and before.name in arms:
+            yield from _arm_differences(before, arms[before.name], rename)
     since = {(trial.arm, trial.seed) for trial in previous.trials if trial.asked}
     for arm, seed in sorted(cooked - set(pairs) - since):
         yield Problem(f"arms.{arm}", f"seed {seed} was cooked but is no longer declared", f"put it back, or {rename}")
-    yield from _search_differences(previous, spec, rename, extend=extend)
+    if previous.space or now.space:
+        yield from _search_differences(previous, now, rename, declared=len(pairs), extend=extend)
     if not extend:
         declared = {(trial.arm, trial.seed) for trial in previous.trials}
         for arm, seed in pairs:
@@ -243,33 +231,28 @@ def _differences(
                 yield Problem(f"arms.{arm}", f"seed {seed} is new", hint)
 
 
-def _search_differences(previous: Manifest, spec: SweepSpec, rename: str, *, extend: bool) -> Iterator[Problem]:
+def _search_differences(
+    previous: Manifest, now: Manifest, rename: str, *, declared: int, extend: bool
+) -> Iterator[Problem]:
     """A space that was searched in part may grow, with `--extend`; the recipe around it may not change."""
-    if not previous.space and spec.search is None:
-        return
-    points = sum(trial.asked and not trial.extra for trial in previous.trials)
-    points += len(spec.arms) * len(spec.seeds)
-    if spec.search is not None and spec.total < points:
-        hint = f"at least {points}"
-        yield Problem("total", f"is {spec.total}, but {points} trials were asked for already", hint)
-    common = () if spec.search is None else (*spec.search.common, *spec.search.overrides)
-    if previous.space and previous.common != common:
-        before, now = " ".join(previous.common) or "nothing", " ".join(common) or "nothing"
-        yield Problem("recipe", f"of every point was {before} when cooked, is now {now}", rename)
+    points = sum(trial.asked and not trial.extra for trial in previous.trials) + declared
+    if now.space and now.total < points:
+        yield Problem("total", f"is {now.total}, but {points} trials were asked for already", f"at least {points}")
+    if previous.space and previous.common != now.common:
+        old, new = (" ".join(each.common) or "nothing" for each in (previous, now))
+        yield Problem("recipe", f"of every point was {old} when cooked, is now {new}", rename)
     if extend:
         return
     hint = "--extend goes on with what is declared now; or give the sweep another name"
-    space = {} if spec.search is None else spec.search.space.describe()
-    search = {} if spec.search is None else _search(spec)
-    before_and_now = [
-        *((f"space.{name}", previous.space.get(name), space.get(name)) for name in {**previous.space, **space}),
-        *((key, previous.search.get(key), search.get(key)) for key in {**previous.search, **search}),
-        ("total", previous.total, max(previous.total, spec.total)),
+    before_and_now: list[tuple[str, Any, Any]] = [
+        *((f"space.{key}", previous.space.get(key), now.space.get(key)) for key in {**previous.space, **now.space}),
+        *((key, previous.search.get(key), now.search.get(key)) for key in {**previous.search, **now.search}),
+        ("total", previous.total, max(previous.total, now.total)),
     ]
-    for key, old, new in before_and_now:
-        if old != new:
-            old, new = (ABSENT if each is None else each for each in (old, new))
-            yield Problem(key, f"was {old}, is now {new}", hint)
+    for key, was, is_now in before_and_now:
+        if was != is_now:
+            was, is_now = (ABSENT if each is None else each for each in (was, is_now))  # noqa: PLW2901
+            yield Problem(key, f"was {was}, is now {is_now}", hint)
 
 
 def _arm_differences(before: DeclaredArm, now: DeclaredArm, hint: str) -> Iterator[Problem]:
@@ -283,3 +266,39 @@ def _arm_differences(before: DeclaredArm, now: DeclaredArm, hint: str) -> Iterat
     if not changed and before.plan != now.plan:
         message = "the images, captions or base model changed since it was cooked"
         yield Problem(f"arms.{before.name}", message, hint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddedTrials:
+    """One recipe and the trials that it gets, numbered from `number` in the order of `seeds`."""
+
+    number: int
+    arm: str
+    seeds: tuple[int, ...]
+    overrides: tuple[str, ...] = ()  # of a new point; empty for an arm that is known already
+    params: dict[str, Any] | None = None  # where it lies in the space
+    plan: str = ""  # fingerprint of its plan
+
+
+def append(sweep_folder: Path, row: AddedTrials) -> None:
+    """Add a line, flushed to disk before returning."""
+    path = sweep_folder / ASKED_FILE
+    append_jsonl(path, to_dict(row))
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def read(sweep_folder: Path) -> list[AddedTrials]:
+    """Read all lines that are whole, in the order in which they were asked."""
+    found = []
+    for data in read_jsonl(sweep_folder / ASKED_FILE):
+        try:
+            found.append(from_dict(AddedTrials, data))
+        except (TypeError, KeyError):
+            continue
+    return found
+
+
+def forget(sweep_folder: Path) -> None:
+    """Start over, when nothing of it was begun."""
+    (sweep_folder / ASKED_FILE).unlink(missing_ok=True)

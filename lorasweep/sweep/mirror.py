@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 HURRY_S = 2.0  # to finish when the person wants to leave at once
 
 
-class MirrorReport(Protocol):
-    """How mirroring went."""
+@dataclass(frozen=True)
+class MirrorReport:
+    """How mirroring went.
 
-    @property
-    def ok(self) -> bool:
-        """Whether everything arrived."""
+    Attributes:
+        ok: whether the tracker shows everything.
+        message: for people: where to look, or what is missing and the command that repairs it.
+    """
 
-    @property
-    def message(self) -> str:
-        """For people: where to look, or what did not arrive and how to repair it."""
+    ok: bool = True
+    message: str = ""
 
 
 class Mirror(Protocol):
@@ -29,6 +31,6 @@ class Mirror(Protocol):
         """Bring the tracker up to date, waiting at most so long."""
 
 
-def last_look(mirror: Mirror | None, timeout_s: float, *, hurry: bool) -> MirrorReport | None:
-    """Let a tracker finish, quickly when the person is in a hurry; None where there is none."""
-    return None if mirror is None else mirror.finish(min(timeout_s, HURRY_S) if hurry else timeout_s)
+def last_look(mirror: Mirror | None, timeout_s: float, *, hurry: bool) -> MirrorReport:
+    """Let a tracker finish, quickly when the person is in a hurry."""
+    return MirrorReport() if mirror is None else mirror.finish(min(timeout_s, HURRY_S) if hurry else timeout_s)

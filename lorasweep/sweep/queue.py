@@ -14,11 +14,56 @@ from typing import Any
 
 from lorasweep.core.records import Plan, Recipe
 from lorasweep.core.run_folder import RunFolder, TrialRecord
-from lorasweep.sweep.ranking.pace import Pace
+
+
+class Pace:
+    """Mean seconds per step since the first observation, the judging between steps included."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+        self._last: tuple[float, int] | None = None
+
+    def saw(self, time_s: float, step: int) -> None:
+        """Note that it had finished `step` steps at `time_s` (any clock, as long as it is one clock)."""
+        self._first = self._first or (time_s, step)
+        self._last = (time_s, step)
+
+    def seconds_for(self, steps: int) -> float | None:
+        """Estimate the time that `steps` more steps take, in s; None before a step was seen."""
+        if self._first is None or self._last is None or self._last[1] <= self._first[1]:
+            return None
+        (first_s, first), (last_s, last) = self._first, self._last
+        return (last_s - first_s) / (last - first) * max(0, steps)
 
 
 @dataclass(kw_only=True)
-class Trial:
+class Live:
+    """What the events of `run.cook` say of a trial so far."""
+
+    step: int = 0  # last finished step that was heard of; ahead of the record between rungs
+    judging: bool = False
+    loss: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)  # of the latest rung, or final
+    pace: Pace = field(default_factory=Pace)
+
+    def note(self, event: Mapping[str, Any]) -> None:
+        """Take in an event."""
+        kind, step = event.get("kind"), event.get("step", 0)
+        # The checkpoint that is kept is looked at after the last rung, and is usually an earlier one.
+        self.step = step if kind == "start" else max(self.step, step)
+        match kind:
+            case "start":
+                self.pace = Pace()
+            case "step":
+                self.loss = event["metrics"].get("train/loss", self.loss)
+            case "rung":
+                self.metrics = dict(event["metrics"])
+        self.pace.saw(event["time"], self.step)
+        self.judging = kind == "samples"
+
+
+@dataclass(kw_only=True)
+class Trial(Live):
     """One declared trial while the driver runs; mutable, owned by the driver."""
 
     record: TrialRecord  # what status.json says, or will say when it has a run folder
@@ -26,12 +71,7 @@ class Trial:
     plan: Plan | None
     folder: Path
     overrides: tuple[str, ...]  # of its arm
-    step: int = 0  # last finished step that was heard of; ahead of the record between rungs
-    judging: bool = False
-    loss: float | None = None
-    metrics: dict[str, float] = field(default_factory=dict)  # of the latest rung, or final
     verdict: dict[str, Any] = field(default_factory=dict)  # once it has ended
-    pace: Pace = field(default_factory=Pace)
     stopped: str = ""  # why it was told to stop at its last rung
     optuna_number: int | None = None  # of its latest attempt
     rungs: dict[float, dict[str, float]] = field(default_factory=dict)  # exposures per image -> metrics
@@ -49,21 +89,13 @@ class Trial:
         self.rungs = {row["exposures_per_image"]: row["metrics"] for row in run.rungs()}
 
     def note(self, event: Mapping[str, Any]) -> None:
-        """Take in an event of `run.cook`."""
-        # The checkpoint that is kept is looked at after the last rung, and is usually an earlier one.
-        self.step = event["step"] if event["kind"] == "start" else max(self.step, event["step"])
-        match event["kind"]:
-            case "start":
-                self.pace = Pace()
-            case "step":
-                self.loss = event["metrics"].get("train/loss", self.loss)
-            case "rung":
-                self.metrics = dict(event["metrics"])
-                self.rungs[event.get("exposures_per_image", float(self.step))] = self.metrics
-        self.pace.saw(event["time"], self.step)
-        assert self.plan is not None, "only a recipe is cooked"
+        """Take in an event."""
+        super().note(event)
+        if event["kind"] == "rung":
+            self.rungs[event.get("exposures_per_image", float(self.step))] = self.metrics
         # At a rung training pauses until the rung is judged.
-        self.judging = event["kind"] in ("step", "samples") and self.step in self.plan.rungs
+        rungs = () if self.plan is None else self.plan.rungs
+        self.judging = event["kind"] in ("step", "samples") and self.step in rungs
 
 
 class TrialQueue:

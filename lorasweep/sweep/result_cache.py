@@ -1,18 +1,35 @@
-"""What this home has already cooked, in a sweep or by `train`, so that no recipe is cooked twice.
+"""What this home has already made, in a sweep or by `train`, so that nothing is cooked or drawn twice.
 
     fingerprint of a trial  ->  a completed run folder with the same recipe, seed, images, base and code
+    BaseSamples             the base model's own samples of a sweep: there, taken from another one, or to be drawn
 
-Read from the run folders when it is first asked. Knows nothing about Optuna or processes.
+Read from the run folders when it is first asked. Base samples are drawn for a sweep's first trial, its prompts and
+its sampling, before any trial is cooked; when that trial is reused from a sweep whose first trial it was too, they
+are taken as well. Knows nothing about Optuna or processes.
 """
 
 from __future__ import annotations
 
+import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasweep.core.files import link_or_copy, write_folder
 from lorasweep.core.provenance import code_digest
 from lorasweep.core.records import Outcome, Status
-from lorasweep.core.run_folder import RESULT_FILE, RunFolder, SweepFolder, TrialRecord, folders_in
+from lorasweep.core.run_folder import (
+    BASE_SAMPLES,
+    INDEX_FILE,
+    RESULT_FILE,
+    RunFolder,
+    SweepFolder,
+    TrialRecord,
+    folders_in,
+)
+
+FIRST = 0  # number of the trial they are drawn for
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,3 +80,30 @@ def _is_whole(run: RunFolder) -> bool:
     """Whether the result is there and was made by the code of today."""
     there = (run.path / RESULT_FILE).exists() and run.adapter.exists()
     return there and run.provenance.get("code") == code_digest()
+
+
+class BaseSamples:
+    """Those of one sweep."""
+
+    def __init__(self, sweep_folder: Path) -> None:
+        self.folder = sweep_folder / BASE_SAMPLES
+        self.wanted = not _whole(self.folder)  # still to be drawn
+
+    def take_from(self, cooked: Cooked, *, number: int) -> None:
+        """Take those that another sweep drew for the same recipe, which is trial `number` here, if there are any."""
+        theirs = cooked.folder.parent / BASE_SAMPLES
+        if not (number == cooked.record.number == FIRST and self.wanted and _whole(theirs)):
+            return
+        try:
+            write_folder(
+                self.folder,
+                lambda place: shutil.copytree(theirs, place, copy_function=link_or_copy, dirs_exist_ok=True),
+            )
+        except OSError as error:  # they can be drawn all the same
+            log.info("%s could not be copied: %s", theirs, error)
+        else:
+            self.wanted = False
+
+
+def _whole(folder: Path) -> bool:
+    return (folder / INDEX_FILE).exists()

@@ -1,14 +1,24 @@
-"""What the end of an attempt means for its trial: final, or cooked again. Pure.
+"""What the end of an attempt means for its trial: whose fault it is; final, or cooked again. Pure.
 
-Takes the record before and the outcome, returns the record after. Knows nothing about files or Optuna.
+    InputError                        the recipe or the data   INVALID, never cooked again
+    MemoryError, CUDA, CPU allocator  too big                  OUT_OF_MEMORY, never cooked again
+    anything else                     unknown                  CRASHED, cooked again a few times
+
+A full disk is nobody's fault and everybody's problem, so it is told apart: `is_disk_full`. A loss that is
+NaN raises nothing; `run.cook` ends it as DIVERGED. Knows nothing about files, processes or Optuna.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import math
 import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
+from lorasweep.core.errors import InputError
 from lorasweep.core.records import Outcome, Status
 from lorasweep.core.run_folder import TrialRecord
 
@@ -17,19 +27,18 @@ ALIKE_STOPS = 3  # trials that fail alike, one after the other, stop the sweep
 MEASURED = (Status.COMPLETED, Status.PRUNED)
 DRIVER_GONE = "its driver is gone; run the same command to continue"
 FAILURES = (Status.CRASHED, Status.INVALID, Status.OUT_OF_MEMORY)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# How libraries say it that have no exception class of their own for it: safetensors' Rust, SQLite.
+DISK_FULL_WORDS = ("no space left on device", "disk quota exceeded", "database or disk is full")
+# torch's CPU allocator; CUDA, HIP and MPS where they raise no torch.OutOfMemoryError; cuBLAS and cuDNN.
+MEMORY_WORDS = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")
 
 
 def next_record(record: TrialRecord, outcome: Outcome, *, metric: str, now_s: float) -> TrialRecord:
-    """Work out where a trial stands after an attempt.
+    """Work out where a trial stands after an attempt, of which `record` is the RUNNING one; `now_s` is unix time, s.
 
     A crash leaves it WAITING while retries remain: the next attempt continues from its last checkpoint.
     Retries are counted between rungs, so that a long trial on a shaky machine gets there.
-
-    Args:
-        record: the RUNNING record of the attempt.
-        outcome: how the attempt ended.
-        metric: name of the sweep's metric.
-        now_s: unix time, s.
     """
     crashed = outcome.status is Status.CRASHED
     crashes = record.crashes + crashed
@@ -91,3 +100,53 @@ class FailureWatch:
             "Mend the cause and run the same command to continue; it tries crashed trials again, and others "
             "once their run folder is deleted."
         )
+
+
+def status_of(error: BaseException) -> Status:
+    """Say how a trial ended that ended with `error`."""
+    if isinstance(error, InputError):
+        return Status.INVALID
+    return Status.OUT_OF_MEMORY if _is_out_of_memory(error) else Status.CRASHED
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether `error`, or what it was raised from, is a disk or a quota without room."""
+    return any(
+        (isinstance(each, OSError) and each.errno in DISK_FULL)
+        or any(words in str(each).lower() for words in DISK_FULL_WORDS)
+        for each in _chain(error)
+    )
+
+
+def disk_full(sweep_folder: Path, reason: str) -> str:
+    """Explain to a person why a sweep stopped that had no room to write."""
+    return (
+        f"there is no room left where {sweep_folder} is ({reason}). "
+        "Free some space and run the same command: everything that was finished is kept, the rest goes on."
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """Say what went wrong in one line; the traceback is in error.txt."""
+    if isinstance(error, InputError):
+        return "; ".join(str(problem) for problem in error.problems)
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    torch = sys.modules.get("torch")  # if nobody imported it, it raised nothing
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in MEMORY_WORDS)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        following = following.__cause__ or following.__context__

@@ -22,15 +22,14 @@ from typing import Any
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import write_json
-from lorasweep.core.output_folder import require_writable
+from lorasweep.core.paths import require_writable
 from lorasweep.core.records import Outcome, Plan, Recipe, Status
 from lorasweep.core.run_folder import MLFLOW_FILE, PARENT_FILE, TrialRecord
-from lorasweep.sweep.mirror import Mirror, last_look
+from lorasweep.sweep.mirror import Mirror, MirrorReport, last_look
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.result_cache import ResultCache
-from lorasweep.sweep.retry import FAILURES
+from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line
 from lorasweep.sweep.trial_writer import TrialWriter, recover
-from lorasweep.sweep.workers.failure import disk_full, is_disk_full, one_line
 from lorasweep.sweep.workers.lock import LOCK_FILE, OWNER_FILE, sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.sweep.workers.worker import cook_once
@@ -47,7 +46,7 @@ class TrialResult:
     record: TrialRecord
     cooked: bool  # by this call; otherwise it was done already, here or elsewhere
     halted: str = ""  # why it is not done, when that is not the recipe's fault
-    mirror_message: str = ""
+    mirrored: MirrorReport = MirrorReport()
 
 
 def run_trial(
@@ -105,8 +104,7 @@ def run_trial(
             halted = disk_full(folder, one_line(error))
         finally:
             report = last_look(mirror, recipe.tracking.timeout_s, hurry=stop.now)
-        message = "" if report is None else report.message
-        return TrialResult(record=trial.record, cooked=cooked, halted=halted, mirror_message=message)
+        return TrialResult(record=trial.record, cooked=cooked, halted=halted, mirrored=report)
 
 
 def _open(recipe: Recipe, plan: Plan, folder: Path, *, fresh: bool) -> Trial:

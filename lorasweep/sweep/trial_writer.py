@@ -1,6 +1,6 @@
 """Writes down what happens to trials: run folder first, flushed, then the study.
 
-Whatever is lost by dying between two of these is restored at the next start by `startup` and
+Whatever is lost by dying between two of these is restored at the next start by `driver` and
 `SweepStudy.reconcile`, because the run folder is always ahead. Knows nothing about workers.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.config import to_yaml
-from lorasweep.config.sweep_search import Constraint, Objective
+from lorasweep.config.sweep_spec import Constraint, Objective
 from lorasweep.core.files import link_or_copy, write_json, write_text
 from lorasweep.core.records import Outcome, Status, to_dict
 from lorasweep.core.run_folder import (

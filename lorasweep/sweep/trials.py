@@ -19,12 +19,12 @@ from lorasweep.core.errors import InputError
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import SweepFolder, TrialRecord
 from lorasweep.plan import for_seed
-from lorasweep.sweep import added_trials
+from lorasweep.sweep import manifest
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.retry import one_line
 from lorasweep.sweep.search.pruning import is_exempt
 from lorasweep.sweep.search.study import SweepStudy
-from lorasweep.sweep.workers.failure import one_line
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -126,7 +126,7 @@ class TrialSource:
         composed = compose_point(self._compose, point.overrides)
         name = search.name(self._points, point)
         seeds = self._spec.seeds[: self._spec.total - self._counted]
-        row = added_trials.AddedTrials(
+        row = manifest.AddedTrials(
             number=number,
             arm=name,
             seeds=tuple(seeds),
@@ -134,7 +134,7 @@ class TrialSource:
             params=dict(point.params),
             plan="" if composed.plan is None else composed.plan.fingerprint,
         )
-        added_trials.append(self._folder, row)
+        manifest.append(self._folder, row)
         self._study.know(name, point.params)
         self._points += 1
         self._counted += len(seeds)
@@ -150,7 +150,7 @@ class TrialSource:
         if not known or any(trial.record.seed == seed for trial in known):
             raise ValueError(f"arm {arm!r} cannot be given seed {seed}")
         first, number = known[0], self._next_number()
-        added_trials.append(self._folder, added_trials.AddedTrials(number=number, arm=arm, seeds=(seed,)))
+        manifest.append(self._folder, manifest.AddedTrials(number=number, arm=arm, seeds=(seed,)))
         return self._add(number, arm, seed, Composed(first.recipe, first.plan), first.overrides)
 
     def _add(self, number: int, arm: str, seed: int, composed: Composed, overrides: tuple[str, ...]) -> Trial:

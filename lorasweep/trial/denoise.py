@@ -43,13 +43,13 @@ def denoise(
         text: of the prompts, a row a picture.
         negative: likewise; None draws without guidance.
         frames: a row a picture.
-        sampler: `ddim`, `euler` or `dpmpp_2m`.
+        sampler: `ddim`, `euler` or `dpmpp_2m`, which flow matching does not have.
         steps: at least 1.
         guidance: of `guided`.
         rescale: likewise; None is what suits the noise path.
     """
-    way = base.path.sampling(sampler, steps)
-    rescale = way.rescale if rescale is None else rescale
+    way = base.path.sampling(sampler, steps, (noise_BCHW.shape[-2], noise_BCHW.shape[-1]))
+    rescale = base.path.rescale if rescale is None else rescale
     noisy_BCHW = noise_BCHW.to(base.device).float() * way.start
     last: tuple[torch.Tensor, float] | None = None  # image and log of alpha / sigma at the step before
     for t, (alpha, sigma), (alpha_next, sigma_next) in way.steps:

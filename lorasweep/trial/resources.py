@@ -36,15 +36,20 @@ T = TypeVar("T")
 RECENT = 4  # probes and galleries that are kept: trials of one sweep need one per dataset, base and bucket choice
 
 
-def build_adapter(base: Base, recipe: Recipe) -> Adapter:
-    """Put the recipe's adapter into `base`, fresh from its seed.
+def build_adapter(base: Base, recipe: Recipe, *, trained: bool = False) -> Adapter:
+    """Put the recipe's adapter into `base`, fresh from its seed or from the file of `adapter.init`.
+
+    Args:
+        base: adapted in place.
+        recipe: names the adapter.
+        trained: its weights are loaded next, so that the file which they began at is not read.
 
     Raises:
         AdapterError: it matches nothing in this base.
+        InputError: the file does not fit.
     """
-    adapter: Adapter = registry.load("adapter", recipe.adapter.name).build(
-        base, seed=recipe.seed, **recipe.adapter.options
-    )
+    options = {key: value for key, value in recipe.adapter.options.items() if not (trained and key == "init")}
+    adapter: Adapter = registry.load("adapter", recipe.adapter.name).build(base, seed=recipe.seed, **options)
     return adapter
 
 
@@ -185,8 +190,8 @@ class TrialResources:
         return self._features
 
     def _read_with(self, base: BaseOptions) -> Any:
-        """The dollhouse's reader on the dollhouse, None elsewhere: no other base has a ground truth."""
-        if base.name != "dollhouse":
+        """The dollhouse's reader on its bases, None elsewhere: no other has a ground truth."""
+        if not getattr(registry.load("base", base.name), "READABLE", False):
             return None
         if self._reader is None:
             from lorasweep.dollhouse.reader import Reader

@@ -214,7 +214,7 @@ def _how(base: Base, options: SampleOptions) -> dict[str, Any]:
     return {
         "base": base.fingerprint,
         **base.reproduction(options.sampler, options.steps),
-        "guidance_rescale": base.path.sampling(options.sampler, options.steps).rescale if own is None else own,
+        "guidance_rescale": base.path.rescale if own is None else own,
         "dtype": str(base.dtype).removeprefix("torch."),
     }
 

@@ -135,7 +135,7 @@ def test_a_program_reads_what_was_judged_where_we_say_so_and_not_elsewhere(
     assert made.modules >= len(wanted)
     for reader, rule in RULES.items():
         patched = {
-            path: rule(plain, tensors, kohya_name(path, numbered=False), WEIGHT) for path, (plain, _) in wanted.items()
+            path: rule(plain, tensors, kohya_name(path, parts=()), WEIGHT) for path, (plain, _) in wanted.items()
         }
         error = largest_error(patched, wanted, WEIGHT)
         assert (error < 1e-5) is (reader in made.read_by), (reader, error)

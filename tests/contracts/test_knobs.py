@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lorasweep.config.components import builder_knobs
+from lorasweep.config.bind import builder_knobs
 from lorasweep.core import registry
 from lorasweep.core.records import (
     CaptionOptions,

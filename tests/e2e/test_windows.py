@@ -38,6 +38,8 @@ status tiny --json
 report tiny
 export tiny --best --out best.safetensors
 train tracking=none {TINY}
+sync tiny
+judge best.safetensors tracking=none metrics=[burn] sample.steps=2 sample.seeds=[0] --json
 doctor --no-cook
 """
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasweep.cli import HYDRA_FLAGS
-from lorasweep.cli.parser import build_parser
+from lorasweep.cli import HYDRA_FLAGS, build_parser
 
 ROOT = Path(__file__).parents[2]
 PAGES = [p for p in ROOT.glob("**/*.md") if not {".venv", "outputs", "mlruns"} & set(p.relative_to(ROOT).parts)]

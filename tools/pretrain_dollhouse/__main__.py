@@ -15,6 +15,7 @@ from typing import Final
 from lorasweep.core import paths
 
 STAGES: Final[tuple[str, ...]] = ("vae", "reader", "text", "latents", "unet", "publish")
+FLOW_STAGES: Final[tuple[str, ...]] = ("shipped", "latents", "flow")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,20 +24,29 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=paths.typed, required=True, help="run folder: logs, checkpoints, published weights"
     )
-    parser.add_argument("--stage", choices=("all", *STAGES), default="all", help="run one stage, or all in order")
+    parser.add_argument(
+        "--stage",
+        choices=("all", *dict.fromkeys((*STAGES, *FLOW_STAGES))),
+        default="all",
+        help="run one stage, or all of the UNet's in order; the flow-matching base takes shipped, latents, flow",
+    )
+    parser.add_argument("--pictures", type=int, help="size of the pool; a smaller one grows (stage latents)")
+    parser.add_argument("--steps", type=int, help="steps in all, the cooldown included (stage flow)")
+    parser.add_argument("--cooldown", type=int, help="last steps, which bring the rate to zero (stage flow)")
     parser.add_argument("--processes", type=int, default=4, help="single-threaded processes that train together")
     parser.add_argument("--seed", type=int, default=0, help="decides every draw")
     return parser
 
 
-def pretrain(out_dir: Path, *, stages: Sequence[str] = STAGES, processes: int = 4, seed: int = 0) -> None:
+def pretrain(out_dir: Path, *, stages: Sequence[str] = STAGES, processes: int = 4, seed: int = 0, **knobs: int) -> None:
     """Run stages in order.
 
     Args:
         out_dir: the run folder; made if missing.
-        stages: names out of `STAGES`.
+        stages: names out of `STAGES` or `FLOW_STAGES`.
         processes: how many train together; results depend on it, because each draws its own batch.
         seed: decides every draw.
+        knobs: of a single stage.
 
     Raises:
         FileNotFoundError: a stage needs what an earlier one has not left yet.
@@ -45,7 +55,7 @@ def pretrain(out_dir: Path, *, stages: Sequence[str] = STAGES, processes: int = 
 
     out_dir.mkdir(parents=True, exist_ok=True)
     for stage in stages:
-        run_stage(stage, out_dir, processes=processes, seed=seed)
+        run_stage(stage, out_dir, processes=processes, seed=seed, **knobs)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     stages = STAGES if arguments.stage == "all" else (arguments.stage,)
-    pretrain(arguments.out, stages=stages, processes=arguments.processes, seed=arguments.seed)
+    typed = {name: getattr(arguments, name) for name in ("pictures", "steps", "cooldown")}
+    knobs = {name: value for name, value in typed.items() if value is not None}
+    pretrain(arguments.out, stages=stages, processes=arguments.processes, seed=arguments.seed, **knobs)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The shapes of the four models of the dollhouse's pipeline. Builders only; knows nothing about training.
+"""The shapes of the models of the dollhouse's two pipelines. Builders only; knows nothing about training.
 
 Proportions follow Stable Diffusion 1.x at 1/8: the VAE shrinks by 4 and the UNet by 2 more, so sizes are
 multiples of 8 px as SD's are of 64. Text reaches the UNet by cross-attention at both levels and, pooled, by
@@ -7,19 +7,24 @@ its time embedding: without the pooled path colours land on the wrong part.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
     from transformers import CLIPTextModel
 
 TEXT_WIDTH: Final[int] = 128
 TEXT_TOKENS: Final[int] = 77
 LATENT_CHANNELS: Final[int] = 4
 VAE_FACTOR: Final[int] = 4
+FLOW_TEXT_TOKENS: Final[int] = 48  # of the second base; its 64 px picture is 64 tokens
+FLOW_SHIFT: Final[float] = 2.0
 
 
 def build_vae() -> AutoencoderKL:
@@ -105,3 +110,39 @@ def build_sampler() -> DDIMScheduler:
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     return DDIMScheduler(**_NOISE, set_alpha_to_one=False, steps_offset=1)
+
+
+def build_transformer() -> FluxTransformer2DModel:
+    """Return an untrained FLUX.1 transformer: 2 + 4 blocks of width 192, patches of 2 x 2 latents.
+
+    Modulations and the last layer start at zero, as a DiT's do, so that every block starts as the identity.
+    """
+    from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+    from torch import nn
+
+    transformer = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=4 * LATENT_CHANNELS,
+        num_layers=2,
+        num_single_layers=4,
+        attention_head_dim=32,
+        num_attention_heads=6,
+        joint_attention_dim=TEXT_WIDTH,
+        pooled_projection_dim=TEXT_WIDTH,
+        guidance_embeds=False,
+        axes_dims_rope=(8, 12, 12),
+    )
+    for name, module in transformer.named_modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+            if name == "proj_out" or re.search(r"norm\w*\.linear$", name):
+                nn.init.zeros_(module.weight)
+    return transformer
+
+
+def build_flow_sampler() -> FlowMatchEulerDiscreteScheduler:
+    """Return the sampler that ships with the second pipeline: Euler, a static shift."""
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(shift=FLOW_SHIFT)

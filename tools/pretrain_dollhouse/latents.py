@@ -1,5 +1,6 @@
-"""Stage 4: draw the pool of training pictures once and keep their latents; the UNet's steps only train.
+"""Stage 4: draw the pool of training pictures once and keep their latents; the denoiser's steps only train.
 
+A pool that is there already grows to the counts asked for, so that training can begin on a part of it.
 Writes `latents/<w>x<h>.npy` (float16, scaled) and `latents/<w>x<h>.attributes.npy` (uint8) in the run folder.
 
 Shapes: N pictures, C channels, H height, W width of latents, A attributes.
@@ -7,6 +8,7 @@ Shapes: N pictures, C channels, H height, W width of latents, A attributes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,11 @@ class LatentPlan:
     counts: tuple[int, ...] = field(default=(48_000, 8_000, 8_000, 8_000, 8_000))
     batch: int = 50
     mark_rate: float = 0.15
+
+    @classmethod
+    def of(cls, pictures: int) -> LatentPlan:
+        """Return the plan of a pool of so many pictures, a multiple of 500: six squares in ten."""
+        return cls(counts=(pictures * 6 // 10, *(pictures // 10,) * 4))
 
 
 def pool_paths(out_dir: Path, size: tuple[int, int]) -> tuple[Path, Path]:
@@ -61,9 +68,9 @@ class LatentPool:
         return torch.from_numpy(self.latents_NCHW[rows].astype(np.float32)), self.attributes_NA[rows]
 
 
-def _shares(count: int, batch: int, replica: Replica) -> Iterator[tuple[int, int]]:
-    """Yield this process's (first, last) rows, batch by batch."""
-    for number, first in enumerate(range(0, count, batch)):
+def _shares(done: int, count: int, batch: int, replica: Replica) -> Iterator[tuple[int, int]]:
+    """Yield this process's (first, last) rows after those done, batch by batch."""
+    for number, first in enumerate(range(done, count, batch)):
         if number % replica.count == replica.rank:
             yield first, min(first + batch, count)
 
@@ -86,16 +93,23 @@ def encode_pool(replica: Replica, out_dir: Path, seed: int, plan: LatentPlan) ->
     scale = float(vae.config.scaling_factor)
     (out_dir / "latents").mkdir(exist_ok=True)
     for size, count in zip(SIZES_PX, plan.counts, strict=True):
-        shape = (count, LATENT_CHANNELS, size[1] // VAE_FACTOR, size[0] // VAE_FACTOR)
-        latent_path, attribute_path = pool_paths(out_dir, size)
+        shape = (LATENT_CHANNELS, size[1] // VAE_FACTOR, size[0] // VAE_FACTOR)
+        paths = pool_paths(out_dir, size)
+        partial = [path.with_suffix(".partial") for path in paths]
+        done = len(np.load(paths[1], mmap_mode="r")) if paths[1].exists() else 0
+        if done >= count:
+            continue
         if replica.leads:
-            np.lib.format.open_memmap(latent_path, mode="w+", dtype=np.float16, shape=shape).flush()
-            wide = (count, len(ATTRIBUTES))
-            np.lib.format.open_memmap(attribute_path, mode="w+", dtype=np.uint8, shape=wide).flush()
+            for path, new, dtype, wide in zip(
+                paths, partial, (np.float16, np.uint8), (shape, (len(ATTRIBUTES),)), strict=True
+            ):
+                rows = np.lib.format.open_memmap(new, mode="w+", dtype=dtype, shape=(count, *wide))
+                if done:
+                    rows[:done] = np.load(path, mmap_mode="r")
+                rows.flush()
         replica.wait()
-        latents_NCHW = np.load(latent_path, mmap_mode="r+")
-        attributes_NA = np.load(attribute_path, mmap_mode="r+")
-        for first, last in _shares(count, plan.batch, replica):
+        latents_NCHW, attributes_NA = (np.load(path, mmap_mode="r+") for path in partial)
+        for first, last in _shares(done, count, plan.batch, replica):
             rng = generator_for(seed, "latents", *size, first)
             noise = torch.Generator().manual_seed(int(rng.integers(2**31)))
             specs = training_specs(rng, last - first, mark_rate=plan.mark_rate)
@@ -104,4 +118,8 @@ def encode_pool(replica: Replica, out_dir: Path, seed: int, plan: LatentPlan) ->
             attributes_NA[first:last] = [indices_of(spec) for spec in specs]
         latents_NCHW.flush()
         attributes_NA.flush()
+        replica.wait()
+        if replica.leads:
+            for path, new in zip(paths, partial, strict=True):
+                os.replace(new, path)
         replica.wait()

@@ -9,11 +9,21 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tools.pretrain_dollhouse.architecture import build_sampler, build_unet
+from tools.pretrain_dollhouse.architecture import (
+    FLOW_TEXT_TOKENS,
+    TEXT_TOKENS,
+    build_flow_sampler,
+    build_sampler,
+    build_transformer,
+    build_unet,
+)
+
+if TYPE_CHECKING:
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 
 def _replace(staged: Path, target: Path) -> None:
@@ -41,11 +51,7 @@ def publish(out_dir: Path, target: Path) -> None:
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    averaged = torch.load(out_dir / "unet.pt", weights_only=True)["ema"]
-    parts = {
-        prefix: {k.removeprefix(prefix + "."): v for k, v in averaged.items() if k.startswith(prefix + ".")}
-        for prefix in ("unet", "text_encoder")
-    }
+    parts = _averaged(out_dir / "unet.pt")
     unet = build_unet()
     unet.load_state_dict(parts["unet"])
     text_encoder = CLIPTextModel.from_pretrained(out_dir / "text_encoder", dtype=torch.float32)
@@ -59,7 +65,41 @@ def publish(out_dir: Path, target: Path) -> None:
         "safety_checker": None,
         "feature_extractor": None,
     }
-    pipeline = StableDiffusionPipeline(**components, requires_safety_checker=False)
+    _write(StableDiffusionPipeline(**components, requires_safety_checker=False), out_dir, target)
+
+
+def publish_flow(out_dir: Path, target: Path) -> None:
+    """Write the flow-matching pipeline of the latest checkpoint; arguments as `publish`'s, with `flow.pt`."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    parts = _averaged(out_dir / "flow.pt")
+    transformer = build_transformer()
+    transformer.load_state_dict(parts["transformer"])
+    components: dict[str, Any] = {"transformer": transformer, "scheduler": build_flow_sampler()}
+    for name, tokens in (("", TEXT_TOKENS), ("_2", FLOW_TEXT_TOKENS)):
+        text_encoder = CLIPTextModel.from_pretrained(out_dir / "text_encoder", dtype=torch.float32)
+        text_encoder.load_state_dict(parts[f"text_encoder{name}"])
+        components[f"text_encoder{name}"] = text_encoder
+        tokenizer = CLIPTokenizer.from_pretrained(out_dir / "tokenizer", model_max_length=tokens)
+        components[f"tokenizer{name}"] = tokenizer
+    vae = AutoencoderKL.from_pretrained(out_dir / "vae")
+    vae.register_to_config(shift_factor=0.0)  # FLUX's pipeline adds it
+    _write(FluxPipeline(vae=vae, **components), out_dir, target)
+
+
+def _averaged(checkpoint: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Return a checkpoint's EMA weights by pipeline component."""
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in torch.load(checkpoint, weights_only=True)["ema"].items():
+        part, _, name = key.partition(".")
+        parts.setdefault(part, {})[name] = tensor
+    return parts
+
+
+def _write(pipeline: DiffusionPipeline, out_dir: Path, target: Path) -> None:
+    """Save a pipeline in half precision, and the reader if there is one."""
     target.mkdir(parents=True, exist_ok=True)
     staged = target / ".staged"
     shutil.rmtree(staged, ignore_errors=True)

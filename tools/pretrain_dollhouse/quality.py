@@ -23,7 +23,7 @@ from tools.pretrain_dollhouse.batches import generator_for, to_tensor
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 Size = tuple[int, int]
 
@@ -70,7 +70,7 @@ def vae_round_trip(
 
 
 def sample(
-    pipeline: StableDiffusionPipeline,
+    pipeline: DiffusionPipeline,
     prompts: Sequence[str],
     size: Size,
     *,
@@ -81,6 +81,11 @@ def sample(
 ) -> Tensor:
     """Sample one picture a prompt and return them as a BCHW tensor in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
+    how: dict[str, float] = {"guidance_scale": guidance}
+    if hasattr(
+        pipeline, "tokenizer_2"
+    ):  # FLUX calls that another thing, and takes longer texts than this one was shown
+        how = {"true_cfg_scale": guidance, "max_sequence_length": pipeline.tokenizer_2.model_max_length}
     images = []
     for first in range(0, len(prompts), batch):
         result = pipeline(
@@ -88,16 +93,17 @@ def sample(
             width=size[0],
             height=size[1],
             num_inference_steps=steps,
-            guidance_scale=guidance,
+            negative_prompt=[""] * len(prompts[first : first + batch]),
             generator=generator,
             output_type="np",
+            **how,
         )
         images.append(torch.from_numpy(np.asarray(result.images)).permute(0, 3, 1, 2))
     return torch.cat(images).float()
 
 
 def base_quality(
-    pipeline: StableDiffusionPipeline,
+    pipeline: DiffusionPipeline,
     reader: Reader,
     sizes: Sequence[Size],
     *,
@@ -130,7 +136,7 @@ def base_quality(
     return found
 
 
-def seconds_per_sample(pipeline: StableDiffusionPipeline, *, steps: int = 20, repeats: int = 3) -> float:
+def seconds_per_sample(pipeline: DiffusionPipeline, *, steps: int = 20, repeats: int = 3) -> float:
     """Return the best wall time of one 64 x 64 sample with guidance, on as many threads as torch has now."""
     best = float("inf")
     for _ in range(repeats):

@@ -28,10 +28,22 @@ def _text(out_dir: Path, processes: int, seed: int) -> None:
     run_replicas(train_text, out_dir, seed, TextPlan(), processes=processes)
 
 
-def _latents(out_dir: Path, processes: int, seed: int) -> None:
+def _latents(out_dir: Path, processes: int, seed: int, pictures: int = 80_000) -> None:
     from tools.pretrain_dollhouse.latents import LatentPlan, encode_pool
 
-    run_replicas(encode_pool, out_dir, seed, LatentPlan(), processes=processes)
+    run_replicas(encode_pool, out_dir, seed, LatentPlan.of(pictures), processes=processes)
+
+
+def _shipped(out_dir: Path, processes: int, seed: int) -> None:
+    from tools.pretrain_dollhouse.train_flow import take_shipped
+
+    take_shipped(out_dir)
+
+
+def _flow(out_dir: Path, processes: int, seed: int, **plan: int) -> None:
+    from tools.pretrain_dollhouse.train_flow import FlowPlan, train_flow
+
+    run_replicas(train_flow, out_dir, seed, FlowPlan(**plan), processes=processes)
 
 
 def _unet(out_dir: Path, processes: int, seed: int) -> None:
@@ -46,16 +58,18 @@ def _publish(out_dir: Path, processes: int, seed: int) -> None:
     publish(out_dir, out_dir / "published")
 
 
-_RUNNERS: Final[dict[str, Callable[[Path, int, int], None]]] = {
+_RUNNERS: Final[dict[str, Callable[..., None]]] = {
     "vae": _vae,
     "reader": _reader,
     "text": _text,
     "latents": _latents,
     "unet": _unet,
     "publish": _publish,
+    "shipped": _shipped,
+    "flow": _flow,
 }
 
 
-def run_stage(stage: str, out_dir: Path, *, processes: int, seed: int) -> None:
-    """Run one stage of `pretrain.STAGES`."""
-    _RUNNERS[stage](out_dir, processes, seed)
+def run_stage(stage: str, out_dir: Path, *, processes: int, seed: int, **knobs: int) -> None:
+    """Run one stage of `STAGES` or `FLOW_STAGES`; knobs are the stage's own, such as `pictures` or `steps`."""
+    _RUNNERS[stage](out_dir, processes, seed, **knobs)

@@ -1,15 +1,43 @@
 """Is this machine fit to cook on? Small checks, each with what was found and the next step.
 
-    record.py     what a check says
-    software.py   Python, libraries, torch and its device, optional extras
-    machine.py    memory, disk, folders, the MLflow store, the UI's port
-    weights.py    the embedded base, file by file
-    cook.py       a real recipe in a process of its own, for seconds
+    software.py   Python, libraries, torch and its device, optional extras, the embedded base
+    machine.py    memory, disk, folders, the MLflow store, the UI's port; a real recipe in a process of its own
 
 Nothing is changed: what is written goes to temporary places and is removed.
 """
 
-from lorasweep.cli.doctor.record import Check, State
-from lorasweep.cli.doctor.run import examine
+from __future__ import annotations
 
-__all__ = ["Check", "State", "examine"]
+import enum
+import functools
+from dataclasses import dataclass
+
+
+class State(enum.StrEnum):
+    """How well it is."""
+
+    OK = "ok"
+    WARN = "warn"  # works, but you should know
+    FAIL = "fail"  # will not work
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        state: how well.
+        name: what.
+        found: what is there, in a few words.
+        hint: the next step; empty when there is nothing to do.
+    """
+
+    state: State
+    name: str
+    found: str
+    hint: str = ""
+
+
+ok = functools.partial(Check, State.OK)
+warn = functools.partial(Check, State.WARN)
+fail = functools.partial(Check, State.FAIL)

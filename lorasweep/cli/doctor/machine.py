@@ -1,12 +1,16 @@
-"""Memory, disk, folders, the MLflow store, the UI's port."""
+"""Memory, disk, folders, the MLflow store, the UI's port; and a real recipe in a process of its own, for seconds."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import sqlite3
+import subprocess
+import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from contextlib import closing
@@ -14,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from lorasweep.cli.doctor.record import Check, fail, ok, warn
+from lorasweep.cli.doctor import Check, fail, ok, warn
 from lorasweep.core import paths
 from lorasweep.results.tracking.address import (
     address_problem,
@@ -30,6 +34,19 @@ GIB = 2**30
 MEMORY_GIB = 2.0  # a worker on the embedded base takes 1 GiB, MLflow half of one
 DISK_GIB, DISK_LEAST_GIB = 5.0, 0.5  # a quickstart leaves 60 MB; a Stable Diffusion sweep gigabytes
 PATIENCE_S = 5.0
+LONG_S, COOK_PATIENCE_S = 60.0, 600.0
+RECIPE = (
+    "train.max_steps=10",
+    "train.rungs=1",
+    "train.batch_size=2",
+    "adapter.dim=4",
+    "dataset.dollhouse.images=8",
+    "sample.steps=4",
+    "sample.seeds=[0]",
+    "sample.weights=[0.7]",
+    "metrics=[burn]",
+    "tracking=none",
+)
 
 
 def memory() -> Check:
@@ -122,3 +139,24 @@ def _nearest(folder: Path) -> Path:
     while not os.path.lexists(folder):
         folder = folder.parent
     return folder
+
+
+def cook() -> Check:
+    """Train, sample and judge for some seconds; most of them are imports."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="lorasweep-doctor-") as home:
+        command = [sys.executable, "-m", "lorasweep", "train", "--json", *RECIPE]
+        try:
+            env = {**os.environ, "LORASWEEP_HOME": home}
+            done = subprocess.run(command, capture_output=True, text=True, timeout=COOK_PATIENCE_S, env=env)
+        except subprocess.TimeoutExpired:
+            return fail("cook", f"not done after {COOK_PATIENCE_S:.0f} s", "is the machine busy? try again")
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return fail("cook", f"exit code {done.returncode}: {last[:200]}", "the checks above may tell why")
+    step = json.loads(done.stdout)["step"]
+    told = f"{step} steps, sampled and judged, in {seconds:.0f} s"
+    if seconds > LONG_S:
+        return warn("cook", told, "slow: is the machine busy? OMP_NUM_THREADS set?")
+    return ok("cook", told)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lorasweep.components.adapters._peft import PeftAdapter
+
+if TYPE_CHECKING:
+    from lorasweep.components.adapters._file_keys import FileModule
 
 
 class DoraAdapter(PeftAdapter):
@@ -22,6 +26,18 @@ class DoraAdapter(PeftAdapter):
 
     def scale_layer(self, layer: Any, weight: float) -> None:
         """Leave the product inside the norm as trained; the hook weighs the difference."""
+
+    def take(self, file: Path) -> dict[str, FileModule]:
+        """A `dora_scale` is over |W|, as ComfyUI reads it; a magnitude is over |W + D|."""
+        placed = super().take(file)
+        with torch.no_grad():
+            for path in (path for path, module in placed.items() if "dora_scale" in module.keys):
+                layer = self.layers[path]
+                base = layer.get_base_layer().weight
+                longer = (base + self.product(layer)).flatten(1).norm(dim=1) / base.flatten(1).norm(dim=1)
+                magnitude = layer.lora_magnitude_vector[self.name].weight
+                magnitude *= longer.view(magnitude.shape)
+        return placed
 
     def product(self, layer: Any) -> torch.Tensor:
         """Alpha / dim * up @ down, what is added to the base's weight before each row is rescaled."""

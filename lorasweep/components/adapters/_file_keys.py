@@ -203,7 +203,14 @@ def _peft_config(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
 
 def _told_scale(name: str, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> float:
     """Alpha / r by PEFT's config; 1 where nobody tells."""
-    part = next((f"{part}." for part in ("unet", "text_encoder", "text_encoder_2") if name.startswith(f"{part}.")), "")
+    part = next(
+        (
+            f"{part}."
+            for part in ("unet", "transformer", "text_encoder", "text_encoder_2")
+            if name.startswith(f"{part}.")
+        ),
+        "",
+    )
     alpha = config.get(f"{part}lora_alpha")
     for pattern, value in (config.get(f"{part}alpha_pattern") or {}).items():
         if f".{name}".endswith(f".{pattern}"):

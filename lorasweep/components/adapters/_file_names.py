@@ -17,14 +17,17 @@ from pathlib import Path
 
 from lorasweep.components.adapters._file_keys import FileModule, Shape, read_modules, some
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.protocols import is_text_encoder
 
 _DOTTED = {
     "unet": ("", "unet.", "base_model.model.", "base_model.model.unet.", "diffusion_model.", "model.diffusion_model."),
+    "transformer": ("transformer.", "", "base_model.model.", "base_model.model.transformer."),
     "text_encoder": ("", "text_encoder.", "base_model.model.", "text_encoders.clip_l.transformer.", "clip_l."),
     "text_encoder_2": ("text_encoder_2.", "text_encoders.clip_g.transformer.", "clip_g."),
 }
 _UNDERSCORED = {
     "unet": ("lora_unet_", "lycoris_", "lycoris_unet_"),
+    "transformer": ("lora_transformer_", "lora_unet_", "lycoris_"),
     "text_encoder": ("lora_te_", "lora_te1_", "lycoris_", "lycoris_text_encoder_"),
     "text_encoder_2": ("lora_te2_", "lycoris_text_encoder_2_"),
 }
@@ -126,7 +129,7 @@ def find_names(paths: Iterable[str]) -> dict[str, str]:
     for path in paths:
         part, inner = path.split(".", 1)
         short = inner.removeprefix("text_model.")
-        forms = (inner, original.get(inner, inner)) if part == "unet" else (f"text_model.{short}", short)
+        forms = (inner, original.get(inner, inner)) if not is_text_encoder(part) else (f"text_model.{short}", short)
         for form in forms:
             for root in _DOTTED[part]:
                 found.setdefault(root + form, path)
@@ -137,9 +140,8 @@ def find_names(paths: Iterable[str]) -> dict[str, str]:
 
 def family(modules: Mapping[str, FileModule]) -> str | None:
     """What a file's modules were trained in, told by their names and by the width of the text that they read."""
-    for pattern, what in _OTHERS:
-        if any(re.match(pattern, name) for name in modules):
-            return what
+    if told := _by_names(modules):
+        return told
     for name, module in modules.items():
         if re.search(r"attn2[._]to_[kv]$", name) and module.output is not None:
             return of_width(module.output[1] // module.output[0])
@@ -147,9 +149,16 @@ def family(modules: Mapping[str, FileModule]) -> str | None:
 
 
 def base_family(shapes: Mapping[str, Shape]) -> str:
-    """What a base is, by the same width."""
+    """What a base is, told likewise."""
+    if told := _by_names(shapes):
+        return told
     widths = (shape[1] for path, shape in shapes.items() if path.endswith("attn2.to_k"))
     return of_width(next(widths, 0))
+
+
+def _by_names(names: Iterable[str]) -> str | None:
+    found = list(names)
+    return next((what for pattern, what in _OTHERS if any(re.match(pattern, name) for name in found)), None)
 
 
 def of_width(width: int) -> str:

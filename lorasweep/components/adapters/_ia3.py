@@ -13,14 +13,13 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 
 from lorasweep.components.adapters._peft import PeftAdapter, new_name
-from lorasweep.components.adapters._targets import find_ends, trained_parts
+from lorasweep.components.adapters._targets import FEED_FORWARD, find_ends, trained_parts
 from lorasweep.core.errors import AdapterError
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Base
 
 KEYS_AND_VALUES = ("to_k", "to_v", "k_proj", "v_proj")
-FEED_FORWARD = ("ff.net.2", "mlp.fc2")
 
 
 class Ia3Layer(torch.nn.Module, BaseTunerLayer):
@@ -65,11 +64,17 @@ class Ia3Layer(torch.nn.Module, BaseTunerLayer):
 class Ia3Adapter(PeftAdapter):
     """A `PeftAdapter` saved in LyCORIS's keys: diffusers has no reader for this kind."""
 
+    file_kind = "ia3"
+
     def delta(self, layer: Any) -> torch.Tensor:
         """The base weight times the factors, less itself."""
         weight_OI: torch.Tensor = layer.get_base_layer().weight.float()
         factors: torch.Tensor = layer.ia3_l[self.name]
         return weight_OI * (factors if layer.on_input else factors[:, None])
+
+    def trained_scale(self, path: str) -> float:
+        """There is no product."""
+        return 1.0
 
     def file_names(self) -> dict[str, str]:
         """LyCORIS's keys: `weight` for the factors."""
@@ -84,10 +89,11 @@ class Ia3Adapter(PeftAdapter):
         save_file(tensors, path)
 
 
-def build_ia3(base: Base, *, text_encoder: bool) -> Ia3Adapter:
+def build_ia3(base: Base, *, text_encoder: bool, init: str | None) -> Ia3Adapter:
     """Put the layers into the base; active, at weight 1, in fp32.
 
     Raises:
+        InputError: `init` does not fit.
         AdapterError: a part has no keys, values or feed-forward layers.
     """
     name = new_name()
@@ -100,4 +106,4 @@ def build_ia3(base: Base, *, text_encoder: bool) -> Ia3Adapter:
         for path in paths:
             held: Any = models[part].get_submodule(path)
             models[part].set_submodule(path, Ia3Layer(held, name, on_input=path.endswith(FEED_FORWARD)))
-    return Ia3Adapter(name, {}, models)
+    return Ia3Adapter(name, {}, models).started(init)

@@ -10,3 +10,4 @@ Rank = Annotated[int, Field(ge=1, description="4 to 32 is usual")]
 Alpha = Annotated[float, Field(gt=0, description="half of dim is usual")]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Targets = Literal["attn", "attn-mlp", "full"]
+Init = str | None

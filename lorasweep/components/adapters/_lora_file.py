@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.core.stable_file import sort_metadata
+from lorasweep.core.safetensors_header import sort_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ def write_lora(path: Path, state: Mapping[str, torch.Tensor], configs: Mapping[s
         state: tensors named `unet.conv_in.lora_A.weight`.
         configs: of every part that is trained, by diffusers' prefixes.
     """
-    from diffusers import StableDiffusionXLPipeline
+    import diffusers
 
     layers: dict[str, Any] = {f"{part}_lora_layers": {} for part in configs}
     for key, tensor in state.items():
@@ -33,8 +33,9 @@ def write_lora(path: Path, state: Mapping[str, torch.Tensor], configs: Mapping[s
         # tensors diffusers hands on to it.
         layers[f"{part}_lora_layers"][name] = tensor
     metadata = {f"{part}_lora_adapter_metadata": _metadata(config) for part, config in configs.items()}
-    # Of all pipelines with a UNet, this one's knows every text encoder; the files are alike.
-    StableDiffusionXLPipeline.save_lora_weights(str(path.parent), weight_name=path.name, **layers, **metadata)
+    # Of all pipelines with a UNet, XL's knows every text encoder; the files are alike, as are those of transformers.
+    pipeline = diffusers.StableDiffusionXLPipeline if "unet" in configs else diffusers.FluxPipeline
+    pipeline.save_lora_weights(str(path.parent), weight_name=path.name, **layers, **metadata)
     sort_metadata(path)
 
 

@@ -14,6 +14,8 @@ from lorasweep.components.adapters._peft import PeftAdapter
 class LycorisAdapter(PeftAdapter):
     """A `PeftAdapter` saved as the UIs read it: diffusers has no reader for these kinds."""
 
+    file_kind = "loha"
+
     def file_names(self) -> dict[str, str]:
         """LyCORIS's keys."""
         parts = {key: key.rsplit(".", 1) for key, _ in self.named_parameters()}
@@ -30,6 +32,8 @@ class LycorisAdapter(PeftAdapter):
 
 class LokrAdapter(LycorisAdapter):
     """LoKr, with the scale that LyCORIS and the UIs give it."""
+
+    file_kind = "lokr"
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

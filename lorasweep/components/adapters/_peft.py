@@ -19,11 +19,14 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 
 from lorasweep.components.adapters._lora_file import write_lora
+from lorasweep.components.adapters._start import FACTORS, KEY, Trained, place_start
+from lorasweep.components.adapters._targets import find_weighted
 from lorasweep.core import seeds
-from lorasweep.core.errors import AdapterError
+from lorasweep.core.errors import AdapterError, InputError, Problem
 from lorasweep.core.kohya_names import kohya_name
 
 if TYPE_CHECKING:
+    from lorasweep.components.adapters._file_keys import FileModule
     from lorasweep.core.protocols import Base
 
 # Fills one new tensor in place: (tensor, its name such as `unet.conv_in.lora_A.weight`, its own generator).
@@ -39,10 +42,13 @@ class PeftAdapter:
     """See `protocols.Adapter`. Made by `build_peft`.
 
     Attributes:
+        file_kind: what its modules are in a file of any trainer: lora, loha, lokr or ia3.
         name: its own among the adapters in one layer.
         layers: the layers that it is in, by `unet.<module>` or `text_encoder.<module>`.
         weight: the sampling weight in force.
     """
+
+    file_kind = "lora"
 
     def __init__(self, name: str, configs: Mapping[str, PeftConfig], models: dict[str, torch.nn.Module]) -> None:
         self.name = name
@@ -149,7 +155,7 @@ class PeftAdapter:
 
     def kohya_name(self, path: str) -> str:
         """A layer's name in kohya's and LyCORIS's files."""
-        return kohya_name(path, numbered="text_encoder_2" in self._models)
+        return kohya_name(path, parts=self._models)
 
     def file_names(self) -> dict[str, str]:
         """Names of the tensors in a file of `save`, by their names in `state_dict`."""
@@ -169,6 +175,52 @@ class PeftAdapter:
         # Until 2026-11-29 a DoRA's magnitudes were written without their last word.
         held |= {f"{name}.weight": held[name] for name in held if name.endswith(".lora_magnitude_vector")}
         self.load_state_dict({key: held[name] for key, name in self.file_names().items() if name in held})
+
+    def started(self: AdapterT, file: str | None) -> AdapterT:
+        """Take the weights of a LoRA file of any trainer; as drawn without one.
+
+        Raises:
+            InputError: it is none, or not of this base, kind, dim and alpha; the base is as it was.
+        """
+        if file is not None:
+            try:
+                self.take(Path(file).expanduser())
+            except InputError:
+                self.remove()
+                raise
+        return self
+
+    def take(self, file: Path) -> dict[str, FileModule]:
+        """Take a file's weights; give back what it has for each layer."""
+        shapes = {
+            f"{part}.{path}": tuple(weight.shape)
+            for part, model in self._models.items()
+            for path, module in find_weighted(model)
+            if isinstance(weight := module.weight, torch.Tensor)
+        }
+        placed = place_start(file, shapes, kind=self.file_kind, trained=self._trained())
+        held, own, state = load_file(file), dict(self.named_parameters()), {}
+        for path, module in placed.items():
+            for factor in module.keys.keys() & FACTORS.keys():
+                key = f"{path}.{FACTORS[factor]}"
+                state[key] = held[module.keys[factor]].reshape(own[key].shape).float()
+        if spoilt := [key for key, tensor in state.items() if not tensor.isfinite().all()]:
+            message = f"{len(spoilt)} tensors hold NaN or infinity ({_some(spoilt)}); {file}"
+            raise InputError(Problem(KEY, message, "the training diverged: take an earlier file"))
+        self.load_state_dict(state)
+        return placed
+
+    def _trained(self) -> dict[str, Trained]:
+        shapes: dict[str, list[tuple[int, ...]]] = {path: [] for path in self.layers}
+        for key, parameter in self.named_parameters():
+            path = next(path for path in (key.rsplit(".", cut)[0] for cut in (1, 2)) if path in shapes)
+            is_vector = key.endswith(".lora_magnitude_vector.weight")  # of a convolution, PEFT has it with four axes
+            shapes[path].append((parameter.numel(),) if is_vector else tuple(parameter.shape))
+        return {path: Trained(found, self.trained_scale(path)) for path, found in shapes.items()}
+
+    def trained_scale(self, path: str) -> float:
+        """Alpha / r of one layer's product."""
+        return float(self.layers[path].scaling[self.name])
 
     def remove(self) -> None:
         """Put the base's own modules back where no other adapter sits; a second call does nothing."""
@@ -191,6 +243,7 @@ def build_peft(
     *,
     seed: int,
     init: Init,
+    start: str | None = None,
     kind: type[AdapterT] = PeftAdapter,  # type: ignore[assignment]
 ) -> AdapterT:
     """Put PEFT layers into the base and fill them; active, at weight 1, in fp32.
@@ -201,7 +254,11 @@ def build_peft(
         seed: every tensor is drawn from a generator of its own, derived from this and the tensor's name, so
             neither the global generator nor what else is trained changes a draw.
         init: fills one tensor.
+        start: a LoRA file whose weights take the place of those.
         kind: what to make of the layers.
+
+    Raises:
+        InputError: the file does not fit.
     """
     name = new_name()
     models: dict[str, torch.nn.Module] = {part: base.parts[part] for part in configs}
@@ -216,7 +273,7 @@ def build_peft(
             values.copy_(parameter.detach())
         init(values, key, torch.Generator().manual_seed(seeds.derive(seed, "adapter", key)))
         parameter.data = values.to(base.device)
-    return adapter
+    return adapter.started(start)
 
 
 def new_name() -> str:

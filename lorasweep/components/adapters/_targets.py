@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from lorasweep.core.protocols import Base
 
+FEED_FORWARD = ("ff.net.2", "mlp.fc2")  # the way back of a feed-forward layer
+
 
 def targets_by_part(base: Base, scope: str, *, text_encoder: bool) -> dict[str, list[str]]:
     """Names of the modules in `scope` for the denoiser and, when trained, the text encoders.

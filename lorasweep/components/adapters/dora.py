@@ -13,13 +13,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Alpha, Dropout, Rank, Targets
+from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank, Targets
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter, Base
 
 IS_PRODUCT = False  # what it adds to a weight is no product whose factors could be scaled
 NEEDS_BASE_WEIGHTS = True  # for the norm of each output
+LYCORIS_ARGUMENTS = {"algo": "lora", "dora_wd": "True", "wd_on_output": "True"}  # what its files say they are
 READ_BY = ("comfyui", "forge")  # A1111 and diffusers take dora_scale for something else, without a word
 
 
@@ -32,6 +33,7 @@ def build(
     targets: Targets,
     text_encoder: bool,
     dropout: Dropout,
+    init: Init = None,
 ) -> Adapter:
     """Put a DoRA into `base`, drawn from `seed`.
 
@@ -43,8 +45,10 @@ def build(
         targets: `attn`, `attn-mlp` or `full`, as for LoRA.
         text_encoder: train the text encoder too.
         dropout: share of a layer's inputs that training hides from the product, [0, 1).
+        init: a LoRA file whose weights training starts from, of the same kind, shapes and scale; None: from `seed`.
 
     Raises:
+        InputError: `init` does not fit.
         AdapterError: the base has no module of that kind.
 
     Source: Liu et al., "DoRA" (2024), eq. 5; the norm counts as a constant in the gradient (section 4.3).
@@ -58,7 +62,7 @@ def build(
         part: lora_config(names, dim=dim, alpha=alpha, dropout=dropout, use_dora=True)
         for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
     }
-    return build_peft(base, configs, seed=seed, init=draw, kind=DoraAdapter)
+    return build_peft(base, configs, seed=seed, init=draw, start=init, kind=DoraAdapter)
 
 
 def layer_shapes(shape: _shapes.Shape, **knobs: Any) -> list[_shapes.Shape]:

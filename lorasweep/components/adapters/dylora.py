@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Alpha, Rank, Targets
+from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter, Base
@@ -33,6 +33,7 @@ def build(
     unit: Annotated[int, Field(ge=1, description="4 is usual")],
     targets: Targets,
     text_encoder: bool,
+    init: Init = None,
 ) -> Adapter:
     """Put a DyLoRA into `base`, drawn from `seed`.
 
@@ -44,8 +45,10 @@ def build(
         unit: ranks are its multiples, unit to dim; each is as likely as the others.
         targets: `attn`, `attn-mlp` or `full`, as for LoRA.
         text_encoder: train the text encoder too.
+        init: a LoRA file whose weights training starts from, of the same kind, shapes and scale; None: from `seed`.
 
     Raises:
+        InputError: `init` does not fit.
         AdapterError: the base has no module of that kind.
 
     Source: Valipour et al., "DyLoRA" (2022), section 3 and algorithm 1, without the frozen variant: every row
@@ -60,7 +63,7 @@ def build(
         part: lora_config(names, dim=dim, alpha=alpha, dropout=0.0)
         for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
     }
-    adapter = build_peft(base, configs, seed=seed, init=draw, kind=DyLoraAdapter)
+    adapter = build_peft(base, configs, seed=seed, init=draw, start=init, kind=DyLoraAdapter)
     adapter.ranks = range(unit, dim + 1, unit)
     return adapter
 

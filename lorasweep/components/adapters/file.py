@@ -84,6 +84,15 @@ def problems_with(path: str | Path, shapes: Mapping[str, Shape]) -> list[Problem
     return []
 
 
+def unreadable(path: str | Path) -> list[Problem]:
+    """What keeps a file from being a LoRA at all; nothing when it is one."""
+    try:
+        describe(path)
+    except InputError as error:
+        return error.problems
+    return []
+
+
 def build(base: Base, *, seed: int, path: str) -> FileAdapter:
     """Put what a file adds into `base`, at weight 1.
 

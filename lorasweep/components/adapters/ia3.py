@@ -11,12 +11,14 @@ import re
 from typing import TYPE_CHECKING
 
 from lorasweep.components.adapters import _shapes
+from lorasweep.components.adapters._knobs import Init
 from lorasweep.core.records import Advice
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter, Base
 
 READ_BY = ("a1111",)
+IN_ALL_MODULES = True  # what is trained is told by names alone, not by the base's scopes
 _ON_INPUT = re.compile(r"\.(ff\.net\.2|mlp\.fc2)$")
 _ON_OUTPUT = re.compile(r"\.(to_k|to_v|k_proj|v_proj)$")
 ADVICE = (
@@ -30,15 +32,17 @@ ADVICE = (
 )
 
 
-def build(base: Base, *, seed: int, text_encoder: bool) -> Adapter:
+def build(base: Base, *, seed: int, text_encoder: bool, init: Init = None) -> Adapter:
     """Put (IA)^3 factors into `base`.
 
     Args:
         base: adapted in place until `remove`.
         seed: the recipe's; nothing is drawn, every factor starts at 1.
         text_encoder: train the text encoder too.
+        init: a LoRA file whose weights training starts from, of the same kind, shapes and scale; None: from `seed`.
 
     Raises:
+        InputError: `init` does not fit.
         AdapterError: the base has no attention or feed-forward layers.
 
     Source: Liu et al., "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context
@@ -46,7 +50,7 @@ def build(base: Base, *, seed: int, text_encoder: bool) -> Adapter:
     """
     from lorasweep.components.adapters._ia3 import build_ia3
 
-    return build_ia3(base, text_encoder=text_encoder)
+    return build_ia3(base, text_encoder=text_encoder, init=init)
 
 
 def layer_shapes(shape: _shapes.Shape, *, name: str, **_: object) -> list[_shapes.Shape]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Alpha, Dropout, Rank
+from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter, Base
@@ -29,6 +29,7 @@ def build(
     text_encoder: bool,
     dropout: Dropout,
     force: bool,
+    init: Init = None,
 ) -> Adapter:
     """Put a LoCon into `base`, drawn from `seed`.
 
@@ -43,8 +44,10 @@ def build(
         text_encoder: train the text encoder too; it has no convolutions.
         dropout: share of a layer's inputs that training hides from the product, [0, 1).
         force: accept more conv_dim and conv_alpha than holds up.
+        init: a LoRA file whose weights training starts from, of the same kind, shapes and scale; None: from `seed`.
 
     Raises:
+        InputError: `init` does not fit.
         AdapterError: the base has no such modules.
 
     Source: kohya-ss/sd-scripts, networks/lora.py, LoRANetwork.create_modules.
@@ -64,7 +67,7 @@ def build(
             rank_pattern=dict.fromkeys(spatial, conv_dim),
             alpha_pattern=dict.fromkeys(spatial, conv_alpha),
         )
-    return build_peft(base, configs, seed=seed, init=draw)
+    return build_peft(base, configs, seed=seed, init=draw, start=init)
 
 
 def problems(*, conv_dim: int, conv_alpha: float, force: bool) -> list[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Alpha, Rank, Targets
+from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets
 from lorasweep.core.records import Advice
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def build(
     alpha: Alpha,
     targets: Targets,
     text_encoder: bool,
+    init: Init = None,
 ) -> Adapter:
     """Put a LoHa into `base`, drawn from `seed`.
 
@@ -46,8 +47,10 @@ def build(
         alpha: scale, > 0; at alpha = dim it is 1.
         targets: `attn`, `attn-mlp` or `full`, as for LoRA; a convolution's kernel is flattened.
         text_encoder: train the text encoder too.
+        init: a LoRA file whose weights training starts from, of the same kind, shapes and scale; None: from `seed`.
 
     Raises:
+        InputError: `init` does not fit.
         AdapterError: the base has no module of that kind.
 
     Source: Hyeon-Woo et al., "FedPara" (2022), proposition 1; first values: LyCORIS, modules/loha.py.
@@ -63,7 +66,7 @@ def build(
         part: LoHaConfig(target_modules=names, r=dim, alpha=scale)
         for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
     }
-    return build_peft(base, configs, seed=seed, init=_draw, kind=LycorisAdapter)
+    return build_peft(base, configs, seed=seed, init=_draw, start=init, kind=LycorisAdapter)
 
 
 def _draw(values: torch.Tensor, name: str, generator: torch.Generator) -> None:

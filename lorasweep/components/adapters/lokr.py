@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Alpha, Rank, Targets
+from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets
 from lorasweep.core.records import Advice
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def build(
     decompose_both: bool,
     targets: Targets,
     text_encoder: bool,
+    init: Init = None,
 ) -> Adapter:
     """Put a LoKr into `base`, drawn from `seed`.
 
@@ -64,8 +65,10 @@ def build(
         decompose_both: the small matrix of low rank too, where that is smaller.
         targets: `attn`, `attn-mlp` or `full`, as for LoRA; a convolution's kernel is flattened.
         text_encoder: train the text encoder too.
+        init: a LoRA file whose weights training starts from, of the same kind, shapes and scale; None: from `seed`.
 
     Raises:
+        InputError: `init` does not fit.
         AdapterError: the base has no module of that kind.
 
     Source: Yeh et al., "LyCORIS" (2024), section 4.1; first values and scale: LyCORIS, modules/lokr.py.
@@ -83,7 +86,7 @@ def build(
         )
         for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
     }
-    return build_peft(base, configs, seed=seed, init=_draw, kind=LokrAdapter)
+    return build_peft(base, configs, seed=seed, init=_draw, start=init, kind=LokrAdapter)
 
 
 def _draw(values: torch.Tensor, name: str, generator: torch.Generator) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Alpha, Dropout, Rank, Targets
+from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank, Targets
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter, Base
@@ -26,6 +26,7 @@ def build(
     targets: Targets,
     text_encoder: bool,
     dropout: Dropout,
+    init: Init = None,
 ) -> Adapter:
     """Put a LoRA into `base`, drawn from `seed`.
 
@@ -38,8 +39,10 @@ def build(
             `full` also the residual blocks' convolutions and linear layers, and the resamplers.
         text_encoder: train the text encoder too (its attention, and its MLP unless `targets` is `attn`).
         dropout: share of a layer's inputs that training hides from the product, [0, 1).
+        init: a LoRA file whose weights training starts from, of the same kind, shapes and scale; None: from `seed`.
 
     Raises:
+        InputError: `init` does not fit.
         AdapterError: the base has no module of that kind.
 
     Source: Hu et al., "LoRA" (2021), eq. 3; down starts Kaiming-uniform as in their code, up starts at zero.
@@ -52,4 +55,4 @@ def build(
         part: lora_config(names, dim=dim, alpha=alpha, dropout=dropout)
         for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
     }
-    return build_peft(base, configs, seed=seed, init=draw)
+    return build_peft(base, configs, seed=seed, init=draw, start=init)

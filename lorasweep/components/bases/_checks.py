@@ -12,9 +12,9 @@ from typing import Any
 
 from lorasweep.components.bases import _families, _files, _finite
 from lorasweep.components.bases._families import FAMILIES, Family
-from lorasweep.components.bases._noise import PREDICTION_TYPES
 from lorasweep.core.files import file_digest, find_object, read_object
 from lorasweep.core.printable import some
+from lorasweep.core.records import BaseOptions
 from lorasweep.core.safetensors_header import Tensor, read_header
 
 Finding = tuple[str, str, str]
@@ -34,6 +34,8 @@ def find_problems(path: Path, family: Family) -> list[Finding]:
         return [_of_path(f"must exist, got {path}", "give a diffusers folder or a .safetensors file")]
     if path.is_dir():
         return _folder_problems(path, family, weights=True)
+    if not family.held:
+        return [_of_path(f"must be a diffusers folder of {family.title}, got {path.name}")]
     if path.suffix in PICKLES:
         return [_of_path(f"must not be a pickle, which can run code when opened, got {path.name}", _MAKE_FOLDER)]
     if path.suffix != ".safetensors":
@@ -41,18 +43,25 @@ def find_problems(path: Path, family: Family) -> list[Finding]:
     return _checkpoint_problems(path, family)
 
 
-def option_problems(configs: Path, *, clip_skip: int, bucket_step: int) -> Iterator[Finding]:
+def option_problems(configs: Path, family: Family, options: BaseOptions) -> Iterator[Finding]:
     """Find options that a base of these configs cannot do; configs that do not say are passed over."""
-    if clip_skip < 1:
-        yield ("clip_skip", f"must be >= 1 (1 = last hidden state), got {clip_skip}", "")
     layers = read_object(configs / "text_encoder" / "config.json").get("num_hidden_layers")
-    if isinstance(layers, int) and clip_skip > layers:
-        yield ("clip_skip", f"must be at most {layers}, the layers of its text encoder, got {clip_skip}", "")
+    if isinstance(layers, int) and options.clip_skip > layers:
+        yield ("clip_skip", f"must be at most {layers}, the layers of its text encoder, got {options.clip_skip}", "")
     levels = read_object(configs / "vae" / "config.json").get("block_out_channels")
-    px = 2 ** (len(levels) - 1) if isinstance(levels, list) and levels else 1
-    if bucket_step % px:
-        hint = f"override: base.bucket_step={max(px, bucket_step // px * px)}"
-        yield ("bucket_step", f"must be a multiple of {px} px, a latent of its VAE, got {bucket_step}", hint)
+    px = 2 ** (len(levels) - 1) * family.patch if isinstance(levels, list) and levels else 1
+    if options.bucket_step % px:
+        hint = f"override: base.bucket_step={max(px, options.bucket_step // px * px)}"
+        what = "a latent of its VAE" if family.patch == 1 else "an image token"
+        yield ("bucket_step", f"must be a multiple of {px} px, {what}, got {options.bucket_step}", hint)
+    chosen = {"prediction_type": options.prediction_type, "zero_terminal_snr": options.zero_terminal_snr}
+    if family.predicts == ("flow",):
+        for key, given in chosen.items():
+            if given is not None:
+                rule = f"must be null: {family.title} is trained with flow matching, got {str(given).lower()}"
+                yield (key, rule, f"override: base.{key}=null")
+        if options.clip_skip != 1:
+            yield ("clip_skip", f"must be 1: {family.title} reads last layers, got {options.clip_skip}", "")
 
 
 def _of_path(message: str, hint: str = "") -> Finding:
@@ -71,7 +80,7 @@ def _folder_problems(folder: Path, family: Family, *, weights: bool) -> list[Fin
         return [_of_path(f"must hold a {family.pipeline} ({family.title}), got {kind}", other)]
     found = [finding for part in family.classes for finding in _part_problems(folder / part, family, weights=weights)]
     found += [finding for part in family.tokenizers for finding in _tokenizer_problems(folder / part)]
-    found += _schedule_problems(folder / "scheduler" / "scheduler_config.json")
+    found += _schedule_problems(folder / "scheduler" / "scheduler_config.json", family)
     return found or list(_misfits(folder, family)) or (_broken_parts(folder, family) if weights else [])
 
 
@@ -121,7 +130,7 @@ def _config_problems(part: str, config: Mapping[str, Any], family: Family) -> It
     named = config.get("_class_name") or (config.get("architectures") or [None])[0]
     if named not in (None, family.classes[part]):
         yield f"must have a {family.classes[part]} as {part}, got {named}"
-    channels = {"unet": "in_channels", "vae": "latent_channels"}.get(part, "")
+    channels = {"unet": "in_channels", "vae": "latent_channels"}.get(part, "") if "unet" in family.classes else ""
     if (got := config.get(channels, 4)) != 4:
         what = "be a text-to-image UNet with 4 input" if part == "unet" else "have a VAE with 4 latent"
         yield f"must {what} channels, got {got}"
@@ -153,13 +162,16 @@ def _tokenizer_problems(tokenizer: Path) -> Iterator[Finding]:
             yield _of_path(f"must hold a readable {name}/{file.name}, got {folder}", _ANOTHER_COPY)
 
 
-def _schedule_problems(file: Path) -> list[Finding]:
+def _schedule_problems(file: Path, family: Family) -> list[Finding]:
     config = find_object(file)
     if config is None:
         hint = "copy scheduler/ of its family there"
         return [_of_path(f"must hold a readable scheduler/{file.name}, got {file.parent.parent}", hint)]
+    if family.predicts == ("flow",):
+        kind = config.get("_class_name")
+        return [] if kind == family.scheduler else [_of_path(f"must have a {family.scheduler}, got {kind}")]
     rules = (
-        ("prediction_type", "epsilon", PREDICTION_TYPES, "scheduler must predict"),
+        ("prediction_type", "epsilon", family.predicts, "scheduler must predict"),
         ("beta_schedule", "linear", _BETA_SCHEDULES, "scheduler must have a beta_schedule of"),
     )
     found = [
@@ -175,6 +187,8 @@ def _schedule_problems(file: Path) -> list[Finding]:
 
 def _misfits(configs: Path, family: Family) -> Iterator[Finding]:
     """Parts of different families that were put together."""
+    if "unet" not in family.classes:
+        return
     unet, *texts = (read_object(configs / part / "config.json") for part in family.parts)
     takes, said = unet.get("cross_attention_dim"), [text.get("hidden_size") for text in texts]
     gives = [width for width in said if isinstance(width, int)]

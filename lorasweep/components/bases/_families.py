@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lorasweep.core.safetensors_header import Tensor
@@ -26,21 +26,42 @@ class Family:
         name: as chosen in a recipe, `base=<name>`.
         title: for people.
         pipeline: diffusers' class.
-        classes: parts with weights and their classes; text encoders in the order in which they are read.
+        loaded: module here and class of what it is once loaded.
+        classes: parts with weights and their classes, the denoiser first; text encoders in the order in which they
+            are read.
+        frozen: text encoders that no adapter sits on.
+        window: tokenizer whose length is how much of a caption is read at once.
+        cut: whether what goes beyond is left out, rather than read in further chunks.
+        scheduler: diffusers' class of its noise.
+        predicts: prediction types; the first where its files say nothing.
+        patch: latents along a side that sizes must divide by.
         added: the UNet's `addition_embed_type`s.
         shipped: folder of configs and tokenizers, for checkpoints that have none beside them.
-        held: parts of a checkpoint, by name for people -> what the names of its tensors begin with.
+        held: parts of a checkpoint, by name for people -> what the names of its tensors begin with; empty: there are
+            no checkpoints, folders only.
         mark: what a tensor's name begins with in checkpoints of this family only.
     """
 
     name: str
     title: str
     pipeline: str
+    loaded: tuple[str, str]
     classes: Mapping[str, str]
-    added: tuple[str | None, ...]
-    shipped: Path
-    held: Mapping[str, tuple[str, ...]]
-    mark: str
+    frozen: tuple[str, ...] = ()
+    window: str = "tokenizer"
+    cut: bool = False
+    scheduler: str = "DDPMScheduler"
+    predicts: tuple[str, ...] = ("epsilon", "v_prediction")
+    patch: int = 1
+    added: tuple[str | None, ...] = ()
+    shipped: Path = Path()
+    held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mark: str = ""
+
+    @property
+    def denoiser(self) -> str:
+        """The part that answers."""
+        return next(iter(self.classes))
 
     @property
     def text_encoders(self) -> list[str]:
@@ -50,7 +71,7 @@ class Family:
     @property
     def parts(self) -> list[str]:
         """What adapters may sit on, the denoiser first."""
-        return ["unet", *self.text_encoders]
+        return [self.denoiser, *(part for part in self.text_encoders if part not in self.frozen)]
 
     @property
     def tokenizers(self) -> list[str]:
@@ -72,6 +93,14 @@ UNET_SCOPES = {
     "attn-mlp": r"\.(attentions|self_attn|mlp)\.",
     "full": r"\.(attentions|resnets|downsamplers|upsamplers|self_attn|mlp)\.",
 }
+# FLUX.1's: attention of image and text; also the feed-forward layers, where a single block's last takes attention and
+# these at once; also the modulation by time and pooled text. 494 modules of the large one are in `full`.
+# Source: the layer presets of Nerogar/OneTrainer and what huggingface/diffusers' FLUX example trains.
+FLUX_SCOPES = {
+    "attn": r"\.(attn|self_attn)\.",
+    "attn-mlp": r"\.(attn|ff|ff_context|proj_mlp|self_attn|mlp)(\.|$)|\.single_transformer_blocks\.\d+\.proj_out$",
+    "full": r"\.(transformer_blocks|single_transformer_blocks|self_attn|mlp)\.",
+}
 _HERE = Path(__file__).parent
 _COMMON = {"UNet": (UNET,), "VAE": ("first_stage_model.", "vae.")}
 
@@ -79,6 +108,7 @@ STABLE_DIFFUSION = Family(
     name="stable_diffusion",
     title="Stable Diffusion 1.x or 2.x",
     pipeline="StableDiffusionPipeline",
+    loaded=("_unet", "StableDiffusionBase"),
     classes={"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"},
     added=(None, "text"),
     shipped=_HERE / "sd1",
@@ -89,6 +119,7 @@ SDXL = Family(
     name="sdxl",
     title="Stable Diffusion XL",
     pipeline="StableDiffusionXLPipeline",
+    loaded=("_unet", "StableDiffusionXLBase"),
     classes={
         "unet": "UNet2DConditionModel",
         "vae": "AutoencoderKL",
@@ -103,6 +134,24 @@ SDXL = Family(
         "second text encoder": ("conditioner.embedders.1.model.",),
     },
     mark="conditioner.embedders.1.",
+)
+DOLLHOUSE_FLOW = Family(
+    name="dollhouse_flow",
+    title="the flow-matching dollhouse",
+    pipeline="FluxPipeline",
+    loaded=("_transformer", "FluxBase"),
+    classes={
+        "transformer": "FluxTransformer2DModel",
+        "vae": "AutoencoderKL",
+        "text_encoder": "CLIPTextModel",
+        "text_encoder_2": "CLIPTextModel",
+    },
+    frozen=("text_encoder_2",),
+    window="tokenizer_2",
+    cut=True,
+    scheduler="FlowMatchEulerDiscreteScheduler",
+    predicts=("flow",),
+    patch=2,
 )
 FAMILIES = (STABLE_DIFFUSION, SDXL)
 

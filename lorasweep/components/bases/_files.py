@@ -89,12 +89,12 @@ def _part_shapes(part: Path) -> dict[str, tuple[int, ...]]:
     }
 
 
-def largest_rank(path: Path) -> int:
-    """The highest rank that any layer of a base's UNet can have: its smaller side; from headers."""
+def largest_rank(path: Path, family: Family) -> int:
+    """The highest rank that any layer of a base's denoiser can have: its smaller side; from headers."""
     if path.is_file():
         shapes = [t.shape for name, t in read_header(path).items() if name.startswith(UNET)]
     else:
-        shapes = list(_part_shapes(path / "unet").values())
+        shapes = list(_part_shapes(path / family.denoiser).values())
     return max((min(shape[0], math.prod(shape[1:])) for shape in shapes if len(shape) > 1), default=0)
 
 

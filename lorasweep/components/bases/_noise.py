@@ -13,11 +13,12 @@ from pathlib import Path
 from lorasweep.core.records import BaseOptions, NoiseSchedule
 from lorasweep.core.safetensors_header import read_header
 
-PREDICTION_TYPES = ("epsilon", "v_prediction")
+_VP_SAMPLERS = ("ddim", "euler", "dpmpp_2m")
+SAMPLERS = {"epsilon": _VP_SAMPLERS, "v_prediction": _VP_SAMPLERS, "flow": ("euler", "ddim")}  # by prediction type
 _V_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"  # tensors that mark a checkpoint
 
 
-def noise_schedule(path: Path, configs: Path, options: BaseOptions, *, shipped: bool) -> NoiseSchedule:
+def noise_schedule(path: Path, configs: Path, options: BaseOptions, *, shipped: bool, default: str) -> NoiseSchedule:
     """Read how a base is noised.
 
     Args:
@@ -25,10 +26,11 @@ def noise_schedule(path: Path, configs: Path, options: BaseOptions, *, shipped: 
         configs: the folder of its configs.
         options: what the recipe says; wins over the files.
         shipped: whether those are ours, so that they say nothing about this very base.
+        default: prediction type where nothing is said.
     """
     written = json.loads((configs / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     marks = read_header(path).keys() & {_V_PREDICTION, _ZERO_SNR} if path.is_file() else set()
-    stated = written.get("prediction_type", "epsilon")
+    stated = written.get("prediction_type", default)
     said = "v_prediction" if _V_PREDICTION in marks else None if shipped else stated
     zero_snr = bool(written.get("rescale_betas_zero_snr")) or _ZERO_SNR in marks
     config = {
@@ -37,4 +39,10 @@ def noise_schedule(path: Path, configs: Path, options: BaseOptions, *, shipped: 
         "rescale_betas_zero_snr": zero_snr if options.zero_terminal_snr is None else options.zero_terminal_snr,
     }
     as_written = config["prediction_type"] == stated and not config["rescale_betas_zero_snr"]
-    return NoiseSchedule(config=config, said=said, marked=_V_PREDICTION in marks, as_written=as_written)
+    return NoiseSchedule(
+        config=config,
+        said=said,
+        marked=_V_PREDICTION in marks,
+        as_written=as_written,
+        samplers=SAMPLERS[config["prediction_type"]],
+    )

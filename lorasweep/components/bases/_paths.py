@@ -5,18 +5,20 @@ Implements `protocols.NoisePath`. B rows, C H W latent; alpha scales the image a
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from lorasweep.components.bases._noise import SAMPLERS
 from lorasweep.core.protocols import Sampling
 
 # What samplers that work with noise levels take for the SNR of zero terminal SNR's last timestep, as diffusers does.
 _LEAST_ALPHA_BAR = 2.0**-24
 _RESCALE = 0.7  # of guided answers on zero terminal SNR, which are too bright without; Lin et al., section 3.4
-_SAMPLERS = ("ddim", "euler", "dpmpp_2m")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,16 @@ class VP:
     def zero_terminal_snr(self) -> bool:
         """Whether the last timestep is nothing but noise."""
         return bool(self.alpha_bar_T[-1] == 0)
+
+    @property
+    def rescale(self) -> float:
+        """See `protocols.NoisePath`."""
+        return _RESCALE if self._trailing else 0.0
+
+    @property
+    def _trailing(self) -> bool:
+        """Whether drawing begins at the last timestep."""
+        return self.zero_terminal_snr and self.prediction == "v_prediction"
 
     def scales(self, t_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `protocols.NoisePath`."""
@@ -89,7 +101,11 @@ class VP:
         """See `protocols.NoisePath`: SNR for epsilon, SNR + 1 for v."""
         return self.snr(t_B) if self.prediction == "epsilon" else self.snr(t_B) + 1.0
 
-    def sampling(self, sampler: str, steps: int) -> Sampling:
+    def shift(self, size: tuple[int, int]) -> float:
+        """See `protocols.NoisePath`: none."""
+        return 1.0
+
+    def sampling(self, sampler: str, steps: int, size: tuple[int, int]) -> Sampling:
         """See `protocols.NoisePath`: the timesteps of diffusers' DDIM, Euler and DPM-Solver++ 2M schedulers.
 
         Zero terminal SNR with v begins at the last timestep ("trailing"), which such a base was trained to begin
@@ -97,11 +113,9 @@ class VP:
 
         Source: Lin et al., "Common Diffusion Noise Schedules and Sample Steps Are Flawed" (2024), section 3.3.
         """
-        if sampler not in _SAMPLERS:
-            raise ValueError(f"sampler must be one of {', '.join(_SAMPLERS)}, got {sampler!r}")
+        _check(sampler, self.prediction)
         total = len(self.alpha_bar_T)
-        trailing = self.zero_terminal_snr and self.prediction == "v_prediction"
-        if trailing:
+        if self._trailing:
             asked = [round(total - place * total / steps) - 1 for place in range(steps)]
         else:
             spaces = steps + 1 if sampler == "dpmpp_2m" else steps
@@ -114,10 +128,9 @@ class VP:
             alpha_bars = [max(value, _LEAST_ALPHA_BAR) for value in alpha_bars]
             after = [*(alpha_bars[t] for t in asked[1:]), 1.0]
             # Euler's first noise is as loud as the level says; without "trailing", as that and an image together.
-            start = math.sqrt(1 - alpha_bars[asked[0]]) if trailing and sampler == "euler" else 1.0
+            start = math.sqrt(1 - alpha_bars[asked[0]]) if self._trailing and sampler == "euler" else 1.0
         return Sampling(
             start=start,
-            rescale=_RESCALE if trailing else 0.0,
             steps=[
                 (torch.tensor(t), _scales(alpha_bars[t]), _scales(goal)) for t, goal in zip(asked, after, strict=True)
             ],
@@ -128,6 +141,96 @@ class VP:
 
     def _broadcast(self, t_B: torch.Tensor) -> Sequence[torch.Tensor]:
         return [scale_B[:, None, None, None] for scale_B in self.scales(t_B)]
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """Straight lines: x_t = (1 - t) x + t n for t in [0, 1], and the answer is the velocity n - x.
+
+    Source: Liu et al., "Flow Straight and Fast" (2022); Esser et al., "Scaling Rectified Flow Transformers" (2024),
+    section 5.3.2 for the shift of levels in larger pictures.
+
+    Attributes:
+        shifts: of drawing, by image tokens: log of the shift at one number of tokens and at another, between which
+            and beyond which it goes straight; equal ones are a shift for all sizes.
+        latents_per_token: latents in an image token.
+    """
+
+    shifts: tuple[tuple[int, float], tuple[int, float]]
+    latents_per_token: int = 4
+
+    prediction = "flow"
+    rescale = 0.0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], *, latents_per_token: int) -> Flow:
+        """The path of diffusers' FlowMatchEulerDiscreteScheduler with that config."""
+        few, many = config["base_image_seq_len"], config["max_image_seq_len"]
+        low = high = math.log(config["shift"])
+        if config["use_dynamic_shifting"]:
+            low, high = config["base_shift"], config["max_shift"]
+        return cls(((few, low), (many, high)), latents_per_token)
+
+    def shift(self, size: tuple[int, int]) -> float:
+        """See `protocols.NoisePath`."""
+        (few, low), (many, high) = self.shifts
+        tokens = math.prod(size) / self.latents_per_token
+        return math.exp(low + (high - low) * (tokens - few) / (many - few))
+
+    def scales(self, t_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `protocols.NoisePath`."""
+        return 1 - t_B, t_B
+
+    def add(self, clean_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+        """See `protocols.NoisePath`."""
+        t_B111 = t_B[:, None, None, None]
+        return (1 - t_B111) * clean_BCHW + t_B111 * noise_BCHW
+
+    def target(self, clean_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+        """See `protocols.NoisePath`."""
+        return noise_BCHW - clean_BCHW
+
+    def split(
+        self, noisy_BCHW: torch.Tensor, answer_BCHW: torch.Tensor, alpha: float, sigma: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `protocols.NoisePath`."""
+        return noisy_BCHW - sigma * answer_BCHW, noisy_BCHW + alpha * answer_BCHW
+
+    def snr(self, t_B: torch.Tensor) -> torch.Tensor:
+        """See `protocols.NoisePath`."""
+        return ((1 - t_B) / t_B) ** 2
+
+    def t_of(self, u_B: torch.Tensor) -> torch.Tensor:
+        """See `protocols.NoisePath`: the shares themselves."""
+        return u_B
+
+    def as_noisy_as(self, timestep: int) -> torch.Tensor:
+        """See `protocols.NoisePath`."""
+        return torch.sigmoid(-torch.logit(_STABLE_DIFFUSION[timestep]) / 2)
+
+    def uniform(self, count: int, generator: torch.Generator, *, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+        """See `protocols.NoisePath`."""
+        return low + (high - low) * torch.rand(count, generator=generator)
+
+    def error_scale(self, t_B: torch.Tensor) -> torch.Tensor:
+        """See `protocols.NoisePath`: 1 / t^2."""
+        return t_B**-2
+
+    def sampling(self, sampler: str, steps: int, size: tuple[int, int]) -> Sampling:
+        """See `protocols.NoisePath`: Euler, which DDIM is on straight lines, at even levels, shifted."""
+        _check(sampler, self.prediction)
+        shift = self.shift(size)
+        even = [1 - place / steps for place in range(steps + 1)]
+        levels = [shift * level / (1 + (shift - 1) * level) for level in even]
+        return Sampling(
+            start=1.0,
+            steps=[(torch.tensor(t), (1 - t, t), (1 - goal, goal)) for t, goal in itertools.pairwise(levels)],
+        )
+
+
+def _check(sampler: str, prediction: str) -> None:
+    if sampler not in SAMPLERS[prediction]:
+        raise ValueError(f"sampler must be one of {', '.join(SAMPLERS[prediction])}, got {sampler!r}")
 
 
 def _scales(alpha_bar: float) -> tuple[float, float]:

@@ -7,6 +7,7 @@ are those of a folder `some/` beside it, or those that ship with its family.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,7 @@ class Source:
         if path is None:
             return [("path", "must be given for a base of your own", "override: base.path=some/folder")]
         configs = _files.config_folder(path, self.family)
-        found = list(_checks.option_problems(configs, clip_skip=options.clip_skip, bucket_step=options.bucket_step))
-        return found + _checks.find_problems(path, self.family)
+        return [*_checks.option_problems(configs, self.family, options), *_checks.find_problems(path, self.family)]
 
     def noise(self, options: BaseOptions) -> NoiseSchedule:
         """How the base is noised and what it predicts: as its files say, or `options` for them.
@@ -78,13 +78,13 @@ class Source:
         return _files.weight_shapes(self._checked(options), self.family)
 
     def largest_rank(self, options: BaseOptions) -> int:
-        """The highest rank that any layer of the UNet can have."""
-        return _files.largest_rank(self._checked(options))
+        """The highest rank that any layer of the denoiser can have."""
+        return _files.largest_rank(self._checked(options), self.family)
 
     def text_window(self, options: BaseOptions) -> TextWindow:
         """How captions are read; see `_tokens.TextWindow`."""
         configs = _files.config_folder(self._checked(options), self.family)
-        return _tokens.text_window(_files.words_folder(configs / "tokenizer"))
+        return _tokens.text_window(_files.words_folder(configs / self.family.window), cut=self.family.cut)
 
     def load(self, options: BaseOptions, *, device: str, precision: str, memory: MemoryOptions = _ALL_ROOM) -> Base:
         """Load the base, frozen, in eval mode.
@@ -102,7 +102,6 @@ class Source:
         import diffusers.utils.logging
         import torch
         import transformers.utils.logging
-        from diffusers import DDPMScheduler
 
         from lorasweep.components.bases import _loaded
 
@@ -124,12 +123,14 @@ class Source:
             tokenizer = parts[name.replace("text_encoder", "tokenizer")]
             tokenizer.model_max_length = min(tokenizer.model_max_length, parts[name].config.max_position_embeddings)
         text_parts = [*self.family.text_encoders, *self.family.tokenizers]
-        kind = getattr(_loaded, self.family.pipeline.replace("Pipeline", "Base"))
-        base: Base = kind(
+        module, kind = self.family.loaded
+        make = getattr(importlib.import_module(f"{__package__}.{module}"), kind)
+        base: Base = make(
             parts={part: parts[part] for part in self.family.parts},
+            text_encoders=[parts[part] for part in self.family.text_encoders],
             tokenizers=[parts[part] for part in self.family.tokenizers],
             vae=parts["vae"],
-            noise_schedule=DDPMScheduler.from_config(noised.config, clip_sample=False),
+            noise_schedule=getattr(diffusers, self.family.scheduler).from_config(noised.config, clip_sample=False),
             clip_skip=clip_skip,
             fingerprint=self._fingerprint(path, noised, memory),
             memory=memory,
@@ -172,7 +173,8 @@ class Source:
 
     def _noise(self, path: Path, options: BaseOptions) -> NoiseSchedule:
         configs = _files.config_folder(path, self.family)
-        return noise_schedule(path, configs, options, shipped=configs == self.family.shipped)
+        shipped = configs == self.family.shipped
+        return noise_schedule(path, configs, options, shipped=shipped, default=self.family.predicts[0])
 
     def _fingerprint(self, path: Path, noised: NoiseSchedule, memory: MemoryOptions) -> str:
         """The files' digest; other noise than the scheduler config's, or other storage, makes it another base."""

@@ -23,10 +23,12 @@ class TextWindow:
     Attributes:
         folder: of the tokenizer.
         length: tokens of one chunk, its two marks not counted; 75 of CLIP.
+        cut: whether a longer text is cut, rather than read in several chunks.
     """
 
     folder: Path
     length: int
+    cut: bool = False
 
     def tokens(self, text: str) -> int:
         """Count the tokens of a text."""
@@ -40,12 +42,12 @@ class TextWindow:
         return self.tokens(text) <= self.length
 
 
-def text_window(folder: Path) -> TextWindow:
+def text_window(folder: Path, *, cut: bool = False) -> TextWindow:
     """The window of a tokenizer's folder: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`."""
     length = read_object(folder / "tokenizer_config.json").get("model_max_length", _DEFAULT_LENGTH)
     if not isinstance(length, int) or not _MARKS < length <= 10_000:
         length = _DEFAULT_LENGTH  # transformers writes 1e30 for "not known"
-    return TextWindow(folder, length - _MARKS)
+    return TextWindow(folder, length - _MARKS, cut)
 
 
 @lru_cache(maxsize=4)

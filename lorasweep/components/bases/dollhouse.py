@@ -39,6 +39,7 @@ class _Dollhouse(Source):
 
 _SOURCE = _Dollhouse(STABLE_DIFFUSION)
 PARTS, SCOPES = _SOURCE.family.parts, UNET_SCOPES
+READABLE = True  # what it draws is of the world that the reader knows
 problems = _SOURCE.problems
 noise = _SOURCE.noise
 fingerprint = _SOURCE.fingerprint

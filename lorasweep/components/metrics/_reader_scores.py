@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.core import files
+from lorasweep.core import files, registry
 from lorasweep.data import captions
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def subject_of(context: JudgeContext) -> Subject | None:
 
 
 def subject_in(recipe: Recipe) -> Subject | None:
-    """Likewise, before anything is loaded: there is a reader on the dollhouse only."""
-    return _subject(recipe) if recipe.base.name == "dollhouse" else None
+    """Likewise, before anything is loaded: there is a reader of the dollhouse's bases only."""
+    return _subject(recipe) if getattr(registry.load("base", recipe.base.name), "READABLE", False) else None
 
 
 def _subject(recipe: Recipe) -> Subject | None:

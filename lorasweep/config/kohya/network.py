@@ -35,6 +35,8 @@ def translate_network(draft: Draft) -> None:
             draft.leave("network_module", _STANDS_IN)
         name = _lora(draft)
     _dropout(draft, name)
+    if file := draft.take("network_weights"):
+        draft.put("adapter.init", file, "network_weights")
     for argument, value in draft.untaken("network_args"):
         if value:
             draft.leave(argument, draft.table.unsupported.get(argument, f"adapter={name} has nothing like it"))

@@ -26,7 +26,6 @@ _FAMILIES = {  # by the width of the text embeddings: kohya's version, whether i
     2048: ("sdxl_base_v1-0", False, "stable-diffusion-xl-v1-base/lora"),
 }
 _ARGUMENTS = ("conv_dim", "conv_alpha", "factor")
-_KOHYA_KINDS = ("lora", "locon", "dylora")  # LoRA files; the others are LyCORIS's
 
 
 def describe(
@@ -65,13 +64,10 @@ def _network(adapter: Component, form: Form, rank: int | None) -> dict[str, Any]
         return {"ss_network_module": "networks.lora", **dynamic}
     if form == "diff":
         return {"ss_network_module": "lycoris.kohya", "ss_network_args": {"algo": "full"}}
-    knobs = adapter.options
-    is_kohya = adapter.name in _KOHYA_KINDS
+    knobs, module = adapter.options, registry.load("adapter", adapter.name)
+    is_kohya = "kohya" in module.READ_BY  # the others are LyCORIS's
     arguments = {key: str(value) for key, value in knobs.items() if key in _ARGUMENTS}
-    if adapter.name == "dora":
-        arguments |= {"algo": "lora", "dora_wd": "True", "wd_on_output": "True"}
-    elif not is_kohya:
-        arguments["algo"] = adapter.name
+    arguments |= {} if is_kohya else getattr(module, "LYCORIS_ARGUMENTS", {"algo": adapter.name})
     return {
         "ss_network_module": "networks.lora" if is_kohya else "lycoris.kohya",
         "ss_network_dim": rank or knobs.get("dim"),

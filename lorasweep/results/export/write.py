@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,14 @@ from safetensors.numpy import save_file
 
 from lorasweep.core import files
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.stable_file import sort_metadata
+from lorasweep.core.safetensors_header import sort_metadata
 from lorasweep.results.export import forms, metadata
-from lorasweep.results.export.dora import MAGNITUDE, dora_scales
 from lorasweep.results.export.forms import Form
-from lorasweep.results.export.kohya import Tensors, to_kohya
-from lorasweep.results.export.whole import as_lora, differences, in_its_base
+from lorasweep.results.export.whole import MAGNITUDE, Tensors, as_lora, differences, dora_scales, in_its_base, to_kohya
 from lorasweep.results.runs import Checkpoint
 
 Precision = Literal["fp32", "fp16"]
+_AFTER_MODULE = re.compile(r"(\.lora_\w+)?\.[^.]+$")
 _OTHER_ENDINGS = (".ckpt", ".pt", ".pth", ".bin", ".sft", ".safetensor", ".gguf")
 
 
@@ -69,8 +69,8 @@ def export_run(
     config: dict[str, Any] = {}
     if form == "factors":
         tensors, config = _read(saved.file)
-        if kind == "dora":
-            factors = {key: tensor for key, tensor in tensors.items() if MAGNITUDE not in key}
+        factors = {key: tensor for key, tensor in tensors.items() if MAGNITUDE not in key}
+        if len(factors) < len(tensors):
             tensors, config = to_kohya(factors, config) | dora_scales(in_its_base(saved)), {}
     else:
         tensors = differences(in_its_base(saved))
@@ -87,7 +87,7 @@ def export_run(
 def _trained_ranks(saved: Checkpoint) -> tuple[int, ...]:
     """Every rank that a DyLoRA was trained at; empty for other adapters."""
     knobs = saved.recipe.adapter.options
-    if saved.recipe.adapter.name != "dylora":
+    if "unit" not in knobs:
         return ()
     return tuple(range(knobs["unit"], knobs["dim"] + 1, knobs["unit"]))
 
@@ -151,7 +151,7 @@ def _write(saved: Checkpoint, tensors: Tensors, path: Path, form: Form, rank: in
         form=form,
         read_by=forms.read_by(saved.recipe.adapter.name, form),
         rank=rank,
-        modules=len({key.split(".", 1)[0] for key in tensors}),
+        modules=len({_AFTER_MODULE.sub("", key) for key in tensors}),
         bytes=path.stat().st_size,
     )
 

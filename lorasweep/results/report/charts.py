@@ -48,14 +48,7 @@ class Scale:
 
 
 def spread(places: Sequence[float], *, gap: float, low: float, high: float) -> list[float]:
-    """Move labels apart along one axis, as little as their order allows.
-
-    Args:
-        places: where each label would like to be.
-        gap: what two labels need between them.
-        low: what none may leave, as long as there is room.
-        high: the same at the other end.
-    """
+    """Move labels apart along one axis, as little as their order allows: `gap` between two, within `low` and `high`."""
     order = sorted(range(len(places)), key=lambda index: places[index])
     moved = [min(max(places[index], low), high) for index in order]
     for index in range(1, len(moved)):

@@ -71,14 +71,18 @@ def compare_runs(before: Path, now: Path) -> Comparison:
     one, other = RunFolder(before).adapter, RunFolder(now).adapter
     both = one.is_file() and other.is_file()
     equal = both and one.read_bytes() == other.read_bytes()
-    metrics = _differing(*(RunFolder(folder).result["metrics"] for folder in (before, now)))
+    old, new = (RunFolder(folder).result["metrics"] for folder in (before, now))
+    moved = {name: (old[name], new[name]) for name in old if name in new and old[name] != new[name]}
+    metrics = dict(sorted(moved.items(), key=lambda pair: -abs(pair[1][0] - pair[1][1])))
     made_by = [flatten(RunFolder(folder).provenance) for folder in (before, now)]
+    keys = dict.fromkeys((*made_by[0], *made_by[1]))
+    told = {key: tuple(str(each.get(key, "(not recorded)")) for each in made_by) for key in keys}
     return Comparison(
         same=equal if both else not metrics,
         adapters=both,
         largest=_largest_difference(one, other) if both and not equal else None,
         metrics=metrics,
-        provenance=_differing_texts(*({key: str(value) for key, value in each.items()} for each in made_by)),
+        provenance={key: (was, is_now) for key, (was, is_now) in told.items() if was != is_now},
     )
 
 
@@ -90,14 +94,3 @@ def _largest_difference(one: Path, other: Path) -> float | None:
         return None
     gaps = (np.abs(ours[key].astype(np.float64) - theirs[key]) for key in ours)
     return max((float(gap.max()) for gap in gaps if gap.size), default=0.0)
-
-
-def _differing(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    both = {name: (before[name], now[name]) for name in before if name in now and before[name] != now[name]}
-    return dict(sorted(both.items(), key=lambda pair: -abs(pair[1][0] - pair[1][1])))
-
-
-def _differing_texts(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    keys = dict.fromkeys((*before, *now))
-    pairs = {key: (before.get(key, "(not recorded)"), now.get(key, "(not recorded)")) for key in keys}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}

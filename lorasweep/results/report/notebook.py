@@ -14,8 +14,8 @@ from pathlib import Path
 from lorasweep.core.printable import visible
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RunFolder
+from lorasweep.results.report.gallery import Picture, first_seed, of_kept
 from lorasweep.results.report.page import as_text, templates
-from lorasweep.results.report.pictures import Picture, first_seed, of_kept
 from lorasweep.sweep.ranking.leaderboard import best_trial, rank_arms
 from lorasweep.sweep.ranking.state import SweepState
 

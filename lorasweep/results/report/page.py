@@ -1,10 +1,11 @@
 """The report as one HTML file with everything inside: nothing is fetched, and it reads without JavaScript.
 
-    Findings  ->  HTML
+    Findings  ->  Parts in reading order, drawn by the macros of their names in html.j2  ->  HTML
 
-Names, notes, captions and reasons come from people's files, so the templates escape whatever they put in. The
-page's own policy forbids it to load or send anything, and allows the one script by its hash: even markup that
-somehow got through the escaping would not run. Knows nothing about where the findings come from.
+What takes no more than reading the findings is in the templates. Names, notes, captions and reasons come from
+people's files, so the templates escape whatever they put in. The page's own policy forbids it to load or send
+anything, and allows the one script by its hash: even markup that somehow got through the escaping would not run.
+Knows nothing about where the findings come from.
 """
 
 from __future__ import annotations
@@ -12,21 +13,37 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import io
+import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 import lorasweep
+from lorasweep.core.errors import DatasetError
+from lorasweep.core.findings import Finding
 from lorasweep.core.printable import readable
-from lorasweep.results.report import charts, parts, words
-from lorasweep.results.report.pictures import data_uri
-from lorasweep.results.report.reading import IDENTITY, SCORE, Findings
-from lorasweep.results.report.reproduce import commands, facts
+from lorasweep.core.records import PlannedImage, Recipe
+from lorasweep.data import captions
+from lorasweep.data.images import open_rgb
+from lorasweep.plan.audit import Audit
+from lorasweep.plan.caption_findings import short
+from lorasweep.results.report import charts, factors, gallery, words
+from lorasweep.results.report.gallery import data_uri
+from lorasweep.results.report.reading import IDENTITY, SCORE, Findings, TrialFindings
+from lorasweep.results.report.words import commands, facts
 from lorasweep.trial.judge.score import OVERCOOKED
 
 _FOLDER = Path(__file__).parent
+Part = tuple[str, str, Any]  # title, name of its anchor and macro, what the macro takes
+_AS_A_FILE = "the best as a file for ComfyUI, A1111 and kohya's tools"
+_THUMBNAIL_PX = 200
+_AUDIT_MARK = "· lorasweep audit</title>"
 
 
 def render(findings: Findings) -> str:
@@ -36,7 +53,7 @@ def render(findings: Findings) -> str:
     return page.render(
         findings=findings,
         verdict=words.verdict(findings),
-        parts=parts.all_of(findings),
+        parts=all_of(findings),
         style=Markup(style),
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -64,7 +81,7 @@ def templates() -> Environment:
         data_uri,
         facts,
         words.spoken,
-        parts.worked,
+        worked,
         words.score_line,
         words.shortened,
     )
@@ -79,3 +96,132 @@ def as_text(value: object) -> str:
     if value is None:
         return ""
     return readable(f"{value:.5g}" if isinstance(value, float) else str(value))
+
+
+def all_of(findings: Findings) -> list[Part]:
+    """Every part that has something to show."""
+    parts: list[Part] = [
+        ("Leaderboard", "leaderboard", findings.arms),
+        ("What it looks like", "pictures", gallery.contact_sheet(findings, gallery.worth_showing(findings))),
+        ("Identity against overcooking", "pareto", charts.pareto(findings)),
+        ("How each one cooked", "curves", charts.curves(findings)),
+        ("Over steps and weights", "ladder", gallery.ladders(findings)),
+        ("What mattered", "factors", what_mattered(findings)),
+        ("Symptoms", "symptoms", symptoms(findings)),
+        ("What did not work", "failures", failures(findings)),
+        ("What it cost", "cost", words.costs(findings)),
+        ("Cook it again", "again", again(findings)),
+    ]
+    return [part for part in parts if part[2]]
+
+
+def worked(trials: Sequence[TrialFindings]) -> str:
+    """How long trials took together, those that are over; empty while none is."""
+    known = [trial.wall_s for trial in trials if trial.wall_s is not None]
+    return words.duration(sum(known)) if known else ""
+
+
+def what_mattered(findings: Findings) -> tuple[factors.Importance | None, Sequence[factors.Change]] | None:
+    """Importance of a space's axes, else what single changes made; None with a single arm."""
+    if len(findings.arms) < 2:
+        return None
+    space = factors.is_space(findings)
+    return (factors.importance(findings), []) if space else (None, factors.changes(findings))
+
+
+def symptoms(findings: Findings) -> list[tuple[TrialFindings, list[words.SymptomSaid]]]:
+    """What is wrong with each arm's checkpoint."""
+    return [(trial, words.symptoms(trial.judged)) for trial in findings.shown if trial.judged]
+
+
+def failures(findings: Findings) -> list[tuple[TrialFindings, str]]:
+    """Trials without an answer, and why."""
+    trials = sorted(findings.trials, key=lambda trial: trial.state.number)
+    return [(trial, why) for trial in trials if (why := words.failure(trial.state))]
+
+
+def again(findings: Findings) -> tuple[list[tuple[str, str]], list[TrialFindings]] | None:
+    """What to do next with the sweep, as (what, command), and the trials to get again.
+
+    A best one is spoken of where there is one. None while no trial has begun.
+    """
+    begun = [trial for trial in findings.trials if trial.recipe]
+    if not begun:
+        return None
+    best = next((trial for trial in findings.trials if trial.rank == 1), None)
+    name = shlex.quote(findings.state.name)
+    trial = shlex.quote(f"{findings.state.name}/{(best or begun[0]).name}")
+    told = [
+        (best and findings.overrides, _AS_A_FILE, f"lorasweep export {name} --best"),
+        (findings.overrides, "the whole sweep", f"lorasweep sweep {name}"),
+        (
+            True,
+            "a variation" + (" of the best" if best else ""),
+            f"lorasweep fork {trial} train.batch_size=2",
+        ),
+    ]
+    return [(what, command) for there, what, command in told if there], begun
+
+
+def is_audit(file: Path) -> bool:
+    """Whether a file is a page of an audit, and not somebody's own."""
+    return _AUDIT_MARK in file.read_text(encoding="utf-8")
+
+
+def render_audit(recipe: Recipe, found: Audit) -> str:
+    """Write the page."""
+    style, extra, script = (
+        (_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "audit.css", "audit.js")
+    )
+    images = found.plan.images if found.plan else ()
+    concepts = dict.fromkeys(image.concept for image in images)
+    return (
+        templates()
+        .get_template("audit.html.j2")
+        .render(
+            name=Path(recipe.dataset.path or "").name,
+            findings=found.findings,
+            concepts={name: [_card(i, recipe, found) for i in images if i.concept == name] for name in concepts},
+            style=Markup(style + extra),
+            script=Markup(script),
+            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+def _card(image: PlannedImage, recipe: Recipe, found: Audit) -> dict[str, object]:
+    """What the page shows of one image; the crop in percent of the thumbnail."""
+    (width, height), (left, top) = image.resize_px, image.crop_px
+    crop = (left / width, top / height, image.bucket.width_px / width, image.bucket.height_px / height)
+    about = [each for each in found.findings if {short(image), Path(image.file).name} & set(each.places)]
+    trigger = found.plan.trigger if found.plan else None
+    return {
+        "name": Path(image.file).name,
+        "picture": _thumbnail(Path(image.file)),
+        "crop": "left:{:.1%};top:{:.1%};width:{:.1%};height:{:.1%}".format(*crop),
+        "bucket": f"{image.bucket.width_px} x {image.bucket.height_px}",
+        "size": f"{image.width_px} x {image.height_px}",
+        "held_out": image.split == "held_out",
+        "tags": [(tag, _kind(tag, trigger, found.findings)) for tag in captions.tags(image.caption, recipe.captions)],
+        "findings": about,
+    }
+
+
+def _kind(tag: str, trigger: str | None, findings: tuple[Finding, ...]) -> str:
+    """What a tag is to the LoRA: its trigger, fused with it, absorbed by it, or a tag."""
+    if trigger and captions.has_trigger(tag, trigger):
+        return "trigger"
+    plain = captions.plain(tag)
+    return next((each.tags[plain] for each in findings if plain in each.tags), "tag")
+
+
+def _thumbnail(file: Path) -> str:
+    """A small JPEG as a data URI; empty when the file cannot be read any more."""
+    try:
+        picture = open_rgb(file)
+    except DatasetError:
+        return ""
+    picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    kept = io.BytesIO()
+    picture.save(kept, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(kept.getvalue()).decode()}"

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
+from lorasweep.core.run_folder import RunFolder, SweepFolder
 from lorasweep.results.params import flatten
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.leaderboard import ArmRow, rank_arms, rank_trials, standing
@@ -85,17 +85,11 @@ class TrialFindings:
         """Symptom or number -> why it could not be measured."""
         return self.result["verdict"].get("unmeasured", self.result["missing"])
 
-    @cached_property
-    def record(self) -> TrialRecord | None:
-        """What status.json holds: when it began and ended, its fingerprint."""
-        return self.run.record
-
     @property
     def wall_s(self) -> float | None:
         """From the first start to the end; None while it is not over."""
-        if self.record is None or self.record.started_at is None or self.record.ended_at is None:
-            return None
-        return self.record.ended_at - self.record.started_at
+        began, ended = self.state.started_at, self.state.ended_at
+        return None if began is None or ended is None else ended - began
 
     @property
     def kept(self) -> Rung | None:

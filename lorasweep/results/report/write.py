@@ -1,13 +1,20 @@
-"""Write a sweep's report: `report.html` and `report.md`, beside the run folders or where the person wants."""
+"""Write what a sweep has to show: `report.html` and `report.md`, and the sheet of its pictures as one file.
+
+The Markdown page is the same answer for a README, an issue or a terminal; text from people's files is escaped in it,
+so that it can neither format nor embed anything. Reads run folders only; needs Pillow, not torch.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from lorasweep.core import files
-from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE
-from lorasweep.results.report import markdown, page
-from lorasweep.results.report.reading import read_findings
+from lorasweep.core.markdown import code, plain, table
+from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE, SHEET_FILE
+from lorasweep.results import sheet
+from lorasweep.results.report import factors, gallery, page, words
+from lorasweep.results.report.reading import IDENTITY, SCORE, Findings, read_findings
+from lorasweep.results.report.words import again
 
 _MARKS = ("· lorasweep</title>", "\n## Leaderboard\n")  # in every page that we write
 
@@ -34,5 +41,104 @@ def write_report(sweep_folder: Path, out: Path | None = None) -> tuple[Path, Pat
     findings = read_findings(sweep_folder)
     folder = out or sweep_folder
     files.write_text(folder / REPORT_FILE, page.render(findings))
-    files.write_text(folder / REPORT_TEXT_FILE, markdown.render(findings))
+    files.write_text(folder / REPORT_TEXT_FILE, markdown_page(findings))
     return folder / REPORT_FILE, folder / REPORT_TEXT_FILE
+
+
+def write_contact_sheet(sweep_folder: Path) -> Path | None:
+    """Draw `contact_sheet.png` from whatever trials have samples by now.
+
+    Returns:
+        The picture's path, or None when there is nothing to show yet.
+    """
+    findings = read_findings(sweep_folder)
+    shown = gallery.contact_sheet(findings, findings.shown)
+    return None if shown is None else _write(shown, sweep_folder, title=findings.state.question)
+
+
+def write_step_sheet(run_folder: Path) -> Path | None:
+    """Draw one run over its steps, and over the weights at the step that is kept, into its own folder.
+
+    Returns:
+        The picture's path, or None when there is nothing to show.
+    """
+    for trial, shown in gallery.ladders(read_findings(run_folder.parent)):
+        if trial.name == run_folder.name:
+            return _write(shown, run_folder, title=str(trial.state.verdict.get("sentence", "")))
+    return None
+
+
+def _write(shown: gallery.Sheet, folder: Path, *, title: str) -> Path:
+    rows = [(head.text, [each.open() if each else None for each in pictures]) for head, pictures in shown.rows]
+    drawn = sheet.contact_sheet(rows, [head.text for head in shown.columns], title=title)
+    path = folder / SHEET_FILE
+    files.write_atomic(path, lambda temporary: drawn.save(temporary, format="PNG"))
+    return path
+
+
+def markdown_page(findings: Findings) -> str:
+    """Write the report as Markdown, pictures by file name."""
+    state = findings.state
+    parts = [
+        f"# {plain(state.question or state.name)}",
+        " ".join(plain(sentence) for sentence in words.verdict(findings)),
+        _leaderboard(findings),
+        f"![contact sheet]({SHEET_FILE})" if (findings.folder / SHEET_FILE).exists() else "",
+        _what_mattered(findings),
+        _failures(findings),
+        _again(findings),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _leaderboard(findings: Findings) -> str:
+    metric = findings.state.metric.rpartition("/")[2] or "value"
+    rows = [
+        [
+            str(row.rank or ""),
+            plain(row.arm),
+            _number(row.value) + (f" ± {row.spread:.3f}" if row.spread is not None else ""),
+            _number(row.metrics.get(IDENTITY)),
+            _number(row.metrics.get(SCORE)),
+            plain(row.sentence or row.reason),
+        ]
+        for row in findings.arms
+    ]
+    return "## Leaderboard\n\n" + table(["", "arm", metric, "identity", "overcook", "verdict"], rows)
+
+
+def _what_mattered(findings: Findings) -> str:
+    if factors.is_space(findings):
+        weighed = factors.importance(findings)
+        if weighed.why_not:
+            return ""
+        rows = [[code(axis), f"{share:.2f}"] for axis, share in weighed.shares.items()]
+        return "## What mattered\n\n" + table(["axis", "share of the variance"], rows)
+    found = factors.changes(findings)
+    rows = [[code(c.factor), plain(f"{c.before} → {c.after}"), f"{c.difference:+.3f}"] for c in found]
+    return "## What mattered\n\n" + table(["changed", "from → to", "difference"], rows) if rows else ""
+
+
+def _failures(findings: Findings) -> str:
+    found = [trial for trial in findings.trials if words.failure(trial.state)]
+    lines = [
+        f"- {plain(trial.state.arm)} seed {trial.state.seed}, "
+        f"{words.spoken(trial.state.status.value)}: {plain(words.failure(trial.state))}"
+        for trial in found
+    ]
+    return "\n".join(["## What did not work", "", *lines]) if lines else ""
+
+
+def _again(findings: Findings) -> str:
+    rows = []
+    for trial in findings.trials:
+        if trial.recipe:
+            state = trial.state
+            rows.append([str(state.number), code(again(trial)), str(state.seed), code(state.fingerprint[:12])])
+    if not rows:
+        return ""
+    return "## Cook it again\n\n" + table(["trial", "command", "seed", "fingerprint"], rows)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -2,17 +2,51 @@
 
     run folder  ->  RunContent  ->  `push`
 
+    events.jsonl   points over steps (`train/...`, `rung/...`, `system/...`), pictures at rungs
+    metrics.json   the trial's own numbers, the verdict
+    recipe.yaml    the params that tell this trial from its siblings
+
 Knows nothing about mlflow, nor about what a store already holds.
 """
 
 from __future__ import annotations
 
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from lorasweep.core import files
+from lorasweep.core.records import Status, digest
+from lorasweep.core.run_folder import ADAPTER_FILE, PLAN_FILE, PROVENANCE_FILE, RECIPE_FILE, RESULT_FILE
+from lorasweep.results import params
+from lorasweep.results.tracking import notes
+from lorasweep.results.tracking.reading import SweepFiles, TrialFiles
 
 DatasetUse = Literal["training", "held_out"]
 RunStatus = Literal["SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
+RUN_STATUS: dict[Status, RunStatus] = {
+    Status.WAITING: "SCHEDULED",
+    Status.RUNNING: "RUNNING",
+    Status.COMPLETED: "FINISHED",
+    Status.PRUNED: "KILLED",
+    Status.CANCELLED: "KILLED",
+    Status.DIVERGED: "FAILED",
+    Status.OUT_OF_MEMORY: "FAILED",
+    Status.CRASHED: "FAILED",
+    Status.INVALID: "FAILED",
+}
+# The plan's word for a part of the images -> MLflow's for what they are there for.
+DATASETS: dict[str, DatasetUse] = {"train": "training", "held_out": "held_out"}
+PREFIX = {"rung": "rung/", "system": "system/"}  # by kind of event; MLflow has a tab for system/...
+FINAL = "final"  # stream of the trial's own numbers
+KEPT_STEP = 0  # of the numbers of the checkpoint that was kept
+DIGITS = 6  # significant ones
+SCORE_DIGITS = 4  # decimals of what overcook/... says, which lies in 0..1 or counts steps
+DOCUMENTS = (RECIPE_FILE, PLAN_FILE, RESULT_FILE, PROVENANCE_FILE, ADAPTER_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,3 +114,171 @@ class RunContent:
     pictures: tuple[Picture, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     datasets: tuple[DatasetLabel, ...] = ()
+
+
+def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) -> RunContent:
+    """Say what MLflow should show of a trial; `telling` are the `params.telling_keys` of its sweep."""
+    status = trial.status
+    arm = sweep.arm(str(status.get("arm", "")))
+    samples = list(_samples(trial))
+    documents = [Artifact(file=trial.folder / name) for name in DOCUMENTS if (trial.folder / name).exists()]
+    chosen = params.run_params(trial.recipe, arm, telling) if trial.recipe else {}
+    if "steps" in trial.plan:
+        chosen["steps"] = str(trial.plan["steps"])
+    return RunContent(
+        key=f"{sweep.identity}/{trial.folder.name}",
+        name=_name(trial, sweep),
+        status=RUN_STATUS[trial.state],
+        started_ms=milliseconds(status.get("started_at")),
+        ended_ms=milliseconds(status.get("ended_at")) if trial.state.is_final else None,
+        tags=_tags(trial, sweep, arm),
+        params=chosen,
+        points=points(trial),
+        pictures=tuple(each for each in samples if isinstance(each, Picture)),
+        artifacts=(*documents, *(each for each in samples if isinstance(each, Artifact))),
+        datasets=tuple(datasets(trial)),
+    )
+
+
+def milliseconds(time: Any) -> int | None:
+    """Turn Unix seconds into milliseconds; None for anything else."""
+    return int(time * 1000) if isinstance(time, int | float) else None
+
+
+def _name(trial: TrialFiles, sweep: SweepFiles) -> str:
+    """The arm, and the seed when the sweep has several; a single run is named by its folder."""
+    arm, seed = trial.status.get("arm"), trial.status.get("seed")
+    if not arm or not sweep.manifest:
+        return trial.folder.name
+    seeds = {each.get("seed") for each in sweep.manifest.get("trials") or ()}
+    return f"{arm} seed {seed}" if len(seeds) > 1 else str(arm)
+
+
+def _tags(trial: TrialFiles, sweep: SweepFiles, arm: Mapping[str, Any]) -> dict[str, str]:
+    status, rank = trial.status, sweep.rank(trial.status.get("number"))
+    sentence = str(trial.verdict.get("sentence", ""))
+    found = {
+        "lorasweep.sweep": sweep.name,
+        "lorasweep.trial": trial.folder.name,
+        "lorasweep.arm": status.get("arm"),
+        "lorasweep.status": trial.state.value,
+        "lorasweep.fingerprint": status.get("fingerprint"),
+        "lorasweep.verdict": trial.verdict.get("state") or sentence,
+        **{f"lorasweep.{when}": trial.verdict.get(when) for when in ("done_at", "burned_at")},
+        "lorasweep.rank": None if rank is None else str(rank),
+        "lorasweep.reused_from": status.get("reused_from"),
+        "lorasweep.retry": str(int(status.get("attempt") or 1) - 1),
+        "mlflow.source.name": f"lorasweep sweep {sweep.name}" if sweep.manifest else "lorasweep train",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": (trial.provenance.get("git") or {}).get("commit"),
+        "mlflow.note.content": notes.trial_note(
+            sweep.name,
+            sweep.manifest,
+            arm,
+            sentence=sentence,
+            reason=str(status.get("reason") or ""),
+            missing=trial.result.get("missing") or {},
+        ),
+    }
+    return {key: str(value) for key, value in found.items() if value not in (None, "")}
+
+
+# ---------------------------------------------------------------------------------------------- points
+
+
+def points(trial: TrialFiles) -> dict[str, tuple[Point, ...]]:
+    """Stream the numbers: one stream per kind of event, and the final metrics of a trial that is over.
+
+    A trial's own numbers are those of the checkpoint that it kept, which need not be its last: they go by
+    their plain names, once, at step 0, where MLflow draws bars. What was measured on the way goes by
+    `rung/...` over steps, so that no curve ends in a jump back to what was kept.
+    """
+    streams: dict[str, dict[tuple[str, int], Point]] = {FINAL: {}, "rung": {}, "step": {}, "system": {}}
+    for event in trial.events:
+        if (kind := event.get("kind")) in streams and kind != FINAL:
+            for point in _numbers(_told(event), event["step"], milliseconds(event.get("time")) or 0):
+                # A resumed trial repeats steps with equal values: the first telling stands.
+                streams[kind].setdefault((point.key, point.step), point)
+    if trial.state.is_final:
+        ended_ms = milliseconds(trial.status.get("ended_at")) or 0
+        for point in _numbers(trial.result.get("metrics") or {}, KEPT_STEP, ended_ms):
+            streams[FINAL][point.key, point.step] = point
+    return {
+        name: tuple(sorted(stream.values(), key=lambda point: point.step)) for name, stream in streams.items() if stream
+    }
+
+
+def _told(event: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event measured, by the names that it has in MLflow."""
+    measured = dict(event.get("metrics") or {})
+    if event["kind"] == "rung":
+        measured["exposures_per_image"] = event.get("exposures_per_image")
+    prefix = PREFIX.get(event["kind"], "")
+    return {prefix + key: value for key, value in measured.items()}
+
+
+def _numbers(metrics: Mapping[str, Any], step: int, time_ms: int) -> Iterator[Point]:
+    for key, value in metrics.items():
+        if isinstance(value, int | float) and math.isfinite(value):
+            yield Point(key=metric_key(key), value=legible(key, value), step=int(step), time_ms=time_ms)
+
+
+def legible(key: str, value: float) -> float:
+    """Round to what a table's column shows and a chart may tell apart; the run folder has every digit.
+
+    A score of 9.15234243947e-07 would be cut to "9.15234...", and a chart of such scores, all zero to anyone,
+    would draw mountains.
+    """
+    if key.removeprefix(PREFIX["rung"]).startswith("overcook/"):
+        return round(float(value), SCORE_DIGITS)
+    return float(value) if float(value).is_integer() else float(f"{value:.{DIGITS}g}")
+
+
+def metric_key(name: str) -> str:
+    """Replace what MLflow does not allow in a metric's name."""
+    return re.sub(r"[^A-Za-z0-9_\-./ ]", "_", name)
+
+
+# -------------------------------------------------------------------------------------------- pictures
+
+
+def _samples(trial: TrialFiles) -> Iterator[Picture | Artifact]:
+    """List what the indexes hold that the events announce, by step, each once; one that is gone shows nothing.
+
+    A picture per prompt goes to the grid: at the judged weight, from the first seed. All others are artifacts.
+    """
+    weight = (trial.recipe.get("sample") or {}).get("weight", 0.7)
+    announced = {e["step"]: e for e in reversed(trial.events) if e.get("kind") == "samples" and "index" in e}
+    for step, event in sorted(announced.items()):
+        path, time_ms = trial.folder / event["index"], milliseconds(event.get("time")) or 0
+        if not path.exists():
+            continue
+        folder = path.parent.relative_to(trial.folder).as_posix()
+        yield Artifact(file=path, folder=folder)
+        entries = files.read_json(path)["images"]
+        seed = next((entry["seed"] for entry in entries if entry["weight"] == weight), None)
+        places: dict[str, dict[str, int]] = defaultdict(dict)  # tier -> prompt -> place
+        for entry in entries:
+            file, tier = path.parent / entry["file"], entry["tier"]
+            place = places[tier].setdefault(entry["prompt"], len(places[tier]))
+            if entry["weight"] == weight and entry["seed"] == seed:
+                yield Picture(file=file, key=f"{tier}_{place}", step=step, time_ms=time_ms)
+            else:
+                yield Artifact(file=file, folder=folder)
+
+
+def datasets(trial: TrialFiles) -> Iterator[DatasetLabel]:
+    """The images that were trained on and those that only judged, each part with a digest of its own."""
+    options = trial.recipe.get("dataset") or {}
+    path = options.get("path")
+    subject = (options.get("dollhouse") or {}).get("subject", "")
+    for split, use in DATASETS.items():
+        images = [image for image in trial.plan.get("images") or () if image.get("split") == split]
+        if images:
+            seen = sorted((image["sha256"], image["caption"], image["repeats"]) for image in images)
+            yield DatasetLabel(
+                use=use,
+                name=Path(path).name if path else f"dollhouse {subject}".strip(),
+                digest=digest(seen)[:8],
+                source=str(path or Path(images[0]["file"]).parent.parent),
+            )

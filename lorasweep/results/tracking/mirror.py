@@ -1,29 +1,37 @@
 """Mirror sweep folders into MLflow: run folders in, a report out.
 
-    one experiment per project, one parent run and one saved view per sweep, one child run per trial
+    one experiment per project, one parent run and one saved view per sweep, one child run per trial; of a finished
+    sweep the best adapter as a logged model: adapter, recipe, metrics
 
 The folders are the truth. This can be called at any time, by any process, again after any kill: what is
-there is found again and only what is missing is sent. Knows nothing about how trials are trained.
+there is found again and only what is missing is sent. `mlflow.pyfunc` draws with a model through
+`lorasweep.results.mlflow_model`, whatever kind of adapter it is (MLflow's own flavour for diffusers knows LoRA only,
+and loads the base to log it). It is saved here and sent by the client, since `log_model` changes the tracking address
+of the whole process and opens the run again. Knows nothing about how trials are trained.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+import lorasweep
 from lorasweep.core.errors import LorasweepError
 from lorasweep.core.records import Status, TrackingOptions
-from lorasweep.core.run_folder import ADAPTER_FILE, MLFLOW_FILE, SweepFolder
+from lorasweep.core.run_folder import ADAPTER_FILE, MLFLOW_FILE, RECIPE_FILE, RESULT_FILE, SweepFolder
 from lorasweep.results import params
+from lorasweep.results.tracking import notes
 from lorasweep.results.tracking.address import masked
-from lorasweep.results.tracking.content import RunContent
-from lorasweep.results.tracking.model import model_key, push_model
-from lorasweep.results.tracking.push import Pushed, Pusher
+from lorasweep.results.tracking.content import FINAL, Point, RunContent, points, trial_content
+from lorasweep.results.tracking.push import Pushed, Pusher, read_state
 from lorasweep.results.tracking.reading import (
     SweepFiles,
     TrialFiles,
@@ -33,14 +41,22 @@ from lorasweep.results.tracking.reading import (
 )
 from lorasweep.results.tracking.store import Store, StoreUnavailable, open_store
 from lorasweep.results.tracking.sweep_content import sweep_content
-from lorasweep.results.tracking.sync_state import read_state
-from lorasweep.results.tracking.trial_content import trial_content
 from lorasweep.results.tracking.view import push_view, sweep_view
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
 
 LOCK_FILE = ".mirror.lock"
 LOCK_PATIENCE_S = 60.0
 
 _log = logging.getLogger(__name__)
+KEY_TAG = "lorasweep.key"
+DOCUMENTS = (ADAPTER_FILE, RECIPE_FILE, RESULT_FILE)
+DATA = "lora"  # the folder of these among the model's files
+MODEL_TYPE = "lora adapter"
+LOADER = "lorasweep.results.mlflow_model"
+HEADLINE = (notes.UTILITY, notes.SCORE, "identity/score")
 
 
 @dataclass
@@ -70,9 +86,11 @@ def sync_sweep(sweep_folder: Path, options: TrackingOptions) -> SyncReport:
     return SweepMirror(sweep_folder, options).sync()
 
 
-def sync_all(folders: Sequence[Path]) -> dict[str, SyncReport]:
-    """Mirror sweep folders; returns a report for each, by its name."""
-    return {folder.name: sync_sweep(folder, _options(folder)) for folder in folders}
+def sync_folder(sweep_folder: Path) -> SyncReport:
+    """Mirror one sweep folder once, with the tracking options that it was run with: those of its first recipe."""
+    recorded = (run.recipe.get("tracking") for run in SweepFolder(sweep_folder).runs)
+    options = next((each for each in recorded if isinstance(each, dict)), {})
+    return sync_sweep(sweep_folder, TrackingOptions(**options))
 
 
 class SweepMirror:
@@ -163,15 +181,6 @@ class SweepMirror:
             self._modelled.add(made)
 
 
-def _options(sweep_folder: Path) -> TrackingOptions:
-    """The tracking options that a sweep was run with: those of its first recipe."""
-    for run in SweepFolder(sweep_folder).runs:
-        tracking = run.recipe.get("tracking")
-        if isinstance(tracking, dict):
-            return TrackingOptions(**tracking)
-    return TrackingOptions()
-
-
 def _has_started(trial: TrialFiles) -> bool:
     """Whether a trial has a run of its own: MLflow's start times cannot be corrected later."""
     never_touched = trial.state is Status.WAITING and not trial.events
@@ -190,3 +199,101 @@ def _noting(what: str, store: Store, report: SyncReport) -> Iterator[None]:
         if not isinstance(error, LorasweepError):
             _log.exception("%s could not be mirrored", what)
         report.problems.append(masked(f"{what} could not be mirrored: {error}"))
+
+
+def push_model(store: Store, sweep: SweepFiles, best: TrialFiles, *, run_id: str) -> None:
+    """Log the adapter of a sweep's best trial under that trial's run, unless it is there.
+
+    One that a kill left half sent is not READY, and one of a run that was made anew names the old run: both are
+    made again.
+    """
+    client, key = store.client, model_key(sweep, best)
+    held = client.search_logged_models(
+        [store.experiment_id], filter_string=f"tags.`{KEY_TAG}` = '{key}'", max_results=10
+    )
+    if any(str(model.status) == "READY" and model.source_run_id == run_id for model in held):
+        return
+    for stale in held:
+        client.delete_logged_model(stale.model_id)
+    name = f"{sweep.name}/{best.folder.name}"
+    sentence, trigger = str(best.verdict.get("sentence", "")), str(best.plan.get("trigger") or "")
+    model = client.create_logged_model(
+        store.experiment_id,
+        name=f"{sweep.name}-best".replace(".", "-"),
+        source_run_id=run_id,
+        tags={
+            KEY_TAG: key,
+            "lorasweep.sweep": sweep.name,
+            "lorasweep.trial": best.folder.name,
+            "mlflow.note.content": notes.model_note(name, sentence=sentence, trigger=trigger),
+        },
+        params={key: str(value) for key, value in ((best.recipe.get("adapter") or {}).get("options") or {}).items()},
+        model_type=MODEL_TYPE,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        save(best, name, Path(folder) / "model", model_id=model.model_id, run_id=run_id)
+        client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
+    told = (sweep.manifest.get("metric"), *HEADLINE)
+    shown = [point for point in points(best).get(FINAL, ()) if point.key in told]
+    _join(store, shown, model_id=model.model_id, run_id=run_id)
+    client.finalize_logged_model(model.model_id, "READY")
+
+
+def model_key(sweep: SweepFiles, best: TrialFiles) -> str:
+    """Say which trial and which weights; a model with this key is not logged twice."""
+    return f"{sweep.identity}/{best.folder.name}/{best.status.get('fingerprint')}"
+
+
+def save(best: TrialFiles, name: str, folder: Path, *, model_id: str, run_id: str) -> None:
+    """Write the folder that MLflow loads the model of trial `name` (SWEEP/TRIAL) from; the ids are MLflow's."""
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    adapter, base, sampling = (best.recipe.get(group) or {} for group in ("adapter", "base", "sample"))
+    told = {
+        "adapter": adapter.get("name"),
+        "base": base.get("path") or base.get("name"),
+        "file": f"data/{DATA}/{ADAPTER_FILE}",
+        "weight": sampling.get("weight"),
+        "seed": next(iter(sampling.get("seeds") or ()), None),
+        "trigger": best.plan.get("trigger"),
+        "trial": name,
+    }
+    flavor = {key: value for key, value in told.items() if value is not None}
+    described = Model(model_id=model_id, run_id=run_id, signature=_signature(flavor))
+    described.add_flavor("lorasweep", **flavor)
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(scratch) / DATA
+        data.mkdir()
+        for document in DOCUMENTS:
+            if (best.folder / document).exists():
+                shutil.copy(best.folder / document, data)
+        mlflow.pyfunc.save_model(
+            str(folder),
+            mlflow_model=described,
+            loader_module=LOADER,
+            data_path=str(data),
+            pip_requirements=[f"lorasweep=={lorasweep.__version__}"],
+        )
+
+
+def _signature(flavor: Mapping[str, Any]) -> ModelSignature | None:
+    """What `predict` takes beside prompts; MLflow drops params that no signature names."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ParamSchema, ParamSpec
+
+    types = {"weight": "double", "seed": "long"}
+    params = [ParamSpec(name, kind, flavor[name]) for name, kind in types.items() if name in flavor]
+    return ModelSignature(params=ParamSchema(params)) if params else None
+
+
+def _join(store: Store, shown: Sequence[Point], *, model_id: str, run_id: str) -> None:
+    """Show the model on its run, and the run's numbers on the model; MLflow drops what it has already."""
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    store.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    metrics = [
+        Metric(point.key, point.value, point.time_ms, point.step, model_id=model_id, run_id=run_id) for point in shown
+    ]
+    if metrics:
+        store.client.log_batch(run_id, metrics=metrics)

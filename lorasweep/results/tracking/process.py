@@ -19,12 +19,13 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from lorasweep.core.errors import InputError
 from lorasweep.core.records import TrackingOptions, from_dict, to_dict
 from lorasweep.results.tracking.address import address_problem, masked, masked_stderr, tracking_uri
+from lorasweep.sweep.mirror import MirrorReport
 
 LOG_FILE = "mirror.log"
 NICENESS = 5  # trials come first on a busy CPU
@@ -33,19 +34,6 @@ REST_SHARE = 10  # and so many times as long as a sync takes
 REST_AFTER_FAILURE_S = 10.0
 
 _FINISH = "finish\n"
-
-
-@dataclass(frozen=True)
-class MirrorReport:
-    """How the mirroring of a sweep ended.
-
-    Attributes:
-        ok: whether MLflow shows everything.
-        message: for people: where to look, or what is missing and the command that repairs it.
-    """
-
-    ok: bool
-    message: str
 
 
 class Mirror:
@@ -87,7 +75,7 @@ class Mirror:
     def finish(self, timeout_s: float) -> MirrorReport:
         """Ask for a last sync and wait for it, at most `timeout_s`; the child is gone afterwards."""
         if self._options.name == "none":
-            return MirrorReport(True, "")
+            return MirrorReport()
         self.start()
         if self._child is None:
             return self._incomplete(self._broken)

@@ -11,18 +11,19 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from lorasweep.core import files
 from lorasweep.results.tracking.content import Artifact, DatasetLabel, RunContent
 from lorasweep.results.tracking.store import Store
-from lorasweep.results.tracking.sync_state import SyncState, read_state
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
+
 
 KEY_TAG = "lorasweep.key"
 BATCH = {"metrics": 900, "params": 90, "tags": 90}  # MLflow takes 1000 and 100 at once
@@ -72,10 +73,7 @@ class Pusher:
     def push(self, content: RunContent, state_file: Path, *, parent_id: str | None = None) -> Pushed:
         """Send what the run lacks; a terminal status goes last, so that FINISHED means that all is there.
 
-        Args:
-            content: what the run should show.
-            state_file: `mlflow.json` beside the files.
-            parent_id: MLflow run id of the sweep, for a trial.
+        `state_file` is the `mlflow.json` beside the files; `parent_id` the MLflow run of a trial's sweep.
         """
         state, created = self.ensure(content, state_file, parent_id=parent_id)
         before = copy.deepcopy(state)
@@ -217,3 +215,46 @@ def _stamped(artifact: Artifact) -> tuple[str, list[int]]:
     stat = artifact.file.stat()
     folder = f"{artifact.folder}/" if artifact.folder else ""
     return folder + artifact.file.name, [stat.st_size, stat.st_mtime_ns]
+
+
+@dataclass(kw_only=True)
+class SyncState:
+    """What one run was sent; may be behind the store (a kill in between) but never ahead of it.
+
+    Attributes:
+        run_id, experiment_id, tracking_uri: where; the address without its secrets.
+        whole: false while pictures are on their way: the one thing that a second sending would double.
+        name, status, tags, params: as last sent.
+        datasets: by use, the digest that was sent.
+        points: by stream, the last step whose points were sent.
+        pictures: the last step whose pictures were sent, or None.
+        artifacts: by path among the artifacts, size and modification time of the file that was sent.
+    """
+
+    run_id: str
+    experiment_id: str
+    tracking_uri: str
+    whole: bool = True
+    name: str | None = None
+    status: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    datasets: dict[str, str] = field(default_factory=dict)
+    points: dict[str, int] = field(default_factory=dict)
+    pictures: int | None = None
+    artifacts: dict[str, list[int]] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write atomically."""
+        data = asdict(self)
+        whereabouts = {key: data.pop(key) for key in ("run_id", "experiment_id", "tracking_uri")}
+        files.write_json(path, {**whereabouts, "mirrored": data})
+
+
+def read_state(path: Path) -> SyncState | None:
+    """Read a state; None when there is none that can be read, as if nothing was mirrored."""
+    try:
+        data: dict[str, Any] = files.read_json(path)
+        return SyncState(**{key: value for key, value in data.items() if key != "mirrored"}, **data["mirrored"])
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return None

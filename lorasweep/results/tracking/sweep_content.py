@@ -23,9 +23,19 @@ from lorasweep.core.run_folder import (
     SHEET_FILE,
 )
 from lorasweep.results.tracking import notes
-from lorasweep.results.tracking.content import Artifact, DatasetLabel, Picture, Point, RunContent, RunStatus
+from lorasweep.results.tracking.content import (
+    Artifact,
+    DatasetLabel,
+    Picture,
+    Point,
+    RunContent,
+    RunStatus,
+    datasets,
+    legible,
+    metric_key,
+    milliseconds,
+)
 from lorasweep.results.tracking.reading import SweepFiles, TrialFiles
-from lorasweep.results.tracking.trial_content import datasets, legible, metric_key, milliseconds
 
 SHEET_KEY = "contact_sheet"
 BY_TRIAL = "by_trial"

@@ -22,8 +22,8 @@ from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.run_folder import MLFLOW_FILE
 from lorasweep.results.tracking import address
 from lorasweep.results.tracking.address import is_server, masked, tracking_uri, without_user
+from lorasweep.results.tracking.push import read_state
 from lorasweep.results.tracking.store import artifact_root, quieten
-from lorasweep.results.tracking.sync_state import read_state
 from lorasweep.results.tracking.view import page
 
 DEFAULT_PORT = 5000

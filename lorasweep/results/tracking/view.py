@@ -18,11 +18,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from lorasweep.results.params import HEADLINE
-from lorasweep.results.tracking.content import RunContent
+from lorasweep.results.tracking.content import PREFIX, RunContent
 from lorasweep.results.tracking.notes import SCORE, UTILITY
 from lorasweep.results.tracking.reading import SweepFiles
 from lorasweep.results.tracking.store import Store
-from lorasweep.results.tracking.trial_content import PREFIX
 
 UI_VERSION = "3.17"  # of mlflow
 TAG_PREFIX = "mlflow.sharedViewState."

@@ -46,13 +46,7 @@ _DECIDED = {
 
 
 def sweep_of_controls(overrides: Sequence[str], *, name: str, steps: int, options: ControlOptions) -> config.SweepSpec:
-    """Declare the controls.
-
-    Args:
-        overrides: of the recipe that is calibrated for.
-        name: of the sweep.
-        steps: that recipe's optimizer steps.
-        options: how hard.
+    """Declare the controls of the recipe that the overrides make, which takes so many optimizer steps.
 
     Raises:
         ConfigError: the recipe cannot be overtrained or judged that way.

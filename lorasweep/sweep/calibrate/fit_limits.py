@@ -108,12 +108,8 @@ def fit_limits(
 ) -> Calibration:
     """Fit the limit of every symptom.
 
-    Args:
-        controls: the overtrained runs.
-        nulls: the harmless ones, by kind.
-        name: of the calibration, for people.
-        holds_for: `calibration.conditions`.
-        made: with what, for people.
+    The harmless runs come by kind; `holds_for` is of `calibration.conditions`; `name` and `made` (with what) are for
+    people.
     """
     limits: dict[str, Limit] = {}
     unplaced: dict[str, str] = {}
@@ -156,7 +152,11 @@ def definite(symptom: Symptom, harmless: float) -> Limit | None:
 
 def _between(null: _Level, burned: Sequence[_Level]) -> Limit | None:
     """Half way from the harmless to the least of the ruined that are told from it; None without those."""
-    clear = [level.value for level in burned if _is_clear(null, level)]
+    clear = [
+        level.value
+        for level in burned
+        if level.value - null.value > max(0.0, CLEARLY * math.hypot(null.error, level.error))
+    ]
     if not clear:
         return None
     ruined = min(clear)
@@ -175,8 +175,3 @@ def _levels(symptom: Symptom, groups: Sequence[Sequence[Row]]) -> list[_Level]:
             known = [error for error in errors if error is not None]
             levels.append(_Level(statistics.median(values), statistics.fmean(known) if known else math.inf))
     return levels
-
-
-def _is_clear(null: _Level, burned: _Level) -> bool:
-    gap = burned.value - null.value
-    return gap > 0 and gap > CLEARLY * math.hypot(null.error, burned.error)

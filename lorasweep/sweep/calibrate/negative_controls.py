@@ -56,7 +56,7 @@ def judge_nulls(
     """
     base = resources.base(recipe)
     plan = class_images.draw(base, recipe, plan)
-    adapter: Any = build_adapter(base, recipe)
+    adapter: Any = build_adapter(base, recipe, trained=True)
     try:
         found: dict[str, list[dict[str, Any]]] = {}
         for name, number in _ready(adapter, recipe, healthy):
@@ -101,15 +101,11 @@ def _ready(adapter: PeftAdapter, recipe: Recipe, healthy: Path) -> Iterator[tupl
 
 
 def randomise(adapter: PeftAdapter, fresh: Mapping[str, torch.Tensor], seed: int) -> None:
-    """Replace what an adapter has learned by noise, so that every module changes by as much as before.
+    """Replace what an adapter has learned since `fresh` by noise, so that every module changes by as much as before.
 
     Noise as long as what a tensor has learned is added to where the tensor started, times a scale per module
-    that is found by trying: how a tensor acts differs between kinds, but with none of it none does anything.
-
-    Args:
-        adapter: as trained.
-        fresh: its tensors before training.
-        seed: the noise's; every tensor has a generator of its own.
+    that is found by trying: how a tensor acts differs between kinds, but with none of it none does anything. Every
+    tensor's noise has a generator of its own.
     """
     import torch
 

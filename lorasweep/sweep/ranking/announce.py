@@ -11,12 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.core.records import Status
 from lorasweep.core.run_folder import LEADERBOARD_FILE
-from lorasweep.sweep.comparable import agree
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking import leaderboard
-from lorasweep.sweep.ranking.state import SweepState, estimate, from_trial
+from lorasweep.sweep.ranking.state import SweepState, from_trial, sweep_state
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
@@ -115,19 +113,5 @@ class Announcer:
         """The sweep as the driver sees it now."""
         seeds = self._spec.seeds
         trials = tuple(from_trial(trial, extra=trial.record.seed not in seeds) for trial in self._trials)
-        running = sum(trial.status is Status.RUNNING for trial in trials)
-        unasked = max(0, self._spec.total - sum(not trial.extra for trial in trials))
-        state = SweepState(
-            name=self._spec.name,
-            question=self._spec.question,
-            metric=self._spec.metric,
-            goal=self._spec.goal,
-            folder=str(self._folder),
-            trials=trials,
-            activity=activity,
-            notes=tuple(self.notes),
-            eta_s=estimate(trials, workers=running, further=unasked),
-            unasked=unasked,
-            left_out=self._left_out,
-        )
-        return agree(state)
+        left_out, notes = self._left_out, tuple(self.notes)
+        return sweep_state(self._spec, self._folder, trials, left_out=left_out, activity=activity, notes=notes)

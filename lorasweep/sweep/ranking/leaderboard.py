@@ -15,10 +15,11 @@ from typing import Any
 
 from lorasweep.core.files import write_json
 from lorasweep.core.records import Status, to_dict
-from lorasweep.core.run_folder import LEADERBOARD_FILE
-from lorasweep.sweep.ranking.noise import Interval, Ranking, rank
-from lorasweep.sweep.ranking.repeats import next_round
-from lorasweep.sweep.ranking.state import SweepState, TrialState
+from lorasweep.core.run_folder import LEADERBOARD_FILE, SweepFolder
+from lorasweep.sweep.ranking.noise import Interval, Ranking, next_round, rank
+from lorasweep.sweep.ranking.state import SweepState, TrialState, params
+
+_LIVE = ("activity", "notes", "eta_s", "judging", "loss")  # of the moment, for the live table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +77,7 @@ def interim_looks(state: SweepState) -> int:
 def repeats_wanted(state: SweepState, *, limit: int) -> list[tuple[str, int]]:
     """Name the (arm, seed) pairs that would tell most about which arm is best; none once that is known.
 
-    Args:
-        state: a sweep of which all trials have ended.
-        limit: how many seeds beyond the declared ones an arm may have.
+    All trials have ended; an arm may have `limit` seeds beyond the declared ones.
     """
     taken: dict[str, set[int]] = {}
     allowed: Counter[str] = Counter()
@@ -117,6 +116,29 @@ def rank_trials(state: SweepState) -> list[tuple[int | None, TrialState]]:
 def best_trial(state: SweepState) -> TrialState | None:
     """The trial with the best value; None while none has one."""
     return next((trial for rank, trial in rank_trials(state) if rank == 1), None)
+
+
+def status_json(state: SweepState) -> dict[str, Any]:
+    """Build what `status --json` and `sweep --json` print; `noise` says which arms cannot be told apart."""
+    folder = SweepFolder(Path(state.folder))
+    trials = [
+        {
+            **{key: value for key, value in to_dict(trial).items() if key not in _LIVE},
+            "params": params(trial.overrides),
+            "reused_from": trial.reused_from or None,
+        }
+        for trial in state.trials
+    ]
+    return {
+        **{key: value for key, value in vars(state).items() if key not in _LIVE},
+        "total": state.total,
+        "counts": state.counts,
+        "noise": standing_json(standing(state)),
+        "left_out": dict(state.left_out),
+        "pruning": folder.pruning or None,
+        "timing": folder.timing or None,
+        "trials": trials,
+    }
 
 
 def document(state: SweepState) -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""The noise floor: what repeats with other seeds say about a ranking. Pure statistics.
+"""The noise floor: what repeats with other seeds say about a ranking, and which would say more. Pure statistics.
 
-    values by arm and seed  ->  an interval for every arm, and which arms cannot be told from the best
+    rank(values by arm and seed)  ->  an interval for every arm, and which arms cannot be told from the best
+    sentence(ranking)             ->  the same for people
+    next_round(values, taken)     ->  (arm, seed) pairs to cook so that the best one becomes known
 
 Seeds are repeats. Two arms are compared on the seeds that both were cooked with, since a seed that is kind
 to one recipe tends to be kind to all (paired t test); where they share too few, by Welch's test. With two or
@@ -11,8 +13,11 @@ three seeds an arm's own variance is hardly known, so it is moderated by what th
 as in Smyth 2004 (doi:10.2202/1544-6115.1027, eq. 7), with the prior's weight fixed rather than estimated, and
 never more than the arm's own: an arm may be noisier than the others, and with two seeds they would outvote
 it. With two arms there are no others, and this is the plain paired t test. The best is compared with every
-other arm, so the level of each comparison is divided by their number (Bonferroni). Knows nothing about trials
-or files.
+other arm, so the level of each comparison is divided by their number (Bonferroni).
+
+Further seeds go to the best arm and to the few that are hardest to tell from it, in units of their own noise: these
+decide the question (the idea of OCBA, Chen et al. 2000, doi:10.1023/A:1008349927281). All of a round share a
+seed, since comparisons are paired. Knows nothing about trials or files.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +33,8 @@ Values = Mapping[str, Mapping[int, float]]  # by arm, then by seed
 ALPHA = 0.05  # 95 % intervals
 PRIOR_DF = 2.0  # how much the other arms' variance weighs at most, in degrees of freedom
 GROUPS = 10  # ties are looked for below the best so many times at most
+NAMED = 4  # arms by name; the others are counted
+CONTENDERS = 3  # beside the best, in one round
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,3 +209,86 @@ def _t_quantile(p: float, df: float) -> float:
     from scipy.special import stdtrit  # a quarter of a second, and only rankings with repeats ask
 
     return float(stdtrit(df, p))
+
+
+def sentence(ranking: Ranking | None, *, sweep: str) -> str:
+    """Say whether the best arm is known, and if not, what to do; "" with fewer than two arms."""
+    if ranking is None or len(ranking.order) < 2:
+        return ""
+    best = ranking.order[0]
+    if not ranking.intervals:
+        return (
+            "One seed each, so there is no telling what is noise. "
+            f"Repeat the best: lorasweep sweep {sweep} --until-decided"
+        )
+    if ranking.decided:
+        return f"{best} is better than every other arm by more than the noise between seeds."
+    tied = [each for each in ranking.comparisons if not each.told_apart]
+    single = [each for each in tied if each.how == "too few seeds"]
+    close = [each for each in tied if each.how != "too few seeds"]
+    parts = []
+    if close:
+        parts.append(f"{best} cannot be told apart from {_named(close)}: {_by(close[0])}.")
+    if single:
+        parts.append(f"Too few seeds to compare {best} with {_named(single)}.")
+    return f"{' '.join(parts)} More seeds where they tell most: lorasweep sweep {sweep} --until-decided"
+
+
+def _by(comparison: Comparison) -> str:
+    width = comparison.width or 0.0
+    return f"{comparison.worse} is behind by {comparison.difference:.3f} ± {width / 2:.3f} on {comparison.seeds} seeds"
+
+
+def _named(comparisons: list[Comparison]) -> str:
+    names = [each.worse for each in comparisons[:NAMED]]
+    more = len(comparisons) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
+
+
+def next_round(
+    values: Values, taken: Mapping[str, Set[int]], *, goal: str, interim_looks: int, limit: Mapping[str, int]
+) -> list[tuple[str, int]]:
+    """Choose the repeats of one round.
+
+    Args:
+        values: by arm and seed, of the trials that have one.
+        taken: seeds that an arm was cooked with, with or without a value.
+        goal: "maximize" or "minimize".
+        interim_looks: how often was looked, this time included.
+        limit: how many seeds an arm may have at most.
+
+    Returns:
+        Pairs to cook; empty when the best arm is known, or when no repeat is left that could help.
+    """
+    if len(values) < 2:
+        return []
+    ranking = rank(values, goal=goal, interim_looks=interim_looks)
+    best = ranking.order[0]
+    open_ones = [each for each in ranking.comparisons if not each.told_apart and _room(each.worse, taken, limit)]
+    if not open_ones or not _room(best, taken, limit):
+        return []
+    chosen = [best, *(each.worse for each in _hardest(open_ones)[:CONTENDERS])]
+    seed = _common_seed([taken[arm] for arm in chosen])
+    return [(arm, seed) for arm in chosen if seed not in taken[arm]]
+
+
+def _hardest(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Sort by difference over noise; where an arm has no repeats, its noise is taken to be the others'."""
+    widths = [width for each in comparisons if (width := each.width) is not None]
+    usual = statistics.median(widths) if widths else 1.0
+
+    def ratio(each: Comparison) -> float:
+        width = usual if each.width is None else each.width
+        return each.difference / width if width > 0 else 0.0
+
+    return sorted(comparisons, key=ratio)
+
+
+def _room(arm: str, taken: Mapping[str, Set[int]], limit: Mapping[str, int]) -> bool:
+    return len(taken[arm]) < limit[arm]
+
+
+def _common_seed(taken: Sequence[Set[int]]) -> int:
+    """The smallest seed that some have and others lack, so that pairs become whole; else a new one."""
+    some, every = set().union(*taken), set(taken[0]).intersection(*taken)
+    return min(some - every, default=max(some, default=-1) + 1)

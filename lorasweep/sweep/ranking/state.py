@@ -13,45 +13,36 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
 from lorasweep.sweep.comparable import agree
-from lorasweep.sweep.manifest import DeclaredTrial, read_manifest
-from lorasweep.sweep.queue import Trial
-from lorasweep.sweep.ranking.pace import Pace
+from lorasweep.sweep.manifest import Manifest, read_manifest
+from lorasweep.sweep.queue import Live, Trial
 from lorasweep.sweep.retry import DRIVER_GONE
 from lorasweep.sweep.workers.lock import holder
 from lorasweep.trial.judge.score import UTILITY
+
+if TYPE_CHECKING:
+    from lorasweep.config import SweepSpec
 
 TAIL_BYTES = 32_768  # of events.jsonl: some hundred events, enough for the latest loss and the pace
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialState:
-    """One trial at one moment."""
+class TrialState(TrialRecord):
+    """One trial at one moment: its record, and what is known besides."""
 
-    number: int
-    arm: str
-    seed: int
-    status: Status
-    step: int
-    steps: int
-    attempt: int  # 0: not begun
     run_folder: str  # absolute path; may not exist yet
     overrides: tuple[str, ...] = ()  # what the arm declares, as KEY=VALUE
-    reason: str = ""
     judging: bool = False  # it is running, and being sampled and measured rather than trained
     loss: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)  # of the latest rung, or final
-    value: float | None = None  # the sweep's metric, once the trial has ended
     verdict: Mapping[str, Any] = field(default_factory=dict)  # `state` and `sentence`, once it has ended
     eta_s: float | None = None  # until its last step, while it is running
     mlflow_run_id: str | None = None
     extra: bool = False  # a repeat beyond the declared seeds
-    broken: str = ""  # the bounds that it does not keep; it is not ranked
-    reused_from: str = ""  # `<sweep>/<run folder>` or a run folder of this sweep, when it was not cooked here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,36 +81,56 @@ class SweepState:
 
 def from_trial(trial: Trial, *, extra: bool = False) -> TrialState:
     """Snapshot one of the driver's trials; `extra`: it is a repeat beyond the declared seeds."""
-    record = trial.record
-    running = record.status is Status.RUNNING
-    step = trial.step if running else record.step
+    step = trial.step if trial.record.status is Status.RUNNING else trial.record.step
     return _snapshot(
-        record,
+        trial.record,
         trial.folder,
+        trial,
         step=step,
         overrides=trial.overrides,
-        judging=running and trial.judging,
-        loss=trial.loss,
         metrics=dict(trial.metrics),
         verdict=dict(trial.verdict),
-        eta_s=trial.pace.seconds_for(record.steps - step) if running else None,
         extra=extra,
     )
 
 
-def _snapshot(record: TrialRecord, run_folder: Path, **live: Any) -> TrialState:
-    """What a record says of a trial, and what is known besides."""
-    names = ("number", "arm", "seed", "status", "steps", "attempt", "reason", "value", "reused_from", "broken")
-    return TrialState(run_folder=str(run_folder), **{name: getattr(record, name) for name in names}, **live)
+def _snapshot(record: TrialRecord, folder: Path, live: Live, *, step: int, **known: Any) -> TrialState:
+    running = record.status is Status.RUNNING
+    return TrialState(
+        **vars(record) | {"step": step},
+        run_folder=str(folder),
+        judging=running and live.judging,
+        loss=live.loss,
+        eta_s=live.pace.seconds_for(record.steps - step) if running else None,
+        **known,
+    )
+
+
+def sweep_state(
+    about: Manifest | SweepSpec, folder: Path, trials: Sequence[TrialState], *, left_out: Mapping[str, str], **now: Any
+) -> SweepState:
+    """Put a sweep's trials together, with values that can be compared; `now`: `driver`, `activity`, `notes`."""
+    running = sum(trial.status is Status.RUNNING for trial in trials)
+    unasked = max(0, about.total - sum(not trial.extra for trial in trials))
+    state = SweepState(
+        name=about.name,
+        question=about.question,
+        metric=about.metric,
+        goal=about.goal,
+        folder=str(folder),
+        trials=tuple(trials),
+        eta_s=estimate(trials, workers=running, further=unasked),
+        unasked=unasked,
+        left_out=left_out,
+        **now,
+    )
+    return agree(state)
 
 
 def estimate(trials: Sequence[TrialState], *, workers: int, further: int = 0) -> float | None:
     """Estimate the time until the last trial has trained, in s; None until there is a pace to go by.
 
-    Args:
-        trials: those that there are.
-        workers: how many cook at the same time.
-        further: how many there will be besides, taken to be as long as the others.
+    `workers` cook at the same time; `further` trials will come, taken to be as long as the others.
     """
     remaining = [t for t in trials if not t.status.is_final]
     known = [t.eta_s / (t.steps - t.step) for t in remaining if t.eta_s is not None and t.step < t.steps]
@@ -147,23 +158,24 @@ def read_state(sweep_folder: Path) -> SweepState:
     trials = []
     for declared in manifest.trials:
         run = SweepFolder(sweep_folder).run(declared.number, declared.arm, declared.seed)
-        record, changed = run.record or _not_begun(run, declared), overrides.get(declared.arm, ())
-        trials.append(_read_trial(run, record, changed, driven=driver is not None, extra=declared.extra))
-    running = sum(trial.status is Status.RUNNING for trial in trials)
-    unasked = max(0, manifest.total - sum(not trial.extra for trial in trials))
-    state = SweepState(
-        name=manifest.name,
-        question=manifest.question,
-        metric=manifest.metric,
-        goal=manifest.goal,
-        folder=str(sweep_folder),
-        trials=tuple(trials),
-        driver=driver,
-        eta_s=estimate(trials, workers=running, further=unasked),
-        unasked=unasked,
-        left_out=manifest.left_out,
-    )
-    return agree(state)
+        waiting = TrialRecord(
+            number=declared.number,
+            arm=declared.arm,
+            seed=declared.seed,
+            status=Status.WAITING,
+            steps=run.plan.get("steps", 0),
+            attempt=0,
+        )
+        trials.append(
+            _read_trial(
+                run,
+                run.record or waiting,
+                overrides.get(declared.arm, ()),
+                driven=driver is not None,
+                extra=declared.extra,
+            )
+        )
+    return sweep_state(manifest, sweep_folder, trials, left_out=manifest.left_out, driver=driver)
 
 
 def params(overrides: Iterable[str]) -> dict[str, Any]:
@@ -183,67 +195,27 @@ def _scalar(text: str) -> Any:
     return text
 
 
-def _not_begun(run: RunFolder, declared: DeclaredTrial) -> TrialRecord:
-    return TrialRecord(
-        number=declared.number,
-        arm=declared.arm,
-        seed=declared.seed,
-        status=Status.WAITING,
-        fingerprint="",
-        steps=run.plan.get("steps", 0),
-        attempt=0,
-    )
-
-
 def _read_trial(
     run: RunFolder, record: TrialRecord, overrides: tuple[str, ...], *, driven: bool, extra: bool = False
 ) -> TrialState:
     if record.status is Status.RUNNING and not driven:
         record = dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE)
-    live = _tail(run)
-    running, done = record.status is Status.RUNNING, record.status.is_final
+    live = Live()
+    for event in run.last_events(TAIL_BYTES):
+        live.note(event)
+    done = record.status.is_final
     result = run.result if done else {}
-    step = record.step if done else max(record.step, live.step)
     return _snapshot(
         record,
         run.path,
-        step=step,
+        live,
+        step=record.step if done else max(record.step, live.step),
         overrides=overrides,
-        judging=running and live.judging,
-        loss=live.loss,
         metrics=result.get("metrics") or live.metrics,
         verdict=result.get("verdict") or {},
-        eta_s=live.pace.seconds_for(record.steps - step) if running else None,
         mlflow_run_id=run.mlflow_run_id,
         extra=extra,
     )
-
-
-@dataclass
-class _Live:
-    """What the end of events.jsonl says."""
-
-    step: int = 0
-    judging: bool = False
-    loss: float | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    pace: Pace = field(default_factory=Pace)
-
-
-def _tail(run: RunFolder) -> _Live:
-    live = _Live()
-    for event in run.last_events(TAIL_BYTES):
-        kind, step = event.get("kind"), event.get("step", 0)
-        live.step = max(live.step, step)
-        if kind == "start":
-            live.pace = Pace()
-        if kind == "step":
-            live.loss = event["metrics"].get("train/loss", live.loss)
-        if kind == "rung":
-            live.metrics = event["metrics"]
-        live.pace.saw(event["time"], step)
-        live.judging = kind == "samples"
-    return live
 
 
 def single_runs(folder: Path) -> list[tuple[RunFolder, TrialRecord]]:

@@ -24,7 +24,7 @@ from lorasweep.core.records import Status
 from lorasweep.core.streams import make_safe
 from lorasweep.sweep import comparable
 from lorasweep.sweep.ranking.leaderboard import ArmRow, rank_arms, standing
-from lorasweep.sweep.ranking.noise_words import sentence
+from lorasweep.sweep.ranking.noise import sentence
 from lorasweep.sweep.ranking.state import SweepState, TrialState
 
 STYLES = {
@@ -60,12 +60,7 @@ ROWS_AROUND = 9  # terminal lines that are not trials
 
 @contextmanager
 def live(*, quiet: bool = False, console: Console | None = None) -> Iterator[Callable[[SweepState], None]]:
-    """Yield what shows a sweep's newest snapshot, while the block runs.
-
-    Args:
-        quiet: show nothing.
-        console: where; standard output by default.
-    """
+    """Yield what shows a sweep's newest snapshot, while the block runs; on standard output by default."""
     console = console or text_console()
     if quiet:
         yield lambda state: None
@@ -95,12 +90,9 @@ def print_leaderboard(state: SweepState) -> None:
 
 
 def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WIDTH) -> RenderableType:
-    """The table of trials, with the question above and the counts below.
+    """Make the table of at most so many trials, with the question above and the counts below.
 
-    Args:
-        state: what to show.
-        max_rows: how many trials at most.
-        width: columns of the terminal; bars are left out of a narrow one, so that names stay readable.
+    Bars are left out of a terminal of few columns, so that names stay readable.
     """
     bars = width >= BARS_FROM_WIDTH
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
@@ -135,7 +127,7 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
     parts += [Padding(each, (0, 0, 0, 2)) for each in _noise(state)]
     parts += [Padding(each, (0, 0, 0, 2)) for each in _left_out(state)]
     parts += [_text(f"  note: {note}", style="yellow") for note in state.notes]
-    parts += _reasons(shown)
+    parts += [_text(f"  {t.number}: {t.reason}", style=STYLES[t.status]) for t in shown if t.reason]
     return Group(*parts)
 
 
@@ -300,10 +292,6 @@ def _summary(state: SweepState) -> Text:
     if state.activity:
         parts.append(state.activity)
     return _text("  " + " · ".join(parts))
-
-
-def _reasons(trials: Sequence[TrialState]) -> list[Text]:
-    return [_text(f"  {trial.number}: {trial.reason}", style=STYLES[trial.status]) for trial in trials if trial.reason]
 
 
 def _rank(row: ArmRow) -> str:

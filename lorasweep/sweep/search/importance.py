@@ -63,7 +63,9 @@ def _weigh(trials: Sequence[tuple[Mapping[str, Any], float]], axes: Sequence[str
     distributions = {axis: _distribution([params[axis] for params, _ in trials]) for axis in axes}
     study = optuna.create_study()
     for params, value in trials:
-        chosen = {axis: _as_choice(params[axis], distributions[axis]) for axis in axes}
+        chosen = {
+            axis: str(params[axis]) if hasattr(distributions[axis], "choices") else float(params[axis]) for axis in axes
+        }
         study.add_trial(create_trial(params=chosen, distributions=distributions, value=value))
     evaluator = MeanDecreaseImpurityImportanceEvaluator(n_trees=_TREES, seed=seed)
     # Not `params=axes`: unless they are in alphabetical order, Optuna 5.0 then swaps their shares.
@@ -79,7 +81,3 @@ def _distribution(values: Sequence[Any]) -> Any:
         return CategoricalDistribution(tuple(dict.fromkeys(str(value) for value in values)))
     low, high = float(min(numbers)), float(max(numbers))
     return FloatDistribution(low, high, log=low > 0 and high / low >= _LOG_FROM_RATIO)
-
-
-def _as_choice(value: Any, distribution: Any) -> Any:
-    return str(value) if hasattr(distribution, "choices") else float(value)

@@ -1,27 +1,39 @@
-"""Whether a trial goes on after a rung. Its unit of time is exposures per image, as overcooking's is.
+"""Whether a trial goes on after a rung, and what that saved and cost. Its unit of time is exposures per image.
 
 The decision is that of Optuna's pruner, on a study in memory that holds what was reported so far: one study
 per power of ten of the learning rate, so that a slow learner is measured against slow learners. A share of
-the trials, drawn by lot, runs its course whatever is said of it: what pruning costs is known from them.
-Knows nothing about run folders, workers or the sweep's own study.
+the trials, drawn by lot, runs its course whatever is said of it: what pruning costs is known from them. What was
+judged by an earlier driver is heard again from the rungs in the run folders, so that a continued sweep decides as an
+uninterrupted one does. Knows nothing about workers or the sweep's own study.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PatientPruner, SuccessiveHalvingPruner
 from optuna.samplers import RandomSampler
 from optuna.study import Study
-from optuna.trial import Trial, TrialState
+from optuna.trial import TrialState
 
-from lorasweep.config.sweep_search import Goal, PrunerOptions
+from lorasweep.config.sweep_spec import Goal, PrunerOptions
 from lorasweep.core import seeds
-from lorasweep.core.records import Recipe, Status
-from lorasweep.sweep.queue import in_exposures
+from lorasweep.core.files import write_json
+from lorasweep.core.records import Recipe, Status, to_dict
+from lorasweep.core.run_folder import PRUNING_FILE
+from lorasweep.sweep.queue import Trial, in_exposures
+from lorasweep.trial.judge import score
+
+if TYPE_CHECKING:
+    from lorasweep.config import SweepSpec
+
 
 LOTS = 10**6
 SNAP = 0.1  # rungs whose exposures differ by less than this share are one rung
@@ -43,13 +55,7 @@ def decade_of(recipe: Recipe) -> int | None:
 
 
 def make_pruner(options: PrunerOptions, *, first: int, last: int) -> BasePruner:
-    """Optuna's pruner.
-
-    Args:
-        options: the declared one.
-        first: exposures per image at the first rung.
-        last: exposures per image of the whole budget.
-    """
+    """Make Optuna's pruner; exposures per image are `first` at the first rung and `last` at the budget's end."""
     begin = options.min_exposures or first
     median = MedianPruner(n_startup_trials=options.startup, n_warmup_steps=begin)
     match options.name:
@@ -76,20 +82,13 @@ class RungPruner:
         self.metric = options.metric or metric
         self._goal = options.goal or goal
         self._studies: dict[int | None, Study] = {}
-        self._running: dict[int, tuple[Trial, Study]] = {}
+        self._running: dict[int, tuple[optuna.Trial, Study]] = {}
 
     def rung(self, number: int, decade: int | None, *, exposures: float, last: float, value: float) -> str:
-        """Hear of a rung.
+        """Hear of a trial's rung; returns why it should stop, empty when it should go on.
 
-        Args:
-            number: the trial's.
-            decade: `decade_of` its recipe.
-            exposures: per image so far.
-            last: per image when its budget is spent.
-            value: the metric; finite.
-
-        Returns:
-            Why the trial should stop; empty when it should go on.
+        `decade` is `decade_of` its recipe; `exposures` are per image so far, `last` when its budget is spent; the value
+        of the metric is finite.
         """
         decade = decade if self._options.decades else None
         if number not in self._running:
@@ -105,7 +104,7 @@ class RungPruner:
         best = "" if self._options.name == "patient" else "at best "
         return f"{self.metric} {best}{value:.3f} by {step} exposures per image is behind{among} ({self._options.name})"
 
-    def _in_hand(self, trial: Trial, value: float) -> float:
+    def _in_hand(self, trial: optuna.Trial, value: float) -> float:
         """The best rung so far: a trial keeps its best checkpoint, so one past its best is not behind.
 
         Patience asks whether a trial still gets better, so it hears the rung itself.
@@ -141,7 +140,79 @@ class RungPruner:
         return near if abs(near - step) <= SNAP * step else step
 
 
-def _reported(trial: Trial) -> dict[int, float]:
+def _reported(trial: optuna.Trial) -> dict[int, float]:
     """What a trial has reported so far, by exposures per image."""
     reported: dict[int, float] = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
     return reported
+
+
+class PruningGate:
+    """Judges the rungs of one sweep."""
+
+    def __init__(self, spec: SweepSpec, trials: Iterable[Trial], *, left_out: Collection[str] = ()) -> None:
+        """Hear again what was judged before."""
+        self._left_out = left_out
+        self._answers: dict[tuple[int, float], str] = {}  # by trial and rung: why it should stop, or nothing
+        self._options = spec.pruner
+        self._pruner = RungPruner(spec.pruner, metric=spec.metric, goal=spec.goal)
+        if spec.pruner.active:
+            # In the order in which they began, as far as anybody knows.
+            for trial in sorted(trials, key=lambda each: each.record.started_at or math.inf):
+                for exposures in sorted(trial.rungs):
+                    self._heard(trial, exposures)
+                if trial.record.status.is_final:
+                    self.ended(trial)
+
+    def rung(self, trial: Trial) -> bool:
+        """Hear of the rung that a trial has just noted; returns whether it goes on.
+
+        A trial that lost its worker at a rung comes back and asks again: it gets the same answer.
+        """
+        if not self._options.active:
+            return True
+        why = self._heard(trial, max(trial.rungs))
+        if not why or trial.step >= trial.record.steps:
+            return True
+        if trial.record.exempt:
+            trial.record = dataclasses.replace(trial.record, spared=trial.record.spared or why)
+            return True
+        trial.stopped = why
+        return False
+
+    def ended(self, trial: Trial) -> None:
+        """Hear that a trial will not be touched again."""
+        if self._options.active:
+            self._pruner.ended(trial.number, trial.record.status)
+
+    def _heard(self, trial: Trial, exposures: float) -> str:
+        asked = trial.number, exposures
+        if asked not in self._answers:
+            self._answers[asked] = self._judged(trial, exposures)
+        return self._answers[asked]
+
+    def _judged(self, trial: Trial, exposures: float) -> str:
+        value = score.without(trial.rungs[exposures], self._left_out).get(self._pruner.metric)
+        if value is None or not math.isfinite(value):
+            return ""
+        assert trial.recipe is not None and trial.plan is not None, "only a recipe is judged"
+        return self._pruner.rung(
+            trial.number, decade_of(trial.recipe), exposures=exposures, last=trial.plan.exposures_per_image, value=value
+        )
+
+    def write_summary(self, folder: Path, trials: Sequence[Trial]) -> None:
+        """Write pruning.json: what was saved, and how those that the lot spared have ended."""
+        began = [trial for trial in trials if trial.record.status.is_final and trial.rungs]
+        pruned = [trial.record for trial in began if trial.record.status is Status.PRUNED]
+        data = {
+            "pruner": to_dict(self._options),
+            "pruned": len(pruned),
+            "spent_steps": sum(trial.record.step for trial in began),
+            "saved_steps": sum(record.steps - record.step for record in pruned),
+            "exempt": sum(trial.record.exempt for trial in began),
+            "spared": [
+                {"number": trial.number, "arm": trial.record.arm, "value": trial.record.value}
+                for trial in began
+                if trial.record.spared
+            ],
+        }
+        write_json(folder / PRUNING_FILE, data)

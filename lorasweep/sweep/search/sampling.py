@@ -16,7 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
 from lorasweep.config.space import Axis, Choice, Point, Space
-from lorasweep.config.sweep_search import SamplerOptions
+from lorasweep.config.sweep_spec import SamplerOptions
 from lorasweep.core import seeds
 
 SEED_RANGE = 2**32  # what numpy's generators take

@@ -1,14 +1,16 @@
-"""The worker processes, seen from the driver: start, send, listen, notice death, start again.
+"""The worker processes, seen from the driver: how many, start, send, listen, notice death, start again.
 
-A worker's death is an item in the same stream as its messages, after the last of them. Knows nothing about
-trials.
+One worker per GPU, or as many as the CPU has cores for. A worker's death is an item in the same stream as its
+messages, after the last of them. Knows nothing about trials' fates.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +19,17 @@ from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lorasweep.core.records import LauncherOptions
+from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.ranking.noise import CONTENDERS
 from lorasweep.sweep.workers import stop, worker
-from lorasweep.sweep.workers.heartbeat import kernel_oom_kills
+from lorasweep.sweep.workers.worker import kernel_oom_kills
+
+if TYPE_CHECKING:
+    from lorasweep.config import SweepSpec
+
 
 Message = dict[str, Any]
 LEAVE_PATIENCE_S = 2.0
@@ -28,6 +37,7 @@ REAP_PATIENCE_S = 5.0  # a dead process is reaped in milliseconds
 LAST_WORDS_S = 0.5  # for a hung worker to write where it hangs
 # Time that passed between two looks counts no further: we may have slept ourselves (Ctrl-Z, a laptop's lid).
 LONGEST_LOOK_S = 2.0
+LOG_FOLDER = "workers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +49,7 @@ class PoolOptions:
     threads: int  # CPU threads of each
     gpus: Sequence[str]  # CUDA device ids; empty for CPU workers
     log_folder: Path
-    launcher: str = "local"
-    limits: worker.WorkerLimits = worker.WorkerLimits()
+    launcher: LauncherOptions = LauncherOptions()  # where they live, and when one is taken for dead
 
 
 @dataclass(frozen=True)
@@ -66,9 +75,9 @@ class WorkerHandle:
         self.log = options.log_folder / f"worker-{index}.log"
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        settings = worker.WorkerSettings(trial_module=options.trial_module, log=str(self.log), limits=options.limits)
+        arguments = (theirs, options.trial_module, str(self.log), options.launcher)
         self.process: SpawnProcess = context.Process(
-            target=worker.main, args=(theirs, settings), name=f"lorasweep-worker-{index}", daemon=True
+            target=worker.main, args=arguments, name=f"lorasweep-worker-{index}", daemon=True
         )
         with _environment(_variables(index, options)), stop.blocked():
             self.process.start()
@@ -195,7 +204,7 @@ class WorkerPool:
 
     def end_hung(self) -> None:
         """Kill the workers of which nothing was heard for too long."""
-        deadline_s = self._options.limits.hang_s
+        deadline_s = self._options.launcher.hang_s
         for handle in self.workers:
             if deadline_s is not None and handle.silent_s > deadline_s and not handle.hung:
                 handle.end_hung()
@@ -237,3 +246,56 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def pool_options(
+    spec: SweepSpec, folder: Path, trials: Sequence[Trial], trial_module: str, *, further: bool
+) -> PoolOptions:
+    """Decide on the workers of one call; `further`: repeats may be added once the trials known so far are cooked."""
+    launcher = spec.launcher
+    gpus = visible_gpus() if wants_gpus(spec) else []
+    jobs = len({trial.record.fingerprint for trial in trials if not trial.record.status.is_final})
+    jobs += max(0, spec.total - len(trials))  # points not asked for yet
+    if further:
+        jobs = max(jobs, 1 + CONTENDERS)
+    workers, threads = share_out(launcher, gpus=len(gpus), cores=cpu_cores(), jobs=jobs)
+    return PoolOptions(
+        trial_module=trial_module,
+        workers=workers,
+        threads=threads,
+        gpus=gpus,
+        log_folder=folder / LOG_FOLDER,
+        launcher=launcher,
+    )
+
+
+def wants_gpus(spec: SweepSpec) -> bool:
+    """Whether any arm may be trained on a GPU."""
+    return any(arm.recipe.train.device != "cpu" for arm in spec.known)
+
+
+def share_out(launcher: LauncherOptions, *, gpus: int, cores: int, jobs: int) -> tuple[int, int]:
+    """Decide how many workers there are and how many CPU threads each has, both at least 1.
+
+    `jobs` trials can be cooked at the same time at most; a usable GPU has one worker unless asked otherwise.
+    """
+    workers = launcher.workers or gpus or max(1, cores // (launcher.threads or 1))
+    workers = max(1, min(workers, jobs))
+    return workers, launcher.threads or max(1, cores // workers)
+
+
+def visible_gpus() -> list[str]:
+    """CUDA devices that workers may use, found without importing torch; honours CUDA_VISIBLE_DEVICES."""
+    declared = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if declared is not None:
+        return [name.strip() for name in declared.split(",") if name.strip() not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
+    count = sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+    return [str(index) for index in range(count)]
+
+
+def cpu_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

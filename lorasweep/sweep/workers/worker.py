@@ -20,55 +20,46 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from lorasweep.core.files import write_text
-from lorasweep.core.records import Outcome, Plan, Recipe, Status, from_dict, to_dict
+from lorasweep.core.records import LauncherOptions, Outcome, Plan, Recipe, Status, from_dict, to_dict
 from lorasweep.core.run_folder import ERROR_FILE, RunFolder
+from lorasweep.sweep.retry import is_disk_full, one_line, status_of
 from lorasweep.sweep.workers import stop
-from lorasweep.sweep.workers.failure import is_disk_full, one_line, status_of
-from lorasweep.sweep.workers.heartbeat import Heartbeat, MemoryWatch, beat_every_s
 from lorasweep.trial.resource_usage import taken_mb
 
 STEP_EVENT_EVERY_S = 0.5
 WHERE_SIGNAL = getattr(signal, "SIGUSR1", None)  # Windows has none
+LONGEST_BEAT_S = 5.0
+BEATS_PER_DEADLINE = 20
+BUSY_SHARE = 0.05  # of a CPU core's time; waiting takes far less, computing more even on a crowded machine
+VMSTAT = Path("/proc/vmstat")
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerLimits:
-    """When a worker is taken for dead, and when it makes room for a fresh one."""
+def main(connection: Connection, trial_module: str, log: str, launcher: LauncherOptions) -> None:
+    """Run until killed, until the driver is gone, or until this process should not be used any longer.
 
-    hang_s: float | None = None  # without a sign of life
-    recycle_after: int | None = None  # trials
-    memory_growth_mb: float | None = None  # since its first trial, MB = 10^6 bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerSettings:
-    """What a worker needs before its first job."""
-
-    trial_module: str
-    log: str  # file that collects what libraries print
-    limits: WorkerLimits
-
-
-def main(connection: Connection, settings: WorkerSettings) -> None:
-    """Run until killed, until the driver is gone, or until this process should not be used any longer."""
-    _redirect_output(settings.log)
+    Args:
+        connection: to the driver.
+        trial_module: has `TrialResources`, `cook` and `draw_base_samples`.
+        log: file that collects what libraries print.
+        launcher: says when a worker is taken for dead, and when it makes room for a fresh one.
+    """
+    _redirect_output(log)
     stop.ignore()
     end_with_driver()
     line = DriverLine(connection)
-    if settings.limits.hang_s is not None:
-        Heartbeat(lambda: line.send(kind="beat"), every_s=beat_every_s(settings.limits.hang_s))
-    module = importlib.import_module(settings.trial_module)
+    if launcher.hang_s is not None:
+        Heartbeat(lambda: line.send(kind="beat"), every_s=beat_every_s(launcher.hang_s))
+    module = importlib.import_module(trial_module)
     resources = module.TrialResources()
-    fitness = _Fitness(settings.limits)
+    fitness = _Fitness(launcher)
     line.send(kind="ready")
     while (job := line.next_job()) is not None:
         if job["kind"] == "cook":
@@ -83,9 +74,9 @@ def main(connection: Connection, settings: WorkerSettings) -> None:
 class _Fitness:
     """Whether this process may take another job."""
 
-    def __init__(self, limits: WorkerLimits) -> None:
-        self._recycle_after = limits.recycle_after
-        self._memory = MemoryWatch(limits.memory_growth_mb, taken_mb=taken_mb)
+    def __init__(self, launcher: LauncherOptions) -> None:
+        self._recycle_after = launcher.recycle_after
+        self._memory = MemoryWatch(launcher.memory_growth_mb, taken_mb=taken_mb)
         self._cooked = 0
 
     def leaving(self, error: BaseException | None) -> str:
@@ -198,14 +189,8 @@ def cook_once(
 ) -> tuple[Outcome, Exception | None]:
     """Make one attempt, and leave in the run folder how it ended, for a driver that may be gone.
 
-    Args:
-        cook: `run.cook` but for `asks`.
-        folder: the run folder.
-        attempt: its number.
-        asks: `report` and `should_stop`.
-
-    Returns:
-        The outcome, and the error that it is made of, if it is.
+    `cook` is `run.cook` but for `asks`, its `report` and `should_stop`. Returns the outcome, and the error that it is
+    made of, if it is.
     """
     try:
         outcome = cook(**asks)
@@ -255,3 +240,72 @@ def end_with_driver() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="end-with-driver", daemon=True).start()
+
+
+class Heartbeat:
+    """A thread that beats as long as the main thread gets on.
+
+    A beat means that the main thread stands at another place of the program than at the last look, or that
+    the process has computed since. So a long drawing or judging, which reports no event, beats, and so does
+    one long call that computes; a deadlock, or a wait for what never comes, does not.
+    """
+
+    def __init__(self, beat: Callable[[], object], *, every_s: float) -> None:
+        """Start; `beat` is called from the heart's own thread."""
+        self._beat, self._every_s = beat, every_s
+        self._watched = threading.main_thread().ident or 0
+        threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        place, cpu_s = _whereabouts(self._watched), time.process_time()
+        while not pause.wait(self._every_s):
+            now, now_s = _whereabouts(self._watched), time.process_time()
+            if now != place or now_s - cpu_s > BUSY_SHARE * self._every_s:
+                self._beat()
+            place, cpu_s = now, now_s
+
+
+def beat_every_s(deadline_s: float) -> float:
+    """How often to beat so that a deadline of so many seconds is not missed by chance."""
+    return min(LONGEST_BEAT_S, deadline_s / BEATS_PER_DEADLINE)
+
+
+class MemoryWatch:
+    """Notices that a process takes much more memory than after its first job, when all models were loaded."""
+
+    def __init__(self, limit_mb: float | None, *, taken_mb: Callable[[], Mapping[str, float]]) -> None:
+        """Tolerate growth of `limit_mb` (MB = 10^6 bytes; None: any), measured by kind of memory."""
+        self._limit_mb, self._taken_mb = limit_mb, taken_mb
+        self._first: Mapping[str, float] = {}
+
+    def overgrown(self) -> str:
+        """Look after a job; returns what grew too much, "" when nothing did."""
+        if self._limit_mb is None:
+            return ""
+        now = self._taken_mb()
+        self._first = {**now, **self._first}
+        for kind, taken in now.items():
+            grown = taken - self._first[kind]
+            if grown > self._limit_mb:
+                return f"its {kind} grew by {grown:.0f} MB"
+        return ""
+
+
+def kernel_oom_kills() -> int | None:
+    """How many processes the kernel has killed for want of memory since it booted; None off Linux."""
+    try:
+        lines = VMSTAT.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
+def _whereabouts(thread: int) -> list[tuple[int, int]]:
+    """Where a thread stands: every frame on its stack and the instruction in it."""
+    places = []
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        places.append((id(frame), frame.f_lasti))
+        frame = frame.f_back
+    return places

@@ -104,9 +104,13 @@ class JudgeContext:
 
     def drift(self, name: SetName, weight: float, *, part: Part = "both") -> Rows:
         """See the protocol."""
-        batches = self._batches(name, False)
-        found = [distance_B for _, distance_B in self._answers(batches, weight, True, part)]
-        return self._rows(batches, found, [batch.base_loss_B for batch in batches])
+        batches, path = self._batches(name, False), self.base.path
+        # In units of the noise that an answer implies, epsilon's own: means over levels are then alike on every path.
+        units = [path.snr(batch.t_B) / path.error_scale(batch.t_B) for batch in batches]
+        answers = self._answers(batches, weight, True, part)
+        found = [distance_B * unit_B for (_, distance_B), unit_B in zip(answers, units, strict=True)]
+        base = [batch.base_loss_B * unit_B for batch, unit_B in zip(batches, units, strict=True)]
+        return self._rows(batches, found, base)
 
     def magnitudes(self, name: NoiseName) -> Magnitudes | None:
         """See the protocol."""

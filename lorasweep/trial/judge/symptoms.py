@@ -8,12 +8,12 @@ What a harmless and what a ruined adapter show differs from base to base, so lim
 
 from __future__ import annotations
 
-import importlib
 import math
-import pkgutil
+from contextlib import suppress
 from dataclasses import dataclass
 
-from lorasweep.components import metrics
+from lorasweep.core import registry
+from lorasweep.core.errors import ConfigError
 from lorasweep.core.judging import Symptom
 
 
@@ -43,9 +43,10 @@ class Limit:
 
 
 def _declared() -> tuple[Symptom, ...]:
-    names = (module.name for module in pkgutil.iter_modules(metrics.__path__) if not module.name.startswith("_"))
-    modules = [importlib.import_module(f"{metrics.__name__}.{name}") for name in names]
-    found = (symptom for module in modules for symptom in getattr(module, "SYMPTOMS", ()))
+    found: list[Symptom] = []
+    for name in registry.names("metrics"):
+        with suppress(ConfigError):  # a plugin that cannot be imported is told by whoever asks for it, and by `doctor`
+            found += getattr(registry.load("metrics", name), "SYMPTOMS", ())
     return tuple(sorted(found, key=lambda symptom: symptom.rank))
 
 

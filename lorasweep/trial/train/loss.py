@@ -55,7 +55,8 @@ def ask(
     noise_BCHW = normal(batch, channels, height, width)
     if options.offset:
         noise_BCHW = noise_BCHW + options.offset * normal(batch, channels, 1, 1)
-    t_B = draw_levels(path, batch, generator, options).to(mean_BCHW.device)
+    shift = path.shift((height, width)) if options.shift == "dynamic" else options.shift
+    t_B = draw_levels(path, batch, generator, options, shift=shift).to(mean_BCHW.device)
     return Question(
         noisy_BCHW=path.add(latent_BCHW, noise_BCHW, t_B),
         target_BCHW=path.target(latent_BCHW, noise_BCHW, t_B),
@@ -63,19 +64,21 @@ def ask(
     )
 
 
-def draw_levels(path: NoisePath, count: int, generator: torch.Generator, options: NoiseOptions) -> torch.Tensor:
-    """Draw t (count,) on the CPU.
+def draw_levels(
+    path: NoisePath, count: int, generator: torch.Generator, options: NoiseOptions, *, shift: float
+) -> torch.Tensor:
+    """Draw t (count,) on the CPU, by `options` but their shift.
 
     Source: Esser et al., "Scaling Rectified Flow Transformers" (2024), section 3.1 for logit-normal levels and
     appendix B.2 for the shift.
     """
-    if options.levels == "uniform" and options.shift == 1:
+    if options.levels == "uniform" and shift == 1:
         return path.uniform(count, generator, low=options.low, high=options.high)
     if options.levels == "uniform":
         u_B = torch.rand(count, generator=generator)
     else:
         u_B = torch.sigmoid(options.mean + options.std * torch.randn(count, generator=generator))
-    u_B = options.shift * u_B / (1 + (options.shift - 1) * u_B)
+    u_B = shift * u_B / (1 + (shift - 1) * u_B)
     return path.t_of(options.low + (options.high - options.low) * u_B)
 
 

@@ -68,8 +68,7 @@ def test_the_same_call_takes_what_is_there(home: Path) -> None:
     first, second = ls.run_trial(recipe, quiet=True), ls.run_trial(recipe, quiet=True)
 
     assert first.folder == second.folder
-    assert first.ended is not None and first.ended.cooked
-    assert second.ended is not None and not second.ended.cooked
+    assert first.ended.cooked and not second.ended.cooked
 
 
 def test_a_rung_that_is_answered_with_false_is_the_last(home: Path) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lorasweep.cli import one_run
+from lorasweep.cli import train_command
 from lorasweep.core import files
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import TrialRecord
+from lorasweep.results.handles import EndedRun
+from lorasweep.sweep.mirror import MirrorReport
 from lorasweep.sweep.single import TrialResult
 
 
@@ -29,7 +31,9 @@ def test_the_last_line_says_what_to_type_next(
     files.write_json(folder / "metrics.json", {"metrics": {"overcook/score": 0.1}, "missing": {}, "verdict": verdict})
 
     record = TrialRecord(number=0, arm="train", seed=0, status=Status(status), fingerprint="")
-    one_run.print_result(folder, TrialResult(record=record, cooked=True, mirror_message="1 run"))
+    train_command.print_result(
+        EndedRun(folder, TrialResult(record=record, cooked=True, mirrored=MirrorReport(True, "1 run")))
+    )
 
     told = capsys.readouterr().out.splitlines()
     assert told[:2] == [status, "Done at step 8; use it at 0.7."]

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from lorasweep.config import compose_recipe, conf_dir, places, to_yaml
+from lorasweep.config.override import parse, write
+from lorasweep.config.tree import compose_tree
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import Recipe, from_dict, to_dict
@@ -231,3 +235,18 @@ def test_regularizers_are_picked_by_name_or_as_a_list_and_turned_under_their_nam
 def test_what_is_wrong_with_a_regularizer_is_said(overrides: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         compose_recipe(overrides)
+
+
+@pytest.mark.parametrize(
+    "picks",
+    [
+        {},
+        {"adapter": "locon", "regularization": ["scale_norm", "reg_images"]},
+        {"base": "dollhouse", "metrics": ["burn"]},
+    ],
+)
+def test_a_tree_is_composed_as_hydra_composes_it(picks: dict[str, str | list[str]]) -> None:
+    words = [write(group, choice) for group, choice in picks.items()]
+    with initialize_config_dir(version_base=None, config_dir=str(conf_dir())):
+        theirs = OmegaConf.to_container(compose(config_name="recipe", overrides=words))
+    assert compose_tree(parse(words)[0])[0].values == theirs

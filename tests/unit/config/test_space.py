@@ -8,8 +8,7 @@ import pytest
 
 from lorasweep.config.override import parse
 from lorasweep.config.space import Axis, Choice, Condition, Interval, Setting, Space
-from lorasweep.config.space_grammar import Swept, read_override
-from lorasweep.config.space_read import condition_problems, overlap_problems, read_space
+from lorasweep.config.space_read import Swept, condition_problems, overlap_problems, read_override, read_space
 from lorasweep.core.errors import Problem
 
 ADAMW, PRODIGY = (Condition("optimizer", (name,)) for name in ("adamw", "prodigy"))

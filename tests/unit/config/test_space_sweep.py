@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lorasweep.config import SweepSpec, load_sweep, sweep_of_overrides
-from lorasweep.config.sweep_search import Constraint, Objective
+from lorasweep.config.sweep_spec import Constraint, Objective
 from lorasweep.core.errors import ConfigError
 
 GOOD = """

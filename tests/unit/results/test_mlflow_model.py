@@ -19,7 +19,7 @@ from lorasweep.core.errors import InputError
 from lorasweep.core.records import Recipe, to_dict
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.results.mlflow_model import DrawingModel
-from lorasweep.results.tracking.model import save
+from lorasweep.results.tracking.mirror import save
 from lorasweep.results.tracking.reading import read_trial
 from lorasweep.trial import sample
 from lorasweep.trial.resources import TrialResources

@@ -12,7 +12,7 @@ from sweep_folders import Cooked, write_sweep
 from lorasweep.cli import main
 from lorasweep.core import files, printable
 from lorasweep.core.run_folder import RunFolder
-from lorasweep.results.report import markdown, page, pictures
+from lorasweep.results.report import gallery, page, write
 from lorasweep.results.report.reading import read_findings
 
 EVIL = '<img src=x onerror="alert(1)">\x1b[31m</title></script><script>alert(2)</script>\u202e[red]{{x}}'
@@ -57,7 +57,7 @@ def test_the_report_holds_the_words_and_none_of_the_elements(tmp_path: Path) -> 
 
 
 def test_markdown_shows_it_as_text(tmp_path: Path) -> None:
-    text = markdown.render(read_findings(evil_sweep(tmp_path)))
+    text = write.render(read_findings(evil_sweep(tmp_path)))
 
     assert "img src" in text and "<img" not in text and "<script" not in text and "\x1b" not in text
 
@@ -91,14 +91,14 @@ def test_an_index_may_only_name_its_neighbours(tmp_path: Path) -> None:
     files.write_json(folder / "index.json", {"images": [{**row, "file": name} for name in names]})
     Image.new("RGB", (8, 8)).save(folder / "fine.png")
 
-    assert [picture.file.name for picture in pictures.of_run(RunFolder(tmp_path / "run"))] == ["fine.png"]
+    assert [picture.file.name for picture in gallery.of_run(RunFolder(tmp_path / "run"))] == ["fine.png"]
 
 
 def test_a_picture_that_is_none_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("<script>alert(1)</script>")
 
-    picture = pictures.Picture(file=tmp_path / "a.png", tier="class", place=0, prompt="p", seed=0, weight=0.7, step=1)
-    assert pictures.data_uri(picture) is None
+    picture = gallery.Picture(file=tmp_path / "a.png", tier="class", place=0, prompt="p", seed=0, weight=0.7, step=1)
+    assert gallery.data_uri(picture) is None
 
 
 def photos(root: Path, name: str, caption: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lorasweep.config import Arm, Search, SweepSpec
 from lorasweep.config.space import Space
-from lorasweep.config.sweep_search import SamplerOptions
+from lorasweep.config.sweep_spec import SamplerOptions
 from lorasweep.core.records import (
     BaseOptions,
     Bucket,

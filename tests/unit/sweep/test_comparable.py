@@ -13,14 +13,14 @@ import yaml
 
 from lorasweep.cli import main
 from lorasweep.config import SweepSpec
-from lorasweep.config.sweep_search import PrunerOptions
+from lorasweep.config.sweep_spec import PrunerOptions
 from lorasweep.core.records import Outcome, Status
 from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep import comparable
 from lorasweep.sweep.queue import Trial
 from lorasweep.sweep.ranking import leaderboard
 from lorasweep.sweep.ranking.state import SweepState, TrialState
-from lorasweep.sweep.search.pruning_gate import PruningGate
+from lorasweep.sweep.search.pruning import PruningGate
 from lorasweep.sweep.trial_writer import TrialWriter
 from lorasweep.trial.judge import score
 

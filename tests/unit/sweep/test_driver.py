@@ -14,16 +14,16 @@ from optuna.trial import TrialState
 from pretend_sweep import STEPS, cook, numbered_arms, spec
 from sweep_checks import assert_study_agrees, by_arm, log, starts
 
-from lorasweep.config.sweep_search import PrunerOptions
+from lorasweep.config.sweep_spec import PrunerOptions
 from lorasweep.core.errors import ConfigError, InputError, SweepHeldError
 from lorasweep.core.files import read_json
 from lorasweep.core.records import LauncherOptions, Status
 from lorasweep.core.run_folder import PRUNING_FILE
+from lorasweep.sweep.driver import TIMING_FILE
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.state import read_state
-from lorasweep.sweep.ranking.timing import TIMING_FILE
 from lorasweep.sweep.search.study import STUDY_FILE, SweepStudy
-from lorasweep.sweep.workers import sizing
+from lorasweep.sweep.workers import pool
 from lorasweep.sweep.workers.lock import holder, sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
 
@@ -250,8 +250,8 @@ def test_an_output_folder_that_cannot_be_is_an_input_error(tmp_path):
 
 def test_each_worker_has_its_gpu_and_its_threads(tmp_path, monkeypatch):
     declared = pretend_sweep.with_launcher(spec(numbered_arms(2, step_s=0.05)), LauncherOptions(workers=2, threads=3))
-    monkeypatch.setattr("lorasweep.sweep.workers.sizing.visible_gpus", lambda: ["5", "GPU-7"])
-    monkeypatch.setattr("lorasweep.sweep.workers.sizing.wants_gpus", lambda spec: True)
+    monkeypatch.setattr("lorasweep.sweep.workers.pool.visible_gpus", lambda: ["5", "GPU-7"])
+    monkeypatch.setattr("lorasweep.sweep.workers.pool.wants_gpus", lambda spec: True)
     cook(declared, tmp_path)
     seen = [read_json(path) for path in sorted(tmp_path.glob("*/worker.json"))]
     assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in seen) == ["5", "GPU-7"]
@@ -261,9 +261,9 @@ def test_each_worker_has_its_gpu_and_its_threads(tmp_path, monkeypatch):
 
 def test_visible_gpus_follow_the_environment(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, GPU-3")
-    assert sizing.visible_gpus() == ["2", "GPU-3"]
+    assert pool.visible_gpus() == ["2", "GPU-3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert sizing.visible_gpus() == []
+    assert pool.visible_gpus() == []
 
 
 @dataclass
@@ -296,7 +296,7 @@ def test_the_mirror_follows_and_a_failing_hook_costs_nothing(tmp_path):
         on_change=lambda state: notes.append(state.notes),
     )
     assert result.exit_code == 0
-    assert (result.mirror_ok, result.mirror_message) == (False, mirror.message)
+    assert (result.mirrored.ok, result.mirrored.message) == (False, mirror.message)
     assert mirror.calls == ["start", "finish 20.0"]
     assert notes[-1] == ("after trial 0: OSError: no space for the sheet",)
 

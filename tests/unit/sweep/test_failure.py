@@ -7,7 +7,7 @@ import pytest
 
 from lorasweep.core.errors import ConfigError, DatasetError, Problem
 from lorasweep.core.records import Status
-from lorasweep.sweep.workers.failure import is_disk_full, one_line, status_of
+from lorasweep.sweep.retry import is_disk_full, one_line, status_of
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from lorasweep.sweep.workers import heartbeat
-from lorasweep.sweep.workers.heartbeat import Heartbeat, MemoryWatch, beat_every_s, kernel_oom_kills
+from lorasweep.sweep.workers import worker
+from lorasweep.sweep.workers.worker import Heartbeat, MemoryWatch, beat_every_s, kernel_oom_kills
 
 
 def test_a_working_thread_beats_and_a_stuck_one_does_not():
@@ -43,7 +43,7 @@ def test_every_kind_of_memory_counts_and_no_limit_is_no_limit():
 
 def test_the_kernels_kills_are_counted(tmp_path, monkeypatch):
     file = tmp_path / "vmstat"
-    monkeypatch.setattr(heartbeat, "VMSTAT", file)
+    monkeypatch.setattr(worker, "VMSTAT", file)
     assert kernel_oom_kills() is None
     file.write_text("nr_free_pages 5\noom_kill 3\n")
     assert kernel_oom_kills() == 3

@@ -24,7 +24,7 @@ PATIENCE_S = 120.0
 SWEEP, STUDY = "lorasweep.sweep", "lorasweep.sweep.search.study:SweepStudy"
 
 DRIVER_DEATHS = {
-    "declared, nothing asked": f"{SWEEP}.startup:write_manifest:after:1",
+    "declared, nothing asked": f"{SWEEP}.driver:write_manifest:after:1",
     "manifest half written": "os:replace:before:1",
     "study made, nothing in it": f"{STUDY}.reconcile:before:1",
     "inputs of a trial written": f"{SWEEP}.trial_writer:_write_inputs:after:2",

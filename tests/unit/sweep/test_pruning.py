@@ -14,7 +14,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from benchmarks.replay import Course, replay
-from lorasweep.config.sweep_search import PrunerOptions
+from lorasweep.config.sweep_spec import PrunerOptions
 from lorasweep.core.records import Component, Status
 from lorasweep.sweep.queue import in_exposures
 from lorasweep.sweep.search.pruning import RungPruner, decade_of, is_exempt, make_pruner

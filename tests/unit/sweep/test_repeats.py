@@ -10,7 +10,7 @@ from sweep_checks import assert_study_agrees, by_arm, log, starts
 
 from lorasweep.core.files import read_json
 from lorasweep.sweep import result_cache
-from lorasweep.sweep.ranking.repeats import next_round
+from lorasweep.sweep.ranking.noise import next_round
 from lorasweep.sweep.ranking.state import read_state
 
 

@@ -12,7 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from lorasweep.config.space import Axis, Choice, Condition, Interval, Point, Space
-from lorasweep.config.sweep_search import SamplerOptions
+from lorasweep.config.sweep_spec import SamplerOptions
 from lorasweep.sweep.search.sampling import distributions, make_sampler, suggest
 
 ADAMW, PRODIGY = (Condition("optimizer", (name,)) for name in ("adamw", "prodigy"))

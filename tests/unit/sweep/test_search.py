@@ -17,12 +17,11 @@ from pretend_space import SPACE, slowed, sweep
 from sweep_checks import assert_study_agrees, log, starts
 
 from lorasweep.config.space import Axis, Choice, Space
-from lorasweep.config.sweep_search import Constraint, Objective, PrunerOptions, SamplerOptions
+from lorasweep.config.sweep_spec import Constraint, Objective, PrunerOptions, SamplerOptions
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import read_json, read_jsonl
 from lorasweep.core.records import Status
-from lorasweep.sweep.added_trials import ASKED_FILE
-from lorasweep.sweep.manifest import read_manifest
+from lorasweep.sweep.manifest import ASKED_FILE, read_manifest
 from lorasweep.sweep.ranking.state import params as params_of
 from lorasweep.sweep.ranking.state import read_state
 from lorasweep.sweep.search.study import STUDY_FILE, SweepStudy

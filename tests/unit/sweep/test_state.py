@@ -13,8 +13,8 @@ from lorasweep.core.files import append_jsonl, write_json
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RunFolder, TrialRecord
 from lorasweep.sweep.manifest import declare, write_manifest
-from lorasweep.sweep.ranking.document import status_json
-from lorasweep.sweep.ranking.pace import Pace
+from lorasweep.sweep.queue import Pace
+from lorasweep.sweep.ranking.leaderboard import status_json
 from lorasweep.sweep.ranking.state import TrialState, estimate, params, read_state
 from lorasweep.sweep.workers.lock import sweep_lock
 

@@ -12,8 +12,7 @@ from optuna.trial import TrialState
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep.manifest import declare
-from lorasweep.sweep.search.storage import WRITTEN_FOR
-from lorasweep.sweep.search.study import SET_ASIDE_FILE, STUDY_FILE, SweepStudy, meaning
+from lorasweep.sweep.search.study import SET_ASIDE_FILE, STUDY_FILE, WRITTEN_FOR, SweepStudy, meaning
 
 
 def manifest(count=3):

@@ -7,15 +7,15 @@ import itertools
 import pytest
 
 from lorasweep.core.files import read_json, write_text
-from lorasweep.sweep.ranking import timing
-from lorasweep.sweep.ranking.timing import TIMING_FILE, Stopwatch
+from lorasweep.sweep import driver
+from lorasweep.sweep.driver import TIMING_FILE, Stopwatch
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
     """Every look at the clock is ten seconds after the one before."""
     ticks = itertools.count(0, 10)
-    monkeypatch.setattr(timing.time, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(driver.time, "monotonic", lambda: float(next(ticks)))
 
 
 def test_the_error_is_known_at_the_end_over_all_sittings(tmp_path):

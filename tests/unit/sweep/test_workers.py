@@ -16,8 +16,8 @@ from lorasweep.core.files import read_json
 from lorasweep.core.records import LauncherOptions, Status
 from lorasweep.core.run_folder import TrialRecord
 from lorasweep.sweep.retry import RETRIES, status_of_death
-from lorasweep.sweep.workers import heartbeat, pool
-from lorasweep.sweep.workers.sizing import share_out
+from lorasweep.sweep.workers import pool, worker
+from lorasweep.sweep.workers.pool import share_out
 
 
 def cared_for(arms, *, workers=1, **limits):
@@ -120,7 +120,7 @@ def test_want_of_memory_is_the_neighbours_fault_at_first():
 def test_a_kill_by_the_kernel_is_told_from_any_other(tmp_path, monkeypatch):
     counter = tmp_path / "vmstat"
     counter.write_text("oom_kill 0\n")
-    monkeypatch.setattr(heartbeat, "VMSTAT", counter)
+    monkeypatch.setattr(worker, "VMSTAT", counter)
     options = pool.PoolOptions(
         trial_module="pretend_trial", workers=2, threads=1, gpus=(), log_folder=tmp_path / "workers"
     )

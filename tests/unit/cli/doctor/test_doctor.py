@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from lorasweep.cli import main
-from lorasweep.cli.doctor import State, cook, machine, run, software, weights
-from lorasweep.cli.doctor.record import ok
+from lorasweep.cli import doctor_command, main
+from lorasweep.cli.doctor import State, machine, ok, software
 
 
 def test_a_sound_machine_is_told_so_and_left_as_it_was(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,9 +41,9 @@ def test_a_check_that_breaks_does_not_hide_the_others(monkeypatch: pytest.Monkey
     def broken() -> Any:
         raise RuntimeError("the sky fell")
 
-    monkeypatch.setattr(run, "_CHECKS", (broken, lambda: ok("after", "fine")))
+    monkeypatch.setattr(doctor_command, "CHECKS", (broken, lambda: ok("after", "fine")))
 
-    first, second = run.examine(with_cook=False)
+    first, second = doctor_command.examine(with_cook=False)
 
     assert first.state is State.FAIL and "the sky fell" in first.found and second.state is State.OK
 
@@ -103,22 +102,22 @@ def test_weights_against_the_wheels_record(tmp_path: Path, monkeypatch: pytest.M
     folder = tmp_path / "lorasweep" / "dollhouse" / "weights"
     folder.mkdir(parents=True)
     (folder / "model_index.json").write_text("{}")
-    monkeypatch.setattr(weights.lorasweep, "__file__", str(tmp_path / "lorasweep" / "__init__.py"))
-    recorded = {folder / "model_index.json": weights._digest(folder / "model_index.json")}
-    monkeypatch.setattr(weights, "_recorded", lambda: recorded)
+    monkeypatch.setattr(software.lorasweep, "__file__", str(tmp_path / "lorasweep" / "__init__.py"))
+    recorded = {folder / "model_index.json": software._digest(folder / "model_index.json")}
+    monkeypatch.setattr(software, "_recorded", lambda: recorded)
 
-    assert "intact" in weights.dollhouse().found
+    assert "intact" in software.dollhouse().found
     (folder / "model_index.json").write_text("{ }")
-    assert weights.dollhouse().state is State.FAIL
+    assert software.dollhouse().state is State.FAIL
     (folder / "model_index.json").unlink()
-    assert "no weights" in weights.dollhouse().found
+    assert "no weights" in software.dollhouse().found
 
 
 def test_the_digest_is_the_one_that_wheels_record(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
 
     # SHA-256 of nothing, URL-safe base64 without padding, as PEP 376 and the wheel format have it.
-    assert weights._digest(tmp_path / "a") == "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+    assert software._digest(tmp_path / "a") == "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
 
 
 def test_weights_against_the_commit(tmp_path: Path) -> None:
@@ -128,15 +127,15 @@ def test_weights_against_the_commit(tmp_path: Path) -> None:
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *words], check=True)
 
-    assert weights._changed_since_commit(tmp_path / "weights") == []
+    assert software._changed_since_commit(tmp_path / "weights") == []
     (tmp_path / "weights" / "a").write_text("2")
-    assert weights._changed_since_commit(tmp_path / "weights") == ["a"]
+    assert software._changed_since_commit(tmp_path / "weights") == ["a"]
 
 
 def test_a_cook_that_fails_says_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cook, "RECIPE", ("adapter.dim=0",))
+    monkeypatch.setattr(machine, "RECIPE", ("adapter.dim=0",))
 
-    check = cook.cook()
+    check = machine.cook()
 
     assert check.state is State.FAIL and "exit code 2" in check.found and "adapter.dim" in check.found
 
@@ -144,6 +143,6 @@ def test_a_cook_that_fails_says_its_last_words(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.slow
 def test_a_real_cook() -> None:
     """Run with: pytest -m slow tests/unit/cli/doctor."""
-    check = cook.cook()
+    check = machine.cook()
 
     assert check.state in (State.OK, State.WARN) and "10 steps" in check.found

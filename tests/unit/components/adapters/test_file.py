@@ -29,7 +29,7 @@ def build(base: Base, path: Path) -> Any:
 
 
 def kohya_name(path: str) -> str:
-    return kohya_names.kohya_name(path, numbered=False)
+    return kohya_names.kohya_name(path, parts=())
 
 
 def look(base: Base) -> torch.Tensor:

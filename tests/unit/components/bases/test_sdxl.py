@@ -15,8 +15,8 @@ from tiny_sdxl import as_one_file, config_only, write_sdxl_checkpoint
 
 from lorasweep.components.bases import sdxl
 from lorasweep.components.bases._families import SDXL
-from lorasweep.components.bases._loaded import StableDiffusionXLBase
 from lorasweep.components.bases._source import Source
+from lorasweep.components.bases._unet import StableDiffusionXLBase
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import BaseOptions, Frame
 

@@ -13,10 +13,18 @@ from lorasweep.core import files
 from lorasweep.core.run_folder import RunFolder
 from lorasweep.results import sheet
 from lorasweep.results.report import page
-from lorasweep.results.report.contact_sheet import write_contact_sheet
-from lorasweep.results.report.gallery import OTHERS_DIFFER, Drawn, contact_sheet, heading, shared
-from lorasweep.results.report.pictures import Picture, of_base, of_run
+from lorasweep.results.report.gallery import (
+    OTHERS_DIFFER,
+    Drawn,
+    Picture,
+    contact_sheet,
+    heading,
+    of_base,
+    of_run,
+    shared,
+)
 from lorasweep.results.report.reading import read_findings
+from lorasweep.results.report.write import write_contact_sheet
 
 
 def drawn(prompt: str, trigger: str | None = None, *, seed: int = 0) -> Drawn:

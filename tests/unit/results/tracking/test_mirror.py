@@ -12,9 +12,9 @@ import pytest
 
 from lorasweep.core import files
 from lorasweep.core.records import TrackingOptions
-from lorasweep.results.tracking.mirror import SweepMirror, sync_all, sync_sweep
+from lorasweep.results.tracking.content import legible
+from lorasweep.results.tracking.mirror import SweepMirror, sync_folder, sync_sweep
 from lorasweep.results.tracking.push import BATCH
-from lorasweep.results.tracking.trial_content import legible
 
 STEPS = 20
 RUNGS = [10, 20]
@@ -363,7 +363,7 @@ def test_single_runs_are_mirrored_as_a_sweep_named_train(
 ) -> None:
     train = fakes.FakeSweep(store_home / "outputs" / "train", steps=STEPS)  # no sweep.yaml
     train.complete(0)
-    assert not sync_all([store_home / "outputs" / "train"])["train"].problems
+    assert not sync_folder(store_home / "outputs" / "train").problems
     held = holdings()
     assert held.parent.info.status == "FINISHED"
     (child,) = held.children.values()

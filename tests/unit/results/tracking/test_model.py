@@ -10,8 +10,7 @@ import yaml
 
 from lorasweep.core import files
 from lorasweep.core.records import TrackingOptions
-from lorasweep.results.tracking.mirror import sync_sweep
-from lorasweep.results.tracking.model import LOADER
+from lorasweep.results.tracking.mirror import LOADER, sync_sweep
 
 
 def models(held: Any) -> list[Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
+import types
 
 import pytest
 
-from lorasweep.trial.judge import score
+from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.trial.judge import score, symptoms
 from lorasweep.trial.judge.calibration import Calibration
 from lorasweep.trial.judge.symptoms import SYMPTOMS, Limit, Symptom
 
@@ -121,3 +124,18 @@ def test_a_score_without_a_symptom_is_the_score_had_it_not_been_measured() -> No
     assert whole[score.SCORE] > found[score.SCORE] > 0
     assert score.without(whole, ()) == whole
     assert score.SCORE not in score.without(whole, {symptom.name for symptom in SYMPTOMS})
+
+
+def test_a_plugins_symptoms_count_and_one_that_cannot_be_imported_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine = dataclasses.replace(SYMPTOMS[0], name="mine", rank=-1)
+
+    def load(group: str, name: str) -> types.SimpleNamespace:
+        if name == "broken":
+            raise ConfigError(Problem("metrics=broken", "cannot be imported"))
+        return types.SimpleNamespace(SYMPTOMS=(mine,) if name == "mine" else SYMPTOMS)
+
+    monkeypatch.setattr(symptoms.registry, "names", lambda group: ["broken", "burn", "mine"])
+    monkeypatch.setattr(symptoms.registry, "load", load)
+    assert symptoms._declared() == (mine, *SYMPTOMS)

@@ -18,9 +18,9 @@ NewSlot = Callable[..., Slot]
 
 
 @pytest.fixture
-def base(tiny_sd: Path) -> Base:
-    """The tiny base, freshly loaded."""
-    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
+def base(tiny_sd: Path, request: pytest.FixtureRequest) -> Base:
+    """The tiny base, freshly loaded; in single precision unless parametrized with another."""
+    return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision=getattr(request, "param", "fp32"))
 
 
 @pytest.fixture

@@ -150,10 +150,13 @@ def test_a_slot_that_cannot_be_made_leaves_nothing_in_the_base(new_slot: Any, ba
     assert [type(module) for module in base.unet.modules()] == before
 
 
+@pytest.mark.parametrize("base", ["fp32", "bf16"], indirect=True)
 def test_an_adapter_that_is_looked_at_while_it_trains_does_not_drop_out(new_slot: Any, base: Any) -> None:
     slot = new_slot(adapter=Component(name="lora", options={"dim": 2, "dropout": 0.5}))
     train(slot, base, 2)
-    noisy, text = torch.ones(1, 4, 8, 8), base.encode_captions(["zkw"])["embeds"]
+    noisy, text = torch.ones(1, 4, 8, 8, dtype=base.dtype), base.encode_captions(["zkw"])["embeds"]
+    weight = next(module for module in base.unet.modules() if hasattr(module, "lora_A")).base_layer.weight
+    untouched = weight.detach().clone()
 
     def answer() -> torch.Tensor:
         return base.unet(noisy, torch.tensor([500]), text).sample.detach()
@@ -163,5 +166,8 @@ def test_an_adapter_that_is_looked_at_while_it_trains_does_not_drop_out(new_slot
         assert not torch.equal(answer(), answer())
         with lora_weight.lora_weight(base, slot.adapter, 1.0):
             assert torch.equal(answer(), answer())
+            # An adapter is added only to weights that do not round it away.
+            assert torch.equal(weight, untouched) == (base.dtype == torch.bfloat16)
         assert not torch.equal(answer(), answer())
+    assert torch.equal(weight, untouched)
     base.unet.eval()

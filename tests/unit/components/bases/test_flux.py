@@ -1,0 +1,243 @@
+"""The first flow-matching transformer, FLUX.1, on tiny random weights: against diffusers' pipeline and example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from oracle import pipeline_of
+from tiny_flux import TOKENS, make_tiny_flux
+
+from lorasweep.components.bases import dollhouse_flow
+from lorasweep.core.records import BaseOptions, Frame, NoiseOptions
+from lorasweep.trial.denoise import denoise
+from lorasweep.trial.train import loss
+
+PROMPTS, NEGATIVES = ["zkw, red hair", "1girl, hat"], ["", "green hat"]
+WIDTH, HEIGHT = 40, 24
+FRAMES = [Frame.whole(WIDTH, HEIGHT)] * 2
+
+
+def load(folder: Path) -> Any:
+    options = BaseOptions(name="dollhouse_flow", path=str(folder), resolution=32, bucket_step=8)
+    return dollhouse_flow.load(options, device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["static shift", "dynamic shift"])
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load(make_tiny_flux(tmp_path_factory.mktemp("base") / "it", dynamic_shift=request.param))
+
+
+def noise(base: Any) -> torch.Tensor:
+    return torch.randn(2, *base.latent.of(WIDTH, HEIGHT), generator=torch.Generator().manual_seed(3))
+
+
+def drawn_by_pipeline(base: Any, steps: int, guidance: float) -> tuple[list[dict[str, Any]], torch.Tensor]:
+    """What the pipeline's transformer was asked and answered, and the latents in the end."""
+    asked: list[dict[str, Any]] = []
+
+    def remember(module: Any, arguments: Any, keywords: dict[str, Any], output: Any) -> None:
+        asked.append({**keywords, "answer": output[0]})
+
+    pipeline = pipeline_of(base, "euler")
+    handle = base.denoiser.register_forward_hook(remember, with_kwargs=True)
+    try:
+        tokens_BPF = pipeline(
+            prompt=PROMPTS,
+            negative_prompt=NEGATIVES,
+            true_cfg_scale=guidance,
+            width=WIDTH,
+            height=HEIGHT,
+            num_inference_steps=steps,
+            latents=pipeline._pack_latents(noise(base), *noise(base).shape),
+            max_sequence_length=TOKENS,
+            output_type="latent",
+        ).images
+    finally:
+        handle.remove()
+    return asked, pipeline._unpack_latents(tokens_BPF, HEIGHT, WIDTH, pipeline.vae_scale_factor)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sampler", ["euler", "ddim"])
+def test_latents_are_those_of_the_pipeline(base: Any, sampler: str) -> None:
+    _, wanted = drawn_by_pipeline(base, 7, 4.0)
+    text, negative = base.encode_captions(PROMPTS), base.encode_captions(NEGATIVES)
+    found = denoise(base, noise(base), text, negative, FRAMES, sampler=sampler, steps=7, guidance=4.0)
+    assert wanted.abs().max() > 0.1 and (found - wanted).abs().max() < 1e-4
+
+
+@torch.no_grad()
+def test_answers_are_what_the_pipeline_computes_inside(base: Any) -> None:
+    (asked, *_), _ = drawn_by_pipeline(base, 3, 1.0)
+    found = base.predict(noise(base), asked["timestep"], base.encode_captions(PROMPTS), FRAMES)
+    assert (base._pack(found) - asked["answer"]).abs().max() < 1e-5 * asked["answer"].abs().max()
+
+
+@torch.no_grad()
+def test_pictures_come_back_from_their_latents_as_in_the_pipeline(base: Any) -> None:
+    latent, vae = noise(base), base.vae
+    wanted = vae.decode(latent / vae.config.scaling_factor + vae.config.shift_factor).sample
+    assert torch.equal(base.decode_latents(latent), wanted)
+    pixels = torch.rand(1, 3, HEIGHT, WIDTH) * 2 - 1
+    raw = vae.encode(pixels).latent_dist.mean
+    assert torch.allclose(base.encode_images(pixels)[0], (raw - 0.12) * 0.36, atol=1e-6)
+
+
+def test_loss_and_gradient_are_those_of_diffusers_example(tiny_flux: Path) -> None:
+    """Source: huggingface/diffusers, examples/dreambooth/train_dreambooth_lora_flux.py, weighting_scheme none."""
+    base = load(tiny_flux)
+    mean, std = noise(base), torch.full_like(noise(base), 0.1)
+    question = loss.ask(
+        mean, std, base.path, generator=torch.Generator().manual_seed(5), options=NoiseOptions(levels="logit_normal")
+    )
+    weight = base.denoiser.transformer_blocks[0].attn.to_q.weight.requires_grad_(True)
+    text = base.encode_captions(PROMPTS)
+    answer = base.predict(question.noisy_BCHW, question.t_B, text, FRAMES)
+    found = loss.weigh(answer, question, base.path, options=NoiseOptions())
+    found.backward()
+    ours = weight.grad.clone()
+    weight.grad = None
+
+    again = torch.Generator().manual_seed(5)
+    model_input = mean + std * torch.randn(mean.shape, generator=again)
+    drawn = torch.randn(mean.shape, generator=again)
+    sigmas = torch.sigmoid(torch.randn(2, generator=again))[:, None, None, None]
+    noisy = (1.0 - sigmas) * model_input + sigmas * drawn
+    pipeline = pipeline_of(base, "euler")
+    embeds, pooled, text_ids = pipeline.encode_prompt(PROMPTS, PROMPTS, max_sequence_length=TOKENS)
+    image_ids = pipeline._prepare_latent_image_ids(2, HEIGHT // 8, WIDTH // 8, "cpu", torch.float32)
+    packed = base.denoiser(
+        hidden_states=pipeline._pack_latents(noisy, *noisy.shape),
+        timestep=(sigmas.flatten() * 1000) / 1000,
+        pooled_projections=pooled,
+        encoder_hidden_states=embeds,
+        txt_ids=text_ids,
+        img_ids=image_ids,
+        return_dict=False,
+    )[0]
+    answer = pipeline._unpack_latents(packed, HEIGHT, WIDTH, pipeline.vae_scale_factor)
+    wanted = ((answer - (drawn - model_input)) ** 2).reshape(2, -1).mean(1).mean()
+    wanted.backward()
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-6)
+    assert torch.allclose(ours, weight.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_a_lora_of_one_picture_draws_that_picture(tiny_flux: Path) -> None:
+    """A wrong sign, or time running the other way, cannot do it."""
+    from lorasweep.components.adapters import lora
+
+    base = load(tiny_flux)
+    adapter = lora.build(base, seed=0, dim=16, alpha=16.0, dropout=0.0, targets="full", text_encoder=False)
+    optimizer = torch.optim.AdamW(adapter.parameters()["transformer"], lr=5e-3)
+    picture = torch.randn(1, *base.latent.of(16, 16), generator=torch.Generator().manual_seed(1))
+    generator, frames = torch.Generator().manual_seed(2), [Frame.whole(16, 16)] * 8
+    with torch.no_grad():
+        text = base.encode_captions(["zkw"] * 8)
+    for _ in range(100):
+        mean = picture.expand(8, -1, -1, -1)
+        question = loss.ask(mean, torch.zeros_like(mean), base.path, generator=generator, options=NoiseOptions())
+        answer = base.predict(question.noisy_BCHW, question.t_B, text, frames)
+        optimizer.zero_grad()
+        loss.weigh(answer, question, base.path, options=NoiseOptions()).backward()
+        optimizer.step()
+    start = torch.randn(2, *picture.shape[1:], generator=generator)
+    row = {name: tensor[:2] for name, tensor in text.items()}
+    with torch.no_grad():
+        drawn = denoise(base, start, row, None, frames[:2], sampler="euler", steps=10, guidance=1.0)
+        adapter.set_weight(0.0)
+        plain = denoise(base, start, row, None, frames[:2], sampler="euler", steps=10, guidance=1.0)
+    near, far = ((each - picture).square().mean().item() for each in (drawn, plain))
+    assert near < 0.5 * picture.square().mean() < picture.square().mean() < far
+
+
+@pytest.mark.parametrize("form", ["trained", "exported"])
+def test_diffusers_reads_its_loras_back(tiny_flux: Path, tmp_path: Path, form: str) -> None:
+    """Every module of both parts, at the strength that was trained, whether alpha is told or folded."""
+    from safetensors.numpy import save_file
+
+    from lorasweep.components.adapters import lora
+    from lorasweep.results.export.whole import to_kohya
+    from lorasweep.results.export.write import _read
+
+    base = load(tiny_flux)
+    adapter = lora.build(base, seed=0, dim=8, alpha=2.0, dropout=0.0, targets="full", text_encoder=True)
+    torch.manual_seed(0)
+    for tensors in adapter.parameters().values():
+        for tensor in tensors:
+            torch.nn.init.normal_(tensor, std=0.2)
+    file = tmp_path / "it.safetensors"
+    adapter.save(file)
+    if form == "exported":
+        tensors = to_kohya(*_read(file))
+        assert not any("alpha" in key for key in tensors) and len(tensors) == 2 * len(adapter.layers)
+        save_file(tensors, file)
+    level = torch.full((2,), 0.5)
+    with torch.no_grad():
+        wanted = base.predict(noise(base), level, base.encode_captions(PROMPTS), FRAMES)
+        plain = load(tiny_flux)
+        before = plain.predict(noise(plain), level, plain.encode_captions(PROMPTS), FRAMES)
+        pipeline_of(plain, "euler").load_lora_weights(tmp_path, weight_name=file.name, adapter_name="it")
+        found = plain.predict(noise(plain), level, plain.encode_captions(PROMPTS), FRAMES)
+    assert (wanted - before).abs().max() > 0.1 and (found - wanted).abs().max() < 1e-5
+
+
+def test_dynamic_levels_are_shifted_as_the_pipeline_shifts_its_own(base: Any) -> None:
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+    options = NoiseOptions(levels="logit_normal", std=1.3, shift="dynamic")
+    mean = torch.zeros(64, *base.latent.of(WIDTH, HEIGHT))
+    question = loss.ask(mean, mean, base.path, generator=torch.Generator().manual_seed(0), options=options)
+    again = torch.Generator().manual_seed(0)
+    torch.randn(2, *mean.shape, generator=again)
+    plain = torch.sigmoid(1.3 * torch.randn(64, generator=again))
+    scheduler = base.noise_schedule
+    names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+    mu = calculate_shift((WIDTH // 8) * (HEIGHT // 8), *(scheduler.config[name] for name in names))
+    if scheduler.config.use_dynamic_shifting:
+        wanted = scheduler.time_shift(mu, 1.0, plain)
+    else:
+        wanted = 2.0 * plain / (1.0 + plain)
+    assert torch.allclose(question.t_B, wanted, atol=1e-6) and (question.t_B != plain).all()
+
+
+def test_what_makes_no_sense_on_flow_is_refused_before_any_work(
+    tiny_flux: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lorasweep.cli import main
+
+    words = ["base=dollhouse_flow", f"base.path={tiny_flux}", "dataset.dollhouse.images=8"]
+    wrong = ["noise.min_snr_gamma=5", "noise.debiased=true", "noise.p2_gamma=1", "noise.offset=0.1"]
+    assert main(["train", *words, *wrong, "sample.sampler=dpmpp_2m"]) == 2
+    told = capsys.readouterr().err
+    assert all(f"override: noise.{key}={off}" in told for key, off in
+               {"min_snr_gamma": "null", "debiased": "false", "p2_gamma": "null", "offset": "0.0"}.items())  # fmt: skip
+    assert "must be euler or ddim on a base that predicts flow, got dpmpp_2m" in " ".join(told.split())
+    assert main(["plan", *words, "base.prediction_type=v_prediction", "base.zero_terminal_snr=true"]) == 2
+    assert "base.zero_terminal_snr" in capsys.readouterr().err
+    assert main(["plan", "noise=dynamic_shift"]) == 2
+    assert "noise.shift  must be a number on a base that predicts epsilon, got dynamic" in capsys.readouterr().err
+
+
+def test_a_file_that_was_exported_is_judged_on_it_again(tiny_flux: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    from lorasweep.components.adapters import file, lora
+    from lorasweep.results.export.whole import to_kohya
+    from lorasweep.results.export.write import _read
+
+    base, path = load(tiny_flux), tmp_path / "it.safetensors"
+    adapter = lora.build(base, seed=0, dim=4, alpha=2.0, dropout=0.0, targets="attn-mlp", text_encoder=False)
+    for tensor in adapter.parameters()["transformer"]:
+        torch.nn.init.normal_(tensor, std=0.2, generator=torch.Generator().manual_seed(0))
+    adapter.save(path)
+    save_file(to_kohya(*_read(path)), path)
+    level = torch.full((2,), 0.5)
+    with torch.no_grad():
+        text = base.encode_captions(PROMPTS)
+        wanted = base.predict(noise(base), level, text, FRAMES)
+        adapter.remove()
+        file.build(base, seed=0, path=str(path))
+        assert torch.allclose(base.predict(noise(base), level, text, FRAMES), wanted, atol=1e-5)
