@@ -28,8 +28,8 @@ PURPOSES = (  # of the innermost function on the stack, as (module, function)
     ("lorasweep.trial.judge.features.FeatureCache", "features", "features of pictures"),
     ("lorasweep.components.metrics._reader_scores", "read", "reader"),
     ("lorasweep.components.metrics.norms.Norms", "measure", "norms"),
-    ("lorasweep.components.bases._loaded.StableDiffusionBase", "decode_latents", "decoding"),
-    ("lorasweep.components.bases._loaded.StableDiffusionBase", "encode_captions", "captions"),
+    ("lorasweep.components.bases._loaded.LoadedBase", "decode_latents", "decoding"),
+    ("lorasweep.components.bases._unet.StableDiffusionBase", "encode_captions", "captions"),
     ("lorasweep.trial.judge.replicates", "replicate", "replicates"),
     ("lorasweep.trial.judge", "judge", "judging, the rest"),
 )
@@ -93,14 +93,14 @@ def main(overrides: Sequence[str]) -> int:
 def measure(overrides: list[str], home: Path) -> Meter:
     """Cook the recipe with every purpose on the meter."""
     from lorasweep import config, plan
-    from lorasweep.components.bases._loaded import StableDiffusionBase
+    from lorasweep.components.bases._unet import StableDiffusionBase
     from lorasweep.trial.resources import TrialResources
     from lorasweep.trial.run import cook
 
     resources, meter = TrialResources(), Meter()
 
     def trial(*more: str) -> None:
-        recipe = config.compose_recipe([*overrides, "tracking=none", "train.device=cpu", *more])
+        recipe = config.compose_recipe(overrides, ["tracking=none", "train.device=cpu", *more])
         folder = home / f"run-{len(more)}"
         cook(recipe, plan.make_plan(recipe), folder, resources, report=_go_on, should_stop=_never)
 
