@@ -8,7 +8,20 @@ import sys
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Planned", "Run", "Sweep", "compose", "judge", "open_run", "open_sweep", "plan", "run_sweep", "run_trial"]
+__all__ = [
+    "Planned",
+    "Run",
+    "Sweep",
+    "compose",
+    "judge",
+    "open_run",
+    "open_sweep",
+    "plan",
+    "rate",
+    "ratings",
+    "run_sweep",
+    "run_trial",
+]
 
 
 def __getattr__(name: str) -> Any:

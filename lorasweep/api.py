@@ -29,6 +29,7 @@ from lorasweep.plan import make_plan
 from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
 from lorasweep.results import runs
 from lorasweep.results.handles import EndedRun, EndedSweep, Planned, Run, Sweep
+from lorasweep.results.ratings import Rated, read_rated
 from lorasweep.sweep import beforehand, driver, judge_files
 from lorasweep.sweep.ranking.state import SweepState
 from lorasweep.sweep.single import run_trial as cook
@@ -226,6 +227,44 @@ def judge(
         write.write_step_sheet(place)
         write_report(place.parent)
     return run
+
+
+def rate(
+    named: str | Path, *, rater: str = "me", most: int = 60, port: int | None = None, open_browser: bool = True
+) -> list[Rated]:
+    """Let somebody compare pictures of a sweep's arms, or of a run's steps, blind, in a browser on this machine.
+
+    Args:
+        named: a sweep as `open_sweep` takes it, or a run as `open_run` does.
+        rater: whose answers they are: letters, digits, `_`, `-`, `.`.
+        most: how many answers are enough, those of earlier calls included, should the ranks not be settled before.
+        port: of the page; None: a free one.
+        open_browser: also open the page, unless this is a session of ssh.
+
+    Returns:
+        What everybody's answers say, this one's included.
+
+    Raises:
+        InputError: there is nothing to compare, or the port is taken.
+    """
+    from lorasweep.results.rate.pairs import contest
+    from lorasweep.results.rate.server import serve
+    from lorasweep.results.rate.session import Session
+
+    folder = runs.find_sweep_or_run(str(named), subject="rate")
+    session = Session(contest=contest(folder), rater=rater, most=most)
+    if not session.why_over():
+        serve(session, port=port or 0, open_browser=open_browser)
+    return read_rated(folder)
+
+
+def ratings(named: str | Path) -> list[Rated]:
+    """Read what everybody said of a sweep's arms, or of a run's steps; nothing when nobody did.
+
+    Raises:
+        InputError: there is no such sweep or run.
+    """
+    return read_rated(runs.find_sweep_or_run(str(named), subject="rate"))
 
 
 def open_run(named: str | Path) -> Run:

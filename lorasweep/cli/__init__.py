@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import lorasweep
-from lorasweep.cli.commands import COMMANDS, DOLLHOUSE, EPILOG, Argument
+from lorasweep.cli.commands import ALIASES, COMMANDS, DOLLHOUSE, EPILOG, Argument
 from lorasweep.core import streams
 from lorasweep.core.errors import InputError, LorasweepError, Problem
 from lorasweep.core.printable import has_control_characters, visible
@@ -69,6 +69,7 @@ def _run(words: list[str]) -> int:
     if not words:
         build_parser().print_help(sys.stderr)
         return EXIT_INPUT
+    words[0] = ALIASES.get(words[0], words[0])
     if strange := [word for word in words if has_control_characters(word)]:
         run = functools.partial(_refuse_control_characters, strange)
     elif _is_hydras(words):

@@ -15,15 +15,22 @@ from lorasweep.core.findings import LEVELS, Finding
 from lorasweep.core.paths import require_replaceable
 from lorasweep.core.printable import readable
 from lorasweep.core.records import Recipe
+from lorasweep.data import mending
 from lorasweep.plan.audit import Audit, audit
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the findings, perhaps write the page; returns the exit code."""
+    """Print the findings, perhaps write the page; or move what a finding named. Returns the exit code."""
     from lorasweep.results.report import page
 
     require_replaceable(options.html, page.is_audit, option="--html")
     root = options.folder.absolute()
+    if options.aside or options.rename:
+        names = {Path(old).absolute(): Path(new).absolute() for old, new in options.rename}
+        names |= mending.aside_of(root, [Path(file).absolute() for file in options.aside])
+        mending.move(root, names)
+        print(f"{len(names)} moved")
+        return 0
     recipe = recipe_of(root, options.overrides)
     found = audit(recipe)
     if options.html is not None:

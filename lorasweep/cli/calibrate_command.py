@@ -13,13 +13,15 @@ from typing import Any
 import lorasweep
 from lorasweep import config, plan
 from lorasweep.core import files, paths, registry
-from lorasweep.core.errors import LorasweepError
+from lorasweep.core.errors import ConfigError, InputError, LorasweepError, Problem
 from lorasweep.core.paths import require_replaceable
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
-from lorasweep.core.run_folder import RunFolder
+from lorasweep.core.run_folder import RECIPE_FILE, RunFolder
+from lorasweep.results import runs
+from lorasweep.results.ratings import read_labels
 from lorasweep.sweep import driver
 from lorasweep.sweep.calibrate.controls import ControlOptions, sweep_of_controls
-from lorasweep.sweep.calibrate.fit_limits import Control, fit_limits, read_control
+from lorasweep.sweep.calibrate.fit_limits import Control, fit_labels, fit_limits, read_control
 from lorasweep.sweep.ranking import table
 from lorasweep.trial.judge import calibration
 from lorasweep.trial.judge.calibration import Calibration
@@ -28,6 +30,8 @@ from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 def run(options: argparse.Namespace) -> int:
     """Run or continue the controls, and write the calibration; returns the exit code."""
+    if options.ratings:
+        return _by_eye(options)
     recipe = config.compose_recipe(options.overrides)
     base_module = registry.load("base", recipe.base.name)
     holds_for = calibration.conditions(recipe, base_module.fingerprint(recipe.base, recipe.memory))
@@ -46,9 +50,9 @@ def run(options: argparse.Namespace) -> int:
     if result.interrupted or result.halted:
         print(result.halted or "interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130 if result.interrupted else 1
-    runs = {trial.run_folder: trial.arm for trial in result.state.trials}
+    arms = {trial.run_folder: trial.arm for trial in result.state.trials}
     # From their logs: one that diverged in the end has no metrics.json, but has burned.
-    controls = {Path(run): read_control(arm, RunFolder(Path(run)).rungs()) for run, arm in runs.items()}
+    controls = {Path(run): read_control(arm, RunFolder(Path(run)).rungs()) for run, arm in arms.items()}
     nulls = _nulls(spec.arms[0].recipe, plans[spec.arms[0].name], folder, controls)
     made = fit_limits(
         list(controls.values()),
@@ -58,6 +62,48 @@ def run(options: argparse.Namespace) -> int:
         made=_made(options, controls, nulls),
     )
     path = options.out or calibration.own_path(holds_for)
+    made.write(path)
+    _print(made, path, as_json=options.json)
+    return 0
+
+
+def _by_eye(options: argparse.Namespace) -> int:
+    """Place the limits by what a person called ruined: nothing is trained."""
+    if options.overrides:
+        problem = Problem(options.overrides[0], "has no effect: the recipe is that of the rated runs", "take it out")
+        raise ConfigError(problem, subject="calibrate --ratings")
+    labels = read_labels(runs.find_sweep_or_run(options.ratings, subject="calibrate"), options.rater)
+    if not (labels.ruined and labels.harmless):
+        message = f"{options.rater} has called {'everything' if labels.ruined else 'nothing'} ruined"
+        hint = "limits lie between both; `both bad` says it: lorasweep rate"
+        raise InputError(Problem(options.ratings, message, hint), subject="calibrate --ratings")
+    found = {}
+    for run in labels.runs:
+        recipe = config.read_recorded(run.path / RECIPE_FILE, to_cook=False)
+        fingerprint = registry.load("base", recipe.base.name).fingerprint(recipe.base, recipe.memory)
+        found[digest(calibration.conditions(recipe, fingerprint))] = recipe, fingerprint
+    if len(found) > 1:
+        message = "the rated runs differ in base, kind of dataset, weight or guidance: limits belong to one of each"
+        raise InputError(Problem(options.ratings, message, "rate runs of one"), subject="calibrate --ratings")
+    ((recipe, fingerprint),) = found.values()
+    holds_for = calibration.conditions(recipe, fingerprint)
+    path = options.out or calibration.own_path(holds_for)
+    require_replaceable(options.out, lambda file: bool(calibration.read(file)), option="--out")
+    made = fit_labels(
+        labels.harmless,
+        labels.ruined,
+        name=options.name or f"{options.ratings} by {options.rater}",
+        now=calibration.find(recipe, fingerprint).calibration,
+        holds_for=holds_for,
+        made={
+            "ratings": options.ratings,
+            "rater": options.rater,
+            "ruined": list(labels.ruined),
+            "harmless": list(labels.harmless),
+            "when": date.today().isoformat(),
+            "lorasweep": lorasweep.__version__,
+        },
+    )
     made.write(path)
     _print(made, path, as_json=options.json)
     return 0

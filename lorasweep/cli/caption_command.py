@@ -1,18 +1,24 @@
-"""`lorasweep caption`: a caption policy written into files, beside the images or in a new folder."""
+"""`lorasweep caption`: captions by a tagger or a policy, written into files beside the images or in a new folder."""
 
 from __future__ import annotations
 
 import argparse
 import codecs
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
+from lorasweep import config
 from lorasweep.cli.audit_command import recipe_of
-from lorasweep.core import files
+from lorasweep.core import files, progress, registry
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.printable import readable
+from lorasweep.core.protocols import Tag
+from lorasweep.core.records import Component, Recipe
 from lorasweep.data import caption_writing
 from lorasweep.data.caption_writing import Change
+from lorasweep.data.tagging import look_at
 from lorasweep.plan import caption_policy
 
 _SHOWN = 12  # changes
@@ -25,19 +31,50 @@ def run(options: argparse.Namespace) -> int:
     if options.undo:
         restored = caption_writing.undo(root)
         return _say(options, root, [], f"{len(restored)} captions are as they were")
-    edits = caption_policy.Edits(trigger_first=options.trigger_first, add=options.add, encoding=options.encoding)
-    texts = caption_policy.texts(recipe_of(root, options.apply), root, edits)
+    tagger, recipe = _asked(root, [*options.overrides, *(options.apply or [])])
+    seen: dict[Path, list[Tag]] = {}
+
+    def look(images: Mapping[Path, str]) -> Mapping[Path, list[Tag]]:
+        assert tagger is not None
+        with progress.images_shown() as tell:
+            seen.update(look_at(registry.load("tagger", tagger.name).build(**tagger.options), images, tell))
+        return seen
+
+    edits = caption_policy.Edits(
+        trigger_first=options.trigger_first,
+        add=options.add,
+        encoding=options.encoding,
+        new_only=options.write and not options.overwrite,
+    )
+    texts = caption_policy.texts(recipe, root, edits, look if tagger else None)
     if options.out is not None:
         _write_folder(options.out, root, texts)
-        return _say(options, root, [], f"{len(texts)} captions written to {options.out}")
+        return _say(options, root, [], f"{len(texts)} captions written to {options.out}", seen)
     changed = caption_writing.changes(texts)
     kept = [] if options.overwrite else [change for change in changed if change.before is not None]
     if options.write:
         done = [change for change in changed if change not in kept]
         caption_writing.write(root, done)
         said = f"{len(done)} captions written; to undo: lorasweep caption {root} --undo"
-        return _say(options, root, done, said + (f"\n{len(kept)} kept: --overwrite replaces them" if kept else ""))
-    return _say(options, root, changed, f"{len(changed)} of {len(texts)} would change; --write writes them")
+        said += f"\n{len(kept)} kept: --overwrite replaces them" if kept else ""
+        return _say(options, root, done, said, seen)
+    return _say(options, root, changed, f"{len(changed)} of {len(texts)} would change; --write writes them", seen)
+
+
+def _asked(root: Path, words: Sequence[str]) -> tuple[Component | None, Recipe]:
+    """The tagger, if there is one, and the policy.
+
+    Raises:
+        ConfigError: with the problems of both.
+    """
+    tagger, policy, problems = config.take_component("tagger", words)
+    try:
+        recipe = recipe_of(root, policy)
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems], subject=error.subject) from error
+    if problems:
+        raise ConfigError(problems, subject="the tagger")
+    return tagger, recipe
 
 
 def _require_one_way(options: argparse.Namespace) -> None:
@@ -47,8 +84,10 @@ def _require_one_way(options: argparse.Namespace) -> None:
         ConfigError: with every problem.
     """
     problems = []
-    if options.apply is None and not options.undo:
-        problems.append(Problem("caption", "needs to know what to do", "--apply captions=cleaned, or --undo"))
+    if options.apply is None and not options.overrides and not options.undo:
+        problems.append(
+            Problem("caption", "needs to know what to do", "tagger=wd, --apply captions=cleaned, or --undo")
+        )
     if options.overwrite and not options.write:
         problems.append(Problem("--overwrite", "only means something with --write", "add --write"))
     if sum((options.undo, options.write, options.out is not None)) > 1:
@@ -77,7 +116,13 @@ def _write_folder(folder: Path, root: Path, texts: dict[Path, str]) -> None:
     files.write_folder(folder, fill)
 
 
-def _say(options: argparse.Namespace, root: Path, changed: list[Change], said: str) -> int:
+def _say(
+    options: argparse.Namespace,
+    root: Path,
+    changed: list[Change],
+    said: str,
+    seen: Mapping[Path, list[Tag]] = MappingProxyType({}),
+) -> int:
     rows = [
         {
             "file": change.file.relative_to(root).as_posix(),
@@ -87,7 +132,11 @@ def _say(options: argparse.Namespace, root: Path, changed: list[Change], said: s
         for change in changed
     ]
     if options.json:
-        print(json.dumps({"changes": rows, "said": said}, indent=1))
+        tags = {
+            path.relative_to(root).as_posix(): [[tag.text, tag.confidence] for tag in found]
+            for path, found in seen.items()
+        }
+        print(json.dumps({"changes": rows, "said": said, "tags": tags}, indent=1))
         return 0
     for row in rows[:_SHOWN]:
         print(

@@ -65,6 +65,7 @@ def _arg(*names: str, **how: Any) -> Argument:
 _OVERRIDES = _arg("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of the recipe")
 _JSON = _arg("--json", action="store_true", help="print one JSON document instead of a table")
 _FRESH = _arg("--fresh", action="store_true", help="cook again what a sweep or `train` here has already cooked")
+_RATER = _arg("--rater", default="me", metavar="NAME", help="whose answers they are (me)")
 _READERS, _FORMS = ("comfyui", "forge", "a1111", "kohya", "diffusers"), ("factors", "diff", "lora")
 _OLDER_FORMS = {"comfyui": "factors", "any": "diff"}  # as `--form` was called until 2026-11-29
 
@@ -197,17 +198,23 @@ examples:
   lorasweep audit my/images --html look.html                   thumbnails, crops, captions, findings beside them
   lorasweep audit my/images --strict                           exit code 1 while a `must` is open
 Every finding has a level (must, should, note), a reason and, where one helps, a command that mends it. Nothing
-is changed. Never imports torch. See docs/dataset.md.""",
+is changed without --aside or --rename. Never imports torch. See docs/dataset.md.""",
         (
             _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
             _OVERRIDES,
             _arg("--strict", action="store_true", help="exit with 1 when a `must` is open"),
             _arg("--html", type=_path, metavar="FILE", help="also write a page to look at"),
+            _arg(
+                "--aside", nargs="+", default=[], metavar="FILE", help="instead: move files to .aside/, not trained on"
+            ),
+            _arg(
+                "--rename", nargs=2, action="append", default=[], metavar=("OLD", "NEW"), help="instead: rename a file"
+            ),
             _JSON,
         ),
     ),
     "caption": (
-        "write a caption policy into files, and take it back",
+        "caption images by a tagger or a policy, and take it back",
         """\
 examples:
   lorasweep caption my/images --apply captions=absorbed                      show what would change
@@ -215,9 +222,12 @@ examples:
   lorasweep caption my/images --apply captions.trigger=zkw captions.add_trigger=true --write   where none are
   lorasweep caption my/images --apply captions=cleaned --write --overwrite   in place of yours
   lorasweep caption my/images --undo                                         every byte as it was
-For trainers elsewhere: lorasweep itself applies a policy while it trains, and leaves the files alone.""",
+  lorasweep caption my/images tagger=wd tagger.path=wd-vit-tagger-v3 captions.trigger=zkw   what a tagger sees
+Taggers: wd, captioner, dollhouse (conf/tagger/); nothing is downloaded. lorasweep itself applies a policy while
+it trains, and leaves the files alone. See docs/dataset.md.""",
         (
             _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
+            _arg("overrides", nargs="*", metavar="KEY=VALUE", help="tagger=NAME and its keys; the policy"),
             _arg("--apply", nargs="*", metavar="KEY=VALUE", help="the policy: captions=cleaned, captions.prune=[...]"),
             _arg("--out", type=_path, metavar="FOLDER", help="write all captions into this new folder"),
             _arg("--write", action="store_true", help="write beside the images, where no caption is"),
@@ -248,6 +258,27 @@ Works while a sweep runs and after it was killed, from the run folders alone. Re
             _JSON,
         ),
     ),
+    "rate": (
+        "compare pictures blind, by your own eye",
+        """\
+examples:
+  lorasweep rate quickstart                     its arms, at the checkpoint and weight that each keeps
+  lorasweep rate quickstart/2                   the steps of one run; or of judged files: judge/NAME
+  lorasweep rate quickstart --rater anna        several people, each apart
+  lorasweep rate quickstart --results           the ranks, and whether the score agrees with the eye
+A page on this machine shows two pictures of one prompt and one noise, and not whose they are: left, right, as good,
+both bad, by keys, clicks or taps; U takes an answer back. It stops when the ranks are settled or after --pairs; every
+answer is kept at once, and the same command goes on. See docs/rate.md.""",
+        (
+            _arg("named", metavar="SWEEP|SWEEP/TRIAL", help="a sweep, or a run"),
+            _RATER,
+            _arg("--pairs", type=_count, default=60, metavar="N", help="how many answers are enough (60)"),
+            _arg("--port", type=_whole(1, 65535), help="default: a free one"),
+            _arg("--no-browser", dest="browser", action="store_false", help="only say the page's address"),
+            _arg("--results", action="store_true", help="only show what came of it"),
+            _JSON,
+        ),
+    ),
     "ui": (
         "open the MLflow UI on this machine",
         "Listens on loopback only; Ctrl-C ends it.",
@@ -262,6 +293,7 @@ Works while a sweep runs and after it was killed, from the run folders alone. Re
 examples:
   lorasweep calibrate base=stable_diffusion base.path=models/sd15 dataset.path=my/images
   lorasweep calibrate optimizer.lr=2e-3 train.max_steps=100       on the dollhouse
+  lorasweep calibrate --ratings quickstart/2 --rater anna         by what anna called ruined; trains nothing
 Cooks the recipe far too long and far too hot, beside the base itself and random adapters of a healthy one's
 size. Every symptom gets its limit half way between what the harmless and the ruined show. Later recipes on
 that base, with that kind of dataset, at that LoRA weight and guidance, find the file by themselves; scores
@@ -271,6 +303,8 @@ with the same digest in metrics.json are comparable. The same command continues 
             _arg("--times", type=_count, default=10, help="times the recipe's exposures (10)"),
             _arg("--rungs", type=_count, default=12, help="times each control is judged (12)"),
             _arg("--seeds", type=_count, default=2, help="runs of each control (2)"),
+            _arg("--ratings", metavar="SWEEP|SWEEP/TRIAL", help="instead of controls: what was rated there"),
+            _RATER,
             _arg("--name", help="of the calibration, for people; default: the base's"),
             _arg("--out", type=_path, metavar="FILE", help="default: where recipes find it"),
             _JSON,
@@ -335,20 +369,20 @@ The run's recipe with your KEY=VALUEs on top, in a run folder of its own that re
             _JSON,
         ),
     ),
-    "import-kohya": (
-        "turn a kohya (sd-scripts) TOML into a recipe file",
+    "import": (
+        "turn another trainer's config into a recipe file",
         """\
 examples:
-  lorasweep import-kohya config.toml                                  print the recipe
-  lorasweep import-kohya config.toml --dataset dataset.toml -o my.yaml
-  lorasweep import-kohya config.toml -o my.yaml --link my_images      several image_dir: a folder of links
+  lorasweep import config.toml                                        print the recipe
+  lorasweep import config.toml --dataset dataset.toml -o my.yaml
+  lorasweep import config.toml -o my.yaml --link my_images            several folders: one of links
   lorasweep plan my.yaml && lorasweep train my.yaml
-What could not be translated is listed, with its reason, in the file and on stderr. See docs/flags.md.""",
+Reads kohya's sd-scripts (TOML), kohya_ss (JSON), Easy Training Scripts, OneTrainer (JSON), ai-toolkit (YAML, JSON)
+and SimpleTuner (JSON), whatever the file is called. What could not be translated is listed, with its reason, in the
+file and on stderr. See docs/flags.md.""",
         (
-            _arg(
-                "config", type=_path, metavar="CONFIG.toml", help="the training options, with or without [[datasets]]"
-            ),
-            _arg("--dataset", type=_path, metavar="FILE", help="the file of [[datasets]], when apart"),
+            _arg("config", type=_path, metavar="CONFIG", help="the config of the training"),
+            _arg("--dataset", type=_path, metavar="FILE", help="the file of the images, when apart"),
             _arg("-o", "--out", type=_path, metavar="FILE", help="the recipe file; printed when left out"),
             _arg("--link", type=_path, metavar="FOLDER", help="link several folders of images into this"),
             _JSON,
@@ -373,6 +407,8 @@ examples:
         (),
     ),
 }
+
+ALIASES = {"import-kohya": "import"}  # older names, which still work
 
 # The actions of `dollhouse`.
 DOLLHOUSE: dict[str, tuple[str, tuple[Argument, ...]]] = {

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     for each in written:
         rank = f" rank {each.rank}" if each.rank else ""
         print(f"{each.adapter}{rank}, {each.modules} modules, {each.bytes / 2**20:.1f} MiB: {each.file}")
-    print(_readers(kind, written[0].form))
+    print(_readers(saved, written[0].form))
     print(f"judged at LoRA weight {saved.recipe.sample.weight:g}. {_verdict(saved)}".rstrip())
     return 0
 
@@ -51,11 +51,12 @@ def _best_of(named: str) -> Path:
     return runs.best_of(sweep, subject="export")
 
 
-def _readers(kind: str, form: Form) -> str:
+def _readers(saved: runs.Checkpoint, form: Form) -> str:
     """Which programs read the file as it was judged, and what to type for the others."""
-    able = forms.read_by(kind, form)
-    line = f"read as judged by {forms.names(able)}"
-    if others := [reader for reader in forms.READERS if reader not in able]:
+    kind, base = saved.recipe.adapter.name, saved.recipe.base.name
+    able = forms.read_by(kind, form, base=base)
+    line = f"read as judged by {forms.names(able) if able else 'no program that is known'}"
+    if others := [reader for reader in forms.read_by(kind, "lora", base=base) if reader not in able]:
         line += f"; not by {forms.names(others)}, which want --for {' or --for '.join(others)}"
     return line
 

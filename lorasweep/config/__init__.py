@@ -11,7 +11,7 @@ frozen records.
 """
 
 from lorasweep.config.places import conf_dir, sweeps_dir
-from lorasweep.config.recipe import compose_recipe
+from lorasweep.config.recipe import compose_recipe, take_component
 from lorasweep.config.recipe_file import is_recipe_file, load_recipe, read_recorded, to_overrides, with_overrides
 from lorasweep.config.sweep import load_sweep, sweep_of_overrides
 from lorasweep.config.sweep_spec import Arm, Search, SweepSpec
@@ -31,6 +31,7 @@ __all__ = [
     "read_recorded",
     "sweep_of_overrides",
     "sweeps_dir",
+    "take_component",
     "to_overrides",
     "to_yaml",
     "with_overrides",

@@ -42,12 +42,12 @@ LIST_GROUPS = ("regularization", "metrics")
 
 def conf_dir() -> Path:
     """The folder of `recipe.yaml` and the option groups; absolute."""
-    return _data_dir("conf")
+    return _data_dir("conf", lorasweep.__file__)
 
 
 def sweeps_dir() -> Path:
     """The folder of the sweep files that come with lorasweep; absolute."""
-    return _data_dir("sweeps")
+    return _data_dir("sweeps", lorasweep.__file__)
 
 
 @functools.cache
@@ -122,8 +122,9 @@ def _read(file: Path) -> Mapping[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _data_dir(name: str) -> Path:
-    package = Path(lorasweep.__file__).resolve().parent
+@functools.cache
+def _data_dir(name: str, package_file: str) -> Path:
+    package = Path(package_file).resolve().parent
     beside = package.parent / name
     # A site-packages folder may hold somebody else's `conf`: ours has the map in it.
     return beside if (package.parent / "conf" / "recipe.yaml").is_file() else package / "_data" / name

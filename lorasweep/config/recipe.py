@@ -44,6 +44,27 @@ def compose_recipe(overrides: Sequence[str] = (), *further: Sequence[str]) -> Re
     return recipe
 
 
+def take_component(group: str, words: Sequence[str]) -> tuple[Component | None, list[str], list[Problem]]:
+    """Take a component that is no part of a recipe out of what was typed: `tagger=wd tagger.path=...`.
+
+    Returns:
+        The component, None without one; the words that are left; and what is wrong with those that were taken.
+    """
+    own = [word for word in words if word.lstrip("+~").partition("=")[0].partition(".")[0] == group]
+    left = [word for word in words if word not in own]
+    overrides, problems = parse(own)
+    problems += repeats(own)
+    data: dict[str, Any] = {}
+    for override in sorted(overrides, key=lambda each: each.key != group):
+        if override.key == group:
+            data |= places.read_choice(group, str(override.value)) or {"name": override.value}
+        else:
+            data[override.key.removeprefix(f"{group}.")] = override.value
+    problems += unsafe(group, data)
+    component = bind_component(group, data, problems=problems) if own and not problems else None
+    return component, left, problems
+
+
 def check_recipe(overrides: Sequence[Override], problems: list[Problem]) -> Recipe | None:
     """Compose and check; problems are appended, and None is returned when there is any."""
     tree, found = compose_tree(overrides)

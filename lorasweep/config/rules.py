@@ -86,6 +86,11 @@ def _folders(values: Mapping[str, Any]) -> Iterator[Problem]:
         )
 
 
+def _held_out(values: Mapping[str, Any]) -> Iterator[Problem]:
+    if look_up(values, "dataset.holdout_files") and look_up(values, "dataset.holdout_path"):
+        yield Problem("dataset.holdout_files", "excludes dataset.holdout_path, got both", "give one of them")
+
+
 def _calibration(values: Mapping[str, Any]) -> Iterator[Problem]:
     path = look_up(values, "calibration")
     if not isinstance(path, str):
@@ -164,6 +169,7 @@ _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _sides,
     _trigger,
     _folders,
+    _held_out,
     _calibration,
     _encoders,
     _asked_encoders,

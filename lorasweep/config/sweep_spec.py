@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -25,7 +25,7 @@ from lorasweep.core.records import LauncherOptions, Recipe, Seed, TrackingOption
 
 Goal = Literal["maximize", "minimize"]
 R = TypeVar("R")
-_BOUND = re.compile(r"\s*(<=|>=)\s*([-+0-9.eE]+)\s*")
+_BOUND = re.compile(r"\s*([<>])=?\s*([-+0-9.eE]+)\s*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,18 +118,24 @@ def read_constraints(data: Mapping[str, Any], problems: list[Problem]) -> tuple[
     """Read `{metric: "<= bound"}`."""
     found = []
     for metric, text in data.items():
-        match = _BOUND.fullmatch(str(text))
-        try:
-            bound = float(match.group(2)) if match else None
-        except ValueError:
-            bound = None
-        if match is None or bound is None or not math.isfinite(bound):
+        if bound := read_constraint(str(metric), str(text)):
+            found.append(bound)
+        else:
             where = f"sweep.constraints.{metric}"
             problems.append(Problem(where, f"must be a bound, got {text!r}", 'e.g. overcook/score: "<= 0.3"'))
-            continue
-        sign = cast(Literal["<=", ">="], match.group(1))
-        found.append(Constraint(metric=str(metric), sign=sign, bound=bound))
     return tuple(found)
+
+
+def read_constraint(metric: str, text: str) -> Constraint | None:
+    """Read `<= 0.3` or `>= 1`, of which `<` and `>` are short forms; None for what is no bound."""
+    match = _BOUND.fullmatch(text)
+    try:
+        bound = float(match[2]) if match else math.nan
+    except ValueError:
+        return None
+    if match is None or not math.isfinite(bound):
+        return None
+    return Constraint(metric=metric, sign="<=" if match[1] == "<" else ">=", bound=bound)
 
 
 def mode_problems(

@@ -116,10 +116,11 @@ def write_cache(path: Path, found: Mapping[str, Any]) -> None:
         write_json(path, found)
 
 
-def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+def append_jsonl(path: Path, row: dict[str, Any], *, durable: bool = False) -> None:
     """Append one event as a line; a single `write` call, so that a kill tears at most the last line.
 
     A torn tail left by an earlier kill is closed with a newline first, so that it cannot swallow this event.
+    What is `durable` is on the disk when this returns.
     """
     line = (json.dumps(row, allow_nan=False) + "\n").encode()
     with open(path, "ab+") as file:
@@ -128,6 +129,9 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
             if file.read(1) != b"\n":
                 line = b"\n" + line
         file.write(line)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:

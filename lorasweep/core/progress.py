@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from lorasweep.core.printable import visible
@@ -46,6 +46,22 @@ def sweep_shown(trials: int) -> Iterator[Callable[[int, str], None]]:
         def told(done: int, note: str) -> None:
             nonlocal said
             tell(done, note, milestone=done > said)
+            said = done
+
+        yield told
+
+
+@contextmanager
+def images_shown() -> Iterator[Callable[[int, int], None]]:
+    """Yield a callback that shows how many images are done, of how many; nothing before it is called."""
+    with ExitStack() as stack:
+        tell: _Tell | None = None
+        said = 0
+
+        def told(done: int, total: int) -> None:
+            nonlocal tell, said
+            tell = tell or stack.enter_context(_shown("looking", total, "image"))
+            tell(done, "", milestone=done == total or done * 10 // total > said * 10 // total)
             said = done
 
         yield told

@@ -48,7 +48,8 @@ class Sampling:
     steps: Sequence[tuple[torch.Tensor, tuple[float, float], tuple[float, float]]]
 
 
-# What a base was told in words: tensors by name, one row a caption, e.g. "embeds" (B, L, D), "pooled" (B, P).
+# What a base was told in words: tensors by name, one row a caption, e.g. "embeds" (B, L, D), "pooled" (B, P). Where
+# there is a "mask" (B, L), all are (B, L, ...) and count only where it is True.
 Text = dict[str, "torch.Tensor"]
 
 
@@ -58,8 +59,13 @@ class NoisePath(Protocol):
     t is the path's own coordinate of noise, (B,), larger for more of it; only a path and `Base.predict` know its unit.
     """
 
-    prediction: str  # epsilon, v_prediction or flow
-    rescale: float  # of guided answers (`trial.denoise.guided`), unless a recipe says otherwise
+    @property
+    def prediction(self) -> str:
+        """What is predicted: epsilon, v_prediction or flow."""
+
+    @property
+    def rescale(self) -> float:
+        """Of guided answers (`trial.denoise.guided`), unless a recipe says otherwise."""
 
     def scales(self, t_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return alpha and sigma, (B,)."""
@@ -119,6 +125,7 @@ class Base(Protocol):
     latent: LatentShape
     path: NoisePath
     clip_skip: int  # 1 = last hidden state
+    embeds_guidance: bool  # whether it is told how far to be guided, as "guidance" (B,) in its text, 1 if it is not
     fingerprint: str
     vae_fingerprint: str  # what cached latents depend on
     text_fingerprint: str  # what cached captions depend on, clip_skip included
@@ -398,6 +405,26 @@ class ImageSource(Protocol):
         Raises:
             InputError: with every problem.
         """
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One thing that is said of a picture; a sentence is one tag. Confidence is in [0, 1]."""
+
+    text: str
+    confidence: float
+    kind: Literal["general", "character", "sentence"]
+
+
+class Tagger(Protocol):
+    """Says what pictures show (`components/taggers/`)."""
+
+    fingerprint: str  # of all that decides what `tag` says; thresholds do not
+    batch_size: int  # pictures at once
+    thresholds: Mapping[str, float]  # kind of a tag -> the least confidence that is kept
+
+    def tag(self, pictures: ImageList) -> list[list[Tag]]:
+        """Return what each picture, RGB of any size, shows; tags below the thresholds may be among it."""
 
 
 class Latents(Protocol):

@@ -114,6 +114,7 @@ class DatasetOptions:
     holdout: Annotated[float, Field(ge=0, le=0.5)] = 0.2  # share of images kept for judging, duplicates together
     holdout_seed: Seed = 0
     holdout_path: Text | None = None  # a folder of images kept for judging; then none of the dataset's is
+    holdout_files: tuple[Text, ...] = ()  # images of the dataset kept for judging, in place of the share
     prompts: dict[str, tuple[str, ...]] | None = None  # by tier; None: derived from the captions
     dollhouse: DollhouseOptions = field(default_factory=DollhouseOptions)
 

@@ -28,6 +28,7 @@ FOLDERS = {  # config group -> folder of its modules; entry points are named by 
     "scheduler": "components.schedulers",
     "regularization": "components.regularizers",
     "metrics": "components.metrics",
+    "tagger": "components.taggers",
     "launcher": "sweep.launchers",
 }
 

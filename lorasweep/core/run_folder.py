@@ -49,6 +49,9 @@ TIMING_FILE = "timing.json"  # how long it was said to take, and took
 SHEET_FILE = "contact_sheet.png"
 REPORT_FILE, REPORT_TEXT_FILE = "report.html", "report.md"
 
+# Of either.
+RATINGS = "ratings"  # a folder: what people said of its pictures, NAME.jsonl each, a line an answer
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
@@ -240,6 +243,16 @@ class SweepFolder:
     def timing(self) -> dict[str, Any]:
         """`estimated_s`, `real_s`, `done`, `error`; empty before the driver's end."""
         return files.read_object(self.path / TIMING_FILE)
+
+
+def ratings_file(folder: Path, rater: str) -> Path:
+    """Where the answers of a person about a sweep's arms, or a run's steps, are kept."""
+    return folder / RATINGS / f"{rater}.jsonl"
+
+
+def raters(folder: Path) -> list[str]:
+    """Who has rated a sweep's arms, or a run's steps."""
+    return sorted(path.stem for path in (folder / RATINGS).glob("*.jsonl"))
 
 
 def step_name(step: int) -> str:

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 
 from lorasweep.core.records import CaptionOptions, CleanOptions
 
-_LONGEST_FACE = 3  # characters: ^_^ and o_o keep their underscores
+_LETTERS = re.compile(r"[^\W_]{2}")  # faces, such as ^_^ and (o)_(o), have no two in a row
 _COMMAS = re.compile("[,\N{FULLWIDTH COMMA}\N{IDEOGRAPHIC COMMA}\N{HALFWIDTH IDEOGRAPHIC COMMA}\N{ARABIC COMMA}]")
 
 
@@ -34,6 +34,11 @@ def tags(caption: str, options: CaptionOptions) -> list[str]:
 def plain(tag: str) -> str:
     """What is compared of a tag: lower case, single spaces for underscores."""
     return " ".join(tag.replace("_", " ").split()).casefold()
+
+
+def spaced(tag: str) -> str:
+    """Write spaces for underscores, but not in a face such as `^_^`."""
+    return " ".join(tag.replace("_", " ").split()) if _LETTERS.search(tag) else tag
 
 
 def with_trigger(caption: str, trigger: str | None, options: CaptionOptions) -> str:
@@ -151,8 +156,8 @@ def _clean(found: Sequence[str], options: CleanOptions, is_trigger: Callable[[st
             cleaned.append(tag)
             continue
         tag = replacements.get(plain(tag), tag)
-        if options.underscores and len(tag) > _LONGEST_FACE:
-            tag = " ".join(tag.replace("_", " ").split())
+        if options.underscores:
+            tag = spaced(tag)
         if options.lowercase:
             tag = tag.lower()
         if tag and not matches(tag, options.unwanted):

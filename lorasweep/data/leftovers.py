@@ -168,7 +168,7 @@ def _named_anew(used: Used, astray: Sequence[Path]) -> str:
     renamed = {path: Path(path.stem).with_suffix(used.extension) for path in astray if is_image(Path(path.stem))}
     if not renamed:
         return mending.aside(used.root, astray)
-    return " && ".join(mending.moved(path, path.with_name(str(name))) for path, name in renamed.items())
+    return mending.renamed(used.root, {path: path.with_name(str(name)) for path, name in renamed.items()})
 
 
 def _is_output(used: Used, path: Path) -> bool:

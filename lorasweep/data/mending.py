@@ -1,4 +1,4 @@
-"""Write the commands that mend a dataset, to copy into a shell; nothing here touches a file.
+"""Write the commands that mend a dataset, to copy into any system's shell, and move the files that some of them name.
 
 What is set aside goes to `.aside/` in the dataset, which is hidden and so never trained on.
 """
@@ -9,41 +9,86 @@ import json
 import os
 import re
 import shlex
+import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from lorasweep.core.errors import DatasetError, Problem
+
+_ASIDE = ".aside"
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*( [\w./-]+)*", re.ASCII)  # what Hydra reads as text without quotes
+_NOT_TEXT = {"null", "true", "false", "nan", "inf"}
 
 
 def rewrite(root: Path, *words: str, new_only: bool = False) -> str:
     """Write captions anew by a policy, e.g. `captions.clean.implied=true`; `new_only`: where there are none."""
     ways = ["--write"] if new_only else ["--write", "--overwrite"]
-    return shlex.join(["lorasweep", "caption", str(root), "--apply", *words, *ways])
+    return typed("lorasweep", "caption", str(root), "--apply", *words, *ways)
 
 
 def look_again(root: Path, *words: str) -> str:
     """Audit with other keys, which are to be given to `train` and in sweep files as well."""
-    return shlex.join(["lorasweep", "audit", str(root), *words])
+    return typed("lorasweep", "audit", str(root), *words)
 
 
 def aside(root: Path, images: Iterable[Path], *, extension: str = "") -> str:
     """Move files out of the training; with an extension, the captions beside them too."""
     files = [file for path in images for file in (path, path.with_suffix(extension or path.suffix))]
-    moved = dict.fromkeys(str(file) for file in files if os.path.exists(file))  # no error, whatever its name
-    place = str(root / ".aside")
-    return f"{shlex.join(['mkdir', '-p', place])} && {shlex.join(['mv', *moved, place])}"
+    named = dict.fromkeys(str(file) for file in files if os.path.exists(file))  # no error, whatever its name
+    return look_again(root, "--aside", *named)
 
 
 def listed(key: str, values: Iterable[str]) -> str:
-    """Write `key=["red hat","blue hat"]` in Hydra's grammar."""
-    return f"{key}={json.dumps(list(values), ensure_ascii=False, separators=(',', ':'))}"
+    """Write `key=[red hat,blue hat]` in Hydra's grammar, quotes where they must be: not every shell passes them on."""
+    return f"{key}=[{','.join(map(_text, values))}]"
 
 
 def mapped(key: str, values: Mapping[str, str]) -> str:
     """Write `key={zkv: "zkw"}` in Hydra's grammar, which takes keys without quotes, but with backslashes."""
     escaped = {re.sub(r"([\\()\[\]{}:=,])", r"\\\1", old): new for old, new in values.items()}
-    pairs = ", ".join(f"{old}: {json.dumps(new, ensure_ascii=False)}" for old, new in escaped.items())
+    pairs = ", ".join(f"{old}: {_text(new)}" for old, new in escaped.items())
     return f"{key}={{{pairs}}}"
 
 
-def moved(old: Path, new: Path) -> str:
-    """Rename a file or folder."""
-    return shlex.join(["mv", str(old), str(new)])
+def renamed(root: Path, names: Mapping[Path, Path]) -> str:
+    """Rename files or folders of a dataset: old -> new."""
+    return look_again(root, *(word for old, new in names.items() for word in ("--rename", str(old), str(new))))
+
+
+def typed(*words: str) -> str:
+    """Write words as they are typed into this system's shell: on Windows in double quotes, which all of its take."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def aside_of(root: Path, files: Iterable[Path]) -> dict[Path, Path]:
+    """Where files go that are set aside, each by the folders that it is in."""
+    return {
+        file: root / _ASIDE / (file.relative_to(root) if file.is_relative_to(root) else file.name) for file in files
+    }
+
+
+def move(root: Path, names: Mapping[Path, Path]) -> None:
+    """Move files or folders of a dataset; all or, where one is in the way, none.
+
+    Args:
+        root: of the dataset; what lies elsewhere is left alone.
+        names: old -> new.
+
+    Raises:
+        DatasetError: one is not there, lies elsewhere, or would replace another.
+    """
+    problems = [
+        Problem(str(old), "is not in the dataset" if not old.exists() else f"{new} is there already")
+        for old, new in names.items()
+        if not (old.exists() and old.is_relative_to(root) and new.is_relative_to(root)) or new.exists()
+    ]
+    if problems:
+        raise DatasetError(problems, subject=f"the dataset {root}")
+    for old, new in names.items():
+        new.parent.mkdir(parents=True, exist_ok=True)
+        old.rename(new)
+
+
+def _text(word: str) -> str:
+    is_plain = _PLAIN.fullmatch(word) and word.lower() not in _NOT_TEXT
+    return word if is_plain else json.dumps(word, ensure_ascii=False)

@@ -1,19 +1,25 @@
-"""The captions of a folder as a recipe's policy writes them, for files that other trainers read.
+"""The captions of a folder as a recipe's policy writes them, from those that are there or from what images show.
 
 Takes a recipe, gives back texts by caption file. Writes nothing.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasweep.core.errors import DatasetError, Problem
+from lorasweep.core.errors import ConfigError, DatasetError, Problem
+from lorasweep.core.protocols import Tag
 from lorasweep.core.records import Recipe
 from lorasweep.data import caption_files, captions
-from lorasweep.data.folder import find_images
+from lorasweep.data.folder import FoundImage, find_images
 from lorasweep.plan import trigger
 from lorasweep.plan.dataset import read_dataset
+from lorasweep.plan.image_facts_cache import inspect_all
+
+Look = Callable[[Mapping[Path, str]], Mapping[Path, list[Tag]]]  # from images' digests by path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,22 +30,36 @@ class Edits:
         trigger_first: move the trigger to the front of captions that have it elsewhere.
         add: a tag for captions that have no class word, behind the trigger; "" for none.
         encoding: of caption files that are not UTF-8.
+        new_only: look at images without a caption only.
     """
 
     trigger_first: bool = False
     add: str = ""
     encoding: str = "utf-8"
+    new_only: bool = False
 
 
-def texts(recipe: Recipe, root: Path, edits: Edits) -> dict[Path, str]:
+def texts(recipe: Recipe, root: Path, edits: Edits, look: Look | None = None) -> dict[Path, str]:
     """Work out every image's caption, by the file that it belongs into; images without a word are left out.
 
+    Args:
+        recipe: its caption policy.
+        root: the dataset.
+        edits: what is done beside it.
+        look: what an image shows, for the policy to act on in place of the caption that is there.
+
     Raises:
-        DatasetError: the folder cannot be read, or two images share a file that cannot say both.
+        ConfigError: the policy takes captions that are there.
+        DatasetError: the folder or an image cannot be read, or two images share a file that cannot say both.
     """
     options = recipe.captions
+    if look is not None and options.decouple:
+        message, hint = "needs captions that are there", "write the tags first, then --apply it"
+        raise ConfigError(Problem("captions.decouple", message, hint))
     folder = find_images(root, caption_extension=options.extension, encoding=edits.encoding)
     triggers = trigger.find_triggers(recipe, folder.images)
+    if look is not None:
+        folder = dataclasses.replace(folder, images=_looked_at(folder.images, look, edits, options.separator))
     decoupled = {Path(i.file): i.caption for i in read_dataset(recipe).images} if options.decouple else {}
     parents = {image.path.parent for image in folder.images}
     beside = {parent: caption_files.by_image(parent.iterdir(), options.extension) for parent in parents}
@@ -61,3 +81,13 @@ def texts(recipe: Recipe, root: Path, edits: Edits) -> dict[Path, str]:
     if problems:
         raise DatasetError(problems, subject="the captions")
     return found
+
+
+def _looked_at(images: Sequence[FoundImage], look: Look, edits: Edits, separator: str) -> tuple[FoundImage, ...]:
+    """The images with what they show for captions; all are opened before the first is looked at."""
+    facts, problems = inspect_all([i.path for i in images if i.caption is None or not edits.new_only])
+    if problems:
+        raise DatasetError(problems, subject="the images")
+    said = look({path: fact.sha256 for path, fact in facts.items()})
+    texts = {path: separator.join(tag.text for tag in tags) for path, tags in said.items()}
+    return tuple(dataclasses.replace(image, caption=texts.get(image.path, image.caption)) for image in images)

@@ -9,18 +9,18 @@ steps.
 from __future__ import annotations
 
 import dataclasses
-import shlex
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from lorasweep.core import registry
 from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.findings import Finding
 from lorasweep.core.printable import some
-from lorasweep.core.records import PlannedImage, Recipe
+from lorasweep.core.records import DatasetOptions, PlannedImage, Recipe
 from lorasweep.core.seeds import derive
 from lorasweep.data import captions, mending, near_duplicates, split
 from lorasweep.data.assign import Assignment, assign, assign_without_upscale
@@ -99,6 +99,8 @@ def read_dataset(recipe: Recipe) -> Dataset:
     groups = near_duplicates.groups([row.facts.signature for row in rows])
     if kept:
         held_out = frozenset(range(len(folder.images), len(rows)))
+    elif options.holdout_files:
+        held_out = _named(options.holdout_files, root, folder.images)
     else:
         held_out = split.held_out(
             [row.facts.sha256 for row in rows],
@@ -129,7 +131,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
         *_unused_folders(recipe, folder),
         *_captions(recipe, folder),
         *_held_out(recipe, images),
-        *_kept_copies(rows, groups, held_out if kept else ()),
+        *_kept_copies(options, root, rows, groups, held_out),
     ]
     if options.path is not None:
         count = len(folder.images)  # what was kept apart behind them is no part of what is trained on
@@ -173,10 +175,11 @@ def unused_parts(rows: Sequence[Row]) -> Iterator[str]:
     """Say what of image files is not used: frames, and colour profiles that cannot be."""
     if animated := [row.found for row in rows if row.facts.is_animated]:
         places = [image.short for image in animated]
+        root = Path(os.path.commonpath([image.path.parent for image in animated]))
         yield Finding(
             f"only the first frame or page is used of {some(places)}",
             places=places,
-            command=mending.aside(animated[0].path.parent, [image.path for image in animated], extension=".txt"),
+            command=mending.aside(root, [image.path for image in animated], extension=".txt"),
         )
     names: dict[str, list[str]] = {}
     for row in rows:
@@ -208,13 +211,47 @@ def _kept_apart(recipe: Recipe) -> tuple[FoundImage, ...]:
     return find_images(place, caption_extension=extension, key="dataset.holdout_path").images
 
 
-def _kept_copies(rows: Sequence[Row], groups: Sequence[Sequence[int]], held_out: Collection[int]) -> Iterator[str]:
-    """Say which images that were kept apart are copies of some that were trained on."""
+def _named(names: Sequence[str], root: Path, images: Sequence[FoundImage]) -> frozenset[int]:
+    """The images that `dataset.holdout_files` names: by name or pattern, with their folders and suffix or without.
+
+    Raises:
+        DatasetError: a name matches nothing, or nothing is left to train on.
+    """
+    inside = [PurePosixPath(image.path.relative_to(root.absolute()).as_posix()) for image in images]
+    found = {
+        name: {i for i, path in enumerate(inside) if path.match(name) or path.with_suffix("").match(name)}
+        for name in names
+    }
+    problems = [
+        Problem("dataset.holdout_files", f"{name!r} is no image of {root}", "e.g. 10_zkw/0003.png, or 00*.png")
+        for name, matched in found.items()
+        if not matched
+    ]
+    chosen = frozenset().union(*found.values())
+    if len(chosen) == len(images):
+        message = f"must leave something to train on, got all {len(images)} images"
+        problems.append(Problem("dataset.holdout_files", message, "name fewer"))
+    if problems:
+        raise DatasetError(problems, subject=f"the dataset {root}")
+    return chosen
+
+
+def _kept_copies(
+    options: DatasetOptions, root: Path, rows: Sequence[Row], groups: Sequence[Sequence[int]], held_out: Collection[int]
+) -> Iterator[str]:
+    """Say which images that a person kept apart are copies of some that are trained on."""
     both = [group for group in groups if any(i in held_out for i in group) and any(i not in held_out for i in group)]
     if copies := [rows[index].found.short for group in both for index in group if index in held_out]:
-        yield (
-            f"{some(copies)} of dataset.holdout_path are near-duplicates of images that are trained on: what is "
-            "measured on them says nothing about unseen ones"
+        key, command = "dataset.holdout_path", ""
+        if not options.holdout_path:
+            key, twins = "dataset.holdout_files", (rows[i].found.short for g in both for i in g if i not in held_out)
+            command = mending.look_again(root, mending.listed(key, [*options.holdout_files, *twins]))
+        yield Finding(
+            f"{some(copies)} of {key} are near-duplicates of images that are trained on: what is "
+            "measured on them says nothing about unseen ones",
+            level="should",
+            places=copies,
+            command=command,
         )
 
 
@@ -331,7 +368,7 @@ def _unused_folders(recipe: Recipe, folder: Found) -> Iterator[str]:
             continue
         names = ",".join(dict.fromkeys([*recipe.regularization, "reg_images"]))
         choice = f"regularization=[{names}]" if "," in names else f"regularization={names}"
-        typed = shlex.join([choice, f"regularization.reg_images.path={path}"])
+        typed = mending.typed(choice, f"regularization.reg_images.path={path}")
         yield (
             f"{path.name}/ has {count} regularization images, which are not trained on as the subject's; "
             f"to use them: {typed}"

@@ -106,5 +106,5 @@ def _balance(root: Path, images: Sequence[PlannedImage]) -> Iterator[Finding]:
         f"{most} is seen {times} times an epoch and {least} {fewest}: the small one is drowned; more repeats even it",
         level="should",
         places=[least],
-        command=mending.moved(folder, renamed),
+        command=mending.renamed(folder.parent, {folder: renamed}),
     )

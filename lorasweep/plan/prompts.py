@@ -11,9 +11,10 @@ brings its own, and what is missing is derived from the captions. Text only.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lorasweep.core.records import PROMPT_TIERS, CaptionOptions, Recipe
 from lorasweep.core.seeds import derive
@@ -37,16 +38,21 @@ def write_prompts(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]
 def _drawn(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     if recipe.dataset.drawn is None:
         return {}
-    from lorasweep.dollhouse import world
-
     subject = recipe.dataset.drawn.subject
-    seed = recipe.dataset.holdout_seed
-    found = world.prompts(subject, count=PER_TIER, seed=seed)
-    further = world.prompts(subject, count=STRANGERS, seed=seed + _FURTHER)
-    found["class"] = list(dict.fromkeys([*found["class"], *further["class"]]))[:STRANGERS]
+    found = _of_the_world(subject, recipe.dataset.holdout_seed)
     return {
         tier: tuple(_called(prompt, subject, recipe.captions) for prompt in prompts) for tier, prompts in found.items()
     }
+
+
+@functools.cache
+def _of_the_world(subject: str, seed: int) -> Mapping[str, Sequence[str]]:
+    """What the dollhouse's world is asked to draw, by tier: the same for every recipe of a sweep."""
+    from lorasweep.dollhouse import world
+
+    found = world.prompts(subject, count=PER_TIER, seed=seed)
+    further = world.prompts(subject, count=STRANGERS, seed=seed + _FURTHER)
+    return {**found, "class": list(dict.fromkeys([*found["class"], *further["class"]]))[:STRANGERS]}
 
 
 def _called(prompt: str, word: str, options: CaptionOptions) -> str:

@@ -184,6 +184,15 @@ def find_checkpoint(named: str, *, subject: str, step: int | None = None) -> Che
     )
 
 
+def find_sweep_or_run(named: str, *, subject: str) -> Path:
+    """Find the folder of a run or of a sweep, as `find_run` and `find_sweep` do.
+
+    Raises:
+        InputError: there is neither of this name.
+    """
+    return _first_run(named) or find_sweep(named, subject=subject)
+
+
 def settle(sweep: Path) -> None:
     """Write down that runs of a sweep are over whose driver is gone, so that none is RUNNING for ever."""
     inside = [run.path for run in SweepFolder(sweep).runs]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lorasweep.components.adapters import file
 from lorasweep.config import Arm, SweepSpec, compose_recipe
-from lorasweep.config.sweep_spec import Constraint, Objective
+from lorasweep.config.sweep_spec import Constraint, Objective, read_constraint
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Component, Plan, Recipe, digest
@@ -28,7 +28,7 @@ from lorasweep.trial.judge.score import IDENTITY, SCORE, UTILITY
 SUBJECT = "what is to be judged"
 _SHORT = {"overcook": SCORE, "utility": UTILITY, "identity": IDENTITY}
 _ARM = re.compile(r"([A-Za-z0-9][\w-]*)=(.+)")
-_BOUND = re.compile(r"\s*([\w/.]+)\s*(<=|<|>=|>)\s*([-+\d.eE]+)\s*")
+_REQUIRED = re.compile(r"\s*([\w/.]+)\s*([<>].*)")
 _KEYS = frozenset(field.name for field in dataclasses.fields(Recipe))
 
 
@@ -100,16 +100,11 @@ def requirements(texts: Sequence[str]) -> tuple[Constraint, ...]:
     """
     found, problems = [], []
     for text in texts:
-        match = _BOUND.fullmatch(text)
-        try:
-            bound = float(match[3]) if match else None
-        except ValueError:
-            bound = None
-        if match is None or bound is None:
-            problems.append(Problem("--require", f"must be a metric and a bound, got {text!r}", "'overcook<0.5'"))
+        match = _REQUIRED.fullmatch(text)
+        if match and (bound := read_constraint(_SHORT.get(match[1], match[1]), match[2])):
+            found.append(bound)
         else:
-            name = _SHORT.get(match[1], match[1])
-            found.append(Constraint(metric=name, sign="<=" if match[2].startswith("<") else ">=", bound=bound))
+            problems.append(Problem("--require", f"must be a metric and a bound, got {text!r}", "'overcook<0.5'"))
     if problems:
         raise ConfigError(problems, subject=SUBJECT)
     return tuple(found)

@@ -45,9 +45,13 @@ def denoise(
         frames: a row a picture.
         sampler: `ddim`, `euler` or `dpmpp_2m`, which flow matching does not have.
         steps: at least 1.
-        guidance: of `guided`.
+        guidance: of `guided`, or what a base that embeds it is told, in which case `negative` is left out.
         rescale: likewise; None is what suits the noise path.
     """
+    import torch
+
+    if base.embeds_guidance:
+        text, negative = {**text, "guidance": torch.full((len(frames),), guidance)}, None
     way = base.path.sampling(sampler, steps, (noise_BCHW.shape[-2], noise_BCHW.shape[-1]))
     rescale = base.path.rescale if rescale is None else rescale
     noisy_BCHW = noise_BCHW.to(base.device).float() * way.start

@@ -60,6 +60,12 @@ def test_arms_without_images_are_a_sweep(
     assert {trial["arm"] for trial in json.loads(said.out)["trials"]} == {"mine", "theirs"}
     assert "no images" in said.err
 
+    # Another seed would say the same: nobody is sent to cook one.
+    folder = Path(json.loads(said.out)["folder"])
+    assert main(["status", str(folder)]) == 0 and main(["report", str(folder)]) == 0
+    told = capsys.readouterr().out + (folder / "report.md").read_text(encoding="utf-8")
+    assert "until-decided" not in told and "one seed each" not in told.lower()
+
 
 def test_everything_wrong_is_said_before_any_work(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "torn.safetensors").write_bytes(b"torn")

@@ -30,6 +30,7 @@ WITHIN = {
         "optimizers": set(),
         "regularizers": {"adapters"},  # scale_norm acts on an adapter's norms
         "schedulers": set(),
+        "taggers": set(),
     },
     "trial": {
         "cache": {""},
@@ -38,6 +39,7 @@ WITHIN = {
     },
     "results": {
         "export": {""},
+        "rate": {"", "report"},  # shows the pictures that a report finds, in a page like its
         "report": {""},
         "tracking": {""},
     },
@@ -51,7 +53,8 @@ DOORS = {
     "omegaconf": {"config"},
     "optuna": {"sweep"},
     "mlflow": {"results/tracking"},
-    "transformers": {"components/bases", "dollhouse", "trial/judge"},
+    "transformers": {"components/bases", "components/taggers", "dollhouse", "trial/judge"},
+    "onnxruntime": {"components/taggers"},
     "tokenizers": {"components/bases"},
     "diffusers": {"components/bases", "components/adapters", "dollhouse"},
     "peft": {"components/adapters", "trial"},

@@ -88,7 +88,7 @@ def sample(
         how = {"true_cfg_scale": guidance, "max_sequence_length": pipeline.tokenizer_2.model_max_length}
     images = []
     for first in range(0, len(prompts), batch):
-        result = pipeline(
+        result = pipeline(  # type: ignore[operator]  # of every pipeline's own
             list(prompts[first : first + batch]),
             width=size[0],
             height=size[1],

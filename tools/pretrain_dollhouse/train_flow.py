@@ -13,7 +13,7 @@ import copy
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +62,7 @@ class FlowPlan:
 class FlowDenoiser(nn.Module):
     """Transformer and both text encoders as one module, so that one optimizer, EMA and checkpoint hold all."""
 
-    def __init__(self, transformer: nn.Module, text_encoder: nn.Module, text_encoder_2: nn.Module) -> None:
+    def __init__(self, transformer: Any, text_encoder: Any, text_encoder_2: Any) -> None:
         super().__init__()
         self.transformer = transformer
         self.text_encoder = text_encoder
@@ -102,7 +102,7 @@ def build_flow_denoiser(out_dir: Path) -> FlowDenoiser:
 
 def teach_pooled_text(model: FlowDenoiser, captioner: Captioner, out_dir: Path, seed: int, plan: FlowPlan) -> None:
     """Teach the first encoder, and the layer that takes its pooled answer, which word describes which part."""
-    embedding = model.transformer.time_text_embed.text_embedder  # type: ignore[union-attr]
+    embedding = model.transformer.time_text_embed.text_embedder
     head = nn.Linear(int(model.transformer.inner_dim), sum(len(values) + 1 for values in ATTRIBUTES.values()))
     parameters = [*model.text_encoder.parameters(), *embedding.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=plan.lr, betas=(0.9, 0.99), fused=True)

@@ -19,8 +19,8 @@ from lorasweep.core.safetensors_header import read_header
 def detect(path: Path) -> str | None:
     """Name the family of the base at a path, from its index or its header; None when it is none of ours."""
     if path.is_dir():
-        pipeline = read_object(path / "model_index.json").get("_class_name")
-        return next((family.name for family in _families.FAMILIES if family.pipeline == pipeline), None)
+        said = ((f, read_object(path / f.index).get("_class_name")) for f in _families.FAMILIES)
+        return next((family.name for family, pipeline in said if family.pipeline == pipeline), None)
     try:
         family = _families.family_of(read_header(path))
     except ValueError:

@@ -6,6 +6,7 @@ is told at once, each as (key of the options, rule and value, next step).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ _WIDTHS = "768 is Stable Diffusion 1.x, 1024 is 2.x, 2048 is XL"
 
 _MAKE_FOLDER = "save it once with diffusers: pipeline.save_pretrained(folder, safe_serialization=True)"
 _ANOTHER_COPY = "take another copy"
+_DISTILLED = re.compile(r"(?<!de)(?<!de[-_])(turbo|schnell|distilled)", re.IGNORECASE)  # in the names of folders
 
 
 def find_problems(path: Path, family: Family) -> list[Finding]:
@@ -45,11 +47,13 @@ def find_problems(path: Path, family: Family) -> list[Finding]:
 
 def option_problems(configs: Path, family: Family, options: BaseOptions) -> Iterator[Finding]:
     """Find options that a base of these configs cannot do; configs that do not say are passed over."""
+    if options.clip_skip < 1:
+        yield ("clip_skip", f"must be >= 1 (1 = last hidden state), got {options.clip_skip}", "")
     layers = read_object(configs / "text_encoder" / "config.json").get("num_hidden_layers")
     if isinstance(layers, int) and options.clip_skip > layers:
         yield ("clip_skip", f"must be at most {layers}, the layers of its text encoder, got {options.clip_skip}", "")
-    levels = read_object(configs / "vae" / "config.json").get("block_out_channels")
-    px = 2 ** (len(levels) - 1) * family.patch if isinstance(levels, list) and levels else 1
+    vae_px = _files.vae_px(read_object(configs / "vae" / "config.json"))
+    px = vae_px * family.patch if vae_px > 1 else 1
     if options.bucket_step % px:
         hint = f"override: base.bucket_step={max(px, options.bucket_step // px * px)}"
         what = "a latent of its VAE" if family.patch == 1 else "an image token"
@@ -60,7 +64,7 @@ def option_problems(configs: Path, family: Family, options: BaseOptions) -> Iter
             if given is not None:
                 rule = f"must be null: {family.title} is trained with flow matching, got {str(given).lower()}"
                 yield (key, rule, f"override: base.{key}=null")
-        if options.clip_skip != 1:
+        if options.clip_skip > 1:
             yield ("clip_skip", f"must be 1: {family.title} reads last layers, got {options.clip_skip}", "")
 
 
@@ -72,16 +76,26 @@ def _of_path(message: str, hint: str = "") -> Finding:
 
 
 def _folder_problems(folder: Path, family: Family, *, weights: bool) -> list[Finding]:
-    index = find_object(folder / "model_index.json")
+    index = find_object(folder / family.index)
     if index is None:
-        return [_of_path(f"must hold a readable model_index.json, got {folder}", _meant(folder))]
+        return [_of_path(f"must hold a readable {family.index}, got {folder}", _meant(folder))]
     if (kind := index.get("_class_name")) != family.pipeline:
         other = next((f"override: base={f.name}" for f in FAMILIES if f.pipeline == kind), "")
         return [_of_path(f"must hold a {family.pipeline} ({family.title}), got {kind}", other)]
     found = [finding for part in family.classes for finding in _part_problems(folder / part, family, weights=weights)]
     found += [finding for part in family.tokenizers for finding in _tokenizer_problems(folder / part)]
     found += _schedule_problems(folder / "scheduler" / "scheduler_config.json", family)
+    found += _distilled(folder, family)
     return found or list(_misfits(folder, family)) or (_broken_parts(folder, family) if weights else [])
+
+
+def _distilled(folder: Path, family: Family) -> Iterator[Finding]:
+    """A base that draws in a few steps forgets how once it is trained as others are."""
+    file, key, value = family.distilled or ("", "", None)
+    by_name = family.predicts == ("flow",) and _DISTILLED.search(folder.name)
+    if by_name or (file and read_object(folder / file).get(key) == value):
+        message = f"must not be distilled to few steps, which training on it undoes, got {folder.name}"
+        yield _of_path(message, f"train on {family.title}; its LoRAs work on what was distilled from it")
 
 
 def _meant(folder: Path) -> str:
@@ -128,7 +142,7 @@ def _part_problems(part: Path, family: Family, *, weights: bool) -> list[Finding
 def _config_problems(part: str, config: Mapping[str, Any], family: Family) -> Iterator[str]:
     """What a part's own config says that is not of its family."""
     named = config.get("_class_name") or (config.get("architectures") or [None])[0]
-    if named not in (None, family.classes[part]):
+    if named and named.replace("ForCausalLM", "Model") != family.classes[part]:
         yield f"must have a {family.classes[part]} as {part}, got {named}"
     channels = {"unet": "in_channels", "vae": "latent_channels"}.get(part, "") if "unet" in family.classes else ""
     if (got := config.get(channels, 4)) != 4:

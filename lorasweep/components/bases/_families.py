@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lorasweep.core.safetensors_header import Tensor
 
@@ -30,7 +31,9 @@ class Family:
         classes: parts with weights and their classes, the denoiser first; text encoders in the order in which they
             are read.
         frozen: text encoders that no adapter sits on.
+        words: folders of what cuts captions into tokens; empty: one per text encoder, called after it.
         window: tokenizer whose length is how much of a caption is read at once.
+        tokens: that length where its files do not say it, and of these what is taken by the words around a caption.
         cut: whether what goes beyond is left out, rather than read in further chunks.
         scheduler: diffusers' class of its noise.
         predicts: prediction types; the first where its files say nothing.
@@ -40,6 +43,8 @@ class Family:
         held: parts of a checkpoint, by name for people -> what the names of its tensors begin with; empty: there are
             no checkpoints, folders only.
         mark: what a tensor's name begins with in checkpoints of this family only.
+        index: the file that says a folder's pipeline.
+        distilled: what tells those that draw in a few steps: file, key, value.
     """
 
     name: str
@@ -48,7 +53,9 @@ class Family:
     loaded: tuple[str, str]
     classes: Mapping[str, str]
     frozen: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     window: str = "tokenizer"
+    tokens: tuple[int, int] | None = None
     cut: bool = False
     scheduler: str = "DDPMScheduler"
     predicts: tuple[str, ...] = ("epsilon", "v_prediction")
@@ -57,6 +64,8 @@ class Family:
     shipped: Path = Path()
     held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     mark: str = ""
+    index: str = "model_index.json"
+    distilled: tuple[str, str, bool] | None = None
 
     @property
     def denoiser(self) -> str:
@@ -66,7 +75,7 @@ class Family:
     @property
     def text_encoders(self) -> list[str]:
         """Parts that read captions."""
-        return [part for part in self.classes if part.startswith("text_encoder")]
+        return [part for part in self.classes if part.startswith("text_")]
 
     @property
     def parts(self) -> list[str]:
@@ -76,7 +85,7 @@ class Family:
     @property
     def tokenizers(self) -> list[str]:
         """Folders of what cuts captions into tokens, one per text encoder."""
-        return [part.replace("text_encoder", "tokenizer") for part in self.text_encoders]
+        return [*self.words] or [part.replace("text_encoder", "tokenizer") for part in self.text_encoders]
 
     @property
     def all_parts(self) -> list[str]:
@@ -100,6 +109,26 @@ FLUX_SCOPES = {
     "attn": r"\.(attn|self_attn)\.",
     "attn-mlp": r"\.(attn|ff|ff_context|proj_mlp|self_attn|mlp)(\.|$)|\.single_transformer_blocks\.\d+\.proj_out$",
     "full": r"\.(transformer_blocks|single_transformer_blocks|self_attn|mlp)\.",
+}
+# FLUX.2's: a single block is one layer that gives queries, keys, values and feed-forward at once and one that takes
+# them, so that `attn` holds those too; modulation is shared by all blocks. 100 modules of klein 4B are in `attn-mlp`.
+FLUX2_SCOPES = {
+    "attn": r"\.attn\.",
+    "attn-mlp": r"\.(attn|ff|ff_context)\.",
+    "full": r"\.(transformer_blocks|single_transformer_blocks)\.|_modulation",
+}
+# Z-Image's: attention everywhere; also the feed-forward layers, but of no refiner; every block.
+# Source: the layer presets of Nerogar/OneTrainer. 136, 210 and 270 modules.
+Z_IMAGE_SCOPES = {
+    "attn": r"\.attention\.",
+    "attn-mlp": r"\.layers\.\d+\.(attention|feed_forward)\.",
+    "full": r"\.(layers|noise_refiner|context_refiner)\.",
+}
+# Anima's: attention in the image and to the text; also the feed-forward layers; also the modulation. 224, 280 and 448.
+ANIMA_SCOPES = {
+    "attn": r"\.attn\d\.",
+    "attn-mlp": r"\.(attn\d|ff)\.",
+    "full": r"\.transformer_blocks\.",
 }
 _HERE = Path(__file__).parent
 _COMMON = {"UNet": (UNET,), "VAE": ("first_stage_model.", "vae.")}
@@ -135,6 +164,12 @@ SDXL = Family(
     },
     mark="conditioner.embedders.1.",
 )
+_FLOW: dict[str, Any] = {
+    "cut": True,
+    "scheduler": "FlowMatchEulerDiscreteScheduler",
+    "predicts": ("flow",),
+    "patch": 2,
+}
 DOLLHOUSE_FLOW = Family(
     name="dollhouse_flow",
     title="the flow-matching dollhouse",
@@ -148,12 +183,65 @@ DOLLHOUSE_FLOW = Family(
     },
     frozen=("text_encoder_2",),
     window="tokenizer_2",
-    cut=True,
-    scheduler="FlowMatchEulerDiscreteScheduler",
-    predicts=("flow",),
-    patch=2,
+    **_FLOW,
 )
-FAMILIES = (STABLE_DIFFUSION, SDXL)
+FLUX1_DEV = Family(
+    name="flux1_dev",
+    title="FLUX.1 dev",
+    pipeline="FluxPipeline",
+    loaded=("_transformer", "FluxBase"),
+    classes={
+        "transformer": "FluxTransformer2DModel",
+        "vae": "AutoencoderKL",
+        "text_encoder": "CLIPTextModel",
+        "text_encoder_2": "T5EncoderModel",
+    },
+    frozen=("text_encoder_2",),
+    window="tokenizer_2",
+    tokens=(512, 1),
+    distilled=("scheduler/scheduler_config.json", "use_dynamic_shifting", False),
+    **_FLOW,
+)
+Z_IMAGE = Family(
+    name="z_image",
+    title="Z-Image",
+    pipeline="ZImagePipeline",
+    loaded=("_z_image", "ZImageBase"),
+    classes={"transformer": "ZImageTransformer2DModel", "vae": "AutoencoderKL", "text_encoder": "Qwen3Model"},
+    frozen=("text_encoder",),
+    tokens=(512, 8),
+    **_FLOW,
+)
+FLUX2_KLEIN = Family(
+    name="flux2_klein",
+    title="FLUX.2 klein base",
+    pipeline="Flux2KleinPipeline",
+    loaded=("_flux2", "Flux2KleinBase"),
+    classes={"transformer": "Flux2Transformer2DModel", "vae": "AutoencoderKLFlux2", "text_encoder": "Qwen3Model"},
+    frozen=("text_encoder",),
+    tokens=(512, 12),
+    distilled=("model_index.json", "is_distilled", True),
+    **_FLOW,
+)
+ANIMA = Family(
+    name="anima",
+    title="Anima",
+    pipeline="AnimaModularPipeline",
+    loaded=("_anima", "AnimaBase"),
+    classes={
+        "transformer": "CosmosTransformer3DModel",
+        "vae": "AutoencoderKLQwenImage",
+        "text_encoder": "Qwen3Model",
+        "text_conditioner": "AnimaTextConditioner",
+    },
+    frozen=("text_encoder", "text_conditioner"),
+    words=("tokenizer", "t5_tokenizer"),
+    window="t5_tokenizer",
+    tokens=(512, 1),
+    index="modular_model_index.json",
+    **_FLOW,
+)
+FAMILIES = (STABLE_DIFFUSION, SDXL, FLUX1_DEV, Z_IMAGE, FLUX2_KLEIN, ANIMA)
 
 _WHOLE = "give a whole checkpoint or a diffusers folder of {title}"
 _OF_BASE = "give the base that it was made for"
@@ -188,7 +276,8 @@ _EDITING = {9: "an inpainting UNet", 8: "a picture-editing UNet", 5: "a depth UN
 
 def family_of(tensors: Mapping[str, Tensor]) -> Family | None:
     """The family of a checkpoint; None when it is of none."""
-    return next((family for family in FAMILIES if any(name.startswith(family.mark) for name in tensors)), None)
+    whole = (family for family in FAMILIES if family.held)
+    return next((family for family in whole if any(name.startswith(family.mark) for name in tensors)), None)
 
 
 def name_other(tensors: Mapping[str, Tensor], family: Family) -> tuple[str, str] | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lorasweep.components.bases._families import FAMILIES, STABLE_DIFFUSION, UNET, Family
 from lorasweep.core import files
@@ -28,7 +29,7 @@ def config_folder(path: Path, family: Family) -> Path:
 
 def words_folder(tokenizer: Path) -> Path:
     """Where a tokenizer's words are: all of CLIP's have the same, which ship once."""
-    shipped = any(tokenizer.parent == family.shipped for family in FAMILIES)
+    shipped = any(family.held and tokenizer.parent == family.shipped for family in FAMILIES)
     return STABLE_DIFFUSION.shipped / "tokenizer" if shipped else tokenizer
 
 
@@ -60,10 +61,14 @@ def digest_of(path: Path, family: Family, parts: Iterable[str] | None = None) ->
 def native_px(folder: Path) -> int | None:
     """Side of the square that a diffusers folder's UNet was made for; None when its configs do not say."""
     unet, vae = (files.read_object(folder / part / "config.json") for part in ("unet", "vae"))
-    side, levels = unet.get("sample_size"), vae.get("block_out_channels")
-    if not isinstance(side, int) or not isinstance(levels, list):
-        return None
-    return side << (len(levels) - 1)
+    side = unet.get("sample_size")
+    return side * vae_px(vae) if isinstance(side, int) and "block_out_channels" in vae else None
+
+
+def vae_px(config: Mapping[str, Any]) -> int:
+    """Pixels along the side of a latent; 1 where the config of the VAE does not say."""
+    levels = config.get("block_out_channels") or config.get("dim_mult") or [0]
+    return int(2 ** (len(levels) - 1))
 
 
 def weight_shapes(path: Path, family: Family) -> dict[str, dict[str, tuple[int, ...]]] | None:
@@ -100,7 +105,7 @@ def largest_rank(path: Path, family: Family) -> int:
 
 def loaded_files(part: Path, *, weights: bool) -> list[Path]:
     """The files of one component's folder that `load` reads: configs, words and, if asked for, weights."""
-    listed = sorted(part.glob("*.json")) + sorted(part.glob("*.txt"))
+    listed = [file for ending in ("json", "txt", "jinja") for file in sorted(part.glob(f"*.{ending}"))]
     if weights:
         variant = variant_of(part)
         found = sorted(part.glob("*.safetensors"))

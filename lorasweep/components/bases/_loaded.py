@@ -18,6 +18,7 @@ from typing import Any, Self
 import torch
 
 from lorasweep.components.bases import _fp8
+from lorasweep.components.bases._files import vae_px
 from lorasweep.core.protocols import NoisePath, Text
 from lorasweep.core.records import Frame, LatentShape, MemoryOptions
 
@@ -42,6 +43,7 @@ class LoadedBase:
     memory: MemoryOptions
 
     pipeline = ""  # diffusers' class
+    embeds_guidance = False  # see `protocols.Base`
 
     def __post_init__(self) -> None:
         for module in (self.denoiser, *self.text_encoders, self.vae):
@@ -52,12 +54,13 @@ class LoadedBase:
         if self.memory.storage == "fp8":
             _fp8.store(self.denoiser, self.dtype)
         self.path = self._path()
-        levels = len(self.vae.config.block_out_channels)
-        self.latent = LatentShape(channels=self.vae.config.latent_channels, px=2 ** (levels - 1))
+        vae = self.vae.config
+        self.latent = LatentShape(channels=vae.get("z_dim") or vae.latent_channels, px=vae_px(vae))
         self.vae.enable_slicing()  # one picture at a time: at 1024 px each takes gigabytes
-        # Tiles of half the size that a VAE was made for, which may be that of the picture.
-        self.vae.tile_sample_min_size = min(512, self.vae.config.sample_size // 2)
-        self.vae.tile_latent_min_size = self.vae.tile_sample_min_size // self.latent.px
+        if "sample_size" in vae:
+            # Tiles of half the size that a VAE was made for, which may be that of the picture.
+            self.vae.tile_sample_min_size = min(512, vae.sample_size // 2)
+            self.vae.tile_latent_min_size = self.vae.tile_sample_min_size // self.latent.px
 
     @property
     def denoiser(self) -> Any:
@@ -74,9 +77,9 @@ class LoadedBase:
     @torch.no_grad()
     def encode_images(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode pixels in [-1, 1] to the posterior's mean and std, shifted and scaled as configured; fp32."""
-        posterior = self.vae.encode(pixels_BCHW.to(self.device, torch.float32)).latent_dist
-        scale = self.vae.config.scaling_factor
-        return (posterior.mean - self._latent_shift) * scale, posterior.std * scale
+        mean_BCHW, std_BCHW = self._posterior(pixels_BCHW.to(self.device, torch.float32))
+        shift, scale = self._affine(mean_BCHW)
+        return (mean_BCHW - shift) * scale, std_BCHW * scale
 
     @torch.no_grad()
     def decode_latents(self, latent_BCHW: torch.Tensor) -> torch.Tensor:
@@ -84,11 +87,10 @@ class LoadedBase:
         if self.memory.tile_vae:
             self.vae.enable_tiling()
         try:
-            raw_BCHW = latent_BCHW.float() / self.vae.config.scaling_factor + self._latent_shift
-            pixels_BCHW: torch.Tensor = self.vae.decode(raw_BCHW).sample
+            shift, scale = self._affine(latent_BCHW)
+            return self._decoded(latent_BCHW.float() / scale + shift)
         finally:
             self.vae.disable_tiling()  # latents to train on are never tiled
-        return pixels_BCHW
 
     def features(
         self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]
@@ -125,9 +127,17 @@ class LoadedBase:
             "init_noise_sigma": float(getattr(scheduler, "init_noise_sigma", 1.0)),
         }
 
-    @property
-    def _latent_shift(self) -> float:
-        return self.vae.config.shift_factor or 0.0
+    def _posterior(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = self.vae.encode(pixels_BCHW).latent_dist
+        return found.mean, found.std
+
+    def _decoded(self, raw_BCHW: torch.Tensor) -> torch.Tensor:
+        pixels_BCHW: torch.Tensor = self.vae.decode(raw_BCHW).sample
+        return pixels_BCHW
+
+    def _affine(self, latent_BCHW: torch.Tensor) -> tuple[Any, Any]:
+        """What is taken from the VAE's own latents, and what they are multiplied by then."""
+        return self.vae.config.shift_factor or 0.0, self.vae.config.scaling_factor
 
     def predict(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
         """See `protocols.Base`."""

@@ -177,6 +177,9 @@ class Flow:
         tokens = math.prod(size) / self.latents_per_token
         return math.exp(low + (high - low) * (tokens - few) / (many - few))
 
+    def _drawn_shift(self, size: tuple[int, int], steps: int) -> float:
+        return self.shift(size)
+
     def scales(self, t_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `protocols.NoisePath`."""
         return 1 - t_B, t_B
@@ -219,13 +222,32 @@ class Flow:
     def sampling(self, sampler: str, steps: int, size: tuple[int, int]) -> Sampling:
         """See `protocols.NoisePath`: Euler, which DDIM is on straight lines, at even levels, shifted."""
         _check(sampler, self.prediction)
-        shift = self.shift(size)
+        shift = self._drawn_shift(size, steps)
         even = [1 - place / steps for place in range(steps + 1)]
         levels = [shift * level / (1 + (shift - 1) * level) for level in even]
         return Sampling(
             start=1.0,
             steps=[(torch.tensor(t), (1 - t, t), (1 - goal, goal)) for t, goal in itertools.pairwise(levels)],
         )
+
+
+class Flux2Flow(Flow):
+    """FLUX.2's levels, which are shifted by the number of steps as well.
+
+    Source: `compute_empirical_mu` in diffusers' pipelines of FLUX.2.
+    """
+
+    def shift(self, size: tuple[int, int]) -> float:
+        """See `protocols.NoisePath`: as it is drawn in 50 steps."""
+        return self._drawn_shift(size, 50)
+
+    def _drawn_shift(self, size: tuple[int, int], steps: int) -> float:
+        tokens = math.prod(size) / self.latents_per_token
+        in_200 = 0.00016927 * tokens + 0.45666666
+        if tokens > 4300:
+            return math.exp(in_200)
+        in_10 = 8.73809524e-05 * tokens + 1.89833333
+        return math.exp(in_200 + (in_200 - in_10) * (steps - 200) / 190)
 
 
 def _check(sampler: str, prediction: str) -> None:

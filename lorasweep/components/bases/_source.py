@@ -84,7 +84,8 @@ class Source:
     def text_window(self, options: BaseOptions) -> TextWindow:
         """How captions are read; see `_tokens.TextWindow`."""
         configs = _files.config_folder(self._checked(options), self.family)
-        return _tokens.text_window(_files.words_folder(configs / self.family.window), cut=self.family.cut)
+        words = _files.words_folder(configs / self.family.window)
+        return _tokens.text_window(words, cut=self.family.cut, tokens=self.family.tokens)
 
     def load(self, options: BaseOptions, *, device: str, precision: str, memory: MemoryOptions = _ALL_ROOM) -> Base:
         """Load the base, frozen, in eval mode.
@@ -118,10 +119,11 @@ class Source:
             hint = "are its weights of the family that its configs say?"
             raise _error(options, [("path", f"cannot be loaded: {said}", hint)]) from error
         self._require_whole(options, parts, precision)
-        for name in self.family.text_encoders:
+        for tokenizer, name in zip(self.family.tokenizers, self.family.text_encoders, strict=True):
             # A tokenizer without a config of its own does not know how long a text may be.
-            tokenizer = parts[name.replace("text_encoder", "tokenizer")]
-            tokenizer.model_max_length = min(tokenizer.model_max_length, parts[name].config.max_position_embeddings)
+            places = getattr(parts[name].config, "max_position_embeddings", None)
+            lengths = [parts[tokenizer].model_max_length, places, self.family.tokens and self.family.tokens[0]]
+            parts[tokenizer].model_max_length = min(filter(None, lengths))
         text_parts = [*self.family.text_encoders, *self.family.tokenizers]
         module, kind = self.family.loaded
         make = getattr(importlib.import_module(f"{__package__}.{module}"), kind)
@@ -192,7 +194,7 @@ class Source:
         parts: dict[str, Any] = {}
         for part, name in self.family.classes.items():
             how = {**local, "variant": _files.variant_of(folder / part)}
-            if part in self.family.text_encoders:
+            if hasattr(transformers, name):
                 kind = getattr(transformers, name)
                 parts[part], info = kind.from_pretrained(folder / part, dtype=dtype, output_loading_info=True, **how)
                 parts[f"{part}_missing"] = sorted(info["missing_keys"])
@@ -202,8 +204,13 @@ class Source:
         return parts | self._tokenizers(folder)
 
     def _tokenizers(self, configs: Path) -> dict[str, Any]:
-        from transformers import CLIPTokenizer
+        from transformers import AutoTokenizer, CLIPTokenizer
 
+        if not self.family.held:
+            return {
+                part: AutoTokenizer.from_pretrained(configs / part, local_files_only=True)
+                for part in self.family.tokenizers
+            }
         found = {}
         for part in self.family.tokenizers:
             words = _files.words_folder(configs / part)

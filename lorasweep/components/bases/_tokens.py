@@ -42,8 +42,16 @@ class TextWindow:
         return self.tokens(text) <= self.length
 
 
-def text_window(folder: Path, *, cut: bool = False) -> TextWindow:
-    """The window of a tokenizer's folder: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`."""
+def text_window(folder: Path, *, cut: bool = False, tokens: tuple[int, int] | None = None) -> TextWindow:
+    """The window of a tokenizer's folder: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`.
+
+    Args:
+        folder: of the tokenizer.
+        cut: see `TextWindow`.
+        tokens: its length, and how many of these go around a text, where the files do not know it.
+    """
+    if tokens:
+        return TextWindow(folder, tokens[0] - tokens[1], cut)
     length = read_object(folder / "tokenizer_config.json").get("model_max_length", _DEFAULT_LENGTH)
     if not isinstance(length, int) or not _MARKS < length <= 10_000:
         length = _DEFAULT_LENGTH  # transformers writes 1e30 for "not known"

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from lorasweep.components.bases._families import FLUX_SCOPES
 from lorasweep.components.bases._loaded import LoadedBase
@@ -28,23 +29,35 @@ class TransformerBase(LoadedBase):
     """
 
     patch = 2  # latents along the side of an image token
+    image_first = False  # whether the image's tokens come before those of the text
 
     def chunks(self, caption: str) -> int:
         """Captions are read in one piece, what goes beyond the tokenizer's length left out."""
         return 1
 
     def stack(self, rows: Sequence[Text], empty: Text) -> Text:
-        """Put captions together, which are padded alike."""
-        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        """Put captions together; shorter ones are filled up with zeros, which their masks leave out."""
+        return {name: pad_sequence([row[name] for row in rows], batch_first=True) for name in rows[0]}
 
     def predict(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
         """Ask the transformer; (B, C, H, W) fp32."""
-        told = {name: tensor.to(self.device, self.dtype) for name, tensor in text.items()}
-        return self._velocity(noisy_BCHW.to(self.device, self.dtype), t_B.to(self.device, self.dtype), told).float()
+        told = {
+            name: tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
+            for name, tensor in text.items()
+        }
+        return self._velocity(noisy_BCHW.to(self.device, self.dtype), t_B.to(self.device).float(), told).float()
 
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
-        """Noise minus image, whatever sign and shape the transformer itself gives; (B, C, H, W)."""
+        """Noise minus image, whatever sign and shape the transformer itself gives; (B, C, H, W). Levels are fp32."""
         raise NotImplementedError
+
+    def _hidden(self, place: int, ids_BL: torch.Tensor, **how: Any) -> Any:
+        """What a text encoder makes of tokens."""
+        encoder = self.text_encoders[place].to(self.device)
+        said = encoder(ids_BL.to(self.device), **how)
+        if self.memory.offload_text_encoders:
+            encoder.to("cpu")
+        return said
 
     def _blocks(self) -> list[torch.nn.Module]:
         """The transformer's blocks in the order in which they run."""
@@ -57,9 +70,12 @@ class TransformerBase(LoadedBase):
         blocks = self._blocks()
         return blocks[len(blocks) // 2]
 
-    def _feature_map(self, output: tuple[torch.Tensor, torch.Tensor], noisy_BCHW: torch.Tensor) -> torch.Tensor:
+    def _feature_map(self, output: Any, noisy_BCHW: torch.Tensor) -> torch.Tensor:
+        tokens_BLD: torch.Tensor = output[1] if isinstance(output, tuple) else output
         size = [side // self.patch for side in noisy_BCHW.shape[-2:]]
-        return output[1].transpose(1, 2).unflatten(2, size)  # text tokens come first
+        count = size[0] * size[1]
+        image_BPD = tokens_BLD[:, :count] if self.image_first else tokens_BLD[:, -count:]
+        return image_BPD.transpose(1, 2).unflatten(2, size)
 
     def _scheduler(self, sampler: str) -> Any:
         return type(self.noise_schedule).from_config(self.noise_schedule.config)
@@ -72,6 +88,51 @@ class TransformerBase(LoadedBase):
         """The way back, for latents of (H, W)."""
         sides = [side // self.patch for side in size]
         return functional.pixel_shuffle(tokens_BPF.transpose(1, 2).unflatten(2, sides), self.patch)
+
+    def _places(self, size: torch.Size, *, before: int, after: int) -> torch.Tensor:
+        """Row and column of each image token of latents of (H, W), among so many zeros; (P, before + 2 + after)."""
+        sides = (torch.arange(side // self.patch, dtype=self.dtype) for side in size)
+        return functional.pad(torch.cartesian_prod(*sides), (before, after)).to(self.device)
+
+
+class LanguageModelBase(TransformerBase):
+    """What bases that a language model reads captions for have in common: a chat, of which its states are taken.
+
+    Captions are read one by one, so that none depends on what it is read with. A class of these has `thinking`,
+    `padded` and `_states`.
+    """
+
+    thinking = False  # whether the chat's template leaves room for thoughts
+    padded = False  # whether the padding is part of what the transformer is told
+
+    def encode_captions(self, captions: Sequence[str]) -> Text:
+        """Encode captions to "embeds" (B, L, D), and a "mask" (B, L) unless the padding counts."""
+        rows = {caption: self._row(caption) for caption in dict.fromkeys(captions)}
+        return self.stack([rows[caption] for caption in captions], {})
+
+    def _row(self, caption: str) -> Text:
+        (tokenizer,) = self.tokenizers
+        asked = tokenizer.apply_chat_template(
+            [{"role": "user", "content": caption}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=self.thinking,
+        )
+        told = tokenizer(
+            asked,
+            padding="max_length" if self.padded else False,
+            truncation=True,
+            padding_side="right",
+            return_tensors="pt",
+        )
+        mask_1L = told.attention_mask.to(self.device)
+        said = self._hidden(0, told.input_ids, attention_mask=mask_1L, output_hidden_states=True, use_cache=False)
+        embeds_LD = self._states(said.hidden_states)[0]
+        return {"embeds": embeds_LD} if self.padded else {"embeds": embeds_LD, "mask": mask_1L[0].bool()}
+
+    def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
+        """What the transformer is told of the states after each layer, those before the first one included."""
+        raise NotImplementedError
 
 
 class FluxBase(TransformerBase):
@@ -89,21 +150,28 @@ class FluxBase(TransformerBase):
         pooled, hidden = (self._read(place, captions) for place in (0, 1))
         return {"embeds": hidden[0], "pooled": pooled.pooler_output}
 
+    @property
+    def embeds_guidance(self) -> bool:  # type: ignore[override]
+        """See `protocols.Base`: FLUX.1 dev does."""
+        return bool(self.denoiser.config.guidance_embeds)
+
     def reproduction(self, sampler: str, steps: int) -> dict[str, Any]:
         """See `protocols.Base`; the noise goes in as a row of tokens, and guidance under another name."""
         return {
             **super().reproduction(sampler, steps),
-            "guidance": "true_cfg_scale",
+            "guidance": "guidance_scale" if self.embeds_guidance else "true_cfg_scale",
             "max_sequence_length": self.tokenizers[1].model_max_length,
             "latents": "diffusers.FluxPipeline._pack_latents(noise, *noise.shape)",
         }
 
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
-        rows, columns = (torch.arange(side // self.patch, dtype=self.dtype) for side in noisy_BCHW.shape[-2:])
-        places_P3 = torch.cartesian_prod(torch.zeros(1, dtype=self.dtype), rows, columns).to(self.device)
+        places_P3 = self._places(noisy_BCHW.shape[-2:], before=1, after=0)
+        level_B = level_B.to(self.dtype)
+        guidance_B = text.get("guidance", torch.ones_like(level_B)) if self.embeds_guidance else None
         answer_BPF = self.denoiser(
             hidden_states=self._pack(noisy_BCHW),
             timestep=level_B,
+            guidance=guidance_B,
             encoder_hidden_states=text["embeds"],
             pooled_projections=text["pooled"],
             img_ids=places_P3,
@@ -113,10 +181,5 @@ class FluxBase(TransformerBase):
         return self._unpack(answer_BPF, noisy_BCHW.shape[-2:])
 
     def _read(self, place: int, captions: Sequence[str]) -> Any:
-        tokenizer, encoder = self.tokenizers[place], self.text_encoders[place]
-        ids_BL = tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
-        encoder.to(self.device)
-        said = encoder(ids_BL.to(self.device))
-        if self.memory.offload_text_encoders:
-            encoder.to("cpu")
-        return said
+        told = self.tokenizers[place](list(captions), padding="max_length", truncation=True, return_tensors="pt")
+        return self._hidden(place, told.input_ids)

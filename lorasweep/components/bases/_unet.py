@@ -22,6 +22,7 @@ from lorasweep.core.records import Frame
 class StableDiffusionBase(LoadedBase):
     """Stable Diffusion 1.x and 2.x; XL goes on from it."""
 
+    path: VP
     pipeline = "StableDiffusionPipeline"
     scopes = UNET_SCOPES
 

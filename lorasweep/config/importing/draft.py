@@ -67,6 +67,7 @@ class Draft:
         differs: translated, but the counterpart is not quite the same.
         left_out: given, and changes nothing that is learned.
         problems: values that make no sense.
+        names: what the file calls an option, where that is another name than the table's.
     """
 
     table: Table
@@ -76,6 +77,7 @@ class Draft:
     differs: list[Note] = field(default_factory=list)
     left_out: list[Note] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    names: Mapping[str, str] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
     def given(self, option: str) -> bool:
@@ -98,6 +100,14 @@ class Draft:
             return row.default
         value = self._checked(option, self.options[option], row)
         return row.default if value is None else value
+
+    def choose(self, option: str) -> Any:
+        """Our word for the one that an option has; a stand-in, and told, where there is none."""
+        row = self.table.translated[option]
+        asked = str(self.take(option)).strip().lower()
+        if asked not in row.values:
+            self.leave(option, f"no {row.keys[0]} of ours is that; {row.otherwise} stands in")
+        return row.values.get(asked, row.otherwise)
 
     def untaken(self, option: str) -> Iterator[tuple[str, Any]]:
         """The arguments of an option that nobody has asked for, each with its value."""
@@ -139,7 +149,10 @@ class Draft:
         """Decide the keys of all options that decide one by themselves."""
         for option, row in self.table.translated.items():
             if row.plain:
-                self.put(row.keys[0], self.take(option), option)
+                value = self.choose(option) if row.values else self.take(option)
+                self.put(row.keys[0], value, option)
+                if row.note and self.given(option) and value:
+                    self.differ(option, row.note)
 
     def ignore(self, option: str, reason: str) -> None:
         """Leave out an option that, with the others as they are, changes nothing; not one already told."""
@@ -168,12 +181,14 @@ class Draft:
                 continue
             if self._is_argument(option):
                 self.left_out.append(Note(option, value, _NO_CHANGE if value else _NOT_GIVEN))
-            elif option in table.harmless:
-                self.left_out.append(Note(option, value, table.harmless[option]))
-            elif option in table.unsupported and not _is_off(value, table.off.get(option)):
-                self.leave(option, table.unsupported[option])
-            elif option in table.unsupported:
-                self.left_out.append(Note(option, value, "is off, as it always is here"))
+            elif found := table.matters(option):
+                matters, reason = found
+                if not matters:
+                    self.left_out.append(Note(option, value, reason))
+                elif _is_off(value, table.off.get(option)):
+                    self.left_out.append(Note(option, value, "is off, as it always is here"))
+                else:
+                    self.leave(option, reason)
             elif option in table.translated:
                 self.left_out.append(Note(option, value, _NO_CHANGE if self.given(option) else _NOT_GIVEN))
             else:
@@ -247,7 +262,9 @@ def as_kind(value: Any, kind: type) -> Any:
 
 
 def _is_off(value: Any, off: Any) -> bool:
-    """Whether an option without a counterpart is switched off."""
+    """Whether an option without a counterpart is switched off; some are by being true."""
+    if off is True:
+        return str(value).strip().lower() not in ("false", "0")
     if isinstance(value, str):
         return value.strip().lower() in ("", "false", "none", "0", str(off).lower())
     return not value or value == off

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from lorasweep.config import places
 from lorasweep.config.bind import TO_BE_GIVEN
@@ -12,6 +14,8 @@ from lorasweep.config.importing.draft import Draft, Line, Note
 from lorasweep.config.override import write
 from lorasweep.config.recipe import compose_recipe
 from lorasweep.core.errors import ConfigError, Problem
+
+SaidT = TypeVar("SaidT", Line, Note, Problem)
 
 # May be on another machine, or only known to the person.
 _PLACES = ("base.path", "dataset.path", "regularization.reg_images.path")
@@ -35,6 +39,7 @@ class Imported:
     """What became of the files.
 
     Attributes:
+        trainer: whose they are, in a word.
         lines: recipe key -> value and origin.
         untranslated: given, matters, and has no counterpart.
         differs: translated, but not quite the same.
@@ -43,6 +48,7 @@ class Imported:
         to_give: keys that only the person knows.
     """
 
+    trainer: str
     lines: dict[str, Line]
     untranslated: tuple[Note, ...]
     differs: tuple[Note, ...]
@@ -68,18 +74,25 @@ def finish(draft: Draft, links: Sequence[Link], *, subject: str) -> Imported:
     """
     draft.judge_the_rest()
     if draft.problems:
-        raise ConfigError(draft.problems, subject=subject)
+        raise ConfigError([_renamed(draft, problem, "where") for problem in draft.problems], subject=subject)
     _drop_what_is_refused(draft)
     groups = {name: number for number, name in enumerate(places.GROUPS)}
     in_order = sorted(draft.lines, key=lambda key: groups.get(key.split(".")[0], len(groups)))
     return Imported(
-        lines={key: draft.lines[key] for key in in_order},
-        untranslated=tuple(draft.untranslated),
-        differs=tuple(draft.differs),
-        left_out=tuple(draft.left_out),
+        trainer=draft.table.label,
+        lines={key: _renamed(draft, draft.lines[key]) for key in in_order},
+        untranslated=tuple(_renamed(draft, note) for note in draft.untranslated),
+        differs=tuple(_renamed(draft, note) for note in draft.differs),
+        left_out=tuple(_renamed(draft, note) for note in draft.left_out),
         links=tuple(links),
         to_give=tuple(key for key in in_order if draft.lines[key].value == TO_BE_GIVEN),
     )
+
+
+def _renamed(draft: Draft, said: SaidT, attribute: str = "option") -> SaidT:
+    """The same under the file's own name for the option."""
+    option = getattr(said, attribute)
+    return dataclasses.replace(said, **{attribute: draft.names.get(option, option)})
 
 
 def _drop_what_is_refused(draft: Draft) -> None:

@@ -11,25 +11,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _BY_HAND = "docs/flags.md has its options beside lorasweep's: write a recipe file by it"
-_TO_TOML = "press `Print training command` there and take the TOML that the command names"
 _TO_CONFIG = "add `--config_file my.toml --output_config` to that command: sd-scripts then only writes the TOML"
-_GUI = "the JSON of kohya_ss, the window over sd-scripts"
-_ONE_TRAINER, _SIMPLE_TUNER = "a OneTrainer config", "a SimpleTuner config"
 
 # Keys that only one program writes -> what the file is, and the next step. First match wins.
 _KEYS = {
     "nbformat": ("a notebook (JSON)", "give the TOML files that it wrote into its config folder"),
-    "LoRA_type": (_GUI, _TO_TOML),
-    "train_data_dir max_resolution": (_GUI, _TO_TOML),
-    "training_method": (_ONE_TRAINER, _BY_HAND),
-    "concept_file_name": (_ONE_TRAINER, _BY_HAND),
-    "job config": ("an ai-toolkit config", _BY_HAND),
     "adapter.type adapter.rank": ("a diffusion-pipe config", _BY_HAND),
-    "data_backend_config": (_SIMPLE_TUNER, _BY_HAND),
-    "--data_backend_config": (_SIMPLE_TUNER, _BY_HAND),
-    "--model_family": (_SIMPLE_TUNER, _BY_HAND),
-    "--model_type": (_SIMPLE_TUNER, _BY_HAND),
-    "model_family lora_rank": (_SIMPLE_TUNER, _BY_HAND),
     "recipe": ("a recipe of lorasweep already", "give it to `lorasweep plan` as it is"),
 }
 
@@ -49,9 +36,12 @@ def _named(keys: Iterable[str]) -> tuple[str, str] | None:
 
 def named_by_text(text: str) -> tuple[str, str] | None:
     """What a file is that is no TOML, and the next step; None when it looks like a broken TOML."""
-    if text.lstrip().startswith(("{", "[{")):
+    if text.lstrip().startswith(("{", "[")):
         try:
-            return named_by_keys(json.loads(text)) or ("JSON, not the TOML of sd-scripts", _BY_HAND)
+            content = json.loads(text)
+            if isinstance(content, list):
+                return "a list in JSON, without the options of a training", "give it with --dataset, after that config"
+            return named_by_keys(content) or ("JSON, not the TOML of sd-scripts", _BY_HAND)
         except (ValueError, RecursionError):
             pass
     if re.search(r"\S+\.py\b", text) and "--" in text:

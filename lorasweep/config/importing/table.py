@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ class Option:
         low, high: the least and the most that makes sense; None is open.
         zero_is_unset: 0 is written for "not given", as windows over trainers do.
         plain: it alone decides its one key, whose value is the option's.
+        values: the trainer's words, in lower case, and what of ours each is; nothing else may stand there.
+        otherwise: our word where the trainer's has no counterpart.
+        note: how ours differs, told where it is on.
     """
 
     kind: type
@@ -32,6 +35,9 @@ class Option:
     high: float | None = None
     zero_is_unset: bool = False
     plain: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
+    otherwise: Any = None
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,19 +46,33 @@ class Table:
 
     Attributes:
         trainer: whose, for messages.
+        label: the same in a word.
         translated: option -> how.
         unsupported: option -> why it has no counterpart.
         off: the value that switches an unsupported option off, where that is not false, 0, "" or nothing.
         harmless: option -> why leaving it out changes nothing that is learned.
-        more: what else the file holds, for the trainer's own functions.
+        more: what else the file holds: for the trainer's own functions, and where names and defaults were read.
     """
 
     trainer: str
+    label: str
     translated: Mapping[str, Option]
     unsupported: Mapping[str, str]
     off: Mapping[str, Any]
     harmless: Mapping[str, str]
     more: Mapping[str, Any]
+
+    def matters(self, option: str) -> tuple[bool, str] | None:
+        """Whether leaving out an option matters, and why; None when the table says nothing.
+
+        What it says of the option itself comes before what it says of the section that the option is in.
+        """
+        parts = option.split(".")
+        for name in (".".join(parts[:length]) for length in range(len(parts), 0, -1)):
+            for reasons, matters in ((self.unsupported, True), (self.harmless, False)):
+                if name in reasons:
+                    return matters, reasons[name]
+        return None
 
 
 def read_table(file: Path) -> Table:
@@ -61,12 +81,13 @@ def read_table(file: Path) -> Table:
     rows = data.pop("translated")
     return Table(
         trainer=data.pop("trainer"),
+        label=data.pop("label"),
         translated={
             name: Option(**{**row, "kind": _KINDS[row["kind"]], "keys": tuple(row.get("keys", ()))})
             for name, row in rows.items()
         },
         unsupported=_by_option(data.pop("unsupported")),
-        off=data.pop("switched_off"),
+        off=data.pop("switched_off", {}),
         harmless=_by_option(data.pop("harmless")),
         more=data,
     )

@@ -23,13 +23,12 @@ _TITLES = {
 }
 
 
-def recipe_text(imported: Imported, *, source: str, trainer: str) -> str:
+def recipe_text(imported: Imported, *, source: str) -> str:
     """The recipe file: comments on top list what did not come along, every key says where it comes from.
 
     Args:
         imported: what the importer returned.
         source: the command that made it.
-        trainer: whose defaults they are where an option is not given.
     """
     lines = [f"# Made by: {source}"]
     for name, title in _TITLES.items():
@@ -41,14 +40,14 @@ def recipe_text(imported: Imported, *, source: str, trainer: str) -> str:
     lines += ["", "recipe:"]
     differing = _differing_defaults(imported)
     for key, line in imported.lines.items():
-        origin = line.option if line.given else f"{line.option} is not given: {trainer}'s default"
+        origin = line.option if line.given else f"{line.option} is not given: {imported.trainer}'s default"
         if key in differing:
             origin += f" (lorasweep's: {_yaml(differing[key])})"
         lines.append(f"  {key}: {_yaml(line.value)}  # {origin}")
     return "\n".join(lines) + "\n"
 
 
-def imported_json(imported: Imported, *, trainer: str) -> dict[str, Any]:
+def imported_json(imported: Imported) -> dict[str, Any]:
     """The same as data: `recipe`, `untranslated`, `differs`, `left_out`, `defaults`, `to_give`, `links`."""
     notes = {
         name: [
@@ -58,7 +57,7 @@ def imported_json(imported: Imported, *, trainer: str) -> dict[str, Any]:
         for name in _TITLES
     }
     defaults = [
-        {"key": key, "option": line.option, trainer: line.value, "lorasweep": own}
+        {"key": key, "option": line.option, imported.trainer: line.value, "lorasweep": own}
         for key, own in _differing_defaults(imported).items()
         for line in [imported.lines[key]]
     ]

@@ -1,6 +1,7 @@
-"""From a kohya (sd-scripts) TOML to a recipe of ours, and a list of what could not come along.
+"""From the files of kohya's trainers to a recipe of ours, and a list of what could not come along.
 
-    config.toml, dataset.toml  ->  files      one flat set of options, and the subsets of images
+    config.toml, dataset.toml  ->  files      one flat set of options, and the subsets of images; also from the JSON of
+                                              kohya_ss (gui) and the TOML of Easy Training Scripts (easy_training)
                                ->  options    the table: what becomes of each option of sd-scripts
                                ->  translate  what is not one key each: images, network, optimizer, schedule
                                ->  importing  the recipe file

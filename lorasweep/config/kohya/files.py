@@ -11,14 +11,15 @@ from __future__ import annotations
 import json
 import os.path
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lorasweep.config.importing import foreign
+from lorasweep.config.importing.document import strange_numbers
 from lorasweep.config.importing.draft import Note
-from lorasweep.config.kohya import easy_training
+from lorasweep.config.kohya import easy_training, gui
 from lorasweep.config.kohya.options import TABLE
 from lorasweep.config.yaml_file import read_text
 from lorasweep.core import paths
@@ -26,7 +27,6 @@ from lorasweep.core.errors import ConfigError, Problem
 
 _SUBJECT = "the kohya files"
 _DATASET_SECTIONS = ("general", "datasets")
-_LARGEST_NUMBER = 2**63
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,16 @@ class Given:
         subsets: of the first dataset, each with what it inherits from that; one without a dataset file, when
             there is a `train_data_dir`.
         notes: what is said twice, with what counts.
+        left_out: what changes nothing.
+        names: what the file calls an option that sd-scripts calls otherwise.
     """
 
     training: dict[str, Any]
     datasets: list[dict[str, Any]]
     subsets: list[dict[str, Any]]
     notes: list[Note] = field(default_factory=list)
+    left_out: list[Note] = field(default_factory=list)
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(config: Path, dataset: Path | None = None) -> Given:
@@ -57,7 +61,7 @@ def read(config: Path, dataset: Path | None = None) -> Given:
     Raises:
         ConfigError: a file is missing, is something else, or has another shape.
     """
-    content = _read_toml(config)
+    content, names, left_out = gui.as_options(config) or (_read_toml(config), {}, [])
     if easy_training.is_saved_by_it(content):
         content = easy_training.in_sections(content, config)
     notes: list[Note] = []
@@ -79,13 +83,13 @@ def read(config: Path, dataset: Path | None = None) -> Given:
     for other in datasets[1:]:
         other["subsets"] = len(_tables(other.get("subsets", []), "subsets", where))
     subsets = [{**datasets[0], **subset} for subset in _tables(first, "subsets", where)]
-    return Given(training=training, datasets=datasets, subsets=subsets, notes=notes)
+    return Given(training=training, datasets=datasets, subsets=subsets, notes=notes, left_out=left_out, names=names)
 
 
 def _require_training_options(training: Mapping[str, Any], path: Path, *, has_datasets: bool) -> None:
     known = training.keys() & {*TABLE.translated, *TABLE.unsupported}
     if has_datasets and known <= set(TABLE.more["of_datasets"].split()):
-        hint = "give the training TOML first: lorasweep import-kohya TRAINING.toml --dataset THIS.toml"
+        hint = "give the training TOML first: lorasweep import TRAINING.toml --dataset THIS.toml"
         raise _refused(path, "is a dataset file, without any training option", hint)
     if not known:
         what = f"has no option of sd-scripts' LoRA training, only {', '.join([*training][:9])}"
@@ -107,21 +111,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise _refused(path, f"is not TOML: {what}", hint) from error
     if other := foreign.named_by_keys(content):
         raise _refused(path, f"is {other[0]}", other[1])
-    if key := next(_too_large("", content), None):
-        raise _refused(path, f"{key} is a larger number than any option takes", "mend the TOML")
+    if strange := next(strange_numbers("", content), None):
+        raise _refused(path, strange, "mend the TOML")
     return content
-
-
-def _too_large(at: str, value: Any) -> Iterator[str]:
-    """Whole numbers beyond 64 bits, which no TOML may have and which cannot even be shown."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _too_large(f"{at}.{key}".lstrip("."), inner)
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _too_large(f"{at}[{index}]", inner)
-    elif isinstance(value, int) and not -_LARGEST_NUMBER <= value < _LARGEST_NUMBER:
-        yield at
 
 
 def _flat(content: Mapping[str, Any], notes: list[Note]) -> dict[str, Any]:

@@ -6,15 +6,14 @@ their repeats (`10_zkw`). Folders that do not lie so can be linked into one.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft, Note
 from lorasweep.config.importing.finish import Link
+from lorasweep.config.importing.folders import Folder, pure, put_folders
 from lorasweep.config.kohya.files import Given
 from lorasweep.config.kohya.options import DEFAULTS
 
@@ -89,22 +88,13 @@ def _folders(draft: Draft, subsets: Sequence[Subset], link_into: Path | None) ->
         values = [subset.get(option, DEFAULTS.get(option)) for subset in subsets]
         if any(value != values[0] for value in values):
             draft.leave(f"subsets.{option}", "one value for all images: the first subset's is taken", values)
-    if len(subsets) == 1 and not (link_into and subsets[0]["class_tokens"]):
-        draft.put("dataset.path", subsets[0]["image_dir"], "image_dir")
-        draft.put("dataset.repeats", subsets[0]["num_repeats"], "num_repeats")
-        draft.ignore("dataset_repeats", "num_repeats takes its place")
-        return []
-    for option in ("num_repeats", "dataset_repeats"):
+    folders = [Folder(each["image_dir"], each["num_repeats"], each["class_tokens"]) for each in subsets]
+    is_single = len(folders) == 1 and not (link_into and folders[0].words)
+    for option in ("num_repeats", "dataset_repeats") if not is_single else ():
         draft.ignore(option, _SAID_BY_FOLDERS)
-    if len(subsets) > 1 and (parent := _common_parent(subsets)):
-        draft.put("dataset.path", parent, "image_dir")
-        return []
-    draft.put("dataset.path", str(link_into or TO_BE_GIVEN), "image_dir")
-    if link_into:
-        return _links(subsets)
-    reason = "a recipe has one folder: --link FOLDER makes one with links that say the repeats, `10_zkw`"
-    draft.leave("image_dir", reason, [subset["image_dir"] for subset in subsets])
-    return []
+    links = put_folders(draft, folders, option="image_dir", repeats="num_repeats", link_into=link_into)
+    draft.ignore("dataset_repeats", "num_repeats takes its place")
+    return links
 
 
 def _used(draft: Draft, subsets: Sequence[Subset]) -> list[dict[str, Any]]:
@@ -122,37 +112,6 @@ def _used(draft: Draft, subsets: Sequence[Subset]) -> list[dict[str, Any]]:
         elif folder is not None:
             used.append({**subset, "image_dir": folder, "num_repeats": repeats, "class_tokens": words})
     return used
-
-
-def _common_parent(subsets: Sequence[Subset]) -> str | None:
-    """The folder whose `10_name` folders are just these subsets, their numbers being the repeats."""
-    folders = [_pure(subset["image_dir"]) for subset in subsets]
-    parent, names = folders[0].parent, {folder.name for folder in folders}
-    said = [re.match(r"(\d{1,9})_.", folder.name) for folder in folders]
-    as_named = all(match and int(match[1]) == each["num_repeats"] for match, each in zip(said, subsets, strict=True))
-    if not as_named or any(folder.parent != parent for folder in folders) or len(names) < len(folders):
-        return None
-    try:
-        others = {item.name for item in Path(parent).iterdir() if re.match(r"\d+_.", item.name)}
-    except (OSError, ValueError):  # on another machine
-        others = set()
-    return None if others - names else str(parent)
-
-
-def _pure(path: str) -> PurePath:
-    """The path by the rules of the system that it was written on."""
-    return PureWindowsPath(path) if "\\" in path else PurePath(path)
-
-
-def _links(subsets: Sequence[Subset]) -> list[Link]:
-    links: list[Link] = []
-    for subset in subsets:
-        words = subset["class_tokens"] or re.sub(r"^\d+_", "", _pure(subset["image_dir"]).name)
-        name = f"{subset['num_repeats']}_{words.replace('/', ' ')}"
-        same = sum(link.name.split(" (")[0] == name for link in links)
-        target = Path(os.path.expanduser(subset["image_dir"])).absolute()
-        links.append(Link(f"{name} ({same + 1})" if same else name, target))
-    return links
 
 
 def _held_out(draft: Draft) -> None:
@@ -183,7 +142,7 @@ def _trigger(draft: Draft) -> None:
 def _class_tokens(draft: Draft, subsets: Sequence[Subset], links: Sequence[Link]) -> None:
     """Tell of the caption of images that have none: a folder's name is that here, `10_zkw`; no trigger is."""
     words = [subset["class_tokens"] for subset in subsets] or [draft.take("class_tokens")]
-    named = [_pure(subset["image_dir"]).name.endswith(f"_{subset['class_tokens']}") for subset in subsets]
+    named = [pure(subset["image_dir"]).name.endswith(f"_{subset['class_tokens']}") for subset in subsets]
     if links or (len(subsets) > 1 and all(named)):
         draft.ignore("class_tokens", "the folders are named by it, for images without a caption")
     elif any(words):

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import os.path
-import re
 from pathlib import Path
 
-from lorasweep.components import bases
 from lorasweep.components.buckets.kohya import resolutions
-from lorasweep.config.bind import TO_BE_GIVEN
+from lorasweep.config.importing.base import NOT_TRAINED_HERE, detect, put_path
 from lorasweep.config.importing.draft import Draft, Note, as_kind
 from lorasweep.config.importing.finish import Imported, finish
 from lorasweep.config.kohya import files
@@ -22,8 +19,6 @@ from lorasweep.config.kohya.schedule import translate_schedule
 _SIDES_WRITTEN_FOR_PX = 512  # bucket sides in a recipe are written for this resolution and scale with the base
 _MOST_PX = 16384  # beyond any picture; buckets are counted up to it
 _PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
-_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-_NOT_TRAINED_HERE = "such a base cannot be trained here"
 
 
 def import_kohya(config: Path, dataset: Path | None = None, *, link_into: Path | None = None) -> Imported:
@@ -39,7 +34,7 @@ def import_kohya(config: Path, dataset: Path | None = None, *, link_into: Path |
     """
     given = files.read(config, dataset)
     options, hidden = effective(given)
-    draft = Draft(TABLE, options, untranslated=[*given.notes], left_out=hidden)
+    draft = Draft(TABLE, options, untranslated=[*given.notes], left_out=[*hidden, *given.left_out], names=given.names)
     draft.spread()
     _base(draft)
     _take_rates(draft)
@@ -68,20 +63,11 @@ def _take_rates(draft: Draft) -> None:
 
 
 def _base(draft: Draft) -> None:
-    """Decide which frozen model; nothing is downloaded, so a name on a hub is not a path."""
-    option = "pretrained_model_name_or_path"
-    path, reason, is_sdxl = draft.take(option), "", draft.take("sdxl")
-    kind = "sdxl" if is_sdxl else (bases.detect(Path(path).expanduser()) if path else None) or "stable_diffusion"
+    """Decide which frozen model, and how it is read."""
+    option, is_sdxl = "pretrained_model_name_or_path", draft.take("sdxl")
+    kind = "sdxl" if is_sdxl else detect(draft.take(option)) or "stable_diffusion"
     draft.put("base", kind, "sdxl" if is_sdxl else option, given=True)
-    if not path:
-        reason = "no base is named: give base.path=some/folder"
-    elif path.lower().endswith(_PICKLES):
-        reason = "pickles can run code when opened: save it as .safetensors, and give base.path"
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", path) and not Path(path).suffix and not os.path.isdir(path):
-        reason = "nothing is downloaded: if that is a name on a hub, give base.path=the folder on your disk"
-    if reason:
-        draft.leave(option, reason)
-    draft.put("base.path", TO_BE_GIVEN if reason else path, option)
+    put_path(draft, option)
     if draft.take("v_parameterization"):
         draft.put("base.prediction_type", "v_prediction", "v_parameterization")
     draft.ignore("v_parameterization", "what the base predicts is read from its own files")
@@ -100,7 +86,7 @@ def _base(draft: Draft) -> None:
     for other, base in draft.table.more["other_bases"].items():
         if draft.given(other):
             what = f"is of a training of {base}, must be of Stable Diffusion 1.x, 2.x or XL"
-            draft.problem(other, what, _NOT_TRAINED_HERE)
+            draft.problem(other, what, NOT_TRAINED_HERE)
 
 
 def _buckets(draft: Draft) -> None:

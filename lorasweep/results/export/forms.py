@@ -28,13 +28,18 @@ READERS = {
     "diffusers": "diffusers",
 }
 _DIFF_READ_BY = ("comfyui", "forge", "a1111")
+_TRANSFORMERS_READ_BY = ("comfyui", "diffusers")  # under the names that a transformer's modules have in diffusers
 
 
-def read_by(adapter: str, form: Form) -> tuple[str, ...]:
-    """The programs of `READERS` that read this form of this kind of adapter as it was judged."""
+def read_by(adapter: str, form: Form, *, base: str | None = None) -> tuple[str, ...]:
+    """The programs of `READERS` that read this form of this kind of adapter, on a base, as it was judged."""
     if form == "factors":
-        return tuple(registry.load("adapter", adapter).READ_BY)
-    return _DIFF_READ_BY if form == "diff" else tuple(READERS)
+        readers = tuple(registry.load("adapter", adapter).READ_BY)
+    else:
+        readers = _DIFF_READ_BY if form == "diff" else tuple(READERS)
+    if base is None or "transformer" not in registry.load("base", base).PARTS:
+        return readers
+    return tuple(reader for reader in readers if reader in _TRANSFORMERS_READ_BY)
 
 
 def smallest_form(adapter: str, readers: Collection[str] = ()) -> Form:

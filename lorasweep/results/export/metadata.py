@@ -182,7 +182,7 @@ def _ours(saved: Checkpoint, form: Form) -> dict[str, Any]:
         "lorasweep.arm": saved.record.arm,
         "lorasweep.step": saved.step,
         "lorasweep.form": form,
-        "lorasweep.read_by": ", ".join(forms.read_by(saved.recipe.adapter.name, form)),
+        "lorasweep.read_by": ", ".join(forms.read_by(saved.recipe.adapter.name, form, base=saved.recipe.base.name)),
         "lorasweep.weight": saved.recipe.sample.weight,
         "lorasweep.recipe": _recipe(saved),
         "lorasweep.plan_fingerprint": saved.plan.fingerprint,

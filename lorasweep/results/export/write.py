@@ -149,7 +149,7 @@ def _write(saved: Checkpoint, tensors: Tensors, path: Path, form: Form, rank: in
         file=str(path.resolve()),
         adapter=saved.recipe.adapter.name,
         form=form,
-        read_by=forms.read_by(saved.recipe.adapter.name, form),
+        read_by=forms.read_by(saved.recipe.adapter.name, form, base=saved.recipe.base.name),
         rank=rank,
         modules=len({_AFTER_MODULE.sub("", key) for key in tensors}),
         bytes=path.stat().st_size,

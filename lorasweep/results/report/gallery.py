@@ -90,7 +90,8 @@ def worth_showing(findings: Findings) -> list[TrialFindings]:
 def contact_sheet(findings: Findings, shown: Sequence[TrialFindings]) -> Sheet | None:
     """Trials of several arms at the judged weight against the prompts, the base model as first row."""
     base = {picture.key: picture for picture in first_seed(of_base(findings.folder))}
-    trials = [(trial, pictures) for trial in shown if (pictures := _of_kept(trial))]
+    kept = ((trial, first_seed(as_judged(trial))) for trial in shown)
+    trials = [(trial, {picture.key: picture for picture in pictures}) for trial, pictures in kept if pictures]
     arms = [Drawn(pictures=pictures, trigger=trial.trigger) for trial, pictures in trials]
     keys = shared(base or (arms[0].pictures if arms else {}), arms)
     if not keys:
@@ -115,8 +116,21 @@ def ladders(findings: Findings) -> list[tuple[TrialFindings, Sheet]]:
 
 def shared(first: Mapping[Key, Picture], arms: Sequence[Drawn]) -> list[Key]:
     """The columns: what the first row has and any arm has, in the first row's order; of strangers a few."""
-    worth = [key for key in first if key[0] != "class" or key[1] < STRANGERS_SHOWN]
-    return [key for key in worth if any(key in arm.pictures for arm in arms)]
+    return [key for key in first if is_shown(key) and any(key in arm.pictures for arm in arms)]
+
+
+def is_shown(key: Key) -> bool:
+    """Whether people are shown pictures of a prompt."""
+    return key[0] != "class" or key[1] < STRANGERS_SHOWN
+
+
+def as_judged(trial: TrialFindings) -> list[Picture]:
+    """A trial's pictures at the judged weight, of the checkpoint that it keeps, or else of its latest."""
+    judged = [trial.judged.step] if trial.judged else []
+    for step in (*judged, *reversed(steps_in(trial.run.samples()))):
+        if drawn := [picture for picture in of_step(trial.run, step) if picture.weight == trial.weight]:
+            return drawn
+    return []
 
 
 def heading(key: Key, arms: Sequence[Drawn]) -> str:
@@ -131,16 +145,6 @@ def heading(key: Key, arms: Sequence[Drawn]) -> str:
         return "".join(prompts)
     general = {captions.replace_trigger(prompt, trigger, TRIGGER) for prompt, trigger in there}
     return general.pop() if len(general) == 1 else f"{prompts[0]} {OTHERS_DIFFER}"
-
-
-def _of_kept(trial: TrialFindings) -> dict[Key, Picture]:
-    """A trial's pictures at the judged weight, of the checkpoint that it keeps, or else of its latest."""
-    judged = [trial.judged.step] if trial.judged else []
-    for step in (*judged, *reversed(steps_in(trial.run.samples()))):
-        drawn = first_seed(picture for picture in of_step(trial.run, step) if picture.weight == trial.weight)
-        if drawn:
-            return {picture.key: picture for picture in drawn}
-    return {}
 
 
 def _ladder(trial: TrialFindings, drawn: Sequence[Picture], base: dict[Key, Picture]) -> Sheet:

@@ -48,18 +48,22 @@ _AUDIT_MARK = "· lorasweep audit</title>"
 
 def render(findings: Findings) -> str:
     """Write the page."""
-    style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     page = templates().get_template("page.html.j2")
     return page.render(
         findings=findings,
         verdict=words.verdict(findings),
         parts=all_of(findings),
-        style=Markup(style),
-        script=Markup(script),
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **assets("page.css", script="page.js"),
         now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=lorasweep.__version__,
     )
+
+
+def assets(*styles: str, script: str) -> dict[str, str]:
+    """What every page has inside: its style sheets, its script, and the digest by which its policy allows that."""
+    style, code = ("".join((_FOLDER / name).read_text("utf-8") for name in names) for names in (styles, (script,)))
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    return {"style": Markup(style), "script": Markup(code), "script_digest": digest}
 
 
 @functools.cache
@@ -103,6 +107,7 @@ def all_of(findings: Findings) -> list[Part]:
     parts: list[Part] = [
         ("Leaderboard", "leaderboard", findings.arms),
         ("What it looks like", "pictures", gallery.contact_sheet(findings, gallery.worth_showing(findings))),
+        ("By eye, blind", "rated", findings.rated),
         ("Identity against overcooking", "pareto", charts.pareto(findings)),
         ("How each one cooked", "curves", charts.curves(findings)),
         ("Over steps and weights", "ladder", gallery.ladders(findings)),
@@ -170,9 +175,6 @@ def is_audit(file: Path) -> bool:
 
 def render_audit(recipe: Recipe, found: Audit) -> str:
     """Write the page."""
-    style, extra, script = (
-        (_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "audit.css", "audit.js")
-    )
     images = found.plan.images if found.plan else ()
     concepts = dict.fromkeys(image.concept for image in images)
     return (
@@ -182,9 +184,7 @@ def render_audit(recipe: Recipe, found: Audit) -> str:
             name=Path(recipe.dataset.path or "").name,
             findings=found.findings,
             concepts={name: [_card(i, recipe, found) for i in images if i.concept == name] for name in concepts},
-            style=Markup(style + extra),
-            script=Markup(script),
-            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            **assets("page.css", "audit.css", script="audit.js"),
         )
     )
 

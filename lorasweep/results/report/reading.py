@@ -16,6 +16,7 @@ from typing import Any
 
 from lorasweep.core.run_folder import RunFolder, SweepFolder
 from lorasweep.results.params import flatten
+from lorasweep.results.ratings import Rated, read_rated
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.leaderboard import ArmRow, rank_arms, rank_trials, standing
 from lorasweep.sweep.ranking.noise import Ranking
@@ -142,6 +143,12 @@ class Findings:
     def noise(self) -> Ranking | None:
         """What seeds say about the order of the arms; None while no trial has a value."""
         return standing(self.state)
+
+    @cached_property
+    def rated(self) -> list[Rated]:
+        """What people said of the arms, and of the steps of the trials by which arms are shown."""
+        folders = [self.folder, *(trial.run.path for trial in self.shown)]
+        return [rated for folder in folders for rated in read_rated(folder)]
 
     @property
     def calibrations(self) -> tuple[str, ...]:

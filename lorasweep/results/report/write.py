@@ -12,6 +12,7 @@ from lorasweep.core import files
 from lorasweep.core.markdown import code, plain, table
 from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE, SHEET_FILE
 from lorasweep.results import sheet
+from lorasweep.results.ratings import Rated
 from lorasweep.results.report import factors, gallery, page, words
 from lorasweep.results.report.reading import IDENTITY, SCORE, Findings, read_findings
 from lorasweep.results.report.words import again
@@ -84,6 +85,7 @@ def markdown_page(findings: Findings) -> str:
         " ".join(plain(sentence) for sentence in words.verdict(findings)),
         _leaderboard(findings),
         f"![contact sheet]({SHEET_FILE})" if (findings.folder / SHEET_FILE).exists() else "",
+        *map(_rated, findings.rated),
         _what_mattered(findings),
         _failures(findings),
         _again(findings),
@@ -105,6 +107,21 @@ def _leaderboard(findings: Findings) -> str:
         for row in findings.arms
     ]
     return "## Leaderboard\n\n" + table(["", "arm", metric, "identity", "overcook", "verdict"], rows)
+
+
+def _rated(rated: Rated) -> str:
+    rows = [
+        [str(rank), plain(each.item), f"{each.strength:+.2f} ({each.low:+.2f} to {each.high:+.2f})",
+         f"{each.won} / {each.lost} / {each.tied} / {each.both_bad}", "ruined" if each.ruined else ""]
+        for rank, each in enumerate(rated.standings, start=1)
+    ]  # fmt: skip
+    said = [
+        f"`{each.metric}` chooses as the eye does in {each.share:.0%} of {each.decided} pairs "
+        f"({each.share_low:.0%} to {each.share_high:.0%})."
+        for each in rated.agreements[:1]
+    ]
+    title = f"## {plain(rated.name)} by the eye of {plain(rated.rater)}, blind"
+    return "\n\n".join([title, table(["", "", "strength", "won / lost / tied / both bad", ""], rows), *said])
 
 
 def _what_mattered(findings: Findings) -> str:

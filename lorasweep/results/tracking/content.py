@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from lorasweep.core import files
 from lorasweep.core.records import Status, digest
 from lorasweep.core.run_folder import ADAPTER_FILE, PLAN_FILE, PROVENANCE_FILE, RECIPE_FILE, RESULT_FILE
 from lorasweep.results import params
+from lorasweep.results.ratings import Rated
 from lorasweep.results.tracking import notes
 from lorasweep.results.tracking.reading import SweepFiles, TrialFiles
 
@@ -133,7 +134,11 @@ def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) 
         ended_ms=milliseconds(status.get("ended_at")) if trial.state.is_final else None,
         tags=_tags(trial, sweep, arm),
         params=chosen,
-        points=points(trial),
+        points={
+            **points(trial),
+            **rating_points(trial.rated),
+            **rating_points(sweep.rated, arm=str(status.get("arm", ""))),
+        },
         pictures=tuple(each for each in samples if isinstance(each, Picture)),
         artifacts=(*documents, *(each for each in samples if isinstance(each, Artifact))),
         datasets=tuple(datasets(trial)),
@@ -206,6 +211,31 @@ def points(trial: TrialFiles) -> dict[str, tuple[Point, ...]]:
     return {
         name: tuple(sorted(stream.values(), key=lambda point: point.step)) for name, stream in streams.items() if stream
     }
+
+
+def rating_points(rated: Iterable[Rated], *, arm: str | None = None) -> dict[str, tuple[Point, ...]]:
+    """What came of each person's ratings, a stream each; over the lines of their answers, which only grow.
+
+    Args:
+        rated: of a sweep's arms or a run's steps.
+        arm: whose strength is told; None: how often each number makes the choice that the person made.
+    """
+    streams = {}
+    for each in rated:
+        found = [(f"agreement/{said.metric}", said.share) for said in each.agreements]
+        if arm is not None:
+            found = [("strength", one.strength) for one in each.standings if one.item == arm]
+        what = "agreement" if arm is None else "strength"
+        streams[f"{what} by {each.rater}"] = tuple(
+            Point(
+                key=metric_key(f"rating/{each.rater}/{name}"),
+                value=round(value, SCORE_DIGITS),
+                step=each.lines,
+                time_ms=each.time_ms,
+            )
+            for name, value in found
+        )
+    return {name: stream for name, stream in streams.items() if stream}
 
 
 def _told(event: Mapping[str, Any]) -> dict[str, Any]:

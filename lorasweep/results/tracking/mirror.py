@@ -156,7 +156,7 @@ class SweepMirror:
         self, pusher: Pusher, trials: Sequence[TrialFiles], sweep: SweepFiles, parent_id: str, report: SyncReport
     ) -> None:
         """Push each trial that has begun, unless nothing changed."""
-        context = (sweep.identity, sweep.manifest, sweep.leaderboard, parent_id)
+        context = (sweep.identity, sweep.manifest, sweep.leaderboard, sweep.rated, parent_id)
         if context != self._context:
             self._sent.clear()
             self._context = context

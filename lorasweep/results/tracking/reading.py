@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,10 @@ from lorasweep.core.run_folder import (
     STATUS_FILE,
     RunFolder,
     SweepFolder,
+    raters,
+    ratings_file,
 )
+from lorasweep.results.ratings import Rated, read_rated
 from lorasweep.sweep.manifest import read_manifest
 
 IDENTITY_FILE = ".mirror_id"
@@ -48,6 +51,7 @@ class SweepFiles:
     manifest: Mapping[str, Any]
     leaderboard: Mapping[str, Any]
     trials: tuple[Path, ...]  # run folders, by name
+    rated: Sequence[Rated] = ()  # what people said of its arms
 
     @property
     def name(self) -> str:
@@ -92,6 +96,7 @@ class TrialFiles:
     result: Mapping[str, Any]  # metrics.json
     provenance: Mapping[str, Any]
     events: tuple[Mapping[str, Any], ...]
+    rated: Sequence[Rated] = ()  # what people said of its steps
 
     @property
     def state(self) -> Status:
@@ -121,6 +126,7 @@ def read_sweep(folder: Path) -> SweepFiles:
         manifest={} if manifest is None else to_dict(manifest),
         leaderboard=files.read_object(folder / LEADERBOARD_FILE),
         trials=tuple(run.path for run in SweepFolder(folder).runs),
+        rated=() if manifest is None else read_rated(folder),
     )
 
 
@@ -136,15 +142,17 @@ def read_trial(folder: Path) -> TrialFiles:
         result=run.result,
         provenance=run.provenance,
         events=tuple(run.events()),
+        rated=read_rated(folder),
     )
 
 
 def signature(trial_folder: Path) -> tuple[tuple[int, int], ...]:
     """Sizes and times of a run folder's files; equal ones mean that nothing changed."""
     found = []
-    for name in _TRIAL_FILES:
+    books = [ratings_file(trial_folder, rater) for rater in raters(trial_folder)]
+    for file in (*(trial_folder / name for name in _TRIAL_FILES), *books):
         try:
-            stat = os.stat(trial_folder / name)
+            stat = os.stat(file)
             found.append((stat.st_size, stat.st_mtime_ns))
         except FileNotFoundError:
             found.append((-1, -1))

@@ -34,6 +34,7 @@ from lorasweep.results.tracking.content import (
     legible,
     metric_key,
     milliseconds,
+    rating_points,
 )
 from lorasweep.results.tracking.reading import SweepFiles, TrialFiles
 
@@ -68,7 +69,8 @@ def sweep_content(sweep: SweepFiles, trials: Sequence[TrialFiles]) -> RunContent
         params={},
         points={
             f"trial {trial.status.get('number')}": _points(trial, sweep) for trial in trials if trial.state.is_final
-        },
+        }
+        | rating_points(sweep.rated),
         pictures=_sheet(sweep.folder, trials, done=status == "FINISHED"),
         artifacts=tuple(
             Artifact(file=sweep.folder / name)

@@ -24,6 +24,7 @@ the practice of any calibrated assay.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -141,6 +142,35 @@ def fit_limits(
         made=dict(made),
         **learned,
     )
+
+
+def fit_labels(
+    harmless: Mapping[str, Sequence[Row]],
+    ruined: Mapping[str, Sequence[Row]],
+    *,
+    name: str,
+    now: Calibration,
+    holds_for: Mapping[str, Any],
+    made: Mapping[str, Any],
+) -> Calibration:
+    """Fit the limits where somebody else says what is ruined: as controls do, a group an item.
+
+    Args:
+        harmless: rungs by item.
+        ruined: rungs by item.
+        name: of the calibration, for people.
+        now: what the rungs were judged by; how F is read stays as it is there.
+        holds_for: `calibration.conditions`.
+        made: with what, for people.
+    """
+    (healthy, *_), *_ = harmless.values()
+    controls = [
+        Control(arm=item, healthy=healthy, burned=row, gain=now.gain, identity=None)
+        for item, rows in ruined.items()
+        for row in rows
+    ]
+    fitted = fit_limits(controls, harmless, name=name, holds_for=holds_for, made=made)
+    return dataclasses.replace(fitted, gain=now.gain, learned=now.learned)
 
 
 def definite(symptom: Symptom, harmless: float) -> Limit | None:

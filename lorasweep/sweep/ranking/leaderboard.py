@@ -54,8 +54,8 @@ def rank_arms(state: SweepState) -> list[ArmRow]:
 
 
 def standing(state: SweepState) -> Ranking | None:
-    """What the repeats say about the arms' order; None while no arm has a value."""
-    values = arm_values(state)
+    """What the repeats say about the arms' order; None while no arm has a value, and where seeds say nothing."""
+    values = arm_values(state) if state.seeds_tell else {}
     return rank(values, goal=state.goal, interim_looks=interim_looks(state)) if values else None
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.core.records import Status
+from lorasweep.core import registry
+from lorasweep.core.records import Recipe, Status, to_dict
 from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
 from lorasweep.sweep.comparable import agree
 from lorasweep.sweep.manifest import Manifest, read_manifest
@@ -61,6 +62,7 @@ class SweepState:
     eta_s: float | None = None
     unasked: int = 0  # trials of points that the search has yet to choose
     left_out: Mapping[str, str] = field(default_factory=dict)  # symptom -> why trials are compared without it
+    seeds_tell: bool = True  # whether another seed gives another result; it does not where files are judged
 
     @property
     def total(self) -> int:
@@ -122,9 +124,17 @@ def sweep_state(
         eta_s=estimate(trials, workers=running, further=unasked),
         unasked=unasked,
         left_out=left_out,
+        seeds_tell=_are_trained(arm.recipe for arm in about.arms),
         **now,
     )
     return agree(state)
+
+
+def _are_trained(recipes: Iterable[Recipe | Mapping[str, Any]]) -> bool:
+    """Whether any is trained, rather than judged as the files that it has; of points of a space nothing is said."""
+    data = [to_dict(recipe) if isinstance(recipe, Recipe) else recipe for recipe in recipes]
+    names = {recipe.get("adapter", {}).get("name") for recipe in data} - {None}
+    return not names or any(getattr(registry.load("adapter", name), "TRAINS", True) for name in names)
 
 
 def estimate(trials: Sequence[TrialState], *, workers: int, further: int = 0) -> float | None:
@@ -244,4 +254,5 @@ def _single_runs(folder: Path) -> SweepState:
         folder=str(folder),
         trials=tuple(trials),
         driver="; ".join(filter(None, drivers)) or None,
+        seeds_tell=_are_trained(run.recipe for run, _ in single_runs(folder)),
     )

@@ -77,8 +77,9 @@ class TextCache:
                     chunk = group[start : start + _ROWS]
                     text = self._base.encode_captions([*chunk, *[chunk[-1]] * (_ROWS - len(chunk))])
                     for row, caption in enumerate(chunk):
+                        held = text["mask"][row] if "mask" in text else slice(None)
                         # Copies: a view would keep the whole batch alive.
-                        made[caption] = {name: tensor[row].clone() for name, tensor in text.items()}
+                        made[caption] = {name: tensor[row][held].clone() for name, tensor in text.items()}
         for caption, text in made.items():
             self._memory.put(self._key(caption), text)
         return made

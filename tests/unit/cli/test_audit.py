@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from clean_dataset import CONCEPT, doll, make_clean, tags
 from PIL import Image, ImageFilter
 
 from lorasweep.cli import main
+from lorasweep.data import mending
 
 Audit = Callable[..., list[dict[str, Any]]]
 
@@ -152,7 +152,6 @@ def test_a_clean_dataset_has_nothing_above_a_note(clean: Path, audit: Audit) -> 
     assert [each for each in audit(clean) if each["level"] != "note"] == []
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the commands are for a POSIX shell")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found_and_its_command_mends_it(
     clean: Path, audit: Audit, fault: str, capsys: pytest.CaptureFixture[str]
@@ -173,13 +172,37 @@ def mended(root: Path, command: str, audit: Audit) -> list[dict[str, Any]]:
     """Run a command that mends, and audit again."""
     import shlex
 
-    if command.startswith("lorasweep audit"):
-        return audit(*[Path(word) if n == 0 else word for n, word in enumerate(shlex.split(command)[2:])])
-    if command.startswith("lorasweep"):
-        assert main(shlex.split(command)[1:]) == 0
-    else:
-        subprocess.run(command, shell=True, check=True)  # noqa: S602 - written by ourselves
+    program, *words = shlex.split(command)
+    assert program == "lorasweep"
+    if words[0] == "audit" and not {"--aside", "--rename"} & set(words):
+        return audit(Path(words[1]), *words[2:])
+    assert main(words) == 0
     return audit(root)
+
+
+def test_commands_are_quoted_for_the_shell_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = mending.listed("captions.prune", ["red hat", "^_^", "true"])
+    assert words == 'captions.prune=[red hat,"^_^","true"]'
+    root = Path("my set")
+    assert (
+        mending.rewrite(root, "captions.prune=[red hat]").split("--apply ")[1].startswith("'captions.prune=[red hat]'")
+    )
+    monkeypatch.setattr(mending.os, "name", "nt")
+    assert mending.typed("audit", "my set", "captions.prune=[red hat]") == 'audit "my set" "captions.prune=[red hat]"'
+
+
+def test_what_is_set_aside_replaces_nothing_and_stays_in_the_dataset(clean: Path, home: Path) -> None:
+    (clean / "10_zkw suit").mkdir()
+    doll(60).save(clean / "10_zkw suit" / "3.png")
+    files = [clean / CONCEPT / "3.png", clean / "10_zkw suit" / "3.png"]
+    assert main(["audit", str(clean), "--aside", *map(str, files)]) == 0
+    assert not any(file.exists() for file in files)
+    assert len(list((clean / ".aside").rglob("3.png"))) == 2
+    doll(61).save(files[0])
+    doll(62).save(home / "elsewhere.png")
+    assert main(["audit", str(clean), "--aside", str(files[0]), str(clean / CONCEPT / "5.png")]) == 2
+    assert main(["audit", str(clean), "--aside", str(home / "elsewhere.png")]) == 2
+    assert files[0].exists() and (clean / CONCEPT / "5.png").exists() and (home / "elsewhere.png").exists()
 
 
 def test_a_long_caption_is_worth_a_note(clean: Path, audit: Audit) -> None:

@@ -68,9 +68,9 @@ def test_every_kind_goes_on_from_its_own_files(base: Any, tmp_path: Path, name: 
         torch.testing.assert_close(found[key], tensor, rtol=0, atol=0, msg=key)
 
 
-@pytest.mark.parametrize("name", ["locon", "dora"])
-def test_training_goes_on_from_an_exported_file(home: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    words = [f"adapter={name}", *SMALL]
+def test_training_goes_on_from_an_exported_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A DoRA, whose magnitudes mean something else in kohya's files."""
+    words = ["adapter=dora", *SMALL]
     trained = train([*words, "train.max_steps=2", "optimizer.lr=1e-2"], capsys)
     exported = home / "exported.safetensors"
     assert main(["export", f"train/{trained.parent.name}", "--out", str(exported)]) == 0
@@ -130,7 +130,7 @@ def test_what_is_no_lora_of_this_base_is_refused(home: Path, capsys: pytest.Capt
 def test_kohyas_network_weights_are_where_training_starts(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = home / "kohya.toml"
     config.write_text('network_module = "networks.lora"\nnetwork_weights = "my, last.safetensors"\n')
-    assert main(["import-kohya", str(config)]) == 0
+    assert main(["import", str(config)]) == 0
     assert 'adapter.init: "my, last.safetensors"' in capsys.readouterr().out
 
 

@@ -32,7 +32,7 @@ def kohya(folder: Path) -> None:
         (["plan", *CHEAP, "--png=~/rates.png"], "rates.png"),
         (["dollhouse", "draw", "--count=1", "--out=~/doll.png"], "doll.png"),
         (["dollhouse", "dataset", "--images=2", "--out=~/dolls"], "dolls"),
-        (["import-kohya", "~/config.toml", "-o", "~/mine.yaml"], "mine.yaml"),
+        (["import", "~/config.toml", "-o", "~/mine.yaml"], "mine.yaml"),
     ],
 )
 def test_a_tilde_is_the_home_folder(me: Path, words: list[str], made: str) -> None:
@@ -63,7 +63,7 @@ def test_the_home_of_nobody_is_told(me: Path, words: list[str], capsys: pytest.C
     [
         ["plan", *CHEAP, "--png=theirs"],
         ["dollhouse", "draw", "--count=1", "--out=theirs"],
-        ["import-kohya", "~/config.toml", "-o", "theirs"],
+        ["import", "~/config.toml", "-o", "theirs"],
         ["calibrate", *CHEAP, "--out=theirs"],
     ],
 )
@@ -85,7 +85,7 @@ def test_a_command_replaces_what_it_wrote_before(me: Path) -> None:
     for words in (
         ["plan", *CHEAP, "--png=rates.png"],
         ["dollhouse", "draw", "--count=1", "--out=doll.png"],
-        ["import-kohya", "~/config.toml", "-o", "mine.yaml"],
+        ["import", "~/config.toml", "-o", "mine.yaml"],
     ):
         assert (main(words), main(words)) == (0, 0)
 
@@ -97,7 +97,7 @@ def test_a_command_replaces_what_it_wrote_before(me: Path) -> None:
         ["dollhouse", "draw", "--count=1", "--out=file/x.png"],
         ["dollhouse", "dataset", "--images=2", "--out=file/x"],
         ["dollhouse", "dataset", "--images=2", "--out=file"],
-        ["import-kohya", "~/config.toml", "-o", "file/x.yaml"],
+        ["import", "~/config.toml", "-o", "file/x.yaml"],
         ["calibrate", *CHEAP, "--out=file/x.json"],
         ["report", "train", "-o", "file/x"],
     ],

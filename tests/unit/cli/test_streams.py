@@ -185,6 +185,6 @@ def test_a_recipe_that_is_printed_with_stand_ins_says_so(home: Path) -> None:
     text = f'train_data_dir = "{home}/images"\noutput_name = "ひめ"\nwandb_run_name = "ひめ"\n'
     (home / "a.toml").write_text(text, encoding="utf-8")
     for encoding, warned in (("cp1252", True), ("utf-8", False)):
-        done = run("import-kohya", str(home / "a.toml"), PYTHONIOENCODING=encoding)
+        done = run("import", str(home / "a.toml"), PYTHONIOENCODING=encoding)
         assert done.returncode == 0
         assert (b"with stand-ins: -o FILE" in done.stderr) == warned

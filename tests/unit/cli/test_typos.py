@@ -14,7 +14,7 @@ from lorasweep import cli
     ("words", "advice"),
     [
         (["trian", "optimizer=prodigy"], "did you mean `train`?"),
-        (["import_kohya", "config.toml"], "did you mean `import-kohya`?"),
+        (["imprt", "config.toml"], "did you mean `import`?"),
         (["optimizer=prodigy"], "lorasweep train optimizer=prodigy"),
         (["FOLDER"], "lorasweep train dataset.path=FOLDER"),
         (["plan", "FOLDER"], "dataset.path=FOLDER"),

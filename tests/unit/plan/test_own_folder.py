@@ -439,3 +439,34 @@ def test_images_kept_apart_that_are_trained_on_are_told(planned: Planned, tmp_pa
     said = planned(root, f"dataset.holdout_path={tmp_path / 'kept'}")["said"]
 
     assert "kept/0.png of dataset.holdout_path" in said and "in several concepts" not in said
+
+
+def test_named_images_are_held_out_and_no_others(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set" / "10_zkw", USUAL * 2).parent
+
+    found = planned(root, 'dataset.holdout_files=[10_zkw/3.png,"[78]"]')
+
+    held_out = [Path(image["file"]).name for image in found["images"] if image["split"] == "held_out"]
+    assert held_out == ["3.png", "7.png", "8.png"] and "near-duplicates" not in found["said"]
+
+
+def test_a_copy_of_a_named_image_that_is_trained_on_is_told(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set" / "10_zkw", USUAL).parent
+    (root / "10_zkw" / "4.png").write_bytes((root / "10_zkw" / "1.png").read_bytes())
+    assert "10_zkw/1.png of dataset.holdout_files" in planned(root, "dataset.holdout_files=[1.png]")["said"]
+    assert "of dataset.holdout_files" not in planned(root, "dataset.holdout_files=[1.png,4.png]")["said"]
+
+
+@pytest.mark.parametrize("named", ["[3.png,30.png,seven]", '["*"]'])
+def test_names_of_no_image_and_of_all_are_refused(
+    named: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = fill(tmp_path / "set" / "10_zkw", USUAL).parent
+    assert main(["plan", f"dataset.path={root}", f"dataset.holdout_files={named}"]) == 2
+    said = capsys.readouterr().err
+    assert ("'30.png'" in said and "'seven'" in said and "'3.png'" not in said) or "all 5 images" in said
+
+
+def test_named_images_and_a_folder_of_others_exclude_each_other(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", f"dataset.holdout_path={home}", "dataset.holdout_files=[1.png]"]) == 2
+    assert "excludes dataset.holdout_path" in capsys.readouterr().err

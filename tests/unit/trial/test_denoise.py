@@ -59,7 +59,7 @@ def oracle(base: Any, sampler: str, steps: int) -> torch.Tensor:
         height=24,
         num_inference_steps=steps,
         guidance_scale=5.0,
-        guidance_rescale=base.path.sampling(sampler, steps).rescale,
+        guidance_rescale=base.path.rescale,
         generator=[torch.Generator().manual_seed(seed) for seed in (3, 4)],
         output_type="latent",
     ).images

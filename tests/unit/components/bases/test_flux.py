@@ -241,3 +241,14 @@ def test_a_file_that_was_exported_is_judged_on_it_again(tiny_flux: Path, tmp_pat
         adapter.remove()
         file.build(base, seed=0, path=str(path))
         assert torch.allclose(base.predict(noise(base), level, text, FRAMES), wanted, atol=1e-5)
+
+
+def test_scopes_take_what_its_trainers_count(tiny_flux: Path) -> None:
+    """FLUX.1 itself, of 19 double and 38 single blocks, has 266, 418 and 494 of such modules."""
+    from lorasweep.components.adapters._targets import find_targets
+
+    transformer, (double, single) = load(tiny_flux).denoiser, (1, 2)
+    counts = {scope: len(find_targets(transformer, pattern)) for scope, pattern in dollhouse_flow.SCOPES.items()}
+    attn = 8 * double + 3 * single
+    mlp = attn + 4 * double + 2 * single
+    assert counts == {"attn": attn, "attn-mlp": mlp, "full": mlp + 2 * double + single}  # the last: modulation

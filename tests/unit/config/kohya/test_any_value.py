@@ -89,7 +89,7 @@ def test_any_value_of_any_option_is_read_listed_or_refused(
     tomllib.loads(text)
     config.write_text(text, encoding="utf-8")
     out.unlink(missing_ok=True)
-    code = main(["import-kohya", str(config), "-o", str(out)])
+    code = main(["import", str(config), "-o", str(out)])
     said = capsys.readouterr().err
     assert code in (0, 2) and said.strip() and "\x1b" not in said
     if code == 2:

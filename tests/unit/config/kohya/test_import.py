@@ -180,7 +180,7 @@ def test_what_is_written_is_read_back_as_the_same_recipe(tmp_path: Path, images:
     text = CHARACTER.format(images=images).replace("AdamW8bit", "AdamW")
     (tmp_path / "c.toml").write_text(text)
     imported = import_kohya(tmp_path / "c.toml")
-    written = recipe_text(imported, source="a test", trainer="kohya")
+    written = recipe_text(imported, source="a test")
     (tmp_path / "r.yaml").write_text(written)
     recipe = load_recipe(str(tmp_path / "r.yaml"))
     assert (recipe.optimizer.name, recipe.optimizer.options["lr"]) == ("adamw", 1e-4)
@@ -197,7 +197,7 @@ def test_several_folders_are_linked_into_one_and_planned_with_their_repeats(
 ) -> None:
     (tmp_path / "c.toml").write_text('learning_rate = 1e-4\nmax_train_epochs = 2\nnetwork_module="networks.lora"')
     (tmp_path / "d.toml").write_text(WIDE.format(images=images))
-    words = ["import-kohya", str(tmp_path / "c.toml"), "--dataset", str(tmp_path / "d.toml")]
+    words = ["import", str(tmp_path / "c.toml"), "--dataset", str(tmp_path / "d.toml")]
     out, links = str(tmp_path / "r.yaml"), tmp_path / "links"
     assert main([*words, "--json"]) == 0
     unlinked = json.loads(capsys.readouterr().out)
@@ -239,7 +239,7 @@ def test_folders_that_already_say_their_repeats_need_no_links(tmp_path: Path) ->
 
 def test_kohyas_defaults_are_written_down_and_those_that_differ_are_told(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('network_module = "networks.lora"')
-    data = imported_json(import_kohya(tmp_path / "c.toml"), trainer="kohya")
+    data = imported_json(import_kohya(tmp_path / "c.toml"))
     assert data["recipe"]["train.max_steps"] == 1600 and data["recipe"]["adapter.alpha"] == 1.0
     assert data["recipe"]["adapter.dim"] == 4 and data["recipe"]["captions.extension"] == ".caption"
     differing = {row["key"]: (row["kohya"], row["lorasweep"]) for row in data["defaults"]}
@@ -265,10 +265,10 @@ def test_what_makes_no_sense_ends_with_2(
     text: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "c.toml").write_text(text)
-    assert main(["import-kohya", str(tmp_path / "c.toml"), "-o", str(tmp_path / "r.yaml")]) == 2
+    assert main(["import", str(tmp_path / "c.toml"), "-o", str(tmp_path / "r.yaml")]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "r.yaml").exists()
-    assert main(["import-kohya", str(tmp_path / "nowhere.toml")]) == 2
+    assert main(["import", str(tmp_path / "nowhere.toml")]) == 2
 
 
 def test_every_option_is_in_one_list_and_leads_to_a_key_of_a_recipe() -> None:

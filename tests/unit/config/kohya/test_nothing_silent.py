@@ -26,7 +26,7 @@ def answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., 
 
     def run(text: str, *words: str) -> Answer:
         (tmp_path / "c.toml").write_text(text, encoding="utf-8")
-        assert main(["import-kohya", str(tmp_path / "c.toml"), *words, "--json"]) == 0
+        assert main(["import", str(tmp_path / "c.toml"), *words, "--json"]) == 0
         found: Answer = json.loads(capsys.readouterr().out)
         return found
 
@@ -41,7 +41,7 @@ def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
         data = content if isinstance(content, bytes) else content.encode()
         (tmp_path / name).write_bytes(data)
         out = tmp_path / "r.yaml"
-        assert main(["import-kohya", str(tmp_path / name), *words, "-o", str(out)]) == 2
+        assert main(["import", str(tmp_path / name), *words, "-o", str(out)]) == 2
         assert not out.exists()
         return capsys.readouterr().err
 
@@ -247,12 +247,7 @@ def test_the_defaults_of_a_window_are_no_loss(answer: Callable[..., Answer]) -> 
 @pytest.mark.parametrize(
     ("name", "content", "what", "next_step"),
     [
-        ("gui.json", '{"LoRA_type": "Standard", "seed": ""}', "JSON of kohya_ss", "Print training command"),
-        ("ot.json", '{"__version": 6, "training_method": "LORA"}', "OneTrainer", "flags.md"),
-        ("st.json", '{"--model_family": "sdxl", "--lora_rank": 16}', "SimpleTuner", "flags.md"),
         ("st.env", "export MODEL_NAME=foo\nTRACKER_RUN_NAME=x\n", "SimpleTuner", "flags.md"),
-        ("ai.yaml", "---\njob: extension\nconfig:\n  name: x\n", "ai-toolkit", "flags.md"),
-        ("ai.json", '{"job": "extension", "config": {}}', "ai-toolkit", "flags.md"),
         ("dp.toml", '[adapter]\ntype = "lora"\nrank = 32\n', "diffusion-pipe", "flags.md"),
         (
             "d.sh",
@@ -326,7 +321,7 @@ def test_a_path_with_backslashes_is_found_where_it_lies(
         found = answer(f"network_dim = 8\n{text}\n")
         assert found["recipe"]["dataset.path"] in ("img", "./img", "img/5_zkw")
         recipe = tmp_path / "recipe.yaml"
-        assert main(["import-kohya", str(tmp_path / "c.toml"), "-o", str(recipe)]) == 0
+        assert main(["import", str(tmp_path / "c.toml"), "-o", str(recipe)]) == 0
         assert main(["plan", str(recipe), "base=dollhouse", "captions.trigger=zkw"]) == 0, text
         recipe.unlink()
         capsys.readouterr()
@@ -491,12 +486,12 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(text: str, option: str, 
 def test_a_place_that_cannot_be_written_to_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "c.toml").write_text(BASE)
     (tmp_path / "file").write_text("")
-    assert main(["import-kohya", str(tmp_path / "c.toml"), "-o", str(tmp_path / "file" / "r.yaml")]) == 2
+    assert main(["import", str(tmp_path / "c.toml"), "-o", str(tmp_path / "file" / "r.yaml")]) == 2
     assert "cannot be written" in capsys.readouterr().err
     (tmp_path / "images").mkdir()
     subset = f'[[datasets.subsets]]\nimage_dir = "{tmp_path}/images"\nclass_tokens = "{"x" * 300}"\n'
     (tmp_path / "c.toml").write_text(f"{BASE}[[datasets]]\n{subset * 2}")
-    assert main(["import-kohya", str(tmp_path / "c.toml"), "--link", str(tmp_path / "links")]) == 2
+    assert main(["import", str(tmp_path / "c.toml"), "--link", str(tmp_path / "links")]) == 2
     assert "links cannot be made" in capsys.readouterr().err
 
 

@@ -169,6 +169,12 @@ def test_debiased_and_p2_are_kohyas_and_onetrainers() -> None:
     ],
 )
 def test_levels_are_drawn_where_they_say(knobs: dict[str, Any], median: int, least: int, most: int) -> None:
-    t = loss.draw_levels(noise_path(), 20_000, torch.Generator().manual_seed(0), NoiseOptions(**knobs))
+    t = loss.draw_levels(
+        noise_path(),
+        20_000,
+        torch.Generator().manual_seed(0),
+        NoiseOptions(**knobs),
+        shift=knobs.get("shift", 1.0),
+    )
     assert int(t.min()) >= least and int(t.max()) <= most
     assert float(t.float().median()) == pytest.approx(median, abs=12)

@@ -1,4 +1,4 @@
-"""`lorasweep import-kohya`: a kohya TOML becomes a recipe file, and what could not come along is listed."""
+"""`lorasweep import`: another trainer's config becomes a recipe file, and what could not come along is listed."""
 
 from __future__ import annotations
 
@@ -12,28 +12,26 @@ from pathlib import Path
 
 from lorasweep.config.importing.finish import Imported, Link
 from lorasweep.config.importing.write import imported_json, recipe_text
-from lorasweep.config.kohya import import_kohya
+from lorasweep.config.trainers import import_config
 from lorasweep.core import files
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.paths import require_replaceable
 from lorasweep.core.printable import readable
 from lorasweep.core.streams import can_show
 
-_TRAINER = "kohya"
-
 
 def run(options: argparse.Namespace) -> int:
     """Translate, write or print the recipe, say what is missing; returns the exit code."""
     link_into = options.link.absolute() if options.link else None
-    imported = import_kohya(options.config, options.dataset, link_into=link_into)
-    text = recipe_text(imported, source=_command(options), trainer=_TRAINER)
+    imported = import_config(options.config, options.dataset, link_into=link_into)
+    text = recipe_text(imported, source=_command(options))
     require_replaceable(options.out, lambda file: file.read_bytes() == text.encode(), option="--out")
     if link_into is not None:
         _make_links(link_into, imported.links)
     if options.out:
         files.write_text(options.out, text)
     if options.json:
-        print(json.dumps(imported_json(imported, trainer=_TRAINER), indent=1, default=str))
+        print(json.dumps(imported_json(imported), indent=1, default=str))
     elif not options.out:
         print(text, end="")
         if not can_show(text):
@@ -45,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _command(options: argparse.Namespace) -> str:
-    words = ["lorasweep", "import-kohya", options.config.name]
+    words = ["lorasweep", "import", options.config.name]
     if options.dataset:
         words += ["--dataset", options.dataset.name]
     return shlex.join(words)

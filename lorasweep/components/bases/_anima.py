@@ -1,0 +1,78 @@
+"""Anima, loaded.
+
+B batch, C latent channels, H W latent height and width, L text tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from lorasweep.components.bases._families import ANIMA_SCOPES
+from lorasweep.components.bases._transformer import TransformerBase
+from lorasweep.core.protocols import Text
+
+
+class AnimaBase(TransformerBase):
+    """Anima: a Cosmos-Predict2 of one frame, told T5's tokens as a conditioner reads them beside a language model.
+
+    Source: huggingface/diffusers, modular_pipelines/anima.
+    """
+
+    pipeline = "AnimaModularPipeline"
+    scopes = ANIMA_SCOPES
+
+    def encode_captions(self, captions: Sequence[str]) -> Text:
+        """Encode captions to "embeds" (B, L, D), which end in zeros; one by one, so that none depends on another."""
+        rows = {caption: self._row(caption) for caption in dict.fromkeys(captions)}
+        return self.stack([rows[caption] for caption in captions], {})
+
+    def reproduction(self, sampler: str, steps: int) -> dict[str, Any]:
+        """See `protocols.Base`; guidance is of its guider, and the noise has a frame."""
+        return {
+            **super().reproduction(sampler, steps),
+            "guidance": "guider.guidance_scale",
+            "max_sequence_length": self.tokenizers[0].model_max_length,
+            "latents": "noise.unsqueeze(2)",
+        }
+
+    def _row(self, caption: str) -> Text:
+        said, asked = (
+            tokenizer([caption], truncation=True, return_tensors="pt").input_ids.long() for tokenizer in self.tokenizers
+        )
+        if said.shape[1] == 0:
+            said = said.new_zeros(1, 1)
+            states_1LD = self._hidden(0, said).last_hidden_state * 0
+        else:
+            states_1LD = self._hidden(0, said).last_hidden_state
+        return {"embeds": self._hidden(1, states_1LD, target_input_ids=asked.to(self.device))[0]}
+
+    def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
+        height, width = (side * self.latent.px for side in noisy_BCHW.shape[-2:])
+        answer_BCFHW: torch.Tensor = self.denoiser(
+            hidden_states=noisy_BCHW.unsqueeze(2),
+            timestep=level_B.to(self.dtype),
+            encoder_hidden_states=text["embeds"],
+            padding_mask=noisy_BCHW.new_zeros(1, 1, height, width),
+            return_dict=False,
+        )[0]
+        return answer_BCFHW.squeeze(2)
+
+    def _blocks(self) -> list[torch.nn.Module]:
+        return [*self.denoiser.transformer_blocks]
+
+    def _posterior(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, std = super()._posterior(pixels_BCHW.unsqueeze(2))
+        return mean.squeeze(2), std.squeeze(2)
+
+    def _decoded(self, raw_BCHW: torch.Tensor) -> torch.Tensor:
+        return super()._decoded(raw_BCHW.unsqueeze(2)).squeeze(2)
+
+    def _affine(self, latent_BCHW: torch.Tensor) -> tuple[Any, Any]:
+        config = self.vae.config
+        mean, std = (
+            latent_BCHW.new_tensor(each).view(1, -1, 1, 1) for each in (config.latents_mean, config.latents_std)
+        )
+        return mean, 1 / std

@@ -1,0 +1,104 @@
+"""Bring the JSON that kohya_ss saves, the window over sd-scripts, into the options that it would hand on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lorasweep.config.importing import document
+from lorasweep.config.importing.draft import Note
+from lorasweep.config.kohya.options import TABLE
+from lorasweep.core.errors import ConfigError, Problem
+
+_TABLE: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+_OWN = {*_TABLE["own"].split()}
+_OF_OTHER_BASES = tuple(_TABLE["prefixes"].split())
+_MARKS = ("LoRA_type", "max_resolution")
+_OFF: tuple[Any, ...] = (None, False, "", 0, "0", 0.0, [])
+_KNOWN = {*TABLE.translated, *TABLE.unsupported, *TABLE.harmless}
+
+
+def as_options(path: Path) -> tuple[dict[str, Any], dict[str, str], list[Note]] | None:
+    """Read what kohya_ss saved.
+
+    Returns:
+        sd-scripts' options, by some of them what the window calls them, and what it keeps to itself; None where it
+        is another file.
+
+    Raises:
+        ConfigError: it cannot be read, or is for another base.
+    """
+    fields = document.read(path)
+    if not fields or not any(mark in fields for mark in _MARKS):
+        return None
+    if "LoRA_type" not in fields:
+        what = "is of kohya_ss, but of no LoRA: it has no LoRA_type"
+        raise ConfigError(Problem(str(path), what, "only LoRAs are trained here"), subject="the kohya files")
+    for box, base in _TABLE["other_bases"].items():
+        if fields.get(box) is True:
+            what = f"is of a training of {base}, must be of Stable Diffusion 1.x, 2.x or XL"
+            raise ConfigError(Problem(box, what, "such a base cannot be trained here"), subject=str(path))
+    names = {theirs: own for own, theirs in _TABLE["renamed"].items() if own in fields}
+    options = {_TABLE["renamed"].get(field, field): value for field, value in fields.items() if _is_handed_on(field)}
+    options |= _network(fields, names)
+    _budget(fields, options, names)
+    for option in ("seed", "unet_lr", "text_encoder_lr", "max_timestep", "min_timestep"):
+        if options.get(option) in _OFF:
+            options.pop(option, None)
+    if fields.get("text_encoder_lr") in _OFF and fields.get("unet_lr") not in _OFF:
+        options["network_train_unet_only"] = True
+        names["network_train_unet_only"] = "text_encoder_lr"
+    if fields.get("noise_offset_type", "Original") == "Original":
+        options.pop("multires_noise_iterations", None)
+    else:
+        options.pop("noise_offset", None)
+    if isinstance(arguments := options.get("optimizer_args"), str):
+        options["optimizer_args"] = arguments.replace('"', "")
+    rest = [field for field, value in fields.items() if field not in {*options, *names.values()} and value not in _OFF]
+    own = [field for field in rest if field in _OWN or field in _KNOWN or field.startswith(_OF_OTHER_BASES)]
+    options |= {field: fields[field] for field in rest if field not in own}
+    reason = "of the window alone, of another base or kind of network, or without effect there"
+    return options, names, [Note(", ".join(own), None, reason)] if own else []
+
+
+def _is_handed_on(field: str) -> bool:
+    return field in _TABLE["renamed"] or (field in _KNOWN and field not in _OWN)
+
+
+def _network(fields: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """The network, and its arguments by their dotted names."""
+    kind = _TABLE["lora_types"].get(fields.get("LoRA_type", "Standard"), {"module": fields.get("LoRA_type")})
+    names["network_module"] = "LoRA_type"
+    arguments = {field: field for field in kind.get("arguments", "").split()}
+    if kind.get("convolutions"):
+        arguments |= {"conv_dim": "conv_dim", "conv_alpha": "conv_alpha"}
+    if "unit" in kind:
+        arguments["unit"] = kind["unit"]
+    if "algo" in kind:
+        arguments["LyCORIS_preset"] = "preset"
+    given = {f"network_args.{theirs}": fields[field] for field, theirs in arguments.items() if field in fields}
+    names |= {f"network_args.{theirs}": field for field, theirs in arguments.items()}
+    if "algo" in kind:
+        given["network_args.algo"] = kind["algo"]
+        names["network_args.algo"] = "LoRA_type"
+    return {"network_module": kind["module"], **{key: value for key, value in given.items() if value not in _OFF}}
+
+
+def _budget(fields: Mapping[str, Any], options: dict[str, Any], names: dict[str, str]) -> None:
+    """Steps and cycles that follow from the window's epochs, and a warm-up in percent."""
+    epoch = fields.get("epoch")
+    if not fields.get("dataset_config") and all(
+        fields.get(option) in _OFF for option in ("max_train_steps", "max_train_epochs")
+    ):
+        options["max_train_epochs"] = epoch
+        names["max_train_epochs"] = "epoch"
+    if fields.get("lr_scheduler_num_cycles") in _OFF and fields.get("lr_scheduler") == "cosine_with_restarts":
+        options["lr_scheduler_num_cycles"] = epoch
+        names["lr_scheduler_num_cycles"] = "epoch"
+    percent = fields.get("lr_warmup")
+    if fields.get("lr_warmup_steps") in _OFF and isinstance(percent, int | float) and 0 < percent < 100:
+        options["lr_warmup_steps"] = percent / 100
+        names["lr_warmup_steps"] = "lr_warmup"

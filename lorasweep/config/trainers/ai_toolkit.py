@@ -1,0 +1,123 @@
+"""ai-toolkit's job, as YAML or JSON: its first process, and the datasets in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lorasweep.config.importing.base import put_base
+from lorasweep.config.importing.draft import Draft
+from lorasweep.config.importing.finish import Link
+from lorasweep.config.importing.table import read_table
+from lorasweep.config.trainers import common
+from lorasweep.config.trainers.common import Given
+
+TABLE = read_table(Path(__file__).with_suffix(".yaml"))
+_TRAINERS = ("sd_trainer", "diffusion_trainer", "ui_trainer")
+_FLAGS = {"xl": "sdxl", "v2": "sd2", "v3": "sd3"}  # how the base was told before there was `arch`
+_FINDS_ITS_STEP_AT = 0.1  # a lower rate of Prodigy's and D-Adaptation's becomes 1
+_SCHEDULE = "train.lr_scheduler_params"
+
+
+def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
+    """The options of the first process, flat, and its datasets."""
+    config = content.get("config")
+    processes = common.tables(config.get("process")) if isinstance(config, Mapping) else []
+    process = dict(processes[0]) if processes else {}
+    datasets = [dict(dataset) for dataset in common.tables(process.pop("datasets", None))]
+    options = common.flatten(process)
+    for number, other in enumerate(processes[1:], start=2):
+        options[f"process[{number}]"] = other.get("type")
+    if not (arch := options.get("model.arch")):
+        flags = [
+            key.removeprefix("model.is_") for key in options if key.startswith("model.is_") and options[key] is True
+        ]
+        options["model.arch"] = next((_FLAGS.get(flag, flag) for flag in flags if flag != "v_pred"), None)
+    elif isinstance(arch, str):
+        options["model.arch"] = arch.partition(":")[0]
+    for dataset in datasets:
+        dataset["folder_path"] = dataset.get("dataset_path") or dataset.get("folder_path")
+    return common.sort_datasets(
+        options, datasets, "datasets", lambda dataset: "regularization" if dataset.get("is_reg") is True else None
+    )
+
+
+def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Link]:
+    """Decide all keys that are not one option each."""
+    if (kind := draft.options.get("type")) not in _TRAINERS:
+        draft.problem("type", f"must be one of {', '.join(_TRAINERS)}, got {kind!r}", "only LoRAs are trained here")
+    put_base(draft, kind="model.arch", path="model.name_or_path")
+    if draft.take("model.is_v_pred"):
+        draft.put("base.prediction_type", "v_prediction", "model.is_v_pred")
+    links = _images(draft, given, link_into)
+    _adapter(draft)
+    _optimizer(draft)
+    draft.put("noise.low", draft.take("train.min_denoising_steps") / 1000, "train.min_denoising_steps")
+    highest = draft.take("train.max_denoising_steps")
+    draft.put("noise.high", min(1.0, (highest + 1) / 1000), "train.max_denoising_steps")
+    accumulated = draft.first("train.gradient_accumulation_steps", "train.gradient_accumulation")
+    draft.put("train.gradient_accumulation", draft.take(accumulated), accumulated)
+    common.put_no_seed(draft, "seed")
+    return links
+
+
+def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
+    with_prior = any(each.get("datasets.prior_reg") is True for each in given.regularization)
+    links = common.put_datasets(draft, given, with_prior=with_prior, link_into=link_into)
+    common.put_resolution(draft, "datasets.resolution")
+    common.put_buckets(draft, "datasets.buckets", on=draft.take("datasets.buckets"))
+    if draft.take("train.diff_output_preservation"):
+        _preserve(draft, is_alone=not given.regularization)
+    extension = draft.take("datasets.caption_ext")
+    draft.put("captions.extension", f".{extension.removeprefix('.')}", "datasets.caption_ext")
+    if trigger := draft.take("trigger_word"):
+        draft.put("captions.trigger", trigger, "trigger_word")
+        draft.differ("trigger_word", "[trigger] in a caption is read as it is; ours is added where a caption lacks it")
+    return links
+
+
+def _preserve(draft: Draft, *, is_alone: bool) -> None:
+    """Differential output preservation: what the base says without the trigger is kept."""
+    option, weight = "train.diff_output_preservation", "train.diff_output_preservation_multiplier"
+    if not is_alone:
+        draft.leave(option, "beside regularization images, give regularization=[reg_images,prior_prediction]")
+        return
+    draft.put("regularization", ["prior_prediction"], option)
+    draft.put("regularization.prior_prediction.prior_loss_weight", draft.take(weight), weight)
+    draft.differ(option, "ours takes the trigger out of the caption; there a class stands in its place")
+
+
+def _adapter(draft: Draft) -> None:
+    name = draft.choose("network.type")
+    conv = draft.take("network.conv")
+    name = "locon" if name == "lora" and conv else name
+    draft.put("adapter", name, "network.type")
+    dim = draft.first("network.rank", "network.linear")
+    common.put_rank(draft, dim, draft.first("network.linear_alpha", "network.alpha"))
+    if name == "locon":
+        draft.put("adapter.conv_dim", conv or draft.take(dim), "network.conv")
+        conv_alpha = draft.take("network.conv_alpha")
+        draft.put("adapter.conv_alpha", conv_alpha or float(conv or draft.take(dim)), "network.conv_alpha")
+    else:
+        draft.put("adapter.targets", "attn-mlp", "network.type")
+    if name == "lokr":
+        draft.put("adapter.factor", draft.take("network.lokr_factor"), "network.lokr_factor")
+        if draft.take("network.lokr_full_rank"):
+            reason = "both matrices are whole there; ours is of low rank where its sides are large"
+            draft.leave("network.lokr_full_rank", reason, True)
+    common.put_dropout(draft, "network.dropout", name)
+    common.put_init(draft, "network.pretrained_lora_path")
+
+
+def _optimizer(draft: Draft) -> None:
+    kind = common.put_optimizer(draft)
+    rate = draft.lines.get("optimizer.lr")
+    if kind.name in ("prodigy", "dadapt_adam") and rate and rate.value < _FINDS_ITS_STEP_AT:
+        draft.put("optimizer.lr", 1.0, rate.option)
+        draft.differ(rate.option, f"ai-toolkit takes 1 where it is below {_FINDS_ITS_STEP_AT}, and so does this recipe")
+    if str(draft.take("train.lr_scheduler")).lower() == "constant_with_warmup":
+        steps = f"{_SCHEDULE}.num_warmup_steps"
+        draft.put("scheduler.warmup", draft.take(steps), steps)
+    for argument, value in draft.untaken(_SCHEDULE):
+        draft.leave(argument, "this schedule has no such knob", value)

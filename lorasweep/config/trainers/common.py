@@ -1,0 +1,213 @@
+"""What the importers of trainers with nested options and lists of datasets share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lorasweep.config.bind import TO_BE_GIVEN
+from lorasweep.config.importing import optimizer
+from lorasweep.config.importing.draft import Draft, as_kind
+from lorasweep.config.importing.finish import Link
+from lorasweep.config.importing.folders import Folder, put_folders
+from lorasweep.config.importing.optimizer import Kind
+from lorasweep.core import paths
+
+Options = dict[str, Any]
+Beside = Callable[[str], Any]  # reads a file that a config names, as data; None where it is not here
+Purpose = Literal["trained", "holdout", "regularization"]
+_MOST_PX = 16384  # beyond any picture
+_HAVE_DROPOUT = ("lora", "locon", "dora")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the files say.
+
+    Attributes:
+        options: by their dotted names, those of the first dataset that is trained on among them.
+        trained: datasets, each with its options by their dotted names.
+        holdout: datasets that are only looked at.
+        regularization: datasets of another subject.
+    """
+
+    options: Options
+    trained: list[Options] = field(default_factory=list)
+    holdout: list[Options] = field(default_factory=list)
+    regularization: list[Options] = field(default_factory=list)
+
+
+def flatten(data: Any, at: str = "") -> Options:
+    """Options by their dotted names; lists stay whole."""
+    if not isinstance(data, Mapping) or not data:
+        return {at: data} if at else {}
+    found: Options = {}
+    for key, value in data.items():
+        found |= flatten(value, f"{at}.{key}" if at else str(key))
+    return found
+
+
+def tables(value: Any) -> list[Mapping[str, Any]]:
+    """The tables of a list; nothing where it is none."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def sort_datasets(
+    options: Options,
+    datasets: Sequence[Mapping[str, Any]],
+    name: str,
+    purpose: Callable[[Mapping[str, Any]], str | None],
+) -> Given:
+    """Put datasets under what they are for, the first one's options among the others.
+
+    Args:
+        options: of the training.
+        datasets: as the file has them.
+        name: what stands before their options.
+        purpose: what one is for, if not to be trained on.
+    """
+    found: dict[str, list[Options]] = {"trained": [], "holdout": [], "regularization": []}
+    for dataset in datasets:
+        found[purpose(dataset) or "trained"].append(flatten(dataset, name))
+    first = next(iter(found["trained"]), {})
+    return Given({**options, **first}, **found)
+
+
+def put_datasets(draft: Draft, given: Given, *, with_prior: bool, link_into: Path | None) -> list[Link]:
+    """Decide what is trained on, what is kept to judge by, and what brakes.
+
+    Args:
+        draft: its table's `datasets` name the options for a folder, its repeats, and the weight of a brake's loss.
+        given: the datasets.
+        with_prior: the target of images that brake is the base's own answer.
+        link_into: a folder for links to several folders.
+    """
+    names = draft.table.more["datasets"]
+    option, repeats, weight = names["path"], names["repeats"], names.get("weight")
+    draft.put("dataset", "folder", option, given=True)
+    _tell_differing(draft, given.trained, apart=(option, repeats))
+    folders = [
+        Folder(path, _repeats(draft, repeats, each.get(repeats)))
+        for each in given.trained
+        if (path := _path(draft, option, each.get(option)))
+    ]
+    links = []
+    if folders:
+        links = put_folders(draft, folders, option=option, repeats=repeats, link_into=link_into)
+    else:
+        draft.put("dataset.path", TO_BE_GIVEN, option)
+        draft.leave(option, "no images are named: give dataset.path=some/folder")
+    draft.put("dataset.holdout", 0.0, option, given=False)
+    if held_out := _first_path(draft, option, given.holdout):
+        draft.put("dataset.holdout_path", held_out, option)
+    else:
+        draft.differ(option, "nothing is held back, as there; dataset.holdout=0.2 judges on unseen images")
+    if given.regularization:
+        draft.put("regularization", ["reg_images", *(["prior_prediction"] if with_prior else [])], option, given=True)
+        path = _first_path(draft, option, given.regularization) or TO_BE_GIVEN
+        draft.put("regularization.reg_images.path", path, option)
+        draft.put("regularization.reg_images.share", 1.0, option)
+        draft.differ(option, "regularization images are repeated until they are as many as the others", path)
+        if weight is not None:
+            own = _alone(draft, weight, given.regularization[0].get(weight, draft.options.get(weight)))
+            draft.put("regularization.reg_images.prior_loss_weight", own, weight)
+    return links
+
+
+def _tell_differing(draft: Draft, datasets: Sequence[Options], apart: Sequence[str]) -> None:
+    """Say which options are not the same for all datasets."""
+    for name in dict.fromkeys(key for each in datasets for key in each if key not in apart):
+        values = [each.get(name) for each in datasets]
+        matters = name in draft.table.translated or (draft.table.matters(name) or (True, ""))[0]
+        if matters and any(value != values[0] for value in values):
+            draft.differ(name, "one value for all images: the first dataset's is taken", values)
+
+
+def _first_path(draft: Draft, option: str, datasets: Sequence[Options]) -> str | None:
+    folders = [each.get(option) for each in datasets]
+    if len(folders) > 1:
+        draft.leave(option, "these images lie in one folder: the first is taken", folders)
+    return _path(draft, option, folders[0]) if folders else None
+
+
+def put_resolution(draft: Draft, option: str) -> None:
+    """Decide the base's resolution: one side, or the largest of several; not of one that is not square."""
+    value = draft.options.get(option) or draft.take(option)
+    parts = value if isinstance(value, list) else str(value).lower().replace("x", ",").split(",")
+    try:
+        sides = [as_kind(part, int) for part in parts]
+    except (ValueError, TypeError, OverflowError):
+        sides = []
+    if not sides or not all(8 <= side <= _MOST_PX for side in sides):
+        draft.problem(option, f"must be sides in px, 8 to {_MOST_PX}, got {value!r}")
+        return
+    if len(sides) > 1:
+        draft.leave(option, f"there is one resolution: {max(sides)} is taken", value)
+    draft.put("base.resolution", max(sides), option)
+
+
+def put_buckets(draft: Draft, option: str, *, on: bool) -> None:
+    """Decide the buckets: kohya's stand in for the trainer's own list of aspects."""
+    draft.put("buckets", "kohya" if on else "single", option)
+    if not on and (side := draft.lines.get("base.resolution")):
+        draft.put("base.bucket_step", math.gcd(64, side.value), side.option)
+    if on:
+        draft.differ(option, f"{draft.table.label} has its own list of aspects; kohya's buckets stand in for it")
+
+
+def put_rank(draft: Draft, dim: str, alpha: str) -> None:
+    """Decide dim and alpha; an alpha that is not given, or 0, is the dim where the trainer has no default."""
+    draft.put("adapter.dim", draft.take(dim), dim)
+    draft.put("adapter.alpha", draft.take(alpha) or float(draft.take(dim)), alpha)
+
+
+def put_dropout(draft: Draft, option: str, adapter: str) -> None:
+    """Decide the dropout of an adapter that has one."""
+    if not (share := draft.take(option)):
+        return
+    if adapter in _HAVE_DROPOUT:
+        draft.put("adapter.dropout", share, option)
+    else:
+        draft.leave(option, f"adapter={adapter} has no dropout", share)
+
+
+def put_init(draft: Draft, option: str) -> None:
+    """Decide the file that training starts from."""
+    if file := draft.take(option):
+        draft.put("adapter.init", paths.as_here(file), option)
+
+
+def put_no_seed(draft: Draft, option: str) -> None:
+    """Say that the trainer draws a seed each time."""
+    draft.differ(option, f"{draft.table.label} draws another each time; ours is 0 unless it is given")
+
+
+def put_optimizer(draft: Draft) -> Kind:
+    """Decide the optimizer, its rates, and whether the text encoder is trained, by the table's `optimizer`."""
+    names = draft.table.more["optimizer"]
+    kind = optimizer.put_optimizer(draft, draft.take(names["name"]), names["name"], arguments=names["arguments"])
+    wanted = draft.take(names["text"])
+    trains = optimizer.put_rates(draft, kind.name, trains_text=wanted, has_own_rate=kind.has_own_rate)
+    draft.put("adapter.text_encoder", trains, names["text"])
+    return kind
+
+
+def _alone(draft: Draft, option: str, value: Any) -> Any:
+    """An option as it stands in a dataset of its own."""
+    return Draft(draft.table, {option: value}, problems=draft.problems).take(option)
+
+
+def _path(draft: Draft, option: str, value: Any) -> str | None:
+    path: str | None = _alone(draft, option, value)
+    return path
+
+
+def _repeats(draft: Draft, option: str, value: Any) -> int:
+    repeats = _alone(draft, option, value)
+    nearest = max(1, round(repeats))
+    if repeats != nearest:
+        draft.leave(option, f"images are repeated a whole number of times: {nearest} is taken", repeats)
+    return nearest

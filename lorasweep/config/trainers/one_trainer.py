@@ -1,0 +1,147 @@
+"""OneTrainer's JSON: its config, and the concepts in it or in a file of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lorasweep.config.importing.base import put_base
+from lorasweep.config.importing.draft import Draft
+from lorasweep.config.importing.finish import Link
+from lorasweep.config.importing.table import read_table
+from lorasweep.config.trainers import common
+from lorasweep.config.trainers.common import Given
+
+TABLE = read_table(Path(__file__).with_suffix(".yaml"))
+_CONCEPTS = "concepts"
+_BETAS = ("optimizer.beta1", "optimizer.beta2", "optimizer.beta3")
+_KINDS = {"VALIDATION": "holdout", "PRIOR_PREDICTION": "regularization"}
+
+
+def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
+    """The options, flat, and the concepts."""
+    options = {key: value for key, value in content.items() if key != _CONCEPTS}
+    concepts = content.get(_CONCEPTS)
+    if not concepts and isinstance(named := content.get("concept_file_name"), str):
+        concepts = beside(named)
+    if isinstance(options.get("optimizer"), str):  # before 2024: optimizer_beta1 beside it
+        own = [key for key in options if key.startswith("optimizer_") and key != "optimizer_defaults"]
+        name = options.pop("optimizer")
+        options["optimizer"] = {"optimizer": name, **{key.removeprefix("optimizer_"): options.pop(key) for key in own}}
+    flat = common.flatten(options)
+    given = [name for name in _BETAS if flat.get(name) is not None]
+    if len(given) > 1:
+        flat["optimizer.betas"] = [flat.pop(name) for name in given]
+    for option in [option for option in flat if option.startswith("optimizer.") and flat[option] in (None, False, "")]:
+        del flat[option]  # a file has the fields of all optimizers
+    enabled = [concept for concept in common.tables(concepts) if concept.get("enabled", True) is not False]
+    return common.sort_datasets(flat, enabled, _CONCEPTS, lambda concept: _KINDS.get(str(concept.get("type"))))
+
+
+def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Link]:
+    """Decide all keys that are not one option each."""
+    if (method := draft.options.get("training_method")) not in (None, "LORA"):
+        draft.problem("training_method", f"must be LORA, got {method!r}", "only LoRAs are trained here")
+    base = put_base(draft, kind="model_type", path="base_model_name")
+    _read_base(draft, base)
+    links = _images(draft, given, link_into)
+    _adapter(draft)
+    _optimizer(draft)
+    _noise(draft)
+    draft.put("train.max_steps", None, "epochs")
+    common.put_no_seed(draft, "seed")
+    return links
+
+
+def _read_base(draft: Draft, base: str) -> None:
+    if draft.take("force_v_prediction"):
+        draft.put("base.prediction_type", "v_prediction", "force_v_prediction")
+    if draft.take("rescale_noise_scheduler_to_zero_terminal_snr"):
+        draft.put("base.zero_terminal_snr", True, "rescale_noise_scheduler_to_zero_terminal_snr")
+        draft.put("base.prediction_type", "v_prediction", "rescale_noise_scheduler_to_zero_terminal_snr")
+    skipped = draft.take("text_encoder_layer_skip")
+    if base == "sdxl":
+        draft.ignore("text_encoder_layer_skip", "SDXL is always read at the last layer but one")
+    else:
+        draft.put("base.clip_skip", skipped + 1, "text_encoder_layer_skip")
+    if (dtype := draft.take("unet.weight_dtype")) == "FLOAT_8":
+        draft.put("memory.storage", "fp8", "unet.weight_dtype")
+    elif dtype not in ("FLOAT_32", "FLOAT_16", "BFLOAT_16", "TFLOAT_32"):
+        draft.leave("unet.weight_dtype", "frozen weights are held plain, or in 8-bit floats")
+    common.put_resolution(draft, "resolution")
+    common.put_buckets(draft, "aspect_ratio_bucketing", on=draft.take("aspect_ratio_bucketing"))
+
+
+def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
+    draft.ignore("concept_file_name", "was read too" if given.trained else "is not here: give it with --dataset")
+    links = common.put_datasets(draft, given, with_prior=True, link_into=link_into)
+    if given.trained and draft.take("concepts.loss_weight") != 1:
+        draft.leave("concepts.loss_weight", "every image counts the same, but those of a brake")
+    if draft.take("concepts.text.prompt_source") not in ("sample", ""):
+        draft.leave("concepts.text.prompt_source", "captions are files beside the images")
+    draft.put("captions.extension", ".txt", "concepts.text.prompt_source")
+    separator = draft.take("concepts.text.tag_delimiter")
+    spaced = f"{separator} " if separator == separator.strip() else separator
+    draft.put("captions.separator", spaced, "concepts.text.tag_delimiter")
+    drops = draft.take("concepts.text.tag_dropout_enable")
+    share = draft.take("concepts.text.tag_dropout_probability") if drops else 0.0
+    draft.put("captions.tag_dropout", share, "concepts.text.tag_dropout_probability")
+    if draft.options.get("concepts.image.enable_crop_jitter", True):
+        draft.differ("concepts.image.enable_crop_jitter", "crops are centred here; there they move unless it is off")
+    return links
+
+
+def _adapter(draft: Draft) -> None:
+    name = draft.choose("peft_type")
+    if name == "lora" and draft.take("lora_decompose"):
+        name = "dora"
+        draft.differ("lora_decompose", "ours has a magnitude per output, as the paper")
+    draft.put("adapter", name, "lora_decompose" if name == "dora" else "peft_type")
+    rank = "lokr_dim" if name == "lokr" else "lora_rank"
+    common.put_rank(draft, rank, "lora_alpha")
+    draft.put("adapter.targets", draft.choose("layer_filter_preset"), "layer_filter_preset")
+    if draft.lines["adapter.targets"].value == "full":
+        draft.differ("layer_filter_preset", "their full takes every layer of the UNet; ours ends at the blocks")
+    if name == "lokr":
+        draft.put("adapter.decompose_both", draft.take("lokr_decompose_both"), "lokr_decompose_both")
+        draft.put("adapter.factor", draft.take("lokr_decompose_factor"), "lokr_decompose_factor")
+    common.put_dropout(draft, "dropout_probability", name)
+    common.put_init(draft, "lora_model_name")
+
+
+def _optimizer(draft: Draft) -> None:
+    common.put_optimizer(draft)
+    trains = draft.lines["adapter.text_encoder"].value
+    if draft.lines["base"].value == "sdxl" and draft.take("text_encoder_2.train") != trains:
+        draft.leave("text_encoder_2.train", "both text encoders are trained, or none")
+    if trains and "text_encoder.stop_training_after" not in draft.options:
+        reason = "there it stops after 30 epochs unless the file says otherwise; ours trains to the end"
+        draft.differ("text_encoder.stop_training_after", reason)
+    scheduler = draft.choose("learning_rate_scheduler")
+    draft.put("scheduler", scheduler, "learning_rate_scheduler")
+    warmup = draft.take("learning_rate_warmup_steps")
+    draft.put("scheduler.warmup", int(warmup) if warmup > 1 else warmup, "learning_rate_warmup_steps")
+    cycles = draft.take("learning_rate_cycles")
+    if scheduler == "cosine_with_soft_restarts":
+        draft.put("scheduler.num_cycles", cycles, "learning_rate_cycles")
+    elif scheduler == "cosine_with_restarts":
+        number = max(1, int(cycles))
+        draft.put("scheduler.num_cycles", number, "learning_rate_cycles")
+
+
+def _noise(draft: Draft) -> None:
+    levels = draft.choose("timestep_distribution")
+    draft.put("noise.levels", levels, "timestep_distribution")
+    if levels == "logit_normal":
+        draft.put("noise.std", draft.take("noising_weight") + 1, "noising_weight")
+        draft.put("noise.mean", draft.take("noising_bias"), "noising_bias")
+    function, strength = draft.take("loss_weight_fn"), draft.take("loss_weight_strength")
+    keys = {"MIN_SNR_GAMMA": "min_snr_gamma", "P2": "p2_gamma"}
+    if function in keys:
+        draft.put(f"noise.{keys[function]}", strength, "loss_weight_strength")
+        draft.ignore("loss_weight_fn", f"is noise.{keys[function]}")
+    elif function == "DEBIASED_ESTIMATION":
+        draft.put("noise.debiased", True, "loss_weight_fn")
+    elif function != "CONSTANT":
+        draft.leave("loss_weight_fn", "no weighing of ours is that; every level counts the same")

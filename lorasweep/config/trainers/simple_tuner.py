@@ -1,0 +1,163 @@
+"""SimpleTuner's JSON: its config, the dataloader's, and the LyCORIS config that it names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lorasweep.config.importing.base import put_base
+from lorasweep.config.importing.draft import Draft
+from lorasweep.config.importing.finish import Link
+from lorasweep.config.importing.table import read_table
+from lorasweep.config.trainers import common
+from lorasweep.config.trainers.common import Given
+
+TABLE = read_table(Path(__file__).with_suffix(".yaml"))
+_OF_IMAGES = (None, "image", "eval")
+_PX = 1_000_000
+
+
+def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
+    """The options, without the dashes of a command line, and the datasets of images."""
+    options = {key.removeprefix("--"): value for key, value in content.items()}
+    named, lycoris = options.get("data_backend_config"), options.get("lycoris_config")
+    if options.get("lora_type") == "lycoris" and isinstance(lycoris, str):
+        options |= common.flatten(beside(lycoris) or {}, "lycoris")
+    datasets = [
+        {**dataset, "repeats": _seen(dataset.get("repeats"))}
+        for dataset in common.tables(beside(named) if isinstance(named, str) else None)
+        if dataset.get("dataset_type") in _OF_IMAGES and not (dataset.get("disabled") or dataset.get("disable"))
+    ]
+    return common.sort_datasets(common.flatten(options), datasets, "datasets", _purpose)
+
+
+def _purpose(dataset: Mapping[str, Any]) -> str | None:
+    if dataset.get("dataset_type") == "eval":
+        return "holdout"
+    return "regularization" if dataset.get("is_regularisation_data") is True else None
+
+
+def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Link]:
+    """Decide all keys that are not one option each."""
+    if (kind := draft.options.get("model_type")) not in (None, "lora"):
+        draft.problem("model_type", f"must be lora, got {kind!r}", "only LoRAs are trained here")
+    put_base(draft, kind="model_family", path="pretrained_model_name_or_path")
+    if asked := draft.take("prediction_type"):
+        draft.put("base.prediction_type", asked, "prediction_type")
+    if draft.take("rescale_betas_zero_snr"):
+        draft.put("base.zero_terminal_snr", True, "rescale_betas_zero_snr")
+    if (held := draft.take("base_model_precision")).startswith("fp8"):
+        draft.put("memory.storage", "fp8", "base_model_precision")
+    elif held != "no_change":
+        draft.leave("base_model_precision", "frozen weights are held plain, or in 8-bit floats")
+    _resolution(draft)
+    links = _images(draft, given, link_into)
+    _adapter(draft)
+    _optimizer(draft)
+    _budget(draft)
+    if draft.take("offset_noise"):
+        draft.put("noise.offset", draft.take("noise_offset"), "noise_offset")
+        draft.differ(
+            "noise_offset", "every step has it; there a quarter of them, unless noise_offset_probability says so"
+        )
+    draft.ignore("noise_offset", "offset_noise is not on")
+    return links
+
+
+def _resolution(draft: Draft) -> None:
+    """Decide the resolution: the side of a square, or megapixels."""
+    option, kind = (
+        draft.first("datasets.resolution", "resolution"),
+        draft.first("datasets.resolution_type", "resolution_type"),
+    )
+    value, unit = draft.take(option), draft.take(kind)
+    side = round(math.sqrt(value * _PX) / 64) * 64 if unit == "area" else round(value)
+    draft.put("base.resolution", side, option)
+    if unit == "pixel":
+        draft.differ(kind, "there the shorter side has this many px; here the area is that of a square")
+    for other in ("resolution", "resolution_type"):
+        draft.ignore(
+            other, "the dataset's own counts" if option.startswith("datasets") else "says how resolution is counted"
+        )
+
+
+def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
+    draft.ignore("data_backend_config", "was read too" if given.trained else "is not here: give it with --dataset")
+    links = common.put_datasets(draft, given, with_prior=True, link_into=link_into)
+    if given.trained:
+        draft.differ("datasets.repeats", "there 0 is once, ours is 1 for once")
+    is_square = draft.take("datasets.crop") and draft.take("datasets.crop_aspect") == "square"
+    common.put_buckets(draft, "datasets.crop_aspect", on=not is_square)
+    draft.ignore("datasets.crop", "is read with crop_aspect")
+    draft.ignore("datasets.dataset_type", "is of images")
+    strategy = draft.first("datasets.caption_strategy", "caption_strategy")
+    prompt = draft.first("datasets.instance_prompt", "instance_prompt")
+    draft.put("captions.extension", ".txt", strategy)
+    if (captions := draft.take(strategy)) != "textfile":
+        reason = "captions are files beside the images; one without has its folder's name, 10_zkw"
+        draft.leave(strategy, reason, captions)
+    if captions == "instanceprompt" and (word := draft.take(prompt)) and "," not in word:
+        draft.put("captions.trigger", word, prompt)
+    draft.ignore(prompt, "is only read with caption_strategy=instanceprompt")
+    return links
+
+
+def _seen(repeats: Any) -> Any:
+    """Repeats counted from 1, not from 0 as there."""
+    if repeats is None:
+        return 1
+    return repeats + 1 if isinstance(repeats, int) and not isinstance(repeats, bool) else repeats
+
+
+def _adapter(draft: Draft) -> None:
+    is_lycoris = draft.choose("lora_type") == "lycoris"
+    if is_lycoris:
+        draft.ignore("lora_type", "is LyCORIS: its own config says which network")
+        found = any(option.startswith("lycoris.") for option in draft.options)
+        if found:
+            draft.ignore("lycoris_config", "was read too")
+        else:
+            draft.leave("lycoris_config", "is not here: only a LoRA stands in for its network")
+        name, option = draft.choose("lycoris.algo"), "lycoris.algo"
+    else:
+        name, option = ("dora", "use_dora") if draft.take("use_dora") else ("lora", "lora_type")
+    draft.put("adapter", name, option)
+    if is_lycoris:
+        common.put_rank(draft, "lycoris.linear_dim", "lycoris.linear_alpha")
+        for unused in ("lora_rank", "lora_alpha", "lora_dropout"):
+            draft.ignore(unused, "LyCORIS has its own")
+    else:
+        common.put_rank(draft, "lora_rank", "lora_alpha")
+        common.put_dropout(draft, "lora_dropout", name)
+    draft.put("adapter.targets", "attn", option)
+    if name == "lokr":
+        draft.put("adapter.factor", draft.take("lycoris.factor"), "lycoris.factor")
+    common.put_init(draft, "init_lora")
+
+
+def _optimizer(draft: Draft) -> None:
+    common.put_optimizer(draft)
+    if not draft.given("grad_clip_method"):
+        draft.differ(
+            "max_grad_norm", "there every number is clipped to it, unless grad_clip_method=norm; ours the norm"
+        )
+    asked = str(draft.take("lr_scheduler")).lower()
+    draft.put("scheduler", draft.choose("lr_scheduler"), "lr_scheduler")
+    if asked == "polynomial":
+        draft.differ("lr_scheduler", "there it falls with power lr_power [0.8] to lr_end; ours is a line to 0")
+    draft.put("scheduler.warmup", draft.take("lr_warmup_steps"), "lr_warmup_steps")
+
+
+def _budget(draft: Draft) -> None:
+    if draft.given("max_train_steps"):
+        draft.put("train.max_steps", draft.take("max_train_steps"), "max_train_steps")
+        draft.ignore("num_train_epochs", "max_train_steps is given")
+    else:
+        draft.put("train.max_steps", None, "max_train_steps")
+        draft.put("train.epochs", draft.take("num_train_epochs"), "num_train_epochs")
+    if draft.given("seed"):
+        draft.put("seed", draft.take("seed"), "seed")
+    else:
+        common.put_no_seed(draft, "seed")

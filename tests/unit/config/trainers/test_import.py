@@ -1,0 +1,288 @@
+"""`lorasweep import` of OneTrainer, ai-toolkit, SimpleTuner and kohya_ss: what a recipe becomes, and what is told."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lorasweep.cli import main
+
+Run = Callable[..., dict[str, Any]]
+
+ONE_TRAINER: dict[str, Any] = {
+    "__version": 10,
+    "training_method": "LORA",
+    "model_type": "STABLE_DIFFUSION_XL_10_BASE",
+    "base_model_name": "models/illustrious.safetensors",
+    "resolution": "1024",
+    "layer_filter_preset": "attn-mlp",
+    "learning_rate_scheduler": "COSINE_WITH_RESTARTS",
+    "learning_rate_cycles": 2.5,
+    "loss_weight_fn": "MIN_SNR_GAMMA",
+    "train_dtype": "BFLOAT_16",
+    "ema": "CPU",
+    "optimizer": {
+        "optimizer": "PRODIGY",
+        "beta2": 0.99,
+        "beta1": 0.9,
+        "d_coef": 0.5,
+        "fused": False,
+        "adam_debias": True,
+    },
+    "text_encoder": {"train": False},
+    "concepts": [
+        {"path": "/img/zkw", "balancing": 10, "text": {"enable_tag_shuffling": True, "keep_tags_count": 2}},
+        {"path": "/img/kept", "type": "VALIDATION"},
+        {"path": "/img/girls", "type": "PRIOR_PREDICTION", "loss_weight": 0.5},
+        {"path": "/img/off", "enabled": False},
+    ],
+}
+AI_TOOLKIT: dict[str, Any] = {
+    "job": "extension",
+    "config": {
+        "name": "mine",
+        "process": [
+            {
+                "type": "diffusion_trainer",
+                "trigger_word": "zkw",
+                "network": {"type": "lora", "linear": 32, "linear_alpha": 16, "conv": 16, "conv_alpha": 8},
+                "datasets": [{"folder_path": "/img/zkw", "caption_ext": "txt", "resolution": [512, 768]}],
+                "train": {
+                    "steps": 3000,
+                    "optimizer": "prodigy",
+                    "lr": 1e-4,
+                    "timestep_type": "weighted",
+                    "diff_output_preservation": True,
+                    "ema_config": {"use_ema": True, "ema_decay": 0.99},
+                },
+                "model": {"name_or_path": "/models/sd15", "arch": "sd15"},
+                "sample": {"sample_every": 250},
+            }
+        ],
+    },
+}
+SIMPLE_TUNER: dict[str, Any] = {
+    "--model_family": "sdxl",
+    "--model_type": "lora",
+    "--pretrained_model_name_or_path": "/models/sdxl",
+    "--data_backend_config": "config/backends.json",
+    "--optimizer": "bnb-adamw8bit",
+    "--optimizer_config": "weight_decay=0.1",
+    "--learning_rate": 1e-4,
+    "--lr_scheduler": "sine",
+    "--lr_warmup_steps": 100,
+    "--max_train_steps": 2000,
+    "--use_ema": True,
+}
+BACKENDS = [
+    {
+        "id": "zkw",
+        "type": "local",
+        "instance_data_dir": "/img/zkw",
+        "crop": True,
+        "crop_aspect": "closest",
+        "resolution": 1.05,
+        "resolution_type": "area",
+        "caption_strategy": "textfile",
+        "repeats": 9,
+    },
+    {"id": "reg", "instance_data_dir": "/img/girls", "is_regularisation_data": True},
+    {"id": "eval", "instance_data_dir": "/img/kept", "dataset_type": "eval"},
+    {"id": "text", "dataset_type": "text_embeds", "default": True},
+]
+GUI: dict[str, Any] = {
+    "LoRA_type": "LyCORIS/LoKr",
+    "LyCORIS_preset": "attn-mlp",
+    "pretrained_model_name_or_path": "/models/sd15.safetensors",
+    "train_data_dir": "/img",
+    "max_resolution": "512,512",
+    "enable_bucket": True,
+    "network_dim": 16,
+    "network_alpha": 8,
+    "conv_dim": 1,
+    "factor": 4,
+    "decompose_both": True,
+    "optimizer": "AdamW8bit",
+    "optimizer_args": '"weight_decay=0.1"',
+    "learning_rate": 1e-4,
+    "unet_lr": 2e-4,
+    "text_encoder_lr": 0.0,
+    "lr_scheduler": "cosine_with_restarts",
+    "lr_scheduler_num_cycles": "",
+    "lr_warmup": 10,
+    "epoch": 6,
+    "max_train_steps": 0,
+    "max_train_epochs": "",
+    "noise_offset": 0.05,
+    "noise_offset_type": "Multires",
+    "multires_noise_iterations": 6,
+    "seed": "",
+    "caption_extension": ".txt",
+    "guidance_scale": 3.5,
+    "new_switch": True,
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Import a config, as JSON unless it is called .yaml; returns what is told as data."""
+
+    def bring(content: Any, *words: str, name: str = "config.json") -> dict[str, Any]:
+        file = tmp_path / name
+        file.write_text(yaml.safe_dump(content) if name.endswith(".yaml") else json.dumps(content), encoding="utf-8")
+        assert main(["import", str(file), *words, "--json"]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    return bring
+
+
+def told(found: dict[str, Any], kind: str) -> dict[str, str]:
+    return {note["option"]: note["reason"] for note in found[kind]}
+
+
+def has(found: dict[str, Any], **wanted: Any) -> bool:
+    recipe = {key.replace(".", "__"): value for key, value in found["recipe"].items()}
+    return {key: recipe.get(key) for key in wanted} == wanted
+
+
+def test_one_trainers_optimizer_as_it_was_once_written(run: Run) -> None:
+    config = {"training_method": "LORA", "optimizer": "LION", "optimizer_weight_decay": 0.5, "optimizer_beta1": 0.8}
+    found = run(config)
+    assert has(found, optimizer="lion", optimizer__weight_decay=0.5)
+    assert "or none" in told(found, "untranslated")["optimizer.beta1"]
+
+
+def test_one_trainer(run: Run) -> None:
+    found = run(ONE_TRAINER)
+    assert has(found, base="sdxl", base__path="models/illustrious.safetensors", base__resolution=1024)
+    assert has(found, dataset__path="/img/zkw", dataset__repeats=10, dataset__holdout_path="/img/kept")
+    assert has(found, captions__shuffle=True, captions__keep_tokens=2, captions__extension=".txt")
+    assert has(found, regularization=["reg_images", "prior_prediction"])
+    assert found["recipe"]["regularization.reg_images.path"] == "/img/girls"
+    assert found["recipe"]["regularization.reg_images.prior_loss_weight"] == 0.5
+    assert has(found, adapter="lora", adapter__text_encoder=False, adapter__targets="attn-mlp")
+    assert has(found, optimizer="prodigy", optimizer__betas=[0.9, 0.99], optimizer__d_coef=0.5)
+    assert has(found, scheduler="cosine_with_soft_restarts", scheduler__num_cycles=2.5, scheduler__warmup=200)
+    assert has(found, noise__min_snr_gamma=5.0, train__precision="bf16", train__max_steps=None, train__epochs=100)
+    # Its own defaults, which differ from ours, are written down.
+    defaults = {each["key"]: each["OneTrainer"] for each in found["defaults"]}
+    assert (defaults["adapter.dim"], defaults["adapter.alpha"]) == (16, 1.0)
+    assert "averaged" in told(found, "untranslated")["ema"]
+    assert "crops are centred" in told(found, "differs")["concepts.image.enable_crop_jitter"]
+
+
+@pytest.mark.parametrize("name", ["job.yaml", "job.json", "anything.txt"])
+def test_ai_toolkit_is_told_by_its_content(run: Run, name: str) -> None:
+    found = run(AI_TOOLKIT, name=name)
+    assert has(found, base="stable_diffusion", base__path="/models/sd15", base__resolution=768)
+    assert has(found, adapter="locon", adapter__dim=32, adapter__conv_dim=16, adapter__conv_alpha=8.0)
+    # Prodigy's lr below 0.1 is silently 1 there, and its eps is not PyTorch's.
+    assert has(found, optimizer="prodigy", optimizer__lr=1.0, train__max_steps=3000, captions__trigger="zkw")
+    assert has(found, regularization=["prior_prediction"], captions__extension=".txt")
+    assert "takes 1" in told(found, "differs")["train.lr"]
+    left = told(found, "untranslated")
+    assert "768 is taken" in left["datasets.resolution"] and "averaged" in left["train.ema_config.use_ema"]
+    assert "train.timestep_type" in left and "sample.sample_every" in told(found, "left_out")
+
+
+def test_ai_toolkits_flags_of_old_name_the_base(run: Run) -> None:
+    job = copy.deepcopy(AI_TOOLKIT)
+    job["config"]["process"][0]["model"] = {"name_or_path": "/models/xl", "is_xl": True}
+    assert has(run(job), base="sdxl")
+
+
+def test_simple_tuner_with_its_dataloader(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "backends.json").write_text(json.dumps(BACKENDS), encoding="utf-8")
+    for words in ([], ["--dataset", str(tmp_path / "backends.json")]):
+        found = run(SIMPLE_TUNER, *words)
+        assert has(found, base="sdxl", base__resolution=1024, buckets="kohya", dataset__path="/img/zkw")
+        # 0 is once there.
+        assert has(found, dataset__repeats=10, dataset__holdout_path="/img/kept")
+        assert found["recipe"]["regularization.reg_images.path"] == "/img/girls"
+        assert has(found, optimizer="adamw8bit", optimizer__weight_decay=0.1, scheduler="constant")
+        assert has(found, train__max_steps=2000, adapter="lora", adapter__alpha=16.0, adapter__targets="attn")
+        # Silent defaults of theirs that are not ours.
+        defaults = {each["key"]: each["SimpleTuner"] for each in found["defaults"]}
+        assert defaults["captions.dropout"] == 0.1 and defaults["adapter.dropout"] == 0.1
+        assert found["recipe"]["train.batch_size"] == 4 and defaults["train.max_grad_norm"] == 2.0
+        assert "stands in" in told(found, "untranslated")["lr_scheduler"]
+        assert "every number is clipped" in told(found, "differs")["max_grad_norm"]
+
+
+def test_simple_tuners_lycoris(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "lycoris.json").write_text('{"algo": "lokr", "linear_dim": 16, "factor": 8, "full_matrix": true}')
+    lycoris = {"--lora_type": "lycoris", "--lycoris_config": "lycoris.json", "--lora_rank": 4}
+    found = run({**SIMPLE_TUNER, **lycoris})
+    assert has(found, adapter="lokr", adapter__dim=16, adapter__factor=8, adapter__dropout=None)
+    assert "lycoris.full_matrix" in told(found, "untranslated") and "lora_rank" in told(found, "left_out")
+
+
+def test_kohya_ss(run: Run) -> None:
+    found = run(GUI)
+    assert has(found, base="stable_diffusion", adapter="lokr", adapter__factor=4, adapter__decompose_both=True)
+    assert has(found, adapter__targets="attn-mlp", adapter__text_encoder=False, optimizer__lr=2e-4)
+    assert has(found, optimizer__weight_decay=0.1, base__resolution=512, buckets="kohya")
+    # Its window turns empty cycles into epochs, and percents into steps.
+    assert has(found, scheduler="cosine_with_restarts", scheduler__num_cycles=6, scheduler__warmup=0.1)
+    assert has(found, train__epochs=6, train__max_steps=None, noise__offset=0.0)
+    left = told(found, "untranslated")
+    assert "pyramid" in left["multires_noise_iterations"] and "known here" in left["new_switch"]
+    assert "seed" in told(found, "differs") and "guidance_scale" not in left
+
+
+def test_problems_and_origins_have_the_names_of_the_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "gui.json"
+    file.write_text(json.dumps(GUI))
+    assert main(["import", str(file)]) == 0
+    written = capsys.readouterr().out
+    assert "  # LoRA_type\n" in written and "  # max_resolution\n" in written and "  # epoch\n" in written
+    file.write_text(json.dumps({**GUI, "max_resolution": "wide"}))
+    assert main(["import", str(file)]) == 2
+    assert "max_resolution" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ({**ONE_TRAINER, "model_type": "FLUX_DEV_1"}, "flux1_dev"),
+        ({**ONE_TRAINER, "model_type": "PIXART_SIGMA"}, "PIXART_SIGMA"),
+        ({**ONE_TRAINER, "training_method": "EMBEDDING"}, "must be LORA"),
+        ({**ONE_TRAINER, "lora_rank": "wide", "epochs": -1, "learning_rate": float("nan")}, "3 problems"),
+        ({**SIMPLE_TUNER, "--model_family": "z_image"}, "z_image"),
+        ({**SIMPLE_TUNER, "--model_type": "full"}, "must be lora"),
+        ({"job": "extension", "config": {"process": [{"type": "slider"}]}}, "slider"),
+        ({"job": "extension", "config": []}, "sd_trainer"),
+        ({**GUI, "flux1_checkbox": True}, "FLUX.1"),
+        ({"max_resolution": "512,512", "learning_rate_te": 1e-5}, "no LoRA_type"),
+        (BACKENDS, "--dataset"),
+    ],
+)
+def test_what_cannot_be_imported_is_refused_by_name(
+    content: Any, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(content))
+    assert main(["import", str(file)]) == 2
+    assert what in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_yaml_of_anchors_is_not_unfolded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "bomb.yaml"
+    rows = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 30)]
+    file.write_text("\n".join(["job: x", "config: {}", "l0: &l0 [1]", *rows]))
+    assert main(["import", str(file)]) == 2
+    assert "YAML" in capsys.readouterr().err
+
+
+def test_the_older_name_of_the_command_still_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("network_dim = 8\n")
+    assert main(["import-kohya", str(file)]) == 0
+    assert "lorasweep import c.toml" in capsys.readouterr().out
