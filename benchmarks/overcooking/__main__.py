@@ -2,6 +2,8 @@
 
 python -m benchmarks.overcooking run --home DIR [--processes 4] [--budget 60m] [--steps 320] [--rungs 8]
 python -m benchmarks.overcooking report --home DIR [--page docs/overcooking.md]
+python -m benchmarks.overcooking rejudge --home DIR --into OTHER [KEY=VALUE ...]
+python -m benchmarks.overcooking compare --home DIR --other OTHER
 """
 
 from __future__ import annotations
@@ -89,11 +91,8 @@ def report(options: argparse.Namespace, home: Path) -> int:
     files.write_json(home / "analysis.json", _without_nan(found))
     folder = options.page.parent / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    figures.roc(checkpoints, found, folder / "overcooking_roc.png")
     figures.bars(found, folder / "overcooking_areas.png")
     figures.regrets(found, folder / "overcooking_regret.png")
-    figures.responses(found, folder / "overcooking_dose.png")
-    figures.scatter(checkpoints, folder / "overcooking_scatter.png")
     chosen = story.choose(list(table.by_run(checkpoints).values()))
     caption = "" if chosen is None else story.draw(chosen, home, folder / "overcooking_story.png")
     files.write_text(options.page, page.write(found, pictures="pictures", story=caption))
@@ -102,6 +101,26 @@ def report(options: argparse.Namespace, home: Path) -> int:
     for name, row in found["stopping"]["stoppers"].items():
         print(f"regret  {page.span(row['regret'], 3)}  {name}")
     print(f"wrote {options.page} and its figures in {folder}")
+    return 0
+
+
+def rejudge(options: argparse.Namespace, home: Path) -> int:
+    """Judge the checkpoints of a home otherwise."""
+    from benchmarks.overcooking import rejudging
+
+    for name in rejudging.rejudge(home, options.into, options.overrides):
+        print(name, flush=True)
+    return 0
+
+
+def compare(options: argparse.Namespace, home: Path) -> int:
+    """Print what another way of judging costs in truth."""
+    from benchmarks.overcooking import page, rejudging
+
+    found = rejudging.compare(home, options.other)
+    for name, value in found.items():
+        rows = value if isinstance(value, list) else [value]
+        print(f"{name:14s}", *(page.span(row, 3) if isinstance(row, dict) else row for row in rows), sep="  ")
     return 0
 
 
@@ -130,7 +149,14 @@ def _parser() -> argparse.ArgumentParser:
     tell = commands.add_parser("report", help="write the page and its figures")
     tell.add_argument("--page", type=Path, default=PAGE)
     tell.set_defaults(command=report)
-    for command in (cook, tell):
+    again = commands.add_parser("rejudge", help="judge the checkpoints of a home otherwise")
+    again.add_argument("--into", type=Path, required=True, help="folder of the judgements")
+    again.add_argument("overrides", nargs="*", help="KEY=VALUE, on top of the product's own sampling and metrics")
+    again.set_defaults(command=rejudge)
+    beside = commands.add_parser("compare", help="what another way of judging costs in truth")
+    beside.add_argument("--other", type=Path, required=True, help="folder of the other judgements")
+    beside.set_defaults(command=compare)
+    for command in (cook, tell, again, beside):
         command.add_argument("--home", type=Path, required=True, help="folder of the runs")
     return parser
 

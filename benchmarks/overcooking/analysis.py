@@ -5,14 +5,11 @@ Every section copes with a grid that is only partly trained and says what it was
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from benchmarks.overcooking import areas, following, grid, scores, stopping
+from benchmarks.overcooking import areas, following, grid, stopping
 from benchmarks.overcooking.table import Checkpoint, by_run
 
 
@@ -27,7 +24,6 @@ def analyse(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
         "stopping": stopping.stopping(checkpoints),
         "stopping_settled": stopping.stopping([c for c in checkpoints if c.run in settled]),
         "verdicts_agree": stopping.verdicts_agree(checkpoints),
-        "dose": doses(checkpoints),
         "ablation": areas.ablation(checkpoints),
         "transfer": areas.transfer(checkpoints),
     }
@@ -46,32 +42,4 @@ def coverage(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
         "identities": dict(Counter(rungs[0].identity for rungs in runs.values())),
         "seeds": {str(seed): n for seed, n in sorted(Counter(r[0].seed for r in runs.values()).items())},
         "blamed": {name: blamed[name] for name in checkpoints[0].truth.excess},
-    }
-
-
-def doses(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
-    """Average O, harm and identity by step over all runs, and by each dial where runs of that dial end.
-
-    Only runs that differ from the centre in that one dial are counted; a run that blew up stands with its
-    last judged checkpoint.
-    """
-    last = [rungs[-1] for rungs in by_run(checkpoints).values() if rungs[0].ended]
-    found: dict[str, Any] = {"step": _by([(c.step, c) for c in checkpoints])}
-    for dial in grid.CENTRE:
-        found[dial] = _by([(c.dials[dial], c) for c in last if c.turned == dial or c.recipe == "centre"])
-    return found
-
-
-def _by(pairs: Sequence[tuple[Any, Checkpoint]]) -> dict[str, Any]:
-    """Average by the first of each pair, ascending."""
-    values = sorted({value for value, _ in pairs}, key=lambda value: (isinstance(value, str), value))
-    return {str(value): _means([c for other, c in pairs if other == value]) for value in values}
-
-
-def _means(checkpoints: Sequence[Checkpoint]) -> dict[str, float]:
-    scored = np.array([scores.overcook(c.metrics) for c in checkpoints])
-    return {
-        "O": float(np.nanmean(scored)) if np.isfinite(scored).any() else math.nan,
-        "harm": float(np.mean([c.truth.harm for c in checkpoints])),
-        "identity": float(np.mean([c.truth.identity for c in checkpoints])),
     }

@@ -1,13 +1,13 @@
 """The figures of the proof. matplotlib, PNG, colours that colour-blind people can tell apart.
 
-Takes the analysis and the checkpoints; writes files. Knows nothing about how they came about.
+Takes the analysis; writes files. Knows nothing about how they came about.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,10 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402 - after the backend is chosen
-import numpy as np  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
-from sklearn.metrics import roc_curve  # noqa: E402
 
-from benchmarks.overcooking import areas, stopping  # noqa: E402
+from benchmarks.overcooking import stopping  # noqa: E402
 from benchmarks.overcooking.following import followed  # noqa: E402
-from benchmarks.overcooking.page import span  # noqa: E402
-from benchmarks.overcooking.table import Checkpoint  # noqa: E402
 from lorasweep.trial.judge.symptoms import SYMPTOMS  # noqa: E402
 
 # Okabe and Ito's palette (2008).
@@ -39,31 +35,6 @@ STYLE: dict[Any, Any] = {
     "savefig.facecolor": "white",
     "savefig.dpi": 110,
 }
-
-
-def roc(checkpoints: Sequence[Checkpoint], found: Mapping[str, Any], path: Path) -> None:
-    """Draw ROC curves of O: as shipped, and with limits from other identities, with and without the reader."""
-    drawn = {
-        areas.CALIBRATED: (BLUE, "-"),
-        areas.CALIBRATED_BLIND: (BLUE, "--"),
-        areas.SHIPPED: (RED, "-"),
-        areas.BLIND: (RED, "--"),
-    }
-    with _saved(path, figsize=(6.4, 5.6)) as axes:
-        for name, values in areas.variants(checkpoints).items():
-            if name not in drawn or not np.isfinite(values).any():
-                continue
-            false_rate, true_rate, _ = roc_curve(areas.labels(checkpoints), np.nan_to_num(values))
-            colour, line = drawn[name]
-            label = f"{name}: {span(found['auroc'][name])}"
-            axes.plot(false_rate, true_rate, line, color=colour, lw=2.2, label=label)
-        axes.plot([0, 1], [0, 1], ":", color="grey", lw=1)
-        axes.set(
-            xlabel="healthy checkpoints called overcooked",
-            ylabel="overcooked checkpoints called overcooked",
-            title="Does O tell overcooked from healthy?",
-        )
-        axes.legend(loc="lower right", fontsize=9, frameon=False)
 
 
 def bars(found: Mapping[str, Any], path: Path) -> None:
@@ -99,47 +70,6 @@ def regrets(found: Mapping[str, Any], path: Path) -> None:
             ylim=(-0.6, len(rows) - 0.3),
             title=f"Where to stop: regret over {found['stopping']['runs']} runs",
         )
-
-
-def responses(found: Mapping[str, Any], path: Path) -> None:
-    """Draw dose and response: O beside the true harm, by step and by dial."""
-    lines = {
-        "O": ("o-", BLUE, "O, measured"),
-        "harm": ("s--", ORANGE, "harm, true"),
-        "identity": ("^:", GREEN, "identity, true"),
-    }
-    doses = {dial: rows for dial, rows in found["dose"].items() if len(rows) > 1}
-    if not doses:
-        return
-    ncols = min(4, len(doses))
-    nrows = math.ceil(len(doses) / ncols)
-    size = (3.0 * ncols, 2.8 * nrows)
-    with _saved(path, nrows=nrows, ncols=ncols, figsize=size, sharey=True, squeeze=False) as grid:
-        for axes, (dial, rows) in zip(grid.flat, doses.items(), strict=False):
-            for key, (style, colour, label) in lines.items():
-                axes.plot([row[key] for row in rows.values()], style, color=colour, lw=2, label=label)
-            axes.set_xticks(range(len(rows)), list(rows), fontsize=8, rotation=30 if len(rows) > 5 else 0)
-            axes.set(title=dial, ylim=(-0.03, 1.03))
-        for axes in list(grid.flat)[len(doses) :]:
-            axes.axis("off")
-        grid.flat[0].legend(fontsize=8, frameon=False)
-
-
-def scatter(checkpoints: Sequence[Checkpoint], path: Path) -> None:
-    """Draw O with limits from other identities against the true harm, one point per checkpoint."""
-    variants = areas.variants(checkpoints)
-    known = np.isfinite(variants[areas.CALIBRATED]).any()
-    values = variants[areas.CALIBRATED if known else areas.SHIPPED]
-    looks = zip(sorted({c.identity for c in checkpoints}), "os^Dv", (BLUE, ORANGE, GREEN, PURPLE, SKY), strict=False)
-    with _saved(path, figsize=(6.2, 5.2)) as axes:
-        for identity, mark, colour in looks:
-            mine = [place for place, c in enumerate(checkpoints) if c.identity == identity]
-            harm = [checkpoints[place].truth.harm for place in mine]
-            axes.scatter(harm, values[mine], marker=mark, color=colour, s=34, alpha=0.75, label=identity)
-        axes.axvline(0.5, color="grey", lw=1, ls=":")
-        axes.axhline(0.5, color="grey", lw=1, ls=":")
-        axes.set(xlabel="true harm O* (0.5: a limit is reached)", ylabel="O, measured", title="Measured against true")
-        axes.legend(title="identity", fontsize=9, frameon=False)
 
 
 def _intervals(axes: Axes, rows: Mapping[str, Mapping[str, float]], *, ours: str, size: int) -> None:

@@ -211,8 +211,8 @@ class SampleOptions:
 
     weight: LoraWeight = 0.7  # the LoRA weight that counts
     weights: Ladder = (0.4, 0.7, 1.0)  # the ladder, drawn at the end
-    seeds: Seeds = (0, 1)
-    rung_seeds: Seeds = (0,)  # at rungs: only `weight`, only these seeds
+    seeds: Seeds = (0, 1)  # at the end, at `weight`
+    rung_seeds: Seeds = (0,)  # at rungs, and at the ladder's other weights
     class_seeds: Count = 1  # class prompts are drawn from so many of either: people differ more than noises
     sampler: Literal["ddim", "euler", "dpmpp_2m"] = "ddim"
     steps: Annotated[int, Field(ge=1, le=1000)] = 20

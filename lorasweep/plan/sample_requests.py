@@ -68,9 +68,11 @@ def at_rung(recipe: Recipe, plan: Plan) -> list[ImageRequest]:
 
 
 def in_full(recipe: Recipe, plan: Plan) -> list[ImageRequest]:
-    """What there is in the end of the checkpoint that is kept, on top of its rung's."""
-    weights = tuple(dict.fromkeys((recipe.sample.weight, *recipe.sample.weights)))
-    return requests(recipe, plan, weights=weights, seeds=recipe.sample.seeds)
+    """What there is in the end of the checkpoint that is kept, on top of its rung's: the ladder as rungs are drawn."""
+    options = recipe.sample
+    others = tuple(weight for weight in dict.fromkeys(options.weights) if weight != options.weight)
+    at_weight = requests(recipe, plan, weights=(options.weight,), seeds=options.seeds)
+    return [*at_weight, *requests(recipe, plan, weights=others, seeds=options.rung_seeds)]
 
 
 def by_base(recipe: Recipe, plan: Plan) -> list[ImageRequest]:

@@ -106,6 +106,7 @@ class TrialResources:
         step: int,
         history: Sequence[Mapping[str, float]],
         fidelity: Kind | None = None,
+        answers: dict[Any, Any] | None = None,
     ) -> JudgeContext:
         """Everything that the metrics look at for one rung of one trial; `history` has the earlier rungs."""
         from lorasweep.trial.judge import gallery
@@ -133,6 +134,7 @@ class TrialResources:
             ),
             feature_cache=self._feature_cache(),
             fidelity=fidelity,
+            answers={} if answers is None else answers,
         )
 
     def base_samples(

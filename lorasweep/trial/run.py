@@ -133,6 +133,7 @@ class _Run:
         self.base = resources.base(recipe)
         self.plan = class_images.draw(self.base, recipe, plan)
         self.judged: dict[int, Rung] = {}
+        self._answers: dict[int, dict[Any, Any]] = {}  # to the probes, by step: the kept rung is not asked twice
         self._calibrated = calibration.find(recipe, self.base.fingerprint)
 
     # ------------------------------------------------------------------------------------------- train
@@ -221,6 +222,7 @@ class _Run:
             step=step,
             history=[rung.metrics for rung in self._rungs() if rung.step < step],
             fidelity=score.kind_of([rung.metrics for rung in self._rungs()]),
+            answers=self._answers.setdefault(step, {}),
         )
 
     def _warning(self) -> str:

@@ -80,10 +80,11 @@ class Memorisation:
 
     tiers: tuple[PromptTier, ...]
     chance: float
+    magnitude: bool
 
     def measure(self, context: JudgeContext) -> Measurement:
-        """Measure on the pictures at the weight that counts, and on pure noise."""
-        copies, magnitude = self._copies(context), _magnitude(context)
+        """Measure on the pictures at the weight that counts, and, if asked, on pure noise."""
+        copies, magnitude = self._copies(context), _magnitude(context) if self.magnitude else Measurement()
         return Measurement(values=copies.values | magnitude.values, missing=copies.missing | magnitude.missing)
 
     def _copies(self, context: JudgeContext) -> Measurement:
@@ -118,14 +119,15 @@ class Memorisation:
         return kinds
 
 
-def build(*, tiers: Tiers, chance: Annotated[float, Field(gt=0, le=0.5)]) -> Memorisation:
+def build(*, tiers: Tiers, chance: Annotated[float, Field(gt=0, le=0.5)], magnitude: bool) -> Memorisation:
     """Build the metric.
 
     Args:
         tiers: prompt tiers, of those with the trigger, whose pictures may be copies.
         chance: share of pictures that are no copies but would be taken for some, (0, 0.5].
+        magnitude: whether the magnitude ratio, which no verdict reads, is measured.
     """
-    return Memorisation(tiers=tuple(tiers), chance=chance)
+    return Memorisation(tiers=tuple(tiers), chance=chance, magnitude=magnitude)
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
@@ -135,11 +137,11 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     if not num_pictures(recipe, plan, recipe.metrics[NAME]["tiers"]):
         why = "no pictures with the trigger are drawn"
     kinds = ("", *(f"_{kind}" for kind in KINDS), *(("_sscd",) if recipe.encoders.sscd else ()))
-    captioned = any(image.caption for image in plan.train_images()) and plan.prompts.get("recombined")
-    return {
-        **{f"{NAME}/{rate}{kind}": why for rate in RATES for kind in kinds},
-        f"{NAME}/magnitude_ratio": "" if captioned else NO_CAPTIONS,
-    }
+    found = {f"{NAME}/{rate}{kind}": why for rate in RATES for kind in kinds}
+    if recipe.metrics[NAME]["magnitude"]:
+        captioned = any(image.caption for image in plan.train_images()) and plan.prompts.get("recombined")
+        found[f"{NAME}/magnitude_ratio"] = "" if captioned else NO_CAPTIONS
+    return found
 
 
 def rates(

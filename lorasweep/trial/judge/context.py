@@ -54,6 +54,7 @@ class JudgeContext:
         gallery: the dataset as pictures, from `gallery.build`; None leaves out what compares with it.
         feature_cache: of this process, or of nobody but this context.
         fidelity: what F is read from in this trial, once that is settled (`score.kind_of`).
+        answers: what these very weights of the adapter have said about the probes so far, at any LoRA weight; added to.
     """
 
     base: Base
@@ -71,6 +72,7 @@ class JudgeContext:
     gallery: Gallery | None = None
     feature_cache: FeatureCache = field(default_factory=FeatureCache, repr=False, compare=False)
     fidelity: Kind | None = None
+    answers: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def leaving_out(self, part: int, parts: int, *, history: Sequence[Mapping[str, float]]) -> JudgeContext:
@@ -125,7 +127,11 @@ class JudgeContext:
             adapted = probing.row_norm(asked[0], asked[1]).double().cpu()
             return Magnitudes(adapted=adapted, base=batch.base_norm_B.double().cpu())
 
-        return self.memoized(f"magnitudes of {name}", measure)
+        key = ("magnitudes", name, self.weight)
+        if key not in self.answers:
+            self.answers[key] = measure()
+        found: Magnitudes = self.answers[key]
+        return found
 
     def memoized(self, key: str, compute: Callable[[], T]) -> T:
         """See the protocol."""
@@ -175,8 +181,12 @@ class JudgeContext:
         self, pictures: ImageList, *, encoder: Encoder | None = None, keep: bool = False
     ) -> dict[str, torch.Tensor]:
         """See the protocol."""
-        with lora_weight.lora_weight(self.base, self.adapter, 0.0):
-            return self.feature_cache.features(encoder or FrozenBase(self.base), pictures, keep=keep)
+        return self.feature_cache.features(
+            encoder or FrozenBase(self.base),
+            pictures,
+            keep=keep,
+            while_encoding=lambda: lora_weight.lora_weight(self.base, self.adapter, 0.0),
+        )
 
     def encoder(self, name: EncoderName, *, subject_only: bool = False) -> Encoder | None:
         """See the protocol."""
@@ -203,16 +213,16 @@ class JudgeContext:
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Squared error, and squared distance from the base, of each row of each batch; asked for once."""
         keys = [("answers", id(batch), weight, trigger, part) for batch in batches]  # probes outlive this
-        fresh = {key: batch for key, batch in zip(keys, batches, strict=True) if key not in self._cache}
+        fresh = {key: batch for key, batch in zip(keys, batches, strict=True) if key not in self.answers}
         if fresh:
             asked = list(fresh.values())
             said = self._predictions(asked, self._texts(asked, weight, trigger, part), weight, part)
             for key, batch, said_BCHW in zip(fresh, asked, said, strict=True):
-                self._cache[key] = (
+                self.answers[key] = (
                     probing.row_mse(said_BCHW, batch.target_BCHW),
                     probing.row_mse(said_BCHW, batch.base_BCHW),
                 )
-        return [self._cache[key] for key in keys]
+        return [self.answers[key] for key in keys]
 
     def _texts(self, batches: Sequence[ProbeBatch], weight: float, trigger: bool, part: Part) -> list[Text]:
         """Captions of each batch as the text encoders, adapted if they are, understand them."""

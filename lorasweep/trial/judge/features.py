@@ -7,7 +7,8 @@ digest of encoder and pixels. Knows nothing about what a feature means.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from lorasweep.core.records import digest
@@ -41,7 +42,12 @@ class FeatureCache:
         self._memory = Memory(memory_bytes)
 
     def features(
-        self, encoder: Encoder, pictures: Sequence[Image.Image], *, keep: bool = False
+        self,
+        encoder: Encoder,
+        pictures: Sequence[Image.Image],
+        *,
+        keep: bool = False,
+        while_encoding: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> dict[str, torch.Tensor]:
         """Features by name, each (B, ...) with one row per picture.
 
@@ -49,13 +55,16 @@ class FeatureCache:
             encoder: asked for what is not at hand.
             pictures: of one size, RGB.
             keep: also on disk, for pictures that other trials will ask for again.
+            while_encoding: entered when something is not at hand; silences an adapter, say.
         """
         import torch
 
         keys = [_key(encoder, picture) for picture in pictures]
         found = {key: held for key in keys if (held := self._find(key)) is not None}
         missing = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in found}
-        found |= self._encode(encoder, missing, keep=keep)
+        if missing:
+            with while_encoding():
+                found |= self._encode(encoder, missing, keep=keep)
         names = found[keys[0]].keys()
         return {name: torch.stack([found[key][name] for key in keys]) for name in names}
 

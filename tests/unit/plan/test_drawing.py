@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from lorasweep.core.records import Recipe
 from lorasweep.plan import make_plan, sample_requests
@@ -32,9 +33,18 @@ def test_requests_follow_weights_then_tiers_then_seeds(recipe_of: MakeRecipe) ->
 
 def test_strangers_are_drawn_from_the_first_seeds_only(recipe_of: MakeRecipe) -> None:
     recipe = recipe_of("sample.seeds=[5,6,7]", "sample.class_seeds=2")
-    found = sample_requests.in_full(recipe, make_plan(recipe))
+    found = [r for r in sample_requests.in_full(recipe, make_plan(recipe)) if r.weight == recipe.sample.weight]
     assert {r.seed for r in found if r.tier == "class"} == {5, 6}
     assert {r.seed for r in found if r.tier != "class"} == {5, 6, 7}
+
+
+def test_the_other_weights_are_drawn_as_the_rungs_are(recipe_of: MakeRecipe) -> None:
+    recipe = recipe_of("sample.rung_seeds=[3]", "sample.seeds=[0,1]", "sample.weights=[0.4,0.7,1.0]")
+    plan = make_plan(recipe)
+    found = sample_requests.in_full(recipe, plan)
+    for weight in (0.4, 1.0):
+        ladder = [replace(r, weight=0.7) for r in found if r.weight == weight]
+        assert ladder == sample_requests.at_rung(recipe, plan)
 
 
 def test_the_base_draws_whatever_is_compared_with_it(recipe_of: MakeRecipe) -> None:

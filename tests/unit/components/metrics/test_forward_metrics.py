@@ -19,7 +19,7 @@ from lorasweep.trial.judge import judge, probes
 
 def at(context: Any, **changes: Any) -> Any:
     """The same situation, with nothing remembered."""
-    return dataclasses.replace(context, _cache={}, **changes)
+    return dataclasses.replace(context, _cache={}, answers={}, **changes)
 
 
 def rows(adapted: list[float], base: list[float], timestep: list[int], image: list[int]) -> Rows:

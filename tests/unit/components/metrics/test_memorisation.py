@@ -68,7 +68,7 @@ def judged(context: Any, tmp_path: Any) -> Any:
             gallery=gallery,
             _cache={},
         )
-        return memorisation.build(tiers=["in_distribution"], chance=0.05).measure(changed)
+        return memorisation.build(tiers=["in_distribution"], chance=0.05, magnitude=False).measure(changed)
 
     return measure
 
@@ -130,7 +130,7 @@ def test_magnitudes_agree_with_a_plain_computation(context: Any, perturb: Any) -
     idle = context.magnitudes("training")
     assert torch.allclose(idle.adapted, idle.base, rtol=1e-5)
     perturb(context.adapter, 0.1)
-    context._cache.clear()
+    context.answers.clear()
     found = context.magnitudes("training").adapted
     assert not torch.allclose(found, idle.base, rtol=1e-3)
     batch = context.probes.noise["training"]

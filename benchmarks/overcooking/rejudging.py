@@ -1,0 +1,99 @@
+"""Judge cooked runs once more, otherwise, from the same checkpoints and against the same truth.
+
+    rejudge(home, into, overrides)  ->  into/runs/<run>/{run.json, events.jsonl, status.json}, truth/ linked
+    compare(one, other)             ->  area of O and regret of `done_at` both ways, and their paired difference
+
+What judging may cost less is allowed by what it costs in truth.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.overcooking import areas, scores, stopping, table
+from benchmarks.overcooking.cooking import FINAL, run_folders, status_of
+from benchmarks.overcooking.statistics import auroc, mean_over_runs, over_runs
+from lorasweep import config, plan
+from lorasweep.core import files
+from lorasweep.core.run_folder import RunFolder, steps_in
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Adapter
+    from lorasweep.trial.resources import TrialResources
+
+
+@dataclass(kw_only=True)
+class Checkpoint:
+    """Stands where a slot does: an adapter at a step."""
+
+    adapter: Adapter
+    step: int = 0
+
+
+def rejudge(home: Path, into: Path, overrides: Sequence[str]) -> Iterator[str]:
+    """Judge every ended run that `into` lacks as the product does by default, with overrides; yields its name."""
+    from lorasweep.trial.resources import TrialResources
+
+    resources = TrialResources()
+    for source in run_folders(home):
+        target = into / "runs" / source.name
+        if status_of(source) in FINAL and (source / "truth").is_dir() and status_of(target) is None:
+            _rejudge(source, target, overrides, resources)
+            yield source.name
+
+
+def _rejudge(source: Path, target: Path, overrides: Sequence[str], resources: TrialResources) -> None:
+    from lorasweep.trial.resources import build_adapter
+    from lorasweep.trial.run import _Run
+
+    run, cooked = files.read_json(source / "run.json"), RunFolder(source)
+    own = [word for word in run["overrides"] if not word.startswith(("sample.", "metrics."))]
+    recipe = config.compose_recipe([*own, *overrides])
+    shutil.rmtree(target, ignore_errors=True)  # of a call that was cut short
+    target.mkdir(parents=True)
+    judging = _Run(recipe, plan.make_plan(recipe), target, resources, lambda event: True)
+    checkpoint = Checkpoint(adapter=build_adapter(judging.base, recipe))
+    try:
+        for checkpoint.step in steps_in(cooked.checkpoints):
+            checkpoint.adapter.load(cooked.weights(checkpoint.step))
+            judging.judge(checkpoint)  # type: ignore[arg-type]  # of a slot it asks for no more
+    finally:
+        checkpoint.adapter.remove()
+    (target / "truth").symlink_to(source.resolve() / "truth")
+    files.write_json(target / "run.json", run)
+    files.write_json(target / "status.json", files.read_json(source / "status.json"))
+
+
+def compare(one: Path, other: Path) -> dict[str, Any]:
+    """Estimate the area of O as shipped and the regret of `done_at`, each way and as other minus one, over runs.
+
+    Only checkpoints that were judged both ways count.
+    """
+    first, second = ({(c.run, c.step): c for c in table.load(home)} for home in (one, other))
+    both = [key for key in first if key in second]
+    ways = [[found[key] for key in both] for found in (first, second)]
+    names, truth = [run for run, _ in both], areas.labels(ways[0])
+    values = [np.nan_to_num([scores.overcook(c.metrics) for c in way]) for way in ways]
+    grouped = [list(table.by_run(way).values()) for way in ways]
+    useful = [k for k, run in enumerate(grouped[0]) if max(c.truth.utility for c in run) >= stopping.USEFUL]
+    regrets = [np.array([stopping.regret(runs[k], stopping.done_at(runs[k])) for k in useful]) for runs in grouped]
+
+    def area(way: np.ndarray, rows: np.ndarray) -> float:
+        return auroc(way[rows], truth[rows])
+
+    return {
+        "runs": len(set(names)),
+        "checkpoints": len(both),
+        "overcooked": int(truth.sum()),
+        "area": [over_runs(names, lambda rows, way=way: area(way, rows)) for way in values],  # type: ignore[misc]
+        "area change": over_runs(names, lambda rows: area(values[1], rows) - area(values[0], rows)),
+        "useful runs": len(useful),
+        "regret": [mean_over_runs(way) for way in regrets],
+        "regret change": mean_over_runs(regrets[1] - regrets[0]),
+    }
