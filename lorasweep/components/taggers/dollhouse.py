@@ -5,7 +5,7 @@ It knows nothing else: a picture that is no doll gets no tag.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorasweep.core import files
 from lorasweep.core.protocols import ImageList, Tag
@@ -56,9 +56,9 @@ class DollTagger:
         pixels = torch.from_numpy(np.asarray(picture.resize(size), np.float32) / 255).permute(2, 0, 1)
         reading = self._reader.read(pixels[None])
         likeliest = {head: rows[0].max(dim=0) for head, rows in reading.probabilities.items()}
-        spec = Spec(**{head: HEADS[head][found.indices] for head, found in likeliest.items()})
+        seen: dict[str, Any] = {head: HEADS[head][found.indices] for head, found in likeliest.items()}
         is_doll = 1 - reading.corrupt_B.item()
         sure = {head: is_doll * found.values.item() for head, found in likeliest.items()}
         sure["outfit"] = min(sure["outfit"], sure["outfit_color"])
-        tags = [("1girl", is_doll), *((tag, sure[head]) for head, tag in attribute_tags(spec).items())]
+        tags = [("1girl", is_doll), *((tag, sure[head]) for head, tag in attribute_tags(Spec(**seen)).items())]
         return [Tag(text, confidence, "general") for text, confidence in tags]
