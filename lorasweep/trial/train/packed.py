@@ -26,7 +26,8 @@ def joined(adapters: Sequence[Mapping[torch.nn.Module, Factors]]) -> Iterator[No
     """Have layers add each adapter's product to its share of the rows; nothing else of an adapter acts.
 
     Args:
-        adapters: factors by layer; all on the same layers. A batch has as many rows for each, in this order.
+        adapters: factors by layer; all on the same layers, whose weights are plain and of the factors' precision. A
+            batch has as many rows for each, in this order. None of them: layers act as ever.
     """
     layers = adapters[0] if adapters else {}
     for layer in layers:
@@ -57,19 +58,12 @@ def _linear(base: Any, factors: Sequence[Factors], x: torch.Tensor) -> torch.Ten
     up_KOR = torch.stack([_padded(each.up.flatten(1) * each.scale, rank, 1) for each in factors])
     rows = x_KNI.shape[1]
     # Of the forward and the backward: added to the weight, a product costs three times the base's, rows or not.
-    added_is_cheaper = width_in * width_out * (rows + 3 * rank) < 3 * rank * rows * (width_in + width_out)
-    if added_is_cheaper and weight_OI.dtype == down_KRI.dtype:  # a coarser weight would round it away
+    if width_in * width_out * (rows + 3 * rank) < 3 * rank * rows * (width_in + width_out):
         weight_KOI = torch.baddbmm(weight_OI.expand(len(factors), -1, -1), up_KOR, down_KRI)
-        if base.bias is None:
-            y_KNO = torch.bmm(x_KNI, weight_KOI.mT)
-        else:
-            y_KNO = torch.baddbmm(base.bias, x_KNI, weight_KOI.mT)
+        bias_O = weight_OI.new_zeros(width_out) if base.bias is None else base.bias
+        y_KNO = torch.baddbmm(bias_O, x_KNI, weight_KOI.mT)
     else:
-        if isinstance(base, torch.nn.Linear):
-            y_KNO = base(x).reshape(len(factors), -1, width_out)
-        else:
-            y_KNO = F.linear(x_KNI, weight_OI, base.bias)
-        y_KNO = torch.baddbmm(y_KNO, torch.bmm(x_KNI, down_KRI.mT), up_KOR.mT)
+        y_KNO = torch.baddbmm(F.linear(x_KNI, weight_OI, base.bias), torch.bmm(x_KNI, down_KRI.mT), up_KOR.mT)
     return y_KNO.view(*x.shape[:-1], width_out)
 
 
