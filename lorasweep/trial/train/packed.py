@@ -54,16 +54,18 @@ def _linear(base: Any, factors: Sequence[Factors], x: torch.Tensor) -> torch.Ten
     width_out, width_in = weight_OI.shape
     x_KNI = x.reshape(len(factors), -1, width_in)
     rank = max(len(each.down) for each in factors)
-    down_KRI = torch.stack([_padded(each.down.flatten(1), rank, 0) for each in factors])
-    up_KOR = torch.stack([_padded(each.up.flatten(1) * each.scale, rank, 1) for each in factors])
+    down_KRI = _stacked([_padded(each.down.flatten(1), rank, 0) for each in factors])
+    scale = factors[0].scale
+    up_KOR = _stacked([_padded(_scaled(each.up.flatten(1), each.scale / scale), rank, 1) for each in factors])
     rows = x_KNI.shape[1]
     # Of the forward and the backward: added to the weight, a product costs three times the base's, rows or not.
     if width_in * width_out * (rows + 3 * rank) < 3 * rank * rows * (width_in + width_out):
-        weight_KOI = torch.baddbmm(weight_OI.expand(len(factors), -1, -1), up_KOR, down_KRI)
+        weight_KOI = torch.baddbmm(weight_OI.expand(len(factors), -1, -1), up_KOR, down_KRI, alpha=scale)
         bias_O = weight_OI.new_zeros(width_out) if base.bias is None else base.bias
         y_KNO = torch.baddbmm(bias_O, x_KNI, weight_KOI.mT)
     else:
-        y_KNO = torch.baddbmm(F.linear(x_KNI, weight_OI, base.bias), torch.bmm(x_KNI, down_KRI.mT), up_KOR.mT)
+        y_KNO = F.linear(x_KNI, weight_OI, base.bias)
+        y_KNO = torch.baddbmm(y_KNO, torch.bmm(x_KNI, down_KRI.mT), up_KOR.mT, alpha=scale)
     return y_KNO.view(*x.shape[:-1], width_out)
 
 
@@ -74,6 +76,14 @@ def _convolution(base: Any, factors: Sequence[Factors], x: torch.Tensor) -> torc
         for part, each in zip(x.chunk(len(factors)), factors, strict=True)
     ]
     return base(x) + (gained[0] if len(gained) == 1 else torch.cat(gained))
+
+
+def _scaled(up_OR: torch.Tensor, factor: float) -> torch.Tensor:
+    return up_OR if factor == 1 else up_OR * factor
+
+
+def _stacked(factors: Sequence[torch.Tensor]) -> torch.Tensor:
+    return factors[0][None] if len(factors) == 1 else torch.stack(list(factors))  # of one, nothing is copied
 
 
 def _padded(factor: torch.Tensor, rank: int, axis: int) -> torch.Tensor:
