@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lorasweep.sweep.workers.pool import cpu_cores
 
@@ -127,7 +128,8 @@ def bare() -> float:
     recipe = config.compose_recipe(RECIPE, [])
     base = TrialResources().base(recipe)
     build_adapter(base, recipe)
-    unet, best = base.parts["unet"], float("inf")
+    unet: Any = base.parts["unet"]  # torch's annotations know nothing of diffusers' config
+    best = float("inf")
     for layout in (torch.contiguous_format, torch.channels_last):
         unet.to(memory_format=layout)
         for batch in LIMIT_BATCHES:
