@@ -191,6 +191,23 @@ class Adapter(Protocol):
         """Take the adapter out; the base's modules and outputs are again what they were."""
 
 
+@dataclass(frozen=True)
+class Factors:
+    """What an adapter adds to a layer's weight: scale * up @ down; convolutions' are (R, I, h, w) and (O, R, 1, 1)."""
+
+    down: torch.Tensor
+    up: torch.Tensor
+    scale: float
+
+
+@runtime_checkable
+class Factored(Protocol):
+    """An adapter that may be nothing but products: several such are trained in one forward."""
+
+    def factors(self) -> Mapping[torch.nn.Module, Factors] | None:
+        """The products by layer, for the next batch and with gradient; None when it is more than products."""
+
+
 @runtime_checkable
 class DrawsPerBatch(Protocol):
     """An adapter that takes another shape for each batch that it trains on, as DyLoRA takes a rank."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from lorasweep.components.adapters._peft import PeftAdapter
+from lorasweep.core.protocols import Factors
 
 
 class DyLoraAdapter(PeftAdapter):
@@ -34,6 +35,16 @@ class DyLoraAdapter(PeftAdapter):
     def draw(self, seed: int) -> None:
         """Draw the rank of the next batch; it acts in train mode only, so judging always sees all of them."""
         self.rank = random.Random(seed).choice(self.ranks)
+
+    def factors(self) -> dict[torch.nn.Module, Factors] | None:
+        """The products at the drawn rank."""
+        found = super().factors()
+        if found is None or self.rank is None:
+            return found
+        return {
+            layer: Factors(each.down[: self.rank], each.up[:, : self.rank], each.scale * len(each.down) / self.rank)
+            for layer, each in found.items()
+        }
 
     def _truncate(self, down: torch.nn.Module, inputs: Any, outputs: torch.Tensor) -> torch.Tensor:
         if self.rank is None or not down.training:

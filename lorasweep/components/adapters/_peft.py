@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from peft import PeftConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 
@@ -24,6 +25,7 @@ from lorasweep.components.adapters._targets import find_weighted
 from lorasweep.core import seeds
 from lorasweep.core.errors import AdapterError, InputError, Problem
 from lorasweep.core.kohya_names import kohya_name
+from lorasweep.core.protocols import Factors
 
 if TYPE_CHECKING:
     from lorasweep.components.adapters._file_keys import FileModule
@@ -125,6 +127,24 @@ class PeftAdapter:
             for module, own in zip(inner, kept, strict=True):
                 module.weight.data = own
             self.set_weight(1.0)
+
+    def factors(self) -> dict[torch.nn.Module, Factors] | None:
+        """See `protocols.Factored`."""
+        if not all(self._is_product(layer) for layer in self.layers.values()):
+            return None
+        return {
+            layer: Factors(layer.lora_A[self.name].weight, layer.lora_B[self.name].weight, layer.scaling[self.name])
+            for layer in self.layers.values()
+        }
+
+    def _is_product(self, layer: Any) -> bool:
+        """Whether a layer adds up @ down and nothing else: no dropout, no magnitude, no groups."""
+        return (
+            isinstance(layer, LoraLayer)
+            and self.name not in layer.lora_variant
+            and isinstance(layer.lora_dropout[self.name], torch.nn.Identity)
+            and getattr(layer.base_layer, "groups", 1) == 1
+        )
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Copies of the trainable tensors, on the CPU."""

@@ -1,8 +1,7 @@
 """Advance slots by optimizer steps over one shared frozen base.
 
 Takes slots and a base, changes the slots' tensors, reports each step's numbers to a callback. A list of one
-slot is the plain case; several take turns, each with the others' adapters silenced. Knows nothing of rungs,
-checkpoints or files.
+slot is the plain case. Knows nothing of rungs, checkpoints or files.
 """
 
 from __future__ import annotations
@@ -10,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 
 from lorasweep.core.errors import LorasweepError
-from lorasweep.core.protocols import Base, DrawsPerBatch
+from lorasweep.core.protocols import Base, DrawsPerBatch, Factored, Factors, Text
 from lorasweep.core.records import PlannedImage
 from lorasweep.trial import lora_weight
-from lorasweep.trial.train import loss
+from lorasweep.trial.train import loss, packed
 from lorasweep.trial.train.slot import Slot
 
 OnStep = Callable[[Slot, dict[str, float]], None]
@@ -41,54 +42,128 @@ class Diverged(LorasweepError):
 def advance(slots: Sequence[Slot], base: Base, *, steps: int, on_step: OnStep) -> None:
     """Train every slot for `steps` more optimizer steps, one step at a time.
 
+    Slots whose adapters are products on the same layers, and whose batches have the same shapes at a step, take
+    that step in one forward of the base; the others take turns. Each ends with the weights that it would have
+    reached alone, up to rounding.
+
     Args:
         slots: at least one; all of their adapters live in `base`.
         base: shared, frozen.
         steps: optimizer steps, >= 0.
         on_step: called after each step of each slot, when `slot.step` already counts it, with "train/loss"
             (mean over the step's batches), "train/grad_norm" (before clipping), "train/lr/<part>" and what
-            the optimizer and the brakes log. It may raise: the slot is whole.
+            the optimizer and the brakes log. It may raise: every slot is whole.
 
     Raises:
-        Diverged: see there.
+        Diverged: see there; the other slots are whole, and may go on without that one.
     """
     with _train_mode(base, slots):
         for _ in range(steps):
-            for slot in slots:
-                _take_turn(slot, slots)
-                metrics = _step(slot, base)
-                slot.step += 1
-                on_step(slot, metrics)
+            for group in _groups(slots, base):
+                _wake(group, slots)
+                found = _step(group, base)
+                for slot, metrics in zip(group, found, strict=True):
+                    if metrics is not None:
+                        on_step(slot, metrics)
+                for slot, metrics in zip(group, found, strict=True):
+                    if metrics is None:
+                        raise Diverged(slot, slot.step)
 
 
-def _take_turn(slot: Slot, slots: Sequence[Slot]) -> None:
-    for other in slots:
-        if other is not slot:
-            other.adapter.set_weight(0.0)
-    slot.adapter.set_weight(1.0)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Batch:
+    """One batch of a slot's next step, drawn and ready to be asked."""
+
+    images: Sequence[PlannedImage]
+    captions: Sequence[str]
+    question: loss.Question
+    text: Text | None  # None: read through the adapter, when the base is asked
 
 
-def _step(slot: Slot, base: Base) -> dict[str, float]:
-    """One optimizer step of one slot; returns what to log."""
-    metrics = _set_lr(slot)
-    batches = slot.batches()
-    total = torch.zeros((), device=base.device)
-    for number, images in enumerate(batches):
-        batch_loss = _batch_loss(slot, base, images, number) / len(batches)
-        slot.scaler.scale(batch_loss).backward()
-        total += batch_loss.detach()
-    slot.scaler.unscale_(slot.optimizer)
-    norm = _clip(slot.parameters(), slot.recipe.train.max_grad_norm)
-    # Both at once: to read a number, the host waits for the device.
-    mean_loss, grad_norm = torch.stack([total, norm]).tolist()
+_Group = dict[Slot, list[_Batch]]  # slots that take their next step together, with its batches
+
+
+def _groups(slots: Sequence[Slot], base: Base) -> list[_Group]:
+    """Put together the slots that can share their next step's forwards."""
+    groups: dict[object, _Group] = {}
+    for slot in slots:
+        batches = [_draw(slot, base, images, number) for number, images in enumerate(slot.batches())]
+        groups.setdefault(_shape_class(slot, base, batches) if len(slots) > 1 else None, {})[slot] = batches
+    return list(groups.values())
+
+
+def _shape_class(slot: Slot, base: Base, batches: Sequence[_Batch]) -> object:
+    """What slots must have in common to share a step; itself when a slot shares with nobody."""
+    factors = _factors(slot, base)
+    if factors is None or slot.trains_text:
+        return slot
+    shapes = [
+        (batch.question.noisy_BCHW.shape, [(k, v.shape) for k, v in (batch.text or {}).items()]) for batch in batches
+    ]
+    return frozenset(factors), repr(shapes)
+
+
+def _factors(slot: Slot, base: Base) -> Mapping[torch.nn.Module, Factors] | None:
+    """An adapter's products, where the base's weights are as fine as they are; None: it acts by itself."""
+    if (
+        not isinstance(slot.adapter, Factored)
+        or slot.recipe.train.precision != "fp32"
+        or base.memory.storage != "plain"
+    ):
+        return None
+    return slot.adapter.factors()
+
+
+def _wake(group: _Group, slots: Sequence[Slot]) -> None:
+    """Silence the adapters that have no part in a step."""
+    if len(group) < len(slots):
+        for slot in slots:
+            slot.adapter.set_weight(1.0 if slot in group else 0.0)
+
+
+def _step(group: _Group, base: Base) -> list[dict[str, float] | None]:
+    """One optimizer step of every slot of a group; returns what to log, None for a slot that diverged."""
+    slots = list(group)
+    rates = [_set_lr(slot) for slot in slots]
+    total_K = torch.zeros(len(slots), device=base.device)
+    for number, batches in enumerate(zip(*group.values(), strict=True)):
+        with _joined(slots, base, number):
+            losses = [
+                each / len(group[slot]) for slot, each in zip(slots, _losses(slots, base, batches, number), strict=True)
+            ]
+            # Of a sum, each slot's gradient is that of its own loss.
+            torch.stack([slot.scaler.scale(each) for slot, each in zip(slots, losses, strict=True)]).sum().backward()
+        total_K += torch.stack(losses).detach()
+    for slot in slots:
+        slot.scaler.unscale_(slot.optimizer)
+    norms = [_clip(slot.parameters(), slot.recipe.train.max_grad_norm) for slot in slots]
+    # All at once: to read a number, the host waits for the device.
+    numbers = torch.stack([total_K, torch.stack(norms).to(total_K.dtype)]).T.tolist()
+    return [
+        _update(slot, lr, mean_loss=mean_loss, grad_norm=norm)
+        for slot, lr, (mean_loss, norm) in zip(slots, rates, numbers, strict=True)
+    ]
+
+
+def _joined(slots: Sequence[Slot], base: Base, number: int) -> AbstractContextManager[None]:
+    """Have the slots' adapters act by their factors, each on its own rows; a slot that has none acts by itself."""
+    for slot in slots:
+        if isinstance(slot.adapter, DrawsPerBatch):
+            slot.adapter.draw(slot.seed_of("adapter", number))
+    factors = [_factors(slot, base) for slot in slots]
+    return packed.joined([each for each in factors if each is not None])
+
+
+def _update(slot: Slot, lr: dict[str, float], *, mean_loss: float, grad_norm: float) -> dict[str, float] | None:
+    """Move a slot's weights by the gradients they have; returns what to log, None when they are not finite."""
     if not math.isfinite(mean_loss) or not (math.isfinite(grad_norm) or _may_be_the_scale(slot.scaler)):
         slot.optimizer.zero_grad(set_to_none=True)
-        raise Diverged(slot, slot.step)
+        return None
     slot.scaler.step(slot.optimizer)
     slot.scaler.update()
     slot.optimizer.zero_grad(set_to_none=True)
-
-    metrics["train/loss"] = mean_loss
+    slot.step += 1
+    metrics = lr | {"train/loss": mean_loss}
     if math.isfinite(grad_norm):
         metrics["train/grad_norm"] = grad_norm
     extra = dict(slot.logged(slot.optimizer))
@@ -102,33 +177,53 @@ def _may_be_the_scale(scaler: torch.amp.GradScaler) -> bool:
     return scaler.is_enabled() and scaler.get_scale() > _LEAST_SCALE
 
 
-def _batch_loss(slot: Slot, base: Base, images: Sequence[PlannedImage], number: int) -> torch.Tensor:
-    """Loss of one batch, with everything drawn from seeds of this slot, step and batch."""
-    options = slot.recipe.noise
+def _draw(slot: Slot, base: Base, images: Sequence[PlannedImage], number: int) -> _Batch:
+    """Draw one batch, everything from seeds of this slot, step and batch."""
     pairs = [slot.latents.mean_std(image) for image in images]
     question = loss.ask(
         torch.stack([mean for mean, _ in pairs]),
         torch.stack([std for _, std in pairs]),
         base.path,
         generator=torch.Generator().manual_seed(slot.seed_of("noise", number)),
-        options=options,
+        options=slot.recipe.noise,
     )
-    if isinstance(slot.adapter, DrawsPerBatch):
-        slot.adapter.draw(slot.seed_of("adapter", number))
     captions = slot.captions(images, batch=number)
     rows = [row for row, image in enumerate(images) if image.target == "base"]
     if rows:
         question = _answered_by_base(slot, base, question, captions, images, rows)
+    text = None if slot.trains_text else slot.texts.embed(captions)
+    return _Batch(images=images, captions=captions, question=question, text=text)
+
+
+def _losses(slots: Sequence[Slot], base: Base, batches: Sequence[_Batch], number: int) -> list[torch.Tensor]:
+    """Each slot's mean loss over its batch, asked in one forward."""
+    slot, questions = slots[0], [batch.question for batch in batches]
+    frames = [image.frame for batch in batches for image in batch.images]
     with _seeded_dropout(slot.seed_of("dropout", number), base.device), _autocast(slot, base):
-        prediction_BCHW = _predict(slot, base, question.noisy_BCHW, question.t_B, captions, images)
+        texts = [batch.text or base.encode_captions(batch.captions) for batch in batches]
+        prediction_BCHW = base.predict(
+            torch.cat([question.noisy_BCHW for question in questions]),
+            torch.cat([question.t_B for question in questions]),
+            {name: torch.cat([text[name] for text in texts]) for name in texts[0]},
+            frames,
+        )
+    answers = prediction_BCHW.chunk(len(slots))
+    return [
+        loss.weigh(
+            answer_BCHW,
+            batch.question,
+            base.path,
+            options=slot.recipe.noise,
+            weights=_weights(batch.images),
+        )
+        for slot, batch, answer_BCHW in zip(slots, batches, answers, strict=True)
+    ]
+
+
+def _weights(images: Sequence[PlannedImage]) -> list[float] | None:
+    """Weights of the images' losses; None when all are 1, to send nothing to the device."""
     weights = [image.loss_weight for image in images]
-    return loss.weigh(
-        prediction_BCHW,
-        question,
-        base.path,
-        options=options,
-        weights=weights if set(weights) != {1.0} else None,
-    )
+    return weights if set(weights) != {1.0} else None
 
 
 def _answered_by_base(
@@ -140,26 +235,15 @@ def _answered_by_base(
     rows: Sequence[int],
 ) -> loss.Question:
     """Put the frozen base's own answers, at LoRA weight 0, in the place of some rows' targets."""
+    asked, frames = [captions[row] for row in rows], [images[row].frame for row in rows]
+    silent = lora_weight.lora_weight(base, slot.adapter, 0.0)
     # An autocast of its own, so that no cast made here, without gradient, can serve the adapted pass.
-    with lora_weight.lora_weight(base, slot.adapter, 0.0), _autocast(slot, base):
-        asked, images = [captions[row] for row in rows], [images[row] for row in rows]
-        answer_BCHW = _predict(slot, base, question.noisy_BCHW[rows], question.t_B[rows], asked, images)
+    with silent, lora_weight.without_adapters(base), _autocast(slot, base):
+        text = base.encode_captions(asked) if slot.trains_text else slot.texts.embed(asked)
+        answer_BCHW = base.predict(question.noisy_BCHW[rows], question.t_B[rows], text, frames)
     target_BCHW = question.target_BCHW.clone()
     target_BCHW[rows] = answer_BCHW.to(target_BCHW.dtype)
     return dataclasses.replace(question, target_BCHW=target_BCHW)
-
-
-def _predict(
-    slot: Slot,
-    base: Base,
-    noisy_BCHW: torch.Tensor,
-    t_B: torch.Tensor,
-    captions: Sequence[str],
-    images: Sequence[PlannedImage],
-) -> torch.Tensor:
-    """Ask the base, with whatever adapter weight, mode and gradient are in force."""
-    text = base.encode_captions(captions) if slot.trains_text else slot.texts.embed(captions)
-    return base.predict(noisy_BCHW, t_B, text, [image.frame for image in images])
 
 
 def _autocast(slot: Slot, base: Base) -> torch.autocast:

@@ -80,7 +80,7 @@ class Slot:
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """All trainable tensors."""
-        return [parameter for part in self.adapter.parameters().values() for parameter in part]
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def for_use(self) -> AbstractContextManager[None]:
         """Inside, the adapter's tensors are those to judge and save.

@@ -51,7 +51,9 @@ def test_accumulating_two_batches_is_their_mean(new_slot: Any, base: Any) -> Non
     assert len(batches) == 3
     parameter = next(p for p in slot.parameters() if p.count_nonzero() == 0)  # an "up" factor
     alone = [
-        torch.autograd.grad(loop._batch_loss(slot, base, images, number), parameter)[0]
+        torch.autograd.grad(loop._losses([slot], base, [loop._draw(slot, base, images, number)], number)[0], parameter)[
+            0
+        ]
         for number, images in enumerate(batches)
     ]
     applied: list[torch.Tensor] = []
@@ -71,9 +73,11 @@ def test_accumulating_two_batches_is_their_mean(new_slot: Any, base: Any) -> Non
 def test_each_batch_of_a_step_and_each_step_has_noise_of_its_own(new_slot: Any, base: Any) -> None:
     slot = new_slot(train=TrainOptions(batch_size=1, gradient_accumulation=3, device="cpu"))
     (images, *_) = slot.batches()
-    losses = [loop._batch_loss(slot, base, images, number).item() for number in (0, 1, 0)]
+    losses = [
+        loop._losses([slot], base, [loop._draw(slot, base, images, number)], number)[0].item() for number in (0, 1, 0)
+    ]
     slot.step = 1
-    losses.append(loop._batch_loss(slot, base, images, 0).item())
+    losses.append(loop._losses([slot], base, [loop._draw(slot, base, images, 0)], 0)[0].item())
     assert losses[0] == losses[2] and len(set(losses)) == 3
 
 

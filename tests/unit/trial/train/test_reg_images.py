@@ -61,7 +61,7 @@ class Bench:
     def loss_and_gradients(self, slot: Slot, images: Sequence[PlannedImage]) -> tuple[float, list[torch.Tensor]]:
         """As the loop works them out, for a batch of our choice."""
         slot.adapter.set_weight(1.0)
-        found = loop._batch_loss(slot, self.base, images, 0)
+        found = loop._losses([slot], self.base, [loop._draw(slot, self.base, images, 0)], 0)[0]
         parameters = slot.parameters()
         return found.item(), list(torch.autograd.grad(found, parameters))
 

@@ -94,12 +94,16 @@ def test_same_seed_twice_is_the_same_and_another_seed_is_not(new_slot: Any, base
     assert len(differing(ends[0], ends[2])) == len(ends[0])
 
 
-def test_slots_in_one_process_end_as_if_alone(new_slot: Any, base: Any) -> None:
+def test_slots_that_take_turns_end_as_if_alone(new_slot: Any, base: Any) -> None:
+    """Bit for bit; `test_packed` has those that share a forward."""
     text = RECIPES["text encoder, dropout, accumulation"]
     recipes = [
         {"seed": 0},
         {"seed": 3, **text},
-        {"optimizer": RECIPES["prodigy, varied captions"]["optimizer"]},
+        {
+            "adapter": Component(name="loha", options={"dim": 2}),
+            "optimizer": RECIPES["prodigy, varied captions"]["optimizer"],
+        },
     ]
     alone = []
     for changes in recipes:

@@ -1,0 +1,73 @@
+"""Slots that share a forward end with the weights that each would have reached alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from tiny_training import train
+
+from lorasweep.core.records import Component, NoiseOptions, TrainOptions
+from lorasweep.trial.train.loop import Diverged, advance
+from lorasweep.trial.train.slot import Slot
+
+LORA = {"dim": 2, "alpha": 1.0}
+MIXED: list[dict[str, Any]] = [
+    {"adapter": Component(name="lora", options=LORA)},
+    {"adapter": Component(name="lora", options={"dim": 5, "alpha": 3.0}), "seed": 7, "noise": NoiseOptions(offset=0.1)},
+    {"adapter": Component(name="dylora", options={"dim": 4, "unit": 2, "alpha": 1.0}), "seed": 3},
+    {"adapter": Component(name="lora", options=LORA), "optimizer": Component(name="prodigy"), "seed": 4},
+]
+LOCONS: list[dict[str, Any]] = [
+    {"adapter": Component(name="locon", options={"dim": 2, "conv_dim": dim, "conv_alpha": 1.0}), "seed": dim}
+    for dim in (1, 3)
+]
+
+
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch, base: Any) -> None:
+    """Everything in float64, what is cast to float32 on the way too."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    base.unet.double()
+    base.dtype = torch.float64
+
+
+def _in_double(slot: Slot) -> Slot:
+    for parameter in slot.parameters():
+        parameter.data = parameter.data.double()
+    return slot
+
+
+@pytest.mark.parametrize("recipes", [MIXED, LOCONS], ids=["lora", "locon"])
+def test_packed_and_alone_end_alike_in_double_precision(
+    new_slot: Any, base: Any, double: None, recipes: list[dict[str, Any]]
+) -> None:
+    one_size = TrainOptions(batch_size=2, max_grad_norm=0.01, device="cpu")
+    alone = []
+    for recipe in recipes:
+        slot = _in_double(new_slot(train=one_size, **recipe))
+        train(slot, base, 3)
+        alone.append(slot.adapter.state_dict())
+        slot.close()
+    slots = [_in_double(new_slot(train=one_size, **recipe)) for recipe in recipes]
+    asked: list[int] = []  # rows of each forward
+    base.unet.register_forward_pre_hook(lambda unet, arguments: asked.append(len(arguments[0])))
+    advance(slots, base, steps=3, on_step=lambda slot, metrics: None)
+    assert max(asked) >= 2 * 2  # images of one slot's batch: at least two share a forward
+    for slot, reached in zip(slots, alone, strict=True):
+        for key, tensor in slot.adapter.state_dict().items():
+            assert (tensor - reached[key]).abs().max() <= 1e-12 * reached[key].abs().max(), key
+
+
+def test_one_that_diverges_leaves_the_others_whole(new_slot: Any, base: Any) -> None:
+    sick, well = new_slot(), new_slot(seed=1)
+    sick.parameters()[0].data.fill_(math.nan)
+    with pytest.raises(Diverged) as caught:
+        advance([sick, well], base, steps=1, on_step=lambda slot, metrics: None)
+    assert caught.value.slot is sick and (sick.step, well.step) == (0, 1)
+    assert all(parameter.isfinite().all() for parameter in well.parameters())
+    sick.close()
+    train(well, base, 1)
+    assert well.step == 2
