@@ -10,6 +10,7 @@ import torch
 from tiny_training import train
 
 from lorasweep.core.records import Component, NoiseOptions, TrainOptions
+from lorasweep.trial.train import packed
 from lorasweep.trial.train.loop import Diverged, advance
 from lorasweep.trial.train.slot import Slot
 
@@ -71,3 +72,25 @@ def test_one_that_diverges_leaves_the_others_whole(new_slot: Any, base: Any) -> 
     sick.close()
     train(well, base, 1)
     assert well.step == 2
+
+
+@pytest.mark.parametrize("recipe", [MIXED[1], LOCONS[1]], ids=["lora", "locon"])
+@pytest.mark.parametrize("side", [2, 16])  # few rows go beside the base's product, many into its weight
+def test_a_product_acts_as_pefts_own_layers_have_it(
+    new_slot: Any, base: Any, double: None, recipe: dict[str, Any], side: int
+) -> None:
+    slot = _in_double(new_slot(**recipe))
+    for parameter in slot.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, dtype=torch.float64)
+    noisy, text = torch.randn(1, 4, side, side), base.encode_captions(["zkw"])["embeds"].double()
+
+    def answer() -> torch.Tensor:
+        said: torch.Tensor = base.unet(noisy.double(), torch.tensor([500]), text).sample
+        return said
+
+    theirs = answer()
+    with packed.joined([slot.adapter.factors()]):
+        ours = answer()
+    slot.adapter.set_weight(0.0)
+    assert not torch.allclose(theirs, answer(), rtol=1e-3)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
