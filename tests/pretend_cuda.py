@@ -61,8 +61,9 @@ class OnCuda(torch.Tensor):
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        wanted = kwargs.get("device")
-        if wanted is not None:
+        # A gradient's copy in its parameter's layout is made where torch's own engine takes the parameter to be.
+        wanted = None if func is _aten.new_empty_strided.default else kwargs.get("device")
+        if kwargs.get("device") is not None:
             kwargs["device"] = _CPU
         _refuse(func, args, kwargs)
         plain_args, plain_kwargs = tree_map_only(OnCuda, lambda tensor: tensor.content, (args, kwargs))

@@ -202,14 +202,14 @@ def _as_typed(value: Any) -> Any:
 
 
 def _differences(wanted: Mapping[str, Any], have: Mapping[str, Any], prefix: str) -> list[str]:
-    """Overrides for every key that differs; people's own dicts whole."""
+    """Overrides for every key that differs; people's own dicts whole. Null is what a key has that is not there."""
     found = []
     for key, value in wanted.items():
         before = have.get(key, _ABSENT)
         # An empty dict in conf/ (replacements) is a value, not a group of keys.
         if isinstance(value, Mapping) and isinstance(before, Mapping) and before:
             found += _differences(value, before, f"{prefix}{key}.")
-        elif before is _ABSENT or not _equal(value, before):
+        elif not (value is None and before is _ABSENT) and (before is _ABSENT or not _equal(value, before)):
             found.append(write(f"{prefix}{key}", value))
     return found
 

@@ -24,6 +24,7 @@ from lorasweep.core.records import (
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("buckets", "adapter", "optimizer", "scheduler", "regularization", "metrics", "tagger")
+LATER = {"init"}  # recipes that were recorded before it was there are built without it
 NO_MODULE = "none"  # regularization=none: no regularizer at all
 RECORDS = {
     "dataset/dollhouse": DatasetOptions,
@@ -61,7 +62,7 @@ def test_knobs_stand_in_the_yaml_and_their_defaults_there_alone(group: str, name
     for file, keys in shipped_keys()[group, name]:
         assert keys == knobs, file
     parameters = inspect.signature(module.build).parameters.values()
-    assert [p.name for p in parameters if p.name in knobs and p.default is not p.empty] == []
+    assert [p.name for p in parameters if p.name in knobs - LATER and p.default is not p.empty] == []
 
 
 @pytest.mark.parametrize("file", RECORDS)

@@ -134,7 +134,8 @@ def _are_trained(recipes: Iterable[Recipe | Mapping[str, Any]]) -> bool:
     """Whether any is trained, rather than judged as the files that it has; of points of a space nothing is said."""
     data = [to_dict(recipe) if isinstance(recipe, Recipe) else recipe for recipe in recipes]
     names = {recipe.get("adapter", {}).get("name") for recipe in data} - {None}
-    return not names or any(getattr(registry.load("adapter", name), "TRAINS", True) for name in names)
+    known = names & {*registry.names("adapter")}  # a plugin may be gone since
+    return known != names or not names or any(getattr(registry.load("adapter", name), "TRAINS", True) for name in names)
 
 
 def estimate(trials: Sequence[TrialState], *, workers: int, further: int = 0) -> float | None:

@@ -57,7 +57,7 @@ def test_the_report_holds_the_words_and_none_of_the_elements(tmp_path: Path) -> 
 
 
 def test_markdown_shows_it_as_text(tmp_path: Path) -> None:
-    text = write.render(read_findings(evil_sweep(tmp_path)))
+    text = write.markdown_page(read_findings(evil_sweep(tmp_path)))
 
     assert "img src" in text and "<img" not in text and "<script" not in text and "\x1b" not in text
 

@@ -47,6 +47,7 @@ def test_a_live_adapters_slope_is_the_difference_of_its_losses(context: Any, per
     assert idle["useful_weight/slope"] == pytest.approx(0, abs=1e-4)
     perturb(context.adapter, 0.3)
     context._cache.clear()
+    context.answers.clear()
     found = metric.measure(context).values["useful_weight/slope"]
     logs = []
     for weight in (0.69, 0.71):
