@@ -251,7 +251,6 @@ def test_problems_and_origins_have_the_names_of_the_window(tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ({**ONE_TRAINER, "model_type": "QWEN"}, "qwen_image"),
         ({**ONE_TRAINER, "model_type": "PIXART_SIGMA"}, "PIXART_SIGMA"),
         ({**ONE_TRAINER, "training_method": "EMBEDDING"}, "must be LORA"),
         ({**ONE_TRAINER, "lora_rank": "wide", "epochs": -1, "learning_rate": float("nan")}, "3 problems"),
