@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from lorasweep.components.bases._families import ANIMA_SCOPES
 from lorasweep.components.bases._transformer import TransformerBase
 from lorasweep.core.protocols import Text
 
@@ -20,9 +19,6 @@ class AnimaBase(TransformerBase):
 
     Source: huggingface/diffusers, modular_pipelines/anima.
     """
-
-    pipeline = "AnimaModularPipeline"
-    scopes = ANIMA_SCOPES
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Family:
         title: for people.
         pipeline: diffusers' class.
         loaded: module here and class of what it is once loaded.
+        scopes: `adapter.targets` -> pattern of the names of modules, with a dot in front.
         classes: parts with weights and their classes, the denoiser first; text encoders in the order in which they
             are read.
         frozen: text encoders that no adapter sits on.
@@ -52,6 +53,7 @@ class Family:
     title: str
     pipeline: str
     loaded: tuple[str, str]
+    scopes: Mapping[str, str]
     classes: Mapping[str, str]
     frozen: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
@@ -140,6 +142,7 @@ STABLE_DIFFUSION = Family(
     title="Stable Diffusion 1.x or 2.x",
     pipeline="StableDiffusionPipeline",
     loaded=("_unet", "StableDiffusionBase"),
+    scopes=UNET_SCOPES,
     classes={"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"},
     added=(None, "text"),
     shipped=_HERE / "sd1",
@@ -151,6 +154,7 @@ SDXL = Family(
     title="Stable Diffusion XL",
     pipeline="StableDiffusionXLPipeline",
     loaded=("_unet", "StableDiffusionXLBase"),
+    scopes=UNET_SCOPES,
     classes={
         "unet": "UNet2DConditionModel",
         "vae": "AutoencoderKL",
@@ -177,6 +181,7 @@ DOLLHOUSE_FLOW = Family(
     title="the flow-matching dollhouse",
     pipeline="FluxPipeline",
     loaded=("_transformer", "FluxBase"),
+    scopes=FLUX_SCOPES,
     classes={
         "transformer": "FluxTransformer2DModel",
         "vae": "AutoencoderKL",
@@ -187,29 +192,21 @@ DOLLHOUSE_FLOW = Family(
     window="tokenizer_2",
     **_FLOW,
 )
-FLUX1_DEV = Family(
+FLUX1_DEV = replace(
+    DOLLHOUSE_FLOW,
     name="flux1_dev",
     title="FLUX.1 dev",
-    pipeline="FluxPipeline",
-    loaded=("_transformer", "FluxBase"),
-    classes={
-        "transformer": "FluxTransformer2DModel",
-        "vae": "AutoencoderKL",
-        "text_encoder": "CLIPTextModel",
-        "text_encoder_2": "T5EncoderModel",
-    },
-    frozen=("text_encoder_2",),
-    window="tokenizer_2",
+    classes={**DOLLHOUSE_FLOW.classes, "text_encoder_2": "T5EncoderModel"},
     tokens=(512, 1),
     alone=r"(double_blocks|single_transformer_blocks)\.",
     distilled=("scheduler/scheduler_config.json", "use_dynamic_shifting", False),
-    **_FLOW,
 )
 Z_IMAGE = Family(
     name="z_image",
     title="Z-Image",
     pipeline="ZImagePipeline",
     loaded=("_z_image", "ZImageBase"),
+    scopes=Z_IMAGE_SCOPES,
     classes={"transformer": "ZImageTransformer2DModel", "vae": "AutoencoderKL", "text_encoder": "Qwen3Model"},
     frozen=("text_encoder",),
     tokens=(512, 8),
@@ -221,6 +218,7 @@ FLUX2_KLEIN = Family(
     title="FLUX.2 klein base",
     pipeline="Flux2KleinPipeline",
     loaded=("_flux2", "Flux2KleinBase"),
+    scopes=FLUX2_SCOPES,
     classes={"transformer": "Flux2Transformer2DModel", "vae": "AutoencoderKLFlux2", "text_encoder": "Qwen3Model"},
     frozen=("text_encoder",),
     tokens=(512, 12),
@@ -233,6 +231,7 @@ ANIMA = Family(
     title="Anima",
     pipeline="AnimaModularPipeline",
     loaded=("_anima", "AnimaBase"),
+    scopes=ANIMA_SCOPES,
     classes={
         "transformer": "CosmosTransformer3DModel",
         "vae": "AutoencoderKLQwenImage",

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from lorasweep.components.bases._families import FLUX2_SCOPES
 from lorasweep.components.bases._paths import Flow, Flux2Flow
 from lorasweep.components.bases._transformer import LanguageModelBase
 from lorasweep.core.protocols import Text
@@ -25,8 +24,6 @@ class Flux2KleinBase(LanguageModelBase):
     Source: huggingface/diffusers, pipelines/flux2/pipeline_flux2_klein.py.
     """
 
-    pipeline = "Flux2KleinPipeline"
-    scopes = FLUX2_SCOPES
     padded = True
 
     def reproduction(self, sampler: str, steps: int) -> dict[str, Any]:

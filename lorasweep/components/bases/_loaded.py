@@ -1,6 +1,6 @@
 """What all loaded bases have in common: frozen modules on a device, a VAE, a middle to look into.
 
-Most of `protocols.Base`; a kind of denoiser adds `path`, `scopes`, `encode_captions`, `predict` and the rest. Knows
+Most of `protocols.Base`; a kind of denoiser adds `path`, `encode_captions`, `predict` and the rest. Knows
 nothing about files, adapters or training.
 
 B batch, C latent channels, H W latent height and width, D width. Pixels are (B, 3, H * f, W * f) with f the VAE's
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -41,8 +41,9 @@ class LoadedBase:
     device: torch.device
     dtype: torch.dtype
     memory: MemoryOptions
+    pipeline: str  # diffusers' class
+    scopes: Mapping[str, str]
 
-    pipeline = ""  # diffusers' class
     embeds_guidance = False  # see `protocols.Base`
 
     def __post_init__(self) -> None:

@@ -37,9 +37,19 @@ _UNUSED = {"safety_checker": None, "feature_extractor": None, "image_encoder": N
 
 @dataclass(frozen=True)
 class Source:
-    """What the module of a base offers, for one family."""
+    """What the module of a base offers, for one family: such a module's `__getattr__` is `getattr` of one of these."""
 
     family: Family
+
+    @property
+    def PARTS(self) -> list[str]:
+        """What adapters may sit on, the denoiser first."""
+        return self.family.parts
+
+    @property
+    def SCOPES(self) -> Mapping[str, str]:
+        """See `Family.scopes`."""
+        return self.family.scopes
 
     def place(self, options: BaseOptions) -> Path | None:
         """Where the base is; None when nobody says."""
@@ -137,6 +147,8 @@ class Source:
             clip_skip=clip_skip,
             fingerprint=self._fingerprint(path, options, memory),
             memory=memory,
+            pipeline=self.family.pipeline,
+            scopes=self.family.scopes,
             vae_fingerprint=_files.digest_of(path, self.family, ["vae"]),
             text_fingerprint=f"{_files.digest_of(path, self.family, text_parts)}-skip{clip_skip}",
             device=torch.device(device),

@@ -15,7 +15,6 @@ import torch
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from lorasweep.components.bases._families import FLUX_SCOPES
 from lorasweep.components.bases._loaded import LoadedBase
 from lorasweep.components.bases._paths import Flow
 from lorasweep.core.protocols import Text
@@ -25,7 +24,7 @@ from lorasweep.core.records import Frame
 class TransformerBase(LoadedBase):
     """What flow-matching transformers have in common.
 
-    A class of these has `pipeline`, `scopes`, `encode_captions` and `_velocity`.
+    A class of these has `encode_captions` and `_velocity`.
     """
 
     patch = 2  # latents along the side of an image token
@@ -137,9 +136,6 @@ class LanguageModelBase(TransformerBase):
 
 class FluxBase(TransformerBase):
     """FLUX.1: one text encoder's pooled answer goes with the time, the other's tokens go beside the image's."""
-
-    pipeline = "FluxPipeline"
-    scopes = FLUX_SCOPES
 
     def encode_captions(self, captions: Sequence[str]) -> Text:
         """Encode captions to "embeds" (B, L, D) of the second encoder and "pooled" (B, P) of the first.

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from lorasweep.components.bases._families import UNET_SCOPES
 from lorasweep.components.bases._loaded import LoadedBase
 from lorasweep.components.bases._paths import VP
 from lorasweep.core.protocols import Text
@@ -23,8 +22,6 @@ class StableDiffusionBase(LoadedBase):
     """Stable Diffusion 1.x and 2.x; XL goes on from it."""
 
     path: VP
-    pipeline = "StableDiffusionPipeline"
-    scopes = UNET_SCOPES
 
     @property
     def unet(self) -> Any:
@@ -150,8 +147,6 @@ class StableDiffusionXLBase(StableDiffusionBase):
 
     Source: Podell et al., "SDXL" (2023), sections 2.2 and 2.3.
     """
-
-    pipeline = "StableDiffusionXLPipeline"
 
     def encode_captions(self, captions: Sequence[str]) -> Text:
         """Encode captions to "embeds" (B, L, 2048), of both encoders side by side, and "pooled" (B, 1280).

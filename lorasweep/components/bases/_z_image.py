@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from lorasweep.components.bases._families import Z_IMAGE_SCOPES
 from lorasweep.components.bases._transformer import LanguageModelBase
 from lorasweep.core.protocols import Text
 
@@ -21,8 +20,6 @@ class ZImageBase(LanguageModelBase):
     Source: huggingface/diffusers, pipelines/z_image.
     """
 
-    pipeline = "ZImagePipeline"
-    scopes = Z_IMAGE_SCOPES
     image_first = True
     thinking = True
 

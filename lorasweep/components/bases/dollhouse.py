@@ -6,10 +6,11 @@ point at another folder that `python -m tools.pretrain_dollhouse` wrote.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from lorasweep.components.bases import _files
-from lorasweep.components.bases._families import STABLE_DIFFUSION, UNET_SCOPES
+from lorasweep.components.bases._families import STABLE_DIFFUSION
 from lorasweep.components.bases._source import Source
 from lorasweep.core.records import BaseOptions
 
@@ -37,13 +38,5 @@ class _Dollhouse(Source):
         return [("path", f"must be a folder written by `python -m tools.pretrain_dollhouse`, got {what}", hint)]
 
 
-_SOURCE = _Dollhouse(STABLE_DIFFUSION)
-PARTS, SCOPES = _SOURCE.family.parts, UNET_SCOPES
 READABLE = True  # what it draws is of the world that the reader knows
-problems = _SOURCE.problems
-noise = _SOURCE.noise
-fingerprint = _SOURCE.fingerprint
-weight_shapes = _SOURCE.weight_shapes
-largest_rank = _SOURCE.largest_rank
-text_window = _SOURCE.text_window
-load = _SOURCE.load
+__getattr__ = functools.partial(getattr, _Dollhouse(STABLE_DIFFUSION))

@@ -6,9 +6,10 @@ The proof that training, drawing and judging carry over to transformers. `path` 
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
-from lorasweep.components.bases._families import DOLLHOUSE_FLOW, FLUX_SCOPES
+from lorasweep.components.bases._families import DOLLHOUSE_FLOW
 from lorasweep.components.bases._source import Source
 from lorasweep.core.records import BaseOptions
 
@@ -27,13 +28,5 @@ class _DollhouseFlow(Source):
         return super().problems(options)
 
 
-_SOURCE = _DollhouseFlow(DOLLHOUSE_FLOW)
-PARTS, SCOPES = _SOURCE.family.parts, FLUX_SCOPES
 READABLE = True  # what it draws is of the world that the reader knows
-problems = _SOURCE.problems
-noise = _SOURCE.noise
-fingerprint = _SOURCE.fingerprint
-weight_shapes = _SOURCE.weight_shapes
-largest_rank = _SOURCE.largest_rank
-text_window = _SOURCE.text_window
-load = _SOURCE.load
+__getattr__ = functools.partial(getattr, _DollhouseFlow(DOLLHOUSE_FLOW))

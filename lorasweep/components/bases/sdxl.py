@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
-from lorasweep.components.bases._families import SDXL, UNET_SCOPES
+from lorasweep.components.bases._families import SDXL
 from lorasweep.components.bases._source import Source
 from lorasweep.core.records import BaseOptions
 
@@ -22,12 +23,4 @@ def _clip_skip_problems(options: BaseOptions) -> Iterator[tuple[str, str, str]]:
         yield ("clip_skip", f"must be left out: {reason}, got {options.clip_skip}", "leave base.clip_skip out")
 
 
-_SOURCE = _StableDiffusionXL(SDXL)
-PARTS, SCOPES = _SOURCE.family.parts, UNET_SCOPES
-problems = _SOURCE.problems
-noise = _SOURCE.noise
-fingerprint = _SOURCE.fingerprint
-weight_shapes = _SOURCE.weight_shapes
-largest_rank = _SOURCE.largest_rank
-text_window = _SOURCE.text_window
-load = _SOURCE.load
+__getattr__ = functools.partial(getattr, _StableDiffusionXL(SDXL))

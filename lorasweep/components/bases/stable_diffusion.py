@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from lorasweep.components.bases._families import STABLE_DIFFUSION, UNET_SCOPES
+import functools
+
+from lorasweep.components.bases._families import STABLE_DIFFUSION
 from lorasweep.components.bases._source import Source
 
-_SOURCE = Source(STABLE_DIFFUSION)
-PARTS, SCOPES = _SOURCE.family.parts, UNET_SCOPES
-problems = _SOURCE.problems
-noise = _SOURCE.noise
-fingerprint = _SOURCE.fingerprint
-weight_shapes = _SOURCE.weight_shapes
-largest_rank = _SOURCE.largest_rank
-text_window = _SOURCE.text_window
-load = _SOURCE.load
+__getattr__ = functools.partial(getattr, Source(STABLE_DIFFUSION))

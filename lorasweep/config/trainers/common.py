@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing import optimizer
@@ -18,7 +18,6 @@ from lorasweep.core import paths
 
 Options = dict[str, Any]
 Beside = Callable[[str], Any]  # reads a file that a config names, as data; None where it is not here
-Purpose = Literal["trained", "holdout", "regularization"]
 _MOST_PX = 16384  # beyond any picture
 _HAVE_DROPOUT = ("lora", "locon", "dora")
 

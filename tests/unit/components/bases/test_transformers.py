@@ -266,7 +266,7 @@ def test_the_large_ones_have_the_sizes_and_modules_that_are_told(
     module = importlib.import_module(f"lorasweep.components.bases.{name}")
     more = {"guidance_embeds": False} if name == "flux2_klein" else {}
     with torch.device("meta"):
-        model = getattr(diffusers, module._SOURCE.family.classes["transformer"])(**config, **more)
+        model = getattr(diffusers, module.family.classes["transformer"])(**config, **more)
     counts = [len(find_targets(model, module.SCOPES[scope])) for scope in ("attn", "attn-mlp", "full")]
     assert round(sum(p.numel() for p in model.parameters()) / 1e9, 2) == billions and tuple(counts) == modules
 
