@@ -42,7 +42,12 @@ class Ordered:
 
 def has_files(recipe: Recipe) -> bool:
     """Whether files are judged, so that nothing is trained."""
-    return not getattr(registry.load("adapter", recipe.adapter.name), "TRAINS", True)
+    return are_files(recipe.adapter.name)
+
+
+def are_files(adapter: str) -> bool:
+    """Whether that kind of adapter is files, of those that there are: a plugin may be gone since a run."""
+    return adapter in registry.names("adapter") and not getattr(registry.load("adapter", adapter), "TRAINS", True)
 
 
 def base_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:

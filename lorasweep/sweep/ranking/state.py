@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.core import registry
-from lorasweep.core.records import Recipe, Status, to_dict
+from lorasweep.core.records import Recipe, Status
 from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
+from lorasweep.plan.judged_files import are_files
 from lorasweep.sweep.comparable import agree
 from lorasweep.sweep.manifest import Manifest, read_manifest
 from lorasweep.sweep.queue import Live, Trial
@@ -132,10 +132,10 @@ def sweep_state(
 
 def _are_trained(recipes: Iterable[Recipe | Mapping[str, Any]]) -> bool:
     """Whether any is trained, rather than judged as the files that it has; of points of a space nothing is said."""
-    data = [to_dict(recipe) if isinstance(recipe, Recipe) else recipe for recipe in recipes]
-    names = {recipe.get("adapter", {}).get("name") for recipe in data} - {None}
-    known = names & {*registry.names("adapter")}  # a plugin may be gone since
-    return known != names or not names or any(getattr(registry.load("adapter", name), "TRAINS", True) for name in names)
+    names = {
+        each.adapter.name if isinstance(each, Recipe) else each.get("adapter", {}).get("name") for each in recipes
+    } - {None}
+    return not names or not all(map(are_files, names))
 
 
 def estimate(trials: Sequence[TrialState], *, workers: int, further: int = 0) -> float | None:
