@@ -13,35 +13,29 @@ import copy
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lorasweep.dollhouse import weights_dir
-from lorasweep.dollhouse.world.attributes import ATTRIBUTES, SIZES_PX
+from lorasweep.dollhouse.world.attributes import ATTRIBUTES
 from tools.pretrain_dollhouse.architecture import FLOW_SHIFT, FLOW_TEXT_TOKENS, build_transformer
-from tools.pretrain_dollhouse.batches import draw_size, generator_for
+from tools.pretrain_dollhouse.batches import generator_for
 from tools.pretrain_dollhouse.captions import Captioner, CaptionNoise
-from tools.pretrain_dollhouse.latents import LatentPool
-from tools.pretrain_dollhouse.loop import Ema, Progress, descend, learning_rate, resume, save, trapezoid
+from tools.pretrain_dollhouse.loop import Progress, descend, learning_rate
 from tools.pretrain_dollhouse.publish import publish_flow
 from tools.pretrain_dollhouse.replicas import Replica
+from tools.pretrain_dollhouse.train_denoiser import DenoiserPlan, stratified, train_denoiser
 from tools.pretrain_dollhouse.train_text import attribute_loss
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowPlan:
+class FlowPlan(DenoiserPlan):
     """Knobs of the stage.
 
     Attributes:
-        steps: how many in all; the last `cooldown` of them bring the rate down.
-        batch: pictures per process and step.
-        lr, text_lr: peak rates of the transformer and of the text encoders.
         shift: levels are shift u / (1 + (shift - 1) u), u uniform; above 1 favours the noisy ones.
         text_steps, text_batch: of the stage before, which teaches the pooled text.
     """
@@ -49,12 +43,8 @@ class FlowPlan:
     steps: int = 24_000
     cooldown: int = 4_000
     batch: int = 32
-    lr: float = 1e-3
-    text_lr: float = 2e-4
     warmup: int = 200
     shift: float = FLOW_SHIFT
-    ema_decay: float = 0.999
-    publish_every: int = 250
     text_steps: int = 250
     text_batch: int = 64
 
@@ -121,77 +111,35 @@ def teach_pooled_text(model: FlowDenoiser, captioner: Captioner, out_dir: Path, 
 
 def noisy_batch(latent_BCHW: Tensor, noise: torch.Generator, *, shift: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return (noisy latents, levels in (0, 1), velocities)."""
-    # Stratified over the batch: every step sees early and late levels alike.
-    u_B = (torch.rand(len(latent_BCHW), generator=noise) + torch.arange(len(latent_BCHW))) / len(latent_BCHW)
+    u_B = stratified(len(latent_BCHW), noise)
     level_B = shift * u_B / (1.0 + (shift - 1.0) * u_B)
     noise_BCHW = torch.randn(latent_BCHW.shape, generator=noise)
     return latent_BCHW.lerp(noise_BCHW, level_B[:, None, None, None]), level_B, noise_BCHW - latent_BCHW
 
 
 def train_flow(replica: Replica, out_dir: Path, seed: int, plan: FlowPlan) -> None:
-    """Run the stage in one process of several; needs the pool of latents; resumes from `flow.pt`.
-
-    A resumed run may have another `steps`: the rate is flat until the cooldown. The pool is opened anew at
-    every checkpoint, because it may have grown.
-
-    Args:
-        replica: this process.
-        out_dir: the run folder.
-        seed: the run's seed.
-        plan: knobs.
-    """
+    """Run the stage in one process of several; needs the pool of latents; see `train_denoiser`."""
     from transformers import CLIPTokenizer
 
     torch.manual_seed(seed)
     take_shipped(out_dir)
     captioner = Captioner(CLIPTokenizer.from_pretrained(out_dir / "tokenizer"), CaptionNoise())
     model = build_flow_denoiser(out_dir)
-    checkpoint = out_dir / "flow.pt"
-    if not checkpoint.exists():
+    if not (out_dir / "flow.pt").exists():
         teach_pooled_text(model, captioner, out_dir, seed, plan)
-    ema = Ema(model, decay=plan.ema_decay)
-    text = [*model.text_encoder.parameters(), *model.text_encoder_2.parameters()]
-    groups = [
-        {"params": list(model.transformer.parameters()), "peak": plan.lr},
-        {"params": text, "peak": plan.text_lr},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    start = resume(checkpoint, model, ema, optimizer)
-    pools = {size: LatentPool.open(out_dir, size) for size in SIZES_PX}
-    progress = Progress("flow", out_dir / "flow.jsonl")
-    for step in range(start, plan.steps):
-        size = draw_size(generator_for(seed, "flow-size", step))
-        rng = generator_for(seed, "flow", step, replica.rank)
-        loss = _step(model, optimizer, replica, pools[size], captioner, rng, step, plan)
-        ema.update(model, step)
-        if replica.leads:
-            progress.add(step, loss=loss)
-        if (step + 1) % plan.publish_every == 0 or step + 1 == plan.steps:
-            pools = {size: LatentPool.open(out_dir, size) for size in SIZES_PX}
-            if replica.leads:
-                save(checkpoint, model, ema, optimizer, step=step + 1)
-                publish_flow(out_dir, out_dir / "published_flow")
-    replica.wait()
 
+    def ask(latent_BCHW: Tensor, ids_BT: Tensor, noise: torch.Generator) -> Tensor:
+        noisy_BCHW, level_B, velocity_BCHW = noisy_batch(latent_BCHW, noise, shift=plan.shift)
+        return F.mse_loss(model(noisy_BCHW, level_B, ids_BT[:, :FLOW_TEXT_TOKENS]), velocity_BCHW)
 
-def _step(
-    model: FlowDenoiser,
-    optimizer: torch.optim.AdamW,
-    replica: Replica,
-    pool: LatentPool,
-    captioner: Captioner,
-    rng: np.random.Generator,
-    step: int,
-    plan: FlowPlan,
-) -> float:
-    """Take one optimizer step and return this process's loss."""
-    latent_BCHW, attributes_BA = pool.draw(rng, plan.batch)
-    ids_BT, _ = captioner.batch(rng, attributes_BA)
-    noise = torch.Generator().manual_seed(int(rng.integers(2**31)))
-    noisy_BCHW, level_B, velocity_BCHW = noisy_batch(latent_BCHW, noise, shift=plan.shift)
-    loss = F.mse_loss(model(noisy_BCHW, level_B, ids_BT[:, :FLOW_TEXT_TOKENS]), velocity_BCHW)
-    for group in optimizer.param_groups:
-        peak, cooldown = group["peak"], plan.cooldown
-        group["lr"] = trapezoid(step, peak=peak, steps=plan.steps, warmup=plan.warmup, cooldown=cooldown)
-    descend(loss, [*model.parameters()], optimizer, replica)
-    return loss.item()
+    train_denoiser(
+        "flow",
+        replica,
+        out_dir,
+        seed,
+        plan,
+        model=model,
+        captioner=captioner,
+        ask=ask,
+        publish=lambda: publish_flow(out_dir, out_dir / "published_flow"),
+    )

@@ -13,46 +13,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lorasweep.dollhouse.world.attributes import SIZES_PX
 from tools.pretrain_dollhouse.architecture import build_training_noise, build_unet
-from tools.pretrain_dollhouse.batches import draw_size, generator_for
 from tools.pretrain_dollhouse.captions import Captioner, CaptionNoise
-from tools.pretrain_dollhouse.latents import LatentPool
-from tools.pretrain_dollhouse.loop import Ema, Progress, channels_last, descend, resume, save, trapezoid
+from tools.pretrain_dollhouse.loop import channels_last
 from tools.pretrain_dollhouse.publish import publish
 from tools.pretrain_dollhouse.replicas import Replica
+from tools.pretrain_dollhouse.train_denoiser import DenoiserPlan, stratified, train_denoiser
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnetPlan:
+class UnetPlan(DenoiserPlan):
     """Knobs of the stage.
 
     Attributes:
-        steps: how many in all; the last `cooldown` of them bring the rate down.
-        batch: pictures per process and step.
-        lr, text_lr: peak rates of the UNet and of the text encoder.
-        lateness: timesteps are 1000 u**lateness; below 1 favours the noisy steps, where colours and places
-            are
+        lateness: timesteps are 1000 u**lateness; below 1 favours the noisy steps, where colours and places are
             decided.
     """
 
     steps: int = 2400
     cooldown: int = 900
     batch: int = 20
-    lr: float = 1e-3
-    text_lr: float = 2e-4
     warmup: int = 150
     lateness: float = 0.7
-    ema_decay: float = 0.999
-    publish_every: int = 250
 
 
 class Denoiser(nn.Module):
@@ -87,79 +76,34 @@ def noisy_batch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return (noisy latents, timesteps, the noise added)."""
     count = len(schedule.alphas_cumprod)
-    # Stratified over the batch: every step sees early and late timesteps alike.
-    u_B = (torch.rand(len(latent_BCHW), generator=noise) + torch.arange(len(latent_BCHW))) / len(latent_BCHW)
+    u_B = stratified(len(latent_BCHW), noise)
     timestep_B = (count * u_B**lateness).long().clamp(max=count - 1)
     noise_BCHW = torch.randn(latent_BCHW.shape, generator=noise)
     noisy_BCHW = schedule.add_noise(latent_BCHW, noise_BCHW, timestep_B)  # type: ignore[arg-type]
     return noisy_BCHW, timestep_B, noise_BCHW
 
 
-def _optimizer(model: Denoiser, plan: UnetPlan) -> torch.optim.AdamW:
-    groups = [
-        {"params": list(model.unet.parameters()), "peak": plan.lr},
-        {"params": list(model.text_encoder.parameters()), "peak": plan.text_lr},
-    ]
-    return torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-
-
 def train_unet(replica: Replica, out_dir: Path, seed: int, plan: UnetPlan) -> None:
-    """Run the stage in one process of several; needs what earlier stages left; resumes from `unet.pt`.
-
-    A resumed run may have another `steps`: the rate is flat until the cooldown, so an earlier or later end
-    changes nothing before it.
-
-    Args:
-        replica: this process.
-        out_dir: the run folder.
-        seed: the run's seed.
-        plan: knobs.
-    """
+    """Run the stage in one process of several; needs what earlier stages left; see `train_denoiser`."""
     from transformers import CLIPTokenizer
 
     torch.manual_seed(seed)
-    captioner = Captioner(CLIPTokenizer.from_pretrained(out_dir / "tokenizer"), CaptionNoise())
-    pools = {size: LatentPool.open(out_dir, size) for size in SIZES_PX}
     schedule = build_training_noise()
     model = channels_last(build_denoiser(out_dir))
-    ema = Ema(model, decay=plan.ema_decay)
-    optimizer = _optimizer(model, plan)
-    checkpoint = out_dir / "unet.pt"
-    start = resume(checkpoint, model, ema, optimizer)
-    progress = Progress("unet", out_dir / "unet.jsonl")
-    for step in range(start, plan.steps):
-        size = draw_size(generator_for(seed, "unet-size", step))
-        rng = generator_for(seed, "unet", step, replica.rank)
-        loss = _step(model, optimizer, replica, pools[size], captioner, schedule, rng, step, plan)
-        ema.update(model, step)
-        if replica.leads:
-            progress.add(step, loss=loss)
-            if (step + 1) % plan.publish_every == 0 or step + 1 == plan.steps:
-                save(checkpoint, model, ema, optimizer, step=step + 1)
-                publish(out_dir, out_dir / "published")
-    replica.wait()
 
+    def ask(latent_BCHW: Tensor, ids_BT: Tensor, noise: torch.Generator) -> Tensor:
+        noisy_BCHW, timestep_B, noise_BCHW = noisy_batch(latent_BCHW, schedule, noise, lateness=plan.lateness)
+        predicted_BCHW = model(noisy_BCHW.contiguous(memory_format=torch.channels_last), timestep_B, ids_BT)
+        return F.mse_loss(predicted_BCHW, noise_BCHW)
 
-def _step(
-    model: Denoiser,
-    optimizer: torch.optim.AdamW,
-    replica: Replica,
-    pool: LatentPool,
-    captioner: Captioner,
-    schedule: DDPMScheduler,
-    rng: np.random.Generator,
-    step: int,
-    plan: UnetPlan,
-) -> float:
-    """Take one optimizer step and return this process's loss."""
-    latent_BCHW, attributes_BA = pool.draw(rng, plan.batch)
-    ids_BT, _ = captioner.batch(rng, attributes_BA)
-    noise = torch.Generator().manual_seed(int(rng.integers(2**31)))
-    noisy_BCHW, timestep_B, noise_BCHW = noisy_batch(latent_BCHW, schedule, noise, lateness=plan.lateness)
-    predicted_BCHW = model(noisy_BCHW.contiguous(memory_format=torch.channels_last), timestep_B, ids_BT)
-    loss = F.mse_loss(predicted_BCHW, noise_BCHW)
-    for group in optimizer.param_groups:
-        peak, cooldown = group["peak"], plan.cooldown
-        group["lr"] = trapezoid(step, peak=peak, steps=plan.steps, warmup=plan.warmup, cooldown=cooldown)
-    descend(loss, [*model.parameters()], optimizer, replica)
-    return loss.item()
+    train_denoiser(
+        "unet",
+        replica,
+        out_dir,
+        seed,
+        plan,
+        model=model,
+        captioner=Captioner(CLIPTokenizer.from_pretrained(out_dir / "tokenizer"), CaptionNoise()),
+        ask=ask,
+        publish=lambda: publish(out_dir, out_dir / "published"),
+    )
