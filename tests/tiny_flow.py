@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_sd import WORDS, byte_pairs, tiny_vae
+from tiny_flux import DYNAMIC, tiny_transformer
+from tiny_sd import WORDS, byte_pairs, tiny_clip, tiny_vae
 
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "<|im_start|>assistant\n{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
 )
-_DYNAMIC = {"use_dynamic_shifting": True, "base_image_seq_len": 16, "max_image_seq_len": 64}
 
 
 def make_tiny(name: str, folder: Path) -> Path:
@@ -61,33 +61,19 @@ def _scheduler(**config: Any) -> Any:
 
 
 def _flux1_dev() -> dict[str, Any]:
-    from diffusers import FluxTransformer2DModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel
+    from transformers import CLIPTokenizer, T5Config, T5EncoderModel
 
     vocab, merges = byte_pairs(WORDS)
-    end = len(vocab) - 1
-    narrow = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    clip = CLIPTextConfig(vocab_size=len(vocab), bos_token_id=end - 1, eos_token_id=end, pad_token_id=end, **narrow)
     words = _t5_tokenizer()
     t5 = T5Config(vocab_size=len(words), d_model=48, d_kv=12, d_ff=64, num_layers=2, num_heads=4)
     return {
-        "transformer": FluxTransformer2DModel(
-            in_channels=16,
-            num_layers=1,
-            num_single_layers=2,
-            attention_head_dim=16,
-            num_attention_heads=4,
-            joint_attention_dim=48,
-            pooled_projection_dim=32,
-            axes_dims_rope=(4, 6, 6),
-            guidance_embeds=True,
-        ),
+        "transformer": tiny_transformer(guidance_embeds=True),
         "vae": tiny_vae(scaling_factor=0.36, shift_factor=0.12),
-        "text_encoder": CLIPTextModel(clip),
+        "text_encoder": tiny_clip(),
         "text_encoder_2": T5EncoderModel(t5),
         "tokenizer": CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77),
         "tokenizer_2": words,
-        "scheduler": _scheduler(**_DYNAMIC),
+        "scheduler": _scheduler(**DYNAMIC),
     }
 
 
@@ -136,7 +122,7 @@ def _flux2_klein() -> dict[str, Any]:
         axes_dims_rope=(4, 4, 4, 4),
         guidance_embeds=False,
     )
-    return {"transformer": transformer, "vae": vae, **_language_model(27), "scheduler": _scheduler(**_DYNAMIC)}
+    return {"transformer": transformer, "vae": vae, **_language_model(27), "scheduler": _scheduler(**DYNAMIC)}
 
 
 def _anima() -> dict[str, Any]:

@@ -33,7 +33,7 @@ def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 
     """
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTokenizer
 
     vocab, merges = byte_pairs(WORDS)
     with torch.random.fork_rng(devices=[]):
@@ -49,20 +49,7 @@ def make_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", seed: int = 
             norm_num_groups=8,
         )
         vae = tiny_vae()
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(vocab),
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                max_position_embeddings=77,
-                bos_token_id=vocab[START],
-                eos_token_id=vocab[END],
-                pad_token_id=vocab[END],
-            )
-        )
-        draw_value_biases(text_encoder)
+        text_encoder = tiny_clip()
     pipeline = StableDiffusionPipeline(
         unet=unet,
         vae=vae,
@@ -91,6 +78,27 @@ def write_words(tokenizer: Path, vocab: dict[str, int], merges: list[tuple[str, 
     (tokenizer / "vocab.json").write_text(json.dumps(vocab))
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
     (tokenizer / "merges.txt").write_text("\n".join(lines) + "\n")
+
+
+def tiny_clip(kind: Any = None, **config: Any) -> Any:
+    """A random CLIP text encoder of width 32 for these words, or of another `kind` of transformers'."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    vocab, _ = byte_pairs(WORDS)
+    usual = {
+        "vocab_size": len(vocab),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 77,
+        "bos_token_id": vocab[START],
+        "eos_token_id": vocab[END],
+        "pad_token_id": vocab[END],
+    }
+    encoder = (kind or CLIPTextModel)(CLIPTextConfig(**{**usual, **config}))
+    draw_value_biases(encoder)
+    return encoder
 
 
 def tiny_vae(**config: Any) -> Any:

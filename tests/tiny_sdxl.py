@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_checkpoint import unet_name, vae_name
-from tiny_sd import END, START, WORDS, byte_pairs, draw_value_biases, tiny_vae, write_words, zero_snr
+from tiny_sd import END, WORDS, byte_pairs, tiny_clip, tiny_vae, write_words, zero_snr
 
 WIDTHS, POOLED = (32, 48), 40
 
@@ -28,7 +28,7 @@ def make_tiny_sdxl(folder: Path, *, v_and_zero_snr: bool = False, seed: int = 0)
         seed: of the weights.
     """
     from diffusers import DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     vocab, merges = byte_pairs(WORDS)
     with torch.random.fork_rng(devices=[]):
@@ -50,21 +50,17 @@ def make_tiny_sdxl(folder: Path, *, v_and_zero_snr: bool = False, seed: int = 0)
         )
         encoders = []
         for width, kind, pad in zip(WIDTHS, (CLIPTextModel, CLIPTextModelWithProjection), (END, "!"), strict=True):
-            config = CLIPTextConfig(
-                vocab_size=len(vocab),
-                hidden_size=width,
-                intermediate_size=64,
-                num_hidden_layers=3,
-                num_attention_heads=width // 8,
-                max_position_embeddings=77,
-                projection_dim=POOLED,
-                bos_token_id=vocab[START],
-                eos_token_id=vocab[END],
-                pad_token_id=vocab[pad],
-                hidden_act="quick_gelu" if kind is CLIPTextModel else "gelu",
+            encoders.append(
+                tiny_clip(
+                    kind,
+                    hidden_size=width,
+                    num_hidden_layers=3,
+                    num_attention_heads=width // 8,
+                    projection_dim=POOLED,
+                    pad_token_id=vocab[pad],
+                    hidden_act="quick_gelu" if kind is CLIPTextModel else "gelu",
+                )
             )
-            encoders.append(kind(config))
-            draw_value_biases(encoders[-1])
         vae = tiny_vae(scaling_factor=0.13025, force_upcast=True)
     pipeline = StableDiffusionXLPipeline(
         unet=unet,
