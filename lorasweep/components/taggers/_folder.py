@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import read_object
 
 # What else a folder may hold, and what that says of it; the first that is there is told.
@@ -38,6 +39,11 @@ def problems(path: str, needed: Sequence[str]) -> list[tuple[str, str, str]]:
         for file in files
         for why, hint in _not_itself(file)
     ]
+
+
+def refused(message: str, hint: str) -> ConfigError:
+    """The error for a folder that turns out wrong when it is loaded."""
+    return ConfigError(Problem("tagger.path", message, hint), subject="the tagger")
 
 
 def _instead(folder: Path) -> str:

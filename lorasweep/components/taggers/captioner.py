@@ -10,7 +10,6 @@ from typing import Any
 
 from lorasweep.components.taggers import _folder
 from lorasweep.core import files
-from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.protocols import ImageList, Tag
 from lorasweep.core.ranges import Count, Text
 from lorasweep.core.records import digest
@@ -46,9 +45,7 @@ def build(*, path: Text, prompt: Text | None, max_tokens: Count, beams: Count, b
         model = AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True, **local)
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # transformers' for what it does not know or like
         message = f"cannot be loaded as a captioner: {str(error).splitlines()[0]}"
-        raise ConfigError(
-            Problem("tagger.path", message, "BLIP, BLIP-2, GIT or Florence-2"), subject="the tagger"
-        ) from error
+        raise _folder.refused(message, "BLIP, BLIP-2, GIT or Florence-2") from error
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     made_by = [
         files.file_digest(file) for pattern in ("*.json", "*.safetensors") for file in sorted(folder.glob(pattern))

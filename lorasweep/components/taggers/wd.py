@@ -20,7 +20,6 @@ from pydantic import Field
 
 from lorasweep.components.taggers import _folder
 from lorasweep.core import files
-from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.protocols import ImageList, Tag
 from lorasweep.core.ranges import Count, Text
 from lorasweep.core.records import digest
@@ -86,21 +85,18 @@ def build(
         session = onnxruntime.InferenceSession(folder / _MODEL, quiet, providers=providers)
     except Exception as error:  # onnxruntime's have no family
         reason = str(error).splitlines()[0]
-        raise _refused(f"{_MODEL} cannot be loaded: {reason}", "is it whole? download it again") from error
-    (given, *more), names = session.get_inputs(), [row[1] for row in _rows(path)[1:]]
+        raise _folder.refused(f"{_MODEL} cannot be loaded: {reason}", "is it whole? download it again") from error
+    given, *more = session.get_inputs()
     batch, *shape = given.shape
     if more or len(shape) != 3 or shape[2] != 3 or shape[0] != shape[1] or not isinstance(shape[0], int):
         message = f"{_MODEL} must take one batch of square pictures, height x width x 3, got {given.shape}"
-        raise _refused(message, "is it of another family?")
+        raise _folder.refused(message, "is it of another family?")
     tagger = WdTagger(
         session=session,
         input_name=given.name,
         side_px=shape[0],
         fixed_batch=batch if isinstance(batch, int) else None,
-        tags=[
-            (name if underscores else captions.spaced(name), _KINDS[row[2]])
-            for name, row in zip(names, _rows(path)[1:], strict=True)
-        ],
+        tags=[(row[1] if underscores else captions.spaced(row[1]), _KINDS[row[2]]) for row in _rows(path)[1:]],
         batch_size=batch if isinstance(batch, int) else batch_size,
         thresholds={"general": threshold, "character": character_threshold},
         fingerprint=digest([_VERSION, *(files.file_digest(folder / name) for name in (_MODEL, _TABLE)), underscores]),
@@ -149,9 +145,9 @@ class WdTagger:
         answer = self._confidences([Image.new("RGB", (8, 8), "white")])
         if answer.shape != (1, len(self.tags)):
             message = f"{_TABLE} has {len(self.tags)} tags, and {_MODEL} answers with {answer.shape[-1]}"
-            raise _refused(message, "take both from the same place")
+            raise _folder.refused(message, "take both from the same place")
         if not ((answer >= 0) & (answer <= 1)).all():
-            raise _refused(f"{_MODEL} must answer with confidences in [0, 1]", "is it of another family?")
+            raise _folder.refused(f"{_MODEL} must answer with confidences in [0, 1]", "is it of another family?")
 
     def _confidences(self, pictures: ImageList) -> np.ndarray[Any, Any]:
         import numpy as np
@@ -202,7 +198,3 @@ def _areas(length: int, offset: int, size: int, side: int) -> Any:
 def _rows(path: str) -> list[list[str]]:
     with open(Path(path).expanduser() / _TABLE, encoding="utf-8", errors="replace", newline="") as stream:
         return list(csv.reader(stream))
-
-
-def _refused(message: str, hint: str) -> ConfigError:
-    return ConfigError(Problem("tagger.path", message, hint), subject="the tagger")
