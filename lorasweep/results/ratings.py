@@ -9,9 +9,10 @@ pictures are shown.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -177,7 +178,8 @@ def read_labels(folder: Path, rater: str) -> Labels:
     return labels
 
 
-def strengths(answers: Iterable[Answer], items: Sequence[str] = ()) -> Strengths:
+@functools.lru_cache(maxsize=4)  # a session asks for the same again and again until there is another answer
+def strengths(answers: tuple[Answer, ...], items: tuple[str, ...] = ()) -> Strengths:
     """Fit the items that were shown, and those named besides."""
     choices = [(answer.left.item, answer.right.item, answer.answer) for answer in answers]
     shown = (item for left, right, _ in choices for item in (left, right))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def contest(folder: Path) -> Contest:
     return Contest(folder=folder, items=tuple(items), questions=tuple(questions))
 
 
-def next_pair(asked: Contest, answers: Sequence[Answer], *, rater: str) -> Pair:
+def next_pair(asked: Contest, answers: tuple[Answer, ...], *, rater: str) -> Pair:
     """Choose what to ask: the same whenever the same was answered before.
 
     Every prompt comes once before any comes again; of those who answered it, the two of whom most is learned,

@@ -88,10 +88,8 @@ class Session:
     def _why_over(self, book: Book) -> str:
         if len(book.answers) >= self.most:
             return f"{len(book.answers)} pairs are answered"
-        return "the ranks are settled" if book.answers and self._settled(book) else ""
-
-    def _settled(self, book: Book) -> bool:
-        return strengths(book.answers, self.contest.items).settled
+        settled = book.answers and strengths(book.answers, self.contest.items).settled
+        return "the ranks are settled" if settled else ""
 
     @contextmanager
     def _locked(self) -> Iterator[Book]:
