@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,3 +40,38 @@ def pipeline_of(base: Any, sampler: str, *, steps: int = 1) -> Any:
     pipeline = kind(**{**base.parts, **texts}, **tokenizers, **unused, vae=base.vae, scheduler=scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def both_losses(base: Any, prompts: list[str], frames: Any, weight: Any, example: Callable[..., Any]) -> list[Any]:
+    """A training step's loss and its gradient by a weight, ours and by what an example script of diffusers computes.
+
+    Args:
+        base: loaded.
+        prompts: two captions.
+        frames: of two pictures.
+        weight: of the denoiser.
+        example: the script's answer, of the base to noisy latents at levels (2, 1, 1, 1).
+
+    Returns:
+        (loss, gradient), (loss, gradient).
+    """
+    import torch
+
+    from lorasweep.core.records import NoiseOptions
+    from lorasweep.trial.train import loss
+
+    weight.requires_grad_(True)
+    width, height = frames[0].size_px
+    mean = torch.randn(2, *base.latent.of(width, height), generator=torch.Generator().manual_seed(3))
+    std, options = torch.full_like(mean, 0.1), NoiseOptions(levels="logit_normal")
+    question = loss.ask(mean, std, base.path, generator=torch.Generator().manual_seed(5), options=options)
+    answer = base.predict(question.noisy_BCHW, question.t_B, base.encode_captions(prompts), frames)
+    ours = loss.weigh(answer, question, base.path, options=NoiseOptions())
+
+    again = torch.Generator().manual_seed(5)
+    model_input = mean + std * torch.randn(mean.shape, generator=again)
+    drawn = torch.randn(mean.shape, generator=again)
+    sigmas = torch.sigmoid(torch.randn(2, generator=again))[:, None, None, None]
+    answer = example(base, (1.0 - sigmas) * model_input + sigmas * drawn, sigmas)
+    theirs = ((answer - (drawn - model_input)) ** 2).reshape(2, -1).mean(1).mean()
+    return [(each.item(), *torch.autograd.grad(each, weight)) for each in (ours, theirs)]

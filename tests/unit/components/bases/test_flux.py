@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from oracle import pipeline_of
+from oracle import both_losses, pipeline_of
 from tiny_flux import TOKENS, make_tiny_flux
 
 from lorasweep.components.bases import dollhouse_flow
@@ -89,40 +89,26 @@ def test_pictures_come_back_from_their_latents_as_in_the_pipeline(base: Any) -> 
 def test_loss_and_gradient_are_those_of_diffusers_example(tiny_flux: Path) -> None:
     """Source: huggingface/diffusers, examples/dreambooth/train_dreambooth_lora_flux.py, weighting_scheme none."""
     base = load(tiny_flux)
-    mean, std = noise(base), torch.full_like(noise(base), 0.1)
-    question = loss.ask(
-        mean, std, base.path, generator=torch.Generator().manual_seed(5), options=NoiseOptions(levels="logit_normal")
-    )
-    weight = base.denoiser.transformer_blocks[0].attn.to_q.weight.requires_grad_(True)
-    text = base.encode_captions(PROMPTS)
-    answer = base.predict(question.noisy_BCHW, question.t_B, text, FRAMES)
-    found = loss.weigh(answer, question, base.path, options=NoiseOptions())
-    found.backward()
-    ours = weight.grad.clone()
-    weight.grad = None
 
-    again = torch.Generator().manual_seed(5)
-    model_input = mean + std * torch.randn(mean.shape, generator=again)
-    drawn = torch.randn(mean.shape, generator=again)
-    sigmas = torch.sigmoid(torch.randn(2, generator=again))[:, None, None, None]
-    noisy = (1.0 - sigmas) * model_input + sigmas * drawn
-    pipeline = pipeline_of(base, "euler")
-    embeds, pooled, text_ids = pipeline.encode_prompt(PROMPTS, PROMPTS, max_sequence_length=TOKENS)
-    image_ids = pipeline._prepare_latent_image_ids(2, HEIGHT // 8, WIDTH // 8, "cpu", torch.float32)
-    packed = base.denoiser(
-        hidden_states=pipeline._pack_latents(noisy, *noisy.shape),
-        timestep=(sigmas.flatten() * 1000) / 1000,
-        pooled_projections=pooled,
-        encoder_hidden_states=embeds,
-        txt_ids=text_ids,
-        img_ids=image_ids,
-        return_dict=False,
-    )[0]
-    answer = pipeline._unpack_latents(packed, HEIGHT, WIDTH, pipeline.vae_scale_factor)
-    wanted = ((answer - (drawn - model_input)) ** 2).reshape(2, -1).mean(1).mean()
-    wanted.backward()
-    assert found.item() == pytest.approx(wanted.item(), rel=1e-6)
-    assert torch.allclose(ours, weight.grad, rtol=1e-4, atol=1e-7)
+    def example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+        pipeline = pipeline_of(base, "euler")
+        embeds, pooled, text_ids = pipeline.encode_prompt(PROMPTS, PROMPTS, max_sequence_length=TOKENS)
+        packed = base.denoiser(
+            hidden_states=pipeline._pack_latents(noisy, *noisy.shape),
+            timestep=(sigmas.flatten() * 1000) / 1000,
+            pooled_projections=pooled,
+            encoder_hidden_states=embeds,
+            txt_ids=text_ids,
+            img_ids=pipeline._prepare_latent_image_ids(2, HEIGHT // 8, WIDTH // 8, "cpu", torch.float32),
+            return_dict=False,
+        )[0]
+        answer: torch.Tensor = pipeline._unpack_latents(packed, HEIGHT, WIDTH, pipeline.vae_scale_factor)
+        return answer
+
+    weight = base.denoiser.transformer_blocks[0].attn.to_q.weight
+    (found, ours), (wanted, theirs) = both_losses(base, PROMPTS, FRAMES, weight, example)
+    assert found == pytest.approx(wanted, rel=1e-6)
+    assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-7)
 
 
 def test_a_lora_of_one_picture_draws_that_picture(tiny_flux: Path) -> None:

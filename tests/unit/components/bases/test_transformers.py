@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from oracle import pipeline_of
+from oracle import both_losses, pipeline_of
 from peft.tuners.tuners_utils import BaseTunerLayer
 from tiny_flow import PIPELINES
 
@@ -149,24 +149,10 @@ def _klein_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torc
 def test_loss_and_gradient_are_those_of_diffusers_example(load: Load, name: str, example: Callable[..., Any]) -> None:
     """Source: huggingface/diffusers, examples/dreambooth/train_dreambooth_lora_{z_image,flux2_klein}.py."""
     base = load(name)
-    weight = next(p for n, p in base.denoiser.named_parameters() if n.endswith("to_q.weight")).requires_grad_(True)
-    mean, std = noise(base), torch.full_like(noise(base), 0.1)
-    options = NoiseOptions(levels="logit_normal")
-    question = loss.ask(mean, std, base.path, generator=torch.Generator().manual_seed(5), options=options)
-    answer = base.predict(question.noisy_BCHW, question.t_B, base.encode_captions(PROMPTS), FRAMES)
-    found = loss.weigh(answer, question, base.path, options=NoiseOptions())
-    found.backward()
-    ours, weight.grad = weight.grad.clone(), None
-
-    again = torch.Generator().manual_seed(5)
-    model_input = mean + std * torch.randn(mean.shape, generator=again)
-    drawn = torch.randn(mean.shape, generator=again)
-    sigmas = torch.sigmoid(torch.randn(2, generator=again))[:, None, None, None]
-    answer = example(base, (1.0 - sigmas) * model_input + sigmas * drawn, sigmas)
-    wanted = ((answer - (drawn - model_input)) ** 2).reshape(2, -1).mean(1).mean()
-    wanted.backward()
-    assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
-    assert torch.allclose(ours, weight.grad, rtol=1e-3, atol=1e-6)
+    weight = next(p for n, p in base.denoiser.named_parameters() if n.endswith("to_q.weight"))
+    (found, ours), (wanted, theirs) = both_losses(base, PROMPTS, FRAMES, weight, example)
+    assert found == pytest.approx(wanted, rel=1e-5)
+    assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", PIPELINES)
