@@ -2,7 +2,7 @@
 
     document   a file as data, whatever it is called
     draft      a recipe being translated by a table of what becomes of each option; nothing is dropped in silence
-    base, folders, optimizer  what all trainers have
+    base, adapter, folders, optimizer  what all trainers have
     finish     the draft as a recipe that composes
     write      the recipe file, and the same as data
     foreign    which program wrote a file that nobody reads

@@ -227,7 +227,7 @@ class Draft:
             self.problem(option, f"must be >= {row.low:g}, got {given!r}")
         elif row.high is not None and value > row.high:
             self.problem(option, f"must be <= {row.high:g}, got {given!r}")
-        elif row.kind is str and any(key.endswith(".path") for key in row.keys):
+        elif row.kind is str and any(key.endswith((".path", ".init")) for key in row.keys):
             return paths.as_here(value)
         else:
             return value

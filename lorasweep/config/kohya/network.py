@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
+from lorasweep.config.importing.adapter import has_dropout, put_init
 from lorasweep.config.importing.draft import Draft
 
 _LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")
 _ALGORITHMS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3": "ia3", "dylora": "dylora"}
 _PRESETS = {"full": "full", "attn-mlp": "attn-mlp", "attn-only": "attn"}
-_HAS_DROPOUT = ("lora", "locon", "dora")
 _OF_OTHER_BASES = re.compile(r"networks\.\w+_(flux|sd3|lumina|anima|hunyuan\w*|wan|framepack|qwen\w*|zimage|fk)")
 _STANDS_IN = "no adapter of ours is that; a LoRA stands in for it"
 _DYLORA_DIFFERS = (
@@ -35,8 +35,7 @@ def translate_network(draft: Draft) -> None:
             draft.leave("network_module", _STANDS_IN)
         name = _lora(draft)
     _dropout(draft, name)
-    if file := draft.take("network_weights"):
-        draft.put("adapter.init", file, "network_weights")
+    put_init(draft, "network_weights")
     for argument, value in draft.untaken("network_args"):
         if value:
             draft.leave(argument, draft.table.unsupported.get(argument, f"adapter={name} has nothing like it"))
@@ -155,7 +154,7 @@ def _dropout(draft: Draft, name: str) -> None:
         draft.ignore("network_dropout", "network_args.dropout takes its place")
     if not (value := draft.take(option)):
         return
-    if name not in _HAS_DROPOUT:
+    if not has_dropout(name):
         draft.leave(option, f"adapter={name} has no dropout")
         return
     draft.put("adapter.dropout", value, option)

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lorasweep.config.importing.adapter import put_init
 from lorasweep.config.importing.base import put_base
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.table import read_table
 from lorasweep.config.trainers import common
 from lorasweep.config.trainers.common import Given
+from lorasweep.plan.learning_rate import finds_step_size
 
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _TRAINERS = ("sd_trainer", "diffusion_trainer", "ui_trainer")
@@ -107,13 +109,13 @@ def _adapter(draft: Draft) -> None:
             reason = "both matrices are whole there; ours is of low rank where its sides are large"
             draft.leave("network.lokr_full_rank", reason, True)
     common.put_dropout(draft, "network.dropout", name)
-    common.put_init(draft, "network.pretrained_lora_path")
+    put_init(draft, "network.pretrained_lora_path")
 
 
 def _optimizer(draft: Draft) -> None:
     kind = common.put_optimizer(draft)
     rate = draft.lines.get("optimizer.lr")
-    if kind.name in ("prodigy", "dadapt_adam") and rate and rate.value < _FINDS_ITS_STEP_AT:
+    if finds_step_size(kind.name) and rate and rate.value < _FINDS_ITS_STEP_AT:
         draft.put("optimizer.lr", 1.0, rate.option)
         draft.differ(rate.option, f"ai-toolkit takes 1 where it is below {_FINDS_ITS_STEP_AT}, and so does this recipe")
     if str(draft.take("train.lr_scheduler")).lower() == "constant_with_warmup":

@@ -10,16 +10,15 @@ from typing import Any
 
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing import optimizer
+from lorasweep.config.importing.adapter import has_dropout
 from lorasweep.config.importing.draft import Draft, as_kind
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.folders import Folder, put_folders
 from lorasweep.config.importing.optimizer import Kind
-from lorasweep.core import paths
 
 Options = dict[str, Any]
 Beside = Callable[[str], Any]  # reads a file that a config names, as data; None where it is not here
 _MOST_PX = 16384  # beyond any picture
-_HAVE_DROPOUT = ("lora", "locon", "dora")
 
 
 @dataclass(frozen=True)
@@ -167,16 +166,10 @@ def put_dropout(draft: Draft, option: str, adapter: str) -> None:
     """Decide the dropout of an adapter that has one."""
     if not (share := draft.take(option)):
         return
-    if adapter in _HAVE_DROPOUT:
+    if has_dropout(adapter):
         draft.put("adapter.dropout", share, option)
     else:
         draft.leave(option, f"adapter={adapter} has no dropout", share)
-
-
-def put_init(draft: Draft, option: str) -> None:
-    """Decide the file that training starts from."""
-    if file := draft.take(option):
-        draft.put("adapter.init", paths.as_here(file), option)
 
 
 def put_no_seed(draft: Draft, option: str) -> None:

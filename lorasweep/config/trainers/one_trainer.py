@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lorasweep.config.importing.adapter import put_init
 from lorasweep.config.importing.base import put_base
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Link
@@ -107,7 +108,7 @@ def _adapter(draft: Draft) -> None:
         draft.put("adapter.decompose_both", draft.take("lokr_decompose_both"), "lokr_decompose_both")
         draft.put("adapter.factor", draft.take("lokr_decompose_factor"), "lokr_decompose_factor")
     common.put_dropout(draft, "dropout_probability", name)
-    common.put_init(draft, "lora_model_name")
+    put_init(draft, "lora_model_name")
 
 
 def _optimizer(draft: Draft) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lorasweep.config.importing.adapter import put_init
 from lorasweep.config.importing.base import put_base
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Link
@@ -134,7 +135,7 @@ def _adapter(draft: Draft) -> None:
     draft.put("adapter.targets", "attn", option)
     if name == "lokr":
         draft.put("adapter.factor", draft.take("lycoris.factor"), "lycoris.factor")
-    common.put_init(draft, "init_lora")
+    put_init(draft, "init_lora")
 
 
 def _optimizer(draft: Draft) -> None:
