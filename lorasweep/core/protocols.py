@@ -229,7 +229,8 @@ class Metric(Protocol):
 
     `lorasweep/components/metrics/<name>.py` has `build(**knobs) -> Metric` and, torch-free,
     `names(recipe, plan) -> {name: why it cannot be measured, or ""}`. Facts of the module: `NEEDS_PICTURES`
-    (False: forward passes only), and `SYMPTOMS`, the `Symptom`s of being overcooked that are read from it.
+    (False: forward passes only), `PROBES`, the probe sets that it asks (without it: any of them), and
+    `SYMPTOMS`, the `Symptom`s of being overcooked that are read from it.
     """
 
     def measure(self, context: JudgeContext) -> Measurement:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lorasweep.core.records import Plan, Recipe
 
 NEEDS_PICTURES = True
+PROBES = ()
 SYMPTOMS = (
     # Six tenths as far from all that base and training images show as two other pictures are, squared.
     Symptom(name="burn", letter="B", rank=0, metric="burn/score", says="pictures fall apart", definite=0.35),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 NAME = "diversity"
 NEEDS_PICTURES = True
+PROBES = ()
 SYMPTOMS = (
     Symptom(
         name="diversity",

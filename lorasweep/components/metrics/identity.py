@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 NAME = "identity"
 NEEDS_PICTURES = True
+PROBES = ()
 Encoder = Literal["auto", "reader", "dino", "clip", "base"]
 
 

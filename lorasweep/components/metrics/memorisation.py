@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 NAME = "memorisation"
 NEEDS_PICTURES = False  # the magnitude needs none, and `measure` says so for the rest
+PROBES = ("training", "recombined")
 SYMPTOMS = (
     Symptom(
         name="memorisation",

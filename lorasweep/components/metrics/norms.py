@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 NAME = "norms"
 NEEDS_PICTURES = False
+PROBES = ()
 TOP = 10  # singular vectors that are looked at
 ALIKE = 0.5  # cosine from which a direction counts as the base's own
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lorasweep.core.records import Plan, Recipe
 
 NEEDS_PICTURES = False
+PROBES = ("plain", "class", "neighbour", "unrelated")
 SYMPTOMS = (
     Symptom(name="class_drift", letter="P", rank=8, metric="prior_drift/class", says="strangers are redrawn"),
     Symptom(

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 NAME = "prompt_control"
 NEEDS_PICTURES = True
+PROBES = ()
 SYMPTOMS = (
     # A quarter of the prompts that the base obeys, 15 % of the subject on others.
     Symptom(

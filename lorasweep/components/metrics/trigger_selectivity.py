@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NAME = "trigger_selectivity"
 NEEDS_PICTURES = False
+PROBES = ("train",)
 NO_TRIGGER = "the captions have no trigger (captions.trigger)"
 
 

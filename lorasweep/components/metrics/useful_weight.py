@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 NAME = "useful_weight"
 NEEDS_PICTURES = False
+PROBES = ("held_out",)
 NAMES = (f"{NAME}/best", f"{NAME}/slope")
 Point = tuple[float, float]  # weight, log loss ratio
 
