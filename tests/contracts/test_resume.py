@@ -25,11 +25,16 @@ RESTARTS = "annealed_cosine_warmup_restarts"
 
 def test_with_every_optimizer(optimizer_choice: Choice, base: Base, tiny_sd: Path, tmp_path: Path) -> None:
     scheduler = Component(name=RESTARTS)
-    check(make_recipe(tiny_sd, optimizer=Component(*optimizer_choice), scheduler=scheduler), base, tmp_path)
+    check(make_recipe(tiny_sd, optimizer=component(optimizer_choice), scheduler=scheduler), base, tmp_path)
 
 
 def test_with_every_schedule(scheduler_choice: Choice, base: Base, tiny_sd: Path, tmp_path: Path) -> None:
-    check(make_recipe(tiny_sd, scheduler=Component(*scheduler_choice)), base, tmp_path)
+    check(make_recipe(tiny_sd, scheduler=component(scheduler_choice)), base, tmp_path)
+
+
+def component(choice: Choice) -> Component:
+    name, options = choice
+    return Component(name=name, options=options)
 
 
 def check(recipe: Recipe, base: Base, tmp_path: Path) -> None:
