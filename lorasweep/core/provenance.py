@@ -34,7 +34,7 @@ def provenance() -> dict[str, Any]:
     return {
         "lorasweep": lorasweep.__version__,
         "code": code_digest(),
-        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "libraries": {name: version_of(name) for name in _LIBRARIES},
         "plugins": {plugin.distribution: plugin.version for plugin in registry.plugins()},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -67,11 +67,12 @@ def code_digest() -> str:
         found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     for name in _LIBRARIES:
         if name not in _BESIDE_LIBRARIES:
-            found.update(f"{name} {_version(name)}\0".encode())
+            found.update(f"{name} {version_of(name)}\0".encode())
     return found.hexdigest()
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """The installed version of a distribution; None where it is not."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

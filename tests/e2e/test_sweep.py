@@ -43,7 +43,7 @@ def test_an_unwritable_mlflow_loses_nothing_and_status_sheet_and_mirror_agree(
 ) -> None:
     (home / "mlruns").mkdir()
     (home / "mlruns" / "mlflow.db").mkdir()  # no database can be made here, not even by root
-    assert main(["sweep", str(sweep_file), "--json"]) == 0
+    assert main(["sweep", str(sweep_file)]) == 0
     said = capsys.readouterr()
     assert "lorasweep sync" in said.out + said.err
 

@@ -84,11 +84,7 @@ class Burn:
 
 
 def build(*, min_reference: Annotated[int, Field(ge=2, title="be >= 2, what an interval takes")]) -> Burn:
-    """Build the metric.
-
-    Args:
-        min_reference: fewest pictures that span an interval worth the name.
-    """
+    """Build the metric."""
     return Burn(min_reference=min_reference)
 
 

@@ -76,12 +76,7 @@ class Diversity:
 
 
 def build(*, tiers: Tiers) -> Diversity:
-    """Build the metric.
-
-    Args:
-        tiers: prompt tiers whose pictures are counted together; with those that call nobody, a default person
-            who is always the same is seen.
-    """
+    """Build the metric."""
     return Diversity(tiers=tuple(tiers))
 
 

@@ -109,11 +109,7 @@ class Generalisation:
 
 
 def build(*, weights: tuple[OtherWeight, ...]) -> Generalisation:
-    """Build the metric.
-
-    Args:
-        weights: LoRA weights to ask at besides the one that counts; each costs as much again.
-    """
+    """Build the metric."""
     return Generalisation(weights=tuple(weights))
 
 

@@ -76,11 +76,7 @@ class Norms:
 
 
 def build(*, decompose: Annotated[int, Field(ge=0)]) -> Norms:
-    """Build the metric.
-
-    Args:
-        decompose: modules whose singular vectors are looked at, at even distances through the model; 0: none.
-    """
+    """Build the metric."""
     return Norms(decompose=decompose)
 
 

@@ -84,11 +84,7 @@ class PriorDrift:
 
 
 def build(*, weights: tuple[OtherWeight, ...]) -> PriorDrift:
-    """Build the metric.
-
-    Args:
-        weights: LoRA weights to ask at besides the one that counts.
-    """
+    """Build the metric."""
     return PriorDrift(weights=tuple(weights))
 
 

@@ -62,13 +62,6 @@ def build(
     prior_loss_weight: LossWeight,
     share: ExposureShare,
 ) -> ImageSource:
-    """Plan pictures of the words in the trigger, each captioned as itself.
-
-    Args:
-        words: what to keep the meaning of; None: the words inside the trigger.
-        images: drawn per word, >= 1; drawn once, and shared by all trials.
-        prior_loss_weight: their loss times this, > 0.
-        share: their exposures per exposure of the dataset, (0, 10], over all words.
-    """
+    """Plan pictures of the words in the trigger, each captioned as itself."""
     given = None if words is None else tuple(words)
     return AntiBleed(words=given, each=images, prior_loss_weight=prior_loss_weight, share=share)

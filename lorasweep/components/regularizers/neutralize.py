@@ -61,14 +61,6 @@ def build(
     prior_loss_weight: LossWeight,
     share: ExposureShare,
 ) -> ImageSource:
-    """Plan pictures of captured tags, each captioned as itself.
-
-    Args:
-        tags: what to free; None: tags in nearly every caption.
-        captured: the share of captions that a tag must be in to count as captured, (0, 1].
-        images: drawn per tag, >= 1; drawn once, and shared by all trials.
-        prior_loss_weight: their loss times this, > 0.
-        share: their exposures per exposure of the dataset, (0, 10], over all tags.
-    """
+    """Plan pictures of captured tags, each captioned as itself."""
     given = None if tags is None else tuple(tags)
     return Neutralize(tags=given, captured=captured, each=images, prior_loss_weight=prior_loss_weight, share=share)

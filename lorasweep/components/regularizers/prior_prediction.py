@@ -46,10 +46,6 @@ class PriorPrediction(Source):
 def build(*, prior_loss_weight: LossWeight, share: ExposureShare) -> ImageSource:
     """Answer to the base.
 
-    Args:
-        prior_loss_weight: loss of its own images times this, > 0; other sources' images keep theirs.
-        share: exposures of its own images per exposure of the dataset, (0, 10].
-
     Source: Nerogar/OneTrainer, modules/trainer/GenericTrainer.py, at 23df3832: the target of a sample of a
     PRIOR_PREDICTION concept is the prediction of the model without its adapter for the same noisy latent.
     That the dataset itself stands in for such a concept, without its trigger, is ours.

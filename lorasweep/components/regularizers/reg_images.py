@@ -46,13 +46,6 @@ def build(
 ) -> ImageSource:
     """Plan a folder of class images.
 
-    Args:
-        path: kohya's layout (`1_girl/*.png`: repeats and class tokens, which a caption file beats) or a plain
-            folder with captions. None: strangers drawn by the dollhouse's world, for its own dataset only.
-        prior_loss_weight: their loss times this, > 0.
-        share: their exposures per exposure of the dataset, (0, 10]. They are cycled until they reach it.
-        strangers: how many are drawn when there is no path; >= 1.
-
     Source: kohya-ss/sd-scripts, library/train_util.py, DreamBoothDataset and `prior_loss_weight`. `share` is
     ours; kohya's is 1.
     """

@@ -54,10 +54,6 @@ def build(
     With n = max(||dW||, max_norm / 2) and ratio = min(n, max_norm) / n, each of a change's k factors is
     multiplied by ratio^(1/k).
 
-    Args:
-        max_norm: limit of the Frobenius norm of a module's change at weight 1, alpha included, > 0. The norm
-            is of the whole module, so large modules reach it first.
-
     Source: kohya-ss/sd-scripts, networks/lora.py, apply_max_norm_regularization (`scale_weight_norms`).
     """
     return ScaleNorm(max_norm)
