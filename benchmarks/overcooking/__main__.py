@@ -19,9 +19,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.overcooking import cooking, grid, pictures
+from benchmarks.overcooking import cooking, grid, pictures, table
 from lorasweep.core import files
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.records import to_dict
 
 PAGE = Path("docs/overcooking.md")
 CONTROLS_AFTER = 8  # runs of the grid that come before the others: a first answer first
@@ -45,11 +46,12 @@ def run(options: argparse.Namespace, home: Path) -> int:
     from benchmarks.overcooking import controls
 
     began = time.time()
-    scale = grid.Scale(steps=options.steps, rungs=options.rungs)
+    asked = {name: getattr(options, name) for name in ("steps", "rungs", "base", "lr_times")}
+    setting = grid.Setting(**asked, identities=grid.IDENTITIES[options.identities])
     counts = pictures.Counts(**{name: getattr(options, name) for name in asdict(pictures.Counts())})
-    _settle(home, options, scale, counts)
-    planned = grid.runs(scale=scale)
-    beside = [*controls.runs(home, scale=scale), *controls.copying_runs(home)]
+    _settle(home, options, setting, counts)
+    planned = grid.runs(setting=setting)
+    beside = [*controls.runs(home, setting=setting), *controls.copying_runs(home, setting=setting)]
     ordered = [*planned[:CONTROLS_AFTER], *beside, *planned[CONTROLS_AFTER:]]
     ordered = [item for item in ordered if re.search(options.only, item.name)]
     until = began + options.budget
@@ -60,15 +62,15 @@ def run(options: argparse.Namespace, home: Path) -> int:
     return 0
 
 
-def _settle(home: Path, options: argparse.Namespace, scale: grid.Scale, counts: pictures.Counts) -> None:
+def _settle(home: Path, options: argparse.Namespace, setting: grid.Setting, counts: pictures.Counts) -> None:
     """Write the settings down, or refuse those that another call in this home contradicts.
 
     Raises:
-        InputError: steps, rungs or pictures differ.
+        InputError: any of them, or the pictures, differ.
     """
-    fixed = {"steps": scale.steps, "rungs": scale.rungs, "counts": asdict(counts)}
-    path = home / "settings.json"
-    before = files.read_json(path) if path.exists() else fixed
+    fixed = to_dict(setting) | {"counts": asdict(counts)}
+    path = home / table.SETTINGS
+    before = table.settings(home) if path.exists() else fixed
     if differ := [name for name, value in fixed.items() if before[name] != value]:
         message = f"was begun with other {', '.join(differ)}: {[before[name] for name in differ]}"
         raise InputError(Problem(str(home), message, "use the same, or another --home"), subject="--home")
@@ -79,7 +81,7 @@ def _settle(home: Path, options: argparse.Namespace, scale: grid.Scale, counts: 
 
 def report(options: argparse.Namespace, home: Path) -> int:
     """Answer every question from what is there: write the figures and the page, print the headline."""
-    from benchmarks.overcooking import analysis, controls, figures, page, story, table
+    from benchmarks.overcooking import analysis, controls, figures, page, story
 
     checkpoints = table.load(home)
     if not checkpoints:
@@ -87,7 +89,7 @@ def report(options: argparse.Namespace, home: Path) -> int:
     found = analysis.analyse(checkpoints)
     found["controls"] = controls.judged(table.load_controls(home))
     found["copying"] = controls.copied(table.load_copying(home))
-    found["facts"] = page.gather_facts(home, checkpoints, grid_runs=len(grid.runs(scale=grid.Scale())))
+    found["facts"] = page.gather_facts(home, checkpoints)
     files.write_json(home / "analysis.json", _without_nan(found))
     folder = options.page.parent / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,8 +142,11 @@ def _parser() -> argparse.ArgumentParser:
     cook = commands.add_parser("run", help="cook the grid, or go on with it")
     cook.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     cook.add_argument("--budget", type=duration, default=duration("8h"), help="wall time: 90s, 60m, 2h")
-    cook.add_argument("--steps", type=int, default=grid.Scale().steps)
-    cook.add_argument("--rungs", type=int, default=grid.Scale().rungs)
+    cook.add_argument("--steps", type=int, default=grid.Setting.steps)
+    cook.add_argument("--rungs", type=int, default=grid.Setting.rungs)
+    cook.add_argument("--base", choices=grid.SAMPLING, default=grid.Setting.base)
+    cook.add_argument("--lr-times", type=float, default=grid.Setting.lr_times, help="of every learning rate")
+    cook.add_argument("--identities", choices=grid.IDENTITIES, default="by_hand")
     cook.add_argument("--only", default="", help="regular expression that the names of runs must match")
     for name, count in asdict(pictures.Counts()).items():
         cook.add_argument(f"--{name}", type=int, default=count, help=f"pictures of the witness: {name}")
