@@ -4,6 +4,7 @@ python -m benchmarks.overcooking run --home DIR [--processes 4] [--budget 60m] [
 python -m benchmarks.overcooking report --home DIR [--page docs/overcooking.md]
 python -m benchmarks.overcooking rejudge --home DIR --into OTHER [KEY=VALUE ...]
 python -m benchmarks.overcooking compare --home DIR --other OTHER
+python -m benchmarks.overcooking beside --home DIR [OTHER ...]
 """
 
 from __future__ import annotations
@@ -83,9 +84,7 @@ def report(options: argparse.Namespace, home: Path) -> int:
     """Answer every question from what is there: write the figures and the page, print the headline."""
     from benchmarks.overcooking import analysis, controls, figures, page, story
 
-    checkpoints = table.load(home)
-    if not checkpoints:
-        raise InputError(Problem(str(home), "holds no judged checkpoint", "`run` comes first"), subject="--home")
+    checkpoints = _judged(home)
     found = analysis.analyse(checkpoints)
     found["controls"] = controls.judged(table.load_controls(home))
     found["copying"] = controls.copied(table.load_copying(home))
@@ -126,6 +125,21 @@ def compare(options: argparse.Namespace, home: Path) -> int:
     return 0
 
 
+def beside(options: argparse.Namespace, home: Path) -> int:
+    """Print one table of homes."""
+    from benchmarks.overcooking import beside
+
+    homes = [home, *options.others]
+    print(beside.write({each.name: beside.column(each, _judged(each)) for each in homes}), end="")
+    return 0
+
+
+def _judged(home: Path) -> list[table.Checkpoint]:
+    if checkpoints := table.load(home):
+        return checkpoints
+    raise InputError(Problem(str(home), "holds no judged checkpoint", "`run` comes first"), subject="--home")
+
+
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
@@ -158,10 +172,13 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--into", type=Path, required=True, help="folder of the judgements")
     again.add_argument("overrides", nargs="*", help="KEY=VALUE, on top of the product's own sampling and metrics")
     again.set_defaults(command=rejudge)
-    beside = commands.add_parser("compare", help="what another way of judging costs in truth")
-    beside.add_argument("--other", type=Path, required=True, help="folder of the other judgements")
-    beside.set_defaults(command=compare)
-    for command in (cook, tell, again, beside):
+    against = commands.add_parser("compare", help="what another way of judging costs in truth")
+    against.add_argument("--other", type=Path, required=True, help="folder of the other judgements")
+    against.set_defaults(command=compare)
+    side_by_side = commands.add_parser("beside", help="one table of homes: other bases, other identities")
+    side_by_side.add_argument("others", nargs="*", type=Path, help="folders of the other runs")
+    side_by_side.set_defaults(command=beside)
+    for command in (cook, tell, again, against, side_by_side):
         command.add_argument("--home", type=Path, required=True, help="folder of the runs")
     return parser
 
