@@ -92,6 +92,11 @@ class Family:
         return [*self.words] or [part.replace("text_encoder", "tokenizer") for part in self.text_encoders]
 
     @property
+    def sibling(self) -> Family:
+        """What is read of a base that only draws: its denoiser and its noise."""
+        return replace(self, classes={self.denoiser: self.classes[self.denoiser]}, words=())
+
+    @property
     def all_parts(self) -> list[str]:
         """Every folder that is read."""
         return [*self.classes, *self.tokenizers, "scheduler"]
