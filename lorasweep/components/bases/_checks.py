@@ -206,7 +206,7 @@ def _part_problems(part: Path, family: Family, *, weights: bool) -> list[Finding
 def _config_problems(part: str, config: Mapping[str, Any], family: Family) -> Iterator[str]:
     """What a part's own config says that is not of its family."""
     named = config.get("_class_name") or (config.get("architectures") or [None])[0]
-    if named and named.replace("ForCausalLM", "Model") != family.classes[part]:
+    if named and family.classes[part] not in (named, re.sub("For(CausalLM|ConditionalGeneration)$", "Model", named)):
         yield f"must have a {family.classes[part]} as {part}, got {named}"
     channels = {"unet": "in_channels", "vae": "latent_channels"}.get(part, "") if "unet" in family.classes else ""
     if (got := config.get(channels, 4)) != 4:

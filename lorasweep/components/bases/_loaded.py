@@ -175,6 +175,10 @@ class LoadedBase:
         """What is taken from the VAE's own latents, and what they are multiplied by then."""
         return self.vae.config.shift_factor or 0.0, self.vae.config.scaling_factor
 
+    def guide(self, without: torch.Tensor, with_prompt: torch.Tensor, guidance: float) -> torch.Tensor:
+        """See `protocols.Base`."""
+        return without + guidance * (with_prompt - without)
+
     def predict(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
         """See `protocols.Base`."""
         raise NotImplementedError

@@ -167,7 +167,9 @@ class Source:
             text_encoders=[parts[part] for part in self.family.text_encoders],
             tokenizers=[parts[part] for part in self.family.tokenizers],
             vae=parts["vae"],
-            noise_schedule=getattr(diffusers, self.family.scheduler).from_config(noised.config, clip_sample=False),
+            noise_schedule=getattr(diffusers, self.family.scheduler).from_config(
+                self._as_drawn(path, noised.config), clip_sample=False
+            ),
             clip_skip=clip_skip,
             fingerprint=self._fingerprint(path, options, memory, sibling),
             memory=memory,
@@ -208,7 +210,17 @@ class Source:
         except _UNLOADABLE as error:
             message = f"must be a whole {self.family.denoiser} of the base's kind, got {sibling.name}: {_said(error)}"
             raise ConfigError(Problem("sample.base", message), subject="the base that draws") from error
-        return weights, type(schedule).from_pretrained(sibling / "scheduler") if is_folder else schedule
+        if is_folder:
+            config = read_object(sibling / "scheduler" / "scheduler_config.json")
+            schedule = type(schedule).from_config(self._as_drawn(sibling, config))
+        return weights, schedule
+
+    def _as_drawn(self, folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A scheduler's config, with what the pipelines of distilled bases put in its place."""
+        shift = self.family.distilled_shift
+        if shift is None or not _checks.is_distilled(folder, self.family):
+            return dict(config)
+        return {**config, "use_dynamic_shifting": False, "shift": shift}
 
     def _checked(self, options: BaseOptions) -> Path:
         found = self.problems(options)

@@ -68,16 +68,21 @@ def drawn_by_pipeline(base: Any, steps: int, guidance: float, output: str) -> to
         more = {"negative_prompt": NEGATIVES, "latents": latents.unsqueeze(2), "output_type": "pt", "output": wanted}
         found = pipeline(**common, **more)
         return found.squeeze(2) if output == "latent" else found
+    packed, without = base._pack(latents), {"negative_prompt": [*NEGATIVES]}
     how = {
-        "FluxPipeline": {"guidance_scale": guidance, "latents": base._pack(latents)},
-        "ZImagePipeline": {"guidance_scale": guidance - 1, "negative_prompt": [*NEGATIVES], "latents": latents},
+        "FluxPipeline": {"guidance_scale": guidance, "latents": packed},
+        "ZImagePipeline": {"guidance_scale": guidance - 1, **without, "latents": latents},
         "Flux2KleinPipeline": {
             "guidance_scale": guidance,
             "latents": torch.nn.functional.pixel_unshuffle(latents, 2),
         },
+        "QwenImagePipeline": {"true_cfg_scale": guidance, **without, "latents": packed},
+        "ChromaPipeline": {"guidance_scale": guidance, **without, "latents": packed},
+        "StableDiffusion3Pipeline": {"guidance_scale": guidance, **without, "latents": latents},
+        "Krea2Pipeline": {"guidance_scale": guidance - 1, **without, "latents": packed},
     }[base.pipeline]
     found = pipeline(**common, **how, output_type=output).images
-    return base._unpack(found, latents.shape[-2:]) if base.pipeline == "FluxPipeline" and output == "latent" else found
+    return base._unpack(found, latents.shape[-2:]) if found.dim() == 3 else found
 
 
 @torch.no_grad()
