@@ -285,8 +285,12 @@ def _sd35() -> dict[str, Any]:
         dual_attention_layers=(0,),
         qk_norm="rms_norm",
     )
-    clips = {name: tiny_clip(CLIPTextModelWithProjection, projection_dim=32) for name in ("text_encoder", "text_encoder_2")}
-    words = {name: CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77) for name in ("tokenizer", "tokenizer_2")}
+    clips = {
+        name: tiny_clip(CLIPTextModelWithProjection, projection_dim=32) for name in ("text_encoder", "text_encoder_2")
+    }
+    words = {
+        name: CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77) for name in ("tokenizer", "tokenizer_2")
+    }
     return {
         "transformer": transformer,
         "vae": tiny_vae(scaling_factor=1.53, shift_factor=0.06),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tiny_flow import PIPELINES
 from tiny_training import make_plan, make_recipe
 
 from lorasweep.core.protocols import Base
@@ -29,7 +30,7 @@ NAMES = {yaml.safe_load(file.read_text(encoding="utf-8"))["name"] for file in CO
 NAMES -= {"auto"}  # which picks another
 # Fixtures; what is not here comes with the package.
 TINY = {"stable_diffusion": "tiny_sd", "sdxl": "tiny_sdxl", "dollhouse_flow": "tiny_flux"}
-FLOW = {"flux1_dev", "z_image", "flux2_klein", "anima"}
+FLOW = set(PIPELINES)
 SIZE_PX = (48, 32)
 CAPTIONS = ["zkw, red hair", "1girl", ""]
 

@@ -152,7 +152,7 @@ QWEN_SCOPES = {
 KREA2_SCOPES = {
     "attn": r"\.transformer_blocks\.\d+\.attn\.",
     "attn-mlp": r"\.transformer_blocks\.",
-    "full": r"\.(transformer_blocks|text_fusion)\.\w",
+    "full": r"\.(transformer|layerwise|refiner)_blocks\.",
 }
 # Stable Diffusion 3.5's, as FLUX.1's double blocks. Of medium 243, 337 and 385 modules, of large 303, 453 and 529.
 SD35_SCOPES = {

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.components.bases import _checks, _files, _tokens
+from lorasweep.components.bases._families import UNET
 from lorasweep.components.bases._noise import noise_schedule
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 _ALL_ROOM = MemoryOptions()
-_UNLOADABLE = (OSError, ValueError, RuntimeError, KeyError)  # what the libraries raise for weights
+_UNLOADABLE = (OSError, ValueError, RuntimeError, LookupError)  # what the libraries raise for weights
 # Of pipelines, with what stands for nothing.
 _UNUSED = {"safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
 
@@ -289,12 +290,15 @@ class Source:
     def _denoiser(self, folder: Path, dtype: torch.dtype, weights: Path | None) -> Any:
         """The denoiser of a folder, or with its config that of a file."""
         import diffusers
+        from safetensors.torch import load_file
 
         part = self.family.denoiser
         kind = getattr(diffusers, self.family.classes[part])
         local: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True}
         if weights:
-            return kind.from_single_file(str(weights), config=str(folder), subfolder=part, **local)
+            # Not all of diffusers' readers know the prefix.
+            held = {name.removeprefix(UNET): tensor for name, tensor in load_file(weights).items()}
+            return kind.from_single_file(held, config=str(folder), subfolder=part, **local)
         variant = _files.variant_of(folder / part)
         return kind.from_pretrained(folder / part, use_safetensors=True, variant=variant, **local)
 
