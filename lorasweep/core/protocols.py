@@ -117,7 +117,8 @@ class Base(Protocol):
 
     `lorasweep/components/bases/<name>.py` has `load(options: BaseOptions, *, device: str, precision: str, memory:
     MemoryOptions) -> Base`, and torch-free `PARTS`, `SCOPES`, `problems`, `fingerprint`, `noise`, `weight_shapes`,
-    `largest_rank` and `text_window`; with `sibling_problems`, its `load` and `fingerprint` take a `sibling: str` too.
+    `KEPT`, `text_numbers`, `largest_rank` and `text_window`; with `sibling_problems`, its `load` and `fingerprint`
+    take a `sibling: str` too.
     """
 
     parts: Mapping[str, torch.nn.Module]  # what adapters sit on, by diffusers' prefixes: the denoiser, text encoders

@@ -54,6 +54,11 @@ class Source:
         """See `Family.scopes`."""
         return self.family.scopes
 
+    @property
+    def KEPT(self) -> Sequence[tuple[float, int, int]]:
+        """See `Family.kept`."""
+        return self.family.kept
+
     def place(self, options: BaseOptions) -> Path | None:
         """Where the base is; None when nobody says."""
         return Path(options.path).expanduser() if options.path else None
@@ -105,6 +110,10 @@ class Source:
     def weight_shapes(self, options: BaseOptions) -> dict[str, dict[str, tuple[int, ...]]] | None:
         """Shapes of weights by part and module; None for a checkpoint file of which only configs tell more."""
         return _files.weight_shapes(self._checked(options), self.family)
+
+    def text_numbers(self, options: BaseOptions) -> dict[str, int]:
+        """How many numbers each text encoder has that no adapter sits on; from headers."""
+        return _files.numbers(self._checked(options), self.family.frozen)
 
     def largest_rank(self, options: BaseOptions) -> int:
         """The highest rank that any layer of the denoiser can have."""
