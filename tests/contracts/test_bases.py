@@ -47,7 +47,9 @@ def base(request: pytest.FixtureRequest) -> Base:
     loaded: Base = module.load(options, device="cpu", precision="fp32")
     assert loaded.fingerprint == module.fingerprint(options)
     frozen = [each for each in loaded.text_encoders if each not in loaded.parts.values()]  # type: ignore[attr-defined]
-    sizes = [sum(tensor.numel() for name, tensor in each.named_parameters() if name.endswith("weight")) for each in frozen]
+    sizes = [
+        sum(tensor.numel() for name, tensor in each.named_parameters() if name.endswith("weight")) for each in frozen
+    ]
     assert [*module.text_numbers(options).values()] == sizes
     return loaded
 
