@@ -277,9 +277,9 @@ def _sd35() -> dict[str, Any]:
         out_channels=4,
         num_layers=2,
         attention_head_dim=16,
-        num_attention_heads=4,
+        num_attention_heads=8,  # 64 channels a block, as in the large ones: ComfyUI counts on it
         joint_attention_dim=80,
-        caption_projection_dim=64,
+        caption_projection_dim=128,
         pooled_projection_dim=64,
         pos_embed_max_size=16,
         dual_attention_layers=(0,),

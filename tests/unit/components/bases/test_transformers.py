@@ -418,3 +418,24 @@ def test_chroma_hides_padding_with_gradient_checkpointing_too(tiny_flow: Callabl
         answers.append((answer, *torch.autograd.grad(answer.square().sum(), start)))
     for plain, checkpointed in zip(*answers, strict=True):
         assert torch.allclose(plain, checkpointed, atol=1e-5)
+
+
+@torch.no_grad()
+def test_krea_2_turbo_draws_by_a_shift_of_its_own(tiny_flow: Callable[[str], Path], tmp_path: Path) -> None:
+    folder, turbo = tiny_flow("krea2"), tmp_path / "Turbo"
+    for part in ("transformer", "scheduler"):
+        shutil.copytree(folder / part, turbo / part)
+    (turbo / "model_index.json").write_text(json.dumps({"_class_name": "Krea2Pipeline", "is_distilled": True}))
+    module = importlib.import_module("lorasweep.components.bases.krea2")
+    options = BaseOptions(name="krea2", path=str(folder), resolution=32, bucket_step=8)
+    base = module.load(options, device="cpu", precision="fp32", sibling=str(turbo))
+    with base.drawing() as drawn:
+        found = denoise(drawn, noise(base), said(base)[0], None, FRAMES, sampler="euler", steps=3, guidance=1.0)
+    pipeline = pipeline_of(base, "euler")
+    pipeline.register_to_config(is_distilled=True)
+    size = {"width": WIDTH, "height": HEIGHT, "num_inference_steps": 3}
+    packed = base._pack(noise(base))
+    wanted = pipeline(prompt=[*PROMPTS], **size, guidance_scale=0.0, latents=packed, output_type="latent").images
+    assert (found - base._unpack(wanted, found.shape[-2:])).abs().max() < 1e-4
+    plain = denoise(base, noise(base), said(base)[0], None, FRAMES, sampler="euler", steps=3, guidance=1.0)
+    assert (plain - found).abs().max() > 1e-3
