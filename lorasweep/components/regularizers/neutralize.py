@@ -16,13 +16,13 @@ from lorasweep.components.regularizers._source import ExposureShare, Images, Los
 from lorasweep.data import captions
 
 if TYPE_CHECKING:
-    from lorasweep.core.protocols import ImagePlanner, ImageSource
+    from lorasweep.core.protocols import ImagePlanner, RegularizationImages
     from lorasweep.core.records import PlannedImage
 
 
 @dataclass(frozen=True, kw_only=True)
 class Neutralize(Source):
-    """See `protocols.ImageSource`."""
+    """See `protocols.RegularizationImages`."""
 
     tags: tuple[str, ...] | None
     captured: float
@@ -60,7 +60,7 @@ def build(
     images: Images,
     prior_loss_weight: LossWeight,
     share: ExposureShare,
-) -> ImageSource:
+) -> RegularizationImages:
     """Plan pictures of captured tags, each captioned as itself."""
     given = None if tags is None else tuple(tags)
     return Neutralize(tags=given, captured=captured, each=images, prior_loss_weight=prior_loss_weight, share=share)

@@ -14,13 +14,13 @@ from lorasweep.components.regularizers._source import ExposureShare, LossWeight,
 from lorasweep.data import captions
 
 if TYPE_CHECKING:
-    from lorasweep.core.protocols import ImagePlanner, ImageSource
+    from lorasweep.core.protocols import ImagePlanner, RegularizationImages
     from lorasweep.core.records import PlannedImage
 
 
 @dataclass(frozen=True, kw_only=True)
 class PriorPrediction(Source):
-    """See `protocols.ImageSource`: its target holds for the images of every source."""
+    """See `protocols.RegularizationImages`: its target holds for the images of every source."""
 
     def images(self, planner: ImagePlanner) -> list[PlannedImage]:
         """Without another source: the dataset's own images once more, their captions without the trigger."""
@@ -43,7 +43,7 @@ class PriorPrediction(Source):
         ]
 
 
-def build(*, prior_loss_weight: LossWeight, share: ExposureShare) -> ImageSource:
+def build(*, prior_loss_weight: LossWeight, share: ExposureShare) -> RegularizationImages:
     """Answer to the base.
 
     Source: Nerogar/OneTrainer, modules/trainer/GenericTrainer.py, at 23df3832: the target of a sample of a

@@ -16,13 +16,13 @@ from lorasweep.components.regularizers._source import ExposureShare, LossWeight,
 from lorasweep.core.ranges import Text
 
 if TYPE_CHECKING:
-    from lorasweep.core.protocols import ImagePlanner, ImageSource
+    from lorasweep.core.protocols import ImagePlanner, RegularizationImages
     from lorasweep.core.records import PlannedImage
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegImages(Source):
-    """See `protocols.ImageSource`."""
+    """See `protocols.RegularizationImages`."""
 
     path: str | None
     strangers: int
@@ -43,7 +43,7 @@ def build(
     prior_loss_weight: LossWeight,
     share: ExposureShare,
     strangers: Annotated[int, Field(ge=1, description="e.g. 40")],
-) -> ImageSource:
+) -> RegularizationImages:
     """Plan a folder of class images.
 
     Source: kohya-ss/sd-scripts, library/train_util.py, DreamBoothDataset and `prior_loss_weight`. `share` is
