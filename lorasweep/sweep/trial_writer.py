@@ -28,6 +28,7 @@ from lorasweep.core.run_folder import (
     RunFolder,
     TrialRecord,
 )
+from lorasweep.sweep.launchers import Place
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.result_cache import Cooked
 from lorasweep.sweep.retry import DRIVER_GONE, next_record
@@ -68,13 +69,16 @@ class TrialWriter:
         self._metric, self._left_out, self._constraints = metric, left_out, tuple(constraints)
         self._also = [each.name for each in further] + [each.metric for each in constraints]
 
-    def begin(self, trial: Trial) -> None:
-        """Write ahead: after this the trial may be handed to a worker."""
+    def begin(self, trial: Trial, place: Place | None = None) -> None:
+        """Write ahead: after this the trial may be handed to a worker, which is at `place`."""
+        place = place or Place()
         record = dataclasses.replace(
             trial.record,
             status=Status.RUNNING,
             attempt=trial.record.attempt + 1,
             reason="",
+            node=place.node,
+            device=place.device,
             started_at=trial.record.started_at or time.time(),
             ended_at=None,
         )
