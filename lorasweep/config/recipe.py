@@ -20,6 +20,7 @@ from lorasweep.config.bind import (
     builder_knobs,
     find_module,
     record_knobs,
+    with_owners,
 )
 from lorasweep.config.override import Override, parse, repeats, unsafe
 from lorasweep.config.suggest import unknown
@@ -120,6 +121,7 @@ def _bind_launcher(data: Any, problems: list[Problem]) -> LauncherOptions | None
     own = builder_knobs(module) if module else {}
     bound = bind_knobs({**common, **own}, data, at="launcher", problems=problems, owner="`launcher`")
     if len(problems) > before:
+        problems[before:] = [with_owners(problem, "launcher", "launcher") for problem in problems[before:]]
         return None
     options = {key: to_dict(bound.pop(key)) for key in own}
     return LauncherOptions(**bound, options=options)
