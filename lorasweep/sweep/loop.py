@@ -12,11 +12,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from lorasweep.core.records import Outcome, Status, from_dict, to_dict
+from lorasweep.core.records import Outcome, Status, from_dict
 from lorasweep.core.run_folder import BASE_SAMPLES, RunFolder
 from lorasweep.sweep.launchers import Launcher, Member, Message, last_line
 from lorasweep.sweep.nodes import NodeWatch
-from lorasweep.sweep.queue import Trial, TrialQueue
+from lorasweep.sweep.queue import Trial, TrialQueue, job_of
 from lorasweep.sweep.ranking import leaderboard
 from lorasweep.sweep.ranking.announce import Announcer
 from lorasweep.sweep.result_cache import BaseSamples, ResultCache
@@ -178,13 +178,7 @@ class SweepLoop:
 
     def _give(self, member: Member, job: Trial | str, trial: Trial, folder: Path) -> None:
         member.job = job
-        member.send(
-            kind=BASE_SAMPLES if job == BASE_SAMPLES else "cook",
-            recipe=to_dict(trial.recipe),
-            plan=to_dict(trial.plan),
-            folder=str(folder),
-            attempt=trial.record.attempt,
-        )
+        member.send(**job_of(trial, BASE_SAMPLES if job == BASE_SAMPLES else "cook", folder))
 
     # -------------------------------------------------------------------------------------------- listen
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.records import Plan, Recipe, to_dict
 from lorasweep.core.run_folder import RunFolder, TrialRecord
 
 
@@ -97,6 +97,17 @@ class Trial(Live):
         # At a rung training pauses until the rung is judged.
         rungs = () if self.plan is None else self.plan.rungs
         self.judging = event["kind"] in ("step", "samples") and self.step in rungs
+
+
+def job_of(trial: Trial, kind: str, folder: Path) -> dict[str, Any]:
+    """What a worker is told to do for a trial: `cook` it, or draw its base's samples, into a folder."""
+    return {
+        "kind": kind,
+        "recipe": to_dict(trial.recipe),
+        "plan": to_dict(trial.plan),
+        "folder": str(folder),
+        "attempt": trial.record.attempt,
+    }
 
 
 class TrialQueue:

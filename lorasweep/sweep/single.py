@@ -19,16 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorasweep.core import paths
-from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core import paths, registry
+from lorasweep.core.errors import ConfigError, LorasweepError, Problem
 from lorasweep.core.files import write_json
 from lorasweep.core.paths import require_writable
-from lorasweep.core.records import Outcome, Plan, Recipe, Status
-from lorasweep.core.run_folder import MLFLOW_FILE, PARENT_FILE, TrialRecord
+from lorasweep.core.records import Outcome, Plan, Recipe, Status, from_dict
+from lorasweep.core.run_folder import LOG_FOLDER, MLFLOW_FILE, PARENT_FILE, RunFolder, TrialRecord
+from lorasweep.sweep.launchers import Launcher, LaunchOptions, WorkerExit
+from lorasweep.sweep.loop import TICK_S
 from lorasweep.sweep.mirror import Mirror, MirrorReport, last_look
-from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.queue import Trial, job_of
 from lorasweep.sweep.result_cache import ResultCache
-from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line
+from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line, status_of_death
 from lorasweep.sweep.trial_writer import TrialWriter, recover
 from lorasweep.sweep.workers.lock import LOCK_FILE, OWNER_FILE, sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
@@ -91,12 +93,16 @@ def run_trial(
         cache = ResultCache(paths.outputs(), own=folder)
         known = None if fresh or trial.record.attempt else cache.find(trial.record.fingerprint)
         cooked, halted = False, ""
+        elsewhere = None if trial.record.status.is_final or known else _elsewhere(recipe, folder, trial_module)
         try:
             if known is not None and not trial.record.status.is_final:
                 writer.reuse_elsewhere(trial, known)
             while not (trial.record.status.is_final or stop.gently):
                 cooked = True
-                _attempt(trial, writer, stop, shown, trial_module)
+                if elsewhere is None:
+                    _attempt(trial, writer, stop, shown, trial_module)
+                else:
+                    _attempt_elsewhere(trial, writer, stop, shown, elsewhere)
         except Exception as error:
             if not is_disk_full(error):
                 raise
@@ -165,6 +171,80 @@ def _attempt(
         except KeyboardInterrupt:
             outcome = Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once")
     writer.end(trial, outcome)
+
+
+def _elsewhere(recipe: Recipe, folder: Path, trial_module: str) -> Launcher | None:
+    """The launcher of a recipe whose worker is on another machine, which was reached; None for this process."""
+    module = registry.load("launcher", recipe.launcher.name)
+    if not getattr(module, "ELSEWHERE", False):
+        return None
+    options = LaunchOptions(
+        trial_module=trial_module,
+        jobs=1,
+        gpus_wanted=recipe.train.device != "cpu",
+        log_folder=folder / LOG_FOLDER,
+        launcher=recipe.launcher,
+    )
+    launcher: Launcher = module.build(options, **recipe.launcher.options)
+    launcher.reach()
+    return launcher
+
+
+def _attempt_elsewhere(
+    trial: Trial,
+    writer: TrialWriter,
+    stop: StopSignal,
+    shown: Callable[[], AbstractContextManager[Report]],
+    launcher: Launcher,
+) -> None:
+    """As `_attempt`, by a worker on another machine.
+
+    Raises:
+        LorasweepError: that machine is given up.
+        OSError: there is no room left here to write.
+    """
+    outcome = None
+    try:
+        with launcher, shown() as report:
+            while outcome is None:
+                for member, message in launcher.listen(TICK_S):
+                    if message is None:
+                        outcome = outcome or _after_death(trial, member.death(), begun=member.job is not None)
+                        if outcome.status is Status.CANCELLED and not (stop.gently or member.death().for_good):
+                            if member.job is not None:
+                                writer.end(trial, outcome)
+                            outcome = None
+                            launcher.replace(member)
+                    elif message["kind"] == "ready":
+                        writer.begin(trial, member.place)
+                        member.job = trial
+                        member.send(**job_of(trial, "cook", trial.folder))
+                    elif message["kind"] == "event":
+                        trial.note(message["event"])
+                        go = report(message["event"])
+                        if message["event"]["kind"] == "rung":
+                            writer.rung(trial)
+                            member.send(kind="verdict", go=go)
+                    elif message["kind"] == "outcome":
+                        outcome = from_dict(Outcome, message["outcome"])
+                for member in launcher.members:
+                    if stop.gently and member.job is None:
+                        return  # nothing has begun
+                    if stop.gently and not member.stopping:
+                        member.stopping = member.send(kind="stop")
+    except KeyboardInterrupt:
+        outcome = Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once")
+    if trial.record.status is Status.RUNNING:
+        writer.end(trial, outcome)
+    if outcome.status is Status.CANCELLED and not stop.gently:
+        raise LorasweepError(f"{outcome.reason}; the same command goes on where it stopped")
+
+
+def _after_death(trial: Trial, death: WorkerExit, *, begun: bool) -> Outcome:
+    """How an attempt ended whose worker died; a machine that went away is not the recipe's fault."""
+    left = RunFolder(trial.folder).outcome(attempt=trial.record.attempt) if begun else None
+    status = Status.CANCELLED if death.lost or not begun else status_of_death(trial.record, starved=death.starved)
+    return left or Outcome(status=status, step=trial.step, reason=death.cause)
 
 
 def _forget(folder: Path) -> None:
