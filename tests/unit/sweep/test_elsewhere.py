@@ -1,0 +1,320 @@
+"""Workers on other machines: refusals before anything begins, faults of machines and of lines. Nothing is trained.
+
+All of them: `pytest -m "slow or not slow" tests/unit/sweep/test_elsewhere.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from pretend_sweep import STEPS, cook, numbered_arms, spec
+from ssh_machines import no_sshd, reached
+from sweep_checks import assert_study_agrees, by_arm
+
+from lorasweep.cli import main
+from lorasweep.core.files import read_json, read_jsonl
+from lorasweep.core.records import Status, to_dict
+from lorasweep.core.run_folder import OUTCOME_FILE
+from lorasweep.sweep.ranking.state import read_state
+from lorasweep.sweep.remote import handshake, shipping
+from lorasweep.sweep.remote.line import MARK, PROTOCOL, HostError, Line, LineLost
+from lorasweep.sweep.remote.shipping import Pull, checked
+
+SWEEP = """\
+sweep:
+  question: Where?
+  metric: {name: overcook/utility, goal: maximize}
+  recipe: {train.max_steps: 4, train.rungs: 1, dataset.dollhouse.images: 6, tracking: none}
+  arms: {a: {}}
+"""
+FAST_S = 5.0
+
+
+@pytest.fixture
+def machines(home, tmp_path, monkeypatch):
+    with reached(tmp_path / "machines", monkeypatch, stand_in=True) as found:
+        yield found
+
+
+def elsewhere(machines, arms, **options):
+    return dataclasses.replace(spec(arms), launcher=machines.options(**options))
+
+
+def hosts_of(machines):
+    """The processes on the machines: hosts and their workers."""
+    there = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if str(machines.home) in words:
+            there.append(process)
+    return there
+
+
+# ---------------------------------------------------------------------------------------------- refusals
+
+
+def other_software(**other):
+    """A host whose software is another one."""
+    hello = {"software": {**handshake.software(), **other}, "gpus": {}, "cores": 1, "free_bytes": 0, "home": "/"}
+    text = json.dumps([0, hello, None])
+    frame = MARK + b"%d\n" % PROTOCOL + struct.pack(">II", len(text), 0) + text.encode()
+    octal = "".join(f"\\{byte:03o}" for byte in frame)
+    return f"printf '{octal}'; exec cat > /dev/null\n"
+
+
+SAID = {
+    "unknown host key": (
+        "echo 'No ED25519 host key is known for gpu1 and you have requested strict checking.' >&2\n"
+        "echo 'Host key verification failed.' >&2; exit 255\n",
+        ["its host key is not known here", "ssh gpu1"],
+    ),
+    "no key of ours": (
+        "echo 'me@gpu1: Permission denied (publickey).' >&2; exit 255\n",
+        ["nobody in without a password", "ssh-copy-id gpu1"],
+    ),
+    "not there": (
+        "echo 'ssh: connect to host gpu1 port 22: Connection refused' >&2; exit 255\n",
+        ["Connection refused"],
+    ),
+    "no python": ("echo 'bash: line 1: exec: python9: not found' >&2; exit 127\n", ["launcher.python=PATH"]),
+    "no lorasweep": (
+        "echo \"/usr/bin/python3: Error while finding module: No module named 'lorasweep'\" >&2; exit 1\n",
+        ["lorasweep is not installed", "launcher.python=ITS/PYTHON"],
+    ),
+    "another torch": (other_software(torch="1.0.0"), ["torch is 1.0.0 there and", "same versions"]),
+    "another python": (other_software(Python="3.99"), ["Python is 3.99 there and"]),
+    "another lorasweep": (other_software(code="0"), ["not the same code"]),
+    "another protocol": ("echo 'lorasweep host 99'; cat\n", ["speaks protocol 99"]),
+    "a talkative shell": ("echo welcome; echo 'no such luck' >&2; exit 3\n", ["no such luck"]),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_a_machine_that_cannot_be_used_is_refused_by_name(machines, home, capsys, case):
+    script, told = SAID[case]
+    machines.script("ssh", script)
+    (home / "where.yaml").write_text(SWEEP)
+    began = time.monotonic()
+    assert main(["sweep", str(home / "where.yaml"), *machines.words()]) == 2
+    assert time.monotonic() - began < 3 * FAST_S, "3 times as long on a busy machine"
+    said = capsys.readouterr().err
+    assert all(words in said for words in ["launcher.hosts=gpu1", "launcher.hosts=gpu2", *told]), said
+    assert not list((home / "outputs").glob("*/0*")), "nothing has begun"
+
+
+def test_doctor_asks_the_machines(machines, capsys):
+    assert main(["doctor", "--json", *machines.words()]) == 0
+    first, second = json.loads(capsys.readouterr().out)["checks"]
+    assert (first["name"], second["name"]) == ("gpu1", "gpu2")
+    assert "torch" in first["found"] and "GiB free in" in first["found"] and "answers in" in first["found"]
+    machines.script("ssh", SAID["unknown host key"][0])
+    assert main(["doctor", *machines.words()]) == 1
+    assert main(["doctor", "adapter.dim=3"]) == 2
+
+
+def test_plan_says_where_and_asks_nobody(machines, capsys):
+    machines.script("ssh", "echo asked >&2; exit 1\n")
+    assert main(["plan", "--json", *machines.words(workers=3)]) == 0
+    assert "3 workers on each of gpu1, gpu2, over ssh" in json.loads(capsys.readouterr().out)["where"]
+
+
+@pytest.mark.parametrize("host", ["-oProxyCommand=touch x", "a b", "$(x)", "gpu1;x", "gpu1:port"])
+def test_a_host_is_a_name_and_nothing_else(host, home, capsys):
+    assert main(["plan", "launcher=ssh", f'launcher.hosts=["{host}"]']) == 2
+    assert "must be HOST, USER@HOST or HOST:PORT" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(bool(no_sshd()), reason=no_sshd())
+def test_ssh_itself_refuses_a_key_that_it_does_not_know(home, tmp_path, monkeypatch, capsys):
+    with reached(tmp_path / "machines", monkeypatch) as machines:
+        assert main(["doctor", *machines.words(nodes=("gpu1", "unknown"))]) == 1
+        told = " ".join(capsys.readouterr().out.split())
+        assert "its host key is not known here" in told and "1 ok, 1 fail" in told
+
+
+# -------------------------------------------------------------------------------- what a stranger may send
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../x", "/etc/passwd", "a/../../x", "status.json", "recipe.yaml", ".hidden", "a/.b/c", "a//b", "", "a/b/", "a\\b"],
+)
+def test_a_path_that_leads_elsewhere_is_refused(path):
+    with pytest.raises(ValueError, match="it wants to write"):
+        checked(path)
+
+
+def brought(folder, files, *, ship="state", have=None, cut=()):
+    """Bring files home that are in memory; returns the `Pull`."""
+    pull = Pull(folder, folder.parent / ".staging", ship, have or {})
+
+    def read(path, offset, size):
+        return files[path][offset : offset + size - (path in cut)]
+
+    pull.update([(path, len(data), 1) for path, data in files.items()], read, threading.Lock())
+    return pull
+
+
+def test_a_checkpoint_comes_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    step = "checkpoints/step_000004"
+    files = {f"{step}/state.json": b"{}", f"{step}/state.safetensors": b"xx", "events.jsonl": b"one\n"}
+    pull = brought(folder, files, cut=[f"{step}/state.safetensors"])
+    assert (folder / "events.jsonl").exists() and not (folder / "checkpoints").exists()
+    pull.update([(path, len(data), 2) for path, data in files.items()], lambda path, *_: files[path], threading.Lock())
+    assert sorted(file.name for file in (folder / step).iterdir()) == ["state.json", "state.safetensors"]
+    later = {f"{step}/adapter.safetensors": b"a", "events.jsonl": b"one\ntwo\n"}
+    pull.update([(path, len(data), 3) for path, data in later.items()], lambda path, *_: later[path], threading.Lock())
+    assert [file.name for file in (folder / step).iterdir()] == ["adapter.safetensors"], "as the older state is dropped"
+
+
+def test_what_is_shipped_is_as_asked(tmp_path):
+    state, weights = "checkpoints/step_000004/state.json", "checkpoints/step_000004/adapter.safetensors"
+    files = {state: b"1", weights: b"2", "adapter.safetensors": b"3", "samples/step_000004/a.png": b"4"}
+    expected = {"state": set(files), "results": set(files) - {state}, "kept": set(files) - {state, weights}}
+    for ship, wanted in expected.items():
+        folder = tmp_path / ship / "run"
+        folder.mkdir(parents=True)
+        brought(folder, files, ship=ship)
+        assert {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()} == wanted
+
+
+def test_the_outcome_comes_last():
+    listed = [OUTCOME_FILE, "events.jsonl", "samples/index.json", "samples/step_000004/a.png", "checkpoints/step.json"]
+    assert sorted(listed, key=shipping._order) == listed[::-1]
+
+
+def test_a_line_that_talks_nonsense_is_cut(tmp_path):
+    line = Line(["sh", "-c", f"echo '{MARK.decode()}{PROTOCOL}'; head -c 100 /dev/zero | tr '\\0' 'z'; sleep 60"])
+    with pytest.raises(LineLost, match="it answers nonsense"):
+        line.hello(10.0)
+    assert line.process.wait(5) is not None
+
+
+def test_host_errors_are_told_and_the_line_lives(machines):
+    from lorasweep.sweep.launchers.ssh import dial
+
+    line = dial("gpu1", machines.python, str(machines.home))
+    assert line.hello(60.0)["cores"] >= 1
+    with pytest.raises(HostError, match="did not arrive whole"):
+        line.call("give", b"other", name="0" * 64, offset=0, last=True)
+    with pytest.raises(HostError, match="no such method: close"):
+        line.call("close")
+    assert line.call("take", after=0, wait_s=0.0)[0]["messages"] == []
+    line.hang_up()
+    assert line.process.wait(20) == 0
+    assert not list((machines.home / "scratch").iterdir())
+
+
+# ------------------------------------------------------------------------------------------------ faults
+
+
+def test_a_sick_machine_is_benched_and_the_sweep_completes(machines, tmp_path):
+    result = cook(elsewhere(machines, numbered_arms(5, sick_on="gpu2")), tmp_path / "outputs" / "sweep")
+    assert result.state.counts == {"COMPLETED": 5}
+    assert {trial.node for trial in result.state.trials} == {"gpu1"}
+    assert not result.halted
+
+
+@pytest.mark.slow
+def test_a_machine_without_room_is_benched(machines, tmp_path):
+    arms = numbered_arms(4, no_room_on="gpu2")
+    result = cook(elsewhere(machines, arms), tmp_path / "outputs" / "sweep")
+    assert result.state.counts == {"COMPLETED": 4}
+    alone = cook(elsewhere(machines, arms, nodes=("gpu2",)), tmp_path / "outputs" / "alone")
+    assert "no room left on gpu2" in alone.halted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["start", "train", "half a checkpoint", "judge", "result", "outcome left"])
+def test_a_worker_that_dies_in_any_phase_costs_one_attempt_at_most(machines, tmp_path, phase):
+    folder = tmp_path / "outputs" / "sweep"
+    result = cook(elsewhere(machines, {"a": {"dies_in": phase}, "b": {}}), folder)
+    assert result.exit_code == 0
+    hit = by_arm(result.state)["a"]
+    assert hit.attempt == (1 if phase == "outcome left" else 2)
+    assert_study_agrees(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["host", "line"])
+def test_a_machine_that_goes_away_costs_no_crash_and_comes_back(machines, tmp_path, victim):
+    folder = tmp_path / "outputs" / "sweep"
+    hit = []
+
+    def strike(state):
+        if hit or not any(trial.step > STEPS // 2 for trial in state.trials):
+            return
+        hit.append(True)
+        for process in hosts_of(machines):
+            if "remote.host" in " ".join(process.cmdline()):
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL if victim == "host" else signal.SIGSTOP)
+                break
+
+    declared = elsewhere(machines, {"a": {"step_s": 0.3}}, nodes=("gpu1",))
+    if victim == "line":
+        import lorasweep.sweep.remote.member as member
+
+        patched = pytest.MonkeyPatch()
+        patched.setattr(member, "TAKE_S", 0.5)
+        patched.setattr("lorasweep.sweep.remote.line.ANSWER_S", 3.0)
+        patched.setattr(Line.call, "__kwdefaults__", {"timeout_s": 3.0})
+    result = cook(declared, folder, on_change=strike)
+    if victim == "line":
+        patched.undo()
+        for process in hosts_of(machines):
+            process.kill()
+    (trial,) = result.state.trials
+    assert hit
+    assert (trial.status, trial.attempt) == (Status.COMPLETED, 2)
+    assert read_json(folder / "0000-a-s0" / "status.json")["crashes"] == 0
+    starts = [event["step"] for event in read_jsonl(folder / "0000-a-s0" / "events.jsonl") if event["kind"] == "start"]
+    assert starts == [0, STEPS // 2], "from the last checkpoint that had come home"
+    assert_study_agrees(folder)
+
+
+DRIVER_DEATHS = {
+    "handed out": "lorasweep.sweep.loop:SweepLoop._give:after:2",
+    "a rung reported, no verdict yet": "lorasweep.sweep.search.study:SweepStudy.report:after:2",
+    "files fetched, nothing of them in the run folder": "lorasweep.sweep.remote.shipping:Pull._publish:before:3",
+    "in the middle of bringing files home": "lorasweep.sweep.remote.shipping:Pull._fetch:after:9",
+    "half of the files in the run folder": "os:replace:before:30",
+    "an end heard, not noted": "lorasweep.sweep.trial_writer:TrialWriter.end:before:1",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", DRIVER_DEATHS)
+def test_a_driver_that_dies_leaves_nobody_behind_and_goes_on(machines, tmp_path, phase):
+    folder = tmp_path / "outputs" / "sweep"
+    script = Path(__file__).parent / "drive_pretend.py"
+    environment = {**os.environ, "PRETEND_LAUNCHER": json.dumps(to_dict(machines.options()))}
+
+    def drive(*death):
+        command = [sys.executable, str(script), str(folder), "3", "0.01", *death]
+        return subprocess.run(command, env=environment, timeout=120, check=False, start_new_session=True).returncode
+
+    assert drive(DRIVER_DEATHS[phase]) == -signal.SIGKILL, "it never came to this phase"
+    deadline = time.monotonic() + 3 * FAST_S
+    while hosts_of(machines) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not hosts_of(machines)
+    assert drive() == 0
+    assert read_state(folder).counts == {"COMPLETED": 3}
+    assert not list((machines.home / "scratch").iterdir())
+    assert not list(folder.glob("0*/.*"))
+    assert_study_agrees(folder)
