@@ -182,6 +182,7 @@ def _elsewhere(recipe: Recipe, folder: Path, trial_module: str) -> Launcher | No
         trial_module=trial_module,
         jobs=1,
         gpus_wanted=recipe.train.device != "cpu",
+        recipes=[recipe],
         log_folder=folder / LOG_FOLDER,
         launcher=recipe.launcher,
     )

@@ -264,6 +264,9 @@ class RemoteLauncher:
         problems = [
             Problem(f"{self._key}={each.node}", each.problem, each.hint) for _, _, each in answers if each.problem
         ]
+        for line, _, each in answers:
+            if line is not None and not each.problem:
+                problems += [Problem(f"{self._key}={each.node}", why) for why in self._missing_bases(line)]
         if problems:
             for line, _, _ in answers:
                 if line is not None:
@@ -330,6 +333,17 @@ class RemoteLauncher:
         return RemoteMember(
             slot, self._dial, self._options, self._shipping, lambda member, what: self._news.put((member, what))
         )
+
+    def _missing_bases(self, line: Line) -> Iterator[str]:
+        if self._shipping.ship_base:
+            return
+        bases = [_base_of(to_dict(recipe)) for recipe in self._options.recipes]
+        for number, base in enumerate(bases):
+            if base is not None and base not in bases[:number]:
+                try:
+                    line.call("find_base", base=base)
+                except (HostError, LineLost) as error:
+                    yield str(error)
 
     def _slots_of(self, node: str, line: Line | None, hello: Mapping[str, Any]) -> list[Slot]:
         gpus = dict(hello["gpus"]) if self._options.gpus_wanted else {}
