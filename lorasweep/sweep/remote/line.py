@@ -71,9 +71,7 @@ class Line:
         """What the other end says of itself; raises as `call` does."""
         return self._result(HELLO, self._hello, timeout_s)[0]
 
-    def call(
-        self, method: str, data: bytes = b"", *, timeout_s: float = ANSWER_S, **arguments: Any
-    ) -> tuple[Any, bytes]:
+    def call(self, method: str, data: bytes = b"", **arguments: Any) -> tuple[Any, bytes]:
         """Call a method of the other end.
 
         Raises:
@@ -90,7 +88,7 @@ class Line:
                 write_frame(self.process.stdin, [number, method, arguments], data)
         except (OSError, ValueError) as error:  # a pipe that is closed
             raise LineLost(self.complaint()) from error
-        return self._result(number, answer, timeout_s)
+        return self._result(number, answer, ANSWER_S)
 
     def _result(self, number: int, answer: Future[tuple[Any, bytes]], timeout_s: float) -> tuple[Any, bytes]:
         try:
