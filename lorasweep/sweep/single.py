@@ -24,7 +24,15 @@ from lorasweep.core.errors import ConfigError, LorasweepError, Problem
 from lorasweep.core.files import write_json
 from lorasweep.core.paths import require_writable
 from lorasweep.core.records import Outcome, Plan, Recipe, Status, from_dict
-from lorasweep.core.run_folder import LOG_FOLDER, MLFLOW_FILE, PARENT_FILE, RunFolder, TrialRecord
+from lorasweep.core.run_folder import (
+    LOCK_FILE,
+    LOG_FOLDER,
+    MLFLOW_FILE,
+    OWNER_FILE,
+    PARENT_FILE,
+    RunFolder,
+    TrialRecord,
+)
 from lorasweep.sweep.launchers import Launcher, LaunchOptions, WorkerExit
 from lorasweep.sweep.loop import TICK_S
 from lorasweep.sweep.mirror import Mirror, MirrorReport, last_look
@@ -32,7 +40,7 @@ from lorasweep.sweep.queue import Trial, job_of
 from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line, status_of_death
 from lorasweep.sweep.trial_writer import TrialWriter, recover
-from lorasweep.sweep.workers.lock import LOCK_FILE, OWNER_FILE, sweep_lock
+from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.sweep.workers.worker import cook_once
 from lorasweep.trial.judge.score import UTILITY

@@ -15,9 +15,9 @@ from pydantic import Field
 
 from lorasweep.core.ranges import Text
 from lorasweep.core.records import LauncherOptions
-from lorasweep.sweep.launchers import Found, LaunchOptions
+from lorasweep.sweep.launchers import LaunchOptions, Looked
 from lorasweep.sweep.remote.line import Line
-from lorasweep.sweep.remote.member import RemoteLauncher, Shipping, greet
+from lorasweep.sweep.remote.member import Reach, RemoteLauncher, greet
 
 ELSEWHERE = True
 # Nobody is asked for a password; a machine that is silent for a minute is gone.
@@ -34,35 +34,30 @@ def build(
     options: LaunchOptions, *, hosts: Hosts, python: Program, home: Text, ship: Ship, ship_base: bool
 ) -> RemoteLauncher:
     """Make the launcher; entering it starts the workers."""
-    shipping = Shipping(ship=ship, ship_base=ship_base)
-    return RemoteLauncher(options, hosts, lambda node: dial(node, python, home), shipping, "launcher.hosts")
+    return RemoteLauncher(options, _reach(hosts=hosts, python=python, home=home, ship=ship, ship_base=ship_base))
 
 
 def where(launcher: LauncherOptions) -> str:
     """What would run where; nobody is asked."""
     each = f"{launcher.workers} workers" if launcher.workers else "a worker per GPU, or per CPU core,"
-    return (
-        f"{each} on each of {', '.join(launcher.options['hosts'])}, over ssh; lorasweep doctor launcher=ssh asks them"
-    )
+    hosts = ", ".join(launcher.options["hosts"])
+    return f"{each} on each of {hosts}, over ssh; lorasweep doctor launcher=ssh asks them"
 
 
-def look(launcher: LauncherOptions) -> list[Found]:
+def look(launcher: LauncherOptions) -> Looked:
     """Ask every machine what it has."""
-    python, home = launcher.options["python"], launcher.options["home"]
-    answers = greet(launcher.options["hosts"], lambda node: dial(node, python, home))
-    for line, _, _ in answers:
-        if line is not None:
-            line.hang_up()
-    return [found for _, _, found in answers]
+    greeted = greet(_reach(**launcher.options))
+    return [(node, told) for node, (_, told) in zip(launcher.options["hosts"], greeted, strict=True)]
 
 
-def dial(node: str, python: str, home: str) -> Line:
-    """Start a host on a machine.
-
-    Raises:
-        LineLost: there is no ssh here.
-    """
-    return _SshLine(command(node, python, home), python)
+def _reach(*, hosts: Sequence[str], python: str, home: str, ship: str, ship_base: bool) -> Reach:
+    return Reach(
+        nodes=hosts,
+        key="launcher.hosts",
+        dial=lambda node: _SshLine(command(node, python, home), python),
+        ship=ship,
+        ship_base=ship_base,
+    )
 
 
 def command(node: str, python: str, home: str) -> Sequence[str]:
