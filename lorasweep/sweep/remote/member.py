@@ -195,7 +195,8 @@ class RemoteMember:
                 write_text(self.log, str(taken["log"]), durable=False)
             if taken["files"] is not None and self._pull is not None:
                 try:
-                    self._pull.update(taken["files"], read, self._own())
+                    if not self._pull.update(taken["files"], read, self._own()):
+                        continue  # the same messages again, with what is there now
                 except ValueError as error:  # a path or a size that is refused
                     raise HostError(str(error)) from error
             for number, message in taken["messages"]:

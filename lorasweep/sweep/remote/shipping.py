@@ -154,13 +154,16 @@ class Pull:
     ship: str
     have: dict[str, Stamp] = field(default_factory=dict)
 
-    def update(self, listed: Sequence[Sequence[Any]], read: Read, fence: AbstractContextManager[object]) -> None:
+    def update(self, listed: Sequence[Sequence[Any]], read: Read, fence: AbstractContextManager[object]) -> bool:
         """Bring the run folder to what the host listed.
 
         Args:
             listed: path, size, mtime in ns; a stranger's.
-            read: reads a part of a file there; shorter, when the file is not what it was.
+            read: reads a part of a file there, as far as there is one.
             fence: entered around what changes the run folder; it may raise.
+
+        Returns:
+            Whether it is there, all of it; else nothing has changed here, for something changed there meanwhile.
 
         Raises:
             ValueError: a path or a size is refused.
@@ -173,17 +176,18 @@ class Pull:
         changed = sorted((path for path, stamp in wanted.items() if self.have.get(path) != stamp), key=_order)
         gone = [path for path in self.have if path not in wanted]
         if not changed and not gone:
-            return
+            return True
         try:
-            fetched = self._fetch_all({path: wanted[path][0] for path in changed}, read)
+            if not all(self._fetch(path, wanted[path][0], read) for path in changed):
+                return False
             with fence:
-                self._publish(fetched)
+                self._publish(changed)
                 for path in gone:
                     self._home_of(path).unlink(missing_ok=True)
-                    del self.have[path]
         finally:
             shutil.rmtree(self.staging, ignore_errors=True)
-        self.have |= {path: wanted[path] for path in fetched}
+        self.have = wanted
+        return True
 
     def _is_shipped(self, path: str) -> bool:
         if path.startswith("cache/"):  # drawn where it was first needed, and then everybody's
@@ -191,31 +195,16 @@ class Pull:
         of_checkpoint = path.startswith(f"{CHECKPOINTS}/")
         return self.ship == "state" or not of_checkpoint or (self.ship == "results" and path.endswith(ADAPTER_FILE))
 
-    def _fetch_all(self, sizes: Mapping[str, int], read: Read) -> list[str]:
-        """Copy files here; those that have changed meanwhile are left out, and will be listed again.
-
-        A checkpoint that lacks one of its files is left out whole.
-        """
-        failed = {path for path, size in sizes.items() if not self._fetch(path, size, read)}
-        torn = {str(Path(path).parent) for path in failed if path.startswith(f"{CHECKPOINTS}/")}
-        left_out = {path for path in sizes if path in failed or str(Path(path).parent) in torn}
-        for path in left_out:
-            (self.staging / path).unlink()
-        return [path for path in sizes if path not in left_out]
-
     def _fetch(self, path: str, size: int, read: Read) -> bool:
         """Copy a file here, to disk; False when it has changed meanwhile."""
         target = self.staging / path
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(target, "wb") as file:
             for offset in range(0, size, CHUNK):
-                data = read(path, offset, wanted := min(CHUNK, size - offset))
-                if len(data) != wanted:
-                    return False
-                file.write(data)
+                file.write(read(path, offset, min(CHUNK, size - offset)))
             file.flush()
             os.fsync(file.fileno())
-        return True
+            return file.tell() == size
 
     def _publish(self, fetched: Sequence[str]) -> None:
         touched = set()
@@ -223,6 +212,9 @@ class Pull:
             staged, target = self.staging / path, self._home_of(path)
             if not staged.exists():
                 continue  # it came with its folder
+            if path.startswith("cache/"):  # perhaps on another disk
+                files.write_atomic(target, lambda place, staged=staged: shutil.copyfile(staged, place))  # type: ignore[misc]
+                continue
             if not target.parent.exists():
                 target.parent.parent.mkdir(parents=True, exist_ok=True)
                 os.rename(staged.parent, target.parent)
