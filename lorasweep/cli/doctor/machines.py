@@ -27,6 +27,5 @@ def look(overrides: Sequence[str]) -> list[Check]:
     if ask is None:
         return []
     return [
-        fail(node, told.message, told.hint) if isinstance(told, Problem) else ok(node, told)
-        for node, told in ask(launcher)
+        fail(each.node, each.problem, each.hint) if each.problem else ok(each.node, each.told) for each in ask(launcher)
     ]

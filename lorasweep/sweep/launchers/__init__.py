@@ -5,9 +5,9 @@
 The keyword-only arguments of `build` are the launcher's own knobs in `conf/launcher/`; what every launcher has is in
 `LauncherOptions`. A module whose workers are on other machines has also
 
-    ELSEWHERE = True                             so that `train` hands its one trial over as well
-    where(launcher: LauncherOptions) -> str      for `plan`: what would run where; nobody is asked
-    look(launcher: LauncherOptions) -> Looked    for `doctor`: what each machine has, or why it cannot be used
+    ELSEWHERE = True                                          so `train` hands its one trial over as well
+    where(launcher: LauncherOptions) -> str                   for `plan`: what would run where; nobody is asked
+    look(launcher: LauncherOptions) -> list[Found]            for `doctor`: what is there
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from lorasweep.core.errors import Problem
 from lorasweep.core.records import LauncherOptions, Recipe
 
 Message = dict[str, Any]
-Looked = Sequence[tuple[str, str | Problem]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +50,23 @@ class WorkerExit:
     starved: bool = False  # the kernel killed it for want of memory
     lost: bool = False  # its machine went away: nothing that its trial did
     for_good: bool = False  # its machine is not waited for any longer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was found of one machine.
+
+    Attributes:
+        node: as the person calls it.
+        told: what is there, in a few words.
+        problem: why it cannot be used; empty when it can.
+        hint: the next step.
+    """
+
+    node: str
+    told: str = ""
+    problem: str = ""
+    hint: str = ""
 
 
 class Member(Protocol):
@@ -91,7 +106,7 @@ class Launcher(Protocol):
         """Start the workers; they need not be there yet."""
 
     def __exit__(self, *_: object) -> None:
-        """End them."""
+        """End them, and what `reach` began; it need not have been entered."""
 
     def listen(self, timeout_s: float) -> list[tuple[Any, Message | None]]:
         """Wait for news.

@@ -15,9 +15,9 @@ from pydantic import Field
 
 from lorasweep.core.ranges import Text
 from lorasweep.core.records import LauncherOptions
-from lorasweep.sweep.launchers import LaunchOptions, Looked
+from lorasweep.sweep.launchers import Found, LaunchOptions
 from lorasweep.sweep.remote.line import Line
-from lorasweep.sweep.remote.member import Reach, RemoteLauncher, greet
+from lorasweep.sweep.remote.member import RemoteLauncher, Shipping, greet
 
 ELSEWHERE = True
 # Nobody is asked for a password; a machine that is silent for a minute is gone.
@@ -34,30 +34,35 @@ def build(
     options: LaunchOptions, *, hosts: Hosts, python: Program, home: Text, ship: Ship, ship_base: bool
 ) -> RemoteLauncher:
     """Make the launcher; entering it starts the workers."""
-    return RemoteLauncher(options, _reach(hosts=hosts, python=python, home=home, ship=ship, ship_base=ship_base))
+    shipping = Shipping(ship=ship, ship_base=ship_base)
+    return RemoteLauncher(options, hosts, lambda node: dial(node, python, home), shipping, "launcher.hosts")
 
 
 def where(launcher: LauncherOptions) -> str:
     """What would run where; nobody is asked."""
     each = f"{launcher.workers} workers" if launcher.workers else "a worker per GPU, or per CPU core,"
-    hosts = ", ".join(launcher.options["hosts"])
-    return f"{each} on each of {hosts}, over ssh; lorasweep doctor launcher=ssh asks them"
-
-
-def look(launcher: LauncherOptions) -> Looked:
-    """Ask every machine what it has."""
-    greeted = greet(_reach(**launcher.options))
-    return [(node, told) for node, (_, told) in zip(launcher.options["hosts"], greeted, strict=True)]
-
-
-def _reach(*, hosts: Sequence[str], python: str, home: str, ship: str, ship_base: bool) -> Reach:
-    return Reach(
-        nodes=hosts,
-        key="launcher.hosts",
-        dial=lambda node: _SshLine(command(node, python, home), python),
-        ship=ship,
-        ship_base=ship_base,
+    return (
+        f"{each} on each of {', '.join(launcher.options['hosts'])}, over ssh; lorasweep doctor launcher=ssh asks them"
     )
+
+
+def look(launcher: LauncherOptions) -> list[Found]:
+    """Ask every machine what it has."""
+    python, home = launcher.options["python"], launcher.options["home"]
+    answers = greet(launcher.options["hosts"], lambda node: dial(node, python, home))
+    for line, _, _ in answers:
+        if line is not None:
+            line.hang_up()
+    return [found for _, _, found in answers]
+
+
+def dial(node: str, python: str, home: str) -> Line:
+    """Start a host on a machine.
+
+    Raises:
+        LineLost: there is no ssh here.
+    """
+    return _SshLine(command(node, python, home), python)
 
 
 def command(node: str, python: str, home: str) -> Sequence[str]:
@@ -90,9 +95,9 @@ class _SshLine(Line):
         super().__init__(words)
 
     def complaint(self) -> str:
-        """What ssh said, in our words where it is usual; then, on a line of its own, the next step."""
+        """What ssh said, in our words where it is usual, and the next step."""
         said = super().complaint()
         for pattern, meaning, hint in _MEANINGS:
             if re.search(pattern, said, re.IGNORECASE):
-                return f"{meaning} ({said})\n{hint}".format(**self._names)
-        return f"{said}\ntry by hand: ssh {self._names['host']}"
+                return f"{meaning} ({said}); {hint}".format(**self._names)
+        return f"{said}; try by hand: ssh {self._names['host']}"

@@ -33,7 +33,7 @@ from lorasweep.sweep.remote.shipping import Store, listing, unpack
 from lorasweep.sweep.workers import stop
 from lorasweep.sweep.workers.pool import WorkerPool
 
-METHODS = frozenset(("hello", "find_base", "open", "begin", "give", "send", "take", "read"))
+METHODS = frozenset(("ping", "find_base", "open", "begin", "give", "send", "take", "read"))
 TICK_S = 0.25
 LOG_TAIL = 2**16  # bytes of the worker's log that a driver sees
 JOBS = ("cook", BASE_SAMPLES)
@@ -58,9 +58,8 @@ class Host:
         self._folder: Path | None = None
         self._drawn: list[str] = []
 
-    def hello(self) -> dict[str, Any]:
-        """What this machine is and has."""
-        return facts(self._home)
+    def ping(self) -> None:
+        """Answer."""
 
     def find_base(self, base: Mapping[str, Any]) -> dict[str, str]:
         """Where a base is here: at the path that it has there, or in `<home>/bases`, by its fingerprint.
@@ -227,7 +226,7 @@ def main() -> None:
     os.environ["LORASWEEP_HOME"] = str(home)
     host = Host(home)
     try:
-        serve(host, METHODS, source, sink)
+        serve(host, METHODS, facts(home), source, sink)
     finally:
         host.close()
 

@@ -1,10 +1,10 @@
 """Calls to a process over two pipes, in JSON and bytes: nothing that the other machine answers is run or unpickled.
 
     Line(["ssh", "gpu1", ...]).call("read", path="events.jsonl", offset=0, size=10)  ->  answer, bytes
-    serve(host, methods, source, sink)                     in that process: answers by methods of `host`
+    serve(host, hello, source, sink)                       in that process: answers them by methods of `host`
 
-A frame is two lengths (JSON, bytes), then both. Whatever a login shell prints before `MARK` is skipped. Knows
-nothing about workers.
+A frame is two lengths (JSON, bytes), then both. Whatever a login shell prints before `MARK` is skipped. The first
+frame is the server's hello. Knows nothing about workers.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ import tempfile
 import threading
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as Late
 from typing import IO, Any
 
 from lorasweep.sweep.workers import stop
 
-MARK = b"lorasweep host 1\n"  # the number is that of the methods and messages
+PROTOCOL = 1
+MARK = b"lorasweep host "
+HELLO = 0  # the number of the answer that nobody asks for
 LONGEST_NOISE, LONGEST_JSON, LONGEST_DATA = 2**18, 2**26, 2**26  # bytes
-ANSWER_S = 60.0  # after which a process that should answer is gone; logins and the start of Python included
+ANSWER_S = 60.0  # after which a process that should answer at once is gone
 _LENGTHS = struct.Struct(">II")
 
 
@@ -46,48 +49,62 @@ class Line:
             LineLost: there is no such program here.
         """
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the line
-        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
         try:
             with stop.blocked():  # Ctrl-C is the driver's to answer
-                self.process: Any = subprocess.Popen(command, **pipes, start_new_session=True)
+                self.process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._errors,
+                    start_new_session=True,
+                )
         except OSError as error:
             raise LineLost(f"{command[0]} cannot be started: {error.strerror}") from error
         self._sending = threading.Lock()
-        self._numbers = itertools.count()
-        self._answers: dict[int, Future[tuple[Any, bytes]]] = {}
-        self._lost = ""  # why
+        self._numbers = itertools.count(HELLO + 1)
+        self._hello: Future[tuple[Any, bytes]] = Future()
+        self._answers = {HELLO: self._hello}
+        self._lost = ""
         threading.Thread(target=self._listen, name="line", daemon=True).start()
 
-    def call(self, method: str, data: bytes = b"", **arguments: Any) -> tuple[Any, bytes]:
+    def hello(self, timeout_s: float) -> Any:
+        """What the other end says of itself; raises as `call` does."""
+        return self._result(HELLO, self._hello, timeout_s)[0]
+
+    def call(
+        self, method: str, data: bytes = b"", *, timeout_s: float = ANSWER_S, **arguments: Any
+    ) -> tuple[Any, bytes]:
         """Call a method of the other end.
 
         Raises:
             HostError: it refuses; the message says why.
             LineLost: it is gone, or does not answer in time. It may have done what it was asked.
         """
-        number = next(self._numbers)
-        answer = self._answers[number] = Future()
+        number, answer = next(self._numbers), Future[tuple[Any, bytes]]()
+        self._answers[number] = answer
         try:
-            if self._lost:
-                raise LineLost(self._lost)
             with self._sending:
+                if self._lost:
+                    raise LineLost(self._lost)
+                assert self.process.stdin is not None
                 write_frame(self.process.stdin, [number, method, arguments], data)
-            return answer.result(ANSWER_S)
-        except TimeoutError:
-            raise LineLost(f"it gave no sign of life for {ANSWER_S:.0f} s") from None
         except (OSError, ValueError) as error:  # a pipe that is closed
-            raise LineLost(self._lost or self.complaint()) from error
+            raise LineLost(self.complaint()) from error
+        return self._result(number, answer, timeout_s)
+
+    def _result(self, number: int, answer: Future[tuple[Any, bytes]], timeout_s: float) -> tuple[Any, bytes]:
+        try:
+            return answer.result(timeout_s)
+        except Late:
+            raise LineLost(f"it gave no sign of life for {timeout_s:.0f} s") from None
         finally:
-            del self._answers[number]
+            self._answers.pop(number, None)
 
     def hang_up(self) -> None:
         """Let the other end know that nobody will call again; it ends by itself."""
-        if not self._sending.acquire(timeout=1.0):  # somebody is stuck in writing
-            self.kill()
-            return
-        with contextlib.suppress(OSError):
+        with self._sending, contextlib.suppress(OSError):
+            assert self.process.stdin is not None
             self.process.stdin.close()
-        self._sending.release()
 
     def kill(self) -> None:
         """End the process now."""
@@ -103,28 +120,32 @@ class Line:
         return lines[-1].strip()[:300] if lines else f"the connection ended (exit code {self.process.poll()})"
 
     def _listen(self) -> None:
+        source = self.process.stdout
+        assert source is not None
         why = ""
         try:
-            _skip_to_mark(self.process.stdout)
+            _skip_to_mark(source)
             while True:
-                (number, content, refusal), data = read_frame(self.process.stdout)
-                answer = self._answers.get(number)
-                if answer is not None and refusal is None:
-                    answer.set_result((content, data))
-                elif answer is not None:
-                    answer.set_exception(HostError(str(refusal)))
+                (number, answer, refusal), data = read_frame(source)
+                future = self._answers.get(number)
+                if future is not None and refusal is None:
+                    future.set_result((answer, data))
+                elif future is not None:
+                    future.set_exception(HostError(str(refusal)))
         except (EOFError, OSError):
             pass
         except Exception as error:  # whatever a stranger sends that is no frame
             self.process.kill()
             why = f"it answers nonsense: {error}"
-        self._lost = why or self.complaint()
-        for answer in list(self._answers.values()):
-            if not answer.done():
-                answer.set_exception(LineLost(self._lost))
+        why = why or self.complaint()
+        with self._sending:
+            self._lost = why
+        for future in list(self._answers.values()):
+            if not future.done():
+                future.set_exception(LineLost(why))
 
 
-def serve(host: Any, methods: Collection[str], source: IO[bytes], sink: IO[bytes]) -> None:
+def serve(host: Any, methods: Collection[str], hello: Any, source: IO[bytes], sink: IO[bytes]) -> None:
     """Answer calls until the caller hangs up; `take`, which waits, in a thread of its own."""
     sending = threading.Lock()
 
@@ -133,7 +154,7 @@ def serve(host: Any, methods: Collection[str], source: IO[bytes], sink: IO[bytes
         found: Any = None
         try:
             if method not in methods:
-                raise HostError(f"no such method: {method}")
+                raise ValueError(f"no such method: {method}")
             found = getattr(host, method)(**arguments, **({"data": data} if data else {}))
         except Exception as error:
             refusal = str(error) if isinstance(error, HostError) else f"{type(error).__name__}: {error}"
@@ -141,15 +162,16 @@ def serve(host: Any, methods: Collection[str], source: IO[bytes], sink: IO[bytes
         with sending, contextlib.suppress(OSError):
             write_frame(sink, [number, content, refusal], out)
 
-    sink.write(MARK)
-    sink.flush()
+    sink.write(MARK + b"%d\n" % PROTOCOL)
+    write_frame(sink, [HELLO, hello, None])
     with contextlib.suppress(EOFError, OSError):
         while True:
             (number, method, arguments), data = read_frame(source)
+            call = (number, method, arguments, data)
             if method == "take":
-                threading.Thread(target=answer, args=(number, method, arguments, data), daemon=True).start()
+                threading.Thread(target=answer, args=call, daemon=True).start()
             else:
-                answer(number, method, arguments, data)
+                answer(*call)
 
 
 def write_frame(sink: IO[bytes], content: Any, data: bytes = b"") -> None:
@@ -181,11 +203,12 @@ def _exactly(source: IO[bytes], size: int) -> bytes:
 
 
 def _skip_to_mark(source: IO[bytes]) -> None:
-    name, noise = MARK.rpartition(b" ")[0], 0
+    noise = 0
     while noise < LONGEST_NOISE and (line := source.readline(LONGEST_NOISE)):
-        if name in line:
-            if not line.endswith(MARK):
-                raise ValueError(f"its lorasweep speaks another protocol ({line[-20:]!r})")
+        before, mark, version = line.partition(MARK)
+        if mark:
+            if version.strip() != b"%d" % PROTOCOL:
+                raise ValueError(f"its lorasweep speaks protocol {version.strip().decode(errors='replace')[:9]}")
             return
-        noise += len(line)
+        noise += len(before)
     raise EOFError

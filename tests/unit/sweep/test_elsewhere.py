@@ -29,8 +29,8 @@ from lorasweep.core.records import Status, to_dict
 from lorasweep.core.run_folder import OUTCOME_FILE
 from lorasweep.sweep.launchers.ssh import command
 from lorasweep.sweep.ranking.state import read_state
-from lorasweep.sweep.remote import handshake, line, shipping
-from lorasweep.sweep.remote.line import MARK, HostError, Line, LineLost
+from lorasweep.sweep.remote import handshake, shipping
+from lorasweep.sweep.remote.line import MARK, PROTOCOL, HostError, Line, LineLost
 from lorasweep.sweep.remote.shipping import Pull, checked
 from lorasweep.sweep.single import run_trial
 
@@ -71,9 +71,9 @@ def other_software(**other):
     """A host whose software is another one."""
     hello = {"software": {**handshake.software(), **other}, "gpus": {}, "cores": 1, "free_bytes": 0, "home": "/"}
     text = json.dumps([0, hello, None])
-    frame = MARK + struct.pack(">II", len(text), 0) + text.encode()
+    frame = MARK + b"%d\n" % PROTOCOL + struct.pack(">II", len(text), 0) + text.encode()
     octal = "".join(f"\\{byte:03o}" for byte in frame)
-    return f"head -c 8 > /dev/null; printf '{octal}'; exec cat > /dev/null\n"
+    return f"printf '{octal}'; exec cat > /dev/null\n"
 
 
 SAID = {
@@ -98,7 +98,7 @@ SAID = {
     "another torch": (other_software(torch="1.0.0"), ["torch is 1.0.0 there and", "same versions"]),
     "another python": (other_software(Python="3.99"), ["Python is 3.99 there and"]),
     "another lorasweep": (other_software(code="0"), ["not the same code"]),
-    "another protocol": ("echo 'lorasweep host 99'; cat\n", ["speaks another protocol"]),
+    "another protocol": ("echo 'lorasweep host 99'; cat\n", ["speaks protocol 99"]),
     "a talkative shell": ("echo welcome; echo 'no such luck' >&2; exit 3\n", ["no such luck"]),
 }
 
@@ -204,15 +204,15 @@ def test_the_outcome_comes_last():
 
 
 def test_a_line_that_talks_nonsense_is_cut(tmp_path):
-    other = Line(["sh", "-c", f"printf '{MARK.decode()}'; head -c 100 /dev/zero | tr '\\0' 'z'; sleep 60"])
+    other = Line(["sh", "-c", f"echo '{MARK.decode()}{PROTOCOL}'; head -c 100 /dev/zero | tr '\\0' 'z'; sleep 60"])
     with pytest.raises(LineLost, match="it answers nonsense"):
-        other.call("hello")
+        other.hello(10.0)
     assert other.process.wait(5) is not None
 
 
 def test_host_errors_are_told_and_the_line_lives(machines):
     host = Line(command("gpu1", machines.python, str(machines.home)))
-    assert host.call("hello")[0]["cores"] >= 1
+    assert host.hello(60.0)["cores"] >= 1
     with pytest.raises(HostError, match="did not arrive whole"):
         host.call("give", b"other", name="0" * 64, offset=0, last=True)
     with pytest.raises(HostError, match="no such method: close"):
@@ -274,7 +274,7 @@ def test_a_worker_that_dies_in_any_phase_costs_one_attempt_at_most(machines, tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("strike", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_machine_that_goes_away_costs_no_crash_and_comes_back(machines, tmp_path, monkeypatch, strike):
-    monkeypatch.setattr(line, "ANSWER_S", 5.0)
+    monkeypatch.setitem(Line.call.__kwdefaults__, "timeout_s", 5.0)
     folder, struck = tmp_path / "outputs" / "sweep", []
 
     def after_a_rung(state):
