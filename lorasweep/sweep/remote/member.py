@@ -282,6 +282,17 @@ class RemoteLauncher:
         turns = itertools.zip_longest(*of_nodes)
         self._slots = [slot for turn in turns for slot in turn if slot is not None]
 
+    def _missing_bases(self, line: Line) -> Iterator[str]:
+        if self._shipping.ship_base:
+            return
+        bases = [_base_of(to_dict(recipe)) for recipe in self._options.recipes]
+        for number, base in enumerate(bases):
+            if base is not None and base not in bases[:number]:
+                try:
+                    line.call("find_base", base=base)
+                except (HostError, LineLost) as error:
+                    yield str(error)
+
     def __enter__(self) -> RemoteLauncher:
         self._options.log_folder.mkdir(parents=True, exist_ok=True)
         self.reach()
@@ -341,17 +352,6 @@ class RemoteLauncher:
         return RemoteMember(
             slot, self._dial, self._options, self._shipping, lambda member, what: self._news.put((member, what))
         )
-
-    def _missing_bases(self, line: Line) -> Iterator[str]:
-        if self._shipping.ship_base:
-            return
-        bases = [_base_of(to_dict(recipe)) for recipe in self._options.recipes]
-        for number, base in enumerate(bases):
-            if base is not None and base not in bases[:number]:
-                try:
-                    line.call("find_base", base=base)
-                except (HostError, LineLost) as error:
-                    yield str(error)
 
     def _slots_of(self, node: str, line: Line | None, hello: Mapping[str, Any]) -> list[Slot]:
         gpus = dict(hello["gpus"]) if self._options.gpus_wanted else {}
