@@ -12,15 +12,21 @@ __all__ = [
     "Planned",
     "Run",
     "Sweep",
+    "checkpoint",
     "compose",
+    "export",
     "judge",
     "open_run",
     "open_sweep",
     "plan",
     "rate",
     "ratings",
+    "report",
     "run_sweep",
     "run_trial",
+    "status",
+    "sweeps",
+    "sync",
 ]
 
 

@@ -6,6 +6,7 @@
     print(run.verdict["sentence"], run.metrics["overcook/utility"])
     run.export("my_lora.safetensors"), run.draw(["zkw, beach"], weight=0.7)
     ls.run_sweep("quickstart").leaderboard        # a pandas DataFrame
+    ls.report("quickstart"), ls.export(ls.checkpoint("quickstart", best=True)), ls.sync("quickstart")
 
 The same engine, folders and rules as on the command line, which calls this. Plans, runs and sweeps show
 themselves: as HTML in a notebook, as text on a terminal. A script that calls `run_sweep`
@@ -16,23 +17,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
 from lorasweep.core import paths, progress
-from lorasweep.core.errors import ConfigError
+from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Plan, Recipe, Status
+from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE, SweepFolder
 from lorasweep.plan import make_plan
 from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
 from lorasweep.results import runs
 from lorasweep.results.handles import EndedRun, EndedSweep, Planned, Run, Sweep
 from lorasweep.results.ratings import Rated, read_rated
-from lorasweep.sweep import beforehand, driver, judge_files
-from lorasweep.sweep.ranking.state import SweepState
-from lorasweep.sweep.single import run_trial as cook
+from lorasweep.sweep import beforehand
+from lorasweep.sweep.ranking.state import SweepState, read_state
+
+if TYPE_CHECKING:
+    from lorasweep.results.export import Exported
+    from lorasweep.results.export.forms import Form
+    from lorasweep.results.tracking.mirror import SyncReport
 
 OnEvent = Callable[[dict[str, Any]], object]
 OnChange = Callable[[SweepState], None]
@@ -110,6 +116,7 @@ def run_trial(
         SweepHeldError: another process trains in this folder.
     """
     from lorasweep.results.tracking.process import Mirror
+    from lorasweep.sweep.single import run_trial as cook
 
     planned = planned or make_plan(recipe)
     place = folder_of(recipe, planned) if folder is None else paths.typed(str(folder)).absolute()
@@ -167,6 +174,7 @@ def run_sweep(
     from lorasweep.results.report import write
     from lorasweep.results.report.write import write_report
     from lorasweep.results.tracking.process import Mirror
+    from lorasweep.sweep import driver
 
     spec = config.load_sweep(sweep, list(overrides)) if isinstance(sweep, str) else sweep
     plans = plans or plan_sweep(spec)
@@ -212,6 +220,8 @@ def judge(
     Raises:
         ConfigError, DatasetError, InputError: before any work; with every problem found.
     """
+    from lorasweep.sweep import judge_files
+
     if asked is None or plans is None:
         asked, plans = judge_files.planned(judge_files.question([str(word) for word in words], steps=steps))
     if len(asked.arms) > 1:
@@ -227,6 +237,111 @@ def judge(
         write.write_step_sheet(place)
         write_report(place.parent)
     return run
+
+
+def status(named: str | Path) -> SweepState:
+    """Read where a sweep's trials stand: its name, its file or its folder; `train` for the single runs.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    return read_state(runs.find_sweep(str(named), subject="status"))
+
+
+def report(named: str | Path, out: str | Path | None = None) -> tuple[Path, Path]:
+    """Write a sweep's answer as one page.
+
+    Args:
+        named: as in `status`.
+        out: a folder; None: the sweep's own.
+
+    Returns:
+        The HTML page and the Markdown one.
+
+    Raises:
+        InputError: there is no such sweep, or something else lies where they would be written.
+    """
+    from lorasweep.results.report.write import is_ours, write_report
+
+    folder = runs.find_sweep(str(named), subject="report")
+    if out is not None:
+        out = paths.typed(str(out))
+        paths.require_writable(out, option="--out")
+        for name in (REPORT_FILE, REPORT_TEXT_FILE):
+            paths.require_replaceable(out / name, is_ours, option="--out")
+    return write_report(folder, out)
+
+
+def checkpoint(named: str | Path, *, best: bool = False, step: int | None = None) -> runs.Checkpoint:
+    """Find an adapter that a run saved.
+
+    Args:
+        named: a run, as `open_run` takes it; with `best` a sweep, whose best run it is.
+        best: see `named`.
+        step: a rung's; None: the checkpoint that the run kept.
+
+    Raises:
+        InputError: there is none.
+    """
+    if best:
+        sweep = runs.find_sweep(str(named), subject="export")
+        if not SweepFolder(sweep).is_declared:
+            problem = Problem(str(named), "--best wants a sweep, and this is none", "leave --best out for a run folder")
+            raise InputError(problem, subject="export")
+        named = runs.best_of(sweep, subject="export")
+    return runs.find_checkpoint(str(named), subject="export", step=step)
+
+
+def export(
+    saved: runs.Checkpoint | str | Path,
+    out: str | Path | None = None,
+    *,
+    form: Form | None = None,
+    readers: Sequence[str] = (),
+    **how: Any,
+) -> list[Exported]:
+    """Write an adapter as a file for ComfyUI, Forge, A1111, kohya's tools or diffusers.
+
+    Args:
+        saved: of `checkpoint`; or a run, for the checkpoint that it kept.
+        out: a .safetensors, or a folder; None: `export/` in the run folder.
+        form: what is written; None: the smallest that `readers` read.
+        readers: programs, as in `results.export.forms`.
+        how: as `results.export.export_run` takes it: `precision`, `ranks`.
+
+    Raises:
+        InputError: there is no such run, or it cannot be written so; nothing was.
+    """
+    from lorasweep.results.export import export_run, forms
+
+    if not isinstance(saved, runs.Checkpoint):
+        saved = checkpoint(saved)
+    if out is not None:
+        out = paths.typed(str(out))
+        paths.require_writable(out.parent, option="--out")
+    form = form or forms.smallest_form(saved.recipe.adapter.name, readers)
+    return export_run(saved, out=out, form=form, **how)
+
+
+def sync(*named: str | Path) -> dict[str, SyncReport]:
+    """Bring sweeps up to date in MLflow, from their folders; without names, all of them.
+
+    Returns:
+        What was done, by the name of the sweep's folder; `problems` of each says what is still missing.
+
+    Raises:
+        InputError: there is no such sweep, or the address of the tracking server is none.
+    """
+    from lorasweep.results.tracking import address, mirror
+
+    folders = [runs.find_sweep(str(name), subject="sync") for name in named] or runs.sweep_folders()
+    for folder in folders:
+        with suppress(InputError):  # a damaged sweep.yaml: what can be mirrored of it is
+            runs.settle(folder)
+    if wrong := address.address_problem(address.tracking_uri()):
+        raise InputError(wrong, subject="sync")
+    with address.masked_stderr():
+        return {folder.name: mirror.sync_folder(folder) for folder in folders}
 
 
 def rate(
@@ -265,6 +380,11 @@ def ratings(named: str | Path) -> list[Rated]:
         InputError: there is no such sweep or run.
     """
     return read_rated(runs.find_sweep_or_run(str(named), subject="rate"))
+
+
+def sweeps() -> list[Sweep]:
+    """List the sweeps in the output folder, by name."""
+    return [Sweep(folder) for folder in runs.sweep_folders()]
 
 
 def open_run(named: str | Path) -> Run:

@@ -30,6 +30,12 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def on_tiny_sd(tiny_sd: Path) -> list[str]:
+    """The words that put a recipe on that base, which takes a fifth of the dollhouse's time."""
+    return ["base=stable_diffusion", f"base.path={tiny_sd}", "base.resolution=32", "base.bucket_step=8"]
+
+
+@pytest.fixture(scope="session")
 def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers folder with a tiny random Stable Diffusion XL; made once, not to be written to."""
     from tiny_sdxl import make_tiny_sdxl

@@ -76,9 +76,9 @@ def both_losses(base: Any, prompts: list[str], frames: Any, weight: Any, example
     width, height = frames[0].size_px
     mean = torch.randn(2, *base.latent.of(width, height), generator=torch.Generator().manual_seed(3))
     std, options = torch.full_like(mean, 0.1), NoiseOptions(levels="logit_normal")
-    question = loss.ask(mean, std, base.path, generator=torch.Generator().manual_seed(5), options=options)
+    question = loss.make_noisy_batch(mean, std, base.path, generator=torch.Generator().manual_seed(5), options=options)
     answer = base.predict(question.noisy_BCHW, question.t_B, base.encode_captions(prompts), frames)
-    ours = loss.weigh(answer, question, base.path, options=NoiseOptions())
+    ours = loss.weighted_mse(answer, question, base.path, options=NoiseOptions())
 
     again = torch.Generator().manual_seed(5)
     model_input = mean + std * torch.randn(mean.shape, generator=again)

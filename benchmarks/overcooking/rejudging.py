@@ -51,14 +51,14 @@ def rejudge(home: Path, into: Path, overrides: Sequence[str]) -> Iterator[str]:
 
 def _rejudge(source: Path, target: Path, overrides: Sequence[str], resources: TrialResources) -> None:
     from lorasweep.trial.resources import build_adapter
-    from lorasweep.trial.run import _Run
+    from lorasweep.trial.run import TrialRun
 
     run, cooked = files.read_json(source / "run.json"), RunFolder(source)
     own = [word for word in run["overrides"] if not word.startswith(("sample.", "metrics."))]
     recipe = config.compose_recipe([*own, *overrides])
     shutil.rmtree(target, ignore_errors=True)  # of a call that was cut short
     target.mkdir(parents=True)
-    judging = _Run(recipe, plan.make_plan(recipe), target, resources, lambda event: True)
+    judging = TrialRun(recipe, plan.make_plan(recipe), target, resources, lambda event: True)
     checkpoint = Checkpoint(adapter=build_adapter(judging.base, recipe))
     try:
         for checkpoint.step in steps_in(cooked.checkpoints):

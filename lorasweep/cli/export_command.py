@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal
 
-from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.paths import require_writable
+from lorasweep import api
 from lorasweep.core.records import to_dict
-from lorasweep.core.run_folder import RunFolder, SweepFolder
+from lorasweep.core.run_folder import RunFolder
 from lorasweep.results import runs
-from lorasweep.results.export import export_run, forms
+from lorasweep.results.export import forms
 from lorasweep.results.export.forms import Form
 
 
 def run(options: argparse.Namespace) -> int:
     """Find the run, write its files, say where they are; returns the exit code."""
-    run = str(_best_of(options.run)) if options.best else options.run
-    saved = runs.find_checkpoint(run, subject="export", step=options.step)
-    ranks: Sequence[int] | Literal["all"] = "all" if options.all_ranks else tuple(options.rank)
-    kind = saved.recipe.adapter.name
-    if options.out:
-        require_writable(options.out.parent, option="--out")
-    written = export_run(
+    saved = api.checkpoint(options.run, best=options.best, step=options.step)
+    written = api.export(
         saved,
-        out=options.out,
+        options.out,
         precision=options.precision,
-        ranks=ranks,
-        form=options.form or forms.smallest_form(kind, options.readers),
+        ranks="all" if options.all_ranks else tuple(options.rank),
+        form=options.form,
+        readers=options.readers,
     )
     if options.json:
         print(json.dumps([to_dict(each) for each in written], indent=1))
@@ -41,14 +33,6 @@ def run(options: argparse.Namespace) -> int:
     print(_readers(saved, written[0].form))
     print(f"judged at LoRA weight {saved.recipe.sample.weight:g}. {_verdict(saved)}".rstrip())
     return 0
-
-
-def _best_of(named: str) -> Path:
-    sweep = runs.find_sweep(named, subject="export")
-    if not SweepFolder(sweep).is_declared:
-        problem = Problem(named, "--best wants a sweep, and this is none", "leave --best out for a run folder")
-        raise InputError(problem, subject="export")
-    return runs.best_of(sweep, subject="export")
 
 
 def _readers(saved: runs.Checkpoint, form: Form) -> str:

@@ -6,16 +6,17 @@ import argparse
 import json
 import sys
 
+from lorasweep import api
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError
-from lorasweep.results import runs
-from lorasweep.sweep.ranking import leaderboard, state, table
+from lorasweep.sweep.ranking import leaderboard, table
+from lorasweep.sweep.ranking.state import SweepState
 
 
 def run(options: argparse.Namespace) -> int:
     """Print one sweep's trials, or every sweep's; 1 when one of them cannot be read."""
     if options.sweep:
-        states, unread = [state.read_state(runs.find_sweep(options.sweep, subject="status"))], 0
+        states, unread = [api.status(options.sweep)], 0
     else:
         states, unread = _all()
     if options.json:
@@ -29,12 +30,12 @@ def run(options: argparse.Namespace) -> int:
     return 1 if unread else 0
 
 
-def _all() -> tuple[list[state.SweepState], int]:
+def _all() -> tuple[list[SweepState], int]:
     """Every sweep that can be read, and how many cannot; a damaged one must not hide the others."""
     states, unread = [], 0
-    for folder in runs.sweep_folders():
+    for sweep in api.sweeps():
         try:
-            states.append(state.read_state(folder))
+            states.append(sweep.state)
         except InputError as error:
             unread += 1
             print(error, file=sys.stderr)

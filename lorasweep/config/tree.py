@@ -8,6 +8,7 @@ Knows nothing about types or ranges.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ def without_replaced(texts: Sequence[str], later: Sequence[str]) -> list[str]:
     `captions=absorbed` the trigger. Of a group with several files, those that are still picked keep their keys.
     """
     picked = {each.key: each.value for each in parse(later)[0] if each.key in places.GROUPS}
-    usual = compose_tree([])[0].values
+    usual = _usual()
 
     def is_replaced(text: str) -> bool:
         group, _, knob = text.lstrip("+~").partition("=")[0].partition(".")
@@ -112,6 +113,12 @@ def without_replaced(texts: Sequence[str], later: Sequence[str]) -> list[str]:
         return is_another or look_up(said, knob) not in (look_up(before, knob), TO_BE_GIVEN)
 
     return [text for text in texts if not is_replaced(text)]
+
+
+@functools.cache
+def _usual() -> Mapping[str, Any]:
+    """What nothing typed composes to; not to be changed."""
+    return compose_tree([])[0].values
 
 
 def _chosen(group: str, choice: str | Sequence[str]) -> Mapping[str, Any]:

@@ -240,7 +240,8 @@ class Metric(Protocol):
 
     `lorasweep/components/metrics/<name>.py` has `build(**knobs) -> Metric` and, torch-free,
     `names(recipe, plan) -> {name: why it cannot be measured, or ""}`. Facts of the module: `NEEDS_PICTURES`
-    (False: forward passes only), and `SYMPTOMS`, the `Symptom`s of being overcooked that are read from it.
+    (False: forward passes only), `PROBES`, the probe sets that it asks (without it: any of them), and
+    `SYMPTOMS`, the `Symptom`s of being overcooked that are read from it.
     """
 
     def measure(self, context: JudgeContext) -> Measurement:
@@ -354,10 +355,11 @@ class JudgeContext(Protocol):
 
 
 @runtime_checkable
-class Brake(Protocol):
+class WeightRegularizer(Protocol):
     """A regularizer that acts on the weights, called after each optimizer step.
 
-    `lorasweep/components/regularizers/<name>.py` has `build(**knobs) -> Brake | ImageSource`; building needs no torch.
+    `lorasweep/components/regularizers/<name>.py` has `build(**knobs)`, which gives one of these or
+    `RegularizationImages`; building needs no torch.
     """
 
     def after_step(self, adapter: Adapter) -> dict[str, float]:
@@ -401,7 +403,7 @@ class ImagePlanner(Protocol):
 
 
 @runtime_checkable
-class ImageSource(Protocol):
+class RegularizationImages(Protocol):
     """A regularizer that has images trained on beside the dataset's, so that something is not forgotten.
 
     It only plans them: no torch. The built object of `lorasweep/components/regularizers/<name>.py`.

@@ -34,7 +34,7 @@ def provenance() -> dict[str, Any]:
     return {
         "lorasweep": lorasweep.__version__,
         "code": code_digest(),
-        "libraries": {name: version(name) for name in _LIBRARIES},
+        "libraries": {name: version_of(name) for name in _LIBRARIES},
         "plugins": {plugin.distribution: plugin.version for plugin in registry.plugins()},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -63,7 +63,7 @@ def code_digest() -> str:
     found = hashlib.sha256(source_digest().encode())
     for name in _LIBRARIES:
         if name not in _BESIDE_LIBRARIES:
-            found.update(f"{name} {version(name)}\0".encode())
+            found.update(f"{name} {version_of(name)}\0".encode())
     return found.hexdigest()
 
 
@@ -77,7 +77,7 @@ def source_digest() -> str:
     return found.hexdigest()
 
 
-def version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
     """The version of an installed distribution; None when there is none."""
     try:
         return metadata.version(name)

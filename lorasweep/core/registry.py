@@ -65,10 +65,11 @@ class Plugin:
 @functools.cache
 def plugins() -> tuple[Plugin, ...]:
     """Every name that an installed plugin adds, sorted; those that clash included."""
+    installed = metadata.entry_points()  # reads every distribution's metadata
     found = [
         Plugin(group, point.name, point.module, point.dist.name, point.dist.version)
         for group, folder in FOLDERS.items()
-        for point in metadata.entry_points(group=f"lorasweep.{folder.rpartition('.')[2]}")
+        for point in installed.select(group=f"lorasweep.{folder.rpartition('.')[2]}")
         if point.dist
     ]
     return tuple(sorted(found))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from lorasweep.core.findings import Finding, Level
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _BLURRED = 2e-3  # sharpness; see `data/look.py`
 _BORDER = 0.04  # share of a side
 _MOST_CROPPED = 0.4  # of one image: beyond, its subject is likely cut
+_MOST_CROPPED_OF_ALL = 0.15  # of the images' area, on average; kohya's buckets crop some 5 %
 _MOST_UNEVEN = 3.0  # times as many exposures as the smallest concept
 _MOST_RENAMED = 10_000
 
@@ -56,15 +58,7 @@ def find(
             places=places,
             command=mending.aside(root, [row.found.path for row in doubled]),
         )
-    if cropped := [image for image in images if cropped_share(image) > _MOST_CROPPED]:
-        worst = max(cropped, key=cropped_share)
-        yield Finding(
-            f"much is cropped away to fit a bucket: {some([short(image) for image in cropped])} (of "
-            f"{short(worst)} {cropped_share(worst):.0%})",
-            level="should",
-            places=[short(image) for image in cropped],
-            command=mending.look_again(root, "buckets=kohya"),
-        )
+    yield from _cropped(root, images)
     yield from _balance(root, images)
 
 
@@ -87,6 +81,21 @@ def _copies(recipe: Recipe, rows: Sequence[Row], groups: Sequence[Sequence[int]]
             names = ", ".join(rows[index].found.short for index in which[0][:4])
             spare = [rows[index] for group in which for index in group[1:]]
             yield _aside(recipe, f"{sum(map(len, which))} {said.format(names)}", spare, level="should")
+
+
+def _cropped(root: Path, images: Sequence[PlannedImage]) -> Iterator[Finding]:
+    """Images that fit no bucket: one of which much is lost, or all of which some is."""
+    share = fmean(cropped_share(image) for image in images)
+    worst = max(images, key=cropped_share)
+    cropped = [short(image) for image in images if cropped_share(image) > _MOST_CROPPED]
+    if cropped or share > _MOST_CROPPED_OF_ALL:
+        yield Finding(
+            f"{share:.0%} of your images' area is cropped away to fit a bucket, of {some(cropped or [short(worst)])} "
+            f"up to {cropped_share(worst):.0%}: buckets=five and buckets=kohya have more shapes",
+            level="should",
+            places=cropped or [short(worst)],
+            command=mending.look_again(root, "buckets=kohya"),
+        )
 
 
 def _balance(root: Path, images: Sequence[PlannedImage]) -> Iterator[Finding]:

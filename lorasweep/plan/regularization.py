@@ -16,7 +16,7 @@ from typing import Literal
 
 from lorasweep.core import paths, registry, seeds
 from lorasweep.core.errors import DatasetError, InputError, Problem
-from lorasweep.core.protocols import ImageSource
+from lorasweep.core.protocols import RegularizationImages
 from lorasweep.core.records import Bucket, Drawing, PlannedImage, Recipe, digest
 from lorasweep.data import captions
 from lorasweep.data.balance_repeats import balance_repeats
@@ -190,14 +190,14 @@ def plan_images(
     return tuple(planned), notes
 
 
-def _sources(recipe: Recipe) -> dict[str, ImageSource]:
+def _sources(recipe: Recipe) -> dict[str, RegularizationImages]:
     built = {
         name: registry.load("regularization", name).build(**knobs) for name, knobs in recipe.regularization.items()
     }
-    return {name: source for name, source in built.items() if isinstance(source, ImageSource)}
+    return {name: source for name, source in built.items() if isinstance(source, RegularizationImages)}
 
 
-def _repeated(found: Sequence[PlannedImage], source: ImageSource, planner: ImagePlanner) -> list[PlannedImage]:
+def _repeated(found: Sequence[PlannedImage], source: RegularizationImages, planner: ImagePlanner) -> list[PlannedImage]:
     """Repeat a source's images until they keep up with the dataset's; those beyond that are left out."""
     wanted = round(source.share * sum(image.repeats for image in planner.train))
     counts = balance_repeats([image.repeats for image in found], wanted)

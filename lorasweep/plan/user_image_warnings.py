@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 from lorasweep.core import registry
 from lorasweep.core.findings import Finding
@@ -16,10 +16,9 @@ from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data import captions, mending
 from lorasweep.plan import trigger
 from lorasweep.plan.caption_findings import short
-from lorasweep.plan.fit import cropped_share, enlargement
+from lorasweep.plan.fit import enlargement
 
 _MOST_ENLARGED = 1.5  # beyond, the LoRA learns the blur of the enlargement
-_MOST_CROPPED = 0.15  # of the images' area, on average; kohya's buckets crop some 5 %
 _LEAST_KEPT = 1 / 3  # pixels along a side: beyond, a photo shrinks to a thumbnail
 _FEW_EXPOSURES, _ENOUGH_EXPOSURES = 30, 100  # per image; the common advice for characters is 100 to 250
 _MOST_BEGIN = 0.6  # a first tag of at least this share of captions is likely meant to be the trigger
@@ -38,7 +37,7 @@ def find(recipe: Recipe, plan: Plan) -> Iterator[str]:
             f"the embedded base sees your images at {side} x {side} px and knows nothing but paper dolls: it "
             "is there to try lorasweep out; for a LoRA to use: base=stable_diffusion base.path=MODEL"
         )
-    yield from _misfits(recipe, plan)
+    yield from _enlarged(recipe, plan)
     if plan.trigger is None and "class" not in plan.prompts:
         yield _no_trigger(recipe, train)
 
@@ -60,8 +59,8 @@ def _few_exposures(recipe: Recipe, plan: Plan) -> Iterator[str]:
     )
 
 
-def _misfits(recipe: Recipe, plan: Plan) -> Iterator[str]:
-    """Images that are much enlarged, or much of which is cropped away, to fit their buckets."""
+def _enlarged(recipe: Recipe, plan: Plan) -> Iterator[str]:
+    """Images that are much enlarged to fit their buckets."""
     most = [image for image in plan.images if enlargement(image) > _MOST_ENLARGED]
     if most:
         worst = max(most, key=enlargement)
@@ -76,16 +75,6 @@ def _misfits(recipe: Recipe, plan: Plan) -> Iterator[str]:
                 [Path(image.file) for image in most],
                 extension=recipe.captions.extension,
             ),
-        )
-    if recipe.buckets.name != "chosen" or not recipe.buckets.options["upscale"]:
-        return
-    train = plan.train_images()
-    share = fmean(map(cropped_share, train))
-    if share > _MOST_CROPPED:
-        worst = max(train, key=cropped_share)
-        yield (
-            f"{share:.0%} of your training images' area is cropped away ({Path(worst.file).name}: "
-            f"{cropped_share(worst):.0%}): buckets=five and buckets=kohya have more shapes"
         )
 
 

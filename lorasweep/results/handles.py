@@ -16,16 +16,16 @@ from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import INDEX_FILE, RunFolder
 from lorasweep.plan.trainable import trainable
 from lorasweep.results import runs
-from lorasweep.sweep.driver import SweepResult
 from lorasweep.sweep.ranking.leaderboard import rank_arms
 from lorasweep.sweep.ranking.state import SweepState, read_state
-from lorasweep.sweep.single import TrialResult
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
     from lorasweep.results.report.notebook import Shown
+    from lorasweep.sweep.driver import SweepResult
+    from lorasweep.sweep.single import TrialResult
     from lorasweep.trial.sample import Sample
 
 

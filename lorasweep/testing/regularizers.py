@@ -10,7 +10,7 @@ import pytest
 
 from lorasweep.config import compose_recipe
 from lorasweep.core import registry
-from lorasweep.core.protocols import Base, Brake, ImageSource
+from lorasweep.core.protocols import Base, RegularizationImages, WeightRegularizer
 from lorasweep.plan import make_plan
 from lorasweep.testing import Choice, load, loads_torch, parametrize
 from lorasweep.testing import base as base
@@ -31,7 +31,7 @@ def made(regularization_choice: Choice) -> Any:
 
 
 def test_it_is_a_brake_or_brings_images(made: Any) -> None:
-    assert isinstance(made, Brake) != isinstance(made, ImageSource)
+    assert isinstance(made, WeightRegularizer) != isinstance(made, RegularizationImages)
 
 
 def test_building_it_needs_no_torch(regularization_choice: Choice) -> None:
@@ -40,7 +40,7 @@ def test_building_it_needs_no_torch(regularization_choice: Choice) -> None:
 
 
 def test_a_brake_acts_on_an_adapter_and_logs_finite_numbers(made: Any, base: Base) -> None:
-    if not isinstance(made, Brake):
+    if not isinstance(made, WeightRegularizer):
         pytest.skip("acts on images, not on weights")
     adapter = registry.load("adapter", "lora").build(base, seed=0, **compose_recipe(["adapter=lora"]).adapter.options)
     found = made.after_step(adapter)
@@ -62,7 +62,7 @@ def test_its_images_keep_up_with_the_dataset_and_are_counted_apart(
     assert recipe.regularization == {name: knobs}
     assert plan.images == plain.images and plan.exposures == plain.exposures
     assert plan.tag_exposures == plain.tag_exposures
-    if isinstance(made, ImageSource):
+    if isinstance(made, RegularizationImages):
         assert {image.concept for image in plan.reg_images} == {name} == set(plan.reg_exposures)
         assert {image.split for image in plan.reg_images} == {"regularization"}
         assert plan.reg_exposures[name] == round(made.share * sum(plan.exposures.values()))

@@ -179,7 +179,15 @@ class TrialResources:
         return _recent(
             self._probes,
             probes.key(base, recipe, plan),
-            lambda: probes.build(base, recipe, plan, latents=latents, texts=texts, adapter=adapter),
+            lambda: probes.build(
+                base,
+                recipe,
+                plan,
+                latents=latents,
+                texts=texts,
+                adapter=adapter,
+                wanted=probes.wanted_by(recipe),
+            ),
         )
 
     def _feature_cache(self) -> FeatureCache:

@@ -71,7 +71,7 @@ def cook(
     """
     from lorasweep.trial.train.loop import Diverged
 
-    run = _Run(recipe, plan, folder, resources, report)
+    run = TrialRun(recipe, plan, folder, resources, report)
     slot = run.open_slot()
     try:
         return _train_rungs(run, slot, should_stop)
@@ -85,7 +85,7 @@ def cook(
         slot.close()
 
 
-def _train_rungs(run: _Run, slot: AnySlot, should_stop: Callable[[], bool]) -> Outcome:
+def _train_rungs(run: TrialRun, slot: AnySlot, should_stop: Callable[[], bool]) -> Outcome:
     """Train from rung to rung, or take one file after another, judging each."""
 
     def on_step(slot: Slot, metrics: dict[str, float]) -> None:
@@ -115,7 +115,7 @@ def _train_rungs(run: _Run, slot: AnySlot, should_stop: Callable[[], bool]) -> O
     return run.finish(slot, Status.COMPLETED)
 
 
-def _train_to(rung: int, run: _Run, slot: Slot, on_step: Callable[[Slot, dict[str, float]], None]) -> None:
+def _train_to(rung: int, run: TrialRun, slot: Slot, on_step: Callable[[Slot, dict[str, float]], None]) -> None:
     from lorasweep.trial.train import loop
 
     began, first = time.perf_counter(), slot.step
@@ -123,7 +123,7 @@ def _train_to(rung: int, run: _Run, slot: Slot, on_step: Callable[[Slot, dict[st
     run.note_speed(slot.step - first, time.perf_counter() - began)
 
 
-class _Run:
+class TrialRun:
     """One run folder being worked on: its stages and its files."""
 
     def __init__(self, recipe: Recipe, plan: Plan, folder: Path, resources: TrialResources, report: Report) -> None:

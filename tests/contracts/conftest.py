@@ -17,9 +17,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parametrize(metafunc, "adapter", "optimizer", "scheduler")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def base(tiny_sd: Path) -> Base:
-    """The tiny base, freshly loaded."""
+    """The tiny base; every adapter leaves it as it was."""
     from lorasweep.components.bases import stable_diffusion
 
     return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")

@@ -19,9 +19,9 @@ from lorasweep.testing.adapters import *  # noqa: F403
 from lorasweep.testing.adapters import look, train
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def base(tiny_sd: Path) -> Base:
-    """The tiny base, freshly loaded."""
+    """The tiny base; every adapter leaves it as it was, which is one of the promises."""
     return stable_diffusion.load(make_recipe(tiny_sd).base, device="cpu", precision="fp32")
 
 

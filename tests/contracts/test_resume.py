@@ -1,4 +1,7 @@
-"""Interrupted and resumed equals uninterrupted, for every optimizer with every schedule."""
+"""Interrupted and resumed equals uninterrupted, for every optimizer and for every schedule.
+
+Neither knows of the other, so each optimizer meets one schedule that restarts, and each schedule AdamW.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import torch
 from tiny_training import make_plan, make_recipe
 
 from lorasweep.core.protocols import Base
-from lorasweep.core.records import Component
+from lorasweep.core.records import Component, Recipe
 from lorasweep.testing import Choice
 from lorasweep.trial.cache.latents import LatentCache
 from lorasweep.trial.cache.store import Store
@@ -17,16 +20,25 @@ from lorasweep.trial.train import checkpoint
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import make_slot
 
+RESTARTS = "annealed_cosine_warmup_restarts"
 
-def test_resumed_equals_uninterrupted(
-    optimizer_choice: Choice, scheduler_choice: Choice, base: Base, tiny_sd: Path, tmp_path: Path
-) -> None:
+
+def test_with_every_optimizer(optimizer_choice: Choice, base: Base, tiny_sd: Path, tmp_path: Path) -> None:
+    scheduler = Component(name=RESTARTS)
+    check(make_recipe(tiny_sd, optimizer=component(optimizer_choice), scheduler=scheduler), base, tmp_path)
+
+
+def test_with_every_schedule(scheduler_choice: Choice, base: Base, tiny_sd: Path, tmp_path: Path) -> None:
+    check(make_recipe(tiny_sd, scheduler=component(scheduler_choice)), base, tmp_path)
+
+
+def component(choice: Choice) -> Component:
+    name, options = choice
+    return Component(name=name, options=options)
+
+
+def check(recipe: Recipe, base: Base, tmp_path: Path) -> None:
     """2 + 2 steps are 4 steps."""
-    recipe = make_recipe(
-        tiny_sd,
-        optimizer=Component(name=optimizer_choice[0], options=optimizer_choice[1]),
-        scheduler=Component(name=scheduler_choice[0], options=scheduler_choice[1]),
-    )
     plan = make_plan(recipe, tmp_path / "images")
     store = Store(tmp_path / "cache")
     latents, texts = LatentCache(base, store), TextCache(base, store)

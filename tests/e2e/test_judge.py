@@ -12,17 +12,23 @@ from lorasweep.api import compose, run_trial
 from lorasweep.cli import main
 from lorasweep.core.run_folder import RunFolder
 
-SMALL = ("sample.steps=2", "sample.weights=[0.4,0.7]", "dataset.dollhouse.images=8", "tracking=none")
+IMAGES = "dataset.dollhouse.images=8"
 STEPS = (4, 8)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunFolder, list[str]]]:
+def small(on_tiny_sd: list[str]) -> list[str]:
+    """Little of everything, on a tiny random base."""
+    return [*on_tiny_sd, "sample.steps=2", "sample.weights=[0.4,0.7]", "tracking=none"]
+
+
+@pytest.fixture(scope="module")
+def trained(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunFolder, list[str]]]:
     """A run of two rungs, and both as files of kohya's form; the home stays while they are judged."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LORASWEEP_HOME", str(home))
-        recipe = compose("train.max_steps=8", "train.rungs=2", "optimizer.lr=1e-2", *SMALL)
+        recipe = compose("train.max_steps=8", "train.rungs=2", "optimizer.lr=1e-2", IMAGES, *small)
         run = RunFolder(run_trial(recipe, quiet=True).folder)
         files = [str(home / f"my-{step:06d}.safetensors") for step in STEPS]
         for step, file in zip(STEPS, files, strict=True):
@@ -31,10 +37,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunFolde
 
 
 def test_files_are_judged_as_the_run_judged_itself(
-    trained: tuple[RunFolder, list[str]], capsys: pytest.CaptureFixture[str]
+    trained: tuple[RunFolder, list[str]], small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, files = trained
-    words = ["judge", *reversed(files), "dataset=dollhouse", "--json", *SMALL]
+    words = ["judge", *reversed(files), "dataset=dollhouse", "--json", IMAGES, *small]
     assert main(words) == 0
     told = json.loads(capsys.readouterr().out)
     judged = RunFolder(Path(told["run_folder"]))
@@ -50,10 +56,9 @@ def test_files_are_judged_as_the_run_judged_itself(
 
 
 def test_arms_without_images_are_a_sweep(
-    trained: tuple[RunFolder, list[str]], capsys: pytest.CaptureFixture[str]
+    trained: tuple[RunFolder, list[str]], small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, (early, late) = trained
-    small = [word for word in SMALL if "dollhouse" not in word]
     words = ["judge", f"mine={early}", f"theirs={late}", "captions.trigger=zkw", "launcher.workers=1", *small]
     assert main([*words, "metrics=[burn,diversity]", "--json"]) == 0
     said = capsys.readouterr()

@@ -14,9 +14,6 @@ from lorasweep.trial.resources import TrialResources
 from lorasweep.trial.run import cook as run_cook
 
 TINY = [
-    "base=stable_diffusion",
-    "base.resolution=32",
-    "base.bucket_step=8",
     "train.max_steps=6",
     "train.rungs=3",
     "train.batch_size=2",
@@ -25,6 +22,7 @@ TINY = [
     "dataset.dollhouse.images=8",
     "sample.steps=2",
     "sample.weights=[0.4,0.7]",
+    "metrics=[generalisation,prior_drift]",
     "tracking=none",
 ]
 
@@ -59,13 +57,13 @@ def calibration(home: Path, *, learned: float, limit: float = 1e6) -> str:
 
 
 @pytest.fixture
-def words(home: Path, tiny_sd: Path) -> list[str]:
-    return [*TINY, f"base.path={tiny_sd}"]
+def words(home: Path, on_tiny_sd: list[str]) -> list[str]:
+    return [*TINY, *on_tiny_sd]
 
 
 @pytest.mark.parametrize(
     "kind",
-    [["adapter=lora"], ["adapter=loha"], ["optimizer=schedule_free_adamw", "optimizer.lr=1e-3"]],
+    [["adapter=loha"], ["adapter=lora", "optimizer=schedule_free_adamw", "optimizer.lr=1e-3"]],
     ids=str,
 )
 def test_the_kept_checkpoint_survives_whatever_hits_it_at_the_end(

@@ -20,6 +20,7 @@ from lorasweep.core.records import Frame
 
 SMALL = ["base.resolution=32", "base.bucket_step=8", "buckets=kohya", "dataset.dollhouse.images=8", "tracking=none"]
 QUICK = ["train.max_steps=2", "train.rungs=1", "sample.steps=2", "sample.seeds=[0]", "sample.weights=[0.7]"]
+QUICK += ["metrics=[generalisation,prior_drift]"]
 
 
 @pytest.fixture

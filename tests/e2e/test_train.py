@@ -1,4 +1,4 @@
-"""One recipe from the command line to the run folder, on the embedded base, with a budget of seconds."""
+"""One recipe from the command line to the run folder: once on the embedded base, then on a tiny random one."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ TINY = [
     "sample.weights=[0.7,1.0]",
     "tracking=none",
 ]
+
+
+@pytest.fixture
+def tiny(on_tiny_sd: list[str]) -> list[str]:
+    """A recipe on a base that takes no time, judged by two metrics."""
+    return [*TINY, *on_tiny_sd, "metrics=[generalisation,norms]"]
 
 
 def cook(folder: Path, words: list[str], *, stop_after: int | None = None) -> Any:
@@ -87,45 +93,36 @@ def test_train_leaves_a_whole_run_folder(home: Path, capsys: pytest.CaptureFixtu
             "noise",
         } <= set(image)
 
-
-def test_a_cooked_recipe_is_not_cooked_twice(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--json", *TINY]) == 0
-    folder = Path(json.loads(capsys.readouterr().out)["run_folder"])
     before = (folder / "events.jsonl").read_bytes()
     assert main(["train", "--json", *TINY]) == 0
     assert json.loads(capsys.readouterr().out)["run_folder"] == str(folder)
-    assert (folder / "events.jsonl").read_bytes() == before
+    assert (folder / "events.jsonl").read_bytes() == before, "what is cooked is not cooked twice"
 
 
-@pytest.mark.parametrize("stop_after", [2, 4])
 @pytest.mark.parametrize("optimizer", ["adamw", "prodigy"])
-def test_interrupted_and_resumed_equals_uninterrupted(home: Path, optimizer: str, stop_after: int) -> None:
-    words = [*TINY, f"optimizer={optimizer}"]
-    assert cook(home / "a", words).status is Status.COMPLETED
-    stopped = cook(home / "b", words, stop_after=stop_after)
-    assert stopped.status is Status.CANCELLED and stopped.step == stop_after
-    assert not (home / "b" / "adapter.safetensors").exists()
-    assert cook(home / "b", words).status is Status.COMPLETED
-    assert weights_of(home / "a") == weights_of(home / "b")
-    straight = files.read_json(home / "a" / "metrics.json")
-    assert files.read_json(home / "b" / "metrics.json") == straight
+def test_interrupted_and_resumed_equals_uninterrupted(home: Path, tiny: list[str], optimizer: str) -> None:
+    words = [*tiny, f"optimizer={optimizer}"]
+    assert cook(home / "straight", words).status is Status.COMPLETED
+    for stop_after in (2, 4):  # before and after the first rung
+        folder = home / f"stopped-{stop_after}"
+        stopped = cook(folder, words, stop_after=stop_after)
+        assert stopped.status is Status.CANCELLED and stopped.step == stop_after
+        assert not (folder / "adapter.safetensors").exists()
+        assert cook(folder, words).status is Status.COMPLETED
+        assert weights_of(folder) == weights_of(home / "straight")
+        assert files.read_json(folder / "metrics.json") == files.read_json(home / "straight" / "metrics.json")
+    cook(home / "another", [*words, "seed=1"])
+    assert weights_of(home / "another") != weights_of(home / "straight"), "the seed decides the weights"
 
 
-def test_the_seed_decides_the_weights_and_nothing_else_does(home: Path) -> None:
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        cook(home / name, [*TINY, f"seed={seed}"])
-    assert weights_of(home / "a") == weights_of(home / "b")
-    assert weights_of(home / "a") != weights_of(home / "c")
-
-
-def test_judging_does_not_change_training(home: Path) -> None:
-    tiny = [word for word in TINY if not word.startswith("train.rungs=")]
-    cook(home / "often", [*tiny, "train.rungs=3"])
-    cook(home / "once", [*tiny, "train.rungs=1"])
+def test_judging_does_not_change_training(home: Path, tiny: list[str]) -> None:
+    unjudged = [word for word in tiny if not word.startswith(("train.rungs=", "metrics="))]
+    cook(home / "often", [*unjudged, "train.rungs=3"])
+    cook(home / "once", [*unjudged, "train.rungs=1", "metrics=[]"])
     assert weights_of(home / "often") == weights_of(home / "once")
 
 
-def test_a_recipe_that_diverges_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["train", "--json", *TINY, "optimizer.lr=1e30", "train.max_grad_norm=0", "scheduler=constant"])
+def test_a_recipe_that_diverges_says_so(home: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["train", "--json", *tiny, "optimizer.lr=1e30", "train.max_grad_norm=0", "scheduler=constant"])
     result = json.loads(capsys.readouterr().out)
     assert code == 1 and result["status"] == "DIVERGED" and "step" in result["reason"]

@@ -32,31 +32,32 @@ TINY = (
     "train.max_steps=4 train.rungs=1 train.batch_size=2 adapter.dim=4 dataset.dollhouse.images=8 "
     "sample.steps=2 sample.seeds=[0] sample.weights=[0.7] metrics=[burn] launcher.workers=1"
 )
-COMMANDS = f"""\
-sweep tiny.yaml --json {TINY}
+COMMANDS = """\
+sweep tiny.yaml --json {tiny} {base}
 status tiny --json
 report tiny
 export tiny --best --out best.safetensors
-train tracking=none {TINY}
+train tracking=none {tiny} {base}
 sync tiny
-judge best.safetensors tracking=none metrics=[burn] sample.steps=2 sample.seeds=[0] --json
+judge best.safetensors tracking=none metrics=[burn] sample.steps=2 sample.seeds=[0] --json {base}
 doctor --no-cook
 """
 
 
-def test_nothing_of_posix_is_needed(home: Path) -> None:
+def test_nothing_of_posix_is_needed(home: Path, on_tiny_sd: list[str]) -> None:
+    commands = COMMANDS.format(tiny=TINY, base=" ".join(on_tiny_sd))
     (home / "tiny.yaml").write_text(SWEEP)
     (home / "drive.py").write_text(SCRIPT)
     done = subprocess.run(
         [sys.executable, "drive.py"],
-        input=COMMANDS,
+        input=commands,
         cwd=home,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent / "as_windows")},
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert f"exit codes {[0] * len(COMMANDS.splitlines())}" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+    assert f"exit codes {[0] * len(commands.splitlines())}" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
     assert (home / "best.safetensors").stat().st_size > 0 and (home / "outputs/tiny/report.html").exists()
     logs = [path.read_text() for path in (home / "outputs").rglob("*.log")]
     assert logs and not any("Traceback" in log for log in logs), "neither in workers nor in the mirror"

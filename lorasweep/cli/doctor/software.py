@@ -16,6 +16,7 @@ from lorasweep.cli.doctor import Check, fail, ok, warn
 from lorasweep.config import places
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.provenance import version_of
 from lorasweep.sweep.workers.pool import cpu_cores
 
 OLDEST_PYTHON = (3, 11)
@@ -39,7 +40,7 @@ def python() -> Check:
 def libraries() -> Check:
     """Everything that lorasweep requires, against the versions that are tested together."""
     needed = [_name(text) for text in metadata.requires("lorasweep") or () if "extra ==" not in text]
-    found = {name: _version(name) for name in needed}
+    found = {name: version_of(name) for name in needed}
     missing = [name for name, version in found.items() if version is None]
     if missing:
         return fail("libraries", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")
@@ -79,7 +80,7 @@ def extras() -> Check:
     told = []
     for name, (module, what_for, how) in EXTRAS.items():
         there = importlib.util.find_spec(module) is not None
-        told.append(f"{name} {_version(name) or 'yes'}" if there else f"no {name} ({what_for}: {how})")
+        told.append(f"{name} {version_of(name) or 'yes'}" if there else f"no {name} ({what_for}: {how})")
     return ok("extras", "; ".join(told))
 
 
@@ -112,13 +113,6 @@ def _tested() -> dict[str, str]:
 def _name(requirement: str) -> str:
     """A requirement's project, spelled as pip compares it."""
     return re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]).lower()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def dollhouse() -> Check:

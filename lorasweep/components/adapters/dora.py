@@ -37,16 +37,6 @@ def build(
 ) -> Adapter:
     """Put a DoRA into `base`, drawn from `seed`.
 
-    Args:
-        base: adapted in place until `remove`.
-        seed: the recipe's.
-        dim: rank of the product, >= 1.
-        alpha: scale of the product, > 0; at alpha = dim it is 1.
-        targets: `attn`, `attn-mlp` or `full`, as for LoRA.
-        text_encoder: train the text encoder too.
-        dropout: share of a layer's inputs that training hides from the product, [0, 1).
-        init: a LoRA file whose weights training starts from, of the same kind, shapes and scale; None: from `seed`.
-
     Raises:
         InputError: `init` does not fit.
         AdapterError: the base has no module of that kind.

@@ -37,16 +37,6 @@ def build(
 ) -> Adapter:
     """Put a DyLoRA into `base`, drawn from `seed`.
 
-    Args:
-        base: adapted in place until `remove`.
-        seed: the recipe's.
-        dim: the largest rank, a multiple of `unit`.
-        alpha: scale of the product, > 0: alpha / b at rank b.
-        unit: ranks are its multiples, unit to dim; each is as likely as the others.
-        targets: `attn`, `attn-mlp` or `full`, as for LoRA.
-        text_encoder: train the text encoder too.
-        init: a LoRA file whose weights training starts from, of the same kind, shapes and scale; None: from `seed`.
-
     Raises:
         InputError: `init` does not fit.
         AdapterError: the base has no module of that kind.

@@ -35,12 +35,6 @@ ADVICE = (
 def build(base: Base, *, seed: int, text_encoder: bool, init: Init = None) -> Adapter:
     """Put (IA)^3 factors into `base`.
 
-    Args:
-        base: adapted in place until `remove`.
-        seed: the recipe's; nothing is drawn, every factor starts at 1.
-        text_encoder: train the text encoder too.
-        init: a LoRA file whose weights training starts from, of the same kind, shapes and scale; None: from `seed`.
-
     Raises:
         InputError: `init` does not fit.
         AdapterError: the base has no attention or feed-forward layers.

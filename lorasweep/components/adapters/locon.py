@@ -33,19 +33,6 @@ def build(
 ) -> Adapter:
     """Put a LoCon into `base`, drawn from `seed`.
 
-    Args:
-        base: adapted in place until `remove`.
-        seed: the recipe's.
-        dim: rank in the transformer blocks, >= 1; also of the residual blocks' time projections and 1 x 1
-            shortcuts, which are linear in all but name.
-        alpha: scale there, > 0; at alpha = dim it is 1.
-        conv_dim: rank of the 3 x 3 convolutions, in [1, 64] unless forced.
-        conv_alpha: their scale, in (0, 32] unless forced.
-        text_encoder: train the text encoder too; it has no convolutions.
-        dropout: share of a layer's inputs that training hides from the product, [0, 1).
-        force: accept more conv_dim and conv_alpha than holds up.
-        init: a LoRA file whose weights training starts from, of the same kind, shapes and scale; None: from `seed`.
-
     Raises:
         InputError: `init` does not fit.
         AdapterError: the base has no such modules.

@@ -40,15 +40,6 @@ def build(
 ) -> Adapter:
     """Put a LoHa into `base`, drawn from `seed`.
 
-    Args:
-        base: adapted in place until `remove`.
-        seed: the recipe's.
-        dim: rank of each of the two products, >= 1.
-        alpha: scale, > 0; at alpha = dim it is 1.
-        targets: `attn`, `attn-mlp` or `full`, as for LoRA; a convolution's kernel is flattened.
-        text_encoder: train the text encoder too.
-        init: a LoRA file whose weights training starts from, of the same kind, shapes and scale; None: from `seed`.
-
     Raises:
         InputError: `init` does not fit.
         AdapterError: the base has no module of that kind.

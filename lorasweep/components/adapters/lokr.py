@@ -55,18 +55,6 @@ def build(
 ) -> Adapter:
     """Put a LoKr into `base`, drawn from `seed`.
 
-    Args:
-        base: adapted in place until `remove`.
-        seed: the recipe's.
-        dim: rank of the larger matrix, >= 1; where its sides are at most 2 dim it is kept whole, and a
-            product of two whole matrices has no scale.
-        alpha: scale, > 0; at alpha = dim it is 1.
-        factor: size of the small matrix, as near as it divides; -1: the square root of each side.
-        decompose_both: the small matrix of low rank too, where that is smaller.
-        targets: `attn`, `attn-mlp` or `full`, as for LoRA; a convolution's kernel is flattened.
-        text_encoder: train the text encoder too.
-        init: a LoRA file whose weights training starts from, of the same kind, shapes and scale; None: from `seed`.
-
     Raises:
         InputError: `init` does not fit.
         AdapterError: the base has no module of that kind.

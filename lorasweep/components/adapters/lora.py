@@ -30,17 +30,6 @@ def build(
 ) -> Adapter:
     """Put a LoRA into `base`, drawn from `seed`.
 
-    Args:
-        base: adapted in place until `remove`.
-        seed: the recipe's.
-        dim: rank of the product, >= 1.
-        alpha: scale of the product, > 0; at alpha = dim it is 1.
-        targets: `attn` the attention's linear layers; `attn-mlp` the whole transformer blocks, as kohya;
-            `full` also the residual blocks' convolutions and linear layers, and the resamplers.
-        text_encoder: train the text encoder too (its attention, and its MLP unless `targets` is `attn`).
-        dropout: share of a layer's inputs that training hides from the product, [0, 1).
-        init: a LoRA file whose weights training starts from, of the same kind, shapes and scale; None: from `seed`.
-
     Raises:
         InputError: `init` does not fit.
         AdapterError: the base has no module of that kind.

@@ -7,6 +7,7 @@ are those of a folder `some/` beside it, or those that ship with its family.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ _UNLOADABLE = (OSError, ValueError, RuntimeError, LookupError)  # what the libra
 _UNUSED = {"safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """What the module of a base offers, for one family: such a module's `__getattr__` is `getattr` of one of these."""
 
@@ -232,9 +233,10 @@ class Source:
             return dict(config)
         return {**config, "use_dynamic_shifting": False, "shift": shift}
 
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - a source per family, for as long as the process lives
     def _checked(self, options: BaseOptions) -> Path:
-        found = self.problems(options)
-        if found:
+        """Where the base is, looked through once per process; one with problems is looked at again."""
+        if found := self.problems(options):
             raise _error(options, found)
         path = self.place(options)
         assert path is not None  # one of the problems

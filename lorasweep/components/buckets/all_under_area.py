@@ -18,12 +18,6 @@ from lorasweep.core.records import BaseOptions, Bucket
 def build(base: BaseOptions, *, min_side: Count, max_side: Count, upscale: bool) -> tuple[Bucket, ...]:
     """Generate the buckets for a base, sorted by width, then height.
 
-    Args:
-        base: gives the area (resolution squared) and the step.
-        min_side: shortest side, px at resolution 512; rounded down to a step.
-        max_side: longest side, px at resolution 512; rounded up to a step.
-        upscale: read when an image is assigned, not here.
-
     Raises:
         ConfigError: no size fits.
     """

@@ -23,11 +23,6 @@ Sizes = Annotated[tuple[tuple[int, int], ...], _SOME, AfterValidator(_apart)]
 def build(base: BaseOptions, *, sizes: Sizes, upscale: bool) -> tuple[Bucket, ...]:
     """Scale the list to the base, in the order given (an image between two equal ratios takes the first).
 
-    Args:
-        base: gives the scale (resolution / 512) and the step.
-        sizes: (width, height) pairs, px at resolution 512.
-        upscale: read when an image is assigned, not here.
-
     Raises:
         ConfigError: with every size that does not fit the step.
     """

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lorasweep.core.records import Plan, Recipe
 
 NEEDS_PICTURES = True
+PROBES = ()
 SYMPTOMS = (
     # Six tenths as far from all that base and training images show as two other pictures are, squared.
     Symptom(name="burn", letter="B", rank=0, metric="burn/score", says="pictures fall apart", definite=0.35),
@@ -83,11 +84,7 @@ class Burn:
 
 
 def build(*, min_reference: Annotated[int, Field(ge=2, title="be >= 2, what an interval takes")]) -> Burn:
-    """Build the metric.
-
-    Args:
-        min_reference: fewest pictures that span an interval worth the name.
-    """
+    """Build the metric."""
     return Burn(min_reference=min_reference)
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 NAME = "diversity"
 NEEDS_PICTURES = True
+PROBES = ()
 SYMPTOMS = (
     Symptom(
         name="diversity",
@@ -75,12 +76,7 @@ class Diversity:
 
 
 def build(*, tiers: Tiers) -> Diversity:
-    """Build the metric.
-
-    Args:
-        tiers: prompt tiers whose pictures are counted together; with those that call nobody, a default person
-            who is always the same is seen.
-    """
+    """Build the metric."""
     return Diversity(tiers=tuple(tiers))
 
 

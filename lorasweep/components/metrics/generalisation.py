@@ -49,7 +49,7 @@ SYMPTOMS = (
 HIGH_NOISE = 0.8  # share of the schedule above which a timestep counts as high noise
 NAME = "generalisation"
 NONE_HELD_OUT = "there are no held-out images (dataset.holdout)"
-SETS: tuple[Literal["train", "held_out"], ...] = ("train", "held_out")
+PROBES: tuple[Literal["train", "held_out"], ...] = ("train", "held_out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Generalisation:
             suffix = "" if weight == context.weight else f"_w{weight:g}"
             self._at(context, weight, suffix, found)
         for part in PARTS if context.trains_text else ():
-            for name in SETS:
+            for name in PROBES:
                 if name in context.probe_sets:
                     rows = context.losses(name, context.weight, part=part, first_noise=True)
                     ratio = log_ratio_by_timestep(rows).mean().exp()
@@ -80,7 +80,7 @@ class Generalisation:
 
     def _at(self, context: JudgeContext, weight: float, suffix: str, found: Measurement) -> None:
         ratios = {}
-        for name in SETS:
+        for name in PROBES:
             if name not in context.probe_sets:
                 missing = NONE_HELD_OUT if name == "held_out" else "there are no training images"
                 found.missing[f"{NAME}/{name}{suffix}"] = missing
@@ -109,11 +109,7 @@ class Generalisation:
 
 
 def build(*, weights: tuple[OtherWeight, ...]) -> Generalisation:
-    """Build the metric.
-
-    Args:
-        weights: LoRA weights to ask at besides the one that counts; each costs as much again.
-    """
+    """Build the metric."""
     return Generalisation(weights=tuple(weights))
 
 

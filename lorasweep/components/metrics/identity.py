@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 NAME = "identity"
 NEEDS_PICTURES = True
+PROBES = ()
 Encoder = Literal["auto", "reader", "dino", "clip", "base"]
 
 
@@ -59,14 +60,7 @@ class Identity:
 
 
 def build(*, tiers: Tiers, encoder: Encoder, also: tuple[Encoder, ...]) -> Identity:
-    """Build the metric.
-
-    Args:
-        tiers: prompt tiers whose pictures must show the subject.
-        encoder: `auto` takes the dollhouse's reader there, elsewhere DINO or CLIP when a copy is configured,
-            else the base itself.
-        also: encoders that are asked as well, under `identity/score_<encoder>`.
-    """
+    """Build the metric."""
     return Identity(tiers=tuple(tiers), encoder=encoder, also=tuple(also))
 
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 NAME = "memorisation"
 NEEDS_PICTURES = False  # the magnitude needs none, and `measure` says so for the rest
+PROBES = ("training", "recombined")
 SYMPTOMS = (
     Symptom(
         name="memorisation",
@@ -120,13 +121,7 @@ class Memorisation:
 
 
 def build(*, tiers: Tiers, chance: Annotated[float, Field(gt=0, le=0.5)], magnitude: bool) -> Memorisation:
-    """Build the metric.
-
-    Args:
-        tiers: prompt tiers, of those with the trigger, whose pictures may be copies.
-        chance: share of pictures that are no copies but would be taken for some, (0, 0.5].
-        magnitude: whether the magnitude ratio, which no verdict reads, is measured.
-    """
+    """Build the metric."""
     return Memorisation(tiers=tuple(tiers), chance=chance, magnitude=magnitude)
 
 

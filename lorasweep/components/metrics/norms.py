@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 NAME = "norms"
 NEEDS_PICTURES = False
+PROBES = ()
 TOP = 10  # singular vectors that are looked at
 ALIKE = 0.5  # cosine from which a direction counts as the base's own
 
@@ -75,11 +76,7 @@ class Norms:
 
 
 def build(*, decompose: Annotated[int, Field(ge=0)]) -> Norms:
-    """Build the metric.
-
-    Args:
-        decompose: modules whose singular vectors are looked at, at even distances through the model; 0: none.
-    """
+    """Build the metric."""
     return Norms(decompose=decompose)
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lorasweep.core.records import Plan, Recipe
 
 NEEDS_PICTURES = False
+PROBES = ("plain", "class", "neighbour", "unrelated")
 SYMPTOMS = (
     Symptom(name="class_drift", letter="P", rank=8, metric="prior_drift/class", says="strangers are redrawn"),
     Symptom(
@@ -83,11 +84,7 @@ class PriorDrift:
 
 
 def build(*, weights: tuple[OtherWeight, ...]) -> PriorDrift:
-    """Build the metric.
-
-    Args:
-        weights: LoRA weights to ask at besides the one that counts.
-    """
+    """Build the metric."""
     return PriorDrift(weights=tuple(weights))
 
 

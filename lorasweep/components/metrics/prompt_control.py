@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 NAME = "prompt_control"
 NEEDS_PICTURES = True
+PROBES = ()
 SYMPTOMS = (
     # A quarter of the prompts that the base obeys, 15 % of the subject on others.
     Symptom(
@@ -147,15 +148,7 @@ class PromptControl:
 def build(
     *, min_base_accuracy: Annotated[float, Field(gt=0, le=1)], encoder: Encoder, also: tuple[Encoder, ...]
 ) -> PromptControl:
-    """Build the metric.
-
-    Args:
-        min_base_accuracy: share of asked attributes that the base must show for the ratio to mean anything,
-            (0, 1].
-        encoder: `auto` takes the dollhouse's reader there, elsewhere CLIP when a copy is configured, else the
-            base as a classifier.
-        also: encoders that are asked as well, under `prompt_control/score_<encoder>`.
-    """
+    """Build the metric."""
     return PromptControl(min_base_accuracy=min_base_accuracy, encoder=encoder, also=tuple(also))
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NAME = "trigger_selectivity"
 NEEDS_PICTURES = False
+PROBES = ("train",)
 NO_TRIGGER = "the captions have no trigger (captions.trigger)"
 
 
@@ -56,11 +57,7 @@ class TriggerSelectivity:
 
 
 def build(*, min_gain: Positive) -> TriggerSelectivity:
-    """Build the metric.
-
-    Args:
-        min_gain: smallest gain with the trigger for which the ratio is more than noise; > 0.
-    """
+    """Build the metric."""
     return TriggerSelectivity(min_gain=min_gain)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 NAME = "useful_weight"
 NEEDS_PICTURES = False
+PROBES = ("held_out",)
 NAMES = (f"{NAME}/best", f"{NAME}/slope")
 Point = tuple[float, float]  # weight, log loss ratio
 
@@ -53,12 +54,7 @@ class UsefulWeight:
 
 
 def build(*, weights: tuple[Annotated[float, Field(ge=0, le=2)], ...]) -> UsefulWeight:
-    """Build the metric.
-
-    Args:
-        weights: LoRA weights to ask at, on either side of the one that counts; each costs a pass over the
-            held-out probes.
-    """
+    """Build the metric."""
     return UsefulWeight(weights=tuple(weights))
 
 

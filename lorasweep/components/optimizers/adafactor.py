@@ -28,15 +28,6 @@ def build(
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
-    Args:
-        groups: trainable tensors by part of the model.
-        lr: peak learning rate, > 0.
-        text_encoder_lr: the text encoder's own peak; None takes `lr`.
-        weight_decay: decoupled, per unit of lr, >= 0.
-        clip_threshold: root mean square of a tensor's update that is cut down to, > 0.
-        scale_parameter: multiply lr by the tensor's own root mean square, at least 0.001. Tensors of a LoRA
-            that start at zero then start a thousand times slower.
-
     Source: Shazeer & Stern, "Adafactor" (2018), algorithm 4 without its step size and momentum.
     """
     from pytorch_optimizer import AdaFactor

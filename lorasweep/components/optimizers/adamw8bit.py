@@ -32,14 +32,6 @@ def build(
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
-    Args:
-        groups: trainable tensors by part of the model.
-        lr: peak learning rate, > 0.
-        text_encoder_lr: the text encoder's own peak; None takes `lr`.
-        betas: decay of the running means of gradient and squared gradient, both in [0, 1).
-        weight_decay: decoupled, per unit of lr, >= 0.
-        eps: added to the denominator.
-
     Source: Dettmers et al., "8-bit Optimizers via Block-wise Quantization" (2022).
     """
     from bitsandbytes.optim import AdamW8bit

@@ -25,14 +25,6 @@ def build(
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
-    Args:
-        groups: trainable tensors by part of the model.
-        lr: peak learning rate, > 0.
-        text_encoder_lr: the text encoder's own peak; None takes `lr`.
-        betas: decay of the running means of update, squared gradient and squared disagreement, in [0, 1).
-        weight_decay: decoupled, per unit of lr, >= 0.
-        clip_threshold: root mean square of a tensor's update that is cut down to, > 0.
-
     Source: Luo et al., "CAME: Confidence-guided Adaptive Memory Efficient Optimization" (2023), algorithm 2.
     """
     from pytorch_optimizer import CAME

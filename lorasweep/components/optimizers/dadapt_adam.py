@@ -27,13 +27,6 @@ def build(
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
-    Args:
-        groups: trainable tensors by part of the model.
-        lr: a multiplier of the estimated distance d, not a learning rate; leave it at 1.
-        betas: decay of the running means of gradient and squared gradient, both in [0, 1).
-        weight_decay: decoupled, per unit of d x lr, >= 0.
-        d0: the first estimate; d only grows.
-
     Source: Defazio & Mishchenko, "Learning-Rate-Free Learning by D-Adaptation" (2023), algorithm 5.
     """
     from pytorch_optimizer import DAdaptAdam

@@ -31,13 +31,6 @@ def build(
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
-    Args:
-        groups: trainable tensors by part of the model.
-        lr: peak learning rate, > 0; every weight moves by exactly this much per step.
-        text_encoder_lr: the text encoder's own peak; None takes `lr`.
-        betas: share of the old momentum in the step and in the momentum kept, both in [0, 1).
-        weight_decay: decoupled, per unit of lr, >= 0.
-
     Source: Chen et al., "Symbolic Discovery of Optimization Algorithms" (2023), program 1.
     """
     from pytorch_optimizer import Lion

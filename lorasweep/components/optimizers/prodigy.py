@@ -34,17 +34,6 @@ def build(
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
-    Args:
-        groups: trainable tensors by part of the model.
-        lr: a multiplier of the estimated step size d, not a learning rate; leave it at 1.
-        text_encoder_lr: None or the same as `lr`, or 0 to teach that part nothing.
-        betas: decay of the running means of gradient and squared gradient, both in [0, 1).
-        weight_decay: decoupled, per unit of d x lr, >= 0.
-        d_coef: scales the estimate; the knob to turn, 0.5 to 2.
-        d0: the first estimate; d only grows.
-        safeguard_warmup: keep lr out of the estimate's denominator; needed with warm-ups and restarts.
-        use_bias_correction: Adam's.
-
     Source: Mishchenko & Defazio, "Prodigy" (2024), algorithm 4; settings from konstmish/prodigy's README.
     """
     from prodigyopt import Prodigy

@@ -33,14 +33,6 @@ def build(
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
-    Args:
-        groups: trainable tensors by part of the model.
-        lr: peak learning rate, > 0; wants a constant schedule, at most with a warm-up.
-        text_encoder_lr: the text encoder's own peak; None takes `lr`.
-        betas: share of the average where the gradient is taken, in (0, 1); decay of the running mean of
-            squared gradient, in [0, 1).
-        weight_decay: decoupled, per unit of lr, >= 0.
-
     Source: Defazio et al., "The Road Less Scheduled" (2024), algorithm 1.
     """
     from pytorch_optimizer import ScheduleFreeAdamW

@@ -1,1 +1,1 @@
-"""Brakes on overcooking, one module each: `build(**knobs) -> protocols.Brake | protocols.ImageSource`."""
+"""Brakes on overcooking, one module each; what its `build(**knobs)` gives: see `protocols.WeightRegularizer`."""

@@ -1,4 +1,4 @@
-"""What the image sources have in common: knobs with their ranges, and their place in `protocols.ImageSource`."""
+"""What `protocols.RegularizationImages` have in common: knobs with their ranges, and their plain data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Words = Annotated[tuple[str, ...], AfterValidator(_with_words)] | None  # prompt
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The part of `protocols.ImageSource` that is plain data; `images` is each source's own."""
+    """The part of `protocols.RegularizationImages` that is plain data; `images` is each source's own."""
 
     prior_loss_weight: float
     share: float

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lorasweep.components.regularizers._source import ExposureShare, Images, LossWeight, Source, Words
 
 if TYPE_CHECKING:
-    from lorasweep.core.protocols import ImagePlanner, ImageSource
+    from lorasweep.core.protocols import ImagePlanner, RegularizationImages
     from lorasweep.core.records import PlannedImage
 
 _WORD = re.compile(r"[^\W\d_]{2,}")  # two letters or more: what stands between blanks, digits and marks
@@ -21,7 +21,7 @@ _WORD = re.compile(r"[^\W\d_]{2,}")  # two letters or more: what stands between 
 
 @dataclass(frozen=True, kw_only=True)
 class AntiBleed(Source):
-    """See `protocols.ImageSource`."""
+    """See `protocols.RegularizationImages`."""
 
     words: tuple[str, ...] | None
     each: int
@@ -61,14 +61,7 @@ def build(
     images: Images,
     prior_loss_weight: LossWeight,
     share: ExposureShare,
-) -> ImageSource:
-    """Plan pictures of the words in the trigger, each captioned as itself.
-
-    Args:
-        words: what to keep the meaning of; None: the words inside the trigger.
-        images: drawn per word, >= 1; drawn once, and shared by all trials.
-        prior_loss_weight: their loss times this, > 0.
-        share: their exposures per exposure of the dataset, (0, 10], over all words.
-    """
+) -> RegularizationImages:
+    """Plan pictures of the words in the trigger, each captioned as itself."""
     given = None if words is None else tuple(words)
     return AntiBleed(words=given, each=images, prior_loss_weight=prior_loss_weight, share=share)

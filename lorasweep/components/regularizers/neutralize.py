@@ -16,13 +16,13 @@ from lorasweep.components.regularizers._source import ExposureShare, Images, Los
 from lorasweep.data import captions
 
 if TYPE_CHECKING:
-    from lorasweep.core.protocols import ImagePlanner, ImageSource
+    from lorasweep.core.protocols import ImagePlanner, RegularizationImages
     from lorasweep.core.records import PlannedImage
 
 
 @dataclass(frozen=True, kw_only=True)
 class Neutralize(Source):
-    """See `protocols.ImageSource`."""
+    """See `protocols.RegularizationImages`."""
 
     tags: tuple[str, ...] | None
     captured: float
@@ -60,15 +60,7 @@ def build(
     images: Images,
     prior_loss_weight: LossWeight,
     share: ExposureShare,
-) -> ImageSource:
-    """Plan pictures of captured tags, each captioned as itself.
-
-    Args:
-        tags: what to free; None: tags in nearly every caption.
-        captured: the share of captions that a tag must be in to count as captured, (0, 1].
-        images: drawn per tag, >= 1; drawn once, and shared by all trials.
-        prior_loss_weight: their loss times this, > 0.
-        share: their exposures per exposure of the dataset, (0, 10], over all tags.
-    """
+) -> RegularizationImages:
+    """Plan pictures of captured tags, each captioned as itself."""
     given = None if tags is None else tuple(tags)
     return Neutralize(tags=given, captured=captured, each=images, prior_loss_weight=prior_loss_weight, share=share)

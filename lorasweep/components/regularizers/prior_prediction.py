@@ -14,13 +14,13 @@ from lorasweep.components.regularizers._source import ExposureShare, LossWeight,
 from lorasweep.data import captions
 
 if TYPE_CHECKING:
-    from lorasweep.core.protocols import ImagePlanner, ImageSource
+    from lorasweep.core.protocols import ImagePlanner, RegularizationImages
     from lorasweep.core.records import PlannedImage
 
 
 @dataclass(frozen=True, kw_only=True)
 class PriorPrediction(Source):
-    """See `protocols.ImageSource`: its target holds for the images of every source."""
+    """See `protocols.RegularizationImages`: its target holds for the images of every source."""
 
     def images(self, planner: ImagePlanner) -> list[PlannedImage]:
         """Without another source: the dataset's own images once more, their captions without the trigger."""
@@ -43,12 +43,8 @@ class PriorPrediction(Source):
         ]
 
 
-def build(*, prior_loss_weight: LossWeight, share: ExposureShare) -> ImageSource:
+def build(*, prior_loss_weight: LossWeight, share: ExposureShare) -> RegularizationImages:
     """Answer to the base.
-
-    Args:
-        prior_loss_weight: loss of its own images times this, > 0; other sources' images keep theirs.
-        share: exposures of its own images per exposure of the dataset, (0, 10].
 
     Source: Nerogar/OneTrainer, modules/trainer/GenericTrainer.py, at 23df3832: the target of a sample of a
     PRIOR_PREDICTION concept is the prediction of the model without its adapter for the same noisy latent.

@@ -16,13 +16,13 @@ from lorasweep.components.regularizers._source import ExposureShare, LossWeight,
 from lorasweep.core.ranges import Text
 
 if TYPE_CHECKING:
-    from lorasweep.core.protocols import ImagePlanner, ImageSource
+    from lorasweep.core.protocols import ImagePlanner, RegularizationImages
     from lorasweep.core.records import PlannedImage
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegImages(Source):
-    """See `protocols.ImageSource`."""
+    """See `protocols.RegularizationImages`."""
 
     path: str | None
     strangers: int
@@ -43,15 +43,8 @@ def build(
     prior_loss_weight: LossWeight,
     share: ExposureShare,
     strangers: Annotated[int, Field(ge=1, description="e.g. 40")],
-) -> ImageSource:
+) -> RegularizationImages:
     """Plan a folder of class images.
-
-    Args:
-        path: kohya's layout (`1_girl/*.png`: repeats and class tokens, which a caption file beats) or a plain
-            folder with captions. None: strangers drawn by the dollhouse's world, for its own dataset only.
-        prior_loss_weight: their loss times this, > 0.
-        share: their exposures per exposure of the dataset, (0, 10]. They are cycled until they reach it.
-        strangers: how many are drawn when there is no path; >= 1.
 
     Source: kohya-ss/sd-scripts, library/train_util.py, DreamBoothDataset and `prior_loss_weight`. `share` is
     ours; kohya's is 1.

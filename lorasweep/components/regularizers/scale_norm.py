@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 if TYPE_CHECKING:
-    from lorasweep.core.protocols import Brake
+    from lorasweep.core.protocols import WeightRegularizer
 
 SCALES_WEIGHTS = True  # after every step, each factor of a product
 
 
 class ScaleNorm:
-    """See `protocols.Brake`."""
+    """See `protocols.WeightRegularizer`."""
 
     def __init__(self, max_norm: float) -> None:
         self._max_norm = max_norm
@@ -48,15 +48,11 @@ class ScaleNorm:
 
 def build(
     *, max_norm: Annotated[float, Field(gt=0, description="1 to begin with, 10 to only watch the norms")]
-) -> Brake:
+) -> WeightRegularizer:
     """Build the brake.
 
     With n = max(||dW||, max_norm / 2) and ratio = min(n, max_norm) / n, each of a change's k factors is
     multiplied by ratio^(1/k).
-
-    Args:
-        max_norm: limit of the Frobenius norm of a module's change at weight 1, alpha included, > 0. The norm
-            is of the whole module, so large modules reach it first.
 
     Source: kohya-ss/sd-scripts, networks/lora.py, apply_max_norm_regularization (`scale_weight_norms`).
     """

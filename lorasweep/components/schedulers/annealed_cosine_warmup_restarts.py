@@ -44,14 +44,6 @@ def build(
     s < w gives f + (peak_c - f) s / w, later steps f + (peak_c - f)(1 + cos(pi (s - w) / (L - w))) / 2.
     The first L is total_steps // num_cycles, the next int((L - w) * cycle_mult) + w.
 
-    Args:
-        total_steps: optimizer steps of the whole training, >= 1.
-        num_cycles: how many cycles fit when `cycle_mult` is 1, >= 1.
-        warmup: steps in every cycle, or a share of the training below 1 that is spread over the cycles.
-        cycle_mult: how much longer each annealing is than the one before, > 0.
-        gamma: how much lower each peak is than the one before, in (0, 1].
-        min_lr: the floor; 0 instead for a group whose peak is not above it.
-
     Source: derrian-distro/LoRA_Easy_Training_scripts_Backend, CustomOptimizers.py, class
     CosineAnnealingWarmupRestarts (after katsura-jp/pytorch-cosine-annealing-with-warmup). We depart in one
     thing: the few steps that total_steps // num_cycles leaves over stay at the floor instead of starting one

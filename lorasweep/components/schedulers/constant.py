@@ -13,10 +13,6 @@ if TYPE_CHECKING:
 def build(total_steps: int, *, warmup: Warmup) -> Schedule:
     """Rise from 0 over the warm-up, then stay.
 
-    Args:
-        total_steps: optimizer steps of the whole training, >= 1.
-        warmup: steps, or a share of the training below 1.
-
     Source: diffusers, optimization.py, get_constant_schedule_with_warmup.
     """
     warm = warmup_steps(warmup, total_steps)

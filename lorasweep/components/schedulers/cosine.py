@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 def build(total_steps: int, *, warmup: Warmup) -> Schedule:
     """Warm up, then fall to zero once.
 
-    Args:
-        total_steps: optimizer steps of the whole training, >= 1.
-        warmup: steps, or a share of the training below 1.
-
     Source: diffusers, optimization.py, get_cosine_schedule_with_warmup, half a wave.
     """
     return cosine_with_restarts.build(total_steps, num_cycles=1, warmup=warmup)

@@ -21,11 +21,6 @@ def build(total_steps: int, *, num_cycles: Count, warmup: Warmup) -> Schedule:
 
     With p in [0, 1] the progress after warm-up: lr = peak * (1 + cos(pi * (num_cycles * p mod 1))) / 2.
 
-    Args:
-        total_steps: optimizer steps of the whole training, >= 1.
-        num_cycles: waves, >= 1; 1 is a plain cosine.
-        warmup: steps, or a share of the training below 1.
-
     Source: diffusers, optimization.py, get_cosine_with_hard_restarts_schedule_with_warmup; kohya uses it.
     """
     warm = warmup_steps(warmup, total_steps)

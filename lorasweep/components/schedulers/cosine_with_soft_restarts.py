@@ -24,11 +24,6 @@ def build(
 
     With p in [0, 1] the progress after warm-up: lr = peak * (1 + cos(2 pi * num_cycles * p)) / 2.
 
-    Args:
-        total_steps: optimizer steps of the whole training, >= 1.
-        num_cycles: swings from peak to peak, > 0; 0.5 is a plain cosine.
-        warmup: steps, or a share of the training below 1.
-
     Source: Nerogar/OneTrainer, modules/util/lr_scheduler_util.py, lr_lambda_cosine_with_restarts.
     """
     warm = warmup_steps(warmup, total_steps)

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
 def build(total_steps: int, *, warmup: Warmup) -> Schedule:
     """Warm up, then fall evenly: lr = peak * (total_steps - step) / (total_steps - warm-up).
 
-    Args:
-        total_steps: optimizer steps of the whole training, >= 1.
-        warmup: steps, or a share of the training below 1.
-
     Source: diffusers, optimization.py, get_linear_schedule_with_warmup.
     """
     warm = warmup_steps(warmup, total_steps)

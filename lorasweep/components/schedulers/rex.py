@@ -22,11 +22,6 @@ def build(
 
     With p in [0, 1] the progress after warm-up: lr = peak * (1 - p) / (1 - bend + bend * (1 - p)).
 
-    Args:
-        total_steps: optimizer steps of the whole training, >= 1.
-        bend: how late it falls, in [0, 1); 0 is a straight line.
-        warmup: steps, or a share of the training below 1.
-
     Source: Chen, Wolfe & Kyrillidis, "REX: Revisiting Budgeted Training with an Improved Schedule" (2022),
     section 4, where bend is 0.5. Trainers of LoRAs have 0.9 (OneTrainer, lr_lambda_rex), as is our default.
     """

@@ -25,13 +25,6 @@ def problems(*, path: str) -> list[tuple[str, str, str]]:
 def build(*, path: Text, prompt: Text | None, max_tokens: Count, beams: Count, batch_size: Count) -> Captioner:
     """Load the model, on the GPU where there is one.
 
-    Args:
-        path: of the folder.
-        prompt: what the model is asked or told to begin with; None: nothing.
-        max_tokens: length of a caption at most.
-        beams: of the search; 1 is greedy. Nothing is drawn at random.
-        batch_size: pictures at once.
-
     Raises:
         ConfigError: the folder's model is none that captions.
     """

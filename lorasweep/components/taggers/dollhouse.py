@@ -22,12 +22,7 @@ _SHORTEST_PX = 32
 
 
 def build(*, threshold: Share, batch_size: Count) -> DollTagger:
-    """Load the reader.
-
-    Args:
-        threshold: least confidence of a tag.
-        batch_size: pictures that are loaded at once.
-    """
+    """Load the reader."""
     from lorasweep.dollhouse.reader.reader import WEIGHTS_NAME
 
     return DollTagger(threshold, batch_size, files.file_digest(weights_dir() / "reader" / WEIGHTS_NAME))

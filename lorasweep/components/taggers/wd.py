@@ -64,13 +64,6 @@ def build(
 ) -> WdTagger:
     """Load the model and let it look at a blank picture.
 
-    Args:
-        path: of the folder.
-        threshold: least confidence of a general tag.
-        character_threshold: likewise, of a character's name.
-        underscores: keep them as the table writes them; faces keep theirs anyway.
-        batch_size: pictures at once, where the model does not fix it.
-
     Raises:
         ConfigError: the model cannot be loaded, is of another family, or its table does not fit.
     """

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasweep.core.provenance import source_digest, version
+from lorasweep.core.provenance import source_digest, version_of
 from lorasweep.sweep.workers.pool import cpu_cores, gpu_models
 
 COMPARED = ("torch", "diffusers", "peft")  # `2.13.0+cpu` and `2.13.0+cu130` are builds of one version
@@ -21,7 +21,7 @@ COMPARED = ("torch", "diffusers", "peft")  # `2.13.0+cpu` and `2.13.0+cu130` are
 
 def software() -> dict[str, str]:
     """Versions by name, and the digest of the sources of lorasweep."""
-    versions = {name: (version(name) or "missing").partition("+")[0] for name in COMPARED}
+    versions = {name: (version_of(name) or "missing").partition("+")[0] for name in COMPARED}
     return {"Python": ".".join(platform.python_version_tuple()[:2]), **versions, "code": source_digest()}
 
 

@@ -8,6 +8,7 @@ Letters: N rows of a set of probes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -83,7 +84,7 @@ class JudgeContext:
         """The same checkpoint at another weight, about which there is no history."""
         return replace(self, weight=weight, history=(), _cache={})
 
-    @property
+    @functools.cached_property
     def trains_text(self) -> bool:
         """See the protocol."""
         return lora_weight.trains_text(self.adapter)

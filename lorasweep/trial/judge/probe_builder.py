@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lorasweep.core.judging import NoiseName, PriorTier, SetName
     from lorasweep.core.protocols import Base, Latents, Texts
     from lorasweep.core.records import Plan, PlannedImage, Recipe
-    from lorasweep.trial.judge.probes import ProbeOptions
+    from lorasweep.trial.judge.probes import ProbeOptions, SetNames
 
 MAX_ROWS = 16  # rows per forward pass; bounds memory
 
@@ -44,17 +44,18 @@ class ProbeBuilder:
         side_px = recipe.base.resolution
         self._size_px = (recipe.sample.width or side_px, recipe.sample.height or side_px)
 
-    def all(self) -> Probes:
-        """Build every set that has something to look at."""
+    def build(self, wanted: SetNames) -> Probes:
+        """Build every wanted set that has something to look at."""
         train = self._choose(self._plan.train_images())
-        sets: dict[SetName, tuple[ProbeBatch, ...]] = {
-            "train": self._of_images(train),
-            "held_out": self._of_images(self._choose(self._plan.held_out_images())),
+        images: dict[SetName, list[PlannedImage]] = {
+            "train": train,
+            "held_out": self._choose(self._plan.held_out_images()),
         }
+        sets = {name: self._of_images(chosen) for name, chosen in images.items() if name in wanted and chosen}
         for tier, prompts in prior_prompts(self._recipe, self._plan, train).items():
-            sets[tier] = self._of_prompts(tier, prompts)
-        sets = {name: batches for name, batches in sets.items() if batches}
-        noise = self._noise_batches(train)
+            if tier in wanted:
+                sets[tier] = self._of_prompts(tier, prompts)
+        noise = self._noise_batches(train, wanted)
         return Probes(
             sets=sets,
             timesteps=self._timesteps,
@@ -77,7 +78,7 @@ class ProbeBuilder:
             draw = torch.randn(mean_CHW.shape, generator=_generator(seed, "latent", image.sha256))
             latents.append(mean_CHW.cpu().float() + std_CHW.cpu().float() * draw)
         captions = [image.caption for image in images]
-        noises = min(self._options.noises, -(-self._options.pairs // max(1, len(images))))
+        noises = min(self._options.noises, -(-self._options.pairs // len(images)))
         frames = [image.frame for image in images]
         return self._batches(latents, captions, frames, [image.sha256 for image in images], noises)
 
@@ -178,14 +179,14 @@ class ProbeBuilder:
             base_plain_loss_B=base_plain_loss_B,
         )
 
-    def _noise_batches(self, train: Sequence[PlannedImage]) -> dict[NoiseName, NoiseBatch]:
+    def _noise_batches(self, train: Sequence[PlannedImage], wanted: SetNames) -> dict[NoiseName, NoiseBatch]:
         """Pure noise under captions that were trained on, and under prompts that were not."""
         count = self._options.magnitude_captions
         captions: dict[NoiseName, Sequence[str]] = {
             "training": list(dict.fromkeys(i.caption for i in train if i.caption))[:count],
             "recombined": list(self._plan.prompts.get("recombined", ()))[:count],
         }
-        return {name: self._noise_batch(texts) for name, texts in captions.items() if texts}
+        return {name: self._noise_batch(texts) for name, texts in captions.items() if texts and name in wanted}
 
     def _noise_batch(self, captions: Sequence[str]) -> NoiseBatch:
         import torch

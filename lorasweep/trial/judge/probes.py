@@ -14,9 +14,11 @@ Letters: B rows, C H W latent.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from lorasweep.core import registry
 from lorasweep.core.judging import TIMESTEP_BUCKETS, NoiseName, SetName
 from lorasweep.core.records import digest
 from lorasweep.trial import lora_weight
@@ -54,6 +56,8 @@ class ProbeOptions:
 
 
 DEFAULTS = ProbeOptions()
+SetNames = Collection[SetName | NoiseName]
+ALL_SETS: SetNames = frozenset((*get_args(SetName), *get_args(NoiseName)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +121,7 @@ class Probes:
     """All rows of one dataset on one base.
 
     Attributes:
-        sets: batches by what they look at; a set without images is absent.
+        sets: batches by what they look at; a set without images, or that nobody asks, is absent.
         timesteps: the middle of each bucket, ascending.
         noise: pure noise with "training" captions and "recombined" prompts; either may be absent.
         digest: hex, of every question asked: equal digests mean equal probes.
@@ -138,6 +142,7 @@ def build(
     texts: Texts,
     adapter: Adapter | None = None,
     options: ProbeOptions = DEFAULTS,
+    wanted: SetNames = ALL_SETS,
 ) -> Probes:
     """Build the probes.
 
@@ -149,11 +154,12 @@ def build(
         texts: of captions, by the frozen text encoder.
         adapter: the one that lives in the base right now, so that it can be silenced.
         options: how many.
+        wanted: the sets to build, from `wanted_by`.
     """
     from lorasweep.trial.judge import probe_builder
 
     with lora_weight.lora_weight(base, adapter, 0.0):
-        return probe_builder.ProbeBuilder(base, recipe, plan, latents, texts, options).all()
+        return probe_builder.ProbeBuilder(base, recipe, plan, latents, texts, options).build(wanted)
 
 
 def row_mse(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
@@ -166,6 +172,12 @@ def row_norm(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
     return (left_BCHW - right_BCHW).flatten(1).norm(dim=1)
 
 
+def wanted_by(recipe: Recipe) -> SetNames:
+    """List the sets that the recipe's metrics look at, by the `PROBES` of their modules; who has none may ask all."""
+    modules = [registry.load("metrics", name) for name in recipe.metrics]
+    return frozenset(name for module in modules for name in getattr(module, "PROBES", ALL_SETS))
+
+
 def key(base: Base, recipe: Recipe, plan: Plan) -> str:
     """Digest everything that decides the default probes."""
     images = [[i.source, i.caption, i.split, i.bucket, i.resize_px, i.crop_px] for i in plan.images]
@@ -173,7 +185,7 @@ def key(base: Base, recipe: Recipe, plan: Plan) -> str:
     size = [recipe.sample.width, recipe.sample.height, recipe.sample.guidance, recipe.base.negative_prompt]
     where = [base.fingerprint, str(base.device), str(base.dtype), recipe.base.clip_skip]
     data = [images, plan.trigger, recipe.captions.separator, recipe.dataset.holdout_seed]
-    return digest([where, data, priors, size])
+    return digest([where, data, priors, size, sorted(wanted_by(recipe))])
 
 
 def content(sets: dict[SetName, tuple[ProbeBatch, ...]], noise: dict[NoiseName, NoiseBatch]) -> str:

@@ -76,7 +76,7 @@ class _Batch:
 
     images: Sequence[PlannedImage]
     captions: Sequence[str]
-    question: loss.Question
+    noisy_batch: loss.NoisyBatch
     text: Text | None  # None: read through the adapter, when the base is asked
 
 
@@ -98,7 +98,7 @@ def _shape_class(slot: Slot, base: Base, batches: Sequence[_Batch]) -> object:
     if factors is None or slot.trains_text:
         return slot
     shapes = [
-        (batch.question.noisy_BCHW.shape, [(k, v.shape) for k, v in (batch.text or {}).items()]) for batch in batches
+        (batch.noisy_batch.noisy_BCHW.shape, [(k, v.shape) for k, v in (batch.text or {}).items()]) for batch in batches
     ]
     return frozenset(factors), repr(shapes)
 
@@ -180,7 +180,7 @@ def _may_be_the_scale(scaler: torch.amp.GradScaler) -> bool:
 def _draw(slot: Slot, base: Base, images: Sequence[PlannedImage], number: int) -> _Batch:
     """Draw one batch, everything from seeds of this slot, step and batch."""
     pairs = [slot.latents.mean_std(image) for image in images]
-    question = loss.ask(
+    noisy_batch = loss.make_noisy_batch(
         torch.stack([mean for mean, _ in pairs]),
         torch.stack([std for _, std in pairs]),
         base.path,
@@ -190,28 +190,28 @@ def _draw(slot: Slot, base: Base, images: Sequence[PlannedImage], number: int) -
     captions = slot.captions(images, batch=number)
     rows = [row for row, image in enumerate(images) if image.target == "base"]
     if rows:
-        question = _answered_by_base(slot, base, question, captions, images, rows)
+        noisy_batch = _answered_by_base(slot, base, noisy_batch, captions, images, rows)
     text = None if slot.trains_text else slot.texts.embed(captions)
-    return _Batch(images=images, captions=captions, question=question, text=text)
+    return _Batch(images=images, captions=captions, noisy_batch=noisy_batch, text=text)
 
 
 def _losses(slots: Sequence[Slot], base: Base, batches: Sequence[_Batch], number: int) -> list[torch.Tensor]:
     """Each slot's mean loss over its batch, asked in one forward."""
-    slot, questions = slots[0], [batch.question for batch in batches]
+    slot, questions = slots[0], [batch.noisy_batch for batch in batches]
     frames = [image.frame for batch in batches for image in batch.images]
     with _seeded_dropout(slot.seed_of("dropout", number), base.device), _autocast(slot, base):
         texts = [batch.text or base.encode_captions(batch.captions) for batch in batches]
         prediction_BCHW = base.predict(
-            torch.cat([question.noisy_BCHW for question in questions]),
-            torch.cat([question.t_B for question in questions]),
+            torch.cat([noisy_batch.noisy_BCHW for noisy_batch in questions]),
+            torch.cat([noisy_batch.t_B for noisy_batch in questions]),
             {name: torch.cat([text[name] for text in texts]) for name in texts[0]},
             frames,
         )
     answers = prediction_BCHW.chunk(len(slots))
     return [
-        loss.weigh(
+        loss.weighted_mse(
             answer_BCHW,
-            batch.question,
+            batch.noisy_batch,
             base.path,
             options=slot.recipe.noise,
             weights=_weights(batch.images),
@@ -229,21 +229,21 @@ def _weights(images: Sequence[PlannedImage]) -> list[float] | None:
 def _answered_by_base(
     slot: Slot,
     base: Base,
-    question: loss.Question,
+    noisy_batch: loss.NoisyBatch,
     captions: Sequence[str],
     images: Sequence[PlannedImage],
     rows: Sequence[int],
-) -> loss.Question:
+) -> loss.NoisyBatch:
     """Put the frozen base's own answers, at LoRA weight 0, in the place of some rows' targets."""
     asked, frames = [captions[row] for row in rows], [images[row].frame for row in rows]
     silent = lora_weight.lora_weight(base, slot.adapter, 0.0)
     # An autocast of its own, so that no cast made here, without gradient, can serve the adapted pass.
     with silent, lora_weight.without_adapters(base), _autocast(slot, base):
         text = base.encode_captions(asked) if slot.trains_text else slot.texts.embed(asked)
-        answer_BCHW = base.predict(question.noisy_BCHW[rows], question.t_B[rows], text, frames)
-    target_BCHW = question.target_BCHW.clone()
+        answer_BCHW = base.predict(noisy_batch.noisy_BCHW[rows], noisy_batch.t_B[rows], text, frames)
+    target_BCHW = noisy_batch.target_BCHW.clone()
     target_BCHW[rows] = answer_BCHW.to(target_BCHW.dtype)
-    return dataclasses.replace(question, target_BCHW=target_BCHW)
+    return dataclasses.replace(noisy_batch, target_BCHW=target_BCHW)
 
 
 def _autocast(slot: Slot, base: Base) -> torch.autocast:

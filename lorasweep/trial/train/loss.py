@@ -18,7 +18,7 @@ from lorasweep.core.records import NoiseOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class NoisyBatch:
     """What the base is asked about a batch, and the right answer; on the latents' device."""
 
     noisy_BCHW: torch.Tensor
@@ -26,14 +26,14 @@ class Question:
     t_B: torch.Tensor
 
 
-def ask(
+def make_noisy_batch(
     mean_BCHW: torch.Tensor,
     std_BCHW: torch.Tensor,
     path: NoisePath,
     *,
     generator: torch.Generator,
     options: NoiseOptions,
-) -> Question:
+) -> NoisyBatch:
     """Draw latents, noise and its levels, and mix them.
 
     Args:
@@ -57,7 +57,7 @@ def ask(
         noise_BCHW = noise_BCHW + options.offset * normal(batch, channels, 1, 1)
     shift = path.shift((height, width)) if options.shift == "dynamic" else options.shift
     t_B = draw_levels(path, batch, generator, options, shift=shift).to(mean_BCHW.device)
-    return Question(
+    return NoisyBatch(
         noisy_BCHW=path.add(latent_BCHW, noise_BCHW, t_B),
         target_BCHW=path.target(latent_BCHW, noise_BCHW, t_B),
         t_B=t_B,
@@ -82,9 +82,9 @@ def draw_levels(
     return path.t_of(options.low + (options.high - options.low) * u_B)
 
 
-def weigh(
+def weighted_mse(
     prediction_BCHW: torch.Tensor,
-    question: Question,
+    noisy_batch: NoisyBatch,
     path: NoisePath,
     *,
     options: NoiseOptions,
@@ -94,16 +94,16 @@ def weigh(
 
     Args:
         prediction_BCHW: the base's answer.
-        question: what it was asked.
-        path: as given to `ask`.
+        noisy_batch: what it was asked.
+        path: as given to `make_noisy_batch`.
         options: how much each level counts.
         weights: one per sample (`PlannedImage.loss_weight`); None is 1 for all. The mean is over the number
             of samples, not over the weights, so a sample's pull does not depend on its batch.
     """
-    error_B = (prediction_BCHW.float() - question.target_BCHW).square().flatten(1).mean(1)
+    error_B = (prediction_BCHW.float() - noisy_batch.target_BCHW).square().flatten(1).mean(1)
     if weights is not None:
         error_B = error_B * torch.tensor(weights, dtype=error_B.dtype, device=error_B.device)
-    by_level_B = level_weights(path, question.t_B, options)
+    by_level_B = level_weights(path, noisy_batch.t_B, options)
     return (error_B if by_level_B is None else error_B * by_level_B).mean()
 
 

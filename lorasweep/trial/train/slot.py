@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lorasweep.core import registry, seeds
-from lorasweep.core.protocols import Adapter, Base, Brake, Latents, Schedule, Texts
+from lorasweep.core.protocols import Adapter, Base, Latents, Schedule, Texts, WeightRegularizer
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data.captions import rearranges, vary
 from lorasweep.data.order import batches_per_epoch, epoch_steps
@@ -48,7 +48,7 @@ class Slot:
     adapter: Adapter
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    brakes: tuple[Brake, ...]
+    brakes: tuple[WeightRegularizer, ...]
     scaler: torch.amp.GradScaler
     latents: Latents
     texts: Texts
@@ -145,7 +145,7 @@ def _dress(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: La
     return slot
 
 
-def _brakes(recipe: Recipe) -> tuple[Brake, ...]:
+def _brakes(recipe: Recipe) -> tuple[WeightRegularizer, ...]:
     """The regularizers that act on the weights; what the others add is in the plan already."""
     built = [registry.load("regularization", name).build(**knobs) for name, knobs in recipe.regularization.items()]
-    return tuple(regularizer for regularizer in built if isinstance(regularizer, Brake))
+    return tuple(regularizer for regularizer in built if isinstance(regularizer, WeightRegularizer))

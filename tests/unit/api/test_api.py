@@ -27,7 +27,7 @@ QUICK = (
 def test_the_names_are_there_and_cost_nothing_until_they_are_used() -> None:
     code = (
         "import sys, lorasweep as ls\n"
-        "assert {'compose', 'plan', 'run_trial', 'run_sweep', 'open_run', 'open_sweep'} <= set(dir(ls))\n"
+        "assert {'compose', 'plan', 'run_trial', 'run_sweep', 'open_run', 'open_sweep', 'sync'} <= set(dir(ls))\n"
         "assert not hasattr(ls, 'no_such_name')\n"
         "assert 'lorasweep.api' not in sys.modules\n"
         "ls.plan(ls.compose('train.max_steps=4'))\n"
@@ -56,6 +56,11 @@ def test_a_run_from_python_is_a_run_to_every_command(
     assert weak.size == (64, 64) and weak.tobytes() != strong.tobytes()
 
     assert ls.open_run("mine/first").metrics == run.metrics
+    assert ls.checkpoint("mine/first").step == 2
+    (exported,) = ls.export("mine/first", tmp_path / "half.safetensors", readers=["comfyui"], precision="fp16")
+    assert Path(exported.file).stat().st_size < (tmp_path / "x.safetensors").stat().st_size
+    assert ls.status("mine").counts == {"COMPLETED": 1} and [each.folder.name for each in ls.sweeps()] == ["mine"]
+    assert all(page.exists() for page in ls.report("mine", tmp_path))
     for words in (["export", "mine/first"], ["status", "mine"], ["report", "mine"]):
         assert main(words) == 0, words
     assert main(["fork", "mine/first", "train.max_steps=3"]) == 0

@@ -1,4 +1,4 @@
-"""The same again, and a variation: real runs on the embedded base, with a budget of seconds."""
+"""The same again, and a variation: real runs on a tiny random base, with a budget of seconds."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ TINY = [
 ]
 
 
+@pytest.fixture(scope="session")
+def tiny(on_tiny_sd: list[str]) -> list[str]:
+    return [*TINY, *on_tiny_sd]
+
+
+def written(words: list[str]) -> str:
+    """The same in a sweep's file."""
+    return "".join(f"    {word.replace('=', ': ', 1)}\n" for word in words if "tracking" not in word)
+
+
 def run(words: list[str], capsys: pytest.CaptureFixture[str], *, code: int = 0) -> dict[str, Any]:
     assert main([*words, "--json"]) == code
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -35,9 +45,9 @@ def run(words: list[str], capsys: pytest.CaptureFixture[str], *, code: int = 0) 
 
 
 def test_again_comes_out_the_same_and_a_fork_differs_where_asked(
-    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = run(["train", *TINY], capsys)
+    first = run(["train", *tiny], capsys)
     name = f"train/{Path(first['run_folder']).name}"
 
     again = run(["train", "--from", name, "tracking=none"], capsys)
@@ -52,10 +62,9 @@ def test_again_comes_out_the_same_and_a_fork_differs_where_asked(
 
     # A sweep does not cook what `train` has cooked, nor `train` what a sweep has.
     file = tmp_path / "two.yaml"
-    typed = "".join(f"    {word.replace('=', ': ', 1)}\n" for word in TINY if "tracking" not in word)
     file.write_text(
         "sweep:\n  question: Again?\n  metric: {name: burn/score, goal: minimize}\n"
-        f"  recipe:\n{typed}  arms: {{only: {{}}}}\n"
+        f"  recipe:\n{written(tiny)}  arms: {{only: {{}}}}\n"
     )
     (trial,) = run(["sweep", str(file), "tracking=none", "launcher.workers=1"], capsys)["trials"]
     assert trial["reused_from"] == name or trial["reused_from"].startswith("train/again")
@@ -67,18 +76,17 @@ def test_again_comes_out_the_same_and_a_fork_differs_where_asked(
 
 
 def test_a_trial_of_a_sweep_by_its_number_is_cooked_again_without_a_warning(
-    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "one.yaml"
-    recipe = "".join(f"    {word.replace('=', ': ', 1)}\n" for word in TINY if "tracking" not in word)
     file.write_text(
         "sweep:\n  question: Again?\n  metric: {name: burn/score, goal: minimize}\n  seeds: [0, 1]\n"
-        f"  recipe:\n{recipe}  arms: {{only: {{}}}}\n"
+        f"  recipe:\n{written(tiny)}  arms: {{only: {{}}}}\n"
     )
     assert main(["sweep", str(file), "tracking=none", "launcher.workers=1"]) == 0
     capsys.readouterr()
 
-    reused = run(["train", *TINY, "seed=1"], capsys)
+    reused = run(["train", *tiny, "seed=1"], capsys)
     assert reused["status"] == "COMPLETED" and reused["reused_from"] == "one/0001-only-s1"
     assert main(["train", "--from", "one/1", "tracking=none", "--json"]) == 0
 

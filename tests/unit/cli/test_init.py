@@ -34,14 +34,19 @@ def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return document
 
 
+@pytest.fixture(scope="module")
+def tiny(on_tiny_sd: list[str]) -> list[str]:
+    return [*TINY, *on_tiny_sd]
+
+
 def train(words: list[str], capsys: pytest.CaptureFixture[str]) -> Path:
-    return Path(run(["train", *words, *TINY], capsys)["run_folder"]) / "adapter.safetensors"
+    return Path(run(["train", *words], capsys)["run_folder"]) / "adapter.safetensors"
 
 
 @pytest.fixture(scope="module")
-def base() -> Any:
-    recipe = compose_recipe([])
-    return registry.load("base", "dollhouse").load(recipe.base, device="cpu", precision="fp32")
+def base(on_tiny_sd: list[str]) -> Any:
+    recipe = compose_recipe(on_tiny_sd)
+    return registry.load("base", recipe.base.name).load(recipe.base, device="cpu", precision="fp32")
 
 
 @pytest.mark.parametrize("name", ["lora", "locon", "loha", "lokr", "ia3", "dora", "dylora"])
@@ -68,9 +73,11 @@ def test_every_kind_goes_on_from_its_own_files(base: Any, tmp_path: Path, name: 
         torch.testing.assert_close(found[key], tensor, rtol=0, atol=0, msg=key)
 
 
-def test_training_goes_on_from_an_exported_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_goes_on_from_an_exported_file(
+    home: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     """A DoRA, whose magnitudes mean something else in kohya's files."""
-    words = ["adapter=dora", *SMALL]
+    words = ["adapter=dora", *SMALL, *tiny]
     trained = train([*words, "train.max_steps=2", "optimizer.lr=1e-2"], capsys)
     exported = home / "exported.safetensors"
     assert main(["export", f"train/{trained.parent.name}", "--out", str(exported)]) == 0
@@ -85,12 +92,12 @@ def test_training_goes_on_from_an_exported_file(home: Path, capsys: pytest.Captu
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA of dim 4 and alpha 2 on the UNet and the text encoder."""
     home = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LORASWEEP_HOME", str(home))
-        assert main(["train", *SMALL, *TINY, "train.max_steps=1"]) == 0
+        assert main(["train", *SMALL, *tiny, "train.max_steps=1"]) == 0
     (file,) = home.glob("outputs/train/*/adapter.safetensors")
     return file
 
@@ -108,14 +115,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_by_the_plan(
-    home: Path, made: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+    home: Path, made: Path, tiny: list[str], capsys: pytest.CaptureFixture[str], words: list[str], told: str
 ) -> None:
-    typed = [word for word in TINY if word.split("=")[0] not in {each.split("=")[0] for each in words}]
+    typed = [word for word in tiny if word.split("=")[0] not in {each.split("=")[0] for each in words}]
     assert main(["plan", *typed, *words, f"adapter.init={made}"]) == 2
     assert told in " ".join(capsys.readouterr().err.split())
 
 
-def test_what_is_no_lora_of_this_base_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_lora_of_this_base_is_refused(
+    home: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     stranger, base, torn = (home / f"{name}.safetensors" for name in ("stranger", "base", "torn"))
     pair = {f"lora_unet_nowhere.lora_{side}.weight": torch.ones(4, 4) for side in ("up", "down")}
     save_file(pair, stranger)
@@ -123,7 +132,7 @@ def test_what_is_no_lora_of_this_base_is_refused(home: Path, capsys: pytest.Capt
     torn.write_bytes(stranger.read_bytes()[:-1])
     cases = {stranger: "are not in this base", base: "are no LoRA's", torn: "torn", home / "none": "no such file"}
     for file, told in cases.items():
-        assert main(["train", *SMALL, *TINY, f"adapter.init={file}"]) == 2
+        assert main(["train", *SMALL, *tiny, f"adapter.init={file}"]) == 2
         assert told in " ".join(capsys.readouterr().err.split())
 
 
@@ -135,7 +144,7 @@ def test_kohyas_network_weights_are_where_training_starts(home: Path, capsys: py
 
 
 def test_the_files_content_is_part_of_the_fingerprint(
-    home: Path, made: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, made: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = home / "start.safetensors"
     tensors = load_file(made)
@@ -143,6 +152,6 @@ def test_the_files_content_is_part_of_the_fingerprint(
     for factor in (1.0, 2.0):
         # Without metadata, alpha is dim.
         save_file({key: tensor * factor for key, tensor in tensors.items()}, file)
-        typed = ["plan", "adapter.dim=4", "adapter.alpha=4", *TINY, f"adapter.init={file}"]
+        typed = ["plan", "adapter.dim=4", "adapter.alpha=4", *tiny, f"adapter.init={file}"]
         found.append(run(typed, capsys)["fingerprint"])
     assert found[0] != found[1]

@@ -54,7 +54,9 @@ def test_cropping_names_the_image_that_loses_most_and_other_buckets(recipe_of: M
     folder = folder_of(tmp_path, [(64, 64), (64, 96), (256, 64)])
 
     share = (0 + 1 / 3 + 3 / 4) / 3
-    assert f"{share:.0%} of your training images' area is cropped away (2.png: 75%)" in told(recipe_of, folder)
+    said = told(recipe_of, folder)
+    assert f"{share:.0%} of your images' area is cropped away to fit a bucket, of plain/2.png up to 75%" in said
+    assert said.count("cropped away") == 1, "the audit's finding and the plan's warning are one"
     assert "cropped away" not in told(recipe_of, folder, "buckets=kohya")
     assert "cropped away" not in told(recipe_of, folder_of(tmp_path, [(64, 64)] * 3, "square"))
 

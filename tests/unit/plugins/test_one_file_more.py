@@ -38,14 +38,14 @@ CODE = """
 import sys
 from lorasweep.cli import main
 from lorasweep.core import paths
-recipe = ["adapter=fictitious", "metrics=[generalisation]", "tracking=none", *sys.argv[2:]]
+recipe = ["adapter=fictitious", "metrics=[norms]", "tracking=none", *sys.argv[2:]]
 assert main(["plan", *recipe]) == 0 and main(["train", *recipe]) == 0
 (run,) = [folder for folder in (paths.outputs() / paths.SINGLE_RUNS).iterdir() if folder.is_dir()]
 assert main(["export", str(run), "--out", sys.argv[1]]) == 0
 """
 
 
-def test_an_adapter_is_one_python_file_and_one_yaml(home: Path, tmp_path: Path) -> None:
+def test_an_adapter_is_one_python_file_and_one_yaml(home: Path, tmp_path: Path, on_tiny_sd: list[str]) -> None:
     root = Path(lorasweep.__file__).parents[1]
     copy = tmp_path / "copy"
     for folder in ("lorasweep", "conf", "sweeps"):
@@ -54,7 +54,7 @@ def test_an_adapter_is_one_python_file_and_one_yaml(home: Path, tmp_path: Path) 
     (copy / "conf/adapter/fictitious.yaml").write_text(YAML, encoding="utf-8")
 
     out = tmp_path / "fictitious.safetensors"
-    command = [sys.executable, "-c", CODE, str(out), *SMALL]
+    command = [sys.executable, "-c", CODE, str(out), *SMALL, *on_tiny_sd]
     environment = {**os.environ, "PYTHONPATH": str(copy), "LORASWEEP_HOME": str(home)}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 

@@ -91,7 +91,7 @@ def test_it_passes_the_suites_that_it_gets_by_an_import(site: Path, home: Path) 
     assert done.returncode == 0 and "7 passed" in done.stdout, done.stdout
 
 
-def test_a_sweep_with_it_reaches_mlflow(site: Path, home: Path) -> None:
+def test_a_sweep_with_it_reaches_mlflow(site: Path, home: Path, on_tiny_sd: list[str]) -> None:
     sweep = home / "signs.yaml"
     sweep.write_text(
         "sweep:\n"
@@ -100,7 +100,7 @@ def test_a_sweep_with_it_reaches_mlflow(site: Path, home: Path) -> None:
         "  arms: {signs: {optimizer: sign_sgd}, usual: {optimizer: adamw}}\n",
         encoding="utf-8",
     )
-    done = lorasweep(site, home, "sweep", str(sweep), *SMALL, BOTH[1], "launcher=one_by_one")
+    done = lorasweep(site, home, "sweep", str(sweep), *SMALL, *on_tiny_sd, BOTH[1], "launcher=one_by_one")
     assert done.returncode == 0, done.stdout + done.stderr
     folders = sorted((home / "outputs" / "signs").glob("0*"))
     found = {folder.name.split("-")[1]: json.loads((folder / "metrics.json").read_text()) for folder in folders}

@@ -31,7 +31,7 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return kind.load(options, device="cpu", precision="fp32")
 
 
-@pytest.mark.parametrize("steps", [7, 20])
+@pytest.mark.parametrize("steps", [7, 8])  # of 1000, with and without a rest
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
 def test_latents_are_those_of_the_pipeline(base: Any, sampler: str, steps: int) -> None:
     found, wanted = drawn(base, sampler, steps), oracle(base, sampler, steps)

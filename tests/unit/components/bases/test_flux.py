@@ -126,10 +126,12 @@ def test_a_lora_of_one_picture_draws_that_picture(tiny_flux: Path) -> None:
         text = base.encode_captions(["zkw"] * 8)
     for _ in range(100):
         mean = picture.expand(8, -1, -1, -1)
-        question = loss.ask(mean, torch.zeros_like(mean), base.path, generator=generator, options=NoiseOptions())
+        question = loss.make_noisy_batch(
+            mean, torch.zeros_like(mean), base.path, generator=generator, options=NoiseOptions()
+        )
         answer = base.predict(question.noisy_BCHW, question.t_B, text, frames)
         optimizer.zero_grad()
-        loss.weigh(answer, question, base.path, options=NoiseOptions()).backward()
+        loss.weighted_mse(answer, question, base.path, options=NoiseOptions()).backward()
         optimizer.step()
     start = torch.randn(2, *picture.shape[1:], generator=generator)
     row = {name: tensor[:2] for name, tensor in text.items()}
@@ -177,7 +179,7 @@ def test_dynamic_levels_are_shifted_as_the_pipeline_shifts_its_own(base: Any) ->
 
     options = NoiseOptions(levels="logit_normal", std=1.3, shift="dynamic")
     mean = torch.zeros(64, *base.latent.of(WIDTH, HEIGHT))
-    question = loss.ask(mean, mean, base.path, generator=torch.Generator().manual_seed(0), options=options)
+    question = loss.make_noisy_batch(mean, mean, base.path, generator=torch.Generator().manual_seed(0), options=options)
     again = torch.Generator().manual_seed(0)
     torch.randn(2, *mean.shape, generator=again)
     plain = torch.sigmoid(1.3 * torch.randn(64, generator=again))

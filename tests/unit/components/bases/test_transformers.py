@@ -186,10 +186,12 @@ def test_a_lora_of_one_picture_draws_that_picture(load: Load, name: str) -> None
     text = {key: tensor.expand(4, *tensor.shape[1:]) for key, tensor in text.items()}
     generator = torch.Generator().manual_seed(2)
     for _ in range(50):
-        question = loss.ask(picture, torch.zeros_like(picture), base.path, generator=generator, options=NoiseOptions())
+        question = loss.make_noisy_batch(
+            picture, torch.zeros_like(picture), base.path, generator=generator, options=NoiseOptions()
+        )
         answer = base.predict(question.noisy_BCHW, question.t_B, text, frames)
         optimizer.zero_grad()
-        loss.weigh(answer, question, base.path, options=NoiseOptions()).backward()
+        loss.weighted_mse(answer, question, base.path, options=NoiseOptions()).backward()
         optimizer.step()
     start = torch.randn(4, 4, 4, 4, generator=generator)
 

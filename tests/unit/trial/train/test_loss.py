@@ -31,11 +31,11 @@ def noise_path(prediction_type: str = "epsilon", **more: Any) -> VP:
     return VP(schedule(prediction_type, **more).alphas_cumprod, prediction_type)
 
 
-def ask(prediction_type: str = "epsilon", *, batch: int = 4, seed: int = 0, **knobs: Any) -> loss.Question:
+def ask(prediction_type: str = "epsilon", *, batch: int = 4, seed: int = 0, **knobs: Any) -> loss.NoisyBatch:
     mean = torch.full((batch, 4, 6, 8), 0.5)
     generator = torch.Generator().manual_seed(seed)
     path, options = noise_path(prediction_type), NoiseOptions(**knobs)
-    return loss.ask(mean, torch.full_like(mean, 0.25), path, generator=generator, options=options)
+    return loss.make_noisy_batch(mean, torch.full_like(mean, 0.25), path, generator=generator, options=options)
 
 
 def test_same_seed_same_question_and_global_generator_untouched() -> None:
@@ -78,7 +78,7 @@ def test_noise_offset_moves_whole_channels() -> None:
 def test_plain_loss_is_the_mean_squared_error() -> None:
     question = ask()
     answer = torch.randn(question.target_BCHW.shape, generator=torch.Generator().manual_seed(5))
-    found = loss.weigh(answer, question, noise_path(), options=NoiseOptions())
+    found = loss.weighted_mse(answer, question, noise_path(), options=NoiseOptions())
     assert found == pytest.approx(torch.nn.functional.mse_loss(answer, question.target_BCHW).item(), rel=1e-6)
 
 
@@ -98,9 +98,9 @@ def test_min_snr_weighs_each_sample_by_its_own_timestep() -> None:
     answer = torch.zeros_like(question.target_BCHW)
     weights = min_snr_weights(path, question.t_B)
     errors = question.target_BCHW.square().mean((1, 2, 3))
-    found = loss.weigh(answer, question, path, options=MIN_SNR)
+    found = loss.weighted_mse(answer, question, path, options=MIN_SNR)
     assert found == pytest.approx((weights * errors).mean().item(), rel=1e-5)
-    assert found < loss.weigh(answer, question, path, options=NoiseOptions())
+    assert found < loss.weighted_mse(answer, question, path, options=NoiseOptions())
 
 
 def test_a_samples_weight_multiplies_its_loss_and_gradient_and_touches_no_other() -> None:
@@ -110,7 +110,7 @@ def test_a_samples_weight_multiplies_its_loss_and_gradient_and_touches_no_other(
 
     def loss_and_gradient(weights: list[float] | None) -> tuple[torch.Tensor, torch.Tensor]:
         leaf = answer.clone().requires_grad_()
-        found = loss.weigh(leaf, question, path, options=MIN_SNR, weights=weights)
+        found = loss.weighted_mse(leaf, question, path, options=MIN_SNR, weights=weights)
         found.backward()
         assert leaf.grad is not None
         return found.detach(), leaf.grad

@@ -114,7 +114,7 @@ def test_the_target_is_what_a_base_that_never_saw_the_adapter_answers(
     # By hand: the same question to another copy of the base, and the answer of the adapted one.
     untouched = stable_diffusion.load(recipe.base, device="cpu", precision="fp32")
     pairs = [slot.latents.mean_std(image), slot.latents.mean_std(other)]
-    question = loss.ask(
+    question = loss.make_noisy_batch(
         torch.stack([mean for mean, _ in pairs]),
         torch.stack([std for _, std in pairs]),
         bench.base.path,
