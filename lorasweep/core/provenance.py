@@ -60,19 +60,25 @@ def code_digest() -> str:
     versions of the libraries that compute. A change of a comment counts as a change: better cooked twice than
     taken for the same.
     """
-    root = Path(lorasweep.__file__).parent
-    sources = [path for path in root.rglob("*.py") if path.relative_to(root).parts[0] not in _BESIDE]
-    found = hashlib.sha256()
-    for path in sorted(sources):
-        found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    found = hashlib.sha256(source_digest().encode())
     for name in _LIBRARIES:
         if name not in _BESIDE_LIBRARIES:
             found.update(f"{name} {version_of(name)}\0".encode())
     return found.hexdigest()
 
 
+@functools.cache
+def source_digest() -> str:
+    """The part of `code_digest` that is lorasweep's own, whatever is installed beside it."""
+    root = Path(lorasweep.__file__).parent
+    found = hashlib.sha256()
+    for path in sorted(path for path in root.rglob("*.py") if path.relative_to(root).parts[0] not in _BESIDE):
+        found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
 def version_of(name: str) -> str | None:
-    """The installed version of a distribution; None where it is not."""
+    """The version of an installed distribution; None when there is none."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
