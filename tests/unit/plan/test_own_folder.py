@@ -116,10 +116,12 @@ def test_links_count_once_and_are_named(planned: Planned, tmp_path: Path) -> Non
     }.items():
         (root / name).symlink_to(target)
 
+    os.mkfifo(root / "pipe\n.png")
+
     plan = planned(root)
 
     assert len(plan["images"]) == 5 and set(plan["exposures"]) == {"10_zkw"}
-    assert "links that lead nowhere: gone" in plan["said"]
+    assert "no files (links that lead nowhere, pipes, devices): gone, pipe�.png" in plan["said"]
     assert "are not followed: 10_zkw/back, up\n" in plan["said"]
     assert "links bring a second time count once: 10_zkw/link.png, 5_again/0.png" in plan["said"]
     assert "left out" not in plan["said"]
