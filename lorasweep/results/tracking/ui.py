@@ -59,7 +59,9 @@ def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: boo
         if hasattr(signal, name):  # Windows has no SIGHUP
             signal.signal(getattr(signal, name), signal.default_int_handler)
     # The address goes by the environment, since everybody here can read a process's arguments.
-    environment = {"PYTHONWARNINGS": "ignore", **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    # MLflow's jobs judge language models: eight processes, of 160 MB each, that nothing here needs.
+    quiet = {"PYTHONWARNINGS": "ignore", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {**quiet, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
     server = subprocess.Popen(
         _command(host, port), start_new_session=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
