@@ -44,7 +44,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Tree:
-    """All folders, sorted by path with the root first; links that lead nowhere, pipes, devices; links that lead back."""
+    """All folders, sorted by path with the root first; links that lead back; links to nowhere, pipes and devices."""
 
     folders: tuple[Folder, ...]
     dangling: tuple[Path, ...]

@@ -2,7 +2,7 @@
 
     GET  /TOKEN/         the page             the token is new with every server
     GET  /TOKEN/asked    what is asked        pictures are in it, so nothing else has an address
-    POST /TOKEN/answer   {"pair": ..., "answer": left | right | tie | both_bad | undo}, then as /asked, and if it was late
+    POST /TOKEN/answer   {"pair": ..., "answer": left | right | tie | both_bad | undo}, then as /asked, and `late`
 
 Whatever else is asked for is not there. No path or name from the browser reaches the file system. The Host header
 must name this machine, or a page elsewhere could ask through a name that it makes lead here (DNS rebinding).
