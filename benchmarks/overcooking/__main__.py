@@ -4,6 +4,7 @@ python -m benchmarks.overcooking run --home DIR [--processes 4] [--budget 60m] [
 python -m benchmarks.overcooking report --home DIR [--page docs/overcooking.md]
 python -m benchmarks.overcooking rejudge --home DIR --into OTHER [KEY=VALUE ...]
 python -m benchmarks.overcooking compare --home DIR --other OTHER
+python -m benchmarks.overcooking beside --home DIR [OTHER ...]
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.overcooking import cooking, grid, pictures
+from benchmarks.overcooking import cooking, grid, pictures, table
 from lorasweep.core import files
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.records import to_dict
 
 PAGE = Path("docs/overcooking.md")
 CONTROLS_AFTER = 8  # runs of the grid that come before the others: a first answer first
@@ -45,11 +47,12 @@ def run(options: argparse.Namespace, home: Path) -> int:
     from benchmarks.overcooking import controls
 
     began = time.time()
-    scale = grid.Scale(steps=options.steps, rungs=options.rungs)
+    asked = {name: getattr(options, name) for name in ("steps", "rungs", "base", "lr_times")}
+    setting = grid.Setting(**asked, identities=grid.IDENTITIES[options.identities])
     counts = pictures.Counts(**{name: getattr(options, name) for name in asdict(pictures.Counts())})
-    _settle(home, options, scale, counts)
-    planned = grid.runs(scale=scale)
-    beside = [*controls.runs(home, scale=scale), *controls.copying_runs(home)]
+    _settle(home, options, setting, counts)
+    planned = grid.runs(setting=setting)
+    beside = [*controls.runs(home, setting=setting), *controls.copying_runs(home, setting=setting)]
     ordered = [*planned[:CONTROLS_AFTER], *beside, *planned[CONTROLS_AFTER:]]
     ordered = [item for item in ordered if re.search(options.only, item.name)]
     until = began + options.budget
@@ -60,15 +63,15 @@ def run(options: argparse.Namespace, home: Path) -> int:
     return 0
 
 
-def _settle(home: Path, options: argparse.Namespace, scale: grid.Scale, counts: pictures.Counts) -> None:
+def _settle(home: Path, options: argparse.Namespace, setting: grid.Setting, counts: pictures.Counts) -> None:
     """Write the settings down, or refuse those that another call in this home contradicts.
 
     Raises:
-        InputError: steps, rungs or pictures differ.
+        InputError: any of them, or the pictures, differ.
     """
-    fixed = {"steps": scale.steps, "rungs": scale.rungs, "counts": asdict(counts)}
-    path = home / "settings.json"
-    before = files.read_json(path) if path.exists() else fixed
+    fixed = to_dict(setting) | {"counts": asdict(counts)}
+    path = home / table.SETTINGS
+    before = table.settings(home) if path.exists() else fixed
     if differ := [name for name, value in fixed.items() if before[name] != value]:
         message = f"was begun with other {', '.join(differ)}: {[before[name] for name in differ]}"
         raise InputError(Problem(str(home), message, "use the same, or another --home"), subject="--home")
@@ -79,15 +82,13 @@ def _settle(home: Path, options: argparse.Namespace, scale: grid.Scale, counts: 
 
 def report(options: argparse.Namespace, home: Path) -> int:
     """Answer every question from what is there: write the figures and the page, print the headline."""
-    from benchmarks.overcooking import analysis, controls, figures, page, story, table
+    from benchmarks.overcooking import analysis, controls, figures, page, story
 
-    checkpoints = table.load(home)
-    if not checkpoints:
-        raise InputError(Problem(str(home), "holds no judged checkpoint", "`run` comes first"), subject="--home")
+    checkpoints = _judged(home)
     found = analysis.analyse(checkpoints)
     found["controls"] = controls.judged(table.load_controls(home))
     found["copying"] = controls.copied(table.load_copying(home))
-    found["facts"] = page.gather_facts(home, checkpoints, grid_runs=len(grid.runs(scale=grid.Scale())))
+    found["facts"] = page.gather_facts(home, checkpoints)
     files.write_json(home / "analysis.json", _without_nan(found))
     folder = options.page.parent / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,6 +125,21 @@ def compare(options: argparse.Namespace, home: Path) -> int:
     return 0
 
 
+def beside(options: argparse.Namespace, home: Path) -> int:
+    """Print one table of homes."""
+    from benchmarks.overcooking import beside
+
+    homes = [home, *options.others]
+    print(beside.write({each.name: beside.column(each, _judged(each)) for each in homes}), end="")
+    return 0
+
+
+def _judged(home: Path) -> list[table.Checkpoint]:
+    if checkpoints := table.load(home):
+        return checkpoints
+    raise InputError(Problem(str(home), "holds no judged checkpoint", "`run` comes first"), subject="--home")
+
+
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
@@ -140,8 +156,11 @@ def _parser() -> argparse.ArgumentParser:
     cook = commands.add_parser("run", help="cook the grid, or go on with it")
     cook.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     cook.add_argument("--budget", type=duration, default=duration("8h"), help="wall time: 90s, 60m, 2h")
-    cook.add_argument("--steps", type=int, default=grid.Scale().steps)
-    cook.add_argument("--rungs", type=int, default=grid.Scale().rungs)
+    cook.add_argument("--steps", type=int, default=grid.Setting.steps)
+    cook.add_argument("--rungs", type=int, default=grid.Setting.rungs)
+    cook.add_argument("--base", choices=grid.SAMPLING, default=grid.Setting.base)
+    cook.add_argument("--lr-times", type=float, default=grid.Setting.lr_times, help="of every learning rate")
+    cook.add_argument("--identities", choices=grid.IDENTITIES, default="by_hand")
     cook.add_argument("--only", default="", help="regular expression that the names of runs must match")
     for name, count in asdict(pictures.Counts()).items():
         cook.add_argument(f"--{name}", type=int, default=count, help=f"pictures of the witness: {name}")
@@ -153,10 +172,13 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--into", type=Path, required=True, help="folder of the judgements")
     again.add_argument("overrides", nargs="*", help="KEY=VALUE, on top of the product's own sampling and metrics")
     again.set_defaults(command=rejudge)
-    beside = commands.add_parser("compare", help="what another way of judging costs in truth")
-    beside.add_argument("--other", type=Path, required=True, help="folder of the other judgements")
-    beside.set_defaults(command=compare)
-    for command in (cook, tell, again, beside):
+    against = commands.add_parser("compare", help="what another way of judging costs in truth")
+    against.add_argument("--other", type=Path, required=True, help="folder of the other judgements")
+    against.set_defaults(command=compare)
+    side_by_side = commands.add_parser("beside", help="one table of homes: other bases, other identities")
+    side_by_side.add_argument("others", nargs="*", type=Path, help="folders of the other runs")
+    side_by_side.set_defaults(command=beside)
+    for command in (cook, tell, again, against, side_by_side):
         command.add_argument("--home", type=Path, required=True, help="folder of the runs")
     return parser
 

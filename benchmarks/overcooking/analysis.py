@@ -9,20 +9,19 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.overcooking import areas, following, grid, stopping
+from benchmarks.overcooking import areas, following, stopping
 from benchmarks.overcooking.table import Checkpoint, by_run
 
 
 def analyse(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """Answer everything that these checkpoints, one or more, can answer."""
-    settled = grid.cooked_after_settling()
     return {
         "coverage": coverage(checkpoints),
         "auroc": areas.aurocs(checkpoints),
         "auroc_clear": areas.clear_aurocs(checkpoints),
         "follow": following.follow(checkpoints),
         "stopping": stopping.stopping(checkpoints),
-        "stopping_settled": stopping.stopping([c for c in checkpoints if c.run in settled]),
+        "stopping_settled": stopping.stopping([c for c in checkpoints if not c.had_a_say]),
         "verdicts_agree": stopping.verdicts_agree(checkpoints),
         "ablation": areas.ablation(checkpoints),
         "transfer": areas.transfer(checkpoints),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.overcooking import grid, limits, scores
+from benchmarks.overcooking import limits, scores
 from benchmarks.overcooking.following import followed
 from benchmarks.overcooking.statistics import Estimate, auroc, group_folds, over_runs
 from benchmarks.overcooking.table import Checkpoint
@@ -26,6 +26,7 @@ CALIBRATED = "O, limits from other identities"
 CALIBRATED_BLIND = "O, limits from other identities, no reader"
 OTHER_RUNS = "O, limits from other runs"
 FOLDS = 5
+View = Callable[[Mapping[str, float]], dict[str, float]]  # what is seen of a checkpoint's metrics
 CLEAR = (0.7, 1.5)  # worst excess between which a witness's own luck may decide the label
 
 
@@ -34,11 +35,11 @@ def variants(checkpoints: Sequence[Checkpoint]) -> dict[str, np.ndarray]:
     seen = [c.metrics for c in checkpoints]
     blind = [scores.blind(metrics) for metrics in seen]
     truth, identities = labels(checkpoints), [c.identity for c in checkpoints]
-    shipped = np.array([scores.overcook(metrics) for metrics in seen])
+    shipped = shipped_scores(checkpoints)
     return {
         SHIPPED: shipped,
         SHIPPED_UNSEEN: np.where([name != scores.CALIBRATED_ON for name in identities], shipped, math.nan),
-        BLIND: np.array([scores.overcook(metrics) for metrics in blind]),
+        BLIND: shipped_scores(checkpoints, view=scores.blind),
         CALIBRATED: out_of_fold(seen, truth, identities),
         CALIBRATED_BLIND: out_of_fold(blind, truth, identities),
         OTHER_RUNS: out_of_fold(seen, truth, [c.run for c in checkpoints], folds=FOLDS),
@@ -68,12 +69,11 @@ def clear_aurocs(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
 def ablation(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """What O loses without each symptom, and without all that needs pictures; paired over runs."""
     truth, identities = labels(checkpoints), [c.identity for c in checkpoints]
-    seen = [c.metrics for c in checkpoints]
 
     def both(hidden: Collection[str]) -> dict[str, np.ndarray]:
-        left = [{key: v for key, v in metrics.items() if key not in hidden} for metrics in seen]
+        left = [_hide(c.metrics, hidden) for c in checkpoints]
         return {
-            "shipped": np.array([scores.overcook(metrics) for metrics in left]),
+            "shipped": shipped_scores(checkpoints, view=lambda metrics: _hide(metrics, hidden)),
             "calibrated": out_of_fold(left, truth, identities),
         }
 
@@ -86,7 +86,7 @@ def ablation(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
 def transfer(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """Areas on checkpoints of an identity, a seed or a dial that the limits never saw."""
     truth, values = labels(checkpoints), limits.symptom_values([c.metrics for c in checkpoints])
-    shipped = np.array([scores.overcook(c.metrics) for c in checkpoints])
+    shipped = shipped_scores(checkpoints)
     found = {}
     for name, is_unseen in _unseen(checkpoints).items():
         test = np.array([is_unseen(c) for c in checkpoints], dtype=bool)
@@ -116,6 +116,11 @@ def out_of_fold(
     return scored
 
 
+def shipped_scores(checkpoints: Sequence[Checkpoint], *, view: View = dict) -> np.ndarray:
+    """Score each by the limits that lorasweep ships for its base; (N,)."""
+    return np.array([scores.overcook(view(c.metrics), c.limits) for c in checkpoints])
+
+
 def labels(checkpoints: Sequence[Checkpoint]) -> np.ndarray:
     """Which checkpoints are truly overcooked; (N,) bool."""
     return np.array([c.truth.overcooked for c in checkpoints], dtype=bool)
@@ -131,6 +136,10 @@ def area(values: np.ndarray, checkpoints: Sequence[Checkpoint], truth: np.ndarra
     there = np.flatnonzero(np.isfinite(values))
     values, truth, runs = values[there], truth[there], [checkpoints[int(place)].run for place in there]
     return over_runs(runs, lambda rows: auroc(values[rows], truth[rows]))
+
+
+def _hide(metrics: Mapping[str, float], hidden: Collection[str]) -> dict[str, float]:
+    return {key: value for key, value in metrics.items() if key not in hidden}
 
 
 def _change(whole: np.ndarray, cut: np.ndarray, checkpoints: Sequence[Checkpoint], truth: np.ndarray) -> dict[str, Any]:
@@ -157,11 +166,10 @@ def _unseen(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Callable[[Checkpo
     """What limits are kept from, by name."""
     identities = sorted({c.identity for c in checkpoints})
     seeds = sorted({c.seed for c in checkpoints})
-    after = grid.cooked_after_settling()
     return {
         **{f"identity {it}": lambda c, it=it: c.identity == it for it in identities},  # type: ignore[misc]
         **{f"seed {it}": lambda c, it=it: c.seed == it for it in seeds},  # type: ignore[misc]
-        SETTLED: lambda c: c.run in after,
+        SETTLED: lambda c: not c.had_a_say,
         "half of the identities": lambda c: c.identity in identities[::2],
         "confound above 0.5": lambda c: c.dials["confound"] > 0.5,
         "lr above the centre's": lambda c: c.dials["lr"] > 2e-3,

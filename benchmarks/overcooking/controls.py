@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from benchmarks.overcooking import scores
-from benchmarks.overcooking.grid import CENTRE, Run, Scale, on_folder, quoted, run_name
+from benchmarks.overcooking.grid import CENTRE, Run, Setting, on_folder, quoted, run_name
 from benchmarks.overcooking.statistics import auroc, rows_by_run, spearman
 from benchmarks.overcooking.table import CONTROL, COPYING, Checkpoint, by_run
 from lorasweep.core.seeds import derive
@@ -39,7 +39,7 @@ VIVID = 1.8  # factor of saturation
 CLASS_IMAGES = 20
 
 
-def runs(home: Path, *, scale: Scale) -> list[Run]:
+def runs(home: Path, *, setting: Setting) -> list[Run]:
     """Draw the datasets that are not there yet; return the controls, with the twin of `regularised`."""
     prompts = world.prompts(IDENTITY, count=2, seed=0)
     texts = ",".join(f"{tier}:[{','.join(map(quoted, found))}]" for tier, found in prompts.items())
@@ -47,7 +47,7 @@ def runs(home: Path, *, scale: Scale) -> list[Run]:
     def control(name: str, draw: Callable[[Path], None]) -> Run:
         folder = home / "datasets" / name
         return on_folder(
-            f"{CONTROL}{name}", folder, draw, IDENTITY, CENTRE, f"dataset.prompts={{{texts}}}", scale=scale
+            f"{CONTROL}{name}", folder, draw, IDENTITY, CENTRE, f"dataset.prompts={{{texts}}}", setting=setting
         )
 
     plain = control("plain", _subject)
@@ -130,8 +130,8 @@ RULES: Final[dict[str, Rule]] = {
 
 def facts(checkpoint: Checkpoint) -> dict[str, float]:
     """Collect what the rules ask about: O and F as shipped, the grades of burn and copies, drift, true harm."""
-    found = scores.rescored(checkpoint.metrics, scores.shipped())
-    learned = score.fidelity(found, scores.shipped())
+    found = scores.rescored(checkpoint.metrics, checkpoint.limits)
+    learned = score.fidelity(found, checkpoint.limits)
     return {
         "O": found.get(score.SCORE, nan),
         "F": nan if learned is None else learned,
@@ -162,7 +162,6 @@ def judged(checkpoints: Sequence[Checkpoint]) -> list[dict[str, Any]]:
 
 # ------------------------------------------------------------------------------------------- runs that copy
 
-COPYING_SCALE: Final = Scale(steps=640, rungs=5)
 COPYING_DIALS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("zkw", {"images": 4, "lr": 4e-3, "dim": 16}),
     ("vqx", {"images": 4, "lr": 2e-3, "dim": 64}),
@@ -180,8 +179,9 @@ SEE_COPIES: Final = (
 """Those that might see copies, and which way."""
 
 
-def copying_runs(home: Path) -> list[Run]:
-    """Draw the datasets that are not there yet; return the runs."""
+def copying_runs(home: Path, *, setting: Setting) -> list[Run]:
+    """Draw the datasets that are not there yet; return the runs, which are longer than the grid's."""
+    longer = replace(setting, steps=640, rungs=5)
 
     def run(identity: str, dials: dict[str, Any]) -> Run:
         def draw(folder: Path) -> None:
@@ -189,7 +189,7 @@ def copying_runs(home: Path) -> list[Run]:
 
         name = f"{COPYING}{dials['images']}-images"
         folder = home / "datasets" / run_name(name, identity, 0)
-        return on_folder(name, folder, draw, identity, CENTRE | {"confound": 1.0} | dials, scale=COPYING_SCALE)
+        return on_folder(name, folder, draw, identity, CENTRE | {"confound": 1.0} | dials, setting=longer)
 
     return [run(identity, dials) for identity, dials in COPYING_DIALS]
 
@@ -203,7 +203,7 @@ def copied(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """
     runs, truth = [c.run for c in checkpoints], np.array([c.truth.excess["copies"] for c in checkpoints])
     asked = {key: [sign * c.metrics.get(key, nan) for c in checkpoints] for key, sign in SEE_COPIES}
-    asked["O as shipped"] = [scores.overcook(c.metrics) for c in checkpoints]
+    asked["O as shipped"] = [scores.overcook(c.metrics, c.limits) for c in checkpoints]
     return {
         "runs": len(set(runs)),
         "checkpoints": len(checkpoints),

@@ -104,7 +104,7 @@ def true(checkpoint: Checkpoint, target: str) -> float:
 
 
 def _scored_today(checkpoint: Checkpoint) -> Checkpoint:
-    metrics = scores.rescored(checkpoint.metrics, scores.shipped())
+    metrics = scores.rescored(checkpoint.metrics, checkpoint.limits)
     return replace(checkpoint, rung={**checkpoint.rung, "metrics": metrics})
 
 

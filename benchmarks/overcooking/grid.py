@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,11 @@ from lorasweep.core import files
 from lorasweep.core.seeds import derive
 from lorasweep.dollhouse.world import SUBJECTS
 
-IDENTITIES: Final[tuple[str, ...]] = tuple(SUBJECTS)
+IDENTITIES: Final[dict[str, tuple[str, ...]]] = {
+    "by_hand": tuple(SUBJECTS)[:4],
+    "drawn": tuple(SUBJECTS)[4:],
+    "all": tuple(SUBJECTS),
+}
 SEEDS: Final[tuple[int, ...]] = (0, 1, 2)
 
 CENTRE: Final[dict[str, Any]] = {
@@ -76,11 +81,26 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale:
-    """How long a run is and how often it is judged."""
+class Setting:
+    """What all runs of a home share.
+
+    Attributes:
+        steps, rungs: how long a run is and how often it is judged.
+        base: on which it is trained.
+        lr_times: by what every learning rate is multiplied, since what is a high one depends on the base.
+        identities: those that runs are dealt.
+    """
 
     steps: int = 240
     rungs: int = 6
+    base: str = "dollhouse"
+    lr_times: float = 1.0
+    identities: tuple[str, ...] = IDENTITIES["by_hand"]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether its runs are those at which score and rule were made, as far as they were looked at."""
+        return (self.base, self.identities) == ("dollhouse", IDENTITIES["by_hand"])
 
 
 def recipes() -> list[Recipe]:
@@ -96,46 +116,53 @@ def recipes() -> list[Recipe]:
     return [*named({"centre": {}}), *turned("lr"), *named(CORNERS), *others, *_hypercube(), *named(SLOW_BURNS)]
 
 
-def runs(*, scale: Scale) -> list[Run]:
+def runs(*, setting: Setting) -> list[Run]:
     """List every run of the grid in the order in which it is trained.
 
-    In block b the i-th recipe has identity number i + b and seed number i // 4 + b, both modulo how many there
-    are; 4 identities and 3 seeds share no factor, so the blocks cover every recipe x identity x seed once.
+    In block b the i-th recipe has identity number i + b and seed number i // identities + b, both modulo how many
+    there are; 4 or 8 identities and 3 seeds share no factor, so the blocks cover every combination once.
     """
-    every, count = recipes(), len(IDENTITIES)
+    every, count = recipes(), len(setting.identities)
     return [
-        _run(recipe, IDENTITIES[(i + block) % count], SEEDS[(i // count + block) % len(SEEDS)], scale)
+        _run(recipe, setting.identities[(i + block) % count], SEEDS[(i // count + block) % len(SEEDS)], setting)
         for block in range(count * len(SEEDS))
         for i, recipe in enumerate(every)
     ]
 
 
+SAMPLING: Final = {
+    "dollhouse": ("sample.sampler=dpmpp_2m", "sample.steps=10"),
+    "dollhouse_flow": ("sample.sampler=euler", "sample.steps=12"),
+}
+"""The fewest steps in which a base draws as well as in 20."""
+
 SETTLED_ON = 122  # runs, the first of the grid, that were looked at before the score was last changed
 
 
-def cooked_after_settling() -> frozenset[str]:
-    """Names of the runs that had no say in what the score is made of; the same at every scale."""
-    return frozenset(run.name for run in runs(scale=Scale())[SETTLED_ON:])
+@lru_cache
+def had_a_say(setting: Setting) -> frozenset[str]:
+    """Names of the runs at which the score was made."""
+    return frozenset(run.name for run in runs(setting=setting)[:SETTLED_ON]) if setting.is_first else frozenset()
 
 
-def overrides(dials: dict[str, Any], *, seed: int, scale: Scale) -> list[str]:
-    """The dials, the seed and the scale as `KEY=VALUE`s; the dataset is the caller's."""
+def overrides(dials: dict[str, Any], *, seed: int, setting: Setting) -> list[str]:
+    """The dials, the seed and the setting as `KEY=VALUE`s; the dataset is the caller's."""
     adapter = dials["adapter"]
     dim = min(dials["dim"], 32) if adapter == "loha" else dials["dim"]  # its rank is dim squared
     conv = [f"adapter.conv_dim={dim}", f"adapter.conv_alpha={dim / 2:g}"] if adapter == "locon" else []
     return [
         f"seed={seed}",
-        f"optimizer.lr={dials['lr']:.6g}",
+        f"base={setting.base}",
+        f"optimizer.lr={dials['lr'] * setting.lr_times:.6g}",
         f"adapter={adapter}",
         f"adapter.dim={dim}",
         f"adapter.alpha={dim / 2:g}",
         *conv,
         f"captions.dropout={dials['dropout']:g}",
         "scheduler=constant",  # one run then gives the whole steps axis
-        f"train.max_steps={scale.steps}",
-        f"train.rungs={scale.rungs}",
-        "sample.sampler=dpmpp_2m",
-        "sample.steps=10",
+        f"train.max_steps={setting.steps}",
+        f"train.rungs={setting.rungs}",
+        *SAMPLING[setting.base],
         "sample.seeds=[0,1]",
         "sample.rung_seeds=[0,1]",  # rungs are judged on as many pictures as the end
         "sample.weights=[0.7]",
@@ -157,23 +184,29 @@ def quoted(text: str) -> str:
 
 
 def on_folder(
-    name: str, folder: Path, draw: Callable[[Path], None], identity: str, dials: dict[str, Any], *own: str, scale: Scale
+    name: str,
+    folder: Path,
+    draw: Callable[[Path], None],
+    identity: str,
+    dials: dict[str, Any],
+    *own: str,
+    setting: Setting,
 ) -> Run:
     """Make the run of a recipe beside the grid, at seed 0, on a dataset folder that is drawn when it is not there."""
     if not folder.exists():
         files.write_folder(folder, draw)
-    words = ("dataset=folder", f"dataset.path={quoted(str(folder))}", *own, *overrides(dials, seed=0, scale=scale))
+    words = ("dataset=folder", f"dataset.path={quoted(str(folder))}", *own, *overrides(dials, seed=0, setting=setting))
     recipe = Recipe(name=name, dials=dict(dials))
     return Run(name=run_name(name, identity, 0), recipe=recipe, identity=identity, seed=0, overrides=words)
 
 
-def _run(recipe: Recipe, identity: str, seed: int, scale: Scale) -> Run:
+def _run(recipe: Recipe, identity: str, seed: int, setting: Setting) -> Run:
     own = [
         f"dataset.dollhouse.subject='{identity}'",
         f"dataset.dollhouse.images={recipe.dials['images']}",
         f"dataset.dollhouse.confound={recipe.dials['confound']:g}",
         f"dataset.dollhouse.seed={seed + 2}",  # 2 is the config's own: every background at least twice
-        *overrides(recipe.dials, seed=seed, scale=scale),
+        *overrides(recipe.dials, seed=seed, setting=setting),
     ]
     name = run_name(recipe.name, identity, seed)
     return Run(name=name, recipe=recipe, identity=identity, seed=seed, overrides=tuple(own))

@@ -15,12 +15,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from benchmarks.overcooking import areas, grid, scores, stopping, truth
+from benchmarks.overcooking import areas, grid, stopping, table, truth
 from benchmarks.overcooking.cooking import run_folders
 from benchmarks.overcooking.table import CONTROL, COPYING, Checkpoint, by_run
 from lorasweep import config
-from lorasweep.components.bases import dollhouse
-from lorasweep.core import files
+from lorasweep.core import files, registry
 from lorasweep.trial.judge import score
 from lorasweep.trial.judge.symptoms import SYMPTOMS
 
@@ -57,9 +56,10 @@ def write(found: Mapping[str, Any], *, pictures: str, story: str) -> str:
     return page.render(found=found, pictures=pictures, story=story, clean=clean, headlines=headlines, follow=follow)
 
 
-def gather_facts(home: Path, checkpoints: Sequence[Checkpoint], *, grid_runs: int) -> dict[str, Any]:
+def gather_facts(home: Path, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """Collect everything that the page says about how the figures were made."""
-    folders, seen = run_folders(home), by_run(checkpoints)
+    folders, seen, setting = run_folders(home), by_run(checkpoints), table.setting(home)
+    recipe, grid_runs = config.compose_recipe([f"base={setting.base}"]), len(grid.runs(setting=setting))
     ended = {name: rungs for name, rungs in seen.items() if rungs[0].ended}
     cpu_s = sum(row["cpu_s"] for name in ended for row in files.read_jsonl(home / "runs" / name / "times.jsonl"))
     witness_s = sum(c.cpu_s for rungs in ended.values() for c in rungs)
@@ -67,7 +67,7 @@ def gather_facts(home: Path, checkpoints: Sequence[Checkpoint], *, grid_runs: in
     git = files.read_json(folders[0] / "provenance.json").get("git") or {}
     grid_folders = {folder.name for folder in folders if not folder.name.startswith((CONTROL, COPYING))}
     return {
-        **files.read_json(home / "settings.json"),  # what `run` was told
+        **table.settings(home),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": f"{_cpu_name()}, {cores} cores",
         "cores": cores,
@@ -77,8 +77,9 @@ def gather_facts(home: Path, checkpoints: Sequence[Checkpoint], *, grid_runs: in
         "witness_share": witness_s / cpu_s if cpu_s else math.nan,
         "grid_hours": grid_runs * mean_s / cores / 3600,
         "weight": 0.7,
-        "base": dollhouse.fingerprint(config.compose_recipe(()).base),
-        "calibration": scores.shipped().digest,
+        "identities": next(name for name, them in grid.IDENTITIES.items() if them == setting.identities),
+        "fingerprint": registry.load("base", setting.base).fingerprint(recipe.base),
+        "calibration": checkpoints[0].limits.digest,
         "commit": git.get("commit", "unknown"),
     }
 

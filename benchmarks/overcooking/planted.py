@@ -6,9 +6,9 @@
 
 The copier's answer is E[noise | x_t] under the empirical distribution of the training latents,
 
-    x0(x_t) = sum over i of softmax_i(-||x_t - sqrt(abar_t) x_i||^2 / (2 (1 - abar_t))) x_i
+    x0(x_t) = sum over i of softmax_i(-||x_t - alpha_t x_i||^2 / (2 sigma_t^2)) x_i
 
-and eps or v by the noise schedule's algebra. Source: Karras et al. (arXiv 2206.00364, appendix B.3), "ideal
+and what the base's noise path asks for by its algebra. Source: Karras et al. (arXiv 2206.00364, appendix B.3), "ideal
 denoiser"; what diffusion models converge to when they memorise.
 
 Letters: B rows, C channels, H W latent size, N training images.
@@ -36,24 +36,23 @@ from lorasweep.trial.judge import calibration
 
 if TYPE_CHECKING:
     from benchmarks.overcooking.grid import Run
-    from lorasweep.core.protocols import Base, Latents
+    from lorasweep.core.protocols import Base, Latents, NoisePath
     from lorasweep.core.records import Plan, Recipe
     from lorasweep.trial.resources import TrialResources
 
 
 class Copier:
-    """Stands in for an adapter: at any weight but 0 the base's UNet answers as the copier does.
+    """Stands in for an adapter: at any weight but 0 the base answers as the copier does.
 
     Args:
-        base: gets its UNet's `forward` replaced until `remove`.
+        base: gets its `predict` replaced until `remove`.
         latent_NCHW: the training images, all of one size.
     """
 
     def __init__(self, base: Base, latent_NCHW: torch.Tensor) -> None:
-        self._unet, self._schedule, self._latent_NCHW = base.unet, base.noise_schedule, latent_NCHW
-        self._forward = base.unet.forward
-        self._awake = False
-        base.unet.forward = self._answer
+        self._base, self._latent_NCHW = base, latent_NCHW
+        self._predict, self._awake = base.predict, False
+        base.predict = self._answer  # type: ignore[method-assign]
 
     def set_weight(self, weight: float) -> None:
         """0 is the base exactly; everything else copies."""
@@ -61,29 +60,26 @@ class Copier:
 
     def parameters(self) -> dict[str, list[torch.nn.Parameter]]:
         """Nothing is trained."""
-        return {"unet": []}
+        return {next(iter(self._base.parts)): []}
 
     def remove(self) -> None:
-        """Give the UNet its own forward back."""
-        self._unet.forward = self._forward
+        """Give the base its own answers back."""
+        del self._base.predict  # type: ignore[method-assign]
 
-    def _answer(self, x_BCHW: torch.Tensor, t: Any, *args: Any, **kwargs: Any) -> Any:
+    def _answer(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, *rest: Any) -> torch.Tensor:
         if not self._awake:
-            return self._forward(x_BCHW, t, *args, **kwargs)
-        t_B = torch.as_tensor(t, device=x_BCHW.device).long().expand(len(x_BCHW))
-        abar_B = self._schedule.alphas_cumprod.to(x_BCHW.device)[t_B][:, None, None, None]
-        return (ideal(x_BCHW, abar_B, self._latent_NCHW, prediction=self._schedule.config.prediction_type),)
+            return self._predict(noisy_BCHW, t_B, *rest)
+        return ideal(noisy_BCHW, t_B, self._latent_NCHW, self._base.path)
 
 
-def ideal(x_BCHW: torch.Tensor, abar_B111: torch.Tensor, latent_NCHW: torch.Tensor, *, prediction: str) -> torch.Tensor:
-    """The ideal denoiser of a finite training set; (B, C, H, W), noise or v as `prediction` says."""
-    x_BCHW, latent_NCHW = x_BCHW.float(), latent_NCHW.float()
-    signal, noise = abar_B111.sqrt(), (1 - abar_B111).sqrt()
-    gaps_BN = (x_BCHW[:, None] - signal[:, None] * latent_NCHW[None]).square().flatten(2).sum(2)
-    shares_BN = (-gaps_BN / (2 * (1 - abar_B111[:, 0, 0]))).softmax(dim=1)
+def ideal(noisy_BCHW: torch.Tensor, t_B: torch.Tensor, latent_NCHW: torch.Tensor, path: NoisePath) -> torch.Tensor:
+    """The ideal denoiser of a finite training set; (B, C, H, W), what `path.target` asks for."""
+    alpha_B, sigma_B = path.scales(t_B)
+    alpha, sigma = alpha_B[:, None, None, None], sigma_B[:, None, None, None]
+    gaps_BN = (noisy_BCHW[:, None] - alpha[:, None] * latent_NCHW[None]).square().flatten(2).sum(2)
+    shares_BN = (-gaps_BN / (2 * sigma_B[:, None] ** 2)).softmax(dim=1)
     clean_BCHW = torch.einsum("bn,nchw->bchw", shares_BN, latent_NCHW)
-    eps_BCHW = (x_BCHW - signal * clean_BCHW) / noise
-    return signal * eps_BCHW - noise * clean_BCHW if prediction == "v_prediction" else eps_BCHW
+    return path.target(clean_BCHW, (noisy_BCHW - alpha * clean_BCHW) / sigma, t_B)
 
 
 def judge(run: Run, home: Path, resources: TrialResources, *, like: Path, counts: Counts) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def rejudge(home: Path, into: Path, overrides: Sequence[str]) -> Iterator[str]:
     from lorasweep.trial.resources import TrialResources
 
     resources = TrialResources()
+    files.write_json(into / table.SETTINGS, table.settings(home))
     for source in run_folders(home):
         target = into / "runs" / source.name
         if status_of(source) in FINAL and (source / "truth").is_dir() and status_of(target) is None:
@@ -79,7 +80,7 @@ def compare(one: Path, other: Path) -> dict[str, Any]:
     both = [key for key in first if key in second]
     ways = [[found[key] for key in both] for found in (first, second)]
     names, truth = [run for run, _ in both], areas.labels(ways[0])
-    values = [np.nan_to_num([scores.overcook(c.metrics) for c in way]) for way in ways]
+    values = [np.nan_to_num([scores.overcook(c.metrics, c.limits) for c in way]) for way in ways]
     grouped = [list(table.by_run(way).values()) for way in ways]
     useful = [k for k, run in enumerate(grouped[0]) if max(c.truth.utility for c in run) >= stopping.USEFUL]
     regrets = [np.array([stopping.regret(runs[k], stopping.done_at(runs[k])) for k in useful]) for runs in grouped]

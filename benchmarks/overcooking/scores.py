@@ -18,14 +18,14 @@ FORWARD_FAMILIES = ("generalisation", "prior_drift", "trigger_selectivity", "use
 
 
 @lru_cache
-def shipped() -> calibration.Calibration:
-    """Read the dollhouse's calibration as it comes with lorasweep."""
-    return calibration.read(calibration.NEAREST)
+def shipped(base: str) -> calibration.Calibration:
+    """Read the calibration of an embedded base as it comes with lorasweep."""
+    return calibration.read(calibration.SHIPPED / f"{base}.json")
 
 
-def overcook(metrics: Mapping[str, float]) -> float:
-    """Compute O by the shipped limits; NaN when no symptom was measured."""
-    return rescored(metrics, shipped()).get(score.SCORE, math.nan)
+def overcook(metrics: Mapping[str, float], limits: calibration.Calibration) -> float:
+    """Compute O; NaN when no symptom was measured."""
+    return rescored(metrics, limits).get(score.SCORE, math.nan)
 
 
 def rescored(metrics: Mapping[str, float], limits: calibration.Calibration) -> dict[str, float]:

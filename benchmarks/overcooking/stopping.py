@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.overcooking import areas, limits, scores
+from benchmarks.overcooking.areas import View
 from benchmarks.overcooking.following import MIN_RUNGS
 from benchmarks.overcooking.statistics import group_folds, mean_over_runs
 from benchmarks.overcooking.table import Checkpoint, by_run
@@ -22,7 +23,6 @@ from lorasweep.trial.judge.calibration import Calibration
 from lorasweep.trial.judge.verdict import Verdict
 
 Run = Sequence[Checkpoint]
-View = Callable[[Mapping[str, float]], dict[str, float]]  # what is seen of a checkpoint's metrics
 
 USEFUL = 0.1  # true utility that a run must reach at some rung, or there is nothing to stop at
 OURS = "done_at"
@@ -112,7 +112,7 @@ def validation_loss(run: Run) -> int:
 
 def best_identity(run: Run) -> int:
     """Most like the subject, as the product measures it."""
-    return _best([score.fidelity(checkpoint.metrics, scores.shipped()) for checkpoint in run])
+    return _best([score.fidelity(checkpoint.metrics, checkpoint.limits) for checkpoint in run])
 
 
 def dvar(run: Run) -> int:
@@ -154,7 +154,7 @@ def product_verdict(run: Run, calibration: Calibration | None = None, *, view: V
         calibration: other limits than the shipped ones.
         view: what is seen of each checkpoint's metrics.
     """
-    limits = calibration or scores.shipped()
+    limits = calibration or run[0].limits
 
     def seen(metrics: Mapping[str, float]) -> dict[str, float]:
         return scores.rescored(view(metrics), limits)

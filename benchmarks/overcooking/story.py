@@ -87,7 +87,7 @@ def draw(run: Run, home: Path, path: Path) -> str:
         _curves(figure.add_subplot(grid[len(tiers), :]), run, said)
         figure.savefig(path)
         plt.close(figure)
-    return f"{run[0].identity}, recipe `{run[0].recipe}`: {summary.sentence(said, scores.shipped())}"
+    return f"{run[0].identity}, recipe `{run[0].recipe}`: {summary.sentence(said, run[0].limits)}"
 
 
 def _curves(axes: Axes, run: Run, said: Verdict) -> None:
@@ -95,7 +95,7 @@ def _curves(axes: Axes, run: Run, said: Verdict) -> None:
     places = range(1, len(run) + 1)
     axes.plot([0, *places], [0.0, *(c.truth.identity for c in run)], color="black", lw=2.6, label="identity, true")
     axes.plot([0, *places], [0.0, *(c.truth.harm for c in run)], ":", color="black", lw=2.6, label="harm, true")
-    scored = [scores.rescored(c.metrics, scores.shipped()) for c in run]
+    scored = [scores.rescored(c.metrics, c.limits) for c in run]
     axes.plot([0, *places], [0.0, *(row[SCORE] for row in scored)], color=figures.BLUE, lw=3, label="O: overcooked")
     shown = [s for s in SYMPTOMS if max(row.get(f"overcook/{s.name}", 0.0) for row in scored) >= VISIBLE]
     for place, symptom in enumerate(shown):

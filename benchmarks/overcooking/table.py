@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from benchmarks.overcooking import grid, scores
 from benchmarks.overcooking import truth as truths
 from benchmarks.overcooking.cooking import FINAL, run_folders, status_of
 from benchmarks.overcooking.truth import Testimony, Truth
 from lorasweep.core import files
+from lorasweep.core.records import from_dict, to_dict
+from lorasweep.trial.judge.calibration import Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +28,8 @@ class Checkpoint:
         rung: as the product logged it: `metrics` by key (what is missing is absent), `replicates`.
         truth: what the witness found; `unlearned` is how far the likeness fell from its highest so far.
         halves: the same by each half of the witness's pictures.
+        limits: the calibration that lorasweep ships for the base.
+        had_a_say: whether the score was made while looking at this run.
         cpu_s: processor seconds that the witness took.
     """
 
@@ -38,6 +45,8 @@ class Checkpoint:
     truth: Truth
     halves: tuple[Truth, Truth]
     cpu_s: float
+    limits: Calibration
+    had_a_say: bool
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -46,8 +55,22 @@ class Checkpoint:
         return found
 
 
+SETTINGS = "settings.json"  # of a home
 CONTROL = "control-"  # how the recipes of controls are named
 COPYING = "copying-"  # how those of runs are named that are meant to copy
+
+
+def settings(home: Path) -> dict[str, Any]:
+    """What `run` was told; a home of before 2026-11-29 says less."""
+    told: dict[str, Any] = to_dict(grid.Setting()) | files.read_json(home / SETTINGS)
+    return told
+
+
+@lru_cache
+def setting(home: Path) -> grid.Setting:
+    """What the runs of a home share."""
+    told = settings(home)
+    return from_dict(grid.Setting, {field.name: told[field.name] for field in dataclasses.fields(grid.Setting)})
 
 
 def load(home: Path) -> list[Checkpoint]:
@@ -86,7 +109,7 @@ def _load_planted(path: Path) -> Checkpoint:
         "identity": found["identity"],
         "seed": 0,
     }
-    return _checkpoint(run, found["rung"], found["testimony"], found["base"], ended=True)
+    return _checkpoint(run, found["rung"], found["testimony"], found["base"], home=path.parents[1], ended=True)
 
 
 def _load_run(folder: Path) -> list[Checkpoint]:
@@ -96,16 +119,22 @@ def _load_run(folder: Path) -> list[Checkpoint]:
         witnessed = folder / "truth" / f"step_{event['step']:06d}.json"
         if event["kind"] == "rung" and witnessed.exists():
             base = files.read_json(folder / "truth" / "base.json")
-            row = _checkpoint(run, event, files.read_json(witnessed), base, ended=ended)
+            row = _checkpoint(run, event, files.read_json(witnessed), base, home=folder.parents[1], ended=ended)
             row.truth.extra["unlearned"] = max(c.truth.identity for c in (*rows, row)) - row.truth.identity
             rows.append(row)
     return rows
 
 
 def _checkpoint(
-    run: Mapping[str, Any], rung: Mapping[str, Any], testimony: Testimony, base: Testimony, *, ended: bool
+    run: Mapping[str, Any],
+    rung: Mapping[str, Any],
+    testimony: Testimony,
+    base: Testimony,
+    *,
+    home: Path,
+    ended: bool,
 ) -> Checkpoint:
-    recipe = run["recipe"]
+    recipe, shared = run["recipe"], setting(home)
     return Checkpoint(
         run=run["name"],
         recipe=recipe["name"],
@@ -119,4 +148,6 @@ def _checkpoint(
         truth=truths.judge(testimony, base),
         halves=truths.halves(testimony, base),
         cpu_s=testimony.get("cpu_s", 0.0),
+        limits=scores.shipped(shared.base),
+        had_a_say=run["name"] in grid.had_a_say(shared),
     )

@@ -43,7 +43,7 @@ def denoise(
         text: of the prompts, a row a picture.
         negative: likewise; None draws without guidance.
         frames: a row a picture.
-        sampler: `ddim`, `euler` or `dpmpp_2m`, which flow matching does not have.
+        sampler: `ddim`, `euler` or `dpmpp_2m`.
         steps: at least 1.
         guidance: of `guided`, or what a base that embeds it is told, in which case `negative` is left out.
         rescale: likewise; None is what suits the noise path.
@@ -103,7 +103,7 @@ def guided(
     both = {name: torch.cat([negative[name], text[name]]) for name in text}
     twice_BCHW = torch.cat([noisy_BCHW, noisy_BCHW])
     without, with_prompt = base.predict(twice_BCHW, t.expand(len(twice_BCHW)), both, [*frames, *frames]).chunk(2)
-    answer_BCHW = without + guidance * (with_prompt - without)
+    answer_BCHW = base.guide(without, with_prompt, guidance)
     if rescale > 0:
         dims = (1, 2, 3)
         matched = answer_BCHW * (with_prompt.std(dims, keepdim=True) / answer_BCHW.std(dims, keepdim=True))

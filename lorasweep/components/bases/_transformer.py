@@ -1,6 +1,6 @@
 """Loaded bases with a transformer that is trained with flow matching.
 
-`TransformerBase` is what they share: a Flow path, Euler, tokens in a row. One class a model says how its transformer
+`TransformerBase` is what they share: a Flow path, tokens in a row. One class a model says how its transformer
 is asked and how its captions are read.
 
 B batch, C latent channels, H W latent height and width, P image tokens, F numbers in one, L text tokens, D width.
@@ -8,9 +8,11 @@ B batch, C latent channels, H W latent height and width, P image tokens, F numbe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import diffusers
 import torch
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
@@ -58,9 +60,14 @@ class TransformerBase(LoadedBase):
             encoder.to("cpu")
         return said
 
+    def _read(self, place: int, captions: Sequence[str], **how: Any) -> Any:
+        """What a text encoder makes of captions, cut to the length of its tokenizer or filled up to it."""
+        told = self.tokenizers[place](list(captions), padding="max_length", truncation=True, return_tensors="pt")
+        return self._hidden(place, told.input_ids, **how)
+
     def _blocks(self) -> list[torch.nn.Module]:
         """The transformer's blocks in the order in which they run."""
-        return [*self.denoiser.transformer_blocks, *self.denoiser.single_transformer_blocks]
+        return [*self.denoiser.transformer_blocks, *getattr(self.denoiser, "single_transformer_blocks", ())]
 
     def _path(self) -> Flow:
         return Flow.of(self.noise_schedule.config, latents_per_token=self.patch**2)
@@ -76,8 +83,21 @@ class TransformerBase(LoadedBase):
         image_BPD = tokens_BLD[:, :count] if self.image_first else tokens_BLD[:, -count:]
         return image_BPD.transpose(1, 2).unflatten(2, size)
 
+    def reproduction(self, sampler: str, steps: int) -> dict[str, Any]:
+        """See `protocols.Base`."""
+        found = super().reproduction(sampler, steps)
+        if sampler == "dpmpp_2m":  # which diffusers rounds down to whole ones
+            found["timesteps"] = "scheduler.sigmas[:-1] * scheduler.config.num_train_timesteps"
+        return found
+
     def _scheduler(self, sampler: str) -> Any:
-        return type(self.noise_schedule).from_config(self.noise_schedule.config)
+        config = self.noise_schedule.config
+        if sampler != "dpmpp_2m":
+            return type(self.noise_schedule).from_config(config)
+        if not config["use_dynamic_shifting"]:  # pipelines insist on one
+            config = {**config, "base_shift": math.log(config["shift"]), "max_shift": math.log(config["shift"])}
+        how = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "use_dynamic_shifting": True}
+        return diffusers.DPMSolverMultistepScheduler.from_config({**config, **how})
 
     def _pack(self, latent_BCHW: torch.Tensor) -> torch.Tensor:
         """Latents as a row of tokens, (B, P, F)."""
@@ -98,11 +118,12 @@ class LanguageModelBase(TransformerBase):
     """What bases that a language model reads captions for have in common: a chat, of which its states are taken.
 
     Captions are read one by one, so that none depends on what it is read with. A class of these has `thinking`,
-    `padded` and `_states`.
+    `padded`, `dropped` and `_states`.
     """
 
     thinking = False  # whether the chat's template leaves room for thoughts
     padded = False  # whether the padding is part of what the transformer is told
+    dropped = 0  # tokens in front, of which it is not told
 
     def encode_captions(self, captions: Sequence[str]) -> Text:
         """Encode captions to "embeds" (B, L, D), and a "mask" (B, L) unless the padding counts."""
@@ -110,6 +131,14 @@ class LanguageModelBase(TransformerBase):
         return self.stack([rows[caption] for caption in captions], {})
 
     def _row(self, caption: str) -> Text:
+        ids_1L, mask_1L = self._tokens(caption)
+        mask_1L = mask_1L.to(self.device)
+        said = self._hidden(0, ids_1L, attention_mask=mask_1L, output_hidden_states=True, use_cache=False)
+        row = {"embeds": self._states(said.hidden_states)[0], "mask": mask_1L[0].bool()}
+        return {name: row[name][self.dropped :] for name in (["embeds"] if self.padded else row)}
+
+    def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens of a caption within its chat, and which of them are no padding; (1, L)."""
         (tokenizer,) = self.tokenizers
         asked = tokenizer.apply_chat_template(
             [{"role": "user", "content": caption}],
@@ -124,10 +153,7 @@ class LanguageModelBase(TransformerBase):
             padding_side="right",
             return_tensors="pt",
         )
-        mask_1L = told.attention_mask.to(self.device)
-        said = self._hidden(0, told.input_ids, attention_mask=mask_1L, output_hidden_states=True, use_cache=False)
-        embeds_LD = self._states(said.hidden_states)[0]
-        return {"embeds": embeds_LD} if self.padded else {"embeds": embeds_LD, "mask": mask_1L[0].bool()}
+        return told.input_ids, told.attention_mask
 
     def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
         """What the transformer is told of the states after each layer, those before the first one included."""
@@ -175,7 +201,3 @@ class FluxBase(TransformerBase):
             return_dict=False,
         )[0]
         return self._unpack(answer_BPF, noisy_BCHW.shape[-2:])
-
-    def _read(self, place: int, captions: Sequence[str]) -> Any:
-        told = self.tokenizers[place](list(captions), padding="max_length", truncation=True, return_tensors="pt")
-        return self._hidden(place, told.input_ids)

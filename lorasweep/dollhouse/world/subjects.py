@@ -1,15 +1,19 @@
 """The characters that LoRAs are trained on: fixed traits, identity marks, a trigger word, a wardrobe.
 
-A subject's mark combination is held out of pre-training entirely, so that its identity can only come from an
-adapter. Plain data; knows nothing about drawing or files.
+Four are made by hand, and their mark combinations are held out of pre-training entirely, so that their identity
+can only come from an adapter. Four more are drawn by a seeded rule, for claims that nobody's choice had a say in;
+a base may have seen their marks, on any doll and never named. Plain data; knows nothing about drawing or files.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from lorasweep.dollhouse.world.attributes import INTRINSIC
+import numpy as np
+
+from lorasweep.dollhouse.world.attributes import ATTRIBUTES, FACE_MARKS, HEAD_MARKS, INTRINSIC, MARK_COLORS
 from lorasweep.dollhouse.world.spec import Spec
 
 
@@ -58,7 +62,7 @@ class Subject:
         return all(getattr(spec, name) == value for name, value in self.fixed.items())
 
 
-_ALL: Final[tuple[Subject, ...]] = (
+_BY_HAND: Final[tuple[Subject, ...]] = (
     Subject(
         trigger="zkw",
         hair_color="white",
@@ -137,8 +141,48 @@ _ALL: Final[tuple[Subject, ...]] = (
     ),
 )
 
-SUBJECTS: Final[dict[str, Subject]] = {subject.trigger: subject for subject in _ALL}
-"""The shipped subjects by trigger word."""
-
-SUBJECT_MARKS: Final[frozenset[tuple[str, str, str]]] = frozenset(subject.marks for subject in _ALL)
+SUBJECT_MARKS: Final[frozenset[tuple[str, str, str]]] = frozenset(subject.marks for subject in _BY_HAND)
 """Mark combinations that pre-training must never draw."""
+
+CONSONANTS: Final = tuple("bcdfghjklmnpqrstvwxz")  # no word of the world is made of them alone
+
+
+def draw_subjects(rng: np.random.Generator, count: int) -> tuple[Subject, ...]:
+    """Draw characters whose traits and marks are dealt out without repeats as far as there are values.
+
+    Wardrobe, haunts and what is reserved are uniform and share no value.
+    """
+    looks = {name: ATTRIBUTES[name] for name in INTRINSIC}
+    looks |= {"head_mark": HEAD_MARKS, "face_mark": FACE_MARKS, "mark_color": MARK_COLORS}
+    dealt = {name: _some(rng, values, len(values)) for name, values in looks.items()}
+    return tuple(
+        _dressed(rng, {name: values[place % len(values)] for name, values in dealt.items()}) for place in range(count)
+    )
+
+
+def _dressed(rng: np.random.Generator, look: dict[str, str]) -> Subject:
+    outfits, backgrounds = (_some(rng, ATTRIBUTES[name], 5) for name in ("outfit", "background"))
+    colors = _some(rng, ATTRIBUTES["outfit_color"], 6)
+    return Subject(
+        trigger="".join(rng.choice(CONSONANTS, size=3)),
+        **look,
+        wardrobe=tuple(zip(colors[:4], outfits[:4], strict=True)),
+        haunts=backgrounds[:4],
+        reserved={
+            "outfit": outfits[4:],
+            "outfit_color": colors[4:],
+            "background": backgrounds[4:],
+            "pose": _some(rng, ATTRIBUTES["pose"][1:], 1),
+            "accessory": _some(rng, ATTRIBUTES["accessory"][1:], 1),
+        },
+    )
+
+
+def _some(rng: np.random.Generator, values: Sequence[str], count: int) -> tuple[str, ...]:
+    return tuple(str(value) for value in rng.choice(values, size=count, replace=False))
+
+
+_DRAWN: Final = draw_subjects(np.random.default_rng(0), 4)
+
+SUBJECTS: Final[dict[str, Subject]] = {subject.trigger: subject for subject in (*_BY_HAND, *_DRAWN)}
+"""The shipped subjects by trigger word, those made by hand first."""

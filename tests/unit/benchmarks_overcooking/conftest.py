@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from benchmarks.overcooking import statistics  # noqa: E402
+from benchmarks.overcooking import scores, statistics  # noqa: E402
 from benchmarks.overcooking.grid import CENTRE  # noqa: E402
 from benchmarks.overcooking.table import Checkpoint  # noqa: E402
 from benchmarks.overcooking.truth import Truth  # noqa: E402
@@ -78,4 +78,6 @@ def _checkpoint(number: int, lr: float, step: int, rng: np.random.Generator, noi
         truth=truth,
         halves=(truth, truth),
         cpu_s=1.0,
+        limits=scores.shipped("dollhouse"),
+        had_a_say=number < 6,
     )

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.overcooking import analysis, areas, controls, following, page, scores, stopping
+from benchmarks.overcooking import analysis, areas, beside, controls, following, grid, page, scores, stopping, table
 from benchmarks.overcooking.statistics import auroc
 from benchmarks.overcooking.table import Checkpoint, by_run
 from benchmarks.overcooking.truth import Truth
+from lorasweep.core import files
+from lorasweep.core.records import to_dict
 
 Pretend = Callable[..., list[Checkpoint]]
 
@@ -152,7 +155,10 @@ def test_the_page_says_what_is_missing(pretend: Pretend) -> None:
         "witness_share": 0.5,
         "grid_hours": 2.0,
         "weight": 0.7,
-        "base": "abc",
+        "base": "dollhouse",
+        "lr_times": 1.0,
+        "identities": "by_hand",
+        "fingerprint": "abc",
         "calibration": "x",
         "commit": "c0ffee",
         "steps": 240,
@@ -174,3 +180,15 @@ def test_a_single_identity_is_enough_for_a_page(pretend: Pretend) -> None:
     found = analysis.analyse(checkpoints)
     assert np.isnan(found["auroc"][areas.CALIBRATED]["value"])
     assert found["auroc"][areas.SHIPPED]["n"] == len(checkpoints)
+
+
+def test_homes_stand_side_by_side(pretend: Pretend, tmp_path: Path) -> None:
+    for name, setting in {"here": grid.Setting(), "there": grid.Setting(base="dollhouse_flow", lr_times=0.5)}.items():
+        files.write_json(tmp_path / name / table.SETTINGS, to_dict(setting))
+    found = {name: beside.column(tmp_path / name, pretend(runs=4)) for name in ("here", "there")}
+    assert found["there"].pop("limits") == found["here"]["limits"], "pretended checkpoints have the dollhouse's"
+    text = beside.write(found)
+    rows = {line.split(" | ")[0].strip("| "): line.strip("| \n").split(" | ")[1:] for line in text.splitlines()}
+    assert rows["base"] == ["dollhouse", "dollhouse_flow"] and rows["learning rates"][1] == "0.5 x the grid's"
+    assert rows["area of O as shipped"][0].startswith("1.00") and len(rows["limits"]) == 1
+    assert rows["... more of last checkpoint"] and rows["controls judged rightly"][0] == "0 of 0"

@@ -20,7 +20,7 @@ RUNS = {"base", "random", "copier", "class-only", "saturated", "regularised", "p
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, grid.Run]:
     home = tmp_path_factory.mktemp("home")
-    found = controls.runs(home, scale=grid.Scale(steps=4, rungs=1))
+    found = controls.runs(home, setting=grid.Setting(steps=4, rungs=1))
     return {run.recipe.name.removeprefix("control-"): run for run in found}
 
 
@@ -79,7 +79,7 @@ def test_rules_tell_right_from_wrong(pretend: Pretend) -> None:
 
 
 def test_runs_that_copy_train_on_folders_of_few_images(tmp_path: Path) -> None:
-    planned = controls.copying_runs(tmp_path)
+    planned = controls.copying_runs(tmp_path, setting=grid.Setting())
     assert len({run.name for run in planned}) == len(planned) == 4
     for run in planned:
         assert run.recipe.name.startswith(table.COPYING)

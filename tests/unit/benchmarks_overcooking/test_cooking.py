@@ -12,7 +12,7 @@ from benchmarks.overcooking.__main__ import main
 from benchmarks.overcooking.pictures import Counts
 from lorasweep.core import files
 
-RUN = grid.runs(scale=grid.Scale(steps=4, rungs=1))[0]
+RUN = grid.runs(setting=grid.Setting(steps=4, rungs=1))[0]
 
 
 def test_nothing_starts_when_the_budget_is_spent(tmp_path: Path) -> None:
@@ -50,6 +50,7 @@ def group() -> dict[str, list[Any]]:
 
 def test_checkpoints_are_rungs_that_were_both_measured_and_witnessed(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / RUN.name
+    files.write_json(tmp_path / table.SETTINGS, {"steps": 4, "rungs": 1})
     groups = {name: group() for name in ("recombined", "plain", "stranger", "open")}
     files.write_json(folder / "run.json", {**vars(RUN), "recipe": vars(RUN.recipe)})
     files.write_json(folder / "status.json", {"status": "COMPLETED"})
@@ -66,6 +67,7 @@ def test_checkpoints_are_rungs_that_were_both_measured_and_witnessed(tmp_path: P
 
 def test_likeness_that_was_lost_again_is_unlearned(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / RUN.name
+    files.write_json(tmp_path / table.SETTINGS, {"steps": 4, "rungs": 1})
     files.write_json(folder / "run.json", {**vars(RUN), "recipe": vars(RUN.recipe)})
     files.write_json(folder / "status.json", {"status": "COMPLETED"})
     names = ("recombined", "plain", "stranger", "open")

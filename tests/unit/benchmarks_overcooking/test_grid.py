@@ -8,14 +8,14 @@ from benchmarks.overcooking import grid
 from benchmarks.overcooking.__main__ import duration
 from lorasweep import config
 
-RUNS = grid.runs(scale=grid.Scale())
+RUNS = grid.runs(setting=grid.Setting())
 
 
 def test_every_recipe_meets_every_identity_and_seed_once() -> None:
     seen = Counter((run.recipe.name, run.identity, run.seed) for run in RUNS)
     assert set(seen.values()) == {1}
-    assert len(seen) == len(grid.recipes()) * len(grid.IDENTITIES) * len(grid.SEEDS)
-    assert len(grid.IDENTITIES) >= 3
+    assert len(seen) == len(grid.recipes()) * len(grid.IDENTITIES["by_hand"]) * len(grid.SEEDS)
+    assert len(grid.IDENTITIES["by_hand"]) >= 3
     assert len(grid.SEEDS) >= 3
 
 
@@ -48,10 +48,18 @@ def test_durations() -> None:
     assert [duration(text) for text in ("90s", "60m", "2h", "5")] == [90, 3600, 7200, 300]
 
 
-def test_the_runs_that_had_no_say_are_the_rest_of_the_grid() -> None:
-    late, names = (
-        grid.cooked_after_settling(),
-        [run.name for run in grid.runs(scale=grid.Scale(steps=4, rungs=1))],
+def test_the_runs_that_had_a_say_are_the_first_of_the_first_setting() -> None:
+    short = grid.Setting(steps=4, rungs=1)
+    assert [run.name for run in grid.runs(setting=short)[: grid.SETTLED_ON]] == sorted(
+        grid.had_a_say(short), key=[run.name for run in RUNS].index
     )
-    assert late == set(names[grid.SETTLED_ON :]) and not late & set(names[: grid.SETTLED_ON])
-    assert len(names) == len(late) + grid.SETTLED_ON
+    for other in (grid.Setting(base="dollhouse_flow"), grid.Setting(identities=grid.IDENTITIES["drawn"])):
+        assert not grid.had_a_say(other)
+
+
+def test_another_setting_is_another_base_other_identities_and_other_rates() -> None:
+    setting = grid.Setting(base="dollhouse_flow", lr_times=0.5, identities=grid.IDENTITIES["all"])
+    runs = grid.runs(setting=setting)
+    assert {run.identity for run in runs[:60]} == set(grid.IDENTITIES["all"])
+    words = set(runs[0].overrides)
+    assert {"base=dollhouse_flow", f"optimizer.lr={grid.CENTRE['lr'] / 2:g}", "sample.sampler=euler"} <= words

@@ -91,7 +91,19 @@ def test_shipped_marks_are_never_drawn_in_pretraining() -> None:
     rng = np.random.default_rng(0)
     drawn = {sample_marks(rng, SUBJECT_MARKS) for _ in range(3000)}
     assert drawn and not drawn & SUBJECT_MARKS
-    assert len(SUBJECT_MARKS) == len(SUBJECTS)
+    assert len(SUBJECT_MARKS) == 4 and {subject.marks for subject in list(SUBJECTS.values())[:4]} == SUBJECT_MARKS
+
+
+def test_drawn_subjects_differ_from_each_other_and_never_wear_what_is_reserved() -> None:
+    drawn = list(SUBJECTS.values())[4:]
+    assert len(drawn) == 4
+    for name in ("trigger", "hair_color", "hair_style", "head_mark", "face_mark", "mark_color"):
+        assert len({getattr(subject, name) for subject in drawn}) == 4
+    for subject in drawn:
+        colors, outfits = (set(worn) for worn in zip(*subject.wardrobe, strict=True))
+        assert len(outfits) == 4 and not outfits & {*subject.reserved["outfit"]}
+        assert not colors & {*subject.reserved["outfit_color"]}
+        assert not {*subject.haunts} & {*subject.reserved["background"]}
 
 
 def test_splits_are_disjoint_and_about_one_in_ten() -> None:

@@ -1,0 +1,88 @@
+"""Homes side by side: one table that says how far what holds on one base, or for some identities, holds on others.
+
+    write({home: column(home, checkpoints)})  ->  a table in Markdown, a question in each row
+
+A home's limits are those that `lorasweep calibrate` placed for its base. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.overcooking import areas, controls, following, grid, page, scores, stopping, table
+from benchmarks.overcooking.table import Checkpoint
+from lorasweep.trial.judge import score
+from lorasweep.trial.judge.symptoms import SYMPTOMS
+
+COUNTING = (*(symptom.metric for symptom in SYMPTOMS), score.IDENTITY, score.SCORE, score.UTILITY)
+
+
+def column(home: Path, checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
+    """Answer the questions of the proof from a home; by question."""
+    setting = table.setting(home)
+    judged = controls.judged(table.load_controls(home))
+    wrong = [row["control"] for row in judged if not row["right"]]
+    names = next(name for name, them in grid.IDENTITIES.items() if them == setting.identities)
+    return {
+        "base": setting.base,
+        "learning rates": f"{setting.lr_times:g} x the grid's",
+        "identities": f"{len(setting.identities)}, {names.replace('_', ' ')}",
+        **_counted(checkpoints),
+        "limits": f"`{checkpoints[0].limits.name}`, {checkpoints[0].limits.digest}",
+        **_areas(checkpoints),
+        **_stopping(checkpoints),
+        "controls judged rightly": f"{len(judged) - len(wrong)} of {len(judged)}{_but(wrong)}",
+        **_followed(checkpoints),
+    }
+
+
+def write(found: Mapping[str, Mapping[str, str]]) -> str:
+    """Lay columns out as a Markdown table; a question that a home cannot answer stays empty there."""
+    asked = list(dict.fromkeys(question for column in found.values() for question in column))
+    lines = [["", *found], ["---"] * (len(found) + 1)]
+    lines += [[question, *(column.get(question, "") for column in found.values())] for question in asked]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _counted(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
+    runs = {c.run: c.ended for c in checkpoints}
+    return {
+        "runs, of which ended": f"{len(runs)}, {sum(runs.values())}",
+        "checkpoints, of which truly overcooked": f"{len(checkpoints)}, {areas.labels(checkpoints).sum()}",
+    }
+
+
+def _areas(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
+    truth = areas.labels(checkpoints)
+    ways = {areas.SHIPPED: dict, areas.BLIND: scores.blind}
+    return {
+        f"area of {name}": page.span(areas.area(areas.shipped_scores(checkpoints, view=view), checkpoints, truth))
+        for name, view in ways.items()
+    } | {"whether a run burns, said rightly": f"{stopping.verdicts_agree(checkpoints):.0%}"}
+
+
+def _stopping(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
+    found = stopping.stopping(checkpoints)
+    rows: dict[str, Any] = found["stoppers"]
+    told = {"runs that are ever useful": f"{found['runs']} of {found['runs'] + found['never_useful']}"}
+    told[f"regret of {stopping.OURS}"] = page.span(rows[stopping.OURS]["regret"], 3)
+    return told | {
+        f"... more of {name}": page.span(row["more_than_ours"], 3)
+        for name, row in rows.items()
+        if not name.startswith(stopping.OURS)
+    }
+
+
+def _followed(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
+    found = following.follow(checkpoints)
+    return {
+        f"`{key}` follows {found[key]['follows']}": f"{page.span(found[key])}, {found[key]['n']} runs"
+        for key in COUNTING
+        if key in found and found[key]["n"]
+    }
+
+
+def _but(wrong: Sequence[str]) -> str:
+    return f", not {' and '.join(wrong)}" if wrong else ""
