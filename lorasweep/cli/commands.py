@@ -396,7 +396,11 @@ file and on stderr. See docs/flags.md.""",
     "doctor": (
         "check this machine, and cook for a few seconds",
         "Each line has its next step when something is wrong. Exit code 1 when something is broken.",
-        (_arg("--no-cook", dest="cook", action="store_false", help="leave the cooking out"), _JSON),
+        (
+            _arg("overrides", metavar="KEY=VALUE", nargs="*", help="launcher=ssh ...: ask its machines instead"),
+            _arg("--no-cook", dest="cook", action="store_false", help="leave the cooking out"),
+            _JSON,
+        ),
     ),
     "dollhouse": (
         "look at the embedded world, or write a dataset from it",

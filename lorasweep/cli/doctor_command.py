@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lorasweep.cli.doctor import Check, State, fail, machine, software
+from lorasweep.cli.doctor import Check, State, fail, machine, machines, software
 from lorasweep.core.console import text_console
 from lorasweep.core.records import to_dict
 
@@ -37,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
     """Examine, show every check with its next step as it comes; 1 when something is broken."""
     console = text_console()
     checks = []
-    for check in examine(with_cook=options.cook):
+    elsewhere = machines.look(options.overrides)
+    for check in elsewhere or examine(with_cook=options.cook):
         checks.append(check)
         if not options.json:
             _show(check, console)

@@ -265,13 +265,13 @@ def bind_options(
         data = {**{key: shipped[key] for key in knobs if key in shipped}, **data}
     bound = bind_knobs(knobs, data, at=at, problems=problems, owner=f"{group} `{name}`")
     for index in range(before, len(problems)):
-        problems[index] = _with_owners(problems[index], group, at)
+        problems[index] = with_owners(problems[index], group, at)
     problems += [Problem(f"{at}.{key}", message, hint) for key, message, hint in _relations(module, bound)]
     options: dict[str, Any] = to_dict(bound)
     return options if len(problems) == before else None
 
 
-def _with_owners(problem: Problem, group: str, at: str) -> Problem:
+def with_owners(problem: Problem, group: str, at: str) -> Problem:
     """Say of an unknown knob which other parts of the group have it."""
     if not problem.message.startswith("unknown key") or group not in registry.FOLDERS:
         return problem

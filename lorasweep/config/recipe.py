@@ -12,13 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.config import places, rules
-from lorasweep.config.bind import bind_component, bind_options, bind_value, find_module, record_knobs
+from lorasweep.config.bind import (
+    bind_component,
+    bind_knobs,
+    bind_options,
+    bind_value,
+    builder_knobs,
+    find_module,
+    record_knobs,
+    with_owners,
+)
 from lorasweep.config.override import Override, parse, repeats, unsafe
 from lorasweep.config.suggest import unknown
 from lorasweep.config.tree import Tree, compose_tree
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, InputError, Problem
-from lorasweep.core.records import BaseOptions, Component, Recipe
+from lorasweep.core.records import BaseOptions, Component, LauncherOptions, Recipe, to_dict
 
 _MODULES = {"regularization": "regularizer", "metrics": "metric"}  # what one of a list is called
 
@@ -93,14 +102,29 @@ def _bind_groups(tree: Tree, problems: list[Problem]) -> dict[str, Any]:
     for key, knob in record_knobs(Recipe).items():
         if key in places.LIST_GROUPS:
             parts[key] = _bind_list(key, values.get(key), problems)
+        elif key == "launcher":
+            parts[key] = _bind_launcher(values.get(key), problems)
         elif knob.hint is Component:
             parts[key] = bind_component(key, values.get(key), problems=problems)
         else:
             parts[key] = bind_value(knob.hint, values.get(key), at=key, problems=problems)
-    for group in ("base", "launcher"):
-        if parts[group] is not None:
-            find_module(group, parts[group].name, at=f"{group}.name", problems=problems)
+    if parts["base"] is not None:
+        find_module("base", parts["base"].name, at="base.name", problems=problems)
     return parts
+
+
+def _bind_launcher(data: Any, problems: list[Problem]) -> LauncherOptions | None:
+    """Check what every launcher has, and the knobs of the one that is named."""
+    before, name = len(problems), data.get("name") if isinstance(data, Mapping) else None
+    module = find_module("launcher", name, at="launcher.name", problems=problems) if isinstance(name, str) else None
+    common = {key: knob for key, knob in record_knobs(LauncherOptions).items() if key != "options"}
+    own = builder_knobs(module) if module else {}
+    bound = bind_knobs({**common, **own}, data, at="launcher", problems=problems, owner="`launcher`")
+    if len(problems) > before:
+        problems[before:] = [with_owners(problem, "launcher", "launcher") for problem in problems[before:]]
+        return None
+    options = {key: to_dict(bound.pop(key)) for key in own}
+    return LauncherOptions(**bound, options=options)
 
 
 def _knobs(group: Any) -> Mapping[str, Any]:

@@ -209,6 +209,11 @@ def _hint(key: str) -> Any:
     if group in LIST_GROUPS and len(path) == 2 and path[0] in registry.names(group):
         knob = builder_knobs(registry.load(group, path[0])).get(path[1])
         return None if knob is None else knob.hint
+    if group == "launcher" and len(path) == 1:
+        modules = [registry.load(group, name) for name in registry.names(group)]
+        own = {key: knob.hint for module in modules for key, knob in builder_knobs(module).items()}
+        if path[0] in own:
+            return own[path[0]]
     hint: Any = Recipe
     for part in (group, *path):
         hint = typing.get_type_hints(hint).get(part) if isinstance(hint, type) else None

@@ -34,7 +34,7 @@ def provenance() -> dict[str, Any]:
     return {
         "lorasweep": lorasweep.__version__,
         "code": code_digest(),
-        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "libraries": {name: version(name) for name in _LIBRARIES},
         "plugins": {plugin.distribution: plugin.version for plugin in registry.plugins()},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -60,18 +60,25 @@ def code_digest() -> str:
     versions of the libraries that compute. A change of a comment counts as a change: better cooked twice than
     taken for the same.
     """
-    root = Path(lorasweep.__file__).parent
-    sources = [path for path in root.rglob("*.py") if path.relative_to(root).parts[0] not in _BESIDE]
-    found = hashlib.sha256()
-    for path in sorted(sources):
-        found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    found = hashlib.sha256(source_digest().encode())
     for name in _LIBRARIES:
         if name not in _BESIDE_LIBRARIES:
-            found.update(f"{name} {_version(name)}\0".encode())
+            found.update(f"{name} {version(name)}\0".encode())
     return found.hexdigest()
 
 
-def _version(name: str) -> str | None:
+@functools.cache
+def source_digest() -> str:
+    """The part of `code_digest` that is lorasweep's own, whatever is installed beside it."""
+    root = Path(lorasweep.__file__).parent
+    found = hashlib.sha256()
+    for path in sorted(path for path in root.rglob("*.py") if path.relative_to(root).parts[0] not in _BESIDE):
+        found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+def version(name: str) -> str | None:
+    """The version of an installed distribution; None when there is none."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -257,6 +257,7 @@ class LauncherOptions:
     recycle_after: Annotated[int, Field(ge=1, examples=[50])] | None = None  # trials until a worker is replaced
     memory_growth_mb: Positive | None = 2000.0  # a worker that grew by more since its first trial does so too
     hang_s: Annotated[float, Field(ge=1)] | None = 600.0  # a busy worker without a sign of life for so long is killed
+    options: dict[str, Any] = field(default_factory=dict)  # the module's own knobs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,9 @@ OUTCOME_FILE = "outcome.json"  # written only by the worker, so that an end is n
 ERROR_FILE = "error.txt"  # the last traceback
 PARENT_FILE = "parent.json"  # of a single run: what it is a variation of
 MLFLOW_FILE = "mlflow.json"  # what MLflow has of it, or of the sweep
+LOCK_FILE, OWNER_FILE = "lock", "lock.owner"  # of who drives it, or the sweep
+# What is the driver's, and nothing of the recipe's result.
+DRIVERS_FILES = (STATUS_FILE, RECIPE_FILE, PLAN_FILE, PARENT_FILE, MLFLOW_FILE, LOCK_FILE, OWNER_FILE)
 CHECKPOINTS, SAMPLES = "checkpoints", "samples"  # folders: step_000100/ each
 INDEX_FILE = "index.json"  # of a folder of pictures
 
@@ -42,7 +45,9 @@ INDEX_FILE = "index.json"  # of a folder of pictures
 MANIFEST_FILE = "sweep.yaml"  # what it was declared to hold
 ASKED_FILE = "asked.jsonl"  # the trials that it came to hold since
 STUDY_FILE = "study.db"  # Optuna's
+LOG_FOLDER = "workers"  # what each worker printed
 BASE_SAMPLES = "base_samples"  # the base model's own pictures
+CACHED_AS_FILE = "cached_as.json"  # in it: the folder of `cache/base_samples/` that they were taken from
 LEADERBOARD_FILE = "leaderboard.json"
 PRUNING_FILE = "pruning.json"  # what pruning saved and cost
 TIMING_FILE = "timing.json"  # how long it was said to take, and took
@@ -73,6 +78,8 @@ class TrialRecord:
     exempt: bool = False  # by lot: it runs its course whatever a pruner says
     spared: str = ""  # why a pruner would have stopped it, had it not been exempt
     reused_from: str = ""  # a run folder here, or `<sweep>/<run folder>`: it was cooked there, not here
+    node: str = ""  # the machine of its latest attempt, as its launcher calls it; "" for the driver's own
+    device: str = ""  # what it has there: the GPU's model, or "CPU"
     started_at: float | None = None  # unix s, first attempt
     ended_at: float | None = None  # unix s
 

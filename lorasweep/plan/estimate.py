@@ -77,7 +77,8 @@ def sweep_seconds(trials_s: Sequence[float], launcher: LauncherOptions, *, trial
         trials: how many there will be in all.
         once_s: what is done once for all trials, by workers that share it between them.
     """
-    workers = max(1, min(launcher.workers or os.cpu_count() or 1, trials))
+    machines = max(1, len(launcher.options.get("hosts", ())))
+    workers = max(1, min((launcher.workers or os.cpu_count() or 1) * machines, trials))
     return (fmean(trials_s) * trials + once_s) / workers
 
 

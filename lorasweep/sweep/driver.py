@@ -18,17 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.config import compose_recipe
+from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, LorasweepError, Problem
 from lorasweep.core.files import write_json
 from lorasweep.core.paths import require_writable
 from lorasweep.core.records import Plan, Recipe, Status
-from lorasweep.core.run_folder import TIMING_FILE, SweepFolder
+from lorasweep.core.run_folder import LOG_FOLDER, TIMING_FILE, SweepFolder
 from lorasweep.plan import make_plan
+from lorasweep.sweep.launchers import LaunchOptions
 from lorasweep.sweep.loop import SweepLoop
 from lorasweep.sweep.manifest import Manifest, declare, read_manifest, write_manifest
 from lorasweep.sweep.mirror import Mirror, MirrorReport, last_look
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.ranking.announce import Announcer
+from lorasweep.sweep.ranking.noise import CONTENDERS
 from lorasweep.sweep.ranking.state import SweepState, read_state
 from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line
@@ -37,7 +40,6 @@ from lorasweep.sweep.search.study import SweepStudy
 from lorasweep.sweep.trial_writer import TrialWriter, recover, write_invalid
 from lorasweep.sweep.trials import Compose, Composed, TrialSource, compose_point, new_trial
 from lorasweep.sweep.workers.lock import sweep_lock
-from lorasweep.sweep.workers.pool import pool_options
 from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.trial.judge import score
 
@@ -107,6 +109,7 @@ def run_sweep(
     Raises:
         SweepHeldError: another driver has this sweep.
         InputError: the folder cannot be written, or holds trials that this declaration would contradict.
+        ConfigError: a machine that workers should live on cannot be used.
     """
     listening = stop is None
     stop = stop or StopSignal()
@@ -132,11 +135,15 @@ def run_sweep(
         gate = PruningGate(spec, source.trials, left_out=source.left_out)
         cache = None if fresh else ResultCache(folder.parent, own=folder)
         stopwatch = Stopwatch(folder, estimated_s)
+        options = launch_options(spec, folder, source.trials, trial_module, further=repeats is not None)
+        launcher = registry.load("launcher", spec.launcher.name).build(options, **spec.launcher.options)
+        if not source.done:
+            launcher.reach()
         loop = SweepLoop(folder, source, writer, gate, announcer, stop, cache=cache, repeats=repeats)
         if mirror is not None:
             mirror.start()
         try:
-            loop.run(pool_options(spec, folder, source.trials, trial_module, further=repeats is not None))
+            loop.run(launcher)
         except Exception as error:
             if not is_disk_full(error):
                 raise
@@ -197,6 +204,22 @@ def recipe_factory(spec: SweepSpec) -> Compose:
         return recipe, make_plan(recipe)
 
     return compose
+
+
+def launch_options(
+    spec: SweepSpec, folder: Path, trials: Sequence[Trial], trial_module: str, *, further: bool
+) -> LaunchOptions:
+    """Say what one call needs; `further`: repeats may be added once the trials known so far are cooked."""
+    jobs = len({trial.record.fingerprint for trial in trials if not trial.record.status.is_final})
+    jobs += max(0, spec.total - len(trials))  # points not asked for yet
+    return LaunchOptions(
+        trial_module=trial_module,
+        jobs=max(jobs, 1 + CONTENDERS) if further else jobs,
+        gpus_wanted=any(arm.recipe.train.device != "cpu" for arm in spec.known),
+        recipes=[arm.recipe for arm in spec.known],
+        log_folder=folder / LOG_FOLDER,
+        launcher=spec.launcher,
+    )
 
 
 def _load_trials(

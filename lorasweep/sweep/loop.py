@@ -1,6 +1,6 @@
 """What happens while workers are alive: trials are handed out, ends are heard, and each is decided.
 
-    SweepLoop(folder, source, ...).run(options)   until nothing is left to wait for
+    SweepLoop(folder, source, ...).run(launcher)   until nothing is left to wait for
 
 The only writer of statuses and of the study, both by way of the `TrialWriter`. Knows nothing about how a sweep is
 opened and closed, about torch or MLflow.
@@ -9,26 +9,27 @@ opened and closed, about torch or MLflow.
 from __future__ import annotations
 
 import dataclasses
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from lorasweep.core import registry
-from lorasweep.core.records import Outcome, Status, from_dict, to_dict
+from lorasweep.core.records import Outcome, Status, from_dict
 from lorasweep.core.run_folder import BASE_SAMPLES, RunFolder
-from lorasweep.sweep.queue import Trial, TrialQueue
+from lorasweep.sweep.launchers import Launcher, Member, Message, last_line
+from lorasweep.sweep.nodes import NodeWatch
+from lorasweep.sweep.queue import Trial, TrialQueue, job_of
 from lorasweep.sweep.ranking import leaderboard
 from lorasweep.sweep.ranking.announce import Announcer
 from lorasweep.sweep.result_cache import BaseSamples, ResultCache
-from lorasweep.sweep.retry import FailureWatch, disk_full, status_of_death
+from lorasweep.sweep.retry import FailureWatch, disk_full, kind_of, status_of_death
 from lorasweep.sweep.search.pruning import PruningGate
 from lorasweep.sweep.trial_writer import TrialWriter
 from lorasweep.sweep.trials import TrialSource
-from lorasweep.sweep.workers.pool import Message, PoolOptions, WorkerHandle, WorkerPool
 from lorasweep.sweep.workers.stop import StopSignal
 
 TICK_S = 0.25  # how soon Ctrl-C is noticed
-EARLY_DEATHS_STOP = 3  # workers that die before they can cook, one after the other
 INVALID_POINTS_STOP = 3  # points of the space that make no recipe, one after the other
+LOST_STOP = 5  # times that a machine goes away under one trial, before that counts as a crash of the trial
 
 
 class SweepLoop:
@@ -56,44 +57,45 @@ class SweepLoop:
         self._queue = TrialQueue(source.trials)
         self._watch = FailureWatch()
         self._base = BaseSamples(folder)
-        self._early_deaths = self._invalid_points = 0
+        self._nodes = NodeWatch()
+        self._invalid_points = 0
 
-    def run(self, options: PoolOptions) -> None:
+    def run(self, launcher: Launcher) -> None:
         """Cook until nothing is left, or until told to stop."""
-        launcher = registry.load("launcher", options.launcher.name)
-        self._pool: WorkerPool = launcher.build(options)
-        self._reuse_cooked()
-        self._add_repeats()
-        if not self._more:
-            return
-        if not self._queue and not self._source.open and self._repeats is None:
-            # Only the base's samples are left to draw, which is one worker's work.
-            self._pool = launcher.build(dataclasses.replace(options, workers=1))
-        with self._pool:
+        self._launcher = launcher
+        with ExitStack() as ends:
+            ends.push(launcher)  # entered or not: it may have reached machines already
+            self._reuse_cooked()
+            self._add_repeats()
+            if not self._more:
+                return
+            if not self._queue and not self._source.open and self._repeats is None:
+                launcher.jobs = 1  # only the base's samples are left to draw, which is one worker's work
+            launcher.__enter__()
             while self._advance():
                 self._announcer.changed(self._activity())
-                for handle, message in self._pool.listen(TICK_S):
+                for member, message in launcher.listen(TICK_S):
                     if message is None:
-                        self._worker_died(handle)
+                        self._worker_died(member)
                     else:
-                        self._hear(handle, message)
-                self._pool.end_hung()
+                        self._hear(member, message)
+                launcher.end_hung()
         self._announcer.changed("")
 
     def _advance(self) -> bool:
         """Hand out work, or call it in; False when there is nothing left to wait for."""
         if self._stop.now:
-            for handle in self._pool.workers:
-                self._cancel(handle)
+            for member in self._launcher.members:
+                self._cancel(member)
             return False
         if not self._stopping:
             self._hand_out()
             self._add_repeats()
             return self._more or self._cooking
-        cooking = [handle for handle in self._pool.workers if isinstance(handle.job, Trial)]
-        for handle in cooking:
-            if not handle.stopping:
-                handle.stopping = handle.send(kind="stop")
+        cooking = [member for member in self._launcher.members if isinstance(member.job, Trial)]
+        for member in cooking:
+            if not member.stopping:
+                member.stopping = member.send(kind="stop")
         return bool(cooking)  # base samples are not waited for: nothing of them is lost
 
     @property
@@ -108,7 +110,7 @@ class SweepLoop:
 
     @property
     def _cooking(self) -> bool:
-        return any(handle.job is not None for handle in self._pool.workers)
+        return any(member.job is not None for member in self._launcher.members)
 
     @property
     def _stopping(self) -> bool:
@@ -117,19 +119,22 @@ class SweepLoop:
     # ------------------------------------------------------------------------------------------ hand out
 
     def _hand_out(self) -> None:
-        for handle in self._pool.workers:
-            if not handle.ready or handle.job is not None:
+        for member in list(self._launcher.members):
+            if not member.ready or member.job is not None:
+                continue
+            if _node(member) in self._nodes.benched:
+                self._launcher.remove(member)
                 continue
             if self._base.wanted:
                 # Trials are judged against the base's samples, so these come before any trial.
-                if not any(other.job == BASE_SAMPLES for other in self._pool.workers):
-                    self._give_base_samples(handle)
+                if not any(other.job == BASE_SAMPLES for other in self._launcher.members):
+                    self._give_base_samples(member)
                 return
             trial = self._next()
             if trial is None:
                 return
-            self._writer.begin(trial)
-            self._give(handle, trial, trial, trial.folder)
+            self._writer.begin(trial, member.place)
+            self._give(member, trial, trial, trial.folder)
 
     def _next(self) -> Trial | None:
         """The next trial: one that waits, or else one of a point that is asked for now."""
@@ -163,61 +168,57 @@ class SweepLoop:
             self._queue.add(self._source.repeat(arm, seed))
         self._reuse_cooked()
 
-    def _give_base_samples(self, handle: WorkerHandle) -> None:
+    def _give_base_samples(self, member: Member) -> None:
         while not self._recipes and self._source.open and not self._stopping:
             self._ask()
         if self._recipes:
-            self._give(handle, BASE_SAMPLES, self._recipes[0], self._base.folder)
+            self._give(member, BASE_SAMPLES, self._recipes[0], self._base.folder)
 
     @property
     def _recipes(self) -> list[Trial]:
         """The trials that can be cooked."""
         return [trial for trial in self._source.trials if trial.recipe is not None]
 
-    def _give(self, handle: WorkerHandle, job: Trial | str, trial: Trial, folder: Path) -> None:
-        handle.job = job
-        handle.send(
-            kind=BASE_SAMPLES if job == BASE_SAMPLES else "cook",
-            recipe=to_dict(trial.recipe),
-            plan=to_dict(trial.plan),
-            folder=str(folder),
-            attempt=trial.record.attempt,
-        )
+    def _give(self, member: Member, job: Trial | str, trial: Trial, folder: Path) -> None:
+        member.job = job
+        member.send(**job_of(trial, BASE_SAMPLES if job == BASE_SAMPLES else "cook", folder))
 
     # -------------------------------------------------------------------------------------------- listen
 
-    def _hear(self, handle: WorkerHandle, message: Message) -> None:
+    def _hear(self, member: Member, message: Message) -> None:
         match message["kind"]:
             case "ready":
-                handle.ready = True
+                member.ready = True
+                self._compare_devices()
             case "event":
-                self._event(handle, message["event"])
+                self._event(member, message["event"])
             case "outcome":
-                trial = self._job_done(handle, leaving=message["leaving"])
+                trial = self._job_done(member, leaving=message["leaving"])
                 outcome = from_dict(Outcome, message["outcome"])
-                if message["disk_full"]:
-                    self._halt(disk_full(self._folder, outcome.reason))
-                self._attempt_ended(trial, outcome)
+                if message["disk_full"] and self._no_room(member, outcome.reason):
+                    self._again(trial, outcome.reason)
+                else:
+                    self._attempt_ended(trial, outcome, _node(member))
             case "drawn":
-                self._job_done(handle, leaving=message["reason"])
+                self._job_done(member, leaving=message["reason"])
                 if message["disk_full"]:
-                    self._halt(disk_full(self._folder, message["reason"]))
+                    self._no_room(member, message["reason"])
                 else:
                     self._base_drawn(message["reason"])
 
-    def _event(self, handle: WorkerHandle, event: dict[str, Any]) -> None:
-        trial: Trial = handle.job
+    def _event(self, member: Member, event: dict[str, Any]) -> None:
+        trial: Trial = member.job
         trial.note(event)
-        self._early_deaths = 0
+        self._nodes.fine(_node(member))
         if event["kind"] == "rung":
             go = self._gate.rung(trial)
             self._writer.rung(trial)
-            handle.send(kind="verdict", go=go)
+            member.send(kind="verdict", go=go)
 
-    def _job_done(self, handle: WorkerHandle, *, leaving: str) -> Any:
-        job, handle.job = handle.job, None
-        handle.stopping = False
-        handle.ready, handle.leaving = not leaving, bool(leaving)
+    def _job_done(self, member: Member, *, leaving: str) -> Any:
+        job, member.job = member.job, None
+        member.stopping = False
+        member.ready, member.leaving = not leaving, bool(leaving)
         return job
 
     def _base_drawn(self, reason: str) -> None:
@@ -226,39 +227,80 @@ class SweepLoop:
         if reason:
             self._announcer.notes.append(f"the base model's own samples could not be drawn: {reason}")
 
-    def _worker_died(self, handle: WorkerHandle) -> None:
-        job, death = handle.job, handle.death()
+    def _worker_died(self, member: Member) -> None:
+        job, death, node = member.job, member.death(), _node(member)
         if isinstance(job, Trial):
             # It may have finished its trial and died before it could say so.
             left = RunFolder(job.folder).outcome(attempt=job.record.attempt)
-            status = status_of_death(job.record, starved=death.starved)
-            self._attempt_ended(job, left or Outcome(status=status, step=job.step, reason=death.cause))
-        elif not handle.leaving:
-            self._early_deaths += 1
-            if self._early_deaths >= EARLY_DEATHS_STOP:
-                why = f"{death.cause}; {handle.last_words()}; see {handle.log}"
-                self._halt(f"workers die before they can cook: {why}")
-        if (self._more or self._repeats is not None) and not self._stopping:
-            self._pool.replace(handle)
+            job.lost += death.lost
+            if left is None and death.lost and job.lost < LOST_STOP:
+                self._again(job, death.cause)
+            else:
+                status = status_of_death(job.record, starved=death.starved)
+                self._attempt_ended(job, left or Outcome(status=status, step=job.step, reason=death.cause), node)
+        elif not (member.leaving or death.lost) and self._nodes.died_early(node):
+            why = f"workers die before they can cook: {death.cause}; {last_line(member.log)}; see {member.log}"
+            if not self._bench(node, why):
+                self._halt(why)
+        if death.for_good:
+            self._announcer.note(death.cause)
+        gone = death.for_good or node in self._nodes.benched
+        if (self._more or self._repeats is not None) and not self._stopping and not gone:
+            self._launcher.replace(member)
         else:
-            self._pool.remove(handle)
+            self._launcher.remove(member)
+            if gone and not self._launcher.members:
+                self._halt(f"no worker is left: {death.cause}")
 
-    def _cancel(self, handle: WorkerHandle) -> None:
-        handle.kill()
-        trial, handle.job = handle.job, None
+    def _cancel(self, member: Member) -> None:
+        member.kill()
+        trial, member.job = member.job, None
         if isinstance(trial, Trial):
             left = RunFolder(trial.folder).outcome(attempt=trial.record.attempt)
             cancelled = Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once")
-            self._attempt_ended(trial, left or cancelled)
+            self._attempt_ended(trial, left or cancelled, _node(member))
+
+    # ---------------------------------------------------------------------------------------------- nodes
+
+    def _bench(self, node: str, why: str) -> bool:
+        """Give a node no more work, if there is another one."""
+        nodes = {member.place.node for member in self._launcher.members if member.place is not None}
+        if not self._nodes.bench(node, why, nodes=nodes):
+            return False
+        self._announcer.note(f"{node} gets no more work: {why}")
+        return True
+
+    def _no_room(self, member: Member, reason: str) -> bool:
+        """A disk is full: do without the node, or stop; returns whether it goes on without."""
+        node = _node(member)
+        if node and self._bench(node, f"its disk is full ({reason})"):
+            return True
+        self._halt(disk_full(self._folder, reason, node=node))
+        return False
+
+    def _again(self, trial: Trial, reason: str) -> None:
+        """Cook a trial elsewhere whose end was its node's fault."""
+        self._writer.end(trial, Outcome(status=Status.CANCELLED, step=trial.step, reason=f"queued again: {reason}"))
+        self._queue.put_back(trial)
+
+    def _compare_devices(self) -> None:
+        """Let people know when results come from GPUs of several models."""
+        models = sorted({member.place.device for member in self._launcher.members if member.place} - {""})
+        if len(models) > 1:
+            words = "weights differ in their last digits between them, and so does what a step takes"
+            self._announcer.note(f"trials are trained on {' and '.join(models)}: {words}")
 
     # --------------------------------------------------------------------------------------------- decide
 
-    def _attempt_ended(self, trial: Trial, outcome: Outcome) -> None:
+    def _attempt_ended(self, trial: Trial, outcome: Outcome, node: str) -> None:
         trial.metrics = dict(outcome.metrics) or trial.metrics
         trial.verdict = RunFolder(trial.folder).result["verdict"]
         if outcome.status is Status.PRUNED:
             outcome = dataclasses.replace(outcome, reason=outcome.reason or trial.stopped)
         self._writer.end(trial, outcome)
+        if outcome.status is Status.CRASHED and self._nodes.crashed(node, trial.number, kind_of(outcome.reason)):
+            self._bench(node, f"trials crash alike there and nowhere else: {outcome.reason}")
+        self._nodes.fine(node, done=outcome.status is Status.COMPLETED)
         if trial.record.status is Status.WAITING:
             self._queue.put_back(trial)
         elif trial.record.status.is_final:
@@ -298,6 +340,11 @@ class SweepLoop:
             return "stopping"
         if self._stop.gently:
             return "stopping: workers finish their step and save; Ctrl-C again to stop at once"
-        if not any(handle.ready for handle in self._pool.workers):
-            return "starting workers"
-        return "drawing the base model's own samples" if self._base.wanted else ""
+        waiting = self._launcher.waiting()
+        if not any(member.ready for member in self._launcher.members):
+            return waiting or "starting workers"
+        return "drawing the base model's own samples" if self._base.wanted else waiting
+
+
+def _node(member: Member) -> str:
+    return "" if member.place is None else member.place.node

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.records import Plan, Recipe, to_dict
 from lorasweep.core.run_folder import RunFolder, TrialRecord
 
 
@@ -74,6 +74,7 @@ class Trial(Live):
     verdict: dict[str, Any] = field(default_factory=dict)  # once it has ended
     stopped: str = ""  # why it was told to stop at its last rung
     optuna_number: int | None = None  # of its latest attempt
+    lost: int = 0  # attempts whose machine went away
     rungs: dict[float, dict[str, float]] = field(default_factory=dict)  # exposures per image -> metrics
 
     @property
@@ -96,6 +97,17 @@ class Trial(Live):
         # At a rung training pauses until the rung is judged.
         rungs = () if self.plan is None else self.plan.rungs
         self.judging = event["kind"] in ("step", "samples") and self.step in rungs
+
+
+def job_of(trial: Trial, kind: str, folder: Path) -> dict[str, Any]:
+    """What a worker is told to do for a trial: `cook` it, or draw its base's samples, into a folder."""
+    return {
+        "kind": kind,
+        "recipe": to_dict(trial.recipe),
+        "plan": to_dict(trial.plan),
+        "folder": str(folder),
+        "attempt": trial.record.attempt,
+    }
 
 
 class TrialQueue:

@@ -89,8 +89,7 @@ class FailureWatch:
         if record.status not in FAILURES:
             self._kind, self._count = "", 0
             return ""
-        # Numbers differ between failures of one kind: bytes wanted, paths, steps.
-        kind = f"{record.status} {re.sub(r'[0-9]+', '#', record.reason)}"
+        kind = f"{record.status} {kind_of(record.reason)}"
         self._count = self._count + 1 if kind == self._kind else 1
         self._kind = kind
         if self._count < ALIKE_STOPS:
@@ -100,6 +99,11 @@ class FailureWatch:
             "Mend the cause and run the same command to continue; it tries crashed trials again, and others "
             "once their run folder is deleted."
         )
+
+
+def kind_of(reason: str) -> str:
+    """Reduce a reason to what failures of one kind share: bytes wanted, paths and steps differ in numbers."""
+    return re.sub(r"[0-9]+", "#", reason)
 
 
 def status_of(error: BaseException) -> Status:
@@ -118,10 +122,10 @@ def is_disk_full(error: BaseException) -> bool:
     )
 
 
-def disk_full(sweep_folder: Path, reason: str) -> str:
-    """Explain to a person why a sweep stopped that had no room to write."""
+def disk_full(sweep_folder: Path, reason: str, *, node: str = "") -> str:
+    """Explain to a person why a sweep stopped that had no room to write, here or on a worker's machine."""
     return (
-        f"there is no room left where {sweep_folder} is ({reason}). "
+        f"there is no room left {f'on {node}' if node else f'where {sweep_folder} is'} ({reason}). "
         "Free some space and run the same command: everything that was finished is kept, the rest goes on."
     )
 

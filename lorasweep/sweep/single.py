@@ -10,6 +10,7 @@ the terminal.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import shutil
@@ -19,18 +20,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorasweep.core import paths
+from lorasweep.core import paths, registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import write_json
 from lorasweep.core.paths import require_writable
-from lorasweep.core.records import Outcome, Plan, Recipe, Status
-from lorasweep.core.run_folder import MLFLOW_FILE, PARENT_FILE, TrialRecord
+from lorasweep.core.records import Outcome, Plan, Recipe, Status, from_dict
+from lorasweep.core.run_folder import (
+    LOCK_FILE,
+    LOG_FOLDER,
+    MLFLOW_FILE,
+    OWNER_FILE,
+    PARENT_FILE,
+    RunFolder,
+    TrialRecord,
+)
+from lorasweep.sweep.launchers import Launcher, LaunchOptions
+from lorasweep.sweep.loop import TICK_S
 from lorasweep.sweep.mirror import Mirror, MirrorReport, last_look
-from lorasweep.sweep.queue import Trial
+from lorasweep.sweep.queue import Trial, job_of
 from lorasweep.sweep.result_cache import ResultCache
-from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line
+from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line, status_of_death
 from lorasweep.sweep.trial_writer import TrialWriter, recover
-from lorasweep.sweep.workers.lock import LOCK_FILE, OWNER_FILE, sweep_lock
+from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.sweep.workers.worker import cook_once
 from lorasweep.trial.judge.score import UTILITY
@@ -91,12 +102,13 @@ def run_trial(
         cache = ResultCache(paths.outputs(), own=folder)
         known = None if fresh or trial.record.attempt else cache.find(trial.record.fingerprint)
         cooked, halted = False, ""
+        elsewhere = None if trial.record.status.is_final or known else _elsewhere(recipe, folder, trial_module)
         try:
             if known is not None and not trial.record.status.is_final:
                 writer.reuse_elsewhere(trial, known)
             while not (trial.record.status.is_final or stop.gently):
                 cooked = True
-                _attempt(trial, writer, stop, shown, trial_module)
+                _attempt(trial, writer, stop, shown, trial_module, elsewhere)
         except Exception as error:
             if not is_disk_full(error):
                 raise
@@ -135,13 +147,19 @@ def _attempt(
     stop: StopSignal,
     shown: Callable[[], AbstractContextManager[Report]],
     trial_module: str,
+    elsewhere: Launcher | None,
 ) -> None:
     """Cook until done, stopped or failed.
 
     Raises:
         OSError: there is no room left to write.
     """
-    module = importlib.import_module(trial_module)
+    if elsewhere is None:
+        module = importlib.import_module(trial_module)
+        # Resources of its own: an error may have left an adapter in the base.
+        cook = functools.partial(module.cook, trial.recipe, trial.plan, trial.folder, module.TrialResources())
+    else:
+        cook = functools.partial(_cook_elsewhere, trial, elsewhere)
     writer.begin(trial)
     with shown() as report:
 
@@ -152,9 +170,8 @@ def _attempt(
             return report(event)
 
         try:
-            # Resources of its own: an error may have left an adapter in the base.
             outcome, failed = cook_once(
-                functools.partial(module.cook, trial.recipe, trial.plan, trial.folder, module.TrialResources()),
+                cook,
                 trial.folder,
                 attempt=trial.record.attempt,
                 report=heard,
@@ -165,6 +182,52 @@ def _attempt(
         except KeyboardInterrupt:
             outcome = Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once")
     writer.end(trial, outcome)
+
+
+def _elsewhere(recipe: Recipe, folder: Path, trial_module: str) -> Launcher | None:
+    """The launcher of a recipe whose worker is on another machine, which was reached; None for this process."""
+    module = registry.load("launcher", recipe.launcher.name)
+    if not getattr(module, "ELSEWHERE", False):
+        return None
+    options = LaunchOptions(
+        trial_module=trial_module,
+        jobs=1,
+        gpus_wanted=recipe.train.device != "cpu",
+        recipes=[recipe],
+        log_folder=folder / LOG_FOLDER,
+        launcher=recipe.launcher,
+    )
+    launcher: Launcher = module.build(options, **recipe.launcher.options)
+    launcher.reach()
+    return launcher
+
+
+def _cook_elsewhere(trial: Trial, launcher: Launcher, *, report: Report, should_stop: Callable[[], bool]) -> Outcome:
+    """As a trial module's `cook`, by a worker on another machine; when that goes away, by the next one there."""
+    with launcher:
+        while True:
+            for member, message in launcher.listen(TICK_S):
+                if message is None:
+                    death = member.death()
+                    left = RunFolder(trial.folder).outcome(attempt=trial.record.attempt) if member.job else None
+                    if left is not None or not death.lost or death.for_good:
+                        status = status_of_death(trial.record, starved=death.starved)
+                        return left or Outcome(status=status, step=trial.step, reason=death.cause)
+                    launcher.replace(member)
+                elif message["kind"] == "ready":
+                    trial.record = dataclasses.replace(trial.record, **vars(member.place))
+                    member.job = trial
+                    member.send(**job_of(trial, "cook", trial.folder))
+                elif message["kind"] == "event":
+                    go = report(message["event"])
+                    if message["event"]["kind"] == "rung":
+                        member.send(kind="verdict", go=go)
+                elif message["kind"] == "outcome":
+                    return from_dict(Outcome, message["outcome"])
+            for member in launcher.members if should_stop() else ():
+                if member.job is None:
+                    return Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped on request")
+                member.stopping = member.stopping or member.send(kind="stop")
 
 
 def _forget(folder: Path) -> None:

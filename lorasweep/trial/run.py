@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.core import files
 from lorasweep.core.provenance import provenance
 from lorasweep.core.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
-from lorasweep.core.run_folder import EVENTS_FILE, INDEX_FILE, PROVENANCE_FILE, RunFolder, steps_in
+from lorasweep.core.run_folder import CACHED_AS_FILE, EVENTS_FILE, INDEX_FILE, PROVENANCE_FILE, RunFolder, steps_in
 from lorasweep.plan import sample_requests, throughput
 from lorasweep.plan.judged_files import has_files
 from lorasweep.trial import class_images, finish
@@ -313,5 +313,6 @@ def _facts(rung: Rung) -> dict[str, Any]:
 
 def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, resources: TrialResources) -> None:
     """Put the base's own images, same prompts and seeds as every trial's, and the probes into `folder`."""
-    resources.base_samples(recipe, plan, link_into=folder)
+    drawn = resources.base_samples(recipe, plan, link_into=folder)
+    files.write_json(folder / CACHED_AS_FILE, {"folder": drawn[0].file.parent.name if drawn else ""})
     files.write_json(folder / "probes.json", probes.described(resources.probes(recipe, plan)))

@@ -23,6 +23,7 @@ from lorasweep.cli.plan_view.exposures import (
     regularization_table,
 )
 from lorasweep.config import Arm, Search, SweepSpec, places
+from lorasweep.core import registry
 from lorasweep.core.console import text_console, text_table
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import MemoryOptions, Plan, PlannedImage, Recipe, to_dict
@@ -66,6 +67,8 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     each_s = [arm["estimated_seconds"] for arm in described]
     planned = [(plan, arm.recipe) for arm, plan in arms]
     seconds = sweep_seconds(each_s, subject.launcher, trials=trials, once_s=class_images_seconds(planned))
+    if (where := getattr(registry.load("launcher", subject.launcher.name), "where", None)) is not None:
+        of_sweep["where"] = where(subject.launcher)
     return {
         "name": name,
         "question": question,
@@ -113,13 +116,15 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
         console.print(Text(f"trials are {sentence}", style="yellow"))
     _print_warnings(console, warnings)
     console.print(_cost(data), highlight=False)
+    if "where" in data:
+        console.print(f"it would run with {data['where']}", highlight=False)
 
 
 def _cost(data: dict[str, Any]) -> str:
     minutes = data["estimated_seconds"] / 60
     duration = f"{data['estimated_seconds']:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
     trials = "1 trial" if data["trials"] == 1 else f"{data['trials']} trials"
-    cost = f"{trials}, about {duration} on this machine"
+    cost = f"{trials}, about {duration} {'at the speed of' if 'where' in data else 'on'} this machine"
     if "estimated_bytes" in data:
         folders, copied = data["estimated_bytes"]["run_folders"], data["estimated_bytes"]["mlflow"]
         cost += f"; {_megabytes(folders)} of disk" + (f", and {_megabytes(copied)} in MLflow" if copied else "")

@@ -126,6 +126,7 @@ def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) 
     chosen = params.run_params(trial.recipe, arm, telling) if trial.recipe else {}
     if "steps" in trial.plan:
         chosen["steps"] = str(trial.plan["steps"])
+    chosen |= {name: str(status[key]) for name, key in (("node", "node"), ("gpu", "device")) if status.get(key)}
     return RunContent(
         key=f"{sweep.identity}/{trial.folder.name}",
         name=_name(trial, sweep),

@@ -101,6 +101,9 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
     table.add_column("arm", overflow="fold", min_width=8)
     if many_seeds:
         table.add_column("seed", justify="right")
+    elsewhere = any(trial.node for trial in state.trials)
+    if elsewhere:
+        table.add_column("where", overflow="fold")
     table.add_column("status", no_wrap=True)
     table.add_column("steps", no_wrap=True)
     for name in ("loss", "overcook", short_name(state.metric) or "value"):
@@ -110,6 +113,7 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
     for trial in shown:
         cells: list[RenderableType] = [str(trial.number), trial.arm]
         cells += [str(trial.seed)] if many_seeds else []
+        cells += [_text(trial.node, style="dim")] if elsewhere else []
         cells += [
             _status(trial),
             _progress(trial) if bars else f"{trial.step}/{trial.steps}",
@@ -231,6 +235,8 @@ def _line(trial: TrialState, state: SweepState) -> str:
     name = f"{trial.arm} (seed {trial.seed})"
     parts = [f"[{state.finished}/{state.total}] {trial.number:>3} {name:<32} {trial.status.value:<13}"]
     parts.append(f"{trial.step}/{trial.steps} steps")
+    if trial.node:
+        parts.append(f"on {trial.node}")
     if trial.attempt > 1:
         parts.append(f"attempt {trial.attempt}")
     if trial.loss is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,54 +18,37 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lorasweep.core.records import LauncherOptions
-from lorasweep.sweep.queue import Trial
-from lorasweep.sweep.ranking.noise import CONTENDERS
+from lorasweep.sweep.launchers import LaunchOptions, Message, Place, WorkerExit
 from lorasweep.sweep.workers import stop, worker
 from lorasweep.sweep.workers.worker import kernel_oom_kills
 
-if TYPE_CHECKING:
-    from lorasweep.config import SweepSpec
-
-
-Message = dict[str, Any]
 LEAVE_PATIENCE_S = 2.0
 REAP_PATIENCE_S = 5.0  # a dead process is reaped in milliseconds
+START_S = 60.0  # for a worker to import what it needs, whatever a person takes for a hang
 LAST_WORDS_S = 0.5  # for a hung worker to write where it hangs
 # Time that passed between two looks counts no further: we may have slept ourselves (Ctrl-Z, a laptop's lid).
 LONGEST_LOOK_S = 2.0
-LOG_FOLDER = "workers"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoolOptions:
-    """How workers are made."""
+class Supply:
+    """What one machine gives its workers."""
 
-    trial_module: str  # has TrialResources, cook and draw_base_samples
     workers: int
     threads: int  # CPU threads of each
-    gpus: Sequence[str]  # CUDA device ids; empty for CPU workers
-    log_folder: Path
-    launcher: LauncherOptions = LauncherOptions()  # where they live, and when one is taken for dead
-
-
-@dataclass(frozen=True)
-class WorkerExit:
-    """How a worker ended."""
-
-    cause: str  # for people
-    starved: bool = False  # the kernel killed it for want of memory
+    gpus: Sequence[str] = ()  # CUDA device ids; empty for CPU workers
 
 
 class WorkerHandle:
     """One worker process and the driver's end of its pipe."""
 
-    def __init__(self, index: int, options: PoolOptions) -> None:
+    def __init__(self, index: int, options: LaunchOptions, supply: Supply) -> None:
         self.index = index
+        self.place: Place | None = Place()
         self.ready = False  # it has loaded its code and waits for a job
         self.job: Any = None  # whatever the driver gave it
         self.stopping = False  # it was asked to stop its job
@@ -79,7 +63,7 @@ class WorkerHandle:
         self.process: SpawnProcess = context.Process(
             target=worker.main, args=arguments, name=f"lorasweep-worker-{index}", daemon=True
         )
-        with _environment(_variables(index, options)), stop.blocked():
+        with _environment(_variables(index, supply)), stop.blocked():
             self.process.start()
         theirs.close()  # so that the worker's death is an EOF here
 
@@ -107,17 +91,17 @@ class WorkerHandle:
         self.process.join(REAP_PATIENCE_S)
         code = self.process.exitcode
         if self.hung:
-            return WorkerExit(self.hung)
+            return WorkerExit(cause=self.hung)
         if code is None or code >= 0:
-            return WorkerExit(f"the worker exited with code {code}")
+            return WorkerExit(cause=f"the worker exited with code {code}")
         name = signal.Signals(-code).name
         if name != "SIGKILL":
-            return WorkerExit(f"the worker was killed by {name}")
+            return WorkerExit(cause=f"the worker was killed by {name}")
         kills = kernel_oom_kills()
         if kills is not None and self._oom_kills is not None and kills > self._oom_kills:
-            return WorkerExit("the worker was killed by the kernel for want of memory", starved=True)
+            return WorkerExit(cause="the worker was killed by the kernel for want of memory", starved=True)
         unknown = ", perhaps by the system for want of memory" if kills is None else ""
-        return WorkerExit(f"the worker was killed by {name}{unknown}")
+        return WorkerExit(cause=f"the worker was killed by {name}{unknown}")
 
     @property
     def busy(self) -> bool:
@@ -132,14 +116,6 @@ class WorkerHandle:
             self.process.join(LAST_WORDS_S)
         self.process.kill()
 
-    def last_words(self) -> str:
-        """The last line that the worker printed; empty when it printed none."""
-        try:
-            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return ""
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
     def kill(self) -> None:
         """End the process now."""
         self.process.kill()
@@ -148,18 +124,28 @@ class WorkerHandle:
 
 
 class WorkerPool:
-    """Context manager over a fixed number of workers, all killed on the way out."""
+    """The workers of this machine: a `Launcher`."""
 
-    def __init__(self, options: PoolOptions) -> None:
+    def __init__(self, options: LaunchOptions) -> None:
+        self.jobs = options.jobs
+        self.members: list[WorkerHandle] = []
         self._options = options
+        self._supply = Supply(workers=0, threads=1)
         self._looked = time.monotonic()
-        self.workers: list[WorkerHandle] = []
+
+    def reach(self) -> None:
+        """Nothing can be missing here."""
+
+    def waiting(self) -> str:
+        """Nothing: workers here are there at once."""
+        return ""
 
     def __enter__(self) -> WorkerPool:
         self._options.log_folder.mkdir(parents=True, exist_ok=True)
+        self._supply = supply_here(self._options.launcher, jobs=self.jobs, gpus_wanted=self._options.gpus_wanted)
         try:
-            for index in range(self._options.workers):
-                self.workers.append(WorkerHandle(index, self._options))
+            for index in range(self._supply.workers):
+                self.members.append(WorkerHandle(index, self._options, self._supply))
         except BaseException:
             self._kill_all()
             raise
@@ -167,7 +153,7 @@ class WorkerPool:
 
     def __exit__(self, *_: object) -> None:
         # Idle workers end by themselves when their pipe closes; whatever they have finished is on disk.
-        idle = [handle for handle in self.workers if handle.ready and handle.job is None]
+        idle = [handle for handle in self.members if handle.ready and handle.job is None]
         for handle in idle:
             handle.connection.close()
         deadline = time.monotonic() + LEAVE_PATIENCE_S
@@ -182,7 +168,7 @@ class WorkerPool:
             (worker, message) in order of arrival per worker; (worker, None) last, when it died.
         """
         sources: dict[Any, WorkerHandle] = {}
-        for handle in self.workers:
+        for handle in self.members:
             sources[handle.connection] = handle
             sources[handle.process.sentinel] = handle
         heard = {id(sources[source]): sources[source] for source in wait(list(sources), timeout_s)}
@@ -198,38 +184,39 @@ class WorkerPool:
     def _count_silence(self, heard: set[int]) -> None:
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, LONGEST_LOOK_S), now
-        for handle in self.workers:
+        for handle in self.members:
             quiet = handle.busy and id(handle) not in heard
             handle.silent_s = handle.silent_s + passed if quiet else 0.0
 
     def end_hung(self) -> None:
         """Kill the workers of which nothing was heard for too long."""
         deadline_s = self._options.launcher.hang_s
-        for handle in self.workers:
-            if deadline_s is not None and handle.silent_s > deadline_s and not handle.hung:
+        for handle in self.members:
+            at_least_s = 0.0 if handle.ready else START_S
+            if deadline_s is not None and handle.silent_s > max(deadline_s, at_least_s) and not handle.hung:
                 handle.end_hung()
 
     def replace(self, handle: WorkerHandle) -> None:
         """Put a fresh process in the place of a dead one."""
         handle.kill()
-        self.workers[self.workers.index(handle)] = WorkerHandle(handle.index, self._options)
+        self.members[self.members.index(handle)] = WorkerHandle(handle.index, self._options, self._supply)
 
     def remove(self, handle: WorkerHandle) -> None:
         """Do without a worker from now on."""
         handle.kill()
-        self.workers.remove(handle)
+        self.members.remove(handle)
 
     def _kill_all(self) -> None:
-        for handle in self.workers:
+        for handle in self.members:
             handle.kill()
-        self.workers.clear()
+        self.members.clear()
 
 
-def _variables(index: int, options: PoolOptions) -> dict[str, str]:
-    threads = str(options.threads)
+def _variables(index: int, supply: Supply) -> dict[str, str]:
+    threads = str(supply.threads)
     variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
-    if options.gpus:
-        variables["CUDA_VISIBLE_DEVICES"] = options.gpus[index % len(options.gpus)]
+    if supply.gpus:
+        variables["CUDA_VISIBLE_DEVICES"] = supply.gpus[index % len(supply.gpus)]
     return variables
 
 
@@ -248,30 +235,11 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def pool_options(
-    spec: SweepSpec, folder: Path, trials: Sequence[Trial], trial_module: str, *, further: bool
-) -> PoolOptions:
-    """Decide on the workers of one call; `further`: repeats may be added once the trials known so far are cooked."""
-    launcher = spec.launcher
-    gpus = visible_gpus() if wants_gpus(spec) else []
-    jobs = len({trial.record.fingerprint for trial in trials if not trial.record.status.is_final})
-    jobs += max(0, spec.total - len(trials))  # points not asked for yet
-    if further:
-        jobs = max(jobs, 1 + CONTENDERS)
+def supply_here(launcher: LauncherOptions, *, jobs: int, gpus_wanted: bool) -> Supply:
+    """Decide on the workers of this machine."""
+    gpus = visible_gpus() if gpus_wanted else []
     workers, threads = share_out(launcher, gpus=len(gpus), cores=cpu_cores(), jobs=jobs)
-    return PoolOptions(
-        trial_module=trial_module,
-        workers=workers,
-        threads=threads,
-        gpus=gpus,
-        log_folder=folder / LOG_FOLDER,
-        launcher=launcher,
-    )
-
-
-def wants_gpus(spec: SweepSpec) -> bool:
-    """Whether any arm may be trained on a GPU."""
-    return any(arm.recipe.train.device != "cpu" for arm in spec.known)
+    return Supply(workers=workers, threads=threads, gpus=gpus)
 
 
 def share_out(launcher: LauncherOptions, *, gpus: int, cores: int, jobs: int) -> tuple[int, int]:
@@ -289,11 +257,23 @@ def visible_gpus() -> list[str]:
     declared = os.environ.get("CUDA_VISIBLE_DEVICES")
     if declared is not None:
         return [name.strip() for name in declared.split(",") if name.strip() not in ("", "-1")]
+    return list(_nvidia_gpus())
+
+
+def gpu_models() -> dict[str, str]:
+    """The model of each of `visible_gpus`, by its id."""
+    known = _nvidia_gpus()
+    by_uuid = {uuid: model for model, uuid in known.values()}
+    return {gpu: known[gpu][0] if gpu in known else by_uuid.get(gpu, "GPU") for gpu in visible_gpus()}
+
+
+def _nvidia_gpus() -> dict[str, tuple[str, str]]:
+    """Index -> model and UUID, as the driver's tool lists them."""
     if shutil.which("nvidia-smi") is None:
-        return []
+        return {}
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
-    count = sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
-    return [str(index) for index in range(count)]
+    lines = re.findall(r"^GPU (\d+): (.+) \(UUID: (\S+)\)", listing.stdout, re.MULTILINE)
+    return {index: (model, uuid) for index, model, uuid in lines}
 
 
 def cpu_cores() -> int:

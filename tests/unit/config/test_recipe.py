@@ -54,7 +54,8 @@ def test_every_choice_of_every_group_composes(group: str) -> None:
             continue
         # SDXL's shapes are of SDXL's size.
         size = ["base.resolution=1024", "base.bucket_step=64"] if choice.startswith("sdxl") else []
-        compose_recipe([f"{group}={choice}", *given, *size])
+        hosts = ["launcher.hosts=[gpu1,user@pod:22022]"] if choice == "ssh" else []
+        compose_recipe([f"{group}={choice}", *given, *size, *hosts])
 
 
 @pytest.mark.parametrize("group", registry.FOLDERS)

@@ -1,7 +1,8 @@
 """A driver to kill: `python drive_pretend.py FOLDER ARMS STEP_S [DEATH]`.
 
 DEATH is `module:Class.method:before|after:count` and kills this very process by SIGKILL around the count-th
-call of that method. Spawned workers import this file again, so it imports nothing until it is the program.
+call of that method. `PRETEND_LAUNCHER` has `LauncherOptions` as JSON.
+Spawned workers import this file again, so it imports nothing until it is the program.
 """
 
 import sys
@@ -12,6 +13,7 @@ def die_around(death: str) -> None:
     """Arm the trap; in the test's process only, the engine has no hooks for it."""
     import functools
     import importlib
+    import itertools
     import os
     import signal
 
@@ -21,16 +23,15 @@ def die_around(death: str) -> None:
     for parent in parents:
         owner = getattr(owner, parent)
     original = getattr(owner, name)
-    left = int(count)
+    calls = itertools.count(1)  # members' threads call as well
 
     @functools.wraps(original)
     def deadly(*arguments, **options):
-        nonlocal left
-        left -= 1
-        if left == 0 and when == "before":
+        number = next(calls)
+        if number == int(count) and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         result = original(*arguments, **options)
-        if left == 0:
+        if number == int(count):
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
@@ -38,11 +39,20 @@ def die_around(death: str) -> None:
 
 
 if __name__ == "__main__":
+    import dataclasses
+    import json
+    import os
+
     from pretend_sweep import cook, numbered_arms, spec
 
+    from lorasweep.core.records import LauncherOptions, from_dict
+
+    declared = spec(numbered_arms(int(sys.argv[2]), step_s=float(sys.argv[3])))
+    if given := os.environ.get("PRETEND_LAUNCHER"):
+        declared = dataclasses.replace(declared, launcher=from_dict(LauncherOptions, json.loads(given)))
     if len(sys.argv) > 4:
         die_around(sys.argv[4])
-    result = cook(spec(numbered_arms(int(sys.argv[2]), step_s=float(sys.argv[3]))), Path(sys.argv[1]))
+    result = cook(declared, Path(sys.argv[1]))
     if result.halted:
         print(result.halted, file=sys.stderr)
     sys.exit(result.exit_code)

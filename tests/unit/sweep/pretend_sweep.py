@@ -153,7 +153,3 @@ def cook(spec: SweepSpec, folder: Path, **more: Any) -> Any:
 
 def numbered_arms(count: int, **ways: Any) -> dict[str, dict[str, Any]]:
     return {f"arm{index}": {"tag": index, **ways} for index in range(count)}
-
-
-def with_launcher(spec: SweepSpec, launcher: LauncherOptions) -> SweepSpec:
-    return dataclasses.replace(spec, launcher=launcher)

@@ -2,7 +2,8 @@
 
 How an arm behaves is in `recipe.regularization["pretend"]`: `ends` (a Status, or one of `raise`, `invalid`,
 `memory`, `cuda_memory`, `no_space`, `hang`, `die`), `die_once`, `hang_once`, `dies_in`, `grow_mb`,
-`judging_s`, `step_s`, `value`, `noise`, `unmeasured`. Every cook appends to `<sweep>/log.txt`, to be counted.
+`judging_s`, `step_s`, `value`, `noise`, `unmeasured`; `sick_on`, `no_room_on` a node.
+Every cook appends to `<sweep>/log.txt`, to be counted.
 """
 
 from __future__ import annotations
@@ -103,7 +104,11 @@ def _judge(seconds: float) -> None:
 
 
 def _misbehave(ways: dict[str, Any], folder: Path, step: int) -> None:
-    ends = ways.get("ends", "")
+    ends, node = ways.get("ends", ""), os.environ.get("PRETEND_NODE")
+    if node is not None and ways.get("sick_on") == node:
+        raise RuntimeError(f"the GPU fell off the bus at step {step}")
+    if node is not None and ways.get("no_room_on") == node:
+        ends = "no_space"
     if ends == "die" or (ways.get("die_once") and step == 6 and _first_time(folder)):
         os.kill(os.getpid(), signal.SIGKILL)
     if ends == "hang" or (ways.get("hang_once") and step == 6 and _first_time(folder)):

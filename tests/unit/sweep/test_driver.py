@@ -17,7 +17,7 @@ from sweep_checks import assert_study_agrees, by_arm, log, starts
 from lorasweep.config.sweep_spec import PrunerOptions
 from lorasweep.core.errors import ConfigError, InputError, SweepHeldError
 from lorasweep.core.files import read_json
-from lorasweep.core.records import LauncherOptions, Status
+from lorasweep.core.records import LauncherOptions, Status, TrainOptions
 from lorasweep.core.run_folder import PRUNING_FILE
 from lorasweep.sweep.driver import TIMING_FILE
 from lorasweep.sweep.manifest import read_manifest
@@ -249,9 +249,13 @@ def test_an_output_folder_that_cannot_be_is_an_input_error(tmp_path):
 
 
 def test_each_worker_has_its_gpu_and_its_threads(tmp_path, monkeypatch):
-    declared = pretend_sweep.with_launcher(spec(numbered_arms(2, step_s=0.05)), LauncherOptions(workers=2, threads=3))
+    declared = spec(numbered_arms(2, step_s=0.05))
+    on_gpu = [
+        dataclasses.replace(arm, recipe=dataclasses.replace(arm.recipe, train=TrainOptions(max_steps=STEPS)))
+        for arm in declared.arms
+    ]
+    declared = dataclasses.replace(declared, arms=tuple(on_gpu), launcher=LauncherOptions(workers=2, threads=3))
     monkeypatch.setattr("lorasweep.sweep.workers.pool.visible_gpus", lambda: ["5", "GPU-7"])
-    monkeypatch.setattr("lorasweep.sweep.workers.pool.wants_gpus", lambda spec: True)
     cook(declared, tmp_path)
     seen = [read_json(path) for path in sorted(tmp_path.glob("*/worker.json"))]
     assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in seen) == ["5", "GPU-7"]

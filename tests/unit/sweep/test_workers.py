@@ -15,6 +15,7 @@ from sweep_checks import assert_study_agrees, by_arm, starts
 from lorasweep.core.files import read_json
 from lorasweep.core.records import LauncherOptions, Status
 from lorasweep.core.run_folder import TrialRecord
+from lorasweep.sweep.launchers import LaunchOptions, WorkerExit
 from lorasweep.sweep.retry import RETRIES, status_of_death
 from lorasweep.sweep.workers import pool, worker
 from lorasweep.sweep.workers.pool import share_out
@@ -121,13 +122,17 @@ def test_a_kill_by_the_kernel_is_told_from_any_other(tmp_path, monkeypatch):
     counter = tmp_path / "vmstat"
     counter.write_text("oom_kill 0\n")
     monkeypatch.setattr(worker, "VMSTAT", counter)
-    options = pool.PoolOptions(
-        trial_module="pretend_trial", workers=2, threads=1, gpus=(), log_folder=tmp_path / "workers"
+    options = LaunchOptions(
+        trial_module="pretend_trial",
+        jobs=2,
+        gpus_wanted=False,
+        log_folder=tmp_path / "workers",
+        launcher=LauncherOptions(workers=2),
     )
     with pool.WorkerPool(options) as workers:
-        first, second = workers.workers
+        first, second = workers.members
         os.kill(first.process.pid, signal.SIGKILL)
-        assert first.death() == pool.WorkerExit("the worker was killed by SIGKILL")
+        assert first.death() == WorkerExit(cause="the worker was killed by SIGKILL")
         counter.write_text("oom_kill 1\n")
         os.kill(second.process.pid, signal.SIGKILL)
         assert second.death().starved
@@ -151,9 +156,9 @@ def test_workers_and_threads_share_the_machine(launcher, machine, shape):
     assert share_out(launcher, **machine) == shape
 
 
-def test_more_workers_than_gpus_take_turns_on_them(tmp_path):
-    options = pool.PoolOptions(trial_module="x", workers=3, threads=1, gpus=("4", "GPU-b"), log_folder=tmp_path)
-    assert [pool._variables(index, options)["CUDA_VISIBLE_DEVICES"] for index in range(3)] == [
+def test_more_workers_than_gpus_take_turns_on_them():
+    supply = pool.Supply(workers=3, threads=1, gpus=("4", "GPU-b"))
+    assert [pool._variables(index, supply)["CUDA_VISIBLE_DEVICES"] for index in range(3)] == [
         "4",
         "GPU-b",
         "4",

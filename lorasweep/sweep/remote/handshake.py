@@ -1,0 +1,51 @@
+"""What must be the same on both machines for equal recipes to come out equal, and what a machine has.
+
+    facts(home)  on the worker's machine  ->  refusal(theirs)  on the driver's
+
+Imports no torch: versions are those of the installed distributions.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lorasweep.core.provenance import source_digest, version
+from lorasweep.sweep.workers.pool import cpu_cores, gpu_models
+
+COMPARED = ("torch", "diffusers", "peft")  # `2.13.0+cpu` and `2.13.0+cu130` are builds of one version
+
+
+def software() -> dict[str, str]:
+    """Versions by name, and the digest of the sources of lorasweep."""
+    versions = {name: (version(name) or "missing").partition("+")[0] for name in COMPARED}
+    return {"Python": ".".join(platform.python_version_tuple()[:2]), **versions, "code": source_digest()}
+
+
+def facts(home: Path) -> dict[str, Any]:
+    """What a driver wants to know of this machine before it sends work."""
+    there = next(folder for folder in (home, *home.parents) if folder.exists())
+    return {
+        "software": software(),
+        "node": platform.node(),
+        "gpus": gpu_models(),
+        "cores": cpu_cores(),
+        "free_bytes": shutil.disk_usage(there).free,
+        "home": str(home),
+    }
+
+
+def refusal(theirs: Mapping[str, Any]) -> str:
+    """Why a machine with other software cannot be used; empty when it can."""
+    here = software()
+    other = [
+        f"{name} is {theirs.get(name)} there and {mine} here"
+        for name, mine in here.items()
+        if name != "code" and theirs.get(name) != mine
+    ]
+    if other:
+        return "; ".join(other)
+    return "" if theirs.get("code") == here["code"] else "its lorasweep is not the same code as the one here"
