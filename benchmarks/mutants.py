@@ -4,7 +4,7 @@
     python benchmarks/mutants.py loss sweep # those whose file or name has one of these words
 
 A mutant is a line of `benchmarks/mutants.tsv`: file, what stands there (once), what to put there, the tests
-to run. Prints `killed` or `LIVED` for each; exits 1 when one lived or fits the code no longer.
+to run. Prints `killed` or `LIVED` for each; exits 1 when one was not killed, or fits the code no longer.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def verdict(copy: Path, file: str, old: str, new: str, tests: list[str]) -> str:
         )
         return {0: "LIVED", 1: "killed"}.get(done.returncode, "BROKEN")
     except subprocess.TimeoutExpired:
-        return "killed"
+        return "HUNG"  # or the machine is too busy to tell
     finally:
         path.write_text(text, encoding="utf-8")
 

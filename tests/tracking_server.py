@@ -44,7 +44,8 @@ def server(
         *(["--static-prefix", prefix] if prefix else []),
     ]  # fmt: skip
     with open(folder / "server.log", "ab") as log:
-        process = subprocess.Popen(command, cwd=folder, start_new_session=True, stdout=log, stderr=log)
+        env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes more
+        process = subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, stdout=log, stderr=log)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + START_S
     try:

@@ -32,7 +32,12 @@ def readable(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter in _JOINERS else "�" for letter in one_line)
 
 
+def on_one_line(text: str) -> str:
+    """A file's name on one line: what acts on a terminal is shown as `�`, a line break too."""
+    return visible(text).translate({ord(letter): "�" for letter in "\n\t"})
+
+
 def some(names: Sequence[str]) -> str:
     """Up to three names, and how many more there are."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    return ", ".join(map(on_one_line, names[:3])) + more

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasweep.core.findings import Finding
-from lorasweep.core.printable import some, visible
+from lorasweep.core.printable import on_one_line, some
 from lorasweep.data import caption_files, mending
 from lorasweep.data.caption_files import BYTE_ORDER_MARK, Metadata, lines, one_line
 from lorasweep.data.suffixes import CAPTION_SUFFIXES, is_image, is_unread
@@ -57,7 +57,7 @@ class Used:
 
     def places(self, paths: Iterable[Path]) -> list[str]:
         """Paths from the root."""
-        return [visible(path.relative_to(self.root).as_posix()) for path in paths]
+        return [on_one_line(path.relative_to(self.root).as_posix()) for path in paths]
 
 
 def find(used: Used, folders: Sequence[Folder], tree: Tree) -> Iterator[str]:
@@ -122,7 +122,7 @@ def _folders(used: Used, images: Sequence[Path]) -> Iterator[str]:
 
 def _counted(used: Used, folders: Sequence[Path], counts: Mapping[Path, int]) -> str:
     shown = [f"{path.relative_to(used.root).as_posix()} ({_count(counts[path])})" for path in folders]
-    return visible(some(shown))
+    return some(shown)
 
 
 def _count(images: int) -> str:
@@ -180,7 +180,7 @@ def _is_output(used: Used, path: Path) -> bool:
 
 def _links(used: Used, tree: Tree, files: Sequence[File]) -> Iterator[str]:
     if tree.dangling:
-        yield f"links that lead nowhere: {used.names(tree.dangling)}"
+        yield f"no files (links that lead nowhere, pipes, devices): {used.names(tree.dangling)}"
     if tree.loops:
         yield f"links that lead back to a folder they are in are not followed: {used.names(tree.loops)}"
     twice = [file.path for file in files if used.images.get(file.real, file.path) != file.path]
@@ -225,11 +225,11 @@ def _tables(used: Used) -> Iterator[str]:
         if table.unread:
             yield table.unread
         if table.repeated:
-            shown = visible(some([path.name for path in table.repeated]))
+            shown = some([path.name for path in table.repeated])
             yield f"{name} has several captions of one image, of which the first counts: {shown}"
         unknown = [path for path in table.captions if path not in images]
         if unknown:
-            shown = visible(some([path.name for path in unknown]))
+            shown = some([path.name for path in unknown])
             yield f"{name} has rows of no image that is trained on: {shown}"
         other = [
             path

@@ -44,7 +44,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Tree:
-    """All folders, sorted by path with the root first, and links that lead nowhere or back."""
+    """All folders, sorted by path with the root first; links that lead back; links to nowhere, pipes and devices."""
 
     folders: tuple[Folder, ...]
     dangling: tuple[Path, ...]
@@ -83,7 +83,7 @@ def walk(root: Path) -> Tree:
                 waiting.append((there, inside, is_linked, above | {inside}))
             elif os.path.isfile(entry.path) if is_link else entry.is_file():
                 files.append(File(there, inside, is_linked))
-            elif is_link:
+            else:
                 dangling[beside] = dangling.get(beside, there) if linked else there
         folders.append(Folder(path, real, linked, tuple(sorted(files, key=lambda file: file.path.parts))))
         if len(folders) + len(waiting) > MOST_FOLDERS:

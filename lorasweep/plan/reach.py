@@ -41,8 +41,8 @@ def tag_exposures(images: Sequence[PlannedImage], seen: Sequence[int], options: 
     for image, times in zip(images, seen, strict=True):
         tags = captions.tags(image.caption, options)
         for tag in dict.fromkeys(tags):
-            share = there if tag in tags[: options.keep_tokens] else there * (1 - options.tag_dropout)
-            total[tag] = total.get(tag, 0.0) + times * share
+            gone = 0.0 if tag in tags[: options.keep_tokens] else options.tag_dropout ** tags.count(tag)
+            total[tag] = total.get(tag, 0.0) + times * there * (1 - gone)
     return {tag: round(times) for tag, times in sorted(total.items(), key=lambda item: -item[1])}
 
 

@@ -336,8 +336,19 @@ def _missing(part: str, name: str, family: Family) -> Finding:
 
 
 def _broken(file: Path, name: str, beginnings: tuple[str, ...]) -> list[Finding]:
+    quantised = [
+        key for key, held in read_header(file).items() if key.startswith(beginnings) and _is_quantised(key, held)
+    ]
+    if quantised:
+        hint = "these are made for drawing only: take the file in fp16 or bf16"
+        return [_of_path(f"must have weights that are not quantised, got {name} with {some(quantised)}", hint)]
     broken = _finite.broken_tensors(file, file_digest(file), beginnings)
     if not broken:
         return []
     hint = f"a merge or a download went wrong, which no learning rate mends: {_ANOTHER_COPY}"
     return [_of_path(f"must have weights that are numbers, got NaN or infinity in {name}: {some(broken)}", hint)]
+
+
+def _is_quantised(key: str, tensor: Tensor) -> bool:
+    """Whether a tensor, read as it is, is no weight: bytes that want a scale, or that scale."""
+    return (tensor.dtype in ("I8", "U8") and len(tensor.shape) > 1) or bool(re.match(_families.QUANTISED_NAMES, key))

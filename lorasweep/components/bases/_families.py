@@ -313,9 +313,10 @@ _NEVER = "lorasweep does not train these"
 _ALONE_HINT = "override: base={}, base.path=its diffusers folder, and this file as base.weights"
 
 _QUANTISED = "quantised, made for drawing only"
+QUANTISED_NAMES = r".*(\.absmax|\.quant_map|scale_weight|scaled_fp8|\.(weight_scale|comfy_quant))$"  # of tensors
 _OTHERS = (  # how some tensor's name begins, what the file is, next step
     (r".*(lora_(up|down|A|B|te|unet)|lora\.(up|down)\.|lycoris_|hada_w|lokr_w)", "a LoRA", _OF_BASE),
-    (r".*(\.absmax|\.quant_map|scale_weight|scaled_fp8|\.(weight_scale|comfy_quant))$", _QUANTISED, _WHOLE),
+    (QUANTISED_NAMES, _QUANTISED, _WHOLE),
     (r"(controlnet_|control_model\.|input_hint_block|lllite_)", "a ControlNet", _OF_BASE),
     (r"(ip_adapter|image_proj)\.", "an IP-Adapter", _OF_BASE),
     (r".*motion_modules\.", "a motion module", _OF_BASE),

@@ -158,9 +158,12 @@ def _write(saved: Checkpoint, tensors: Tensors, path: Path, form: Form, rank: in
 
 def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
     """Tensors, and PEFT's config of a LoRA; files in LyCORIS's keys have none."""
-    with safe_open(path, "np") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return tensors, json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+    try:
+        with safe_open(path, "np") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return tensors, json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+    except SafetensorError as error:
+        raise InputError(Problem(str(path), f"is not as lorasweep wrote it: {error}"), subject="export") from error
 
 
 def _text_width(tensors: Tensors) -> int | None:

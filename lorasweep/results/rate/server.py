@@ -2,7 +2,7 @@
 
     GET  /TOKEN/         the page             the token is new with every server
     GET  /TOKEN/asked    what is asked        pictures are in it, so nothing else has an address
-    POST /TOKEN/answer   {"pair": ..., "answer": left | right | tie | both_bad | undo}, then as /asked
+    POST /TOKEN/answer   {"pair": ..., "answer": left | right | tie | both_bad | undo}, then as /asked, and `late`
 
 Whatever else is asked for is not there. No path or name from the browser reaches the file system. The Host header
 must name this machine, or a page elsewhere could ask through a name that it makes lead here (DNS rebinding).
@@ -120,8 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
             pair = answer = None
         if not isinstance(pair, str) or answer not in (*ANSWERS, UNDO):
             return self._refuse(HTTPStatus.BAD_REQUEST)
-        self.server.session.take(pair, answer)
-        self._send_asked()
+        self._send_asked(late=not self.server.session.take(pair, answer))
 
     def _is_for(self, path: str) -> bool:
         """Whether this machine was asked, by somebody who knows the token, for one of our paths."""
@@ -129,9 +128,10 @@ class _Handler(BaseHTTPRequestHandler):
         known = hmac.compare_digest(self.path.encode(), f"/{self.server.token}{path}".encode())
         return named in OWN_NAMES and known
 
-    def _send_asked(self) -> None:
+    def _send_asked(self, *, late: bool = False) -> None:
         self.server.touched = time.monotonic()
-        self._send(HTTPStatus.OK, "application/json", json.dumps(self.server.session.asked()).encode())
+        told = self.server.session.asked() | {"late": late}
+        self._send(HTTPStatus.OK, "application/json", json.dumps(told).encode())
 
     def _refuse(self, why: HTTPStatus) -> None:
         self._send(why, "text/plain; charset=utf-8", why.phrase.encode())

@@ -56,11 +56,11 @@ class Session:
             "right": _png(pair.right.picture),
         }
 
-    def take(self, pair: str, answer: str) -> None:
-        """Keep an answer to the pair that is asked, or undo the last one; for any other pair it is done already."""
+    def take(self, pair: str, answer: str) -> bool:
+        """Keep an answer to the pair that is asked, or undo the last one; returns False for a pair answered already."""
         with self._locked() as book:
             if pair != self._name(book):
-                return
+                return False
             if answer == UNDO:
                 if book.answers:
                     write_answer(self.file, book.answers[-1], undo=True)
@@ -77,6 +77,7 @@ class Session:
                         seed=asked.question.seed,
                     ),
                 )
+        return True
 
     def _pair(self, book: Book) -> Pair:
         return next_pair(self.contest, book.answers, rater=self.rater)

@@ -10,12 +10,17 @@ function tell(words, wrong = false) {
   said.textContent = words;
   said.classList.toggle("wrong", wrong);
 }
+function disable() {
+  busy = true;
+  for (const button of buttons) button.disabled = true;
+}
 function enable() {
   busy = false;
   for (const button of buttons)
     button.disabled = button.dataset.answer === "undo" ? asked.answered === 0 : Boolean(asked.over);
 }
 async function show(told) {
+  disable();
   asked = told;
   const bar = document.querySelector("progress");
   [bar.max, bar.value] = [told.most, told.answered];
@@ -26,16 +31,21 @@ async function show(told) {
     else image.removeAttribute("src");
   }
   await Promise.allSettled([left, right].map((image) => image.decode()));
-  tell(told.over ? `Enough: ${told.over}. You may close this page; for a few seconds, undo takes the last answer back.` : `${told.answered} answered`);
+  const count = `${told.answered} answered`;
+  if (told.over) tell(`Enough: ${told.over}. You may close this page; for a few seconds, undo takes the last answer back.`);
+  else if (told.late) tell(`Not counted: that pair was answered already, in another tab or just before. ${count}`, true);
+  else tell(count);
   setTimeout(enable, PAUSE_MS);
 }
+async function load(path, how) {
+  const response = await fetch(path, { signal: AbortSignal.timeout(15000), ...how });
+  if (!response.ok) throw new Error(response.statusText);
+  return response.json();
+}
 async function ask(path, how) {
-  busy = true;
-  for (const button of buttons) button.disabled = true;
+  disable();
   try {
-    const response = await fetch(path, { signal: AbortSignal.timeout(15000), ...how });
-    if (!response.ok) throw new Error(response.statusText);
-    await show(await response.json());
+    await show(await load(path, how));
   } catch {
     if (asked?.over) return tell("The server has ended; every answer is kept. You may close this page.");
     tell("The server does not answer. What you answered before is kept; choose again when it runs, or reload its new address.", true);
@@ -52,7 +62,11 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   answer(KEYS[event.key]);
 });
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && asked && !asked.over && !busy) ask("asked");  // another tab may have answered
+document.addEventListener("visibilitychange", async () => {
+  if (document.hidden || busy || asked.over) return;
+  const shown = asked;
+  const told = await load("asked").catch(() => shown);
+  // Another tab may have answered. Until that is known a key still answers what is shown: none is lost.
+  if (!busy && asked === shown && told.pair !== shown.pair) show(told);
 });
 ask("asked");

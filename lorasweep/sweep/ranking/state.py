@@ -169,24 +169,22 @@ def read_state(sweep_folder: Path) -> SweepState:
     trials = []
     for declared in manifest.trials:
         run = SweepFolder(sweep_folder).run(declared.number, declared.arm, declared.seed)
-        waiting = TrialRecord(
-            number=declared.number,
-            arm=declared.arm,
-            seed=declared.seed,
-            status=Status.WAITING,
-            steps=run.plan.get("steps", 0),
-            attempt=0,
-        )
         trials.append(
             _read_trial(
                 run,
-                run.record or waiting,
+                run.record or _waiting(run, declared.number, declared.arm, declared.seed),
                 overrides.get(declared.arm, ()),
                 driven=driver is not None,
                 extra=declared.extra,
             )
         )
     return sweep_state(manifest, sweep_folder, trials, left_out=manifest.left_out, driver=driver)
+
+
+def _waiting(run: RunFolder, number: int, arm: str, seed: int) -> TrialRecord:
+    """What is said of a run whose status.json says nothing."""
+    steps = run.plan.get("steps", 0)
+    return TrialRecord(number=number, arm=arm, seed=seed, status=Status.WAITING, steps=steps, attempt=0)
 
 
 def params(overrides: Iterable[str]) -> dict[str, Any]:
@@ -233,10 +231,10 @@ def single_runs(folder: Path) -> list[tuple[RunFolder, TrialRecord]]:
     """List the run folders of a folder without sweep.yaml, such as `outputs/train`.
 
     Returns:
-        Those that were begun, the oldest first, so that a run keeps its place when others come.
+        The oldest first, so that a run keeps its place when others come; last, those that were not begun.
     """
-    found = [(run, record) for run in SweepFolder(folder).runs if (record := run.record) is not None]
-    return sorted(found, key=lambda each: (each[1].started_at or 0.0, each[0].path))
+    found = [(run, run.record or _waiting(run, 0, run.path.name, 0)) for run in SweepFolder(folder).runs]
+    return sorted(found, key=lambda each: (each[1].started_at or math.inf, each[0].path))
 
 
 def _single_runs(folder: Path) -> SweepState:

@@ -116,10 +116,12 @@ def test_links_count_once_and_are_named(planned: Planned, tmp_path: Path) -> Non
     }.items():
         (root / name).symlink_to(target)
 
+    os.mkfifo(root / "pipe\n.png")
+
     plan = planned(root)
 
     assert len(plan["images"]) == 5 and set(plan["exposures"]) == {"10_zkw"}
-    assert "links that lead nowhere: gone" in plan["said"]
+    assert "no files (links that lead nowhere, pipes, devices): gone, pipe�.png" in plan["said"]
     assert "are not followed: 10_zkw/back, up\n" in plan["said"]
     assert "links bring a second time count once: 10_zkw/link.png, 5_again/0.png" in plan["said"]
     assert "left out" not in plan["said"]
@@ -470,3 +472,10 @@ def test_names_of_no_image_and_of_all_are_refused(
 def test_named_images_and_a_folder_of_others_exclude_each_other(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", f"dataset.holdout_path={home}", "dataset.holdout_files=[1.png]"]) == 2
     assert "excludes dataset.holdout_path" in capsys.readouterr().err
+
+
+def test_a_tag_written_twice_is_read_once_an_exposure(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", ["zkw, hat, hat"] * 4)
+    assert set(planned(root)["tag_exposures"].values()) == {4 * 8}  # 4 images, 8 epochs
+    varied = planned(root, "captions.tag_dropout=0.5")["tag_exposures"]
+    assert varied == {"zkw": 32, "hat": 24}  # gone from a quarter of them

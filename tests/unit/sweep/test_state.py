@@ -110,10 +110,13 @@ def test_single_runs_are_listed_though_nobody_declared_them(tmp_path):
     for name, started_at in (("abc-s3", 20.0), ("xyz-s3", 10.0)):
         RunFolder(tmp_path / name).write_record(dataclasses.replace(record, started_at=started_at))
     (tmp_path / "notes").mkdir()
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "status.json").write_text("{torn")
     with sweep_lock(tmp_path / "abc-s3"):
         state = read_state(tmp_path)
     told = [(t.number, t.arm, t.seed, t.status) for t in state.trials]
-    assert told == [(0, "xyz-s3", 3, Status.CANCELLED), (1, "abc-s3", 3, Status.RUNNING)], "the oldest first"
+    assert told[:2] == [(0, "xyz-s3", 3, Status.CANCELLED), (1, "abc-s3", 3, Status.RUNNING)], "the oldest first"
+    assert told[2:] == [(2, "0", 0, Status.WAITING)], "a status that cannot be read hides no run"
     assert state.trials[1].run_folder == str(tmp_path / "abc-s3")
     assert state.driver.startswith("process")
 

@@ -90,8 +90,15 @@ def pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:
 
 
 def latent_tiles(latent_BCHW: torch.Tensor) -> torch.Tensor:
-    """Cut latents into a grid of tiles, what does not divide left out at the edges; (B, T, C * h * w)."""
+    """Cut latents into a grid of tiles, what does not divide left out at the edges; (B, T, C * h * w).
+
+    Of a side with fewer latents than tiles, neighbours share one.
+    """
+    import torch
+
     side = TILES_PER_SIDE
+    enough = [max(size, side) for size in latent_BCHW.shape[2:]]
+    latent_BCHW = torch.nn.functional.interpolate(latent_BCHW, enough, mode="nearest")
     height, width = (size // side for size in latent_BCHW.shape[2:])
     top, left = ((size - side * tile) // 2 for size, tile in zip(latent_BCHW.shape[2:], (height, width), strict=True))
     inner = latent_BCHW[:, :, top : top + side * height, left : left + side * width]

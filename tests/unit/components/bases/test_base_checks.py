@@ -89,6 +89,24 @@ def test_weights_that_are_no_numbers_are_named_by_plan(
     assert "no learning rate mends" in err
 
 
+def in_bytes(tensors: dict[str, torch.Tensor]) -> None:
+    tensors.update({name: tensor.to(torch.int8) for name, tensor in tensors.items()})
+
+
+def in_scaled_fp8(tensors: dict[str, torch.Tensor]) -> None:
+    tensors.update({name: tensor.to(torch.float8_e4m3fn) for name, tensor in tensors.items()})
+    tensors["conv_in.weight_scale"] = torch.ones(1)
+
+
+@pytest.mark.parametrize("spoilt", [in_bytes, in_scaled_fp8])
+def test_a_quantised_part_of_a_folder_is_refused_by_plan(
+    folder: Path, home: Path, capsys: pytest.CaptureFixture[str], spoilt: Callable[[dict[str, torch.Tensor]], None]
+) -> None:
+    change(folder / UNET, spoilt)
+    assert plan(folder) == 2
+    assert f"not quantised, got {UNET} with conv_in.weight" in capsys.readouterr().err
+
+
 def test_train_refuses_a_broken_base_before_it_is_loaded(
     folder: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -218,6 +218,9 @@ def test_what_cannot_be_exported_is_said_at_once(
         (broken / "status.json").write_text(damage)
         with pytest.raises(InputError, match="cannot be read"):
             find_checkpoint(str(broken), subject="export")
+    (folder / "adapter.safetensors").write_bytes(b"torn")
+    assert main(["export", str(folder)]) == 2
+    assert "adapter.safetensors  is not as lorasweep wrote it" in capsys.readouterr().err
     (folder / "adapter.safetensors").unlink()
     with pytest.raises(InputError, match=r"has no adapter.safetensors  \(checkpoints: --step 4\)"):
         find_checkpoint(str(folder), subject="export")

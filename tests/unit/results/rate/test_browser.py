@@ -35,6 +35,14 @@ SEEN = """[...document.querySelectorAll("#pair img")].map((image) => {
     return -pink / 64 / 64 / 510;
 })"""
 READY = "!!asked && !busy"
+SHOWN_AGAIN = """{  // where the server takes its time to say what other tabs answered
+    const own = window.fetch;
+    window.fetch = async (path, how) => {
+        if (path === "asked") await new Promise((done) => setTimeout(done, 500));
+        return own(path, how);
+    };
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
 
 
 @pytest.fixture
@@ -75,7 +83,6 @@ def chromium(tmp_path: Path) -> Iterator[Browser]:
         yield found
 
 
-@pytest.mark.slow  # the second tab's answer did not arrive in two runs of the suite: to be mended
 def test_tabs_undo_a_killed_server_and_a_closed_page_lose_nothing(sweep: Path, chromium: Browser) -> None:
     with served("mine") as (server, url):
         one, two = chromium.open(url), chromium.open(url)
@@ -83,9 +90,10 @@ def test_tabs_undo_a_killed_server_and_a_closed_page_lose_nothing(sweep: Path, c
         assert one.evaluate("asked.pair") == two.evaluate("asked.pair")  # both tabs ask the same
         answer(one, "ArrowLeft")
         answer(two, "ArrowRight")  # the pair that the other tab has answered: not counted twice
-        assert book(sweep) == ["left"]
+        assert book(sweep) == ["left"] and "Not counted" in two.evaluate("said.textContent")
         assert one.evaluate("asked.pair") == two.evaluate("asked.pair")
-        answer(two, "ArrowUp")
+        two.evaluate(SHOWN_AGAIN)
+        answer(two, "ArrowUp")  # not lost though the page asks what is new
         answer(two, "u")
         assert book(sweep) == ["left"]
         answer(two, "ArrowDown")

@@ -1,6 +1,7 @@
 """A tracking server on PostgreSQL, with an artifact root of its own.
 
-    pytest -m slow tests/unit/results/tracking/test_postgres.py
+    pip install --no-deps --target .venv/reference psycopg2-binary
+    PYTHONPATH=.venv/reference pytest -m slow tests/unit/results/tracking/test_postgres.py
 
 Skipped where PostgreSQL or its Python driver is not installed.
 """
@@ -29,7 +30,7 @@ def test_a_sweep_arrives_whole_and_once(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("psycopg2")
+    pytest.importorskip("psycopg2", reason="the driver is not installed: the command is above")
     folder, port = tmp_path_factory.mktemp("server"), free_port()
     sweep = make_sweep()
     with postgres() as database, server(folder, port, backend=database):

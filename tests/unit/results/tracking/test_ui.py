@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from lorasweep.core.errors import InputError
@@ -69,6 +70,8 @@ def test_serves_a_sweep_until_told_to_end(
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     assert b"<title>MLflow</title>" in opener.open(url, timeout=60).read()
     assert len(pages) == 1 and pages[0].startswith(url)
+    helpers = [" ".join(each.cmdline()) for each in psutil.Process(ui.pid).children(recursive=True)]
+    assert helpers and not [each for each in helpers if "mlflow.server.jobs" in each]
     for host in ("localhost:8080", "127.0.0.1:9999", "[::1]:8080"):  # ssh -L 8080:localhost:5000
         through = urllib.request.Request(url, headers={"Host": host})
         assert opener.open(through, timeout=60).status == 200

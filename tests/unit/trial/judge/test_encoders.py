@@ -131,6 +131,8 @@ def test_tiles_are_cut_where_they_say() -> None:
     assert torch.equal(tiles[1, 6].reshape(4, 2, 2), latent[1, :, 2:4, 4:6])
     ragged = frozen_base.latent_tiles(torch.arange(9 * 10.0).reshape(1, 1, 9, 10))
     assert ragged.shape == (1, 16, 4) and ragged[0, 0, 0] == 1  # row 0, column 1: one column is left out
+    few = frozen_base.latent_tiles(torch.tensor([[[[1.0], [2.0]]]]))  # sample.width=4 sample.height=8: no empty tiles
+    assert few.flatten().tolist() == [1.0] * 8 + [2.0] * 8
 
 
 def test_features_do_not_depend_on_the_company_and_are_asked_for_once(base: Any) -> None:
