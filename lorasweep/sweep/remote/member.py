@@ -28,7 +28,7 @@ from lorasweep.core.records import BaseOptions, MemoryOptions, from_dict, to_dic
 from lorasweep.sweep.launchers import Found, LaunchOptions, Message, Place, WorkerExit
 from lorasweep.sweep.remote.handshake import refusal
 from lorasweep.sweep.remote.host import JOBS
-from lorasweep.sweep.remote.line import HostError, Line, LineLost
+from lorasweep.sweep.remote.line import Connection, HostError, LineLost
 from lorasweep.sweep.remote.shipping import CHUNK, Pull, pack
 from lorasweep.sweep.workers.pool import share_out
 
@@ -37,9 +37,10 @@ TAKE_S = 2.0  # how long a host waits for news before it answers that there is n
 FIRST_PATIENCE_S, LONGEST_PATIENCE_S = 2.0, 600.0
 LEAVE_S = 3.0  # for hosts to end their workers and remove their scratch
 LOG_BYTES = 2**17
+LEAVING = "its node is being taken away"
 KINDS = {"ready": (), "event": ("event",), "outcome": ("outcome", "leaving", "disk_full"), "drawn": ("reason",)}
 
-Dial = Callable[[str], Line]  # node -> a line to a fresh `host` there
+Dial = Callable[[str], Connection]  # node -> a line to a fresh `host` there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +60,14 @@ class Slot:
     gpu: str | None  # its id there; None: the CPU
     device: str  # the GPU's model, or "CPU"
     threads: int | None
-    line: Line | None = None  # one that is open already
+    roams: bool = False  # where it is, it hears whenever it is reached
+    line: Connection | None = None  # one that is open already
     patience_s: float = 0.0  # to wait before it is dialled again
     trouble: str = ""  # why it is not there
+
+
+class Gone(HostError):
+    """So is every other machine: what carried the calls is gone."""
 
 
 class _Killed(Exception):
@@ -88,7 +94,7 @@ class RemoteMember:
         self._dial, self._options, self._shipping, self._tell = dial, options, shipping, tell
         self._staging = options.log_folder / f".arriving-{_file_name(slot.node)}-{slot.number}"
         self._outbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._line: Line | None = None
+        self._line: Connection | None = None
         self._pull: Pull | None = None
         self._exit = WorkerExit(cause="it was ended")
         self._fence = threading.Lock()
@@ -113,7 +119,7 @@ class RemoteMember:
         if self._line is not None:
             self._line.kill()
 
-    def leave(self) -> Line | None:
+    def leave(self) -> Connection | None:
         """As `kill`, but let the host tidy up; returns the line that it will end."""
         with self._fence:
             self._killed.set()
@@ -139,7 +145,7 @@ class RemoteMember:
         except Exception as error:  # of this machine: the loop's to answer
             self._say(error)
 
-    def _reach(self) -> Line:
+    def _reach(self) -> Connection:
         """Dial until somebody answers.
 
         Raises:
@@ -150,7 +156,11 @@ class RemoteMember:
             try:
                 line, slot.line = slot.line or self._dial(slot.node), None
                 self._line = line
-                if why := refusal(line.hello(HELLO_S)["software"]):
+                hello = line.hello(HELLO_S)
+                if slot.roams:
+                    slot.node = hello["node"]
+                    slot.gpu, slot.device = next(iter(hello["gpus"].items()), (None, "CPU"))
+                if why := refusal(hello["software"]):
                     line.kill()
                     raise HostError(why)
             except LineLost as error:
@@ -163,7 +173,7 @@ class RemoteMember:
                 return line
         raise _Killed
 
-    def _listen(self, line: Line) -> WorkerExit:
+    def _listen(self, line: Connection) -> WorkerExit:
         after = 0
         while True:
             taken, _ = line.call("take", after=after, wait_s=TAKE_S)
@@ -173,6 +183,8 @@ class RemoteMember:
                 self._bring_home(self._pull, taken["files"], line)
             for number, message in taken["messages"]:
                 after = number
+                if taken.get("leaving") and message["kind"] == "outcome":
+                    message["leaving"] = LEAVING
                 if not set(KINDS.get(message["kind"], ("",))) <= message.keys():
                     raise HostError(f"it says what no worker says: {message['kind']}")
                 if message["kind"] == "outcome" or message.get("event", {}).get("kind") == "rung":
@@ -180,8 +192,17 @@ class RemoteMember:
                 self._say(message)
             if taken["death"]:
                 return WorkerExit(**taken["death"])
+            if taken.get("leaving"):
+                self._leave_node()
 
-    def _bring_home(self, pull: Pull, listed: Sequence[Sequence[Any]], line: Line) -> None:
+    def _leave_node(self) -> None:
+        """Have the trial saved, and once that is at home, ask for another place."""
+        if self.job is None or self.leaving:
+            raise LineLost(LEAVING)
+        if not self.stopping:
+            self.stopping = self.send(kind="stop")
+
+    def _bring_home(self, pull: Pull, listed: Sequence[Sequence[Any]], line: Connection) -> None:
         try:
             pull.update(
                 listed,
@@ -199,7 +220,7 @@ class RemoteMember:
                 raise _Killed
             yield
 
-    def _deliver(self, line: Line) -> None:
+    def _deliver(self, line: Connection) -> None:
         try:
             for number in itertools.count(1):
                 message = self._outbox.get()
@@ -216,7 +237,7 @@ class RemoteMember:
         except Exception as error:
             self._say(error)
 
-    def _ship(self, line: Line, message: Message) -> Message:
+    def _ship(self, line: Connection, message: Message) -> Message:
         """Bring to the host what it lacks for a job; returns the job as the host takes it."""
         folder = Path(message["folder"])
         cargo = pack(message, ship=self._shipping.ship, ship_base=self._shipping.ship_base)
@@ -233,7 +254,9 @@ class RemoteMember:
         slot, refused = self.slot, isinstance(error, HostError)
         if self._line is not None and not refused:
             slot.patience_s = max(FIRST_PATIENCE_S, 2 * slot.patience_s)
-        self._exit = WorkerExit(cause=f"{slot.node}: {error}", lost=True, for_good=refused)
+        starved = isinstance(error, LineLost) and error.starved
+        cause = str(error) if isinstance(error, Gone) else f"{slot.node}: {error}"
+        self._exit = WorkerExit(cause=cause, starved=starved, lost=not starved, for_good=refused)
         self._say(None)
 
     def _say(self, what: Message | Exception | None) -> None:
@@ -287,7 +310,7 @@ class RemoteLauncher:
     def __exit__(self, *_: object) -> None:
         lines = [line for member in self.members if (line := member.leave()) is not None]
         deadline = time.monotonic() + LEAVE_S
-        while time.monotonic() < deadline and any(line.process.poll() is None for line in lines):
+        while time.monotonic() < deadline and not all(line.ended for line in lines):
             time.sleep(0.02)
         for line in lines:
             line.kill()
@@ -331,7 +354,7 @@ class RemoteLauncher:
             slot, self._dial, self._options, self._shipping, lambda member, what: self._news.put((member, what))
         )
 
-    def _slots_of(self, node: str, line: Line | None, hello: Mapping[str, Any]) -> list[Slot]:
+    def _slots_of(self, node: str, line: Connection | None, hello: Mapping[str, Any]) -> list[Slot]:
         gpus = dict(hello["gpus"]) if self._options.gpus_wanted else {}
         launcher = self._options.launcher
         workers, threads = share_out(launcher, gpus=len(gpus), cores=int(hello["cores"]), jobs=self.jobs)
@@ -341,10 +364,10 @@ class RemoteLauncher:
         return slots
 
 
-def greet(nodes: Sequence[str], dial: Dial) -> list[tuple[Line | None, dict[str, Any], Found]]:
+def greet(nodes: Sequence[str], dial: Dial) -> list[tuple[Connection | None, dict[str, Any], Found]]:
     """Dial nodes at the same time; returns for each its line, its hello, and what to tell of it."""
 
-    def one(node: str) -> tuple[Line | None, dict[str, Any], Found]:
+    def one(node: str) -> tuple[Connection | None, dict[str, Any], Found]:
         try:
             line = dial(node)
             hello = line.hello(HELLO_S)
@@ -380,7 +403,7 @@ def _base_of(recipe: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"options": recipe["base"], "memory": recipe["memory"], "fingerprint": fingerprint}
 
 
-def _give(line: Line, name: str, file: Path, size: int) -> None:
+def _give(line: Connection, name: str, file: Path, size: int) -> None:
     with open(file, "rb") as source:
         for offset in range(0, max(size, 1), CHUNK):
             line.call("give", source.read(CHUNK), name=name, offset=offset, last=offset + CHUNK >= size)
