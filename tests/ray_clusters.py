@@ -80,7 +80,7 @@ class Cluster:
         where = ("--head",) if name == "head" else (f"--address={self.address}",)
         room = (f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--object-store-memory=100000000")
         ports = ("--min-worker-port=0", "--max-worker-port=0")
-        switched = {f"RAY_{switch}": value for switch, value in switches.items()}
+        switched = {name if name == "PYTHONPATH" else f"RAY_{name}": value for name, value in switches.items()}
         with open(self._logs / name, "wb") as log:
             self._nodes[name] = subprocess.Popen(
                 [str(Path(sys.executable).with_name("ray")), "start", "--block", *where, *room, *ports, *more],
@@ -90,6 +90,10 @@ class Cluster:
                 start_new_session=True,
             )
         self._said(name, "Ray runtime started.")
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._nodes)
 
     def options(self, **more: Any) -> LauncherOptions:
         return options(self.home, **{"address": self.address, **more})

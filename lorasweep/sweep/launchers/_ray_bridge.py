@@ -43,6 +43,7 @@ LOCAL_SWITCHES = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_worker_niceness": "0",
     "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_raylet_start_wait_time_s": "100",
 }
 TOKEN = "the token of the cluster is another one than that of this machine"
 TOKEN_HINT = "put the cluster's into ~/.ray/auth_token or RAY_AUTH_TOKEN here"
@@ -57,6 +58,7 @@ _REFUSALS = (
         "this machine is no node of the cluster",
         "make it one that trains nothing: ray start --address={address} --num-cpus=0 --num-gpus=0",
     ),
+    ("timed out during startup", "Ray did not start in time", "is this machine busy?"),
     ("", "it cannot be reached: {said}", "is it running? ray start --head there, see docs/clusters.md"),
 )
 _DEATHS = (
