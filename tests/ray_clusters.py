@@ -80,7 +80,7 @@ class Cluster:
         where = ("--head",) if name == "head" else (f"--address={self.address}",)
         room = (f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--object-store-memory=100000000")
         ports = ("--min-worker-port=0", "--max-worker-port=0")
-        switched = {name if name == "PYTHONPATH" else f"RAY_{name}": value for name, value in switches.items()}
+        switched = {key if key == "PYTHONPATH" else f"RAY_{key}": value for key, value in switches.items()}
         with open(self._logs / name, "wb") as log:
             self._nodes[name] = subprocess.Popen(
                 [str(Path(sys.executable).with_name("ray")), "start", "--block", *where, *room, *ports, *more],

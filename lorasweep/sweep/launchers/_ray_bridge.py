@@ -61,10 +61,11 @@ _REFUSALS = (
     ("timed out during startup", "Ray did not start in time", "is this machine busy?"),
     ("", "it cannot be reached: {said}", "is it running? ray start --head there, see docs/clusters.md"),
 )
+NODE_GONE = "its node went away"
 _DEATHS = (
     ("references to the actor were removed", f"{OPEN}; {OPEN_HINT}"),
     ("No module named '(lorasweep|ray)", "lorasweep is not installed there, for the Python that ran `ray start`"),
-    ("node .*(died|dead|terminated|removed|preempted)|preempted", "its node went away"),
+    ("node .*(died|dead|terminated|removed|preempted)|preempted", NODE_GONE),
     ("", "its process was killed"),
 )
 

@@ -28,6 +28,7 @@ from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.ranges import Text
 from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.launchers import Found, LaunchOptions
+from lorasweep.sweep.launchers._ray_bridge import NODE_GONE
 from lorasweep.sweep.remote.line import ANSWER_S, HostError, Line, LineLost
 from lorasweep.sweep.remote.member import Gone, RemoteLauncher, Shipping, Slot, greet
 from lorasweep.sweep.workers.pool import share_out
@@ -41,7 +42,7 @@ NO_RAY = Problem("launcher=ray", "needs ray, which is not installed", "pip insta
 Address = Annotated[
     str,
     Field(
-        pattern=r"^(local|(?!ray:)[A-Za-z0-9\[][\w.:\[\]-]*:\d+)$",
+        pattern=r"^(local|[A-Za-z0-9\[][\w.:\[\]-]*:\d+)$",
         title="be local, or HOST:PORT of the head; ray:// is refused: through Ray's client, workers outlive a driver",
         examples=["local"],
     ),
@@ -140,7 +141,9 @@ class RayLauncher(RemoteLauncher):
         try:
             nodes = self._with_room(bridge.nodes())
             found = bridge.greet([node["name"] for node in nodes]) if self._cluster.address != "local" else []
-            if problems := [Problem(each.node, each.problem, each.hint) for each in found if each.problem]:
+            # A node that is gone is listed for a while.
+            refused = [each for each in found if each.problem and each.problem != NODE_GONE]
+            if problems := [Problem(each.node, each.problem, each.hint) for each in refused]:
                 raise ConfigError(problems, subject="the nodes to train on")
         except BaseException:
             bridge.end()
