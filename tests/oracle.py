@@ -33,12 +33,16 @@ def pipeline_of(base: Any, sampler: str, *, steps: int = 1) -> Any:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
     scheduler = getattr(diffusers, how["scheduler"]).from_config(how["scheduler_config"])
-    tokenizers = dict(zip(("tokenizer", "tokenizer_2"), base.tokenizers, strict=False))
-    texts = dict(zip(("text_encoder", "text_encoder_2"), base.text_encoders, strict=False))
+    places = ("", "_2", "_3")
+    tokenizers = {f"tokenizer{place}": words for place, words in zip(places, base.tokenizers, strict=False)}
+    texts = {f"text_encoder{place}": encoder for place, encoder in zip(places, base.text_encoders, strict=False)}
     unsafe: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
     unused = unsafe if how["pipeline"] == "StableDiffusionPipeline" else {}
     pipeline = kind(**{**base.parts, **texts}, **tokenizers, **unused, vae=base.vae, scheduler=scheduler)
     pipeline.set_progress_bar_config(disable=True)
+    if how["pipeline"] == "ChromaPipeline":  # whose own mask is not one, see `_chroma`
+        own = pipeline._prepare_attention_mask
+        pipeline._prepare_attention_mask = lambda **mask: own(**mask).bool()
     return pipeline
 
 

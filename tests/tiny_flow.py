@@ -61,18 +61,16 @@ def _scheduler(**config: Any) -> Any:
 
 
 def _flux1_dev() -> dict[str, Any]:
-    from transformers import CLIPTokenizer, T5Config, T5EncoderModel
+    from transformers import CLIPTokenizer
 
     vocab, merges = byte_pairs(WORDS)
-    words = _t5_tokenizer()
-    t5 = T5Config(vocab_size=len(words), d_model=48, d_kv=12, d_ff=64, num_layers=2, num_heads=4)
     return {
         "transformer": tiny_transformer(guidance_embeds=True),
         "vae": tiny_vae(scaling_factor=0.36, shift_factor=0.12),
         "text_encoder": tiny_clip(),
-        "text_encoder_2": T5EncoderModel(t5),
+        "text_encoder_2": _t5(48),
         "tokenizer": CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77),
-        "tokenizer_2": words,
+        "tokenizer_2": _t5_tokenizer(),
         "scheduler": _scheduler(**DYNAMIC),
     }
 
@@ -126,7 +124,7 @@ def _flux2_klein() -> dict[str, Any]:
 
 
 def _anima() -> dict[str, Any]:
-    from diffusers import AnimaTextConditioner, AutoencoderKLQwenImage, CosmosTransformer3DModel
+    from diffusers import AnimaTextConditioner, CosmosTransformer3DModel
 
     words = _t5_tokenizer()
     return {
@@ -142,15 +140,7 @@ def _anima() -> dict[str, Any]:
             max_size=(1, 64, 64),
             extra_pos_embed_type=None,
         ),
-        "vae": AutoencoderKLQwenImage(
-            base_dim=8,
-            z_dim=4,
-            dim_mult=[1, 1, 2],
-            num_res_blocks=1,
-            temperal_downsample=[False, False],
-            latents_mean=[0.1, -0.2, 0.3, 0.0],
-            latents_std=[1.2, 0.8, 1.0, 2.0],
-        ),
+        "vae": _frame_vae(),
         "text_conditioner": AnimaTextConditioner(
             source_dim=32,
             target_dim=32,
@@ -166,15 +156,169 @@ def _anima() -> dict[str, Any]:
     }
 
 
+def _frame_vae() -> Any:
+    from diffusers import AutoencoderKLQwenImage
+
+    return AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False, False],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[1.2, 0.8, 1.0, 2.0],
+    )
+
+
+def _seeing_model(kind: str, layers: int) -> dict[str, Any]:
+    """A language model that could look at pictures, with the tokenizer of the others."""
+    import transformers
+
+    tokenizer = _language_model(1)["tokenizer"]
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "max_position_embeddings": 2048,
+        "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
+    }
+    sight = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
+    if kind == "Qwen3VLModel":
+        config = transformers.Qwen3VLConfig(text_config=text, vision_config={**sight, "deepstack_visual_indexes": [0]})
+    else:
+        config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config={**sight, "fullatt_block_indexes": [0]})
+    return {"text_encoder": getattr(transformers, kind)(config), "tokenizer": tokenizer}
+
+
+def _qwen_image() -> dict[str, Any]:
+    from diffusers import QwenImageTransformer2DModel
+
+    transformer = QwenImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        joint_attention_dim=32,
+        axes_dims_rope=(4, 6, 6),
+    )
+    read = _seeing_model("Qwen2_5_VLForConditionalGeneration", 2)
+    return {"transformer": transformer, "vae": _frame_vae(), **read, "scheduler": _scheduler(**DYNAMIC)}
+
+
+def _krea2() -> dict[str, Any]:
+    from diffusers import Krea2Transformer2DModel
+
+    transformer = Krea2Transformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        timestep_embed_dim=32,
+        text_hidden_dim=32,
+        text_num_attention_heads=2,
+        text_num_key_value_heads=2,
+        text_intermediate_size=48,
+        num_layerwise_text_blocks=1,
+        num_refiner_text_blocks=1,
+        axes_dims_rope=(4, 6, 6),
+    )
+    for name, parameter in transformer.named_parameters():
+        if name.endswith("scale_shift_table"):
+            torch.nn.init.normal_(parameter, std=0.2)
+    read = _seeing_model("Qwen3VLModel", 36)
+    return {"transformer": transformer, "vae": _frame_vae(), **read, "scheduler": _scheduler(**DYNAMIC)}
+
+
+def _t5(width: int) -> Any:
+    from transformers import T5Config, T5EncoderModel
+
+    words = len(_t5_tokenizer())
+    return T5EncoderModel(T5Config(vocab_size=words, d_model=width, d_kv=12, d_ff=64, num_layers=2, num_heads=4))
+
+
+def _chroma() -> dict[str, Any]:
+    from diffusers import ChromaTransformer2DModel
+
+    return {
+        "transformer": ChromaTransformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=4,
+            joint_attention_dim=48,
+            axes_dims_rope=(4, 6, 6),
+            approximator_num_channels=32,
+            approximator_hidden_dim=32,
+            approximator_layers=1,
+        ),
+        "vae": tiny_vae(scaling_factor=0.36, shift_factor=0.12),
+        "text_encoder": _t5(48),
+        "tokenizer": _t5_tokenizer(),
+        "scheduler": _scheduler(shift=2.0),
+    }
+
+
+def _sd35() -> dict[str, Any]:
+    from diffusers import SD3Transformer2DModel
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+    vocab, merges = byte_pairs(WORDS)
+    transformer = SD3Transformer2DModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=8,  # 64 channels a block, as in the large ones: ComfyUI counts on it
+        joint_attention_dim=80,
+        caption_projection_dim=128,
+        pooled_projection_dim=64,
+        pos_embed_max_size=16,
+        dual_attention_layers=(0,),
+        qk_norm="rms_norm",
+    )
+    clips = {
+        name: tiny_clip(CLIPTextModelWithProjection, projection_dim=32) for name in ("text_encoder", "text_encoder_2")
+    }
+    words = {
+        name: CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77) for name in ("tokenizer", "tokenizer_2")
+    }
+    return {
+        "transformer": transformer,
+        "vae": tiny_vae(scaling_factor=1.53, shift_factor=0.06),
+        **clips,
+        "text_encoder_3": _t5(80),
+        **words,
+        "tokenizer_3": _t5_tokenizer(),
+        "scheduler": _scheduler(shift=3.0),
+    }
+
+
 _PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "flux1_dev": _flux1_dev,
     "z_image": _z_image,
     "flux2_klein": _flux2_klein,
     "anima": _anima,
+    "qwen_image": _qwen_image,
+    "chroma": _chroma,
+    "sd35": _sd35,
+    "krea2": _krea2,
 }
 PIPELINES = {
     "flux1_dev": "FluxPipeline",
     "z_image": "ZImagePipeline",
     "flux2_klein": "Flux2KleinPipeline",
     "anima": "AnimaModularPipeline",
+    "qwen_image": "QwenImagePipeline",
+    "chroma": "ChromaPipeline",
+    "sd35": "StableDiffusion3Pipeline",
+    "krea2": "Krea2Pipeline",
 }

@@ -12,7 +12,8 @@ from typing import Any
 
 import lorasweep
 from lorasweep import config, plan
-from lorasweep.core import files, paths, registry
+from lorasweep.components import bases
+from lorasweep.core import files, paths
 from lorasweep.core.errors import ConfigError, InputError, LorasweepError, Problem
 from lorasweep.core.paths import require_replaceable
 from lorasweep.core.records import LauncherOptions, Plan, Recipe, TrackingOptions, digest
@@ -33,8 +34,7 @@ def run(options: argparse.Namespace) -> int:
     if options.ratings:
         return _by_eye(options)
     recipe = config.compose_recipe(options.overrides)
-    base_module = registry.load("base", recipe.base.name)
-    holds_for = calibration.conditions(recipe, base_module.fingerprint(recipe.base, recipe.memory))
+    holds_for = calibration.conditions(recipe, bases.fingerprint(recipe))
     require_replaceable(options.out, lambda file: bool(calibration.read(file)), option="--out")
     how = ControlOptions(times=options.times, rungs=options.rungs, seeds=tuple(range(options.seeds)))
     cooked = dataclasses.replace(recipe, tracking=TrackingOptions(), launcher=LauncherOptions())
@@ -80,7 +80,7 @@ def _by_eye(options: argparse.Namespace) -> int:
     found = {}
     for run in labels.runs:
         recipe = config.read_recorded(run.path / RECIPE_FILE, to_cook=False)
-        fingerprint = registry.load("base", recipe.base.name).fingerprint(recipe.base, recipe.memory)
+        fingerprint = bases.fingerprint(recipe)
         found[digest(calibration.conditions(recipe, fingerprint))] = recipe, fingerprint
     if len(found) > 1:
         message = "the rated runs differ in base, kind of dataset, weight or guidance: limits belong to one of each"

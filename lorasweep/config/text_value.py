@@ -56,10 +56,13 @@ def _is_whole(key: str) -> bool:
     return is_path(key) or key in _OF_A_SWEEP
 
 
+_FILES = ("calibration", "base.weights", "base.adapter", "sample.base")
+
+
 def is_path(key: str) -> bool:
     """Whether a dotted key takes a file or folder, whose name may hold commas and brackets."""
     group, _, last = key.rpartition(".")
-    return is_text(key) and (last in ("path", "init") or group == "encoders" or key == "calibration")
+    return is_text(key) and (last in ("path", "init") or group == "encoders" or key in _FILES)
 
 
 def read_text(key: str, written: str) -> Any:

@@ -117,7 +117,8 @@ class Base(Protocol):
 
     `lorasweep/components/bases/<name>.py` has `load(options: BaseOptions, *, device: str, precision: str, memory:
     MemoryOptions) -> Base`, and torch-free `PARTS`, `SCOPES`, `problems`, `fingerprint`, `noise`, `weight_shapes`,
-    `largest_rank` and `text_window`.
+    `KEPT`, `text_numbers`, `largest_rank` and `text_window`; with `sibling_problems`, its `load` and `fingerprint`
+    take a `sibling: str` too.
     """
 
     parts: Mapping[str, torch.nn.Module]  # what adapters sit on, by diffusers' prefixes: the denoiser, text encoders
@@ -136,6 +137,13 @@ class Base(Protocol):
     def with_clip_skip(self, clip_skip: int) -> Base:
         """The same modules in the same memory, with captions read at another `clip_skip`."""
 
+    @property
+    def drawn(self) -> Base:
+        """What it draws as: itself, or with the noise path of the sibling that draws in its place."""
+
+    def drawing(self) -> AbstractContextManager[Base]:
+        """Give `drawn`; for that long the denoiser has the weights that pictures are drawn with."""
+
     def encode_images(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pixels in [-1, 1] -> posterior mean and std in the denoiser's units, both (B, C, H, W) fp32."""
 
@@ -153,6 +161,9 @@ class Base(Protocol):
 
     def predict(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
         """Answer as `path.target` does, (B, C, H, W) fp32, with whatever adapter, mode and gradient are in force."""
+
+    def guide(self, without: torch.Tensor, with_prompt: torch.Tensor, guidance: float) -> torch.Tensor:
+        """Go on from the answer without the prompt, past the one with it; 1 is the latter, (B, C, H, W)."""
 
     def features(
         self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]

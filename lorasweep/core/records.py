@@ -83,6 +83,7 @@ class BaseOptions:
     name: str  # module in lorasweep/components/bases/
     path: Text | None  # diffusers folder; None for the embedded dollhouse
     weights: Text | None = None  # a .safetensors of the denoiser, in place of that of the folder
+    adapter: Text | None = None  # a LoRA of the denoiser that is merged while training, and out of it while drawing
     resolution: Annotated[int, Field(ge=8, le=4096, examples=[512])]  # px, trained at; bucket areas refer to it
     bucket_step: Annotated[int, Field(ge=1, le=512, examples=[64])]  # px, bucket sides are its multiples
     clip_skip: Annotated[int, Field(ge=1, le=12)] = 1  # 1 = last hidden state, kohya's counting
@@ -209,6 +210,7 @@ class MemoryOptions:
 class SampleOptions:
     """How samples are drawn (`conf/sample/`)."""
 
+    base: Text | None = None  # a sibling of the base whose denoiser draws in its place; folder or .safetensors
     weight: LoraWeight = 0.7  # the LoRA weight that counts
     weights: Ladder = (0.4, 0.7, 1.0)  # the ladder, drawn at the end
     seeds: Seeds = (0, 1)  # at the end, at `weight`
@@ -286,8 +288,9 @@ class Recipe:
         data = to_dict(self)
         del data["tracking"], data["launcher"]
         data["memory"] = self.memory.storage
-        if data["adapter"]["options"].get("init") is None:
-            data["adapter"]["options"].pop("init", None)  # as when there was no such knob
+        for part, key in ((data["adapter"]["options"], "init"), (data["base"], "adapter"), (data["sample"], "base")):
+            if part.get(key) is None:
+                part.pop(key, None)  # as when there was no such knob
         return digest(data)
 
 

@@ -35,6 +35,9 @@ OUTCOME_FILE = "outcome.json"  # written only by the worker, so that an end is n
 ERROR_FILE = "error.txt"  # the last traceback
 PARENT_FILE = "parent.json"  # of a single run: what it is a variation of
 MLFLOW_FILE = "mlflow.json"  # what MLflow has of it, or of the sweep
+LOCK_FILE, OWNER_FILE = "lock", "lock.owner"  # of who drives it, or the sweep
+# What is the driver's, and nothing of the recipe's result.
+DRIVERS_FILES = (STATUS_FILE, RECIPE_FILE, PLAN_FILE, PARENT_FILE, MLFLOW_FILE, LOCK_FILE, OWNER_FILE)
 CHECKPOINTS, SAMPLES = "checkpoints", "samples"  # folders: step_000100/ each
 INDEX_FILE = "index.json"  # of a folder of pictures
 

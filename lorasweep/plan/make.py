@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from lorasweep.components import bases
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, DatasetError, InputError, Problem
 from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
@@ -120,14 +121,17 @@ def _by_seed(recipe: Recipe, material: str, counted: budget.Budget, train: Seque
 
 def _base(recipe: Recipe, problems: list[Problem]) -> tuple[str, list[str]]:
     """Digest the base's files and say what is worth a warning, or append what is wrong with them."""
-    base = registry.load("base", recipe.base.name)
+    base, drawing = registry.load("base", recipe.base.name), recipe.sample.base
     found = [Problem(f"base.{key}", message, hint) for key, message, hint in base.problems(recipe.base)]
+    if drawing and not found:
+        wrong = base.sibling_problems(recipe.base, drawing)
+        found = [Problem("sample.base", message, hint) for _, message, hint in wrong]
     problems += found
     if found:
         return "", []
     noised = base.noise(recipe.base)
     problems += [*noise.problems(recipe, noised), *memory.problems(recipe), *learning_rate.problems(recipe)]
-    return base.fingerprint(recipe.base, recipe.memory), list(noise.warnings(recipe, noised))
+    return bases.fingerprint(recipe), list(noise.warnings(recipe, noised))
 
 
 def _identity(image: PlannedImage) -> dict[str, object]:

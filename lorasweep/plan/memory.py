@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from lorasweep.core import registry
 from lorasweep.core.errors import Problem
@@ -17,12 +17,6 @@ from lorasweep.plan.trainable import trainable
 
 GIB = 2**30
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
-# What autograd keeps of a UNet's forward pass with a LoRA in bf16, per latent position and image: counted on the meta
-# device, SDXL at 1024 px 9.4 GiB (SD 1.5 at 512 px: 1.3), and with gradient checkpointing 0.6 (0.2).
-_KEPT = {"large": 616_000, "small": 336_000}
-_KEPT_CHECKPOINTED = {"large": 41_200, "small": 61_100}
-_RECOMPUTED = 65_000  # of the largest block, when it is computed again
-_LARGE = 1_500_000_000  # weights of the denoiser, from which on it is like SDXL's
 _TRAINED = 16  # per number: itself, its gradient and two of an optimizer's, all fp32
 _VAE = 0.33  # GiB in fp32
 _DECODED = (
@@ -56,26 +50,30 @@ def peaks_gib(recipe: Recipe, kinds: Mapping[str, MemoryOptions]) -> dict[str, f
         recipe: gives base, batch, precision and adapter.
         kinds: by name; null counts as false.
     """
-    shapes = registry.load("base", recipe.base.name).weight_shapes(recipe.base)
-    trained = trainable(recipe)
+    base = registry.load("base", recipe.base.name)
+    shapes, trained = base.weight_shapes(recipe.base), trainable(recipe)
     if shapes is None or trained is None:
         return {}
     counts = {part: sum(math.prod(shape) for shape in modules.values()) for part, modules in shapes.items()}
-    denoiser = sum(count for part, count in counts.items() if not is_text_encoder(part))
-    texts = sum(counts.values()) - denoiser
-    return {name: _peak(recipe, memory, denoiser, texts, trained.parameters) for name, memory in kinds.items()}
+    texts = [count for part, count in counts.items() if is_text_encoder(part)]
+    denoiser = sum(counts.values()) - sum(texts)
+    texts += base.text_numbers(recipe.base).values()
+    kept = min(base.KEPT, key=lambda each: abs(math.log(each[0] * 1e9 / denoiser)))[1:]
+    return {name: _peak(recipe, memory, denoiser, texts, kept, trained.parameters) for name, memory in kinds.items()}
 
 
-def _peak(recipe: Recipe, memory: MemoryOptions, denoiser: int, texts: int, trained: int) -> float:
+def _peak(
+    recipe: Recipe, memory: MemoryOptions, denoiser: int, texts: Sequence[int], kept: Sequence[int], trained: int
+) -> float:
     number, side = _BYTES[recipe.train.precision], recipe.base.resolution
     weights = denoiser * (1 if memory.storage == "fp8" else number)
-    weights += 0 if memory.offload_text_encoders else texts * number
-    kind = "large" if denoiser >= _LARGE else "small"
-    kept = _KEPT_CHECKPOINTED[kind] + _RECOMPUTED if memory.gradient_checkpointing else _KEPT[kind]
-    training = kept * number / 2 * side**2 / _LATENT_PX * recipe.train.batch_size
+    waiting = memory.offload_text_encoders  # until one after the other visits to read
+    weights += 0 if waiting else sum(texts) * number
+    reading = max(texts) * number if waiting else 0
+    training = kept[bool(memory.gradient_checkpointing)] * number / 2 * side**2 / _LATENT_PX * recipe.train.batch_size
     drawn_px = (recipe.sample.width or side) * (recipe.sample.height or side)
     decoding = _DECODED * (min(drawn_px, _TILE_PX) if memory.tile_vae else drawn_px)
-    return (weights + trained * _TRAINED + max(training, decoding)) / GIB + _VAE + _CONTEXT
+    return (weights + trained * _TRAINED + max(training, decoding, reading)) / GIB + _VAE + _CONTEXT
 
 
 def resolve(recipe: Recipe, room_gib: float | None) -> MemoryOptions:

@@ -198,7 +198,13 @@ def _idle(recipe: Recipe, plan: Plan) -> Iterator[str]:
     yield from _captions(recipe, plan)
     if recipe.base.negative_prompt and recipe.sample.guidance <= 1:
         yield f"base.negative_prompt is not used: sample.guidance={recipe.sample.guidance:g} guides nothing"
-    largest = registry.load("base", recipe.base.name).largest_rank(recipe.base)
+    base, sample = registry.load("base", recipe.base.name), recipe.sample
+    if sample.guidance > 1 and getattr(base, "draws_in_few_steps", lambda *_: False)(recipe.base, sample.base):
+        yield (
+            f"sample.guidance={sample.guidance:g} on what was distilled to draw in few steps without: pictures look "
+            "burned that are not (sample=distilled)"
+        )
+    largest = base.largest_rank(recipe.base)
     for knob in ("dim", "conv_dim"):
         rank = recipe.adapter.options.get(knob, 0)
         if rank > largest:

@@ -14,6 +14,9 @@ beforehand.py     what of the question cannot be answered, before anything is tr
 comparable.py     by which symptoms trials are compared
 mirror.py         what the engine asks of a tracker
 search/           Optuna: the study, points of a space, who stops at a rung, which axis matters
+nodes.py          which machine is sick
+launchers/        where workers live
+remote/           workers on other machines
 workers/          processes: how many, seen from the driver, from inside, their signs of life, the lock
 ranking/          snapshots, leaderboard, what of it is noise, the live table
 calibrate/        a sweep of controls places a base's limits

@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from lorasweep.core import registry
+from lorasweep.components import bases
 from lorasweep.core.errors import Problem
 from lorasweep.core.records import Plan, Status, digest
 from lorasweep.trial.judge import calibration, offered, score
@@ -56,8 +56,7 @@ def offers(spec: SweepSpec, plans: Mapping[str, Plan]) -> dict[str, offered.Offe
         recipe = arm.recipe
         key = digest([recipe.base, recipe.dataset.path, recipe.sample, recipe.calibration])
         if key not in limits:
-            base = registry.load("base", recipe.base.name)
-            limits[key] = calibration.find(recipe, base.fingerprint(recipe.base, recipe.memory)).calibration
+            limits[key] = calibration.find(recipe, bases.fingerprint(recipe)).calibration
         found[arm.name] = offered.offer(recipe, plans[arm.name], limits[key])
     return found
 

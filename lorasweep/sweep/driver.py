@@ -216,6 +216,7 @@ def launch_options(
         trial_module=trial_module,
         jobs=max(jobs, 1 + CONTENDERS) if further else jobs,
         gpus_wanted=any(arm.recipe.train.device != "cpu" for arm in spec.known),
+        recipes=[arm.recipe for arm in spec.known],
         log_folder=folder / LOG_FOLDER,
         launcher=spec.launcher,
     )

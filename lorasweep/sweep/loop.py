@@ -9,6 +9,7 @@ opened and closed, about torch or MLflow.
 from __future__ import annotations
 
 import dataclasses
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +63,15 @@ class SweepLoop:
     def run(self, launcher: Launcher) -> None:
         """Cook until nothing is left, or until told to stop."""
         self._launcher = launcher
-        self._reuse_cooked()
-        self._add_repeats()
-        if not self._more:
-            return
-        if not self._queue and not self._source.open and self._repeats is None:
-            launcher.jobs = 1  # only the base's samples are left to draw, which is one worker's work
-        with launcher:
+        with ExitStack() as ends:
+            ends.push(launcher)  # entered or not: it may have reached machines already
+            self._reuse_cooked()
+            self._add_repeats()
+            if not self._more:
+                return
+            if not self._queue and not self._source.open and self._repeats is None:
+                launcher.jobs = 1  # only the base's samples are left to draw, which is one worker's work
+            launcher.__enter__()
             while self._advance():
                 self._announcer.changed(self._activity())
                 for member, message in launcher.listen(TICK_S):

@@ -10,6 +10,7 @@ the terminal.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import shutil
@@ -20,19 +21,27 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.core import paths, registry
-from lorasweep.core.errors import ConfigError, LorasweepError, Problem
+from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import write_json
 from lorasweep.core.paths import require_writable
 from lorasweep.core.records import Outcome, Plan, Recipe, Status, from_dict
-from lorasweep.core.run_folder import LOG_FOLDER, MLFLOW_FILE, PARENT_FILE, RunFolder, TrialRecord
-from lorasweep.sweep.launchers import Launcher, LaunchOptions, WorkerExit
+from lorasweep.core.run_folder import (
+    LOCK_FILE,
+    LOG_FOLDER,
+    MLFLOW_FILE,
+    OWNER_FILE,
+    PARENT_FILE,
+    RunFolder,
+    TrialRecord,
+)
+from lorasweep.sweep.launchers import Launcher, LaunchOptions
 from lorasweep.sweep.loop import TICK_S
 from lorasweep.sweep.mirror import Mirror, MirrorReport, last_look
 from lorasweep.sweep.queue import Trial, job_of
 from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line, status_of_death
 from lorasweep.sweep.trial_writer import TrialWriter, recover
-from lorasweep.sweep.workers.lock import LOCK_FILE, OWNER_FILE, sweep_lock
+from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.sweep.workers.worker import cook_once
 from lorasweep.trial.judge.score import UTILITY
@@ -99,10 +108,7 @@ def run_trial(
                 writer.reuse_elsewhere(trial, known)
             while not (trial.record.status.is_final or stop.gently):
                 cooked = True
-                if elsewhere is None:
-                    _attempt(trial, writer, stop, shown, trial_module)
-                else:
-                    _attempt_elsewhere(trial, writer, stop, shown, elsewhere)
+                _attempt(trial, writer, stop, shown, trial_module, elsewhere)
         except Exception as error:
             if not is_disk_full(error):
                 raise
@@ -141,13 +147,19 @@ def _attempt(
     stop: StopSignal,
     shown: Callable[[], AbstractContextManager[Report]],
     trial_module: str,
+    elsewhere: Launcher | None,
 ) -> None:
     """Cook until done, stopped or failed.
 
     Raises:
         OSError: there is no room left to write.
     """
-    module = importlib.import_module(trial_module)
+    if elsewhere is None:
+        module = importlib.import_module(trial_module)
+        # Resources of its own: an error may have left an adapter in the base.
+        cook = functools.partial(module.cook, trial.recipe, trial.plan, trial.folder, module.TrialResources())
+    else:
+        cook = functools.partial(_cook_elsewhere, trial, elsewhere)
     writer.begin(trial)
     with shown() as report:
 
@@ -158,9 +170,8 @@ def _attempt(
             return report(event)
 
         try:
-            # Resources of its own: an error may have left an adapter in the base.
             outcome, failed = cook_once(
-                functools.partial(module.cook, trial.recipe, trial.plan, trial.folder, module.TrialResources()),
+                cook,
                 trial.folder,
                 attempt=trial.record.attempt,
                 report=heard,
@@ -182,6 +193,7 @@ def _elsewhere(recipe: Recipe, folder: Path, trial_module: str) -> Launcher | No
         trial_module=trial_module,
         jobs=1,
         gpus_wanted=recipe.train.device != "cpu",
+        recipes=[recipe],
         log_folder=folder / LOG_FOLDER,
         launcher=recipe.launcher,
     )
@@ -190,61 +202,32 @@ def _elsewhere(recipe: Recipe, folder: Path, trial_module: str) -> Launcher | No
     return launcher
 
 
-def _attempt_elsewhere(
-    trial: Trial,
-    writer: TrialWriter,
-    stop: StopSignal,
-    shown: Callable[[], AbstractContextManager[Report]],
-    launcher: Launcher,
-) -> None:
-    """As `_attempt`, by a worker on another machine.
-
-    Raises:
-        LorasweepError: that machine is given up.
-        OSError: there is no room left here to write.
-    """
-    outcome = None
-    try:
-        with launcher, shown() as report:
-            while outcome is None:
-                for member, message in launcher.listen(TICK_S):
-                    if message is None:
-                        outcome = outcome or _after_death(trial, member.death(), begun=member.job is not None)
-                        if outcome.status is Status.CANCELLED and not (stop.gently or member.death().for_good):
-                            if member.job is not None:
-                                writer.end(trial, outcome)
-                            outcome = None
-                            launcher.replace(member)
-                    elif message["kind"] == "ready":
-                        writer.begin(trial, member.place)
-                        member.job = trial
-                        member.send(**job_of(trial, "cook", trial.folder))
-                    elif message["kind"] == "event":
-                        trial.note(message["event"])
-                        go = report(message["event"])
-                        if message["event"]["kind"] == "rung":
-                            writer.rung(trial)
-                            member.send(kind="verdict", go=go)
-                    elif message["kind"] == "outcome":
-                        outcome = from_dict(Outcome, message["outcome"])
-                for member in launcher.members:
-                    if stop.gently and member.job is None:
-                        return  # nothing has begun
-                    if stop.gently and not member.stopping:
-                        member.stopping = member.send(kind="stop")
-    except KeyboardInterrupt:
-        outcome = Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once")
-    if trial.record.status is Status.RUNNING:
-        writer.end(trial, outcome)
-    if outcome.status is Status.CANCELLED and not stop.gently:
-        raise LorasweepError(f"{outcome.reason}; the same command goes on where it stopped")
-
-
-def _after_death(trial: Trial, death: WorkerExit, *, begun: bool) -> Outcome:
-    """How an attempt ended whose worker died; a machine that went away is not the recipe's fault."""
-    left = RunFolder(trial.folder).outcome(attempt=trial.record.attempt) if begun else None
-    status = Status.CANCELLED if death.lost or not begun else status_of_death(trial.record, starved=death.starved)
-    return left or Outcome(status=status, step=trial.step, reason=death.cause)
+def _cook_elsewhere(trial: Trial, launcher: Launcher, *, report: Report, should_stop: Callable[[], bool]) -> Outcome:
+    """As a trial module's `cook`, by a worker on another machine; when that goes away, by the next one there."""
+    with launcher:
+        while True:
+            for member, message in launcher.listen(TICK_S):
+                if message is None:
+                    death = member.death()
+                    left = RunFolder(trial.folder).outcome(attempt=trial.record.attempt) if member.job else None
+                    if left is not None or not death.lost or death.for_good:
+                        status = status_of_death(trial.record, starved=death.starved)
+                        return left or Outcome(status=status, step=trial.step, reason=death.cause)
+                    launcher.replace(member)
+                elif message["kind"] == "ready":
+                    trial.record = dataclasses.replace(trial.record, **vars(member.place))
+                    member.job = trial
+                    member.send(**job_of(trial, "cook", trial.folder))
+                elif message["kind"] == "event":
+                    go = report(message["event"])
+                    if message["event"]["kind"] == "rung":
+                        member.send(kind="verdict", go=go)
+                elif message["kind"] == "outcome":
+                    return from_dict(Outcome, message["outcome"])
+            for member in launcher.members if should_stop() else ():
+                if member.job is None:
+                    return Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped on request")
+                member.stopping = member.stopping or member.send(kind="stop")
 
 
 def _forget(folder: Path) -> None:

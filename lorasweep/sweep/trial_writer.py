@@ -18,13 +18,11 @@ from lorasweep.config.sweep_spec import Constraint, Objective
 from lorasweep.core.files import link_or_copy, write_json, write_text
 from lorasweep.core.records import Outcome, Status, to_dict
 from lorasweep.core.run_folder import (
+    DRIVERS_FILES,
     ERROR_FILE,
-    MLFLOW_FILE,
     OUTCOME_FILE,
-    PARENT_FILE,
     PLAN_FILE,
     RECIPE_FILE,
-    STATUS_FILE,
     RunFolder,
     TrialRecord,
 )
@@ -32,24 +30,14 @@ from lorasweep.sweep.launchers import Place
 from lorasweep.sweep.queue import Trial, in_exposures
 from lorasweep.sweep.result_cache import Cooked
 from lorasweep.sweep.retry import DRIVER_GONE, next_record
-from lorasweep.sweep.workers.lock import LOCK_FILE, OWNER_FILE, holder, sweep_lock
+from lorasweep.sweep.workers.lock import holder, sweep_lock
 from lorasweep.trial.judge import score
 
 if TYPE_CHECKING:
     from lorasweep.sweep.search.study import SweepStudy
 
 # What belongs to a trial and not to its recipe, so that a duplicate has its own.
-OWN_FILES = (
-    STATUS_FILE,
-    OUTCOME_FILE,
-    MLFLOW_FILE,
-    RECIPE_FILE,
-    PLAN_FILE,
-    ERROR_FILE,
-    PARENT_FILE,
-    LOCK_FILE,
-    OWNER_FILE,
-)
+OWN_FILES = (*DRIVERS_FILES, OUTCOME_FILE, ERROR_FILE)
 
 
 class TrialWriter:

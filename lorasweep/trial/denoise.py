@@ -103,7 +103,7 @@ def guided(
     both = {name: torch.cat([negative[name], text[name]]) for name in text}
     twice_BCHW = torch.cat([noisy_BCHW, noisy_BCHW])
     without, with_prompt = base.predict(twice_BCHW, t.expand(len(twice_BCHW)), both, [*frames, *frames]).chunk(2)
-    answer_BCHW = without + guidance * (with_prompt - without)
+    answer_BCHW = base.guide(without, with_prompt, guidance)
     if rescale > 0:
         dims = (1, 2, 3)
         matched = answer_BCHW * (with_prompt.std(dims, keepdim=True) / answer_BCHW.std(dims, keepdim=True))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lorasweep.components import bases
 from lorasweep.core import files, paths, registry
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import BaseOptions, MemoryOptions, Plan, Recipe, digest
@@ -79,6 +80,7 @@ class TrialResources:
                 device=_device(recipe.train.device),
                 precision=recipe.train.precision,
                 memory=_memory(recipe),
+                **({"sibling": recipe.sample.base} if recipe.sample.base else {}),
             )
             self._held = key
         if clip_skip not in self._bases:
@@ -213,7 +215,7 @@ def _recent(held: OrderedDict[str, T], key: str, build: Callable[[], T]) -> T:
 def _base_key(recipe: Recipe) -> str:
     """What decides the modules in memory: prompts and `clip_skip` do not."""
     where = [_device(recipe.train.device), recipe.train.precision, _memory(recipe)]
-    return digest([recipe.base.name, _module(recipe).fingerprint(recipe.base, recipe.memory), *where])
+    return digest([recipe.base.name, bases.fingerprint(recipe), *where])
 
 
 def _memory(recipe: Recipe) -> MemoryOptions:

@@ -62,22 +62,23 @@ def draw(
         RGB pictures in the order of the requests.
     """
     drawn: dict[int, Image.Image] = {}
-    for weight, size_px, places in _groups(base, requests, options.batch_size):
-        batch = [requests[place] for place in places]
-        with lora_weight.lora_weight(base, adapter, weight):
-            text, negative = _texts(base, batch, guided=options.guidance > 1)
-            latent_BCHW = denoise(
-                base,
-                _noise_batch(base, batch),
-                text,
-                negative,
-                [Frame.whole(*size_px)] * len(batch),
-                sampler=options.sampler,
-                steps=options.steps,
-                guidance=options.guidance,
-                rescale=options.guidance_rescale,
-            )
-            drawn.update(zip(places, pictures(base.decode_latents(latent_BCHW)), strict=True))
+    with base.drawing() as base:
+        for weight, size_px, places in _groups(base, requests, options.batch_size):
+            batch = [requests[place] for place in places]
+            with lora_weight.lora_weight(base, adapter, weight):
+                text, negative = _texts(base, batch, guided=options.guidance > 1)
+                latent_BCHW = denoise(
+                    base,
+                    _noise_batch(base, batch),
+                    text,
+                    negative,
+                    [Frame.whole(*size_px)] * len(batch),
+                    sampler=options.sampler,
+                    steps=options.steps,
+                    guidance=options.guidance,
+                    rescale=options.guidance_rescale,
+                )
+                drawn.update(zip(places, pictures(base.decode_latents(latent_BCHW)), strict=True))
     return [drawn[place] for place in range(len(requests))]
 
 
@@ -210,9 +211,10 @@ def _names(requests: Sequence[ImageRequest]) -> list[str]:
 
 def _how(base: Base, options: SampleOptions) -> dict[str, Any]:
     """Everything besides a picture's own entry that diffusers needs to draw it again."""
-    own = options.guidance_rescale
+    own, base = options.guidance_rescale, base.drawn
     return {
         "base": base.fingerprint,
+        **({"drawn_with": Path(options.base).name} if options.base else {}),
         **base.reproduction(options.sampler, options.steps),
         "guidance_rescale": base.path.rescale if own is None else own,
         "dtype": str(base.dtype).removeprefix("torch."),

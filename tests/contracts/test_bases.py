@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tiny_flow import PIPELINES
 from tiny_training import make_plan, make_recipe
 
 from lorasweep.core.protocols import Base
@@ -29,7 +30,7 @@ NAMES = {yaml.safe_load(file.read_text(encoding="utf-8"))["name"] for file in CO
 NAMES -= {"auto"}  # which picks another
 # Fixtures; what is not here comes with the package.
 TINY = {"stable_diffusion": "tiny_sd", "sdxl": "tiny_sdxl", "dollhouse_flow": "tiny_flux"}
-FLOW = {"flux1_dev", "z_image", "flux2_klein", "anima"}
+FLOW = set(PIPELINES)
 SIZE_PX = (48, 32)
 CAPTIONS = ["zkw, red hair", "1girl", ""]
 
@@ -45,6 +46,11 @@ def base(request: pytest.FixtureRequest) -> Base:
     assert module.problems(options) == []
     loaded: Base = module.load(options, device="cpu", precision="fp32")
     assert loaded.fingerprint == module.fingerprint(options)
+    frozen = [each for each in loaded.text_encoders if each not in loaded.parts.values()]  # type: ignore[attr-defined]
+    sizes = [
+        sum(tensor.numel() for name, tensor in each.named_parameters() if name.endswith("weight")) for each in frozen
+    ]
+    assert [*module.text_numbers(options).values()] == sizes
     return loaded
 
 

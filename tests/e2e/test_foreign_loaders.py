@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -31,7 +31,7 @@ from lorasweep.components.adapters._targets import find_targets
 from lorasweep.components.bases import sdxl
 from lorasweep.components.bases._families import UNET_SCOPES
 from lorasweep.core import registry
-from lorasweep.core.kohya_names import kohya_name
+from lorasweep.core.kohya_names import anima_name, kohya_name
 from lorasweep.core.records import BaseOptions, Component
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -106,10 +106,59 @@ def test_comfyui_moves_every_weight_as_the_adapter_does(
         torch.testing.assert_close(moved, wanted, atol=2e-5, rtol=1e-4, msg=key)
 
 
+# What ComfyUI's detection would find in the tiny transformers, and the class of its model.
+FLOW: dict[str, tuple[str, dict[str, int]]] = {
+    "flux1_dev": ("Flux", {"depth": 1, "depth_single_blocks": 2, "hidden_size": 64}),
+    "chroma": ("Flux", {"depth": 1, "depth_single_blocks": 2, "hidden_size": 64}),
+    "sd35": ("SD3", {"depth": 2}),
+    "qwen_image": ("QwenImage", {}),
+    "anima": ("Anima", {}),
+}
+
+
+@pytest.mark.parametrize("name", FLOW)
+def test_comfyui_moves_every_weight_of_a_transformer(
+    name: str, comfyui: Any, tiny_flow: Callable[[str], Path], home: Path
+) -> None:
+    """Where its own weights are fused, the part that is ours: none of its readers says what it left out."""
+    knobs = {"dim": 4, "alpha": 2.0, "targets": "full"}
+    options = BaseOptions(name=name, path=str(tiny_flow(name)), resolution=32, bucket_step=8)
+    recipe = make_recipe(tiny_flow(name), adapter=Component(name="lora", options=knobs))
+    recipe = dataclasses.replace(recipe, base=options)
+    base = registry.load("base", name).load(options, device="cpu", precision="fp32")
+    adapter = build(registry.load("adapter", "lora"), base, seed=0, **knobs)
+    for parameter in adapter.parameters()["transformer"]:
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    write_run(home / "outputs" / "sweep" / "0000-a-s0", recipe, home / "images", adapter)
+    assert main(["export", "sweep/0000-a-s0", "--for", "comfyui", "--out", str(home / "x.safetensors")]) == 0
+
+    layers = {inner: layer for _, inner, layer in adapted(base)}
+    own = {inner: anima_name(f"transformer.{inner}") if name == "anima" else f"transformer.{inner}" for inner in layers}
+    kind, config = FLOW[name]
+    model = getattr(comfyui.comfy.model_base, kind)()
+    model.model_config = SimpleNamespace(unet_config=config)
+    model.state_dict = lambda: {f"diffusion_model.{key.partition('.')[2]}.weight": None for key in own.values()}
+    keys = comfyui.model_lora_keys_unet(model, {})
+    patches = comfyui.load_lora(load_file(home / "x.safetensors"), keys)
+
+    assert len(patches) == len(layers) == len(set(own.values()))
+    adapter.set_weight(0.7)
+    for inner, layer in layers.items():
+        key, part, change = (*([found] if isinstance(found := keys[own[inner]], str) else found), None, None)[:3]
+        plain, wanted = (weight.detach() for weight in (layer.get_base_layer().weight, effective_weight(layer)))
+        _, start, length = part or (0, 0, len(plain))
+        fused = torch.zeros(start + length, *plain.shape[1:])
+        fused[start:] = change(plain) if change else plain
+        moved = comfyui.calculate_weight([(0.7, patches[found], 1.0, part, change)], fused.clone(), key)
+        assert not torch.allclose(moved[start:], fused[start:], atol=1e-4), inner
+        torch.testing.assert_close(moved[start:], change(wanted) if change else wanted, atol=2e-5, rtol=1e-4, msg=inner)
+        assert (moved[:start] == 0).all()
+
+
 def stand_in(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Have a module be imported that nothing is asked of: whatever is taken from it is an empty class."""
     module = ModuleType(name)
-    module.__getattr__ = lambda wanted: type(wanted, (), {})  # type: ignore[method-assign]
+    module.__getattr__ = lambda wanted: vars(module).setdefault(wanted, type(wanted, (), {}))  # type: ignore[method-assign]
     monkeypatch.setitem(sys.modules, name, module)
     return module
 

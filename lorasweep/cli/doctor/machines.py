@@ -16,6 +16,8 @@ def look(overrides: Sequence[str]) -> list[Check]:
     Raises:
         ConfigError: the launcher is wrong, or something else than it was given.
     """
+    if not overrides:
+        return []
     other = [word for word in overrides if word.partition("=")[0].partition(".")[0] != "launcher"]
     if other:
         problems = [Problem(word, "says nothing about a launcher", "launcher=ssh launcher.KEY=VALUE") for word in other]

@@ -22,7 +22,7 @@ from lorasweep.core.protocols import is_text_encoder
 
 _DOTTED = {
     "unet": ("", "unet.", "base_model.model.", "base_model.model.unet.", "diffusion_model.", "model.diffusion_model."),
-    "transformer": ("transformer.", "", "base_model.model.", "base_model.model.transformer."),
+    "transformer": ("transformer.", "", "base_model.model.", "base_model.model.transformer.", "diffusion_model."),
     "text_encoder": ("", "text_encoder.", "base_model.model.", "text_encoders.clip_l.transformer.", "clip_l."),
     "text_encoder_2": ("text_encoder_2.", "text_encoders.clip_g.transformer.", "clip_g."),
 }
@@ -59,7 +59,7 @@ _OTHERS = (
     (r".*single_transformer_blocks[._]|.*(double|single)_blocks[._]", "FLUX"),
     (r".*llm_adapter[._]", "Anima"),
     (r".*(img_mlp|txt_mlp|img_mod|txt_mod)[._]", "Qwen-Image"),
-    (r".*(temporal|motion_modules|ffn)[._]", "a video model"),
+    (r".*(temporal[._]|motion_modules[._]|ffn[._]\d)", "a video model"),
     (r"transformer[._]|(diffusion_model|lora_unet)[._](layers|blocks|transformer_blocks)[._]", "a transformer"),
 )
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from lorasweep.components.bases._transformer import TransformerBase
+from lorasweep.components.bases._qwen_vae import QwenVae
 from lorasweep.core.protocols import Text
 
 
-class AnimaBase(TransformerBase):
+class AnimaBase(QwenVae):
     """Anima: a Cosmos-Predict2 of one frame, told T5's tokens as a conditioner reads them beside a language model.
 
     Source: huggingface/diffusers, modular_pipelines/anima.
@@ -60,20 +60,3 @@ class AnimaBase(TransformerBase):
             return_dict=False,
         )[0]
         return answer_BCFHW.squeeze(2)
-
-    def _blocks(self) -> list[torch.nn.Module]:
-        return [*self.denoiser.transformer_blocks]
-
-    def _posterior(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        mean, std = super()._posterior(pixels_BCHW.unsqueeze(2))
-        return mean.squeeze(2), std.squeeze(2)
-
-    def _decoded(self, raw_BCHW: torch.Tensor) -> torch.Tensor:
-        return super()._decoded(raw_BCHW.unsqueeze(2)).squeeze(2)
-
-    def _affine(self, latent_BCHW: torch.Tensor) -> tuple[Any, Any]:
-        config = self.vae.config
-        mean, std = (
-            latent_BCHW.new_tensor(each).view(1, -1, 1, 1) for each in (config.latents_mean, config.latents_std)
-        )
-        return mean, 1 / std

@@ -13,6 +13,7 @@ from typing import Any
 
 from lorasweep.components.bases import _families, _files, _finite
 from lorasweep.components.bases._families import FAMILIES, Family
+from lorasweep.core import registry
 from lorasweep.core.files import file_digest, find_object, read_object
 from lorasweep.core.printable import some
 from lorasweep.core.protocols import is_text_encoder
@@ -29,7 +30,6 @@ _WIDTHS = "768 is Stable Diffusion 1.x, 1024 is 2.x, 2048 is XL"
 _MAKE_FOLDER = "save it once with diffusers: pipeline.save_pretrained(folder, safe_serialization=True)"
 _ANOTHER_COPY = "take another copy"
 _WHOLE_WEIGHTS = "give its weights in bf16, fp16 or plain fp8"
-_FEW_STEPS = "must not be distilled to few steps, which training on it undoes, got {}"
 _DISTILLED = re.compile(r"(?<!de)(?<!de[-_])(turbo|schnell|distilled)", re.IGNORECASE)  # in the names of folders
 
 
@@ -98,8 +98,6 @@ def weights_problems(weights: str | None, family: Family) -> Iterator[Finding]:
                 f"must be a transformer of {family.title}, got {file.name}, which is {other}",
                 _WHOLE_WEIGHTS,
             )
-        if _DISTILLED.search(file.name):
-            yield ("weights", _FEW_STEPS.format(file.name), f"train on weights of {family.title}")
 
 
 def _of_path(message: str, hint: str = "") -> Finding:
@@ -119,18 +117,49 @@ def _folder_problems(folder: Path, family: Family, *, weights: bool) -> list[Fin
     found = [finding for part in family.classes for finding in _part_problems(folder / part, family, weights=weights)]
     found += [finding for part in family.tokenizers for finding in _tokenizer_problems(folder / part)]
     found += _schedule_problems(folder / "scheduler" / "scheduler_config.json", family)
-    found += _distilled(folder, family)
     return found or list(_misfits(folder, family)) or (_broken_parts(folder, family) if weights else [])
 
 
-def _distilled(folder: Path, family: Family) -> Iterator[Finding]:
-    """A base that draws in a few steps forgets how once it is trained as others are."""
+def is_distilled(path: Path, family: Family) -> bool:
+    """Whether a folder, or a file of a denoiser, is of a base that draws in a few steps."""
     file, key, value = family.distilled or ("", "", None)
-    by_name = family.predicts == ("flow",) and _DISTILLED.search(folder.name)
-    if by_name or (file and read_object(folder / file).get(key) == value):
-        yield _of_path(
-            _FEW_STEPS.format(folder.name), f"train on {family.title}; its LoRAs work on what was distilled from it"
-        )
+    by_name = family.predicts == ("flow",) and _DISTILLED.search(path.name)
+    return bool(by_name or (file and read_object(path / file).get(key) == value))
+
+
+def distilled_problems(path: Path, family: Family, options: BaseOptions) -> Iterator[Finding]:
+    """A base that draws in a few steps forgets how once it is trained as others are, unless an adapter undoes it."""
+    given = {"path": path} | ({"weights": Path(options.weights)} if options.weights else {})
+    for key, place in given.items():
+        if options.adapter is None and is_distilled(place, family):
+            hint = f"train on {family.title} and draw with sample.base={place}; or give base.adapter, which undoes it"
+            yield (key, f"must not be distilled to few steps, which training on it undoes, got {place.name}", hint)
+
+
+def adapter_problems(path: Path, family: Family, adapter: str) -> Iterator[Finding]:
+    """Find what keeps a LoRA from being merged into the denoiser; told by headers alone."""
+    shapes = _files.weight_shapes(path, family) or {}
+    denoiser = {f"{family.denoiser}.{name}": shape for name, shape in shapes.get(family.denoiser, {}).items()}
+    for problem in registry.load("adapter", "file").problems_with(Path(adapter).expanduser(), denoiser):
+        yield ("adapter", f"must be a LoRA of the denoiser: {problem.message}", problem.hint)
+
+
+def sibling_problems(path: Path, sibling: str, family: Family) -> list[Finding]:
+    """Find what keeps a base from drawing in the place of the one at `path`."""
+    place = Path(sibling).expanduser()
+    if family.predicts != ("flow",):
+        message = f"must be null: {family.title} draws by itself, got {place.name}"
+        return [_of_path(message, "override: sample.base=null")]
+    if place.exists() and not place.is_dir():
+        return list(weights_problems(sibling, family))
+    if found := find_problems(place, family.sibling):
+        return found
+    own, its = (_files.weight_shapes(each, family.sibling) or {} for each in (path, place))
+    part = family.denoiser
+    if others := sorted(name for name, _ in its[part].items() ^ own[part].items()):
+        message = f"must have the modules of {path.name}, got others in {place.name}: {some(others)}"
+        return [_of_path(message, "is it of the same size and kind?")]
+    return []
 
 
 def _meant(folder: Path) -> str:
@@ -177,7 +206,7 @@ def _part_problems(part: Path, family: Family, *, weights: bool) -> list[Finding
 def _config_problems(part: str, config: Mapping[str, Any], family: Family) -> Iterator[str]:
     """What a part's own config says that is not of its family."""
     named = config.get("_class_name") or (config.get("architectures") or [None])[0]
-    if named and named.replace("ForCausalLM", "Model") != family.classes[part]:
+    if named and family.classes[part] not in (named, re.sub("For(CausalLM|ConditionalGeneration)$", "Model", named)):
         yield f"must have a {family.classes[part]} as {part}, got {named}"
     channels = {"unet": "in_channels", "vae": "latent_channels"}.get(part, "") if "unet" in family.classes else ""
     if (got := config.get(channels, 4)) != 4:

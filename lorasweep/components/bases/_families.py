@@ -8,6 +8,7 @@ Source: diffusers (loaders/single_file_utils.py) and ComfyUI (model_detection.py
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,10 @@ class Family:
         index: the file that says a folder's pipeline.
         alone: how a tensor's name begins in files of the denoiser alone.
         distilled: what tells those that draw in a few steps: file, key, value.
+        kept: what autograd keeps of a forward pass in bf16 with a LoRA on `attn-mlp`, for sizes of the denoiser: its
+            weights in billions, bytes per latent position and image, the same with gradient checkpointing and the
+            largest block computed again. Counted on the meta device at 1024 px (SD 1.5 at 512 px).
+        distilled_shift: of their drawing, where it is not the one that their scheduler's config says.
     """
 
     name: str
@@ -70,6 +75,8 @@ class Family:
     index: str = "model_index.json"
     alone: str = ""
     distilled: tuple[str, str, bool] | None = None
+    distilled_shift: float | None = None
+    kept: tuple[tuple[float, int, int], ...] = ((0.86, 336_000, 126_100), (2.57, 616_000, 106_200))
 
     @property
     def denoiser(self) -> str:
@@ -90,6 +97,11 @@ class Family:
     def tokenizers(self) -> list[str]:
         """Folders of what cuts captions into tokens, one per text encoder."""
         return [*self.words] or [part.replace("text_encoder", "tokenizer") for part in self.text_encoders]
+
+    @property
+    def sibling(self) -> Family:
+        """What is read of a base that only draws: its denoiser and its noise."""
+        return replace(self, classes={self.denoiser: self.classes[self.denoiser]}, words=())
 
     @property
     def all_parts(self) -> list[str]:
@@ -132,6 +144,24 @@ Z_IMAGE_SCOPES = {
 ANIMA_SCOPES = {
     "attn": r"\.attn\d\.",
     "attn-mlp": r"\.(attn\d|ff)\.",
+    "full": r"\.transformer_blocks\.",
+}
+# Qwen-Image's: attention of image and text; also their feed-forward layers; also the modulation. 480, 720 and 840.
+QWEN_SCOPES = {
+    "attn": r"\.attn\.",
+    "attn-mlp": r"\.(attn|img_mlp|txt_mlp)\.",
+    "full": r"\.transformer_blocks\.",
+}
+# Krea 2's: attention; also the feed-forward layers; also what fuses the layers of the text. 140, 224 and 256.
+KREA2_SCOPES = {
+    "attn": r"\.transformer_blocks\.\d+\.attn\.",
+    "attn-mlp": r"\.transformer_blocks\.",
+    "full": r"\.(transformer|layerwise|refiner)_blocks\.",
+}
+# Stable Diffusion 3.5's, as FLUX.1's double blocks. Of medium 243, 337 and 385 modules, of large 303, 453 and 529.
+SD35_SCOPES = {
+    "attn": r"\.attn2?\.",
+    "attn-mlp": r"\.(attn2?|ff|ff_context)\.",
     "full": r"\.transformer_blocks\.",
 }
 _HERE = Path(__file__).parent
@@ -200,6 +230,7 @@ FLUX1_DEV = replace(
     tokens=(512, 1),
     alone=r"(double_blocks|single_transformer_blocks)\.",
     distilled=("scheduler/scheduler_config.json", "use_dynamic_shifting", False),
+    kept=((11.9, 2_208_000, 178_000),),
 )
 Z_IMAGE = Family(
     name="z_image",
@@ -211,6 +242,7 @@ Z_IMAGE = Family(
     frozen=("text_encoder",),
     tokens=(512, 8),
     alone=r"(cap_embedder\.|layers\.0\.attention\.)",
+    kept=((6.15, 2_263_000, 131_000),),
     **_FLOW,
 )
 FLUX2_KLEIN = Family(
@@ -224,6 +256,7 @@ FLUX2_KLEIN = Family(
     tokens=(512, 12),
     alone=r"(single|double)_stream_modulation",
     distilled=("model_index.json", "is_distilled", True),
+    kept=((3.88, 1_100_000, 133_000), (9.08, 1_885_000, 194_000)),
     **_FLOW,
 )
 ANIMA = Family(
@@ -244,9 +277,80 @@ ANIMA = Family(
     tokens=(512, 1),
     index="modular_model_index.json",
     alone=r"(net\.)?(blocks\.0\.self_attn|transformer_blocks\.0\.attn1)\.",
+    kept=((1.96, 972_000, 65_000),),
     **_FLOW,
 )
-FAMILIES = (STABLE_DIFFUSION, SDXL, FLUX1_DEV, Z_IMAGE, FLUX2_KLEIN, ANIMA)
+QWEN_IMAGE = Family(
+    name="qwen_image",
+    title="Qwen-Image",
+    pipeline="QwenImagePipeline",
+    loaded=("_qwen_image", "QwenImageBase"),
+    scopes=QWEN_SCOPES,
+    classes={
+        "transformer": "QwenImageTransformer2DModel",
+        "vae": "AutoencoderKLQwenImage",
+        "text_encoder": "Qwen2_5_VLForConditionalGeneration",
+    },
+    frozen=("text_encoder",),
+    tokens=(512, 5),
+    alone=r"transformer_blocks\.\d+\.img_mod\.",
+    kept=((20.43, 2_348_000, 134_000),),
+    **_FLOW,
+)
+CHROMA = Family(
+    name="chroma",
+    title="Chroma",
+    pipeline="ChromaPipeline",
+    loaded=("_chroma", "ChromaBase"),
+    scopes=FLUX_SCOPES,
+    classes={"transformer": "ChromaTransformer2DModel", "vae": "AutoencoderKL", "text_encoder": "T5EncoderModel"},
+    frozen=("text_encoder",),
+    tokens=(512, 1),
+    alone=r"distilled_guidance_layer\.",
+    kept=((8.9, 1_993_000, 161_000),),
+    **_FLOW,
+)
+SD35 = Family(
+    name="sd35",
+    title="Stable Diffusion 3.5",
+    pipeline="StableDiffusion3Pipeline",
+    loaded=("_sd35", "StableDiffusion3Base"),
+    scopes=SD35_SCOPES,
+    classes={
+        "transformer": "SD3Transformer2DModel",
+        "vae": "AutoencoderKL",
+        "text_encoder": "CLIPTextModelWithProjection",
+        "text_encoder_2": "CLIPTextModelWithProjection",
+        "text_encoder_3": "T5EncoderModel",
+    },
+    frozen=("text_encoder", "text_encoder_2", "text_encoder_3"),
+    window="tokenizer_3",
+    tokens=(256, 1),
+    alone=r"(joint_blocks|pos_embed\.proj)\.",
+    kept=((2.24, 642_000, 55_000), (8.06, 1_255_000, 94_000)),
+    **_FLOW,
+)
+KREA2 = Family(
+    name="krea2",
+    title="Krea 2 Raw",
+    pipeline="Krea2Pipeline",
+    loaded=("_qwen_image", "Krea2Base"),
+    scopes=KREA2_SCOPES,
+    classes={
+        "transformer": "Krea2Transformer2DModel",
+        "vae": "AutoencoderKLQwenImage",
+        "text_encoder": "Qwen3VLModel",
+    },
+    frozen=("text_encoder",),
+    tokens=(512, 5),
+    alone=r"(txtfusion|text_fusion)\.",
+    distilled=("model_index.json", "is_distilled", True),
+    distilled_shift=math.exp(1.15),
+    kept=((12.82, 2_641_000, 188_000),),
+    **_FLOW,
+)
+# Chroma and FLUX.2 have blocks called as FLUX.1's.
+FAMILIES = (STABLE_DIFFUSION, SDXL, CHROMA, FLUX2_KLEIN, FLUX1_DEV, Z_IMAGE, ANIMA, QWEN_IMAGE, SD35, KREA2)
 
 _WHOLE = "give a whole checkpoint or a diffusers folder of {title}"
 _OF_BASE = "give the base that it was made for"
@@ -264,12 +368,14 @@ _OTHERS = (  # how some tensor's name begins, what the file is, next step
     (r"edm_vpred", "a CosXL, which is noised in the EDM formulation", _NEVER),
     (r"edm_(mean|std)", "a Playground 2.5, which is noised in the EDM formulation", _NEVER),
     (r".*llm_adapter\.", "an Anima", _ALONE_HINT.format("anima")),
-    (r"distilled_guidance_layer\.", "a Chroma", _NEVER),
-    (r"joint_blocks\.", "a Stable Diffusion 3", _NEVER),
+    (r"distilled_guidance_layer\.", "a Chroma", _ALONE_HINT.format("chroma")),
+    (r"joint_blocks\.", "a Stable Diffusion 3", _ALONE_HINT.format("sd35")),
     (r"(single|double)_stream_modulation", "a FLUX.2", _ALONE_HINT.format("flux2_klein")),
     (r"(double_blocks|single_transformer_blocks)\.", "a FLUX.1", _ALONE_HINT.format("flux1_dev")),
     (r"cap_embedder\.", "a Lumina 2 or Z-Image", _ALONE_HINT.format("z_image")),
-    (r"(txt_in\.|txtfusion\.|transformer_blocks\.0\.img_mod\.)", "a Qwen-Image or one of its kin", _NEVER),
+    (r"(txtfusion|text_fusion)\.", "a Krea 2", _ALONE_HINT.format("krea2")),
+    (r"transformer_blocks\.0\.img_mod\.", "a Qwen-Image", _ALONE_HINT.format("qwen_image")),
+    (r"txt_in\.", "one of Qwen-Image's kin", _NEVER),
     (r"(adaln_single|y_embedder)\.", "a PixArt", _NEVER),
 )
 _ALONE = (  # one part, under the names that it has outside a checkpoint
@@ -315,10 +421,11 @@ def name_alone(tensors: Mapping[str, Tensor], family: Family) -> str | None:
     for beginning, what, _ in _OTHERS[:2]:
         if any(re.match(beginning, name) for name in plain):
             return what
-    if any(re.match(family.alone, name) for name in plain):
-        return None
-    others = (other.title for other in FAMILIES if other.alone and any(re.match(other.alone, name) for name in plain))
-    return f"of {found}" if (found := next(others, None)) else "nothing that is known"
+    owners = (each for each in FAMILIES if each.alone and any(re.match(each.alone, name) for name in plain))
+    owner = next(owners, None)
+    if owner is None:
+        return "nothing that is known"
+    return None if owner.name == family.name else f"of {owner.title}"
 
 
 def missing_parts(tensors: Mapping[str, Tensor], family: Family) -> list[str]:

@@ -94,6 +94,11 @@ def _part_shapes(part: Path) -> dict[str, tuple[int, ...]]:
     }
 
 
+def numbers(folder: Path, parts: Iterable[str]) -> dict[str, int]:
+    """How many numbers the weights of each part of a folder are, by the headers of its files."""
+    return {part: sum(math.prod(shape) for shape in _part_shapes(folder / part).values()) for part in parts}
+
+
 def largest_rank(path: Path, family: Family) -> int:
     """The highest rank that any layer of a base's denoiser can have: its smaller side; from headers."""
     if path.is_file():

@@ -9,15 +9,15 @@ factor (8).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 
-from lorasweep.components.bases import _fp8
 from lorasweep.components.bases._files import vae_px
 from lorasweep.core.protocols import NoisePath, Text
 from lorasweep.core.records import Frame, LatentShape, MemoryOptions
@@ -45,6 +45,8 @@ class LoadedBase:
     scopes: Mapping[str, str]
 
     embeds_guidance = False  # see `protocols.Base`
+    _waiting: list[tuple[torch.nn.Parameter, torch.Tensor]] | None = None
+    _drawn_schedule: Any = None
 
     def __post_init__(self) -> None:
         for module in (self.denoiser, *self.text_encoders, self.vae):
@@ -52,8 +54,6 @@ class LoadedBase:
             module.eval().requires_grad_(False).to("cpu" if waits else self.device)
         if self.memory.gradient_checkpointing:
             self.denoiser.enable_gradient_checkpointing()
-        if self.memory.storage == "fp8":
-            _fp8.store(self.denoiser, self.dtype)
         self.path = self._path()
         vae = self.vae.config
         self.latent = LatentShape(channels=vae.get("z_dim") or vae.latent_channels, px=vae_px(vae))
@@ -74,6 +74,41 @@ class LoadedBase:
         other.clip_skip = clip_skip
         other.text_fingerprint = f"{self.text_fingerprint.removesuffix(f'-skip{self.clip_skip}')}-skip{clip_skip}"
         return other
+
+    def draw_with(self, weights: Mapping[torch.nn.Parameter, torch.Tensor], schedule: Any = None) -> None:
+        """Draw with other weights than are trained on; they wait in the machine's memory.
+
+        Args:
+            weights: by the parameter whose place they take; the others are the same.
+            schedule: diffusers' scheduler to draw by; None is the base's own.
+        """
+        self._waiting = [(parameter, tensor.to("cpu")) for parameter, tensor in weights.items()]
+        self._drawn_schedule = schedule
+
+    @property
+    def drawn(self) -> Self:
+        """See `protocols.Base`."""
+        if self._drawn_schedule is None:
+            return self
+        other = copy.copy(self)
+        other.noise_schedule, other._drawn_schedule, other._waiting = self._drawn_schedule, None, None
+        other.path = other._path()
+        return other
+
+    @contextlib.contextmanager
+    def drawing(self) -> Iterator[Self]:
+        """See `protocols.Base`."""
+        self._exchange()
+        try:
+            yield self.drawn
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        """Swap trained weights and drawn weights, one after the other, so that a card never holds both."""
+        for place, (parameter, tensor) in enumerate(self._waiting or ()):
+            self._waiting[place] = (parameter, parameter.data.to("cpu"))  # type: ignore[index]
+            parameter.data = tensor.to(self.device)
 
     @torch.no_grad()
     def encode_images(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,6 +174,10 @@ class LoadedBase:
     def _affine(self, latent_BCHW: torch.Tensor) -> tuple[Any, Any]:
         """What is taken from the VAE's own latents, and what they are multiplied by then."""
         return self.vae.config.shift_factor or 0.0, self.vae.config.scaling_factor
+
+    def guide(self, without: torch.Tensor, with_prompt: torch.Tensor, guidance: float) -> torch.Tensor:
+        """See `protocols.Base`."""
+        return without + guidance * (with_prompt - without)
 
     def predict(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
         """See `protocols.Base`."""

@@ -223,12 +223,22 @@ class Flow:
         """See `protocols.NoisePath`: Euler, which DDIM is on straight lines, at even levels, shifted."""
         _check(sampler, self.prediction)
         shift = self._drawn_shift(size, steps)
-        even = [1 - place / steps for place in range(steps + 1)]
-        levels = [shift * level / (1 + (shift - 1) * level) for level in even]
+        levels = [shift * level / (1 + (shift - 1) * level) for level in self._even(steps, shift)]
         return Sampling(
             start=1.0,
             steps=[(torch.tensor(t), (1 - t, t), (1 - goal, goal)) for t, goal in itertools.pairwise(levels)],
         )
+
+    def _even(self, steps: int, shift: float) -> list[float]:
+        return [1 - place / steps for place in range(steps + 1)]
+
+
+class StableDiffusion3Flow(Flow):
+    """Stable Diffusion 3's levels, of which the last but one is that of its scheduler's first timestep."""
+
+    def _even(self, steps: int, shift: float) -> list[float]:
+        least = 0.001 * shift / (1 + (shift - 1) * 0.001)
+        return [*(1 - place * (1 - least) / max(1, steps - 1) for place in range(steps)), 0.0]
 
 
 class Flux2Flow(Flow):

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.components.bases import _checks, _files, _tokens
+from lorasweep.components.bases._families import UNET
 from lorasweep.components.bases._noise import noise_schedule
+from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import file_digest, read_object
 from lorasweep.core.printable import some
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 
 _ALL_ROOM = MemoryOptions()
+_UNLOADABLE = (OSError, ValueError, RuntimeError, LookupError)  # what the libraries raise for weights
 # Of pipelines, with what stands for nothing.
 _UNUSED = {"safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
 
@@ -51,6 +54,11 @@ class Source:
         """See `Family.scopes`."""
         return self.family.scopes
 
+    @property
+    def KEPT(self) -> Sequence[tuple[float, int, int]]:
+        """See `Family.kept`."""
+        return self.family.kept
+
     def place(self, options: BaseOptions) -> Path | None:
         """Where the base is; None when nobody says."""
         return Path(options.path).expanduser() if options.path else None
@@ -65,7 +73,20 @@ class Source:
             return [("path", "must be given for a base of your own", "override: base.path=some/folder")]
         configs = _files.config_folder(path, self.family)
         found = [*_checks.option_problems(configs, self.family, options), *_checks.find_problems(path, self.family)]
-        return [*found, *_checks.weights_problems(options.weights, self.family)]
+        found += [*_checks.weights_problems(options.weights, self.family)]
+        found += [*_checks.distilled_problems(path, self.family, options)]
+        if options.adapter and not found:
+            found += _checks.adapter_problems(path, self.family, options.adapter)
+        return found
+
+    def sibling_problems(self, options: BaseOptions, sibling: str) -> list[tuple[str, str, str]]:
+        """What keeps another base's denoiser from drawing in the place of this one's, which is sound."""
+        return _checks.sibling_problems(self._checked(options), sibling, self.family)
+
+    def draws_in_few_steps(self, options: BaseOptions, sibling: str | None) -> bool:
+        """Whether what draws is distilled, so that it needs neither many steps nor guidance."""
+        places = [sibling] if sibling else filter(None, (options.path, options.weights))
+        return any(_checks.is_distilled(Path(place).expanduser(), self.family) for place in places)
 
     def noise(self, options: BaseOptions) -> NoiseSchedule:
         """How the base is noised and what it predicts: as its files say, or `options` for them.
@@ -75,18 +96,24 @@ class Source:
         """
         return self._noise(self._checked(options), options)
 
-    def fingerprint(self, options: BaseOptions, memory: MemoryOptions = _ALL_ROOM) -> str:
+    def fingerprint(
+        self, options: BaseOptions, memory: MemoryOptions = _ALL_ROOM, *, sibling: str | None = None
+    ) -> str:
         """Hex digest of the weights, configs and tokenizers that `load` would read, and of what it would predict.
 
         Raises:
             ConfigError: `problems` found some.
         """
         path = self._checked(options)
-        return self._fingerprint(path, options, memory)
+        return self._fingerprint(path, options, memory, sibling)
 
     def weight_shapes(self, options: BaseOptions) -> dict[str, dict[str, tuple[int, ...]]] | None:
         """Shapes of weights by part and module; None for a checkpoint file of which only configs tell more."""
         return _files.weight_shapes(self._checked(options), self.family)
+
+    def text_numbers(self, options: BaseOptions) -> dict[str, int]:
+        """How many numbers each text encoder has that no adapter sits on; from headers."""
+        return _files.numbers(self._checked(options), self.family.frozen)
 
     def largest_rank(self, options: BaseOptions) -> int:
         """The highest rank that any layer of the denoiser can have."""
@@ -98,7 +125,15 @@ class Source:
         words = _files.words_folder(configs / self.family.window)
         return _tokens.text_window(words, cut=self.family.cut, tokens=self.family.tokens)
 
-    def load(self, options: BaseOptions, *, device: str, precision: str, memory: MemoryOptions = _ALL_ROOM) -> Base:
+    def load(
+        self,
+        options: BaseOptions,
+        *,
+        device: str,
+        precision: str,
+        memory: MemoryOptions = _ALL_ROOM,
+        sibling: str | None = None,
+    ) -> Base:
         """Load the base, frozen, in eval mode.
 
         Args:
@@ -106,6 +141,7 @@ class Source:
             device: as torch names it, `cpu` or `cuda`.
             precision: of the frozen weights: `fp32`, `fp16` or `bf16`; the VAE's are fp32.
             memory: what is traded for room; null counts as false.
+            sibling: a base whose denoiser draws in place of this one's.
 
         Raises:
             ConfigError: `problems` found some, or weights are missing or do not fit `precision`.
@@ -115,7 +151,7 @@ class Source:
         import torch
         import transformers.utils.logging
 
-        from lorasweep.components.bases import _loaded
+        from lorasweep.components.bases import _fp8, _loaded
 
         for library in (diffusers, transformers):
             library.utils.logging.disable_progress_bar()  # the terminal belongs to the caller
@@ -124,11 +160,9 @@ class Source:
         noised = self._noise(path, options)
         try:
             parts = self._checkpoint_parts(path, dtype) if path.is_file() else self._folder_parts(path, dtype, options)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:  # what the libraries raise for weights
-            said = " ".join(str(error).split())[:300]
-            said = "weights are missing in it" if "meta tensor" in said else said
+        except _UNLOADABLE as error:
             hint = "are its weights of the family that its configs say?"
-            raise _error(options, [("path", f"cannot be loaded: {said}", hint)]) from error
+            raise _error(options, [("path", f"cannot be loaded: {_said(error)}", hint)]) from error
         self._require_whole(options, parts, precision)
         for tokenizer, name in zip(self.family.tokenizers, self.family.text_encoders, strict=True):
             # A tokenizer without a config of its own does not know how long a text may be.
@@ -138,14 +172,16 @@ class Source:
         text_parts = [*self.family.text_encoders, *self.family.tokenizers]
         module, kind = self.family.loaded
         make = getattr(importlib.import_module(f"{__package__}.{module}"), kind)
-        base: Base = make(
+        base = make(
             parts={part: parts[part] for part in self.family.parts},
             text_encoders=[parts[part] for part in self.family.text_encoders],
             tokenizers=[parts[part] for part in self.family.tokenizers],
             vae=parts["vae"],
-            noise_schedule=getattr(diffusers, self.family.scheduler).from_config(noised.config, clip_sample=False),
+            noise_schedule=getattr(diffusers, self.family.scheduler).from_config(
+                self._as_drawn(path, noised.config), clip_sample=False
+            ),
             clip_skip=clip_skip,
-            fingerprint=self._fingerprint(path, options, memory),
+            fingerprint=self._fingerprint(path, options, memory, sibling),
             memory=memory,
             pipeline=self.family.pipeline,
             scopes=self.family.scopes,
@@ -161,7 +197,40 @@ class Source:
             )
             hint = "override: base.prediction_type=v_prediction, and base.zero_terminal_snr=true if it is of that kind"
             raise _error(options, [("prediction_type", message, hint)])
-        return base
+        if options.adapter:
+            base.draw_with(_merge(base, Path(options.adapter).expanduser()))
+        if sibling:
+            base.draw_with(*self._sibling(base, path, Path(sibling).expanduser()))
+        if memory.storage == "fp8":
+            _fp8.store(base.denoiser, dtype)
+            with base.drawing():
+                _fp8.store(base.denoiser, dtype)
+        loaded: Base = base
+        return loaded
+
+    def _sibling(self, base: Any, path: Path, sibling: Path) -> tuple[dict[torch.nn.Parameter, torch.Tensor], Any]:
+        """The weights of a sibling's denoiser by the base's own parameters, and its scheduler."""
+        is_folder, schedule = sibling.is_dir(), base.noise_schedule
+        try:
+            theirs = self._denoiser(sibling if is_folder else path, base.dtype, None if is_folder else sibling)
+            found = {name: tensor.data for name, tensor in theirs.named_parameters()}
+            weights = {tensor: found[name] for name, tensor in base.denoiser.named_parameters()}
+            if broken := [name for name, tensor in found.items() if tensor.is_meta or not tensor.isfinite().all()]:
+                raise ValueError(f"without numbers in {some(broken)}")
+        except _UNLOADABLE as error:
+            message = f"must be a whole {self.family.denoiser} of the base's kind, got {sibling.name}: {_said(error)}"
+            raise ConfigError(Problem("sample.base", message), subject="the base that draws") from error
+        if is_folder:
+            config = read_object(sibling / "scheduler" / "scheduler_config.json")
+            schedule = type(schedule).from_config(self._as_drawn(sibling, config))
+        return weights, schedule
+
+    def _as_drawn(self, folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A scheduler's config, with what the pipelines of distilled bases put in its place."""
+        shift = self.family.distilled_shift
+        if shift is None or not _checks.is_distilled(folder, self.family):
+            return dict(config)
+        return {**config, "use_dynamic_shifting": False, "shift": shift}
 
     def _checked(self, options: BaseOptions) -> Path:
         found = self.problems(options)
@@ -191,11 +260,17 @@ class Source:
         shipped = configs == self.family.shipped
         return noise_schedule(path, configs, options, shipped=shipped, default=self.family.predicts[0])
 
-    def _fingerprint(self, path: Path, options: BaseOptions, memory: MemoryOptions) -> str:
+    def _fingerprint(self, path: Path, options: BaseOptions, memory: MemoryOptions, sibling: str | None = None) -> str:
         """The files' digest; other noise than the scheduler config's, weights or storage make it another base."""
         found, noised = _files.digest_of(path, self.family), self._noise(path, options)
         if options.weights:
             found = digest([found, file_digest(Path(options.weights).expanduser())])
+        if options.adapter:
+            found = digest([found, "adapter", file_digest(Path(options.adapter).expanduser())])
+        if sibling:
+            place = Path(sibling).expanduser()
+            its = file_digest(place) if place.is_file() else _files.digest_of(place, self.family.sibling)
+            found = digest([found, "sibling", its])
         if not noised.as_written:
             found = digest([found, noised.prediction_type, noised.zero_terminal_snr])
         return found if memory.storage == "plain" else digest([found, memory.storage])
@@ -213,14 +288,28 @@ class Source:
                 kind = getattr(transformers, name)
                 parts[part], info = kind.from_pretrained(folder / part, dtype=dtype, output_loading_info=True, **how)
                 parts[f"{part}_missing"] = sorted(info["missing_keys"])
-            elif part == self.family.denoiser and options.weights:
-                file, one = str(Path(options.weights).expanduser()), getattr(diffusers, name)
-                where = {"config": str(folder), "subfolder": part, "local_files_only": True}
-                parts[part] = one.from_single_file(file, torch_dtype=dtype, **where)
+            elif part == self.family.denoiser:
+                weights = Path(options.weights).expanduser() if options.weights else None
+                parts[part] = self._denoiser(folder, dtype, weights)
             else:
                 torch_dtype = torch.float32 if part == "vae" else dtype
                 parts[part] = getattr(diffusers, name).from_pretrained(folder / part, torch_dtype=torch_dtype, **how)
         return parts | self._tokenizers(folder)
+
+    def _denoiser(self, folder: Path, dtype: torch.dtype, weights: Path | None) -> Any:
+        """The denoiser of a folder, or with its config that of a file."""
+        import diffusers
+        from safetensors.torch import load_file
+
+        part = self.family.denoiser
+        kind = getattr(diffusers, self.family.classes[part])
+        local: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True}
+        if weights:
+            # Not all of diffusers' readers know the prefix.
+            held = {name.removeprefix(UNET): tensor for name, tensor in load_file(weights).items()}
+            return kind.from_single_file(held, config=str(folder), subfolder=part, **local)
+        variant = _files.variant_of(folder / part)
+        return kind.from_pretrained(folder / part, use_safetensors=True, variant=variant, **local)
 
     def _tokenizers(self, configs: Path) -> dict[str, Any]:
         from transformers import AutoTokenizer, CLIPTokenizer
@@ -251,6 +340,27 @@ class Source:
         given = {name: _UNUSED[name] for name in inspect.signature(kind).parameters if name in _UNUSED}
         given |= {"vae": vae, **self._tokenizers(configs)}
         return dict(kind.from_single_file(file, torch_dtype=dtype, **local, **given).components)
+
+
+def _said(error: Exception) -> str:
+    said = " ".join(str(error).split())[:300]
+    return "weights are missing in it" if "meta tensor" in said else said
+
+
+def _merge(base: Any, file: Path) -> dict[torch.nn.Parameter, torch.Tensor]:
+    """Add a LoRA to a base for good, rounded once; returns the weights that it had, by its parameters."""
+    import torch
+
+    adapter = registry.load("adapter", "file").build(base, seed=0, path=str(file))
+    layers = [layer.get_base_layer() for layer in adapter.layers.values()]
+    touched = [tensor for layer in layers for tensor in (layer.weight, layer.bias) if tensor is not None]
+    before = {tensor: tensor.data for tensor in touched}
+    with torch.no_grad(), adapter.merged(1.0):
+        after = {tensor: tensor.data.to(before[tensor].dtype) for tensor in touched}
+    adapter.remove()
+    for tensor, data in after.items():
+        tensor.data = data
+    return before
 
 
 def _likeness_to_noise(base: Base) -> float:

@@ -58,9 +58,14 @@ class TransformerBase(LoadedBase):
             encoder.to("cpu")
         return said
 
+    def _read(self, place: int, captions: Sequence[str], **how: Any) -> Any:
+        """What a text encoder makes of captions, cut to the length of its tokenizer or filled up to it."""
+        told = self.tokenizers[place](list(captions), padding="max_length", truncation=True, return_tensors="pt")
+        return self._hidden(place, told.input_ids, **how)
+
     def _blocks(self) -> list[torch.nn.Module]:
         """The transformer's blocks in the order in which they run."""
-        return [*self.denoiser.transformer_blocks, *self.denoiser.single_transformer_blocks]
+        return [*self.denoiser.transformer_blocks, *getattr(self.denoiser, "single_transformer_blocks", ())]
 
     def _path(self) -> Flow:
         return Flow.of(self.noise_schedule.config, latents_per_token=self.patch**2)
@@ -98,11 +103,12 @@ class LanguageModelBase(TransformerBase):
     """What bases that a language model reads captions for have in common: a chat, of which its states are taken.
 
     Captions are read one by one, so that none depends on what it is read with. A class of these has `thinking`,
-    `padded` and `_states`.
+    `padded`, `dropped` and `_states`.
     """
 
     thinking = False  # whether the chat's template leaves room for thoughts
     padded = False  # whether the padding is part of what the transformer is told
+    dropped = 0  # tokens in front, of which it is not told
 
     def encode_captions(self, captions: Sequence[str]) -> Text:
         """Encode captions to "embeds" (B, L, D), and a "mask" (B, L) unless the padding counts."""
@@ -110,6 +116,14 @@ class LanguageModelBase(TransformerBase):
         return self.stack([rows[caption] for caption in captions], {})
 
     def _row(self, caption: str) -> Text:
+        ids_1L, mask_1L = self._tokens(caption)
+        mask_1L = mask_1L.to(self.device)
+        said = self._hidden(0, ids_1L, attention_mask=mask_1L, output_hidden_states=True, use_cache=False)
+        row = {"embeds": self._states(said.hidden_states)[0], "mask": mask_1L[0].bool()}
+        return {name: row[name][self.dropped :] for name in (["embeds"] if self.padded else row)}
+
+    def _tokens(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens of a caption within its chat, and which of them are no padding; (1, L)."""
         (tokenizer,) = self.tokenizers
         asked = tokenizer.apply_chat_template(
             [{"role": "user", "content": caption}],
@@ -124,10 +138,7 @@ class LanguageModelBase(TransformerBase):
             padding_side="right",
             return_tensors="pt",
         )
-        mask_1L = told.attention_mask.to(self.device)
-        said = self._hidden(0, told.input_ids, attention_mask=mask_1L, output_hidden_states=True, use_cache=False)
-        embeds_LD = self._states(said.hidden_states)[0]
-        return {"embeds": embeds_LD} if self.padded else {"embeds": embeds_LD, "mask": mask_1L[0].bool()}
+        return told.input_ids, told.attention_mask
 
     def _states(self, layers_1LD: Sequence[torch.Tensor]) -> torch.Tensor:
         """What the transformer is told of the states after each layer, those before the first one included."""
@@ -175,7 +186,3 @@ class FluxBase(TransformerBase):
             return_dict=False,
         )[0]
         return self._unpack(answer_BPF, noisy_BCHW.shape[-2:])
-
-    def _read(self, place: int, captions: Sequence[str]) -> Any:
-        told = self.tokenizers[place](list(captions), padding="max_length", truncation=True, return_tensors="pt")
-        return self._hidden(place, told.input_ids)

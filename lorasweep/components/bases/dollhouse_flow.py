@@ -1,6 +1,6 @@
 """The second embedded base: a small FLUX.1 of the same world, trained with flow matching.
 
-The proof that training, drawing and judging carry over to transformers. `path` may point at another folder that
+What lorasweep claims is tried on it with transformers. `path` may point at another folder that
 `python -m tools.pretrain_dollhouse --stage flow` wrote.
 """
 
@@ -15,17 +15,10 @@ from lorasweep.core.records import BaseOptions
 
 
 class _DollhouseFlow(Source):
-    def place(self, options: BaseOptions) -> Path | None:
+    def place(self, options: BaseOptions) -> Path:
         from lorasweep import dollhouse
 
-        shipped = dollhouse.flow_weights_dir()
-        return super().place(options) or (shipped if shipped.is_dir() else None)
-
-    def problems(self, options: BaseOptions) -> list[tuple[str, str, str]]:
-        if self.place(options) is None:
-            rule = "must be given: this package has no weights of it, which are still being trained"
-            return [("path", rule, "a folder that `python -m tools.pretrain_dollhouse --stage flow` wrote")]
-        return super().problems(options)
+        return super().place(options) or dollhouse.flow_weights_dir()
 
 
 READABLE = True  # what it draws is of the world that the reader knows

@@ -52,6 +52,15 @@ def put_path(draft: Draft, option: str) -> None:
     draft.put("base.path", TO_BE_GIVEN if reason else path, option)
 
 
+def put_adapter(draft: Draft, option: str) -> None:
+    """Decide `base.adapter`, which is left to be given where the file is not on this disk."""
+    if path := draft.take(option):
+        is_here = Path(path).expanduser().is_file()
+        if not is_here:
+            draft.leave(option, "nothing is downloaded: give base.adapter=the file on your disk")
+        draft.put("base.adapter", path if is_here else TO_BE_GIVEN, option)
+
+
 def detect(path: str | None) -> str | None:
     """Name the base by its files; None when they are not here, or are none of ours."""
     return bases.detect(Path(path).expanduser()) if path else None

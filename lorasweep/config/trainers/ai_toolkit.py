@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.config.importing.adapter import put_init
-from lorasweep.config.importing.base import put_base
+from lorasweep.config.importing.base import put_adapter, put_base
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.table import read_table
@@ -49,7 +49,8 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     """Decide all keys that are not one option each."""
     if (kind := draft.options.get("type")) not in _TRAINERS:
         draft.problem("type", f"must be one of {', '.join(_TRAINERS)}, got {kind!r}", "only LoRAs are trained here")
-    put_base(draft, kind="model.arch", path="model.name_or_path")
+    base = put_base(draft, kind="model.arch", path="model.name_or_path")
+    put_adapter(draft, "model.assistant_lora_path")
     if draft.take("model.is_v_pred"):
         draft.put("base.prediction_type", "v_prediction", "model.is_v_pred")
     links = _images(draft, given, link_into)
@@ -58,10 +59,25 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     draft.put("noise.low", draft.take("train.min_denoising_steps") / 1000, "train.min_denoising_steps")
     highest = draft.take("train.max_denoising_steps")
     draft.put("noise.high", min(1.0, (highest + 1) / 1000), "train.max_denoising_steps")
+    _levels(draft, base)
     accumulated = draft.first("train.gradient_accumulation_steps", "train.gradient_accumulation")
     draft.put("train.gradient_accumulation", draft.take(accumulated), accumulated)
     common.put_no_seed(draft, "seed")
     return links
+
+
+def _levels(draft: Draft, base: str) -> None:
+    """Of flow matching; on Stable Diffusion one is as likely as another."""
+    asked = draft.take("train.timestep_type")
+    if base in ("stable_diffusion", "sdxl"):
+        if asked != "sigmoid":
+            draft.leave("train.timestep_type", "one noise level is as likely as another on this base")
+        return
+    draft.put("noise.levels", draft.choose("train.timestep_type"), "train.timestep_type")
+    if asked == "weighted":
+        draft.differ("train.timestep_type", "there not all levels count the same, as here")
+    if asked == "shift":
+        draft.put("noise.shift", "dynamic", "train.timestep_type")
 
 
 def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:

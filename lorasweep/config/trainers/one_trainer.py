@@ -137,6 +137,12 @@ def _noise(draft: Draft) -> None:
     if levels == "logit_normal":
         draft.put("noise.std", draft.take("noising_weight") + 1, "noising_weight")
         draft.put("noise.mean", draft.take("noising_bias"), "noising_bias")
+    shift = draft.take("timestep_shift")
+    if draft.take("dynamic_timestep_shifting"):
+        draft.ignore("timestep_shift", "levels shift with the size: dynamic_timestep_shifting")
+        draft.put("noise.shift", "dynamic", "dynamic_timestep_shifting")
+    else:
+        draft.put("noise.shift", shift, "timestep_shift")
     function, strength = draft.take("loss_weight_fn"), draft.take("loss_weight_strength")
     keys = {"MIN_SNR_GAMMA": "min_snr_gamma", "P2": "p2_gamma"}
     if function in keys:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.config.importing.adapter import put_init
-from lorasweep.config.importing.base import put_base
+from lorasweep.config.importing.base import put_adapter, put_base
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.table import read_table
@@ -45,6 +45,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     if (kind := draft.options.get("model_type")) not in (None, "lora"):
         draft.problem("model_type", f"must be lora, got {kind!r}", "only LoRAs are trained here")
     put_base(draft, kind="model_family", path="pretrained_model_name_or_path")
+    put_adapter(draft, "assistant_lora_path")
     if asked := draft.take("prediction_type"):
         draft.put("base.prediction_type", asked, "prediction_type")
     if draft.take("rescale_betas_zero_snr"):

@@ -193,8 +193,12 @@ def _ours(saved: Checkpoint, form: Form) -> dict[str, Any]:
 def _recipe(saved: Checkpoint) -> dict[str, Any]:
     """The recipe, its folders by name only: such a file travels, and paths tell of their owner."""
     data: dict[str, Any] = to_dict(saved.recipe)
-    for part in (data["base"], data["dataset"], *data["regularization"].values()):
-        if part.get("path"):
-            part["path"] = Path(part["path"]).name
+    base, options = data["base"], data["adapter"]["options"]
+    places = [(part, "path") for part in (base, data["dataset"], *data["regularization"].values())]
+    places += [(base, "weights"), (base, "adapter"), (data["sample"], "base"), (options, "init"), (data, "calibration")]
+    places += [(data["encoders"], name) for name in data["encoders"]]
+    for part, key in places:
+        if part.get(key):
+            part[key] = Path(part[key]).name
     del data["tracking"], data["launcher"]
     return data

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from lorasweep.core.records import LauncherOptions
+from lorasweep.core.records import LauncherOptions, Recipe
 
 Message = dict[str, Any]
 
@@ -29,6 +29,7 @@ class LaunchOptions:
     trial_module: str  # has TrialResources, cook and draw_base_samples
     jobs: int  # how many trials there can be at the same time, so that more workers would idle
     gpus_wanted: bool = True  # whether any trial may be trained on a GPU
+    recipes: Sequence[Recipe] = ()  # those that are known, for what must be where they are trained
     log_folder: Path  # of what workers print
     launcher: LauncherOptions = LauncherOptions()
 
@@ -105,7 +106,7 @@ class Launcher(Protocol):
         """Start the workers; they need not be there yet."""
 
     def __exit__(self, *_: object) -> None:
-        """End them."""
+        """End them, and what `reach` began; it need not have been entered."""
 
     def listen(self, timeout_s: float) -> list[tuple[Any, Message | None]]:
         """Wait for news.

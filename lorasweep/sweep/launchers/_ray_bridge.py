@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lorasweep.sweep.remote.line import own_streams, serve, write_hello
+from lorasweep.sweep.remote.member import NODE_GONE
 from lorasweep.sweep.workers import stop
 from lorasweep.sweep.workers.pool import cpu_cores
 
@@ -61,7 +62,6 @@ _REFUSALS = (
     ("timed out during startup", "Ray did not start in time", "is this machine busy?"),
     ("", "it cannot be reached: {said}", "is it running? ray start --head there, see docs/clusters.md"),
 )
-NODE_GONE = "its node went away"
 _DEATHS = (
     ("references to the actor were removed", f"{OPEN}; {OPEN_HINT}"),
     ("No module named '(lorasweep|ray)", "lorasweep is not installed there, for the Python that ran `ray start`"),

@@ -28,7 +28,6 @@ from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.ranges import Text
 from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.launchers import Found, LaunchOptions
-from lorasweep.sweep.launchers._ray_bridge import NODE_GONE
 from lorasweep.sweep.remote.line import ANSWER_S, HostError, Line, LineLost
 from lorasweep.sweep.remote.member import Gone, RemoteLauncher, Shipping, Slot, greet
 from lorasweep.sweep.workers.pool import share_out
@@ -107,8 +106,8 @@ def look(launcher: LauncherOptions) -> list[Found]:
         nodes = bridge.nodes()
         gpus = sum(node["gpus"] for node in nodes)
         told = f"Ray {bridge.version}, {bridge.auth}; nodes: {len(nodes)}, GPUs: {gpus:g}"
-        answers = bridge.greet([node["name"] for node in nodes])
-    return [Found(node=f"launcher.address={cluster.address}", told=told), *answers]
+        answers = greet([node["name"] for node in nodes], bridge.probe)
+    return [Found(node=f"launcher.address={cluster.address}", told=told), *(found for _, _, found in answers)]
 
 
 def _cluster(launcher: LauncherOptions) -> Cluster:
@@ -121,7 +120,7 @@ class RayLauncher(RemoteLauncher):
 
     def __init__(self, options: LaunchOptions, cluster: Cluster, shipping: Shipping) -> None:
         """Take the knobs; `reach` starts the bridge."""
-        super().__init__(options, (), lambda _: self._ask(), shipping, "launcher.address")
+        super().__init__(options, (), lambda _: self._ask(), shipping, f"launcher.address={cluster.address} node")
         self._cluster = cluster
         self._bridge: _Bridge | None = None
         self._threads = 1
@@ -139,12 +138,10 @@ class RayLauncher(RemoteLauncher):
         cpus = (launcher.workers or 1) * (launcher.threads or 1)
         self._bridge = bridge = _Bridge(self._cluster, cpus=cpus, folder=self._options.log_folder)
         try:
-            nodes = self._with_room(bridge.nodes())
-            found = bridge.greet([node["name"] for node in nodes]) if self._cluster.address != "local" else []
-            # A node that is gone is listed for a while.
-            refused = [each for each in found if each.problem and each.problem != NODE_GONE]
-            if problems := [Problem(each.node, each.problem, each.hint) for each in refused]:
-                raise ConfigError(problems, subject="the nodes to train on")
+            names = [node["name"] for node in self._with_room(bridge.nodes())]
+            for line, _, _ in self._greet(names, bridge.probe) if names and self._cluster.address != "local" else ():
+                if line is not None:
+                    line.kill()
         except BaseException:
             bridge.end()
             raise
@@ -232,13 +229,9 @@ class _Bridge:
         line.ask("start", home=self.cluster.home, cpus=cpus, gpus=gpus, gpu_type=self.cluster.gpu_type, node=node)
         return line
 
-    def greet(self, nodes: Sequence[str]) -> list[Found]:
-        """What is found on each node, by an actor that takes none of its room."""
-        answers = greet(nodes, lambda node: self.line(cpus=0, gpus=0, node=node))
-        for line, _, _ in answers:
-            if line is not None:
-                line.kill()
-        return [each for _, _, each in answers]
+    def probe(self, node: str) -> _ActorLine:
+        """An actor on a node, of which it takes no room."""
+        return self.line(cpus=0, gpus=0, node=node)
 
     def end(self) -> None:
         """End it, and a local Ray with it."""

@@ -95,9 +95,9 @@ class _SshLine(Line):
         super().__init__(words)
 
     def complaint(self) -> str:
-        """What ssh said, in our words where it is usual; then, on a line of its own, the next step."""
+        """What ssh said, in our words where it is usual, and the next step."""
         said = super().complaint()
         for pattern, meaning, hint in _MEANINGS:
             if re.search(pattern, said, re.IGNORECASE):
-                return f"{meaning} ({said})\n{hint}".format(**self._names)
-        return f"{said}\ntry by hand: ssh {self._names['host']}"
+                return f"{meaning} ({said}); {hint}".format(**self._names)
+        return f"{said}; try by hand: ssh {self._names['host']}"

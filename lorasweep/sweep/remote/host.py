@@ -33,7 +33,7 @@ from lorasweep.sweep.remote.shipping import Store, listing, unpack
 from lorasweep.sweep.workers import stop
 from lorasweep.sweep.workers.pool import WorkerPool
 
-METHODS = frozenset(("ping", "open", "begin", "give", "send", "take", "read"))
+METHODS = frozenset(("ping", "find_base", "open", "begin", "give", "send", "take", "read"))
 TICK_S = 0.25
 LOG_TAIL = 2**16  # bytes of the worker's log that a driver sees
 JOBS = ("cook", BASE_SAMPLES)
@@ -61,6 +61,25 @@ class Host:
     def ping(self) -> None:
         """Answer."""
 
+    def find_base(self, base: Mapping[str, Any]) -> dict[str, str]:
+        """Where a base is here: at the path that it has there, or in `<home>/bases`, by its fingerprint.
+
+        Raises:
+            HostError: it is not here.
+        """
+        wanted = base["options"]
+        module = registry.load("base", wanted["name"])
+        places = [Path(wanted["path"]).expanduser(), self._home / "bases" / Path(wanted["path"]).name]
+        for place in (place for place in places if place.exists()):
+            options = from_dict(BaseOptions, {**wanted, "path": str(place)})
+            with suppress(InputError):  # it is something else, or not whole
+                if module.fingerprint(options, from_dict(MemoryOptions, base["memory"])) == base["fingerprint"]:
+                    return {"path": str(place)}
+        here = " or ".join(map(str, places))
+        raise HostError(
+            f"it has not the base {wanted['path']}: put the same files there as {here}, or launcher.ship_base=true"
+        )
+
     def open(self, trial_module: str, launcher: Mapping[str, Any], gpu: str | None) -> None:
         """Start the worker, on a GPU or on none."""
         if self._pool is not None:
@@ -86,7 +105,7 @@ class Host:
             if self._folder is not None:
                 shutil.rmtree(self._folder.parent, ignore_errors=True)
             self._job, self._folder = job, None
-            self._base = {} if base is None else self._find_base(base)
+            self._base = {} if base is None else self.find_base(base)
         lacking = self._store.lacking(list(files))
         needed = sum(files[name] for name in lacking)
         if needed > (free := shutil.disk_usage(self._scratch).free):
@@ -167,21 +186,6 @@ class Host:
             self._count += 1
             self._messages.append((self._count, message))
             self._news.notify_all()
-
-    def _find_base(self, base: Mapping[str, Any]) -> dict[str, str]:
-        """Where the base is here: at the path it has there, or in `<home>/bases`, by its fingerprint."""
-        wanted = base["options"]
-        module = registry.load("base", wanted["name"])
-        places = [Path(wanted["path"]).expanduser(), self._home / "bases" / Path(wanted["path"]).name]
-        for place in (place for place in places if place.exists()):
-            options = from_dict(BaseOptions, {**wanted, "path": str(place)})
-            with suppress(InputError):  # it is something else, or not whole
-                if module.fingerprint(options, from_dict(MemoryOptions, base["memory"])) == base["fingerprint"]:
-                    return {"path": str(place)}
-        here = " or ".join(map(str, places))
-        raise HostError(
-            f"it has not the base {wanted['path']}: put the same files there as {here}, or launcher.ship_base=true"
-        )
 
     def _log(self) -> str:
         worker = self._scratch / "worker-0.log"

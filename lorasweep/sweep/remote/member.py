@@ -38,9 +38,11 @@ FIRST_PATIENCE_S, LONGEST_PATIENCE_S = 2.0, 600.0
 LEAVE_S = 3.0  # for hosts to end their workers and remove their scratch
 LOG_BYTES = 2**17
 LEAVING = "its node is being taken away"
+NODE_GONE = "its node went away"
 KINDS = {"ready": (), "event": ("event",), "outcome": ("outcome", "leaving", "disk_full"), "drawn": ("reason",)}
 
 Dial = Callable[[str], Connection]  # node -> a line to a fresh `host` there
+Answer = tuple[Connection | None, dict[str, Any], Found]  # its line, its hello, and what to tell of a node
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +171,8 @@ class RemoteMember:
                 if slot.patience_s > LONGEST_PATIENCE_S:
                     raise HostError(f"it did not come back: {error}") from error
             else:
+                if self._killed.is_set():
+                    line.kill()
                 slot.trouble = ""
                 return line
         raise _Killed
@@ -180,7 +184,8 @@ class RemoteMember:
             if taken["log"]:
                 write_text(self.log, str(taken["log"])[-LOG_BYTES:], durable=False)
             if taken["files"] is not None and self._pull is not None:
-                self._bring_home(self._pull, taken["files"], line)
+                if not self._bring_home(self._pull, taken["files"], line):
+                    continue  # the same messages again, with what is there now
             for number, message in taken["messages"]:
                 after = number
                 if taken.get("leaving") and message["kind"] == "outcome":
@@ -202,9 +207,9 @@ class RemoteMember:
         if not self.stopping:
             self.stopping = self.send(kind="stop")
 
-    def _bring_home(self, pull: Pull, listed: Sequence[Sequence[Any]], line: Connection) -> None:
+    def _bring_home(self, pull: Pull, listed: Sequence[Sequence[Any]], line: Connection) -> bool:
         try:
-            pull.update(
+            return pull.update(
                 listed,
                 lambda path, offset, size: line.call("read", path=path, offset=offset, size=size)[1],
                 self._own(),
@@ -251,6 +256,8 @@ class RemoteMember:
         return cargo.message
 
     def _lose(self, error: Exception) -> None:
+        if self._killed.is_set():
+            return  # its slot has another member by now
         slot, refused = self.slot, isinstance(error, HostError)
         if self._line is not None and not refused:
             slot.patience_s = max(FIRST_PATIENCE_S, 2 * slot.patience_s)
@@ -283,19 +290,40 @@ class RemoteLauncher:
         """
         if self._slots:
             return
-        answers = greet(self._nodes, self._dial)
+        answers = self._greet(self._nodes, self._dial)
+        of_nodes = [self._slots_of(each.node, line, hello) for line, hello, each in answers]
+        # One of each node in turn, so that few trials spread over the nodes.
+        turns = itertools.zip_longest(*of_nodes)
+        self._slots = [slot for turn in turns for slot in turn if slot is not None]
+
+    def _greet(self, nodes: Sequence[str], dial: Dial) -> list[Answer]:
+        """As `greet`; nodes that cannot be used are refused, but one that has just gone is nobody's problem."""
+        answers = greet(nodes, dial)
         problems = [
-            Problem(f"{self._key}={each.node}", each.problem, each.hint) for _, _, each in answers if each.problem
+            Problem(f"{self._key}={each.node}", each.problem, each.hint)
+            for _, _, each in answers
+            if each.problem not in ("", NODE_GONE)
         ]
+        for line, _, each in answers:
+            if line is not None and not each.problem:
+                problems += [Problem(f"{self._key}={each.node}", why) for why in self._missing_bases(line)]
         if problems:
             for line, _, _ in answers:
                 if line is not None:
                     line.kill()
             raise ConfigError(problems, subject="the machines to train on")
-        of_nodes = [self._slots_of(each.node, line, hello) for line, hello, each in answers]
-        # One of each node in turn, so that few trials spread over the nodes.
-        turns = itertools.zip_longest(*of_nodes)
-        self._slots = [slot for turn in turns for slot in turn if slot is not None]
+        return answers
+
+    def _missing_bases(self, line: Connection) -> Iterator[str]:
+        if self._shipping.ship_base:
+            return
+        bases = [_base_of(to_dict(recipe)) for recipe in self._options.recipes]
+        for number, base in enumerate(bases):
+            if base is not None and base not in bases[:number]:
+                try:
+                    line.call("find_base", base=base)
+                except (HostError, LineLost) as error:
+                    yield str(error)
 
     def __enter__(self) -> RemoteLauncher:
         self._options.log_folder.mkdir(parents=True, exist_ok=True)
@@ -315,6 +343,9 @@ class RemoteLauncher:
         for line in lines:
             line.kill()
         self.members.clear()
+        for slot in self._slots:
+            if slot.line is not None:  # reached, and never used
+                slot.line.kill()
 
     def listen(self, timeout_s: float) -> list[tuple[RemoteMember, Message | None]]:
         """Wait for news; raises what went wrong on this machine, such as a full disk."""
@@ -364,10 +395,10 @@ class RemoteLauncher:
         return slots
 
 
-def greet(nodes: Sequence[str], dial: Dial) -> list[tuple[Connection | None, dict[str, Any], Found]]:
+def greet(nodes: Sequence[str], dial: Dial) -> list[Answer]:
     """Dial nodes at the same time; returns for each its line, its hello, and what to tell of it."""
 
-    def one(node: str) -> tuple[Connection | None, dict[str, Any], Found]:
+    def one(node: str) -> Answer:
         try:
             line = dial(node)
             hello = line.hello(HELLO_S)

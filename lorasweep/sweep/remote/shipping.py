@@ -28,23 +28,16 @@ from lorasweep.core.run_folder import (
     BASE_SAMPLES,
     CACHED_AS_FILE,
     CHECKPOINTS,
+    DRIVERS_FILES,
     ERROR_FILE,
     EVENTS_FILE,
     INDEX_FILE,
-    MLFLOW_FILE,
     OUTCOME_FILE,
-    PARENT_FILE,
-    PLAN_FILE,
-    RECIPE_FILE,
     RESULT_FILE,
-    STATUS_FILE,
 )
-from lorasweep.sweep.workers.lock import LOCK_FILE, OWNER_FILE
 
 CHUNK = 2**24  # bytes of a file that are in memory at a time
 LARGEST, MOST_FILES = 2**36, 20_000  # bytes of a file, files of a run folder, that a host may send
-# The driver's own, which no host may write, and no worker needs.
-DRIVERS = (STATUS_FILE, RECIPE_FILE, PLAN_FILE, PARENT_FILE, MLFLOW_FILE, LOCK_FILE, OWNER_FILE)
 _LAST = (EVENTS_FILE, RESULT_FILE, ADAPTER_FILE, ERROR_FILE, OUTCOME_FILE)
 _PATH = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]*/){0,4}[A-Za-z0-9_][A-Za-z0-9._-]*")
 _SHARED = re.compile(r"cache/class_images/[0-9a-f]{2}/[0-9a-f]{32}\.png")
@@ -59,7 +52,7 @@ def checked(path: str) -> str:
     Raises:
         ValueError: it may lead elsewhere, or is a file that is the driver's.
     """
-    if not (_PATH.fullmatch(path) or _SHARED.fullmatch(path)) or path in DRIVERS:
+    if not (_PATH.fullmatch(path) or _SHARED.fullmatch(path)) or path in DRIVERS_FILES:
         raise ValueError(f"it wants to write {path!r}")
     return path
 
@@ -111,18 +104,19 @@ def pack(message: Mapping[str, Any], *, ship: str, ship_base: bool) -> Cargo:
         for image in plan["reg_images"]
         if image["file"] not in inputs and Path(image["file"]).is_relative_to(paths.home())
     }
-    begun = _files_below(folder) if message["kind"] == "cook" and ship == "state" else []
-    kept = {file: file.relative_to(folder).as_posix() for file in begun}
-    kept = {file: path for file, path in kept.items() if path not in (*DRIVERS, OUTCOME_FILE)}
+    cook = message["kind"] == "cook"
+    begun = _below(folder) if cook and ship == "state" else {}
+    begun = {path: file for path, file in begun.items() if path not in (*DRIVERS_FILES, OUTCOME_FILE)}
+    stamps = {path: _stamp(file) for path, file in begun.items()}
     packed = {
         **message,
         "name": folder.name,
         "inputs": inputs,
         "drawn": drawn,
-        "folder": {path: (stored(file), file.stat().st_mtime_ns) for file, path in kept.items()},
-        "cache": {} if message["kind"] != "cook" else _base_samples(folder.parent / BASE_SAMPLES, stored),
+        "folder": {path: (stored(file), stamps[path][1]) for path, file in begun.items()},
+        "cache": _base_samples(folder.parent / BASE_SAMPLES, stored) if cook else {},
     }
-    return Cargo(packed, sources, {path: _stamp(file) for file, path in kept.items()})
+    return Cargo(packed, sources, stamps)
 
 
 def _input_paths(recipe: Mapping[str, Any], plan: Mapping[str, Any], *, base: bool) -> Iterator[str]:
@@ -160,13 +154,16 @@ class Pull:
     ship: str
     have: dict[str, Stamp] = field(default_factory=dict)
 
-    def update(self, listed: Sequence[Sequence[Any]], read: Read, fence: AbstractContextManager[object]) -> None:
+    def update(self, listed: Sequence[Sequence[Any]], read: Read, fence: AbstractContextManager[object]) -> bool:
         """Bring the run folder to what the host listed.
 
         Args:
             listed: path, size, mtime in ns; a stranger's.
-            read: reads a part of a file there; shorter, when the file is not what it was.
+            read: reads a part of a file there, as far as there is one.
             fence: entered around what changes the run folder; it may raise.
+
+        Returns:
+            Whether it is there, all of it; else nothing has changed here, for something changed there meanwhile.
 
         Raises:
             ValueError: a path or a size is refused.
@@ -179,17 +176,18 @@ class Pull:
         changed = sorted((path for path, stamp in wanted.items() if self.have.get(path) != stamp), key=_order)
         gone = [path for path in self.have if path not in wanted]
         if not changed and not gone:
-            return
+            return True
         try:
-            fetched = self._fetch_all({path: wanted[path][0] for path in changed}, read)
+            if not all(self._fetch(path, wanted[path][0], read) for path in changed):
+                return False
             with fence:
-                self._publish(fetched)
+                self._publish(changed)
                 for path in gone:
                     self._home_of(path).unlink(missing_ok=True)
-                    del self.have[path]
         finally:
             shutil.rmtree(self.staging, ignore_errors=True)
-        self.have |= {path: wanted[path] for path in fetched}
+        self.have = wanted
+        return True
 
     def _is_shipped(self, path: str) -> bool:
         if path.startswith("cache/"):  # drawn where it was first needed, and then everybody's
@@ -197,31 +195,16 @@ class Pull:
         of_checkpoint = path.startswith(f"{CHECKPOINTS}/")
         return self.ship == "state" or not of_checkpoint or (self.ship == "results" and path.endswith(ADAPTER_FILE))
 
-    def _fetch_all(self, sizes: Mapping[str, int], read: Read) -> list[str]:
-        """Copy files here; those that have changed meanwhile are left out, and will be listed again.
-
-        A checkpoint that lacks one of its files is left out whole.
-        """
-        failed = {path for path, size in sizes.items() if not self._fetch(path, size, read)}
-        torn = {str(Path(path).parent) for path in failed if path.startswith(f"{CHECKPOINTS}/")}
-        left_out = {path for path in sizes if path in failed or str(Path(path).parent) in torn}
-        for path in left_out:
-            (self.staging / path).unlink()
-        return [path for path in sizes if path not in left_out]
-
     def _fetch(self, path: str, size: int, read: Read) -> bool:
         """Copy a file here, to disk; False when it has changed meanwhile."""
         target = self.staging / path
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(target, "wb") as file:
             for offset in range(0, size, CHUNK):
-                data = read(path, offset, wanted := min(CHUNK, size - offset))
-                if len(data) != wanted:
-                    return False
-                file.write(data)
+                file.write(read(path, offset, min(CHUNK, size - offset)))
             file.flush()
             os.fsync(file.fileno())
-        return True
+            return file.tell() == size
 
     def _publish(self, fetched: Sequence[str]) -> None:
         touched = set()
@@ -229,6 +212,9 @@ class Pull:
             staged, target = self.staging / path, self._home_of(path)
             if not staged.exists():
                 continue  # it came with its folder
+            if path.startswith("cache/"):  # perhaps on another disk
+                files.write_atomic(target, lambda place, staged=staged: shutil.copyfile(staged, place))  # type: ignore[misc]
+                continue
             if not target.parent.exists():
                 target.parent.parent.mkdir(parents=True, exist_ok=True)
                 os.rename(staged.parent, target.parent)
@@ -337,19 +323,19 @@ def _renamed(value: Any, here: Mapping[str, str]) -> Any:
 
 def listing(folder: Path, drawn: Sequence[str], home: Path) -> list[tuple[str, int, int]]:
     """What a run folder holds, and which of the pictures that all trials share are there: path, size, mtime in ns."""
-    found = [(file.relative_to(folder).as_posix(), file) for file in _files_below(folder)]
-    found += [(path, home / path) for path in drawn]
     listed = []
-    for path, file in found:
+    for path, file in {**_below(folder), **{path: home / path for path in drawn}}.items():
         with contextlib.suppress(OSError):  # removed just now
             listed.append((path, *_stamp(file)))
     return listed
 
 
-def _files_below(folder: Path) -> list[Path]:
-    """Whole files: what is being written has a name that begins with a dot."""
-    found = (file for file in folder.rglob("*") if file.is_file())
-    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+def _below(folder: Path) -> dict[str, Path]:
+    """Whole files by their paths: what is being written has a name that begins with a dot."""
+    found = {file.relative_to(folder): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    return {
+        path.as_posix(): file for path, file in found.items() if not any(part.startswith(".") for part in path.parts)
+    }
 
 
 def _stamp(file: Path) -> Stamp:

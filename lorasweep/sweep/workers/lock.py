@@ -16,8 +16,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lorasweep.core.errors import SweepHeldError
+from lorasweep.core.run_folder import LOCK_FILE, OWNER_FILE
 
-LOCK_FILE, OWNER_FILE = "lock", "lock.owner"
 # `status` holds the lock for microseconds to see whether a driver is there: drivers wait that out, and other
 # calls of `status` as well.
 PATIENCE_S, LOOK_S = 1.0, 0.1

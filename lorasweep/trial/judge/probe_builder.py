@@ -94,16 +94,17 @@ class ProbeBuilder:
         negatives = [self._recipe.base.negative_prompt] * images
         together = self._texts.embed([*captions, *negatives])  # so that all are padded alike
         frames = [Frame.whole(*self._size_px)] * images
-        drawn_BCHW = denoise(
-            self._base,
-            torch.stack(noises).to(self._base.dtype),
-            {key: tensor[:images] for key, tensor in together.items()},
-            {key: tensor[images:] for key, tensor in together.items()} if guided else None,
-            frames,
-            sampler="ddim",
-            steps=self._options.prior_steps,
-            guidance=self._recipe.sample.guidance,
-        )
+        with self._base.drawing() as base:
+            drawn_BCHW = denoise(
+                base,
+                torch.stack(noises).to(base.dtype),
+                {key: tensor[:images] for key, tensor in together.items()},
+                {key: tensor[images:] for key, tensor in together.items()} if guided else None,
+                frames,
+                sampler="ddim",
+                steps=self._options.prior_steps,
+                guidance=self._recipe.sample.guidance,
+            )
         marks = [f"{name}/{place}" for place in range(images)]
         return self._batches(list(drawn_BCHW.cpu()), captions, frames, marks, 1)
 

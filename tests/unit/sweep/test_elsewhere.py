@@ -14,12 +14,12 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext
 from pathlib import Path
 
 import psutil
 import pytest
-from pretend_sweep import STEPS, cook, numbered_arms, spec
+from pretend_sweep import STEPS, TRIAL_MODULE, cook, numbered_arms, plan, recipe, spec
 from ssh_machines import no_sshd, reached
 from sweep_checks import assert_study_agrees, by_arm
 
@@ -27,10 +27,12 @@ from lorasweep.cli import main
 from lorasweep.core.files import read_json, read_jsonl
 from lorasweep.core.records import Status, to_dict
 from lorasweep.core.run_folder import OUTCOME_FILE
+from lorasweep.sweep.launchers.ssh import command
 from lorasweep.sweep.ranking.state import read_state
 from lorasweep.sweep.remote import handshake, shipping
 from lorasweep.sweep.remote.line import MARK, PROTOCOL, HostError, Line, LineLost
 from lorasweep.sweep.remote.shipping import Pull, checked
+from lorasweep.sweep.single import run_trial
 
 SWEEP = """\
 sweep:
@@ -156,29 +158,33 @@ def test_a_path_that_leads_elsewhere_is_refused(path):
         checked(path)
 
 
-def brought(folder, files, *, ship="state", have=None, cut=()):
-    """Bring files home that are in memory; returns the `Pull`."""
-    pull = Pull(folder, folder.parent / ".staging", ship, have or {})
+def brought(folder, files, *, ship="state", pull=None, cut=None, time=1):
+    """Bring files home that are in memory; returns the `Pull`, and whether all of them came."""
+    pull = pull or Pull(folder, folder.parent / ".staging", ship)
 
     def read(path, offset, size):
-        return files[path][offset : offset + size - (path in cut)]
+        return files[path][offset : offset + size - (path == cut)]
 
-    pull.update([(path, len(data), 1) for path, data in files.items()], read, threading.Lock())
-    return pull
+    return pull, pull.update([(path, len(data), time) for path, data in files.items()], read, threading.Lock())
 
 
-def test_a_checkpoint_comes_whole_or_not_at_all(tmp_path):
+def there(folder):
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_what_belongs_together_comes_together_or_not_at_all(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    step = "checkpoints/step_000004"
-    files = {f"{step}/state.json": b"{}", f"{step}/state.safetensors": b"xx", "events.jsonl": b"one\n"}
-    pull = brought(folder, files, cut=[f"{step}/state.safetensors"])
-    assert (folder / "events.jsonl").exists() and not (folder / "checkpoints").exists()
-    pull.update([(path, len(data), 2) for path, data in files.items()], lambda path, *_: files[path], threading.Lock())
-    assert sorted(file.name for file in (folder / step).iterdir()) == ["state.json", "state.safetensors"]
-    later = {f"{step}/adapter.safetensors": b"a", "events.jsonl": b"one\ntwo\n"}
-    pull.update([(path, len(data), 3) for path, data in later.items()], lambda path, *_: later[path], threading.Lock())
-    assert [file.name for file in (folder / step).iterdir()] == ["adapter.safetensors"], "as the older state is dropped"
+    state, tensors, weights = (
+        f"checkpoints/step_000004/{name}" for name in ("state.json", "state.safetensors", "adapter.safetensors")
+    )
+    files = {state: b"{}", tensors: b"xx", weights: b"a", "events.jsonl": b"one\n"}
+    pull, came = brought(folder, files, cut=tensors)
+    assert not came and there(folder) == set()
+    assert brought(folder, files, pull=pull)[1] and there(folder) == set(files)
+    later = {weights: b"a", "events.jsonl": b"one\ntwo\n"}  # the state of an older checkpoint is dropped
+    assert brought(folder, later, pull=pull, time=2)[1] and there(folder) == set(later)
+    assert (folder / "events.jsonl").read_bytes() == b"one\ntwo\n"
 
 
 def test_what_is_shipped_is_as_asked(tmp_path):
@@ -189,7 +195,7 @@ def test_what_is_shipped_is_as_asked(tmp_path):
         folder = tmp_path / ship / "run"
         folder.mkdir(parents=True)
         brought(folder, files, ship=ship)
-        assert {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()} == wanted
+        assert there(folder) == wanted
 
 
 def test_the_outcome_comes_last():
@@ -198,24 +204,22 @@ def test_the_outcome_comes_last():
 
 
 def test_a_line_that_talks_nonsense_is_cut(tmp_path):
-    line = Line(["sh", "-c", f"echo '{MARK.decode()}{PROTOCOL}'; head -c 100 /dev/zero | tr '\\0' 'z'; sleep 60"])
+    other = Line(["sh", "-c", f"echo '{MARK.decode()}{PROTOCOL}'; head -c 100 /dev/zero | tr '\\0' 'z'; sleep 60"])
     with pytest.raises(LineLost, match="it answers nonsense"):
-        line.hello(10.0)
-    assert line.process.wait(5) is not None
+        other.hello(10.0)
+    assert other.process.wait(5) is not None
 
 
 def test_host_errors_are_told_and_the_line_lives(machines):
-    from lorasweep.sweep.launchers.ssh import dial
-
-    line = dial("gpu1", machines.python, str(machines.home))
-    assert line.hello(60.0)["cores"] >= 1
+    host = Line(command("gpu1", machines.python, str(machines.home)))
+    assert host.hello(60.0)["cores"] >= 1
     with pytest.raises(HostError, match="did not arrive whole"):
-        line.call("give", b"other", name="0" * 64, offset=0, last=True)
+        host.call("give", b"other", name="0" * 64, offset=0, last=True)
     with pytest.raises(HostError, match="no such method: close"):
-        line.call("close")
-    assert line.call("take", after=0, wait_s=0.0)[0]["messages"] == []
-    line.hang_up()
-    assert line.process.wait(20) == 0
+        host.call("close")
+    assert host.call("take", after=0, wait_s=0.0)[0]["messages"] == []
+    host.hang_up()
+    assert host.process.wait(20) == 0
     assert not list((machines.home / "scratch").iterdir())
 
 
@@ -227,6 +231,24 @@ def test_a_sick_machine_is_benched_and_the_sweep_completes(machines, tmp_path):
     assert result.state.counts == {"COMPLETED": 5}
     assert {trial.node for trial in result.state.trials} == {"gpu1"}
     assert not result.halted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strike", [None, signal.SIGKILL])
+def test_one_recipe_is_trained_there_as_well(machines, home, strike):
+    made = dataclasses.replace(recipe(step_s=0.2), launcher=machines.options(nodes=("gpu1",)))
+    folder, struck = home / "outputs" / "train" / "abc-s0", []
+
+    def report(event):
+        if strike and not struck and event["kind"] == "rung":
+            struck.extend(host for host in hosts_of(machines) if "remote.host" in " ".join(host.cmdline()))
+            struck[0].send_signal(strike)
+        return True
+
+    done = run_trial(made, plan(made), folder, shown=lambda: nullcontext(report), trial_module=TRIAL_MODULE)
+    assert (done.record.status, done.record.attempt, done.record.node) == (Status.COMPLETED, 1, "gpu1")
+    assert bool(struck) == bool(strike)
+    assert not list(folder.glob(".*"))
 
 
 @pytest.mark.slow
@@ -250,40 +272,24 @@ def test_a_worker_that_dies_in_any_phase_costs_one_attempt_at_most(machines, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["host", "line"])
-def test_a_machine_that_goes_away_costs_no_crash_and_comes_back(machines, tmp_path, victim):
-    folder = tmp_path / "outputs" / "sweep"
-    hit = []
+@pytest.mark.parametrize("strike", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_machine_that_goes_away_costs_no_crash_and_comes_back(machines, tmp_path, monkeypatch, strike):
+    monkeypatch.setitem(Line.call.__kwdefaults__, "timeout_s", 5.0)
+    folder, struck = tmp_path / "outputs" / "sweep", []
 
-    def strike(state):
-        if hit or not any(trial.step > STEPS // 2 for trial in state.trials):
-            return
-        hit.append(True)
-        for process in hosts_of(machines):
-            if "remote.host" in " ".join(process.cmdline()):
-                with suppress(psutil.NoSuchProcess):
-                    process.send_signal(signal.SIGKILL if victim == "host" else signal.SIGSTOP)
-                break
+    def after_a_rung(state):
+        if not struck and any(trial.metrics for trial in state.trials):
+            struck.extend(host for host in hosts_of(machines) if "remote.host" in " ".join(host.cmdline()))
+            struck[0].send_signal(strike)
 
-    declared = elsewhere(machines, {"a": {"step_s": 0.3}}, nodes=("gpu1",))
-    if victim == "line":
-        import lorasweep.sweep.remote.member as member
-
-        patched = pytest.MonkeyPatch()
-        patched.setattr(member, "TAKE_S", 0.5)
-        patched.setattr("lorasweep.sweep.remote.line.ANSWER_S", 3.0)
-        patched.setattr(Line.call, "__kwdefaults__", {"timeout_s": 3.0})
-    result = cook(declared, folder, on_change=strike)
-    if victim == "line":
-        patched.undo()
-        for process in hosts_of(machines):
-            process.kill()
+    result = cook(elsewhere(machines, {"a": {"step_s": 0.3}}, nodes=("gpu1",)), folder, on_change=after_a_rung)
+    for process in hosts_of(machines):
+        process.kill()  # on a machine that is cut off nobody could
     (trial,) = result.state.trials
-    assert hit
     assert (trial.status, trial.attempt) == (Status.COMPLETED, 2)
     assert read_json(folder / "0000-a-s0" / "status.json")["crashes"] == 0
     starts = [event["step"] for event in read_jsonl(folder / "0000-a-s0" / "events.jsonl") if event["kind"] == "start"]
-    assert starts == [0, STEPS // 2], "from the last checkpoint that had come home"
+    assert starts[0] == 0 and starts[1] in (STEPS // 2, STEPS), "from a checkpoint that had come home"
     assert_study_agrees(folder)
 
 

@@ -196,7 +196,7 @@ def test_a_node_with_other_software_is_refused_by_name(shared, home, capsys, tmp
 def test_an_actor_that_is_killed_costs_no_crash(shared, tmp_path):
     folder = tmp_path / "outputs" / "sweep"
     strike = once(all_past_a_rung, lambda: [each.kill() for each in actors(shared)])
-    result = cook(on(shared, {"a": {"step_s": 0.5}}, workers=1), folder, on_change=strike)
+    result = cook(on(shared, {"a": {"step_s": 1.5}}, workers=1), folder, on_change=strike)
     assert strike.struck
     (trial,) = result.state.trials
     assert (trial.status, trial.attempt) == (Status.COMPLETED, 2)

@@ -254,7 +254,7 @@ def test_problems_and_origins_have_the_names_of_the_window(tmp_path: Path, capsy
         ({**ONE_TRAINER, "model_type": "PIXART_SIGMA"}, "PIXART_SIGMA"),
         ({**ONE_TRAINER, "training_method": "EMBEDDING"}, "must be LORA"),
         ({**ONE_TRAINER, "lora_rank": "wide", "epochs": -1, "learning_rate": float("nan")}, "3 problems"),
-        ({**SIMPLE_TUNER, "--model_family": "qwen_image"}, "qwen_image"),
+        ({**SIMPLE_TUNER, "--model_family": "hidream"}, "hidream"),
         ({**SIMPLE_TUNER, "--model_type": "full"}, "must be lora"),
         ({"job": "extension", "config": {"process": [{"type": "slider"}]}}, "slider"),
         ({"job": "extension", "config": []}, "sd_trainer"),
@@ -285,3 +285,28 @@ def test_the_older_name_of_the_command_still_works(tmp_path: Path, capsys: pytes
     file.write_text("network_dim = 8\n")
     assert main(["import-kohya", str(file)]) == 0
     assert "lorasweep import c.toml" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_flow_matching_options_are_translated(
+    is_here: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = tmp_path / "training_adapter.safetensors"
+    if is_here:
+        adapter.touch()
+    job = copy.deepcopy(AI_TOOLKIT)
+    process = job["config"]["process"][0]
+    process["model"] = {"name_or_path": "models/Turbo", "arch": "zimage", "assistant_lora_path": str(adapter)}
+    process["train"]["timestep_type"] = "shift"
+    tuner = {**SIMPLE_TUNER, "--model_family": "z_image", "--assistant_lora_path": str(adapter)}
+    found = []
+    trainers = (job, tuner, {**ONE_TRAINER, "model_type": "KREA_2", "dynamic_timestep_shifting": True})
+    for number, content in enumerate(trainers):
+        file = tmp_path / f"{number}.json"
+        file.write_text(json.dumps(content))
+        main(["import", str(file), "--json"])
+        found.append(capsys.readouterr().out)
+    print(found)
+    assert all("noise.shift" in found[place] and "dynamic" in found[place] for place in (0, 2))
+    assert all("base.adapter" in found[place] for place in (0, 1)) and "krea2" in found[2]
+    assert all(("give base.adapter" in found[place]) != is_here for place in (0, 1))
