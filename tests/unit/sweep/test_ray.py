@@ -286,13 +286,14 @@ def test_a_node_that_is_taken_away_has_its_trial_saved_first(shared, tmp_path):
 
 
 @cluster_tests
-def test_a_node_without_memory_is_told_so(shared, tmp_path):
+def test_a_node_without_memory_is_refused_by_name(shared, home, capsys):
     shared.kill("node1")
     shared.start("tight", memory_usage_threshold="0.01", memory_monitor_refresh_ms="100")
-    result = cook(on(shared, {"a": {}}, workers=1), tmp_path / "outputs" / "sweep")
-    assert "Ray killed it for want of memory" in result.halted
-    assert result.exit_code == 1
-    shared.kill("tight")
+    try:
+        said, _ = refused(home, capsys, *words(shared.options()))
+        assert "Ray killed it for want of memory" in said
+    finally:
+        shared.kill("tight")
 
 
 @cluster_tests
