@@ -36,7 +36,7 @@ class Actor:
         """Call a method of the host; `hello` and `release` are this actor's own."""
         try:
             if method == "hello":
-                return {"answer": {**self._line.hello(HELLO_S), "node_id": self._node, "nice": os.nice(0)}}, b""
+                return {"answer": {**self._line.hello(HELLO_S), "node_id": self._node}}, b""
             if method == "release":
                 self._line.hang_up()
                 with suppress(subprocess.TimeoutExpired):

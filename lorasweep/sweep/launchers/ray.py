@@ -88,11 +88,10 @@ def build(
 def where(launcher: LauncherOptions) -> str:
     """What would run where; nobody is asked."""
     cluster = _cluster(launcher)
-    share = "GPU" if cluster.gpus == 1 else f"{cluster.gpus:g} of a GPU"
-    model = f" ({cluster.gpu_type})" if cluster.gpu_type else ""
-    each = f"{launcher.workers} workers" if launcher.workers else "a worker"
+    share = ("" if cluster.gpus == 1 else f"{cluster.gpus:g} of one ") + (cluster.gpu_type or "GPU")
+    each = f"{launcher.workers} workers, each with" if launcher.workers else "a worker for each"
     place = "a Ray of this machine's own" if cluster.address == "local" else f"the Ray cluster at {cluster.address}"
-    return f"{each} per {share}{model}, or on CPU cores, on {place}; lorasweep doctor launcher=ray asks it"
+    return f"{each} {share}, or CPU core, of {place}; lorasweep doctor launcher=ray asks it"
 
 
 def look(launcher: LauncherOptions) -> list[Found]:

@@ -76,7 +76,7 @@ def test_plan_says_where_and_asks_nobody(home, capsys):
     overrides = ["launcher=ray", "launcher.address=10.0.0.1:6379", "launcher.gpus=0.5", "launcher.gpu_type=A100"]
     assert main(["plan", "--json", *overrides]) == 0
     where = json.loads(capsys.readouterr().out)["where"]
-    assert where.startswith("a worker per 0.5 of a GPU (A100)") and "the Ray cluster at 10.0.0.1:6379" in where
+    assert where.startswith("a worker for each 0.5 of one A100") and "the Ray cluster at 10.0.0.1:6379" in where
 
 
 @pytest.mark.parametrize(
