@@ -17,10 +17,10 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -29,7 +29,7 @@ from lorasweep.core.ranges import Text
 from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.launchers import Found, LaunchOptions
 from lorasweep.sweep.remote.line import ANSWER_S, HostError, Line, LineLost
-from lorasweep.sweep.remote.member import Gone, RemoteLauncher, Shipping, Slot, greet
+from lorasweep.sweep.remote.member import Gone, RemoteLauncher, Ship, Shipping, Slot, greet
 from lorasweep.sweep.workers.pool import share_out
 
 ELSEWHERE = True
@@ -47,7 +47,6 @@ Address = Annotated[
     ),
 ]
 GpuShare = Annotated[float, Field(gt=0, le=1)]
-Ship = Literal["state", "results", "kept"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +100,7 @@ def look(launcher: LauncherOptions) -> list[Found]:
         bridge = _Bridge(cluster, cpus=0)
     except ConfigError as error:
         return [Found(node=each.where, problem=each.message, hint=each.hint) for each in error.problems]
-    with bridge:
+    with closing(bridge):
         nodes = bridge.nodes()
         gpus = sum(node["gpus"] for node in nodes)
         told = f"Ray {bridge.version}, {bridge.auth}; nodes: {len(nodes)}, GPUs: {gpus:g}"
@@ -142,7 +141,7 @@ class RayLauncher(RemoteLauncher):
                 if line is not None:
                     line.kill()
         except BaseException:
-            bridge.end()
+            bridge.close()
             raise
 
     def _with_room(self, nodes: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -176,7 +175,7 @@ class RayLauncher(RemoteLauncher):
     def __exit__(self, *_: object) -> None:
         super().__exit__()
         if self._bridge is not None:
-            self._bridge.end()
+            self._bridge.close()
 
 
 class _Bridge:
@@ -207,15 +206,9 @@ class _Bridge:
         except LineLost as error:
             hello = {"problem": f"Ray did not start: {error}", "hint": f"see {self.log}"}
         if "problem" in hello:
-            self.end()
+            self.close()
             raise ConfigError(Problem(at, hello["problem"], hello["hint"]), subject="the cluster to train on")
         self.version = hello["ray"]
-
-    def __enter__(self) -> _Bridge:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
 
     def nodes(self) -> list[dict[str, Any]]:
         """Name, cpus, gpus and gpu_type of every node."""
@@ -232,7 +225,7 @@ class _Bridge:
         """An actor on a node, of which it takes no room."""
         return self.line(cpus=0, gpus=0, node=node)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """End it, and a local Ray with it."""
         self.process.hang_up()
         with suppress(subprocess.TimeoutExpired):

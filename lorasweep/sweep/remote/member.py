@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
@@ -41,6 +41,7 @@ LEAVING = "its node is being taken away"
 NODE_GONE = "its node went away"
 KINDS = {"ready": (), "event": ("event",), "outcome": ("outcome", "leaving", "disk_full"), "drawn": ("reason",)}
 
+Ship = Literal["state", "results", "kept"]
 Dial = Callable[[str], Connection]  # node -> a line to a fresh `host` there
 Answer = tuple[Connection | None, dict[str, Any], Found]  # its line, its hello, and what to tell of a node
 
@@ -49,7 +50,7 @@ Answer = tuple[Connection | None, dict[str, Any], Found]  # its line, its hello,
 class Shipping:
     """What travels."""
 
-    ship: str  # what of a run folder comes home: state, results or kept
+    ship: Ship  # what of a run folder comes home: state, results or kept
     ship_base: bool
 
 
@@ -402,7 +403,7 @@ def greet(nodes: Sequence[str], dial: Dial) -> list[Answer]:
         try:
             line = dial(node)
             hello = line.hello(HELLO_S)
-        except LineLost as error:
+        except (LineLost, HostError) as error:
             message, _, hint = str(error).partition("\n")
             return None, {}, Found(node=node, problem=message, hint=hint)
         began = time.monotonic()
