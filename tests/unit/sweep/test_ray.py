@@ -60,7 +60,7 @@ def test_ray_that_is_not_installed_is_told_with_the_next_step(home, capsys, monk
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     said, took_s = refused(home, capsys, "launcher=ray")
     assert "needs ray, which is not installed" in said and "pip install 'lorasweep[cluster]'" in said
-    assert took_s < FAST_S
+    assert took_s < 3 * FAST_S, "3 times as long on a busy machine"
 
 
 @needs_ray
@@ -69,7 +69,7 @@ def test_a_cluster_off_loopback_wants_a_token(home, capsys, monkeypatch):
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     said, took_s = refused(home, capsys, "launcher=ray", "launcher.address=10.0.0.1:6379")
     assert "this machine has no token for the cluster" in said and "launcher.insecure=true" in said
-    assert took_s < FAST_S
+    assert took_s < 3 * FAST_S, "3 times as long on a busy machine"
 
 
 def test_plan_says_where_and_asks_nobody(home, capsys):
