@@ -33,6 +33,14 @@ def pipeline_of(base: Any, sampler: str, *, steps: int = 1) -> Any:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
     scheduler = getattr(diffusers, how["scheduler"]).from_config(how["scheduler_config"])
+    if "timesteps" in how:
+        plan = scheduler.set_timesteps
+
+        def set_timesteps(*args: Any, **rest: Any) -> None:
+            plan(*args, **rest)
+            scheduler.timesteps = scheduler.sigmas[:-1] * scheduler.config.num_train_timesteps
+
+        scheduler.set_timesteps = set_timesteps
     places = ("", "_2", "_3")
     tokenizers = {f"tokenizer{place}": words for place, words in zip(places, base.tokenizers, strict=False)}
     texts = {f"text_encoder{place}": encoder for place, encoder in zip(places, base.text_encoders, strict=False)}

@@ -320,14 +320,12 @@ class NoiseSchedule:
         said: prediction type that the base's own files state; None where they state none.
         marked: whether a checkpoint states it by a mark.
         as_written: whether `config` is the scheduler config's own, drawn with in the usual way.
-        samplers: that it can be drawn with.
     """
 
     config: dict[str, Any]
     said: str | None
     marked: bool
     as_written: bool
-    samplers: tuple[str, ...]
 
     @property
     def prediction_type(self) -> str:

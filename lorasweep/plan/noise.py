@@ -24,7 +24,7 @@ _OF_VP = {  # what flow matching has no use for
 
 
 def problems(recipe: Recipe, noised: NoiseSchedule) -> Iterator[Problem]:
-    """Find levels, loss weights and samplers that exclude each other, or that make no sense on this noise."""
+    """Find levels and loss weights that exclude each other, or that make no sense on this noise."""
     noise = recipe.noise
     yield from _unsuited(recipe, noised)
     if noise.low >= noise.high:
@@ -48,10 +48,7 @@ def problems(recipe: Recipe, noised: NoiseSchedule) -> Iterator[Problem]:
 
 def _unsuited(recipe: Recipe, noised: NoiseSchedule) -> Iterator[Problem]:
     """Find what a base that predicts this has no use for."""
-    noise, sampler, predicts = recipe.noise, recipe.sample.sampler, noised.prediction_type
-    if sampler not in noised.samplers:
-        message = f"must be {' or '.join(noised.samplers)} on a base that predicts {predicts}, got {sampler}"
-        yield Problem("sample.sampler", message, f"override: sample.sampler={noised.samplers[0]}")
+    noise, predicts = recipe.noise, noised.prediction_type
     if predicts != "flow":
         if noise.shift == "dynamic":
             message = f"must be a number on a base that predicts {predicts}, got dynamic"

@@ -43,7 +43,7 @@ def denoise(
         text: of the prompts, a row a picture.
         negative: likewise; None draws without guidance.
         frames: a row a picture.
-        sampler: `ddim`, `euler` or `dpmpp_2m`, which flow matching does not have.
+        sampler: `ddim`, `euler` or `dpmpp_2m`.
         steps: at least 1.
         guidance: of `guided`, or what a base that embeds it is told, in which case `negative` is left out.
         rescale: likewise; None is what suits the noise path.

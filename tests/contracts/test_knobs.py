@@ -71,6 +71,16 @@ def test_options_made_in_python_are_those_of_the_command_line(file: str) -> None
     assert differing(shipped, to_dict(RECORDS[file]()), file) == []
 
 
+@pytest.mark.parametrize("name", registry.names("launcher"))
+def test_a_launchers_own_knobs_stand_beside_those_of_all(name: str) -> None:
+    shipped = yaml.safe_load((CONF / f"launcher/{name}.yaml").read_text(encoding="utf-8"))
+    own = set(builder_knobs(registry.load("launcher", name)))
+    common = to_dict(LauncherOptions(name=name))
+    del common["options"]
+    assert set(shipped) == own | set(common)
+    assert {key: shipped[key] for key in common} == common
+
+
 def differing(shipped: dict[str, Any], made: dict[str, Any], at: str) -> list[str]:
     found = []
     for key, value in shipped.items():

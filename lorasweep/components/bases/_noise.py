@@ -13,8 +13,6 @@ from pathlib import Path
 from lorasweep.core.records import BaseOptions, NoiseSchedule
 from lorasweep.core.safetensors_header import read_header
 
-_VP_SAMPLERS = ("ddim", "euler", "dpmpp_2m")
-SAMPLERS = {"epsilon": _VP_SAMPLERS, "v_prediction": _VP_SAMPLERS, "flow": ("euler", "ddim")}  # by prediction type
 _V_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"  # tensors that mark a checkpoint
 
 
@@ -44,5 +42,4 @@ def noise_schedule(path: Path, configs: Path, options: BaseOptions, *, shipped: 
         said=said,
         marked=_V_PREDICTION in marks,
         as_written=as_written,
-        samplers=SAMPLERS[config["prediction_type"]],
     )

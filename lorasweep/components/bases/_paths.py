@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from lorasweep.components.bases._noise import SAMPLERS
 from lorasweep.core.protocols import Sampling
 
 # What samplers that work with noise levels take for the SNR of zero terminal SNR's last timestep, as diffusers does.
 _LEAST_ALPHA_BAR = 2.0**-24
+_FIRST_OF_DPM = 0.999  # level
 _RESCALE = 0.7  # of guided answers on zero terminal SNR, which are too bright without; Lin et al., section 3.4
 
 
@@ -113,7 +113,6 @@ class VP:
 
         Source: Lin et al., "Common Diffusion Noise Schedules and Sample Steps Are Flawed" (2024), section 3.3.
         """
-        _check(sampler, self.prediction)
         total = len(self.alpha_bar_T)
         if self._trailing:
             asked = [round(total - place * total / steps) - 1 for place in range(steps)]
@@ -220,10 +219,14 @@ class Flow:
         return t_B**-2
 
     def sampling(self, sampler: str, steps: int, size: tuple[int, int]) -> Sampling:
-        """See `protocols.NoisePath`: Euler, which DDIM is on straight lines, at even levels, shifted."""
-        _check(sampler, self.prediction)
+        """See `protocols.NoisePath`: even levels, shifted; DDIM and Euler are one on straight lines.
+
+        DPM-Solver++ takes logarithms of alpha, of which nothing is left at level 1: it begins below, as in diffusers.
+        """
         shift = self._drawn_shift(size, steps)
-        levels = [shift * level / (1 + (shift - 1) * level) for level in self._even(steps, shift)]
+        first = _FIRST_OF_DPM if sampler == "dpmpp_2m" else 1.0
+        even = [first * level for level in self._even(steps, shift)]
+        levels = [shift * level / (1 + (shift - 1) * level) for level in even]
         return Sampling(
             start=1.0,
             steps=[(torch.tensor(t), (1 - t, t), (1 - goal, goal)) for t, goal in itertools.pairwise(levels)],
@@ -258,11 +261,6 @@ class Flux2Flow(Flow):
             return math.exp(in_200)
         in_10 = 8.73809524e-05 * tokens + 1.89833333
         return math.exp(in_200 + (in_200 - in_10) * (steps - 200) / 190)
-
-
-def _check(sampler: str, prediction: str) -> None:
-    if sampler not in SAMPLERS[prediction]:
-        raise ValueError(f"sampler must be one of {', '.join(SAMPLERS[prediction])}, got {sampler!r}")
 
 
 def _scales(alpha_bar: float) -> tuple[float, float]:

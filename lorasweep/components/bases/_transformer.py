@@ -1,6 +1,6 @@
 """Loaded bases with a transformer that is trained with flow matching.
 
-`TransformerBase` is what they share: a Flow path, Euler, tokens in a row. One class a model says how its transformer
+`TransformerBase` is what they share: a Flow path, tokens in a row. One class a model says how its transformer
 is asked and how its captions are read.
 
 B batch, C latent channels, H W latent height and width, P image tokens, F numbers in one, L text tokens, D width.
@@ -8,9 +8,11 @@ B batch, C latent channels, H W latent height and width, P image tokens, F numbe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import diffusers
 import torch
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
@@ -81,8 +83,21 @@ class TransformerBase(LoadedBase):
         image_BPD = tokens_BLD[:, :count] if self.image_first else tokens_BLD[:, -count:]
         return image_BPD.transpose(1, 2).unflatten(2, size)
 
+    def reproduction(self, sampler: str, steps: int) -> dict[str, Any]:
+        """See `protocols.Base`."""
+        found = super().reproduction(sampler, steps)
+        if sampler == "dpmpp_2m":  # which diffusers rounds down to whole ones
+            found["timesteps"] = "scheduler.sigmas[:-1] * scheduler.config.num_train_timesteps"
+        return found
+
     def _scheduler(self, sampler: str) -> Any:
-        return type(self.noise_schedule).from_config(self.noise_schedule.config)
+        config = self.noise_schedule.config
+        if sampler != "dpmpp_2m":
+            return type(self.noise_schedule).from_config(config)
+        if not config["use_dynamic_shifting"]:  # pipelines insist on one
+            config = {**config, "base_shift": math.log(config["shift"]), "max_shift": math.log(config["shift"])}
+        how = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "use_dynamic_shifting": True}
+        return diffusers.DPMSolverMultistepScheduler.from_config({**config, **how})
 
     def _pack(self, latent_BCHW: torch.Tensor) -> torch.Tensor:
         """Latents as a row of tokens, (B, P, F)."""

@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lorasweep.components import bases
 from lorasweep.core import files, paths
-from lorasweep.core.records import digest
+from lorasweep.core.records import Recipe, digest, from_dict
 from lorasweep.core.run_folder import (
     ADAPTER_FILE,
     BASE_SAMPLES,
@@ -33,8 +34,10 @@ from lorasweep.core.run_folder import (
     EVENTS_FILE,
     INDEX_FILE,
     OUTCOME_FILE,
+    RATINGS,
     RESULT_FILE,
 )
+from lorasweep.trial.judge import calibration
 
 CHUNK = 2**24  # bytes of a file that are in memory at a time
 LARGEST, MOST_FILES = 2**36, 20_000  # bytes of a file, files of a run folder, that a host may send
@@ -52,7 +55,8 @@ def checked(path: str) -> str:
     Raises:
         ValueError: it may lead elsewhere, or is a file that is the driver's.
     """
-    if not (_PATH.fullmatch(path) or _SHARED.fullmatch(path)) or path in DRIVERS_FILES:
+    expected = _SHARED if path.startswith("cache/") else _PATH
+    if not expected.fullmatch(path) or path.lower().partition("/")[0] in (*DRIVERS_FILES, RATINGS):
         raise ValueError(f"it wants to write {path!r}")
     return path
 
@@ -83,7 +87,7 @@ def pack(message: Mapping[str, Any], *, ship: str, ship_base: bool) -> Cargo:
         ship: what comes home; a trial goes on elsewhere only from a state that has come home.
         ship_base: the base's files travel too.
     """
-    recipe, plan, folder = message["recipe"], message["plan"], Path(message["folder"])
+    recipe, plan, folder = _calibrated(message["recipe"]), message["plan"], Path(message["folder"])
     sources: dict[str, Path] = {}
 
     def stored(file: Path) -> str:
@@ -110,6 +114,7 @@ def pack(message: Mapping[str, Any], *, ship: str, ship_base: bool) -> Cargo:
     stamps = {path: _stamp(file) for path, file in begun.items()}
     packed = {
         **message,
+        "recipe": recipe,
         "name": folder.name,
         "inputs": inputs,
         "drawn": drawn,
@@ -119,12 +124,21 @@ def pack(message: Mapping[str, Any], *, ship: str, ship_base: bool) -> Cargo:
     return Cargo(packed, sources, stamps)
 
 
+def _calibrated(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A recipe that names the calibration of this home that fits it, if there is one."""
+    if recipe["calibration"] is not None or not calibration.own_folder().is_dir():
+        return recipe
+    read = from_dict(Recipe, recipe)
+    own = calibration.own_path(calibration.conditions(read, bases.fingerprint(read)))
+    return {**recipe, "calibration": str(own)} if own.exists() else recipe
+
+
 def _input_paths(recipe: Mapping[str, Any], plan: Mapping[str, Any], *, base: bool) -> Iterator[str]:
     """Files and folders of this machine that a worker reads; those of the base only if they are to be sent."""
     options = recipe["adapter"]["options"]
     found = [recipe["dataset"]["path"], recipe["calibration"], *recipe["encoders"].values()]
     found += [options.get("init"), *options.get("paths", ())]
-    found += [recipe["base"]["path"], recipe["base"]["weights"]] if base else []
+    found += [recipe["base"]["path"], recipe["base"]["weights"], recipe["sample"]["base"]] if base else []
     found += [image["file"] for image in (*plan["images"], *plan["reg_images"])]
     yield from filter(None, found)
 

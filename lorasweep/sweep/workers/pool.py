@@ -28,6 +28,7 @@ from lorasweep.sweep.workers.worker import kernel_oom_kills
 
 LEAVE_PATIENCE_S = 2.0
 REAP_PATIENCE_S = 5.0  # a dead process is reaped in milliseconds
+START_S = 60.0  # for a worker to import what it needs, whatever a person takes for a hang
 LAST_WORDS_S = 0.5  # for a hung worker to write where it hangs
 # Time that passed between two looks counts no further: we may have slept ourselves (Ctrl-Z, a laptop's lid).
 LONGEST_LOOK_S = 2.0
@@ -191,7 +192,8 @@ class WorkerPool:
         """Kill the workers of which nothing was heard for too long."""
         deadline_s = self._options.launcher.hang_s
         for handle in self.members:
-            if deadline_s is not None and handle.silent_s > deadline_s and not handle.hung:
+            at_least_s = 0.0 if handle.ready else START_S
+            if deadline_s is not None and handle.silent_s > max(deadline_s, at_least_s) and not handle.hung:
                 handle.end_hung()
 
     def replace(self, handle: WorkerHandle) -> None:

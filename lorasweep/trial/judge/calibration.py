@@ -105,7 +105,12 @@ def key_of(holds_for: Mapping[str, Any]) -> str:
 
 def own_path(holds_for: Mapping[str, Any]) -> Path:
     """Where `lorasweep calibrate` puts a calibration."""
-    return paths.home() / "calibrations" / f"{key_of(holds_for)}.json"
+    return own_folder() / f"{key_of(holds_for)}.json"
+
+
+def own_folder() -> Path:
+    """The folder of all calibrations of this home."""
+    return paths.home() / "calibrations"
 
 
 def find(recipe: Recipe, base_fingerprint: str) -> Found:

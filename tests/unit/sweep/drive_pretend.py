@@ -13,6 +13,7 @@ def die_around(death: str) -> None:
     """Arm the trap; in the test's process only, the engine has no hooks for it."""
     import functools
     import importlib
+    import itertools
     import os
     import signal
 
@@ -22,16 +23,15 @@ def die_around(death: str) -> None:
     for parent in parents:
         owner = getattr(owner, parent)
     original = getattr(owner, name)
-    left = int(count)
+    calls = itertools.count(1)  # members' threads call as well
 
     @functools.wraps(original)
     def deadly(*arguments, **options):
-        nonlocal left
-        left -= 1
-        if left == 0 and when == "before":
+        number = next(calls)
+        if number == int(count) and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         result = original(*arguments, **options)
-        if left == 0:
+        if number == int(count):
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 

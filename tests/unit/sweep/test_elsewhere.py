@@ -24,6 +24,7 @@ from ssh_machines import no_sshd, reached
 from sweep_checks import assert_study_agrees, by_arm
 
 from lorasweep.cli import main
+from lorasweep.components import bases
 from lorasweep.core.files import read_json, read_jsonl
 from lorasweep.core.records import Status, to_dict
 from lorasweep.core.run_folder import OUTCOME_FILE
@@ -33,6 +34,7 @@ from lorasweep.sweep.remote import handshake, shipping
 from lorasweep.sweep.remote.line import MARK, PROTOCOL, HostError, Line, LineLost
 from lorasweep.sweep.remote.shipping import Pull, checked
 from lorasweep.sweep.single import run_trial
+from lorasweep.trial.judge import calibration
 
 SWEEP = """\
 sweep:
@@ -147,6 +149,30 @@ def test_ssh_itself_refuses_a_key_that_it_does_not_know(home, tmp_path, monkeypa
 
 
 # -------------------------------------------------------------------------------- what a stranger may send
+
+
+@pytest.mark.parametrize("path", ["Status.JSON", "ratings/me.jsonl", "cache/speed.json", "cache/class_images/ab/x.png"])
+def test_what_is_not_a_result_of_training_is_refused(path):
+    with pytest.raises(ValueError, match="it wants to write"):
+        checked(path)
+
+
+def test_the_calibration_of_this_home_travels(home):
+    made, folder = recipe(), home / "outputs" / "sweep" / "0000-a-s0"
+    message = {
+        "kind": "cook",
+        "recipe": to_dict(made),
+        "plan": to_dict(plan(made)),
+        "folder": str(folder),
+        "attempt": 1,
+    }
+    assert shipping.pack(message, ship="state", ship_base=False).sources == {}
+    own = calibration.own_path(calibration.conditions(made, bases.fingerprint(made)))
+    own.parent.mkdir()
+    own.write_text("{}")
+    cargo = shipping.pack(message, ship="state", ship_base=False)
+    assert cargo.message["recipe"]["calibration"] == str(own)
+    assert list(cargo.sources.values()) == [own] and list(cargo.message["inputs"]) == [str(own)]
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,12 @@ def test_progress_loss_value_and_time_left_are_there():
         assert word in text
 
 
+def test_where_trials_are_trained_is_shown_when_that_is_elsewhere():
+    assert "where" not in shown(table.render_state, sweep(trial(0)), max_rows=9)
+    text = shown(table.render_state, sweep(trial(0, node="gpu1"), trial(1)), max_rows=9)
+    assert "where" in text and "gpu1" in text
+
+
 def test_what_does_not_fit_is_counted_and_running_trials_always_fit():
     trials = [trial(n, Status.WAITING, step=0) for n in range(20)] + [trial(20), trial(21)]
     text = shown(table.render_state, sweep(*trials), max_rows=4)

@@ -12,9 +12,10 @@ import pytest
 
 from lorasweep.core import files
 from lorasweep.core.records import TrackingOptions
-from lorasweep.results.tracking.content import legible
+from lorasweep.results.tracking.content import legible, trial_content
 from lorasweep.results.tracking.mirror import SweepMirror, sync_folder, sync_sweep
 from lorasweep.results.tracking.push import BATCH
+from lorasweep.results.tracking.reading import read_sweep, read_trial
 
 STEPS = 20
 RUNGS = [10, 20]
@@ -26,6 +27,14 @@ KEYS = ["class_0", "in_distribution_0", "in_distribution_1", "recombined_0", "un
 def sweep(make_sweep: Callable[..., Any], fakes: Any) -> Any:
     """Two arms that differ in optimizer, schedule and buckets."""
     return make_sweep(arms=(fakes.ARMS[0], fakes.ARMS[2]), steps=STEPS)
+
+
+def test_the_machine_that_a_trial_was_trained_on_is_a_param(sweep: Any) -> None:
+    sweep.status(0, "COMPLETED")
+    file = sweep.run_folder(0) / "status.json"
+    files.write_json(file, {**files.read_json(file), "node": "gpu1", "device": "NVIDIA H200"})
+    found = trial_content(read_trial(sweep.run_folder(0)), read_sweep(sweep.folder), []).params
+    assert (found["node"], found["gpu"]) == ("gpu1", "NVIDIA H200")
 
 
 @pytest.fixture
