@@ -29,7 +29,7 @@ from tiny_training import make_recipe
 from lorasweep.cli import main
 from lorasweep.components.adapters._targets import find_targets
 from lorasweep.components.bases import sdxl
-from lorasweep.components.bases._families import UNET_SCOPES
+from lorasweep.components.bases._scopes import UNET_SCOPES
 from lorasweep.core import registry
 from lorasweep.core.kohya_names import anima_name, kohya_name
 from lorasweep.core.records import BaseOptions, Component

@@ -13,7 +13,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -45,8 +45,8 @@ class LoadedBase:
     scopes: Mapping[str, str]
 
     embeds_guidance = False  # see `protocols.Base`
-    _waiting: list[tuple[torch.nn.Parameter, torch.Tensor]] | None = None
-    _drawn_schedule: Any = None
+    _waiting: list[tuple[torch.nn.Parameter, torch.Tensor]] = field(default_factory=list, init=False)
+    _drawn_schedule: Any = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         for module in (self.denoiser, *self.text_encoders, self.vae):
@@ -91,7 +91,7 @@ class LoadedBase:
         if self._drawn_schedule is None:
             return self
         other = copy.copy(self)
-        other.noise_schedule, other._drawn_schedule, other._waiting = self._drawn_schedule, None, None
+        other.noise_schedule, other._drawn_schedule, other._waiting = self._drawn_schedule, None, []
         other.path = other._path()
         return other
 
@@ -106,8 +106,8 @@ class LoadedBase:
 
     def _exchange(self) -> None:
         """Swap trained weights and drawn weights, one after the other, so that a card never holds both."""
-        for place, (parameter, tensor) in enumerate(self._waiting or ()):
-            self._waiting[place] = (parameter, parameter.data.to("cpu"))  # type: ignore[index]
+        for place, (parameter, tensor) in enumerate(self._waiting):
+            self._waiting[place] = (parameter, parameter.data.to("cpu"))
             parameter.data = tensor.to(self.device)
 
     @torch.no_grad()

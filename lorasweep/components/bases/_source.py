@@ -348,18 +348,16 @@ def _said(error: Exception) -> str:
 
 
 def _merge(base: Any, file: Path) -> dict[torch.nn.Parameter, torch.Tensor]:
-    """Add a LoRA to a base for good, rounded once; returns the weights that it had, by its parameters."""
-    import torch
-
+    """Add a LoRA to a base for good, rounded once; returns the weights that it had, by its parameters, on the CPU."""
     adapter = registry.load("adapter", "file").build(base, seed=0, path=str(file))
-    layers = [layer.get_base_layer() for layer in adapter.layers.values()]
-    touched = [tensor for layer in layers for tensor in (layer.weight, layer.bias) if tensor is not None]
-    before = {tensor: tensor.data for tensor in touched}
-    with torch.no_grad(), adapter.merged(1.0):
-        after = {tensor: tensor.data.to(before[tensor].dtype) for tensor in touched}
+    before: dict[torch.nn.Parameter, torch.Tensor] = {}
+    for layer in adapter.layers.values():
+        plain = layer.get_base_layer()
+        for tensor, gained in zip((plain.weight, getattr(plain, "bias", None)), layer.added(adapter.name), strict=True):
+            if gained is not None:
+                before[tensor] = tensor.data.to("cpu")
+                tensor.data = (tensor.data + gained.detach()).to(tensor.dtype)
     adapter.remove()
-    for tensor, data in after.items():
-        tensor.data = data
     return before
 
 

@@ -10,7 +10,7 @@ import shipped
 import torch
 
 from lorasweep.components.adapters import locon, lora
-from lorasweep.components.bases._families import UNET_SCOPES
+from lorasweep.components.bases._scopes import UNET_SCOPES
 from lorasweep.core.protocols import Base
 
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from lorasweep.components.adapters import lora
 from lorasweep.components.adapters._targets import find_targets
-from lorasweep.components.bases._families import UNET_SCOPES
+from lorasweep.components.bases._scopes import UNET_SCOPES
 from lorasweep.core.errors import AdapterError
 from lorasweep.core.protocols import Adapter, Base
 

@@ -16,7 +16,8 @@ from tiny_sdxl import as_one_file, change_json, config_only
 from lorasweep.cli import main
 from lorasweep.components.adapters._targets import find_targets
 from lorasweep.components.bases import sdxl
-from lorasweep.components.bases._families import SDXL, UNET_SCOPES
+from lorasweep.components.bases._families import SDXL
+from lorasweep.components.bases._scopes import UNET_SCOPES
 from lorasweep.components.bases._source import Source
 from lorasweep.config import compose_recipe
 from lorasweep.core.records import BaseOptions
@@ -88,7 +89,9 @@ def test_every_sdxl_needs_nothing_beside_it(tmp_path: Path) -> None:
         ({"distilled_guidance_layer.in_proj.bias": [4]}, "a Chroma"),
         ({"net.llm_adapter.x": [4]}, "an Anima"),
         ({"cap_embedder.0.weight": [2560]}, "a Lumina 2 or Z-Image"),
-        ({"txt_in.text_norm.weight": [4]}, "a Qwen-Image or one of its kin"),
+        ({"txt_in.text_norm.weight": [4]}, "one of Qwen-Image's kin"),
+        ({"transformer_blocks.0.img_mod.1.weight": [4, 4]}, "a Qwen-Image"),
+        ({"txtfusion.projector.weight": [4, 4]}, "a Krea 2"),
         ({"adaln_single.linear.weight": [4, 4]}, "a PixArt"),
         ({"model.0.weight": [64, 3, 3, 3]}, "nothing that is known"),
         ({**UNET, **TE1, **TE2}, "got a.safetensors without a VAE"),
