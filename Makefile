@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow test-reference check format clean
+.PHONY: help setup quickstart test test-slow test-reference test-cluster check format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -36,6 +36,11 @@ test-reference: $(READY)  ## Compare with LyCORIS and bitsandbytes themselves, w
 		lycoris-lora==4.1.3 einops toml bitsandbytes==0.50.2
 	OMP_NUM_THREADS=1 PYTHONPATH=$(REFERENCE) $(BIN)/python -m pytest -n auto -k "lycoris or 8bit" \
 		tests/unit/components/adapters tests/unit/components/optimizers tests/contracts
+
+test-cluster: $(READY)  ## Install Ray and run the tests that need it: local clusters, real kills, a few minutes
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or not slow" -k ray tests/contracts/test_launchers.py \
+		tests/unit/sweep/test_ray.py
 
 check: $(READY)  ## Lint, format check and types
 	$(BIN)/ruff check .

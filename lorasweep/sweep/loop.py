@@ -195,8 +195,9 @@ class SweepLoop:
             case "outcome":
                 trial = self._job_done(member, leaving=message["leaving"])
                 outcome = from_dict(Outcome, message["outcome"])
-                if message["disk_full"] and self._no_room(member, outcome.reason):
-                    self._again(trial, outcome.reason)
+                no_room = message["disk_full"] and self._no_room(member, outcome.reason)
+                if no_room or (outcome.status is Status.CANCELLED and not self._stopping):
+                    self._again(trial, message["leaving"] or outcome.reason)
                 else:
                     self._attempt_ended(trial, outcome, _node(member))
             case "drawn":

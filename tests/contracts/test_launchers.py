@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray_clusters
 import ssh_machines
 
 from lorasweep.core.files import read_json, read_jsonl
@@ -19,7 +21,13 @@ sys.path.insert(0, str(ssh_machines.KITCHEN))
 from pretend_sweep import TRIAL_MODULE, cook, spec  # noqa: E402
 from sweep_checks import assert_study_agrees, last_attempts  # noqa: E402
 
-LAUNCHERS = ("local", "ssh")
+LAUNCHERS = (
+    "local",
+    "ssh",
+    pytest.param("ray", marks=[ray_clusters.needs_ray, pytest.mark.slow]),
+    pytest.param("ray on two nodes", marks=[ray_clusters.needs_ray, pytest.mark.slow]),
+)
+PLACES = {"local": 1, "ray": 1}  # of two workers; elsewhere each has its own
 TRIALS = 20
 SURROUNDINGS = {"status.json", "worker.json"}  # of times, processes and places
 
@@ -36,6 +44,12 @@ def launcher(
 ) -> Iterator[LauncherOptions]:
     if request.param == "local":
         yield LauncherOptions(workers=2)
+    elif request.param == "ray":
+        with ray_clusters.own(tmp_path, monkeypatch) as options:
+            yield options
+    elif request.param == "ray on two nodes":
+        with ray_clusters.cluster(tmp_path, monkeypatch) as cluster:
+            yield cluster.options()
     else:
         with ssh_machines.reached(tmp_path, monkeypatch) as machines:
             yield machines.options()
@@ -84,7 +98,8 @@ def test_twenty_trials_leave_what_they_leave_anywhere(launcher: LauncherOptions,
     assert_study_agrees(folder)
     assert len(last_attempts(folder)) == TRIALS
     states = result.state.trials
-    assert {trial.node for trial in states if not trial.reused_from} <= {"", *ssh_machines.NODES}
+    where = {trial.node.partition("-")[0] for trial in states if not trial.reused_from}
+    assert where <= {"", *ssh_machines.NODES, socket.gethostname()}
     assert not list(folder.rglob(".*")), "nothing half brought home"
     assert not list(home.rglob("scratch/*")), "nothing left on their machines"
 
@@ -109,7 +124,9 @@ def test_a_trial_that_was_stopped_goes_on_from_what_came_home(launcher: Launcher
     assert starts == [0, began_again]
 
 
-def test_it_says_where_its_workers_are_and_ends_them(launcher: LauncherOptions, tmp_path: Path) -> None:
+def test_it_says_where_its_workers_are_and_ends_them(
+    launcher: LauncherOptions, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     from lorasweep.core import registry
 
     options = LaunchOptions(
@@ -123,7 +140,7 @@ def test_it_says_where_its_workers_are_and_ends_them(launcher: LauncherOptions, 
             for member, message in made.listen(1.0):
                 assert message == {"kind": "ready"}
                 member.ready = True
-        assert len({member.place for member in made.members}) == (1 if launcher.name == "local" else 2)
+        assert len({member.place for member in made.members}) == PLACES.get(request.node.callspec.id, 2)
         first = made.members[0]
         first.kill()
         made.remove(first)

@@ -63,6 +63,7 @@ DOORS = {
     "bitsandbytes": {"components/optimizers"},
     "matplotlib": {"cli/plan_view"},
     "jinja2": {"results/report"},
+    "ray": {"sweep/launchers/_ray_"},  # the bridge and its actor; every other process goes without
 }
 
 

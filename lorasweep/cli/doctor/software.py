@@ -23,6 +23,7 @@ OLDEST_PYTHON = (3, 11)
 # What each optional extra brings, the module that shows it is there, and how to get it.
 EXTRAS = {
     "bitsandbytes": ("bitsandbytes", "optimizer=adamw8bit", "pip install 'lorasweep[cuda]'"),
+    "ray": ("ray", "launcher=ray", "pip install 'lorasweep[cluster]'"),
     "lycoris": ("lycoris", "tests against the reference only", "pip install lycoris-lora"),
 }
 NAME = "dollhouse"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from lorasweep.core.ranges import Text
 from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.launchers import Found, LaunchOptions
 from lorasweep.sweep.remote.line import Line
-from lorasweep.sweep.remote.member import RemoteLauncher, Shipping, greet
+from lorasweep.sweep.remote.member import RemoteLauncher, Ship, Shipping, greet
 
 ELSEWHERE = True
 # Nobody is asked for a password; a machine that is silent for a minute is gone.
@@ -27,7 +27,6 @@ OPTIONS = ("BatchMode=yes", "ConnectTimeout=4", "ServerAliveInterval=15", "Serve
 Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.@%-]*(:\d+)?$", title="be HOST, USER@HOST or HOST:PORT")]
 Hosts = Annotated[tuple[Host, ...], Field(min_length=1, title="name at least one machine", examples=[["gpu1"]])]
 Program = Annotated[str, Field(pattern=r"^[\w.~/][\w.~/+-]*$", title="be a program or its path")]
-Ship = Literal["state", "results", "kept"]
 
 
 def build(

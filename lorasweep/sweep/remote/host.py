@@ -28,7 +28,7 @@ from lorasweep.core.records import BaseOptions, LauncherOptions, MemoryOptions, 
 from lorasweep.core.run_folder import BASE_SAMPLES
 from lorasweep.sweep.launchers import LaunchOptions, Message
 from lorasweep.sweep.remote.handshake import facts
-from lorasweep.sweep.remote.line import HostError, serve
+from lorasweep.sweep.remote.line import HostError, own_streams, serve
 from lorasweep.sweep.remote.shipping import Store, listing, unpack
 from lorasweep.sweep.workers import stop
 from lorasweep.sweep.workers.pool import WorkerPool
@@ -220,9 +220,7 @@ def main() -> None:
     parser.add_argument("--home", required=True, help="LORASWEEP_HOME on this machine")
     home = Path(parser.parse_args().home).expanduser().absolute()
     stop.ignore()
-    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)  # whatever prints does not print between frames
+    source, sink = own_streams()
     os.environ["LORASWEEP_HOME"] = str(home)
     host = Host(home)
     try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import struct
 import subprocess
 import tempfile
@@ -19,7 +20,8 @@ import threading
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
-from typing import IO, Any
+from pathlib import Path
+from typing import IO, Any, Protocol
 
 from lorasweep.sweep.workers import stop
 
@@ -34,9 +36,36 @@ _LENGTHS = struct.Struct(">II")
 class LineLost(Exception):
     """The process at the other end is gone, or as good as gone."""
 
+    def __init__(self, why: str, *, starved: bool = False) -> None:
+        """`starved`: it was killed for want of memory."""
+        super().__init__(why)
+        self.starved = starved
+
 
 class HostError(Exception):
     """The process at the other end cannot do what it was asked."""
+
+
+class Connection(Protocol):
+    """What a member needs of a host's process, however it is reached; as `Line` has it."""
+
+    def hello(self, timeout_s: float) -> Any:
+        """What the other end says of itself."""
+
+    def call(
+        self, method: str, data: bytes = b"", *, timeout_s: float = ANSWER_S, **arguments: Any
+    ) -> tuple[Any, bytes]:
+        """Call a method of the other end."""
+
+    def hang_up(self) -> None:
+        """Let the other end know that nobody will call again."""
+
+    def kill(self) -> None:
+        """End the other end now."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has."""
 
 
 class Line:
@@ -71,15 +100,27 @@ class Line:
         """What the other end says of itself; raises as `call` does."""
         return self._result(HELLO, self._hello, timeout_s)[0]
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process has."""
+        return self.process.poll() is not None
+
     def call(
-        self, method: str, data: bytes = b"", *, timeout_s: float = ANSWER_S, **arguments: Any
+        self, method: str, data: bytes = b"", *, timeout_s: float | None = ANSWER_S, **arguments: Any
     ) -> tuple[Any, bytes]:
-        """Call a method of the other end.
+        """Call a method of the other end; without `timeout_s`, wait as long as it lives.
 
         Raises:
             HostError: it refuses; the message says why.
             LineLost: it is gone, or does not answer in time. It may have done what it was asked.
         """
+        return self._result(*self._post(method, data, arguments), timeout_s)
+
+    def post(self, method: str, **arguments: Any) -> Future[tuple[Any, bytes]]:
+        """As `call`, but wait for nothing."""
+        return self._post(method, b"", arguments)[1]
+
+    def _post(self, method: str, data: bytes, arguments: dict[str, Any]) -> tuple[int, Future[tuple[Any, bytes]]]:
         number, answer = next(self._numbers), Future[tuple[Any, bytes]]()
         self._answers[number] = answer
         try:
@@ -90,9 +131,9 @@ class Line:
                 write_frame(self.process.stdin, [number, method, arguments], data)
         except (OSError, ValueError) as error:  # a pipe that is closed
             raise LineLost(self.complaint()) from error
-        return self._result(number, answer, timeout_s)
+        return number, answer
 
-    def _result(self, number: int, answer: Future[tuple[Any, bytes]], timeout_s: float) -> tuple[Any, bytes]:
+    def _result(self, number: int, answer: Future[tuple[Any, bytes]], timeout_s: float | None) -> tuple[Any, bytes]:
         try:
             return answer.result(timeout_s)
         except Late:
@@ -145,8 +186,32 @@ class Line:
                 future.set_exception(LineLost(why))
 
 
-def serve(host: Any, methods: Collection[str], hello: Any, source: IO[bytes], sink: IO[bytes]) -> None:
-    """Answer calls until the caller hangs up; `take`, which waits, in a thread of its own."""
+def own_streams(log: Path | None = None) -> tuple[IO[bytes], IO[bytes]]:
+    """Keep standard input and output for frames; whatever else prints, prints to standard error, or to a log."""
+    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if log is not None:
+        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), 2)
+    os.dup2(2, 1)
+    return source, sink
+
+
+def write_hello(sink: IO[bytes], hello: Any) -> None:
+    """Write what comes before all answers."""
+    sink.write(MARK + b"%d\n" % PROTOCOL)
+    write_frame(sink, [HELLO, hello, None])
+
+
+def serve(
+    host: Any,
+    methods: Collection[str],
+    hello: Any,
+    source: IO[bytes],
+    sink: IO[bytes],
+    *,
+    waits: Collection[str] = ("take",),
+) -> None:
+    """Answer calls until the caller hangs up; those methods that may wait, in threads of their own."""
     sending = threading.Lock()
 
     def answer(number: int, method: str, arguments: dict[str, Any], data: bytes) -> None:
@@ -158,17 +223,17 @@ def serve(host: Any, methods: Collection[str], hello: Any, source: IO[bytes], si
             found = getattr(host, method)(**arguments, **({"data": data} if data else {}))
         except Exception as error:
             refusal = str(error) if isinstance(error, HostError) else f"{type(error).__name__}: {error}"
-        content, out = (None, found) if isinstance(found, bytes) else (found, b"")
+        if not isinstance(found, tuple):
+            found = (None, found) if isinstance(found, bytes) else (found, b"")
         with sending, contextlib.suppress(OSError):
-            write_frame(sink, [number, content, refusal], out)
+            write_frame(sink, [number, found[0], refusal], found[1])
 
-    sink.write(MARK + b"%d\n" % PROTOCOL)
-    write_frame(sink, [HELLO, hello, None])
+    write_hello(sink, hello)
     with contextlib.suppress(EOFError, OSError):
         while True:
             (number, method, arguments), data = read_frame(source)
             call = (number, method, arguments, data)
-            if method == "take":
+            if method in waits:
                 threading.Thread(target=answer, args=call, daemon=True).start()
             else:
                 answer(*call)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
@@ -28,7 +28,7 @@ from lorasweep.core.records import BaseOptions, MemoryOptions, from_dict, to_dic
 from lorasweep.sweep.launchers import Found, LaunchOptions, Message, Place, WorkerExit
 from lorasweep.sweep.remote.handshake import refusal
 from lorasweep.sweep.remote.host import JOBS
-from lorasweep.sweep.remote.line import HostError, Line, LineLost
+from lorasweep.sweep.remote.line import Connection, HostError, LineLost
 from lorasweep.sweep.remote.shipping import CHUNK, Pull, pack
 from lorasweep.sweep.workers.pool import share_out
 
@@ -37,16 +37,20 @@ TAKE_S = 2.0  # how long a host waits for news before it answers that there is n
 FIRST_PATIENCE_S, LONGEST_PATIENCE_S = 2.0, 600.0
 LEAVE_S = 3.0  # for hosts to end their workers and remove their scratch
 LOG_BYTES = 2**17
+LEAVING = "its node is being taken away"
+NODE_GONE = "its node went away"
 KINDS = {"ready": (), "event": ("event",), "outcome": ("outcome", "leaving", "disk_full"), "drawn": ("reason",)}
 
-Dial = Callable[[str], Line]  # node -> a line to a fresh `host` there
+Ship = Literal["state", "results", "kept"]
+Dial = Callable[[str], Connection]  # node -> a line to a fresh `host` there
+Answer = tuple[Connection | None, dict[str, Any], Found]  # its line, its hello, and what to tell of a node
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shipping:
     """What travels."""
 
-    ship: str  # what of a run folder comes home: state, results or kept
+    ship: Ship  # what of a run folder comes home: state, results or kept
     ship_base: bool
 
 
@@ -59,9 +63,14 @@ class Slot:
     gpu: str | None  # its id there; None: the CPU
     device: str  # the GPU's model, or "CPU"
     threads: int | None
-    line: Line | None = None  # one that is open already
+    roams: bool = False  # where it is, it hears whenever it is reached
+    line: Connection | None = None  # one that is open already
     patience_s: float = 0.0  # to wait before it is dialled again
     trouble: str = ""  # why it is not there
+
+
+class Gone(HostError):
+    """So is every other machine: what carried the calls is gone."""
 
 
 class _Killed(Exception):
@@ -88,7 +97,7 @@ class RemoteMember:
         self._dial, self._options, self._shipping, self._tell = dial, options, shipping, tell
         self._staging = options.log_folder / f".arriving-{_file_name(slot.node)}-{slot.number}"
         self._outbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._line: Line | None = None
+        self._line: Connection | None = None
         self._pull: Pull | None = None
         self._exit = WorkerExit(cause="it was ended")
         self._fence = threading.Lock()
@@ -113,7 +122,7 @@ class RemoteMember:
         if self._line is not None:
             self._line.kill()
 
-    def leave(self) -> Line | None:
+    def leave(self) -> Connection | None:
         """As `kill`, but let the host tidy up; returns the line that it will end."""
         with self._fence:
             self._killed.set()
@@ -139,7 +148,7 @@ class RemoteMember:
         except Exception as error:  # of this machine: the loop's to answer
             self._say(error)
 
-    def _reach(self) -> Line:
+    def _reach(self) -> Connection:
         """Dial until somebody answers.
 
         Raises:
@@ -150,7 +159,11 @@ class RemoteMember:
             try:
                 line, slot.line = slot.line or self._dial(slot.node), None
                 self._line = line
-                if why := refusal(line.hello(HELLO_S)["software"]):
+                hello = line.hello(HELLO_S)
+                if slot.roams:
+                    slot.node = hello["node"]
+                    slot.gpu, slot.device = next(iter(hello["gpus"].items()), (None, "CPU"))
+                if why := refusal(hello["software"]):
                     line.kill()
                     raise HostError(why)
             except LineLost as error:
@@ -165,7 +178,7 @@ class RemoteMember:
                 return line
         raise _Killed
 
-    def _listen(self, line: Line) -> WorkerExit:
+    def _listen(self, line: Connection) -> WorkerExit:
         after = 0
         while True:
             taken, _ = line.call("take", after=after, wait_s=TAKE_S)
@@ -176,6 +189,8 @@ class RemoteMember:
                     continue  # the same messages again, with what is there now
             for number, message in taken["messages"]:
                 after = number
+                if taken.get("leaving") and message["kind"] == "outcome":
+                    message["leaving"] = LEAVING
                 if not set(KINDS.get(message["kind"], ("",))) <= message.keys():
                     raise HostError(f"it says what no worker says: {message['kind']}")
                 if message["kind"] == "outcome" or message.get("event", {}).get("kind") == "rung":
@@ -183,8 +198,17 @@ class RemoteMember:
                 self._say(message)
             if taken["death"]:
                 return WorkerExit(**taken["death"])
+            if taken.get("leaving"):
+                self._leave_node()
 
-    def _bring_home(self, pull: Pull, listed: Sequence[Sequence[Any]], line: Line) -> bool:
+    def _leave_node(self) -> None:
+        """Have the trial saved, and once that is at home, ask for another place."""
+        if self.job is None or self.leaving:
+            raise LineLost(LEAVING)
+        if not self.stopping:
+            self.stopping = self.send(kind="stop")
+
+    def _bring_home(self, pull: Pull, listed: Sequence[Sequence[Any]], line: Connection) -> bool:
         try:
             return pull.update(
                 listed,
@@ -202,7 +226,7 @@ class RemoteMember:
                 raise _Killed
             yield
 
-    def _deliver(self, line: Line) -> None:
+    def _deliver(self, line: Connection) -> None:
         try:
             for number in itertools.count(1):
                 message = self._outbox.get()
@@ -219,7 +243,7 @@ class RemoteMember:
         except Exception as error:
             self._say(error)
 
-    def _ship(self, line: Line, message: Message) -> Message:
+    def _ship(self, line: Connection, message: Message) -> Message:
         """Bring to the host what it lacks for a job; returns the job as the host takes it."""
         folder = Path(message["folder"])
         cargo = pack(message, ship=self._shipping.ship, ship_base=self._shipping.ship_base)
@@ -238,7 +262,9 @@ class RemoteMember:
         slot, refused = self.slot, isinstance(error, HostError)
         if self._line is not None and not refused:
             slot.patience_s = max(FIRST_PATIENCE_S, 2 * slot.patience_s)
-        self._exit = WorkerExit(cause=f"{slot.node}: {error}", lost=True, for_good=refused)
+        starved = isinstance(error, LineLost) and error.starved
+        cause = str(error) if isinstance(error, Gone) else f"{slot.node}: {error}"
+        self._exit = WorkerExit(cause=cause, starved=starved, lost=not starved, for_good=refused)
         self._say(None)
 
     def _say(self, what: Message | Exception | None) -> None:
@@ -265,9 +291,19 @@ class RemoteLauncher:
         """
         if self._slots:
             return
-        answers = greet(self._nodes, self._dial)
+        answers = self._greet(self._nodes, self._dial)
+        of_nodes = [self._slots_of(each.node, line, hello) for line, hello, each in answers]
+        # One of each node in turn, so that few trials spread over the nodes.
+        turns = itertools.zip_longest(*of_nodes)
+        self._slots = [slot for turn in turns for slot in turn if slot is not None]
+
+    def _greet(self, nodes: Sequence[str], dial: Dial) -> list[Answer]:
+        """As `greet`; nodes that cannot be used are refused, but one that has just gone is nobody's problem."""
+        answers = greet(nodes, dial)
         problems = [
-            Problem(f"{self._key}={each.node}", each.problem, each.hint) for _, _, each in answers if each.problem
+            Problem(f"{self._key}={each.node}", each.problem, each.hint)
+            for _, _, each in answers
+            if each.problem not in ("", NODE_GONE)
         ]
         for line, _, each in answers:
             if line is not None and not each.problem:
@@ -277,12 +313,9 @@ class RemoteLauncher:
                 if line is not None:
                     line.kill()
             raise ConfigError(problems, subject="the machines to train on")
-        of_nodes = [self._slots_of(each.node, line, hello) for line, hello, each in answers]
-        # One of each node in turn, so that few trials spread over the nodes.
-        turns = itertools.zip_longest(*of_nodes)
-        self._slots = [slot for turn in turns for slot in turn if slot is not None]
+        return answers
 
-    def _missing_bases(self, line: Line) -> Iterator[str]:
+    def _missing_bases(self, line: Connection) -> Iterator[str]:
         if self._shipping.ship_base:
             return
         bases = [_base_of(to_dict(recipe)) for recipe in self._options.recipes]
@@ -306,7 +339,7 @@ class RemoteLauncher:
     def __exit__(self, *_: object) -> None:
         lines = [line for member in self.members if (line := member.leave()) is not None]
         deadline = time.monotonic() + LEAVE_S
-        while time.monotonic() < deadline and any(line.process.poll() is None for line in lines):
+        while time.monotonic() < deadline and not all(line.ended for line in lines):
             time.sleep(0.02)
         for line in lines:
             line.kill()
@@ -353,7 +386,7 @@ class RemoteLauncher:
             slot, self._dial, self._options, self._shipping, lambda member, what: self._news.put((member, what))
         )
 
-    def _slots_of(self, node: str, line: Line | None, hello: Mapping[str, Any]) -> list[Slot]:
+    def _slots_of(self, node: str, line: Connection | None, hello: Mapping[str, Any]) -> list[Slot]:
         gpus = dict(hello["gpus"]) if self._options.gpus_wanted else {}
         launcher = self._options.launcher
         workers, threads = share_out(launcher, gpus=len(gpus), cores=int(hello["cores"]), jobs=self.jobs)
@@ -363,14 +396,14 @@ class RemoteLauncher:
         return slots
 
 
-def greet(nodes: Sequence[str], dial: Dial) -> list[tuple[Line | None, dict[str, Any], Found]]:
+def greet(nodes: Sequence[str], dial: Dial) -> list[Answer]:
     """Dial nodes at the same time; returns for each its line, its hello, and what to tell of it."""
 
-    def one(node: str) -> tuple[Line | None, dict[str, Any], Found]:
+    def one(node: str) -> Answer:
         try:
             line = dial(node)
             hello = line.hello(HELLO_S)
-        except LineLost as error:
+        except (LineLost, HostError) as error:
             message, _, hint = str(error).partition("\n")
             return None, {}, Found(node=node, problem=message, hint=hint)
         began = time.monotonic()
@@ -402,7 +435,7 @@ def _base_of(recipe: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"options": recipe["base"], "memory": recipe["memory"], "fingerprint": fingerprint}
 
 
-def _give(line: Line, name: str, file: Path, size: int) -> None:
+def _give(line: Connection, name: str, file: Path, size: int) -> None:
     with open(file, "rb") as source:
         for offset in range(0, max(size, 1), CHUNK):
             line.call("give", source.read(CHUNK), name=name, offset=offset, last=offset + CHUNK >= size)

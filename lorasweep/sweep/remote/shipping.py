@@ -274,6 +274,8 @@ class Store:
             ValueError: it is not.
         """
         target = self.path(name)
+        if target.exists():  # the answer to the last part was lost
+            return
         part = target.with_name(f".{name}.{os.getpid()}")
         part.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "r+b" if offset else "wb") as file:
