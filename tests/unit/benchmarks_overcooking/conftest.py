@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,12 @@ def few_draws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Intervals need many draws; whether they are drawn rightly is asked in test_statistics.py."""
     if request.path.name != "test_statistics.py":
         monkeypatch.setattr(statistics, "DRAWS", 40)
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command sets it for its process, which here is that of all tests."""
+    monkeypatch.setenv("LORASWEEP_HOME", str(tmp_path))
 
 
 @pytest.fixture
