@@ -10,9 +10,12 @@ import torch
 from oracle import both_losses, pipeline_of
 from tiny_flux import TOKENS, make_tiny_flux
 
+from lorasweep import config
+from lorasweep.components import bases
 from lorasweep.components.bases import dollhouse_flow
 from lorasweep.core.records import BaseOptions, Frame, NoiseOptions
 from lorasweep.trial.denoise import denoise
+from lorasweep.trial.judge import calibration
 from lorasweep.trial.train import loss
 
 PROMPTS, NEGATIVES = ["zkw, red hair", "1girl, hat"], ["", "green hat"]
@@ -241,3 +244,15 @@ def test_scopes_take_what_its_trainers_count(tiny_flux: Path) -> None:
     attn = 8 * double + 3 * single
     mlp = attn + 4 * double + 2 * single
     assert counts == {"attn": attn, "attn-mlp": mlp, "full": mlp + 2 * double + single}  # the last: modulation
+
+
+def test_the_quickstart_runs_on_it_as_it_comes_judged_by_limits_of_its_own(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lorasweep.cli import main
+
+    assert main(["plan", "quickstart", "base=dollhouse_flow"]) == 0
+    assert "overcooked" in capsys.readouterr().out
+    recipe = config.compose_recipe(["base=dollhouse_flow"])
+    found = calibration.find(recipe, bases.fingerprint(recipe))
+    assert found.calibration.name == "dollhouse_flow" and not found.reason
