@@ -74,6 +74,15 @@ def test_latents_are_those_of_the_pipeline(base: Any, sampler: str) -> None:
     assert wanted.abs().max() > 0.1 and (found - wanted).abs().max() < 1e-4
 
 
+def test_images_and_noise_are_mixed_as_much_as_it_says(base: Any) -> None:
+    clean, noise_BCHW, t_B = torch.full((2, 1, 1, 1), 3.0), torch.full((2, 1, 1, 1), 10.0), torch.tensor([0.1, 0.6])
+    alpha_B, sigma_B = base.path.scales(t_B)
+    assert base.path.add(clean, noise_BCHW, t_B).flatten().tolist() == pytest.approx(
+        (3 * alpha_B + 10 * sigma_B).tolist()
+    )
+    assert sigma_B.tolist() == pytest.approx([0.1, 0.6]) and base.path.snr(t_B)[0] == pytest.approx(81)
+
+
 @torch.no_grad()
 def test_answers_are_what_the_pipeline_computes_inside(base: Any) -> None:
     (asked, *_), _ = drawn_by_pipeline(base, 3, 1.0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import pytest
 import torch
 from tiny_training import train
 
+from lorasweep.core.protocols import DrawsPerBatch
 from lorasweep.core.records import Component, NoiseOptions, TrainOptions
 from lorasweep.trial.train import packed
 from lorasweep.trial.train.loop import Diverged, advance
@@ -74,7 +76,7 @@ def test_one_that_diverges_leaves_the_others_whole(new_slot: Any, base: Any) -> 
     assert well.step == 2
 
 
-@pytest.mark.parametrize("recipe", [MIXED[1], LOCONS[1]], ids=["lora", "locon"])
+@pytest.mark.parametrize("recipe", [MIXED[1], MIXED[2], LOCONS[1]], ids=["lora", "dylora", "locon"])
 @pytest.mark.parametrize("side", [2, 16])  # few rows go beside the base's product, many into its weight
 def test_a_product_acts_as_pefts_own_layers_have_it(
     new_slot: Any, base: Any, double: None, recipe: dict[str, Any], side: int
@@ -82,6 +84,9 @@ def test_a_product_acts_as_pefts_own_layers_have_it(
     slot = _in_double(new_slot(**recipe))
     for parameter in slot.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, dtype=torch.float64)
+    if isinstance(slot.adapter, DrawsPerBatch):
+        base.unet.train()  # in which a drawn rank acts
+        slot.adapter.draw(next(seed for seed in range(9) if random.Random(seed).choice([2, 4]) == 2))
     noisy, text = torch.randn(1, 4, side, side), base.encode_captions(["zkw"])["embeds"].double()
 
     def answer() -> torch.Tensor:
