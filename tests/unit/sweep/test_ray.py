@@ -260,7 +260,7 @@ def test_a_node_that_is_killed_costs_no_crash(shared, tmp_path):
     shared.start("node2")
     folder = tmp_path / "outputs" / "sweep"
     strike = once(all_past_a_rung, lambda: shared.kill("node2"))
-    result = cook(on(shared, numbered_arms(2, step_s=0.5)), folder, on_change=strike)
+    result = cook(on(shared, numbered_arms(2, step_s=2.0)), folder, on_change=strike)
     assert strike.struck
     assert result.state.counts == {"COMPLETED": 2}
     assert sorted(trial.attempt for trial in result.state.trials) == [1, 2]
