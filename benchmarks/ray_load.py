@@ -26,7 +26,6 @@ sys.path.insert(0, str(KITCHEN))
 import pretend_sweep  # noqa: E402 - found through the line above
 
 from lorasweep.core.records import LauncherOptions  # noqa: E402
-from lorasweep.trial.resource_usage import taken_mb  # noqa: E402
 
 TRIAL_MS = 150.0
 
@@ -43,7 +42,7 @@ def main() -> None:
 
     def look(state: Any) -> None:
         nonlocal bridge_s
-        memory.setdefault(state.finished // max(1, options.trials // 10), taken_mb())
+        memory.setdefault(state.finished // max(1, options.trials // 10), psutil.Process().memory_info().rss / 2**20)
         for child in psutil.Process().children():
             if any("_ray_bridge" in word for word in child.cmdline()):
                 used = child.cpu_times()
