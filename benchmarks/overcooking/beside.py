@@ -11,12 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.overcooking import areas, controls, following, grid, page, scores, stopping, table
+from benchmarks.overcooking import areas, controls, following, page, scores, stopping, table
 from benchmarks.overcooking.table import Checkpoint
-from lorasweep.trial.judge import score
-from lorasweep.trial.judge.symptoms import SYMPTOMS
-
-COUNTING = (*(symptom.metric for symptom in SYMPTOMS), score.IDENTITY, score.SCORE, score.UTILITY)
 
 
 def column(home: Path, checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
@@ -24,11 +20,10 @@ def column(home: Path, checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
     setting = table.setting(home)
     judged = controls.judged(table.load_controls(home))
     wrong = [row["control"] for row in judged if not row["right"]]
-    names = next(name for name, them in grid.IDENTITIES.items() if them == setting.identities)
     return {
         "base": setting.base,
         "learning rates": f"{setting.lr_times:g} x the grid's",
-        "identities": f"{len(setting.identities)}, {names.replace('_', ' ')}",
+        "identities": f"{len(setting.identities)}, {setting.dealt.replace('_', ' ')}",
         **_counted(checkpoints),
         "limits": f"`{checkpoints[0].limits.name}`, {checkpoints[0].limits.digest}",
         **_areas(checkpoints),
@@ -78,9 +73,9 @@ def _stopping(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
 def _followed(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
     found = following.follow(checkpoints)
     return {
-        f"`{key}` follows {found[key]['follows']}": f"{page.span(found[key])}, {found[key]['n']} runs"
-        for key in COUNTING
-        if key in found and found[key]["n"]
+        f"`{key}` follows {row['follows']}": f"{page.span(row)}, {row['n']} runs"
+        for key, row in found.items()
+        if key in page.COUNTING and row["n"]
     }
 
 

@@ -98,6 +98,11 @@ class Setting:
     identities: tuple[str, ...] = IDENTITIES["by_hand"]
 
     @property
+    def dealt(self) -> str:
+        """What `IDENTITIES` calls them."""
+        return next(name for name, them in IDENTITIES.items() if them == self.identities)
+
+    @property
     def is_first(self) -> bool:
         """Whether its runs are those at which score and rule were made, as far as they were looked at."""
         return (self.base, self.identities) == ("dollhouse", IDENTITIES["by_hand"])

@@ -77,7 +77,7 @@ def gather_facts(home: Path, checkpoints: Sequence[Checkpoint]) -> dict[str, Any
         "witness_share": witness_s / cpu_s if cpu_s else math.nan,
         "grid_hours": grid_runs * mean_s / cores / 3600,
         "weight": 0.7,
-        "identities": next(name for name, them in grid.IDENTITIES.items() if them == setting.identities),
+        "identities": setting.dealt,
         "fingerprint": registry.load("base", setting.base).fingerprint(recipe.base),
         "calibration": checkpoints[0].limits.digest,
         "commit": git.get("commit", "unknown"),
