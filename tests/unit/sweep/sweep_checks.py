@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from optuna.trial import TrialState
 
+from lorasweep.cli import main
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RunFolder
 from lorasweep.sweep.manifest import read_manifest
 from lorasweep.sweep.ranking.state import read_state
 from lorasweep.sweep.search.study import SweepStudy, meaning
+
+SWEEP = """\
+sweep:
+  question: Where?
+  metric: {name: overcook/utility, goal: maximize}
+  recipe: {train.max_steps: 4, train.rungs: 1, dataset.dollhouse.images: 6, tracking: none}
+  arms: {a: {}}
+"""
+FAST_S = 5.0
+
+
+def refused(home, capsys, *overrides):
+    """What is said of a sweep with a launcher that cannot be used, and how long it took to say so."""
+    (home / "where.yaml").write_text(SWEEP)
+    began = time.monotonic()
+    assert main(["sweep", str(home / "where.yaml"), *overrides]) == 2
+    took_s = time.monotonic() - began
+    assert not list((home / "outputs").glob("*/0*")), "nothing has begun"
+    return capsys.readouterr().err, took_s
 
 
 def log(folder):

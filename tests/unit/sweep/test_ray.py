@@ -18,9 +18,10 @@ from pathlib import Path
 import psutil
 import pytest
 import ray_clusters
+import sweep_checks
 from pretend_sweep import STEPS, cook, numbered_arms, spec
 from ray_clusters import needs_ray, words
-from sweep_checks import assert_study_agrees
+from sweep_checks import FAST_S, assert_study_agrees
 
 from lorasweep.cli import main
 from lorasweep.core.files import read_json, read_jsonl
@@ -28,23 +29,11 @@ from lorasweep.core.records import Status, to_dict
 from lorasweep.sweep.launchers import _ray_bridge
 from lorasweep.sweep.ranking.state import read_state
 
-SWEEP = """\
-sweep:
-  question: Where?
-  metric: {name: overcook/utility, goal: maximize}
-  recipe: {train.max_steps: 4, train.rungs: 1, dataset.dollhouse.images: 6, tracking: none}
-  arms: {a: {}}
-"""
-FAST_S = 5.0
 
-
-def refused(home, capsys, *overrides):
-    """What is said of a sweep with a launcher that cannot be used, and how long it took to say so."""
-    (home / "where.yaml").write_text(SWEEP)
-    began = time.monotonic()
-    assert main(["sweep", str(home / "where.yaml"), *overrides]) == 2
-    assert not list((home / "outputs").glob("*/0*")), "nothing has begun"
-    return " ".join(capsys.readouterr().err.split()), time.monotonic() - began
+def refused(*asked):
+    """As `sweep_checks.refused`, in one line."""
+    said, took_s = sweep_checks.refused(*asked)
+    return " ".join(said.split()), took_s
 
 
 # ---------------------------------------------------------------------------------------------- refusals
