@@ -36,7 +36,7 @@ def _class_seeds(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             "sample.class_seeds",
             f"must be at most {len(seeds)}, the number of sample.seeds, got {wanted}",
-            f"override: sample.seeds={list(range(int(wanted)))}".replace(" ", "").replace(":s", ": s"),
+            f"override: sample.class_seeds={len(seeds)}",
         )
 
 

@@ -64,6 +64,7 @@ def _apart(what: str) -> Any:
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, title="have at least one seed"), _apart("seed")]
 Ladder = Annotated[tuple[Annotated[float, Field(ge=0, le=2)], ...], _apart("weight")]  # LoRA weights
+Shift = Annotated[float, Field(gt=0, le=1000)]  # of noise levels
 Side = Annotated[int, Field(ge=8, le=4096, examples=[512])]  # px
 _DEVICES = "be auto, cpu, cuda or cuda:N"
 
@@ -187,12 +188,12 @@ class NoiseOptions:
     levels: Literal["uniform", "logit_normal"] = "uniform"
     low: Annotated[float, Field(ge=0, lt=1)] = 0.0
     high: Annotated[float, Field(gt=0, le=1)] = 1.0
-    mean: float = 0.0  # of a level's logit; as std, for logit_normal only
-    std: Positive = 1.0
-    shift: Positive | Literal["dynamic"] = 1.0  # level u -> shift u / (1 + (shift - 1) u); dynamic: as drawing has it
-    min_snr_gamma: Annotated[float, Field(gt=0, examples=[5])] | None = None  # at most one of these three
+    mean: Annotated[float, Field(ge=-10, le=10)] = 0.0  # of a level's logit; as std, for logit_normal only
+    std: Annotated[float, Field(gt=0, le=10)] = 1.0
+    shift: Shift | Literal["dynamic"] = 1.0  # level u -> shift u / (1 + (shift - 1) u); dynamic: as drawing has it
+    min_snr_gamma: Annotated[float, Field(gt=0, le=1000, examples=[5])] | None = None  # at most one of these three
     debiased: bool = False
-    p2_gamma: Annotated[float, Field(gt=0, examples=[1])] | None = None
+    p2_gamma: Annotated[float, Field(gt=0, le=10, examples=[1])] | None = None
     offset: Share = 0.0
 
 
@@ -252,8 +253,8 @@ class LauncherOptions:
     """Who cooks (`conf/launcher/`); never part of a recipe's fingerprint."""
 
     name: str = "local"  # module in lorasweep/sweep/launchers/
-    workers: Annotated[int, Field(ge=1, examples=[4])] | None = None  # None: one per GPU, else one per CPU core
-    threads: Count | None = 1  # torch threads per worker; None: the cores shared out among the workers
+    workers: Annotated[int, Field(ge=1, le=10_000, examples=[4])] | None = None  # None: one per GPU, else per CPU core
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = 1  # torch's, per worker; None: the cores, shared out
     recycle_after: Annotated[int, Field(ge=1, examples=[50])] | None = None  # trials until a worker is replaced
     memory_growth_mb: Positive | None = 2000.0  # a worker that grew by more since its first trial does so too
     hang_s: Annotated[float, Field(ge=1)] | None = 600.0  # a busy worker without a sign of life for so long is killed

@@ -15,6 +15,7 @@ from lorasweep.plan.reach import shared_tags
 
 _DOLLHOUSE_LR_STEPS = 0.6  # with AdamW, measured on the shipped base: see sweeps/README.md
 _DOLLHOUSE_HIGHEST_LR = 4e-3  # with AdamW: more burns before it learns
+_MOST_ALPHA = 16  # x dim
 _MANY_EXPOSURES = 500  # per image; the common advice for characters is some 100 to 250
 
 
@@ -130,13 +131,12 @@ def _unheeded(recipe: Recipe) -> Iterator[str]:
         ]
         for advice in meant:
             group, knob = advice.key.split(".")
-            value = getattr(recipe, group).options.get(knob)
-            if value is None:
-                continue
-            if advice.low is not None and value < advice.low:
-                yield f"{advice.key}={value:g} is below {advice.low:g} with {name}: {advice.reason}"
-            if advice.high is not None and value > advice.high:
-                yield f"{advice.key}={value:g} is over {advice.high:g} with {name}: {advice.reason}"
+            given = getattr(recipe, group).options.get(knob)
+            for value in given if isinstance(given, tuple) else [given]:
+                if value is not None and advice.low is not None and value < advice.low:
+                    yield f"{advice.key}={value:g} is below {advice.low:g} with {name}: {advice.reason}"
+                if value is not None and advice.high is not None and value > advice.high:
+                    yield f"{advice.key}={value:g} is over {advice.high:g} with {name}: {advice.reason}"
         known |= {each.key for each in meant}
 
 
@@ -211,6 +211,12 @@ def _idle(recipe: Recipe, plan: Plan) -> Iterator[str]:
             yield (
                 f"adapter.{knob}={rank} is beyond the rank of any layer of the base, {largest} at most: what "
                 "is over it only costs memory"
+            )
+        alpha = recipe.adapter.options.get(knob.replace("dim", "alpha"), 0)
+        if rank and alpha > _MOST_ALPHA * rank:
+            yield (
+                f"adapter.{knob.replace('dim', 'alpha')}={alpha:g} is {alpha / rank:,.0f} x adapter.{knob}={rank}, and "
+                "the adapter's change is multiplied by that: half of dim is usual"
             )
     floor, lr = recipe.scheduler.options.get("min_lr"), recipe.optimizer.options["lr"]
     if floor and floor >= lr:

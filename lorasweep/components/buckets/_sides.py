@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import Field
 
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.records import BaseOptions, Bucket
 
 WRITTEN_FOR_PX = 512  # conf/buckets/ is written for this resolution
+WrittenSide = Annotated[int, Field(ge=1, le=8192)]  # px at that resolution
 
 
 def to_base(side_px: int, base: BaseOptions) -> float:

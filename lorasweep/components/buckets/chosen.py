@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from lorasweep.components.buckets._sides import checked, to_base
+from lorasweep.components.buckets._sides import WrittenSide, checked, to_base
 from lorasweep.core.records import BaseOptions, Bucket
 
 
@@ -17,7 +17,7 @@ def _apart(sizes: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
 
 
 _SOME = Field(min_length=1, title="have at least one size", description="override: buckets.sizes=[[512,512]]")
-Sizes = Annotated[tuple[tuple[int, int], ...], _SOME, AfterValidator(_apart)]
+Sizes = Annotated[tuple[tuple[WrittenSide, WrittenSide], ...], _SOME, AfterValidator(_apart)]
 
 
 def build(base: BaseOptions, *, sizes: Sizes, upscale: bool) -> tuple[Bucket, ...]:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 
-from lorasweep.components.buckets._sides import to_base
+from lorasweep.components.buckets._sides import WrittenSide, to_base
 from lorasweep.core.errors import ConfigError, Problem
-from lorasweep.core.ranges import Count
 from lorasweep.core.records import BaseOptions, Bucket
 
 
-def build(base: BaseOptions, *, min_side: Count, max_side: Count, upscale: bool) -> tuple[Bucket, ...]:
+def build(base: BaseOptions, *, min_side: WrittenSide, max_side: WrittenSide, upscale: bool) -> tuple[Bucket, ...]:
     """Generate the buckets for a base, sorted by width, then height.
 
     Raises:

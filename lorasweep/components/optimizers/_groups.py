@@ -13,15 +13,15 @@ from lorasweep.core.records import Advice
 if TYPE_CHECKING:
     import torch
 
-USUAL_LR = (  # of optimizers in Adam's scale
-    Advice(
-        key="optimizer.lr",
-        high=1e-2,
-        reason="1e-4 is usual, and from here on weights are thrown about rather than trained",
-    ),
+USUAL_LR = tuple(  # of optimizers in Adam's scale
+    Advice(key=key, high=1e-2, reason="1e-4 is usual, and from here on weights are thrown about rather than trained")
+    for key in ("optimizer.lr", "optimizer.text_encoder_lr")
 )
 TEXT_ENCODER = "text_encoder"
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Epsilon = Annotated[float, Field(gt=0, le=1)]
+FirstStepSize = Annotated[float, Field(gt=0, le=1, description="1e-6 is usual")]
+WeightDecay = Annotated[float, Field(ge=0, le=100, description="0 to 0.1 is usual")]
 _Rate = Annotated[float, Field(ge=0, description="null: the same as lr")]
 TextEncoderRate = _Rate | tuple[_Rate, ...] | None
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorasweep.components.optimizers._groups import USUAL_LR, TextEncoderRate, param_groups
-from lorasweep.core.ranges import NotNegative, Positive
+from lorasweep.components.optimizers._groups import USUAL_LR, TextEncoderRate, WeightDecay, param_groups
+from lorasweep.core.ranges import Positive
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ def build(
     *,
     lr: Positive,
     text_encoder_lr: TextEncoderRate,
-    weight_decay: NotNegative,
+    weight_decay: WeightDecay,
     clip_threshold: Positive,
     scale_parameter: bool,
 ) -> torch.optim.Optimizer:

@@ -10,8 +10,8 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorasweep.components.optimizers._groups import USUAL_LR, Beta, TextEncoderRate, param_groups
-from lorasweep.core.ranges import NotNegative, Positive
+from lorasweep.components.optimizers._groups import USUAL_LR, Beta, Epsilon, TextEncoderRate, WeightDecay, param_groups
+from lorasweep.core.ranges import Positive
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +27,8 @@ def build(
     lr: Positive,
     text_encoder_lr: TextEncoderRate,
     betas: tuple[Beta, Beta],
-    weight_decay: NotNegative,
-    eps: Positive,
+    weight_decay: WeightDecay,
+    eps: Epsilon,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 

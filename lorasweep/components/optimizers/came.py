@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorasweep.components.optimizers._groups import USUAL_LR, Beta, TextEncoderRate, param_groups
-from lorasweep.core.ranges import NotNegative, Positive
+from lorasweep.components.optimizers._groups import USUAL_LR, Beta, TextEncoderRate, WeightDecay, param_groups
+from lorasweep.core.ranges import Positive
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ def build(
     lr: Positive,
     text_encoder_lr: TextEncoderRate,
     betas: tuple[Beta, Beta, Beta],
-    weight_decay: NotNegative,
+    weight_decay: WeightDecay,
     clip_threshold: Positive,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorasweep.components.optimizers._groups import Beta, param_groups
-from lorasweep.core.ranges import NotNegative, Positive
+from lorasweep.components.optimizers._groups import Beta, FirstStepSize, WeightDecay, param_groups
+from lorasweep.core.ranges import Positive
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +22,8 @@ def build(
     *,
     lr: Positive,
     betas: tuple[Beta, Beta],
-    weight_decay: NotNegative,
-    d0: Positive,
+    weight_decay: WeightDecay,
+    d0: FirstStepSize,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 

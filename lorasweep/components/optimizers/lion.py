@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lorasweep.components.optimizers._groups import Beta, TextEncoderRate, param_groups
-from lorasweep.core.ranges import NotNegative, Positive
+from lorasweep.components.optimizers._groups import Beta, TextEncoderRate, WeightDecay, param_groups
+from lorasweep.core.ranges import Positive
 from lorasweep.core.records import Advice
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def build(
     lr: Positive,
     text_encoder_lr: TextEncoderRate,
     betas: tuple[Beta, Beta],
-    weight_decay: NotNegative,
+    weight_decay: WeightDecay,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from lorasweep.components.optimizers._groups import TEXT_ENCODER, Beta, TextEncoderRate, param_groups
-from lorasweep.core.ranges import NotNegative, Positive
+from pydantic import Field
+
+from lorasweep.components.optimizers._groups import (
+    TEXT_ENCODER,
+    Beta,
+    FirstStepSize,
+    TextEncoderRate,
+    WeightDecay,
+    param_groups,
+)
+from lorasweep.core.ranges import Positive
 
 if TYPE_CHECKING:
     import torch
@@ -26,9 +35,9 @@ def build(
     lr: Positive,
     text_encoder_lr: TextEncoderRate,
     betas: tuple[Beta, Beta],
-    weight_decay: NotNegative,
-    d_coef: Positive,
-    d0: Positive,
+    weight_decay: WeightDecay,
+    d_coef: Annotated[float, Field(gt=0, le=100, description="0.5 to 2 is usual")],
+    d0: FirstStepSize,
     safeguard_warmup: bool,
     use_bias_correction: bool,
 ) -> torch.optim.Optimizer:

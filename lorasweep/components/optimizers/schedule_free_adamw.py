@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from lorasweep.components.optimizers._groups import USUAL_LR, Beta, TextEncoderRate, param_groups
-from lorasweep.core.ranges import NotNegative, Positive
+from lorasweep.components.optimizers._groups import USUAL_LR, Beta, TextEncoderRate, WeightDecay, param_groups
+from lorasweep.core.ranges import Positive
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ def build(
     lr: Positive,
     text_encoder_lr: TextEncoderRate,
     betas: tuple[Annotated[float, Field(gt=0, lt=1, description="0.9 is usual")], Beta],
-    weight_decay: NotNegative,
+    weight_decay: WeightDecay,
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 

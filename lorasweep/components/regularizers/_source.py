@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-LossWeight = Annotated[float, Field(gt=0, description="1 counts in full")]
+LossWeight = Annotated[float, Field(gt=0, le=100, description="1 counts in full")]
 ExposureShare = Annotated[float, Field(gt=0, le=10, description="1 doubles an epoch, as kohya does")]
-Images = Annotated[int, Field(ge=1, description="e.g. 16")]
+Images = Annotated[int, Field(ge=1, le=10_000, description="e.g. 16")]
 
 
 def _with_words(given: tuple[str, ...]) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def build(
     path: Text | None,
     prior_loss_weight: LossWeight,
     share: ExposureShare,
-    strangers: Annotated[int, Field(ge=1, description="e.g. 40")],
+    strangers: Annotated[int, Field(ge=1, le=10_000, description="e.g. 40")],
 ) -> RegularizationImages:
     """Plan a folder of class images.
 

@@ -163,7 +163,7 @@ def test_knobs_of_a_part_that_does_not_exist_are_not_held_against_another() -> N
         ("sample.guidance=-1", "sample.guidance", "must be in [0, 100]"),
         ("sample.guidance=1e9", "sample.guidance", "must be in [0, 100]"),
         ("sample.seeds=[-1]", "sample.seeds", "must be in [0"),
-        ("launcher.threads=0", "launcher.threads", "must be >= 1"),
+        ("launcher.threads=0", "launcher.threads", "must be in [1, 1024]"),
         ("sample.width=70", "sample.width", "override: sample.width=72"),
         ("train.device=gpu", "train.device", "must be auto, cpu, cuda"),
         ("dataset.prompts.clas=[a]", "dataset.prompts.clas", "must be one of"),
