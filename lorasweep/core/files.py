@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -13,7 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasweep.core import paths
+from lorasweep.core import paths, printable
+
+_log = logging.getLogger(__name__)
 
 # Windows replaces no file that somebody reads just now, which takes milliseconds.
 READ_PATIENCE_S = 5.0 if os.name == "nt" else 0.0
@@ -139,18 +143,36 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
 
 
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the events of a log; an absent file is an empty log and a torn line is skipped."""
-    if not path.exists():
-        return
-    with open(path, "rb") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError):
+def read_jsonl(path: Path, *, fits: Callable[[dict[str, Any]], bool] = lambda row: True) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a log that fit; an absent file is an empty log.
+
+    A torn line is skipped, and one that is none of this log's is named besides.
+    """
+    if path.exists():
+        with open(path, "rb") as file:
+            yield from rows_of(file, path, fits=fits)
+
+
+def rows_of(lines: Iterable[bytes], path: Path, *, fits: Callable[[dict[str, Any]], bool]) -> Iterator[dict[str, Any]]:
+    """Yield the rows among some lines of a log, as `read_jsonl` does."""
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            if not line.strip() or line.startswith(b'{"'):
                 continue
-            if isinstance(row, dict):
-                yield row
+            row = None
+        if isinstance(row, dict) and fits(row):
+            yield row
+        else:
+            _name_foreign(path, line.strip()[:60])
+
+
+@functools.cache
+def _name_foreign(path: Path, start: bytes) -> None:
+    """Name a line that is skipped, once in a process."""
+    text = printable.readable(start.decode("utf-8", "replace"))
+    _log.warning("%s: skipped a line that is none of its own: %s", path, text)
 
 
 def link_or_copy(source: str, target: str) -> None:

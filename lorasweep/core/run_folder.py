@@ -10,7 +10,6 @@ reads as empty. What is read is plain data: a recipe is checked by `config.read_
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -171,24 +170,19 @@ class RunFolder:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Everything that was logged."""
-        return files.read_jsonl(self.path / EVENTS_FILE)
+        return files.read_jsonl(self.path / EVENTS_FILE, fits=_is_event)
 
     def last_events(self, tail_bytes: int) -> Iterator[dict[str, Any]]:
-        """The whole lines among the last bytes of the log; torn ones are skipped."""
+        """The whole lines among the last bytes of the log."""
+        path = self.path / EVENTS_FILE
         try:
-            with open(self.path / EVENTS_FILE, "rb") as file:
+            with open(path, "rb") as file:
                 start = max(0, file.seek(0, os.SEEK_END) - tail_bytes)
                 file.seek(start)
                 lines = file.read().splitlines()
         except OSError:
             return
-        for line in lines[1:] if start else lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict):
-                yield event
+        yield from files.rows_of(lines[1:] if start else lines, path, fits=_is_event)
 
     def rungs(self) -> list[dict[str, Any]]:
         """What was measured at the rungs so far: `step`, `exposures_per_image`, `metrics`, ..."""
@@ -250,6 +244,17 @@ class SweepFolder:
     def timing(self) -> dict[str, Any]:
         """`estimated_s`, `real_s`, `done`, `error`; empty before the driver's end."""
         return files.read_object(self.path / TIMING_FILE)
+
+
+def _is_event(row: dict[str, Any]) -> bool:
+    """Whether a row is what a run logs: a kind at a time and a step, and the numbers that go with the kind."""
+    kind, metrics = row.get("kind"), row.get("metrics", None if row.get("kind") in ("step", "rung") else {})
+    numbers = [row.get("time"), row.get("step"), row.get("exposures_per_image", None if kind == "rung" else 0)]
+    return (
+        isinstance(kind, str)
+        and isinstance(metrics, dict)
+        and all(isinstance(number, int | float) for number in (*numbers, *metrics.values()))
+    )
 
 
 def ratings_file(folder: Path, rater: str) -> Path:

@@ -27,7 +27,10 @@ def look_at(tagger: Tagger, images: Mapping[Path, str], tell: Callable[[int, int
     """
     memory = paths.cache() / "tags" / f"{VERSION}-{tagger.fingerprint}.jsonl"
     memory.parent.mkdir(parents=True, exist_ok=True)
-    known = {row["image"]: [Tag(*tag) for tag in row["tags"]] for row in files.read_jsonl(memory)}
+    known = {
+        row["image"]: [Tag(*tag) for tag in row["tags"]]
+        for row in files.read_jsonl(memory, fits=lambda row: isinstance(row.get("tags"), list) and "image" in row)
+    }
     new = [
         (content, path) for content, path in {sha: path for path, sha in images.items()}.items() if content not in known
     ]

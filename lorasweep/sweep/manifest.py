@@ -290,13 +290,15 @@ def append(sweep_folder: Path, row: AddedTrials) -> None:
 
 def read(sweep_folder: Path) -> list[AddedTrials]:
     """Read all lines that are whole, in the order in which they were asked."""
-    found = []
-    for data in read_jsonl(sweep_folder / ASKED_FILE):
-        try:
-            found.append(from_dict(AddedTrials, data))
-        except (TypeError, KeyError):
-            continue
-    return found
+    return [from_dict(AddedTrials, data) for data in read_jsonl(sweep_folder / ASKED_FILE, fits=_is_added)]
+
+
+def _is_added(data: dict[str, Any]) -> bool:
+    try:
+        from_dict(AddedTrials, data)
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return False
+    return True
 
 
 def forget(sweep_folder: Path) -> None:

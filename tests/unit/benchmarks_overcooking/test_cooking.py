@@ -57,7 +57,7 @@ def test_checkpoints_are_rungs_that_were_both_measured_and_witnessed(tmp_path: P
     files.write_json(folder / "truth" / "base.json", {"groups": groups})
     files.write_json(folder / "truth" / "step_000020.json", {"groups": groups, "cpu_s": 1.5})
     for step, kind in ((20, "samples"), (20, "rung"), (40, "rung")):
-        event = {"kind": kind, "step": step, "exposures_per_image": 3.0, "metrics": {"burn/score": 0.2}}
+        event = {"kind": kind, "time": 1.0, "step": step, "exposures_per_image": 3.0, "metrics": {"burn/score": 0.2}}
         files.append_jsonl(folder / "events.jsonl", event)
     (found,) = table.load(tmp_path)
     assert (found.step, found.metrics, found.ended) == (20, {"burn/score": 0.2}, True)
@@ -76,7 +76,7 @@ def test_likeness_that_was_lost_again_is_unlearned(tmp_path: Path) -> None:
     for step, likeness in ((20, 0.5), (40, 0.8), (60, 0.3)):
         shown = {name: group() | {"likeness": [likeness, likeness]} for name in names}
         files.write_json(folder / "truth" / f"step_{step:06d}.json", {"groups": shown, "cpu_s": 1.0})
-        event = {"kind": "rung", "step": step, "exposures_per_image": 1.0, "metrics": {}}
+        event = {"kind": "rung", "time": 1.0, "step": step, "exposures_per_image": 1.0, "metrics": {}}
         files.append_jsonl(folder / "events.jsonl", event)
     unlearned = [c.truth.extra["unlearned"] for c in table.load(tmp_path)]
     assert unlearned == pytest.approx([0.0, 0.0, 0.5])

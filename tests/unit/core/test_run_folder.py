@@ -49,9 +49,10 @@ def test_the_end_of_a_log_is_whole_lines(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert list(run.last_events(100)) == list(run.events()) == []
     for step in range(20):
-        files.append_jsonl(tmp_path / "events.jsonl", {"kind": "rung" if step % 10 == 0 else "step", "step": step})
+        event = {"kind": "rung" if step % 10 == 0 else "step", "time": 1.0, "step": step, "metrics": {}}
+        files.append_jsonl(tmp_path / "events.jsonl", {**event, "exposures_per_image": 1.0})
     with open(tmp_path / "events.jsonl", "a") as file:
         file.write('{"kind": "torn')
     assert [event["step"] for event in run.last_events(10_000)] == list(range(20))
-    assert [event["step"] for event in run.last_events(100)] == [18, 19]
+    assert [event["step"] for event in run.last_events(200)] == [18, 19]
     assert [event["step"] for event in run.rungs()] == [0, 10]
