@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 from lorasweep import config
 from lorasweep.cli.audit_command import recipe_of
-from lorasweep.core import files, progress, registry
-from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core import files, paths, progress, registry
+from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.printable import readable
 from lorasweep.core.protocols import Tag
 from lorasweep.core.records import Component, Recipe
@@ -78,10 +78,10 @@ def _asked(root: Path, words: Sequence[str]) -> tuple[Component | None, Recipe]:
 
 
 def _require_one_way(options: argparse.Namespace) -> None:
-    """Refuse options that say two things, or nothing.
+    """Refuse options that say two things, or nothing, or name a place that cannot be written to.
 
     Raises:
-        ConfigError: with every problem.
+        InputError: with every problem.
     """
     problems = []
     if options.apply is None and not options.overrides and not options.undo:
@@ -96,18 +96,16 @@ def _require_one_way(options: argparse.Namespace) -> None:
         codecs.lookup(options.encoding)
     except LookupError:
         problems.append(Problem("--encoding", f"no such encoding, got {options.encoding}", "e.g. cp1252 or utf-16"))
+    if options.out is not None and options.out.exists():
+        problems.append(Problem("--out", f"{options.out} is there already", "name a new folder"))
     if problems:
         raise ConfigError(problems, subject="the command line")
+    if options.out is not None:
+        paths.require_writable(options.out.parent, option="--out")
 
 
 def _write_folder(folder: Path, root: Path, texts: dict[Path, str]) -> None:
-    """Write all captions into a folder of their own, laid out as the dataset is.
-
-    Raises:
-        InputError: it is there already.
-    """
-    if folder.exists():
-        raise InputError(Problem("--out", f"{folder} is there already", "name a new folder"), subject="--out")
+    """Write all captions into a folder of their own, laid out as the dataset is."""
 
     def fill(place: Path) -> None:
         for file, text in texts.items():

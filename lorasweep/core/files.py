@@ -46,8 +46,10 @@ def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool =
         with open(temporary, "rb+") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
         _replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # of a full disk, it names no file
+            error.filename = error.filename or str(path)
         raise
     if durable:
         sync_folder(path.parent)

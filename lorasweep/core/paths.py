@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lorasweep.core.errors import InputError, Problem
 
+_PROBE_BYTES = 2**16  # a disk with less room than a page of results is full
 SINGLE_RUNS, JUDGED_RUNS = "train", "judge"  # in the outputs, beside the sweeps
 
 
@@ -67,13 +68,14 @@ def require_writable(folder: Path, *, option: str = "") -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_PROBE_BYTES))
     except OSError as error:
+        reason = "is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror or str(error)
         raise InputError(
             Problem(
                 str(folder),
-                f"results cannot be written here: {error.strerror or error}",
+                f"results cannot be written here: {reason}",
                 f"choose another place with {option or 'LORASWEEP_HOME=/some/folder'}",
             ),
             subject="the output folder",

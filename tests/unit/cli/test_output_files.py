@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,9 @@ def test_a_command_replaces_what_it_wrote_before(me: Path) -> None:
         ["import", "~/config.toml", "-o", "file/x.yaml"],
         ["calibrate", *CHEAP, "--out=file/x.json"],
         ["report", "train", "-o", "file/x"],
+        ["report", "train", "-o", "file"],
+        ["audit", "dolls", "--html=file/x.html"],
+        ["caption", "dolls", "tagger=dollhouse", "--out=file/x"],
     ],
 )
 def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(
@@ -114,7 +118,30 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(
 
     told = capsys.readouterr()
     assert "results cannot be written here" in told.err and "choose another place with --" in told.err
-    assert "trial" not in told.out
+    assert "File exists" not in told.err and ("is a file, not a folder" in told.err or "Not a directory" in told.err)
+    assert "trial" not in told.out and "images" not in told.err
+
+
+def test_new_captions_that_cannot_be_kept_are_not_made(me: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("there").mkdir()
+    assert main(["caption", "there", "tagger=dollhouse", "--out=there"]) == 2
+    assert "there is there already" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_beforehand_and_afterwards_by_name(
+    me: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.TemporaryFile", full)
+        assert main(["plan", *CHEAP, "--png=rates.png"]) == 2
+    assert "results cannot be written here: No space left on device" in capsys.readouterr().err
+    kohya(me)
+    monkeypatch.setattr("os.fsync", full)
+    assert main(["import", "~/config.toml", "-o", "mine.yaml"]) == 1
+    assert "mine.yaml cannot be written or read: No space left on device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
