@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lorasweep.core.printable import on_one_line
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -31,7 +33,12 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        return f"{self.where}  {self.message}" + (f"  ({self.hint})" if self.hint else "")
+        return self.line()
+
+    def line(self, width: int = 0) -> str:
+        """One line, whatever is quoted in it; what is wrong begins behind `width` columns."""
+        hint = f"  ({self.hint})" if self.hint else ""
+        return f"{on_one_line(self.where):<{width}}  {on_one_line(self.message + hint)}"
 
 
 class LorasweepError(Exception):
@@ -55,11 +62,8 @@ class InputError(LorasweepError):
     def __str__(self) -> str:
         count = len(self.problems)
         width = min(40, max((len(p.where) for p in self.problems), default=0))
-        lines = [f"{type(self).__name__}: {count} problem{'s' if count != 1 else ''} in {self.subject}"]
-        for problem in self.problems:
-            hint = f"  ({problem.hint})" if problem.hint else ""
-            lines.append(f"  {problem.where:<{width}}  {problem.message}{hint}")
-        return "\n".join(lines)
+        lines = [f"{type(self).__name__}: {count} problem{'s' if count != 1 else ''} in {on_one_line(self.subject)}"]
+        return "\n".join([*lines, *(f"  {problem.line(width)}" for problem in self.problems)])
 
 
 class ConfigError(InputError):

@@ -137,3 +137,23 @@ def test_escapes_in_names_and_captions_are_refused(
 def test_what_is_printed_all_the_same_is_made_visible() -> None:
     assert printable.visible("a\x1b[31mb\nc\td") == "a�[31mb\nc\td"
     assert printable.has_control_characters("\x9b") and not printable.has_control_characters("zoë\n\t👩‍🎨")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        r'arms: {"a\nEVIL": {adapter.dim: 4}}',
+        r'arms: {a: {"adapter.\nEVIL": 4}}',
+        r'recipe: {"train.\nEVIL": 4}',
+        r'recipe: {dataset.prompts: {"in\nEVIL": [x]}}',
+        r'"\nEVIL": 4',
+        r'recipe: {adapter: "lora\nEVIL"}',
+    ],
+)
+def test_a_line_break_in_a_sweep_file_breaks_no_line_of_its_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], said: str
+) -> None:
+    (tmp_path / "s.yaml").write_text(f"sweep:\n  question: which?\n  {said}\n", encoding="utf-8")
+    assert main(["plan", str(tmp_path / "s.yaml")]) == 2
+    told = capsys.readouterr().err
+    assert "EVIL" in told and not any(line.lstrip().startswith("EVIL") for line in told.splitlines())
