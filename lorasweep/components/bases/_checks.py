@@ -189,16 +189,21 @@ def _part_problems(part: Path, family: Family, *, weights: bool) -> list[Finding
     if not any(file.name.startswith(f"{stem}.") for file in files) and len(files) == 1:
         message = f"must hold {part.name}/{stem}.safetensors, as diffusers names it, got {files[0].name}"
         found.append(_of_path(message, "rename it, if it is that"))
+    listed: dict[str, str] = {}
     for index in part.glob("*.safetensors.index.json"):
-        shards = set(read_object(index).get("weight_map", {}).values())
-        if absent := sorted(shards - {file.name for file in part.glob("*.safetensors")}):
+        listed |= read_object(index).get("weight_map", {})
+        if absent := sorted(set(listed.values()) - {file.name for file in part.glob("*.safetensors")}):
             message = f"must hold every file that {part.name}/{index.name} lists, got none of {some(absent)}"
             found.append(_of_path(message, "complete the download"))
     for file in files:
         try:
-            read_header(file)
+            held = read_header(file)
         except ValueError as error:
             message = f"must hold readable weights, got {part.name}/{file.name}, {error}"
+            found.append(_of_path(message, _ANOTHER_COPY))
+            continue
+        if lost := [name for name, shard in listed.items() if shard == file.name and name not in held]:
+            message = f"must hold what the index of {part.name}/ lists, got {file.name} without {some(lost)}"
             found.append(_of_path(message, _ANOTHER_COPY))
     return found
 

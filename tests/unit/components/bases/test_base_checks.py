@@ -268,6 +268,16 @@ def test_a_missing_shard_is_named(folder: Path, home: Path, capsys: pytest.Captu
     assert "got none of second.safetensors" in capsys.readouterr().err
 
 
+def test_a_weight_that_the_index_lists_and_no_file_holds_is_named(
+    folder: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = dict.fromkeys([*load_file(folder / UNET), "conv_in.gone"], Path(UNET).name)
+    (folder / f"{UNET}.index.json").write_text(json.dumps({"weight_map": listed}))
+    assert plan(folder) == 2
+    assert "must hold what the index of unet/ lists" in (said := capsys.readouterr().err)
+    assert "without conv_in.gone" in said
+
+
 def test_a_folder_of_checkpoints_is_answered_with_its_files(
     checkpoint: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
