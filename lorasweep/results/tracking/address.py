@@ -32,7 +32,10 @@ _USERINFO = r"(?!/)(?:(?P<user>[^{stop}/?#:@]*):(?!\d+(?:[/?#{stop}]|$))[^{stop}
 _IN_AN_ADDRESS = re.compile(
     r"(?P<scheme>[A-Za-z][\w+.-]*:?//?|(?![A-Za-z][\w+.-]*:?/))" + _USERINFO.replace("{stop}", "\0")
 )
-_IN_A_TEXT = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)" + _USERINFO.replace("{stop}", r"\s'\"<>"))
+# A path made of an address has one slash; a single letter before it is a drive.
+_SCHEME = r"(?P<scheme>[A-Za-z][\w+.-]*://|[A-Za-z][\w+.-]+:/)"
+_IN_A_TEXT = re.compile(_SCHEME + _USERINFO.replace("{stop}", r"\s'\"<>"))
+_AS_OF_SSH = re.compile(r"(?<![\w.:-])(?P<scheme>)(?P<user>[\w.-]+):(?!\d+@)[^\s'\"<>/@]+@(?=[\w\[])")
 _IN_A_QUERY = re.compile(
     r"(?i)([?&;][\w.-]*(?:pass|pwd|token|secret|key|credential|signature|auth|odbc_connect)[\w.-]*=)[^&;#\s'\"<>]+"
 )
@@ -64,7 +67,9 @@ def masked(text: str) -> str:
     uri = os.environ.get(VARIABLE, "")
     if found := _IN_AN_ADDRESS.match(uri):
         text = text.replace(uri, _masked_user(found) + uri[found.end() :])
-    text = _IN_A_QUERY.sub(rf"\1{MASK}", _IN_A_TEXT.sub(_masked_user, text))
+    for form in (_IN_A_TEXT, _AS_OF_SSH):
+        text = form.sub(_masked_user, text)
+    text = _IN_A_QUERY.sub(rf"\1{MASK}", text)
     for secret in sorted(_secrets(uri), key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text

@@ -251,3 +251,31 @@ def test_the_ui_hands_its_database_on_by_the_environment(store_home: Path) -> No
         ui.terminate()
         said, _ = ui.communicate(timeout=60)
     assert SECRET not in said and "MLflow" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["launcher=ssh", "launcher.hosts=['me:S3cretPw@gpu1']"],
+        ["launcher=ssh", "launcher.hosts=['ssh://me:S3cretPw@gpu1']"],
+        ["launcher=ray", "launcher.address=ray://me:S3cretPw@head:10001"],
+        ["dataset.path=s3://AKIA:S3cretPw@bucket/images"],
+        ["dataset.path=me:S3cretPw@host:/images"],
+        ["base=stable_diffusion", "base.path=https://me:S3cretPw@example.org/a.safetensors"],
+        ["base=stable_diffusion", "base.path='https://example.org/a.safetensors?token=S3cretPw'"],
+        ["tracking.uri=http://me:S3cretPw@example.org"],
+        ["https://me:S3cretPw@example.org/sweep.yaml"],
+    ],
+)
+def test_a_secret_in_any_word_of_the_command_line_is_not_shown(
+    home: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    for more in ([], ["--json"]):
+        assert main(["plan", *words, *more]) == 2
+        told = capsys.readouterr()
+        assert "S3cretPw" not in told.err + told.out and told.err
+
+
+@pytest.mark.parametrize("text", ["C:/Users/me@home/a.png", "a:1@2x.png", "see lorasweep:4 and me@example.org"])
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert masked(text) == text
