@@ -64,6 +64,9 @@ def _apart(what: str) -> Any:
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, title="have at least one seed"), _apart("seed")]
 Ladder = Annotated[tuple[Annotated[float, Field(ge=0, le=2)], ...], _apart("weight")]  # LoRA weights
+Experiment = Annotated[
+    str, Field(pattern=r"^([^:]|:+[^:/])+$", title="be a name: an address goes into MLFLOW_TRACKING_URI")
+]
 Shift = Annotated[float, Field(gt=0, le=1000)]  # of noise levels
 Side = Annotated[int, Field(ge=8, le=4096, examples=[512])]  # px
 _DEVICES = "be auto, cpu, cuda or cuda:N"
@@ -244,7 +247,7 @@ class TrackingOptions:
     """Where results are mirrored (`conf/tracking/`); never part of a recipe's fingerprint."""
 
     name: Literal["mlflow", "none"] = "mlflow"
-    experiment: Text = "lorasweep"
+    experiment: Experiment = "lorasweep"
     timeout_s: NotNegative = 20.0  # how long the end of a sweep waits for a slow server
 
 

@@ -264,6 +264,7 @@ def test_the_ui_hands_its_database_on_by_the_environment(store_home: Path) -> No
         ["base=stable_diffusion", "base.path=https://me:S3cretPw@example.org/a.safetensors"],
         ["base=stable_diffusion", "base.path='https://example.org/a.safetensors?token=S3cretPw'"],
         ["tracking.uri=http://me:S3cretPw@example.org"],
+        ["tracking.experiment='http://me:S3cretPw@example.org'"],
         ["https://me:S3cretPw@example.org/sweep.yaml"],
     ],
 )
