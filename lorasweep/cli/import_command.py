@@ -79,11 +79,11 @@ def _make_links(folder: Path, links: Sequence[Link]) -> None:
 def _say(imported: Imported, out: Path | None) -> None:
     """The headline, on stderr: stdout may carry the recipe."""
     counts = (
-        (len(imported.lines), "keys translated"),
-        (len(imported.untranslated), "options could not be translated"),
-        (len(imported.differs), "are not quite the same"),
+        (len(imported.lines), "key translated", "keys translated"),
+        (len(imported.untranslated), "option could not be translated", "options could not be translated"),
+        (len(imported.differs), "is not quite the same", "are not quite the same"),
     )
-    print("; ".join(f"{count} {what}" for count, what in counts), file=sys.stderr)
+    print("; ".join(f"{count} {one if count == 1 else more}" for count, one, more in counts), file=sys.stderr)
     for note in imported.untranslated:
         print(f"  {readable(f'{note.option}: {note.reason}')}", file=sys.stderr)
     if out:
