@@ -1,6 +1,6 @@
 """Measure when a tag is fused with the trigger, by the share of a dataset's captions that have it.
 
-    python -m benchmarks.fused_tags [--shares 0.2 0.5 0.8 0.95 1] [--seeds 0 1] [--steps 320]
+    python -m benchmarks.fused_tags [--shares 0.2 0.5 0.8 0.95 1] [--seeds 0 1] [--steps 400]
 
 For each share and seed a dataset of one subject is drawn on the embedded world, with `night sky` and `hat`, each
 in that share of the images and of their captions, and with other things, captioned too, in the rest. A LoRA is
@@ -31,7 +31,7 @@ PROMPTS = {
 }
 NOISES = 4
 OVERRIDES = [
-    *("optimizer.lr=2e-3", "train.rungs=1", "train.keep=last", "dataset.holdout=0", "metrics=[]", "tracking=none"),
+    *("optimizer.lr=4e-3", "train.rungs=1", "train.keep=last", "dataset.holdout=0", "metrics=[]", "tracking=none"),
     *("sample.weights=[0.7]", "sample.seeds=[0]", 'dataset.prompts={in_distribution: ["zkw, 1girl"]}'),
 ]
 
@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.2, 0.5, 0.8, 0.95, 1.0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--steps", type=int, default=320)
+    parser.add_argument("--steps", type=int, default=400)
     options = parser.parse_args()
     head = [f"{what}, {kind}" for kind in PROMPTS for what in (*TAGS, "subject")]
     print("| share | " + " | ".join(head) + " |\n" + "|---" * (len(head) + 1) + "|")

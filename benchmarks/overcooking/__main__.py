@@ -2,7 +2,7 @@
 
 python -m benchmarks.overcooking run --home DIR [--processes 4] [--budget 60m] [--steps 320] [--rungs 8]
 python -m benchmarks.overcooking report --home DIR [--page docs/overcooking.md]
-python -m benchmarks.overcooking rejudge --home DIR --into OTHER [KEY=VALUE ...]
+python -m benchmarks.overcooking rejudge --home DIR --into OTHER [--as-files] [KEY=VALUE ...]
 python -m benchmarks.overcooking compare --home DIR --other OTHER
 python -m benchmarks.overcooking beside --home DIR [OTHER ...]
 """
@@ -109,7 +109,7 @@ def rejudge(options: argparse.Namespace, home: Path) -> int:
     """Judge the checkpoints of a home otherwise."""
     from benchmarks.overcooking import rejudging
 
-    for name in rejudging.rejudge(home, options.into, options.overrides):
+    for name in rejudging.rejudge(home, options.into, options.overrides, as_files=options.as_files):
         print(name, flush=True)
     return 0
 
@@ -170,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     tell.set_defaults(command=report)
     again = commands.add_parser("rejudge", help="judge the checkpoints of a home otherwise")
     again.add_argument("--into", type=Path, required=True, help="folder of the judgements")
+    again.add_argument("--as-files", action="store_true", help="as `judge` does what `export` writes, in fp16")
     again.add_argument("overrides", nargs="*", help="KEY=VALUE, on top of the product's own sampling and metrics")
     again.set_defaults(command=rejudge)
     against = commands.add_parser("compare", help="what another way of judging costs in truth")
