@@ -5,8 +5,8 @@
 For each share and seed a dataset of one subject is drawn on the embedded world, with `night sky` and `hat`, each
 in that share of the images and of their captions, and with other things, captioned too, in the rest. A LoRA is
 trained on it, and asked for the subject without a word about either (unasked), with other things in their place
-(instead), and with both (asked). The world's reader says which pictures show them, and how far the subject is to
-be seen. What is trained already (LORASWEEP_HOME) is not trained again.
+(instead), and with both (asked). The world's reader says which pictures show them, and how far the subject's
+hair, eyes and skin are to be seen. What is trained already (LORASWEEP_HOME) is not trained again.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def draw_dataset(root: Path, share: float, seed: int) -> None:
 
 
 def seen(run: Any, prompts: Sequence[str], weight: float) -> dict[str, float]:
-    """The share of pictures that show each tag, and the mean probability of the subject's marks."""
+    """The share of pictures that show each tag, and the mean probability of the subject's hair, eyes and skin."""
     import numpy as np
     import torch
 
@@ -69,7 +69,7 @@ def seen(run: Any, prompts: Sequence[str], weight: float) -> dict[str, float]:
     pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2) / 255
     reading = Reader.load().read(pixels)
     found = {tag: reading.values(attribute).count(tag) / len(pictures) for tag, (attribute, _) in TAGS.items()}
-    return found | {"subject": reading.marks(world.SUBJECTS[SUBJECT]).mean().item()}
+    return found | {"subject": reading.traits(world.SUBJECTS[SUBJECT]).mean().item()}
 
 
 def cook(share: float, seed: int, steps: int) -> Any:
