@@ -40,8 +40,9 @@ def run(options: argparse.Namespace) -> int:
     cooked = dataclasses.replace(recipe, tracking=TrackingOptions(), launcher=LauncherOptions())
     # A folder per recipe and options: another recipe for the same base is no change of the sweep before.
     name = f"calibrate-{calibration.key_of(holds_for)}-{digest([cooked, how])[:8]}"
-    steps = plan.make_plan(recipe).steps
-    spec = sweep_of_controls(options.overrides, name=name, steps=steps, options=how)
+    own = plan.make_plan(recipe)
+    held_out = len(own.held_out_images())
+    spec = sweep_of_controls(options.overrides, name=name, steps=own.steps, held_out=held_out, options=how)
     plans = {arm.name: plan.make_plan(arm.recipe) for arm in spec.arms}
     folder = paths.outputs() / name
 

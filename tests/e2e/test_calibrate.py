@@ -101,4 +101,7 @@ def test_a_recipe_that_cannot_be_calibrated_for_is_refused_before_any_work(
     for wrong in ("dataset.holdout", "metrics", "--rungs", "--times"):
         assert wrong in said
     assert "Traceback" not in said
+    few = [word.replace("images=8", "images=3") for word in TINY]
+    assert main(["calibrate", *few, f"base.path={tiny_sd}"]) == 2
+    assert "dataset.holdout" in capsys.readouterr().err, "too few for one to be held out"
     assert not (home / "outputs").exists()

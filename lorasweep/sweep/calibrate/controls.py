@@ -45,14 +45,16 @@ _DECIDED = {
 }
 
 
-def sweep_of_controls(overrides: Sequence[str], *, name: str, steps: int, options: ControlOptions) -> config.SweepSpec:
-    """Declare the controls of the recipe that the overrides make, which takes so many optimizer steps.
+def sweep_of_controls(
+    overrides: Sequence[str], *, name: str, steps: int, held_out: int, options: ControlOptions
+) -> config.SweepSpec:
+    """Declare the controls of the recipe that the overrides make: so many optimizer steps, and images held out.
 
     Raises:
         ConfigError: the recipe cannot be overtrained or judged that way.
     """
     recipe = config.compose_recipe(overrides)
-    _check(recipe, overrides, options)
+    _check(recipe, overrides, options, held_out=held_out)
     lr = recipe.optimizer.options["lr"]
     long = _overtrained(steps=steps * options.times, rungs=options.rungs)
     hot_steps = max(options.rungs, round(steps * options.times / HOT))
@@ -87,7 +89,7 @@ def _overtrained(*, steps: int, rungs: int) -> list[str]:
     ]
 
 
-def _check(recipe: Recipe, overrides: Sequence[str], options: ControlOptions) -> None:
+def _check(recipe: Recipe, overrides: Sequence[str], options: ControlOptions, *, held_out: int) -> None:
     problems = []
     for text in overrides:
         key = text.lstrip("+~").partition("=")[0]
@@ -99,9 +101,10 @@ def _check(recipe: Recipe, overrides: Sequence[str], options: ControlOptions) ->
     if options.times < 2:
         message = f"must be >= 2: nothing is ruined by the recipe as it is, got {options.times}"
         problems.append(Problem("--times", message, "e.g. --times 10"))
-    if recipe.dataset.holdout <= 0:
-        message = "must be > 0: without held-out images nobody knows where learning ends"
-        problems.append(Problem("dataset.holdout", message, "override: dataset.holdout=0.2"))
+    if not held_out:
+        message = "must hold an image out: without, nobody knows where learning ends"
+        hint = "dataset.holdout=0.2 of five images or more, or dataset.holdout_path=some/folder"
+        problems.append(Problem("dataset.holdout", message, hint))
     if not isinstance(recipe.optimizer.options.get("lr"), float):
         problems.append(Problem("optimizer", "must have a learning rate to overheat", "optimizer=adamw"))
     if "generalisation" not in recipe.metrics:

@@ -23,7 +23,7 @@ FEW = ControlOptions(times=6, rungs=5, seeds=(0, 1))
 
 
 def test_one_control_is_trained_too_long_and_one_too_hot() -> None:
-    spec = sweep_of_controls(["optimizer.lr=2e-3", "adapter.dim=8"], name="c", steps=100, options=FEW)
+    spec = sweep_of_controls(["optimizer.lr=2e-3", "adapter.dim=8"], name="c", steps=100, held_out=4, options=FEW)
     long, hot = (arm.recipe for arm in spec.arms)
     assert [arm.name for arm in spec.arms] == ["long", "hot"] and spec.seeds == (0, 1)
     assert (long.train.max_steps, hot.train.max_steps) == (600, 200)
@@ -36,7 +36,7 @@ def test_one_control_is_trained_too_long_and_one_too_hot() -> None:
 def test_a_recipe_that_cannot_be_judged_is_refused_with_every_reason() -> None:
     words = ["dataset.holdout=0", "~metrics.generalisation"]
     with pytest.raises(ConfigError) as refused:
-        sweep_of_controls(words, name="c", steps=100, options=FEW)
+        sweep_of_controls(words, name="c", steps=100, held_out=0, options=FEW)
     assert {problem.where for problem in refused.value.problems} == {"dataset.holdout", "metrics"}
 
 
