@@ -83,9 +83,8 @@ def read_control(arm: str, rungs: Sequence[Row]) -> Control:
     """
     judged = [rung for rung in rungs if HELD_OUT in rung["metrics"]]
     if len(judged) < 2:
-        raise LorasweepError(
-            f"control `{arm}` was judged fewer than twice: nothing can be placed (if it diverged: lower optimizer.lr)"
-        )
+        hint = "if it diverged, lower optimizer.lr"
+        raise LorasweepError(f"control `{arm}` was judged fewer than twice: nothing can be placed ({hint})")
     healthy = min(judged, key=lambda rung: rung["metrics"][HELD_OUT])
     gain = -math.log(healthy["metrics"][HELD_OUT])
     later = [rung for rung in judged if rung["step"] > healthy["step"]]
