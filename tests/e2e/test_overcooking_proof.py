@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks.overcooking import cooking, grid, table
 from benchmarks.overcooking.pictures import Counts
+from lorasweep.core import files
+from lorasweep.core.records import to_dict
 
 COUNTS = Counts(trained=2, recombined=2, stranger=2, open=2, plain=2, replicas=1)
 
@@ -16,7 +18,9 @@ COUNTS = Counts(trained=2, recombined=2, stranger=2, open=2, plain=2, replicas=1
 @pytest.mark.slow
 def test_a_run_is_trained_judged_and_witnessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORASWEEP_HOME", str(tmp_path))
-    run = grid.runs(setting=grid.Setting(steps=2, rungs=1))[0]
+    setting = grid.Setting(steps=2, rungs=1)
+    files.write_json(tmp_path / table.SETTINGS, to_dict(setting))
+    run = grid.runs(setting=setting)[0]
     said = cooking.cook_one(run, tmp_path, until=time.time() + 600, counts=COUNTS)
     assert said.startswith("COMPLETED"), (tmp_path / "runs" / run.name / "error.txt").read_text()
     (found,) = table.load(tmp_path)
