@@ -88,15 +88,15 @@ def read_control(arm: str, rungs: Sequence[Row]) -> Control:
     healthy = min(judged, key=lambda rung: rung["metrics"][HELD_OUT])
     gain = -math.log(healthy["metrics"][HELD_OUT])
     later = [rung for rung in judged if rung["step"] > healthy["step"]]
-    if gain < LEAST_GAIN and healthy is judged[0]:
-        raise LorasweepError(
-            f"control `{arm}` never learned: on unseen images it was no better than the base at step {healthy['step']} "
-            f"(held-out gain {gain:.3f}), and got worse: lower optimizer.lr, or judge it earlier with --rungs"
-        )
-    if gain < LEAST_GAIN or not later:
+    if not later:
         raise LorasweepError(
             f"control `{arm}` was still learning at its end (held-out gain {gain:.3f} at step "
             f"{healthy['step']}): overtrain it harder with --times or optimizer.lr"
+        )
+    if gain < LEAST_GAIN:
+        raise LorasweepError(
+            f"control `{arm}` never learned: at its best, step {healthy['step']}, it was no better than the base on "
+            f"unseen images (held-out gain {gain:.3f}), and then got worse: lower optimizer.lr"
         )
     lost = (rung for rung in later if -math.log(rung["metrics"][HELD_OUT]) <= (1 - LOST) * gain)
     found = [rung["metrics"][IDENTITY] for rung in judged if IDENTITY in rung["metrics"]]

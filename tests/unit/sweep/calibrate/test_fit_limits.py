@@ -42,7 +42,7 @@ def test_the_rungs_that_matter_when_little_is_lost() -> None:
         read_control("long", rungs(0.9, 0.8, 0.7))
     with pytest.raises(LorasweepError, match="still learning at its end"):
         read_control("long", rungs(1.3, 1.2, 1.1))
-    for ruined in (rungs(1.0, 1.01, 1.02), rungs(3.2, 10.7, 10.4)):
+    for ruined in (rungs(1.0, 1.01, 1.02), rungs(3.2, 10.7, 10.4), rungs(1.3, 1.2, 1.4)):
         with pytest.raises(LorasweepError, match="never learned: .* lower optimizer.lr"):
             read_control("long", ruined)
     with pytest.raises(LorasweepError, match="fewer than twice"):
