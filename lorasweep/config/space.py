@@ -20,6 +20,7 @@ from lorasweep.config import places
 from lorasweep.config.override import write
 
 Label = str | int | float | bool
+_MOST_COUNTED = 100_000  # values of an interval
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,24 @@ class Interval:
 
     @property
     def values(self) -> tuple[float, ...] | None:
-        """All values, when they can be counted; None when they cannot."""
+        """All values, when they can be counted; None when they cannot, or nobody would."""
+        count = self._count
+        return tuple(map(self._at, range(count))) if 0 < count <= _MOST_COUNTED else None
+
+    @property
+    def _count(self) -> int:
+        """How many values there are; 0 when there is no end of them."""
         step = self.step or (1 if self.integer else None)
-        if step is None:
-            return None
-        count = int((self.high - self.low) / step + 1e-9) + 1
-        found = (self.low + index * step for index in range(count))
-        return tuple(int(value) if self.integer else round(value, 12) for value in found)
+        return 0 if step is None else int((self.high - self.low) / step + 1e-9) + 1
+
+    def _at(self, index: int) -> float:
+        value = self.low + index * (self.step or 1)
+        return int(value) if self.integer else round(value, 12)
 
     def draw(self, rng: random.Random) -> float:
         """Draw one value, evenly or evenly by its logarithm."""
-        if self.step is not None and self.values is not None:
-            return rng.choice(self.values)
+        if self.step is not None:
+            return self._at(rng.randrange(self._count))
         if self.log:
             value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
             value = min(max(value, self.low), self.high)
@@ -88,8 +95,9 @@ class Interval:
     def __contains__(self, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        if self.step is not None and (values := self.values) is not None:
-            return any(abs(value - each) < 1e-9 for each in values)
+        if self.step is not None:
+            index = round((value - self.low) / self.step)
+            return 0 <= index < self._count and abs(value - self._at(index)) < 1e-9
         return self.low <= value <= self.high and (not self.integer or value == int(value))
 
     def __str__(self) -> str:

@@ -215,3 +215,12 @@ def test_overrides_alone_are_a_sweep_that_the_same_command_continues() -> None:
     assert sweep_of_overrides([*words, "sweep.seeds=[3]"]).name != first.name
     with pytest.raises(ConfigError, match="the command line"):
         sweep_of_overrides(["train.max_steps=10"])
+
+
+def test_more_values_than_anybody_counts_are_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "sweep:\n  question: which?\n  total: 4\n  space: {dataset.dollhouse.seed: 'int(interval(1,1000000000))'}\n",
+        encoding="utf-8",
+    )
+    spec = load_sweep(str(tmp_path / "s.yaml"))
+    assert spec.search is not None and spec.search.sampler.name == "tpe"
