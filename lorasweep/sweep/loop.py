@@ -230,6 +230,7 @@ class SweepLoop:
 
     def _worker_died(self, member: Member) -> None:
         job, death, node = member.job, member.death(), _node(member)
+        idle = member.ready and job is None  # it fell with what others had at hand
         if isinstance(job, Trial):
             # It may have finished its trial and died before it could say so.
             left = RunFolder(job.folder).outcome(attempt=job.record.attempt)
@@ -239,7 +240,7 @@ class SweepLoop:
             else:
                 status = status_of_death(job.record, starved=death.starved)
                 self._attempt_ended(job, left or Outcome(status=status, step=job.step, reason=death.cause), node)
-        elif not (member.leaving or death.lost) and self._nodes.died_early(node):
+        elif not (idle or member.leaving or death.lost) and self._nodes.died_early(node):
             why = f"workers die before they can cook: {death.cause}; {last_line(member.log)}; see {member.log}"
             if not self._bench(node, why):
                 self._halt(why)

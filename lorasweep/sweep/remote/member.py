@@ -19,7 +19,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
@@ -42,6 +44,7 @@ NODE_GONE = "its node went away"
 KINDS = {"ready": (), "event": ("event",), "outcome": ("outcome", "leaving", "disk_full"), "drawn": ("reason",)}
 
 Ship = Literal["state", "results", "kept"]
+One = Annotated[Literal[1], Field(title="be 1: workers on other machines train one trial at a time")]  # of `pack`
 Dial = Callable[[str], Connection]  # node -> a line to a fresh `host` there
 Answer = tuple[Connection | None, dict[str, Any], Found]  # its line, its hello, and what to tell of a node
 

@@ -39,7 +39,9 @@ class Diverged(LorasweepError):
         self.step = step
 
 
-def advance(slots: Sequence[Slot], base: Base, *, steps: int, on_step: OnStep) -> None:
+def advance(
+    slots: Sequence[Slot], base: Base, *, steps: int, on_step: OnStep, until: Callable[[], bool] = lambda: False
+) -> None:
     """Train every slot for `steps` more optimizer steps, one step at a time.
 
     Slots whose adapters are products on the same layers, and whose batches have the same shapes at a step, take
@@ -53,6 +55,7 @@ def advance(slots: Sequence[Slot], base: Base, *, steps: int, on_step: OnStep) -
         on_step: called after each step of each slot, when `slot.step` already counts it, with "train/loss"
             (mean over the step's batches), "train/grad_norm" (before clipping), "train/lr/<part>" and what
             the optimizer and the brakes log. It may raise: every slot is whole.
+        until: asked after each step of all; True ends early.
 
     Raises:
         Diverged: see there; the other slots are whole, and may go on without that one.
@@ -68,6 +71,8 @@ def advance(slots: Sequence[Slot], base: Base, *, steps: int, on_step: OnStep) -
                 for slot, metrics in zip(group, found, strict=True):
                     if metrics is None:
                         raise Diverged(slot, slot.step)
+            if until():
+                return
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

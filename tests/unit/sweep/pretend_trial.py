@@ -14,7 +14,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,20 @@ class TrialResources:
         self.leak: list[bytes] = []
 
 
-def cook(
+def cook(*arguments: Any, **asks: Any) -> Outcome:
+    steps = cooking(*arguments, **asks)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def train(wanted: list[None], *, until: Callable[[], bool]) -> None:
+    """Nothing is: the steps are where they are asked for."""
+
+
+def cooking(
     recipe: Recipe,
     plan: Plan,
     folder: Path,
@@ -39,7 +52,7 @@ def cook(
     *,
     report: Callable[[dict[str, Any]], bool],
     should_stop: Callable[[], bool],
-) -> Outcome:
+) -> Generator[None, None, Outcome]:
     ways = recipe.regularization["pretend"]
     resources.cooked += 1
     resources.leak.append(b"x" * (1_000_000 * ways.get("grow_mb", 0)))
@@ -52,6 +65,7 @@ def cook(
     _die_in("start", ways, folder)
     _event(folder, report, "start", step)
     while step < plan.steps:
+        yield
         time.sleep(ways.get("step_s", 0.0))
         step += 1
         _misbehave(ways, folder, step)
