@@ -92,10 +92,10 @@ class TrialResources:
             self._bases[clip_skip] = next(iter(self._bases.values())).with_clip_skip(clip_skip)
         return self._bases[clip_skip]
 
-    def wake(self, *adapters: Adapter) -> None:
-        """Have these of the adapters in the base act at weight 1, and no other."""
-        for adapter in self.adapters:
-            adapter.set_weight(float(adapter in adapters))
+    def wake(self, adapter: Adapter | None) -> None:
+        """Have this one of the adapters in the base act at weight 1, and no other."""
+        for each in self.adapters:
+            each.set_weight(float(each is adapter))
 
     def caches(self, recipe: Recipe) -> tuple[LatentCache, TextCache]:
         """Latents and caption embeddings of the recipe's base, shared between processes by the disk."""

@@ -118,7 +118,7 @@ def cooking(
     """
     from lorasweep.trial.train.loop import Diverged
 
-    resources.wake()
+    resources.wake(None)
     run = TrialRun(recipe, plan, folder, resources, report)
     slot = run.open_slot()
     resources.adapters.append(slot.adapter)
@@ -145,7 +145,6 @@ def train(stretches: Sequence[Stretch], *, until: Callable[[], bool] = lambda: F
         return any(each.stopped for each in stretches) or until()
 
     by_slot, first = {each.slot: each for each in stretches}, stretches[0].run
-    first.resources.wake(*(slot.adapter for slot in by_slot))
     began = time.perf_counter()
     try:
         loop.advance(

@@ -44,7 +44,7 @@ NODE_GONE = "its node went away"
 KINDS = {"ready": (), "event": ("event",), "outcome": ("outcome", "leaving", "disk_full"), "drawn": ("reason",)}
 
 Ship = Literal["state", "results", "kept"]
-One = Annotated[Literal[1], Field(title="be 1: workers on other machines train one trial at a time")]  # of `pack`
+One = Annotated[int, Field(ge=1, le=1, title="be 1: workers on other machines train one trial at a time")]  # of `pack`
 Dial = Callable[[str], Connection]  # node -> a line to a fresh `host` there
 Answer = tuple[Connection | None, dict[str, Any], Found]  # its line, its hello, and what to tell of a node
 

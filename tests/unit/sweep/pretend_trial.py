@@ -2,7 +2,7 @@
 
 How an arm behaves is in `recipe.regularization["pretend"]`: `ends` (a Status, or one of `raise`, `invalid`,
 `memory`, `cuda_memory`, `no_space`, `hang`, `die`), `die_once`, `hang_once`, `dies_in`, `grow_mb`,
-`judging_s`, `step_s`, `value`, `noise`, `unmeasured`; `sick_on`, `no_room_on` a node.
+`judging_s`, `step_s`, `value`, `noise`, `unmeasured`, `room`; `sick_on`, `no_room_on` a node.
 Every cook appends to `<sweep>/log.txt`, to be counted.
 """
 
@@ -40,8 +40,10 @@ def cook(*arguments: Any, **asks: Any) -> Outcome:
             return end.value
 
 
-def train(wanted: list[None], *, until: Callable[[], bool]) -> None:
-    """Nothing is: the steps are where they are asked for."""
+def train(wanted: list[dict[str, Any]], *, until: Callable[[], bool]) -> None:
+    """Nothing is: the steps are where they are asked for. There may be no memory for so many."""
+    if len(wanted) > min(ways.get("room", len(wanted)) for ways in wanted):
+        raise MemoryError(f"no room for {len(wanted)}")
 
 
 def cooking(
@@ -52,7 +54,7 @@ def cooking(
     *,
     report: Callable[[dict[str, Any]], bool],
     should_stop: Callable[[], bool],
-) -> Generator[None, None, Outcome]:
+) -> Generator[dict[str, Any], None, Outcome]:
     ways = recipe.regularization["pretend"]
     resources.cooked += 1
     resources.leak.append(b"x" * (1_000_000 * ways.get("grow_mb", 0)))
@@ -65,7 +67,7 @@ def cooking(
     _die_in("start", ways, folder)
     _event(folder, report, "start", step)
     while step < plan.steps:
-        yield
+        yield ways
         time.sleep(ways.get("step_s", 0.0))
         step += 1
         _misbehave(ways, folder, step)
