@@ -91,12 +91,13 @@ def test_a_worker_that_is_killed_costs_each_of_its_trials_one_attempt(tmp_path: 
     assert_study_agrees(tmp_path)
 
 
+@pytest.mark.slow
 def test_who_kills_does_not_take_the_others_along_to_the_end(tmp_path: Path) -> None:
     result = cook(packed({"dies": {"ends": "die"}, **numbered_arms(3, step_s=0.05)}), tmp_path)
     assert result.state.counts == {"COMPLETED": 3, "CRASHED": 1}
 
 
-@pytest.mark.parametrize(("room", "most"), [(2, 2), (1, 1)])
+@pytest.mark.parametrize(("room", "most"), [(2, 2), pytest.param(1, 1, marks=pytest.mark.slow)])
 def test_where_memory_is_short_fewer_are_trained_at_a_time(tmp_path: Path, room: int, most: int) -> None:
     result = cook(packed(numbered_arms(6, room=room), 4), tmp_path)
     assert result.state.counts == {"COMPLETED": 6}
@@ -121,6 +122,7 @@ def test_stopping_saves_all_and_the_same_call_goes_on(tmp_path: Path) -> None:
     assert_study_agrees(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced_with_all_it_had_at_hand(tmp_path: Path) -> None:
     result = cook(packed({"a": {"hang_once": True}, **numbered_arms(2, step_s=0.02)}, hang_s=1.5), tmp_path)
     assert result.state.counts == {"COMPLETED": 3}
