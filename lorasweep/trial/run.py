@@ -386,6 +386,7 @@ def _facts(rung: Rung) -> dict[str, Any]:
 
 def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, resources: TrialResources) -> None:
     """Put the base's own images, same prompts and seeds as every trial's, and the probes into `folder`."""
+    resources.wake(None)
     drawn = resources.base_samples(recipe, plan, link_into=folder)
     files.write_json(folder / CACHED_AS_FILE, {"folder": drawn[0].file.parent.name if drawn else ""})
     files.write_json(folder / "probes.json", probes.described(resources.probes(recipe, plan)))

@@ -78,7 +78,7 @@ class WorkerProcess:
         return messages, alive
 
     def death(self) -> WorkerExit:
-        """Find out how it ended that is dead."""
+        """Find out how a dead worker ended."""
         self.process.join(REAP_PATIENCE_S)
         code = self.process.exitcode
         if self.hung:
@@ -310,7 +310,7 @@ def gpu_gib(supply: Supply) -> float:
         return 0.0
     asked = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
     listing = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
-    rows = [line.split(", ") for line in listing.stdout.splitlines()]
+    rows = re.findall(r"^(\d+), (\S+), (\d+)$", listing.stdout, re.MULTILINE)
     found = [float(mib) for index, uuid, mib in rows if {index, uuid} & set(supply.gpus)]
     return min(found, default=0.0) / 1024 / math.ceil(supply.workers / len(supply.gpus))
 
