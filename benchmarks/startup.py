@@ -26,7 +26,7 @@ sweep:
   question: How soon does it train?
   metric: {name: norms/relative, goal: maximize}
   seeds: [0, 1]
-  recipe: {train.max_steps: 2, train.rungs: 1, train.log_every: 1, metrics: [norms], sample: quick, tracking: none}
+  recipe: {train.max_steps: 2, train.rungs: 1, train.log_every: 1, metrics: [norms], tracking: none}
   arms: {a: {}}
 """
 
