@@ -98,6 +98,8 @@ def sshd(machines: Machines) -> Iterator[None]:
         f"Host *\n  User {getpass.getuser()}\n  IdentityFile {folder}/user\n  IdentitiesOnly yes\n"
         f"  UserKnownHostsFile {folder}/known_hosts\n  GlobalKnownHostsFile /dev/null\n"
     )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # which sshd wants, and only a service manager makes
     machines.script("ssh", f'exec "{SSH}" -F "{folder}/config" "$@"\n')
     with open(folder / "sshd.log", "wb") as log:
         server = subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log)

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ METHODS = frozenset(("nodes", "start", "call", "kill"))
 GPU_TYPE = "ray.io/accelerator-type"
 STORE_BYTES = 2**28  # of the object store of a local Ray, through which files travel in pieces
 AGAIN_S, LOOK_S = 0.5, 1.0
+CONNECT_S = 2  # for a head to answer, first at its port and then in Ray's words
 # Of its calls at the same time, one waits for news and others may be repeats.
 ONCE: Mapping[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": 8}
 QUIET: Mapping[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": False}
@@ -37,6 +39,7 @@ SWITCHES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_gcs_rpc_server_connect_timeout_s": str(CONNECT_S),
 }
 # Of a Ray that we start: every port on loopback, workers as urgent as those of launcher=local, and no second opinion
 # beside the kernel's about who uses too much memory.
@@ -59,6 +62,7 @@ _REFUSALS = (
         "this machine is no node of the cluster",
         "make it one that trains nothing: ray start --address={address} --num-cpus=0 --num-gpus=0",
     ),
+    ("Failed to connect to GCS", "what listens there does not answer as Ray does", "is it the head, and its port?"),
     ("timed out during startup", "Ray did not start in time", "is this machine busy?"),
     ("", "it cannot be reached: {said}", "is it running? ray start --head there, see docs/clusters.md"),
 )
@@ -196,7 +200,13 @@ def main() -> None:
 
 def _connect(options: argparse.Namespace) -> dict[str, str]:
     arguments: dict[str, Any] = {"address": options.address}
-    if options.address == "local":
+    if options.address != "local":
+        host, _, port = options.address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        except OSError as error:
+            return _refusal(options.address, error.strerror or "it does not answer")
+    else:
         cores = max(options.cpus, cpu_cores())
         os.environ |= {**LOCAL_SWITCHES, "RAY_TMPDIR": str(options.folder), "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         arguments |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": STORE_BYTES}
@@ -211,10 +221,10 @@ def _connect(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _refuse_soon(options: argparse.Namespace, sink: IO[bytes]) -> None:
-    """Tell of a wrong token when Ray first says so: it tries for 20 s before it gives up."""
-    while "InvalidAuthToken" not in options.log.read_text(errors="replace"):
+    """Tell why Ray cannot connect when it first says so: it tries for up to two minutes before it gives up."""
+    while not (said := re.search("InvalidAuthToken|Failed to connect to GCS", options.log.read_text(errors="replace"))):
         time.sleep(0.1)
-    write_hello(sink, _refusal(options.address, "InvalidAuthToken"))
+    write_hello(sink, _refusal(options.address, said[0]))
     os._exit(1)
 
 

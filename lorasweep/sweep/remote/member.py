@@ -305,9 +305,9 @@ class RemoteLauncher:
             for _, _, each in answers
             if each.problem not in ("", NODE_GONE)
         ]
-        for line, _, each in answers:
-            if line is not None and not each.problem:
-                problems += [Problem(f"{self._key}={each.node}", why) for why in self._missing_bases(line)]
+        with ThreadPoolExecutor(max_workers=len(answers)) as pool:
+            for missing in pool.map(self._missing_bases, answers):
+                problems += missing
         if problems:
             for line, _, _ in answers:
                 if line is not None:
@@ -315,16 +315,19 @@ class RemoteLauncher:
             raise ConfigError(problems, subject="the machines to train on")
         return answers
 
-    def _missing_bases(self, line: Connection) -> Iterator[str]:
-        if self._shipping.ship_base:
-            return
+    def _missing_bases(self, answer: Answer) -> list[Problem]:
+        line, _, found = answer
+        if line is None or found.problem or self._shipping.ship_base:
+            return []
+        problems = []
         bases = [_base_of(to_dict(recipe)) for recipe in self._options.recipes]
         for number, base in enumerate(bases):
             if base is not None and base not in bases[:number]:
                 try:
                     line.call("find_base", base=base)
                 except (HostError, LineLost) as error:
-                    yield str(error)
+                    problems.append(Problem(f"{self._key}={found.node}", str(error)))
+        return problems
 
     def __enter__(self) -> RemoteLauncher:
         self._options.log_folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -59,6 +60,18 @@ def test_a_cluster_off_loopback_wants_a_token(home, capsys, monkeypatch):
     said, took_s = refused(home, capsys, "launcher=ray", "launcher.address=10.0.0.1:6379")
     assert "this machine has no token for the cluster" in said and "launcher.insecure=true" in said
     assert took_s < 3 * FAST_S, "3 times as long on a busy machine"
+
+
+@needs_ray
+@pytest.mark.parametrize(("answers", "told"), [(False, "Connection refused"), (True, "does not answer as Ray does")])
+def test_an_address_where_no_head_is_is_refused_soon(home, capsys, answers, told):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        if not answers:
+            server.close()
+        said, took_s = refused(home, capsys, "launcher=ray", f"launcher.address={address}")
+    assert told in said
+    assert took_s < 4 * FAST_S, "4 times as long on a busy machine"
 
 
 def test_plan_says_where_and_asks_nobody(home, capsys):
@@ -157,6 +170,9 @@ def test_a_wrong_token_is_refused_soon(shared, home, capsys, monkeypatch):
     assert "the token of the cluster is another one" in said and "~/.ray/auth_token" in said
     print(f"refused after {took_s:.1f} s")
     assert took_s < 4 * FAST_S, "4 times as long on a busy machine"
+    monkeypatch.setenv("RAY_AUTH_TOKEN", ray_clusters.TOKEN)
+    said, _ = refused(home, capsys, *words(shared.options(workers=None, threads=99)))
+    assert "no node has 99 CPU cores" in said, "and the right one is taken afterwards"
 
 
 @cluster_tests
