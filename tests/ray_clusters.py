@@ -94,7 +94,16 @@ class Cluster:
         switched = {key if key.isupper() else f"RAY_{key}": value for key, value in switches.items()}
         with open(self._logs / name, "wb") as log:
             self._nodes[name] = subprocess.Popen(
-                [*(cable.command if cable else ()), str(Path(sys.executable).with_name("ray")), "start", "--block", *where, *room, *ports, *more],
+                [
+                    *(cable.command if cable else ()),
+                    str(Path(sys.executable).with_name("ray")),
+                    "start",
+                    "--block",
+                    *where,
+                    *room,
+                    *ports,
+                    *more,
+                ],
                 env={**self._environment, **switched, "PRETEND_NODE": name},
                 stdout=log,
                 stderr=log,

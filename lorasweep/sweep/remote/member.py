@@ -24,7 +24,7 @@ from typing import Any, Literal
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import write_text
-from lorasweep.core.records import BaseOptions, MemoryOptions, from_dict, to_dict
+from lorasweep.core.records import BaseOptions, MemoryOptions, Recipe, from_dict, to_dict
 from lorasweep.sweep.launchers import Found, LaunchOptions, Message, Place, WorkerExit
 from lorasweep.sweep.remote.handshake import refusal
 from lorasweep.sweep.remote.host import JOBS
@@ -163,7 +163,7 @@ class RemoteMember:
                 if slot.roams:
                     slot.node = hello["node"]
                     slot.gpu, slot.device = next(iter(hello["gpus"].items()), (None, "CPU"))
-                if why := refusal(hello["software"]):
+                if why := refusal(hello["software"], self._options.recipes):
                     line.kill()
                     raise HostError(why)
             except LineLost as error:
@@ -299,7 +299,7 @@ class RemoteLauncher:
 
     def _greet(self, nodes: Sequence[str], dial: Dial) -> list[Answer]:
         """As `greet`; nodes that cannot be used are refused, but one that has just gone is nobody's problem."""
-        answers = greet(nodes, dial)
+        answers = greet(nodes, dial, self._options.recipes)
         problems = [
             Problem(f"{self._key}={each.node}", each.problem, each.hint)
             for _, _, each in answers
@@ -399,8 +399,8 @@ class RemoteLauncher:
         return slots
 
 
-def greet(nodes: Sequence[str], dial: Dial) -> list[Answer]:
-    """Dial nodes at the same time; returns for each its line, its hello, and what to tell of it."""
+def greet(nodes: Sequence[str], dial: Dial, recipes: Sequence[Recipe] = ()) -> list[Answer]:
+    """Dial nodes at the same time; returns for each its line, its hello, and what to tell of it, for these recipes."""
 
     def one(node: str) -> Answer:
         try:
@@ -413,7 +413,7 @@ def greet(nodes: Sequence[str], dial: Dial) -> list[Answer]:
         with contextlib.suppress(LineLost):
             line.call("ping")
         told = _in_words(hello, time.monotonic() - began)
-        why = refusal(hello["software"])
+        why = refusal(hello["software"], recipes)
         hint = "install the same versions there: pip install -c constraints.txt" if why else ""
         return line, hello, Found(node=node, told=told, problem=why, hint=hint)
 

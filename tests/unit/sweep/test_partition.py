@@ -51,9 +51,7 @@ def by_ray(folder, monkeypatch, cable):
 
 
 @pytest.mark.parametrize("cut_s", [3.0, None])
-@pytest.mark.parametrize(
-    "reach", [pytest.param(over_ssh, marks=needs_sshd), pytest.param(by_ray, marks=needs_ray)]
-)
+@pytest.mark.parametrize("reach", [pytest.param(over_ssh, marks=needs_sshd), pytest.param(by_ray, marks=needs_ray)])
 def test_a_machine_that_was_cut_off_leaves_nothing_behind(reach, cut_s, tmp_path, monkeypatch):
     folder, pulled, plugged = tmp_path / "outputs" / "sweep", [], []
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
