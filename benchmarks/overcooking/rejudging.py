@@ -9,6 +9,7 @@ What judging may cost less is allowed by what it costs in truth.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +41,9 @@ class Checkpoint:
     step: int = 0
 
 
-def rejudge(home: Path, into: Path, overrides: Sequence[str], *, as_files: bool = False) -> Iterator[str]:
+def rejudge(
+    home: Path, into: Path, overrides: Sequence[str], *, only: str = "", as_files: bool = False
+) -> Iterator[str]:
     """Judge every ended run that `into` lacks as the product does by default, with overrides; yields its name.
 
     With `as_files` checkpoints are exported, half precision as people share them, and `judge`'s own adapter reads them.
@@ -51,7 +54,12 @@ def rejudge(home: Path, into: Path, overrides: Sequence[str], *, as_files: bool 
     files.write_json(into / table.SETTINGS, table.settings(home))
     for source in run_folders(home):
         target = into / "runs" / source.name
-        if status_of(source) in FINAL and (source / "truth").is_dir() and status_of(target) is None:
+        if (
+            re.search(only, source.name)
+            and status_of(source) in FINAL
+            and (source / "truth").is_dir()
+            and status_of(target) is None
+        ):
             _rejudge(source, target, overrides, resources, as_files=as_files)
             yield source.name
 
