@@ -50,7 +50,7 @@ def test_ray_that_is_not_installed_is_told_with_the_next_step(home, capsys, monk
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     said, took_s = refused(home, capsys, "launcher=ray")
     assert "needs ray, which is not installed" in said and "pip install 'lorasweep[cluster]'" in said
-    assert took_s < 3 * FAST_S, "3 times as long on a busy machine"
+    assert took_s < FAST_S
 
 
 @needs_ray
@@ -59,7 +59,7 @@ def test_a_cluster_off_loopback_wants_a_token(home, capsys, monkeypatch):
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     said, took_s = refused(home, capsys, "launcher=ray", "launcher.address=10.0.0.1:6379")
     assert "this machine has no token for the cluster" in said and "launcher.insecure=true" in said
-    assert took_s < 3 * FAST_S, "3 times as long on a busy machine"
+    assert took_s < FAST_S
 
 
 @needs_ray
@@ -71,7 +71,7 @@ def test_an_address_where_no_head_is_is_refused_soon(home, capsys, answers, told
             server.close()
         said, took_s = refused(home, capsys, "launcher=ray", f"launcher.address={address}")
     assert told in said
-    assert took_s < 4 * FAST_S, "4 times as long on a busy machine"
+    assert took_s < FAST_S
 
 
 def test_plan_says_where_and_asks_nobody(home, capsys):
@@ -168,8 +168,7 @@ def test_a_wrong_token_is_refused_soon(shared, home, capsys, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "another token, which is as long as one of Ray's own")
     said, took_s = refused(home, capsys, *words(shared.options()))
     assert "the token of the cluster is another one" in said and "~/.ray/auth_token" in said
-    print(f"refused after {took_s:.1f} s")
-    assert took_s < 4 * FAST_S, "4 times as long on a busy machine"
+    assert took_s < FAST_S
     monkeypatch.setenv("RAY_AUTH_TOKEN", ray_clusters.TOKEN)
     said, _ = refused(home, capsys, *words(shared.options(workers=None, threads=99)))
     assert "no node has 99 CPU cores" in said, "and the right one is taken afterwards"
@@ -272,8 +271,8 @@ def with_gpus(cluster, name, gpus, model):
 
 
 def on_gpus(cluster, count, **options):
-    """A sweep whose trials want GPUs, one trial on each."""
-    declared = on(cluster, numbered_arms(count, step_s=1.0), workers=None, **options)
+    """A sweep whose trials want GPUs, and take so long that there is one on each."""
+    declared = on(cluster, numbered_arms(count, step_s=3.0), workers=None, **options)
     train = TrainOptions(max_steps=STEPS, device="auto")
     arms = (dataclasses.replace(arm, recipe=dataclasses.replace(arm.recipe, train=train)) for arm in declared.arms)
     return dataclasses.replace(declared, arms=tuple(arms))
