@@ -170,7 +170,7 @@ def test_a_wrong_token_is_refused_soon(shared, home, capsys, monkeypatch):
     assert "the token of the cluster is another one" in said and "~/.ray/auth_token" in said
     assert took_s < FAST_S
     monkeypatch.setenv("RAY_AUTH_TOKEN", ray_clusters.TOKEN)
-    said, _ = refused(home, capsys, *words(shared.options(workers=None, threads=99)))
+    said, _ = refused(home, capsys, *words(shared.options(workers=None)), "launcher.threads=99")
     assert "no node has 99 CPU cores" in said, "and the right one is taken afterwards"
 
 
@@ -292,13 +292,13 @@ def test_gpus_are_shared_out_by_share_and_by_model(shared, home, capsys, tmp_pat
     with_gpus(shared, "big", 2, "A100")
     with_gpus(shared, "small", 1, "L4")
     try:
-        halves = tmp_path / "outputs" / "halves"
+        halves = tmp_path / "gpus" / "halves"
         assert cook(on_gpus(shared, 4, gpus=0.5, gpu_type="A100"), halves).state.counts == {"COMPLETED": 4}
         found = where(halves)
         assert [(device, gpu) for _, device, gpu in found] == [("NVIDIA A100", gpu) for gpu in "0011"]
         assert len({node for node, _, _ in found}) == 1
 
-        mixed, notes = tmp_path / "outputs" / "mixed", set()
+        mixed, notes = tmp_path / "gpus" / "mixed", set()
         result = cook(on_gpus(shared, 3), mixed, on_change=lambda state: notes.update(state.notes))
         assert result.state.counts == {"COMPLETED": 3}
         assert [(device, gpu) for _, device, gpu in sorted(where(mixed), key=lambda each: each[1:])] == [
