@@ -92,18 +92,10 @@ class Cluster:
         room = (f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--object-store-memory=100000000")
         ports = ("--min-worker-port=0", "--max-worker-port=0")
         switched = {key if key.isupper() else f"RAY_{key}": value for key, value in switches.items()}
+        ray = [*(cable.command if cable else ()), str(Path(sys.executable).with_name("ray"))]
         with open(self._logs / name, "wb") as log:
             self._nodes[name] = subprocess.Popen(
-                [
-                    *(cable.command if cable else ()),
-                    str(Path(sys.executable).with_name("ray")),
-                    "start",
-                    "--block",
-                    *where,
-                    *room,
-                    *ports,
-                    *more,
-                ],
+                [*ray, "start", "--block", *where, *room, *ports, *more],
                 env={**self._environment, **switched, "PRETEND_NODE": name},
                 stdout=log,
                 stderr=log,

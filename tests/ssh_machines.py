@@ -110,11 +110,12 @@ def sshd(machines: Machines, cable: Wire | None = None) -> Iterator[None]:
             there = [*cable.command, *command, "-o", f"ListenAddress={THERE}"]
             servers.append(subprocess.Popen(there, stderr=log))
     try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+        for address in ("127.0.0.1", THERE)[: len(servers)]:
+            for _ in range(100):
+                with socket.socket() as probe:
+                    if probe.connect_ex((address, port)) == 0:
+                        break
+                time.sleep(0.05)
         yield
     finally:
         for server in servers:

@@ -39,7 +39,6 @@ SWITCHES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_gcs_rpc_server_connect_timeout_s": str(CONNECT_S),
 }
 # Of a Ray that we start: every port on loopback, workers as urgent as those of launcher=local, and no second opinion
 # beside the kernel's about who uses too much memory.
@@ -187,9 +186,11 @@ def main() -> None:
     source, sink = own_streams(options.log)
     os.environ.pop("RAY_ADDRESS", None)
     os.environ |= {**SWITCHES, "RAY_AUTH_MODE": options.auth}
-    threading.Thread(target=_refuse_soon, args=(options, sink), daemon=True).start()
+    connected = threading.Event()
+    threading.Thread(target=_refuse_soon, args=(options, sink, connected), daemon=True).start()
     try:
         hello = _connect(options)
+        connected.set()
         serve(None if "problem" in hello else Bridge(), METHODS, hello, source, sink, waits=METHODS)
         with suppress(Exception):
             _shut_down()
@@ -206,6 +207,7 @@ def _connect(options: argparse.Namespace) -> dict[str, str]:
             socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
         except OSError as error:
             return _refusal(options.address, error.strerror or "it does not answer")
+        os.environ["RAY_gcs_rpc_server_connect_timeout_s"] = str(CONNECT_S)
     else:
         cores = max(options.cpus, cpu_cores())
         os.environ |= {**LOCAL_SWITCHES, "RAY_TMPDIR": str(options.folder), "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -220,12 +222,13 @@ def _connect(options: argparse.Namespace) -> dict[str, str]:
     return {"ray": ray.__version__}
 
 
-def _refuse_soon(options: argparse.Namespace, sink: IO[bytes]) -> None:
-    """Tell why Ray cannot connect when it first says so: it tries for up to two minutes before it gives up."""
-    while not (said := re.search("InvalidAuthToken|Failed to connect to GCS", options.log.read_text(errors="replace"))):
-        time.sleep(0.1)
-    write_hello(sink, _refusal(options.address, said[0]))
-    os._exit(1)
+def _refuse_soon(options: argparse.Namespace, sink: IO[bytes], connected: threading.Event) -> None:
+    """Tell why Ray cannot connect to a head when it first says so: it tries for two minutes before it gives up."""
+    while options.address != "local" and not connected.wait(0.1):
+        said = re.search("InvalidAuthToken|Failed to connect to GCS", options.log.read_text(errors="replace"))
+        if said:
+            write_hello(sink, _refusal(options.address, said[0]))
+            os._exit(1)
 
 
 def _refusal(address: str, said: str) -> dict[str, str]:
