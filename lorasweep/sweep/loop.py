@@ -15,6 +15,7 @@ from typing import Any
 
 from lorasweep.core.records import Outcome, Status, from_dict
 from lorasweep.core.run_folder import BASE_SAMPLES, RunFolder
+from lorasweep.sweep.comparable import several_devices
 from lorasweep.sweep.launchers import Launcher, Member, Message, last_line
 from lorasweep.sweep.nodes import NodeWatch
 from lorasweep.sweep.queue import Trial, TrialQueue, job_of
@@ -287,10 +288,8 @@ class SweepLoop:
 
     def _compare_devices(self) -> None:
         """Let people know when results come from GPUs of several models."""
-        models = sorted({member.place.device for member in self._launcher.members if member.place} - {""})
-        if len(models) > 1:
-            words = "weights differ in their last digits between them, and so does what a step takes"
-            self._announcer.note(f"trials are trained on {' and '.join(models)}: {words}")
+        for told in several_devices(member.place.device for member in self._launcher.members if member.place):
+            self._announcer.note(f"trials are {told}")
 
     # --------------------------------------------------------------------------------------------- decide
 

@@ -198,7 +198,7 @@ class _Bridge:
         self._folder = Path(tempfile.mkdtemp(prefix="ls"))  # of a local Ray's sockets, whose paths must be short
         (folder or self._folder).mkdir(parents=True, exist_ok=True)
         self.log = (folder or self._folder) / "ray.log"
-        self.log.touch()
+        self.log.write_bytes(b"")  # of an earlier attempt nothing counts
         words = ["--address", cluster.address, "--auth", mode, "--cpus", str(cpus)]
         words += ["--folder", str(self._folder), "--log", str(self.log)]
         self.process = Line([sys.executable, "-m", "lorasweep.sweep.launchers._ray_bridge", *words])

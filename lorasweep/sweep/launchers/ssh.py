@@ -21,7 +21,7 @@ from lorasweep.sweep.remote.member import One, RemoteLauncher, Ship, Shipping, g
 
 ELSEWHERE = True
 # Nobody is asked for a password; a machine that is silent for a minute is gone.
-OPTIONS = ("BatchMode=yes", "ConnectTimeout=4", "ServerAliveInterval=15", "ServerAliveCountMax=4")
+OPTIONS = ("BatchMode=yes", "ConnectTimeout=3", "ServerAliveInterval=15", "ServerAliveCountMax=4")
 
 # A sweep file may be a stranger's: neither name may be an option of ssh or a piece of shell.
 Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.@%-]*(:\d+)?$", title="be HOST, USER@HOST or HOST:PORT")]
