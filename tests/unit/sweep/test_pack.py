@@ -118,7 +118,8 @@ def test_stopping_saves_all_and_the_same_call_goes_on(tmp_path: Path) -> None:
     result = cook(declared, tmp_path, on_change=stop, stop=stop.signal)
     assert (result.exit_code, result.state.counts) == (130, {"WAITING": 1, "CANCELLED": 3})
     assert cook(declared, tmp_path).state.counts == {"COMPLETED": 4}
-    assert sum(int(line.split()[2]) > 0 for line in starts(tmp_path)) == 3
+    gone_on = sum(int(line.split()[2]) > 0 for line in starts(tmp_path))
+    assert gone_on in (2, 3), "the last may have been stopped before its first step"
     assert_study_agrees(tmp_path)
 
 
