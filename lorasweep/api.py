@@ -44,15 +44,16 @@ OnEvent = Callable[[dict[str, Any]], object]
 OnChange = Callable[[SweepState], None]
 
 
-def compose(*words: str) -> Recipe:
-    """Make a recipe from what one types after `lorasweep train`: KEY=VALUE, first perhaps a recipe file.
+def compose(*words: str | Sequence[str]) -> Recipe:
+    """Make a recipe from what one types after `lorasweep train`: KEY=VALUE or lists of it, first perhaps a recipe file.
 
     Raises:
         ConfigError: with every problem found.
     """
-    if words and words[0].endswith((".yaml", ".yml")) and "=" not in words[0]:
-        return config.load_recipe(words[0], list(words[1:]))
-    return config.compose_recipe(list(words))
+    typed = [text for word in words for text in ([word] if isinstance(word, str) else word)]
+    if typed and typed[0].endswith((".yaml", ".yml")) and "=" not in typed[0]:
+        return config.load_recipe(typed[0], typed[1:])
+    return config.compose_recipe(typed)
 
 
 def plan(what: Recipe | config.SweepSpec | str, *overrides: str) -> Planned:
