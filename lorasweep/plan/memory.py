@@ -6,6 +6,7 @@ Takes a recipe, gives GiB. From the sizes of the base's weights, of what trains,
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,6 +18,7 @@ from lorasweep.plan.trainable import trainable
 
 GIB = 2**30
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+_STORED = {"fp8": 1.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}  # nf4: and a scale of fp32 for 64
 _TRAINED = 16  # per number: itself, its gradient and two of an optimizer's, all fp32
 _VAE = 0.33  # GiB in fp32
 _DECODED = (
@@ -24,17 +26,24 @@ _DECODED = (
 )
 _TILE_PX = 512 * 512
 _LATENT_PX = 8 * 8
+_LEFT = 0.05  # of a denoiser whose blocks wait: what is outside them, and the layer that visits
 _CONTEXT = 0.8  # GiB that CUDA and its libraries take
 
 
 def problems(recipe: Recipe) -> Iterator[Problem]:
     """Find what cannot be traded with this adapter."""
     memory, adapter = recipe.memory, registry.load("adapter", recipe.adapter.name)
-    if memory.storage == "fp8" and getattr(adapter, "NEEDS_BASE_WEIGHTS", False):
-        message = (
-            f"fp8 cannot be trained on by {recipe.adapter.name}, which computes with the base's weights themselves"
-        )
-        yield Problem("memory.storage", message, "override: memory.storage=plain, or adapter=lora")
+    if getattr(adapter, "NEEDS_BASE_WEIGHTS", False):
+        needs = f"by {recipe.adapter.name}, which computes with the base's weights themselves"
+        if memory.storage != "plain":
+            message = f"{memory.storage} cannot be trained on {needs}"
+            yield Problem("memory.storage", message, "override: memory.storage=plain, or adapter=lora")
+        if memory.offload_denoiser:
+            hint = "override: memory.offload_denoiser=false, or adapter=lora"
+            yield Problem("memory.offload_denoiser", f"must be false where it is trained {needs}", hint)
+    if memory.storage == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+        hint = "pip install 'lorasweep[cuda]' (it runs on CPUs too), or override: memory.storage=int8"
+        yield Problem("memory.storage", "nf4 needs bitsandbytes, which is not installed", hint)
     if recipe.adapter.options.get("text_encoder") and len(registry.load("base", recipe.base.name).PARTS) < 2:
         message = f"must be false: no adapter sits on the language model that {recipe.base.name} reads captions with"
         yield Problem("adapter.text_encoder", message, "override: adapter.text_encoder=false")
@@ -58,19 +67,40 @@ def peaks_gib(recipe: Recipe, kinds: Mapping[str, MemoryOptions]) -> dict[str, f
     texts = [count for part, count in counts.items() if is_text_encoder(part)]
     denoiser = sum(counts.values()) - sum(texts)
     texts += base.text_numbers(recipe.base).values()
-    kept = min(base.KEPT, key=lambda each: abs(math.log(each[0] * 1e9 / denoiser)))[1:]
-    return {name: _peak(recipe, memory, denoiser, texts, kept, trained.parameters) for name, memory in kinds.items()}
+    sizes = {"denoiser": denoiser, "texts": texts, "kept": base.KEPT, "trained": trained.parameters}
+    return {name: peak_gib(recipe, memory, **sizes) for name, memory in kinds.items()}
 
 
-def _peak(
-    recipe: Recipe, memory: MemoryOptions, denoiser: int, texts: Sequence[int], kept: Sequence[int], trained: int
+def peak_gib(
+    recipe: Recipe,
+    memory: MemoryOptions,
+    *,
+    denoiser: int,
+    texts: Sequence[int],
+    kept: Sequence[tuple[float, int, int]],
+    trained: int,
 ) -> float:
+    """Estimate the highest use of a card's memory, in GiB.
+
+    Args:
+        recipe: gives batch, precision and the sizes of pictures.
+        memory: what is traded; null counts as false.
+        denoiser: numbers that it has.
+        texts: numbers of each text encoder.
+        kept: see `protocols.Base`'s `KEPT`.
+        trained: numbers that are.
+    """
     number, side = _BYTES[recipe.train.precision], recipe.base.resolution
-    weights = denoiser * (1 if memory.storage == "fp8" else number)
+    weights = denoiser * _STORED.get(memory.storage, number)
+    if memory.offload_denoiser:
+        weights *= _LEFT
+    kept_of = min(kept, key=lambda each: abs(math.log(each[0] * 1e9 / denoiser)))[1:]
     waiting = memory.offload_text_encoders  # until one after the other visits to read
     weights += 0 if waiting else sum(texts) * number
     reading = max(texts) * number if waiting else 0
-    training = kept[bool(memory.gradient_checkpointing)] * number / 2 * side**2 / _LATENT_PX * recipe.train.batch_size
+    training = (
+        kept_of[bool(memory.gradient_checkpointing)] * number / 2 * side**2 / _LATENT_PX * recipe.train.batch_size
+    )
     drawn_px = (recipe.sample.width or side) * (recipe.sample.height or side)
     decoding = _DECODED * (min(drawn_px, _TILE_PX) if memory.tile_vae else drawn_px)
     return (weights + trained * _TRAINED + max(training, decoding, reading)) / GIB + _VAE + _CONTEXT
@@ -84,7 +114,7 @@ def resolve(recipe: Recipe, room_gib: float | None) -> MemoryOptions:
         room_gib: of the card; None for the machine's own memory, where nothing is turned on.
     """
     found = recipe.memory
-    for knob in ("tile_vae", "offload_text_encoders", "gradient_checkpointing"):
+    for knob in ("tile_vae", "offload_text_encoders", "gradient_checkpointing", "offload_denoiser"):
         if getattr(found, knob) is None:
             too_much = room_gib is not None and peaks_gib(recipe, {"": found}).get("", 0.0) > room_gib
             found = dataclasses.replace(found, **{knob: too_much})  # type: ignore[arg-type]
