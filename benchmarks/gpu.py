@@ -3,10 +3,10 @@
     python benchmarks/gpu.py [--seconds 480] [--shapes sd15,sdxl,z_image] [--out FOLDER]
     python benchmarks/gpu.py --small --seconds 60        # tiny models, on the CPU too: to see that it runs
 
-Denoisers of real sizes with random weights, made on the device: nothing is downloaded. Each case takes the product's own
-steps (`train.loop.advance`: draw, forward, backward, clip, AdamW), over latents and captions that lie on the device.
-`share` is the arithmetic of the steps (counted once per shape by torch) over that of a large matrix product, measured first.
-Cases run in the order of their use; those that the time is too short for are named. Writes gpu.json and gpu.md.
+Denoisers of real sizes with random weights, made on the device: nothing is downloaded. Each case takes the product's
+own steps (`train.loop.advance`: draw, forward, backward, clip, AdamW), over latents and captions on the device.
+The share of the peak is the arithmetic of the steps (counted once per shape by torch) over that of a large matrix
+product, measured first. Cases that the time is too short for are named. Writes gpu.json and gpu.md.
 """
 
 from __future__ import annotations
@@ -109,13 +109,15 @@ class Held:
         }
 
     def mean_std(self, image: PlannedImage) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `protocols.Latents`."""
         return self._latent, self._latent
 
     def embed(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
+        """See `protocols.Texts`."""
         return {name: torch.stack([tensor] * len(captions)) for name, tensor in self._text.items()}
 
     def warm(self, wanted: Any) -> None:
-        pass
+        """Nothing to do."""
 
 
 def make_base(shape: Shape, case: Case, device: str, *, small: bool) -> Any:
@@ -153,7 +155,8 @@ def make_base(shape: Shape, case: Case, device: str, *, small: bool) -> Any:
         pipeline="",
         scopes=family.scopes,
     )
-    base.place()
+    base.keep()
+    base.place(torch.device(device))
     compute_as(base, case.compute)
     return base
 

@@ -214,9 +214,7 @@ class ComputeOptions:
     allow_tf32: bool = False  # fp32 matrix products of NVIDIA's cards in TF32
     attention_backend: Literal["auto", "flash", "efficient", "cudnn", "math"] = "auto"  # of torch's kernels
     channels_last: bool = False  # memory layout of a UNet
-    dynamo_backend: Literal["none", "inductor", "aot_eager", "eager"] = (
-        "none"  # compiles the denoiser's repeated blocks
-    )
+    dynamo_backend: Literal["none", "inductor", "aot_eager", "eager"] = "none"  # compiles the blocks that repeat
 
     def mark(self, fingerprint: str) -> str:
         """A base's fingerprint when it computes so; the very same for the defaults."""

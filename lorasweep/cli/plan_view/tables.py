@@ -42,8 +42,8 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
 
     Returns:
         At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `estimated_bytes`
-        (of run folders, of MLflow's copy; absent where a base does not tell), `compute` (switches) and `estimated_gpu_gib` of every arm (the
-        recipe's as "", and by choices of group memory), `caches` (encoded once),
+        (of run folders, of MLflow's copy; absent where a base does not tell), of every arm `compute` (switches) and
+        `estimated_gpu_gib` (the recipe's as "", and by choices of group memory), `caches` (encoded once),
         `left_out` (symptoms that trials are compared without, with the reason), `duplicates` (sentences),
         `arms` (the same keys for every arm, with its `overrides` and what `differs` from the first one in
         plain words); with a space also `space`, and the recipes at its corners among the arms.

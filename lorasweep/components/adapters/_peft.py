@@ -299,7 +299,7 @@ def build_peft(
 
 
 def new_name(base: Base) -> str:
-    """The first name that no adapter in a base has; by it, blocks that were compiled for the last trial serve the next."""
+    """The first name that no adapter in a base has: blocks that were compiled for the last trial's serve the next."""
     modules = (module for part in base.parts.values() for module in part.modules())
     taken = {name for layer in modules if isinstance(layer, BaseTunerLayer) for name in layer._get_available_adapters()}
     return next(name for number in itertools.count() if (name := f"lorasweep_{number}") not in taken)
