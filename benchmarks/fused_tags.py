@@ -1,12 +1,12 @@
 """Measure when a tag is fused with the trigger, by the share of a dataset's captions that have it.
 
-    python -m benchmarks.fused_tags [--shares 0.2 0.5 0.8 0.95 1] [--seeds 0 1] [--steps 320]
+    python -m benchmarks.fused_tags [--shares 0.2 0.5 0.8 0.95 1] [--seeds 0 1] [--steps 800]
 
 For each share and seed a dataset of one subject is drawn on the embedded world, with `night sky` and `hat`, each
 in that share of the images and of their captions, and with other things, captioned too, in the rest. A LoRA is
 trained on it, and asked for the subject without a word about either (unasked), with other things in their place
-(instead), and with both (asked). The world's reader says which pictures show them, and how far the subject is to
-be seen. What is trained already (LORASWEEP_HOME) is not trained again.
+(instead), and with both (asked), at weights 0.7 and 1. The world's reader says which pictures show them, and how far
+the subject's hair, eyes and skin are to be seen. What is trained already (LORASWEEP_HOME) is not trained again.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ PROMPTS = {
     "instead": [f"{prompt}, {', '.join(other for _, other in TAGS.values())}" for prompt in PLAIN],
     "asked": [f"{prompt}, {', '.join(TAGS)}" for prompt in PLAIN],
 }
+CELLS = (("unasked", 0.7), ("unasked", 1.0), ("instead", 1.0), ("asked", 0.7))  # prompts, weight
 NOISES = 4
 OVERRIDES = [
-    *("optimizer.lr=2e-3", "train.rungs=1", "train.keep=last", "dataset.holdout=0", "metrics=[]", "tracking=none"),
+    *("optimizer.lr=4e-3", "train.rungs=1", "train.keep=last", "dataset.holdout=0", "metrics=[]", "tracking=none"),
     *("sample.weights=[0.7]", "sample.seeds=[0]", 'dataset.prompts={in_distribution: ["zkw, 1girl"]}'),
 ]
 
@@ -58,7 +59,7 @@ def draw_dataset(root: Path, share: float, seed: int) -> None:
 
 
 def seen(run: Any, prompts: Sequence[str], weight: float) -> dict[str, float]:
-    """The share of pictures that show each tag, and the mean probability of the subject's marks."""
+    """The share of pictures that show each tag, and the mean probability of the subject's hair, eyes and skin."""
     import numpy as np
     import torch
 
@@ -69,7 +70,7 @@ def seen(run: Any, prompts: Sequence[str], weight: float) -> dict[str, float]:
     pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2) / 255
     reading = Reader.load().read(pixels)
     found = {tag: reading.values(attribute).count(tag) / len(pictures) for tag, (attribute, _) in TAGS.items()}
-    return found | {"subject": reading.marks(world.SUBJECTS[SUBJECT]).mean().item()}
+    return found | {"subject": reading.traits(world.SUBJECTS[SUBJECT]).mean().item()}
 
 
 def cook(share: float, seed: int, steps: int) -> Any:
@@ -90,20 +91,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.2, 0.5, 0.8, 0.95, 1.0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--steps", type=int, default=320)
+    parser.add_argument("--steps", type=int, default=800)
     options = parser.parse_args()
-    head = [f"{what}, {kind}" for kind in PROMPTS for what in (*TAGS, "subject")]
+    head = [f"{what}, {kind} at {weight:g}" for kind, weight in CELLS for what in (*TAGS, "subject")]
     print("| share | " + " | ".join(head) + " |\n" + "|---" * (len(head) + 1) + "|")
 
-    def row(name: str, run: Any, weight: float) -> None:
-        cells = [f"{value:.2f}" for prompts in PROMPTS.values() for value in seen(run, prompts, weight).values()]
+    def row(name: str, run: Any, times: float = 1.0) -> None:
+        found = [seen(run, PROMPTS[kind], times * weight) for kind, weight in CELLS]
+        cells = [f"{value:.2f}" for each in found for value in each.values()]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
     for seed in options.seeds:
         for share in options.shares:
             run = cook(share, seed, options.steps)
-            row(f"{share:.0%}", run, 0.7)
-    row("no LoRA", run, 0.0)
+            row(f"{share:.0%}", run)
+    row("no LoRA", run, times=0)
 
 
 if __name__ == "__main__":

@@ -74,10 +74,32 @@ def _added(own: Tensors, weight: torch.Tensor) -> torch.Tensor | None:
                 sides.append(own[f"{side}_a"] @ own[f"{side}_b"].flatten(1))
         scale = 1.0 if rank is None else own["alpha"].item() / rank
         return scale * torch.kron(sides[0], sides[1]).reshape(weight.shape)
+    if "a1" in (own := {key.removesuffix(".weight"): tensor for key, tensor in own.items()}):
+        if own["a1"].shape[0] < own["a1"].shape[1]:  # of LyCORIS 2
+            own |= {"a1": own["a2"], "a2": own["a1"], "b1": own["b2"], "b2": own["b1"]}
+        a = own["a1"].flatten(1) @ own["a2"].flatten(1)
+        moved = torch.einsum("oi...,ij->oj...", weight, a) + (own["b1"].flatten(1) @ own["b2"].flatten(1)).view_as(
+            weight
+        )
+        return own["alpha"].item() / own["a1"].shape[1] * moved
+    if "oft_blocks" in own:
+        return _turned(own, weight) - weight
     if "diff" in own:
         assert own["diff"].shape == weight.shape  # ComfyUI leaves another shape out
         return own["diff"]
     return None
+
+
+def _turned(own: Tensors, weight: torch.Tensor) -> torch.Tensor:
+    """A1111, extensions-builtin/Lora/network_oft.py: kohya's and LyCORIS's blocks, alpha times outputs the bound."""
+    skew = own["oft_blocks"] - own["oft_blocks"].transpose(1, 2)
+    bound = own["alpha"].item() * weight.shape[0]
+    if 0 < bound < skew.norm():
+        skew = skew * bound / skew.norm()
+    one = torch.eye(skew.shape[-1], dtype=skew.dtype)
+    rotations = (one + skew) @ torch.linalg.inv(one - skew)
+    turned = torch.einsum("knm,kn...->km...", rotations, weight.unflatten(0, skew.shape[:2])).flatten(0, 1)
+    return turned * own["rescale"]
 
 
 def _product(own: Tensors) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 python -m benchmarks.overcooking run --home DIR [--processes 4] [--budget 60m] [--steps 320] [--rungs 8]
 python -m benchmarks.overcooking report --home DIR [--page docs/overcooking.md]
-python -m benchmarks.overcooking rejudge --home DIR --into OTHER [KEY=VALUE ...]
+python -m benchmarks.overcooking rejudge --home DIR --into OTHER [--as-files] [KEY=VALUE ...]
 python -m benchmarks.overcooking compare --home DIR --other OTHER
 python -m benchmarks.overcooking beside --home DIR [OTHER ...]
 """
@@ -109,7 +109,7 @@ def rejudge(options: argparse.Namespace, home: Path) -> int:
     """Judge the checkpoints of a home otherwise."""
     from benchmarks.overcooking import rejudging
 
-    for name in rejudging.rejudge(home, options.into, options.overrides):
+    for name in rejudging.rejudge(home, options.into, options.overrides, only=options.only, as_files=options.as_files):
         print(name, flush=True)
     return 0
 
@@ -161,7 +161,6 @@ def _parser() -> argparse.ArgumentParser:
     cook.add_argument("--base", choices=grid.SAMPLING, default=grid.Setting.base)
     cook.add_argument("--lr-times", type=float, default=grid.Setting.lr_times, help="of every learning rate")
     cook.add_argument("--identities", choices=grid.IDENTITIES, default="by_hand")
-    cook.add_argument("--only", default="", help="regular expression that the names of runs must match")
     for name, count in asdict(pictures.Counts()).items():
         cook.add_argument(f"--{name}", type=int, default=count, help=f"pictures of the witness: {name}")
     cook.set_defaults(command=run)
@@ -170,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     tell.set_defaults(command=report)
     again = commands.add_parser("rejudge", help="judge the checkpoints of a home otherwise")
     again.add_argument("--into", type=Path, required=True, help="folder of the judgements")
+    again.add_argument("--as-files", action="store_true", help="as `judge` does what `export` writes, in fp16")
     again.add_argument("overrides", nargs="*", help="KEY=VALUE, on top of the product's own sampling and metrics")
     again.set_defaults(command=rejudge)
     against = commands.add_parser("compare", help="what another way of judging costs in truth")
@@ -178,6 +178,8 @@ def _parser() -> argparse.ArgumentParser:
     side_by_side = commands.add_parser("beside", help="one table of homes: other bases, other identities")
     side_by_side.add_argument("others", nargs="*", type=Path, help="folders of the other runs")
     side_by_side.set_defaults(command=beside)
+    for command in (cook, again):
+        command.add_argument("--only", default="", help="regular expression that the names of runs must match")
     for command in (cook, tell, again, against, side_by_side):
         command.add_argument("--home", type=Path, required=True, help="folder of the runs")
     return parser

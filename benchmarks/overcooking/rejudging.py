@@ -1,6 +1,7 @@
 """Judge cooked runs once more, otherwise, from the same checkpoints and against the same truth.
 
     rejudge(home, into, overrides)  ->  into/runs/<run>/{run.json, events.jsonl, status.json}, truth/ linked
+    rejudge(..., as_files=True)     ->  likewise, of what `export` writes, as `judge` does
     compare(one, other)             ->  area of O and regret of `done_at` both ways, and their paired difference
 
 What judging may cost less is allowed by what it costs in truth.
@@ -8,9 +9,10 @@ What judging may cost less is allowed by what it costs in truth.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +21,15 @@ import numpy as np
 from benchmarks.overcooking import areas, scores, stopping, table
 from benchmarks.overcooking.cooking import FINAL, run_folders, status_of
 from benchmarks.overcooking.statistics import auroc, mean_over_runs, over_runs
-from lorasweep import config, plan
+from lorasweep import api, config, plan
 from lorasweep.core import files
-from lorasweep.core.run_folder import RunFolder, steps_in
+from lorasweep.core.records import Component
+from lorasweep.core.run_folder import RunFolder, Status, TrialRecord, steps_in
+from lorasweep.results import runs
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Adapter
+    from lorasweep.core.records import Plan, Recipe
     from lorasweep.trial.resources import TrialResources
 
 
@@ -36,20 +41,32 @@ class Checkpoint:
     step: int = 0
 
 
-def rejudge(home: Path, into: Path, overrides: Sequence[str]) -> Iterator[str]:
-    """Judge every ended run that `into` lacks as the product does by default, with overrides; yields its name."""
+def rejudge(
+    home: Path, into: Path, overrides: Sequence[str], *, only: str = "", as_files: bool = False
+) -> Iterator[str]:
+    """Judge every ended run that `into` lacks as the product does by default, with overrides; yields its name.
+
+    With `as_files` checkpoints are exported, half precision as people share them, and `judge`'s own adapter reads them.
+    """
     from lorasweep.trial.resources import TrialResources
 
     resources = TrialResources()
     files.write_json(into / table.SETTINGS, table.settings(home))
     for source in run_folders(home):
         target = into / "runs" / source.name
-        if status_of(source) in FINAL and (source / "truth").is_dir() and status_of(target) is None:
-            _rejudge(source, target, overrides, resources)
+        if (
+            re.search(only, source.name)
+            and status_of(source) in FINAL
+            and (source / "truth").is_dir()
+            and status_of(target) is None
+        ):
+            _rejudge(source, target, overrides, resources, as_files=as_files)
             yield source.name
 
 
-def _rejudge(source: Path, target: Path, overrides: Sequence[str], resources: TrialResources) -> None:
+def _rejudge(
+    source: Path, target: Path, overrides: Sequence[str], resources: TrialResources, *, as_files: bool
+) -> None:
     from lorasweep.trial.resources import build_adapter
     from lorasweep.trial.run import TrialRun
 
@@ -58,17 +75,32 @@ def _rejudge(source: Path, target: Path, overrides: Sequence[str], resources: Tr
     recipe = config.compose_recipe([*own, *overrides])
     shutil.rmtree(target, ignore_errors=True)  # of a call that was cut short
     target.mkdir(parents=True)
-    judging = TrialRun(recipe, plan.make_plan(recipe), target, resources, lambda event: True)
+    planned = plan.make_plan(recipe)
+    weights = {step: cooked.weights(step) for step in steps_in(cooked.checkpoints)}
+    if as_files:
+        weights = {step: _export(recipe, planned, path, target, step) for step, path in weights.items()}
+        options = {"paths": [*map(str, weights.values())], "steps": [*weights], "text_encoder": False}
+        recipe = replace(recipe, adapter=Component(name="files", options=options))
+    judging = TrialRun(recipe, planned, target, resources, lambda event: True)
     checkpoint = Checkpoint(adapter=build_adapter(judging.base, recipe))
     try:
-        for checkpoint.step in steps_in(cooked.checkpoints):
-            checkpoint.adapter.load(cooked.weights(checkpoint.step))
+        for checkpoint.step, path in weights.items():
+            checkpoint.adapter.load(path)
             judging.judge(checkpoint)  # type: ignore[arg-type]  # of a slot it asks for no more
     finally:
         checkpoint.adapter.remove()
     (target / "truth").symlink_to(source.resolve() / "truth")
     files.write_json(target / "run.json", run)
     files.write_json(target / "status.json", files.read_json(source / "status.json"))
+
+
+def _export(recipe: Recipe, planned: Plan, weights: Path, target: Path, step: int) -> Path:
+    record = TrialRecord(number=0, arm="", seed=recipe.seed, status=Status.COMPLETED, step=step)
+    saved = runs.Checkpoint(
+        folder=target, recipe=recipe, file=weights, step=step, plan=planned, record=record, metrics={}
+    )
+    (exported,) = api.export(saved, target / f"exported-{step:08}.safetensors", precision="fp16")
+    return Path(exported.file)
 
 
 def compare(one: Path, other: Path) -> dict[str, Any]:

@@ -16,10 +16,13 @@ from typing import Any
 
 from lorasweep.components import bases
 from lorasweep.config import places
-from lorasweep.config.bind import TO_BE_GIVEN
+from lorasweep.config.bind import TO_BE_GIVEN, find_module
 from lorasweep.config.override import Override, parse
 from lorasweep.config.suggest import did_you_mean, unknown
 from lorasweep.core.errors import Problem
+from lorasweep.core.records import SampleOptions
+
+SAMPLING = SampleOptions.sampler, SampleOptions.steps  # of a base whose module names none of its own
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,19 @@ def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
             problems.append(problem)
     files = {key: places.named(key, name) for key, name in chosen.items() if key not in places.LIST_GROUPS}
     return Tree(values=values, files=files), problems
+
+
+def draw_as_the_base_does(values: Mapping[str, Any]) -> None:
+    """Put the base's own sampler and steps where null asks for them, in place."""
+    sample, name = values.get("sample"), look_up(values, "base.name")
+    module = find_module("base", name, at="base.name", problems=[]) if isinstance(name, str) else None
+    if module is None or not isinstance(sample, dict):
+        return
+    sampler, steps = getattr(module, "SAMPLING", SAMPLING)
+    if sample.get("sampler", "") is None:
+        sample["sampler"] = sampler
+    if sample.get("steps", "") is None:
+        sample["steps"] = steps if sample.get("sampler") == sampler else SAMPLING[1]
 
 
 def without_replaced(texts: Sequence[str], later: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from lorasweep.config.bind import builder_knobs
+from lorasweep.config.tree import draw_as_the_base_does
 from lorasweep.core import registry
 from lorasweep.core.records import (
     CaptionOptions,
@@ -68,6 +69,7 @@ def test_knobs_stand_in_the_yaml_and_their_defaults_there_alone(group: str, name
 @pytest.mark.parametrize("file", RECORDS)
 def test_options_made_in_python_are_those_of_the_command_line(file: str) -> None:
     shipped = yaml.safe_load((CONF / f"{file}.yaml").read_text(encoding="utf-8"))
+    draw_as_the_base_does({"base": {"name": "stable_diffusion"}, "sample": shipped})
     assert differing(shipped, to_dict(RECORDS[file]()), file) == []
 
 

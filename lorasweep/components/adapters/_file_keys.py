@@ -25,7 +25,7 @@ _LORA = re.compile(
 )
 _OTHER = re.compile(
     r"(?P<module>.+?)\.(?P<factor>alpha|dora_scale|lora_magnitude_vector|hada_(w[12]_[ab]|t[12])"
-    r"|lokr_(w[12]|w[12]_[ab]|t2)|on_input|weight|diff|diff_b|w_norm|b_norm)(\.weight)?"
+    r"|lokr_(w[12]|w[12]_[ab]|t2)|oft_blocks|rescale|[ab][12]|on_input|weight|diff|diff_b|w_norm|b_norm)(\.weight)?"
 )
 _RENAMED = {
     "A": "down",
@@ -44,11 +44,17 @@ _KINDS: tuple[tuple[str, frozenset[str], frozenset[str]], ...] = (  # kind, fact
         for first in (("lokr_w1",), ("lokr_w1_a", "lokr_w1_b"))
         for second in (("lokr_w2",), ("lokr_w2_a", "lokr_w2_b"))
     ),
+    ("glora", frozenset({"a1", "a2", "b1", "b2"}), frozenset()),
+    ("oft", frozenset({"oft_blocks"}), frozenset({"rescale"})),
     ("ia3", frozenset({"ia3", "on_input"}), frozenset()),
     ("full", frozenset({"diff"}), frozenset()),
     ("full", frozenset(), frozenset()),  # a bias alone
 )
-_NOT_READ = ((r"\.(oft_|boft_)", "OFT"), (r"\.[ab][12]\.weight$", "GLoRA"), (r"^bundle_emb\.", "embedding"))
+_NOT_READ = (
+    (r"\.oft_R\.", "PEFT's OFT"),
+    (r"\.boft_|\.oft_blocks$", "BOFT"),  # LyCORIS's blocks, of as many turns as they have first sides
+    (r"^bundle_emb\.", "embedding"),
+)
 _FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 
 
@@ -58,7 +64,7 @@ class FileModule:
 
     Attributes:
         name: as the file has it.
-        kind: lora, loha, lokr, ia3 or full.
+        kind: lora, loha, lokr, glora, oft, ia3 or full.
         keys: of the file, by factor.
         shapes: by factor.
         told_scale: of the product, alpha / r, where alpha is no tensor of the file.
@@ -74,6 +80,8 @@ class FileModule:
     def rank(self) -> int | None:
         """Of the product; None where it has none."""
         shapes = self.shapes
+        if self.kind == "glora":
+            return min(shapes["a2"][:2], default=0)
         for factor in ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b"):
             if factor in shapes:
                 return shapes[factor][0]
@@ -116,7 +124,7 @@ def read_modules(path: Path) -> dict[str, FileModule]:
     modules = {}
     for name, keys in found.items():
         shapes = {factor: tensors[key].shape for factor, key in keys.items()}
-        if kind := _kind(set(keys)):
+        if (kind := _kind(set(keys))) and len(shapes.get("oft_blocks", "nms")) == 3:
             modules[name] = FileModule(name, kind, keys, shapes, _told_scale(name, shapes, config))
         else:
             strange += keys.values()
@@ -172,6 +180,11 @@ def _output(kind: str, shapes: Mapping[str, Shape]) -> tuple[int, int] | None:
         first = shapes.get("lokr_w1") or _whole(shapes, "lokr_w1")
         second = shapes.get("lokr_w2") or _whole(shapes, "lokr_w2")
         return None if None in (first, second) else (first[0] * second[0], math.prod(first) * math.prod(second))
+    if kind == "glora":
+        up, down = (shapes[f"b{n}"] for n in ((1, 2) if shapes["a1"][0] >= shapes["a1"][1] else (2, 1)))
+        if up[1] != down[0]:
+            return None
+        return (up[0], up[0] * math.prod(down[1:]))
     diff = shapes.get("diff", ())
     return (diff[0], math.prod(diff)) if diff else None
 

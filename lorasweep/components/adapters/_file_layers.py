@@ -44,6 +44,26 @@ def _lokr(weight: torch.Tensor, own: Factors) -> torch.Tensor:
     return torch.kron(small.flatten(1), large.flatten(1))
 
 
+def _glora(weight: torch.Tensor, own: Factors) -> torch.Tensor:
+    """W A + B, A and B of low rank; A acts on W's inputs. LyCORIS 2 calls the factors of each the other way round."""
+    a, b = ((own[f"{name}1"].flatten(1), own[f"{name}2"].flatten(1)) for name in "ab")
+    if a[0].shape[0] < a[0].shape[1]:
+        a, b = a[::-1], b[::-1]
+    return torch.einsum("oi...,ir,rj->oj...", weight, *a) + (b[0] @ b[1]).reshape(weight.shape)
+
+
+def _oft(weight: torch.Tensor, own: Factors) -> torch.Tensor:
+    """Blocks of outputs rotated, by Cayley's transform of a skew matrix each, and rescaled; alpha bounds the angle."""
+    blocks = own["oft_blocks"]
+    skew, one = blocks - blocks.mT, torch.eye(blocks.shape[-1], device=blocks.device)
+    if "alpha" in own and (bound := own["alpha"].item() * len(weight)) > 0:
+        skew = skew * (bound / skew.norm().clamp(min=bound))
+    turned = torch.linalg.solve(one - skew, one + skew).mT @ weight.reshape(*blocks.shape[:2], -1)
+    if "rescale" in own:
+        turned = turned * own["rescale"].reshape(*blocks.shape[:2], 1)
+    return turned.reshape(weight.shape) - weight
+
+
 def _ia3(weight: torch.Tensor, own: Factors) -> torch.Tensor:
     factors, ones = own["ia3"].flatten(), [1] * (weight.dim() - 2)
     return weight * (factors.view(1, -1, *ones) if own["on_input"].item() else factors.view(-1, 1, *ones))
@@ -57,6 +77,8 @@ _ADDED: dict[str, Callable[[torch.Tensor, Factors], torch.Tensor]] = {
     "lora": _lora,
     "loha": _loha,
     "lokr": _lokr,
+    "glora": _glora,
+    "oft": _oft,
     "ia3": _ia3,
     "full": _full,
 }
@@ -78,7 +100,7 @@ class FileLayer(torch.nn.Module, BaseTunerLayer):
     """A module with what a file adds to it; holds one adapter. One of PEFT's tuner layers, so that others find it.
 
     Attributes:
-        kind: lora, loha, lokr, ia3 or full.
+        kind: of `_ADDED`.
         scale: of the product, alpha / r.
         factors: the file's tensors, fp32, by adapter and factor.
     """
@@ -208,7 +230,7 @@ def build_file(base: Base, file: Path) -> FileAdapter:
     keys: dict[str, str] = {}
     for path, module in placed.items():
         part, inner = path.split(".", 1)
-        own = {factor: key for factor, key in module.keys.items() if factor != "alpha"}
+        own = {factor: key for factor, key in module.keys.items() if factor != "alpha" or module.kind == "oft"}
         keys |= {f"{path}.factors.{factor}": key for factor, key in own.items()}
         factors = {factor: tensors[key].to(base.device) for factor, key in own.items()}
         held = base.parts[part].get_submodule(inner)

@@ -116,6 +116,10 @@ def is_text(name: str) -> bool:
 def _fits(module: FileModule, shape: Shape) -> bool:
     if module.kind == "ia3":
         return math.prod(module.shapes["ia3"]) in shape[:2]
+    if module.kind == "oft":
+        count, side, other = module.shapes["oft_blocks"]
+        rescaled = math.prod(module.shapes.get("rescale", shape[:1]))
+        return side == other and count * side == rescaled == shape[0]
     biases = [math.prod(module.shapes[factor]) for factor in ("diff_b", "up_bias") if factor in module.shapes]
     lengths = [math.prod(module.shapes[factor]) for factor in ("dora_scale", "magnitude") if factor in module.shapes]
     weight = not module.has_weight or module.output == (shape[0], math.prod(shape))

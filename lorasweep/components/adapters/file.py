@@ -1,8 +1,8 @@
 """A LoRA file of any trainer, as an adapter: to judge it, not to train it.
 
-Kohya's and LyCORIS's LoRA, LoCon, LoHa, LoKr, (IA)^3, DyLoRA, DoRA, full differences and norms; diffusers', PEFT's,
-OneTrainer's, ai-toolkit's, SimpleTuner's and ComfyUI's keys. What a file is comes from its keys and shapes; every
-key is accounted for, or the file is refused. `describe` needs no torch.
+Kohya's and LyCORIS's LoRA, LoCon, LoHa, LoKr, GLoRA, OFT, (IA)^3, DyLoRA, DoRA, full differences and norms;
+diffusers', PEFT's, OneTrainer's, ai-toolkit's, SimpleTuner's and ComfyUI's keys. What a file is comes from its keys
+and shapes; every key is accounted for, or the file is refused. `describe` needs no torch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Description:
 
     Attributes:
         kinds: number of modules by kind: lora, locon (a LoRA with a product on a kernel wider than 1 x 1), dora,
-            loha, lokr, ia3, full (whole differences), norm.
+            loha, lokr, glora, oft, ia3, full (whole differences), norm.
         family: of the base, told by names and shapes; None when they do not tell.
         dims: number of modules by rank; those without one are left out.
         text_encoder: whether it changes a text encoder.

@@ -36,6 +36,22 @@ def test_the_default_recipe_is_the_map() -> None:
     assert list(recipe.metrics)[:2] == ["generalisation", "prior_drift"]
 
 
+@pytest.mark.parametrize(
+    ("words", "drawn"),
+    [
+        ([], ("dpmpp_2m", 6)),
+        (["base=dollhouse_flow"], ("dpmpp_2m", 6)),
+        (["sample.steps=9"], ("dpmpp_2m", 9)),
+        (["sample.sampler=ddim"], ("ddim", 20)),
+        (["sample.sampler=null", "sample=distilled"], ("dpmpp_2m", 8)),
+        (["base=stable_diffusion", "base.path=some.safetensors"], ("ddim", 20)),
+    ],
+)
+def test_a_base_is_drawn_as_it_needs_where_nobody_says_otherwise(words: list[str], drawn: tuple[str, int]) -> None:
+    sample = compose_recipe(words).sample
+    assert (sample.sampler, sample.steps) == drawn
+
+
 def test_the_map_has_one_line_per_group_and_a_folder_for_each() -> None:
     entries = yaml.safe_load((conf_dir() / "recipe.yaml").read_text(encoding="utf-8"))["defaults"]
     groups = [next(iter(entry)) for entry in entries if entry != "_self_"]

@@ -101,6 +101,33 @@ def dora_by_column(weight: torch.Tensor) -> Tensors:
     return {**lora(weight), "dora_scale": (1.1 * columns).float()}
 
 
+def glora(weight: torch.Tensor) -> Tensors:
+    ones = [1] * (weight.dim() - 2)
+    return {
+        "alpha": torch.tensor(2.0),
+        "a1.weight": drawn(weight.shape[1], 3, *ones),
+        "a2.weight": drawn(3, weight.shape[1], *ones),
+        "b1.weight": drawn(weight.shape[0], 3, *ones),
+        "b2.weight": drawn(3, *weight.shape[1:]),
+    }
+
+
+def glora_of_lycoris_2(weight: torch.Tensor) -> Tensors:
+    return {key.translate({ord("1"): "2", ord("2"): "1"}): tensor for key, tensor in glora(weight).items()}
+
+
+def oft(weight: torch.Tensor, alpha: float = 0.0) -> Tensors:
+    return {
+        "alpha": torch.tensor(alpha),
+        "oft_blocks": drawn(weight.shape[0] // 4, 4, 4),
+        "rescale": 1 + drawn(weight.shape[0], *[1] * (weight.dim() - 1)),
+    }
+
+
+def oft_bounded(weight: torch.Tensor) -> Tensors:
+    return oft(weight, alpha=0.01)
+
+
 def ia3_in(weight: torch.Tensor) -> Tensors:
     return {"weight": drawn(weight.shape[1]), "on_input": torch.tensor(1)}
 
@@ -120,6 +147,10 @@ KINDS: dict[str, tuple[Callable[[torch.Tensor], Tensors], str]] = {  # made by, 
     "lokr whole": (lokr_whole, "comfyui"),
     "dora": (dora, "comfyui"),
     "dora by column": (dora_by_column, "a1111"),
+    "glora": (glora, "comfyui"),
+    "glora of lycoris 2": (glora_of_lycoris_2, "comfyui"),
+    "oft": (oft, "a1111"),
+    "oft bounded": (oft_bounded, "a1111"),
     "ia3 in": (ia3_in, "a1111"),
     "ia3 out": (ia3_out, "a1111"),
     "full": (full, "comfyui"),
@@ -442,7 +473,13 @@ BROKEN: dict[str, tuple[bytes | Tensors, str]] = {
     ),
     "a checkpoint": ({"model.diffusion_model.out.2.weight": drawn(4, 32, 3, 3)}, "1 of 1 keys are no LoRA's"),
     "half a product": ({f"{Q}.lora_down.weight": drawn(2, 32)}, "1 of 1 keys"),
-    "oft": ({f"{Q}.oft_blocks": drawn(2, 4, 4)}, "of OFT, which is not read"),
+    "boft": ({f"{Q}.oft_blocks": drawn(2, 2, 4, 4)}, "of BOFT, which is not read"),
+    "peft's oft": ({f"{Q}.oft_R.weight": drawn(2, 6)}, "of PEFT's OFT, which is not read"),
+    "oft of another": ({f"{Q}.oft_blocks": drawn(3, 4, 4)}, "have other shapes than here"),
+    "glora of another": (
+        {f"{Q}.{end}.weight": drawn(*s) for end, s in {"a1": (8, 2), "a2": (2, 8), "b1": (8, 2), "b2": (2, 9)}.items()},
+        "have other shapes than here",
+    ),
     "quantised": ({key: t.to(torch.int8) for key, t in pair(Q).items()}, "stored as I8"),
     "sdxl": (pair(Q, 2048) | pair("lora_te2_text_model_encoder_layers_0_self_attn_k_proj"), "a LoRA of SDXL; the base"),
     "sd 1.5": (pair(Q, 768), "a LoRA of Stable Diffusion 1.x; the base"),

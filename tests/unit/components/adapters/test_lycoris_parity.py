@@ -1,4 +1,5 @@
 """LoHa, LoKr and IA3 against LyCORIS itself: keys, shapes, alpha, spread of the first values, answers at 0.7.
+GLoRA and OFT, which are only read: what its own files add.
 
 Runs where lycoris-lora is installed; `test_lycoris_files` has its formulas for everybody else.
 `pip install --no-deps lycoris-lora==4.1.3 einops toml` is enough.
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from lorasweep.core import registry
 from lorasweep.core.protocols import Base
@@ -72,4 +73,27 @@ def test_ours_is_lycoris(case: str, base: Base, tmp_path: Path) -> None:
             theirs.restore()
             assert (ours - layer.get_base_layer()(inputs)).abs().max() > 1e-4
         assert torch.allclose(ours, answer, atol=1e-5), path
+    adapter.remove()
+
+
+@pytest.mark.parametrize("kind", ["GLoRAModule", "DiagOFTModule"])
+def test_files_that_it_saves_are_read_as_it_does(kind: str, base: Base, tmp_path: Path) -> None:
+    lycoris = pytest.importorskip("lycoris.modules", reason="lycoris-lora is not installed")
+    options = {"GLoRAModule": {"lora_dim": 4, "alpha": 2.0}, "DiagOFTModule": {"lora_dim": 4, "constraint": 0.01}}[kind]
+    generator = torch.Generator().manual_seed(1)
+    theirs, file = {}, {}
+    for path, module in base.parts["unet"].named_modules():
+        if path.endswith(("attn2.to_q", "ff.net.2", "conv1")):
+            name = f"lora_unet_{path.replace('.', '_')}"
+            theirs[f"unet.{path}"] = own = getattr(lycoris, kind)(name, module, 1.0, **options)
+            for parameter in own.parameters():
+                parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+            file |= {f"{name}.{key}": tensor for key, tensor in own.state_dict().items()}
+    save_file(file, tmp_path / "x.safetensors")
+    adapter = registry.load("adapter", "file").build(base, seed=0, path=str(tmp_path / "x.safetensors"))
+    assert set(adapter.layers) == set(theirs) and len(theirs) > 4
+    for path, own in theirs.items():
+        wanted = own.get_diff_weight()[0].reshape(own.org_weight.shape)
+        assert wanted.abs().max() > 1e-3
+        assert torch.allclose(adapter.delta(adapter.layers[path]), wanted, atol=1e-5), path
     adapter.remove()
