@@ -61,7 +61,7 @@ def compute_as(base: Base, options: ComputeOptions) -> None:
     ):
         enable(options.attention_backend in ("auto", name))
     if options.channels_last:
-        denoiser.to(memory_format=torch.channels_last)
+        denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if options.dynamo_backend != "none":
         torch._dynamo.config.recompile_limit = 64  # of one block's code: by width, mode and kind of adapter
         # As diffusers' `compile_repeated_blocks`, which not every transformer has.

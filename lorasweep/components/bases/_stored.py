@@ -57,7 +57,7 @@ def store(model: torch.nn.Module, storage: str, dtype: torch.dtype) -> dict[torc
                 layer.register_parameter(_SCALE, torch.nn.Parameter(scale, requires_grad=False))
         if not hasattr(layer, "read_weight"):
             layer.read_weight = functools.partial(_weight, layer, shape, dtype)
-            layer.forward = functools.partial(_forward, layer, dtype)  # type: ignore[method-assign]
+            layer.forward = functools.partial(_forward, layer, dtype)
     return before
 
 
