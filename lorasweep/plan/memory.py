@@ -117,5 +117,8 @@ def resolve(recipe: Recipe, room_gib: float | None) -> MemoryOptions:
     for knob in ("tile_vae", "offload_text_encoders", "gradient_checkpointing", "offload_denoiser"):
         if getattr(found, knob) is None:
             too_much = room_gib is not None and peaks_gib(recipe, {"": found}).get("", 0.0) > room_gib
-            found = dataclasses.replace(found, **{knob: too_much})  # type: ignore[arg-type]
+            turned_on = dataclasses.replace(found, **{knob: True})  # type: ignore[arg-type]
+            wrong = [each.where for each in problems(dataclasses.replace(recipe, memory=turned_on))]
+            is_on = too_much and f"memory.{knob}" not in wrong
+            found = turned_on if is_on else dataclasses.replace(found, **{knob: False})  # type: ignore[arg-type]
     return found

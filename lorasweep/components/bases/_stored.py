@@ -81,7 +81,7 @@ def _packed(weight: torch.Tensor, storage: str) -> tuple[torch.Tensor, torch.Ten
     from bitsandbytes.functional import quantize_4bit
 
     packed, state = quantize_4bit(weight.contiguous(), blocksize=_BLOCK, quant_type="nf4")
-    return packed, state.absmax
+    return packed.view(-1, *[1] * (weight.ndim - 1)), state.absmax  # of as many axes, by which PEFT knows a layer
 
 
 def _weight(layer: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | None = None) -> torch.Tensor:
@@ -89,7 +89,9 @@ def _weight(layer: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torc
     weight = layer.weight.to(device or layer.weight.device, non_blocking=True)
     if weight.dtype == torch.uint8:
         scale = getattr(layer, _SCALE).to(weight.device)
-        found: torch.Tensor = torch.ops.bitsandbytes.dequantize_4bit(weight, scale, _BLOCK, "nf4", shape, dtype)
+        found: torch.Tensor = torch.ops.bitsandbytes.dequantize_4bit(
+            weight.view(-1, 1), scale, _BLOCK, "nf4", shape, dtype
+        )
         return found
     if weight.dtype == torch.int8:
         weight = weight * getattr(layer, _SCALE).to(weight.device)
@@ -97,7 +99,7 @@ def _weight(layer: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torc
 
 
 def _forward(layer: Any, dtype: torch.dtype, x: torch.Tensor) -> torch.Tensor:
-    answer: torch.Tensor = _Stored.apply(x.to(dtype), layer.weight, layer)
+    answer: torch.Tensor = _Stored.apply(x.to(dtype), layer)
     return answer
 
 
@@ -105,7 +107,7 @@ class _Stored(torch.autograd.Function):
     """A frozen layer; gradients reach the input only."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, stored: torch.Tensor, layer: Any) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, layer: Any) -> torch.Tensor:
         ctx.layer, ctx.shape = layer, x.shape
         weight = layer.read_weight(x.device)
         if isinstance(layer, torch.nn.Linear):
@@ -114,10 +116,10 @@ class _Stored(torch.autograd.Function):
         return functional.conv2d(x, weight, layer.bias, *how)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         layer = ctx.layer
         weight = layer.read_weight(gradient.device).to(gradient.dtype)
         if isinstance(layer, torch.nn.Linear):
-            return gradient @ weight, None, None
+            return gradient @ weight, None
         how = layer.stride, layer.padding, layer.dilation, layer.groups
-        return conv2d_input(ctx.shape, weight, gradient, *how), None, None
+        return conv2d_input(ctx.shape, weight, gradient, *how), None

@@ -24,6 +24,7 @@ from lorasweep.trial import lora_weight
 from lorasweep.trial.cache.latents import LatentCache
 from lorasweep.trial.cache.store import Store
 from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.resources import build_adapter
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import make_slot
 
@@ -113,11 +114,21 @@ def test_a_transformer_without_blocks_by_name_is_stored_too(tiny_flow: Callable[
     assert sum(stored) > 0.7 * len(stored)
 
 
-def test_blocks_that_wait_in_memory_visit_the_device_on_the_way_back_too(tiny_sdxl: Path, tmp_path: Path) -> None:
+def test_blocks_that_wait_in_memory_visit_the_device_on_the_way_back_too(
+    tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(*arguments: Any) -> Any:
+        """An adapter whose tensors are on the pretended device, to which `.data` takes none that began elsewhere."""
+        adapter: Any = build_adapter(*arguments)
+        for layer in adapter.layers.values():
+            layer.lora_A.to(base.device), layer.lora_B.to(base.device)
+        return adapter
+
     plain, waiting = load(tiny_sdxl), {"offload_denoiser": True}
     expected = losses(plain, tiny_sdxl, tmp_path)
     assert losses(load(tiny_sdxl, **waiting), tiny_sdxl, tmp_path) == pytest.approx(expected, rel=1e-5)
     assert load(tiny_sdxl, **waiting).fingerprint == plain.fingerprint
+    monkeypatch.setattr("lorasweep.trial.train.slot.build_adapter", moved)
     with pretend_cuda():
         for memory in (waiting, {**waiting, "storage": "int8", "gradient_checkpointing": True}):
             options = BaseOptions(name="sdxl", path=str(tiny_sdxl), resolution=32, bucket_step=8)
@@ -194,4 +205,7 @@ def test_the_plan_says_how_much_of_a_card_is_taken(
     assert memory.resolve(recipe, None) == memory.resolve(recipe, 40.0) == MemoryOptions()
     on = [knob for knob, value in vars(memory.resolve(recipe, 16.0)).items() if value is True]
     assert on == ["offload_text_encoders", "tile_vae"]
+    assert memory.resolve(recipe, 6.0).offload_denoiser and not memory.resolve(recipe, 12.0).offload_denoiser
+    dora = dataclasses.replace(recipe, adapter=dataclasses.replace(recipe.adapter, name="dora"))
+    assert not memory.resolve(dora, 6.0).offload_denoiser  # which it refuses
     assert memory.resolve(recipe, 12.0).gradient_checkpointing and memory.resolve(recipe, 12.0).storage == "plain"
