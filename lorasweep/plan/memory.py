@@ -41,6 +41,9 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
         if memory.offload_denoiser:
             hint = "override: memory.offload_denoiser=false, or adapter=lora"
             yield Problem("memory.offload_denoiser", f"must be false where it is trained {needs}", hint)
+    if memory.storage == "nf4" and getattr(adapter, "NEEDS_BASE_SHAPES", False):
+        message = f"nf4 cannot be trained on by {recipe.adapter.name}, which looks at the shapes of the base's weights"
+        yield Problem("memory.storage", message, "override: memory.storage=int8, or adapter=lora")
     if memory.storage == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         hint = "pip install 'lorasweep[cuda]' (it runs on CPUs too), or override: memory.storage=int8"
         yield Problem("memory.storage", "nf4 needs bitsandbytes, which is not installed", hint)
