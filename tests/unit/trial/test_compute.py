@@ -23,6 +23,7 @@ from lorasweep.trial.cache.latents import LatentCache
 from lorasweep.trial.cache.store import Store
 from lorasweep.trial.cache.texts import TextCache
 from lorasweep.trial.resources import TrialResources
+from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import Slot, make_slot
 
 FRAMES = [Frame.whole(32, 32)] * 2
@@ -86,8 +87,12 @@ def test_a_switch_rounds_otherwise_and_is_told_apart(switch: dict[str, Any], tin
     assert now[0] == bases.fingerprint(recipe) and losses(resources.base(plain), plain, tmp_path) == before
 
 
+@pytest.mark.slow
 def test_blocks_are_compiled_once_for_all_trials(tiny_sd: Path, tmp_path: Path) -> None:
-    """With another dim, alpha and seed; and looked at, at weights in between."""
+    """With another alpha and seed; and looked at, at weights in between.
+
+    pytest -m slow tests/unit/trial/test_compute.py
+    """
     train_options = TrainOptions(max_steps=8, batch_size=4, device="cpu", precision="bf16")
     recipe = make_recipe(tiny_sd, train=train_options)
     compiled = dataclasses.replace(recipe, compute=ComputeOptions(dynamo_backend="eager"))
@@ -119,11 +124,10 @@ def test_products_in_half_precision_share_a_forward(tiny_sd: Path, tmp_path: Pat
     slots = [slot_in(base, dataclasses.replace(recipe, seed=seed), tmp_path) for seed in (0, 1)]
     asked: list[int] = []
     handle = base.unet.register_forward_pre_hook(lambda unet, arguments: asked.append(len(arguments[0])))
-    from lorasweep.trial.train.loop import advance
-
     rows: dict[Slot, float] = {}
     advance(slots, base, steps=1, on_step=lambda slot, metrics: rows.update({slot: metrics["train/loss"]}))
     handle.remove()
+    assert asked == [4]  # rows
     assert rows[slots[0]] == pytest.approx(alone[0], rel=1e-3)
     for slot in slots:
         slot.close()
