@@ -18,9 +18,6 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     if recipe.compute.channels_last and registry.load("base", recipe.base.name).PARTS[0] != "unet":
         message = f"must be false: {recipe.base.name} is a transformer, without convolutions to lay out"
         yield Problem("compute.channels_last", message, "override: compute.channels_last=false")
-    if recipe.compute.dynamo_backend != "none" and (recipe.memory.storage != "plain" or recipe.memory.offload_denoiser):
-        message = "must be none where weights are stored otherwise: each layer of each block would be compiled alone"
-        yield Problem("compute.dynamo_backend", message, "override: memory.storage=plain memory.offload_denoiser=false")
     on_cpu = recipe.train.device == "cpu" or importlib.util.find_spec("triton") is None
     if recipe.compute.dynamo_backend == "inductor" and on_cpu and not any(map(shutil.which, _COMPILERS)):
         message = f"inductor needs a C++ compiler, and none of {', '.join(_COMPILERS)} is here"

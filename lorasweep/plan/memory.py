@@ -33,14 +33,16 @@ _CONTEXT = 0.8  # GiB that CUDA and its libraries take
 def problems(recipe: Recipe) -> Iterator[Problem]:
     """Find what cannot be traded with this adapter."""
     memory, adapter = recipe.memory, registry.load("adapter", recipe.adapter.name)
-    if getattr(adapter, "NEEDS_BASE_WEIGHTS", False):
-        needs = f"by {recipe.adapter.name}, which computes with the base's weights themselves"
-        if memory.storage != "plain":
-            message = f"{memory.storage} cannot be trained on {needs}"
-            yield Problem("memory.storage", message, "override: memory.storage=plain, or adapter=lora")
-        if memory.offload_denoiser:
-            hint = "override: memory.offload_denoiser=false, or adapter=lora"
-            yield Problem("memory.offload_denoiser", f"must be false where it is trained {needs}", hint)
+    for knob, plain in (("storage", "plain"), ("offload_denoiser", False)):
+        if getattr(memory, knob) in (plain, None):
+            continue
+        must, override = f"must be {str(plain).lower()}", f"override: memory.{knob}={str(plain).lower()}"
+        if getattr(adapter, "NEEDS_BASE_WEIGHTS", False):
+            message = f"{must} for {recipe.adapter.name}, which computes with the base's weights themselves"
+            yield Problem(f"memory.{knob}", message, f"{override}, or adapter=lora")
+        if recipe.compute.dynamo_backend != "none":
+            message = f"{must} where blocks are compiled: each layer of each block would be compiled alone"
+            yield Problem(f"memory.{knob}", message, f"{override}, or compute.dynamo_backend=none")
     if memory.storage == "nf4" and getattr(adapter, "NEEDS_BASE_SHAPES", False):
         message = f"nf4 cannot be trained on by {recipe.adapter.name}, which looks at the shapes of the base's weights"
         yield Problem("memory.storage", message, "override: memory.storage=int8, or adapter=lora")

@@ -144,7 +144,7 @@ def test_the_plan_says_how_it_computes_and_refuses_what_cannot_be(
     assert main(["plan", *words, "base=dollhouse_flow", "compute.channels_last=true"]) == 2
     assert "compute.channels_last" in capsys.readouterr().err
     assert main(["plan", *words, "compute.dynamo_backend=eager", "memory.storage=int8"]) == 2
-    assert "must be none where weights are stored otherwise" in " ".join(capsys.readouterr().err.split())
+    assert "memory.storage must be plain where blocks are compiled" in " ".join(capsys.readouterr().err.split())
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert main(["plan", *words, "compute.dynamo_backend=inductor", "train.device=cpu"]) == 2
     assert "compiler" in " ".join(capsys.readouterr().err.split())
