@@ -77,8 +77,9 @@ class Case:
     compute: ComputeOptions = field(default_factory=ComputeOptions)
 
 
-def cases(shape: str) -> Iterator[Case]:
+def cases(shape: str, *, compiler: str) -> Iterator[Case]:
     """What is measured of a shape; those that share a loaded base are neighbours."""
+    compiled = ComputeOptions(dynamo_backend=compiler)  # type: ignore[arg-type]
     yield from (Case(name="batch", batch=batch) for batch in (1, 2, 4, 8))
     yield from (Case(name="packed", slots=slots) for slots in (2, 4, 8))
     yield Case(name="packed", slots=2, batch=4)
@@ -86,8 +87,8 @@ def cases(shape: str) -> Iterator[Case]:
         yield Case(name=f"attention {backend}", batch=4, compute=ComputeOptions(attention_backend=backend))  # type: ignore[arg-type]
     if shape != "z_image":
         yield Case(name="channels_last", batch=4, compute=ComputeOptions(channels_last=True))
-    yield Case(name="compiled", batch=4, compute=ComputeOptions(dynamo_backend="inductor"))
-    yield Case(name="compiled", compute=ComputeOptions(dynamo_backend="inductor"))
+    yield Case(name="compiled", batch=4, compute=compiled)
+    yield Case(name="compiled", compute=compiled)
     yield Case(name="checkpointing", batch=4, memory=MemoryOptions(gradient_checkpointing=True))
     for storage in ("fp8", "int8", "nf4"):
         yield Case(name=storage, batch=4, memory=MemoryOptions(storage=storage, gradient_checkpointing=True))  # type: ignore[arg-type]
@@ -275,26 +276,33 @@ def matmul_peak(device: str, dtype: torch.dtype, *, side: int) -> float:
     return best
 
 
-def run(shapes: Sequence[str], device: str, *, small: bool, seconds: float) -> dict[str, Any]:
-    """Measure until the time is over."""
+def run(shapes: Sequence[str], device: str, *, small: bool, seconds: float) -> Iterator[dict[str, Any]]:
+    """Measure until the time is over; what there is after each case."""
     import diffusers  # noqa: F401 - takes its time, which is not the device's
 
     began = time.monotonic()
     side = 512 if device == "cpu" else 8192
     peaks = {name: matmul_peak(device, DTYPES[name], side=side) for name in ("bf16", "fp32")}
     rows: list[dict[str, Any]] = []
-    todo = [[(name, case) for case in cases(name)] for name in shapes]
-    # Shape by shape, each with its share of the time.
-    for number, planned in enumerate(todo):
-        until = began + seconds * (number + 1) / len(todo)
+    found = {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
+        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+        "small": small,
+        "matmul_tflops": {name: round(peak / 1e12, 2) for name, peak in peaks.items()},
+        "rows": rows,
+    }
+    for number, name in enumerate(shapes):  # each with its share of the time
+        until = began + seconds * (number + 1) / len(shapes)
         loaded, base, flop = None, None, 0.0
-        for name, case in planned:
-            shape = SHAPES[name]
-            latent = 16 if small else shape.side
+        shape = SHAPES[name]
+        latent = 16 if small else shape.side
+        for case in cases(name, compiler="eager" if small else "inductor"):
             row: dict[str, Any] = {"shape": name, "case": case.name, "batch": case.batch, "slots": case.slots}
             rows.append(row)
             if time.monotonic() > until - (0.0 if small else 5.0):
                 row["not_measured"] = "no time left"
+                yield found
                 continue
             try:
                 key = (case.precision, case.memory, case.compute)
@@ -312,15 +320,7 @@ def run(shapes: Sequence[str], device: str, *, small: bool, seconds: float) -> d
                 row["not_measured"] = "out of memory"
             except (RuntimeError, ImportError) as error:  # a kernel that this card lacks must not cost the other cases
                 row["not_measured"] = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-    card = torch.cuda.get_device_name() if device == "cuda" else "CPU"
-    return {
-        "device": card,
-        "torch": torch.__version__,
-        "date": time.strftime("%Y-%m-%d"),
-        "small": small,
-        "matmul_tflops": {name: round(peak / 1e12, 2) for name, peak in peaks.items()},
-        "rows": rows,
-    }
+            yield found
 
 
 def as_markdown(found: dict[str, Any]) -> str:
@@ -350,10 +350,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--small", action="store_true", help="tiny models")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of gpu.json and gpu.md")
     options = parser.parse_args(words)
-    found = run(options.shapes.split(","), options.device, small=options.small, seconds=options.seconds)
     os.makedirs(options.out, exist_ok=True)
-    (options.out / "gpu.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    (options.out / "gpu.md").write_text(as_markdown(found), encoding="utf-8")
+    for found in run(options.shapes.split(","), options.device, small=options.small, seconds=options.seconds):
+        (options.out / "gpu.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+        (options.out / "gpu.md").write_text(as_markdown(found), encoding="utf-8")
     print(as_markdown(found))
     return 0
 
