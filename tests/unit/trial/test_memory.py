@@ -131,7 +131,7 @@ def test_blocks_that_wait_in_memory_visit_the_device_on_the_way_back_too(
     assert load(tiny_sdxl, **waiting).fingerprint == plain.fingerprint
     monkeypatch.setattr("lorasweep.trial.train.slot.build_adapter", moved)
     with pretend_cuda():
-        for memory in (waiting, {**waiting, "storage": "int8", "gradient_checkpointing": True}):
+        for memory in (waiting, {**waiting, "storage": "int8"}):
             options = BaseOptions(name="sdxl", path=str(tiny_sdxl), resolution=32, bucket_step=8)
             base: Any = sdxl.load(options, device="cuda", precision="fp32", memory=MemoryOptions(**memory))
             named = base.unet.named_parameters()
