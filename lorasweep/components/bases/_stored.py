@@ -84,11 +84,9 @@ def _packed(weight: torch.Tensor, storage: str) -> tuple[torch.Tensor, torch.Ten
     return packed.view(-1, *[1] * (weight.ndim - 1)), state.absmax  # of as many axes, by which PEFT knows a layer
 
 
-def _weight(layer: Any, shape: tuple[int, ...], dtype: torch.dtype, near: torch.Tensor | None = None) -> torch.Tensor:
-    """A layer's weight as it is computed with, where it is or on the device of another tensor."""
-    weight = layer.weight
-    if near is not None and near.device != weight.device:
-        weight = near.new_empty(weight.shape, dtype=weight.dtype).copy_(weight, non_blocking=True)
+def _weight(layer: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | None = None) -> torch.Tensor:
+    """A layer's weight as it is computed with, where it is or on another device."""
+    weight = layer.weight.to(device or layer.weight.device, non_blocking=True)
     if weight.dtype == torch.uint8:
         scale = getattr(layer, _SCALE).to(weight.device)
         found: torch.Tensor = torch.ops.bitsandbytes.dequantize_4bit(
@@ -111,7 +109,7 @@ class _Stored(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, layer: Any) -> torch.Tensor:
         ctx.layer, ctx.shape = layer, x.shape
-        weight = layer.read_weight(x)
+        weight = layer.read_weight(x.device)
         if isinstance(layer, torch.nn.Linear):
             return functional.linear(x, weight, layer.bias)
         how = layer.stride, layer.padding, layer.dilation, layer.groups
@@ -120,7 +118,7 @@ class _Stored(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         layer = ctx.layer
-        weight = layer.read_weight(gradient).to(gradient.dtype)
+        weight = layer.read_weight(gradient.device).to(gradient.dtype)
         if isinstance(layer, torch.nn.Linear):
             return gradient @ weight, None
         how = layer.stride, layer.padding, layer.dilation, layer.groups
