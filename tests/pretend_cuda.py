@@ -106,9 +106,6 @@ class _Pretend(TorchFunctionMode):
             return _moved(args[0], _CPU)
         if func is torch.Tensor.cuda:
             return _moved(args[0], CUDA)
-        if func is torch.Tensor.backward:
-            with self:  # or what is moved on the way back would look for a driver
-                return torch.autograd.backward(args[0])
         if func is torch.Tensor.to:
             return _to(*args, **kwargs)
         if "device" in kwargs and kwargs["device"] is not None and torch.device(kwargs["device"]).type == "cuda":
