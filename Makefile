@@ -39,8 +39,8 @@ test-reference: $(READY)  ## Compare with LyCORIS and bitsandbytes themselves, w
 
 test-cluster: $(READY)  ## Install Ray and run the tests that need it: local clusters, real kills, a few minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or not slow" -k ray tests/contracts/test_launchers.py \
-		tests/unit/sweep/test_ray.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or not slow" -k "ray or partition" tests/contracts/test_launchers.py \
+		tests/unit/sweep/test_ray.py tests/unit/sweep/test_partition.py
 
 check: $(READY)  ## Lint, format check and types
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 import pytest
 from ssh_machines import KITCHEN
+from wire import Wire
 
 from lorasweep.core.records import LauncherOptions
 
@@ -57,7 +58,15 @@ def own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LauncherOptio
 class Cluster:
     """A head without room for workers, and nodes with some."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, auth: str = "token", **switches: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        auth: str = "token",
+        at: Sequence[str] = (),
+        **switches: str,
+    ) -> None:
         self.home = folder / "their home"
         self._logs = folder / "ray"
         self._logs.mkdir(parents=True)
@@ -72,18 +81,21 @@ class Cluster:
         }
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        self.start("head", f"--port={port}", "--include-dashboard=false", cpus=0)
+        self.start("head", f"--port={port}", "--include-dashboard=false", *at, cpus=0)
         self.address = self._said("head", "--address='").partition("'")[0]
 
-    def start(self, name: str, *more: str, cpus: int = 1, gpus: int = 0, **switches: str) -> None:
-        """Start a node."""
+    def start(
+        self, name: str, *more: str, cpus: int = 1, gpus: int = 0, cable: Wire | None = None, **switches: str
+    ) -> None:
+        """Start a node; at the end of a cable, if one is given."""
         where = ("--head",) if name == "head" else (f"--address={self.address}",)
         room = (f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--object-store-memory=100000000")
         ports = ("--min-worker-port=0", "--max-worker-port=0")
-        switched = {key if key == "PYTHONPATH" else f"RAY_{key}": value for key, value in switches.items()}
+        switched = {key if key.isupper() else f"RAY_{key}": value for key, value in switches.items()}
+        ray = [*(cable.command if cable else ()), str(Path(sys.executable).with_name("ray"))]
         with open(self._logs / name, "wb") as log:
             self._nodes[name] = subprocess.Popen(
-                [str(Path(sys.executable).with_name("ray")), "start", "--block", *where, *room, *ports, *more],
+                [*ray, "start", "--block", *where, *room, *ports, *more],
                 env={**self._environment, **switched, "PRETEND_NODE": name},
                 stdout=log,
                 stderr=log,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wire import THERE, Wire
 
 from lorasweep.core.records import LauncherOptions
 
@@ -76,8 +77,8 @@ class Machines:
 
 
 @contextmanager
-def sshd(machines: Machines) -> Iterator[None]:
-    """Let ssh mean: to our own sshd, by our own config."""
+def sshd(machines: Machines, cable: Wire | None = None) -> Iterator[None]:
+    """Let ssh mean: to our own sshd, by our own config; `far` is a machine at the end of a cable."""
     folder = machines.folder / "ssh"
     folder.mkdir(mode=0o700)
     for name in ("host", "user"):
@@ -94,23 +95,32 @@ def sshd(machines: Machines) -> Iterator[None]:
     )
     (folder / "config").write_text(
         f"Host gpu1 gpu2\n  HostName 127.0.0.1\n  Port {port}\n  HostKeyAlias loopback\n"
+        f"Host far\n  HostName {THERE}\n  Port {port}\n  HostKeyAlias loopback\n"
         f"Host unknown\n  HostName 127.0.0.1\n  Port {port}\n  HostKeyAlias unknown\n"
         f"Host *\n  User {getpass.getuser()}\n  IdentityFile {folder}/user\n  IdentitiesOnly yes\n"
         f"  UserKnownHostsFile {folder}/known_hosts\n  GlobalKnownHostsFile /dev/null\n"
     )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # which sshd wants, and only a service manager makes
     machines.script("ssh", f'exec "{SSH}" -F "{folder}/config" "$@"\n')
+    command = [str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config")]
     with open(folder / "sshd.log", "wb") as log:
-        server = subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log)
+        servers = [subprocess.Popen(command, stderr=log)]
+        if cable is not None:
+            there = [*cable.command, *command, "-o", f"ListenAddress={THERE}"]
+            servers.append(subprocess.Popen(there, stderr=log))
     try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+        for address in ("127.0.0.1", THERE)[: len(servers)]:
+            for _ in range(100):
+                with socket.socket() as probe:
+                    if probe.connect_ex((address, port)) == 0:
+                        break
+                time.sleep(0.05)
         yield
     finally:
-        server.terminate()
-        server.wait()
+        for server in servers:
+            server.terminate()
+            server.wait()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from lorasweep.plan.trainable import trainable
 GIB = 2**30
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 _STORED = {"fp8": 1.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}  # nf4: and a scale of fp32 for 64
-_TRAINED = 16  # per number: itself, its gradient and two of an optimizer's, all fp32
+TRAINED_BYTES = 16  # per number: itself, its gradient and two of an optimizer's, all fp32
 _VAE = 0.33  # GiB in fp32
 _DECODED = (
     6_144  # bytes per pixel that decoding in fp32 takes, at its widest: 512 channels of the picture's size, thrice
@@ -108,7 +108,7 @@ def peak_gib(
     )
     drawn_px = (recipe.sample.width or side) * (recipe.sample.height or side)
     decoding = _DECODED * (min(drawn_px, _TILE_PX) if memory.tile_vae else drawn_px)
-    return (weights + trained * _TRAINED + max(training, decoding, reading)) / GIB + _VAE + _CONTEXT
+    return (weights + trained * TRAINED_BYTES + max(training, decoding, reading)) / GIB + _VAE + _CONTEXT
 
 
 def resolve(recipe: Recipe, room_gib: float | None) -> MemoryOptions:

@@ -14,7 +14,7 @@ torch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from lorasweep.components import bases
@@ -105,3 +105,10 @@ def told(left_out: Mapping[str, str]) -> list[str]:
     for symptom, why in left_out.items():
         by_reason.setdefault(why, []).append(symptom)
     return [f"compared without {', '.join(names)} ({why})" for why, names in by_reason.items()]
+
+
+def several_devices(models: Iterable[str]) -> list[str]:
+    """A sentence when trials were trained on GPUs of several models; "" is a model that nobody told."""
+    known = sorted({*models} - {""})
+    words = "weights differ in their last digits between them, and so does what a step takes"
+    return [f"trained on {' and '.join(known)}: {words}"] if len(known) > 1 else []

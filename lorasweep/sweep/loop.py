@@ -15,6 +15,7 @@ from typing import Any
 
 from lorasweep.core.records import Outcome, Status, from_dict
 from lorasweep.core.run_folder import BASE_SAMPLES, RunFolder
+from lorasweep.sweep.comparable import several_devices
 from lorasweep.sweep.launchers import Launcher, Member, Message, last_line
 from lorasweep.sweep.nodes import NodeWatch
 from lorasweep.sweep.queue import Trial, TrialQueue, job_of
@@ -230,6 +231,7 @@ class SweepLoop:
 
     def _worker_died(self, member: Member) -> None:
         job, death, node = member.job, member.death(), _node(member)
+        idle = member.ready and job is None  # it fell with what others had at hand
         if isinstance(job, Trial):
             # It may have finished its trial and died before it could say so.
             left = RunFolder(job.folder).outcome(attempt=job.record.attempt)
@@ -239,7 +241,7 @@ class SweepLoop:
             else:
                 status = status_of_death(job.record, starved=death.starved)
                 self._attempt_ended(job, left or Outcome(status=status, step=job.step, reason=death.cause), node)
-        elif not (member.leaving or death.lost) and self._nodes.died_early(node):
+        elif not (idle or member.leaving or death.lost) and self._nodes.died_early(node):
             why = f"workers die before they can cook: {death.cause}; {last_line(member.log)}; see {member.log}"
             if not self._bench(node, why):
                 self._halt(why)
@@ -286,10 +288,8 @@ class SweepLoop:
 
     def _compare_devices(self) -> None:
         """Let people know when results come from GPUs of several models."""
-        models = sorted({member.place.device for member in self._launcher.members if member.place} - {""})
-        if len(models) > 1:
-            words = "weights differ in their last digits between them, and so does what a step takes"
-            self._announcer.note(f"trials are trained on {' and '.join(models)}: {words}")
+        for told in several_devices(member.place.device for member in self._launcher.members if member.place):
+            self._announcer.note(f"trials are {told}")
 
     # --------------------------------------------------------------------------------------------- decide
 

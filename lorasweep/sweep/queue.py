@@ -14,6 +14,7 @@ from typing import Any
 
 from lorasweep.core.records import Plan, Recipe, to_dict
 from lorasweep.core.run_folder import RunFolder, TrialRecord
+from lorasweep.plan.packing import share_key
 
 
 class Pace:
@@ -100,13 +101,18 @@ class Trial(Live):
 
 
 def job_of(trial: Trial, kind: str, folder: Path) -> dict[str, Any]:
-    """What a worker is told to do for a trial: `cook` it, or draw its base's samples, into a folder."""
+    """What a worker is told to do for a trial: `cook` it, or draw its base's samples, into a folder.
+
+    It may work at the same time on those whose `shares` are equal, and not None.
+    """
+    assert trial.recipe is not None, "only what can be cooked is handed out"
     return {
         "kind": kind,
         "recipe": to_dict(trial.recipe),
         "plan": to_dict(trial.plan),
         "folder": str(folder),
         "attempt": trial.record.attempt,
+        "shares": share_key(trial.recipe),
     }
 
 

@@ -43,7 +43,7 @@ from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line, s
 from lorasweep.sweep.trial_writer import TrialWriter, recover
 from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
-from lorasweep.sweep.workers.worker import cook_once
+from lorasweep.sweep.workers.worker import note_end
 from lorasweep.trial.judge.score import UTILITY
 
 ARM = "train"
@@ -170,18 +170,22 @@ def _attempt(
             return report(event)
 
         try:
-            outcome, failed = cook_once(
-                cook,
-                trial.folder,
-                attempt=trial.record.attempt,
-                report=heard,
-                should_stop=lambda: stop.gently,
-            )
-            if failed is not None and is_disk_full(failed):
-                raise failed
+            outcome = _cooked(trial, functools.partial(cook, report=heard, should_stop=lambda: stop.gently))
         except KeyboardInterrupt:
             outcome = Outcome(status=Status.CANCELLED, step=trial.step, reason="stopped at once")
     writer.end(trial, outcome)
+
+
+def _cooked(trial: Trial, cook: Callable[[], Outcome]) -> Outcome:
+    """Cook, and note how it ended; raises OSError when there is no room left to write."""
+    attempt = trial.record.attempt
+    try:
+        return note_end(cook(), trial.folder, attempt=attempt)
+    except Exception as error:
+        outcome = note_end(error, trial.folder, attempt=attempt)
+        if is_disk_full(error):
+            raise
+        return outcome
 
 
 def _elsewhere(recipe: Recipe, folder: Path, trial_module: str) -> Launcher | None:

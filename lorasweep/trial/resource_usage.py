@@ -2,8 +2,8 @@
 
     ResourceUsage().look()  ->  {"memory_megabytes": 812.4, "cpu_percentage": 98.7}
 
-From psutil and, where it is already loaded and on a GPU, from torch. A kind that cannot be measured here is
-absent. Knows nothing about trials.
+From psutil and, where it is already loaded and on a GPU, from torch; of the whole process, which trials may share. A
+kind that cannot be measured here is absent. Knows nothing about trials.
 """
 
 from __future__ import annotations

@@ -55,9 +55,14 @@ def build_adapter(base: Base, recipe: Recipe, *, trained: bool = False) -> Adapt
 
 
 class TrialResources:
-    """Loaded things, by what they depend on. Not safe for threads; one per process."""
+    """Loaded things, by what they depend on. Not safe for threads; one per process.
+
+    Attributes:
+        adapters: of the trials that are at work; all of them live in the base.
+    """
 
     def __init__(self) -> None:
+        self.adapters: list[Adapter] = []
         self._held = ""  # the `_base_key` of the base in memory
         self._bases: dict[int, Base] = {}  # by clip_skip, all with the same modules
         self._caches: dict[int, tuple[LatentCache, TextCache]] = {}  # by clip_skip
@@ -87,6 +92,11 @@ class TrialResources:
         if clip_skip not in self._bases:
             self._bases[clip_skip] = next(iter(self._bases.values())).with_clip_skip(clip_skip)
         return self._bases[clip_skip]
+
+    def wake(self, adapter: Adapter | None) -> None:
+        """Have this one of the adapters in the base act at weight 1, and no other."""
+        for each in self.adapters:
+            each.set_weight(float(each is adapter))
 
     def caches(self, recipe: Recipe) -> tuple[LatentCache, TextCache]:
         """Latents and caption embeddings of the recipe's base, shared between processes by the disk."""

@@ -13,8 +13,9 @@ Knows nothing about Optuna, MLflow, other trials or the terminal.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from lorasweep.trial.judge.context import JudgeContext
     from lorasweep.trial.judge.verdict import Verdict
     from lorasweep.trial.sample import Sample
+    from lorasweep.trial.train.loop import Diverged
     from lorasweep.trial.train.slot import Slot
 
     AnySlot = Slot | FileSlot
@@ -45,6 +47,28 @@ Report = Callable[[dict[str, Any]], bool]
 
 class _Stopped(Exception):
     """Raised between two steps when the owner asked to stop; the slot is whole."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Stretch:
+    """Training that a trial waits for: of its slot, up to its next rung.
+
+    Attributes:
+        seconds: that it has taken; its part of what slots took together.
+        stopped: `should_stop` said so.
+        diverged: why it goes no further.
+    """
+
+    run: TrialRun
+    slot: Slot
+    rung: int  # step
+    should_stop: Callable[[], bool]
+    seconds: float = 0.0
+    stopped: bool = False
+    diverged: Diverged | None = None
+
+
+Stretches = Generator[Stretch, None, Outcome]
 
 
 def cook(
@@ -69,12 +93,37 @@ def cook(
     Returns:
         The outcome: COMPLETED, PRUNED, DIVERGED or CANCELLED. Other failures are raised.
     """
+    with closing(cooking(recipe, plan, folder, resources, report=report, should_stop=should_stop)) as stretches:
+        while True:
+            try:
+                stretch = next(stretches)
+            except StopIteration as end:
+                outcome: Outcome = end.value
+                return outcome
+            train([stretch])
+
+
+def cooking(
+    recipe: Recipe,
+    plan: Plan,
+    folder: Path,
+    resources: TrialResources,
+    *,
+    report: Report,
+    should_stop: Callable[[], bool],
+) -> Stretches:
+    """As `cook`, but whoever advances it has `train` do the training that it yields, of several trials at a time.
+
+    Those must have the same `plan.packing.share_key`, and `resources`.
+    """
     from lorasweep.trial.train.loop import Diverged
 
+    resources.wake(None)
     run = TrialRun(recipe, plan, folder, resources, report)
     slot = run.open_slot()
+    resources.adapters.append(slot.adapter)
     try:
-        return _train_rungs(run, slot, should_stop)
+        return (yield from _train_rungs(run, slot, should_stop))
     except _Stopped:
         run.save(slot)
         return Outcome(status=Status.CANCELLED, step=slot.step, reason="stopped on request")
@@ -82,19 +131,37 @@ def cook(
         run.event("end", slot.step, status=Status.DIVERGED.value)
         return Outcome(status=Status.DIVERGED, step=slot.step, reason=str(error))
     finally:
+        resources.adapters.remove(slot.adapter)
         slot.close()
 
 
-def _train_rungs(run: TrialRun, slot: AnySlot, should_stop: Callable[[], bool]) -> Outcome:
+def train(stretches: Sequence[Stretch], *, until: Callable[[], bool] = lambda: False) -> None:
+    """Train slots together, until one is at its rung, has diverged or should stop, or until `until` is true."""
+    from lorasweep.trial.train import loop
+
+    def ended() -> bool:
+        for each in stretches:
+            each.stopped = each.should_stop()
+        return any(each.stopped for each in stretches) or until()
+
+    by_slot, first = {each.slot: each for each in stretches}, stretches[0].run
+    began = time.perf_counter()
+    try:
+        loop.advance(
+            list(by_slot),
+            first.base,
+            steps=min(each.rung - each.slot.step for each in stretches),
+            on_step=lambda slot, metrics: by_slot[slot].run.note_step(slot.step, metrics),
+            until=ended,
+        )
+    except loop.Diverged as error:
+        by_slot[error.slot].diverged = error
+    for each in stretches:
+        each.seconds += (time.perf_counter() - began) / len(stretches)
+
+
+def _train_rungs(run: TrialRun, slot: AnySlot, should_stop: Callable[[], bool]) -> Stretches:
     """Train from rung to rung, or take one file after another, judging each."""
-
-    def on_step(slot: Slot, metrics: dict[str, float]) -> None:
-        if slot.step % run.recipe.train.log_every == 0 or slot.step in run.plan.rungs:
-            run.event("step", slot.step, metrics=metrics)
-            run.note_resource_usage(slot.step)
-        if should_stop():
-            raise _Stopped
-
     for rung in run.plan.rungs:
         if slot.step < rung:
             if isinstance(slot, FileSlot):
@@ -102,7 +169,7 @@ def _train_rungs(run: TrialRun, slot: AnySlot, should_stop: Callable[[], bool]) 
                     raise _Stopped
                 slot.advance(rung)
             else:
-                _train_to(rung, run, slot, on_step)
+                yield from _train_to(rung, run, slot, should_stop)
                 run.save(slot)
         if rung not in run.judged:
             with slot.for_use():
@@ -115,12 +182,16 @@ def _train_rungs(run: TrialRun, slot: AnySlot, should_stop: Callable[[], bool]) 
     return run.finish(slot, Status.COMPLETED)
 
 
-def _train_to(rung: int, run: TrialRun, slot: Slot, on_step: Callable[[Slot, dict[str, float]], None]) -> None:
-    from lorasweep.trial.train import loop
-
-    began, first = time.perf_counter(), slot.step
-    loop.advance([slot], run.base, steps=rung - slot.step, on_step=on_step)
-    run.note_speed(slot.step - first, time.perf_counter() - began)
+def _train_to(rung: int, run: TrialRun, slot: Slot, should_stop: Callable[[], bool]) -> Generator[Stretch, None, None]:
+    stretch, first = Stretch(run=run, slot=slot, rung=rung, should_stop=should_stop), slot.step
+    while slot.step < rung:
+        yield stretch
+        run.resources.wake(slot.adapter)
+        if stretch.diverged is not None:
+            raise stretch.diverged
+        if stretch.stopped:
+            raise _Stopped
+    run.note_speed(slot.step - first, stretch.seconds)
 
 
 class TrialRun:
@@ -128,7 +199,7 @@ class TrialRun:
 
     def __init__(self, recipe: Recipe, plan: Plan, folder: Path, resources: TrialResources, report: Report) -> None:
         self.recipe, self.folder, self.files = recipe, folder, RunFolder(folder)
-        self._resources, self._report = resources, report
+        self.resources, self._report = resources, report
         self._resource_usage = ResourceUsage()
         self.base = resources.base(recipe)
         self.plan = class_images.draw(self.base, recipe, plan)
@@ -142,7 +213,7 @@ class TrialRun:
         """Build the slot, restore its last checkpoint, and forget the events of steps that were lost."""
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write_json(self.folder / PROVENANCE_FILE, provenance())
-        latents, _ = self._resources.caches(self.recipe)
+        latents, _ = self.resources.caches(self.recipe)
         latents.warm(self.plan.images)
         judged = has_files(self.recipe)
         slot = FileSlot(self.base, self.recipe, self.files) if judged else self._restored()
@@ -154,7 +225,7 @@ class TrialRun:
         from lorasweep.trial.train import checkpoint
         from lorasweep.trial.train.slot import make_slot
 
-        latents, texts = self._resources.caches(self.recipe)
+        latents, texts = self.resources.caches(self.recipe)
         slot = make_slot(self.base, self.recipe, self.plan, latents=latents, texts=texts)
         try:
             checkpoint.restore(slot, self.files.checkpoints)
@@ -177,10 +248,12 @@ class TrialRun:
         pixels = throughput.training_pixels(self.plan) * steps / self.plan.steps
         throughput.remember(self.recipe.base, pixels / seconds)
 
-    def note_resource_usage(self, step: int) -> None:
-        """Log what this process takes of the machine: for people, so that the owner need not hear of it."""
-        if taken := self._resource_usage.look(now=step in self.plan.rungs):
-            self._log("system", step, metrics=taken)
+    def note_step(self, step: int, metrics: dict[str, float]) -> None:
+        """Log a step now and then, and what this process takes of the machine, which the owner need not hear of."""
+        if step % self.recipe.train.log_every == 0 or step in self.plan.rungs:
+            self.event("step", step, metrics=metrics)
+            if taken := self._resource_usage.look(now=step in self.plan.rungs):
+                self._log("system", step, metrics=taken)
 
     # ------------------------------------------------------------------------------------------- judge
 
@@ -214,7 +287,7 @@ class TrialRun:
         )
 
     def _context(self, slot: AnySlot, step: int, samples: Sequence[Sample]) -> JudgeContext:
-        return self._resources.judge_context(
+        return self.resources.judge_context(
             self.recipe,
             self.plan,
             adapter=slot.adapter,
@@ -313,6 +386,7 @@ def _facts(rung: Rung) -> dict[str, Any]:
 
 def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, resources: TrialResources) -> None:
     """Put the base's own images, same prompts and seeds as every trial's, and the probes into `folder`."""
+    resources.wake(None)
     drawn = resources.base_samples(recipe, plan, link_into=folder)
     files.write_json(folder / CACHED_AS_FILE, {"folder": drawn[0].file.parent.name if drawn else ""})
     files.write_json(folder / "probes.json", probes.described(resources.probes(recipe, plan)))

@@ -70,7 +70,11 @@ def test_knobs_stand_in_the_yaml_and_their_defaults_there_alone(group: str, name
 def test_options_made_in_python_are_those_of_the_command_line(file: str) -> None:
     shipped = yaml.safe_load((CONF / f"{file}.yaml").read_text(encoding="utf-8"))
     draw_as_the_base_does({"base": {"name": "stable_diffusion"}, "sample": shipped})
-    assert differing(shipped, to_dict(RECORDS[file]()), file) == []
+    made = to_dict(RECORDS[file]())
+    if file == "launcher/local":  # whose own knobs are not in the record
+        own = inspect.signature(registry.load("launcher", "local").build).parameters
+        made |= {key: own[key].default for key in shipped.keys() - made.keys()}
+    assert differing(shipped, made, file) == []
 
 
 @pytest.mark.parametrize("name", registry.names("launcher"))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lorasweep.cli import HYDRA_FLAGS, build_parser
 
@@ -53,6 +56,17 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
     rooms -= {"lorasweep/__pycache__/", "lorasweep/_data/"}
     rooms -= {"lorasweep/__init__.py", "lorasweep/__main__.py", "lorasweep/mlflow_model.py"}
     assert rooms <= set(named), rooms - set(named)
+
+
+def test_the_files_to_copy_for_clusters_are_whole() -> None:
+    page = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")
+    blocks = [textwrap.dedent(block) for block in re.findall(r"\n\n((?:    .*\n)+)", page)]
+    tasks = [yaml.safe_load(block) for block in blocks if re.match(r"\w+: ", block)]
+    assert [next(iter(task)) for task in tasks] == ["apiVersion", "workdir"]
+    scripts = [tasks[1]["run"], *(block for block in blocks if block.startswith(("#!/bin/bash", "export ")))]
+    assert len(scripts) == 3
+    for script in scripts:
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
 def test_the_commands_in_the_readme_parse() -> None:

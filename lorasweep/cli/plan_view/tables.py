@@ -44,6 +44,7 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
         At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `estimated_bytes`
         (of run folders, of MLflow's copy; absent where a base does not tell), of every arm `compute` (switches) and
         `estimated_gpu_gib` (the recipe's as "", and by choices of group memory), `caches` (encoded once),
+        `pack` (trials that a worker trains at a time, and why),
         `left_out` (symptoms that trials are compared without, with the reason), `duplicates` (sentences),
         `arms` (the same keys for every arm, with its `overrides` and what `differs` from the first one in
         plain words); with a space also `space`, and the recipes at its corners among the arms.
@@ -68,8 +69,13 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
     each_s = [arm["estimated_seconds"] for arm in described]
     planned = [(plan, arm.recipe) for arm, plan in arms]
     seconds = sweep_seconds(each_s, subject.launcher, trials=trials, once_s=class_images_seconds(planned))
-    if (where := getattr(registry.load("launcher", subject.launcher.name), "where", None)) is not None:
-        of_sweep["where"] = where(subject.launcher)
+    launcher = registry.load("launcher", subject.launcher.name)
+    if hasattr(launcher, "where"):
+        of_sweep["where"] = launcher.where(subject.launcher)
+    if hasattr(launcher, "packing") and trials > 1:
+        recipes = [recipe for _, recipe in planned]
+        pack, why = launcher.packing(subject.launcher, recipes, jobs=trials, **subject.launcher.options)
+        of_sweep["pack"] = {"trials": pack, "why": why}
     return {
         "name": name,
         "question": question,
@@ -117,6 +123,10 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
         console.print(Text(f"trials are {sentence}", style="yellow"))
     _print_warnings(console, warnings)
     console.print(_cost(data), highlight=False)
+    if "pack" in data:
+        count = data["pack"]["trials"]
+        at_a_time = "1 trial" if count == 1 else f"up to {count} trials"
+        console.print(f"a worker trains {at_a_time} at a time: {data['pack']['why']}", highlight=False)
     if "where" in data:
         console.print(f"it would run with {data['where']}", highlight=False)
 

@@ -3,6 +3,7 @@
 `READ_BY` names the programs that read its file as it was judged, `LYCORIS_ARGUMENTS` what kohya's metadata call a kind
 that kohya does not read, where that is not its name. A module may also have `layer_shapes(shape, *,
 name, **knobs)`, the shapes of the tensors that one layer of the base gets, so that `plan` counts what will train
-without torch; `IS_PRODUCT = False` where what it adds cannot be scaled factor by factor; `ADVICE`, usual ranges;
-and `problems(*, some, knobs)`, what no single knob's type can say.
+without torch; `IS_PRODUCT = False` where what it adds cannot be scaled factor by factor;
+`SHARES_FORWARD = True` where slots may be `protocols.Factored`; `ADVICE`, usual ranges; and `problems(*, some, knobs)`,
+what no single knob's type can say.
 """

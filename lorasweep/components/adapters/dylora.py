@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 layer_shapes = _shapes.low_rank
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
+SHARES_FORWARD = True
 
 
 def build(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 layer_shapes = _shapes.low_rank
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
+SHARES_FORWARD = True
 _MOST_CONV_DIM, _MOST_CONV_ALPHA = 64, 32.0
 
 

@@ -63,6 +63,7 @@ def verdict(findings: Findings) -> list[str]:
         _unfinished(findings),
         _other_limits(findings),
         *(f"Trials are {left_out}." for left_out in comparable.told(findings.state.left_out)),
+        *(f"Trials were {on}." for on in comparable.several_devices(each.device for each in findings.state.trials)),
     ]
     return [sentence for sentence in told if sentence]
 

@@ -7,10 +7,11 @@ MLflow would load the pictures that it names. Knows nothing about mlflow.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lorasweep.core.markdown import code, cut, plain, table
+from lorasweep.sweep.comparable import several_devices
 
 LONGEST = 5000  # characters; what MLflow takes of a tag
 SCORE, UTILITY = "overcook/score", "overcook/utility"
@@ -21,6 +22,7 @@ def sweep_note(
     manifest: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     prompts: Mapping[str, Sequence[str]],
+    devices: Iterable[str],
 ) -> str:
     """Describe a sweep.
 
@@ -29,11 +31,13 @@ def sweep_note(
         manifest: `sweep.yaml`; may be empty.
         rows: one per trial, best first: `rank`, `name`, `status`, `metrics`, `sentence`, `note`.
         prompts: what the samples were drawn from, by tier.
+        devices: of all trials, the model of the GPU.
     """
     parts = [
         f"**{plain(str(manifest['question']))}**" if manifest.get("question") else "",
         _answer(rows),
         _table(rows) if rows else "",
+        *(plain(f"Trials were {told}.") for told in several_devices(devices)),
         "Its samples and charts: the view of this name in the Views menu of the runs page, or "
         "`contact_sheet.png` under Artifacts.",
         f"Continue or repeat it: {code(f'lorasweep sweep {name}')}" if name != "train" else "",

@@ -108,7 +108,9 @@ def _tags(sweep: SweepFiles, trials: Sequence[TrialFiles], rows: Sequence[dict[s
         "lorasweep.best": rows[0]["name"] if rows and rows[0]["rank"] == 1 else None,
         "mlflow.source.name": f"lorasweep sweep {sweep.name}" if sweep.manifest else "lorasweep train",
         "mlflow.source.type": "LOCAL",
-        "mlflow.note.content": notes.sweep_note(sweep.name, sweep.manifest, rows, prompts),
+        "mlflow.note.content": notes.sweep_note(
+            sweep.name, sweep.manifest, rows, prompts, devices=(str(trial.status.get("device", "")) for trial in trials)
+        ),
     }
     return {key: str(value) for key, value in found.items() if value not in (None, "")}
 

@@ -1,9 +1,13 @@
 """Where workers live, one module each: `build(options: LaunchOptions, **knobs) -> Launcher`.
 
-    loop.py  <->  Launcher  ->  Member, one per worker  ->  the process that trains
+    loop.py  <->  Launcher  ->  Member, one per trial at a time  ->  the process that trains
 
 The keyword-only arguments of `build` are the launcher's own knobs in `conf/launcher/`; what every launcher has is in
-`LauncherOptions`. A module whose workers are on other machines has also
+`LauncherOptions`. A module whose workers train several trials at a time has also
+
+    packing(launcher: LauncherOptions, recipes, *, jobs: int, **knobs) -> (how many, why)     for `plan`
+
+and one whose workers are on other machines
 
     ELSEWHERE = True                                          so `train` hands its one trial over as well
     where(launcher: LauncherOptions) -> str                   for `plan`: what would run where; nobody is asked
@@ -70,7 +74,10 @@ class Found:
 
 
 class Member(Protocol):
-    """One worker, as the loop sees it; the loop alone writes `job`, `ready`, `stopping` and `leaving`."""
+    """A worker, or its place for one of several trials, as the loop sees it.
+
+    The loop alone writes `job`, `ready`, `stopping` and `leaving`.
+    """
 
     place: Place | None  # None: there is none yet, and its silence means nothing
     job: Any  # whatever it was given

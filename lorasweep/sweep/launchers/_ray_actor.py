@@ -17,6 +17,8 @@ from typing import Any
 from lorasweep.sweep.remote.line import HostError, Line, LineLost
 from lorasweep.sweep.remote.member import HELLO_S, LEAVE_S
 
+# Ray kills an actor's children with it. The host is none: it hears that its line ended, and leaves nothing behind.
+GRANDCHILD = ("sh", "-c", '"$@"; exit $?', "sh")
 Answer = tuple[dict[str, Any], bytes]  # {"answer": ...}, {"refused": why} or {"lost": why}
 
 
@@ -30,7 +32,7 @@ class Actor:
         if not ray.get_gpu_ids():  # Ray sets the variable only for those who have some
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._node = ray.get_runtime_context().get_node_id()
-        self._line = Line([sys.executable, "-m", "lorasweep.sweep.remote.host", "--home", home])
+        self._line = Line([*GRANDCHILD, sys.executable, "-m", "lorasweep.sweep.remote.host", "--home", home])
 
     def call(self, method: str, arguments: Mapping[str, Any], data: bytes) -> Answer:
         """Call a method of the host; `hello` and `release` are this actor's own."""

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ METHODS = frozenset(("nodes", "start", "call", "kill"))
 GPU_TYPE = "ray.io/accelerator-type"
 STORE_BYTES = 2**28  # of the object store of a local Ray, through which files travel in pieces
 AGAIN_S, LOOK_S = 0.5, 1.0
+CONNECT_S = 2  # for a head to answer, first at its port and then in Ray's words
 # Of its calls at the same time, one waits for news and others may be repeats.
 ONCE: Mapping[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": 8}
 QUIET: Mapping[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": False}
@@ -59,6 +61,7 @@ _REFUSALS = (
         "this machine is no node of the cluster",
         "make it one that trains nothing: ray start --address={address} --num-cpus=0 --num-gpus=0",
     ),
+    ("Failed to connect to GCS", "what listens there does not answer as Ray does", "is it the head, and its port?"),
     ("timed out during startup", "Ray did not start in time", "is this machine busy?"),
     ("", "it cannot be reached: {said}", "is it running? ray start --head there, see docs/clusters.md"),
 )
@@ -183,9 +186,11 @@ def main() -> None:
     source, sink = own_streams(options.log)
     os.environ.pop("RAY_ADDRESS", None)
     os.environ |= {**SWITCHES, "RAY_AUTH_MODE": options.auth}
-    threading.Thread(target=_refuse_soon, args=(options, sink), daemon=True).start()
+    connected = threading.Event()
+    threading.Thread(target=_refuse_soon, args=(options, sink, connected), daemon=True).start()
     try:
         hello = _connect(options)
+        connected.set()
         serve(None if "problem" in hello else Bridge(), METHODS, hello, source, sink, waits=METHODS)
         with suppress(Exception):
             _shut_down()
@@ -196,7 +201,14 @@ def main() -> None:
 
 def _connect(options: argparse.Namespace) -> dict[str, str]:
     arguments: dict[str, Any] = {"address": options.address}
-    if options.address == "local":
+    if options.address != "local":
+        host, _, port = options.address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        except OSError as error:
+            return _refusal(options.address, error.strerror or "it does not answer")
+        os.environ["RAY_gcs_rpc_server_connect_timeout_s"] = str(CONNECT_S)
+    else:
         cores = max(options.cpus, cpu_cores())
         os.environ |= {**LOCAL_SWITCHES, "RAY_TMPDIR": str(options.folder), "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         arguments |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": STORE_BYTES}
@@ -210,12 +222,13 @@ def _connect(options: argparse.Namespace) -> dict[str, str]:
     return {"ray": ray.__version__}
 
 
-def _refuse_soon(options: argparse.Namespace, sink: IO[bytes]) -> None:
-    """Tell of a wrong token when Ray first says so: it tries for 20 s before it gives up."""
-    while "InvalidAuthToken" not in options.log.read_text(errors="replace"):
-        time.sleep(0.1)
-    write_hello(sink, _refusal(options.address, "InvalidAuthToken"))
-    os._exit(1)
+def _refuse_soon(options: argparse.Namespace, sink: IO[bytes], connected: threading.Event) -> None:
+    """Tell why Ray cannot connect to a head when it first says so: it tries for two minutes before it gives up."""
+    while options.address != "local" and not connected.wait(0.1):
+        said = re.search("InvalidAuthToken|Failed to connect to GCS", options.log.read_text(errors="replace"))
+        if said:
+            write_hello(sink, _refusal(options.address, said[0]))
+            os._exit(1)
 
 
 def _refusal(address: str, said: str) -> dict[str, str]:

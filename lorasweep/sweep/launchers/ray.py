@@ -29,7 +29,7 @@ from lorasweep.core.ranges import Text
 from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.launchers import Found, LaunchOptions
 from lorasweep.sweep.remote.line import ANSWER_S, HostError, Line, LineLost
-from lorasweep.sweep.remote.member import Gone, RemoteLauncher, Ship, Shipping, Slot, greet
+from lorasweep.sweep.remote.member import Gone, One, RemoteLauncher, Ship, Shipping, Slot, greet
 from lorasweep.sweep.workers.pool import share_out
 
 ELSEWHERE = True
@@ -78,6 +78,7 @@ def build(
     ship: Ship,
     ship_base: bool,
     insecure: bool,
+    pack: One = 1,
 ) -> RayLauncher:
     """Make the launcher; entering it starts the workers."""
     cluster = Cluster(address=address, gpus=gpus, gpu_type=gpu_type, home=home, insecure=insecure)
@@ -109,8 +110,8 @@ def look(launcher: LauncherOptions) -> list[Found]:
 
 
 def _cluster(launcher: LauncherOptions) -> Cluster:
-    shipping = ("ship", "ship_base")
-    return Cluster(**{key: value for key, value in launcher.options.items() if key not in shipping})
+    others = ("ship", "ship_base", "pack")
+    return Cluster(**{key: value for key, value in launcher.options.items() if key not in others})
 
 
 class RayLauncher(RemoteLauncher):
@@ -197,7 +198,7 @@ class _Bridge:
         self._folder = Path(tempfile.mkdtemp(prefix="ls"))  # of a local Ray's sockets, whose paths must be short
         (folder or self._folder).mkdir(parents=True, exist_ok=True)
         self.log = (folder or self._folder) / "ray.log"
-        self.log.touch()
+        self.log.write_bytes(b"")  # of an earlier attempt nothing counts
         words = ["--address", cluster.address, "--auth", mode, "--cpus", str(cpus)]
         words += ["--folder", str(self._folder), "--log", str(self.log)]
         self.process = Line([sys.executable, "-m", "lorasweep.sweep.launchers._ray_bridge", *words])

@@ -17,11 +17,11 @@ from lorasweep.core.ranges import Text
 from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.launchers import Found, LaunchOptions
 from lorasweep.sweep.remote.line import Line
-from lorasweep.sweep.remote.member import RemoteLauncher, Ship, Shipping, greet
+from lorasweep.sweep.remote.member import One, RemoteLauncher, Ship, Shipping, greet
 
 ELSEWHERE = True
 # Nobody is asked for a password; a machine that is silent for a minute is gone.
-OPTIONS = ("BatchMode=yes", "ConnectTimeout=4", "ServerAliveInterval=15", "ServerAliveCountMax=4")
+OPTIONS = ("BatchMode=yes", "ConnectTimeout=3", "ServerAliveInterval=15", "ServerAliveCountMax=4")
 
 # A sweep file may be a stranger's: neither name may be an option of ssh or a piece of shell.
 Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.@%-]*(:\d+)?$", title="be HOST, USER@HOST or HOST:PORT")]
@@ -30,7 +30,7 @@ Program = Annotated[str, Field(pattern=r"^[\w.~/][\w.~/+-]*$", title="be a progr
 
 
 def build(
-    options: LaunchOptions, *, hosts: Hosts, python: Program, home: Text, ship: Ship, ship_base: bool
+    options: LaunchOptions, *, hosts: Hosts, python: Program, home: Text, ship: Ship, ship_base: bool, pack: One = 1
 ) -> RemoteLauncher:
     """Make the launcher; entering it starts the workers."""
     shipping = Shipping(ship=ship, ship_base=ship_base)

@@ -161,7 +161,7 @@ def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType
     heading = _heading(state)
     reading = "; ± 95 % interval over seeds, ~ not told apart from the best" if several else ""
     caption = _text(f"by {state.metric}, {better}{reading}", style="dim")
-    notes = [*_noise(state), *_left_out(state), *_other_limits(state.trials)]
+    notes = [*_noise(state), *_left_out(state), *_devices(state), *_other_limits(state.trials)]
     return Group(heading, table, caption, *notes, *_sentences(rows))
 
 
@@ -174,6 +174,11 @@ def _noise(state: SweepState) -> list[RenderableType]:
 def _left_out(state: SweepState) -> list[RenderableType]:
     """Which symptoms are no part of the ranking, since not every arm measures them."""
     return [_text(words, style="yellow") for words in comparable.told(state.left_out)]
+
+
+def _devices(state: SweepState) -> list[RenderableType]:
+    told = comparable.several_devices(trial.device for trial in state.trials)
+    return [_text(words, style="yellow") for words in told]
 
 
 def _other_limits(trials: Sequence[TrialState]) -> list[RenderableType]:

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lorasweep.core import registry
 from lorasweep.core.provenance import source_digest, version_of
+from lorasweep.core.records import Recipe
 from lorasweep.sweep.workers.pool import cpu_cores, gpu_models
 
+MISSING = "missing"
 COMPARED = ("torch", "diffusers", "peft")  # `2.13.0+cpu` and `2.13.0+cu130` are builds of one version
 
 
 def software() -> dict[str, str]:
-    """Versions by name, and the digest of the sources of lorasweep."""
-    versions = {name: (version_of(name) or "missing").partition("+")[0] for name in COMPARED}
+    """Versions by name, plugins included, and the digest of the sources of lorasweep."""
+    versions = {name: (version_of(name) or MISSING).partition("+")[0] for name in COMPARED}
+    versions |= {each.distribution: f"{each.version} ({each.digest()[:8]})" for each in registry.plugins()}
     return {"Python": ".".join(platform.python_version_tuple()[:2]), **versions, "code": source_digest()}
 
 
@@ -38,13 +42,14 @@ def facts(home: Path) -> dict[str, Any]:
     }
 
 
-def refusal(theirs: Mapping[str, Any]) -> str:
-    """Why a machine with other software cannot be used; empty when it can."""
+def refusal(theirs: Mapping[str, Any], recipes: Iterable[Recipe] = ()) -> str:
+    """Why a machine with other software cannot be used, for these recipes; empty when it can."""
     here = software()
+    plugins = {plugin.distribution for recipe in recipes for plugin in registry.used(recipe)}
     other = [
-        f"{name} is {theirs.get(name)} there and {mine} here"
-        for name, mine in here.items()
-        if name != "code" and theirs.get(name) != mine
+        f"{name} is {theirs.get(name, MISSING)} there and {here[name]} here"
+        for name in ("Python", *COMPARED, *sorted(plugins))
+        if theirs.get(name, MISSING) != here[name]
     ]
     if other:
         return "; ".join(other)

@@ -19,12 +19,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import write_text
-from lorasweep.core.records import BaseOptions, MemoryOptions, from_dict, to_dict
+from lorasweep.core.records import BaseOptions, MemoryOptions, Recipe, from_dict, to_dict
 from lorasweep.sweep.launchers import Found, LaunchOptions, Message, Place, WorkerExit
 from lorasweep.sweep.remote.handshake import refusal
 from lorasweep.sweep.remote.host import JOBS
@@ -42,6 +44,7 @@ NODE_GONE = "its node went away"
 KINDS = {"ready": (), "event": ("event",), "outcome": ("outcome", "leaving", "disk_full"), "drawn": ("reason",)}
 
 Ship = Literal["state", "results", "kept"]
+One = Annotated[int, Field(ge=1, le=1, title="be 1: workers on other machines train one trial at a time")]  # of `pack`
 Dial = Callable[[str], Connection]  # node -> a line to a fresh `host` there
 Answer = tuple[Connection | None, dict[str, Any], Found]  # its line, its hello, and what to tell of a node
 
@@ -163,7 +166,7 @@ class RemoteMember:
                 if slot.roams:
                     slot.node = hello["node"]
                     slot.gpu, slot.device = next(iter(hello["gpus"].items()), (None, "CPU"))
-                if why := refusal(hello["software"]):
+                if why := refusal(hello["software"], self._options.recipes):
                     line.kill()
                     raise HostError(why)
             except LineLost as error:
@@ -299,15 +302,15 @@ class RemoteLauncher:
 
     def _greet(self, nodes: Sequence[str], dial: Dial) -> list[Answer]:
         """As `greet`; nodes that cannot be used are refused, but one that has just gone is nobody's problem."""
-        answers = greet(nodes, dial)
+        answers = greet(nodes, dial, self._options.recipes)
         problems = [
             Problem(f"{self._key}={each.node}", each.problem, each.hint)
             for _, _, each in answers
             if each.problem not in ("", NODE_GONE)
         ]
-        for line, _, each in answers:
-            if line is not None and not each.problem:
-                problems += [Problem(f"{self._key}={each.node}", why) for why in self._missing_bases(line)]
+        with ThreadPoolExecutor(max_workers=len(answers)) as pool:
+            for missing in pool.map(self._missing_bases, answers):
+                problems += missing
         if problems:
             for line, _, _ in answers:
                 if line is not None:
@@ -315,16 +318,19 @@ class RemoteLauncher:
             raise ConfigError(problems, subject="the machines to train on")
         return answers
 
-    def _missing_bases(self, line: Connection) -> Iterator[str]:
-        if self._shipping.ship_base:
-            return
+    def _missing_bases(self, answer: Answer) -> list[Problem]:
+        line, _, found = answer
+        if line is None or found.problem or self._shipping.ship_base:
+            return []
+        problems = []
         bases = [_base_of(to_dict(recipe)) for recipe in self._options.recipes]
         for number, base in enumerate(bases):
             if base is not None and base not in bases[:number]:
                 try:
                     line.call("find_base", base=base)
                 except (HostError, LineLost) as error:
-                    yield str(error)
+                    problems.append(Problem(f"{self._key}={found.node}", str(error)))
+        return problems
 
     def __enter__(self) -> RemoteLauncher:
         self._options.log_folder.mkdir(parents=True, exist_ok=True)
@@ -396,8 +402,8 @@ class RemoteLauncher:
         return slots
 
 
-def greet(nodes: Sequence[str], dial: Dial) -> list[Answer]:
-    """Dial nodes at the same time; returns for each its line, its hello, and what to tell of it."""
+def greet(nodes: Sequence[str], dial: Dial, recipes: Sequence[Recipe] = ()) -> list[Answer]:
+    """Dial nodes at the same time; returns for each its line, its hello, and what to tell of it, for these recipes."""
 
     def one(node: str) -> Answer:
         try:
@@ -410,7 +416,7 @@ def greet(nodes: Sequence[str], dial: Dial) -> list[Answer]:
         with contextlib.suppress(LineLost):
             line.call("ping")
         told = _in_words(hello, time.monotonic() - began)
-        why = refusal(hello["software"])
+        why = refusal(hello["software"], recipes)
         hint = "install the same versions there: pip install -c constraints.txt" if why else ""
         return line, hello, Found(node=node, told=told, problem=why, hint=hint)
 

@@ -307,7 +307,7 @@ def unpack(message: Mapping[str, Any], store: Store, folder: Path, home: Path) -
         os.utime(target, ns=(time_ns, time_ns))
     for name in {name for name, _ in message["folder"].values()} - inputs:
         store.path(name).unlink(missing_ok=True)  # it is this trial's alone
-    job = {key: message[key] for key in ("kind", "recipe", "plan", "attempt")}
+    job = {key: message[key] for key in ("kind", "recipe", "plan", "attempt", "shares")}
     return {**_renamed(job, here), "folder": str(folder)}
 
 

@@ -6,6 +6,7 @@ messages, after the last of them. Knows nothing about trials' fates.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import re
@@ -43,18 +44,16 @@ class Supply:
     gpus: Sequence[str] = ()  # CUDA device ids; empty for CPU workers
 
 
-class WorkerHandle:
+class WorkerProcess:
     """One worker process and the driver's end of its pipe."""
 
-    def __init__(self, index: int, options: LaunchOptions, supply: Supply) -> None:
-        self.index = index
-        self.place: Place | None = Place()
-        self.ready = False  # it has loaded its code and waits for a job
-        self.job: Any = None  # whatever the driver gave it
-        self.stopping = False  # it was asked to stop its job
+    def __init__(self, index: int, options: LaunchOptions, supply: Supply, *, seats: int) -> None:
+        """Start it, for so many trials at a time."""
+        self.index, self.seats = index, seats
         self.leaving = False  # it said that it will end itself
         self.silent_s = 0.0  # how long nothing was heard of it
         self.hung = ""  # why we killed it ourselves
+        self.heir: WorkerProcess | None = None  # the process in its place
         self._oom_kills = kernel_oom_kills()
         self.log = options.log_folder / f"worker-{index}.log"
         context = multiprocessing.get_context("spawn")
@@ -66,14 +65,6 @@ class WorkerHandle:
         with _environment(_variables(index, supply)), stop.blocked():
             self.process.start()
         theirs.close()  # so that the worker's death is an EOF here
-
-    def send(self, **message: Any) -> bool:
-        """Send; False when the worker is gone (its death will come through `WorkerPool.listen`)."""
-        try:
-            self.connection.send(message)
-        except (BrokenPipeError, ConnectionError, OSError):
-            return False
-        return True
 
     def received(self) -> tuple[list[Message], bool]:
         """Everything that has arrived, and whether the worker is still there."""
@@ -93,7 +84,7 @@ class WorkerHandle:
         if self.hung:
             return WorkerExit(cause=self.hung)
         if code is None or code >= 0:
-            return WorkerExit(cause=f"the worker exited with code {code}")
+            return WorkerExit(cause=f"the worker exited with code {code}", lost=self.leaving)
         name = signal.Signals(-code).name
         if name != "SIGKILL":
             return WorkerExit(cause=f"the worker was killed by {name}")
@@ -102,11 +93,6 @@ class WorkerHandle:
             return WorkerExit(cause="the worker was killed by the kernel for want of memory", starved=True)
         unknown = ", perhaps by the system for want of memory" if kills is None else ""
         return WorkerExit(cause=f"the worker was killed by {name}{unknown}")
-
-    @property
-    def busy(self) -> bool:
-        """Whether something should be heard of it: it is starting, or has a job."""
-        return self.job is not None or not (self.ready or self.leaving)
 
     def end_hung(self) -> None:
         """Let a hung worker write where it hangs, then kill it; `WorkerPool.listen` tells of its death."""
@@ -122,14 +108,56 @@ class WorkerHandle:
         self.process.join(REAP_PATIENCE_S)
         self.connection.close()
 
+    def seats_of_heir(self) -> int:
+        """How many trials at a time are right for a fresh process: fewer after they failed together."""
+        if self.process.exitcode == worker.CROWDED:
+            return max(1, self.seats // 2)
+        # One of them may be what kills, and the others must not fall with it time after time.
+        return self.seats if self.leaving else 1
+
+
+class WorkerHandle:
+    """A seat in a worker process, which holds one trial: a `Member`."""
+
+    def __init__(self, process: WorkerProcess, seat: int) -> None:
+        self.worker, self.seat = process, seat
+        self.place: Place | None = Place()
+        self.ready = False  # it has loaded its code and waits for a job
+        self.job: Any = None  # whatever the driver gave it
+        self.stopping = False  # it was asked to stop its job
+        self.leaving = False  # it said that it will end itself
+        self.log = process.log
+
+    def send(self, **message: Any) -> bool:
+        """Send; False when the worker is gone (its death will come through `WorkerPool.listen`)."""
+        try:
+            self.worker.connection.send({**message, "seat": self.seat})
+        except (BrokenPipeError, ConnectionError, OSError):
+            return False
+        return True
+
+    def death(self) -> WorkerExit:
+        """Find out how a dead worker ended."""
+        return self.worker.death()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something should be heard of it: it is starting, or has a job."""
+        return self.job is not None or not (self.ready or self.leaving)
+
+    def kill(self) -> None:
+        """End the process now, and what else it has at hand."""
+        self.worker.kill()
+
 
 class WorkerPool:
-    """The workers of this machine: a `Launcher`."""
+    """The workers of this machine: a `Launcher`, with a member for each trial that a worker may have at hand."""
 
-    def __init__(self, options: LaunchOptions) -> None:
+    def __init__(self, options: LaunchOptions, *, pack: int = 1) -> None:
+        """Have workers train up to `pack` trials at a time."""
         self.jobs = options.jobs
         self.members: list[WorkerHandle] = []
-        self._options = options
+        self._options, self._pack = options, pack
         self._supply = Supply(workers=0, threads=1)
         self._looked = time.monotonic()
 
@@ -143,23 +171,35 @@ class WorkerPool:
     def __enter__(self) -> WorkerPool:
         self._options.log_folder.mkdir(parents=True, exist_ok=True)
         self._supply = supply_here(self._options.launcher, jobs=self.jobs, gpus_wanted=self._options.gpus_wanted)
+        processes: list[WorkerProcess] = []
         try:
             for index in range(self._supply.workers):
-                self.members.append(WorkerHandle(index, self._options, self._supply))
+                processes.append(WorkerProcess(index, self._options, self._supply, seats=self._pack))
         except BaseException:
-            self._kill_all()
+            for process in processes:
+                process.kill()
             raise
+        # One of each worker in turn, so that few trials spread over the workers.
+        seats = [WorkerHandle(process, seat) for seat in range(self._pack) for process in processes]
+        self.members += seats[: max(1, self.jobs)]
         return self
 
     def __exit__(self, *_: object) -> None:
         # Idle workers end by themselves when their pipe closes; whatever they have finished is on disk.
-        idle = [handle for handle in self.members if handle.ready and handle.job is None]
-        for handle in idle:
-            handle.connection.close()
+        busy = {handle.worker for handle in self.members if not handle.ready or handle.job is not None}
+        idle = self._processes - busy
+        for process in idle:
+            process.connection.close()
         deadline = time.monotonic() + LEAVE_PATIENCE_S
-        for handle in idle:
-            handle.process.join(max(0.0, deadline - time.monotonic()))
-        self._kill_all()
+        for process in idle:
+            process.process.join(max(0.0, deadline - time.monotonic()))
+        for process in self._processes:
+            process.kill()
+        self.members.clear()
+
+    @property
+    def _processes(self) -> set[WorkerProcess]:
+        return {handle.worker for handle in self.members}
 
     def listen(self, timeout_s: float) -> list[tuple[WorkerHandle, Message | None]]:
         """Wait for news.
@@ -167,49 +207,53 @@ class WorkerPool:
         Returns:
             (worker, message) in order of arrival per worker; (worker, None) last, when it died.
         """
-        sources: dict[Any, WorkerHandle] = {}
-        for handle in self.members:
-            sources[handle.connection] = handle
-            sources[handle.process.sentinel] = handle
-        heard = {id(sources[source]): sources[source] for source in wait(list(sources), timeout_s)}
+        sources: dict[Any, WorkerProcess] = {}
+        for process in self._processes:
+            sources[process.connection] = process
+            sources[process.process.sentinel] = process
+        heard = {sources[source] for source in wait(list(sources), timeout_s)}
         news: list[tuple[WorkerHandle, Message | None]] = []
-        for handle in heard.values():
-            messages, alive = handle.received()
-            news += [(handle, message) for message in messages]
+        for process in sorted(heard, key=lambda each: each.index):
+            handles = [handle for handle in self.members if handle.worker is process]
+            messages, alive = process.received()
+            for message in messages:
+                seat = message.pop("seat", None)
+                process.leaving |= bool(message.get("leaving") or message.get("reason"))
+                news += [(handle, message) for handle in handles if seat in (None, handle.seat)]
             if not alive:
-                news.append((handle, None))
-        self._count_silence({id(handle) for handle, _ in news})
+                news += [(handle, None) for handle in handles]
+        self._count_silence({handle.worker for handle, _ in news})
         return news
 
-    def _count_silence(self, heard: set[int]) -> None:
+    def _count_silence(self, heard: set[WorkerProcess]) -> None:
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, LONGEST_LOOK_S), now
-        for handle in self.members:
-            quiet = handle.busy and id(handle) not in heard
-            handle.silent_s = handle.silent_s + passed if quiet else 0.0
+        busy = {handle.worker for handle in self.members if handle.busy}
+        for process in self._processes:
+            process.silent_s = process.silent_s + passed if process in busy - heard else 0.0
 
     def end_hung(self) -> None:
         """Kill the workers of which nothing was heard for too long."""
         deadline_s = self._options.launcher.hang_s
-        for handle in self.members:
-            at_least_s = 0.0 if handle.ready else START_S
-            if deadline_s is not None and handle.silent_s > max(deadline_s, at_least_s) and not handle.hung:
-                handle.end_hung()
+        ready = {handle.worker for handle in self.members if handle.ready}
+        for process in self._processes:
+            at_least_s = 0.0 if process in ready else START_S
+            if deadline_s is not None and process.silent_s > max(deadline_s, at_least_s) and not process.hung:
+                process.end_hung()
 
     def replace(self, handle: WorkerHandle) -> None:
-        """Put a fresh process in the place of a dead one."""
-        handle.kill()
-        self.members[self.members.index(handle)] = WorkerHandle(handle.index, self._options, self._supply)
+        """Put a fresh process in the place of a dead one, for as much of what that had at hand as is right."""
+        dead, place = handle.worker, self.members.index(handle)
+        dead.kill()
+        if dead.heir is None:
+            dead.heir = WorkerProcess(dead.index, self._options, self._supply, seats=dead.seats_of_heir())
+        taken = sum(other.worker is dead.heir for other in self.members)
+        self.members[place : place + 1] = [WorkerHandle(dead.heir, taken)] if taken < dead.heir.seats else []
 
     def remove(self, handle: WorkerHandle) -> None:
         """Do without a worker from now on."""
         handle.kill()
         self.members.remove(handle)
-
-    def _kill_all(self) -> None:
-        for handle in self.members:
-            handle.kill()
-        self.members.clear()
 
 
 def _variables(index: int, supply: Supply) -> dict[str, str]:
@@ -258,6 +302,17 @@ def visible_gpus() -> list[str]:
     if declared is not None:
         return [name.strip() for name in declared.split(",") if name.strip() not in ("", "-1")]
     return list(_nvidia_gpus())
+
+
+def gpu_gib(supply: Supply) -> float:
+    """Memory of a GPU that each worker has for itself, of the smallest GPU; 0 where it is not known."""
+    if shutil.which("nvidia-smi") is None:
+        return 0.0
+    asked = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
+    listing = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+    rows = re.findall(r"^(\d+), (\S+), (\d+)$", listing.stdout, re.MULTILINE)
+    found = [float(mib) for index, uuid, mib in rows if {index, uuid} & set(supply.gpus)]
+    return min(found, default=0.0) / 1024 / math.ceil(supply.workers / len(supply.gpus))
 
 
 def gpu_models() -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""The worker process: loads the base once, then cooks one job after another until its driver is gone.
+"""The worker process: loads the base once, then cooks job after job, several at a time, until its driver is gone.
 
 Messages are plain dicts over a pipe. In: `cook`, `base_samples`, `verdict`, `stop`. Out: `ready`, `beat`,
-`event`, `outcome`, `drawn`. What cooks (a module with `TrialResources`, `cook` and `draw_base_samples`) is
-given by name, so this file imports no torch and can be tested with a module that cooks nothing.
+`event`, `outcome`, `drawn`. All but `ready` and `beat` are about one `seat`, which holds one trial. What cooks (a
+module with `TrialResources`, `cooking`, `train` and `draw_base_samples`) is given by name, so this file imports no
+torch and can be tested with a module that cooks nothing.
 
 Knows nothing about Optuna, MLflow or other workers.
 """
@@ -10,7 +11,6 @@ Knows nothing about Optuna, MLflow or other workers.
 from __future__ import annotations
 
 import faulthandler
-import functools
 import importlib
 import multiprocessing
 import os
@@ -19,9 +19,9 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -32,14 +32,15 @@ from lorasweep.core.records import LauncherOptions, Outcome, Plan, Recipe, Statu
 from lorasweep.core.run_folder import ERROR_FILE, RunFolder
 from lorasweep.sweep.retry import is_disk_full, one_line, status_of
 from lorasweep.sweep.workers import stop
+from lorasweep.sweep.workers.line import DriverLine, Seat
 from lorasweep.trial.resource_usage import taken_mb
 
-STEP_EVENT_EVERY_S = 0.5
 WHERE_SIGNAL = getattr(signal, "SIGUSR1", None)  # Windows has none
 LONGEST_BEAT_S = 5.0
 BEATS_PER_DEADLINE = 20
 BUSY_SHARE = 0.05  # of a CPU core's time; waiting takes far less, computing more even on a crowded machine
 VMSTAT = Path("/proc/vmstat")
+CROWDED = 3  # exit code: its trials failed together
 
 
 def main(connection: Connection, trial_module: str, log: str, launcher: LauncherOptions) -> None:
@@ -47,7 +48,7 @@ def main(connection: Connection, trial_module: str, log: str, launcher: Launcher
 
     Args:
         connection: to the driver.
-        trial_module: has `TrialResources`, `cook` and `draw_base_samples`.
+        trial_module: has `TrialResources`, `cooking`, `train` and `draw_base_samples`.
         log: file that collects what libraries print.
         launcher: says when a worker is taken for dead, and when it makes room for a fresh one.
     """
@@ -57,18 +58,13 @@ def main(connection: Connection, trial_module: str, log: str, launcher: Launcher
     line = DriverLine(connection)
     if launcher.hang_s is not None:
         Heartbeat(lambda: line.send(kind="beat"), every_s=beat_every_s(launcher.hang_s))
-    module = importlib.import_module(trial_module)
-    resources = module.TrialResources()
-    fitness = _Fitness(launcher)
+    worker = Worker(importlib.import_module(trial_module), line, launcher)
     line.send(kind="ready")
-    while (job := line.next_job()) is not None:
-        if job["kind"] == "cook":
-            leaving = _cook(module, resources, line, job, fitness)
-        else:
-            leaving = _draw(module, resources, line, job)
-        if leaving:
-            print(f"this worker ends, for a fresh one to go on: {leaving}", flush=True)
-            return
+    worker.run()
+    if worker.leaving:
+        print(f"this worker ends, for a fresh one to go on: {worker.leaving}", flush=True)
+    if worker.crowded:
+        sys.exit(CROWDED)
 
 
 class _Fitness:
@@ -92,129 +88,131 @@ class _Fitness:
         return self._memory.overgrown()
 
 
-class DriverLine:
-    """The worker's end of the pipe: events up, verdicts and stops down."""
+@dataclass(kw_only=True, eq=False)
+class _Trial:
+    """One trial that this process is at work on."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._jobs: deque[dict[str, Any]] = deque()
-        self._verdicts: deque[bool] = deque()
-        self._stop = False
-        self._gone = False
-        self._last_step_s = 0.0
-        self._sending = threading.Lock()  # the heart beats in a thread of its own
-        self.rungs: frozenset[int] = frozenset()  # of the job at hand
-
-    def send(self, **message: Any) -> None:
-        """Send upwards; silence when the driver is gone, which `should_stop` then says."""
-        try:
-            with self._sending:
-                self._connection.send(message)
-        except OSError:
-            self._lose_driver()
-
-    def next_job(self) -> dict[str, Any] | None:
-        """Wait for a job; None when the driver is gone."""
-        while not self._jobs:
-            if self._gone:
-                return None
-            self._receive()
-        self._stop = False  # a stop that came before the job was meant for an earlier one
-        return self._jobs.popleft()
-
-    def report(self, event: dict[str, Any]) -> bool:
-        """Pass an event of `run.cook` on; for a rung, wait for the verdict.
-
-        Returns:
-            Whether to go on.
-        """
-        if event["kind"] == "step":
-            now = time.monotonic()
-            if now - self._last_step_s < STEP_EVENT_EVERY_S and event["step"] not in self.rungs:
-                return True
-            self._last_step_s = now
-        self.send(kind="event", event=event)
-        return self._verdict() if event["kind"] == "rung" else True
-
-    def should_stop(self) -> bool:
-        """Whether the driver asked to stop, or is gone; cheap enough to ask at every step."""
-        while not self._gone and self._connection.poll():
-            self._receive()
-        return self._stop
-
-    def _verdict(self) -> bool:
-        while not self._verdicts and not self._gone:
-            self._receive()
-        # A trial whose driver is gone is not pruned: it stops at the next `should_stop`, to be continued.
-        return self._verdicts.popleft() if self._verdicts else True
-
-    def _receive(self) -> None:
-        try:
-            message = self._connection.recv()
-        except (EOFError, OSError):
-            self._lose_driver()
-            return
-        if message["kind"] == "verdict":
-            self._verdicts.append(bool(message["go"]))
-        elif message["kind"] == "stop":
-            self._stop = True
-        else:
-            self._jobs.append(message)
-
-    def _lose_driver(self) -> None:
-        self._gone = self._stop = True
+    seat: Seat
+    job: dict[str, Any]
+    steps: Generator[Any, None, Outcome]  # yields the training that it waits for
+    wanted: Any = None
 
 
-def _cook(module: ModuleType, resources: Any, line: DriverLine, job: dict[str, Any], fitness: _Fitness) -> str:
-    """Cook one recipe and send its outcome; returns why this process ends, "" when it goes on."""
-    plan = from_dict(Plan, job["plan"])
-    line.rungs = frozenset(plan.rungs)
-    outcome, failed = cook_once(
-        functools.partial(module.cook, from_dict(Recipe, job["recipe"]), plan, Path(job["folder"]), resources),
-        Path(job["folder"]),
-        attempt=job["attempt"],
-        report=line.report,
-        should_stop=line.should_stop,
-    )
-    if failed is not None:
-        traceback.print_exception(failed)  # into the worker's log
-    leaving = fitness.leaving(failed)
-    full = failed is not None and is_disk_full(failed)
-    line.send(kind="outcome", outcome=to_dict(outcome), leaving=leaving, disk_full=full)
-    return leaving
+class Worker:
+    """The trials that this process is at work on: trained together, judged one after the other.
 
-
-def cook_once(
-    cook: Callable[..., Outcome], folder: Path, *, attempt: int, **asks: Any
-) -> tuple[Outcome, Exception | None]:
-    """Make one attempt, and leave in the run folder how it ended, for a driver that may be gone.
-
-    `cook` is `run.cook` but for `asks`, its `report` and `should_stop`. Returns the outcome, and the error that it is
-    made of, if it is.
+    Attributes:
+        leaving: why this process ends; empty while it is good for more.
+        crowded: its trials failed together, so that fewer should be tried.
     """
-    try:
-        outcome = cook(**asks)
-        if outcome.status is not Status.CANCELLED:
-            RunFolder(folder).write_outcome(outcome, attempt=attempt)
-    except Exception as error:
-        outcome = Outcome(status=status_of(error), step=0, reason=one_line(error))
-        with suppress(OSError):  # the error may be a full disk; the caller still hears how it ended
-            write_text(folder / ERROR_FILE, traceback.format_exc())
-            RunFolder(folder).write_outcome(outcome, attempt=attempt)
-        return outcome, error
-    return outcome, None
+
+    def __init__(self, module: ModuleType, line: DriverLine, launcher: LauncherOptions) -> None:
+        """Load what cooks."""
+        self.leaving, self.crowded = "", False
+        self._module, self._resources = module, module.TrialResources()
+        self._line, self._fitness = line, _Fitness(launcher)
+        self._trials: list[_Trial] = []
+
+    def run(self) -> None:
+        """Take jobs until the driver is gone, or until this process should end."""
+        while True:
+            while not self.leaving and (job := self._line.next_job(self._may_begin, wait=not self._trials)):
+                self._begin(*job)
+            if not self._trials:
+                return
+            try:
+                wanted = [trial.wanted for trial in self._trials]
+                self._module.train(wanted, until=lambda: self._line.has_job(self._may_begin))
+            except Exception as error:
+                self._failed_together(error)
+            for trial in list(self._trials):
+                self._resume(trial)
+
+    def _may_begin(self, job: dict[str, Any]) -> bool:
+        """Whether a job can be done beside those at hand; it waits for their end otherwise, as do those after it."""
+        return not self._trials or job["shares"] is not None and job["shares"] == self._trials[0].job["shares"]
+
+    def _begin(self, seat: Seat, job: dict[str, Any]) -> None:
+        recipe, plan, folder = from_dict(Recipe, job["recipe"]), from_dict(Plan, job["plan"]), Path(job["folder"])
+        if job["kind"] != "cook":
+            self.leaving = _draw(self._module, recipe, plan, folder, self._resources, seat)
+            return
+        seat.rungs = frozenset(plan.rungs)
+        steps = self._module.cooking(
+            recipe, plan, folder, self._resources, report=seat.report, should_stop=seat.should_stop
+        )
+        trial = _Trial(seat=seat, job=job, steps=steps)
+        self._trials.append(trial)
+        if seat.stopped:  # while it waited
+            self._ended(trial, Outcome(status=Status.CANCELLED, step=0, reason="stopped before it began"))
+        else:
+            self._resume(trial)
+
+    def _resume(self, trial: _Trial, error: Exception | None = None) -> None:
+        """Let a trial do what comes after its training, or fail with an error of that."""
+        if trial not in self._trials:
+            return
+        try:
+            trial.wanted = next(trial.steps) if error is None else trial.steps.throw(error)
+        except StopIteration as end:
+            self._ended(trial, end.value)
+        except Exception as failure:
+            if len(self._trials) > 1 and status_of(failure) is Status.OUT_OF_MEMORY:
+                self._failed_together(failure)
+            else:
+                self._ended(trial, failure)
+
+    def _ended(self, trial: _Trial, ended: Outcome | Exception) -> None:
+        self._trials.remove(trial)
+        outcome = note_end(ended, Path(trial.job["folder"]), attempt=trial.job["attempt"])
+        failed = ended if isinstance(ended, Exception) else None
+        if failed is not None:
+            traceback.print_exception(failed)  # into the worker's log
+        self.leaving = self.leaving or self._fitness.leaving(failed)
+        if self.leaving:
+            for other in self._trials:
+                other.seat.stopped = True
+        self._say_outcome(trial, outcome, failed)
+
+    def _failed_together(self, error: Exception) -> None:
+        """Answer to an error that may be any trial's, or of all together: all are taken up again by fresh processes."""
+        if len(self._trials) == 1:
+            self._resume(self._trials[0], error)
+            return
+        traceback.print_exception(error)
+        reason = f"{one_line(error)}, with {len(self._trials)} trials at a time"
+        self.leaving, self.crowded = reason, True
+        for trial in self._trials:
+            self._say_outcome(trial, Outcome(status=Status.CANCELLED, step=0, reason=reason), error)
+        self._trials.clear()
+
+    def _say_outcome(self, trial: _Trial, outcome: Outcome, failed: Exception | None) -> None:
+        full = failed is not None and is_disk_full(failed)
+        trial.seat.send(kind="outcome", outcome=to_dict(outcome), leaving=self.leaving, disk_full=full)
 
 
-def _draw(module: ModuleType, resources: Any, line: DriverLine, job: dict[str, Any]) -> str:
+def note_end(ended: Outcome | Exception, folder: Path, *, attempt: int) -> Outcome:
+    """Leave in the run folder how an attempt ended, for a driver that may be gone; returns it as an outcome."""
+    if isinstance(ended, Outcome):
+        if ended.status is not Status.CANCELLED:
+            RunFolder(folder).write_outcome(ended, attempt=attempt)
+        return ended
+    outcome = Outcome(status=status_of(ended), step=0, reason=one_line(ended))
+    with suppress(OSError):  # the error may be a full disk; the caller still hears how it ended
+        write_text(folder / ERROR_FILE, "".join(traceback.format_exception(ended)))
+        RunFolder(folder).write_outcome(outcome, attempt=attempt)
+    return outcome
+
+
+def _draw(module: ModuleType, recipe: Recipe, plan: Plan, folder: Path, resources: Any, seat: Seat) -> str:
     """Draw the base model's own samples; returns why this process ends, "" when it goes on."""
-    folder = Path(job["folder"])
     reason, full = "", False
     try:
-        module.draw_base_samples(from_dict(Recipe, job["recipe"]), from_dict(Plan, job["plan"]), folder, resources)
+        module.draw_base_samples(recipe, plan, folder, resources)
     except Exception as error:
         traceback.print_exc()  # into the worker's log; the folder stays away until it is whole
         reason, full = one_line(error), is_disk_full(error)
-    line.send(kind="drawn", reason=reason, disk_full=full)
+    seat.send(kind="drawn", reason=reason, disk_full=full)
     return reason
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -39,7 +39,9 @@ class Diverged(LorasweepError):
         self.step = step
 
 
-def advance(slots: Sequence[Slot], base: Base, *, steps: int, on_step: OnStep) -> None:
+def advance(
+    slots: Sequence[Slot], base: Base, *, steps: int, on_step: OnStep, until: Callable[[], bool] = lambda: False
+) -> None:
     """Train every slot for `steps` more optimizer steps, one step at a time.
 
     Slots whose adapters are products on the same layers, and whose batches have the same shapes at a step, take
@@ -53,14 +55,17 @@ def advance(slots: Sequence[Slot], base: Base, *, steps: int, on_step: OnStep) -
         on_step: called after each step of each slot, when `slot.step` already counts it, with "train/loss"
             (mean over the step's batches), "train/grad_norm" (before clipping), "train/lr/<part>" and what
             the optimizer and the brakes log. It may raise: every slot is whole.
+        until: asked after each step of all; True ends early.
 
     Raises:
         Diverged: see there; the other slots are whole, and may go on without that one.
     """
+    _wake(slots, slots)
     with _train_mode(base, slots):
         for _ in range(steps):
             for group in _groups(slots, base):
-                _wake(group, slots)
+                if len(slots) > 1:
+                    _wake(group, slots)
                 found = _step(group, base)
                 for slot, metrics in zip(group, found, strict=True):
                     if metrics is not None:
@@ -68,6 +73,8 @@ def advance(slots: Sequence[Slot], base: Base, *, steps: int, on_step: OnStep) -
                 for slot, metrics in zip(group, found, strict=True):
                     if metrics is None:
                         raise Diverged(slot, slot.step)
+            if until():
+                return
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,11 +117,10 @@ def _factors(slot: Slot) -> Mapping[torch.nn.Module, Factors] | None:
     return slot.adapter.factors()
 
 
-def _wake(group: _Group, slots: Sequence[Slot]) -> None:
-    """Silence the adapters that have no part in a step."""
-    if len(group) < len(slots):
-        for slot in slots:
-            slot.adapter.set_weight(1.0 if slot in group else 0.0)
+def _wake(group: Collection[Slot], slots: Sequence[Slot]) -> None:
+    """Have the adapters of a group act, and silence the others."""
+    for slot in slots:
+        slot.adapter.set_weight(float(slot in group))
 
 
 def _step(group: _Group, base: Base) -> list[dict[str, float] | None]:

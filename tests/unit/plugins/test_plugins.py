@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ssh_machines
 import worked_plugin
 
 SMALL = ("train.max_steps=4", "train.rungs=1", "sample.steps=2", "sample.seeds=[0]", "dataset.dollhouse.images=6")
@@ -47,6 +48,15 @@ def test_it_is_planned_and_its_version_counts(site: Path, home: Path, tmp_path: 
     again = as_json(lorasweep(worked_plugin.install(tmp_path / "newer", version="1.1"), home, *words))
     assert again["fingerprint"] != told["fingerprint"]
     assert again["warnings"] == told["warnings"]
+
+
+def test_a_machine_without_it_is_refused(site: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ssh_machines.reached(home / "machines", monkeypatch, stand_in=True) as machines:
+        there = machines.words(nodes=("gpu1",))
+        done = lorasweep(site, home, "train", *SMALL, "optimizer=sign_sgd", "optimizer.lr=0.1", *there)
+    told = " ".join(done.stderr.split())
+    assert done.returncode == 2, told
+    assert "launcher.hosts=gpu1 lorasweep-signs is missing there and 1.0 (" in told
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_what_is_cut_is_cut_between_lines() -> None:
 
 def sweep_note(text: str) -> str:
     row = {"rank": 1, "name": text, "status": text, "metrics": {}, "sentence": text, "note": text}
-    return notes.sweep_note(text, {"question": text}, [row, {**row, "rank": 2}], {text: [text]})
+    return notes.sweep_note(text, {"question": text}, [row, {**row, "rank": 2}], {text: [text]}, [text, "another"])
 
 
 def trial_note(text: str) -> str:

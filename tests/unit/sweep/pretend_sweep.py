@@ -41,7 +41,7 @@ def recipe(**ways: Any) -> Recipe:
         dataset=DatasetOptions(),
         captions=CaptionOptions(),
         buckets=part,
-        adapter=part,
+        adapter=Component(name="lora", options={"dim": 2, "targets": "attn"}),
         optimizer=part,
         scheduler=part,
         regularization={"pretend": ways},

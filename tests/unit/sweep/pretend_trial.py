@@ -2,7 +2,7 @@
 
 How an arm behaves is in `recipe.regularization["pretend"]`: `ends` (a Status, or one of `raise`, `invalid`,
 `memory`, `cuda_memory`, `no_space`, `hang`, `die`), `die_once`, `hang_once`, `dies_in`, `grow_mb`,
-`judging_s`, `step_s`, `value`, `noise`, `unmeasured`; `sick_on`, `no_room_on` a node.
+`judging_s`, `step_s`, `value`, `noise`, `unmeasured`, `room`; `sick_on`, `no_room_on` a node.
 Every cook appends to `<sweep>/log.txt`, to be counted.
 """
 
@@ -14,7 +14,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,22 @@ class TrialResources:
         self.leak: list[bytes] = []
 
 
-def cook(
+def cook(*arguments: Any, **asks: Any) -> Outcome:
+    steps = cooking(*arguments, **asks)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def train(wanted: list[dict[str, Any]], *, until: Callable[[], bool]) -> None:
+    """Nothing is: the steps are where they are asked for. There may be no memory for so many."""
+    if len(wanted) > min(ways.get("room", len(wanted)) for ways in wanted):
+        raise MemoryError(f"no room for {len(wanted)}")
+
+
+def cooking(
     recipe: Recipe,
     plan: Plan,
     folder: Path,
@@ -39,7 +54,7 @@ def cook(
     *,
     report: Callable[[dict[str, Any]], bool],
     should_stop: Callable[[], bool],
-) -> Outcome:
+) -> Generator[dict[str, Any], None, Outcome]:
     ways = recipe.regularization["pretend"]
     resources.cooked += 1
     resources.leak.append(b"x" * (1_000_000 * ways.get("grow_mb", 0)))
@@ -52,6 +67,7 @@ def cook(
     _die_in("start", ways, folder)
     _event(folder, report, "start", step)
     while step < plan.steps:
+        yield ways
         time.sleep(ways.get("step_s", 0.0))
         step += 1
         _misbehave(ways, folder, step)

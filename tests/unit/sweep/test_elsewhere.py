@@ -101,7 +101,7 @@ def test_a_machine_that_cannot_be_used_is_refused_by_name(machines, home, capsys
     script, told = SAID[case]
     machines.script("ssh", script)
     said, took_s = refused(home, capsys, *machines.words())
-    assert took_s < 3 * FAST_S, "3 times as long on a busy machine"
+    assert took_s < FAST_S
     assert all(words in said for words in ["launcher.hosts=gpu1", "launcher.hosts=gpu2", *told]), said
 
 

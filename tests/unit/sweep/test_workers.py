@@ -131,10 +131,10 @@ def test_a_kill_by_the_kernel_is_told_from_any_other(tmp_path, monkeypatch):
     )
     with pool.WorkerPool(options) as workers:
         first, second = workers.members
-        os.kill(first.process.pid, signal.SIGKILL)
+        os.kill(first.worker.process.pid, signal.SIGKILL)
         assert first.death() == WorkerExit(cause="the worker was killed by SIGKILL")
         counter.write_text("oom_kill 1\n")
-        os.kill(second.process.pid, signal.SIGKILL)
+        os.kill(second.worker.process.pid, signal.SIGKILL)
         assert second.death().starved
 
 

@@ -98,6 +98,15 @@ def test_trials_judged_by_other_limits_do_not_compare(tmp_path: Path) -> None:
     assert "2 calibrations: their scores do not compare" in verdict(tmp_path, trials)
 
 
+def test_trials_of_several_gpus_differ_in_their_last_digits(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "mine", [Cooked(arm=name, pictures=False) for name in ("A100", "L4")])
+    for run in folder.glob("0*"):
+        files.write_json(run / "status.json", {**files.read_json(run / "status.json"), "device": run.name[5:-3]})
+
+    said = " ".join(words.verdict(read_findings(folder)))
+    assert "Trials were trained on A100 and L4: weights differ in their last digits" in said
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")]
 )

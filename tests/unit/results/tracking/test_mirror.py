@@ -63,6 +63,8 @@ def sync(sweep: Any) -> Any:
 
 
 def test_a_finished_sweep(sweep: Any, holdings: Callable[[], Any]) -> None:
+    for device, run in zip(("L4", "A100"), sorted(sweep.folder.glob("0*")), strict=False):
+        files.write_json(run / "status.json", {**files.read_json(run / "status.json"), "device": device})
     report = sync(sweep)
     assert (report.runs, report.created, report.problems) == (3, 3, [])
     held = holdings()
@@ -74,6 +76,7 @@ def test_a_finished_sweep(sweep: Any, holdings: Callable[[], Any]) -> None:
     note = parent.data.tags["mlflow.note.content"]
     assert sweep.question in note and "lorasweep sweep quickstart" in note
     assert note.index("prodigy_four_buckets") < note.index("adamw_one_bucket"), "best first"
+    assert "Trials were trained on A100 and L4" in note
     assert "`recombined_0`: zkw, 1girl, blue coat, snow" in note, "what the keys of the image grid mean"
     assert held.history(parent, "by_trial/overcook/utility") == [(0, 0.55), (1, 0.68)]
     assert {"sweep.yaml", "leaderboard.json", "contact_sheet.png"} <= set(held.artifacts(parent))

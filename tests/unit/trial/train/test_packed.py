@@ -76,6 +76,30 @@ def test_one_that_diverges_leaves_the_others_whole(new_slot: Any, base: Any) -> 
     assert well.step == 2
 
 
+def test_the_others_end_as_they_would_have_beside_nobody(new_slot: Any, base: Any, double: None) -> None:
+    one_size = TrainOptions(batch_size=2, device="cpu")
+    recipes = [{"seed": 1}, {"seed": 2, "adapter": Component(name="lora", options={"dim": 3, "alpha": 1.0})}]
+    alone = []
+    for recipe in recipes:
+        slot = _in_double(new_slot(train=one_size, **recipe))
+        train(slot, base, 4)
+        alone.append(slot.adapter.state_dict())
+        slot.close()
+    well = [_in_double(new_slot(train=one_size, **recipe)) for recipe in recipes]
+    sick, passing = (_in_double(new_slot(train=one_size, seed=seed)) for seed in (3, 4))
+    advance([well[0], sick, well[1], passing], base, steps=2, on_step=lambda slot, metrics: None)
+    sick.parameters()[0].data.fill_(math.nan)
+    with pytest.raises(Diverged):
+        advance([well[0], sick, well[1], passing], base, steps=1, on_step=lambda slot, metrics: None)
+    sick.close()
+    passing.close()
+    while behind := [slot for slot in well if slot.step < 4]:  # one whose batches were of another size, perhaps
+        advance(behind, base, steps=1, on_step=lambda slot, metrics: None)
+    for slot, reached in zip(well, alone, strict=True):
+        for key, tensor in slot.adapter.state_dict().items():
+            assert (tensor - reached[key]).abs().max() <= 1e-12 * reached[key].abs().max(), key
+
+
 @pytest.mark.parametrize("recipe", [MIXED[1], MIXED[2], LOCONS[1]], ids=["lora", "dylora", "locon"])
 @pytest.mark.parametrize("side", [2, 16])  # few rows go beside the base's product, many into its weight
 def test_a_product_acts_as_pefts_own_layers_have_it(

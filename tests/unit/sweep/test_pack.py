@@ -1,0 +1,167 @@
+"""Workers that train several trials at a time: the same ends as one by one, whatever becomes of a neighbour."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pretend_sweep import STEPS, cook, numbered_arms, spec
+from sweep_checks import assert_study_agrees, by_arm, log, starts
+from test_driver import StopAtStep
+
+from lorasweep.core.files import read_json, read_jsonl
+from lorasweep.core.records import Component, LauncherOptions, Recipe, Status
+from lorasweep.plan.packing import choose, share_key
+from lorasweep.sweep.launchers import local
+
+
+def packed(arms: dict[str, dict[str, Any]], pack: int = 3, workers: int = 1, **cared_for: Any) -> Any:
+    launcher = LauncherOptions(workers=workers, options={"pack": pack}, **cared_for)
+    return dataclasses.replace(spec(arms), launcher=launcher)
+
+
+def at_a_time(folder: Path) -> int:
+    """How many trials were at hand at most."""
+    held = most = 0
+    for line in log(folder):
+        held += {"start": 1, "end": -1}.get(line.split()[0], 0)
+        most = max(most, held)
+    return most
+
+
+def left(folder: Path) -> dict[str, Any]:
+    found = {}
+    for run in sorted(folder.glob("0*")):
+        events = [
+            {key: value for key, value in row.items() if key != "time"} for row in read_jsonl(run / "events.jsonl")
+        ]
+        status = {key: read_json(run / "status.json")[key] for key in ("status", "step", "attempt", "value", "reason")}
+        found[run.name] = (events, status)
+    return found
+
+
+def test_trials_leave_what_they_leave_one_by_one(tmp_path: Path) -> None:
+    arms = {f"arm{index}": {"value": 0.1 * index, "step_s": 0.01} for index in range(7)}
+    arms |= {"nan": {"ends": "DIVERGED"}, "twin": arms["arm3"]}
+    cook(packed(arms, 1), tmp_path / "alone")
+    result = cook(packed(arms, 3), tmp_path / "packed")
+    assert result.state.counts == {"COMPLETED": 8, "DIVERGED": 1}
+    assert (at_a_time(tmp_path / "alone"), at_a_time(tmp_path / "packed")) == (1, 3)
+    assert left(tmp_path / "packed") == left(tmp_path / "alone")
+    assert len({read_json(file)["pid"] for file in (tmp_path / "packed").glob("*/worker.json")}) == 1
+    assert_study_agrees(tmp_path / "packed")
+
+
+def test_few_trials_are_spread_over_the_workers(tmp_path: Path) -> None:
+    cook(packed(numbered_arms(2, step_s=0.2), workers=2), tmp_path)
+    assert len({read_json(file)["pid"] for file in tmp_path.glob("*/worker.json")}) == 2
+
+
+def test_trials_that_share_no_forward_are_trained_one_by_one(tmp_path: Path) -> None:
+    declared = packed(numbered_arms(3, step_s=0.02))
+    arms = [
+        dataclasses.replace(arm, recipe=dataclasses.replace(arm.recipe, adapter=Component(name="loha")))
+        for arm in declared.arms
+    ]
+    result = cook(dataclasses.replace(declared, arms=tuple(arms)), tmp_path)
+    assert result.state.counts == {"COMPLETED": 3}
+    assert at_a_time(tmp_path) == 1
+
+
+def test_an_error_of_one_costs_its_neighbours_no_crash(tmp_path: Path) -> None:
+    result = cook(packed({**numbered_arms(2, step_s=0.05), "bad": {"ends": "invalid"}}), tmp_path)
+    ended = by_arm(result.state)
+    assert ended["bad"].status is Status.INVALID
+    for arm in ("arm0", "arm1"):
+        assert (ended[arm].status, ended[arm].crashes) == (Status.COMPLETED, 0)
+        assert ended[arm].attempt == 2
+    # Saved before the process made room for a fresh one, which held two again.
+    assert all(int(line.split()[2]) > 0 for line in starts(tmp_path)[3:])
+    assert_study_agrees(tmp_path)
+
+
+def test_a_worker_that_is_killed_costs_each_of_its_trials_one_attempt(tmp_path: Path) -> None:
+    result = cook(packed({"dies": {"die_once": True}, **numbered_arms(3, step_s=0.02)}), tmp_path)
+    assert result.state.counts == {"COMPLETED": 4}
+    assert all(trial.attempt <= 2 for trial in result.state.trials)
+    again = [line.split() for line in starts(tmp_path)[3:]]
+    assert {name for _, name, step in again if int(step) == STEPS // 2} >= {"0000-dies-s0"}, "from its checkpoint"
+    assert_study_agrees(tmp_path)
+
+
+@pytest.mark.slow
+def test_who_kills_does_not_take_the_others_along_to_the_end(tmp_path: Path) -> None:
+    result = cook(packed({"dies": {"ends": "die"}, **numbered_arms(3, step_s=0.05)}), tmp_path)
+    assert result.state.counts == {"COMPLETED": 3, "CRASHED": 1}
+
+
+@pytest.mark.parametrize(("room", "most"), [(2, 2), pytest.param(1, 1, marks=pytest.mark.slow)])
+def test_where_memory_is_short_fewer_are_trained_at_a_time(tmp_path: Path, room: int, most: int) -> None:
+    result = cook(packed(numbered_arms(6, room=room), 4), tmp_path)
+    assert result.state.counts == {"COMPLETED": 6}
+    assert all(trial.crashes == 0 for trial in result.state.trials)
+    said = (tmp_path / "workers" / "worker-0.log").read_text()
+    assert "MemoryError: no room for 4, with 4 trials at a time" in said
+    assert ("with 2 trials at a time" in said) == (most == 1)
+
+
+def test_a_trial_that_is_too_big_alone_is_out_of_memory(tmp_path: Path) -> None:
+    result = cook(packed({"big": {"ends": "cuda_memory"}, **numbered_arms(2, step_s=0.05)}), tmp_path)
+    assert by_arm(result.state)["big"].status is Status.OUT_OF_MEMORY
+    assert result.state.counts == {"COMPLETED": 2, "OUT_OF_MEMORY": 1}
+
+
+def test_stopping_saves_all_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    declared, stop = packed(numbered_arms(4, step_s=0.1)), StopAtStep(step=1, times=1, begun=3)
+    result = cook(declared, tmp_path, on_change=stop, stop=stop.signal)
+    assert (result.exit_code, result.state.counts) == (130, {"WAITING": 1, "CANCELLED": 3})
+    assert cook(declared, tmp_path).state.counts == {"COMPLETED": 4}
+    gone_on = sum(int(line.split()[2]) > 0 for line in starts(tmp_path))
+    assert gone_on in (2, 3), "the last may have been stopped before its first step"
+    assert_study_agrees(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_replaced_with_all_it_had_at_hand(tmp_path: Path) -> None:
+    result = cook(packed({"a": {"hang_once": True}, **numbered_arms(2, step_s=0.02)}, hang_s=1.5), tmp_path)
+    assert result.state.counts == {"COMPLETED": 3}
+    assert all(trial.attempt <= 2 for trial in result.state.trials)
+
+
+def test_a_worker_makes_room_after_so_many_trials(tmp_path: Path) -> None:
+    result = cook(packed(numbered_arms(7, step_s=0.02), recycle_after=3), tmp_path)
+    assert result.state.counts == {"COMPLETED": 7}
+    assert all(trial.crashes == 0 for trial in result.state.trials)
+    assert_study_agrees(tmp_path)
+
+
+def recipe(**changes: Any) -> Recipe:
+    (arm,) = spec({"a": {}}).arms
+    train = dataclasses.replace(arm.recipe.train, batch_size=changes.pop("batch_size", 1))
+    return dataclasses.replace(arm.recipe, train=train, **changes)
+
+
+def test_auto_packs_where_that_was_measured_to_pay() -> None:
+    assert choose("auto", [recipe(), recipe(seed=1)], gpu_gib=None)[0] == 4
+    assert choose("auto", [recipe(), recipe(batch_size=4)], gpu_gib=None)[0] == 1
+    assert choose("auto", [recipe(), recipe(adapter=Component(name="loha"))], gpu_gib=None)[0] == 1
+    assert (
+        choose("auto", [recipe(), recipe(memory=dataclasses.replace(recipe().memory, tile_vae=True))], gpu_gib=None)[0]
+        == 1
+    )
+    assert choose(2, [recipe(batch_size=4)], gpu_gib=None)[0] == 2
+    assert [choose("auto", [recipe(batch_size=4)], gpu_gib=room)[0] for room in (0.0, 80.0)] == [1, 4]
+
+
+def test_what_acts_by_more_than_a_product_shares_with_nobody() -> None:
+    lora = {"dim": 2, "targets": "attn"}
+    assert share_key(recipe(adapter=Component(name="locon"))) == share_key(recipe(seed=3)) is not None
+    for options in ({"dropout": 0.1}, {"text_encoder": True}):
+        assert share_key(recipe(adapter=Component(name="lora", options=lora | options))) is None
+
+
+def test_the_pool_shares_out_no_more_places_than_there_are_trials() -> None:
+    count, why = local.packing(LauncherOptions(), [recipe()], jobs=8)
+    assert (count, why) == (4, "on a CPU batches of 1 cost less in one forward")
