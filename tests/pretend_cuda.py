@@ -25,6 +25,7 @@ _DATA: Any = torch.Tensor.data
 _COPIES = (_aten.copy_.default, _aten._to_copy.default)
 _INDEXING = (_aten.index.Tensor, _aten.index_put_.default)
 _ANSWERS = (_aten._local_scalar_dense.default, _aten.equal.default)  # no tensors
+waits: list[str] = []  # where the host has waited for the device
 
 
 class OnCuda(torch.Tensor):
@@ -54,6 +55,7 @@ class OnCuda(torch.Tensor):
     __array__ = numpy
 
     def tolist(self) -> Any:
+        waits.append("tolist")
         return self.content.tolist()
 
     @classmethod
@@ -66,6 +68,8 @@ class OnCuda(torch.Tensor):
         if kwargs.get("device") is not None:
             kwargs["device"] = _CPU
         _refuse(func, args, kwargs)
+        if func in (*_ANSWERS, _aten.nonzero.default, _aten.masked_select.default):
+            waits.append(str(func))
         plain_args, plain_kwargs = tree_map_only(OnCuda, lambda tensor: tensor.content, (args, kwargs))
         out = func(*plain_args, **plain_kwargs)
         if func in _ANSWERS or (wanted is not None and torch.device(wanted).type == "cpu"):
@@ -98,6 +102,7 @@ class _Pretend(TorchFunctionMode):
             args[0].content = args[1].content
             return None
         if func is torch.Tensor.cpu:
+            waits.append("moved to cpu")
             return _moved(args[0], _CPU)
         if func is torch.Tensor.cuda:
             return _moved(args[0], CUDA)
@@ -106,6 +111,8 @@ class _Pretend(TorchFunctionMode):
         if "device" in kwargs and kwargs["device"] is not None and torch.device(kwargs["device"]).type == "cuda":
             if isinstance(kwargs.get("generator"), torch.Generator):
                 raise RuntimeError(f"{func}: a generator of the CPU for cuda:0")
+            if func in (torch.tensor, torch.as_tensor):
+                waits.append("made from numbers")
             made = func(*args, **{**kwargs, "device": _CPU})
             return OnCuda(made) if isinstance(made, torch.Tensor) and not isinstance(made, OnCuda) else made
         return func(*args, **kwargs)
@@ -116,10 +123,15 @@ def _to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if isinstance(like, torch.Tensor):
             return _moved(tensor.to(like.dtype), like.device)
     kwargs.pop("memory_format", None)
+    is_waited_for = not kwargs.get("non_blocking")
     device, dtype, *_ = torch._C._nn._parse_to(*args, **kwargs)
     if dtype is not None:
         tensor = tensor.to(dtype)
-    return tensor if device is None else _moved(tensor, device)
+    if device is None:
+        return tensor
+    if is_waited_for and (device.type == "cuda") != isinstance(tensor, OnCuda):
+        waits.append(f"moved to {device}")
+    return _moved(tensor, device)
 
 
 def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -29,6 +29,7 @@ GROUPS = (
     "regularization",
     "noise",
     "memory",
+    "compute",
     "train",
     "sample",
     "metrics",

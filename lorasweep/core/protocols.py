@@ -112,6 +112,12 @@ def is_text_encoder(part: str) -> bool:
     return part.startswith("text_encoder")
 
 
+def frozen_weight(layer: Any) -> torch.Tensor:
+    """A layer's own weight as it is computed with, in however many bits and wherever it is stored."""
+    found: torch.Tensor = layer.read_weight() if hasattr(layer, "read_weight") else layer.weight
+    return found
+
+
 class Base(Protocol):
     """A loaded base model, frozen. One per process, shared by every slot.
 

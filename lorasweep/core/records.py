@@ -204,10 +204,25 @@ class NoiseOptions:
 class MemoryOptions:
     """What is traded for room on the device (`conf/memory/`); of these, `storage` alone changes results."""
 
-    gradient_checkpointing: bool | None = False  # None: where the device is too small without, as the next two
+    gradient_checkpointing: bool | None = False  # None: where the device is too small without, as the next three
     offload_text_encoders: bool | None = False
     tile_vae: bool | None = False
-    storage: Literal["plain", "fp8"] = "plain"  # of the denoiser's frozen weights
+    offload_denoiser: bool | None = False
+    storage: Literal["plain", "fp8", "int8", "nf4"] = "plain"  # of the denoiser's frozen weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions:
+    """How the device computes (`conf/compute/`): faster, and other results by rounding."""
+
+    allow_tf32: bool = False  # fp32 matrix products of NVIDIA's cards in TF32
+    attention_backend: Literal["auto", "flash", "efficient", "cudnn", "math"] = "auto"  # of torch's kernels
+    channels_last: bool = False  # memory layout of a UNet
+    dynamo_backend: Literal["none", "inductor", "aot_eager", "eager"] = "none"  # compiles the blocks that repeat
+
+    def mark(self, fingerprint: str) -> str:
+        """A base's fingerprint when it computes so; the very same for the defaults."""
+        return fingerprint if self == ComputeOptions() else digest([fingerprint, self])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,6 +297,7 @@ class Recipe:
     metrics: dict[str, dict[str, Any]]  # metric name -> knobs, in the order of the config
     noise: NoiseOptions = field(default_factory=NoiseOptions)
     memory: MemoryOptions = field(default_factory=MemoryOptions)
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
     encoders: EncoderOptions = field(default_factory=EncoderOptions)
     calibration: Text | None = None  # file of limits to judge by; None: what fits the base
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
@@ -292,6 +308,8 @@ class Recipe:
         data = to_dict(self)
         del data["tracking"], data["launcher"]
         data["memory"] = self.memory.storage
+        if self.compute == ComputeOptions():
+            del data["compute"]  # as when there was no such group
         for part, key in ((data["adapter"]["options"], "init"), (data["base"], "adapter"), (data["sample"], "base")):
             if part.get(key) is None:
                 part.pop(key, None)  # as when there was no such knob

@@ -12,6 +12,7 @@ from lorasweep.core.errors import ConfigError, DatasetError, InputError, Problem
 from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
 from lorasweep.plan import (
     budget,
+    compute,
     judged_files,
     learning_rate,
     limits,
@@ -130,7 +131,8 @@ def _base(recipe: Recipe, problems: list[Problem]) -> tuple[str, list[str]]:
     if found:
         return "", []
     noised = base.noise(recipe.base)
-    problems += [*noise.problems(recipe, noised), *memory.problems(recipe), *learning_rate.problems(recipe)]
+    problems += [*noise.problems(recipe, noised), *memory.problems(recipe), *compute.problems(recipe)]
+    problems += learning_rate.problems(recipe)
     return bases.fingerprint(recipe), list(noise.warnings(recipe, noised))
 
 

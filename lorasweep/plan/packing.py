@@ -25,9 +25,11 @@ def share_key(recipe: Recipe) -> str | None:
     """What trials must have in common to be trained by one worker at a time; None: with nobody."""
     adapter, options, train = registry.load("adapter", recipe.adapter.name), recipe.adapter.options, recipe.train
     shares = getattr(adapter, "SHARES_FORWARD", False) and not options.get("dropout")
+    if recipe.compute.dynamo_backend != "none":  # compiled blocks are for one adapter
+        return None
     if not shares or options.get("text_encoder") or train.precision != "fp32" or recipe.memory.storage != "plain":
         return None
-    return digest([recipe.base, recipe.sample.base, recipe.memory, train.device])
+    return digest([recipe.base, recipe.sample.base, recipe.memory, recipe.compute, train.device])
 
 
 def choose(pack: Pack, recipes: Sequence[Recipe], *, gpu_gib: float | None) -> tuple[int, str]:
@@ -45,7 +47,7 @@ def choose(pack: Pack, recipes: Sequence[Recipe], *, gpu_gib: float | None) -> t
         return pack, "launcher.pack says so"
     keys = {share_key(recipe) for recipe in recipes}
     if None in keys:
-        return 1, "only LoRA, LoCon and DyLoRA share a forward, in fp32, without dropout and text encoders"
+        return 1, "only LoRA, LoCon and DyLoRA share a forward, in fp32, uncompiled, without dropout and text encoders"
     if len(keys) != 1:
         return 1, "only trials on the same base, device and memory choices share a forward"
     batch = max(recipe.train.batch_size for recipe in recipes)

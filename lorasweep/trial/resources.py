@@ -87,6 +87,7 @@ class TrialResources:
                 memory=_memory(recipe),
                 **({"sibling": recipe.sample.base} if recipe.sample.base else {}),
             )
+            bases.compute_as(self._bases[clip_skip], recipe.compute)
             self._held = key
         if clip_skip not in self._bases:
             self._bases[clip_skip] = next(iter(self._bases.values())).with_clip_skip(clip_skip)

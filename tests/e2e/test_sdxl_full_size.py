@@ -11,7 +11,7 @@ import shipped
 import torch
 
 from lorasweep.components.adapters import lora
-from lorasweep.components.bases import _fp8, sdxl
+from lorasweep.components.bases import _stored, sdxl
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ def test_a_step_at_1024_px_takes_less_than_20_gb() -> None:
         torch.set_default_dtype(torch.float32)
     unet.requires_grad_(False)
     unet.enable_gradient_checkpointing()
-    _fp8.store(unet, torch.bfloat16)
+    _stored.store(unet, "fp8", torch.bfloat16)
 
     class Base:
         parts = {"unet": unet}

@@ -60,7 +60,7 @@ DOORS = {
     "peft": {"components/adapters", "trial"},
     "prodigyopt": {"components/optimizers"},
     "pytorch_optimizer": {"components/optimizers"},
-    "bitsandbytes": {"components/optimizers"},
+    "bitsandbytes": {"components/bases", "components/optimizers"},
     "matplotlib": {"cli/plan_view"},
     "jinja2": {"results/report"},
     "ray": {"sweep/launchers/_ray_"},  # the bridge and its actor; every other process goes without

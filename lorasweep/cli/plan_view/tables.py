@@ -27,6 +27,7 @@ from lorasweep.core import registry
 from lorasweep.core.console import text_console, text_table
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import MemoryOptions, Plan, PlannedImage, Recipe, to_dict
+from lorasweep.plan import compute
 from lorasweep.plan.estimate import caches, class_images_seconds, sweep_seconds, trial_disk, trial_seconds
 from lorasweep.plan.learning_rate import curves
 from lorasweep.plan.memory import peaks_gib
@@ -41,8 +42,8 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
 
     Returns:
         At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `estimated_bytes`
-        (of run folders, of MLflow's copy; absent where a base does not tell), `estimated_gpu_gib` of every arm (the
-        recipe's as "", and by choices of group memory), `caches` (encoded once),
+        (of run folders, of MLflow's copy; absent where a base does not tell), of every arm `compute` (switches) and
+        `estimated_gpu_gib` (the recipe's as "", and by choices of group memory), `caches` (encoded once),
         `pack` (trials that a worker trains at a time, and why),
         `left_out` (symptoms that trials are compared without, with the reason), `duplicates` (sentences),
         `arms` (the same keys for every arm, with its `overrides` and what `differs` from the first one in
@@ -142,11 +143,13 @@ def _cost(data: dict[str, Any]) -> str:
     if peak.get("", 0.0) > _ANY_GPU_GIB:
         others = ", ".join(f"memory={name} {gib}" for name, gib in peak.items() if name)
         cost += f"; a GPU needs about {peak['']} GiB ({others})"
+    if switches := dict.fromkeys(switch for arm in data["arms"] for switch in arm["compute"]):
+        cost += f"; computed with {', '.join(switches)}"
     return cost
 
 
 _ANY_GPU_GIB = 3.0  # what every GPU for this work has
-_OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds", "estimated_gpu_gib")
+_OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds", "estimated_gpu_gib", "compute")
 
 
 def _disk_json(planned: Sequence[tuple[Plan, Recipe]], *, trials: int) -> dict[str, Any]:
@@ -205,6 +208,7 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
         "fingerprint": plan.fingerprint,
         "estimated_seconds": round(trial_seconds(plan, arm.recipe), 1),
         "estimated_gpu_gib": _gpu_json(arm.recipe),
+        "compute": compute.told(arm.recipe),
     }
 
 

@@ -21,6 +21,7 @@ from lorasweep.components.adapters._file_names import place
 from lorasweep.components.adapters._peft import PeftAdapter, new_name
 from lorasweep.components.adapters._targets import find_weighted
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.protocols import frozen_weight
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Base
@@ -129,7 +130,8 @@ class FileLayer(torch.nn.Module, BaseTunerLayer):
         """
         plain: Any = self.get_base_layer()
         factors: Any = self.factors[name]
-        weight, own = plain.weight.float(), dict(factors.items())
+        own = dict(factors.items())
+        weight = frozen_weight(plain).to(next(iter(own.values())).device).float()
         change = self.scale * _ADDED[self.kind](weight, own).reshape(weight.shape)
         if "dora_scale" in own or "magnitude" in own:
             moved = weight + change
@@ -218,13 +220,13 @@ def build_file(base: Base, file: Path) -> FileAdapter:
     plain: dict[str, Any] = {
         f"{part}.{path}": module for part, model in base.parts.items() for path, module in find_weighted(model)
     }
-    placed = place(file, {path: tuple(module.weight.shape) for path, module in plain.items()})
+    placed = place(file, {path: tuple(frozen_weight(module).shape) for path, module in plain.items()})
     try:
         tensors = {key: tensor.float() for key, tensor in load_file(file).items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(Problem(str(file), f"cannot be read: {error}"), subject="the LoRA file") from error
     _check_values(file, placed, tensors, plain)
-    name = new_name()
+    name = new_name(base)
     keys: dict[str, str] = {}
     for path, module in placed.items():
         part, inner = path.split(".", 1)

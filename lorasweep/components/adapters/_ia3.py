@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from lorasweep.components.adapters._peft import PeftAdapter, new_name
 from lorasweep.components.adapters._targets import FEED_FORWARD, find_ends, trained_parts
 from lorasweep.core.errors import AdapterError
+from lorasweep.core.protocols import frozen_weight
 
 if TYPE_CHECKING:
     from lorasweep.core.protocols import Base
@@ -68,8 +69,8 @@ class Ia3Adapter(PeftAdapter):
 
     def delta(self, layer: Any) -> torch.Tensor:
         """The base weight times the factors, less itself."""
-        weight_OI: torch.Tensor = layer.get_base_layer().weight.float()
         factors: torch.Tensor = layer.ia3_l[self.name]
+        weight_OI = frozen_weight(layer.get_base_layer()).to(factors.device).float()
         return weight_OI * (factors if layer.on_input else factors[:, None])
 
     def trained_scale(self, path: str) -> float:
@@ -96,7 +97,7 @@ def build_ia3(base: Base, *, text_encoder: bool, init: str | None) -> Ia3Adapter
         InputError: `init` does not fit.
         AdapterError: a part has no keys, values or feed-forward layers.
     """
-    name = new_name()
+    name = new_name(base)
     models = trained_parts(base, text_encoder=text_encoder)
     places = {part: find_ends(model, (*KEYS_AND_VALUES, *FEED_FORWARD)) for part, model in models.items()}
     for part, paths in places.items():

@@ -25,7 +25,7 @@ from lorasweep.components.adapters._targets import find_weighted
 from lorasweep.core import seeds
 from lorasweep.core.errors import AdapterError, InputError, Problem
 from lorasweep.core.kohya_names import kohya_name
-from lorasweep.core.protocols import Factors
+from lorasweep.core.protocols import Factors, frozen_weight
 
 if TYPE_CHECKING:
     from lorasweep.components.adapters._file_keys import FileModule
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 Init = Callable[[torch.Tensor, str, torch.Generator], None]
 
 AdapterT = TypeVar("AdapterT", bound="PeftAdapter")
-
-_numbers = itertools.count()
 
 
 class PeftAdapter:
@@ -58,6 +56,8 @@ class PeftAdapter:
         self._in_base = False
         self._configs = configs
         self._models = models
+        modules = itertools.chain.from_iterable(model.modules() for model in models.values())
+        self._is_compiled = any(module._compiled_call_impl for module in modules)
         self.layers: dict[str, Any] = {
             f"{part}.{path}": layer
             for part, model in models.items()
@@ -99,6 +99,8 @@ class PeftAdapter:
     def scale_layer(self, layer: Any, weight: float) -> None:
         """Make one layer add `weight` times what it adds at 1."""
         layer.set_scale(self.name, weight)
+        if self._is_compiled and hasattr(layer, "scaling"):  # a number would be compiled into the block
+            layer.scaling[self.name] = torch.tensor(layer.scaling[self.name], dtype=torch.float64)
 
     def delta(self, layer: Any) -> torch.Tensor:
         """What one layer's base weight gains at weight 1, whichever is in force; shaped as that weight."""
@@ -213,10 +215,9 @@ class PeftAdapter:
     def take(self, file: Path) -> dict[str, FileModule]:
         """Take a file's weights; give back what it has for each layer."""
         shapes = {
-            f"{part}.{path}": tuple(weight.shape)
+            f"{part}.{path}": tuple(frozen_weight(module).shape)
             for part, model in self._models.items()
             for path, module in find_weighted(model)
-            if isinstance(weight := module.weight, torch.Tensor)
         }
         placed = place_start(file, shapes, kind=self.file_kind, trained=self._trained())
         held, own, state = load_file(file), dict(self.named_parameters()), {}
@@ -280,13 +281,14 @@ def build_peft(
     Raises:
         InputError: the file does not fit.
     """
-    name = new_name()
+    name = new_name(base)
     models: dict[str, torch.nn.Module] = {part: base.parts[part] for part in configs}
     # PEFT draws its own first values from the global generator; they are thrown away below.
     with torch.random.fork_rng(devices=[]):
         for part, config in configs.items():
             _inject(models[part], config, name)
     adapter = kind(name, configs, models)
+    adapter.set_weight(1.0)
     for key, parameter in adapter.named_parameters():
         values = torch.empty(parameter.shape)
         if not parameter.is_meta:
@@ -296,9 +298,11 @@ def build_peft(
     return adapter.started(start)
 
 
-def new_name() -> str:
-    """A name that no other adapter of this process has."""
-    return f"lorasweep_{next(_numbers)}"
+def new_name(base: Base) -> str:
+    """The first name that no adapter in a base has: blocks that were compiled for the last trial's serve the next."""
+    modules = (module for part in base.parts.values() for module in part.modules())
+    taken = {name for layer in modules if isinstance(layer, BaseTunerLayer) for name in layer._get_available_adapters()}
+    return next(name for number in itertools.count() if (name := f"lorasweep_{number}") not in taken)
 
 
 def _inject(model: torch.nn.Module, config: PeftConfig, name: str) -> None:

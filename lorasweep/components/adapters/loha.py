@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 layer_shapes = _shapes.hadamard
 READ_BY = ("comfyui", "forge", "a1111")
+NEEDS_BASE_SHAPES = True  # of weights, which PEFT reshapes its products to
 ADVICE = (
     Advice(
         key="adapter.dim",

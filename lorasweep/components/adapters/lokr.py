@@ -25,6 +25,7 @@ Factor = (
 )
 layer_shapes = _shapes.kronecker
 READ_BY = ("comfyui", "forge", "a1111")
+NEEDS_BASE_SHAPES = True  # of weights, which PEFT reshapes its products to
 ADVICE = (
     Advice(
         key="adapter.dim",

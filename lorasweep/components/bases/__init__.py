@@ -10,12 +10,16 @@ transformers; importing a module here imports neither, only `load` does.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorasweep.components.bases import _families
 from lorasweep.core import registry
 from lorasweep.core.files import read_object
-from lorasweep.core.records import Recipe
+from lorasweep.core.records import ComputeOptions, Recipe
 from lorasweep.core.safetensors_header import read_header
+
+if TYPE_CHECKING:
+    from lorasweep.core.protocols import Base
 
 
 def detect(path: Path) -> str | None:
@@ -38,4 +42,33 @@ def fingerprint(recipe: Recipe) -> str:
     """
     module, sibling = registry.load("base", recipe.base.name), recipe.sample.base
     found: str = module.fingerprint(recipe.base, recipe.memory, **({"sibling": sibling} if sibling else {}))
-    return found
+    return recipe.compute.mark(found)
+
+
+def compute_as(base: Base, options: ComputeOptions) -> None:
+    """Have a loaded base, and this process, compute as `options` say.
+
+    Kernels are chosen for the whole process, whose base this is; so a base that computes otherwise sets them anew.
+    """
+    import torch
+
+    kernels, denoiser = torch.backends.cuda, next(iter(base.parts.values()))
+    kernels.matmul.allow_tf32 = options.allow_tf32
+    for name, enable in (
+        ("flash", kernels.enable_flash_sdp),
+        ("efficient", kernels.enable_mem_efficient_sdp),
+        ("cudnn", kernels.enable_cudnn_sdp),
+    ):
+        enable(options.attention_backend in ("auto", name))
+    if options.channels_last:
+        denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if options.dynamo_backend != "none":
+        torch._dynamo.config.recompile_limit = 64  # of one block's code: by width, mode and kind of adapter
+        # As diffusers' `compile_repeated_blocks`, which not every transformer has.
+        for module in denoiser.modules():
+            if type(module).__name__.endswith("TransformerBlock"):
+                module.compile(backend=options.dynamo_backend)
+    base.fingerprint = options.mark(base.fingerprint)
+    if options.allow_tf32 or options.attention_backend != "auto":  # of the other parts too
+        kind = f"{options.attention_backend}-tf32-" if options.allow_tf32 else f"{options.attention_backend}-"
+        base.text_fingerprint, base.vae_fingerprint = kind + base.text_fingerprint, kind + base.vae_fingerprint

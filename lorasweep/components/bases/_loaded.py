@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import torch
 
+from lorasweep.components.bases import _stored
 from lorasweep.components.bases._files import vae_px
 from lorasweep.core.protocols import NoisePath, Text
 from lorasweep.core.records import Frame, LatentShape, MemoryOptions
@@ -27,7 +28,10 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass(kw_only=True, eq=False)
 class LoadedBase:
-    """See `protocols.Base`; every module is in eval mode, on `device`, frozen, in `dtype`, the VAE in fp32."""
+    """See `protocols.Base`; every module is in eval mode, frozen, in `dtype`, the VAE in fp32.
+
+    Made where the modules are; `place` moves it to its device, by when what is stored in fewer bits has been.
+    """
 
     parts: dict[str, Any]  # the denoiser, then the text encoders that an adapter may sit on
     text_encoders: Sequence[Any]  # all of them
@@ -50,8 +54,7 @@ class LoadedBase:
 
     def __post_init__(self) -> None:
         for module in (self.denoiser, *self.text_encoders, self.vae):
-            waits = self.memory.offload_text_encoders and module in self.text_encoders
-            module.eval().requires_grad_(False).to("cpu" if waits else self.device)
+            module.eval().requires_grad_(False)
         if self.memory.gradient_checkpointing:
             self.denoiser.enable_gradient_checkpointing()
         self.path = self._path()
@@ -62,6 +65,23 @@ class LoadedBase:
             # Tiles of half the size that a VAE was made for, which may be that of the picture.
             self.vae.tile_sample_min_size = min(512, vae.sample_size // 2)
             self.vae.tile_latent_min_size = self.vae.tile_sample_min_size // self.latent.px
+
+    def keep(self) -> None:
+        """Store the denoiser's weights as `memory` says, those that are only drawn with too."""
+        if self.memory.storage == "plain" and not self.memory.offload_denoiser:
+            return
+        _stored.store(self.denoiser, self.memory.storage, self.dtype)
+        with self.drawing():
+            self._waiting += _stored.store(self.denoiser, self.memory.storage, self.dtype).items()
+
+    def place(self, device: torch.device) -> None:
+        """Move it to where it works."""
+        self.device = device
+        _stored.place(self.denoiser, device, waiting=bool(self.memory.offload_denoiser))
+        for module in (*self.text_encoders, self.vae):
+            waits = self.memory.offload_text_encoders and module in self.text_encoders
+            module.to("cpu" if waits else device)
+        self.path = self._path()
 
     @property
     def denoiser(self) -> Any:
@@ -107,8 +127,9 @@ class LoadedBase:
     def _exchange(self) -> None:
         """Swap trained weights and drawn weights, one after the other, so that a card never holds both."""
         for place, (parameter, tensor) in enumerate(self._waiting):
+            device = parameter.device
             self._waiting[place] = (parameter, parameter.data.to("cpu"))
-            parameter.data = tensor.to(self.device)
+            parameter.data = tensor.to(device)
 
     @torch.no_grad()
     def encode_images(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

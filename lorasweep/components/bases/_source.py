@@ -152,7 +152,7 @@ class Source:
         import torch
         import transformers.utils.logging
 
-        from lorasweep.components.bases import _fp8, _loaded
+        from lorasweep.components.bases import _loaded
 
         for library in (diffusers, transformers):
             library.utils.logging.disable_progress_bar()  # the terminal belongs to the caller
@@ -188,9 +188,15 @@ class Source:
             scopes=self.family.scopes,
             vae_fingerprint=_files.digest_of(path, self.family, ["vae"]),
             text_fingerprint=f"{_files.digest_of(path, self.family, text_parts)}-skip{clip_skip}",
-            device=torch.device(device),
+            device=torch.device("cpu"),
             dtype=dtype,
         )
+        if options.adapter:
+            base.draw_with(_merge(base, Path(options.adapter).expanduser()))
+        if sibling:
+            base.draw_with(*self._sibling(base, path, Path(sibling).expanduser()))
+        base.keep()
+        base.place(torch.device(device))
         if noised.said is None and options.prediction_type is None and (found := _likeness_to_noise(base)) < 0.5:
             message = (
                 "must be given: the file does not say what it predicts, and shown nothing but noise it does not answer "
@@ -198,14 +204,6 @@ class Source:
             )
             hint = "override: base.prediction_type=v_prediction, and base.zero_terminal_snr=true if it is of that kind"
             raise _error(options, [("prediction_type", message, hint)])
-        if options.adapter:
-            base.draw_with(_merge(base, Path(options.adapter).expanduser()))
-        if sibling:
-            base.draw_with(*self._sibling(base, path, Path(sibling).expanduser()))
-        if memory.storage == "fp8":
-            _fp8.store(base.denoiser, dtype)
-            with base.drawing():
-                _fp8.store(base.denoiser, dtype)
         loaded: Base = base
         return loaded
 

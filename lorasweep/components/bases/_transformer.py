@@ -110,8 +110,8 @@ class TransformerBase(LoadedBase):
 
     def _places(self, size: torch.Size, *, before: int, after: int) -> torch.Tensor:
         """Row and column of each image token of latents of (H, W), among so many zeros; (P, before + 2 + after)."""
-        sides = (torch.arange(side // self.patch, dtype=self.dtype) for side in size)
-        return functional.pad(torch.cartesian_prod(*sides), (before, after)).to(self.device)
+        sides = (torch.arange(side // self.patch, dtype=self.dtype, device=self.device) for side in size)
+        return functional.pad(torch.cartesian_prod(*sides), (before, after))
 
 
 class LanguageModelBase(TransformerBase):

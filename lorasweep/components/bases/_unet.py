@@ -166,9 +166,10 @@ class StableDiffusionXLBase(StableDiffusionBase):
     def _added(self, text: Text, frames: Sequence[Frame]) -> Mapping[str, torch.Tensor]:
         """Pooled text and six numbers of each picture: original size, crop and target size, height or top first."""
         six = [[px for pair in (f.original_px, f.crop_px, f.size_px) for px in reversed(pair)] for f in frames]
+        time_ids = torch.tensor(six, dtype=torch.float32)  # bf16 has no 1001
         return {
             "text_embeds": text["pooled"].to(self.device, self.dtype),
-            "time_ids": torch.tensor(six, device=self.device, dtype=torch.float32),  # bf16 has no 1001
+            "time_ids": time_ids.to(self.device, non_blocking=True),
         }
 
 

@@ -35,7 +35,8 @@ class ZImageBase(LanguageModelBase):
         return layers_1LD[-2]
 
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
-        captions = [row_LD[mask_L] for row_LD, mask_L in zip(text["embeds"], text["mask"], strict=True)]
+        lengths = text["mask"].sum(1).tolist()  # read at once; what is filled up is behind
+        captions = [row_LD[:length] for row_LD, length in zip(text["embeds"], lengths, strict=True)]
         to_image = self.denoiser([*noisy_BCHW.unsqueeze(2)], 1 - level_B, captions, return_dict=False)[0]
         return -torch.stack(to_image).squeeze(2)
 

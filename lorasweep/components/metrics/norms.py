@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from lorasweep.core.protocols import frozen_weight
 from lorasweep.core.records import Measurement
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ class Norms:
         every = max(1, -(-len(layers) // self.decompose)) if self.decompose else len(layers) + 1
         relative, parts = [], []
         for place, layer in enumerate(layers):
-            base_OI = layer.get_base_layer().weight.float().flatten(1)
             change_OI = context.weight * adapter.delta(layer).detach().flatten(1)
+            base_OI = frozen_weight(layer.get_base_layer()).to(change_OI.device).float().flatten(1)
             relative.append(float(change_OI.norm() / base_OI.norm()))
             if (place + 1) % every == 0:
                 parts.append(decomposed(base_OI, change_OI))

@@ -17,6 +17,7 @@ from lorasweep.config.trainers.common import Given
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _CONCEPTS = "concepts"
 _BETAS = ("optimizer.beta1", "optimizer.beta2", "optimizer.beta3")
+_STORAGE = {"FLOAT_8": "fp8", "INT_8": "int8", "NFLOAT_4": "nf4"}
 _KINDS = {"VALIDATION": "holdout", "PRIOR_PREDICTION": "regularization"}
 
 
@@ -66,10 +67,10 @@ def _read_base(draft: Draft, base: str) -> None:
         draft.ignore("text_encoder_layer_skip", "SDXL is always read at the last layer but one")
     else:
         draft.put("base.clip_skip", skipped + 1, "text_encoder_layer_skip")
-    if (dtype := draft.take("unet.weight_dtype")) == "FLOAT_8":
-        draft.put("memory.storage", "fp8", "unet.weight_dtype")
+    if (dtype := draft.take("unet.weight_dtype")) in _STORAGE:
+        draft.put("memory.storage", _STORAGE[dtype], "unet.weight_dtype")
     elif dtype not in ("FLOAT_32", "FLOAT_16", "BFLOAT_16", "TFLOAT_32"):
-        draft.leave("unet.weight_dtype", "frozen weights are held plain, or in 8-bit floats")
+        draft.leave("unet.weight_dtype", "frozen weights are held plain, or in fp8, int8 or nf4")
     common.put_resolution(draft, "resolution")
     common.put_buckets(draft, "aspect_ratio_bucketing", on=draft.take("aspect_ratio_bucketing"))
 

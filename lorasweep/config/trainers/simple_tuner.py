@@ -50,10 +50,11 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
         draft.put("base.prediction_type", asked, "prediction_type")
     if draft.take("rescale_betas_zero_snr"):
         draft.put("base.zero_terminal_snr", True, "rescale_betas_zero_snr")
-    if (held := draft.take("base_model_precision")).startswith("fp8"):
-        draft.put("memory.storage", "fp8", "base_model_precision")
+    held = draft.take("base_model_precision")
+    if storage := next((kind for kind in ("fp8", "int8", "nf4") if held.startswith(kind)), None):
+        draft.put("memory.storage", storage, "base_model_precision")
     elif held != "no_change":
-        draft.leave("base_model_precision", "frozen weights are held plain, or in 8-bit floats")
+        draft.leave("base_model_precision", "frozen weights are held plain, or in fp8, int8 or nf4")
     _resolution(draft)
     links = _images(draft, given, link_into)
     _adapter(draft)

@@ -95,13 +95,13 @@ def _groups(slots: Sequence[Slot], base: Base) -> list[_Group]:
     groups: dict[object, _Group] = {}
     for slot in slots:
         batches = [_draw(slot, base, images, number) for number, images in enumerate(slot.batches())]
-        groups.setdefault(_shape_class(slot, base, batches) if len(slots) > 1 else None, {})[slot] = batches
+        groups.setdefault(_shape_class(slot, batches) if len(slots) > 1 else None, {})[slot] = batches
     return list(groups.values())
 
 
-def _shape_class(slot: Slot, base: Base, batches: Sequence[_Batch]) -> object:
+def _shape_class(slot: Slot, batches: Sequence[_Batch]) -> object:
     """What slots must have in common to share a step; itself when a slot shares with nobody."""
-    factors = _factors(slot, base)
+    factors = _factors(slot)
     if factors is None or slot.trains_text:
         return slot
     shapes = [
@@ -110,13 +110,9 @@ def _shape_class(slot: Slot, base: Base, batches: Sequence[_Batch]) -> object:
     return frozenset(factors), repr(shapes)
 
 
-def _factors(slot: Slot, base: Base) -> Mapping[torch.nn.Module, Factors] | None:
-    """An adapter's products, where the base's weights are as fine as they are; None: it acts by itself."""
-    if (
-        not isinstance(slot.adapter, Factored)
-        or slot.recipe.train.precision != "fp32"
-        or base.memory.storage != "plain"
-    ):
+def _factors(slot: Slot) -> Mapping[torch.nn.Module, Factors] | None:
+    """An adapter's products; None: it acts by itself, as in compiled blocks, which would be compiled at each step."""
+    if not isinstance(slot.adapter, Factored) or slot.recipe.compute.dynamo_backend != "none":
         return None
     return slot.adapter.factors()
 
@@ -133,7 +129,7 @@ def _step(group: _Group, base: Base) -> list[dict[str, float] | None]:
     rates = [_set_lr(slot) for slot in slots]
     total_K = torch.zeros(len(slots), device=base.device)
     for number, batches in enumerate(zip(*group.values(), strict=True)):
-        with _joined(slots, base, number):
+        with _joined(slots, number):
             losses = [
                 each / len(group[slot]) for slot, each in zip(slots, _losses(slots, base, batches, number), strict=True)
             ]
@@ -151,12 +147,12 @@ def _step(group: _Group, base: Base) -> list[dict[str, float] | None]:
     ]
 
 
-def _joined(slots: Sequence[Slot], base: Base, number: int) -> AbstractContextManager[None]:
+def _joined(slots: Sequence[Slot], number: int) -> AbstractContextManager[None]:
     """Have the slots' adapters act by their factors, each on its own rows; a slot that has none acts by itself."""
     for slot in slots:
         if isinstance(slot.adapter, DrawsPerBatch):
             slot.adapter.draw(slot.seed_of("adapter", number))
-    factors = [_factors(slot, base) for slot in slots]
+    factors = [_factors(slot) for slot in slots]
     return packed.joined([each for each in factors if each is not None])
 
 

@@ -48,7 +48,7 @@ def make_noisy_batch(
     """
 
     def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator).to(mean_BCHW.device)
+        return torch.randn(shape, generator=generator).to(mean_BCHW.device, non_blocking=True)
 
     batch, channels, height, width = mean_BCHW.shape
     latent_BCHW = mean_BCHW + std_BCHW * normal(batch, channels, height, width)
@@ -56,7 +56,7 @@ def make_noisy_batch(
     if options.offset:
         noise_BCHW = noise_BCHW + options.offset * normal(batch, channels, 1, 1)
     shift = path.shift((height, width)) if options.shift == "dynamic" else options.shift
-    t_B = draw_levels(path, batch, generator, options, shift=shift).to(mean_BCHW.device)
+    t_B = draw_levels(path, batch, generator, options, shift=shift).to(mean_BCHW.device, non_blocking=True)
     return NoisyBatch(
         noisy_BCHW=path.add(latent_BCHW, noise_BCHW, t_B),
         target_BCHW=path.target(latent_BCHW, noise_BCHW, t_B),
@@ -102,7 +102,7 @@ def weighted_mse(
     """
     error_B = (prediction_BCHW.float() - noisy_batch.target_BCHW).square().flatten(1).mean(1)
     if weights is not None:
-        error_B = error_B * torch.tensor(weights, dtype=error_B.dtype, device=error_B.device)
+        error_B = error_B * torch.tensor(weights, dtype=error_B.dtype).to(error_B.device, non_blocking=True)
     by_level_B = level_weights(path, noisy_batch.t_B, options)
     return (error_B if by_level_B is None else error_B * by_level_B).mean()
 

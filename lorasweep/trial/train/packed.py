@@ -3,7 +3,8 @@
     with packed.joined([slot.adapter.factors() ...]): base.predict(rows of the first slot, of the second, ...)
 
 A list of one is the plain case, where this is faster than PEFT's layers: a layer whose input is long beside its
-width takes one product with base + up @ down, where PEFT takes three and two sums.
+width takes one product with base + up @ down, where PEFT takes three and two sums. In half precision, and where
+weights are stored otherwise, the product stays beside the base's, for it would be rounded away.
 
 K slots, N rows of one slot's input to a layer, I O its widths, R the largest rank.
 """
@@ -26,8 +27,8 @@ def joined(adapters: Sequence[Mapping[torch.nn.Module, Factors]]) -> Iterator[No
     """Have layers add each adapter's product to its share of the rows; nothing else of an adapter acts.
 
     Args:
-        adapters: factors by layer; all on the same layers, whose weights are plain and of the factors' precision. A
-            batch has as many rows for each, in this order. None of them: layers act as ever.
+        adapters: factors by layer; all on the same layers. A batch has as many rows for each, in this order. None
+            of them: layers act as ever.
     """
     layers = adapters[0] if adapters else {}
     for layer in layers:
@@ -43,15 +44,14 @@ def joined(adapters: Sequence[Mapping[torch.nn.Module, Factors]]) -> Iterator[No
 def _forward(base: Any, factors: Sequence[Factors], x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
     if isinstance(base, torch.nn.Linear):
         return _linear(base, factors, x)
-    if base.kernel_size == (1, 1) and base.stride == (1, 1) and base.padding == (0, 0):
+    if _is_plain(base, factors) and base.kernel_size == (1, 1) and base.stride == (1, 1) and base.padding == (0, 0):
         return _linear(base, factors, x.movedim(1, -1)).movedim(-1, 1)
     return _convolution(base, factors, x)
 
 
 def _linear(base: Any, factors: Sequence[Factors], x: torch.Tensor) -> torch.Tensor:
     """Apply a linear layer, or a convolution that is one, to inputs whose last axis is the channels."""
-    weight_OI = base.weight.flatten(1)
-    width_out, width_in = weight_OI.shape
+    width_out, width_in = len(factors[0].up), factors[0].down.shape[1]
     x_KNI = x.reshape(len(factors), -1, width_in)
     rank = max(len(each.down) for each in factors)
     down_KRI = _stacked([_padded(each.down.flatten(1), rank, 0) for each in factors])
@@ -59,12 +59,15 @@ def _linear(base: Any, factors: Sequence[Factors], x: torch.Tensor) -> torch.Ten
     up_KOR = _stacked([_padded(_scaled(each.up.flatten(1), each.scale / scale), rank, 1) for each in factors])
     rows = x_KNI.shape[1]
     # Of the forward and the backward: added to the weight, a product costs three times the base's, rows or not.
-    if width_in * width_out * (rows + 3 * rank) < 3 * rank * rows * (width_in + width_out):
+    is_less = width_in * width_out * (rows + 3 * rank) < 3 * rank * rows * (width_in + width_out)
+    if is_less and _is_plain(base, factors):
+        weight_OI = base.weight.flatten(1)
         weight_KOI = torch.baddbmm(weight_OI.expand(len(factors), -1, -1), up_KOR, down_KRI, alpha=scale)
         bias_O = weight_OI.new_zeros(width_out) if base.bias is None else base.bias
         y_KNO = torch.baddbmm(bias_O, x_KNI, weight_KOI.mT)
     else:
-        y_KNO = F.linear(x_KNI, weight_OI, base.bias)
+        is_linear = isinstance(base, torch.nn.Linear)
+        y_KNO = base(x_KNI) if is_linear else F.linear(x_KNI, base.weight.flatten(1), base.bias)
         y_KNO = torch.baddbmm(y_KNO, torch.bmm(x_KNI, down_KRI.mT), up_KOR.mT, alpha=scale)
     return y_KNO.view(*x.shape[:-1], width_out)
 
@@ -76,6 +79,11 @@ def _convolution(base: Any, factors: Sequence[Factors], x: torch.Tensor) -> torc
         for part, each in zip(x.chunk(len(factors)), factors, strict=True)
     ]
     return base(x) + (gained[0] if len(gained) == 1 else torch.cat(gained))
+
+
+def _is_plain(base: Any, factors: Sequence[Factors]) -> bool:
+    weight, down = base.weight, factors[0].down
+    return bool(weight.dtype == down.dtype and weight.device == down.device)
 
 
 def _scaled(up_OR: torch.Tensor, factor: float) -> torch.Tensor:

@@ -1,27 +1,36 @@
-"""What is traded for room changes no number, but for storage in 8 bits, which is another base."""
+"""What is traded for room changes no number, but for storage in fewer bits, which is another base."""
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pretend_cuda import OnCuda, _Pretend, pretend_cuda
 from tiny_training import make_plan, make_recipe
 
 from lorasweep.cli import main
-from lorasweep.components.bases import dollhouse, sdxl
+from lorasweep.components.bases import _stored, dollhouse, sdxl, z_image
 from lorasweep.config import compose_recipe
-from lorasweep.core.records import BaseOptions, Component, Frame, MemoryOptions, NoiseOptions
+from lorasweep.core.protocols import frozen_weight
+from lorasweep.core.records import BaseOptions, Component, Frame, MemoryOptions, NoiseOptions, TrainOptions
 from lorasweep.plan import memory
 from lorasweep.trial import lora_weight
 from lorasweep.trial.cache.latents import LatentCache
 from lorasweep.trial.cache.store import Store
 from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.resources import build_adapter
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import make_slot
 
+HAS_BITSANDBYTES = importlib.util.find_spec("bitsandbytes") is not None
+BITSANDBYTES = pytest.mark.skipif(not HAS_BITSANDBYTES, reason="needs bitsandbytes: pip install 'lorasweep[cuda]'")
+NF4 = pytest.param("nf4", marks=BITSANDBYTES)
 FRAMES = [Frame.whole(32, 32)] * 2
 
 
@@ -65,24 +74,87 @@ def test_checkpointing_and_offloading_change_no_loss(tiny_sdxl: Path, tmp_path: 
     assert load(tiny_sdxl, **frozen).fingerprint == load(tiny_sdxl).fingerprint
 
 
-@pytest.mark.parametrize("adapter", ["lora", "locon", "loha", "lokr", "ia3", "dylora"])
-def test_weights_in_8_bits_are_another_base_that_trains(tiny_sdxl: Path, tmp_path: Path, adapter: str) -> None:
-    base, plain = load(tiny_sdxl, storage="fp8", gradient_checkpointing=True), load(tiny_sdxl)
+@pytest.mark.parametrize(
+    ("adapter", "storage"),
+    [
+        *((adapter, "fp8") for adapter in ("lora", "locon", "loha", "lokr", "ia3", "dylora")),
+        *((adapter, "int8") for adapter in ("locon", "loha", "ia3")),
+        *(pytest.param(adapter, "nf4", marks=BITSANDBYTES) for adapter in ("lora", "locon", "ia3")),
+    ],
+)
+def test_weights_in_fewer_bits_are_another_base_that_trains(
+    tiny_sdxl: Path, tmp_path: Path, adapter: str, storage: str
+) -> None:
+    base, plain = load(tiny_sdxl, storage=storage, gradient_checkpointing=True), load(tiny_sdxl)
     stored = {p.dtype for name, p in base.unet.named_parameters() if name.endswith("to_q.weight")}
-    assert stored == {torch.float8_e4m3fn} and base.fingerprint != plain.fingerprint
-    assert 1e-4 < (look(base) - look(plain)).abs().mean() < 0.1 * look(plain).abs().mean()
+    assert stored == {"fp8": {torch.float8_e4m3fn}, "int8": {torch.int8}, "nf4": {torch.uint8}}[storage]
+    assert base.fingerprint != plain.fingerprint
+    low, high = {"fp8": (0.005, 0.1), "int8": (0.001, 0.02), "nf4": (0.02, 0.3)}[storage]
+    assert low < (look(base) - look(plain)).abs().mean() / look(plain).abs().mean() < high
     found = losses(base, tiny_sdxl, tmp_path, adapter=adapter)
-    assert found == losses(load(tiny_sdxl, storage="fp8"), tiny_sdxl, tmp_path, adapter=adapter)
+    assert found == losses(load(tiny_sdxl, storage=storage), tiny_sdxl, tmp_path, adapter=adapter)
 
 
-def test_gradients_on_8_bits_are_those_of_the_weights_that_they_stand_for(tiny_sdxl: Path, tmp_path: Path) -> None:
-    stored, plain = load(tiny_sdxl, storage="fp8"), load(tiny_sdxl)
+@pytest.mark.parametrize("storage", ["fp8", "int8", NF4])
+def test_gradients_are_those_of_the_weights_that_bits_stand_for(tiny_sdxl: Path, tmp_path: Path, storage: str) -> None:
+    stored, plain = load(tiny_sdxl, storage=storage), load(tiny_sdxl)
     with torch.no_grad():
-        for kept, weight in zip(stored.unet.parameters(), plain.unet.parameters(), strict=True):
-            weight.copy_(kept.float())
+        for name, layer in plain.unet.named_modules():
+            if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
+                layer.weight.copy_(frozen_weight(stored.unet.get_submodule(name)))
     assert torch.allclose(look(stored), look(plain), atol=1e-5)
     found = losses(stored, tiny_sdxl, tmp_path), losses(plain, tiny_sdxl, tmp_path)
     assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+def test_a_transformer_without_blocks_by_name_is_stored_too(tiny_flow: Callable[[str], Path]) -> None:
+    options = BaseOptions(name="z_image", path=str(tiny_flow("z_image")), resolution=32, bucket_step=8)
+    base: Any = z_image.load(options, device="cpu", precision="fp32", memory=MemoryOptions(storage="int8"))
+    named = base.denoiser.named_parameters()
+    stored = [weight.dtype == torch.int8 for name, weight in named if name.endswith(".weight") and weight.ndim == 2]
+    assert sum(stored) > 0.7 * len(stored)
+
+
+def test_blocks_that_wait_in_memory_visit_the_device_on_the_way_back_too(
+    tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(*arguments: Any) -> Any:
+        """An adapter whose tensors are on the pretended device, to which `.data` takes none that began elsewhere."""
+        adapter: Any = build_adapter(*arguments)
+        for layer in adapter.layers.values():
+            layer.lora_A.to(base.device), layer.lora_B.to(base.device)
+        return adapter
+
+    plain, waiting = load(tiny_sdxl), {"offload_denoiser": True}
+    expected = losses(plain, tiny_sdxl, tmp_path)
+    assert losses(load(tiny_sdxl, **waiting), tiny_sdxl, tmp_path) == pytest.approx(expected, rel=1e-5)
+    assert load(tiny_sdxl, **waiting).fingerprint == plain.fingerprint
+
+    def on_the_way_back(context: Any, gradient: torch.Tensor) -> Any:
+        with _Pretend():  # which autograd leaves outside
+            return backward(context, gradient)
+
+    backward = _stored._Stored.backward
+    monkeypatch.setattr(_stored._Stored, "backward", staticmethod(on_the_way_back))
+    monkeypatch.setattr("lorasweep.trial.train.slot.build_adapter", moved)
+    with pretend_cuda():
+        for memory in (waiting, {**waiting, "storage": "int8"}):
+            options = BaseOptions(name="sdxl", path=str(tiny_sdxl), resolution=32, bucket_step=8)
+            base: Any = sdxl.load(options, device="cuda", precision="fp32", memory=MemoryOptions(**memory))
+            named = base.unet.named_parameters()
+            where = [
+                isinstance(weight, OnCuda) for name, weight in named if name.endswith(".weight") and weight.ndim > 1
+            ]
+            assert 0 < sum(where) < 0.2 * len(where)
+            recipe = make_recipe(tiny_sdxl, train=TrainOptions(max_steps=8, batch_size=2, device="cpu"))
+            recipe = dataclasses.replace(recipe, base=options)
+            store = Store(tmp_path / "there")
+            plan = make_plan(recipe, tmp_path / "images")
+            slot = make_slot(base, recipe, plan, latents=LatentCache(base, store), texts=TextCache(base, store))
+            found: list[float] = []
+            advance([slot], base, steps=2, on_step=lambda slot, metrics: found.append(metrics["train/loss"]))  # noqa: B023
+            slot.close()
+            assert len(found) == 2
 
 
 def test_tiles_are_for_drawing_only(tiny_sdxl: Path) -> None:
@@ -98,7 +170,12 @@ def test_tiles_are_for_drawing_only(tiny_sdxl: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["memory=8gb", "adapter=dora"], "memory.storage  fp8 cannot be trained on by dora"),
+        (["memory=8gb", "adapter=dora"], "memory.storage  must be plain for dora"),
+        (
+            ["memory.offload_denoiser=true", "adapter=dora"],
+            "memory.offload_denoiser  must be false for dora",
+        ),
+        (["memory.storage=nf4", "adapter=lokr"], "memory.storage  nf4 cannot be trained on by lokr"),
         (["memory=12gb", "adapter.text_encoder=true"], "memory.offload_text_encoders  must be false"),
         (["noise.min_snr_gamma=5", "noise.debiased=true"], "noise.min_snr_gamma  must stand alone"),
         (["noise.low=0.6", "noise.high=0.5"], "noise.low  must be below noise.high"),
@@ -109,6 +186,16 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     assert main(["plan", "--json", "dataset.dollhouse.images=8", *words]) == 2
     assert said in " ".join(capsys.readouterr().err.split("\n")).replace("   ", "  ")
+
+
+def test_nf4_without_its_package_is_refused_before_anything_runs(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    hidden = lambda name, *where: None if name == "bitsandbytes" else found(name, *where)  # noqa: E731
+    monkeypatch.setattr("importlib.util.find_spec", hidden)
+    assert main(["plan", "--json", "dataset.dollhouse.images=8", "memory.storage=nf4"]) == 2
+    assert "pip install 'lorasweep[cuda]'" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_plan_says_how_much_of_a_card_is_taken(
@@ -130,4 +217,7 @@ def test_the_plan_says_how_much_of_a_card_is_taken(
     assert memory.resolve(recipe, None) == memory.resolve(recipe, 40.0) == MemoryOptions()
     on = [knob for knob, value in vars(memory.resolve(recipe, 16.0)).items() if value is True]
     assert on == ["offload_text_encoders", "tile_vae"]
+    assert memory.resolve(recipe, 6.0).offload_denoiser and not memory.resolve(recipe, 12.0).offload_denoiser
+    dora = dataclasses.replace(recipe, adapter=dataclasses.replace(recipe.adapter, name="dora"))
+    assert not memory.resolve(dora, 6.0).offload_denoiser  # which it refuses
     assert memory.resolve(recipe, 12.0).gradient_checkpointing and memory.resolve(recipe, 12.0).storage == "plain"
