@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 _ALL_ROOM = MemoryOptions()
+_STORED = 2  # to be raised when `_stored` keeps weights otherwise: it is another base then
 _UNLOADABLE = (OSError, ValueError, RuntimeError, LookupError)  # what the libraries raise for weights
 # Of pipelines, with what stands for nothing.
 _UNUSED = {"safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
@@ -273,7 +274,7 @@ class Source:
             found = digest([found, "sibling", its])
         if not noised.as_written:
             found = digest([found, noised.prediction_type, noised.zero_terminal_snr])
-        return found if memory.storage == "plain" else digest([found, memory.storage])
+        return found if memory.storage == "plain" else digest([found, memory.storage, _STORED])
 
     def _folder_parts(self, folder: Path, dtype: torch.dtype, options: BaseOptions) -> dict[str, Any]:
         import diffusers

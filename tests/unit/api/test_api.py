@@ -135,3 +135,8 @@ def test_what_is_wrong_is_told_before_any_work(home: Path) -> None:
         with pytest.raises(InputError, match="no such"):
             open_what("nothing/of/this/name")
     assert not (home / "outputs").exists()
+
+
+def test_a_list_of_words_is_taken_as_hydra_takes_one() -> None:
+    words = ["adapter.dim=4", "optimizer.lr=1e-3"]
+    assert ls.compose(words) == ls.compose(*words) == ls.compose(words[:1], words[1])
