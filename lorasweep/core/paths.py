@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable
@@ -72,12 +73,11 @@ def require_writable(folder: Path, *, option: str = "") -> None:
             file.write(bytes(_PROBE_BYTES))
     except OSError as error:
         reason = "is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror or str(error)
+        hint = f"choose another place with {option or 'LORASWEEP_HOME=/some/folder'}"
+        if error.errno == errno.ENOSPC:
+            reason, hint = "there is no room left", f"make some and run the same command, or {hint}"
         raise InputError(
-            Problem(
-                str(folder),
-                f"results cannot be written here: {reason}",
-                f"choose another place with {option or 'LORASWEEP_HOME=/some/folder'}",
-            ),
+            Problem(str(folder), f"results cannot be written here: {reason}", hint),
             subject="the output folder",
         ) from error
 

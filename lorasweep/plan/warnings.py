@@ -132,7 +132,7 @@ def _unheeded(recipe: Recipe) -> Iterator[str]:
         for advice in meant:
             group, knob = advice.key.split(".")
             given = getattr(recipe, group).options.get(knob)
-            for value in given if isinstance(given, tuple) else [given]:
+            for value in given if isinstance(given, list | tuple) else [given]:
                 if value is not None and advice.low is not None and value < advice.low:
                     yield f"{advice.key}={value:g} is below {advice.low:g} with {name}: {advice.reason}"
                 if value is not None and advice.high is not None and value > advice.high:

@@ -257,14 +257,14 @@ def test_every_problem_is_said_at_once_and_ends_with_2(
             ["regularization=neutralize", "regularization.neutralize.captured=0"],
             "must be in \\(0, 1\\], got 0",
         ),
-        (["regularization=neutralize", "regularization.neutralize.images=0"], "must be >= 1, got 0"),
+        (["regularization=neutralize", "regularization.neutralize.images=0"], r"must be in \[1, 10000\], got 0"),
         (
             ["regularization=prior_prediction", "regularization.prior_prediction.share=0"],
             "must be in \\(0, 10\\]",
         ),
         (
             ["regularization=prior_prediction", "regularization.prior_prediction.prior_loss_weight=-1"],
-            "must be > 0, got -1",
+            r"must be in \(0, 100\], got -1",
         ),
     ],
 )
