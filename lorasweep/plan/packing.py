@@ -27,9 +27,9 @@ def share_key(recipe: Recipe) -> str | None:
     shares = getattr(adapter, "SHARES_FORWARD", False) and not options.get("dropout")
     if recipe.compute.dynamo_backend != "none":  # compiled blocks are for one adapter
         return None
-    if not shares or options.get("text_encoder") or train.precision != "fp32" or recipe.memory.storage != "plain":
+    if not shares or options.get("text_encoder"):
         return None
-    return digest([recipe.base, recipe.sample.base, recipe.memory, recipe.compute, train.device])
+    return digest([recipe.base, recipe.sample.base, recipe.memory, recipe.compute, train.device, train.precision])
 
 
 def choose(pack: Pack, recipes: Sequence[Recipe], *, gpu_gib: float | None) -> tuple[int, str]:
