@@ -134,7 +134,8 @@ def _fused(recipe: Recipe, tagged: Tagged, triggers: Sequence[str]) -> Iterator[
     if fused:
         yield Finding(
             f"fused with the trigger: {some([f'{t} ({counts[t]} of {len(tagged)})' for t in fused])} in {concept}: "
-            "the LoRA will show it unasked; add images without it, or let the base keep what it means",
+            "less of the subject is shown without it, and it may come unasked; add images without it, or let the base "
+            "keep what it means",
             level="should",
             places=[concept],
             command=mending.look_again(

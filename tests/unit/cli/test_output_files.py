@@ -137,7 +137,7 @@ def test_a_full_disk_is_told_beforehand_and_afterwards_by_name(
     with monkeypatch.context() as patch:
         patch.setattr("tempfile.TemporaryFile", full)
         assert main(["plan", *CHEAP, "--png=rates.png"]) == 2
-    assert "results cannot be written here: No space left on device" in capsys.readouterr().err
+    assert "results cannot be written here: there is no room left" in capsys.readouterr().err
     kohya(me)
     monkeypatch.setattr("os.fsync", full)
     assert main(["import", "~/config.toml", "-o", "mine.yaml"]) == 1
