@@ -47,7 +47,7 @@ def choose(pack: Pack, recipes: Sequence[Recipe], *, gpu_gib: float | None) -> t
         return pack, "launcher.pack says so"
     keys = {share_key(recipe) for recipe in recipes}
     if None in keys:
-        return 1, "only LoRA, LoCon and DyLoRA share a forward, in fp32, uncompiled, without dropout and text encoders"
+        return 1, "only LoRA, LoCon and DyLoRA share a forward, uncompiled, without dropout and text encoders"
     if len(keys) != 1:
         return 1, "only trials on the same base, device and memory choices share a forward"
     batch = max(recipe.train.batch_size for recipe in recipes)
