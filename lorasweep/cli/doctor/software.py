@@ -22,7 +22,7 @@ from lorasweep.sweep.workers.pool import cpu_cores
 OLDEST_PYTHON = (3, 11)
 # What each optional extra brings, the module that shows it is there, and how to get it.
 EXTRAS = {
-    "bitsandbytes": ("bitsandbytes", "optimizer=adamw8bit", "pip install 'lorasweep[cuda]'"),
+    "bitsandbytes": ("bitsandbytes", "optimizer=adamw8bit, memory.storage=nf4", "pip install 'lorasweep[cuda]'"),
     "ray": ("ray", "launcher=ray", "pip install 'lorasweep[cluster]'"),
     "lycoris": ("lycoris", "tests against the reference only", "pip install lycoris-lora"),
 }
