@@ -55,6 +55,7 @@ _NOT_READ = (
     (r"\.boft_|\.oft_blocks$", "BOFT"),  # LyCORIS's blocks, of as many turns as they have first sides
     (r"^bundle_emb\.", "embedding"),
 )
+_LYCORIS_2 = str.maketrans("12", "21")  # which calls the factors of each of GLoRA's products the other way round
 _FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 
 
@@ -80,10 +81,8 @@ class FileModule:
     def rank(self) -> int | None:
         """Of the product; None where it has none."""
         shapes = self.shapes
-        if self.kind == "glora":
-            return min(shapes["a2"][:2], default=0)
-        for factor in ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b"):
-            if factor in shapes:
+        for factor in ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b", "a2"):
+            if shapes.get(factor):
                 return shapes[factor][0]
         return None
 
@@ -123,8 +122,11 @@ def read_modules(path: Path) -> dict[str, FileModule]:
     config = _peft_config(path, metadata)
     modules = {}
     for name, keys in found.items():
+        kind = _kind(set(keys))
+        if kind == "glora" and _is_wide(tensors[keys["a1"]].shape):
+            keys = {factor.translate(_LYCORIS_2): key for factor, key in keys.items()}
         shapes = {factor: tensors[key].shape for factor, key in keys.items()}
-        if (kind := _kind(set(keys))) and len(shapes.get("oft_blocks", "nms")) == 3:
+        if kind and (kind != "oft" or len(shapes["oft_blocks"]) == 3):
             modules[name] = FileModule(name, kind, keys, shapes, _told_scale(name, shapes, config))
         else:
             strange += keys.values()
@@ -160,6 +162,10 @@ def _plain(module: str) -> str:
     return re.sub(r"\.(processor\.)?to_out$", ".to_out.0", module)
 
 
+def _is_wide(shape: Shape) -> bool:
+    return len(shape) > 1 and shape[0] < shape[1]
+
+
 def _kind(factors: set[str]) -> str | None:
     own = factors - _EITHER
     for kind, must, may in _KINDS:
@@ -181,10 +187,7 @@ def _output(kind: str, shapes: Mapping[str, Shape]) -> tuple[int, int] | None:
         second = shapes.get("lokr_w2") or _whole(shapes, "lokr_w2")
         return None if None in (first, second) else (first[0] * second[0], math.prod(first) * math.prod(second))
     if kind == "glora":
-        up, down = (shapes[f"b{n}"] for n in ((1, 2) if shapes["a1"][0] >= shapes["a1"][1] else (2, 1)))
-        if up[1] != down[0]:
-            return None
-        return (up[0], up[0] * math.prod(down[1:]))
+        return _pair(shapes["b1"], shapes["b2"], None)
     diff = shapes.get("diff", ())
     return (diff[0], math.prod(diff)) if diff else None
 

@@ -45,11 +45,9 @@ def _lokr(weight: torch.Tensor, own: Factors) -> torch.Tensor:
 
 
 def _glora(weight: torch.Tensor, own: Factors) -> torch.Tensor:
-    """W A + B, A and B of low rank; A acts on W's inputs. LyCORIS 2 calls the factors of each the other way round."""
-    a, b = ((own[f"{name}1"].flatten(1), own[f"{name}2"].flatten(1)) for name in "ab")
-    if a[0].shape[0] < a[0].shape[1]:
-        a, b = a[::-1], b[::-1]
-    return torch.einsum("oi...,ir,rj->oj...", weight, *a) + (b[0] @ b[1]).reshape(weight.shape)
+    """W A + B, A and B of low rank; A acts on W's inputs."""
+    a1, a2, b1, b2 = (own[name].flatten(1) for name in ("a1", "a2", "b1", "b2"))
+    return torch.einsum("oi...,ir,rj->oj...", weight, a1, a2) + (b1 @ b2).reshape(weight.shape)
 
 
 def _oft(weight: torch.Tensor, own: Factors) -> torch.Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shipped
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -42,8 +43,8 @@ def reference(kind: str, name: str, layer: Any, knobs: dict[str, Any]) -> Any:
 def test_ours_is_lycoris(case: str, base: Base, tmp_path: Path) -> None:
     pytest.importorskip("lycoris", reason="lycoris-lora is not installed")
     kind, knobs = CASES[case]
-    build = registry.load("adapter", case.split()[0]).build
-    adapter = build(base, seed=0, text_encoder=True, **knobs)
+    module = registry.load("adapter", case.split()[0])
+    adapter = shipped.build(module, base, seed=0, text_encoder=True, **knobs)
     first = adapter.state_dict()
     generator = torch.Generator().manual_seed(1)
     for parameter in [p for part in adapter.parameters().values() for p in part]:
