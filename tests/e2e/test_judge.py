@@ -54,6 +54,11 @@ def test_files_are_judged_as_the_run_judged_itself(
     assert "identity/score >= 2" in capsys.readouterr().err
     assert (judged.path / "metrics.json").stat().st_mtime_ns == before, "it was judged again"
 
+    # What will not be measured is refused before any work.
+    for bound, why in (("overcok<1", "did you mean"), ("clip_text/score>0", "no metric gives"), ("x", "--require")):
+        assert main([*words, "--require", bound]) == 2
+        assert why in capsys.readouterr().err
+
 
 def test_arms_without_images_are_a_sweep(
     trained: tuple[RunFolder, list[str]], small: list[str], capsys: pytest.CaptureFixture[str]

@@ -230,7 +230,7 @@ def build_file(base: Base, file: Path) -> FileAdapter:
         part, inner = path.split(".", 1)
         own = {factor: key for factor, key in module.keys.items() if factor != "alpha" or module.kind == "oft"}
         keys |= {f"{path}.factors.{factor}": key for factor, key in own.items()}
-        factors = {factor: tensors[key].to(base.device) for factor, key in own.items()}
+        factors = {factor: module.rows_of(factor, tensors[key]).to(base.device) for factor, key in own.items()}
         held = base.parts[part].get_submodule(inner)
         base.parts[part].set_submodule(inner, FileLayer(held, name, module.kind, _scale(module, tensors), factors))
     parts = {path.split(".", 1)[0] for path in placed}

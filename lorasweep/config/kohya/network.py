@@ -6,6 +6,7 @@ import re
 
 from lorasweep.config.importing.adapter import has_dropout, put_init
 from lorasweep.config.importing.draft import Draft
+from lorasweep.config.kohya import flow
 
 _LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")
 _ALGORITHMS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3": "ia3", "dylora": "dylora"}
@@ -21,10 +22,15 @@ _DYLORA_DIFFERS = (
 def translate_network(draft: Draft) -> None:
     """Decide the adapter, but for whether the text encoder is trained."""
     module = draft.take("network_module")
-    if module and _OF_OTHER_BASES.fullmatch(module):
-        what = f"must be of Stable Diffusion 1.x or 2.x, got {module}"
-        draft.problem("network_module", what, "such a base cannot be trained here")
-    if module in _LYCORIS:
+    if base := flow.BASES.get(module):
+        name = _flow(draft, base)
+    elif module and _OF_OTHER_BASES.fullmatch(module):
+        what = f"must be of Stable Diffusion, FLUX.1 or Anima, got {module}"
+        draft.problem(
+            "network_module", what, "networks of other bases are not translated: write a recipe by docs/flags.md"
+        )
+        name = _lora(draft)
+    elif module in _LYCORIS:
         name = _lycoris(draft)
     elif module == "networks.dylora":
         name = _dylora(draft)
@@ -80,6 +86,18 @@ def _lora(draft: Draft) -> str:
     else:
         draft.put("adapter.targets", "attn-mlp", "network_module")
     return name
+
+
+def _flow(draft: Draft, base: str) -> str:
+    draft.put("adapter", "lora", "network_module")
+    _rank(draft)
+    draft.put("adapter.targets", flow.TARGETS[base], "network_module")
+    if base == "flux1_dev":
+        reason = (
+            "there queries, keys and values share one first factor, and a single block's MLP too; here each has its own"
+        )
+        draft.differ("network_module", reason)
+    return "lora"
 
 
 def _dylora(draft: Draft) -> str:

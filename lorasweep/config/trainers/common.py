@@ -18,6 +18,7 @@ from lorasweep.config.importing.optimizer import Kind
 
 Options = dict[str, Any]
 Beside = Callable[[str], Any]  # reads a file that a config names, as data; None where it is not here
+PREDICT_NOISE = ("stable_diffusion", "sdxl")  # bases that do, or v; all others are trained with flow matching
 _MOST_PX = 16384  # beyond any picture
 
 

@@ -46,6 +46,8 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     if (method := draft.options.get("training_method")) not in (None, "LORA"):
         draft.problem("training_method", f"must be LORA, got {method!r}", "only LoRAs are trained here")
     base = put_base(draft, kind="model_type", path="base_model_name")
+    if base not in common.PREDICT_NOISE:
+        _take_transformer(draft)
     _read_base(draft, base)
     links = _images(draft, given, link_into)
     _adapter(draft)
@@ -54,6 +56,16 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     draft.put("train.max_steps", None, "epochs")
     common.put_no_seed(draft, "seed")
     return links
+
+
+def _take_transformer(draft: Draft) -> None:
+    """Read the options of the transformer, not those of a UNet that this base does not have."""
+    for option in [option for option in draft.options if option.startswith("unet.")]:
+        del draft.options[option]
+    for option in [option for option in draft.options if option.startswith("transformer.")]:
+        renamed = f"unet.{option.removeprefix('transformer.')}"
+        draft.options[renamed] = draft.options.pop(option)
+        draft.names[renamed] = option
 
 
 def _read_base(draft: Draft, base: str) -> None:
