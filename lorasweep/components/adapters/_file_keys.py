@@ -181,8 +181,7 @@ def _split(key: str) -> tuple[str, str] | None:
 
 def _plain(module: str) -> str:
     """A module's name without the attention processors that diffusers once put into it."""
-    module = re.sub(r"\.processor\.(to_[qkv])$", r".\1", module)
-    return re.sub(r"\.(processor\.)?to_out$", ".to_out.0", module)
+    return re.sub(r"\.processor\.(to_[qkv]|to_out)$", r".\1", module)
 
 
 def _is_wide(shape: Shape) -> bool:

@@ -154,6 +154,8 @@ def find_names(paths: Iterable[str]) -> dict[str, Place]:
             _add(found, part, form, Place((path,)))
     for form, place in native_places(paths):
         _add(found, "transformer", form, place)
+    for name, place in [(name, place) for name, place in found.items() if name.endswith("to_out.0")]:
+        found.setdefault(name.removesuffix(".0"), place)  # as diffusers' attention processors had it
     return found
 
 
