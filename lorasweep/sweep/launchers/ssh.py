@@ -90,7 +90,8 @@ class _SshLine(Line):
     """A line whose complaints are in people's words."""
 
     def __init__(self, words: Sequence[str], python: str) -> None:
-        self._names = {"host": words[-2], "python": python}
+        *_, option, port, _, host, _ = words
+        self._names = {"host": f"-p {port} {host}" if option == "-p" else host, "python": python}
         super().__init__(words)
 
     def complaint(self) -> str:
