@@ -50,12 +50,17 @@ def _counted(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
 
 
 def _areas(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
-    truth = areas.labels(checkpoints)
-    ways = {areas.SHIPPED: dict, areas.BLIND: scores.blind}
+    def area(of: Sequence[Checkpoint], view: areas.View = dict) -> str:
+        return page.span(areas.area(areas.shipped_scores(of, view=view), of, areas.labels(of)))
+
+    clear = [*filter(areas.is_clear, checkpoints)]
     return {
-        f"area of {name}": page.span(areas.area(areas.shipped_scores(checkpoints, view=view), checkpoints, truth))
-        for name, view in ways.items()
-    } | {"whether a run burns, said rightly": f"{stopping.verdicts_agree(checkpoints):.0%}"}
+        f"area of {areas.SHIPPED}": area(checkpoints),
+        f"area of {areas.BLIND}": area(checkpoints, scores.blind),
+        f"area of {areas.SHIPPED}, where the truth is clear": f"{area(clear)}, {len(clear)} checkpoints",
+        "area of half of the witness's pictures for the other half": page.span(areas.of_witness(checkpoints)),
+        "whether a run burns, said rightly": f"{stopping.verdicts_agree(checkpoints):.0%}",
+    }
 
 
 def _stopping(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
