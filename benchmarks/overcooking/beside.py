@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.overcooking import areas, controls, following, page, scores, stopping, table
+from benchmarks.overcooking import areas, controls, following, ordering, page, scores, stopping, table
 from benchmarks.overcooking.table import Checkpoint
 
 
@@ -28,6 +28,7 @@ def column(home: Path, checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
         "limits": f"`{checkpoints[0].limits.name}`, {checkpoints[0].limits.digest}",
         **_areas(checkpoints),
         **_stopping(checkpoints),
+        **_ordering(checkpoints),
         "controls judged rightly": f"{len(judged) - len(wrong)} of {len(judged)}{_but(wrong)}",
         **_followed(checkpoints),
     }
@@ -73,6 +74,16 @@ def _stopping(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
         for name, row in rows.items()
         if not name.startswith(stopping.OURS)
     }
+
+
+def _ordering(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
+    told = {}
+    for which, found in ordering.ordering(checkpoints).items():
+        told[f"pairs of recipes for one character, {which} checkpoints"] = str(found["pairs"])
+        told |= {f"... the better one first by {name}, {which}": page.span(found[name]) for name in ordering.BY}
+        apart = f"{found['apart']} pairs, {found['apart_rightly']:.0%} of them rightly" if found["apart"] else "none"
+        told[f"... told apart by the error of U, {which}"] = apart
+    return told
 
 
 def _followed(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
