@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasweep.config.importing.adapter import put_init
+from lorasweep.config.importing.adapter import put_dropout, put_init, put_rank
 from lorasweep.config.importing.base import put_adapter, put_base
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Link
@@ -116,7 +116,7 @@ def _adapter(draft: Draft, base: str) -> None:
     name = "locon" if name == "lora" and conv else name
     draft.put("adapter", name, "network.type")
     dim = draft.first("network.rank", "network.linear")
-    common.put_rank(draft, dim, draft.first("network.linear_alpha", "network.alpha"))
+    put_rank(draft, dim, draft.first("network.linear_alpha", "network.alpha"))
     if name == "locon":
         draft.put("adapter.conv_dim", conv or draft.take(dim), "network.conv")
         conv_alpha = draft.take("network.conv_alpha")
@@ -131,7 +131,7 @@ def _adapter(draft: Draft, base: str) -> None:
         if draft.take("network.lokr_full_rank"):
             reason = "both matrices are whole there; ours is of low rank where its sides are large"
             draft.leave("network.lokr_full_rank", reason, True)
-    common.put_dropout(draft, "network.dropout", name)
+    put_dropout(draft, "network.dropout", name)
     put_init(draft, "network.pretrained_lora_path")
 
 

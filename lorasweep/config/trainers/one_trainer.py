@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasweep.config.importing.adapter import put_init
+from lorasweep.config.importing.adapter import put_dropout, put_init, put_rank
 from lorasweep.config.importing.base import put_base
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Link
@@ -113,14 +113,14 @@ def _adapter(draft: Draft) -> None:
         draft.differ("lora_decompose", "ours has a magnitude per output, as the paper")
     draft.put("adapter", name, "lora_decompose" if name == "dora" else "peft_type")
     rank = "lokr_dim" if name == "lokr" else "lora_rank"
-    common.put_rank(draft, rank, "lora_alpha")
+    put_rank(draft, rank, "lora_alpha")
     draft.put("adapter.targets", draft.choose("layer_filter_preset"), "layer_filter_preset")
     if draft.lines["adapter.targets"].value == "full":
         draft.differ("layer_filter_preset", "their full takes every layer of the UNet; ours ends at the blocks")
     if name == "lokr":
         draft.put("adapter.decompose_both", draft.take("lokr_decompose_both"), "lokr_decompose_both")
         draft.put("adapter.factor", draft.take("lokr_decompose_factor"), "lokr_decompose_factor")
-    common.put_dropout(draft, "dropout_probability", name)
+    put_dropout(draft, "dropout_probability", name)
     put_init(draft, "lora_model_name")
 
 

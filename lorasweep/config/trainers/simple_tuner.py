@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasweep.config.importing.adapter import put_init
+from lorasweep.config.importing.adapter import put_dropout, put_init, put_rank
 from lorasweep.config.importing.base import put_adapter, put_base
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Link
@@ -130,12 +130,12 @@ def _adapter(draft: Draft) -> None:
         name, option = ("dora", "use_dora") if draft.take("use_dora") else ("lora", "lora_type")
     draft.put("adapter", name, option)
     if is_lycoris:
-        common.put_rank(draft, "lycoris.linear_dim", "lycoris.linear_alpha")
+        put_rank(draft, "lycoris.linear_dim", "lycoris.linear_alpha")
         for unused in ("lora_rank", "lora_alpha", "lora_dropout"):
             draft.ignore(unused, "LyCORIS has its own")
     else:
-        common.put_rank(draft, "lora_rank", "lora_alpha")
-        common.put_dropout(draft, "lora_dropout", name)
+        put_rank(draft, "lora_rank", "lora_alpha")
+        put_dropout(draft, "lora_dropout", name)
     if is_lycoris:
         _lycoris_targets(draft)
     else:
