@@ -82,7 +82,7 @@ def _lora(draft: Draft) -> str:
 
 def _flow(draft: Draft, base: str) -> str:
     draft.put("adapter", "lora", "network_module")
-    _rank(draft)
+    put_rank(draft, *_RANK)
     draft.put("adapter.targets", flow.TARGETS[base], "network_module")
     if base == "flux1_dev":
         reason = (

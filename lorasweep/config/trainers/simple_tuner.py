@@ -131,14 +131,12 @@ def _adapter(draft: Draft) -> None:
     draft.put("adapter", name, option)
     if is_lycoris:
         put_rank(draft, "lycoris.linear_dim", "lycoris.linear_alpha")
+        _lycoris_targets(draft)
         for unused in ("lora_rank", "lora_alpha", "lora_dropout"):
             draft.ignore(unused, "LyCORIS has its own")
     else:
         put_rank(draft, "lora_rank", "lora_alpha")
         put_dropout(draft, "lora_dropout", name)
-    if is_lycoris:
-        _lycoris_targets(draft)
-    else:
         draft.put("adapter.targets", "attn", option)
     if name == "lokr":
         draft.put("adapter.factor", draft.take("lycoris.factor"), "lycoris.factor")
