@@ -1,4 +1,4 @@
-"""What the captions of a dataset will teach: triggers, fused and absorbed tags, spellings, copies.
+"""What the captions of a dataset will teach: where triggers are, fused and absorbed tags, spellings, copies.
 
 Takes a recipe and planned images, gives back findings. The captions are those that are trained on, so that a
 caption policy which mends a fault ends its finding.
@@ -19,7 +19,6 @@ from lorasweep.plan.trigger import is_class
 FUSED = 0.8  # share of a concept's captions from which a tag cannot be told from the trigger
 FEWEST = 5  # captions of a concept, to speak of shares
 _MOSTLY = 0.5  # share of captions with a class word, from which the others lack it
-_RARE = 0.1  # share of captions with a word that is near the trigger: a slip, not another subject
 # What belongs to a subject, in booru tags: meant to be absorbed by its trigger.
 _OWN = ("* hair", "* eyes", "* skin", "twintails", "ponytail", "*braid*", "bangs", "ahoge", "* horns", "* ears")
 _WATERMARKS = {"watermark", "signature", "artist name", "web address", "logo", "copyright name", "twitter username"}
@@ -43,7 +42,6 @@ def find(recipe: Recipe, images: Sequence[PlannedImage], triggers: Sequence[str]
     root = Path(recipe.dataset.path or "")
     for trigger in triggers:
         yield from _position(root, tagged, trigger, recipe.captions.keep_tokens)
-        yield from _misspelt(root, tagged, trigger)
     yield from _class_words(root, tagged)
     for concept in dict.fromkeys(image.concept for image in images):
         yield from _fused(recipe, [row for row in tagged if row[0].concept == concept], triggers)
@@ -76,31 +74,6 @@ def _position(root: Path, tagged: Tagged, trigger: str, kept: int) -> Iterator[F
             places=places,
             command=mending.rewrite(root, "captions.trigger=" + trigger, "--trigger-first"),
         )
-
-
-def _misspelt(root: Path, tagged: Tagged, trigger: str) -> Iterator[Finding]:
-    counts = Counter(tag for _, tags in tagged for tag in set(tags) if _is_near(tag, trigger))
-    for tag, count in counts.items():
-        if count <= max(1, _RARE * len(tagged)):
-            places = [short(image) for image, tags in tagged if tag in tags]
-            yield Finding(
-                f"{tag} in {some(places)} is nearly the trigger {trigger}: a slip of the keyboard?",
-                level="must",
-                places=places,
-                command=mending.rewrite(root, mending.mapped("captions.clean.replacements", {tag: trigger})),
-            )
-
-
-def _is_near(tag: str, trigger: str) -> bool:
-    """Whether one letter more, less, another or a swap of two makes one word the other."""
-    one, other = sorted((captions.plain(tag), captions.plain(trigger)), key=len)
-    if one == other or len(one) < 3 or len(other) - len(one) > 1 or is_class(tag):
-        return False
-    first = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
-    if len(one) < len(other):
-        return one[first:] == other[first + 1 :]
-    swapped = one[first + 1 : first + 2] + one[first : first + 1] + one[first + 2 :]
-    return one[first + 1 :] == other[first + 1 :] or swapped == other[first:]
 
 
 def _class_words(root: Path, tagged: Tagged) -> Iterator[Finding]:

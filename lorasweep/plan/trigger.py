@@ -6,18 +6,21 @@ no trigger where there are captions, as in kohya's trainers; only `captions.add_
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lorasweep.core.findings import Finding
+from lorasweep.core.printable import some
 from lorasweep.core.records import CaptionOptions, Recipe
 from lorasweep.data import captions, mending
 from lorasweep.data.folder import FoundImage
 
 _MOST = 0.9  # the share of captions that begin with a tag which then is the trigger
 _HALF = 0.5  # the share of captions that have a folder's word which then is the trigger
+_RARE = 0.1  # the share of captions with a word near the trigger: a slip, not another subject
 _LONGEST = 3  # words: more are a sentence
 # What tags and folders call a whole class, or a picture: never one subject's own word.
 _CLASS = re.compile(
@@ -38,7 +41,7 @@ def find_triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str 
 
 
 def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str | None]) -> Iterator[str]:
-    """Say which triggers are to be taken out in vain, and which some captions lack and nothing puts there."""
+    """Say which triggers are to be taken out in vain, misspelt, or lacking and put there by nothing."""
     clean, known = recipe.captions.clean, dict.fromkeys(filter(None, triggers.values()))
     replaced = [tag for tag, text in clean.replacements.items() if captions.plain(tag) != captions.plain(text)]
     named = {captions.plain(tag) for tag in (*recipe.captions.prune, *clean.unwanted, *replaced)}
@@ -48,20 +51,58 @@ def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str |
     if len(every := by_images(found, triggers)) > 1:
         words = ", ".join(every)
         yield f"the folders have triggers of their own, {words}: recombined prompts call {every[0]} alone"
-    if captions.adds_trigger(recipe.captions):
-        return
+    policy = dataclasses.replace(recipe.captions, add_trigger=False)
     for trigger in known:
-        called = [image for image in found if triggers[image.class_tokens] == trigger and image.caption]
-        lacking = [image.short for image in called if not captions.has_trigger(image.text, trigger)]
-        if lacking:
-            root = Path(recipe.dataset.path or "")
-            yield Finding(
-                f"the trigger {trigger} is not in {len(lacking)} of {len(called)} captions: "
-                "captions.add_trigger=true would put it in front of them",
-                level="must",
-                places=lacking,
-                command=mending.rewrite(root, f"captions.trigger={trigger}", "captions.add_trigger=true"),
-            )
+        called = {
+            image.short: captions.planned(image.text, trigger, policy)
+            for image in found
+            if triggers[image.class_tokens] == trigger and image.caption
+        }
+        yield from _unsaid(recipe, called, trigger, others=[word for word in known if word != trigger])
+
+
+def _unsaid(recipe: Recipe, called: dict[str, str], trigger: str, others: Sequence[str]) -> Iterator[Finding]:
+    """Say which captions have a word in place of the trigger that is nearly it, and which have neither."""
+    root = Path(recipe.dataset.path or "")
+    lacking = {short for short, text in called.items() if not captions.has_trigger(text, trigger)}
+    spelt = {captions.plain(word) for word in others}
+    slips: dict[str, list[str]] = {}
+    for short, text in called.items():
+        for tag in dict.fromkeys(captions.tags(text, recipe.captions)):
+            if _is_near(tag, trigger) and captions.plain(tag) not in spelt:
+                slips.setdefault(tag, []).append(short)
+    for tag, places in slips.items():
+        if len(lacking) == len(called) and len(places) >= _MOST * len(called):
+            sentence = f"the trigger {trigger} is in no caption, and {tag} in {len(places)} of {len(called)}"
+            command = mending.look_again(root, f"captions.trigger={tag}")
+        elif len(places) <= max(1, _RARE * len(called)):
+            sentence = f"{tag} in {some(places)} is nearly the trigger {trigger}"
+            replaced = mending.mapped("captions.clean.replacements", {tag: trigger})
+            command = mending.rewrite(root, replaced)
+        else:
+            continue
+        lacking.difference_update(places)
+        yield Finding(f"{sentence}: a slip of the keyboard?", level="must", places=places, command=command)
+    if lacking and not captions.adds_trigger(recipe.captions):
+        yield Finding(
+            f"the trigger {trigger} is not in {len(lacking)} of {len(called)} captions: "
+            "captions.add_trigger=true would put it in front of them",
+            level="must",
+            places=[short for short in called if short in lacking],
+            command=mending.rewrite(root, f"captions.trigger={trigger}", "captions.add_trigger=true"),
+        )
+
+
+def _is_near(tag: str, trigger: str) -> bool:
+    """Whether one letter more, less, another or a swap of two makes one word the other."""
+    one, other = sorted((captions.plain(tag), captions.plain(trigger)), key=len)
+    if one == other or len(one) < 3 or len(other) - len(one) > 1 or is_class(tag):
+        return False
+    first = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+    if len(one) < len(other):
+        return one[first:] == other[first + 1 :]
+    swapped = one[first + 1 : first + 2] + one[first : first + 1] + one[first + 2 :]
+    return one[first + 1 :] == other[first + 1 :] or swapped == other[first:]
 
 
 def by_images(found: Sequence[FoundImage], triggers: dict[str, str | None]) -> tuple[str, ...]:

@@ -119,6 +119,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "no trigger": (say("1girl, beach, hat"), "must", "3.png", "is not in"),
     "trigger behind": (say("1girl, beach, hat, zkw"), "should", "3.png", "not in front"),
     "misspelt": (say("zkw, zkv, 1girl, beach"), "must", "3.png", "nearly the trigger"),
+    "misspelt instead": (say("zkv, 1girl, beach, hat"), "must", "3.png", "nearly the trigger"),
     "no class word": (say("zkw, beach, hat"), "should", "3.png", "class word"),
     "fused": (say_all(lambda text: f"{text}, night sky"), "should", CONCEPT, "fused"),
     "absorbed": (say_all(lambda text: f"{text}, red hair"), "note", CONCEPT, "own red hair"),
@@ -180,6 +181,26 @@ def mended(root: Path, command: str, audit: Audit) -> list[dict[str, Any]]:
         return audit(Path(words[1]), *words[2:])
     assert main(words) == 0
     return audit(root)
+
+
+@pytest.mark.parametrize("words", [[], ["captions.add_trigger=false"]])
+def test_a_trigger_that_every_caption_spells_otherwise_is_told_alone(
+    clean: Path, audit: Audit, words: list[str]
+) -> None:
+    say_all(lambda text: text.replace("zkw", "zkv"))(clean / CONCEPT)
+
+    (found,) = (each for each in audit(clean, "captions.trigger=zkw", *words) if each["level"] == "must")
+
+    assert "zkw is in no caption, and zkv in 12 of 12" in found["reason"]
+    assert all(each["level"] == "note" for each in mended(clean, found["command"], audit))
+
+
+def test_a_slip_in_place_of_the_trigger_is_one_finding(clean: Path, audit: Audit) -> None:
+    say("zkv, 1girl, beach, hat")(clean / CONCEPT)
+    policy = "captions.clean.replacements={zkv: zkw}"
+
+    assert sum(each["level"] == "must" for each in audit(clean)) == 1
+    assert not any(each["level"] == "must" for each in audit(clean, policy))
 
 
 def test_commands_are_quoted_for_the_shell_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
