@@ -1,4 +1,4 @@
-"""Find NaN and infinity in files of weights: what a broken merge leaves, and no learning rate can mend.
+"""Find NaN, infinity and nothing but zeros in files of weights: what broken merges and untrained adapters leave.
 
 Reads the numbers as bits, so that every precision is told alike and nothing is converted. What was found is
 remembered in `cache/finite.json` by the file's digest: a base is read through once per machine. No torch.
@@ -6,7 +6,7 @@ remembered in `cache/finite.json` by the file's digest: a base is read through o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,28 +42,42 @@ def broken_tensors(file: Path, digest: str, beginnings: Iterable[str] = ("",)) -
     return [name for name in known[digest] if name.startswith(tuple(beginnings))]
 
 
+def zero_tensors(file: Path) -> set[str]:
+    """Name the tensors of a whole safetensors file that hold zeros alone, of either sign."""
+    content = np.memmap(file, np.uint8, mode="r")
+    return {
+        name
+        for name, tensor in read_header(file).items()
+        if tensor.dtype in _EXPONENTS and not any((bits << 1).any() for bits in _bits(content, tensor))
+    }
+
+
 def _search(file: Path, tensors: Mapping[str, Tensor]) -> list[str]:
     content = np.memmap(file, np.uint8, mode="r")
     return [
         name
         for name, tensor in tensors.items()
-        if tensor.dtype in _EXPONENTS
-        and not name.endswith(_MASKS)
-        and _is_broken(content[tensor.begin : tensor.end], tensor.dtype)
+        if tensor.dtype in _EXPONENTS and not name.endswith(_MASKS) and _is_broken(content, tensor)
     ]
 
 
-def _is_broken(content: np.ndarray, dtype: str) -> bool:
-    bits, exponent = _EXPONENTS[dtype]
-    if content.size % np.dtype(bits).itemsize:
-        return False  # a header that contradicts itself, which loading will say
-    if content.ctypes.data % np.dtype(bits).itemsize:
-        content = content.copy()  # numbers of an odd place in the file
-    numbers = content.view(bits)
-    mask = bits(exponent)
-    return any(
-        bool(((numbers[start : start + _AT_ONCE] & mask) == mask).any()) for start in range(0, len(numbers), _AT_ONCE)
-    )
+def _is_broken(content: np.ndarray, tensor: Tensor) -> bool:
+    kind, exponent = _EXPONENTS[tensor.dtype]
+    mask = kind(exponent)
+    return any(bool(((bits & mask) == mask).any()) for bits in _bits(content, tensor))
+
+
+def _bits(content: np.ndarray, tensor: Tensor) -> Iterator[np.ndarray]:
+    """A tensor's numbers as unsigned integers, some at a time."""
+    kind, _ = _EXPONENTS[tensor.dtype]
+    own = content[tensor.begin : tensor.end]
+    if own.size % np.dtype(kind).itemsize:
+        return  # a header that contradicts itself, which loading will say
+    if own.ctypes.data % np.dtype(kind).itemsize:
+        own = own.copy()  # numbers of an odd place in the file
+    numbers = own.view(kind)
+    for start in range(0, len(numbers), _AT_ONCE):
+        yield numbers[start : start + _AT_ONCE]
 
 
 def _memory() -> Path:

@@ -89,7 +89,9 @@ def unreadable(path: Path) -> list[Problem]:
 
 
 def notes(recipe: Recipe, trigger: str | None) -> Iterator[str]:
-    """Offer a trigger word from the files, where none is known."""
+    """Say which files change nothing, and offer a trigger word from them, where none is known."""
+    for path in filter(file.changes_nothing, recipe.adapter.options["paths"]):
+        yield f"{path} changes nothing: its products are zero, as before any training"
     if trigger is not None:
         return
     told = "no trigger word: whether the subject is there, and still obeys, is not asked; captions.trigger=WORD"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lorasweep.api import compose, run_trial
 from lorasweep.cli import main
@@ -60,6 +60,23 @@ def test_files_are_judged_as_the_run_judged_itself(
     for bound, why in (("overcok<1", "did you mean"), ("clip_text/score>0", "no metric gives"), ("x", "--require")):
         assert main([*words, "--require", bound]) == 2
         assert why in capsys.readouterr().err
+
+
+def test_files_that_change_nothing_or_overflow_are_told(
+    trained: tuple[RunFolder, list[str]], small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = load_file(trained[1][0])
+    untrained = {key: tensor * ("lora_up" not in key) for key, tensor in tensors.items()}
+    huge = {key: tensor if "alpha" in key else torch.full_like(tensor, 1e20) for key, tensor in tensors.items()}
+    for name, weights in {"untrained": untrained, "huge": huge}.items():
+        save_file(weights, tmp_path / f"{name}.safetensors")
+        words = ["judge", str(tmp_path / f"{name}.safetensors"), "captions.trigger=zkw", *small]
+        assert main([*words, "metrics=[norms,burn]"]) == 0
+        said = capsys.readouterr()
+        assert ("untrained.safetensors changes nothing" in said.err + said.out) == (name == "untrained")
+    (folder,) = (trained[0].path.parents[1] / "judge").glob("huge-*")
+    missing = json.loads((folder / "metrics.json").read_text())["rungs"][0]["missing"]
+    assert missing["norms/spectral_max"] == "was inf at step 1"
 
 
 def test_arms_without_images_are_a_sweep(

@@ -11,13 +11,14 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.components.adapters import _file_names
 from lorasweep.components.adapters._file_keys import FileModule, Shape, read_modules
+from lorasweep.core import finite
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.safetensors_header import read_metadata
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 READ_BY = ()  # as it was judged: which programs read the file itself depends on the file
 IS_PRODUCT = False
+_BESIDE = {"dora_scale", "magnitude", "diff_b", "up_bias"}  # what acts where the product is zero
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,12 @@ def unreadable(path: str | Path) -> list[Problem]:
     return []
 
 
+def changes_nothing(path: str | Path) -> bool:
+    """Whether each of its products has a factor of zeros, as before any training."""
+    zeros = finite.zero_tensors(Path(path))
+    return all(_is_idle(module, zeros) for module in read_modules(Path(path)).values())
+
+
 def build(base: Base, *, seed: int, path: str) -> FileAdapter:
     """Put what a file adds into `base`, at weight 1.
 
@@ -107,6 +115,12 @@ def build(base: Base, *, seed: int, path: str) -> FileAdapter:
     from lorasweep.components.adapters._file_layers import build_file
 
     return build_file(base, Path(path))
+
+
+def _is_idle(module: FileModule, zeros: Collection[str]) -> bool:
+    idle = {factor for factor, key in module.keys.items() if key in zeros}
+    told = module.keys.keys() - {"alpha", "on_input"}
+    return told <= idle or (module.kind in ("lora", "loha", "lokr") and not told & _BESIDE and bool(told & idle))
 
 
 def _kind(module: FileModule) -> str:

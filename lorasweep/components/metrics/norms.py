@@ -19,6 +19,7 @@ Letters: O outputs, I inputs of a module (for a convolution inputs x kernel area
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -100,13 +101,15 @@ class Decomposed:
 
     spectral: float
     stable_rank: float
-    intruders: int
+    intruders: float
 
 
 def decomposed(base_OI: torch.Tensor, change_OI: torch.Tensor) -> Decomposed:
-    """Compare a base weight with a change of it; both (O, I)."""
+    """Compare a base weight with a change of it; both (O, I). Of one with infinity nothing is known: inf, NaN."""
     import torch
 
+    if not change_OI.isfinite().all():
+        return Decomposed(spectral=math.inf, stable_rank=math.nan, intruders=math.nan)
     left_OK, base_values, _ = torch.linalg.svd(base_OI, full_matrices=False)
     changed_OK = torch.linalg.svd(base_OI + change_OI, full_matrices=False).U[:, :TOP]
     resemblance = (changed_OK.T @ left_OK).abs().amax(1)
