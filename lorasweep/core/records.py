@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from lorasweep.core.ranges import Count, LoraWeight, NotNegative, Positive, Share, Text
+from lorasweep.core.ranges import Count, LoraWeight, NotNegative, Positive, Share, Text, apart
 
 T = TypeVar("T")
 
@@ -52,18 +52,9 @@ class Status(enum.StrEnum):
 # --------------------------------------------------------------------------------------------- recipe
 
 
-def _apart(what: str) -> Any:
-    def check(values: tuple[Any, ...]) -> tuple[Any, ...]:
-        if len(set(values)) < len(values):
-            raise ValueError(f"must not repeat a {what}")
-        return values
-
-    return AfterValidator(check)
-
-
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, title="have at least one seed"), _apart("seed")]
-Ladder = Annotated[tuple[Annotated[float, Field(ge=0, le=2)], ...], _apart("weight")]  # LoRA weights
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, title="have at least one seed"), apart("seed")]
+Ladder = Annotated[tuple[Annotated[float, Field(ge=0, le=2)], ...], apart("weight")]  # LoRA weights
 Experiment = Annotated[
     str, Field(pattern=r"^([^:]|:+[^:/])+$", title="be a name: an address goes into MLFLOW_TRACKING_URI")
 ]
