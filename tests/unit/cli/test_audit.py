@@ -130,6 +130,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "several names",
     ),
     "underscore": (say("zkw, 1girl, beach, Hat"), "should", "3.png", "several names"),
+    "trigger spelt otherwise": (say("ZKW, 1girl, beach, hat"), "should", "3.png", "several names"),
     "twice": (say("zkw, 1girl, beach, hat, hat"), "should", "3.png", "twice"),
     "implied": (say("zkw, 1girl, beach, hat, red hat"), "should", "3.png", "implies"),
     "watermark": (say("zkw, 1girl, beach, watermark"), "should", "3.png", "watermark"),
@@ -143,6 +144,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "cmyk": (draw(lambda p: p.convert("CMYK"), "3.jpg"), "note", "3.jpg", "CMYK"),
     "animated": (animated, "note", "3.gif", "first frame"),
     "cropped": (draw(lambda p: p.resize((300, 96))), "should", "3.png", "cropped away to fit"),
+    "a panorama": (draw(lambda p: p.resize((900, 96))), "should", "3.png", "cropped away to fit"),
     "broken": (lambda folder: (folder / "3.png").write_bytes(b"\x89PNG") and None, "must", "3.png", "not an image"),
     "held out": (lambda folder: None, "should", "", "keeps no image"),
 }
