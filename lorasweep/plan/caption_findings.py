@@ -21,7 +21,11 @@ FEWEST = 5  # captions of a concept, to speak of shares
 _MOSTLY = 0.5  # share of captions with a class word, from which the others lack it
 _RARE = 0.1  # share of captions with a word that is near the trigger: a slip, not another subject
 # What belongs to a subject, in booru tags: meant to be absorbed by its trigger.
-_OWN = ("* hair", "* eyes", "* skin", "twintails", "ponytail", "*braid*", "bangs", "ahoge", "* horns", "* ears")
+_OWN = (
+    *("* hair", "* cut", "*bangs", "*ponytail", "twintails", "*braid*", "*bun", "*drills", "sidelocks", "ahoge"),
+    *("* eyes", "* pupils", "heterochromia", "* skin", "freckles", "mole *", "fang*", "beard", "mustache"),
+    *("* breasts", "*horns", "* ears", "tail", "* tail", "*wings"),
+)
 _WATERMARKS = {"watermark", "signature", "artist name", "web address", "logo", "copyright name", "twitter username"}
 _SYNONYMS = {
     "gray hair": "grey hair",
@@ -109,7 +113,7 @@ def _class_words(root: Path, tagged: Tagged) -> Iterator[Finding]:
         places = _where(tagged, lambda tags: not any(map(is_class, tags)))
         if places and count >= max(FEWEST, _MOSTLY * len(tagged)):
             yield Finding(
-                f"{some(places)} lack a class word, where {count} of {len(tagged)} captions have {tag}",
+                f"no class word in {some(places)}, where {count} of {len(tagged)} captions have {tag}",
                 level="should",
                 places=places,
                 command=mending.rewrite(root, "--add", tag),
@@ -145,7 +149,7 @@ def _fused(recipe: Recipe, tagged: Tagged, triggers: Sequence[str]) -> Iterator[
         )
     if own:
         yield Finding(
-            f"the subject's own {some(own)} are in nearly every caption of {concept}: pruned, its trigger absorbs "
+            f"the subject's own, in nearly every caption of {concept}: {some(own)}; pruned, its trigger absorbs "
             "them; kept, they can be changed by a prompt",
             places=[concept],
             command=mending.rewrite(root, mending.listed("captions.prune", own)),

@@ -347,7 +347,12 @@ def _held_out(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[str]:
     concepts = Counter(image.concept for image in images)
     judged = Counter(image.concept for image in images if image.split == "held_out")
     count = judged.total()
-    if recipe.dataset.drawn is None and recipe.dataset.holdout == 0 and not count:
+    if has_files(recipe) and not count:
+        yield (
+            "all images count as trained on, so overfitting is not measured on unseen ones: "
+            "dataset.holdout_path=FOLDER, of images that were not"
+        )
+    elif recipe.dataset.drawn is None and recipe.dataset.holdout == 0 and not count:
         yield Finding(
             "dataset.holdout=0 keeps no image to judge by, so overfitting cannot be measured on unseen "
             "images: dataset.holdout=0.2 would keep every fifth",

@@ -121,7 +121,18 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "misspelt": (say("zkw, zkv, 1girl, beach"), "must", "3.png", "nearly the trigger"),
     "no class word": (say("zkw, beach, hat"), "should", "3.png", "class word"),
     "fused": (say_all(lambda text: f"{text}, night sky"), "should", CONCEPT, "fused"),
-    "absorbed": (say_all(lambda text: f"{text}, red hair"), "note", CONCEPT, "own red hair"),
+    "absorbed": (
+        say_all(lambda text: f"{text}, red hair"),
+        "note",
+        CONCEPT,
+        "own, in nearly every caption of 10_zkw: red hair",
+    ),
+    "absorbed cut": (
+        say_all(lambda text: f"{text}, Bob_Cut"),
+        "note",
+        CONCEPT,
+        "own, in nearly every caption of 10_zkw: bob cut",
+    ),
     "once": (say("zkw, 1girl, beach, trombone"), "note", "3.png", "single caption"),
     "synonym": (
         lambda folder: (say("zkw, 1girl, grey hair")(folder), say("zkw, 1girl, gray hair", 4)(folder)) and None,
