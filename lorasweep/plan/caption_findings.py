@@ -6,6 +6,7 @@ caption policy which mends a fault ends its finding.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ _OWN = (
     *("* eyes", "* pupils", "heterochromia", "* skin", "freckles", "mole *", "fang*", "beard", "mustache"),
     *("* breasts", "*horns", "* ears", "tail", "* tail", "*wings"),
 )
+_WEIGHT = re.compile(r"\(([^()]*):\d*\.?\d+\)")  # of prompts, as (hat:1.2)
+_CHOICE = re.compile(r"\{[^{}]*\|[^{}]*\}|<(lora|lyco|hypernet):")
 _WATERMARKS = {"watermark", "signature", "artist name", "web address", "logo", "copyright name", "twitter username"}
 _SYNONYMS = {
     "gray hair": "grey hair",
@@ -48,6 +51,7 @@ def find(recipe: Recipe, images: Sequence[PlannedImage], triggers: Sequence[str]
     for trigger in triggers:
         yield from _position(root, tagged, trigger, recipe.captions.keep_tokens)
         yield from _misspelt(root, tagged, trigger)
+    yield from _prompt_syntax(root, tagged)
     yield from _class_words(root, tagged)
     for concept in dict.fromkeys(image.concept for image in images):
         yield from _fused(recipe, [row for row in tagged if row[0].concept == concept], triggers)
@@ -105,6 +109,23 @@ def _is_near(tag: str, trigger: str) -> bool:
         return one[first:] == other[first + 1 :]
     swapped = one[first + 1 : first + 2] + one[first : first + 1] + one[first + 2 :]
     return one[first + 1 :] == other[first + 1 :] or swapped == other[first:]
+
+
+def _prompt_syntax(root: Path, tagged: Tagged) -> Iterator[Finding]:
+    """Weights, choices and LoRAs of prompts: a weight is taken off, which choice is right nobody knows."""
+    found = dict.fromkeys(tag for _, tags in tagged for tag in tags if _CHOICE.search(tag) or _WEIGHT.search(tag))
+    if found:
+        places = _where(tagged, lambda tags: not found.keys().isdisjoint(tags))
+        weighted = {tag: _WEIGHT.sub(r"\1", tag) for tag in found if not _CHOICE.search(tag)}
+        others = [tag for tag in found if tag not in weighted]
+        keys = [mending.mapped("captions.clean.replacements", weighted)] if weighted else []
+        keys += [mending.listed("captions.clean.unwanted", others)] if others else []
+        yield Finding(
+            f"what only prompts know is read letter by letter in {some(places)}: {some(list(found))}",
+            level="should",
+            places=places,
+            command=mending.rewrite(root, *keys),
+        )
 
 
 def _class_words(root: Path, tagged: Tagged) -> Iterator[Finding]:

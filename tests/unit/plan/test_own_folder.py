@@ -284,6 +284,18 @@ def test_metadata_without_captions_are_named(planned: Planned, tmp_path: Path) -
     assert "its rows must have file_name and text, got image, label" in planned(root)["said"]
 
 
+def test_a_trigger_that_calls_a_whole_class_is_told(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", USUAL)
+    assert "the trigger 1girl calls a whole class" in planned(root, "captions.trigger=1girl")["said"]
+    assert "calls a whole class" not in planned(root)["said"]
+
+
+def test_an_image_is_no_caption(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = fill(tmp_path / "set", USUAL)
+    assert main(["plan", f"dataset.path={root}", "captions.extension=.PNG"]) == 2
+    assert "must be the suffix of texts, not of images, got .PNG" in capsys.readouterr().err
+
+
 def test_rows_of_metadata_without_a_name_are_named(planned: Planned, tmp_path: Path) -> None:
     root = fill(tmp_path / "set", [None, *USUAL[1:]])
     rows = ['{"file_name": "0.png", "text": "zkw"}', "", '{"file": "1.png", "text": "zkw"}', '{"file_name": 2}']
