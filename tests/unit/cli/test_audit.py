@@ -218,6 +218,23 @@ def test_what_is_set_aside_replaces_nothing_and_stays_in_the_dataset(clean: Path
     assert files[0].exists() and (clean / CONCEPT / "5.png").exists() and (home / "elsewhere.png").exists()
 
 
+def test_renaming_replaces_nothing_and_leads_nowhere_else(
+    clean: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other, out = (str(clean / CONCEPT / "3.png"), str(clean / CONCEPT / "5.png"), str(clean / CONCEPT / "x.png"))
+    (home / "elsewhere.png").touch()
+    for words, said in (
+        (["--rename", one, out, "--rename", other, out], "is named twice"),
+        (["--rename", one, other], "is there already"),
+        (["--rename", one, str(home / "x.png")], "must be in the dataset"),
+        (["--aside", str(home / "elsewhere.png")], "is not in the dataset"),
+        (["--aside", str(clean)], "is not in the dataset"),
+    ):
+        assert main(["audit", str(clean), *words]) == 2
+        assert said in capsys.readouterr().err
+    assert Path(one).exists() and Path(other).exists() and not Path(out).exists()
+
+
 def test_a_long_caption_is_worth_a_note(clean: Path, audit: Audit) -> None:
     say("zkw, 1girl, " + ", ".join(f"tag number {n}" for n in range(60)))(clean / CONCEPT)
     (found,) = (each for each in audit(clean) if "longer than" in each["reason"])
