@@ -61,7 +61,7 @@ def aurocs(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
 
 def clear_aurocs(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """Areas of O's variants where the truth itself is clear; scored by limits placed on all checkpoints."""
-    clear = np.array([not CLEAR[0] <= c.truth.worst <= CLEAR[1] for c in checkpoints], dtype=bool)
+    clear = np.array([is_clear(c) for c in checkpoints], dtype=bool)
     truth, found = labels(checkpoints), variants(checkpoints)
     return {name: area(np.where(clear, values, math.nan), checkpoints, truth) for name, values in found.items()}
 
@@ -124,6 +124,18 @@ def shipped_scores(checkpoints: Sequence[Checkpoint], *, view: View = dict) -> n
 def labels(checkpoints: Sequence[Checkpoint]) -> np.ndarray:
     """Which checkpoints are truly overcooked; (N,) bool."""
     return np.array([c.truth.overcooked for c in checkpoints], dtype=bool)
+
+
+def is_clear(checkpoint: Checkpoint) -> bool:
+    """Whether the witness's own luck can hardly have decided the label."""
+    return not CLEAR[0] <= checkpoint.truth.worst <= CLEAR[1]
+
+
+def of_witness(checkpoints: Sequence[Checkpoint]) -> Estimate:
+    """Estimate the area of one half of the witness's pictures for the label by the other half, both ways round."""
+    worst = np.array([half.worst for c in checkpoints for half in c.halves])
+    truth = np.array([half.overcooked for c in checkpoints for half in reversed(c.halves)])
+    return over_runs([c.run for c in checkpoints for _ in c.halves], lambda rows: auroc(worst[rows], truth[rows]))
 
 
 def keys(checkpoints: Sequence[Checkpoint]) -> set[str]:

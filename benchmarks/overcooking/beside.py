@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.overcooking import areas, controls, following, page, scores, stopping, table
+from benchmarks.overcooking import areas, controls, following, ordering, page, scores, stopping, table
 from benchmarks.overcooking.table import Checkpoint
 
 
@@ -28,6 +28,7 @@ def column(home: Path, checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
         "limits": f"`{checkpoints[0].limits.name}`, {checkpoints[0].limits.digest}",
         **_areas(checkpoints),
         **_stopping(checkpoints),
+        **_ordering(checkpoints),
         "controls judged rightly": f"{len(judged) - len(wrong)} of {len(judged)}{_but(wrong)}",
         **_followed(checkpoints),
     }
@@ -50,12 +51,17 @@ def _counted(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
 
 
 def _areas(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
-    truth = areas.labels(checkpoints)
-    ways = {areas.SHIPPED: dict, areas.BLIND: scores.blind}
+    def area(of: Sequence[Checkpoint], view: areas.View = dict) -> str:
+        return page.span(areas.area(areas.shipped_scores(of, view=view), of, areas.labels(of)))
+
+    clear = [*filter(areas.is_clear, checkpoints)]
     return {
-        f"area of {name}": page.span(areas.area(areas.shipped_scores(checkpoints, view=view), checkpoints, truth))
-        for name, view in ways.items()
-    } | {"whether a run burns, said rightly": f"{stopping.verdicts_agree(checkpoints):.0%}"}
+        f"area of {areas.SHIPPED}": area(checkpoints),
+        f"area of {areas.BLIND}": area(checkpoints, scores.blind),
+        f"area of {areas.SHIPPED}, where the truth is clear": f"{area(clear)}, {len(clear)} checkpoints",
+        "area of half of the witness's pictures for the other half": page.span(areas.of_witness(checkpoints)),
+        "whether a run burns, said rightly": f"{stopping.verdicts_agree(checkpoints):.0%}",
+    }
 
 
 def _stopping(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
@@ -68,6 +74,16 @@ def _stopping(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
         for name, row in rows.items()
         if not name.startswith(stopping.OURS)
     }
+
+
+def _ordering(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
+    told = {}
+    for which, found in ordering.ordering(checkpoints).items():
+        told[f"pairs of recipes for one character, {which} checkpoints"] = str(found["pairs"])
+        told |= {f"... the better one first by {name}, {which}": page.span(found[name]) for name in ordering.BY}
+        apart = f"{found['apart']} pairs, {found['apart_rightly']:.0%} of them rightly" if found["apart"] else "none"
+        told[f"... told apart by the error of U, {which}"] = apart
+    return told
 
 
 def _followed(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from lorasweep.plan.reach import shared_tags
 _DOLLHOUSE_LR_STEPS = 0.6  # with AdamW, measured on the shipped base: see sweeps/README.md
 _DOLLHOUSE_HIGHEST_LR = 4e-3  # with AdamW: more burns before it learns
 _MOST_ALPHA = 16  # x dim
+_REAL_PX = 512  # resolution from which a base is one that only a GPU trains
 _MANY_EXPOSURES = 500  # per image; the common advice for characters is some 100 to 250
 
 
@@ -25,6 +26,7 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     yield from _buckets(recipe, plan)
     yield from _exposures(plan, counted)
     yield from _shared_trigger(recipe, plan)
+    yield from _numerics(recipe)
     yield from _optimizer(recipe, plan)
     yield from _unheeded(recipe)
     yield from _scaled(recipe)
@@ -79,6 +81,15 @@ def _shared_trigger(recipe: Recipe, plan: Plan) -> Iterator[str]:
         f"{shared.ratio:.1f} x the largest of them ({shared.largest}), so be careful not to overcook it"
         + (f" ({'; '.join(remedies)})" if remedies else "")
     )
+
+
+def _numerics(recipe: Recipe) -> Iterator[str]:
+    train = recipe.train
+    if train.precision == "fp32" and train.device != "cpu" and recipe.base.resolution >= _REAL_PX:
+        yield (
+            "train.precision=fp32 takes twice a GPU's memory and leaves its half-precision units idle: "
+            "train.precision=bf16 is what trainers use (docs/gpu.md)"
+        )
 
 
 def _optimizer(recipe: Recipe, plan: Plan) -> Iterator[str]:

@@ -17,7 +17,7 @@ from lorasweep.config import places
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.provenance import version_of
-from lorasweep.sweep.workers.pool import cpu_cores
+from lorasweep.sweep.workers.pool import cpu_cores, gpu_models
 
 OLDEST_PYTHON = (3, 11)
 # What each optional extra brings, the module that shows it is there, and how to get it.
@@ -70,6 +70,9 @@ def torch() -> Check:
         name = library.cuda.get_device_name()
         told = f"{library.__version__} on {name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
         return ok("torch", told)
+    if idle := ", ".join(gpu_models().values()):
+        hint = "this build of torch has no CUDA, or the driver is too old for it: docs/gpu.md"
+        return warn("torch", f"{library.__version__} does not see this machine's {idle}", hint)
     told = f"{library.__version__} on the CPU, {threads} thread{'s' if threads > 1 else ''}, {cores} cores"
     if threads > cores:
         return warn("torch", told, f"more threads than cores is slow: OMP_NUM_THREADS={cores}")

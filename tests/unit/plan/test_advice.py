@@ -32,3 +32,12 @@ def test_leaving_an_advised_range_is_a_warning_with_a_reason(
     found = [warning for warning in warnings if re.match(r"\S+=\S+ is (over|below) \S+ with", warning)]
     assert [warning.split(":")[0] for warning in found] == expected
     assert all(len(warning.split(": ")[1]) > 20 for warning in found)
+
+
+def test_a_real_base_in_fp32_is_told_unless_it_trains_on_the_cpu(home: Path, on_tiny_sd: list[str]) -> None:
+    def told(*words: str, resolution: int = 512) -> bool:
+        found = make_plan(compose_recipe([*on_tiny_sd[:2], f"base.resolution={resolution}", *words])).warnings
+        return any(warning.startswith("train.precision=fp32") for warning in found)
+
+    assert told()
+    assert not told("train.precision=bf16") and not told("train.device=cpu") and not told(resolution=256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sqlite3
 import subprocess
@@ -22,6 +23,23 @@ def test_a_sound_machine_is_told_so_and_left_as_it_was(home: Path, capsys: pytes
     assert code == 0 and document["ok"]
     assert {check["name"] for check in document["checks"]} >= {"python", "torch", "disk", "dollhouse"}
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script in the driver's place")
+def test_a_card_that_torch_does_not_see_is_told(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: NVIDIA RTX 4070 (UUID: GPU-1)'\n")
+    (tools / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+    assert main(["doctor", "--no-cook", "--json"]) == 0
+
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert "NVIDIA RTX 4070" in checks["torch"]["found"] and "docs/gpu.md" in json.dumps(checks["torch"])
 
 
 def test_a_broken_machine_exits_with_1_and_every_check_has_its_next_step(
