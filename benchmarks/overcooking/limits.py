@@ -39,8 +39,16 @@ class Limits:
     limit_M: np.ndarray
 
     def score(self, values_NM: np.ndarray) -> np.ndarray:
-        """O of each checkpoint by the product's formula; (N,), in [0, 1)."""
-        return _score(values_NM, self.limit_M)
+        """O of all checkpoints at once by the product's noisy-OR, as `score.summarise` has it; (N,), in [0, 1)."""
+        with np.errstate(invalid="ignore"):  # a symptom without a limit divides by infinity
+            scaled_NM = np.clip(SHARPNESS * (values_NM / self.limit_M - 1.0), -60.0, 60.0)
+        at_zero = 1.0 / (1.0 + np.exp(SHARPNESS))
+        grade_NM = (1.0 / (1.0 + np.exp(-scaled_NM)) - at_zero) / (1.0 - at_zero)
+        known_NM = np.isfinite(values_NM) & np.isfinite(self.limit_M)[None]
+        sick_NM = np.where(known_NM, SEVERITY_M * grade_NM, 0.0)
+        worst_LN = np.stack([sick_NM[:, LETTERS_M == letter].max(axis=1) for letter in dict.fromkeys(LETTERS_M)])
+        score: np.ndarray = 1.0 - (1.0 - worst_LN).prod(axis=0)
+        return score
 
     def calibration(self) -> Calibration:
         """Give what `lorasweep.trial.judge` judges by."""
@@ -70,17 +78,18 @@ def fit(values_NM: np.ndarray, overcooked_N: np.ndarray) -> Limits:
     if not free_M.any():
         return Limits(limit_M=start_M)
 
-    def loss(shift_F: np.ndarray) -> float:
+    def shifted(shift_F: np.ndarray) -> Limits:
         limit_M = start_M.copy()
         limit_M[free_M] *= np.exp(shift_F)
-        score_N = np.clip(_score(values_NM, limit_M), 1e-6, 1 - 1e-6)
+        return Limits(limit_M=limit_M)
+
+    def loss(shift_F: np.ndarray) -> float:
+        score_N = np.clip(shifted(shift_F).score(values_NM), 1e-6, 1 - 1e-6)
         likelihood = np.where(overcooked_N, np.log(score_N), np.log1p(-score_N)).mean()
         return float(-likelihood + PRIOR * (shift_F**2).sum())
 
     found = minimize(loss, np.zeros(free_M.sum()), bounds=[(-3.0, 3.0)] * int(free_M.sum()), method="L-BFGS-B")
-    limit_M = start_M.copy()
-    limit_M[free_M] *= np.exp(found.x)
-    return Limits(limit_M=limit_M)
+    return shifted(found.x)
 
 
 def _start(values_N: np.ndarray, overcooked_N: np.ndarray) -> float:
@@ -90,16 +99,3 @@ def _start(values_N: np.ndarray, overcooked_N: np.ndarray) -> float:
         return float("inf")
     start = float(np.quantile(healthy, HEALTHY))
     return start if start > 0 else float(np.median(sick)) or float("inf")
-
-
-def _score(values_NM: np.ndarray, limit_M: np.ndarray) -> np.ndarray:
-    """The product's noisy-OR over all checkpoints at once; agrees with `score.summarise`."""
-    with np.errstate(invalid="ignore"):  # a symptom without a limit divides by infinity
-        scaled_NM = np.clip(SHARPNESS * (values_NM / limit_M - 1.0), -60.0, 60.0)
-    at_zero = 1.0 / (1.0 + np.exp(SHARPNESS))
-    grade_NM = (1.0 / (1.0 + np.exp(-scaled_NM)) - at_zero) / (1.0 - at_zero)
-    known_NM = np.isfinite(values_NM) & np.isfinite(limit_M)[None]
-    sick_NM = np.where(known_NM, SEVERITY_M * grade_NM, 0.0)
-    worst_LN = np.stack([sick_NM[:, LETTERS_M == letter].max(axis=1) for letter in dict.fromkeys(LETTERS_M)])
-    score: np.ndarray = 1.0 - (1.0 - worst_LN).prod(axis=0)
-    return score

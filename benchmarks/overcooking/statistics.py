@@ -41,13 +41,12 @@ def spearman(left_N: np.ndarray, right_N: np.ndarray) -> float:
     return float(spearmanr(left_N, right_N).statistic)
 
 
-def over_runs(runs: Sequence[Hashable], statistic: Callable[[np.ndarray], float], *, draws: int = 0) -> Estimate:
+def over_runs(runs: Sequence[Hashable], statistic: Callable[[np.ndarray], float]) -> Estimate:
     """Estimate a statistic and its percentile interval by drawing runs with replacement.
 
     Args:
         runs: per row, which run it belongs to.
         statistic: of the indices of rows, with repetitions; may be NaN, such draws are left out.
-        draws: how many; `DRAWS` when 0.
     """
     members = list(rows_by_run(runs).values())
     if not members:
@@ -56,7 +55,7 @@ def over_runs(runs: Sequence[Hashable], statistic: Callable[[np.ndarray], float]
     found = np.array(
         [
             statistic(np.concatenate([members[place] for place in rng.integers(len(members), size=len(members))]))
-            for _ in range(draws or DRAWS)
+            for _ in range(DRAWS)
         ]
     )
     finite = found[np.isfinite(found)]

@@ -23,7 +23,7 @@ NOT_KEPT = 3
 def run(options: argparse.Namespace) -> int:
     """Judge and show what came out; returns 3 when a requirement is not kept, else as `train` and `sweep` do."""
     required = judge_files.requirements(options.require)
-    asked, plans = judge_files.planned(judge_files.question(options.overrides, steps=options.steps))
+    asked, plans = judge_files.planned(judge_files.question(options.overrides, steps=options.steps), required)
     if len(asked.arms) > 1:
         code = sweep_command.run_spec(asked, as_json=options.json)
         judged: Sequence[Run] = api.open_sweep(asked.name).trials

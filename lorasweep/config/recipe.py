@@ -24,7 +24,7 @@ from lorasweep.config.bind import (
 )
 from lorasweep.config.override import Override, parse, repeats, unsafe
 from lorasweep.config.suggest import unknown
-from lorasweep.config.tree import Tree, compose_tree, draw_as_the_base_does
+from lorasweep.config.tree import Tree, compose_tree
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import BaseOptions, Component, LauncherOptions, Recipe, to_dict
@@ -78,7 +78,6 @@ def check_recipe(overrides: Sequence[Override], problems: list[Problem]) -> Reci
     """Compose and check; problems are appended, and None is returned when there is any."""
     tree, found = compose_tree(overrides)
     found += unsafe("", tree.values)
-    draw_as_the_base_does(tree.values)
     parts = _bind_groups(tree, found)
     found += rules.check(tree.values)
     if parts.get("base") and parts.get("buckets"):

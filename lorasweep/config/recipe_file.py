@@ -30,7 +30,7 @@ from lorasweep.config.bind import bind_component
 from lorasweep.config.override import as_overrides, parse, repeats, unsafe, write
 from lorasweep.config.recipe import check_recipe, compose_recipe
 from lorasweep.config.suggest import MOVED
-from lorasweep.config.tree import compose_tree, draw_as_the_base_does, without_replaced
+from lorasweep.config.tree import compose_tree, without_replaced
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import paths, registry
 from lorasweep.core.errors import ConfigError, InputError, Problem
@@ -151,13 +151,11 @@ def to_overrides(recipe: Recipe) -> list[str]:
     """
     data = {key: value for key, value in to_dict(recipe).items() if key not in _NOT_THE_RECIPE}
     default, _ = compose_tree([])
-    draw_as_the_base_does(default.values)
     picks = []
     for group in places.GROUPS:
         if group in data and (pick := _pick(group, data[group], default.values.get(group))):
             picks.append(pick)
     composed, _ = compose_tree(parse(picks)[0])
-    draw_as_the_base_does(composed.values)
     wanted = {key: _as_typed(value) for key, value in data.items()}
     found = [*picks, *_differences(wanted, composed.values, "")]
     again = to_dict(compose_recipe(found))

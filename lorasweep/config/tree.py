@@ -8,7 +8,6 @@ Knows nothing about types or ranges.
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +59,8 @@ def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
             set all the same, and found later when the tree is bound to its records.
 
     Returns:
-        The tree (with the default file for each group whose choice was wrong), and the problems.
+        The tree (with the default file for each group whose choice was wrong, and the base's own sampler and steps
+        where null asks for them), and the problems.
     """
     problems: list[Problem] = []
     picks: dict[str, str | list[str]] = {}
@@ -90,6 +90,7 @@ def compose_tree(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
         problem = _unpicked(values, override) or _picked_by_name(values, override) or _set(values, override)
         if problem:
             problems.append(problem)
+    draw_as_the_base_does(values)
     files = {key: places.named(key, name) for key, name in chosen.items() if key not in places.LIST_GROUPS}
     return Tree(values=values, files=files), problems
 
@@ -115,26 +116,20 @@ def without_replaced(texts: Sequence[str], later: Sequence[str]) -> list[str]:
     `captions=absorbed` the trigger. Of a group with several files, those that are still picked keep their keys.
     """
     picked = {each.key: each.value for each in parse(later)[0] if each.key in places.GROUPS}
-    usual = _usual()
+    usual, _ = places.read_map()
 
     def is_replaced(text: str) -> bool:
         group, _, knob = text.lstrip("+~").partition("=")[0].partition(".")
         if group not in picked or not knob:
             return group in picked
-        choice, before = picked[group], usual[group]
+        choice = picked[group]
         if group in places.LIST_GROUPS:
             return knob.split(".")[0] not in (choice if isinstance(choice, list) else [choice])
-        said = places.read_choice(group, str(choice))
+        said, before = (places.read_choice(group, str(name)) for name in (choice, usual[group]))
         is_another = said == before or said.get("name") != before.get("name")
         return is_another or look_up(said, knob) not in (look_up(before, knob), TO_BE_GIVEN)
 
     return [text for text in texts if not is_replaced(text)]
-
-
-@functools.cache
-def _usual() -> Mapping[str, Any]:
-    """What nothing typed composes to; not to be changed."""
-    return compose_tree([])[0].values
 
 
 def _chosen(group: str, choice: str | Sequence[str]) -> Mapping[str, Any]:

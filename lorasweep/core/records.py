@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from lorasweep.core.ranges import Count, LoraWeight, NotNegative, Positive, Share, Text
+from lorasweep.core.ranges import Count, LoraWeight, NotNegative, Positive, Share, Text, apart
 
 T = TypeVar("T")
 
@@ -52,18 +52,9 @@ class Status(enum.StrEnum):
 # --------------------------------------------------------------------------------------------- recipe
 
 
-def _apart(what: str) -> Any:
-    def check(values: tuple[Any, ...]) -> tuple[Any, ...]:
-        if len(set(values)) < len(values):
-            raise ValueError(f"must not repeat a {what}")
-        return values
-
-    return AfterValidator(check)
-
-
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, title="have at least one seed"), _apart("seed")]
-Ladder = Annotated[tuple[Annotated[float, Field(ge=0, le=2)], ...], _apart("weight")]  # LoRA weights
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, title="have at least one seed"), apart("seed")]
+Ladder = Annotated[tuple[Annotated[float, Field(ge=0, le=2)], ...], apart("weight")]  # LoRA weights
 Experiment = Annotated[
     str, Field(pattern=r"^([^:]|:+[^:/])+$", title="be a name: an address goes into MLFLOW_TRACKING_URI")
 ]
@@ -176,7 +167,9 @@ class TrainOptions:
     max_grad_norm: NotNegative = 1.0  # 0 = no clipping
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     rungs: Count = 4  # checkpoints at which a trial is judged, evenly spaced, the last step included
-    keep: Literal["done", "last"] = "done"  # the adapter that stays: of the rung judged done, or the last
+    keep: Literal["done", "last"] = (
+        "done"  # the adapter that stays: of the rung judged done or nearest to it, or the last
+    )
     log_every: Count = 10  # steps
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", title=_DEVICES)] = "auto"
 

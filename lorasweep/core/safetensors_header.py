@@ -100,6 +100,9 @@ def _read(file: Path, size: int, mtime_ns: int) -> tuple[Mapping[str, Tensor], M
     wanted = max((tensor.end for tensor in tensors.values()), default=0)
     if size < wanted:
         raise ValueError(f"which is torn: {size:,} of {wanted:,} bytes are there")
+    places = sorted((tensor.begin, tensor.end) for tensor in tensors.values())
+    if [end for _, end in [(0, 8 + length), *places]] != [*(begin for begin, _ in places), size]:
+        raise ValueError("whose tensors overlap or leave gaps")
     return types.MappingProxyType(tensors), types.MappingProxyType(told)
 
 

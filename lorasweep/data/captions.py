@@ -96,7 +96,7 @@ def planned(caption: str, trigger: str | None, options: CaptionOptions, *, decou
 
     Args:
         caption: as it is in the file.
-        trigger: a tag that has it is left as it is.
+        trigger: a tag that has it is left as it is, but may be spelt anew.
         options: `clean` acts in the order replace, take out, deduplicate; then `prune`.
         decoupled: keep what would be pruned, and take the trigger out instead: the image then trains the
             rest of its caption without training the trigger.
@@ -153,7 +153,8 @@ def _clean(found: Sequence[str], options: CleanOptions, is_trigger: Callable[[st
     cleaned = []
     for tag in found:
         if is_trigger(tag):
-            cleaned.append(tag)
+            spelt = replacements.get(plain(tag), tag)
+            cleaned.append(spelt if is_trigger(spelt) else tag)
             continue
         tag = replacements.get(plain(tag), tag)
         if options.underscores:

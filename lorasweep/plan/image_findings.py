@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _BLURRED = 2e-3  # sharpness; see `data/look.py`
 _BORDER = 0.04  # share of a side
 _MOST_CROPPED = 0.4  # of one image: beyond, its subject is likely cut
+_LONGEST = 4.0  # times as long as wide: the longest of kohya's buckets
 _MOST_CROPPED_OF_ALL = 0.15  # of the images' area, on average; kohya's buckets crop some 5 %
 _MOST_UNEVEN = 3.0  # times as many exposures as the smallest concept
 _MOST_RENAMED = 10_000
@@ -58,7 +59,7 @@ def find(
             places=places,
             command=mending.aside(root, [row.found.path for row in doubled]),
         )
-    yield from _cropped(root, images)
+    yield from _cropped(recipe, images)
     yield from _balance(root, images)
 
 
@@ -83,19 +84,33 @@ def _copies(recipe: Recipe, rows: Sequence[Row], groups: Sequence[Sequence[int]]
             yield _aside(recipe, f"{sum(map(len, which))} {said.format(names)}", spare, level="should")
 
 
-def _cropped(root: Path, images: Sequence[PlannedImage]) -> Iterator[Finding]:
+def _cropped(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[Finding]:
     """Images that fit no bucket: one of which much is lost, or all of which some is."""
     share = fmean(cropped_share(image) for image in images)
     worst = max(images, key=cropped_share)
-    cropped = [short(image) for image in images if cropped_share(image) > _MOST_CROPPED]
+    lost = [image for image in images if cropped_share(image) > _MOST_CROPPED]
+    cropped = [short(image) for image in lost]
     if cropped or share > _MOST_CROPPED_OF_ALL:
         yield Finding(
             f"{share:.0%} of your images' area is cropped away to fit a bucket, of {some(cropped or [short(worst)])} "
             f"up to {cropped_share(worst):.0%}: buckets=five and buckets=kohya have more shapes",
             level="should",
             places=cropped or [short(worst)],
-            command=mending.look_again(root, "buckets=kohya"),
+            command=_uncropped(recipe, [Path(image.file) for image in lost if _length(image) > _LONGEST]),
         )
+
+
+def _uncropped(recipe: Recipe, too_long: Sequence[Path]) -> str:
+    """Buckets that crop less; images that are too long for any of them are set aside."""
+    root = Path(recipe.dataset.path or "")
+    if too_long:
+        return mending.aside(root, too_long, extension=recipe.captions.extension)
+    return mending.look_again(root, "buckets=kohya")
+
+
+def _length(image: PlannedImage) -> float:
+    """Of the longer side in shorter ones."""
+    return max(image.width_px, image.height_px) / min(image.width_px, image.height_px)
 
 
 def _balance(root: Path, images: Sequence[PlannedImage]) -> Iterator[Finding]:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from lorasweep.components.adapters import file
-from lorasweep.core import files, registry
+from lorasweep.core import files, finite, registry
 from lorasweep.core.errors import Problem
+from lorasweep.core.printable import some
 from lorasweep.core.records import Recipe
 
 Unit = Literal["steps", "epochs"]
@@ -28,7 +29,7 @@ _STEP_NAMES = (
     r"_0*(\d{9})$",  # ai-toolkit
     r"-(\d+)-\d+-\d+$",  # OneTrainer: step, epoch, step of the epoch
 )
-_EPOCH_NAMES = (r"-(\d{6})$", r"(?:^|[^a-z])e(?:poch)?[_-]?0*(\d+)$")
+_EPOCH_NAMES = (r"-(\d{6})$", r"(?:^|[^a-z0-9])e(?:poch)?[_-]?0*(\d+)$")  # but not the rate in my_lr_1e4
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,15 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
 
 
 def unreadable(path: Path) -> list[Problem]:
-    """What keeps a file from being a LoRA at all; nothing when it is one."""
+    """What keeps a file from being a LoRA at all, or from being of use; nothing when it is one."""
     if not path.is_file():
         return [Problem(str(path), "no such file", f"judge takes {SUFFIX} files")]
-    return file.unreadable(path)
+    if problems := file.unreadable(path):
+        return problems
+    if broken := finite.broken_tensors(path, files.file_digest(path)):
+        message = f"{len(broken)} tensors hold NaN or infinity ({some(broken)})"
+        return [Problem(str(path), message, "the training diverged: take an earlier file")]
+    return []
 
 
 def notes(recipe: Recipe, trigger: str | None) -> Iterator[str]:

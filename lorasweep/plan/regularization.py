@@ -122,6 +122,7 @@ class ImagePlanner:
         base, sample = self.recipe.base, self.recipe.sample
         by_base = [self.base_fingerprint, base.clip_skip, base.negative_prompt, self.recipe.train.precision]
         how = [*by_base, sample.sampler, sample.steps, sample.guidance]
+        how += [] if sample.guidance_rescale is None else [sample.guidance_rescale]  # as when there was none
         key = digest([how, drawing, bucket])[:32]
         return paths.cache() / "class_images" / key[:2] / f"{key}.png"
 

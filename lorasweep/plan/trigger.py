@@ -40,7 +40,8 @@ def find_triggers(recipe: Recipe, found: Sequence[FoundImage]) -> dict[str, str 
 def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str | None]) -> Iterator[str]:
     """Say which triggers are to be taken out in vain, and which some captions lack and nothing puts there."""
     clean, known = recipe.captions.clean, dict.fromkeys(filter(None, triggers.values()))
-    named = {captions.plain(tag) for tag in (*recipe.captions.prune, *clean.unwanted, *clean.replacements)}
+    replaced = [tag for tag, text in clean.replacements.items() if captions.plain(tag) != captions.plain(text)]
+    named = {captions.plain(tag) for tag in (*recipe.captions.prune, *clean.unwanted, *replaced)}
     for trigger in known:
         if is_class(trigger):
             yield f"the trigger {trigger} calls a whole class: all of it will look like the subject; a word of its own?"

@@ -43,7 +43,7 @@ def plan_arms(arms: Iterable[Arm], *, subject: str) -> dict[str, Plan]:
 def problems(spec: SweepSpec, plans: Mapping[str, Plan]) -> list[Problem]:
     """Find what cannot be answered; `plans` are those of the arms and corners, by name."""
     return [
-        *_unmeasured(spec, comparable.offers(spec, plans)),
+        *unmeasured(_asked(spec), comparable.offers(spec, plans)),
         *comparable.problems(spec),
         *_wrong_way(spec),
         *_idle_pruner(spec, plans),
@@ -65,13 +65,22 @@ def duplicates(spec: SweepSpec, plans: Mapping[str, Plan]) -> list[str]:
 # ------------------------------------------------------------------------------------------- metrics
 
 
-def _unmeasured(spec: SweepSpec, offers: Offers) -> Iterator[Problem]:
-    pruned = spec.pruner.active
-    wanted = [("sweep.metric.name", each.name, False) for each in spec.objectives]
-    wanted += [(f"sweep.constraints.{each.metric}", each.metric, False) for each in spec.constraints]
-    if pruned:
-        wanted.append(("sweep.pruner.metric", spec.pruner.metric or spec.metric, True))
-    for where, name, early in dict.fromkeys(wanted):
+def _asked(spec: SweepSpec) -> Iterator[tuple[str, str, bool]]:
+    """Where a number is asked for, its name, and whether it must be known at the rungs."""
+    yield from (("sweep.metric.name", each.name, False) for each in spec.objectives)
+    yield from ((f"sweep.constraints.{each.metric}", each.metric, False) for each in spec.constraints)
+    if spec.pruner.active:
+        yield "sweep.pruner.metric", spec.pruner.metric or spec.metric, True
+
+
+def unmeasured(asked: Iterable[tuple[str, str, bool]], offers: Offers) -> Iterator[Problem]:
+    """Find numbers that an arm cannot be measured by.
+
+    Args:
+        asked: where each is asked for, its name, and whether it must be known at the rungs.
+        offers: by arm.
+    """
+    for where, name, early in dict.fromkeys(asked):
         for arm, offer in offers.items():
             known = offer.at_rungs if early else {**offer.in_the_end, **offer.at_rungs}
             if why := _why_not(name, known, offer, early=early):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorasweep.components import bases
 from lorasweep.core.errors import Problem
@@ -112,3 +112,10 @@ def several_devices(models: Iterable[str]) -> list[str]:
     known = sorted({*models} - {""})
     words = "weights differ in their last digits between them, and so does what a step takes"
     return [f"trained on {' and '.join(known)}: {words}"] if len(known) > 1 else []
+
+
+def several_calibrations(verdicts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A sentence when trials were judged by the limits of several calibrations."""
+    known = sorted({str(verdict["calibration"]) for verdict in verdicts if verdict.get("calibration")})
+    words = f"judged by {len(known)} calibrations: their scores do not compare ({', '.join(known)})"
+    return [words] if len(known) > 1 else []

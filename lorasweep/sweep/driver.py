@@ -97,7 +97,7 @@ def run_sweep(
         repeats: afterwards, cook arms again with up to so many further seeds each, where that helps to tell
             the best one from the others, until it is known; None: cook what is declared and no more.
         fresh: cook also what this home has already cooked elsewhere with the same code.
-        trial_module: where workers find `TrialResources`, `cook` and `draw_base_samples`.
+        trial_module: where workers find `TrialResources`, `cooking`, `train` and `draw_base_samples`.
         estimated_s: how long it is expected to take, to be compared with how long it took.
         on_change: called with a snapshot several times a second.
         on_trial_end: called whenever a trial ended for good, at least once; its errors are noted and do not

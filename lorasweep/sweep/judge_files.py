@@ -79,14 +79,18 @@ def question(words: Sequence[str], *, steps: Sequence[int] | None = None) -> Swe
     )
 
 
-def planned(asked: SweepSpec) -> tuple[SweepSpec, dict[str, Plan]]:
+def planned(asked: SweepSpec, required: Sequence[Constraint] = ()) -> tuple[SweepSpec, dict[str, Plan]]:
     """Plan every arm; where nothing tells whether the subject is learned, arms are ranked by how little is overcooked.
 
     Raises:
-        ConfigError, DatasetError: with every problem of all arms.
+        ConfigError, DatasetError: with every problem of all arms, and what is required and will not be measured.
     """
     plans = beforehand.plan_arms(asked.arms, subject=SUBJECT)
-    if any(offer.at_rungs.get(UTILITY) for offer in comparable.offers(asked, plans).values()):
+    offers = comparable.offers(asked, plans)
+    wanted = [("--require", bound.metric, False) for bound in required]
+    if problems := list(beforehand.unmeasured(wanted, offers)):
+        raise ConfigError(problems, subject=SUBJECT)
+    if any(offer.at_rungs.get(UTILITY) for offer in offers.values()):
         worst = Objective(name=SCORE, goal="minimize").told()
         asked = dataclasses.replace(asked, metric=SCORE, goal="minimize", worst=worst)
     return asked, plans

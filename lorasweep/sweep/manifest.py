@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,7 +160,7 @@ def read_manifest(sweep_folder: Path) -> Manifest | None:
 def write_manifest(sweep_folder: Path, manifest: Manifest) -> None:
     """Write sweep.yaml atomically; what was asked for since stays in asked.jsonl, or is forgotten with it."""
     if not any(trial.asked for trial in manifest.trials):
-        forget(sweep_folder)
+        (sweep_folder / ASKED_FILE).unlink(missing_ok=True)
     declared = dataclasses.replace(
         manifest,
         arms=tuple(arm for arm in manifest.arms if not arm.asked),
@@ -282,10 +281,7 @@ class AddedTrials:
 
 def append(sweep_folder: Path, row: AddedTrials) -> None:
     """Add a line, flushed to disk before returning."""
-    path = sweep_folder / ASKED_FILE
-    append_jsonl(path, to_dict(row))
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
+    append_jsonl(sweep_folder / ASKED_FILE, to_dict(row), durable=True)
 
 
 def read(sweep_folder: Path) -> list[AddedTrials]:
@@ -299,8 +295,3 @@ def _is_added(data: dict[str, Any]) -> bool:
     except (TypeError, KeyError, ValueError, AttributeError):
         return False
     return True
-
-
-def forget(sweep_folder: Path) -> None:
-    """Start over, when nothing of it was begun."""
-    (sweep_folder / ASKED_FILE).unlink(missing_ok=True)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from lorasweep.api import compose, run_trial
 from lorasweep.cli import main
@@ -55,6 +57,11 @@ def test_files_are_judged_as_the_run_judged_itself(
     assert "identity/score >= 2" in capsys.readouterr().err
     assert (judged.path / "metrics.json").stat().st_mtime_ns == before, "it was judged again"
 
+    # What will not be measured is refused before any work.
+    for bound, why in (("overcok<1", "did you mean"), ("clip_text/score>0", "no metric gives"), ("x", "--require")):
+        assert main([*words, "--require", bound]) == 2
+        assert why in capsys.readouterr().err
+
 
 def test_a_judged_file_keeps_what_it_says_of_its_own_training(
     trained: tuple[RunFolder, list[str]], small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -90,9 +97,17 @@ def test_arms_without_images_are_a_sweep(
 
 def test_everything_wrong_is_said_before_any_work(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "torn.safetensors").write_bytes(b"torn")
-    torn, gone = str(home / "torn.safetensors"), str(home / "gone.safetensors")
-    assert main(["judge", torn, gone, "sample.wieght=1"]) == 2
+    module = "lora_unet_mid_block_attentions_0_proj_in"
+    good = {f"{module}.lora_down.weight": torch.ones(1, 8), f"{module}.lora_up.weight": torch.ones(8, 1)}
+    save_file({key: tensor / 0 for key, tensor in good.items()}, home / "burnt.safetensors")
+    save_file(good, home / "long.safetensors")
+    with (home / "long.safetensors").open("ab") as stream:
+        stream.write(b"more")
+    names = ("torn", "gone", "burnt", "long")
+    torn, gone, burnt, long = (str(home / f"{name}.safetensors") for name in names)
+    assert main(["judge", torn, gone, burnt, long, "sample.wieght=1"]) == 2
     said = capsys.readouterr().err
-    assert "3 problems" in said
-    assert all(each in said for each in (torn, gone, "sample.wieght"))
+    assert "5 problems" in said
+    assert all(each in said for each in (torn, gone, burnt, long, "sample.wieght"))
+    assert "2 tensors hold NaN or infinity" in said and "overlap or leave gaps" in said
     assert not (home / "outputs").exists()

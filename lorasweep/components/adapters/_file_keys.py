@@ -8,6 +8,7 @@ Letters: O outputs, I inputs, k the kernel's numbers (1 for a linear layer), r t
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -35,6 +36,8 @@ _RENAMED = {
     "w_norm": "diff",
     "b_norm": "diff_b",
 }
+_BY_ROW = {"up", "up_bias", "diff", "diff_b", "dora_scale", "magnitude", "hada_w1_a", "hada_w2_a"}  # first side: O
+_ALIKE = {"alpha", "down", "hada_w1_b", "hada_w2_b"}  # the same for every output
 _EITHER = {"alpha", "dora_scale", "magnitude", "diff_b", "up_bias"}  # beside what makes the kind
 _KINDS: tuple[tuple[str, frozenset[str], frozenset[str]], ...] = (  # kind, factors that it has, and may have
     ("lora", frozenset({"down", "up"}), frozenset({"mid"})),
@@ -69,6 +72,7 @@ class FileModule:
         keys: of the file, by factor.
         shapes: by factor.
         told_scale: of the product, alpha / r, where alpha is no tensor of the file.
+        rows: the first output that is meant, and how many, going on at the start after the last; None: all of them.
     """
 
     name: str
@@ -76,6 +80,25 @@ class FileModule:
     keys: Mapping[str, str]
     shapes: Mapping[str, Shape] = field(repr=False)
     told_scale: float
+    rows: tuple[int, int] | None = None
+
+    def can_be_cut(self, outputs: int) -> bool:
+        """Whether each of so many outputs has its own rows of factors."""
+        own = self.keys.keys() - _ALIKE
+        return own <= _BY_ROW and all(self.shapes[factor][:1] == (outputs,) for factor in own)
+
+    def cut(self, start: int, count: int) -> FileModule:
+        """What it is for some of its outputs."""
+        shapes = {factor: (count, *shape[1:]) if factor in _BY_ROW else shape for factor, shape in self.shapes.items()}
+        return dataclasses.replace(self, shapes=shapes, rows=(start, count))
+
+    def rows_of(self, factor: str, tensor: Any) -> Any:
+        """The rows of one of its tensors that are meant."""
+        if self.rows is None or factor not in _BY_ROW:
+            return tensor
+        start, count = self.rows
+        end = start + count
+        return tensor[start:end] if end <= len(tensor) else tensor.roll(-start, 0)[:count]
 
     @property
     def rank(self) -> int | None:
@@ -158,8 +181,7 @@ def _split(key: str) -> tuple[str, str] | None:
 
 def _plain(module: str) -> str:
     """A module's name without the attention processors that diffusers once put into it."""
-    module = re.sub(r"\.processor\.(to_[qkv])$", r".\1", module)
-    return re.sub(r"\.(processor\.)?to_out$", ".to_out.0", module)
+    return re.sub(r"\.processor\.(to_[qkv]|to_out)$", r".\1", module)
 
 
 def _is_wide(shape: Shape) -> bool:

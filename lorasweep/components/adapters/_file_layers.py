@@ -150,8 +150,20 @@ class FileLayer(torch.nn.Module, BaseTunerLayer):
         tensors = {"weight": self.weight_of[name] * weight}
         if plain.bias is not None:
             tensors["bias"] = torch.zeros_like(plain.bias).float() if bias is None else self.weight_of[name] * bias
-        more: torch.Tensor = torch.func.functional_call(plain, tensors, (inputs.float(),))
+        with _as_its_class(plain):
+            more: torch.Tensor = torch.func.functional_call(plain, tensors, (inputs.float(),))
         return outputs + more.to(outputs.dtype)
+
+
+@contextlib.contextmanager
+def _as_its_class(layer: Any) -> Iterator[None]:
+    """Have a layer compute with whatever weight it holds, also where it is made to read stored ones."""
+    own = layer.__dict__.pop("forward", None)
+    try:
+        yield
+    finally:
+        if own is not None:
+            layer.forward = own
 
 
 def _lengths(weight: torch.Tensor, moved: torch.Tensor, own: Factors) -> torch.Tensor:
@@ -230,7 +242,7 @@ def build_file(base: Base, file: Path) -> FileAdapter:
         part, inner = path.split(".", 1)
         own = {factor: key for factor, key in module.keys.items() if factor != "alpha" or module.kind == "oft"}
         keys |= {f"{path}.factors.{factor}": key for factor, key in own.items()}
-        factors = {factor: tensors[key].to(base.device) for factor, key in own.items()}
+        factors = {factor: module.rows_of(factor, tensors[key]).to(base.device) for factor, key in own.items()}
         held = base.parts[part].get_submodule(inner)
         base.parts[part].set_submodule(inner, FileLayer(held, name, module.kind, _scale(module, tensors), factors))
     parts = {path.split(".", 1)[0] for path in placed}

@@ -4,6 +4,7 @@
     lora_unet_mid_block_attentions_0_proj_in       kohya, LyCORIS, OneTrainer, ai-toolkit
     diffusion_model.middle_block.1.proj_in         ComfyUI; the original code's names (sgm)
     lora_unet_middle_block_1_proj_in               those, as kohya writes them for SDXL
+    diffusion_model.double_blocks.0.img_attn.qkv   likewise of transformers, where one module may be several here
 
 Every name is made from the base's own modules, so none can be split at a wrong underscore.
 """
@@ -12,12 +13,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 
 from lorasweep.components.adapters._file_keys import FileModule, Shape, read_modules, some
+from lorasweep.components.adapters._native_names import Place, native_places
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.kohya_names import anima_name, is_anima
 from lorasweep.core.original_names import original_names
 from lorasweep.core.protocols import is_text_encoder
 
@@ -64,12 +66,14 @@ def place(file: Path, shapes: Mapping[str, Shape]) -> dict[str, FileModule]:
         where = names.get(name)
         if where is None:
             nowhere.append(name)
-        elif where in placed:
+            continue
+        parts = _parts(module, where, shapes)
+        if not parts or not all(_fits(part, shapes[path]) for path, part in parts.items()):
+            here = ", ".join(str(shapes[path]) for path in where.paths)
+            misfits.append(f"{name} of {module.output or module.shapes}, here {here}")
+        elif parts.keys() & placed.keys():
             twice.append(name)
-        elif not _fits(module, shapes[where]):
-            misfits.append(f"{name} of {module.output or module.shapes}, here {shapes[where]}")
-        else:
-            placed[where] = module
+        placed |= parts
     problems = []
     if nowhere:
         problems.append(f"{len(nowhere)} of {len(modules)} modules are not in this base ({some(nowhere)})")
@@ -95,6 +99,17 @@ def is_text(name: str) -> bool:
     )
 
 
+def _parts(module: FileModule, where: Place, shapes: Mapping[str, Shape]) -> dict[str, FileModule]:
+    """What a file's module is for each of the base's: itself, or rows of it; nothing where it has no such rows."""
+    counts = [shapes[path][0] for path in where.paths]
+    if len(counts) == 1 and not where.swapped:
+        return {where.paths[0]: module}
+    if not module.can_be_cut(sum(counts)):
+        return {}
+    starts = [counts[0] // 2] if where.swapped else accumulate(counts[:-1], initial=0)
+    return {path: module.cut(start, count) for path, start, count in zip(where.paths, starts, counts, strict=True)}
+
+
 def _fits(module: FileModule, shape: Shape) -> bool:
     if module.kind == "ia3":
         return math.prod(module.shapes["ia3"]) in shape[:2]
@@ -108,9 +123,9 @@ def _fits(module: FileModule, shape: Shape) -> bool:
     return weight and all(bias == shape[0] for bias in biases) and all(length in shape[:2] for length in lengths)
 
 
-def find_names(paths: Iterable[str]) -> dict[str, str]:
+def find_names(paths: Iterable[str]) -> dict[str, Place]:
     """Map every name that a file may use to the base's module, `unet.<module>` or `text_encoder.<module>`."""
-    found: dict[str, str] = {}
+    found: dict[str, Place] = {}
     paths = list(paths)
     original = original_names([path.removeprefix("unet.") for path in paths if path.startswith("unet.")])
     for path in paths:
@@ -118,13 +133,19 @@ def find_names(paths: Iterable[str]) -> dict[str, str]:
         short = inner.removeprefix("text_model.")
         forms = (inner, original.get(inner, inner)) if not is_text_encoder(part) else (f"text_model.{short}", short)
         for form in forms:
-            for root in _DOTTED[part]:
-                found.setdefault(root + form, path)
-            for root in _UNDERSCORED[part]:
-                found.setdefault(root + form.replace(".", "_"), path)
-    if is_anima(paths):
-        found |= {anima_name(path): path for path in paths}
+            _add(found, part, form, Place((path,)))
+    for form, place in native_places(paths):
+        _add(found, "transformer", form, place)
+    for name, place in [(name, place) for name, place in found.items() if name.endswith("to_out.0")]:
+        found.setdefault(name.removesuffix(".0"), place)  # as diffusers' attention processors had it
     return found
+
+
+def _add(found: dict[str, Place], part: str, form: str, place: Place) -> None:
+    for root in _DOTTED[part]:
+        found.setdefault(root + form, place)
+    for root in _UNDERSCORED[part]:
+        found.setdefault(root + form.replace(".", "_"), place)
 
 
 def family(modules: Mapping[str, FileModule]) -> str | None:

@@ -224,7 +224,8 @@ class PeftAdapter:
         for path, module in placed.items():
             for factor in module.keys.keys() & FACTORS.keys():
                 key = f"{path}.{FACTORS[factor]}"
-                state[key] = held[module.keys[factor]].reshape(own[key].shape).float()
+                tensor = module.rows_of(factor, held[module.keys[factor]].float())
+                state[key] = tensor.reshape(own[key].shape)
         if spoilt := [key for key, tensor in state.items() if not tensor.isfinite().all()]:
             message = f"{len(spoilt)} tensors hold NaN or infinity ({_some(spoilt)}); {file}"
             raise InputError(Problem(KEY, message, "the training diverged: take an earlier file"))

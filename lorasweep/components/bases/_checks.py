@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasweep.components.bases import _families, _files, _finite
+from lorasweep.components.bases import _families, _files
 from lorasweep.components.bases._checkpoint_names import absent_tensors
 from lorasweep.components.bases._families import FAMILIES, Family
-from lorasweep.core import registry
+from lorasweep.core import finite, registry
 from lorasweep.core.files import file_digest, find_object, read_object
 from lorasweep.core.printable import some
 from lorasweep.core.protocols import is_text_encoder
@@ -356,7 +356,7 @@ def _broken(file: Path, name: str, beginnings: tuple[str, ...]) -> list[Finding]
     if quantised:
         hint = "these are made for drawing only: take the file in fp16 or bf16"
         return [_of_path(f"must have weights that are not quantised, got {name} with {some(quantised)}", hint)]
-    broken = _finite.broken_tensors(file, file_digest(file), beginnings)
+    broken = finite.broken_tensors(file, file_digest(file), beginnings)
     if not broken:
         return []
     hint = f"a merge or a download went wrong, which no learning rate mends: {_ANOTHER_COPY}"

@@ -356,8 +356,10 @@ def name_other(tensors: Mapping[str, Tensor], family: Family) -> tuple[str, str]
         if any(re.match(beginning, name) for name in plain):
             return what, whole if hint is _WHOLE else hint
     found = family_of(tensors)
-    if found is None and any(name.startswith("conditioner.embedders.") for name in tensors):
+    if found is None and any(name.startswith("conditioner.embedders.0.model.") for name in tensors):
         return "an SDXL refiner, which nobody trains LoRAs on", "give the SDXL base"
+    if found is None and any(name.startswith("conditioner.embedders.") for name in tensors):
+        return "an SDXL without its second text encoder", whole
     if not any(name.startswith(UNET) for name in tensors):
         alone = (what for beginning, what in _ALONE if any(re.match(beginning, name) for name in tensors))
         return next(alone, "nothing that is known"), whole

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from lorasweep.components.buckets._sides import WrittenSide, checked, to_base
+from lorasweep.core.ranges import apart
 from lorasweep.core.records import BaseOptions, Bucket
 
-
-def _apart(sizes: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-    if len(set(sizes)) < len(sizes):
-        raise ValueError("must not repeat a size")
-    return sizes
-
-
 _SOME = Field(min_length=1, title="have at least one size", description="override: buckets.sizes=[[512,512]]")
-Sizes = Annotated[tuple[tuple[WrittenSide, WrittenSide], ...], _SOME, AfterValidator(_apart)]
+Sizes = Annotated[tuple[tuple[WrittenSide, WrittenSide], ...], _SOME, apart("size")]
 
 
 def build(base: BaseOptions, *, sizes: Sizes, upscale: bool) -> tuple[Bucket, ...]:

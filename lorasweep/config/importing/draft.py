@@ -77,7 +77,7 @@ class Draft:
     differs: list[Note] = field(default_factory=list)
     left_out: list[Note] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
     def given(self, option: str) -> bool:

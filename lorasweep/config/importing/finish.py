@@ -18,7 +18,7 @@ from lorasweep.core.errors import ConfigError, Problem
 SaidT = TypeVar("SaidT", Line, Note, Problem)
 
 # May be on another machine, or only known to the person.
-_PLACES = ("base.path", "dataset.path", "regularization.reg_images.path")
+_PLACES = ("base.path", "base.adapter", "dataset.path", "regularization.reg_images.path")
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Given:
     subsets: list[dict[str, Any]]
     notes: list[Note] = field(default_factory=list)
     left_out: list[Note] = field(default_factory=list)
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
 
 def read(config: Path, dataset: Path | None = None) -> Given:

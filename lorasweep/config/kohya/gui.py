@@ -38,9 +38,9 @@ def as_options(path: Path) -> tuple[dict[str, Any], dict[str, str], list[Note]] 
         what = "is of kohya_ss, but of no LoRA: it has no LoRA_type"
         raise ConfigError(Problem(str(path), what, "only LoRAs are trained here"), subject="the kohya files")
     for box, base in _TABLE["other_bases"].items():
-        if fields.get(box) is True:
-            what = f"is of a training of {base}, must be of Stable Diffusion 1.x, 2.x or XL"
-            raise ConfigError(Problem(box, what, "such a base cannot be trained here"), subject=str(path))
+        if fields.get(box) is True and fields["LoRA_type"] != "Flux1":
+            what = f"is of a training of {base}, must be of Stable Diffusion 1.x, 2.x or XL, or of LoRA_type Flux1"
+            raise ConfigError(Problem(box, what, "write a recipe by docs/flags.md"), subject=str(path))
     names = {theirs: own for own, theirs in _TABLE["renamed"].items() if own in fields}
     options = {_TABLE["renamed"].get(field, field): value for field, value in fields.items() if _is_handed_on(field)}
     options |= _network(fields, names)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
-from lorasweep.config.importing.adapter import has_dropout, put_init
+from lorasweep.config.importing.adapter import put_dropout, put_init, put_rank
 from lorasweep.config.importing.draft import Draft
+from lorasweep.config.kohya import flow
 
 _LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")
 _ALGORITHMS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr", "ia3": "ia3", "dylora": "dylora"}
+_RANK = ("network_dim", "network_alpha")
 _PRESETS = {"full": "full", "attn-mlp": "attn-mlp", "attn-only": "attn"}
 _OF_OTHER_BASES = re.compile(r"networks\.\w+_(flux|sd3|lumina|anima|hunyuan\w*|wan|framepack|qwen\w*|zimage|fk)")
 _STANDS_IN = "no adapter of ours is that; a LoRA stands in for it"
@@ -21,10 +23,15 @@ _DYLORA_DIFFERS = (
 def translate_network(draft: Draft) -> None:
     """Decide the adapter, but for whether the text encoder is trained."""
     module = draft.take("network_module")
-    if module and _OF_OTHER_BASES.fullmatch(module):
-        what = f"must be of Stable Diffusion 1.x or 2.x, got {module}"
-        draft.problem("network_module", what, "such a base cannot be trained here")
-    if module in _LYCORIS:
+    if base := flow.BASES.get(module):
+        name = _flow(draft, base)
+    elif module and _OF_OTHER_BASES.fullmatch(module):
+        what = f"must be of Stable Diffusion, FLUX.1 or Anima, got {module}"
+        draft.problem(
+            "network_module", what, "networks of other bases are not translated: write a recipe by docs/flags.md"
+        )
+        name = _lora(draft)
+    elif module in _LYCORIS:
         name = _lycoris(draft)
     elif module == "networks.dylora":
         name = _dylora(draft)
@@ -41,15 +48,6 @@ def translate_network(draft: Draft) -> None:
             draft.leave(argument, draft.table.unsupported.get(argument, f"adapter={name} has nothing like it"))
 
 
-def _rank(draft: Draft) -> tuple[int, float]:
-    """Decide dim and alpha; an alpha of 0 means the dim."""
-    dim = draft.take("network_dim")
-    alpha = draft.take("network_alpha") or float(dim)
-    draft.put("adapter.dim", dim, "network_dim")
-    draft.put("adapter.alpha", alpha, "network_alpha")
-    return dim, alpha
-
-
 def _convolutions(draft: Draft, conv_dim: int, conv_alpha: float) -> None:
     draft.put("adapter.conv_dim", conv_dim, "network_args.conv_dim")
     draft.put("adapter.conv_alpha", conv_alpha, "network_args.conv_alpha")
@@ -61,7 +59,7 @@ def _convolutions(draft: Draft, conv_dim: int, conv_alpha: float) -> None:
 
 def _one_rank(draft: Draft) -> None:
     """Decide dim and alpha of an adapter whose convolutions have no rank of their own."""
-    for key, own in zip(("conv_dim", "conv_alpha"), _rank(draft), strict=True):
+    for key, own in zip(("conv_dim", "conv_alpha"), put_rank(draft, *_RANK), strict=True):
         value = draft.take(f"network_args.{key}")
         if value and value != own:
             reason = f"this adapter has one rank for all modules: {own:g} is taken"
@@ -73,13 +71,25 @@ def _lora(draft: Draft) -> str:
     conv_dim, conv_alpha = draft.take("network_args.conv_dim"), draft.take("network_args.conv_alpha")
     name = "locon" if conv_dim else "lora"
     draft.put("adapter", name, "network_module")
-    _rank(draft)
+    put_rank(draft, *_RANK)
     if conv_dim:
         # Without conv_alpha kohya takes 1, not the other alpha; 0 means the dim.
         _convolutions(draft, conv_dim, 1.0 if conv_alpha is None else conv_alpha or float(conv_dim))
     else:
         draft.put("adapter.targets", "attn-mlp", "network_module")
     return name
+
+
+def _flow(draft: Draft, base: str) -> str:
+    draft.put("adapter", "lora", "network_module")
+    put_rank(draft, *_RANK)
+    draft.put("adapter.targets", flow.TARGETS[base], "network_module")
+    if base == "flux1_dev":
+        reason = (
+            "there queries, keys and values share one first factor, and a single block's MLP too; here each has its own"
+        )
+        draft.differ("network_module", reason)
+    return "lora"
 
 
 def _dylora(draft: Draft) -> str:
@@ -113,7 +123,7 @@ def _lycoris(draft: Draft) -> str:
         for option in ("network_dim", "network_alpha"):
             draft.ignore(option, "IA3 has no rank: it trains one factor per channel")
     elif name == "locon":
-        dim, alpha = _rank(draft)  # the convolutions get it too, where they have none of their own
+        dim, alpha = put_rank(draft, *_RANK)  # the convolutions get it too, where they have none of their own
         own_dim, own_alpha = draft.take("network_args.conv_dim"), draft.take("network_args.conv_alpha")
         _convolutions(draft, own_dim or dim, own_alpha or alpha)
     else:
@@ -152,10 +162,5 @@ def _dropout(draft: Draft, name: str) -> None:
     option = draft.first("network_args.dropout", "network_dropout")
     if option == "network_args.dropout":
         draft.ignore("network_dropout", "network_args.dropout takes its place")
-    if not (value := draft.take(option)):
-        return
-    if not has_dropout(name):
-        draft.leave(option, f"adapter={name} has no dropout")
-        return
-    draft.put("adapter.dropout", value, option)
-    draft.differ(option, "sd-scripts drops what comes out of the first factor, ours what goes into it")
+    if put_dropout(draft, option, name):
+        draft.differ(option, "sd-scripts drops what comes out of the first factor, ours what goes into it")

@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 
 from lorasweep.components.buckets.kohya import resolutions
-from lorasweep.config.importing.base import NOT_TRAINED_HERE, detect, put_path
+from lorasweep.config.importing.base import detect, put_path
 from lorasweep.config.importing.draft import Draft, Note, as_kind
 from lorasweep.config.importing.finish import Imported, finish
-from lorasweep.config.kohya import files
+from lorasweep.config.kohya import files, flow
 from lorasweep.config.kohya.images import effective, regularization_folder, translate_images
 from lorasweep.config.kohya.network import translate_network
 from lorasweep.config.kohya.optimizer import translate_optimizer
@@ -18,6 +18,7 @@ from lorasweep.config.kohya.schedule import translate_schedule
 
 _SIDES_WRITTEN_FOR_PX = 512  # bucket sides in a recipe are written for this resolution and scale with the base
 _MOST_PX = 16384  # beyond any picture; buckets are counted up to it
+_TRAINED = "Stable Diffusion 1.x, 2.x or XL, FLUX.1 or Anima"
 _PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
 
 
@@ -63,7 +64,20 @@ def _take_rates(draft: Draft) -> None:
 
 
 def _base(draft: Draft) -> None:
-    """Decide which frozen model, and how it is read."""
+    """Decide which frozen model, how it is read, and which noise levels are trained."""
+    if base := flow.BASES.get(draft.take("network_module")):
+        flow.put_base(draft, base)
+        flow.put_levels(draft, base)
+    else:
+        _stable_diffusion(draft)
+    for option in ("fp8_base", "fp8_base_unet"):
+        if draft.take(option):
+            draft.put("memory.storage", "fp8", option)
+    draft.put("noise.low", draft.take("min_timestep") / 1000, "min_timestep")
+    draft.put("noise.high", draft.take("max_timestep") / 1000, "max_timestep")
+
+
+def _stable_diffusion(draft: Draft) -> None:
     option, is_sdxl = "pretrained_model_name_or_path", draft.take("sdxl")
     kind = "sdxl" if is_sdxl else detect(draft.take(option)) or "stable_diffusion"
     draft.put("base", kind, "sdxl" if is_sdxl else option, given=True)
@@ -78,15 +92,12 @@ def _base(draft: Draft) -> None:
         draft.ignore("clip_skip", "SDXL is always read at the last layer but one, by sd-scripts too")
     else:
         draft.put("base.clip_skip", draft.take("clip_skip"), "clip_skip")
-    for option in ("fp8_base", "fp8_base_unet"):
-        if draft.take(option):
-            draft.put("memory.storage", "fp8", option)
-    draft.put("noise.low", draft.take("min_timestep") / 1000, "min_timestep")
-    draft.put("noise.high", draft.take("max_timestep") / 1000, "max_timestep")
+    for option in flow.OPTIONS:
+        draft.ignore(option, "is of flow matching")
     for other, base in draft.table.more["other_bases"].items():
         if draft.given(other):
-            what = f"is of a training of {base}, must be of Stable Diffusion 1.x, 2.x or XL"
-            draft.problem(other, what, NOT_TRAINED_HERE)
+            what = f"is of a training of {base}, must be of a base that is here: {_TRAINED}"
+            draft.problem(other, what, "of FLUX.1 and Anima, network_module says so")
 
 
 def _buckets(draft: Draft) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasweep.config.importing.adapter import put_init
+from lorasweep.config.importing.adapter import put_dropout, put_init, put_rank
 from lorasweep.config.importing.base import put_adapter, put_base
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Link
@@ -54,7 +54,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     if draft.take("model.is_v_pred"):
         draft.put("base.prediction_type", "v_prediction", "model.is_v_pred")
     links = _images(draft, given, link_into)
-    _adapter(draft)
+    _adapter(draft, base)
     _optimizer(draft)
     draft.put("noise.low", draft.take("train.min_denoising_steps") / 1000, "train.min_denoising_steps")
     highest = draft.take("train.max_denoising_steps")
@@ -69,7 +69,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
 def _levels(draft: Draft, base: str) -> None:
     """Of flow matching; on Stable Diffusion one is as likely as another."""
     asked = draft.take("train.timestep_type")
-    if base in ("stable_diffusion", "sdxl"):
+    if base in common.PREDICT_NOISE:
         if asked != "sigmoid":
             draft.leave("train.timestep_type", "one noise level is as likely as another on this base")
         return
@@ -106,25 +106,32 @@ def _preserve(draft: Draft, *, is_alone: bool) -> None:
     draft.differ(option, "ours takes the trigger out of the caption; there a class stands in its place")
 
 
-def _adapter(draft: Draft) -> None:
+def _adapter(draft: Draft, base: str) -> None:
     name = draft.choose("network.type")
     conv = draft.take("network.conv")
+    if base not in common.PREDICT_NOISE:
+        conv = None
+        for option in ("network.conv", "network.conv_alpha"):
+            draft.ignore(option, "there are no convolutions in the blocks of this base")
     name = "locon" if name == "lora" and conv else name
     draft.put("adapter", name, "network.type")
     dim = draft.first("network.rank", "network.linear")
-    common.put_rank(draft, dim, draft.first("network.linear_alpha", "network.alpha"))
+    put_rank(draft, dim, draft.first("network.linear_alpha", "network.alpha"))
     if name == "locon":
         draft.put("adapter.conv_dim", conv or draft.take(dim), "network.conv")
         conv_alpha = draft.take("network.conv_alpha")
         draft.put("adapter.conv_alpha", conv_alpha or float(conv or draft.take(dim)), "network.conv_alpha")
-    else:
+    elif base in (*common.PREDICT_NOISE, "flux2_klein"):
         draft.put("adapter.targets", "attn-mlp", "network.type")
+    else:
+        draft.put("adapter.targets", "full", "network.type")
+        draft.differ("network.type", "ai-toolkit takes every layer of the main blocks; ours of refiners too")
     if name == "lokr":
         draft.put("adapter.factor", draft.take("network.lokr_factor"), "network.lokr_factor")
         if draft.take("network.lokr_full_rank"):
             reason = "both matrices are whole there; ours is of low rank where its sides are large"
             draft.leave("network.lokr_full_rank", reason, True)
-    common.put_dropout(draft, "network.dropout", name)
+    put_dropout(draft, "network.dropout", name)
     put_init(draft, "network.pretrained_lora_path")
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing import optimizer
-from lorasweep.config.importing.adapter import has_dropout
 from lorasweep.config.importing.draft import Draft, as_kind
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.folders import Folder, put_folders
@@ -18,6 +17,7 @@ from lorasweep.config.importing.optimizer import Kind
 
 Options = dict[str, Any]
 Beside = Callable[[str], Any]  # reads a file that a config names, as data; None where it is not here
+PREDICT_NOISE = ("stable_diffusion", "sdxl")  # bases that do, or v; all others are trained with flow matching
 _MOST_PX = 16384  # beyond any picture
 
 
@@ -154,22 +154,6 @@ def put_buckets(draft: Draft, option: str, *, on: bool) -> None:
         draft.put("base.bucket_step", math.gcd(64, side.value), side.option)
     if on:
         draft.differ(option, f"{draft.table.label} has its own list of aspects; kohya's buckets stand in for it")
-
-
-def put_rank(draft: Draft, dim: str, alpha: str) -> None:
-    """Decide dim and alpha; an alpha that is not given, or 0, is the dim where the trainer has no default."""
-    draft.put("adapter.dim", draft.take(dim), dim)
-    draft.put("adapter.alpha", draft.take(alpha) or float(draft.take(dim)), alpha)
-
-
-def put_dropout(draft: Draft, option: str, adapter: str) -> None:
-    """Decide the dropout of an adapter that has one."""
-    if not (share := draft.take(option)):
-        return
-    if has_dropout(adapter):
-        draft.put("adapter.dropout", share, option)
-    else:
-        draft.leave(option, f"adapter={adapter} has no dropout", share)
 
 
 def put_no_seed(draft: Draft, option: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasweep.config.importing.adapter import put_init
+from lorasweep.config.importing.adapter import put_dropout, put_init, put_rank
 from lorasweep.config.importing.base import put_base
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Link
@@ -46,6 +46,8 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     if (method := draft.options.get("training_method")) not in (None, "LORA"):
         draft.problem("training_method", f"must be LORA, got {method!r}", "only LoRAs are trained here")
     base = put_base(draft, kind="model_type", path="base_model_name")
+    if base not in common.PREDICT_NOISE:
+        _take_transformer(draft)
     _read_base(draft, base)
     links = _images(draft, given, link_into)
     _adapter(draft)
@@ -54,6 +56,16 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     draft.put("train.max_steps", None, "epochs")
     common.put_no_seed(draft, "seed")
     return links
+
+
+def _take_transformer(draft: Draft) -> None:
+    """Read the options of the transformer, not those of a UNet that this base does not have."""
+    for option in [option for option in draft.options if option.startswith("unet.")]:
+        del draft.options[option]
+    for option in [option for option in draft.options if option.startswith("transformer.")]:
+        renamed = f"unet.{option.removeprefix('transformer.')}"
+        draft.options[renamed] = draft.options.pop(option)
+        draft.names[renamed] = option
 
 
 def _read_base(draft: Draft, base: str) -> None:
@@ -101,14 +113,14 @@ def _adapter(draft: Draft) -> None:
         draft.differ("lora_decompose", "ours has a magnitude per output, as the paper")
     draft.put("adapter", name, "lora_decompose" if name == "dora" else "peft_type")
     rank = "lokr_dim" if name == "lokr" else "lora_rank"
-    common.put_rank(draft, rank, "lora_alpha")
+    put_rank(draft, rank, "lora_alpha")
     draft.put("adapter.targets", draft.choose("layer_filter_preset"), "layer_filter_preset")
     if draft.lines["adapter.targets"].value == "full":
         draft.differ("layer_filter_preset", "their full takes every layer of the UNet; ours ends at the blocks")
     if name == "lokr":
         draft.put("adapter.decompose_both", draft.take("lokr_decompose_both"), "lokr_decompose_both")
         draft.put("adapter.factor", draft.take("lokr_decompose_factor"), "lokr_decompose_factor")
-    common.put_dropout(draft, "dropout_probability", name)
+    put_dropout(draft, "dropout_probability", name)
     put_init(draft, "lora_model_name")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasweep.config.importing.adapter import put_init
+from lorasweep.config.importing.adapter import put_dropout, put_init, put_rank
 from lorasweep.config.importing.base import put_adapter, put_base
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Link
@@ -18,6 +18,7 @@ from lorasweep.config.trainers.common import Given
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _OF_IMAGES = (None, "image", "eval")
 _PX = 1_000_000
+_TARGETS = {frozenset({"Attention"}): "attn", frozenset({"Attention", "FeedForward"}): "attn-mlp"}
 
 
 def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
@@ -44,7 +45,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     """Decide all keys that are not one option each."""
     if (kind := draft.options.get("model_type")) not in (None, "lora"):
         draft.problem("model_type", f"must be lora, got {kind!r}", "only LoRAs are trained here")
-    put_base(draft, kind="model_family", path="pretrained_model_name_or_path")
+    base = put_base(draft, kind="model_family", path="pretrained_model_name_or_path")
     put_adapter(draft, "assistant_lora_path")
     if asked := draft.take("prediction_type"):
         draft.put("base.prediction_type", asked, "prediction_type")
@@ -60,6 +61,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _adapter(draft)
     _optimizer(draft)
     _budget(draft)
+    _levels(draft, base)
     if draft.take("offset_noise"):
         draft.put("noise.offset", draft.take("noise_offset"), "noise_offset")
         draft.differ(
@@ -128,16 +130,27 @@ def _adapter(draft: Draft) -> None:
         name, option = ("dora", "use_dora") if draft.take("use_dora") else ("lora", "lora_type")
     draft.put("adapter", name, option)
     if is_lycoris:
-        common.put_rank(draft, "lycoris.linear_dim", "lycoris.linear_alpha")
+        put_rank(draft, "lycoris.linear_dim", "lycoris.linear_alpha")
+        _lycoris_targets(draft)
         for unused in ("lora_rank", "lora_alpha", "lora_dropout"):
             draft.ignore(unused, "LyCORIS has its own")
     else:
-        common.put_rank(draft, "lora_rank", "lora_alpha")
-        common.put_dropout(draft, "lora_dropout", name)
-    draft.put("adapter.targets", "attn", option)
+        put_rank(draft, "lora_rank", "lora_alpha")
+        put_dropout(draft, "lora_dropout", name)
+        draft.put("adapter.targets", "attn", option)
     if name == "lokr":
         draft.put("adapter.factor", draft.take("lycoris.factor"), "lycoris.factor")
     put_init(draft, "init_lora")
+
+
+def _lycoris_targets(draft: Draft) -> None:
+    """Decide the modules by the classes that LyCORIS looks for: all of the blocks' when it is not told."""
+    option = "lycoris.apply_preset.target_module"
+    asked = draft.options.get(option)
+    classes = frozenset(map(str, asked)) if isinstance(asked, list) else frozenset()
+    draft.put("adapter.targets", _TARGETS.get(classes, "full"), option)
+    if classes and classes not in _TARGETS:
+        draft.leave(option, "the whole blocks stand in for these classes")
 
 
 def _optimizer(draft: Draft) -> None:
@@ -151,6 +164,26 @@ def _optimizer(draft: Draft) -> None:
     if asked == "polynomial":
         draft.differ("lr_scheduler", "there it falls with power lr_power [0.8] to lr_end; ours is a line to 0")
     draft.put("scheduler.warmup", draft.take("lr_warmup_steps"), "lr_warmup_steps")
+
+
+def _levels(draft: Draft, base: str) -> None:
+    """Decide the noise levels of flow matching."""
+    sigmoid, shift, by_size = "flow_sigmoid_scale", "flow_schedule_shift", "flow_schedule_auto_shift"
+    if base in common.PREDICT_NOISE:
+        for option in ("flow_use_uniform_schedule", sigmoid, shift, by_size):
+            draft.ignore(option, "is of flow matching")
+        return
+    if draft.take("flow_use_uniform_schedule"):
+        draft.put("noise.levels", "uniform", "flow_use_uniform_schedule")
+        draft.ignore(sigmoid, "levels are uniform")
+    else:
+        draft.put("noise.levels", "logit_normal", sigmoid)
+        draft.put("noise.std", draft.take(sigmoid), sigmoid)
+    if draft.take(by_size):
+        draft.put("noise.shift", "dynamic", by_size)
+        draft.ignore(shift, f"levels shift with the size: {by_size}")
+    else:
+        draft.put("noise.shift", draft.take(shift) or 1.0, shift)
 
 
 def _budget(draft: Draft) -> None:

@@ -151,12 +151,6 @@ class Findings:
         return [rated for folder in folders for rated in read_rated(folder)]
 
     @property
-    def calibrations(self) -> tuple[str, ...]:
-        """Digests of the limits that trials were judged by; scores under different ones do not compare."""
-        found = {str(trial.state.verdict.get("calibration", "")) for trial in self.trials}
-        return tuple(sorted(found - {""}))
-
-    @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds that were declared, ascending."""
         return tuple(sorted({trial.state.seed for trial in self.trials}))

@@ -49,7 +49,7 @@ def shortened(override: str) -> str:
 
 def verdict(findings: Findings) -> list[str]:
     """The answer in a few sentences, the most important first."""
-    ranked = [row for row in findings.arms if row.value is not None]
+    ranked, trials = [row for row in findings.arms if row.value is not None], findings.state.trials
     if not ranked:
         counts = [f"{count} {spoken(status)}" for status, count in findings.state.counts.items()]
         return [f"No answer yet: no trial has a value ({', '.join(counts)})."]
@@ -61,9 +61,9 @@ def verdict(findings: Findings) -> list[str]:
         _judged(ranked, "undercooked", "Not learned yet"),
         _failed(findings),
         _unfinished(findings),
-        _other_limits(findings),
+        *(f"Trials were {by}." for by in comparable.several_calibrations(each.verdict for each in trials)),
         *(f"Trials are {left_out}." for left_out in comparable.told(findings.state.left_out)),
-        *(f"Trials were {on}." for on in comparable.several_devices(each.device for each in findings.state.trials)),
+        *(f"Trials were {on}." for on in comparable.several_devices(each.device for each in trials)),
     ]
     return [sentence for sentence in told if sentence]
 
@@ -175,11 +175,6 @@ def _unfinished(findings: Findings) -> str:
         return ""
     going = "it is being cooked now" if findings.state.driver else "the same command continues it"
     return f"Not over: {findings.state.finished} of {findings.state.total} trials have ended; {going}."
-
-
-def _other_limits(findings: Findings) -> str:
-    count = len(findings.calibrations)
-    return f"Trials were judged by {count} calibrations: their scores do not compare." if count > 1 else ""
 
 
 def costs(findings: Findings) -> list[str]:

@@ -42,6 +42,7 @@ from lorasweep.results.tracking.reading import (
 from lorasweep.results.tracking.store import Store, StoreUnavailable, open_store
 from lorasweep.results.tracking.sweep_content import sweep_content
 from lorasweep.results.tracking.view import push_view, sweep_view
+from lorasweep.trial.judge.score import IDENTITY, SCORE, UTILITY
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -56,7 +57,7 @@ DOCUMENTS = (ADAPTER_FILE, RECIPE_FILE, RESULT_FILE)
 DATA = "lora"  # the folder of these among the model's files
 MODEL_TYPE = "lora adapter"
 LOADER = "lorasweep.results.mlflow_model"
-HEADLINE = (notes.UTILITY, notes.SCORE, "identity/score")
+HEADLINE = (UTILITY, SCORE, IDENTITY)
 
 
 @dataclass

@@ -12,9 +12,9 @@ from typing import Any
 
 from lorasweep.core.markdown import code, cut, plain, table
 from lorasweep.sweep.comparable import several_devices
+from lorasweep.trial.judge.score import SCORE, UTILITY
 
 LONGEST = 5000  # characters; what MLflow takes of a tag
-SCORE, UTILITY = "overcook/score", "overcook/utility"
 
 
 def sweep_note(

@@ -37,16 +37,17 @@ from lorasweep.results.tracking.content import (
     rating_points,
 )
 from lorasweep.results.tracking.reading import SweepFiles, TrialFiles
+from lorasweep.trial.judge.score import IDENTITY, SCORE, UTILITY
 
 SHEET_KEY = "contact_sheet"
 BY_TRIAL = "by_trial"
 TOLD_BY_TRIAL = (
-    notes.UTILITY,
-    notes.SCORE,
+    UTILITY,
+    SCORE,
     "overcook/done_at_step",
     "overcook/done_at_exposures",
     "overcook/burned_at_step",
-    "identity/score",
+    IDENTITY,
     "prompt_control/score",
     "generalisation/gap",
     "prior_drift/class",

@@ -19,13 +19,12 @@ from urllib.parse import urlencode
 
 from lorasweep.results.params import HEADLINE
 from lorasweep.results.tracking.content import PREFIX, RunContent
-from lorasweep.results.tracking.notes import SCORE, UTILITY
 from lorasweep.results.tracking.reading import SweepFiles
 from lorasweep.results.tracking.store import Store
+from lorasweep.trial.judge.score import IDENTITY, SCORE, UTILITY
 
 UI_VERSION = "3.17"  # of mlflow
 TAG_PREFIX = "mlflow.sharedViewState."
-IDENTITY = "identity/score"
 EXPOSURES = f"{PREFIX['rung']}exposures_per_image"
 VERDICT_TAGS = ("lorasweep.verdict", "lorasweep.done_at", "lorasweep.burned_at")
 MOST_AXES = 8  # of the parallel coordinates; more are not read

@@ -30,7 +30,7 @@ Message = dict[str, Any]
 class LaunchOptions:
     """What a launcher is asked for."""
 
-    trial_module: str  # has TrialResources, cook and draw_base_samples
+    trial_module: str  # has TrialResources, cooking, train and draw_base_samples
     jobs: int  # how many trials there can be at the same time, so that more workers would idle
     gpus_wanted: bool = True  # whether any trial may be trained on a GPU
     recipes: Sequence[Recipe] = ()  # those that are known, for what must be where they are trained

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from lorasweep.sweep.remote.line import HostError, Line, LineLost
+from lorasweep.sweep.remote.line import WORK_S, HostError, Line, LineLost
 from lorasweep.sweep.remote.member import HELLO_S, LEAVE_S
 
 # Ray kills an actor's children with it. The host is none: it hears that its line ended, and leaves nothing behind.
@@ -44,7 +44,7 @@ class Actor:
                 with suppress(subprocess.TimeoutExpired):
                     self._line.process.wait(LEAVE_S)
                 return {"answer": None}, b""
-            answer, found = self._line.call(method, data, **arguments)
+            answer, found = self._line.call(method, data, timeout_s=WORK_S, **arguments)
         except HostError as error:
             return {"refused": str(error)}, b""
         except LineLost as error:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lorasweep.core.ranges import Text
+from lorasweep.core.ranges import Text, apart
 from lorasweep.core.records import LauncherOptions
 from lorasweep.sweep.launchers import Found, LaunchOptions
 from lorasweep.sweep.remote.line import Line
@@ -25,7 +25,8 @@ OPTIONS = ("BatchMode=yes", "ConnectTimeout=3", "ServerAliveInterval=15", "Serve
 
 # A sweep file may be a stranger's: neither name may be an option of ssh or a piece of shell.
 Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.@%-]*(:\d+)?$", title="be HOST, USER@HOST or HOST:PORT")]
-Hosts = Annotated[tuple[Host, ...], Field(min_length=1, title="name at least one machine", examples=[["gpu1"]])]
+_SOME = Field(min_length=1, title="name at least one machine", examples=[["gpu1"]])
+Hosts = Annotated[tuple[Host, ...], _SOME, apart("machine")]
 Program = Annotated[str, Field(pattern=r"^[\w.~/][\w.~/+-]*$", title="be a program or its path")]
 
 
@@ -90,7 +91,8 @@ class _SshLine(Line):
     """A line whose complaints are in people's words."""
 
     def __init__(self, words: Sequence[str], python: str) -> None:
-        self._names = {"host": words[-2], "python": python}
+        *_, option, port, _, host, _ = words
+        self._names = {"host": f"-p {port} {host}" if option == "-p" else host, "python": python}
         super().__init__(words)
 
     def complaint(self) -> str:

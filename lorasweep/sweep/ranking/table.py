@@ -26,6 +26,7 @@ from lorasweep.sweep import comparable
 from lorasweep.sweep.ranking.leaderboard import ArmRow, rank_arms, standing
 from lorasweep.sweep.ranking.noise import sentence
 from lorasweep.sweep.ranking.state import SweepState, TrialState
+from lorasweep.trial.judge.score import SCORE
 
 STYLES = {
     Status.WAITING: "dim",
@@ -42,7 +43,7 @@ VERDICT_STYLES = {"done": "green", "overcooked": "red", "undercooked": "yellow"}
 # Columns of the leaderboard: heading, metric; the most telling first, since a narrow terminal drops the last.
 # A column that nobody measured is left out.
 COLUMNS = (
-    ("overcook", "overcook/score"),
+    ("overcook", SCORE),
     ("identity", "identity/score"),
     ("control", "prompt_control/score"),
     ("drift", "prior_drift/class"),
@@ -51,7 +52,6 @@ COLUMNS = (
 )
 COLUMN_WIDTH = 10  # a heading or a number, and the gap
 AROUND_COLUMNS = 34  # rank, value, seeds, verdict and their gaps
-OVERCOOK = "overcook/score"
 BAR_WIDTH = 12
 BARS_FROM_WIDTH = 96
 REFRESH_PER_S = 4
@@ -118,7 +118,7 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
             _status(trial),
             _progress(trial) if bars else f"{trial.step}/{trial.steps}",
             number(trial.loss),
-            number(trial.metrics.get(OVERCOOK)),
+            number(trial.metrics.get(SCORE)),
             number(trial.value if trial.value is not None else trial.metrics.get(state.metric)),
             duration(trial.eta_s or None),
         ]
@@ -128,8 +128,8 @@ def render_state(state: SweepState, *, max_rows: int, width: int = BARS_FROM_WID
     if hidden:
         parts.append(_text(f"  and {hidden} more", style="dim"))
     parts.append(_summary(state))
-    parts += [Padding(each, (0, 0, 0, 2)) for each in _noise(state)]
-    parts += [Padding(each, (0, 0, 0, 2)) for each in _left_out(state)]
+    below = [*_noise(state), *_warned(comparable.told(state.left_out))]
+    parts += [Padding(each, (0, 0, 0, 2)) for each in below]
     parts += [_text(f"  note: {note}", style="yellow") for note in state.notes]
     parts += [_text(f"  {t.number}: {t.reason}", style=STYLES[t.status]) for t in shown if t.reason]
     return Group(*parts)
@@ -161,8 +161,12 @@ def render_leaderboard(state: SweepState, *, width: int = 120) -> RenderableType
     heading = _heading(state)
     reading = "; ± 95 % interval over seeds, ~ not told apart from the best" if several else ""
     caption = _text(f"by {state.metric}, {better}{reading}", style="dim")
-    notes = [*_noise(state), *_left_out(state), *_devices(state), *_other_limits(state.trials)]
-    return Group(heading, table, caption, *notes, *_sentences(rows))
+    warnings = [
+        *comparable.told(state.left_out),
+        *(f"trials were {on}" for on in comparable.several_devices(trial.device for trial in state.trials)),
+        *(f"trials were {by}" for by in comparable.several_calibrations(trial.verdict for trial in state.trials)),
+    ]
+    return Group(heading, table, caption, *_noise(state), *_warned(warnings), *_sentences(rows))
 
 
 def _noise(state: SweepState) -> list[RenderableType]:
@@ -171,23 +175,8 @@ def _noise(state: SweepState) -> list[RenderableType]:
     return [_text(words)] if words else []
 
 
-def _left_out(state: SweepState) -> list[RenderableType]:
-    """Which symptoms are no part of the ranking, since not every arm measures them."""
-    return [_text(words, style="yellow") for words in comparable.told(state.left_out)]
-
-
-def _devices(state: SweepState) -> list[RenderableType]:
-    told = comparable.several_devices(trial.device for trial in state.trials)
-    return [_text(words, style="yellow") for words in told]
-
-
-def _other_limits(trials: Sequence[TrialState]) -> list[RenderableType]:
-    """A warning when trials were not judged by the same limits, so that their scores do not compare."""
-    digests = {str(t.verdict["calibration"]) for t in trials if t.verdict.get("calibration")}
-    if len(digests) < 2:
-        return []
-    words = f"trials were judged by {len(digests)} calibrations: their scores do not compare"
-    return [_text(f"{words} ({', '.join(sorted(digests))})", style="yellow")]
+def _warned(sentences: Sequence[str]) -> list[RenderableType]:
+    return [_text(words, style="yellow") for words in sentences]
 
 
 def short_name(metric: str) -> str:

@@ -30,6 +30,7 @@ MARK = b"lorasweep host "
 HELLO = 0  # the number of the answer that nobody asks for
 LONGEST_NOISE, LONGEST_JSON, LONGEST_DATA = 2**18, 2**26, 2**26  # bytes
 ANSWER_S = 60.0  # after which a process that should answer at once is gone
+WORK_S = 1800.0  # likewise of one that reads through a base's files, or is sent a part of them over a slow line
 _LENGTHS = struct.Struct(">II")
 
 

@@ -30,7 +30,7 @@ from lorasweep.core.records import BaseOptions, MemoryOptions, Recipe, from_dict
 from lorasweep.sweep.launchers import Found, LaunchOptions, Message, Place, WorkerExit
 from lorasweep.sweep.remote.handshake import refusal
 from lorasweep.sweep.remote.host import JOBS
-from lorasweep.sweep.remote.line import Connection, HostError, LineLost
+from lorasweep.sweep.remote.line import WORK_S, Connection, HostError, LineLost
 from lorasweep.sweep.remote.shipping import CHUNK, Pull, pack
 from lorasweep.sweep.workers.pool import share_out
 
@@ -144,8 +144,7 @@ class RemoteMember:
             line.call("open", trial_module=self._options.trial_module, launcher=to_dict(launcher), gpu=self.slot.gpu)
             self.place = Place(self.slot.node, self.slot.device)
             threading.Thread(target=self._deliver, args=(line,), daemon=True).start()
-            self._exit = self._listen(line)
-            self._say(None)
+            self._end(self._listen(line))
         except (LineLost, HostError) as error:
             self._lose(error)
         except Exception as error:  # of this machine: the loop's to answer
@@ -239,7 +238,7 @@ class RemoteMember:
                     message = self._ship(line, message)
                 line.call("send", number=number, message=message)
         except LineLost:
-            return  # the other thread hears it as well
+            line.kill()  # so that the other thread, which may still hear it, tells of it
         except HostError as error:
             self._lose(error)
             line.kill()
@@ -253,7 +252,7 @@ class RemoteMember:
         sizes = {name: file.stat().st_size for name, file in cargo.sources.items()}
         job = f"{folder.name} {message['attempt']}"
         base = None if self._shipping.ship_base else _base_of(message["recipe"])
-        lacking, _ = line.call("begin", job=job, files=sizes, base=base)
+        lacking, _ = line.call("begin", job=job, files=sizes, base=base, timeout_s=WORK_S)
         for name in lacking:
             _give(line, name, cargo.sources[name], sizes[name])
         self._pull = Pull(folder, self._staging, self._shipping.ship, dict(cargo.stamps))
@@ -267,10 +266,18 @@ class RemoteMember:
             slot.patience_s = max(FIRST_PATIENCE_S, 2 * slot.patience_s)
         starved = isinstance(error, LineLost) and error.starved
         cause = str(error) if isinstance(error, Gone) else f"{slot.node}: {error}"
-        self._exit = WorkerExit(cause=cause, starved=starved, lost=not starved, for_good=refused)
-        self._say(None)
+        self._end(WorkerExit(cause=cause, starved=starved, lost=not starved, for_good=refused))
 
-    def _say(self, what: Message | Exception | None) -> None:
+    def _end(self, how: WorkerExit) -> None:
+        """Tell of its end, of which both threads may hear, and nothing more."""
+        with self._fence:
+            if self._killed.is_set():
+                return
+            self._killed.set()
+        self._exit = how
+        self._tell(self, None)
+
+    def _say(self, what: Message | Exception) -> None:
         if not isinstance(what, _Killed) and not self._killed.is_set():
             self._tell(self, what)
 
@@ -327,7 +334,7 @@ class RemoteLauncher:
         for number, base in enumerate(bases):
             if base is not None and base not in bases[:number]:
                 try:
-                    line.call("find_base", base=base)
+                    line.call("find_base", base=base, timeout_s=WORK_S)
                 except (HostError, LineLost) as error:
                     problems.append(Problem(f"{self._key}={found.node}", str(error)))
         return problems
@@ -444,7 +451,8 @@ def _base_of(recipe: Mapping[str, Any]) -> dict[str, Any] | None:
 def _give(line: Connection, name: str, file: Path, size: int) -> None:
     with open(file, "rb") as source:
         for offset in range(0, max(size, 1), CHUNK):
-            line.call("give", source.read(CHUNK), name=name, offset=offset, last=offset + CHUNK >= size)
+            last = offset + CHUNK >= size
+            line.call("give", source.read(CHUNK), name=name, offset=offset, last=last, timeout_s=WORK_S)
 
 
 def _file_name(node: str) -> str:

@@ -96,7 +96,8 @@ def pack(message: Mapping[str, Any], *, ship: str, ship_base: bool) -> Cargo:
         return name
 
     inputs: dict[str, Any] = {}  # path here -> name in the store, or {path below it: name}
-    for path in dict.fromkeys(_input_paths(recipe, plan, base=ship_base)):
+    is_embedded = recipe["base"]["path"] is None  # then only what is drawn with can be of this machine
+    for path in dict.fromkeys(_input_paths(recipe, plan, base=ship_base or is_embedded)):
         place = Path(path).expanduser()
         if place.is_dir():
             only = (place / "world.json",) if path == recipe["dataset"]["path"] else place.rglob("*")
@@ -138,7 +139,7 @@ def _input_paths(recipe: Mapping[str, Any], plan: Mapping[str, Any], *, base: bo
     options = recipe["adapter"]["options"]
     found = [recipe["dataset"]["path"], recipe["calibration"], *recipe["encoders"].values()]
     found += [options.get("init"), *options.get("paths", ())]
-    found += [recipe["base"]["path"], recipe["base"]["weights"], recipe["sample"]["base"]] if base else []
+    found += [*map(recipe["base"].get, ("path", "weights", "adapter")), recipe["sample"]["base"]] if base else []
     found += [image["file"] for image in (*plan["images"], *plan["reg_images"])]
     yield from filter(None, found)
 

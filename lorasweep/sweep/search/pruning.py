@@ -97,7 +97,8 @@ class RungPruner:
         trial, study = self._running[number]
         step = self._snapped(study, in_exposures(exposures))
         value = self._in_hand(trial, value)
-        trial.report(value, step)
+        if step not in _reported(trial):  # of rungs less than an exposure apart the first one counts
+            trial.report(value, step)
         if not trial.should_prune():
             return ""
         among = "" if decade is None else f" among learning rates of 1e{decade}"

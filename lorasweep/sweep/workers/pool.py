@@ -82,7 +82,7 @@ class WorkerProcess:
         self.process.join(REAP_PATIENCE_S)
         code = self.process.exitcode
         if self.hung:
-            return WorkerExit(cause=self.hung)
+            return WorkerExit(cause=self.hung, lost=self.leaving)
         if code is None or code >= 0:
             return WorkerExit(cause=f"the worker exited with code {code}", lost=self.leaving)
         name = signal.Signals(-code).name
@@ -122,11 +122,28 @@ class WorkerHandle:
     def __init__(self, process: WorkerProcess, seat: int) -> None:
         self.worker, self.seat = process, seat
         self.place: Place | None = Place()
-        self.ready = False  # it has loaded its code and waits for a job
+        self._ready = False
         self.job: Any = None  # whatever the driver gave it
         self.stopping = False  # it was asked to stop its job
-        self.leaving = False  # it said that it will end itself
         self.log = process.log
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has loaded its code and waits for a job, in a process that stays."""
+        return self._ready and not self.leaving
+
+    @ready.setter
+    def ready(self, ready: bool) -> None:
+        self._ready = ready
+
+    @property
+    def leaving(self) -> bool:
+        """Whether its process said that it will end itself."""
+        return self.worker.leaving
+
+    @leaving.setter
+    def leaving(self, leaving: bool) -> None:
+        self.worker.leaving |= leaving
 
     def send(self, **message: Any) -> bool:
         """Send; False when the worker is gone (its death will come through `WorkerPool.listen`)."""
@@ -142,8 +159,8 @@ class WorkerHandle:
 
     @property
     def busy(self) -> bool:
-        """Whether something should be heard of it: it is starting, or has a job."""
-        return self.job is not None or not (self.ready or self.leaving)
+        """Whether something should be heard of it: it is starting or ending, or has a job."""
+        return self.job is not None or not self.ready
 
     def kill(self) -> None:
         """End the process now, and what else it has at hand."""
@@ -218,7 +235,6 @@ class WorkerPool:
             messages, alive = process.received()
             for message in messages:
                 seat = message.pop("seat", None)
-                process.leaving |= bool(message.get("leaving") or message.get("reason"))
                 news += [(handle, message) for handle in handles if seat in (None, handle.seat)]
             if not alive:
                 news += [(handle, None) for handle in handles]
@@ -235,9 +251,9 @@ class WorkerPool:
     def end_hung(self) -> None:
         """Kill the workers of which nothing was heard for too long."""
         deadline_s = self._options.launcher.hang_s
-        ready = {handle.worker for handle in self.members if handle.ready}
+        begun = {handle.worker for handle in self.members if handle.ready or handle.leaving}
         for process in self._processes:
-            at_least_s = 0.0 if process in ready else START_S
+            at_least_s = 0.0 if process in begun else START_S
             if deadline_s is not None and process.silent_s > max(deadline_s, at_least_s) and not process.hung:
                 process.end_hung()
 

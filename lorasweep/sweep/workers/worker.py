@@ -119,6 +119,7 @@ class Worker:
             while not self.leaving and (job := self._line.next_job(self._may_begin, wait=not self._trials)):
                 self._begin(*job)
             if not self._trials:
+                self._give_back()
                 return
             try:
                 wanted = [trial.wanted for trial in self._trials]
@@ -173,6 +174,14 @@ class Worker:
             for other in self._trials:
                 other.seat.stopped = True
         self._say_outcome(trial, outcome, failed)
+
+    def _give_back(self) -> None:
+        """Let others have the trials that wait here for the end of those at hand."""
+        while self.leaving and (waiting := self._line.next_job(lambda _: True, wait=False)):
+            seat, job = waiting
+            if job["kind"] == "cook":
+                outcome = Outcome(status=Status.CANCELLED, step=0, reason="given back before it began")
+                seat.send(kind="outcome", outcome=to_dict(outcome), leaving=self.leaving, disk_full=False)
 
     def _failed_together(self, error: Exception) -> None:
         """Answer to an error that may be any trial's, or of all together: all are taken up again by fresh processes."""

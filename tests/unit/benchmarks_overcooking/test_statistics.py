@@ -33,10 +33,11 @@ def test_rank_correlation_is_that_of_scipy_and_needs_variation() -> None:
     assert math.isnan(statistics.spearman(left[:2], right[:2]))
 
 
-def test_the_interval_of_a_mean_over_runs_is_the_classical_one() -> None:
+def test_the_interval_of_a_mean_over_runs_is_the_classical_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "DRAWS", 4000)
     rng = np.random.default_rng(1)
     values = rng.normal(size=200)
-    found = statistics.over_runs(range(200), lambda rows: float(values[rows].mean()), draws=4000)
+    found = statistics.over_runs(range(200), lambda rows: float(values[rows].mean()))
     half = 1.96 * values.std(ddof=1) / math.sqrt(200)
     assert found["value"] == pytest.approx(values.mean())
     assert (found["high"] - found["low"]) / 2 == pytest.approx(half, rel=0.1)

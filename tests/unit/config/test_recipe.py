@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from lorasweep.config import compose_recipe, conf_dir, places, to_yaml
 from lorasweep.config.override import parse, write
-from lorasweep.config.tree import compose_tree
+from lorasweep.config.tree import compose_tree, draw_as_the_base_does
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import Recipe, from_dict, to_dict
@@ -266,4 +266,5 @@ def test_a_tree_is_composed_as_hydra_composes_it(picks: dict[str, str | list[str
     words = [write(group, choice) for group, choice in picks.items()]
     with initialize_config_dir(version_base=None, config_dir=str(conf_dir())):
         theirs = OmegaConf.to_container(compose(config_name="recipe", overrides=words))
+    draw_as_the_base_does(theirs)
     assert compose_tree(parse(words)[0])[0].values == theirs

@@ -26,6 +26,7 @@ def lora(path: Path, **metadata: str) -> Path:
     ("names", "steps", "unit"),
     [
         (["my-000004", "my-000002", "my"], (2, 4, 6), "epochs"),
+        (["my_e4", "my-epoch2"], (2, 4), "epochs"),
         (["my-step00001000", "my-step00000500"], (500, 1000), "steps"),
         (["my_000000500", "my_000001000"], (500, 1000), "steps"),
         (["checkpoint-500/pytorch_lora_weights", "checkpoint-50/pytorch_lora_weights"], (50, 500), "steps"),
@@ -50,3 +51,5 @@ def test_no_order_is_a_problem_unless_steps_are_given(tmp_path: Path) -> None:
     assert isinstance(order(files), Problem)
     assert order(files, steps=[200, 100]) == Ordered((files[1], files[0]), (100, 200), "steps")
     assert isinstance(order(files, steps=[100]), Problem)
+    rates = [lora(tmp_path / f"lr_{name}.safetensors") for name in ("1e4", "1e5")]
+    assert isinstance(order(rates), Problem), "rates are no epochs"

@@ -155,6 +155,7 @@ def test_anti_bleed_has_the_base_draw_each_word_once_for_all_trials(recipe_of: M
     for other in (
         "sample.steps=5",
         "sample.guidance=2",
+        "sample.guidance_rescale=0.5",
         "base.negative_prompt=ugly",
         "dataset.holdout_seed=1",
     ):

@@ -2,7 +2,7 @@
 
 How an arm behaves is in `recipe.regularization["pretend"]`: `ends` (a Status, or one of `raise`, `invalid`,
 `memory`, `cuda_memory`, `no_space`, `hang`, `die`), `die_once`, `hang_once`, `dies_in`, `grow_mb`,
-`judging_s`, `step_s`, `value`, `noise`, `unmeasured`, `room`; `sick_on`, `no_room_on` a node.
+`lingers`, `judging_s`, `step_s`, `value`, `noise`, `unmeasured`, `room`; `sick_on`, `no_room_on` a node.
 Every cook appends to `<sweep>/log.txt`, to be counted.
 """
 
@@ -129,6 +129,8 @@ def _misbehave(ways: dict[str, Any], folder: Path, step: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if ends == "hang" or (ways.get("hang_once") and step == 6 and _first_time(folder)):
         threading.Event().wait()
+    if ways.get("lingers") and step == 1:  # a thread of some library, for which the process waits when it ends
+        threading.Thread(target=threading.Event().wait).start()
     if ends == "no_space":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "adapter.safetensors")
     if ends == "cuda_memory":

@@ -28,9 +28,10 @@ from lorasweep.components import bases
 from lorasweep.core.files import read_json, read_jsonl
 from lorasweep.core.records import Status, to_dict
 from lorasweep.core.run_folder import OUTCOME_FILE
+from lorasweep.sweep.launchers import LaunchOptions
 from lorasweep.sweep.launchers.ssh import command
 from lorasweep.sweep.ranking.state import read_state
-from lorasweep.sweep.remote import handshake, shipping
+from lorasweep.sweep.remote import handshake, member, shipping
 from lorasweep.sweep.remote.line import MARK, PROTOCOL, HostError, Line, LineLost
 from lorasweep.sweep.remote.shipping import Pull, checked
 from lorasweep.sweep.single import run_trial
@@ -127,6 +128,12 @@ def test_a_host_is_a_name_and_nothing_else(host, home, capsys):
     assert "must be HOST, USER@HOST or HOST:PORT" in capsys.readouterr().err
 
 
+def test_a_machine_is_named_once(capsys):
+    """Twice, two drivers' ends would write one log and one staging folder."""
+    assert main(["plan", "launcher=ssh", "launcher.hosts=[gpu1,gpu1]"]) == 2
+    assert "must not repeat a machine" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(bool(no_sshd()), reason=no_sshd())
 def test_ssh_itself_refuses_a_key_that_it_does_not_know(home, tmp_path, monkeypatch, capsys):
     with reached(tmp_path / "machines", monkeypatch) as machines:
@@ -144,15 +151,13 @@ def test_what_is_not_a_result_of_training_is_refused(path):
         checked(path)
 
 
+def job_for(made, folder):
+    return {"kind": "cook", "recipe": to_dict(made), "plan": to_dict(plan(made)), "folder": str(folder), "attempt": 1}
+
+
 def test_the_calibration_of_this_home_travels(home):
     made, folder = recipe(), home / "outputs" / "sweep" / "0000-a-s0"
-    message = {
-        "kind": "cook",
-        "recipe": to_dict(made),
-        "plan": to_dict(plan(made)),
-        "folder": str(folder),
-        "attempt": 1,
-    }
+    message = job_for(made, folder)
     assert shipping.pack(message, ship="state", ship_base=False).sources == {}
     own = calibration.own_path(calibration.conditions(made, bases.fingerprint(made)))
     own.parent.mkdir()
@@ -160,6 +165,16 @@ def test_the_calibration_of_this_home_travels(home):
     cargo = shipping.pack(message, ship="state", ship_base=False)
     assert cargo.message["recipe"]["calibration"] == str(own)
     assert list(cargo.sources.values()) == [own] and list(cargo.message["inputs"]) == [str(own)]
+
+
+def test_the_adapter_that_a_base_is_drawn_without_travels(home):
+    file = home / "few_steps.safetensors"
+    file.write_bytes(b"weights")
+    made = recipe()
+    made = dataclasses.replace(made, base=dataclasses.replace(made.base, adapter=str(file)))
+    folder = home / "outputs" / "sweep" / "0000-a-s0"
+    cargo = shipping.pack(job_for(made, folder), ship="state", ship_base=False)
+    assert list(cargo.message["inputs"]) == [str(file)], "nothing else of an embedded base is of this machine"
 
 
 @pytest.mark.parametrize(
@@ -237,6 +252,44 @@ def test_host_errors_are_told_and_the_line_lives(machines):
 
 
 # ------------------------------------------------------------------------------------------------ faults
+
+
+class Stuck:
+    """A line to a host that takes no job, and is heard to be gone only once it is killed."""
+
+    ended = True
+
+    def __init__(self, error):
+        self._error, self._killed = error, threading.Event()
+
+    def hello(self, timeout_s):
+        return {"software": handshake.software(), "gpus": {}, "cores": 1, "free_bytes": 0, "home": "/"}
+
+    def call(self, method, data=b"", **arguments):
+        if method == "begin":
+            raise self._error
+        if method == "take":
+            self._killed.wait(10)
+            raise LineLost("the connection ended")
+        return None, b""
+
+    def kill(self):
+        self._killed.set()
+
+    hang_up = kill
+
+
+@pytest.mark.parametrize("error", [LineLost("it gave no sign of life for 60 s"), HostError("it has not the base")])
+def test_a_host_that_takes_no_job_is_dead_once(home, tmp_path, error):
+    options = LaunchOptions(trial_module=TRIAL_MODULE, jobs=1, log_folder=tmp_path / "workers")
+    shipping_all = member.Shipping(ship="state", ship_base=False)
+    launcher = member.RemoteLauncher(options, ["gpu1"], lambda node: Stuck(error), shipping_all, "launcher.hosts")
+    with launcher:
+        launcher.members[0].send(**job_for(recipe(), home / "outputs" / "sweep" / "0000-a-s0"))
+        time.sleep(0.5)  # a driver that is busy hears all at once
+        assert launcher.listen(5.0) == [(launcher.members[0], None)]
+        death = launcher.members[0].death()
+        assert (death.lost, death.for_good) == (True, isinstance(error, HostError))
 
 
 def test_a_sick_machine_is_benched_and_the_sweep_completes(machines, tmp_path):

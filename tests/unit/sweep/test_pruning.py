@@ -182,3 +182,9 @@ def test_a_replay_counts_what_was_saved_and_lost() -> None:
     assert str(done) == "median: 2 of 4 stopped, 38% of the steps saved, best value lost 0.200"
     nothing = replay(courses, PrunerOptions(name="none"), metric="overcook/utility", goal="maximize")
     assert (nothing.pruned, nothing.saved_steps, nothing.lost) == (0, 0, 0.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_of_rungs_that_are_less_than_an_exposure_apart_the_first_counts_without_a_word() -> None:
+    judge = RungPruner(PrunerOptions(), metric="overcook/utility", goal="maximize")
+    assert [judge.rung(0, None, exposures=at, last=1, value=0.5) for at in (0.4, 0.8)] == ["", ""]

@@ -78,6 +78,12 @@ def test_a_worker_makes_room_after_so_many_trials(tmp_path):
     assert "it has cooked 2 trials" in (tmp_path / "workers" / "worker-0.log").read_text()
 
 
+def test_a_worker_that_does_not_come_to_its_end_is_killed(tmp_path):
+    result = cook(cared_for(numbered_arms(2, lingers=True), recycle_after=1, hang_s=1.5), tmp_path)
+    assert result.state.counts == {"COMPLETED": 2}
+    assert [(trial.attempt, trial.crashes) for trial in result.state.trials] == [(1, 0)] * 2
+
+
 def test_a_worker_makes_room_when_its_memory_grows(tmp_path):
     result = cook(cared_for(numbered_arms(4, grow_mb=60), memory_growth_mb=100), tmp_path)
     assert result.state.counts == {"COMPLETED": 4}

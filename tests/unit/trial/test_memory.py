@@ -15,6 +15,7 @@ from pretend_cuda import OnCuda, _Pretend, pretend_cuda
 from tiny_training import make_plan, make_recipe
 
 from lorasweep.cli import main
+from lorasweep.components.adapters import file
 from lorasweep.components.bases import _stored, dollhouse, sdxl, z_image
 from lorasweep.config import compose_recipe
 from lorasweep.core.protocols import frozen_weight
@@ -34,9 +35,9 @@ NF4 = pytest.param("nf4", marks=BITSANDBYTES)
 FRAMES = [Frame.whole(32, 32)] * 2
 
 
-def load(folder: Path, **memory: Any) -> Any:
+def load(folder: Path, *, precision: str = "fp32", **memory: Any) -> Any:
     options = BaseOptions(name="sdxl", path=str(folder), resolution=32, bucket_step=8)
-    return sdxl.load(options, device="cpu", precision="fp32", memory=MemoryOptions(**memory))
+    return sdxl.load(options, device="cpu", precision=precision, memory=MemoryOptions(**memory))
 
 
 def losses(base: Any, folder: Path, tmp_path: Path, *, adapter: str = "lora", steps: int = 4) -> list[float]:
@@ -105,6 +106,26 @@ def test_gradients_are_those_of_the_weights_that_bits_stand_for(tiny_sdxl: Path,
     assert torch.allclose(look(stored), look(plain), atol=1e-5)
     found = losses(stored, tiny_sdxl, tmp_path), losses(plain, tiny_sdxl, tmp_path)
     assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+@pytest.mark.parametrize(("memory", "most"), [({"offload_denoiser": True}, 0.0), ({"storage": "int8"}, 0.1)])
+def test_a_file_adds_as_much_to_weights_that_wait_or_are_stored(
+    tiny_sdxl: Path, tmp_path: Path, memory: dict[str, Any], most: float
+) -> None:
+    base = load(tiny_sdxl)
+    adapter: Any = build_adapter(base, make_recipe(tiny_sdxl, adapter=Component(name="locon")))
+    with torch.no_grad():
+        for _, parameter in adapter.named_parameters():
+            parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
+    adapter.save(tmp_path / "made.safetensors")
+
+    def gained(base: Any) -> torch.Tensor:
+        before = look(base)
+        file.build(base, seed=0, path=str(tmp_path / "made.safetensors"))
+        return look(base) - before
+
+    plain, found = gained(load(tiny_sdxl, precision="bf16")), gained(load(tiny_sdxl, precision="bf16", **memory))
+    assert (found - plain).norm() <= most * plain.norm() and plain.norm() > 0.1
 
 
 def test_a_transformer_without_blocks_by_name_is_stored_too(tiny_flow: Callable[[str], Path]) -> None:

@@ -129,10 +129,10 @@ def test_of_a_checkpoint_only_what_is_loaded_counts(
 
 
 def test_weights_are_looked_through_once(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lorasweep.components.bases import _finite
+    from lorasweep.core import finite
 
     assert plan(folder) == 0
-    monkeypatch.setattr(_finite, "_search", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(finite, "_search", lambda *_: pytest.fail("read again"))
     assert plan(folder) == 0
 
 

@@ -291,15 +291,16 @@ def test_the_large_ones_have_the_sizes_and_modules_that_are_told(
 
 
 @torch.no_grad()
-def test_an_exported_lora_of_anima_is_judged_on_it_again(load: Load, tmp_path: Path) -> None:
-    """Its files have names of their own."""
+@pytest.mark.parametrize("name", PIPELINES)
+def test_an_exported_lora_is_judged_on_its_base_again(load: Load, tmp_path: Path, name: str) -> None:
+    """Anima's files have names of their own, FLUX.2's blocks a `to_out` without a number."""
     from safetensors.numpy import save_file
 
     from lorasweep.components.adapters import file, lora
     from lorasweep.results.export.whole import to_kohya
     from lorasweep.results.export.write import _read
 
-    base, path = load("anima"), tmp_path / "it.safetensors"
+    base, path = load(name), tmp_path / "it.safetensors"
     adapter = lora.build(base, seed=0, dim=4, alpha=2.0, dropout=0.0, targets="full", text_encoder=False)
     for tensor in adapter.parameters()["transformer"]:
         torch.nn.init.normal_(tensor, std=0.2, generator=torch.Generator().manual_seed(0))

@@ -324,3 +324,83 @@ def test_flow_matching_options_are_translated(
     assert all("noise.shift" in found[place] and "dynamic" in found[place] for place in (0, 2))
     assert all("base.adapter" in found[place] for place in (0, 1)) and "krea2" in found[2]
     assert all(("give base.adapter" in found[place]) != is_here for place in (0, 1))
+
+
+def test_a_transformers_part_of_one_trainer_is_what_counts(run: Run) -> None:
+    parts = {
+        "unet": {"learning_rate": 9e-4, "weight_dtype": "FLOAT_8"},
+        "transformer": {"learning_rate": 5e-4, "weight_dtype": "NFLOAT_4", "train": True},
+    }
+    config = {**ONE_TRAINER, "optimizer": {"optimizer": "ADAMW"}, "loss_weight_fn": "CONSTANT", **parts}
+    found = run({**config, "model_type": "FLUX_DEV_1", "layer_filter_preset": "blocks"})
+    assert has(found, base="flux1_dev", optimizer__lr=5e-4, memory__storage="nf4", adapter__targets="full")
+    assert has(run(config), base="sdxl", optimizer__lr=9e-4, memory__storage="fp8")
+
+
+@pytest.mark.parametrize(
+    ("arch", "targets"), [("sdxl", "attn-mlp"), ("flux", "full"), ("zimage", "full"), ("flux2_klein_4b", "attn-mlp")]
+)
+def test_ai_toolkit_takes_whole_blocks_of_transformers(run: Run, arch: str, targets: str) -> None:
+    job = copy.deepcopy(AI_TOOLKIT)
+    process = job["config"]["process"][0]
+    process["network"], process["model"] = {"type": "lora", "linear": 16}, {"name_or_path": "/models/it", "arch": arch}
+    assert has(run(job), adapter="lora", adapter__targets=targets)
+
+
+def test_simple_tuners_noise_levels_and_lycoris_modules(run: Run, tmp_path: Path) -> None:
+    flow = {**SIMPLE_TUNER, "--model_family": "flux"}
+    assert has(run(flow), noise__levels="logit_normal", noise__std=1.0, noise__shift=3.0)
+    assert has(run({**flow, "--flow_schedule_shift": 0}), noise__shift=1.0)
+    found = run({**flow, "--flow_use_uniform_schedule": True, "--flow_schedule_auto_shift": True})
+    assert has(found, noise__levels="uniform", noise__shift="dynamic")
+    assert "noise.levels" not in run(SIMPLE_TUNER)["recipe"]
+    lycoris = {**SIMPLE_TUNER, "--lora_type": "lycoris", "--lycoris_config": "lycoris.json"}
+    for modules, targets in ((None, "full"), (["Attention"], "attn"), (["Attention", "FeedForward"], "attn-mlp")):
+        preset = {"apply_preset": {"target_module": modules}} if modules else {}
+        (tmp_path / "lycoris.json").write_text(json.dumps({"algo": "lokr", "linear_dim": 16, **preset}))
+        assert has(run(lycoris), adapter="lokr", adapter__targets=targets)
+
+
+FLOW_TOML = {
+    "pretrained_model_name_or_path": "/m/it.safetensors",
+    "train_data_dir": "/img",
+    "resolution": "1024",
+    "learning_rate": 1e-4,
+    "network_train_unet_only": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, {"noise.levels": "uniform", "noise.shift": 3.0, "adapter.targets": "full"}),
+        (
+            {"timestep_sampling": "shift", "discrete_flow_shift": 3.1582, "sigmoid_scale": 1.3},
+            {"noise.levels": "logit_normal", "noise.std": 1.3, "noise.shift": 3.1582},
+        ),
+        ({"timestep_sampling": "flux_shift"}, {"noise.levels": "logit_normal", "noise.shift": "dynamic"}),
+        (
+            {"network_module": "networks.lora_anima", "timestep_sampling": "sigmoid", "qwen3": "/m/qwen"},
+            {"base": "anima", "noise.levels": "logit_normal", "adapter.targets": "attn-mlp"},
+        ),
+    ],
+)
+def test_kohyas_networks_for_flow_matching(
+    options: dict[str, Any], wanted: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"network_module": "networks.lora_flux", "ae": "/m/ae", "t5xxl": "/m/t5", **FLOW_TOML, **options}
+    (tmp_path / "c.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in given.items()))
+    assert main(["import", str(tmp_path / "c.toml"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    wanted = {"base": "flux1_dev", "base.weights": "/m/it.safetensors", "base.path": "???", **wanted}
+    assert {key: found["recipe"].get(key) for key in wanted} == wanted
+    if wanted["base"] == "flux1_dev":  # what sd-scripts takes in silence is told
+        assert {"model_prediction_type", "guidance_scale", "network_module"} <= told(found, "differs").keys()
+
+
+def test_the_window_of_flux(run: Run) -> None:
+    flux = {"LoRA_type": "Flux1", "flux1_checkbox": True, "timestep_sampling": "shift", "discrete_flow_shift": 3.1582}
+    found = run({**GUI, **flux, "model_prediction_type": "raw", "noise_offset_type": "Original", "noise_offset": 0})
+    assert has(found, base="flux1_dev", adapter="lora", adapter__targets="full", noise__shift=3.1582)
+    left = told(found, "untranslated")
+    assert "told 1" in left["guidance_scale"] and "model_prediction_type" not in left
