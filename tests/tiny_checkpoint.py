@@ -6,11 +6,17 @@ output blocks in the UNet, `down.i.block.j` in the VAE, the text encoder under `
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+
+from lorasweep.components.bases import _files
+from lorasweep.components.bases._checkpoint_names import absent_tensors
+from lorasweep.components.bases._families import Family
 
 LAYERS = 1  # residual blocks per level of the tiny UNet
 VAE_LEVELS = 3
@@ -48,6 +54,22 @@ def write_checkpoint(folder: Path, file: Path) -> Path:
         tensors[f"cond_stage_model.transformer.text_model.{plain}"] = tensor
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
     return file
+
+
+def headed(file: Path, shapes: Mapping[str, list[int]]) -> Path:
+    """A safetensors file of nothing but a header, which is all that checking reads."""
+    entries = {name: {"dtype": "F16", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
+    text = json.dumps(entries).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text)
+    return file
+
+
+def all_names(family: Family) -> dict[str, list[int]]:
+    """Every tensor that a checkpoint of the family must hold; only the width of the text is right."""
+    modules = _files.weight_shapes(Path("alone.safetensors"), family)
+    assert modules
+    width = next(shape[1] for name, shape in modules["unet"].items() if name.endswith("attn2.to_k"))
+    return {name: [1, width] for name in absent_tensors((), modules, family)}
 
 
 def same_tensors(left: torch.nn.Module, right: torch.nn.Module) -> bool:

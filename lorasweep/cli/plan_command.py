@@ -42,4 +42,4 @@ def _draw(subject: config.SweepSpec | config.Recipe, path: Path) -> None:
 
     title = subject.name if isinstance(subject, config.SweepSpec) else ""
     count = picture.draw(subject, path, title=title)
-    print(f"{count} schedule(s) drawn: {path}", file=sys.stderr)
+    print(f"learning rates of {count} schedule{'s' if count > 1 else ''}  {path}", file=sys.stderr)

@@ -17,6 +17,7 @@ from lorasweep.config.tree import look_up
 from lorasweep.core import registry
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import PROMPT_TIERS
+from lorasweep.data.suffixes import IMAGE_SUFFIXES
 
 
 def check(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -73,6 +74,13 @@ def _trigger(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("captions.trigger", f"must have no blanks around it, got {trigger!r}", hint)
     else:
         yield Problem("captions.trigger", "must not be empty", "override: captions.trigger=null, for none of your own")
+
+
+def _extension(values: Mapping[str, Any]) -> Iterator[Problem]:
+    extension = look_up(values, "captions.extension")
+    if isinstance(extension, str) and extension.lower() in IMAGE_SUFFIXES:
+        message = f"must be the suffix of texts, not of images, got {extension}"
+        yield Problem("captions.extension", message, "override: captions.extension=.txt")
 
 
 def _folders(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -168,6 +176,7 @@ _BETWEEN_KEYS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _tiers,
     _sides,
     _trigger,
+    _extension,
     _folders,
     _held_out,
     _calibration,

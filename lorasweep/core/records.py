@@ -167,7 +167,9 @@ class TrainOptions:
     max_grad_norm: NotNegative = 1.0  # 0 = no clipping
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     rungs: Count = 4  # checkpoints at which a trial is judged, evenly spaced, the last step included
-    keep: Literal["done", "last"] = "done"  # the adapter that stays: of the rung judged done, or the last
+    keep: Literal["done", "last"] = (
+        "done"  # the adapter that stays: of the rung judged done or nearest to it, or the last
+    )
     log_every: Count = 10  # steps
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", title=_DEVICES)] = "auto"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.core.errors import Problem
-from lorasweep.core.printable import has_control_characters
+from lorasweep.core.printable import has_control_characters, some
 from lorasweep.data import mending
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
@@ -31,7 +31,7 @@ class Metadata:
         file: where they are.
         captions: by the image's path; none twice.
         repeated: images whose later rows say something else.
-        unread: why nothing was read although there are rows; "" otherwise.
+        unread: why nothing, or not all, was read although there are rows; "" otherwise.
     """
 
     file: Path
@@ -115,10 +115,13 @@ def read_metadata(file: Path, problems: list[Problem]) -> Metadata:
     captions: dict[Path, str] = {}
     repeated: list[Path] = []
     columns: set[str] = set()
+    nameless: list[str] = []
     where = f"{file.parent.name}/{file.name}"
     for number, row in _rows(file, problems):
         columns |= row.keys()
         name, column = row.get("file_name"), next((name for name in _COLUMNS if row.get(name)), None)
+        if row and not isinstance(name, str):
+            nameless.append(f"line {number}")
         if not isinstance(name, str) or column is None:
             continue
         text = row[column]
@@ -132,6 +135,8 @@ def read_metadata(file: Path, problems: list[Problem]) -> Metadata:
     if columns and not captions:
         known = ", ".join(sorted(map(str, columns))[:5])
         unread = f"{where} is not read: its rows must have file_name and text, got {known}"
+    elif nameless:
+        unread = f"{where} has rows without a file_name, which are not read: {some(nameless)}"
     return Metadata(file=file, captions=captions, repeated=tuple(repeated), unread=unread)
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -77,11 +78,16 @@ def move(root: Path, names: Mapping[Path, Path]) -> None:
     Raises:
         DatasetError: one is not there, lies elsewhere, or would replace another.
     """
-    problems = [
-        Problem(str(old), "is not in the dataset" if not old.exists() else f"{new} is there already")
-        for old, new in names.items()
-        if not (old.exists() and old.is_relative_to(root) and new.is_relative_to(root)) or new.exists()
-    ]
+    taken = Counter(names.values())
+    problems = []
+    for old, new in names.items():
+        if not (old.exists() and root in old.parents):
+            problems.append(Problem(str(old), "is not in the dataset"))
+        elif root not in new.parents:
+            problems.append(Problem(str(new), "must be in the dataset"))
+        elif new.exists() or taken[new] > 1:
+            message = f"{new} is there already" if new.exists() else f"{new} is named twice"
+            problems.append(Problem(str(old), message))
     if problems:
         raise DatasetError(problems, subject=f"the dataset {root}")
     for old, new in names.items():

@@ -6,6 +6,7 @@ caption policy which mends a fault ends its finding.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,13 @@ FUSED = 0.8  # share of a concept's captions from which a tag cannot be told fro
 FEWEST = 5  # captions of a concept, to speak of shares
 _MOSTLY = 0.5  # share of captions with a class word, from which the others lack it
 # What belongs to a subject, in booru tags: meant to be absorbed by its trigger.
-_OWN = ("* hair", "* eyes", "* skin", "twintails", "ponytail", "*braid*", "bangs", "ahoge", "* horns", "* ears")
+_OWN = (
+    *("* hair", "* cut", "*bangs", "*ponytail", "twintails", "*braid*", "*bun", "*drills", "sidelocks", "ahoge"),
+    *("* eyes", "* pupils", "heterochromia", "* skin", "freckles", "mole *", "fang*", "beard", "mustache"),
+    *("* breasts", "*horns", "* ears", "tail", "* tail", "*wings"),
+)
+_WEIGHT = re.compile(r"\(([^()]*):\d*\.?\d+\)")  # of prompts, as (hat:1.2)
+_CHOICE = re.compile(r"\{[^{}]*\|[^{}]*\}|<(lora|lyco|hypernet):")
 _WATERMARKS = {"watermark", "signature", "artist name", "web address", "logo", "copyright name", "twitter username"}
 _SYNONYMS = {
     "gray hair": "grey hair",
@@ -42,6 +49,7 @@ def find(recipe: Recipe, images: Sequence[PlannedImage], triggers: Sequence[str]
     root = Path(recipe.dataset.path or "")
     for trigger in triggers:
         yield from _position(root, tagged, trigger, recipe.captions.keep_tokens)
+    yield from _prompt_syntax(root, tagged)
     yield from _class_words(root, tagged)
     for concept in dict.fromkeys(image.concept for image in images):
         yield from _fused(recipe, [row for row in tagged if row[0].concept == concept], triggers)
@@ -76,13 +84,30 @@ def _position(root: Path, tagged: Tagged, trigger: str, kept: int) -> Iterator[F
         )
 
 
+def _prompt_syntax(root: Path, tagged: Tagged) -> Iterator[Finding]:
+    """Weights, choices and LoRAs of prompts: a weight is taken off, which choice is right nobody knows."""
+    found = dict.fromkeys(tag for _, tags in tagged for tag in tags if _CHOICE.search(tag) or _WEIGHT.search(tag))
+    if found:
+        places = _where(tagged, lambda tags: not found.keys().isdisjoint(tags))
+        weighted = {tag: _WEIGHT.sub(r"\1", tag) for tag in found if not _CHOICE.search(tag)}
+        others = [tag for tag in found if tag not in weighted]
+        keys = [mending.mapped("captions.clean.replacements", weighted)] if weighted else []
+        keys += [mending.listed("captions.clean.unwanted", others)] if others else []
+        yield Finding(
+            f"what only prompts know is read letter by letter in {some(places)}: {some(list(found))}",
+            level="should",
+            places=places,
+            command=mending.rewrite(root, *keys),
+        )
+
+
 def _class_words(root: Path, tagged: Tagged) -> Iterator[Finding]:
     counts = Counter(tag for _, tags in tagged for tag in set(tags) if is_class(tag))
     for tag, count in counts.most_common(1):
         places = _where(tagged, lambda tags: not any(map(is_class, tags)))
         if places and count >= max(FEWEST, _MOSTLY * len(tagged)):
             yield Finding(
-                f"{some(places)} lack a class word, where {count} of {len(tagged)} captions have {tag}",
+                f"no class word in {some(places)}, where {count} of {len(tagged)} captions have {tag}",
                 level="should",
                 places=places,
                 command=mending.rewrite(root, "--add", tag),
@@ -118,7 +143,7 @@ def _fused(recipe: Recipe, tagged: Tagged, triggers: Sequence[str]) -> Iterator[
         )
     if own:
         yield Finding(
-            f"the subject's own {some(own)} are in nearly every caption of {concept}: pruned, its trigger absorbs "
+            f"the subject's own, in nearly every caption of {concept}: {some(own)}; pruned, its trigger absorbs "
             "them; kept, they can be changed by a prompt",
             places=[concept],
             command=mending.rewrite(root, mending.listed("captions.prune", own)),

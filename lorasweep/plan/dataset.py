@@ -89,7 +89,8 @@ def read_dataset(recipe: Recipe) -> Dataset:
     options = recipe.dataset
     if options.is_empty:
         return _no_images(recipe)
-    root, kept = _root(recipe), _kept_apart(recipe)
+    root, apart = _root(recipe), _kept_apart(recipe)
+    kept = apart.images if apart else ()
     folder = find_images(root, caption_extension=recipe.captions.extension)
     if options.drawn and recipe.captions.trigger is not None:
         folder = dataclasses.replace(folder, images=tuple(_without_word(image, recipe) for image in folder.images))
@@ -131,6 +132,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
         *_unused_folders(recipe, folder),
         *_captions(recipe, folder),
         *_held_out(recipe, images),
+        *(_of_kept_apart(apart) if apart else ()),
         *_kept_copies(options, root, rows, groups, held_out),
     ]
     if options.path is not None:
@@ -202,13 +204,21 @@ def _no_images(recipe: Recipe) -> Dataset:
     return Dataset(images=(), triggers=(given,) if given else (), warnings=(note,))
 
 
-def _kept_apart(recipe: Recipe) -> tuple[FoundImage, ...]:
-    """The images of `dataset.holdout_path`."""
+def _kept_apart(recipe: Recipe) -> Found | None:
+    """What `dataset.holdout_path` holds."""
     folder = recipe.dataset.holdout_path
     if folder is None:
-        return ()
+        return None
     place, extension = Path(folder).expanduser(), recipe.captions.extension
-    return find_images(place, caption_extension=extension, key="dataset.holdout_path").images
+    return find_images(place, caption_extension=extension, key="dataset.holdout_path")
+
+
+def _of_kept_apart(folder: Found) -> Iterator[str]:
+    """What is worth knowing of the images that a person kept apart."""
+    said = [*folder.warnings, *(f"{path.name}/ in it is left out" for path in folder.regularization)]
+    if without := [image.short for image in folder.images if image.caption is None]:
+        said.append(f"no caption file for {len(without)} of {len(folder.images)} images ({some(without)})")
+    yield from (f"dataset.holdout_path: {each}" for each in said)
 
 
 def _named(names: Sequence[str], root: Path, images: Sequence[FoundImage]) -> frozenset[int]:
@@ -337,7 +347,12 @@ def _held_out(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[str]:
     concepts = Counter(image.concept for image in images)
     judged = Counter(image.concept for image in images if image.split == "held_out")
     count = judged.total()
-    if recipe.dataset.drawn is None and recipe.dataset.holdout == 0 and not count:
+    if has_files(recipe) and not count:
+        yield (
+            "all images count as trained on, so overfitting is not measured on unseen ones: "
+            "dataset.holdout_path=FOLDER, of images that were not"
+        )
+    elif recipe.dataset.drawn is None and recipe.dataset.holdout == 0 and not count:
         yield Finding(
             "dataset.holdout=0 keeps no image to judge by, so overfitting cannot be measured on unseen "
             "images: dataset.holdout=0.2 would keep every fifth",

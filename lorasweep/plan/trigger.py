@@ -46,6 +46,8 @@ def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str |
     replaced = [tag for tag, text in clean.replacements.items() if captions.plain(tag) != captions.plain(text)]
     named = {captions.plain(tag) for tag in (*recipe.captions.prune, *clean.unwanted, *replaced)}
     for trigger in known:
+        if is_class(trigger):
+            yield f"the trigger {trigger} calls a whole class: all of it will look like the subject; a word of its own?"
         if captions.plain(trigger) in named:
             yield f"the trigger {trigger} stays in the captions, though captions.prune or .clean names it"
     if len(every := by_images(found, triggers)) > 1:

@@ -56,8 +56,10 @@ def denoise(
     rescale = base.path.rescale if rescale is None else rescale
     noisy_BCHW = noise_BCHW.to(base.device).float() * way.start
     last: tuple[torch.Tensor, float] | None = None  # image and log of alpha / sigma at the step before
+    without = _asked_once(noisy_BCHW, negative, frames)
     for t, (alpha, sigma), (alpha_next, sigma_next) in way.steps:
-        answer_BCHW = guided(base, noisy_BCHW, t, text, negative, frames, guidance=guidance, rescale=rescale)
+        answer_BCHW = guided(base, noisy_BCHW, t, text, without, frames, guidance=guidance, rescale=rescale)
+        without = negative
         image_BCHW, noise_BCHW = base.path.split(noisy_BCHW, answer_BCHW, alpha, sigma)
         if sampler == "dpmpp_2m":
             here, said = math.log(alpha / sigma), image_BCHW
@@ -88,7 +90,7 @@ def guided(
         noisy_BCHW: at one level of noise.
         t: that level.
         text: with the prompt.
-        negative: without; None asks with the prompt only.
+        negative: without, a row a picture, or one for all where they are the same; None asks with the prompt only.
         frames: a row a picture.
         guidance: how far; 1 is the answer with the prompt.
         rescale: how far the answer's standard deviation is put back to that with the prompt, in [0, 1].
@@ -100,12 +102,22 @@ def guided(
 
     if negative is None:
         return base.predict(noisy_BCHW, t.expand(len(noisy_BCHW)), text, frames)
+    count = len(next(iter(negative.values())))
     both = {name: torch.cat([negative[name], text[name]]) for name in text}
-    twice_BCHW = torch.cat([noisy_BCHW, noisy_BCHW])
-    without, with_prompt = base.predict(twice_BCHW, t.expand(len(twice_BCHW)), both, [*frames, *frames]).chunk(2)
-    answer_BCHW = base.guide(without, with_prompt, guidance)
+    both_BCHW = torch.cat([noisy_BCHW[:count], noisy_BCHW])
+    said_BCHW = base.predict(both_BCHW, t.expand(len(both_BCHW)), both, [*frames[:count], *frames])
+    with_prompt = said_BCHW[count:]
+    answer_BCHW = base.guide(said_BCHW[:count].expand_as(with_prompt), with_prompt, guidance)
     if rescale > 0:
         dims = (1, 2, 3)
         matched = answer_BCHW * (with_prompt.std(dims, keepdim=True) / answer_BCHW.std(dims, keepdim=True))
         answer_BCHW = rescale * matched + (1 - rescale) * answer_BCHW
     return answer_BCHW
+
+
+def _asked_once(noisy_BCHW: torch.Tensor, negative: Text | None, frames: Sequence[Frame]) -> Text | None:
+    """One row of `negative` where all pictures ask the same without their prompts: at the first step of one seed."""
+    if negative is None or len(set(frames)) > 1:
+        return negative
+    same = all(bool((rows == rows[:1]).all()) for rows in (noisy_BCHW, *negative.values()))
+    return {name: rows[:1] for name, rows in negative.items()} if same else negative

@@ -2,8 +2,8 @@
 
     rungs -> verdict -> the kept rung's weights -> ladder of pictures -> final judgement -> metrics.json
 
-What a trial leaves is about one checkpoint, that of the rung judged done (`train.keep: done`), or of the last
-step when the recipe says so or no rung is done: `adapter.safetensors`, `samples/index.json`, and in
+What a trial leaves is about one checkpoint, that of the rung judged done, or what comes nearest to it
+(`train.keep: done`), or of the last step when the recipe says so: `adapter.safetensors`, `samples/index.json`, and in
 metrics.json
 
     "weight"       the LoRA weight that counts
@@ -74,7 +74,7 @@ def choose(recipe: Recipe, rungs: Sequence[Rung], calibration: Calibration) -> t
     from lorasweep.trial.judge import verdict
 
     found = verdict.of_rungs([to_dict(rung) for rung in rungs], calibration)
-    wanted = found.done_at if recipe.train.keep == "done" else None
+    wanted = found.best_at if recipe.train.keep == "done" else None
     return wanted if wanted is not None else rungs[-1].step, found
 
 

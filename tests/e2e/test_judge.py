@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from lorasweep.api import compose, run_trial
 from lorasweep.cli import main
 from lorasweep.core.run_folder import RunFolder
+from lorasweep.core.safetensors_header import read_metadata
 
 IMAGES = "dataset.dollhouse.images=8"
 STEPS = (4, 8)
@@ -77,6 +78,21 @@ def test_files_that_change_nothing_or_overflow_are_told(
     (folder,) = (trained[0].path.parents[1] / "judge").glob("huge-*")
     missing = json.loads((folder / "metrics.json").read_text())["rungs"][0]["missing"]
     assert missing["norms/spectral_max"] == "was inf at step 1"
+
+
+def test_a_judged_file_keeps_what_it_says_of_its_own_training(
+    trained: tuple[RunFolder, list[str]], small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, (file, _) = trained
+    own = dict(read_metadata(Path(file)))
+    assert main(["judge", file, "captions.trigger=zkw", "metrics=[norms]", "--json", *small]) == 0
+    judged = json.loads(capsys.readouterr().out)["run_folder"]
+    assert main(["export", judged, "--out", str(tmp_path / "again.safetensors")]) == 0
+    told = dict(read_metadata(tmp_path / "again.safetensors"))
+    assert told["ss_output_name"] == "again" and told["lorasweep.sweep"] == "judge"
+    changed = {key for key in {**told, **own} if told.get(key) != own.get(key)}
+    assert changed <= {"ss_output_name", *(key for key in changed if key.startswith("lorasweep."))}
+    assert told["lorasweep.recipe"] == own["lorasweep.recipe"] and told["ss_network_module"] == "networks.lora"
 
 
 def test_arms_without_images_are_a_sweep(

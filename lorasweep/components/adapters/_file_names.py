@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
 
 from lorasweep.components.adapters._file_keys import FileModule, Shape, read_modules, some
 from lorasweep.components.adapters._native_names import Place, native_places
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.original_names import original_names
 from lorasweep.core.protocols import is_text_encoder
 
 _DOTTED = {
@@ -34,25 +35,6 @@ _UNDERSCORED = {
     "text_encoder": ("lora_te_", "lora_te1_", "lycoris_", "lycoris_text_encoder_"),
     "text_encoder_2": ("lora_te2_", "lycoris_text_encoder_2_"),
 }
-_RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-_OUTSIDE = {
-    "conv_in": "input_blocks.0.0",
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "add_embedding.linear_1": "label_emb.0.0",
-    "add_embedding.linear_2": "label_emb.0.2",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
-}
-_BLOCK = re.compile(r"(down_blocks|up_blocks)\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
-_MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 _WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL", 1280: "SDXL's refiner"}
 _OTHERS = (
     (r"(lora_te2_|text_encoder_2\.|text_encoders\.clip_g\.|clip_g\.)", "SDXL"),
@@ -145,7 +127,7 @@ def find_names(paths: Iterable[str]) -> dict[str, Place]:
     """Map every name that a file may use to the base's module, `unet.<module>` or `text_encoder.<module>`."""
     found: dict[str, Place] = {}
     paths = list(paths)
-    original = _original_names([path.removeprefix("unet.") for path in paths if path.startswith("unet.")])
+    original = original_names([path.removeprefix("unet.") for path in paths if path.startswith("unet.")])
     for path in paths:
         part, inner = path.split(".", 1)
         short = inner.removeprefix("text_model.")
@@ -192,44 +174,3 @@ def _by_names(names: Iterable[str]) -> str | None:
 def of_width(width: int) -> str:
     """The family whose text embeddings are that wide."""
     return _WIDTHS.get(width, f"a model with text embeddings of width {width}")
-
-
-def _original_names(paths: list[str]) -> dict[str, str]:
-    """Diffusers' names of a UNet's modules -> those of the original code."""
-    layers: dict[tuple[str, int], int] = {}
-    attentive = set()
-    for path in paths:
-        if match := _BLOCK.fullmatch(path):
-            block = match[1], int(match[2])
-            if match[3] == "resnets":
-                layers[block] = max(layers.get(block, 0), int(match[4]) + 1)
-            attentive |= {block} if match[3] == "attentions" else set()
-    starts, count = {}, {"down_blocks": 1, "up_blocks": 0}
-    for block in sorted(layers, key=lambda each: each[1]):
-        starts[block] = count[block[0]]
-        count[block[0]] += layers[block] + (block[0] == "down_blocks")
-    return dict(_renamed(paths, layers, attentive, starts))
-
-
-def _renamed(
-    paths: list[str],
-    layers: Mapping[tuple[str, int], int],
-    attentive: set[tuple[str, int]],
-    starts: Mapping[tuple[str, int], int],
-) -> Iterator[tuple[str, str]]:
-    for path in paths:
-        if path in _OUTSIDE:
-            yield path, _OUTSIDE[path]
-        elif match := _MIDDLE.fullmatch(path):
-            place = 2 * int(match[2]) if match[1] == "resnets" else 1
-            yield path, f"middle_block.{place}.{_RESNET.get(match[3], match[3])}"
-        elif match := _BLOCK.fullmatch(path):
-            block, kind, number, inner = (match[1], int(match[2])), match[3], int(match[4]), match[5]
-            blocks = "input_blocks" if block[0] == "down_blocks" else "output_blocks"
-            if kind == "downsamplers":
-                yield path, f"{blocks}.{starts[block] + layers[block]}.0.{'op' if inner == 'conv' else inner}"
-            elif kind == "upsamplers":
-                yield path, f"{blocks}.{starts[block] + layers[block] - 1}.{1 + (block in attentive)}.{inner}"
-            else:
-                place, inner = (0, _RESNET.get(inner, inner)) if kind == "resnets" else (1, inner)
-                yield path, f"{blocks}.{starts[block] + number}.{place}.{inner}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.components.bases import _families, _files
+from lorasweep.components.bases._checkpoint_names import absent_tensors
 from lorasweep.components.bases._families import FAMILIES, Family
 from lorasweep.core import finite, registry
 from lorasweep.core.files import file_digest, find_object, read_object
@@ -323,7 +324,7 @@ def _checkpoint_problems(checkpoint: Path, family: Family) -> list[Finding]:
             found.append(_of_path(f"{message} {checkpoint.with_suffix('')}", hint))
         return found
     found += _folder_problems(configs, family, weights=False)
-    found = found or list(_width_problems(tensors, configs, name))
+    found = found or list(_width_problems(tensors, configs, name)) or list(_incomplete(tensors, checkpoint, family))
     return found or _broken(checkpoint, name, sum(family.held.values(), ()))
 
 
@@ -338,6 +339,14 @@ def _missing(part: str, name: str, family: Family) -> Finding:
         f"file, {_ARGUMENTS[part]}=...).save_pretrained(folder)"
     )
     return _of_path(f"must be a whole checkpoint of {family.title}, got {name} without a {part}", hint)
+
+
+def _incomplete(tensors: Mapping[str, Tensor], checkpoint: Path, family: Family) -> Iterator[Finding]:
+    """Tensors that are missing, where it is known which there must be."""
+    modules = _files.weight_shapes(checkpoint, family)
+    if modules and (absent := absent_tensors(tensors, modules, family)):
+        hint = f"{_ANOTHER_COPY}; of a kin with fewer blocks (SSD-1B) give a diffusers folder"
+        yield _of_path(f"must be whole, got {checkpoint.name} without {some(absent)}", hint)
 
 
 def _broken(file: Path, name: str, beginnings: tuple[str, ...]) -> list[Finding]:

@@ -9,6 +9,7 @@ Letters: B pictures, C channels, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from lorasweep.core import files, registry
 from lorasweep.data import captions
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
 
     from lorasweep.core.protocols import JudgeContext
@@ -62,6 +64,29 @@ def read(reader: Reader, pictures: Sequence[Image.Image]) -> Reading:
 
     pixels_BHWC = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
     return reader.read(pixels_BHWC.permute(0, 3, 1, 2).float() / 255.0)
+
+
+@dataclass(frozen=True)
+class _ReaderEncoder:
+    """The reader as a `protocols.Encoder`, so that a picture that several metrics ask about is read once."""
+
+    reader: Reader
+
+    @property
+    def fingerprint(self) -> str:
+        return f"the reader at {id(self.reader)}"  # what it says is kept in this process only
+
+    def encode(self, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        reading = read(self.reader, pictures)
+        return {**reading.probabilities, "nuisances": reading.nuisances_BN, "corrupt": reading.corrupt_B}
+
+
+def reading_of(context: JudgeContext, pictures: Sequence[Image.Image]) -> Reading:
+    """What pictures of one size show, by the context's reader."""
+    from lorasweep.dollhouse.reader import Reading
+
+    found = dict(context.features(pictures, encoder=_ReaderEncoder(context.reader)))
+    return Reading(nuisances_BN=found.pop("nuisances"), corrupt_B=found.pop("corrupt"), probabilities=found)
 
 
 def features_shown(reading: Reading, subject: Subject) -> dict[str, float]:

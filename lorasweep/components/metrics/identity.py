@@ -119,9 +119,9 @@ def _by_reader(
     context: JudgeContext, subject: Subject, pictures: Sequence[Image.Image], base: Sequence[Image.Image]
 ) -> Measurement:
     """What the reader sees; besides F, the probability that every feature shows at once."""
-    reading = reader_scores.read(context.reader, pictures)
+    reading = reader_scores.reading_of(context, pictures)
     shown = reader_scores.likeness(reading, subject)
-    by_chance = reader_scores.likeness(reader_scores.read(context.reader, base), subject)
+    by_chance = reader_scores.likeness(reader_scores.reading_of(context, base), subject)
     values = {
         f"{NAME}/score": max(0.0, (shown - by_chance) / (1.0 - by_chance)),
         f"{NAME}/likeness": shown,

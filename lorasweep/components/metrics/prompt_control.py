@@ -178,7 +178,7 @@ def accuracy(context: JudgeContext, pictures: Pictures) -> float | None:
 
     if not pictures:
         return None
-    reading = reader_scores.read(context.reader, _images(pictures))
+    reading = reader_scores.reading_of(context, _images(pictures))
     hits = []
     for place, picture in enumerate(pictures):
         asked = reader_scores.asked_for(picture.prompt, context.recipe.captions)
@@ -255,7 +255,7 @@ def _bleed(context: JudgeContext, gain: Callable[[Pictures, Pictures], float]) -
 
 def _bleed_by_reader(context: JudgeContext, subject: Subject) -> Measurement:
     def shown(pictures: Pictures) -> float:
-        return reader_scores.likeness(reader_scores.read(context.reader, _images(pictures)), subject)
+        return reader_scores.likeness(reader_scores.reading_of(context, _images(pictures)), subject)
 
     return _bleed(context, lambda pictures, base: shown(pictures) - shown(base))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ def read(path: Path) -> Mapping[str, Any] | None:
     """A file's options by their names; None where it has none, or is none of the three.
 
     Raises:
-        ConfigError: it cannot be read, or has a number that nothing takes.
+        ConfigError: it cannot be read, gives a key twice, or has a number that nothing takes.
     """
     content = read_any(path)
     return content if isinstance(content, Mapping) and all(isinstance(key, str) for key in content) else None
@@ -35,10 +35,13 @@ def read_any(path: Path) -> Any:
         ConfigError: as `read`.
     """
     text = read_text(path, subject=_SUBJECT)
-    readers: tuple[Callable[[str], Any], ...] = (json.loads, tomllib.loads, _yaml)
+    readers: tuple[Callable[[str], Any], ...] = (_json, tomllib.loads, _yaml)
     for reader in readers:
         try:
             content = reader(text)
+        except _GivenTwice as error:
+            message = f"the key `{error}` is given twice in one place"
+            raise ConfigError(Problem(str(path), message, "keep one of them"), subject=_SUBJECT) from error
         except (ValueError, RecursionError, yaml.YAMLError):
             continue
         if what := next(strange_numbers("", content), None):
@@ -47,11 +50,34 @@ def read_any(path: Path) -> Any:
     return None
 
 
+class _GivenTwice(Exception):
+    """A key that stands twice in one table, of which libraries take the last in silence; TOML has an error for it."""
+
+
+def _table(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _GivenTwice(key)
+        found[key] = value
+    return found
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_table)
+
+
+class _Loader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        _table([(key.value, None) for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+        return super().construct_mapping(node, deep=deep)
+
+
 def _yaml(text: str) -> Any:
     """Data without anchors: a file of a few lines could name more of them than fit into memory."""
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
         raise ValueError
-    return yaml.safe_load(text)
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
 
 
 def strange_numbers(at: str, value: Any, depth: int = 0) -> Iterator[str]:

@@ -48,6 +48,8 @@ def named_by_text(text: str) -> tuple[str, str] | None:
         if re.search(r"\w*train_network\.py", text):
             return "a command line of sd-scripts", _TO_CONFIG
         return "the command line of another trainer (diffusers' examples have such)", _BY_HAND
+    if re.search(r"^\s*(\w+:|-)\s+[&*]\w", text, re.MULTILINE):
+        return "YAML with anchors (&name) or aliases (*name), which are not read", "write out what they stand for"
     if keys := re.findall(r"^([A-Za-z_]\w*):(?:\s|$)", text, re.MULTILINE):
         return _named(keys) or ("YAML, not the TOML of sd-scripts", _BY_HAND)
     if re.search(r"^\s*(export\s+)?[A-Z_]+=", text, re.MULTILINE):

@@ -16,6 +16,8 @@ import lorasweep
 from lorasweep.core import files, registry
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import Component, PlannedImage, to_dict
+from lorasweep.core.safetensors_header import read_metadata
+from lorasweep.plan.judged_files import are_files
 from lorasweep.results.export import forms
 from lorasweep.results.export.forms import Form
 from lorasweep.results.runs import Checkpoint
@@ -42,14 +44,13 @@ def describe(
 
     Source: kohya-ss/sd-scripts, train_network.py: the keys and what they count.
     """
-    found: dict[str, Any] = {
-        "ss_output_name": output_name,
-        **_network(saved.recipe.adapter, form, rank),
-        **_base(saved, text_width, title=output_name),
-        **_training(saved),
-        **_dataset(saved),
-        **_ours(saved, form),
-    }
+    network = _network(saved.recipe.adapter, form, rank)
+    if are_files(saved.recipe.adapter.name):  # somebody else's training: what the file says of it stands
+        told: dict[str, Any] = {**read_metadata(saved.file), **({} if form == "factors" else network)}
+    else:
+        told = network | _base(saved, text_width, title=output_name) | _training(saved) | _dataset(saved)
+        told["lorasweep.recipe"] = _recipe(saved)
+    found = {**told, "ss_output_name": output_name, **_ours(saved, form)}
     return {key: _text(value) for key, value in found.items() if value is not None}
 
 
@@ -184,7 +185,6 @@ def _ours(saved: Checkpoint, form: Form) -> dict[str, Any]:
         "lorasweep.form": form,
         "lorasweep.read_by": ", ".join(forms.read_by(saved.recipe.adapter.name, form, base=saved.recipe.base.name)),
         "lorasweep.weight": saved.recipe.sample.weight,
-        "lorasweep.recipe": _recipe(saved),
         "lorasweep.plan_fingerprint": saved.plan.fingerprint,
         **{f"lorasweep.{name}": score for name, score in scores.items()},
     }

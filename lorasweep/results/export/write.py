@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -79,7 +80,12 @@ def export_run(
     for rank, path in targets.items():
         renamed = to_kohya(tensors, config, rank=rank) if config else tensors
         if precision == "fp16":
-            renamed = {key: each.astype("f2") if each.dtype == "f4" else each for key, each in renamed.items()}
+            with np.errstate(over="ignore"):  # told below
+                renamed = {key: each.astype("f2") if each.dtype == "f4" else each for key, each in renamed.items()}
+        if broken := [key for key, each in renamed.items() if not np.isfinite(each).all()]:
+            hint = "--precision fp32" if precision == "fp16" else "--step of an earlier checkpoint"
+            message = f"{len(broken)} of {len(renamed)} tensors would not be numbers, e.g. {broken[0]}"
+            raise InputError(Problem(f"--precision {precision}", message, hint), subject="export")
         made.append(_write(saved, renamed, path, form, rank))
     return made
 

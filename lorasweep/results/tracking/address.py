@@ -24,7 +24,7 @@ VARIABLE = "MLFLOW_TRACKING_URI"
 MASK = "***"
 _SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN")
 _SHORTEST = 5  # characters; shorter secrets are masked in addresses only, or half of all words would go
-_DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _LOCAL = "unset it for the store on this machine, or track nothing: tracking=none"
 
 # user:password@ to the last @, since a password may hold a / or @ not encoded; a port is no password.
@@ -37,7 +37,7 @@ _SCHEME = r"(?P<scheme>[A-Za-z][\w+.-]*://|[A-Za-z][\w+.-]+:/)"
 _IN_A_TEXT = re.compile(_SCHEME + _USERINFO.replace("{stop}", r"\s'\"<>"))
 _AS_OF_SSH = re.compile(r"(?<![\w.:-])(?P<scheme>)(?P<user>[\w.-]+):(?!\d+@)[^\s'\"<>/@]+@(?=[\w\[])")
 _IN_A_QUERY = re.compile(
-    r"(?i)([?&;][\w.-]*(?:pass|pwd|token|secret|key|credential|signature|auth|odbc_connect)[\w.-]*=)[^&;#\s'\"<>]+"
+    r"(?i)([?&;][\w.-]*(?:pass|pwd|token|secret|key|credential|signature|auth|odbc_connect|dsn|conninfo)[\w.-]*=)[^&;#\s'\"<>]+"
 )
 
 

@@ -121,7 +121,9 @@ def open_store(experiment: str) -> Store:
         if (database := sqlite_file(uri)) is not None:
             _require_writable(database)
         from mlflow import MlflowClient
+        from mlflow.store.db import utils
 
+        utils.MAX_RETRY_COUNT = 1  # a wrong password or a closed port would be tried for 100 s
         client = MlflowClient(tracking_uri=uri)
         return Store(client, uri, _experiment(client, uri, experiment), _database_id(uri))
 

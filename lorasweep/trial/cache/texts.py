@@ -39,7 +39,8 @@ class TextCache:
         needed = dict.fromkeys(wanted if len({*map(self._base.chunks, wanted)}) < 2 else [*wanted, ""])
         held = {caption: self._memory.get(self._key(caption)) for caption in needed}
         found = {caption: entry for caption, entry in held.items() if entry is not None}
-        found.update(self._encode([caption for caption in needed if caption not in found]))
+        if missing := [caption for caption in needed if caption not in found]:
+            found |= self._encode(missing)
         return self._base.stack([found[caption] for caption in wanted], found.get("", {}))
 
     def warm(self, captions: Iterable[str]) -> None:

@@ -213,9 +213,14 @@ class JudgeContext:
         self, batches: Sequence[ProbeBatch], weight: float, trigger: bool, part: Part
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Squared error, and squared distance from the base, of each row of each batch; asked for once."""
-        keys = [("answers", id(batch), weight, trigger, part) for batch in batches]  # probes outlive this
-        fresh = {key: batch for key, batch in zip(keys, batches, strict=True) if key not in self.answers}
-        if fresh:
+        how = (weight, trigger, part)
+        keys = [("answers", id(batch), *how) for batch in batches]  # probes outlive this
+        if not all(key in self.answers for key in keys):
+            if how == (self.weight, True, "both"):
+                # Those of all sets, which other metrics ask for: an adapter is merged once, not once a set.
+                batches = [batch for batches in self.probes.sets.values() for batch in batches]
+            every = {("answers", id(batch), *how): batch for batch in batches}
+            fresh = {key: batch for key, batch in every.items() if key not in self.answers}
             asked = list(fresh.values())
             said = self._predictions(asked, self._texts(asked, weight, trigger, part), weight, part)
             for key, batch, said_BCHW in zip(fresh, asked, said, strict=True):

@@ -83,9 +83,9 @@ def document(
         best: what the ladder showed.
 
     Returns:
-        "state" of the kept checkpoint, "sentence" for people, "kept" and "kept_because" ("done" or "last");
+        "state" of the kept checkpoint, "sentence" for people, "kept" and "kept_because" ("done", "nearest", "last");
         "done_at", "burned_at", "best_at", "learned_from" (steps), "exposures" (per image, by those names),
-        "as_good" (steps that the error of U cannot tell from `done_at`, itself included);
+        "as_good" (steps that the error cannot tell from `done_at`, itself included);
         "safe_window_exposures" or, when it did not burn, "open_window_exposures"; "best_weight" and "weights"
         (low, high); "blame" (symptom, letter, says, value, limit, alone) at `burned_at`; "unmeasured"
         (symptom -> reason); "calibration", the digest of the limits. A key without an answer is absent.
@@ -108,7 +108,7 @@ def document(
         "state": state_of(final.values, calibration),
         "sentence": said,
         "kept": kept,
-        "kept_because": "done" if kept == found.done_at else "last",
+        "kept_because": _why(found, kept),
         **steps,
         "exposures": {name: found.exposures[step] for name, step in steps.items()},
         **{key: value for key, value in optional.items() if value is not None},
@@ -131,12 +131,20 @@ def sentence(
     if found.last_step is None:
         return "Could not be judged: no checkpoint has a score."
     said = _where(found, calibration)
+    if kept is not None and _why(found, kept) == "nearest":
+        return f"{said}; kept is the nearest to done, step {kept}."
     if found.done_at is not None and kept not in (None, found.done_at):
         return f"{said}; kept as declared, at step {kept}."
     if found.done_at is not None and best is not None:
         alone = best.low == best.high
         return f"{said}; use it at {f'{best.weight:g}' if alone else f'{best.low:g} to {best.high:g}'}."
     return f"{said}."
+
+
+def _why(found: Verdict, kept: int) -> str:
+    if kept == found.done_at:
+        return "done"
+    return "nearest" if kept == found.best_at != found.last_step else "last"
 
 
 def burning(found: Verdict) -> str:

@@ -7,17 +7,16 @@ A rung is what `events.jsonl` and `metrics.json` hold: "step", "exposures_per_im
 
     learned    F >= `calibration.learned`
     safe       O <= 0.5
-    merit      (U of the rung before + 2 U + U of the rung after) / 4, times the square of the log by which
-               the held-out loss is below the base's
-    done_at    the learned and safe rung of the highest merit
-    as_good    the learned and safe rungs around it whose U is within one paired standard error of its
+    done_at    the learned and safe rung of the lowest held-out loss
+    best_at    the same; where no rung is both, of the safe ones, and where none is safe, of all
+    as_good    the learned and safe rungs around `done_at` whose loss is within one paired standard error of its
     burned_at  the first rung after it from which O stays over its limit to the end
     window     exposures per image from the first learned and safe rung to `burned_at`: how forgiving it is
 
-U is read from few pictures, so the highest of several is often the luckiest. The rungs beside it know more
-(one on the brink of burning is no place to stop, whatever it shows), and so does the held-out loss: on fixed
-noise it hardly errs, hence the square, though it does not see everything that burns. Measured against either
-alone, and against other stoppers, in `docs/overcooking.md`. Imports no torch.
+O says what no longer comes into question; among the rest the loss on held-out images decides, which on fixed
+noise hardly errs, while U is read from few pictures, so that the highest of several is often the luckiest.
+Where no image was held out it decides all the same, smoothed over the rungs beside it. Measured against other
+rules and stoppers in `docs/overcooking_elsewhere.md`. Imports no torch.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from typing import Any
 
 from lorasweep.trial.judge import replicates, score
 from lorasweep.trial.judge.calibration import Calibration
-from lorasweep.trial.judge.score import FIDELITY, OVERCOOKED, SCORE, UTILITY
+from lorasweep.trial.judge.score import FIDELITY, HELD_OUT, OVERCOOKED, SCORE, UTILITY
 from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 CONFIRMED = 2  # rungs over the limit in a row that make a warning without a standard error
@@ -61,9 +60,9 @@ class Verdict:
 
     Attributes:
         done_at, burned_at: steps; None when there is none.
-        best_at: the rung with the highest U of all, noise and all.
-        as_good: steps around `done_at`, ascending, itself included, that the error of U cannot tell from it;
-            empty without errors.
+        best_at: `done_at`, or the rung that comes nearest to it.
+        as_good: steps around `done_at`, ascending, itself included, that the error of what decides cannot tell from
+            it; empty without errors.
         learned_from: the first learned and safe rung.
         last_step: the last rung.
         exposures: by step, of every rung.
@@ -106,16 +105,18 @@ def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
     scored = [rung for rung in rungs if UTILITY in rung["metrics"]]
     if not scored:
         return Verdict()
-    safe = [rung for rung in scored if state_of(rung["metrics"], calibration) == "done"]
-    done = _done(scored, safe)
-    after = [rung for rung in scored if done is None or rung["step"] > done["step"]]
-    burned = _burned(after)
+    merits = dict(zip((rung["step"] for rung in scored), _merits(scored), strict=True))
+    safe = [rung for rung in scored if rung["metrics"][SCORE] <= OVERCOOKED]
+    learned = [rung for rung in safe if state_of(rung["metrics"], calibration) == "done"]
+    best = max(learned or safe or scored, key=lambda rung: (merits[rung["step"]], -rung["step"]))
+    done = best if learned else None
+    burned = _burned([rung for rung in scored if done is None or rung["step"] > done["step"]])
     return Verdict(
         done_at=None if done is None else done["step"],
         burned_at=None if burned is None else burned["step"],
-        best_at=max(scored, key=lambda rung: (rung["metrics"][UTILITY], -rung["step"]))["step"],
-        as_good=_as_good(safe, done),
-        learned_from=safe[0]["step"] if safe else None,
+        best_at=best["step"],
+        as_good=_as_good(learned, done, HELD_OUT if _all_know_loss(scored) else UTILITY),
+        learned_from=learned[0]["step"] if learned else None,
         last_step=scored[-1]["step"],
         exposures={rung["step"]: float(rung["exposures_per_image"]) for rung in scored},
         blame=None if burned is None else main_symptom(burned["metrics"], calibration),
@@ -172,36 +173,33 @@ def _fidelity(metrics: Mapping[str, float], calibration: Calibration) -> float |
     return metrics.get(FIDELITY, score.fidelity(metrics, calibration))
 
 
-def _done(scored: Sequence[RungFacts], safe: Sequence[RungFacts]) -> RungFacts | None:
-    merits = dict(zip((rung["step"] for rung in scored), _checkpoint_scores(scored), strict=True))
-    return max(safe, key=lambda rung: (merits[rung["step"]], -rung["step"]), default=None)
+def _all_know_loss(scored: Sequence[RungFacts]) -> bool:
+    return all(HELD_OUT in rung["metrics"] for rung in scored)
 
 
-def _checkpoint_scores(scored: Sequence[RungFacts]) -> list[float]:
-    """U smoothed by (1, 2, 1) / 4, ends doubled, times the squared gain on held-out images if all know it."""
+def _merits(scored: Sequence[RungFacts]) -> list[float]:
+    """What decides between rungs, higher is better: minus the held-out loss, or smoothed U (1, 2, 1, ends doubled)."""
+    if _all_know_loss(scored):
+        return [-rung["metrics"][HELD_OUT] for rung in scored]
     utilities = [rung["metrics"][UTILITY] for rung in scored]
     padded = [utilities[0], *utilities, utilities[-1]]
-    smooth = [(padded[k] + 2 * padded[k + 1] + padded[k + 2]) / 4 for k in range(len(utilities))]
-    found = [score.held_out_gain(rung["metrics"]) for rung in scored]
-    gains = [gain for gain in found if gain is not None]
-    if len(gains) < len(scored) or not any(gains):
-        return smooth
-    return [utility * gain**2 for utility, gain in zip(smooth, gains, strict=True)]
+    return [(padded[k] + 2 * padded[k + 1] + padded[k + 2]) / 4 for k in range(len(utilities))]
 
 
-def _as_good(safe: Sequence[RungFacts], done: RungFacts | None) -> tuple[int, ...]:
-    """The unbroken stretch around the done rung that its error cannot tell from it."""
+def _as_good(learned: Sequence[RungFacts], done: RungFacts | None, name: str) -> tuple[int, ...]:
+    """The unbroken stretch around the done rung that the error of a number cannot tell from it."""
     if done is None or not done.get("replicates"):
         return ()
-    place = next(k for k, rung in enumerate(safe) if rung["step"] == done["step"])
-    before = itertools.takewhile(lambda rung: _is_as_good(rung, done), reversed(safe[:place]))
-    after = itertools.takewhile(lambda rung: _is_as_good(rung, done), safe[place + 1 :])
+
+    def is_as_good(rung: RungFacts) -> bool:
+        error = replicates.paired_error(done["replicates"], rung.get("replicates") or (), name)
+        behind = done["metrics"][name] - rung["metrics"][name]
+        return error is not None and (-behind if name == HELD_OUT else behind) <= error
+
+    place = next(k for k, rung in enumerate(learned) if rung["step"] == done["step"])
+    before = itertools.takewhile(is_as_good, reversed(learned[:place]))
+    after = itertools.takewhile(is_as_good, learned[place + 1 :])
     return tuple(rung["step"] for rung in (*reversed([*before]), done, *after))
-
-
-def _is_as_good(rung: RungFacts, done: RungFacts) -> bool:
-    error = replicates.paired_error(done["replicates"], rung.get("replicates") or (), UTILITY)
-    return error is not None and done["metrics"][UTILITY] - rung["metrics"][UTILITY] <= error
 
 
 def _burned(after: Sequence[RungFacts]) -> RungFacts | None:

@@ -122,7 +122,18 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "misspelt instead": (say("zkv, 1girl, beach, hat"), "must", "3.png", "nearly the trigger"),
     "no class word": (say("zkw, beach, hat"), "should", "3.png", "class word"),
     "fused": (say_all(lambda text: f"{text}, night sky"), "should", CONCEPT, "fused"),
-    "absorbed": (say_all(lambda text: f"{text}, red hair"), "note", CONCEPT, "own red hair"),
+    "absorbed": (
+        say_all(lambda text: f"{text}, red hair"),
+        "note",
+        CONCEPT,
+        "own, in nearly every caption of 10_zkw: red hair",
+    ),
+    "absorbed cut": (
+        say_all(lambda text: f"{text}, Bob_Cut"),
+        "note",
+        CONCEPT,
+        "own, in nearly every caption of 10_zkw: bob cut",
+    ),
     "once": (say("zkw, 1girl, beach, trombone"), "note", "3.png", "single caption"),
     "synonym": (
         lambda folder: (say("zkw, 1girl, grey hair")(folder), say("zkw, 1girl, gray hair", 4)(folder)) and None,
@@ -147,6 +158,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "cropped": (draw(lambda p: p.resize((300, 96))), "should", "3.png", "cropped away to fit"),
     "a panorama": (draw(lambda p: p.resize((900, 96))), "should", "3.png", "cropped away to fit"),
     "broken": (lambda folder: (folder / "3.png").write_bytes(b"\x89PNG") and None, "must", "3.png", "not an image"),
+    "weight": (say("zkw, 1girl, beach, (hat:1.3)"), "should", "3.png", "letter by letter"),
+    "choice": (say("zkw, 1girl, {beach|city}, hat"), "should", "3.png", "letter by letter"),
     "held out": (lambda folder: None, "should", "", "keeps no image"),
 }
 
@@ -226,6 +239,23 @@ def test_what_is_set_aside_replaces_nothing_and_stays_in_the_dataset(clean: Path
     assert main(["audit", str(clean), "--aside", str(files[0]), str(clean / CONCEPT / "5.png")]) == 2
     assert main(["audit", str(clean), "--aside", str(home / "elsewhere.png")]) == 2
     assert files[0].exists() and (clean / CONCEPT / "5.png").exists() and (home / "elsewhere.png").exists()
+
+
+def test_renaming_replaces_nothing_and_leads_nowhere_else(
+    clean: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other, out = (str(clean / CONCEPT / "3.png"), str(clean / CONCEPT / "5.png"), str(clean / CONCEPT / "x.png"))
+    (home / "elsewhere.png").touch()
+    for words, said in (
+        (["--rename", one, out, "--rename", other, out], "is named twice"),
+        (["--rename", one, other], "is there already"),
+        (["--rename", one, str(home / "x.png")], "must be in the dataset"),
+        (["--aside", str(home / "elsewhere.png")], "is not in the dataset"),
+        (["--aside", str(clean)], "is not in the dataset"),
+    ):
+        assert main(["audit", str(clean), *words]) == 2
+        assert said in capsys.readouterr().err
+    assert Path(one).exists() and Path(other).exists() and not Path(out).exists()
 
 
 def test_a_long_caption_is_worth_a_note(clean: Path, audit: Audit) -> None:

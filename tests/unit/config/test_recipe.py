@@ -110,6 +110,9 @@ def test_metrics_are_a_list_that_can_be_picked_and_pruned() -> None:
     assert list(compose_recipe(["metrics=[burn,generalisation]"]).metrics) == ["burn", "generalisation"]
     assert "burn" not in compose_recipe(["~metrics.burn"]).metrics
     assert compose_recipe(["metrics=[]"]).metrics == {}
+    more = ("useful_weight", "trigger_selectivity")  # no verdict reads them, so they are asked for by name
+    assert not set(more) & set(compose_recipe().metrics)
+    assert tuple(compose_recipe([f"metrics=[{','.join(more)}]"]).metrics) == more
 
 
 def test_prompts_can_be_given_by_tier() -> None:

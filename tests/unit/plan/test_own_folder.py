@@ -284,6 +284,29 @@ def test_metadata_without_captions_are_named(planned: Planned, tmp_path: Path) -
     assert "its rows must have file_name and text, got image, label" in planned(root)["said"]
 
 
+def test_a_trigger_that_calls_a_whole_class_is_told(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", USUAL)
+    assert "the trigger 1girl calls a whole class" in planned(root, "captions.trigger=1girl")["said"]
+    assert "calls a whole class" not in planned(root)["said"]
+
+
+def test_an_image_is_no_caption(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = fill(tmp_path / "set", USUAL)
+    assert main(["plan", f"dataset.path={root}", "captions.extension=.PNG"]) == 2
+    assert "must be the suffix of texts, not of images, got .PNG" in capsys.readouterr().err
+
+
+def test_rows_of_metadata_without_a_name_are_named(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", [None, *USUAL[1:]])
+    rows = ['{"file_name": "0.png", "text": "zkw"}', "", '{"file": "1.png", "text": "zkw"}', '{"file_name": 2}']
+    (root / "metadata.jsonl").write_text("\n".join(rows))
+
+    plan = planned(root)
+
+    assert plan["captions"]["0.png"] == "zkw"
+    assert "metadata.jsonl has rows without a file_name, which are not read: line 3, line 4" in plan["said"]
+
+
 # ------------------------------------------------------------------------------------------ captions
 
 
@@ -441,6 +464,20 @@ def test_images_kept_apart_that_are_trained_on_are_told(planned: Planned, tmp_pa
     said = planned(root, f"dataset.holdout_path={tmp_path / 'kept'}")["said"]
 
     assert "kept/0.png of dataset.holdout_path" in said and "in several concepts" not in said
+
+
+def test_what_is_not_used_of_images_kept_apart_is_named(planned: Planned, tmp_path: Path) -> None:
+    root = fill(tmp_path / "set" / "10_zkw", USUAL).parent
+    kept = fill(tmp_path / "kept", ["zkw, 1girl, beach", None, "zkw"], seed=7)
+    fill(kept / "more", ["zkw"], seed=8)
+    fill(kept / "reg", ["1girl"], seed=9)
+    (kept / "9.txt").write_text("zkw, of no image")
+
+    said = planned(root, f"dataset.holdout_path={kept}")["said"]
+
+    for part in ("no caption file for 1 of 3 images (kept/1.png)", "more (1 image)", "reg/ in it", "9.txt"):
+        assert part in said
+    assert said.count("dataset.holdout_path: ") == 4
 
 
 def test_named_images_are_held_out_and_no_others(planned: Planned, tmp_path: Path) -> None:

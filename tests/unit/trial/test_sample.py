@@ -69,6 +69,16 @@ def adapter(base: Any) -> Any:
     made.remove()
 
 
+def test_pictures_of_one_seed_share_the_first_row_without_their_prompts(
+    base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, predict = [], base.predict
+    monkeypatch.setattr(base, "predict", lambda noisy, *rest: (asked.append(len(noisy)), predict(noisy, *rest))[1])
+    sample.draw(base, None, wanted(seeds=(0,)), options())
+    sample.draw(base, None, wanted(), options())
+    assert asked == [3, 4, 4, 8, 8, 8]
+
+
 def test_a_picture_depends_on_neither_its_neighbours_nor_the_global_generators(base: Any) -> None:
     requests = wanted()
     together = sample.draw(base, None, requests, options(batch_size=8))

@@ -13,6 +13,7 @@ Letters: B pictures, C latent channels, H W latent size, T tiles, D numbers per 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -64,9 +65,11 @@ class FrozenBase:
         noise_CHW = torch.randn(latent_BCHW.shape[1:], generator=generator).to(latent_BCHW)
         t_B = base.path.as_noisy_as(TIMESTEP).expand(count).to(base.device)
         noisy_BCHW = base.path.add(latent_BCHW, noise_CHW.expand_as(latent_BCHW), t_B)
-        return base.features(
-            noisy_BCHW, t_B, repeated(base.encode_captions([""]), count), whole_frames(base, latent_BCHW)
-        )
+        return base.features(noisy_BCHW, t_B, repeated(self._empty, count), whole_frames(base, latent_BCHW))
+
+    @functools.cached_property
+    def _empty(self) -> Text:
+        return self.base.encode_captions([""])
 
 
 def repeated(text: Text, count: int) -> Text:

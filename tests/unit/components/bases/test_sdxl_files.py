@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_checkpoint import all_names, headed
 from tiny_sdxl import as_one_file, change_json, config_only
 
 from lorasweep.cli import main
@@ -31,16 +32,9 @@ VAE = {"first_stage_model.decoder.conv_in.weight": [512, 4, 3, 3]}
 TE1 = {"conditioner.embedders.0.transformer.text_model.final_layer_norm.weight": [768]}
 TE2 = {"conditioner.embedders.1.model.ln_final.weight": [1280]}
 XL = {**UNET, **VAE, **TE1, **TE2}
+WHOLE = {**all_names(SDXL), **XL}
 SD1_TEXT = {"cond_stage_model.transformer.text_model.final_layer_norm.weight": [768]}
 SD2_TEXT = {"cond_stage_model.model.ln_final.weight": [1024]}
-
-
-def headed(file: Path, shapes: Shapes) -> Path:
-    """A safetensors file of nothing but a header, which is all that checking reads."""
-    entries = {name: {"dtype": "F16", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
-    text = json.dumps(entries).encode()
-    file.write_bytes(len(text).to_bytes(8, "little") + text)
-    return file
 
 
 def refused(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -51,11 +45,11 @@ def refused(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_every_sdxl_needs_nothing_beside_it(tmp_path: Path) -> None:
-    file = headed(tmp_path / "illustrious.safetensors", XL)
+    file = headed(tmp_path / "illustrious.safetensors", WHOLE)
     options = BaseOptions(name="sdxl", path=str(file), resolution=1024, bucket_step=64)
     assert sdxl.problems(options) == []
     assert sdxl.noise(options).prediction_type == "epsilon"
-    marked = headed(tmp_path / "noob.safetensors", {**XL, "v_pred": [0], "ztsnr": [0]})
+    marked = headed(tmp_path / "noob.safetensors", {**WHOLE, "v_pred": [0], "ztsnr": [0]})
     found = sdxl.noise(BaseOptions(name="sdxl", path=str(marked), resolution=1024, bucket_step=64))
     assert found.prediction_type == "v_prediction" and found.zero_terminal_snr and found.marked
 
@@ -97,6 +91,7 @@ def test_every_sdxl_needs_nothing_beside_it(tmp_path: Path) -> None:
         ({**UNET, **TE1, **TE2}, "got a.safetensors without a VAE"),
         ({**UNET, **VAE, **TE2}, "without a text encoder"),
         ({**XL, f"{U}input_blocks.4.1.x.attn2.to_k.weight": [640, 1024]}, "takes text of width 1024"),
+        (XL, "must be whole, got a.safetensors without model.diffusion_model.input_blocks.0.0.bias, "),
     ],
 )
 def test_other_files_are_told_what_they_are(

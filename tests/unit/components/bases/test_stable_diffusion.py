@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 from oracle import pipeline_of
-from tiny_checkpoint import same_tensors, write_checkpoint
+from tiny_checkpoint import all_names, headed, same_tensors, write_checkpoint
 from tiny_sd import make_tiny_sd
 
 from lorasweep.components.bases import stable_diffusion
+from lorasweep.components.bases._families import STABLE_DIFFUSION
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import BaseOptions
 
@@ -229,15 +230,6 @@ def test_unfit_files_are_explained(tmp_path: Path) -> None:
     assert "readable safetensors" in first(tmp_path / "torn.safetensors")
 
 
-def headed(file: Path, **shapes: list[int]) -> Path:
-    """A safetensors file of nothing but a header, which is all that checking reads."""
-    text = json.dumps(
-        {name: {"dtype": "F16", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
-    ).encode()
-    file.write_bytes(len(text).to_bytes(8, "little") + text)
-    return file
-
-
 CONV_IN = {"model.diffusion_model.input_blocks.0.0.weight": [320, 4, 3, 3]}
 SD1_TEXT = {"cond_stage_model.transformer.text_model.final_layer_norm.weight": [768]}
 SD2_TEXT = {"cond_stage_model.model.ln_final.weight": [1024]}
@@ -246,7 +238,7 @@ SD1 = {**CONV_IN, **VAE, **SD1_TEXT}
 
 
 def test_a_checkpoint_of_stable_diffusion_1_needs_nothing_beside_it(tmp_path: Path) -> None:
-    file = headed(tmp_path / "sd15.safetensors", **SD1)
+    file = headed(tmp_path / "sd15.safetensors", {**all_names(STABLE_DIFFUSION), **SD1})
     assert stable_diffusion.problems(options(file)) == []
     ours = stable_diffusion.fingerprint(options(file))
     make_tiny_sd(tmp_path / "sd15")
@@ -280,7 +272,7 @@ def test_a_checkpoint_of_stable_diffusion_1_needs_nothing_beside_it(tmp_path: Pa
     ],
 )
 def test_other_checkpoints_are_told_what_they_are(tmp_path: Path, shapes: dict[str, list[int]], message: str) -> None:
-    ((key, found, _),) = stable_diffusion.problems(options(headed(tmp_path / "a.safetensors", **shapes)))
+    ((key, found, _),) = stable_diffusion.problems(options(headed(tmp_path / "a.safetensors", shapes)))
     assert key == "path" and message in found
 
 

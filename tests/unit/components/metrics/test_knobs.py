@@ -8,6 +8,8 @@ import pytest
 
 from lorasweep.cli import main
 
+USEFUL = "metrics=[useful_weight]"
+
 
 @pytest.mark.parametrize(
     ("words", "told"),
@@ -20,9 +22,12 @@ from lorasweep.cli import main
         (["metrics.generalisation.weights=[-1]"], "metrics.generalisation.weights  must be in [0.01, 2]"),
         (["metrics.prior_drift.weights=[3]"], "metrics.prior_drift.weights  must be in [0.01, 2], got [3"),
         (["metrics.prompt_control.min_base_accuracy=0"], "min_base_accuracy  must be in (0, 1], got 0"),
-        (["metrics.trigger_selectivity.min_gain=0"], "metrics.trigger_selectivity.min_gain  must be > 0"),
-        (["metrics.useful_weight.weights=[0.7]"], "needs a weight besides 0 and sample.weight, 0.7"),
-        (["metrics.useful_weight.weights=[0,1.0]", "sample.weight=1"], "needs a weight besides 0"),
+        (
+            ["metrics=[trigger_selectivity]", "metrics.trigger_selectivity.min_gain=0"],
+            "metrics.trigger_selectivity.min_gain  must be > 0",
+        ),
+        ([USEFUL, "metrics.useful_weight.weights=[0.7]"], "needs a weight besides 0 and sample.weight, 0.7"),
+        ([USEFUL, "metrics.useful_weight.weights=[0,1.0]", "sample.weight=1"], "needs a weight besides 0"),
         (["metrics.identity.encoder=dino"], "asks for dino, and encoders.dino is null"),
         (["metrics.prompt_control.also=[base,clip]"], "metrics.prompt_control.also  asks for clip"),
     ],

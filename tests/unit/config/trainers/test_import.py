@@ -280,6 +280,20 @@ def test_a_yaml_of_anchors_is_not_unfolded(tmp_path: Path, capsys: pytest.Captur
     assert "YAML" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(AI_TOOLKIT).replace('"steps": 3000', '"steps": 3000, "steps": 300'),
+        yaml.safe_dump(AI_TOOLKIT).replace("      steps: 3000", "      steps: 3000\n      steps: 300"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert text.count("steps") > 1
+    (tmp_path / "config").write_text(text)
+    assert main(["import", str(tmp_path / "config")]) == 2
+    assert "the key `steps` is given twice in one place" in capsys.readouterr().err
+
+
 def test_the_older_name_of_the_command_still_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "c.toml"
     file.write_text("network_dim = 8\n")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from lorasweep.cli import main
 from lorasweep.core.errors import InputError
@@ -279,6 +279,25 @@ def test_the_command(cook: Cook, home: Path, capsys: pytest.CaptureFixture[str])
     assert main(["export", "nowhere"]) == 2
     code = "import sys; from lorasweep.cli import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, "export", "sweep/0000-a-s0"], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("value", "precision", "hint"), [(1e5, "fp16", "--precision fp32"), (torch.nan, "fp32", "an earlier checkpoint")]
+)
+def test_weights_that_would_be_no_numbers_are_refused(
+    value: float, precision: str, hint: str, cook: Cook, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = cook("lora", dim=2, alpha=1.0)
+    file = folder / "adapter.safetensors"
+    tensors, told = load_file(file), metadata(file)
+    tensors[min(tensors)][0] = value
+    save_file(tensors, file, metadata=told)
+    out = tmp_path / "x.safetensors"
+    assert main(["export", str(folder), "--precision", precision, "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "tensors would not be numbers, e.g. lora_unet" in said and hint in said and not out.exists()
+    if precision == "fp16":
+        assert main(["export", str(folder), "--out", str(out)]) == 0
 
 
 def test_the_command_repeats_what_the_judges_said(cook: Cook, home: Path, capsys: pytest.CaptureFixture[str]) -> None:

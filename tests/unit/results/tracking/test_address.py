@@ -22,6 +22,7 @@ from lorasweep.core.errors import InputError
 from lorasweep.core.records import TrackingOptions
 from lorasweep.results.tracking.address import address_problem, masked, without_user
 from lorasweep.results.tracking.process import Mirror
+from lorasweep.results.tracking.store import StoreUnavailable, open_store
 
 SECRET = "pw0pw1pw2"
 
@@ -41,6 +42,7 @@ SECRET = "pw0pw1pw2"
         (f"postgresql+psycopg2://u:{SECRET}@db:5432/x", "postgresql+psycopg2://u:***@db:5432/x"),
         (f"mysql://db/x?user=u&password={SECRET}", "mysql://db/x?user=u&password=***"),
         (f"mssql+pyodbc:///?odbc_connect=PWD%3D{SECRET}", "mssql+pyodbc:///?odbc_connect=***"),
+        (f"postgresql://?dsn=host%3Ddb%20password%3D{SECRET}", "postgresql://?dsn=***"),
         (f"databricks://profile:{SECRET}@workspace", "databricks://profile:***@workspace"),
         (f"alice:{SECRET}@host:5000", "alice:***@host:5000"),  # its http:// forgotten
         (f"http:/alice:{SECRET}@host:5000", "http:/alice:***@host:5000"),
@@ -55,6 +57,23 @@ def test_an_address_is_shown_without_its_secrets(uri: str, shown: str, monkeypat
     assert masked(f"request to {uri} failed") == f"request to {shown} failed"
     assert SECRET not in str(address_problem(uri))
     assert "@" not in without_user(uri) or "@" in shown.replace("***@", "")
+
+
+def test_a_database_that_refuses_is_tried_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow tries ten times, over a hundred seconds; what drivers say is masked."""
+    from mlflow.store.db import utils
+
+    def refuse(uri: str) -> None:
+        tries.append(uri)
+        raise OSError(f"cannot connect with {uri}: Connection refused")
+
+    tries: list[str] = []
+    monkeypatch.setattr(utils, "create_sqlalchemy_engine", refuse)
+    monkeypatch.setattr(utils, "MAX_RETRY_COUNT", utils.MAX_RETRY_COUNT)  # put back afterwards
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://u:{SECRET}@127.0.0.1:9/db")
+    with pytest.raises(StoreUnavailable, match="nobody listens there") as raised:
+        open_store("lorasweep")
+    assert len(tries) == 1 and SECRET not in str(raised.value)
 
 
 def test_a_password_is_masked_without_its_address_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +107,7 @@ def test_secrets_of_the_environment_are_masked_wherever_they_stand(monkeypatch: 
         ("./mlruns", "must not be a folder"),
         ("file:///srv/mlruns", "must not be a folder"),
         ("C:\\mlruns", "must not be a folder"),
+        ("postgres://db/x", "postgresql://, mysql:// of a database"),
         ("htp://host", "http://HOST:PORT of a tracking server"),
         ("sqlite://mlflow.db", "(sqlite:///mlflow.db)"),
         ("http://", "must name a host"),

@@ -11,7 +11,9 @@ import pytest
 from lorasweep.cli import calibrate_command, main
 
 
-def test_another_recipe_for_the_same_base_has_controls_of_its_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_recipe_for_the_same_base_has_controls_of_its_own(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folders: list[str] = []
 
     def interrupted(spec: Any, plans: Any, *, folder: Path, **_: Any) -> SimpleNamespace:
@@ -29,3 +31,4 @@ def test_another_recipe_for_the_same_base_has_controls_of_its_own(home: Path, mo
     first, elsewhere, *others = folders
     assert first == elsewhere, "who cooks and where it is mirrored change nothing"
     assert len({first, *others}) == 3
+    assert "will stay undercooked: try " in capsys.readouterr().err, "known before hours of cooking"

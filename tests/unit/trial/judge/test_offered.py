@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lorasweep import config, plan
-from lorasweep.core import files
+from lorasweep.core import files, registry
 from lorasweep.core.records import BaseOptions
 from lorasweep.trial.judge import calibration, offered
 
@@ -21,6 +21,7 @@ TINY = [
     "sample.weights=[0.7]",
     "dataset.dollhouse.images=8",
     "tracking=none",
+    f"metrics=[{','.join(registry.names('metrics'))}]",
     "metrics.generalisation.weights=[1.0]",
     "metrics.prior_drift.weights=[1.0]",
     "metrics.identity.also=[base]",

@@ -63,24 +63,27 @@ def test_a_lucky_rung_on_the_brink_is_no_place_to_stop() -> None:
     rungs = [judged(100, 0.7), judged(200, 0.72), judged(300, 0.75), judged(400, 0.9, **gone)]
     assert of(rungs[:3]).done_at == 300  # (0.72 + 2 x 0.75 + 0.75) / 4 is the most
     found = of(rungs)
-    assert found.best_at == 300, "by itself it looks best"
     assert found.done_at == 200, "(0.72 + 2 x 0.75 + 0) / 4 is less than (0.7 + 2 x 0.72 + 0.75) / 4"
 
 
-def test_of_rungs_that_look_alike_the_one_that_gained_most_on_held_out_images_is_done() -> None:
-    losses = (0.9, 0.8, 0.85)
-    rungs = [judged(100 * k, 0.8, generalisation__held_out=loss) for k, loss in enumerate(losses, 1)]
-    assert of(rungs).done_at == 200
+def test_of_learned_and_safe_rungs_the_one_with_the_lowest_held_out_loss_is_done() -> None:
+    losses = (0.9, 0.81, 0.8, 0.7)
+    rungs = [judged(100 * k, 0.8 + k / 100, generalisation__held_out=loss) for k, loss in enumerate(losses, 1)]
+    rungs[3] = judged(400, 0.9, generalisation__held_out=0.7, memorisation__copy_rate=0.4)
+    found = of(rungs)
+    assert found.done_at == found.best_at == 300, "400 has the lowest loss, and is overcooked"
+    lucky = [judged(100, 0.5, generalisation__held_out=0.8), judged(200, 0.9, generalisation__held_out=0.81)]
+    assert of(lucky).done_at == 100, "utility has no vote"
     assert of([judged(100 * k, 0.8) for k in (1, 2, 3)]).done_at == 100, "of equals the earliest"
-    assert of([judged(100, 0.8), *rungs[1:]]).done_at == 100, "what one rung does not know counts for none"
-    worse = [judged(100 * k, f, generalisation__held_out=1.1) for k, f in enumerate((0.7, 0.8), 1)]
-    assert of(worse).done_at == 200, "where nothing was gained, by utility alone"
-    # Weighed, not obeyed: the lowest loss does not decide where the likeness is far less.
-    sharp = [judged(100 * k, f, generalisation__held_out=h) for k, f, h in ((1, 0.5, 0.80), (2, 0.9, 0.81))]
-    assert of(sharp).done_at == 200
-    # Squared: smoothed utilities 0.55 and 0.65 are 1.18 apart, gains 0.105 and 0.094 only 1.12.
-    near = [judged(100 * k, f, generalisation__held_out=h) for k, f, h in ((1, 0.5, 0.90), (2, 0.7, 0.91))]
-    assert of(near).done_at == 100
+    assert of([judged(100, 0.9), *rungs[1:3]]).done_at == 100, "where one does not know its loss, utility decides"
+
+
+def test_where_nothing_is_done_the_nearest_is_named() -> None:
+    raw = [judged(100 * k, 0.1, generalisation__held_out=loss) for k, loss in enumerate((0.95, 0.92), 1)]
+    assert (of(raw).done_at, of(raw).best_at) == (None, 200), "safe, not learned"
+    burned = [judged(300, 0.9, generalisation__held_out=0.8, memorisation__copy_rate=0.4)]
+    assert of([*raw, *burned]).best_at == 200, "what is safe goes before what is not"
+    assert (of(burned).done_at, of(burned).best_at) == (None, 300)
 
 
 def test_rungs_that_the_error_cannot_tell_from_the_done_one_are_named() -> None:
