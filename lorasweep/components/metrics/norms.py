@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
 from lorasweep.core.protocols import frozen_weight
@@ -69,9 +70,10 @@ class Norms:
             relative.append(float(change_OI.norm() / base_OI.norm()))
             if (place + 1) % every == 0:
                 parts.append(decomposed(base_OI, change_OI))
-        found = {f"{NAME}/relative": _mean(relative), f"{NAME}/relative_max": max(relative)}
+        # numpy's max keeps a NaN, Python's only in the first place
+        found = {f"{NAME}/relative": _mean(relative), f"{NAME}/relative_max": float(np.max(relative))}
         if parts:
-            found[f"{NAME}/spectral_max"] = max(part.spectral for part in parts)
+            found[f"{NAME}/spectral_max"] = float(np.max([part.spectral for part in parts]))
             found[f"{NAME}/stable_rank"] = _mean([part.stable_rank for part in parts])
             found[f"{NAME}/intruders"] = _mean([part.intruders for part in parts])
         return found
