@@ -56,41 +56,41 @@ def notes(recipe: Recipe, found: Sequence[FoundImage], triggers: dict[str, str |
     policy = dataclasses.replace(recipe.captions, add_trigger=False)
     for trigger in known:
         called = {
-            image.short: captions.planned(image.text, trigger, policy)
+            image: captions.planned(image.text, trigger, policy)
             for image in found
             if triggers[image.class_tokens] == trigger and image.caption
         }
         yield from _unsaid(recipe, called, trigger, others=[word for word in known if word != trigger])
 
 
-def _unsaid(recipe: Recipe, called: dict[str, str], trigger: str, others: Sequence[str]) -> Iterator[Finding]:
+def _unsaid(recipe: Recipe, called: dict[FoundImage, str], trigger: str, others: Sequence[str]) -> Iterator[Finding]:
     """Say which captions have a word in place of the trigger that is nearly it, and which have neither."""
     root = Path(recipe.dataset.path or "")
-    lacking = {short for short, text in called.items() if not captions.has_trigger(text, trigger)}
+    lacking = {image for image, text in called.items() if not captions.has_trigger(text, trigger)}
     spelt = {captions.plain(word) for word in others}
-    slips: dict[str, list[str]] = {}
-    for short, text in called.items():
+    slips: dict[str, list[FoundImage]] = {}
+    for image, text in called.items():
         for tag in dict.fromkeys(captions.tags(text, recipe.captions)):
             if _is_near(tag, trigger) and captions.plain(tag) not in spelt:
-                slips.setdefault(tag, []).append(short)
-    for tag, places in slips.items():
+                slips.setdefault(tag, []).append(image)
+    for tag, images in slips.items():
+        places = [image.short for image in images]
         if len(lacking) == len(called) and len(places) >= _MOST * len(called):
             sentence = f"the trigger {trigger} is in no caption, and {tag} in {len(places)} of {len(called)}"
             command = mending.look_again(root, f"captions.trigger={tag}")
         elif len(places) <= max(1, _RARE * len(called)):
             sentence = f"{tag} in {some(places)} is nearly the trigger {trigger}"
-            replaced = mending.mapped("captions.clean.replacements", {tag: trigger})
-            command = mending.rewrite(root, replaced)
+            command = mending.rewrite(root, mending.mapped("captions.clean.replacements", {tag: trigger}))
         else:
             continue
-        lacking.difference_update(places)
+        lacking.difference_update(images)
         yield Finding(f"{sentence}: a slip of the keyboard?", level="must", places=places, command=command)
     if lacking and not captions.adds_trigger(recipe.captions):
         yield Finding(
             f"the trigger {trigger} is not in {len(lacking)} of {len(called)} captions: "
             "captions.add_trigger=true would put it in front of them",
             level="must",
-            places=[short for short in called if short in lacking],
+            places=[image.short for image in called if image in lacking],
             command=mending.rewrite(root, f"captions.trigger={trigger}", "captions.add_trigger=true"),
         )
 
