@@ -142,13 +142,10 @@ def fidelity(metrics: Mapping[str, float], calibration: Calibration, kind: Kind 
         kind = "identity" if IDENTITY in metrics else "held_out"
     if kind == "identity":
         return metrics.get(IDENTITY)
-    gain = held_out_gain(metrics)
-    return None if gain is None else 1.0 - math.exp(-gain / calibration.gain)
-
-
-def held_out_gain(metrics: Mapping[str, float]) -> float | None:
-    """The log by which the held-out loss is below the base's, >= 0; None when it was not measured."""
-    return max(0.0, -math.log(metrics[HELD_OUT])) if HELD_OUT in metrics else None
+    if HELD_OUT not in metrics:
+        return None
+    gain = max(0.0, -math.log(metrics[HELD_OUT]))
+    return 1.0 - math.exp(-gain / calibration.gain)
 
 
 def _why_no_fidelity(missing: Mapping[str, str], kind: Kind | None) -> str:

@@ -105,7 +105,8 @@ def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
     scored = [rung for rung in rungs if UTILITY in rung["metrics"]]
     if not scored:
         return Verdict()
-    merits = dict(zip((rung["step"] for rung in scored), _merits(scored), strict=True))
+    decides = HELD_OUT if all(HELD_OUT in rung["metrics"] for rung in scored) else UTILITY
+    merits = dict(zip((rung["step"] for rung in scored), _merits(scored, decides), strict=True))
     safe = [rung for rung in scored if rung["metrics"][SCORE] <= OVERCOOKED]
     learned = [rung for rung in safe if state_of(rung["metrics"], calibration) == "done"]
     best = max(learned or safe or scored, key=lambda rung: (merits[rung["step"]], -rung["step"]))
@@ -115,7 +116,7 @@ def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
         done_at=None if done is None else done["step"],
         burned_at=None if burned is None else burned["step"],
         best_at=best["step"],
-        as_good=_as_good(learned, done, HELD_OUT if _all_know_loss(scored) else UTILITY),
+        as_good=_as_good(learned, done, decides),
         learned_from=learned[0]["step"] if learned else None,
         last_step=scored[-1]["step"],
         exposures={rung["step"]: float(rung["exposures_per_image"]) for rung in scored},
@@ -173,28 +174,24 @@ def _fidelity(metrics: Mapping[str, float], calibration: Calibration) -> float |
     return metrics.get(FIDELITY, score.fidelity(metrics, calibration))
 
 
-def _all_know_loss(scored: Sequence[RungFacts]) -> bool:
-    return all(HELD_OUT in rung["metrics"] for rung in scored)
-
-
-def _merits(scored: Sequence[RungFacts]) -> list[float]:
+def _merits(scored: Sequence[RungFacts], decides: str) -> list[float]:
     """What decides between rungs, higher is better: minus the held-out loss, or smoothed U (1, 2, 1, ends doubled)."""
-    if _all_know_loss(scored):
+    if decides == HELD_OUT:
         return [-rung["metrics"][HELD_OUT] for rung in scored]
     utilities = [rung["metrics"][UTILITY] for rung in scored]
     padded = [utilities[0], *utilities, utilities[-1]]
     return [(padded[k] + 2 * padded[k + 1] + padded[k + 2]) / 4 for k in range(len(utilities))]
 
 
-def _as_good(learned: Sequence[RungFacts], done: RungFacts | None, name: str) -> tuple[int, ...]:
-    """The unbroken stretch around the done rung that the error of a number cannot tell from it."""
+def _as_good(learned: Sequence[RungFacts], done: RungFacts | None, decides: str) -> tuple[int, ...]:
+    """The unbroken stretch around the done rung that the error of what decides cannot tell from it."""
     if done is None or not done.get("replicates"):
         return ()
 
     def is_as_good(rung: RungFacts) -> bool:
-        error = replicates.paired_error(done["replicates"], rung.get("replicates") or (), name)
-        behind = done["metrics"][name] - rung["metrics"][name]
-        return error is not None and (-behind if name == HELD_OUT else behind) <= error
+        error = replicates.paired_error(done["replicates"], rung.get("replicates") or (), decides)
+        behind = done["metrics"][decides] - rung["metrics"][decides]
+        return error is not None and (-behind if decides == HELD_OUT else behind) <= error
 
     place = next(k for k, rung in enumerate(learned) if rung["step"] == done["step"])
     before = itertools.takewhile(is_as_good, reversed(learned[:place]))
