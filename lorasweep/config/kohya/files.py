@@ -19,7 +19,7 @@ from typing import Any
 from lorasweep.config.importing import foreign
 from lorasweep.config.importing.document import strange_numbers
 from lorasweep.config.importing.draft import Note
-from lorasweep.config.kohya import easy_training, gui
+from lorasweep.config.kohya import command_line, easy_training, flow, gui
 from lorasweep.config.kohya.options import TABLE
 from lorasweep.config.yaml_file import read_text
 from lorasweep.core import paths
@@ -65,7 +65,7 @@ def read(config: Path, dataset: Path | None = None) -> Given:
     if easy_training.is_saved_by_it(content):
         content = easy_training.in_sections(content, config)
     notes: list[Note] = []
-    training = _flat({key: value for key, value in content.items() if key != "datasets"}, notes)
+    training = _renamed(_flat({key: value for key, value in content.items() if key != "datasets"}, notes), names)
     described = {key: content[key] for key in _DATASET_SECTIONS if key in content and "datasets" in content}
     _require_training_options(training, config, has_datasets=bool(described))
     named = training.get("dataset_config")
@@ -79,6 +79,8 @@ def read(config: Path, dataset: Path | None = None) -> Given:
     if not isinstance(general, Mapping):
         raise _refused(where, f"[general] must be a table, got {general!r}")
     datasets = [{**general, **each} for each in _tables(described.get("datasets", []), "datasets", where)]
+    if any(flow.RENAMED.keys() & each for each in datasets):  # musubi-tuner's: each is one folder
+        datasets = [{**general, "subsets": [_renamed(each, names) for each in datasets]}]
     first = datasets[0].pop("subsets", []) if datasets else []
     for other in datasets[1:]:
         other["subsets"] = len(_tables(other.get("subsets", []), "subsets", where))
@@ -97,11 +99,23 @@ def _require_training_options(training: Mapping[str, Any], path: Path, *, has_da
         raise _refused(path, what if training else "is empty", hint)
 
 
+def _renamed(options: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Options under sd-scripts' names; adds to `names` what the file calls them."""
+    names |= {flow.RENAMED[option]: option for option in options if option in flow.RENAMED}
+    return {flow.RENAMED.get(option, option): value for option, value in options.items()}
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
+    """A TOML's content, or the options of the command line that starts a training."""
     text = read_text(path, subject=_SUBJECT)
     try:
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
+        if found := command_line.options(text):
+            if named := found.get("config_file"):
+                hint = "import that TOML, with these options written into it: they win over it"
+                raise _refused(path, f"is a command line that reads {named}", hint) from error
+            return found
         if other := foreign.named_by_text(text):
             raise _refused(path, f"is {other[0]}", other[1]) from error
         is_path = "\\" in text and ("Unescaped" in str(error) or "hex" in str(error))
