@@ -10,7 +10,7 @@ from typing import Any
 
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing import optimizer
-from lorasweep.config.importing.draft import Draft, as_kind
+from lorasweep.config.importing.draft import Draft, Note, as_kind
 from lorasweep.config.importing.finish import Link
 from lorasweep.config.importing.folders import Folder, put_folders
 from lorasweep.config.importing.optimizer import Kind
@@ -30,12 +30,14 @@ class Given:
         trained: datasets, each with its options by their dotted names.
         holdout: datasets that are only looked at.
         regularization: datasets of another subject.
+        off: datasets that are switched off.
     """
 
     options: Options
     trained: list[Options] = field(default_factory=list)
     holdout: list[Options] = field(default_factory=list)
     regularization: list[Options] = field(default_factory=list)
+    off: list[Options] = field(default_factory=list)
 
 
 def flatten(data: Any, at: str = "") -> Options:
@@ -65,9 +67,9 @@ def sort_datasets(
         options: of the training.
         datasets: as the file has them.
         name: what stands before their options.
-        purpose: what one is for, if not to be trained on.
+        purpose: what one is for, if not to be trained on; "off" where it is switched off.
     """
-    found: dict[str, list[Options]] = {"trained": [], "holdout": [], "regularization": []}
+    found: dict[str, list[Options]] = {"trained": [], "holdout": [], "regularization": [], "off": []}
     for dataset in datasets:
         found[purpose(dataset) or "trained"].append(flatten(dataset, name))
     first = next(iter(found["trained"]), {})
@@ -86,6 +88,8 @@ def put_datasets(draft: Draft, given: Given, *, with_prior: bool, link_into: Pat
     names = draft.table.more["datasets"]
     option, repeats, weight = names["path"], names["repeats"], names.get("weight")
     draft.put("dataset", "folder", option, given=True)
+    for each in given.off:
+        draft.left_out.append(Note(option, each.get(option), "is switched off, so that nothing looks at it there either"))
     _tell_differing(draft, given.trained, apart=(option, repeats))
     folders = [
         Folder(path, _repeats(draft, repeats, each.get(repeats)))

@@ -37,8 +37,11 @@ def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
         flat["optimizer.betas"] = [flat.pop(name) for name in given]
     for option in [option for option in flat if option.startswith("optimizer.") and flat[option] in (None, False, "")]:
         del flat[option]  # a file has the fields of all optimizers
-    enabled = [concept for concept in common.tables(concepts) if concept.get("enabled", True) is not False]
-    return common.sort_datasets(flat, enabled, _CONCEPTS, lambda concept: _KINDS.get(str(concept.get("type"))))
+    return common.sort_datasets(flat, common.tables(concepts), _CONCEPTS, _purpose)
+
+
+def _purpose(concept: Mapping[str, Any]) -> str | None:
+    return "off" if concept.get("enabled") is False else _KINDS.get(str(concept.get("type")))
 
 
 def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Link]:

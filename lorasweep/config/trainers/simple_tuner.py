@@ -30,12 +30,14 @@ def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
     datasets = [
         {**dataset, "repeats": _seen(dataset.get("repeats"))}
         for dataset in common.tables(beside(named) if isinstance(named, str) else None)
-        if dataset.get("dataset_type") in _OF_IMAGES and not (dataset.get("disabled") or dataset.get("disable"))
+        if dataset.get("dataset_type") in _OF_IMAGES
     ]
     return common.sort_datasets(common.flatten(options), datasets, "datasets", _purpose)
 
 
 def _purpose(dataset: Mapping[str, Any]) -> str | None:
+    if dataset.get("disabled") or dataset.get("disable"):
+        return "off"
     if dataset.get("dataset_type") == "eval":
         return "holdout"
     return "regularization" if dataset.get("is_regularisation_data") is True else None
