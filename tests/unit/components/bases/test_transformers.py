@@ -159,9 +159,82 @@ def _klein_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torc
     return pipeline._unpatchify_latents(pipeline._unpack_latents_with_ids(answer, ids))
 
 
-@pytest.mark.parametrize(("name", "example"), [("z_image", _z_image_example), ("flux2_klein", _klein_example)])
+def _flux_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    """With --guidance_scale=1, as other trainers have it; its own is 3.5."""
+    pipeline = pipeline_of(base, "euler")
+    embeds, pooled, text_ids = pipeline.encode_prompt([*PROMPTS], None, max_sequence_length=512)
+    answer = base.denoiser(
+        hidden_states=pipeline._pack_latents(noisy, *noisy.shape),
+        timestep=sigmas.flatten() * 1000 / 1000,
+        guidance=torch.tensor([1.0]).expand(2),
+        pooled_projections=pooled,
+        encoder_hidden_states=embeds,
+        txt_ids=text_ids,
+        img_ids=pipeline._prepare_latent_image_ids(2, HEIGHT // 8, WIDTH // 8, "cpu", torch.float32),
+        return_dict=False,
+    )[0]
+    return pipeline._unpack_latents(answer, HEIGHT, WIDTH, pipeline.vae_scale_factor)
+
+
+def _qwen_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    pipeline = pipeline_of(base, "euler")
+    embeds, mask = pipeline.encode_prompt([*PROMPTS])
+    answer = base.denoiser(
+        hidden_states=pipeline._pack_latents(noisy.unsqueeze(1), *noisy.shape),
+        encoder_hidden_states=embeds,
+        encoder_hidden_states_mask=mask,
+        timestep=sigmas.flatten() * 1000 / 1000,
+        img_shapes=[(1, HEIGHT // 8, WIDTH // 8)] * 2,
+        return_dict=False,
+    )[0]
+    return pipeline._unpack_latents(answer, HEIGHT, WIDTH, pipeline.vae_scale_factor).squeeze(2)
+
+
+def _sd3_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    embeds, _, pooled, _ = pipeline_of(base, "euler").encode_prompt(
+        PROMPTS, None, None, do_classifier_free_guidance=False
+    )
+    return base.denoiser(
+        hidden_states=noisy,
+        timestep=sigmas.flatten() * 1000,
+        encoder_hidden_states=embeds,
+        pooled_projections=pooled,
+        return_dict=False,
+    )[0]
+
+
+def _krea_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    pipeline = pipeline_of(base, "euler")
+    embeds, mask = pipeline.encode_prompt([*PROMPTS])
+    height, width = HEIGHT // 8, WIDTH // 8
+    packed = noisy.view(2, -1, height, 2, width, 2).permute(0, 2, 4, 1, 3, 5).reshape(2, height * width, -1)
+    answer = base.denoiser(
+        hidden_states=packed,
+        encoder_hidden_states=embeds,
+        timestep=sigmas.flatten() * 1000 / 1000,
+        position_ids=pipeline.prepare_position_ids(embeds.shape[1], height, width, "cpu"),
+        encoder_attention_mask=mask,
+        return_dict=False,
+    )[0]
+    return answer.view(2, height, width, -1, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(noisy.shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "example"),
+    [
+        ("flux1_dev", _flux_example),
+        ("z_image", _z_image_example),
+        ("flux2_klein", _klein_example),
+        ("qwen_image", _qwen_example),
+        ("sd35", _sd3_example),
+        ("krea2", _krea_example),
+    ],
+)
 def test_loss_and_gradient_are_those_of_diffusers_example(load: Load, name: str, example: Callable[..., Any]) -> None:
-    """Source: huggingface/diffusers, examples/dreambooth/train_dreambooth_lora_{z_image,flux2_klein}.py."""
+    """Source: huggingface/diffusers, examples/dreambooth/train_dreambooth_lora_{flux,z_image,...}.py.
+
+    There is none for Anima and Chroma.
+    """
     base = load(name)
     weight = next(p for n, p in base.denoiser.named_parameters() if n.endswith("to_q.weight"))
     (found, ours), (wanted, theirs) = both_losses(base, PROMPTS, FRAMES, weight, example)
@@ -382,6 +455,10 @@ def test_what_cannot_be_trained_is_refused(
     assert "which is quantised, made for drawing only" in told("z_image", whole, f"base.weights={scaled}")
     assert "which is of FLUX.2 klein base" in told("z_image", whole, f"base.weights={other}")
     assert "must not be GGUF" in told("z_image", whole, "base.weights=it.gguf")
+    few_steps = shutil.copy(other, tmp_path / "flux-2-klein-4b.safetensors")
+    assert "base.weights must not be distilled" in told(
+        "flux2_klein", tiny_flow("flux2_klein"), f"base.weights={few_steps}"
+    )
     assert "adapter.text_encoder must be false" in told("z_image", whole, "adapter.text_encoder=true")
     assert detect(whole) == "z_image" and detect(tiny_flow("anima")) == "anima"
 
