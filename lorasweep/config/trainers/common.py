@@ -89,7 +89,9 @@ def put_datasets(draft: Draft, given: Given, *, with_prior: bool, link_into: Pat
     option, repeats, weight = names["path"], names["repeats"], names.get("weight")
     draft.put("dataset", "folder", option, given=True)
     for each in given.off:
-        draft.left_out.append(Note(option, each.get(option), "is switched off, so that nothing looks at it there either"))
+        draft.left_out.append(
+            Note(option, each.get(option), "is switched off, so that nothing looks at it there either")
+        )
     _tell_differing(draft, given.trained, apart=(option, repeats))
     folders = [
         Folder(path, _repeats(draft, repeats, each.get(repeats)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -312,26 +313,28 @@ def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, f
 
 
 @pytest.mark.parametrize(
-    ("name", "config", "billions", "modules"),
+    ("name", "config", "billions", "modules", "mib"),
     [
-        ("flux1_dev", {"guidance_embeds": True}, 11.90, (266, 418, 494)),
-        ("z_image", {}, 6.15, (136, 210, 270)),
+        ("flux1_dev", {"guidance_embeds": True}, 11.90, (266, 418, 494), 164),
+        ("z_image", {}, 6.15, (136, 210, 270), 91),
         (
             "flux2_klein",
             {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680},
             3.88,
             (80, 100, 103),
+            46,
         ),
         (
             "flux2_klein",
             {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288},
             9.08,
             (112, 144, 147),
+            83,
         ),
-        ("anima", {"num_attention_heads": 16, "extra_pos_embed_type": None}, 1.96, (224, 280, 448)),
-        ("qwen_image", {}, 20.43, (480, 720, 840)),
-        ("chroma", {}, 8.90, (266, 418, 418)),
-        ("sd35", {**SD35_MEDIUM}, 2.24, (243, 337, 385)),
+        ("anima", {"num_attention_heads": 16, "extra_pos_embed_type": None}, 1.96, (224, 280, 448), 66),
+        ("qwen_image", {}, 20.43, (480, 720, 840), 281),
+        ("chroma", {}, 8.90, (266, 418, 418), 125),
+        ("sd35", {**SD35_MEDIUM}, 2.24, (243, 337, 385), 62),
         (
             "sd35",
             {
@@ -344,23 +347,31 @@ def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, f
             },
             8.06,
             (303, 453, 529),
+            140,
         ),
-        ("krea2", {}, 12.82, (140, 224, 256)),
+        ("krea2", {}, 12.82, (140, 224, 256), 102),
     ],
 )
 def test_the_large_ones_have_the_sizes_and_modules_that_are_told(
-    name: str, config: dict[str, Any], billions: float, modules: tuple[int, ...]
+    name: str, config: dict[str, Any], billions: float, modules: tuple[int, ...], mib: int
 ) -> None:
+    """Sizes of files: bf16, dim 16, all blocks; of FLUX.2 without the modulation, of Krea 2 without the text's."""
     import diffusers
 
+    from lorasweep.components.adapters._shapes import low_rank
     from lorasweep.components.adapters._targets import find_targets
 
     module = importlib.import_module(f"lorasweep.components.bases.{name}")
     more = {"guidance_embeds": False} if name == "flux2_klein" else {}
     with torch.device("meta"):
         model = getattr(diffusers, module.family.classes["transformer"])(**config, **more)
-    counts = [len(find_targets(model, module.SCOPES[scope])) for scope in ("attn", "attn-mlp", "full")]
-    assert round(sum(p.numel() for p in model.parameters()) / 1e9, 2) == billions and tuple(counts) == modules
+    found = {scope: find_targets(model, module.SCOPES[scope]) for scope in ("attn", "attn-mlp", "full")}
+    assert round(sum(p.numel() for p in model.parameters()) / 1e9, 2) == billions
+    assert tuple(map(len, found.values())) == modules
+    weights = [model.get_submodule(each).weight for each in
+               found["attn-mlp" if name in ("flux2_klein", "krea2") else "full"]]  # fmt: skip
+    numbers = sum(math.prod(size) for weight in weights for size in low_rank(tuple(weight.shape), dim=16))
+    assert round(numbers * 2 / 2**20) == mib
 
 
 @torch.no_grad()

@@ -62,7 +62,13 @@ NETWORKS: list[tuple[str, dict[str, Any], dict[str, Any], list[str]]] = [  # opt
     (
         "networks.lora_krea2",
         {"network_alpha": 32},
-        {"base": "krea2", "noise.levels": "uniform", "noise.shift": 1.0, "adapter.targets": "full", "adapter.alpha": 32},
+        {
+            "base": "krea2",
+            "noise.levels": "uniform",
+            "noise.shift": 1.0,
+            "adapter.targets": "full",
+            "adapter.alpha": 32,
+        },
         ["network_module"],
     ),
 ]

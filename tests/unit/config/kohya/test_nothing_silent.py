@@ -268,7 +268,12 @@ def test_the_defaults_of_a_window_are_no_loss(answer: Callable[..., Answer]) -> 
         ("wan.toml", 'network_module = "networks.lora_lumina"\n', "lora_lumina", "flags.md"),
         ("hv.toml", 'network_module = "networks.lora"\ndit = "/m"\n', "must be of Qwen-Image, Z-Image", "flags.md"),
         ("kontext.toml", 'network_module = "networks.lora_flux"\ndit = "/m"\n', "must be of Qwen-Image", "flags.md"),
-        ("f2.toml", 'network_module = "networks.lora_flux_2"\n', "klein-base-4b or klein-base-9b, got dev", "sample.base"),
+        (
+            "f2.toml",
+            'network_module = "networks.lora_flux_2"\n',
+            "klein-base-4b or klein-base-9b, got dev",
+            "sample.base",
+        ),
         (
             "qwen.toml",
             'network_module = "networks.lora_qwen_image"\nmodel_version = "edit-2511"\n',
