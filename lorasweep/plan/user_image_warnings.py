@@ -26,10 +26,13 @@ _MOST_BEGIN = 0.6  # a first tag of at least this share of captions is likely me
 
 def find(recipe: Recipe, plan: Plan) -> Iterator[str]:
     """Find what is worth a warning."""
+    is_embedded = getattr(registry.load("base", recipe.base.name), "READABLE", False)
     if recipe.dataset.drawn:
+        if not is_embedded:
+            yield "the images are the embedded paper dolls: dataset.path=FOLDER trains on yours"
         return
     train = plan.train_images()
-    if not getattr(registry.load("base", recipe.base.name), "READABLE", False):
+    if not is_embedded:
         yield from _few_exposures(recipe, plan)
     elif recipe.base.path is None and median(map(enlargement, train)) < _LEAST_KEPT:
         side = recipe.base.resolution
