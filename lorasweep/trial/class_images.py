@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 from PIL.PngImagePlugin import PngInfo
 
 from lorasweep.core import files
+from lorasweep.core.protocols import Base
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.plan import throughput
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial import sample
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Base
 
 
 def draw(base: Base, recipe: Recipe, plan: Plan) -> Plan:

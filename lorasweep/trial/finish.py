@@ -29,12 +29,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.core import files
+from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Measurement, Plan, Recipe, to_dict
 from lorasweep.core.run_folder import ADAPTER_FILE, INDEX_FILE, RESULT_FILE, RunFolder
 from lorasweep.plan import sample_requests
 
 if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter, Base
     from lorasweep.trial.judge.calibration import Calibration, Found
     from lorasweep.trial.judge.context import JudgeContext
     from lorasweep.trial.judge.verdict import Verdict

@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from lorasweep.core.protocols import Mergeable, is_text_encoder
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter, Base
+from lorasweep.core.protocols import Adapter, Base, Mergeable, is_text_encoder
 
 
 @contextlib.contextmanager

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lorasweep.components import bases
 from lorasweep.core import files, paths, registry
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.judging import Gallery
+from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import BaseOptions, MemoryOptions, Plan, Recipe, digest
 from lorasweep.core.run_folder import INDEX_FILE
 from lorasweep.plan import memory, sample_requests
 
 if TYPE_CHECKING:
-    from lorasweep.core.judging import Gallery
-    from lorasweep.core.protocols import Adapter, Base
     from lorasweep.trial.cache.latents import LatentCache
     from lorasweep.trial.cache.texts import TextCache
     from lorasweep.trial.judge.context import JudgeContext

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from lorasweep.core import files
+from lorasweep.core.protocols import Adapter, Base, Text
 from lorasweep.core.records import Frame, SampleOptions
 from lorasweep.core.run_folder import INDEX_FILE
 from lorasweep.plan.sample_requests import ImageRequest
@@ -27,8 +28,6 @@ from lorasweep.trial.denoise import denoise
 
 if TYPE_CHECKING:
     import torch
-
-    from lorasweep.core.protocols import Adapter, Base, Text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,11 +25,10 @@ from lorasweep.components.adapters._targets import find_weighted
 from lorasweep.core import seeds
 from lorasweep.core.errors import AdapterError, InputError, Problem
 from lorasweep.core.kohya_names import kohya_name
-from lorasweep.core.protocols import Factors, frozen_weight
+from lorasweep.core.protocols import Base, Factors, frozen_weight
 
 if TYPE_CHECKING:
     from lorasweep.components.adapters._file_keys import FileModule
-    from lorasweep.core.protocols import Base
 
 # Fills one new tensor in place: (tensor, its name such as `unet.conv_in.lora_A.weight`, its own generator).
 # What it leaves alone stays as PEFT computed it from the base's weights.

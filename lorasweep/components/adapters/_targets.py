@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lorasweep.core.errors import AdapterError
-from lorasweep.core.protocols import is_text_encoder
+from lorasweep.core.protocols import Base, is_text_encoder
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.protocols import Base
 
 FEED_FORWARD = ("ff.net.2", "mlp.fc2")  # the way back of a feed-forward layer
 

@@ -10,13 +10,11 @@ off by one rounding.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lorasweep.components.adapters import _shapes
 from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank, Targets
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter, Base
+from lorasweep.core.protocols import Adapter, Base
 
 IS_PRODUCT = False  # what it adds to a weight is no product whose factors could be scaled
 NEEDS_BASE_WEIGHTS = True  # for the norm of each output

@@ -10,15 +10,13 @@ alpha / dim * sqrt(dim / b); LyCORIS truncates, but scales by block size * alpha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from lorasweep.components.adapters import _shapes
 from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter, Base
+from lorasweep.core.protocols import Adapter, Base
 
 layer_shapes = _shapes.low_rank
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")

@@ -20,11 +20,11 @@ from lorasweep.components.adapters import _file_names
 from lorasweep.components.adapters._file_keys import FileModule, Shape, read_modules
 from lorasweep.core import finite
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.protocols import Base
 from lorasweep.core.safetensors_header import read_metadata
 
 if TYPE_CHECKING:
     from lorasweep.components.adapters._file_layers import FileAdapter
-    from lorasweep.core.protocols import Base
 
 READ_BY = ()  # as it was judged: which programs read the file itself depends on the file
 IS_PRODUCT = False

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from lorasweep.core import registry
-from lorasweep.core.protocols import Mergeable
+from lorasweep.core.protocols import Adapter, Base, Mergeable
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.protocols import Adapter, Base
 
 TRAINS = False
 READ_BY = ("comfyui", "forge")  # which read every form; others may, too

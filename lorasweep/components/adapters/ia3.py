@@ -8,14 +8,11 @@ PEFT's IA3 has no weight and scales biases too, hence layers of our own.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from lorasweep.components.adapters import _shapes
 from lorasweep.components.adapters._knobs import Init
+from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Advice
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter, Base
 
 READ_BY = ("a1111",)
 IN_ALL_MODULES = True  # what is trained is told by names alone, not by the base's scopes

@@ -5,13 +5,9 @@ Takes a frozen base, returns a `protocols.Adapter` that is the identity until tr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lorasweep.components.adapters import _shapes
 from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter, Base
+from lorasweep.core.protocols import Adapter, Base
 
 layer_shapes = _shapes.low_rank
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")

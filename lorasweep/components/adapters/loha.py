@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.components.adapters import _shapes
 from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets
+from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Advice
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.protocols import Adapter, Base
 
 layer_shapes = _shapes.hadamard
 READ_BY = ("comfyui", "forge", "a1111")

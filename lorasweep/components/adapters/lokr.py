@@ -12,12 +12,12 @@ from pydantic import Field
 
 from lorasweep.components.adapters import _shapes
 from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets
+from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Advice
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.protocols import Adapter, Base
 
 Factor = (
     Literal[-1]

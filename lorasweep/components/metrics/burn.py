@@ -31,14 +31,13 @@ from pydantic import Field
 from lorasweep.components.metrics import _similarity as similarity
 from lorasweep.components.metrics._offers import num_pictures
 from lorasweep.core.judging import Symptom
-from lorasweep.core.records import PROMPT_TIERS, Measurement
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import PROMPT_TIERS, Measurement, Plan, Recipe
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
 
 NEEDS_PICTURES = True
 PROBES = ()

@@ -24,13 +24,12 @@ from lorasweep.components.metrics import _similarity as similarity
 from lorasweep.components.metrics._offers import num_pictures
 from lorasweep.components.metrics._ranges import Tiers
 from lorasweep.core.judging import Symptom
-from lorasweep.core.records import Measurement, PromptTier
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import Measurement, Plan, PromptTier, Recipe
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
 
 NAME = "diversity"
 NEEDS_PICTURES = True

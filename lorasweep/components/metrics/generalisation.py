@@ -23,15 +23,13 @@ from typing import TYPE_CHECKING, Literal
 
 from lorasweep.components.metrics._offers import suffixes
 from lorasweep.components.metrics._ranges import OtherWeight
-from lorasweep.core.judging import NUM_TIMESTEPS, PARTS, Symptom, probe_timesteps
-from lorasweep.core.records import Measurement
+from lorasweep.core.judging import NUM_TIMESTEPS, PARTS, Rows, Symptom, probe_timesteps
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import Measurement, Plan, Recipe
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.judging import Rows
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
 
 NEEDS_PICTURES = False
 SYMPTOMS = (

@@ -25,13 +25,12 @@ from lorasweep.components.metrics import _reader_scores as reader_scores
 from lorasweep.components.metrics import _resemblance as resemblance
 from lorasweep.components.metrics._offers import first_configured, is_here, not_here, num_pictures
 from lorasweep.components.metrics._ranges import Tiers
-from lorasweep.core.records import Measurement, PromptTier
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import Measurement, Plan, PromptTier, Recipe
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
     from lorasweep.dollhouse.world.subjects import Subject
 
 NAME = "identity"

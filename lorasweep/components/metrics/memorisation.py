@@ -38,14 +38,13 @@ from lorasweep.components.metrics import _similarity as similarity
 from lorasweep.components.metrics._offers import num_pictures
 from lorasweep.components.metrics._ranges import Tiers
 from lorasweep.core.judging import Symptom
-from lorasweep.core.records import Measurement, PromptTier
+from lorasweep.core.protocols import Encoder, JudgeContext
+from lorasweep.core.records import Measurement, Plan, PromptTier, Recipe
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.core.protocols import Encoder, JudgeContext
-    from lorasweep.core.records import Plan, Recipe
 
 NAME = "memorisation"
 NEEDS_PICTURES = False  # the magnitude needs none, and `measure` says so for the rest

@@ -27,14 +27,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from lorasweep.core.protocols import frozen_weight
-from lorasweep.core.records import Measurement
+from lorasweep.core.protocols import JudgeContext, frozen_weight
+from lorasweep.core.records import Measurement, Plan, Recipe
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
 
 NAME = "norms"
 NEEDS_PICTURES = False

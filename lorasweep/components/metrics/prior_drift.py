@@ -21,17 +21,12 @@ division by the base's error, which makes it free of units and of timestep weigh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lorasweep.components.metrics._offers import prior_prompts, suffixes
 from lorasweep.components.metrics._ranges import OtherWeight
-from lorasweep.core.judging import PARTS, PRIOR_TIERS, Symptom
-from lorasweep.core.records import Measurement
-
-if TYPE_CHECKING:
-    from lorasweep.core.judging import Rows
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.judging import PARTS, PRIOR_TIERS, Rows, Symptom
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import Measurement, Plan, Recipe
 
 NEEDS_PICTURES = False
 PROBES = ("plain", "class", "neighbour", "unrelated")

@@ -32,15 +32,14 @@ from lorasweep.components.metrics import _reader_scores as reader_scores
 from lorasweep.components.metrics import _resemblance as resemblance
 from lorasweep.components.metrics._offers import first_configured, is_here, is_plain_class, not_here
 from lorasweep.core.judging import EncoderName, Picture, Symptom
-from lorasweep.core.records import PROMPT_TIERS, Measurement
+from lorasweep.core.protocols import Encoder as PictureEncoder
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import PROMPT_TIERS, Measurement, Plan, PromptTier, Recipe
 from lorasweep.data.captions import without_trigger
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from lorasweep.core.protocols import Encoder as PictureEncoder
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, PromptTier, Recipe
     from lorasweep.dollhouse.world.subjects import Subject
 
 NAME = "prompt_control"

@@ -14,15 +14,11 @@ section 4.3). What the remaining caption still gives away (a rare outfit, say) c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from lorasweep.core.judging import Rows
+from lorasweep.core.protocols import JudgeContext
 from lorasweep.core.ranges import Positive
-from lorasweep.core.records import Measurement
-
-if TYPE_CHECKING:
-    from lorasweep.core.judging import Rows
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.records import Measurement, Plan, Recipe
 
 NAME = "trigger_selectivity"
 NEEDS_PICTURES = False

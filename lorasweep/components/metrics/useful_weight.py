@@ -18,16 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from lorasweep.components.metrics.generalisation import NONE_HELD_OUT, log_ratio_by_timestep
-from lorasweep.core.records import Measurement
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import Measurement, Plan, Recipe
 
 NAME = "useful_weight"
 NEEDS_PICTURES = False

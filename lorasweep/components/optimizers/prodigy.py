@@ -18,11 +18,11 @@ from lorasweep.components.optimizers._groups import (
     param_groups,
 )
 from lorasweep.core.ranges import Positive
+from lorasweep.core.records import Recipe
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.records import Recipe
 
 _ONE_LR = "Prodigy keeps one step size for all groups and refuses groups whose lr differ"
 

@@ -14,11 +14,11 @@ from pydantic import Field
 
 from lorasweep.components.optimizers._groups import USUAL_LR, Beta, TextEncoderRate, WeightDecay, param_groups
 from lorasweep.core.ranges import Positive
+from lorasweep.core.records import Recipe
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.records import Recipe
 
 ADVICE = USUAL_LR
 

@@ -6,12 +6,11 @@ or not anything is scaled, so a limit of 10 only watches.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import WeightRegularizer
+from lorasweep.core.protocols import WeightRegularizer
 
 SCALES_WEIGHTS = True  # after every step, each factor of a product
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Schedule
+from lorasweep.core.protocols import Schedule
 
 
 def build(total_steps: int, *, warmup: Warmup) -> Schedule:

@@ -7,13 +7,10 @@ curves: OneTrainer for a smooth wave, ai-toolkit for a single cosine.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
+from lorasweep.core.protocols import Schedule
 from lorasweep.core.ranges import Count
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Schedule
 
 
 def build(total_steps: int, *, num_cycles: Count, warmup: Warmup) -> Schedule:

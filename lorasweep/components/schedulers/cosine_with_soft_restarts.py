@@ -7,14 +7,12 @@ at zero. The jumping curve is `cosine_with_restarts`.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Schedule
+from lorasweep.core.protocols import Schedule
 
 
 def build(

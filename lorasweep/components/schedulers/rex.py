@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Schedule
+from lorasweep.core.protocols import Schedule
 
 
 def build(

@@ -13,7 +13,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lorasweep.core.judging import Magnitudes, Picture, Rows
+from lorasweep.core.judging import EncoderName, Gallery, Magnitudes, NoiseName, Part, Picture, Rows, SetName
+from lorasweep.core.protocols import Adapter, Base, Encoder, ImageList, Text
+from lorasweep.core.records import Plan, PromptTier, Recipe
 from lorasweep.trial import lora_weight
 from lorasweep.trial.judge import encoders
 from lorasweep.trial.judge import probes as probing
@@ -26,9 +28,6 @@ from lorasweep.trial.judge.features import FeatureCache
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.judging import EncoderName, Gallery, NoiseName, Part, SetName
-    from lorasweep.core.protocols import Adapter, Base, Encoder, ImageList, Text
-    from lorasweep.core.records import Plan, PromptTier, Recipe
     from lorasweep.trial.judge.probes import ProbeBatch, Probes
     from lorasweep.trial.judge.score import Kind
     from lorasweep.trial.sample import Sample

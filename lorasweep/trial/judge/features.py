@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from lorasweep.core.protocols import Encoder
 from lorasweep.core.records import digest
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.core.protocols import Encoder
     from lorasweep.trial.cache.store import Store
 
 _KIND = "features"

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from lorasweep.components.metrics._offers import prior_prompts
 from lorasweep.core import seeds
-from lorasweep.core.judging import probe_timesteps
-from lorasweep.core.records import Frame
+from lorasweep.core.judging import NoiseName, PriorTier, SetName, probe_timesteps
+from lorasweep.core.protocols import Base, Latents, Texts
+from lorasweep.core.records import Frame, Plan, PlannedImage, Recipe
 from lorasweep.data.captions import without_trigger
 from lorasweep.trial.denoise import denoise
 from lorasweep.trial.judge import probes
@@ -24,9 +25,6 @@ from lorasweep.trial.judge.probes import NoiseBatch, ProbeBatch, Probes
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.judging import NoiseName, PriorTier, SetName
-    from lorasweep.core.protocols import Base, Latents, Texts
-    from lorasweep.core.records import Plan, PlannedImage, Recipe
     from lorasweep.trial.judge.probes import ProbeOptions, SetNames
 
 MAX_ROWS = 16  # rows per forward pass; bounds memory

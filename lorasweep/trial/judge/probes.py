@@ -20,14 +20,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from lorasweep.core import registry
 from lorasweep.core.judging import TIMESTEP_BUCKETS, NoiseName, SetName
-from lorasweep.core.records import digest
+from lorasweep.core.protocols import Adapter, Base, Latents, Text, Texts
+from lorasweep.core.records import Frame, Plan, Recipe, digest
 from lorasweep.trial import lora_weight
 
 if TYPE_CHECKING:
     import torch
-
-    from lorasweep.core.protocols import Adapter, Base, Latents, Text, Texts
-    from lorasweep.core.records import Frame, Plan, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
