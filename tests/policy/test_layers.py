@@ -28,7 +28,7 @@ WITHIN = {
         "buckets": set(),
         "metrics": set(),
         "optimizers": set(),
-        "regularizers": {"adapters"},  # scale_norm acts on an adapter's norms
+        "regularizers": set(),
         "schedulers": set(),
         "taggers": set(),
     },

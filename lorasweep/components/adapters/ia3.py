@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 
-from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Init
+from lorasweep.components.adapters._knobs import Init, Shape
 from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Advice
 
@@ -44,7 +43,7 @@ def build(base: Base, *, seed: int, text_encoder: bool, init: Init = None) -> Ad
     return build_ia3(base, text_encoder=text_encoder, init=init)
 
 
-def layer_shapes(shape: _shapes.Shape, *, name: str, **_: object) -> list[_shapes.Shape]:
+def layer_shapes(shape: Shape, *, name: str, **_: object) -> list[Shape]:
     """The factors of one layer: of its outputs, of its inputs, or none."""
     if _ON_OUTPUT.search(name):
         return [shape[:1]]

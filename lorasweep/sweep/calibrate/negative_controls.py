@@ -109,8 +109,6 @@ def randomise(adapter: PeftAdapter, fresh: Mapping[str, torch.Tensor], seed: int
     """
     import torch
 
-    from lorasweep.components.adapters._norms import parameters_by_module
-
     wanted = _norms(adapter)
     learned = {}
     for key, parameter in adapter.named_parameters():
@@ -119,7 +117,7 @@ def randomise(adapter: PeftAdapter, fresh: Mapping[str, torch.Tensor], seed: int
         learned[key] = noise * ((parameter.detach().cpu() - fresh[key]).norm() / noise.norm())
     scales = dict.fromkeys(wanted, 1.0)
     for _ in range(TRIES):
-        for module, parameters in parameters_by_module(adapter).items():
+        for module, parameters in adapter.by_module().items():
             for key, parameter in parameters.items():
                 parameter.data.copy_(fresh[key] + scales[module] * learned[key])
         now = _norms(adapter)
