@@ -1,0 +1,138 @@
+"""What the original code of transformers calls their modules, where diffusers has other names or splits them. No torch.
+
+    transformer.transformer_blocks.0.attn.to_q, .to_k, .to_v   are rows of   double_blocks.0.img_attn.qkv
+
+Source: huggingface/diffusers, loaders/lora_conversion_utils.py and loaders/single_file_utils.py, read the other way
+round.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from lorasweep.core.kohya_names import anima_name, is_anima
+
+_FLUX_DOUBLE = {
+    "img_attn.qkv": "attn.to_q attn.to_k attn.to_v",
+    "txt_attn.qkv": "attn.add_q_proj attn.add_k_proj attn.add_v_proj",
+    "img_attn.proj": "attn.to_out.0",
+    "txt_attn.proj": "attn.to_add_out",
+}
+_KREA_2 = {
+    **{f"attn.w{letter}": f"attn.to_{letter}" for letter in "qkv"},
+    "attn.wo": "attn.to_out.0",
+    "attn.gate": "attn.to_gate",
+    **{f"mlp.{name}": f"ff.{name}" for name in ("gate", "up", "down")},
+}
+# Blocks here, blocks there, and in each the module there -> those here whose outputs it has one after another. What a
+# base does not have is not looked for in it.
+_BLOCKS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
+    (  # FLUX.1, Chroma
+        "transformer_blocks",
+        "double_blocks",
+        {
+            **_FLUX_DOUBLE,
+            "img_mlp.0": "ff.net.0.proj",
+            "img_mlp.2": "ff.net.2",
+            "txt_mlp.0": "ff_context.net.0.proj",
+            "txt_mlp.2": "ff_context.net.2",
+            "img_mod.lin": "norm1.linear",
+            "txt_mod.lin": "norm1_context.linear",
+        },
+    ),
+    (
+        "single_transformer_blocks",
+        "single_blocks",
+        {
+            "linear1": "attn.to_q attn.to_k attn.to_v proj_mlp",
+            "linear2": "proj_out",
+            "modulation.lin": "norm.linear",
+        },
+    ),
+    (  # FLUX.2
+        "transformer_blocks",
+        "double_blocks",
+        {
+            **_FLUX_DOUBLE,
+            "img_mlp.0": "ff.linear_in",
+            "img_mlp.2": "ff.linear_out",
+            "txt_mlp.0": "ff_context.linear_in",
+            "txt_mlp.2": "ff_context.linear_out",
+        },
+    ),
+    (
+        "single_transformer_blocks",
+        "single_blocks",
+        {"linear1": "attn.to_qkv_mlp_proj", "linear2": "attn.to_out"},
+    ),
+    (  # Stable Diffusion 3.5; the text's last block gives nothing on, and is modulated the other way round
+        "transformer_blocks",
+        "joint_blocks",
+        {
+            "x_block.attn.qkv": "attn.to_q attn.to_k attn.to_v",
+            "x_block.attn2.qkv": "attn2.to_q attn2.to_k attn2.to_v",
+            "context_block.attn.qkv": "attn.add_q_proj attn.add_k_proj attn.add_v_proj",
+            "x_block.attn.proj": "attn.to_out.0",
+            "x_block.attn2.proj": "attn2.to_out.0",
+            "context_block.attn.proj": "attn.to_add_out",
+            "x_block.mlp.fc1": "ff.net.0.proj",
+            "x_block.mlp.fc2": "ff.net.2",
+            "context_block.mlp.fc1": "ff_context.net.0.proj",
+            "context_block.mlp.fc2": "ff_context.net.2",
+            "x_block.adaLN_modulation.1": "norm1.linear",
+            "context_block.adaLN_modulation.1": "norm1_context.linear",
+        },
+    ),
+    *(  # Z-Image
+        (
+            blocks,
+            blocks,
+            {"attention.qkv": "attention.to_q attention.to_k attention.to_v", "attention.out": "attention.to_out.0"},
+        )
+        for blocks in ("layers", "noise_refiner", "context_refiner")
+    ),
+    *(  # Krea 2
+        (here, there, _KREA_2)
+        for here, there in (
+            ("transformer_blocks", "blocks"),
+            ("text_fusion.layerwise_blocks", "txtfusion.layerwise_blocks"),
+            ("text_fusion.refiner_blocks", "txtfusion.refiner_blocks"),
+        )
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a module of a file goes.
+
+    Attributes:
+        paths: of the base's modules, whose outputs stand one after another in the file's.
+        swapped: whether the halves of its outputs change places.
+    """
+
+    paths: tuple[str, ...]
+    swapped: bool = False
+
+
+def native_places(paths: Collection[str]) -> Iterator[tuple[str, Place]]:
+    """Name a transformer's modules as its original code does; those without such a name are left out.
+
+    Args:
+        paths: `transformer.<module>` of the base's.
+    """
+    known = set(paths)
+    if is_anima(known):
+        for path in known:
+            yield anima_name(path).removeprefix("diffusion_model."), Place((path,))
+        return
+    for here, there, names in _BLOCKS:
+        block = re.compile(rf"transformer\.{re.escape(here)}\.(\d+)\.")
+        for number in sorted({match[1] for path in known if (match := block.match(path))}):
+            for theirs, ours in names.items():
+                found = tuple(f"transformer.{here}.{number}.{name}" for name in ours.split())
+                if known.issuperset(found):
+                    is_last = f"transformer.{here}.{number}.attn.to_add_out" not in known
+                    yield f"{there}.{number}.{theirs}", Place(found, theirs.startswith("context_block.ada") and is_last)
