@@ -61,16 +61,14 @@ class Truth:
     """What one checkpoint is.
 
     Attributes:
-        identity: F*, in [0, 1].
-        excess: by symptom, over its limit; >= 0, 1 at the limit.
         worst: the largest of them.
         extra: what is read besides: likeness uncalled, and its share of the likeness called (NaN before there
             is any); how much of strangers was altered (features of the subject gained, asked ones lost); how
             much of what the base draws uncalled, from the same noise, is drawn otherwise (NaN from few pictures).
     """
 
-    identity: float
-    excess: dict[str, float]
+    identity: float  # F*, in [0, 1]
+    excess: dict[str, float]  # by symptom, over its limit; >= 0, 1 at the limit
     extra: dict[str, float]
 
     @property

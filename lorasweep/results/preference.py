@@ -36,21 +36,13 @@ Choice = tuple[str, str, str]  # left item, right item, one of ANSWERS
 
 @dataclass(frozen=True, eq=False)
 class Strengths:
-    """What choices say of some items.
+    """What choices say of some items."""
 
-    Attributes:
-        items: K names.
-        log_P: log strengths of the items around their prior's mean, log nu, log beta.
-        covariance_PP: of these.
-        rejects: whether anything was called bad, so that there is a beta.
-        posterior: what they were fitted to.
-    """
-
-    items: tuple[str, ...]
-    log_P: np.ndarray
-    covariance_PP: np.ndarray
-    rejects: bool
-    posterior: _Posterior
+    items: tuple[str, ...]  # K names
+    log_P: np.ndarray  # log strengths of the items around their prior's mean, log nu, log beta
+    covariance_PP: np.ndarray  # of these
+    rejects: bool  # whether anything was called bad, so that there is a beta
+    posterior: _Posterior  # what they were fitted to
 
     @property
     def order(self) -> list[str]:

@@ -63,17 +63,14 @@ class Checkpoint(RecordedRun):
     """A run and an adapter that it saved, with what its folder tells about it.
 
     Attributes:
-        file: the adapter.
-        step: optimizer steps behind it; the kept checkpoint's need not be the last.
         plan, record: as in the run folder.
-        metrics: measured at that step; empty when nothing was.
     """
 
-    file: Path
-    step: int
+    file: Path  # the adapter
+    step: int  # optimizer steps behind it; the kept checkpoint's need not be the last
     plan: Plan
     record: TrialRecord
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float]  # measured at that step; empty when nothing was
 
     @property
     def sweep(self) -> str:

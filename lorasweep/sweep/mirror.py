@@ -10,15 +10,10 @@ HURRY_S = 2.0  # to finish when the person wants to leave at once
 
 @dataclass(frozen=True)
 class MirrorReport:
-    """How mirroring went.
+    """How mirroring went."""
 
-    Attributes:
-        ok: whether the tracker shows everything.
-        message: for people: where to look, or what is missing and the command that repairs it.
-    """
-
-    ok: bool = True
-    message: str = ""
+    ok: bool = True  # whether the tracker shows everything
+    message: str = ""  # for people: where to look, or what is missing and the command that repairs it
 
 
 class Mirror(Protocol):

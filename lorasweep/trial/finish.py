@@ -46,17 +46,14 @@ class Rung:
     """What was found at one rung.
 
     Attributes:
-        step: optimizer steps.
-        exposures_per_image: up to there, mean over training images.
         metrics, missing: as judged, at the weight that counts.
-        replicates: the same with parts of the evidence left out (`judge.replicates`).
     """
 
-    step: int
-    exposures_per_image: float
+    step: int  # optimizer steps
+    exposures_per_image: float  # up to there, mean over training images
     metrics: dict[str, float]
     missing: dict[str, str]
-    replicates: list[dict[str, float]]
+    replicates: list[dict[str, float]]  # the same with parts of the evidence left out (`judge.replicates`)
 
 
 @dataclass(frozen=True, kw_only=True)

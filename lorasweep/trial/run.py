@@ -51,21 +51,15 @@ class _Stopped(Exception):
 
 @dataclass(kw_only=True, eq=False)
 class Stretch:
-    """Training that a trial waits for: of its slot, up to its next rung.
-
-    Attributes:
-        seconds: that it has taken; its part of what slots took together.
-        stopped: `should_stop` said so.
-        diverged: why it goes no further.
-    """
+    """Training that a trial waits for: of its slot, up to its next rung."""
 
     run: TrialRun
     slot: Slot
     rung: int  # step
     should_stop: Callable[[], bool]
-    seconds: float = 0.0
-    stopped: bool = False
-    diverged: Diverged | None = None
+    seconds: float = 0.0  # that it has taken; its part of what slots took together
+    stopped: bool = False  # `should_stop` said so
+    diverged: Diverged | None = None  # why it goes no further
 
 
 Stretches = Generator[Stretch, None, Outcome]

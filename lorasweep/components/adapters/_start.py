@@ -33,15 +33,10 @@ _NOT_TRAINED = {"alpha", "on_input"}
 
 @dataclass(frozen=True)
 class Trained:
-    """What an adapter trains beside one module.
+    """What an adapter trains beside one module."""
 
-    Attributes:
-        shapes: of its tensors, in their order.
-        scale: alpha / r; of a product of two whole matrices, and of no product, it is not looked at.
-    """
-
-    shapes: Sequence[Shape]
-    scale: float
+    shapes: Sequence[Shape]  # of its tensors, in their order
+    scale: float  # alpha / r; of a product of two whole matrices, and of no product, it is not looked at
 
 
 def place_start(

@@ -38,17 +38,14 @@ class Description:
     Attributes:
         kinds: number of modules by kind: lora, locon (a LoRA with a product on a kernel wider than 1 x 1), dora,
             loha, lokr, glora, oft, ia3, full (whole differences), norm.
-        family: of the base, told by names and shapes; None when they do not tell.
-        dims: number of modules by rank; those without one are left out.
-        text_encoder: whether it changes a text encoder.
         steps, epoch: of its training, as kohya writes them; None when it does not say.
         tag_frequency: how often each tag was in the captions, by folder; empty when it does not say.
     """
 
     kinds: Mapping[str, int]
-    family: str | None
-    dims: Mapping[int, int]
-    text_encoder: bool
+    family: str | None  # of the base, told by names and shapes; None when they do not tell
+    dims: Mapping[int, int]  # number of modules by rank; those without one are left out
+    text_encoder: bool  # whether it changes a text encoder
     steps: int | None
     epoch: int | None
     tag_frequency: Mapping[str, Mapping[str, int]]

@@ -91,17 +91,11 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Decomposed:
-    """What the singular vectors of a base weight and of a change of it say.
+    """What the singular vectors of a base weight and of a change of it say."""
 
-    Attributes:
-        spectral: largest singular value of the change over the base's; >= 0.
-        stable_rank: squared Frobenius over squared spectral norm of the change; 0 without any change.
-        intruders: of the first `TOP` left singular vectors of the sum, those that resemble none of the base.
-    """
-
-    spectral: float
-    stable_rank: float
-    intruders: float
+    spectral: float  # largest singular value of the change over the base's; >= 0
+    stable_rank: float  # squared Frobenius over squared spectral norm of the change; 0 without any change
+    intruders: float  # of the first `TOP` left singular vectors of the sum, those that resemble none of the base
 
 
 def decomposed(base_OI: torch.Tensor, change_OI: torch.Tensor) -> Decomposed:

@@ -32,13 +32,11 @@ class Reading:
     Attributes:
         probabilities: by head of `labels.HEADS` (attributes and identity marks), a BK tensor whose rows sum
             to 1.
-        nuisances_BN: x, y, scale and light, in about [-1, 1].
-        corrupt_B: probability that a picture is no clean doll: blended, noisy, blurred, burnt.
     """
 
     probabilities: dict[str, Tensor]
-    nuisances_BN: Tensor
-    corrupt_B: Tensor
+    nuisances_BN: Tensor  # x, y, scale and light, in about [-1, 1]
+    corrupt_B: Tensor  # probability that a picture is no clean doll: blended, noisy, blurred, burnt
 
     def values(self, head: str) -> list[str]:
         """Return the likeliest value of a head for every picture."""

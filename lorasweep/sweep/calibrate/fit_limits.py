@@ -50,21 +50,13 @@ Row = Mapping[str, Any]  # "metrics" and "replicates", and for rungs "step"
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """One overtrained run: its rungs, and the two that matter.
+    """One overtrained run: its rungs, and the two that matter."""
 
-    Attributes:
-        arm: which way it was overtrained.
-        healthy: the rung with the lowest held-out loss.
-        burned: the first later rung that has lost half of that gain, else the last.
-        gain: -log of the lowest held-out loss over the base's.
-        identity: the best F of all rungs; None when it cannot be read.
-    """
-
-    arm: str
-    healthy: Row
-    burned: Row
-    gain: float
-    identity: float | None
+    arm: str  # which way it was overtrained
+    healthy: Row  # the rung with the lowest held-out loss
+    burned: Row  # the first later rung that has lost half of that gain, else the last
+    gain: float  # -log of the lowest held-out loss over the base's
+    identity: float | None  # the best F of all rungs; None when it cannot be read
 
 
 @dataclass(frozen=True)
