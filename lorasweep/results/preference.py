@@ -94,14 +94,10 @@ class Strengths:
         return math.sqrt(2 * max(0.0, lost))
 
     def rank_correlation(self, values: Mapping[str, float], *, same: float) -> tuple[float, float, float] | None:
-        """Kendall's tau between strengths and values, and its 95 % interval over what strengths may be.
+        """Compute Kendall's tau between strengths and values, and its 95 % interval over what strengths may be.
 
-        Args:
-            values: by item; items without one are left out.
-            same: values that differ by less are equal, and say nothing about the order of their items.
-
-        Returns:
-            tau and the interval's ends; None when no two values differ.
+        Items without a value are left out; values that differ by less than `same` are equal, and say nothing about the
+        order of their items. None when no two values differ.
         """
         places = [place for place, item in enumerate(self.items) if item in values]
         value_K = np.array([values[self.items[place]] for place in places])

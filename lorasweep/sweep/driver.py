@@ -100,8 +100,7 @@ def run_sweep(
         trial_module: where workers find `TrialResources`, `cooking`, `train` and `draw_base_samples`.
         estimated_s: how long it is expected to take, to be compared with how long it took.
         on_change: called with a snapshot several times a second.
-        on_trial_end: called whenever a trial ended for good, at least once; its errors are noted and do not
-            stop the sweep.
+        on_trial_end: called whenever a trial ended for good, at least once; its errors are noted and stop nothing.
         on_end: called once when this call ends, before the mirror is given its last look; errors as above.
         mirror: follows the run folders.
         stop: how the caller asks to stop; None: SIGINT, SIGTERM and SIGHUP do, in the main thread.

@@ -81,11 +81,7 @@ class FailureWatch:
         self._count = 0
 
     def saw(self, record: TrialRecord) -> str:
-        """Look at a trial that ended for good.
-
-        Returns:
-            Why the sweep should stop; empty when it should go on.
-        """
+        """Look at a trial that ended for good; returns why the sweep should stop, empty when it should go on."""
         if record.status not in FAILURES:
             self._kind, self._count = "", 0
             return ""

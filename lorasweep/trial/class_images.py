@@ -24,12 +24,7 @@ from lorasweep.trial import sample
 
 
 def draw(base: Base, recipe: Recipe, plan: Plan) -> Plan:
-    """Draw what is not there yet.
-
-    Args:
-        base: no adapter lives in it.
-        recipe: gives the sampling options and the negative prompt.
-        plan: its `reg_images` may have drawings.
+    """Draw what is not there yet, of the plan's `reg_images` that have drawings; no adapter lives in the base.
 
     Returns:
         The plan with the `sha256` of every picture filled in; their files are there.

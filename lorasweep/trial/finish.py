@@ -76,11 +76,7 @@ def choose(recipe: Recipe, rungs: Sequence[Rung], calibration: Calibration) -> t
 
 
 def draw_in_full(base: Base, adapter: Adapter, recipe: Recipe, plan: Plan, folder: Path, *, step: int) -> list[Sample]:
-    """Complete a rung's pictures: every weight of the ladder, every seed; what is there is not redrawn.
-
-    Returns:
-        All pictures of that step.
-    """
+    """Complete a rung's pictures, of every weight of the ladder and every seed, and return them; none is redrawn."""
     from lorasweep.trial import sample
 
     options = recipe.sample

@@ -41,10 +41,7 @@ RECENT = 4  # probes and galleries that are kept: trials of one sweep need one p
 def build_adapter(base: Base, recipe: Recipe, *, trained: bool = False) -> Adapter:
     """Put the recipe's adapter into `base`, fresh from its seed or from the file of `adapter.init`.
 
-    Args:
-        base: adapted in place.
-        recipe: names the adapter.
-        trained: its weights are loaded next, so that the file which they began at is not read.
+    With `trained` its weights are loaded next, so that the file which they began at is not read.
 
     Raises:
         AdapterError: it matches nothing in this base.
@@ -156,13 +153,10 @@ class TrialResources:
     def base_samples(
         self, recipe: Recipe, plan: Plan, link_into: Path | None = None, adapter: Adapter | None = None
     ) -> list[Sample]:
-        """The base model's images for the plan's prompts and the recipe's seeds; drawn once, cached.
+        """Find the base's images for the plan's prompts and the recipe's seeds; drawn once, cached.
 
-        Args:
-            recipe: gives the base and the sampling options.
-            plan: gives the prompts.
-            link_into: also copy the images and their index into this folder.
-            adapter: the one that lives in the base right now; silenced while drawing.
+        They are also copied, with their index, into `link_into`; the adapter that lives in the base is silenced while
+        drawing.
         """
         from lorasweep.trial import sample
 

@@ -78,7 +78,7 @@ def cook(
 
     Args:
         recipe: what to cook.
-        plan: `plan.make_plan(recipe)`; rungs, images and prompts are taken from it.
+        plan: of it; rungs, images and prompts are taken from there.
         folder: the run folder; `status.json` in it belongs to the caller and is never touched.
         resources: what this process keeps warm between trials.
         report: called with every event; its answer matters for "rung" events: False prunes the trial.

@@ -49,16 +49,9 @@ class Sample:
 def draw(
     base: Base, adapter: Adapter | None, requests: Sequence[ImageRequest], options: SampleOptions
 ) -> list[Image.Image]:
-    """Draw the requests, batched over those of equal weight and size.
+    """Draw the requests, batched over those of equal weight and size; RGB, in their order.
 
-    Args:
-        base: draws; frozen, and left as it was.
-        adapter: None draws the base whatever the requests' weights say.
-        requests: in any order.
-        options: sampler, steps, guidance and the number of pictures per batch.
-
-    Returns:
-        RGB pictures in the order of the requests.
+    The base is left as it was; without an adapter it is drawn whatever the requests' weights say.
     """
     drawn: dict[int, Image.Image] = {}
     with base.drawing() as base:
@@ -140,18 +133,10 @@ def write(
     options: SampleOptions,
     adapter_file: str | None,
 ) -> list[Sample]:
-    """Write the pictures as PNG and, last, `index.json`, so that an index never names a missing file.
+    """Write the pictures of some requests as PNG and, last, `index.json`, so that an index never names a missing file.
 
-    Args:
-        folder: made when missing; files of the same name are replaced.
-        requests: what was asked, in the order of `images`.
-        images: from `draw`.
-        base: names the base and says by which pipeline diffusers draws the same.
-        options: those given to `draw`.
-        adapter_file: the adapter's .safetensors relative to the run folder; None for the base's own pictures.
-
-    Returns:
-        The samples, in the same order.
+    Files of the same name are replaced. `base` and `options` are those given to `draw`; `adapter_file` is relative to
+    the run folder, None for the base's own pictures.
 
     Raises:
         ValueError: two requests differ in nothing but their size.

@@ -219,11 +219,7 @@ def _has_bias(layer: Any, name: str) -> bool:
 
 
 def build_file(base: Base, file: Path) -> FileAdapter:
-    """Put the layers into the base; active, at weight 1, in fp32.
-
-    Raises:
-        InputError: see `file.build`.
-    """
+    """Put the layers into the base; active, at weight 1, in fp32. Raises InputError as `file.build` does."""
     plain: dict[str, Any] = {
         f"{part}.{path}": module for part, model in base.parts.items() for path, module in find_weighted(model)
     }

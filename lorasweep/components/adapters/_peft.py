@@ -350,12 +350,9 @@ def _some(names: list[str]) -> str:
 
 
 def write_lora(path: Path, state: Mapping[str, torch.Tensor], configs: Mapping[str, PeftConfig]) -> None:
-    """Write what diffusers' `load_lora_weights` reads.
+    """Write what diffusers' `load_lora_weights` reads, over any .safetensors that is there.
 
-    Args:
-        path: a .safetensors, overwritten.
-        state: tensors named `unet.conv_in.lora_A.weight`.
-        configs: of every part that is trained, by diffusers' prefixes.
+    Tensors are named `unet.conv_in.lora_A.weight`; there is a config for every part that is trained.
     """
     import diffusers
 

@@ -42,13 +42,9 @@ class Trained:
 def place_start(
     file: Path, shapes: Mapping[str, Shape], *, kind: str, trained: Mapping[str, Trained]
 ) -> dict[str, FileModule]:
-    """Find what a file has for each module that is trained.
+    """Find what a .safetensors has for each module that is trained, by `unet.<module>` or `text_encoder.<module>`.
 
-    Args:
-        file: a .safetensors.
-        shapes: of the base's weights, by `unet.<module>` or `text_encoder.<module>`.
-        kind: lora, loha, lokr or ia3.
-        trained: by the same names.
+    `shapes` are those of the base's weights; `kind` is lora, loha, lokr or ia3.
 
     Raises:
         InputError: it is no LoRA of this base, or not of this kind, dim or alpha; has all problems.

@@ -40,12 +40,7 @@ def trained_parts(base: Base, *, text_encoder: bool) -> dict[str, torch.nn.Modul
 
 
 def find_targets(model: torch.nn.Module, pattern: str) -> list[str]:
-    """Names of the Linear and Conv2d modules that a scope's pattern finds in, in the model's own order.
-
-    Args:
-        model: adapted or not, on any device.
-        pattern: of names with a dot in front.
-    """
+    """List the Linear and Conv2d modules that a scope's pattern finds, of names with a dot in front, in order."""
     import torch
 
     return [

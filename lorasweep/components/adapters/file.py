@@ -70,12 +70,7 @@ def describe(path: str | Path) -> Description:
 
 
 def problems_with(path: str | Path, shapes: Mapping[str, Shape]) -> list[Problem]:
-    """What keeps a file from acting on a base, told by headers alone.
-
-    Args:
-        path: of the file.
-        shapes: of the base's weights, by `unet.<module>` or `text_encoder.<module>`.
-    """
+    """Find what keeps a file from acting on a base whose weights have these shapes, told by headers alone."""
     try:
         _file_names.place(Path(path), shapes)
     except InputError as error:
@@ -99,12 +94,7 @@ def changes_nothing(path: str | Path) -> bool:
 
 
 def build(base: Base, *, seed: int, path: str) -> FileAdapter:
-    """Put what a file adds into `base`, at weight 1.
-
-    Args:
-        base: adapted in place until `remove`.
-        seed: the recipe's; nothing is drawn.
-        path: a .safetensors.
+    """Put what a .safetensors adds into `base`, at weight 1; nothing is drawn.
 
     Raises:
         InputError: it is no LoRA that is read, or it is of another base, or holds NaN; the base is as it was.

@@ -59,11 +59,7 @@ class Reading:
         return self.marks(subject) * self.traits(subject)
 
     def matches(self, specs: Sequence[Spec]) -> dict[str, Tensor]:
-        """Return, by attribute, whether each picture (B, bool) shows what its spec says.
-
-        Raises:
-            ValueError: there are not as many specs as pictures.
-        """
+        """Return, by attribute, whether each picture (B, bool) shows what its spec says; as many specs as pictures."""
         count = len(self.corrupt_B)
         if len(specs) != count:
             raise ValueError(f"there must be one spec a picture, got {len(specs)} specs for {count} pictures")
@@ -91,15 +87,7 @@ class Reader:
 
     @classmethod
     def load(cls, device: str = "cpu", folder: Path | None = None) -> Reader:
-        """Load a reader.
-
-        Args:
-            device: where it reads.
-            folder: holds `reader.safetensors`; the shipped one by default.
-
-        Raises:
-            FileNotFoundError: there are no weights in the folder.
-        """
+        """Load a reader from a folder with its weights, the shipped one by default; raises FileNotFoundError."""
         network = ReaderNetwork()
         path = (folder or weights_dir() / "reader") / WEIGHTS_NAME
         if not path.exists():
@@ -117,10 +105,7 @@ class Reader:
 
     @torch.no_grad()
     def read(self, images_BCHW: Tensor) -> Reading:
-        """Read pictures of one size.
-
-        Args:
-            images_BCHW: RGB in [0, 1]; sides of at least 32 px.
+        """Read a batch of RGB pictures of one size, in [0, 1], with sides of at least 32 px.
 
         Raises:
             ValueError: the tensor is not a batch of RGB pictures.

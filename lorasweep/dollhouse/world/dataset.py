@@ -25,12 +25,8 @@ Captions = Literal["absorbed", "full"]
 def caption_tags(spec: Spec, subject: Subject, *, captions: Captions, concept: str | None = None) -> list[str]:
     """Return the tags of one training image.
 
-    Args:
-        spec: what the image shows.
-        subject: whose trigger comes first.
-        captions: "absorbed" leaves out the tags of the subject's own traits, so that the trigger has to carry
-            them; "full" keeps every tag.
-        concept: the outfit's own word ("outfit1"), placed after the trigger, or None.
+    "absorbed" captions leave out the tags of the subject's own traits, so that the trigger, which comes first, has to
+    carry them; "full" keeps every tag. `concept` is the outfit's own word ("outfit1"), placed after the trigger.
     """
     found = attribute_tags(spec)
     if captions == "absorbed":
@@ -50,15 +46,10 @@ def unreserved(subject: Subject) -> dict[str, list[str]]:
 def sample_subject_spec(
     rng: np.random.Generator, subject: Subject, *, outfit_index: int | None = None, confound: float = 0.0
 ) -> Spec:
-    """Draw one picture of a subject.
+    """Draw one picture of a subject, whose reserved values are never drawn.
 
-    Args:
-        rng: source of every draw.
-        subject: who is shown; its reserved values are never drawn.
-        outfit_index: wear this outfit of the wardrobe, or None for free clothes.
-        confound: probability in [0, 1] that the picture shows the signature background of its outfit (and,
-            with
-            free clothes, the signature outfit as well).
+    It wears the outfit of `outfit_index` in the wardrobe, or free clothes, and with probability `confound`, in [0, 1],
+    shows the signature background of its outfit (and, with free clothes, the signature outfit as well).
     """
     choices = unreserved(subject)
     drawn = {name: str(rng.choice(values)) for name, values in choices.items()}

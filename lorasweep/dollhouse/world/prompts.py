@@ -53,10 +53,8 @@ def _text(spec: Spec) -> str:
 def prompt_specs(subject: str, *, count: int = 8, seed: int = 0) -> dict[str, list[Spec]]:
     """Return what each prompt of `prompts` asks to see, in order; "unrelated" has no specs.
 
-    No prompt comes twice, so a subject may have fewer to recombine than `count`: its reserved values are few.
-
-    Raises:
-        ValueError: the subject is unknown.
+    No prompt comes twice, so a subject may have fewer to recombine than `count`: its reserved values are few. An
+    unknown subject is a ValueError.
     """
     if subject not in SUBJECTS:
         raise ValueError(f"subject must be one of {sorted(SUBJECTS)}, got {subject!r}")
@@ -72,13 +70,9 @@ def prompt_specs(subject: str, *, count: int = 8, seed: int = 0) -> dict[str, li
 
 
 def prompts(subject: str, *, count: int = 8, seed: int = 0, captions: Captions = "absorbed") -> dict[str, list[str]]:
-    """Return prompts for judging an adapter of a subject.
+    """Return up to `count` different prompts a set for judging an adapter of a subject; `seed` decides every draw.
 
-    Args:
-        subject: a key of `SUBJECTS`.
-        count: prompts per set, all different; >= 1. Fewer where there are no more.
-        seed: decides every draw.
-        captions: how the adapter's dataset was captioned; the triggered prompts follow it.
+    The triggered ones follow how the adapter's dataset was captioned.
 
     Returns:
         "in_distribution": the trigger with values its datasets show; "recombined": the trigger with values

@@ -209,11 +209,9 @@ def points(trial: TrialFiles) -> dict[str, tuple[Point, ...]]:
 
 
 def rating_points(rated: Iterable[Rated], *, arm: str | None = None) -> dict[str, tuple[Point, ...]]:
-    """What came of each person's ratings, a stream each; over the lines of their answers, which only grow.
+    """Stream what came of each person's ratings, over the lines of their answers, which only grow.
 
-    Args:
-        rated: of a sweep's arms or a run's steps.
-        arm: whose strength is told; None: how often each number makes the choice that the person made.
+    Told of an `arm` is its strength; of None, how often each number makes the choice that the person made.
     """
     streams = {}
     for each in rated:

@@ -49,11 +49,7 @@ class Pusher:
         self._there: set[tuple[str, str]] = set()  # runs, with their keys, that were looked up once
 
     def ensure(self, content: RunContent, state_file: Path, *, parent_id: str | None = None) -> tuple[SyncState, bool]:
-        """Find the run that mirrors a content, or make it.
-
-        Returns:
-            What it was sent, and whether it was made just now.
-        """
+        """Find the run that mirrors a content, or make it; returns what it was sent, and whether it is new."""
         state = read_state(state_file)
         if state is not None and self._holds(state, content):
             return state, False

@@ -33,16 +33,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: bool = False) -> int:
     """Serve MLflow's UI until interrupted; a store that is a server already is only pointed at.
 
-    Args:
-        port: None takes 5000, or a free one when 5000 is taken.
-        host: an address of this machine's loopback; MLflow has no passwords.
-        open_browser: also open the page.
-
-    Returns:
-        The exit code: 0 after Ctrl-C, otherwise the server's.
-
-    Raises:
-        InputError: the host is not loopback, or the port is taken.
+    The port is 5000, or a free one when 5000 is taken; the host is of this machine's loopback, for MLflow has no
+    passwords. Returns the exit code: 0 after Ctrl-C, otherwise the server's. Raises InputError when the host is not
+    loopback, or the port is taken.
     """
     _check(host, port)
     uri = tracking_uri()

@@ -153,13 +153,8 @@ def fit_labels(
 ) -> Calibration:
     """Fit the limits where somebody else says what is ruined: as controls do, a group an item.
 
-    Args:
-        harmless: rungs by item.
-        ruined: rungs by item.
-        name: of the calibration, for people.
-        now: what the rungs were judged by; how F is read stays as it is there.
-        holds_for: `calibration.conditions`.
-        made: with what, for people.
+    `harmless` and `ruined` are rungs by item; `now` is what they were judged by, and how F is read stays as it is
+    there; the rest as in `fit_limits`.
     """
     (healthy, *_), *_ = harmless.values()
     controls = [

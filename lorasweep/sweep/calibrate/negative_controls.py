@@ -36,15 +36,10 @@ TRIES = 30  # at the scale of the noise; ten halve a factor of two to a thousand
 def judge_nulls(
     recipe: Recipe, plan: Plan, resources: TrialResources, calibration: Calibration, *, healthy: Path, folder: Path
 ) -> dict[str, list[dict[str, Any]]]:
-    """Judge the harmless controls as a rung is judged.
+    """Judge the harmless controls as a rung is judged; `folder` gets the pictures.
 
-    Args:
-        recipe: a control's: the same adapter.
-        plan: its images and prompts.
-        resources: gives the base and the probes.
-        calibration: only to score with; the limits are not looked at.
-        healthy: the `adapter.safetensors` that gives the random ones their size.
-        folder: gets the pictures.
+    Of a control's recipe and plan; the limits of `calibration` are not looked at; `healthy` is the
+    `adapter.safetensors` that gives the random ones their size.
 
     Returns:
         By control ("base", "random"), one row per adapter with "metrics", "missing", "replicates" and "size",

@@ -20,16 +20,11 @@ _TREES, _LOG_FROM_RATIO = 64, 30.0  # axes that span this factor are drawn, and 
 
 
 def importance(trials: Sequence[tuple[Mapping[str, Any], float]], *, seed: int = 0) -> dict[str, float]:
-    """Weigh axes against each other.
-
-    Args:
-        trials: params (numbers, text, booleans or None) and value of each; some may lack an axis.
-        seed: of the forest.
+    """Weigh axes against each other, from params (numbers, text, booleans or None; some may lack an axis) and values.
 
     Returns:
-        The share of the value's variance per axis, in [0, 1], the largest first. Those that all trials have
-        sum to 1; a conditional one's share is of the variance among its own trials. Empty when there
-        are too few trials.
+        The share of the value's variance per axis, in [0, 1], the largest first. Those that all trials have sum to 1; a
+        conditional one's share is of the variance among its own trials. Empty when there are too few trials.
     """
     found: dict[str, float] = {}
     groups = _groups(trials)

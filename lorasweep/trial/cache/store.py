@@ -33,12 +33,10 @@ class Store:
     """The disk layer."""
 
     def __init__(self, root: Path, *, max_bytes: int = 20 * 2**30, check_every: int = 256) -> None:
-        """Open a store.
+        """Open a store; its root is made when first written to.
 
-        Args:
-            root: made when first written to.
-            max_bytes: of all files together; the ones that were not read for longest go first.
-            check_every: writes between two looks at the total, since looking lists every file.
+        Of `max_bytes` of all files together, the ones that were not read for longest go first; `check_every` writes lie
+        between two looks at the total, since looking lists every file.
         """
         self._root = root
         self._max_bytes = max_bytes
