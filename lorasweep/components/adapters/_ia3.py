@@ -88,12 +88,7 @@ class Ia3Adapter(PeftAdapter):
 
 
 def build_ia3(base: Base, *, text_encoder: bool, init: str | None) -> Ia3Adapter:
-    """Put the layers into the base; active, at weight 1, in fp32.
-
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: a part has no keys, values or feed-forward layers.
-    """
+    """Put the layers into the base; active, at weight 1, in fp32."""
     name = new_name(base)
     models = trained_parts(base, text_encoder=text_encoder)
     places = {part: find_ends(model, (*KEYS_AND_VALUES, *FEED_FORWARD)) for part, model in models.items()}

@@ -34,10 +34,6 @@ def build(
 ) -> Adapter:
     """Put a DoRA into `base`, drawn from `seed`.
 
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: the base has no module of that kind.
-
     Source: Liu et al., "DoRA" (2024), eq. 5; the norm counts as a constant in the gradient (section 4.3).
     """
     from peft import LoraConfig

@@ -35,10 +35,6 @@ def build(
 ) -> Adapter:
     """Put a DyLoRA into `base`, drawn from `seed`.
 
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: the base has no module of that kind.
-
     Source: Valipour et al., "DyLoRA" (2022), section 3 and algorithm 1, without the frozen variant: every row
     up to the drawn rank learns.
     """

@@ -31,10 +31,6 @@ ADVICE = (
 def build(base: Base, *, seed: int, text_encoder: bool, init: Init = None) -> Adapter:
     """Put (IA)^3 factors into `base`.
 
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: the base has no attention or feed-forward layers.
-
     Source: Liu et al., "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context
     Learning" (2022), section 3.3.
     """

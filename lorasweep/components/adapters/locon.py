@@ -29,10 +29,6 @@ def build(
 ) -> Adapter:
     """Put a LoCon into `base`, drawn from `seed`.
 
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: the base has no such modules.
-
     Source: kohya-ss/sd-scripts, networks/lora.py, LoRANetwork.create_modules.
     """
     from peft import LoraConfig

@@ -40,10 +40,6 @@ def build(
 ) -> Adapter:
     """Put a LoHa into `base`, drawn from `seed`.
 
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: the base has no module of that kind.
-
     Source: Hyeon-Woo et al., "FedPara" (2022), proposition 1; first values: LyCORIS, modules/loha.py.
     """
     from peft import LoHaConfig

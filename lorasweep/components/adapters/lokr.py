@@ -55,10 +55,6 @@ def build(
 ) -> Adapter:
     """Put a LoKr into `base`, drawn from `seed`.
 
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: the base has no module of that kind.
-
     Source: Yeh et al., "LyCORIS" (2024), section 4.1; first values and scale: LyCORIS, modules/lokr.py.
     """
     from peft import LoKrConfig

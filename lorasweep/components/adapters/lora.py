@@ -26,10 +26,6 @@ def build(
 ) -> Adapter:
     """Put a LoRA into `base`, drawn from `seed`.
 
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: the base has no module of that kind.
-
     Source: Hu et al., "LoRA" (2021), eq. 3; down starts Kaiming-uniform as in their code, up starts at zero.
     """
     from peft import LoraConfig
