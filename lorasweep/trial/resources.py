@@ -25,8 +25,7 @@ from lorasweep.core.run_folder import INDEX_FILE
 from lorasweep.plan import memory, sample_requests
 
 if TYPE_CHECKING:
-    from lorasweep.trial.cache.latents import LatentCache
-    from lorasweep.trial.cache.texts import TextCache
+    from lorasweep.trial.cache import LatentCache, TextCache
     from lorasweep.trial.judge.context import JudgeContext
     from lorasweep.trial.judge.features import FeatureCache
     from lorasweep.trial.judge.probes import Probes
@@ -100,9 +99,7 @@ class TrialResources:
 
     def caches(self, recipe: Recipe) -> tuple[LatentCache, TextCache]:
         """Latents and caption embeddings of the recipe's base, shared between processes by the disk."""
-        from lorasweep.trial.cache.latents import LatentCache
-        from lorasweep.trial.cache.store import Store
-        from lorasweep.trial.cache.texts import TextCache
+        from lorasweep.trial.cache import LatentCache, Store, TextCache
 
         base, store = self.base(recipe), Store(paths.cache())
         if base.clip_skip not in self._caches:
@@ -200,7 +197,7 @@ class TrialResources:
 
     def _feature_cache(self) -> FeatureCache:
         """Features of pictures, of the base's and the dataset's once per machine, by their pixels."""
-        from lorasweep.trial.cache.store import Store
+        from lorasweep.trial.cache import Store
         from lorasweep.trial.judge.features import FeatureCache
 
         if self._features is None:

@@ -33,9 +33,8 @@ WITHIN = {
         "taggers": set(),
     },
     "trial": {
-        "cache": {""},
         "train": {""},
-        "judge": {"", "cache"},
+        "judge": {""},
     },
     "results": {
         "export": {""},
