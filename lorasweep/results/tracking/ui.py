@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -66,15 +65,6 @@ def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: boo
         return 0
     finally:
         _end(server)
-
-
-def ui_command() -> str:
-    """The line that shows our store without lorasweep; a bare `mlflow ui` would show another, empty one."""
-    uri = tracking_uri()
-    if is_server(uri):
-        return masked(uri)
-    typed = shlex.quote(uri) if masked(uri) == uri else f'"${address.VARIABLE}"'
-    return f"mlflow ui --backend-store-uri {typed}"
 
 
 def _announce(url: str, uri: str, *, open_browser: bool) -> None:
