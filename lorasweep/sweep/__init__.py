@@ -11,7 +11,6 @@ retry.py          what the end of an attempt means: final, or cooked again; whic
 trial_writer.py   writes what happens to a trial: run folder first, then the study
 beforehand.py     what of the question cannot be answered, before anything is trained
 comparable.py     by which symptoms trials are compared
-mirror.py         what the engine asks of a tracker
 search/           Optuna: the study, points of a space, who stops at a rung, which axis matters
 launchers/        where workers live
 remote/           workers on other machines

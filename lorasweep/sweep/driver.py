@@ -28,9 +28,8 @@ from lorasweep.plan import make_plan
 from lorasweep.sweep.launchers import LaunchOptions
 from lorasweep.sweep.loop import SweepLoop
 from lorasweep.sweep.manifest import Manifest, declare, read_manifest, write_manifest
-from lorasweep.sweep.mirror import Mirror, MirrorReport, last_look
 from lorasweep.sweep.queue import Trial, in_exposures
-from lorasweep.sweep.ranking.announce import Announcer
+from lorasweep.sweep.ranking.announce import Announcer, Mirror, MirrorReport, last_look
 from lorasweep.sweep.ranking.noise import CONTENDERS
 from lorasweep.sweep.ranking.state import SweepState, read_state
 from lorasweep.sweep.result_cache import ResultCache

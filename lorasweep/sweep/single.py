@@ -36,8 +36,8 @@ from lorasweep.core.run_folder import (
 )
 from lorasweep.sweep.launchers import Launcher, LaunchOptions
 from lorasweep.sweep.loop import TICK_S
-from lorasweep.sweep.mirror import Mirror, MirrorReport, last_look
 from lorasweep.sweep.queue import Trial, job_of
+from lorasweep.sweep.ranking.announce import Mirror, MirrorReport, last_look
 from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line, status_of_death
 from lorasweep.sweep.trial_writer import TrialWriter, recover
