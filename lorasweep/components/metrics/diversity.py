@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorasweep.components.metrics import _similarity as similarity
-from lorasweep.components.metrics._offers import num_pictures
-from lorasweep.components.metrics._ranges import Tiers
+from lorasweep.components.metrics._offers import Tiers, num_pictures
 from lorasweep.core.judging import Symptom
 from lorasweep.core.protocols import JudgeContext
-from lorasweep.core.records import Measurement, Plan, PromptTier, Recipe
+from lorasweep.core.records import Measurement, Plan, Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +51,7 @@ FEWEST = 3  # pictures; of two, one number decides
 class Diversity:
     """See the module."""
 
-    tiers: tuple[PromptTier, ...]
+    tiers: Tiers
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure on this step's pictures at the weight that counts."""
@@ -74,9 +73,7 @@ class Diversity:
         )
 
 
-def build(*, tiers: Tiers) -> Diversity:
-    """Build the metric."""
-    return Diversity(tiers=tuple(tiers))
+build = Diversity
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -45,7 +45,7 @@ ALIKE = 0.5  # cosine from which a direction counts as the base's own
 class Norms:
     """See the module."""
 
-    decompose: int
+    decompose: Annotated[int, Field(ge=0)]
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure every module's norm, and decompose some of them."""
@@ -77,9 +77,7 @@ class Norms:
         return found
 
 
-def build(*, decompose: Annotated[int, Field(ge=0)]) -> Norms:
-    """Build the metric."""
-    return Norms(decompose=decompose)
+build = Norms
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -22,8 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lorasweep.components.metrics._offers import prior_prompts, suffixes
-from lorasweep.components.metrics._ranges import OtherWeight
+from lorasweep.components.metrics._offers import OtherWeight, prior_prompts, suffixes
 from lorasweep.core.judging import PARTS, PRIOR_TIERS, Rows, Symptom
 from lorasweep.core.protocols import JudgeContext
 from lorasweep.core.records import Measurement, Plan, Recipe
@@ -60,7 +59,7 @@ WHY_MISSING = {
 class PriorDrift:
     """See the module."""
 
-    weights: tuple[float, ...]
+    weights: tuple[OtherWeight, ...]
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure each tier at the weight that counts, and at others under names ending in `_w1`, say."""
@@ -78,9 +77,7 @@ class PriorDrift:
         return found
 
 
-def build(*, weights: tuple[OtherWeight, ...]) -> PriorDrift:
-    """Build the metric."""
-    return PriorDrift(weights=tuple(weights))
+build = PriorDrift
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

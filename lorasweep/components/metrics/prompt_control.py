@@ -96,7 +96,7 @@ Pictures = Sequence[Picture]
 class PromptControl:
     """See the module."""
 
-    min_base_accuracy: float
+    min_base_accuracy: Annotated[float, Field(gt=0, le=1)]
     encoder: Encoder
     also: tuple[Encoder, ...]
 
@@ -144,11 +144,7 @@ class PromptControl:
         )
 
 
-def build(
-    *, min_base_accuracy: Annotated[float, Field(gt=0, le=1)], encoder: Encoder, also: tuple[Encoder, ...]
-) -> PromptControl:
-    """Build the metric."""
-    return PromptControl(min_base_accuracy=min_base_accuracy, encoder=encoder, also=tuple(also))
+build = PromptControl
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -30,7 +30,7 @@ NO_TRIGGER = "the captions have no trigger (captions.trigger)"
 class TriggerSelectivity:
     """See the module."""
 
-    min_gain: float
+    min_gain: Positive
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure on the training probes at the weight that counts."""
@@ -52,9 +52,7 @@ class TriggerSelectivity:
         return found
 
 
-def build(*, min_gain: Positive) -> TriggerSelectivity:
-    """Build the metric."""
-    return TriggerSelectivity(min_gain=min_gain)
+build = TriggerSelectivity
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
