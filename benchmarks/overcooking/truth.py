@@ -172,10 +172,9 @@ def nearness(pictures_NHWC: np.ndarray, training_THWC: np.ndarray, replicas_FTHW
 
 
 def variety(shown: Sequence[Sequence[str]]) -> float:
-    """Effective number of values that vary freely, averaged over attributes: exp of the entropy; >= 1.
+    """Effective number of values that vary freely, averaged over the attributes that the prompt leaves open; >= 1.
 
-    Args:
-        shown: per picture, the value of each attribute that the prompt leaves open.
+    By exp of the entropy; `shown` has the attributes' values per picture.
     """
     columns = list(zip(*shown, strict=True))
     return _mean([float(np.exp(entropy(list(Counter(column).values())))) for column in columns])
