@@ -76,7 +76,7 @@ class Witness:
         return testimony
 
     def base_testimony(self, adapter: Adapter | None) -> dict[str, Any]:
-        """The base's answers to all but the training captions, with the adapter silenced; once per identity, then kept."""
+        """The base's answers to all but the training captions, with the adapter silenced; drawn once per identity."""
         asked = [question for question in self._questions if question.group != "trained"]
         key = digest([self._base.fingerprint, self._recipe.sample, [asdict(q) for q in asked]])
         path = self._home / "base" / f"{key[:16]}.json"
