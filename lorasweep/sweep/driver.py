@@ -15,9 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lorasweep.config import compose_recipe
+from lorasweep.config import SweepSpec, compose_recipe
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, LorasweepError, Problem
 from lorasweep.core.files import write_json
@@ -41,9 +40,6 @@ from lorasweep.sweep.trials import Compose, Composed, TrialSource, compose_point
 from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.trial.judge import score
-
-if TYPE_CHECKING:
-    from lorasweep.config import SweepSpec
 
 
 @dataclass(frozen=True, kw_only=True)
