@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +79,9 @@ def run_sweep(
     on_trial_end: Callable[[], object] | None = None,
     on_end: Callable[[], object] | None = None,
     mirror: Mirror | None = None,
+    stop: StopSignal | None = None,
 ) -> SweepResult:
-    """Cook every declared trial that is not finished yet; SIGINT, SIGTERM and SIGHUP stop it, in the main thread.
+    """Cook every declared trial that is not finished yet.
 
     Args:
         spec: what to cook.
@@ -97,15 +98,17 @@ def run_sweep(
         on_trial_end: called whenever a trial ended for good, at least once; its errors are noted and stop nothing.
         on_end: called once when this call ends, before the mirror is given its last look; errors as above.
         mirror: follows the run folders.
+        stop: how the caller asks to stop; None: SIGINT, SIGTERM and SIGHUP do, in the main thread.
 
     Raises:
         SweepHeldError: another driver has this sweep.
         InputError: the folder cannot be written, or holds trials that this declaration would contradict.
         ConfigError: a machine that workers should live on cannot be used.
     """
-    stop = StopSignal()
+    listening = stop is None
+    stop = stop or StopSignal()
     require_writable(folder)
-    with stop.listening(), sweep_lock(folder):
+    with stop.listening() if listening else nullcontext(), sweep_lock(folder):
         source, study = open_sweep(spec, plans, folder, extend=extend, compose=compose or recipe_factory(spec))
         announcer = Announcer(
             spec,
