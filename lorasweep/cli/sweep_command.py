@@ -14,8 +14,8 @@ from lorasweep.cli.plan_view.tables import owned
 from lorasweep.config import SweepSpec
 from lorasweep.core.run_folder import REPORT_FILE, SHEET_FILE, SweepFolder
 from lorasweep.sweep import beforehand
-from lorasweep.sweep.mirror import MirrorReport
 from lorasweep.sweep.ranking import leaderboard, table
+from lorasweep.sweep.ranking.announce import MirrorReport
 from lorasweep.sweep.ranking.state import SweepState
 
 
