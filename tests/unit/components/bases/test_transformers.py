@@ -358,7 +358,7 @@ def test_the_large_ones_have_the_sizes_and_modules_that_are_told(
     """Sizes of files: bf16, dim 16, all blocks; of FLUX.2 without the modulation, of Krea 2 without the text's."""
     import diffusers
 
-    from lorasweep.components.adapters._shapes import low_rank
+    from lorasweep.components.adapters._knobs import low_rank
     from lorasweep.components.adapters._targets import find_targets
 
     module = importlib.import_module(f"lorasweep.components.bases.{name}")
