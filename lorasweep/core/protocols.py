@@ -118,6 +118,10 @@ def frozen_weight(layer: Any) -> torch.Tensor:
     return found
 
 
+# Pixels that a base is asked about at a time where no gradient is wanted: two pictures of 1024 px, eight of 512.
+ASKED_PX = 2 * 1024**2
+
+
 class Base(Protocol):
     """A loaded base model, frozen. One per process, shared by every slot.
 

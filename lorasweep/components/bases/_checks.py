@@ -30,6 +30,8 @@ _WIDTHS = "768 is Stable Diffusion 1.x, 1024 is 2.x, 2048 is XL"
 
 _MAKE_FOLDER = "save it once with diffusers: pipeline.save_pretrained(folder, safe_serialization=True)"
 _ANOTHER_COPY = "take another copy"
+_UNFINISHED = (".part", ".crdownload", ".download", ".aria2", ".incomplete", ".tmp")
+_NO_GGUF = "must not be GGUF, which is quantised, made for drawing only"
 _WHOLE_WEIGHTS = "give its weights in bf16, fp16 or plain fp8"
 _DISTILLED = re.compile(r"(?<!de)(?<!de[-_])(turbo|schnell|distilled)", re.IGNORECASE)  # in the names of folders
 
@@ -37,15 +39,20 @@ _DISTILLED = re.compile(r"(?<!de)(?<!de[-_])(turbo|schnell|distilled)", re.IGNOR
 def find_problems(path: Path, family: Family) -> list[Finding]:
     """Find everything that keeps `path` from being loaded."""
     if not path.exists():
-        return [_of_path(f"must exist, got {path}", "give a diffusers folder or a .safetensors file")]
+        leads = f", a link to {path.readlink()}, which is not there" if path.is_symlink() else ""
+        hint = "give a diffusers folder or a .safetensors file of this machine: nothing is downloaded"
+        return [_of_path(f"must exist, got {path}{leads}", hint)]
     if path.is_dir():
         return _folder_problems(path, family, weights=True)
     if not family.held:
         return [_of_path(f"must be a diffusers folder of {family.title}, got {path.name}")]
     if path.suffix in PICKLES:
         return [_of_path(f"must not be a pickle, which can run code when opened, got {path.name}", _MAKE_FOLDER)]
+    if path.suffix == ".gguf":
+        return [_of_path(f"{_NO_GGUF}, got {path.name}", _WHOLE_WEIGHTS)]
     if path.suffix != ".safetensors":
-        return [_of_path(f"must be a diffusers folder or a .safetensors file, got {path.name}")]
+        hint = "finish the download" if path.suffix in _UNFINISHED else ""
+        return [_of_path(f"must be a diffusers folder or a .safetensors file, got {path.name}", hint)]
     return _checkpoint_problems(path, family)
 
 
@@ -83,7 +90,7 @@ def weights_problems(weights: str | None, family: Family) -> Iterator[Finding]:
     elif file.suffix == ".gguf":
         yield (
             "weights",
-            f"must not be GGUF, which is quantised, made for drawing only, got {file.name}",
+            f"{_NO_GGUF}, got {file.name}",
             _WHOLE_WEIGHTS,
         )
     elif file.suffix != ".safetensors" or not file.is_file():
@@ -170,6 +177,8 @@ def _meant(folder: Path) -> str:
         return f"give the folder above: {folder.parent}"
     if (folder / "adapter_config.json").is_file():
         return "it is a LoRA's; give the base that it was made for"
+    if pulled := sorted(folder.glob("snapshots/*/model_index.json")):
+        return f"give what a hub's cache holds there: {pulled[-1].parent}"
     if files := sorted(folder.glob("*.safetensors")):
         return f"give one of its files: base.path={files[0]}"
     return "give the folder that holds unet/, vae/, ..."

@@ -313,14 +313,23 @@ _NEVER = "lorasweep does not train these"
 _ALONE_HINT = "override: base={}, base.path=its diffusers folder, and this file as base.weights"
 
 _QUANTISED = "quantised, made for drawing only"
-QUANTISED_NAMES = r".*(\.absmax|\.quant_map|scale_weight|scaled_fp8|\.(weight_scale|comfy_quant))$"  # of tensors
+QUANTISED_NAMES = (
+    r".*(\.absmax|\.quant_map|scale_weight|scaled_fp8|\.(weight_scale|comfy_quant|qweight))$"  # of tensors
+)
 _OTHERS = (  # how some tensor's name begins, what the file is, next step
     (r".*(lora_(up|down|A|B|te|unet)|lora\.(up|down)\.|lycoris_|hada_w|lokr_w)", "a LoRA", _OF_BASE),
     (QUANTISED_NAMES, _QUANTISED, _WHOLE),
-    (r"(controlnet_|control_model\.|input_hint_block|lllite_)", "a ControlNet", _OF_BASE),
+    (r"(controlnet_|control_model\.|input_hint_block|lllite_|lora_controlnet$)", "a ControlNet", _OF_BASE),
+    (r"body\.\d+\.(block1|in_conv)\.", "a T2I-Adapter", _OF_BASE),
     (r"(ip_adapter|image_proj)\.", "an IP-Adapter", _OF_BASE),
     (r".*motion_modules\.", "a motion module", _OF_BASE),
     (r"(emb_params|string_to_param|clip_[gl])$", "an embedding of a few tokens", _OF_BASE),
+    (
+        r"(double_blocks\.\d+\.img_attn_qkv|blocks\.\d+\.self_attn\.q|.*time_stack|patchify_proj)\.",
+        "a video model",
+        _NEVER,
+    ),
+    (r"(clip_txt_mapper|effnet_mapper)\.", "a Stable Cascade", _NEVER),
     (r"edm_vpred", "a CosXL, which is noised in the EDM formulation", _NEVER),
     (r"edm_(mean|std)", "a Playground 2.5, which is noised in the EDM formulation", _NEVER),
     (r".*llm_adapter\.", "an Anima", _ALONE_HINT.format("anima")),
@@ -336,8 +345,10 @@ _OTHERS = (  # how some tensor's name begins, what the file is, next step
 )
 _ALONE = (  # one part, under the names that it has outside a checkpoint
     (r"(down_blocks|input_blocks)\.", "a UNet alone"),
-    (r"(encoder\.(down|mid|conv_in)|decoder\.(up|mid|conv_in)|post_quant_conv)", "a VAE alone"),
-    (r"(text_model|transformer\.resblocks|encoder\.block)\.", "a text encoder alone"),
+    (r"(first_stage_model\.)?(encoder\.(down|mid|conv_in)|decoder\.(up|mid|conv_in)|post_quant_conv)", "a VAE alone"),
+    (r"(text_model|transformer\.resblocks|encoder\.block|model\.(language_model\.)?layers)\.", "a text encoder alone"),
+    (r"(vision_model|visual)\.", "an image encoder alone"),
+    (r"(model\.0\.weight|conv_first\.)", "an upscaler"),
 )
 _EDITING = {9: "an inpainting UNet", 8: "a picture-editing UNet", 5: "a depth UNet"}  # by input channels
 
