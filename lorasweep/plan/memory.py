@@ -21,7 +21,7 @@ from lorasweep.plan.trainable import trainable
 GIB = 2**30
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 _STORED = {"fp8": 1.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}  # nf4: and a scale of fp32 for 64
-TRAINED_BYTES = 16  # per number: itself, its gradient and two of an optimizer's, all fp32
+_TRAINED = 16  # per number: itself, its gradient and two of an optimizer's, all fp32
 # Bytes per pixel and channel that a VAE takes in fp32, by the channels where it has most: measured on a CPU, on SDXL's.
 _DECODED, _ENCODED = 12, 6
 _TILE_PX = 512 * 512
@@ -91,7 +91,7 @@ def peak_gib(recipe: Recipe, memory: MemoryOptions, base: Footprint, *, trained:
     weights = base.denoiser * _STORED.get(memory.storage, number) * (_LEFT if memory.offload_denoiser else 1)
     texts = [numbers * number for numbers in base.texts]
     waiting = memory.offload_text_encoders  # until one after the other visits to read
-    weights += base.vae * _BYTES["fp32"] + (0 if waiting else sum(texts)) + slots * trained * TRAINED_BYTES
+    weights += base.vae * _BYTES["fp32"] + (0 if waiting else sum(texts)) + slots * trained * _TRAINED
     kept = base.recomputed if memory.gradient_checkpointing else base.kept
     training = kept * number / _BYTES["bf16"] * side**2 * recipe.train.batch_size * slots
     drawn_px = (recipe.sample.width or side) * (recipe.sample.height or side)
@@ -136,7 +136,7 @@ def warnings(taken: Mapping[str, Any]) -> Iterator[str]:
     """Warn of a device that is too small, by what `taken` found."""
     if taken and taken["gib"] > taken["room_gib"]:
         hint = "memory=8gb, train.batch_size=1, base.resolution or fewer launcher.workers take less"
-        yield f"about {taken['gib']} GiB of memory are needed, and a trial has {taken['room']}: {hint}"
+        yield f"about {taken['gib']} GiB of memory are needed, and a worker has {taken['room']}: {hint}"
 
 
 def resolve(recipe: Recipe, room: Room | None, *, slots: int = 1) -> MemoryOptions:

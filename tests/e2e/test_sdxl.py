@@ -1,4 +1,4 @@
-"""SDXL as a person goes: train on a single v-prediction file, judge, export, and read the file again: by us, by diffusers."""
+"""SDXL as a person goes: train on a v-prediction file, judge, export; read the file ourselves and with diffusers."""
 
 from __future__ import annotations
 

@@ -61,6 +61,8 @@ class Family:
         kept: what autograd keeps of a forward pass in bf16 with a LoRA on `attn-mlp`, for sizes of the denoiser: its
             `_footprint.width_of`, bytes per latent position and image, the same with gradient checkpointing and the
             largest block computed again. Counted on the meta device at 1024 px (SD 1.5 at 512 px).
+        versions: what exported files call them, by the width of the text: kohya's version, whether it is 2.x, and
+            modelspec's architecture; one without a second holds for all widths, none says nothing.
         distilled_shift: of their drawing, where it is not the one that their scheduler's config says.
     """
 
@@ -87,6 +89,8 @@ class Family:
     distilled: tuple[str, str, bool] | None = None
     distilled_shift: float | None = None
     kept: tuple[tuple[int, int, int], ...] = ((137_952, 336_000, 126_100), (253_864, 616_000, 106_200))
+
+    versions: Mapping[int, tuple[str, bool, str]] = field(default_factory=dict)
 
     @property
     def denoiser(self) -> str:
@@ -133,6 +137,7 @@ STABLE_DIFFUSION = Family(
     shipped=_HERE / "sd1",
     held=_COMMON | {"text encoder": ("cond_stage_model.transformer.text_model.", "cond_stage_model.model.")},
     mark="cond_stage_model.",
+    versions={768: ("sd_v1", False, "stable-diffusion-v1/lora"), 1024: ("sd_v2", True, "stable-diffusion-v2/lora")},
 )
 SDXL = Family(
     name="sdxl",
@@ -154,6 +159,7 @@ SDXL = Family(
         "second text encoder": ("conditioner.embedders.1.model.",),
     },
     mark="conditioner.embedders.1.",
+    versions={2048: ("sdxl_base_v1-0", False, "stable-diffusion-xl-v1-base/lora")},
 )
 _FLOW: dict[str, Any] = {
     "cut": True,

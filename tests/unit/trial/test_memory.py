@@ -298,4 +298,4 @@ def test_workers_that_share_a_card_each_trade_for_their_part_and_the_plan_says_s
     assert (f"to fit {said}, turned on: " in shown) == bool(on)
     assert main(["plan", "--json", *words, "memory=fast"]) == 0
     warnings = json.loads(capsys.readouterr().out)["arms"][0]["warnings"]
-    assert any(f"and a trial has {said}" in warning for warning in warnings) == bool(on)
+    assert any(f"and a worker has {said}" in warning for warning in warnings) == bool(on)
