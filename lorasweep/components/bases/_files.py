@@ -17,8 +17,10 @@ from lorasweep.components.bases._families import FAMILIES, STABLE_DIFFUSION, UNE
 from lorasweep.core import files
 from lorasweep.core.safetensors_header import read_header
 
-_SIZES = ("block_out_channels", "layers_per_block", "down_block_types", "transformer_layers_per_block")
-_SIZES += ("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size", "projection_dim")
+_SIZES = (  # what configs of parts say of the shapes of their weights
+    *("block_out_channels", "layers_per_block", "down_block_types", "transformer_layers_per_block"),
+    *("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size", "projection_dim"),
+)
 
 
 def config_folder(path: Path, family: Family) -> Path:
