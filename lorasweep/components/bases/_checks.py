@@ -7,12 +7,12 @@ is told at once, each as (key of the options, rule and value, next step).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lorasweep.components.bases import _families, _files
-from lorasweep.components.bases._checkpoint_names import flaws, same_shape
+from lorasweep.components.bases._checkpoint_names import Wanted, expected
 from lorasweep.components.bases._families import FAMILIES, Family
 from lorasweep.core import finite, registry
 from lorasweep.core.files import file_digest, find_object, read_object
@@ -306,25 +306,24 @@ def _width_problems(tensors: Mapping[str, Tensor], configs: Path, name: str) -> 
 def _flawed_parts(folder: Path, family: Family) -> Iterator[Finding]:
     """Weights that are missing or of another shape, where it is known which there must be."""
     for part, modules in _files.known_shapes(folder, family).items():
-        held = {
-            name.removeprefix("text_model."): tensor
-            for file in _weight_files(folder / part)
-            for name, tensor in read_header(file).items()
-        }
-        wanted = {f"{module}.weight": shape for module, shape in modules.items()}
-        absent = [name for name in wanted if name not in held]
-        unlike = [name for name, shape in wanted.items() if name in held and not same_shape(held[name].shape, shape)]
-        yield from _flaws(f"{part}/", absent, unlike)
+        headers = [read_header(file) for file in _weight_files(folder / part)]
+        held = {name.removeprefix("text_model."): tensor for header in headers for name, tensor in header.items()}
+        yield from _flaws(held, (([f"{name}.weight"], shape) for name, shape in modules.items()), f"{part}/")
 
 
-def _flaws(name: str, absent: list[str], unlike: list[str]) -> Iterator[Finding]:
+def _flaws(held: Mapping[str, Tensor], wanted: Iterable[Wanted], where: str, hint: str = "") -> Iterator[Finding]:
+    """Tensors that are missing, and those of another shape; a linear layer may be a convolution of 1 x 1."""
+    absent, unlike = [], []
+    for names, shape in wanted:
+        name = next((name for name in names if name in held), None)
+        if name is None:
+            absent.append(names[0])
+        elif shape is not None and [px for px in held[name].shape if px > 1] != [px for px in shape if px > 1]:
+            unlike.append(name)
     if absent:
-        hint = f"{_ANOTHER_COPY}; of a kin with fewer blocks (SSD-1B) give a diffusers folder"
-        yield _of_path(f"must be whole, got {name} without {some(absent)}", hint)
+        yield _of_path(f"must be whole, got {where} without {some(absent)}", f"{_ANOTHER_COPY}{hint}")
     if unlike:
-        yield _of_path(
-            f"must have weights of its family's shapes, got {name} with others: {some(unlike)}", _ANOTHER_COPY
-        )
+        yield _of_path(f"must have the shapes of its family, got {where} with others: {some(unlike)}", _ANOTHER_COPY)
 
 
 def _broken_parts(folder: Path, family: Family) -> list[Finding]:
@@ -379,7 +378,8 @@ def _incomplete(tensors: Mapping[str, Tensor], checkpoint: Path, family: Family)
     """Tensors that are missing or of another shape, where it is known which there must be."""
     known = _files.known_shapes(_files.config_folder(checkpoint, family), family)
     if "unet" in known:
-        yield from _flaws(checkpoint.name, *flaws(tensors, known, family))
+        hint = "; of a kin with fewer blocks (SSD-1B) give a diffusers folder"
+        yield from _flaws(tensors, expected(known, family), checkpoint.name, hint)
 
 
 def _broken(file: Path, name: str, beginnings: tuple[str, ...]) -> list[Finding]:

@@ -101,7 +101,7 @@ def known_shapes(configs: Path, family: Family) -> dict[str, dict[str, tuple[int
             found[part] = {name.removeprefix("text_model."): tuple(shape) for name, shape in shapes.items()}
         for name, shape in found.get(part, {}).items():
             if name.endswith(("attn2.to_k", "attn2.to_v")):  # Stable Diffusion 2.x is a 1.x that reads wider text
-                found[part][name] = (shape[0], own["cross_attention_dim"])
+                found[part][name] = (shape[0], own.get("cross_attention_dim", shape[1]))
     return found
 
 

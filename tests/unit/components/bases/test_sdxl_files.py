@@ -103,7 +103,7 @@ def test_every_sdxl_needs_nothing_beside_it(tmp_path: Path) -> None:
         ({**UNET, **TE1, **TE2}, "got a.safetensors without a VAE"),
         ({**UNET, **VAE, **TE2}, "without a text encoder"),
         ({**XL, f"{U}input_blocks.4.1.x.attn2.to_k.weight": [640, 1024]}, "takes text of width 1024"),
-        ({**WHOLE, f"{U}input_blocks.0.0.weight": [320, 4, 1, 1]}, "shapes, got a.safetensors with others: model.diff"),
+        ({**WHOLE, f"{U}input_blocks.0.0.weight": [320, 4, 1, 1]}, "family, got a.safetensors with others: model.diff"),
         ({**WHOLE, f"{TE2_BLOCK}.attn.in_proj_weight": [1280, 1280]}, f"with others: {TE2_BLOCK}.attn.in_proj_weight"),
         (XL, "must be whole, got a.safetensors without model.diffusion_model.input_blocks.0.0.bias, "),
     ],
