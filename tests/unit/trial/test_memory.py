@@ -181,6 +181,24 @@ def test_blocks_that_wait_in_memory_visit_the_device_on_the_way_back_too(
             assert len(found) == 2
 
 
+def test_without_a_way_back_a_base_is_asked_about_few_pixels_at_a_time(
+    tiny_sdxl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, asked = load(tiny_sdxl), []
+    base.unet.register_forward_pre_hook(lambda unet, arguments: asked.append(len(arguments[0])))
+    noisy, t_B = torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 9, 90, 900, 999])
+    with torch.no_grad():
+        text, frames = (
+            base.encode_captions(["zkw", "", "1girl", "hat", "red"]),
+            [Frame.whole(32, 32 + n) for n in range(5)],
+        )
+        whole = base.predict(noisy, t_B, text, frames)
+        monkeypatch.setattr("lorasweep.components.bases._loaded.ASKED_PX", 2 * 32 * 32)
+        assert torch.allclose(base.predict(noisy, t_B, text, frames), whole, atol=1e-5)
+    base.predict(noisy, t_B, text, frames)
+    assert asked == [5, 2, 2, 1, 5]
+
+
 def test_tiles_are_for_drawing_only(tiny_sdxl: Path) -> None:
     tiled, plain = load(tiny_sdxl, tile_vae=True), load(tiny_sdxl)
     pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
