@@ -230,7 +230,7 @@ def measure(base: Any, shape: Shape, case: Case, side: int, *, seconds: float) -
             found["peak_gib"] = torch.cuda.max_memory_allocated() / memory.GIB
         trained = sum(parameter.numel() for parameter in slots[0].parameters())
         recipe, tiled = recipe_of(shape, case), dataclasses.replace(case.memory, tile_vae=True)
-        planned = memory.peak_gib(recipe, tiled, base.footprint, trained=trained)
+        planned = memory.peak_gib(recipe, tiled, base.footprint, trained=trained)  # libraries are not torch's to count
         if case.slots == 1 and side == shape.side:
             found["planned_gib"] = planned
         return found

@@ -28,7 +28,9 @@ _TILE_PX = 512 * 512
 _ASKED = 0.3  # of what is kept with gradient checkpointing: what a forward pass takes that keeps nothing
 _ROWS = 16  # of a forward pass that draws or judges: eight pictures, with and without their prompts
 _LEFT = 0.05  # of a denoiser whose blocks wait: what is outside them, and the layer that visits
-_CONTEXT = 0.8  # GiB that CUDA and its libraries take, or Python and torch of the machine's memory
+# Of what a pass keeps in half precision, in fp32: counted on both dollhouses. Norms are computed in fp32 either way.
+_IN_FP32 = 1.55
+_CONTEXT, _PYTHON = 0.8, 0.7  # GiB that CUDA and its libraries take of a GPU, and all libraries of a machine's memory
 _WORTH = 0.1  # GiB, for which a lever is turned on that does not make it fit
 _LEVERS = ("offload_denoiser", "gradient_checkpointing", "offload_text_encoders", "tile_vae")  # by what they cost
 _TO_THE_MACHINE = ("offload_denoiser", "offload_text_encoders")  # which for a CPU is where they are
@@ -61,24 +63,29 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
         yield Problem("memory.offload_text_encoders", message, "override: memory.offload_text_encoders=false")
 
 
-def peaks_gib(recipe: Recipe, kinds: Mapping[str, MemoryOptions], *, slots: int = 1) -> dict[str, float]:
+def peaks_gib(
+    recipe: Recipe, kinds: Mapping[str, MemoryOptions], *, slots: int = 1, on_gpu: bool = True
+) -> dict[str, float]:
     """Estimate the highest use of a device's memory; {} where the base's files do not tell their sizes.
 
     Args:
         recipe: gives base, batch, precision and adapter.
         kinds: by name; null counts as false.
         slots: trials like it that are trained together.
+        on_gpu: or of the machine's own memory.
     """
     base, trained = registry.load("base", recipe.base.name).footprint(recipe.base), trainable(recipe)
     if base is None or trained is None:
         return {}
+    libraries = _CONTEXT if on_gpu else _PYTHON
     return {
-        name: peak_gib(recipe, memory, base, trained=trained.parameters, slots=slots) for name, memory in kinds.items()
+        name: peak_gib(recipe, memory, base, trained=trained.parameters, slots=slots) + libraries
+        for name, memory in kinds.items()
     }
 
 
 def peak_gib(recipe: Recipe, memory: MemoryOptions, base: Footprint, *, trained: int, slots: int = 1) -> float:
-    """Estimate the highest use of a device's memory, in GiB.
+    """Estimate the highest use of a device's memory but for that of libraries, in GiB.
 
     Args:
         recipe: gives batch, precision and the sizes of pictures.
@@ -92,14 +99,15 @@ def peak_gib(recipe: Recipe, memory: MemoryOptions, base: Footprint, *, trained:
     texts = [numbers * number for numbers in base.texts]
     waiting = memory.offload_text_encoders  # until one after the other visits to read
     weights += base.vae * _BYTES["fp32"] + (0 if waiting else sum(texts)) + slots * trained * _TRAINED
+    precise = _IN_FP32 if recipe.train.precision == "fp32" else 1.0
     kept = base.recomputed if memory.gradient_checkpointing else base.kept
-    training = kept * number / _BYTES["bf16"] * side**2 * recipe.train.batch_size * slots
+    training = precise * kept * side**2 * recipe.train.batch_size * slots
     drawn_px = (recipe.sample.width or side) * (recipe.sample.height or side)
-    asking = _ASKED * base.recomputed * number / _BYTES["bf16"] * min(_ROWS * drawn_px, max(drawn_px, ASKED_PX))
+    asking = precise * _ASKED * base.recomputed * min(_ROWS * drawn_px, max(drawn_px, ASKED_PX))
     decoding = _DECODED * base.widest * (min(drawn_px, _TILE_PX) if memory.tile_vae else drawn_px)
     encoding = _ENCODED * base.widest * side**2
     reading = max(texts, default=0.0) if waiting else 0.0
-    return (weights + max(training, asking, decoding, encoding, reading)) / GIB + _CONTEXT
+    return (weights + max(training, asking, decoding, encoding, reading)) / GIB
 
 
 @dataclass(frozen=True)
@@ -125,8 +133,7 @@ class Room:
 def taken(recipe: Recipe, room: Room | None, *, slots: int = 1) -> dict[str, Any]:
     """What a recipe takes of the room that a worker has, and what is turned on for that; {} where it is not known."""
     found = resolve(recipe, room, slots=slots)
-    peak = peaks_gib(recipe, {"": found}, slots=slots)
-    if room is None or not peak:
+    if room is None or not (peak := peaks_gib(recipe, {"": found}, slots=slots, on_gpu=room.on_gpu)):
         return {}
     turned_on = [knob for knob in reversed(_LEVERS) if getattr(found, knob) and getattr(recipe.memory, knob) is None]
     return {"gib": round(peak[""], 1), "room_gib": round(room.gib, 1), "room": str(room), "turned_on": turned_on}
@@ -156,8 +163,7 @@ def resolve(recipe: Recipe, room: Room | None, *, slots: int = 1) -> MemoryOptio
         wrong = {each.where for each in problems(dataclasses.replace(recipe, memory=choice))}
         if not any(on[knob] and f"memory.{knob}" in wrong for knob in usable):
             choices[str(on)] = choice
-    peaks = peaks_gib(recipe, choices, slots=slots) if room and len(choices) > 1 else {}
-    if not peaks or room is None:
+    if room is None or not (peaks := peaks_gib(recipe, choices, slots=slots, on_gpu=room.on_gpu)):
         return next(iter(choices.values()))
     enough = max(room.gib, min(peaks.values()) + _WORTH)
     return next(choice for name, choice in choices.items() if peaks[name] <= enough)
