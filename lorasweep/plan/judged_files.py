@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from lorasweep.components.adapters import file
-from lorasweep.core import files, finite, registry
+from lorasweep.core import files, registry
 from lorasweep.core.errors import Problem
-from lorasweep.core.printable import some
 from lorasweep.core.records import Recipe
 
 Unit = Literal["steps", "epochs"]
@@ -80,12 +79,7 @@ def unreadable(path: Path) -> list[Problem]:
     """What keeps a file from being a LoRA at all, or from being of use; nothing when it is one."""
     if not path.is_file():
         return [Problem(str(path), "no such file", f"judge takes {SUFFIX} files")]
-    if problems := file.unreadable(path):
-        return problems
-    if broken := finite.broken_tensors(path, files.file_digest(path)):
-        message = f"{len(broken)} tensors hold NaN or infinity ({some(broken)})"
-        return [Problem(str(path), message, "the training diverged: take an earlier file")]
-    return []
+    return file.unreadable(path)
 
 
 def notes(recipe: Recipe, trigger: str | None) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How much of a card training and drawing take, and what is traded for room where that is too much. No torch.
+"""How much of a device's memory a recipe takes, and what is traded for room where that is too much. No torch.
 
 Takes a recipe, gives GiB. From the sizes of the base's weights, of what trains, and of what a backward pass keeps.
 """
@@ -7,27 +7,33 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import math
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from lorasweep.core import registry
 from lorasweep.core.errors import Problem
-from lorasweep.core.protocols import is_text_encoder
-from lorasweep.core.records import MemoryOptions, Recipe
+from lorasweep.core.protocols import ASKED_PX
+from lorasweep.core.records import Footprint, MemoryOptions, Recipe
 from lorasweep.plan.trainable import trainable
 
 GIB = 2**30
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 _STORED = {"fp8": 1.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}  # nf4: and a scale of fp32 for 64
-TRAINED_BYTES = 16  # per number: itself, its gradient and two of an optimizer's, all fp32
-_VAE = 0.33  # GiB in fp32
-_DECODED = (
-    6_144  # bytes per pixel that decoding in fp32 takes, at its widest: 512 channels of the picture's size, thrice
-)
+_TRAINED = 16  # per number: itself, its gradient and two of an optimizer's, all fp32
+# Bytes per pixel and channel that a VAE takes in fp32, by the channels where it has most: measured on a CPU, on SDXL's.
+_DECODED, _ENCODED = 12, 6
 _TILE_PX = 512 * 512
-_LATENT_PX = 8 * 8
+_ASKED = 0.3  # of what is kept with gradient checkpointing: what a forward pass takes that keeps nothing
+_ROWS = 16  # of a forward pass that draws or judges: eight pictures, with and without their prompts
 _LEFT = 0.05  # of a denoiser whose blocks wait: what is outside them, and the layer that visits
-_CONTEXT = 0.8  # GiB that CUDA and its libraries take
+# Of what a pass keeps in half precision, in fp32: counted on both dollhouses. Norms are computed in fp32 either way.
+_IN_FP32 = 1.55
+_CONTEXT, _PYTHON = 0.8, 0.7  # GiB that CUDA and its libraries take of a GPU, and all libraries of a machine's memory
+_WORTH = 0.1  # GiB, for which a lever is turned on that does not make it fit
+_LEVERS = ("offload_denoiser", "gradient_checkpointing", "offload_text_encoders", "tile_vae")  # by what they cost
+_TO_THE_MACHINE = ("offload_denoiser", "offload_text_encoders")  # which for a CPU is where they are
 
 
 def problems(recipe: Recipe) -> Iterator[Problem]:
@@ -58,73 +64,107 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
         yield Problem("memory.offload_text_encoders", message, "override: memory.offload_text_encoders=false")
 
 
-def peaks_gib(recipe: Recipe, kinds: Mapping[str, MemoryOptions]) -> dict[str, float]:
-    """Estimate the highest use of a card's memory; {} where the base's files do not tell their sizes.
+def peaks_gib(
+    recipe: Recipe, kinds: Mapping[str, MemoryOptions], *, slots: int = 1, on_gpu: bool = True
+) -> dict[str, float]:
+    """Estimate the highest use of a device's memory; {} where the base's files do not tell their sizes.
 
     Args:
         recipe: gives base, batch, precision and adapter.
         kinds: by name; null counts as false.
+        slots: trials like it that are trained together.
+        on_gpu: or of the machine's own memory.
     """
-    base = registry.load("base", recipe.base.name)
-    shapes, trained = base.weight_shapes(recipe.base), trainable(recipe)
-    if shapes is None or trained is None:
+    base, trained = registry.load("base", recipe.base.name).footprint(recipe.base), trainable(recipe)
+    if base is None or trained is None:
         return {}
-    counts = {part: sum(math.prod(shape) for shape in modules.values()) for part, modules in shapes.items()}
-    texts = [count for part, count in counts.items() if is_text_encoder(part)]
-    denoiser = sum(counts.values()) - sum(texts)
-    texts += base.text_numbers(recipe.base).values()
-    sizes = {"denoiser": denoiser, "texts": texts, "kept": base.KEPT, "trained": trained.parameters}
-    return {name: peak_gib(recipe, memory, **sizes) for name, memory in kinds.items()}
+    libraries = _CONTEXT if on_gpu else _PYTHON
+    return {
+        name: peak_gib(recipe, memory, base, trained=trained.parameters, slots=slots) + libraries
+        for name, memory in kinds.items()
+    }
 
 
-def peak_gib(
-    recipe: Recipe,
-    memory: MemoryOptions,
-    *,
-    denoiser: int,
-    texts: Sequence[int],
-    kept: Sequence[tuple[float, int, int]],
-    trained: int,
-) -> float:
-    """Estimate the highest use of a card's memory, in GiB.
+def peak_gib(recipe: Recipe, memory: MemoryOptions, base: Footprint, *, trained: int, slots: int = 1) -> float:
+    """Estimate the highest use of a device's memory but for that of libraries, in GiB.
 
     Args:
         recipe: gives batch, precision and the sizes of pictures.
         memory: what is traded; null counts as false.
-        denoiser: numbers that it has.
-        texts: numbers of each text encoder.
-        kept: see `protocols.Base`'s `KEPT`.
-        trained: numbers that are.
+        base: what it takes by itself.
+        trained: numbers that are, in one trial.
+        slots: trials like it that are trained together.
     """
     number, side = _BYTES[recipe.train.precision], recipe.base.resolution
-    weights = denoiser * _STORED.get(memory.storage, number)
-    if memory.offload_denoiser:
-        weights *= _LEFT
-    kept_of = min(kept, key=lambda each: abs(math.log(each[0] * 1e9 / denoiser)))[1:]
+    weights = base.denoiser * _STORED.get(memory.storage, number) * (_LEFT if memory.offload_denoiser else 1)
+    texts = [numbers * number for numbers in base.texts]
     waiting = memory.offload_text_encoders  # until one after the other visits to read
-    weights += 0 if waiting else sum(texts) * number
-    reading = max(texts) * number if waiting else 0
-    training = (
-        kept_of[bool(memory.gradient_checkpointing)] * number / 2 * side**2 / _LATENT_PX * recipe.train.batch_size
-    )
+    weights += base.vae * _BYTES["fp32"] + (0 if waiting else sum(texts)) + slots * trained * _TRAINED
+    precise = _IN_FP32 if recipe.train.precision == "fp32" else 1.0
+    kept = base.recomputed if memory.gradient_checkpointing else base.kept
+    training = precise * kept * side**2 * recipe.train.batch_size * slots
     drawn_px = (recipe.sample.width or side) * (recipe.sample.height or side)
-    decoding = _DECODED * (min(drawn_px, _TILE_PX) if memory.tile_vae else drawn_px)
-    return (weights + trained * TRAINED_BYTES + max(training, decoding, reading)) / GIB + _VAE + _CONTEXT
+    asking = precise * _ASKED * base.recomputed * min(_ROWS * drawn_px, max(drawn_px, ASKED_PX))
+    decoding = _DECODED * base.widest * (min(drawn_px, _TILE_PX) if memory.tile_vae else drawn_px)
+    encoding = _ENCODED * base.widest * side**2
+    reading = max(texts, default=0.0) if waiting else 0.0
+    return (weights + max(training, asking, decoding, encoding, reading)) / GIB
 
 
-def resolve(recipe: Recipe, room_gib: float | None) -> MemoryOptions:
-    """Turn on, one after the other, what a recipe leaves open, until it fits.
+@dataclass(frozen=True)
+class Room:
+    """A worker's share of a device's memory.
+
+    Attributes:
+        gib: how much.
+        workers: that share the device.
+        on_gpu: or of the machine's own memory.
+    """
+
+    gib: float
+    workers: int
+    on_gpu: bool
+
+    def __str__(self) -> str:
+        """For people."""
+        shared = f" that {self.workers} workers share" if self.workers > 1 else ""
+        return f"{self.gib:.1f} GiB of {'a GPU' if self.on_gpu else 'this machine'}{shared}"
+
+
+def taken(recipe: Recipe, room: Room | None, *, slots: int = 1) -> dict[str, Any]:
+    """What a recipe takes of the room that a worker has, and what is turned on for that; {} where it is not known."""
+    found = resolve(recipe, room, slots=slots)
+    if room is None or not (peak := peaks_gib(recipe, {"": found}, slots=slots, on_gpu=room.on_gpu)):
+        return {}
+    turned_on = [knob for knob in reversed(_LEVERS) if getattr(found, knob) and getattr(recipe.memory, knob) is None]
+    return {"gib": round(peak[""], 1), "room_gib": round(room.gib, 1), "room": str(room), "turned_on": turned_on}
+
+
+def warnings(taken: Mapping[str, Any]) -> Iterator[str]:
+    """Warn of a device that is too small, by what `taken` found."""
+    if taken and taken["gib"] > taken["room_gib"]:
+        hint = "memory=8gb, train.batch_size=1, base.resolution or fewer launcher.workers take less"
+        yield f"about {taken['gib']} GiB of memory are needed, and a worker has {taken['room']}: {hint}"
+
+
+def resolve(recipe: Recipe, room: Room | None, *, slots: int = 1) -> MemoryOptions:
+    """Turn on the least of what a recipe leaves open with which it fits, else what takes least.
 
     Args:
         recipe: its `memory` has nulls for what is open.
-        room_gib: of the card; None for the machine's own memory, where nothing is turned on.
+        room: that a worker has; None turns nothing on.
+        slots: trials like it that are trained together.
     """
-    found = recipe.memory
-    for knob in ("tile_vae", "offload_text_encoders", "gradient_checkpointing", "offload_denoiser"):
-        if getattr(found, knob) is None:
-            too_much = room_gib is not None and peaks_gib(recipe, {"": found}).get("", 0.0) > room_gib
-            turned_on = dataclasses.replace(found, **{knob: True})  # type: ignore[arg-type]
-            wrong = [each.where for each in problems(dataclasses.replace(recipe, memory=turned_on))]
-            is_on = too_much and f"memory.{knob}" not in wrong
-            found = turned_on if is_on else dataclasses.replace(found, **{knob: False})  # type: ignore[arg-type]
-    return found
+    left_open = [knob for knob in _LEVERS if getattr(recipe.memory, knob) is None]
+    usable = left_open if room and room.on_gpu else [knob for knob in left_open if knob not in _TO_THE_MACHINE]
+    choices = {}
+    for switches in itertools.product((False, True), repeat=len(usable)):  # the last one first
+        on = dict(zip(usable, switches, strict=True))
+        choice = dataclasses.replace(recipe.memory, **dict.fromkeys(left_open, False) | on)  # type: ignore[arg-type]
+        wrong = {each.where for each in problems(dataclasses.replace(recipe, memory=choice))}
+        if not any(on[knob] and f"memory.{knob}" in wrong for knob in usable):
+            choices[str(on)] = choice
+    if room is None or not (peaks := peaks_gib(recipe, choices, slots=slots, on_gpu=room.on_gpu)):
+        return next(iter(choices.values()))
+    enough = max(room.gib, min(peaks.values()) + _WORTH)
+    return next(choice for name, choice in choices.items() if peaks[name] <= enough)

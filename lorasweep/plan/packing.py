@@ -5,7 +5,6 @@ Slots whose adapters are products share one forward of the base (`trial.train.pa
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -14,7 +13,6 @@ from pydantic import Field
 from lorasweep.core import registry
 from lorasweep.core.records import Recipe, digest
 from lorasweep.plan import memory
-from lorasweep.plan.trainable import trainable
 
 Pack = Annotated[int, Field(ge=1, examples=[4])] | Literal["auto"]
 MOST = 4  # with more, less is gained by each: docs/performance.md
@@ -61,11 +59,5 @@ def choose(pack: Pack, recipes: Sequence[Recipe], *, gpu_gib: float | None) -> t
 
 def _peak_gib(recipes: Sequence[Recipe], count: int) -> float:
     """The highest use of a card by `count` of the largest of the recipes at a time; infinite where it is not known."""
-    peaks = []
-    for recipe in recipes:
-        train = dataclasses.replace(recipe.train, batch_size=recipe.train.batch_size * count)
-        peak = memory.peaks_gib(dataclasses.replace(recipe, train=train), {"": memory.resolve(recipe, None)})
-        trained = trainable(recipe)
-        more = (count - 1) * memory.TRAINED_BYTES * trained.parameters / memory.GIB if trained else 0.0
-        peaks.append(peak.get("", float("inf")) + more)
-    return max(peaks)
+    found = (memory.peaks_gib(recipe, {"": memory.resolve(recipe, None)}, slots=count) for recipe in recipes)
+    return max(peaks.get("", float("inf")) for peaks in found)

@@ -38,7 +38,7 @@ def problems(recipe: Recipe) -> list[Problem]:
         place_start(path, shapes, kind=kind, trained=trained)
     except InputError as error:
         return error.problems
-    return []
+    return file.broken(path)
 
 
 def _file(recipe: Recipe) -> Path | None:

@@ -7,15 +7,17 @@ them, from how it is built.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from lorasweep.components.bases._families import Family
 from lorasweep.core.original_names import original_names
 
+Shape = tuple[int, ...]
+Wanted = tuple[list[str], Shape | None]  # a tensor: names that it may have, and its shape where that is known
+
 _WITHOUT_BIAS = re.compile(r".*(to_[qkv]|_embedding|text_projection)")
 # The second text encoder of an SDXL is OpenCLIP's, which keeps queries, keys and values in one tensor.
 _OPEN_CLIP = {
-    r"^text_model\.": "",
     r"^embeddings\.position_embedding\.weight": "positional_embedding",
     r"^embeddings\.token_embedding": "token_embedding",
     r"^encoder\.layers": "transformer.resblocks",
@@ -29,31 +31,31 @@ _OPEN_CLIP = {
 }
 
 
-def absent_tensors(held: Collection[str], modules: Mapping[str, Collection[str]], family: Family) -> list[str]:
-    """Name the tensors that a checkpoint lacks.
+def expected(modules: Mapping[str, Mapping[str, Shape]], family: Family) -> Iterator[Wanted]:
+    """Every tensor that a checkpoint holds.
 
     Args:
-        held: names of its tensors.
-        modules: those with a weight, by part, in diffusers' names; the VAE's are known.
+        modules: shapes of weights by part, in diffusers' names; of parts that are not there nothing is said, but for
+            the VAE, which is known.
         family: whose checkpoint it is.
     """
-    return [
-        beginnings[0] + name
-        for part, beginnings in zip(family.classes, family.held.values(), strict=True)
-        for name in dict.fromkeys(_names(part, modules.get(part, ())))
-        if not any(beginning + name in held for beginning in beginnings)
-    ]
+    for part, beginnings in zip(family.classes, family.held.values(), strict=True):
+        if part in modules or part == "vae":
+            for name, shape in dict(_tensors(part, modules.get(part, {}))).items():
+                yield [beginning + name for beginning in beginnings], shape
 
 
-def _names(part: str, modules: Collection[str]) -> Iterator[str]:
+def _tensors(part: str, modules: Mapping[str, Shape]) -> Iterator[tuple[str, Shape | None]]:
+    named: Mapping[str, Shape | None] = modules
     if part == "unet":
-        modules = original_names(modules).values()
+        named = {original: modules[ours] for ours, original in original_names(modules).items()}
     elif part == "vae":
-        modules = list(_vae_modules())
-    for module in modules:
-        yield _renamed(part, f"{module}.weight")
+        named = dict.fromkeys(_vae_modules())
+    for module, shape in named.items():
+        weight = _renamed(part, f"{module}.weight")
+        yield weight, (3 * shape[0], *shape[1:]) if shape and weight.endswith("in_proj_weight") else shape
         if not _WITHOUT_BIAS.fullmatch(module):
-            yield _renamed(part, f"{module}.bias")
+            yield _renamed(part, f"{module}.bias"), None
 
 
 def _renamed(part: str, name: str) -> str:

@@ -7,12 +7,12 @@ is told at once, each as (key of the options, rule and value, next step).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lorasweep.components.bases import _families, _files
-from lorasweep.components.bases._checkpoint_names import absent_tensors
+from lorasweep.components.bases._checkpoint_names import Wanted, expected
 from lorasweep.components.bases._families import FAMILIES, Family
 from lorasweep.core import finite, registry
 from lorasweep.core.files import file_digest, find_object, read_object
@@ -30,6 +30,8 @@ _WIDTHS = "768 is Stable Diffusion 1.x, 1024 is 2.x, 2048 is XL"
 
 _MAKE_FOLDER = "save it once with diffusers: pipeline.save_pretrained(folder, safe_serialization=True)"
 _ANOTHER_COPY = "take another copy"
+_UNFINISHED = (".part", ".crdownload", ".download", ".aria2", ".incomplete", ".tmp")
+_NO_GGUF = "must not be GGUF, which is quantised, made for drawing only"
 _WHOLE_WEIGHTS = "give its weights in bf16, fp16 or plain fp8"
 # In the names of folders and files; FLUX.2's undistilled ones are called klein-base-4b and klein-base-9b.
 _DISTILLED = re.compile(
@@ -40,15 +42,20 @@ _DISTILLED = re.compile(
 def find_problems(path: Path, family: Family) -> list[Finding]:
     """Find everything that keeps `path` from being loaded."""
     if not path.exists():
-        return [_of_path(f"must exist, got {path}", "give a diffusers folder or a .safetensors file")]
+        leads = f", a link to {path.readlink()}, which is not there" if path.is_symlink() else ""
+        hint = "give a diffusers folder or a .safetensors file of this machine: nothing is downloaded"
+        return [_of_path(f"must exist, got {path}{leads}", hint)]
     if path.is_dir():
         return _folder_problems(path, family, weights=True)
     if not family.held:
         return [_of_path(f"must be a diffusers folder of {family.title}, got {path.name}")]
     if path.suffix in PICKLES:
         return [_of_path(f"must not be a pickle, which can run code when opened, got {path.name}", _MAKE_FOLDER)]
+    if path.suffix == ".gguf":
+        return [_of_path(f"{_NO_GGUF}, got {path.name}", _WHOLE_WEIGHTS)]
     if path.suffix != ".safetensors":
-        return [_of_path(f"must be a diffusers folder or a .safetensors file, got {path.name}")]
+        hint = "finish the download" if path.suffix in _UNFINISHED else ""
+        return [_of_path(f"must be a diffusers folder or a .safetensors file, got {path.name}", hint)]
     return _checkpoint_problems(path, family)
 
 
@@ -86,7 +93,7 @@ def weights_problems(weights: str | None, family: Family) -> Iterator[Finding]:
     elif file.suffix == ".gguf":
         yield (
             "weights",
-            f"must not be GGUF, which is quantised, made for drawing only, got {file.name}",
+            f"{_NO_GGUF}, got {file.name}",
             _WHOLE_WEIGHTS,
         )
     elif file.suffix != ".safetensors" or not file.is_file():
@@ -122,7 +129,8 @@ def _folder_problems(folder: Path, family: Family, *, weights: bool) -> list[Fin
     found = [finding for part in family.classes for finding in _part_problems(folder / part, family, weights=weights)]
     found += [finding for part in family.tokenizers for finding in _tokenizer_problems(folder / part)]
     found += _schedule_problems(folder / "scheduler" / "scheduler_config.json", family)
-    return found or list(_misfits(folder, family)) or (_broken_parts(folder, family) if weights else [])
+    found = found or list(_misfits(folder, family))
+    return found or (list(_flawed_parts(folder, family)) or _broken_parts(folder, family) if weights else [])
 
 
 def is_distilled(path: Path, family: Family) -> bool:
@@ -173,6 +181,8 @@ def _meant(folder: Path, family: Family) -> str:
         return f"give the folder above: {folder.parent}"
     if (folder / "adapter_config.json").is_file():
         return "it is a LoRA's; give the base that it was made for"
+    if pulled := sorted(folder.glob("snapshots/*/model_index.json")):
+        return f"give what a hub's cache holds there: {pulled[-1].parent}"
     if files := sorted(folder.glob("*.safetensors")):
         return f"give one of its files: base.path={files[0]}"
     return f"give the folder that holds {family.denoiser}/, vae/, ..."
@@ -297,6 +307,29 @@ def _width_problems(tensors: Mapping[str, Tensor], configs: Path, name: str) -> 
         yield _of_path(f"{name} takes text of width {width}, the config {configs / 'unet'} says {says}", hint)
 
 
+def _flawed_parts(folder: Path, family: Family) -> Iterator[Finding]:
+    """Weights that are missing or of another shape, where it is known which there must be."""
+    for part, modules in _files.known_shapes(folder, family).items():
+        headers = [read_header(file) for file in _weight_files(folder / part)]
+        held = {name.removeprefix("text_model."): tensor for header in headers for name, tensor in header.items()}
+        yield from _flaws(held, (([f"{name}.weight"], shape) for name, shape in modules.items()), f"{part}/")
+
+
+def _flaws(held: Mapping[str, Tensor], wanted: Iterable[Wanted], where: str, hint: str = "") -> Iterator[Finding]:
+    """Tensors that are missing, and those of another shape; a linear layer may be a convolution of 1 x 1."""
+    absent, unlike = [], []
+    for names, shape in wanted:
+        name = next((name for name in names if name in held), None)
+        if name is None:
+            absent.append(names[0])
+        elif shape is not None and [px for px in held[name].shape if px > 1] != [px for px in shape if px > 1]:
+            unlike.append(name)
+    if absent:
+        yield _of_path(f"must be whole, got {where} without {some(absent)}", f"{_ANOTHER_COPY}{hint}")
+    if unlike:
+        yield _of_path(f"must have the shapes of its family, got {where} with others: {some(unlike)}", _ANOTHER_COPY)
+
+
 def _broken_parts(folder: Path, family: Family) -> list[Finding]:
     return [
         finding
@@ -346,11 +379,11 @@ def _missing(part: str, name: str, family: Family) -> Finding:
 
 
 def _incomplete(tensors: Mapping[str, Tensor], checkpoint: Path, family: Family) -> Iterator[Finding]:
-    """Tensors that are missing, where it is known which there must be."""
-    modules = _files.weight_shapes(checkpoint, family)
-    if modules and (absent := absent_tensors(tensors, modules, family)):
-        hint = f"{_ANOTHER_COPY}; of a kin with fewer blocks (SSD-1B) give a diffusers folder"
-        yield _of_path(f"must be whole, got {checkpoint.name} without {some(absent)}", hint)
+    """Tensors that are missing or of another shape, where it is known which there must be."""
+    known = _files.known_shapes(_files.config_folder(checkpoint, family), family)
+    if "unet" in known:
+        hint = "; of a kin with fewer blocks (SSD-1B) give a diffusers folder"
+        yield from _flaws(tensors, expected(known, family), checkpoint.name, hint)
 
 
 def _broken(file: Path, name: str, beginnings: tuple[str, ...]) -> list[Finding]:

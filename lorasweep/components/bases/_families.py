@@ -59,8 +59,10 @@ class Family:
         alone: how a tensor's name begins in files of the denoiser alone.
         distilled: what tells those that draw in a few steps: file, key, value.
         kept: what autograd keeps of a forward pass in bf16 with a LoRA on `attn-mlp`, for sizes of the denoiser: its
-            weights in billions, bytes per latent position and image, the same with gradient checkpointing and the
+            `_footprint.width_of`, bytes per latent position and image, the same with gradient checkpointing and the
             largest block computed again. Counted on the meta device at 1024 px (SD 1.5 at 512 px).
+        versions: what exported files call them, by the width of the text: kohya's version, whether it is 2.x, and
+            modelspec's architecture; one without a second holds for all widths, none says nothing.
         distilled_shift: of their drawing, where it is not the one that their scheduler's config says.
     """
 
@@ -86,7 +88,9 @@ class Family:
     alone: str = ""
     distilled: tuple[str, str, bool] | None = None
     distilled_shift: float | None = None
-    kept: tuple[tuple[float, int, int], ...] = ((0.86, 336_000, 126_100), (2.57, 616_000, 106_200))
+    kept: tuple[tuple[int, int, int], ...] = ((137_952, 336_000, 126_100), (253_864, 616_000, 106_200))
+
+    versions: Mapping[int, tuple[str, bool, str]] = field(default_factory=dict)
 
     @property
     def denoiser(self) -> str:
@@ -133,6 +137,7 @@ STABLE_DIFFUSION = Family(
     shipped=_HERE / "sd1",
     held=_COMMON | {"text encoder": ("cond_stage_model.transformer.text_model.", "cond_stage_model.model.")},
     mark="cond_stage_model.",
+    versions={768: ("sd_v1", False, "stable-diffusion-v1/lora"), 1024: ("sd_v2", True, "stable-diffusion-v2/lora")},
 )
 SDXL = Family(
     name="sdxl",
@@ -154,6 +159,7 @@ SDXL = Family(
         "second text encoder": ("conditioner.embedders.1.model.",),
     },
     mark="conditioner.embedders.1.",
+    versions={2048: ("sdxl_base_v1-0", False, "stable-diffusion-xl-v1-base/lora")},
 )
 _FLOW: dict[str, Any] = {
     "cut": True,
@@ -175,6 +181,7 @@ DOLLHOUSE_FLOW = Family(
     },
     frozen=("text_encoder_2",),
     window="tokenizer_2",
+    kept=((5_421_440, 2_208_000, 178_000),),
     **_FLOW,
 )
 FLUX1_DEV = replace(
@@ -185,7 +192,6 @@ FLUX1_DEV = replace(
     tokens=(512, 1),
     alone=r"(double_blocks|single_transformer_blocks)\.",
     distilled=("scheduler/scheduler_config.json", "use_dynamic_shifting", False),
-    kept=((11.9, 2_208_000, 178_000),),
 )
 Z_IMAGE = Family(
     name="z_image",
@@ -197,7 +203,7 @@ Z_IMAGE = Family(
     frozen=("text_encoder",),
     tokens=(512, 8),
     alone=r"(cap_embedder\.|layers\.0\.attention\.)",
-    kept=((6.15, 2_263_000, 131_000),),
+    kept=((3_001_216, 2_263_000, 131_000),),
     **_FLOW,
 )
 FLUX2_KLEIN = Family(
@@ -211,7 +217,7 @@ FLUX2_KLEIN = Family(
     tokens=(512, 12),
     alone=r"(single|double)_stream_modulation",
     distilled=("model_index.json", "is_distilled", True),
-    kept=((3.88, 1_100_000, 133_000), (9.08, 1_885_000, 194_000)),
+    kept=((1_596_416, 1_100_000, 133_000), (2_843_136, 1_885_000, 194_000)),
     **_FLOW,
 )
 ANIMA = Family(
@@ -232,7 +238,7 @@ ANIMA = Family(
     tokens=(512, 1),
     index="modular_model_index.json",
     alone=r"(net\.)?(blocks\.0\.self_attn|transformer_blocks\.0\.attn1)\.",
-    kept=((1.96, 972_000, 65_000),),
+    kept=((2_187_908, 972_000, 65_000),),
     **_FLOW,
 )
 QWEN_IMAGE = Family(
@@ -249,7 +255,7 @@ QWEN_IMAGE = Family(
     frozen=("text_encoder",),
     tokens=(512, 5),
     alone=r"transformer_blocks\.\d+\.img_mod\.",
-    kept=((20.43, 2_348_000, 134_000),),
+    kept=((9_247_616, 2_348_000, 134_000),),
     **_FLOW,
 )
 CHROMA = Family(
@@ -262,7 +268,7 @@ CHROMA = Family(
     frozen=("text_encoder",),
     tokens=(512, 1),
     alone=r"distilled_guidance_layer\.",
-    kept=((8.9, 1_993_000, 161_000),),
+    kept=((4_214_976, 1_993_000, 161_000),),
     **_FLOW,
 )
 SD35 = Family(
@@ -282,7 +288,7 @@ SD35 = Family(
     window="tokenizer_3",
     tokens=(256, 1),
     alone=r"(joint_blocks|pos_embed\.proj)\.",
-    kept=((2.24, 642_000, 55_000), (8.06, 1_255_000, 94_000)),
+    kept=((2_063_184, 642_000, 55_000), (4_617_552, 1_255_000, 94_000)),
     **_FLOW,
 )
 KREA2 = Family(
@@ -301,7 +307,7 @@ KREA2 = Family(
     alone=r"(txtfusion|text_fusion)\.",
     distilled=("model_index.json", "is_distilled", True),
     distilled_shift=math.exp(1.15),
-    kept=((12.82, 2_641_000, 188_000),),
+    kept=((3_665_805, 2_641_000, 188_000),),
     **_FLOW,
 )
 # Chroma and FLUX.2 have blocks called as FLUX.1's.
@@ -313,14 +319,23 @@ _NEVER = "lorasweep does not train these"
 _ALONE_HINT = "override: base={}, base.path=its diffusers folder, and this file as base.weights"
 
 _QUANTISED = "quantised, made for drawing only"
-QUANTISED_NAMES = r".*(\.absmax|\.quant_map|scale_weight|scaled_fp8|\.(weight_scale|comfy_quant))$"  # of tensors
+QUANTISED_NAMES = (
+    r".*(\.absmax|\.quant_map|scale_weight|scaled_fp8|\.(weight_scale|comfy_quant|qweight))$"  # of tensors
+)
 _OTHERS = (  # how some tensor's name begins, what the file is, next step
     (r".*(lora_(up|down|A|B|te|unet)|lora\.(up|down)\.|lycoris_|hada_w|lokr_w)", "a LoRA", _OF_BASE),
     (QUANTISED_NAMES, _QUANTISED, _WHOLE),
-    (r"(controlnet_|control_model\.|input_hint_block|lllite_)", "a ControlNet", _OF_BASE),
+    (r"(controlnet_|control_model\.|input_hint_block|lllite_|lora_controlnet$)", "a ControlNet", _OF_BASE),
+    (r"body\.\d+\.(block1|in_conv)\.", "a T2I-Adapter", _OF_BASE),
     (r"(ip_adapter|image_proj)\.", "an IP-Adapter", _OF_BASE),
     (r".*motion_modules\.", "a motion module", _OF_BASE),
     (r"(emb_params|string_to_param|clip_[gl])$", "an embedding of a few tokens", _OF_BASE),
+    (
+        r"(double_blocks\.\d+\.img_attn_qkv|blocks\.\d+\.self_attn\.q|.*time_stack|patchify_proj)\.",
+        "a video model",
+        _NEVER,
+    ),
+    (r"(clip_txt_mapper|effnet_mapper)\.", "a Stable Cascade", _NEVER),
     (r"edm_vpred", "a CosXL, which is noised in the EDM formulation", _NEVER),
     (r"edm_(mean|std)", "a Playground 2.5, which is noised in the EDM formulation", _NEVER),
     (r".*llm_adapter\.", "an Anima", _ALONE_HINT.format("anima")),
@@ -336,8 +351,10 @@ _OTHERS = (  # how some tensor's name begins, what the file is, next step
 )
 _ALONE = (  # one part, under the names that it has outside a checkpoint
     (r"(down_blocks|input_blocks)\.", "a UNet alone"),
-    (r"(encoder\.(down|mid|conv_in)|decoder\.(up|mid|conv_in)|post_quant_conv)", "a VAE alone"),
-    (r"(text_model|transformer\.resblocks|encoder\.block)\.", "a text encoder alone"),
+    (r"(first_stage_model\.)?(encoder\.(down|mid|conv_in)|decoder\.(up|mid|conv_in)|post_quant_conv)", "a VAE alone"),
+    (r"(text_model|transformer\.resblocks|encoder\.block|model\.(language_model\.)?layers)\.", "a text encoder alone"),
+    (r"(vision_model|visual)\.", "an image encoder alone"),
+    (r"(model\.0\.weight|conv_first\.)", "an upscaler"),
 )
 _EDITING = {9: "an inpainting UNet", 8: "a picture-editing UNet", 5: "a depth UNet"}  # by input channels
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lorasweep.core.records import LauncherOptions, Recipe
+from lorasweep.plan.memory import Room
 from lorasweep.plan.packing import Pack, choose
 from lorasweep.sweep.launchers import LaunchOptions
-from lorasweep.sweep.workers.pool import WorkerPool, gpu_gib, supply_here
+from lorasweep.sweep.workers.pool import WorkerPool, room_of, supply_here
 
 PACK: Pack = "auto"  # of launchers that were recorded before they had the knob
 
@@ -20,6 +21,14 @@ def build(options: LaunchOptions, *, pack: Pack = PACK) -> WorkerPool:
 
 def packing(launcher: LauncherOptions, recipes: Sequence[Recipe], *, jobs: int, pack: Pack = PACK) -> tuple[int, str]:
     """How many trials a worker trains at a time, and why, for people."""
+    found = room(launcher, recipes, jobs=jobs)
+    gpu_gib: float | None = 0.0  # of a GPU that does not tell
+    if found is not None:
+        gpu_gib = found.gib if found.on_gpu else None
+    return choose(pack, recipes, gpu_gib=gpu_gib)
+
+
+def room(launcher: LauncherOptions, recipes: Sequence[Recipe], *, jobs: int) -> Room | None:
+    """What each worker has of a device's memory; None where a GPU does not tell."""
     on_gpu = any(recipe.train.device != "cpu" for recipe in recipes)
-    supply = supply_here(launcher, jobs=jobs, gpus_wanted=on_gpu)
-    return choose(pack, recipes, gpu_gib=gpu_gib(supply) if supply.gpus else None)
+    return room_of(supply_here(launcher, jobs=jobs, gpus_wanted=on_gpu))
