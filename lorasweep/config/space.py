@@ -155,15 +155,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Point:
-    """One choice per axis that is there.
+    """One choice per axis that is there."""
 
-    Attributes:
-        params: by the axes' names, as a study holds them.
-        values: by the recipe's keys, what the branch fixes included.
-    """
-
-    params: Mapping[str, Label]
-    values: Mapping[str, Any]
+    params: Mapping[str, Label]  # by the axes' names, as a study holds them
+    values: Mapping[str, Any]  # by the recipe's keys, what the branch fixes included
 
     @property
     def overrides(self) -> tuple[str, ...]:

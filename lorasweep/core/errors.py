@@ -20,17 +20,11 @@ from lorasweep.core.printable import on_one_line
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend.
+    """One thing to mend."""
 
-    Attributes:
-        where: the key, file or folder, as the person would look it up (`adapter.dim`, `10_zkw/0003.png`).
-        message: the rule and the value that broke it (`must be >= 1, got 0`).
-        hint: the next step (`override: adapter.dim=32`); empty when the message already says it.
-    """
-
-    where: str
-    message: str
-    hint: str = ""
+    where: str  # the key, file or folder, as the person would look it up (`adapter.dim`, `10_zkw/0003.png`)
+    message: str  # the rule and the value that broke it (`must be >= 1, got 0`)
+    hint: str = ""  # the next step (`override: adapter.dim=32`); empty when the message already says it
 
     def __str__(self) -> str:
         return self.line()

@@ -328,19 +328,12 @@ class Advice:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseSchedule:
-    """How a base is noised and what it predicts, as far as its files say; what `protocols.NoisePath` is made of.
+    """How a base is noised and what it predicts, as far as its files say; what `protocols.NoisePath` is made of."""
 
-    Attributes:
-        config: for diffusers' schedulers.
-        said: prediction type that the base's own files state; None where they state none.
-        marked: whether a checkpoint states it by a mark.
-        as_written: whether `config` is the scheduler config's own, drawn with in the usual way.
-    """
-
-    config: dict[str, Any]
-    said: str | None
-    marked: bool
-    as_written: bool
+    config: dict[str, Any]  # for diffusers' schedulers
+    said: str | None  # prediction type that the base's own files state; None where they state none
+    marked: bool  # whether a checkpoint states it by a mark
+    as_written: bool  # whether `config` is the scheduler config's own, drawn with in the usual way
 
     @property
     def prediction_type(self) -> str:

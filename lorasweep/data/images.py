@@ -46,33 +46,19 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What planning needs to know about an image.
+    """What planning needs to know about an image."""
 
-    Attributes:
-        sha256: hex digest of the file's bytes.
-        width_px: upright.
-        height_px: upright.
-        signature: hex, for `near_duplicates`.
-        profile: hex digest of the colour profile that it is converted from; "" when it is in sRGB as it is.
-        unused_profile: why the profile that it has is not used, "" when it is or there is none.
-        is_animated: whether it holds several frames or pages, of which the first is used.
-        is_see_through: whether parts of it are transparent, which become white.
-        is_cmyk: whether it is in printers' colours, which screens show otherwise.
-        sharpness: see `look`.
-        border: see `look`.
-    """
-
-    sha256: str
-    width_px: int
-    height_px: int
-    signature: str
-    profile: str
-    unused_profile: str
-    is_animated: bool
-    is_see_through: bool
-    is_cmyk: bool
-    sharpness: float
-    border: float
+    sha256: str  # hex digest of the file's bytes
+    width_px: int  # upright
+    height_px: int  # upright
+    signature: str  # hex, for `near_duplicates`
+    profile: str  # hex digest of the colour profile that it is converted from; "" when it is in sRGB as it is
+    unused_profile: str  # why the profile that it has is not used, "" when it is or there is none
+    is_animated: bool  # whether it holds several frames or pages, of which the first is used
+    is_see_through: bool  # whether parts of it are transparent, which become white
+    is_cmyk: bool  # whether it is in printers' colours, which screens show otherwise
+    sharpness: float  # see `look`
+    border: float  # see `look`
 
 
 @dataclass(frozen=True)

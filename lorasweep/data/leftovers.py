@@ -26,25 +26,15 @@ _KOHYAS_OUTPUT = ("log", "logs", "model", "models")  # beside a project's img/: 
 
 @dataclass(frozen=True, kw_only=True)
 class Used:
-    """What of a dataset is used.
+    """What of a dataset is used."""
 
-    Attributes:
-        root: of the dataset.
-        concepts: folders whose own images are trained on; the root alone, of a plain dataset.
-        images: by where they really lie, sorted by path.
-        texts: captions by image, as written.
-        caption_files: that were read.
-        metadata: tables of captions that were found; of two that name an image, the first counts.
-        extension: of caption files.
-    """
-
-    root: Path
-    concepts: Sequence[Path]
-    images: Mapping[str, Path]
-    texts: Mapping[Path, str]
-    caption_files: Sequence[Path]
-    metadata: Sequence[Metadata]
-    extension: str
+    root: Path  # of the dataset
+    concepts: Sequence[Path]  # folders whose own images are trained on; the root alone, of a plain dataset
+    images: Mapping[str, Path]  # by where they really lie, sorted by path
+    texts: Mapping[Path, str]  # captions by image, as written
+    caption_files: Sequence[Path]  # that were read
+    metadata: Sequence[Metadata]  # tables of captions that were found; of two that name an image, the first counts
+    extension: str  # of caption files
 
     @property
     def is_plain(self) -> bool:

@@ -19,17 +19,11 @@ _LEFTOVERS = frozenset({"__macosx", "__pycache__", "@eadir", "thumbs.db", "deskt
 
 @dataclass(frozen=True)
 class File:
-    """A file as it is reached from the root.
+    """A file as it is reached from the root."""
 
-    Attributes:
-        path: absolute, under the root.
-        real: where its content lies: equal for two ways to the same file.
-        linked: whether a link under the root is on the way to it.
-    """
-
-    path: Path
-    real: str
-    linked: bool
+    path: Path  # absolute, under the root
+    real: str  # where its content lies: equal for two ways to the same file
+    linked: bool  # whether a link under the root is on the way to it
 
 
 @dataclass(frozen=True)

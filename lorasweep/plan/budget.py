@@ -14,23 +14,14 @@ from lorasweep.data import order
 
 @dataclass(frozen=True)
 class Budget:
-    """What training comes to.
+    """What training comes to."""
 
-    Attributes:
-        batches_per_epoch: micro-batches.
-        steps_per_epoch: optimizer steps that an epoch counts as.
-        steps: optimizer steps in all.
-        by_image: times each training image is seen, in the order given.
-        by_concept: times any training image of a concept is seen.
-        by_source: times any regularization image of a regularizer is seen; counted nowhere else.
-    """
-
-    batches_per_epoch: int
-    steps_per_epoch: int
-    steps: int
-    by_image: tuple[int, ...]
-    by_concept: dict[str, int]
-    by_source: dict[str, int]
+    batches_per_epoch: int  # micro-batches
+    steps_per_epoch: int  # optimizer steps that an epoch counts as
+    steps: int  # optimizer steps in all
+    by_image: tuple[int, ...]  # times each training image is seen, in the order given
+    by_concept: dict[str, int]  # times any training image of a concept is seen
+    by_source: dict[str, int]  # times any regularization image of a regularizer is seen; counted nowhere else
 
 
 NOTHING = Budget(batches_per_epoch=1, steps_per_epoch=1, steps=1, by_image=(), by_concept={}, by_source={})

@@ -34,17 +34,11 @@ from lorasweep.plan.judged_files import has_files
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a recipe trains on and is judged by.
+    """What a recipe trains on and is judged by."""
 
-    Attributes:
-        images: sorted by path.
-        triggers: the words that call the subjects, that of most images first.
-        warnings: for people.
-    """
-
-    images: tuple[PlannedImage, ...]
-    triggers: tuple[str, ...]
-    warnings: tuple[str, ...]
+    images: tuple[PlannedImage, ...]  # sorted by path
+    triggers: tuple[str, ...]  # the words that call the subjects, that of most images first
+    warnings: tuple[str, ...]  # for people
 
     @property
     def trigger(self) -> str | None:

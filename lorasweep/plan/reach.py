@@ -63,19 +63,12 @@ def long_captions(plan: Plan, window: Window) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class SharedTag:
-    """A tag in the captions of more than one concept that is trained more than any of them.
+    """A tag in the captions of more than one concept that is trained more than any of them."""
 
-    Attributes:
-        tag: as in the captions.
-        times: a caption with it is seen.
-        concepts: that have it.
-        largest: times the most frequent concept is seen.
-    """
-
-    tag: str
-    times: int
-    concepts: int
-    largest: int
+    tag: str  # as in the captions
+    times: int  # a caption with it is seen
+    concepts: int  # that have it
+    largest: int  # times the most frequent concept is seen
 
     @property
     def ratio(self) -> float:

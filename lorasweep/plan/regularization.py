@@ -26,21 +26,13 @@ from lorasweep.plan.dataset import Dataset, Row, make_rows, unused_parts
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePlanner:
-    """What a source plans its images with.
+    """What a source plans its images with."""
 
-    Attributes:
-        recipe: whose images they are.
-        dataset: what is trained on; None when it could not be read.
-        base_fingerprint: of the base that draws.
-        name: of the regularizer, for its problems.
-        notes: what is worth knowing; sources append.
-    """
-
-    recipe: Recipe
-    dataset: Dataset | None
-    base_fingerprint: str
-    name: str
-    notes: list[str]
+    recipe: Recipe  # whose images they are
+    dataset: Dataset | None  # what is trained on; None when it could not be read
+    base_fingerprint: str  # of the base that draws
+    name: str  # of the regularizer, for its problems
+    notes: list[str]  # what is worth knowing; sources append
 
     @property
     def train(self) -> tuple[PlannedImage, ...]:

@@ -16,22 +16,14 @@ from lorasweep.core.records import PROMPT_TIERS, Plan, PromptTier, Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """One picture to draw.
+    """One picture to draw."""
 
-    Attributes:
-        tier: what the prompt is for.
-        prompt, negative_prompt: as typed.
-        seed: of the starting noise; 0 is a seed.
-        weight: LoRA weight; 0 is the base.
-        width_px, height_px: multiples of the VAE's factor.
-    """
-
-    tier: PromptTier
-    prompt: str
+    tier: PromptTier  # what the prompt is for
+    prompt: str  # prompt, negative_prompt: as typed
     negative_prompt: str
-    seed: int
-    weight: float
-    width_px: int
+    seed: int  # of the starting noise; 0 is a seed
+    weight: float  # LoRA weight; 0 is the base
+    width_px: int  # width_px, height_px: multiples of the VAE's factor
     height_px: int
 
 

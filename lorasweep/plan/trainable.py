@@ -18,15 +18,10 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Trainable:
-    """What will train.
+    """What will train."""
 
-    Attributes:
-        tensors: the adapter's own.
-        parameters: numbers in them; they train in fp32.
-    """
-
-    tensors: int
-    parameters: int
+    tensors: int  # the adapter's own
+    parameters: int  # numbers in them; they train in fp32
 
 
 def trainable(recipe: Recipe) -> Trainable | None:

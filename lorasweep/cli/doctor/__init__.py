@@ -24,19 +24,12 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One thing that was looked at."""
 
-    Attributes:
-        state: how well.
-        name: what.
-        found: what is there, in a few words.
-        hint: the next step; empty when there is nothing to do.
-    """
-
-    state: State
-    name: str
-    found: str
-    hint: str = ""
+    state: State  # how well
+    name: str  # what
+    found: str  # what is there, in a few words
+    hint: str = ""  # the next step; empty when there is nothing to do
 
 
 ok = functools.partial(Check, State.OK)

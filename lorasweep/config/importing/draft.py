@@ -27,56 +27,34 @@ _NEXT_ARGUMENT = re.compile(r"[\s,]+(?=[A-Za-z_]\w*\s*=)")
 
 @dataclass(frozen=True)
 class Line:
-    """One key of the recipe.
+    """One key of the recipe."""
 
-    Attributes:
-        value: plain data.
-        option: the option that it comes from.
-        given: whether the files have that option; else the value is the trainer's default.
-    """
-
-    value: Any
-    option: str
-    given: bool
+    value: Any  # plain data
+    option: str  # the option that it comes from
+    given: bool  # whether the files have that option; else the value is the trainer's default
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something that a person should know about one option.
+    """Something that a person should know about one option."""
 
-    Attributes:
-        option: the trainer's name, `network_args.rank_dropout` for one inside a list.
-        value: as given; None when it is about a default.
-        reason: in a sentence.
-    """
-
-    option: str
-    value: Any
-    reason: str
+    option: str  # the trainer's name, `network_args.rank_dropout` for one inside a list
+    value: Any  # as given; None when it is about a default
+    reason: str  # in a sentence
 
 
 @dataclass
 class Draft:
-    """A recipe being translated from options.
+    """A recipe being translated from options."""
 
-    Attributes:
-        table: what becomes of the options.
-        options: what the files say, one flat dict; arguments as `network_args.conv_dim`.
-        lines: recipe key -> value and origin, in the order of translation.
-        untranslated: given, matters, and has no counterpart.
-        differs: translated, but the counterpart is not quite the same.
-        left_out: given, and changes nothing that is learned.
-        problems: values that make no sense.
-        names: what the file calls an option, where that is another name than the table's.
-    """
-
-    table: Table
-    options: dict[str, Any]
-    lines: dict[str, Line] = field(default_factory=dict)
-    untranslated: list[Note] = field(default_factory=list)
-    differs: list[Note] = field(default_factory=list)
-    left_out: list[Note] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    table: Table  # what becomes of the options
+    options: dict[str, Any]  # what the files say, one flat dict; arguments as `network_args.conv_dim`
+    lines: dict[str, Line] = field(default_factory=dict)  # recipe key -> value and origin, in the order of translation
+    untranslated: list[Note] = field(default_factory=list)  # given, matters, and has no counterpart
+    differs: list[Note] = field(default_factory=list)  # translated, but the counterpart is not quite the same
+    left_out: list[Note] = field(default_factory=list)  # given, and changes nothing that is learned
+    problems: list[Problem] = field(default_factory=list)  # values that make no sense
+    # what the file calls an option, where that is another name than the table's
     names: dict[str, str] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 

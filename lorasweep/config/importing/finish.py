@@ -23,38 +23,23 @@ _PLACES = ("base.path", "base.adapter", "dataset.path", "regularization.reg_imag
 
 @dataclass(frozen=True)
 class Link:
-    """A folder of images under the name that says its repeats.
+    """A folder of images under the name that says its repeats."""
 
-    Attributes:
-        name: `10_zkw outfit1`.
-        target: where the images are.
-    """
-
-    name: str
-    target: Path
+    name: str  # `10_zkw outfit1`
+    target: Path  # where the images are
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of the files.
+    """What became of the files."""
 
-    Attributes:
-        trainer: whose they are, in a word.
-        lines: recipe key -> value and origin.
-        untranslated: given, matters, and has no counterpart.
-        differs: translated, but not quite the same.
-        left_out: given, and changes nothing that is learned.
-        links: folders of images to link, by the name that says their repeats.
-        to_give: keys that only the person knows.
-    """
-
-    trainer: str
-    lines: dict[str, Line]
-    untranslated: tuple[Note, ...]
-    differs: tuple[Note, ...]
-    left_out: tuple[Note, ...]
-    links: tuple[Link, ...]
-    to_give: tuple[str, ...]
+    trainer: str  # whose they are, in a word
+    lines: dict[str, Line]  # recipe key -> value and origin
+    untranslated: tuple[Note, ...]  # given, matters, and has no counterpart
+    differs: tuple[Note, ...]  # translated, but not quite the same
+    left_out: tuple[Note, ...]  # given, and changes nothing that is learned
+    links: tuple[Link, ...]  # folders of images to link, by the name that says their repeats
+    to_give: tuple[str, ...]  # keys that only the person knows
 
     def overrides(self) -> list[str]:
         """The recipe as `KEY=VALUE`s."""

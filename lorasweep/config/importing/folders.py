@@ -18,17 +18,11 @@ from lorasweep.config.importing.finish import Link
 
 @dataclass(frozen=True)
 class Folder:
-    """One folder of images.
+    """One folder of images."""
 
-    Attributes:
-        path: as written, on whatever system.
-        repeats: times that each image is seen in an epoch.
-        words: for images without a caption; None where nothing says.
-    """
-
-    path: str
-    repeats: int
-    words: str | None = None
+    path: str  # as written, on whatever system
+    repeats: int  # times that each image is seen in an epoch
+    words: str | None = None  # for images without a caption; None where nothing says
 
 
 def put_folders(

@@ -17,23 +17,17 @@ from lorasweep.plan.learning_rate import finds_step_size
 
 @dataclass(frozen=True)
 class Kind:
-    """An optimizer of a trainer's.
+    """An optimizer of a trainer's."""
 
-    Attributes:
-        name: ours.
-        knobs: arguments that both have, with the default of the trainer's library.
-        fixed: arguments that ours does not have, with the value that it works by.
-        defaults: what the trainer's library takes for those, where that is another value.
-        note: how ours differs; empty when it does not.
-        has_own_rate: it stands in for one whose rate says nothing about its own.
-    """
-
-    name: str
+    name: str  # ours
+    # arguments that both have, with the default of the trainer's library
     knobs: dict[str, Any] = field(default_factory=dict)
+    # arguments that ours does not have, with the value that it works by
     fixed: dict[str, Any] = field(default_factory=dict)
+    # what the trainer's library takes for those, where that is another value
     defaults: dict[str, Any] = field(default_factory=dict)
-    note: str = ""
-    has_own_rate: bool = False
+    note: str = ""  # how ours differs; empty when it does not
+    has_own_rate: bool = False  # it stands in for one whose rate says nothing about its own
 
 
 # Optimizers that find their own step size, by their classes' names: DAdaptLion, ProdigyPlusScheduleFree.

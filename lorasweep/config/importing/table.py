@@ -14,52 +14,33 @@ _KINDS: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str,
 
 @dataclass(frozen=True)
 class Option:
-    """A translated option.
+    """A translated option."""
 
-    Attributes:
-        kind: int, float, bool, str, or list for arguments, whose options are `option.argument`.
-        keys: the recipe keys that it decides.
-        default: what the trainer takes when it is not given.
-        low, high: the least and the most that makes sense; None is open.
-        zero_is_unset: 0 is written for "not given", as windows over trainers do.
-        plain: it alone decides its one key, whose value is the option's.
-        values: the trainer's words, in lower case, and what of ours each is; nothing else may stand there.
-        otherwise: our word where the trainer's has no counterpart.
-        note: how ours differs, told where it is on.
-    """
-
-    kind: type
-    keys: tuple[str, ...] = ()
-    default: Any = None
-    low: float | None = None
+    kind: type  # int, float, bool, str, or list for arguments, whose options are `option.argument`
+    keys: tuple[str, ...] = ()  # the recipe keys that it decides
+    default: Any = None  # what the trainer takes when it is not given
+    low: float | None = None  # low, high: the least and the most that makes sense; None is open
     high: float | None = None
-    zero_is_unset: bool = False
-    plain: bool = False
+    zero_is_unset: bool = False  # 0 is written for "not given", as windows over trainers do
+    plain: bool = False  # it alone decides its one key, whose value is the option's
+    # the trainer's words, in lower case, and what of ours each is; nothing else may stand there
     values: Mapping[str, Any] = field(default_factory=dict)
-    otherwise: Any = None
-    note: str = ""
+    otherwise: Any = None  # our word where the trainer's has no counterpart
+    note: str = ""  # how ours differs, told where it is on
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What becomes of every option of a trainer.
+    """What becomes of every option of a trainer."""
 
-    Attributes:
-        trainer: whose, for messages.
-        label: the same in a word.
-        translated: option -> how.
-        unsupported: option -> why it has no counterpart.
-        off: the value that switches an unsupported option off, where that is not false, 0, "" or nothing.
-        harmless: option -> why leaving it out changes nothing that is learned.
-        more: what else the file holds: for the trainer's own functions, and where names and defaults were read.
-    """
-
-    trainer: str
-    label: str
-    translated: Mapping[str, Option]
-    unsupported: Mapping[str, str]
+    trainer: str  # whose, for messages
+    label: str  # the same in a word
+    translated: Mapping[str, Option]  # option -> how
+    unsupported: Mapping[str, str]  # option -> why it has no counterpart
+    # the value that switches an unsupported option off, where that is not false, 0, "" or nothing
     off: Mapping[str, Any]
-    harmless: Mapping[str, str]
+    harmless: Mapping[str, str]  # option -> why leaving it out changes nothing that is learned
+    # what else the file holds: for the trainer's own functions, and where names and defaults were read
     more: Mapping[str, Any]
 
     def matters(self, option: str) -> tuple[bool, str] | None:

@@ -31,24 +31,17 @@ _DATASET_SECTIONS = ("general", "datasets")
 
 @dataclass(frozen=True)
 class Given:
-    """What the files say.
+    """What the files say."""
 
-    Attributes:
-        training: the training options by name.
-        datasets: the `[[datasets]]`, each with what it inherits from `[general]`, but for its subsets.
-        subsets: of the first dataset, each with what it inherits from that; one without a dataset file, when
-            there is a `train_data_dir`.
-        notes: what is said twice, with what counts.
-        left_out: what changes nothing.
-        names: what the file calls an option that sd-scripts calls otherwise.
-    """
-
-    training: dict[str, Any]
+    training: dict[str, Any]  # the training options by name
+    # the `[[datasets]]`, each with what it inherits from `[general]`, but for its subsets
     datasets: list[dict[str, Any]]
+    # of the first dataset, each with what it inherits from that; one without a dataset file, when there is a
+    # `train_data_dir`
     subsets: list[dict[str, Any]]
-    notes: list[Note] = field(default_factory=list)
-    left_out: list[Note] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)  # what is said twice, with what counts
+    left_out: list[Note] = field(default_factory=list)  # what changes nothing
+    names: dict[str, str] = field(default_factory=dict)  # what the file calls an option that sd-scripts calls otherwise
 
 
 def read(config: Path, dataset: Path | None = None) -> Given:

@@ -23,19 +23,12 @@ _MOST_PX = 16384  # beyond any picture
 
 @dataclass(frozen=True)
 class Given:
-    """What the files say.
+    """What the files say."""
 
-    Attributes:
-        options: by their dotted names, those of the first dataset that is trained on among them.
-        trained: datasets, each with its options by their dotted names.
-        holdout: datasets that are only looked at.
-        regularization: datasets of another subject.
-    """
-
-    options: Options
-    trained: list[Options] = field(default_factory=list)
-    holdout: list[Options] = field(default_factory=list)
-    regularization: list[Options] = field(default_factory=list)
+    options: Options  # by their dotted names, those of the first dataset that is trained on among them
+    trained: list[Options] = field(default_factory=list)  # datasets, each with its options by their dotted names
+    holdout: list[Options] = field(default_factory=list)  # datasets that are only looked at
+    regularization: list[Options] = field(default_factory=list)  # datasets of another subject
 
 
 def flatten(data: Any, at: str = "") -> Options:
