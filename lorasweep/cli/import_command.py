@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lorasweep.config.importing.finish import Imported, Link
-from lorasweep.config.importing.write import imported_json, recipe_text
+from lorasweep.config.importing.finish import imported_json, recipe_text
 from lorasweep.config.trainers import import_config
 from lorasweep.core import files
 from lorasweep.core.errors import ConfigError, Problem

@@ -1,10 +1,11 @@
-"""Read a trainer's file as data, whatever it is called: JSON, TOML or YAML."""
+"""Read a trainer's file as data, whatever it is called: JSON, TOML or YAML; or name the program that wrote another."""
 
 from __future__ import annotations
 
 import json
+import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,50 @@ def strange_numbers(at: str, value: Any, depth: int = 0) -> Iterator[str]:
             yield from strange_numbers(f"{at}[{index}]", inner, depth + 1)
     elif isinstance(value, int) and not -_LARGEST_NUMBER <= value < _LARGEST_NUMBER:
         yield f"{at} is a larger number than any option takes"
+
+
+_BY_HAND = "docs/flags.md has its options beside lorasweep's: write a recipe file by it"
+_TO_CONFIG = "add `--config_file my.toml --output_config` to that command: sd-scripts then only writes the TOML"
+
+# Keys that only one program writes -> what the file is, and the next step. First match wins.
+_KEYS = {
+    "nbformat": ("a notebook (JSON)", "give the TOML files that it wrote into its config folder"),
+    "adapter.type adapter.rank": ("a diffusion-pipe config", _BY_HAND),
+    "recipe": ("a recipe of lorasweep already", "give it to `lorasweep plan` as it is"),
+}
+
+
+def named_by_keys(content: Any) -> tuple[str, str] | None:
+    """What a file is by its keys, and the next step; None when they say nothing."""
+    if not isinstance(content, Mapping):
+        return None
+    inner = content.get("adapter")
+    return _named([*content, *(f"adapter.{key}" for key in inner)] if isinstance(inner, Mapping) else content)
+
+
+def _named(keys: Iterable[str]) -> tuple[str, str] | None:
+    present = set(keys)
+    return next((answer for marks, answer in _KEYS.items() if present.issuperset(marks.split())), None)
+
+
+def named_by_text(text: str) -> tuple[str, str] | None:
+    """What a file is that is no TOML, and the next step; None when it looks like a broken TOML."""
+    if text.lstrip().startswith(("{", "[")):
+        try:
+            content = json.loads(text)
+            if isinstance(content, list):
+                return "a list in JSON, without the options of a training", "give it with --dataset, after that config"
+            return named_by_keys(content) or ("JSON, not the TOML of sd-scripts", _BY_HAND)
+        except (ValueError, RecursionError):
+            pass
+    if re.search(r"\S+\.py\b", text) and "--" in text:
+        if re.search(r"\w*train_network\.py", text):
+            return "a command line of sd-scripts", _TO_CONFIG
+        return "the command line of another trainer (diffusers' examples have such)", _BY_HAND
+    if re.search(r"^\s*(\w+:|-)\s+[&*]\w", text, re.MULTILINE):
+        return "YAML with anchors (&name) or aliases (*name), which are not read", "write out what they stand for"
+    if keys := re.findall(r"^([A-Za-z_]\w*):(?:\s|$)", text, re.MULTILINE):
+        return _named(keys) or ("YAML, not the TOML of sd-scripts", _BY_HAND)
+    if re.search(r"^\s*(export\s+)?[A-Z_]+=", text, re.MULTILINE):
+        return "a file of environment variables (SimpleTuner's config.env is one)", _BY_HAND
+    return None
