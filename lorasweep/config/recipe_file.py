@@ -45,11 +45,7 @@ _ABSENT: Any = object()
 
 
 def is_recipe_file(name_or_file: str) -> bool:
-    """Whether this is a YAML file whose top-level key says that it holds one recipe.
-
-    Raises:
-        ConfigError: it is a YAML file that cannot be read.
-    """
+    """Whether this is a YAML file that holds one recipe; raises ConfigError where the file cannot be read."""
     if not name_or_file.endswith(SUFFIXES) or not (path := paths.typed(name_or_file)).is_file():
         return False
     data = read_yaml(path)
@@ -140,11 +136,7 @@ def _to_read(recipe: Recipe) -> Recipe:
 
 
 def to_overrides(recipe: Recipe) -> list[str]:
-    """Write a recipe as overrides.
-
-    Returns:
-        Overrides that `compose_recipe` turns into the same recipe. Keys that it does not have, since it is
-        older than they are, get today's defaults.
+    """Write a recipe as overrides that compose to it; keys that are younger than it get today's defaults.
 
     Raises:
         InputError: today's `conf/` and modules cannot express it: it was written by another version.

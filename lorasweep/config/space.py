@@ -222,11 +222,7 @@ class Space:
             return None
 
     def grid(self) -> Iterator[Point]:
-        """Every point of a space whose axes all have an end of values.
-
-        Raises:
-            ValueError: an axis has none.
-        """
+        """Every point of a space whose axes all have an end of values; raises ValueError where one has none."""
         return self.every(_values)
 
     @property

@@ -43,12 +43,7 @@ class InputError(LorasweepError):
     """The input is wrong; nothing was started."""
 
     def __init__(self, problems: Sequence[Problem] | Problem, *, subject: str = "input") -> None:
-        """Collect the problems.
-
-        Args:
-            problems: at least one.
-            subject: what was being read (``recipe `sdxl-lora` ``), for the headline.
-        """
+        """Collect at least one problem; the headline says what was being read (``recipe `sdxl-lora` ``)."""
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
         self.subject = subject
         super().__init__(str(self))

@@ -414,6 +414,21 @@ class PlannedImage:
         return f"{self.sha256}+{self.profile}" if self.profile else self.sha256
 
     @property
+    def aspect_error(self) -> float:
+        """|width / height of the bucket - width / height of the image|, as kohya's `mean_img_ar_error` has it."""
+        return abs(self.bucket.width_px / self.bucket.height_px - self.width_px / self.height_px)
+
+    @property
+    def cropped_share(self) -> float:
+        """Share of the resized image's area that the crop leaves out."""
+        return 1 - self.bucket.width_px * self.bucket.height_px / (self.resize_px[0] * self.resize_px[1])
+
+    @property
+    def enlargement(self) -> float:
+        """Pixels per pixel of the file, along a side."""
+        return self.resize_px[0] / self.width_px
+
+    @property
     def frame(self) -> Frame:
         """Its true original size and crop."""
         bucket = (self.bucket.width_px, self.bucket.height_px)

@@ -52,10 +52,7 @@ def by_image(files: Iterable[Path], extension: str) -> dict[Path, Path]:
 def read_caption(path: Path, problems: list[Problem], encoding: str = "utf-8") -> str | None:
     """Read a caption file as it is, a byte order mark included; None when it is unfit, which is a problem.
 
-    Args:
-        path: of the file.
-        problems: what is wrong with it is appended.
-        encoding: of files that are not UTF-8.
+    `encoding` is of files that are not UTF-8.
     """
     where = f"{path.parent.name}/{path.name}"
     try:

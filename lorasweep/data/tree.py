@@ -48,9 +48,6 @@ class Tree:
 def walk(root: Path) -> Tree:
     """List everything under a folder but what is hidden or a program's leftover.
 
-    Args:
-        root: must be a folder.
-
     Raises:
         DatasetError: a folder cannot be listed, or there are more than 10,000.
     """

@@ -21,11 +21,7 @@ class Audit:
 
 
 def audit(recipe: Recipe) -> Audit:
-    """Find what is wrong with a recipe's own folder.
-
-    Raises:
-        ConfigError: the recipe is wrong, or there is no such folder.
-    """
+    """Find what is wrong with a recipe's own folder; raises ConfigError where the recipe is wrong, or there is none."""
     root = Path(recipe.dataset.path or "")
     try:
         plan = make_plan(recipe)

@@ -29,7 +29,7 @@ from lorasweep.data.images import ImageFacts
 from lorasweep.plan import caption_findings, image_findings, trigger
 from lorasweep.plan.dollhouse_dataset import draw_dataset
 from lorasweep.plan.image_facts_cache import inspect_all
-from lorasweep.plan.judged_files import has_files
+from lorasweep.plan.lora_files import has_files
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,7 @@ class Row:
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
-    """Read, or draw and read, the images of a recipe.
-
-    Raises:
-        DatasetError, ConfigError: with every problem found.
-    """
+    """Read, or draw and read, the images of a recipe; raises InputError with every problem found."""
     options = recipe.dataset
     if options.is_empty:
         return _no_images(recipe)
@@ -144,11 +140,7 @@ def written_captions(recipe: Recipe) -> dict[str, str | None]:
 
 
 def make_rows(recipe: Recipe, found: Sequence[FoundImage]) -> tuple[list[Row], list[Problem]]:
-    """Inspect images and give each its bucket.
-
-    Returns:
-        A row for every image that can be used, and the problems with the others.
-    """
+    """Inspect images and give each that can be used its bucket; and the problems with the others."""
     facts, problems = inspect_all([image.path for image in found])
     try:
         place_in_bucket = _placing(recipe)
@@ -186,11 +178,7 @@ def unused_parts(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _no_images(recipe: Recipe) -> Dataset:
-    """What files are judged by that come without images: the trigger, if it is told.
-
-    Raises:
-        DatasetError: something is to be trained.
-    """
+    """What files are judged by that come without images: the trigger, if it is told; raises where one would train."""
     if not has_files(recipe):
         raise DatasetError(Problem("dataset", "there are no images to train on", "dataset.path=FOLDER"))
     given = recipe.captions.trigger
@@ -218,8 +206,7 @@ def _of_kept_apart(folder: Found) -> Iterator[str]:
 def _named(names: Sequence[str], root: Path, images: Sequence[FoundImage]) -> frozenset[int]:
     """The images that `dataset.holdout_files` names: by name or pattern, with their folders and suffix or without.
 
-    Raises:
-        DatasetError: a name matches nothing, or nothing is left to train on.
+    Raises DatasetError where a name matches nothing, or nothing is left to train on.
     """
     inside = [PurePosixPath(image.path.relative_to(root.absolute()).as_posix()) for image in images]
     found = {

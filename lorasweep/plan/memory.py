@@ -1,6 +1,7 @@
-"""How much of a card training and drawing take, and what is traded for room where that is too much. No torch.
+"""What a recipe asks of a device: room, what is traded for it, switches, and how many trials fit at a time. No torch.
 
-Takes a recipe, gives GiB. From the sizes of the base's weights, of what trains, and of what a backward pass keeps.
+Room is in GiB, from the sizes of the base's weights, of what trains, and of what a backward pass keeps. Trials whose
+adapters are products share one forward of the base (`trial.train.packed`); results do not depend on it.
 """
 
 from __future__ import annotations
@@ -8,12 +9,16 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from lorasweep.core import registry
 from lorasweep.core.errors import Problem
 from lorasweep.core.protocols import is_text_encoder
-from lorasweep.core.records import MemoryOptions, Recipe
+from lorasweep.core.records import ComputeOptions, MemoryOptions, Recipe, digest, to_dict
 from lorasweep.plan.trainable import trainable
 
 GIB = 2**30
@@ -31,7 +36,7 @@ _CONTEXT = 0.8  # GiB that CUDA and its libraries take
 
 
 def problems(recipe: Recipe) -> Iterator[Problem]:
-    """Find what cannot be traded with this adapter."""
+    """Find what cannot be traded with this adapter, and switches that this base or this machine does not have."""
     memory, adapter = recipe.memory, registry.load("adapter", recipe.adapter.name)
     for knob, plain in (("storage", "plain"), ("offload_denoiser", False)):
         if getattr(memory, knob) in (plain, None):
@@ -55,15 +60,17 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     if memory.offload_text_encoders and recipe.adapter.options.get("text_encoder"):
         message = "must be false where text encoders are trained: adapter.text_encoder is true"
         yield Problem("memory.offload_text_encoders", message, "override: memory.offload_text_encoders=false")
+    if recipe.compute.channels_last and registry.load("base", recipe.base.name).PARTS[0] != "unet":
+        message = f"must be false: {recipe.base.name} is a transformer, without convolutions to lay out"
+        yield Problem("compute.channels_last", message, "override: compute.channels_last=false")
+    on_cpu = recipe.train.device == "cpu" or importlib.util.find_spec("triton") is None
+    if recipe.compute.dynamo_backend == "inductor" and on_cpu and not any(map(shutil.which, _COMPILERS)):
+        message = f"inductor needs a C++ compiler, and none of {', '.join(_COMPILERS)} is here"
+        yield Problem("compute.dynamo_backend", message, "install one, or override: compute.dynamo_backend=none")
 
 
 def peaks_gib(recipe: Recipe, kinds: Mapping[str, MemoryOptions]) -> dict[str, float]:
-    """Estimate the highest use of a card's memory; {} where the base's files do not tell their sizes.
-
-    Args:
-        recipe: gives base, batch, precision and adapter.
-        kinds: by name; null counts as false.
-    """
+    """Estimate the highest use of a card's memory by name of what is traded; {} where the base's files do not tell."""
     base = registry.load("base", recipe.base.name)
     shapes, trained = base.weight_shapes(recipe.base), trainable(recipe)
     if shapes is None or trained is None:
@@ -112,12 +119,7 @@ def peak_gib(
 
 
 def resolve(recipe: Recipe, room_gib: float | None) -> MemoryOptions:
-    """Turn on, one after the other, what a recipe leaves open, until it fits.
-
-    Args:
-        recipe: its `memory` has nulls for what is open.
-        room_gib: of the card; None for the machine's own memory, where nothing is turned on.
-    """
+    """Turn on, one after the other, what a recipe leaves open (null), until it fits; nothing where no room is told."""
     found = recipe.memory
     for knob in ("tile_vae", "offload_text_encoders", "gradient_checkpointing", "offload_denoiser"):
         if getattr(found, knob) is None:
@@ -127,3 +129,62 @@ def resolve(recipe: Recipe, room_gib: float | None) -> MemoryOptions:
             is_on = too_much and f"memory.{knob}" not in wrong
             found = turned_on if is_on else dataclasses.replace(found, **{knob: False})  # type: ignore[arg-type]
     return found
+
+
+_COMPILERS = ("c++", "g++", "clang++", "cl")
+
+
+def switches(recipe: Recipe) -> list[str]:
+    """The switches that are not as torch has them by itself."""
+    plain = to_dict(ComputeOptions())
+    return [
+        name if value is True else f"{name}={value}"
+        for name, value in to_dict(recipe.compute).items()
+        if value != plain[name]
+    ]
+
+
+Pack = Annotated[int, Field(ge=1, examples=[4])] | Literal["auto"]
+MOST = 4  # with more, less is gained by each: docs/performance.md
+ROOM = 0.8  # of a card's memory, for an estimate that may be too low
+
+
+def share_key(recipe: Recipe) -> str | None:
+    """What trials must have in common to be trained by one worker at a time; None: with nobody."""
+    adapter, options, train = registry.load("adapter", recipe.adapter.name), recipe.adapter.options, recipe.train
+    shares = getattr(adapter, "SHARES_FORWARD", False) and not options.get("dropout")
+    if recipe.compute.dynamo_backend != "none":  # compiled blocks are for one adapter
+        return None
+    if not shares or options.get("text_encoder"):
+        return None
+    return digest([recipe.base, recipe.sample.base, recipe.memory, recipe.compute, train.device, train.precision])
+
+
+def choose(pack: Pack, recipes: Sequence[Recipe], *, gpu_gib: float | None) -> tuple[int, str]:
+    """Decide how many trials a worker trains at a time, and say why; `gpu_gib` is None on the CPU."""
+    if pack != "auto":
+        return pack, "launcher.pack says so"
+    keys = {share_key(recipe) for recipe in recipes}
+    if None in keys:
+        return 1, "only LoRA, LoCon and DyLoRA share a forward, uncompiled, without dropout and text encoders"
+    if len(keys) != 1:
+        return 1, "only trials on the same base, device and memory choices share a forward"
+    batch = max(recipe.train.batch_size for recipe in recipes)
+    if gpu_gib is not None:
+        fitting = [count for count in range(1, MOST + 1) if _peak_together(recipes, count) <= ROOM * gpu_gib]
+        return max(fitting, default=1), f"as many as fit into {gpu_gib:.0f} GiB of a GPU, as estimated"
+    if batch == 1:
+        return MOST, "on a CPU batches of 1 cost less in one forward"
+    return 1, f"on a CPU nothing is gained by sharing a forward of batch {batch}"
+
+
+def _peak_together(recipes: Sequence[Recipe], count: int) -> float:
+    """The highest use of a card by `count` of the largest of the recipes at a time; infinite where it is not known."""
+    peaks = []
+    for recipe in recipes:
+        train = dataclasses.replace(recipe.train, batch_size=recipe.train.batch_size * count)
+        peak = peaks_gib(dataclasses.replace(recipe, train=train), {"": resolve(recipe, None)})
+        trained = trainable(recipe)
+        more = (count - 1) * TRAINED_BYTES * trained.parameters / GIB if trained else 0.0
+        peaks.append(peak.get("", float("inf")) + more)
+    return max(peaks)

@@ -11,11 +11,7 @@ from lorasweep.core.errors import ConfigError, Problem
 
 
 def look(overrides: Sequence[str]) -> list[Check]:
-    """Ask each of them; none where workers live on this machine.
-
-    Raises:
-        ConfigError: the launcher is wrong, or something else than it was given.
-    """
+    """Ask each of them; none where workers live on this machine. Raises ConfigError where no launcher is given."""
     if not overrides:
         return []
     other = [word for word in overrides if word.partition("=")[0].partition(".")[0] != "launcher"]

@@ -26,15 +26,12 @@ _SHOWN_TAGS = 30
 
 
 def captions_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
-    """Describe what every arm's captions become, as JSON-able data.
+    """Describe what every arm's captions become, as JSON-able data; raises InputError with the problems of all arms.
 
     Returns:
         `policies`, one per different outcome, with the `arms` that share it, the `trigger`, `images` (`file`,
         `split`, `before`, `after` and, where captions vary, `exposure`: one example of what a step sees) and
         `tags` (`tag`, the training images that have it `before` and `after`, how often training sees it).
-
-    Raises:
-        InputError: with the problems of all arms.
     """
     policies: list[dict[str, Any]] = []
     for arm, plan in planned_arms(subject):
@@ -48,11 +45,7 @@ def captions_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
 
 
 def print_captions(subject: SweepSpec | Recipe, console: Console | None = None) -> None:
-    """Print what every arm's captions become, as tables.
-
-    Raises:
-        InputError: with the problems of all arms.
-    """
+    """Print what every arm's captions become, as tables. Raises as `captions_json`."""
     console = console or text_console()
     for policy in captions_json(subject)["policies"]:
         console.print(_image_table(policy))

@@ -42,11 +42,7 @@ class Panel:
 
 
 def panels(subject: SweepSpec | Recipe) -> list[Panel]:
-    """Work out what there is to draw; arms with the same curves share a panel.
-
-    Raises:
-        InputError: with the problems of all arms.
-    """
+    """Work out what there is to draw; arms with the same curves share a panel."""
     alike: dict[tuple[str, tuple[Curve, ...]], list[tuple[Arm, Plan]]] = {}
     for arm, plan in planned_arms(subject):
         parts = tuple(curves(arm.recipe, plan.steps, points=plan.steps))
@@ -78,11 +74,7 @@ def turns(rates: Sequence[float]) -> tuple[int, ...]:
 
 
 def draw(subject: SweepSpec | Recipe, path: Path, *, title: str = "") -> int:
-    """Draw every panel into one PNG; returns how many there are.
-
-    Raises:
-        InputError: with the problems of all arms; nothing is written.
-    """
+    """Draw every panel into one PNG; returns how many there are."""
     found = panels(subject)
     import matplotlib
 

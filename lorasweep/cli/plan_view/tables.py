@@ -27,10 +27,9 @@ from lorasweep.core import registry
 from lorasweep.core.console import text_console, text_table
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import MemoryOptions, Plan, PlannedImage, Recipe, to_dict
-from lorasweep.plan import compute
-from lorasweep.plan.estimate import caches, class_images_seconds, sweep_seconds, trial_disk, trial_seconds
+from lorasweep.plan.cost import caches, class_images_seconds, sweep_seconds, trial_disk, trial_seconds
 from lorasweep.plan.learning_rate import curves
-from lorasweep.plan.memory import peaks_gib
+from lorasweep.plan.memory import peaks_gib, switches
 from lorasweep.plan.trainable import trainable
 from lorasweep.sweep import beforehand, comparable
 
@@ -90,11 +89,7 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
 
 
 def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> None:
-    """Plan a sweep or a recipe and print it as tables.
-
-    Raises:
-        InputError: with the problems of all arms.
-    """
+    """Plan a sweep or a recipe and print it as tables. Raises as `plan_json`."""
     console = console or text_console()
     data = plan_json(subject)
     if data["question"]:
@@ -169,8 +164,7 @@ def _megabytes(size: int) -> str:
 def planned_arms(subject: SweepSpec | Recipe) -> list[tuple[Arm, Plan]]:
     """Plan the arms of a sweep and the corners of its space, with its first seed; a recipe is one arm.
 
-    Raises:
-        InputError: with the problems of all arms.
+    Raises InputError with the problems of all arms.
     """
     if isinstance(subject, SweepSpec):
         seeded = [dataclasses.replace(arm.recipe, seed=subject.seeds[0]) for arm in subject.known]
@@ -208,7 +202,7 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
         "fingerprint": plan.fingerprint,
         "estimated_seconds": round(trial_seconds(plan, arm.recipe), 1),
         "estimated_gpu_gib": _gpu_json(arm.recipe),
-        "compute": compute.told(arm.recipe),
+        "compute": switches(arm.recipe),
     }
 
 

@@ -30,11 +30,7 @@ def read(path: Path) -> Mapping[str, Any] | None:
 
 
 def read_any(path: Path) -> Any:
-    """A file's content, a list too; None where it is none of the three.
-
-    Raises:
-        ConfigError: as `read`.
-    """
+    """A file's content, a list too; None where it is none of the three. Raises as `read`."""
     text = read_text(path, subject=_SUBJECT)
     readers: tuple[Callable[[str], Any], ...] = (_json, tomllib.loads, _yaml)
     for reader in readers:

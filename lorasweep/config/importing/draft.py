@@ -290,11 +290,7 @@ class Draft:
 
 
 def as_kind(value: Any, kind: type) -> Any:
-    """Read a value as a finite number, a boolean or text; numbers may be written as text, lists are left alone.
-
-    Raises:
-        ValueError, TypeError, OverflowError: it is none.
-    """
+    """Read a value as a finite number, a boolean or text, or leave a list alone; raises ValueError and its kin."""
     if kind is list:
         return value
     if kind is bool:

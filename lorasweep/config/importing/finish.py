@@ -55,11 +55,6 @@ class Imported:
 def finish(draft: Draft, links: Sequence[Link], *, subject: str) -> Imported:
     """Account for the options that nothing was said about, and drop what a recipe may not say.
 
-    Args:
-        draft: all of it is translated.
-        links: the folders of images to link.
-        subject: what was read, for messages.
-
     Raises:
         ConfigError: values make no sense: all of them at once.
     """
@@ -127,12 +122,7 @@ _TITLES = {
 
 
 def recipe_text(imported: Imported, *, source: str) -> str:
-    """The recipe file: comments on top list what did not come along, every key says where it comes from.
-
-    Args:
-        imported: what the importer returned.
-        source: the command that made it.
-    """
+    """The recipe file: comments on top list what did not come along, every key says where it comes from."""
     lines = [f"# Made by: {source}"]
     for name, title in _TITLES.items():
         notes = getattr(imported, name)

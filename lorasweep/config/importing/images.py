@@ -43,11 +43,7 @@ class Given:
 def read_beside(config: Path, dataset: Path | None, named: Any) -> Any:
     """Read a file that a config names as data: the one that is given, or that name, in the working folder or beside it.
 
-    Returns:
-        None where nothing is named, or it is not here.
-
-    Raises:
-        ConfigError: the one that is given is not there, or cannot be read.
+    None where nothing is named, or it is not here; raises ConfigError when the one that is given is not.
     """
     if not isinstance(named, str):
         return None
@@ -81,13 +77,9 @@ def sort_datasets(
     name: str,
     purpose: Callable[[Mapping[str, Any]], str | None],
 ) -> Given:
-    """Put datasets under what they are for, the first one's options among the others.
+    """Put datasets under what they are for, the first one's options, with `name` before them, among the others.
 
-    Args:
-        options: of the training.
-        datasets: as the file has them.
-        name: what stands before their options.
-        purpose: what one is for, if not to be trained on.
+    `purpose` says what one is for, if not to be trained on.
     """
     found: dict[str, list[Options]] = {"trained": [], "holdout": [], "regularization": []}
     for dataset in datasets:
@@ -97,7 +89,7 @@ def sort_datasets(
 
 
 def put_datasets(draft: Draft, given: Given, *, with_prior: bool, link_into: Path | None) -> list[Link]:
-    """Decide what is trained on, what is kept to judge by, and what brakes.
+    """Decide what is trained on, what is kept to judge by, and what brakes; returns the links that are needed.
 
     Args:
         draft: its table's `datasets` name the options for a folder, its repeats, and the weight of a brake's loss.
@@ -208,17 +200,9 @@ class Folder:
 def put_folders(
     draft: Draft, folders: Sequence[Folder], *, option: str, repeats: str, link_into: Path | None
 ) -> list[Link]:
-    """Decide `dataset.path` and, of a single folder, its repeats.
+    """Decide `dataset.path` and, of a single folder, its repeats; returns the links that are needed in `link_into`.
 
-    Args:
-        draft: gets the keys.
-        folders: at least one.
-        option: names a folder.
-        repeats: names its repeats.
-        link_into: a folder for links, for several folders that do not lie in one, or for words.
-
-    Returns:
-        The links that the recipe needs in `link_into`.
+    That is for several folders that do not lie in one, or for words.
     """
     if len(folders) == 1 and not (link_into and folders[0].words):
         draft.put("dataset.path", folders[0].path, option)

@@ -109,16 +109,9 @@ def _knob(draft: Draft, option: str, default: Any) -> Any:
 
 
 def _put_rates(draft: Draft, name: str, *, trains_text: bool, has_own_rate: bool) -> bool:
-    """Decide two rates for two parts; the text encoder is trained unless it is switched off or its rate is 0.
+    """Decide two rates for two parts, and whether the text encoder is trained: not when switched off, or at rate 0.
 
-    Args:
-        draft: its table's `rates` name the option for both, and those for one of them, which win.
-        name: our optimizer's.
-        trains_text: whether the text encoder is not switched off.
-        has_own_rate: the optimizer takes its own.
-
-    Returns:
-        Whether the text encoder is trained.
+    The table's `rates` name the option for both parts, and those for one of them, which win.
     """
     rate, unet, text = draft.table.more["rates"]
     option, text_option = draft.first(unet, rate), draft.first(text, rate)
@@ -153,16 +146,7 @@ _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
 def put_base(draft: Draft, *, kind: str, path: str) -> str:
-    """Decide which base, by the trainer's word for its kind, and where it is.
-
-    Args:
-        draft: its table says which word is which base; that may be one which is not here yet.
-        kind: the option that names the kind.
-        path: the option that names the files.
-
-    Returns:
-        The base's name.
-    """
+    """Decide which base, by the trainer's word for its `kind`, and where its files are; returns its name."""
     asked = draft.take(kind)
     name = draft.table.translated[kind].values.get(str(asked).strip().lower(), "")
     if name not in (known := places.choices("base")):

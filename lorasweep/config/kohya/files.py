@@ -33,7 +33,7 @@ def read(content: Mapping[str, Any] | None, config: Path, dataset: Path | None) 
     """Read the training file, and the dataset file that is given, or stands in it, or is named there.
 
     Args:
-        content: what stands in the training file; None where it is neither JSON, nor TOML, nor YAML.
+        content: of the training file; None where it is neither JSON, nor TOML, nor YAML.
         config: the training file; may hold `[[datasets]]` too.
         dataset: the dataset file, TOML or JSON.
 

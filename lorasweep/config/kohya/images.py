@@ -21,16 +21,7 @@ Subset = Mapping[str, Any]
 
 
 def translate_images(draft: Draft, given: Given, *, link_into: Path | None) -> list[Link]:
-    """Decide dataset and captions.
-
-    Args:
-        draft: gets the keys.
-        given: the files.
-        link_into: a folder for links, when several subsets do not lie in one, or have class tokens.
-
-    Returns:
-        The links that the recipe needs in `link_into`.
-    """
+    """Decide dataset and captions; returns the links that are needed in `link_into`."""
     draft.ignore("dataset_config", "was read too")
     train = _used(draft, given.trained)
     links = _folders(draft, train, link_into)

@@ -152,11 +152,7 @@ _SWITCHES = {"use_8bit_adam": "AdamW8bit", "use_lion_optimizer": "Lion"}  # old 
 
 
 def translate_optimizer(draft: Draft) -> bool:
-    """Decide the optimizer and its learning rates.
-
-    Returns:
-        Whether sd-scripts lets a schedule move its learning rate.
-    """
+    """Decide the optimizer and its learning rates; returns whether sd-scripts lets a schedule move them."""
     option = next((switch for switch in _SWITCHES if draft.take(switch)), "optimizer_type")
     asked = _SWITCHES.get(option) or draft.take("optimizer_type").strip()
     if option in _SWITCHES:

@@ -34,13 +34,10 @@ def is_of_kohya_ss(content: Mapping[str, Any] | None) -> bool:
 
 
 def as_options(fields: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, str], list[Note]]:
-    """Read what kohya_ss saved.
+    """Read what kohya_ss saved; raises ConfigError where it is for another base.
 
     Returns:
         sd-scripts' options, by some of them what the window calls them, and what it keeps to itself.
-
-    Raises:
-        ConfigError: it is for another base.
     """
     if "LoRA_type" not in fields:
         what = "is of kohya_ss, but of no LoRA: it has no LoRA_type"
@@ -121,11 +118,7 @@ def is_of_easy_training(content: Mapping[str, Any]) -> bool:
 
 
 def in_sections(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The same options as a training file with `[general]` and `[[datasets]]`.
-
-    Raises:
-        ConfigError: it trains something else than a LoRA.
-    """
+    """The same options with `[general]` and `[[datasets]]`; raises ConfigError where it trains no LoRA."""
     mode = content.get("train_mode")
     mode = mode.get("train_mode") if isinstance(mode, Mapping) else mode
     if mode not in (None, "lora"):

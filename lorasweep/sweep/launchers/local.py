@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lorasweep.core.records import LauncherOptions, Recipe
-from lorasweep.plan.packing import Pack, choose
+from lorasweep.plan.memory import Pack, choose
 from lorasweep.sweep.launchers import LaunchOptions
 from lorasweep.sweep.workers.pool import WorkerPool, gpu_gib, supply_here
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from lorasweep.core.records import Recipe
 from lorasweep.plan import make_plan, sample_requests
-from lorasweep.plan.estimate import pictures
+from lorasweep.plan.cost import pictures
 from lorasweep.plan.prompts import PER_TIER, STRANGERS
 
 MakeRecipe = Callable[..., Recipe]

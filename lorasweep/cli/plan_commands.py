@@ -13,7 +13,7 @@ from lorasweep.cli.plan_view import captions, tables
 from lorasweep.core.paths import require_picture
 
 
-def run(options: argparse.Namespace) -> int:
+def run_plan(options: argparse.Namespace) -> int:
     """Print the plan of a sweep, or of one recipe; returns the exit code."""
     words = list(options.overrides)
     subject: config.SweepSpec | config.Recipe

@@ -12,7 +12,7 @@ from typing import Any
 
 import lorasweep
 from lorasweep import config, plan
-from lorasweep.cli import train_command
+from lorasweep.cli.cook_commands import print_warnings
 from lorasweep.components import bases
 from lorasweep.core import files, paths
 from lorasweep.core.errors import ConfigError, InputError, LorasweepError, Problem
@@ -30,7 +30,7 @@ from lorasweep.trial.judge.calibration import Calibration
 from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 
-def run(options: argparse.Namespace) -> int:
+def run_calibrate(options: argparse.Namespace) -> int:
     """Run or continue the controls, and write the calibration; returns the exit code."""
     if options.ratings:
         return _by_eye(options)
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     # A folder per recipe and options: another recipe for the same base is no change of the sweep before.
     name = f"calibrate-{calibration.key_of(holds_for)}-{digest([cooked, how])[:8]}"
     own = plan.make_plan(recipe)
-    train_command.print_warnings(own.warnings)
+    print_warnings(own.warnings)
     held_out = len(own.held_out_images())
     spec = sweep_of_controls(options.overrides, name=name, steps=own.steps, held_out=held_out, options=how)
     plans = {arm.name: plan.make_plan(arm.recipe) for arm in spec.arms}

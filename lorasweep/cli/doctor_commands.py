@@ -33,7 +33,7 @@ CHECKS: tuple[Callable[[], Check], ...] = (
 )
 
 
-def run(options: argparse.Namespace) -> int:
+def run_doctor(options: argparse.Namespace) -> int:
     """Examine, show every check with its next step as it comes; 1 when something is broken."""
     console = text_console()
     checks = []
