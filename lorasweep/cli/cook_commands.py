@@ -24,7 +24,6 @@ from lorasweep.results.report.notebook import HEADLINE
 from lorasweep.sweep import beforehand, judge_files
 from lorasweep.sweep.mirror import MirrorReport
 from lorasweep.sweep.ranking import leaderboard, table
-from lorasweep.sweep.ranking.state import SweepState
 from lorasweep.sweep.single import TrialResult
 
 _EXIT_CODES = {Status.COMPLETED: 0, Status.PRUNED: 0, Status.INVALID: 2}
@@ -232,16 +231,10 @@ def run_spec(
         print(json.dumps(leaderboard.status_json(snapshot), indent=1))
     else:
         table.print_leaderboard(snapshot)
-        if spec.search is not None:
-            _print_best_point(snapshot)
+        if spec.search is not None and (best := leaderboard.best_trial(snapshot)):
+            print(f"best           {best.arm}: {' '.join(best.overrides)}")  # its name does not tell
         _print_whereabouts(ran.folder, result.mirrored)
     return result.exit_code
-
-
-def _print_best_point(snapshot: SweepState) -> None:
-    """Say what the best recipe is when it is a point of the space: its name does not tell."""
-    if best := leaderboard.best_trial(snapshot):
-        print(f"best           {best.arm}: {' '.join(best.overrides)}")
 
 
 def _print_cost(folder: Path) -> None:

@@ -33,7 +33,7 @@ from lorasweep.config.suggest import MOVED
 from lorasweep.config.tree import compose_tree, without_replaced
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import paths, registry
-from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.records import Recipe, from_dict, to_dict
 from lorasweep.core.run_folder import PLAN_FILE, load_yaml
 
@@ -152,7 +152,9 @@ def to_overrides(recipe: Recipe) -> list[str]:
     found = [*picks, *_differences(wanted, composed.values, "")]
     again = to_dict(compose_recipe(found))
     if lost := _differences(wanted, {key: _as_typed(value) for key, value in again.items()}, ""):
-        raise _inexpressible(lost)
+        hint = "cook it with the lorasweep version that its provenance.json names"
+        message = "cannot be said in this version's keys"
+        raise ConfigError([Problem(text, message, hint) for text in lost], subject="the recipe")
     return found
 
 
@@ -213,9 +215,3 @@ def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_equal, one, other))
     return bool(one == other)
-
-
-def _inexpressible(lost: Sequence[str]) -> InputError:
-    hint = "cook it with the lorasweep version that its provenance.json names"
-    message = "cannot be said in this version's keys"
-    return ConfigError([Problem(text, message, hint) for text in lost], subject="the recipe")

@@ -16,8 +16,7 @@ from lorasweep.core.printable import has_control_characters, some
 from lorasweep.data import caption_files, leftovers
 from lorasweep.data.caption_files import Metadata, one_line
 from lorasweep.data.leftovers import Used
-from lorasweep.data.suffixes import IMAGE_SUFFIXES, is_image, is_unread
-from lorasweep.data.tree import File, Folder, walk
+from lorasweep.data.tree import IMAGE_SUFFIXES, File, Folder, is_image, is_unread, walk
 
 MOST_REPEATS = 10_000  # beyond, the number is a date or a count
 _KOHYA_NAME = re.compile(r"(\d+)(?:_(.*))?")

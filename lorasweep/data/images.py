@@ -12,6 +12,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -64,11 +65,7 @@ class ImageFacts:
 @dataclass(frozen=True)
 class _Decoded:
     pixels: Image.Image  # upright, RGB, in sRGB
-    profile: str
-    unused_profile: str
-    is_animated: bool
-    is_see_through: bool
-    is_cmyk: bool
+    facts: dict[str, Any]  # of `ImageFacts`, what decoding tells
 
 
 def open_rgb(path: Path | str) -> Image.Image:
@@ -94,11 +91,7 @@ def inspect(path: Path) -> ImageFacts:
         width_px=decoded.pixels.width,
         height_px=decoded.pixels.height,
         signature=signature(decoded.pixels),
-        profile=decoded.profile,
-        unused_profile=decoded.unused_profile,
-        is_animated=decoded.is_animated,
-        is_see_through=decoded.is_see_through,
-        is_cmyk=decoded.is_cmyk,
+        **decoded.facts,
         sharpness=look.sharpness(gray),
         border=look.border(gray),
     )
@@ -185,14 +178,10 @@ def _upright_srgb(image: Image.Image, icc: bytes | None) -> _Decoded:
         pixels.paste(_band_to_rgb(band, convert, white), (0, top))
     turn = _UPRIGHT.get(_orientation(image) or 0)
     image.close()  # its pixels are free before a turned copy is made
-    return _Decoded(
-        pixels=pixels if turn is None else pixels.transpose(turn),
-        profile=hashlib.sha256(icc).hexdigest() if convert and icc else "",
-        unused_profile=unused,
-        is_animated=is_animated,
-        is_see_through=is_see_through,
-        is_cmyk=is_cmyk,
-    )
+    facts = {"is_animated": is_animated, "is_see_through": is_see_through, "is_cmyk": is_cmyk}
+    profile = hashlib.sha256(icc).hexdigest() if convert and icc else ""
+    upright = pixels if turn is None else pixels.transpose(turn)
+    return _Decoded(upright, {"profile": profile, "unused_profile": unused, **facts})
 
 
 def _is_animated(image: Image.Image) -> bool:

@@ -15,8 +15,7 @@ from lorasweep.core.findings import Finding
 from lorasweep.core.printable import on_one_line, some
 from lorasweep.data import caption_files, mending
 from lorasweep.data.caption_files import BYTE_ORDER_MARK, Metadata, lines, one_line
-from lorasweep.data.suffixes import CAPTION_SUFFIXES, is_image, is_unread
-from lorasweep.data.tree import File, Folder, Tree
+from lorasweep.data.tree import CAPTION_SUFFIXES, File, Folder, Tree, is_image, is_unread
 
 # Latents that kohya's trainers left beside the images; what the images of a drawn dataset show.
 _QUIET = re.compile(r".*\.npz|world\.json", re.IGNORECASE)

@@ -92,26 +92,17 @@ def _cropped(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[Finding
     lost = [image for image in images if image.cropped_share > _MOST_CROPPED]
     cropped = [short(image) for image in lost]
     if cropped or share > _MOST_CROPPED_OF_ALL:
+        root = Path(recipe.dataset.path or "")
+        sides = {image.file: sorted((image.width_px, image.height_px)) for image in lost}
+        too_long = [Path(file) for file, (short_px, long_px) in sides.items() if long_px > _LONGEST * short_px]
+        apart = mending.aside(root, too_long, extension=recipe.captions.extension)
         yield Finding(
             f"{share:.0%} of your images' area is cropped away to fit a bucket, of {some(cropped or [short(worst)])} "
             f"up to {worst.cropped_share:.0%}: buckets=five and buckets=kohya have more shapes",
             level="should",
             places=cropped or [short(worst)],
-            command=_uncropped(recipe, [Path(image.file) for image in lost if _length(image) > _LONGEST]),
+            command=apart if too_long else mending.look_again(root, "buckets=kohya"),
         )
-
-
-def _uncropped(recipe: Recipe, too_long: Sequence[Path]) -> str:
-    """Buckets that crop less; images that are too long for any of them are set aside."""
-    root = Path(recipe.dataset.path or "")
-    if too_long:
-        return mending.aside(root, too_long, extension=recipe.captions.extension)
-    return mending.look_again(root, "buckets=kohya")
-
-
-def _length(image: PlannedImage) -> float:
-    """Of the longer side in shorter ones."""
-    return max(image.width_px, image.height_px) / min(image.width_px, image.height_px)
 
 
 def _balance(root: Path, images: Sequence[PlannedImage]) -> Iterator[Finding]:

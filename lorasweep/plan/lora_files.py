@@ -20,7 +20,7 @@ from lorasweep.core import files, finite, registry
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.printable import some
 from lorasweep.core.records import Recipe
-from lorasweep.plan.trainable import layer_shapes
+from lorasweep.plan.memory import layer_shapes
 
 Unit = Literal["steps", "epochs"]
 SUFFIX = ".safetensors"
@@ -113,7 +113,8 @@ def order(paths: Sequence[Path], *, steps: Sequence[int] | None = None) -> Order
     """Put files, each of them readable, in the order in which they were saved; `steps` where a person says them."""
     if steps is not None:
         if len(steps) != len(paths) or len(set(steps)) < len(steps):
-            message = f"must be one step for each of the {len(paths)} files, none twice, got {_listed(steps)}"
+            listed = ", ".join(map(str, steps)) or "none"
+            message = f"must be one step for each of the {len(paths)} files, none twice, got {listed}"
             return Problem("--steps", message)
         return _ordered(paths, steps, "steps")
     sources: tuple[tuple[Callable[[Path], int | None], Unit], ...] = (
@@ -152,10 +153,6 @@ def _named(path: Path, patterns: Sequence[str]) -> int | None:
             if (found := re.search(pattern, name, re.IGNORECASE)) and int(found[1]) > 0:
                 return int(found[1])
     return None
-
-
-def _listed(steps: Sequence[int]) -> str:
-    return ", ".join(map(str, steps)) or "none"
 
 
 def _start_problems(recipe: Recipe, path: Path) -> list[Problem]:

@@ -12,7 +12,7 @@ from lorasweep.core.errors import ConfigError, DatasetError, InputError, Problem
 from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
 from lorasweep.plan import budget, learning_rate, lora_files, memory, noise, reach, regularization, warnings
 from lorasweep.plan.dataset import Dataset, read_dataset
-from lorasweep.plan.prompts import write_prompts
+from lorasweep.plan.sample_requests import write_prompts
 
 
 def make_plan(recipe: Recipe) -> Plan:

@@ -1,6 +1,7 @@
 """What a recipe asks of a device: room, what is traded for it, switches, and how many trials fit at a time. No torch.
 
-Room is in GiB, from the sizes of the base's weights, of what trains, and of what a backward pass keeps. Trials whose
+Room is in GiB, from the sizes of the base's weights, of what trains, and of what a backward pass keeps: None where the
+headers of the base's files, or the adapter's module, do not tell. Trials whose
 adapters are products share one forward of the base (`trial.train.packed`); results do not depend on it.
 """
 
@@ -9,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -19,7 +22,6 @@ from lorasweep.core import registry
 from lorasweep.core.errors import Problem
 from lorasweep.core.protocols import is_text_encoder
 from lorasweep.core.records import ComputeOptions, MemoryOptions, Recipe, digest, to_dict
-from lorasweep.plan.trainable import trainable
 
 GIB = 2**30
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
@@ -188,3 +190,42 @@ def _peak_together(recipes: Sequence[Recipe], count: int) -> float:
         more = (count - 1) * TRAINED_BYTES * trained.parameters / GIB if trained else 0.0
         peaks.append(peak.get("", float("inf")) + more)
     return max(peaks)
+
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """What will train."""
+
+    tensors: int  # the adapter's own
+    parameters: int  # numbers in them; they train in fp32
+
+
+def trainable(recipe: Recipe) -> Trainable | None:
+    """Count the adapter's tensors and their numbers."""
+    shapes = layer_shapes(recipe)
+    if shapes is None:
+        return None
+    tensors = [tensor for found in shapes.values() for tensor in found]
+    return Trainable(tensors=len(tensors), parameters=sum(map(math.prod, tensors)))
+
+
+def layer_shapes(recipe: Recipe) -> dict[str, list[Shape]] | None:
+    """Shapes of the adapter's tensors, by the module that they are beside: `unet.<module>`."""
+    base, adapter = registry.load("base", recipe.base.name), registry.load("adapter", recipe.adapter.name)
+    options = recipe.adapter.options
+    weights = base.weight_shapes(recipe.base)
+    if weights is None or not hasattr(adapter, "layer_shapes"):
+        return None
+    everywhere = getattr(adapter, "IN_ALL_MODULES", False)
+    scope = "" if everywhere else base.SCOPES[options.get("targets", "full")]
+    found = {
+        f"{part}.{name}": adapter.layer_shapes(shape, name=name, **options)
+        for part, modules in weights.items()
+        if options.get("text_encoder") or not is_text_encoder(part)
+        for name, shape in modules.items()
+        if len(shape) > 1 and re.search(scope, f".{name}")
+    }
+    return {path: shapes for path, shapes in found.items() if shapes}

@@ -1,7 +1,6 @@
 """Is this machine fit to cook on? Small checks, each with what was found and the next step.
 
     software.py   Python, libraries, torch and its device, optional extras, the embedded base
-    machines.py   other machines that a launcher trains on
     machine.py    memory, disk, folders, the MLflow store, the UI's port; a real recipe in a process of its own
 
 Nothing is changed: what is written goes to temporary places and is removed.

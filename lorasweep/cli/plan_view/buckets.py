@@ -84,19 +84,18 @@ def bucket_table(arms: Sequence[dict[str, Any]]) -> Table:
 
 def bucket_set_table(arms: Sequence[dict[str, Any]]) -> Table:
     """One line per bucket set; arms with the same one share it."""
+    owners: dict[tuple[str, ...], list[str]] = {}
+    for arm in arms:
+        owners.setdefault(_set_cells(arm["bucket_set"]), []).append(arm["name"])
     table = text_table(
         "bucket sets",
         texts=["arm"],
         numbers=["sizes", "aspect error", "cropped", "scaled", "steps"],
+        rows=[(", ".join(names), *cells) for cells, names in owners.items()],
         caption="mean (worst) of the training images; steps of an epoch (if all shapes could share a batch)",
     )
     for column in table.columns[1:]:
         column.no_wrap = True  # 80 columns leave 13 for the arm
-    owners: dict[tuple[str, ...], list[str]] = {}
-    for arm in arms:
-        owners.setdefault(_set_cells(arm["bucket_set"]), []).append(arm["name"])
-    for cells, names in owners.items():
-        table.add_row(", ".join(names), *cells)
     return table
 
 

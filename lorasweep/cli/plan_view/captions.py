@@ -93,21 +93,17 @@ def _image_table(policy: dict[str, Any]) -> Table:
     table.show_lines = True
     for row in rows[:_SHOWN_IMAGES]:
         before = "(no caption file)" if row["before"] is None else row["before"]
-        cells = [Path(row["file"]).name, before, row["after"]]
-        if varies:
-            cells.append(row["exposure"] or "(empty)")
-        table.add_row(*cells)
+        exposure = [row["exposure"] or "(empty)"] if varies else []
+        table.add_row(Path(row["file"]).name, before, row["after"], *exposure)
     return table
 
 
 def _tag_table(policy: dict[str, Any]) -> Table:
     total = sum(image["split"] == "train" for image in policy["images"])
-    table = text_table(
+    return text_table(
         f"tags of {total} training images",
         texts=["tag"],
         numbers=["images before", "after", "seen in training"],
+        rows=[[row[name] for name in ("tag", "before", "after", "seen")] for row in policy["tags"][:_SHOWN_TAGS]],
         caption="what is in nearly every image is what a trigger can absorb: captions.prune=[...]",
     )
-    for row in policy["tags"][:_SHOWN_TAGS]:
-        table.add_row(row["tag"], str(row["before"]), str(row["after"]), str(row["seen"]))
-    return table

@@ -234,7 +234,8 @@ class Draft:
         for option, value in self.options.items():
             if option in told or option in roots:
                 continue
-            if self._is_argument(option):
+            root, dot, _ = option.partition(".")
+            if dot and root in table.translated:
                 self.left_out.append(Note(option, value, _NO_CHANGE if value else _NOT_GIVEN))
             elif found := table.matters(option):
                 matters, reason = found
@@ -253,10 +254,6 @@ class Draft:
     def _note(self, option: str, reason: str, value: Any) -> Note:
         given = self.options.get(option) if self.given(option) else None
         return Note(option, given if value is None else value, reason)
-
-    def _is_argument(self, option: str) -> bool:
-        root, dot, _ = option.partition(".")
-        return bool(dot) and root in self.table.translated
 
     def _told(self) -> set[str]:
         """What lines, notes and problems speak of: `network_dim`, `network_args.conv_dim`."""

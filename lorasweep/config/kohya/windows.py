@@ -47,7 +47,8 @@ def as_options(fields: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], d
             what = f"is of a training of {base}, must be of Stable Diffusion 1.x, 2.x or XL, or of LoRA_type Flux1"
             raise ConfigError(Problem(box, what, "write a recipe by docs/flags.md"), subject=str(path))
     names = {theirs: own for own, theirs in _TABLE["renamed"].items() if own in fields}
-    options = {_TABLE["renamed"].get(field, field): value for field, value in fields.items() if _is_handed_on(field)}
+    handed_on = {*_TABLE["renamed"], *(_KNOWN - _OWN)}
+    options = {_TABLE["renamed"].get(field, field): value for field, value in fields.items() if field in handed_on}
     options |= _network(fields, names)
     _budget(fields, options, names)
     for option in ("seed", "unet_lr", "text_encoder_lr", "max_timestep", "min_timestep"):
@@ -67,10 +68,6 @@ def as_options(fields: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], d
     options |= {field: fields[field] for field in rest if field not in own}
     reason = "of the window alone, of another base or kind of network, or without effect there"
     return options, names, [Note(", ".join(own), None, reason)] if own else []
-
-
-def _is_handed_on(field: str) -> bool:
-    return field in _TABLE["renamed"] or (field in _KNOWN and field not in _OWN)
 
 
 def _network(fields: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
