@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tiny_training import make_recipe
 
 from lorasweep.core import registry
-from lorasweep.core.module_names import kohya_name
+from lorasweep.core.kohya_names import kohya_name
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import Component
 from lorasweep.results.export import export_run, forms

@@ -31,7 +31,7 @@ from lorasweep.components.adapters._targets import find_targets
 from lorasweep.components.bases import sdxl
 from lorasweep.components.bases._scopes import UNET_SCOPES
 from lorasweep.core import registry
-from lorasweep.core.module_names import anima_name, kohya_name
+from lorasweep.core.kohya_names import anima_name, kohya_name
 from lorasweep.core.records import BaseOptions, Component
 
 KINDS: dict[str, dict[str, Any]] = {

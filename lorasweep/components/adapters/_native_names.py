@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from lorasweep.core.module_names import anima_name, is_anima
+from lorasweep.core.kohya_names import anima_name, is_anima
 
 _FLUX_DOUBLE = {
     "img_attn.qkv": "attn.to_q attn.to_k attn.to_v",

@@ -24,7 +24,7 @@ from lorasweep.components.adapters._start import FACTORS, KEY, Trained, place_st
 from lorasweep.components.adapters._targets import find_weighted
 from lorasweep.core import seeds
 from lorasweep.core.errors import AdapterError, InputError, Problem
-from lorasweep.core.module_names import kohya_name
+from lorasweep.core.kohya_names import kohya_name
 from lorasweep.core.protocols import Factors, frozen_weight
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 
 from lorasweep.components.bases._families import Family
-from lorasweep.core.module_names import original_names
+from lorasweep.core.original_names import original_names
 
 _WITHOUT_BIAS = re.compile(r".*(to_[qkv]|_embedding|text_projection)")
 # The second text encoder of an SDXL is OpenCLIP's, which keeps queries, keys and values in one tensor.

@@ -33,7 +33,7 @@ import numpy as np
 
 from lorasweep.core import registry
 from lorasweep.core.errors import AdapterError, InputError, Problem
-from lorasweep.core.module_names import anima_name, is_anima, kohya_name
+from lorasweep.core.kohya_names import anima_name, is_anima, kohya_name
 from lorasweep.results.runs import Checkpoint
 from lorasweep.trial.resources import build_adapter
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from lorasweep.components.adapters.file import describe, problems_with
-from lorasweep.core import module_names, registry
+from lorasweep.core import kohya_names, registry
 from lorasweep.core.errors import InputError
 from lorasweep.core.protocols import Base
 from lorasweep.trial.lora_weight import lora_weight
@@ -29,7 +29,7 @@ def build(base: Base, path: Path) -> Any:
 
 
 def kohya_name(path: str) -> str:
-    return module_names.kohya_name(path, parts=())
+    return kohya_names.kohya_name(path, parts=())
 
 
 def look(base: Base) -> torch.Tensor:
