@@ -26,6 +26,10 @@ _ANIMA = {
     "norm1.linear_": "adaln_modulation_self_attn.",
     "norm2.linear_": "adaln_modulation_cross_attn.",
     "norm3.linear_": "adaln_modulation_mlp.",
+    "patch_embed.proj": "x_embedder.proj.1",
+    "time_embed.t_embedder.": "t_embedder.1.",
+    "norm_out.linear_": "final_layer.adaln_modulation.",
+    "proj_out": "final_layer.linear",
 }
 _PREFIXES = {"unet": "unet", "text_encoder": "te", "text_encoder_2": "te2"}
 

@@ -69,12 +69,14 @@ def test_files_that_change_nothing_or_overflow_are_told(
     tensors = load_file(trained[1][0])
     untrained = {key: tensor * ("lora_up" not in key) for key, tensor in tensors.items()}
     huge = {key: tensor if "alpha" in key else torch.full_like(tensor, 1e20) for key, tensor in tensors.items()}
-    for name, weights in {"untrained": untrained, "huge": huge}.items():
+    lengths = {key.replace("lora_up.weight", "dora_scale"): torch.ones(len(tensor), *[1] * (tensor.dim() - 1))
+               for key, tensor in tensors.items() if "lora_up" in key}  # fmt: skip
+    for name, weights in {"untrained": untrained, "untrained_dora": untrained | lengths, "huge": huge}.items():
         save_file(weights, tmp_path / f"{name}.safetensors")
         words = ["judge", str(tmp_path / f"{name}.safetensors"), "captions.trigger=zkw", *small]
         assert main([*words, "metrics=[norms,burn]"]) == 0
         said = capsys.readouterr()
-        assert ("untrained.safetensors changes nothing" in said.err + said.out) == (name == "untrained")
+        assert (f"{name}.safetensors changes nothing" in said.err + said.out) == (name != "huge")
     (folder,) = (trained[0].path.parents[1] / "judge").glob("huge-*")
     missing = json.loads((folder / "metrics.json").read_text())["rungs"][0]["missing"]
     assert missing["norms/spectral_max"] == "was inf at step 1"

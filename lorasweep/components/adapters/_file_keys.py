@@ -22,7 +22,8 @@ from lorasweep.core.safetensors_header import Tensor, read_header, read_metadata
 
 Shape = tuple[int, ...]
 _LORA = re.compile(
-    r"(?P<module>.+?)(\.lora_linear_layer\.|[._]lora[._])(?P<factor>down|up|mid|A|B)(\.(?!weight|bias)\w+)?\.(?P<end>weight|bias)"
+    r"(?P<module>.+?)(\.lora_linear_layer\.|[._]lora(?P<stream>[12]?)[._])(?P<factor>down|up|mid|A|B)"
+    r"(\.(?!weight|bias)\w+)?\.(?P<end>weight|bias)"
 )
 _OTHER = re.compile(
     r"(?P<module>.+?)\.(?P<factor>alpha|dora_scale|lora_magnitude_vector|hada_(w[12]_[ab]|t[12])"
@@ -173,7 +174,7 @@ def _split(key: str) -> tuple[str, str] | None:
         factor = _RENAMED.get(match["factor"], match["factor"])
         if match["end"] == "bias":
             factor = f"{factor}_bias"
-        return _plain(match["module"]), factor
+        return _plain(match["module"]) + (match["stream"] or ""), factor
     if match := _OTHER.fullmatch(key):
         return _plain(match["module"]), _RENAMED.get(match["factor"], match["factor"])
     return None

@@ -36,15 +36,16 @@ _UNDERSCORED = {
     "text_encoder_2": ("lora_te2_", "lycoris_text_encoder_2_"),
 }
 _WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL", 1280: "SDXL's refiner"}
+_SOME = "a transformer"
 _OTHERS = (
-    (r"(lora_te2_|text_encoder_2\.|text_encoders\.clip_g\.|clip_g\.)", "SDXL"),
     (r"(base_model\.model\.)?(transformer\.h|model\.layers)\.\d+\.", "a text model"),
     (r".*joint_blocks[._]", "Stable Diffusion 3"),
     (r".*single_transformer_blocks[._]|.*(double|single)_blocks[._]", "FLUX"),
+    (r"(lora_te2_|text_encoder_2\.|text_encoders\.clip_g\.|clip_g\.)", "SDXL"),
     (r".*llm_adapter[._]", "Anima"),
     (r".*(img_mlp|txt_mlp|img_mod|txt_mod)[._]", "Qwen-Image"),
     (r".*(temporal[._]|motion_modules[._]|ffn[._]\d)", "a video model"),
-    (r"transformer[._]|(diffusion_model|lora_unet)[._](layers|blocks|transformer_blocks)[._]", "a transformer"),
+    (r"transformer[._]|(diffusion_model|lora_unet)[._](layers|blocks|transformer_blocks)[._]", _SOME),
 )
 
 
@@ -83,8 +84,12 @@ def place(file: Path, shapes: Mapping[str, Shape]) -> dict[str, FileModule]:
         problems.append(f"{len(twice)} of {len(modules)} modules are named twice ({some(twice)})")
     if problems:
         made_for, here = family(modules), base_family(shapes)
-        told = f"this is a LoRA of {made_for}; the base is {here}: " if made_for not in (None, here) else ""
-        hint = "give the base that it was trained on" if told else "was it trained on a base of another kind?"
+        told, hint = "", "was it trained on a base of another kind?"
+        if nowhere and not misfits and all(map(is_text, nowhere)):
+            hint = "no LoRA sits on that text encoder here: judge a file of the denoiser alone"
+        if made_for not in (None, here):
+            told = f"this is a LoRA of {made_for}" + ("" if here == _SOME else f"; the base is {here}") + ": "
+            hint = hint if here == _SOME else "give the base that it was trained on"
         raise InputError(
             [Problem(str(file), told + message, hint) for message in problems], subject="the LoRA file for this base"
         )

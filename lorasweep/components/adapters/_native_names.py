@@ -20,6 +20,8 @@ _FLUX_DOUBLE = {
     "img_attn.proj": "attn.to_out.0",
     "txt_attn.proj": "attn.to_add_out",
 }
+_XLABS = {f"processor.{name}{number}": _FLUX_DOUBLE[f"{stream}_attn.{name}"]
+          for name in ("qkv", "proj") for number, stream in ((1, "img"), (2, "txt"))}  # fmt: skip
 _KREA_2 = {
     **{f"attn.w{letter}": f"attn.to_{letter}" for letter in "qkv"},
     "attn.wo": "attn.to_out.0",
@@ -34,6 +36,7 @@ _BLOCKS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
         "double_blocks",
         {
             **_FLUX_DOUBLE,
+            **_XLABS,
             "img_mlp.0": "ff.net.0.proj",
             "img_mlp.2": "ff.net.2",
             "txt_mlp.0": "ff_context.net.0.proj",
@@ -49,7 +52,14 @@ _BLOCKS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
             "linear1": "attn.to_q attn.to_k attn.to_v proj_mlp",
             "linear2": "proj_out",
             "modulation.lin": "norm.linear",
+            "processor.qkv": "attn.to_q attn.to_k attn.to_v",
+            "processor.proj": "proj_out",
         },
+    ),
+    (
+        "distilled_guidance_layer.layers",
+        "distilled_guidance_layer.layers",
+        {"in_layer": "linear_1", "out_layer": "linear_2"},
     ),
     (  # FLUX.2
         "transformer_blocks",
@@ -102,6 +112,43 @@ _BLOCKS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
         )
     ),
 )
+_SWAPPED = "norm_out.linear"  # scale and shift here, shift and scale there
+# Modules outside blocks, there and here.
+_OUTSIDE = (
+    ("img_in", "x_embedder"),  # FLUX.1, FLUX.2, Chroma
+    ("txt_in", "context_embedder"),
+    ("final_layer.linear", "proj_out"),  # and Stable Diffusion 3.5
+    ("final_layer.adaLN_modulation.1", _SWAPPED),
+    *(
+        (f"{theirs}.{end}", f"{ours}.linear_{number}")
+        for theirs, ours in (
+            ("time_in", "time_text_embed.timestep_embedder"),
+            ("vector_in", "time_text_embed.text_embedder"),
+            ("guidance_in", "time_text_embed.guidance_embedder"),
+            ("time_in", "time_guidance_embed.timestep_embedder"),
+            ("guidance_in", "time_guidance_embed.guidance_embedder"),
+        )
+        for number, end in ((1, "in_layer"), (2, "out_layer"))
+    ),
+    *((f"{name}.lin", f"{name}.linear") for name in
+      ("double_stream_modulation_img", "double_stream_modulation_txt", "single_stream_modulation")),
+    ("x_embedder.proj", "pos_embed.proj"),  # Stable Diffusion 3.5
+    ("t_embedder.mlp.0", "time_text_embed.timestep_embedder.linear_1"),
+    ("t_embedder.mlp.2", "time_text_embed.timestep_embedder.linear_2"),
+    ("y_embedder.mlp.0", "time_text_embed.text_embedder.linear_1"),
+    ("y_embedder.mlp.2", "time_text_embed.text_embedder.linear_2"),
+    ("x_embedder", "all_x_embedder.2-1"),  # Z-Image
+    ("final_layer.linear", "all_final_layer.2-1.linear"),
+    ("final_layer.adaLN_modulation.1", "all_final_layer.2-1.adaLN_modulation.1"),
+    ("first", "img_in"),  # Krea 2
+    ("tmlp.0", "time_embed.linear_1"),
+    ("tmlp.2", "time_embed.linear_2"),
+    ("tproj.1", "time_mod_proj"),
+    ("txtmlp.1", "txt_in.linear_1"),
+    ("txtmlp.3", "txt_in.linear_2"),
+    ("txtfusion.projector", "text_fusion.projector"),
+    ("last.linear", "final_layer.linear"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,3 +183,6 @@ def native_places(paths: Collection[str]) -> Iterator[tuple[str, Place]]:
                 if known.issuperset(found):
                     is_last = f"transformer.{here}.{number}.attn.to_add_out" not in known
                     yield f"{there}.{number}.{theirs}", Place(found, theirs.startswith("context_block.ada") and is_last)
+    for theirs, ours in _OUTSIDE:
+        if (path := f"transformer.{ours}") in known:
+            yield theirs, Place((path,), ours == _SWAPPED)

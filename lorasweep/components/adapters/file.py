@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 READ_BY = ()  # as it was judged: which programs read the file itself depends on the file
 IS_PRODUCT = False
-_BESIDE = {"dora_scale", "magnitude", "diff_b", "up_bias"}  # what acts where the product is zero
+_BESIDE = {"diff_b", "up_bias"}  # what acts where the product is zero; a DoRA's lengths learn with it
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,10 @@ _WIDTHS = "768 is Stable Diffusion 1.x, 1024 is 2.x, 2048 is XL"
 _MAKE_FOLDER = "save it once with diffusers: pipeline.save_pretrained(folder, safe_serialization=True)"
 _ANOTHER_COPY = "take another copy"
 _WHOLE_WEIGHTS = "give its weights in bf16, fp16 or plain fp8"
-_DISTILLED = re.compile(r"(?<!de)(?<!de[-_])(turbo|schnell|distilled)", re.IGNORECASE)  # in the names of folders
+# In the names of folders and files; FLUX.2's undistilled ones are called klein-base-4b and klein-base-9b.
+_DISTILLED = re.compile(
+    r"(?<!de)(?<!de[-_])(turbo|schnell|distilled|lightning|chroma1?[-_]flash|klein[-_][49]b)", re.IGNORECASE
+)
 
 
 def find_problems(path: Path, family: Family) -> list[Finding]:

@@ -20,11 +20,12 @@ FLUX_SCOPES = {
     "full": r"\.(transformer_blocks|single_transformer_blocks|self_attn|mlp)\.",
 }
 # FLUX.2's: a single block is one layer that gives queries, keys, values and feed-forward at once and one that takes
-# them, so that `attn` holds those too; modulation is shared by all blocks. 100 modules of klein 4B are in `attn-mlp`.
+# them, so that `attn` holds those too. Modulation is shared by all blocks, and stays out: ComfyUI reads no LoRA of it
+# under diffusers' names. 100 modules of klein 4B are in `attn-mlp` and in `full`.
 FLUX2_SCOPES = {
     "attn": r"\.attn\.",
     "attn-mlp": r"\.(attn|ff|ff_context)\.",
-    "full": r"\.(transformer_blocks|single_transformer_blocks)\.|_modulation",
+    "full": r"\.(transformer_blocks|single_transformer_blocks)\.",
 }
 # Z-Image's: attention everywhere; also the feed-forward layers, but of no refiner; every block.
 # Source: the layer presets of Nerogar/OneTrainer. 136, 210 and 270 modules.

@@ -92,7 +92,6 @@ def strange_numbers(at: str, value: Any, depth: int = 0) -> Iterator[str]:
 
 
 _BY_HAND = "docs/flags.md has its options beside lorasweep's: write a recipe file by it"
-_TO_CONFIG = "add `--config_file my.toml --output_config` to that command: sd-scripts then only writes the TOML"
 
 # Keys that only one program writes -> what the file is, and the next step. First match wins.
 _KEYS = {
@@ -126,8 +125,6 @@ def named_by_text(text: str) -> tuple[str, str] | None:
         except (ValueError, RecursionError):
             pass
     if re.search(r"\S+\.py\b", text) and "--" in text:
-        if re.search(r"\w*train_network\.py", text):
-            return "a command line of sd-scripts", _TO_CONFIG
         return "the command line of another trainer (diffusers' examples have such)", _BY_HAND
     if re.search(r"^\s*(\w+:|-)\s+[&*]\w", text, re.MULTILINE):
         return "YAML with anchors (&name) or aliases (*name), which are not read", "write out what they stand for"

@@ -15,7 +15,7 @@ from typing import Any
 
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing import document
-from lorasweep.config.importing.draft import Draft, Note, as_kind
+from lorasweep.config.importing.draft import Draft, Note, Table, as_kind
 from lorasweep.config.importing.finish import Link
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
@@ -33,11 +33,11 @@ class Given:
     trained: list[Options] = field(default_factory=list)  # datasets, each with its options by their dotted names
     holdout: list[Options] = field(default_factory=list)  # datasets that are only looked at
     regularization: list[Options] = field(default_factory=list)  # datasets of another subject
+    off: list[Options] = field(default_factory=list)  # datasets that are switched off
     untranslated: list[Note] = field(default_factory=list)  # what is known already to have no counterpart,
     left_out: list[Note] = field(default_factory=list)  # or to change nothing
-    names: dict[str, str] = field(
-        default_factory=dict
-    )  # what the file calls an option that is the trainer's by another name
+    names: dict[str, str] = field(default_factory=dict)  # by the trainer's name of an option, the file's own
+    table: Table | None = None  # where the trainer's own is not that of its module
 
 
 def read_beside(config: Path, dataset: Path | None, named: Any) -> Any:
@@ -79,13 +79,14 @@ def sort_datasets(
 ) -> Given:
     """Put datasets under what they are for, the first one's options, with `name` before them, among the others.
 
-    `purpose` says what one is for, if not to be trained on.
+    `purpose` says what one is for, if not to be trained on; "off" where it is switched off.
     """
-    found: dict[str, list[Options]] = {"trained": [], "holdout": [], "regularization": []}
+    found: dict[str, list[Options]] = {"trained": [], "holdout": [], "regularization": [], "off": []}
     for dataset in datasets:
         found[purpose(dataset) or "trained"].append(flatten(dataset, name))
     first = next(iter(found["trained"]), {})
-    return Given({**options, **first}, found["trained"], found["holdout"], found["regularization"])
+    trained, holdout, regularization, off = found.values()
+    return Given({**options, **first}, trained, holdout, regularization, off)
 
 
 def put_datasets(draft: Draft, given: Given, *, with_prior: bool, link_into: Path | None) -> list[Link]:
@@ -100,6 +101,9 @@ def put_datasets(draft: Draft, given: Given, *, with_prior: bool, link_into: Pat
     names = draft.table.more["datasets"]
     option, repeats, weight = names["path"], names["repeats"], names.get("weight")
     draft.put("dataset", "folder", option, given=True)
+    for each in given.off:
+        reason = "is switched off, so that nothing looks at it there either"
+        draft.left_out.append(Note(option, each.get(option), reason))
     _tell_differing(draft, given.trained, apart=(option, repeats))
     folders = [
         Folder(path, _repeats(draft, repeats, each.get(repeats)))

@@ -18,7 +18,7 @@ from typing import Any
 from lorasweep.config.importing.document import named_by_keys, named_by_text, strange_numbers
 from lorasweep.config.importing.draft import Note
 from lorasweep.config.importing.images import Given
-from lorasweep.config.kohya import windows
+from lorasweep.config.kohya import command_line, flow, windows
 from lorasweep.config.kohya.options import TABLE
 from lorasweep.config.yaml_file import read_text
 from lorasweep.core import paths
@@ -49,7 +49,7 @@ def read(content: Mapping[str, Any] | None, config: Path, dataset: Path | None) 
     if windows.is_of_easy_training(content):
         content = windows.in_sections(content, config)
     notes: list[Note] = []
-    training = _flat({key: value for key, value in content.items() if key != "datasets"}, notes)
+    training = _renamed(_flat({key: value for key, value in content.items() if key != "datasets"}, notes), names)
     described = {key: content[key] for key in _DATASET_SECTIONS if key in content and "datasets" in content}
     _require_training_options(training, config, has_datasets=bool(described))
     named = training.get("dataset_config")
@@ -59,7 +59,7 @@ def read(content: Mapping[str, Any] | None, config: Path, dataset: Path | None) 
         dataset = _beside(config, named)
     if dataset is not None:
         described = _dataset_file(dataset)
-    shared, subsets, others = _in_datasets(described, dataset or config)
+    shared, subsets, others = _in_datasets(described, dataset or config, names)
     trained = [subset for subset in subsets if not _is_regularization(subset)]
     own = {**shared, **(trained[0] if trained else {})}
     for number, other in enumerate(others, start=2):
@@ -71,6 +71,7 @@ def read(content: Mapping[str, Any] | None, config: Path, dataset: Path | None) 
         untranslated=notes,
         left_out=[*_hidden(training, own), *left_out],
         names=names,
+        table=flow.table_of({**training, **own}, names),
     )
 
 
@@ -89,13 +90,15 @@ def _hidden(training: Mapping[str, Any], own: Mapping[str, Any]) -> list[Note]:
 
 
 def _in_datasets(
-    described: Mapping[str, Any], where: Path
+    described: Mapping[str, Any], where: Path, names: dict[str, str]
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     """The first dataset's options with what it inherits from `[general]`, its subsets with both, the other datasets."""
     general = described.get("general", {})
     if not isinstance(general, Mapping):
         raise _refused(where, f"[general] must be a table, got {general!r}")
     datasets = [{**general, **each} for each in _tables(described.get("datasets", []), "datasets", where)]
+    if any(flow.RENAMED.keys() & each for each in datasets):  # musubi-tuner's: each is one folder
+        datasets = [{**general, "subsets": [_renamed(each, names) for each in datasets]}]
     shared, *others = datasets or [{}]
     for other in others:
         other["subsets"] = len(_tables(other.get("subsets", []), "subsets", where))
@@ -114,11 +117,23 @@ def _require_training_options(training: Mapping[str, Any], path: Path, *, has_da
         raise _refused(path, what if training else "is empty", hint)
 
 
+def _renamed(options: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Options under sd-scripts' names; adds to `names` what the file calls them."""
+    names |= {flow.RENAMED[option]: option for option in options if option in flow.RENAMED}
+    return {flow.RENAMED.get(option, option): value for option, value in options.items()}
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
+    """A TOML's content, or the options of the command line that starts a training."""
     text = read_text(path, subject=_SUBJECT)
     try:
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
+        if found := command_line.options(text):
+            if named := found.get("config_file"):
+                hint = "import that TOML, with these options written into it: they win over it"
+                raise _refused(path, f"is a command line that reads {named}", hint) from error
+            return found
         if other := named_by_text(text):
             raise _refused(path, f"is {other[0]}", other[1]) from error
         is_path = "\\" in text and ("Unescaped" in str(error) or "hex" in str(error))

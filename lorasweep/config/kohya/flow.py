@@ -1,23 +1,56 @@
-"""sd-scripts' networks of bases that are trained with flow matching: FLUX.1 and Anima."""
+"""Networks of bases that are trained with flow matching: sd-scripts' of FLUX.1 and Anima, and musubi-tuner's.
+
+musubi-tuner is of sd-scripts' author, and its options mean the same; what it takes where nothing is said differs.
+"""
 
 from __future__ import annotations
 
-from lorasweep.config.bind import TO_BE_GIVEN
-from lorasweep.config.importing.draft import Draft
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
-BASES = {"networks.lora_flux": "flux1_dev", "networks.lora_anima": "anima"}
+from lorasweep.config.bind import TO_BE_GIVEN
+from lorasweep.config.importing.draft import Draft, Table
+from lorasweep.config.kohya.options import TABLE
+
+MUSUBI = {
+    "networks.lora_qwen_image": "qwen_image",
+    "networks.lora_zimage": "z_image",
+    "networks.lora_flux_2": "flux2_klein",
+    "networks.lora_krea2": "krea2",
+}
+BASES = {"networks.lora_flux": "flux1_dev", "networks.lora_anima": "anima", **MUSUBI}
+RENAMED = {"dit": "pretrained_model_name_or_path", "image_directory": "image_dir"}  # musubi-tuner's, sd-scripts'
+_MUSUBI_DEFAULTS = {"bucket_reso_steps": 16, "caption_extension": ".txt", "network_train_unet_only": True}
+_VERSIONS = {"flux2_klein": ("klein-base-4b", "klein-base-9b"), "qwen_image": ("original",)}  # that are bases here
 OPTIONS = ("timestep_sampling", "sigmoid_scale", "discrete_flow_shift", "model_prediction_type", "guidance_scale")
-TARGETS = {"flux1_dev": "full", "anima": "attn-mlp"}  # the modules that sd-scripts takes
+# The modules that they take.
+TARGETS = {**dict.fromkeys(BASES.values(), "attn-mlp"), "flux1_dev": "full", "krea2": "full"}
 _FILES = ("ae", "clip_l", "t5xxl", "qwen3", "vae")
 _OF_NOISE = ("min_snr_gamma", "debiased_estimation_loss", "noise_offset", "clip_skip")  # of bases that predict noise
-_SHIFTS = {"flux1_dev": 3.0, "anima": 1.0}  # of discrete_flow_shift where it is not given
+_SHIFTS = {"flux1_dev": 3.0}  # of discrete_flow_shift where it is not given; else 1
 _LEVELS = {  # which levels, and whether discrete_flow_shift moves them
     "sigma": ("uniform", True),
     "uniform": ("uniform", False),
     "sigmoid": ("logit_normal", False),
     "shift": ("logit_normal", True),
-    "flux_shift": ("logit_normal", False),
+    **dict.fromkeys(("flux_shift", "flux2_shift", "qwen_shift", "krea2_shift"), ("logit_normal", False)),
 }
+_AS_DRAWN = {"flux_shift": "flux1_dev", "qwen_shift": "qwen_image", "krea2_shift": "krea2"}  # exactly as that base is
+
+
+def is_musubi(options: Mapping[str, Any], names: Mapping[str, str]) -> bool:
+    """Whether options, by what the file calls some of them, are of musubi-tuner."""
+    return str(options.get("network_module")) in MUSUBI or names.get(RENAMED["dit"]) == "dit"
+
+
+def table_of(options: Mapping[str, Any], names: Mapping[str, str]) -> Table:
+    """What becomes of options: sd-scripts' table, with musubi-tuner's own defaults where they are its."""
+    if not is_musubi(options, names):
+        return TABLE
+    rows = {name: dataclasses.replace(TABLE.translated[name], default=to) for name, to in _MUSUBI_DEFAULTS.items()}
+    translated = {**TABLE.translated, **rows}
+    return dataclasses.replace(TABLE, trainer="musubi-tuner", label="musubi-tuner", translated=translated)
 
 
 def put_base(draft: Draft, base: str) -> None:
@@ -28,6 +61,11 @@ def put_base(draft: Draft, base: str) -> None:
     draft.leave(option, "give base.path=the base's folder in diffusers' format; base.weights is this file")
     if (weights := draft.take(option)) and weights.endswith(".safetensors"):
         draft.put("base.weights", weights, option)
+    if versions := _VERSIONS.get(base):
+        draft.ignore("model_version", f"is base={base}")
+        if (asked := draft.take("model_version") or ("dev" if base == "flux2_klein" else versions[0])) not in versions:
+            what = f"must be {' or '.join(versions)}, got {asked}, which is distilled or no base that is here"
+            draft.problem("model_version", what, "train on that, and draw with the distilled one: sample.base")
     for file in _FILES:
         draft.ignore(file, "comes with the base's folder")
     for option in _OF_NOISE:
@@ -47,9 +85,11 @@ def put_levels(draft: Draft, base: str) -> None:
     if levels == "logit_normal":
         draft.put("noise.std", draft.take("sigmoid_scale"), "sigmoid_scale")
     if is_shifted:
-        draft.put("noise.shift", draft.take(shift) if draft.given(shift) else _SHIFTS[base], shift)
-    elif asked == "flux_shift":
+        draft.put("noise.shift", draft.take(shift) if draft.given(shift) else _SHIFTS.get(base, 1.0), shift)
+    elif asked.endswith("_shift"):
         draft.put("noise.shift", "dynamic", option)
+        if _AS_DRAWN.get(asked) != base:
+            draft.differ(option, f"levels shift as {base} is drawn; there by another line through the number of tokens")
     draft.ignore(shift, f"is not read with {option}={asked}")
     if asked == "sigma" and draft.options.get("weighting_scheme") not in (None, "", "none", "uniform"):
         draft.leave("weighting_scheme", "levels are as noise.levels says, and every one counts the same")

@@ -23,10 +23,12 @@ _DYLORA_DIFFERS = (
 def translate_network(draft: Draft) -> None:
     """Decide the adapter, but for whether the text encoder is trained."""
     module = draft.take("network_module")
-    if base := flow.BASES.get(module):
+    is_musubi = flow.is_musubi(draft.options, draft.names)
+    if (base := flow.BASES.get(module)) and is_musubi == (base in flow.MUSUBI.values()):
         name = _flow(draft, base)
-    elif module and _OF_OTHER_BASES.fullmatch(module):
-        what = f"must be of Stable Diffusion, FLUX.1 or Anima, got {module}"
+    elif is_musubi or (module and _OF_OTHER_BASES.fullmatch(module)):
+        here = "Qwen-Image, Z-Image, FLUX.2 klein or Krea 2" if is_musubi else "Stable Diffusion, FLUX.1 or Anima"
+        what = f"must be of {here}, got {module}"
         draft.problem(
             "network_module", what, "networks of other bases are not translated: write a recipe by docs/flags.md"
         )
@@ -83,11 +85,12 @@ def _flow(draft: Draft, base: str) -> str:
     draft.put("adapter", "lora", "network_module")
     put_rank(draft, *_RANK)
     draft.put("adapter.targets", flow.TARGETS[base], "network_module")
-    if base == "flux1_dev":
-        reason = (
-            "there queries, keys and values share one first factor, and a single block's MLP too; here each has its own"
-        )
+    if base in ("flux1_dev", "flux2_klein"):
+        more = ", and a single block's MLP too" if base == "flux1_dev" else ""
+        reason = f"there queries, keys and values share one first factor{more}; here each has its own"
         draft.differ("network_module", reason)
+    if base == "krea2":
+        draft.differ("network_module", "there the eight layers before, between and after the blocks are taken too")
     return "lora"
 
 

@@ -17,7 +17,7 @@ from lorasweep.config.kohya.schedule import translate_optimizer, translate_sched
 
 _SIDES_WRITTEN_FOR_PX = 512  # bucket sides in a recipe are written for this resolution and scale with the base
 _MOST_PX = 16384  # beyond any picture; buckets are counted up to it
-_TRAINED = "Stable Diffusion 1.x, 2.x or XL, FLUX.1 or Anima"
+_TRAINED = "Stable Diffusion 1.x, 2.x or XL, FLUX.1 or Anima, or musubi-tuner's"
 _PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
 
 
@@ -55,7 +55,7 @@ def _base(draft: Draft) -> None:
         flow.put_levels(draft, base)
     else:
         _stable_diffusion(draft)
-    for option in ("fp8_base", "fp8_base_unet"):
+    for option in ("fp8_base", "fp8_base_unet", "fp8_scaled"):
         if draft.take(option):
             draft.put("memory.storage", "fp8", option)
     draft.put("noise.low", draft.take("min_timestep") / 1000, "min_timestep")
@@ -92,6 +92,8 @@ def _buckets(draft: Draft) -> None:
     low, high = draft.take("min_bucket_reso"), draft.take("max_bucket_reso")
     upscale = not draft.take("bucket_no_upscale")
     is_square = width == height
+    if draft.table.label == "musubi-tuner":  # half of a square's side, and what is left of the area then
+        low, high = math.isqrt(width * height) // 2, 2 * math.isqrt(width * height)
     # Bucket sides scale with the base's resolution: for sides that are no square's, write them for 512.
     draft.put("base.resolution", width if is_square else _SIDES_WRITTEN_FOR_PX, "resolution")
     draft.put("base.bucket_step", step if has_buckets else math.gcd(64, width, height), "bucket_reso_steps")

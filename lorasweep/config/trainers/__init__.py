@@ -46,8 +46,8 @@ def import_config(config: Path, dataset: Path | None = None, *, link_into: Path 
     trainer = next((each for marks, each in MARKS.items() if content and {*marks.split()} <= content.keys()), kohya)
     given = trainer.read(content, config, dataset)
     told = {"untranslated": given.untranslated, "left_out": given.left_out, "names": given.names}
-    draft = Draft(trainer.TABLE, given.options, **told)
+    draft = Draft(given.table or trainer.TABLE, given.options, **told)
     draft.spread()
     links = trainer.translate(draft, given, link_into=link_into)
     draft.put_plain()
-    return finish(draft, links, subject=f"the {trainer.TABLE.label} config {config}")
+    return finish(draft, links, subject=f"the {draft.table.label} config {config}")

@@ -35,8 +35,11 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
         flat["optimizer.betas"] = [flat.pop(name) for name in given]
     for option in [option for option in flat if option.startswith("optimizer.") and flat[option] in (None, False, "")]:
         del flat[option]  # a file has the fields of all optimizers
-    enabled = [concept for concept in images.tables(concepts) if concept.get("enabled", True) is not False]
-    return images.sort_datasets(flat, enabled, _CONCEPTS, lambda concept: _KINDS.get(str(concept.get("type"))))
+    return images.sort_datasets(flat, images.tables(concepts), _CONCEPTS, _purpose)
+
+
+def _purpose(concept: Mapping[str, Any]) -> str | None:
+    return "off" if concept.get("enabled") is False else _KINDS.get(str(concept.get("type")))
 
 
 def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Link]:

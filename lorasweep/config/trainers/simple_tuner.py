@@ -27,12 +27,14 @@ def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Give
     datasets = [
         {**each, "repeats": _seen(each.get("repeats"))}
         for each in images.tables(images.read_beside(config, dataset, options.get("data_backend_config")))
-        if each.get("dataset_type") in _OF_IMAGES and not (each.get("disabled") or each.get("disable"))
+        if each.get("dataset_type") in _OF_IMAGES
     ]
     return images.sort_datasets(images.flatten(options), datasets, "datasets", _purpose)
 
 
 def _purpose(dataset: Mapping[str, Any]) -> str | None:
+    if dataset.get("disabled") or dataset.get("disable"):
+        return "off"
     if dataset.get("dataset_type") == "eval":
         return "holdout"
     return "regularization" if dataset.get("is_regularisation_data") is True else None

@@ -242,3 +242,38 @@ def test_the_plan_says_how_much_of_a_card_is_taken(
     dora = dataclasses.replace(recipe, adapter=dataclasses.replace(recipe.adapter, name="dora"))
     assert not memory.resolve(dora, 6.0).offload_denoiser  # which it refuses
     assert memory.resolve(recipe, 12.0).gradient_checkpointing and memory.resolve(recipe, 12.0).storage == "plain"
+
+
+# Billions of the denoiser and of each text encoder, as their files have them, and MiB of a LoRA of dim 16 in bf16.
+FULL_SIZE = {
+    "anima": [(1.96, (0.596, 0.13), 44)],
+    "sd35": [(2.24, (0.124, 0.695, 4.76), 45), (8.06, (0.124, 0.695, 4.76), 101)],
+    "flux2_klein": [(3.88, (4.02,), 46), (9.08, (8.19,), 83)],
+    "z_image": [(6.15, (4.02,), 67)],
+    "chroma": [(8.9, (4.76,), 125)],
+    "flux1_dev": [(11.9, (0.123, 4.76), 125)],
+    "krea2": [(12.82, (4.44,), 102)],
+    "qwen_image": [(20.43, (8.29,), 202)],
+}
+LEVERS = ["fast", "12gb", "8gb", "8gb memory.storage=nf4", "12gb memory.offload_denoiser=true"]
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_the_room_that_transformers_take_is_that_of_the_docs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # nf4's package
+    docs = (Path(__file__).parents[3] / "docs" / "bases.md").read_text(encoding="utf-8").splitlines()
+    row = [line for line in docs if line.startswith(f"| `{name}`") and line.rstrip(" |")[-1].isdigit()][-1]
+    told = [[int(each) for each in cell.split(",")] for cell in row.strip("|").split("|")[1:]]
+    words = ["train.precision=bf16", "train.batch_size=1", "base.resolution=1024"]
+    for lever, cell in zip(LEVERS, told, strict=True):
+        recipe = compose_recipe([*words, *f"memory={lever}".split()])
+        for (denoiser, texts, mib), gib in zip(FULL_SIZE[name], cell, strict=True):
+            found = memory.peak_gib(
+                recipe,
+                recipe.memory,
+                denoiser=int(denoiser * 1e9),
+                texts=[int(each * 1e9) for each in texts],
+                kept=importlib.import_module(f"lorasweep.components.bases.{name}").KEPT,
+                trained=mib * 2**20 // 2,
+            )
+            assert abs(found - gib) <= 1, (lever, denoiser)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -36,6 +37,15 @@ KOHYA_FLUX = {
     "lora_unet_single_blocks_3_linear1": (21504, 3072),
     "lora_unet_single_blocks_3_linear2": (3072, 15360),
     "lora_unet_single_blocks_3_modulation_lin": (9216, 3072),
+    "lora_unet_img_in": (3072, 64),
+    "lora_unet_txt_in": (3072, 4096),
+    **{f"lora_unet_{name}_in_{end}_layer": (3072, 256) for name in ("time", "vector") for end in ("in", "out")},
+}
+XLABS_FLUX = {
+    **{f"double_blocks.1.processor.qkv_lora{stream}": (9216, 3072) for stream in (1, 2)},
+    **{f"double_blocks.1.processor.proj_lora{stream}": (3072, 3072) for stream in (1, 2)},
+    "single_blocks.3.processor.qkv_lora": (9216, 3072),
+    "single_blocks.3.processor.proj_lora": (3072, 15360),
 }
 KOHYA_FLUX2 = {
     **{f"lora_unet_double_blocks_0_{name}": shape for name, shape in DOUBLE.items()},
@@ -50,10 +60,20 @@ DOTTED_FLUX2 = {
     .replace("mlp_", "mlp."): shape
     for name, shape in KOHYA_FLUX2.items()
 }
+MODULATION = ("double_stream_modulation_img", "double_stream_modulation_txt", "single_stream_modulation")
+DOTTED_FLUX2 |= {
+    f"diffusion_model.{name}": (8, 4)
+    for name in ("img_in", "txt_in", "time_in.in_layer", "time_in.out_layer", "guidance_in.in_layer")
+    + ("final_layer.linear", *(f"{name}.lin" for name in MODULATION))
+}
 KREA = {
     f"diffusion_model.{block}.{name}": (8, 8)
     for block in ("blocks.0", "txtfusion.layerwise_blocks.1", "txtfusion.refiner_blocks.0")
     for name in ("attn.wq", "attn.wk", "attn.wv", "attn.wo", "attn.gate", "mlp.gate", "mlp.up", "mlp.down")
+}
+KREA |= {
+    f"diffusion_model.{name}": (8, 4)
+    for name in ("first", "tmlp.0", "tmlp.2", "tproj.1", "txtmlp.1", "txtmlp.3", "txtfusion.projector", "last.linear")
 }
 
 
@@ -75,8 +95,9 @@ def drawn(shapes: dict[str, tuple[int, int]], ends: Sequence[str], *, alpha: boo
         (diffusers_reads._convert_kohya_flux2_lora_to_diffusers, KOHYA_FLUX2, ("lora_down", "lora_up"), True),
         (diffusers_reads._convert_non_diffusers_flux2_lora_to_diffusers, DOTTED_FLUX2, ("lora_A", "lora_B"), False),
         (diffusers_reads._convert_non_diffusers_krea2_lora_to_diffusers, KREA, ("lora_A", "lora_B"), False),
+        (diffusers_reads._convert_xlabs_flux_lora_to_diffusers, XLABS_FLUX, ("down", "up"), False),
     ],
-    ids=["kohya's FLUX.1", "kohya's FLUX.2", "ai-toolkit's FLUX.2", "Krea 2"],
+    ids=["kohya's FLUX.1", "kohya's FLUX.2", "ai-toolkit's FLUX.2", "Krea 2", "XLabs's FLUX.1"],
 )
 def test_modules_and_rows_are_those_that_diffusers_finds(
     read: Callable[[Tensors], Tensors],
@@ -101,6 +122,62 @@ def test_modules_and_rows_are_those_that_diffusers_finds(
         scale = ALPHA / RANK if alpha else 1.0
         column = wanted[up.replace("lora_B", "lora_A")][:, :3]
         assert torch.allclose(scale * rows @ down[:, :3], wanted[up] @ column, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "modules"),
+    [
+        ("sd35", {"x_embedder.proj": "pos_embed.proj", "t_embedder.mlp.0": "time_text_embed.timestep_embedder.linear_1",
+                  "y_embedder.mlp.2": "time_text_embed.text_embedder.linear_2", "final_layer.linear": "proj_out",
+                  "final_layer.adaLN_modulation.1": "norm_out.linear"}),
+        ("z_image", {"x_embedder": "all_x_embedder.2-1", "final_layer.linear": "all_final_layer.2-1.linear",
+                     "final_layer.adaLN_modulation.1": "all_final_layer.2-1.adaLN_modulation.1",
+                     "t_embedder.mlp.0": "t_embedder.mlp.0"}),
+        ("chroma", {"img_in": "x_embedder", "distilled_guidance_layer.layers.0.in_layer":
+                    "distilled_guidance_layer.layers.0.linear_1", "final_layer.linear": "proj_out"}),
+        *(  # of which diffusers' readers of LoRA files leave out alpha, or how halves lie
+            (name, {"final_layer.linear": "proj_out", "final_layer.adaLN_modulation.1": "norm_out.linear"})
+            for name in ("flux1_dev", "flux2_klein")
+        ),
+        ("anima", {"x_embedder.proj.1": "patch_embed.proj", "t_embedder.1.linear_1": "time_embed.t_embedder.linear_1",
+                   "final_layer.adaln_modulation.2": "norm_out.linear_2", "final_layer.linear": "proj_out"}),
+    ],
+)  # fmt: skip
+def test_modules_outside_blocks_have_their_original_names(
+    name: str, modules: dict[str, str], tiny_flow: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """As diffusers' readers of whole checkpoints rename them; what shifts and scales there scales and shifts here."""
+    options = BaseOptions(name=name, path=str(tiny_flow(name)), resolution=32, bucket_step=8)
+    found = importlib.import_module(f"lorasweep.components.bases.{name}").weight_shapes(options)
+    shapes = {f"transformer.{path}": shape for path, shape in found["transformer"].items()}
+    file, sizes = tmp_path / "x.safetensors", {ours: shapes[f"transformer.{ours}"] for ours in modules.values()}
+    tensors = {
+        f"diffusion_model.{theirs}.{end}": torch.arange(math.prod(size), dtype=torch.float32).reshape(size)
+        for theirs, ours in modules.items()
+        for end, size in (
+            ("lora_A.weight", (RANK, *sizes[ours][1:])),
+            ("lora_B.weight", (sizes[ours][0], RANK, *[1] * len(sizes[ours][2:]))),
+        )
+    }
+    save_file(tensors, file)
+    placed = place(file, shapes)
+    assert placed.keys() == {f"transformer.{ours}" for ours in modules.values()}
+    for path, module in placed.items():
+        whole = tensors[module.keys["up"]]
+        wanted = torch.cat([*reversed(whole.chunk(2))]) if path == "transformer.norm_out.linear" else whole
+        assert torch.equal(module.rows_of("up", whole), wanted)
+
+
+def test_a_file_with_text_encoders_that_take_no_lora_says_so(
+    tiny_flow: Callable[[str], Path], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"lora_unet_joint_blocks_0_x_block_attn_proj": (128, 128), "lora_te3_encoder_block_0_layer_0_q": (8, 8)}
+    save_file(drawn(names, ("lora_down", "lora_up"), alpha=True), home / "x.safetensors")
+    words = ["base=sd35", f"base.path={tiny_flow('sd35')}", "base.resolution=32", "base.bucket_step=8"]
+    assert main(["judge", str(home / "x.safetensors"), *words, "captions.trigger=zkw"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "this is a LoRA of Stable Diffusion 3: 1 of 2 modules are not in this base (lora_te3_" in said
+    assert "no LoRA sits on that text encoder here" in said
 
 
 FUSED = {  # by base: what the original code calls three modules in one

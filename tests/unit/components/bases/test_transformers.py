@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -159,9 +160,82 @@ def _klein_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torc
     return pipeline._unpatchify_latents(pipeline._unpack_latents_with_ids(answer, ids))
 
 
-@pytest.mark.parametrize(("name", "example"), [("z_image", _z_image_example), ("flux2_klein", _klein_example)])
+def _flux_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    """With --guidance_scale=1, as other trainers have it; its own is 3.5."""
+    pipeline = pipeline_of(base, "euler")
+    embeds, pooled, text_ids = pipeline.encode_prompt([*PROMPTS], None, max_sequence_length=512)
+    answer = base.denoiser(
+        hidden_states=pipeline._pack_latents(noisy, *noisy.shape),
+        timestep=sigmas.flatten() * 1000 / 1000,
+        guidance=torch.tensor([1.0]).expand(2),
+        pooled_projections=pooled,
+        encoder_hidden_states=embeds,
+        txt_ids=text_ids,
+        img_ids=pipeline._prepare_latent_image_ids(2, HEIGHT // 8, WIDTH // 8, "cpu", torch.float32),
+        return_dict=False,
+    )[0]
+    return pipeline._unpack_latents(answer, HEIGHT, WIDTH, pipeline.vae_scale_factor)
+
+
+def _qwen_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    pipeline = pipeline_of(base, "euler")
+    embeds, mask = pipeline.encode_prompt([*PROMPTS])
+    answer = base.denoiser(
+        hidden_states=pipeline._pack_latents(noisy.unsqueeze(1), *noisy.shape),
+        encoder_hidden_states=embeds,
+        encoder_hidden_states_mask=mask,
+        timestep=sigmas.flatten() * 1000 / 1000,
+        img_shapes=[(1, HEIGHT // 8, WIDTH // 8)] * 2,
+        return_dict=False,
+    )[0]
+    return pipeline._unpack_latents(answer, HEIGHT, WIDTH, pipeline.vae_scale_factor).squeeze(2)
+
+
+def _sd3_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    embeds, _, pooled, _ = pipeline_of(base, "euler").encode_prompt(
+        PROMPTS, None, None, do_classifier_free_guidance=False
+    )
+    return base.denoiser(
+        hidden_states=noisy,
+        timestep=sigmas.flatten() * 1000,
+        encoder_hidden_states=embeds,
+        pooled_projections=pooled,
+        return_dict=False,
+    )[0]
+
+
+def _krea_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    pipeline = pipeline_of(base, "euler")
+    embeds, mask = pipeline.encode_prompt([*PROMPTS])
+    height, width = HEIGHT // 8, WIDTH // 8
+    packed = noisy.view(2, -1, height, 2, width, 2).permute(0, 2, 4, 1, 3, 5).reshape(2, height * width, -1)
+    answer = base.denoiser(
+        hidden_states=packed,
+        encoder_hidden_states=embeds,
+        timestep=sigmas.flatten() * 1000 / 1000,
+        position_ids=pipeline.prepare_position_ids(embeds.shape[1], height, width, "cpu"),
+        encoder_attention_mask=mask,
+        return_dict=False,
+    )[0]
+    return answer.view(2, height, width, -1, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(noisy.shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "example"),
+    [
+        ("flux1_dev", _flux_example),
+        ("z_image", _z_image_example),
+        ("flux2_klein", _klein_example),
+        ("qwen_image", _qwen_example),
+        ("sd35", _sd3_example),
+        ("krea2", _krea_example),
+    ],
+)
 def test_loss_and_gradient_are_those_of_diffusers_example(load: Load, name: str, example: Callable[..., Any]) -> None:
-    """Source: huggingface/diffusers, examples/dreambooth/train_dreambooth_lora_{z_image,flux2_klein}.py."""
+    """Source: huggingface/diffusers, examples/dreambooth/train_dreambooth_lora_{flux,z_image,...}.py.
+
+    There is none for Anima and Chroma.
+    """
     base = load(name)
     weight = next(p for n, p in base.denoiser.named_parameters() if n.endswith("to_q.weight"))
     (found, ours), (wanted, theirs) = both_losses(base, PROMPTS, FRAMES, weight, example)
@@ -239,26 +313,28 @@ def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, f
 
 
 @pytest.mark.parametrize(
-    ("name", "config", "billions", "modules"),
+    ("name", "config", "billions", "modules", "mib"),
     [
-        ("flux1_dev", {"guidance_embeds": True}, 11.90, (266, 418, 494)),
-        ("z_image", {}, 6.15, (136, 210, 270)),
+        ("flux1_dev", {"guidance_embeds": True}, 11.90, (266, 418, 494), 164),
+        ("z_image", {}, 6.15, (136, 210, 270), 91),
         (
             "flux2_klein",
             {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680},
             3.88,
-            (80, 100, 103),
+            (80, 100, 100),
+            46,
         ),
         (
             "flux2_klein",
             {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288},
             9.08,
-            (112, 144, 147),
+            (112, 144, 144),
+            83,
         ),
-        ("anima", {"num_attention_heads": 16, "extra_pos_embed_type": None}, 1.96, (224, 280, 448)),
-        ("qwen_image", {}, 20.43, (480, 720, 840)),
-        ("chroma", {}, 8.90, (266, 418, 418)),
-        ("sd35", {**SD35_MEDIUM}, 2.24, (243, 337, 385)),
+        ("anima", {"num_attention_heads": 16, "extra_pos_embed_type": None}, 1.96, (224, 280, 448), 66),
+        ("qwen_image", {}, 20.43, (480, 720, 840), 281),
+        ("chroma", {}, 8.90, (266, 418, 418), 125),
+        ("sd35", {**SD35_MEDIUM}, 2.24, (243, 337, 385), 62),
         (
             "sd35",
             {
@@ -271,23 +347,31 @@ def test_diffusers_reads_its_loras_back(load: Load, tmp_path: Path, name: str, f
             },
             8.06,
             (303, 453, 529),
+            140,
         ),
-        ("krea2", {}, 12.82, (140, 224, 256)),
+        ("krea2", {}, 12.82, (140, 224, 256), 102),
     ],
 )
 def test_the_large_ones_have_the_sizes_and_modules_that_are_told(
-    name: str, config: dict[str, Any], billions: float, modules: tuple[int, ...]
+    name: str, config: dict[str, Any], billions: float, modules: tuple[int, ...], mib: int
 ) -> None:
+    """Sizes of files: bf16, dim 16, all blocks; of FLUX.2 without the modulation, of Krea 2 without the text's."""
     import diffusers
 
+    from lorasweep.components.adapters._shapes import low_rank
     from lorasweep.components.adapters._targets import find_targets
 
     module = importlib.import_module(f"lorasweep.components.bases.{name}")
     more = {"guidance_embeds": False} if name == "flux2_klein" else {}
     with torch.device("meta"):
         model = getattr(diffusers, module.family.classes["transformer"])(**config, **more)
-    counts = [len(find_targets(model, module.SCOPES[scope])) for scope in ("attn", "attn-mlp", "full")]
-    assert round(sum(p.numel() for p in model.parameters()) / 1e9, 2) == billions and tuple(counts) == modules
+    found = {scope: find_targets(model, module.SCOPES[scope]) for scope in ("attn", "attn-mlp", "full")}
+    assert round(sum(p.numel() for p in model.parameters()) / 1e9, 2) == billions
+    assert tuple(map(len, found.values())) == modules
+    weights = [model.get_submodule(each).weight for each in
+               found["attn-mlp" if name in ("flux2_klein", "krea2") else "full"]]  # fmt: skip
+    numbers = sum(math.prod(size) for weight in weights for size in low_rank(tuple(weight.shape), dim=16))
+    assert round(numbers * 2 / 2**20) == mib
 
 
 @torch.no_grad()
@@ -382,6 +466,10 @@ def test_what_cannot_be_trained_is_refused(
     assert "which is quantised, made for drawing only" in told("z_image", whole, f"base.weights={scaled}")
     assert "which is of FLUX.2 klein base" in told("z_image", whole, f"base.weights={other}")
     assert "must not be GGUF" in told("z_image", whole, "base.weights=it.gguf")
+    few_steps = shutil.copy(other, tmp_path / "flux-2-klein-4b.safetensors")
+    assert "base.weights must not be distilled" in told(
+        "flux2_klein", tiny_flow("flux2_klein"), f"base.weights={few_steps}"
+    )
     assert "adapter.text_encoder must be false" in told("z_image", whole, "adapter.text_encoder=true")
     assert detect(whole) == "z_image" and detect(tiny_flow("anima")) == "anima"
 

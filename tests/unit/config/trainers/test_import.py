@@ -176,6 +176,7 @@ def test_one_trainer(run: Run) -> None:
     assert (defaults["adapter.dim"], defaults["adapter.alpha"]) == (16, 1.0)
     assert "averaged" in told(found, "untranslated")["ema"]
     assert "crops are centred" in told(found, "differs")["concepts.image.enable_crop_jitter"]
+    assert ["/img/off"] == [note["value"] for note in found["left_out"] if note["option"] == "concepts.path"]
 
 
 @pytest.mark.parametrize("name", ["job.yaml", "job.json", "anything.txt"])

@@ -1,0 +1,151 @@
+"""musubi-tuner's files, and the command lines that start a training, as people have them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from lorasweep.cli import main
+
+DATASET = """
+[general]
+resolution = [1024, 1024]
+caption_extension = ".txt"
+batch_size = 2
+enable_bucket = true
+
+[[datasets]]
+image_directory = "{images}"
+cache_directory = "/cache"
+num_repeats = 3
+"""
+OPTIONS = {
+    "dit": "/m/it.safetensors",
+    "vae": "/m/vae.safetensors",
+    "text_encoder": "/m/te.safetensors",
+    "sdpa": True,
+    "mixed_precision": "bf16",
+    "fp8_base": True,
+    "fp8_scaled": True,
+    "weighting_scheme": "none",
+    "optimizer_type": "adamw",
+    "learning_rate": 1e-4,
+    "network_dim": 32,
+    "max_train_epochs": 2,
+    "seed": 42,
+    "output_dir": "out",
+}
+NETWORKS: list[tuple[str, dict[str, Any], dict[str, Any], list[str]]] = [  # options, what they become, what differs
+    (
+        "networks.lora_zimage",
+        {"timestep_sampling": "shift", "discrete_flow_shift": 2.0},
+        {"base": "z_image", "noise.shift": 2.0, "noise.levels": "logit_normal", "adapter.targets": "attn-mlp"},
+        [],
+    ),
+    (
+        "networks.lora_qwen_image",
+        {"timestep_sampling": "qwen_shift", "model_version": "original"},
+        {"base": "qwen_image", "noise.shift": "dynamic", "adapter.targets": "attn-mlp"},
+        [],
+    ),
+    (
+        "networks.lora_flux_2",
+        {"timestep_sampling": "flux2_shift", "model_version": "klein-base-9b"},
+        {"base": "flux2_klein", "noise.shift": "dynamic", "adapter.targets": "attn-mlp"},
+        ["timestep_sampling", "network_module"],
+    ),
+    (
+        "networks.lora_krea2",
+        {"network_alpha": 32},
+        {
+            "base": "krea2",
+            "noise.levels": "uniform",
+            "noise.shift": 1.0,
+            "adapter.targets": "full",
+            "adapter.alpha": 32,
+        },
+        ["network_module"],
+    ),
+]
+
+
+def as_toml(options: dict[str, Any]) -> str:
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items())
+
+
+def as_command(options: dict[str, Any]) -> str:
+    words = [f"--{name}" if value is True else f"--{name} {value}" for name, value in options.items()]
+    return "#!/bin/bash\n# accelerate launch old_train_network.py --seed 1\nexport A=1\naccelerate launch \\\n  " + (
+        "src/musubi_tuner/x_train_network.py \\\n  " + " \\\n  ".join(words) + " 2>&1\necho --seed 7\n"
+    )
+
+
+@pytest.mark.parametrize("write", [as_toml, as_command])
+@pytest.mark.parametrize(("network", "more", "wanted", "differs"), NETWORKS)
+def test_its_options_become_a_recipe(
+    network: str,
+    more: dict[str, Any],
+    wanted: dict[str, Any],
+    differs: list[str],
+    write: Callable[[dict[str, Any]], str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "d.toml").write_text(DATASET.format(images="/img"), encoding="utf-8")
+    options = {**OPTIONS, "network_module": network, "dataset_config": str(tmp_path / "d.toml"), **more}
+    (tmp_path / "it").write_text(write(options), encoding="utf-8")
+    assert main(["import", str(tmp_path / "it"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    common = {
+        "base.path": "???",
+        "base.weights": "/m/it.safetensors",
+        "base.resolution": 1024,
+        "base.bucket_step": 16,
+        "buckets.min_side": 256,  # of 512: half of a square's side
+        "dataset.path": "/img",
+        "dataset.repeats": 3,
+        "adapter.text_encoder": False,
+        "memory.storage": "fp8",
+        "train.batch_size": 2,
+        "train.precision": "bf16",
+        "seed": 42,
+    }
+    wanted = {**common, **wanted}
+    assert {key: found["recipe"].get(key) for key in wanted} == wanted
+    assert [note["option"] for note in found["untranslated"]] == ["dit"]
+    assert {note["option"] for note in found["differs"]} == {"validation_split", "mixed_precision", *differs}
+
+
+def test_what_was_imported_is_planned(
+    tiny_flow: Callable[[str], Path], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "images").mkdir()
+    for number in range(4):
+        Image.new("RGB", (64, 64), (40 * number, 80, 120)).save(home / "images" / f"{number}.png")
+        (home / "images" / f"{number}.txt").write_text("zkw, red hair", encoding="utf-8")
+    (home / "d.toml").write_text(DATASET.format(images=home / "images"), encoding="utf-8")
+    options = {"network_module": "networks.lora_zimage", "dataset_config": str(home / "d.toml"), "max_train_steps": 4}
+    (home / "it.toml").write_text(as_toml(options), encoding="utf-8")
+    assert main(["import", str(home / "it.toml"), "-o", str(home / "r.yaml")]) == 0
+    words = [f"base.path={tiny_flow('z_image')}", "base.resolution=32", "captions.trigger=zkw"]
+    assert main(["plan", str(home / "r.yaml"), *words]) == 0
+
+
+def test_a_command_of_sd_scripts_is_read_as_its_toml_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "train.bat").write_text(
+        "cd /d %~dp0\r\naccelerate launch --num_processes 1 sdxl_train_network.py ^\r\n"
+        ' --pretrained_model_name_or_path="D:\\models\\it.safetensors" --train_data_dir "D:\\img" ^\r\n'
+        ' --resolution=1024,1024 --network_module=networks.lora --network_args "conv_dim=8" "conv_alpha=4" ^\r\n'
+        " --network_dim=16 --seed=3 --cache_latents && pause\r\n",
+        encoding="utf-8",
+    )
+    assert main(["import", str(tmp_path / "train.bat"), "--json"]) == 0
+    recipe = json.loads(capsys.readouterr().out)["recipe"]
+    wanted = {"base": "sdxl", "base.path": "D:\\models\\it.safetensors", "dataset.path": "D:\\img", "adapter": "locon"}
+    wanted |= {"adapter.conv_dim": 8, "adapter.dim": 16, "seed": 3, "base.resolution": 1024}
+    assert {key: recipe.get(key) for key in wanted} == wanted
