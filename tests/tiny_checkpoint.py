@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lorasweep.components.bases import _files
-from lorasweep.components.bases._checkpoint_names import absent_tensors
+from lorasweep.components.bases._checkpoint_names import expected
 from lorasweep.components.bases._families import Family
 
 LAYERS = 1  # residual blocks per level of the tiny UNet
@@ -65,11 +65,9 @@ def headed(file: Path, shapes: Mapping[str, list[int]]) -> Path:
 
 
 def all_names(family: Family) -> dict[str, list[int]]:
-    """Every tensor that a checkpoint of the family must hold; only the width of the text is right."""
-    modules = _files.weight_shapes(Path("alone.safetensors"), family)
-    assert modules
-    width = next(shape[1] for name, shape in modules["unet"].items() if name.endswith("attn2.to_k"))
-    return {name: [1, width] for name in absent_tensors((), modules, family)}
+    """Every tensor that a checkpoint of the family must hold, and its shape; biases and the VAE's have made up ones."""
+    modules = _files.known_shapes(family.shipped, family)
+    return {names[0]: list(shape or [1]) for names, shape in expected(modules, family)}
 
 
 def same_tensors(left: torch.nn.Module, right: torch.nn.Module) -> bool:

@@ -119,7 +119,7 @@ class Base(Protocol):
 
     `lorasweep/components/bases/<name>.py` has `load(options: BaseOptions, *, device: str, precision: str, memory:
     MemoryOptions) -> Base`, and torch-free `PARTS`, `SCOPES`, `problems`, `fingerprint`, `noise`, `weight_shapes`,
-    `KEPT`, `text_numbers`, `largest_rank` and `text_window`; with `sibling_problems`, its `load` and `fingerprint`
+    `footprint`, `largest_rank` and `text_window`; with `sibling_problems`, its `load` and `fingerprint`
     take a `sibling: str` too.
     """
 

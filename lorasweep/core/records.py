@@ -205,6 +205,18 @@ class MemoryOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What a base takes of a device's memory."""
+
+    denoiser: int  # numbers that it has
+    texts: tuple[int, ...]  # those of each text encoder
+    vae: int
+    kept: float  # bytes per pixel of a picture for the way back, in bf16, with a LoRA on `attn-mlp`
+    recomputed: float  # the same with gradient checkpointing
+    widest: int  # channels of the VAE where it has most
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComputeOptions:
     """How the device computes (`conf/compute/`): faster, and other results by rounding."""
 

@@ -25,7 +25,7 @@ from lorasweep.core import files, paths
 from lorasweep.core.records import BaseOptions, LauncherOptions, Plan, PlannedImage, Recipe, SampleOptions, digest
 from lorasweep.plan import sample_requests
 from lorasweep.plan.lora_files import has_files
-from lorasweep.plan.memory import trainable
+from lorasweep.plan.trainable import trainable
 
 Work = Literal["train", "draw", "draw_one", "judge"]
 FORWARD_SHARE = 1 / 3  # of a training pixel's time: backward costs about two forwards

@@ -16,11 +16,10 @@ from typing import Literal
 
 from lorasweep.components.adapters import file
 from lorasweep.components.adapters._start import KEY, Trained, place_start
-from lorasweep.core import files, finite, registry
+from lorasweep.core import files, registry
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.printable import some
 from lorasweep.core.records import Recipe
-from lorasweep.plan.memory import layer_shapes
+from lorasweep.plan.trainable import layer_shapes
 
 Unit = Literal["steps", "epochs"]
 SUFFIX = ".safetensors"
@@ -86,12 +85,7 @@ def unreadable(path: Path) -> list[Problem]:
     """What keeps a file from being a LoRA at all, or from being of use; nothing when it is one."""
     if not path.is_file():
         return [Problem(str(path), "no such file", f"judge takes {SUFFIX} files")]
-    if problems := file.unreadable(path):
-        return problems
-    if broken := finite.broken_tensors(path, files.file_digest(path)):
-        message = f"{len(broken)} tensors hold NaN or infinity ({some(broken)})"
-        return [Problem(str(path), message, "the training diverged: take an earlier file")]
-    return []
+    return file.unreadable(path)
 
 
 def notes(recipe: Recipe, trigger: str | None) -> Iterator[str]:
@@ -168,7 +162,7 @@ def _start_problems(recipe: Recipe, path: Path) -> list[Problem]:
         place_start(path, shapes, kind=kind, trained=trained)
     except InputError as error:
         return error.problems
-    return []
+    return file.broken(path)
 
 
 def _start(recipe: Recipe) -> Path | None:

@@ -10,7 +10,7 @@ from lorasweep.components import bases
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, DatasetError, InputError, Problem
 from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
-from lorasweep.plan import budget, learning_rate, lora_files, memory, noise, reach, regularization, warnings
+from lorasweep.plan import budget, compute, learning_rate, lora_files, memory, noise, reach, regularization, warnings
 from lorasweep.plan.dataset import Dataset, read_dataset
 from lorasweep.plan.sample_requests import write_prompts
 
@@ -110,7 +110,7 @@ def _base(recipe: Recipe, problems: list[Problem]) -> tuple[str, list[str]]:
     if found:
         return "", []
     noised = base.noise(recipe.base)
-    problems += [*noise.problems(recipe, noised), *memory.problems(recipe)]
+    problems += [*noise.problems(recipe, noised), *memory.problems(recipe), *compute.problems(recipe)]
     problems += learning_rate.problems(recipe)
     return bases.fingerprint(recipe), list(noise.warnings(recipe, noised))
 

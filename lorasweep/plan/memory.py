@@ -1,44 +1,37 @@
-"""What a recipe asks of a device: room, what is traded for it, switches, and how many trials fit at a time. No torch.
+"""How much of a device's memory a recipe takes, and what is traded for room where that is too much. No torch.
 
-Room is in GiB, from the sizes of the base's weights, of what trains, and of what a backward pass keeps: None where the
-headers of the base's files, or the adapter's module, do not tell. Trials whose
-adapters are products share one forward of the base (`trial.train.packed`); results do not depend on it.
+Takes a recipe, gives GiB. From the sizes of the base's weights, of what trains, and of what a backward pass keeps.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import math
-import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Any
 
 from lorasweep.core import registry
 from lorasweep.core.errors import Problem
-from lorasweep.core.protocols import is_text_encoder
-from lorasweep.core.records import ComputeOptions, MemoryOptions, Recipe, digest, to_dict
+from lorasweep.core.records import Footprint, MemoryOptions, Recipe
+from lorasweep.plan.trainable import trainable
 
 GIB = 2**30
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 _STORED = {"fp8": 1.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}  # nf4: and a scale of fp32 for 64
 TRAINED_BYTES = 16  # per number: itself, its gradient and two of an optimizer's, all fp32
-_VAE = 0.33  # GiB in fp32
-_DECODED = (
-    6_144  # bytes per pixel that decoding in fp32 takes, at its widest: 512 channels of the picture's size, thrice
-)
+_DECODED = 12  # bytes per pixel and channel that decoding in fp32 takes: the widest layer at the picture's size, thrice
 _TILE_PX = 512 * 512
-_LATENT_PX = 8 * 8
 _LEFT = 0.05  # of a denoiser whose blocks wait: what is outside them, and the layer that visits
-_CONTEXT = 0.8  # GiB that CUDA and its libraries take
+_CONTEXT = 0.8  # GiB that CUDA and its libraries take, or Python and torch of the machine's memory
+_WORTH = 0.1  # GiB, for which a lever is turned on that does not make it fit
+_LEVERS = ("offload_denoiser", "gradient_checkpointing", "offload_text_encoders", "tile_vae")  # by what they cost
+_TO_THE_MACHINE = ("offload_denoiser", "offload_text_encoders")  # which for a CPU is where they are
 
 
 def problems(recipe: Recipe) -> Iterator[Problem]:
-    """Find what cannot be traded with this adapter, and switches that this base or this machine does not have."""
+    """Find what cannot be traded with this adapter."""
     memory, adapter = recipe.memory, registry.load("adapter", recipe.adapter.name)
     for knob, plain in (("storage", "plain"), ("offload_denoiser", False)):
         if getattr(memory, knob) in (plain, None):
@@ -56,177 +49,109 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     if memory.storage == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         hint = "pip install 'lorasweep[cuda]' (it runs on CPUs too), or override: memory.storage=int8"
         yield Problem("memory.storage", "nf4 needs bitsandbytes, which is not installed", hint)
-    trains_text = recipe.adapter.options.get("text_encoder") and getattr(adapter, "TRAINS", True)
-    if trains_text and len(registry.load("base", recipe.base.name).PARTS) < 2:
+    if recipe.adapter.options.get("text_encoder") and len(registry.load("base", recipe.base.name).PARTS) < 2:
         message = f"must be false: no adapter sits on the language model that {recipe.base.name} reads captions with"
         yield Problem("adapter.text_encoder", message, "override: adapter.text_encoder=false")
     if memory.offload_text_encoders and recipe.adapter.options.get("text_encoder"):
         message = "must be false where text encoders are trained: adapter.text_encoder is true"
         yield Problem("memory.offload_text_encoders", message, "override: memory.offload_text_encoders=false")
-    if recipe.compute.channels_last and registry.load("base", recipe.base.name).PARTS[0] != "unet":
-        message = f"must be false: {recipe.base.name} is a transformer, without convolutions to lay out"
-        yield Problem("compute.channels_last", message, "override: compute.channels_last=false")
-    on_cpu = recipe.train.device == "cpu" or importlib.util.find_spec("triton") is None
-    if recipe.compute.dynamo_backend == "inductor" and on_cpu and not any(map(shutil.which, _COMPILERS)):
-        message = f"inductor needs a C++ compiler, and none of {', '.join(_COMPILERS)} is here"
-        yield Problem("compute.dynamo_backend", message, "install one, or override: compute.dynamo_backend=none")
 
 
-def peaks_gib(recipe: Recipe, kinds: Mapping[str, MemoryOptions]) -> dict[str, float]:
-    """Estimate the highest use of a card's memory by name of what is traded; {} where the base's files do not tell."""
-    base = registry.load("base", recipe.base.name)
-    shapes, trained = base.weight_shapes(recipe.base), trainable(recipe)
-    if shapes is None or trained is None:
+def peaks_gib(recipe: Recipe, kinds: Mapping[str, MemoryOptions], *, slots: int = 1) -> dict[str, float]:
+    """Estimate the highest use of a device's memory; {} where the base's files do not tell their sizes.
+
+    Args:
+        recipe: gives base, batch, precision and adapter.
+        kinds: by name; null counts as false.
+        slots: trials like it that are trained together.
+    """
+    base, trained = registry.load("base", recipe.base.name).footprint(recipe.base), trainable(recipe)
+    if base is None or trained is None:
         return {}
-    counts = {part: sum(math.prod(shape) for shape in modules.values()) for part, modules in shapes.items()}
-    texts = [count for part, count in counts.items() if is_text_encoder(part)]
-    denoiser = sum(counts.values()) - sum(texts)
-    texts += base.text_numbers(recipe.base).values()
-    sizes = {"denoiser": denoiser, "texts": texts, "kept": base.KEPT, "trained": trained.parameters}
-    return {name: peak_gib(recipe, memory, **sizes) for name, memory in kinds.items()}
+    return {
+        name: peak_gib(recipe, memory, base, trained=trained.parameters, slots=slots) for name, memory in kinds.items()
+    }
 
 
-def peak_gib(
-    recipe: Recipe,
-    memory: MemoryOptions,
-    *,
-    denoiser: int,
-    texts: Sequence[int],
-    kept: Sequence[tuple[float, int, int]],
-    trained: int,
-) -> float:
-    """Estimate the highest use of a card's memory, in GiB.
+def peak_gib(recipe: Recipe, memory: MemoryOptions, base: Footprint, *, trained: int, slots: int = 1) -> float:
+    """Estimate the highest use of a device's memory, in GiB.
 
     Args:
         recipe: gives batch, precision and the sizes of pictures.
         memory: what is traded; null counts as false.
-        denoiser: numbers that it has.
-        texts: numbers of each text encoder.
-        kept: see `protocols.Base`'s `KEPT`.
-        trained: numbers that are.
+        base: what it takes by itself.
+        trained: numbers that are, in one trial.
+        slots: trials like it that are trained together.
     """
     number, side = _BYTES[recipe.train.precision], recipe.base.resolution
-    weights = denoiser * _STORED.get(memory.storage, number)
-    if memory.offload_denoiser:
-        weights *= _LEFT
-    kept_of = min(kept, key=lambda each: abs(math.log(each[0] * 1e9 / denoiser)))[1:]
+    weights = base.denoiser * _STORED.get(memory.storage, number) * (_LEFT if memory.offload_denoiser else 1)
+    texts = [numbers * number for numbers in base.texts]
     waiting = memory.offload_text_encoders  # until one after the other visits to read
-    weights += 0 if waiting else sum(texts) * number
-    reading = max(texts) * number if waiting else 0
-    training = (
-        kept_of[bool(memory.gradient_checkpointing)] * number / 2 * side**2 / _LATENT_PX * recipe.train.batch_size
-    )
+    weights += base.vae * _BYTES["fp32"] + (0 if waiting else sum(texts)) + slots * trained * TRAINED_BYTES
+    kept = base.recomputed if memory.gradient_checkpointing else base.kept
+    training = kept * number / _BYTES["bf16"] * side**2 * recipe.train.batch_size * slots
     drawn_px = (recipe.sample.width or side) * (recipe.sample.height or side)
-    decoding = _DECODED * (min(drawn_px, _TILE_PX) if memory.tile_vae else drawn_px)
-    return (weights + trained * TRAINED_BYTES + max(training, decoding, reading)) / GIB + _VAE + _CONTEXT
-
-
-def resolve(recipe: Recipe, room_gib: float | None) -> MemoryOptions:
-    """Turn on, one after the other, what a recipe leaves open (null), until it fits; nothing where no room is told."""
-    found = recipe.memory
-    for knob in ("tile_vae", "offload_text_encoders", "gradient_checkpointing", "offload_denoiser"):
-        if getattr(found, knob) is None:
-            too_much = room_gib is not None and peaks_gib(recipe, {"": found}).get("", 0.0) > room_gib
-            turned_on = dataclasses.replace(found, **{knob: True})  # type: ignore[arg-type]
-            wrong = [each.where for each in problems(dataclasses.replace(recipe, memory=turned_on))]
-            is_on = too_much and f"memory.{knob}" not in wrong
-            found = turned_on if is_on else dataclasses.replace(found, **{knob: False})  # type: ignore[arg-type]
-    return found
-
-
-_COMPILERS = ("c++", "g++", "clang++", "cl")
-
-
-def switches(recipe: Recipe) -> list[str]:
-    """The switches that are not as torch has them by itself."""
-    plain = to_dict(ComputeOptions())
-    return [
-        name if value is True else f"{name}={value}"
-        for name, value in to_dict(recipe.compute).items()
-        if value != plain[name]
-    ]
-
-
-Pack = Annotated[int, Field(ge=1, examples=[4])] | Literal["auto"]
-MOST = 4  # with more, less is gained by each: docs/performance.md
-ROOM = 0.8  # of a card's memory, for an estimate that may be too low
-
-
-def share_key(recipe: Recipe) -> str | None:
-    """What trials must have in common to be trained by one worker at a time; None: with nobody."""
-    adapter, options, train = registry.load("adapter", recipe.adapter.name), recipe.adapter.options, recipe.train
-    shares = getattr(adapter, "SHARES_FORWARD", False) and not options.get("dropout")
-    if recipe.compute.dynamo_backend != "none":  # compiled blocks are for one adapter
-        return None
-    if not shares or options.get("text_encoder"):
-        return None
-    return digest([recipe.base, recipe.sample.base, recipe.memory, recipe.compute, train.device, train.precision])
-
-
-def choose(pack: Pack, recipes: Sequence[Recipe], *, gpu_gib: float | None) -> tuple[int, str]:
-    """Decide how many trials a worker trains at a time, and say why; `gpu_gib` is None on the CPU."""
-    if pack != "auto":
-        return pack, "launcher.pack says so"
-    keys = {share_key(recipe) for recipe in recipes}
-    if None in keys:
-        return 1, "only LoRA, LoCon and DyLoRA share a forward, uncompiled, without dropout and text encoders"
-    if len(keys) != 1:
-        return 1, "only trials on the same base, device and memory choices share a forward"
-    batch = max(recipe.train.batch_size for recipe in recipes)
-    if gpu_gib is not None:
-        fitting = [count for count in range(1, MOST + 1) if _peak_together(recipes, count) <= ROOM * gpu_gib]
-        return max(fitting, default=1), f"as many as fit into {gpu_gib:.0f} GiB of a GPU, as estimated"
-    if batch == 1:
-        return MOST, "on a CPU batches of 1 cost less in one forward"
-    return 1, f"on a CPU nothing is gained by sharing a forward of batch {batch}"
-
-
-def _peak_together(recipes: Sequence[Recipe], count: int) -> float:
-    """The highest use of a card by `count` of the largest of the recipes at a time; infinite where it is not known."""
-    peaks = []
-    for recipe in recipes:
-        train = dataclasses.replace(recipe.train, batch_size=recipe.train.batch_size * count)
-        peak = peaks_gib(dataclasses.replace(recipe, train=train), {"": resolve(recipe, None)})
-        trained = trainable(recipe)
-        more = (count - 1) * TRAINED_BYTES * trained.parameters / GIB if trained else 0.0
-        peaks.append(peak.get("", float("inf")) + more)
-    return max(peaks)
-
-
-Shape = tuple[int, ...]
+    decoding = _DECODED * base.widest * (min(drawn_px, _TILE_PX) if memory.tile_vae else drawn_px)
+    reading = max(texts, default=0.0) if waiting else 0.0
+    return (weights + max(training, decoding, reading)) / GIB + _CONTEXT
 
 
 @dataclass(frozen=True)
-class Trainable:
-    """What will train."""
+class Room:
+    """A worker's share of a device's memory.
 
-    tensors: int  # the adapter's own
-    parameters: int  # numbers in them; they train in fp32
+    Attributes:
+        gib: how much.
+        workers: that share the device.
+        on_gpu: or of the machine's own memory.
+    """
+
+    gib: float
+    workers: int
+    on_gpu: bool
+
+    def __str__(self) -> str:
+        """For people."""
+        shared = f", which {self.workers} workers share" if self.workers > 1 else ""
+        return f"{self.gib:.1f} GiB of {'a GPU' if self.on_gpu else 'this machine'}{shared}"
 
 
-def trainable(recipe: Recipe) -> Trainable | None:
-    """Count the adapter's tensors and their numbers."""
-    shapes = layer_shapes(recipe)
-    if shapes is None:
-        return None
-    tensors = [tensor for found in shapes.values() for tensor in found]
-    return Trainable(tensors=len(tensors), parameters=sum(map(math.prod, tensors)))
+def taken(recipe: Recipe, room: Room | None, *, slots: int = 1) -> dict[str, Any]:
+    """What a recipe takes of the room that a worker has, and what is turned on for that; {} where it is not known."""
+    found = resolve(recipe, room, slots=slots)
+    peak = peaks_gib(recipe, {"": found}, slots=slots)
+    if room is None or not peak:
+        return {}
+    turned_on = [knob for knob in reversed(_LEVERS) if getattr(found, knob) and getattr(recipe.memory, knob) is None]
+    return {"gib": round(peak[""], 1), "room_gib": round(room.gib, 1), "room": str(room), "turned_on": turned_on}
 
 
-def layer_shapes(recipe: Recipe) -> dict[str, list[Shape]] | None:
-    """Shapes of the adapter's tensors, by the module that they are beside: `unet.<module>`."""
-    base, adapter = registry.load("base", recipe.base.name), registry.load("adapter", recipe.adapter.name)
-    options = recipe.adapter.options
-    weights = base.weight_shapes(recipe.base)
-    if weights is None or not hasattr(adapter, "layer_shapes"):
-        return None
-    everywhere = getattr(adapter, "IN_ALL_MODULES", False)
-    scope = "" if everywhere else base.SCOPES[options.get("targets", "full")]
-    found = {
-        f"{part}.{name}": adapter.layer_shapes(shape, name=name, **options)
-        for part, modules in weights.items()
-        if options.get("text_encoder") or not is_text_encoder(part)
-        for name, shape in modules.items()
-        if len(shape) > 1 and re.search(scope, f".{name}")
-    }
-    return {path: shapes for path, shapes in found.items() if shapes}
+def warnings(taken: Mapping[str, Any]) -> Iterator[str]:
+    """Warn of a device that is too small, by what `taken` found."""
+    if taken and taken["gib"] > taken["room_gib"]:
+        hint = "memory=8gb, train.batch_size=1, base.resolution or fewer launcher.workers take less"
+        yield f"about {taken['gib']} GiB of memory are needed, and a trial has {taken['room']}: {hint}"
+
+
+def resolve(recipe: Recipe, room: Room | None, *, slots: int = 1) -> MemoryOptions:
+    """Turn on the least of what a recipe leaves open with which it fits, else what takes least.
+
+    Args:
+        recipe: its `memory` has nulls for what is open.
+        room: that a worker has; None turns nothing on.
+        slots: trials like it that are trained together.
+    """
+    left_open = [knob for knob in _LEVERS if getattr(recipe.memory, knob) is None]
+    usable = left_open if room and room.on_gpu else [knob for knob in left_open if knob not in _TO_THE_MACHINE]
+    choices = {}
+    for switches in itertools.product((False, True), repeat=len(usable)):  # the last one first
+        on = dict(zip(usable, switches, strict=True))
+        choice = dataclasses.replace(recipe.memory, **dict.fromkeys(left_open, False) | on)  # type: ignore[arg-type]
+        wrong = {each.where for each in problems(dataclasses.replace(recipe, memory=choice))}
+        if not any(on[knob] and f"memory.{knob}" in wrong for knob in usable):
+            choices[str(on)] = choice
+    peaks = peaks_gib(recipe, choices, slots=slots) if room and len(choices) > 1 else {}
+    if not peaks or room is None:
+        return next(iter(choices.values()))
+    enough = max(room.gib, min(peaks.values()) + _WORTH)
+    return next(choice for name, choice in choices.items() if peaks[name] <= enough)

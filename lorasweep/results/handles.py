@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.core import paths
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import INDEX_FILE, RunFolder
-from lorasweep.plan.memory import trainable
+from lorasweep.plan.trainable import trainable
 from lorasweep.results import runs
 from lorasweep.sweep.ranking.leaderboard import rank_arms
 from lorasweep.sweep.ranking.state import SweepState, read_state

@@ -14,7 +14,7 @@ from typing import Any
 
 from lorasweep.core.records import Plan, Recipe, to_dict
 from lorasweep.core.run_folder import RunFolder, TrialRecord
-from lorasweep.plan.memory import share_key
+from lorasweep.plan.packing import share_key
 
 
 class Pace:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lorasweep.components import bases
-from lorasweep.core import files, paths, registry
+from lorasweep.core import files, machine, paths, registry
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import BaseOptions, MemoryOptions, Plan, Recipe, digest
 from lorasweep.core.run_folder import INDEX_FILE
@@ -62,7 +62,14 @@ class TrialResources:
         adapters: of the trials that are at work; all of them live in the base.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, sharers: int = 1, slots: int = 1) -> None:
+        """Hold nothing yet.
+
+        Args:
+            sharers: processes like this one that have the device together.
+            slots: trials that are trained at a time.
+        """
+        self._sharers, self._slots = sharers, slots
         self.adapters: list[Adapter] = []
         self._held = ""  # the `_base_key` of the base in memory
         self._bases: dict[int, Base] = {}  # by clip_skip, all with the same modules
@@ -77,7 +84,7 @@ class TrialResources:
         """The recipe's frozen base, loaded once for all that share weights, device and precision."""
         clip_skip = recipe.base.clip_skip
         with _without_collector():
-            if (key := _base_key(recipe)) != self._held:
+            if (key := self._base_key(recipe)) != self._held:
                 self._held = ""
                 if self._bases:
                     self._bases.clear()
@@ -87,7 +94,7 @@ class TrialResources:
                     recipe.base,
                     device=_device(recipe.train.device),
                     precision=recipe.train.precision,
-                    memory=_memory(recipe),
+                    memory=self._memory(recipe),
                     **({"sibling": recipe.sample.base} if recipe.sample.base else {}),
                 )
                 bases.compute_as(self._bases[clip_skip], recipe.compute)
@@ -95,6 +102,21 @@ class TrialResources:
         if clip_skip not in self._bases:
             self._bases[clip_skip] = next(iter(self._bases.values())).with_clip_skip(clip_skip)
         return self._bases[clip_skip]
+
+    def _base_key(self, recipe: Recipe) -> str:
+        """What decides the modules in memory: prompts and `clip_skip` do not."""
+        where = [_device(recipe.train.device), recipe.train.precision, self._memory(recipe)]
+        return digest([recipe.base.name, bases.fingerprint(recipe), *where])
+
+    def _memory(self, recipe: Recipe) -> MemoryOptions:
+        """What is traded for room on the recipe's device."""
+        import torch
+
+        device = _device(recipe.train.device)
+        on_gpu = device.startswith("cuda")
+        total = torch.cuda.get_device_properties(device).total_memory if on_gpu else machine.total_bytes()
+        room = memory.Room(gib=total / memory.GIB / self._sharers, workers=self._sharers, on_gpu=on_gpu)
+        return memory.resolve(recipe, room, slots=self._slots)
 
     def wake(self, adapter: Adapter | None) -> None:
         """Have this one of the adapters in the base act at weight 1, and no other."""
@@ -244,21 +266,6 @@ def _recent(held: OrderedDict[str, T], key: str, build: Callable[[], T]) -> T:
     while len(held) > RECENT:
         held.popitem(last=False)
     return held[key]
-
-
-def _base_key(recipe: Recipe) -> str:
-    """What decides the modules in memory: prompts and `clip_skip` do not."""
-    where = [_device(recipe.train.device), recipe.train.precision, _memory(recipe)]
-    return digest([recipe.base.name, bases.fingerprint(recipe), *where])
-
-
-def _memory(recipe: Recipe) -> MemoryOptions:
-    """What is traded for room on the recipe's device."""
-    import torch
-
-    device = _device(recipe.train.device)
-    total = torch.cuda.get_device_properties(device).total_memory if device.startswith("cuda") else None
-    return memory.resolve(recipe, None if total is None else total / memory.GIB)
 
 
 def _module(recipe: Recipe) -> Any:

@@ -14,7 +14,7 @@ from tiny_training import make_recipe
 from lorasweep.components.bases import stable_diffusion
 from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Component
-from lorasweep.plan.memory import Trainable, trainable
+from lorasweep.plan.trainable import Trainable, trainable
 from lorasweep.testing.adapters import *  # noqa: F403
 from lorasweep.testing.adapters import look, train
 

@@ -16,10 +16,8 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
-import psutil
-
 from lorasweep.cli.doctor import Check, fail, ok, warn
-from lorasweep.core import paths
+from lorasweep.core import machine, paths
 from lorasweep.results.tracking.address import (
     address_problem,
     is_server,
@@ -51,7 +49,7 @@ RECIPE = (
 
 def memory() -> Check:
     """Memory that is free now."""
-    free = _free_memory()
+    free = machine.free_bytes()
     told = f"{free / GIB:.1f} GiB free"
     if free < MEMORY_GIB * GIB:
         return warn("memory", told, "a worker takes about 1 GiB: launcher.workers=1, or close something")
@@ -120,18 +118,6 @@ def ui_port() -> Check:
             return ok("ui port", f"{DEFAULT_PORT} is free")
     except OSError:
         return warn("ui port", f"{DEFAULT_PORT} is taken", "lorasweep ui takes a free one and says which")
-
-
-def _free_memory() -> int:
-    """Bytes that can be had without swapping; a container's limit counts."""
-    free = int(psutil.virtual_memory().available)
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text(encoding="ascii"))
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return free
-    return min(free, limit - used)
 
 
 def _nearest(folder: Path) -> Path:

@@ -27,9 +27,10 @@ from lorasweep.core import registry
 from lorasweep.core.console import text_console, text_table
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import MemoryOptions, Plan, PlannedImage, Recipe, to_dict
+from lorasweep.plan import compute, memory
 from lorasweep.plan.cost import caches, class_images_seconds, sweep_seconds, trial_disk, trial_seconds
 from lorasweep.plan.learning_rate import curves
-from lorasweep.plan.memory import peaks_gib, switches, trainable
+from lorasweep.plan.trainable import trainable
 from lorasweep.sweep import beforehand, comparable
 
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # heights of a drawn curve; the second for terminals without UTF-8
@@ -40,8 +41,9 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
 
     Returns:
         At the top level the first arm's plan, and: `name`, `trials`, `estimated_seconds`, `estimated_bytes`
-        (of run folders, of MLflow's copy; absent where a base does not tell), of every arm `compute` (switches) and
-        `estimated_gpu_gib` (the recipe's as "", and by choices of group memory), `caches` (encoded once),
+        (of run folders, of MLflow's copy; absent where a base does not tell), of every arm `compute` (switches),
+        `estimated_gpu_gib` (the recipe's as "", and by choices of group memory) and `memory` (what a worker has of its
+        device's, what the recipe takes, what is turned on for that; {} where it is not known), `caches` (encoded once),
         `pack` (trials that a worker trains at a time, and why),
         `left_out` (symptoms that trials are compared without, with the reason), `duplicates` (sentences),
         `arms` (the same keys for every arm, with its `overrides` and what `differs` from the first one in
@@ -63,17 +65,20 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
         of_sweep["duplicates"] = beforehand.duplicates(subject, by_name)
         if subject.search is not None:
             of_sweep["space"] = space_json(subject, subject.search, plans)
-    described = [_arm_json(arm, plan, plans[0]) for arm, plan in arms]
+    launcher, recipes = registry.load("launcher", subject.launcher.name), [arm.recipe for arm, _ in arms]
+    room, pack = None, 1
+    if hasattr(launcher, "room"):
+        room = launcher.room(subject.launcher, recipes, jobs=trials)
+    if hasattr(launcher, "packing") and trials > 1:
+        pack, why = launcher.packing(subject.launcher, recipes, jobs=trials, **subject.launcher.options)
+        of_sweep["pack"] = {"trials": pack, "why": why}
+    taken = [memory.taken(recipe, room, slots=pack) for recipe in recipes]
+    described = [_arm_json(arm, plan, plans[0], each) for (arm, plan), each in zip(arms, taken, strict=True)]
     each_s = [arm["estimated_seconds"] for arm in described]
     planned = [(plan, arm.recipe) for arm, plan in arms]
     seconds = sweep_seconds(each_s, subject.launcher, trials=trials, once_s=class_images_seconds(planned))
-    launcher = registry.load("launcher", subject.launcher.name)
     if hasattr(launcher, "where"):
         of_sweep["where"] = launcher.where(subject.launcher)
-    if hasattr(launcher, "packing") and trials > 1:
-        recipes = [recipe for _, recipe in planned]
-        pack, why = launcher.packing(subject.launcher, recipes, jobs=trials, **subject.launcher.options)
-        of_sweep["pack"] = {"trials": pack, "why": why}
     return {
         "name": name,
         "question": question,
@@ -137,13 +142,16 @@ def _cost(data: dict[str, Any]) -> str:
     if peak.get("", 0.0) > _ANY_GPU_GIB:
         others = ", ".join(f"memory={name} {gib}" for name, gib in peak.items() if name)
         cost += f"; a GPU needs about {peak['']} GiB ({others})"
+    if traded := [arm["memory"] for arm in data["arms"] if arm["memory"].get("turned_on")]:
+        on = dict.fromkeys(lever for each in traded for lever in each["turned_on"])
+        cost += f"; for {traded[0]['room']} turned on: {', '.join(on)}"
     if switches := dict.fromkeys(switch for arm in data["arms"] for switch in arm["compute"]):
         cost += f"; computed with {', '.join(switches)}"
     return cost
 
 
 _ANY_GPU_GIB = 3.0  # what every GPU for this work has
-_OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds", "estimated_gpu_gib", "compute")
+_OF_AN_ARM = ("name", "note", "overrides", "differs", "estimated_seconds", "estimated_gpu_gib", "memory", "compute")
 
 
 def _disk_json(planned: Sequence[tuple[Plan, Recipe]], *, trials: int) -> dict[str, Any]:
@@ -173,7 +181,7 @@ def planned_arms(subject: SweepSpec | Recipe) -> list[tuple[Arm, Plan]]:
     return list(zip(arms, beforehand.plan_arms(arms, subject="what the recipes name").values(), strict=True))
 
 
-def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
+def _arm_json(arm: Arm, plan: Plan, first: Plan, taken: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": arm.name,
         "note": arm.note,
@@ -197,11 +205,12 @@ def _arm_json(arm: Arm, plan: Plan, first: Plan) -> dict[str, Any]:
         },
         "regularization": regularization_json(arm.recipe, plan),
         "prompts": {tier: list(prompts) for tier, prompts in plan.prompts.items()},
-        "warnings": list(plan.warnings),
+        "warnings": [*plan.warnings, *memory.warnings(taken)],
         "fingerprint": plan.fingerprint,
         "estimated_seconds": round(trial_seconds(plan, arm.recipe), 1),
         "estimated_gpu_gib": _gpu_json(arm.recipe),
-        "compute": switches(arm.recipe),
+        "memory": taken,
+        "compute": compute.told(arm.recipe),
     }
 
 
@@ -210,7 +219,7 @@ def _gpu_json(recipe: Recipe) -> dict[str, float]:
     kinds = {"": recipe.memory} | {
         name: MemoryOptions(**places.read_choice("memory", name)) for name in places.choices("memory") if name != "auto"
     }
-    return {name: round(peak, 1) for name, peak in peaks_gib(recipe, kinds).items()}
+    return {name: round(peak, 1) for name, peak in memory.peaks_gib(recipe, kinds).items()}
 
 
 def _image_json(image: PlannedImage) -> dict[str, Any]:

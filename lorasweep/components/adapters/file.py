@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from lorasweep.components.adapters import _file_names
 from lorasweep.components.adapters._file_keys import FileModule, Shape, read_modules
-from lorasweep.core import finite
+from lorasweep.core import files, finite
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.printable import some
 from lorasweep.core.safetensors_header import read_metadata
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def describe(path: str | Path) -> Description:
 
 
 def problems_with(path: str | Path, shapes: Mapping[str, Shape]) -> list[Problem]:
-    """What keeps a file from acting on a base, told by headers alone.
+    """What keeps a file from acting on a base.
 
     Args:
         path: of the file.
@@ -83,7 +84,7 @@ def problems_with(path: str | Path, shapes: Mapping[str, Shape]) -> list[Problem
         _file_names.place(Path(path), shapes)
     except InputError as error:
         return error.problems
-    return []
+    return broken(path)
 
 
 def unreadable(path: str | Path) -> list[Problem]:
@@ -92,7 +93,15 @@ def unreadable(path: str | Path) -> list[Problem]:
         describe(path)
     except InputError as error:
         return error.problems
-    return []
+    return broken(path)
+
+
+def broken(path: str | Path) -> list[Problem]:
+    """What of a whole file is no number."""
+    if not (spoilt := finite.broken_tensors(Path(path), files.file_digest(Path(path)))):
+        return []
+    message = f"{len(spoilt)} tensors hold NaN or infinity ({some(spoilt)})"
+    return [Problem(str(path), message, "the training diverged: take an earlier file")]
 
 
 def changes_nothing(path: str | Path) -> bool:

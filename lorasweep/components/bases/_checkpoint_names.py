@@ -7,15 +7,18 @@ them, from how it is built.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from lorasweep.components.bases._families import Family
 from lorasweep.core.original_names import original_names
+from lorasweep.core.safetensors_header import Tensor
+
+Shape = tuple[int, ...]
+Names = list[str]
 
 _WITHOUT_BIAS = re.compile(r".*(to_[qkv]|_embedding|text_projection)")
 # The second text encoder of an SDXL is OpenCLIP's, which keeps queries, keys and values in one tensor.
 _OPEN_CLIP = {
-    r"^text_model\.": "",
     r"^embeddings\.position_embedding\.weight": "positional_embedding",
     r"^embeddings\.token_embedding": "token_embedding",
     r"^encoder\.layers": "transformer.resblocks",
@@ -29,31 +32,51 @@ _OPEN_CLIP = {
 }
 
 
-def absent_tensors(held: Collection[str], modules: Mapping[str, Collection[str]], family: Family) -> list[str]:
-    """Name the tensors that a checkpoint lacks.
+def flaws(
+    held: Mapping[str, Tensor], modules: Mapping[str, Mapping[str, Shape]], family: Family
+) -> tuple[Names, Names]:
+    """Name the tensors that a checkpoint lacks, and those of another shape.
 
     Args:
-        held: names of its tensors.
-        modules: those with a weight, by part, in diffusers' names; the VAE's are known.
+        held: its tensors.
+        modules: shapes of weights by part, in diffusers' names; parts that are not there are not looked at.
         family: whose checkpoint it is.
     """
-    return [
-        beginnings[0] + name
-        for part, beginnings in zip(family.classes, family.held.values(), strict=True)
-        for name in dict.fromkeys(_names(part, modules.get(part, ())))
-        if not any(beginning + name in held for beginning in beginnings)
-    ]
+    absent, unlike = [], []
+    for names, shape in expected(modules, family):
+        name = next((name for name in names if name in held), None)
+        if name is None:
+            absent.append(names[0])
+        elif shape is not None and not same_shape(held[name].shape, shape):
+            unlike.append(name)
+    return absent, unlike
 
 
-def _names(part: str, modules: Collection[str]) -> Iterator[str]:
+def same_shape(one: Shape, other: Shape) -> bool:
+    """Whether tensors hold the same: a linear layer may be a convolution of 1 x 1."""
+    short, long = sorted((one, other), key=len)
+    return long == (*short, *[1] * (len(long) - len(short)))
+
+
+def expected(modules: Mapping[str, Mapping[str, Shape]], family: Family) -> Iterator[tuple[list[str], Shape | None]]:
+    """Every tensor, by the names that it may have, with its shape where that is known."""
+    for part, beginnings in zip(family.classes, family.held.values(), strict=True):
+        if part in modules or part == "vae":
+            for name, shape in dict(_tensors(part, modules.get(part, {}))).items():
+                yield [beginning + name for beginning in beginnings], shape
+
+
+def _tensors(part: str, modules: Mapping[str, Shape]) -> Iterator[tuple[str, Shape | None]]:
+    named: Mapping[str, Shape | None] = modules
     if part == "unet":
-        modules = original_names(modules).values()
+        named = {original: modules[ours] for ours, original in original_names(modules).items()}
     elif part == "vae":
-        modules = list(_vae_modules())
-    for module in modules:
-        yield _renamed(part, f"{module}.weight")
+        named = dict.fromkeys(_vae_modules())
+    for module, shape in named.items():
+        weight = _renamed(part, f"{module}.weight")
+        yield weight, (3 * shape[0], *shape[1:]) if shape and weight.endswith("in_proj_weight") else shape
         if not _WITHOUT_BIAS.fullmatch(module):
-            yield _renamed(part, f"{module}.bias")
+            yield _renamed(part, f"{module}.bias"), None
 
 
 def _renamed(part: str, name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasweep.components.bases import _families, _files
-from lorasweep.components.bases._checkpoint_names import absent_tensors
+from lorasweep.components.bases._checkpoint_names import flaws, same_shape
 from lorasweep.components.bases._families import FAMILIES, Family
 from lorasweep.core import finite, registry
 from lorasweep.core.files import file_digest, find_object, read_object
@@ -121,7 +121,8 @@ def _folder_problems(folder: Path, family: Family, *, weights: bool) -> list[Fin
     found = [finding for part in family.classes for finding in _part_problems(folder / part, family, weights=weights)]
     found += [finding for part in family.tokenizers for finding in _tokenizer_problems(folder / part)]
     found += _schedule_problems(folder / "scheduler" / "scheduler_config.json", family)
-    return found or list(_misfits(folder, family)) or (_broken_parts(folder, family) if weights else [])
+    found = found or list(_misfits(folder, family))
+    return found or (list(_flawed_parts(folder, family)) or _broken_parts(folder, family) if weights else [])
 
 
 def is_distilled(path: Path, family: Family) -> bool:
@@ -296,6 +297,30 @@ def _width_problems(tensors: Mapping[str, Tensor], configs: Path, name: str) -> 
         yield _of_path(f"{name} takes text of width {width}, the config {configs / 'unet'} says {says}", hint)
 
 
+def _flawed_parts(folder: Path, family: Family) -> Iterator[Finding]:
+    """Weights that are missing or of another shape, where it is known which there must be."""
+    for part, modules in _files.known_shapes(folder, family).items():
+        held = {
+            name.removeprefix("text_model."): tensor
+            for file in _weight_files(folder / part)
+            for name, tensor in read_header(file).items()
+        }
+        wanted = {f"{module}.weight": shape for module, shape in modules.items()}
+        absent = [name for name in wanted if name not in held]
+        unlike = [name for name, shape in wanted.items() if name in held and not same_shape(held[name].shape, shape)]
+        yield from _flaws(f"{part}/", absent, unlike)
+
+
+def _flaws(name: str, absent: list[str], unlike: list[str]) -> Iterator[Finding]:
+    if absent:
+        hint = f"{_ANOTHER_COPY}; of a kin with fewer blocks (SSD-1B) give a diffusers folder"
+        yield _of_path(f"must be whole, got {name} without {some(absent)}", hint)
+    if unlike:
+        yield _of_path(
+            f"must have weights of its family's shapes, got {name} with others: {some(unlike)}", _ANOTHER_COPY
+        )
+
+
 def _broken_parts(folder: Path, family: Family) -> list[Finding]:
     return [
         finding
@@ -345,11 +370,10 @@ def _missing(part: str, name: str, family: Family) -> Finding:
 
 
 def _incomplete(tensors: Mapping[str, Tensor], checkpoint: Path, family: Family) -> Iterator[Finding]:
-    """Tensors that are missing, where it is known which there must be."""
-    modules = _files.weight_shapes(checkpoint, family)
-    if modules and (absent := absent_tensors(tensors, modules, family)):
-        hint = f"{_ANOTHER_COPY}; of a kin with fewer blocks (SSD-1B) give a diffusers folder"
-        yield _of_path(f"must be whole, got {checkpoint.name} without {some(absent)}", hint)
+    """Tensors that are missing or of another shape, where it is known which there must be."""
+    known = _files.known_shapes(_files.config_folder(checkpoint, family), family)
+    if "unet" in known:
+        yield from _flaws(checkpoint.name, *flaws(tensors, known, family))
 
 
 def _broken(file: Path, name: str, beginnings: tuple[str, ...]) -> list[Finding]:

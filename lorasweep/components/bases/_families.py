@@ -59,7 +59,7 @@ class Family:
         alone: how a tensor's name begins in files of the denoiser alone.
         distilled: what tells those that draw in a few steps: file, key, value.
         kept: what autograd keeps of a forward pass in bf16 with a LoRA on `attn-mlp`, for sizes of the denoiser: its
-            weights in billions, bytes per latent position and image, the same with gradient checkpointing and the
+            `_footprint.width_of`, bytes per latent position and image, the same with gradient checkpointing and the
             largest block computed again. Counted on the meta device at 1024 px (SD 1.5 at 512 px).
         distilled_shift: of their drawing, where it is not the one that their scheduler's config says.
     """
@@ -86,7 +86,7 @@ class Family:
     alone: str = ""
     distilled: tuple[str, str, bool] | None = None
     distilled_shift: float | None = None
-    kept: tuple[tuple[float, int, int], ...] = ((0.86, 336_000, 126_100), (2.57, 616_000, 106_200))
+    kept: tuple[tuple[int, int, int], ...] = ((137_952, 336_000, 126_100), (253_864, 616_000, 106_200))
 
     @property
     def denoiser(self) -> str:
@@ -175,6 +175,7 @@ DOLLHOUSE_FLOW = Family(
     },
     frozen=("text_encoder_2",),
     window="tokenizer_2",
+    kept=((5_421_440, 2_208_000, 178_000),),
     **_FLOW,
 )
 FLUX1_DEV = replace(
@@ -185,7 +186,6 @@ FLUX1_DEV = replace(
     tokens=(512, 1),
     alone=r"(double_blocks|single_transformer_blocks)\.",
     distilled=("scheduler/scheduler_config.json", "use_dynamic_shifting", False),
-    kept=((11.9, 2_208_000, 178_000),),
 )
 Z_IMAGE = Family(
     name="z_image",
@@ -197,7 +197,7 @@ Z_IMAGE = Family(
     frozen=("text_encoder",),
     tokens=(512, 8),
     alone=r"(cap_embedder\.|layers\.0\.attention\.)",
-    kept=((6.15, 2_263_000, 131_000),),
+    kept=((3_001_216, 2_263_000, 131_000),),
     **_FLOW,
 )
 FLUX2_KLEIN = Family(
@@ -211,7 +211,7 @@ FLUX2_KLEIN = Family(
     tokens=(512, 12),
     alone=r"(single|double)_stream_modulation",
     distilled=("model_index.json", "is_distilled", True),
-    kept=((3.88, 1_100_000, 133_000), (9.08, 1_885_000, 194_000)),
+    kept=((1_596_416, 1_100_000, 133_000), (2_843_136, 1_885_000, 194_000)),
     **_FLOW,
 )
 ANIMA = Family(
@@ -232,7 +232,7 @@ ANIMA = Family(
     tokens=(512, 1),
     index="modular_model_index.json",
     alone=r"(net\.)?(blocks\.0\.self_attn|transformer_blocks\.0\.attn1)\.",
-    kept=((1.96, 972_000, 65_000),),
+    kept=((2_187_908, 972_000, 65_000),),
     **_FLOW,
 )
 QWEN_IMAGE = Family(
@@ -249,7 +249,7 @@ QWEN_IMAGE = Family(
     frozen=("text_encoder",),
     tokens=(512, 5),
     alone=r"transformer_blocks\.\d+\.img_mod\.",
-    kept=((20.43, 2_348_000, 134_000),),
+    kept=((9_247_616, 2_348_000, 134_000),),
     **_FLOW,
 )
 CHROMA = Family(
@@ -262,7 +262,7 @@ CHROMA = Family(
     frozen=("text_encoder",),
     tokens=(512, 1),
     alone=r"distilled_guidance_layer\.",
-    kept=((8.9, 1_993_000, 161_000),),
+    kept=((4_214_976, 1_993_000, 161_000),),
     **_FLOW,
 )
 SD35 = Family(
@@ -282,7 +282,7 @@ SD35 = Family(
     window="tokenizer_3",
     tokens=(256, 1),
     alone=r"(joint_blocks|pos_embed\.proj)\.",
-    kept=((2.24, 642_000, 55_000), (8.06, 1_255_000, 94_000)),
+    kept=((2_063_184, 642_000, 55_000), (4_617_552, 1_255_000, 94_000)),
     **_FLOW,
 )
 KREA2 = Family(
@@ -301,7 +301,7 @@ KREA2 = Family(
     alone=r"(txtfusion|text_fusion)\.",
     distilled=("model_index.json", "is_distilled", True),
     distilled_shift=math.exp(1.15),
-    kept=((12.82, 2_641_000, 188_000),),
+    kept=((3_665_805, 2_641_000, 188_000),),
     **_FLOW,
 )
 # Chroma and FLUX.2 have blocks called as FLUX.1's.

@@ -17,6 +17,9 @@ from lorasweep.components.bases._families import FAMILIES, STABLE_DIFFUSION, UNE
 from lorasweep.core import files
 from lorasweep.core.safetensors_header import read_header
 
+_SIZES = ("block_out_channels", "layers_per_block", "down_block_types", "transformer_layers_per_block")
+_SIZES += ("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size", "projection_dim")
+
 
 def config_folder(path: Path, family: Family) -> Path:
     """Where a base's configs and tokenizers are: itself, or of `some.safetensors` `some/` beside it, else ours."""
@@ -82,6 +85,22 @@ def weight_shapes(path: Path, family: Family) -> dict[str, dict[str, tuple[int, 
     if shipped is None:
         return None
     return {part: {name: tuple(shape) for name, shape in found.items()} for part, found in shipped.items()}
+
+
+def known_shapes(configs: Path, family: Family) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Shapes that the weights of a base must have, by part: of those whose configs are of the sizes that ship."""
+    if not family.held:
+        return {}
+    shipped = files.read_object(family.shipped / "weight_shapes.json")
+    found = {}
+    for part, shapes in shipped.items():
+        own, its = (files.read_object(folder / part / "config.json") for folder in (configs, family.shipped))
+        if own and all((own.get(key) or 1) == (its.get(key) or 1) for key in _SIZES):
+            found[part] = {name.removeprefix("text_model."): tuple(shape) for name, shape in shapes.items()}
+        for name, shape in found.get(part, {}).items():
+            if name.endswith(("attn2.to_k", "attn2.to_v")):  # Stable Diffusion 2.x is a 1.x that reads wider text
+                found[part][name] = (shape[0], own["cross_attention_dim"])
+    return found
 
 
 def _part_shapes(part: Path) -> dict[str, tuple[int, ...]]:

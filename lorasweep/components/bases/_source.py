@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasweep.components.bases import _checks, _files, _tokens
+from lorasweep.components.bases import _checks, _files, _footprint, _tokens
 from lorasweep.components.bases._families import UNET
 from lorasweep.components.bases._noise import noise_schedule
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import file_digest, read_object
 from lorasweep.core.printable import some
-from lorasweep.core.records import BaseOptions, Frame, MemoryOptions, NoiseSchedule, digest
+from lorasweep.core.records import BaseOptions, Footprint, Frame, MemoryOptions, NoiseSchedule, digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,11 +55,6 @@ class Source:
     def SCOPES(self) -> Mapping[str, str]:
         """See `Family.scopes`."""
         return self.family.scopes
-
-    @property
-    def KEPT(self) -> Sequence[tuple[float, int, int]]:
-        """See `Family.kept`."""
-        return self.family.kept
 
     def place(self, options: BaseOptions) -> Path | None:
         """Where the base is; None when nobody says."""
@@ -113,9 +108,9 @@ class Source:
         """Shapes of weights by part and module; None for a checkpoint file of which only configs tell more."""
         return _files.weight_shapes(self._checked(options), self.family)
 
-    def text_numbers(self, options: BaseOptions) -> dict[str, int]:
-        """How many numbers each text encoder has that no adapter sits on; from headers."""
-        return _files.numbers(self._checked(options), self.family.frozen)
+    def footprint(self, options: BaseOptions) -> Footprint | None:
+        """What the base takes of a device's memory; None where `weight_shapes` is."""
+        return _footprint.footprint(self._checked(options), self.family)
 
     def largest_rank(self, options: BaseOptions) -> int:
         """The highest rank that any layer of the denoiser can have."""

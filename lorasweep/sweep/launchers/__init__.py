@@ -7,6 +7,10 @@ The keyword-only arguments of `build` are the launcher's own knobs in `conf/laun
 
     packing(launcher: LauncherOptions, recipes, *, jobs: int, **knobs) -> (how many, why)     for `plan`
 
+one whose workers' devices are known beforehand
+
+    room(launcher: LauncherOptions, recipes, *, jobs: int) -> Room | None                     for `plan`
+
 and one whose workers are on other machines
 
     ELSEWHERE = True                                          so `train` hands its one trial over as well
@@ -34,6 +38,7 @@ class LaunchOptions:
     jobs: int  # how many trials there can be at the same time, so that more workers would idle
     gpus_wanted: bool = True  # whether any trial may be trained on a GPU
     recipes: Sequence[Recipe] = ()  # those that are known, for what must be where they are trained
+    sharers: int = 1  # launchers like this one whose workers have a device together
     log_folder: Path  # of what workers print
     launcher: LauncherOptions = LauncherOptions()
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lorasweep.core.records import LauncherOptions, Recipe
-from lorasweep.plan.memory import Pack, choose
+from lorasweep.plan.memory import Room
+from lorasweep.plan.packing import Pack, choose
 from lorasweep.sweep.launchers import LaunchOptions
-from lorasweep.sweep.workers.pool import WorkerPool, gpu_gib, supply_here
+from lorasweep.sweep.workers.pool import WorkerPool, room_of, supply_here
 
 PACK: Pack = "auto"  # of launchers that were recorded before they had the knob
 
@@ -20,6 +21,11 @@ def build(options: LaunchOptions, *, pack: Pack = PACK) -> WorkerPool:
 
 def packing(launcher: LauncherOptions, recipes: Sequence[Recipe], *, jobs: int, pack: Pack = PACK) -> tuple[int, str]:
     """How many trials a worker trains at a time, and why, for people."""
+    found = room(launcher, recipes, jobs=jobs)
+    return choose(pack, recipes, gpu_gib=found.gib if found and found.on_gpu else None)
+
+
+def room(launcher: LauncherOptions, recipes: Sequence[Recipe], *, jobs: int) -> Room | None:
+    """What each worker has of a device's memory; None where it is not known."""
     on_gpu = any(recipe.train.device != "cpu" for recipe in recipes)
-    supply = supply_here(launcher, jobs=jobs, gpus_wanted=on_gpu)
-    return choose(pack, recipes, gpu_gib=gpu_gib(supply) if supply.gpus else None)
+    return room_of(supply_here(launcher, jobs=jobs, gpus_wanted=on_gpu))

@@ -161,7 +161,9 @@ class RayLauncher(RemoteLauncher):
         cores = int(sum(node["cpus"] for node in room)) or 1
         workers, threads = share_out(launcher, gpus=slots, cores=cores, jobs=self.jobs)
         self._threads = threads if launcher.threads else max(1, min(threads, *(int(node["cpus"]) for node in room)))
-        self._slots = [Slot("ray", number, None, "", self._threads, roams=True) for number in range(workers)]
+        on_a_node = max((int(node["cpus"]) for node in room), default=1) // self._threads
+        sharers = int(1 / cluster.gpus + 1e-9) if needs_gpu else max(1, min(workers, on_a_node))
+        self._slots = [Slot("ray", number, None, "", self._threads, sharers, roams=True) for number in range(workers)]
         return room
 
     def _ask(self) -> _ActorLine:

@@ -80,8 +80,8 @@ class Host:
             f"it has not the base {wanted['path']}: put the same files there as {here}, or launcher.ship_base=true"
         )
 
-    def open(self, trial_module: str, launcher: Mapping[str, Any], gpu: str | None) -> None:
-        """Start the worker, on a GPU or on none."""
+    def open(self, trial_module: str, launcher: Mapping[str, Any], gpu: str | None, sharers: int) -> None:
+        """Start the worker, on a GPU or on none, which so many have together."""
         if self._pool is not None:
             return
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu or ""
@@ -89,6 +89,7 @@ class Host:
             trial_module=trial_module,
             jobs=1,
             gpus_wanted=gpu is not None,
+            sharers=sharers,
             log_folder=self._scratch,
             launcher=dataclasses.replace(from_dict(LauncherOptions, launcher), workers=1),
         )

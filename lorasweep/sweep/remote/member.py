@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 import queue
 import shutil
 import threading
@@ -66,6 +67,7 @@ class Slot:
     gpu: str | None  # its id there; None: the CPU
     device: str  # the GPU's model, or "CPU"
     threads: int | None
+    sharers: int = 1  # workers that have its device together
     roams: bool = False  # where it is, it hears whenever it is reached
     line: Connection | None = None  # one that is open already
     patience_s: float = 0.0  # to wait before it is dialled again
@@ -141,7 +143,8 @@ class RemoteMember:
         try:
             self._line = line = self._reach()
             launcher = dataclasses.replace(self._options.launcher, threads=self.slot.threads, options={})
-            line.call("open", trial_module=self._options.trial_module, launcher=to_dict(launcher), gpu=self.slot.gpu)
+            asked = {"gpu": self.slot.gpu, "sharers": self.slot.sharers}
+            line.call("open", trial_module=self._options.trial_module, launcher=to_dict(launcher), **asked)
             self.place = Place(self.slot.node, self.slot.device)
             threading.Thread(target=self._deliver, args=(line,), daemon=True).start()
             self._end(self._listen(line))
@@ -404,7 +407,8 @@ class RemoteLauncher:
         launcher = self._options.launcher
         workers, threads = share_out(launcher, gpus=len(gpus), cores=int(hello["cores"]), jobs=self.jobs)
         devices = list(gpus.items()) or [(None, "CPU")]
-        slots = [Slot(node, number, *devices[number % len(devices)], threads=threads) for number in range(workers)]
+        shared = {"threads": threads, "sharers": math.ceil(workers / len(devices))}
+        slots = [Slot(node, number, *devices[number % len(devices)], **shared) for number in range(workers)]
         slots[0].line = line
         return slots
 

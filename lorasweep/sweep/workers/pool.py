@@ -22,7 +22,9 @@ from multiprocessing.context import SpawnProcess
 from pickle import UnpicklingError
 from typing import Any
 
+from lorasweep.core import machine
 from lorasweep.core.records import LauncherOptions
+from lorasweep.plan.memory import GIB, Room
 from lorasweep.sweep.launchers import LaunchOptions, Message, Place, WorkerExit
 from lorasweep.sweep.workers import stop, worker
 from lorasweep.sweep.workers.worker import kernel_oom_kills
@@ -43,6 +45,11 @@ class Supply:
     threads: int  # CPU threads of each
     gpus: Sequence[str] = ()  # CUDA device ids; empty for CPU workers
 
+    @property
+    def sharers(self) -> int:
+        """Workers that have a GPU together, or the machine's memory."""
+        return math.ceil(self.workers / max(1, len(self.gpus)))
+
 
 class WorkerProcess:
     """One worker process and the driver's end of its pipe."""
@@ -58,7 +65,8 @@ class WorkerProcess:
         self.log = options.log_folder / f"worker-{index}.log"
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        arguments = (theirs, options.trial_module, str(self.log), options.launcher)
+        sharers = options.sharers * supply.sharers
+        arguments = (theirs, options.trial_module, str(self.log), options.launcher, sharers, seats)
         self.process: SpawnProcess = context.Process(
             target=worker.main, args=arguments, name=f"lorasweep-worker-{index}", daemon=True
         )
@@ -320,15 +328,17 @@ def visible_gpus() -> list[str]:
     return list(_nvidia_gpus())
 
 
-def gpu_gib(supply: Supply) -> float:
-    """Memory of a GPU that each worker has for itself, of the smallest GPU; 0 where it is not known."""
+def room_of(supply: Supply) -> Room | None:
+    """What each worker has of a device's memory, of the smallest GPU's; None where it is not known."""
+    if not supply.gpus:
+        return Room(gib=machine.total_bytes() / GIB / supply.sharers, workers=supply.sharers, on_gpu=False)
     if shutil.which("nvidia-smi") is None:
-        return 0.0
+        return None
     asked = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
     listing = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
     rows = re.findall(r"^(\d+), (\S+), (\d+)$", listing.stdout, re.MULTILINE)
     found = [float(mib) for index, uuid, mib in rows if {index, uuid} & set(supply.gpus)]
-    return min(found, default=0.0) / 1024 / math.ceil(supply.workers / len(supply.gpus))
+    return Room(gib=min(found) / 1024 / supply.sharers, workers=supply.sharers, on_gpu=True) if found else None
 
 
 def gpu_models() -> dict[str, str]:

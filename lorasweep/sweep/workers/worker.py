@@ -43,7 +43,9 @@ VMSTAT = Path("/proc/vmstat")
 CROWDED = 3  # exit code: its trials failed together
 
 
-def main(connection: Connection, trial_module: str, log: str, launcher: LauncherOptions) -> None:
+def main(
+    connection: Connection, trial_module: str, log: str, launcher: LauncherOptions, sharers: int, slots: int
+) -> None:
     """Run until killed, until the driver is gone, or until this process should not be used any longer.
 
     Args:
@@ -51,6 +53,8 @@ def main(connection: Connection, trial_module: str, log: str, launcher: Launcher
         trial_module: has `TrialResources`, `cooking`, `train` and `draw_base_samples`.
         log: file that collects what libraries print.
         launcher: says when a worker is taken for dead, and when it makes room for a fresh one.
+        sharers: workers that have the device together.
+        slots: trials at a time.
     """
     _redirect_output(log)
     stop.ignore()
@@ -58,7 +62,8 @@ def main(connection: Connection, trial_module: str, log: str, launcher: Launcher
     line = DriverLine(connection)
     if launcher.hang_s is not None:
         Heartbeat(lambda: line.send(kind="beat"), every_s=beat_every_s(launcher.hang_s))
-    worker = Worker(importlib.import_module(trial_module), line, launcher)
+    module = importlib.import_module(trial_module)
+    worker = Worker(module, module.TrialResources(sharers=sharers, slots=slots), line, launcher)
     line.send(kind="ready")
     worker.run()
     if worker.leaving:
@@ -106,10 +111,10 @@ class Worker:
         crowded: its trials failed together, so that fewer should be tried.
     """
 
-    def __init__(self, module: ModuleType, line: DriverLine, launcher: LauncherOptions) -> None:
-        """Load what cooks."""
+    def __init__(self, module: ModuleType, resources: Any, line: DriverLine, launcher: LauncherOptions) -> None:
+        """Take what cooks."""
         self.leaving, self.crowded = "", False
-        self._module, self._resources = module, module.TrialResources()
+        self._module, self._resources = module, resources
         self._line, self._fitness = line, _Fitness(launcher)
         self._trials: list[_Trial] = []
 

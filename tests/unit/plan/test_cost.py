@@ -22,7 +22,7 @@ from lorasweep.plan.cost import (
     trial_disk,
     trial_seconds,
 )
-from lorasweep.plan.memory import trainable
+from lorasweep.plan.trainable import trainable
 
 MakeRecipe = Callable[..., Recipe]
 DRAWN = ["captions.trigger=red hat", "regularization=anti_bleed", "regularization.anti_bleed.images=2"]

@@ -13,7 +13,7 @@ from lorasweep.cli.plan_view.tables import plan_json
 from lorasweep.components.bases import dollhouse, stable_diffusion
 from lorasweep.config import compose_recipe
 from lorasweep.core.records import Component, Recipe
-from lorasweep.plan.memory import Trainable, trainable
+from lorasweep.plan.trainable import Trainable, trainable
 
 MakeRecipe = Callable[..., Recipe]
 

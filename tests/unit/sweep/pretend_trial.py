@@ -26,8 +26,8 @@ from lorasweep.core.run_folder import RunFolder
 
 
 class TrialResources:
-    def __init__(self) -> None:
-        self.cooked = 0
+    def __init__(self, **shares: int) -> None:
+        self.cooked, self.shares = 0, shares
         self.leak: list[bytes] = []
 
 

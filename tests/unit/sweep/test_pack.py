@@ -14,7 +14,7 @@ from test_driver import StopAtStep
 
 from lorasweep.core.files import read_json, read_jsonl
 from lorasweep.core.records import Component, LauncherOptions, Recipe, Status
-from lorasweep.plan.memory import choose, share_key
+from lorasweep.plan.packing import choose, share_key
 from lorasweep.sweep.launchers import local
 
 
