@@ -171,9 +171,8 @@ def _problem(hint: Any, value: Any, errors: Sequence[ErrorDetails], at: str, def
             if _limits(field).items() & error.get("ctx", {}).items():
                 rule = field.title or _interval(_limits(field))
                 example = (field.examples or [default])[0]
-                written = example if isinstance(example, str) else json.dumps(to_dict(example), separators=(",", ":"))
-                example = "" if example in (None, REQUIRED) else f"override: {at}={written}"
-                return Problem(at, f"must {rule}, got {_show(value)}", field.description or example)
+                hint = "" if example in (None, REQUIRED) else f"override: {at}={_plain(example)}"
+                return Problem(at, f"must {rule}, got {_show(value)}", field.description or hint)
     kinds = {error["type"]: error["input"] for error in errors}
     rule = "a finite number" if "finite_number" in kinds else describe(hint)
     if "literal_error" in kinds and (near := did_you_mean(str(kinds["literal_error"]), _choices(hint))):
@@ -214,6 +213,10 @@ def _choices(hint: Any) -> list[str]:
     if typing.get_origin(hint) is Literal:
         return list(map(str, arguments))
     return [choice for part in arguments for choice in _choices(part)]
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(to_dict(value), separators=(",", ":"))
 
 
 def _show(value: Any) -> str:
