@@ -124,7 +124,6 @@ def _refuse_control_characters(words: Sequence[str]) -> int:
 
 
 def _no_such_command(word: str) -> int:
-    """Raise InputError: which command was meant."""
     suggest = _module("lorasweep.config.suggest")
     advice = suggest.folder_advice(word)
     if "=" in word or advice:

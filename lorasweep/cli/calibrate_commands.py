@@ -64,10 +64,7 @@ def run_calibrate(options: argparse.Namespace) -> int:
         holds_for=holds_for,
         made=_made(options, controls, nulls),
     )
-    path = options.out or calibration.own_path(holds_for)
-    made.write(path)
-    _print(made, path, as_json=options.json)
-    return 0
+    return _write(options, made)
 
 
 def _by_eye(options: argparse.Namespace) -> int:
@@ -90,7 +87,6 @@ def _by_eye(options: argparse.Namespace) -> int:
         raise InputError(Problem(options.ratings, message, "rate runs of one"), subject="calibrate --ratings")
     ((recipe, fingerprint),) = found.values()
     holds_for = calibration.conditions(recipe, fingerprint)
-    path = options.out or calibration.own_path(holds_for)
     require_replaceable(options.out, lambda file: bool(calibration.read(file)), option="--out")
     made = fit_labels(
         labels.harmless,
@@ -107,9 +103,7 @@ def _by_eye(options: argparse.Namespace) -> int:
             "lorasweep": lorasweep.__version__,
         },
     )
-    made.write(path)
-    _print(made, path, as_json=options.json)
-    return 0
+    return _write(options, made)
 
 
 def _nulls(
@@ -150,10 +144,12 @@ def _made(
     }
 
 
-def _print(made: Calibration, path: Path, *, as_json: bool) -> None:
-    if as_json:
+def _write(options: argparse.Namespace, made: Calibration) -> int:
+    path = options.out or calibration.own_path(made.holds_for)
+    made.write(path)
+    if options.json:
         print(json.dumps({"file": str(path), **files.read_json(path)}, indent=1))
-        return
+        return 0
     print(f"{'symptom':<16}{'harmless':>10}{'limit':>10}{'ruined':>15}")
     for symptom in SYMPTOMS:
         limit = made.limits.get(symptom.name)
@@ -164,3 +160,4 @@ def _print(made: Calibration, path: Path, *, as_json: bool) -> None:
             print(f"{symptom.name:<16}{limit.null:>10.3f}{limit.limit:>10.3f}{ruined:>15}")
     print(f"learned from F = {made.learned:.2f}; digest {made.digest}")
     print(f"calibration  {path}")
+    return 0

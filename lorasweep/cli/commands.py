@@ -43,7 +43,6 @@ _count = _whole(1)
 
 
 def _steps(text: str) -> list[int]:
-    """Whole numbers between commas."""
     return [_count(part.strip()) for part in text.split(",")]
 
 

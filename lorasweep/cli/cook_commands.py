@@ -250,7 +250,6 @@ def _print_cost(folder: Path) -> None:
 
 
 def _print_whereabouts(folder: Path, mirrored: MirrorReport) -> None:
-    """Say where to look next."""
     for what, path in (("report", folder / REPORT_FILE), ("contact sheet", folder / SHEET_FILE)):
         if path.exists():
             print(f"{what:<13}  {path}")

@@ -243,7 +243,6 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _draw(options: argparse.Namespace) -> int:
-    """Draw dolls side by side, as square as the count allows."""
     import math
 
     import numpy as np
@@ -270,7 +269,6 @@ def _draw(options: argparse.Namespace) -> int:
 
 
 def _dataset(options: argparse.Namespace) -> int:
-    """Write a dataset folder that `lorasweep train dataset.path=...` reads like any other."""
     from lorasweep.dollhouse import world
 
     folder = world.write_dataset(

@@ -37,7 +37,6 @@ def run_plan(options: argparse.Namespace) -> int:
 
 
 def _draw(subject: config.SweepSpec | config.Recipe, path: Path) -> None:
-    """Draw the learning rates."""
     from lorasweep.cli.plan_view import picture
 
     title = subject.name if isinstance(subject, config.SweepSpec) else ""

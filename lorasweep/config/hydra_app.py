@@ -71,7 +71,6 @@ def run_app(words: Sequence[str], *, commands: Sequence[str]) -> int:
 
 
 def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part overrides from options and their values."""
     overrides: list[str] = []
     options: list[str] = []
     for before, word in zip(["", *words], words, strict=False):

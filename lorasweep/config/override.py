@@ -157,7 +157,6 @@ def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
 
 
 def _parse_text(key: str, value: str, text: str) -> Override | Problem:
-    """Parse the value of a key that takes nothing but text."""
     if is_path(key) and value.strip().lower() == "null" and os.path.exists(value.strip()):
         return Problem(text, "means none, and there is a file or folder of that name", f"{key}=./null")
     if is_path(key) and (problem := _home_problem(text, value)):

@@ -213,7 +213,6 @@ def _seed_problems(texts: Sequence[str], *, file: bool = False) -> list[Problem]
 def _changed(
     body: Mapping[str, Any], name: str, texts: Sequence[str], problems: list[Problem]
 ) -> tuple[dict[str, Any], str]:
-    """Apply `sweep.KEY=VALUE`s to the file's own keys."""
     changed = {k: value if k in _NOT_BY_OVERRIDE else settled(f"{_OWN}.{k}", value) for k, value in body.items()}
     parsed, found = parse(texts)
     problems += found

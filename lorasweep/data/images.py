@@ -215,7 +215,6 @@ def _white(image: Image.Image) -> float:
 
 
 def _band_to_rgb(band: Image.Image, convert: color.Conversion | None, white: float) -> Image.Image:
-    """Bring a band of an image to sRGB, and onto white."""
     if band.mode.startswith("I"):
         band = band.convert("I")
     if band.mode in ("I", "F"):

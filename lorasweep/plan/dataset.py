@@ -187,7 +187,6 @@ def _no_images(recipe: Recipe) -> Dataset:
 
 
 def _kept_apart(recipe: Recipe) -> Found | None:
-    """What `dataset.holdout_path` holds."""
     folder = recipe.dataset.holdout_path
     if folder is None:
         return None

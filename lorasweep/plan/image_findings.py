@@ -106,7 +106,6 @@ def _cropped(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[Finding
 
 
 def _balance(root: Path, images: Sequence[PlannedImage]) -> Iterator[Finding]:
-    """Concepts that are seen much more often than the smallest."""
     seen: Counter[str] = Counter()
     for image in images:
         seen[image.concept] += image.repeats
@@ -168,7 +167,6 @@ def _few_exposures(recipe: Recipe, plan: Plan) -> Iterator[str]:
 
 
 def _enlarged(recipe: Recipe, plan: Plan) -> Iterator[str]:
-    """Images that are much enlarged to fit their buckets."""
     most = [image for image in plan.images if image.enlargement > _MOST_ENLARGED]
     if most:
         worst = max(most, key=lambda image: image.enlargement)

@@ -66,7 +66,6 @@ def _policy(recipe: Recipe, plan: Plan) -> dict[str, Any]:
 
 
 def _tags(images: list[dict[str, Any]], plan: Plan, options: CaptionOptions) -> list[dict[str, Any]]:
-    """Tags of the training images, the most frequent first."""
     train = [image for image in images if image["split"] == "train"]
     before, after = (
         Counter(tag for image in train for tag in set(captions.tags(image[when] or "", options)))

@@ -96,7 +96,6 @@ def read_table(file: Path) -> Table:
 
 
 def _by_option(reasons: Mapping[str, str]) -> dict[str, str]:
-    """Reason -> options becomes option -> reason."""
     return {option: reason for reason, options in reasons.items() for option in options.split()}
 
 

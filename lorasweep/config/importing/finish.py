@@ -190,7 +190,6 @@ def _yaml(value: Any) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    """A comment in lines; a long word stays whole."""
     return textwrap.wrap(
         text,
         _WIDTH,

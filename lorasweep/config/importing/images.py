@@ -134,7 +134,6 @@ def put_datasets(draft: Draft, given: Given, *, with_prior: bool, link_into: Pat
 
 
 def _tell_differing(draft: Draft, datasets: Sequence[Options], apart: Sequence[str]) -> None:
-    """Say which options are not the same for all datasets."""
     for name in dict.fromkeys(key for each in datasets for key in each if key not in apart):
         values = [each.get(name) for each in datasets]
         matters = name in draft.table.translated or (draft.table.matters(name) or (True, ""))[0]

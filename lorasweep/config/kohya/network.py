@@ -136,7 +136,6 @@ def _lycoris(draft: Draft) -> str:
 
 
 def _decomposed(draft: Draft, name: str) -> str:
-    """The adapter with `dora_wd`."""
     if name != "lora":
         draft.leave("network_args.dora_wd", f"only a LoRA can be decomposed here, not a {name}")
         return name

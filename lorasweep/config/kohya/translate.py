@@ -49,7 +49,6 @@ def _take_rates(draft: Draft) -> None:
 
 
 def _base(draft: Draft) -> None:
-    """Decide which frozen model, how it is read, and which noise levels are trained."""
     if base := flow.BASES.get(draft.take("network_module")):
         flow.put_base(draft, base)
         flow.put_levels(draft, base)
@@ -86,7 +85,6 @@ def _stable_diffusion(draft: Draft) -> None:
 
 
 def _buckets(draft: Draft) -> None:
-    """Decide the base's resolution and step, and the buckets."""
     width, height = _resolution(draft)
     has_buckets, step = draft.take("enable_bucket"), draft.take("bucket_reso_steps")
     low, high = draft.take("min_bucket_reso"), draft.take("max_bucket_reso")
@@ -159,7 +157,6 @@ def _precision(draft: Draft) -> None:
 
 
 def _brakes(draft: Draft, folder: str | None) -> None:
-    """Decide `regularization`: none, one or both."""
     limit, weight = draft.take("scale_weight_norms"), draft.take("prior_loss_weight")
     names = [name for name, on in (("scale_norm", limit), ("reg_images", folder)) if on]
     if names:

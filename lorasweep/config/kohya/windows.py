@@ -71,7 +71,6 @@ def as_options(fields: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], d
 
 
 def _network(fields: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """The network, and its arguments by their dotted names."""
     kind = _TABLE["lora_types"].get(fields.get("LoRA_type", "Standard"), {"module": fields.get("LoRA_type")})
     names["network_module"] = "LoRA_type"
     arguments = {field: field for field in kind.get("arguments", "").split()}
@@ -139,7 +138,6 @@ def in_sections(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _with_network(section: dict[str, Any]) -> dict[str, Any]:
-    """A section with the network that its arguments are of."""
     freezes_down, arguments = section.pop("fa", False), section.get("network_args")
     names = arguments if isinstance(arguments, Mapping) else ()
     module = None

@@ -159,7 +159,6 @@ def _optimizer(draft: Draft) -> None:
 
 
 def _levels(draft: Draft, base: str) -> None:
-    """Decide the noise levels of flow matching."""
     sigmoid, shift, by_size = "flow_sigmoid_scale", "flow_schedule_shift", "flow_schedule_auto_shift"
     if base in images.PREDICT_NOISE:
         for option in ("flow_use_uniform_schedule", sigmoid, shift, by_size):
