@@ -34,6 +34,7 @@ _NEXT = {
     Status.CRASHED: "the traceback is in error.txt there; the same command tries it again from its last step",
     Status.OUT_OF_MEMORY: "try train.batch_size=1, or free some memory and run the same command again",
 }
+NOT_KEPT = 3
 
 
 def run_train(options: argparse.Namespace) -> int:
@@ -258,9 +259,6 @@ def _print_whereabouts(folder: Path, mirrored: MirrorReport) -> None:
     if mirrored.message:
         print(f"MLflow         {mirrored.message}", file=sys.stdout if mirrored.ok else sys.stderr)
     print("look at them   lorasweep ui")
-
-
-NOT_KEPT = 3
 
 
 def run_judge(options: argparse.Namespace) -> int:

@@ -18,6 +18,10 @@ from lorasweep.core.errors import Problem
 from lorasweep.core.records import PlannedImage, Recipe, TrainOptions
 from lorasweep.data import order
 
+DRY_RUN_STEPS = 10  # fewer teach nothing
+MOST_STEPS = 10_000_000  # years of training: a typing error, or repeats where exposures were meant
+MOST_SEEN = 10_000_000  # images of an epoch, repeats counted; their order is held in memory
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -95,11 +99,6 @@ def _exposures(
         for index in batch:
             seen[index] += 1
     return seen
-
-
-DRY_RUN_STEPS = 10  # fewer teach nothing
-MOST_STEPS = 10_000_000  # years of training: a typing error, or repeats where exposures were meant
-MOST_SEEN = 10_000_000  # images of an epoch, repeats counted; their order is held in memory
 
 
 def epoch_problems(train: Sequence[PlannedImage]) -> Iterator[Problem]:

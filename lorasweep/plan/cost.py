@@ -30,6 +30,14 @@ from lorasweep.plan.trainable import trainable
 Work = Literal["train", "draw", "draw_one", "judge"]
 FORWARD_SHARE = 1 / 3  # of a training pixel's time: backward costs about two forwards
 LONG_ENOUGH_S = 0.2  # of drawing or judging, before its speed is worth remembering
+FP32_BYTES = 4
+# Of a checkpoint that can be continued, per trained number: itself, and what the optimizer notes beside it.
+# Adam and most others note two numbers, Lion one, Prodigy three to four, Adafactor hardly any.
+RESUMED = 1 + 2
+PNG_BYTES_PER_PX = 1.8  # measured: pictures drawn by a model hardly compress
+RECORDS_BYTES, RUNG_RECORDS_BYTES = 30_000, 40_000  # recipe, plan, log and metrics; more with every rung
+# Of one CPU worker with one thread, a LoRA on the dollhouse at batch 4: forward, backward, AdamW.
+DEFAULT_PIXELS_PER_S = 12.0 * 64 * 64
 
 
 def training_pixels(plan: Plan) -> float:
@@ -83,16 +91,6 @@ def _key(base: BaseOptions, work: Work) -> str:
 
 def _path() -> Path:
     return paths.cache() / "speed.json"
-
-
-FP32_BYTES = 4
-# Of a checkpoint that can be continued, per trained number: itself, and what the optimizer notes beside it.
-# Adam and most others note two numbers, Lion one, Prodigy three to four, Adafactor hardly any.
-RESUMED = 1 + 2
-PNG_BYTES_PER_PX = 1.8  # measured: pictures drawn by a model hardly compress
-RECORDS_BYTES, RUNG_RECORDS_BYTES = 30_000, 40_000  # recipe, plan, log and metrics; more with every rung
-# Of one CPU worker with one thread, a LoRA on the dollhouse at batch 4: forward, backward, AdamW.
-DEFAULT_PIXELS_PER_S = 12.0 * 64 * 64
 
 
 def pictures(plan: Plan, recipe: Recipe) -> int:

@@ -38,6 +38,10 @@ _LOOKS: tuple[tuple[Callable[[ImageFacts], bool], Level, str], ...] = (
     (lambda facts: facts.is_see_through, "note", "are see-through in parts, which become white: {}"),
     (lambda facts: facts.is_cmyk, "note", "are in CMYK, and may look otherwise on a screen: {}"),
 )
+_MOST_ENLARGED = 1.5  # beyond, the LoRA learns the blur of the enlargement
+_LEAST_KEPT = 1 / 3  # pixels along a side: beyond, a photo shrinks to a thumbnail
+_FEW_EXPOSURES, _ENOUGH_EXPOSURES = 30, 100  # per image; the common advice for characters is 100 to 250
+_MOST_BEGIN = 0.6  # a first tag of at least this share of captions is likely meant to be the trigger
 
 
 def find(
@@ -123,12 +127,6 @@ def _balance(root: Path, images: Sequence[PlannedImage]) -> Iterator[Finding]:
         places=[least],
         command=mending.renamed(folder.parent, {folder: renamed}),
     )
-
-
-_MOST_ENLARGED = 1.5  # beyond, the LoRA learns the blur of the enlargement
-_LEAST_KEPT = 1 / 3  # pixels along a side: beyond, a photo shrinks to a thumbnail
-_FEW_EXPOSURES, _ENOUGH_EXPOSURES = 30, 100  # per image; the common advice for characters is 100 to 250
-_MOST_BEGIN = 0.6  # a first tag of at least this share of captions is likely meant to be the trigger
 
 
 def find_planned(recipe: Recipe, plan: Plan) -> Iterator[str]:

@@ -23,6 +23,13 @@ from lorasweep.core.seeds import derive
 from lorasweep.data import captions
 from lorasweep.plan.dataset import Dataset
 
+PER_TIER = 2  # prompts; each is drawn at every weight and seed, so they are what sampling costs
+STRANGERS = 8  # of a drawn dataset: some resemble the subject sooner than others, whatever the recipe
+_FURTHER = 50_000  # added to the seed for those beyond PER_TIER (docs/decisions/2026-11-23-strangers.md)
+_MOST_PAIRED = 200  # captions whose tags are joined pair by pair; of more, so many by chance
+_COMMON = 0.6  # a tag in at least this share of captions belongs to the subject, not to one picture
+_SCENES = ("standing on a beach at sunset", "sitting in a library", "riding a bicycle in the rain")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
@@ -82,14 +89,6 @@ def by_base(recipe: Recipe, plan: Plan) -> list[ImageRequest]:
     options = recipe.sample
     both = (requests(recipe, plan, weights=(0.0,), seeds=s) for s in (options.rung_seeds, options.seeds))
     return list(dict.fromkeys(itertools.chain(*both)))
-
-
-PER_TIER = 2  # prompts; each is drawn at every weight and seed, so they are what sampling costs
-STRANGERS = 8  # of a drawn dataset: some resemble the subject sooner than others, whatever the recipe
-_FURTHER = 50_000  # added to the seed for those beyond PER_TIER (docs/decisions/2026-11-23-strangers.md)
-_MOST_PAIRED = 200  # captions whose tags are joined pair by pair; of more, so many by chance
-_COMMON = 0.6  # a tag in at least this share of captions belongs to the subject, not to one picture
-_SCENES = ("standing on a beach at sunset", "sitting in a library", "riding a bicycle in the rain")
 
 
 def write_prompts(recipe: Recipe, dataset: Dataset) -> dict[str, tuple[str, ...]]:

@@ -17,6 +17,13 @@ from lorasweep.core.errors import ConfigError, Problem
 _SUBJECT = "the trainer's config"
 _LARGEST_NUMBER = 2**63
 _DEEPEST = 100
+_BY_HAND = "docs/flags.md has its options beside lorasweep's: write a recipe file by it"
+# Keys that only one program writes -> what the file is, and the next step. First match wins.
+_KEYS = {
+    "nbformat": ("a notebook (JSON)", "give the TOML files that it wrote into its config folder"),
+    "adapter.type adapter.rank": ("a diffusion-pipe config", _BY_HAND),
+    "recipe": ("a recipe of lorasweep already", "give it to `lorasweep plan` as it is"),
+}
 
 
 def read(path: Path) -> Mapping[str, Any] | None:
@@ -89,16 +96,6 @@ def strange_numbers(at: str, value: Any, depth: int = 0) -> Iterator[str]:
             yield from strange_numbers(f"{at}[{index}]", inner, depth + 1)
     elif isinstance(value, int) and not -_LARGEST_NUMBER <= value < _LARGEST_NUMBER:
         yield f"{at} is a larger number than any option takes"
-
-
-_BY_HAND = "docs/flags.md has its options beside lorasweep's: write a recipe file by it"
-
-# Keys that only one program writes -> what the file is, and the next step. First match wins.
-_KEYS = {
-    "nbformat": ("a notebook (JSON)", "give the TOML files that it wrote into its config folder"),
-    "adapter.type adapter.rank": ("a diffusion-pipe config", _BY_HAND),
-    "recipe": ("a recipe of lorasweep already", "give it to `lorasweep plan` as it is"),
-}
 
 
 def named_by_keys(content: Any) -> tuple[str, str] | None:

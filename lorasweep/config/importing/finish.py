@@ -25,6 +25,12 @@ SaidT = TypeVar("SaidT", Line, Note, Problem)
 
 # May be on another machine, or only known to the person.
 _PLACES = ("base.path", "base.adapter", "dataset.path", "regularization.reg_images.path")
+_WIDTH = 108
+_TITLES = {
+    "untranslated": "Could not be translated",
+    "differs": "Translated, but not quite the same",
+    "left_out": "Left out, since they change nothing that is learned",
+}
 
 
 @dataclass(frozen=True)
@@ -111,14 +117,6 @@ def _can_be_mended(problem: Problem, draft: Draft) -> bool:
         if not any(note.reason == reason for note in draft.differs):
             draft.differ(option, reason)
     return problem.where in (*_PLACES, "optimizer.name")
-
-
-_WIDTH = 108
-_TITLES = {
-    "untranslated": "Could not be translated",
-    "differs": "Translated, but not quite the same",
-    "left_out": "Left out, since they change nothing that is learned",
-}
 
 
 def recipe_text(imported: Imported, *, source: str) -> str:

@@ -40,6 +40,15 @@ class Given:
     table: Table | None = None  # where the trainer's own is not that of its module
 
 
+@dataclass(frozen=True)
+class Folder:
+    """One folder of images."""
+
+    path: str  # as written, on whatever system
+    repeats: int  # times that each image is seen in an epoch
+    words: str | None = None  # for images without a caption; None where nothing says
+
+
 def read_beside(config: Path, dataset: Path | None, named: Any) -> Any:
     """Read a file that a config names as data: the one that is given, or that name, in the working folder or beside it.
 
@@ -189,15 +198,6 @@ def _repeats(draft: Draft, option: str, value: Any) -> int:
     if repeats != nearest:
         draft.leave(option, f"images are repeated a whole number of times: {nearest} is taken", repeats)
     return nearest
-
-
-@dataclass(frozen=True)
-class Folder:
-    """One folder of images."""
-
-    path: str  # as written, on whatever system
-    repeats: int  # times that each image is seen in an epoch
-    words: str | None = None  # for images without a caption; None where nothing says
 
 
 def put_folders(

@@ -20,6 +20,11 @@ from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft, Option, as_kind
 from lorasweep.plan.learning_rate import finds_step_size
 
+# Optimizers that find their own step size, by their classes' names: DAdaptLion, ProdigyPlusScheduleFree.
+_FINDS_ITS_STEP = re.compile(r"prodigy|d[-_]?adapt|^(l?dog|dowg|cocob)$", re.IGNORECASE)
+NOT_TRAINED_HERE = "such a base cannot be trained here"
+_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -34,10 +39,6 @@ class Kind:
     defaults: dict[str, Any] = field(default_factory=dict)
     note: str = ""  # how ours differs; empty when it does not
     has_own_rate: bool = False  # it stands in for one whose rate says nothing about its own
-
-
-# Optimizers that find their own step size, by their classes' names: DAdaptLion, ProdigyPlusScheduleFree.
-_FINDS_ITS_STEP = re.compile(r"prodigy|d[-_]?adapt|^(l?dog|dowg|cocob)$", re.IGNORECASE)
 
 
 def put_optimizer(
@@ -139,10 +140,6 @@ def _put_rates(draft: Draft, name: str, *, trains_text: bool, has_own_rate: bool
     draft.ignore(text, "is the same as the other rate")
     draft.ignore(rate, f"{unet} and {text} take its place")
     return True
-
-
-NOT_TRAINED_HERE = "such a base cannot be trained here"
-_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
 def put_base(draft: Draft, *, kind: str, path: str) -> str:

@@ -24,6 +24,7 @@ _READ_WITH = {
     "lr_scheduler_timescale": "inverse_sqrt",
 }
 _ARGUMENTS = "lr_scheduler_args"
+_SWITCHES = {"use_8bit_adam": "AdamW8bit", "use_lion_optimizer": "Lion"}  # old ones, which win, as there
 
 
 def translate_schedule(draft: Draft, *, steps: int | None, is_scheduled: bool) -> None:
@@ -146,9 +147,6 @@ def _stand_in(draft: Draft, option: str) -> None:
     draft.put("scheduler", "constant", option)
     _warmup(draft, scheduled=True)
     draft.leave(option, "no schedule of ours is that; a constant rate stands in for it")
-
-
-_SWITCHES = {"use_8bit_adam": "AdamW8bit", "use_lion_optimizer": "Lion"}  # old ones, which win, as there
 
 
 def translate_optimizer(draft: Draft) -> bool:

@@ -26,6 +26,7 @@ _OF_OTHER_BASES = tuple(_TABLE["prefixes"].split())
 _MARKS = ("LoRA_type", "max_resolution")
 _OFF: tuple[Any, ...] = (None, False, "", 0, "0", 0.0, [])
 _KNOWN = {*TABLE.translated, *TABLE.unsupported, *TABLE.harmless}
+_PARTS = {"args", "dataset_args"}
 
 
 def is_of_kohya_ss(content: Mapping[str, Any] | None) -> bool:
@@ -103,9 +104,6 @@ def _budget(fields: Mapping[str, Any], options: dict[str, Any], names: dict[str,
     if fields.get("lr_warmup_steps") in _OFF and isinstance(percent, int | float) and 0 < percent < 100:
         options["lr_warmup_steps"] = percent / 100
         names["lr_warmup_steps"] = "lr_warmup"
-
-
-_PARTS = {"args", "dataset_args"}
 
 
 def is_of_easy_training(content: Mapping[str, Any]) -> bool:
