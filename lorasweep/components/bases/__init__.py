@@ -60,6 +60,10 @@ def compute_as(base: Base, options: ComputeOptions) -> None:
         ("cudnn", kernels.enable_cudnn_sdp),
     ):
         enable(options.attention_backend in ("auto", name))
+    if base.device.type == "cpu" and base.dtype == torch.float32 and base.memory.storage == "plain":
+        from lorasweep.components.bases._onednn import use_onednn
+
+        use_onednn(denoiser)
     if options.channels_last:
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if options.dynamo_backend != "none":
