@@ -131,10 +131,13 @@ def _balance(root: Path, images: Sequence[PlannedImage]) -> Iterator[Finding]:
 
 def find_planned(recipe: Recipe, plan: Plan) -> Iterator[str]:
     """Find what a person's own images meet on their way into training; a drawn dataset's are made to measure."""
+    is_embedded = getattr(registry.load("base", recipe.base.name), "READABLE", False)
     if recipe.dataset.drawn:
+        if not is_embedded:
+            yield "the images are the embedded paper dolls: dataset.path=FOLDER trains on yours"
         return
     train = plan.train_images()
-    if not getattr(registry.load("base", recipe.base.name), "READABLE", False):
+    if not is_embedded:
         yield from _few_exposures(recipe, plan)
     elif recipe.base.path is None and median(image.enlargement for image in train) < _LEAST_KEPT:
         side = recipe.base.resolution

@@ -113,10 +113,11 @@ def _of_path(message: str, hint: str = "") -> Finding:
 
 def _folder_problems(folder: Path, family: Family, *, weights: bool) -> list[Finding]:
     index = find_object(folder / family.index)
+    kinds = ((f, read_object(folder / f.index).get("_class_name")) for f in FAMILIES)
+    other = next((f"override: base={f.name}" for f, kind in kinds if kind == f.pipeline), "")
     if index is None:
-        return [_of_path(f"must hold a readable {family.index}, got {folder}", _meant(folder))]
+        return [_of_path(f"must hold a readable {family.index}, got {folder}", other or _meant(folder, family))]
     if (kind := index.get("_class_name")) != family.pipeline:
-        other = next((f"override: base={f.name}" for f in FAMILIES if f.pipeline == kind), "")
         return [_of_path(f"must hold a {family.pipeline} ({family.title}), got {kind}", other)]
     found = [finding for part in family.classes for finding in _part_problems(folder / part, family, weights=weights)]
     found += [finding for part in family.tokenizers for finding in _tokenizer_problems(folder / part)]
@@ -167,7 +168,7 @@ def sibling_problems(path: Path, sibling: str, family: Family) -> list[Finding]:
     return []
 
 
-def _meant(folder: Path) -> str:
+def _meant(folder: Path, family: Family) -> str:
     """What a folder that is no base may have been meant for."""
     if (folder.parent / "model_index.json").is_file():
         return f"give the folder above: {folder.parent}"
@@ -175,7 +176,7 @@ def _meant(folder: Path) -> str:
         return "it is a LoRA's; give the base that it was made for"
     if files := sorted(folder.glob("*.safetensors")):
         return f"give one of its files: base.path={files[0]}"
-    return "give the folder that holds unet/, vae/, ..."
+    return f"give the folder that holds {family.denoiser}/, vae/, ..."
 
 
 def _part_problems(part: Path, family: Family, *, weights: bool) -> list[Finding]:

@@ -60,3 +60,4 @@ def test_the_questions_about_transformers_are_planned_on_any_of_them(
     data = plan_json(spec)
     assert len({arm["fingerprint"] for arm in data["arms"]}) == len(spec.arms) >= 7 and all(a.note for a in spec.arms)
     assert {tuple(arm["learning_rate"]) for arm in data["arms"]} == {("transformer",)}
+    assert data["warnings"] == ["the images are the embedded paper dolls: dataset.path=FOLDER trains on yours"]

@@ -472,6 +472,7 @@ def test_what_cannot_be_trained_is_refused(
     )
     assert "adapter.text_encoder must be false" in told("z_image", whole, "adapter.text_encoder=true")
     assert detect(whole) == "z_image" and detect(tiny_flow("anima")) == "anima"
+    assert "override: base=z_image" in told("anima", whole)
 
 
 @pytest.mark.parametrize(
