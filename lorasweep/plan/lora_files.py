@@ -60,9 +60,10 @@ def base_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
 
 def digests(recipe: Recipe) -> list[str]:
     """Digest the bytes of every file that is judged, or of the one that training starts from."""
+    if has_files(recipe):
+        return [files.file_digest(Path(path)) for path in recipe.adapter.options["paths"]]
     start = _start(recipe)
-    paths = map(Path, recipe.adapter.options["paths"]) if has_files(recipe) else [start] if start else []
-    return [files.file_digest(path) for path in paths]
+    return [files.file_digest(start)] if start else []
 
 
 def problems(recipe: Recipe) -> Iterator[Problem]:
