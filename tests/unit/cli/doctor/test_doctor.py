@@ -91,7 +91,7 @@ def test_disk(free: int, state: State, home: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(("free", "state"), [(2**20, State.WARN), (2**40, State.OK)])
 def test_memory(free: int, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_free_memory", lambda: free)
+    monkeypatch.setattr("lorasweep.core.machine.free_bytes", lambda: free)
 
     assert machine.memory().state is state
 
