@@ -424,6 +424,35 @@ def test_a_transformer_alone_takes_the_place_of_the_folders(tiny_flow: Callable[
     assert base.fingerprint == module.fingerprint(options[1]) != module.fingerprint(options[0])
 
 
+def test_an_anima_as_comfyui_has_it_takes_the_place_of_the_folders(
+    tiny_flow: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Its conditioner lies in the same file, of which the folder's own is kept."""
+    from safetensors.torch import load_file, save_file
+
+    from lorasweep.core.kohya_names import anima_name
+
+    folder, file = tiny_flow("anima"), tmp_path / "finetune.safetensors"
+    norms = {"time_embed.norm": "t_embedding_norm"} | {
+        f"attn{number}.norm_{each}": f"{kind}_attn.{each}_norm"
+        for number, kind in ((1, "self"), (2, "cross"))
+        for each in "qk"
+    }
+    weights = {
+        key: tensor * 1.01 for key, tensor in load_file(next((folder / "transformer").glob("*.safetensors"))).items()
+    }
+    native = {"net.llm_adapter.embed.weight": torch.ones(2, 2)}
+    for key, tensor in weights.items():
+        for ours, theirs in norms.items():
+            key = key.replace(ours, theirs)
+        module, _, end = key.rpartition(".")
+        native[f"net.{anima_name(f'transformer.{module}').removeprefix('diffusion_model.')}.{end}"] = tensor
+    save_file(native, file)
+    options = BaseOptions(name="anima", path=str(folder), weights=str(file), resolution=32, bucket_step=8)
+    base = importlib.import_module("lorasweep.components.bases.anima").load(options, device="cpu", precision="fp32")
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in base.denoiser.state_dict().items())
+
+
 _Z_IMAGE_NATIVE = {
     "all_final_layer.2-1.": "final_layer.",
     "all_x_embedder.2-1.": "x_embedder.",

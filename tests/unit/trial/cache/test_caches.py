@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tiny_training import make_plan, make_recipe
 
 from lorasweep.components.adapters import lora
 from lorasweep.components.bases import stable_diffusion
+from lorasweep.core import registry
+from lorasweep.core.records import BaseOptions
 from lorasweep.trial.cache.latents import LatentCache
 from lorasweep.trial.cache.store import Store
 from lorasweep.trial.cache.texts import TextCache
@@ -113,3 +116,21 @@ def test_embeddings_are_the_frozen_encoders_whoever_trains_it(base: Any, tmp_pat
     assert torch.equal(base.encode_captions(CAPTIONS)["embeds"], live)
     assert all(parameter.requires_grad for parameter in adapter.parameters()["text_encoder"])
     adapter.remove()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["z_image", "qwen_image", "krea2", "chroma"])
+def test_a_language_models_states_are_kept_without_padding_and_in_the_precision_of_training(
+    name: str, tiny_flow: Callable[[str], Path], tmp_path: Path
+) -> None:
+    options = BaseOptions(name=name, path=str(tiny_flow(name)), resolution=32, bucket_step=8)
+    base = registry.load("base", name).load(options, device="cpu", precision="bf16")
+    captions = ["zkw", "zkw, red hair, blue dress, standing, outstretched arms"]
+    TextCache(base, Store(tmp_path / "cache")).warm(captions)  # together
+    texts = TextCache(base, Store(tmp_path / "cache"))
+    for caption in captions:
+        found, alone = texts.embed([caption]), base.encode_captions([caption])
+        assert all(torch.equal(found[key], alone[key]) for key in ("embeds", "mask")) and found["mask"].all()
+        assert found["embeds"].dtype == torch.bfloat16
+    both = texts.embed(captions)["mask"].sum(1).tolist()
+    assert both == [texts.embed([caption])["embeds"].shape[1] for caption in captions] and both[0] < both[1]
