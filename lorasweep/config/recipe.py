@@ -92,7 +92,7 @@ def check_recipe(overrides: Sequence[Override], problems: list[Problem]) -> Reci
 def _bind_groups(tree: Tree, problems: list[Problem]) -> dict[str, Any]:
     values = tree.values
     known = {field.name for field in dataclasses.fields(Recipe)}
-    for key in values.keys() - known:
+    for key in [key for key in values if key not in known]:
         message, hint = unknown("unknown key in a recipe", key, known), f"keys: {', '.join(sorted(known))}"
         groups = [group for group in sorted(known & values.keys()) if isinstance(values[group], Mapping)]
         if owners := [f"`{group}.{key}`" for group in groups if key in values[group]]:
