@@ -64,8 +64,8 @@ def put_base(draft: Draft, base: str) -> None:
     if versions := _VERSIONS.get(base):
         draft.ignore("model_version", f"is base={base}")
         if (asked := draft.take("model_version") or ("dev" if base == "flux2_klein" else versions[0])) not in versions:
-            what = f"must be {' or '.join(versions)}, got {asked}, which is distilled or no base that is here"
-            draft.problem("model_version", what, "train on that, and draw with the distilled one: sample.base")
+            what = f"must be {' or '.join(versions)}, got {asked}, which is not trained here"
+            draft.problem("model_version", what, "what is distilled can draw: sample.base")
     for file in _FILES:
         draft.ignore(file, "comes with the base's folder")
     for option in _OF_NOISE:

@@ -1,4 +1,4 @@
-"""The base: its tokenizer, its captions, the parts of its training, and the pipeline that ships."""
+"""The base: its tokenizer, its captions, the parts of its training, and the pipelines that ship."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from torch import nn
 
-from lorasweep.dollhouse import weights_dir
+from lorasweep.dollhouse import flow_weights_dir, weights_dir
 from lorasweep.dollhouse.reader import Reader
 from lorasweep.dollhouse.world import ATTRIBUTES, sample_spec, tags
 from tools.pretrain_dollhouse.__main__ import build_parser
@@ -28,6 +28,15 @@ QUIET = CaptionNoise(empty=0.0, sparse=0.0, drop=0.0, shuffle=0.0, junk=0.0)
 def pipeline() -> StableDiffusionPipeline:
     torch.set_num_threads(1)
     loaded = StableDiffusionPipeline.from_pretrained(weights_dir(), safety_checker=None)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+@pytest.fixture(scope="module", params=["dollhouse", "dollhouse_flow"])
+def either(request: pytest.FixtureRequest, pipeline: StableDiffusionPipeline) -> DiffusionPipeline:
+    if request.param == "dollhouse":
+        return pipeline
+    loaded = DiffusionPipeline.from_pretrained(flow_weights_dir())
     loaded.set_progress_bar_config(disable=True)
     return loaded
 
@@ -105,13 +114,11 @@ def test_parser_knows_every_stage() -> None:
     assert (arguments.stage, arguments.seed) == ("unet", 0)
 
 
-def test_shipped_folder_is_small_and_described() -> None:
-    assert folder_megabytes(weights_dir()) <= 16.0
-    assert (weights_dir() / "README.md").read_text().startswith("#")
-
-
-def test_shipped_configs_name_no_local_path() -> None:
-    configs = list(weights_dir().rglob("*.json"))
+@pytest.mark.parametrize("folder", [weights_dir(), flow_weights_dir()], ids=lambda folder: folder.name)
+def test_shipped_folder_is_small_and_described_and_names_no_local_path(folder: Path) -> None:
+    assert folder_megabytes(folder) <= 16.0
+    assert (folder / "README.md").read_text().startswith("#")
+    configs = list(folder.rglob("*.json"))
     assert len(configs) >= 5
     assert [path.name for path in configs if "_name_or_path" in path.read_text()] == []
 
@@ -122,13 +129,13 @@ def test_shipped_pipeline_samples_out_of_the_box(pipeline: StableDiffusionPipeli
     assert pipeline("1girl", num_inference_steps=1).images[0].size == (64, 64)
 
 
-def test_samples_follow_their_seed(pipeline: StableDiffusionPipeline) -> None:
-    first, second, third = (sample(pipeline, ["1girl"], (64, 64), steps=3, seed=s) for s in (0, 0, 1))
+def test_samples_follow_their_seed(either: DiffusionPipeline) -> None:
+    first, second, third = (sample(either, ["1girl"], (64, 64), steps=3, seed=s) for s in (0, 0, 1))
     assert torch.equal(first, second) and not torch.equal(first, third)
 
 
-def test_shipped_base_draws_what_is_asked(pipeline: StableDiffusionPipeline) -> None:
-    found = base_quality(pipeline, Reader.load(), [(64, 64)], count=8, seed=0, steps=8)[(64, 64)]
+def test_shipped_base_draws_what_is_asked(either: DiffusionPipeline) -> None:
+    found = base_quality(either, Reader.load(), [(64, 64)], count=8, seed=0, steps=8)[(64, 64)]
     assert found["mean"] > 0.75
 
 
