@@ -26,10 +26,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lorasweep.components.bases import _families, compute_as
+from lorasweep.components.bases import _families, _footprint, compute_as
 from lorasweep.components.bases._loaded import DTYPES
 from lorasweep.config import compose_recipe
-from lorasweep.core import registry
 from lorasweep.core.records import BaseOptions, Bucket, ComputeOptions, MemoryOptions, Plan, PlannedImage, Recipe
 from lorasweep.plan import memory
 from lorasweep.trial.train.loop import advance
@@ -138,6 +137,7 @@ def make_base(shape: Shape, case: Case, device: str, *, small: bool) -> Any:
             denoiser = kind.from_config(config) if config else kind()
     finally:
         torch.set_default_dtype(torch.float32)
+    weights = {name: tuple(each.shape) for name, each in denoiser.named_parameters() if name.endswith("weight")}
     module, name = family.loaded
     schedule = diffusers.DDPMScheduler() if family.denoiser == "unet" else diffusers.FlowMatchEulerDiscreteScheduler()
     base = getattr(importlib.import_module(f"lorasweep.components.bases.{module}"), name)(
@@ -156,6 +156,8 @@ def make_base(shape: Shape, case: Case, device: str, *, small: bool) -> Any:
         pipeline="",
         scopes=family.scopes,
     )
+    px8 = {"block_out_channels": [1] * 4}  # of a VAE that takes nothing: none is asked here
+    base.footprint = _footprint.of_shapes(weights, family, texts=(), vae=0, vae_config=px8)
     base.keep()
     base.place(torch.device(device))
     compute_as(base, case.compute)
@@ -226,22 +228,15 @@ def measure(base: Any, shape: Shape, case: Case, side: int, *, seconds: float) -
         found["samples_per_s"] = done * case.batch * case.slots / taken
         if base.device.type == "cuda":
             found["peak_gib"] = torch.cuda.max_memory_allocated() / memory.GIB
-        denoiser = sum(math_of(tensor) for tensor in base.denoiser.parameters() if not tensor.requires_grad)
         trained = sum(parameter.numel() for parameter in slots[0].parameters())
         recipe, tiled = recipe_of(shape, case), dataclasses.replace(case.memory, tile_vae=True)
-        kept = registry.load("base", shape.family.name).KEPT
-        planned = memory.peak_gib(recipe, tiled, denoiser=denoiser, texts=[], kept=kept, trained=trained * case.slots)
+        planned = memory.peak_gib(recipe, tiled, base.footprint, trained=trained)
         if case.slots == 1 and side == shape.side:
             found["planned_gib"] = planned
         return found
     finally:
         for slot in slots:
             slot.close()
-
-
-def math_of(tensor: torch.Tensor) -> int:
-    """How many numbers a stored tensor stands for: nf4 has two in a byte."""
-    return tensor.numel() * (2 if tensor.dtype == torch.uint8 else 1)
 
 
 def step(base: Any, slots: Sequence[Slot], steps: int) -> None:

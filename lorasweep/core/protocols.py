@@ -114,12 +114,16 @@ def frozen_weight(layer: Any) -> torch.Tensor:
     return found
 
 
+# Pixels that a base is asked about at a time where no gradient is wanted: two pictures of 1024 px, eight of 512.
+ASKED_PX = 2 * 1024**2
+
+
 class Base(Protocol):
     """A loaded base model, frozen. One per process, shared by every slot.
 
     `lorasweep/components/bases/<name>.py` has `load(options: BaseOptions, *, device: str, precision: str, memory:
     MemoryOptions) -> Base`, and torch-free `PARTS`, `SCOPES`, `problems`, `fingerprint`, `noise`, `weight_shapes`,
-    `footprint`, `largest_rank` and `text_window`; with `sibling_problems`, its `load` and `fingerprint`
+    `VERSIONS`, `footprint`, `largest_rank` and `text_window`; with `sibling_problems`, its `load` and `fingerprint`
     take a `sibling: str` too.
     """
 

@@ -14,15 +14,19 @@ from typing import Any
 
 from lorasweep.core import registry
 from lorasweep.core.errors import Problem
+from lorasweep.core.protocols import ASKED_PX
 from lorasweep.core.records import Footprint, MemoryOptions, Recipe
 from lorasweep.plan.trainable import trainable
 
 GIB = 2**30
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 _STORED = {"fp8": 1.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}  # nf4: and a scale of fp32 for 64
-TRAINED_BYTES = 16  # per number: itself, its gradient and two of an optimizer's, all fp32
-_DECODED = 12  # bytes per pixel and channel that decoding in fp32 takes: the widest layer at the picture's size, thrice
+_TRAINED = 16  # per number: itself, its gradient and two of an optimizer's, all fp32
+# Bytes per pixel and channel that a VAE takes in fp32, by the channels where it has most: measured on a CPU, on SDXL's.
+_DECODED, _ENCODED = 12, 6
 _TILE_PX = 512 * 512
+_ASKED = 0.3  # of what is kept with gradient checkpointing: what a forward pass takes that keeps nothing
+_ROWS = 16  # of a forward pass that draws or judges: eight pictures, with and without their prompts
 _LEFT = 0.05  # of a denoiser whose blocks wait: what is outside them, and the layer that visits
 _CONTEXT = 0.8  # GiB that CUDA and its libraries take, or Python and torch of the machine's memory
 _WORTH = 0.1  # GiB, for which a lever is turned on that does not make it fit
@@ -87,13 +91,15 @@ def peak_gib(recipe: Recipe, memory: MemoryOptions, base: Footprint, *, trained:
     weights = base.denoiser * _STORED.get(memory.storage, number) * (_LEFT if memory.offload_denoiser else 1)
     texts = [numbers * number for numbers in base.texts]
     waiting = memory.offload_text_encoders  # until one after the other visits to read
-    weights += base.vae * _BYTES["fp32"] + (0 if waiting else sum(texts)) + slots * trained * TRAINED_BYTES
+    weights += base.vae * _BYTES["fp32"] + (0 if waiting else sum(texts)) + slots * trained * _TRAINED
     kept = base.recomputed if memory.gradient_checkpointing else base.kept
     training = kept * number / _BYTES["bf16"] * side**2 * recipe.train.batch_size * slots
     drawn_px = (recipe.sample.width or side) * (recipe.sample.height or side)
+    asking = _ASKED * base.recomputed * number / _BYTES["bf16"] * min(_ROWS * drawn_px, max(drawn_px, ASKED_PX))
     decoding = _DECODED * base.widest * (min(drawn_px, _TILE_PX) if memory.tile_vae else drawn_px)
+    encoding = _ENCODED * base.widest * side**2
     reading = max(texts, default=0.0) if waiting else 0.0
-    return (weights + max(training, decoding, reading)) / GIB + _CONTEXT
+    return (weights + max(training, asking, decoding, encoding, reading)) / GIB + _CONTEXT
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ class Room:
 
     def __str__(self) -> str:
         """For people."""
-        shared = f", which {self.workers} workers share" if self.workers > 1 else ""
+        shared = f" that {self.workers} workers share" if self.workers > 1 else ""
         return f"{self.gib:.1f} GiB of {'a GPU' if self.on_gpu else 'this machine'}{shared}"
 
 
@@ -130,7 +136,7 @@ def warnings(taken: Mapping[str, Any]) -> Iterator[str]:
     """Warn of a device that is too small, by what `taken` found."""
     if taken and taken["gib"] > taken["room_gib"]:
         hint = "memory=8gb, train.batch_size=1, base.resolution or fewer launcher.workers take less"
-        yield f"about {taken['gib']} GiB of memory are needed, and a trial has {taken['room']}: {hint}"
+        yield f"about {taken['gib']} GiB of memory are needed, and a worker has {taken['room']}: {hint}"
 
 
 def resolve(recipe: Recipe, room: Room | None, *, slots: int = 1) -> MemoryOptions:

@@ -109,9 +109,11 @@ class TrialResources:
         return digest([recipe.base.name, bases.fingerprint(recipe), *where])
 
     def _memory(self, recipe: Recipe) -> MemoryOptions:
-        """What is traded for room on the recipe's device."""
+        """What is traded for room on the recipe's device; trials that share a base in use have the same."""
         import torch
 
+        if self.adapters:
+            return next(iter(self._bases.values())).memory
         device = _device(recipe.train.device)
         on_gpu = device.startswith("cuda")
         total = torch.cuda.get_device_properties(device).total_memory if on_gpu else machine.total_bytes()

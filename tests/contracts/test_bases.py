@@ -46,12 +46,15 @@ def base(request: pytest.FixtureRequest) -> Base:
     assert module.problems(options) == []
     loaded: Base = module.load(options, device="cpu", precision="fp32")
     assert loaded.fingerprint == module.fingerprint(options)
-    frozen = [each for each in loaded.text_encoders if each not in loaded.parts.values()]  # type: ignore[attr-defined]
-    sizes = [
-        sum(tensor.numel() for name, tensor in each.named_parameters() if name.endswith("weight")) for each in frozen
-    ]
-    assert [*module.text_numbers(options).values()] == sizes
+    held: Any = loaded
+    told = module.footprint(options)
+    assert (told.denoiser, told.vae) == (numbers(held.denoiser), numbers(held.vae))
+    assert sorted(told.texts) == sorted(map(numbers, held.text_encoders))
     return loaded
+
+
+def numbers(module: torch.nn.Module) -> int:
+    return sum(tensor.numel() for name, tensor in module.named_parameters() if name.endswith("weight"))
 
 
 @torch.no_grad()

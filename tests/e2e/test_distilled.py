@@ -159,6 +159,9 @@ def test_a_distilled_base_is_trained_with_an_adapter_that_is_out_while_drawing(
     save_file({f"diffusion_model.{names[0]}.lora_A.weight": torch.ones(4, 3)}, file)
     assert main(["plan", "base=z_image", f"base.path={still}", *SIZE, f"base.adapter={file}"]) == 2
     assert "base.adapter  must be a LoRA of the denoiser" in capsys.readouterr().err
+    save_file({key: tensor * torch.nan for key, tensor in factors.items()}, file)
+    assert main(["plan", "base=z_image", f"base.path={still}", *SIZE, f"base.adapter={file}"]) == 2
+    assert "tensors hold NaN" in capsys.readouterr().err
 
 
 def test_what_cannot_draw_in_a_bases_place_is_refused_and_fp8_keeps_both(

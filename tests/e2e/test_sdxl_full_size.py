@@ -1,7 +1,11 @@
-"""One step of a full-size SDXL with random weights on the CPU, with the levers of memory=8gb that a CPU has."""
+"""One step of a full-size SDXL with random weights on the CPU, with the levers of memory=8gb that a CPU has.
+
+python -m pytest -m slow -s tests/e2e/test_sdxl_full_size.py      (21 GiB of free memory, Linux)
+"""
 
 from __future__ import annotations
 
+import gc
 import resource
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,11 @@ import shipped
 import torch
 
 from lorasweep.components.adapters import lora
-from lorasweep.components.bases import _stored, sdxl
+from lorasweep.components.bases import _footprint, _stored, sdxl
+from lorasweep.components.bases._families import SDXL
+from lorasweep.config import compose_recipe
+from lorasweep.core.records import MemoryOptions
+from lorasweep.plan import memory
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +33,7 @@ def test_a_step_at_1024_px_takes_less_than_20_gb() -> None:
         unet: Any = UNet2DConditionModel.from_config(config)
     finally:
         torch.set_default_dtype(torch.float32)
+    shapes = {name: tuple(each.shape) for name, each in unet.named_parameters() if name.endswith(".weight")}
     unet.requires_grad_(False)
     unet.enable_gradient_checkpointing()
     _stored.store(unet, "fp8", torch.bfloat16)
@@ -38,6 +47,8 @@ def test_a_step_at_1024_px_takes_less_than_20_gb() -> None:
     parameters = adapter.parameters()["unet"]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
     unet.train()
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     told = {
         "text_embeds": torch.randn(1, 1280).bfloat16(),
         "time_ids": torch.tensor([[1024.0, 1024, 0, 0, 1024, 1024]]),
@@ -50,3 +61,14 @@ def test_a_step_at_1024_px_takes_less_than_20_gb() -> None:
     assert len(adapter.layers) == 722 and all(p.grad is not None for p in parameters)
     optimizer.step()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 < 20  # GiB
+
+    status = Path("/proc/self/status").read_text()
+    measured = int(status.partition("VmHWM:")[2].split()[0]) / 2**20
+    recipe = compose_recipe(
+        ["train.precision=bf16", "train.batch_size=1", "base.resolution=1024", "base.bucket_step=64"]
+    )
+    alone = _footprint.of_shapes(shapes, SDXL, texts=(), vae=0, vae_config={"block_out_channels": [1] * 4})
+    levers = MemoryOptions(gradient_checkpointing=True, storage="fp8", tile_vae=True)
+    estimated = memory.peak_gib(recipe, levers, alone, trained=sum(p.numel() for p in parameters))
+    print(f"{measured:.2f} GiB in a step, {estimated:.2f} estimated")
+    assert estimated == pytest.approx(measured, rel=0.25)

@@ -144,7 +144,7 @@ def _cost(data: dict[str, Any]) -> str:
         cost += f"; a GPU needs about {peak['']} GiB ({others})"
     if traded := [arm["memory"] for arm in data["arms"] if arm["memory"].get("turned_on")]:
         on = dict.fromkeys(lever for each in traded for lever in each["turned_on"])
-        cost += f"; for {traded[0]['room']} turned on: {', '.join(on)}"
+        cost += f"; to fit {traded[0]['room']}, turned on: {', '.join(on)}"
     if switches := dict.fromkeys(switch for arm in data["arms"] for switch in arm["compute"]):
         cost += f"; computed with {', '.join(switches)}"
     return cost

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping
 
 from lorasweep.components.bases._families import Family
 from lorasweep.core.original_names import original_names
-from lorasweep.core.safetensors_header import Tensor
 
 Shape = tuple[int, ...]
-Names = list[str]
+Wanted = tuple[list[str], Shape | None]  # a tensor: names that it may have, and its shape where that is known
 
 _WITHOUT_BIAS = re.compile(r".*(to_[qkv]|_embedding|text_projection)")
 # The second text encoder of an SDXL is OpenCLIP's, which keeps queries, keys and values in one tensor.
@@ -32,34 +31,14 @@ _OPEN_CLIP = {
 }
 
 
-def flaws(
-    held: Mapping[str, Tensor], modules: Mapping[str, Mapping[str, Shape]], family: Family
-) -> tuple[Names, Names]:
-    """Name the tensors that a checkpoint lacks, and those of another shape.
+def expected(modules: Mapping[str, Mapping[str, Shape]], family: Family) -> Iterator[Wanted]:
+    """Every tensor that a checkpoint holds.
 
     Args:
-        held: its tensors.
-        modules: shapes of weights by part, in diffusers' names; parts that are not there are not looked at.
+        modules: shapes of weights by part, in diffusers' names; of parts that are not there nothing is said, but for
+            the VAE, which is known.
         family: whose checkpoint it is.
     """
-    absent, unlike = [], []
-    for names, shape in expected(modules, family):
-        name = next((name for name in names if name in held), None)
-        if name is None:
-            absent.append(names[0])
-        elif shape is not None and not same_shape(held[name].shape, shape):
-            unlike.append(name)
-    return absent, unlike
-
-
-def same_shape(one: Shape, other: Shape) -> bool:
-    """Whether tensors hold the same: a linear layer may be a convolution of 1 x 1."""
-    short, long = sorted((one, other), key=len)
-    return long == (*short, *[1] * (len(long) - len(short)))
-
-
-def expected(modules: Mapping[str, Mapping[str, Shape]], family: Family) -> Iterator[tuple[list[str], Shape | None]]:
-    """Every tensor, by the names that it may have, with its shape where that is known."""
     for part, beginnings in zip(family.classes, family.held.values(), strict=True):
         if part in modules or part == "vae":
             for name, shape in dict(_tensors(part, modules.get(part, {}))).items():

@@ -7,12 +7,12 @@ is told at once, each as (key of the options, rule and value, next step).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lorasweep.components.bases import _families, _files
-from lorasweep.components.bases._checkpoint_names import flaws, same_shape
+from lorasweep.components.bases._checkpoint_names import Wanted, expected
 from lorasweep.components.bases._families import FAMILIES, Family
 from lorasweep.core import finite, registry
 from lorasweep.core.files import file_digest, find_object, read_object
@@ -30,6 +30,8 @@ _WIDTHS = "768 is Stable Diffusion 1.x, 1024 is 2.x, 2048 is XL"
 
 _MAKE_FOLDER = "save it once with diffusers: pipeline.save_pretrained(folder, safe_serialization=True)"
 _ANOTHER_COPY = "take another copy"
+_UNFINISHED = (".part", ".crdownload", ".download", ".aria2", ".incomplete", ".tmp")
+_NO_GGUF = "must not be GGUF, which is quantised, made for drawing only"
 _WHOLE_WEIGHTS = "give its weights in bf16, fp16 or plain fp8"
 # In the names of folders and files; FLUX.2's undistilled ones are called klein-base-4b and klein-base-9b.
 _DISTILLED = re.compile(
@@ -40,15 +42,20 @@ _DISTILLED = re.compile(
 def find_problems(path: Path, family: Family) -> list[Finding]:
     """Find everything that keeps `path` from being loaded."""
     if not path.exists():
-        return [_of_path(f"must exist, got {path}", "give a diffusers folder or a .safetensors file")]
+        leads = f", a link to {path.readlink()}, which is not there" if path.is_symlink() else ""
+        hint = "give a diffusers folder or a .safetensors file of this machine: nothing is downloaded"
+        return [_of_path(f"must exist, got {path}{leads}", hint)]
     if path.is_dir():
         return _folder_problems(path, family, weights=True)
     if not family.held:
         return [_of_path(f"must be a diffusers folder of {family.title}, got {path.name}")]
     if path.suffix in PICKLES:
         return [_of_path(f"must not be a pickle, which can run code when opened, got {path.name}", _MAKE_FOLDER)]
+    if path.suffix == ".gguf":
+        return [_of_path(f"{_NO_GGUF}, got {path.name}", _WHOLE_WEIGHTS)]
     if path.suffix != ".safetensors":
-        return [_of_path(f"must be a diffusers folder or a .safetensors file, got {path.name}")]
+        hint = "finish the download" if path.suffix in _UNFINISHED else ""
+        return [_of_path(f"must be a diffusers folder or a .safetensors file, got {path.name}", hint)]
     return _checkpoint_problems(path, family)
 
 
@@ -86,7 +93,7 @@ def weights_problems(weights: str | None, family: Family) -> Iterator[Finding]:
     elif file.suffix == ".gguf":
         yield (
             "weights",
-            f"must not be GGUF, which is quantised, made for drawing only, got {file.name}",
+            f"{_NO_GGUF}, got {file.name}",
             _WHOLE_WEIGHTS,
         )
     elif file.suffix != ".safetensors" or not file.is_file():
@@ -174,6 +181,8 @@ def _meant(folder: Path, family: Family) -> str:
         return f"give the folder above: {folder.parent}"
     if (folder / "adapter_config.json").is_file():
         return "it is a LoRA's; give the base that it was made for"
+    if pulled := sorted(folder.glob("snapshots/*/model_index.json")):
+        return f"give what a hub's cache holds there: {pulled[-1].parent}"
     if files := sorted(folder.glob("*.safetensors")):
         return f"give one of its files: base.path={files[0]}"
     return f"give the folder that holds {family.denoiser}/, vae/, ..."
@@ -301,25 +310,24 @@ def _width_problems(tensors: Mapping[str, Tensor], configs: Path, name: str) -> 
 def _flawed_parts(folder: Path, family: Family) -> Iterator[Finding]:
     """Weights that are missing or of another shape, where it is known which there must be."""
     for part, modules in _files.known_shapes(folder, family).items():
-        held = {
-            name.removeprefix("text_model."): tensor
-            for file in _weight_files(folder / part)
-            for name, tensor in read_header(file).items()
-        }
-        wanted = {f"{module}.weight": shape for module, shape in modules.items()}
-        absent = [name for name in wanted if name not in held]
-        unlike = [name for name, shape in wanted.items() if name in held and not same_shape(held[name].shape, shape)]
-        yield from _flaws(f"{part}/", absent, unlike)
+        headers = [read_header(file) for file in _weight_files(folder / part)]
+        held = {name.removeprefix("text_model."): tensor for header in headers for name, tensor in header.items()}
+        yield from _flaws(held, (([f"{name}.weight"], shape) for name, shape in modules.items()), f"{part}/")
 
 
-def _flaws(name: str, absent: list[str], unlike: list[str]) -> Iterator[Finding]:
+def _flaws(held: Mapping[str, Tensor], wanted: Iterable[Wanted], where: str, hint: str = "") -> Iterator[Finding]:
+    """Tensors that are missing, and those of another shape; a linear layer may be a convolution of 1 x 1."""
+    absent, unlike = [], []
+    for names, shape in wanted:
+        name = next((name for name in names if name in held), None)
+        if name is None:
+            absent.append(names[0])
+        elif shape is not None and [px for px in held[name].shape if px > 1] != [px for px in shape if px > 1]:
+            unlike.append(name)
     if absent:
-        hint = f"{_ANOTHER_COPY}; of a kin with fewer blocks (SSD-1B) give a diffusers folder"
-        yield _of_path(f"must be whole, got {name} without {some(absent)}", hint)
+        yield _of_path(f"must be whole, got {where} without {some(absent)}", f"{_ANOTHER_COPY}{hint}")
     if unlike:
-        yield _of_path(
-            f"must have weights of its family's shapes, got {name} with others: {some(unlike)}", _ANOTHER_COPY
-        )
+        yield _of_path(f"must have the shapes of its family, got {where} with others: {some(unlike)}", _ANOTHER_COPY)
 
 
 def _broken_parts(folder: Path, family: Family) -> list[Finding]:
@@ -374,7 +382,8 @@ def _incomplete(tensors: Mapping[str, Tensor], checkpoint: Path, family: Family)
     """Tensors that are missing or of another shape, where it is known which there must be."""
     known = _files.known_shapes(_files.config_folder(checkpoint, family), family)
     if "unet" in known:
-        yield from _flaws(checkpoint.name, *flaws(tensors, known, family))
+        hint = "; of a kin with fewer blocks (SSD-1B) give a diffusers folder"
+        yield from _flaws(tensors, expected(known, family), checkpoint.name, hint)
 
 
 def _broken(file: Path, name: str, beginnings: tuple[str, ...]) -> list[Finding]:

@@ -61,6 +61,8 @@ class Family:
         kept: what autograd keeps of a forward pass in bf16 with a LoRA on `attn-mlp`, for sizes of the denoiser: its
             `_footprint.width_of`, bytes per latent position and image, the same with gradient checkpointing and the
             largest block computed again. Counted on the meta device at 1024 px (SD 1.5 at 512 px).
+        versions: what exported files call them, by the width of the text: kohya's version, whether it is 2.x, and
+            modelspec's architecture; one without a second holds for all widths, none says nothing.
         distilled_shift: of their drawing, where it is not the one that their scheduler's config says.
     """
 
@@ -87,6 +89,8 @@ class Family:
     distilled: tuple[str, str, bool] | None = None
     distilled_shift: float | None = None
     kept: tuple[tuple[int, int, int], ...] = ((137_952, 336_000, 126_100), (253_864, 616_000, 106_200))
+
+    versions: Mapping[int, tuple[str, bool, str]] = field(default_factory=dict)
 
     @property
     def denoiser(self) -> str:
@@ -133,6 +137,7 @@ STABLE_DIFFUSION = Family(
     shipped=_HERE / "sd1",
     held=_COMMON | {"text encoder": ("cond_stage_model.transformer.text_model.", "cond_stage_model.model.")},
     mark="cond_stage_model.",
+    versions={768: ("sd_v1", False, "stable-diffusion-v1/lora"), 1024: ("sd_v2", True, "stable-diffusion-v2/lora")},
 )
 SDXL = Family(
     name="sdxl",
@@ -154,6 +159,7 @@ SDXL = Family(
         "second text encoder": ("conditioner.embedders.1.model.",),
     },
     mark="conditioner.embedders.1.",
+    versions={2048: ("sdxl_base_v1-0", False, "stable-diffusion-xl-v1-base/lora")},
 )
 _FLOW: dict[str, Any] = {
     "cut": True,
@@ -313,14 +319,23 @@ _NEVER = "lorasweep does not train these"
 _ALONE_HINT = "override: base={}, base.path=its diffusers folder, and this file as base.weights"
 
 _QUANTISED = "quantised, made for drawing only"
-QUANTISED_NAMES = r".*(\.absmax|\.quant_map|scale_weight|scaled_fp8|\.(weight_scale|comfy_quant))$"  # of tensors
+QUANTISED_NAMES = (
+    r".*(\.absmax|\.quant_map|scale_weight|scaled_fp8|\.(weight_scale|comfy_quant|qweight))$"  # of tensors
+)
 _OTHERS = (  # how some tensor's name begins, what the file is, next step
     (r".*(lora_(up|down|A|B|te|unet)|lora\.(up|down)\.|lycoris_|hada_w|lokr_w)", "a LoRA", _OF_BASE),
     (QUANTISED_NAMES, _QUANTISED, _WHOLE),
-    (r"(controlnet_|control_model\.|input_hint_block|lllite_)", "a ControlNet", _OF_BASE),
+    (r"(controlnet_|control_model\.|input_hint_block|lllite_|lora_controlnet$)", "a ControlNet", _OF_BASE),
+    (r"body\.\d+\.(block1|in_conv)\.", "a T2I-Adapter", _OF_BASE),
     (r"(ip_adapter|image_proj)\.", "an IP-Adapter", _OF_BASE),
     (r".*motion_modules\.", "a motion module", _OF_BASE),
     (r"(emb_params|string_to_param|clip_[gl])$", "an embedding of a few tokens", _OF_BASE),
+    (
+        r"(double_blocks\.\d+\.img_attn_qkv|blocks\.\d+\.self_attn\.q|.*time_stack|patchify_proj)\.",
+        "a video model",
+        _NEVER,
+    ),
+    (r"(clip_txt_mapper|effnet_mapper)\.", "a Stable Cascade", _NEVER),
     (r"edm_vpred", "a CosXL, which is noised in the EDM formulation", _NEVER),
     (r"edm_(mean|std)", "a Playground 2.5, which is noised in the EDM formulation", _NEVER),
     (r".*llm_adapter\.", "an Anima", _ALONE_HINT.format("anima")),
@@ -336,8 +351,10 @@ _OTHERS = (  # how some tensor's name begins, what the file is, next step
 )
 _ALONE = (  # one part, under the names that it has outside a checkpoint
     (r"(down_blocks|input_blocks)\.", "a UNet alone"),
-    (r"(encoder\.(down|mid|conv_in)|decoder\.(up|mid|conv_in)|post_quant_conv)", "a VAE alone"),
-    (r"(text_model|transformer\.resblocks|encoder\.block)\.", "a text encoder alone"),
+    (r"(first_stage_model\.)?(encoder\.(down|mid|conv_in)|decoder\.(up|mid|conv_in)|post_quant_conv)", "a VAE alone"),
+    (r"(text_model|transformer\.resblocks|encoder\.block|model\.(language_model\.)?layers)\.", "a text encoder alone"),
+    (r"(vision_model|visual)\.", "an image encoder alone"),
+    (r"(model\.0\.weight|conv_first\.)", "an upscaler"),
 )
 _EDITING = {9: "an inpainting UNet", 8: "a picture-editing UNet", 5: "a depth UNet"}  # by input channels
 

@@ -17,8 +17,10 @@ from lorasweep.components.bases._families import FAMILIES, STABLE_DIFFUSION, UNE
 from lorasweep.core import files
 from lorasweep.core.safetensors_header import read_header
 
-_SIZES = ("block_out_channels", "layers_per_block", "down_block_types", "transformer_layers_per_block")
-_SIZES += ("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size", "projection_dim")
+_SIZES = (  # what configs of parts say of the shapes of their weights
+    *("block_out_channels", "layers_per_block", "down_block_types", "transformer_layers_per_block"),
+    *("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size", "projection_dim"),
+)
 
 
 def config_folder(path: Path, family: Family) -> Path:
@@ -99,7 +101,7 @@ def known_shapes(configs: Path, family: Family) -> dict[str, dict[str, tuple[int
             found[part] = {name.removeprefix("text_model."): tuple(shape) for name, shape in shapes.items()}
         for name, shape in found.get(part, {}).items():
             if name.endswith(("attn2.to_k", "attn2.to_v")):  # Stable Diffusion 2.x is a 1.x that reads wider text
-                found[part][name] = (shape[0], own["cross_attention_dim"])
+                found[part][name] = (shape[0], own.get("cross_attention_dim", shape[1]))
     return found
 
 

@@ -20,7 +20,7 @@ import torch
 
 from lorasweep.components.bases import _stored
 from lorasweep.components.bases._files import vae_px
-from lorasweep.core.protocols import NoisePath, Text
+from lorasweep.core.protocols import ASKED_PX, NoisePath, Text
 from lorasweep.core.records import Frame, LatentShape, MemoryOptions
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -155,7 +155,7 @@ class LoadedBase:
         """Output of the denoiser's `_middle`; (B, D, h, w) fp32."""
         handle = self._middle().register_forward_hook(_stop_here)
         try:
-            self.predict(noisy_BCHW, t_B, text, frames)
+            self._answer(noisy_BCHW, t_B, text, frames)
         except _SeenEnough as seen:
             return self._feature_map(seen.output, noisy_BCHW).float()
         finally:
@@ -201,7 +201,18 @@ class LoadedBase:
         return without + guidance * (with_prompt - without)
 
     def predict(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
-        """See `protocols.Base`."""
+        """See `protocols.Base`; where no gradient is wanted, at most `ASKED_PX` at a time."""
+        height, width = noisy_BCHW.shape[-2:]
+        at_once = max(1, ASKED_PX // (height * width * self.latent.px**2))
+        if torch.is_grad_enabled() or len(noisy_BCHW) <= at_once:
+            return self._answer(noisy_BCHW, t_B, text, frames)
+        parts = [slice(start, start + at_once) for start in range(0, len(noisy_BCHW), at_once)]
+        rows = ({name: tensor[part] for name, tensor in text.items()} for part in parts)
+        asked = zip(parts, rows, strict=True)
+        return torch.cat([self._answer(noisy_BCHW[part], t_B[part], told, frames[part]) for part, told in asked])
+
+    def _answer(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
+        """Ask the denoiser; (B, C, H, W) fp32."""
         raise NotImplementedError
 
     def _path(self) -> NoisePath:

@@ -56,6 +56,11 @@ class Source:
         """See `Family.scopes`."""
         return self.family.scopes
 
+    @property
+    def VERSIONS(self) -> Mapping[int, tuple[str, bool, str]]:
+        """See `Family.versions`."""
+        return self.family.versions
+
     def place(self, options: BaseOptions) -> Path | None:
         """Where the base is; None when nobody says."""
         return Path(options.path).expanduser() if options.path else None

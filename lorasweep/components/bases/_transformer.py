@@ -40,8 +40,7 @@ class TransformerBase(LoadedBase):
         """Put captions together; shorter ones are filled up with zeros, which their masks leave out."""
         return {name: pad_sequence([row[name] for row in rows], batch_first=True) for name in rows[0]}
 
-    def predict(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
-        """Ask the transformer; (B, C, H, W) fp32."""
+    def _answer(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
         told = {
             name: tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
             for name, tensor in text.items()

@@ -53,8 +53,7 @@ class StableDiffusionBase(LoadedBase):
         stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0] if name != "embeds"}
         return {"embeds": torch.stack([padded(row["embeds"]) for row in rows]), **stacked}
 
-    def predict(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
-        """Ask the UNet; (B, C, H, W) fp32."""
+    def _answer(self, noisy_BCHW: torch.Tensor, t_B: torch.Tensor, text: Text, frames: Sequence[Frame]) -> torch.Tensor:
         answer_BCHW: torch.Tensor = self.unet(
             noisy_BCHW.to(self.device, self.dtype),
             t_B.to(self.device),

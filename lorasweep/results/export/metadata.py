@@ -22,11 +22,6 @@ from lorasweep.results.export import forms
 from lorasweep.results.export.forms import Form
 from lorasweep.results.runs import Checkpoint
 
-_FAMILIES = {  # by the width of the text embeddings: kohya's version, whether it is 2.x, modelspec's architecture
-    768: ("sd_v1", False, "stable-diffusion-v1/lora"),
-    1024: ("sd_v2", True, "stable-diffusion-v2/lora"),
-    2048: ("sdxl_base_v1-0", False, "stable-diffusion-xl-v1-base/lora"),
-}
 _ARGUMENTS = ("conv_dim", "conv_alpha", "factor")
 
 
@@ -81,9 +76,12 @@ def _network(adapter: Component, form: Form, rank: int | None) -> dict[str, Any]
 def _base(saved: Checkpoint, text_width: int | None, *, title: str) -> dict[str, Any]:
     base = saved.recipe.base
     path = Path(base.path) if base.path else None
-    version, is_v2, architecture = _FAMILIES.get(text_width or 0, (None, None, None))
+    module = registry.load("base", base.name)
+    versions = module.VERSIONS
+    known = next(iter(versions.values())) if len(versions) == 1 else versions.get(text_width)
+    version, is_v2, architecture = known or (None, None, None)
     try:
-        noised = registry.load("base", base.name).noise(base)
+        noised = module.noise(base)
     except ConfigError:  # the base has gone since
         noised = None
     spec = {
@@ -97,7 +95,7 @@ def _base(saved: Checkpoint, text_width: int | None, *, title: str) -> dict[str,
         **(spec if architecture else {}),
         "ss_zero_terminal_snr": noised and noised.zero_terminal_snr,
         "ss_sd_model_name": path.name if path else f"lorasweep {base.name}",
-        "ss_clip_skip": None if text_width == 2048 else base.clip_skip,  # SDXL has none
+        "ss_clip_skip": None if version == "sdxl_base_v1-0" else base.clip_skip,  # which has none
         "ss_resolution": f"({base.resolution}, {base.resolution})",
         "ss_base_model_version": version,
         "ss_v2": is_v2,

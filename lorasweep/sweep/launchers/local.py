@@ -22,10 +22,13 @@ def build(options: LaunchOptions, *, pack: Pack = PACK) -> WorkerPool:
 def packing(launcher: LauncherOptions, recipes: Sequence[Recipe], *, jobs: int, pack: Pack = PACK) -> tuple[int, str]:
     """How many trials a worker trains at a time, and why, for people."""
     found = room(launcher, recipes, jobs=jobs)
-    return choose(pack, recipes, gpu_gib=found.gib if found and found.on_gpu else None)
+    gpu_gib: float | None = 0.0  # of a GPU that does not tell
+    if found is not None:
+        gpu_gib = found.gib if found.on_gpu else None
+    return choose(pack, recipes, gpu_gib=gpu_gib)
 
 
 def room(launcher: LauncherOptions, recipes: Sequence[Recipe], *, jobs: int) -> Room | None:
-    """What each worker has of a device's memory; None where it is not known."""
+    """What each worker has of a device's memory; None where a GPU does not tell."""
     on_gpu = any(recipe.train.device != "cpu" for recipe in recipes)
     return room_of(supply_here(launcher, jobs=jobs, gpus_wanted=on_gpu))

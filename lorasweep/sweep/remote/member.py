@@ -143,7 +143,7 @@ class RemoteMember:
         try:
             self._line = line = self._reach()
             launcher = dataclasses.replace(self._options.launcher, threads=self.slot.threads, options={})
-            asked = {"gpu": self.slot.gpu, "sharers": self.slot.sharers}
+            asked: dict[str, Any] = {"gpu": self.slot.gpu, "sharers": self.slot.sharers}
             line.call("open", trial_module=self._options.trial_module, launcher=to_dict(launcher), **asked)
             self.place = Place(self.slot.node, self.slot.device)
             threading.Thread(target=self._deliver, args=(line,), daemon=True).start()
@@ -407,8 +407,8 @@ class RemoteLauncher:
         launcher = self._options.launcher
         workers, threads = share_out(launcher, gpus=len(gpus), cores=int(hello["cores"]), jobs=self.jobs)
         devices = list(gpus.items()) or [(None, "CPU")]
-        shared = {"threads": threads, "sharers": math.ceil(workers / len(devices))}
-        slots = [Slot(node, number, *devices[number % len(devices)], **shared) for number in range(workers)]
+        how = threads, math.ceil(workers / len(devices))
+        slots = [Slot(node, number, *devices[number % len(devices)], *how) for number in range(workers)]
         slots[0].line = line
         return slots
 

@@ -329,7 +329,7 @@ def visible_gpus() -> list[str]:
 
 
 def room_of(supply: Supply) -> Room | None:
-    """What each worker has of a device's memory, of the smallest GPU's; None where it is not known."""
+    """What each worker has of a device's memory, of the smallest GPU's; None where GPUs do not tell."""
     if not supply.gpus:
         return Room(gib=machine.total_bytes() / GIB / supply.sharers, workers=supply.sharers, on_gpu=False)
     if shutil.which("nvidia-smi") is None:

@@ -122,6 +122,18 @@ def test_a_file_that_does_not_fit_is_refused_by_the_plan(
     assert told in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_file_of_a_training_that_diverged_is_refused_by_the_plan(
+    home: Path, made: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = load_file(made)
+    next(iter(tensors.values()))[0] = torch.nan
+    save_file(tensors, home / "diverged.safetensors")  # without metadata, alpha is dim
+    assert (
+        main(["plan", "adapter.dim=4", "adapter.alpha=4", *tiny, f"adapter.init={home / 'diverged.safetensors'}"]) == 2
+    )
+    assert "1 tensors hold NaN or infinity" in " ".join(capsys.readouterr().err.split())
+
+
 def test_what_is_no_lora_of_this_base_is_refused(
     home: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

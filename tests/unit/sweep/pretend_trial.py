@@ -62,7 +62,8 @@ def cooking(
     step = files.read_json(checkpoint)["step"] if checkpoint.exists() else 0
     _log(folder, f"start {folder.name} {step}")
     surroundings = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
-    files.write_json(folder / "worker.json", {"pid": os.getpid(), **{k: os.environ.get(k) for k in surroundings}})
+    told = {"pid": os.getpid(), **resources.shares, **{k: os.environ.get(k) for k in surroundings}}
+    files.write_json(folder / "worker.json", told)
     files.write_json(folder / "provenance.json", {"code": code_digest()})
     _die_in("start", ways, folder)
     _event(folder, report, "start", step)

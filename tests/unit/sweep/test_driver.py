@@ -248,17 +248,19 @@ def test_an_output_folder_that_cannot_be_is_an_input_error(tmp_path):
         cook(spec({"a": {}}), tmp_path / "file" / "sweep")
 
 
-def test_each_worker_has_its_gpu_and_its_threads(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("gpus", "sharers"), [(["5", "GPU-7"], 1), (["5"], 2)])
+def test_each_worker_has_its_gpu_or_its_share_of_it_and_its_threads(tmp_path, monkeypatch, gpus, sharers):
     declared = spec(numbered_arms(2, step_s=0.05))
     on_gpu = [
         dataclasses.replace(arm, recipe=dataclasses.replace(arm.recipe, train=TrainOptions(max_steps=STEPS)))
         for arm in declared.arms
     ]
     declared = dataclasses.replace(declared, arms=tuple(on_gpu), launcher=LauncherOptions(workers=2, threads=3))
-    monkeypatch.setattr("lorasweep.sweep.workers.pool.visible_gpus", lambda: ["5", "GPU-7"])
+    monkeypatch.setattr("lorasweep.sweep.workers.pool.visible_gpus", lambda: gpus)
     cook(declared, tmp_path)
     seen = [read_json(path) for path in sorted(tmp_path.glob("*/worker.json"))]
-    assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in seen) == ["5", "GPU-7"]
+    assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in seen) == (gpus * 2)[:2]
+    assert {(each["sharers"], each["slots"]) for each in seen} == {(sharers, 1)}
     assert {each["OMP_NUM_THREADS"] for each in seen} == {"3"}
     assert os.environ.get("CUDA_VISIBLE_DEVICES") is None
 

@@ -299,6 +299,12 @@ def test_a_sick_machine_is_benched_and_the_sweep_completes(machines, tmp_path):
     assert not result.halted
 
 
+def test_workers_of_one_machine_know_that_they_share_it(machines, tmp_path):
+    folder = tmp_path / "outputs" / "sweep"
+    assert cook(elsewhere(machines, numbered_arms(2), workers=2, nodes=("gpu1",)), folder).exit_code == 0
+    assert {read_json(file)["sharers"] for file in folder.glob("*/worker.json")} == {2}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strike", [None, signal.SIGKILL])
 def test_one_recipe_is_trained_there_as_well(machines, home, strike):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tiny_checkpoint import all_names, headed
+from tiny_sdxl import change_json
 
 from lorasweep.cli import main
+from lorasweep.components.bases import _files, stable_diffusion
+from lorasweep.components.bases._checkpoint_names import expected
 from lorasweep.components.bases._families import SDXL, STABLE_DIFFUSION, Family
+from lorasweep.core.records import BaseOptions
 
 FAMILIES = pytest.mark.parametrize("family", [STABLE_DIFFUSION, SDXL], ids=lambda family: family.name)
 
@@ -61,3 +66,43 @@ def test_a_checkpoint_without_a_tensor_is_refused_by_plan(
     assert f"must be whole, got torn.safetensors without {gone} (take another copy" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+def problems(path: Path) -> str:
+    options = BaseOptions(name="stable_diffusion", path=str(path), resolution=512, bucket_step=64)
+    return " ".join(message for _, message, _ in stable_diffusion.problems(options))
+
+
+def test_a_second_stable_diffusion_is_a_first_that_reads_wider_text(tmp_path: Path) -> None:
+    configs = Path(shutil.copytree(STABLE_DIFFUSION.shipped, tmp_path / "second"))
+    change_json(configs / "unet" / "config.json", cross_attention_dim=1024)
+    change_json(configs / "text_encoder" / "config.json", hidden_size=1024, num_hidden_layers=23)
+    known = _files.known_shapes(configs, STABLE_DIFFUSION)
+    whole = {names[0]: list(shape or [1]) for names, shape in expected(known, STABLE_DIFFUSION)}
+    whole["cond_stage_model.model.ln_final.weight"] = [1024]
+    file, key = (
+        tmp_path / "second.safetensors",
+        "model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_v.weight",
+    )
+    assert whole[key] == [1280, 1024] and problems(headed(file, whole)) == ""
+    assert f"with others: {key}" in problems(headed(file, {**whole, key: [1280, 768]}))
+    del whole[key]
+    assert f"must be whole, got second.safetensors without {key}" in problems(headed(file, whole))
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"), [(None, "without conv_in.weight"), ([320, 4, 1, 1], "others: conv_in.weight")]
+)
+def test_a_folder_is_held_against_the_shapes_of_its_size(tmp_path: Path, shape: list[int] | None, said: str) -> None:
+    folder = Path(shutil.copytree(STABLE_DIFFUSION.shipped, tmp_path / "folder"))
+    for part, modules in _files.known_shapes(folder, STABLE_DIFFUSION).items():
+        held = {f"{module}.weight": list(found) for module, found in modules.items()}
+        stem = "diffusion_pytorch_model" if part == "unet" else "model"
+        headed(folder / part / f"{stem}.safetensors", held)
+    headed(folder / "vae" / "diffusion_pytorch_model.safetensors", {"encoder.conv_in.weight": [128, 3, 3, 3]})
+    assert problems(folder) == ""
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    held = {f"{m}.weight": list(s) for m, s in _files.known_shapes(folder, STABLE_DIFFUSION)["unet"].items()}
+    held.pop("conv_in.weight")
+    headed(weights, held | ({"conv_in.weight": shape} if shape else {}))
+    assert said in problems(folder)

@@ -31,6 +31,7 @@ UNET = {f"{U}input_blocks.0.0.weight": [320, 4, 3, 3], f"{U}input_blocks.4.1.x.a
 VAE = {"first_stage_model.decoder.conv_in.weight": [512, 4, 3, 3]}
 TE1 = {"conditioner.embedders.0.transformer.text_model.final_layer_norm.weight": [768]}
 TE2 = {"conditioner.embedders.1.model.ln_final.weight": [1280]}
+TE2_BLOCK = "conditioner.embedders.1.model.transformer.resblocks.0"
 XL = {**UNET, **VAE, **TE1, **TE2}
 WHOLE = {**all_names(SDXL), **XL}
 SD1_TEXT = {"cond_stage_model.transformer.text_model.final_layer_norm.weight": [768]}
@@ -87,10 +88,23 @@ def test_every_sdxl_needs_nothing_beside_it(tmp_path: Path) -> None:
         ({"transformer_blocks.0.img_mod.1.weight": [4, 4]}, "a Qwen-Image"),
         ({"txtfusion.projector.weight": [4, 4]}, "a Krea 2"),
         ({"adaln_single.linear.weight": [4, 4]}, "a PixArt"),
-        ({"model.0.weight": [64, 3, 3, 3]}, "nothing that is known"),
+        ({"model.0.weight": [64, 3, 3, 3]}, "an upscaler"),
+        ({"first_stage_model.encoder.conv_in.weight": [128, 3, 3, 3]}, "a VAE alone"),
+        ({"vision_model.encoder.layers.0.self_attn.q_proj.weight": [4, 4]}, "an image encoder alone"),
+        ({"model.layers.0.self_attn.q_proj.weight": [4, 4]}, "a text encoder alone"),
+        ({"lora_controlnet": [0], "input_blocks.1.0.in_layers.2.down": [4, 4]}, "a ControlNet"),
+        ({"body.0.block1.weight": [320, 320, 3, 3]}, "a T2I-Adapter"),
+        ({"double_blocks.0.img_attn_qkv.weight": [4, 4]}, "a video model"),
+        ({"blocks.0.self_attn.q.weight": [4, 4]}, "a video model"),
+        ({f"{U}input_blocks.1.0.time_stack.in_layers.0.weight": [320]}, "a video model"),
+        ({"clip_txt_mapper.weight": [4, 4]}, "a Stable Cascade"),
+        ({"transformer_blocks.0.attn.to_q.qweight": [4, 4]}, "quantised, made for drawing only"),
+        ({"what.ever": [4]}, "nothing that is known"),
         ({**UNET, **TE1, **TE2}, "got a.safetensors without a VAE"),
         ({**UNET, **VAE, **TE2}, "without a text encoder"),
         ({**XL, f"{U}input_blocks.4.1.x.attn2.to_k.weight": [640, 1024]}, "takes text of width 1024"),
+        ({**WHOLE, f"{U}input_blocks.0.0.weight": [320, 4, 1, 1]}, "family, got a.safetensors with others: model.diff"),
+        ({**WHOLE, f"{TE2_BLOCK}.attn.in_proj_weight": [1280, 1280]}, f"with others: {TE2_BLOCK}.attn.in_proj_weight"),
         (XL, "must be whole, got a.safetensors without model.diffusion_model.input_blocks.0.0.bias, "),
     ],
 )
@@ -109,6 +123,8 @@ def test_other_files_are_told_what_they_are(
         ("xl.safetensors", b"<!DOCTYPE html>", "a web page"),
         ("xl.safetensors", b"GGUF\x03\0\0\0", "a GGUF file"),
         ("xl.png", b"\x89PNG", "must be a diffusers folder or a .safetensors file"),
+        ("xl.gguf", b"GGUF\x03\0\0\0", "must not be GGUF"),
+        ("xl.safetensors.crdownload", b"\0", "finish the download"),
     ],
 )
 def test_what_is_no_file_of_weights_is_told(
@@ -116,6 +132,24 @@ def test_what_is_no_file_of_weights_is_told(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     assert said in refused(tmp_path / name, capsys)
+
+
+def test_what_is_not_here_is_not_fetched(
+    tiny_sdxl: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "linked.safetensors").symlink_to(tmp_path / "gone.safetensors")
+    assert f"a link to {tmp_path}/gone.safetensors, which is not there" in refused(
+        tmp_path / "linked.safetensors", capsys
+    )
+    assert "nothing is downloaded" in refused(Path("stabilityai/stable-diffusion-xl-base-1.0"), capsys)
+    weights = Path(shutil.copytree(tiny_sdxl, tmp_path / "xl")) / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.unlink()
+    weights.symlink_to("../../blobs/gone")
+    assert "cannot be read: No such file" in refused(tmp_path / "xl", capsys)
+    pulled = tmp_path / "models--some--base" / "snapshots" / "abc"
+    pulled.mkdir(parents=True)
+    (pulled / "model_index.json").write_text("{}")
+    assert f"a hub's cache holds there: {pulled}" in refused(pulled.parents[1], capsys)
 
 
 def spoil(part: str, **changes: Any) -> Callable[[Path], Any]:
