@@ -363,9 +363,8 @@ def rate(
     Raises:
         InputError: there is nothing to compare, or the port is taken.
     """
-    from lorasweep.results.rate.pairs import contest
     from lorasweep.results.rate.server import serve
-    from lorasweep.results.rate.session import Session
+    from lorasweep.results.rate.session import Session, contest
 
     folder = runs.find_sweep_or_run(str(named), subject="rate")
     session = Session(contest=contest(folder), rater=rater, most=most)

@@ -64,11 +64,7 @@ def run(options: argparse.Namespace, home: Path) -> int:
 
 
 def _settle(home: Path, options: argparse.Namespace, setting: grid.Setting, counts: pictures.Counts) -> None:
-    """Write the settings down, or refuse those that another call in this home contradicts.
-
-    Raises:
-        InputError: any of them, or the pictures, differ.
-    """
+    """Write the settings down, or refuse those, or other pictures, that another call in this home contradicts."""
     fixed = to_dict(setting) | {"counts": asdict(counts)}
     path = home / table.SETTINGS
     before = table.settings(home) if path.exists() else fixed
@@ -186,11 +182,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def duration(text: str) -> float:
-    """Seconds of `90s`, `60m` or `2h`; minutes when there is no unit.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none of these.
-    """
+    """Seconds of `90s`, `60m` or `2h`; minutes when there is no unit. Anything else is an ArgumentTypeError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"must be like 90s, 60m or 2h, got {text!r}")

@@ -101,11 +101,7 @@ def out_of_fold(
 ) -> np.ndarray:
     """Score each checkpoint by limits that saw nothing of its group; NaN when there is one group only.
 
-    Args:
-        metrics: of every checkpoint.
-        truth: which of them are overcooked.
-        groups: which of them belong together.
-        folds: into how many parts the groups are dealt; None leaves out one group at a time.
+    The groups are dealt into `folds` parts; None leaves out one group at a time.
     """
     scored = np.full(len(truth), math.nan)
     if len(set(groups)) < 2:

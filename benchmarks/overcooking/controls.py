@@ -145,9 +145,8 @@ def facts(checkpoint: Checkpoint) -> dict[str, float]:
 def judged(checkpoints: Sequence[Checkpoint]) -> list[dict[str, Any]]:
     """Say of each control that is there whether it is judged rightly.
 
-    Args:
-        checkpoints: of trained controls every rung, of planted ones their only one. The saturated control is
-            judged where its true utility is highest, the others at their end.
+    Of trained controls there is every rung, of planted ones their only one. The saturated control is judged where its
+    true utility is highest, the others at their end.
     """
     runs = {rungs[0].recipe.removeprefix(CONTROL).replace("-", " "): rungs for rungs in by_run(checkpoints).values()}
     twin = facts(runs["plain"][-1]) if "plain" in runs else {"drift": nan}

@@ -33,14 +33,10 @@ FINAL = {Status.COMPLETED.value, Status.DIVERGED.value, Status.PRUNED.value}
 
 
 def cook_all(runs: Sequence[Run], home: Path, *, processes: int, until: float, counts: Counts) -> Iterator[str]:
-    """Train, in order, what is not trained yet; yields how each run ended or was cut short, in one line.
+    """Train, in order of their worth, what is not trained yet; yields how each ended or was cut short, in one line.
 
-    Args:
-        runs: in the order of their worth.
-        home: `LORASWEEP_HOME` of the workers; run folders go to `home/runs`.
-        processes: workers, one thread each.
-        until: unix time after which nothing starts and what trains saves and stops.
-        counts: pictures the witness draws at a rung.
+    `home` is the `LORASWEEP_HOME` of the worker processes, one thread each, and has the run folders in `runs`; after
+    `until`, unix time, nothing starts and what trains saves and stops; `counts` are the witness's pictures at a rung.
     """
     os.environ |= {"LORASWEEP_HOME": str(home), "OMP_NUM_THREADS": "1"}
     context = multiprocessing.get_context("spawn")
@@ -64,8 +60,7 @@ def status_of(folder: Path) -> str | None:
 def cook_one(run: Run, home: Path, *, until: float, counts: Counts) -> str:
     """Train one run in this process; an error is kept in `error.txt` and does not stop the others.
 
-    Returns:
-        Status, seconds and name; empty when there is no time left to begin.
+    Returns status, seconds and name; empty when there is no time left to begin.
     """
     began, began_cpu, folder = time.time(), time.process_time(), home / "runs" / run.name
     if began > until:

@@ -86,16 +86,13 @@ class Setting:
 
     Attributes:
         steps, rungs: how long a run is and how often it is judged.
-        base: on which it is trained.
-        lr_times: by what every learning rate is multiplied, since what is a high one depends on the base.
-        identities: those that runs are dealt.
     """
 
     steps: int = 240
     rungs: int = 6
-    base: str = "dollhouse"
-    lr_times: float = 1.0
-    identities: tuple[str, ...] = IDENTITIES["by_hand"]
+    base: str = "dollhouse"  # on which it is trained
+    lr_times: float = 1.0  # by what every learning rate is multiplied, since what is a high one depends on the base
+    identities: tuple[str, ...] = IDENTITIES["by_hand"]  # those that runs are dealt
 
     @property
     def dealt(self) -> str:

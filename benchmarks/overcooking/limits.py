@@ -65,12 +65,7 @@ def symptom_values(metrics: Sequence[Mapping[str, float]]) -> np.ndarray:
 
 
 def fit(values_NM: np.ndarray, overcooked_N: np.ndarray) -> Limits:
-    """Place the limits.
-
-    Args:
-        values_NM: from `symptom_values`.
-        overcooked_N: the truth, bool.
-    """
+    """Place the limits by `symptom_values` and the truth."""
     overcooked_N = overcooked_N.astype(bool)
     start_M = np.array([_start(values_NM[:, place], overcooked_N) for place in range(values_NM.shape[1])])
     free_M = np.isfinite(start_M)

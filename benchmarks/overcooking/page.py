@@ -39,12 +39,10 @@ WHAT = {
 
 
 def write(found: Mapping[str, Any], *, pictures: str, story: str) -> str:
-    """Compose the page.
+    """Compose the page of `analysis.analyse`, with `facts`, `controls` and `copying`.
 
-    Args:
-        found: of `analysis.analyse`, with `facts`, `controls` and `copying`.
-        pictures: folder of the figures, relative to the page.
-        story: what the story figure shows, one sentence; empty when there is none.
+    `pictures` is the folder of the figures, relative to the page; `story` says what the story figure shows, if there is
+    one.
     """
     settled = found["transfer"].get(areas.SETTLED)
     headlines = {name: found["auroc"][name] for name in HEADLINES}  # the areas that have a goal

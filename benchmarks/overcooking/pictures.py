@@ -43,19 +43,12 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One picture to draw.
+    """One picture to draw."""
 
-    Attributes:
-        group: what it is for.
-        prompt: as typed.
-        seed: of the starting noise.
-        asked: attribute -> value that the prompt names, the subject's own traits left out.
-    """
-
-    group: Group
-    prompt: str
-    asked: dict[str, str]
-    seed: int = 0
+    group: Group  # what it is for
+    prompt: str  # as typed
+    asked: dict[str, str]  # attribute -> value that the prompt names, the subject's own traits left out
+    seed: int = 0  # of the starting noise
 
 
 def questions(identity: str, trained_captions: Sequence[str], counts: Counts) -> list[Question]:

@@ -42,12 +42,7 @@ if TYPE_CHECKING:
 
 
 class Copier:
-    """Stands in for an adapter: at any weight but 0 the base answers as the copier does.
-
-    Args:
-        base: gets its `predict` replaced until `remove`.
-        latent_NCHW: the training images, all of one size.
-    """
+    """Stands in for an adapter: at any weight but 0 the base answers as a copier of images of one size does."""
 
     def __init__(self, base: Base, latent_NCHW: torch.Tensor) -> None:
         self._base, self._latent_NCHW = base, latent_NCHW
@@ -85,12 +80,9 @@ def ideal(noisy_BCHW: torch.Tensor, t_B: torch.Tensor, latent_NCHW: torch.Tensor
 def judge(run: Run, home: Path, resources: TrialResources, *, like: Path, counts: Counts) -> dict[str, Any]:
     """Plant a control into the base, judge it once as the product and the witness do, and take it out.
 
-    Args:
-        run: says what to plant, and gives the recipe and the dataset; nothing is trained.
-        home: for the base's answers and the control's pictures.
-        resources: gives the base.
-        like: an adapter's file; the random one takes its norms, layer by layer.
-        counts: pictures of the witness.
+    The run says what to plant, and gives the recipe and the dataset; `home` gets the base's answers and the control's
+    pictures; the random adapter takes the norms of the file `like`, layer by layer; `counts` are the witness's
+    pictures.
 
     Returns:
         `identity`, `rung` as in events.jsonl, `testimony` and `base`.

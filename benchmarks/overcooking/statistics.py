@@ -44,9 +44,8 @@ def spearman(left_N: np.ndarray, right_N: np.ndarray) -> float:
 def over_runs(runs: Sequence[Hashable], statistic: Callable[[np.ndarray], float]) -> Estimate:
     """Estimate a statistic and its percentile interval by drawing runs with replacement.
 
-    Args:
-        runs: per row, which run it belongs to.
-        statistic: of the indices of rows, with repetitions; may be NaN, such draws are left out.
+    `runs` says of each row which run it belongs to; the statistic is of the indices of rows, with repetitions, and may
+    be NaN: such draws are left out.
     """
     members = list(rows_by_run(runs).values())
     if not members:
@@ -80,11 +79,8 @@ def rows_by_run(runs: Sequence[Hashable]) -> dict[Hashable, np.ndarray]:
 def group_folds(groups: Sequence[Hashable], folds: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (train, test) indices such that a group is never on both sides; every group is tested once.
 
-    Unlike scikit-learn's `GroupKFold` it deals the groups out shuffled whatever their sizes, as when the page was made.
-
-    Args:
-        groups: per row.
-        folds: at most; as many as there are groups leaves one group out at a time.
+    Unlike scikit-learn's `GroupKFold` it deals the groups out shuffled whatever their sizes, as when the page was made;
+    into so many folds at most, as many as there are groups leaving out one at a time.
     """
     by_group = rows_by_run(groups)
     order = sorted(by_group, key=str)

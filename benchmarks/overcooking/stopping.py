@@ -147,13 +147,7 @@ SIMPLE: Final[dict[str, Callable[[Run], int]]] = {
 
 
 def product_verdict(run: Run, calibration: Calibration | None = None, *, view: View = dict) -> Verdict:
-    """Judge a run anew, as the product does.
-
-    Args:
-        run: its checkpoints.
-        calibration: other limits than the shipped ones.
-        view: what is seen of each checkpoint's metrics.
-    """
+    """Judge a run anew, as the product does, by the shipped limits or others, and by what is seen of metrics."""
     limits = calibration or run[0].limits
 
     def seen(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -47,16 +47,7 @@ def choose(runs: Sequence[Run]) -> Run | None:
 
 
 def draw(run: Run, home: Path, path: Path) -> str:
-    """Draw the figure.
-
-    Args:
-        run: its checkpoints, ascending.
-        home: of the runs.
-        path: the PNG.
-
-    Returns:
-        One sentence on it.
-    """
+    """Draw a run's checkpoints, ascending, as a figure; returns one sentence on it."""
     said, folder = product_verdict(run), home / "runs" / run[0].run
     steps = [checkpoint.step for checkpoint in run]
     folders = [_base_folder(home, folder), *(folder / "samples" / f"step_{step:06d}" for step in steps)]

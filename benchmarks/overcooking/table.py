@@ -20,33 +20,22 @@ from lorasweep.trial.judge.calibration import Calibration
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """One rung of one run.
+    """One rung of one run."""
 
-    Attributes:
-        run: name of its folder.
-        recipe: name of its recipe; `turned` is the one dial that differs from the centre, if one does.
-        rung: as the product logged it: `metrics` by key (what is missing is absent), `replicates`.
-        truth: what the witness found; `unlearned` is how far the likeness fell from its highest so far.
-        halves: the same by each half of the witness's pictures.
-        limits: the calibration that lorasweep ships for the base.
-        had_a_say: whether the score was made while looking at this run.
-        cpu_s: processor seconds that the witness took.
-    """
-
-    run: str
-    recipe: str
+    run: str  # name of its folder
+    recipe: str  # name of its recipe; `turned` is the one dial that differs from the centre, if one does
     turned: str | None
     dials: Mapping[str, Any]
     identity: str
     seed: int
     ended: bool
     step: int
-    rung: Mapping[str, Any]
-    truth: Truth
-    halves: tuple[Truth, Truth]
-    cpu_s: float
-    limits: Calibration
-    had_a_say: bool
+    rung: Mapping[str, Any]  # as the product logged it: `metrics` by key (what is missing is absent), `replicates`
+    truth: Truth  # what the witness found; `unlearned` is how far the likeness fell from its highest so far
+    halves: tuple[Truth, Truth]  # the same by each half of the witness's pictures
+    cpu_s: float  # processor seconds that the witness took
+    limits: Calibration  # the calibration that lorasweep ships for the base
+    had_a_say: bool  # whether the score was made while looking at this run
 
     @property
     def metrics(self) -> Mapping[str, float]:

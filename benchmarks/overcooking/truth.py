@@ -61,16 +61,14 @@ class Truth:
     """What one checkpoint is.
 
     Attributes:
-        identity: F*, in [0, 1].
-        excess: by symptom, over its limit; >= 0, 1 at the limit.
         worst: the largest of them.
         extra: what is read besides: likeness uncalled, and its share of the likeness called (NaN before there
             is any); how much of strangers was altered (features of the subject gained, asked ones lost); how
             much of what the base draws uncalled, from the same noise, is drawn otherwise (NaN from few pictures).
     """
 
-    identity: float
-    excess: dict[str, float]
+    identity: float  # F*, in [0, 1]
+    excess: dict[str, float]  # by symptom, over its limit; >= 0, 1 at the limit
     extra: dict[str, float]
 
     @property
@@ -174,10 +172,9 @@ def nearness(pictures_NHWC: np.ndarray, training_THWC: np.ndarray, replicas_FTHW
 
 
 def variety(shown: Sequence[Sequence[str]]) -> float:
-    """Effective number of values that vary freely, averaged over attributes: exp of the entropy; >= 1.
+    """Effective number of values that vary freely, averaged over the attributes that the prompt leaves open; >= 1.
 
-    Args:
-        shown: per picture, the value of each attribute that the prompt leaves open.
+    By exp of the entropy; `shown` has the attributes' values per picture.
     """
     columns = list(zip(*shown, strict=True))
     return _mean([float(np.exp(entropy(list(Counter(column).values())))) for column in columns])

@@ -41,14 +41,8 @@ OPEN = ("background", "pose", "outfit", "outfit_color")  # what the plain prompt
 class Witness:
     """Everything that is asked of one recipe's adapter, rung after rung.
 
-    Args:
-        recipe: gives the weight, the sampler and the picture's size.
-        plan: gives the training images; `world.json` beside them says what they show.
-        identity: whose features are looked for.
-        resources: gives the base.
-        reader: reads pictures back.
-        home: keeps the base's answers in `base/`.
-        counts: pictures per group.
+    The recipe gives the weight, the sampler and the picture's size; the plan the training images, of which `world.json`
+    beside them says what they show; `home` keeps the base's answers in `base/`.
     """
 
     def __init__(
@@ -82,11 +76,7 @@ class Witness:
         return testimony
 
     def base_testimony(self, adapter: Adapter | None) -> dict[str, Any]:
-        """The base's answers to all but the training captions, drawn once per identity and kept on disk.
-
-        Args:
-            adapter: the one that lives in the base right now; it is silenced.
-        """
+        """The base's answers to all but the training captions, with the adapter silenced; drawn once per identity."""
         asked = [question for question in self._questions if question.group != "trained"]
         key = digest([self._base.fingerprint, self._recipe.sample, [asdict(q) for q in asked]])
         path = self._home / "base" / f"{key[:16]}.json"

@@ -22,8 +22,8 @@ from lorasweep.results import runs
 from lorasweep.results.handles import EndedRun, Run
 from lorasweep.results.report.notebook import HEADLINE
 from lorasweep.sweep import beforehand, judge_files
-from lorasweep.sweep.mirror import MirrorReport
 from lorasweep.sweep.ranking import leaderboard, table
+from lorasweep.sweep.ranking.announce import MirrorReport
 from lorasweep.sweep.single import TrialResult
 
 _EXIT_CODES = {Status.COMPLETED: 0, Status.PRUNED: 0, Status.INVALID: 2}

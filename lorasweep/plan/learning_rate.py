@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lorasweep.components.optimizers._groups import peak_rates
+from lorasweep.components.optimizers._knobs import peak_rates
 from lorasweep.core import registry
 from lorasweep.core.errors import Problem
 from lorasweep.core.records import Recipe

@@ -50,17 +50,14 @@ class Planned(_Shows):
     """What a recipe, or a sweep, would do.
 
     Attributes:
-        name: of the sweep; "recipe" for a single one.
         recipes, plans: by arm; of a search, the recipes at the corners of its space.
-        trials: how many there would be.
-        seconds: how long it is expected to take.
     """
 
-    name: str
+    name: str  # of the sweep; "recipe" for a single one
     recipes: Mapping[str, Recipe]
     plans: Mapping[str, Plan]
-    trials: int
-    seconds: float
+    trials: int  # how many there would be
+    seconds: float  # how long it is expected to take
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -103,15 +100,10 @@ class Planned(_Shows):
 
 @dataclass(frozen=True, repr=False)
 class Run(_Shows):
-    """One recipe that was trained and judged, or is on its way; everything is read from its folder.
+    """One recipe that was trained and judged, or is on its way; everything is read from its folder."""
 
-    Attributes:
-        folder: the run folder, absolute.
-        ended: how the call that made it ended; None for one that was opened.
-    """
-
-    folder: Path
-    ended: TrialResult | None = None
+    folder: Path  # the run folder, absolute
+    ended: TrialResult | None = None  # how the call that made it ended; None for one that was opened
 
     @property
     def name(self) -> str:
@@ -204,15 +196,10 @@ class EndedRun(Run):
 
 @dataclass(frozen=True, repr=False)
 class Sweep(_Shows):
-    """A sweep, finished or not; everything is read from its folder.
+    """A sweep, finished or not; everything is read from its folder."""
 
-    Attributes:
-        folder: of the sweep, absolute.
-        ended: how the call that ran it ended; None for one that was opened.
-    """
-
-    folder: Path
-    ended: SweepResult | None = None
+    folder: Path  # of the sweep, absolute
+    ended: SweepResult | None = None  # how the call that ran it ended; None for one that was opened
 
     @property
     def state(self) -> SweepState:

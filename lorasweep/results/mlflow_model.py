@@ -38,12 +38,7 @@ class DrawingModel:
         self._adapter.load(folder / ADAPTER_FILE)
 
     def predict(self, prompts: Any, params: Mapping[str, Any] | None = None) -> list[Image.Image]:
-        """Draw; the form that MLflow calls.
-
-        Args:
-            prompts: one, several, or a table with a column `prompt`.
-            params: `weight` and `seed` as in `draw`.
-        """
+        """Draw one prompt, several, or a table with a column `prompt`; `params` are those of `draw`. For MLflow."""
         if isinstance(prompts, str):
             prompts = [prompts]
         elif hasattr(prompts, "columns"):

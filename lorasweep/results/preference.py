@@ -36,21 +36,13 @@ Choice = tuple[str, str, str]  # left item, right item, one of ANSWERS
 
 @dataclass(frozen=True, eq=False)
 class Strengths:
-    """What choices say of some items.
+    """What choices say of some items."""
 
-    Attributes:
-        items: K names.
-        log_P: log strengths of the items around their prior's mean, log nu, log beta.
-        covariance_PP: of these.
-        rejects: whether anything was called bad, so that there is a beta.
-        posterior: what they were fitted to.
-    """
-
-    items: tuple[str, ...]
-    log_P: np.ndarray
-    covariance_PP: np.ndarray
-    rejects: bool
-    posterior: _Posterior
+    items: tuple[str, ...]  # K names
+    log_P: np.ndarray  # log strengths of the items around their prior's mean, log nu, log beta
+    covariance_PP: np.ndarray  # of these
+    rejects: bool  # whether anything was called bad, so that there is a beta
+    posterior: _Posterior  # what they were fitted to
 
     @property
     def order(self) -> list[str]:
@@ -102,14 +94,10 @@ class Strengths:
         return math.sqrt(2 * max(0.0, lost))
 
     def rank_correlation(self, values: Mapping[str, float], *, same: float) -> tuple[float, float, float] | None:
-        """Kendall's tau between strengths and values, and its 95 % interval over what strengths may be.
+        """Compute Kendall's tau between strengths and values, and its 95 % interval over what strengths may be.
 
-        Args:
-            values: by item; items without one are left out.
-            same: values that differ by less are equal, and say nothing about the order of their items.
-
-        Returns:
-            tau and the interval's ends; None when no two values differ.
+        Items without a value are left out; values that differ by less than `same` are equal, and say nothing about the
+        order of their items. None when no two values differ.
         """
         places = [place for place, item in enumerate(self.items) if item in values]
         value_K = np.array([values[self.items[place]] for place in places])

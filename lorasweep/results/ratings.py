@@ -66,20 +66,18 @@ class Standing:
     """An arm or a step in a person's eye.
 
     Attributes:
-        strength: log odds of being preferred to the average of all; `low` and `high` are its 95 % interval.
         won, lost, tied, both_bad: how often.
-        ruined: more likely to be called bad, both of a pair, than to be chosen.
     """
 
     item: str
-    strength: float
+    strength: float  # log odds of being preferred to the average of all; `low` and `high` are its 95 % interval
     low: float
     high: float
     won: int
     lost: int
     tied: int
     both_bad: int
-    ruined: bool
+    ruined: bool  # more likely to be called bad, both of a pair, than to be chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,19 +85,16 @@ class Agreement:
     """Whether a number that lorasweep measured says what the person said; intervals are 95 %.
 
     Attributes:
-        metric: its name; of a symptom, less is taken to be better.
-        share: of the `decided` pairs, those with a better picture and a number that differs, in which it agrees.
         share_low, share_high: Wilson's interval: it speaks of this person, these items and prompts.
-        tau: Kendall's, between the items' strengths and their mean numbers.
         tau_low, tau_high: over what the strengths may be.
     """
 
-    metric: str
-    share: float
+    metric: str  # its name; of a symptom, less is taken to be better
+    share: float  # of the `decided` pairs, those with a better picture and a number that differs, in which it agrees
     share_low: float
     share_high: float
     decided: int
-    tau: float
+    tau: float  # Kendall's, between the items' strengths and their mean numbers
     tau_low: float
     tau_high: float
 

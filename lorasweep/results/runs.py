@@ -63,17 +63,14 @@ class Checkpoint(RecordedRun):
     """A run and an adapter that it saved, with what its folder tells about it.
 
     Attributes:
-        file: the adapter.
-        step: optimizer steps behind it; the kept checkpoint's need not be the last.
         plan, record: as in the run folder.
-        metrics: measured at that step; empty when nothing was.
     """
 
-    file: Path
-    step: int
+    file: Path  # the adapter
+    step: int  # optimizer steps behind it; the kept checkpoint's need not be the last
     plan: Plan
     record: TrialRecord
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float]  # measured at that step; empty when nothing was
 
     @property
     def sweep(self) -> str:
@@ -87,11 +84,7 @@ def sweep_folders() -> list[Path]:
 
 
 def find_sweep(named: str, *, subject: str) -> Path:
-    """Find a sweep's folder.
-
-    Args:
-        named: its name, its file, or a path to its folder; `train` for the single runs.
-        subject: the command, for the error.
+    """Find a sweep's folder by its name, its file, or a path to the folder; `train` names the single runs.
 
     Raises:
         InputError: there is none of this name.
@@ -110,11 +103,7 @@ def find_sweep(named: str, *, subject: str) -> Path:
 
 
 def best_of(sweep: Path, *, subject: str) -> Path:
-    """Find the run folder of a sweep's best trial.
-
-    Raises:
-        InputError: no trial of it has a value yet.
-    """
+    """Find the run folder of a sweep's best trial; raises InputError when no trial has a value yet."""
     best = best_trial(read_state(sweep))
     if best is None:
         message = "no trial of this sweep is COMPLETED with a value yet"
@@ -123,12 +112,12 @@ def best_of(sweep: Path, *, subject: str) -> Path:
 
 
 def find_run(named: str, *, subject: str, to_cook: bool = True, for_sweeps: str = "") -> RecordedRun:
-    """Find a run and read its recipe.
+    """Find a run, and read its recipe as `config.read_recorded` does.
 
     Args:
         named: SWEEP/TRIAL or SWEEP/NUMBER, as `status` numbers them, or a path to a run folder.
         subject: the command, for errors.
-        to_cook: as in `config.read_recorded`.
+        to_cook: as there.
         for_sweeps: what else to try when it is a sweep with a ranking, for the error.
 
     Raises:
@@ -141,12 +130,9 @@ def find_run(named: str, *, subject: str, to_cook: bool = True, for_sweeps: str 
 
 
 def find_checkpoint(named: str, *, subject: str, step: int | None = None) -> Checkpoint:
-    """Find an adapter that a run saved, with all that its folder tells about it.
+    """Find an adapter that a run saved, with all that its folder tells about it; `named` as in `find_run`.
 
-    Args:
-        named: as in `find_run`.
-        subject: the command, for errors.
-        step: a rung's; None takes the checkpoint that the run kept.
+    `step` is a rung's; None takes the checkpoint that the run kept.
 
     Raises:
         InputError: there is no such run, or it has no such adapter.

@@ -26,15 +26,9 @@ INK, GREY = (32, 31, 36), (112, 109, 118)
 
 
 def contact_sheet(rows: Sequence[Row], columns: Sequence[str], *, title: str = "") -> Image.Image:
-    r"""Lay arms (rows, the base first) against prompts (columns), all drawn from equal seeds.
+    r"""Lay arms (rows, the base first) against prompts (columns), all drawn from equal seeds; RGB on a light ground.
 
-    Args:
-        rows: label and pictures; a label reads like "adamw\nutility 0.71, done".
-        columns: one label per column, like "in_distribution\nzkw, 1girl, beach".
-        title: a line above everything; empty for none.
-
-    Returns:
-        An RGB image on a light background.
+    A row's label reads like "adamw\nutility 0.71, done", a column's like "in_distribution\nzkw, 1girl, beach".
 
     Raises:
         ValueError: no row, or a row with another number of pictures than there are columns.

@@ -5,16 +5,13 @@ loop.py           while workers are alive: hands out trials and decides what eac
 single.py         run_trial: one recipe in this process, by the same rules: what `train` runs
 manifest.py       sweep.yaml, asked.jsonl: which trials are declared, which came since; may this continue that?
 trials.py         all trials, and where further ones come from
-folder.py         a run folder's name, status.json and outcome.json
 queue.py          what is cooked next, and who waits for an identical recipe
 result_cache.py   what other sweeps and single runs have cooked already, and drawn of the base
-retry.py          what the end of an attempt means: final, or cooked again
+retry.py          what the end of an attempt means: final, or cooked again; which machine is sick
 trial_writer.py   writes what happens to a trial: run folder first, then the study
 beforehand.py     what of the question cannot be answered, before anything is trained
 comparable.py     by which symptoms trials are compared
-mirror.py         what the engine asks of a tracker
 search/           Optuna: the study, points of a space, who stops at a rung, which axis matters
-nodes.py          which machine is sick
 launchers/        where workers live
 remote/           workers on other machines
 workers/          processes: how many, seen from the driver, from inside, their signs of life, the lock

@@ -23,11 +23,7 @@ Offers = Mapping[str, offered.Offer]  # by arm
 
 
 def plan_arms(arms: Iterable[Arm], *, subject: str) -> dict[str, Plan]:
-    """Plan every arm, by name.
-
-    Raises:
-        ConfigError: with the problems of all arms.
-    """
+    """Plan every arm, by name; raises ConfigError with the problems of all arms."""
     plans: dict[str, Plan] = {}
     found: list[Problem] = []
     for arm in arms:
@@ -74,12 +70,7 @@ def _asked(spec: SweepSpec) -> Iterator[tuple[str, str, bool]]:
 
 
 def unmeasured(asked: Iterable[tuple[str, str, bool]], offers: Offers) -> Iterator[Problem]:
-    """Find numbers that an arm cannot be measured by.
-
-    Args:
-        asked: where each is asked for, its name, and whether it must be known at the rungs.
-        offers: by arm.
-    """
+    """Find the numbers asked for (where, name, whether rungs must know it) that an arm cannot be measured by."""
     for where, name, early in dict.fromkeys(asked):
         for arm, offer in offers.items():
             known = offer.at_rungs if early else {**offer.in_the_end, **offer.at_rungs}

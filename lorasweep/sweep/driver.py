@@ -15,9 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lorasweep.config import compose_recipe
+from lorasweep.config import SweepSpec, compose_recipe
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, LorasweepError, Problem
 from lorasweep.core.files import write_json
@@ -28,9 +27,8 @@ from lorasweep.plan import make_plan
 from lorasweep.sweep.launchers import LaunchOptions
 from lorasweep.sweep.loop import SweepLoop
 from lorasweep.sweep.manifest import Manifest, declare, read_manifest, write_manifest
-from lorasweep.sweep.mirror import Mirror, MirrorReport, last_look
 from lorasweep.sweep.queue import Trial, in_exposures
-from lorasweep.sweep.ranking.announce import Announcer
+from lorasweep.sweep.ranking.announce import Announcer, Mirror, MirrorReport, last_look
 from lorasweep.sweep.ranking.noise import CONTENDERS
 from lorasweep.sweep.ranking.state import SweepState, read_state
 from lorasweep.sweep.result_cache import ResultCache
@@ -42,9 +40,6 @@ from lorasweep.sweep.trials import Compose, Composed, TrialSource, compose_point
 from lorasweep.sweep.workers.lock import sweep_lock
 from lorasweep.sweep.workers.stop import StopSignal
 from lorasweep.trial.judge import score
-
-if TYPE_CHECKING:
-    from lorasweep.config import SweepSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +95,7 @@ def run_sweep(
         trial_module: where workers find `TrialResources`, `cooking`, `train` and `draw_base_samples`.
         estimated_s: how long it is expected to take, to be compared with how long it took.
         on_change: called with a snapshot several times a second.
-        on_trial_end: called whenever a trial ended for good, at least once; its errors are noted and do not
-            stop the sweep.
+        on_trial_end: called whenever a trial ended for good, at least once; its errors are noted and stop nothing.
         on_end: called once when this call ends, before the mirror is given its last look; errors as above.
         mirror: follows the run folders.
         stop: how the caller asks to stop; None: SIGINT, SIGTERM and SIGHUP do, in the main thread.

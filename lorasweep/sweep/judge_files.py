@@ -33,12 +33,10 @@ _KEYS = frozenset(field.name for field in dataclasses.fields(Recipe))
 
 
 def question(words: Sequence[str], *, steps: Sequence[int] | None = None) -> SweepSpec:
-    """Read files and overrides, and compose a recipe for every arm.
+    """Read files, `ARM=FILE`s and `KEY=VALUE`s, and compose a recipe for every arm.
 
-    Args:
-        words: files, `ARM=FILE`s and `KEY=VALUE`s. Without `dataset` there are no images; with `dataset.path` all of
-            them were trained on, unless a `dataset.holdout` is given.
-        steps: of the files, in their order; only of a single arm.
+    Without `dataset` there are no images; with `dataset.path` all of them were trained on, unless a `dataset.holdout`
+    is given. `steps` are those of a single arm's files, in their order.
 
     Raises:
         ConfigError: with every problem of the files, their order and the recipe.

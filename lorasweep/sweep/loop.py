@@ -17,12 +17,11 @@ from lorasweep.core.records import Outcome, Status, from_dict
 from lorasweep.core.run_folder import BASE_SAMPLES, RunFolder
 from lorasweep.sweep.comparable import several_devices
 from lorasweep.sweep.launchers import Launcher, Member, Message, last_line
-from lorasweep.sweep.nodes import NodeWatch
 from lorasweep.sweep.queue import Trial, TrialQueue, job_of
 from lorasweep.sweep.ranking import leaderboard
 from lorasweep.sweep.ranking.announce import Announcer
 from lorasweep.sweep.result_cache import BaseSamples, ResultCache
-from lorasweep.sweep.retry import FailureWatch, disk_full, kind_of, status_of_death
+from lorasweep.sweep.retry import FailureWatch, NodeWatch, disk_full, kind_of, status_of_death
 from lorasweep.sweep.search.pruning import PruningGate
 from lorasweep.sweep.trial_writer import TrialWriter
 from lorasweep.sweep.trials import TrialSource

@@ -80,14 +80,10 @@ def declare(
     cooked: Set[tuple[str, int]] = frozenset(),
     extend: bool = False,
 ) -> Manifest:
-    """Turn a spec into a manifest that keeps the numbers of `previous`.
+    """Turn a spec and its arms' plans into a manifest that keeps the numbers of `previous`, the folder's own.
 
-    Args:
-        spec: the sweep as declared now.
-        plans: one plan per arm.
-        previous: the manifest in the folder, if any.
-        cooked: the (arm, seed) pairs that have a run folder; only those bind us to `previous`.
-        extend: allow arms and seeds that `previous` did not have.
+    Only the (arm, seed) pairs in `cooked`, which have a run folder, bind us to it; `extend` allows arms and seeds that
+    it did not have.
 
     Raises:
         ConfigError: with every difference, when today's sweep is not a continuation of the cooked one.
@@ -139,11 +135,7 @@ def declare(
 
 
 def read_manifest(sweep_folder: Path) -> Manifest | None:
-    """Read sweep.yaml; None when there is none.
-
-    Raises:
-        ConfigError: it is there but is not a manifest.
-    """
+    """Read sweep.yaml; None when there is none; raises ConfigError when it is there but is not a manifest."""
     path = sweep_folder / MANIFEST_FILE
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""What the end of an attempt means for its trial: whose fault it is; final, or cooked again. Pure.
+"""What the end of an attempt means: for its trial, final or cooked again; for the sweep and for its node. Pure.
 
     InputError                        the recipe or the data   INVALID, never cooked again
     MemoryError, CUDA, CPU allocator  too big                  OUT_OF_MEMORY, never cooked again
@@ -15,7 +15,8 @@ import errno
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from lorasweep.core.errors import InputError
@@ -24,6 +25,8 @@ from lorasweep.core.run_folder import TrialRecord
 
 RETRIES = 2  # further attempts after a crash, without a rung between them
 ALIKE_STOPS = 3  # trials that fail alike, one after the other, stop the sweep
+EARLY_DEATHS = 3  # workers of a node that die before they can cook, one after the other
+ALIKE_BENCHES = 2  # trials that crash alike on one node and on no other
 MEASURED = (Status.COMPLETED, Status.PRUNED)
 DRIVER_GONE = "its driver is gone; run the same command to continue"
 FAILURES = (Status.CRASHED, Status.INVALID, Status.OUT_OF_MEMORY)
@@ -81,11 +84,7 @@ class FailureWatch:
         self._count = 0
 
     def saw(self, record: TrialRecord) -> str:
-        """Look at a trial that ended for good.
-
-        Returns:
-            Why the sweep should stop; empty when it should go on.
-        """
+        """Look at a trial that ended for good; returns why the sweep should stop, empty when it should go on."""
         if record.status not in FAILURES:
             self._kind, self._count = "", 0
             return ""
@@ -99,6 +98,46 @@ class FailureWatch:
             "Mend the cause and run the same command to continue; it tries crashed trials again, and others "
             "once their run folder is deleted."
         )
+
+
+class NodeWatch:
+    """Counts failures by node: one where trials fail that run elsewhere is benched, before the sweep is stopped.
+
+    A node without a name, this machine, is a node like any other.
+
+    Attributes:
+        benched: node -> why it gets no more work.
+    """
+
+    def __init__(self) -> None:
+        self.benched: dict[str, str] = {}
+        self._early: Counter[str] = Counter()
+        self._crashed: defaultdict[str, defaultdict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+
+    def fine(self, node: str, *, done: bool = False) -> None:
+        """A worker there gets on; `done`: it has completed a trial."""
+        self._early[node] = 0
+        if done:
+            for crashed in self._crashed.values():
+                crashed.pop(node, None)
+
+    def died_early(self, node: str) -> bool:
+        """A worker died before it could cook; returns whether that was once too often."""
+        self._early[node] += 1
+        return self._early[node] >= EARLY_DEATHS
+
+    def crashed(self, node: str, trial: int, kind: str) -> bool:
+        """An attempt crashed; returns whether it looks like the node's fault."""
+        places = self._crashed[kind]
+        places[node].add(trial)
+        return len(places[node]) >= ALIKE_BENCHES and set(places) == {node}
+
+    def bench(self, node: str, why: str, *, nodes: Collection[str]) -> bool:
+        """Give a node no more work, unless it is the last one of `nodes`; returns whether it is benched."""
+        if not set(nodes) - {node, *self.benched}:
+            return False
+        self.benched.setdefault(node, why)
+        return True
 
 
 def kind_of(reason: str) -> str:

@@ -36,8 +36,8 @@ from lorasweep.core.run_folder import (
 )
 from lorasweep.sweep.launchers import Launcher, LaunchOptions
 from lorasweep.sweep.loop import TICK_S
-from lorasweep.sweep.mirror import Mirror, MirrorReport, last_look
 from lorasweep.sweep.queue import Trial, job_of
+from lorasweep.sweep.ranking.announce import Mirror, MirrorReport, last_look
 from lorasweep.sweep.result_cache import ResultCache
 from lorasweep.sweep.retry import FAILURES, disk_full, is_disk_full, one_line, status_of_death
 from lorasweep.sweep.trial_writer import TrialWriter, recover
@@ -71,15 +71,14 @@ def run_trial(
     mirror: Mirror | None = None,
     trial_module: str = "lorasweep.trial.run",
 ) -> TrialResult:
-    """Cook one recipe, unless it is cooked already.
+    """Cook one recipe in a run folder, made when missing, unless it is cooked already.
 
-    The first Ctrl-C, SIGTERM or hang-up finishes the step and saves, the second stops at once; in the main
-    thread.
+    The first Ctrl-C, SIGTERM or hang-up finishes the step and saves, the second stops at once; in the main thread.
 
     Args:
         recipe: what to cook.
         plan: its plan.
-        folder: the run folder; made when missing.
+        folder: the run folder.
         shown: opens what shows an attempt: within, its `report` is called with every event.
         fresh: cook it though this home has already cooked it elsewhere with the same code.
         parent: what it is a variation of; kept in the run folder.

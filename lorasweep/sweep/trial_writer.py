@@ -157,16 +157,10 @@ class TrialWriter:
 
 
 def recover(run_folder: Path, metric: str, *, again: Collection[Status] = (Status.CRASHED,)) -> TrialRecord | None:
-    """Read where a trial stands, when nobody drives it any more, and note an end that nobody noted.
+    """Read where a trial stands, when nobody drives it any more, and note an end that nobody noted; None: never begun.
 
-    Args:
-        run_folder: the trial's.
-        metric: the sweep's.
-        again: ends after which it is cooked again, since the command was given again. A crash says more about
-            the machine than about the recipe.
-
-    Returns:
-        Its record; None when it was never begun.
+    `metric` is the sweep's; after an end in `again` it is cooked again, since the command was given again: a crash says
+    more about the machine than about the recipe.
     """
     record = RunFolder(run_folder).record
     if record is None:

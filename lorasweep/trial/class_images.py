@@ -11,28 +11,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 from PIL.PngImagePlugin import PngInfo
 
 from lorasweep.core import files
+from lorasweep.core.protocols import Base
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.plan import cost
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial import sample
 
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Base
-
 
 def draw(base: Base, recipe: Recipe, plan: Plan) -> Plan:
-    """Draw what is not there yet.
-
-    Args:
-        base: no adapter lives in it.
-        recipe: gives the sampling options and the negative prompt.
-        plan: its `reg_images` may have drawings.
+    """Draw what is not there yet, of the plan's `reg_images` that have drawings; no adapter lives in the base.
 
     Returns:
         The plan with the `sha256` of every picture filled in; their files are there.

@@ -12,11 +12,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lorasweep.core.protocols import Base, Text
+from lorasweep.core.records import Frame
+
 if TYPE_CHECKING:
     import torch
-
-    from lorasweep.core.protocols import Base, Text
-    from lorasweep.core.records import Frame
 
 
 def denoise(

@@ -29,12 +29,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasweep.core import files
+from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Measurement, Plan, Recipe, to_dict
 from lorasweep.core.run_folder import ADAPTER_FILE, INDEX_FILE, RESULT_FILE, RunFolder
 from lorasweep.plan import sample_requests
 
 if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter, Base
     from lorasweep.trial.judge.calibration import Calibration, Found
     from lorasweep.trial.judge.context import JudgeContext
     from lorasweep.trial.judge.verdict import Verdict
@@ -46,17 +46,14 @@ class Rung:
     """What was found at one rung.
 
     Attributes:
-        step: optimizer steps.
-        exposures_per_image: up to there, mean over training images.
         metrics, missing: as judged, at the weight that counts.
-        replicates: the same with parts of the evidence left out (`judge.replicates`).
     """
 
-    step: int
-    exposures_per_image: float
+    step: int  # optimizer steps
+    exposures_per_image: float  # up to there, mean over training images
     metrics: dict[str, float]
     missing: dict[str, str]
-    replicates: list[dict[str, float]]
+    replicates: list[dict[str, float]]  # the same with parts of the evidence left out (`judge.replicates`)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +76,7 @@ def choose(recipe: Recipe, rungs: Sequence[Rung], calibration: Calibration) -> t
 
 
 def draw_in_full(base: Base, adapter: Adapter, recipe: Recipe, plan: Plan, folder: Path, *, step: int) -> list[Sample]:
-    """Complete a rung's pictures: every weight of the ladder, every seed; what is there is not redrawn.
-
-    Returns:
-        All pictures of that step.
-    """
+    """Complete a rung's pictures, of every weight of the ladder and every seed, and return them; none is redrawn."""
     from lorasweep.trial import sample
 
     options = recipe.sample

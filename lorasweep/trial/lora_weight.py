@@ -9,22 +9,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from lorasweep.core.protocols import Mergeable, is_text_encoder
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter, Base
+from lorasweep.core.protocols import Adapter, Base, Mergeable, is_text_encoder
 
 
 @contextlib.contextmanager
 def lora_weight(base: Base, adapter: Adapter | None, weight: float) -> Iterator[None]:
-    """Run the block with the adapter at `weight`; modes and the training weight of 1 are restored after.
+    """Run the block with the adapter at a sampling weight; modes and the training weight of 1 are restored after.
 
-    Args:
-        base: its parts are put in eval mode, so that an adapter's dropout does not act.
-        adapter: None looks at the bare base, provided that no adapter lives in it.
-        weight: sampling weight; 0 is the base exactly, 1 is as trained.
+    Parts of the base are put in eval mode, so that an adapter's dropout does not act. Weight 0 is the base exactly, 1
+    is as trained; None is no adapter, provided that none lives in the base.
     """
     import torch
 

@@ -27,15 +27,10 @@ class ResourceUsage:
         self._looked_s, self._computed_s = time.monotonic(), time.process_time()
 
     def look(self, *, now: bool = False) -> dict[str, float]:
-        """Measure, unless it is too early.
+        """Measure by kind, unless it is too early, and then `now` says to do so all the same; empty when it is.
 
-        Args:
-            now: however early it is.
-
-        Returns:
-            By kind: `memory_megabytes` (resident), `cpu_percentage` since the last look (100 is one core),
-            `gpu_memory_megabytes` (this process's tensors), `gpu_utilization_percentage` (of the whole
-            device). Empty when it is too early.
+        `memory_megabytes` (resident), `cpu_percentage` since the last look (100 is one core), `gpu_memory_megabytes`
+        (this process's tensors), `gpu_utilization_percentage` (of the whole device).
         """
         looked_s, computed_s = time.monotonic(), time.process_time()
         passed_s = looked_s - self._looked_s

@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lorasweep.components import bases
 from lorasweep.core import files, machine, paths, registry
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.judging import Gallery
+from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import BaseOptions, MemoryOptions, Plan, Recipe, digest
 from lorasweep.core.run_folder import INDEX_FILE
 from lorasweep.plan import memory, sample_requests
 
 if TYPE_CHECKING:
-    from lorasweep.core.judging import Gallery
-    from lorasweep.core.protocols import Adapter, Base
-    from lorasweep.trial.cache.latents import LatentCache
-    from lorasweep.trial.cache.texts import TextCache
+    from lorasweep.trial.cache import LatentCache, TextCache
     from lorasweep.trial.judge.context import JudgeContext
     from lorasweep.trial.judge.features import FeatureCache
     from lorasweep.trial.judge.probes import Probes
@@ -41,10 +40,7 @@ RECENT = 4  # probes and galleries that are kept: trials of one sweep need one p
 def build_adapter(base: Base, recipe: Recipe, *, trained: bool = False) -> Adapter:
     """Put the recipe's adapter into `base`, fresh from its seed or from the file of `adapter.init`.
 
-    Args:
-        base: adapted in place.
-        recipe: names the adapter.
-        trained: its weights are loaded next, so that the file which they began at is not read.
+    With `trained` its weights are loaded next, so that the file which they began at is not read.
 
     Raises:
         AdapterError: it matches nothing in this base.
@@ -127,9 +123,7 @@ class TrialResources:
 
     def caches(self, recipe: Recipe) -> tuple[LatentCache, TextCache]:
         """Latents and caption embeddings of the recipe's base, shared between processes by the disk."""
-        from lorasweep.trial.cache.latents import LatentCache
-        from lorasweep.trial.cache.store import Store
-        from lorasweep.trial.cache.texts import TextCache
+        from lorasweep.trial.cache import LatentCache, Store, TextCache
 
         base, store = self.base(recipe), Store(paths.cache())
         if base.clip_skip not in self._caches:
@@ -180,13 +174,10 @@ class TrialResources:
     def base_samples(
         self, recipe: Recipe, plan: Plan, link_into: Path | None = None, adapter: Adapter | None = None
     ) -> list[Sample]:
-        """The base model's images for the plan's prompts and the recipe's seeds; drawn once, cached.
+        """Find the base's images for the plan's prompts and the recipe's seeds; drawn once, cached.
 
-        Args:
-            recipe: gives the base and the sampling options.
-            plan: gives the prompts.
-            link_into: also copy the images and their index into this folder.
-            adapter: the one that lives in the base right now; silenced while drawing.
+        They are also copied, with their index, into `link_into`; the adapter that lives in the base is silenced while
+        drawing.
         """
         from lorasweep.trial import sample
 
@@ -230,7 +221,7 @@ class TrialResources:
 
     def _feature_cache(self) -> FeatureCache:
         """Features of pictures, of the base's and the dataset's once per machine, by their pixels."""
-        from lorasweep.trial.cache.store import Store
+        from lorasweep.trial.cache import Store
         from lorasweep.trial.judge.features import FeatureCache
 
         if self._features is None:

@@ -51,21 +51,15 @@ class _Stopped(Exception):
 
 @dataclass(kw_only=True, eq=False)
 class Stretch:
-    """Training that a trial waits for: of its slot, up to its next rung.
-
-    Attributes:
-        seconds: that it has taken; its part of what slots took together.
-        stopped: `should_stop` said so.
-        diverged: why it goes no further.
-    """
+    """Training that a trial waits for: of its slot, up to its next rung."""
 
     run: TrialRun
     slot: Slot
     rung: int  # step
     should_stop: Callable[[], bool]
-    seconds: float = 0.0
-    stopped: bool = False
-    diverged: Diverged | None = None
+    seconds: float = 0.0  # that it has taken; its part of what slots took together
+    stopped: bool = False  # `should_stop` said so
+    diverged: Diverged | None = None  # why it goes no further
 
 
 Stretches = Generator[Stretch, None, Outcome]
@@ -84,7 +78,7 @@ def cook(
 
     Args:
         recipe: what to cook.
-        plan: `plan.make_plan(recipe)`; rungs, images and prompts are taken from it.
+        plan: of it; rungs, images and prompts are taken from there.
         folder: the run folder; `status.json` in it belongs to the caller and is never touched.
         resources: what this process keeps warm between trials.
         report: called with every event; its answer matters for "rung" events: False prunes the trial.

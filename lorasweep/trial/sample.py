@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from lorasweep.core import files
+from lorasweep.core.protocols import Adapter, Base, Text
 from lorasweep.core.records import Frame, SampleOptions
 from lorasweep.core.run_folder import INDEX_FILE
 from lorasweep.plan.sample_requests import ImageRequest
@@ -27,8 +28,6 @@ from lorasweep.trial.denoise import denoise
 
 if TYPE_CHECKING:
     import torch
-
-    from lorasweep.core.protocols import Adapter, Base, Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +49,9 @@ class Sample:
 def draw(
     base: Base, adapter: Adapter | None, requests: Sequence[ImageRequest], options: SampleOptions
 ) -> list[Image.Image]:
-    """Draw the requests, batched over those of equal weight and size.
+    """Draw the requests, batched over those of equal weight and size; RGB, in their order.
 
-    Args:
-        base: draws; frozen, and left as it was.
-        adapter: None draws the base whatever the requests' weights say.
-        requests: in any order.
-        options: sampler, steps, guidance and the number of pictures per batch.
-
-    Returns:
-        RGB pictures in the order of the requests.
+    The base is left as it was; without an adapter it is drawn whatever the requests' weights say.
     """
     drawn: dict[int, Image.Image] = {}
     with base.drawing() as base:
@@ -141,18 +133,10 @@ def write(
     options: SampleOptions,
     adapter_file: str | None,
 ) -> list[Sample]:
-    """Write the pictures as PNG and, last, `index.json`, so that an index never names a missing file.
+    """Write the pictures of some requests as PNG and, last, `index.json`, so that an index never names a missing file.
 
-    Args:
-        folder: made when missing; files of the same name are replaced.
-        requests: what was asked, in the order of `images`.
-        images: from `draw`.
-        base: names the base and says by which pipeline diffusers draws the same.
-        options: those given to `draw`.
-        adapter_file: the adapter's .safetensors relative to the run folder; None for the base's own pictures.
-
-    Returns:
-        The samples, in the same order.
+    Files of the same name are replaced. `base` and `options` are those given to `draw`; `adapter_file` is relative to
+    the run folder, None for the base's own pictures.
 
     Raises:
         ValueError: two requests differ in nothing but their size.

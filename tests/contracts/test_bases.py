@@ -18,9 +18,7 @@ from tiny_training import make_plan, make_recipe
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import BaseOptions, Component, Frame
 from lorasweep.trial import lora_weight
-from lorasweep.trial.cache.latents import LatentCache
-from lorasweep.trial.cache.store import Store
-from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.train import checkpoint
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import Slot, make_slot

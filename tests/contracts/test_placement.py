@@ -17,9 +17,7 @@ from lorasweep.core.protocols import Base
 from lorasweep.core.records import Component, NoiseOptions, Plan, Recipe, SampleOptions, TrainOptions
 from lorasweep.plan import sample_requests
 from lorasweep.trial import sample
-from lorasweep.trial.cache.latents import LatentCache
-from lorasweep.trial.cache.store import Store
-from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.train import checkpoint
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import Slot, make_slot

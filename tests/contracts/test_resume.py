@@ -13,9 +13,7 @@ from tiny_training import make_plan, make_recipe
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import Component, Recipe
 from lorasweep.testing import Choice
-from lorasweep.trial.cache.latents import LatentCache
-from lorasweep.trial.cache.store import Store
-from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.train import checkpoint
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import make_slot

@@ -28,14 +28,13 @@ WITHIN = {
         "buckets": set(),
         "metrics": set(),
         "optimizers": set(),
-        "regularizers": {"adapters"},  # scale_norm acts on an adapter's norms
+        "regularizers": set(),
         "schedulers": set(),
         "taggers": set(),
     },
     "trial": {
-        "cache": {""},
         "train": {""},
-        "judge": {"", "cache"},
+        "judge": {""},
     },
     "results": {
         "export": {""},

@@ -1,5 +1,7 @@
 """Adapters, one module each: `build(base, *, seed, **knobs) -> protocols.Adapter`; the door to peft.
 
+`build` raises InputError when the file of `init` does not fit, AdapterError when the base has no module of its kind.
+
 `READ_BY` names the programs that read its file as it was judged, `LYCORIS_ARGUMENTS` what kohya's metadata call a kind
 that kohya does not read, where that is not its name. A module may also have `layer_shapes(shape, *,
 name, **knobs)`, the shapes of the tensors that one layer of the base gets, so that `plan` counts what will train

@@ -68,19 +68,14 @@ class FileModule:
     """What a file has for one module.
 
     Attributes:
-        name: as the file has it.
-        kind: lora, loha, lokr, glora, oft, ia3 or full.
-        keys: of the file, by factor.
-        shapes: by factor.
-        told_scale: of the product, alpha / r, where alpha is no tensor of the file.
         rows: the first output that is meant, and how many, going on at the start after the last; None: all of them.
     """
 
-    name: str
-    kind: str
-    keys: Mapping[str, str]
-    shapes: Mapping[str, Shape] = field(repr=False)
-    told_scale: float
+    name: str  # as the file has it
+    kind: str  # lora, loha, lokr, glora, oft, ia3 or full
+    keys: Mapping[str, str]  # of the file, by factor
+    shapes: Mapping[str, Shape] = field(repr=False)  # by factor
+    told_scale: float  # of the product, alpha / r, where alpha is no tensor of the file
     rows: tuple[int, int] | None = None
 
     def can_be_cut(self, outputs: int) -> bool:

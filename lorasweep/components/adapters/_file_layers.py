@@ -9,7 +9,7 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -21,10 +21,7 @@ from lorasweep.components.adapters._file_names import place
 from lorasweep.components.adapters._peft import PeftAdapter, new_name
 from lorasweep.components.adapters._targets import find_weighted
 from lorasweep.core.errors import InputError, Problem
-from lorasweep.core.protocols import frozen_weight
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Base
+from lorasweep.core.protocols import Base, frozen_weight
 
 Factors = Mapping[str, torch.Tensor]
 
@@ -222,11 +219,7 @@ def _has_bias(layer: Any, name: str) -> bool:
 
 
 def build_file(base: Base, file: Path) -> FileAdapter:
-    """Put the layers into the base; active, at weight 1, in fp32.
-
-    Raises:
-        InputError: see `file.build`.
-    """
+    """Put the layers into the base; active, at weight 1, in fp32. Raises InputError as `file.build` does."""
     plain: dict[str, Any] = {
         f"{part}.{path}": module for part, model in base.parts.items() for path, module in find_weighted(model)
     }

@@ -50,11 +50,7 @@ _OTHERS = (
 
 
 def place(file: Path, shapes: Mapping[str, Shape]) -> dict[str, FileModule]:
-    """Find the base's module for each of a file's.
-
-    Args:
-        file: a .safetensors.
-        shapes: of the base's weights, by `unet.<module>` or `text_encoder.<module>`.
+    """Find the base's module, of the weights whose shapes these are, for each of a .safetensors file's.
 
     Raises:
         InputError: some have none, or one of another shape; says how many, and of what base the file is.

@@ -6,7 +6,7 @@ Letters: l the factors minus 1, one per output of a key or value, or per input o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -15,10 +15,7 @@ from safetensors.torch import save_file
 from lorasweep.components.adapters._peft import PeftAdapter, new_name
 from lorasweep.components.adapters._targets import FEED_FORWARD, find_ends, trained_parts
 from lorasweep.core.errors import AdapterError
-from lorasweep.core.protocols import frozen_weight
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Base
+from lorasweep.core.protocols import Base, frozen_weight
 
 KEYS_AND_VALUES = ("to_k", "to_v", "k_proj", "v_proj")
 
@@ -91,12 +88,7 @@ class Ia3Adapter(PeftAdapter):
 
 
 def build_ia3(base: Base, *, text_encoder: bool, init: str | None) -> Ia3Adapter:
-    """Put the layers into the base; active, at weight 1, in fp32.
-
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: a part has no keys, values or feed-forward layers.
-    """
+    """Put the layers into the base; active, at weight 1, in fp32."""
     name = new_name(base)
     models = trained_parts(base, text_encoder=text_encoder)
     places = {part: find_ends(model, (*KEYS_AND_VALUES, *FEED_FORWARD)) for part, model in models.items()}

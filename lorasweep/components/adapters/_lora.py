@@ -1,31 +1,17 @@
-"""What LoRA, LoCon, DoRA and DyLoRA have in common: PEFT's config, and the first values of the factors."""
+"""What LoRA, LoCon, DoRA and DyLoRA have in common, and the adapter objects of the last two."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from peft import LoraConfig
-
-
-def lora_config(names: Sequence[str], *, dim: int, alpha: float, dropout: float, **more: Any) -> LoraConfig:
-    """PEFT's config of a LoRA on the modules of these full names.
-
-    Args:
-        names: full module names.
-        dim: rank.
-        alpha: scale of the product, times dim.
-        dropout: share of hidden inputs.
-        more: further fields of `peft.LoraConfig`.
-    """
-    from peft import LoraConfig
-
-    # PEFT annotates lora_alpha as int and divides it like a float.
-    scale: Any = alpha
-    return LoraConfig(target_modules=list(names), r=dim, lora_alpha=scale, lora_dropout=dropout, **more)
+from lorasweep.components.adapters._file_keys import FileModule
+from lorasweep.components.adapters._peft import PeftAdapter
+from lorasweep.core.protocols import Factors
 
 
 def draw(values: torch.Tensor, name: str, generator: torch.Generator) -> None:
@@ -34,3 +20,89 @@ def draw(values: torch.Tensor, name: str, generator: torch.Generator) -> None:
         torch.nn.init.kaiming_uniform_(values, a=5**0.5, generator=generator)
     elif ".lora_B." in name:
         values.zero_()
+
+
+class DoraAdapter(PeftAdapter):
+    """A `PeftAdapter` whose layers add `weight` times the whole difference, magnitude included.
+
+    PEFT's DoRA module returns what the trained layer has over the base, so a hook on it can scale just that.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        for layer in self.layers.values():
+            layer.lora_magnitude_vector[self.name].register_forward_hook(self._weigh)
+
+    def scale_layer(self, layer: Any, weight: float) -> None:
+        """Leave the product inside the norm as trained; the hook weighs the difference."""
+
+    def take(self, file: Path) -> dict[str, FileModule]:
+        """A `dora_scale` is over |W|, as ComfyUI reads it; a magnitude is over |W + D|."""
+        placed = super().take(file)
+        with torch.no_grad():
+            for path in (path for path, module in placed.items() if "dora_scale" in module.keys):
+                layer = self.layers[path]
+                base = layer.get_base_layer().weight
+                longer = (base + self.product(layer)).flatten(1).norm(dim=1) / base.flatten(1).norm(dim=1)
+                magnitude = layer.lora_magnitude_vector[self.name].weight
+                magnitude *= longer.view(magnitude.shape)
+        return placed
+
+    def product(self, layer: Any) -> torch.Tensor:
+        """Alpha / dim * up @ down, what is added to the base's weight before each row is rescaled."""
+        return super().delta(layer)
+
+    def delta(self, layer: Any) -> torch.Tensor:
+        """The trained layer's weight less the base's: each output's row rescaled to its trained magnitude."""
+        base = layer.get_base_layer().weight
+        moved = base + self.product(layer)
+        by_row = (-1, *(1 for _ in base.shape[1:]))
+        magnitude = layer.lora_magnitude_vector[self.name].weight.view(by_row)
+        norm = torch.linalg.vector_norm(moved.flatten(1), dim=1).view(by_row)
+        return magnitude / norm * moved - base
+
+    def _weigh(self, module: torch.nn.Module, inputs: Any, difference: torch.Tensor) -> torch.Tensor:
+        return difference if self.weight == 1 else self.weight * difference
+
+
+class DyLoraAdapter(PeftAdapter):
+    """A `PeftAdapter` with a rank per batch. See `protocols.DrawsPerBatch`.
+
+    With r the full rank and b the drawn one, up[:, :b] @ down[:b] * alpha / b is up @ mask(down) * alpha / r, where the
+    mask is r / b for the first b of down's outputs and 0 for the others: so masking what `down` puts out is the
+    truncation, its scale and its gradients at once, for linear layers and convolutions alike.
+
+    Attributes:
+        ranks: what may be drawn, each as likely as the others.
+        rank: the drawn one; None before the first draw, which means all.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.ranks: Sequence[int] = ()
+        self.rank: int | None = None
+        for layer in self.layers.values():
+            layer.lora_A[self.name].register_forward_hook(self._truncate)
+
+    def draw(self, seed: int) -> None:
+        """Draw the rank of the next batch; it acts in train mode only, so judging always sees all of them."""
+        self.rank = random.Random(seed).choice(self.ranks)
+
+    def factors(self) -> dict[torch.nn.Module, Factors] | None:
+        """The products at the drawn rank."""
+        found = super().factors()
+        if found is None or self.rank is None:
+            return found
+        return {
+            layer: Factors(each.down[: self.rank], each.up[:, : self.rank], each.scale * len(each.down) / self.rank)
+            for layer, each in found.items()
+        }
+
+    def _truncate(self, down: torch.nn.Module, inputs: Any, outputs: torch.Tensor) -> torch.Tensor:
+        if self.rank is None or not down.training:
+            return outputs
+        axis = 1 if isinstance(down, torch.nn.Conv2d) else -1
+        full = outputs.shape[axis]
+        mask = torch.zeros(full, device=outputs.device, dtype=outputs.dtype)
+        mask[: self.rank] = full / self.rank
+        return outputs * (mask.view(-1, 1, 1) if axis == 1 else mask)

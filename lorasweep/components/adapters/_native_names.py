@@ -153,15 +153,10 @@ _OUTSIDE = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where a module of a file goes.
+    """Where a module of a file goes."""
 
-    Attributes:
-        paths: of the base's modules, whose outputs stand one after another in the file's.
-        swapped: whether the halves of its outputs change places.
-    """
-
-    paths: tuple[str, ...]
-    swapped: bool = False
+    paths: tuple[str, ...]  # of the base's modules, whose outputs stand one after another in the file's
+    swapped: bool = False  # whether the halves of its outputs change places
 
 
 def native_places(paths: Collection[str]) -> Iterator[tuple[str, Place]]:

@@ -19,17 +19,16 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 
-from lorasweep.components.adapters._lora_file import write_lora
 from lorasweep.components.adapters._start import FACTORS, KEY, Trained, place_start
-from lorasweep.components.adapters._targets import find_weighted
+from lorasweep.components.adapters._targets import find_weighted, targets_by_part
 from lorasweep.core import seeds
 from lorasweep.core.errors import AdapterError, InputError, Problem
 from lorasweep.core.kohya_names import kohya_name
-from lorasweep.core.protocols import Factors, frozen_weight
+from lorasweep.core.protocols import Base, Factors, frozen_weight
+from lorasweep.core.safetensors_header import sort_metadata
 
 if TYPE_CHECKING:
     from lorasweep.components.adapters._file_keys import FileModule
-    from lorasweep.core.protocols import Base
 
 # Fills one new tensor in place: (tensor, its name such as `unet.conv_in.lora_A.weight`, its own generator).
 # What it leaves alone stays as PEFT computed it from the base's weights.
@@ -84,6 +83,14 @@ class PeftAdapter:
                 else:
                     for suffix, parameter in held[self.name].named_parameters():
                         yield f"{path}.{kind}.{suffix}", parameter
+
+    def by_module(self) -> dict[str, dict[str, torch.nn.Parameter]]:
+        """Sort the trainable tensors: by the module that they change, then by their own name."""
+        found: dict[str, dict[str, torch.nn.Parameter]] = {path: {} for path in self.layers}
+        for key, parameter in self.named_parameters():
+            path = next(path for path in (key.rsplit(".", cut)[0] for cut in (1, 2)) if path in found)
+            found[path][key] = parameter
+        return found
 
     def set_weight(self, weight: float) -> None:
         """Set the sampling weight; at 0 the layers are bypassed, so the output is the base's bit for bit."""
@@ -233,12 +240,10 @@ class PeftAdapter:
         return placed
 
     def _trained(self) -> dict[str, Trained]:
-        shapes: dict[str, list[tuple[int, ...]]] = {path: [] for path in self.layers}
-        for key, parameter in self.named_parameters():
-            path = next(path for path in (key.rsplit(".", cut)[0] for cut in (1, 2)) if path in shapes)
-            is_vector = key.endswith(".lora_magnitude_vector.weight")  # of a convolution, PEFT has it with four axes
-            shapes[path].append((parameter.numel(),) if is_vector else tuple(parameter.shape))
-        return {path: Trained(found, self.trained_scale(path)) for path, found in shapes.items()}
+        return {
+            path: Trained([_own_shape(key, each) for key, each in own.items()], self.trained_scale(path))
+            for path, own in self.by_module().items()
+        }
 
     def trained_scale(self, path: str) -> float:
         """Alpha / r of one layer's product."""
@@ -257,6 +262,20 @@ class PeftAdapter:
                     model.set_submodule(path, layer.base_layer)
             _forget(model, self.name)
         self.layers = {}
+
+
+def _own_shape(key: str, parameter: torch.nn.Parameter) -> tuple[int, ...]:
+    """Of a convolution, PEFT has DoRA's magnitudes with four axes."""
+    is_vector = key.endswith(".lora_magnitude_vector.weight")
+    return (parameter.numel(),) if is_vector else tuple(parameter.shape)
+
+
+def configs_by_part(
+    base: Base, kind: type[PeftConfig], targets: str, *, text_encoder: bool, **fields: Any
+) -> dict[str, PeftConfig]:
+    """Make a PEFT config, of these fields, for the modules in a scope of every part that is trained."""
+    places = targets_by_part(base, targets, text_encoder=text_encoder)
+    return {part: kind(target_modules=names, **fields) for part, names in places.items()}  # type: ignore[call-arg]
 
 
 def build_peft(
@@ -328,3 +347,28 @@ def _forget(model: torch.nn.Module, name: str) -> None:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") if names else "none"
+
+
+def write_lora(path: Path, state: Mapping[str, torch.Tensor], configs: Mapping[str, PeftConfig]) -> None:
+    """Write what diffusers' `load_lora_weights` reads, over any .safetensors that is there.
+
+    Tensors are named `unet.conv_in.lora_A.weight`; there is a config for every part that is trained.
+    """
+    import diffusers
+
+    layers: dict[str, Any] = {f"{part}_lora_layers": {} for part in configs}
+    for key, tensor in state.items():
+        part, name = key.split(".", 1)
+        # DoRA's magnitudes keep `.weight`: by it alone does transformers find those of a text encoder, whose
+        # tensors diffusers hands on to it.
+        layers[f"{part}_lora_layers"][name] = tensor
+    metadata = {f"{part}_lora_adapter_metadata": _metadata(config) for part, config in configs.items()}
+    # Of all pipelines with a UNet, XL's knows every text encoder; the files are alike, as are those of transformers.
+    pipeline = diffusers.StableDiffusionXLPipeline if "unet" in configs else diffusers.FluxPipeline
+    pipeline.save_lora_weights(str(path.parent), weight_name=path.name, **layers, **metadata)
+    sort_metadata(path)
+
+
+def _metadata(config: PeftConfig) -> dict[str, Any]:
+    """The config as JSON wants it; sets are sorted, so that equal adapters give equal files."""
+    return {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}

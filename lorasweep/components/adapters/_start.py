@@ -33,27 +33,18 @@ _NOT_TRAINED = {"alpha", "on_input"}
 
 @dataclass(frozen=True)
 class Trained:
-    """What an adapter trains beside one module.
+    """What an adapter trains beside one module."""
 
-    Attributes:
-        shapes: of its tensors, in their order.
-        scale: alpha / r; of a product of two whole matrices, and of no product, it is not looked at.
-    """
-
-    shapes: Sequence[Shape]
-    scale: float
+    shapes: Sequence[Shape]  # of its tensors, in their order
+    scale: float  # alpha / r; of a product of two whole matrices, and of no product, it is not looked at
 
 
 def place_start(
     file: Path, shapes: Mapping[str, Shape], *, kind: str, trained: Mapping[str, Trained]
 ) -> dict[str, FileModule]:
-    """Find what a file has for each module that is trained.
+    """Find what a .safetensors has for each module that is trained, by `unet.<module>` or `text_encoder.<module>`.
 
-    Args:
-        file: a .safetensors.
-        shapes: of the base's weights, by `unet.<module>` or `text_encoder.<module>`.
-        kind: lora, loha, lokr or ia3.
-        trained: by the same names.
+    `shapes` are those of the base's weights; `kind` is lora, loha, lokr or ia3.
 
     Raises:
         InputError: it is no LoRA of this base, or not of this kind, dim or alpha; has all problems.

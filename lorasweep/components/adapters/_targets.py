@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lorasweep.core.errors import AdapterError
-from lorasweep.core.protocols import is_text_encoder
+from lorasweep.core.protocols import Base, is_text_encoder
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.protocols import Base
 
 FEED_FORWARD = ("ff.net.2", "mlp.fc2")  # the way back of a feed-forward layer
 
@@ -41,12 +40,7 @@ def trained_parts(base: Base, *, text_encoder: bool) -> dict[str, torch.nn.Modul
 
 
 def find_targets(model: torch.nn.Module, pattern: str) -> list[str]:
-    """Names of the Linear and Conv2d modules that a scope's pattern finds in, in the model's own order.
-
-    Args:
-        model: adapted or not, on any device.
-        pattern: of names with a dot in front.
-    """
+    """List the Linear and Conv2d modules that a scope's pattern finds, of names with a dot in front, in order."""
     import torch
 
     return [

@@ -10,13 +10,10 @@ off by one rounding.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank, Targets
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter, Base
+from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank, Shape, Targets, low_rank
+from lorasweep.core.protocols import Adapter, Base
 
 IS_PRODUCT = False  # what it adds to a weight is no product whose factors could be scaled
 NEEDS_BASE_WEIGHTS = True  # for the norm of each output
@@ -37,24 +34,18 @@ def build(
 ) -> Adapter:
     """Put a DoRA into `base`, drawn from `seed`.
 
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: the base has no module of that kind.
-
     Source: Liu et al., "DoRA" (2024), eq. 5; the norm counts as a constant in the gradient (section 4.3).
     """
-    from lorasweep.components.adapters._dora import DoraAdapter
-    from lorasweep.components.adapters._lora import draw, lora_config
-    from lorasweep.components.adapters._peft import build_peft
-    from lorasweep.components.adapters._targets import targets_by_part
+    from peft import LoraConfig
 
-    configs = {
-        part: lora_config(names, dim=dim, alpha=alpha, dropout=dropout, use_dora=True)
-        for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
-    }
+    from lorasweep.components.adapters._lora import DoraAdapter, draw
+    from lorasweep.components.adapters._peft import build_peft, configs_by_part
+
+    fields = {"r": dim, "lora_alpha": alpha, "lora_dropout": dropout, "use_dora": True}
+    configs = configs_by_part(base, LoraConfig, targets, text_encoder=text_encoder, **fields)
     return build_peft(base, configs, seed=seed, init=draw, start=init, kind=DoraAdapter)
 
 
-def layer_shapes(shape: _shapes.Shape, **knobs: Any) -> list[_shapes.Shape]:
+def layer_shapes(shape: Shape, **knobs: Any) -> list[Shape]:
     """A LoRA's, and the magnitudes."""
-    return [*_shapes.low_rank(shape, **knobs), shape[:1]]
+    return [*low_rank(shape, **knobs), shape[:1]]

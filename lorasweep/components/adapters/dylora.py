@@ -10,17 +10,14 @@ alpha / dim * sqrt(dim / b); LyCORIS truncates, but scales by block size * alpha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
-from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets
+from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets, low_rank
+from lorasweep.core.protocols import Adapter, Base
 
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter, Base
-
-layer_shapes = _shapes.low_rank
+layer_shapes = low_rank
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
 SHARES_FORWARD = True
 
@@ -38,22 +35,16 @@ def build(
 ) -> Adapter:
     """Put a DyLoRA into `base`, drawn from `seed`.
 
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: the base has no module of that kind.
-
     Source: Valipour et al., "DyLoRA" (2022), section 3 and algorithm 1, without the frozen variant: every row
     up to the drawn rank learns.
     """
-    from lorasweep.components.adapters._dylora import DyLoraAdapter
-    from lorasweep.components.adapters._lora import draw, lora_config
-    from lorasweep.components.adapters._peft import build_peft
-    from lorasweep.components.adapters._targets import targets_by_part
+    from peft import LoraConfig
 
-    configs = {
-        part: lora_config(names, dim=dim, alpha=alpha, dropout=0.0)
-        for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
-    }
+    from lorasweep.components.adapters._lora import DyLoraAdapter, draw
+    from lorasweep.components.adapters._peft import build_peft, configs_by_part
+
+    fields = {"r": dim, "lora_alpha": alpha, "lora_dropout": 0.0}
+    configs = configs_by_part(base, LoraConfig, targets, text_encoder=text_encoder, **fields)
     adapter = build_peft(base, configs, seed=seed, init=draw, start=init, kind=DyLoraAdapter)
     adapter.ranks = range(unit, dim + 1, unit)
     return adapter

@@ -21,11 +21,11 @@ from lorasweep.components.adapters._file_keys import FileModule, Shape, read_mod
 from lorasweep.core import files, finite
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.printable import some
+from lorasweep.core.protocols import Base
 from lorasweep.core.safetensors_header import read_metadata
 
 if TYPE_CHECKING:
     from lorasweep.components.adapters._file_layers import FileAdapter
-    from lorasweep.core.protocols import Base
 
 READ_BY = ()  # as it was judged: which programs read the file itself depends on the file
 IS_PRODUCT = False
@@ -39,17 +39,14 @@ class Description:
     Attributes:
         kinds: number of modules by kind: lora, locon (a LoRA with a product on a kernel wider than 1 x 1), dora,
             loha, lokr, glora, oft, ia3, full (whole differences), norm.
-        family: of the base, told by names and shapes; None when they do not tell.
-        dims: number of modules by rank; those without one are left out.
-        text_encoder: whether it changes a text encoder.
         steps, epoch: of its training, as kohya writes them; None when it does not say.
         tag_frequency: how often each tag was in the captions, by folder; empty when it does not say.
     """
 
     kinds: Mapping[str, int]
-    family: str | None
-    dims: Mapping[int, int]
-    text_encoder: bool
+    family: str | None  # of the base, told by names and shapes; None when they do not tell
+    dims: Mapping[int, int]  # number of modules by rank; those without one are left out
+    text_encoder: bool  # whether it changes a text encoder
     steps: int | None
     epoch: int | None
     tag_frequency: Mapping[str, Mapping[str, int]]
@@ -74,12 +71,7 @@ def describe(path: str | Path) -> Description:
 
 
 def problems_with(path: str | Path, shapes: Mapping[str, Shape]) -> list[Problem]:
-    """What keeps a file from acting on a base.
-
-    Args:
-        path: of the file.
-        shapes: of the base's weights, by `unet.<module>` or `text_encoder.<module>`.
-    """
+    """Find what keeps a file from acting on a base whose weights have these shapes, told by headers alone."""
     try:
         _file_names.place(Path(path), shapes)
     except InputError as error:
@@ -111,12 +103,7 @@ def changes_nothing(path: str | Path) -> bool:
 
 
 def build(base: Base, *, seed: int, path: str) -> FileAdapter:
-    """Put what a file adds into `base`, at weight 1.
-
-    Args:
-        base: adapted in place until `remove`.
-        seed: the recipe's; nothing is drawn.
-        path: a .safetensors.
+    """Put what a .safetensors adds into `base`, at weight 1; nothing is drawn.
 
     Raises:
         InputError: it is no LoRA that is read, or it is of another base, or holds NaN; the base is as it was.

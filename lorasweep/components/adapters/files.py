@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from lorasweep.core import registry
-from lorasweep.core.protocols import Mergeable
+from lorasweep.core.protocols import Adapter, Base, Mergeable
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.protocols import Adapter, Base
 
 TRAINS = False
 READ_BY = ("comfyui", "forge")  # which read every form; others may, too
@@ -79,15 +78,7 @@ class Files:
 
 
 def build(base: Base, *, seed: int, paths: tuple[str, ...], steps: tuple[Steps, ...], text_encoder: bool) -> Files:
-    """Make room for files in `base`.
-
-    Args:
-        base: adapted in place until `remove`.
-        seed: the recipe's.
-        paths: the files, by ascending step; read when they are loaded.
-        steps: at which each was saved; ascending.
-        text_encoder: whether any of them changes the text encoder.
-    """
+    """Make room for files in `base`, by ascending step; `text_encoder` says whether any of them changes it."""
     return Files(base, seed)
 
 

@@ -8,14 +8,10 @@ PEFT's IA3 has no weight and scales biases too, hence layers of our own.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Init
+from lorasweep.components.adapters._knobs import Init, Shape
+from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Advice
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter, Base
 
 READ_BY = ("a1111",)
 IN_ALL_MODULES = True  # what is trained is told by names alone, not by the base's scopes
@@ -35,10 +31,6 @@ ADVICE = (
 def build(base: Base, *, seed: int, text_encoder: bool, init: Init = None) -> Adapter:
     """Put (IA)^3 factors into `base`.
 
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: the base has no attention or feed-forward layers.
-
     Source: Liu et al., "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context
     Learning" (2022), section 3.3.
     """
@@ -47,7 +39,7 @@ def build(base: Base, *, seed: int, text_encoder: bool, init: Init = None) -> Ad
     return build_ia3(base, text_encoder=text_encoder, init=init)
 
 
-def layer_shapes(shape: _shapes.Shape, *, name: str, **_: object) -> list[_shapes.Shape]:
+def layer_shapes(shape: Shape, *, name: str, **_: object) -> list[Shape]:
     """The factors of one layer: of its outputs, of its inputs, or none."""
     if _ON_OUTPUT.search(name):
         return [shape[:1]]

@@ -5,15 +5,10 @@ Takes a frozen base, returns a `protocols.Adapter` that is the identity until tr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank, low_rank
+from lorasweep.core.protocols import Adapter, Base
 
-from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter, Base
-
-layer_shapes = _shapes.low_rank
+layer_shapes = low_rank
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
 SHARES_FORWARD = True
 _MOST_CONV_DIM, _MOST_CONV_ALPHA = 64, 32.0
@@ -34,24 +29,22 @@ def build(
 ) -> Adapter:
     """Put a LoCon into `base`, drawn from `seed`.
 
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: the base has no such modules.
-
     Source: kohya-ss/sd-scripts, networks/lora.py, LoRANetwork.create_modules.
     """
-    from lorasweep.components.adapters._lora import draw, lora_config
+    from peft import LoraConfig
+
+    from lorasweep.components.adapters._lora import draw
     from lorasweep.components.adapters._peft import build_peft
     from lorasweep.components.adapters._targets import find_spatial, targets_by_part
 
     configs = {}
     for part, names in targets_by_part(base, "full", text_encoder=text_encoder).items():
         spatial = find_spatial(base.parts[part], names)
-        configs[part] = lora_config(
-            names,
-            dim=dim,
-            alpha=alpha,
-            dropout=dropout,
+        configs[part] = LoraConfig(
+            target_modules=names,
+            r=dim,
+            lora_alpha=alpha,  # type: ignore[arg-type]  # which is divided like a float
+            lora_dropout=dropout,
             rank_pattern=dict.fromkeys(spatial, conv_dim),
             alpha_pattern=dict.fromkeys(spatial, conv_alpha),
         )

@@ -6,18 +6,17 @@ first values of LyCORIS, so that learning rates found there hold here. Files are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets
+from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets, hadamard
+from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Advice
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.protocols import Adapter, Base
 
-layer_shapes = _shapes.hadamard
+layer_shapes = hadamard
 READ_BY = ("comfyui", "forge", "a1111")
 NEEDS_BASE_SHAPES = True  # of weights, which PEFT reshapes its products to
 ADVICE = (
@@ -41,23 +40,14 @@ def build(
 ) -> Adapter:
     """Put a LoHa into `base`, drawn from `seed`.
 
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: the base has no module of that kind.
-
     Source: Hyeon-Woo et al., "FedPara" (2022), proposition 1; first values: LyCORIS, modules/loha.py.
     """
     from peft import LoHaConfig
 
     from lorasweep.components.adapters._lycoris import LycorisAdapter
-    from lorasweep.components.adapters._peft import build_peft
-    from lorasweep.components.adapters._targets import targets_by_part
+    from lorasweep.components.adapters._peft import build_peft, configs_by_part
 
-    scale: Any = alpha  # PEFT annotates it as int and divides it like a float
-    configs = {
-        part: LoHaConfig(target_modules=names, r=dim, alpha=scale)
-        for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
-    }
+    configs = configs_by_part(base, LoHaConfig, targets, text_encoder=text_encoder, r=dim, alpha=alpha)
     return build_peft(base, configs, seed=seed, init=_draw, start=init, kind=LycorisAdapter)
 
 

@@ -6,24 +6,23 @@ first values and the scale of LyCORIS, so that learning rates found there hold h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets
+from lorasweep.components.adapters._knobs import Alpha, Init, Rank, Targets, kronecker
+from lorasweep.core.protocols import Adapter, Base
 from lorasweep.core.records import Advice
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.protocols import Adapter, Base
 
 Factor = (
     Literal[-1]
     | Annotated[int, Field(ge=1, title="be >= 1, or -1 for the square root", description="4 to 16 is usual")]
 )
-layer_shapes = _shapes.kronecker
+layer_shapes = kronecker
 READ_BY = ("comfyui", "forge", "a1111")
 NEEDS_BASE_SHAPES = True  # of weights, which PEFT reshapes its products to
 ADVICE = (
@@ -56,25 +55,15 @@ def build(
 ) -> Adapter:
     """Put a LoKr into `base`, drawn from `seed`.
 
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: the base has no module of that kind.
-
     Source: Yeh et al., "LyCORIS" (2024), section 4.1; first values and scale: LyCORIS, modules/lokr.py.
     """
     from peft import LoKrConfig
 
     from lorasweep.components.adapters._lycoris import LokrAdapter
-    from lorasweep.components.adapters._peft import build_peft
-    from lorasweep.components.adapters._targets import targets_by_part
+    from lorasweep.components.adapters._peft import build_peft, configs_by_part
 
-    scale: Any = alpha  # PEFT annotates it as int and divides it like a float
-    configs = {
-        part: LoKrConfig(
-            target_modules=names, r=dim, alpha=scale, decompose_factor=factor, decompose_both=decompose_both
-        )
-        for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
-    }
+    fields = {"r": dim, "alpha": alpha, "decompose_factor": factor, "decompose_both": decompose_both}
+    configs = configs_by_part(base, LoKrConfig, targets, text_encoder=text_encoder, **fields)
     return build_peft(base, configs, seed=seed, init=_draw, start=init, kind=LokrAdapter)
 
 

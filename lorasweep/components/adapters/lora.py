@@ -5,15 +5,10 @@ Takes a frozen base, returns a `protocols.Adapter` that is the identity until tr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank, Targets, low_rank
+from lorasweep.core.protocols import Adapter, Base
 
-from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Alpha, Dropout, Init, Rank, Targets
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Adapter, Base
-
-layer_shapes = _shapes.low_rank
+layer_shapes = low_rank
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
 SHARES_FORWARD = True
 
@@ -31,18 +26,13 @@ def build(
 ) -> Adapter:
     """Put a LoRA into `base`, drawn from `seed`.
 
-    Raises:
-        InputError: `init` does not fit.
-        AdapterError: the base has no module of that kind.
-
     Source: Hu et al., "LoRA" (2021), eq. 3; down starts Kaiming-uniform as in their code, up starts at zero.
     """
-    from lorasweep.components.adapters._lora import draw, lora_config
-    from lorasweep.components.adapters._peft import build_peft
-    from lorasweep.components.adapters._targets import targets_by_part
+    from peft import LoraConfig
 
-    configs = {
-        part: lora_config(names, dim=dim, alpha=alpha, dropout=dropout)
-        for part, names in targets_by_part(base, targets, text_encoder=text_encoder).items()
-    }
+    from lorasweep.components.adapters._lora import draw
+    from lorasweep.components.adapters._peft import build_peft, configs_by_part
+
+    fields = {"r": dim, "lora_alpha": alpha, "lora_dropout": dropout}
+    configs = configs_by_part(base, LoraConfig, targets, text_encoder=text_encoder, **fields)
     return build_peft(base, configs, seed=seed, init=draw, start=init)

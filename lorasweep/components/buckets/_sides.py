@@ -22,15 +22,10 @@ def to_base(side_px: int, base: BaseOptions) -> float:
 def checked(
     sizes: Iterable[tuple[float, float]], base: BaseOptions, *, written: Iterable[object]
 ) -> tuple[Bucket, ...]:
-    """Turn sizes at the base's scale into buckets.
-
-    Args:
-        sizes: (width, height) pairs, px.
-        base: gives the step that sides must be multiples of.
-        written: for each size, how the person wrote it.
+    """Turn (width, height) pairs in px at the base's scale into buckets; `written` is how the person wrote each.
 
     Raises:
-        ConfigError: with every side that is smaller than the step, or not a multiple of it.
+        ConfigError: with every side that is smaller than the base's step, or not a multiple of it.
     """
     step = base.bucket_step
     buckets, problems = [], []

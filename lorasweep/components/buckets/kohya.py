@@ -30,14 +30,7 @@ def build(base: BaseOptions, *, min_side: WrittenSide, max_side: WrittenSide, up
 
 
 def resolutions(area_px: int, min_px: int, max_px: int, step_px: int) -> tuple[Bucket, ...]:
-    """Generate as kohya does: 17 buckets for 512 x 512, 256 to 1024, 64.
-
-    Args:
-        area_px: largest area.
-        min_px: shortest side, a multiple of the step.
-        max_px: longest side, a multiple of the step.
-        step_px: sides are multiples of it.
-    """
+    """Generate as kohya does, with sides that are multiples of the step: 17 buckets for 512 x 512, 256 to 1024, 64."""
     square = math.isqrt(area_px) // step_px * step_px
     sizes = {(square, square)}
     for width in range(min_px, max_px + 1, step_px):

@@ -1,12 +1,21 @@
-"""What a recipe lets metrics measure, known before anything is trained. Torch-free."""
+"""What a recipe lets metrics measure, known before anything is trained; ranges of knobs that several have. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+from pydantic import Field
 
 from lorasweep.core.judging import EncoderName, PriorTier
 from lorasweep.core.records import EncoderOptions, Plan, PlannedImage, PromptTier, Recipe
 from lorasweep.data.captions import are_plain, without_trigger
+
+Tiers = Annotated[
+    tuple[PromptTier, ...],
+    Field(min_length=1, title="name a prompt tier", description="e.g. [in_distribution,recombined]"),
+]
+OtherWeight = Annotated[float, Field(ge=0.01, le=2, description="e.g. [0.4,1.0]")]  # a LoRA weight besides 0
 
 
 def num_pictures(recipe: Recipe, plan: Plan, tiers: Iterable[PromptTier]) -> int:

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasweep.core import files, registry
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import CaptionOptions, Recipe
 from lorasweep.data import captions
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import CaptionOptions, Recipe
     from lorasweep.dollhouse.reader import Reader, Reading
     from lorasweep.dollhouse.world.subjects import Subject
 

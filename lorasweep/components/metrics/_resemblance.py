@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from lorasweep.components.metrics import _similarity as similarity
 from lorasweep.components.metrics._offers import not_here
+from lorasweep.core.judging import EncoderName, Gallery
+from lorasweep.core.protocols import Encoder, JudgeContext
 from lorasweep.core.records import Measurement
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
-
-    from lorasweep.core.judging import EncoderName, Gallery
-    from lorasweep.core.protocols import Encoder, JudgeContext
 
     Pictures = Sequence[Image.Image]
 

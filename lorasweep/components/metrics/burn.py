@@ -31,14 +31,13 @@ from pydantic import Field
 from lorasweep.components.metrics import _similarity as similarity
 from lorasweep.components.metrics._offers import num_pictures
 from lorasweep.core.judging import Symptom
-from lorasweep.core.records import PROMPT_TIERS, Measurement
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import PROMPT_TIERS, Measurement, Plan, Recipe
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
 
 NEEDS_PICTURES = True
 PROBES = ()
@@ -57,7 +56,7 @@ STATISTICS = {"saturation": 0.02, "contrast": 0.02, "clipped": 0.02, "grain": 0.
 class Burn:
     """See the module."""
 
-    min_reference: int
+    min_reference: Annotated[int, Field(ge=2, title="be >= 2, what an interval takes")]
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure on all of this step's pictures at the weight that counts."""
@@ -83,9 +82,7 @@ class Burn:
         return found
 
 
-def build(*, min_reference: Annotated[int, Field(ge=2, title="be >= 2, what an interval takes")]) -> Burn:
-    """Build the metric."""
-    return Burn(min_reference=min_reference)
+build = Burn
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -21,16 +21,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorasweep.components.metrics import _similarity as similarity
-from lorasweep.components.metrics._offers import num_pictures
-from lorasweep.components.metrics._ranges import Tiers
+from lorasweep.components.metrics._offers import Tiers, num_pictures
 from lorasweep.core.judging import Symptom
-from lorasweep.core.records import Measurement, PromptTier
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import Measurement, Plan, Recipe
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
 
 NAME = "diversity"
 NEEDS_PICTURES = True
@@ -53,7 +51,7 @@ FEWEST = 3  # pictures; of two, one number decides
 class Diversity:
     """See the module."""
 
-    tiers: tuple[PromptTier, ...]
+    tiers: Tiers
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure on this step's pictures at the weight that counts."""
@@ -75,9 +73,7 @@ class Diversity:
         )
 
 
-def build(*, tiers: Tiers) -> Diversity:
-    """Build the metric."""
-    return Diversity(tiers=tuple(tiers))
+build = Diversity
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -21,17 +21,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from lorasweep.components.metrics._offers import suffixes
-from lorasweep.components.metrics._ranges import OtherWeight
-from lorasweep.core.judging import NUM_TIMESTEPS, PARTS, Symptom, probe_timesteps
-from lorasweep.core.records import Measurement
+from lorasweep.components.metrics._offers import OtherWeight, suffixes
+from lorasweep.core.judging import NUM_TIMESTEPS, PARTS, Rows, Symptom, probe_timesteps
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import Measurement, Plan, Recipe
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.judging import Rows
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
 
 NEEDS_PICTURES = False
 SYMPTOMS = (
@@ -56,7 +53,7 @@ PROBES: tuple[Literal["train", "held_out"], ...] = ("train", "held_out")
 class Generalisation:
     """See the module; `weights` are asked besides the weight that counts."""
 
-    weights: tuple[float, ...]
+    weights: tuple[OtherWeight, ...]
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure at the weight that counts (plain names) and at the others (names ending in `_w1`, say)."""
@@ -108,9 +105,7 @@ class Generalisation:
             found.values[f"{NAME}/gap_se{suffix}"] = error
 
 
-def build(*, weights: tuple[OtherWeight, ...]) -> Generalisation:
-    """Build the metric."""
-    return Generalisation(weights=tuple(weights))
+build = Generalisation
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -23,15 +23,13 @@ from typing import TYPE_CHECKING, Literal
 
 from lorasweep.components.metrics import _reader_scores as reader_scores
 from lorasweep.components.metrics import _resemblance as resemblance
-from lorasweep.components.metrics._offers import first_configured, is_here, not_here, num_pictures
-from lorasweep.components.metrics._ranges import Tiers
-from lorasweep.core.records import Measurement, PromptTier
+from lorasweep.components.metrics._offers import Tiers, first_configured, is_here, not_here, num_pictures
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import Measurement, Plan, Recipe
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
     from lorasweep.dollhouse.world.subjects import Subject
 
 NAME = "identity"
@@ -44,7 +42,7 @@ Encoder = Literal["auto", "reader", "dino", "clip", "base"]
 class Identity:
     """See the module."""
 
-    tiers: tuple[PromptTier, ...]
+    tiers: Tiers
     encoder: Encoder
     also: tuple[Encoder, ...]
 
@@ -59,9 +57,7 @@ class Identity:
         return resemblance.ask_encoders(ask, self.encoder, self.also)
 
 
-def build(*, tiers: Tiers, encoder: Encoder, also: tuple[Encoder, ...]) -> Identity:
-    """Build the metric."""
-    return Identity(tiers=tuple(tiers), encoder=encoder, also=tuple(also))
+build = Identity
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -35,17 +35,15 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from lorasweep.components.metrics import _similarity as similarity
-from lorasweep.components.metrics._offers import num_pictures
-from lorasweep.components.metrics._ranges import Tiers
+from lorasweep.components.metrics._offers import Tiers, num_pictures
 from lorasweep.core.judging import Symptom
-from lorasweep.core.records import Measurement, PromptTier
+from lorasweep.core.protocols import Encoder, JudgeContext
+from lorasweep.core.records import Measurement, Plan, Recipe
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.core.protocols import Encoder, JudgeContext
-    from lorasweep.core.records import Plan, Recipe
 
 NAME = "memorisation"
 NEEDS_PICTURES = False  # the magnitude needs none, and `measure` says so for the rest
@@ -79,8 +77,8 @@ DUPLICATE = 0.25  # of the median distance, below which two training images are 
 class Memorisation:
     """See the module."""
 
-    tiers: tuple[PromptTier, ...]
-    chance: float
+    tiers: Tiers
+    chance: Annotated[float, Field(gt=0, le=0.5)]
     magnitude: bool
 
     def measure(self, context: JudgeContext) -> Measurement:
@@ -120,9 +118,7 @@ class Memorisation:
         return kinds
 
 
-def build(*, tiers: Tiers, chance: Annotated[float, Field(gt=0, le=0.5)], magnitude: bool) -> Memorisation:
-    """Build the metric."""
-    return Memorisation(tiers=tuple(tiers), chance=chance, magnitude=magnitude)
+build = Memorisation
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -27,14 +27,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from lorasweep.core.protocols import frozen_weight
-from lorasweep.core.records import Measurement
+from lorasweep.core.protocols import JudgeContext, frozen_weight
+from lorasweep.core.records import Measurement, Plan, Recipe
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
 
 NAME = "norms"
 NEEDS_PICTURES = False
@@ -47,7 +45,7 @@ ALIKE = 0.5  # cosine from which a direction counts as the base's own
 class Norms:
     """See the module."""
 
-    decompose: int
+    decompose: Annotated[int, Field(ge=0)]
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure every module's norm, and decompose some of them."""
@@ -79,9 +77,7 @@ class Norms:
         return found
 
 
-def build(*, decompose: Annotated[int, Field(ge=0)]) -> Norms:
-    """Build the metric."""
-    return Norms(decompose=decompose)
+build = Norms
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
@@ -93,17 +89,11 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Decomposed:
-    """What the singular vectors of a base weight and of a change of it say.
+    """What the singular vectors of a base weight and of a change of it say."""
 
-    Attributes:
-        spectral: largest singular value of the change over the base's; >= 0.
-        stable_rank: squared Frobenius over squared spectral norm of the change; 0 without any change.
-        intruders: of the first `TOP` left singular vectors of the sum, those that resemble none of the base.
-    """
-
-    spectral: float
-    stable_rank: float
-    intruders: float
+    spectral: float  # largest singular value of the change over the base's; >= 0
+    stable_rank: float  # squared Frobenius over squared spectral norm of the change; 0 without any change
+    intruders: float  # of the first `TOP` left singular vectors of the sum, those that resemble none of the base
 
 
 def decomposed(base_OI: torch.Tensor, change_OI: torch.Tensor) -> Decomposed:

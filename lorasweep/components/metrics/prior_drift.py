@@ -21,17 +21,11 @@ division by the base's error, which makes it free of units and of timestep weigh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from lorasweep.components.metrics._offers import prior_prompts, suffixes
-from lorasweep.components.metrics._ranges import OtherWeight
-from lorasweep.core.judging import PARTS, PRIOR_TIERS, Symptom
-from lorasweep.core.records import Measurement
-
-if TYPE_CHECKING:
-    from lorasweep.core.judging import Rows
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
+from lorasweep.components.metrics._offers import OtherWeight, prior_prompts, suffixes
+from lorasweep.core.judging import PARTS, PRIOR_TIERS, Rows, Symptom
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import Measurement, Plan, Recipe
 
 NEEDS_PICTURES = False
 PROBES = ("plain", "class", "neighbour", "unrelated")
@@ -65,7 +59,7 @@ WHY_MISSING = {
 class PriorDrift:
     """See the module."""
 
-    weights: tuple[float, ...]
+    weights: tuple[OtherWeight, ...]
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure each tier at the weight that counts, and at others under names ending in `_w1`, say."""
@@ -83,9 +77,7 @@ class PriorDrift:
         return found
 
 
-def build(*, weights: tuple[OtherWeight, ...]) -> PriorDrift:
-    """Build the metric."""
-    return PriorDrift(weights=tuple(weights))
+build = PriorDrift
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

@@ -32,15 +32,14 @@ from lorasweep.components.metrics import _reader_scores as reader_scores
 from lorasweep.components.metrics import _resemblance as resemblance
 from lorasweep.components.metrics._offers import first_configured, is_here, is_plain_class, not_here
 from lorasweep.core.judging import EncoderName, Picture, Symptom
-from lorasweep.core.records import PROMPT_TIERS, Measurement
+from lorasweep.core.protocols import Encoder as PictureEncoder
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import PROMPT_TIERS, Measurement, Plan, PromptTier, Recipe
 from lorasweep.data.captions import without_trigger
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from lorasweep.core.protocols import Encoder as PictureEncoder
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, PromptTier, Recipe
     from lorasweep.dollhouse.world.subjects import Subject
 
 NAME = "prompt_control"
@@ -97,7 +96,7 @@ Pictures = Sequence[Picture]
 class PromptControl:
     """See the module."""
 
-    min_base_accuracy: float
+    min_base_accuracy: Annotated[float, Field(gt=0, le=1)]
     encoder: Encoder
     also: tuple[Encoder, ...]
 
@@ -145,11 +144,7 @@ class PromptControl:
         )
 
 
-def build(
-    *, min_base_accuracy: Annotated[float, Field(gt=0, le=1)], encoder: Encoder, also: tuple[Encoder, ...]
-) -> PromptControl:
-    """Build the metric."""
-    return PromptControl(min_base_accuracy=min_base_accuracy, encoder=encoder, also=tuple(also))
+build = PromptControl
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

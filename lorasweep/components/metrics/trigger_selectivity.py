@@ -14,15 +14,11 @@ section 4.3). What the remaining caption still gives away (a rare outfit, say) c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from lorasweep.core.judging import Rows
+from lorasweep.core.protocols import JudgeContext
 from lorasweep.core.ranges import Positive
-from lorasweep.core.records import Measurement
-
-if TYPE_CHECKING:
-    from lorasweep.core.judging import Rows
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.records import Measurement, Plan, Recipe
 
 NAME = "trigger_selectivity"
 NEEDS_PICTURES = False
@@ -34,7 +30,7 @@ NO_TRIGGER = "the captions have no trigger (captions.trigger)"
 class TriggerSelectivity:
     """See the module."""
 
-    min_gain: float
+    min_gain: Positive
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure on the training probes at the weight that counts."""
@@ -56,9 +52,7 @@ class TriggerSelectivity:
         return found
 
 
-def build(*, min_gain: Positive) -> TriggerSelectivity:
-    """Build the metric."""
-    return TriggerSelectivity(min_gain=min_gain)
+build = TriggerSelectivity
 
 
 def names(recipe: Recipe, plan: Plan) -> dict[str, str]:

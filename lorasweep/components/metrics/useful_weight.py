@@ -18,16 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from lorasweep.components.metrics.generalisation import NONE_HELD_OUT, log_ratio_by_timestep
-from lorasweep.core.records import Measurement
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import JudgeContext
-    from lorasweep.core.records import Plan, Recipe
+from lorasweep.core.protocols import JudgeContext
+from lorasweep.core.records import Measurement, Plan, Recipe
 
 NAME = "useful_weight"
 NEEDS_PICTURES = False
@@ -40,7 +37,7 @@ Point = tuple[float, float]  # weight, log loss ratio
 class UsefulWeight:
     """See the module; `weights` are asked besides the weight that counts and 0."""
 
-    weights: tuple[float, ...]
+    weights: tuple[Annotated[float, Field(ge=0, le=2)], ...]
 
     def measure(self, context: JudgeContext) -> Measurement:
         """Measure on the held-out probes, one noise per image and timestep."""
@@ -53,9 +50,7 @@ class UsefulWeight:
         return Measurement(values={f"{NAME}/best": lowest(points), f"{NAME}/slope": slope(points, context.weight)})
 
 
-def build(*, weights: tuple[Annotated[float, Field(ge=0, le=2)], ...]) -> UsefulWeight:
-    """Build the metric."""
-    return UsefulWeight(weights=tuple(weights))
+build = UsefulWeight
 
 
 def problems(*, weights: Sequence[float]) -> list[tuple[str, str, str]]:

@@ -5,34 +5,28 @@ The learning rate is the schedule's: Adafactor's own `relative_step` is not offe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
-from lorasweep.components.optimizers._groups import USUAL_LR, TextEncoderRate, WeightDecay, param_groups
+from lorasweep.components.optimizers import _knobs
 from lorasweep.core.ranges import Positive
 
-if TYPE_CHECKING:
-    import torch
-
-ADVICE = USUAL_LR
+ADVICE = _knobs.USUAL_LR
 
 
 def build(
-    groups: Mapping[str, Sequence[torch.nn.Parameter]],
+    groups: _knobs.Groups,
     *,
     lr: Positive,
-    text_encoder_lr: TextEncoderRate,
-    weight_decay: WeightDecay,
+    text_encoder_lr: _knobs.TextEncoderRate,
+    weight_decay: _knobs.WeightDecay,
     clip_threshold: Positive,
     scale_parameter: bool,
-) -> torch.optim.Optimizer:
+) -> _knobs.Optimizer:
     """Build the optimizer.
 
     Source: Shazeer & Stern, "Adafactor" (2018), algorithm 4 without its step size and momentum.
     """
     from pytorch_optimizer import AdaFactor
 
-    made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
     return AdaFactor(
         made,
         lr=lr,

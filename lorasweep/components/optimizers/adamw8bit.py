@@ -7,37 +7,32 @@ at dim 4 a LoRA of SD 1.5 is plain AdamW, at dim 32 nearly all of it is 8-bit.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from lorasweep.components.optimizers._groups import USUAL_LR, Beta, Epsilon, TextEncoderRate, WeightDecay, param_groups
+from lorasweep.components.optimizers import _knobs
 from lorasweep.core.ranges import Positive
-
-if TYPE_CHECKING:
-    import torch
 
 _FEWEST_NUMBERS = 4096  # of a tensor with 8-bit states; bitsandbytes' own default
 
-ADVICE = USUAL_LR
+ADVICE = _knobs.USUAL_LR
 
 
 def build(
-    groups: Mapping[str, Sequence[torch.nn.Parameter]],
+    groups: _knobs.Groups,
     *,
     lr: Positive,
-    text_encoder_lr: TextEncoderRate,
-    betas: tuple[Beta, Beta],
-    weight_decay: WeightDecay,
-    eps: Epsilon,
-) -> torch.optim.Optimizer:
+    text_encoder_lr: _knobs.TextEncoderRate,
+    betas: tuple[_knobs.Beta, _knobs.Beta],
+    weight_decay: _knobs.WeightDecay,
+    eps: _knobs.Epsilon,
+) -> _knobs.Optimizer:
     """Build the optimizer.
 
     Source: Dettmers et al., "8-bit Optimizers via Block-wise Quantization" (2022).
     """
     from bitsandbytes.optim import AdamW8bit
 
-    made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
-    optimizer: torch.optim.Optimizer = AdamW8bit(
+    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    optimizer: _knobs.Optimizer = AdamW8bit(
         made,
         lr=lr,
         betas=(betas[0], betas[1]),
@@ -56,7 +51,7 @@ def problems() -> list[tuple[str, str, str]]:
     return [("name", "adamw8bit needs bitsandbytes, which is not installed", hint)]
 
 
-def logged(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+def logged(optimizer: _knobs.Optimizer) -> dict[str, float]:
     """What to log beside the lr: the share of trained numbers whose states are 8-bit, in [0, 1]."""
     sizes = [parameter.numel() for group in optimizer.param_groups for parameter in group["params"]]
     return {"share_8bit": sum(size for size in sizes if size >= _FEWEST_NUMBERS) / sum(sizes)}

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
-from lorasweep.components.optimizers._groups import USUAL_LR, Beta, TextEncoderRate, WeightDecay, param_groups
+from lorasweep.components.optimizers import _knobs
 from lorasweep.core.ranges import Positive
 
-if TYPE_CHECKING:
-    import torch
-
-ADVICE = USUAL_LR
+ADVICE = _knobs.USUAL_LR
 
 
 def build(
-    groups: Mapping[str, Sequence[torch.nn.Parameter]],
+    groups: _knobs.Groups,
     *,
     lr: Positive,
-    text_encoder_lr: TextEncoderRate,
-    betas: tuple[Beta, Beta, Beta],
-    weight_decay: WeightDecay,
+    text_encoder_lr: _knobs.TextEncoderRate,
+    betas: tuple[_knobs.Beta, _knobs.Beta, _knobs.Beta],
+    weight_decay: _knobs.WeightDecay,
     clip_threshold: Positive,
-) -> torch.optim.Optimizer:
+) -> _knobs.Optimizer:
     """Build the optimizer.
 
     Source: Luo et al., "CAME: Confidence-guided Adaptive Memory Efficient Optimization" (2023), algorithm 2.
     """
     from pytorch_optimizer import CAME
 
-    made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
     return CAME(
         made,
         lr=lr,

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
-from lorasweep.components.optimizers._groups import Beta, TextEncoderRate, WeightDecay, param_groups
+from lorasweep.components.optimizers import _knobs
 from lorasweep.core.ranges import Positive
 from lorasweep.core.records import Advice
-
-if TYPE_CHECKING:
-    import torch
 
 ADVICE = (
     Advice(
@@ -22,18 +16,18 @@ ADVICE = (
 
 
 def build(
-    groups: Mapping[str, Sequence[torch.nn.Parameter]],
+    groups: _knobs.Groups,
     *,
     lr: Positive,
-    text_encoder_lr: TextEncoderRate,
-    betas: tuple[Beta, Beta],
-    weight_decay: WeightDecay,
-) -> torch.optim.Optimizer:
+    text_encoder_lr: _knobs.TextEncoderRate,
+    betas: tuple[_knobs.Beta, _knobs.Beta],
+    weight_decay: _knobs.WeightDecay,
+) -> _knobs.Optimizer:
     """Build the optimizer.
 
     Source: Chen et al., "Symbolic Discovery of Optimization Algorithms" (2023), program 1.
     """
     from pytorch_optimizer import Lion
 
-    made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
     return Lion(made, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 from pydantic import Field
 
-from lorasweep.components.optimizers._groups import (
-    TEXT_ENCODER,
-    Beta,
-    FirstStepSize,
-    TextEncoderRate,
-    WeightDecay,
-    param_groups,
-)
+from lorasweep.components.optimizers import _knobs
 from lorasweep.core.ranges import Positive
-
-if TYPE_CHECKING:
-    import torch
-
-    from lorasweep.core.records import Recipe
+from lorasweep.core.records import Recipe
 
 _ONE_LR = "Prodigy keeps one step size for all groups and refuses groups whose lr differ"
 
@@ -30,24 +19,24 @@ FINDS_STEP_SIZE = "d_coef"  # what to turn in place of the lr, which stays 1
 
 
 def build(
-    groups: Mapping[str, Sequence[torch.nn.Parameter]],
+    groups: _knobs.Groups,
     *,
     lr: Positive,
-    text_encoder_lr: TextEncoderRate,
-    betas: tuple[Beta, Beta],
-    weight_decay: WeightDecay,
+    text_encoder_lr: _knobs.TextEncoderRate,
+    betas: tuple[_knobs.Beta, _knobs.Beta],
+    weight_decay: _knobs.WeightDecay,
     d_coef: Annotated[float, Field(gt=0, le=100, description="0.5 to 2 is usual")],
-    d0: FirstStepSize,
+    d0: _knobs.FirstStepSize,
     safeguard_warmup: bool,
     use_bias_correction: bool,
-) -> torch.optim.Optimizer:
+) -> _knobs.Optimizer:
     """Build the optimizer.
 
     Source: Mishchenko & Defazio, "Prodigy" (2024), algorithm 4; settings from konstmish/prodigy's README.
     """
     from prodigyopt import Prodigy
 
-    made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
     with contextlib.redirect_stdout(io.StringIO()):  # its constructor prints, and stdout may be carrying JSON
         return Prodigy(
             made,
@@ -61,12 +50,12 @@ def build(
         )
 
 
-def problems(*, lr: float, text_encoder_lr: TextEncoderRate) -> list[tuple[str, str, str]]:
+def problems(*, lr: float, text_encoder_lr: _knobs.TextEncoderRate) -> list[tuple[str, str, str]]:
     """Two rates, of which it has one."""
     rates = text_encoder_lr if isinstance(text_encoder_lr, Sequence) else [text_encoder_lr]
     if all(rate in (None, 0, lr) for rate in rates):
         return []
-    hint = f"{TEXT_ENCODER}_lr: null; a smaller share for the text encoder needs adamw"
+    hint = f"{_knobs.TEXT_ENCODER}_lr: null; a smaller share for the text encoder needs adamw"
     return [("text_encoder_lr", f"must be null, 0 or {lr}, got {text_encoder_lr}: {_ONE_LR}", hint)]
 
 
@@ -76,7 +65,7 @@ def warnings(recipe: Recipe) -> Iterator[str]:
         yield "Prodigy with restarts wants optimizer.safeguard_warmup=true, by its author's advice"
 
 
-def logged(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+def logged(optimizer: _knobs.Optimizer) -> dict[str, float]:
     """What to log beside the lr: the estimate `d`, and `d_lr`, the lr that it amounts to."""
     group = optimizer.param_groups[0]
     return {"d": group["d"], "d_lr": group["d"] * max(g["lr"] for g in optimizer.param_groups)}

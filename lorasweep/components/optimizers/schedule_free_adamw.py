@@ -7,37 +7,33 @@ average is the result. `weights_for_use` puts it into the adapter wherever one i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from lorasweep.components.optimizers._groups import USUAL_LR, Beta, TextEncoderRate, WeightDecay, param_groups
+from lorasweep.components.optimizers import _knobs
 from lorasweep.core.ranges import Positive
+from lorasweep.core.records import Recipe
 
-if TYPE_CHECKING:
-    import torch
-
-    from lorasweep.core.records import Recipe
-
-ADVICE = USUAL_LR
+ADVICE = _knobs.USUAL_LR
 
 
 def build(
-    groups: Mapping[str, Sequence[torch.nn.Parameter]],
+    groups: _knobs.Groups,
     *,
     lr: Positive,
-    text_encoder_lr: TextEncoderRate,
-    betas: tuple[Annotated[float, Field(gt=0, lt=1, description="0.9 is usual")], Beta],
-    weight_decay: WeightDecay,
-) -> torch.optim.Optimizer:
+    text_encoder_lr: _knobs.TextEncoderRate,
+    betas: tuple[Annotated[float, Field(gt=0, lt=1, description="0.9 is usual")], _knobs.Beta],
+    weight_decay: _knobs.WeightDecay,
+) -> _knobs.Optimizer:
     """Build the optimizer.
 
     Source: Defazio et al., "The Road Less Scheduled" (2024), algorithm 1.
     """
     from pytorch_optimizer import ScheduleFreeAdamW
 
-    made = param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
+    made = _knobs.param_groups(groups, lr=lr, text_encoder_lr=text_encoder_lr)
     return ScheduleFreeAdamW(made, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
 
 

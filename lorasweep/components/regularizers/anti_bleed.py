@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lorasweep.components.regularizers._source import ExposureShare, Images, LossWeight, Source, Words
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import ImagePlanner, RegularizationImages
-    from lorasweep.core.records import PlannedImage
+from lorasweep.core.protocols import ImagePlanner, RegularizationImages
+from lorasweep.core.records import PlannedImage
 
 _WORD = re.compile(r"[^\W\d_]{2,}")  # two letters or more: what stands between blanks, digits and marks
 

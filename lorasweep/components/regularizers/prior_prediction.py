@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lorasweep.components.regularizers._source import ExposureShare, LossWeight, Source
+from lorasweep.core.protocols import ImagePlanner, RegularizationImages
+from lorasweep.core.records import PlannedImage
 from lorasweep.data import captions
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import ImagePlanner, RegularizationImages
-    from lorasweep.core.records import PlannedImage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from lorasweep.components.regularizers._source import ExposureShare, LossWeight, Source
+from lorasweep.core.protocols import ImagePlanner, RegularizationImages
 from lorasweep.core.ranges import Text
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import ImagePlanner, RegularizationImages
-    from lorasweep.core.records import PlannedImage
+from lorasweep.core.records import PlannedImage
 
 
 @dataclass(frozen=True, kw_only=True)

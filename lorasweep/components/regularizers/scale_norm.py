@@ -6,12 +6,11 @@ or not anything is scaled, so a limit of 10 only watches.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import WeightRegularizer
+from lorasweep.core.protocols import WeightRegularizer
 
 SCALES_WEIGHTS = True  # after every step, each factor of a product
 
@@ -30,17 +29,15 @@ class ScaleNorm:
         """
         import torch
 
-        from lorasweep.components.adapters._norms import changes
-
-        found = list(changes(adapter))
-        norms = torch.stack([change.norm for change in found])
-        # The lower clamp keeps a module that has not learnt anything from dividing by zero.
-        clamped = norms.clamp(min=self._max_norm / 2)
-        ratios = clamped.clamp(max=self._max_norm) / clamped
+        changes = list(adapter.by_module().values())  # linear in each of their factors
         with torch.no_grad():
-            for change, ratio in zip(found, ratios, strict=True):
-                for factor in change.factors:
-                    factor.mul_(ratio ** (1 / len(change.factors)))
+            norms = torch.stack([torch.linalg.vector_norm(adapter.delta(layer)) for layer in adapter.layers.values()])
+            # The lower clamp keeps a module that has not learnt anything from dividing by zero.
+            clamped = norms.clamp(min=self._max_norm / 2)
+            ratios = clamped.clamp(max=self._max_norm) / clamped
+            for factors, ratio in zip(changes, ratios, strict=True):
+                for factor in factors.values():
+                    factor.mul_(ratio ** (1 / len(factors)))
         after = norms * ratios
         mean, largest, scaled = torch.stack([after.mean(), after.max(), (ratios != 1).sum()]).tolist()
         return {"norm/mean": mean, "norm/max": largest, "norm/keys_scaled": scaled}

@@ -10,16 +10,14 @@ import bisect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from lorasweep.components.schedulers import _warmup
 from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
+from lorasweep.core.protocols import Schedule
 from lorasweep.core.ranges import Count, NotNegative, Positive
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Schedule
 
 
 @dataclass(frozen=True)

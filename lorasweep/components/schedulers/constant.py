@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Schedule
+from lorasweep.components.schedulers._warmup import Warmup, after_warmup
+from lorasweep.core.protocols import Schedule
 
 
 def build(total_steps: int, *, warmup: Warmup) -> Schedule:
@@ -15,9 +11,4 @@ def build(total_steps: int, *, warmup: Warmup) -> Schedule:
 
     Source: diffusers, optimization.py, get_constant_schedule_with_warmup.
     """
-    warm = warmup_steps(warmup, total_steps)
-
-    def schedule(step: int, peak_lr: float) -> float:
-        return peak_lr * step / warm if step < warm else peak_lr
-
-    return schedule
+    return after_warmup(total_steps, warmup, lambda done, of, peak_lr: peak_lr)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lorasweep.components.schedulers import cosine_with_restarts
 from lorasweep.components.schedulers._warmup import Warmup
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Schedule
+from lorasweep.core.protocols import Schedule
 
 
 def build(total_steps: int, *, warmup: Warmup) -> Schedule:

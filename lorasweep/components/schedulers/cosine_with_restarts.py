@@ -7,13 +7,10 @@ curves: OneTrainer for a smooth wave, ai-toolkit for a single cosine.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
+from lorasweep.components.schedulers._warmup import Warmup, after_warmup
+from lorasweep.core.protocols import Schedule
 from lorasweep.core.ranges import Count
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Schedule
 
 
 def build(total_steps: int, *, num_cycles: Count, warmup: Warmup) -> Schedule:
@@ -23,14 +20,10 @@ def build(total_steps: int, *, num_cycles: Count, warmup: Warmup) -> Schedule:
 
     Source: diffusers, optimization.py, get_cosine_with_hard_restarts_schedule_with_warmup; kohya uses it.
     """
-    warm = warmup_steps(warmup, total_steps)
 
-    def schedule(step: int, peak_lr: float) -> float:
-        if step < warm:
-            return peak_lr * step / warm
-        progress = (step - warm) / max(1, total_steps - warm)
-        if progress >= 1.0:
+    def curve(done: int, of: int, peak_lr: float) -> float:
+        if done >= of:
             return 0.0
-        return peak_lr * 0.5 * (1.0 + math.cos(math.pi * ((num_cycles * progress) % 1.0)))
+        return peak_lr * 0.5 * (1.0 + math.cos(math.pi * ((num_cycles * (done / of)) % 1.0)))
 
-    return schedule
+    return after_warmup(total_steps, warmup, curve)

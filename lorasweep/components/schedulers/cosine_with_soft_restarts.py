@@ -7,14 +7,12 @@ at zero. The jumping curve is `cosine_with_restarts`.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
-from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Schedule
+from lorasweep.components.schedulers._warmup import Warmup, after_warmup
+from lorasweep.core.protocols import Schedule
 
 
 def build(
@@ -26,12 +24,8 @@ def build(
 
     Source: Nerogar/OneTrainer, modules/util/lr_scheduler_util.py, lr_lambda_cosine_with_restarts.
     """
-    warm = warmup_steps(warmup, total_steps)
 
-    def schedule(step: int, peak_lr: float) -> float:
-        if step < warm:
-            return peak_lr * step / warm
-        progress = (step - warm) / max(1, total_steps - warm)
-        return peak_lr * 0.5 * (1.0 + math.cos(2.0 * math.pi * num_cycles * progress))
+    def curve(done: int, of: int, peak_lr: float) -> float:
+        return peak_lr * 0.5 * (1.0 + math.cos(2.0 * math.pi * num_cycles * (done / of)))
 
-    return schedule
+    return after_warmup(total_steps, warmup, curve)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
-from lorasweep.components.schedulers._warmup import Warmup, warmup_steps
-
-if TYPE_CHECKING:
-    from lorasweep.core.protocols import Schedule
+from lorasweep.components.schedulers._warmup import Warmup, after_warmup
+from lorasweep.core.protocols import Schedule
 
 
 def build(
@@ -25,12 +23,9 @@ def build(
     Source: Chen, Wolfe & Kyrillidis, "REX: Revisiting Budgeted Training with an Improved Schedule" (2022),
     section 4, where bend is 0.5. Trainers of LoRAs have 0.9 (OneTrainer, lr_lambda_rex), as is our default.
     """
-    warm = warmup_steps(warmup, total_steps)
 
-    def schedule(step: int, peak_lr: float) -> float:
-        if step < warm:
-            return peak_lr * step / warm
-        left = max(0.0, 1.0 - (step - warm) / max(1, total_steps - warm))
+    def curve(done: int, of: int, peak_lr: float) -> float:
+        left = max(0.0, 1.0 - done / of)
         return peak_lr * left / (1.0 - bend + bend * left)
 
-    return schedule
+    return after_warmup(total_steps, warmup, curve)

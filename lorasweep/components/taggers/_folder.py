@@ -21,12 +21,7 @@ _POINTER = b"version https://git-lfs"
 
 
 def problems(path: str, needed: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Find what keeps a folder from being loaded: (knob, message, next step).
-
-    Args:
-        path: of the folder, `~` allowed.
-        needed: names or patterns that must be there.
-    """
+    """Find what keeps a folder, which must hold some names or patterns, from being loaded: knob, message, hint."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
         return [("path", f"must be a folder, got {path!r}", f"looked at {folder.absolute()}; nothing is downloaded")]

@@ -104,13 +104,12 @@ class WdTagger:
 
     Attributes:
         tags: text and kind of every confidence, in the model's order.
-        fixed_batch: pictures that the model wants at once; None for any number.
     """
 
     session: Any
     input_name: str
     side_px: int
-    fixed_batch: int | None
+    fixed_batch: int | None  # pictures that the model wants at once; None for any number
     tags: list[tuple[str, Literal["general", "character", "rating"]]]
     batch_size: int
     thresholds: dict[str, float]

@@ -76,11 +76,7 @@ class ReaderNetwork(nn.Module):
         self.heads = nn.Linear(10 * third, outputs)
 
     def forward(self, image_BCHW: Tensor) -> Outputs:
-        """Read pictures.
-
-        Args:
-            image_BCHW: RGB in [0, 1]; sides of at least 32 px.
-        """
+        """Read RGB pictures in [0, 1], with sides of at least 32 px."""
         features_BCHW = self.trunk(image_BCHW * 2.0 - 1.0)
         batch, _, height, width = features_BCHW.shape
         rows = torch.linspace(-1, 1, height, device=features_BCHW.device)

@@ -32,13 +32,11 @@ class Reading:
     Attributes:
         probabilities: by head of `labels.HEADS` (attributes and identity marks), a BK tensor whose rows sum
             to 1.
-        nuisances_BN: x, y, scale and light, in about [-1, 1].
-        corrupt_B: probability that a picture is no clean doll: blended, noisy, blurred, burnt.
     """
 
     probabilities: dict[str, Tensor]
-    nuisances_BN: Tensor
-    corrupt_B: Tensor
+    nuisances_BN: Tensor  # x, y, scale and light, in about [-1, 1]
+    corrupt_B: Tensor  # probability that a picture is no clean doll: blended, noisy, blurred, burnt
 
     def values(self, head: str) -> list[str]:
         """Return the likeliest value of a head for every picture."""
@@ -61,11 +59,7 @@ class Reading:
         return self.marks(subject) * self.traits(subject)
 
     def matches(self, specs: Sequence[Spec]) -> dict[str, Tensor]:
-        """Return, by attribute, whether each picture (B, bool) shows what its spec says.
-
-        Raises:
-            ValueError: there are not as many specs as pictures.
-        """
+        """Return, by attribute, whether each picture (B, bool) shows what its spec says; as many specs as pictures."""
         count = len(self.corrupt_B)
         if len(specs) != count:
             raise ValueError(f"there must be one spec a picture, got {len(specs)} specs for {count} pictures")
@@ -93,15 +87,7 @@ class Reader:
 
     @classmethod
     def load(cls, device: str = "cpu", folder: Path | None = None) -> Reader:
-        """Load a reader.
-
-        Args:
-            device: where it reads.
-            folder: holds `reader.safetensors`; the shipped one by default.
-
-        Raises:
-            FileNotFoundError: there are no weights in the folder.
-        """
+        """Load a reader from a folder with its weights, the shipped one by default; raises FileNotFoundError."""
         network = ReaderNetwork()
         path = (folder or weights_dir() / "reader") / WEIGHTS_NAME
         if not path.exists():
@@ -119,10 +105,7 @@ class Reader:
 
     @torch.no_grad()
     def read(self, images_BCHW: Tensor) -> Reading:
-        """Read pictures of one size.
-
-        Args:
-            images_BCHW: RGB in [0, 1]; sides of at least 32 px.
+        """Read a batch of RGB pictures of one size, in [0, 1], with sides of at least 32 px.
 
         Raises:
             ValueError: the tensor is not a batch of RGB pictures.

@@ -162,12 +162,6 @@ _PAINTERS: Final[dict[str, Callable[[Image.Image, float, np.random.Generator], N
 
 
 def paint_backdrop(canvas: Image.Image, background: str, seed: int) -> None:
-    """Cover the canvas with a background.
-
-    Args:
-        canvas: RGB image, painted in place.
-        background: a value of `ATTRIBUTES["background"]`.
-        seed: decides the texture.
-    """
+    """Cover an RGB canvas with a background, a value of `ATTRIBUTES["background"]`; `seed` decides the texture."""
     unit_px = float(np.sqrt(canvas.width * canvas.height))
     _PAINTERS[background](canvas, unit_px, np.random.default_rng(seed))

@@ -36,13 +36,7 @@ class Stance:
 
 
 def place_figure(spec: Spec, width_px: float, height_px: float) -> Stance:
-    """Place a figure from its nuisances; heads keep their size in every shape, wide pictures cut the legs.
-
-    Args:
-        spec: only `x`, `y` and `scale` are read.
-        width_px: canvas width.
-        height_px: canvas height.
-    """
+    """Place a figure by `x`, `y` and `scale`; heads keep their size in every shape, wide pictures cut the legs."""
     unit_px = float(np.sqrt(width_px * height_px))
     figure_px = FIGURE_SHARE * unit_px * (1.0 + 0.08 * spec.scale)
     figure_px = min(figure_px, height_px / (HEADROOM + WAIST_UP), width_px / 0.70)
@@ -79,19 +73,7 @@ def _light(image: Image.Image, light: float) -> Image.Image:
 
 
 def render(spec: Spec, width_px: int, height_px: int) -> Image.Image:
-    """Draw a spec.
-
-    Args:
-        spec: what to draw.
-        width_px: width of the image; at least 16.
-        height_px: height of the image; at least 16.
-
-    Returns:
-        An RGB image; bit-identical for identical arguments.
-
-    Raises:
-        ValueError: the image would be too small to draw.
-    """
+    """Draw a spec as an RGB image, bit-identical for identical arguments; raises ValueError below 16 px a side."""
     if min(width_px, height_px) < 16:
         raise ValueError(f"a picture must be at least 16 px a side, got {width_px} x {height_px}")
     canvas = Image.new("RGB", (width_px * SUPERSAMPLING, height_px * SUPERSAMPLING))

@@ -57,11 +57,7 @@ class Spec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Spec:
-        """Build a spec from `to_dict`'s output.
-
-        Raises:
-            TypeError: a field is unknown or a required one is missing.
-        """
+        """Build a spec from `to_dict`'s output."""
         return cls(**values)
 
     @property
@@ -100,9 +96,7 @@ def sample_spec(
         split: "train" avoids the held-out combinations, "heldout" draws only those, "any" draws all.
         mark_rate: probability in [0, 1] of carrying random identity marks.
         excluded_marks: mark combinations that must not be drawn (those of the shipped subjects).
-        fixed: fields to set rather than draw. With a split, at least one of hair colour, outfit and
-            background
-            must stay free.
+        fixed: fields to set rather than draw; with a split, one of hair colour, outfit and background must stay free.
 
     Raises:
         ValueError: the fixed fields leave no combination in the split.

@@ -22,15 +22,12 @@ class Subject:
     """One character.
 
     Attributes:
-        trigger: the word that calls it; not in the base's vocabulary, so it tokenises into pieces.
         hair_color, hair_style, eye_color, skin: its fixed traits.
         head_mark, face_mark, mark_color: its identity marks.
-        wardrobe: signature (outfit colour, outfit) pairs, the first being its usual clothes.
-        haunts: the background that goes with each outfit of the wardrobe when the two are confounded.
         reserved: attribute values that its datasets never show, for prompts that recombine.
     """
 
-    trigger: str
+    trigger: str  # the word that calls it; not in the base's vocabulary, so it tokenises into pieces
     hair_color: str
     hair_style: str
     eye_color: str
@@ -38,8 +35,8 @@ class Subject:
     head_mark: str
     face_mark: str
     mark_color: str
-    wardrobe: tuple[tuple[str, str], ...]
-    haunts: tuple[str, ...]
+    wardrobe: tuple[tuple[str, str], ...]  # signature (outfit colour, outfit) pairs, the first being its usual clothes
+    haunts: tuple[str, ...]  # the background that goes with each outfit of the wardrobe when the two are confounded
     reserved: dict[str, tuple[str, ...]] = field(hash=False)
 
     @property

@@ -28,14 +28,10 @@ _ARGUMENTS = ("conv_dim", "conv_alpha", "factor")
 def describe(
     saved: Checkpoint, *, output_name: str, text_width: int | None, form: Form, rank: int | None
 ) -> dict[str, str]:
-    """The metadata of an exported file.
+    """Say what an exported file is.
 
-    Args:
-        saved: what was exported.
-        output_name: the file's name without its ending, which UIs show as the LoRA's.
-        text_width: numbers in a text embedding; None when it cannot be told from the file.
-        form: what its tensors are.
-        rank: what the file was cut to; None when it is whole.
+    `output_name` is its name without its ending, which UIs show as the LoRA's; `text_width` the numbers in a text
+    embedding, None when the file does not tell; `rank` what it was cut to, None when it is whole.
 
     Source: kohya-ss/sd-scripts, train_network.py: the keys and what they count.
     """

@@ -38,7 +38,7 @@ from lorasweep.results.runs import Checkpoint
 from lorasweep.trial.resources import build_adapter
 
 if TYPE_CHECKING:
-    from lorasweep.components.adapters._dora import DoraAdapter
+    from lorasweep.components.adapters._lora import DoraAdapter
     from lorasweep.components.adapters._peft import PeftAdapter
 
 

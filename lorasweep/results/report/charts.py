@@ -157,25 +157,15 @@ def _shortened(name: str, room_px: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """One arm over exposures per image: identity, overcooking, utility.
+    """One arm over exposures per image: identity, overcooking, utility."""
 
-    Attributes:
-        arm: its name.
-        at_end: the last value of each, in words.
-        x: exposures; common to all arms, so that they are compared by eye.
-        y: from 0 to 1.
-        lines: name, whether of a further seed, points in px.
-        names: of the curves, and where they stand, px.
-        moments: `done` and `burned`: word, where it was, where the word stands, px.
-    """
-
-    arm: str
-    at_end: str
-    x: Scale
-    y: Scale
-    lines: Sequence[tuple[str, bool, Sequence[tuple[float, float]]]]
-    names: Sequence[tuple[str, float, float]]
-    moments: Sequence[tuple[str, float, float]]
+    arm: str  # its name
+    at_end: str  # the last value of each, in words
+    x: Scale  # exposures; common to all arms, so that they are compared by eye
+    y: Scale  # from 0 to 1
+    lines: Sequence[tuple[str, bool, Sequence[tuple[float, float]]]]  # name, whether of a further seed, points in px
+    names: Sequence[tuple[str, float, float]]  # of the curves, and where they stand, px
+    moments: Sequence[tuple[str, float, float]]  # `done` and `burned`: word, where it was, where the word stands, px
 
 
 def curves(findings: Findings) -> list[Curves]:

@@ -22,21 +22,13 @@ SHOWN = 8  # metrics, those that moved most
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two runs of one recipe.
+    """Two runs of one recipe."""
 
-    Attributes:
-        same: whether the adapters are equal to the bit (or, where one has none, all metrics).
-        adapters: whether both have one.
-        largest: the largest difference of two weights; None unless the same tensors are in both.
-        metrics: name -> (before, now), those that differ, the largest difference first.
-        provenance: what -> (before, now), those that differ.
-    """
-
-    same: bool
-    adapters: bool
-    largest: float | None
-    metrics: Mapping[str, tuple[float, float]]
-    provenance: Mapping[str, tuple[str, str]]
+    same: bool  # whether the adapters are equal to the bit (or, where one has none, all metrics)
+    adapters: bool  # whether both have one
+    largest: float | None  # the largest difference of two weights; None unless the same tensors are in both
+    metrics: Mapping[str, tuple[float, float]]  # name -> (before, now), those that differ, the largest difference first
+    provenance: Mapping[str, tuple[str, str]]  # what -> (before, now), those that differ
 
     def sentence(self) -> str:
         """The answer."""

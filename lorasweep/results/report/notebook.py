@@ -35,17 +35,14 @@ class Shown:
     """What is shown of something.
 
     Attributes:
-        title: its name, and what it is.
-        lines: sentences below it.
         head, rows: a table; empty for none.
-        pictures: below it; HTML only.
     """
 
-    title: str
-    lines: Sequence[str] = ()
+    title: str  # its name, and what it is
+    lines: Sequence[str] = ()  # sentences below it
     head: Sequence[str] = ()
     rows: Sequence[Sequence[object]] = ()
-    pictures: Sequence[Picture] = ()
+    pictures: Sequence[Picture] = ()  # below it; HTML only
 
     def html(self) -> str:
         """Draw it for a notebook."""

@@ -45,21 +45,13 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFindings:
-    """One trial: where it stands, what was found on the way, and what it was made of.
+    """One trial: where it stands, what was found on the way, and what it was made of."""
 
-    Attributes:
-        state: number, arm, seed, status, final metrics, verdict.
-        rank: among the sweep's trials, from 1; None without a value.
-        run: its folder, which may not exist yet; what few parts of a report show is read when it is asked.
-        result: what metrics.json holds.
-        rungs: ascending; the curves.
-    """
-
-    state: TrialState
-    rank: int | None
-    run: RunFolder
-    result: Mapping[str, Any]
-    rungs: tuple[Rung, ...]
+    state: TrialState  # number, arm, seed, status, final metrics, verdict
+    rank: int | None  # among the sweep's trials, from 1; None without a value
+    run: RunFolder  # its folder, which may not exist yet; what few parts of a report show is read when it is asked
+    result: Mapping[str, Any]  # what metrics.json holds
+    rungs: tuple[Rung, ...]  # ascending; the curves
 
     @property
     def name(self) -> str:

@@ -27,17 +27,9 @@ def is_ours(file: Path) -> bool:
 
 
 def write_report(sweep_folder: Path, out: Path | None = None) -> tuple[Path, Path]:
-    """Write both pages from whatever the sweep holds by now.
+    """Write the HTML page and the Markdown one from whatever the sweep, or `outputs/train`, holds by now; returns them.
 
-    Args:
-        sweep_folder: the sweep's, or `outputs/train`.
-        out: a folder; None: the sweep's own.
-
-    Returns:
-        The HTML page and the Markdown one.
-
-    Raises:
-        ConfigError: the folder's sweep.yaml cannot be read.
+    `out` is a folder, None the sweep's own. Raises ConfigError when the folder's sweep.yaml cannot be read.
     """
     findings = read_findings(sweep_folder)
     folder = out or sweep_folder
@@ -47,22 +39,14 @@ def write_report(sweep_folder: Path, out: Path | None = None) -> tuple[Path, Pat
 
 
 def write_contact_sheet(sweep_folder: Path) -> Path | None:
-    """Draw `contact_sheet.png` from whatever trials have samples by now.
-
-    Returns:
-        The picture's path, or None when there is nothing to show yet.
-    """
+    """Draw `contact_sheet.png` from whatever trials have samples by now; None when there is nothing to show yet."""
     findings = read_findings(sweep_folder)
     shown = gallery.contact_sheet(findings, findings.shown)
     return None if shown is None else _write(shown, sweep_folder, title=findings.state.question)
 
 
 def write_step_sheet(run_folder: Path) -> Path | None:
-    """Draw one run over its steps, and over the weights at the step that is kept, into its own folder.
-
-    Returns:
-        The picture's path, or None when there is nothing to show.
-    """
+    """Draw one run over its steps, and its kept step over the weights, into its own folder; None for nothing."""
     for trial, shown in gallery.ladders(read_findings(run_folder.parent)):
         if trial.name == run_folder.name:
             return _write(shown, run_folder, title=str(trial.state.verdict.get("sentence", "")))

@@ -93,28 +93,22 @@ class RunContent:
     """One MLflow run.
 
     Attributes:
-        key: says which sweep and trial this is, the same for ever; how a run is found again.
-        name: for people.
-        status: MLflow's own word.
         started_ms, ended_ms: None when it has not happened.
         tags, params: MLflow's; when a param gets another value, the run is made anew.
         points: by stream; within a stream steps ascend, and all points of a step are known at once.
-        pictures: ascending steps.
-        artifacts: sent again when the file changes.
-        datasets: one per use at most; none when there is no plan to read them from.
     """
 
-    key: str
-    name: str
-    status: RunStatus
+    key: str  # says which sweep and trial this is, the same for ever; how a run is found again
+    name: str  # for people
+    status: RunStatus  # MLflow's own word
     started_ms: int | None = None
     ended_ms: int | None = None
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     points: dict[str, tuple[Point, ...]] = field(default_factory=dict)
-    pictures: tuple[Picture, ...] = ()
-    artifacts: tuple[Artifact, ...] = ()
-    datasets: tuple[DatasetLabel, ...] = ()
+    pictures: tuple[Picture, ...] = ()  # ascending steps
+    artifacts: tuple[Artifact, ...] = ()  # sent again when the file changes
+    datasets: tuple[DatasetLabel, ...] = ()  # one per use at most; none when there is no plan to read them from
 
 
 def trial_content(trial: TrialFiles, sweep: SweepFiles, telling: Sequence[str]) -> RunContent:
@@ -215,11 +209,9 @@ def points(trial: TrialFiles) -> dict[str, tuple[Point, ...]]:
 
 
 def rating_points(rated: Iterable[Rated], *, arm: str | None = None) -> dict[str, tuple[Point, ...]]:
-    """What came of each person's ratings, a stream each; over the lines of their answers, which only grow.
+    """Stream what came of each person's ratings, over the lines of their answers, which only grow.
 
-    Args:
-        rated: of a sweep's arms or a run's steps.
-        arm: whose strength is told; None: how often each number makes the choice that the person made.
+    Told of an `arm` is its strength; of None, how often each number makes the choice that the person made.
     """
     streams = {}
     for each in rated:

@@ -107,11 +107,7 @@ class SweepMirror:
         self._modelled: set[tuple[str, str]] = set()  # models, with their runs, that are known to be there
 
     def sync(self) -> SyncReport:
-        """Bring MLflow to what the folders say.
-
-        Returns:
-            A report; nothing is raised for a store that is down or a trial that cannot be mirrored.
-        """
+        """Bring MLflow to what the folders say; what does not fit, or a store that is down, is reported, not raised."""
         report = SyncReport()
         try:
             # The lock dies with its process; a running sweep and `lorasweep sync` take turns.

@@ -24,14 +24,10 @@ def sweep_note(
     prompts: Mapping[str, Sequence[str]],
     devices: Iterable[str],
 ) -> str:
-    """Describe a sweep.
+    """Describe a sweep, by the name of its folder and its `sweep.yaml`, which may be empty.
 
-    Args:
-        name: the sweep's folder.
-        manifest: `sweep.yaml`; may be empty.
-        rows: one per trial, best first: `rank`, `name`, `status`, `metrics`, `sentence`, `note`.
-        prompts: what the samples were drawn from, by tier.
-        devices: of all trials, the model of the GPU.
+    `rows` are one per trial, best first: `rank`, `name`, `status`, `metrics`, `sentence`, `note`; `prompts` what the
+    samples were drawn from, by tier; `devices` the models of the GPUs of all trials.
     """
     parts = [
         f"**{plain(str(manifest['question']))}**" if manifest.get("question") else "",

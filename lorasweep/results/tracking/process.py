@@ -25,7 +25,7 @@ from pathlib import Path
 from lorasweep.core.errors import InputError
 from lorasweep.core.records import TrackingOptions, from_dict, to_dict
 from lorasweep.results.tracking.address import address_problem, masked, masked_stderr, tracking_uri
-from lorasweep.sweep.mirror import MirrorReport
+from lorasweep.sweep.ranking.announce import MirrorReport
 
 LOG_FILE = "mirror.log"
 NICENESS = 5  # trials come first on a busy CPU

@@ -49,11 +49,7 @@ class Pusher:
         self._there: set[tuple[str, str]] = set()  # runs, with their keys, that were looked up once
 
     def ensure(self, content: RunContent, state_file: Path, *, parent_id: str | None = None) -> tuple[SyncState, bool]:
-        """Find the run that mirrors a content, or make it.
-
-        Returns:
-            What it was sent, and whether it was made just now.
-        """
+        """Find the run that mirrors a content, or make it; returns what it was sent, and whether it is new."""
         state = read_state(state_file)
         if state is not None and self._holds(state, content):
             return state, False
@@ -223,25 +219,21 @@ class SyncState:
 
     Attributes:
         run_id, experiment_id, tracking_uri: where; the address without its secrets.
-        whole: false while pictures are on their way: the one thing that a second sending would double.
         name, status, tags, params: as last sent.
-        datasets: by use, the digest that was sent.
-        points: by stream, the last step whose points were sent.
-        pictures: the last step whose pictures were sent, or None.
         artifacts: by path among the artifacts, size and modification time of the file that was sent.
     """
 
     run_id: str
     experiment_id: str
     tracking_uri: str
-    whole: bool = True
+    whole: bool = True  # false while pictures are on their way: the one thing that a second sending would double
     name: str | None = None
     status: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
-    datasets: dict[str, str] = field(default_factory=dict)
-    points: dict[str, int] = field(default_factory=dict)
-    pictures: int | None = None
+    datasets: dict[str, str] = field(default_factory=dict)  # by use, the digest that was sent
+    points: dict[str, int] = field(default_factory=dict)  # by stream, the last step whose points were sent
+    pictures: int | None = None  # the last step whose pictures were sent, or None
     artifacts: dict[str, list[int]] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:

@@ -90,11 +90,7 @@ class Store:
             raise StoreUnavailable(f"the MLflow store {self.shown} was removed or replaced while it was in use")
 
     def require_alive(self) -> None:
-        """Ask the store for something small.
-
-        Raises:
-            StoreUnavailable: it does not answer.
-        """
+        """Ask the store for something small; raises StoreUnavailable when it does not answer."""
         with _explained(self.uri):
             self.client.get_experiment(self.experiment_id)
 
@@ -105,10 +101,7 @@ def artifact_root() -> Path:
 
 
 def open_store(experiment: str) -> Store:
-    """Open the store; database, tables and experiment are made when missing.
-
-    Args:
-        experiment: MLflow's experiment, one per project.
+    """Open the store of the project's experiment; database, tables and experiment are made when missing.
 
     Raises:
         StoreUnavailable: it cannot be reached or written; the message says which store, why, and what to do.

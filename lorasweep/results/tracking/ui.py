@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -33,16 +32,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: bool = False) -> int:
     """Serve MLflow's UI until interrupted; a store that is a server already is only pointed at.
 
-    Args:
-        port: None takes 5000, or a free one when 5000 is taken.
-        host: an address of this machine's loopback; MLflow has no passwords.
-        open_browser: also open the page.
-
-    Returns:
-        The exit code: 0 after Ctrl-C, otherwise the server's.
-
-    Raises:
-        InputError: the host is not loopback, or the port is taken.
+    The port is 5000, or a free one when 5000 is taken; the host is of this machine's loopback, for MLflow has no
+    passwords. Returns the exit code: 0 after Ctrl-C, otherwise the server's. Raises InputError when the host is not
+    loopback, or the port is taken.
     """
     _check(host, port)
     uri = tracking_uri()
@@ -73,15 +65,6 @@ def serve(port: int | None = None, host: str = "127.0.0.1", *, open_browser: boo
         return 0
     finally:
         _end(server)
-
-
-def ui_command() -> str:
-    """The line that shows our store without lorasweep; a bare `mlflow ui` would show another, empty one."""
-    uri = tracking_uri()
-    if is_server(uri):
-        return masked(uri)
-    typed = shlex.quote(uri) if masked(uri) == uri else f'"${address.VARIABLE}"'
-    return f"mlflow ui --backend-store-uri {typed}"
 
 
 def _announce(url: str, uri: str, *, open_browser: bool) -> None:

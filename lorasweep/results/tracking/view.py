@@ -42,23 +42,17 @@ class View:
     """What a sweep's view shows.
 
     Attributes:
-        sweep: the sweep's name, which is also the view's.
         metric, goal: order the table, best first; `goal` is "maximize" or "minimize".
-        params: columns, most telling first.
-        axes: of the parallel coordinates: those params that every run has, or its line would be left out.
-        tags: columns after the metrics.
-        picture_keys: of the image grid, one column per prompt.
-        grid_step: where the image grid's slider stands at first.
     """
 
-    sweep: str
+    sweep: str  # the sweep's name, which is also the view's
     metric: str
     goal: str
-    params: Sequence[str]
-    axes: Sequence[str]
-    tags: Sequence[str]
-    picture_keys: Sequence[str]
-    grid_step: int
+    params: Sequence[str]  # columns, most telling first
+    axes: Sequence[str]  # of the parallel coordinates: those params that every run has, or its line would be left out
+    tags: Sequence[str]  # columns after the metrics
+    picture_keys: Sequence[str]  # of the image grid, one column per prompt
+    grid_step: int  # where the image grid's slider stands at first
 
     @property
     def metrics(self) -> list[str]:

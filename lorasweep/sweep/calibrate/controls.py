@@ -22,17 +22,11 @@ HOT = 3.0  # times the learning rate; fewer steps in return, so that lr x steps 
 
 @dataclass(frozen=True, kw_only=True)
 class ControlOptions:
-    """How hard the controls are overtrained.
+    """How hard the controls are overtrained."""
 
-    Attributes:
-        times: the recipe's exposures, times this.
-        rungs: times each control is judged.
-        seeds: each control is cooked once with each.
-    """
-
-    times: int = 10
-    rungs: int = 12
-    seeds: tuple[int, ...] = (0, 1)
+    times: int = 10  # the recipe's exposures, times this
+    rungs: int = 12  # times each control is judged
+    seeds: tuple[int, ...] = (0, 1)  # each control is cooked once with each
 
 
 # Keys that every control sets, so that what a person gave for them would have no effect.

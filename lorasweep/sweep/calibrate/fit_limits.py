@@ -50,21 +50,13 @@ Row = Mapping[str, Any]  # "metrics" and "replicates", and for rungs "step"
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """One overtrained run: its rungs, and the two that matter.
+    """One overtrained run: its rungs, and the two that matter."""
 
-    Attributes:
-        arm: which way it was overtrained.
-        healthy: the rung with the lowest held-out loss.
-        burned: the first later rung that has lost half of that gain, else the last.
-        gain: -log of the lowest held-out loss over the base's.
-        identity: the best F of all rungs; None when it cannot be read.
-    """
-
-    arm: str
-    healthy: Row
-    burned: Row
-    gain: float
-    identity: float | None
+    arm: str  # which way it was overtrained
+    healthy: Row  # the rung with the lowest held-out loss
+    burned: Row  # the first later rung that has lost half of that gain, else the last
+    gain: float  # -log of the lowest held-out loss over the base's
+    identity: float | None  # the best F of all rungs; None when it cannot be read
 
 
 @dataclass(frozen=True)
@@ -161,13 +153,8 @@ def fit_labels(
 ) -> Calibration:
     """Fit the limits where somebody else says what is ruined: as controls do, a group an item.
 
-    Args:
-        harmless: rungs by item.
-        ruined: rungs by item.
-        name: of the calibration, for people.
-        now: what the rungs were judged by; how F is read stays as it is there.
-        holds_for: `calibration.conditions`.
-        made: with what, for people.
+    `harmless` and `ruined` are rungs by item; `now` is what they were judged by, and how F is read stays as it is
+    there; the rest as in `fit_limits`.
     """
     (healthy, *_), *_ = harmless.values()
     controls = [

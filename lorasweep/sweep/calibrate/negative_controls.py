@@ -36,15 +36,10 @@ TRIES = 30  # at the scale of the noise; ten halve a factor of two to a thousand
 def judge_nulls(
     recipe: Recipe, plan: Plan, resources: TrialResources, calibration: Calibration, *, healthy: Path, folder: Path
 ) -> dict[str, list[dict[str, Any]]]:
-    """Judge the harmless controls as a rung is judged.
+    """Judge the harmless controls as a rung is judged; `folder` gets the pictures.
 
-    Args:
-        recipe: a control's: the same adapter.
-        plan: its images and prompts.
-        resources: gives the base and the probes.
-        calibration: only to score with; the limits are not looked at.
-        healthy: the `adapter.safetensors` that gives the random ones their size.
-        folder: gets the pictures.
+    Of a control's recipe and plan; the limits of `calibration` are not looked at; `healthy` is the
+    `adapter.safetensors` that gives the random ones their size.
 
     Returns:
         By control ("base", "random"), one row per adapter with "metrics", "missing", "replicates" and "size",
@@ -109,8 +104,6 @@ def randomise(adapter: PeftAdapter, fresh: Mapping[str, torch.Tensor], seed: int
     """
     import torch
 
-    from lorasweep.components.adapters._norms import parameters_by_module
-
     wanted = _norms(adapter)
     learned = {}
     for key, parameter in adapter.named_parameters():
@@ -119,7 +112,7 @@ def randomise(adapter: PeftAdapter, fresh: Mapping[str, torch.Tensor], seed: int
         learned[key] = noise * ((parameter.detach().cpu() - fresh[key]).norm() / noise.norm())
     scales = dict.fromkeys(wanted, 1.0)
     for _ in range(TRIES):
-        for module, parameters in parameters_by_module(adapter).items():
+        for module, parameters in adapter.by_module().items():
             for key, parameter in parameters.items():
                 parameter.data.copy_(fresh[key] + scales[module] * learned[key])
         now = _norms(adapter)

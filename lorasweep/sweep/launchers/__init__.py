@@ -63,19 +63,12 @@ class WorkerExit:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What was found of one machine.
+    """What was found of one machine."""
 
-    Attributes:
-        node: as the person calls it.
-        told: what is there, in a few words.
-        problem: why it cannot be used; empty when it can.
-        hint: the next step.
-    """
-
-    node: str
-    told: str = ""
-    problem: str = ""
-    hint: str = ""
+    node: str  # as the person calls it
+    told: str = ""  # what is there, in a few words
+    problem: str = ""  # why it cannot be used; empty when it can
+    hint: str = ""  # the next step
 
 
 class Member(Protocol):

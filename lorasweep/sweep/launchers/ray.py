@@ -51,21 +51,13 @@ GpuShare = Annotated[float, Field(gt=0, le=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """What the launcher's knobs say.
+    """What the launcher's knobs say."""
 
-    Attributes:
-        address: `local` or HOST:PORT.
-        gpus: share of a GPU that a worker has.
-        gpu_type: as Ray labels its nodes, such as A100; None: any.
-        home: LORASWEEP_HOME on the nodes.
-        insecure: a cluster without token authentication will do.
-    """
-
-    address: str
-    gpus: float
-    gpu_type: str | None
-    home: str
-    insecure: bool
+    address: str  # `local` or HOST:PORT
+    gpus: float  # share of a GPU that a worker has
+    gpu_type: str | None  # as Ray labels its nodes, such as A100; None: any
+    home: str  # LORASWEEP_HOME on the nodes
+    insecure: bool  # a cluster without token authentication will do
 
 
 def build(

@@ -1,6 +1,6 @@
-"""Tells the outside how the sweep is getting on: snapshots, leaderboard.json, the end of trials.
+"""Tells the outside how the sweep is getting on: snapshots, leaderboard.json, the end of trials; and a tracker.
 
-Knows nothing about workers.
+Knows nothing about workers. A tracker (see `lorasweep.results.tracking`) follows the run folders and never blocks.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lorasweep.core.run_folder import LEADERBOARD_FILE
 from lorasweep.sweep.queue import Trial
@@ -115,3 +116,29 @@ class Announcer:
         trials = tuple(from_trial(trial, extra=trial.record.seed not in seeds) for trial in self._trials)
         left_out, notes = self._left_out, tuple(self.notes)
         return sweep_state(self._spec, self._folder, trials, left_out=left_out, activity=activity, notes=notes)
+
+
+HURRY_S = 2.0  # to finish when the person wants to leave at once
+
+
+@dataclass(frozen=True)
+class MirrorReport:
+    """How mirroring went."""
+
+    ok: bool = True  # whether the tracker shows everything
+    message: str = ""  # for people: where to look, or what is missing and the command that repairs it
+
+
+class Mirror(Protocol):
+    """A tracker that reads the run folders of one sweep; none of its methods raises."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def finish(self, timeout_s: float) -> MirrorReport:
+        """Bring the tracker up to date, waiting at most so long."""
+
+
+def last_look(mirror: Mirror | None, timeout_s: float, *, hurry: bool) -> MirrorReport:
+    """Let a tracker finish, quickly when the person is in a hurry."""
+    return MirrorReport() if mirror is None else mirror.finish(min(timeout_s, HURRY_S) if hurry else timeout_s)

@@ -248,7 +248,7 @@ def _named(comparisons: list[Comparison]) -> str:
 def next_round(
     values: Values, taken: Mapping[str, Set[int]], *, goal: str, interim_looks: int, limit: Mapping[str, int]
 ) -> list[tuple[str, int]]:
-    """Choose the repeats of one round.
+    """Choose the repeats of one round as (arm, seed); none when the best arm is known, or none is left that could help.
 
     Args:
         values: by arm and seed, of the trials that have one.
@@ -256,9 +256,6 @@ def next_round(
         goal: "maximize" or "minimize".
         interim_looks: how often was looked, this time included.
         limit: how many seeds an arm may have at most.
-
-    Returns:
-        Pairs to cook; empty when the best arm is known, or when no repeat is left that could help.
     """
     if len(values) < 2:
         return []

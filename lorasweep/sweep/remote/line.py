@@ -249,12 +249,7 @@ def write_frame(sink: IO[bytes], content: Any, data: bytes = b"") -> None:
 
 
 def read_frame(source: IO[bytes]) -> tuple[Any, bytes]:
-    """Read what `write_frame` wrote.
-
-    Raises:
-        EOFError: there is none.
-        ValueError: it is too long, or no JSON.
-    """
+    """Read what `write_frame` wrote; raises EOFError when there is none, ValueError when it is too long, or no JSON."""
     text, data = _LENGTHS.unpack(_exactly(source, _LENGTHS.size))
     if text > LONGEST_JSON or data > LONGEST_DATA:
         raise ValueError(f"a frame of {text} and {data} bytes")

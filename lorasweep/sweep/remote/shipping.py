@@ -66,17 +66,11 @@ def checked(path: str) -> str:
 
 @dataclass(frozen=True)
 class Cargo:
-    """A job for a host.
+    """A job for a host."""
 
-    Attributes:
-        message: recipe and plan with the paths of this machine, and how those map to what is sent.
-        sources: name in the host's store (digest and suffix) -> file here.
-        stamps: of the files of the run folder that are sent along.
-    """
-
-    message: dict[str, Any]
-    sources: dict[str, Path]
-    stamps: dict[str, Stamp]
+    message: dict[str, Any]  # recipe and plan with the paths of this machine, and how those map to what is sent
+    sources: dict[str, Path]  # name in the host's store (digest and suffix) -> file here
+    stamps: dict[str, Stamp]  # of the files of the run folder that are sent along
 
 
 def pack(message: Mapping[str, Any], *, ship: str, ship_base: bool) -> Cargo:
@@ -155,19 +149,12 @@ def _base_samples(folder: Path, stored: Callable[[Path], str]) -> dict[str, str]
 
 @dataclass
 class Pull:
-    """One attempt's files on their way home.
+    """One attempt's files on their way home."""
 
-    Attributes:
-        folder: the run folder here.
-        staging: a folder on the same disk, this worker's own.
-        ship: `state`: all; `results`: without what only resuming needs; `kept`: without the checkpoints.
-        have: what is here already, as the host lists it.
-    """
-
-    folder: Path
-    staging: Path
-    ship: str
-    have: dict[str, Stamp] = field(default_factory=dict)
+    folder: Path  # the run folder here
+    staging: Path  # a folder on the same disk, this worker's own
+    ship: str  # `state`: all; `results`: without what only resuming needs; `kept`: without the checkpoints
+    have: dict[str, Stamp] = field(default_factory=dict)  # what is here already, as the host lists it
 
     def update(self, listed: Sequence[Sequence[Any]], read: Read, fence: AbstractContextManager[object]) -> bool:
         """Bring the run folder to what the host listed.

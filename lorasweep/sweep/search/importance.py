@@ -19,17 +19,12 @@ TRIALS_AT_LEAST = 12  # a forest grown on fewer sees patterns in noise
 _TREES, _LOG_FROM_RATIO = 64, 30.0  # axes that span this factor are drawn, and weighed, on a log scale
 
 
-def importance(trials: Sequence[tuple[Mapping[str, Any], float]], *, seed: int = 0) -> dict[str, float]:
-    """Weigh axes against each other.
-
-    Args:
-        trials: params (numbers, text, booleans or None) and value of each; some may lack an axis.
-        seed: of the forest.
+def importance(trials: Sequence[tuple[Mapping[str, Any], float]]) -> dict[str, float]:
+    """Weigh axes against each other, from params (numbers, text, booleans or None; some may lack an axis) and values.
 
     Returns:
-        The share of the value's variance per axis, in [0, 1], the largest first. Those that all trials have
-        sum to 1; a conditional one's share is of the variance among its own trials. Empty when there
-        are too few trials.
+        The share of the value's variance per axis, in [0, 1], the largest first. Those that all trials have sum to 1; a
+        conditional one's share is of the variance among its own trials. Empty when there are too few trials.
     """
     found: dict[str, float] = {}
     groups = _groups(trials)
@@ -40,7 +35,7 @@ def importance(trials: Sequence[tuple[Mapping[str, Any], float]], *, seed: int =
         weighed = list(dict.fromkeys((*shared, *axes)))
         varied = [axis for axis in weighed if len({str(params[axis]) for params, _ in having}) > 1]
         if set(varied) & set(axes) and len(having) >= TRIALS_AT_LEAST and len({v for _, v in having}) > 1:
-            shares = _weigh(having, varied, seed)
+            shares = _weigh(having, varied)
             found |= {axis: share for axis, share in shares.items() if axis in axes}
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
@@ -54,7 +49,7 @@ def _groups(trials: Sequence[tuple[Mapping[str, Any], float]]) -> list[list[str]
     return list(groups.values())
 
 
-def _weigh(trials: Sequence[tuple[Mapping[str, Any], float]], axes: Sequence[str], seed: int) -> dict[str, float]:
+def _weigh(trials: Sequence[tuple[Mapping[str, Any], float]], axes: Sequence[str]) -> dict[str, float]:
     import optuna
     from optuna.importance import MeanDecreaseImpurityImportanceEvaluator, get_param_importances
     from optuna.trial import create_trial
@@ -67,7 +62,7 @@ def _weigh(trials: Sequence[tuple[Mapping[str, Any], float]], axes: Sequence[str
             axis: str(params[axis]) if hasattr(distributions[axis], "choices") else float(params[axis]) for axis in axes
         }
         study.add_trial(create_trial(params=chosen, distributions=distributions, value=value))
-    evaluator = MeanDecreaseImpurityImportanceEvaluator(n_trees=_TREES, seed=seed)
+    evaluator = MeanDecreaseImpurityImportanceEvaluator(n_trees=_TREES, seed=0)
     # Not `params=axes`: unless they are in alphabetical order, Optuna 5.0 then swaps their shares.
     weighed = get_param_importances(study, evaluator=evaluator)
     return {axis: float(share) for axis, share in weighed.items()}

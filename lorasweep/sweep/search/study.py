@@ -125,11 +125,7 @@ class SweepStudy:
         return suggest(trial, search.space)
 
     def begin(self, record: TrialRecord, *, retry_of: int | None) -> int:
-        """Start one attempt: that of a point just asked for, or of an arm, a repeat or a retry.
-
-        Returns:
-            Optuna's number of it, for `retry_of` of a successor.
-        """
+        """Start an attempt at a point just asked for, an arm, a repeat or a retry; returns Optuna's number of it."""
         attributes = _attributes(record, retry_of)
         del attributes["status"]
         trial = self._asked.pop(record.number, None)
@@ -181,11 +177,8 @@ class SweepStudy:
     def reconcile(self, found: Iterable[tuple[TrialRecord, Mapping[int, float]]]) -> dict[int, int]:
         """Make the study say what the run folders say; call it before the first `begin`.
 
-        Args:
-            found: every trial that has a run folder, with exposures per image -> the sweep's metric.
-
-        Returns:
-            The last Optuna number by trial number, for `retry_of`.
+        `found` is every trial that has a run folder, with exposures per image -> the sweep's metric; returns the last
+        Optuna number by trial number, for `retry_of`.
         """
         by_number = {record.number: (record, rungs) for record, rungs in found}
         self._pop_waiting()

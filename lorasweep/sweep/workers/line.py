@@ -87,11 +87,7 @@ class Seat:
         self._line.send(seat=self.number, **message)
 
     def report(self, event: dict[str, Any]) -> bool:
-        """Pass an event of `run.cook` on; for a rung, wait for the verdict.
-
-        Returns:
-            Whether to go on.
-        """
+        """Pass an event of `run.cook` on, and for a rung, wait for the verdict; returns whether to go on."""
         if event["kind"] == "step":
             now = time.monotonic()
             if now - self._last_step_s < STEP_EVENT_EVERY_S and event["step"] not in self.rungs:

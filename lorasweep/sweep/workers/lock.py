@@ -25,11 +25,7 @@ PATIENCE_S, LOOK_S = 1.0, 0.1
 
 @contextmanager
 def sweep_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a sweep or a single run.
-
-    Raises:
-        SweepHeldError: another driver holds it; the message says who.
-    """
+    """Hold the lock of a sweep or a single run; raises SweepHeldError, which says who, when another driver holds it."""
     try:
         lock = FileLock(folder / LOCK_FILE).acquire(PATIENCE_S, poll_interval=0.05)
     except Timeout:

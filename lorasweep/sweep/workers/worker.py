@@ -46,15 +46,11 @@ CROWDED = 3  # exit code: its trials failed together
 def main(
     connection: Connection, trial_module: str, log: str, launcher: LauncherOptions, sharers: int, slots: int
 ) -> None:
-    """Run until killed, until the driver is gone, or until this process should not be used any longer.
+    """Run until killed, until the driver at the other end is gone, or until this process should not be used any longer.
 
-    Args:
-        connection: to the driver.
-        trial_module: has `TrialResources`, `cooking`, `train` and `draw_base_samples`.
-        log: file that collects what libraries print.
-        launcher: says when a worker is taken for dead, and when it makes room for a fresh one.
-        sharers: workers that have the device together.
-        slots: trials at a time.
+    `trial_module` has `TrialResources`, `cooking`, `train` and `draw_base_samples`; `log` collects what libraries
+    print; `launcher` says when a worker is taken for dead, and when it makes room for a fresh one; `sharers` are the
+    workers that have the device together, `slots` the trials at a time.
     """
     _redirect_output(log)
     stop.ignore()

@@ -34,25 +34,15 @@ NEAREST = SHIPPED / "dollhouse.json"  # what is taken when nothing fits
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Limits, and what they hold for.
+    """Limits, and what they hold for."""
 
-    Attributes:
-        name: for people, e.g. "dollhouse".
-        holds_for: what `conditions` gave when it was made.
-        limits: by symptom; one that could not be placed is absent.
-        unplaced: symptom -> why it has no limit.
-        learned: F from which a subject counts as learned, (0, 1).
-        gain: held-out log gain at which the stand-in for F reaches 1 - 1/e, > 0.
-        made: with what, and when.
-    """
-
-    name: str
-    holds_for: dict[str, Any]
-    limits: dict[str, Limit]
-    unplaced: dict[str, str] = field(default_factory=dict)
-    learned: float = 0.4
-    gain: float = 0.15
-    made: dict[str, Any] = field(default_factory=dict)
+    name: str  # for people, e.g. "dollhouse"
+    holds_for: dict[str, Any]  # what `conditions` gave when it was made
+    limits: dict[str, Limit]  # by symptom; one that could not be placed is absent
+    unplaced: dict[str, str] = field(default_factory=dict)  # symptom -> why it has no limit
+    learned: float = 0.4  # F from which a subject counts as learned, (0, 1)
+    gain: float = 0.15  # held-out log gain at which the stand-in for F reaches 1 - 1/e, > 0
+    made: dict[str, Any] = field(default_factory=dict)  # with what, and when
 
     @cached_property
     def digest(self) -> str:

@@ -13,7 +13,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lorasweep.core.judging import Magnitudes, Picture, Rows
+from lorasweep.core.judging import EncoderName, Gallery, Magnitudes, NoiseName, Part, Picture, Rows, SetName
+from lorasweep.core.protocols import Adapter, Base, Encoder, ImageList, Text
+from lorasweep.core.records import Plan, PromptTier, Recipe
 from lorasweep.trial import lora_weight
 from lorasweep.trial.judge import encoders
 from lorasweep.trial.judge import probes as probing
@@ -26,9 +28,6 @@ from lorasweep.trial.judge.features import FeatureCache
 if TYPE_CHECKING:
     import torch
 
-    from lorasweep.core.judging import EncoderName, Gallery, NoiseName, Part, SetName
-    from lorasweep.core.protocols import Adapter, Base, Encoder, ImageList, Text
-    from lorasweep.core.records import Plan, PromptTier, Recipe
     from lorasweep.trial.judge.probes import ProbeBatch, Probes
     from lorasweep.trial.judge.score import Kind
     from lorasweep.trial.sample import Sample
@@ -43,18 +42,10 @@ class JudgeContext:
     Attributes:
         base, adapter: live; left as they were.
         recipe, plan: what is being trained.
-        probes: from `probes.build`.
-        weight: the judged LoRA weight.
-        samples: pictures drawn at this step, at any weights; may be empty.
-        base_samples: the base's pictures for the same prompts and seeds.
-        reader: reads a dollhouse picture back (`lorasweep.dollhouse.reader`); None on any other base.
-        step: optimizer steps so far.
-        history: values of the earlier rungs, oldest first.
         left_out: (k, K): of the evidence (probe images, pictures) every K-th unit from the k-th on is not
             looked at, for standard errors; None looks at all.
         gallery: the dataset as pictures, from `gallery.build`; None leaves out what compares with it.
         feature_cache: of this process, or of nobody but this context.
-        fidelity: what F is read from in this trial, once that is settled (`score.kind_of`).
         answers: what these very weights of the adapter have said about the probes so far, at any LoRA weight; added to.
     """
 
@@ -62,17 +53,17 @@ class JudgeContext:
     adapter: Adapter
     recipe: Recipe
     plan: Plan
-    probes: Probes
-    weight: float
-    samples: Sequence[Sample]
-    base_samples: Sequence[Sample]
-    reader: Any
-    step: int
-    history: Sequence[Mapping[str, float]] = ()
+    probes: Probes  # from `probes.build`
+    weight: float  # the judged LoRA weight
+    samples: Sequence[Sample]  # pictures drawn at this step, at any weights; may be empty
+    base_samples: Sequence[Sample]  # the base's pictures for the same prompts and seeds
+    reader: Any  # reads a dollhouse picture back (`lorasweep.dollhouse.reader`); None on any other base
+    step: int  # optimizer steps so far
+    history: Sequence[Mapping[str, float]] = ()  # values of the earlier rungs, oldest first
     left_out: tuple[int, int] | None = None
     gallery: Gallery | None = None
     feature_cache: FeatureCache = field(default_factory=FeatureCache, repr=False, compare=False)
-    fidelity: Kind | None = None
+    fidelity: Kind | None = None  # what F is read from in this trial, once that is settled (`score.kind_of`)
     answers: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from lorasweep.core.protocols import Encoder
 from lorasweep.core.records import digest
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.core.protocols import Encoder
-    from lorasweep.trial.cache.store import Store
+    from lorasweep.trial.cache import Store
 
 _KIND = "features"
 # Pictures are encoded in batches of exactly this many, filled up with repeats: how a kernel rounds depends on
@@ -36,7 +36,7 @@ class FeatureCache:
             store: shared by processes; None keeps everything in memory only.
             memory_bytes: the least recently used features go first.
         """
-        from lorasweep.trial.cache.store import Memory
+        from lorasweep.trial.cache import Memory
 
         self._store = store
         self._memory = Memory(memory_bytes)

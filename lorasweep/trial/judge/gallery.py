@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 from lorasweep.core import seeds
 from lorasweep.core.judging import Gallery
-from lorasweep.core.records import PlannedImage, digest
+from lorasweep.core.protocols import Adapter, Base, Latents
+from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
 from lorasweep.trial import lora_weight
 from lorasweep.trial.sample import pictures
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from lorasweep.core.protocols import Adapter, Base, Latents
-    from lorasweep.core.records import Plan, Recipe
 
 LARGEST = 64  # images of a split; a hash of their bytes decides which, the same ones for every trial
 

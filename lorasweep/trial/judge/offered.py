@@ -22,15 +22,10 @@ from lorasweep.trial.judge.verdict import Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """What judging can give.
+    """What judging can give."""
 
-    Attributes:
-        at_rungs: why not, by name; empty for a number that can be had, at every rung and in the end.
-        in_the_end: likewise, of the verdict's numbers, which no rung knows.
-    """
-
-    at_rungs: Mapping[str, str]
-    in_the_end: Mapping[str, str]
+    at_rungs: Mapping[str, str]  # why not, by name; empty for a number that can be had, at every rung and in the end
+    in_the_end: Mapping[str, str]  # likewise, of the verdict's numbers, which no rung knows
 
 
 def offer(recipe: Recipe, plan: Plan, calibration: Calibration) -> Offer:

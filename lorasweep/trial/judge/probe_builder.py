@@ -10,24 +10,18 @@ Letters: B rows, C H W latent.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import torch
 
 from lorasweep.components.metrics._offers import prior_prompts
 from lorasweep.core import seeds
-from lorasweep.core.judging import probe_timesteps
-from lorasweep.core.records import Frame
+from lorasweep.core.judging import NoiseName, PriorTier, SetName, probe_timesteps
+from lorasweep.core.protocols import Base, Latents, Texts
+from lorasweep.core.records import Frame, Plan, PlannedImage, Recipe
 from lorasweep.data.captions import without_trigger
 from lorasweep.trial.denoise import denoise
 from lorasweep.trial.judge import probes
-from lorasweep.trial.judge.probes import NoiseBatch, ProbeBatch, Probes
-
-if TYPE_CHECKING:
-    import torch
-
-    from lorasweep.core.judging import NoiseName, PriorTier, SetName
-    from lorasweep.core.protocols import Base, Latents, Texts
-    from lorasweep.core.records import Plan, PlannedImage, Recipe
-    from lorasweep.trial.judge.probes import ProbeOptions, SetNames
+from lorasweep.trial.judge.probes import NoiseBatch, ProbeBatch, ProbeOptions, Probes, SetNames
 
 MAX_ROWS = 16  # rows per forward pass; bounds memory
 
@@ -69,8 +63,6 @@ class ProbeBuilder:
         return sorted(images, key=lambda image: seeds.derive(seed, "probe", image.sha256))[: self._options.pairs]
 
     def _of_images(self, images: Sequence[PlannedImage]) -> tuple[ProbeBatch, ...]:
-        import torch
-
         seed = self._recipe.dataset.holdout_seed
         latents = []
         for image in images:
@@ -84,8 +76,6 @@ class ProbeBuilder:
 
     def _of_prompts(self, name: PriorTier, prompts: Sequence[str]) -> tuple[ProbeBatch, ...]:
         """Let the base draw what it knows: the distribution whose loss is to be noticed."""
-        import torch
-
         seed = self._recipe.dataset.holdout_seed
         images = self._options.prior_images
         captions = [prompts[place % len(prompts)] for place in range(images)]
@@ -118,8 +108,6 @@ class ProbeBuilder:
         noises: int,
     ) -> tuple[ProbeBatch, ...]:
         """Cross images with noises and timesteps, in batches of one noise and shape; `marks` name noises."""
-        import torch
-
         rows: dict[tuple[int, ...], list[tuple[int, int, torch.Tensor]]] = {}
         for place, (latent_CHW, mark) in enumerate(zip(latents, marks, strict=True)):
             for draw in range(noises):
@@ -143,8 +131,6 @@ class ProbeBuilder:
         draw: int,
     ) -> ProbeBatch:
         """Noise the rows and let the base answer, with and without the trigger."""
-        import torch
-
         base = self._base
         clean_BCHW = torch.stack([latents[place] for place, _, _ in rows])
         noise_BCHW = torch.stack([noise for _, _, noise in rows])
@@ -189,8 +175,6 @@ class ProbeBuilder:
         return {name: self._noise_batch(texts) for name, texts in captions.items() if texts and name in wanted}
 
     def _noise_batch(self, captions: Sequence[str]) -> NoiseBatch:
-        import torch
-
         base, seed = self._base, self._recipe.dataset.holdout_seed
         shape = base.latent.of(*self._size_px)
         noises = [
@@ -215,6 +199,4 @@ class ProbeBuilder:
 
 
 def _generator(seed: int, *names: str | int) -> torch.Generator:
-    import torch
-
     return torch.Generator("cpu").manual_seed(seeds.derive(seed, *names))

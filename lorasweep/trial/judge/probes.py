@@ -20,14 +20,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from lorasweep.core import registry
 from lorasweep.core.judging import TIMESTEP_BUCKETS, NoiseName, SetName
-from lorasweep.core.records import digest
+from lorasweep.core.protocols import Adapter, Base, Latents, Text, Texts
+from lorasweep.core.records import Frame, Plan, Recipe, digest
 from lorasweep.trial import lora_weight
 
 if TYPE_CHECKING:
     import torch
-
-    from lorasweep.core.protocols import Adapter, Base, Latents, Text, Texts
-    from lorasweep.core.records import Frame, Plan, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,24 +33,19 @@ class ProbeOptions:
     """How many probes. The defaults cost a judged checkpoint about 140 forward passes, less than 4 samples.
 
     Attributes:
-        buckets: of noise; each is asked at its middle.
         pairs: of image and noise, for training and for held-out images: as many images as there are, and
             where they are few, more noises of each. Images are the sample, so a new one beats a new noise.
-        noises: at most so many per image.
         prior_images: pictures the base draws per tier of `PRIOR_TIERS`; drift is no small difference, so a
             few do.
-        prior_steps: denoising steps of those pictures.
-        magnitude_captions: captions that were trained on, and prompts that were not, asked on pure noise.
-        magnitude_noises: noises for each of them.
     """
 
-    buckets: int = TIMESTEP_BUCKETS
+    buckets: int = TIMESTEP_BUCKETS  # of noise; each is asked at its middle
     pairs: int = 6
-    noises: int = 4
+    noises: int = 4  # at most so many per image
     prior_images: int = 2
-    prior_steps: int = 10
-    magnitude_captions: int = 3
-    magnitude_noises: int = 2
+    prior_steps: int = 10  # denoising steps of those pictures
+    magnitude_captions: int = 3  # captions that were trained on, and prompts that were not, asked on pure noise
+    magnitude_noises: int = 2  # noises for each of them
 
 
 DEFAULTS = ProbeOptions()
@@ -66,30 +59,24 @@ class ProbeBatch:
 
     Attributes:
         noisy_BCHW, target_BCHW: x_t and what the model should predict from it.
-        t_B: of the base's noise path.
-        timestep_B: as noisy as Stable Diffusion's, one of `timesteps`.
-        frames: of the images.
-        image_B: which image of its set a row looks at.
-        draw: which of an image's noises these rows have; every image has a noise 0.
         captions, plain_captions: with and without the trigger; equal when there is no trigger.
         text, plain_text: what the frozen text encoders make of them.
-        base_BCHW: the base's prediction with the caption.
         base_loss_B, base_plain_loss_B: the base's squared error, mean over a row, with and without the
             trigger.
     """
 
     noisy_BCHW: torch.Tensor
     target_BCHW: torch.Tensor
-    t_B: torch.Tensor
-    timestep_B: torch.Tensor
-    frames: tuple[Frame, ...]
-    image_B: torch.Tensor
-    draw: int
+    t_B: torch.Tensor  # of the base's noise path
+    timestep_B: torch.Tensor  # as noisy as Stable Diffusion's, one of `timesteps`
+    frames: tuple[Frame, ...]  # of the images
+    image_B: torch.Tensor  # which image of its set a row looks at
+    draw: int  # which of an image's noises these rows have; every image has a noise 0
     captions: tuple[str, ...]
     plain_captions: tuple[str, ...]
     text: Text
     plain_text: Text
-    base_BCHW: torch.Tensor
+    base_BCHW: torch.Tensor  # the base's prediction with the caption
     base_loss_B: torch.Tensor
     base_plain_loss_B: torch.Tensor
 
@@ -99,21 +86,16 @@ class NoiseBatch:
     """Pure noise at the end of the noise path, asked with captions and with nothing.
 
     Attributes:
-        noisy_BCHW: the noise; rows of one noise repeat it.
-        t_B: the last one.
-        frames: of the pictures that are asked for.
-        captions: one per row.
         text, empty: what the frozen text encoders make of them, and of the empty caption.
-        base_norm_B: the base's norm of the difference that the caption makes.
     """
 
-    noisy_BCHW: torch.Tensor
-    t_B: torch.Tensor
-    frames: tuple[Frame, ...]
-    captions: tuple[str, ...]
+    noisy_BCHW: torch.Tensor  # the noise; rows of one noise repeat it
+    t_B: torch.Tensor  # the last one
+    frames: tuple[Frame, ...]  # of the pictures that are asked for
+    captions: tuple[str, ...]  # one per row
     text: Text
     empty: Text
-    base_norm_B: torch.Tensor
+    base_norm_B: torch.Tensor  # the base's norm of the difference that the caption makes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,15 +104,13 @@ class Probes:
 
     Attributes:
         sets: batches by what they look at; a set without images, or that nobody asks, is absent.
-        timesteps: the middle of each bucket, ascending.
         noise: pure noise with "training" captions and "recombined" prompts; either may be absent.
-        digest: hex, of every question asked: equal digests mean equal probes.
     """
 
     sets: dict[SetName, tuple[ProbeBatch, ...]]
-    timesteps: tuple[int, ...]
+    timesteps: tuple[int, ...]  # the middle of each bucket, ascending
     noise: dict[NoiseName, NoiseBatch]
-    digest: str
+    digest: str  # hex, of every question asked: equal digests mean equal probes
 
 
 def build(

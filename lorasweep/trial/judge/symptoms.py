@@ -22,14 +22,12 @@ class Limit:
     """Where a symptom begins to count.
 
     Attributes:
-        limit: where it has half its effect.
-        width: how sharply; limit / width >= 4 keeps harmless values near 0.
         null, burned: what harmless and ruined controls showed; without `burned` the limit is the symptom's
             definite one.
     """
 
-    limit: float
-    width: float
+    limit: float  # where it has half its effect
+    width: float  # how sharply; limit / width >= 4 keeps harmless values near 0
     null: float | None = None
     burned: float | None = None
 

@@ -60,25 +60,19 @@ class Verdict:
 
     Attributes:
         done_at, burned_at: steps; None when there is none.
-        best_at: `done_at`, or the rung that comes nearest to it.
         as_good: steps around `done_at`, ascending, itself included, that the error of what decides cannot tell from
             it; empty without errors.
-        learned_from: the first learned and safe rung.
-        last_step: the last rung.
-        exposures: by step, of every rung.
-        blame: the strongest symptom at `burned_at`.
-        learned: F at the last rung.
     """
 
     done_at: int | None = None
     burned_at: int | None = None
-    best_at: int | None = None
+    best_at: int | None = None  # `done_at`, or the rung that comes nearest to it
     as_good: tuple[int, ...] = ()
-    learned_from: int | None = None
-    last_step: int | None = None
-    exposures: dict[int, float] = field(default_factory=dict)
-    blame: MainSymptom | None = None
-    learned: float | None = None
+    learned_from: int | None = None  # the first learned and safe rung
+    last_step: int | None = None  # the last rung
+    exposures: dict[int, float] = field(default_factory=dict)  # by step, of every rung
+    blame: MainSymptom | None = None  # the strongest symptom at `burned_at`
+    learned: float | None = None  # F at the last rung
 
     @property
     def safe_window(self) -> float | None:

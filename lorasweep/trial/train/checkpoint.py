@@ -43,10 +43,7 @@ def save(slot: Slot, folder: Path) -> Path:
 
 
 def restore(slot: Slot, folder: Path) -> int:
-    """Put the newest checkpoint into a freshly made slot.
-
-    Returns:
-        The slot's step: 0, and an untouched slot, when there is no checkpoint.
+    """Put the newest checkpoint into a freshly made slot; returns its step, 0 when there is none.
 
     Raises:
         LorasweepError: the checkpoint belongs to another recipe, other images or another base.

@@ -32,29 +32,22 @@ class Slot:
 
     Attributes:
         recipe, plan: what to cook.
-        adapter: trainable tensors inside the shared base.
-        optimizer: one param group per part of the model, with "name" and "initial_lr".
-        schedule: lr of a group at a step.
-        brakes: called after each step, in the recipe's order.
         scaler: keeps small fp16 gradients from vanishing; passes everything through when not enabled.
         latents, texts: the shared caches.
-        logged: what the optimizer has to say beside its lr.
-        weights_for_use: see `for_use`.
-        step: optimizer steps done.
     """
 
     recipe: Recipe
     plan: Plan
-    adapter: Adapter
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-    brakes: tuple[WeightRegularizer, ...]
+    adapter: Adapter  # trainable tensors inside the shared base
+    optimizer: torch.optim.Optimizer  # one param group per part of the model, with "name" and "initial_lr"
+    schedule: Schedule  # lr of a group at a step
+    brakes: tuple[WeightRegularizer, ...]  # called after each step, in the recipe's order
     scaler: torch.amp.GradScaler
     latents: Latents
     texts: Texts
-    logged: Callable[[torch.optim.Optimizer], Mapping[str, float]]
-    weights_for_use: Callable[[torch.optim.Optimizer], AbstractContextManager[None]]
-    step: int = 0
+    logged: Callable[[torch.optim.Optimizer], Mapping[str, float]]  # what the optimizer has to say beside its lr
+    weights_for_use: Callable[[torch.optim.Optimizer], AbstractContextManager[None]]  # see `for_use`
+    step: int = 0  # optimizer steps done
     _epoch: tuple[int, list[list[list[int]]]] = field(default=(-1, []), init=False, repr=False)
 
     def __post_init__(self) -> None:

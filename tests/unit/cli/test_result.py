@@ -11,7 +11,7 @@ from lorasweep.core import files
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import TrialRecord
 from lorasweep.results.handles import EndedRun
-from lorasweep.sweep.mirror import MirrorReport
+from lorasweep.sweep.ranking.announce import MirrorReport
 from lorasweep.sweep.single import TrialResult
 
 

@@ -16,20 +16,19 @@ ADAPTER = '''"""LoRA whose up factor alone is trained: half the numbers."""
 
 from __future__ import annotations
 
-from lorasweep.components.adapters import _shapes
-from lorasweep.components.adapters._knobs import Alpha, Rank, Targets
+from lorasweep.components.adapters._knobs import Alpha, Rank, Targets, low_rank
 
 READ_BY = ("comfyui", "forge", "a1111", "kohya", "diffusers")
-layer_shapes = _shapes.low_rank
+layer_shapes = low_rank
 
 
 def build(base, *, seed: int, dim: Rank, alpha: Alpha, targets: Targets, text_encoder: bool):
-    from lorasweep.components.adapters._lora import draw, lora_config
-    from lorasweep.components.adapters._peft import build_peft
-    from lorasweep.components.adapters._targets import targets_by_part
+    from peft import LoraConfig
+    from lorasweep.components.adapters._lora import draw
+    from lorasweep.components.adapters._peft import build_peft, configs_by_part
 
-    places = targets_by_part(base, targets, text_encoder=text_encoder)
-    configs = {part: lora_config(names, dim=dim, alpha=alpha, dropout=0.0) for part, names in places.items()}
+    fields = {"r": dim, "lora_alpha": alpha, "lora_dropout": 0.0}
+    configs = configs_by_part(base, LoraConfig, targets, text_encoder=text_encoder, **fields)
     return build_peft(base, configs, seed=seed, init=draw)
 '''
 YAML = "name: fictitious\ndim: 4\nalpha: 2.0\ntargets: attn\ntext_encoder: false\n"

@@ -19,9 +19,7 @@ from lorasweep.components import bases
 from lorasweep.core import registry
 from lorasweep.core.records import BaseOptions, Component, ComputeOptions, Frame, Recipe, TrainOptions
 from lorasweep.trial import lora_weight
-from lorasweep.trial.cache.latents import LatentCache
-from lorasweep.trial.cache.store import Store
-from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.resources import TrialResources
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import Slot, make_slot

@@ -34,9 +34,7 @@ from lorasweep.core.records import (
 )
 from lorasweep.plan import memory
 from lorasweep.trial import lora_weight
-from lorasweep.trial.cache.latents import LatentCache
-from lorasweep.trial.cache.store import Store
-from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.resources import build_adapter
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import make_slot

@@ -13,15 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from lorasweep.core.judging import EncoderName
+from lorasweep.core.protocols import Base, Encoder
+from lorasweep.core.records import EncoderOptions
 from lorasweep.trial.judge.encoders.frozen_base import FrozenBase
 from lorasweep.trial.judge.encoders.local import Clip, Dino, Sscd
-
-if TYPE_CHECKING:
-    from lorasweep.core.judging import EncoderName
-    from lorasweep.core.protocols import Base, Encoder
-    from lorasweep.core.records import EncoderOptions
 
 
 def load(name: EncoderName, base: Base, paths: EncoderOptions) -> Encoder | None:

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorasweep.core import seeds
+from lorasweep.core.protocols import Base, Text
 from lorasweep.core.records import Frame, digest
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.core.protocols import Base, Text
 
 TIMESTEP = 261  # by Stable Diffusion's noise
 TILES_PER_SIDE = 4  # 16 tiles, as Carlini et al. (arXiv 2301.13188) cut 512 px into 128 px

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorasweep.core import seeds
-from lorasweep.core.records import digest
+from lorasweep.core.protocols import Base, Encoder
+from lorasweep.core.records import Plan, Recipe, digest
 from lorasweep.data import captions
 from lorasweep.trial.judge.encoders.frozen_base import pixels, repeated, whole_frames
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.core.protocols import Base, Encoder
-    from lorasweep.core.records import Plan, Recipe
 
 TIMESTEP = 500  # by Stable Diffusion's noise, as DiffEdit's encoding ratio of a half
 NOISES = 4

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorasweep.core import seeds
+from lorasweep.core.protocols import Base
 from lorasweep.core.records import digest
 from lorasweep.trial.judge.encoders.frozen_base import pixels, repeated, whole_frames
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from lorasweep.core.protocols import Base
     from lorasweep.trial.judge.encoders.local import Clip
 
 # Where prompts make a difference: above, noise hides everything; below, the picture itself says it all.

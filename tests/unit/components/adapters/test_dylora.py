@@ -12,9 +12,7 @@ from lorasweep.components.adapters import dylora, lora
 from lorasweep.core.protocols import Base, DrawsPerBatch
 from lorasweep.core.records import Component, TrainOptions
 from lorasweep.trial import lora_weight
-from lorasweep.trial.cache.latents import LatentCache
-from lorasweep.trial.cache.store import Store
-from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.train import checkpoint
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import Slot, make_slot

@@ -21,7 +21,7 @@ from lorasweep.data.captions import without_trigger
 from lorasweep.dollhouse.reader.labels import HEADS
 from lorasweep.dollhouse.reader.reader import Reading
 from lorasweep.dollhouse.world import SUBJECTS, prompts, sample_spec, tags
-from lorasweep.dollhouse.world.prompts import prompt_specs
+from lorasweep.dollhouse.world.dataset import prompt_specs
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial.judge import judge
 from lorasweep.trial.sample import Sample

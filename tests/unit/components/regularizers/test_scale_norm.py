@@ -18,9 +18,7 @@ from lorasweep.config import compose_recipe
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.protocols import Base
-from lorasweep.trial.cache.latents import LatentCache
-from lorasweep.trial.cache.store import Store
-from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import make_slot
 

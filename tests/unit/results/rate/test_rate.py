@@ -21,9 +21,8 @@ from lorasweep.cli import main
 from lorasweep.core import files
 from lorasweep.core.run_folder import ratings_file
 from lorasweep.results.rate import server as serving
-from lorasweep.results.rate.pairs import contest
 from lorasweep.results.rate.server import RatingServer
-from lorasweep.results.rate.session import Session
+from lorasweep.results.rate.session import Session, contest
 from lorasweep.results.ratings import read_book
 from lorasweep.results.report.write import write_report
 from lorasweep.results.tracking.content import trial_content

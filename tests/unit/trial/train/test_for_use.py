@@ -10,9 +10,7 @@ from tiny_training import make_plan, make_recipe
 
 from lorasweep.components.bases import stable_diffusion
 from lorasweep.core.records import Component
-from lorasweep.trial.cache.latents import LatentCache
-from lorasweep.trial.cache.store import Store
-from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.train import checkpoint
 from lorasweep.trial.train.loop import advance
 from lorasweep.trial.train.slot import make_slot

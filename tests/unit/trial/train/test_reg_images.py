@@ -14,9 +14,7 @@ from tiny_training import make_plan, make_recipe
 from lorasweep.components.bases import stable_diffusion
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import CaptionOptions, Component, NoiseOptions, Plan, PlannedImage, Recipe, TrainOptions
-from lorasweep.trial.cache.latents import LatentCache
-from lorasweep.trial.cache.store import Store
-from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.cache import LatentCache, Store, TextCache
 from lorasweep.trial.judge import probes
 from lorasweep.trial.train import checkpoint, loop, loss
 from lorasweep.trial.train.slot import Slot, make_slot

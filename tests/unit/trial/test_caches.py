@@ -16,9 +16,7 @@ from lorasweep.components.adapters import lora
 from lorasweep.components.bases import stable_diffusion
 from lorasweep.core import registry
 from lorasweep.core.records import BaseOptions
-from lorasweep.trial.cache.latents import LatentCache
-from lorasweep.trial.cache.store import Store
-from lorasweep.trial.cache.texts import TextCache
+from lorasweep.trial.cache import LatentCache, Store, TextCache
 
 CAPTIONS = ["zkw, red hair", "1girl, smile", "", "hat", "blue dress"]
 
@@ -84,7 +82,7 @@ def test_latents_are_kept_apart_by_all_they_depend_on(
         base.vae_fingerprint = "other"
     else:
         image = dataclasses.replace(image, **{change: other[change]})
-    monkeypatch.setattr("lorasweep.trial.cache.latents.load_planned", refuse)
+    monkeypatch.setattr("lorasweep.trial.cache.load_planned", refuse)
     with pytest.raises(AssertionError, match="should have been"):
         LatentCache(base, store).mean_std(image)
 

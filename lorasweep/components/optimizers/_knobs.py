@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import Field
 
@@ -13,6 +13,8 @@ from lorasweep.core.records import Advice
 if TYPE_CHECKING:
     import torch
 
+Groups = Mapping[str, "Sequence[torch.nn.Parameter]"]  # trainable tensors by part of the model
+Optimizer: TypeAlias = "torch.optim.Optimizer"
 USUAL_LR = tuple(  # of optimizers in Adam's scale
     Advice(key=key, high=1e-2, reason="1e-4 is usual, and from here on weights are thrown about rather than trained")
     for key in ("optimizer.lr", "optimizer.text_encoder_lr")
@@ -26,9 +28,7 @@ _Rate = Annotated[float, Field(ge=0, description="null: the same as lr")]
 TextEncoderRate = _Rate | tuple[_Rate, ...] | None
 
 
-def param_groups(
-    groups: Mapping[str, Sequence[torch.nn.Parameter]], *, lr: float, text_encoder_lr: TextEncoderRate
-) -> list[dict[str, Any]]:
+def param_groups(groups: Groups, *, lr: float, text_encoder_lr: TextEncoderRate) -> list[dict[str, Any]]:
     """One torch param group per part, with its peak lr."""
     peaks = peak_rates(list(groups), lr=lr, text_encoder_lr=text_encoder_lr)
     return [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lorasweep.trial.cache.store import Memory, Store
+from lorasweep.trial.cache import Memory, Store
 
 DIGEST = "ab" + "0" * 62
 
