@@ -28,7 +28,7 @@ class LorasweepSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Run or continue the sweep; ends the program with its exit code."""
         from lorasweep.cli import exit_code
-        from lorasweep.cli.sweep_command import run_multirun
+        from lorasweep.cli.cook_commands import run_multirun
 
         code = exit_code(lambda: run_multirun(*read_words()))
         if code:

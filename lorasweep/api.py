@@ -28,7 +28,7 @@ from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Plan, Recipe, Status
 from lorasweep.core.run_folder import REPORT_FILE, REPORT_TEXT_FILE, SweepFolder
 from lorasweep.plan import make_plan
-from lorasweep.plan.estimate import class_images_seconds, sweep_seconds, trial_seconds
+from lorasweep.plan.cost import class_images_seconds, sweep_seconds, trial_seconds
 from lorasweep.results import runs
 from lorasweep.results.handles import EndedRun, EndedSweep, Planned, Run, Sweep
 from lorasweep.results.ratings import Rated, read_rated

@@ -25,6 +25,12 @@ from lorasweep.core.printable import has_control_characters, visible
 
 # Options that make Hydra answer (`python -m lorasweep -m ...`): those of `config/hydra_app.py`.
 HYDRA_FLAGS = ("-m", "--multirun", "-c", "--cfg", "-i", "--info", "--hydra-help", "-sc", "--shell-completion")
+# Modules of several commands; each other command has one by its own name.
+_SHARED = {
+    "cook": ("train", "fork", "sweep", "judge"),
+    "show": ("status", "report", "rate", "export", "sync", "ui"),
+    "dataset": ("audit", "caption", "dollhouse"),
+}
 EXIT_OK, EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 # Errors that say enough by themselves: no room, no right, no folder.
 _OF_THE_DISK = {getattr(errno, name, None) for name in "ENOSPC EDQUOT EROFS EACCES EPERM ENOTDIR EEXIST".split()}
@@ -78,7 +84,9 @@ def _run(words: list[str]) -> int:
         run = functools.partial(_no_such_command, words[0])
     else:
         options = _parse(words)
-        run = functools.partial(_module(f"lorasweep.cli.{options.command.replace('-', '_')}_command").run, options)
+        module = next((module for module, names in _SHARED.items() if options.command in names), options.command)
+        commands = _module(f"lorasweep.cli.{module}_commands")
+        run = functools.partial(getattr(commands, f"run_{options.command}"), options)
     return exit_code(run)
 
 
@@ -106,11 +114,7 @@ def _find_only_our_hydra_plugin() -> None:
 
 
 def _refuse_control_characters(words: Sequence[str]) -> int:
-    """Say which words hold what nobody types, and where it comes from.
-
-    Raises:
-        InputError: always.
-    """
+    """Raise InputError: which words hold what nobody types, and where it comes from."""
     crlf = "the script that calls this has Windows (CRLF) line ends: save it with LF, e.g. by dos2unix"
     message = "must be text without control characters"
     problems = [
@@ -120,11 +124,6 @@ def _refuse_control_characters(words: Sequence[str]) -> int:
 
 
 def _no_such_command(word: str) -> int:
-    """Say which command was meant.
-
-    Raises:
-        InputError: always.
-    """
     suggest = _module("lorasweep.config.suggest")
     advice = suggest.folder_advice(word)
     if "=" in word or advice:

@@ -43,7 +43,6 @@ _count = _whole(1)
 
 
 def _steps(text: str) -> list[int]:
-    """Whole numbers between commas."""
     return [_count(part.strip()) for part in text.split(",")]
 
 
@@ -69,9 +68,14 @@ _RATER = _arg("--rater", default="me", metavar="NAME", help="whose answers they 
 _READERS, _FORMS = ("comfyui", "forge", "a1111", "kohya", "diffusers"), ("factors", "diff", "lora")
 _OLDER_FORMS = {"comfyui": "factors", "any": "diff"}  # as `--form` was called until 2026-11-29
 
-# By name: a summary, examples and more, the arguments.
+
+def _command(summary: str, more: str, *arguments: Argument) -> tuple[str, str, tuple[Argument, ...]]:
+    """One command: a summary, examples and more, what it takes."""
+    return summary, more, arguments
+
+
 COMMANDS: dict[str, tuple[str, str, tuple[Argument, ...]]] = {
-    "train": (
+    "train": _command(
         "cook one recipe",
         """\
 examples:
@@ -83,24 +87,22 @@ examples:
 The folder is kohya's layout (10_zkw/*.png + .txt: repeats_class) or a plain folder of images.
 Ctrl-C once finishes the step, saves and exits with 130; twice stops now. The same command again goes on where
 it stopped; a recipe already cooked, here or by a sweep, is not cooked twice.""",
-        (
-            _arg(
-                "overrides",
-                nargs="*",
-                metavar="[FILE] KEY=VALUE",
-                help="a recipe file (one key, `recipe:`) and overrides, or only overrides",
-            ),
-            _arg(
-                "--from",
-                dest="source",
-                metavar="SWEEP/TRIAL",
-                help="cook a recorded recipe again and compare; 1 when it came out otherwise",
-            ),
-            _FRESH,
-            _JSON,
+        _arg(
+            "overrides",
+            nargs="*",
+            metavar="[FILE] KEY=VALUE",
+            help="a recipe file (one key, `recipe:`) and overrides, or only overrides",
         ),
+        _arg(
+            "--from",
+            dest="source",
+            metavar="SWEEP/TRIAL",
+            help="cook a recorded recipe again and compare; 1 when it came out otherwise",
+        ),
+        _FRESH,
+        _JSON,
     ),
-    "sweep": (
+    "sweep": _command(
         "run a sweep, or continue it",
         """\
 examples:
@@ -112,31 +114,25 @@ examples:
   lorasweep sweep quickstart --until-decided       then seeds where they tell most about the best arm
 Ctrl-C once finishes the step, checkpoints and exits with 130; twice stops now.
 The same command again continues: nothing is cooked twice, nothing finished is lost.""",
-        (
-            _arg("sweep", metavar="NAME|FILE", help="a sweep in sweeps/, or a YAML file"),
-            _OVERRIDES,
-            _arg(
-                "--extend",
-                action="store_true",
-                help="accept new arms, seeds or a wider search in a sweep already begun",
-            ),
-            _arg(
-                "--until-decided",
-                action="store_true",
-                help="afterwards repeat the best arms with further seeds until they can be told apart",
-            ),
-            _arg(
-                "--max-repeats",
-                type=_count,
-                default=5,
-                metavar="N",
-                help="how many further seeds --until-decided may give an arm (default: 5)",
-            ),
-            _FRESH,
-            _JSON,
+        _arg("sweep", metavar="NAME|FILE", help="a sweep in sweeps/, or a YAML file"),
+        _OVERRIDES,
+        _arg("--extend", action="store_true", help="accept new arms, seeds or a wider search in a sweep already begun"),
+        _arg(
+            "--until-decided",
+            action="store_true",
+            help="afterwards repeat the best arms with further seeds until they can be told apart",
         ),
+        _arg(
+            "--max-repeats",
+            type=_count,
+            default=5,
+            metavar="N",
+            help="how many further seeds --until-decided may give an arm (default: 5)",
+        ),
+        _FRESH,
+        _JSON,
     ),
-    "judge": (
+    "judge": _command(
         "judge LoRA files that any trainer made",
         """\
 examples:
@@ -148,25 +144,20 @@ examples:
 Each file is drawn and judged at LoRA weight 0.7 (sample.weight). Their order is told by their metadata or names, or by
 --steps. All images of dataset.path count as trained on; dataset.holdout_path=FOLDER has some that were not. Judging the
 same files twice costs nothing. Exit code 3: a --require is not kept.""",
-        (
-            _arg(
-                "overrides",
-                nargs="+",
-                metavar="FILE|ARM=FILE|KEY=VALUE",
-                help="files of one arm, or of several; a recipe",
-            ),
-            _arg("--steps", type=_steps, metavar="N,N", help="at which the files were saved, in their order"),
-            _arg(
-                "--require",
-                action="append",
-                default=[],
-                metavar="METRIC<BOUND",
-                help="a bound that the kept file must keep: overcook, identity, utility or any metric; may be repeated",
-            ),
-            _JSON,
+        _arg(
+            "overrides", nargs="+", metavar="FILE|ARM=FILE|KEY=VALUE", help="files of one arm, or of several; a recipe"
         ),
+        _arg("--steps", type=_steps, metavar="N,N", help="at which the files were saved, in their order"),
+        _arg(
+            "--require",
+            action="append",
+            default=[],
+            metavar="METRIC<BOUND",
+            help="a bound that the kept file must keep: overcook, identity, utility or any metric; may be repeated",
+        ),
+        _JSON,
     ),
-    "plan": (
+    "plan": _command(
         "show what would run, without running it",
         """\
 examples:
@@ -175,21 +166,17 @@ examples:
   lorasweep plan --captions dataset.path=my/images captions=absorbed     captions before and after
   lorasweep plan optimizers --png rates.png                              every schedule as a picture
 Steps, exposures per concept and tag, buckets, every image's crop, time. Never imports torch.""",
-        (
-            _arg(
-                "overrides",
-                nargs="*",
-                metavar="[NAME|FILE] KEY=VALUE",
-                help="a sweep or a recipe file and overrides for it, or only overrides for one recipe",
-            ),
-            _arg("--captions", action="store_true", help="instead: captions before and after, tags by frequency"),
-            _arg(
-                "--png", type=_path, metavar="FILE", help="also draw the learning rates of all arms into this picture"
-            ),
-            _JSON,
+        _arg(
+            "overrides",
+            nargs="*",
+            metavar="[NAME|FILE] KEY=VALUE",
+            help="a sweep or a recipe file and overrides for it, or only overrides for one recipe",
         ),
+        _arg("--captions", action="store_true", help="instead: captions before and after, tags by frequency"),
+        _arg("--png", type=_path, metavar="FILE", help="also draw the learning rates of all arms into this picture"),
+        _JSON,
     ),
-    "audit": (
+    "audit": _command(
         "say what a dataset will teach, and what to mend before training",
         """\
 examples:
@@ -199,21 +186,15 @@ examples:
   lorasweep audit my/images --strict                           exit code 1 while a `must` is open
 Every finding has a level (must, should, note), a reason and, where one helps, a command that mends it. Nothing
 is changed without --aside or --rename. Never imports torch. See docs/dataset.md.""",
-        (
-            _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
-            _OVERRIDES,
-            _arg("--strict", action="store_true", help="exit with 1 when a `must` is open"),
-            _arg("--html", type=_path, metavar="FILE", help="also write a page to look at"),
-            _arg(
-                "--aside", nargs="+", default=[], metavar="FILE", help="instead: move files to .aside/, not trained on"
-            ),
-            _arg(
-                "--rename", nargs=2, action="append", default=[], metavar=("OLD", "NEW"), help="instead: rename a file"
-            ),
-            _JSON,
-        ),
+        _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
+        _OVERRIDES,
+        _arg("--strict", action="store_true", help="exit with 1 when a `must` is open"),
+        _arg("--html", type=_path, metavar="FILE", help="also write a page to look at"),
+        _arg("--aside", nargs="+", default=[], metavar="FILE", help="instead: move files to .aside/, not trained on"),
+        _arg("--rename", nargs=2, action="append", default=[], metavar=("OLD", "NEW"), help="instead: rename a file"),
+        _JSON,
     ),
-    "caption": (
+    "caption": _command(
         "caption images by a tagger or a policy, and take it back",
         """\
 examples:
@@ -225,40 +206,37 @@ examples:
   lorasweep caption my/images tagger=wd tagger.path=wd-vit-tagger-v3 captions.trigger=zkw   what a tagger sees
 Taggers: wd, captioner, dollhouse (conf/tagger/); nothing is downloaded. lorasweep itself applies a policy while
 it trains, and leaves the files alone. See docs/dataset.md.""",
-        (
-            _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
-            _arg("overrides", nargs="*", metavar="KEY=VALUE", help="tagger=NAME and its keys; the policy"),
-            _arg("--apply", nargs="*", metavar="KEY=VALUE", help="the policy: captions=cleaned, captions.prune=[...]"),
-            _arg("--out", type=_path, metavar="FOLDER", help="write all captions into this new folder"),
-            _arg("--write", action="store_true", help="write beside the images, where no caption is"),
-            _arg("--overwrite", action="store_true", help="with --write: replace captions that are there"),
-            _arg("--undo", action="store_true", help="bring back what the last --write replaced"),
-            _arg("--trigger-first", action="store_true", help="move the trigger to the front"),
-            _arg("--add", default="", metavar="TAG", help="add a class word to captions without one"),
-            _arg("--encoding", default="utf-8", help="of captions that are not UTF-8, e.g. cp1252"),
-            _JSON,
-        ),
+        _arg("folder", type=_path, metavar="FOLDER", help="kohya's layout or a plain folder of images"),
+        _arg("overrides", nargs="*", metavar="KEY=VALUE", help="tagger=NAME and its keys; the policy"),
+        _arg("--apply", nargs="*", metavar="KEY=VALUE", help="the policy: captions=cleaned, captions.prune=[...]"),
+        _arg("--out", type=_path, metavar="FOLDER", help="write all captions into this new folder"),
+        _arg("--write", action="store_true", help="write beside the images, where no caption is"),
+        _arg("--overwrite", action="store_true", help="with --write: replace captions that are there"),
+        _arg("--undo", action="store_true", help="bring back what the last --write replaced"),
+        _arg("--trigger-first", action="store_true", help="move the trigger to the front"),
+        _arg("--add", default="", metavar="TAG", help="add a class word to captions without one"),
+        _arg("--encoding", default="utf-8", help="of captions that are not UTF-8, e.g. cp1252"),
+        _JSON,
     ),
-    "status": (
+    "status": _command(
         "show where a sweep stands",
         "Reads the run folders only, so it works while the sweep runs and after it was killed.",
-        (_arg("sweep", metavar="NAME", nargs="?", help="a sweep; all of them when left out"), _JSON),
+        _arg("sweep", metavar="NAME", nargs="?", help="a sweep; all of them when left out"),
+        _JSON,
     ),
-    "report": (
+    "report": _command(
         "write a sweep's answer as one page",
         """\
 examples:
   lorasweep report quickstart              report.html and report.md beside the run folders
   lorasweep report quickstart -o shared    in a folder of yours; the HTML is one file, with everything in it
 Works while a sweep runs and after it was killed, from the run folders alone. Reports `train` runs too.""",
-        (
-            _arg("sweep", metavar="NAME", help="a sweep, a path to its folder, or `train`"),
-            _arg("-o", "--out", type=_path, metavar="FOLDER", help="default: the sweep's own folder"),
-            _arg("--open", action="store_true", help="open the page in a browser"),
-            _JSON,
-        ),
+        _arg("sweep", metavar="NAME", help="a sweep, a path to its folder, or `train`"),
+        _arg("-o", "--out", type=_path, metavar="FOLDER", help="default: the sweep's own folder"),
+        _arg("--open", action="store_true", help="open the page in a browser"),
+        _JSON,
     ),
-    "rate": (
+    "rate": _command(
         "compare pictures blind, by your own eye",
         """\
 examples:
@@ -269,25 +247,21 @@ examples:
 A page on this machine shows two pictures of one prompt and one noise, and not whose they are: left, right, as good,
 both bad, by keys, clicks or taps; U takes an answer back. It stops when the ranks are settled or after --pairs; every
 answer is kept at once, and the same command goes on. See docs/rate.md.""",
-        (
-            _arg("named", metavar="SWEEP|SWEEP/TRIAL", help="a sweep, or a run"),
-            _RATER,
-            _arg("--pairs", type=_count, default=60, metavar="N", help="how many answers are enough (60)"),
-            _arg("--port", type=_whole(1, 65535), help="default: a free one"),
-            _arg("--no-browser", dest="browser", action="store_false", help="only say the page's address"),
-            _arg("--results", action="store_true", help="only show what came of it"),
-            _JSON,
-        ),
+        _arg("named", metavar="SWEEP|SWEEP/TRIAL", help="a sweep, or a run"),
+        _RATER,
+        _arg("--pairs", type=_count, default=60, metavar="N", help="how many answers are enough (60)"),
+        _arg("--port", type=_whole(1, 65535), help="default: a free one"),
+        _arg("--no-browser", dest="browser", action="store_false", help="only say the page's address"),
+        _arg("--results", action="store_true", help="only show what came of it"),
+        _JSON,
     ),
-    "ui": (
+    "ui": _command(
         "open the MLflow UI on this machine",
         "Listens on loopback only; Ctrl-C ends it.",
-        (
-            _arg("--port", type=_whole(1, 65535), help="default: 5000, or the next free one"),
-            _arg("--open", action="store_true", help="open the page in a browser"),
-        ),
+        _arg("--port", type=_whole(1, 65535), help="default: 5000, or the next free one"),
+        _arg("--open", action="store_true", help="open the page in a browser"),
     ),
-    "calibrate": (
+    "calibrate": _command(
         "find out where overcooking begins on a base, by ruining adapters on purpose",
         """\
 examples:
@@ -298,19 +272,17 @@ Cooks the recipe far too long and far too hot, beside the base itself and random
 size. Every symptom gets its limit half way between what the harmless and the ruined show. Later recipes on
 that base, with that kind of dataset, at that LoRA weight and guidance, find the file by themselves; scores
 with the same digest in metrics.json are comparable. The same command continues where it stopped.""",
-        (
-            _OVERRIDES,
-            _arg("--times", type=_count, default=10, help="times the recipe's exposures (10)"),
-            _arg("--rungs", type=_count, default=12, help="times each control is judged (12)"),
-            _arg("--seeds", type=_count, default=2, help="runs of each control (2)"),
-            _arg("--ratings", metavar="SWEEP|SWEEP/TRIAL", help="instead of controls: what was rated there"),
-            _RATER,
-            _arg("--name", help="of the calibration, for people; default: the base's"),
-            _arg("--out", type=_path, metavar="FILE", help="default: where recipes find it"),
-            _JSON,
-        ),
+        _OVERRIDES,
+        _arg("--times", type=_count, default=10, help="times the recipe's exposures (10)"),
+        _arg("--rungs", type=_count, default=12, help="times each control is judged (12)"),
+        _arg("--seeds", type=_count, default=2, help="runs of each control (2)"),
+        _arg("--ratings", metavar="SWEEP|SWEEP/TRIAL", help="instead of controls: what was rated there"),
+        _RATER,
+        _arg("--name", help="of the calibration, for people; default: the base's"),
+        _arg("--out", type=_path, metavar="FILE", help="default: where recipes find it"),
+        _JSON,
     ),
-    "export": (
+    "export": _command(
         "write a cooked adapter as a file for ComfyUI, Forge, A1111, kohya's tools or diffusers",
         """\
 examples:
@@ -328,48 +300,44 @@ who reads which form as it was judged:
 The factors are small. diff holds whole weight differences, as large as the base's weights; lora is the same
 as a plain LoRA of full rank, up to twice that. Left out: factors, for an ia3 lora. The metadata tell the
 recipe, the step and how overcooked it was. Nothing is trained or changed.""",
-        (
-            _arg("run", metavar="RUN|SWEEP", help="a run folder, SWEEP/TRIAL or SWEEP/NUMBER, or a sweep with --best"),
-            _arg("--best", action="store_true", help="the sweep's trial with the best value"),
-            _arg("--step", type=_whole(0), help="a rung's step; the kept one's when left out"),
-            _arg("--out", type=_path, metavar="FILE|FOLDER", help="default: export/ in the run folder"),
-            _arg("--precision", choices=["fp32", "fp16"], default="fp32", help="default: fp32, as judged"),
-            _arg(
-                "--for",
-                dest="readers",
-                action="append",
-                type=str.lower,
-                choices=_READERS,
-                default=[],
-                help="who is to read it; may be repeated; the smallest form that all of them read",
-                group="how",
-            ),
-            _arg("--form", choices=_FORMS, help="or name the form", group="how"),
-            _arg("--dora", dest="form", type=_OLDER_FORMS.get, choices=_FORMS, help=argparse.SUPPRESS, group="how"),
-            _arg("--rank", type=_count, action="append", default=[], help="cut a DyLoRA; may be repeated", group="cut"),
-            _arg("--all-ranks", action="store_true", help="a file for every rank of a DyLoRA", group="cut"),
-            _JSON,
+        _arg("run", metavar="RUN|SWEEP", help="a run folder, SWEEP/TRIAL or SWEEP/NUMBER, or a sweep with --best"),
+        _arg("--best", action="store_true", help="the sweep's trial with the best value"),
+        _arg("--step", type=_whole(0), help="a rung's step; the kept one's when left out"),
+        _arg("--out", type=_path, metavar="FILE|FOLDER", help="default: export/ in the run folder"),
+        _arg("--precision", choices=["fp32", "fp16"], default="fp32", help="default: fp32, as judged"),
+        _arg(
+            "--for",
+            dest="readers",
+            action="append",
+            type=str.lower,
+            choices=_READERS,
+            default=[],
+            help="who is to read it; may be repeated; the smallest form that all of them read",
+            group="how",
         ),
+        _arg("--form", choices=_FORMS, help="or name the form", group="how"),
+        _arg("--dora", dest="form", type=_OLDER_FORMS.get, choices=_FORMS, help=argparse.SUPPRESS, group="how"),
+        _arg("--rank", type=_count, action="append", default=[], help="cut a DyLoRA; may be repeated", group="cut"),
+        _arg("--all-ranks", action="store_true", help="a file for every rank of a DyLoRA", group="cut"),
+        _JSON,
     ),
-    "fork": (
+    "fork": _command(
         "cook a variation of a run",
         """\
 examples:
   lorasweep fork quickstart/0002-prodigy-s0 adapter.dim=16
   lorasweep fork quickstart/0002-prodigy-s0 optimizer=adamw     with AdamW's own learning rate
 The run's recipe with your KEY=VALUEs on top, in a run folder of its own that remembers its parent.""",
-        (
-            _arg(
-                "run",
-                metavar="SWEEP/TRIAL",
-                help="a run in the output folder (its number will do: quickstart/2), or its path",
-            ),
-            _OVERRIDES,
-            _FRESH,
-            _JSON,
+        _arg(
+            "run",
+            metavar="SWEEP/TRIAL",
+            help="a run in the output folder (its number will do: quickstart/2), or its path",
         ),
+        _OVERRIDES,
+        _FRESH,
+        _JSON,
     ),
-    "import": (
+    "import": _command(
         "turn another trainer's config into a recipe file",
         """\
 examples:
@@ -380,35 +348,31 @@ examples:
 Reads kohya's sd-scripts (TOML), kohya_ss (JSON), Easy Training Scripts, OneTrainer (JSON), ai-toolkit (YAML, JSON)
 and SimpleTuner (JSON), whatever the file is called. What could not be translated is listed, with its reason, in the
 file and on stderr. See docs/flags.md.""",
-        (
-            _arg("config", type=_path, metavar="CONFIG", help="the config of the training"),
-            _arg("--dataset", type=_path, metavar="FILE", help="the file of the images, when apart"),
-            _arg("-o", "--out", type=_path, metavar="FILE", help="the recipe file; printed when left out"),
-            _arg("--link", type=_path, metavar="FOLDER", help="link several folders of images into this"),
-            _JSON,
-        ),
+        _arg("config", type=_path, metavar="CONFIG", help="the config of the training"),
+        _arg("--dataset", type=_path, metavar="FILE", help="the file of the images, when apart"),
+        _arg("-o", "--out", type=_path, metavar="FILE", help="the recipe file; printed when left out"),
+        _arg("--link", type=_path, metavar="FOLDER", help="link several folders of images into this"),
+        _JSON,
     ),
-    "sync": (
+    "sync": _command(
         "bring MLflow up to date with the run folders",
         "For when the tracking server was down: the run folders have everything; nothing is logged twice.",
-        (_arg("sweeps", metavar="NAME", nargs="*", help="sweeps; all of them when left out"), _JSON),
+        _arg("sweeps", metavar="NAME", nargs="*", help="sweeps; all of them when left out"),
+        _JSON,
     ),
-    "doctor": (
+    "doctor": _command(
         "check this machine, and cook for a few seconds",
         "Each line has its next step when something is wrong. Exit code 1 when something is broken.",
-        (
-            _arg("overrides", metavar="KEY=VALUE", nargs="*", help="launcher=ssh ...: ask its machines instead"),
-            _arg("--no-cook", dest="cook", action="store_false", help="leave the cooking out"),
-            _JSON,
-        ),
+        _arg("overrides", metavar="KEY=VALUE", nargs="*", help="launcher=ssh ...: ask its machines instead"),
+        _arg("--no-cook", dest="cook", action="store_false", help="leave the cooking out"),
+        _JSON,
     ),
-    "dollhouse": (
+    "dollhouse": _command(
         "look at the embedded world, or write a dataset from it",
         """\
 examples:
   lorasweep dollhouse draw --out doll.png --count 16          look at the world
   lorasweep dollhouse dataset --out my_dolls --images 20      write a dataset folder to train on""",
-        (),
     ),
 }
 

@@ -59,17 +59,9 @@ class Knob:
 
 
 def bind_knobs(knobs: Mapping[str, Knob], data: Any, *, at: str, problems: list[Problem], owner: str) -> dict[str, Any]:
-    """Fit a dict of values to named knobs.
+    """Fit a dict of values to named knobs, and give one value per knob that is right, defaults filled in.
 
-    Args:
-        knobs: what may be given.
-        data: what was given.
-        at: dotted key of `data`, for the problems.
-        problems: appended to.
-        owner: what the knobs belong to (``adapter `lora` ``), for the message about unknown keys.
-
-    Returns:
-        One value per knob that is right, defaults filled in.
+    For the problems, `at` is the dotted key of `data`, and `owner` what the knobs belong to (``adapter `lora` ``).
     """
     if not isinstance(data, Mapping):
         problems.append(Problem(at, f"must have keys ({', '.join(knobs)}), got {data!r}"))
@@ -119,11 +111,7 @@ def record_knobs(cls: Any) -> dict[str, Knob]:
 
 
 def bind_value(hint: Any, value: Any, *, at: str, problems: list[Problem], default: Any = None) -> Any:
-    """Fit one value to a hint: lists become tuples, and ints floats, where those are wanted.
-
-    Returns:
-        The value; None, and one more problem, when it does not fit.
-    """
+    """Fit one value to a hint, lists becoming tuples and ints floats; None, and a problem, where it does not fit."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return bind_record(hint, value, at=at, problems=problems)
     try:
@@ -183,8 +171,8 @@ def _problem(hint: Any, value: Any, errors: Sequence[ErrorDetails], at: str, def
             if _limits(field).items() & error.get("ctx", {}).items():
                 rule = field.title or _interval(_limits(field))
                 example = (field.examples or [default])[0]
-                example = "" if example in (None, REQUIRED) else f"override: {at}={_plain(example)}"
-                return Problem(at, f"must {rule}, got {_show(value)}", field.description or example)
+                hint = "" if example in (None, REQUIRED) else f"override: {at}={_plain(example)}"
+                return Problem(at, f"must {rule}, got {_show(value)}", field.description or hint)
     kinds = {error["type"]: error["input"] for error in errors}
     rule = "a finite number" if "finite_number" in kinds else describe(hint)
     if "literal_error" in kinds and (near := did_you_mean(str(kinds["literal_error"]), _choices(hint))):
@@ -254,11 +242,7 @@ def bind_component(group: str, data: Any, *, problems: list[Problem]) -> Compone
 def bind_options(
     group: str, name: str, module: types.ModuleType, data: Any, *, at: str, problems: list[Problem]
 ) -> dict[str, Any] | None:
-    """Check knobs against a module's `build`; None when something is wrong.
-
-    Returns:
-        JSON-able values, one per knob; those that `data` lacks are as in `conf/`.
-    """
+    """Check knobs against a module's `build`: JSON-able, what is not given as in `conf/`; None where one is wrong."""
     before, shipped = len(problems), places.read_choice(at.split(".")[0], name)
     knobs = {key: Knob(knob.hint, shipped.get(key, knob.default)) for key, knob in builder_knobs(module).items()}
     if isinstance(data, Mapping):

@@ -39,14 +39,11 @@ COMPLETION = ("-sc", "--shell-completion")
 
 
 def run_app(words: Sequence[str], *, commands: Sequence[str]) -> int:
-    """Run Hydra over the recipe's configuration.
+    """Run Hydra over the recipe's configuration, and return the exit code, unless Hydra ends the program itself.
 
     Args:
         words: the command line after the program's name; a leading `train` is not Hydra's.
         commands: lorasweep's own commands, to be completed beside the recipe's keys.
-
-    Returns:
-        The exit code; Hydra may also end the program itself.
 
     Raises:
         ConfigError: another launcher, or an option of Hydra's that does not apply.
@@ -74,7 +71,6 @@ def run_app(words: Sequence[str], *, commands: Sequence[str]) -> int:
 
 
 def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part overrides from options and their values."""
     overrides: list[str] = []
     options: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
@@ -84,11 +80,7 @@ def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def read_words() -> tuple[str | None, list[str]]:
-    """What the multirun was asked for, as lorasweep's own command line says it.
-
-    Returns:
-        The sweep's name or file, None when only overrides were given; and the overrides.
-    """
+    """The sweep's name or file that the multirun was asked for, None when there is none, and the overrides."""
     names = [word.removeprefix(_FILE) for word in _of_multirun if word.startswith(_FILE)]
     overrides = [word for word in _of_multirun if not word.startswith(_FILE)]
     return names[-1] if names else None, overrides
@@ -105,11 +97,7 @@ def _spelled(word: str) -> str:
 
 
 def refuse_launcher(name: str) -> None:
-    """Refuse every launcher but Hydra's default, which stands for none.
-
-    Raises:
-        ConfigError: it is another one.
-    """
+    """Raise ConfigError for every launcher but Hydra's default, which stands for none."""
     if name and name != BASIC and "basic_launcher" not in name:
         message = f"`{name}` cannot start lorasweep's trials: jobs of a launcher load the base model anew each"
         hint = "leave it out: workers are launcher.workers=4, one per GPU by default"

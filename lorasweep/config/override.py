@@ -34,19 +34,12 @@ _NOT_TEXT = {"null", "true", "false", "nan", "inf"}
 
 @dataclass(frozen=True)
 class Override:
-    """One `KEY=VALUE`, parsed.
+    """One `KEY=VALUE`, parsed."""
 
-    Attributes:
-        key: dotted key, or a group's name; of one that moved, where it is now.
-        value: plain data; lists and dicts hold plain data.
-        delete: `~KEY`: take the key out.
-        text: as it was typed.
-    """
-
-    key: str
-    value: Any
-    delete: bool
-    text: str
+    key: str  # dotted key, or a group's name; of one that moved, where it is now
+    value: Any  # plain data; lists and dicts hold plain data
+    delete: bool  # `~KEY`: take the key out
+    text: str  # as it was typed
 
 
 def parse(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]:
@@ -164,7 +157,6 @@ def _parse_one(parser: OverridesParser, text: str) -> Override | Problem:
 
 
 def _parse_text(key: str, value: str, text: str) -> Override | Problem:
-    """Parse the value of a key that takes nothing but text."""
     if is_path(key) and value.strip().lower() == "null" and os.path.exists(value.strip()):
         return Problem(text, "means none, and there is a file or folder of that name", f"{key}=./null")
     if is_path(key) and (problem := _home_problem(text, value)):

@@ -84,16 +84,18 @@ def check_recipe(overrides: Sequence[Override], problems: list[Problem]) -> Reci
         found += _bucket_problems(parts["base"], parts["buckets"].options, parts["buckets"].name)
     if found and parts.get("base"):
         found += _missing_base(parts["base"])
-    problems += [_with_file(problem, tree) for problem in _unique(found)]
+    once = {(problem.where, problem.message): problem for problem in found}
+    problems += [_with_file(problem, tree) for problem in once.values()]
     return None if problems else Recipe(**parts)
 
 
 def _bind_groups(tree: Tree, problems: list[Problem]) -> dict[str, Any]:
     values = tree.values
     known = {field.name for field in dataclasses.fields(Recipe)}
-    for key in values.keys() - known:
+    for key in [key for key in values if key not in known]:
         message, hint = unknown("unknown key in a recipe", key, known), f"keys: {', '.join(sorted(known))}"
-        if owners := [f"`{group}.{key}`" for group in sorted(known & values.keys()) if key in _knobs(values[group])]:
+        groups = [group for group in sorted(known & values.keys()) if isinstance(values[group], Mapping)]
+        if owners := [f"`{group}.{key}`" for group in groups if key in values[group]]:
             message = f"unknown key in a recipe; did you mean {' or '.join(owners)}?"
         if key == "sweep":
             message, hint = "belongs to a sweep, and this is one recipe", "lorasweep sweep NAME sweep.KEY=..."
@@ -127,10 +129,6 @@ def _bind_launcher(data: Any, problems: list[Problem]) -> LauncherOptions | None
     return LauncherOptions(**bound, options=options)
 
 
-def _knobs(group: Any) -> Mapping[str, Any]:
-    return group if isinstance(group, Mapping) else {}
-
-
 def _bind_list(group: str, data: Any, problems: list[Problem]) -> dict[str, dict[str, Any]]:
     """Check every module of a group of which there may be several: its name is the key above its knobs."""
     found: dict[str, dict[str, Any]] = {}
@@ -162,11 +160,6 @@ def _missing_base(base: BaseOptions) -> list[Problem]:
     if module is None or base.path is None or Path(base.path).expanduser().exists():
         return []
     return [Problem(f"base.{key}", message, hint) for key, message, hint in module.problems(base)]
-
-
-def _unique(problems: Sequence[Problem]) -> list[Problem]:
-    """Drop a second complaint about the same key with the same words."""
-    return list({(p.where, p.message): p for p in problems}.values())
 
 
 def _with_file(problem: Problem, tree: Tree) -> Problem:

@@ -33,7 +33,7 @@ from lorasweep.config.suggest import MOVED
 from lorasweep.config.tree import compose_tree, without_replaced
 from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import paths, registry
-from lorasweep.core.errors import ConfigError, InputError, Problem
+from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.records import Recipe, from_dict, to_dict
 from lorasweep.core.run_folder import PLAN_FILE, load_yaml
 
@@ -45,11 +45,7 @@ _ABSENT: Any = object()
 
 
 def is_recipe_file(name_or_file: str) -> bool:
-    """Whether this is a YAML file whose top-level key says that it holds one recipe.
-
-    Raises:
-        ConfigError: it is a YAML file that cannot be read.
-    """
+    """Whether this is a YAML file that holds one recipe; raises ConfigError where the file cannot be read."""
     if not name_or_file.endswith(SUFFIXES) or not (path := paths.typed(name_or_file)).is_file():
         return False
     data = read_yaml(path)
@@ -140,11 +136,7 @@ def _to_read(recipe: Recipe) -> Recipe:
 
 
 def to_overrides(recipe: Recipe) -> list[str]:
-    """Write a recipe as overrides.
-
-    Returns:
-        Overrides that `compose_recipe` turns into the same recipe. Keys that it does not have, since it is
-        older than they are, get today's defaults.
+    """Write a recipe as overrides that compose to it; keys that are younger than it get today's defaults.
 
     Raises:
         InputError: today's `conf/` and modules cannot express it: it was written by another version.
@@ -160,7 +152,9 @@ def to_overrides(recipe: Recipe) -> list[str]:
     found = [*picks, *_differences(wanted, composed.values, "")]
     again = to_dict(compose_recipe(found))
     if lost := _differences(wanted, {key: _as_typed(value) for key, value in again.items()}, ""):
-        raise _inexpressible(lost)
+        hint = "cook it with the lorasweep version that its provenance.json names"
+        message = "cannot be said in this version's keys"
+        raise ConfigError([Problem(text, message, hint) for text in lost], subject="the recipe")
     return found
 
 
@@ -221,9 +215,3 @@ def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_equal, one, other))
     return bool(one == other)
-
-
-def _inexpressible(lost: Sequence[str]) -> InputError:
-    hint = "cook it with the lorasweep version that its provenance.json names"
-    message = "cannot be said in this version's keys"
-    return ConfigError([Problem(text, message, hint) for text in lost], subject="the recipe")

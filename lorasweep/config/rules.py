@@ -17,7 +17,7 @@ from lorasweep.config.tree import look_up
 from lorasweep.core import registry
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import PROMPT_TIERS
-from lorasweep.data.suffixes import IMAGE_SUFFIXES
+from lorasweep.data.tree import IMAGE_SUFFIXES
 
 
 def check(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -34,11 +34,8 @@ def _budget(values: Mapping[str, Any]) -> Iterator[Problem]:
 def _class_seeds(values: Mapping[str, Any]) -> Iterator[Problem]:
     seeds, wanted = look_up(values, "sample.seeds"), look_up(values, "sample.class_seeds")
     if isinstance(seeds, list) and seeds and _is_number(wanted) and wanted > len(seeds):
-        yield Problem(
-            "sample.class_seeds",
-            f"must be at most {len(seeds)}, the number of sample.seeds, got {wanted}",
-            f"override: sample.class_seeds={len(seeds)}",
-        )
+        message = f"must be at most {len(seeds)}, the number of sample.seeds, got {wanted}"
+        yield Problem("sample.class_seeds", message, f"override: sample.class_seeds={len(seeds)}")
 
 
 def _tiers(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -57,12 +54,8 @@ def _sides(values: Mapping[str, Any]) -> Iterator[Problem]:
     for key in ("sample.width", "sample.height"):
         side = look_up(values, key)
         if _is_number(side) and side % step:
-            nearest = max(step, round(side / step) * step)
-            yield Problem(
-                key,
-                f"must be a multiple of base.bucket_step ({step}), got {side}",
-                f"override: {key}={nearest}",
-            )
+            message = f"must be a multiple of base.bucket_step ({step}), got {side}"
+            yield Problem(key, message, f"override: {key}={max(step, round(side / step) * step)}")
 
 
 def _trigger(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -86,12 +79,10 @@ def _extension(values: Mapping[str, Any]) -> Iterator[Problem]:
 def _folders(values: Mapping[str, Any]) -> Iterator[Problem]:
     path = look_up(values, "dataset.path")
     if isinstance(path, str) and path != "???" and not Path(path).expanduser().exists():
-        near = did_you_mean(Path(path).name, _names_beside(Path(path).expanduser()))
-        yield Problem(
-            "dataset.path",
-            f"no such folder: {path!r}",
-            near or f"looked at {Path(path).expanduser().absolute()}",
-        )
+        whole = Path(path).expanduser().absolute()
+        beside = sorted(item.name for item in whole.parent.iterdir()) if whole.parent.is_dir() else []
+        hint = did_you_mean(Path(path).name, beside) or f"looked at {whole}"
+        yield Problem("dataset.path", f"no such folder: {path!r}", hint)
 
 
 def _held_out(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -149,10 +140,6 @@ def _encoders(values: Mapping[str, Any]) -> Iterator[Problem]:
         for file in needed if folder.exists() else ():
             if not (folder / file).is_file():
                 yield Problem(f"encoders.{name}", f"must hold {file}, {path!r} does not", "nothing is downloaded")
-
-
-def _names_beside(path: Path) -> list[str]:
-    return sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
 
 
 def _brakes(values: Mapping[str, Any]) -> Iterator[Problem]:

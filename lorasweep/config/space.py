@@ -155,15 +155,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Point:
-    """One choice per axis that is there.
+    """One choice per axis that is there."""
 
-    Attributes:
-        params: by the axes' names, as a study holds them.
-        values: by the recipe's keys, what the branch fixes included.
-    """
-
-    params: Mapping[str, Label]
-    values: Mapping[str, Any]
+    params: Mapping[str, Label]  # by the axes' names, as a study holds them
+    values: Mapping[str, Any]  # by the recipe's keys, what the branch fixes included
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -227,11 +222,7 @@ class Space:
             return None
 
     def grid(self) -> Iterator[Point]:
-        """Every point of a space whose axes all have an end of values.
-
-        Raises:
-            ValueError: an axis has none.
-        """
+        """Every point of a space whose axes all have an end of values; raises ValueError where one has none."""
         return self.every(_values)
 
     @property

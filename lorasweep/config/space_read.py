@@ -109,16 +109,13 @@ def read_space(
     pinned: Mapping[str, Any] | None = None,
     problems: list[Problem],
 ) -> Space | None:
-    """Read the axes of a sweep.
+    """Read the axes of a sweep; None when nothing is swept.
 
     Args:
         data: what stands under `space:`; None when there is nothing.
         swept: the command line's axes; each replaces the file's of the same key, in all branches.
         pinned: the command line's fixed values, by key.
         problems: appended to.
-
-    Returns:
-        None when nothing is swept.
     """
     reader = _Reader(problems)
     if data is not None:

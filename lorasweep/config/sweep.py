@@ -96,9 +96,7 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
 
 
 def sweep_of_overrides(overrides: Sequence[str]) -> SweepSpec:
-    """Make a sweep of nothing but `KEY=VALUE`s, several of them with several values.
-
-    It is named by what it says, so that the same command continues it.
+    """Make a sweep of nothing but `KEY=VALUE`s, named by what it says, so that the same command continues it.
 
     Raises:
         ConfigError: with all problems at once.
@@ -110,11 +108,7 @@ def sweep_of_overrides(overrides: Sequence[str]) -> SweepSpec:
 
 
 def find_sweep(name_or_file: str) -> Path:
-    """Locate a sweep file.
-
-    Raises:
-        ConfigError: there is none; near names are suggested.
-    """
+    """Locate a sweep file; raises ConfigError, with near names, when there is none."""
     if name_or_file.endswith((".yaml", ".yml")):
         path = paths.typed(name_or_file)
         if not path.is_file():
@@ -219,7 +213,6 @@ def _seed_problems(texts: Sequence[str], *, file: bool = False) -> list[Problem]
 def _changed(
     body: Mapping[str, Any], name: str, texts: Sequence[str], problems: list[Problem]
 ) -> tuple[dict[str, Any], str]:
-    """Apply `sweep.KEY=VALUE`s to the file's own keys."""
     changed = {k: value if k in _NOT_BY_OVERRIDE else settled(f"{_OWN}.{k}", value) for k, value in body.items()}
     parsed, found = parse(texts)
     problems += found

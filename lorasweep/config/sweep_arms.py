@@ -54,11 +54,7 @@ LARGEST_GRID = 10_000
 def compose_arms(
     declared: Any, common: Sequence[str], overrides: Sequence[str], problems: list[Problem]
 ) -> tuple[list[Arm], Recipe | None]:
-    """Compose every arm: the common overrides of `recipe:`, its own, the command line's.
-
-    Returns:
-        The arms that are right, and the common recipe, None when that is wrong.
-    """
+    """Compose every arm of the common overrides, its own and the command line's; and the common recipe, or None."""
     common_found: list[Problem] = []
     base = compose((*common, *overrides), common_found)
     problems += [placed(problem, "sweep.recipe") for problem in common_found]
@@ -153,10 +149,7 @@ def static_problems(space: Space, fixed: Iterable[str], *, sampler: str) -> list
 def compose_corners(
     space: Space, before: Sequence[str], after: Sequence[str], problems: list[Problem]
 ) -> tuple[Arm, ...]:
-    """Compose the recipes at the corners of a space; what is wrong with any is reported once.
-
-    The overrides `before` and `after` are applied around a point's own.
-    """
+    """Compose the recipes at the corners of a space, between two lots of overrides; what is wrong is reported once."""
     corners: list[Arm] = []
     tried = corner_points(space)
     found: dict[tuple[str, str], tuple[Problem, list[Point]]] = {}
@@ -179,11 +172,7 @@ def compose_corners(
 def try_random_points(
     space: Space, before: Sequence[str], after: Sequence[str], problems: list[Problem]
 ) -> tuple[str, ...]:
-    """Compose recipes inside a space whose corners all compose; that none does is a problem.
-
-    Returns:
-        A warning that says which share makes none; nothing when all do.
-    """
+    """Compose recipes inside a space whose corners all do; warns of a share that makes none, all are a problem."""
     tried = _random_points(space)
     failed: list[tuple[Point, Problem]] = []
     for point in tried:
@@ -279,13 +268,10 @@ def build_search(
     sampler: SamplerOptions | None,
     problems: list[Problem],
 ) -> tuple[list[Arm], Search | None]:
-    """Read and check the space; problems are appended.
+    """Read and check the space; problems are appended, and the search is None without a space, or when there are any.
 
     The command line's axes are `swept`; the overrides `common` and `overrides` go before and after a point's own; arms
     that are points of the space learn where they lie; a grid knows its own `total`.
-
-    Returns:
-        The arms, and the search; None without a space, or when something is wrong.
     """
     before = len(problems)
     pinned = {each.key: each.value for each in parse(overrides)[0]}

@@ -170,44 +170,27 @@ def mode_problems(
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """A named recipe, compared side by side with the others.
+    """A named recipe, compared side by side with the others."""
 
-    Attributes:
-        name: short, a part of folder names.
-        note: what it is there for.
-        overrides: what makes it differ from the sweep's common recipe, as `KEY=VALUE`s.
-        recipe: fully resolved, with the recipe's own seed; a trial replaces it by one of the sweep's.
-        params: where it lies in the sweep's space, so that the search learns from it; None: outside of it.
-    """
-
-    name: str
-    note: str
-    overrides: tuple[str, ...]
-    recipe: Recipe
+    name: str  # short, a part of folder names
+    note: str  # what it is there for
+    overrides: tuple[str, ...]  # what makes it differ from the sweep's common recipe, as `KEY=VALUE`s
+    recipe: Recipe  # fully resolved, with the recipe's own seed; a trial replaces it by one of the sweep's
+    # where it lies in the sweep's space, so that the search learns from it; None: outside of it
     params: Mapping[str, Label] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """The space of a sweep and how it is searched.
+    """The space of a sweep and how it is searched."""
 
-    Attributes:
-        space: what is searched.
-        total: how many trials there will be in all, arms and repeats included.
-        sampler, pruner: who chooses points, who stops trials.
-        common: overrides of every point, applied before its own.
-        overrides: the command line's, applied after.
-        corners: recipes at the edge of the space, all of them valid; at least one.
-        warnings: what people should know about the space before it is searched.
-    """
-
-    space: Space
-    total: int
+    space: Space  # what is searched
+    total: int  # how many trials there will be in all, arms and repeats included
     sampler: SamplerOptions
-    common: tuple[str, ...]
-    overrides: tuple[str, ...]
-    corners: tuple[Arm, ...]
-    warnings: tuple[str, ...] = ()
+    common: tuple[str, ...]  # overrides of every point, applied before its own
+    overrides: tuple[str, ...]  # the command line's, applied after
+    corners: tuple[Arm, ...]  # recipes at the edge of the space, all of them valid; at least one
+    warnings: tuple[str, ...] = ()  # what people should know about the space before it is searched
 
     def name(self, index: int, point: Point) -> str:
         """Name a point as an arm of the sweep; `index` counts the points that were asked, from 0."""
@@ -216,36 +199,21 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSpec:
-    """A question, checked.
+    """A question, checked."""
 
-    Attributes:
-        name: the file's stem; names the output folder.
-        question: one sentence.
-        metric: what ranks the arms.
-        goal: which way is better.
-        worst: what Optuna is told for a trial that diverged.
-        seeds: every arm, and every point of a space, is cooked once with each.
-        arms: known recipes; with a space they are cooked first, and may be none.
-        launcher, tracking: the sweep's, not an arm's.
-        search: the space, if there is one.
-        pruner: who stops trials at rungs.
-        constraints: bounds that a good recipe keeps.
-        further: objectives besides the metric; there may be one.
-    """
-
-    name: str
-    question: str
-    metric: str
-    goal: Goal
-    worst: float
-    seeds: tuple[int, ...]
-    arms: tuple[Arm, ...]
-    launcher: LauncherOptions
+    name: str  # the file's stem; names the output folder
+    question: str  # one sentence
+    metric: str  # what ranks the arms
+    goal: Goal  # which way is better
+    worst: float  # what Optuna is told for a trial that diverged
+    seeds: tuple[int, ...]  # every arm, and every point of a space, is cooked once with each
+    arms: tuple[Arm, ...]  # known recipes; with a space they are cooked first, and may be none
+    launcher: LauncherOptions  # launcher, tracking: the sweep's, not an arm's
     tracking: TrackingOptions
-    search: Search | None = None
-    pruner: PrunerOptions = field(default_factory=PrunerOptions)
-    constraints: tuple[Constraint, ...] = ()
-    further: tuple[Objective, ...] = ()
+    search: Search | None = None  # the space, if there is one
+    pruner: PrunerOptions = field(default_factory=PrunerOptions)  # who stops trials at rungs
+    constraints: tuple[Constraint, ...] = ()  # bounds that a good recipe keeps
+    further: tuple[Objective, ...] = ()  # objectives besides the metric; there may be one
 
     @property
     def total(self) -> int:

@@ -66,11 +66,7 @@ def is_path(key: str) -> bool:
 
 
 def read_text(key: str, written: str) -> Any:
-    """Read the value of a text key: text, a list or a dict of text, or None for `null`.
-
-    Raises:
-        ValueError: its quotes and brackets do not match, with the reason.
-    """
+    """Read the value of a text key: text, a list or a dict of text, None for `null`; a ValueError says what is open."""
     written = written.strip()
     if written.lower() == "null":
         return None
@@ -85,11 +81,7 @@ def read_text(key: str, written: str) -> Any:
 
 
 def read_several(key: str, written: str) -> list[Any] | None:
-    """Read `choice(a,b)` or `a,b` of a text key; None when it is one value.
-
-    Raises:
-        ValueError: its quotes and brackets do not match.
-    """
+    """Read `choice(a,b)` or `a,b` of a text key; None when it is one value. Raises as `read_text`."""
     match = _CHOICE.fullmatch(written.strip())
     if match is None and (_is_whole(key) or "${" in written):
         return None

@@ -26,15 +26,10 @@ SAMPLING = SampleOptions.sampler, SampleOptions.steps  # of a base whose module 
 
 @dataclass(frozen=True)
 class Tree:
-    """A composed recipe before it is checked.
+    """A composed recipe before it is checked."""
 
-    Attributes:
-        values: nested plain dicts, one per group, and `seed`.
-        files: group -> file its values come from (`adapter` -> `conf/adapter/lora.yaml`).
-    """
-
-    values: dict[str, Any]
-    files: dict[str, str]
+    values: dict[str, Any]  # nested plain dicts, one per group, and `seed`
+    files: dict[str, str]  # group -> file its values come from (`adapter` -> `conf/adapter/lora.yaml`)
 
     def file_of(self, key: str) -> str:
         """The YAML file where a person would look a dotted key up."""

@@ -93,11 +93,7 @@ def to_yaml(record: Any) -> str:
 
 
 def read_text(path: Path, *, subject: str) -> str:
-    """Read a small text file that came from somebody else.
-
-    Raises:
-        ConfigError: it is missing, larger than any config, or not UTF-8; UTF-16 without a mark is full of NUL.
-    """
+    """Read a small UTF-8 text of somebody else's; raises ConfigError. UTF-16 without a mark is full of NUL."""
     try:
         size = path.stat().st_size
         text = path.read_bytes().decode("utf-8-sig") if size <= _LARGEST_BYTES else ""

@@ -54,11 +54,20 @@ def text_console(file: IO[str] | None = None, *, stderr: bool = False, **options
     )
 
 
-def text_table(title: str, *, texts: Sequence[str], numbers: Sequence[str] = (), caption: str | None = None) -> Table:
+def text_table(
+    title: str,
+    *,
+    texts: Sequence[str],
+    numbers: Sequence[str] = (),
+    rows: Iterable[Iterable[object]] = (),
+    caption: str | None = None,
+) -> Table:
     """Make a table of columns of text, which are folded where they are too long, and then of numbers."""
     table = Table(title=title, caption=caption)
     for name in texts:
         table.add_column(name, overflow="fold")
     for name in numbers:
         table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*map(str, row))
     return table

@@ -20,17 +20,11 @@ from lorasweep.core.printable import on_one_line
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend.
+    """One thing to mend."""
 
-    Attributes:
-        where: the key, file or folder, as the person would look it up (`adapter.dim`, `10_zkw/0003.png`).
-        message: the rule and the value that broke it (`must be >= 1, got 0`).
-        hint: the next step (`override: adapter.dim=32`); empty when the message already says it.
-    """
-
-    where: str
-    message: str
-    hint: str = ""
+    where: str  # the key, file or folder, as the person would look it up (`adapter.dim`, `10_zkw/0003.png`)
+    message: str  # the rule and the value that broke it (`must be >= 1, got 0`)
+    hint: str = ""  # the next step (`override: adapter.dim=32`); empty when the message already says it
 
     def __str__(self) -> str:
         return self.line()
@@ -49,12 +43,7 @@ class InputError(LorasweepError):
     """The input is wrong; nothing was started."""
 
     def __init__(self, problems: Sequence[Problem] | Problem, *, subject: str = "input") -> None:
-        """Collect the problems.
-
-        Args:
-            problems: at least one.
-            subject: what was being read (``recipe `sdxl-lora` ``), for the headline.
-        """
+        """Collect at least one problem; the headline says what was being read (``recipe `sdxl-lora` ``)."""
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
         self.subject = subject
         super().__init__(str(self))

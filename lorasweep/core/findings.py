@@ -10,19 +10,12 @@ LEVELS: tuple[Level, ...] = ("must", "should", "note")
 
 
 class Finding(str):
-    """A warning, which is its own sentence: `plan` prints it, `audit` reads the attributes as well.
+    """A warning, which is its own sentence: `plan` prints it, `audit` reads the attributes as well."""
 
-    Attributes:
-        level: `must` spoils the training, `should` makes it worse, `note` is worth knowing.
-        places: files or folders, as the person would look them up; empty: the dataset as a whole.
-        command: what mends it, to copy into a shell; empty when nothing needs to be done.
-        tags: that it is about, compared form -> `fused` or `absorbed`.
-    """
-
-    level: Level
-    places: tuple[str, ...]
-    command: str
-    tags: Mapping[str, str]
+    level: Level  # `must` spoils the training, `should` makes it worse, `note` is worth knowing
+    places: tuple[str, ...]  # files or folders, as the person would look them up; empty: the dataset as a whole
+    command: str  # what mends it, to copy into a shell; empty when nothing needs to be done
+    tags: Mapping[str, str]  # that it is about, compared form -> `fused` or `absorbed`
 
     def __new__(
         cls,

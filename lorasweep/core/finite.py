@@ -28,13 +28,7 @@ _MASKS = ("attn_mask", "causal_mask")  # buffers that are infinite on purpose
 
 
 def broken_tensors(file: Path, digest: str, beginnings: Iterable[str] = ("",)) -> list[str]:
-    """Name the tensors of a file that hold NaN or infinity.
-
-    Args:
-        file: a whole safetensors file.
-        digest: of its content.
-        beginnings: only tensors whose names begin with one of these count.
-    """
+    """Name the tensors of a whole safetensors file, with that digest and such beginnings, that hold NaN or infinity."""
     known = files.read_object(_memory())
     if digest not in known:
         known = {**known, digest: _search(file, read_header(file))}

@@ -68,29 +68,19 @@ class Gallery:
 
 @dataclass(frozen=True, kw_only=True)
 class Symptom:
-    """One way to be overcooked, told from one number of the metric that declares it.
+    """One way to be overcooked, told from one number of the metric that declares it."""
 
-    Attributes:
-        name: its grade is logged as `overcook/<name>`.
-        letter: of the question that it answers: G, P, M, C, V or B; of those with the same letter only
-            the gravest counts.
-        rank: from what anyone sees at once (low) to what only a loss tells; the verdict names the lowest of
-            those equally grave.
-        metric: the number it reads.
-        says: what a person would say, after "from step 700": "it copies its training images".
-        severity: the grade of a full-blown case, (0, 1]; 1 is fatal by itself.
-        inverted: the metric is good at 1 and bad at 0, so 1 - value is read.
-        definite: how much of it is too much on any base, because its number means the same everywhere. None:
-            only controls can tell.
-    """
-
-    name: str
+    name: str  # its grade is logged as `overcook/<name>`
+    # of the question that it answers: G, P, M, C, V or B; of those with the same letter only the gravest counts
     letter: str
+    # from what anyone sees at once (low) to what only a loss tells; the verdict names the lowest of those equally grave
     rank: int
-    metric: str
-    says: str
-    severity: float = 1.0
-    inverted: bool = False
+    metric: str  # the number it reads
+    says: str  # what a person would say, after "from step 700": "it copies its training images"
+    severity: float = 1.0  # the grade of a full-blown case, (0, 1]; 1 is fatal by itself
+    inverted: bool = False  # the metric is good at 1 and bad at 0, so 1 - value is read
+    # how much of it is too much on any base, because its number means the same everywhere. None: only controls can
+    # tell.
     definite: float | None = None
 
     def value(self, metrics: Mapping[str, float]) -> float | None:

@@ -58,15 +58,7 @@ def mlruns() -> Path:
 
 
 def require_writable(folder: Path, *, option: str = "") -> None:
-    """Make `folder`, or explain why it cannot hold results.
-
-    Args:
-        folder: where results go.
-        option: by which it was named; empty: it is in LORASWEEP_HOME.
-
-    Raises:
-        InputError: the folder, or one above it, cannot be made or written to.
-    """
+    """Make `folder`, which `option` named (empty: LORASWEEP_HOME), or raise InputError: why it cannot hold results."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -85,13 +77,8 @@ def require_writable(folder: Path, *, option: str = "") -> None:
 def require_replaceable(path: Path | None, is_ours: Callable[[Path], bool], *, option: str) -> None:
     """Refuse a place that cannot be written to, or a file there that this command would not write just so.
 
-    Args:
-        path: what was named for the result; None: nothing was.
-        is_ours: whether an existing file may be replaced.
-        option: by which it was named.
-
     Raises:
-        InputError: a folder, or somebody's own file, is there; or the folder for it cannot be made.
+        InputError: a folder, or a file that is not `is_ours`, is there; or the folder for it cannot be made.
     """
     if path is None:
         return
@@ -108,11 +95,7 @@ def require_replaceable(path: Path | None, is_ours: Callable[[Path], bool], *, o
 
 
 def require_picture(path: Path | None, *, option: str) -> None:
-    """Refuse a place for a picture, as `require_replaceable`, or a name that says another format than PNG.
-
-    Raises:
-        InputError: the picture cannot be written there.
-    """
+    """Refuse a place for a picture, as `require_replaceable`, or a name that says another format than PNG."""
     if path is not None and path.suffix.lower() not in ("", ".png"):
         message = f"must end in .png, got {path}"
         raise InputError(Problem(option, message, f"e.g. {path.with_suffix('.png')}"), subject=option)

@@ -94,7 +94,6 @@ def _shown(what: str, total: int, unit: str) -> Iterator[_Tell]:
 
 
 def _warn(text: str) -> None:
-    """Print above a bar, if there is one."""
     from tqdm import tqdm
 
     tqdm.write(visible(f"warning  {text}"), file=sys.stderr)

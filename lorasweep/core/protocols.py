@@ -37,14 +37,10 @@ Schedule = Callable[[int, float], float]
 
 @dataclass(frozen=True)
 class Sampling:
-    """The way from noise to an image: the model is asked at `t`, then noise goes from one level to the next.
+    """The way from noise to an image: the model is asked at `t`, then noise goes from one level to the next."""
 
-    Attributes:
-        start: what standard normal noise is multiplied by at first.
-        steps: t, (alpha, sigma) there, (alpha, sigma) afterwards.
-    """
-
-    start: float
+    start: float  # what standard normal noise is multiplied by at first
+    # t, (alpha, sigma) there, (alpha, sigma) afterwards
     steps: Sequence[tuple[torch.Tensor, tuple[float, float], tuple[float, float]]]
 
 

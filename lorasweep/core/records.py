@@ -340,19 +340,12 @@ class Advice:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseSchedule:
-    """How a base is noised and what it predicts, as far as its files say; what `protocols.NoisePath` is made of.
+    """How a base is noised and what it predicts, as far as its files say; what `protocols.NoisePath` is made of."""
 
-    Attributes:
-        config: for diffusers' schedulers.
-        said: prediction type that the base's own files state; None where they state none.
-        marked: whether a checkpoint states it by a mark.
-        as_written: whether `config` is the scheduler config's own, drawn with in the usual way.
-    """
-
-    config: dict[str, Any]
-    said: str | None
-    marked: bool
-    as_written: bool
+    config: dict[str, Any]  # for diffusers' schedulers
+    said: str | None  # prediction type that the base's own files state; None where they state none
+    marked: bool  # whether a checkpoint states it by a mark
+    as_written: bool  # whether `config` is the scheduler config's own, drawn with in the usual way
 
     @property
     def prediction_type(self) -> str:
@@ -431,6 +424,21 @@ class PlannedImage:
     def source(self) -> str:
         """What its pixels come from: the file, and the profile that they are converted from if any."""
         return f"{self.sha256}+{self.profile}" if self.profile else self.sha256
+
+    @property
+    def aspect_error(self) -> float:
+        """|width / height of the bucket - width / height of the image|, as kohya's `mean_img_ar_error` has it."""
+        return abs(self.bucket.width_px / self.bucket.height_px - self.width_px / self.height_px)
+
+    @property
+    def cropped_share(self) -> float:
+        """Share of the resized image's area that the crop leaves out."""
+        return 1 - self.bucket.width_px * self.bucket.height_px / (self.resize_px[0] * self.resize_px[1])
+
+    @property
+    def enlargement(self) -> float:
+        """Pixels per pixel of the file, along a side."""
+        return self.resize_px[0] / self.width_px
 
     @property
     def frame(self) -> Frame:

@@ -36,20 +36,12 @@ class Tensor:
 
 
 def read_header(file: Path) -> Mapping[str, Tensor]:
-    """Read the tensors of a file by name; remembered by size and time of change.
-
-    Raises:
-        ValueError: it is no whole safetensors file; says what it is instead.
-    """
+    """Read the tensors of a file by name; a ValueError says what it is if it is no whole safetensors file."""
     return _remembered(file)[0]
 
 
 def read_metadata(file: Path) -> Mapping[str, str]:
-    """Read what a file says about itself; empty when it says nothing.
-
-    Raises:
-        ValueError: as `read_header`.
-    """
+    """Read what a file says about itself; empty when it says nothing. Raises as `read_header`."""
     return _remembered(file)[1]
 
 

@@ -15,17 +15,11 @@ from lorasweep.core.records import Bucket
 
 @dataclass(frozen=True)
 class Assignment:
-    """Where an image ends up.
+    """Where an image ends up."""
 
-    Attributes:
-        bucket: the size it is trained at.
-        resize_px: (width, height) it is scaled to first; covers the bucket.
-        crop_px: (left, top) of the centred crop of the bucket's size.
-    """
-
-    bucket: Bucket
-    resize_px: tuple[int, int]
-    crop_px: tuple[int, int]
+    bucket: Bucket  # the size it is trained at
+    resize_px: tuple[int, int]  # (width, height) it is scaled to first; covers the bucket
+    crop_px: tuple[int, int]  # (left, top) of the centred crop of the bucket's size
 
 
 def assign(width_px: int, height_px: int, buckets: Sequence[Bucket]) -> Assignment:

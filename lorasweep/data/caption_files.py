@@ -25,19 +25,12 @@ LARGEST_BYTES = 64_000  # of a caption; CLIP reads some 300
 
 @dataclass(frozen=True)
 class Metadata:
-    """Captions of a folder in Hugging Face's imagefolder layout.
+    """Captions of a folder in Hugging Face's imagefolder layout."""
 
-    Attributes:
-        file: where they are.
-        captions: by the image's path; none twice.
-        repeated: images whose later rows say something else.
-        unread: why nothing, or not all, was read although there are rows; "" otherwise.
-    """
-
-    file: Path
-    captions: dict[Path, str]
-    repeated: tuple[Path, ...] = ()
-    unread: str = ""
+    file: Path  # where they are
+    captions: dict[Path, str]  # by the image's path; none twice
+    repeated: tuple[Path, ...] = ()  # images whose later rows say something else
+    unread: str = ""  # why nothing, or not all, was read although there are rows; "" otherwise
 
 
 def by_image(files: Iterable[Path], extension: str) -> dict[Path, Path]:
@@ -59,10 +52,7 @@ def by_image(files: Iterable[Path], extension: str) -> dict[Path, Path]:
 def read_caption(path: Path, problems: list[Problem], encoding: str = "utf-8") -> str | None:
     """Read a caption file as it is, a byte order mark included; None when it is unfit, which is a problem.
 
-    Args:
-        path: of the file.
-        problems: what is wrong with it is appended.
-        encoding: of files that are not UTF-8.
+    `encoding` is of files that are not UTF-8.
     """
     where = f"{path.parent.name}/{path.name}"
     try:

@@ -32,15 +32,10 @@ class ProfileError(ValueError):
 
 @dataclass(frozen=True)
 class Conversion:
-    """A way into sRGB.
+    """A way into sRGB."""
 
-    Attributes:
-        mode: that images must have.
-        transform: LittleCMS's.
-    """
-
-    mode: str
-    transform: ImageCms.ImageCmsTransform
+    mode: str  # that images must have
+    transform: ImageCms.ImageCmsTransform  # LittleCMS's
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Convert an image of `mode` to RGB."""

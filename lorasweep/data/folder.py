@@ -16,8 +16,7 @@ from lorasweep.core.printable import has_control_characters, some
 from lorasweep.data import caption_files, leftovers
 from lorasweep.data.caption_files import Metadata, one_line
 from lorasweep.data.leftovers import Used
-from lorasweep.data.suffixes import IMAGE_SUFFIXES, is_image, is_unread
-from lorasweep.data.tree import File, Folder, walk
+from lorasweep.data.tree import IMAGE_SUFFIXES, File, Folder, is_image, is_unread, walk
 
 MOST_REPEATS = 10_000  # beyond, the number is a date or a count
 _KOHYA_NAME = re.compile(r"(\d+)(?:_(.*))?")
@@ -28,21 +27,13 @@ _REGULARIZATION = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class FoundImage:
-    """One image file.
+    """One image file."""
 
-    Attributes:
-        path: absolute.
-        concept: name of its folder when that says repeats (`10_zkw outfit1`), else "".
-        class_tokens: the words of that name (`zkw outfit1`), else "".
-        repeats: the number of that name, else 1.
-        caption: what its caption file says, else the dataset's metadata, on one line; None without either.
-    """
-
-    path: Path
-    concept: str
-    class_tokens: str
-    repeats: int
-    caption: str | None
+    path: Path  # absolute
+    concept: str  # name of its folder when that says repeats (`10_zkw outfit1`), else ""
+    class_tokens: str  # the words of that name (`zkw outfit1`), else ""
+    repeats: int  # the number of that name, else 1
+    caption: str | None  # what its caption file says, else the dataset's metadata, on one line; None without either
 
     @property
     def text(self) -> str:
@@ -57,19 +48,12 @@ class FoundImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a dataset folder holds.
+    """What a dataset folder holds."""
 
-    Attributes:
-        images: at least one, sorted by path.
-        other_extension: of text files beside images without a caption, when there are any: `.caption`.
-        regularization: folders named `reg` or alike, with how many images are in each; none of `images`.
-        warnings: what is there and not used, and what is used otherwise than its owner may think.
-    """
-
-    images: tuple[FoundImage, ...]
-    other_extension: str | None
-    regularization: dict[Path, int]
-    warnings: tuple[str, ...]
+    images: tuple[FoundImage, ...]  # at least one, sorted by path
+    other_extension: str | None  # of text files beside images without a caption, when there are any: `.caption`
+    regularization: dict[Path, int]  # folders named `reg` or alike, with how many images are in each; none of `images`
+    warnings: tuple[str, ...]  # what is there and not used, and what is used otherwise than its owner may think
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -46,43 +47,25 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What planning needs to know about an image.
+    """What planning needs to know about an image."""
 
-    Attributes:
-        sha256: hex digest of the file's bytes.
-        width_px: upright.
-        height_px: upright.
-        signature: hex, for `near_duplicates`.
-        profile: hex digest of the colour profile that it is converted from; "" when it is in sRGB as it is.
-        unused_profile: why the profile that it has is not used, "" when it is or there is none.
-        is_animated: whether it holds several frames or pages, of which the first is used.
-        is_see_through: whether parts of it are transparent, which become white.
-        is_cmyk: whether it is in printers' colours, which screens show otherwise.
-        sharpness: see `look`.
-        border: see `look`.
-    """
-
-    sha256: str
-    width_px: int
-    height_px: int
-    signature: str
-    profile: str
-    unused_profile: str
-    is_animated: bool
-    is_see_through: bool
-    is_cmyk: bool
-    sharpness: float
-    border: float
+    sha256: str  # hex digest of the file's bytes
+    width_px: int  # upright
+    height_px: int  # upright
+    signature: str  # hex, for `near_duplicates`
+    profile: str  # hex digest of the colour profile that it is converted from; "" when it is in sRGB as it is
+    unused_profile: str  # why the profile that it has is not used, "" when it is or there is none
+    is_animated: bool  # whether it holds several frames or pages, of which the first is used
+    is_see_through: bool  # whether parts of it are transparent, which become white
+    is_cmyk: bool  # whether it is in printers' colours, which screens show otherwise
+    sharpness: float  # see `look`
+    border: float  # see `look`
 
 
 @dataclass(frozen=True)
 class _Decoded:
     pixels: Image.Image  # upright, RGB, in sRGB
-    profile: str
-    unused_profile: str
-    is_animated: bool
-    is_see_through: bool
-    is_cmyk: bool
+    facts: dict[str, Any]  # of `ImageFacts`, what decoding tells
 
 
 def open_rgb(path: Path | str) -> Image.Image:
@@ -108,11 +91,7 @@ def inspect(path: Path) -> ImageFacts:
         width_px=decoded.pixels.width,
         height_px=decoded.pixels.height,
         signature=signature(decoded.pixels),
-        profile=decoded.profile,
-        unused_profile=decoded.unused_profile,
-        is_animated=decoded.is_animated,
-        is_see_through=decoded.is_see_through,
-        is_cmyk=decoded.is_cmyk,
+        **decoded.facts,
         sharpness=look.sharpness(gray),
         border=look.border(gray),
     )
@@ -199,14 +178,10 @@ def _upright_srgb(image: Image.Image, icc: bytes | None) -> _Decoded:
         pixels.paste(_band_to_rgb(band, convert, white), (0, top))
     turn = _UPRIGHT.get(_orientation(image) or 0)
     image.close()  # its pixels are free before a turned copy is made
-    return _Decoded(
-        pixels=pixels if turn is None else pixels.transpose(turn),
-        profile=hashlib.sha256(icc).hexdigest() if convert and icc else "",
-        unused_profile=unused,
-        is_animated=is_animated,
-        is_see_through=is_see_through,
-        is_cmyk=is_cmyk,
-    )
+    facts = {"is_animated": is_animated, "is_see_through": is_see_through, "is_cmyk": is_cmyk}
+    profile = hashlib.sha256(icc).hexdigest() if convert and icc else ""
+    upright = pixels if turn is None else pixels.transpose(turn)
+    return _Decoded(upright, {"profile": profile, "unused_profile": unused, **facts})
 
 
 def _is_animated(image: Image.Image) -> bool:
@@ -240,7 +215,6 @@ def _white(image: Image.Image) -> float:
 
 
 def _band_to_rgb(band: Image.Image, convert: color.Conversion | None, white: float) -> Image.Image:
-    """Bring a band of an image to sRGB, and onto white."""
     if band.mode.startswith("I"):
         band = band.convert("I")
     if band.mode in ("I", "F"):

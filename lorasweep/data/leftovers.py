@@ -15,8 +15,7 @@ from lorasweep.core.findings import Finding
 from lorasweep.core.printable import on_one_line, some
 from lorasweep.data import caption_files, mending
 from lorasweep.data.caption_files import BYTE_ORDER_MARK, Metadata, lines, one_line
-from lorasweep.data.suffixes import CAPTION_SUFFIXES, is_image, is_unread
-from lorasweep.data.tree import File, Folder, Tree
+from lorasweep.data.tree import CAPTION_SUFFIXES, File, Folder, Tree, is_image, is_unread
 
 # Latents that kohya's trainers left beside the images; what the images of a drawn dataset show.
 _QUIET = re.compile(r".*\.npz|world\.json", re.IGNORECASE)
@@ -26,25 +25,15 @@ _KOHYAS_OUTPUT = ("log", "logs", "model", "models")  # beside a project's img/: 
 
 @dataclass(frozen=True, kw_only=True)
 class Used:
-    """What of a dataset is used.
+    """What of a dataset is used."""
 
-    Attributes:
-        root: of the dataset.
-        concepts: folders whose own images are trained on; the root alone, of a plain dataset.
-        images: by where they really lie, sorted by path.
-        texts: captions by image, as written.
-        caption_files: that were read.
-        metadata: tables of captions that were found; of two that name an image, the first counts.
-        extension: of caption files.
-    """
-
-    root: Path
-    concepts: Sequence[Path]
-    images: Mapping[str, Path]
-    texts: Mapping[Path, str]
-    caption_files: Sequence[Path]
-    metadata: Sequence[Metadata]
-    extension: str
+    root: Path  # of the dataset
+    concepts: Sequence[Path]  # folders whose own images are trained on; the root alone, of a plain dataset
+    images: Mapping[str, Path]  # by where they really lie, sorted by path
+    texts: Mapping[Path, str]  # captions by image, as written
+    caption_files: Sequence[Path]  # that were read
+    metadata: Sequence[Metadata]  # tables of captions that were found; of two that name an image, the first counts
+    extension: str  # of caption files
 
     @property
     def is_plain(self) -> bool:

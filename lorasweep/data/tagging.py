@@ -17,13 +17,8 @@ from lorasweep.data.images import VERSION, open_rgb
 def look_at(tagger: Tagger, images: Mapping[Path, str], tell: Callable[[int, int], None]) -> dict[Path, list[Tag]]:
     """Return what the tagger keeps of every image: characters first, then by confidence.
 
-    Args:
-        tagger: what looks.
-        images: SHA-256 of the content by path.
-        tell: hears how many of the images are done, and of how many.
-
-    Raises:
-        DatasetError: an image cannot be read.
+    Images come with the SHA-256 of their content; `tell` hears how many are done, and of how many. Raises DatasetError
+    where one cannot be read.
     """
     memory = paths.cache() / "tags" / f"{VERSION}-{tagger.fingerprint}.jsonl"
     memory.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Walk a dataset's folders: whatever is visible, at any depth, links followed, loops cut.
 
-Takes a path, gives back folders with their files. Knows nothing about images or captions.
+Takes a path, gives back folders with their files. Of images and captions it knows what the end of a name says.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ from lorasweep.core.errors import DatasetError, Problem
 MOST_FOLDERS = 10_000  # more is a whole disk, or links that lead round and round
 # What systems and programs leave behind beside anything, no part of a dataset. Hidden files are so too.
 _LEFTOVERS = frozenset({"__macosx", "__pycache__", "@eadir", "thumbs.db", "desktop.ini", "ehthumbs.db"})
+# By content they are PNG, JPEG, WebP, BMP, GIF or TIFF, whatever their suffix.
+IMAGE_SUFFIXES = frozenset(".png .apng .jpg .jpeg .jpe .jfif .jif .pjpeg .pjp .mpo .webp .bmp .gif .tif .tiff".split())
+# Pictures to people, but not to us: phones' and cameras' formats, those of editors, and films.
+UNREAD_SUFFIXES = frozenset(
+    ".heic .heif .hif .avif .jxl .jp2 .j2k .psd .psb .xcf .kra .clip .ora .svg .tga .dds .dib .ico .qoi .exr "
+    ".hdr .ppm .pgm .pbm .pnm .dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .mp4 .webm .mov .mkv .avi".split()
+)
+CAPTION_SUFFIXES = (".txt", ".caption", ".captions", ".tags")
+_MASKS = ("-masklabel", "-condlabel")  # OneTrainer's masks, beside their images
 
 
 @dataclass(frozen=True)
 class File:
-    """A file as it is reached from the root.
+    """A file as it is reached from the root."""
 
-    Attributes:
-        path: absolute, under the root.
-        real: where its content lies: equal for two ways to the same file.
-        linked: whether a link under the root is on the way to it.
-    """
-
-    path: Path
-    real: str
-    linked: bool
+    path: Path  # absolute, under the root
+    real: str  # where its content lies: equal for two ways to the same file
+    linked: bool  # whether a link under the root is on the way to it
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,6 @@ class Tree:
 
 def walk(root: Path) -> Tree:
     """List everything under a folder but what is hidden or a program's leftover.
-
-    Args:
-        root: must be a folder.
 
     Raises:
         DatasetError: a folder cannot be listed, or there are more than 10,000.
@@ -104,3 +104,13 @@ def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
                     yield entry
     except OSError as error:
         raise DatasetError(Problem(str(folder), f"cannot be listed: {error.strerror}")) from error
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name says that it is a picture that is read; a mask is not one."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.stem.endswith(_MASKS)
+
+
+def is_unread(path: Path) -> bool:
+    """Whether a file's name says that it is a picture in a format that is not read."""
+    return path.suffix.lower() in UNREAD_SUFFIXES

@@ -14,23 +14,14 @@ from lorasweep.plan.make import make_plan
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        findings: the gravest first.
-        plan: of the recipe that the dataset was audited for; None where there can be none.
-    """
-
-    findings: tuple[Finding, ...]
-    plan: Plan | None
+    findings: tuple[Finding, ...]  # the gravest first
+    plan: Plan | None  # of the recipe that the dataset was audited for; None where there can be none
 
 
 def audit(recipe: Recipe) -> Audit:
-    """Find what is wrong with a recipe's own folder.
-
-    Raises:
-        ConfigError: the recipe is wrong, or there is no such folder.
-    """
+    """Find what is wrong with a recipe's own folder; raises ConfigError where the recipe is wrong, or there is none."""
     root = Path(recipe.dataset.path or "")
     try:
         plan = make_plan(recipe)

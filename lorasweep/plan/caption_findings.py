@@ -102,7 +102,7 @@ def _prompt_syntax(root: Path, tagged: Tagged) -> Iterator[Finding]:
 
 
 def _class_words(root: Path, tagged: Tagged) -> Iterator[Finding]:
-    counts = Counter(tag for _, tags in tagged for tag in set(tags) if is_class(tag))
+    counts = Counter(tag for _, tags in tagged for tag in dict.fromkeys(tags) if is_class(tag))
     for tag, count in counts.most_common(1):
         places = _where(tagged, lambda tags: not any(map(is_class, tags)))
         if places and count >= max(FEWEST, _MOSTLY * len(tagged)):
@@ -119,7 +119,7 @@ def _fused(recipe: Recipe, tagged: Tagged, triggers: Sequence[str]) -> Iterator[
     if len(tagged) < FEWEST or not triggers:
         return
     root, concept = Path(recipe.dataset.path or ""), tagged[0][0].concept or "the dataset"
-    counts = Counter(tag for _, tags in tagged for tag in {captions.plain(tag) for tag in tags})
+    counts = Counter(tag for _, tags in tagged for tag in dict.fromkeys(map(captions.plain, tags)))
     often = [
         tag
         for tag, count in counts.most_common()
@@ -195,7 +195,7 @@ def _side_by_side(root: Path, tagged: Tagged) -> Iterator[Finding]:
 
 
 def _once(root: Path, tagged: Tagged, triggers: Sequence[str]) -> Iterator[Finding]:
-    counts = Counter(tag for _, tags in tagged for tag in set(tags))
+    counts = Counter(tag for _, tags in tagged for tag in dict.fromkeys(tags))
     once = {
         tag: None  # in their order
         for tag, count in counts.items()

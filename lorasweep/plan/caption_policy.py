@@ -24,19 +24,12 @@ Look = Callable[[Mapping[Path, str]], Mapping[Path, list[Tag]]]  # from images' 
 
 @dataclass(frozen=True, kw_only=True)
 class Edits:
-    """What is done to captions beside the policy.
+    """What is done to captions beside the policy."""
 
-    Attributes:
-        trigger_first: move the trigger to the front of captions that have it elsewhere.
-        add: a tag for captions that have no class word, behind the trigger; "" for none.
-        encoding: of caption files that are not UTF-8.
-        new_only: look at images without a caption only.
-    """
-
-    trigger_first: bool = False
-    add: str = ""
-    encoding: str = "utf-8"
-    new_only: bool = False
+    trigger_first: bool = False  # move the trigger to the front of captions that have it elsewhere
+    add: str = ""  # a tag for captions that have no class word, behind the trigger; "" for none
+    encoding: str = "utf-8"  # of caption files that are not UTF-8
+    new_only: bool = False  # look at images without a caption only
 
 
 def texts(recipe: Recipe, root: Path, edits: Edits, look: Look | None = None) -> dict[Path, str]:

@@ -29,22 +29,16 @@ from lorasweep.data.images import ImageFacts
 from lorasweep.plan import caption_findings, image_findings, trigger
 from lorasweep.plan.dollhouse_dataset import draw_dataset
 from lorasweep.plan.image_facts_cache import inspect_all
-from lorasweep.plan.judged_files import has_files
+from lorasweep.plan.lora_files import has_files
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a recipe trains on and is judged by.
+    """What a recipe trains on and is judged by."""
 
-    Attributes:
-        images: sorted by path.
-        triggers: the words that call the subjects, that of most images first.
-        warnings: for people.
-    """
-
-    images: tuple[PlannedImage, ...]
-    triggers: tuple[str, ...]
-    warnings: tuple[str, ...]
+    images: tuple[PlannedImage, ...]  # sorted by path
+    triggers: tuple[str, ...]  # the words that call the subjects, that of most images first
+    warnings: tuple[str, ...]  # for people
 
     @property
     def trigger(self) -> str | None:
@@ -81,11 +75,7 @@ class Row:
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
-    """Read, or draw and read, the images of a recipe.
-
-    Raises:
-        DatasetError, ConfigError: with every problem found.
-    """
+    """Read, or draw and read, the images of a recipe; raises InputError with every problem found."""
     options = recipe.dataset
     if options.is_empty:
         return _no_images(recipe)
@@ -150,11 +140,7 @@ def written_captions(recipe: Recipe) -> dict[str, str | None]:
 
 
 def make_rows(recipe: Recipe, found: Sequence[FoundImage]) -> tuple[list[Row], list[Problem]]:
-    """Inspect images and give each its bucket.
-
-    Returns:
-        A row for every image that can be used, and the problems with the others.
-    """
+    """Inspect images and give each that can be used its bucket; and the problems with the others."""
     facts, problems = inspect_all([image.path for image in found])
     try:
         place_in_bucket = _placing(recipe)
@@ -192,11 +178,7 @@ def unused_parts(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _no_images(recipe: Recipe) -> Dataset:
-    """What files are judged by that come without images: the trigger, if it is told.
-
-    Raises:
-        DatasetError: something is to be trained.
-    """
+    """What files are judged by that come without images: the trigger, if it is told; raises where one would train."""
     if not has_files(recipe):
         raise DatasetError(Problem("dataset", "there are no images to train on", "dataset.path=FOLDER"))
     given = recipe.captions.trigger
@@ -205,7 +187,6 @@ def _no_images(recipe: Recipe) -> Dataset:
 
 
 def _kept_apart(recipe: Recipe) -> Found | None:
-    """What `dataset.holdout_path` holds."""
     folder = recipe.dataset.holdout_path
     if folder is None:
         return None
@@ -224,8 +205,7 @@ def _of_kept_apart(folder: Found) -> Iterator[str]:
 def _named(names: Sequence[str], root: Path, images: Sequence[FoundImage]) -> frozenset[int]:
     """The images that `dataset.holdout_files` names: by name or pattern, with their folders and suffix or without.
 
-    Raises:
-        DatasetError: a name matches nothing, or nothing is left to train on.
+    Raises DatasetError where a name matches nothing, or nothing is left to train on.
     """
     inside = [PurePosixPath(image.path.relative_to(root.absolute()).as_posix()) for image in images]
     found = {

@@ -23,8 +23,6 @@ _PHOTOS_PX = (
 def draw_dataset(options: DollhouseOptions) -> Path:
     """Return the folder of the dataset under `cache/dollhouse/`, drawing it first when it is not there.
 
-    Safe for several processes: it is drawn beside its place and renamed, and the first one wins.
-
     Raises:
         DatasetError: there is no such subject, or it cannot be written there.
     """
@@ -37,9 +35,6 @@ def draw_strangers(count: int) -> Path:
     """Return a folder of dolls that are not any subject, with full captions, drawing it first when needed.
 
     They have no marks, and take the sizes of the datasets in turn. The same whatever the recipe's seeds are.
-
-    Raises:
-        DatasetError: it cannot be written.
     """
     folder = paths.cache() / "dollhouse" / digest(["strangers", count, _world_version()])[:16]
     return _once(folder, lambda draft: _write_strangers(draft / "1_1girl", count))
@@ -83,11 +78,7 @@ def _write_dataset(options: DollhouseOptions, folder: Path) -> None:
 
 
 def _require_wardrobe(options: DollhouseOptions) -> None:
-    """Refuse a subject that cannot be drawn so.
-
-    Raises:
-        DatasetError: nobody is called so, or has so many outfits, or there are fewer images than outfits.
-    """
+    """Raise DatasetError where nobody is called so, or has so many outfits, or there are fewer images than outfits."""
     wardrobe = len(world.SUBJECTS[options.subject].wardrobe) if options.subject in world.SUBJECTS else 0
     if not wardrobe:
         key, message = "subject", f"must be one of {', '.join(world.SUBJECTS)}, got {options.subject!r}"

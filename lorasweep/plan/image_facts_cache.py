@@ -19,11 +19,7 @@ _MOST_REMEMBERED = 200_000  # images; some 60 MB
 
 
 def inspect_all(images: Sequence[Path]) -> tuple[dict[Path, ImageFacts], list[Problem]]:
-    """Inspect every image.
-
-    Returns:
-        Facts of the images that can be used, and the problems with the others.
-    """
+    """Inspect every image: facts of those that can be used, and the problems with the others."""
     fields = {field.name for field in dataclasses.fields(ImageFacts)}
     remembered = files.read_object(_memory())
     known = {key: fact for key, fact in remembered.items() if isinstance(fact, dict) and fact.keys() == fields}

@@ -1,6 +1,6 @@
 """What is wrong with the images of a dataset, taken by themselves and together: looks, sizes, copies, balance.
 
-Takes rows and planned images, gives back findings. Opens no file.
+Takes rows and planned images, gives back findings: what to know, what to type. Opens no file.
 """
 
 from __future__ import annotations
@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
+from lorasweep.core import registry
 from lorasweep.core.findings import Finding, Level
 from lorasweep.core.printable import some
-from lorasweep.core.records import PlannedImage, Recipe
-from lorasweep.data import mending
+from lorasweep.core.records import Plan, PlannedImage, Recipe
+from lorasweep.data import captions, mending
 from lorasweep.data.images import ImageFacts
+from lorasweep.plan import trigger
 from lorasweep.plan.caption_findings import short
-from lorasweep.plan.fit import cropped_share
 
 if TYPE_CHECKING:
     from lorasweep.plan.dataset import Row
@@ -37,6 +38,10 @@ _LOOKS: tuple[tuple[Callable[[ImageFacts], bool], Level, str], ...] = (
     (lambda facts: facts.is_see_through, "note", "are see-through in parts, which become white: {}"),
     (lambda facts: facts.is_cmyk, "note", "are in CMYK, and may look otherwise on a screen: {}"),
 )
+_MOST_ENLARGED = 1.5  # beyond, the LoRA learns the blur of the enlargement
+_LEAST_KEPT = 1 / 3  # pixels along a side: beyond, a photo shrinks to a thumbnail
+_FEW_EXPOSURES, _ENOUGH_EXPOSURES = 30, 100  # per image; the common advice for characters is 100 to 250
+_MOST_BEGIN = 0.6  # a first tag of at least this share of captions is likely meant to be the trigger
 
 
 def find(
@@ -86,35 +91,25 @@ def _copies(recipe: Recipe, rows: Sequence[Row], groups: Sequence[Sequence[int]]
 
 def _cropped(recipe: Recipe, images: Sequence[PlannedImage]) -> Iterator[Finding]:
     """Images that fit no bucket: one of which much is lost, or all of which some is."""
-    share = fmean(cropped_share(image) for image in images)
-    worst = max(images, key=cropped_share)
-    lost = [image for image in images if cropped_share(image) > _MOST_CROPPED]
+    share = fmean(image.cropped_share for image in images)
+    worst = max(images, key=lambda image: image.cropped_share)
+    lost = [image for image in images if image.cropped_share > _MOST_CROPPED]
     cropped = [short(image) for image in lost]
     if cropped or share > _MOST_CROPPED_OF_ALL:
+        root = Path(recipe.dataset.path or "")
+        sides = {image.file: sorted((image.width_px, image.height_px)) for image in lost}
+        too_long = [Path(file) for file, (short_px, long_px) in sides.items() if long_px > _LONGEST * short_px]
+        apart = mending.aside(root, too_long, extension=recipe.captions.extension)
         yield Finding(
             f"{share:.0%} of your images' area is cropped away to fit a bucket, of {some(cropped or [short(worst)])} "
-            f"up to {cropped_share(worst):.0%}: buckets=five and buckets=kohya have more shapes",
+            f"up to {worst.cropped_share:.0%}: buckets=five and buckets=kohya have more shapes",
             level="should",
             places=cropped or [short(worst)],
-            command=_uncropped(recipe, [Path(image.file) for image in lost if _length(image) > _LONGEST]),
+            command=apart if too_long else mending.look_again(root, "buckets=kohya"),
         )
 
 
-def _uncropped(recipe: Recipe, too_long: Sequence[Path]) -> str:
-    """Buckets that crop less; images that are too long for any of them are set aside."""
-    root = Path(recipe.dataset.path or "")
-    if too_long:
-        return mending.aside(root, too_long, extension=recipe.captions.extension)
-    return mending.look_again(root, "buckets=kohya")
-
-
-def _length(image: PlannedImage) -> float:
-    """Of the longer side in shorter ones."""
-    return max(image.width_px, image.height_px) / min(image.width_px, image.height_px)
-
-
 def _balance(root: Path, images: Sequence[PlannedImage]) -> Iterator[Finding]:
-    """Concepts that are seen much more often than the smallest."""
     seen: Counter[str] = Counter()
     for image in images:
         seen[image.concept] += image.repeats
@@ -132,3 +127,86 @@ def _balance(root: Path, images: Sequence[PlannedImage]) -> Iterator[Finding]:
         places=[least],
         command=mending.renamed(folder.parent, {folder: renamed}),
     )
+
+
+def find_planned(recipe: Recipe, plan: Plan) -> Iterator[str]:
+    """Find what a person's own images meet on their way into training; a drawn dataset's are made to measure."""
+    is_embedded = getattr(registry.load("base", recipe.base.name), "READABLE", False)
+    if recipe.dataset.drawn:
+        if not is_embedded:
+            yield "the images are the embedded paper dolls: dataset.path=FOLDER trains on yours"
+        return
+    train = plan.train_images()
+    if not is_embedded:
+        yield from _few_exposures(recipe, plan)
+    elif recipe.base.path is None and median(image.enlargement for image in train) < _LEAST_KEPT:
+        side = recipe.base.resolution
+        yield (
+            f"the embedded base sees your images at {side} x {side} px and knows nothing but paper dolls: it "
+            "is there to try lorasweep out; for a LoRA to use: base=stable_diffusion base.path=MODEL"
+        )
+    yield from _enlarged(recipe, plan)
+    if plan.trigger is None and "class" not in plan.prompts:
+        yield _no_trigger(recipe, train)
+
+
+def _few_exposures(recipe: Recipe, plan: Plan) -> Iterator[str]:
+    seen, train = plan.exposures_per_image, recipe.train
+    if seen >= _FEW_EXPOSURES:
+        return
+    times = round(_ENOUGH_EXPOSURES / seen)
+    if train.max_steps is not None:
+        remedy = f"train.max_steps={train.max_steps * times}"
+    elif all(image.repeats == 1 for image in plan.train_images()):
+        remedy = f"dataset.repeats={times}"
+    else:
+        remedy = f"train.epochs={(train.epochs or 1) * times}"
+    yield (
+        f"an image is seen {seen:.0f} times on average, where characters are usually given 100 to 250: "
+        f"{remedy} would make it about {_ENOUGH_EXPOSURES}"
+    )
+
+
+def _enlarged(recipe: Recipe, plan: Plan) -> Iterator[str]:
+    most = [image for image in plan.images if image.enlargement > _MOST_ENLARGED]
+    if most:
+        worst = max(most, key=lambda image: image.enlargement)
+        which = f"{len(most)} images are" if len(most) > 1 else "an image is"
+        yield Finding(
+            f"{which} enlarged more than {_MOST_ENLARGED} times "
+            f"({Path(worst.file).name}: {worst.enlargement:.1f} times): the LoRA will learn the blur",
+            level="should",
+            places=[short(image) for image in most],
+            command=mending.aside(
+                Path(recipe.dataset.path or ""),
+                [Path(image.file) for image in most],
+                extension=recipe.captions.extension,
+            ),
+        )
+
+
+def _no_trigger(recipe: Recipe, train: Sequence[PlannedImage]) -> Finding:
+    firsts = [captions.tags(image.caption, recipe.captions)[:1] for image in train]
+    found = Counter(tag for first in firsts for tag in first if not trigger.is_class(tag)).most_common(1)
+    likely = found[0] if found and found[0][1] >= _MOST_BEGIN * len(train) else None
+    folder = trigger.first_word(train[0].concept.partition("_")[2])
+    if likely is not None:
+        word, count = likely
+        advice = f"{count} of {len(train)} captions begin with {word}, so {_typed(word)}?"
+        chosen = word
+    elif folder is not None:
+        advice = f"the folder's word is in too few captions; {_typed(folder)} puts it in front of all"
+        chosen = folder
+    else:
+        chosen = "WORD"
+        advice = "captions.trigger=WORD puts one in front of every caption"
+    return Finding(
+        "no trigger word is known, so there are no prompts for tier class (the same without it), and nothing "
+        f"can tell whether the LoRA fires by itself: {advice}",
+        level="should",
+        command=mending.rewrite(Path(recipe.dataset.path or ""), f"captions.trigger={chosen}"),
+    )
+
+
+def _typed(word: str) -> str:
+    return f"'captions.trigger={word}'" if " " in word else f"captions.trigger={word}"

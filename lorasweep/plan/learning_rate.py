@@ -17,18 +17,12 @@ from lorasweep.core.records import Recipe
 
 @dataclass(frozen=True)
 class Curve:
-    """One part's learning rate.
+    """One part's learning rate."""
 
-    Attributes:
-        part: of the base.
-        highest, last: lr over all steps, and at the last one.
-        shape: at most `points` values, each the mean lr of an equal stretch of the training.
-    """
-
-    part: str
-    highest: float
+    part: str  # of the base
+    highest: float  # highest, last: lr over all steps, and at the last one
     last: float
-    shape: tuple[float, ...]
+    shape: tuple[float, ...]  # at most `points` values, each the mean lr of an equal stretch of the training
 
 
 def curves(recipe: Recipe, steps: int, *, points: int = 32) -> list[Curve]:

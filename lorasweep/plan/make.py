@@ -10,21 +10,9 @@ from lorasweep.components import bases
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, DatasetError, InputError, Problem
 from lorasweep.core.records import Plan, PlannedImage, Recipe, digest
-from lorasweep.plan import (
-    budget,
-    compute,
-    judged_files,
-    learning_rate,
-    limits,
-    memory,
-    noise,
-    reach,
-    regularization,
-    start_file,
-    warnings,
-)
+from lorasweep.plan import budget, compute, learning_rate, lora_files, memory, noise, reach, regularization, warnings
 from lorasweep.plan.dataset import Dataset, read_dataset
-from lorasweep.plan.prompts import write_prompts
+from lorasweep.plan.sample_requests import write_prompts
 
 
 def make_plan(recipe: Recipe) -> Plan:
@@ -34,16 +22,13 @@ def make_plan(recipe: Recipe) -> Plan:
     `gradient_accumulation` batches per optimizer step, rounded up. With `train.steps_per_epoch`, an epoch
     counts as that many optimizer steps instead; the order of images just goes on.
 
-    Args:
-        recipe: checked by `config`.
-
     Raises:
         ConfigError, DatasetError: with all problems of the base, the folder, the captions and the images.
     """
     problems: list[Problem] = []
     base_fingerprint, noise_notes = _base(recipe, problems)
     wrong_base = bool(problems)
-    problems += [] if wrong_base else [*judged_files.problems(recipe), *start_file.problems(recipe)]
+    problems += [] if wrong_base else list(lora_files.problems(recipe))
     dataset: Dataset | None = None
     extra: tuple[PlannedImage, ...] = ()
     notes: list[str] = []
@@ -62,10 +47,7 @@ def make_plan(recipe: Recipe) -> Plan:
 
 
 def for_seed(recipe: Recipe, plan: Plan, seed: int) -> tuple[Recipe, Plan]:
-    """Make the recipe and the plan of another seed: the same images, of which a last epoch sees others.
-
-    The warnings stay those that were given for all seeds.
-    """
+    """Make the recipe and the plan of another seed: the same images and warnings; a last epoch sees others of them."""
     if seed == recipe.seed:
         return recipe, plan
     recipe = dataclasses.replace(recipe, seed=seed)
@@ -75,18 +57,18 @@ def for_seed(recipe: Recipe, plan: Plan, seed: int) -> tuple[Recipe, Plan]:
 
 def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], base_fingerprint: str) -> Plan:
     train = tuple(image for image in dataset.images if image.split == "train")
-    if problems := list(limits.epoch_problems(train)):
+    if problems := list(budget.epoch_problems(train)):
         raise DatasetError(problems, subject="the dataset")
     counted = budget.count(train, recipe.train, seed=recipe.seed, regularization=extra) if train else budget.NOTHING
-    judged = judged_files.has_files(recipe)
-    if problems := [] if judged else list(limits.problems(recipe, counted.steps)):
+    judged = lora_files.has_files(recipe)
+    if problems := [] if judged else list(budget.problems(recipe, counted.steps)):
         raise ConfigError(problems, subject="the recipe")
     steps, rungs = counted.steps, budget.rungs(counted.steps, recipe.train.rungs)
     if judged:
         rungs = tuple(recipe.adapter.options["steps"])
         steps = rungs[-1]
     decides = [base_fingerprint, [_identity(image) for image in (*dataset.images, *extra)]]
-    given = judged_files.digests(recipe) + start_file.digests(recipe)
+    given = lora_files.digests(recipe)
     material = digest([*decides, given] if given else decides)
     plan = Plan(
         material=material,
@@ -100,13 +82,10 @@ def _plan(recipe: Recipe, dataset: Dataset, extra: tuple[PlannedImage, ...], bas
         reg_images=extra,
         **_by_seed(recipe, material, counted, train),
     )
-    found = [*dataset.warnings, *reach.long_captions(plan, _window(recipe))]
-    found += judged_files.notes(recipe, plan.trigger) if judged else warnings.find(recipe, plan, counted)
+    window = registry.load("base", recipe.base.name).text_window(recipe.base)
+    found = [*dataset.warnings, *reach.long_captions(plan, window)]
+    found += lora_files.notes(recipe, plan.trigger) if judged else warnings.find(recipe, plan, counted)
     return dataclasses.replace(plan, warnings=tuple(found))
-
-
-def _window(recipe: Recipe) -> Any:
-    return registry.load("base", recipe.base.name).text_window(recipe.base)
 
 
 def _by_seed(recipe: Recipe, material: str, counted: budget.Budget, train: Sequence[PlannedImage]) -> dict[str, Any]:

@@ -47,7 +47,6 @@ def problems(recipe: Recipe, noised: NoiseSchedule) -> Iterator[Problem]:
 
 
 def _unsuited(recipe: Recipe, noised: NoiseSchedule) -> Iterator[Problem]:
-    """Find what a base that predicts this has no use for."""
     noise, predicts = recipe.noise, noised.prediction_type
     if predicts != "flow":
         if noise.shift == "dynamic":

@@ -8,34 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+from lorasweep.components.bases._tokens import TextWindow
 from lorasweep.core.findings import Finding
 from lorasweep.core.records import CaptionOptions, Plan, PlannedImage
 from lorasweep.data import captions
 
 
-class Window(Protocol):
-    """How a text is read; see `components/bases/_tokens.py`."""
-
-    length: int
-    cut: bool
-
-    def tokens(self, text: str) -> int:
-        """Count the tokens of a text."""
-
-    def fits(self, text: str) -> bool:
-        """Whether one chunk holds a text."""
-
-
 def tag_exposures(images: Sequence[PlannedImage], seen: Sequence[int], options: CaptionOptions) -> dict[str, int]:
-    """Count how often training reads each tag, or is expected to where captions vary; the most frequent first.
-
-    Args:
-        images: that are trained on.
-        seen: times each is seen.
-        options: say what separates tags, and how captions vary.
-    """
+    """Count how often training reads each tag, or is expected to where captions vary; the most frequent first."""
     total: dict[str, float] = {}
     there = 1 - options.dropout
     for image, times in zip(images, seen, strict=True):
@@ -46,7 +27,7 @@ def tag_exposures(images: Sequence[PlannedImage], seen: Sequence[int], options: 
     return {tag: round(times) for tag, times in sorted(total.items(), key=lambda item: -item[1])}
 
 
-def long_captions(plan: Plan, window: Window) -> Iterator[str]:
+def long_captions(plan: Plan, window: TextWindow) -> Iterator[str]:
     """Say how captions are read that are longer than a text encoder's window."""
     images = [*plan.images, *plan.reg_images]
     long = {image.file: window.tokens(image.caption) for image in images if not window.fits(image.caption)}
@@ -63,19 +44,12 @@ def long_captions(plan: Plan, window: Window) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class SharedTag:
-    """A tag in the captions of more than one concept that is trained more than any of them.
+    """A tag in the captions of more than one concept that is trained more than any of them."""
 
-    Attributes:
-        tag: as in the captions.
-        times: a caption with it is seen.
-        concepts: that have it.
-        largest: times the most frequent concept is seen.
-    """
-
-    tag: str
-    times: int
-    concepts: int
-    largest: int
+    tag: str  # as in the captions
+    times: int  # a caption with it is seen
+    concepts: int  # that have it
+    largest: int  # times the most frequent concept is seen
 
     @property
     def ratio(self) -> float:

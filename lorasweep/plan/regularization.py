@@ -19,28 +19,19 @@ from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.protocols import RegularizationImages
 from lorasweep.core.records import Bucket, Drawing, PlannedImage, Recipe, digest
 from lorasweep.data import captions
-from lorasweep.data.balance_repeats import balance_repeats
 from lorasweep.data.folder import FoundImage, find_images
 from lorasweep.plan.dataset import Dataset, Row, make_rows, unused_parts
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePlanner:
-    """What a source plans its images with.
+    """What a source plans its images with."""
 
-    Attributes:
-        recipe: whose images they are.
-        dataset: what is trained on; None when it could not be read.
-        base_fingerprint: of the base that draws.
-        name: of the regularizer, for its problems.
-        notes: what is worth knowing; sources append.
-    """
-
-    recipe: Recipe
-    dataset: Dataset | None
-    base_fingerprint: str
-    name: str
-    notes: list[str]
+    recipe: Recipe  # whose images they are
+    dataset: Dataset | None  # what is trained on; None when it could not be read
+    base_fingerprint: str  # of the base that draws
+    name: str  # of the regularizer, for its problems
+    notes: list[str]  # what is worth knowing; sources append
 
     @property
     def train(self) -> tuple[PlannedImage, ...]:
@@ -60,8 +51,7 @@ class ImagePlanner:
     def found(self, root: Path) -> list[PlannedImage]:
         """Plan the images of a folder: captions cleaned as the dataset's, nothing pruned, no trigger added.
 
-        Raises:
-            DatasetError: with every problem of the folder, its captions and images.
+        Raises DatasetError with every problem of the folder, its captions and images.
         """
         key = f"regularization.{self.name}.path"
         folder = find_images(root, caption_extension=self.recipe.captions.extension, key=key)
@@ -154,15 +144,12 @@ class ImagePlanner:
 def plan_images(
     recipe: Recipe, dataset: Dataset | None, base_fingerprint: str
 ) -> tuple[tuple[PlannedImage, ...], list[str]]:
-    """Plan the images that the recipe's regularizers add.
+    """Plan the images that the recipe's regularizers add, each with its repeats, loss weight and target; and warnings.
 
     Args:
         recipe: its `regularization` names the sources.
         dataset: None when it could not be read: then only what does not depend on it is looked at.
         base_fingerprint: "" when the base could not be found.
-
-    Returns:
-        The images, each with its repeats, loss weight and target, and warnings.
 
     Raises:
         DatasetError: with every problem of every source.
@@ -213,3 +200,30 @@ def _repeated(found: Sequence[PlannedImage], source: RegularizationImages, plann
             f"{wanted} exposures an epoch are enough, {source.share:g} for each of the dataset's"
         )
     return used
+
+
+def balance_repeats(repeats: Sequence[int], wanted: int) -> list[int]:
+    """Raise the repeats of images, one image at a time and round after round, until they reach a number.
+
+    The first round takes images at the repeats they come with, and ends as soon as that is enough: the images
+    after it are not used at all. Every further round adds 1 to each.
+
+    Args:
+        repeats: of each image as its folder says; >= 1.
+        wanted: exposures in an epoch; >= 0.
+
+    Returns:
+        Repeats, 0 for an image that is not used. Their sum is `wanted`, or more when the repeats of the first
+        round overshoot it.
+
+    Source: kohya-ss/sd-scripts, library/train_util.py, DreamBoothDataset, at 48d368fa.
+    """
+    counts = [0] * len(repeats)
+    dealt = 0
+    for index, times in enumerate(repeats):
+        if dealt >= wanted:
+            return counts
+        counts[index] = times
+        dealt += times
+    rounds, rest = divmod(max(0, wanted - dealt), max(1, len(repeats)))
+    return [count + rounds + (index < rest) for index, count in enumerate(counts)]

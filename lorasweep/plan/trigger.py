@@ -122,7 +122,8 @@ def _trigger(tokens: str, group: Sequence[FoundImage], options: CaptionOptions) 
         return first_word(tokens)
     tagged = [captions.tags(text, options) for text in texts]
     every = {captions.plain(tag) for tags in tagged for tag in tags}
-    inside = [word for word in _beginnings(tokens) if _share(word, texts) >= _HALF]
+    half = _HALF * len(texts)
+    inside = [word for word in _beginnings(tokens) if sum(captions.has_trigger(text, word) for text in texts) >= half]
     own = next((word for word in inside if captions.plain(word) in every), None)
     leading = _leading(tagged) if own is None else None
     if own is None and leading is not None:
@@ -152,10 +153,6 @@ def _beginnings(tokens: str) -> Iterator[str]:
 def is_class(word: str) -> bool:
     """Whether a word is that of a whole class, or of a picture."""
     return not word or _CLASS.fullmatch(captions.plain(word)) is not None
-
-
-def _share(word: str, texts: Sequence[str]) -> float:
-    return sum(captions.has_trigger(text, word) for text in texts) / len(texts)
 
 
 def _leading(tagged: Sequence[Sequence[str]]) -> str | None:

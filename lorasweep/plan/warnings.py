@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lorasweep.core import registry
 from lorasweep.core.records import Advice, DollhouseOptions, Plan, Recipe, TrainOptions
 from lorasweep.data import captions, order
-from lorasweep.plan import budget, limits, throughput, user_image_warnings
+from lorasweep.plan import budget, cost, image_findings
 from lorasweep.plan.budget import Budget
 from lorasweep.plan.learning_rate import finds_step_size
 from lorasweep.plan.reach import shared_tags
@@ -22,7 +22,7 @@ _MANY_EXPOSURES = 500  # per image; the common advice for characters is some 100
 
 def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     """Find what is worth a warning in a plan."""
-    yield from user_image_warnings.find(recipe, plan)
+    yield from image_findings.find_planned(recipe, plan)
     yield from _buckets(recipe, plan)
     yield from _exposures(plan, counted)
     yield from _shared_trigger(recipe, plan)
@@ -32,7 +32,7 @@ def find(recipe: Recipe, plan: Plan, counted: Budget) -> Iterator[str]:
     yield from _scaled(recipe)
     yield from _regularization(recipe, plan)
     yield from _idle(recipe, plan)
-    yield from limits.warnings(recipe, plan.steps, rungs=len(plan.rungs), batches_per_epoch=plan.batches_per_epoch)
+    yield from budget.warnings(recipe, plan.steps, rungs=len(plan.rungs), batches_per_epoch=plan.batches_per_epoch)
     for tier in ("in_distribution", "recombined", "class", "unrelated"):
         if tier not in plan.prompts and not (tier == "class" and plan.trigger is None):
             yield f"there are no prompts for tier {tier}: give dataset.prompts.{tier}"
@@ -173,7 +173,7 @@ def _regularization(recipe: Recipe, plan: Plan) -> Iterator[str]:
         share = answered / sum(image.repeats for image in plan.trained_on())
         yield (
             f"prior_prediction asks the base for {share:.0%} of the targets: one more forward pass each, "
-            f"{share * throughput.FORWARD_SHARE:.0%} more time to train"
+            f"{share * cost.FORWARD_SHARE:.0%} more time to train"
         )
     called = [i for i in plan.reg_images if plan.trigger and captions.has_trigger(i.caption, plan.trigger)]
     if called:

@@ -21,7 +21,7 @@ from lorasweep.config.sweep_spec import Constraint, Objective, read_constraint
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, InputError, Problem
 from lorasweep.core.records import Component, Plan, Recipe, digest
-from lorasweep.plan import judged_files
+from lorasweep.plan import lora_files
 from lorasweep.sweep import beforehand, comparable
 from lorasweep.trial.judge.score import IDENTITY, SCORE, UTILITY
 
@@ -48,10 +48,10 @@ def question(words: Sequence[str], *, steps: Sequence[int] | None = None) -> Swe
     if steps is not None and len(arms) > 1:
         problems.append(Problem("--steps", "is for the files of one arm", "name files by step: my-step00000500"))
         steps = None
-    problems += [problem for files in arms.values() for path in files for problem in judged_files.unreadable(path)]
+    problems += [problem for files in arms.values() for path in files for problem in lora_files.unreadable(path)]
     ordered = {}
     for name, files in arms.items() if not problems else ():
-        found = judged_files.order(files, steps=steps)
+        found = lora_files.order(files, steps=steps)
         if isinstance(found, Problem):
             problems.append(found)
         else:
@@ -124,7 +124,7 @@ def _parted(words: Sequence[str]) -> tuple[dict[str, list[Path]], list[str]]:
         elif (
             match
             and match[1] not in _KEYS
-            and (match[2].lower().endswith(judged_files.SUFFIX) or os.path.exists(os.path.expanduser(match[2])))
+            and (match[2].lower().endswith(lora_files.SUFFIX) or os.path.exists(os.path.expanduser(match[2])))
         ):
             named.setdefault(match[1], []).extend(_files(match[2]))
         else:
@@ -138,7 +138,7 @@ def _files(word: str) -> list[Path]:
     """The files that a word names: itself, those that match it where no shell has expanded it, or a folder's."""
     path = paths.typed(word)
     if path.is_dir():
-        return sorted(path.glob(f"*{judged_files.SUFFIX}")) or [path]
+        return sorted(path.glob(f"*{lora_files.SUFFIX}")) or [path]
     if not path.exists() and (matching := sorted(glob.glob(str(path)))):
         return [Path(each) for each in matching]
     return [path]
@@ -161,7 +161,7 @@ def _defaults(overrides: Sequence[str]) -> list[str]:
     return ["dataset.holdout=0"] if "dataset.path" in keys and "dataset.holdout" not in keys else []
 
 
-def _arm(name: str, recipe: Recipe, found: judged_files.Ordered) -> Arm:
+def _arm(name: str, recipe: Recipe, found: lora_files.Ordered) -> Arm:
     files = {
         "paths": [str(path.absolute()) for path in found.paths],
         "steps": list(found.steps),

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from lorasweep.core import files
 from lorasweep.core.protocols import Base
 from lorasweep.core.records import Plan, PlannedImage, Recipe
-from lorasweep.plan import throughput
+from lorasweep.plan import cost
 from lorasweep.plan.sample_requests import ImageRequest
 from lorasweep.trial import sample
 
@@ -65,8 +65,8 @@ def _draw_one(base: Base, recipe: Recipe, image: PlannedImage) -> None:
         width_px=image.width_px,
         height_px=image.height_px,
     )
-    work = throughput.denoised_pixels(image.width_px * image.height_px, recipe.sample)
-    with throughput.measured(recipe.base, "draw_one", work):
+    work = cost.denoised_pixels(image.width_px * image.height_px, recipe.sample)
+    with cost.measured(recipe.base, "draw_one", work):
         (picture,) = sample.draw(base, None, [request], recipe.sample)
     about = PngInfo()
     about.add_itxt("prompt", request.prompt)

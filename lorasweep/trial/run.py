@@ -23,8 +23,8 @@ from lorasweep.core import files
 from lorasweep.core.provenance import provenance
 from lorasweep.core.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
 from lorasweep.core.run_folder import CACHED_AS_FILE, EVENTS_FILE, INDEX_FILE, PROVENANCE_FILE, RunFolder, steps_in
-from lorasweep.plan import sample_requests, throughput
-from lorasweep.plan.judged_files import has_files
+from lorasweep.plan import cost, sample_requests
+from lorasweep.plan.lora_files import has_files
 from lorasweep.trial import class_images, finish
 from lorasweep.trial.file_slot import FileSlot
 from lorasweep.trial.finish import FinalCheckpoint, Rung
@@ -239,8 +239,8 @@ class TrialRun:
         """Leave a measurement for `plan`, from a stretch long enough to mean something."""
         if seconds < LONG_ENOUGH_S:
             return
-        pixels = throughput.training_pixels(self.plan) * steps / self.plan.steps
-        throughput.remember(self.recipe.base, pixels / seconds)
+        pixels = cost.training_pixels(self.plan) * steps / self.plan.steps
+        cost.remember(self.recipe.base, pixels / seconds)
 
     def note_step(self, step: int, metrics: dict[str, float]) -> None:
         """Log a step now and then, and what this process takes of the machine, which the owner need not hear of."""
@@ -254,7 +254,7 @@ class TrialRun:
     def judge(self, slot: AnySlot) -> bool:
         """Sample and measure at this rung; returns whether the owner wants the trial to go on."""
         samples = self._sample(slot)
-        with throughput.measured(self.recipe.base, "judge", len(samples)):
+        with cost.measured(self.recipe.base, "judge", len(samples)):
             found, replicates = self._judge(slot, slot.step, samples)
         warned = self._warning()
         self.judged[slot.step] = rung = Rung(
@@ -307,7 +307,7 @@ class TrialRun:
         options = self.recipe.sample
         requests = sample_requests.at_rung(self.recipe, self.plan)
         area_px = sum(each.width_px * each.height_px for each in requests)
-        with throughput.measured(self.recipe.base, "draw", throughput.denoised_pixels(area_px, options)):
+        with cost.measured(self.recipe.base, "draw", cost.denoised_pixels(area_px, options)):
             pictures = sample.draw(self.base, slot.adapter, requests, options)
         samples = sample.write(
             self.files.samples(slot.step),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lorasweep.config.importing.table import Table
+from lorasweep.config.importing.draft import Table
 from lorasweep.config.kohya.options import DEFAULTS, TABLE
 from lorasweep.config.places import GROUPS
 from lorasweep.config.trainers import ai_toolkit, one_trainer, simple_tuner

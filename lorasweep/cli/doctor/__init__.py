@@ -1,7 +1,6 @@
 """Is this machine fit to cook on? Small checks, each with what was found and the next step.
 
     software.py   Python, libraries, torch and its device, optional extras, the embedded base
-    machines.py   other machines that a launcher trains on
     machine.py    memory, disk, folders, the MLflow store, the UI's port; a real recipe in a process of its own
 
 Nothing is changed: what is written goes to temporary places and is removed.
@@ -24,19 +23,12 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One thing that was looked at."""
 
-    Attributes:
-        state: how well.
-        name: what.
-        found: what is there, in a few words.
-        hint: the next step; empty when there is nothing to do.
-    """
-
-    state: State
-    name: str
-    found: str
-    hint: str = ""
+    state: State  # how well
+    name: str  # what
+    found: str  # what is there, in a few words
+    hint: str = ""  # the next step; empty when there is nothing to do
 
 
 ok = functools.partial(Check, State.OK)

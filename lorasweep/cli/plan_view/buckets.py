@@ -16,7 +16,6 @@ from lorasweep.core import registry
 from lorasweep.core.console import text_table
 from lorasweep.core.records import Plan, PlannedImage, Recipe
 from lorasweep.data import order
-from lorasweep.plan.fit import aspect_error, cropped_share, enlargement
 
 
 def buckets_json(plan: Plan, recipe: Recipe) -> list[dict[str, Any]]:
@@ -30,9 +29,9 @@ def buckets_json(plan: Plan, recipe: Recipe) -> list[dict[str, Any]]:
                 "size": [bucket.width_px, bucket.height_px],
                 "images": len(images),
                 "batches_per_epoch": order.batches_per_epoch(images, recipe.train.batch_size),
-                "aspect_error": round(fmean(map(aspect_error, images)), 4),
-                "cropped_share": round(fmean(map(cropped_share, images)), 4),
-                "largest_enlargement": round(max(map(enlargement, images)), 3),
+                "aspect_error": round(fmean(image.aspect_error for image in images), 4),
+                "cropped_share": round(fmean(image.cropped_share for image in images), 4),
+                "largest_enlargement": round(max(image.enlargement for image in images), 3),
             }
         )
     return rows
@@ -48,9 +47,9 @@ def bucket_set_json(plan: Plan, recipe: Recipe) -> dict[str, Any]:
         all shapes could share one, images in a batch on average, steps, and steps if they could share.
     """
     train = plan.train_images()
-    errors = [aspect_error(image) for image in train]
-    cropped = [cropped_share(image) for image in train]
-    factors = [enlargement(image) for image in train]
+    errors = [image.aspect_error for image in train]
+    cropped = [image.cropped_share for image in train]
+    factors = [image.enlargement for image in train]
     return {
         "offered": _offered(recipe),
         "used": len({image.bucket for image in train}),
@@ -85,19 +84,18 @@ def bucket_table(arms: Sequence[dict[str, Any]]) -> Table:
 
 def bucket_set_table(arms: Sequence[dict[str, Any]]) -> Table:
     """One line per bucket set; arms with the same one share it."""
+    owners: dict[tuple[str, ...], list[str]] = {}
+    for arm in arms:
+        owners.setdefault(_set_cells(arm["bucket_set"]), []).append(arm["name"])
     table = text_table(
         "bucket sets",
         texts=["arm"],
         numbers=["sizes", "aspect error", "cropped", "scaled", "steps"],
+        rows=[(", ".join(names), *cells) for cells, names in owners.items()],
         caption="mean (worst) of the training images; steps of an epoch (if all shapes could share a batch)",
     )
     for column in table.columns[1:]:
         column.no_wrap = True  # 80 columns leave 13 for the arm
-    owners: dict[tuple[str, ...], list[str]] = {}
-    for arm in arms:
-        owners.setdefault(_set_cells(arm["bucket_set"]), []).append(arm["name"])
-    for cells, names in owners.items():
-        table.add_row(", ".join(names), *cells)
     return table
 
 

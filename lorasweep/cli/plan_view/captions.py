@@ -26,15 +26,12 @@ _SHOWN_TAGS = 30
 
 
 def captions_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
-    """Describe what every arm's captions become, as JSON-able data.
+    """Describe what every arm's captions become, as JSON-able data; raises InputError with the problems of all arms.
 
     Returns:
         `policies`, one per different outcome, with the `arms` that share it, the `trigger`, `images` (`file`,
         `split`, `before`, `after` and, where captions vary, `exposure`: one example of what a step sees) and
         `tags` (`tag`, the training images that have it `before` and `after`, how often training sees it).
-
-    Raises:
-        InputError: with the problems of all arms.
     """
     policies: list[dict[str, Any]] = []
     for arm, plan in planned_arms(subject):
@@ -48,11 +45,7 @@ def captions_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
 
 
 def print_captions(subject: SweepSpec | Recipe, console: Console | None = None) -> None:
-    """Print what every arm's captions become, as tables.
-
-    Raises:
-        InputError: with the problems of all arms.
-    """
+    """Print what every arm's captions become, as tables. Raises as `captions_json`."""
     console = console or text_console()
     for policy in captions_json(subject)["policies"]:
         console.print(_image_table(policy))
@@ -73,7 +66,6 @@ def _policy(recipe: Recipe, plan: Plan) -> dict[str, Any]:
 
 
 def _tags(images: list[dict[str, Any]], plan: Plan, options: CaptionOptions) -> list[dict[str, Any]]:
-    """Tags of the training images, the most frequent first."""
     train = [image for image in images if image["split"] == "train"]
     before, after = (
         Counter(tag for image in train for tag in set(captions.tags(image[when] or "", options)))
@@ -100,21 +92,17 @@ def _image_table(policy: dict[str, Any]) -> Table:
     table.show_lines = True
     for row in rows[:_SHOWN_IMAGES]:
         before = "(no caption file)" if row["before"] is None else row["before"]
-        cells = [Path(row["file"]).name, before, row["after"]]
-        if varies:
-            cells.append(row["exposure"] or "(empty)")
-        table.add_row(*cells)
+        exposure = [row["exposure"] or "(empty)"] if varies else []
+        table.add_row(Path(row["file"]).name, before, row["after"], *exposure)
     return table
 
 
 def _tag_table(policy: dict[str, Any]) -> Table:
     total = sum(image["split"] == "train" for image in policy["images"])
-    table = text_table(
+    return text_table(
         f"tags of {total} training images",
         texts=["tag"],
         numbers=["images before", "after", "seen in training"],
+        rows=[[row[name] for name in ("tag", "before", "after", "seen")] for row in policy["tags"][:_SHOWN_TAGS]],
         caption="what is in nearly every image is what a trigger can absorb: captions.prune=[...]",
     )
-    for row in policy["tags"][:_SHOWN_TAGS]:
-        table.add_row(row["tag"], str(row["before"]), str(row["after"]), str(row["seen"]))
-    return table

@@ -30,33 +30,19 @@ _LONGEST_TITLE = 46  # characters of arm names in a panel's title
 
 @dataclass(frozen=True)
 class Panel:
-    """One schedule, and the arms that have it.
+    """One schedule, and the arms that have it."""
 
-    Attributes:
-        names: of the arms.
-        scheduler: of all of them.
-        optimizers: none twice, sorted.
-        steps: of the whole training.
-        parts: a curve for each part, one value per step.
-        cycles: steps at which the rate turns from falling to rising, the first step left out.
-        rungs: steps at which the recipe is judged.
-    """
-
-    names: tuple[str, ...]
-    scheduler: str
-    optimizers: tuple[str, ...]
-    steps: int
-    parts: tuple[Curve, ...]
-    cycles: tuple[int, ...]
-    rungs: tuple[int, ...]
+    names: tuple[str, ...]  # of the arms
+    scheduler: str  # of all of them
+    optimizers: tuple[str, ...]  # none twice, sorted
+    steps: int  # of the whole training
+    parts: tuple[Curve, ...]  # a curve for each part, one value per step
+    cycles: tuple[int, ...]  # steps at which the rate turns from falling to rising, the first step left out
+    rungs: tuple[int, ...]  # steps at which the recipe is judged
 
 
 def panels(subject: SweepSpec | Recipe) -> list[Panel]:
-    """Work out what there is to draw; arms with the same curves share a panel.
-
-    Raises:
-        InputError: with the problems of all arms.
-    """
+    """Work out what there is to draw; arms with the same curves share a panel."""
     alike: dict[tuple[str, tuple[Curve, ...]], list[tuple[Arm, Plan]]] = {}
     for arm, plan in planned_arms(subject):
         parts = tuple(curves(arm.recipe, plan.steps, points=plan.steps))
@@ -88,11 +74,7 @@ def turns(rates: Sequence[float]) -> tuple[int, ...]:
 
 
 def draw(subject: SweepSpec | Recipe, path: Path, *, title: str = "") -> int:
-    """Draw every panel into one PNG; returns how many there are.
-
-    Raises:
-        InputError: with the problems of all arms; nothing is written.
-    """
+    """Draw every panel into one PNG; returns how many there are."""
     found = panels(subject)
     import matplotlib
 

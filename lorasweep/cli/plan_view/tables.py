@@ -28,7 +28,7 @@ from lorasweep.core.console import text_console, text_table
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import MemoryOptions, Plan, PlannedImage, Recipe, to_dict
 from lorasweep.plan import compute, memory
-from lorasweep.plan.estimate import caches, class_images_seconds, sweep_seconds, trial_disk, trial_seconds
+from lorasweep.plan.cost import caches, class_images_seconds, sweep_seconds, trial_disk, trial_seconds
 from lorasweep.plan.learning_rate import curves
 from lorasweep.plan.trainable import trainable
 from lorasweep.sweep import beforehand, comparable
@@ -93,11 +93,7 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
 
 
 def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> None:
-    """Plan a sweep or a recipe and print it as tables.
-
-    Raises:
-        InputError: with the problems of all arms.
-    """
+    """Plan a sweep or a recipe and print it as tables. Raises as `plan_json`."""
     console = console or text_console()
     data = plan_json(subject)
     if data["question"]:
@@ -175,8 +171,7 @@ def _megabytes(size: int) -> str:
 def planned_arms(subject: SweepSpec | Recipe) -> list[tuple[Arm, Plan]]:
     """Plan the arms of a sweep and the corners of its space, with its first seed; a recipe is one arm.
 
-    Raises:
-        InputError: with the problems of all arms.
+    Raises InputError with the problems of all arms.
     """
     if isinstance(subject, SweepSpec):
         seeded = [dataclasses.replace(arm.recipe, seed=subject.seeds[0]) for arm in subject.known]
@@ -257,29 +252,24 @@ def _differences(plan: Plan, first: Plan) -> list[str]:
 
 
 def _arm_table(arms: Sequence[dict[str, Any]]) -> Table:
-    table = text_table(
+    counts = [
+        (_short_count(arm["trainable"]), arm["steps_per_trial"], round(arm["exposures_per_image"]), len(arm["buckets"]))
+        for arm in arms
+    ]
+    return text_table(
         "what would run",
         texts=["arm"],
         numbers=["trained", "steps", "exposures", "buckets"],
+        rows=[(arm["name"], *row) for arm, row in zip(arms, counts, strict=True)],
         caption="trained: numbers of the adapter; exposures: times an image is seen, on average",
     )
-    for arm in arms:
-        table.add_row(
-            arm["name"],
-            _short_count(arm["trainable"]),
-            str(arm["steps_per_trial"]),
-            f"{arm['exposures_per_image']:.0f}",
-            str(len(arm["buckets"])),
-        )
-    return table
 
 
 def _override_table(arms: Sequence[dict[str, Any]]) -> Table:
     """What each arm changes; apart from the numbers, so that a terminal of 80 columns has room for it."""
-    table = text_table("what each changes", texts=["arm", "overrides"])
+    rows = [(arm["name"], "  ".join(arm["overrides"])) for arm in arms]
+    table = text_table("what each changes", texts=["arm", "overrides"], rows=rows)
     table.columns[0].max_width = 30
-    for arm in arms:
-        table.add_row(arm["name"], "  ".join(arm["overrides"]))
     return table
 
 

@@ -1,6 +1,7 @@
 """Translate options into recipe keys by a table, and account for every one of them.
 
-Knows nothing about any trainer: which options there are, and what becomes of them, is the `Table`'s.
+Knows nothing about any trainer: which options there are, and what becomes of them, is the `Table`'s: data in a YAML
+file beside its importer.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from lorasweep.config.importing.table import Option, Table
+import yaml
+
 from lorasweep.config.suggest import unknown
 from lorasweep.core import paths
 from lorasweep.core.errors import Problem
@@ -25,58 +28,107 @@ _NOT_GIVEN = "stands for not given, there and here"
 _NEXT_ARGUMENT = re.compile(r"[\s,]+(?=[A-Za-z_]\w*\s*=)")
 
 
+_KINDS: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "list": list}
+
+
+@dataclass(frozen=True)
+class Option:
+    """A translated option."""
+
+    kind: type  # int, float, bool, str, or list for arguments, whose options are `option.argument`
+    keys: tuple[str, ...] = ()  # the recipe keys that it decides
+    default: Any = None  # what the trainer takes when it is not given
+    low: float | None = None  # low, high: the least and the most that makes sense; None is open
+    high: float | None = None
+    zero_is_unset: bool = False  # 0 is written for "not given", as windows over trainers do
+    plain: bool = False  # it alone decides its one key, whose value is the option's
+    where_on: bool = False  # but nothing where it is off
+    where: str = ""  # and only beside another key's value, `adapter=lokr`
+    # the trainer's words, in lower case, and what of ours each is; nothing else may stand there
+    values: Mapping[str, Any] = field(default_factory=dict)
+    otherwise: Any = None  # our word where the trainer's has no counterpart
+    note: str = ""  # how ours differs, told where it is on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What becomes of every option of a trainer."""
+
+    trainer: str  # whose, for messages
+    label: str  # the same in a word
+    translated: Mapping[str, Option]  # option -> how
+    unsupported: Mapping[str, str]  # option -> why it has no counterpart
+    # the value that switches an unsupported option off, where that is not false, 0, "" or nothing
+    off: Mapping[str, Any]
+    harmless: Mapping[str, str]  # option -> why leaving it out changes nothing that is learned
+    # what else the file holds: for the trainer's own functions, and where names and defaults were read
+    more: Mapping[str, Any]
+
+    def matters(self, option: str) -> tuple[bool, str] | None:
+        """Whether leaving out an option matters, and why; None when the table says nothing.
+
+        What it says of the option itself comes before what it says of the section that the option is in.
+        """
+        parts = option.split(".")
+        for name in (".".join(parts[:length]) for length in range(len(parts), 0, -1)):
+            for reasons, matters in ((self.unsupported, True), (self.harmless, False)):
+                if name in reasons:
+                    return matters, reasons[name]
+        return None
+
+
+def read_table(file: Path) -> Table:
+    """Read the table; `config/kohya/options.yaml` shows and explains the form."""
+    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    rows = data.pop("translated")
+    return Table(
+        trainer=data.pop("trainer"),
+        label=data.pop("label"),
+        translated={
+            name: Option(**{**row, "kind": _KINDS[row["kind"]], "keys": tuple(row.get("keys", ()))})
+            for name, row in rows.items()
+        },
+        unsupported=_by_option(data.pop("unsupported")),
+        off=data.pop("switched_off", {}),
+        harmless=_by_option(data.pop("harmless")),
+        more=data,
+    )
+
+
+def _by_option(reasons: Mapping[str, str]) -> dict[str, str]:
+    return {option: reason for reason, options in reasons.items() for option in options.split()}
+
+
 @dataclass(frozen=True)
 class Line:
-    """One key of the recipe.
+    """One key of the recipe."""
 
-    Attributes:
-        value: plain data.
-        option: the option that it comes from.
-        given: whether the files have that option; else the value is the trainer's default.
-    """
-
-    value: Any
-    option: str
-    given: bool
+    value: Any  # plain data
+    option: str  # the option that it comes from
+    given: bool  # whether the files have that option; else the value is the trainer's default
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something that a person should know about one option.
+    """Something that a person should know about one option."""
 
-    Attributes:
-        option: the trainer's name, `network_args.rank_dropout` for one inside a list.
-        value: as given; None when it is about a default.
-        reason: in a sentence.
-    """
-
-    option: str
-    value: Any
-    reason: str
+    option: str  # the trainer's name, `network_args.rank_dropout` for one inside a list
+    value: Any  # as given; None when it is about a default
+    reason: str  # in a sentence
 
 
 @dataclass
 class Draft:
-    """A recipe being translated from options.
+    """A recipe being translated from options."""
 
-    Attributes:
-        table: what becomes of the options.
-        options: what the files say, one flat dict; arguments as `network_args.conv_dim`.
-        lines: recipe key -> value and origin, in the order of translation.
-        untranslated: given, matters, and has no counterpart.
-        differs: translated, but the counterpart is not quite the same.
-        left_out: given, and changes nothing that is learned.
-        problems: values that make no sense.
-        names: what the file calls an option, where that is another name than the table's.
-    """
-
-    table: Table
-    options: dict[str, Any]
-    lines: dict[str, Line] = field(default_factory=dict)
-    untranslated: list[Note] = field(default_factory=list)
-    differs: list[Note] = field(default_factory=list)
-    left_out: list[Note] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    table: Table  # what becomes of the options
+    options: dict[str, Any]  # what the files say, one flat dict; arguments as `network_args.conv_dim`
+    lines: dict[str, Line] = field(default_factory=dict)  # recipe key -> value and origin, in the order of translation
+    untranslated: list[Note] = field(default_factory=list)  # given, matters, and has no counterpart
+    differs: list[Note] = field(default_factory=list)  # translated, but the counterpart is not quite the same
+    left_out: list[Note] = field(default_factory=list)  # given, and changes nothing that is learned
+    problems: list[Problem] = field(default_factory=list)  # values that make no sense
+    # what the file calls an option, where that is another name than the table's
     names: dict[str, str] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
@@ -148,7 +200,9 @@ class Draft:
     def put_plain(self) -> None:
         """Decide the keys of all options that decide one by themselves."""
         for option, row in self.table.translated.items():
-            if row.plain:
+            key, _, value = row.where.partition("=")
+            is_read = not key or self.lines[key].value == value
+            if row.plain and is_read and (not row.where_on or self.take(option)):
                 value = self.choose(option) if row.values else self.take(option)
                 self.put(row.keys[0], value, option)
                 if row.note and self.given(option) and value:
@@ -179,7 +233,8 @@ class Draft:
         for option, value in self.options.items():
             if option in told or option in roots:
                 continue
-            if self._is_argument(option):
+            root, dot, _ = option.partition(".")
+            if dot and root in table.translated:
                 self.left_out.append(Note(option, value, _NO_CHANGE if value else _NOT_GIVEN))
             elif found := table.matters(option):
                 matters, reason = found
@@ -198,10 +253,6 @@ class Draft:
     def _note(self, option: str, reason: str, value: Any) -> Note:
         given = self.options.get(option) if self.given(option) else None
         return Note(option, given if value is None else value, reason)
-
-    def _is_argument(self, option: str) -> bool:
-        root, dot, _ = option.partition(".")
-        return bool(dot) and root in self.table.translated
 
     def _told(self) -> set[str]:
         """What lines, notes and problems speak of: `network_dim`, `network_args.conv_dim`."""
@@ -235,11 +286,7 @@ class Draft:
 
 
 def as_kind(value: Any, kind: type) -> Any:
-    """Read a value as a finite number, a boolean or text; numbers may be written as text, lists are left alone.
-
-    Raises:
-        ValueError, TypeError, OverflowError: it is none.
-    """
+    """Read a value as a finite number, a boolean or text, or leave a list alone; raises ValueError and its kin."""
     if kind is list:
         return value
     if kind is bool:

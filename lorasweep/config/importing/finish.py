@@ -1,60 +1,57 @@
-"""A draft as a recipe that composes, whatever stood in the files."""
+"""A draft as a recipe that composes, whatever stood in the files; written with the origin of every key."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import json
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lorasweep.config import places
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft, Line, Note
-from lorasweep.config.override import write
+from lorasweep.config.override import parse, write
+from lorasweep.config.places import GROUPS
 from lorasweep.config.recipe import compose_recipe
+from lorasweep.config.tree import compose_tree, look_up
 from lorasweep.core.errors import ConfigError, Problem
+from lorasweep.core.printable import readable
 
 SaidT = TypeVar("SaidT", Line, Note, Problem)
 
 # May be on another machine, or only known to the person.
 _PLACES = ("base.path", "base.adapter", "dataset.path", "regularization.reg_images.path")
+_WIDTH = 108
+_TITLES = {
+    "untranslated": "Could not be translated",
+    "differs": "Translated, but not quite the same",
+    "left_out": "Left out, since they change nothing that is learned",
+}
 
 
 @dataclass(frozen=True)
 class Link:
-    """A folder of images under the name that says its repeats.
+    """A folder of images under the name that says its repeats."""
 
-    Attributes:
-        name: `10_zkw outfit1`.
-        target: where the images are.
-    """
-
-    name: str
-    target: Path
+    name: str  # `10_zkw outfit1`
+    target: Path  # where the images are
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of the files.
+    """What became of the files."""
 
-    Attributes:
-        trainer: whose they are, in a word.
-        lines: recipe key -> value and origin.
-        untranslated: given, matters, and has no counterpart.
-        differs: translated, but not quite the same.
-        left_out: given, and changes nothing that is learned.
-        links: folders of images to link, by the name that says their repeats.
-        to_give: keys that only the person knows.
-    """
-
-    trainer: str
-    lines: dict[str, Line]
-    untranslated: tuple[Note, ...]
-    differs: tuple[Note, ...]
-    left_out: tuple[Note, ...]
-    links: tuple[Link, ...]
-    to_give: tuple[str, ...]
+    trainer: str  # whose they are, in a word
+    lines: dict[str, Line]  # recipe key -> value and origin
+    untranslated: tuple[Note, ...]  # given, matters, and has no counterpart
+    differs: tuple[Note, ...]  # translated, but not quite the same
+    left_out: tuple[Note, ...]  # given, and changes nothing that is learned
+    links: tuple[Link, ...]  # folders of images to link, by the name that says their repeats
+    to_give: tuple[str, ...]  # keys that only the person knows
 
     def overrides(self) -> list[str]:
         """The recipe as `KEY=VALUE`s."""
@@ -63,11 +60,6 @@ class Imported:
 
 def finish(draft: Draft, links: Sequence[Link], *, subject: str) -> Imported:
     """Account for the options that nothing was said about, and drop what a recipe may not say.
-
-    Args:
-        draft: all of it is translated.
-        links: the folders of images to link.
-        subject: what was read, for messages.
 
     Raises:
         ConfigError: values make no sense: all of them at once.
@@ -125,3 +117,82 @@ def _can_be_mended(problem: Problem, draft: Draft) -> bool:
         if not any(note.reason == reason for note in draft.differs):
             draft.differ(option, reason)
     return problem.where in (*_PLACES, "optimizer.name")
+
+
+def recipe_text(imported: Imported, *, source: str) -> str:
+    """The recipe file: comments on top list what did not come along, every key says where it comes from."""
+    lines = [f"# Made by: {source}"]
+    for name, title in _TITLES.items():
+        notes = getattr(imported, name)
+        lines += ["#", f"# {title}:"] if notes else []
+        for note in notes:
+            given = "" if note.value is None else f" = {_yaml(note.value)}"
+            lines += _wrapped(readable(f"{note.option}{given}: {note.reason}"))
+    lines += ["", "recipe:"]
+    differing = _differing_defaults(imported)
+    for key, line in imported.lines.items():
+        origin = line.option if line.given else f"{line.option} is not given: {imported.trainer}'s default"
+        if key in differing:
+            origin += f" (lorasweep's: {_yaml(differing[key])})"
+        lines.append(f"  {key}: {_yaml(line.value)}  # {origin}")
+    return "\n".join(lines) + "\n"
+
+
+def imported_json(imported: Imported) -> dict[str, Any]:
+    """The same as data: `recipe`, `untranslated`, `differs`, `left_out`, `defaults`, `to_give`, `links`."""
+    notes = {
+        name: [
+            {"option": note.option, "value": _plain(note.value), "reason": note.reason}
+            for note in getattr(imported, name)
+        ]
+        for name in _TITLES
+    }
+    defaults = [
+        {"key": key, "option": line.option, imported.trainer: line.value, "lorasweep": own}
+        for key, own in _differing_defaults(imported).items()
+        for line in [imported.lines[key]]
+    ]
+    return {
+        "recipe": {key: line.value for key, line in imported.lines.items()},
+        **notes,
+        "defaults": defaults,
+        "to_give": list(imported.to_give),
+        "links": [{"name": link.name, "target": str(link.target)} for link in imported.links],
+    }
+
+
+def _differing_defaults(imported: Imported) -> dict[str, Any]:
+    """What lorasweep itself would take, with the same files picked, where the trainer's default is another."""
+    picks = [text for text in imported.overrides() if text.partition("=")[0] in GROUPS]
+    tree, _ = compose_tree(parse(picks)[0])
+
+    def differs(key: str, line: Line) -> bool:
+        return not line.given and key not in GROUPS and look_up(tree.values, key) != line.value
+
+    return {key: look_up(tree.values, key) for key, line in imported.lines.items() if differs(key, line)}
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has: a date, nan and inf are written as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    is_json = value is None or isinstance(value, bool | int | str)
+    return value if is_json or (isinstance(value, float) and math.isfinite(value)) else str(value)
+
+
+def _yaml(value: Any) -> str:
+    """JSON is YAML; numbers like 1e-06 are read as numbers by the reader of recipe files."""
+    return json.dumps(_plain(value), ensure_ascii=False)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent="#   ",
+        subsequent_indent="#     ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -12,14 +12,13 @@ import json
 import os.path
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorasweep.config.importing import foreign
-from lorasweep.config.importing.document import strange_numbers
+from lorasweep.config.importing.document import named_by_keys, named_by_text, strange_numbers
 from lorasweep.config.importing.draft import Note
-from lorasweep.config.kohya import command_line, easy_training, flow, gui
+from lorasweep.config.importing.images import Given
+from lorasweep.config.kohya import command_line, flow, gui
 from lorasweep.config.kohya.options import TABLE
 from lorasweep.config.yaml_file import read_text
 from lorasweep.core import paths
@@ -27,43 +26,28 @@ from lorasweep.core.errors import ConfigError, Problem
 
 _SUBJECT = "the kohya files"
 _DATASET_SECTIONS = ("general", "datasets")
+_OTHER_NAMES = {"batch_size": "train_batch_size", "num_repeats": "dataset_repeats"}  # in the training options
 
 
-@dataclass(frozen=True)
-class Given:
-    """What the files say.
-
-    Attributes:
-        training: the training options by name.
-        datasets: the `[[datasets]]`, each with what it inherits from `[general]`, but for its subsets.
-        subsets: of the first dataset, each with what it inherits from that; one without a dataset file, when
-            there is a `train_data_dir`.
-        notes: what is said twice, with what counts.
-        left_out: what changes nothing.
-        names: what the file calls an option that sd-scripts calls otherwise.
-    """
-
-    training: dict[str, Any]
-    datasets: list[dict[str, Any]]
-    subsets: list[dict[str, Any]]
-    notes: list[Note] = field(default_factory=list)
-    left_out: list[Note] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)
-
-
-def read(config: Path, dataset: Path | None = None) -> Given:
+def read(content: Mapping[str, Any] | None, config: Path, dataset: Path | None) -> Given:
     """Read the training file, and the dataset file that is given, or stands in it, or is named there.
 
     Args:
-        config: the training TOML; may hold `[[datasets]]` too.
+        content: of the training file; None where it is neither JSON, nor TOML, nor YAML.
+        config: the training file; may hold `[[datasets]]` too.
         dataset: the dataset file, TOML or JSON.
 
     Raises:
         ConfigError: a file is missing, is something else, or has another shape.
     """
-    content, names, left_out = gui.as_options(config) or (_read_toml(config), {}, [])
-    if easy_training.is_saved_by_it(content):
-        content = easy_training.in_sections(content, config)
+    names: dict[str, str] = {}
+    left_out: list[Note] = []
+    if content is not None and gui.is_of_kohya_ss(content):
+        content, names, left_out = gui.as_options(content, config)
+    else:
+        content = _read_toml(config)
+    if gui.is_of_easy_training(content):
+        content = gui.in_sections(content, config)
     notes: list[Note] = []
     training = _renamed(_flat({key: value for key, value in content.items() if key != "datasets"}, notes), names)
     described = {key: content[key] for key in _DATASET_SECTIONS if key in content and "datasets" in content}
@@ -75,17 +59,51 @@ def read(config: Path, dataset: Path | None = None) -> Given:
         dataset = _beside(config, named)
     if dataset is not None:
         described = _dataset_file(dataset)
-    where, general = dataset or config, described.get("general", {})
+    shared, subsets, others = _in_datasets(described, dataset or config, names)
+    trained = [subset for subset in subsets if not _is_regularization(subset)]
+    own = {**shared, **(trained[0] if trained else {})}
+    for number, other in enumerate(others, start=2):
+        notes.append(Note(f"datasets[{number}]", other, "one dataset, at one resolution: the first is taken"))
+    return Given(
+        options={**training, **own},
+        trained=trained,
+        regularization=[subset for subset in subsets if _is_regularization(subset)],
+        untranslated=notes,
+        left_out=[*_hidden(training, own), *left_out],
+        names=names,
+        table=flow.table_of({**training, **own}, names),
+    )
+
+
+def _is_regularization(subset: Mapping[str, Any]) -> bool:
+    return str(subset.get("is_reg")).lower() in ("true", "1")
+
+
+def _hidden(training: Mapping[str, Any], own: Mapping[str, Any]) -> list[Note]:
+    """What of the training options a dataset says otherwise."""
+    return [
+        Note(name, training[name], f"the dataset file's own {option} counts, as in sd-scripts")
+        for option, value in own.items()
+        for name in dict.fromkeys((option, _OTHER_NAMES.get(option, option)))
+        if name in training and training[name] != value
+    ]
+
+
+def _in_datasets(
+    described: Mapping[str, Any], where: Path, names: dict[str, str]
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """The first dataset's options with what it inherits from `[general]`, its subsets with both, the other datasets."""
+    general = described.get("general", {})
     if not isinstance(general, Mapping):
         raise _refused(where, f"[general] must be a table, got {general!r}")
     datasets = [{**general, **each} for each in _tables(described.get("datasets", []), "datasets", where)]
     if any(flow.RENAMED.keys() & each for each in datasets):  # musubi-tuner's: each is one folder
         datasets = [{**general, "subsets": [_renamed(each, names) for each in datasets]}]
-    first = datasets[0].pop("subsets", []) if datasets else []
-    for other in datasets[1:]:
+    shared, *others = datasets or [{}]
+    for other in others:
         other["subsets"] = len(_tables(other.get("subsets", []), "subsets", where))
-    subsets = [{**datasets[0], **subset} for subset in _tables(first, "subsets", where)]
-    return Given(training=training, datasets=datasets, subsets=subsets, notes=notes, left_out=left_out, names=names)
+    subsets = _tables(shared.pop("subsets", []), "subsets", where)
+    return shared, [{**shared, **subset} for subset in subsets], others
 
 
 def _require_training_options(training: Mapping[str, Any], path: Path, *, has_datasets: bool) -> None:
@@ -116,14 +134,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
                 hint = "import that TOML, with these options written into it: they win over it"
                 raise _refused(path, f"is a command line that reads {named}", hint) from error
             return found
-        if other := foreign.named_by_text(text):
+        if other := named_by_text(text):
             raise _refused(path, f"is {other[0]}", other[1]) from error
         is_path = "\\" in text and ("Unescaped" in str(error) or "hex" in str(error))
         hint = "a path with backslashes stands in single quotes: 'D:\\images'" if is_path else ""
         is_toml_error = isinstance(error, tomllib.TOMLDecodeError)
         what = str(error) if is_toml_error else "a number or a nesting in it is beyond any option"
         raise _refused(path, f"is not TOML: {what}", hint) from error
-    if other := foreign.named_by_keys(content):
+    if other := named_by_keys(content):
         raise _refused(path, f"is {other[0]}", other[1])
     if strange := next(strange_numbers("", content), None):
         raise _refused(path, strange, "mend the TOML")

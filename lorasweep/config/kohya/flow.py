@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorasweep.config.bind import TO_BE_GIVEN
-from lorasweep.config.importing.draft import Draft
-from lorasweep.config.importing.table import Table
+from lorasweep.config.importing.draft import Draft, Table
 from lorasweep.config.kohya.options import TABLE
 
 MUSUBI = {

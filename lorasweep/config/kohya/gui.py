@@ -1,4 +1,12 @@
-"""Bring the JSON that kohya_ss saves, the window over sd-scripts, into the options that it would hand on."""
+"""Bring what the GUIs over sd-scripts save into the options that they would hand on to it.
+
+kohya_ss saves JSON with fields of its own names. Easy Training Scripts saves TOML whose sections have `args` for
+sd-scripts and `dataset_args` for the dataset file, the folders of images in `[[subsets]]`, and a network that follows
+from which arguments it has.
+
+Source of the latter: derrian-distro/LoRA_Easy_Training_scripts_Backend at 162e56d, utils/validation.py (validate_args,
+validate_dataset_args, validate_subset).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +16,6 @@ from typing import Any
 
 import yaml
 
-from lorasweep.config.importing import document
 from lorasweep.config.importing.draft import Note
 from lorasweep.config.kohya.options import TABLE
 from lorasweep.core.errors import ConfigError, Problem
@@ -19,21 +26,20 @@ _OF_OTHER_BASES = tuple(_TABLE["prefixes"].split())
 _MARKS = ("LoRA_type", "max_resolution")
 _OFF: tuple[Any, ...] = (None, False, "", 0, "0", 0.0, [])
 _KNOWN = {*TABLE.translated, *TABLE.unsupported, *TABLE.harmless}
+_PARTS = {"args", "dataset_args"}
 
 
-def as_options(path: Path) -> tuple[dict[str, Any], dict[str, str], list[Note]] | None:
-    """Read what kohya_ss saved.
+def is_of_kohya_ss(content: Mapping[str, Any] | None) -> bool:
+    """Whether kohya_ss wrote this."""
+    return any(mark in (content or ()) for mark in _MARKS)
+
+
+def as_options(fields: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, str], list[Note]]:
+    """Read what kohya_ss saved; raises ConfigError where it is for another base.
 
     Returns:
-        sd-scripts' options, by some of them what the window calls them, and what it keeps to itself; None where it
-        is another file.
-
-    Raises:
-        ConfigError: it cannot be read, or is for another base.
+        sd-scripts' options, by some of them what the window calls them, and what it keeps to itself.
     """
-    fields = document.read(path)
-    if not fields or not any(mark in fields for mark in _MARKS):
-        return None
     if "LoRA_type" not in fields:
         what = "is of kohya_ss, but of no LoRA: it has no LoRA_type"
         raise ConfigError(Problem(str(path), what, "only LoRAs are trained here"), subject="the kohya files")
@@ -42,7 +48,8 @@ def as_options(path: Path) -> tuple[dict[str, Any], dict[str, str], list[Note]] 
             what = f"is of a training of {base}, must be of Stable Diffusion 1.x, 2.x or XL, or of LoRA_type Flux1"
             raise ConfigError(Problem(box, what, "write a recipe by docs/flags.md"), subject=str(path))
     names = {theirs: own for own, theirs in _TABLE["renamed"].items() if own in fields}
-    options = {_TABLE["renamed"].get(field, field): value for field, value in fields.items() if _is_handed_on(field)}
+    handed_on = {*_TABLE["renamed"], *(_KNOWN - _OWN)}
+    options = {_TABLE["renamed"].get(field, field): value for field, value in fields.items() if field in handed_on}
     options |= _network(fields, names)
     _budget(fields, options, names)
     for option in ("seed", "unet_lr", "text_encoder_lr", "max_timestep", "min_timestep"):
@@ -64,12 +71,7 @@ def as_options(path: Path) -> tuple[dict[str, Any], dict[str, str], list[Note]] 
     return options, names, [Note(", ".join(own), None, reason)] if own else []
 
 
-def _is_handed_on(field: str) -> bool:
-    return field in _TABLE["renamed"] or (field in _KNOWN and field not in _OWN)
-
-
 def _network(fields: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """The network, and its arguments by their dotted names."""
     kind = _TABLE["lora_types"].get(fields.get("LoRA_type", "Standard"), {"module": fields.get("LoRA_type")})
     names["network_module"] = "LoRA_type"
     arguments = {field: field for field in kind.get("arguments", "").split()}
@@ -102,3 +104,47 @@ def _budget(fields: Mapping[str, Any], options: dict[str, Any], names: dict[str,
     if fields.get("lr_warmup_steps") in _OFF and isinstance(percent, int | float) and 0 < percent < 100:
         options["lr_warmup_steps"] = percent / 100
         names["lr_warmup_steps"] = "lr_warmup"
+
+
+def is_of_easy_training(content: Mapping[str, Any]) -> bool:
+    """Whether Easy Training Scripts wrote this."""
+    return any(isinstance(value, Mapping) and value and set(value) <= _PARTS for value in content.values())
+
+
+def in_sections(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The same options with `[general]` and `[[datasets]]`; raises ConfigError where it trains no LoRA."""
+    mode = content.get("train_mode")
+    mode = mode.get("train_mode") if isinstance(mode, Mapping) else mode
+    if mode not in (None, "lora"):
+        what = f"is of Easy Training Scripts, for train_mode {mode!r}: only lora is translated"
+        raise ConfigError(Problem(str(path), what, "save it again with LoRA chosen"), subject="the kohya files")
+    sections: dict[str, Any] = {"general": {}, "datasets": [{"subsets": content.get("subsets", [])}]}
+    for name, section in content.items():
+        if name == "subsets":
+            continue
+        if not isinstance(section, Mapping) or not set(section) <= _PARTS:
+            sections[name] = section
+            continue
+        for part, values in section.items():
+            if not isinstance(values, Mapping):
+                sections[f"{name}.{part}"] = values
+            elif part == "args":
+                sections[name] = _with_network(dict(values))
+            else:
+                sections["general"] |= values
+    return sections
+
+
+def _with_network(section: dict[str, Any]) -> dict[str, Any]:
+    freezes_down, arguments = section.pop("fa", False), section.get("network_args")
+    names = arguments if isinstance(arguments, Mapping) else ()
+    module = None
+    if "algo" in names:
+        module = "lycoris.kohya"
+    elif "unit" in names:
+        module = "networks.dylora"
+    elif freezes_down:
+        module = "networks.lora_fa"
+    elif section.keys() & {"network_dim", "network_args"}:
+        module = "networks.lora"
+    return {"network_module": module, **section} if module else section

@@ -1,8 +1,4 @@
-"""kohya's images and captions: one folder, one caption policy.
-
-A dataset file may name several folders, each with its own options; a recipe has one root whose subfolders say
-their repeats (`10_zkw`). Folders that do not lie so can be linked into one.
-"""
+"""kohya's images and captions: a dataset file may name several folders, each with its own options."""
 
 from __future__ import annotations
 
@@ -13,53 +9,22 @@ from typing import Any
 from lorasweep.config.bind import TO_BE_GIVEN
 from lorasweep.config.importing.draft import Draft, Note
 from lorasweep.config.importing.finish import Link
-from lorasweep.config.importing.folders import Folder, pure, put_folders
-from lorasweep.config.kohya.files import Given
+from lorasweep.config.importing.images import Folder, Given, pure, put_folders
+from lorasweep.config.importing.parts import put_separator
 from lorasweep.config.kohya.options import DEFAULTS
 
 _PER_FOLDER = ("image_dir", "num_repeats", "class_tokens", "is_reg")
-_OTHER_NAMES = {"batch_size": "train_batch_size", "num_repeats": "dataset_repeats"}  # in the training options
 _SAID_BY_FOLDERS = "the folders' names say the repeats, `10_zkw`"
 _OLD_SPELLING = "caption_extention"  # which sd-scripts reads too
 
 Subset = Mapping[str, Any]
 
 
-def effective(given: Given) -> tuple[dict[str, Any], list[Note]]:
-    """All options in one dict, as they hold for the first subset that is trained on, and what they hide."""
-    train = [subset for subset in given.subsets if not is_regularization(subset)]
-    dataset = given.datasets[0] if given.datasets else {}
-    own = {**dataset, **(train[0] if train else {})}
-    hidden = [
-        Note(name, given.training[name], f"the dataset file's own {option} counts, as in sd-scripts")
-        for option, value in own.items()
-        for name in dict.fromkeys((option, _OTHER_NAMES.get(option, option)))
-        if name in given.training and given.training[name] != value
-    ]
-    return {**given.training, **own}, hidden
-
-
-def is_regularization(subset: Subset) -> bool:
-    """Whether a subset holds regularization images."""
-    return str(subset.get("is_reg")).lower() in ("true", "1")
-
-
 def translate_images(draft: Draft, given: Given, *, link_into: Path | None) -> list[Link]:
-    """Decide dataset and captions.
-
-    Args:
-        draft: gets the keys.
-        given: the files.
-        link_into: a folder for links, when several subsets do not lie in one, or have class tokens.
-
-    Returns:
-        The links that the recipe needs in `link_into`.
-    """
+    """Decide dataset and captions; returns the links that are needed in `link_into`."""
     draft.ignore("dataset_config", "was read too")
-    train = _used(draft, [subset for subset in given.subsets if not is_regularization(subset)])
+    train = _used(draft, given.trained)
     links = _folders(draft, train, link_into)
-    for number, dataset in enumerate(given.datasets[1:], start=2):
-        draft.leave(f"datasets[{number}]", "one dataset, at one resolution: the first is taken", dataset)
     _held_out(draft)
     _class_tokens(draft, train, links)
     _trigger(draft)
@@ -67,9 +32,7 @@ def translate_images(draft: Draft, given: Given, *, link_into: Path | None) -> l
     draft.put("captions.extension", draft.take(extension), extension)
     if extension == _OLD_SPELLING:
         draft.ignore("caption_extension", f"{_OLD_SPELLING} takes its place, as in sd-scripts")
-    separator = draft.take("caption_separator")
-    spaced = f"{separator} " if separator == separator.strip() else separator
-    draft.put("captions.separator", spaced, "caption_separator")
+    put_separator(draft, "caption_separator")
     return links
 
 
@@ -153,8 +116,8 @@ def _class_tokens(draft: Draft, subsets: Sequence[Subset], links: Sequence[Link]
 def regularization_folder(draft: Draft, given: Given) -> str | None:
     """Where the regularization images are: a subset with `is_reg`, else `reg_data_dir`."""
     draft.take("is_reg")
-    subsets = [subset for subset in given.subsets if is_regularization(subset)]
-    if not given.subsets:
+    subsets = given.regularization
+    if not (given.trained or subsets):
         path: str | None = draft.take("reg_data_dir")
         return path
     draft.ignore("reg_data_dir", "the dataset file takes its place, as in sd-scripts")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from lorasweep.config.importing.adapter import put_dropout, put_init, put_rank
 from lorasweep.config.importing.draft import Draft
+from lorasweep.config.importing.parts import put_dropout, put_rank
 from lorasweep.config.kohya import flow
 
 _LYCORIS = ("lycoris.kohya", "lycoris.locon_kohya", "locon.locon_kohya")
@@ -44,7 +44,6 @@ def translate_network(draft: Draft) -> None:
             draft.leave("network_module", _STANDS_IN)
         name = _lora(draft)
     _dropout(draft, name)
-    put_init(draft, "network_weights")
     for argument, value in draft.untaken("network_args"):
         if value:
             draft.leave(argument, draft.table.unsupported.get(argument, f"adapter={name} has nothing like it"))
@@ -137,7 +136,6 @@ def _lycoris(draft: Draft) -> str:
 
 
 def _decomposed(draft: Draft, name: str) -> str:
-    """The adapter with `dora_wd`."""
     if name != "lora":
         draft.leave("network_args.dora_wd", f"only a LoRA can be decomposed here, not a {name}")
         return name

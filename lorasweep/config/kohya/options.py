@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lorasweep.config.importing.table import read_table
+from lorasweep.config.importing.draft import read_table
 
 TABLE = read_table(Path(__file__).with_name("options.yaml"))
 DEFAULTS = {name: option.default for name, option in TABLE.translated.items() if option.default is not None}

@@ -1,8 +1,9 @@
-"""kohya's learning-rate schedulers under our names: the same word means four things in four trainers."""
+"""kohya's optimizer, and its learning-rate schedulers under our names: one word means four things in four trainers."""
 
 from __future__ import annotations
 
 from lorasweep.config.importing.draft import Draft
+from lorasweep.config.importing.parts import put_optimizer
 
 _PLAIN = {
     "constant": "constant",
@@ -23,6 +24,7 @@ _READ_WITH = {
     "lr_scheduler_timescale": "inverse_sqrt",
 }
 _ARGUMENTS = "lr_scheduler_args"
+_SWITCHES = {"use_8bit_adam": "AdamW8bit", "use_lion_optimizer": "Lion"}  # old ones, which win, as there
 
 
 def translate_schedule(draft: Draft, *, steps: int | None, is_scheduled: bool) -> None:
@@ -145,3 +147,14 @@ def _stand_in(draft: Draft, option: str) -> None:
     draft.put("scheduler", "constant", option)
     _warmup(draft, scheduled=True)
     draft.leave(option, "no schedule of ours is that; a constant rate stands in for it")
+
+
+def translate_optimizer(draft: Draft) -> bool:
+    """Decide the optimizer and its learning rates; returns whether sd-scripts lets a schedule move them."""
+    option = next((switch for switch in _SWITCHES if draft.take(switch)), "optimizer_type")
+    asked = _SWITCHES.get(option) or draft.take("optimizer_type").strip()
+    if option in _SWITCHES:
+        draft.ignore("optimizer_type", f"{option} takes its place")
+    name = asked.rsplit(".", 1)[-1]  # any class by its dotted path: pytorch_optimizer.CAME
+    _, is_relative = put_optimizer(draft, name, option, trains_text=not draft.take("network_train_unet_only"))
+    return not is_relative and not name.lower().endswith("schedulefree")

@@ -6,14 +6,14 @@ import math
 from pathlib import Path
 
 from lorasweep.components.buckets.kohya import resolutions
-from lorasweep.config.importing.base import detect, put_path
 from lorasweep.config.importing.draft import Draft, Note, as_kind
-from lorasweep.config.importing.finish import Imported, finish
-from lorasweep.config.kohya import files, flow
-from lorasweep.config.kohya.images import effective, regularization_folder, translate_images
+from lorasweep.config.importing.finish import Link
+from lorasweep.config.importing.images import Given
+from lorasweep.config.importing.parts import detect, put_path
+from lorasweep.config.kohya import flow
+from lorasweep.config.kohya.images import regularization_folder, translate_images
 from lorasweep.config.kohya.network import translate_network
-from lorasweep.config.kohya.optimizer import translate_optimizer
-from lorasweep.config.kohya.schedule import translate_schedule
+from lorasweep.config.kohya.schedule import translate_optimizer, translate_schedule
 
 _SIDES_WRITTEN_FOR_PX = 512  # bucket sides in a recipe are written for this resolution and scale with the base
 _MOST_PX = 16384  # beyond any picture; buckets are counted up to it
@@ -21,22 +21,8 @@ _TRAINED = "Stable Diffusion 1.x, 2.x or XL, FLUX.1 or Anima, or musubi-tuner's"
 _PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
 
 
-def import_kohya(config: Path, dataset: Path | None = None, *, link_into: Path | None = None) -> Imported:
-    """Read kohya's TOML files and translate them.
-
-    Args:
-        config: the training TOML, with or without `[[datasets]]`.
-        dataset: the dataset TOML.
-        link_into: where links to several folders of images would go.
-
-    Raises:
-        ConfigError: a file cannot be read, or has values that make no sense: all of them at once.
-    """
-    given = files.read(config, dataset)
-    options, hidden = effective(given)
-    table = flow.table_of(options, given.names)
-    draft = Draft(table, options, untranslated=[*given.notes], left_out=[*hidden, *given.left_out], names=given.names)
-    draft.spread()
+def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Link]:
+    """Decide all keys that are not one option each."""
     _base(draft)
     _take_rates(draft)
     links = translate_images(draft, given, link_into=link_into)
@@ -47,8 +33,7 @@ def import_kohya(config: Path, dataset: Path | None = None, *, link_into: Path |
     translate_schedule(draft, steps=draft.lines["train.max_steps"].value, is_scheduled=is_scheduled)
     _brakes(draft, regularization_folder(draft, given))
     _precision(draft)
-    draft.put_plain()
-    return finish(draft, links, subject=f"the kohya config {config}")
+    return links
 
 
 def _take_rates(draft: Draft) -> None:
@@ -64,7 +49,6 @@ def _take_rates(draft: Draft) -> None:
 
 
 def _base(draft: Draft) -> None:
-    """Decide which frozen model, how it is read, and which noise levels are trained."""
     if base := flow.BASES.get(draft.take("network_module")):
         flow.put_base(draft, base)
         flow.put_levels(draft, base)
@@ -101,7 +85,6 @@ def _stable_diffusion(draft: Draft) -> None:
 
 
 def _buckets(draft: Draft) -> None:
-    """Decide the base's resolution and step, and the buckets."""
     width, height = _resolution(draft)
     has_buckets, step = draft.take("enable_bucket"), draft.take("bucket_reso_steps")
     low, high = draft.take("min_bucket_reso"), draft.take("max_bucket_reso")
@@ -174,7 +157,6 @@ def _precision(draft: Draft) -> None:
 
 
 def _brakes(draft: Draft, folder: str | None) -> None:
-    """Decide `regularization`: none, one or both."""
     limit, weight = draft.take("scale_weight_norms"), draft.take("prior_loss_weight")
     names = [name for name, on in (("scale_norm", limit), ("reg_images", folder)) if on]
     if names:

@@ -12,15 +12,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
+from lorasweep.config import kohya
 from lorasweep.config.importing import document
 from lorasweep.config.importing.draft import Draft
 from lorasweep.config.importing.finish import Imported, finish
-from lorasweep.config.kohya import import_kohya
 from lorasweep.config.trainers import ai_toolkit, one_trainer, simple_tuner
-from lorasweep.core import paths
-from lorasweep.core.errors import ConfigError, Problem
 
 # Keys that only one trainer writes. First match wins.
 MARKS: dict[str, ModuleType] = {
@@ -46,24 +43,11 @@ def import_config(config: Path, dataset: Path | None = None, *, link_into: Path 
         ConfigError: a file cannot be read, is none of those, or has values that make no sense: all at once.
     """
     content = document.read(config)
-    trainer = next((each for marks, each in MARKS.items() if content and {*marks.split()} <= content.keys()), None)
-    if content is None or trainer is None:
-        return import_kohya(config, dataset, link_into=link_into)
-    given = trainer.read(content, lambda named: _beside(config, dataset, named))
-    draft = Draft(trainer.TABLE, given.options)
+    trainer = next((each for marks, each in MARKS.items() if content and {*marks.split()} <= content.keys()), kohya)
+    given = trainer.read(content, config, dataset)
+    told = {"untranslated": given.untranslated, "left_out": given.left_out, "names": given.names}
+    draft = Draft(given.table or trainer.TABLE, given.options, **told)
     draft.spread()
     links = trainer.translate(draft, given, link_into=link_into)
     draft.put_plain()
-    return finish(draft, links, subject=f"the {trainer.TABLE.label} config {config}")
-
-
-def _beside(config: Path, dataset: Path | None, named: str) -> Any:
-    """Read a file that a config names: the one that is given, or that name, in the working folder or beside it."""
-    named = paths.as_here(named)
-    places = [dataset] if dataset else [Path(named), config.parent / named, config.parent / Path(named).name]
-    for place in places:
-        if place.is_file():
-            return document.read_any(place)
-    if dataset:
-        raise ConfigError(Problem(str(dataset), "no such file"), subject="the trainer's config")
-    return None
+    return finish(draft, links, subject=f"the {draft.table.label} config {config}")

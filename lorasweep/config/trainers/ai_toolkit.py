@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasweep.config.importing.adapter import put_dropout, put_init, put_rank
-from lorasweep.config.importing.base import put_adapter, put_base
-from lorasweep.config.importing.draft import Draft
+from lorasweep.config.importing import images
+from lorasweep.config.importing.draft import Draft, read_table
 from lorasweep.config.importing.finish import Link
-from lorasweep.config.importing.table import read_table
-from lorasweep.config.trainers import common
-from lorasweep.config.trainers.common import Given
+from lorasweep.config.importing.images import Given
+from lorasweep.config.importing.parts import put_adapter, put_base, put_dropout, put_no_seed, put_optimizer, put_rank
 from lorasweep.plan.learning_rate import finds_step_size
 
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
@@ -22,13 +20,13 @@ _FINDS_ITS_STEP_AT = 0.1  # a lower rate of Prodigy's and D-Adaptation's becomes
 _SCHEDULE = "train.lr_scheduler_params"
 
 
-def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
+def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Given:
     """The options of the first process, flat, and its datasets."""
-    config = content.get("config")
-    processes = common.tables(config.get("process")) if isinstance(config, Mapping) else []
+    job = content.get("config")
+    processes = images.tables(job.get("process")) if isinstance(job, Mapping) else []
     process = dict(processes[0]) if processes else {}
-    datasets = [dict(dataset) for dataset in common.tables(process.pop("datasets", None))]
-    options = common.flatten(process)
+    datasets = [dict(each) for each in images.tables(process.pop("datasets", None))]
+    options = images.flatten(process)
     for number, other in enumerate(processes[1:], start=2):
         options[f"process[{number}]"] = other.get("type")
     if not (arch := options.get("model.arch")):
@@ -38,10 +36,10 @@ def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
         options["model.arch"] = next((_FLAGS.get(flag, flag) for flag in flags if flag != "v_pred"), None)
     elif isinstance(arch, str):
         options["model.arch"] = arch.partition(":")[0]
-    for dataset in datasets:
-        dataset["folder_path"] = dataset.get("dataset_path") or dataset.get("folder_path")
-    return common.sort_datasets(
-        options, datasets, "datasets", lambda dataset: "regularization" if dataset.get("is_reg") is True else None
+    for each in datasets:
+        each["folder_path"] = each.get("dataset_path") or each.get("folder_path")
+    return images.sort_datasets(
+        options, datasets, "datasets", lambda each: "regularization" if each.get("is_reg") is True else None
     )
 
 
@@ -51,8 +49,6 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
         draft.problem("type", f"must be one of {', '.join(_TRAINERS)}, got {kind!r}", "only LoRAs are trained here")
     base = put_base(draft, kind="model.arch", path="model.name_or_path")
     put_adapter(draft, "model.assistant_lora_path")
-    if draft.take("model.is_v_pred"):
-        draft.put("base.prediction_type", "v_prediction", "model.is_v_pred")
     links = _images(draft, given, link_into)
     _adapter(draft, base)
     _optimizer(draft)
@@ -62,14 +58,14 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _levels(draft, base)
     accumulated = draft.first("train.gradient_accumulation_steps", "train.gradient_accumulation")
     draft.put("train.gradient_accumulation", draft.take(accumulated), accumulated)
-    common.put_no_seed(draft, "seed")
+    put_no_seed(draft, "seed")
     return links
 
 
 def _levels(draft: Draft, base: str) -> None:
     """Of flow matching; on Stable Diffusion one is as likely as another."""
     asked = draft.take("train.timestep_type")
-    if base in common.PREDICT_NOISE:
+    if base in images.PREDICT_NOISE:
         if asked != "sigmoid":
             draft.leave("train.timestep_type", "one noise level is as likely as another on this base")
         return
@@ -82,9 +78,9 @@ def _levels(draft: Draft, base: str) -> None:
 
 def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
     with_prior = any(each.get("datasets.prior_reg") is True for each in given.regularization)
-    links = common.put_datasets(draft, given, with_prior=with_prior, link_into=link_into)
-    common.put_resolution(draft, "datasets.resolution")
-    common.put_buckets(draft, "datasets.buckets", on=draft.take("datasets.buckets"))
+    links = images.put_datasets(draft, given, with_prior=with_prior, link_into=link_into)
+    images.put_resolution(draft, "datasets.resolution")
+    images.put_buckets(draft, "datasets.buckets", on=draft.take("datasets.buckets"))
     if draft.take("train.diff_output_preservation"):
         _preserve(draft, is_alone=not given.regularization)
     extension = draft.take("datasets.caption_ext")
@@ -109,7 +105,7 @@ def _preserve(draft: Draft, *, is_alone: bool) -> None:
 def _adapter(draft: Draft, base: str) -> None:
     name = draft.choose("network.type")
     conv = draft.take("network.conv")
-    if base not in common.PREDICT_NOISE:
+    if base not in images.PREDICT_NOISE:
         conv = None
         for option in ("network.conv", "network.conv_alpha"):
             draft.ignore(option, "there are no convolutions in the blocks of this base")
@@ -121,24 +117,21 @@ def _adapter(draft: Draft, base: str) -> None:
         draft.put("adapter.conv_dim", conv or draft.take(dim), "network.conv")
         conv_alpha = draft.take("network.conv_alpha")
         draft.put("adapter.conv_alpha", conv_alpha or float(conv or draft.take(dim)), "network.conv_alpha")
-    elif base in (*common.PREDICT_NOISE, "flux2_klein"):
+    elif base in (*images.PREDICT_NOISE, "flux2_klein"):
         draft.put("adapter.targets", "attn-mlp", "network.type")
     else:
         draft.put("adapter.targets", "full", "network.type")
         draft.differ("network.type", "ai-toolkit takes every layer of the main blocks; ours of refiners too")
-    if name == "lokr":
-        draft.put("adapter.factor", draft.take("network.lokr_factor"), "network.lokr_factor")
-        if draft.take("network.lokr_full_rank"):
-            reason = "both matrices are whole there; ours is of low rank where its sides are large"
-            draft.leave("network.lokr_full_rank", reason, True)
+    if name == "lokr" and draft.take("network.lokr_full_rank"):
+        reason = "both matrices are whole there; ours is of low rank where its sides are large"
+        draft.leave("network.lokr_full_rank", reason, True)
     put_dropout(draft, "network.dropout", name)
-    put_init(draft, "network.pretrained_lora_path")
 
 
 def _optimizer(draft: Draft) -> None:
-    kind = common.put_optimizer(draft)
+    name, _ = put_optimizer(draft)
     rate = draft.lines.get("optimizer.lr")
-    if finds_step_size(kind.name) and rate and rate.value < _FINDS_ITS_STEP_AT:
+    if finds_step_size(name) and rate and rate.value < _FINDS_ITS_STEP_AT:
         draft.put("optimizer.lr", 1.0, rate.option)
         draft.differ(rate.option, f"ai-toolkit takes 1 where it is below {_FINDS_ITS_STEP_AT}, and so does this recipe")
     if str(draft.take("train.lr_scheduler")).lower() == "constant_with_warmup":

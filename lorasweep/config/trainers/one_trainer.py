@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasweep.config.importing.adapter import put_dropout, put_init, put_rank
-from lorasweep.config.importing.base import put_base
-from lorasweep.config.importing.draft import Draft
+from lorasweep.config.importing import images
+from lorasweep.config.importing.draft import Draft, read_table
 from lorasweep.config.importing.finish import Link
-from lorasweep.config.importing.table import read_table
-from lorasweep.config.trainers import common
-from lorasweep.config.trainers.common import Given
+from lorasweep.config.importing.images import Given
+from lorasweep.config.importing.parts import put_base, put_dropout, put_no_seed, put_optimizer, put_rank, put_separator
 
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _CONCEPTS = "concepts"
@@ -21,23 +19,23 @@ _STORAGE = {"FLOAT_8": "fp8", "INT_8": "int8", "NFLOAT_4": "nf4"}
 _KINDS = {"VALIDATION": "holdout", "PRIOR_PREDICTION": "regularization"}
 
 
-def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
+def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Given:
     """The options, flat, and the concepts."""
     options = {key: value for key, value in content.items() if key != _CONCEPTS}
     concepts = content.get(_CONCEPTS)
-    if not concepts and isinstance(named := content.get("concept_file_name"), str):
-        concepts = beside(named)
+    if not concepts:
+        concepts = images.read_beside(config, dataset, content.get("concept_file_name"))
     if isinstance(options.get("optimizer"), str):  # before 2024: optimizer_beta1 beside it
         own = [key for key in options if key.startswith("optimizer_") and key != "optimizer_defaults"]
         name = options.pop("optimizer")
         options["optimizer"] = {"optimizer": name, **{key.removeprefix("optimizer_"): options.pop(key) for key in own}}
-    flat = common.flatten(options)
+    flat = images.flatten(options)
     given = [name for name in _BETAS if flat.get(name) is not None]
     if len(given) > 1:
         flat["optimizer.betas"] = [flat.pop(name) for name in given]
     for option in [option for option in flat if option.startswith("optimizer.") and flat[option] in (None, False, "")]:
         del flat[option]  # a file has the fields of all optimizers
-    return common.sort_datasets(flat, common.tables(concepts), _CONCEPTS, _purpose)
+    return images.sort_datasets(flat, images.tables(concepts), _CONCEPTS, _purpose)
 
 
 def _purpose(concept: Mapping[str, Any]) -> str | None:
@@ -49,7 +47,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     if (method := draft.options.get("training_method")) not in (None, "LORA"):
         draft.problem("training_method", f"must be LORA, got {method!r}", "only LoRAs are trained here")
     base = put_base(draft, kind="model_type", path="base_model_name")
-    if base not in common.PREDICT_NOISE:
+    if base not in images.PREDICT_NOISE:
         _take_transformer(draft)
     _read_base(draft, base)
     links = _images(draft, given, link_into)
@@ -57,7 +55,7 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
     _optimizer(draft)
     _noise(draft)
     draft.put("train.max_steps", None, "epochs")
-    common.put_no_seed(draft, "seed")
+    put_no_seed(draft, "seed")
     return links
 
 
@@ -72,8 +70,6 @@ def _take_transformer(draft: Draft) -> None:
 
 
 def _read_base(draft: Draft, base: str) -> None:
-    if draft.take("force_v_prediction"):
-        draft.put("base.prediction_type", "v_prediction", "force_v_prediction")
     if draft.take("rescale_noise_scheduler_to_zero_terminal_snr"):
         draft.put("base.zero_terminal_snr", True, "rescale_noise_scheduler_to_zero_terminal_snr")
         draft.put("base.prediction_type", "v_prediction", "rescale_noise_scheduler_to_zero_terminal_snr")
@@ -86,21 +82,19 @@ def _read_base(draft: Draft, base: str) -> None:
         draft.put("memory.storage", _STORAGE[dtype], "unet.weight_dtype")
     elif dtype not in ("FLOAT_32", "FLOAT_16", "BFLOAT_16", "TFLOAT_32"):
         draft.leave("unet.weight_dtype", "frozen weights are held plain, or in fp8, int8 or nf4")
-    common.put_resolution(draft, "resolution")
-    common.put_buckets(draft, "aspect_ratio_bucketing", on=draft.take("aspect_ratio_bucketing"))
+    images.put_resolution(draft, "resolution")
+    images.put_buckets(draft, "aspect_ratio_bucketing", on=draft.take("aspect_ratio_bucketing"))
 
 
 def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
     draft.ignore("concept_file_name", "was read too" if given.trained else "is not here: give it with --dataset")
-    links = common.put_datasets(draft, given, with_prior=True, link_into=link_into)
+    links = images.put_datasets(draft, given, with_prior=True, link_into=link_into)
     if given.trained and draft.take("concepts.loss_weight") != 1:
         draft.leave("concepts.loss_weight", "every image counts the same, but those of a brake")
     if draft.take("concepts.text.prompt_source") not in ("sample", ""):
         draft.leave("concepts.text.prompt_source", "captions are files beside the images")
     draft.put("captions.extension", ".txt", "concepts.text.prompt_source")
-    separator = draft.take("concepts.text.tag_delimiter")
-    spaced = f"{separator} " if separator == separator.strip() else separator
-    draft.put("captions.separator", spaced, "concepts.text.tag_delimiter")
+    put_separator(draft, "concepts.text.tag_delimiter")
     drops = draft.take("concepts.text.tag_dropout_enable")
     share = draft.take("concepts.text.tag_dropout_probability") if drops else 0.0
     draft.put("captions.tag_dropout", share, "concepts.text.tag_dropout_probability")
@@ -120,15 +114,11 @@ def _adapter(draft: Draft) -> None:
     draft.put("adapter.targets", draft.choose("layer_filter_preset"), "layer_filter_preset")
     if draft.lines["adapter.targets"].value == "full":
         draft.differ("layer_filter_preset", "their full takes every layer of the UNet; ours ends at the blocks")
-    if name == "lokr":
-        draft.put("adapter.decompose_both", draft.take("lokr_decompose_both"), "lokr_decompose_both")
-        draft.put("adapter.factor", draft.take("lokr_decompose_factor"), "lokr_decompose_factor")
     put_dropout(draft, "dropout_probability", name)
-    put_init(draft, "lora_model_name")
 
 
 def _optimizer(draft: Draft) -> None:
-    common.put_optimizer(draft)
+    put_optimizer(draft)
     trains = draft.lines["adapter.text_encoder"].value
     if draft.lines["base"].value == "sdxl" and draft.take("text_encoder_2.train") != trains:
         draft.leave("text_encoder_2.train", "both text encoders are trained, or none")

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasweep.config.importing.adapter import put_dropout, put_init, put_rank
-from lorasweep.config.importing.base import put_adapter, put_base
-from lorasweep.config.importing.draft import Draft
+from lorasweep.config.importing import images
+from lorasweep.config.importing.draft import Draft, read_table
 from lorasweep.config.importing.finish import Link
-from lorasweep.config.importing.table import read_table
-from lorasweep.config.trainers import common
-from lorasweep.config.trainers.common import Given
+from lorasweep.config.importing.images import Given
+from lorasweep.config.importing.parts import put_adapter, put_base, put_dropout, put_no_seed, put_optimizer, put_rank
 
 TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _OF_IMAGES = (None, "image", "eval")
@@ -21,18 +19,17 @@ _PX = 1_000_000
 _TARGETS = {frozenset({"Attention"}): "attn", frozenset({"Attention", "FeedForward"}): "attn-mlp"}
 
 
-def read(content: Mapping[str, Any], beside: common.Beside) -> Given:
+def read(content: Mapping[str, Any], config: Path, dataset: Path | None) -> Given:
     """The options, without the dashes of a command line, and the datasets of images."""
     options = {key.removeprefix("--"): value for key, value in content.items()}
-    named, lycoris = options.get("data_backend_config"), options.get("lycoris_config")
-    if options.get("lora_type") == "lycoris" and isinstance(lycoris, str):
-        options |= common.flatten(beside(lycoris) or {}, "lycoris")
+    if options.get("lora_type") == "lycoris":
+        options |= images.flatten(images.read_beside(config, dataset, options.get("lycoris_config")) or {}, "lycoris")
     datasets = [
-        {**dataset, "repeats": _seen(dataset.get("repeats"))}
-        for dataset in common.tables(beside(named) if isinstance(named, str) else None)
-        if dataset.get("dataset_type") in _OF_IMAGES
+        {**each, "repeats": _seen(each.get("repeats"))}
+        for each in images.tables(images.read_beside(config, dataset, options.get("data_backend_config")))
+        if each.get("dataset_type") in _OF_IMAGES
     ]
-    return common.sort_datasets(common.flatten(options), datasets, "datasets", _purpose)
+    return images.sort_datasets(images.flatten(options), datasets, "datasets", _purpose)
 
 
 def _purpose(dataset: Mapping[str, Any]) -> str | None:
@@ -49,10 +46,6 @@ def translate(draft: Draft, given: Given, *, link_into: Path | None) -> list[Lin
         draft.problem("model_type", f"must be lora, got {kind!r}", "only LoRAs are trained here")
     base = put_base(draft, kind="model_family", path="pretrained_model_name_or_path")
     put_adapter(draft, "assistant_lora_path")
-    if asked := draft.take("prediction_type"):
-        draft.put("base.prediction_type", asked, "prediction_type")
-    if draft.take("rescale_betas_zero_snr"):
-        draft.put("base.zero_terminal_snr", True, "rescale_betas_zero_snr")
     held = draft.take("base_model_precision")
     if storage := next((kind for kind in ("fp8", "int8", "nf4") if held.startswith(kind)), None):
         draft.put("memory.storage", storage, "base_model_precision")
@@ -92,11 +85,11 @@ def _resolution(draft: Draft) -> None:
 
 def _images(draft: Draft, given: Given, link_into: Path | None) -> list[Link]:
     draft.ignore("data_backend_config", "was read too" if given.trained else "is not here: give it with --dataset")
-    links = common.put_datasets(draft, given, with_prior=True, link_into=link_into)
+    links = images.put_datasets(draft, given, with_prior=True, link_into=link_into)
     if given.trained:
         draft.differ("datasets.repeats", "there 0 is once, ours is 1 for once")
     is_square = draft.take("datasets.crop") and draft.take("datasets.crop_aspect") == "square"
-    common.put_buckets(draft, "datasets.crop_aspect", on=not is_square)
+    images.put_buckets(draft, "datasets.crop_aspect", on=not is_square)
     draft.ignore("datasets.crop", "is read with crop_aspect")
     draft.ignore("datasets.dataset_type", "is of images")
     strategy = draft.first("datasets.caption_strategy", "caption_strategy")
@@ -140,9 +133,6 @@ def _adapter(draft: Draft) -> None:
         put_rank(draft, "lora_rank", "lora_alpha")
         put_dropout(draft, "lora_dropout", name)
         draft.put("adapter.targets", "attn", option)
-    if name == "lokr":
-        draft.put("adapter.factor", draft.take("lycoris.factor"), "lycoris.factor")
-    put_init(draft, "init_lora")
 
 
 def _lycoris_targets(draft: Draft) -> None:
@@ -156,7 +146,7 @@ def _lycoris_targets(draft: Draft) -> None:
 
 
 def _optimizer(draft: Draft) -> None:
-    common.put_optimizer(draft)
+    put_optimizer(draft)
     if not draft.given("grad_clip_method"):
         draft.differ(
             "max_grad_norm", "there every number is clipped to it, unless grad_clip_method=norm; ours the norm"
@@ -169,9 +159,8 @@ def _optimizer(draft: Draft) -> None:
 
 
 def _levels(draft: Draft, base: str) -> None:
-    """Decide the noise levels of flow matching."""
     sigmoid, shift, by_size = "flow_sigmoid_scale", "flow_schedule_shift", "flow_schedule_auto_shift"
-    if base in common.PREDICT_NOISE:
+    if base in images.PREDICT_NOISE:
         for option in ("flow_use_uniform_schedule", sigmoid, shift, by_size):
             draft.ignore(option, "is of flow matching")
         return
@@ -198,4 +187,4 @@ def _budget(draft: Draft) -> None:
     if draft.given("seed"):
         draft.put("seed", draft.take("seed"), "seed")
     else:
-        common.put_no_seed(draft, "seed")
+        put_no_seed(draft, "seed")

@@ -17,7 +17,7 @@ from lorasweep.core import files, registry
 from lorasweep.core.errors import ConfigError
 from lorasweep.core.records import Component, PlannedImage, to_dict
 from lorasweep.core.safetensors_header import read_metadata
-from lorasweep.plan.judged_files import are_files
+from lorasweep.plan.lora_files import are_files
 from lorasweep.results.export import forms
 from lorasweep.results.export.forms import Form
 from lorasweep.results.runs import Checkpoint

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.core.records import Recipe, Status
 from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
-from lorasweep.plan.judged_files import are_files
+from lorasweep.plan.lora_files import are_files
 from lorasweep.sweep.comparable import agree
 from lorasweep.sweep.manifest import Manifest, read_manifest
 from lorasweep.sweep.queue import Live, Trial

@@ -264,6 +264,13 @@ def test_a_long_caption_is_worth_a_note(clean: Path, audit: Audit) -> None:
     assert (found["level"], found["places"]) == ("note", [f"{CONCEPT}/3.png"])
 
 
+def test_tags_are_named_in_the_order_of_the_captions(clean: Path, audit: Audit) -> None:
+    rare = ["trombone", "anvil", "quill", "lantern", "compass", "thimble", "bellows", "sundial"]
+    say(", ".join(["zkw", "1girl", "beach", *rare]))(clean / CONCEPT)
+    (found,) = [each for each in audit(clean) if "single caption" in each["reason"]]
+    assert f"unwanted=[{','.join(rare)}]" in found["command"]
+
+
 def test_plan_says_the_same(clean: Path, audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
     say("zkw, zkv, 1girl, beach")(clean / CONCEPT)
     reasons = {each["reason"] for each in audit(clean)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasweep.cli import train_command
+from lorasweep.cli import cook_commands
 from lorasweep.core import files
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import TrialRecord
@@ -31,7 +31,7 @@ def test_the_last_line_says_what_to_type_next(
     files.write_json(folder / "metrics.json", {"metrics": {"overcook/score": 0.1}, "missing": {}, "verdict": verdict})
 
     record = TrialRecord(number=0, arm="train", seed=0, status=Status(status), fingerprint="")
-    train_command.print_result(
+    cook_commands.print_result(
         EndedRun(folder, TrialResult(record=record, cooked=True, mirrored=MirrorReport(True, "1 run")))
     )
 

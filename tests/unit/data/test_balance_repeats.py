@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasweep.data.balance_repeats import balance_repeats
+from lorasweep.plan.regularization import balance_repeats
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 
 from lorasweep.cli.plan_view.tables import plan_json
 from lorasweep.core.records import Recipe
-from lorasweep.plan import make_plan, throughput
-from lorasweep.plan.estimate import (
+from lorasweep.plan import cost, make_plan
+from lorasweep.plan.cost import (
     DEFAULT_PIXELS_PER_S,
     FP32_BYTES,
     PNG_BYTES_PER_PX,
@@ -64,9 +64,9 @@ def test_class_images_cost_time_until_they_are_there(recipe_of: MakeRecipe) -> N
     plan = make_plan(recipe)
     pixels = sum(image.width_px * image.height_px for image in plan.reg_images) * 10 * 2
     assert pixels > 0
-    forwards_per_s = DEFAULT_PIXELS_PER_S / throughput.FORWARD_SHARE
+    forwards_per_s = DEFAULT_PIXELS_PER_S / cost.FORWARD_SHARE
     assert class_images_seconds([(plan, recipe)] * 3) == pytest.approx(pixels / forwards_per_s)
-    throughput.remember(recipe.base, 2 * forwards_per_s, work="draw_one")
+    cost.remember(recipe.base, 2 * forwards_per_s, work="draw_one")
     assert class_images_seconds([(plan, recipe)]) == pytest.approx(pixels / forwards_per_s / 2, rel=1e-4)
 
     without = dataclasses.replace(recipe.launcher, workers=2)
@@ -83,22 +83,22 @@ def test_judging_and_drawing_count_as_they_were_measured(recipe_of: MakeRecipe) 
     plan = make_plan(recipe)
     count = 2 * sum(map(len, plan.prompts.values()))
     before = trial_seconds(plan, recipe)
-    throughput.remember(recipe.base, 0.5, work="judge")
+    cost.remember(recipe.base, 0.5, work="judge")
     assert trial_seconds(plan, recipe) - before == pytest.approx(count / 0.5)
 
-    denoised = throughput.denoised_pixels(count * recipe.base.resolution**2, recipe.sample)
-    assumed = DEFAULT_PIXELS_PER_S / throughput.FORWARD_SHARE
-    throughput.remember(recipe.base, assumed / 2, work="draw")  # half as fast as was assumed
+    denoised = cost.denoised_pixels(count * recipe.base.resolution**2, recipe.sample)
+    assumed = DEFAULT_PIXELS_PER_S / cost.FORWARD_SHARE
+    cost.remember(recipe.base, assumed / 2, work="draw")  # half as fast as was assumed
     assert trial_seconds(plan, recipe) - before == pytest.approx(count / 0.5 + denoised / assumed, rel=1e-4)
 
 
 def test_only_what_took_long_enough_is_remembered(recipe_of: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     base = recipe_of().base
     clock = iter([0.0, 0.1, 10.0, 14.0])
-    monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(clock))
-    with throughput.measured(base, "judge", 8):
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(clock))
+    with cost.measured(base, "judge", 8):
         pass
-    assert throughput.recall(base, "judge") is None
-    with throughput.measured(base, "judge", 8):
+    assert cost.recall(base, "judge") is None
+    with cost.measured(base, "judge", 8):
         pass
-    assert (throughput.recall(base, "judge"), throughput.recall(base)) == (2.0, None)
+    assert (cost.recall(base, "judge"), cost.recall(base)) == (2.0, None)

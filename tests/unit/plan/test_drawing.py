@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from lorasweep.core.records import Recipe
 from lorasweep.plan import make_plan, sample_requests
-from lorasweep.plan.estimate import pictures
-from lorasweep.plan.prompts import PER_TIER, STRANGERS
+from lorasweep.plan.cost import pictures
+from lorasweep.plan.sample_requests import PER_TIER, STRANGERS
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lorasweep.core.errors import Problem
-from lorasweep.plan.judged_files import Ordered, order
+from lorasweep.plan.lora_files import Ordered, order
 
 MODULE = "lora_unet_mid_block_attentions_0_proj_in"
 

@@ -18,8 +18,8 @@ from lorasweep.config import load_sweep
 from lorasweep.core import paths
 from lorasweep.core.errors import InputError
 from lorasweep.core.records import Recipe
-from lorasweep.plan import make_plan, throughput
-from lorasweep.plan.estimate import DEFAULT_PIXELS_PER_S
+from lorasweep.plan import cost, make_plan
+from lorasweep.plan.cost import DEFAULT_PIXELS_PER_S
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -65,7 +65,7 @@ def test_time_follows_steps_and_the_measured_speed(recipe_of: MakeRecipe) -> Non
 
     short, long = seconds("train.max_steps=100"), seconds("train.max_steps=1100")
     assert long - short == pytest.approx(1000 * 4 * 64 * 64 / DEFAULT_PIXELS_PER_S, abs=0.2)
-    throughput.remember(recipe_of("launcher.workers=1").base, 2 * DEFAULT_PIXELS_PER_S)
+    cost.remember(recipe_of("launcher.workers=1").base, 2 * DEFAULT_PIXELS_PER_S)
     assert seconds("train.max_steps=1100") == pytest.approx(long / 2, abs=0.2)
     (paths.cache() / "speed.json").write_text("torn")
     assert seconds("train.max_steps=1100") == long

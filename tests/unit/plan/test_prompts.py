@@ -12,7 +12,7 @@ from lorasweep import config
 from lorasweep.core.records import PROMPT_TIERS, Recipe
 from lorasweep.data.captions import has_trigger
 from lorasweep.plan import make_plan
-from lorasweep.plan.prompts import _recombined
+from lorasweep.plan.sample_requests import _recombined
 
 MakeRecipe = Callable[..., Recipe]
 

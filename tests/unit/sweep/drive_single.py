@@ -7,7 +7,7 @@ from pathlib import Path
 if __name__ == "__main__":
     from pretend_sweep import TRIAL_MODULE, plan, recipe
 
-    from lorasweep.cli.train_command import exit_code
+    from lorasweep.cli.cook_commands import exit_code
     from lorasweep.sweep.single import run_trial
 
     made = recipe(step_s=float(sys.argv[2]))

@@ -15,7 +15,7 @@ import pytest
 from pretend_sweep import STEPS, TRIAL_MODULE, cook, plan, recipe, spec
 from sweep_checks import starts
 
-from lorasweep.cli.train_command import exit_code
+from lorasweep.cli.cook_commands import exit_code
 from lorasweep.core.errors import ConfigError, SweepHeldError
 from lorasweep.core.files import read_json
 from lorasweep.core.records import Status

@@ -357,7 +357,7 @@ def test_the_room_that_transformers_take_is_that_of_the_docs(name: str, monkeypa
                 vae=84_000_000,
                 kept=kept / 64,
                 recomputed=recomputed / 64,
-                widest=512,
+                widest=384 if name in ("anima", "krea2", "qwen_image") else 512,  # Qwen-Image's VAE
             )
             found = memory.peak_gib(recipe, recipe.memory, base, trained=mib * 2**20 // 2)
             assert abs(found - gib) <= 0.6, (lever, denoiser)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lorasweep.cli import doctor_command, main
+from lorasweep.cli import doctor_commands, main
 from lorasweep.cli.doctor import State, machine, ok, software
 
 
@@ -59,9 +59,9 @@ def test_a_check_that_breaks_does_not_hide_the_others(monkeypatch: pytest.Monkey
     def broken() -> Any:
         raise RuntimeError("the sky fell")
 
-    monkeypatch.setattr(doctor_command, "CHECKS", (broken, lambda: ok("after", "fine")))
+    monkeypatch.setattr(doctor_commands, "CHECKS", (broken, lambda: ok("after", "fine")))
 
-    first, second = doctor_command.examine(with_cook=False)
+    first, second = doctor_commands.examine(with_cook=False)
 
     assert first.state is State.FAIL and "the sky fell" in first.found and second.state is State.OK
 
@@ -91,7 +91,7 @@ def test_disk(free: int, state: State, home: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(("free", "state"), [(2**20, State.WARN), (2**40, State.OK)])
 def test_memory(free: int, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_free_memory", lambda: free)
+    monkeypatch.setattr("lorasweep.core.machine.free_bytes", lambda: free)
 
     assert machine.memory().state is state
 

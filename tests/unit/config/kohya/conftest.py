@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lorasweep.config.importing.finish import Imported
-from lorasweep.config.kohya import import_kohya
+from lorasweep.config.trainers import import_config
 
 Bring = Callable[[str], tuple[dict[str, Any], Imported]]
 
@@ -19,7 +19,7 @@ def bring(tmp_path: Path) -> Bring:
     def run(text: str) -> tuple[dict[str, Any], Imported]:
         config = tmp_path / "config.toml"
         config.write_text(f'pretrained_model_name_or_path = "/models/sd15"\n{text}', encoding="utf-8")
-        imported = import_kohya(config)
+        imported = import_config(config)
         return {key: line.value for key, line in imported.lines.items()}, imported
 
     return run

@@ -11,9 +11,9 @@ from PIL import Image
 
 from lorasweep.cli import main
 from lorasweep.config import load_recipe
-from lorasweep.config.importing.write import imported_json, recipe_text
-from lorasweep.config.kohya import import_kohya
+from lorasweep.config.importing.finish import imported_json, recipe_text
 from lorasweep.config.kohya.options import TABLE
+from lorasweep.config.trainers import import_config
 
 CHARACTER = """
 [model]
@@ -110,7 +110,7 @@ def reasons(notes: Any) -> dict[str, str]:
 
 def test_a_character_recipe(tmp_path: Path, images: Path) -> None:
     (tmp_path / "c.toml").write_text(CHARACTER.format(images=images))
-    imported = import_kohya(tmp_path / "c.toml")
+    imported = import_config(tmp_path / "c.toml")
     assert {key: line.value for key, line in imported.lines.items()} == {
         "base": "stable_diffusion",
         "base.path": "/models/anylora.safetensors",
@@ -179,7 +179,7 @@ def test_a_character_recipe(tmp_path: Path, images: Path) -> None:
 def test_what_is_written_is_read_back_as_the_same_recipe(tmp_path: Path, images: Path) -> None:
     text = CHARACTER.format(images=images).replace("AdamW8bit", "AdamW")
     (tmp_path / "c.toml").write_text(text)
-    imported = import_kohya(tmp_path / "c.toml")
+    imported = import_config(tmp_path / "c.toml")
     written = recipe_text(imported, source="a test")
     (tmp_path / "r.yaml").write_text(written)
     recipe = load_recipe(str(tmp_path / "r.yaml"))
@@ -230,16 +230,16 @@ def test_folders_that_already_say_their_repeats_need_no_links(tmp_path: Path) ->
     )
     text = f'pretrained_model_name_or_path = "/m"\n[[datasets]]\nresolution = 512\n{subsets}'
     (tmp_path / "both.toml").write_text(text)
-    imported = import_kohya(tmp_path / "both.toml")
+    imported = import_config(tmp_path / "both.toml")
     assert imported.lines["dataset.path"].value == str(tmp_path / "img") and not imported.links
     assert "dataset.repeats" not in imported.lines
     (tmp_path / "img" / "3_other").mkdir()  # would be trained on too
-    assert import_kohya(tmp_path / "both.toml").to_give == ("dataset.path",)
+    assert import_config(tmp_path / "both.toml").to_give == ("dataset.path",)
 
 
 def test_kohyas_defaults_are_written_down_and_those_that_differ_are_told(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('network_module = "networks.lora"')
-    data = imported_json(import_kohya(tmp_path / "c.toml"))
+    data = imported_json(import_config(tmp_path / "c.toml"))
     assert data["recipe"]["train.max_steps"] == 1600 and data["recipe"]["adapter.alpha"] == 1.0
     assert data["recipe"]["adapter.dim"] == 4 and data["recipe"]["captions.extension"] == ".caption"
     differing = {row["key"]: (row["kohya"], row["lorasweep"]) for row in data["defaults"]}

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lorasweep.cli import main
+from lorasweep.config.importing import images
 from lorasweep.config.kohya.options import TABLE as KOHYA
-from lorasweep.config.trainers import ai_toolkit, common, one_trainer, simple_tuner
+from lorasweep.config.trainers import ai_toolkit, one_trainer, simple_tuner
 
 ODD = [
     "",
@@ -129,6 +130,6 @@ def said_in(content: Any) -> list[str]:
     rest = {key: value for key, value in content.items() if key not in ("concepts", "datasets")}
     return [
         re.escape(option)
-        for option, value in common.flatten(rest).items()
+        for option, value in images.flatten(rest).items()
         if value not in (None, False, "", [], {}) and not re.match(r"optimizer\.|conv_dim|datasets\.", option)
     ]

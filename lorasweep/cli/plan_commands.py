@@ -13,7 +13,7 @@ from lorasweep.cli.plan_view import captions, tables
 from lorasweep.core.paths import require_picture
 
 
-def run(options: argparse.Namespace) -> int:
+def run_plan(options: argparse.Namespace) -> int:
     """Print the plan of a sweep, or of one recipe; returns the exit code."""
     words = list(options.overrides)
     subject: config.SweepSpec | config.Recipe
@@ -37,7 +37,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _draw(subject: config.SweepSpec | config.Recipe, path: Path) -> None:
-    """Draw the learning rates."""
     from lorasweep.cli.plan_view import picture
 
     title = subject.name if isinstance(subject, config.SweepSpec) else ""

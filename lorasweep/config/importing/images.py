@@ -1,43 +1,68 @@
-"""What the importers of trainers with nested options and lists of datasets share."""
+"""The images that another trainer's config names: datasets, folders, sizes.
+
+A recipe has one root, whose subfolders say their repeats (`10_zkw`). Folders that do not lie so can be linked into one.
+"""
 
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
 from lorasweep.config.bind import TO_BE_GIVEN
-from lorasweep.config.importing import optimizer
-from lorasweep.config.importing.draft import Draft, Note, as_kind
+from lorasweep.config.importing import document
+from lorasweep.config.importing.draft import Draft, Note, Table, as_kind
 from lorasweep.config.importing.finish import Link
-from lorasweep.config.importing.folders import Folder, put_folders
-from lorasweep.config.importing.optimizer import Kind
+from lorasweep.core import paths
+from lorasweep.core.errors import ConfigError, Problem
 
 Options = dict[str, Any]
-Beside = Callable[[str], Any]  # reads a file that a config names, as data; None where it is not here
 PREDICT_NOISE = ("stable_diffusion", "sdxl")  # bases that do, or v; all others are trained with flow matching
 _MOST_PX = 16384  # beyond any picture
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the files say.
+    """What the files say."""
 
-    Attributes:
-        options: by their dotted names, those of the first dataset that is trained on among them.
-        trained: datasets, each with its options by their dotted names.
-        holdout: datasets that are only looked at.
-        regularization: datasets of another subject.
-        off: datasets that are switched off.
+    options: Options  # by their dotted names, those of the first dataset that is trained on among them
+    trained: list[Options] = field(default_factory=list)  # datasets, each with its options by their dotted names
+    holdout: list[Options] = field(default_factory=list)  # datasets that are only looked at
+    regularization: list[Options] = field(default_factory=list)  # datasets of another subject
+    off: list[Options] = field(default_factory=list)  # datasets that are switched off
+    untranslated: list[Note] = field(default_factory=list)  # what is known already to have no counterpart,
+    left_out: list[Note] = field(default_factory=list)  # or to change nothing
+    names: dict[str, str] = field(default_factory=dict)  # by the trainer's name of an option, the file's own
+    table: Table | None = None  # where the trainer's own is not that of its module
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One folder of images."""
+
+    path: str  # as written, on whatever system
+    repeats: int  # times that each image is seen in an epoch
+    words: str | None = None  # for images without a caption; None where nothing says
+
+
+def read_beside(config: Path, dataset: Path | None, named: Any) -> Any:
+    """Read a file that a config names as data: the one that is given, or that name, in the working folder or beside it.
+
+    None where nothing is named, or it is not here; raises ConfigError when the one that is given is not.
     """
-
-    options: Options
-    trained: list[Options] = field(default_factory=list)
-    holdout: list[Options] = field(default_factory=list)
-    regularization: list[Options] = field(default_factory=list)
-    off: list[Options] = field(default_factory=list)
+    if not isinstance(named, str):
+        return None
+    named = paths.as_here(named)
+    for place in [dataset] if dataset else [Path(named), config.parent / named, config.parent / Path(named).name]:
+        if place.is_file():
+            return document.read_any(place)
+    if dataset:
+        raise ConfigError(Problem(str(dataset), "no such file"), subject="the trainer's config")
+    return None
 
 
 def flatten(data: Any, at: str = "") -> Options:
@@ -61,23 +86,20 @@ def sort_datasets(
     name: str,
     purpose: Callable[[Mapping[str, Any]], str | None],
 ) -> Given:
-    """Put datasets under what they are for, the first one's options among the others.
+    """Put datasets under what they are for, the first one's options, with `name` before them, among the others.
 
-    Args:
-        options: of the training.
-        datasets: as the file has them.
-        name: what stands before their options.
-        purpose: what one is for, if not to be trained on; "off" where it is switched off.
+    `purpose` says what one is for, if not to be trained on; "off" where it is switched off.
     """
     found: dict[str, list[Options]] = {"trained": [], "holdout": [], "regularization": [], "off": []}
     for dataset in datasets:
         found[purpose(dataset) or "trained"].append(flatten(dataset, name))
     first = next(iter(found["trained"]), {})
-    return Given({**options, **first}, **found)
+    trained, holdout, regularization, off = found.values()
+    return Given({**options, **first}, trained, holdout, regularization, off)
 
 
 def put_datasets(draft: Draft, given: Given, *, with_prior: bool, link_into: Path | None) -> list[Link]:
-    """Decide what is trained on, what is kept to judge by, and what brakes.
+    """Decide what is trained on, what is kept to judge by, and what brakes; returns the links that are needed.
 
     Args:
         draft: its table's `datasets` name the options for a folder, its repeats, and the weight of a brake's loss.
@@ -89,9 +111,8 @@ def put_datasets(draft: Draft, given: Given, *, with_prior: bool, link_into: Pat
     option, repeats, weight = names["path"], names["repeats"], names.get("weight")
     draft.put("dataset", "folder", option, given=True)
     for each in given.off:
-        draft.left_out.append(
-            Note(option, each.get(option), "is switched off, so that nothing looks at it there either")
-        )
+        reason = "is switched off, so that nothing looks at it there either"
+        draft.left_out.append(Note(option, each.get(option), reason))
     _tell_differing(draft, given.trained, apart=(option, repeats))
     folders = [
         Folder(path, _repeats(draft, repeats, each.get(repeats)))
@@ -122,7 +143,6 @@ def put_datasets(draft: Draft, given: Given, *, with_prior: bool, link_into: Pat
 
 
 def _tell_differing(draft: Draft, datasets: Sequence[Options], apart: Sequence[str]) -> None:
-    """Say which options are not the same for all datasets."""
     for name in dict.fromkeys(key for each in datasets for key in each if key not in apart):
         values = [each.get(name) for each in datasets]
         matters = name in draft.table.translated or (draft.table.matters(name) or (True, ""))[0]
@@ -162,21 +182,6 @@ def put_buckets(draft: Draft, option: str, *, on: bool) -> None:
         draft.differ(option, f"{draft.table.label} has its own list of aspects; kohya's buckets stand in for it")
 
 
-def put_no_seed(draft: Draft, option: str) -> None:
-    """Say that the trainer draws a seed each time."""
-    draft.differ(option, f"{draft.table.label} draws another each time; ours is 0 unless it is given")
-
-
-def put_optimizer(draft: Draft) -> Kind:
-    """Decide the optimizer, its rates, and whether the text encoder is trained, by the table's `optimizer`."""
-    names = draft.table.more["optimizer"]
-    kind = optimizer.put_optimizer(draft, draft.take(names["name"]), names["name"], arguments=names["arguments"])
-    wanted = draft.take(names["text"])
-    trains = optimizer.put_rates(draft, kind.name, trains_text=wanted, has_own_rate=kind.has_own_rate)
-    draft.put("adapter.text_encoder", trains, names["text"])
-    return kind
-
-
 def _alone(draft: Draft, option: str, value: Any) -> Any:
     """An option as it stands in a dataset of its own."""
     return Draft(draft.table, {option: value}, problems=draft.problems).take(option)
@@ -193,3 +198,56 @@ def _repeats(draft: Draft, option: str, value: Any) -> int:
     if repeats != nearest:
         draft.leave(option, f"images are repeated a whole number of times: {nearest} is taken", repeats)
     return nearest
+
+
+def put_folders(
+    draft: Draft, folders: Sequence[Folder], *, option: str, repeats: str, link_into: Path | None
+) -> list[Link]:
+    """Decide `dataset.path` and, of a single folder, its repeats; returns the links that are needed in `link_into`.
+
+    That is for several folders that do not lie in one, or for words.
+    """
+    if len(folders) == 1 and not (link_into and folders[0].words):
+        draft.put("dataset.path", folders[0].path, option)
+        draft.put("dataset.repeats", folders[0].repeats, repeats)
+        return []
+    if len(folders) > 1 and (parent := _common_parent(folders)):
+        draft.put("dataset.path", parent, option)
+        return []
+    draft.put("dataset.path", str(link_into or TO_BE_GIVEN), option)
+    if link_into:
+        return _links(folders)
+    reason = "a recipe has one folder: --link FOLDER makes one with links that say the repeats, `10_zkw`"
+    draft.leave(option, reason, [folder.path for folder in folders])
+    return []
+
+
+def _common_parent(folders: Sequence[Folder]) -> str | None:
+    """The folder whose `10_name` folders are just these, their numbers being the repeats."""
+    places = [pure(folder.path) for folder in folders]
+    parent, names = places[0].parent, {place.name for place in places}
+    said = [re.match(r"(\d{1,9})_.", place.name) for place in places]
+    as_named = all(match and int(match[1]) == each.repeats for match, each in zip(said, folders, strict=True))
+    if not as_named or any(place.parent != parent for place in places) or len(names) < len(places):
+        return None
+    try:
+        others = {item.name for item in Path(parent).iterdir() if re.match(r"\d+_.", item.name)}
+    except (OSError, ValueError):  # on another machine
+        others = set()
+    return None if others - names else str(parent)
+
+
+def pure(path: str) -> PurePath:
+    """The path by the rules of the system that it was written on."""
+    return PureWindowsPath(path) if "\\" in path else PurePath(path)
+
+
+def _links(folders: Sequence[Folder]) -> list[Link]:
+    links: list[Link] = []
+    for folder in folders:
+        words = folder.words or re.sub(r"^\d+_", "", pure(folder.path).name)
+        name = f"{folder.repeats}_{words.replace('/', ' ')}"
+        same = sum(link.name.split(" (")[0] == name for link in links)
+        target = Path(os.path.expanduser(folder.path)).absolute()
+        links.append(Link(f"{name} ({same + 1})" if same else name, target))
+    return links

@@ -10,8 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lorasweep.config.importing.finish import Imported, Link
-from lorasweep.config.importing.write import imported_json, recipe_text
+from lorasweep.config.importing.finish import Imported, Link, imported_json, recipe_text
 from lorasweep.config.trainers import import_config
 from lorasweep.core import files
 from lorasweep.core.errors import ConfigError, Problem
@@ -20,7 +19,7 @@ from lorasweep.core.printable import readable
 from lorasweep.core.streams import can_show
 
 
-def run(options: argparse.Namespace) -> int:
+def run_import(options: argparse.Namespace) -> int:
     """Translate, write or print the recipe, say what is missing; returns the exit code."""
     link_into = options.link.absolute() if options.link else None
     imported = import_config(options.config, options.dataset, link_into=link_into)
@@ -50,11 +49,7 @@ def _command(options: argparse.Namespace) -> str:
 
 
 def _make_links(folder: Path, links: Sequence[Link]) -> None:
-    """Make a folder of links; one that is there already may only hold the same ones.
-
-    Raises:
-        ConfigError: something else is in the way, or a folder of images is missing; nothing was made.
-    """
+    """Make a folder of links; one that is there already may only hold the same ones, or ConfigError is raised first."""
     problems = [
         Problem(str(link.target), "no such folder of images") for link in links if not os.path.isdir(link.target)
     ]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lorasweep.cli.doctor import Check, State, fail, machine, machines, software
+from lorasweep import config
+from lorasweep.cli.doctor import Check, State, fail, machine, ok, software
+from lorasweep.core import registry
 from lorasweep.core.console import text_console
+from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.records import to_dict
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -33,11 +36,11 @@ CHECKS: tuple[Callable[[], Check], ...] = (
 )
 
 
-def run(options: argparse.Namespace) -> int:
+def run_doctor(options: argparse.Namespace) -> int:
     """Examine, show every check with its next step as it comes; 1 when something is broken."""
     console = text_console()
     checks = []
-    elsewhere = machines.look(options.overrides)
+    elsewhere = _ask_machines(options.overrides)
     for check in elsewhere or examine(with_cook=options.cook):
         checks.append(check)
         if not options.json:
@@ -72,3 +75,20 @@ def _show(check: Check, console: Console) -> None:
     if check.hint:
         row.add_row("", "", Text(f"→ {check.hint}", style="dim"))
     console.print(row)
+
+
+def _ask_machines(overrides: Sequence[str]) -> list[Check]:
+    """Ask each of them; none where workers live on this machine. Raises ConfigError where no launcher is given."""
+    if not overrides:
+        return []
+    other = [word for word in overrides if word.partition("=")[0].partition(".")[0] != "launcher"]
+    if other:
+        problems = [Problem(word, "says nothing about a launcher", "launcher=ssh launcher.KEY=VALUE") for word in other]
+        raise ConfigError(problems, subject="doctor")
+    launcher = config.compose_recipe(overrides).launcher
+    ask = getattr(registry.load("launcher", launcher.name), "look", None)
+    if ask is None:
+        return []
+    return [
+        fail(each.node, each.problem, each.hint) if each.problem else ok(each.node, each.told) for each in ask(launcher)
+    ]

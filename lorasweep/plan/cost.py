@@ -1,21 +1,35 @@
-"""What cooking takes, before anything runs: time, by the speed of the last run, and disk.
+"""What a recipe takes before anything runs: time, by the speeds that real runs measured on this machine, and disk.
 
-Takes plans and recipes, gives seconds, bytes and counts. Knows nothing about torch or about sweeps.
+Speeds are in one small file, `cache/speed.json`: base and kind of work -> how much of it one worker does in a second.
+
+    train      training pixels: one goes forward and backward through the UNet once
+    draw       denoised pixels: one goes forward once; pictures drawn in batches
+    draw_one   the same, for pictures drawn one at a time
+    judge      pictures, with all that is measured when they are judged
+
+Knows nothing about torch or about sweeps.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
-from lorasweep.core.records import BaseOptions, LauncherOptions, Plan, PlannedImage, Recipe
-from lorasweep.plan import sample_requests, throughput
-from lorasweep.plan.judged_files import has_files
+from lorasweep.core import files, paths
+from lorasweep.core.records import BaseOptions, LauncherOptions, Plan, PlannedImage, Recipe, SampleOptions, digest
+from lorasweep.plan import sample_requests
+from lorasweep.plan.lora_files import has_files
 from lorasweep.plan.trainable import trainable
 
+Work = Literal["train", "draw", "draw_one", "judge"]
+FORWARD_SHARE = 1 / 3  # of a training pixel's time: backward costs about two forwards
+LONG_ENOUGH_S = 0.2  # of drawing or judging, before its speed is worth remembering
 FP32_BYTES = 4
 # Of a checkpoint that can be continued, per trained number: itself, and what the optimizer notes beside it.
 # Adam and most others note two numbers, Lion one, Prodigy three to four, Adafactor hardly any.
@@ -24,6 +38,59 @@ PNG_BYTES_PER_PX = 1.8  # measured: pictures drawn by a model hardly compress
 RECORDS_BYTES, RUNG_RECORDS_BYTES = 30_000, 40_000  # recipe, plan, log and metrics; more with every rung
 # Of one CPU worker with one thread, a LoRA on the dollhouse at batch 4: forward, backward, AdamW.
 DEFAULT_PIXELS_PER_S = 12.0 * 64 * 64
+
+
+def training_pixels(plan: Plan) -> float:
+    """Training pixels of a whole training; an answer of the base as the target is one more forward."""
+    images = plan.trained_on()
+    once = sum(_work(image) * image.repeats for image in images)
+    seen = sum(plan.exposures.values()) + sum(plan.reg_exposures.values())
+    return seen * once / sum(image.repeats for image in images)
+
+
+def denoised_pixels(area_px: float, options: SampleOptions) -> float:
+    """Denoised pixels of pictures with so much area in all; guidance takes two forwards per step."""
+    return area_px * options.steps * (1 if options.guidance <= 1 else 2)
+
+
+@contextmanager
+def measured(base: BaseOptions, work: Work, amount: float) -> Iterator[None]:
+    """Remember how fast the block does so much work, unless it takes too short to tell."""
+    began = time.perf_counter()
+    yield
+    seconds = time.perf_counter() - began
+    if seconds >= LONG_ENOUGH_S:
+        remember(base, amount / seconds, work=work)
+
+
+def remember(base: BaseOptions, per_second: float, *, work: Work = "train") -> None:
+    """Keep a measurement; the last one wins, and losing one to another worker costs nothing."""
+    files.write_cache(_path(), _read() | {_key(base, work): round(per_second, 4)})
+
+
+def recall(base: BaseOptions, work: Work = "train") -> float | None:
+    """Work per second of one worker with this base, or None when nothing was measured yet."""
+    return _read().get(_key(base, work))
+
+
+def _read() -> dict[str, float]:
+    return {
+        key: value for key, value in files.read_object(_path()).items() if isinstance(value, int | float) and value > 0
+    }
+
+
+def _work(image: PlannedImage) -> float:
+    area_px = image.bucket.width_px * image.bucket.height_px
+    return area_px * (1 + FORWARD_SHARE if image.target == "base" else 1)
+
+
+def _key(base: BaseOptions, work: Work) -> str:
+    key = digest([base.name, base.path])[:16]
+    return key if work == "train" else f"{key}-{work}"
+
+
+def _path() -> Path:
+    return paths.cache() / "speed.json"
 
 
 def pictures(plan: Plan, recipe: Recipe) -> int:
@@ -45,11 +112,11 @@ def trial_seconds(plan: Plan, recipe: Recipe) -> float:
     the area of the images.
     """
     count = pictures(plan, recipe)
-    denoised = throughput.denoised_pixels(count * picture_px(recipe), recipe.sample)
-    judged_per_s = throughput.recall(recipe.base, "judge")
+    denoised = denoised_pixels(count * picture_px(recipe), recipe.sample)
+    judged_per_s = recall(recipe.base, "judge")
     judging_s = count / judged_per_s if judged_per_s else 0.0
     drawing_s = denoised / _drawing_speed(recipe.base, "draw")
-    training_s = 0.0 if has_files(recipe) else throughput.training_pixels(plan) / _training_speed(recipe.base)
+    training_s = 0.0 if has_files(recipe) else training_pixels(plan) / _training_speed(recipe.base)
     return training_s + drawing_s + judging_s
 
 
@@ -62,8 +129,7 @@ def class_images_seconds(planned: Iterable[tuple[Plan, Recipe]]) -> float:
         if image.drawing is not None and not Path(image.file).exists()
     }
     return sum(
-        throughput.denoised_pixels(image.width_px * image.height_px, recipe.sample)
-        / _drawing_speed(recipe.base, "draw_one")
+        denoised_pixels(image.width_px * image.height_px, recipe.sample) / _drawing_speed(recipe.base, "draw_one")
         for image, recipe in missing.values()
     )
 
@@ -83,15 +149,11 @@ def sweep_seconds(trials_s: Sequence[float], launcher: LauncherOptions, *, trial
 
 
 def _training_speed(base: BaseOptions) -> float:
-    return throughput.recall(base) or DEFAULT_PIXELS_PER_S
+    return recall(base) or DEFAULT_PIXELS_PER_S
 
 
-def _drawing_speed(base: BaseOptions, work: throughput.Work) -> float:
-    return (
-        throughput.recall(base, work)
-        or throughput.recall(base, "draw")
-        or _training_speed(base) / throughput.FORWARD_SHARE
-    )
+def _drawing_speed(base: BaseOptions, work: Work) -> float:
+    return recall(base, work) or recall(base, "draw") or _training_speed(base) / FORWARD_SHARE
 
 
 @dataclass(frozen=True)

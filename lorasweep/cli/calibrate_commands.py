@@ -12,7 +12,7 @@ from typing import Any
 
 import lorasweep
 from lorasweep import config, plan
-from lorasweep.cli import train_command
+from lorasweep.cli.cook_commands import print_warnings
 from lorasweep.components import bases
 from lorasweep.core import files, paths
 from lorasweep.core.errors import ConfigError, InputError, LorasweepError, Problem
@@ -30,7 +30,7 @@ from lorasweep.trial.judge.calibration import Calibration
 from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 
-def run(options: argparse.Namespace) -> int:
+def run_calibrate(options: argparse.Namespace) -> int:
     """Run or continue the controls, and write the calibration; returns the exit code."""
     if options.ratings:
         return _by_eye(options)
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     # A folder per recipe and options: another recipe for the same base is no change of the sweep before.
     name = f"calibrate-{calibration.key_of(holds_for)}-{digest([cooked, how])[:8]}"
     own = plan.make_plan(recipe)
-    train_command.print_warnings(own.warnings)
+    print_warnings(own.warnings)
     held_out = len(own.held_out_images())
     spec = sweep_of_controls(options.overrides, name=name, steps=own.steps, held_out=held_out, options=how)
     plans = {arm.name: plan.make_plan(arm.recipe) for arm in spec.arms}
@@ -64,10 +64,7 @@ def run(options: argparse.Namespace) -> int:
         holds_for=holds_for,
         made=_made(options, controls, nulls),
     )
-    path = options.out or calibration.own_path(holds_for)
-    made.write(path)
-    _print(made, path, as_json=options.json)
-    return 0
+    return _write(options, made)
 
 
 def _by_eye(options: argparse.Namespace) -> int:
@@ -90,7 +87,6 @@ def _by_eye(options: argparse.Namespace) -> int:
         raise InputError(Problem(options.ratings, message, "rate runs of one"), subject="calibrate --ratings")
     ((recipe, fingerprint),) = found.values()
     holds_for = calibration.conditions(recipe, fingerprint)
-    path = options.out or calibration.own_path(holds_for)
     require_replaceable(options.out, lambda file: bool(calibration.read(file)), option="--out")
     made = fit_labels(
         labels.harmless,
@@ -107,9 +103,7 @@ def _by_eye(options: argparse.Namespace) -> int:
             "lorasweep": lorasweep.__version__,
         },
     )
-    made.write(path)
-    _print(made, path, as_json=options.json)
-    return 0
+    return _write(options, made)
 
 
 def _nulls(
@@ -150,10 +144,12 @@ def _made(
     }
 
 
-def _print(made: Calibration, path: Path, *, as_json: bool) -> None:
-    if as_json:
+def _write(options: argparse.Namespace, made: Calibration) -> int:
+    path = options.out or calibration.own_path(made.holds_for)
+    made.write(path)
+    if options.json:
         print(json.dumps({"file": str(path), **files.read_json(path)}, indent=1))
-        return
+        return 0
     print(f"{'symptom':<16}{'harmless':>10}{'limit':>10}{'ruined':>15}")
     for symptom in SYMPTOMS:
         limit = made.limits.get(symptom.name)
@@ -164,3 +160,4 @@ def _print(made: Calibration, path: Path, *, as_json: bool) -> None:
             print(f"{symptom.name:<16}{limit.null:>10.3f}{limit.limit:>10.3f}{ruined:>15}")
     print(f"learned from F = {made.learned:.2f}; digest {made.digest}")
     print(f"calibration  {path}")
+    return 0

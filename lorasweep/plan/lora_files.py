@@ -1,4 +1,4 @@
-"""LoRA files in the place of training: which recipe has them, and in which order they were saved. No torch.
+"""LoRA files that are judged, in the order in which they were saved, or that training starts from. No torch.
 
     [my-000002.safetensors, my-000004.safetensors, my.safetensors]  ->  Ordered(steps=(2, 4, 6), unit="epochs")
 
@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Literal
 
 from lorasweep.components.adapters import file
+from lorasweep.components.adapters._start import KEY, Trained, place_start
 from lorasweep.core import files, registry
-from lorasweep.core.errors import Problem
+from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import Recipe
+from lorasweep.plan.trainable import layer_shapes
 
 Unit = Literal["steps", "epochs"]
 SUFFIX = ".safetensors"
@@ -57,8 +59,11 @@ def base_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
 
 
 def digests(recipe: Recipe) -> list[str]:
-    """Digest every judged file's bytes."""
-    return [files.file_digest(Path(path)) for path in recipe.adapter.options["paths"]] if has_files(recipe) else []
+    """Digest the bytes of every file that is judged, or of the one that training starts from."""
+    if has_files(recipe):
+        return [files.file_digest(Path(path)) for path in recipe.adapter.options["paths"]]
+    start = _start(recipe)
+    return [files.file_digest(start)] if start else []
 
 
 def problems(recipe: Recipe) -> Iterator[Problem]:
@@ -66,6 +71,8 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
 
     Whether they are of this base is not known from one checkpoint file: it is seen when they are loaded.
     """
+    if start := _start(recipe):
+        yield from _start_problems(recipe, start)
     if not has_files(recipe):
         return
     if not recipe.adapter.options["paths"]:
@@ -98,15 +105,11 @@ def notes(recipe: Recipe, trigger: str | None) -> Iterator[str]:
 
 
 def order(paths: Sequence[Path], *, steps: Sequence[int] | None = None) -> Ordered | Problem:
-    """Put files in the order in which they were saved.
-
-    Args:
-        paths: at least one; each of them readable.
-        steps: one for each path, where the person says it.
-    """
+    """Put files, each of them readable, in the order in which they were saved; `steps` where a person says them."""
     if steps is not None:
         if len(steps) != len(paths) or len(set(steps)) < len(steps):
-            message = f"must be one step for each of the {len(paths)} files, none twice, got {_listed(steps)}"
+            listed = ", ".join(map(str, steps)) or "none"
+            message = f"must be one step for each of the {len(paths)} files, none twice, got {listed}"
             return Problem("--steps", message)
         return _ordered(paths, steps, "steps")
     sources: tuple[tuple[Callable[[Path], int | None], Unit], ...] = (
@@ -147,5 +150,30 @@ def _named(path: Path, patterns: Sequence[str]) -> int | None:
     return None
 
 
-def _listed(steps: Sequence[int]) -> str:
-    return ", ".join(map(str, steps)) or "none"
+def _start_problems(recipe: Recipe, path: Path) -> list[Problem]:
+    """Find what keeps training from starting at a file; where the base's headers do not tell, loading does."""
+    if not path.is_file():
+        return [Problem(KEY, f"no such file: {path}", "a .safetensors, or null")]
+    shapes, own, name = base_shapes(recipe), layer_shapes(recipe), recipe.adapter.name
+    if not shapes or own is None:
+        return file.unreadable(path)
+    trained = {module: Trained(found, _scale(recipe, shapes[module])) for module, found in own.items()}
+    kind = name if name in ("loha", "lokr", "ia3") else "lora"
+    try:
+        place_start(path, shapes, kind=kind, trained=trained)
+    except InputError as error:
+        return error.problems
+    return file.broken(path)
+
+
+def _start(recipe: Recipe) -> Path | None:
+    """The file that training starts from (`adapter.init`)."""
+    path = recipe.adapter.options.get("init")
+    return None if path is None else Path(path).expanduser()
+
+
+def _scale(recipe: Recipe, shape: tuple[int, ...]) -> float:
+    """Alpha / r of what is beside a weight; (IA)^3 has none."""
+    options = recipe.adapter.options
+    kernel = "conv_" if "conv_dim" in options and len(shape) == 4 and shape[2:] != (1, 1) else ""
+    return float(options[f"{kernel}alpha"] / options[f"{kernel}dim"]) if "dim" in options else 1.0
