@@ -55,7 +55,8 @@ def problems(recipe: Recipe) -> Iterator[Problem]:
     if memory.storage == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         hint = "pip install 'lorasweep[cuda]' (it runs on CPUs too), or override: memory.storage=int8"
         yield Problem("memory.storage", "nf4 needs bitsandbytes, which is not installed", hint)
-    if recipe.adapter.options.get("text_encoder") and len(registry.load("base", recipe.base.name).PARTS) < 2:
+    trains_text = recipe.adapter.options.get("text_encoder") and getattr(adapter, "TRAINS", True)
+    if trains_text and len(registry.load("base", recipe.base.name).PARTS) < 2:
         message = f"must be false: no adapter sits on the language model that {recipe.base.name} reads captions with"
         yield Problem("adapter.text_encoder", message, "override: adapter.text_encoder=false")
     if memory.offload_text_encoders and recipe.adapter.options.get("text_encoder"):
