@@ -269,7 +269,7 @@ def test_a_checkpoint_of_stable_diffusion_1_needs_nothing_beside_it(tmp_path: Pa
         ({**CONV_IN, **SD1_TEXT}, "without a VAE"),
         ({**CONV_IN, **VAE, "alphas_cumprod": [1000]}, "without a text encoder"),
         ({"model.0.weight": [64, 3, 3, 3]}, "an upscaler"),
-            ({"weight": [64, 3, 3, 3]}, "nothing that is known"),
+        ({"weight": [64, 3, 3, 3]}, "nothing that is known"),
     ],
 )
 def test_other_checkpoints_are_told_what_they_are(tmp_path: Path, shapes: dict[str, list[int]], message: str) -> None:
