@@ -87,3 +87,23 @@ def both_losses(base: Any, prompts: list[str], frames: Any, weight: Any, example
     answer = example(base, (1.0 - sigmas) * model_input + sigmas * drawn, sigmas)
     theirs = ((answer - (drawn - model_input)) ** 2).reshape(2, -1).mean(1).mean()
     return [(each.item(), *torch.autograd.grad(each, weight)) for each in (ours, theirs)]
+
+
+def flux_example(
+    base: Any, noisy: Any, sigmas: Any, prompts: list[str], *, tokens: int, size: tuple[int, int], guidance: Any = None
+) -> Any:
+    """What FLUX.1's example script makes of noise: prompts of at most so many tokens, (width, height) in pixels."""
+    width, height = size
+    pipeline = pipeline_of(base, "euler")
+    embeds, pooled, text_ids = pipeline.encode_prompt(prompts, prompts, max_sequence_length=tokens)
+    packed = base.denoiser(
+        hidden_states=pipeline._pack_latents(noisy, *noisy.shape),
+        timestep=(sigmas.flatten() * 1000) / 1000,
+        guidance=guidance,
+        pooled_projections=pooled,
+        encoder_hidden_states=embeds,
+        txt_ids=text_ids,
+        img_ids=pipeline._prepare_latent_image_ids(2, height // 8, width // 8, "cpu", noisy.dtype),
+        return_dict=False,
+    )[0]
+    return pipeline._unpack_latents(packed, height, width, pipeline.vae_scale_factor)

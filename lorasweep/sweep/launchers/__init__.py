@@ -3,13 +3,13 @@
     loop.py  <->  Launcher  ->  Member, one per trial at a time  ->  the process that trains
 
 The keyword-only arguments of `build` are the launcher's own knobs in `conf/launcher/`; what every launcher has is in
-`LauncherOptions`. A module whose workers train several trials at a time has also
-
-    packing(launcher: LauncherOptions, recipes, *, jobs: int, **knobs) -> (how many, why)     for `plan`
-
-one whose workers' devices are known beforehand
+`LauncherOptions`. A module whose workers' devices are known beforehand has also
 
     room(launcher: LauncherOptions, recipes, *, jobs: int) -> Room | None                     for `plan`
+
+one whose workers train several trials at a time
+
+    packing(launcher: LauncherOptions, recipes, *, room: Room | None, **knobs) -> (how many, why)     for `plan`
 
 and one whose workers are on other machines
 

@@ -332,11 +332,8 @@ def room_of(supply: Supply) -> Room | None:
     """What each worker has of a device's memory, of the smallest GPU's; None where GPUs do not tell."""
     if not supply.gpus:
         return Room(gib=machine.total_bytes() / GIB / supply.sharers, workers=supply.sharers, on_gpu=False)
-    if shutil.which("nvidia-smi") is None:
-        return None
-    asked = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
-    listing = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
-    rows = re.findall(r"^(\d+), (\S+), (\d+)$", listing.stdout, re.MULTILINE)
+    listing = _nvidia_smi("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
+    rows = re.findall(r"^(\d+), (\S+), (\d+)$", listing, re.MULTILINE)
     found = [float(mib) for index, uuid, mib in rows if {index, uuid} & set(supply.gpus)]
     return Room(gib=min(found) / 1024 / supply.sharers, workers=supply.sharers, on_gpu=True) if found else None
 
@@ -350,11 +347,15 @@ def gpu_models() -> dict[str, str]:
 
 def _nvidia_gpus() -> dict[str, tuple[str, str]]:
     """Index -> model and UUID, as the driver's tool lists them."""
-    if shutil.which("nvidia-smi") is None:
-        return {}
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
-    lines = re.findall(r"^GPU (\d+): (.+) \(UUID: (\S+)\)", listing.stdout, re.MULTILINE)
+    lines = re.findall(r"^GPU (\d+): (.+) \(UUID: (\S+)\)", _nvidia_smi("-L"), re.MULTILINE)
     return {index: (model, uuid) for index, model, uuid in lines}
+
+
+def _nvidia_smi(*words: str) -> str:
+    """What the driver's tool says; nothing where there is none."""
+    if shutil.which("nvidia-smi") is None:
+        return ""
+    return subprocess.run(["nvidia-smi", *words], capture_output=True, text=True, timeout=20, check=False).stdout
 
 
 def cpu_cores() -> int:

@@ -181,9 +181,9 @@ def test_what_acts_by_more_than_a_product_shares_with_nobody() -> None:
 
 
 def test_the_pool_shares_out_no_more_places_than_there_are_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    count, why = local.packing(LauncherOptions(), [recipe()], jobs=8)
+    count, why = local.packing(LauncherOptions(), [recipe()], room=local.room(LauncherOptions(), [recipe()], jobs=8))
     assert (count, why) == (4, "on a CPU batches of 1 cost less in one forward")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr("shutil.which", lambda name: None)  # so that nothing tells how large it is
     on_gpu = dataclasses.replace(recipe(), train=dataclasses.replace(recipe().train, device="auto"))
-    assert local.packing(LauncherOptions(), [on_gpu], jobs=8)[0] == 1
+    assert local.packing(LauncherOptions(), [on_gpu], room=local.room(LauncherOptions(), [on_gpu], jobs=8))[0] == 1

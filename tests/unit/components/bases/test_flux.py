@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from oracle import both_losses, pipeline_of
+from oracle import both_losses, flux_example, pipeline_of
 from tiny_flux import TOKENS, make_tiny_flux
 
 from lorasweep import config
@@ -103,22 +104,7 @@ def test_pictures_come_back_from_their_latents_as_in_the_pipeline(base: Any) -> 
 def test_loss_and_gradient_are_those_of_diffusers_example(tiny_flux: Path) -> None:
     """Source: huggingface/diffusers, examples/dreambooth/train_dreambooth_lora_flux.py, weighting_scheme none."""
     base = load(tiny_flux)
-
-    def example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
-        pipeline = pipeline_of(base, "euler")
-        embeds, pooled, text_ids = pipeline.encode_prompt(PROMPTS, PROMPTS, max_sequence_length=TOKENS)
-        packed = base.denoiser(
-            hidden_states=pipeline._pack_latents(noisy, *noisy.shape),
-            timestep=(sigmas.flatten() * 1000) / 1000,
-            pooled_projections=pooled,
-            encoder_hidden_states=embeds,
-            txt_ids=text_ids,
-            img_ids=pipeline._prepare_latent_image_ids(2, HEIGHT // 8, WIDTH // 8, "cpu", torch.float32),
-            return_dict=False,
-        )[0]
-        answer: torch.Tensor = pipeline._unpack_latents(packed, HEIGHT, WIDTH, pipeline.vae_scale_factor)
-        return answer
-
+    example = functools.partial(flux_example, prompts=PROMPTS, tokens=TOKENS, size=(WIDTH, HEIGHT))
     weight = base.denoiser.transformer_blocks[0].attn.to_q.weight
     (found, ours), (wanted, theirs) = both_losses(base, PROMPTS, FRAMES, weight, example)
     assert found == pytest.approx(wanted, rel=1e-6)

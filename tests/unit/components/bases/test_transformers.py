@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from oracle import both_losses, pipeline_of
+from oracle import both_losses, flux_example, pipeline_of
 from peft.tuners.tuners_utils import BaseTunerLayer
 from tiny_flow import PIPELINES
 
@@ -161,20 +161,9 @@ def _klein_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torc
 
 
 def _flux_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
-    """With --guidance_scale=1, as other trainers have it; its own is 3.5."""
-    pipeline = pipeline_of(base, "euler")
-    embeds, pooled, text_ids = pipeline.encode_prompt([*PROMPTS], None, max_sequence_length=512)
-    answer = base.denoiser(
-        hidden_states=pipeline._pack_latents(noisy, *noisy.shape),
-        timestep=sigmas.flatten() * 1000 / 1000,
-        guidance=torch.tensor([1.0]).expand(2),
-        pooled_projections=pooled,
-        encoder_hidden_states=embeds,
-        txt_ids=text_ids,
-        img_ids=pipeline._prepare_latent_image_ids(2, HEIGHT // 8, WIDTH // 8, "cpu", torch.float32),
-        return_dict=False,
-    )[0]
-    return pipeline._unpack_latents(answer, HEIGHT, WIDTH, pipeline.vae_scale_factor)
+    size, guidance = (WIDTH, HEIGHT), torch.tensor([1.0]).expand(2)
+    found: torch.Tensor = flux_example(base, noisy, sigmas, [*PROMPTS], tokens=512, size=size, guidance=guidance)
+    return found
 
 
 def _qwen_example(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
