@@ -12,9 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasweep.components.bases import _families
+from lorasweep.components.bases import _families, _files
 from lorasweep.core import registry
-from lorasweep.core.files import read_object
 from lorasweep.core.records import ComputeOptions, Recipe
 from lorasweep.core.safetensors_header import read_header
 
@@ -24,11 +23,8 @@ if TYPE_CHECKING:
 
 def detect(path: Path) -> str | None:
     """Name the family of the base at a path, from its index or its header; None when it is none of ours."""
-    if path.is_dir():
-        said = ((f, read_object(path / f.index).get("_class_name")) for f in _families.FAMILIES)
-        return next((family.name for family, pipeline in said if family.pipeline == pipeline), None)
     try:
-        family = _families.family_of(read_header(path))
+        family = _files.family_of_folder(path) if path.is_dir() else _families.family_of(read_header(path))
     except ValueError:
         return None
     return family.name if family else None

@@ -13,7 +13,7 @@ from typing import Any
 
 from lorasweep.components.bases import _families, _files
 from lorasweep.components.bases._checkpoint_names import Wanted, expected
-from lorasweep.components.bases._families import FAMILIES, Family
+from lorasweep.components.bases._families import Family
 from lorasweep.core import finite, registry
 from lorasweep.core.files import file_digest, find_object, read_object
 from lorasweep.core.printable import some
@@ -120,11 +120,12 @@ def _of_path(message: str, hint: str = "") -> Finding:
 
 def _folder_problems(folder: Path, family: Family, *, weights: bool) -> list[Finding]:
     index = find_object(folder / family.index)
-    kinds = ((f, read_object(folder / f.index).get("_class_name")) for f in FAMILIES)
-    other = next((f"override: base={f.name}" for f, kind in kinds if kind == f.pipeline), "")
-    if index is None:
-        return [_of_path(f"must hold a readable {family.index}, got {folder}", other or _meant(folder, family))]
-    if (kind := index.get("_class_name")) != family.pipeline:
+    kind = None if index is None else index.get("_class_name")
+    if kind != family.pipeline:
+        owner = _files.family_of_folder(folder)
+        other = f"override: base={owner.name}" if owner else ""
+        if index is None:
+            return [_of_path(f"must hold a readable {family.index}, got {folder}", other or _meant(folder, family))]
         return [_of_path(f"must hold a {family.pipeline} ({family.title}), got {kind}", other)]
     found = [finding for part in family.classes for finding in _part_problems(folder / part, family, weights=weights)]
     found += [finding for part in family.tokenizers for finding in _tokenizer_problems(folder / part)]

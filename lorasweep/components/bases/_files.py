@@ -23,6 +23,12 @@ _SIZES = (  # what configs of parts say of the shapes of their weights
 )
 
 
+def family_of_folder(folder: Path) -> Family | None:
+    """The family whose pipeline a folder's index names; None when it is none of ours."""
+    said = ((family, files.read_object(folder / family.index).get("_class_name")) for family in FAMILIES)
+    return next((family for family, pipeline in said if family.pipeline == pipeline), None)
+
+
 def config_folder(path: Path, family: Family) -> Path:
     """Where a base's configs and tokenizers are: itself, or of `some.safetensors` `some/` beside it, else ours."""
     if path.is_dir():
