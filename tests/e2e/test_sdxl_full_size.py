@@ -50,7 +50,7 @@ def test_two_steps_at_1024_px_take_less_than_20_gb() -> None:
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
     unet.train()
     gc.collect()
-    # What is let go goes back to the machine: else glibc holds 3 GiB of it, and the process is larger than what it needs.
+    # What is let go goes back to the machine: glibc as it comes holds 3 GiB of it.
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     told = {
