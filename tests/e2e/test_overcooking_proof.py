@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.overcooking import cooking, grid, table
-from benchmarks.overcooking.pictures import Counts
+from benchmarks.overcooking.witness import Counts
 from lorasweep.core import files
 from lorasweep.core.records import to_dict
 
