@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 
 from lorasweep.components.bases._families import SDXL
@@ -23,4 +22,4 @@ def _clip_skip_problems(options: BaseOptions) -> Iterator[tuple[str, str, str]]:
         yield ("clip_skip", f"must be left out: {reason}, got {options.clip_skip}", "leave base.clip_skip out")
 
 
-__getattr__ = functools.partial(getattr, _StableDiffusionXL(SDXL))
+__getattr__ = _StableDiffusionXL(SDXL).__getattribute__
