@@ -237,18 +237,12 @@ def build_file(base: Base, file: Path) -> FileAdapter:
         keys |= {f"{path}.factors.{factor}": key for factor, key in own.items()}
         factors = {factor: module.rows_of(factor, tensors[key]).to(base.device) for factor, key in own.items()}
         held = base.parts[part].get_submodule(inner)
-        base.parts[part].set_submodule(inner, FileLayer(held, name, module.kind, _scale(module, tensors), factors))
+        scale = module.scale(lambda key: tensors[key].item())
+        base.parts[part].set_submodule(inner, FileLayer(held, name, module.kind, scale, factors))
     parts = {path.split(".", 1)[0] for path in placed}
     adapter = FileAdapter(name, {}, {part: model for part, model in base.parts.items() if part in parts})
     adapter.file, adapter.keys = file, keys
     return adapter
-
-
-def _scale(module: FileModule, tensors: Factors) -> float:
-    """Alpha / r; loaders take a product of two whole matrices as it is."""
-    if module.rank is None or "alpha" not in module.keys:
-        return module.told_scale
-    return tensors[module.keys["alpha"]].item() / module.rank
 
 
 def _check_values(file: Path, placed: Mapping[str, FileModule], tensors: Factors, plain: Mapping[str, Any]) -> None:
