@@ -193,8 +193,8 @@ class FileAdapter(PeftAdapter):
     @contextlib.contextmanager
     def merged(self, weight: float) -> Iterator[None]:
         """As for the others, biases too."""
-        layers = list(self.layers.values())
-        found = [(layer.get_base_layer(), layer.added(self.name)[1]) for layer in layers if _has_bias(layer, self.name)]
+        biased = [layer for layer in self.layers.values() if {"diff_b", "up_bias"} & layer.factors[self.name].keys()]
+        found = [(layer.get_base_layer(), layer.added(self.name)[1]) for layer in biased]
         kept = [module.bias.data for module, _ in found]
         try:
             for (module, bias), own in zip(found, kept, strict=True):
@@ -212,10 +212,6 @@ class FileAdapter(PeftAdapter):
     def save(self, path: Path) -> None:
         """Copy the file."""
         shutil.copyfile(self.file, path)
-
-
-def _has_bias(layer: Any, name: str) -> bool:
-    return not layer.factors[name].keys().isdisjoint(("diff_b", "up_bias"))
 
 
 def build_file(base: Base, file: Path) -> FileAdapter:

@@ -267,10 +267,5 @@ def _scales(alpha_bar: float) -> tuple[float, float]:
     return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
 
 
-def _scaled_linear() -> torch.Tensor:
-    """alpha^2 by timestep of Stable Diffusion 1.x and XL, against which other paths are measured."""
-    betas_T = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    return (1 - betas_T).cumprod(0)
-
-
-_STABLE_DIFFUSION = _scaled_linear()
+# alpha^2 by timestep of Stable Diffusion 1.x and XL, against which other paths are measured.
+_STABLE_DIFFUSION = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).cumprod(0)

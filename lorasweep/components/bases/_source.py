@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from lorasweep.components.bases import _checks, _files, _footprint, _tokens
 from lorasweep.components.bases._families import UNET
-from lorasweep.components.bases._noise import noise_schedule
 from lorasweep.core import registry
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.files import file_digest, read_object
@@ -96,7 +95,7 @@ class Source:
         Raises:
             ConfigError: `problems` found some.
         """
-        return self._noise(self._checked(options), options)
+        return _files.noise_schedule(self._checked(options), self.family, options)
 
     def fingerprint(
         self, options: BaseOptions, memory: MemoryOptions = _ALL_ROOM, *, sibling: str | None = None
@@ -159,7 +158,7 @@ class Source:
             library.utils.logging.disable_progress_bar()  # the terminal belongs to the caller
             library.utils.logging.set_verbosity_error()
         dtype = _loaded.DTYPES[precision]
-        noised = self._noise(path, options)
+        noised = _files.noise_schedule(path, self.family, options)
         try:
             parts = self._checkpoint_parts(path, dtype) if path.is_file() else self._folder_parts(path, dtype, options)
         except _UNLOADABLE as error:
@@ -256,14 +255,9 @@ class Source:
                 message = f"must have weights that are numbers in {precision}, got a {part} with {some(broken)}"
                 raise _error(options, [("path", message, "override: train.precision=fp32 or bf16")])
 
-    def _noise(self, path: Path, options: BaseOptions) -> NoiseSchedule:
-        configs = _files.config_folder(path, self.family)
-        shipped = configs == self.family.shipped
-        return noise_schedule(path, configs, options, shipped=shipped, default=self.family.predicts[0])
-
     def _fingerprint(self, path: Path, options: BaseOptions, memory: MemoryOptions, sibling: str | None = None) -> str:
         """The files' digest; other noise than the scheduler config's, weights or storage make it another base."""
-        found, noised = _files.digest_of(path, self.family), self._noise(path, options)
+        found, noised = _files.digest_of(path, self.family), _files.noise_schedule(path, self.family, options)
         if options.weights:
             found = digest([found, file_digest(Path(options.weights).expanduser())])
         if options.adapter:

@@ -24,10 +24,9 @@ def num_pictures(recipe: Recipe, plan: Plan, tiers: Iterable[PromptTier]) -> int
     return sum(len(plan.prompts.get(tier, ())) * len(options.seeds_of(tier, options.seeds)) for tier in tiers)
 
 
-def suffixes(recipe: Recipe, weights: Iterable[float]) -> list[str]:
-    """List the endings of a number's name at the judged weight (none) and at others (`_w1`)."""
-    judged = recipe.sample.weight
-    return ["" if weight == judged else f"_w{weight:g}" for weight in dict.fromkeys((judged, *weights))]
+def by_suffix(judged: float, others: Iterable[float]) -> dict[str, float]:
+    """Map the endings of a number's name to weights: none at the judged one, `_w1`, say, at others."""
+    return {"": judged} | {f"_w{weight:g}": weight for weight in others if weight != judged}
 
 
 def is_plain_class(recipe: Recipe, plan: Plan) -> bool:

@@ -106,9 +106,9 @@ def by(
         return Measurement(missing={f"{NAME}/score": str(reason)})
     if len(pictures) < resemblance.FEWEST:
         return Measurement(missing={f"{NAME}/score": "needs two pictures"})
-    likeness = scale.likeness(pictures)
-    details = {f"{NAME}/{key}": value for key, value in likeness.details.items()}
-    return Measurement(values={f"{NAME}/score": min(1.0, max(0.0, likeness.value))} | details)
+    likeness, details = scale.likeness(pictures)
+    values = {f"{NAME}/{key}": value for key, value in details.items()}
+    return Measurement(values={f"{NAME}/score": min(1.0, max(0.0, likeness))} | values)
 
 
 def _by_reader(
