@@ -49,8 +49,7 @@ COPYING = "copying-"  # how those of runs are named that are meant to copy
 
 def settings(home: Path) -> dict[str, Any]:
     """What `run` was told; a home of before 2026-11-29 says less."""
-    told: dict[str, Any] = to_dict(grid.Setting()) | files.read_json(home / SETTINGS)
-    return told
+    return to_dict(grid.Setting()) | files.read_json(home / SETTINGS)
 
 
 @lru_cache

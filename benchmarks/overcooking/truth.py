@@ -160,8 +160,7 @@ def nearness(pictures_NHWC: np.ndarray, training_THWC: np.ndarray, replicas_FTHW
     """
     own_N = pixel_distances(pictures_NHWC, training_THWC).min(axis=1)
     theirs_FN = np.stack([pixel_distances(pictures_NHWC, one_THWC).min(axis=1) for one_THWC in replicas_FTHWC])
-    found: np.ndarray = own_N / theirs_FN.min(axis=0)
-    return found
+    return own_N / theirs_FN.min(axis=0)
 
 
 def variety(shown: Sequence[Sequence[str]]) -> float:

@@ -165,8 +165,7 @@ class Witness:
         path = self._home / "base" / f"{key[:16]}.json"
         if not path.exists():
             files.write_json(path, {"groups": self._groups(asked, self._draw(asked, adapter, weight=0.0))})
-        answer: dict[str, Any] = files.read_json(path)
-        return answer
+        return files.read_json(path)
 
     def _draw(
         self, questions: Sequence[Question], adapter: Adapter | None, weight: float | None = None
@@ -215,8 +214,7 @@ class Witness:
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    pixels: np.ndarray = np.asarray(image, dtype=np.float32) / 255.0
-    return pixels
+    return np.asarray(image, dtype=np.float32) / 255.0
 
 
 def _spec_of(image: PlannedImage) -> Spec:

@@ -187,8 +187,7 @@ class FileAdapter(PeftAdapter):
 
     def delta(self, layer: Any) -> torch.Tensor:
         """What one layer's base weight gains at weight 1."""
-        gained: torch.Tensor = layer.added(self.name)[0]
-        return gained
+        return layer.added(self.name)[0]
 
     @contextlib.contextmanager
     def merged(self, weight: float) -> Iterator[None]:

@@ -142,14 +142,13 @@ class StableDiffusion3Base(TransformerBase):
         return {"embeds": torch.cat([wide_BLD, t5_BLD], dim=1), "pooled": pooled_BP}
 
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
-        answer_BCHW: torch.Tensor = self.denoiser(
+        return self.denoiser(
             hidden_states=noisy_BCHW,
             timestep=level_B * 1000,
             encoder_hidden_states=text["embeds"],
             pooled_projections=text["pooled"],
             return_dict=False,
         )[0]
-        return answer_BCHW
 
 
 class ZImageBase(LanguageModelBase):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from lorasweep.components.metrics import _similarity as similarity
-from lorasweep.components.metrics._offers import not_here
+from lorasweep.components.metrics._offers import by_ending, not_here
 from lorasweep.core.judging import EncoderName, Gallery
 from lorasweep.core.protocols import Encoder, JudgeContext
 from lorasweep.core.records import Measurement
@@ -38,11 +38,11 @@ DETAILS = {  # of a likeness, by the kind of encoder
 
 def ask_encoders(ask: Callable[[str], Measurement], encoder: str, also: Sequence[str]) -> Measurement:
     """Ask the encoder that counts, and others under names ending in theirs."""
-    found = ask(encoder)
-    for other in also:
-        answer = ask(other)
-        found.values.update({f"{name}_{other}": value for name, value in answer.values.items()})
-        found.missing.update({f"{name}_{other}": why for name, why in answer.missing.items()})
+    found = Measurement()
+    for ending, each in by_ending(encoder, also).items():
+        answer = ask(each)
+        found.values.update({f"{name}{ending}": value for name, value in answer.values.items()})
+        found.missing.update({f"{name}{ending}": why for name, why in answer.missing.items()})
     return found
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lorasweep.components.metrics import _reader_scores as reader_scores
 from lorasweep.components.metrics import _resemblance as resemblance
-from lorasweep.components.metrics._offers import Tiers, first_configured, is_here, not_here, num_pictures
+from lorasweep.components.metrics._offers import Tiers, by_ending, first_configured, is_here, not_here, num_pictures
 from lorasweep.core.protocols import JudgeContext
 from lorasweep.core.records import Measurement, Plan, Recipe
 
@@ -66,7 +66,7 @@ def names(recipe: Recipe, plan: Plan) -> dict[str, str]:
     tiers = knobs["tiers"]
     few = "" if num_pictures(recipe, plan, tiers) else f"no pictures of {' or '.join(tiers)} prompts"
     found: dict[str, str] = {}
-    for encoder, ending in ((knobs["encoder"], ""), *((also, f"_{also}") for also in knobs["also"])):
+    for ending, encoder in by_ending(knobs["encoder"], knobs["also"]).items():
         details, why = _details(recipe, encoder)
         found |= {f"{NAME}/{name}{ending}": few or why for name in ("score", *details)}
     return found
