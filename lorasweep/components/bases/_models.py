@@ -58,7 +58,7 @@ class FluxBase(TransformerBase):
         return {**super().reproduction(sampler, steps), "guidance": guidance}
 
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
-        places_P3 = self._places(noisy_BCHW.shape[-2:], before=1, after=0)
+        places_P3 = self._places(noisy_BCHW.shape[-2:])
         level_B = level_B.to(self.dtype)
         guidance_B = text.get("guidance", torch.ones_like(level_B)) if self.embeds_guidance else None
         return self._ask(
@@ -91,7 +91,7 @@ class ChromaBase(TransformerBase):
         return {"embeds": embeds_LD, "mask": torch.ones_like(mask_1L[0], dtype=torch.bool)}
 
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
-        places_P3 = self._places(noisy_BCHW.shape[-2:], before=1, after=0)
+        places_P3 = self._places(noisy_BCHW.shape[-2:])
         mask = None
         if not text["mask"].all():
             mask_BL = torch.where(text["mask"], _WORD, _PADDING).to(self.dtype)
@@ -188,7 +188,7 @@ class Flux2KleinBase(LanguageModelBase):
         return torch.cat([layers_1LD[place] for place in self.layers], dim=-1)
 
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
-        places_P4 = self._places(noisy_BCHW.shape[-2:], before=1, after=1)
+        places_P4 = self._places(noisy_BCHW.shape[-2:], after=1)
         order_L = torch.arange(text["embeds"].shape[1], device=self.device, dtype=self.dtype)
         return self._ask(
             noisy_BCHW,
@@ -331,7 +331,7 @@ class Krea2Base(QwenVae, LanguageModelBase):
         return torch.stack([layers_1LD[place] for place in self.layers], dim=2)
 
     def _velocity(self, noisy_BCHW: torch.Tensor, level_B: torch.Tensor, text: Text) -> torch.Tensor:
-        places_P3 = self._places(noisy_BCHW.shape[-2:], before=1, after=0).float()
+        places_P3 = self._places(noisy_BCHW.shape[-2:]).float()
         return self._ask(
             noisy_BCHW,
             level_B,

@@ -128,10 +128,10 @@ class TransformerBase(LoadedBase):
         sides = [side // self.patch for side in size]
         return functional.pixel_shuffle(tokens_BPF.transpose(1, 2).unflatten(2, sides), self.patch)
 
-    def _places(self, size: torch.Size, *, before: int, after: int) -> torch.Tensor:
-        """Row and column of each image token of latents of (H, W), among so many zeros; (P, before + 2 + after)."""
+    def _places(self, size: torch.Size, *, after: int = 0) -> torch.Tensor:
+        """Row and column of each image token of latents of (H, W), behind a zero, before so many; (P, 3 + after)."""
         sides = (torch.arange(side // self.patch, dtype=self.dtype, device=self.device) for side in size)
-        return functional.pad(torch.cartesian_prod(*sides), (before, after))
+        return functional.pad(torch.cartesian_prod(*sides), (1, after))
 
 
 class LanguageModelBase(TransformerBase):
