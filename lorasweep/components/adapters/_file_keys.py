@@ -112,11 +112,6 @@ class FileModule:
         return alpha_of(self.keys["alpha"]) / self.rank
 
     @property
-    def has_weight(self) -> bool:
-        """Whether it changes the weight, rather than the bias alone."""
-        return self.kind != "full" or "diff" in self.keys
-
-    @property
     def output(self) -> tuple[int, int] | None:
         """Outputs, and all numbers, of the weight that it was made for; None when its own factors disagree."""
         try:

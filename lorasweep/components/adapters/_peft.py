@@ -241,8 +241,12 @@ class PeftAdapter:
         return placed
 
     def _trained(self) -> dict[str, Trained]:
+        def shape(key: str, tensor: torch.nn.Parameter) -> tuple[int, ...]:
+            # Of a convolution, PEFT has DoRA's magnitudes with four axes.
+            return (tensor.numel(),) if key.endswith(".lora_magnitude_vector.weight") else tuple(tensor.shape)
+
         return {
-            path: Trained([_own_shape(key, each) for key, each in own.items()], self.trained_scale(path))
+            path: Trained([shape(key, each) for key, each in own.items()], self.trained_scale(path))
             for path, own in self.by_module().items()
         }
 
@@ -263,12 +267,6 @@ class PeftAdapter:
                     model.set_submodule(path, layer.base_layer)
             _forget(model, self.name)
         self.layers = {}
-
-
-def _own_shape(key: str, parameter: torch.nn.Parameter) -> tuple[int, ...]:
-    """Of a convolution, PEFT has DoRA's magnitudes with four axes."""
-    is_vector = key.endswith(".lora_magnitude_vector.weight")
-    return (parameter.numel(),) if is_vector else tuple(parameter.shape)
 
 
 def configs_by_part(

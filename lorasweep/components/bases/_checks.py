@@ -342,7 +342,8 @@ def _checkpoint_problems(checkpoint: Path, family: Family) -> list[Finding]:
     if other := _families.name_other(tensors, family):
         what, hint = other
         return [_of_path(f"must be a whole {family.title}, got {name}, which is {what}", hint)]
-    found = [_missing(part, name, family) for part in _families.missing_parts(tensors, family)]
+    missing = [part for part, starts in family.held.items() if not any(key.startswith(starts) for key in tensors)]
+    found = [_missing(part, name, family) for part in missing]
     configs = _files.config_folder(checkpoint, family)
     is_second = any(key.startswith("cond_stage_model.model.") for key in tensors)
     if configs == family.shipped and is_second:  # Stable Diffusion 2.x: two kinds that files do not tell apart

@@ -401,8 +401,3 @@ def name_alone(tensors: Mapping[str, Tensor], family: Family) -> str | None:
     if owner is None:
         return "nothing that is known"
     return None if owner.name == family.name else f"of {owner.title}"
-
-
-def missing_parts(tensors: Mapping[str, Tensor], family: Family) -> list[str]:
-    """Name the parts of which a checkpoint holds nothing."""
-    return [part for part, starts in family.held.items() if not any(name.startswith(starts) for name in tensors)]
