@@ -65,17 +65,14 @@ _FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 
 @dataclass(frozen=True)
 class FileModule:
-    """What a file has for one module.
-
-    Attributes:
-        rows: the first output that is meant, and how many, going on at the start after the last; None: all of them.
-    """
+    """What a file has for one module."""
 
     name: str  # as the file has it
     kind: str  # lora, loha, lokr, glora, oft, ia3 or full
     keys: Mapping[str, str]  # of the file, by factor
     shapes: Mapping[str, Shape] = field(repr=False)  # by factor
     told_scale: float  # of the product, alpha / r, where alpha is no tensor of the file
+    # The first output that is meant, and how many, going on at the start after the last; None: all of them.
     rows: tuple[int, int] | None = None
 
     def can_be_cut(self, outputs: int) -> bool:
