@@ -16,7 +16,7 @@ COUNTS = Counts(trained=2, recombined=2, stranger=2, open=2, plain=2, replicas=1
 
 
 @pytest.mark.slow
-def test_a_run_and_the_planted_controls_are_judged_and_witnessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_and_the_controls_are_judged_and_witnessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORASWEEP_HOME", str(tmp_path))
     setting = grid.Setting(steps=2, rungs=1)
     files.write_json(tmp_path / table.SETTINGS, to_dict(setting))

@@ -6,7 +6,6 @@ is told at once, each as (key of the options, rule and value, next step).
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -127,9 +126,10 @@ def _folder_problems(folder: Path, family: Family, *, weights: bool) -> list[Fin
     found = found or list(_misfits(folder, family))
     if found or not weights:
         return found
-    files = [(part, file) for part in family.classes for file in _weight_files(folder / part)]
-    broken = (_broken(file, f"{part}/{file.name}", ("",)) for part, file in files)
-    return list(_flawed_parts(folder, family)) or list(itertools.chain.from_iterable(broken))
+    files = ((part, file) for part in family.classes for file in _weight_files(folder / part))
+    return list(_flawed_parts(folder, family)) or [
+        finding for part, file in files for finding in _broken(file, f"{part}/{file.name}", ("",))
+    ]
 
 
 def is_distilled(path: Path, family: Family) -> bool:

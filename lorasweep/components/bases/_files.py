@@ -154,9 +154,8 @@ def noise_schedule(path: Path, family: Family, options: BaseOptions) -> NoiseSch
     written = json.loads((configs / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     marks = read_header(path).keys() & {_V_PREDICTION, _ZERO_SNR} if path.is_file() else set()
     stated = written.get("prediction_type", family.predicts[0])
-    said = (
-        "v_prediction" if _V_PREDICTION in marks else None if configs == family.shipped else stated
-    )  # ours say nothing about this very base
+    by_configs = None if configs == family.shipped else stated  # ours say nothing about this very base
+    said = "v_prediction" if _V_PREDICTION in marks else by_configs
     zero_snr = bool(written.get("rescale_betas_zero_snr")) or _ZERO_SNR in marks
     config = {
         **written,
