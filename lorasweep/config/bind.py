@@ -260,7 +260,8 @@ def with_owners(problem: Problem, group: str, at: str) -> Problem:
     if not problem.message.startswith("unknown key") or group not in registry.FOLDERS:
         return problem
     knob = problem.where.removeprefix(f"{at}.")
-    owners = [f"{group}={name}" for name in registry.names(group) if knob in builder_knobs(registry.load(group, name))]
+    modules = registry.modules(group)
+    owners = [f"{group}={name}" for name, module in modules.items() if knob in builder_knobs(module)]
     if not owners:
         return problem
     return dataclasses.replace(problem, hint=f"it belongs to {', '.join(owners)}; {problem.hint}")

@@ -87,13 +87,18 @@ def clash(group: str, choice: str) -> Problem | None:
 def plugin_problems() -> list[Problem]:
     """What is wrong with the plugins' files: names that are taken, and components without a file."""
     found = [clash(group, choice) for group in GROUPS for choice in choices(group)]
-    for plugin in registry.plugins():
-        choice_of = (read_choice(plugin.group, choice).get("name", choice) for choice in choices(plugin.group))
-        if plugin.name not in choice_of:
-            where = f"{plugin.group}={plugin.name}"
-            hint = f"it would be conf/{plugin.group}/{plugin.name}.yaml beside {plugin.module}"
-            found.append(Problem(where, f"has no file among those of {plugin}", hint))
+    found += [without_file(plugin.group, plugin.name) for plugin in registry.plugins()]
     return [problem for problem in found if problem is not None]
+
+
+def without_file(group: str, name: str) -> Problem | None:
+    """The problem with a plugin's component that no file of `conf/` is for."""
+    named = (read_choice(group, choice).get("name", choice) for choice in choices(group))
+    brought = registry.find_plugins(group, name)
+    if not brought or name in named:
+        return None
+    hint = f"it would be conf/{group}/{name}.yaml beside {brought[0].module}: is it among the package's data?"
+    return Problem(f"{group}={name}", f"has no file among those of {brought[0]}", hint)
 
 
 def named(group: str, choice: str) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from lorasweep.config.bind import builder_knobs
+from lorasweep.config.bind import builder_knobs, find_module
 from lorasweep.config.places import LIST_GROUPS
 from lorasweep.core import registry
 from lorasweep.core.records import Recipe
@@ -198,11 +198,11 @@ def _hint(key: str) -> Any:
     if key in _OF_A_SWEEP:
         return str
     group, *path = key.split(".")
-    if group in LIST_GROUPS and len(path) == 2 and path[0] in registry.names(group):
-        knob = builder_knobs(registry.load(group, path[0])).get(path[1])
-        return None if knob is None else knob.hint
+    if group in LIST_GROUPS and len(path) == 2:
+        module = find_module(group, path[0], at="", problems=[])
+        return builder_knobs(module)[path[1]].hint if module and path[1] in builder_knobs(module) else None
     if group == "launcher" and len(path) == 1:
-        modules = [registry.load(group, name) for name in registry.names(group)]
+        modules = registry.modules(group).values()
         own = {key: knob.hint for module in modules for key, knob in builder_knobs(module).items()}
         if path[0] in own:
             return own[path[0]]

@@ -151,7 +151,8 @@ def _choice_problem(override: Override) -> Problem | None:
         names = [str(override.value)]
     for name in names:
         if name not in known:
-            return Problem(f"{group}={name}", unknown(f"no such {group}", name, known), listed)
+            no_such = Problem(f"{group}={name}", unknown(f"no such {group}", name, known), listed)
+            return places.without_file(group, name) or no_such
         if problem := places.clash(group, name):
             return problem
     return None

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
+import importlib.util
 import types
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 import lorasweep
@@ -49,7 +49,7 @@ class Plugin:
     def folder(self) -> Path | None:
         """The folder of its module, found without importing it; None for a module that is in no package."""
         package, *inner = self.module.split(".")[:-1] or [self.module]
-        spec = PathFinder.find_spec(package)
+        spec = importlib.util.find_spec(package)  # through the finders of editable installs too
         roots = spec.submodule_search_locations if spec else None
         return Path(next(iter(roots)), *inner) if roots else None
 
@@ -106,6 +106,15 @@ def load(group: str, name: str) -> types.ModuleType:
     except Exception as error:  # whatever a stranger's module does when it is imported
         message = f"the plugin {plugin} cannot be imported: {type(error).__name__}: {error}"
         raise ConfigError(Problem(f"{group}={name}", message, "mend or uninstall it")) from error
+
+
+def modules(group: str) -> dict[str, types.ModuleType]:
+    """Import the modules of a group by name; a plugin's that cannot be is left to whoever names it, and to `doctor`."""
+    found = {}
+    for name in names(group):
+        with suppress(ConfigError):
+            found[name] = load(group, name)
+    return found
 
 
 def find_plugins(group: str, name: str) -> tuple[Plugin, ...]:
