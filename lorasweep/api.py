@@ -44,19 +44,19 @@ OnEvent = Callable[[dict[str, Any]], object]
 OnChange = Callable[[SweepState], None]
 
 
-def compose(*words: str | Sequence[str]) -> Recipe:
+def compose(*words: str | Path | Sequence[str]) -> Recipe:
     """Make a recipe from what one types after `lorasweep train`: KEY=VALUE or lists of it, first perhaps a recipe file.
 
     Raises:
         ConfigError: with every problem found.
     """
-    typed = [text for word in words for text in ([word] if isinstance(word, str) else word)]
+    typed = [str(text) for word in words for text in ([word] if isinstance(word, str | Path) else word)]
     if typed and typed[0].endswith((".yaml", ".yml")) and "=" not in typed[0]:
         return config.load_recipe(typed[0], typed[1:])
     return config.compose_recipe(typed)
 
 
-def plan(what: Recipe | config.SweepSpec | str, *overrides: str) -> Planned:
+def plan(what: Recipe | config.SweepSpec | str | Path, *overrides: str) -> Planned:
     """Plan a recipe or a sweep, without torch: `ls.plan(recipe)`, `ls.plan("quickstart")`.
 
     Args:
@@ -67,10 +67,11 @@ def plan(what: Recipe | config.SweepSpec | str, *overrides: str) -> Planned:
         ConfigError, DatasetError, InputError: with every problem found.
     """
     if isinstance(what, Recipe):
+        _refuse(overrides)
         made = make_plan(what)
         seconds = trial_seconds(made, what) + class_images_seconds([(made, what)])
         return Planned("recipe", {"recipe": what}, {"recipe": made}, 1, seconds)
-    spec = config.load_sweep(what, list(overrides)) if isinstance(what, str) else what
+    spec = _loaded(what, overrides)
     plans = plan_sweep(spec)
     recipes = {arm.name: arm.recipe for arm in spec.known}
     return Planned(spec.name, recipes, plans, spec.total, _estimate(spec, plans))
@@ -79,7 +80,7 @@ def plan(what: Recipe | config.SweepSpec | str, *overrides: str) -> Planned:
 class _PlanPackage(ModuleType):
     """The package `lorasweep.plan`, which a notebook calls by the verb's name."""
 
-    def __call__(self, what: Recipe | config.SweepSpec | str, *overrides: str) -> Planned:
+    def __call__(self, what: Recipe | config.SweepSpec | str | Path, *overrides: str) -> Planned:
         """Plan; see `lorasweep.api.plan`."""
         return plan(what, *overrides)
 
@@ -148,7 +149,7 @@ def plan_sweep(spec: config.SweepSpec) -> dict[str, Plan]:
 
 
 def run_sweep(
-    sweep: str | config.SweepSpec,
+    sweep: str | Path | config.SweepSpec,
     *overrides: str,
     plans: Mapping[str, Plan] | None = None,
     extend: bool = False,
@@ -177,7 +178,7 @@ def run_sweep(
     from lorasweep.results.tracking.process import Mirror
     from lorasweep.sweep import driver
 
-    spec = config.load_sweep(sweep, list(overrides)) if isinstance(sweep, str) else sweep
+    spec = _loaded(sweep, overrides)
     plans = plans or plan_sweep(spec)
     folder = paths.outputs() / spec.name
     mirror = Mirror(folder, spec.tracking)
@@ -408,6 +409,21 @@ def open_sweep(named: str | Path) -> Sweep:
 def folder_of(recipe: Recipe, planned: Plan) -> Path:
     """Where a single recipe is trained: equal recipes on equal images share a folder."""
     return paths.outputs() / paths.SINGLE_RUNS / f"{planned.fingerprint[:12]}-s{recipe.seed}"
+
+
+def _loaded(sweep: str | Path | config.SweepSpec, overrides: Sequence[str]) -> config.SweepSpec:
+    if isinstance(sweep, str | Path):
+        return config.load_sweep(str(sweep), list(overrides))
+    _refuse(overrides)
+    return sweep
+
+
+def _refuse(overrides: Sequence[str]) -> None:
+    """Raise InputError where overrides are given for what is composed already."""
+    if overrides:
+        message = "comes too late: what it would change is composed already"
+        problems = [Problem(text, message, "give it to what composes, e.g. ls.compose") for text in overrides]
+        raise InputError(problems, subject="the overrides")
 
 
 def _heard(steps: int, *, quiet: bool, on_event: OnEvent | None) -> AbstractContextManager[progress.Report]:

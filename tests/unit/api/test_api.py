@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import lorasweep as ls
+from lorasweep import config
 from lorasweep.cli import main
 from lorasweep.core.errors import ConfigError, InputError
 from lorasweep.core.records import Status
@@ -135,6 +136,23 @@ def test_what_is_wrong_is_told_before_any_work(home: Path) -> None:
         with pytest.raises(InputError, match="no such"):
             open_what("nothing/of/this/name")
     assert not (home / "outputs").exists()
+
+
+def test_overrides_of_what_is_composed_already_are_refused() -> None:
+    recipe, sweep = ls.compose("adapter.dim=4"), config.load_sweep("quickstart", [])
+    for call in (
+        lambda: ls.plan(recipe, "seed=1"),
+        lambda: ls.plan(sweep, "seed=1"),
+        lambda: ls.run_sweep(sweep, "seed=1"),
+    ):
+        with pytest.raises(InputError, match="seed=1  comes too late"):
+            call()
+
+
+def test_files_may_be_paths(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("recipe: {adapter.dim: 3}", encoding="utf-8")
+    assert ls.compose(tmp_path / "mine.yaml", "seed=1") == ls.compose("adapter.dim=3", "seed=1")
+    assert ls.plan(config.places.sweeps_dir() / "quickstart.yaml").trials == ls.plan("quickstart").trials == 4
 
 
 def test_a_list_of_words_is_taken_as_hydra_takes_one() -> None:
