@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from lorasweep.core import registry
 from lorasweep.core.errors import DatasetError, InputError, Problem
@@ -23,9 +22,8 @@ from lorasweep.core.printable import some
 from lorasweep.core.records import DatasetOptions, PlannedImage, Recipe
 from lorasweep.core.seeds import derive
 from lorasweep.data import captions, mending, near_duplicates, split
-from lorasweep.data.assign import Assignment, assign, assign_without_upscale
+from lorasweep.data.assign import Assignment, Row, assign, assign_without_upscale
 from lorasweep.data.folder import Found, FoundImage, find_images
-from lorasweep.data.images import ImageFacts
 from lorasweep.plan import caption_findings, image_findings, trigger
 from lorasweep.plan.dollhouse_dataset import draw_dataset
 from lorasweep.plan.image_facts_cache import inspect_all
@@ -44,34 +42,6 @@ class Dataset:
     def trigger(self) -> str | None:
         """The trigger of most images, when there is one."""
         return next(iter(self.triggers), None)
-
-
-@dataclass(frozen=True)
-class Row:
-    """An image on its way into the plan: the file, what is in it, where it goes."""
-
-    found: FoundImage
-    facts: ImageFacts
-    place: Assignment
-
-    def planned(
-        self, *, concept: str, caption: str, split: Literal["train", "held_out", "regularization"], repeats: int
-    ) -> PlannedImage:
-        """Plan the image."""
-        return PlannedImage(
-            file=str(self.found.path),
-            sha256=self.facts.sha256,
-            concept=concept,
-            caption=caption,
-            split=split,
-            repeats=repeats,
-            width_px=self.facts.width_px,
-            height_px=self.facts.height_px,
-            bucket=self.place.bucket,
-            resize_px=self.place.resize_px,
-            crop_px=self.place.crop_px,
-            profile=self.facts.profile,
-        )
 
 
 def read_dataset(recipe: Recipe) -> Dataset:

@@ -19,8 +19,9 @@ from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.protocols import RegularizationImages
 from lorasweep.core.records import Bucket, Drawing, PlannedImage, Recipe, digest
 from lorasweep.data import captions
+from lorasweep.data.assign import Row
 from lorasweep.data.folder import FoundImage, find_images
-from lorasweep.plan.dataset import Dataset, Row, make_rows, unused_parts
+from lorasweep.plan.dataset import Dataset, make_rows, unused_parts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -202,13 +202,13 @@ class TrialResources:
 
     def probes(self, recipe: Recipe, plan: Plan, adapter: Adapter | None = None) -> Probes:
         """What every rung of every trial of this recipe's data is asked; `adapter` is silenced meanwhile."""
-        from lorasweep.trial.judge import probes
+        from lorasweep.trial.judge import probe_builder, probes
 
         base, (latents, texts) = self.base(recipe), self.caches(recipe)
         return _recent(
             self._probes,
             probes.key(base, recipe, plan),
-            lambda: probes.build(
+            lambda: probe_builder.build(
                 base,
                 recipe,
                 plan,

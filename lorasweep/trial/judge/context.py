@@ -53,7 +53,7 @@ class JudgeContext:
     adapter: Adapter
     recipe: Recipe
     plan: Plan
-    probes: Probes  # from `probes.build`
+    probes: Probes  # from `probe_builder.build`
     weight: float  # the judged LoRA weight
     samples: Sequence[Sample]  # pictures drawn at this step, at any weights; may be empty
     base_samples: Sequence[Sample]  # the base's pictures for the same prompts and seeds

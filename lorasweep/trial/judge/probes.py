@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from lorasweep.core import registry
 from lorasweep.core.judging import TIMESTEP_BUCKETS, NoiseName, SetName
-from lorasweep.core.protocols import Adapter, Base, Latents, Text, Texts
+from lorasweep.core.protocols import Base, Text
 from lorasweep.core.records import Frame, Plan, Recipe, digest
-from lorasweep.trial import lora_weight
 
 if TYPE_CHECKING:
     import torch
@@ -111,35 +110,6 @@ class Probes:
     timesteps: tuple[int, ...]  # the middle of each bucket, ascending
     noise: dict[NoiseName, NoiseBatch]
     digest: str  # hex, of every question asked: equal digests mean equal probes
-
-
-def build(
-    base: Base,
-    recipe: Recipe,
-    plan: Plan,
-    *,
-    latents: Latents,
-    texts: Texts,
-    adapter: Adapter | None = None,
-    options: ProbeOptions = DEFAULTS,
-    wanted: SetNames = ALL_SETS,
-) -> Probes:
-    """Build the probes.
-
-    Args:
-        base: answers the probes once, without any adapter's help.
-        recipe: gives the seed, the caption rules and the guidance at which the base draws prior pictures.
-        plan: gives images in their buckets, captions and prompts.
-        latents: of the plan's images.
-        texts: of captions, by the frozen text encoder.
-        adapter: the one that lives in the base right now, so that it can be silenced.
-        options: how many.
-        wanted: the sets to build, from `wanted_by`.
-    """
-    from lorasweep.trial.judge import probe_builder
-
-    with lora_weight.lora_weight(base, adapter, 0.0):
-        return probe_builder.ProbeBuilder(base, recipe, plan, latents, texts, options).build(wanted)
 
 
 def row_mse(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
