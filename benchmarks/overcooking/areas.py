@@ -16,7 +16,7 @@ from benchmarks.overcooking import limits, scores
 from benchmarks.overcooking.following import followed
 from benchmarks.overcooking.statistics import Estimate, auroc, group_folds, over_runs
 from benchmarks.overcooking.table import Checkpoint
-from lorasweep.trial.judge.symptoms import SYMPTOMS
+from lorasweep.plan.symptoms import SYMPTOMS
 
 SHIPPED = "O as shipped"
 SETTLED = "runs cooked after the score was settled"

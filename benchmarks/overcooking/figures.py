@@ -20,7 +20,7 @@ from matplotlib.axes import Axes  # noqa: E402
 
 from benchmarks.overcooking import stopping  # noqa: E402
 from benchmarks.overcooking.following import followed  # noqa: E402
-from lorasweep.trial.judge.symptoms import SYMPTOMS  # noqa: E402
+from lorasweep.plan.symptoms import SYMPTOMS  # noqa: E402
 
 # Okabe and Ito's palette (2008).
 ORANGE, SKY, GREEN, BLUE, RED, PURPLE = ("#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")

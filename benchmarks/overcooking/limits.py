@@ -20,8 +20,8 @@ from typing import Final
 import numpy as np
 from scipy.optimize import minimize
 
-from lorasweep.trial.judge.calibration import Calibration
-from lorasweep.trial.judge.symptoms import SYMPTOMS, Limit
+from lorasweep.plan.calibration import Calibration
+from lorasweep.plan.symptoms import SYMPTOMS, Limit
 
 SHARPNESS: Final = 5.0  # limit / width; from 4 on, harmless values stay near 0
 HEALTHY: Final = 0.9  # share of healthy checkpoints that stay below where a limit starts

@@ -29,10 +29,9 @@ from lorasweep import config, plan
 from lorasweep.components.adapters import lora
 from lorasweep.core import seeds
 from lorasweep.dollhouse.reader import Reader
-from lorasweep.plan import sample_requests
+from lorasweep.plan import calibration, sample_requests
 from lorasweep.trial import judge as judging
 from lorasweep.trial import sample
-from lorasweep.trial.judge import calibration
 
 if TYPE_CHECKING:
     from benchmarks.overcooking.grid import Run

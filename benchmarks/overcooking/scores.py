@@ -9,7 +9,8 @@ import math
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 
-from lorasweep.trial.judge import calibration, score
+from lorasweep.plan import calibration
+from lorasweep.trial.judge import score
 
 CALIBRATED_ON = "zkw"  # the identity that the controls of the shipped calibration were trained on
 READER_FAMILIES = ("identity", "prompt_control")  # answered by the reader, by which the truth is read as well

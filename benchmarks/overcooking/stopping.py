@@ -18,8 +18,8 @@ from benchmarks.overcooking.areas import View
 from benchmarks.overcooking.following import MIN_RUNGS
 from benchmarks.overcooking.statistics import group_folds, mean_over_runs
 from benchmarks.overcooking.table import Checkpoint, by_run
+from lorasweep.plan.calibration import Calibration
 from lorasweep.trial.judge import score, verdict
-from lorasweep.trial.judge.calibration import Calibration
 from lorasweep.trial.judge.verdict import Verdict
 
 Run = Sequence[Checkpoint]

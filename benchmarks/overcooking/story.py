@@ -17,9 +17,9 @@ from matplotlib.gridspec import GridSpec
 from benchmarks.overcooking import figures, scores
 from benchmarks.overcooking.stopping import Run, product_verdict
 from lorasweep.core.records import PROMPT_TIERS, PromptTier
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.trial.judge import summary
 from lorasweep.trial.judge.score import SCORE
-from lorasweep.trial.judge.symptoms import SYMPTOMS
 from lorasweep.trial.judge.verdict import Verdict
 from lorasweep.trial.sample import Sample, read_index
 

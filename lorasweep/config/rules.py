@@ -6,7 +6,6 @@ together is told by its module (`problems` in `lorasweep/components/adapters/loc
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from lorasweep.config.tree import look_up
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import PROMPT_TIERS
 from lorasweep.data.tree import IMAGE_SUFFIXES
+from lorasweep.plan import calibration
 
 
 def check(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -95,7 +95,7 @@ def _calibration(values: Mapping[str, Any]) -> Iterator[Problem]:
     if not isinstance(path, str):
         return
     try:
-        importlib.import_module("lorasweep.trial.judge.calibration").read(Path(path).expanduser())
+        calibration.read(Path(path).expanduser())
     except InputError as error:
         for problem in error.problems:
             yield Problem("calibration", f"{path} {problem.message}", problem.hint)

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.components import bases
 from lorasweep.core.errors import Problem
 from lorasweep.core.records import Plan, digest
-from lorasweep.trial.judge import calibration, offered, score
-from lorasweep.trial.judge.symptoms import SYMPTOMS
+from lorasweep.plan import calibration
+from lorasweep.plan.symptoms import SYMPTOMS
+from lorasweep.trial.judge import offered, score
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec
-    from lorasweep.trial.judge.calibration import Calibration
+    from lorasweep.plan.calibration import Calibration
 
 SCORES = (score.SCORE, score.UTILITY)
 

@@ -35,7 +35,7 @@ from lorasweep.core.run_folder import ADAPTER_FILE, INDEX_FILE, RESULT_FILE, Run
 from lorasweep.plan import sample_requests
 
 if TYPE_CHECKING:
-    from lorasweep.trial.judge.calibration import Calibration, Found
+    from lorasweep.plan.calibration import Calibration, Found
     from lorasweep.trial.judge.context import JudgeContext
     from lorasweep.trial.judge.verdict import Verdict
     from lorasweep.trial.sample import Sample

@@ -23,12 +23,12 @@ from lorasweep.core import files
 from lorasweep.core.provenance import provenance
 from lorasweep.core.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
 from lorasweep.core.run_folder import CACHED_AS_FILE, EVENTS_FILE, INDEX_FILE, PROVENANCE_FILE, RunFolder, steps_in
-from lorasweep.plan import cost, sample_requests
+from lorasweep.plan import calibration, cost, sample_requests
 from lorasweep.plan.lora_files import has_files
 from lorasweep.trial import class_images, finish
 from lorasweep.trial.file_slot import FileSlot
 from lorasweep.trial.finish import FinalCheckpoint, Rung
-from lorasweep.trial.judge import calibration, probes, score
+from lorasweep.trial.judge import probes, score
 from lorasweep.trial.resource_usage import ResourceUsage
 from lorasweep.trial.resources import TrialResources
 

@@ -195,7 +195,7 @@ def test_heavy_libraries_have_one_door() -> None:
         ("core/records.py", "from lorasweep import config"),
         ("components/metrics/norms.py", "from lorasweep import run_trial"),
         ("data/order.py", "import lorasweep\nlorasweep.plan(1)"),
-        ("config/rules.py", "importlib.import_module('lorasweep.trial.judge.calibration')"),
+        ("config/rules.py", "importlib.import_module('lorasweep.trial.judge.score')"),
         ("trial/judge/score.py", "from lorasweep.sweep.ranking import state"),
         ("trial/run.py", "from lorasweep import config"),
         ("config/tree.py", "from lorasweep.trial import finish"),

@@ -15,11 +15,11 @@ from lorasweep import config
 from lorasweep.core.errors import InputError
 from lorasweep.core.records import Status
 from lorasweep.core.run_folder import RECIPE_FILE
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.results.report.reading import SCORE, UTILITY, Findings, Rung, TrialFindings
 from lorasweep.sweep import comparable
 from lorasweep.sweep.ranking.leaderboard import ArmRow
 from lorasweep.sweep.ranking.state import TrialState
-from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 FAILED = (Status.CRASHED, Status.DIVERGED, Status.OUT_OF_MEMORY, Status.INVALID)
 NAMED_AT_MOST = 4

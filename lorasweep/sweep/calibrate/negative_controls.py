@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from lorasweep.components.adapters._peft import PeftAdapter
-    from lorasweep.trial.judge.calibration import Calibration
+    from lorasweep.plan.calibration import Calibration
     from lorasweep.trial.resources import TrialResources
 
 RANDOM = 2  # random adapters

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.core.records import Recipe, Status
 from lorasweep.core.run_folder import RunFolder, SweepFolder, TrialRecord
 from lorasweep.plan.lora_files import are_files
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.sweep.comparable import SCORES
 from lorasweep.sweep.manifest import Manifest, read_manifest
 from lorasweep.sweep.queue import Live, Trial
 from lorasweep.sweep.retry import DRIVER_GONE
 from lorasweep.sweep.workers.lock import holder
 from lorasweep.trial.judge import score
-from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 if TYPE_CHECKING:
     from lorasweep.config import SweepSpec

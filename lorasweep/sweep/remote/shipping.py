@@ -37,7 +37,7 @@ from lorasweep.core.run_folder import (
     RATINGS,
     RESULT_FILE,
 )
-from lorasweep.trial.judge import calibration
+from lorasweep.plan import calibration
 
 CHUNK = 2**24  # bytes of a file that are in memory at a time
 LARGEST, MOST_FILES = 2**36, 20_000  # bytes of a file, files of a run folder, that a host may send

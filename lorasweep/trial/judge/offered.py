@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from lorasweep.core import registry
 from lorasweep.core.records import Plan, Recipe
+from lorasweep.plan.calibration import Calibration
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.trial.judge import replicates, score, summary
-from lorasweep.trial.judge.calibration import Calibration
-from lorasweep.trial.judge.symptoms import SYMPTOMS
 from lorasweep.trial.judge.verdict import Verdict
 
 

@@ -22,8 +22,8 @@ from typing import Literal
 
 from lorasweep.core.judging import Symptom
 from lorasweep.core.records import Measurement
-from lorasweep.trial.judge.calibration import Calibration
-from lorasweep.trial.judge.symptoms import SYMPTOMS
+from lorasweep.plan.calibration import Calibration
+from lorasweep.plan.symptoms import SYMPTOMS
 
 SCORE, UTILITY, FIDELITY = "overcook/score", "overcook/utility", "overcook/fidelity"
 IDENTITY, HELD_OUT = "identity/score", "generalisation/held_out"

@@ -26,10 +26,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lorasweep.plan.calibration import Calibration
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.trial.judge import replicates, score
-from lorasweep.trial.judge.calibration import Calibration
 from lorasweep.trial.judge.score import FIDELITY, HELD_OUT, OVERCOOKED, SCORE, UTILITY
-from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 CONFIRMED = 2  # rungs over the limit in a row that make a warning without a standard error
 

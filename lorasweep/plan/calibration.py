@@ -26,7 +26,7 @@ from typing import Any
 from lorasweep.core import files, paths
 from lorasweep.core.errors import InputError, Problem
 from lorasweep.core.records import Recipe, digest, from_dict, to_dict
-from lorasweep.trial.judge.symptoms import SYMPTOMS, Limit
+from lorasweep.plan.symptoms import SYMPTOMS, Limit
 
 SHIPPED = Path(__file__).parent / "calibrations"
 NEAREST = SHIPPED / "dollhouse.json"  # what is taken when nothing fits
