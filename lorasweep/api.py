@@ -15,6 +15,7 @@ needs `if __name__ == "__main__":` around it, since workers are processes of the
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -353,7 +354,7 @@ def rate(
 
     Args:
         named: a sweep as `open_sweep` takes it, or a run as `open_run` does.
-        rater: whose answers they are: letters, digits, `_`, `-`, `.`.
+        rater: whose answers they are: up to 40 letters, digits, `_`, `-`, `.`.
         most: how many answers are enough, those of earlier calls included, should the ranks not be settled before.
         port: of the page; None: a free one.
         open_browser: also open the page, unless this is a session of ssh.
@@ -367,6 +368,9 @@ def rate(
     from lorasweep.results.rate.server import serve
     from lorasweep.results.rate.session import Session, contest
 
+    if not re.fullmatch(r"\w[\w.-]{0,39}", rater, re.ASCII) or not paths.is_portable(rater):
+        message = f"must be up to 40 letters, digits, `_`, `-` or `.`, got {rater!r}"
+        raise InputError(Problem("--rater", message, "e.g. --rater anna"), subject="rate")
     folder = runs.find_sweep_or_run(str(named), subject="rate")
     session = Session(contest=contest(folder), rater=rater, most=most)
     if not session.why_over():

@@ -17,7 +17,7 @@ from lorasweep.core.run_folder import INDEX_FILE, RunFolder
 from lorasweep.plan.trainable import trainable
 from lorasweep.results import runs
 from lorasweep.sweep.ranking.leaderboard import rank_arms
-from lorasweep.sweep.ranking.state import SweepState, read_state
+from lorasweep.sweep.ranking.state import SweepState, read_record, read_state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,7 @@ class Run(_Shows):
     @property
     def status(self) -> Status:
         """Where it stands."""
-        record = RunFolder(self.folder).record
+        record = read_record(RunFolder(self.folder))
         return Status.WAITING if record is None else record.status
 
     @property
@@ -172,14 +172,18 @@ class Run(_Shows):
     def draw(
         self, prompts: Sequence[str], *, weight: float | None = None, seed: int | None = None
     ) -> list[Image.Image]:
-        """Draw a picture per prompt with the adapter that it keeps; see `mlflow_model.DrawingModel.draw`."""
+        """Draw a picture per prompt with the adapter that it keeps; see `mlflow_model.DrawingModel.draw`.
+
+        Raises:
+            InputError: it has no adapter yet.
+        """
         return self._model.draw([prompts] if isinstance(prompts, str) else prompts, weight=weight, seed=seed)
 
     @functools.cached_property
     def _model(self) -> Any:
         from lorasweep.results.mlflow_model import DrawingModel
 
-        return DrawingModel(self.folder)
+        return DrawingModel(runs.find_checkpoint(str(self.folder), subject="the run").folder)
 
     def _shown(self) -> Shown:
         from lorasweep.results.report.notebook import of_run

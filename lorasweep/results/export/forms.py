@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable
 from typing import Literal
 
 from lorasweep.core import registry
+from lorasweep.core.errors import InputError, Problem
 
 Form = Literal["factors", "diff", "lora"]
 READERS = {
@@ -47,7 +48,14 @@ def smallest_form(adapter: str, readers: Collection[str] = ()) -> Form:
 
     With none named: the factors, unless ComfyUI and Forge have no reader for them; then what every program
     reads.
+
+    Raises:
+        InputError: one of them is not in `READERS`.
     """
+    if strange := [reader for reader in readers if reader not in READERS]:
+        raise InputError(
+            Problem(f"--for {strange[0]}", "no such program", f"choices: {', '.join(READERS)}"), subject="export"
+        )
     wanted = set(readers) or {"comfyui", "forge"}
     if wanted <= set(read_by(adapter, "factors")):
         return "factors"

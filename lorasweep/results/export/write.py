@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -57,8 +57,10 @@ def export_run(
         form: see `forms`; None is the smallest that ComfyUI and Forge read.
 
     Raises:
-        InputError: no such ranks, or the base is needed and cannot be read; nothing was written.
+        InputError: no such precision, form or ranks, or the base is needed and cannot be read; nothing was written.
     """
+    if wrong := list(_wrong_words(precision, form)):
+        raise InputError(wrong, subject="export")
     kind = saved.recipe.adapter.name
     form = forms.plain_form(kind, form) if form else forms.smallest_form(kind)
     trained = _trained_ranks(saved)
@@ -96,6 +98,13 @@ def _trained_ranks(saved: Checkpoint) -> tuple[int, ...]:
     if "unit" not in knobs:
         return ()
     return tuple(range(knobs["unit"], knobs["dim"] + 1, knobs["unit"]))
+
+
+def _wrong_words(precision: str, form: str | None) -> Iterator[Problem]:
+    words = (("--precision", precision, get_args(Precision)), ("--form", form or "factors", get_args(Form)))
+    for option, got, known in words:
+        if got not in known:
+            yield Problem(option, f"must be one of {', '.join(known)}, got {got!r}")
 
 
 def _wrong_ranks(

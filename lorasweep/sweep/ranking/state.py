@@ -182,6 +182,20 @@ def read_state(sweep_folder: Path) -> SweepState:
     return sweep_state(manifest, sweep_folder, trials, left_out=manifest.left_out, driver=driver)
 
 
+def read_record(run: RunFolder) -> TrialRecord | None:
+    """Read what a run's status.json says, as `read_state` does of a whole sweep; None when it says nothing."""
+    sweep = SweepFolder(run.path.parent)
+    held = sweep.path if sweep.is_declared else run.path
+    return _of_now(run.record, driven=holder(held) is not None) if run.record else None
+
+
+def _of_now(record: TrialRecord, *, driven: bool) -> TrialRecord:
+    """The record of a trial, which is not running without a driver."""
+    if driven or record.status is not Status.RUNNING:
+        return record
+    return dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE)
+
+
 def _waiting(run: RunFolder, number: int, arm: str, seed: int) -> TrialRecord:
     """What is said of a run whose status.json says nothing."""
     steps = run.plan.get("steps", 0)
@@ -208,9 +222,7 @@ def _scalar(text: str) -> Any:
 def _read_trial(
     run: RunFolder, record: TrialRecord, overrides: tuple[str, ...], *, driven: bool, extra: bool = False
 ) -> TrialState:
-    if record.status is Status.RUNNING and not driven:
-        record = dataclasses.replace(record, status=Status.CANCELLED, reason=DRIVER_GONE)
-    live = Live()
+    record, live = _of_now(record, driven=driven), Live()
     for event in run.last_events(TAIL_BYTES):
         live.note(event)
     done = record.status.is_final
