@@ -235,7 +235,7 @@ class SampleOptions:
     """How samples are drawn (`conf/sample/`)."""
 
     base: Text | None = None  # a sibling of the base whose denoiser draws in its place; folder or .safetensors
-    weight: LoraWeight = 0.7  # the LoRA weight that counts
+    weight: LoraWeight = 0.7  # the judged LoRA weight
     weights: Ladder = (0.4, 0.7, 1.0)  # the ladder, drawn at the end
     seeds: Seeds = (0, 1)  # at the end, at `weight`
     rung_seeds: Seeds = (0,)  # at rungs, and at the ladder's other weights
@@ -393,7 +393,7 @@ class LatentShape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
+class GeneratedImage:
     """A picture that the base itself draws, in its bucket's size, the way samples are drawn."""
 
     prompt: str
@@ -417,7 +417,7 @@ class PlannedImage:
     crop_px: tuple[int, int]  # left, top of the centre crop of the bucket's size
     loss_weight: float = 1.0  # its loss times this; kohya's prior_loss_weight on regularization images
     target: Literal["noise", "base"] = "noise"  # the right answer: the noise (or v), or the base's own answer
-    drawing: Drawing | None = None  # None: a file that is there
+    drawing: GeneratedImage | None = None  # None: a file that is there
     profile: str = ""  # digest of the colour profile that it is converted from; "": it is in sRGB
 
     @property

@@ -1,9 +1,9 @@
 """What a number means on one base: where every symptom begins to count, and when a subject is learned.
 
-    find(recipe, base fingerprint) -> Found(calibration, why it does not fit, if it does not)
+    find(recipe, base fingerprint) -> ChosenCalibration(calibration, why it does not fit, if it does not)
 
 A calibration is a JSON file that `lorasweep calibrate` writes. It is addressed by what it holds for: the
-base, the kind of dataset, the LoRA weight that counts and the guidance. The first that fits is taken, of
+base, the kind of dataset, the judged LoRA weight and the guidance. The first that fits is taken, of
 
     1. the file that the recipe names (`calibration=...`)
     2. <home>/calibrations/<key>.json, where `lorasweep calibrate` puts it
@@ -65,7 +65,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class ChosenCalibration:
     """The calibration to judge with; `reason` is empty when it fits."""
 
     calibration: Calibration
@@ -103,7 +103,7 @@ def own_folder() -> Path:
     return paths.home() / "calibrations"
 
 
-def find(recipe: Recipe, base_fingerprint: str) -> Found:
+def find(recipe: Recipe, base_fingerprint: str) -> ChosenCalibration:
     """Choose the calibration for a recipe; see the module.
 
     Raises:
@@ -112,14 +112,14 @@ def find(recipe: Recipe, base_fingerprint: str) -> Found:
     wanted = conditions(recipe, base_fingerprint)
     if recipe.calibration is not None:
         named = read(Path(recipe.calibration).expanduser())
-        return Found(calibration=named, reason=_difference(named, wanted))
+        return ChosenCalibration(calibration=named, reason=_difference(named, wanted))
     if own_path(wanted).exists():
-        return Found(calibration=read(own_path(wanted)))
+        return ChosenCalibration(calibration=read(own_path(wanted)))
     for shipped in map(read, sorted(SHIPPED.glob("*.json"))):
         if shipped.key == key_of(wanted):
-            return Found(calibration=shipped)
+            return ChosenCalibration(calibration=shipped)
     nearest = read(NEAREST)
-    return Found(calibration=nearest, reason=_difference(nearest, wanted))
+    return ChosenCalibration(calibration=nearest, reason=_difference(nearest, wanted))
 
 
 def read(path: Path) -> Calibration:

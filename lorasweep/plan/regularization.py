@@ -17,7 +17,7 @@ from typing import Literal
 from lorasweep.core import paths, registry, seeds
 from lorasweep.core.errors import DatasetError, InputError, Problem
 from lorasweep.core.protocols import RegularizationImages
-from lorasweep.core.records import Bucket, Drawing, PlannedImage, Recipe, digest
+from lorasweep.core.records import Bucket, GeneratedImage, PlannedImage, Recipe, digest
 from lorasweep.data import captions
 from lorasweep.data.assign import Row
 from lorasweep.data.folder import FoundImage, find_images
@@ -92,7 +92,7 @@ class ImagePlanner:
 
     def _drawn(self, prompt: str, number: int, bucket: Bucket) -> PlannedImage:
         seed = seeds.derive(self.recipe.dataset.holdout_seed, "class image", prompt, number) % 2**32
-        drawing = Drawing(prompt=prompt, seed=seed)
+        drawing = GeneratedImage(prompt=prompt, seed=seed)
         return PlannedImage(
             file=str(self._file_of(drawing, bucket)),
             sha256="",
@@ -108,7 +108,7 @@ class ImagePlanner:
             drawing=drawing,
         )
 
-    def _file_of(self, drawing: Drawing, bucket: Bucket) -> Path:
+    def _file_of(self, drawing: GeneratedImage, bucket: Bucket) -> Path:
         """Where the picture is, or will be: by everything that it depends on."""
         base, sample = self.recipe.base, self.recipe.sample
         by_base = [self.base_fingerprint, base.clip_skip, base.negative_prompt, self.recipe.train.precision]

@@ -301,7 +301,7 @@ class TrialRun:
         return summary.burning(found) if verdict.is_sure(rungs, found) else ""
 
     def _sample(self, slot: AnySlot) -> list[Sample]:
-        """Draw at the weight that counts, for the rungs' seeds."""
+        """Draw at the judged weight, for the rungs' seeds."""
         from lorasweep.trial import sample
 
         options = self.recipe.sample

@@ -30,7 +30,7 @@ VERDICT_TAGS = ("lorasweep.verdict", "lorasweep.done_at", "lorasweep.burned_at")
 MOST_AXES = 8  # of the parallel coordinates; more are not read
 # Of the charts, from top to bottom: title, columns, height in px.
 SECTIONS = {
-    "pictures": ("Samples at the weight that counts", 1, 820),
+    "pictures": ("Samples at the judged weight", 1, 820),
     "results": ("What came out: the checkpoint that each recipe kept", 2, 330),
     "settings": ("Settings against what came out", 1, 420),
     "curves": ("How each cooked: over exposures per image", 3, 360),

@@ -15,7 +15,7 @@ and one whose workers are on other machines
 
     ELSEWHERE = True                                          so `train` hands its one trial over as well
     where(launcher: LauncherOptions) -> str                   for `plan`: what would run where; nobody is asked
-    look(launcher: LauncherOptions) -> list[Found]            for `doctor`: what is there
+    look(launcher: LauncherOptions) -> list[FoundMachine]            for `doctor`: what is there
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class WorkerExit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundMachine:
     """What was found of one machine."""
 
     node: str  # as the person calls it

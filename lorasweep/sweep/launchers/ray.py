@@ -27,7 +27,7 @@ from pydantic import Field
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.ranges import Text
 from lorasweep.core.records import LauncherOptions
-from lorasweep.sweep.launchers import Found, LaunchOptions
+from lorasweep.sweep.launchers import FoundMachine, LaunchOptions
 from lorasweep.sweep.remote.line import ANSWER_S, HostError, Line, LineLost
 from lorasweep.sweep.remote.member import Gone, One, RemoteLauncher, Ship, Shipping, Slot, greet
 from lorasweep.sweep.workers.pool import share_out
@@ -86,19 +86,19 @@ def where(launcher: LauncherOptions) -> str:
     return f"{each} {share}, or CPU core, of {place}; lorasweep doctor launcher=ray asks it"
 
 
-def look(launcher: LauncherOptions) -> list[Found]:
+def look(launcher: LauncherOptions) -> list[FoundMachine]:
     """Ask the cluster and each of its nodes."""
     cluster = _cluster(launcher)
     try:
         bridge = _Bridge(cluster, cpus=0)
     except ConfigError as error:
-        return [Found(node=each.where, problem=each.message, hint=each.hint) for each in error.problems]
+        return [FoundMachine(node=each.where, problem=each.message, hint=each.hint) for each in error.problems]
     with closing(bridge):
         nodes = bridge.nodes()
         gpus = sum(node["gpus"] for node in nodes)
         told = f"Ray {bridge.version}, {bridge.auth}; nodes: {len(nodes)}, GPUs: {gpus:g}"
         answers = greet([node["name"] for node in nodes], bridge.probe)
-    return [Found(node=f"launcher.address={cluster.address}", told=told), *(found for _, _, found in answers)]
+    return [FoundMachine(node=f"launcher.address={cluster.address}", told=told), *(found for _, _, found in answers)]
 
 
 def _cluster(launcher: LauncherOptions) -> Cluster:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from lorasweep.core.ranges import Text, apart
 from lorasweep.core.records import LauncherOptions
-from lorasweep.sweep.launchers import Found, LaunchOptions
+from lorasweep.sweep.launchers import FoundMachine, LaunchOptions
 from lorasweep.sweep.remote.line import Line
 from lorasweep.sweep.remote.member import One, RemoteLauncher, Ship, Shipping, greet
 
@@ -46,7 +46,7 @@ def where(launcher: LauncherOptions) -> str:
     )
 
 
-def look(launcher: LauncherOptions) -> list[Found]:
+def look(launcher: LauncherOptions) -> list[FoundMachine]:
     """Ask every machine what it has."""
     python, home = launcher.options["python"], launcher.options["home"]
     answers = greet(launcher.options["hosts"], lambda node: dial(node, python, home))

@@ -108,13 +108,13 @@ def make_slot(base: Base, recipe: Recipe, plan: Plan, *, latents: Latents, texts
     """
     adapter = build_adapter(base, recipe)
     try:
-        return _dress(adapter, base, recipe, plan, latents, texts)
+        return _assemble_slot(adapter, base, recipe, plan, latents, texts)
     except BaseException:
         adapter.remove()  # the base is shared: nothing of a slot that never was may stay in it
         raise
 
 
-def _dress(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: Latents, texts: Texts) -> Slot:
+def _assemble_slot(adapter: Adapter, base: Base, recipe: Recipe, plan: Plan, latents: Latents, texts: Texts) -> Slot:
     """Put everything around an adapter that a slot needs, and warm the caches."""
     optimizers = registry.load("optimizer", recipe.optimizer.name)
     slot = Slot(
