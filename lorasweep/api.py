@@ -51,7 +51,7 @@ def compose(*words: str | Path | Sequence[str]) -> Recipe:
     Raises:
         ConfigError: with every problem found.
     """
-    typed = [str(text) for word in words for text in ([word] if isinstance(word, str | Path) else word)]
+    typed = [text for word in words for text in ([str(word)] if isinstance(word, str | Path) else word)]
     if typed and typed[0].endswith((".yaml", ".yml")) and "=" not in typed[0]:
         return config.load_recipe(typed[0], typed[1:])
     return config.compose_recipe(typed)
@@ -62,20 +62,29 @@ def plan(what: Recipe | config.SweepSpec | str | Path, *overrides: str) -> Plann
 
     Args:
         what: a recipe from `compose`; or a sweep: its name, its file, or what `config.load_sweep` made of it.
-        overrides: KEY=VALUE on top of the sweep's file.
+        overrides: KEY=VALUE on top of the recipe, or of the sweep's file.
 
     Raises:
         ConfigError, DatasetError, InputError: with every problem found.
     """
     if isinstance(what, Recipe):
-        _refuse(overrides)
+        what = config.compose_recipe(config.with_overrides(what, overrides)) if overrides else what
         made = make_plan(what)
         seconds = trial_seconds(made, what) + class_images_seconds([(made, what)])
         return Planned("recipe", {"recipe": what}, {"recipe": made}, 1, seconds)
-    spec = _loaded(what, overrides)
+    spec = _spec(what, overrides)
     plans = plan_sweep(spec)
     recipes = {arm.name: arm.recipe for arm in spec.known}
     return Planned(spec.name, recipes, plans, spec.total, _estimate(spec, plans))
+
+
+def _spec(sweep: config.SweepSpec | str | Path, overrides: Sequence[str]) -> config.SweepSpec:
+    if not isinstance(sweep, config.SweepSpec):
+        return config.load_sweep(str(sweep), overrides)
+    if overrides:
+        hint = "give the sweep by its name or file, or these to config.load_sweep"
+        raise ConfigError(Problem(" ".join(overrides), "cannot change a sweep that is read already", hint))
+    return sweep
 
 
 class _PlanPackage(ModuleType):
@@ -179,7 +188,7 @@ def run_sweep(
     from lorasweep.results.tracking.process import Mirror
     from lorasweep.sweep import driver
 
-    spec = _loaded(sweep, overrides)
+    spec = _spec(sweep, overrides)
     plans = plans or plan_sweep(spec)
     folder = paths.outputs() / spec.name
     mirror = Mirror(folder, spec.tracking)
@@ -413,21 +422,6 @@ def open_sweep(named: str | Path) -> Sweep:
 def folder_of(recipe: Recipe, planned: Plan) -> Path:
     """Where a single recipe is trained: equal recipes on equal images share a folder."""
     return paths.outputs() / paths.SINGLE_RUNS / f"{planned.fingerprint[:12]}-s{recipe.seed}"
-
-
-def _loaded(sweep: str | Path | config.SweepSpec, overrides: Sequence[str]) -> config.SweepSpec:
-    if isinstance(sweep, str | Path):
-        return config.load_sweep(str(sweep), list(overrides))
-    _refuse(overrides)
-    return sweep
-
-
-def _refuse(overrides: Sequence[str]) -> None:
-    """Raise InputError where overrides are given for what is composed already."""
-    if overrides:
-        message = "comes too late: what it would change is composed already"
-        problems = [Problem(text, message, "give it to what composes, e.g. ls.compose") for text in overrides]
-        raise InputError(problems, subject="the overrides")
 
 
 def _heard(steps: int, *, quiet: bool, on_event: OnEvent | None) -> AbstractContextManager[progress.Report]:

@@ -183,7 +183,7 @@ class Run(_Shows):
     def _model(self) -> Any:
         from lorasweep.results.mlflow_model import DrawingModel
 
-        return DrawingModel(runs.find_checkpoint(str(self.folder), subject="the run").folder)
+        return DrawingModel(runs.find_checkpoint(str(self.folder), subject="draw").folder)
 
     def _shown(self) -> Shown:
         from lorasweep.results.report.notebook import of_run

@@ -50,12 +50,10 @@ def smallest_form(adapter: str, readers: Collection[str] = ()) -> Form:
     reads.
 
     Raises:
-        InputError: one of them is not in `READERS`.
+        InputError: one of `readers` is none of `READERS`.
     """
-    if strange := [reader for reader in readers if reader not in READERS]:
-        raise InputError(
-            Problem(f"--for {strange[0]}", "no such program", f"choices: {', '.join(READERS)}"), subject="export"
-        )
+    if unknown := sorted(set(readers) - set(READERS)):
+        raise InputError(Problem("readers", f"not known: {', '.join(unknown)}", f"known: {', '.join(READERS)}"))
     wanted = set(readers) or {"comfyui", "forge"}
     if wanted <= set(read_by(adapter, "factors")):
         return "factors"

@@ -138,15 +138,12 @@ def test_what_is_wrong_is_told_before_any_work(home: Path) -> None:
     assert not (home / "outputs").exists()
 
 
-def test_overrides_of_what_is_composed_already_are_refused() -> None:
-    recipe, sweep = ls.compose("adapter.dim=4"), config.load_sweep("quickstart", [])
-    for call in (
-        lambda: ls.plan(recipe, "seed=1"),
-        lambda: ls.plan(sweep, "seed=1"),
-        lambda: ls.run_sweep(sweep, "seed=1"),
-    ):
-        with pytest.raises(InputError, match="seed=1  comes too late"):
-            call()
+def test_overrides_change_what_is_planned_or_are_refused() -> None:
+    assert ls.plan(ls.compose("adapter.dim=4"), "adapter.dim=8").recipes["recipe"].adapter.options["dim"] == 8
+    sweep = config.load_sweep("quickstart", [])
+    for call in (ls.plan, ls.run_sweep):
+        with pytest.raises(ConfigError, match="seed=1  cannot change a sweep that is read already"):
+            call(sweep, "seed=1")
 
 
 def test_files_may_be_paths(tmp_path: Path) -> None:

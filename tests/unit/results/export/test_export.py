@@ -401,7 +401,7 @@ def test_readers_may_be_written_as_they_call_themselves(cook: Cook, capsys: pyte
     [
         ({"precision": "fp8", "form": "ckpt"}, "2 problems in export"),
         ({"precision": "fp8"}, "must be one of fp32, fp16, got 'fp8'"),
-        ({"readers": ["comfy"]}, "--for comfy  no such program"),
+        ({"readers": ["comfy"]}, "not known: comfy"),
     ],
 )
 def test_words_are_checked_from_python_too(how: dict[str, Any], said: str, cook: Cook) -> None:
