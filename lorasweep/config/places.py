@@ -42,41 +42,41 @@ LIST_GROUPS = ("regularization", "metrics")
 
 
 def conf_dir() -> Path:
-    """The folder of `recipe.yaml` and the option groups; absolute."""
+    """Return the folder of `recipe.yaml` and the option groups; absolute."""
     return _data_dir("conf", lorasweep.__file__)
 
 
 def sweeps_dir() -> Path:
-    """The folder of the sweep files that come with lorasweep; absolute."""
+    """Return the folder of the sweep files that come with lorasweep; absolute."""
     return _data_dir("sweeps", lorasweep.__file__)
 
 
 @functools.cache
 def plugin_dirs() -> tuple[Path, ...]:
-    """The `conf/` folders of the installed plugins."""
+    """Return the `conf/` folders of the installed plugins."""
     beside = dict.fromkeys(folder / "conf" for plugin in registry.plugins() if (folder := plugin.folder()))
     return tuple(folder for folder in beside if folder.is_dir())
 
 
 def search_path() -> list[str]:
-    """The override by which Hydra looks into the plugins' folders; none without plugins."""
+    """Return the override by which Hydra looks into the plugins' folders; none without plugins."""
     written = ",".join(f'"file://{folder}"' for folder in plugin_dirs())
     return [f"hydra.searchpath=[{written}]"] if written else []
 
 
 def choices(group: str) -> list[str]:
-    """The files of an option group, without their suffix, sorted."""
+    """Return the files of an option group, without their suffix, sorted."""
     return sorted({path.stem for conf in (conf_dir(), *plugin_dirs()) for path in (conf / group).glob("*.yaml")})
 
 
 def choice_files(group: str, choice: str) -> list[Path]:
-    """The files of a choice: none when there is no such choice, several when a plugin's is called like another."""
+    """Find the files of a choice: none when there is no such, several when a plugin's is called like another."""
     files = [conf / group / f"{choice}.yaml" for conf in (conf_dir(), *plugin_dirs())]
     return [file for file in files if file.is_file()]
 
 
 def clash(group: str, choice: str) -> Problem | None:
-    """The problem with a choice that has several files."""
+    """Return the problem with a choice that has several files."""
     files = choice_files(group, choice)
     if len(files) < 2:
         return None
@@ -85,14 +85,14 @@ def clash(group: str, choice: str) -> Problem | None:
 
 
 def plugin_problems() -> list[Problem]:
-    """What is wrong with the plugins' files: names that are taken, and components without a file."""
+    """Tell what is wrong with the plugins' files: names that are taken, and components without a file."""
     found = [clash(group, choice) for group in GROUPS for choice in choices(group)]
     found += [without_file(plugin.group, plugin.name) for plugin in registry.plugins()]
     return [problem for problem in found if problem is not None]
 
 
 def without_file(group: str, name: str) -> Problem | None:
-    """The problem with a plugin's component that no file of `conf/` is for."""
+    """Return the problem with a plugin's component that no file of `conf/` is for."""
     named = (read_choice(group, choice).get("name", choice) for choice in choices(group))
     brought = registry.find_plugins(group, name)
     if not brought or name in named:
@@ -102,7 +102,7 @@ def without_file(group: str, name: str) -> Problem | None:
 
 
 def named(group: str, choice: str) -> str:
-    """A choice's file as people look it up: `conf/adapter/lora.yaml`, or a plugin's whole path."""
+    """Return a choice's file as people look it up: `conf/adapter/lora.yaml`, or a plugin's whole path."""
     inside = f"{group}/{choice}.yaml"
     files = choice_files(group, choice)
     return str(files[0]) if files and files[0] != conf_dir() / inside else f"conf/{inside}"

@@ -47,7 +47,7 @@ class Scalar:
 
 @functools.cache
 def is_text(key: str) -> bool:
-    """Whether a dotted key takes nothing but text, lists of text or text by name (or null)."""
+    """Tell whether a dotted key takes nothing but text, lists of text or text by name (or null)."""
     return _all_text(_hint(key))
 
 
@@ -60,7 +60,7 @@ _FILES = ("calibration", "base.weights", "base.adapter", "sample.base")
 
 
 def is_path(key: str) -> bool:
-    """Whether a dotted key takes a file or folder, whose name may hold commas and brackets."""
+    """Tell whether a dotted key takes a file or folder, whose name may hold commas and brackets."""
     group, _, last = key.rpartition(".")
     return is_text(key) and (last in ("path", "init") or group == "encoders" or key in _FILES)
 
@@ -108,7 +108,7 @@ def quoted(key: str, written: str) -> str:
 
 
 def settled(key: str, value: Any) -> Any:
-    """What a value from a YAML file means for a key: its text as written, or what YAML reads in it."""
+    """Tell what a value from a YAML file means for a key: its text as written, or what YAML reads in it."""
     if isinstance(value, Mapping):
         return {name: settled(key, each) for name, each in value.items()}
     if isinstance(value, list):
@@ -132,7 +132,7 @@ class _Reader:
         return self._dict() if self._take("{") else self._word(ends)
 
     def items(self, *, ends: str, top: bool = False) -> list[Any]:
-        """Values between commas; `null` is None where it is a value of its own (`top`)."""
+        """Return values between commas; `null` is None where it is a value of its own (`top`)."""
         values: list[Any] = []
         while self.at < len(self.text) and self.text[self.at] not in ends:
             begin = self.at

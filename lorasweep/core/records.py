@@ -226,7 +226,7 @@ class ComputeOptions:
     dynamo_backend: Literal["none", "inductor", "aot_eager", "eager"] = "none"  # compiles the blocks that repeat
 
     def mark(self, fingerprint: str) -> str:
-        """A base's fingerprint when it computes so; the very same for the defaults."""
+        """Return a base's fingerprint when it computes so; the very same for the defaults."""
         return fingerprint if self == ComputeOptions() else digest([fingerprint, self])
 
 
@@ -309,7 +309,7 @@ class Recipe:
     launcher: LauncherOptions = field(default_factory=LauncherOptions)
 
     def fingerprint(self) -> str:
-        """Hex digest of everything that decides the result: not where it runs, nor what is traded for room there."""
+        """Digest everything that decides the result: not where it runs, nor what is traded for room there."""
         data = to_dict(self)
         del data["tracking"], data["launcher"]
         data["memory"] = self.memory.storage
@@ -376,7 +376,7 @@ class Frame:
 
     @classmethod
     def whole(cls, width_px: int, height_px: int) -> Frame:
-        """A picture that was neither resized nor cropped: what is asked for when drawing."""
+        """Return a picture that was neither resized nor cropped: what is asked for when drawing."""
         return cls(original_px=(width_px, height_px), crop_px=(0, 0), size_px=(width_px, height_px))
 
 
@@ -388,7 +388,7 @@ class LatentShape:
     px: int  # pixels per latent, along a side
 
     def of(self, width_px: int, height_px: int) -> tuple[int, int, int]:
-        """The (C, H, W) of a picture's latent."""
+        """Return the (C, H, W) of a picture's latent."""
         return self.channels, height_px // self.px, width_px // self.px
 
 
@@ -468,15 +468,15 @@ class Plan:
     material: str = ""  # digest of images, captions and base alone: what recipe and seed are applied to
 
     def train_images(self) -> tuple[PlannedImage, ...]:
-        """Images that are trained on."""
+        """Return images that are trained on."""
         return tuple(image for image in self.images if image.split == "train")
 
     def trained_on(self) -> tuple[PlannedImage, ...]:
-        """What an epoch goes through: training images, then regularization images."""
+        """Tell what an epoch goes through: training images, then regularization images."""
         return (*self.train_images(), *self.reg_images)
 
     def held_out_images(self) -> tuple[PlannedImage, ...]:
-        """Images that only judge."""
+        """Return images that only judge."""
         return tuple(image for image in self.images if image.split == "held_out")
 
 
@@ -538,7 +538,7 @@ def from_dict(cls: type[T], data: Any) -> T:
 
 
 def digest(data: Any) -> str:
-    """Hex SHA-256 of canonical JSON."""
+    """Return the hex SHA-256 of canonical JSON."""
     text = json.dumps(to_dict(data), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

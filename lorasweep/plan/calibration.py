@@ -56,7 +56,7 @@ class Calibration:
         return key_of(self.holds_for)
 
     def why_unplaced(self, symptom: str) -> str:
-        """Why a symptom does not count."""
+        """Tell why a symptom does not count."""
         return self.unplaced.get(symptom, f"calibration `{self.name}` has no limit for it")
 
     def write(self, path: Path) -> None:
@@ -72,14 +72,14 @@ class ChosenCalibration:
     reason: str = ""
 
     def document(self) -> dict[str, Any]:
-        """What `metrics.json` says about it."""
+        """Tell what `metrics.json` says about it."""
         made = self.calibration
         found: dict[str, Any] = {"name": made.name, "digest": made.digest, "fits": not self.reason}
         return found | ({"reason": self.reason} if self.reason else {})
 
 
 def conditions(recipe: Recipe, base_fingerprint: str) -> dict[str, Any]:
-    """What decides the limits of a recipe: equal conditions, comparable scores."""
+    """Tell what decides the limits of a recipe: equal conditions, comparable scores."""
     return {
         "base": base_fingerprint,
         "dataset": _dataset_kind(recipe),
@@ -89,17 +89,17 @@ def conditions(recipe: Recipe, base_fingerprint: str) -> dict[str, Any]:
 
 
 def key_of(holds_for: Mapping[str, Any]) -> str:
-    """A file's name for conditions: 16 hex digits."""
+    """Return a file's name for conditions: 16 hex digits."""
     return digest(dict(holds_for))[:16]
 
 
 def own_path(holds_for: Mapping[str, Any]) -> Path:
-    """Where `lorasweep calibrate` puts a calibration."""
+    """Find where `lorasweep calibrate` puts a calibration."""
     return own_folder() / f"{key_of(holds_for)}.json"
 
 
 def own_folder() -> Path:
-    """The folder of all calibrations of this home."""
+    """Return the folder of all calibrations of this home."""
     return paths.home() / "calibrations"
 
 

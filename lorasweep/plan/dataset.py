@@ -104,7 +104,7 @@ def read_dataset(recipe: Recipe) -> Dataset:
 
 
 def written_captions(recipe: Recipe) -> dict[str, str | None]:
-    """Captions as their owner wrote them, by the image's path; None where there is none."""
+    """Return captions as their owner wrote them, by the image's path; None where there is none."""
     found = find_images(_root(recipe), caption_extension=recipe.captions.extension)
     return {str(image.path): image.caption for image in found.images}
 

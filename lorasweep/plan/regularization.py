@@ -46,7 +46,7 @@ class ImagePlanner:
         return self.dataset.trigger if self.dataset else None
 
     def wrong(self, knob: str, message: str, hint: str = "") -> InputError:
-        """The error of one knob."""
+        """Return the error of one knob."""
         return DatasetError(Problem(f"regularization.{self.name}.{knob}", message, hint))
 
     def found(self, root: Path) -> list[PlannedImage]:

@@ -140,7 +140,7 @@ def write_answer(file: Path, answer: Answer, *, undo: bool = False) -> None:
 
 
 def read_rated(folder: Path) -> list[Rated]:
-    """What everybody said of a sweep's arms, or of a run's steps."""
+    """Tell what everybody said of a sweep's arms, or of a run's steps."""
     books = {rater: read_book(ratings_file(folder, rater)) for rater in raters(folder)}
     if not any(book.answers for book in books.values()):
         return []

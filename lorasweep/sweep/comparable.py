@@ -72,7 +72,7 @@ def problems(spec: SweepSpec) -> Iterator[Problem]:
 
 
 def told(left_out: Mapping[str, str]) -> list[str]:
-    """Sentences about what was left out, the symptoms of one reason together."""
+    """Return sentences about what was left out, the symptoms of one reason together."""
     by_reason: dict[str, list[str]] = {}
     for symptom, why in left_out.items():
         by_reason.setdefault(why, []).append(symptom)
@@ -80,14 +80,14 @@ def told(left_out: Mapping[str, str]) -> list[str]:
 
 
 def several_devices(models: Iterable[str]) -> list[str]:
-    """A sentence when trials were trained on GPUs of several models; "" is a model that nobody told."""
+    """Return a sentence when trials were trained on GPUs of several models; "" is a model that nobody told."""
     known = sorted({*models} - {""})
     words = "weights differ in their last digits between them, and so does what a step takes"
     return [f"trained on {' and '.join(known)}: {words}"] if len(known) > 1 else []
 
 
 def several_calibrations(verdicts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A sentence when trials were judged by the limits of several calibrations."""
+    """Return a sentence when trials were judged by the limits of several calibrations."""
     known = sorted({str(verdict["calibration"]) for verdict in verdicts if verdict.get("calibration")})
     words = f"judged by {len(known)} calibrations: their scores do not compare ({', '.join(known)})"
     return [words] if len(known) > 1 else []

@@ -106,7 +106,7 @@ def cooking(
     report: Report,
     should_stop: Callable[[], bool],
 ) -> Stretches:
-    """As `cook`, but whoever advances it has `train` do the training that it yields, of several trials at a time.
+    """Cook, but have whoever advances it do the training that it yields, of several trials at a time, by `train`.
 
     Those must have the same `plan.packing.share_key`, and `resources`.
     """

@@ -59,7 +59,7 @@ class SweepFiles:
         return self.folder.name
 
     def arm(self, name: str) -> dict[str, Any]:
-        """The manifest's entry of an arm; empty for a single `train` run."""
+        """Return the manifest's entry of an arm; empty for a single `train` run."""
         return next((dict(arm) for arm in self.manifest.get("arms") or () if arm.get("name") == name), {})
 
     @property
@@ -69,12 +69,12 @@ class SweepFiles:
         return max(known, int(self.manifest.get("total") or 0))
 
     def rank(self, number: Any) -> int | None:
-        """A trial's place on the leaderboard, from 1; None when it has none."""
+        """Return a trial's place on the leaderboard, from 1; None when it has none."""
         rank = self._rows().get(number, {}).get("rank")
         return None if rank is None else int(rank)
 
     def is_ranked(self, trials: Iterable[TrialFiles]) -> bool:
-        """Whether the leaderboard knows how each trial ended: it is written a little later than they are."""
+        """Tell whether the leaderboard knows how each trial ended: it is written a little later than they are."""
         rows = self._rows()
         told = [(rows.get(trial.status.get("number")), trial.status.get("status")) for trial in trials]
         return all(row is not None and row.get("status", status) == status for row, status in told)
@@ -147,7 +147,7 @@ def read_trial(folder: Path) -> TrialFiles:
 
 
 def signature(trial_folder: Path) -> tuple[tuple[int, int], ...]:
-    """Sizes and times of a run folder's files; equal ones mean that nothing changed."""
+    """Return sizes and times of a run folder's files; equal ones mean that nothing changed."""
     found = []
     books = [ratings_file(trial_folder, rater) for rater in raters(trial_folder)]
     for file in (*(trial_folder / name for name in _TRIAL_FILES), *books):

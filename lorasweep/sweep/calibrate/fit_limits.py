@@ -167,7 +167,7 @@ def fit_labels(
 
 
 def definite(symptom: Symptom, harmless: float) -> Limit | None:
-    """The limit that a symptom has by what its number means, if harmless controls leave it room."""
+    """Return the limit that a symptom has by what its number means, if harmless controls leave it room."""
     if symptom.definite is None or harmless > symptom.definite / 2:
         return None
     return Limit(limit=symptom.definite, width=2 * symptom.definite / WIDTHS, null=harmless)

@@ -131,11 +131,11 @@ class Launcher(Protocol):
         """Do without a worker from now on."""
 
     def waiting(self) -> str:
-        """What is waited for that is not here yet, for people; empty when nothing is."""
+        """Tell what is waited for that is not here yet, for people; empty when nothing is."""
 
 
 def last_line(log: Path) -> str:
-    """The last line of a worker's log; empty when there is none."""
+    """Return the last line of a worker's log; empty when there is none."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -78,7 +78,7 @@ def build(
 
 
 def where(launcher: LauncherOptions) -> str:
-    """What would run where; nobody is asked."""
+    """Tell what would run where; nobody is asked."""
     cluster = _cluster(launcher)
     share = ("" if cluster.gpus == 1 else f"{cluster.gpus:g} of one ") + (cluster.gpu_type or "GPU")
     each = f"{launcher.workers} workers, each with" if launcher.workers else "a worker for each"
@@ -218,7 +218,7 @@ class _Bridge:
         return line
 
     def probe(self, node: str) -> _ActorLine:
-        """An actor on a node, of which it takes no room."""
+        """Return an actor on a node, of which it takes no room."""
         return self.line(cpus=0, gpus=0, node=node)
 
     def close(self) -> None:
@@ -240,13 +240,13 @@ class _ActorLine:
         self._released: Future[Any] | None = None
 
     def hello(self, timeout_s: float) -> Any:
-        """What the host says of itself, once Ray has found room for it, however long that takes."""
+        """Tell what the host says of itself, once Ray has found room for it, however long that takes."""
         return self.call("hello", timeout_s=None)[0]
 
     def call(
         self, method: str, data: bytes = b"", *, timeout_s: float | None = ANSWER_S, **arguments: Any
     ) -> tuple[Any, bytes]:
-        """As `Line.call`; raises `Gone` when Ray is."""
+        """Call as `Line.call` does; raises `Gone` when Ray is."""
         told, found = self.ask("call", data, timeout_s=timeout_s, name=method, arguments=arguments)
         if "refused" in told:
             raise HostError(told["refused"])

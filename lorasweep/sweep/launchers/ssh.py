@@ -39,7 +39,7 @@ def build(
 
 
 def where(launcher: LauncherOptions) -> str:
-    """What would run where; nobody is asked."""
+    """Tell what would run where; nobody is asked."""
     each = f"{launcher.workers} workers" if launcher.workers else "a worker per GPU, or per CPU core,"
     return (
         f"{each} on each of {', '.join(launcher.options['hosts'])}, over ssh; lorasweep doctor launcher=ssh asks them"
@@ -66,7 +66,7 @@ def dial(node: str, python: str, home: str) -> Line:
 
 
 def command(node: str, python: str, home: str) -> Sequence[str]:
-    """The command that starts a host; `python` is not quoted, so that the shell there knows its `~`."""
+    """Return the command that starts a host; `python` is not quoted, so that the shell there knows its `~`."""
     host, _, port = node.partition(":")
     options = [word for option in OPTIONS for word in ("-o", option)]
     there = f"exec {python} -m lorasweep.sweep.remote.host --home {shlex.quote(home)}"
@@ -96,7 +96,7 @@ class _SshLine(Line):
         super().__init__(words)
 
     def complaint(self) -> str:
-        """What ssh said, in our words where it is usual, and the next step."""
+        """Tell what ssh said, in our words where it is usual, and the next step."""
         said = super().complaint()
         for pattern, meaning, hint in _MEANINGS:
             if re.search(pattern, said, re.IGNORECASE):

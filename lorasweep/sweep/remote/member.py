@@ -116,7 +116,7 @@ class RemoteMember:
         return True
 
     def death(self) -> WorkerExit:
-        """How it ended."""
+        """Tell how it ended."""
         return self._exit
 
     def kill(self) -> None:
@@ -128,7 +128,7 @@ class RemoteMember:
             self._line.kill()
 
     def leave(self) -> Connection | None:
-        """As `kill`, but let the host tidy up; returns the line that it will end."""
+        """Kill, but let the host tidy up; returns the line that it will end."""
         with self._fence:
             self._killed.set()
         self._outbox.put(None)
@@ -392,7 +392,7 @@ class RemoteLauncher:
         self.members.remove(member)
 
     def waiting(self) -> str:
-        """Which nodes are not there."""
+        """Tell which nodes are not there."""
         return "; ".join(
             f"waiting for {member.slot.trouble}" for member in self.members if member.slot.trouble and not member.ready
         )

@@ -201,7 +201,7 @@ class SweepStudy:
         }
 
     def trials(self) -> Sequence[FrozenTrial]:
-        """All attempts, as Optuna has them."""
+        """List all attempts, as Optuna has them."""
         return self._study.get_trials()
 
     def _tell(self, trial: Trial, record: TrialRecord) -> None:
@@ -293,13 +293,13 @@ def create_study(path: Path, manifest: Manifest) -> Study:
 
 
 def directions(manifest: Manifest) -> list[StudyDirection]:
-    """Which way each objective is better, the first one first."""
+    """Tell which way each objective is better, the first one first."""
     goals = [manifest.goal, *(each["goal"] for each in manifest.search.get("further", ()))]
     return [StudyDirection.MINIMIZE if goal == "minimize" else StudyDirection.MAXIMIZE for goal in goals]
 
 
 def same(one: BaseDistribution | None, other: BaseDistribution) -> bool:
-    """Whether two axes are equal; Optuna's own `==` takes seconds for a thousand arms."""
+    """Tell whether two axes are equal; Optuna's own `==` takes seconds for a thousand arms."""
     if isinstance(one, CategoricalDistribution) and isinstance(other, CategoricalDistribution):
         return one.choices == other.choices
     return one == other

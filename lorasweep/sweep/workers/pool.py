@@ -117,7 +117,7 @@ class WorkerProcess:
         self.connection.close()
 
     def seats_of_heir(self) -> int:
-        """How many trials at a time are right for a fresh process: fewer after they failed together."""
+        """Tell how many trials at a time are right for a fresh process: fewer after they failed together."""
         if self.process.exitcode == worker.CROWDED:
             return max(1, self.seats // 2)
         # One of them may be what kills, and the others must not fall with it time after time.
@@ -329,7 +329,7 @@ def visible_gpus() -> list[str]:
 
 
 def room_of(supply: Supply) -> Room | None:
-    """What each worker has of a device's memory, of the smallest GPU's; None where GPUs do not tell."""
+    """Tell what each worker has of a device's memory, of the smallest GPU's; None where GPUs do not tell."""
     if not supply.gpus:
         return Room(gib=machine.total_bytes() / GIB / supply.sharers, workers=supply.sharers, on_gpu=False)
     listing = _nvidia_smi("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
@@ -339,7 +339,7 @@ def room_of(supply: Supply) -> Room | None:
 
 
 def gpu_models() -> dict[str, str]:
-    """The model of each of `visible_gpus`, by its id."""
+    """Return the model of each of `visible_gpus`, by its id."""
     known = _nvidia_gpus()
     by_uuid = {uuid: model for model, uuid in known.values()}
     return {gpu: known[gpu][0] if gpu in known else by_uuid.get(gpu, "GPU") for gpu in visible_gpus()}

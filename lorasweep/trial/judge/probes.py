@@ -113,12 +113,12 @@ class Probes:
 
 
 def row_mse(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
-    """Squared error, mean over each row; (B,)."""
+    """Return the squared error, mean over each row; (B,)."""
     return (left_BCHW - right_BCHW).square().flatten(1).mean(1)
 
 
 def row_norm(left_BCHW: torch.Tensor, right_BCHW: torch.Tensor) -> torch.Tensor:
-    """Euclidean norm of the difference of each row; (B,)."""
+    """Return the Euclidean norm of the difference of each row; (B,)."""
     return (left_BCHW - right_BCHW).flatten(1).norm(dim=1)
 
 
@@ -139,7 +139,7 @@ def key(base: Base, recipe: Recipe, plan: Plan) -> str:
 
 
 def content(sets: dict[SetName, tuple[ProbeBatch, ...]], noise: dict[NoiseName, NoiseBatch]) -> str:
-    """Hex digest of what is asked: noisy latents, timesteps and words; the answers are not part of it."""
+    """Return the hex digest of what is asked: noisy latents, timesteps and words; the answers are not part of it."""
     total = hashlib.sha256()
     asked: list[tuple[str, ProbeBatch | NoiseBatch]] = [
         (name, batch) for name, batches in sets.items() for batch in batches
@@ -151,7 +151,7 @@ def content(sets: dict[SetName, tuple[ProbeBatch, ...]], noise: dict[NoiseName, 
 
 
 def described(probes: Probes) -> dict[str, Any]:
-    """What a person needs to see that two sweeps were asked the same; JSON."""
+    """Tell what a person needs to see that two sweeps were asked the same; JSON."""
     return {
         "digest": probes.digest,
         "timesteps": list(probes.timesteps),

@@ -120,7 +120,7 @@ def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
 
 
 def state_of(metrics: Mapping[str, float], calibration: Calibration) -> str:
-    """What one checkpoint is: "undercooked", "done", "overcooked" or "unknown"."""
+    """Tell what one checkpoint is: "undercooked", "done", "overcooked" or "unknown"."""
     if UTILITY not in metrics:
         return "unknown"
     if metrics[SCORE] > OVERCOOKED:
@@ -130,7 +130,7 @@ def state_of(metrics: Mapping[str, float], calibration: Calibration) -> str:
 
 
 def main_symptom(metrics: Mapping[str, float], calibration: Calibration) -> MainSymptom | None:
-    """The gravest symptom of a checkpoint; of equally grave ones the one that anyone sees."""
+    """Return the gravest symptom of a checkpoint; of equally grave ones the one that anyone sees."""
     found = [
         (round(symptom.severity * calibration.limits[symptom.name].grade(value), 2), symptom, value)
         for symptom in SYMPTOMS
@@ -151,7 +151,7 @@ def main_symptom(metrics: Mapping[str, float], calibration: Calibration) -> Main
 
 
 def is_sure(rungs: Sequence[RungFacts], found: Verdict) -> bool:
-    """Whether a trial that is still cooking has burned beyond doubt: time to warn.
+    """Tell whether a trial that is still cooking has burned beyond doubt: time to warn.
 
     Either `CONFIRMED` rungs in a row are over the limit, or the last is by more than its standard error.
     """
