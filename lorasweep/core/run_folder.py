@@ -38,19 +38,25 @@ LOCK_FILE, OWNER_FILE = "lock", "lock.owner"  # of who drives it, or the sweep
 # What is the driver's, and nothing of the recipe's result.
 DRIVERS_FILES = (STATUS_FILE, RECIPE_FILE, PLAN_FILE, PARENT_FILE, MLFLOW_FILE, LOCK_FILE, OWNER_FILE)
 CHECKPOINTS, SAMPLES = "checkpoints", "samples"  # folders: step_000100/ each
+STATE_FILE, TENSORS_FILE = "state.json", "state.safetensors"  # of the newest checkpoint: what training goes on from
+EXPORTS = "export"  # a folder: files for other programs
 INDEX_FILE = "index.json"  # of a folder of pictures
 
 # Of a sweep.
 MANIFEST_FILE = "sweep.yaml"  # what it was declared to hold
 ASKED_FILE = "asked.jsonl"  # the trials that it came to hold since
 STUDY_FILE = "study.db"  # Optuna's
+SET_ASIDE_FILE = "study.broken.db"  # one that could not be read
 LOG_FOLDER = "workers"  # what each worker printed
 BASE_SAMPLES = "base_samples"  # the base model's own pictures
 CACHED_AS_FILE = "cached_as.json"  # in it: the folder of `cache/base_samples/` that they were taken from
+PROBES_FILE = "probes.json"  # in it: what every rung is asked
 LEADERBOARD_FILE = "leaderboard.json"
 PRUNING_FILE = "pruning.json"  # what pruning saved and cost
 TIMING_FILE = "timing.json"  # how long it was said to take, and took
 SHEET_FILE = "contact_sheet.png"
+MIRROR_LOG_FILE, MIRROR_LOCK_FILE, MIRROR_ID_FILE = "mirror.log", ".mirror.lock", ".mirror_id"  # of what follows it
+JUDGED_FILE = "judged.json"  # of a harmless control
 REPORT_FILE, REPORT_TEXT_FILE = "report.html", "report.md"
 
 # Of either.

@@ -22,7 +22,15 @@ from typing import TYPE_CHECKING, Any
 from lorasweep.core import files
 from lorasweep.core.provenance import provenance
 from lorasweep.core.records import Measurement, Outcome, Plan, Recipe, Status, to_dict
-from lorasweep.core.run_folder import CACHED_AS_FILE, EVENTS_FILE, INDEX_FILE, PROVENANCE_FILE, RunFolder, steps_in
+from lorasweep.core.run_folder import (
+    CACHED_AS_FILE,
+    EVENTS_FILE,
+    INDEX_FILE,
+    PROBES_FILE,
+    PROVENANCE_FILE,
+    RunFolder,
+    steps_in,
+)
 from lorasweep.plan import calibration, cost, sample_requests
 from lorasweep.plan.lora_files import has_files
 from lorasweep.trial import class_images, finish
@@ -383,4 +391,4 @@ def draw_base_samples(recipe: Recipe, plan: Plan, folder: Path, resources: Trial
     resources.wake(None)
     drawn = resources.base_samples(recipe, plan, link_into=folder)
     files.write_json(folder / CACHED_AS_FILE, {"folder": drawn[0].file.parent.name if drawn else ""})
-    files.write_json(folder / "probes.json", probes.described(resources.probes(recipe, plan)))
+    files.write_json(folder / PROBES_FILE, probes.described(resources.probes(recipe, plan)))

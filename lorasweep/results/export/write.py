@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from lorasweep.core import files
 from lorasweep.core.errors import InputError, Problem
+from lorasweep.core.run_folder import EXPORTS
 from lorasweep.core.safetensors_header import sort_metadata
 from lorasweep.results.export import forms, metadata
 from lorasweep.results.export.forms import Form
@@ -137,7 +138,7 @@ def _target(saved: Checkpoint, out: Path | None, form: Form, rank: int | None) -
     name = f"{files.cut(f'{saved.sweep}-{saved.folder.name}', 200)}-{saved.step:06d}"
     name += f"-rank{rank}" if rank else ""
     name += "" if form == "factors" else f"-{form}"
-    return (out or saved.folder / "export") / f"{name}.safetensors"
+    return (out or saved.folder / EXPORTS) / f"{name}.safetensors"
 
 
 def _in_the_way(saved: Checkpoint, path: Path) -> bool:

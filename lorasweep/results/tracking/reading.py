@@ -22,6 +22,7 @@ from lorasweep.core.run_folder import (
     ADAPTER_FILE,
     EVENTS_FILE,
     LEADERBOARD_FILE,
+    MIRROR_ID_FILE,
     PLAN_FILE,
     PROVENANCE_FILE,
     RECIPE_FILE,
@@ -35,7 +36,6 @@ from lorasweep.core.run_folder import (
 from lorasweep.results.ratings import Rated, read_rated
 from lorasweep.sweep.manifest import read_manifest
 
-IDENTITY_FILE = ".mirror_id"
 # What decides a run's content; when none of them changed, the run is not read again.
 _TRIAL_FILES = (
     STATUS_FILE, EVENTS_FILE, RESULT_FILE, RECIPE_FILE, PLAN_FILE, PROVENANCE_FILE, ADAPTER_FILE,
@@ -160,7 +160,7 @@ def signature(trial_folder: Path) -> tuple[tuple[int, int], ...]:
 
 
 def _identity(folder: Path) -> str:
-    path = folder / IDENTITY_FILE
+    path = folder / MIRROR_ID_FILE
     if not path.exists():
         files.write_text(path, uuid.uuid4().hex + "\n")
     return path.read_text(encoding="utf-8").strip()

@@ -34,6 +34,7 @@ from lorasweep.core.run_folder import (
     EVENTS_FILE,
     INDEX_FILE,
     OUTCOME_FILE,
+    PROBES_FILE,
     RATINGS,
     RESULT_FILE,
 )
@@ -143,7 +144,7 @@ def _base_samples(folder: Path, stored: Callable[[Path], str]) -> dict[str, str]
     name = files.read_object(folder / CACHED_AS_FILE).get("folder")
     if not name:
         return {}
-    own = (CACHED_AS_FILE, "probes.json")
+    own = (CACHED_AS_FILE, PROBES_FILE)
     return {f"base_samples/{name}/{file.name}": stored(file) for file in folder.iterdir() if file.name not in own}
 
 

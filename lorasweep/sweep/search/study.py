@@ -29,11 +29,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from lorasweep.config.space import Point
 from lorasweep.config.sweep_spec import Constraint, Search
 from lorasweep.core.records import Status
-from lorasweep.core.run_folder import STUDY_FILE, SweepFolder, TrialRecord
+from lorasweep.core.run_folder import SET_ASIDE_FILE, STUDY_FILE, SweepFolder, TrialRecord
 from lorasweep.sweep.manifest import Manifest
 from lorasweep.sweep.search.sampling import distributions, make_sampler, suggest
 
-SET_ASIDE_FILE = "study.broken.db"
 NOT_MEASURED = 1.0  # a bound that nobody measured was not kept
 log = logging.getLogger(__name__)
 LOCKED_PATIENCE_S = 60

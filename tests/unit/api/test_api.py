@@ -15,6 +15,7 @@ import pytest
 import lorasweep as ls
 from lorasweep import config
 from lorasweep.cli import main
+from lorasweep.core import run_folder
 from lorasweep.core.errors import ConfigError, InputError
 from lorasweep.core.records import Status
 from lorasweep.results.report.notebook import Shown
@@ -67,6 +68,11 @@ def test_a_run_from_python_is_a_run_to_every_command(
     assert main(["fork", "mine/first", "train.max_steps=3"]) == 0
     assert main(["train", *QUICK]) == 0
     assert "mine/first" in capsys.readouterr().out, "the same recipe is not trained twice"
+    left = {path.name for path in (home / "outputs").rglob("*") if path.is_file() and path.suffix != ".png"}
+    ours = {value for key, value in vars(run_folder).items() if key.endswith("_FILE")}
+    assert {name for name in left if not name.endswith("-000002.safetensors")} <= ours, (
+        "whose name is written elsewhere"
+    )
 
 
 def test_the_same_call_takes_what_is_there(home: Path) -> None:
