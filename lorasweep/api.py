@@ -9,8 +9,7 @@
     ls.report("quickstart"), ls.export(ls.checkpoint("quickstart", best=True)), ls.sync("quickstart")
 
 The same engine, folders and rules as on the command line, which calls this. Plans, runs and sweeps show
-themselves: as HTML in a notebook, as text on a terminal. A script that calls `run_sweep`
-needs `if __name__ == "__main__":` around it, since workers are processes of their own.
+themselves: as HTML in a notebook, as text on a terminal.
 """
 
 from __future__ import annotations

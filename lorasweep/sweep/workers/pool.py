@@ -13,7 +13,9 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
+import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,7 +72,7 @@ class WorkerProcess:
         self.process: SpawnProcess = context.Process(
             target=worker.main, args=arguments, name=f"lorasweep-worker-{index}", daemon=True
         )
-        with _environment(_variables(index, supply)), stop.blocked():
+        with _environment(_variables(index, supply)), _without_program(), stop.blocked():
             self.process.start()
         theirs.close()  # so that the worker's death is an EOF here
 
@@ -301,6 +303,17 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _without_program() -> Iterator[None]:
+    """Hide `__main__` while a child starts, which would import it anew: a script need not guard against it."""
+    program = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
 
 
 def supply_here(launcher: LauncherOptions, *, jobs: int, gpus_wanted: bool) -> Supply:
