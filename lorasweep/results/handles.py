@@ -5,6 +5,7 @@ Knows nothing about how they are made.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,8 +108,9 @@ class Run(_Shows):
 
     @property
     def name(self) -> str:
-        """SWEEP/TRIAL, as every command takes it."""
-        return RunFolder(self.folder).name
+        """SWEEP/TRIAL, or its path where it lies elsewhere, as every command takes it."""
+        inside = self.folder.parent.parent == paths.outputs()
+        return RunFolder(self.folder).name if inside else str(self.folder)
 
     @functools.cached_property
     def recipe(self) -> Recipe:
@@ -197,6 +199,9 @@ class EndedRun(Run):
 
     ended: TrialResult
 
+    def _shown(self) -> Shown:
+        return _with_end(super()._shown(), self.ended)
+
 
 @dataclass(frozen=True, repr=False)
 class Sweep(_Shows):
@@ -255,3 +260,13 @@ class EndedSweep(Sweep):
     """A sweep that a call has just run, or found to be done."""
 
     ended: SweepResult
+
+    def _shown(self) -> Shown:
+        return _with_end(super()._shown(), self.ended)
+
+
+def _with_end(shown: Shown, ended: TrialResult | SweepResult) -> Shown:
+    """Add what the call has to say: why it stopped early, what MLflow lacks."""
+    lines = [f"stopped early: {ended.halted}"] if ended.halted else []
+    lines += [] if ended.mirrored.ok else [f"MLflow {ended.mirrored.message}"]
+    return dataclasses.replace(shown, lines=[*shown.lines, *lines])

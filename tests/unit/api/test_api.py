@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sweep_folders import Cooked, write_sweep
 
 import lorasweep as ls
 from lorasweep import config
@@ -19,6 +20,9 @@ from lorasweep.core import run_folder
 from lorasweep.core.errors import ConfigError, InputError
 from lorasweep.core.records import Status
 from lorasweep.results.report.notebook import Shown
+from lorasweep.sweep import driver
+from lorasweep.sweep.ranking.announce import MirrorReport
+from lorasweep.sweep.ranking.state import read_state
 
 QUICK = (
     "train.max_steps=2 train.rungs=1 adapter.dim=2 metrics=[norms] tracking=none dataset.dollhouse.images=5 "
@@ -124,6 +128,25 @@ def evaluate(known: dict[str, Any], code: str) -> Any:
         statements.append(last)
     exec(compile(ast.Module(statements, []), "cell", "exec"), known)
     return eval(compile(ast.Expression(last.value), "cell", "eval"), known) if isinstance(last, ast.Expr) else None
+
+
+def test_a_sweep_that_stopped_early_says_why(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_sweep(home / "outputs" / "quickstart", [Cooked(arm="a", pictures=False)])
+    lacking = MirrorReport(False, "incomplete: nobody answers")
+    ended = driver.SweepResult(state=read_state(folder), halted="there is no room left", mirrored=lacking)
+    monkeypatch.setattr(driver, "run_sweep", lambda *_, **__: ended)
+    sweep = ls.run_sweep("quickstart", "tracking=none", quiet=True)
+    for told in (str(sweep), sweep._repr_html_()):
+        assert "stopped early: there is no room left" in told and "MLflow incomplete: nobody answers" in told
+    assert "stopped early" not in str(ls.open_sweep("quickstart"))
+
+
+def test_a_run_is_called_by_what_finds_it(home: Path, tmp_path: Path) -> None:
+    inside = write_sweep(home / "outputs" / "mine", [Cooked(arm="a", pictures=False)])
+    outside = write_sweep(tmp_path / "elsewhere" / "theirs", [Cooked(arm="a", pictures=False)])
+    for sweep, name in ((inside, "mine/0000-a-s0"), (outside, str(outside / "0000-a-s0"))):
+        (run,) = ls.open_sweep(sweep).trials
+        assert run.name == name and ls.open_run(run.name).folder == run.folder
 
 
 def test_what_a_stranger_wrote_is_text_in_a_notebook(home: Path) -> None:
