@@ -119,7 +119,7 @@ def run_trial(
         fresh: train it though this home has already done so elsewhere with the same code.
         parent: what it is a variation of; kept in the run folder.
         on_event: hears every event (`kind`: start, step, rung, samples, end) instead of the progress bar; a rung
-            that it answers with False is the last one.
+            that it answers with False is the last one. What it raises stops the run, and is raised.
         quiet: no progress bar either.
 
     Raises:
