@@ -9,6 +9,7 @@ Adapters and regularizers are tried on the embedded dollhouse; a fixture `base` 
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def parametrize(metafunc: pytest.Metafunc, *groups: str) -> None:
     for group in groups:
         if f"{group}_choice" in metafunc.fixturenames:
             wanted = getattr(metafunc.module, "CHOICES", None) or places.choices(group)
-            metafunc.parametrize(f"{group}_choice", list(_choices(group, wanted)))
+            metafunc.parametrize(f"{group}_choice", list(_choices(group, wanted)), scope="module")
 
 
 def load(group: str, choice: Choice) -> Any:
@@ -42,6 +43,7 @@ def load(group: str, choice: Choice) -> Any:
     return registry.load(group, choice[0])
 
 
+@functools.cache
 def loads_torch(statement: str) -> bool:
     """Whether a statement about `registry` loads torch, in a process of its own."""
     code = f"import sys\nfrom lorasweep.core import registry\n{statement}\nsys.exit('torch' in sys.modules)"
