@@ -115,19 +115,19 @@ class NodeWatch:
         self._crashed: defaultdict[str, defaultdict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
 
     def fine(self, node: str, *, done: bool = False) -> None:
-        """Return a worker there gets on; `done`: it has completed a trial."""
+        """Note that a worker there gets on; `done`: it has completed a trial."""
         self._early[node] = 0
         if done:
             for crashed in self._crashed.values():
                 crashed.pop(node, None)
 
     def died_early(self, node: str) -> bool:
-        """Return a worker died before it could cook; returns whether that was once too often."""
+        """Note that a worker died before it could cook; returns whether that was once too often."""
         self._early[node] += 1
         return self._early[node] >= EARLY_DEATHS
 
     def crashed(self, node: str, trial: int, kind: str) -> bool:
-        """Return an attempt crashed; returns whether it looks like the node's fault."""
+        """Note that an attempt crashed; returns whether it looks like the node's fault."""
         places = self._crashed[kind]
         places[node].add(trial)
         return len(places[node]) >= ALIKE_BENCHES and set(places) == {node}

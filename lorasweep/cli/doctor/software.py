@@ -31,7 +31,7 @@ _AGAIN = "install lorasweep again, or git checkout lorasweep/dollhouse/weights"
 
 
 def python() -> Check:
-    """Return the interpreter."""
+    """Check the interpreter."""
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] < OLDEST_PYTHON:
         return fail("python", version, "lorasweep needs Python 3.11 or newer")

@@ -77,7 +77,7 @@ class Announcer:
         self._behind, self._ended = True, trial
 
     def outdated(self) -> None:
-        """Tell what follows from the trials lacks something that has come since; `close` will mend it."""
+        """Note that what follows from the trials lacks something that has come since; `close` will mend it."""
         self._behind = True
 
     def close(self) -> None:
