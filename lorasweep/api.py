@@ -15,11 +15,9 @@ themselves: as HTML in a notebook, as text on a terminal.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
@@ -84,17 +82,6 @@ def _spec(sweep: config.SweepSpec | str | Path, overrides: Sequence[str]) -> con
         hint = "give the sweep by its name or file, or these to config.load_sweep"
         raise ConfigError(Problem(" ".join(overrides), "cannot change a sweep that is read already", hint))
     return sweep
-
-
-class _PlanPackage(ModuleType):
-    """The package `lorasweep.plan`, which a notebook calls by the verb's name."""
-
-    def __call__(self, what: Recipe | config.SweepSpec | str | Path, *overrides: str) -> Planned:
-        """Plan; see `lorasweep.api.plan`."""
-        return plan(what, *overrides)
-
-
-sys.modules["lorasweep.plan"].__class__ = _PlanPackage
 
 
 def run_trial(

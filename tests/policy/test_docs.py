@@ -56,7 +56,7 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
         assert (ROOT / path).exists(), path
     rooms = {f"lorasweep/{p.name}{'/' if p.is_dir() else ''}" for p in (ROOT / "lorasweep").iterdir()}
     rooms -= {"lorasweep/__pycache__/", "lorasweep/_data/"}
-    rooms -= {"lorasweep/__init__.py", "lorasweep/__main__.py", "lorasweep/mlflow_model.py"}
+    rooms -= {"lorasweep/__init__.py", "lorasweep/__main__.py", "lorasweep/mlflow_model.py", "lorasweep/py.typed"}
     assert rooms <= set(named), rooms - set(named)
 
 

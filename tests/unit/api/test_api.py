@@ -35,7 +35,8 @@ def test_the_names_are_there_and_cost_nothing_until_they_are_used() -> None:
         "import sys, lorasweep as ls\n"
         "assert {'compose', 'plan', 'run_trial', 'run_sweep', 'open_run', 'open_sweep', 'sync'} <= set(dir(ls))\n"
         "assert not hasattr(ls, 'no_such_name')\n"
-        "assert 'lorasweep.api' not in sys.modules\n"
+        "import lorasweep.config\n"  # which imports the package of the verb's name
+        "assert 'lorasweep.api' not in sys.modules and callable(ls.plan)\n"
         "ls.plan(ls.compose('train.max_steps=4'))\n"
         "assert 'torch' not in sys.modules\n"
     )
