@@ -35,6 +35,8 @@ def parametrize(metafunc: pytest.Metafunc, *groups: str) -> None:
     for group in groups:
         if f"{group}_choice" in metafunc.fixturenames:
             wanted = getattr(metafunc.module, "CHOICES", None) or places.choices(group)
+            if strange := sorted(set(wanted) - set(places.choices(group))):
+                raise pytest.UsageError(f"CHOICES of {metafunc.module.__name__}: no conf/{group}/{strange[0]}.yaml")
             metafunc.parametrize(f"{group}_choice", list(_choices(group, wanted)), scope="module")
 
 

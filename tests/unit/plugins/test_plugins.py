@@ -130,6 +130,11 @@ def test_it_passes_the_suites_that_it_gets_by_an_import(site: Path, home: Path) 
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
     done = subprocess.run(command, cwd=site, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and "9 passed" in done.stdout, done.stdout
+    misspelled = tests.parent / "test_misspelled.py"
+    misspelled.write_text('from lorasweep.testing.schedulers import *\n\nCHOICES = ["cosin"]\n', encoding="utf-8")
+    command[-1] = str(misspelled)
+    done = subprocess.run(command, cwd=site, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0 and "no conf/scheduler/cosin.yaml" in done.stdout + done.stderr
 
 
 def test_a_sweep_with_it_reaches_mlflow(site: Path, home: Path, on_tiny_sd: list[str]) -> None:
