@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
 import lorasweep
 from lorasweep.core import registry
-from lorasweep.core.errors import Problem
+from lorasweep.core.errors import ConfigError, Problem
 
 GROUPS = (
     "base",
@@ -87,6 +88,11 @@ def clash(group: str, choice: str) -> Problem | None:
 def plugin_problems() -> list[Problem]:
     """Tell what is wrong with the plugins' files: names that are taken, and components without a file."""
     found = [clash(group, choice) for group in GROUPS for choice in choices(group)]
+    for file in (file for conf in plugin_dirs() for file in sorted(conf.glob("*/*.yaml"))):
+        try:
+            _read(file)
+        except ConfigError as error:
+            return error.problems  # any other question would end in it
     found += [without_file(plugin.group, plugin.name) for plugin in registry.plugins()]
     return [problem for problem in found if problem is not None]
 
@@ -109,7 +115,11 @@ def named(group: str, choice: str) -> str:
 
 
 def read_choice(group: str, choice: str) -> Mapping[str, Any]:
-    """Read `conf/<group>/<choice>.yaml` as plain data, not to be changed; {} without that file."""
+    """Read `conf/<group>/<choice>.yaml` as plain data, not to be changed; {} without that file.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     files = choice_files(group, choice)
     return _read(files[0]) if files else {}
 
@@ -123,9 +133,17 @@ def read_map() -> tuple[dict[str, Any], dict[str, Any]]:
 
 @functools.lru_cache(maxsize=256)
 def _read(file: Path) -> Mapping[str, Any]:
-    values = OmegaConf.to_container(OmegaConf.load(file))
-    assert isinstance(values, dict)
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(file))
+    except (OSError, ValueError, YAMLError) as error:
+        raise _unreadable(file, " ".join(str(error).split())) from error
+    if not isinstance(values, dict):
+        raise _unreadable(file, "it has no keys")
     return {str(key): value for key, value in values.items()}
+
+
+def _unreadable(file: Path, why: str) -> ConfigError:
+    return ConfigError(Problem(str(file), f"cannot be read: {why}", "mend it, or uninstall the plugin that brings it"))
 
 
 @functools.cache

@@ -113,6 +113,13 @@ def test_a_broken_one_is_told_beside_all_else_and_disturbs_nobody_else(home: Pat
     done = lorasweep(tmp_path, home, "plan", "optimizer.lrr=1", "launcher.workers=1", "regularization=scale_norm")
     assert done.returncode == 2 and "1 problem" in done.stderr and "unknown key for optimizer" in done.stderr
 
+    choice.write_text("name: [", encoding="utf-8")
+    for words in (["plan", "optimizer=broken"], ["doctor", "--no-cook"]):
+        done = lorasweep(tmp_path, home, *words)
+        told = " ".join((done.stdout + done.stderr).split())
+        assert done.returncode != 0 and "Traceback" not in told, told
+        assert "broken/conf/optimizer/broken.yaml cannot be read: while parsing" in told
+
 
 def test_it_is_found_where_it_is_written(home: Path, tmp_path: Path) -> None:
     """`pip install -e .`: a finder of its own leads to the sources."""
