@@ -80,7 +80,7 @@ def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def read_words() -> tuple[str | None, list[str]]:
-    """Return the sweep's name or file that the multirun was asked for, None when there is none, and the overrides."""
+    """The sweep's name or file that the multirun was asked for, None when there is none, and the overrides."""
     names = [word.removeprefix(_FILE) for word in _of_multirun if word.startswith(_FILE)]
     overrides = [word for word in _of_multirun if not word.startswith(_FILE)]
     return names[-1] if names else None, overrides

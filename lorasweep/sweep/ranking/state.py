@@ -139,6 +139,32 @@ def _are_trained(recipes: Iterable[Recipe | Mapping[str, Any]]) -> bool:
     return not names or not all(map(are_files, names))
 
 
+def agree(state: SweepState) -> SweepState:
+    """Give the completed trials values over the symptoms that all of them turned out to measure."""
+    if state.metric not in SCORES:
+        return state
+    judged = {t.number: t for t in state.trials if t.status is Status.COMPLETED and t.value is not None}
+    found = {}
+    for symptom in SYMPTOMS:
+        lacking = [t for t in judged.values() if symptom.name not in score.grades_of(t.metrics)]
+        if symptom.name not in state.left_out and 0 < len(lacking) < len(judged):
+            found[symptom.name] = f"trial {lacking[0].number} ({lacking[0].arm}) could not measure it"
+    reading = [score.IDENTITY in trial.metrics for trial in judged.values()]
+    mixed = state.metric == score.UTILITY and any(reading) and not all(reading)
+    if not found and not mixed:
+        return state
+    trials = []
+    for trial in state.trials:
+        if trial.number in judged:
+            value = score.without(trial.metrics, {**state.left_out, **found}).get(state.metric)
+            reason = trial.reason
+            if mixed and score.IDENTITY not in trial.metrics:
+                value, reason = None, f"{score.IDENTITY} could not be read, other trials are ranked by it"
+            trial = dataclasses.replace(trial, value=value, reason=reason)  # noqa: PLW2901
+        trials.append(trial)
+    return dataclasses.replace(state, trials=tuple(trials), left_out={**state.left_out, **found})
+
+
 def estimate(trials: Sequence[TrialState], *, workers: int, further: int = 0) -> float | None:
     """Estimate the time until the last trial has trained, in s; None until there is a pace to go by.
 
@@ -268,29 +294,3 @@ def _single_runs(folder: Path) -> SweepState:
         driver="; ".join(filter(None, drivers)) or None,
         seeds_tell=_are_trained(run.recipe for run, _ in single_runs(folder)),
     )
-
-
-def agree(state: SweepState) -> SweepState:
-    """Give the completed trials values over the symptoms that all of them turned out to measure."""
-    if state.metric not in SCORES:
-        return state
-    judged = {t.number: t for t in state.trials if t.status is Status.COMPLETED and t.value is not None}
-    found = {}
-    for symptom in SYMPTOMS:
-        lacking = [t for t in judged.values() if symptom.name not in score.grades_of(t.metrics)]
-        if symptom.name not in state.left_out and 0 < len(lacking) < len(judged):
-            found[symptom.name] = f"trial {lacking[0].number} ({lacking[0].arm}) could not measure it"
-    reading = [score.IDENTITY in trial.metrics for trial in judged.values()]
-    mixed = state.metric == score.UTILITY and any(reading) and not all(reading)
-    if not found and not mixed:
-        return state
-    trials = []
-    for trial in state.trials:
-        if trial.number in judged:
-            value = score.without(trial.metrics, {**state.left_out, **found}).get(state.metric)
-            reason = trial.reason
-            if mixed and score.IDENTITY not in trial.metrics:
-                value, reason = None, f"{score.IDENTITY} could not be read, other trials are ranked by it"
-            trial = dataclasses.replace(trial, value=value, reason=reason)  # noqa: PLW2901
-        trials.append(trial)
-    return dataclasses.replace(state, trials=tuple(trials), left_out={**state.left_out, **found})

@@ -120,7 +120,7 @@ def of_rungs(rungs: Sequence[RungFacts], calibration: Calibration) -> Verdict:
 
 
 def state_of(metrics: Mapping[str, float], calibration: Calibration) -> str:
-    """Tell what one checkpoint is: "undercooked", "done", "overcooked" or "unknown"."""
+    """What one checkpoint is: "undercooked", "done", "overcooked" or "unknown"."""
     if UTILITY not in metrics:
         return "unknown"
     if metrics[SCORE] > OVERCOOKED:
