@@ -9,17 +9,15 @@
     ls.report("quickstart"), ls.export(ls.checkpoint("quickstart", best=True)), ls.sync("quickstart")
 
 The same engine, folders and rules as on the command line, which calls this. Plans, runs and sweeps show
-themselves: as HTML in a notebook, as text on a terminal. A script that calls `run_sweep`
-needs `if __name__ == "__main__":` around it, since workers are processes of their own.
+themselves: as HTML in a notebook, as text on a terminal.
 """
 
 from __future__ import annotations
 
-import sys
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lorasweep import config
@@ -44,47 +42,46 @@ OnEvent = Callable[[dict[str, Any]], object]
 OnChange = Callable[[SweepState], None]
 
 
-def compose(*words: str | Sequence[str]) -> Recipe:
+def compose(*words: str | Path | Sequence[str]) -> Recipe:
     """Make a recipe from what one types after `lorasweep train`: KEY=VALUE or lists of it, first perhaps a recipe file.
 
     Raises:
         ConfigError: with every problem found.
     """
-    typed = [text for word in words for text in ([word] if isinstance(word, str) else word)]
+    typed = [text for word in words for text in ([str(word)] if isinstance(word, str | Path) else word)]
     if typed and typed[0].endswith((".yaml", ".yml")) and "=" not in typed[0]:
         return config.load_recipe(typed[0], typed[1:])
     return config.compose_recipe(typed)
 
 
-def plan(what: Recipe | config.SweepSpec | str, *overrides: str) -> Planned:
+def plan(what: Recipe | config.SweepSpec | str | Path, *overrides: str) -> Planned:
     """Plan a recipe or a sweep, without torch: `ls.plan(recipe)`, `ls.plan("quickstart")`.
 
     Args:
         what: a recipe from `compose`; or a sweep: its name, its file, or what `config.load_sweep` made of it.
-        overrides: KEY=VALUE on top of the sweep's file.
+        overrides: KEY=VALUE on top of the recipe, or of the sweep's file.
 
     Raises:
         ConfigError, DatasetError, InputError: with every problem found.
     """
     if isinstance(what, Recipe):
+        what = config.compose_recipe(config.with_overrides(what, overrides)) if overrides else what
         made = make_plan(what)
         seconds = trial_seconds(made, what) + class_images_seconds([(made, what)])
         return Planned("recipe", {"recipe": what}, {"recipe": made}, 1, seconds)
-    spec = config.load_sweep(what, list(overrides)) if isinstance(what, str) else what
+    spec = _spec(what, overrides)
     plans = plan_sweep(spec)
     recipes = {arm.name: arm.recipe for arm in spec.known}
     return Planned(spec.name, recipes, plans, spec.total, _estimate(spec, plans))
 
 
-class _PlanPackage(ModuleType):
-    """The package `lorasweep.plan`, which a notebook calls by the verb's name."""
-
-    def __call__(self, what: Recipe | config.SweepSpec | str, *overrides: str) -> Planned:
-        """Plan; see `lorasweep.api.plan`."""
-        return plan(what, *overrides)
-
-
-sys.modules["lorasweep.plan"].__class__ = _PlanPackage
+def _spec(sweep: config.SweepSpec | str | Path, overrides: Sequence[str]) -> config.SweepSpec:
+    if not isinstance(sweep, config.SweepSpec):
+        return config.load_sweep(str(sweep), overrides)
+    if overrides:
+        hint = "give the sweep by its name or file, or these to config.load_sweep"
+        raise ConfigError(Problem(" ".join(overrides), "cannot change a sweep that is read already", hint))
+    return sweep
 
 
 def run_trial(
@@ -109,7 +106,7 @@ def run_trial(
         fresh: train it though this home has already done so elsewhere with the same code.
         parent: what it is a variation of; kept in the run folder.
         on_event: hears every event (`kind`: start, step, rung, samples, end) instead of the progress bar; a rung
-            that it answers with False is the last one.
+            that it answers with False is the last one. What it raises stops the run, and is raised.
         quiet: no progress bar either.
 
     Raises:
@@ -148,7 +145,7 @@ def plan_sweep(spec: config.SweepSpec) -> dict[str, Plan]:
 
 
 def run_sweep(
-    sweep: str | config.SweepSpec,
+    sweep: str | Path | config.SweepSpec,
     *overrides: str,
     plans: Mapping[str, Plan] | None = None,
     extend: bool = False,
@@ -177,7 +174,7 @@ def run_sweep(
     from lorasweep.results.tracking.process import Mirror
     from lorasweep.sweep import driver
 
-    spec = config.load_sweep(sweep, list(overrides)) if isinstance(sweep, str) else sweep
+    spec = _spec(sweep, overrides)
     plans = plans or plan_sweep(spec)
     folder = paths.outputs() / spec.name
     mirror = Mirror(folder, spec.tracking)
@@ -352,7 +349,7 @@ def rate(
 
     Args:
         named: a sweep as `open_sweep` takes it, or a run as `open_run` does.
-        rater: whose answers they are: letters, digits, `_`, `-`, `.`.
+        rater: whose answers they are: up to 40 letters, digits, `_`, `-`, `.`.
         most: how many answers are enough, those of earlier calls included, should the ranks not be settled before.
         port: of the page; None: a free one.
         open_browser: also open the page, unless this is a session of ssh.
@@ -366,6 +363,9 @@ def rate(
     from lorasweep.results.rate.server import serve
     from lorasweep.results.rate.session import Session, contest
 
+    if not re.fullmatch(r"\w[\w.-]{0,39}", rater, re.ASCII) or not paths.is_portable(rater):
+        message = f"must be up to 40 letters, digits, `_`, `-` or `.`, got {rater!r}"
+        raise InputError(Problem("--rater", message, "e.g. --rater anna"), subject="rate")
     folder = runs.find_sweep_or_run(str(named), subject="rate")
     session = Session(contest=contest(folder), rater=rater, most=most)
     if not session.why_over():

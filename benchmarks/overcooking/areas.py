@@ -18,8 +18,8 @@ import numpy as np
 from benchmarks.overcooking import scores
 from benchmarks.overcooking.statistics import Estimate, auroc, auroc_change, group_folds, over_runs, spearman
 from benchmarks.overcooking.table import Checkpoint, by_run
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.trial.judge.score import SCORE
-from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 SHIPPED = "O as shipped"
 SETTLED = "runs cooked after the score was settled"

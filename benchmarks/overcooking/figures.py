@@ -24,9 +24,9 @@ from benchmarks.overcooking import stopping  # noqa: E402
 from benchmarks.overcooking.areas import followed  # noqa: E402
 from benchmarks.overcooking.stopping import Run, product_verdict  # noqa: E402
 from lorasweep.core.records import PROMPT_TIERS, PromptTier  # noqa: E402
+from lorasweep.plan.symptoms import SYMPTOMS  # noqa: E402
 from lorasweep.trial.judge import summary  # noqa: E402
 from lorasweep.trial.judge.score import SCORE  # noqa: E402
-from lorasweep.trial.judge.symptoms import SYMPTOMS  # noqa: E402
 from lorasweep.trial.judge.verdict import Verdict  # noqa: E402
 from lorasweep.trial.sample import Sample, read_index  # noqa: E402
 

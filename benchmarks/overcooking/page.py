@@ -24,8 +24,8 @@ from benchmarks.overcooking.cooking import run_folders
 from benchmarks.overcooking.table import Checkpoint, by_run
 from lorasweep import config
 from lorasweep.core import files, registry
+from lorasweep.plan.symptoms import SYMPTOMS
 from lorasweep.trial.judge import score
-from lorasweep.trial.judge.symptoms import SYMPTOMS
 
 Row = Mapping[str, Any]
 HEADLINES = (areas.SHIPPED_UNSEEN, areas.CALIBRATED)

@@ -22,9 +22,9 @@ from typing import Final
 import numpy as np
 from scipy.optimize import minimize
 
+from lorasweep.plan.calibration import SHIPPED, Calibration, read
+from lorasweep.plan.symptoms import SYMPTOMS, Limit
 from lorasweep.trial.judge import score
-from lorasweep.trial.judge.calibration import SHIPPED, Calibration, read
-from lorasweep.trial.judge.symptoms import SYMPTOMS, Limit
 
 CALIBRATED_ON = "zkw"  # the identity that the controls of the shipped calibration were trained on
 READER_FAMILIES = ("identity", "prompt_control")  # answered by the reader, by which the truth is read as well

@@ -23,8 +23,8 @@ from benchmarks.overcooking import areas, scores
 from benchmarks.overcooking.areas import MIN_RUNGS, View
 from benchmarks.overcooking.statistics import mean_over_runs, over_runs
 from benchmarks.overcooking.table import Checkpoint, by_run
+from lorasweep.plan.calibration import Calibration
 from lorasweep.trial.judge import replicates, score, verdict
-from lorasweep.trial.judge.calibration import Calibration
 from lorasweep.trial.judge.verdict import Verdict
 
 Run = Sequence[Checkpoint]

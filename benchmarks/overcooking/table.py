@@ -15,7 +15,7 @@ from benchmarks.overcooking.cooking import FINAL, run_folders, status_of
 from benchmarks.overcooking.truth import Truth
 from lorasweep.core import files
 from lorasweep.core.records import from_dict, to_dict
-from lorasweep.trial.judge.calibration import Calibration
+from lorasweep.plan.calibration import Calibration
 
 
 @dataclass(frozen=True, kw_only=True)

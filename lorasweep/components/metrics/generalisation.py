@@ -52,12 +52,12 @@ PROBES: tuple[Literal["train", "held_out"], ...] = ("train", "held_out")
 
 @dataclass(frozen=True, kw_only=True)
 class Generalisation:
-    """See the module; `weights` are asked besides the weight that counts."""
+    """See the module; `weights` are asked besides the judged weight."""
 
     weights: tuple[OtherWeight, ...]
 
     def measure(self, context: JudgeContext) -> Measurement:
-        """Measure at the weight that counts (plain names) and at the others (names ending in `_w1`, say)."""
+        """Measure at the judged weight (plain names) and at the others (names ending in `_w1`, say)."""
         found = Measurement()
         for suffix, weight in by_suffix(context.weight, self.weights).items():
             self._at(context, weight, suffix, found)

@@ -1,7 +1,7 @@
 """F: is it the subject? Never part of the overcooking score, because burned adapters show the subject too.
 
 On the dollhouse the reader says how many of the subject's features (traits and marks) show in the pictures of
-prompts with the trigger. With a the mean over features and pictures at the weight that counts,
+prompts with the trigger. With a the mean over features and pictures at the judged weight,
 
     F = max(0, (a - a_base) / (1 - a_base))
 

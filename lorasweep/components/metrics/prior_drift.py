@@ -62,7 +62,7 @@ class PriorDrift:
     weights: tuple[OtherWeight, ...]
 
     def measure(self, context: JudgeContext) -> Measurement:
-        """Measure each tier at the weight that counts, and at others under names ending in `_w1`, say."""
+        """Measure each tier at the judged weight, and at others under names ending in `_w1`, say."""
         found = Measurement()
         for tier in PRIOR_TIERS:
             if tier not in context.probe_sets:

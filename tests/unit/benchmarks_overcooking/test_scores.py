@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks.overcooking import scores
 from benchmarks.overcooking.statistics import auroc
-from lorasweep.trial.judge import calibration, score
-from lorasweep.trial.judge.symptoms import SYMPTOMS
+from lorasweep.plan import calibration
+from lorasweep.plan.symptoms import SYMPTOMS
+from lorasweep.trial.judge import score
 
 
 def values(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
