@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lorasweep.config import places
 from lorasweep.config.bind import bind_record
 from lorasweep.config.override import Override, as_overrides, parse, repeats
@@ -47,6 +49,7 @@ from lorasweep.config.yaml_file import read_yaml
 from lorasweep.core import paths
 from lorasweep.core.errors import ConfigError, Problem
 from lorasweep.core.records import Seeds, digest
+from lorasweep.core.run_folder import MANIFEST_FILE, load_yaml
 
 _SEED = re.compile(r"[+~]*seed(=|$)")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -77,22 +80,47 @@ def load_sweep(name_or_file: str, overrides: Sequence[str] = ()) -> SweepSpec:
 
     Args:
         name_or_file: a path that ends in .yaml, or a name: of a sweep that comes with lorasweep, else
-            `sweeps/<name>.yaml` in the current folder.
+            `sweeps/<name>.yaml` in the current folder, else one that was cooked here, from whatever file, with the
+            overrides that it was given. A recipe's file is a sweep with axes among the overrides.
         overrides: applied to every recipe, after the file's own; see `without_replaced`. `sweep.KEY=VALUE` changes the
             file's own keys; `sweep.name=other` gives the results a folder of their own.
 
     Raises:
         ConfigError: with all problems at once.
     """
-    path = find_sweep(name_or_file)
+    if "=" in name_or_file:
+        return sweep_of_overrides([name_or_file, *overrides])
+    try:
+        path = find_sweep(name_or_file)
+    except ConfigError:
+        if not (typed := _cooked_by(name_or_file)):
+            raise
+        return load_sweep(typed[0], _on_top([*typed[1:], f"sweep.name={name_or_file}"], overrides))
     data = read_yaml(path)
     body = data.get(_OWN) if isinstance(data, Mapping) else None
     if not isinstance(body, Mapping) or set(data) != {_OWN}:
-        one_recipe = isinstance(data, Mapping) and set(data) == {"recipe"}
+        if isinstance(data, Mapping) and set(data) == {"recipe"} and isinstance(data["recipe"], Mapping):
+            spec = _sweep_of_recipe(data["recipe"], path, overrides)
+            return dataclasses.replace(spec, typed=(name_or_file, *overrides))
         hint = "see sweeps/quickstart.yaml; one recipe is put under `recipe`, for train and plan"
-        hint = f"it holds one recipe: lorasweep train {path}" if one_recipe else hint
         raise ConfigError(Problem(str(path), "must have one top-level key, `sweep`", hint))
-    return _build(body, path.stem, overrides, subject=f"sweep `{path.stem}` ({path})")
+    spec = _build(body, path.stem, overrides, subject=f"sweep `{path.stem}` ({path})")
+    return dataclasses.replace(spec, typed=(name_or_file, *overrides))
+
+
+def _cooked_by(name: str) -> list[str]:
+    """What a sweep of `outputs/` was asked by: a name, file or KEY=VALUE, and further KEY=VALUEs; empty: not known."""
+    file = paths.outputs() / name / MANIFEST_FILE
+    try:
+        return [str(word) for word in load_yaml(file.read_text(encoding="utf-8")).get("typed") or ()]
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return []
+
+
+def _on_top(texts: Sequence[str], later: Sequence[str]) -> list[str]:
+    keys = {override.key for override in parse(later)[0]} | {swept.key for swept in split(later)[1]}
+    kept = {key: text for text in texts if (key := text.partition("=")[0]) not in keys}
+    return [*kept.values(), *later]
 
 
 def sweep_of_overrides(overrides: Sequence[str]) -> SweepSpec:
@@ -101,10 +129,29 @@ def sweep_of_overrides(overrides: Sequence[str]) -> SweepSpec:
     Raises:
         ConfigError: with all problems at once.
     """
-    _, swept, _ = split(overrides)
-    keys = ", ".join(each.key for each in swept)
-    body = {"question": f"Which {keys or 'recipe'} is best?"}
-    return _build(body, f"multirun-{digest(sorted(overrides))[:8]}", overrides, subject="the command line")
+    spec = _sweep_of_axes({}, overrides, name="multirun", subject="the command line")
+    return dataclasses.replace(spec, typed=tuple(overrides))
+
+
+def has_axes(overrides: Sequence[str]) -> bool:
+    """Whether any of these `KEY=VALUE`s has several values."""
+    return bool(split(overrides)[1])
+
+
+def _sweep_of_recipe(recipe: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> SweepSpec:
+    """One recipe's file with axes on the command line; its seed is the sweep's."""
+    if not has_axes(overrides):
+        hint = f"several values make a sweep: lorasweep sweep {path} optimizer.lr=1e-4,1e-3; or lorasweep train {path}"
+        raise ConfigError(Problem(str(path), "holds one recipe, and nothing to compare it with", hint))
+    seeds = {"seeds": [recipe["seed"]]} if "seed" in recipe else {}
+    body = {"recipe": {key: value for key, value in recipe.items() if key != "seed"}, **seeds}
+    return _sweep_of_axes(body, overrides, name=path.stem, subject=f"the recipe {path}")
+
+
+def _sweep_of_axes(body: Mapping[str, Any], overrides: Sequence[str], *, name: str, subject: str) -> SweepSpec:
+    keys = ", ".join(each.key for each in split(overrides)[1])
+    body = {"question": f"Which {keys or 'recipe'} is best?", **body}
+    return _build(body, f"{name}-{digest(sorted(overrides))[:8]}", overrides, subject=subject)
 
 
 def find_sweep(name_or_file: str) -> Path:
@@ -157,7 +204,8 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     if name.lower() in (paths.SINGLE_RUNS, paths.JUDGED_RUNS):
         problems.append(Problem(name, "is where single runs are kept", "sweep.name=another"))
     problems += _shape_problems(body, swept=bool(swept))
-    common = as_overrides(body.get("recipe") or {}, "sweep.recipe", problems)
+    recipe = body.get("recipe")
+    common = as_overrides(recipe if isinstance(recipe, Mapping) else {}, "sweep.recipe", problems)
     problems += _seed_problems(common, file=True)
     common = without_replaced(common, overrides)
     arms, base = compose_arms(body.get("arms"), common, overrides, problems)

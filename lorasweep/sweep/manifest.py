@@ -70,6 +70,7 @@ class Manifest:
     search: dict[str, Any] = field(default_factory=dict)  # how the space is searched
     common: tuple[str, ...] = ()  # overrides of every point
     left_out: dict[str, str] = field(default_factory=dict)  # symptom -> why trials are compared without it
+    typed: tuple[str, ...] = ()  # what `lorasweep sweep` was asked by, so that the folder's name asks for the same
 
 
 def declare(
@@ -128,6 +129,7 @@ def declare(
         search={} if search is None else _search(spec, search),
         common=() if search is None else (*search.common, *search.overrides),
         left_out=comparable.left_out(spec, plans),
+        typed=spec.typed,
     )
     if previous is not None and cooked and (problems := list(_differences(previous, now, cooked, extend=extend))):
         raise ConfigError(problems, subject=f"sweep `{spec.name}`, which has already been cooked in part")
