@@ -44,42 +44,52 @@ OnEvent = Callable[[dict[str, Any]], object]
 OnChange = Callable[[SweepState], None]
 
 
-def compose(*words: str | Sequence[str]) -> Recipe:
+def compose(*words: str | Path | Sequence[str]) -> Recipe:
     """Make a recipe from what one types after `lorasweep train`: KEY=VALUE or lists of it, first perhaps a recipe file.
 
     Raises:
         ConfigError: with every problem found.
     """
-    typed = [text for word in words for text in ([word] if isinstance(word, str) else word)]
+    typed = [text for word in words for text in ([str(word)] if isinstance(word, str | Path) else word)]
     if typed and typed[0].endswith((".yaml", ".yml")) and "=" not in typed[0]:
         return config.load_recipe(typed[0], typed[1:])
     return config.compose_recipe(typed)
 
 
-def plan(what: Recipe | config.SweepSpec | str, *overrides: str) -> Planned:
+def plan(what: Recipe | config.SweepSpec | str | Path, *overrides: str) -> Planned:
     """Plan a recipe or a sweep, without torch: `ls.plan(recipe)`, `ls.plan("quickstart")`.
 
     Args:
         what: a recipe from `compose`; or a sweep: its name, its file, or what `config.load_sweep` made of it.
-        overrides: KEY=VALUE on top of the sweep's file.
+        overrides: KEY=VALUE on top of the recipe, or of the sweep's file.
 
     Raises:
         ConfigError, DatasetError, InputError: with every problem found.
     """
     if isinstance(what, Recipe):
+        what = config.compose_recipe(config.with_overrides(what, overrides)) if overrides else what
         made = make_plan(what)
         seconds = trial_seconds(made, what) + class_images_seconds([(made, what)])
         return Planned("recipe", {"recipe": what}, {"recipe": made}, 1, seconds)
-    spec = config.load_sweep(what, list(overrides)) if isinstance(what, str) else what
+    spec = _spec(what, overrides)
     plans = plan_sweep(spec)
     recipes = {arm.name: arm.recipe for arm in spec.known}
     return Planned(spec.name, recipes, plans, spec.total, _estimate(spec, plans))
 
 
+def _spec(sweep: config.SweepSpec | str | Path, overrides: Sequence[str]) -> config.SweepSpec:
+    if not isinstance(sweep, config.SweepSpec):
+        return config.load_sweep(str(sweep), overrides)
+    if overrides:
+        hint = "give the sweep by its name or file, or these to config.load_sweep"
+        raise ConfigError(Problem(" ".join(overrides), "cannot change a sweep that is read already", hint))
+    return sweep
+
+
 class _PlanPackage(ModuleType):
     """The package `lorasweep.plan`, which a notebook calls by the verb's name."""
 
-    def __call__(self, what: Recipe | config.SweepSpec | str, *overrides: str) -> Planned:
+    def __call__(self, what: Recipe | config.SweepSpec | str | Path, *overrides: str) -> Planned:
         """Plan; see `lorasweep.api.plan`."""
         return plan(what, *overrides)
 
@@ -148,7 +158,7 @@ def plan_sweep(spec: config.SweepSpec) -> dict[str, Plan]:
 
 
 def run_sweep(
-    sweep: str | config.SweepSpec,
+    sweep: str | Path | config.SweepSpec,
     *overrides: str,
     plans: Mapping[str, Plan] | None = None,
     extend: bool = False,
@@ -177,7 +187,7 @@ def run_sweep(
     from lorasweep.results.tracking.process import Mirror
     from lorasweep.sweep import driver
 
-    spec = config.load_sweep(sweep, list(overrides)) if isinstance(sweep, str) else sweep
+    spec = _spec(sweep, overrides)
     plans = plans or plan_sweep(spec)
     folder = paths.outputs() / spec.name
     mirror = Mirror(folder, spec.tracking)
@@ -424,7 +434,7 @@ def _bar(trials: int) -> Iterator[OnChange]:
 
         def told(state: SweepState) -> None:
             counts = ", ".join(f"{count} {status.lower()}" for status, count in state.counts.items())
-            tell(state.finished, counts)
+            tell(state.finished, state.total, counts)
 
         yield told
 

@@ -232,8 +232,6 @@ def run_spec(
         print(json.dumps(leaderboard.status_json(snapshot), indent=1))
     else:
         table.print_leaderboard(snapshot)
-        if spec.search is not None and (best := leaderboard.best_trial(snapshot)):
-            print(f"best           {best.arm}: {' '.join(best.overrides)}")  # its name does not tell
         _print_whereabouts(ran.folder, result.mirrored)
     return result.exit_code
 

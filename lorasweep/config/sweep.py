@@ -129,6 +129,10 @@ def sweep_of_overrides(overrides: Sequence[str]) -> SweepSpec:
     Raises:
         ConfigError: with all problems at once.
     """
+    if not has_axes(overrides):
+        hint = "e.g. optimizer.lr=1e-4,1e-3; one recipe is for lorasweep train"
+        problem = Problem(" ".join(overrides), "has nothing to compare: a key must have several values", hint)
+        raise ConfigError(problem, subject="the command line")
     spec = _sweep_of_axes({}, overrides, name="multirun", subject="the command line")
     return dataclasses.replace(spec, typed=tuple(overrides))
 

@@ -145,7 +145,9 @@ def read_manifest(sweep_folder: Path) -> Manifest | None:
         declared = from_dict(Manifest, load_yaml(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise ConfigError(
-            Problem(str(path), f"is not a sweep's manifest: {error}", "give the sweep another name: sweep.name=another"),
+            Problem(
+                str(path), f"is not a sweep's manifest: {error}", "give the sweep another name: sweep.name=another"
+            ),
             subject="sweep folder",
         ) from error
     return _with_asked(declared, read(sweep_folder))

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable
 from typing import Literal
 
 from lorasweep.core import registry
+from lorasweep.core.errors import InputError, Problem
 
 Form = Literal["factors", "diff", "lora"]
 READERS = {
@@ -47,7 +48,12 @@ def smallest_form(adapter: str, readers: Collection[str] = ()) -> Form:
 
     With none named: the factors, unless ComfyUI and Forge have no reader for them; then what every program
     reads.
+
+    Raises:
+        InputError: one of `readers` is none of `READERS`.
     """
+    if unknown := sorted(set(readers) - set(READERS)):
+        raise InputError(Problem("readers", f"not known: {', '.join(unknown)}", f"known: {', '.join(READERS)}"))
     wanted = set(readers) or {"comfyui", "forge"}
     if wanted <= set(read_by(adapter, "factors")):
         return "factors"

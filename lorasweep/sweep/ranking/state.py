@@ -62,6 +62,7 @@ class SweepState:
     eta_s: float | None = None
     unasked: int = 0  # trials of points that the search has yet to choose
     left_out: Mapping[str, str] = field(default_factory=dict)  # symptom -> why trials are compared without it
+    has_space: bool = False  # whether it is searched, so that names of arms are numbers
     seeds_tell: bool = True  # whether another seed gives another result; it does not where files are judged
 
     @property
@@ -124,6 +125,7 @@ def sweep_state(
         eta_s=estimate(trials, workers=running, further=unasked),
         unasked=unasked,
         left_out=left_out,
+        has_space=bool(about.space if isinstance(about, Manifest) else about.search),
         seeds_tell=_are_trained(arm.recipe for arm in about.arms),
         **now,
     )

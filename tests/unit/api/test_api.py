@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import lorasweep as ls
+from lorasweep import config
 from lorasweep.cli import main
 from lorasweep.core.errors import ConfigError, InputError
 from lorasweep.core.records import Status
@@ -54,6 +55,10 @@ def test_a_run_from_python_is_a_run_to_every_command(
     assert run.export(tmp_path / "x.safetensors").stat().st_size > 1000
     (weak,), (strong,) = (run.draw(["zkw, beach"], weight=weight) for weight in (0.0, 1.0))
     assert weak.size == (64, 64) and weak.tobytes() != strong.tobytes()
+    with pytest.raises(InputError, match="finite"):
+        run.draw(["zkw"], weight=float("nan"))
+    with pytest.raises(InputError, match="photoshop"):
+        ls.export("mine/first", tmp_path / "no.safetensors", readers=["photoshop"])
 
     assert ls.open_run("mine/first").metrics == run.metrics
     assert ls.checkpoint("mine/first").step == 2
@@ -80,6 +85,9 @@ def test_a_rung_that_is_answered_with_false_is_the_last(home: Path) -> None:
     recipe = ls.compose(*[word.replace("rungs=1", "rungs=2") for word in QUICK])
     run = ls.run_trial(recipe, on_event=lambda event: event["kind"] != "rung")
     assert run.status is Status.PRUNED and recipe.train.max_steps == 2
+    (run.folder / "adapter.safetensors").unlink(missing_ok=True)
+    with pytest.raises(InputError, match="no adapter"):
+        run.draw(["zkw"])
 
 
 def test_the_notebook_runs_and_everything_shows_itself(
@@ -140,3 +148,21 @@ def test_what_is_wrong_is_told_before_any_work(home: Path) -> None:
 def test_a_list_of_words_is_taken_as_hydra_takes_one() -> None:
     words = ["adapter.dim=4", "optimizer.lr=1e-3"]
     assert ls.compose(words) == ls.compose(*words) == ls.compose(words[:1], words[1])
+
+
+def test_overrides_of_a_plan_count_or_are_refused() -> None:
+    (changed,) = ls.plan(ls.compose("train.max_steps=4"), "train.max_steps=9").plans.values()
+    assert changed.steps == 9
+    with pytest.raises(ConfigError, match="read already"):
+        ls.run_sweep(config.load_sweep("quickstart"), "adapter.dim=2")
+
+
+def test_a_sweep_of_nothing_but_keys_says_what_each_point_is(home: Path) -> None:
+    asked = ["optimizer.lr=1e-3,2e-3", *QUICK, "sweep.metric.name=norms/relative", "launcher.workers=1"]
+    ran = ls.run_sweep(*asked, quiet=True)
+    assert set(ran.leaderboard["overrides"]) == {"optimizer.lr=0.001", "optimizer.lr=0.002"}
+    assert "optimizer.lr=0.002" in str(ran) and "optimizer.lr=0.002" in ran._repr_html_()
+    again = ls.run_sweep(ran.folder.name, quiet=True)  # as printed advice has it: by the folder's name
+    assert again.folder == ran.folder and len(again.leaderboard) == 2
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        ls.run_sweep("adapter.dim=2")
