@@ -18,6 +18,7 @@ from lorasweep.cli import main
 from lorasweep.core.errors import ConfigError, InputError
 from lorasweep.core.records import Status
 from lorasweep.results.report.notebook import Shown
+from lorasweep.sweep import manifest
 
 QUICK = (
     "train.max_steps=2 train.rungs=1 adapter.dim=2 metrics=[norms] tracking=none dataset.dollhouse.images=5 "
@@ -157,12 +158,20 @@ def test_overrides_of_a_plan_count_or_are_refused() -> None:
         ls.run_sweep(config.load_sweep("quickstart"), "adapter.dim=2")
 
 
-def test_a_sweep_of_nothing_but_keys_says_what_each_point_is(home: Path) -> None:
-    asked = ["optimizer.lr=1e-3,2e-3", *QUICK, "sweep.metric.name=norms/relative", "launcher.workers=1"]
-    ran = ls.run_sweep(*asked, quiet=True)
-    assert set(ran.leaderboard["overrides"]) == {"optimizer.lr=0.001", "optimizer.lr=0.002"}
-    assert "optimizer.lr=0.002" in str(ran) and "optimizer.lr=0.002" in ran._repr_html_()
-    again = ls.run_sweep(ran.folder.name, quiet=True)  # as printed advice has it: by the folder's name
-    assert again.folder == ran.folder and len(again.leaderboard) == 2
+def test_a_searched_sweep_says_what_each_point_is_and_goes_on_by_its_name(home: Path) -> None:
+    asked = ["optimizer.lr=1e-3,2e-3", "train.max_steps=4"]
+    spec = config.load_sweep(asked[0], asked[1:])
+    folder = home / "outputs" / spec.name
+    folder.mkdir(parents=True)
+    manifest.write_manifest(folder, manifest.declare(spec, ls.plan(spec).plans))
+    point = manifest.AddedTrials(number=0, arm="p000", seeds=(0,), overrides=("optimizer.lr=0.002",), params={})
+    manifest.append(folder, point)
+
+    opened = ls.open_sweep(spec.name)
+    assert list(opened.leaderboard["overrides"]) == ["optimizer.lr=0.002"]
+    assert "optimizer.lr=0.002" in str(opened) and "optimizer.lr=0.002" in opened._repr_html_()
+    again = config.load_sweep(spec.name, ["train.max_steps=5"])
+    assert again.name == spec.name and again.search is not None
+    assert {arm.recipe.train.max_steps for arm in again.known} == {5}
     with pytest.raises(ConfigError, match="nothing to compare"):
         ls.run_sweep("adapter.dim=2")
