@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +53,7 @@ from lorasweep.core.records import Seeds, digest
 from lorasweep.core.run_folder import MANIFEST_FILE, load_yaml
 
 _SEED = re.compile(r"[+~]*seed(=|$)")
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_NAME = re.compile(r"[^\W_][\w.-]*")
 _LONGEST_NAME = 150  # bytes: folders are named by it, and file systems take 255
 UTILITY = Objective(name="overcook/utility")
 _OWN = "sweep"  # overrides of this key are the file's own keys
@@ -200,7 +201,7 @@ def _build(body: Mapping[str, Any], name: str, texts: Sequence[str], *, subject:
     swept = [each for each in swept if not _SEED.match(each.text)]
     own = [text for text in fixed if re.match(rf"{_OWN}\.", text)]
     overrides = [text for text in fixed if text not in own and not _SEED.match(text)]
-    body, name = _changed(body, name, own, problems)
+    body, name = _changed(body, unicodedata.normalize("NFC", name), own, problems)  # macOS takes letters apart
 
     body, second = _parted(body, problems)
     declared = bind_record(_SweepFile, body, at=_OWN, problems=problems)

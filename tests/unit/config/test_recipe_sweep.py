@@ -38,3 +38,16 @@ def test_keys_with_several_values_are_planned_too(home: Path, capsys: pytest.Cap
 def test_without_axes_it_says_what_to_do(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", recipe]) == 2
     assert "lorasweep train my.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["Überlauf", "U\u0308berlauf", "日本"])
+def test_a_sweep_may_be_called_by_letters_of_any_script(home: Path, name: str) -> None:
+    file = home / f"{name}.yaml"
+    file.write_text("sweep: {question: Which?, arms: {a: {adapter.dim: 4}}}\n", encoding="utf-8")
+    assert config.load_sweep(str(file)).name in ("Überlauf", "日本")
+
+
+def test_a_key_with_dashes_is_refused_with_how_it_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["plan", "--adapter.dim=4"])
+    assert "without dashes, as KEY=VALUE: adapter.dim=4" in capsys.readouterr().err
