@@ -43,7 +43,7 @@ def test_without_axes_it_says_what_to_do(recipe: str, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("name", ["Überlauf", "U\u0308berlauf", "日本"])
 def test_a_sweep_may_be_called_by_letters_of_any_script(home: Path, name: str) -> None:
     file = home / f"{name}.yaml"
-    file.write_text("sweep: {question: Which?, arms: {a: {adapter.dim: 4}}}\n", encoding="utf-8")
+    file.write_text("sweep: {question: Which, arms: {a: {adapter.dim: 4}}}\n", encoding="utf-8")
     assert config.load_sweep(str(file)).name in ("Überlauf", "日本")
 
 
