@@ -126,14 +126,14 @@ def sweep_state(
         unasked=unasked,
         left_out=left_out,
         has_space=bool(about.space if isinstance(about, Manifest) else about.search),
-        seeds_tell=_are_trained(arm.recipe for arm in about.arms),
+        seeds_tell=are_trained(arm.recipe for arm in about.arms),
         **now,
     )
     return agree(state)
 
 
-def _are_trained(recipes: Iterable[Recipe | Mapping[str, Any]]) -> bool:
-    """Whether any is trained, rather than judged as the files that it has; of points of a space nothing is said."""
+def are_trained(recipes: Iterable[Recipe | Mapping[str, Any]]) -> bool:
+    """Say whether any is trained, rather than judged as the files that it has; of points of a space nothing is said."""
     names = {
         each.adapter.name if isinstance(each, Recipe) else each.get("adapter", {}).get("name") for each in recipes
     } - {None}
@@ -255,5 +255,5 @@ def _single_runs(folder: Path) -> SweepState:
         folder=str(folder),
         trials=tuple(trials),
         driver="; ".join(filter(None, drivers)) or None,
-        seeds_tell=_are_trained(run.recipe for run, _ in single_runs(folder)),
+        seeds_tell=are_trained(run.recipe for run, _ in single_runs(folder)),
     )
