@@ -175,7 +175,7 @@ def _error(metrics: Mapping[str, float], name: str) -> str:
 
 def run_fork(options: argparse.Namespace) -> int:
     """Compose the parent's recipe with the overrides on top, cook it, remember the parent; the exit code."""
-    parent = runs.find_run(options.run, subject="fork")
+    parent = runs.find_run(options.run, subject="fork", to_cook=False)
     if not options.overrides:
         hint = f"to cook it again as it is: lorasweep train --from {parent.name}"
         raise InputError(Problem("KEY=VALUE", "a fork must change something", hint), subject="fork")
