@@ -110,6 +110,7 @@ examples:
   lorasweep sweep my_question.yaml                 your own file
   lorasweep sweep quickstart train.max_steps=100   every arm with another budget
   lorasweep sweep quickstart 'optimizer.lr=tag(log,interval(1e-4,1e-2))' sweep.total=12   search an axis
+  lorasweep sweep my.yaml optimizer.lr=1e-4,5e-4   one recipe's file, compared with itself
   lorasweep sweep conditional sweep.sampler=random sweep.name=luck   the file's own keys: sweep.KEY=VALUE
   lorasweep sweep quickstart --until-decided       then seeds where they tell most about the best arm
 Ctrl-C once finishes the step, checkpoints and exits with 130; twice stops now.
