@@ -218,7 +218,8 @@ def run_spec(
     """Run or continue a sweep that is checked, and print what came out; as `run`."""
     plans = api.plan_sweep(spec)
     of_space = () if spec.search is None else spec.search.warnings
-    of_arms = owned([(arm.name, plans[arm.name].warnings) for arm in spec.arms or spec.known])
+    names = [(arm, arm.name) for arm in spec.arms] or [(arm, " ".join(arm.overrides)) for arm in spec.known]
+    of_arms = owned([(name, plans[arm.name].warnings) for arm, name in names])
     print_warnings((*of_space, *beforehand.duplicates(spec, plans), *of_arms))
     with table.live(quiet=as_json) as show:
         ran = api.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=show)

@@ -293,7 +293,7 @@ def _summary(state: SweepState) -> Text:
         parts.append(f"driven by {state.driver}")
     if state.activity:
         parts.append(state.activity)
-    return _text("  " + " · ".join(parts))
+    return _text("  " + " · ".join(filter(None, parts)))
 
 
 def _rank(row: ArmRow) -> str:
