@@ -21,7 +21,7 @@ from lorasweep.plan import make_plan
 from lorasweep.results import runs
 from lorasweep.results.handles import EndedRun, Run
 from lorasweep.results.report.notebook import HEADLINE
-from lorasweep.sweep import beforehand, judge_files
+from lorasweep.sweep import beforehand, comparable, judge_files
 from lorasweep.sweep.ranking import leaderboard, table
 from lorasweep.sweep.ranking.announce import MirrorReport
 from lorasweep.sweep.single import TrialResult
@@ -220,7 +220,8 @@ def run_spec(
     of_space = () if spec.search is None else spec.search.warnings
     names = [(arm, arm.name) for arm in spec.arms] or [(arm, " ".join(arm.overrides)) for arm in spec.known]
     of_arms = owned([(name, plans[arm.name].warnings) for arm, name in names])
-    print_warnings((*of_space, *beforehand.duplicates(spec, plans), *of_arms))
+    told = (*beforehand.duplicates(spec, plans), *comparable.asked_otherwise(spec, plans))
+    print_warnings((*of_space, *told, *of_arms))
     with table.live(quiet=as_json) as show:
         ran = api.run_sweep(spec, plans=plans, extend=extend, repeats=repeats, fresh=fresh, on_change=show)
     result = ran.ended

@@ -46,7 +46,8 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
         `estimated_gpu_gib` (the recipe's as "", and by choices of group memory) and `memory` (what a worker has of its
         device's, what the recipe takes, what is turned on for that; {} where it is not known), `caches` (encoded once),
         `pack` (trials that a worker trains at a time, and why),
-        `left_out` (symptoms that trials are compared without, with the reason), `duplicates` (sentences),
+        `left_out` (symptoms that trials are compared without, with the reason), `duplicates` and `asked_otherwise`
+        (sentences),
         `arms` (the same keys for every arm, with its `overrides` and what `differs` from the first one in
         plain words); with a space also `space`, and the recipes at its corners among the arms.
 
@@ -64,6 +65,7 @@ def plan_json(subject: SweepSpec | Recipe) -> dict[str, Any]:
             raise ConfigError(problems, subject=f"sweep `{name}`")
         of_sweep["left_out"] = comparable.left_out(subject, by_name)
         of_sweep["duplicates"] = beforehand.duplicates(subject, by_name)
+        of_sweep["asked_otherwise"] = comparable.asked_otherwise(subject, by_name)
         if subject.search is not None:
             of_sweep["space"] = space_json(subject, subject.search, plans)
     launcher, recipes = registry.load("launcher", subject.launcher.name), [arm.recipe for arm, _ in arms]
@@ -102,6 +104,7 @@ def print_plan(subject: SweepSpec | Recipe, console: Console | None = None) -> N
     warnings = [
         *data.get("space", {}).get("warnings", ()),
         *data.get("duplicates", ()),
+        *data.get("asked_otherwise", ()),
         *owned([(arm["name"], arm["warnings"]) for arm in data["arms"]]),
     ]
     if warnings:
