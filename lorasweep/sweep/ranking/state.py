@@ -243,7 +243,8 @@ def _single_runs(folder: Path) -> SweepState:
     """Take single runs as the trials of a sweep, each an arm by the name of its folder."""
     trials = []
     drivers = []
-    for number, (run, record) in enumerate(single_runs(folder)):
+    runs = single_runs(folder)
+    for number, (run, record) in enumerate(runs):
         drivers.append(holder(run.path))
         named = dataclasses.replace(record, number=number, arm=run.path.name)
         trials.append(_read_trial(run, named, (), driven=drivers[-1] is not None))
@@ -255,5 +256,14 @@ def _single_runs(folder: Path) -> SweepState:
         folder=str(folder),
         trials=tuple(trials),
         driver="; ".join(filter(None, drivers)) or None,
-        seeds_tell=are_trained(run.recipe for run, _ in single_runs(folder)),
+        notes=_of_several(run.recipe for run, _ in runs),
+        seeds_tell=are_trained(run.recipe for run, _ in runs),
     )
+
+
+def _of_several(recipes: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Say so when single runs are on several bases or folders of images, which nobody declared to be comparable."""
+    parts = ([recipe.get(name) for name in ("base", "dataset")] for recipe in recipes if recipe)
+    places = {tuple(str(part.get("path")) if isinstance(part, Mapping) else "" for part in each) for each in parts}
+    words = "these runs are on several bases or folders of images: their scores do not compare"
+    return (words,) if len(places) > 1 else ()
