@@ -317,6 +317,8 @@ def _shape_problems(body: Mapping[str, Any], *, swept: bool) -> Iterator[Problem
 
 def _name_problems(name: str, whose: str, *, at: str) -> Iterator[Problem]:
     if not _NAME.fullmatch(name):
-        yield Problem(at, f"{whose}'s name must be letters, digits, `-`, `_` and `.`, got {name!r}")
+        meant = re.sub(r"[^\w.-]+", "_", name).strip("_.-") or "mine"
+        hint = f"sweep.name={meant}" if at == "sweep.name" else f"e.g. {meant}"
+        yield Problem(at, f"{whose}'s name must be letters, digits, `-`, `_` and `.`, got {name!r}", hint)
     elif len(name.encode(errors="replace")) > _LONGEST_NAME:
         yield Problem(at, f"{whose}'s name must have at most {_LONGEST_NAME} bytes")
