@@ -150,7 +150,7 @@ def _sweep_of_recipe(recipe: Mapping[str, Any], path: Path, overrides: Sequence[
         raise ConfigError(Problem(str(path), "holds one recipe, and nothing to compare it with", hint))
     seeds = {"seeds": [recipe["seed"]]} if "seed" in recipe else {}
     body = {"recipe": {key: value for key, value in recipe.items() if key != "seed"}, **seeds}
-    return _sweep_of_axes(body, overrides, name=path.stem, subject=f"the recipe {path}")
+    return _sweep_of_axes(body, overrides, name=_as_name(path.stem), subject=f"the recipe {path}")
 
 
 def _sweep_of_axes(body: Mapping[str, Any], overrides: Sequence[str], *, name: str, subject: str) -> SweepSpec:
@@ -315,10 +315,13 @@ def _shape_problems(body: Mapping[str, Any], *, swept: bool) -> Iterator[Problem
         yield Problem("sweep.question", "must not be empty", "one sentence: what should be known afterwards?")
 
 
+def _as_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", text).strip("_.-") or "mine"
+
+
 def _name_problems(name: str, whose: str, *, at: str) -> Iterator[Problem]:
     if not _NAME.fullmatch(name):
-        meant = re.sub(r"[^\w.-]+", "_", name).strip("_.-") or "mine"
-        hint = f"sweep.name={meant}" if at == "sweep.name" else f"e.g. {meant}"
+        hint = f"{'sweep.name=' if at == 'sweep.name' else 'e.g. '}{_as_name(name)}"
         yield Problem(at, f"{whose}'s name must be letters, digits, `-`, `_` and `.`, got {name!r}", hint)
     elif len(name.encode(errors="replace")) > _LONGEST_NAME:
         yield Problem(at, f"{whose}'s name must have at most {_LONGEST_NAME} bytes")
